@@ -1,0 +1,222 @@
+"""COCO box evaluation: detections -> COCO results -> scores -> files."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dynamic_atss.errors import UserError
+from dynamic_atss.evaluation.ground_truth import TruthTable, load_json, load_truth
+from dynamic_atss.evaluation.scores import CocoScores, scores_from_curves
+from dynamic_atss.types import Detections
+
+_log = logging.getLogger(__name__)
+
+Curves = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def to_coco_results(
+    detections: Mapping[int, Detections],
+    *,
+    sizes: Mapping[int, tuple[int, int]],
+    original_sizes: Mapping[int, tuple[int, int]],
+    category_ids: Sequence[int],
+) -> list[dict[str, Any]]:
+    """Detections by image id in the COCO results format, images in ascending order of their ids.
+
+    Boxes are scaled per axis from the resized image to the file's, then w = x2 - x1 + 1 (the "+1"
+    of the published releases, in original pixels); nothing is clipped. A detection with a
+    coordinate or score that is not finite is left out, with a warning: JSON cannot hold it.
+
+    sizes, original_sizes: (height, width) of each image, resized and as filed ·
+    category_ids: the COCO id of class c is category_ids[c]
+    """
+    ids = torch.tensor(category_ids, dtype=torch.int64)
+    results: list[dict[str, Any]] = []
+    dropped = 0
+    for image_id, found in sorted(detections.items(), key=lambda item: item[0]):
+        (height, width), (full_height, full_width) = sizes[image_id], original_sizes[image_id]
+        ratios = torch.tensor([full_width / width, full_height / height])
+        boxes = found.boxes.detach().cpu().float() * ratios.repeat(2)
+        boxes = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2] + 1], dim=1)
+        scores, classes = found.scores.detach().cpu().float(), found.classes.detach().cpu()
+        keep = boxes.isfinite().all(1) & scores.isfinite()
+        dropped += len(keep) - int(keep.sum())
+        columns = (ids[classes[keep]].tolist(), boxes[keep].tolist(), scores[keep].tolist())
+        results += [
+            {"image_id": image_id, "category_id": category, "bbox": box, "score": score}
+            for category, box, score in zip(*columns, strict=True)
+        ]
+    if dropped:
+        _log.warning("%d detections that are not finite (NaN or infinite) left out", dropped)
+    return results
+
+
+def evaluate_coco(
+    annotations: str | Path,
+    results: Sequence[Mapping[str, Any]] | str | Path,
+    *,
+    scorer: str = "auto",
+    image_ids: Iterable[int] | None = None,
+) -> CocoScores | None:
+    """COCO box scores of results against an annotation file; None if it holds no annotation.
+
+    results: dicts with image_id, category_id, bbox (x y w h in original pixels) and score, or the
+    JSON file of such · scorer: "hotcoco", "pycocotools" (the same numbers, much slower), or "auto",
+    the first of them that is installed · image_ids: score these images only
+
+    Raises:
+        UserError: a file is missing or malformed; results or image_ids name an image or category
+            that the annotation file does not list.
+    """
+    truth = load_truth(annotations)
+    if not len(truth):
+        _log.warning("%s holds no annotations: there is nothing to score against", annotations)
+        return None
+    source = f"{results}" if isinstance(results, (str, Path)) else "results"
+    rows = load_json(results) if isinstance(results, (str, Path)) else results
+    table = _result_table(rows, source)
+    if not len(table):
+        _log.warning("%s: no detections at all, so every score is 0", source)
+    known_images = [image["id"] for image in truth.images]
+    chosen = sorted(set(known_images if image_ids is None else image_ids))
+    category_ids = sorted(category["id"] for category in truth.categories)
+    _require(chosen, known_images, f"image_ids: image %s is not in {annotations}")
+    _require(table[:, 0], known_images, f"{source}: image %s is not in {annotations}")
+    _require(table[:, 6], category_ids, f"{source}: category %s is not in {annotations}")
+    curves = _scorer(scorer)(truth, table, chosen, category_ids)
+    return scores_from_curves(*curves, truth.categories, category_ids)
+
+
+def _result_table(results: Sequence[Mapping[str, Any]], source: str) -> NDArray[np.float64]:
+    """(D, 7) float64: image id, x, y, w, h, score, category id.
+
+    Ids are exact: float64 holds every integer up to 2^53.
+    """
+    try:
+        rows = [(r["image_id"], *r["bbox"], r["score"], r["category_id"]) for r in results]
+        table = np.array(rows, np.float64).reshape(len(rows), 7 if rows else -1)
+    except (KeyError, TypeError, ValueError) as error:
+        need = "each entry needs image_id, category_id, bbox (4 numbers) and score"
+        raise UserError(f"{source}: not in the COCO results format ({error!r}); {need}") from error
+    return table if rows else np.zeros((0, 7))
+
+
+def _require(used: Sequence[int] | NDArray[Any], known: Sequence[int], message: str) -> None:
+    strange = np.setdiff1d(used, known)
+    if strange.size:
+        raise UserError(message % int(strange[0]) + "; are these the annotations of these results?")
+
+
+def _scorer(name: str) -> Any:
+    scorers = {"hotcoco": _hotcoco_curves, "pycocotools": _pycocotools_curves}
+    if name in scorers:
+        return scorers[name]
+    if name != "auto":
+        raise UserError(f"scorer '{name}' is unknown; known: auto, {', '.join(scorers)}")
+    installed = importlib.util.find_spec("hotcoco") is not None
+    return scorers["hotcoco" if installed else "pycocotools"]
+
+
+def _hotcoco_curves(
+    truth: TruthTable, table: NDArray[np.float64], image_ids: list[int], category_ids: list[int]
+) -> Curves:
+    """Precision (10, 101, K, 4, 3) and recall (10, K, 4, 3), -1 where undefined."""
+    import hotcoco
+
+    gt = hotcoco.COCO.from_arrays(
+        truth.images,
+        truth.categories,
+        truth.image_ids,
+        truth.category_ids,
+        truth.boxes,
+        area=truth.areas,
+        iscrowd=truth.crowd,
+    )
+    evaluation = hotcoco.COCOeval(gt, gt.load_res(table), "bbox")
+    evaluation.params.img_ids = image_ids
+    evaluation.params.cat_ids = category_ids
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
+
+
+def _pycocotools_curves(
+    truth: TruthTable, table: NDArray[np.float64], image_ids: list[int], category_ids: list[int]
+) -> Curves:
+    """As `_hotcoco_curves`; pycocotools reports every step on stdout, which is swallowed here."""
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        areas = table[:, 3] * table[:, 4]
+        plain = np.zeros(len(table), np.bool_)
+        columns = (table[:, 0].astype(np.int64), table[:, 6].astype(np.int64), table[:, 1:5])
+        gt = _pycocotools_set(
+            truth, (truth.image_ids, truth.category_ids, truth.boxes, truth.areas, truth.crowd)
+        )
+        found = _pycocotools_set(truth, (*columns, areas, plain), table[:, 5])
+        evaluation = COCOeval(gt, found, "bbox")
+        evaluation.params.imgIds = image_ids
+        evaluation.params.catIds = category_ids
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation.eval["precision"], evaluation.eval["recall"]
+
+
+def _pycocotools_set(
+    truth: TruthTable, columns: tuple[NDArray[Any], ...], scores: NDArray[np.float64] | None = None
+) -> Any:
+    """A pycocotools data set of columns. Ids count from 1: an annotation with id 0 counts as
+    unmatched there, whatever matches it."""
+    from pycocotools.coco import COCO
+
+    names = ("image_id", "category_id", "bbox", "area", "iscrowd")
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    annotations = [{"id": i, **dict(zip(names, row, strict=True))} for i, row in enumerate(rows, 1)]
+    if scores is not None:
+        for annotation, score in zip(annotations, scores.tolist(), strict=True):
+            annotation["score"] = score
+    data = COCO()
+    data.dataset = {
+        "images": truth.images,
+        "categories": truth.categories,
+        "annotations": annotations,
+    }
+    data.createIndex()
+    return data
+
+
+def write_results(
+    folder: str | Path, results: Sequence[Mapping[str, Any]], scores: CocoScores | None
+) -> None:
+    """Write `bbox.json` and `coco_metrics.json` into a folder, which is made if need be.
+
+    Each file appears whole or not at all. Without scores an older `coco_metrics.json` is
+    removed: it would speak of other results than the file beside it.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / "bbox.json", list(results), indent=None)
+    if scores is None:
+        (folder / "coco_metrics.json").unlink(missing_ok=True)
+    else:
+        _write_json(folder / "coco_metrics.json", scores.to_json(), indent=2)
+
+
+def _write_json(path: Path, content: object, indent: int | None) -> None:
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(
+        json.dumps(content, indent=indent, allow_nan=False, ensure_ascii=False), "utf-8"
+    )
+    os.replace(part, path)

@@ -1,0 +1,105 @@
+"""The twelve COCO numbers, per-category AP, and how they are shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+UNDEFINED = -1.0  # COCO's own mark: there is no ground truth that the number could speak of
+
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
+
+@dataclass(frozen=True)
+class CocoScores:
+    """COCO box scores in [0, 1], -1 where undefined.
+
+    metrics: the names of `METRICS` in that order · per_category: category name -> AP, in the
+    order of the annotation file
+    """
+
+    metrics: dict[str, float]
+    per_category: dict[str, float]
+
+    def to_json(self) -> dict[str, object]:
+        """What `coco_metrics.json` holds: the twelve numbers and `per_category`."""
+        return {**self.metrics, "per_category": self.per_category}
+
+    def table(self, width: int = 100) -> str:
+        """The twelve numbers, then the AP of each category; no line longer than `width`
+        characters as long as one category fits into it. Undefined numbers read "-"."""
+        names = "".join(f"{name:>7}" for name in self.metrics)
+        values = "".join(f"{_cell(value):>7}" for value in self.metrics.values())
+        return "\n".join([names, values, *self._category_lines(width)])
+
+    def _category_lines(self, width: int) -> list[str]:
+        if not self.per_category:
+            return []
+        names = [_shorten(name) for name in self.per_category]
+        cells = [_cell(value) for value in self.per_category.values()]
+        longest = max(8, *map(len, names))
+        gap, cell_width = 3, longest + 7
+        columns = max(1, min(len(names), (width + gap) // (cell_width + gap)))
+        rows = -(-len(names) // columns)
+        separator = " " * gap
+        heading = separator.join([f"{'category':<{longest}}{'AP':>7}"] * -(-len(names) // rows))
+        pairs = [f"{n:<{longest}}{c:>7}" for n, c in zip(names, cells, strict=True)]
+        # Read downwards, as in a newspaper: row r holds the entries r, r + rows, r + 2 rows ...
+        return ["", heading, *(separator.join(pairs[r::rows]) for r in range(rows))]
+
+
+def _cell(value: float) -> str:
+    return "-" if value < 0 else f"{value:.3f}"
+
+
+def _shorten(name: str, longest: int = 40) -> str:
+    return name if len(name) <= longest else name[: longest - 1] + "…"
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    """The mean of the defined entries, -1 when there is none, as COCO takes it."""
+    defined = values[values > UNDEFINED]
+    return float(np.mean(defined)) if defined.size else UNDEFINED
+
+
+def scores_from_curves(
+    precision: NDArray[np.float64],
+    recall: NDArray[np.float64],
+    categories: Sequence[Mapping[str, object]],
+    column_ids: Sequence[int],
+) -> CocoScores:
+    """The scores of COCO's accumulated arrays.
+
+    precision (10 IoUs, 101 recalls, K categories, 4 areas, 3 maxDets) · recall (10, K, 4, 3) ·
+    categories: the file's entries (`id`, `name`) · column_ids: the category id of each of the K
+    """
+
+    def ap(area: int, iou: slice = slice(None)) -> float:
+        return _mean(precision[iou, :, :, area, 2])
+
+    def ar(area: int, max_dets: int) -> float:
+        return _mean(recall[:, :, area, max_dets])
+
+    values = (
+        *(ap(0), ap(0, slice(0, 1)), ap(0, slice(5, 6)), ap(1), ap(2), ap(3)),
+        *(ar(0, 0), ar(0, 1), ar(0, 2), ar(1, 2), ar(2, 2), ar(3, 2)),
+    )
+    column = {category_id: k for k, category_id in enumerate(column_ids)}
+    per_category = _by_name(categories, lambda i: _mean(precision[:, :, column[i], 0, 2]))
+    return CocoScores(dict(zip(METRICS, values, strict=True)), per_category)
+
+
+def _by_name(
+    categories: Sequence[Mapping[str, object]], value: Callable[[int], float]
+) -> dict[str, float]:
+    """Values by category name; a name that several categories bear is completed by their ids."""
+    names = [str(c.get("name", c["id"])) for c in categories]
+    times = Counter(names)
+    return {
+        name if times[name] == 1 else f"{name}#{c['id']}": value(c["id"])  # type: ignore[arg-type]
+        for name, c in zip(names, categories, strict=True)
+    }

@@ -1,0 +1,291 @@
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dynamic_atss.errors import UserError
+from dynamic_atss.evaluation.coco import evaluate_coco, to_coco_results, write_results
+from dynamic_atss.evaluation.scores import METRICS, CocoScores
+from dynamic_atss.types import Detections
+
+SHARED = Path(__file__).parents[2].parent / "shared"
+real_data = pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="no ../shared/data here")
+
+
+def write(path, annotations, images=(1,), categories=(1,)):
+    content = {
+        "images": [{"id": i, "width": 640, "height": 480} for i in images],
+        "categories": [
+            c if isinstance(c, dict) else {"id": c, "name": f"c{c}"} for c in categories
+        ],
+        "annotations": annotations,
+    }
+    path.write_text(json.dumps(content))
+    return path
+
+
+def truth(image, category, box, **more):
+    return {"image_id": image, "category_id": category, "bbox": list(box), **more}
+
+
+def found(image, category, box, score):
+    return {"image_id": image, "category_id": category, "bbox": list(box), "score": score}
+
+
+def random_boxes(rng, count):
+    """Boxes x y w h of all COCO sizes, from 4 to 300 pixels a side."""
+    sides = np.exp(rng.uniform(np.log(4), np.log(300), (count, 2)))
+    return np.concatenate([rng.uniform(0, 340, (count, 2)), sides], 1)
+
+
+def random_scene(seed, path, images=12, categories=(3, 4, 9, 20)):
+    """Ground truth with crowds and areas unlike w * h; detections near it and anywhere, with equal
+    scores, more than 100 in some images, none in others. Category 20 has no ground truth."""
+    rng = np.random.default_rng(seed)
+    annotations, results = [], []
+    for image in range(images):
+        boxes = random_boxes(rng, rng.integers(0, 12))
+        for i, box in enumerate(boxes.tolist()):
+            more = {
+                "iscrowd": int(rng.random() < 0.15),
+                "area": box[2] * box[3] * rng.uniform(0.4, 1),
+            }
+            category = int(rng.choice(categories[:-1]))
+            annotations.append(truth(image, category, box, id=len(annotations), **more))
+            for _ in range(rng.integers(0, 4)):
+                near = boxes[i] + rng.normal(0, 0.1, 4) * boxes[i, [2, 3, 2, 3]]
+                near[2:] = np.abs(near[2:])
+                results.append(found(image, category, near.tolist(), round(rng.random(), 1)))
+        for box in random_boxes(rng, rng.choice([0, 20, 600])).tolist():
+            category = int(rng.choice(categories))
+            results.append(found(image, category, box, round(rng.random(), 2)))
+    return write(path, annotations, range(images), categories), results
+
+
+def jittered(annotation_file, seed=0):
+    rng = np.random.default_rng(seed)
+    content = json.loads(annotation_file.read_text())
+    categories = [c["id"] for c in content["categories"]]
+    results = []
+    for a in content["annotations"]:
+        for _ in range(rng.integers(0, 4)):
+            x, y, w, h = a["bbox"]
+            noise = rng.normal(0, 0.08, 4) * [w, h, w, h]
+            category = a["category_id"] if rng.random() < 0.9 else int(rng.choice(categories))
+            box = [x + noise[0], y + noise[1], abs(w + noise[2]), abs(h + noise[3])]
+            results.append(found(a["image_id"], category, box, round(rng.random(), 2)))
+    return results
+
+
+def assert_scorers_agree(annotations, results, **more):
+    rust = evaluate_coco(annotations, results, scorer="hotcoco", **more)
+    reference = evaluate_coco(annotations, results, scorer="pycocotools", **more)
+    assert rust == reference  # floats compared exactly: to the last bit
+    return rust
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_hotcoco_equals_pycocotools_on_random_scenes(tmp_path, seed):
+    path, results = random_scene(seed, tmp_path / "a.json")
+    scores = assert_scorers_agree(path, results)
+    assert 0 < scores.metrics["AP"] < 1
+    assert scores.per_category["c20"] == -1
+    defined = [v for v in scores.per_category.values() if v >= 0]
+    assert np.mean(defined) == pytest.approx(scores.metrics["AP"], abs=1e-12)
+    assert_scorers_agree(path, results, image_ids=[1, 5, 7])
+
+
+@real_data
+@pytest.mark.parametrize(
+    "file", ["coco_mini/annotations/instances_val2017.json", "bccd/coco/instances_test.json"]
+)
+def test_hotcoco_equals_pycocotools_on_real_annotations(file):
+    path = SHARED / "data" / file
+    scores = assert_scorers_agree(path, jittered(path))
+    assert 0.15 < scores.metrics["AP"] < scores.metrics["AP50"] < 1
+
+
+def test_numbers_are_those_that_pycocotools_prints(tmp_path, capsys):
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    path, results = random_scene(11, tmp_path / "a.json")
+    content = json.loads(path.read_text())
+    for annotation in content["annotations"]:
+        annotation["id"] += 1  # an id of 0 is a defect of pycocotools: see the next test
+    path.write_text(json.dumps(content))
+    gt = COCO(path)
+    evaluation = COCOeval(gt, gt.loadRes([dict(r) for r in results]), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    capsys.readouterr()
+    for scorer in ("hotcoco", "pycocotools"):
+        scores = evaluate_coco(path, results, scorer=scorer)
+        assert list(scores.metrics.values()) == evaluation.stats.tolist()
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("scorer", ["hotcoco", "pycocotools"])
+def test_perfect_detections_score_one_whatever_the_annotation_ids(tmp_path, scorer):
+    boxes = {0: (10, 10, 20, 20), 1: (50, 50, 60, 60), 2: (100, 100, 200, 200)}
+    path = write(tmp_path / "a.json", [truth(1, 1, b, id=i) for i, b in boxes.items()])
+    scores = evaluate_coco(path, [found(1, 1, b, 0.5) for b in boxes.values()], scorer=scorer)
+    assert scores.metrics["AR1"] == pytest.approx(1 / 3)
+    assert all(v == pytest.approx(1, abs=1e-12) for k, v in scores.metrics.items() if k != "AR1")
+
+
+@pytest.mark.parametrize("scorer", ["hotcoco", "pycocotools"])
+def test_average_precision_worked_out_by_hand(tmp_path, scorer):
+    """Two boxes; found: one exactly, then a false one, then the other with IoU 0.8.
+
+    IoU thresholds to 0.8 (7 of 10): precision 1 up to recall 0.5 (51 of 101 points), then 2/3 (50
+    points). Above: the second box is missed, precision 1 at 51 points, 0 beyond.
+    """
+    path = write(tmp_path / "a.json", [truth(1, 1, (0, 0, 50, 50)), truth(1, 1, (200, 0, 50, 50))])
+    results = [
+        found(1, 1, (0, 0, 50, 50), 0.9),
+        found(1, 1, (400, 300, 50, 50), 0.8),
+        found(1, 1, (200, 0, 50, 40.00001), 0.7),
+    ]
+    low, high = (51 + 50 * 2 / 3) / 101, 51 / 101
+    metrics = evaluate_coco(path, results, scorer=scorer).metrics
+    assert metrics["AP50"] == pytest.approx(low, abs=1e-9)
+    assert metrics["AP"] == pytest.approx((7 * low + 3 * high) / 10, abs=1e-9)
+    assert metrics["AR100"] == pytest.approx((7 * 1 + 3 * 0.5) / 10)
+    assert metrics["AR1"] == pytest.approx(0.5)
+    assert metrics["APs"] == metrics["APl"] == -1
+
+
+@pytest.mark.parametrize("scorer", ["hotcoco", "pycocotools"])
+def test_no_detections_score_zero(tmp_path, scorer, caplog):
+    path = write(tmp_path / "a.json", [truth(1, 1, (0, 0, 50, 50))], images=(1, 2))
+    scores = evaluate_coco(path, [], scorer=scorer)
+    assert scores.metrics["AP"] == scores.metrics["AR100"] == scores.per_category["c1"] == 0
+    assert "no detections" in caplog.text
+
+
+def test_nothing_to_score_against(tmp_path, caplog):
+    path = write(tmp_path / "a.json", [])
+    assert evaluate_coco(path, [found(1, 1, (0, 0, 5, 5), 0.5)]) is None
+    content = json.loads(path.read_text())
+    del content["annotations"]
+    path.write_text(json.dumps(content))
+    assert evaluate_coco(path, []) is None
+    assert caplog.text.count("nothing to score against") == 2
+
+
+def test_unusable_annotations_are_left_out_and_missing_fields_filled_in(tmp_path, caplog):
+    good = [truth(1, 1, (0, 0, 50, 50)), truth(1, 1, (100, 100, 0, 10)), truth(2, 2, (1, 1, 9, 9))]
+    bad = [
+        truth(1, 1, (float("nan"), 0, 50, 50)),
+        truth(1, 1, (0, 0, -5, 50)),
+        truth(1, 1, ()),
+        truth(77, 1, (0, 0, 5, 5)),
+        {"image_id": 1, "category_id": 1},
+    ]
+    sizes = {"images": (1, 2, 3), "categories": (1, 2)}
+    results = [found(1, 1, (0, 0, 50, 50), 0.9), found(2, 2, (1, 1, 9, 9), 0.9)]
+    scores = assert_scorers_agree(write(tmp_path / "bad.json", good + bad, **sizes), results)
+    assert scores == assert_scorers_agree(write(tmp_path / "good.json", good, **sizes), results)
+    assert scores.per_category["c1"] == pytest.approx(51 / 101)  # the box without extent is missed
+    assert "4 annotations with an unusable box and 1 of an unknown image" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("results", "message"),
+    [
+        ([found(9, 1, (0, 0, 5, 5), 0.5)], "image 9 is not in"),
+        ([found(1, 8, (0, 0, 5, 5), 0.5)], "category 8 is not in"),
+        ([{"image_id": 1, "category_id": 1, "score": 1}], "bbox"),
+        ([found(1, 1, (0, 0, 5), 0.5)], "COCO results format"),
+        ({"a": 1}, "COCO results format"),
+        ("nowhere.json", "nowhere.json: cannot be read"),
+    ],
+)
+def test_wrong_results_get_one_clear_line(tmp_path, results, message):
+    path = write(tmp_path / "a.json", [truth(1, 1, (0, 0, 50, 50))])
+    with pytest.raises(UserError, match=message) as error:
+        evaluate_coco(path, results)
+    assert "\n" not in str(error.value)
+
+
+def test_broken_annotation_files(tmp_path):
+    path = tmp_path / "a.json"
+    for text in ('{"images": [', '{"images": []}', "[]", '{"images": [1], "categories": []}'):
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"a\.json"):
+            evaluate_coco(path, [])
+
+
+def test_categories_of_one_name_keep_their_entries(tmp_path):
+    categories = [{"id": 7, "name": "cell"}, {"id": 2, "name": "cell"}, {"id": 5, "name": "other"}]
+    path = write(tmp_path / "a.json", [truth(1, 2, (0, 0, 50, 50))], categories=categories)
+    scores = assert_scorers_agree(path, [found(1, 2, (0, 0, 50, 50), 0.9)])
+    assert list(scores.per_category) == ["cell#7", "cell#2", "other"]
+    assert scores.per_category["cell#7"] == scores.per_category["other"] == -1
+    assert scores.per_category["cell#2"] == pytest.approx(1)
+
+
+def test_pycocotools_steps_in_when_hotcoco_is_missing(tmp_path, monkeypatch):
+    path, results = random_scene(3, tmp_path / "a.json")
+    expected = evaluate_coco(path, results, scorer="hotcoco")
+    monkeypatch.setitem(sys.modules, "hotcoco", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert evaluate_coco(path, results) == expected
+
+
+def test_results_are_scaled_per_axis_then_widened_by_one():
+    boxes = torch.tensor([[10.0, 20.0, 29.0, 59.0], [0.0, 0.0, 399.0, 99.0]])
+    detections = {
+        8: Detections(boxes, torch.tensor([0.75, 0.5]), torch.tensor([1, 0])),
+        3: Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64)),
+    }
+    sizes = {8: (100, 400), 3: (5, 5)}
+    results = to_coco_results(
+        detections, sizes=sizes, original_sizes={8: (50, 800), 3: (5, 5)}, category_ids=[90, 13]
+    )
+    assert results == [
+        {"image_id": 8, "category_id": 13, "bbox": [20.0, 10.0, 39.0, 20.5], "score": 0.75},
+        {"image_id": 8, "category_id": 90, "bbox": [0.0, 0.0, 799.0, 50.5], "score": 0.5},
+    ]
+
+
+def test_detections_that_are_not_finite_never_reach_the_file(caplog):
+    boxes = torch.tensor([[0.0, 0, 5, 5], [0, 0, float("nan"), 5], [0, 0, 5, 5]])
+    one = Detections(
+        boxes, torch.tensor([0.5, 0.5, float("inf")]), torch.zeros(3, dtype=torch.int64)
+    )
+    results = to_coco_results(
+        {1: one}, sizes={1: (9, 9)}, original_sizes={1: (9, 9)}, category_ids=[4]
+    )
+    assert [r["bbox"] for r in results] == [[0, 0, 6, 6]]
+    assert "2 detections that are not finite" in caplog.text
+
+
+def test_written_files_come_back(tmp_path):
+    path, results = random_scene(1, tmp_path / "a.json")
+    scores = evaluate_coco(path, results)
+    write_results(tmp_path / "out", results, scores)
+    assert evaluate_coco(path, tmp_path / "out" / "bbox.json") == scores
+    metrics = json.loads((tmp_path / "out" / "coco_metrics.json").read_text())
+    assert tuple(metrics) == (*METRICS, "per_category")
+    assert CocoScores(metrics, metrics.pop("per_category")) == scores
+    write_results(tmp_path / "out", [], None)
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["bbox.json"]
+
+
+def test_table_is_aligned_and_complete():
+    per_category = {f"category {'x' * (i % 9)}{i}": i / 100 for i in range(37)} | {"none": -1.0}
+    table = CocoScores(dict.fromkeys(METRICS, 0.5) | {"APs": -1.0}, per_category).table(width=100)
+    lines = io.StringIO(table).read().split("\n")
+    assert all(len(line) <= 100 for line in lines)
+    assert lines[0].split() == list(METRICS)
+    assert lines[1].split() == ["0.500"] * 3 + ["-"] + ["0.500"] * 8
+    assert all(name in table for name in per_category)
+    assert len({len(line) for line in lines[3:-1]}) == 1
+    assert table.count("0.07") == 1 and lines[-1].count("0.0") <= 4
