@@ -1,0 +1,205 @@
+"""ResNet and ResNeXt in the form and with the names of the published detection checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dynamic_atss.modeling.layers import ModulatedDeformConv, make_norm
+
+# depth: (blocks per stage, bottleneck?)
+DEPTHS: dict[int, tuple[tuple[int, int, int, int], bool]] = {
+    18: ((2, 2, 2, 2), False),
+    34: ((3, 4, 6, 3), False),
+    50: ((3, 4, 6, 3), True),
+    101: ((3, 4, 23, 3), True),
+    152: ((3, 8, 36, 3), True),
+}
+STAGES = ("layer1", "layer2", "layer3", "layer4")
+
+
+def _conv(c_in: int, c_out: int, size: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(c_in, c_out, size, stride, padding=size // 2, groups=groups, bias=False)
+
+
+class Stem(nn.Module):
+    """7x7 convolution and max pooling, 4 pixels to 1."""
+
+    def __init__(self, out_channels: int, norm: str) -> None:
+        super().__init__()
+        self.conv1 = _conv(3, out_channels, 7, stride=2)
+        self.bn1 = make_norm(norm, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, out_channels, H/4, W/4)."""
+        x = F.relu_(self.bn1(self.conv1(x)))
+        return F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
+
+
+def _downsample(c_in: int, c_out: int, stride: int, norm: str) -> nn.Sequential | None:
+    """The projection of the shortcut, where the shape changes."""
+    if c_in == c_out and stride == 1:
+        return None
+    return nn.Sequential(_conv(c_in, c_out, 1, stride), make_norm(norm, c_out))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions (ResNet-18 and 34); `deform` makes the second one deformable."""
+
+    def __init__(
+        self, c_in: int, c_out: int, *, stride: int, norm: str, deform: dict[str, Any] | None
+    ) -> None:
+        super().__init__()
+        self.downsample = _downsample(c_in, c_out, stride, norm)
+        self.conv1 = _conv(c_in, c_out, 3, stride)
+        self.bn1 = make_norm(norm, c_out)
+        make = _conv if deform is None else partial(ModulatedDeformConv, **deform)
+        self.conv2 = make(c_out, c_out, 3)
+        self.bn2 = make_norm(norm, c_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        y = F.relu_(self.bn1(self.conv1(x)))
+        return F.relu_(self.bn2(self.conv2(y)) + shortcut)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 (grouped, perhaps deformable), 1x1; the stride in the first (MSRA) or the second."""
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        *,
+        width: int,
+        groups: int,
+        stride: int,
+        stride_in_1x1: bool,
+        norm: str,
+        deform: dict[str, Any] | None,
+    ) -> None:
+        super().__init__()
+        first, second = (stride, 1) if stride_in_1x1 else (1, stride)
+        self.downsample = _downsample(c_in, c_out, stride, norm)
+        self.conv1 = _conv(c_in, width, 1, first)
+        self.bn1 = make_norm(norm, width)
+        make = _conv if deform is None else partial(ModulatedDeformConv, **deform)
+        self.conv2 = make(width, width, 3, stride=second, groups=groups)
+        self.bn2 = make_norm(norm, width)
+        self.conv3 = _conv(width, c_out, 1)
+        self.bn3 = make_norm(norm, c_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        y = F.relu_(self.bn1(self.conv1(x)))
+        y = F.relu_(self.bn2(self.conv2(y)))
+        return F.relu_(self.bn3(self.conv3(y)) + shortcut)
+
+
+class ResNet(nn.Module):
+    """ResNet-18/34/50/101/152 and ResNeXt: the maps `out_levels` (3 = C3 at stride 8).
+
+    depth · norm, see `make_norm` · num_groups and width_per_group, of the 3x3 convolutions
+    (ResNeXt 32x8d: 32 and 8) · stride_in_1x1, True for MSRA weights · deformable, one flag per
+    stage C2..C5 · modulated and deformable_groups, of those · freeze_at, the number of parts that
+    do not learn: 1 the stem, 2 also layer1, ... (their norms also keep their statistics) ·
+    stem_out and res2_out, channels of the stem and of C2 (BasicBlock: a quarter of res2_out, so
+    256 means the usual 64).
+    `out_channels` lists the channels of the maps. Raises ValueError for an impossible combination.
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        *,
+        norm: str = "FrozenBN",
+        num_groups: int = 1,
+        width_per_group: int = 64,
+        stride_in_1x1: bool = True,
+        deformable: Sequence[bool] = (False, False, False, False),
+        modulated: bool = True,
+        deformable_groups: int = 1,
+        freeze_at: int = 2,
+        stem_out: int = 64,
+        res2_out: int = 256,
+        out_levels: Sequence[int] = (3, 4, 5),
+    ) -> None:
+        super().__init__()
+        _check(depth, num_groups, width_per_group, deformable, freeze_at)
+        self.stride_in_1x1 = stride_in_1x1
+        self.freeze_at = freeze_at
+        self.out_levels = tuple(out_levels)
+        counts, bottleneck = DEPTHS[depth]
+        dcn = {"modulated": modulated, "deformable_groups": deformable_groups}
+        self.stem = Stem(stem_out, norm)
+        channels = [stem_out]
+        for i, name in enumerate(STAGES):
+            deform = dcn if deformable[i] else None
+            channels.append(res2_out * 2**i // (1 if bottleneck else 4))
+            block: Any = partial(BasicBlock, norm=norm, deform=deform)
+            if bottleneck:
+                width = num_groups * width_per_group * 2**i
+                block = partial(
+                    Bottleneck,
+                    width=width,
+                    groups=num_groups,
+                    stride_in_1x1=stride_in_1x1,
+                    norm=norm,
+                    deform=deform,
+                )
+            self.add_module(name, _stage(block, *channels[-2:], counts[i], 1 if i == 0 else 2))
+        self.out_channels = [channels[level - 1] for level in self.out_levels]
+        self._init_weights()
+        self._frozen_parts().requires_grad_(False)
+
+    def _init_weights(self) -> None:
+        """He initialisation for the signal of the backward pass.
+
+        It is the one that trains from scratch behind a norm that learns (uniform with a=1, the
+        release's, has half its variance); with pretrained weights nothing of it remains.
+        """
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv2d) and not name.endswith(".offset"):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def _frozen_parts(self) -> nn.ModuleList:
+        parts = [self.stem, *(getattr(self, name) for name in STAGES)]
+        return nn.ModuleList(parts[: self.freeze_at])
+
+    def train(self, mode: bool = True) -> ResNet:
+        """As every module's; frozen parts stay in evaluation mode: their statistics do not move."""
+        super().train(mode)
+        self._frozen_parts().eval()
+        return self
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) float -> the maps of `out_levels`; C3 is (N, out_channels[0], H/8, W/8)."""
+        x = self.stem(x)
+        maps = {}
+        for level, name in enumerate(STAGES, start=2):
+            x = getattr(self, name)(x)
+            maps[level] = x
+        return [maps[level] for level in self.out_levels]
+
+
+def _stage(block: Any, c_in: int, c_out: int, count: int, stride: int) -> nn.Sequential:
+    blocks = [block(c_in, c_out, stride=stride)]
+    blocks += [block(c_out, c_out, stride=1) for _ in range(count - 1)]
+    return nn.Sequential(*blocks)
+
+
+def _check(
+    depth: int, num_groups: int, width_per_group: int, deformable: Sequence[bool], freeze_at: int
+) -> None:
+    if depth not in DEPTHS:
+        raise ValueError(f"no ResNet-{depth}: depth is one of {', '.join(map(str, DEPTHS))}")
+    if not DEPTHS[depth][1] and (num_groups, width_per_group) != (1, 64):
+        raise ValueError(f"ResNet-{depth} has no bottlenecks: groups and widths must be 1 and 64")
+    if len(deformable) != 4:
+        raise ValueError(f"deformable needs four flags, C2 to C5, not {len(deformable)}")
+    if not 0 <= freeze_at <= 5:
+        raise ValueError(f"freeze_at counts the stem and four stages, 0 to 5, not {freeze_at}")

@@ -1,0 +1,102 @@
+"""Feature pyramid P3 to P7 over C3 to C5, with the names of the published checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dynamic_atss.modeling.layers import make_norm
+
+
+def _conv(c_in: int, c_out: int, size: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
+    conv = nn.Conv2d(c_in, c_out, size, stride, padding=size // 2, bias=bias)
+    nn.init.kaiming_uniform_(conv.weight, a=1)
+    if bias:
+        nn.init.zeros_(conv.bias)
+    return conv
+
+
+def _conv_norm(c_in: int, c_out: int, size: int, norm: str | None, relu: bool) -> nn.Module:
+    """A convolution, or a Sequential of it, norm and ReLU: the names differ as in the releases."""
+    layers: list[nn.Module] = [_conv(c_in, c_out, size, bias=norm is None)]
+    if norm is not None:
+        layers.append(make_norm(norm, c_out))
+    if relu:
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers) if len(layers) > 1 else layers[0]
+
+
+class TopBlocks(nn.Module):
+    """P6 by a convolution of stride 2, and P7 from relu(P6) likewise."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.p6 = _conv(in_channels, out_channels, 3, stride=2)
+        self.p7 = _conv(out_channels, out_channels, 3, stride=2)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """P5 or C5 (N, in_channels, h, w) -> [P6, P7]."""
+        p6 = self.p6(x)
+        return [p6, self.p7(F.relu(p6))]
+
+
+class FPN(nn.Module):
+    """[C3, C4, C5] -> [P3, ..., P7] of `out_channels` channels (Lin et al. 2017, RetinaNet form).
+
+    top_from: "P5" or "C5", the map that P6 is made of · norm: of the lateral and output
+    convolutions, None or a name of `make_norm` (then without bias) · relu: a ReLU after each.
+    Raises ValueError for another `top_from` or number of maps.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int = 256,
+        *,
+        top_from: str = "P5",
+        norm: str | None = None,
+        relu: bool = False,
+    ) -> None:
+        super().__init__()
+        if top_from not in ("P5", "C5"):
+            raise ValueError(f'top_from is "P5" or "C5", not {top_from!r}')
+        if len(in_channels) != 3:
+            raise ValueError(f"the pyramid stands on C3, C4, C5, not on {len(in_channels)} maps")
+        self.top_from = top_from
+        self.out_channels = out_channels
+        for i, channels in enumerate(in_channels, start=2):
+            self.add_module(f"fpn_inner{i}", _conv_norm(channels, out_channels, 1, norm, relu))
+            self.add_module(f"fpn_layer{i}", _conv_norm(out_channels, out_channels, 3, norm, relu))
+        top_channels = in_channels[-1] if top_from == "C5" else out_channels
+        self.top_blocks = TopBlocks(top_channels, out_channels)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Three maps (N, C, h, w) of strides 8, 16, 32 -> five of strides 8 to 128."""
+        c3, c4, c5 = maps
+        inner5 = self.fpn_inner4(c5)
+        inner4 = self.fpn_inner3(c4) + _upsample_to(inner5, c4)
+        inner3 = self.fpn_inner2(c3) + _upsample_to(inner4, c3)
+        p5 = self.fpn_layer4(inner5)
+        top = self.top_blocks(c5 if self.top_from == "C5" else p5)
+        return [self.fpn_layer2(inner3), self.fpn_layer3(inner4), p5, *top]
+
+
+def _upsample_to(coarse: Tensor, fine: Tensor) -> Tensor:
+    """Nearest, to the exact size of the finer map, which need not be twice the coarse one."""
+    return F.interpolate(coarse, size=fine.shape[-2:], mode="nearest")
+
+
+class BackboneWithFPN(nn.Module):
+    """`body` (images -> C3, C4, C5) and `fpn`: the published `backbone.body` and `backbone.fpn`."""
+
+    def __init__(self, body: nn.Module, fpn: FPN) -> None:
+        super().__init__()
+        self.body = body
+        self.fpn = fpn
+        self.out_channels = fpn.out_channels
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) float, normalised -> [P3, ..., P7], each (N, out_channels, h, w)."""
+        return self.fpn(self.body(images))

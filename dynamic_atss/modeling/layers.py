@@ -1,0 +1,160 @@
+"""Normalisation and deformable convolution, in the form of the published checkpoints."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import deform_conv2d
+
+NORMS = ("FrozenBN", "BN", "SyncBN", "GN")
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Batch norm as a fixed affine map: y = (x - mean) / sqrt(var) * weight + bias, no epsilon.
+
+    All four are buffers of shape (C,), as in the published checkpoints. Weights that come from a
+    batch norm with an epsilon need it added to `running_var` when they are loaded.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.ones(channels))
+        self.register_buffer("bias", torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same shape and dtype."""
+        scale = self.weight * self.running_var.rsqrt()
+        shift = self.bias - self.running_mean * scale
+        # The cast keeps bf16 maps in bf16. The product does not save x for the backward pass, as
+        # F.batch_norm would, and the sum can be written over it.
+        y = x * scale.to(x.dtype).view(1, -1, 1, 1)
+        return y.add_(shift.to(x.dtype).view(1, -1, 1, 1))
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.numel()}"
+
+
+class SyncBatchNorm2d(nn.SyncBatchNorm):
+    """torch's SyncBatchNorm that also works on CPU tensors, where torch's own refuses to train.
+
+    On CPU with one process this is plain batch norm. With several processes (gloo) mean and
+    variance are those of all processes' images, by one differentiable all-reduce of (2 C + 1)
+    numbers per layer: what the GPU computes. Every process must take part in every forward pass.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same shape; N may differ between processes."""
+        if x.device.type != "cpu":
+            return super().forward(x)
+        together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+        if self.training and together:
+            return self._forward_cpu_group(x)
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        mean, var, momentum = self.running_mean, self.running_var, self._rate()
+        return F.batch_norm(x, mean, var, self.weight, self.bias, self.training, momentum, self.eps)
+
+    def _rate(self) -> float:
+        """The share of the new batch in the running statistics (momentum None: cumulative mean)."""
+        if self.momentum is not None:
+            return self.momentum
+        return 1.0 / max(int(self.num_batches_tracked), 1)
+
+    def _forward_cpu_group(self, x: Tensor) -> Tensor:
+        from torch.distributed.nn.functional import all_reduce
+
+        # float64, so that E[x^2] - E[x]^2 does not cancel.
+        wide = x.double()
+        count = wide.new_tensor([x.numel() // x.shape[1]])
+        local = torch.cat([wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3)), count])
+        total = all_reduce(local, group=self.process_group)
+        mean, square = (total[:-1] / total[-1]).chunk(2)
+        var = (square - mean.square()).clamp(min=0)
+        with torch.no_grad():
+            self.num_batches_tracked.add_(1)
+            rate, n = self._rate(), total[-1]
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), rate)
+            unbiased = var * n / (n - 1).clamp(min=1)
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), rate)
+        scale = self.weight * (var + self.eps).rsqrt()
+        shift = self.bias - mean * scale
+        return (wide * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)).to(x.dtype)
+
+
+def make_norm(name: str, channels: int) -> nn.Module:
+    """The normalisation layer called `name` for maps of `channels` channels.
+
+    "FrozenBN" | "BN" | "SyncBN" | "GN" (32 groups as published; fewer if 32 does not divide the
+    channels). Raises ValueError for another name.
+    """
+    if name == "FrozenBN":
+        return FrozenBatchNorm2d(channels)
+    if name == "BN":
+        return nn.BatchNorm2d(channels)
+    if name == "SyncBN":
+        return SyncBatchNorm2d(channels)
+    if name == "GN":
+        return nn.GroupNorm(math.gcd(32, channels), channels)
+    raise ValueError(f"no normalisation {name!r}: one of {', '.join(NORMS)}")
+
+
+class ModulatedDeformConv(nn.Module):
+    """Deformable convolution v2 (v1 with `modulated=False`), named as in the published checkpoints.
+
+    `offset` is the convolution that predicts, per deformable group and kernel tap, (dy, dx), and
+    after all offsets one mask logit per tap: 27 channels per group for 3x3 (v1: 18). `conv` holds
+    the weights. The prediction starts at zero: a plain convolution (v2: times sigmoid(0) = 0.5).
+    Padding keeps the size at stride 1.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        deformable_groups: int = 1,
+        bias: bool = False,
+        modulated: bool = True,
+    ) -> None:
+        super().__init__()
+        self.modulated = modulated
+        self.offset_channels = 2 * kernel_size**2 * deformable_groups
+        predicted = self.offset_channels * 3 // 2 if modulated else self.offset_channels
+        space = {"stride": stride, "padding": dilation * (kernel_size // 2), "dilation": dilation}
+        self.offset = nn.Conv2d(in_channels, predicted, kernel_size, **space)
+        nn.init.zeros_(self.offset.weight)
+        nn.init.zeros_(self.offset.bias)
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel_size, groups=groups, bias=bias, **space
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in, H, W) -> (N, out, H', W'), in the dtype of x."""
+        # Sampling positions need float32: bf16 has 8 bits for a coordinate.
+        wide = torch.promote_types(x.dtype, torch.float32)
+        predicted = self.offset(x).to(wide)
+        offset, mask = predicted[:, : self.offset_channels], None
+        if self.modulated:
+            mask = predicted[:, self.offset_channels :].sigmoid()
+        conv = self.conv
+        y = deform_conv2d(
+            x.to(wide),
+            offset,
+            conv.weight.to(wide),
+            None if conv.bias is None else conv.bias.to(wide),
+            stride=conv.stride,
+            padding=conv.padding,
+            dilation=conv.dilation,
+            mask=mask,
+        )
+        return y.to(x.dtype)
