@@ -1,0 +1,37 @@
+"""ATSS: positives by an adaptive threshold on the anchor IoU (Zhang et al., CVPR 2020, arXiv 1912.02424)."""
+
+from __future__ import annotations
+
+import torch
+
+from dynamic_atss.assigners.base import inside, nearest_candidates, resolve, std
+from dynamic_atss.boxes import centerness, iou
+from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
+
+
+class ATSS:
+    """Quality = centerness of the prior's centre in its box.
+
+    Args:
+        topk: candidate locations of a box on each level.
+    """
+
+    soft_labels = False
+    quality_name = "centerness"
+
+    def __init__(self, topk: int = 9) -> None:
+        self.topk = topk
+
+    @torch.no_grad()
+    def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
+        # propose
+        pairs = nearest_candidates(priors, gt, self.topk)
+        # score
+        boxes = gt.boxes[:, None]
+        anchor = iou(priors.boxes[pairs.prior], boxes, extra=1)
+        # select
+        threshold = anchor.mean(1, keepdim=True) + std(anchor)
+        selected = (anchor >= threshold) & inside(priors, gt, pairs)
+        # resolve
+        quality = centerness(priors.centers[pairs.prior], boxes)
+        return resolve(pairs, selected, anchor, quality, predictions.boxes.shape[:2])

@@ -1,0 +1,66 @@
+"""One process or many: the few questions that the rest of the engine asks."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def init_distributed(device: str) -> torch.device:
+    """Joins the process group that torchrun or torch.distributed.launch set up, if they did.
+
+    Args:
+        device: "auto" | "cuda" | "cpu"; NCCL serves cuda, gloo serves cpu.
+
+    Returns:
+        this process's device.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    if device == "cuda":
+        torch.cuda.set_device(local_rank)
+        device = f"cuda:{local_rank}"
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    return torch.device(device)
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def average(x: Tensor) -> Tensor:
+    """Mean of `x` over the processes, on each of them; a collective, so call it on all."""
+    if world_size() == 1:
+        return x
+    x = x.clone()
+    dist.all_reduce(x)
+    return x / world_size()
+
+
+def barrier() -> None:
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def gather(value: Any) -> list[Any]:
+    """`value` of every process, by rank, on each of them."""
+    if world_size() == 1:
+        return [value]
+    values = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def shut_down() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()

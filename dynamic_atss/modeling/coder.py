@@ -1,0 +1,58 @@
+"""Box <-> what the network regresses. Argument order, everywhere: encode(gt_boxes, priors), decode(deltas, priors)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def _center_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Centres and legacy sizes (x2 - x1 + 1), each (..., 2)."""
+    return (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2] + 1
+
+
+class DeltaCoder:
+    """Shift of the centre and log of the size, relative to the prior (Girshick et al., CVPR 2014), in the
+    releases' form: weights 10 and 5, sizes with "+1", log sizes capped so that exp stays finite."""
+
+    shift_weight = 10.0
+    size_weight = 5.0
+    max_log_size = math.log(1000 / 16)
+
+    def encode(self, gt_boxes: Tensor, priors: Tensor) -> Tensor:
+        """Deltas (..., 4) of boxes (..., 4) relative to priors (..., 4)."""
+        gt_center, gt_size = _center_size(gt_boxes)
+        center, size = _center_size(priors)
+        shift = self.shift_weight * (gt_center - center) / size
+        return torch.cat((shift, self.size_weight * torch.log(gt_size / size)), dim=-1)
+
+    def decode(self, deltas: Tensor, priors: Tensor) -> Tensor:
+        """Boxes (..., 4) from deltas (..., 4); leading dimensions broadcast. Not clipped to the image."""
+        center, size = _center_size(priors)
+        center = deltas[..., :2] / self.shift_weight * size + center
+        half = (
+            torch.exp((deltas[..., 2:] / self.size_weight).clamp(max=self.max_log_size)) * size - 1
+        ) * 0.5
+        return torch.cat((center - half, center + half), dim=-1)
+
+
+class DistanceCoder:
+    """Distances from the prior's centre to the four sides, in units of the prior's legacy size / `unit`
+    (the releases' `REGRESSION_TYPE: "POINT"`; `unit` = anchor size / stride, so one unit is one stride)."""
+
+    def __init__(self, unit: float) -> None:
+        self.unit = unit
+
+    def encode(self, gt_boxes: Tensor, priors: Tensor) -> Tensor:
+        """Distances (..., 4) left, top, right, bottom."""
+        center, size = _center_size(priors)
+        distances = torch.cat((center - gt_boxes[..., :2], gt_boxes[..., 2:] - center), dim=-1)
+        return self.unit * distances / torch.cat((size, size), dim=-1)
+
+    def decode(self, deltas: Tensor, priors: Tensor) -> Tensor:
+        """Boxes (..., 4) from distances (..., 4); leading dimensions broadcast."""
+        center, size = _center_size(priors)
+        distances = deltas / self.unit * torch.cat((size, size), dim=-1)
+        return torch.cat((center - distances[..., :2], center + distances[..., 2:]), dim=-1)

@@ -1,0 +1,76 @@
+"""Images in; losses out in training, detections otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dynamic_atss.types import Batch, Detections
+
+
+class Detector(nn.Module):
+    """Backbone + head, with the parts that have no weights handed in.
+
+    Args:
+        backbone: images (N, 3, H, W) float -> list of feature maps, finest first.
+        head: feature maps -> `HeadOutput`.
+        priors: (feature sizes, device) -> `Priors`.
+        criterion: (output, priors, gt) -> loss terms.
+        postprocess: (output, priors, sizes) -> list of `Detections`.
+        pixel_mean, pixel_std: in the order and range of `bgr255`.
+        bgr255: the network sees BGR in 0..255; otherwise RGB in 0..1.
+        autocast: dtype of the convolutions, None for float32.
+        channels_last: memory format of the convolutions.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: nn.Module,
+        priors: Callable[..., Any],
+        criterion: Callable[..., dict[str, Tensor]],
+        postprocess: Callable[..., list[Detections]],
+        *,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        bgr255: bool = True,
+        autocast: torch.dtype | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.priors = priors
+        self.criterion = criterion
+        self.postprocess = postprocess
+        self.bgr255 = bgr255
+        self.autocast = autocast
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        scale = 1.0 if bgr255 else 255.0
+        self.register_buffer(
+            "mean", torch.tensor(pixel_mean).view(3, 1, 1) * scale, persistent=False
+        )
+        self.register_buffer("std", torch.tensor(pixel_std).view(3, 1, 1) * scale, persistent=False)
+        self.to(memory_format=self.memory_format)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor] | list[Detections]:
+        images = self.normalize(batch.images, batch.sizes)
+        with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
+            output = self.head(self.backbone(images))
+        priors = self.priors(output.sizes, images.device)
+        if self.training:
+            return self.criterion(output, priors, batch.gt)
+        return self.postprocess(output, priors, batch.sizes)
+
+    def normalize(self, images: Tensor, sizes: Tensor) -> Tensor:
+        """uint8 RGB (N, 3, H, W) -> float, in the network's order and range, the padding 0."""
+        if self.bgr255:
+            images = images.flip(1)
+        pixels = (images.to(memory_format=self.memory_format).float() - self.mean) / self.std
+        rows = torch.arange(images.shape[2], device=images.device) < sizes[:, :1]
+        columns = torch.arange(images.shape[3], device=images.device) < sizes[:, 1:]
+        # where, not a product: 0 * x is -0 for a negative x, and it is one pass as well
+        return torch.where((rows[:, None, :, None]) & columns[:, None, None, :], pixels, 0.0)

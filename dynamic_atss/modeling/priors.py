@@ -1,0 +1,73 @@
+"""Anchors on the lattices of the feature levels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from dynamic_atss.types import Level, Priors
+
+
+class AnchorGenerator:
+    """Anchors of all levels for given feature sizes, made once per size and kept.
+
+    A location is a cell's centre, (column + 0.5) * stride. `sizes` holds the side of the square anchor by
+    level; each location has `len(aspect_ratios) * scales_per_octave` anchors, ratios outermost. Widths and
+    heights follow the releases: the side of a ratio (height / width) is rounded at the scale of the stride,
+    and the box is [centre - (side - 1) / 2, centre + (side - 1) / 2].
+    """
+
+    def __init__(
+        self,
+        strides: Sequence[int],
+        sizes: Sequence[float],
+        aspect_ratios: Sequence[float] = (1.0,),
+        octave: float = 2.0,
+        scales_per_octave: int = 1,
+    ) -> None:
+        scales = [octave ** (i / scales_per_octave) for i in range(scales_per_octave)]
+        self.strides = tuple(strides)
+        self.cells = [
+            _cell_anchors(stride, [size * s for s in scales], aspect_ratios)
+            for stride, size in zip(strides, sizes, strict=True)
+        ]
+        # Sizes vary from batch to batch: enough places for the usual ones, bounded for all others.
+        self._cached = lru_cache(maxsize=64)(self._make)
+
+    @property
+    def per_location(self) -> int:
+        return len(self.cells[0])
+
+    def __call__(self, sizes: Sequence[tuple[int, int]], device: torch.device) -> Priors:
+        """Priors for feature maps of `sizes` (height, width), one per level."""
+        return self._cached(tuple(sizes), device)
+
+    def _make(self, sizes: tuple[tuple[int, int], ...], device: torch.device) -> Priors:
+        levels = tuple(Level(h, w, s) for (h, w), s in zip(sizes, self.strides, strict=True))
+        boxes = [_spread(cell, level) for cell, level in zip(self.cells, levels, strict=True)]
+        return Priors(torch.cat(boxes).to(device), levels, self.per_location, offset=0.5)
+
+
+def _cell_anchors(stride: int, sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
+    """(A, 4): the anchors of the cell whose corner is the origin."""
+    anchors = []
+    for ratio in ratios:
+        width = round((stride * stride / ratio) ** 0.5)
+        height = round(width * ratio)
+        for size in sizes:
+            half_w, half_h = (width * size / stride - 1) / 2, (height * size / stride - 1) / 2
+            center = stride / 2
+            anchors.append([center - half_w, center - half_h, center + half_w, center + half_h])
+    return torch.tensor(anchors, dtype=torch.float64).float()
+
+
+def _spread(cell: Tensor, level: Level) -> Tensor:
+    """(height * width * A, 4): the cell's anchors at every location; order row, column, anchor."""
+    y = torch.arange(level.height, dtype=torch.float32) * level.stride
+    x = torch.arange(level.width, dtype=torch.float32) * level.stride
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    shifts = torch.stack((x, y, x, y), dim=-1).reshape(-1, 1, 4)
+    return (shifts + cell).reshape(-1, 4)
