@@ -28,7 +28,8 @@ def synthetic(images: int, detections: int, categories: int, path: Path) -> list
     classes = rng.integers(1, categories + 1, (images, 7))
     pick = rng.integers(0, 7, (images, detections))
     rows = np.arange(images)[:, None]
-    found = boxes[rows, pick] * rng.normal(1, 0.15, (images, detections, 4))
+    found = boxes[rows, pick]
+    found += rng.normal(0, 0.1, found.shape) * found[..., [2, 3, 2, 3]]
     found[..., 2:] = np.abs(found[..., 2:])
     scores = rng.random((images, detections))
     guess = rng.integers(1, categories + 1, (images, detections))

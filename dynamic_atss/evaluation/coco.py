@@ -106,11 +106,15 @@ def _result_table(results: Sequence[Mapping[str, Any]], source: str) -> NDArray[
     """
     try:
         rows = [(r["image_id"], *r["bbox"], r["score"], r["category_id"]) for r in results]
-        table = np.array(rows, np.float64).reshape(len(rows), 7 if rows else -1)
+        if any(len(row) != 7 for row in rows):
+            raise ValueError("a bbox without exactly 4 numbers")
+        table = np.array(rows, np.float64).reshape(-1, 7)
+        if not np.isfinite(table).all():
+            raise ValueError("a number that is not finite")
     except (KeyError, TypeError, ValueError) as error:
         need = "each entry needs image_id, category_id, bbox (4 numbers) and score"
         raise UserError(f"{source}: not in the COCO results format ({error!r}); {need}") from error
-    return table if rows else np.zeros((0, 7))
+    return table
 
 
 def _require(used: Sequence[int] | NDArray[Any], known: Sequence[int], message: str) -> None:
@@ -208,10 +212,16 @@ def write_results(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / "bbox.json", list(results), indent=None)
+    write_scores(folder, scores)
+
+
+def write_scores(folder: str | Path, scores: CocoScores | None) -> None:
+    """Write (or, without scores, remove) the `coco_metrics.json` of a folder that is there."""
+    path = Path(folder) / "coco_metrics.json"
     if scores is None:
-        (folder / "coco_metrics.json").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     else:
-        _write_json(folder / "coco_metrics.json", scores.to_json(), indent=2)
+        _write_json(path, scores.to_json(), indent=2)
 
 
 def _write_json(path: Path, content: object, indent: int | None) -> None:

@@ -203,6 +203,7 @@ def test_unusable_annotations_are_left_out_and_missing_fields_filled_in(tmp_path
         ([found(1, 8, (0, 0, 5, 5), 0.5)], "category 8 is not in"),
         ([{"image_id": 1, "category_id": 1, "score": 1}], "bbox"),
         ([found(1, 1, (0, 0, 5), 0.5)], "COCO results format"),
+        ([found(1, 1, (0, 0, 5, float("nan")), 0.5)], "not finite"),
         ({"a": 1}, "COCO results format"),
         ("nowhere.json", "nowhere.json: cannot be read"),
     ],

@@ -1,0 +1,173 @@
+"""Inference over a data set, on one process or many, and its COCO scores."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from dynamic_atss.engine.progress import progress
+from dynamic_atss.evaluation.coco import evaluate_coco, to_coco_results, write_results, write_scores
+from dynamic_atss.evaluation.scores import CocoScores
+from dynamic_atss.types import Batch, Detections, to_device
+
+_log = logging.getLogger(__name__)
+
+
+class ScoredDataset(Protocol):
+    """What `evaluate_dataset` reads of a data set.
+
+    annotations: the COCO file · category_ids: the COCO id of each class · class_names: likewise ·
+    image_ids: all the images that have to be seen
+    """
+
+    annotations: str | Path
+    category_ids: Sequence[int]
+    class_names: Sequence[str]
+    image_ids: Sequence[int]
+
+
+def run_inference(
+    model: nn.Module,
+    loader: Iterable[Batch],
+    device: torch.device | str,
+    *,
+    category_ids: Sequence[int],
+    image_ids: Iterable[int] | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+    progress_label: str = "inference",
+) -> list[dict[str, Any]]:
+    """COCO results of every image of the loader: all ranks' on rank 0, [] on the others.
+
+    `model(batch)` gives one `Detections` per image, in pixels of the resized image. The modes
+    (training or not) of all its modules are put back afterwards. Ordered by image id.
+
+    category_ids: the COCO id of class c is category_ids[c] · image_ids: what has to be seen, each
+    image once over all ranks; None: only the "once" is checked
+
+    Raises:
+        RuntimeError: an image was seen twice, or not at all, or was not to be seen (on all ranks).
+    """
+    # DDP's forward exchanges buffers in evaluation, too, and ranks differ in their batch counts.
+    plain = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+    seen: list[int] = []
+    results: list[dict[str, Any]] = []
+    total = len(loader) if hasattr(loader, "__len__") else None
+    with _evaluation_mode(plain), torch.inference_mode():
+        for batch in progress(loader, progress_label, total, rank=rank):
+            detections = plain(to_device(batch, device))
+            seen += batch.image_ids
+            results += _batch_results(batch, detections, category_ids)
+    everything = [seen] if world_size == 1 else _gather_on_all(seen, world_size)
+    _check_images([i for part in everything for i in part], image_ids)
+    if world_size > 1:
+        results = _gather_on_first(results, rank, world_size)
+    return sorted(results, key=lambda result: result["image_id"])
+
+
+def evaluate_dataset(
+    model: nn.Module,
+    loader: Iterable[Batch],
+    device: torch.device | str,
+    *,
+    dataset: ScoredDataset,
+    output_dir: str | Path | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+    progress_label: str = "inference",
+) -> CocoScores | None:
+    """Run the model over a data set and score it; None on ranks other than 0 and where the
+    annotation file holds nothing to score against.
+
+    With `output_dir`, rank 0 leaves `bbox.json` and `coco_metrics.json` there. The results are
+    written before they are scored: a scorer that fails does not cost the inference.
+
+    Raises:
+        RuntimeError, UserError: as `run_inference` and `evaluate_coco`.
+    """
+    begin = time.perf_counter()
+    results = run_inference(
+        model,
+        loader,
+        device,
+        category_ids=dataset.category_ids,
+        image_ids=dataset.image_ids,
+        rank=rank,
+        world_size=world_size,
+        progress_label=progress_label,
+    )
+    if rank != 0:
+        return None
+    images, seconds = len(dataset.image_ids), time.perf_counter() - begin
+    _log.info("%d images in %.1f s (%.1f per second)", images, seconds, images / seconds)
+    if output_dir is not None:
+        write_results(output_dir, results, None)
+    scores = evaluate_coco(dataset.annotations, results, image_ids=dataset.image_ids)
+    if scores is not None:
+        _log.info("COCO box scores of %s\n%s", dataset.annotations, scores.table())
+        if output_dir is not None:
+            write_scores(output_dir, scores)
+    return scores
+
+
+@contextlib.contextmanager
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """`model.eval()` inside; afterwards each module is as it was (frozen parts differ from the
+    rest, so one `model.train()` would not do)."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _batch_results(
+    batch: Batch, detections: Sequence[Detections], category_ids: Sequence[int]
+) -> list[dict[str, Any]]:
+    ids = batch.image_ids
+    return to_coco_results(
+        dict(zip(ids, detections, strict=True)),
+        sizes=dict(zip(ids, map(tuple, batch.sizes.tolist()), strict=True)),
+        original_sizes=dict(zip(ids, batch.original_sizes, strict=True)),
+        category_ids=category_ids,
+    )
+
+
+def _gather_on_all(value: list[int], world_size: int) -> list[list[int]]:
+    parts: list[Any] = [None] * world_size
+    dist.all_gather_object(parts, value)
+    return parts
+
+
+def _gather_on_first(results: list[Any], rank: int, world_size: int) -> list[Any]:
+    """All ranks' results on rank 0, [] on the others: half a million dictionaries that only
+    the scorer reads need not travel to every process."""
+    parts: list[Any] | None = [None] * world_size if rank == 0 else None
+    dist.gather_object(results, parts, dst=0)
+    return [result for part in parts or [] for result in part]
+
+
+def _check_images(seen: Sequence[int], expected: Iterable[int] | None) -> None:
+    """Every rank checks the same list, so that all of them stop and none waits for another."""
+    twice = [i for i, times in Counter(seen).items() if times > 1]
+    wanted = set(seen) if expected is None else set(expected)
+    faults = {"twice": twice, "not": wanted - set(seen), "unexpectedly": set(seen) - wanted}
+    texts = [f"{len(ids)} images {how} seen: {_some(ids)}" for how, ids in faults.items() if ids]
+    if texts:
+        raise RuntimeError(f"inference: {'; '.join(texts)}; check the sampler of the test loader")
+
+
+def _some(ids: Iterable[int], most: int = 10) -> str:
+    ordered = sorted(ids)
+    return ", ".join(map(str, ordered[:most])) + (", ..." if len(ordered) > most else "")

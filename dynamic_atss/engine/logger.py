@@ -1,0 +1,47 @@
+"""The package's log: console and `log.txt`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from tqdm import tqdm
+
+ROOT = "dynamic_atss"
+
+
+class _Console(logging.Handler):
+    """Lines on stdout that go above a running bar of progress instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            tqdm.write(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+
+def setup_logging(output_dir: str | Path | None = None, rank: int = 0) -> logging.Logger:
+    """Send the package's log to stdout and, if a folder is given, to the end of its `log.txt`.
+
+    Rank 0 logs INFO and above, the other ranks WARNING and above with their rank in the line.
+    A second call replaces the first one: no line appears twice. The folder is made if need be.
+    """
+    logger = logging.getLogger(ROOT)
+    for handler in [h for h in logger.handlers if (h.name or "").startswith(f"{ROOT}.")]:
+        logger.removeHandler(handler)
+        handler.close()
+    handlers: dict[str, logging.Handler] = {"console": _Console()}
+    if output_dir is not None:
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        # delay: a rank that has nothing to report never opens the file.
+        handlers["file"] = logging.FileHandler(
+            Path(output_dir) / "log.txt", encoding="utf-8", delay=True
+        )
+    origin = "" if rank == 0 else f" rank {rank}"
+    form = logging.Formatter(f"%(asctime)s %(levelname)s{origin} %(message)s", "%Y-%m-%d %H:%M:%S")
+    for name, handler in handlers.items():
+        handler.set_name(f"{ROOT}.{name}")
+        handler.setFormatter(form)
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
+    return logger

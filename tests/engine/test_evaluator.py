@@ -1,0 +1,169 @@
+import json
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from dynamic_atss.engine.evaluator import evaluate_dataset, run_inference
+from dynamic_atss.engine.progress import progress
+from dynamic_atss.types import Batch, Detections, GroundTruth
+
+CATEGORY_IDS = (10, 7)
+
+
+class Finder(nn.Module):
+    """Finds as many boxes as the image's first pixel says; a part of it is frozen."""
+
+    def __init__(self):
+        super().__init__()
+        self.frozen = nn.BatchNorm2d(1).eval()
+        self.body = nn.BatchNorm2d(1)
+
+    def forward(self, batch):
+        assert not self.training and not self.body.training
+        assert torch.is_inference_mode_enabled()
+        return [self.find(int(image[0, 0, 0])) for image in batch.images]
+
+    def find(self, count):
+        corner = 10.0 * torch.arange(count)[:, None]
+        boxes = torch.cat([corner, corner, corner + 8, corner + 8], 1)
+        scores = 0.9 - 0.1 * torch.arange(count)
+        return Detections(boxes, scores, torch.arange(count) % 2)
+
+
+def batch(ids):
+    """Images of (20, 40) pixels, of files twice that size, with `id % 3` objects each."""
+    images = torch.zeros(len(ids), 3, 32, 64, dtype=torch.uint8)
+    images[:, 0, 0, 0] = torch.tensor([i % 3 for i in ids])
+    empty = torch.zeros(0, dtype=torch.int64)
+    gt = GroundTruth(torch.zeros(0, 4), empty, empty)
+    return Batch(images, torch.tensor([[20, 40]] * len(ids)), gt, ids, ((40, 80),) * len(ids))
+
+
+def infer(loader, **more):
+    return run_inference(Finder().train(), loader, "cpu", category_ids=CATEGORY_IDS, **more)
+
+
+def annotation_file(path, image_ids):
+    """Ground truth that is exactly what `Finder` finds, in original pixels."""
+    annotations = [
+        {"image_id": i, "category_id": CATEGORY_IDS[k % 2], "bbox": [20 * k, 20 * k, 17, 17]}
+        for i in image_ids
+        for k in range(i % 3)
+    ]
+    content = {
+        "images": [{"id": i, "width": 80, "height": 40} for i in image_ids],
+        "categories": [{"id": 10, "name": "ten"}, {"id": 7, "name": "seven"}],
+        "annotations": annotations,
+    }
+    path.write_text(json.dumps(content))
+    return path
+
+
+def dataset(path, image_ids):
+    names = ("ten", "seven")
+    return SimpleNamespace(
+        annotations=path, category_ids=CATEGORY_IDS, class_names=names, image_ids=image_ids
+    )
+
+
+def test_results_are_in_original_pixels_and_ordered_by_image():
+    results = infer([batch((5, 3)), batch((1,))], image_ids=(1, 3, 5))
+    assert [r["image_id"] for r in results] == [1, 5, 5]
+    assert results[2]["category_id"] == 7
+    assert results[2]["bbox"] == [20.0, 20.0, 17.0, 17.0]
+    assert results[2]["score"] == pytest.approx(0.8)
+
+
+def test_every_module_gets_its_own_mode_back_even_after_an_error():
+    model = Finder().train()
+    model.frozen.eval()
+    run_inference(model, [batch((1,))], "cpu", category_ids=CATEGORY_IDS)
+    with pytest.raises(TypeError):
+        run_inference(model, [None], "cpu", category_ids=CATEGORY_IDS)
+    assert (model.training, model.body.training, model.frozen.training) == (True, True, False)
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected", "message"),
+    [
+        ((1, 2, 1), None, "1 images twice seen: 1;"),
+        ((1, 2), (1, 2, 30, 4), "2 images not seen: 4, 30;"),
+        ((1, 2, 9), (1, 2), "1 images unexpectedly seen: 9;"),
+    ],
+)
+def test_lost_and_doubled_images_are_named(ids, expected, message):
+    with pytest.raises(RuntimeError, match=message):
+        infer([batch((i,)) for i in ids], image_ids=expected)
+
+
+def test_data_set_is_scored_written_and_logged(tmp_path, caplog):
+    ids = tuple(range(7))
+    data = dataset(annotation_file(tmp_path / "a.json", ids), ids)
+    loader = [batch(ids[:4]), batch(ids[4:])]
+    with caplog.at_level(logging.INFO):
+        scores = evaluate_dataset(
+            Finder(), loader, "cpu", dataset=data, output_dir=tmp_path / "inference"
+        )
+    assert scores.metrics["AP"] == pytest.approx(1)
+    assert scores.per_category == pytest.approx({"ten": 1, "seven": 1})
+    assert len(json.loads((tmp_path / "inference" / "bbox.json").read_text())) == 6
+    written = json.loads((tmp_path / "inference" / "coco_metrics.json").read_text())
+    assert written == scores.to_json()
+    assert "seven" in caplog.text and "AP50" in caplog.text
+
+
+def test_without_annotations_the_results_are_written_all_the_same(tmp_path):
+    path = annotation_file(tmp_path / "a.json", (1, 2))
+    content = json.loads(path.read_text())
+    del content["annotations"]
+    path.write_text(json.dumps(content))
+    scores = evaluate_dataset(
+        Finder(), [batch((1, 2))], "cpu", dataset=dataset(path, (1, 2)), output_dir=tmp_path / "out"
+    )
+    assert scores is None
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["bbox.json"]
+
+
+def worker(rank, folder):
+    """Rank 0 sees three images in two batches, rank 1 two images in one; then a doubled image."""
+    store = f"file://{folder / 'store'}"
+    torch.distributed.init_process_group("gloo", store, rank=rank, world_size=2)
+    model = nn.parallel.DistributedDataParallel(Finder())
+    more = {"rank": rank, "world_size": 2}
+    loader = [[batch((1, 2)), batch((5,))], [batch((4, 3))]][rank]
+    data = dataset(folder / "a.json", (1, 2, 3, 4, 5))
+    scores = evaluate_dataset(model, loader, "cpu", dataset=data, output_dir=folder / "out", **more)
+    doubled = [[batch((1,))], [batch((1,))]][rank]
+    try:
+        run_inference(model, doubled, "cpu", category_ids=CATEGORY_IDS, **more)
+        failure = ""
+    except RuntimeError as error:
+        failure = str(error)
+    report = {"scores": scores and scores.to_json(), "failure": failure}
+    (folder / f"rank{rank}.json").write_text(json.dumps(report))
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_give_what_one_gives(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    annotation_file(tmp_path / "a.json", (1, 2, 3, 4, 5))
+    torch.multiprocessing.spawn(worker, (tmp_path,), nprocs=2)
+    first, second = (json.loads((tmp_path / f"rank{r}.json").read_text()) for r in (0, 1))
+    assert first["scores"]["AP"] == pytest.approx(1)
+    assert second["scores"] is None
+    alone = infer([batch((1, 2)), batch((4, 3)), batch((5,))])
+    assert json.loads((tmp_path / "out" / "bbox.json").read_text()) == alone
+    # Both ranks stop; one alone would leave the other waiting.
+    assert "1 images twice seen: 1;" in first["failure"] == second["failure"]
+
+
+def test_progress_is_silent_without_a_terminal_and_on_other_ranks(capsys, monkeypatch):
+    assert list(progress([1, 2], "work")) == [1, 2]
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert list(progress([1, 2], "work", rank=1)) == [1, 2]
+    assert capsys.readouterr().err == ""
+    assert list(progress([1, 2], "work")) == [1, 2]
+    assert "work" in capsys.readouterr().err

@@ -1,0 +1,117 @@
+import json
+import logging
+import sys
+
+import pytest
+import torch
+
+from dynamic_atss.engine.logger import setup_logging
+from dynamic_atss.engine.metrics import MetricsWriter, read_metrics
+from dynamic_atss.evaluation.scores import METRICS, CocoScores
+
+
+def write_steps(folder, steps, start=0, **more):
+    with MetricsWriter(folder, start, tensorboard=False, **more) as writer:
+        for step in steps:
+            writer.write(step, {"loss": step / 8, "lr": 0.01})
+
+
+def test_records_come_back_and_are_on_disk_at_once(tmp_path):
+    writer = MetricsWriter(tmp_path, tensorboard=False)
+    writer.write(20, {"loss": torch.tensor(0.5), "loss_cls": 0.25, "max_mem_mb": 7})
+    scores = CocoScores(dict.fromkeys(METRICS, 0.5), {"cell": 0.5})
+    writer.write_evaluation(20, "bccd", scores)
+    first, second = read_metrics(tmp_path / "metrics.jsonl")
+    assert first == {"iteration": 20, "loss": 0.5, "loss_cls": 0.25, "max_mem_mb": 7}
+    assert second == {"iteration": 20, "dataset": "bccd", **dict.fromkeys(METRICS, 0.5)}
+    writer.close()
+    writer.close()
+
+
+def test_numbers_that_are_not_finite_stay_valid_json(tmp_path):
+    with MetricsWriter(tmp_path, tensorboard=False) as writer:
+        writer.write(1, {"loss": float("nan"), "loss_reg": torch.tensor(float("inf")), "lr": 0.1})
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert json.loads(text, parse_constant=refuse) == {
+        "iteration": 1,
+        "loss": None,
+        "loss_reg": None,
+        "lr": 0.1,
+    }
+
+
+def test_a_resumed_run_drops_what_it_will_write_again_and_the_broken_line(tmp_path):
+    write_steps(tmp_path, (20, 40, 60, 80))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"iteration": 100, "lo')
+    write_steps(tmp_path, (60, 80), start=50)
+    records = read_metrics(tmp_path / "metrics.jsonl")
+    assert [r["iteration"] for r in records] == [20, 40, 60, 80]
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_a_broken_line_at_the_end_does_not_swallow_the_next_one(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"iteration": 20, "loss": 1.0}\n{"iter\xff')
+    write_steps(tmp_path, (40,), start=20)
+    assert [r["iteration"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [20, 40]
+
+
+def test_reading_a_file_that_is_not_there(tmp_path):
+    assert read_metrics(tmp_path / "metrics.jsonl") == []
+
+
+def test_tensorboard_events_hold_each_number_once_after_a_resume(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for start, steps in ((0, (1, 2, 3)), (2, (3, 4))):
+        with MetricsWriter(tmp_path, start) as writer:
+            for step in steps:
+                writer.write(step, {"loss": step + start / 10})
+    events = EventAccumulator(str(tmp_path)).Reload().Scalars("train/loss")
+    assert [e.step for e in events] == [1, 2, 3, 4]
+    assert events[2].value == pytest.approx(3.2)
+
+
+def test_without_tensorboard_the_run_goes_on(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with caplog.at_level(logging.INFO), MetricsWriter(tmp_path) as writer:
+        writer.write(1, {"loss": 0.5})
+        writer.write(2, {"loss": 0.5})
+    assert caplog.text.count("tensorboard is not installed") == 1
+    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 2
+
+
+@pytest.fixture
+def package_log():
+    """Leaves the package's logger as it was."""
+    logger = logging.getLogger("dynamic_atss")
+    before = list(logger.handlers), logger.level
+    yield logger
+    for handler in set(logger.handlers) - set(before[0]):
+        logger.removeHandler(handler)
+        handler.close()
+    logger.setLevel(before[1])
+
+
+def test_log_goes_to_console_and_file_once(tmp_path, capsys, package_log):
+    (tmp_path / "log.txt").write_text("earlier run\n")
+    for _ in range(3):
+        setup_logging(tmp_path)
+    logging.getLogger("dynamic_atss.engine.trainer").info("iteration 20")
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert lines[0] == "earlier run" and lines[1].endswith("INFO iteration 20") and len(lines) == 2
+    assert capsys.readouterr().out.count("iteration 20") == 1
+
+
+def test_other_ranks_speak_up_for_warnings_only(tmp_path, capsys, package_log):
+    setup_logging(tmp_path, rank=3)
+    package_log.info("nothing new")
+    assert not (tmp_path / "log.txt").exists()
+    package_log.warning("a truncated image")
+    assert capsys.readouterr().out.endswith("WARNING rank 3 a truncated image\n")
+    assert "truncated" in (tmp_path / "log.txt").read_text()
