@@ -1,0 +1,201 @@
+"""Samples -> batches, in worker processes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ..errors import UserError
+from ..types import Batch, GroundTruth
+from .coco import CocoDataset, Sample
+from .samplers import TrainingSampler, aspect_groups, inference_batches
+
+
+def collate(samples: Sequence[Sample], size_divisibility: int) -> Batch:
+    """Pads at the right and the bottom with 0 to the common maximum.
+
+    The maximum is rounded up to `size_divisibility` (0 or 1: not rounded). The images' memory is
+    channels-last, as that of the samples: the copy goes row by row, and whoever needs planes makes
+    them on the device.
+    """
+    sizes = [tuple(s.image.shape[1:]) for s in samples]
+    step = max(size_divisibility, 1)
+    height, width = (-(-max(side) // step) * step for side in zip(*sizes, strict=True))
+    pixels = torch.zeros((len(samples), height, width, 3), dtype=torch.uint8)
+    for target, sample, (h, w) in zip(pixels, samples, sizes, strict=True):
+        target[:h, :w] = sample.image.permute(1, 2, 0)
+    counts = torch.tensor([len(s.gt) for s in samples])
+    gt = GroundTruth(
+        boxes=torch.cat([s.gt.boxes for s in samples]),
+        classes=torch.cat([s.gt.classes for s in samples]),
+        image=torch.repeat_interleave(torch.arange(len(samples)), counts),
+    )
+    return Batch(
+        images=pixels.permute(0, 3, 1, 2),
+        sizes=torch.tensor(sizes, dtype=torch.int64),
+        gt=gt,
+        image_ids=tuple(s.image_id for s in samples),
+        original_sizes=tuple(s.original_size for s in samples),
+    )
+
+
+class Loader:
+    """Iterates over batches. A UserError of a worker is raised here with its own message.
+
+    A DataLoader would wrap it into a traceback text, so it travels as a value.
+    """
+
+    def __init__(
+        self,
+        dataset: CocoDataset,
+        batches: Sampler[Any] | Sequence[Any],
+        *,
+        num_workers: int,
+        size_divisibility: int,
+        seed: int = 0,
+    ) -> None:
+        self.dataset = dataset
+        self._loader = DataLoader(
+            _Catching(dataset),
+            batch_sampler=batches,
+            num_workers=num_workers,
+            collate_fn=partial(_collate_or_pass, size_divisibility=size_divisibility),
+            worker_init_fn=_start_worker,
+            # Its own generator: the default one would draw from the run's state at each start.
+            generator=torch.Generator().manual_seed(seed),
+            persistent_workers=num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            # Forked workers share the annotations' memory.
+            multiprocessing_context="fork" if num_workers and sys.platform == "linux" else None,
+        )
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._loader:
+            if isinstance(batch, _Failure):
+                raise UserError(batch.message)
+            yield batch.batch
+
+
+def build_train_loader(
+    dataset: CocoDataset,
+    *,
+    ims_per_batch: int,
+    accumulate: int = 1,
+    rank: int = 0,
+    world_size: int = 1,
+    seed: int = 0,
+    start: int = 0,
+    stop: int,
+    num_workers: int = 0,
+    size_divisibility: int = 0,
+    group_by_aspect: bool = True,
+) -> Loader:
+    """This rank's share of the optimizer steps start..stop-1, `accumulate` batches for each.
+
+    ims_per_batch: images of one optimizer step over all ranks and accumulation steps.
+    Raises UserError if it does not divide.
+    """
+    parts = f"{world_size} process(es)" + (f" x {accumulate} steps" if accumulate > 1 else "")
+    _check_divides("SOLVER.IMS_PER_BATCH", ims_per_batch, world_size * accumulate, parts)
+    sampler = TrainingSampler(
+        aspect_groups(dataset.sizes) if group_by_aspect else None,
+        len(dataset),
+        ims_per_batch,
+        seed,
+        rank=rank,
+        world_size=world_size,
+        start=start,
+        stop=stop,
+        accumulate=accumulate,
+    )
+    return Loader(
+        dataset, sampler, num_workers=num_workers, size_divisibility=size_divisibility, seed=seed
+    )
+
+
+def build_test_loader(
+    dataset: CocoDataset,
+    *,
+    ims_per_batch: int,
+    rank: int = 0,
+    world_size: int = 1,
+    num_workers: int = 0,
+    size_divisibility: int = 0,
+    group_by_aspect: bool = True,
+) -> Loader:
+    """This rank's share of the data set: over all ranks every image once.
+
+    ims_per_batch: images over all ranks. Raises UserError if it does not divide.
+    """
+    _check_divides("TEST.IMS_PER_BATCH", ims_per_batch, world_size, f"{world_size} process(es)")
+    batches = inference_batches(dataset.sizes, ims_per_batch // world_size, group_by_aspect)
+    return Loader(
+        dataset,
+        batches[rank::world_size],
+        num_workers=num_workers,
+        size_divisibility=size_divisibility,
+    )
+
+
+def _check_divides(key: str, images: int, by: int, parts: str) -> None:
+    if images < 1 or images % by:
+        raise UserError(f"{key} {images} does not divide by {parts}: set a multiple of {by}")
+
+
+class _Failure:
+    """A UserError on its way from a worker."""
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+
+
+class _Packed:
+    """A batch on its way from a worker; the DataLoader's pinning calls `pin_memory`."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+    def pin_memory(self) -> _Packed:
+        gt = self.batch.gt
+        pinned = GroundTruth(*(t.pin_memory() for t in (gt.boxes, gt.classes, gt.image)))
+        images, sizes = self.batch.images.pin_memory(), self.batch.sizes.pin_memory()
+        return _Packed(replace(self.batch, images=images, sizes=sizes, gt=pinned))
+
+
+class _Catching(Dataset):
+    def __init__(self, dataset: CocoDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: Any) -> Sample | _Failure:
+        try:
+            return self.dataset[key]
+        except UserError as error:
+            return _Failure(str(error))
+
+
+def _collate_or_pass(
+    samples: list[Sample | _Failure], size_divisibility: int
+) -> _Packed | _Failure:
+    good = [s for s in samples if isinstance(s, Sample)]
+    if len(good) == len(samples):
+        return _Packed(collate(good, size_divisibility))
+    return next(s for s in samples if isinstance(s, _Failure))
+
+
+def _start_worker(_: int) -> None:
+    """One thread each. Signals are for the main process: it ends the workers when it has saved."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

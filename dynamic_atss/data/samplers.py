@@ -1,0 +1,94 @@
+"""Which images make a batch, as pure functions of the seed: nothing needs saving to resume."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+from torch.utils.data import Sampler
+
+Key = tuple[int, int]
+
+
+def aspect_groups(sizes: np.ndarray) -> list[int]:
+    """The group of each image, 0: landscape, 1: h / w >= 1; sizes (n, 2) height, width."""
+    return (sizes[:, 0] >= sizes[:, 1]).astype(int).tolist()
+
+
+def training_batches(
+    groups: Sequence[int] | None, size: int, batch_size: int, seed: int
+) -> Iterator[list[Key]]:
+    """The endless stream of global batches of (index, position in the stream of samples).
+
+    Epoch e is the permutation of 0..size-1 seeded by (seed, e). With `groups`, (size,), a batch
+    holds images of one group; what is left of a group at the end of an epoch waits for the next,
+    so that none is lost. Raises ValueError for an empty data set, which would never yield.
+    """
+    if size < 1 or batch_size < 1:
+        raise ValueError(f"size {size} and batch_size {batch_size} must be positive")
+    waiting: dict[int, list[Key]] = defaultdict(list)
+    epoch = position = 0
+    while True:
+        for index in np.random.default_rng((seed, epoch)).permutation(size).tolist():
+            bucket = waiting[groups[index] if groups is not None else 0]
+            bucket.append((index, position))
+            position += 1
+            if len(bucket) == batch_size:
+                yield bucket.copy()
+                bucket.clear()
+        epoch += 1
+
+
+class TrainingSampler(Sampler[list[Key]]):
+    """One rank's share of the global batches number start..stop-1.
+
+    The global batch is cut into world_size * accumulate equal parts; rank r yields parts
+    r * accumulate ... one by one, so that the union over ranks and accumulation steps is the global
+    batch, the same whatever the number of ranks.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[int] | None,
+        size: int,
+        batch_size: int,
+        seed: int,
+        *,
+        rank: int,
+        world_size: int,
+        start: int,
+        stop: int,
+        accumulate: int = 1,
+    ) -> None:
+        """batch_size: of the global batch. Raises ValueError if it does not divide."""
+        if batch_size % (world_size * accumulate):
+            raise ValueError(f"{batch_size} does not divide by {world_size} x {accumulate}")
+        self.stream = (groups, size, batch_size, seed)
+        self.part = batch_size // (world_size * accumulate)
+        self.rank, self.accumulate = rank, accumulate
+        self.start, self.stop = start, stop
+
+    def __len__(self) -> int:
+        return max(self.stop - self.start, 0) * self.accumulate
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        first = self.rank * self.accumulate
+        for batch in islice(training_batches(*self.stream), self.start, self.stop):
+            for part in range(first, first + self.accumulate):
+                yield batch[part * self.part : (part + 1) * self.part]
+
+
+def inference_batches(sizes: np.ndarray, batch_size: int, group: bool) -> list[list[int]]:
+    """Every image once, in ascending order; sizes (n, 2) height, width.
+
+    With `group`, landscape images first, then the others, and no batch holds both.
+    Rank r of W takes batches r, r + W, ...
+    """
+    groups = np.array(aspect_groups(sizes)) if group else np.zeros(len(sizes), dtype=int)
+    batches = []
+    for value in (0, 1):
+        indices = np.flatnonzero(groups == value).tolist()
+        batches += [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
+    return batches

@@ -1,0 +1,136 @@
+"""Writes the `shapes` data set: real image files with COCO JSON, the same for the same seed."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ..errors import UserError
+from .shapes_drawing import CLASSES, Scene, draw_scene
+
+_MANIFEST = "shapes.json"
+_VERSION = 1
+# Full resolution of colours: small objects may differ from the background by colour only.
+_JPEG = [
+    cv2.IMWRITE_JPEG_QUALITY,
+    92,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+]
+
+
+def make_shapes(
+    folder: str | Path, *, train: int = 600, val: int = 120, size: int = 192, seed: int = 0
+) -> None:
+    """Makes `folder`/{train,val}/*.jpg and annotations/{train,val}.json, unless they are there.
+
+    train, val: numbers of images of `size` x `size` pixels. Safe when several processes call it at
+    the same time: one makes the files, in a temporary folder that is renamed when it is complete.
+    Raises UserError: `folder` holds something else, or cannot be written.
+    """
+    folder = Path(folder)
+    parameters = {"version": _VERSION, "train": train, "val": val, "size": size, "seed": seed}
+    if min(train, val) < 1 or size < 64:
+        raise UserError(f"{folder}: shapes need one image per split and 64 pixels at least")
+    try:
+        with _locked(folder):
+            if is_complete(folder) and _manifest(folder) == parameters:
+                return
+            _check_own(folder)
+            _make(folder, parameters)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error}): choose another folder") from None
+
+
+def is_complete(folder: str | Path) -> bool:
+    """Whether `folder` holds a complete shapes data set, of whatever parameters."""
+    folder = Path(folder)
+    manifest = _manifest(folder)
+    return manifest is not None and all(
+        (folder / "annotations" / f"{split}.json").is_file()
+        and len(list((folder / split).glob("*.jpg"))) == manifest.get(split)
+        for split in ("train", "val")
+    )
+
+
+def _manifest(folder: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((folder / _MANIFEST).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _check_own(folder: Path) -> None:
+    """A folder is replaced only if the manifest shows that it was made here."""
+    if folder.exists() and not (folder / _MANIFEST).is_file() and any(folder.iterdir()):
+        raise UserError(f"{folder}: holds other files: choose an empty or a new folder for shapes")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.parent / f".{folder.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make(folder: Path, parameters: dict[str, int]) -> None:
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        temporary.chmod(0o755)  # mkdtemp's own mode keeps other users out
+        (temporary / "annotations").mkdir()
+        for number, split in enumerate(("train", "val")):
+            seed = (parameters["seed"], number)
+            _write_split(temporary, split, parameters[split], parameters["size"], seed)
+        (temporary / _MANIFEST).write_text(json.dumps(parameters))
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.rename(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_split(folder: Path, split: str, count: int, size: int, seed: tuple[int, int]) -> None:
+    (folder / split).mkdir()
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number in range(count):
+        rng = np.random.default_rng((*seed, number))
+        scene = draw_scene(size, rng)
+        image_id = 10 * number + int(rng.integers(1, 10))  # ascending, with gaps, as in real data
+        name = f"{image_id:06d}.jpg"
+        bgr = cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR)
+        if not cv2.imwrite(str(folder / split / name), bgr, _JPEG):
+            raise OSError(f"{name} was not written")
+        images.append({"id": image_id, "file_name": name, "width": size, "height": size})
+        annotations += _entries(scene, image_id, 3 * len(annotations) + 1)
+    categories = [{"id": 2 * i + 1, "name": n} for i, n in enumerate(CLASSES)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "annotations" / f"{split}.json").write_text(json.dumps(content))
+
+
+def _entries(scene: Scene, image_id: int, first_id: int) -> Iterator[dict[str, Any]]:
+    """The COCO annotations of a scene, from the pixels that can be seen of each object."""
+    for number, (kind, mask) in enumerate(zip(scene.classes, scene.visible, strict=True)):
+        x, y, width, height = cv2.boundingRect(mask)
+        contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        polygons = [c.reshape(-1).tolist() for c in contours if len(c) > 2]
+        yield {
+            "id": first_id + 3 * number,
+            "image_id": image_id,
+            "category_id": 2 * kind + 1,
+            "bbox": [x, y, width, height],
+            "area": int(cv2.countNonZero(mask)),
+            "segmentation": polygons,
+            "iscrowd": 0,
+        }

@@ -1,0 +1,109 @@
+"""Transforms: (image, gt, rng) -> (image, gt).
+
+image (3, H, W) uint8 · gt, boxes xyxy in pixels of the image before and after · all random numbers
+come from `rng`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..types import GroundTruth
+from .coco import Transform
+from .image import resize
+
+
+class Compose:
+    """One transform after the other."""
+
+    def __init__(self, transforms: Sequence[Transform]) -> None:
+        self.transforms = tuple(transforms)
+
+    def __call__(
+        self, image: Tensor, gt: GroundTruth, rng: np.random.Generator
+    ) -> tuple[Tensor, GroundTruth]:
+        for transform in self.transforms:
+            image, gt = transform(image, gt, rng)
+        return image, gt
+
+
+class Resize:
+    """Resizes the short side to one of `min_sizes`, or to an integer in closed `min_size_range`.
+
+    The long side stays about within `max_size`: see `resized`.
+    """
+
+    def __init__(
+        self,
+        min_sizes: tuple[int, ...],
+        max_size: int,
+        min_size_range: tuple[int, int] | None = None,
+    ) -> None:
+        self.min_sizes, self.max_size = min_sizes, max_size
+        self.min_size_range = min_size_range
+
+    def __call__(
+        self, image: Tensor, gt: GroundTruth, rng: np.random.Generator
+    ) -> tuple[Tensor, GroundTruth]:
+        height, width = image.shape[1:]
+        new_height, new_width = resized(height, width, self._draw(rng), self.max_size)
+        ratio = torch.tensor([new_width / width, new_height / height] * 2)
+        image = resize(image, new_height, new_width)
+        return image, replace(gt, boxes=gt.boxes * ratio)
+
+    def _draw(self, rng: np.random.Generator) -> int:
+        if self.min_size_range is not None:
+            low, high = self.min_size_range
+            return int(rng.integers(low, high, endpoint=True))
+        return self.min_sizes[int(rng.integers(len(self.min_sizes)))]
+
+
+def resized(height: int, width: int, size: int, max_size: int) -> tuple[int, int]:
+    """(height, width) with the short side `size`, or less where the long would exceed `max_size`.
+
+    The release's rounding, by which the long side may exceed `max_size` by one pixel.
+    """
+    short, long = min(height, width), max(height, width)
+    if long / short * size > max_size:
+        size = max(round(max_size * short / long), 1)
+    other = int(size * long / short)
+    return (size, other) if height <= width else (other, size)
+
+
+class HorizontalFlip:
+    """Mirrors left and right with probability `prob`; x -> W - 1 - x."""
+
+    def __init__(self, prob: float) -> None:
+        self.prob = prob
+
+    def __call__(
+        self, image: Tensor, gt: GroundTruth, rng: np.random.Generator
+    ) -> tuple[Tensor, GroundTruth]:
+        if rng.random() >= self.prob:
+            return image, gt
+        x1, y1, x2, y2 = gt.boxes.unbind(1)
+        edge = image.shape[2] - 1
+        boxes = torch.stack([edge - x2, y1, edge - x1, y2], dim=1)
+        return image.flip(2), replace(gt, boxes=boxes)
+
+
+class VerticalFlip:
+    """Mirrors top and bottom with probability `prob`; y -> H - 1 - y."""
+
+    def __init__(self, prob: float) -> None:
+        self.prob = prob
+
+    def __call__(
+        self, image: Tensor, gt: GroundTruth, rng: np.random.Generator
+    ) -> tuple[Tensor, GroundTruth]:
+        if rng.random() >= self.prob:
+            return image, gt
+        x1, y1, x2, y2 = gt.boxes.unbind(1)
+        edge = image.shape[1] - 1
+        boxes = torch.stack([x1, edge - y2, x2, edge - y1], dim=1)
+        return image.flip(1), replace(gt, boxes=boxes)
