@@ -35,7 +35,8 @@ def iou(a: Tensor, b: Tensor, extra: float = 0.0) -> Tensor:
 
 
 def giou(a: Tensor, b: Tensor, eps: float = 1e-7) -> Tensor:
-    """Generalized IoU (...) in [-1, 1] of aligned boxes, without "+1" (Rezatofighi et al., CVPR 2019).
+    """Generalized IoU (...) in [-1, 1] of aligned boxes, without "+1" (Rezatofighi et al., CVPR
+    2019).
 
     An inverted side of `a` counts as one without extent; `eps` keeps empty unions finite.
     """
@@ -62,14 +63,14 @@ def centers(boxes: Tensor) -> Tensor:
 
 
 def sides(points: Tensor, boxes: Tensor) -> Tensor:
-    """Distances (..., 4) left, top, right, bottom from points (..., 2) to the sides of boxes (..., 4);
-    all positive inside."""
+    """Distances (..., 4) left, top, right, bottom from points (..., 2) to the sides of boxes (...,
+    4); all positive inside."""
     return torch.cat((points - boxes[..., :2], boxes[..., 2:] - points), dim=-1)
 
 
 def centerness(points: Tensor, boxes: Tensor) -> Tensor:
-    """sqrt of the ratio of the nearer to the farther side, both ways (Tian et al., ICCV 2019): (...)
-    in [0, 1]; 1 in the centre, 0 on the border and outside."""
+    """sqrt of the ratio of the nearer to the farther side, both ways (Tian et al., ICCV 2019):
+    (...) in [0, 1]; 1 in the centre, 0 on the border and outside."""
     left, top, right, bottom = sides(points, boxes).clamp(min=0).unbind(-1)
     ratio = torch.minimum(left, right) * torch.minimum(top, bottom)
     whole = torch.maximum(left, right) * torch.maximum(top, bottom)

@@ -1,4 +1,7 @@
-"""Losses as pure functions of (prediction, target, weight): sums, so that the caller chooses the normaliser."""
+"""Losses as pure functions of (prediction, target, weight).
+
+They are sums: the caller chooses the normaliser.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The tensors that travel from disk to loss, each with its layout fixed here.
 
-Letters in shapes: N images, L levels, P priors of all levels, T ground-truth boxes of the whole batch,
-C classes, D detections of one image. Boxes are float32 xyxy in pixels of the resized image;
+Letters in shapes: N images, L levels, P priors of all levels, T ground-truth boxes of the whole
+batch, C classes, D detections of one image. Boxes are float32 xyxy in pixels of the resized image;
 classes are 0..C-1.
 """
 
@@ -34,7 +34,8 @@ def to_device(value: _T, device: torch.device | str) -> _T:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The ground truth of a batch, packed: boxes of image 0 first, then those of image 1, and so on.
+    """The ground truth of a batch, packed: boxes of image 0 first, then those of image 1, and so
+    on.
 
     boxes (T, 4) float32 · classes (T,) int64 in 0..C-1 · image (T,) int64 in 0..N-1
     """
@@ -64,7 +65,8 @@ class Batch:
 
 @dataclass(frozen=True)
 class Level:
-    """One feature level's lattice of priors: location (row, column) lies at `(column + offset) * stride`."""
+    """One feature level's lattice of priors: location (row, column) lies at `(column + offset) *
+    stride`."""
 
     height: int
     width: int
@@ -99,7 +101,8 @@ class Priors:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What an assigner may read of the network's output, detached: boxes (N, P, 4), logits (N, P, C)."""
+    """What an assigner may read of the network's output, detached: boxes (N, P, 4), logits (N, P,
+    C)."""
 
     boxes: Tensor
     logits: Tensor
@@ -129,7 +132,8 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Detections:
-    """What is found in one image, best first: boxes (D, 4), scores (D,), classes (D,) int64 in 0..C-1."""
+    """What is found in one image, best first: boxes (D, 4), scores (D,), classes (D,) int64 in
+    0..C-1."""
 
     boxes: Tensor
     scores: Tensor

@@ -1,4 +1,4 @@
-"""Label assignment rules by name (MODEL.ASSIGNER.NAME). A new rule is one file here and one line below."""
+"""Label assignment rules by name. A new rule is one file here and one line below."""
 
 from dynamic_atss.assigners.atss import ATSS
 from dynamic_atss.assigners.base import Assigner

@@ -1,4 +1,7 @@
-"""ATSS: positives by an adaptive threshold on the anchor IoU (Zhang et al., CVPR 2020, arXiv 1912.02424)."""
+"""ATSS: positives by an adaptive threshold on the anchor IoU.
+
+Zhang et al., CVPR 2020, arXiv 1912.02424.
+"""
 
 from __future__ import annotations
 

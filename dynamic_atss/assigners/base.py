@@ -1,8 +1,8 @@
 """The assigner protocol, and the helpers that rules are made of.
 
-A rule is four steps: propose (which (prior, gt) pairs are worth a look) -> score (a number for each pair)
--> select (per gt: a threshold or a top-k) -> resolve (per prior: the best pair wins; a tie goes to the
-lower gt index). Work is per pair: K candidates of each of T boxes, never P x T.
+A rule is four steps: propose (which (prior, gt) pairs are worth a look) -> score (a number for
+each pair) -> select (per gt: a threshold or a top-k) -> resolve (per prior: the best pair wins; a
+tie goes to the lower gt index). Work is per pair: K candidates of each of T boxes, never P x T.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from dynamic_atss.types import BACKGROUND, Assignment, GroundTruth, Level, Predi
 
 
 class Assigner(Protocol):
-    """One call for the whole batch, without gradient, randomness, collectives or waits for the device.
+    """One call for the whole batch, without gradient, randomness, collectives or waits for the
+    device.
 
-    soft_labels: the quality is also the class target (quality focal loss) rather than 1 (focal loss)
+    soft_labels: the quality is also the class target (quality focal loss) rather than 1 (focal
+    loss)
     quality_name: what the quality is; names the third loss term in the log, as the releases do
     """
 
@@ -41,7 +43,8 @@ class Pairs(NamedTuple):
 def nearest_candidates(priors: Priors, gt: GroundTruth, topk: int) -> Pairs:
     """The `topk` locations of each level nearest to each box's centre, with all their anchors.
 
-    Fewer on a level that has fewer. Nearness is between centres; a tie goes to the lower prior index.
+    Fewer on a level that has fewer. Nearness is between centres; a tie goes to the lower prior
+    index.
     """
     points = centers(gt.boxes)
     prior, first = [], 0
@@ -55,12 +58,14 @@ def nearest_candidates(priors: Priors, gt: GroundTruth, topk: int) -> Pairs:
 
 
 def nearest_locations(points: Tensor, level: Level, offset: float, k: int) -> Tensor:
-    """(T, min(k, h * w)) indices, row * width + column, of the level's locations nearest to points (T, 2).
+    """(T, min(k, h * w)) indices, row * width + column, of the level's locations nearest to points
+    (T, 2).
 
-    By arithmetic instead of by search: sort the k nearest columns by distance, and the k nearest rows. A
-    location in the a-th column and the b-th row (from 0) has (a + 1)(b + 1) - 1 locations at least as near
-    before it, those of the columns and rows up to its own; so the k nearest are among the locations with
-    (a + 1)(b + 1) <= k: 23 of them for k = 9, at borders and on maps of one row as well.
+    By arithmetic instead of by search: sort the k nearest columns by distance, and the k nearest
+    rows. A location in the a-th column and the b-th row (from 0) has (a + 1)(b + 1) - 1 locations
+    at least as near before it, those of the columns and rows up to its own; so the k nearest are
+    among the locations with (a + 1)(b + 1) <= k: 23 of them for k = 9, at borders and on maps of
+    one row as well.
     """
     columns, dx = _nearest_lines(points[:, 0], level.width, level.stride, offset, k)
     rows, dy = _nearest_lines(points[:, 1], level.height, level.stride, offset, k)
@@ -79,7 +84,8 @@ def _nearest_lines(
     """The k nearest of `count` lines at (i + offset) * stride to x (T,), nearest first, and their
     distances in pixels; both (T, min(k, count))."""
     k = min(k, count)
-    # One line more than needed: x lies between two lines, and the nearest k may lean to either side.
+    # One line more than needed: x lies between two lines, and the nearest k may lean to either
+    # side.
     width = min(k + 1, count)
     first = torch.floor(x / stride - offset) - k // 2
     first = first.clamp(0, count - width).long()
@@ -107,7 +113,8 @@ def inside(priors: Priors, gt: GroundTruth, pairs: Pairs, margin: float = 0.01) 
 def resolve(
     pairs: Pairs, selected: Tensor, score: Tensor, quality: Tensor, shape: tuple[int, int]
 ) -> Assignment:
-    """One box per prior: of the `selected` pairs the one with the largest score, then the lowest gt index.
+    """One box per prior: of the `selected` pairs the one with the largest score, then the lowest
+    gt index.
 
     Args:
         pairs: (T, K).
@@ -117,7 +124,8 @@ def resolve(
         shape: (N, P).
     """
     slots = shape[0] * shape[1]
-    # Pairs that are out write to a slot of their own at the end: no boolean indexing, no wait for the device.
+    # Pairs that are out write to a slot of their own at the end: no boolean indexing, no wait for
+    # the device.
     flat = torch.where(selected, pairs.flat, slots).flatten()
     score = score.flatten()
     best = score.new_full((slots + 1,), -torch.inf).scatter_reduce_(0, flat, score, "amax")

@@ -1,4 +1,7 @@
-"""Dynamic ATSS: positives by predicted IoU + anchor IoU (Zhang et al., J. Imaging 2022, arXiv 2201.09396)."""
+"""Dynamic ATSS: positives by predicted IoU + anchor IoU.
+
+Zhang et al., J. Imaging 2022, arXiv 2201.09396.
+"""
 
 from __future__ import annotations
 

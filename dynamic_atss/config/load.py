@@ -21,7 +21,8 @@ def load_config(file: str | Path | None = None, overrides: Sequence[str] = ()) -
     """The defaults, then the YAML `file`, then `KEY VALUE KEY VALUE ...`; frozen.
 
     Raises:
-        UserError: file missing or broken, key unknown (names the nearest one), value of a wrong type.
+        UserError: file missing or broken, key unknown (names the nearest one), value of a wrong
+        type.
     """
     cfg = default_config()
     entries = [(k, v, str(file)) for k, v in _file_entries(file)] if file else []
@@ -105,9 +106,8 @@ def _coerce(value: Any, default: Any, key: str, source: str) -> Any:
         return value
     if isinstance(default, float) and type(value) is int:
         return float(value)
-    if isinstance(default, int) and not isinstance(default, bool) and isinstance(value, float):
-        if value.is_integer():  # 9e4 is how people write 90000
-            return int(value)
+    if type(default) is int and isinstance(value, float) and value.is_integer():
+        return int(value)  # 9e4 is how people write 90000
     if isinstance(default, tuple | list) and isinstance(value, tuple | list):
         return type(default)(value)
     raise UserError(

@@ -1,4 +1,4 @@
-"""Optimizers with the releases' parameter groups, and the learning rate as a function of the iteration."""
+"""The releases' parameter groups, and the learning rate as a function of the iteration."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ def parameter_groups(
     bias_weight_decay: float = 0.0,
     offset_lr_factor: float = 1.0,
 ) -> list[dict]:
-    """Groups by the releases' rule, which goes by names: parameters with "bias" in it, of norms too, learn
-    `bias_lr_factor` times as fast and decay by `bias_weight_decay`; the weights of norms and the scales decay
-    like all others; offset convolutions of deformable ones have a factor of their own.
+    """Groups by the releases' rule, which goes by names: parameters with "bias" in it, of norms
+    too, learn `bias_lr_factor` times as fast and decay by `bias_weight_decay`; the weights of
+    norms and the scales decay like all others; offset convolutions of deformable ones have a
+    factor of their own.
 
     Each group keeps its rate at factor 1 as `base_lr`.
     """
@@ -54,7 +55,8 @@ def cosine(max_iter: int) -> Callable[[int], float]:
 def warmed_up(
     schedule: Callable[[int], float], method: str, factor: float, iterations: int
 ) -> Callable[[int], float]:
-    """`schedule` with the first `iterations` scaled: by `factor` ("constant"), or from `factor` to 1 ("linear")."""
+    """`schedule` with the first `iterations` scaled: by `factor` ("constant"), or from `factor` to
+    1 ("linear")."""
 
     def factor_at(i: int) -> float:
         if i >= iterations:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
 import signal
@@ -31,8 +32,8 @@ class Trainer:
     model: the detector, in DistributedDataParallel where there are several processes
     loader: one batch for each forward-backward pass, `accumulate` of them for each iteration
     lr_factor: factor of the learning rates by 0-based iteration
-    save: (iteration) -> None, on every process; log: a line of numbers; evaluate: (iteration) -> None,
-    on every process
+    save: (iteration) -> None, on every process; log: a line of numbers; evaluate: (iteration) ->
+    None, on every process
     ema: averaged model (torch.optim.swa_utils.AveragedModel) or None
     """
 
@@ -55,7 +56,8 @@ class Trainer:
     _terminated: bool = field(default=False, init=False)
 
     def train(self) -> bool:
-        """Runs iterations start + 1 .. stop. False if SIGTERM ended the run before that, after a save.
+        """Runs iterations start + 1 .. stop. False if SIGTERM ended the run before that, after a
+        save.
 
         Raises:
             UserError: a loss or a weight is not finite; nothing is saved from then on.
@@ -94,8 +96,9 @@ class Trainer:
     def _forward_backward(
         self, batches: Iterator[Batch], iteration: int, window: _Window
     ) -> tuple[dict[str, float], bool]:
-        """Adds up the gradient of one iteration; returns the mean loss terms over passes and processes, and
-        whether any process got SIGTERM. One collective for both, on every step whatever the data."""
+        """Adds up the gradient of one iteration; returns the mean loss terms over passes and
+        processes, and whether any process got SIGTERM. One collective for both, on every step
+        whatever the data."""
         totals: Tensor | None = None
         ids: list[int] = []
         for k in range(self.accumulate):
@@ -122,20 +125,22 @@ class Trainer:
         return self.model.no_sync()
 
     def _stop_not_finite(self, iteration: int, ids: list[int], losses: dict[str, float]) -> None:
-        images = sorted(sum(distributed.gather(ids), []))
+        images = sorted(itertools.chain(*distributed.gather(ids)))
         terms = ", ".join(f"{name} {value}" for name, value in losses.items())
         raise UserError(
-            f"iteration {iteration}: the loss is not finite ({terms}) on image ids {images}; checkpoints "
-            "up to here are good: lower SOLVER.BASE_LR or set SOLVER.CLIP_GRAD_NORM, and --resume"
+            f"iteration {iteration}: the loss is not finite ({terms}) on image ids {images}; "
+            "checkpoints up to here are good: lower SOLVER.BASE_LR or set SOLVER.CLIP_GRAD_NORM, "
+            "and --resume"
         )
 
     def _check_weights(self, iteration: int) -> None:
-        """A finite loss may have an infinite gradient: do not let its weights replace a good checkpoint."""
+        """A finite loss may have an infinite gradient: do not let its weights replace a good
+        checkpoint."""
         for name, parameter in unwrap(self.model).named_parameters():
             if not bool(parameter.isfinite().all()):
                 raise UserError(
-                    f"iteration {iteration}: {name} is not finite, nothing was saved; lower SOLVER.BASE_LR "
-                    "or set SOLVER.CLIP_GRAD_NORM, and --resume"
+                    f"iteration {iteration}: {name} is not finite, nothing was saved; "
+                    "lower SOLVER.BASE_LR or set SOLVER.CLIP_GRAD_NORM, and --resume"
                 )
 
     def _on_sigterm(self, *_: Any) -> None:

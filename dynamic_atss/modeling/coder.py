@@ -1,4 +1,7 @@
-"""Box <-> what the network regresses. Argument order, everywhere: encode(gt_boxes, priors), decode(deltas, priors)."""
+"""Box <-> what the network regresses.
+
+Argument order, everywhere: encode(gt_boxes, priors), decode(deltas, priors).
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,9 @@ def _center_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class DeltaCoder:
-    """Shift of the centre and log of the size, relative to the prior (Girshick et al., CVPR 2014), in the
-    releases' form: weights 10 and 5, sizes with "+1", log sizes capped so that exp stays finite."""
+    """Shift of the centre and log of the size, relative to the prior (Girshick et al., CVPR 2014),
+    in the releases' form: weights 10 and 5, sizes with "+1", log sizes capped so that exp stays
+    finite."""
 
     shift_weight = 10.0
     size_weight = 5.0
@@ -29,7 +33,8 @@ class DeltaCoder:
         return torch.cat((shift, self.size_weight * torch.log(gt_size / size)), dim=-1)
 
     def decode(self, deltas: Tensor, priors: Tensor) -> Tensor:
-        """Boxes (..., 4) from deltas (..., 4); leading dimensions broadcast. Not clipped to the image."""
+        """Boxes (..., 4) from deltas (..., 4); leading dimensions broadcast. Not clipped to the
+        image."""
         center, size = _center_size(priors)
         center = deltas[..., :2] / self.shift_weight * size + center
         half = (
@@ -39,8 +44,9 @@ class DeltaCoder:
 
 
 class DistanceCoder:
-    """Distances from the prior's centre to the four sides, in units of the prior's legacy size / `unit`
-    (the releases' `REGRESSION_TYPE: "POINT"`; `unit` = anchor size / stride, so one unit is one stride)."""
+    """Distances from the prior's centre to the four sides, in units of the prior's legacy size /
+    `unit` (the releases' `REGRESSION_TYPE: "POINT"`; `unit` = anchor size / stride, so one unit is
+    one stride)."""
 
     def __init__(self, unit: float) -> None:
         self.unit = unit

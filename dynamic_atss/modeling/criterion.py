@@ -18,9 +18,9 @@ from dynamic_atss.types import GroundTruth, Predictions, Priors
 class Criterion:
     """Class, box and quality loss of the ATSS family.
 
-    Normalisers are means over the processes, from one collective per step whatever the data: the class and
-    the quality loss are divided by the number of positives (at least 1), the GIoU loss, weighted by the
-    quality, by the sum of the qualities.
+    Normalisers are means over the processes, from one collective per step whatever the data: the
+    class and the quality loss are divided by the number of positives (at least 1), the GIoU loss,
+    weighted by the quality, by the sum of the qualities.
 
     Args:
         assigner: the rule.

@@ -13,7 +13,8 @@ from dynamic_atss.modeling.tower import tower
 
 
 class HeadOutput(NamedTuple):
-    """logits (N, P, C) · deltas (N, P, 4) · quality (N, P), a logit · sizes, (height, width) by level."""
+    """logits (N, P, C) · deltas (N, P, 4) · quality (N, P), a logit · sizes, (height, width) by
+    level."""
 
     logits: Tensor
     deltas: Tensor
@@ -36,7 +37,8 @@ class AnchorHead(nn.Module):
     """Two towers shared by all levels; module names are those of the published checkpoints, but for
     `quality`, which they call centerness whatever it learns.
 
-    `distances`: the box branch gives distances, which are not negative (relu) and start at 4 strides.
+    `distances`: the box branch gives distances, which are not negative (relu) and start at 4
+    strides.
     """
 
     def __init__(

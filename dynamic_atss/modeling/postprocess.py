@@ -14,10 +14,11 @@ from dynamic_atss.types import Detections, Priors
 
 
 class PostProcess:
-    """Per level the best candidates, then class-wise NMS over all levels, then the best of the image.
+    """Per level the best candidates, then class-wise NMS over all levels, then the best of the
+    image.
 
-    A candidate's class score, before the quality enters, must exceed `score_threshold`; its final score is
-    the geometric mean of class score and quality.
+    A candidate's class score, before the quality enters, must exceed `score_threshold`; its final
+    score is the geometric mean of class score and quality.
     """
 
     def __init__(
@@ -36,14 +37,16 @@ class PostProcess:
         self.detections_per_image = detections_per_image
 
     def __call__(self, output: HeadOutput, priors: Priors, sizes: Tensor) -> list[Detections]:
-        """One per image; boxes in pixels of the resized image, clipped to sizes (N, 2): height, width."""
+        """One per image; boxes in pixels of the resized image, clipped to sizes (N, 2): height,
+        width."""
         scores, prior, classes = self._candidates(output, priors)
         deltas = output.deltas.gather(1, prior[..., None].expand(-1, -1, 4))
         boxes = clip(self.coder.decode(deltas, priors.boxes[prior]), sizes[:, None])
         return [self._select(*image) for image in zip(boxes, scores, classes, strict=True)]
 
     def _candidates(self, output: HeadOutput, priors: Priors) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores, prior indices and classes, each (N, candidates of all levels); score 0: no candidate."""
+        """Scores, prior indices and classes, each (N, candidates of all levels); score 0: no
+        candidate."""
         found, first = [], 0
         for level in priors.levels:
             count = level.locations * priors.per_location

@@ -14,10 +14,11 @@ from dynamic_atss.types import Level, Priors
 class AnchorGenerator:
     """Anchors of all levels for given feature sizes, made once per size and kept.
 
-    A location is a cell's centre, (column + 0.5) * stride. `sizes` holds the side of the square anchor by
-    level; each location has `len(aspect_ratios) * scales_per_octave` anchors, ratios outermost. Widths and
-    heights follow the releases: the side of a ratio (height / width) is rounded at the scale of the stride,
-    and the box is [centre - (side - 1) / 2, centre + (side - 1) / 2].
+    A location is a cell's centre, (column + 0.5) * stride. `sizes` holds the side of the square
+    anchor by level; each location has `len(aspect_ratios) * scales_per_octave` anchors, ratios
+    outermost. Widths and heights follow the releases: the side of a ratio (height / width) is
+    rounded at the scale of the stride, and the box is [centre - (side - 1) / 2, centre + (side -
+    1) / 2].
     """
 
     def __init__(

@@ -16,8 +16,8 @@ from dynamic_atss.types import IGNORE
 def quality_focal_loss(
     logits: Tensor, classes: Tensor, quality: Tensor, gamma: float = 2.0
 ) -> Tensor:
-    """Sum of |q - p|^gamma BCE(p, q), q the quality at a positive's class and 0 elsewhere (Li et al.,
-    NeurIPS 2020; in the Dynamic ATSS release).
+    """Sum of |q - p|^gamma BCE(p, q), q the quality at a positive's class and 0 elsewhere (Li et
+    al., NeurIPS 2020; in the Dynamic ATSS release).
 
     Args:
         logits: (M, C).
@@ -34,7 +34,8 @@ def quality_focal_loss(
 def sigmoid_focal_loss(
     logits: Tensor, classes: Tensor, alpha: float = 0.25, gamma: float = 2.0
 ) -> Tensor:
-    """Sum of the focal loss (Lin et al., ICCV 2017) with targets 1 at a positive's class, 0 elsewhere.
+    """Sum of the focal loss (Lin et al., ICCV 2017) with targets 1 at a positive's class, 0
+    elsewhere.
 
     Args:
         logits: (M, C).
@@ -48,7 +49,8 @@ def sigmoid_focal_loss(
 
 
 def _at_class(logits: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-    """Each row's logit at its class (any class where there is none), and which rows are positive."""
+    """Each row's logit at its class (any class where there is none), and which rows are
+    positive."""
     return logits.gather(1, classes.clamp(min=0)[:, None]).squeeze(1), classes >= 0
 
 

@@ -22,8 +22,8 @@ def multiclass_nms(
     """
     if not len(boxes):
         return torch.zeros(0, dtype=torch.int64, device=boxes.device)
-    # Classes are moved apart so that one pass serves them all. In float64, since a float32 coordinate
-    # beyond 2^16 has steps of 1/128 pixel, which move IoUs across the threshold.
+    # Classes are moved apart so that one pass serves them all. In float64, since a float32
+    # coordinate beyond 2^16 has steps of 1/128 pixel, which move IoUs across the threshold.
     apart = boxes.double()
     span = apart.max() - apart.min() + extra + 1
     apart = apart + (classes * span)[:, None]
