@@ -1,0 +1,165 @@
+"""Checkpoints that survive a crash at any moment, and the reading of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import zipfile
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from dynamic_atss.engine.unpickle import load_torch
+from dynamic_atss.errors import UserError
+
+FORMAT = "dynamic_atss/1"
+LAST = "last_checkpoint"
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.Size)
+
+
+def save_checkpoint(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
+    """Writes `content` (tensors and plain Python values) so that `path` is at no time half a file.
+
+    The entry "format" is added. Raises UserError if the file cannot be written (then the old file
+    is as it was and nothing is left behind), and TypeError, naming the entry, for a value that
+    `load_checkpoint` would refuse to read.
+    """
+    _check_plain(content, "checkpoint")
+    _write(Path(path), lambda file: torch.save({"format": FORMAT, **content}, file))
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The content that `save_checkpoint` wrote, with all tensors on the CPU.
+
+    Raises UserError for a file that is missing, damaged or of another kind; it names the newest
+    other checkpoint of the folder that is whole.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint; {_mend(path)}")
+    if not _is_whole(path):
+        raise UserError(f"{path}: the checkpoint is truncated or damaged; {_mend(path)}")
+    content = load_torch(path)
+    if not isinstance(content, dict) or "format" not in content:
+        raise UserError(f"{path}: not a checkpoint of a run; use it as MODEL.WEIGHT instead")
+    if content["format"] != FORMAT:
+        raise UserError(
+            f"{path}: checkpoint format {content['format']!r}, this version reads {FORMAT!r}"
+        )
+    return content
+
+
+class Checkpointer:
+    """The checkpoints of one output folder: `<name>.pth`, and `last_checkpoint` with its name."""
+
+    def __init__(self, output_dir: str | os.PathLike[str]) -> None:
+        self.folder = Path(output_dir)
+
+    def save(self, name: str, content: dict[str, Any]) -> Path:
+        """Writes `<name>.pth`, then points `last_checkpoint` at it. Raises as save_checkpoint."""
+        path = self.folder / f"{name}.pth"
+        save_checkpoint(path, content)
+        _write(self.folder / LAST, lambda file: file.write(path.name.encode()))
+        return path
+
+    def latest(self) -> Path | None:
+        """The file that `last_checkpoint` names (its own affair whether it exists), or None.
+
+        Without that file, which a run killed between its first checkpoint and it lacks: the newest
+        `model_<iteration>.pth`, which is whole by the way it is written.
+        """
+        try:
+            name = (self.folder / LAST).read_text().strip()
+        except FileNotFoundError:
+            return max(_numbered(self.folder), default=None)
+        # Only the last part: the folder may have been moved since a path was written by hand.
+        return self.folder / Path(name).name if name else None
+
+    def holds_run(self) -> bool:
+        """True if the folder holds anything that a new run would overwrite or mix with its own."""
+        names = ("config.yaml", "metrics.jsonl", LAST)
+        return any((self.folder / n).exists() for n in names) or any(
+            self.folder.glob("model_*.pth")
+        )
+
+
+def _write(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Atomically: a temporary file in the same folder, on the disk, and then renamed.
+
+    The temporary name is fixed, so that a killed run leaves at most one, which the next overwrites.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:
+        # torch reports the failed write of a file as RuntimeError; the cause is in its context.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        reason = cause.strerror or cause
+        raise UserError(
+            f"{path}: cannot be written ({reason}); mend that, earlier checkpoints are untouched"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):  # mostly: renamed, so no longer there
+            temporary.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the rename itself last; a folder cannot be opened for this on every file system."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _check_plain(value: Any, where: str) -> None:
+    """Raises TypeError for what weights_only=True would not read back.
+
+    Types are compared exactly: a yacs node is a dict, and a numpy number is a float.
+    """
+    if type(value) in (dict, OrderedDict, Counter):
+        for key, item in value.items():
+            _check_plain(key, f"{where}, a key")
+            _check_plain(item, f"{where}[{key!r}]")
+    elif type(value) in (list, tuple, set):
+        for i, item in enumerate(value):
+            _check_plain(item, f"{where}[{i}]")
+    elif type(value) not in _PLAIN and not isinstance(value, Tensor):
+        raise TypeError(f"{where}: a {type(value).__name__}; only tensors and plain values go in")
+
+
+def _is_whole(path: Path) -> bool:
+    """True if every part of the file has its checksum."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError):
+        return False
+
+
+def _numbered(folder: Path) -> list[Path]:
+    return [p for p in folder.glob("model_*.pth") if p.stem.removeprefix("model_").isdigit()]
+
+
+def _mend(path: Path) -> str:
+    """What to do without `path`: the newest other checkpoint that is whole, if there is one."""
+    others = sorted((p for p in _numbered(path.parent) if p.name != path.name), reverse=True)
+    for other in others:
+        if _is_whole(other):
+            return f"to go on from {other.name}, write that name into {path.parent / LAST}"
+    return "no other checkpoint in its folder is whole: begin in a new OUTPUT_DIR"
