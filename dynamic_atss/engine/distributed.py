@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -50,6 +51,13 @@ def average(x: Tensor) -> Tensor:
 def barrier() -> None:
     if dist.is_initialized():
         dist.barrier()
+
+
+def on_first(check: Callable[[], None]) -> None:
+    """`check` on rank 0 before the others may go on: for what looks at files that rank 0 writes."""
+    if rank() == 0:
+        check()
+    barrier()
 
 
 def gather(value: Any) -> list[Any]:

@@ -1,0 +1,24 @@
+"""cfg -> explicit keyword arguments. The one place that reads cfg; no object keeps it."""
+
+from dynamic_atss.build.check import check_config
+from dynamic_atss.build.data import (
+    build_test_loaders,
+    build_train_dataset,
+    build_train_loader,
+    num_classes,
+)
+from dynamic_atss.build.model import build_assigner, build_backbone, build_model
+from dynamic_atss.build.solver import build_lr_factor, build_optimizer
+
+__all__ = [
+    "build_assigner",
+    "build_backbone",
+    "build_lr_factor",
+    "build_model",
+    "build_optimizer",
+    "build_test_loaders",
+    "build_train_dataset",
+    "build_train_loader",
+    "check_config",
+    "num_classes",
+]

@@ -1,0 +1,101 @@
+"""cfg -> data sets and loaders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from yacs.config import CfgNode
+
+from dynamic_atss.data import loader
+from dynamic_atss.data.catalog import open_dataset
+from dynamic_atss.data.coco import CocoDataset
+from dynamic_atss.data.transforms import Compose, HorizontalFlip, Resize, VerticalFlip
+from dynamic_atss.engine import distributed
+from dynamic_atss.errors import UserError
+
+COCO_CLASSES = 81  # the published default of NUM_CLASSES, with background
+
+
+def num_classes(cfg: CfgNode, dataset: CocoDataset) -> int:
+    """Without background: the data set's, unless NUM_CLASSES was set to something else.
+
+    Raises:
+        UserError: it was, and the data set does not agree.
+    """
+    found, asked = len(dataset.class_names), cfg.MODEL.ATSS.NUM_CLASSES
+    if asked not in (COCO_CLASSES, found + 1):
+        raise UserError(
+            f"MODEL.ATSS.NUM_CLASSES {asked} (with background), but {dataset.annotations} has "
+            f"{found} categories: set {found + 1}, or leave it out to follow the data set"
+        )
+    return found
+
+
+def build_train_dataset(cfg: CfgNode) -> CocoDataset:
+    """DATASETS.TRAIN with the training transforms."""
+    if len(cfg.DATASETS.TRAIN) != 1:
+        raise UserError(f"DATASETS.TRAIN {cfg.DATASETS.TRAIN}: give one data set, as ('name',)")
+    size_range = cfg.INPUT.MIN_SIZE_RANGE_TRAIN
+    transform = Compose(
+        [
+            Resize(
+                cfg.INPUT.MIN_SIZE_TRAIN,
+                cfg.INPUT.MAX_SIZE_TRAIN,
+                None if size_range[0] == -1 else size_range,
+            ),
+            HorizontalFlip(cfg.INPUT.FLIP_PROB_TRAIN),
+            VerticalFlip(cfg.INPUT.VERTICAL_FLIP_PROB_TRAIN),
+        ]
+    )
+    return open_dataset(
+        cfg.DATASETS.TRAIN[0],
+        root=cfg.DATASETS.ROOT,
+        training=True,
+        keep_empty=cfg.DATASETS.KEEP_EMPTY,
+        transform=transform,
+        seed=cfg.SEED,
+    )
+
+
+def build_train_loader(cfg: CfgNode, dataset: CocoDataset, start: int) -> loader.Loader:
+    """Batches of the iterations after `start`, for this process."""
+    return loader.build_train_loader(
+        dataset,
+        ims_per_batch=cfg.SOLVER.IMS_PER_BATCH,
+        accumulate=cfg.SOLVER.ACCUMULATE,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+        seed=cfg.SEED,
+        start=start,
+        stop=cfg.SOLVER.MAX_ITER,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        size_divisibility=cfg.DATALOADER.SIZE_DIVISIBILITY,
+        group_by_aspect=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+    )
+
+
+def build_test_loaders(cfg: CfgNode) -> dict[str, loader.Loader]:
+    """A loader for each of DATASETS.TEST, by the name of its folder below OUTPUT_DIR/inference."""
+    transform = Compose([Resize((cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST)])
+    loaders: dict[str, loader.Loader] = {}
+    for name in cfg.DATASETS.TEST:
+        dataset = open_dataset(
+            name, root=cfg.DATASETS.ROOT, training=False, transform=transform, seed=cfg.SEED
+        )
+        loaders[_folder_name(name, set(loaders))] = loader.build_test_loader(
+            dataset,
+            ims_per_batch=cfg.TEST.IMS_PER_BATCH,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+            size_divisibility=cfg.DATALOADER.SIZE_DIVISIBILITY,
+            group_by_aspect=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+        )
+    return loaders
+
+
+def _folder_name(name: str, taken: set[str]) -> str:
+    """A catalog name as it is; of `coco:<annotations.json>:<folder>` the stem of the JSON."""
+    stem = Path(name.split(":")[1]).stem if ":" in name else name
+    numbered = (stem if i == 1 else f"{stem}_{i}" for i in range(1, len(taken) + 2))
+    return next(candidate for candidate in numbered if candidate not in taken)

@@ -1,0 +1,129 @@
+"""cfg -> detector."""
+
+from __future__ import annotations
+
+import re
+
+from yacs.config import CfgNode
+
+from dynamic_atss.assigners import ASSIGNERS, Assigner
+from dynamic_atss.build.check import DTYPES, one_of
+from dynamic_atss.engine import distributed
+from dynamic_atss.errors import UserError
+from dynamic_atss.modeling.backbones import ResNet
+from dynamic_atss.modeling.coder import DeltaCoder, DistanceCoder
+from dynamic_atss.modeling.criterion import Criterion
+from dynamic_atss.modeling.detector import Detector
+from dynamic_atss.modeling.fpn import FPN, BackboneWithFPN
+from dynamic_atss.modeling.head import AnchorHead
+from dynamic_atss.modeling.postprocess import PostProcess
+from dynamic_atss.modeling.priors import AnchorGenerator
+
+
+def build_assigner(cfg: CfgNode) -> Assigner:
+    """The rule that MODEL.ASSIGNER.NAME names; "" is what the published files mean by ATSS_ON."""
+    name = cfg.MODEL.ASSIGNER.NAME or "dynamic_atss"
+    one_of("MODEL.ASSIGNER.NAME", name, ASSIGNERS)
+    return ASSIGNERS[name](topk=cfg.MODEL.ATSS.TOPK)  # type: ignore[call-arg]
+
+
+def build_backbone(cfg: CfgNode) -> BackboneWithFPN:
+    """Body and FPN of MODEL.BACKBONE.CONV_BODY."""
+    name = cfg.MODEL.BACKBONE.CONV_BODY
+    match = re.fullmatch(r"R-(18|34|50|101|152)-FPN(-RETINANET)?", name)
+    if not match:
+        raise UserError(
+            f"MODEL.BACKBONE.CONV_BODY {name!r}: accepted are R-<depth>-FPN-RETINANET with depth "
+            "18, 34, 50, 101 or 152"
+        )
+    resnets = cfg.MODEL.RESNETS
+    body = ResNet(
+        int(match[1]),
+        norm=_norm(cfg),
+        num_groups=resnets.NUM_GROUPS,
+        width_per_group=resnets.WIDTH_PER_GROUP,
+        stride_in_1x1=resnets.STRIDE_IN_1X1,
+        deformable=resnets.STAGE_WITH_DCN,
+        modulated=resnets.WITH_MODULATED_DCN,
+        deformable_groups=resnets.DEFORMABLE_GROUPS,
+        freeze_at=cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT,
+        stem_out=resnets.STEM_OUT_CHANNELS,
+        res2_out=resnets.RES2_OUT_CHANNELS,
+    )
+    fpn = FPN(
+        body.out_channels,
+        resnets.BACKBONE_OUT_CHANNELS,
+        top_from="C5" if cfg.MODEL.RETINANET.USE_C5 else "P5",
+        norm="GN" if cfg.MODEL.FPN.USE_GN else None,
+        relu=cfg.MODEL.FPN.USE_RELU,
+    )
+    return BackboneWithFPN(body, fpn)
+
+
+def _norm(cfg: CfgNode) -> str:
+    if cfg.MODEL.RESNETS.NORM:
+        one_of("MODEL.RESNETS.NORM", cfg.MODEL.RESNETS.NORM, ("FrozenBN", "BN", "SyncBN", "GN"))
+        return cfg.MODEL.RESNETS.NORM
+    if cfg.MODEL.BACKBONE.USE_GN:
+        return "GN"
+    return "SyncBN" if cfg.MODEL.USE_SYNCBN else "FrozenBN"
+
+
+def build_model(cfg: CfgNode, classes: int) -> Detector:
+    """The detector for `classes` classes (without background), with its initial weights."""
+    atss = cfg.MODEL.ATSS
+    try:
+        backbone = build_backbone(cfg)
+        priors = AnchorGenerator(
+            atss.ANCHOR_STRIDES,
+            atss.ANCHOR_SIZES,
+            atss.ASPECT_RATIOS,
+            atss.OCTAVE,
+            atss.SCALES_PER_OCTAVE,
+        )
+        distances = atss.REGRESSION_TYPE == "POINT"
+        if distances and priors.per_location != 1:
+            raise ValueError("MODEL.ATSS.REGRESSION_TYPE POINT needs one anchor per location")
+        head = AnchorHead(
+            backbone.out_channels,
+            classes,
+            num_levels=len(atss.ANCHOR_STRIDES),
+            per_location=priors.per_location,
+            num_convs=atss.NUM_CONVS,
+            deformable_last=atss.USE_DCN_IN_TOWER,
+            distances=distances,
+            prior_prob=atss.PRIOR_PROB,
+        )
+    except ValueError as error:
+        raise UserError(f"configuration of MODEL: {error}") from error
+    unit = atss.ANCHOR_SIZES[0] / atss.ANCHOR_STRIDES[0]
+    coder = DistanceCoder(unit) if distances else DeltaCoder()
+    model = Detector(
+        backbone,
+        head,
+        priors,
+        Criterion(
+            build_assigner(cfg),
+            coder,
+            distributed.average,
+            alpha=atss.LOSS_ALPHA,
+            gamma=atss.LOSS_GAMMA,
+            box_weight=atss.REG_LOSS_WEIGHT,
+        ),
+        PostProcess(
+            coder,
+            score_threshold=atss.INFERENCE_TH,
+            nms_threshold=atss.NMS_TH,
+            pre_nms_top_n=atss.PRE_NMS_TOP_N,
+            detections_per_image=cfg.TEST.DETECTIONS_PER_IMG,
+        ),
+        pixel_mean=cfg.INPUT.PIXEL_MEAN,
+        pixel_std=cfg.INPUT.PIXEL_STD,
+        bgr255=cfg.INPUT.TO_BGR255,
+        autocast=DTYPES[cfg.DTYPE],
+        channels_last=cfg.MODEL.CHANNELS_LAST,
+    )
+    if cfg.MODEL.COMPILE:  # in place: the names of the parameters stay as they are
+        model.backbone.compile()
+        model.head.compile()
+    return model

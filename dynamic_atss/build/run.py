@@ -1,0 +1,218 @@
+"""A whole run, from a configuration to scores: what tools/train_net.py and test_net.py call."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from yacs.config import CfgNode
+
+from dynamic_atss import build
+from dynamic_atss.data.loader import Loader
+from dynamic_atss.engine import distributed
+from dynamic_atss.engine.checkpoint import Checkpointer, load_checkpoint
+from dynamic_atss.engine.evaluator import evaluate_dataset
+from dynamic_atss.engine.logger import setup_logging
+from dynamic_atss.engine.metrics import MetricsWriter
+from dynamic_atss.engine.state import RunState, averaged_model
+from dynamic_atss.engine.trainer import Trainer
+from dynamic_atss.engine.weights import load_weights
+from dynamic_atss.errors import UserError
+from dynamic_atss.evaluation.scores import CocoScores
+
+logger = logging.getLogger(__name__)
+
+
+def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
+    """Trains, leaves everything in OUTPUT_DIR, and scores the final model unless `test` is False.
+
+    Returns:
+        the exit code: 0, or 143 if SIGTERM ended the run (after a checkpoint).
+
+    Raises:
+        UserError: for what the user can mend.
+    """
+    device = _start(cfg)
+    output = Path(cfg.OUTPUT_DIR)
+    checkpointer = Checkpointer(output)
+    distributed.on_first(lambda: _refuse_to_overwrite(checkpointer, resume))
+    setup_logging(output, distributed.rank())
+    dataset = build.build_train_dataset(cfg)
+    test_loaders = build.build_test_loaders(cfg) if test or cfg.TEST.PERIOD else {}
+    classes = build.num_classes(cfg, dataset)
+    _check_same_classes(dataset.class_names, test_loaders)
+    state = _build_state(cfg, classes, device)
+    start = _initial_weights(cfg, state, checkpointer.latest() if resume else None)
+    loader = build.build_train_loader(cfg, dataset, start)
+    if distributed.rank() == 0:
+        _write_config(cfg, output, resume)
+    metrics = MetricsWriter(output, start) if distributed.rank() == 0 else None
+
+    def save(iteration: int) -> None:
+        content = {**state.capture(iteration), "classes": list(dataset.class_names)}
+        name = "model_final" if iteration == cfg.SOLVER.MAX_ITER else f"model_{iteration:07d}"
+        if distributed.rank() == 0:
+            checkpointer.save(name, content)
+
+    def evaluate(iteration: int) -> None:
+        for name, scores in _evaluate(state.tested, test_loaders, device, output).items():
+            if metrics and scores:
+                metrics.write_evaluation(iteration, name, scores)
+
+    trainer = Trainer(
+        model=_parallel(state.model, device),
+        loader=loader,
+        optimizer=state.optimizer,
+        lr_factor=build.build_lr_factor(cfg),
+        device=device,
+        save=save,
+        log=lambda line: _log(line, cfg.SOLVER.MAX_ITER, metrics),
+        evaluate=evaluate,
+        start=start,
+        stop=cfg.SOLVER.MAX_ITER,
+        ema=state.ema,
+        accumulate=cfg.SOLVER.ACCUMULATE,
+        clip_grad_norm=cfg.SOLVER.CLIP_GRAD_NORM,
+        log_period=cfg.SOLVER.LOG_PERIOD,
+        checkpoint_period=cfg.SOLVER.CHECKPOINT_PERIOD,
+        test_period=cfg.TEST.PERIOD,
+    )
+    finished = trainer.train()
+    if finished and test:
+        evaluate(cfg.SOLVER.MAX_ITER)
+    if metrics:
+        metrics.close()
+    distributed.shut_down()
+    return 0 if finished else 143
+
+
+def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
+    """Scores MODEL.WEIGHT, or without `weight_given` the last checkpoint of OUTPUT_DIR, on each of
+    DATASETS.TEST. Detections and scores go to OUTPUT_DIR/inference/<data set>.
+
+    Returns:
+        the exit code.
+
+    Raises:
+        UserError: for what the user can mend.
+    """
+    device = _start(cfg)
+    output = Path(cfg.OUTPUT_DIR)
+    weight = cfg.MODEL.WEIGHT if weight_given else Checkpointer(output).latest()
+    if not weight:
+        raise UserError(
+            f"MODEL.WEIGHT: nothing to test, and OUTPUT_DIR {output} holds no checkpoint; "
+            "add MODEL.WEIGHT <file.pth>"
+        )
+    setup_logging(output, distributed.rank())
+    loaders = build.build_test_loaders(cfg)
+    if not loaders:
+        raise UserError("DATASETS.TEST is empty; add DATASETS.TEST \"('name',)\"")
+    first = next(iter(loaders.values())).dataset
+    _check_same_classes(first.class_names, loaders)
+    model = build.build_model(cfg, build.num_classes(cfg, first)).to(device)
+    report = load_weights(model, weight, allow_new_classes=False)
+    if any(name.startswith("head.") for name in report.initial):
+        raise UserError(f"{weight}: weights of a backbone only; give those of a whole detector")
+    logger.info("%s", report.summary())
+    scores = _evaluate(model, loaders, device, output)
+    _check_expected(cfg, scores)
+    distributed.shut_down()
+    return 0
+
+
+def _start(cfg: CfgNode) -> torch.device:
+    build.check_config(cfg)
+    torch.manual_seed(cfg.SEED)
+    return distributed.init_distributed(cfg.MODEL.DEVICE)
+
+
+def _refuse_to_overwrite(checkpointer: Checkpointer, resume: bool) -> None:
+    if checkpointer.holds_run() and not resume:
+        raise UserError(
+            f"OUTPUT_DIR {checkpointer.folder} already holds a run: add --resume to go on with it, "
+            "or choose another OUTPUT_DIR"
+        )
+
+
+def _check_same_classes(names: list[str], loaders: dict[str, Loader]) -> None:
+    for loader in loaders.values():
+        if list(loader.dataset.class_names) != list(names):
+            raise UserError(
+                f"{loader.dataset.annotations}: its categories differ from those of the other "
+                "data sets, in names or in order; make them the same"
+            )
+
+
+def _build_state(cfg: CfgNode, classes: int, device: torch.device) -> RunState:
+    model = build.build_model(cfg, classes).to(device)
+    optimizer = build.build_optimizer(cfg, model)
+    return RunState(model, optimizer, averaged_model(model, cfg.SOLVER.EMA_DECAY))
+
+
+def _initial_weights(cfg: CfgNode, state: RunState, checkpoint: Path | None) -> int:
+    """Order matters: a run to resume before the weights to start from. Returns the iteration."""
+    if checkpoint is not None:
+        start = state.restore(load_checkpoint(checkpoint))
+        logger.info("Resuming from %s after iteration %d", checkpoint, start)
+        return start
+    if cfg.MODEL.WEIGHT:
+        logger.info("%s", load_weights(state.model, cfg.MODEL.WEIGHT).summary())
+        if state.ema is not None:
+            state.ema.module.load_state_dict(state.model.state_dict())
+    else:
+        logger.info("weights: none given, all at their initial values")
+    return 0
+
+
+def _parallel(model: nn.Module, device: torch.device) -> nn.Module:
+    if distributed.world_size() == 1:
+        return model
+    ids = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+
+
+def _write_config(cfg: CfgNode, output: Path, resume: bool) -> None:
+    path = output / "config.yaml"
+    text = cfg.dump()
+    if resume and path.is_file() and path.read_text() != text:
+        logger.warning("%s: the configuration differs from the one the run started with", path)
+    path.write_text(text)
+
+
+def _log(line: dict[str, float], max_iter: int, metrics: MetricsWriter | None) -> None:
+    if metrics is None:
+        return
+    metrics.write(int(line["iteration"]), {k: v for k, v in line.items() if k != "iteration"})
+    numbers = "  ".join(f"{k} {v:.4g}" for k, v in line.items() if k != "iteration")
+    logger.info("iteration %d/%d  %s", line["iteration"], max_iter, numbers)
+
+
+def _evaluate(
+    model: nn.Module, loaders: dict[str, Loader], device: torch.device, output: Path
+) -> dict[str, CocoScores | None]:
+    return {
+        name: evaluate_dataset(
+            model,
+            loader,
+            device,
+            dataset=loader.dataset,
+            output_dir=output / "inference" / name,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+            progress_label=f"test {name}",
+        )
+        for name, loader in loaders.items()
+    }
+
+
+def _check_expected(cfg: CfgNode, scores: dict[str, CocoScores | None]) -> None:
+    """TEST.EXPECTED_RESULTS: [["bbox", metric, mean, deviation], ...], as in the releases."""
+    for name, found in scores.items():
+        for _, metric, mean, deviation in cfg.TEST.EXPECTED_RESULTS if found else []:
+            value = found.metrics[metric]
+            if abs(value - mean) > cfg.TEST.EXPECTED_RESULTS_SIGMA_TOL * deviation:
+                raise UserError(f"{name}: {metric} {value:.4f}, expected {mean} +- {deviation}")

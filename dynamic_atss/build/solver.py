@@ -1,0 +1,37 @@
+"""cfg -> optimizer and learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from dynamic_atss.engine.optim import cosine, multistep, parameter_groups, warmed_up
+
+
+def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+    """SGD or AdamW over the releases' parameter groups."""
+    groups = parameter_groups(
+        model,
+        lr=cfg.SOLVER.BASE_LR,
+        weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
+        bias_weight_decay=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+        offset_lr_factor=cfg.SOLVER.DCONV_OFFSETS_LR_FACTOR,
+    )
+    if cfg.SOLVER.OPTIMIZER == "adamw":
+        return torch.optim.AdamW(groups)
+    return torch.optim.SGD(groups, momentum=cfg.SOLVER.MOMENTUM)
+
+
+def build_lr_factor(cfg: CfgNode) -> Callable[[int], float]:
+    """Factor of the learning rates by 0-based iteration."""
+    solver = cfg.SOLVER
+    schedule = (
+        cosine(solver.MAX_ITER)
+        if solver.SCHEDULE == "cosine"
+        else multistep(solver.STEPS, solver.GAMMA)
+    )
+    return warmed_up(schedule, solver.WARMUP_METHOD, solver.WARMUP_FACTOR, solver.WARMUP_ITERS)

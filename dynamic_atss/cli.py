@@ -1,0 +1,42 @@
+"""What the tools share: arguments, and mistakes of the user in one line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+from dynamic_atss.errors import UserError
+
+
+def config_parser(description: str) -> argparse.ArgumentParser:
+    """`--config-file FILE ... KEY VALUE KEY VALUE ...`.
+
+    `--local-rank` is what python -m torch.distributed.launch passes.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--config-file", default="", metavar="FILE", help="a YAML file of configs/")
+    parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="override keys of the config")
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The arguments; LOCAL_RANK is set for launchers that only pass `--local-rank`."""
+    args = parser.parse_intermixed_args()  # flags may stand behind KEY VALUE pairs, too
+    if args.local_rank is not None:
+        os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    return args
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Calls `main` and exits with its code; a UserError becomes one line and exit code 2."""
+    try:
+        code = main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        code = 2
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code or 0)

@@ -1,0 +1,91 @@
+"""What a run consists of, as one dict of plain values: enough to go on bit by bit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from dynamic_atss.engine import distributed
+from dynamic_atss.errors import UserError
+
+
+@dataclass
+class RunState:
+    """The parts of a run that change: `capture` them into a checkpoint, `restore` them from one.
+
+    model: the detector, unwrapped · ema: its average, or None
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    ema: AveragedModel | None = None
+
+    @property
+    def tested(self) -> nn.Module:
+        """The model that is tested and released: the average where there is one."""
+        return self.model if self.ema is None else self.ema.module
+
+    def capture(self, iteration: int) -> dict[str, Any]:
+        """A checkpoint's content after `iteration`. Gathers from all processes, so call it on all.
+
+        `model` is the tested model; with an average, the trained one goes to `trained_model`. The
+        sampler needs no entry: the order of the images follows from SEED and the iteration.
+        """
+        content: dict[str, Any] = {
+            "iteration": iteration,
+            "model": self.tested.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rng": distributed.gather(_rng_state()),
+        }
+        if self.ema is not None:
+            content["trained_model"] = self.model.state_dict()
+            content["averaged"] = int(self.ema.n_averaged)
+        return content
+
+    def restore(self, content: dict[str, Any]) -> int:
+        """Puts everything back in place; returns the iteration.
+
+        Raises:
+            UserError: the checkpoint is of another model, optimizer or EMA setting.
+        """
+        try:
+            if self.ema is not None:
+                self.ema.module.load_state_dict(content["model"])
+                self.ema.n_averaged.fill_(content["averaged"])
+            self.model.load_state_dict(content.get("trained_model", content["model"]))
+            self.optimizer.load_state_dict(content["optimizer"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"--resume: the checkpoint does not fit this configuration ({reason}); resume with "
+                "the config.yaml of OUTPUT_DIR, or choose another OUTPUT_DIR"
+            ) from error
+        states = content["rng"]
+        if len(states) == distributed.world_size():  # other numbers of processes start afresh
+            _set_rng_state(states[distributed.rank()])
+        return content["iteration"]
+
+
+def averaged_model(model: nn.Module, decay: float) -> AveragedModel | None:
+    """An exponential moving average of weights and buffers; None for decay 0."""
+    if not decay:
+        return None
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    return average.requires_grad_(False)
+
+
+def _rng_state() -> dict[str, Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _set_rng_state(state: dict[str, Tensor]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

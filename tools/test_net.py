@@ -1,0 +1,23 @@
+"""Score a detector on COCO data sets.
+
+python tools/test_net.py --config-file configs/X.yaml MODEL.WEIGHT file.pth [KEY VALUE ...]
+torchrun --nproc-per-node 8 tools/test_net.py --config-file configs/X.yaml MODEL.WEIGHT file.pth
+"""
+
+from dynamic_atss import cli
+
+
+def main() -> int:
+    parser = cli.config_parser("Score a detector. Without MODEL.WEIGHT: the last of OUTPUT_DIR.")
+    args = cli.parse(parser)
+
+    from dynamic_atss.engine.run import test
+
+    from dynamic_atss.config.load import load_config  # --help answers before torch is imported
+
+    cfg = load_config(args.config_file, args.opts)
+    return test(cfg, weight_given="MODEL.WEIGHT" in args.opts[::2])
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,25 @@
+"""Train a detector.
+
+python tools/train_net.py --config-file configs/X.yaml [--skip-test] [--resume] [KEY VALUE ...]
+torchrun --nproc-per-node 8 tools/train_net.py --config-file configs/X.yaml
+"""
+
+from dynamic_atss import cli
+
+
+def main() -> int:
+    parser = cli.config_parser("Train a detector and score it.")
+    parser.add_argument("--skip-test", action="store_true", help="do not score the final model")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in OUTPUT_DIR")
+    args = cli.parse(parser)
+
+    from dynamic_atss.engine.run import train
+
+    from dynamic_atss.config.load import load_config  # --help answers before torch is imported
+
+    cfg = load_config(args.config_file, args.opts)
+    return train(cfg, resume=args.resume, test=not args.skip_test)
+
+
+if __name__ == "__main__":
+    cli.run(main)
