@@ -110,7 +110,7 @@ class ModulatedDeformConv(nn.Module):
     `offset` is the convolution that predicts, per deformable group and kernel tap, (dy, dx), and
     after all offsets one mask logit per tap: 27 channels per group for 3x3 (v1: 18). `conv` holds
     the weights. The prediction starts at zero: a plain convolution (v2: times sigmoid(0) = 0.5).
-    Padding keeps the size at stride 1.
+    padding: None keeps the size at stride 1.
     """
 
     def __init__(
@@ -120,6 +120,7 @@ class ModulatedDeformConv(nn.Module):
         kernel_size: int = 3,
         *,
         stride: int = 1,
+        padding: int | None = None,
         dilation: int = 1,
         groups: int = 1,
         deformable_groups: int = 1,
@@ -130,7 +131,8 @@ class ModulatedDeformConv(nn.Module):
         self.modulated = modulated
         self.offset_channels = 2 * kernel_size**2 * deformable_groups
         predicted = self.offset_channels * 3 // 2 if modulated else self.offset_channels
-        space = {"stride": stride, "padding": dilation * (kernel_size // 2), "dilation": dilation}
+        padding = dilation * (kernel_size // 2) if padding is None else padding
+        space = {"stride": stride, "padding": padding, "dilation": dilation}
         self.offset = nn.Conv2d(in_channels, predicted, kernel_size, **space)
         nn.init.zeros_(self.offset.weight)
         nn.init.zeros_(self.offset.bias)
