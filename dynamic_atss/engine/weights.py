@@ -85,11 +85,7 @@ def load_weights(
     """
     path = weight_file(weight, cache_dir)
     source = identify(read_weights(path), path)
-    notes: list[str] = []
-    if source.backbone_only:
-        _check_norm_kind(model, source, path)
-        _rename_deformable(source, model, notes)
-    _fold_epsilon(source, model)
+    notes = _adapt(source, model, path)
     targets = model.state_dict()
     skipped = _check_fit(source, targets, path, allow_new_classes, notes)
     loaded = [name for name in targets if name in source.tensors and name not in skipped]
@@ -98,11 +94,21 @@ def load_weights(
     with torch.no_grad():
         for name in loaded:
             targets[name].copy_(source.tensors[name])
-    if source.format == TORCHVISION:
-        notes += _torchvision_notes(model)
     rest = [source.origin[n] for n in source.tensors if n not in targets or n in skipped]
     initial = [name for name in targets if name not in set(loaded)]
     return LoadReport(str(path), source.format, loaded, initial, source.ignored + rest, notes)
+
+
+def _adapt(source: Source, model: nn.Module, path: Path) -> list[str]:
+    """Makes a file's entries those of this model's form of the backbone; what to tell of it."""
+    notes: list[str] = []
+    if source.backbone_only:
+        _check_norm_kind(model, source, path)
+        _rename_deformable(source, model, notes)
+    if source.format == TORCHVISION:
+        notes += _torchvision_notes(model)
+    _fold_epsilon(source, model)
+    return notes
 
 
 def _check_fit(
@@ -204,8 +210,7 @@ def _torchvision_notes(model: nn.Module) -> list[str]:
         "torchvision weights expect RGB pixels in 0..1, less the mean (0.485, 0.456, 0.406), over "
         "(0.229, 0.224, 0.225), not BGR 0..255: set INPUT.TO_BGR255 False, PIXEL_MEAN, PIXEL_STD"
     ]
-    body = model.get_submodule(BODY.rstrip("."))
-    if getattr(body, "stride_in_1x1", False):
+    if any(getattr(module, "stride_in_1x1", False) for module in model.modules()):
         notes.append(
             "WARNING: torchvision strides in the 3x3 convolutions, the model in the 1x1: "
             "set MODEL.RESNETS.STRIDE_IN_1X1 False"

@@ -134,23 +134,18 @@ class ResNet(nn.Module):
         self.freeze_at = freeze_at
         self.out_levels = tuple(out_levels)
         counts, bottleneck = DEPTHS[depth]
+        common: dict[str, Any] = {"norm": norm}
+        if bottleneck:
+            common |= {"groups": num_groups, "stride_in_1x1": stride_in_1x1}
         dcn = {"modulated": modulated, "deformable_groups": deformable_groups}
         self.stem = Stem(stem_out, norm)
         channels = [stem_out]
         for i, name in enumerate(STAGES):
-            deform = dcn if deformable[i] else None
-            channels.append(res2_out * 2**i // (1 if bottleneck else 4))
-            block: Any = partial(BasicBlock, norm=norm, deform=deform)
+            options = common | {"deform": dcn if deformable[i] else None}
             if bottleneck:
-                width = num_groups * width_per_group * 2**i
-                block = partial(
-                    Bottleneck,
-                    width=width,
-                    groups=num_groups,
-                    stride_in_1x1=stride_in_1x1,
-                    norm=norm,
-                    deform=deform,
-                )
+                options["width"] = num_groups * width_per_group * 2**i
+            channels.append(res2_out * 2**i // (1 if bottleneck else 4))
+            block = partial(Bottleneck if bottleneck else BasicBlock, **options)
             self.add_module(name, _stage(block, *channels[-2:], counts[i], 1 if i == 0 else 2))
         self.out_channels = [channels[level - 1] for level in self.out_levels]
         self._init_weights()
