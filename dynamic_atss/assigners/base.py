@@ -46,63 +46,83 @@ def nearest_candidates(priors: Priors, gt: GroundTruth, topk: int) -> Pairs:
     Fewer on a level that has fewer. Nearness is between centres; a tie goes to the lower prior
     index.
     """
-    points = centers(gt.boxes)
-    prior, first = [], 0
-    for level in priors.levels:
-        location = nearest_locations(points, level, priors.offset, topk)
-        anchors = torch.arange(priors.per_location, device=location.device)
-        prior.append((first + location * priors.per_location)[..., None].add(anchors).flatten(1))
-        first += level.locations * priors.per_location
-    candidates = torch.cat(prior, dim=1)
-    return Pairs(candidates, gt.image[:, None] * len(priors) + candidates)
+    location = nearest_locations(centers(gt.boxes), priors.levels, priors.offset, topk)
+    anchors = torch.arange(priors.per_location, device=location.device)
+    prior = (location[..., None] * priors.per_location + anchors).flatten(1)
+    return Pairs(prior, gt.image[:, None] * len(priors) + prior)
 
 
-def nearest_locations(points: Tensor, level: Level, offset: float, k: int) -> Tensor:
-    """(T, min(k, h * w)) indices, row * width + column, of the level's locations nearest to points
-    (T, 2).
+def nearest_locations(points: Tensor, levels: tuple[Level, ...], offset: float, k: int) -> Tensor:
+    """The min(k, h * w) locations of each level nearest to points (T, 2): (T, K), level after
+    level, each level nearest first; indices count the locations of all levels.
 
-    By arithmetic instead of by search: sort the k nearest columns by distance, and the k nearest
-    rows. A location in the a-th column and the b-th row (from 0) has (a + 1)(b + 1) - 1 locations
-    at least as near before it, those of the columns and rows up to its own; so the k nearest are
-    among the locations with (a + 1)(b + 1) <= k: 23 of them for k = 9, at borders and on maps of
-    one row as well.
+    By arithmetic instead of by search: a location in the a-th nearest column and the b-th nearest
+    row (from 0) has (a + 1)(b + 1) - 1 locations at least as near before it, those of the columns
+    and rows up to its own; so the k nearest are among the locations with (a + 1)(b + 1) <= k: 23
+    of them for k = 9, at borders and on maps of one row as well.
     """
-    columns, dx = _nearest_lines(points[:, 0], level.width, level.stride, offset, k)
-    rows, dy = _nearest_lines(points[:, 1], level.height, level.stride, offset, k)
-    a, b = _ranks(columns.shape[1], rows.shape[1], k, points.device)
-    index, order = (rows[:, b] * level.width + columns[:, a]).sort(
-        dim=1
-    )  # so that ties go to the lower
-    distance = (dx[:, a].square() + dy[:, b].square()).gather(1, order)
-    nearest = distance.sort(dim=1, stable=True).indices[:, : min(k, level.locations)]
-    return index.gather(1, nearest)
+    lattice = _lattice(levels, k, points.device)
+    x = points.t()[:, None, None]  # (2, 1, 1, T): boxes last, in long rows, which is fastest
+    lines = _nearest_lines(x / lattice.stride - offset, lattice)
+    distance = ((lines + offset) * lattice.stride - x).square()
+    both = torch.stack((distance, lines * lattice.step), dim=2)
+    distance, index = (both[0, lattice.column] + both[1, lattice.row]).unbind(1)  # (M, L, T)
+    # Floats that are not negative sort as their bits do, so one integer holds the distance and,
+    # for ties, the index.
+    key = (distance + lattice.missing).view(torch.int32).long() << 32 | index.long()
+    nearest = (key.topk(k, dim=0, largest=False).values & 0xFFFFFFFF) + lattice.first
+    return nearest.permute(2, 1, 0).flatten(1)[:, lattice.exists]
 
 
-def _nearest_lines(
-    x: Tensor, count: int, stride: int, offset: float, k: int
-) -> tuple[Tensor, Tensor]:
-    """The k nearest of `count` lines at (i + offset) * stride to x (T,), nearest first, and their
-    distances in pixels; both (T, min(k, count))."""
-    k = min(k, count)
-    # One line more than needed: x lies between two lines, and the nearest k may lean to either
-    # side.
-    width = min(k + 1, count)
-    first = torch.floor(x / stride - offset) - k // 2
-    first = first.clamp(0, count - width).long()
-    lines = first[:, None] + torch.arange(width, device=x.device)
-    distance = ((lines + offset) * stride - x[:, None]).abs()
-    distance, order = distance.sort(dim=1, stable=True)
-    return lines.gather(1, order)[:, :k], distance[:, :k]
+def _nearest_lines(u: Tensor, lattice: _Lattice) -> Tensor:
+    """The k lines (2, k, L, T) nearest to u (2, 1, L, T), nearest first, the lower first in a tie.
+
+    The n nearest lines are neighbours, a window that begins at ceil(u - n / 2), moved into the map.
+    The n-th nearest is the line by which the window of n exceeds that of n - 1: its first or its
+    last.
+    """
+    low = (u - lattice.half).ceil().clamp(min=0).minimum(lattice.limit)
+    before, low = low[:, :-1], low[:, 1:]
+    return torch.where(low < before, low, low + lattice.rank)
 
 
-@lru_cache(
-    maxsize=64
-)  # a few per feature size; made once, since a copy to the device would wait for it
-def _ranks(columns: int, rows: int, k: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The pairs of a column rank and a row rank with (a + 1)(b + 1) <= k."""
-    pairs = [(a, b) for a in range(columns) for b in range(min(rows, k // (a + 1)))]
-    a, b = torch.tensor(pairs, device=device).unbind(1)
-    return a, b
+class _Lattice(NamedTuple):
+    """Constants of the search, for both axes (x, y), L levels, and M pairs of a column's rank and a
+    row's rank; a last dimension of 1 is for the boxes."""
+
+    stride: Tensor  # (L, 1)
+    half: Tensor  # (k + 1, 1, 1): n / 2 of windows of n = 0..k lines
+    limit: Tensor  # (2, k + 1, L, 1): the last line at which such a window may begin
+    rank: Tensor  # (k, 1, 1): 0..k-1
+    step: Tensor  # (2, 1, L, 1): from line to index: 1 for columns, the width for rows
+    column: Tensor  # (M,): rank a
+    row: Tensor  # (M,): rank b
+    missing: Tensor  # (M, L, 1): inf where the level has no such column or row, else 0
+    first: Tensor  # (L, 1): index of the level's first location
+    exists: Tensor | slice  # which of the L * k results there are
+
+
+@lru_cache(maxsize=64)  # made once per feature size, since a copy to the device would wait for it
+def _lattice(levels: tuple[Level, ...], k: int, device: torch.device) -> _Lattice:
+    count = torch.tensor([[x.width, x.height] for x in levels]).t()[..., None]  # (2, L, 1)
+    locations = torch.tensor([x.locations for x in levels])[:, None]
+    windows = torch.arange(k + 1)[:, None, None]
+    column, row = torch.tensor([(a, b) for a in range(k) for b in range(k // (a + 1))]).unbind(1)
+    missing = (column[:, None, None] >= count[0]) | (row[:, None, None] >= count[1])
+    exists = (torch.arange(k) < locations).flatten()
+    lattice = _Lattice(
+        stride=torch.tensor([float(x.stride) for x in levels])[:, None],
+        half=windows / 2,
+        limit=(count[:, None] - windows).clamp(min=0).float(),
+        rank=windows[:-1].float(),
+        step=torch.stack((torch.ones(len(levels), 1), count[0].float()))[:, None],
+        column=column,
+        row=row,
+        missing=torch.where(missing, torch.inf, 0.0),
+        first=locations.cumsum(0) - locations,
+        exists=slice(None) if exists.all() else exists.nonzero().squeeze(1),
+    )
+    return _Lattice(*(x.to(device) if isinstance(x, Tensor) else x for x in lattice))
 
 
 def inside(priors: Priors, gt: GroundTruth, pairs: Pairs, margin: float = 0.01) -> Tensor:
@@ -140,7 +160,7 @@ def resolve(
 
 
 def std(x: Tensor) -> Tensor:
-    """Unbiased standard deviation of each row of x (T, K): (T, 1); 0, not NaN, where K is 1."""
-    if x.shape[1] == 1:
+    """Unbiased standard deviation of each row of x (..., K): (..., 1); 0, not NaN, where K is 1."""
+    if x.shape[-1] == 1:
         return torch.zeros_like(x)
-    return x.std(dim=1, keepdim=True)
+    return x.std(dim=-1, keepdim=True)

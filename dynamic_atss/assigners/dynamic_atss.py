@@ -31,12 +31,11 @@ class DynamicATSS:
         pairs = nearest_candidates(priors, gt, self.topk)
         # score
         boxes = gt.boxes[:, None]
-        predicted = iou(predictions.boxes.flatten(0, 1)[pairs.flat], boxes, extra=1)
-        anchor = iou(priors.boxes[pairs.prior], boxes, extra=1)
-        combined = predicted + anchor
+        predictions_at = predictions.boxes.flatten(0, 1)[pairs.flat]
+        ious = iou(torch.stack((predictions_at, priors.boxes[pairs.prior])), boxes, extra=1)
+        predicted, combined = ious[0], ious.sum(0)
         # select; the release adds two standard deviations rather than taking that of the sum
-        means = predicted.mean(1, keepdim=True) + anchor.mean(1, keepdim=True)
-        threshold = means + (std(predicted) + std(anchor))
+        threshold = (ious.mean(-1, keepdim=True).sum(0)) + std(ious).sum(0)
         selected = (combined >= threshold) & inside(priors, gt, pairs)
         # resolve
         return resolve(pairs, selected, combined, predicted, predictions.boxes.shape[:2])
