@@ -41,7 +41,9 @@ def scene(boxes: int, batch: int) -> tuple[Priors, GroundTruth, Predictions]:
     image = torch.arange(batch).repeat_interleave(boxes)
     gt = GroundTruth(torch.cat((center - half, center + half), 1), torch.zeros_like(image), image)
     noise = torch.randn(batch, len(priors), 4, generator=generator)
-    predicted = priors.boxes + 0.1 * noise * (priors.boxes[:, 2:] - priors.boxes[:, :2]).repeat(1, 2)
+    predicted = priors.boxes + 0.1 * noise * (priors.boxes[:, 2:] - priors.boxes[:, :2]).repeat(
+        1, 2
+    )
     return priors, gt, Predictions(predicted, torch.zeros(batch, len(priors), 1))
 
 
@@ -109,16 +111,22 @@ def peak_memory(call: Callable[[], object]) -> int:
 
 
 def alternate(calls: list[Callable[[], object]], seconds: float) -> list[float]:
-    """Median seconds of each call; they take turns, so that a busy machine slows all alike."""
-    for call in calls:
-        call()
+    """Median seconds of each call; they take turns, so that a busy machine slows all alike.
+
+    A turn is a warm-up call, which is not counted, and repeats for 20 ms, at least one: otherwise
+    the fast form would be timed with the caches that the slow one has just filled.
+    """
     times: list[list[float]] = [[] for _ in calls]
     end = time.perf_counter() + seconds
-    while len(times[0]) < 5 or (time.perf_counter() < end and len(times[0]) < 200):
+    turns = 0
+    while turns < 3 or time.perf_counter() < end:
+        turns += 1
         for call, record in zip(calls, times, strict=True):
-            start = time.perf_counter()
             call()
-            record.append(time.perf_counter() - start)
+            turn = time.perf_counter()
+            while (start := time.perf_counter()) < turn + 0.02:
+                call()
+                record.append(time.perf_counter() - start)
     return [statistics.median(record) for record in times]
 
 

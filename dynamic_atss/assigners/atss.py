@@ -30,11 +30,11 @@ class ATSS:
         # propose
         pairs = nearest_candidates(priors, gt, self.topk)
         # score
-        boxes = gt.boxes[:, None]
+        boxes, points = gt.boxes[:, None], priors.centers[pairs.prior]
         anchor = iou(priors.boxes[pairs.prior], boxes, extra=1)
         # select
         threshold = anchor.mean(1, keepdim=True) + std(anchor)
-        selected = (anchor >= threshold) & inside(priors, gt, pairs)
+        selected = (anchor >= threshold) & inside(points, boxes)
         # resolve
-        quality = centerness(priors.centers[pairs.prior], boxes)
-        return resolve(pairs, selected, anchor, quality, predictions.boxes.shape[:2])
+        shape = predictions.boxes.shape[:2]
+        return resolve(pairs, selected, anchor, centerness(points, boxes), shape)

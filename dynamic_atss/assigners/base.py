@@ -8,7 +8,7 @@ tie goes to the lower gt index). Work is per pair: K candidates of each of T box
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -26,8 +26,8 @@ class Assigner(Protocol):
     quality_name: what the quality is; names the third loss term in the log, as the releases do
     """
 
-    soft_labels: ClassVar[bool]
-    quality_name: ClassVar[str]
+    soft_labels: bool
+    quality_name: str
 
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
         """gt: T boxes of N images; T = 0 is an ordinary case."""
@@ -61,12 +61,14 @@ def nearest_locations(points: Tensor, levels: tuple[Level, ...], offset: float, 
     and rows up to its own; so the k nearest are among the locations with (a + 1)(b + 1) <= k: 23
     of them for k = 9, at borders and on maps of one row as well.
     """
-    lattice = _lattice(levels, k, points.device)
+    lattice = _lattice(levels, offset, k, points.device)
     x = points.t()[:, None, None]  # (2, 1, 1, T): boxes last, in long rows, which is fastest
-    lines = _nearest_lines(x / lattice.stride - offset, lattice)
+    lines = _nearest_lines(x / lattice.stride, lattice)
     distance = ((lines + offset) * lattice.stride - x).square()
     both = torch.stack((distance, lines * lattice.step), dim=2)
-    distance, index = (both[0, lattice.column] + both[1, lattice.row]).unbind(1)  # (M, L, T)
+    distance, index = (
+        both[0].index_select(0, lattice.column) + both[1].index_select(0, lattice.row)
+    ).unbind(1)  # (M, L, T)
     # Floats that are not negative sort as their bits do, so one integer holds the distance and,
     # for ties, the index.
     key = (distance + lattice.missing).view(torch.int32).long() << 32 | index.long()
@@ -75,13 +77,14 @@ def nearest_locations(points: Tensor, levels: tuple[Level, ...], offset: float, 
 
 
 def _nearest_lines(u: Tensor, lattice: _Lattice) -> Tensor:
-    """The k lines (2, k, L, T) nearest to u (2, 1, L, T), nearest first, the lower first in a tie.
+    """The k lines (2, k, L, T) nearest to u (2, 1, L, T) strides, nearest first, the lower first in
+    a tie.
 
-    The n nearest lines are neighbours, a window that begins at ceil(u - n / 2), moved into the map.
-    The n-th nearest is the line by which the window of n exceeds that of n - 1: its first or its
-    last.
+    The n nearest lines are neighbours, a window that begins at ceil(u - offset - n / 2), moved into
+    the map. The n-th nearest is the line by which the window of n exceeds that of n - 1: its first
+    or its last.
     """
-    low = (u - lattice.half).ceil().clamp(min=0).minimum(lattice.limit)
+    low = (u - lattice.shift).ceil().clamp(min=0).minimum(lattice.limit)
     before, low = low[:, :-1], low[:, 1:]
     return torch.where(low < before, low, low + lattice.rank)
 
@@ -91,7 +94,7 @@ class _Lattice(NamedTuple):
     row's rank; a last dimension of 1 is for the boxes."""
 
     stride: Tensor  # (L, 1)
-    half: Tensor  # (k + 1, 1, 1): n / 2 of windows of n = 0..k lines
+    shift: Tensor  # (k + 1, 1, 1): offset + n / 2 of windows of n = 0..k lines
     limit: Tensor  # (2, k + 1, L, 1): the last line at which such a window may begin
     rank: Tensor  # (k, 1, 1): 0..k-1
     step: Tensor  # (2, 1, L, 1): from line to index: 1 for columns, the width for rows
@@ -103,7 +106,7 @@ class _Lattice(NamedTuple):
 
 
 @lru_cache(maxsize=64)  # made once per feature size, since a copy to the device would wait for it
-def _lattice(levels: tuple[Level, ...], k: int, device: torch.device) -> _Lattice:
+def _lattice(levels: tuple[Level, ...], offset: float, k: int, device: torch.device) -> _Lattice:
     count = torch.tensor([[x.width, x.height] for x in levels]).t()[..., None]  # (2, L, 1)
     locations = torch.tensor([x.locations for x in levels])[:, None]
     windows = torch.arange(k + 1)[:, None, None]
@@ -112,7 +115,7 @@ def _lattice(levels: tuple[Level, ...], k: int, device: torch.device) -> _Lattic
     exists = (torch.arange(k) < locations).flatten()
     lattice = _Lattice(
         stride=torch.tensor([float(x.stride) for x in levels])[:, None],
-        half=windows / 2,
+        shift=offset + windows / 2,
         limit=(count[:, None] - windows).clamp(min=0).float(),
         rank=windows[:-1].float(),
         step=torch.stack((torch.ones(len(levels), 1), count[0].float()))[:, None],
@@ -122,16 +125,17 @@ def _lattice(levels: tuple[Level, ...], k: int, device: torch.device) -> _Lattic
         first=locations.cumsum(0) - locations,
         exists=slice(None) if exists.all() else exists.nonzero().squeeze(1),
     )
-    return _Lattice(*(x.to(device) if isinstance(x, Tensor) else x for x in lattice))
+    moved: list[Any] = [x.to(device) if isinstance(x, Tensor) else x for x in lattice]
+    return _Lattice(*moved)
 
 
-def inside(priors: Priors, gt: GroundTruth, pairs: Pairs, margin: float = 0.01) -> Tensor:
-    """(T, K) bool: the prior's centre lies more than `margin` pixels inside the box."""
-    return sides(priors.centers[pairs.prior], gt.boxes[:, None]).amin(-1) > margin
+def inside(points: Tensor, boxes: Tensor, margin: float = 0.01) -> Tensor:
+    """(...) bool: points (..., 2) lie more than `margin` pixels inside boxes (..., 4)."""
+    return sides(points, boxes).amin(-1) > margin
 
 
 def resolve(
-    pairs: Pairs, selected: Tensor, score: Tensor, quality: Tensor, shape: tuple[int, int]
+    pairs: Pairs, selected: Tensor, score: Tensor, quality: Tensor, shape: tuple[int, ...]
 ) -> Assignment:
     """One box per prior: of the `selected` pairs the one with the largest score, then the lowest
     gt index.
@@ -144,19 +148,18 @@ def resolve(
         shape: (N, P).
     """
     slots = shape[0] * shape[1]
+    gt = torch.arange(len(pairs.flat), device=pairs.flat.device)[:, None]
+    gt, score = gt.expand_as(selected).flatten(), score.flatten()
     # Pairs that are out write to a slot of their own at the end: no boolean indexing, no wait for
     # the device.
     flat = torch.where(selected, pairs.flat, slots).flatten()
-    score = score.flatten()
     best = score.new_full((slots + 1,), -torch.inf).scatter_reduce_(0, flat, score, "amax")
     flat = torch.where(score >= best[flat], flat, slots)
-    nobody = len(pairs.flat)
-    gt = torch.arange(nobody, device=flat.device)[:, None].expand_as(selected).flatten()
-    index = gt.new_full((slots + 1,), nobody).scatter_reduce_(0, flat, gt, "amin")
-    flat = torch.where(gt == index[flat], flat, slots)
-    values = quality.new_zeros(slots + 1).scatter_(0, flat, quality.flatten())
-    index = torch.where(index == nobody, BACKGROUND, index)
-    return Assignment(index[:slots].view(shape), values[:slots].view(shape))
+    lowest = gt.new_full((slots + 1,), len(pairs.flat)).scatter_reduce_(0, flat, gt, "amin")
+    flat = torch.where(gt == lowest[flat], flat, slots)
+    index = lowest.fill_(BACKGROUND).scatter_(0, flat, gt)[:slots]
+    quality = quality.new_zeros(slots + 1).scatter_(0, flat, quality.flatten())[:slots]
+    return Assignment(index.view(shape), quality.view(shape))
 
 
 def std(x: Tensor) -> Tensor:

@@ -31,11 +31,11 @@ class DynamicATSS:
         pairs = nearest_candidates(priors, gt, self.topk)
         # score
         boxes = gt.boxes[:, None]
-        predictions_at = predictions.boxes.flatten(0, 1)[pairs.flat]
-        ious = iou(torch.stack((predictions_at, priors.boxes[pairs.prior])), boxes, extra=1)
-        predicted, combined = ious[0], ious.sum(0)
+        predicted = predictions.boxes.flatten(0, 1)[pairs.flat]
+        ious = iou(torch.stack((predicted, priors.boxes[pairs.prior])), boxes, extra=1)
+        combined = ious.sum(0)
         # select; the release adds two standard deviations rather than taking that of the sum
-        threshold = (ious.mean(-1, keepdim=True).sum(0)) + std(ious).sum(0)
-        selected = (combined >= threshold) & inside(priors, gt, pairs)
+        threshold = ious.mean(-1, keepdim=True).sum(0) + std(ious).sum(0)
+        selected = (combined >= threshold) & inside(priors.centers[pairs.prior], boxes)
         # resolve
-        return resolve(pairs, selected, combined, predicted, predictions.boxes.shape[:2])
+        return resolve(pairs, selected, combined, ious[0], predictions.boxes.shape[:2])

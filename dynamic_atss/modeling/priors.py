@@ -46,6 +46,7 @@ class AnchorGenerator:
         """Priors for feature maps of `sizes` (height, width), one per level."""
         return self._cached(tuple(sizes), device)
 
+    @torch.inference_mode(False)  # else what a test makes could not be used in training later
     def _make(self, sizes: tuple[tuple[int, int], ...], device: torch.device) -> Priors:
         levels = tuple(Level(h, w, s) for (h, w), s in zip(sizes, self.strides, strict=True))
         boxes = [_spread(cell, level) for cell, level in zip(self.cells, levels, strict=True)]
