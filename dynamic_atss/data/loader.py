@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,8 @@ from ..errors import UserError
 from ..types import Batch, GroundTruth
 from .coco import CocoDataset, Sample
 from .samplers import TrainingSampler, aspect_groups, inference_batches
+
+_SECONDS_AFTER_SIGTERM = 60
 
 
 def collate(samples: Sequence[Sample], size_divisibility: int) -> Batch:
@@ -71,7 +74,6 @@ class Loader:
             worker_init_fn=_start_worker,
             # Its own generator: the default one would draw from the run's state at each start.
             generator=torch.Generator().manual_seed(seed),
-            persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             # Forked workers share the annotations' memory.
             multiprocessing_context="fork" if num_workers and sys.platform == "linux" else None,
@@ -81,10 +83,18 @@ class Loader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._loader:
-            if isinstance(batch, _Failure):
-                raise UserError(batch.message)
-            yield batch.batch
+        batches = iter(self._loader)
+        # At an exit in the middle, too: workers do not obey the SIGTERM that Python would send.
+        stop = partial(_stop_workers, batches)
+        atexit.register(stop)
+        try:
+            for batch in batches:
+                if isinstance(batch, _Failure):
+                    raise UserError(batch.message)
+                yield batch.batch
+        finally:
+            atexit.unregister(stop)
+            stop()
 
 
 def build_train_loader(
@@ -193,9 +203,18 @@ def _collate_or_pass(
     return next(s for s in samples if isinstance(s, _Failure))
 
 
+def _stop_workers(batches: Any) -> None:
+    if hasattr(batches, "_shutdown_workers"):  # the iterator without workers has none
+        batches._shutdown_workers()
+
+
 def _start_worker(_: int) -> None:
-    """One thread each. Signals are for the main process: it ends the workers when it has saved."""
+    """One thread each, and a minute of life after SIGTERM.
+
+    A SIGTERM to the whole process group must not end the workers before the main process has saved
+    its checkpoint and ends them itself.
+    """
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_SECONDS_AFTER_SIGTERM))

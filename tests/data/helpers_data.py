@@ -1,0 +1,50 @@
+"""Small COCO data sets for the tests of the data package."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from dynamic_atss.data.coco import CocoDataset
+
+CATEGORIES = [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}]
+
+
+def box(id: int, image: int, bbox: list[float], category: int = 7, **more: Any) -> dict[str, Any]:
+    return {"id": id, "image_id": image, "category_id": category, "bbox": bbox, **more}
+
+
+def write_images(folder: Path, sizes: dict[int, tuple[int, int]]) -> list[dict[str, Any]]:
+    """Random PNGs `<id>.png` of (height, width); returns the entries of `images`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = []
+    for id, (height, width) in sizes.items():
+        pixels = np.random.default_rng(id).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{id}.png"), pixels)
+        entries.append({"id": id, "file_name": f"{id}.png", "height": height, "width": width})
+    return entries
+
+
+def write_coco(
+    folder: Path,
+    sizes: dict[int, tuple[int, int]],
+    annotations: list[dict[str, Any]],
+    changes: dict[str, Any] | None = None,
+) -> Path:
+    """`folder`/a.json with its images in `folder`/images; `changes` replace top-level entries."""
+    content = {
+        "images": write_images(folder / "images", sizes),
+        "annotations": annotations,
+        "categories": CATEGORIES,
+        **(changes or {}),
+    }
+    (folder / "a.json").write_text(json.dumps(content))
+    return folder / "a.json"
+
+
+def open_coco(path: Path, training: bool = True, **more: Any) -> CocoDataset:
+    return CocoDataset(path, path.parent / "images", training=training, **more)

@@ -1,0 +1,223 @@
+"""CocoDataset: what is kept, dropped and clipped, and one line for every mistake."""
+
+import json
+import logging
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from helpers_data import CATEGORIES, box, open_coco, write_coco
+from PIL import Image
+
+from dynamic_atss.data.coco import CocoDataset
+from dynamic_atss.errors import UserError
+
+SIZES = {9: (20, 30), 4: (40, 24)}
+
+
+def boxes_of(dataset, index=0):
+    return dataset.ground_truth(index).boxes.tolist()
+
+
+def test_boxes_classes_and_ids(tmp_path):
+    entries = [box(50, 9, [2, 3, 10, 5], 3), box(7, 4, [0, 0, 24, 40]), box(8, 9, [1, 1, 2, 2])]
+    data = open_coco(write_coco(tmp_path, SIZES, entries))
+    assert data.image_ids == [4, 9]
+    assert data.category_ids == [7, 3] and data.class_names == ["cat", "dog"]
+    assert data.sizes.tolist() == [[40, 24], [20, 30]]
+    sample = data[1]
+    assert sample.image_id == 9 and sample.original_size == (20, 30)
+    assert sample.image.shape == (3, 20, 30) and sample.image.dtype == torch.uint8
+    assert sample.gt.boxes.tolist() == [[2, 3, 11, 7], [1, 1, 2, 2]]
+    assert sample.gt.classes.tolist() == [1, 0]
+    assert boxes_of(data, 0) == [[0, 0, 23, 39]]
+
+
+def test_bad_boxes_are_dropped_clipped_and_counted(tmp_path, caplog):
+    nan, inf = float("nan"), float("inf")
+    entries = [
+        box(1, 9, [-5, 2, 10, 100]),  # clipped to [0, 2, 4, 19]
+        box(2, 9, [nan, 0, 5, 5]),
+        box(3, 9, [0, 0, inf, 5]),
+        box(4, 9, [5, 5, -3, 4]),
+        box(5, 9, [5, 5, 0, 4]),
+        box(6, 9, [5, 5, 1, 4]),  # one pixel wide
+        box(7, 9, [100, 5, 10, 10]),  # outside
+        box(8, 9, [1, 1, 9, 9], iscrowd=1),
+        box(9, 9, [1, 2, 3, 4], iscrowd=0),
+    ]
+    with caplog.at_level(logging.INFO):
+        data = open_coco(write_coco(tmp_path, SIZES, entries))
+    assert boxes_of(data) == [[0, 2, 4, 19], [1, 2, 3, 5]]
+    expected = {"crowd": 1, "invalid": 4, "tiny": 1, "outside": 1, "clipped": 1}
+    assert data.statistics == {**expected, "images_without_boxes": 1}
+    assert len(caplog.records) == 1 and "4 invalid" in caplog.text and "clipped 1" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "entry", [box(1, 4, [1, 1, 9, 9], iscrowd=1), box(1, 4, [1, 1, 1, 9]), None]
+)
+def test_images_without_boxes_leave_training_only(tmp_path, entry):
+    entries = [box(2, 9, [0, 0, 5, 5])] + ([entry] if entry else [])
+    path = write_coco(tmp_path, SIZES, entries)
+    assert open_coco(path).image_ids == [9]
+    for data in (open_coco(path, training=False), open_coco(path, keep_empty=True)):
+        assert data.image_ids == [4, 9]
+        gt = data[0].gt
+        assert gt.boxes.shape == (0, 4) and gt.classes.shape == gt.image.shape == (0,)
+        assert boxes_of(data, 1) == [[0, 0, 4, 4]]
+
+
+def test_missing_sizes_are_read_from_the_files(tmp_path):
+    path = write_coco(tmp_path, SIZES, [box(1, 9, [0, 0, 50, 50])])
+    content = json.loads(path.read_text())
+    for entry in content["images"]:
+        del entry["width"]
+    path.write_text(json.dumps(content))
+    data = open_coco(path)
+    assert data.sizes.tolist() == [[20, 30]] and boxes_of(data) == [[0, 0, 29, 19]]
+
+
+def test_test_sets_have_no_annotations(tmp_path):
+    path = write_coco(tmp_path, SIZES, [])
+    content = json.loads(path.read_text())
+    del content["annotations"]
+    path.write_text(json.dumps(content))
+    assert len(open_coco(path, training=False)) == 2
+    with pytest.raises(UserError, match="no 'annotations'"):
+        open_coco(path)
+
+
+def test_subfolders(tmp_path):
+    path = write_coco(tmp_path, {1: (8, 8)}, [box(1, 1, [0, 0, 4, 4])])
+    content = json.loads(path.read_text())
+    content["images"][0]["file_name"] = "images/1.png"
+    path.write_text(json.dumps(content))
+    assert CocoDataset(path, tmp_path, training=True)[0].image.shape == (3, 8, 8)
+
+
+GOOD = box(1, 9, [0, 0, 5, 5])
+IMAGE = {"id": 9, "file_name": "9.png", "height": 20, "width": 30}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"annotations": [box(5, 9, [0, 0, 5, 5], 99)]}, "annotation id 5: category_id 99"),
+        ({"annotations": [box(5, 77, [0, 0, 5, 5])]}, "annotation id 5: image_id 77"),
+        ({"annotations": [GOOD, GOOD]}, "annotation id 1 is there twice"),
+        ({"annotations": [box(6, 9, [0, 0, 5])]}, "annotation id 6: bbox"),
+        ({"annotations": [box(6, 9, [0, 0, 5, None])]}, "annotation id 6: bbox"),
+        ({"annotations": [box(6, 9, [0, 0, 5, "5"])]}, "annotation id 6: bbox"),
+        ({"annotations": [{"image_id": 9, "category_id": 7}]}, "annotation number 0: bbox"),
+        ({"annotations": {}}, "'annotations' is not a list"),
+        ({"annotations": [3]}, "entry 0 of 'annotations'"),
+        ({"annotations": []}, "none of its 2 images has a usable box"),
+        ({"images": [IMAGE, IMAGE]}, "image id 9 is there twice"),
+        ({"images": [{"id": 9}]}, "image id 9 has no file_name"),
+        ({"images": [{**IMAGE, "id": "9"}]}, "image number 0 is '9'"),
+        ({"images": [{**IMAGE, "height": -4}]}, "image id 9: height -4"),
+        ({"images": [{**IMAGE, "file_name": "gone.png"}]}, "gone.png: no such image"),
+        ({"categories": [*CATEGORIES, CATEGORIES[0]]}, "category id 7 is there twice"),
+    ],
+)
+def test_mistakes_in_the_annotations(tmp_path, changes, message):
+    path = write_coco(tmp_path, SIZES, [GOOD], changes)
+    with pytest.raises(UserError) as error:
+        open_coco(path)
+    text = str(error.value)
+    assert message in text and str(tmp_path) in text and "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"images": [],\n "categories" []}', "line 2, column 15"),
+        ("[1, 2]", "the top level is a list"),
+        ("{}", "no 'images'"),
+        (b'{"\xff": 1}', "not a JSON text"),
+        ("", "line 1, column 1"),
+    ],
+)
+def test_broken_files(tmp_path, text, message):
+    path = tmp_path / "a.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match=message):
+        open_coco(path)
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(UserError, match=r"b\.json: no such annotation file"):
+        open_coco(tmp_path / "b.json")
+    path = write_coco(tmp_path, SIZES, [GOOD])
+    with pytest.raises(UserError, match="nowhere: no such image folder"):
+        CocoDataset(path, tmp_path / "nowhere", training=True)
+
+
+def test_size_in_the_annotations_differs_from_the_file(tmp_path):
+    path = write_coco(tmp_path, SIZES, [GOOD], {"images": [{**IMAGE, "width": 31}]})
+    with pytest.raises(UserError, match=r"9\.png: 30 x 20 pixels.*image id 9 of .* says 31 x 20"):
+        open_coco(path)[0]
+
+
+def test_exif_orientation_is_ignored(tmp_path):
+    path = write_coco(tmp_path, SIZES, [GOOD])
+    pixels = cv2.imread(str(tmp_path / "images/9.png"))[:, :, ::-1].copy()
+    image = Image.fromarray(pixels)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotated by 90 degrees
+    image.save(tmp_path / "images/9.jpg", exif=exif, quality=100, subsampling=0)
+    content = json.loads(path.read_text())
+    content["images"][0]["file_name"] = "9.jpg"
+    path.write_text(json.dumps(content))
+    loaded = open_coco(path)[0].image.permute(1, 2, 0).numpy()
+    assert np.abs(loaded.astype(int) - pixels).mean() < 3
+
+
+def test_transform_draws_by_position_only(tmp_path):
+    drawn = []
+    path = write_coco(tmp_path, SIZES, [GOOD])
+
+    def transform(image, gt, rng):
+        drawn.append(rng.random())
+        return image, gt
+
+    data = open_coco(path, transform=transform, seed=3)
+    for key in ((0, 5), (0, 6), (0, 5), 0):
+        data[key]
+    assert drawn[0] == drawn[2] == np.random.default_rng((3, 5)).random()
+    assert len(set(drawn)) == 3
+
+
+def test_real_annotations(shared):
+    folder = shared / "data/coco_mini"
+    path = folder / "annotations/instances_train2017.json"
+    content = json.loads(path.read_text())
+    data = CocoDataset(path, folder / "train2017", training=True)
+    assert data.class_names == [c["name"] for c in content["categories"]]
+    for index in range(0, len(data), 9):
+        gt = data.ground_truth(index)
+        entries = [
+            a
+            for a in content["annotations"]
+            if a["image_id"] == data.image_ids[index]
+            if not a["iscrowd"] and min(a["bbox"][2:]) > 1
+        ]
+        ids = [data.category_ids[c] for c in gt.classes.tolist()]
+        assert ids == [a["category_id"] for a in entries]
+        x, y, w, h = torch.tensor([a["bbox"] for a in entries]).unbind(1)
+        expected = torch.stack([x, y, x + w - 1, y + h - 1], dim=1)
+        assert torch.allclose(gt.boxes, expected, atol=1.01)  # clipping moves by 1 px at most
+    assert data.statistics["crowd"] == sum(a["iscrowd"] for a in content["annotations"])
+
+
+def test_bccd_has_two_boxes_without_extent(shared):
+    folder = shared / "data/bccd"
+    dropped = 0
+    for split in ("trainval", "test"):
+        data = CocoDataset(
+            folder / f"coco/instances_{split}.json", folder / "JPEGImages", training=True
+        )
+        dropped += data.statistics["invalid"] + data.statistics["tiny"]
+    assert dropped == 2

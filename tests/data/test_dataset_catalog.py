@@ -1,0 +1,55 @@
+"""Data set names."""
+
+import shutil
+
+import pytest
+from helpers_data import box, write_coco
+
+from dynamic_atss.data.catalog import open_dataset
+from dynamic_atss.data.shapes import make_shapes
+from dynamic_atss.errors import UserError
+
+LAYOUT = {
+    "coco_2017_train": ("instances_train2017.json", "train2017"),
+    "coco_2017_val": ("instances_val2017.json", "val2017"),
+    "coco_2017_test_dev": ("image_info_test-dev2017.json", "test2017"),
+    "coco_2014_minival": ("instances_minival2014.json", "val2014"),
+    "coco_2014_valminusminival": ("instances_valminusminival2014.json", "val2014"),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUT)
+def test_published_layout(tmp_path, name):
+    path = write_coco(tmp_path, {3: (8, 9)}, [box(1, 3, [0, 0, 4, 4])])
+    annotations, images = LAYOUT[name]
+    (tmp_path / "root/coco/annotations").mkdir(parents=True)
+    shutil.copy(path, tmp_path / "root/coco/annotations" / annotations)
+    shutil.copytree(tmp_path / "images", tmp_path / "root/coco" / images)
+    data = open_dataset(name, root=tmp_path / "root", training=False)
+    assert data.image_ids == [3] and data[0].image.shape == (3, 8, 9)
+
+
+def test_own_files(tmp_path):
+    path = write_coco(tmp_path, {3: (8, 9)}, [box(1, 3, [0, 0, 4, 4])])
+    name = f"coco:{path}:{tmp_path / 'images'}"
+    data = open_dataset(name, root="unused", training=True, seed=4)
+    assert data.image_ids == [3] and data.seed == 4
+    colon = tmp_path / "a:b"
+    shutil.copytree(tmp_path / "images", colon)
+    assert len(open_dataset(f"coco:{path}:{colon}", root="unused", training=True)) == 1
+
+
+def test_shapes_of_the_user_are_kept(tmp_path):
+    make_shapes(tmp_path / "shapes", train=3, val=2, size=64, seed=9)
+    assert len(open_dataset("shapes_train", root=tmp_path, training=True)) == 3
+    assert len(open_dataset("shapes_val", root=tmp_path, training=False)) == 2
+
+
+def test_unknown_and_missing(tmp_path):
+    with pytest.raises(UserError, match=r"'coco_2017_tran' is unknown.*'coco_2017_train'"):
+        open_dataset("coco_2017_tran", root=tmp_path, training=True)
+    with pytest.raises(UserError, match=r"instances_val2017\.json: .*'coco_2017_val'.*DATASETS"):
+        open_dataset("coco_2017_val", root=tmp_path, training=False)
+    for name in ("coco:", "coco:a.json", "coco:a.json:", "coco::b"):
+        with pytest.raises(UserError, match="write it as coco:<"):
+            open_dataset(name, root=tmp_path, training=True)

@@ -1,0 +1,186 @@
+"""Batches: padding, packing, ranks, workers, and mistakes met in a worker."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from helpers_data import box, open_coco, write_coco
+
+from dynamic_atss.data.coco import Sample
+from dynamic_atss.data.loader import _Packed, build_test_loader, build_train_loader, collate
+from dynamic_atss.data.transforms import Compose, HorizontalFlip, Resize
+from dynamic_atss.errors import UserError
+from dynamic_atss.types import GroundTruth
+
+SIZES = {i: ((20, 30) if i % 3 else (30, 20)) for i in range(1, 12)}
+
+
+def make(tmp_path, training=True, keep_empty=False, transform=None):
+    entries = [box(i, i, [1, 1, 5 + i, 6]) for i in SIZES if i != 5]
+    path = write_coco(tmp_path, SIZES, entries)
+    return open_coco(path, training, keep_empty=keep_empty, transform=transform, seed=2)
+
+
+def sample(height, width, count, id):
+    pixels = torch.full((height, width, 3), id, dtype=torch.uint8).permute(2, 0, 1)
+    none = torch.zeros(count, dtype=torch.int64)
+    boxes = torch.rand(count, 4)
+    return Sample(pixels, GroundTruth(boxes, none + id, none), id, (height * 2, width * 2))
+
+
+def test_collate_pads_and_packs():
+    samples = [sample(20, 33, 2, 7), sample(31, 30, 0, 8), sample(5, 5, 3, 9)]
+    batch = collate(samples, 32)
+    assert batch.images.shape == (3, 3, 32, 64) and batch.images.dtype == torch.uint8
+    for image, s, (h, w) in zip(batch.images, samples, batch.sizes.tolist(), strict=True):
+        assert (h, w) == s.image.shape[1:]
+        assert torch.equal(image[:, :h, :w], s.image)
+        assert image.sum() == s.image.sum()  # all else is 0
+    assert batch.gt.image.tolist() == [0, 0, 2, 2, 2]
+    assert batch.gt.classes.tolist() == [7, 7, 9, 9, 9]
+    assert torch.equal(batch.gt.boxes, torch.cat([s.gt.boxes for s in samples]))
+    assert batch.image_ids == (7, 8, 9)
+    assert batch.original_sizes == ((40, 66), (62, 60), (10, 10))
+
+
+@pytest.mark.parametrize(("step", "size"), [(0, (31, 33)), (1, (31, 33)), (8, (32, 40))])
+def test_collate_rounds_up(step, size):
+    batch = collate([sample(20, 33, 0, 1), sample(31, 30, 0, 2)], step)
+    assert batch.images.shape[2:] == size
+    assert batch.gt.boxes.shape == (0, 4) and len(batch.gt.image) == 0
+
+
+def contents(loader):
+    return [(b.image_ids, b.images.clone(), b.gt.boxes.clone()) for b in loader]
+
+
+def equal(first, second):
+    return len(first) == len(second) and all(
+        a[0] == b[0] and torch.equal(a[1], b[1]) and torch.equal(a[2], b[2])
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def test_resumed_batches_are_the_same_whatever_the_workers(tmp_path):
+    transform = Compose([Resize((16, 24, 32), 60), HorizontalFlip(0.5)])
+    data = make(tmp_path, transform=transform)
+    options = {"ims_per_batch": 4, "seed": 1, "size_divisibility": 8}
+    whole = contents(build_train_loader(data, start=0, stop=8, **options))
+    resumed = contents(build_train_loader(data, start=5, stop=8, num_workers=2, **options))
+    assert len(whole) == 8 and equal(whole[5:], resumed)
+    assert len({images.shape for _, images, _ in whole}) > 1
+
+
+def test_global_random_state_is_left_alone(tmp_path):
+    loader = build_train_loader(make(tmp_path), ims_per_batch=2, stop=2)
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    list(loader)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_accumulation_steps_make_the_global_batch(tmp_path):
+    data = make(tmp_path)
+    whole = [b.image_ids for b in build_train_loader(data, ims_per_batch=4, stop=3)]
+    split = {"ims_per_batch": 4, "stop": 3, "accumulate": 2, "world_size": 2}
+    ranks = [[b.image_ids for b in build_train_loader(data, rank=r, **split)] for r in (0, 1)]
+    for step, ids in enumerate(whole):
+        parts = [rank[2 * step + k] for rank in ranks for k in (0, 1)]
+        assert tuple(i for part in parts for i in part) == ids
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_every_image_is_tested_once(tmp_path, world):
+    data = make(tmp_path, training=False)
+    ids = []
+    for rank in range(world):
+        loader = build_test_loader(data, ims_per_batch=4, rank=rank, world_size=world)
+        batches = [b.image_ids for b in loader]
+        assert len(batches) == len(loader) and all(len(b) <= 4 // world for b in batches)
+        ids += [i for b in batches for i in b]
+    assert sorted(ids) == sorted(SIZES)
+
+
+def test_more_ranks_than_images(tmp_path):
+    data = make(tmp_path, training=False)
+    loader = build_test_loader(data, ims_per_batch=64, rank=63, world_size=64, num_workers=1)
+    assert list(loader) == []
+
+
+def test_images_without_boxes_pass(tmp_path):
+    data = make(tmp_path, keep_empty=True)
+    loader = build_train_loader(data, ims_per_batch=1, stop=11, num_workers=1)
+    found = {b.image_ids[0]: b.gt for b in loader}
+    assert len(found[5]) == 0 and found[5].boxes.shape == (0, 4) and len(found[4]) == 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_mistake_in_a_worker_keeps_its_message(tmp_path, workers):
+    data = make(tmp_path)
+    path = tmp_path / "images/4.png"
+    path.write_bytes(path.read_bytes()[:300])
+    loader = build_train_loader(data, ims_per_batch=2, stop=10, num_workers=workers)
+    with pytest.raises(UserError) as error:
+        list(loader)
+    message = str(error.value)
+    assert message.startswith(f"{path}: the image cannot be decoded") and "\n" not in message
+
+
+def test_indivisible_batches(tmp_path):
+    data = make(tmp_path)
+    with pytest.raises(UserError, match=r"SOLVER\.IMS_PER_BATCH 6 .* 4 process.*a multiple of 4"):
+        build_train_loader(data, ims_per_batch=6, world_size=4, stop=1)
+    with pytest.raises(UserError, match=r"SOLVER\.IMS_PER_BATCH 6 .* 2 process.* x 2 steps"):
+        build_train_loader(data, ims_per_batch=6, world_size=2, accumulate=2, stop=1)
+    with pytest.raises(UserError, match=r"TEST\.IMS_PER_BATCH 0"):
+        build_test_loader(data, ims_per_batch=0)
+
+
+def test_leaving_in_the_middle_ends_the_workers(tmp_path):
+    """Workers ignore the signals of the main process: it must not have to wait for them."""
+    make(tmp_path)
+    code = f"""
+import sys
+from dynamic_atss.data.coco import CocoDataset
+from dynamic_atss.data.loader import build_train_loader
+data = CocoDataset({str(tmp_path / "a.json")!r}, {str(tmp_path / "images")!r}, training=True)
+batches = iter(build_train_loader(data, ims_per_batch=2, stop=1000, num_workers=2))
+next(batches)
+sys.exit(7)
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True)
+    assert done.returncode == 7, done.stderr.decode()
+
+
+def test_workers_outlive_a_sigterm_to_the_group(tmp_path):
+    """The main process must be able to finish its step and save."""
+    loader = build_train_loader(make(tmp_path), ims_per_batch=2, stop=20, num_workers=2)
+    seen = 0
+    for seen, _ in enumerate(loader, start=1):
+        if seen == 1:
+            workers = multiprocessing.active_children()
+            for worker in workers:
+                os.kill(worker.pid, signal.SIGTERM)
+    assert seen == 20 and len(workers) == 2
+    assert not any(worker.is_alive() for worker in workers)
+
+
+def test_pinned_batches_are_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self.clone())
+    batch = next(iter(build_train_loader(make(tmp_path), ims_per_batch=3, stop=1)))
+    pinned = _Packed(batch).pin_memory().batch
+    assert torch.equal(pinned.images, batch.images) and torch.equal(pinned.sizes, batch.sizes)
+    assert pinned.images is not batch.images and pinned.image_ids == batch.image_ids
+    for name in ("boxes", "classes", "image"):
+        first, second = getattr(pinned.gt, name), getattr(batch.gt, name)
+        assert first is not second and torch.equal(first, second)
+
+
+def test_collated_memory_is_channels_last():
+    batch = collate([sample(8, 8, 0, 1)], 0)
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)

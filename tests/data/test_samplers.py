@@ -1,0 +1,91 @@
+"""The stream of batches: complete, resumable, the same whatever the number of ranks."""
+
+from collections import Counter
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from dynamic_atss.data.samplers import (
+    TrainingSampler,
+    aspect_groups,
+    inference_batches,
+    training_batches,
+)
+
+SIZE = 37
+GROUPS = [int(i % 5 == 0) for i in range(SIZE)]
+
+
+def take(count, groups=None, batch=4, seed=0):
+    return list(islice(training_batches(groups, SIZE, batch, seed), count))
+
+
+def sampler(start, stop, rank=0, world=1, accumulate=1):
+    ranks = {"rank": rank, "world_size": world, "accumulate": accumulate}
+    return TrainingSampler(GROUPS, SIZE, 8, 5, start=start, stop=stop, **ranks)
+
+
+def test_every_epoch_holds_every_image_once():
+    keys = [key for batch in take(37) for key in batch]  # 37 batches of 4 = 4 epochs of 37
+    assert [position for _, position in keys] == list(range(4 * SIZE))
+    epochs = [[i for i, _ in keys[e * SIZE : (e + 1) * SIZE]] for e in range(4)]
+    assert all(sorted(epoch) == list(range(SIZE)) for epoch in epochs)
+    assert epochs[0] != epochs[1] and take(37) == take(37) and take(37) != take(37, seed=1)
+
+
+def test_groups_are_not_mixed_and_nothing_is_lost():
+    batches = take(100, GROUPS)
+    assert all(len({GROUPS[i] for i, _ in batch}) == 1 and len(batch) == 4 for batch in batches)
+    positions = [position for batch in batches for _, position in batch]
+    assert len(set(positions)) == len(positions)
+    # At most one incomplete batch per group is waiting at any time.
+    assert max(positions) < len(positions) + 2 * 3
+    counts = Counter(i for batch in batches for i, _ in batch)
+    assert set(counts) == set(range(SIZE)) and max(counts.values()) - min(counts.values()) <= 2
+
+
+def test_resumed_run_continues_exactly():
+    whole = list(sampler(0, 30))
+    assert len(sampler(0, 30)) == len(whole) == 30
+    assert list(sampler(0, 11)) + list(sampler(11, 30)) == whole
+    assert list(sampler(30, 30)) == [] and len(sampler(31, 30)) == 0
+
+
+@pytest.mark.parametrize(("world", "accumulate"), [(2, 1), (1, 2), (2, 2), (4, 2)])
+def test_ranks_and_steps_share_the_global_batch(world, accumulate):
+    whole = list(sampler(3, 9))
+    ranks = [list(sampler(3, 9, r, world, accumulate)) for r in range(world)]
+    for step, batch in enumerate(whole):
+        steps = slice(step * accumulate, (step + 1) * accumulate)
+        parts = [part for rank in ranks for part in rank[steps]]
+        assert [key for part in parts for key in part] == batch
+        assert len({len(part) for part in parts}) == 1
+
+
+def test_impossible_arguments():
+    with pytest.raises(ValueError, match="8 does not divide by 3 x 1"):
+        sampler(0, 1, world=3)
+    with pytest.raises(ValueError, match="positive"):
+        next(training_batches(None, 0, 4, 0))
+
+
+def test_aspect_groups_split_at_one():
+    sizes = np.array([[10, 20], [20, 10], [15, 15]])
+    assert aspect_groups(sizes) == [0, 1, 1]  # h / w >= 1 is the upper group
+
+
+def test_inference_batches_of_the_release():
+    sizes = np.array([[427, 640], [480, 640], [640, 349], [353, 640], [500, 333]])
+    assert inference_batches(sizes, 2, group=True) == [[0, 1], [3], [2, 4]]
+    assert inference_batches(sizes, 2, group=False) == [[0, 1], [2, 3], [4]]
+    assert inference_batches(np.zeros((0, 2), int), 2, group=True) == []
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 7])
+@pytest.mark.parametrize("group", [True, False])
+def test_inference_ranks_lose_and_repeat_nothing(world, group):
+    sizes = np.random.default_rng(0).integers(10, 20, (23, 2))
+    batches = inference_batches(sizes, 4, group)
+    seen = [i for rank in range(world) for batch in batches[rank::world] for i in batch]
+    assert sorted(seen) == list(range(23))
