@@ -68,9 +68,12 @@ def resize(image: Tensor, height: int, width: int) -> Tensor:
     if height >= image.shape[1] and width >= image.shape[2]:
         larger = cv2.resize(pixels.numpy(), (width, height), interpolation=cv2.INTER_LINEAR)
         return torch.from_numpy(larger).permute(2, 0, 1)
-    return torch.nn.functional.interpolate(
-        pixels.permute(2, 0, 1)[None], (height, width), mode="bilinear", antialias=True
-    )[0]
+    # The batch axis first: after the permutation its stride would hide the channels-last memory.
+    batch = pixels[None].permute(0, 3, 1, 2)
+    smaller = torch.nn.functional.interpolate(
+        batch, (height, width), mode="bilinear", antialias=True
+    )
+    return smaller[0]
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -133,3 +133,11 @@ def test_resize_of_photographs(shared):
             expected = Image.open(path).convert("RGB").resize(new[::-1], Image.BILINEAR)
             difference = as_array(resize(image, *new)).astype(int) - np.asarray(expected)
             assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("new", [(20, 30), (60, 70), (20, 70)])
+def test_the_memory_stays_channels_last(tmp_path, new):
+    (tmp_path / "a.jpg").write_bytes(encoded(make("RGB"), "JPEG"))
+    image = read_image(tmp_path / "a.jpg")
+    for tensor in (image, resize(image, *new), resize(image, *new).flip(2)):
+        assert tensor.permute(1, 2, 0).is_contiguous()
