@@ -57,8 +57,10 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def resize(image: Tensor, height: int, width: int) -> Tensor:
-    """(3, height, width) uint8: within one grey level of Pillow's bilinear resize with antialias.
+    """(3, height, width) uint8: Pillow's bilinear resize with antialias, within one grey level.
 
+    Shrinking, 4 values in 10 million differ by two (of 159 COCO images at 320): Pillow and PyTorch
+    round twice each, PyTorch with 16-bit weights, and then lie on either side of the exact value.
     Enlarging needs no antialias, and there OpenCV's plain bilinear is about twice as fast as
     PyTorch's antialiased kernel (benchmarks/image_loading.py).
     """
