@@ -11,7 +11,7 @@ def main() -> int:
     parser = cli.config_parser("Score a detector. Without MODEL.WEIGHT: the last of OUTPUT_DIR.")
     args = cli.parse(parser)
 
-    from dynamic_atss.engine.run import test
+    from dynamic_atss.build.run import test
 
     from dynamic_atss.config.load import load_config  # --help answers before torch is imported
 

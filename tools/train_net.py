@@ -13,7 +13,7 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true", help="go on with the run in OUTPUT_DIR")
     args = cli.parse(parser)
 
-    from dynamic_atss.engine.run import train
+    from dynamic_atss.build.run import train
 
     from dynamic_atss.config.load import load_config  # --help answers before torch is imported
 
