@@ -164,6 +164,6 @@ def resolve(
 
 def std(x: Tensor) -> Tensor:
     """Unbiased standard deviation of each row of x (..., K): (..., 1); 0, not NaN, where K is 1."""
-    if x.shape[-1] == 1:
-        return torch.zeros_like(x)
+    if x.shape[-1] == 1 or not x.numel():  # torch warns of either
+        return torch.zeros_like(x[..., :1])
     return x.std(dim=-1, keepdim=True)

@@ -1,0 +1,231 @@
+"""What every rule in `ASSIGNERS` promises; a new rule is tested by being listed there."""
+
+import pytest
+import torch
+
+from dynamic_atss.assigners import ASSIGNERS
+from dynamic_atss.modeling.priors import AnchorGenerator
+from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors, to_device
+
+CPU = torch.device("cpu")
+MAPS = ((12, 16), (6, 8), (3, 4), (2, 2), (1, 1))
+CLASSES = 5
+HOSTILE = {
+    "smaller than a stride": [[21.0, 21, 23, 24]],
+    "without extent": [[40.0, 40, 40, 40]],
+    "larger than the image": [[-300.0, -200, 600, 500]],
+    "outside of the image": [[-500.0, -500, -400, -380]],
+    "far outside": [[9000.0, 9000, 9100, 9100]],
+    "a thin line": [[0.0, 50, 127, 50.5]],
+    "a corner": [[0.0, 0, 5, 5]],
+}
+
+
+@pytest.fixture(params=ASSIGNERS)
+def assigner(request):
+    return ASSIGNERS[request.param]()
+
+
+def make_priors(maps=MAPS, **kwargs) -> Priors:
+    strides = (8, 16, 32, 64, 128)[: len(maps)]
+    return AnchorGenerator(strides, [8.0 * s for s in strides], **kwargs)(maps, CPU)
+
+
+def make_gt(*images) -> GroundTruth:
+    """From the boxes of each image."""
+    boxes = [torch.tensor(b, dtype=torch.float32).view(-1, 4) for b in images]
+    image = torch.arange(len(images)).repeat_interleave(torch.tensor([len(b) for b in boxes]))
+    return GroundTruth(torch.cat(boxes), torch.arange(len(image)) % CLASSES, image)
+
+
+def make_predictions(priors: Priors, images: int) -> Predictions:
+    """Near the priors, with sides of at least 0 as every coder gives them."""
+    generator = torch.Generator().manual_seed(7)
+    noise = torch.randn(images, len(priors), 4, generator=generator)
+    boxes = priors.boxes + 8 * noise
+    boxes = torch.cat((boxes[..., :2], torch.maximum(boxes[..., :2], boxes[..., 2:])), -1)
+    return Predictions(boxes, torch.randn(images, len(priors), CLASSES, generator=generator))
+
+
+def random_boxes(count: int, seed: int) -> list[list[float]]:
+    generator = torch.Generator().manual_seed(seed)
+    center = torch.rand(count, 2, generator=generator) * torch.tensor([128.0, 96.0])
+    half = 4 * 16 ** torch.rand(count, 2, generator=generator)
+    return torch.cat((center - half, center + half), dim=1).tolist()
+
+
+def check(result: Assignment, gt: GroundTruth, images: int, priors: int) -> None:
+    """The invariants of an assignment."""
+    assert result.gt_index.shape == result.quality.shape == (images, priors)
+    assert result.gt_index.dtype == torch.int64
+    assert result.quality.dtype == torch.float32
+    assert not result.quality.requires_grad
+    assert result.quality.isfinite().all()
+    assert ((result.quality >= 0) & (result.quality <= 1)).all()
+    assert (result.quality[~result.positive] == 0).all()
+    assert (result.gt_index >= -2).all() and (result.gt_index < max(len(gt), 1)).all()
+    n, _ = result.positive.nonzero().unbind(1)
+    assert torch.equal(gt.image[result.gt_index[result.positive]], n)
+
+
+def run(assigner, priors, gt, images):
+    result = assigner(priors, gt, make_predictions(priors, images))
+    check(result, gt, images, len(priors))
+    return result
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_boxes(assigner):
+    result = run(assigner, make_priors(), make_gt([], []), 2)
+    assert not result.positive.any()
+
+
+def test_an_image_without_boxes_beside_one_with(assigner):
+    result = run(assigner, make_priors(), make_gt([], random_boxes(6, 0)), 2)
+    assert not result.positive[0].any()
+    assert result.positive[1].any()
+
+
+def test_ordinary_boxes_are_learnt(assigner):
+    boxes = [[16.0, 16, 80, 80], [60, 20, 124, 90]]
+    result = run(assigner, make_priors(), make_gt(boxes), 1)
+    assert result.gt_index[result.positive].unique().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("boxes", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_boxes(assigner, boxes):
+    priors = make_priors()
+    gt = make_gt(boxes)
+    result = run(assigner, priors, gt, 1)
+    inside = priors.centers[result.positive[0]]
+    assert (inside > gt.boxes[0, :2]).all() and (inside < gt.boxes[0, 2:]).all()
+
+
+@pytest.mark.parametrize(
+    "maps",
+    [((1, 1),), ((1, 30),), ((30, 1), (15, 1)), ((2, 2), (1, 1), (1, 1)), ((1, 1),) * 5],
+)
+def test_levels_smaller_than_the_number_of_candidates(assigner, maps):
+    run(assigner, make_priors(maps), make_gt(random_boxes(5, 1), random_boxes(3, 2)), 2)
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_candidate_has_no_spread(assigner):
+    result = run(assigner, make_priors(((1, 1),)), make_gt([[0.0, 0, 8, 8]]), 1)
+    assert result.gt_index.tolist() == [[0]]  # the threshold is its own score, not NaN
+
+
+def test_several_anchors_at_a_location(assigner):
+    priors = make_priors(aspect_ratios=(0.5, 1.0, 2.0), scales_per_octave=3)
+    assert priors.per_location == 9
+    assert run(assigner, priors, make_gt(random_boxes(5, 3)), 1).positive.any()
+
+
+def test_the_first_of_equal_boxes_wins(assigner):
+    box = [16.0, 16, 80, 80]
+    once = run(assigner, make_priors(), make_gt([box]), 1)
+    thrice = run(assigner, make_priors(), make_gt([box, box, box]), 1)
+    assert once.positive.any()
+    assert torch.equal(once.gt_index, thrice.gt_index)
+    assert torch.equal(once.quality, thrice.quality)
+
+
+def test_the_order_of_boxes_does_not_matter(assigner):
+    priors, boxes = make_priors(), random_boxes(30, 4)
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(0))
+    straight = run(assigner, priors, make_gt(boxes), 1)
+    shuffled = run(assigner, priors, make_gt([boxes[i] for i in order]), 1)
+    assert torch.equal(straight.quality, shuffled.quality)
+    back = torch.where(shuffled.positive, order[shuffled.gt_index.clamp(min=0)], -1)
+    assert torch.equal(back, torch.where(straight.positive, straight.gt_index, -1))
+    assert torch.equal(straight.gt_index < 0, shuffled.gt_index < 0)
+
+
+def test_a_batch_is_its_images(assigner):
+    priors = make_priors()
+    images = [random_boxes(7, 5), [], random_boxes(20, 6), random_boxes(1, 7)]
+    gt, predictions = make_gt(*images), make_predictions(priors, len(images))
+    batch = assigner(priors, gt, predictions)
+    first = 0
+    for n, boxes in enumerate(images):
+        here = slice(first, first + len(boxes))
+        alone = GroundTruth(gt.boxes[here], gt.classes[here], gt.image[here] * 0)
+        part = Predictions(predictions.boxes[n : n + 1], predictions.logits[n : n + 1])
+        single = assigner(priors, alone, part)
+        index = torch.where(single.positive, single.gt_index + first, single.gt_index)
+        assert torch.equal(index[0], batch.gt_index[n])
+        assert torch.equal(single.quality[0], batch.quality[n])
+        first += len(boxes)
+
+
+def test_deterministic_and_leaves_its_inputs_alone(assigner):
+    priors, gt = make_priors(), make_gt(random_boxes(40, 8))
+    predictions = make_predictions(priors, 1)
+    before = [x.clone() for x in (priors.boxes, gt.boxes, predictions.boxes, predictions.logits)]
+    random_state = torch.get_rng_state()
+    results = [assigner(priors, gt, predictions) for _ in range(3)]
+    assert all(torch.equal(results[0].gt_index, r.gt_index) for r in results)
+    assert all(torch.equal(results[0].quality, r.quality) for r in results)
+    assert torch.equal(random_state, torch.get_rng_state())
+    after = (priors.boxes, gt.boxes, predictions.boxes, predictions.logits)
+    assert all(map(torch.equal, before, after))
+
+
+def test_no_gradient_flows(assigner):
+    priors, gt = make_priors(), make_gt(random_boxes(5, 9))
+    predictions = make_predictions(priors, 1)
+    predictions.boxes.requires_grad_()
+    predictions.logits.requires_grad_()
+    result = assigner(priors, gt, predictions)
+    assert not result.quality.requires_grad and result.quality.grad_fn is None
+
+
+def test_never_waits_for_the_device(assigner):
+    """The meta device has shapes but no values: `.item()`, `nonzero`, boolean indexing, a branch on
+    a value and a loop over images or boxes read from the data all raise there."""
+    priors, gt = make_priors(), make_gt(random_boxes(4, 10), random_boxes(3, 11))
+    inputs = [to_device(x, "meta") for x in (priors, gt, make_predictions(priors, 2))]
+    result = assigner(*inputs)
+    assert result.gt_index.device.type == "meta"
+    assert result.gt_index.shape == (2, len(priors))
+
+
+def test_never_loops_over_images_or_boxes(assigner):
+    """The number of operators is the same for 2 boxes in one image and for 60 in six."""
+    priors = make_priors()
+
+    def operators(images, boxes):
+        gt = make_gt(*(random_boxes(boxes, n) for n in range(images)))
+        predictions = make_predictions(priors, images)
+        assigner(priors, gt, predictions)  # constants that are kept are made here
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as record:
+            assigner(priors, gt, predictions)
+        return sum(event.count for event in record.key_averages() if "aten::" in event.key)
+
+    assert operators(6, 10) <= operators(1, 2) + 5  # a kernel may split differently by size
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_equals_cpu(assigner):
+    priors = make_priors()
+    gt, predictions = (
+        make_gt(random_boxes(40, 12), random_boxes(25, 13)),
+        make_predictions(priors, 2),
+    )
+    here = assigner(priors, gt, predictions)
+    there = assigner(*(to_device(x, "cuda") for x in (priors, gt, predictions)))
+    assert torch.equal(here.gt_index, there.gt_index.cpu())
+    torch.testing.assert_close(here.quality, there.quality.cpu())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_does_not_synchronize(assigner):
+    priors = to_device(make_priors(), "cuda")
+    gt = to_device(make_gt(random_boxes(10, 14)), "cuda")
+    predictions = to_device(make_predictions(make_priors(), 1), "cuda")
+    assigner(priors, gt, predictions)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        assigner(priors, gt, predictions)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
