@@ -1,0 +1,56 @@
+"""The losses against written-out sums."""
+
+import math
+
+import pytest
+import torch
+
+from dynamic_atss.losses import giou_loss, quality_loss
+
+
+def test_giou_loss_is_a_weighted_sum():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30]])
+    targets = torch.tensor([[0.0, 0, 10, 10]]).expand(3, 4)
+    weight = torch.tensor([0.3, 0.5, 0.25])
+    expected = 0.3 * 0 + 0.5 * (1 - 1 / 3) + 0.25 * (1 + 700 / 900)
+    assert giou_loss(boxes, targets, weight).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_pair_of_weight_zero_neither_counts_nor_learns():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [1e4, 1e4, 9e4, 9e4]], requires_grad=True)
+    targets = torch.tensor([[1.0, 1, 9, 9], [0, 0, 0, 0]])
+    loss = giou_loss(boxes, targets, torch.tensor([1.0, 0.0]))
+    alone = giou_loss(boxes[:1], targets[:1], torch.ones(1))
+    assert loss.item() == alone.item()
+    loss.backward()
+    assert boxes.grad[0].abs().sum() > 0
+    assert (boxes.grad[1] == 0).all()
+
+
+def test_quality_loss_is_the_cross_entropy_of_positives():
+    logits = torch.tensor([0.3, -2.0, 1.5], dtype=torch.float64)
+    quality = torch.tensor([0.8, 0.1, 0.4], dtype=torch.float64)
+    positive = torch.tensor([True, True, False])
+    expected = 0.0
+    for x, q in ((0.3, 0.8), (-2.0, 0.1)):
+        p = 1 / (1 + math.exp(-x))
+        expected -= q * math.log(p) + (1 - q) * math.log(1 - p)
+    assert quality_loss(logits, quality, positive).item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [120.0, 1e4])
+def test_quality_loss_far_out(size):
+    logits = torch.tensor([size, -size], requires_grad=True)
+    loss = quality_loss(logits, torch.tensor([0.25, 0.25]), torch.tensor([True, True]))
+    assert loss.item() == pytest.approx(0.75 * size + 0.25 * size)
+    loss.backward()
+    assert logits.grad.tolist() == pytest.approx([0.75, -0.25])
+
+
+def test_nothing_positive_is_zero_with_zero_gradient():
+    logits = torch.randn(4, requires_grad=True)
+    loss = quality_loss(logits, torch.zeros(4), torch.zeros(4, dtype=torch.bool))
+    loss.backward()
+    assert loss.item() == 0
+    assert (logits.grad == 0).all()
+    assert giou_loss(torch.zeros(0, 4), torch.zeros(0, 4), torch.zeros(0)).item() == 0
