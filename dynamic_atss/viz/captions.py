@@ -1,0 +1,134 @@
+"""Captions of boxes: text in a real font, placed where it hides neither its neighbours nor the
+border."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+Color = tuple[int, int, int]
+Rectangle = tuple[int, int, int, int]  # left, top, right, bottom in pixels, the last two exclusive
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """matplotlib's own DejaVu Sans: there on every machine, with accents, Greek and Cyrillic,
+    which OpenCV's line fonts lack."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
+
+
+class Canvas:
+    """An image (H, W, 3) uint8 to write on; `size`: the height of the font in pixels."""
+
+    def __init__(self, pixels: NDArray[np.uint8], size: int) -> None:
+        self._image = Image.fromarray(pixels)
+        self._draw = ImageDraw.Draw(self._image)
+        self._font = _font(size)
+        self.padding = max(2, size // 5)
+        self.line = sum(self._font.getmetrics())
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        return np.array(self._image)
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """Width and height."""
+        return self._image.size
+
+    def width_of(self, text: str) -> int:
+        """Pixels that the text takes, without padding."""
+        return round(self._font.getlength(text))
+
+    def text(self, text: str, left: int, top: int, color: Color) -> None:
+        self._draw.text((left, top), text, fill=color, font=self._font)
+
+    def fill(self, where: Rectangle, color: Color) -> None:
+        left, top, right, bottom = where
+        self._draw.rectangle((left, top, right - 1, bottom - 1), fill=color)
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A text on a coloured ground."""
+
+    text: str
+    where: Rectangle
+    color: Color
+
+
+def caption_boxes(
+    canvas: Canvas, boxes: Sequence[tuple[str, NDArray[np.float64], Color]]
+) -> list[Caption]:
+    """A place for the caption of each (text, box, colour), inside the image.
+
+    In turn: above the box at its left or right corner, inside at the top, below, inside at the
+    bottom; the first that covers neither a caption placed before nor a small box, else the one
+    that covers least. Text over text is worse than text over a box.
+    """
+    placed: list[Caption] = []
+    small = _small_boxes([box for _, box, _ in boxes], limit=(6 * canvas.line) ** 2 // 2)
+    for text, box, color in boxes:
+        size = (canvas.width_of(text) + 2 * canvas.padding, canvas.line + 2)
+        places = [_kept_inside(p, canvas.extent) for p in _places(box, size)]
+        taken = [caption.where for caption in placed]
+        covered = [_covered(place, small) + 4 * _covered(place, taken) for place in places]
+        placed.append(Caption(text, places[int(np.argmin(covered))], color))
+    return placed
+
+
+def put_captions(canvas: Canvas, captions: Iterable[Caption]) -> None:
+    """Write captions: black on bright grounds, white on dark ones."""
+    for caption in captions:
+        left, top, _, _ = caption.where
+        canvas.fill(caption.where, caption.color)
+        bright = np.dot(caption.color, (0.299, 0.587, 0.114)) > 140  # the luma of Rec. 601
+        ink = (0, 0, 0) if bright else (255, 255, 255)
+        canvas.text(caption.text, left + canvas.padding, top + 1, ink)
+
+
+def _places(box: NDArray[np.float64], size: tuple[int, int]) -> list[Rectangle]:
+    left, top, right, bottom = (round(v) for v in box.tolist())
+    width, height = size
+    corners = (
+        (left - 1, top - height),
+        (right + 2 - width, top - height),
+        (left, top),
+        (right - width, top),
+        (left - 1, bottom + 1),
+        (right + 2 - width, bottom + 1),
+        (left, bottom - height),
+        (right - width, bottom - height),
+    )
+    return [(x, y, x + width, y + height) for x, y in corners]
+
+
+def _kept_inside(place: Rectangle, extent: tuple[int, int]) -> Rectangle:
+    """The rectangle moved into the image; one wider than the image starts at its left border."""
+    left, top, right, bottom = place
+    x = max(0, min(left, extent[0] - (right - left)))
+    y = max(0, min(top, extent[1] - (bottom - top)))
+    return x, y, x + right - left, y + bottom - top
+
+
+def _small_boxes(boxes: Sequence[NDArray[np.float64]], limit: int) -> list[Rectangle]:
+    """The boxes of less than `limit` square pixels: a caption would hide a good part of them."""
+    rectangles = [tuple(round(v) for v in box.tolist()) for box in boxes]
+    return [r for r in rectangles if (r[2] - r[0]) * (r[3] - r[1]) < limit]  # type: ignore[misc]
+
+
+def _covered(place: Rectangle, others: Iterable[Rectangle]) -> int:
+    return sum(_common_area(place, other) for other in others)
+
+
+def _common_area(a: Rectangle, b: Rectangle) -> int:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    return max(0, width) * max(0, height)

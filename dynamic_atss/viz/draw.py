@@ -1,0 +1,207 @@
+"""Boxes on images, and several images on one sheet.
+
+Images are uint8 RGB tensors (3, H, W), on any device; what comes back lies on the CPU.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import os
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dynamic_atss.errors import UserError
+from dynamic_atss.types import Detections
+from dynamic_atss.viz.captions import Canvas, caption_boxes, put_captions
+
+Color = tuple[int, int, int]
+Pixels = NDArray[np.uint8]
+
+_BACKGROUND = 255
+# Saturation and value: bright ones for the first classes, then ever further from those.
+_TONES = ((0.85, 1.0), (0.85, 0.72), (0.5, 1.0), (1.0, 0.5), (0.55, 0.8), (0.3, 0.95), (0.7, 0.6))
+
+
+@cache
+def class_color(index: int) -> Color:
+    """An RGB colour for a class. The golden ratio keeps neighbours on the colour wheel apart however
+    many classes there are; hues that come back close (after 13, 21, 34 classes) differ in tone."""
+    hue = (0.02 + index * 0.618034) % 1.0
+    saturation, value = _TONES[index // 8 % len(_TONES)]
+    return tuple(round(255 * c) for c in colorsys.hsv_to_rgb(hue, saturation, value))  # type: ignore[return-value]
+
+
+def draw_boxes(
+    image: Tensor,
+    boxes: Tensor,
+    labels: Sequence[str],
+    scores: Tensor | None = None,
+    *,
+    colors: Sequence[Color] | None = None,
+    short_side: int = 480,
+) -> Tensor:
+    """A copy of the image with boxes and captions ("name" or "name 0.87").
+
+    An image whose short side is below `short_side` pixels is enlarged to it, so that captions stay
+    legible; the boxes, xyxy in pixels of the image as given, are scaled with it.
+
+    boxes (D, 4) · labels, D texts · scores (D,) · colors, D RGB colours; None: one per text.
+
+    Raises:
+        ValueError: boxes, labels, scores and colours differ in number.
+    """
+    texts = list(labels) if scores is None else _with_scores(labels, scores)
+    if colors is None:
+        order = {text: i for i, text in enumerate(dict.fromkeys(labels))}
+        colors = [class_color(order[text]) for text in labels]
+    if not len(boxes) == len(labels) == len(texts) == len(colors):
+        raise ValueError(f"{len(boxes)} boxes, {len(labels)} labels, {len(colors)} colours")
+    pixels, ratio = _enlarged(_to_pixels(image), short_side)
+    corners = boxes.detach().cpu().double().numpy().reshape(-1, 4) * ratio
+    rows = [i for i in range(len(corners)) if np.isfinite(corners[i]).all()]
+    # The largest first, so that no outline hides a smaller box.
+    rows.sort(key=lambda i: -_area(corners[i]))
+    unit = max(1, round(min(pixels.shape[:2]) / 400))
+    for i in rows:
+        _outline(pixels, corners[i], colors[i], unit)
+    canvas = Canvas(pixels, size=max(12, round(min(pixels.shape[:2]) / 34)))
+    put_captions(canvas, caption_boxes(canvas, [(texts[i], corners[i], colors[i]) for i in rows]))
+    return _to_tensor(canvas.pixels)
+
+
+def detections_beside_truth(
+    image: Tensor,
+    boxes: Tensor,
+    classes: Tensor,
+    detections: Detections,
+    class_names: Sequence[str],
+    *,
+    score_threshold: float = 0.3,
+    short_side: int = 480,
+) -> Tensor:
+    """Two copies of the image side by side: the ground truth left, detections with at least
+    `score_threshold` right, each with a title and the count of its boxes.
+
+    boxes (T, 4) and classes (T,), the image's ground truth; a class has one colour on both sides.
+    """
+    chosen = detections.scores.detach().cpu() >= score_threshold
+    found = detections.boxes.detach().cpu()[chosen], detections.classes.detach().cpu()[chosen]
+    scores = detections.scores.detach().cpu()[chosen]
+    panels = [
+        _titled(
+            _draw_classes(image, boxes, classes, class_names, None, short_side),
+            f"ground truth: {len(boxes)}",
+        ),
+        _titled(
+            _draw_classes(image, *found, class_names, scores, short_side),
+            f"detections: {len(scores)} (score ≥ {score_threshold:g})",
+        ),
+    ]
+    return contact_sheet(panels, columns=2)
+
+
+def contact_sheet(images: Sequence[Tensor], columns: int = 2, gap: int = 8) -> Tensor:
+    """Images in rows of `columns`, each centred in a cell of the largest one's size, on white.
+
+    Raises:
+        ValueError: no images, or no columns.
+    """
+    if not images or columns < 1:
+        raise ValueError(f"a sheet of {len(images)} images in {columns} columns")
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    height, width = (max(image.shape[d] for image in images) for d in (1, 2))
+    extent = (rows * (height + gap) - gap, columns * (width + gap) - gap)
+    sheet = torch.full((3, *extent), _BACKGROUND, dtype=torch.uint8)
+    for i, image in enumerate(images):
+        top = i // columns * (height + gap) + (height - image.shape[1]) // 2
+        left = i % columns * (width + gap) + (width - image.shape[2]) // 2
+        sheet[:, top : top + image.shape[1], left : left + image.shape[2]] = image.cpu()
+    return sheet
+
+
+def write_image(path: str | Path, image: Tensor) -> None:
+    """Write an image as the path's ending says (.png, .jpg, ...); the folder is made if need be and
+    the file appears whole or not at all.
+
+    Raises:
+        UserError: no image format has that ending.
+    """
+    path = Path(path)
+    try:
+        options = [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix.lower() in (".jpg", ".jpeg") else []
+        _, data = cv2.imencode(path.suffix, _to_pixels(image)[..., ::-1], options)
+    except cv2.error as error:
+        raise UserError(f"{path}: no image format has this ending; use .png or .jpg") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_bytes(data.tobytes())
+    os.replace(part, path)
+
+
+def _draw_classes(
+    image: Tensor,
+    boxes: Tensor,
+    classes: Tensor,
+    class_names: Sequence[str],
+    scores: Tensor | None,
+    short_side: int,
+) -> Tensor:
+    indices = classes.tolist()
+    names, colors = [class_names[c] for c in indices], [class_color(c) for c in indices]
+    return draw_boxes(image, boxes, names, scores, colors=colors, short_side=short_side)
+
+
+def _with_scores(labels: Sequence[str], scores: Tensor) -> list[str]:
+    return [f"{text} {score:.2f}" for text, score in zip(labels, scores.tolist(), strict=True)]
+
+
+def _area(box: NDArray[np.float64]) -> float:
+    return float((box[2] - box[0]) * (box[3] - box[1]))
+
+
+def _to_pixels(image: Tensor) -> Pixels:
+    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
+        raise ValueError(f"an image is uint8 (3, H, W), not {image.dtype} {tuple(image.shape)}")
+    return np.ascontiguousarray(image.detach().cpu().permute(1, 2, 0).numpy())
+
+
+def _to_tensor(pixels: Pixels) -> Tensor:
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _enlarged(pixels: Pixels, short_side: int) -> tuple[Pixels, float]:
+    """A copy of at least `short_side` pixels a side, and the ratio to the image as given."""
+    ratio = max(1.0, short_side / min(pixels.shape[:2]))
+    if ratio == 1.0:
+        return pixels.copy(), ratio
+    size = (round(pixels.shape[1] * ratio), round(pixels.shape[0] * ratio))
+    return np.ascontiguousarray(cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC)), ratio
+
+
+def _outline(pixels: Pixels, box: NDArray[np.float64], color: Color, unit: int) -> None:
+    """A coloured frame with a dark rim, which sets it off from bright and from dark ground alike.
+
+    Corners are rounded to whole pixels and kept on the image: a box at the border shows its frame.
+    """
+    height, width = pixels.shape[:2]
+    limit = np.array([width - 1, height - 1] * 2)
+    left, top, right, bottom = np.clip(np.rint(box), 0, limit).astype(int).tolist()
+    for shade, thickness in (((20, 20, 20), 2 * unit + 2), (color, 2 * unit)):
+        cv2.rectangle(pixels, (left, top), (right, bottom), shade, thickness, cv2.LINE_8)
+
+
+def _titled(image: Tensor, title: str) -> Tensor:
+    """The image below a bar that holds the title."""
+    size = max(14, round(min(image.shape[1:]) / 26))
+    bar = np.full((2 * size, image.shape[2], 3), _BACKGROUND, np.uint8)
+    canvas = Canvas(bar, size)
+    canvas.text(title, left=size // 3, top=size // 2, color=(30, 30, 30))
+    return torch.cat([_to_tensor(canvas.pixels), image], dim=1)

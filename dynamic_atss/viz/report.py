@@ -1,0 +1,99 @@
+"""Plots of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from dynamic_atss.engine.metrics import read_metrics
+from dynamic_atss.errors import UserError
+
+_INK = "#333333"
+
+
+def plot_losses(metrics: str | Path, output: str | Path) -> None:
+    """Plot the loss terms (as logged, and smoothed) and the learning rate of a `metrics.jsonl`
+    over the iterations, as a PNG that appears whole or not at all.
+
+    Raises:
+        UserError: the file is missing or holds no training record.
+    """
+    records = [record for record in read_metrics(metrics) if "loss" in record]
+    if not records:
+        raise UserError(f"{metrics}: no training record to plot; is this a run's metrics.jsonl?")
+    iterations = np.array([record["iteration"] for record in records])
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    losses, rate = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
+    for i, name in enumerate(_loss_names(records)):
+        _curve(losses, iterations, _column(records, name), name, f"C{i}")
+    losses.set_ylabel("loss")
+    losses.set_ylim(bottom=0, top=_top(records))
+    losses.legend(frameon=False, ncols=2)
+    rate.plot(iterations, _column(records, "lr"), color=_INK, linewidth=1.5)
+    rate.set_ylabel("learning rate")
+    rate.set_ylim(bottom=0)
+    rate.set_xlabel("iteration")
+    for axes in (losses, rate):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.margins(x=0.01)
+    _save(figure, Path(output))
+
+
+def _loss_names(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The sum first, then its terms in the order of the file."""
+    names = dict.fromkeys(name for record in records for name in record)
+    return ["loss", *(name for name in names if name.startswith("loss_"))]
+
+
+def _column(records: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:
+    """Values by record; NaN, a gap in the curve, where one is absent or was not finite."""
+    values = [record.get(name) for record in records]
+    return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+def _top(records: Sequence[Mapping[str, Any]]) -> float | None:
+    """A limit that single spikes (an explosion in the first iterations) do not flatten the rest."""
+    values = _column(records, "loss")
+    values = values[np.isfinite(values)]
+    return 1.15 * float(np.percentile(values, 99)) or None if values.size else None
+
+
+def _smooth(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """The centred mean over `window` records, of those that are there at the ends and at gaps."""
+    known = np.isfinite(values)
+    kernel = np.ones(window)
+    weight = np.convolve(known, kernel, "same")
+    total = np.convolve(np.where(known, values, 0.0), kernel, "same")
+    return np.where(known, total / np.maximum(weight, 1), np.nan)
+
+
+def _curve(
+    axes: Axes,
+    iterations: NDArray[np.int64],
+    values: NDArray[np.float64],
+    name: str,
+    color: str,
+) -> None:
+    """A thin line as logged and a strong one smoothed; few records are drawn as they are."""
+    window = len(values) // 25 | 1
+    color = _INK if name == "loss" else color
+    if window > 1:
+        axes.plot(iterations, values, color=color, linewidth=0.7, alpha=0.3)
+    axes.plot(iterations, _smooth(values, window), color=color, linewidth=1.8, label=name)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    figure.savefig(part, format="png", dpi=130)
+    os.replace(part, path)

@@ -1,0 +1,45 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from dynamic_atss.errors import UserError
+from dynamic_atss.viz.report import _smooth, plot_losses
+
+
+def write(path, records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def test_plot_copes_with_gaps_evaluations_and_a_broken_line(tmp_path):
+    records = [{"iteration": i, "loss": 2 / i, "loss_cls": 1 / i, "lr": 0.01} for i in range(1, 60)]
+    records[7]["loss"] = None
+    records.insert(20, {"iteration": 20, "dataset": "bccd", "AP": 0.5})
+    path = write(tmp_path / "metrics.jsonl", records)
+    with path.open("a") as file:
+        file.write('{"iteration": 60, "lo')
+    plot_losses(path, tmp_path / "plots" / "losses.png")
+    picture = cv2.imread(str(tmp_path / "plots" / "losses.png"))
+    assert picture.shape[1] > 900 and 0.005 < (picture < 200).any(2).mean() < 0.3
+
+
+@pytest.mark.parametrize("records", [[], [{"iteration": 1, "dataset": "bccd", "AP": 0.5}]])
+def test_nothing_to_plot_is_said(tmp_path, records):
+    with pytest.raises(UserError, match="no training record"):
+        plot_losses(write(tmp_path / "metrics.jsonl", records), tmp_path / "losses.png")
+    with pytest.raises(UserError, match="no training record"):
+        plot_losses(tmp_path / "nowhere.jsonl", tmp_path / "losses.png")
+
+
+def test_one_record_or_only_broken_numbers_still_make_a_picture(tmp_path):
+    path = write(tmp_path / "metrics.jsonl", [{"iteration": 20, "loss": None, "lr": 0.1}])
+    plot_losses(path, tmp_path / "losses.png")
+    assert (tmp_path / "losses.png").stat().st_size > 1000
+
+
+def test_smoothing_is_the_mean_of_what_is_there():
+    values = np.array([1.0, 2, np.nan, 6, 8])
+    expected = [1.5, 1.5, np.nan, 7, 7]
+    np.testing.assert_allclose(_smooth(values, 3), expected)
