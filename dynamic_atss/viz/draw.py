@@ -26,13 +26,16 @@ Pixels = NDArray[np.uint8]
 
 _BACKGROUND = 255
 # Saturation and value: bright ones for the first classes, then ever further from those.
-_TONES = ((0.85, 1.0), (0.85, 0.72), (0.5, 1.0), (1.0, 0.5), (0.55, 0.8), (0.3, 0.95), (0.7, 0.6))
+_TONES = (
+    *((0.85, 1.0), (0.85, 0.72), (0.5, 1.0), (1.0, 0.5)),
+    *((0.55, 0.8), (0.3, 0.95), (0.7, 0.6), (0.6, 0.4)),
+)
 
 
 @cache
 def class_color(index: int) -> Color:
-    """An RGB colour for a class. The golden ratio keeps neighbours on the colour wheel apart however
-    many classes there are; hues that come back close (after 13, 21, 34 classes) differ in tone."""
+    """An RGB colour for a class. The golden ratio keeps neighbours apart on the colour wheel however
+    many classes there are; hues that come back close (after 13, 21, 34, 55) differ in tone."""
     hue = (0.02 + index * 0.618034) % 1.0
     saturation, value = _TONES[index // 8 % len(_TONES)]
     return tuple(round(255 * c) for c in colorsys.hsv_to_rgb(hue, saturation, value))  # type: ignore[return-value]
