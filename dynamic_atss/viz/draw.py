@@ -34,8 +34,8 @@ _TONES = (
 
 @cache
 def class_color(index: int) -> Color:
-    """An RGB colour for a class. The golden ratio keeps neighbours apart on the colour wheel however
-    many classes there are; hues that come back close (after 13, 21, 34, 55) differ in tone."""
+    """An RGB colour for a class. The golden ratio keeps neighbours apart on the colour wheel for
+    any number of classes; hues that come back close (after 13, 21, 34, 55) differ in tone."""
     hue = (0.02 + index * 0.618034) % 1.0
     saturation, value = _TONES[index // 8 % len(_TONES)]
     return tuple(round(255 * c) for c in colorsys.hsv_to_rgb(hue, saturation, value))  # type: ignore[return-value]
