@@ -1,0 +1,82 @@
+"""Box coders: round trips, closed forms, published values."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from dynamic_atss.modeling.coder import DeltaCoder, DistanceCoder
+
+CODERS = {"delta": DeltaCoder(), "distance": DistanceCoder(8)}
+
+
+def make_boxes(count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(count, 2, generator=generator) * 600
+    return torch.cat((corner, corner + 1 + torch.rand(count, 2, generator=generator) * 300), 1)
+
+
+@pytest.mark.parametrize("coder", CODERS.values(), ids=CODERS)
+def test_round_trips(coder):
+    gt, priors = make_boxes(200, 0), make_boxes(200, 1)
+    deltas = coder.encode(gt, priors)
+    torch.testing.assert_close(coder.decode(deltas, priors), gt, rtol=1e-5, atol=2e-3)
+    again = coder.encode(coder.decode(deltas, priors), priors)
+    torch.testing.assert_close(again, deltas, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("coder", CODERS.values(), ids=CODERS)
+def test_leading_dimensions_broadcast(coder):
+    priors = make_boxes(5, 2)
+    deltas = torch.rand(3, 5, 4)
+    boxes = coder.decode(deltas, priors)
+    assert boxes.shape == (3, 5, 4)
+    for n in range(3):
+        assert torch.equal(boxes[n], coder.decode(deltas[n], priors))
+
+
+def test_deltas_by_hand():
+    """A prior of 10 x 20 pixels about (4.5, 9.5); a box of 20 x 20 about (9.5, 9.5)."""
+    prior, gt = torch.tensor([0.0, 0, 9, 19]), torch.tensor([0.0, 0, 19, 19])
+    expected = [10 * 5 / 10, 0, 5 * math.log(2), 0]
+    assert CODERS["delta"].encode(gt, prior).tolist() == pytest.approx(expected)
+    assert CODERS["delta"].decode(torch.zeros(4), prior).tolist() == [0, 0, 9, 19]
+
+
+def test_log_sizes_are_capped_above_only():
+    prior = torch.tensor([0.0, 0, 15, 15])
+    deltas = torch.tensor([[0.0, 0, 1e4, 5 * math.log(1000 / 16)], [0, 0, -1e4, -5]])
+    big, small = CODERS["delta"].decode(deltas, prior)
+    assert big.tolist() == pytest.approx([-492, -492, 507, 507], abs=1e-2)  # 1000 pixels
+    width, height = (small[2:] - small[:2] + 1).tolist()
+    assert width == pytest.approx(0, abs=1e-5)
+    assert height == pytest.approx(16 / math.e, abs=1e-5)
+
+
+def test_no_gradient_above_the_cap():
+    deltas = torch.tensor([0.0, 0, 1e4, 1e4], requires_grad=True)
+    CODERS["delta"].decode(deltas, torch.tensor([0.0, 0, 15, 15])).square().sum().backward()
+    assert (deltas.grad[2:] == 0).all()
+    assert deltas.grad.isfinite().all()
+
+
+def test_distances_by_hand():
+    """A unit is an eighth of the anchor: one stride of 8 for an anchor of 64 pixels."""
+    prior, gt = torch.tensor([-27.5, -27.5, 35.5, 35.5]), torch.tensor([0.0, -4, 20, 12])
+    assert CODERS["distance"].encode(gt, prior).tolist() == [0.5, 1, 2, 1]
+    assert CODERS["distance"].decode(torch.zeros(4), prior).tolist() == [4, 4, 4, 4]
+
+
+@pytest.mark.parametrize("case", ["case00", "case01", "case06", "case08", "case09"])
+def test_published_decoded_boxes(shared, case):
+    path = shared / "reference" / "assign_dynamic.npz"
+    if not path.is_file():
+        pytest.skip(f"no reference data: {path} is not there")
+    with np.load(path) as arrays:
+        deltas, anchors, decoded = (
+            torch.from_numpy(arrays[f"{case}_{name}"])
+            for name in ("box_regression", "anchors", "decoded")
+        )
+    boxes = CODERS["delta"].decode(deltas, anchors)
+    torch.testing.assert_close(boxes, decoded, rtol=1e-6, atol=1e-4)

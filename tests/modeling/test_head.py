@@ -1,0 +1,140 @@
+"""The head: layout of its output, initial values, published names."""
+
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from dynamic_atss.modeling.head import AnchorHead
+from dynamic_atss.modeling.priors import AnchorGenerator
+from dynamic_atss.modeling.tower import tower
+
+MAPS = ((3, 4), (2, 2), (1, 3))
+CLASSES, ANCHORS, CHANNELS = 5, 3, 32
+
+
+def make_head(**kwargs):
+    return AnchorHead(CHANNELS, CLASSES, num_levels=3, num_convs=1, **kwargs)
+
+
+def make_features(images=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(images, CHANNELS, h, w, generator=generator) for h, w in MAPS]
+
+
+def test_the_order_of_the_output_is_that_of_the_priors():
+    """Without towers, and with convolutions that pass the centre of channel 0 on and add the index
+    of their own channel, every value says where it comes from."""
+    head = make_head(per_location=ANCHORS)
+    head.cls_tower = head.bbox_tower = nn.Identity()
+    with torch.no_grad():
+        for conv in (head.cls_logits, head.bbox_pred, head.quality):
+            conv.weight.zero_()
+            conv.weight[:, 0, 1, 1] = 1
+            conv.bias.copy_(torch.arange(len(conv.bias)) * 10_000)
+    features = [torch.zeros(2, CHANNELS, h, w) for h, w in MAPS]
+    for n in range(2):
+        for level, x in enumerate(features):
+            for row in range(x.shape[2]):
+                for column in range(x.shape[3]):
+                    x[n, 0, row, column] = 1000 * n + 100 * level + 10 * row + column
+    output = head(features)
+    priors = AnchorGenerator((8, 16, 32), (64, 128, 256), (0.5, 1, 2))(MAPS, torch.device("cpu"))
+    assert output.sizes == MAPS
+    assert output.logits.shape == (2, len(priors), CLASSES)
+    assert output.deltas.shape == (2, len(priors), 4)
+    assert output.quality.shape == (2, len(priors))
+    p = 0
+    for level, lattice in enumerate(priors.levels):
+        for row in range(lattice.height):
+            for column in range(lattice.width):
+                for anchor in range(ANCHORS):
+                    for n in range(2):
+                        place = 1000 * n + 100 * level + 10 * row + column
+                        logits = [place + 10_000 * (anchor * CLASSES + c) for c in range(CLASSES)]
+                        assert output.logits[n, p].tolist() == logits
+                        deltas = [place + 10_000 * (anchor * 4 + c) for c in range(4)]
+                        assert output.deltas[n, p].tolist() == deltas
+                        assert output.quality[n, p].item() == place + 10_000 * anchor
+                    p += 1
+    assert p == len(priors)
+
+
+def test_initial_values():
+    head = make_head()
+    assert head.cls_logits.bias.tolist() == pytest.approx([-math.log(99)] * CLASSES)
+    assert head.cls_logits.bias.sigmoid().tolist() == pytest.approx([0.01] * CLASSES)
+    assert (head.bbox_pred.bias == 0).all() and (head.quality.bias == 0).all()
+    assert [s.scale.item() for s in head.scales] == [1, 1, 1]
+    for name, parameter in head.named_parameters():
+        if parameter.ndim == 4:
+            assert parameter.std().item() == pytest.approx(0.01, rel=0.15), name
+
+
+def test_each_level_has_its_scale_and_only_for_boxes():
+    head, features = make_head(), make_features()
+    before = head(features)
+    with torch.no_grad():
+        head.scales[1].scale.fill_(3)
+    after = head(features)
+    parts = [12, 4, 3]
+    for i, (a, b) in enumerate(
+        zip(before.deltas.split(parts, 1), after.deltas.split(parts, 1), strict=True)
+    ):
+        torch.testing.assert_close(b, a * (3 if i == 1 else 1))
+    assert torch.equal(before.logits, after.logits)
+    assert torch.equal(before.quality, after.quality)
+
+
+def test_distances_are_not_negative_and_start_at_four():
+    head = make_head(distances=True)
+    assert head.bbox_pred.bias.tolist() == [4] * 4
+    with torch.no_grad():
+        head.bbox_pred.weight.mul_(1000)
+    deltas = head(make_features()).deltas
+    assert deltas.min() == 0
+    assert deltas.max() > 4
+
+
+def test_published_names_and_shapes(shared):
+    path = shared / "reference" / "release_state_dicts.json"
+    if not path.is_file():
+        pytest.skip(f"no reference data: {path} is not there")
+    releases = json.loads(path.read_text())
+    for release, deformable in (("R_50_FPN_1x", False), ("dcnv2_R_50_FPN_1x", True)):
+        entries = releases[f"dynamic_atss/dynamic_atss_{release}"]["state_dict"]
+        prefix = "rpn.head."
+        published = {
+            name[len(prefix) :]: tuple(shape)
+            for name, shape, _ in entries
+            if name.startswith(prefix)
+        }
+        head = AnchorHead(256, 80, deformable_last=deformable)
+        ours = {
+            name.replace("quality", "centerness"): tuple(value.shape)
+            for name, value in head.state_dict().items()
+        }
+        assert ours == published, release
+
+
+def test_output_is_float32_under_autocast():
+    with torch.autocast("cpu", torch.bfloat16):
+        output = make_head()(make_features())
+    assert {x.dtype for x in output[:3]} == {torch.float32}
+
+
+def test_a_deformable_tower_starts_as_a_plain_one_at_half_strength():
+    """Offsets start at zero, and the mask at sigmoid(0)."""
+    torch.manual_seed(0)
+    layers = tower(CHANNELS, 1, deformable_last=True)
+    x = torch.randn(1, CHANNELS, 6, 6)
+    plain = nn.functional.conv2d(x, layers[0].conv.weight, padding=1) * 0.5
+    plain = plain + layers[0].conv.bias[:, None, None]
+    torch.testing.assert_close(layers[0](x), plain, rtol=1e-4, atol=1e-5)
+
+
+def test_channels_that_do_not_divide():
+    with pytest.raises(ValueError, match="48 channels"):
+        tower(48, 1)

@@ -1,0 +1,145 @@
+"""Detections against the published procedure written out as loops over one image."""
+
+import math
+
+import pytest
+import torch
+
+from dynamic_atss.modeling.coder import DeltaCoder
+from dynamic_atss.modeling.head import HeadOutput
+from dynamic_atss.modeling.postprocess import PostProcess
+from dynamic_atss.modeling.priors import AnchorGenerator
+
+MAPS = ((8, 10), (4, 5), (2, 3))
+CLASSES = 4
+PRIORS = AnchorGenerator((8, 16, 32), (64, 128, 256))(MAPS, torch.device("cpu"))
+SIZES = torch.tensor([[64, 80], [50, 71]])
+LOW, HIGH = -1000.0, 1000.0
+
+
+def make_output(images=2, seed=0, bias=-2.0):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (images, len(PRIORS))
+    logits = torch.randn(*shape, CLASSES, generator=generator) * 1.5 + bias
+    deltas = torch.randn(*shape, 4, generator=generator)
+    return HeadOutput(logits, deltas, torch.randn(*shape, generator=generator), MAPS)
+
+
+def silent(images=1):
+    """Nothing is found until a test sets a logit."""
+    shape = (images, len(PRIORS))
+    logits = torch.full((*shape, CLASSES), LOW)
+    return HeadOutput(logits, torch.zeros(*shape, 4), torch.full(shape, HIGH), MAPS)
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def overlap(a, b):
+    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]) + 1)
+    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]) + 1)
+    areas = [(c[2] - c[0] + 1) * (c[3] - c[1] + 1) for c in (a, b)]
+    return width * height / (sum(areas) - width * height)
+
+
+def written_out(output, n, threshold, nms, top_n, best):
+    """(score, class, box) of image n, best first."""
+    height, width = SIZES[n].tolist()
+    found, first = [], 0
+    for level in PRIORS.levels:
+        here = []
+        for p in range(first, first + level.locations):
+            for c in range(CLASSES):
+                score = sigmoid(output.logits[n, p, c].item())
+                if score > threshold:
+                    here.append((score * sigmoid(output.quality[n, p].item()), c, p))
+        found += sorted(here, reverse=True)[:top_n]
+        first += level.locations
+    decoded = DeltaCoder().decode(output.deltas[n], PRIORS.boxes).tolist()
+    kept = []
+    for score, c, p in sorted(found, reverse=True):
+        x1, y1, x2, y2 = decoded[p]
+        box = [min(max(v, 0), limit - 1) for v, limit in ((x1, width), (y1, height))]
+        box += [min(max(v, 0), limit - 1) for v, limit in ((x2, width), (y2, height))]
+        if all(k != c or overlap(b, box) <= nms for _, k, b in kept):
+            kept.append((math.sqrt(score), c, box))
+    return kept[:best]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [(0.05, 0.6, 1000, 100), (0.2, 0.6, 20, 100), (0.05, 0.3, 50, 15), (0.5, 0.9, 1000, 100)],
+)
+def test_loops_agree(settings):
+    threshold, nms, top_n, best = settings
+    process = PostProcess(
+        DeltaCoder(),
+        score_threshold=threshold,
+        nms_threshold=nms,
+        pre_nms_top_n=top_n,
+        detections_per_image=best,
+    )
+    output = make_output()
+    detections = process(output, PRIORS, SIZES)
+    assert len(detections) == 2
+    for n, found in enumerate(detections):
+        expected = written_out(output, n, *settings)
+        assert 5 < len(found) == len(expected)
+        scores, classes, boxes = zip(*expected, strict=True)
+        torch.testing.assert_close(found.scores, torch.tensor(scores), rtol=1e-5, atol=1e-6)
+        assert found.classes.tolist() == list(classes)
+        torch.testing.assert_close(found.boxes, torch.tensor(boxes), rtol=1e-5, atol=1e-4)
+
+
+def test_the_threshold_is_before_the_quality():
+    output = silent()
+    output.logits[0, 0, 1] = math.log(0.06 / 0.94)  # passes, although 0.06 * 0.02 is tiny
+    output.quality[0, 0] = math.log(0.02 / 0.98)
+    output.logits[0, 50, 2] = math.log(0.049 / 0.951)  # does not, although its quality is 1
+    (found,) = PostProcess(DeltaCoder())(output, PRIORS, SIZES[:1])
+    assert found.classes.tolist() == [1]
+    assert found.scores.tolist() == pytest.approx([math.sqrt(0.06 * 0.02)], rel=1e-5)
+
+
+def test_boxes_are_clipped_to_the_image_without_its_padding():
+    output = silent(2)
+    output.logits[:, -1, 0] = 0.0  # an anchor of 256 pixels covers all
+    boxes = [found.boxes.tolist() for found in PostProcess(DeltaCoder())(output, PRIORS, SIZES)]
+    assert boxes == [[[0, 0, 79, 63]], [[0, 0, 70, 49]]]
+
+
+def test_at_most_a_hundred_and_the_best():
+    output = make_output(1, bias=3.0)
+    process = PostProcess(DeltaCoder(), nms_threshold=1.0)
+    (found,) = process(output, PRIORS, SIZES[:1])
+    joint = output.logits[0].sigmoid() * output.quality[0].sigmoid()[:, None]
+    assert len(found) == 100
+    assert (found.scores.diff() <= 0).all()
+    torch.testing.assert_close(found.scores, joint.flatten().sort().values[-100:].flip(0).sqrt())
+
+
+def test_no_candidates():
+    output = silent(2)
+    output.logits[1, 4, 3] = HIGH
+    none, one = PostProcess(DeltaCoder())(output, PRIORS, SIZES)
+    assert none.boxes.shape == (0, 4)
+    assert none.scores.shape == none.classes.shape == (0,)
+    assert none.classes.dtype == torch.int64
+    assert one.classes.tolist() == [3]
+    assert one.scores.tolist() == [1]
+
+
+def test_several_anchors_at_a_location():
+    """The 2nd anchor of the 2nd location of the 2nd level."""
+    priors = AnchorGenerator((8, 16, 32), (32, 64, 128), (0.5, 1.0))(MAPS, torch.device("cpu"))
+    shape = (1, len(priors))
+    index = 8 * 10 * 2 + 3
+    output = HeadOutput(
+        torch.full((*shape, 2), LOW), torch.zeros(*shape, 4), torch.zeros(shape), MAPS
+    )
+    output.logits[0, index, 1] = HIGH
+    (found,) = PostProcess(DeltaCoder())(output, priors, torch.tensor([[1000, 1000]]))
+    expected = priors.boxes[index].clamp(min=0)
+    torch.testing.assert_close(found.boxes[0], expected)
+    assert found.scores.tolist() == pytest.approx([math.sqrt(0.5)])

@@ -1,0 +1,81 @@
+"""Anchors: published values, order, caching."""
+
+import pytest
+import torch
+
+from dynamic_atss.modeling.coder import DeltaCoder
+from dynamic_atss.modeling.priors import AnchorGenerator
+from dynamic_atss.types import Level
+
+CPU = torch.device("cpu")
+STRIDES, SIZES = (8, 16, 32, 64, 128), (64, 128, 256, 512, 1024)
+MAPS = ((5, 7), (3, 4), (2, 2), (1, 1), (1, 1))
+
+
+def retinanet():
+    return AnchorGenerator(STRIDES, (32, 64, 128, 256, 512), (0.5, 1.0, 2.0), 2.0, 3)
+
+
+def test_published_first_cells():
+    priors = AnchorGenerator(STRIDES, SIZES)(MAPS, CPU)
+    assert priors.boxes[0].tolist() == [-27.5, -27.5, 35.5, 35.5]
+    first = 0
+    for level, stride in zip(priors.levels, STRIDES, strict=True):
+        half = (8 * stride - 1) / 2
+        center = stride / 2
+        expected = [center - half, center - half, center + half, center + half]
+        assert priors.boxes[first].tolist() == expected
+        first += level.locations
+    assert len(priors) == first == 35 + 12 + 4 + 1 + 1
+
+
+def test_order_is_level_row_column_anchor():
+    priors = retinanet()(MAPS, CPU)
+    assert priors.per_location == 9
+    assert priors.levels == tuple(Level(h, w, s) for (h, w), s in zip(MAPS, STRIDES, strict=True))
+    index = 0
+    for level in priors.levels:
+        for row in range(level.height):
+            for column in range(level.width):
+                center = torch.tensor([column + 0.5, row + 0.5]) * level.stride
+                here = priors.centers[index : index + 9]
+                torch.testing.assert_close(here, center.expand(9, 2), rtol=0, atol=1e-4)
+                index += 9
+    assert index == len(priors)
+
+
+def test_the_nine_anchors_of_retinanet():
+    """Ratios outermost, then scales; sides are rounded at the stride's scale: 8 / sqrt(0.5) = 11.3
+    is 11 wide and round(5.5) = 6 high (to even), times 4 and the octave's scales."""
+    box = retinanet()(MAPS, CPU).boxes[:9]
+    size = box[:, 2:] - box[:, :2] + 1
+    expected = [
+        [w * 4 * 2 ** (i / 3), h * 4 * 2 ** (i / 3)]
+        for w, h in ((11, 6), (8, 8), (6, 12))
+        for i in (0, 1, 2)
+    ]
+    torch.testing.assert_close(size, torch.tensor(expected), rtol=1e-5, atol=1e-4)
+
+
+def test_kept_by_size():
+    make = AnchorGenerator(STRIDES, SIZES)
+    assert make(MAPS, CPU) is make(list(MAPS), CPU)
+    other = make(((6, 7), *MAPS[1:]), CPU)
+    assert len(other) == len(make(MAPS, CPU)) + 7
+
+
+def test_a_level_too_few():
+    with pytest.raises(ValueError):
+        AnchorGenerator(STRIDES, SIZES[:4])
+    with pytest.raises(ValueError):
+        AnchorGenerator(STRIDES, SIZES)(MAPS[:4], CPU)
+
+
+def test_made_while_testing_used_in_training():
+    """Tensors of inference mode cannot be saved for a backward pass, and these are kept."""
+    make = AnchorGenerator(STRIDES, SIZES)
+    with torch.inference_mode():
+        make(MAPS, CPU)
+    deltas = torch.zeros(53, 4, requires_grad=True)
+    DeltaCoder().decode(deltas, make(MAPS, CPU).boxes).sum().backward()
+    assert deltas.grad.isfinite().all()
