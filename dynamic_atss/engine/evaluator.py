@@ -67,10 +67,8 @@ def run_inference(
             detections = plain(to_device(batch, device))
             seen += batch.image_ids
             results += _batch_results(batch, detections, category_ids)
-    everything = [seen] if world_size == 1 else _gather_on_all(seen, world_size)
-    _check_images([i for part in everything for i in part], image_ids)
-    if world_size > 1:
-        results = _gather_on_first(results, rank, world_size)
+    _check_images(_gather_on_all(seen, world_size), image_ids)
+    results = _gather_on_first(results, rank, world_size)
     return sorted(results, key=lambda result: result["image_id"])
 
 
@@ -109,6 +107,13 @@ def evaluate_dataset(
         return None
     images, seconds = len(dataset.image_ids), time.perf_counter() - begin
     _log.info("%d images in %.1f s (%.1f per second)", images, seconds, images / seconds)
+    return _score(dataset, results, output_dir)
+
+
+def _score(
+    dataset: ScoredDataset, results: list[dict[str, Any]], output_dir: str | Path | None
+) -> CocoScores | None:
+    """Write the results, score them, write and log the scores."""
     if output_dir is not None:
         write_results(output_dir, results, None)
     scores = evaluate_coco(dataset.annotations, results, image_ids=dataset.image_ids)
@@ -144,15 +149,20 @@ def _batch_results(
     )
 
 
-def _gather_on_all(value: list[int], world_size: int) -> list[list[int]]:
+def _gather_on_all(values: list[int], world_size: int) -> list[int]:
+    """All ranks' values on every rank."""
+    if world_size == 1:
+        return values
     parts: list[Any] = [None] * world_size
-    dist.all_gather_object(parts, value)
-    return parts
+    dist.all_gather_object(parts, values)
+    return [value for part in parts for value in part]
 
 
 def _gather_on_first(results: list[Any], rank: int, world_size: int) -> list[Any]:
     """All ranks' results on rank 0, [] on the others: half a million dictionaries that only
     the scorer reads need not travel to every process."""
+    if world_size == 1:
+        return results
     parts: list[Any] | None = [None] * world_size if rank == 0 else None
     dist.gather_object(results, parts, dst=0)
     return [result for part in parts or [] for result in part]

@@ -18,7 +18,8 @@ def progress(
     """An iterable that shows a bar with the time left on stderr while it is consumed.
 
     Silent on ranks other than 0 and where stderr is not a terminal (a log file, a pipe, CI).
-    rank: None asks torch.distributed. The bar object is returned, so that a caller may add numbers with `set_postfix`.
+    The bar object is returned, so that a caller may add numbers with `set_postfix`.
+    rank: None asks torch.distributed.
     """
     if rank is None:
         rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0

@@ -67,14 +67,14 @@ def draw_boxes(
     if not len(boxes) == len(labels) == len(texts) == len(colors):
         raise ValueError(f"{len(boxes)} boxes, {len(labels)} labels, {len(colors)} colours")
     pixels, ratio = _enlarged(_to_pixels(image), short_side)
+    side = min(pixels.shape[:2])
     corners = boxes.detach().cpu().double().numpy().reshape(-1, 4) * ratio
     rows = [i for i in range(len(corners)) if np.isfinite(corners[i]).all()]
     # The largest first, so that no outline hides a smaller box.
     rows.sort(key=lambda i: -_area(corners[i]))
-    unit = max(1, round(min(pixels.shape[:2]) / 400))
     for i in rows:
-        _outline(pixels, corners[i], colors[i], unit)
-    canvas = Canvas(pixels, size=max(12, round(min(pixels.shape[:2]) / 34)))
+        _outline(pixels, corners[i], colors[i], unit=max(1, round(side / 400)))
+    canvas = Canvas(pixels, size=max(12, round(side / 34)))
     put_captions(canvas, caption_boxes(canvas, [(texts[i], corners[i], colors[i]) for i in rows]))
     return _to_tensor(canvas.pixels)
 
