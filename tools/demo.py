@@ -1,0 +1,44 @@
+"""The whole road in a few minutes: data, training, scores, pictures.
+
+python tools/demo.py [--output output/demo] [KEY VALUE ...]
+"""
+
+import shutil
+from pathlib import Path
+
+from dynamic_atss import cli
+
+CONFIG = Path(__file__).parents[1] / "configs/quickstart/shapes_R_18.yaml"
+
+
+def main() -> int:
+    parser = cli.config_parser("Train Dynamic ATSS on generated images, score it, draw pictures.")
+    parser.add_argument("--output", default="output/demo", help="folder, made anew")
+    args = cli.parse(parser)
+
+    from dynamic_atss.build import build_test_loaders
+    from dynamic_atss.build.run import train
+    from dynamic_atss.config.load import load_config
+    from dynamic_atss.viz.pictures import draw_results
+    from dynamic_atss.viz.report import plot_losses
+
+    output = Path(args.output)
+    shutil.rmtree(output / "run", ignore_errors=True)
+    own = ["OUTPUT_DIR", str(output / "run"), "DATASETS.ROOT", str(output / "datasets")]
+    cfg = load_config(args.config_file or CONFIG, [*own, *args.opts])
+    code = train(cfg)
+    if code:
+        return code
+    dataset = build_test_loaders(cfg)["shapes_val"].dataset
+    tested = output / "run/inference/shapes_val"
+    overview = draw_results(dataset, tested / "bbox.json", output / "pictures")
+    plot_losses(output / "run/metrics.jsonl", output / "losses.png")
+    print(f"detections beside the ground truth: {overview}")
+    print(f"loss plot:                          {output / 'losses.png'}")
+    print(f"COCO scores:                        {tested / 'coco_metrics.json'}")
+    print(f"log, metrics and checkpoints:       {output / 'run'}")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)
