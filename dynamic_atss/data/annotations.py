@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError
+from dynamic_atss.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from ..errors import UserError
-from .coco import CocoDataset, Transform
-from .shapes import is_complete, make_shapes
+from dynamic_atss.data.coco import CocoDataset, Transform
+from dynamic_atss.data.shapes import is_complete, make_shapes
+from dynamic_atss.errors import UserError
 
 # Name: (annotation file, image folder), below the root, as the published releases lay them out.
 _COCO = {

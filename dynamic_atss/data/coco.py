@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..errors import UserError
-from ..types import GroundTruth
-from .annotations import Annotations, read_annotations
-from .image import image_size, read_image
+from dynamic_atss.data.annotations import Annotations, read_annotations
+from dynamic_atss.data.image import image_size, read_image
+from dynamic_atss.errors import UserError
+from dynamic_atss.types import GroundTruth
 
 Transform = Callable[[Tensor, GroundTruth, np.random.Generator], tuple[Tensor, GroundTruth]]
 logger = logging.getLogger(__name__)
@@ -129,17 +129,19 @@ class CocoDataset(Dataset):
         return self.images / str(self._names[index])
 
     def _log(self) -> None:
-        count = self.statistics
-        logger.info(
-            "%s: %d images, %d boxes; dropped %d images without boxes, %d crowd boxes, %d invalid "
-            "boxes (NaN, infinite, zero or negative size), %d of one pixel or less, %d outside the "
-            "image; clipped %d boxes",
-            self.annotations,
-            len(self),
-            int((self._last - self._first).sum()),
-            *(count[k] for k in ("images_without_boxes", "crowd", "invalid", "tiny", "outside")),
-            count["clipped"],
-        )
+        """One line: what is there, and what was dropped or clipped, if anything was."""
+        names = {
+            "images_without_boxes": "dropped %d images without boxes",
+            "crowd": "dropped %d crowd boxes",
+            "invalid": "dropped %d invalid boxes (NaN, infinite, zero or negative size)",
+            "tiny": "dropped %d boxes of one pixel or less",
+            "outside": "dropped %d boxes outside the image",
+            "clipped": "clipped %d boxes",
+        }
+        notes = [text % self.statistics[k] for k, text in names.items() if self.statistics[k]]
+        boxes = int((self._last - self._first).sum())
+        found = f"{self.annotations}: {len(self)} images, {boxes} boxes"
+        logger.info("%s", "; ".join([found, *notes]))
 
 
 def clean_boxes(

@@ -14,10 +14,10 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ..errors import UserError
-from ..types import Batch, GroundTruth
-from .coco import CocoDataset, Sample
-from .samplers import TrainingSampler, aspect_groups, inference_batches
+from dynamic_atss.data.coco import CocoDataset, Sample
+from dynamic_atss.data.samplers import TrainingSampler, aspect_groups, inference_batches
+from dynamic_atss.errors import UserError
+from dynamic_atss.types import Batch, GroundTruth
 
 _SECONDS_AFTER_SIGTERM = 60
 

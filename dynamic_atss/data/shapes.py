@@ -15,8 +15,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..errors import UserError
-from .shapes_drawing import CLASSES, Scene, draw_scene
+from dynamic_atss.data.shapes_drawing import CLASSES, Scene, draw_scene
+from dynamic_atss.errors import UserError
 
 _MANIFEST = "shapes.json"
 _VERSION = 1

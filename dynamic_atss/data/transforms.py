@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..types import GroundTruth
-from .coco import Transform
-from .image import resize
+from dynamic_atss.data.coco import Transform
+from dynamic_atss.data.image import resize
+from dynamic_atss.types import GroundTruth
 
 
 class Compose:
