@@ -5,6 +5,8 @@
 One image of 800 x 1344 has 22,400 priors. The dense form is plain PyTorch, vectorised over boxes as
 the releases are: distances, inside tests and IoUs of every prior with every box, image by image.
 Both must give the same gt index on every prior. Medians of repeats that alternate in one process.
+On a machine that others use, `--threads 1` is the steadier comparison: with more, each operator
+waits for its slowest thread. `2> /dev/null` drops the profiler's own notes.
 """
 
 from __future__ import annotations
