@@ -71,33 +71,14 @@ def _norm(cfg: CfgNode) -> str:
 
 def build_model(cfg: CfgNode, classes: int) -> Detector:
     """The detector for `classes` classes (without background), with its initial weights."""
-    atss = cfg.MODEL.ATSS
     try:
+        priors = build_priors(cfg)
         backbone = build_backbone(cfg)
-        priors = AnchorGenerator(
-            atss.ANCHOR_STRIDES,
-            atss.ANCHOR_SIZES,
-            atss.ASPECT_RATIOS,
-            atss.OCTAVE,
-            atss.SCALES_PER_OCTAVE,
-        )
-        distances = atss.REGRESSION_TYPE == "POINT"
-        if distances and priors.per_location != 1:
-            raise ValueError("MODEL.ATSS.REGRESSION_TYPE POINT needs one anchor per location")
-        head = AnchorHead(
-            backbone.out_channels,
-            classes,
-            num_levels=len(atss.ANCHOR_STRIDES),
-            per_location=priors.per_location,
-            num_convs=atss.NUM_CONVS,
-            deformable_last=atss.USE_DCN_IN_TOWER,
-            distances=distances,
-            prior_prob=atss.PRIOR_PROB,
-        )
-    except ValueError as error:
+        head = build_head(cfg, classes, backbone.out_channels, priors.per_location)
+    except ValueError as error:  # the parts do not know the keys that they come from
         raise UserError(f"configuration of MODEL: {error}") from error
-    unit = atss.ANCHOR_SIZES[0] / atss.ANCHOR_STRIDES[0]
-    coder = DistanceCoder(unit) if distances else DeltaCoder()
+    coder = build_coder(cfg)
+    atss = cfg.MODEL.ATSS
     model = Detector(
         backbone,
         head,
@@ -127,3 +108,41 @@ def build_model(cfg: CfgNode, classes: int) -> Detector:
         model.backbone.compile()
         model.head.compile()
     return model
+
+
+def build_priors(cfg: CfgNode) -> AnchorGenerator:
+    """The anchors of MODEL.ATSS."""
+    atss = cfg.MODEL.ATSS
+    return AnchorGenerator(
+        atss.ANCHOR_STRIDES,
+        atss.ANCHOR_SIZES,
+        atss.ASPECT_RATIOS,
+        atss.OCTAVE,
+        atss.SCALES_PER_OCTAVE,
+    )
+
+
+def build_coder(cfg: CfgNode) -> DeltaCoder | DistanceCoder:
+    """What MODEL.ATSS.REGRESSION_TYPE regresses."""
+    atss = cfg.MODEL.ATSS
+    if atss.REGRESSION_TYPE == "POINT":
+        return DistanceCoder(unit=atss.ANCHOR_SIZES[0] / atss.ANCHOR_STRIDES[0])
+    return DeltaCoder()
+
+
+def build_head(cfg: CfgNode, classes: int, channels: int, per_location: int) -> AnchorHead:
+    """The head for `classes` classes on feature maps of `channels` channels."""
+    atss = cfg.MODEL.ATSS
+    distances = atss.REGRESSION_TYPE == "POINT"
+    if distances and per_location != 1:
+        raise ValueError("MODEL.ATSS.REGRESSION_TYPE POINT needs one anchor per location")
+    return AnchorHead(
+        channels,
+        classes,
+        num_levels=len(atss.ANCHOR_STRIDES),
+        per_location=per_location,
+        num_convs=atss.NUM_CONVS,
+        deformable_last=atss.USE_DCN_IN_TOWER,
+        distances=distances,
+        prior_prob=atss.PRIOR_PROB,
+    )
