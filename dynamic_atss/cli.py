@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from dynamic_atss.engine.interrupt import end_process, on_sigterm
 from dynamic_atss.errors import UserError
 
 
@@ -33,7 +34,8 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 def run(main: Callable[[], int | None]) -> None:
     """Calls `main` and exits with its code; a UserError becomes one line and exit code 2."""
     try:
-        code = main()
+        with on_sigterm(end_process):
+            code = main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         code = 2

@@ -11,9 +11,9 @@ def main() -> int:
     parser = cli.config_parser("Score a detector. Without MODEL.WEIGHT: the last of OUTPUT_DIR.")
     args = cli.parse(parser)
 
+    # Here, so that --help answers before torch is imported.
     from dynamic_atss.build.run import test
-
-    from dynamic_atss.config.load import load_config  # --help answers before torch is imported
+    from dynamic_atss.config.load import load_config
 
     cfg = load_config(args.config_file, args.opts)
     return test(cfg, weight_given="MODEL.WEIGHT" in args.opts[::2])

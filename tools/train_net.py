@@ -13,9 +13,9 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true", help="go on with the run in OUTPUT_DIR")
     args = cli.parse(parser)
 
+    # Here, so that --help answers before torch is imported.
     from dynamic_atss.build.run import train
-
-    from dynamic_atss.config.load import load_config  # --help answers before torch is imported
+    from dynamic_atss.config.load import load_config
 
     cfg = load_config(args.config_file, args.opts)
     return train(cfg, resume=args.resume, test=not args.skip_test)

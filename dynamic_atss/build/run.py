@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import torch
@@ -11,10 +12,12 @@ from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
 from dynamic_atss import build
+from dynamic_atss.config.load import keys_without_effect
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.checkpoint import Checkpointer, load_checkpoint
 from dynamic_atss.engine.evaluator import evaluate_dataset
+from dynamic_atss.engine.interrupt import EXIT_CODE
 from dynamic_atss.engine.logger import setup_logging
 from dynamic_atss.engine.metrics import MetricsWriter
 from dynamic_atss.engine.state import RunState, averaged_model
@@ -39,7 +42,7 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     output = Path(cfg.OUTPUT_DIR)
     checkpointer = Checkpointer(output)
     distributed.on_first(lambda: _refuse_to_overwrite(checkpointer, resume))
-    setup_logging(output, distributed.rank())
+    _open_log(cfg, output)
     dataset = build.build_train_dataset(cfg)
     test_loaders = build.build_test_loaders(cfg) if test or cfg.TEST.PERIOD else {}
     classes = build.num_classes(cfg, dataset)
@@ -73,6 +76,7 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
         evaluate=evaluate,
         start=start,
         stop=cfg.SOLVER.MAX_ITER,
+        window=state.window,
         ema=state.ema,
         accumulate=cfg.SOLVER.ACCUMULATE,
         clip_grad_norm=cfg.SOLVER.CLIP_GRAD_NORM,
@@ -86,7 +90,7 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     if metrics:
         metrics.close()
     distributed.shut_down()
-    return 0 if finished else 143
+    return 0 if finished else EXIT_CODE
 
 
 def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
@@ -107,7 +111,7 @@ def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
             f"MODEL.WEIGHT: nothing to test, and OUTPUT_DIR {output} holds no checkpoint; "
             "add MODEL.WEIGHT <file.pth>"
         )
-    setup_logging(output, distributed.rank())
+    _open_log(cfg, output)
     loaders = build.build_test_loaders(cfg)
     if not loaders:
         raise UserError("DATASETS.TEST is empty; add DATASETS.TEST \"('name',)\"")
@@ -128,6 +132,21 @@ def _start(cfg: CfgNode) -> torch.device:
     build.check_config(cfg)
     torch.manual_seed(cfg.SEED)
     return distributed.init_distributed(cfg.MODEL.DEVICE)
+
+
+def _open_log(cfg: CfgNode, output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"OUTPUT_DIR {output}: cannot be made ({error.strerror}); choose another folder"
+        ) from None
+    if not os.access(output, os.W_OK):
+        raise UserError(f"OUTPUT_DIR {output}: cannot be written; choose another folder")
+    setup_logging(output, distributed.rank())
+    unused = keys_without_effect(cfg)
+    if unused:
+        logger.info("Accepted without effect (keys of two-stage models): %s", ", ".join(unused))
 
 
 def _refuse_to_overwrite(checkpointer: Checkpointer, resume: bool) -> None:

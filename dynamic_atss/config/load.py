@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
-import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,24 +14,29 @@ from yacs.config import CfgNode as CN
 from dynamic_atss.config.defaults import WITHOUT_EFFECT, default_config
 from dynamic_atss.errors import UserError
 
-logger = logging.getLogger(__name__)
-
 
 def load_config(file: str | Path | None = None, overrides: Sequence[str] = ()) -> CN:
     """The defaults, then the YAML `file`, then `KEY VALUE KEY VALUE ...`; frozen.
+
+    Keys of two-stage models are accepted: `keys_without_effect` tells which they were.
 
     Raises:
         UserError: file missing or broken, key unknown (names the nearest one), value of a wrong
         type.
     """
-    cfg = default_config()
+    cfg, defaults = default_config(), default_config()
     entries = [(k, v, str(file)) for k, v in _file_entries(file)] if file else []
     entries += [(k, v, "command line") for k, v in _override_entries(overrides)]
-    unused = [key for key, value, source in entries if not _set(cfg, key, value, source)]
-    if unused:
-        logger.warning("Accepted without effect (keys of two-stage models): %s", ", ".join(unused))
+    unused = {key for key, value, where in entries if not _set(cfg, defaults, key, value, where)}
+    for key in unused:
+        cfg.register_deprecated_key(key)
     cfg.freeze()
     return cfg
+
+
+def keys_without_effect(cfg: CN) -> list[str]:
+    """Keys of two-stage models that `load_config` met and left out of `cfg`."""
+    return sorted(cfg.__dict__[CN.DEPRECATED_KEYS])
 
 
 def known_keys(node: CN, prefix: str = "") -> Iterator[str]:
@@ -75,20 +80,26 @@ def _override_entries(overrides: Sequence[str]) -> list[tuple[str, str]]:
     return list(zip(overrides[::2], overrides[1::2], strict=True))
 
 
-def _set(cfg: CN, key: str, value: Any, source: str) -> bool:
+def _set(cfg: CN, defaults: CN, key: str, value: Any, source: str) -> bool:
     """Sets one key; False if it is one of those that are accepted without effect."""
     if any(key == name or key.startswith(name + ".") for name in WITHOUT_EFFECT):
         return False
-    *sections, name = key.split(".")
-    node = cfg
-    for section in sections:
-        node = node.get(section) if isinstance(node, CN) else None
-    if not isinstance(node, CN) or name not in node:
-        raise UserError(f"{source}: unknown key {key}{_nearest(key, list(known_keys(cfg)))}")
-    if isinstance(node[name], CN):
+    default = _look_up(defaults, key)
+    if default is None:
+        raise UserError(f"{source}: unknown key {key}{_nearest(key, list(known_keys(defaults)))}")
+    if isinstance(default, CN):
         raise UserError(f"{source}: {key} is a section, not a key; set one of its keys")
-    node[name] = _coerce(value, node[name], key, source)
+    section, _, name = key.rpartition(".")
+    (_look_up(cfg, section) if section else cfg)[name] = _coerce(value, default, key, source)
     return True
+
+
+def _look_up(cfg: CN, key: str) -> Any:
+    """The value or section of that full name, None if there is none (no default is None)."""
+    node: Any = cfg
+    for name in key.split("."):
+        node = node.get(name) if isinstance(node, CN) else None
+    return node
 
 
 def _nearest(key: str, keys: list[str]) -> str:
@@ -97,23 +108,40 @@ def _nearest(key: str, keys: list[str]) -> str:
 
 
 def _coerce(value: Any, default: Any, key: str, source: str) -> Any:
-    """`value` in the type of the default: "(1, 2)" -> tuple, 1 -> 1.0, [1] -> (1,)."""
-    if isinstance(
-        value, str
-    ):  # tuples come as strings from YAML, and everything from the command line
-        value = value if isinstance(default, str) else CN._decode_cfg_value(value)
+    """`value` in the type of the default; texts of tuples and numbers come from YAML files, too."""
+    if isinstance(value, str) and not isinstance(default, str):
+        value = _decoded(value)
+    try:
+        return _as(default, value)
+    except TypeError:
+        raise UserError(
+            f"{source}: {key} wants {_type_name(default)} such as {default!r}, "
+            f"got {type(value).__name__} {value!r}"
+        ) from None
+
+
+def _decoded(text: str) -> Any:
+    """The Python literal in `text`, or `text` itself where there is none."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+
+
+def _as(default: Any, value: Any) -> Any:
+    """`value` in the type of `default`, entry by entry: 1 -> 1.0, [1] -> (1,), 9e4 -> 90000.
+
+    Raises TypeError. What an empty default holds is not known here: `check_config` looks there.
+    """
+    if isinstance(default, tuple | list) and isinstance(value, tuple | list):
+        return type(default)(_as(default[0], entry) if default else entry for entry in value)
     if type(value) is type(default):
         return value
     if isinstance(default, float) and type(value) is int:
         return float(value)
     if type(default) is int and isinstance(value, float) and value.is_integer():
-        return int(value)  # 9e4 is how people write 90000
-    if isinstance(default, tuple | list) and isinstance(value, tuple | list):
-        return type(default)(value)
-    raise UserError(
-        f"{source}: {key} wants {_type_name(default)} such as {default!r}, "
-        f"got {type(value).__name__} {value!r}"
-    )
+        return int(value)
+    raise TypeError
 
 
 def _type_name(value: Any) -> str:

@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from dynamic_atss.errors import UserError
+
 
 def init_distributed(device: str) -> torch.device:
     """Joins the process group that torchrun or torch.distributed.launch set up, if they did.
@@ -19,11 +21,19 @@ def init_distributed(device: str) -> torch.device:
 
     Returns:
         this process's device.
+
+    Raises:
+        UserError: there are fewer GPUs than processes.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     if device == "cuda":
+        if local_rank >= torch.cuda.device_count():
+            raise UserError(
+                f"process {local_rank} finds {torch.cuda.device_count()} GPU(s): start no more "
+                "processes than GPUs (--nproc-per-node), or set MODEL.DEVICE cpu"
+            )
         torch.cuda.set_device(local_rank)
         device = f"cuda:{local_rank}"
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
@@ -48,16 +58,22 @@ def average(x: Tensor) -> Tensor:
     return x / world_size()
 
 
-def barrier() -> None:
-    if dist.is_initialized():
-        dist.barrier()
-
-
 def on_first(check: Callable[[], None]) -> None:
-    """`check` on rank 0 before the others may go on: for what looks at files that rank 0 writes."""
+    """`check` on rank 0 before the others may go on: for what looks at files that rank 0 writes.
+
+    Its UserError ends every process; rank 0 has the word.
+    """
+    error = None
     if rank() == 0:
-        check()
-    barrier()
+        try:
+            check()
+        except UserError as refusal:
+            error = refusal
+    refused = gather(error is not None)[0]
+    if error is not None:
+        raise error
+    if refused:
+        raise SystemExit(2)
 
 
 def gather(value: Any) -> list[Any]:

@@ -41,8 +41,8 @@ class MetricsWriter:
     """Appends records to `output_dir/metrics.jsonl` and to TensorBoard events beside it.
 
     One line per record, written through at once: a killed run loses half a line at most. Of a
-    file that is there already, the records after `start_iteration` are dropped first, as the
-    resumed run writes them again. To be made on rank 0 only.
+    file that is there already, the records after `start_iteration` are dropped first, and the tests
+    at it, as the resumed run writes them again. To be made on rank 0 only.
     """
 
     def __init__(
@@ -106,10 +106,10 @@ def _plain(value: Any) -> Any:
 
 
 def _drop_after(path: Path, iteration: int) -> None:
-    """Rewrite the file, at once or not at all, with the records up to an iteration only."""
+    """Rewrite the file, at once or not at all, with the records up to an iteration's training."""
     if not path.is_file():
         return
-    kept = [r for r in read_metrics(path) if r["iteration"] <= iteration]
+    kept = [r for r in read_metrics(path) if r["iteration"] < iteration + ("dataset" not in r)]
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.write_text("".join(json.dumps(record) + "\n" for record in kept), "utf-8")
     os.replace(part, path)

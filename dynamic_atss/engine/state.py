@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dynamic_atss.engine import distributed
+from dynamic_atss.engine.window import Window
 from dynamic_atss.errors import UserError
 
 
@@ -17,12 +18,14 @@ from dynamic_atss.errors import UserError
 class RunState:
     """The parts of a run that change: `capture` them into a checkpoint, `restore` them from one.
 
-    model: the detector, unwrapped · ema: its average, or None
+    model: the detector, unwrapped · ema: its average, or None · window: what the next line of the
+    log averages
     """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     ema: AveragedModel | None = None
+    window: Window = field(default_factory=Window)
 
     @property
     def tested(self) -> nn.Module:
@@ -39,6 +42,7 @@ class RunState:
             "iteration": iteration,
             "model": self.tested.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "window": self.window.state_dict(),
             "rng": distributed.gather(_rng_state()),
         }
         if self.ema is not None:
@@ -47,7 +51,8 @@ class RunState:
         return content
 
     def restore(self, content: dict[str, Any]) -> int:
-        """Puts everything back in place; returns the iteration.
+        """Puts everything back in place; returns the iteration. Learning rates, decays and the like
+        stay those of the configuration, which may have changed since.
 
         Raises:
             UserError: the checkpoint is of another model, optimizer or EMA setting.
@@ -57,7 +62,8 @@ class RunState:
                 self.ema.module.load_state_dict(content["model"])
                 self.ema.n_averaged.fill_(content["averaged"])
             self.model.load_state_dict(content.get("trained_model", content["model"]))
-            self.optimizer.load_state_dict(content["optimizer"])
+            _restore_optimizer(self.optimizer, content["optimizer"])
+            self.window.load_state_dict(content["window"])
         except (KeyError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:300]
             raise UserError(
@@ -76,6 +82,17 @@ def averaged_model(model: nn.Module, decay: float) -> AveragedModel | None:
         return None
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
     return average.requires_grad_(False)
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, content: dict[str, Any]) -> None:
+    """Momenta and the like from `content`, settings as they are. Raises ValueError."""
+    settings = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+    saved = content["param_groups"]
+    if set(saved[0]) != set(optimizer.param_groups[0]):
+        raise ValueError("it is of another SOLVER.OPTIMIZER")
+    optimizer.load_state_dict(content)
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)
 
 
 def _rng_state() -> dict[str, Tensor]:

@@ -6,8 +6,6 @@ import contextlib
 import itertools
 import logging
 import math
-import signal
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +15,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dynamic_atss.engine import distributed
+from dynamic_atss.engine.interrupt import end_process, on_sigterm
 from dynamic_atss.engine.optim import set_lr
 from dynamic_atss.engine.progress import progress
+from dynamic_atss.engine.window import Window
 from dynamic_atss.errors import UserError
 from dynamic_atss.types import Batch, to_device
 
@@ -34,6 +34,7 @@ class Trainer:
     lr_factor: factor of the learning rates by 0-based iteration
     save: (iteration) -> None, on every process; log: a line of numbers; evaluate: (iteration) ->
     None, on every process
+    window: what the next line of the log averages
     ema: averaged model (torch.optim.swa_utils.AveragedModel) or None
     """
 
@@ -47,6 +48,7 @@ class Trainer:
     evaluate: Callable[[int], None]
     start: int
     stop: int
+    window: Window = field(default_factory=Window)
     ema: Any = None
     accumulate: int = 1
     clip_grad_norm: float = 0.0
@@ -56,45 +58,62 @@ class Trainer:
     _terminated: bool = field(default=False, init=False)
 
     def train(self) -> bool:
-        """Runs iterations start + 1 .. stop. False if SIGTERM ended the run before that, after a
-        save.
+        """Runs iterations start + 1 .. stop. False if SIGTERM ended the run, after a save.
 
         Raises:
             UserError: a loss or a weight is not finite; nothing is saved from then on.
         """
-        signal.signal(signal.SIGTERM, self._on_sigterm)
-        window = _Window()
-        batches = iter(self.loader)
-        self.model.train()
-        for iteration in progress(range(self.start + 1, self.stop + 1), "train"):
-            set_lr(self.optimizer, self.lr_factor(iteration - 1))
-            losses, terminated = self._forward_backward(batches, iteration, window)
-            if self.clip_grad_norm:
-                nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad_norm)
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
-            if self.ema is not None:
-                self.ema.update_parameters(unwrap(self.model))
-            window.add(losses)
+        with on_sigterm(self._note_sigterm):
+            self._test_if_due(self.start)  # a checkpoint is of the moment before its test
+            batches = iter(self.loader)
+            self.model.train()
+            self.window.start()
+            iterations = range(self.start + 1, self.stop + 1)
+            for iteration in progress(iterations, "train", rank=distributed.rank()):
+                if self._step(batches, iteration):
+                    logger.warning(
+                        "SIGTERM: saved iteration %d; --resume goes on from there", iteration
+                    )
+                    return False
+                self._test_if_due(iteration)
+        return not self._terminated
 
-            last = iteration == self.stop
-            if iteration % self.log_period == 0 or last or terminated:
-                lr = self.optimizer.param_groups[0]["lr"]
-                self.log({"iteration": iteration, **window.close(self.device), "lr": lr})
-            if iteration % self.checkpoint_period == 0 or last or terminated:
-                self._check_weights(iteration)
-                self.save(iteration)
-            if terminated:
-                logger.warning(
-                    "SIGTERM: saved iteration %d; --resume goes on from there", iteration
-                )
-                return last
-            if self.test_period and iteration % self.test_period == 0 and not last:
+    def _step(self, batches: Iterator[Batch], iteration: int) -> bool:
+        """One iteration, its line of the log and its checkpoint; True if SIGTERM came."""
+        set_lr(self.optimizer, self.lr_factor(iteration - 1))
+        losses, terminated = self._forward_backward(batches, iteration)
+        if self.clip_grad_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update_parameters(unwrap(self.model))
+        self.window.add(losses)
+        last = iteration == self.stop
+        if iteration % self.log_period == 0 or last:
+            lr = self.optimizer.param_groups[0]["lr"]
+            self.log({"iteration": iteration, **self.window.close(self.device), "lr": lr})
+        due = iteration % self.checkpoint_period == 0 or self._test_due(iteration)
+        if due or last or terminated:
+            self._check_weights(iteration)
+            self.save(iteration)
+        return terminated
+
+    def _test_due(self, iteration: int) -> bool:
+        """Whether a test follows this iteration; the one after the last is not the trainer's."""
+        inside = self.test_period > 0 and 0 < iteration < self.stop
+        return inside and iteration % self.test_period == 0
+
+    def _test_if_due(self, iteration: int) -> None:
+        """A test may take long, and everything is saved by now: SIGTERM ends it at once."""
+        if self._test_due(iteration):
+            with on_sigterm(end_process):
+                if self._terminated:  # it came while the checkpoint was written
+                    end_process()
                 self.evaluate(iteration)
-        return True
 
     def _forward_backward(
-        self, batches: Iterator[Batch], iteration: int, window: _Window
+        self, batches: Iterator[Batch], iteration: int
     ) -> tuple[dict[str, float], bool]:
         """Adds up the gradient of one iteration; returns the mean loss terms over passes and
         processes, and whether any process got SIGTERM. One collective for both, on every step
@@ -102,7 +121,7 @@ class Trainer:
         totals: Tensor | None = None
         ids: list[int] = []
         for k in range(self.accumulate):
-            with window.waiting_for_data():
+            with self.window.waiting_for_data():
                 batch = next(batches)
             ids += batch.image_ids
             with self._no_sync(last=k == self.accumulate - 1):
@@ -143,55 +162,8 @@ class Trainer:
                     "lower SOLVER.BASE_LR or set SOLVER.CLIP_GRAD_NORM, and --resume"
                 )
 
-    def _on_sigterm(self, *_: Any) -> None:
+    def _note_sigterm(self, *_: Any) -> None:
         self._terminated = True
-
-
-class _Window:
-    """Loss terms and times since the last line of the log."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-        self._count = 0
-        self._data_time = 0.0
-        self._sums: dict[str, float] = {}
-
-    def add(self, losses: dict[str, float]) -> None:
-        self._count += 1
-        for name, value in losses.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-
-    @contextlib.contextmanager
-    def waiting_for_data(self) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self._data_time += time.perf_counter() - start
-
-    def close(self, device: torch.device) -> dict[str, float]:
-        """Means over the window's iterations, times in seconds; the next window starts."""
-        seconds = time.perf_counter() - self._start
-        terms = {name: value / self._count for name, value in self._sums.items()}
-        memory = (
-            torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else _peak_mb()
-        )
-        line = {
-            "loss": sum(terms.values()),
-            **terms,
-            "time": seconds / self._count,
-            "data_time": self._data_time / self._count,
-            "max_mem_mb": round(memory),
-        }
-        self.__init__()  # type: ignore[misc]
-        return line
-
-
-def _peak_mb() -> float:
-    """Largest resident memory of this process in MiB."""
-    try:
-        import resource  # not on Windows
-    except ImportError:
-        return 0.0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def unwrap(model: nn.Module) -> nn.Module:
