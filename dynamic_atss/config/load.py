@@ -103,7 +103,7 @@ def _look_up(cfg: CN, key: str) -> Any:
 
 
 def _nearest(key: str, keys: list[str]) -> str:
-    found = difflib.get_close_matches(key, keys, n=1, cutoff=0.0)
+    found = difflib.get_close_matches(key.upper(), keys, n=1, cutoff=0.0)
     return f"; the nearest is {found[0]}" if found else ""
 
 

@@ -1,0 +1,350 @@
+from pathlib import Path
+
+import pytest
+from yacs.config import CfgNode
+
+from dynamic_atss.build import check_config
+from dynamic_atss.config.defaults import default_config
+from dynamic_atss.config.load import keys_without_effect, load_config
+from dynamic_atss.errors import UserError
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+FILES = sorted(CONFIGS.glob("*/*.yaml"))
+
+# The releases' values, written out.
+PUBLISHED = {
+    "SOLVER.BASE_LR": 0.001,
+    "SOLVER.WEIGHT_DECAY": 5e-4,
+    "SOLVER.WEIGHT_DECAY_BIAS": 0.0,
+    "SOLVER.BIAS_LR_FACTOR": 2,
+    "SOLVER.MOMENTUM": 0.9,
+    "SOLVER.GAMMA": 0.1,
+    "SOLVER.STEPS": (30000,),
+    "SOLVER.MAX_ITER": 40000,
+    "SOLVER.CHECKPOINT_PERIOD": 2500,
+    "SOLVER.IMS_PER_BATCH": 16,
+    "SOLVER.WARMUP_FACTOR": 1 / 3,
+    "SOLVER.WARMUP_ITERS": 500,
+    "INPUT.MIN_SIZE_TRAIN": (800,),
+    "INPUT.MIN_SIZE_RANGE_TRAIN": (-1, -1),
+    "INPUT.MAX_SIZE_TRAIN": 1333,
+    "INPUT.MIN_SIZE_TEST": 800,
+    "INPUT.MAX_SIZE_TEST": 1333,
+    "INPUT.TO_BGR255": True,
+    "INPUT.PIXEL_MEAN": [102.9801, 115.9465, 122.7717],
+    "INPUT.PIXEL_STD": [1.0, 1.0, 1.0],
+    "DATALOADER.NUM_WORKERS": 4,
+    "DATALOADER.SIZE_DIVISIBILITY": 0,
+    "DATALOADER.ASPECT_RATIO_GROUPING": True,
+    "TEST.IMS_PER_BATCH": 8,
+    "TEST.DETECTIONS_PER_IMG": 100,
+    "TEST.EXPECTED_RESULTS": [],
+    "TEST.BBOX_AUG.MAX_SIZE": 4000,
+    "TEST.BBOX_AUG.VOTE_TH": 0.66,
+    "TEST.BBOX_AUG.MERGE_TYPE": "vote",
+    "MODEL.BACKBONE.FREEZE_CONV_BODY_AT": 2,
+    "MODEL.ATSS.NUM_CLASSES": 81,
+    "MODEL.ATSS.ANCHOR_SIZES": (64, 128, 256, 512, 1024),
+    "MODEL.ATSS.ASPECT_RATIOS": (1.0,),
+    "MODEL.ATSS.ANCHOR_STRIDES": (8, 16, 32, 64, 128),
+    "MODEL.ATSS.STRADDLE_THRESH": 0,
+    "MODEL.ATSS.OCTAVE": 2.0,
+    "MODEL.ATSS.SCALES_PER_OCTAVE": 1,
+    "MODEL.ATSS.NUM_CONVS": 4,
+    "MODEL.ATSS.USE_DCN_IN_TOWER": False,
+    "MODEL.ATSS.LOSS_ALPHA": 0.25,
+    "MODEL.ATSS.LOSS_GAMMA": 2.0,
+    "MODEL.ATSS.POSITIVE_TYPE": "ATSS",
+    "MODEL.ATSS.FG_IOU_THRESHOLD": 0.5,
+    "MODEL.ATSS.BG_IOU_THRESHOLD": 0.4,
+    "MODEL.ATSS.TOPK": 9,
+    "MODEL.ATSS.REGRESSION_TYPE": "BOX",
+    "MODEL.ATSS.REG_LOSS_WEIGHT": 2.0,
+    "MODEL.ATSS.PRIOR_PROB": 0.01,
+    "MODEL.ATSS.INFERENCE_TH": 0.05,
+    "MODEL.ATSS.NMS_TH": 0.6,
+    "MODEL.ATSS.PRE_NMS_TOP_N": 1000,
+}
+
+# As users of the releases have them: two-stage keys, comments, tuples as texts, empty sections.
+BROUGHT = """
+# An experiment of mine
+MODEL:
+  META_ARCHITECTURE: "GeneralizedRCNN"
+  WEIGHT: "catalog://ImageNetPretrained/MSRA/R-50"
+  RPN_ONLY: True
+  ATSS_ON: True
+  BACKBONE:
+    CONV_BODY: "R-50-FPN-RETINANET"
+  RESNETS:
+    BACKBONE_OUT_CHANNELS: 256
+    STAGE_WITH_DCN: (False, False, True, True)  # the last two
+  RETINANET:
+    USE_C5: False # FPN uses P5 to generate P6 and P7
+  RPN:
+    FG_IOU_THRESHOLD: 0.5
+    STRADDLE_THRESH: -1
+    ANCHOR_SIZES: (32, 64, 128, 256, 512)
+  ROI_HEADS:
+    USE_FPN: True
+    FG_IOU_THRESHOLD: 0.5
+  ROI_BOX_HEAD:
+  ATSS:
+    ANCHOR_SIZES: (64, 128, 256, 512, 1024) # 8S
+    ASPECT_RATIOS: (1,)
+    SCALES_PER_OCTAVE: 1
+    REGRESSION_TYPE: 'BOX' # or 'POINT'
+PATHS_CATALOG: "maskrcnn_benchmark/config/paths_catalog.py"
+DATASETS:
+  TRAIN: ("coco_2017_train",)
+  TEST: ("coco_2017_val",)
+INPUT:
+  MIN_SIZE_RANGE_TRAIN: (640, 800)
+  MIN_SIZE_TRAIN: [800]
+  MAX_SIZE_TRAIN: 1333
+DATALOADER:
+  SIZE_DIVISIBILITY: 32
+SOLVER:
+  BASE_LR: 1e-2
+  WEIGHT_DECAY: 0.0001
+  STEPS: (60000, 80000)
+  MAX_ITER: 9e4
+  WARMUP_METHOD: "constant"
+TEST:
+"""
+
+
+def value(cfg: CfgNode, key: str):
+    for name in key.split("."):
+        cfg = cfg[name]
+    return cfg
+
+
+def refusal(*args) -> str:
+    with pytest.raises(UserError) as caught:
+        load_config(*args)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.fixture
+def brought(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(BROUGHT)
+    return path
+
+
+@pytest.mark.parametrize("key", PUBLISHED)
+def test_default_is_the_published_value(key):
+    found = value(default_config(), key)
+    assert found == PUBLISHED[key]
+    assert type(found) is type(PUBLISHED[key])
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_every_config_file_loads(file):
+    cfg = load_config(file)
+    check_config(cfg)
+    assert keys_without_effect(cfg) == []
+    assert cfg.is_frozen()
+
+
+def test_there_are_the_twenty_published_files_and_the_quickstart():
+    count = {
+        folder: len(list((CONFIGS / folder).glob("*.yaml"))) for folder in ("atss", "dynamic_atss")
+    }
+    assert count == {"atss": 10, "dynamic_atss": 10}
+    assert list((CONFIGS / "quickstart").glob("*.yaml"))
+
+
+def test_a_file_of_the_releases_as_a_user_brings_it(brought):
+    cfg = load_config(brought)
+    check_config(cfg)
+    expected = {
+        "MODEL.ATSS_ON": True,
+        "MODEL.WEIGHT": "catalog://ImageNetPretrained/MSRA/R-50",
+        "MODEL.RESNETS.STAGE_WITH_DCN": (False, False, True, True),
+        "MODEL.RETINANET.USE_C5": False,
+        "MODEL.ATSS.ANCHOR_SIZES": (64, 128, 256, 512, 1024),
+        "MODEL.ATSS.ASPECT_RATIOS": (1.0,),
+        "DATASETS.TRAIN": ("coco_2017_train",),
+        "INPUT.MIN_SIZE_RANGE_TRAIN": (640, 800),
+        "INPUT.MIN_SIZE_TRAIN": (800,),
+        "SOLVER.BASE_LR": 0.01,
+        "SOLVER.STEPS": (60000, 80000),
+        "SOLVER.MAX_ITER": 90000,
+        "TEST.IMS_PER_BATCH": 8,
+    }
+    for key, wanted in expected.items():
+        assert value(cfg, key) == wanted, key
+    assert type(cfg.SOLVER.MAX_ITER) is int
+
+
+def test_keys_of_two_stage_models_are_named_and_not_kept(brought):
+    cfg = load_config(brought, ["MODEL.RPN.STRADDLE_THRESH", "0"])
+    assert keys_without_effect(cfg) == [
+        "MODEL.ROI_HEADS.FG_IOU_THRESHOLD",
+        "MODEL.ROI_HEADS.USE_FPN",
+        "MODEL.RPN.ANCHOR_SIZES",
+        "MODEL.RPN.FG_IOU_THRESHOLD",
+        "MODEL.RPN.STRADDLE_THRESH",
+        "PATHS_CATALOG",
+    ]
+    assert "RPN:" not in cfg.dump() and "PATHS_CATALOG" not in cfg.dump()
+
+
+def test_what_a_run_writes_loads_again(brought, tmp_path):
+    cfg = load_config(brought, ["SOLVER.STEPS", "(1, 2)"])
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    assert load_config(tmp_path / "config.yaml") == cfg
+
+
+def test_the_command_line_has_the_last_word_and_later_pairs_win(brought):
+    cfg = load_config(brought, ["SOLVER.BASE_LR", "1", "SOLVER.BASE_LR", "2e-3"])
+    assert cfg.SOLVER.BASE_LR == 0.002
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "wanted"),
+    [
+        ("SOLVER.STEPS", "(1, 2)", (1, 2)),
+        ("SOLVER.STEPS", "[1, 2]", (1, 2)),
+        ("SOLVER.STEPS", "(60e3,)", (60000,)),
+        ("SOLVER.STEPS", "()", ()),
+        ("INPUT.PIXEL_MEAN", "(1, 2, 3)", [1.0, 2.0, 3.0]),
+        ("DATASETS.TRAIN", "('coco:/a b/c.json:/d',)", ("coco:/a b/c.json:/d",)),
+        ("SOLVER.BASE_LR", "1", 1.0),
+        ("SOLVER.MAX_ITER", "1e3", 1000),
+        ("MODEL.RPN_ONLY", "True", True),
+        ("MODEL.WEIGHT", "123", "123"),
+        ("TEST.EXPECTED_RESULTS", "[['bbox', 'AP', 0.39, 0.002]]", [["bbox", "AP", 0.39, 0.002]]),
+    ],
+)
+def test_values_take_the_type_of_the_default(key, text, wanted):
+    found = value(load_config(None, [key, text]), key)
+    assert found == wanted
+    assert type(found) is type(wanted)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "kind"),
+    [
+        ("SOLVER.BASE_LR", "fast", "a number"),
+        ("SOLVER.BASE_LR", "{[]: 1}", "a number"),
+        ("SOLVER.BASE_LR", "True", "a number"),
+        ("SOLVER.MAX_ITER", "1.5", "an integer"),
+        ("SOLVER.MAX_ITER", "True", "an integer"),
+        ("MODEL.ATSS_ON", "1", "True or False"),
+        ("MODEL.ATSS_ON", "yes", "True or False"),
+        ("DATASETS.TRAIN", "coco_2017_train", "a tuple"),
+        ("SOLVER.STEPS", "30000", "a tuple"),
+        ("SOLVER.STEPS", "('a',)", "a tuple"),
+        ("INPUT.MIN_SIZE_TRAIN", "(800.5,)", "a tuple"),
+        ("INPUT.MIN_SIZE_TRAIN", "((800,),)", "a tuple"),
+        ("MODEL.RESNETS.STAGE_WITH_DCN", "(0, 0, 1, 1)", "a tuple"),
+    ],
+)
+def test_a_wrong_type_is_told_with_key_and_kind(key, text, kind):
+    message = refusal(None, [key, text])
+    assert message.startswith(f"command line: {key} wants {kind} such as ")
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("MODEL.RESNETS.STAGE_WITH_DCN", "(False, True, True)"),
+        ("INPUT.PIXEL_MEAN", "[1.0]"),
+        ("INPUT.MIN_SIZE_TRAIN", "()"),
+        ("INPUT.MIN_SIZE_RANGE_TRAIN", "(800, 640)"),
+        ("MODEL.ATSS.ANCHOR_SIZES", "(64,)"),
+        ("MODEL.ATSS.ASPECT_RATIOS", "()"),
+        ("MODEL.ATSS.TOPK", "0"),
+        ("DATASETS.TRAIN", "(1,)"),
+        ("DATALOADER.NUM_WORKERS", "-1"),
+        ("SOLVER.STEPS", "(8, 4)"),
+        ("SOLVER.EMA_DECAY", "2"),
+        ("SOLVER.OPTIMIZER", "adam"),
+        ("MODEL.FCOS_ON", "True"),
+        ("TEST.EXPECTED_RESULTS", "[1]"),
+        ("TEST.EXPECTED_RESULTS", "[['bbox', 'mAP', 0.1, 0.1]]"),
+    ],
+)
+def test_values_that_no_run_could_use_are_refused_before_it_starts(key, text):
+    with pytest.raises(UserError, match=key) as caught:
+        check_config(load_config(None, [key, text]))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("SOLVER.BASE_LRR", "SOLVER.BASE_LR"),
+        ("MODEL.ATS.TOPK", "MODEL.ATSS.TOPK"),
+        ("solver.base_lr", "SOLVER.BASE_LR"),
+        ("BASE_LR", "SOLVER.BASE_LR"),
+        ("SOLVER.BASE_LR.DEEPER", "SOLVER.BASE_LR"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(key, nearest):
+    message = refusal(None, [key, "1"])
+    assert message == f"command line: unknown key {key}; the nearest is {nearest}"
+
+
+def test_only_the_named_sections_of_two_stage_models_are_accepted():
+    assert "unknown key MODEL.ROI_HEADSS.USE_FPN" in refusal(
+        None, ["MODEL.ROI_HEADSS.USE_FPN", "1"]
+    )
+
+
+def test_an_unknown_key_of_a_file_names_the_file(tmp_path):
+    path = tmp_path / "typo.yaml"
+    path.write_text("SOLVER:\n  BASE_LEARNING_RATE: 0.1\n")
+    assert refusal(path).startswith(f"{path}: unknown key SOLVER.BASE_LEARNING_RATE; the nearest")
+
+
+def test_a_section_is_not_a_key(tmp_path):
+    path = tmp_path / "section.yaml"
+    path.write_text("MODEL: 5\n")
+    assert "MODEL is a section" in refusal(path)
+    assert "MODEL is a section" in refusal(None, ["MODEL", "5"])
+
+
+def test_overrides_come_in_pairs():
+    assert "'SOLVER.BASE_LR' has no value" in refusal(None, ["SEED", "1", "SOLVER.BASE_LR"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("MODEL: [1, 2\n", "not a YAML file"),
+        ("\tMODEL:\n", "not a YAML file"),
+        ("- 1\n- 2\n", "found list"),
+        ("just words", "found str"),
+        ("!!python/object/apply:os.system ['true']", "not a YAML file"),
+    ],
+)
+def test_a_broken_file_is_told_in_one_line(tmp_path, text, said):
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    message = refusal(path)
+    assert message.startswith(f"{path}: ") and said in message
+
+
+def test_a_file_that_is_no_text(tmp_path):
+    path = tmp_path / "picture.yaml"
+    path.write_bytes(bytes(range(128, 256)))
+    assert "not a YAML file" in refusal(path)
+
+
+@pytest.mark.parametrize("name", ["nowhere.yaml", "."])
+def test_a_missing_file_and_a_folder(tmp_path, name):
+    message = refusal(tmp_path / name)
+    assert message.startswith(f"--config-file {tmp_path / name}: ")
+
+
+def test_empty_files_and_sections_set_nothing(tmp_path):
+    path = tmp_path / "empty.yaml"
+    for text in ("", "# nothing\n", "MODEL:\n  ATSS:\nSOLVER:\nTEST: {}\n"):
+        path.write_text(text)
+        assert load_config(path) == default_config()

@@ -1,0 +1,116 @@
+"""Whole runs that are small: a tiny detector on a few generated images."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from dynamic_atss import cli
+from dynamic_atss.data.shapes import make_shapes
+
+ROOT = Path(__file__).resolve().parents[1]
+MEASURED = ("time", "data_time", "max_mem_mb")  # of metrics.jsonl; all else is reproducible
+
+TINY = """
+MODEL:
+  ATSS_ON: True
+  BACKBONE:
+    CONV_BODY: "R-18-FPN-RETINANET"
+    FREEZE_CONV_BODY_AT: 0
+  RESNETS:
+    NORM: "BN"
+    STRIDE_IN_1X1: False
+    STEM_OUT_CHANNELS: 8
+    RES2_OUT_CHANNELS: 32
+    BACKBONE_OUT_CHANNELS: 32
+  RETINANET:
+    USE_C5: False
+  ATSS:
+    NUM_CONVS: 1
+DATASETS:
+  TRAIN: ("shapes_train",)
+  TEST: ("shapes_val",)
+INPUT:
+  MIN_SIZE_TRAIN: (64, 96)
+  MAX_SIZE_TRAIN: 96
+  MIN_SIZE_TEST: 96
+  MAX_SIZE_TEST: 96
+DATALOADER:
+  SIZE_DIVISIBILITY: 32
+  NUM_WORKERS: 0
+SOLVER:
+  BASE_LR: 0.02
+  WEIGHT_DECAY: 0.0001
+  IMS_PER_BATCH: 4
+  MAX_ITER: 6
+  STEPS: (4,)
+  WARMUP_ITERS: 2
+  CHECKPOINT_PERIOD: 2
+  LOG_PERIOD: 2
+TEST:
+  IMS_PER_BATCH: 4
+"""
+
+
+def write_config(folder: Path) -> list[str]:
+    """A config file and generated images in `folder`; the arguments that name them."""
+    make_shapes(folder / "datasets" / "shapes", train=16, val=8, size=96)
+    (folder / "tiny.yaml").write_text(TINY)
+    return ["--config-file", str(folder / "tiny.yaml"), "DATASETS.ROOT", str(folder / "datasets")]
+
+
+def load_module(path: str) -> ModuleType:
+    """A Python file of the repository, by its path there."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def call_tool(monkeypatch: pytest.MonkeyPatch, tool: str, args: Sequence[object]) -> int:
+    """Exit code of tools/<tool>.py, run in this process."""
+    monkeypatch.setattr(sys, "argv", [tool, *map(str, args)])
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)
+    main: Callable[[], int] = load_module(f"tools/{tool}.py").main
+    with pytest.raises(SystemExit) as ended:
+        cli.run(main)
+    return int(ended.value.code or 0)
+
+
+def command(tool: str, args: Sequence[object], launcher: Sequence[str] = ()) -> list[str]:
+    return [sys.executable, *launcher, str(ROOT / "tools" / f"{tool}.py"), *map(str, args)]
+
+
+def environment() -> dict[str, str]:
+    """One thread: results depend on the number of threads in the last bits."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+
+
+def run_tool(
+    tool: str, args: Sequence[object], launcher: Sequence[str] = (), timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """tools/<tool>.py in a process of its own; fails after `timeout` seconds."""
+    return subprocess.run(
+        command(tool, args, launcher),
+        env=environment(),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def read_lines(run: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without what is measured."""
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [{k: v for k, v in line.items() if k not in MEASURED} for line in lines]
