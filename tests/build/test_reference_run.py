@@ -1,0 +1,225 @@
+"""Training and detection of the published release, number by number (CONVENTIONS.md).
+
+Twice each: with Pillow's resize, which is the release's, tightly; and with ours, which differs from
+it by a grey level here and there.
+"""
+
+import json
+from collections import defaultdict
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dynamic_atss.build import build_lr_factor, build_model, build_optimizer, build_test_loaders
+from dynamic_atss.config.load import load_config
+from dynamic_atss.data.coco import CocoDataset
+from dynamic_atss.data.loader import collate
+from dynamic_atss.data.transforms import Resize
+from dynamic_atss.engine.evaluator import run_inference
+from dynamic_atss.engine.trainer import Trainer
+from dynamic_atss.engine.weights import load_weights
+
+CONFIG = Path(__file__).resolve().parents[2] / "configs/dynamic_atss/dynamic_atss_R_50_FPN_1x.yaml"
+
+
+def pillow_resize(image: Tensor, height: int, width: int) -> Tensor:
+    """What the release does."""
+    picture = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
+    resized = np.array(picture.resize((width, height), Image.BILINEAR))
+    return torch.from_numpy(resized).permute(2, 0, 1)
+
+
+@pytest.fixture(params=["pillow", "ours"])
+def resize(request, monkeypatch):
+    if request.param == "pillow":
+        monkeypatch.setattr("dynamic_atss.data.transforms.resize", pillow_resize)
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def reference(shared):
+    return shared / "reference"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(reference, tmp_path_factory):
+    """A file in the published naming and wrapping, its weights made from their names."""
+    spec = spec_from_file_location("fill_weights", reference / "fill_weights.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    release = json.loads((reference / "release_state_dicts.json").read_text())
+    entries = release["dynamic_atss/dynamic_atss_R_50_FPN_1x"]["state_dict"]
+    weights = {
+        f"module.{name}": torch.zeros(shape) if "anchor" in name else module.fill(name, shape)
+        for name, shape, _ in entries
+    }
+    path = tmp_path_factory.mktemp("weights") / "dynamic_atss_R_50.pth"
+    torch.save({"model": weights}, path)
+    return path
+
+
+def detector(cfg, checkpoint, classes=80):
+    model = build_model(cfg, classes)
+    report = load_weights(model, checkpoint)
+    assert not report.initial
+    return model
+
+
+# --- training ----------------------------------------------------------------------------------
+
+
+def training_batch(reference):
+    annotations = reference / "train" / "annotations.json"
+    dataset = CocoDataset(
+        annotations,
+        reference / "detections" / "images",
+        training=True,
+        transform=Resize((320,), 533),
+    )
+    assert dataset.image_ids == [885, 5477]
+    return collate([dataset[0], dataset[1]], 32)
+
+
+def check_inputs(batch, model, wanted):
+    pixels = model.normalize(batch.images, batch.sizes)
+    assert list(pixels.shape) == wanted["tensor_shape"]
+    assert batch.sizes.tolist() == wanted["image_sizes"]
+    assert pixels.double().sum().item() == pytest.approx(wanted["tensor_sum"], rel=1e-6)
+    assert pixels.double().square().sum().item() == pytest.approx(wanted["tensor_sumsq"], rel=1e-6)
+    for place, value in wanted["pixels"].items():
+        found = pixels[tuple(int(i) for i in place.strip("[]").split(","))].item()
+        assert found == pytest.approx(value, abs=1e-4), place
+    for i, target in enumerate(wanted["targets"]):
+        mine = batch.gt.image == i
+        torch.testing.assert_close(batch.gt.boxes[mine], torch.tensor(target["boxes_xyxy"]))
+        assert (batch.gt.classes[mine] + 1).tolist() == target["labels"]
+
+
+class Counting:
+    """An assigner that notes the number of positives of each call."""
+
+    def __init__(self, assigner):
+        self.assigner, self.positives = assigner, []
+        self.quality_name, self.soft_labels = assigner.quality_name, assigner.soft_labels
+
+    def __call__(self, *args):
+        assignment = self.assigner(*args)
+        self.positives.append(int(assignment.positive.sum()))
+        return assignment
+
+
+def train(cfg, model, batch, iterations):
+    """Lines of the log, positives, and norms of the gradients by parameter, by iteration."""
+    lines, norms = [], []
+    model.criterion.assigner = Counting(model.criterion.assigner)
+    optimizer = build_optimizer(cfg, model)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimizer.register_step_pre_hook(
+        lambda *_: norms.append({name: p.grad.norm().item() for name, p in trained.items()})
+    )
+    Trainer(
+        model=model,
+        loader=[batch] * iterations,
+        optimizer=optimizer,
+        lr_factor=build_lr_factor(cfg),
+        device=torch.device("cpu"),
+        save=lambda iteration: None,
+        log=lines.append,
+        evaluate=lambda iteration: None,
+        start=0,
+        stop=iterations,
+        log_period=1,
+    ).train()
+    return lines, model.criterion.assigner.positives, norms
+
+
+def check_iteration(line, positives, norms, wanted, tolerance):
+    terms = {**wanted["losses"], "loss": wanted["loss_total"]}
+    assert {name: line[name] for name in terms} == pytest.approx(terms, rel=tolerance)
+    assert line["lr"] == pytest.approx(wanted["lr_weights"], rel=1e-9)
+    assert positives == wanted["num_pos"]
+    total = sum(norm**2 for norm in norms.values()) ** 0.5
+    assert total == pytest.approx(wanted["grad_norm"], rel=2 * tolerance)
+
+
+def ours(name: str) -> str:
+    return name.replace("rpn.head.", "head.").replace("head.centerness", "head.quality")
+
+
+# With our resize loss_cls drifts to 1.4e-3 at iteration 4 (the other terms: 5e-4 at iteration 6).
+@pytest.mark.parametrize(
+    ("resize", "iterations"), [("pillow", 6), ("ours", 3)], indirect=["resize"]
+)
+def test_training_iterations(reference, checkpoint, resize, iterations):
+    wanted = json.loads((reference / "train" / "dynamic_atss_R_50.json").read_text())
+    cfg = load_config(CONFIG, ["SOLVER.BASE_LR", str(wanted["base_lr"])])
+    model = detector(cfg, checkpoint)
+    batch = training_batch(reference)
+    exact = resize == "pillow"  # measured: 1.2e-5, and 2e-4 in the norm of iteration 6's gradient
+    if exact:
+        check_inputs(batch, model, wanted["inputs"])
+    lines, positives, norms = train(cfg, model, batch, iterations)
+    steps = zip(lines, positives, norms, wanted["iterations"][:iterations], strict=True)
+    for line, count, by_name, iteration in steps:
+        check_iteration(line, count, by_name, iteration, 2e-4 if exact else 1e-3)
+    if exact:
+        first = wanted["iterations"][0]["grad_norm_per_parameter"]
+        assert norms[0] == pytest.approx({ours(n): v for n, v in first.items()}, rel=1e-3, abs=1e-6)
+        weights = dict(model.named_parameters())
+        for name, (total, value) in wanted["probe_after_last_step_sum_and_first"].items():
+            weight = weights[ours(name)].detach().double()
+            assert weight.sum().item() == pytest.approx(total, rel=1e-5, abs=1e-5), name
+            assert weight.flatten()[0].item() == pytest.approx(value, rel=1e-5), name
+
+
+# --- detection ---------------------------------------------------------------------------------
+
+
+def test_detections_of_six_images(reference, checkpoint, resize):
+    folder = reference / "detections"
+    name = f"coco:{folder / 'annotations.json'}:{folder / 'images'}"
+    overrides = {
+        "DATASETS.TEST": f"({name!r},)",
+        "INPUT.MIN_SIZE_TEST": "320",
+        "INPUT.MAX_SIZE_TEST": "533",
+        "DATALOADER.NUM_WORKERS": "0",
+        "TEST.IMS_PER_BATCH": "2",
+    }
+    cfg = load_config(CONFIG, [word for pair in overrides.items() for word in pair])
+    (loader,) = build_test_loaders(cfg).values()
+    model = detector(cfg, checkpoint)
+    results = run_inference(model, loader, "cpu", category_ids=loader.dataset.category_ids)
+    wanted = json.loads((folder / "bbox.json").read_text())
+    # Measured: 1.3e-6 and 2e-4 px with Pillow's resize, 5.1e-4 and 0.028 px with ours.
+    score, pixels, lost = (1e-5, 1e-3, 0) if resize == "pillow" else (1e-3, 0.1, 1)
+    assert len(results) == len(wanted) == 600
+    assert len(unmatched(results, wanted, score, pixels)) <= lost
+    assert len(unmatched(wanted, results, score, pixels)) <= lost
+
+
+def unmatched(results, others, score, pixels):
+    """Those of `results` that have no counterpart of the same image and class in `others`, each of
+    which counts once."""
+    left = defaultdict(list)
+    for other in others:
+        left[other["image_id"], other["category_id"]].append(other)
+    missing = []
+    for result in results:
+        candidates = left[result["image_id"], result["category_id"]]
+        near = [
+            other
+            for other in candidates
+            if abs(other["score"] - result["score"]) <= score
+            and max(abs(a - b) for a, b in zip(other["bbox"], result["bbox"], strict=True))
+            <= pixels
+        ]
+        if near:
+            candidates.remove(near[0])
+        else:
+            missing.append(result)
+    return missing
