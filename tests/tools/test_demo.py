@@ -1,0 +1,29 @@
+"""The demo, cut down to two iterations of a tiny network on tiny images."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+
+ROOT = Path(__file__).parents[2]
+TINY = """
+MODEL.RESNETS.STEM_OUT_CHANNELS 8 MODEL.RESNETS.RES2_OUT_CHANNELS 32
+MODEL.RESNETS.BACKBONE_OUT_CHANNELS 32 MODEL.ATSS.NUM_CONVS 1 INPUT.MIN_SIZE_TRAIN (64,)
+INPUT.MAX_SIZE_TRAIN 64 INPUT.MIN_SIZE_TEST 64 INPUT.MAX_SIZE_TEST 64 SOLVER.IMS_PER_BATCH 2
+SOLVER.MAX_ITER 2 SOLVER.LOG_PERIOD 1 DATALOADER.NUM_WORKERS 0
+""".split()
+
+
+def test_demo_leaves_scores_pictures_and_a_loss_plot(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "tools/demo.py"), "--output", str(tmp_path), *TINY]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((tmp_path / "run/inference/shapes_val/coco_metrics.json").read_text())
+    assert 0 <= scores["AP"] <= 1
+    printed = [Path(line.split(": ")[1].strip()) for line in done.stdout.splitlines()[-4:]]
+    assert all(path.exists() for path in printed)
+    overview, losses = (cv2.imread(str(path)) for path in printed[:2])
+    assert min(overview.shape[:2]) > 500 and losses.std() > 1
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 13
