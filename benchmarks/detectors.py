@@ -154,9 +154,8 @@ def main() -> None:
         for name in names:
             peak = max(p for _, p in runs[name])
             ratio = medians[name] / medians["ours"]
-            print(
-                f"| {stage} | {name} | {args.batch / medians[name]:.2f} | {ratio:.2f} | {peak:.0f} |"
-            )
+            speed = args.batch / medians[name]
+            print(f"| {stage} | {name} | {speed:.2f} | {ratio:.2f} | {peak:.0f} |")
 
 
 if __name__ == "__main__":

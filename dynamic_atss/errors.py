@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """A mistake in what the user gave: the message names the file, the entry and the mend in one line.
+    """A mistake in what the user gave: the message names file, entry and mend in one line.
 
     The tools print the message without a traceback and end with exit code 2.
     """
