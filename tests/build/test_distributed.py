@@ -1,0 +1,187 @@
+"""Two gloo processes against one."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from helpers_run import (
+    call_tool,
+    command,
+    environment,
+    load_module,
+    read_lines,
+    run_tool,
+    write_config,
+)
+
+from dynamic_atss.build import build_train_dataset
+from dynamic_atss.config.load import load_config
+from dynamic_atss.data.samplers import TrainingSampler, aspect_groups
+
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+LAUNCH = ["-m", "torch.distributed.launch", "--standalone", "--nproc-per-node", "2"]
+FROZEN = ["MODEL.RESNETS.NORM", "FrozenBN", "INPUT.MIN_SIZE_TRAIN", "(96,)"]
+GROUP_NORM = [
+    *("MODEL.RESNETS.NORM", "GN", "INPUT.MIN_SIZE_TRAIN", "(96,)"),
+    *("MODEL.RESNETS.STEM_OUT_CHANNELS", 32, "MODEL.RESNETS.RES2_OUT_CHANNELS", 128),
+]
+EVERY = ["SOLVER.LOG_PERIOD", 1, "SOLVER.CHECKPOINT_PERIOD", 1, "SOLVER.MAX_ITER", 5]
+
+kill_and_resume = load_module("benchmarks/kill_and_resume.py")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As the processes beside this one have."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    return write_config(tmp_path_factory.mktemp("tiny"))
+
+
+def seen_by(rank: int, config, *overrides: str) -> list[list[int]]:
+    """Indices of the images that a rank of two trains on, by iteration."""
+    dataset = build_train_dataset(load_config(config[1], [*config[2:], *overrides]))
+    sampler = TrainingSampler(
+        *(aspect_groups(dataset.sizes), len(dataset), 4, 0),
+        **{"rank": rank, "world_size": 2, "start": 0, "stop": 5},
+    )
+    return [[index for index, _ in batch] for batch in sampler]
+
+
+def without_boxes(config, folder: Path) -> list[str]:
+    """The training set with no boxes in what the second rank sees in the first four iterations."""
+    root = Path(config[3])
+    content = json.loads((root / "shapes/annotations/train.json").read_text())
+    ids = sorted(image["id"] for image in content["images"])
+    gone = {ids[i] for batch in seen_by(1, config)[:4] for i in batch}
+    assert len(gone) == 8
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] not in gone]
+    (folder / "half.json").write_text(json.dumps(content))
+    name = f"coco:{folder / 'half.json'}:{root / 'shapes/train'}"
+    return ["DATASETS.TRAIN", f"({name!r},)", "DATASETS.KEEP_EMPTY", "True"]
+
+
+def check_same_training(one: Path, two: Path) -> None:
+    first, second = read_lines(one), read_lines(two)
+    assert len(first) == len(second) == 5
+    for a, b in zip(first, second, strict=True):
+        assert b == pytest.approx(a, rel=1e-4)
+    for name in ("model_0000001.pth", "model_final.pth"):
+        a, b = (torch.load(run / name, weights_only=True) for run in (one, two))
+        pairs = [(a["model"][key], b["model"][key]) for key in a["model"]]
+        # After the first iteration the momentum is the gradient (and the decayed weight).
+        states = zip(*(x["optimizer"]["state"].values() for x in (a, b)), strict=True)
+        pairs += [(x["momentum_buffer"], y["momentum_buffer"]) for x, y in states]
+        for x, y in pairs:  # the floor: biases before a GroupNorm have gradients of noise only
+            assert (x - y).norm() <= 1e-4 * x.norm().clamp(min=1e-3)
+
+
+def test_a_rank_without_objects(config, tmp_path, monkeypatch):
+    data = without_boxes(config, tmp_path)
+    dataset = build_train_dataset(load_config(config[1], [*config[2:], *data]))
+    counts = [
+        [sum(len(dataset.ground_truth(i)) for i in batch) for batch in seen_by(rank, config, *data)]
+        for rank in (0, 1)
+    ]
+    assert all(counts[0][:4]) and not any(counts[1][:4])
+    args = [*config, *FROZEN, *data, *EVERY, "--skip-test", "OUTPUT_DIR"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert call_tool(monkeypatch, "train_net", [*args, one]) == 0
+    ended = run_tool("train_net", [*args, two], TORCHRUN)
+    assert ended.returncode == 0, ended.stderr
+    check_same_training(one, two)
+
+
+def test_torch_distributed_launch_and_the_test(config, tmp_path, monkeypatch):
+    """Detections are the same to the last bit where each process's batches are."""
+    args = [*config, *GROUP_NORM, *EVERY, "MODEL.ATSS.INFERENCE_TH", 0.001]
+    one, two, test = tmp_path / "one", tmp_path / "two", tmp_path / "test"
+    assert (
+        call_tool(monkeypatch, "train_net", [*args, "OUTPUT_DIR", one, "TEST.IMS_PER_BATCH", 2])
+        == 0
+    )
+    ended = run_tool("train_net", [*args, "--skip-test", "OUTPUT_DIR", two], LAUNCH)
+    assert ended.returncode == 0, ended.stderr
+    tested = (one / "metrics.jsonl").read_text().splitlines()
+    (one / "metrics.jsonl").write_text("\n".join(tested[:-1]))
+    check_same_training(one, two)
+
+    args += ["MODEL.WEIGHT", one / "model_final.pth", "TEST.IMS_PER_BATCH", 4, "OUTPUT_DIR", test]
+    ended = run_tool("test_net", args, LAUNCH)
+    assert ended.returncode == 0, ended.stderr
+    for name in ("bbox.json", "coco_metrics.json"):
+        path = Path("inference/shapes_val") / name
+        assert json.loads((test / path).read_text()) == json.loads((one / path).read_text())
+    assert len(json.loads((test / "inference/shapes_val/bbox.json").read_text())) > 100
+
+
+def test_an_error_of_one_rank_ends_all(config, tmp_path):
+    """The second rank meets a damaged image in its third iteration."""
+    source = Path(config[3]) / "shapes"
+    content = json.loads((source / "annotations/train.json").read_text())
+    names = [i["file_name"] for i in sorted(content["images"], key=lambda i: i["id"])]
+    bad = names[seen_by(1, config)[2][0]]
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in names:
+        data = (source / "train" / name).read_bytes()
+        (images / name).write_bytes(data[: len(data) // 2] if name == bad else data)
+    dataset = f"coco:{source / 'annotations/train.json'}:{images}"
+    args = [*config, *FROZEN, *EVERY, "DATASETS.TRAIN", f"({dataset!r},)"]
+    out = tmp_path / "run"
+    begin = time.monotonic()
+    ended = run_tool("train_net", [*args, "--skip-test", "OUTPUT_DIR", out], TORCHRUN, timeout=90)
+    assert ended.returncode != 0
+    assert time.monotonic() - begin < 60
+    told = [line for line in ended.stderr.splitlines() if "error: " in line and bad in line]
+    assert len(told) == 1
+    assert not (out / "model_final.pth").exists() and (out / "model_0000002.pth").exists()
+
+
+def test_a_refused_folder_is_told_once(config, tmp_path):
+    (tmp_path / "config.yaml").write_text("")
+    ended = run_tool("train_net", [*config, "OUTPUT_DIR", tmp_path], TORCHRUN)
+    assert ended.returncode != 0
+    told = [line for line in ended.stderr.splitlines() if "error: " in line and "--resume" in line]
+    assert len(told) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_sigterm_to_the_launcher_saves_and_the_resumed_run_is_the_same(config, tmp_path):
+    args = [*config, *FROZEN, "SOLVER.MAX_ITER", 30, "SOLVER.CHECKPOINT_PERIOD", 25, "--skip-test"]
+    args += ["SOLVER.LOG_PERIOD", 1]
+    out, whole = tmp_path / "run", tmp_path / "whole"
+    with open(tmp_path / "log", "w") as log:
+        process = subprocess.Popen(
+            command("train_net", [*args, "OUTPUT_DIR", out], TORCHRUN),
+            **{"env": environment(), "stdout": log, "stderr": log},
+        )
+        try:
+            end = time.monotonic() + 60
+            while not (out / "metrics.jsonl").is_file() or len(read_lines(out)) < 3:
+                assert time.monotonic() < end and process.poll() is None
+                time.sleep(0.01)
+            os.kill(process.pid, signal.SIGTERM)
+            begin = time.monotonic()
+            assert process.wait(timeout=45) != 0
+            assert time.monotonic() - begin < 20
+        finally:
+            process.kill()
+            process.wait()
+    assert "SIGTERM: saved iteration" in (out / "log.txt").read_text()
+    assert (out / "last_checkpoint").read_text() != "model_final.pth"
+    for folder in (out, whole):
+        ended = run_tool("train_net", [*args, "--resume", "OUTPUT_DIR", folder], TORCHRUN)
+        assert ended.returncode == 0, ended.stderr
+    assert kill_and_resume.differences(whole, out) == []
