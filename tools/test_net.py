@@ -5,17 +5,16 @@ torchrun --nproc-per-node 8 tools/test_net.py --config-file configs/X.yaml MODEL
 """
 
 from dynamic_atss import cli
+from dynamic_atss.config.load import load_config
 
 
 def main() -> int:
     parser = cli.config_parser("Score a detector. Without MODEL.WEIGHT: the last of OUTPUT_DIR.")
     args = cli.parse(parser)
-
-    # Here, so that --help answers before torch is imported.
-    from dynamic_atss.build.run import test
-    from dynamic_atss.config.load import load_config
-
     cfg = load_config(args.config_file, args.opts)
+
+    from dynamic_atss.build.run import test  # imports torch: mistakes are told before
+
     return test(cfg, weight_given="MODEL.WEIGHT" in args.opts[::2])
 
 

@@ -5,6 +5,7 @@ torchrun --nproc-per-node 8 tools/train_net.py --config-file configs/X.yaml
 """
 
 from dynamic_atss import cli
+from dynamic_atss.config.load import load_config
 
 
 def main() -> int:
@@ -12,12 +13,10 @@ def main() -> int:
     parser.add_argument("--skip-test", action="store_true", help="do not score the final model")
     parser.add_argument("--resume", action="store_true", help="go on with the run in OUTPUT_DIR")
     args = cli.parse(parser)
-
-    # Here, so that --help answers before torch is imported.
-    from dynamic_atss.build.run import train
-    from dynamic_atss.config.load import load_config
-
     cfg = load_config(args.config_file, args.opts)
+
+    from dynamic_atss.build.run import train  # imports torch: mistakes are told before
+
     return train(cfg, resume=args.resume, test=not args.skip_test)
 
 
