@@ -3,8 +3,8 @@
 python benchmarks/kill_and_resume.py --config-file configs/X.yaml [--times 10] [--kills 1]
     [--work-dir output/kill_and_resume] [KEY VALUE ...]
 
-The ends have to be bitwise the same. Each time is a new run that is killed `--kills` times, at
-moments drawn from the whole length of the uninterrupted run, start-up and final test included.
+The ends have to be bitwise the same. Each time is a new run that is killed `--kills` times: after a
+random number of lines of its metrics, none to all, and a random moment up to a quarter of a second.
 """
 
 from __future__ import annotations
@@ -46,17 +46,20 @@ def finish(args: Sequence[str]) -> float:
     return time.perf_counter() - begin
 
 
-def killed_run(args: Sequence[str], output: Path, moments: Sequence[float]) -> list[str]:
-    """A run killed after each of `moments` (seconds) and resumed; where it was each time."""
+def killed_run(
+    args: Sequence[str], output: Path, lines: Sequence[int], rng: random.Random
+) -> list[str]:
+    """A run killed after each of `lines` of its metrics and resumed; where it was each time."""
     places = []
-    for seconds in moments:
+    for count in lines:
         process = start([*args, "--resume", "OUTPUT_DIR", str(output)])
-        try:
-            process.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        places.append(f"{seconds:.2f} s ({_place(output)})")
+        while process.poll() is None and len(read_metrics(output / "metrics.jsonl")) < count:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.25))
+        ended = process.poll() is not None
+        process.kill()
+        process.wait()
+        places.append(f"{'ended' if ended else 'killed'} at {_place(output)}")
     finish([*args, "--resume", "OUTPUT_DIR", str(output)])
     return places
 
@@ -99,7 +102,8 @@ def _place(output: Path) -> str:
     last = output / "last_checkpoint"
     lines = read_metrics(output / "metrics.jsonl")
     logged = lines[-1]["iteration"] if lines else 0
-    return f"logged {logged}, {last.read_text().strip() if last.is_file() else 'no checkpoint'}"
+    saved = last.read_text().strip() if last.is_file() else "no checkpoint"
+    return f"iteration {logged} ({saved})"
 
 
 def main() -> int:
@@ -113,15 +117,16 @@ def main() -> int:
     seconds = finish([*common, "OUTPUT_DIR", str(whole)])
     print(f"uninterrupted: {seconds:.1f} s", flush=True)
     rng = random.Random(0)
+    total = len(read_metrics(whole / "metrics.jsonl"))
     failures = 0
     for number in range(args.times):
         output = args.work_dir / f"killed_{number}"
-        moments = [rng.uniform(0, seconds) for _ in range(args.kills)]
-        places = killed_run(common, output, moments)
+        lines = sorted(rng.randint(0, total) for _ in range(args.kills))
+        places = killed_run(common, output, lines, rng)
         found = differences(whole, output)
         failures += bool(found)
         verdict = f"DIFFERENT: {', '.join(found[:5])}" if found else "bitwise the same"
-        print(f"killed after {', '.join(places)}: {verdict}", flush=True)
+        print(f"{', '.join(places)}: {verdict}", flush=True)
     print(f"{args.times - failures} of {args.times} runs ended bitwise the same")
     return int(failures > 0)
 

@@ -1,0 +1,180 @@
+"""The loop's own business: when it logs, saves, tests and ends."""
+
+import os
+import signal
+
+import pytest
+import torch
+from torch import nn
+
+from dynamic_atss.engine.interrupt import end_process, on_sigterm
+from dynamic_atss.engine.trainer import Trainer
+from dynamic_atss.engine.window import Window
+from dynamic_atss.errors import UserError
+from dynamic_atss.types import Batch, GroundTruth
+
+
+class Toy(nn.Module):
+    """loss_a = w, loss_b = 2 w: the gradient is 3 whatever the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor(8.0))
+
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        return {"loss_a": self.w * batch.sizes[0, 0], "loss_b": 2 * self.w}
+
+
+def batch(factor: float = 1) -> Batch:
+    gt = GroundTruth(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long), torch.zeros(0).long())
+    sizes = torch.tensor([[factor, 1]])
+    return Batch(torch.zeros(1, 3, 1, 1, dtype=torch.uint8), sizes, gt, (7,), ((1, 1),))
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Run:
+    """A trainer of ten iterations and what it did; `at`: what happens inside a call."""
+
+    def __init__(self, at=None, **changes) -> None:
+        self.events: list[str] = []
+        self.lines: list[dict[str, float]] = []
+        self.at = at or {}
+        self.model = Toy()
+        settings = {
+            "loader": [batch()] * 20,
+            "start": 0,
+            "stop": 10,
+            "log_period": 4,
+            "checkpoint_period": 5,
+            "test_period": 3,
+            **changes,
+        }
+        self.trainer = Trainer(
+            model=self.model,
+            optimizer=torch.optim.SGD([{"params": self.model.parameters(), "base_lr": 0.1}], lr=1),
+            lr_factor=lambda i: 1.0,
+            device=torch.device("cpu"),
+            save=lambda i: self.note(f"save {i}"),
+            log=self.log,
+            evaluate=lambda i: self.note(f"test {i}"),
+            **settings,
+        )
+
+    def log(self, line) -> None:
+        self.lines.append(line)
+        self.note(f"log {line['iteration']}")
+
+    def note(self, event: str) -> None:
+        self.events.append(event)
+        self.at.get(event, lambda: None)()
+
+
+def test_what_happens_when():
+    run = Run()
+    assert run.trainer.train()
+    assert run.events == [
+        *("save 3", "test 3", "log 4", "save 5", "save 6", "test 6", "log 8"),
+        *("save 9", "test 9", "log 10", "save 10"),
+    ]
+
+
+def test_lines_average_over_their_iterations():
+    """w = 8, 7.7, 7.4, ...: means over iterations 1 to 4, 5 to 8, 9 and 10."""
+    run = Run()
+    run.trainer.train()
+    means = [8 - 0.3 * 1.5, 8 - 0.3 * 5.5, 8 - 0.3 * 8.5]
+    assert [line["loss_a"] for line in run.lines] == pytest.approx(means)
+    assert [line["loss"] for line in run.lines] == pytest.approx([3 * m for m in means])
+    assert [line["lr"] for line in run.lines] == pytest.approx([0.1] * 3)
+    assert all(0 <= line["data_time"] <= line["time"] < 1 for line in run.lines)
+
+
+def test_a_resumed_run_repeats_the_test_at_its_start_and_logs_the_same_lines():
+    whole, second, state = Run(), Run(start=6), {}
+    first = Run(at={"save 6": lambda: state.update(first.trainer.window.state_dict())}, stop=7)
+    whole.trainer.train()
+    first.trainer.train()
+    second.model.w.data.fill_(8 - 0.3 * 6)
+    second.trainer.window.load_state_dict(state)
+    second.trainer.train()
+    assert second.events == whole.events[whole.events.index("test 6") :]
+    for key in ("loss", "loss_a", "loss_b"):
+        expected = [line[key] for line in whole.lines[1:]]
+        assert [line[key] for line in second.lines] == pytest.approx(expected)
+
+
+def test_sigterm_saves_after_the_iteration_and_logs_nothing_out_of_turn():
+    run = Run(at={"log 4": terminate})
+    assert run.trainer.train() is False
+    assert run.events == ["save 3", "test 3", "log 4", "save 5"]
+
+
+def test_sigterm_ends_a_test_at_once():
+    run = Run(at={"test 6": terminate})
+    with on_sigterm(end_process), pytest.raises(SystemExit) as ended:
+        run.trainer.train()
+    assert ended.value.code == 143
+    assert run.events[-1] == "test 6"
+
+
+def test_sigterm_while_saving_before_a_test():
+    run = Run(at={"save 6": terminate})
+    with pytest.raises(SystemExit) as ended:
+        run.trainer.train()
+    assert ended.value.code == 143
+    assert run.events[-1] == "save 6"
+
+
+@pytest.mark.parametrize("event", ["log 10", "save 10"])
+def test_sigterm_in_the_last_iteration_leaves_the_final_test_to_the_next_run(event):
+    run = Run(at={event: terminate})
+    assert run.trainer.train() is False
+    assert run.events[-1] == "save 10"
+
+
+def test_the_handler_before_is_put_back():
+    before = signal.getsignal(signal.SIGTERM)
+    Run().trainer.train()
+    assert signal.getsignal(signal.SIGTERM) is before
+    with pytest.raises(UserError):
+        Run(loader=[batch(float("nan"))]).trainer.train()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_is_told_with_iteration_images_and_terms(value):
+    run = Run(loader=[batch()] * 6 + [batch(value)])
+    with pytest.raises(UserError) as caught:
+        run.trainer.train()
+    message = str(caught.value)
+    assert "iteration 7: the loss is not finite" in message and "image ids [7]" in message
+    assert f"loss_a {value}" in message and "loss_b 12.4" in message
+    assert run.events[-2:] == ["save 6", "test 6"]
+
+
+def test_weights_that_are_not_finite_are_not_saved():
+    run = Run()
+    run.trainer.lr_factor = lambda i: float("inf") if i == 4 else 1.0
+    with pytest.raises(UserError, match=r"iteration 5: w is not finite"):
+        run.trainer.train()
+    assert "save 5" not in run.events
+
+
+def test_accumulation_takes_so_many_batches_and_their_mean():
+    run = Run(loader=[batch(1), batch(3)] * 10, accumulate=2, log_period=1, test_period=0)
+    assert run.trainer.train()
+    assert run.lines[0]["loss_a"] == pytest.approx(16)
+    assert run.lines[1]["loss_a"] == pytest.approx(2 * (8 - 0.1 * 4))
+
+
+def test_window_keeps_its_state():
+    first, second = Window(), Window()
+    first.add({"loss_a": 1.0})
+    second.load_state_dict(first.state_dict())
+    second.add({"loss_a": 2.0})
+    assert second.close(torch.device("cpu"))["loss_a"] == 1.5
+    second.add({"loss_a": 5.0})
+    assert second.close(torch.device("cpu"))["loss_a"] == 5.0
