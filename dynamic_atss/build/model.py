@@ -69,49 +69,8 @@ def _norm(cfg: CfgNode) -> str:
     return "SyncBN" if cfg.MODEL.USE_SYNCBN else "FrozenBN"
 
 
-def build_model(cfg: CfgNode, classes: int) -> Detector:
-    """The detector for `classes` classes (without background), with its initial weights."""
-    try:
-        priors = build_priors(cfg)
-        backbone = build_backbone(cfg)
-        head = build_head(cfg, classes, backbone.out_channels, priors.per_location)
-    except ValueError as error:  # the parts do not know the keys that they come from
-        raise UserError(f"configuration of MODEL: {error}") from error
-    coder = build_coder(cfg)
-    atss = cfg.MODEL.ATSS
-    model = Detector(
-        backbone,
-        head,
-        priors,
-        Criterion(
-            build_assigner(cfg),
-            coder,
-            distributed.average,
-            alpha=atss.LOSS_ALPHA,
-            gamma=atss.LOSS_GAMMA,
-            box_weight=atss.REG_LOSS_WEIGHT,
-        ),
-        PostProcess(
-            coder,
-            score_threshold=atss.INFERENCE_TH,
-            nms_threshold=atss.NMS_TH,
-            pre_nms_top_n=atss.PRE_NMS_TOP_N,
-            detections_per_image=cfg.TEST.DETECTIONS_PER_IMG,
-        ),
-        pixel_mean=cfg.INPUT.PIXEL_MEAN,
-        pixel_std=cfg.INPUT.PIXEL_STD,
-        bgr255=cfg.INPUT.TO_BGR255,
-        autocast=DTYPES[cfg.DTYPE],
-        channels_last=cfg.MODEL.CHANNELS_LAST,
-    )
-    if cfg.MODEL.COMPILE:  # in place: the names of the parameters stay as they are
-        model.backbone.compile()
-        model.head.compile()
-    return model
-
-
 def build_priors(cfg: CfgNode) -> AnchorGenerator:
-    """The anchors of MODEL.ATSS."""
+    """The anchors of every level."""
     atss = cfg.MODEL.ATSS
     return AnchorGenerator(
         atss.ANCHOR_STRIDES,
@@ -122,16 +81,8 @@ def build_priors(cfg: CfgNode) -> AnchorGenerator:
     )
 
 
-def build_coder(cfg: CfgNode) -> DeltaCoder | DistanceCoder:
-    """What MODEL.ATSS.REGRESSION_TYPE regresses."""
-    atss = cfg.MODEL.ATSS
-    if atss.REGRESSION_TYPE == "POINT":
-        return DistanceCoder(unit=atss.ANCHOR_SIZES[0] / atss.ANCHOR_STRIDES[0])
-    return DeltaCoder()
-
-
-def build_head(cfg: CfgNode, classes: int, channels: int, per_location: int) -> AnchorHead:
-    """The head for `classes` classes on feature maps of `channels` channels."""
+def build_head(cfg: CfgNode, channels: int, classes: int, per_location: int) -> AnchorHead:
+    """The head over feature maps of `channels`, with so many anchors at each location."""
     atss = cfg.MODEL.ATSS
     distances = atss.REGRESSION_TYPE == "POINT"
     if distances and per_location != 1:
@@ -146,3 +97,61 @@ def build_head(cfg: CfgNode, classes: int, channels: int, per_location: int) -> 
         distances=distances,
         prior_prob=atss.PRIOR_PROB,
     )
+
+
+def build_coder(cfg: CfgNode) -> DeltaCoder | DistanceCoder:
+    """Deltas of the anchor, or distances in units of the anchor's side over its stride."""
+    atss = cfg.MODEL.ATSS
+    if atss.REGRESSION_TYPE == "POINT":
+        return DistanceCoder(atss.ANCHOR_SIZES[0] / atss.ANCHOR_STRIDES[0])
+    return DeltaCoder()
+
+
+def build_criterion(cfg: CfgNode) -> Criterion:
+    """The rule and the losses."""
+    atss = cfg.MODEL.ATSS
+    return Criterion(
+        build_assigner(cfg),
+        build_coder(cfg),
+        distributed.average,
+        alpha=atss.LOSS_ALPHA,
+        gamma=atss.LOSS_GAMMA,
+        box_weight=atss.REG_LOSS_WEIGHT,
+    )
+
+
+def build_postprocess(cfg: CfgNode) -> PostProcess:
+    """From the head's output to detections."""
+    atss = cfg.MODEL.ATSS
+    return PostProcess(
+        build_coder(cfg),
+        score_threshold=atss.INFERENCE_TH,
+        nms_threshold=atss.NMS_TH,
+        pre_nms_top_n=atss.PRE_NMS_TOP_N,
+        detections_per_image=cfg.TEST.DETECTIONS_PER_IMG,
+    )
+
+
+def build_model(cfg: CfgNode, classes: int) -> Detector:
+    """The detector for `classes` classes (without background), with its initial weights."""
+    try:
+        backbone, priors = build_backbone(cfg), build_priors(cfg)
+        head = build_head(cfg, backbone.out_channels, classes, priors.per_location)
+    except ValueError as error:
+        raise UserError(f"configuration of MODEL: {error}") from error
+    model = Detector(
+        backbone,
+        head,
+        priors,
+        build_criterion(cfg),
+        build_postprocess(cfg),
+        pixel_mean=cfg.INPUT.PIXEL_MEAN,
+        pixel_std=cfg.INPUT.PIXEL_STD,
+        bgr255=cfg.INPUT.TO_BGR255,
+        autocast=DTYPES[cfg.DTYPE],
+        channels_last=cfg.MODEL.CHANNELS_LAST,
+    )
+    if cfg.MODEL.COMPILE:  # in place: the names of the parameters stay as they are
+        model.backbone.compile()
+        model.head.compile()
+    return model

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -50,30 +52,70 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     state = _build_state(cfg, classes, device)
     start = _initial_weights(cfg, state, checkpointer.latest() if resume else None)
     loader = build.build_train_loader(cfg, dataset, start)
-    if distributed.rank() == 0:
+    first = distributed.rank() == 0
+    if first:
         _write_config(cfg, output, resume)
-    metrics = MetricsWriter(output, start) if distributed.rank() == 0 else None
+    with MetricsWriter(output, start) if first else contextlib.nullcontext() as metrics:
+        records = _Records(
+            state, test_loaders, device, cfg.SOLVER.MAX_ITER, dataset.class_names, output, metrics
+        )
+        finished = _build_trainer(cfg, state, loader, device, start, records).train()
+        if finished and test:
+            records.evaluate(cfg.SOLVER.MAX_ITER)
+    distributed.shut_down()
+    return 0 if finished else EXIT_CODE
 
-    def save(iteration: int) -> None:
-        content = {**state.capture(iteration), "classes": list(dataset.class_names)}
-        name = "model_final" if iteration == cfg.SOLVER.MAX_ITER else f"model_{iteration:07d}"
+
+@dataclass(frozen=True)
+class _Records:
+    """What the trainer calls, and what it leaves in OUTPUT_DIR. `metrics`: on rank 0, else None."""
+
+    state: RunState
+    test_loaders: dict[str, Loader]
+    device: torch.device
+    max_iter: int
+    class_names: list[str]
+    output: Path
+    metrics: MetricsWriter | None
+
+    def save(self, iteration: int) -> None:
+        content = {**self.state.capture(iteration), "classes": list(self.class_names)}
+        name = "model_final" if iteration == self.max_iter else f"model_{iteration:07d}"
         if distributed.rank() == 0:
-            checkpointer.save(name, content)
+            Checkpointer(self.output).save(name, content)
 
-    def evaluate(iteration: int) -> None:
-        for name, scores in _evaluate(state.tested, test_loaders, device, output).items():
-            if metrics and scores:
-                metrics.write_evaluation(iteration, name, scores)
+    def log(self, line: dict[str, float]) -> None:
+        if self.metrics is None:
+            return
+        values = {k: v for k, v in line.items() if k != "iteration"}
+        self.metrics.write(int(line["iteration"]), values)
+        numbers = "  ".join(f"{k} {v:.4g}" for k, v in values.items())
+        logger.info("iteration %d/%d  %s", line["iteration"], self.max_iter, numbers)
 
-    trainer = Trainer(
+    def evaluate(self, iteration: int) -> None:
+        found = _evaluate(self.state.tested, self.test_loaders, self.device, self.output)
+        for name, scores in found.items():
+            if self.metrics is not None and scores is not None:
+                self.metrics.write_evaluation(iteration, name, scores)
+
+
+def _build_trainer(
+    cfg: CfgNode,
+    state: RunState,
+    loader: Loader,
+    device: torch.device,
+    start: int,
+    records: _Records,
+) -> Trainer:
+    return Trainer(
         model=_parallel(state.model, device),
         loader=loader,
         optimizer=state.optimizer,
         lr_factor=build.build_lr_factor(cfg),
         device=device,
-        save=save,
-        log=lambda line: _log(line, cfg.SOLVER.MAX_ITER, metrics),
-        evaluate=evaluate,
+        save=records.save,
+        log=records.log,
+        evaluate=records.evaluate,
         start=start,
         stop=cfg.SOLVER.MAX_ITER,
         window=state.window,
@@ -84,13 +126,6 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
         checkpoint_period=cfg.SOLVER.CHECKPOINT_PERIOD,
         test_period=cfg.TEST.PERIOD,
     )
-    finished = trainer.train()
-    if finished and test:
-        evaluate(cfg.SOLVER.MAX_ITER)
-    if metrics:
-        metrics.close()
-    distributed.shut_down()
-    return 0 if finished else EXIT_CODE
 
 
 def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
@@ -200,14 +235,6 @@ def _write_config(cfg: CfgNode, output: Path, resume: bool) -> None:
     if resume and path.is_file() and path.read_text() != text:
         logger.warning("%s: the configuration differs from the one the run started with", path)
     path.write_text(text)
-
-
-def _log(line: dict[str, float], max_iter: int, metrics: MetricsWriter | None) -> None:
-    if metrics is None:
-        return
-    metrics.write(int(line["iteration"]), {k: v for k, v in line.items() if k != "iteration"})
-    numbers = "  ".join(f"{k} {v:.4g}" for k, v in line.items() if k != "iteration")
-    logger.info("iteration %d/%d  %s", line["iteration"], max_iter, numbers)
 
 
 def _evaluate(

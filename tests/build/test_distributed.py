@@ -159,7 +159,7 @@ def test_a_refused_folder_is_told_once(config, tmp_path):
 
 
 def test_sigterm_to_the_launcher_saves_and_the_resumed_run_is_the_same(config, tmp_path):
-    args = [*config, *FROZEN, "SOLVER.MAX_ITER", 30, "SOLVER.CHECKPOINT_PERIOD", 25, "--skip-test"]
+    args = [*config, *FROZEN, "SOLVER.MAX_ITER", 45, "SOLVER.CHECKPOINT_PERIOD", 40, "--skip-test"]
     args += ["SOLVER.LOG_PERIOD", 1]
     out, whole = tmp_path / "run", tmp_path / "whole"
     with open(tmp_path / "log", "w") as log:
