@@ -5,7 +5,7 @@ from dynamic_atss.build.data import (
     build_test_loaders,
     build_train_dataset,
     build_train_loader,
-    num_classes,
+    check_num_classes,
 )
 from dynamic_atss.build.model import build_assigner, build_backbone, build_model
 from dynamic_atss.build.solver import build_lr_factor, build_optimizer
@@ -20,5 +20,5 @@ __all__ = [
     "build_train_dataset",
     "build_train_loader",
     "check_config",
-    "num_classes",
+    "check_num_classes",
 ]

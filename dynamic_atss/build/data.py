@@ -16,11 +16,11 @@ from dynamic_atss.errors import UserError
 COCO_CLASSES = 81  # the published default of NUM_CLASSES, with background
 
 
-def num_classes(cfg: CfgNode, dataset: CocoDataset) -> int:
-    """Without background: the data set's, unless NUM_CLASSES was set to something else.
+def check_num_classes(cfg: CfgNode, dataset: CocoDataset) -> None:
+    """The number of classes is the data set's.
 
     Raises:
-        UserError: it was, and the data set does not agree.
+        UserError: NUM_CLASSES was set to another number.
     """
     found, asked = len(dataset.class_names), cfg.MODEL.ATSS.NUM_CLASSES
     if asked not in (COCO_CLASSES, found + 1):
@@ -28,7 +28,6 @@ def num_classes(cfg: CfgNode, dataset: CocoDataset) -> int:
             f"MODEL.ATSS.NUM_CLASSES {asked} (with background), but {dataset.annotations} has "
             f"{found} categories: set {found + 1}, or leave it out to follow the data set"
         )
-    return found
 
 
 def build_train_dataset(cfg: CfgNode) -> CocoDataset:
@@ -42,6 +41,7 @@ def build_train_dataset(cfg: CfgNode) -> CocoDataset:
                 cfg.INPUT.MIN_SIZE_TRAIN,
                 cfg.INPUT.MAX_SIZE_TRAIN,
                 None if size_range[0] == -1 else size_range,
+                exact=cfg.INPUT.EXACT_RESIZE,
             ),
             HorizontalFlip(cfg.INPUT.FLIP_PROB_TRAIN),
             VerticalFlip(cfg.INPUT.VERTICAL_FLIP_PROB_TRAIN),
@@ -76,7 +76,8 @@ def build_train_loader(cfg: CfgNode, dataset: CocoDataset, start: int) -> loader
 
 def build_test_loaders(cfg: CfgNode) -> dict[str, loader.Loader]:
     """A loader for each of DATASETS.TEST, by the name of its folder below OUTPUT_DIR/inference."""
-    transform = Compose([Resize((cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST)])
+    sizes = (cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST
+    transform = Compose([Resize(*sizes, exact=cfg.INPUT.EXACT_RESIZE)])
     loaders: dict[str, loader.Loader] = {}
     for name in cfg.DATASETS.TEST:
         dataset = open_dataset(

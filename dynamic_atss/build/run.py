@@ -47,18 +47,16 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     _open_log(cfg, output)
     dataset = build.build_train_dataset(cfg)
     test_loaders = build.build_test_loaders(cfg) if test or cfg.TEST.PERIOD else {}
-    classes = build.num_classes(cfg, dataset)
+    build.check_num_classes(cfg, dataset)
     _check_same_classes(dataset.class_names, test_loaders)
-    state = _build_state(cfg, classes, device)
+    state = _build_state(cfg, dataset.class_names, device)
     start = _initial_weights(cfg, state, checkpointer.latest() if resume else None)
     loader = build.build_train_loader(cfg, dataset, start)
     first = distributed.rank() == 0
     if first:
         _write_config(cfg, output, resume)
     with MetricsWriter(output, start) if first else contextlib.nullcontext() as metrics:
-        records = _Records(
-            state, test_loaders, device, cfg.SOLVER.MAX_ITER, dataset.class_names, output, metrics
-        )
+        records = _Records(state, test_loaders, device, cfg.SOLVER.MAX_ITER, output, metrics)
         finished = _build_trainer(cfg, state, loader, device, start, records).train()
         if finished and test:
             records.evaluate(cfg.SOLVER.MAX_ITER)
@@ -74,12 +72,11 @@ class _Records:
     test_loaders: dict[str, Loader]
     device: torch.device
     max_iter: int
-    class_names: list[str]
     output: Path
     metrics: MetricsWriter | None
 
     def save(self, iteration: int) -> None:
-        content = {**self.state.capture(iteration), "classes": list(self.class_names)}
+        content = self.state.capture(iteration)
         name = "model_final" if iteration == self.max_iter else f"model_{iteration:07d}"
         if distributed.rank() == 0:
             Checkpointer(self.output).save(name, content)
@@ -129,8 +126,11 @@ def _build_trainer(
 
 
 def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
-    """Scores MODEL.WEIGHT, or without `weight_given` the last checkpoint of OUTPUT_DIR, on each of
-    DATASETS.TEST. Detections and scores go to OUTPUT_DIR/inference/<data set>.
+    """Scores a detector on each of DATASETS.TEST. Detections and scores go to
+    OUTPUT_DIR/inference/<data set>.
+
+    The detector is MODEL.WEIGHT if that was given on the command line (`weight_given`), else the
+    last checkpoint of OUTPUT_DIR, else MODEL.WEIGHT of the YAML file.
 
     Returns:
         the exit code.
@@ -140,7 +140,8 @@ def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
     """
     device = _start(cfg)
     output = Path(cfg.OUTPUT_DIR)
-    weight = cfg.MODEL.WEIGHT if weight_given else Checkpointer(output).latest()
+    weight = None if weight_given else Checkpointer(output).latest()
+    weight = weight or cfg.MODEL.WEIGHT
     if not weight:
         raise UserError(
             f"MODEL.WEIGHT: nothing to test, and OUTPUT_DIR {output} holds no checkpoint; "
@@ -151,9 +152,10 @@ def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
     if not loaders:
         raise UserError("DATASETS.TEST is empty; add DATASETS.TEST \"('name',)\"")
     first = next(iter(loaders.values())).dataset
+    build.check_num_classes(cfg, first)
     _check_same_classes(first.class_names, loaders)
-    model = build.build_model(cfg, build.num_classes(cfg, first)).to(device)
-    report = load_weights(model, weight, allow_new_classes=False)
+    model = build.build_model(cfg, len(first.class_names)).to(device)
+    report = load_weights(model, weight, class_names=first.class_names, allow_new_classes=False)
     if any(name.startswith("head.") for name in report.initial):
         raise UserError(f"{weight}: weights of a backbone only; give those of a whole detector")
     logger.info("%s", report.summary())
@@ -201,10 +203,11 @@ def _check_same_classes(names: list[str], loaders: dict[str, Loader]) -> None:
             )
 
 
-def _build_state(cfg: CfgNode, classes: int, device: torch.device) -> RunState:
-    model = build.build_model(cfg, classes).to(device)
+def _build_state(cfg: CfgNode, class_names: list[str], device: torch.device) -> RunState:
+    model = build.build_model(cfg, len(class_names)).to(device)
     optimizer = build.build_optimizer(cfg, model)
-    return RunState(model, optimizer, averaged_model(model, cfg.SOLVER.EMA_DECAY))
+    average = averaged_model(model, cfg.SOLVER.EMA_DECAY)
+    return RunState(model, optimizer, average, class_names)
 
 
 def _initial_weights(cfg: CfgNode, state: RunState, checkpoint: Path | None) -> int:
@@ -214,7 +217,8 @@ def _initial_weights(cfg: CfgNode, state: RunState, checkpoint: Path | None) -> 
         logger.info("Resuming from %s after iteration %d", checkpoint, start)
         return start
     if cfg.MODEL.WEIGHT:
-        logger.info("%s", load_weights(state.model, cfg.MODEL.WEIGHT).summary())
+        report = load_weights(state.model, cfg.MODEL.WEIGHT, class_names=state.class_names)
+        logger.info("%s", report.summary())
         if state.ema is not None:
             state.ema.module.load_state_dict(state.model.state_dict())
     else:

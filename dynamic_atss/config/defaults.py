@@ -81,6 +81,7 @@ _C.INPUT.MIN_SIZE_RANGE_TRAIN = (-1, -1)  # or drawn from this closed range; (-1
 _C.INPUT.MAX_SIZE_TRAIN = 1333  # the long side is at most this
 _C.INPUT.MIN_SIZE_TEST = 800  # short side in the test
 _C.INPUT.MAX_SIZE_TEST = 1333  # long side in the test
+_C.INPUT.EXACT_RESIZE = False  # (new) Pillow's own resize: the releases' to the bit, but slower
 _C.INPUT.FLIP_PROB_TRAIN = 0.5  # (new) horizontal flip
 _C.INPUT.VERTICAL_FLIP_PROB_TRAIN = 0.0  # (new) vertical flip
 _C.INPUT.PIXEL_MEAN = [102.9801, 115.9465, 122.7717]  # in the order and range of TO_BGR255

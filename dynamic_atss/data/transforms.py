@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dynamic_atss.data.coco import Transform
-from dynamic_atss.data.image import resize
+from dynamic_atss.data.image import resize, resize_with_pillow
 from dynamic_atss.types import GroundTruth
 
 
@@ -35,7 +35,7 @@ class Compose:
 class Resize:
     """Resizes the short side to one of `min_sizes`, or to an integer in closed `min_size_range`.
 
-    The long side stays about within `max_size`: see `resized`.
+    The long side stays about within `max_size`: see `resized`. `exact`: by Pillow, as the releases.
     """
 
     def __init__(
@@ -43,7 +43,9 @@ class Resize:
         min_sizes: tuple[int, ...],
         max_size: int,
         min_size_range: tuple[int, int] | None = None,
+        exact: bool = False,
     ) -> None:
+        self.resize = resize_with_pillow if exact else resize
         self.min_sizes, self.max_size = min_sizes, max_size
         self.min_size_range = min_size_range
 
@@ -53,7 +55,7 @@ class Resize:
         height, width = image.shape[1:]
         new_height, new_width = resized(height, width, self._draw(rng), self.max_size)
         ratio = torch.tensor([new_width / width, new_height / height] * 2)
-        image = resize(image, new_height, new_width)
+        image = self.resize(image, new_height, new_width)
         return image, replace(gt, boxes=gt.boxes * ratio)
 
     def _draw(self, rng: np.random.Generator) -> int:

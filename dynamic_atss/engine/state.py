@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,13 +19,14 @@ from dynamic_atss.errors import UserError
 class RunState:
     """The parts of a run that change: `capture` them into a checkpoint, `restore` them from one.
 
-    model: the detector, unwrapped · ema: its average, or None · window: what the next line of the
-    log averages
+    model: the detector, unwrapped · ema: its average, or None · class_names: of its classes ·
+    window: what the next line of the log averages
     """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     ema: AveragedModel | None = None
+    class_names: Sequence[str] = ()
     window: Window = field(default_factory=Window)
 
     @property
@@ -40,6 +42,7 @@ class RunState:
         """
         content: dict[str, Any] = {
             "iteration": iteration,
+            "classes": list(self.class_names),
             "model": self.tested.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "window": self.window.state_dict(),
@@ -55,8 +58,13 @@ class RunState:
         stay those of the configuration, which may have changed since.
 
         Raises:
-            UserError: the checkpoint is of another model, optimizer or EMA setting.
+            UserError: the checkpoint is of other classes, another model, optimizer or EMA setting.
         """
+        if content["classes"] != list(self.class_names):
+            raise UserError(
+                f"--resume: the run's classes are {content['classes']}, those of the data set "
+                f"{list(self.class_names)}; resume with the run's data set"
+            )
         try:
             if self.ema is not None:
                 self.ema.module.load_state_dict(content["model"])

@@ -8,7 +8,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -61,16 +61,21 @@ class Trainer:
         """Runs iterations start + 1 .. stop. False if SIGTERM ended the run, after a save.
 
         Raises:
-            UserError: a loss or a weight is not finite; nothing is saved from then on.
+            UserError: a loss or a weight is not finite, and nothing is saved from then on; or the
+                data of the next iteration cannot be read, after a save.
         """
         with on_sigterm(self._note_sigterm):
             self._test_if_due(self.start)  # a checkpoint is of the moment before its test
-            batches = iter(self.loader)
+            feed = _Feed(iter(self.loader), self.accumulate, self.window)
             self.model.train()
             self.window.start()
             iterations = range(self.start + 1, self.stop + 1)
             for iteration in progress(iterations, "train", rank=distributed.rank()):
-                if self._step(batches, iteration):
+                status = self._step(feed, iteration)
+                if status.data_failed:
+                    logger.error("saved iteration %d; --resume goes on from there", iteration)
+                    feed.raise_failure()
+                if status.terminated:
                     logger.warning(
                         "SIGTERM: saved iteration %d; --resume goes on from there", iteration
                     )
@@ -78,26 +83,26 @@ class Trainer:
                 self._test_if_due(iteration)
         return not self._terminated
 
-    def _step(self, batches: Iterator[Batch], iteration: int) -> bool:
-        """One iteration, its line of the log and its checkpoint; True if SIGTERM came."""
+    def _step(self, feed: _Feed, iteration: int) -> _Status:
+        """One iteration, its line of the log and its checkpoint."""
         set_lr(self.optimizer, self.lr_factor(iteration - 1))
-        losses, terminated = self._forward_backward(batches, iteration)
+        status = self._forward_backward(feed, iteration)
         if self.clip_grad_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
             self.ema.update_parameters(unwrap(self.model))
-        self.window.add(losses)
+        self.window.add(status.losses)
         last = iteration == self.stop
         if iteration % self.log_period == 0 or last:
             lr = self.optimizer.param_groups[0]["lr"]
             self.log({"iteration": iteration, **self.window.close(self.device), "lr": lr})
         due = iteration % self.checkpoint_period == 0 or self._test_due(iteration)
-        if due or last or terminated:
+        if due or last or status.terminated or status.data_failed:
             self._check_weights(iteration)
             self.save(iteration)
-        return terminated
+        return status
 
     def _test_due(self, iteration: int) -> bool:
         """Whether a test follows this iteration; the one after the last is not the trainer's."""
@@ -112,30 +117,27 @@ class Trainer:
                     end_process()
                 self.evaluate(iteration)
 
-    def _forward_backward(
-        self, batches: Iterator[Batch], iteration: int
-    ) -> tuple[dict[str, float], bool]:
-        """Adds up the gradient of one iteration; returns the mean loss terms over passes and
-        processes, and whether any process got SIGTERM. One collective for both, on every step
-        whatever the data."""
-        totals: Tensor | None = None
-        ids: list[int] = []
-        for k in range(self.accumulate):
-            with self.window.waiting_for_data():
-                batch = next(batches)
-            ids += batch.image_ids
-            with self._no_sync(last=k == self.accumulate - 1):
+    def _forward_backward(self, feed: _Feed, iteration: int) -> _Status:
+        """Adds up the gradient of one iteration. One collective tells all processes the mean loss
+        terms and whether any of them has to stop, on every step whatever the data."""
+        totals: list[Tensor] = []
+        batches = feed.take()
+        for batch in batches:
+            with self._no_sync(last=batch is batches[-1]):
                 losses = self.model(to_device(batch, self.device))
                 terms = torch.stack(list(losses.values())) / self.accumulate
-                totals = terms.detach() if totals is None else totals + terms.detach()
                 terms.sum().backward()
-        assert totals is not None
-        report = torch.cat((totals, totals.new_tensor([float(self._terminated)])))
-        *values, terminated = distributed.average(report).tolist()
-        named = dict(zip(losses, values, strict=True))
+            totals.append(terms.detach())
+        if iteration < self.stop:
+            feed.fetch()
+        stop = totals[0].new_tensor([self._terminated, feed.failure is not None])
+        report = distributed.average(torch.cat((torch.stack(totals).sum(0), stop)))
+        *values, terminated, data_failed = report.tolist()
+        status = _Status(dict(zip(losses, values, strict=True)), terminated > 0, data_failed > 0)
         if not all(map(math.isfinite, values)):
-            self._stop_not_finite(iteration, ids, named)
-        return named, terminated > 0
+            ids = [i for batch in batches for i in batch.image_ids]
+            self._stop_not_finite(iteration, ids, status.losses)
+        return status
 
     def _no_sync(self, last: bool) -> contextlib.AbstractContextManager:
         """Gradients are averaged over the processes in the last pass of an iteration only."""
@@ -164,6 +166,52 @@ class Trainer:
 
     def _note_sigterm(self, *_: Any) -> None:
         self._terminated = True
+
+
+class _Status(NamedTuple):
+    """What all processes know of an iteration: mean loss terms; SIGTERM came; data are missing."""
+
+    losses: dict[str, float]
+    terminated: bool
+    data_failed: bool
+
+
+class _Feed:
+    """The batches of one iteration after the other, fetched an iteration ahead.
+
+    So a file that cannot be read is known before the step that needs it, while the processes can
+    still agree to save and stop.
+    """
+
+    def __init__(self, batches: Iterator[Batch], count: int, window: Window) -> None:
+        self._batches = batches
+        self._count = count
+        self._window = window
+        self._ahead: list[Batch] = []
+        self.failure: UserError | None = None
+
+    def fetch(self) -> None:
+        """Fetches the next iteration's batches; a UserError is kept as `failure`."""
+        try:
+            with self._window.waiting_for_data():
+                self._ahead = list(itertools.islice(self._batches, self._count))
+        except UserError as error:
+            self.failure = error
+
+    def take(self) -> list[Batch]:
+        """The batches fetched last; those of the first iteration are fetched now."""
+        if not self._ahead:
+            self.fetch()
+        if self.failure is not None:
+            raise self.failure
+        if len(self._ahead) < self._count:
+            raise RuntimeError("the loader ended before the last iteration")
+        batches, self._ahead = self._ahead, []
+        return batches
+
+    def raise_failure(self) -> NoReturn:
+        """Ends every process; the one whose data failed has the word."""
+        raise self.failure or SystemExit(2)
 
 
 def unwrap(model: nn.Module) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,15 @@ class Source:
     """A weight file in this project's names.
 
     tensors, by our name · origin, our name -> the file's name · ignored, the file's names that no
-    detector has a place for (classifier, anchors, momenta)
+    detector has a place for (classifier, anchors, momenta) · classes, the names of the detector's
+    classes where the file tells them (this project's do)
     """
 
     format: str
     tensors: dict[str, Tensor] = field(default_factory=dict)
     origin: dict[str, str] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
 
     @property
     def backbone_only(self) -> bool:
@@ -101,7 +103,8 @@ def identify(content: Any, path: object) -> Source:
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: holds a {type(content).__name__}, not weights by name")
     if "format" in content and isinstance(content.get("model"), dict):
-        return _translate(PROJECT, content["model"], lambda name: name, path)
+        source = _translate(PROJECT, content["model"], lambda name: name, path)
+        return replace(source, classes=list(content.get("classes", [])))
     blobs = content.get("blobs", content)
     if isinstance(blobs, dict) and any(isinstance(v, np.ndarray) for v in blobs.values()):
         return _translate(CAFFE2, blobs, _from_caffe2, path)

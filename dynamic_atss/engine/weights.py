@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -72,14 +73,15 @@ def load_weights(
     weight: str | os.PathLike[str],
     cache_dir: str | os.PathLike[str] | None = None,
     *,
+    class_names: Sequence[str] = (),
     allow_new_classes: bool = True,
 ) -> LoadReport:
     """Fills `model` (children `backbone.body`, `backbone.fpn`, `head`) from a weight file.
 
     weight: a path, `catalog://...` or a URL; its format is told by content. A backbone file must
     fill the body, any other one the whole model, and leave nothing over; deformable offsets stay at
-    their initial value for backbone files, and so do `head.cls_logits.*` for another number of
-    classes if `allow_new_classes`.
+    their initial value for backbone files, and so do `head.cls_logits.*` for other classes than the
+    file's, in number or in name (`class_names`, if both sides tell them), if `allow_new_classes`.
     Raises UserError, and leaves the model as it was, for a file that is missing, damaged, of an
     unknown format, that holds code, or that belongs to another architecture.
     """
@@ -88,6 +90,8 @@ def load_weights(
     notes = _adapt(source, model, path)
     targets = model.state_dict()
     skipped = _check_fit(source, targets, path, allow_new_classes, notes)
+    if source.classes and class_names and source.classes != list(class_names):
+        skipped |= _other_names(source, class_names, path, allow_new_classes, notes)
     loaded = [name for name in targets if name in source.tensors and name not in skipped]
     if not loaded:
         raise UserError(f"{path}: none of its entries ({source.format}) fits the model")
@@ -141,6 +145,21 @@ def _check_fit(
         if needed and name not in source.tensors:
             raise _misfit(path, source, f"the model's {name} is not in the file")
     return skipped
+
+
+def _other_names(
+    source: Source, class_names: Sequence[str], path: Path, allowed: bool, notes: list[str]
+) -> set[str]:
+    """The entries to leave out since their classes are others; UserError unless that is allowed."""
+    pairs = enumerate(zip_longest(source.classes, class_names, fillvalue="nothing"))
+    i, (theirs, ours) = next((i, pair) for i, pair in pairs if len(set(pair)) == 2)
+    names = f"class {i} is {theirs} in the file, {ours} in the data set"
+    if not allowed:
+        raise UserError(
+            f"{path}: {names}; make the data set's categories and their order the file's"
+        )
+    notes.append(f"{names}: head.cls_logits.* left at its initial value")
+    return {name for name in source.tensors if name.startswith("head.cls_logits.")}
 
 
 def _other_classes(name: str, tensor: Tensor, target: Tensor) -> bool:

@@ -178,3 +178,24 @@ def test_window_keeps_its_state():
     assert second.close(torch.device("cpu"))["loss_a"] == 1.5
     second.add({"loss_a": 5.0})
     assert second.close(torch.device("cpu"))["loss_a"] == 5.0
+
+
+def broken_after(count: int):
+    yield from [batch()] * count
+    raise UserError("images/7.jpg: truncated")
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_data_that_cannot_be_read_cost_no_finished_iteration(accumulate):
+    """The iteration before the one that needs the broken file is saved, off the usual period."""
+    run = Run(loader=broken_after(7 * accumulate), accumulate=accumulate, test_period=0)
+    with pytest.raises(UserError, match=r"7\.jpg: truncated"):
+        run.trainer.train()
+    assert run.events == ["log 4", "save 5", "save 7"]
+
+
+def test_data_that_cannot_be_read_at_the_start_are_told_at_once():
+    run = Run(loader=broken_after(0))
+    with pytest.raises(UserError, match=r"7\.jpg: truncated"):
+        run.trainer.train()
+    assert not run.events

@@ -1,0 +1,100 @@
+"""What must not be silently wrong: another order of classes, other weights, a file that breaks."""
+
+import itertools
+import json
+import shutil
+
+import pytest
+import torch
+from helpers_run import call_tool, run_tool, write_config
+
+from dynamic_atss.data.samplers import training_batches
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(arguments of the tiny configuration, folder of a finished run)."""
+    folder = tmp_path_factory.mktemp("tiny")
+    config = write_config(folder)
+    done = run_tool("train_net", [*config, "OUTPUT_DIR", folder / "run", "--skip-test"])
+    assert done.returncode == 0, done.stderr
+    return config, folder / "run"
+
+
+def reordered(config, folder):
+    """A data set with the images and boxes of the tiny one, its categories in reverse order."""
+    shapes = next(iter(folder.parent.glob("datasets/shapes")))
+    content = json.loads((shapes / "annotations/val.json").read_text())
+    content["categories"] = content["categories"][::-1]
+    path = folder.parent / "reversed.json"
+    path.write_text(json.dumps(content))
+    return f"('coco:{path}:{shapes / 'val'}',)"
+
+
+def only_error(capsys) -> str:
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def test_another_order_of_classes_is_not_scored(trained, tmp_path, monkeypatch, capsys):
+    config, run = trained
+    args = [*config, "MODEL.WEIGHT", run / "model_final.pth", "OUTPUT_DIR", tmp_path]
+    args += ["DATASETS.TEST", reordered(config, run)]
+    assert call_tool(monkeypatch, "test_net", args) == 2
+    assert "class 0 is circle in the file, cross in the data set" in only_error(capsys)
+
+
+def test_another_order_of_classes_is_not_resumed(trained, tmp_path, monkeypatch, capsys):
+    config, run = trained
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    other = reordered(config, run)
+    args = [*config, "--resume", "OUTPUT_DIR", copy, "DATASETS.TRAIN", other, "SOLVER.MAX_ITER", 8]
+    assert call_tool(monkeypatch, "train_net", [*args, "DATASETS.TEST", "()"]) == 2
+    assert "'circle'" in only_error(capsys)
+
+
+def test_a_start_from_other_classes_leaves_the_class_layer(trained, tmp_path, monkeypatch):
+    config, run = trained
+    other = ["DATASETS.TRAIN", reordered(config, run), "DATASETS.TEST", "()"]
+    args = [*config, *other, "MODEL.WEIGHT", run / "model_final.pth", "SOLVER.MAX_ITER", 1]
+    args += ["SOLVER.BASE_LR", 0.0, "OUTPUT_DIR", tmp_path]
+    assert call_tool(monkeypatch, "train_net", args) == 0
+    before, after = (torch.load(p / "model_final.pth")["model"] for p in (run, tmp_path))
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert "head.cls_logits.weight" not in same and "head.bbox_pred.weight" in same
+    assert "head.cls_logits.* left at its initial value" in (tmp_path / "log.txt").read_text()
+
+
+def test_weights_of_the_yaml_file_are_tested(trained, tmp_path, monkeypatch):
+    """The order: command line, last checkpoint of OUTPUT_DIR, YAML file."""
+    config, run = trained
+    yaml = tmp_path / "with_weight.yaml"
+    text = (run.parent / "tiny.yaml").read_text()
+    yaml.write_text(text.replace("MODEL:\n", f'MODEL:\n  WEIGHT: "{run / "model_final.pth"}"\n', 1))
+    args = ["--config-file", yaml, *config[2:], "OUTPUT_DIR", tmp_path]
+    assert call_tool(monkeypatch, "test_net", args) == 0
+    assert str(run / "model_final.pth") in (tmp_path / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("launcher", [(), ("-m", "torch.distributed.run", "--nproc-per-node", "2")])
+def test_a_file_that_breaks_costs_no_finished_iteration(trained, tmp_path, launcher):
+    config, _ = trained
+    shutil.copytree(f"{config[3]}/shapes", tmp_path / "datasets/shapes")
+    images = sorted((tmp_path / "datasets/shapes/train").iterdir())
+    third = list(itertools.islice(training_batches(None, len(images), 4, seed=0), 3))[2]
+    broken = images[third[-1][0]]  # the last image of iteration 3: that of the last process
+    data = broken.read_bytes()
+    broken.write_bytes(data[:-200])
+    args = [*config[:2], "DATASETS.ROOT", tmp_path / "datasets", "OUTPUT_DIR", tmp_path / "run"]
+    args += ["--skip-test", "SOLVER.CHECKPOINT_PERIOD", 1000]
+    done = run_tool("train_net", args, launcher)
+    assert done.returncode == (1 if launcher else 2)  # torchrun's own code is 1
+    assert done.stderr.count(f"error: {broken}") == 1
+    assert "trainer.py" not in done.stderr
+    assert (tmp_path / "run/last_checkpoint").read_text() == "model_0000002.pth"
+    broken.write_bytes(data)
+    again = run_tool("train_net", [*args, "--resume"], launcher)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "run/last_checkpoint").read_text() == "model_final.pth"
