@@ -3,7 +3,6 @@
 python tools/demo.py [--output output/demo] [KEY VALUE ...]
 """
 
-import shutil
 from pathlib import Path
 
 from dynamic_atss import cli
@@ -13,7 +12,9 @@ CONFIG = Path(__file__).parents[1] / "configs/quickstart/shapes_R_18.yaml"
 
 def main() -> int:
     parser = cli.config_parser("Train Dynamic ATSS on generated images, score it, draw pictures.")
-    parser.add_argument("--output", default="output/demo", help="folder, made anew")
+    parser.add_argument(
+        "--output", default="output/demo", help="folder; delete it to start afresh"
+    )
     args = cli.parse(parser)
 
     from dynamic_atss.build import build_test_loaders
@@ -23,15 +24,14 @@ def main() -> int:
     from dynamic_atss.viz.report import plot_losses
 
     output = Path(args.output)
-    shutil.rmtree(output / "run", ignore_errors=True)
     own = ["OUTPUT_DIR", str(output / "run"), "DATASETS.ROOT", str(output / "datasets")]
     cfg = load_config(args.config_file or CONFIG, [*own, *args.opts])
-    code = train(cfg)
+    code = train(cfg, resume=True)  # goes on with a demo that was interrupted
     if code:
         return code
-    dataset = build_test_loaders(cfg)["shapes_val"].dataset
-    tested = output / "run/inference/shapes_val"
-    overview = draw_results(dataset, tested / "bbox.json", output / "pictures")
+    name, loader = next(iter(build_test_loaders(cfg).items()))
+    tested = output / "run/inference" / name
+    overview = draw_results(loader.dataset, tested / "bbox.json", output / "pictures")
     plot_losses(output / "run/metrics.jsonl", output / "losses.png")
     print(f"detections beside the ground truth: {overview}")
     print(f"loss plot:                          {output / 'losses.png'}")
