@@ -21,7 +21,7 @@ def draw_results(
     folder: str | Path,
     *,
     count: int = 12,
-    score_threshold: float = 0.4,
+    score_threshold: float = 0.6,
 ) -> Path:
     """Draws the first `count` images of a data set, each with its ground truth and its detections.
 
