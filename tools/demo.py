@@ -12,9 +12,7 @@ CONFIG = Path(__file__).parents[1] / "configs/quickstart/shapes_R_18.yaml"
 
 def main() -> int:
     parser = cli.config_parser("Train Dynamic ATSS on generated images, score it, draw pictures.")
-    parser.add_argument(
-        "--output", default="output/demo", help="folder; delete it to start afresh"
-    )
+    parser.add_argument("--output", default="output/demo", help="folder; delete it to start afresh")
     args = cli.parse(parser)
 
     from dynamic_atss.build import build_test_loaders
