@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +13,16 @@ import numpy as np
 
 from dynamic_atss.errors import UserError
 
+LARGEST_ID = 2**53  # of images and categories: tables of results hold them as float64
+
 
 @dataclass(frozen=True)
 class Annotations:
     """The content of one COCO file: n images by ascending id, A boxes image by image.
 
-    image_ids (n,) int64 · names (n,) str ·
+    image_ids (n,) int64 · names (n,) str of the files, "" where the file has none ·
     sizes (n, 2) int64 height, width, 0 where the file has none ·
-    xywh (A, 4) float64 as in the file ·
+    xywh (A, 4) float64 as in the file · areas (A,) float64, w * h where the file has none ·
     classes (A,) int64 in 0..C-1, the order of `categories` ·
     image (A,) int64 index into the images, ascending · crowd (A,) bool
     """
@@ -30,6 +33,7 @@ class Annotations:
     class_names: list[str]
     category_ids: list[int]
     xywh: np.ndarray
+    areas: np.ndarray
     classes: np.ndarray
     image: np.ndarray
     crowd: np.ndarray
@@ -42,39 +46,47 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
     Raises UserError: file missing or broken, entries missing, ids unknown or given twice,
     malformed boxes.
     """
-    content = _read_json(path)
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{path}: the top level is a {type(content).__name__}, not an object with 'images', "
+            "'annotations' and 'categories': give a COCO annotation file"
+        )
     for key in ("images", "categories", *(["annotations"] if need_boxes else [])):
         if key not in content:
             raise UserError(f"{path}: no '{key}': give a file in COCO's detection format")
     for key in ("images", "categories", "annotations"):
         _check_entries(path, key, content.get(key, []))
-    category_ids = _ids(path, "category", content["categories"])
-    image_ids = _ids(path, "image", content["images"])
+    category_ids = _ids(path, "category", content["categories"], LARGEST_ID)
+    image_ids = _ids(path, "image", content["images"], LARGEST_ID)
     entries = content.get("annotations", [])
-    _ids(path, "annotation", [e for e in entries if "id" in e])
+    _ids(path, "annotation", [e for e in entries if "id" in e], math.inf)
     order = np.argsort(np.array(image_ids, dtype=np.int64), kind="stable")
     images = [content["images"][i] for i in order]
     classes = _lookup(path, entries, "category_id", category_ids, "categories")
     image = _lookup(path, entries, "image_id", [image_ids[i] for i in order], "images")
     by_image = np.argsort(image, kind="stable")
+    xywh = _boxes(path, entries)
     return Annotations(
         image_ids=np.array(image_ids, dtype=np.int64)[order],
         names=np.array([_file_name(path, e) for e in images], dtype=np.str_),
         sizes=np.array([_size(path, e) for e in images], dtype=np.int64).reshape(-1, 2),
         class_names=[str(e.get("name", e["id"])) for e in content["categories"]],
         category_ids=category_ids,
-        xywh=_boxes(path, entries)[by_image],
+        xywh=xywh[by_image],
+        areas=_areas(entries, xywh)[by_image],
         classes=classes[by_image],
         image=image[by_image],
-        crowd=np.array([bool(e.get("iscrowd", 0)) for e in entries], dtype=bool)[by_image],
+        crowd=_crowd(path, entries)[by_image],
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises UserError: the file is missing, unreadable or no JSON."""
     try:
-        content = json.loads(path.read_bytes())
+        return json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise UserError(f"{path}: no such annotation file: check the path") from None
+        raise UserError(f"{path}: no such JSON file: check the path") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}): check the path") from None
     except json.JSONDecodeError as error:
@@ -82,14 +94,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: broken JSON at {where} ({error.msg}): mend it or fetch the file again"
         ) from None
-    except (UnicodeDecodeError, RecursionError):
-        raise UserError(f"{path}: not a JSON text: give a COCO annotation file") from None
-    if not isinstance(content, dict):
-        raise UserError(
-            f"{path}: the top level is a {type(content).__name__}, not an object with 'images', "
-            "'annotations' and 'categories': give a COCO annotation file"
-        )
-    return content
+    except (ValueError, RecursionError) as error:  # other than UTF-8; numbers of 4301 digits
+        raise UserError(f"{path}: not a JSON text ({error}): give a JSON file") from None
 
 
 def _check_entries(path: Path, key: str, entries: object) -> None:
@@ -104,15 +110,21 @@ def _is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _ids(path: Path, kind: str, entries: Iterable[dict[str, Any]]) -> list[int]:
-    """The `id` of every entry: integers, none twice."""
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _ids(path: Path, kind: str, entries: Iterable[dict[str, Any]], largest: float) -> list[int]:
+    """The `id` of every entry: integers from -largest to largest, none twice."""
     seen: set[int] = set()
     ids = []
     for number, entry in enumerate(entries):
         value = entry.get("id")
-        if not _is_integer(value):
+        if not _is_integer(value) or abs(value) > largest:
             raise UserError(
-                f"{path}: the id of {kind} number {number} is {value!r}: make it an integer"
+                f"{path}: the id of {kind} number {number} is {_short(value)}: make it an integer"
+                + (" of at most 2^53" if largest == LARGEST_ID else "")
             )
         if value in seen:
             raise UserError(f"{path}: {kind} id {value} is there twice: give each its own id")
@@ -121,9 +133,11 @@ def _ids(path: Path, kind: str, entries: Iterable[dict[str, Any]]) -> list[int]:
     return ids
 
 
-def annotation_name(entry: dict[str, Any], number: int) -> str:
+def _annotation_name(entry: dict[str, Any], number: int) -> str:
     """How messages call an annotation: by its id, or by its place in the file."""
-    return f"annotation id {entry['id']}" if "id" in entry else f"annotation number {number}"
+    return (
+        f"annotation id {_short(entry['id'])}" if "id" in entry else f"annotation number {number}"
+    )
 
 
 def _lookup(
@@ -136,8 +150,8 @@ def _lookup(
         value = entry.get(key)
         if not _is_integer(value) or value not in place:
             raise UserError(
-                f"{path}: {annotation_name(entry, number)}: {key} {value!r} is not among the ids "
-                f"of '{where}': add it there or correct the annotation"
+                f"{path}: {_annotation_name(entry, number)}: {key} {_short(value)} is not among "
+                f"the ids of '{where}': add it there or correct the annotation"
             )
         found[number] = place[value]
     return found
@@ -150,20 +164,50 @@ def _boxes(path: Path, entries: list[dict[str, Any]]) -> np.ndarray:
         # Exact types: bool is an int to isinstance, and numpy would turn None into NaN.
         if not (isinstance(box, list) and len(box) == 4 and all(type(v) in _NUMBERS for v in box)):
             raise UserError(
-                f"{path}: {annotation_name(entry, number)}: bbox {str(box)[:60]} is not four "
+                f"{path}: {_annotation_name(entry, number)}: bbox {_short(box)} is not four "
                 "numbers (x, y, width, height): correct it"
             )
-        boxes[number] = box
+        try:
+            boxes[number] = box
+        except OverflowError:  # an integer that float64 cannot hold; JSON's 1e999 is inf, too
+            boxes[number] = math.inf
     return boxes
+
+
+def _areas(entries: list[dict[str, Any]], xywh: np.ndarray) -> np.ndarray:
+    """(A,) float64: of the objects' outlines where the file has them, else of the boxes."""
+    areas = np.array([_number(e.get("area")) for e in entries], dtype=np.float64)
+    with np.errstate(all="ignore"):  # boxes of infinite extent
+        return np.where(np.isfinite(areas), areas, xywh[:, 2] * xywh[:, 3])
+
+
+def _number(value: object) -> float:
+    """NaN for what is no number."""
+    try:
+        return float(value) if type(value) in _NUMBERS else math.nan  # type: ignore[arg-type]
+    except OverflowError:
+        return math.inf
+
+
+def _crowd(path: Path, entries: list[dict[str, Any]]) -> np.ndarray:
+    for number, entry in enumerate(entries):
+        if entry.get("iscrowd") not in (0, 1, None):
+            raise UserError(
+                f"{path}: {_annotation_name(entry, number)}: iscrowd {_short(entry['iscrowd'])} is "
+                "neither 0 nor 1: correct it"
+            )
+    return np.array([bool(e.get("iscrowd")) for e in entries], dtype=bool)
 
 
 _NUMBERS = (int, float)
 
 
 def _file_name(path: Path, entry: dict[str, Any]) -> str:
-    name = entry.get("file_name")
-    if not isinstance(name, str) or not name:
-        raise UserError(f"{path}: image id {entry['id']} has no file_name: add it")
+    name = entry.get("file_name", "")
+    if not isinstance(name, str):
+        raise UserError(
+            f"{path}: image id {entry['id']}: file_name {_short(name)} is not a text: correct it"
+        )
     return name
 
 
@@ -175,7 +219,7 @@ def _size(path: Path, entry: dict[str, Any]) -> tuple[int, int]:
     for key, value in (("height", height), ("width", width)):
         if type(value) not in _NUMBERS or not 0 < value < 1e6 or value != int(value):
             raise UserError(
-                f"{path}: image id {entry['id']}: {key} {value!r} is not a positive integer: "
+                f"{path}: image id {entry['id']}: {key} {_short(value)} is not a positive integer: "
                 "correct it, or leave width and height out to have them read from the file"
             )
     return int(height), int(width)

@@ -61,7 +61,7 @@ class CocoDataset(Dataset):
         self.transform, self.seed = transform, seed
         content = read_annotations(self.annotations, need_boxes=training)
         self.class_names, self.category_ids = content.class_names, content.category_ids
-        _check_files(self.annotations, self.images, content.names)
+        _check_files(self.annotations, self.images, content)
         sizes = _complete_sizes(content, self.images)
         boxes, kept, self.statistics = clean_boxes(
             content.xywh, sizes[content.image], content.crowd
@@ -177,12 +177,16 @@ def _complete_sizes(content: Annotations, folder: Path) -> np.ndarray:
     return sizes
 
 
-def _check_files(annotations: Path, folder: Path, names: np.ndarray) -> None:
+def _check_files(annotations: Path, folder: Path, content: Annotations) -> None:
     """Every image is there: told before the training starts, by listing each folder once."""
+    names = content.names.tolist()
+    if "" in names:
+        unnamed = content.image_ids[names.index("")]
+        raise UserError(f"{annotations}: image id {unnamed} has no file_name: add it")
     if not folder.is_dir():
         raise UserError(f"{folder}: no such image folder: check the path")
     wanted: dict[str, list[str]] = defaultdict(list)
-    for name in names.tolist():
+    for name in names:
         head, tail = os.path.split(name)
         wanted[head].append(tail)
     missing = []

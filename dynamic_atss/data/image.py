@@ -18,11 +18,14 @@ from torch import Tensor
 from dynamic_atss.errors import UserError
 
 _DECODE = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+_PNG = b"\x89PNG\r\n\x1a\n"
 _PIL_ERRORS = (
     OSError,
     ValueError,
     SyntaxError,  # what Pillow raises for a broken PNG
     EOFError,
+    NotImplementedError,
+    MemoryError,
     Image.DecompressionBombError,
     UnidentifiedImageError,
 )
@@ -33,14 +36,14 @@ def read_image(path: str | Path) -> Tensor:
 
     Alpha is dropped, grey is repeated, CMYK and palettes are converted. One deviation: 16-bit grey
     is scaled to 8 bits, where Pillow cuts everything above 255 to white.
-    Raises UserError: file missing, empty, truncated, or no image.
+    Raises UserError: file missing, empty, truncated, of 32-bit pixels, or no image.
     """
     data = _read_bytes(Path(path))
-    if _opencv_is_right(data):
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _DECODE)
+    if data.startswith(_PNG):
+        pixels = _decode_png(data, Path(path))
+    elif _opencv_is_right_about_jpeg(data) and (found := _decode_with_opencv(data)) is not None:
+        pixels = found
     else:
-        pixels = None
-    if pixels is None:
         pixels = _decode_with_pillow(data, Path(path))
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
@@ -53,7 +56,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     except FileNotFoundError:
         raise _missing(Path(path)) from None
     except _PIL_ERRORS as error:
-        raise _undecodable(Path(path), error) from None
+        raise _undecodable(Path(path), _reason(error)) from None
 
 
 def resize(image: Tensor, height: int, width: int) -> Tensor:
@@ -88,14 +91,38 @@ def _read_bytes(path: Path) -> bytes:
         raise UserError(f"{path}: cannot be read ({error.strerror}): check the file") from None
 
 
-def _opencv_is_right(data: bytes) -> bool:
-    """Whether OpenCV decodes this file completely and to Pillow's pixels: it does not say."""
-    if data.startswith(b"\xff\xd8"):
-        return _jpeg_is_complete(data) and _jpeg_components(data) in (1, 3)
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        # Byte 25, colour type: 0 grey, 2 RGB, 6 RGBA; not 3 palette, 4 grey with alpha.
-        return len(data) > 33 and b"IEND" in data[-64:] and data[25] in (0, 2, 6) and data[24] >= 8
-    return False
+def _decode_with_opencv(data: bytes) -> np.ndarray | None:
+    """(H, W, 3) uint8; None where OpenCV does not take the file, for whatever reason."""
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), _DECODE)
+    except cv2.error:  # more pixels than it is willing to decode
+        return None
+
+
+def _decode_png(data: bytes, path: Path) -> np.ndarray:
+    """(H, W, 3) uint8. OpenCV notices pixel data that end early, which Pillow fills up with black;
+    Pillow has the right pixels of all kinds."""
+    pixels = _decode_with_opencv(data) if _png_reaches_its_end(data) else None
+    if pixels is None:
+        _decode_with_pillow(data, path)  # if it sees the fault, too, it has a name for it
+        raise _undecodable(path, "the file ends too early")
+    # Byte 24, bits; byte 25, colour type: 0 grey, 2 RGB, 6 RGBA; not 3 palette, 4 grey with alpha.
+    opencv_is_right = data[24] >= 8 and data[25] in (0, 2, 6)
+    return pixels if opencv_is_right else _decode_with_pillow(data, path)
+
+
+def _png_reaches_its_end(data: bytes) -> bool:
+    """Whether all chunks (length, name, content, checksum) are there, up to the one named IEND."""
+    at = len(_PNG)
+    while at + 12 <= len(data) and data[at + 4 : at + 8] != b"IEND":
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    return at + 12 <= len(data)
+
+
+def _opencv_is_right_about_jpeg(data: bytes) -> bool:
+    """Whether OpenCV decodes this JPEG completely and to Pillow's pixels: it does not say."""
+    is_jpeg = data.startswith(b"\xff\xd8")
+    return is_jpeg and _jpeg_is_complete(data) and _jpeg_components(data) in (1, 3)
 
 
 def _jpeg_is_complete(data: bytes) -> bool:
@@ -126,11 +153,15 @@ def _decode_with_pillow(data: bytes, path: Path) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-            if image.mode.startswith("I;16"):
+            kind = image.mode
+            # Older versions of Pillow open PNGs of 16 bits as "I".
+            if kind.startswith("I;16") or (kind, image.format) == ("I", "PNG"):
                 return _high_byte(np.asarray(image))
-            return np.array(image.convert("RGB"))
+            if kind not in ("I", "F"):
+                return np.array(image.convert("RGB"))
     except _PIL_ERRORS as error:
-        raise _undecodable(path, error) from None
+        raise _undecodable(path, _reason(error)) from None
+    raise _undecodable(path, "32-bit pixels, whose range is not known; 8 and 16 bits are read")
 
 
 def _high_byte(grey: np.ndarray) -> np.ndarray:
@@ -143,9 +174,12 @@ def _missing(path: Path) -> UserError:
     )
 
 
-def _undecodable(path: Path, error: BaseException) -> UserError:
-    reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-    reason = " ".join(reason.split()) or type(error).__name__
+def _reason(error: BaseException) -> str:
+    text = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _undecodable(path: Path, reason: str) -> UserError:
     return UserError(
         f"{path}: the image cannot be decoded ({reason}): "
         "replace the file or take it out of the annotations"

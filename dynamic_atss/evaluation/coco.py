@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dynamic_atss.data.annotations import read_json
 from dynamic_atss.errors import UserError
-from dynamic_atss.evaluation.ground_truth import TruthTable, load_json, load_truth
+from dynamic_atss.evaluation.ground_truth import TruthTable, load_truth
 from dynamic_atss.evaluation.scores import CocoScores, scores_from_curves
 from dynamic_atss.types import Detections
 
@@ -85,7 +86,7 @@ def evaluate_coco(
         _log.warning("%s holds no annotations: there is nothing to score against", annotations)
         return None
     source = f"{results}" if isinstance(results, (str, Path)) else "results"
-    rows = load_json(results) if isinstance(results, (str, Path)) else results
+    rows = read_json(Path(results)) if isinstance(results, (str, Path)) else results
     table = _result_table(rows, source)
     if not len(table):
         _log.warning("%s: no detections at all, so every score is 0", source)
@@ -111,7 +112,7 @@ def _result_table(results: Sequence[Mapping[str, Any]], source: str) -> NDArray[
         table = np.array(rows, np.float64).reshape(-1, 7)
         if not np.isfinite(table).all():
             raise ValueError("a number that is not finite")
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         need = "each entry needs image_id, category_id, bbox (4 numbers) and score"
         raise UserError(f"{source}: not in the COCO results format ({error!r}); {need}") from error
     return table

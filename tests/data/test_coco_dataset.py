@@ -46,13 +46,15 @@ def test_bad_boxes_are_dropped_clipped_and_counted(tmp_path, caplog):
         box(7, 9, [100, 5, 10, 10]),  # outside
         box(8, 9, [1, 1, 9, 9], iscrowd=1),
         box(9, 9, [1, 2, 3, 4], iscrowd=0),
+        box(2**70, 9, [10**400, 0, 5, 5], iscrowd=None),
+        box(11, 9, [0, 0, 5, -(10**400)], iscrowd=False),
     ]
     with caplog.at_level(logging.INFO):
         data = open_coco(write_coco(tmp_path, SIZES, entries))
     assert boxes_of(data) == [[0, 2, 4, 19], [1, 2, 3, 5]]
-    expected = {"crowd": 1, "invalid": 4, "tiny": 1, "outside": 1, "clipped": 1}
+    expected = {"crowd": 1, "invalid": 6, "tiny": 1, "outside": 1, "clipped": 1}
     assert data.statistics == {**expected, "images_without_boxes": 1}
-    assert len(caplog.records) == 1 and "4 invalid" in caplog.text and "clipped 1" in caplog.text
+    assert len(caplog.records) == 1 and "6 invalid" in caplog.text and "clipped 1" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -116,6 +118,13 @@ IMAGE = {"id": 9, "file_name": "9.png", "height": 20, "width": 30}
         ({"annotations": []}, "none of its 2 images has a usable box"),
         ({"images": [IMAGE, IMAGE]}, "image id 9 is there twice"),
         ({"images": [{"id": 9}]}, "image id 9 has no file_name"),
+        ({"images": [{"id": 9, "file_name": 9}]}, "image id 9: file_name 9 is not a text"),
+        ({"images": [{**IMAGE, "id": 2**70}]}, f"image number 0 is {2**70}: make it an integer of"),
+        ({"images": [{**IMAGE, "width": 10**400}]}, "image id 9: width 1000"),
+        ({"categories": [{"id": 2**70}]}, f"category number 0 is {2**70}: make it an integer of"),
+        ({"annotations": [box(6, 2**70, [0, 0, 5, 5])]}, "annotation id 6: image_id 1180"),
+        ({"annotations": [box(6, 9, [0, 0, 5, 5], iscrowd="0")]}, "id 6: iscrowd '0' is neither"),
+        ({"annotations": [box(6, 9, [0, 0, 5, 5], iscrowd=[])]}, "id 6: iscrowd [] is neither"),
         ({"images": [{**IMAGE, "id": "9"}]}, "image number 0 is '9'"),
         ({"images": [{**IMAGE, "height": -4}]}, "image id 9: height -4"),
         ({"images": [{**IMAGE, "file_name": "gone.png"}]}, "gone.png: no such image"),
@@ -128,6 +137,7 @@ def test_mistakes_in_the_annotations(tmp_path, changes, message):
         open_coco(path)
     text = str(error.value)
     assert message in text and str(tmp_path) in text and "\n" not in text
+    assert len(text) < len(str(tmp_path)) + 250
 
 
 @pytest.mark.parametrize(
@@ -137,6 +147,8 @@ def test_mistakes_in_the_annotations(tmp_path, changes, message):
         ("[1, 2]", "the top level is a list"),
         ("{}", "no 'images'"),
         (b'{"\xff": 1}', "not a JSON text"),
+        ("[" * 100_000, "not a JSON text"),
+        ('{"images": ' + "9" * 5000 + "}", "not a JSON text"),
         ("", "line 1, column 1"),
     ],
 )
@@ -148,7 +160,7 @@ def test_broken_files(tmp_path, text, message):
 
 
 def test_missing_file_and_folder(tmp_path):
-    with pytest.raises(UserError, match=r"b\.json: no such annotation file"):
+    with pytest.raises(UserError, match=r"b\.json: no such JSON file"):
         open_coco(tmp_path / "b.json")
     path = write_coco(tmp_path, SIZES, [GOOD])
     with pytest.raises(UserError, match="nowhere: no such image folder"):

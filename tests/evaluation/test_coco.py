@@ -179,21 +179,21 @@ def test_nothing_to_score_against(tmp_path, caplog):
     assert caplog.text.count("nothing to score against") == 2
 
 
-def test_unusable_annotations_are_left_out_and_missing_fields_filled_in(tmp_path, caplog):
+def test_unusable_boxes_are_left_out_and_missing_fields_filled_in(tmp_path, caplog):
     good = [truth(1, 1, (0, 0, 50, 50)), truth(1, 1, (100, 100, 0, 10)), truth(2, 2, (1, 1, 9, 9))]
+    good += [truth(2, 1, (1, 1, 9, 9), area=area) for area in (None, "9", 10**400)]
     bad = [
         truth(1, 1, (float("nan"), 0, 50, 50)),
         truth(1, 1, (0, 0, -5, 50)),
-        truth(1, 1, ()),
-        truth(77, 1, (0, 0, 5, 5)),
-        {"image_id": 1, "category_id": 1},
+        truth(1, 1, (0, 0, 10**400, 50)),
     ]
     sizes = {"images": (1, 2, 3), "categories": (1, 2)}
     results = [found(1, 1, (0, 0, 50, 50), 0.9), found(2, 2, (1, 1, 9, 9), 0.9)]
     scores = assert_scorers_agree(write(tmp_path / "bad.json", good + bad, **sizes), results)
     assert scores == assert_scorers_agree(write(tmp_path / "good.json", good, **sizes), results)
-    assert scores.per_category["c1"] == pytest.approx(51 / 101)  # the box without extent is missed
-    assert "4 annotations with an unusable box and 1 of an unknown image" in caplog.text
+    # One of five: the box without extent is missed, and so are those of image 2.
+    assert scores.per_category["c1"] == pytest.approx(21 / 101)
+    assert "3 annotations with an unusable box" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -204,8 +204,10 @@ def test_unusable_annotations_are_left_out_and_missing_fields_filled_in(tmp_path
         ([{"image_id": 1, "category_id": 1, "score": 1}], "bbox"),
         ([found(1, 1, (0, 0, 5), 0.5)], "COCO results format"),
         ([found(1, 1, (0, 0, 5, float("nan")), 0.5)], "not finite"),
+        ([found(1, 1, (0, 0, 5, 10**400), 0.5)], "COCO results format"),
+        ([found(2**70, 1, (0, 0, 5, 5), 0.5)], "image 1180591620717411303424 is not in"),
         ({"a": 1}, "COCO results format"),
-        ("nowhere.json", "nowhere.json: cannot be read"),
+        ("nowhere.json", "nowhere.json: no such JSON file"),
     ],
 )
 def test_wrong_results_get_one_clear_line(tmp_path, results, message):
@@ -221,6 +223,40 @@ def test_broken_annotation_files(tmp_path):
         path.write_text(text)
         with pytest.raises(UserError, match=r"a\.json"):
             evaluate_coco(path, [])
+
+
+@pytest.mark.parametrize(
+    ("annotation", "message"),
+    [
+        (truth(77, 1, (0, 0, 5, 5)), "image_id 77 is not among"),
+        (truth(1, 77, (0, 0, 5, 5)), "category_id 77 is not among"),
+        (truth(1, 1, ()), r"bbox \[\] is not four numbers"),
+        ({"image_id": 1, "category_id": 1, "bbox": None}, "bbox None is not four numbers"),
+        (truth(1, 1, (0, 0, 5, 5), iscrowd="0"), "iscrowd '0' is neither 0 nor 1"),
+    ],
+)
+def test_what_training_refuses_is_not_scored_against(tmp_path, annotation, message):
+    path = write(tmp_path / "a.json", [truth(1, 1, (0, 0, 50, 50)), annotation])
+    with pytest.raises(UserError, match=rf"a\.json: annotation number 1: {message}"):
+        evaluate_coco(path, [])
+
+
+@pytest.mark.parametrize(
+    "ids", [{"images": (1, 2**70)}, {"categories": (1, 2**70)}, {"images": (1, 1)}]
+)
+def test_ids_that_are_none(tmp_path, ids):
+    with pytest.raises(UserError, match=r"a\.json: .*(make it an integer|is there twice)"):
+        evaluate_coco(write(tmp_path / "a.json", [truth(1, 1, (0, 0, 50, 50))], **ids), [])
+
+
+def test_the_order_of_images_and_annotations_in_the_file_does_not_matter(tmp_path):
+    path, results = random_scene(5, tmp_path / "a.json")
+    expected = assert_scorers_agree(path, results)
+    content = json.loads(path.read_text())
+    content["images"].reverse()
+    content["annotations"].sort(key=lambda a: -a["image_id"])
+    path.write_text(json.dumps(content))
+    assert assert_scorers_agree(path, results) == expected
 
 
 def test_categories_of_one_name_keep_their_entries(tmp_path):

@@ -209,7 +209,7 @@ def test_missing_annotations_and_images(refused, folder):
     shutil.rmtree(folder / "train")
     assert "no such image folder" in refused("train_net", *named(folder))
     (folder / "train.json").unlink()
-    assert "no such annotation file" in refused(
+    assert "no such JSON file" in refused(
         "test_net", *named(folder, "DATASETS.TEST"), "MODEL.WEIGHT", "x"
     )
 
