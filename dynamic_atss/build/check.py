@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection
 from functools import reduce
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from yacs.config import CfgNode
 
 from dynamic_atss.assigners import ASSIGNERS
+from dynamic_atss.config.load import known_keys
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.scores import METRICS
 
@@ -24,46 +26,123 @@ ACCEPTED: dict[str, Collection[str]] = {
     "SOLVER.WARMUP_METHOD": ("linear", "constant"),
 }
 
+# What the releases have and this project does not: the one value that is carried out, and the mend.
+NO_HEAD = "there is no such head; set MODEL.ATSS_ON True"
+NO_FUNC = "the norm is chosen by MODEL.RESNETS.NORM (group norm: GN); leave this key out"
+NO_GROUPS = "group norm has 32 groups and an epsilon of 1e-5; leave this key out"
+CARRIED = {
+    "MODEL.MASK_ON": (False, NO_HEAD),
+    "MODEL.KEYPOINT_ON": (False, NO_HEAD),
+    "MODEL.FCOS_ON": (False, NO_HEAD),
+    "MODEL.RETINANET_ON": (False, NO_HEAD),
+    "MODEL.ATSS_ON": (True, "no head is switched on; set MODEL.ATSS_ON True"),
+    "MODEL.ATSS.ANCHOR_STRIDES": ((8, 16, 32, 64, 128), "the levels have 8, 16, 32, 64 and 128"),
+    "MODEL.ATSS.POSITIVE_TYPE": (
+        "ATSS",
+        f"the rule is chosen by MODEL.ASSIGNER.NAME, one of {', '.join(ASSIGNERS)}",
+    ),
+    "MODEL.GROUP_NORM.DIM_PER_GP": (-1, NO_GROUPS),
+    "MODEL.GROUP_NORM.NUM_GROUPS": (32, NO_GROUPS),
+    "MODEL.GROUP_NORM.EPSILON": (1e-5, NO_GROUPS),
+    "MODEL.RESNETS.TRANS_FUNC": ("BottleneckWithFixedBatchNorm", NO_FUNC),
+    "MODEL.RESNETS.STEM_FUNC": ("StemWithFixedBatchNorm", NO_FUNC),
+    "MODEL.RESNETS.RES5_DILATION": (1, "there is no dilated stage; set 1"),
+    "TEST.BBOX_AUG.ENABLED": (False, "there is no test-time augmentation; set False"),
+}
+
+# Of tuples: every entry.
 AT_LEAST = {
+    "SEED": 0,
     "DATALOADER.NUM_WORKERS": 0,
     "DATALOADER.SIZE_DIVISIBILITY": 0,
+    "INPUT.FLIP_PROB_TRAIN": 0,
+    "INPUT.VERTICAL_FLIP_PROB_TRAIN": 0,
+    "INPUT.MIN_SIZE_TRAIN": 1,
     "INPUT.MAX_SIZE_TRAIN": 1,
     "INPUT.MIN_SIZE_TEST": 1,
     "INPUT.MAX_SIZE_TEST": 1,
+    "MODEL.ATSS.ASPECT_RATIOS": 0.01,  # further off, a side is rounded to 0
+    "MODEL.ATSS.INFERENCE_TH": 0,
+    "MODEL.ATSS.LOSS_ALPHA": 0,
+    "MODEL.ATSS.LOSS_GAMMA": 0,
+    "MODEL.ATSS.NMS_TH": 0,
+    "MODEL.ATSS.NUM_CLASSES": 2,
     "MODEL.ATSS.NUM_CONVS": 0,
-    "MODEL.ATSS.TOPK": 1,
-    "MODEL.ATSS.SCALES_PER_OCTAVE": 1,
+    "MODEL.ATSS.OCTAVE": 1,
     "MODEL.ATSS.PRE_NMS_TOP_N": 1,
+    "MODEL.ATSS.PRIOR_PROB": 1e-6,  # its logit is a bias
+    "MODEL.ATSS.REG_LOSS_WEIGHT": 0,
+    "MODEL.ATSS.SCALES_PER_OCTAVE": 1,
+    "MODEL.ATSS.TOPK": 1,
     "MODEL.RESNETS.BACKBONE_OUT_CHANNELS": 1,
     "MODEL.RESNETS.DEFORMABLE_GROUPS": 1,
     "MODEL.RESNETS.NUM_GROUPS": 1,
     "MODEL.RESNETS.RES2_OUT_CHANNELS": 4,
     "MODEL.RESNETS.STEM_OUT_CHANNELS": 1,
     "MODEL.RESNETS.WIDTH_PER_GROUP": 1,
-    "SOLVER.MAX_ITER": 1,
-    "SOLVER.IMS_PER_BATCH": 1,
     "SOLVER.ACCUMULATE": 1,
+    "SOLVER.BIAS_LR_FACTOR": 0,
     "SOLVER.CHECKPOINT_PERIOD": 1,
-    "SOLVER.LOG_PERIOD": 1,
     "SOLVER.CLIP_GRAD_NORM": 0,
-    "TEST.IMS_PER_BATCH": 1,
+    "SOLVER.DCONV_OFFSETS_LR_FACTOR": 0,
+    "SOLVER.EMA_DECAY": 0,
+    "SOLVER.IMS_PER_BATCH": 1,
+    "SOLVER.LOG_PERIOD": 1,
+    "SOLVER.MAX_ITER": 1,
+    "SOLVER.MOMENTUM": 0,
+    "SOLVER.STEPS": 0,
+    "SOLVER.WARMUP_FACTOR": 0,
+    "SOLVER.WARMUP_ITERS": 0,
+    "SOLVER.WEIGHT_DECAY": 0,
+    "SOLVER.WEIGHT_DECAY_BIAS": 0,
     "TEST.DETECTIONS_PER_IMG": 1,
+    "TEST.EXPECTED_RESULTS_SIGMA_TOL": 0,
+    "TEST.IMS_PER_BATCH": 1,
     "TEST.PERIOD": 0,
 }
 
-WITHIN = {
-    "INPUT.FLIP_PROB_TRAIN": (0, 1),
-    "INPUT.VERTICAL_FLIP_PROB_TRAIN": (0, 1),
-    "MODEL.ATSS.PRIOR_PROB": (1e-6, 1 - 1e-6),  # its logit is a bias
-    "SOLVER.EMA_DECAY": (0, 1),
+ABOVE = {
+    "INPUT.PIXEL_STD": 0,
+    "MODEL.ATSS.ANCHOR_SIZES": 0,
+    "SOLVER.BASE_LR": 0,
+    "SOLVER.GAMMA": 0,
 }
 
-POSITIVE = (  # entries of tuples
-    "INPUT.MIN_SIZE_TRAIN",
-    "INPUT.PIXEL_STD",
-    "MODEL.ATSS.ANCHOR_SIZES",
-    "MODEL.ATSS.ANCHOR_STRIDES",
-    "MODEL.ATSS.ASPECT_RATIOS",
+AT_MOST = {
+    "DATALOADER.NUM_WORKERS": 1000,
+    "DATALOADER.SIZE_DIVISIBILITY": 10_000,
+    "INPUT.FLIP_PROB_TRAIN": 1,
+    "INPUT.VERTICAL_FLIP_PROB_TRAIN": 1,
+    "INPUT.MAX_SIZE_TRAIN": 100_000,
+    "INPUT.MAX_SIZE_TEST": 100_000,
+    "MODEL.ATSS.ASPECT_RATIOS": 100,
+    "MODEL.ATSS.LOSS_ALPHA": 1,
+    "MODEL.ATSS.NMS_TH": 1,
+    "MODEL.ATSS.NUM_CONVS": 100,
+    "MODEL.ATSS.PRIOR_PROB": 1 - 1e-6,
+    "MODEL.ATSS.SCALES_PER_OCTAVE": 100,
+    "MODEL.RESNETS.BACKBONE_OUT_CHANNELS": 16_384,
+    "MODEL.RESNETS.NUM_GROUPS": 16_384,
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": 16_384,
+    "MODEL.RESNETS.STEM_OUT_CHANNELS": 16_384,
+    "MODEL.RESNETS.WIDTH_PER_GROUP": 16_384,
+    "SOLVER.GAMMA": 1,
+    "SOLVER.WARMUP_FACTOR": 1,
+    "SOLVER.WEIGHT_DECAY": 1,
+    "SOLVER.WEIGHT_DECAY_BIAS": 1,
+}
+
+BELOW = {
+    "MODEL.ATSS.INFERENCE_TH": 1,
+    "SOLVER.EMA_DECAY": 1,
+    "SOLVER.MOMENTUM": 1,
+}
+
+LIMITS = (
+    ("at least", operator.ge, AT_LEAST),
+    ("above", operator.gt, ABOVE),
+    ("at most", operator.le, AT_MOST),
+    ("below", operator.lt, BELOW),
 )
 
 ENTRIES = {
@@ -72,8 +151,9 @@ ENTRIES = {
     "INPUT.PIXEL_STD": 3,
     "MODEL.RESNETS.STAGE_WITH_DCN": 4,
     "MODEL.ATSS.ANCHOR_SIZES": 5,
-    "MODEL.ATSS.ANCHOR_STRIDES": 5,
 }
+
+NOT_EMPTY = ("INPUT.MIN_SIZE_TRAIN", "MODEL.ATSS.ASPECT_RATIOS")
 
 
 def check_config(cfg: CfgNode) -> None:
@@ -82,27 +162,23 @@ def check_config(cfg: CfgNode) -> None:
     Raises:
         UserError: names the key, the value and what is accepted.
     """
-    _check_carried(cfg)
+    for key, (carried, mend) in CARRIED.items():
+        if _value(cfg, key) != carried:
+            raise UserError(f"{key} {_value(cfg, key)!r}: {mend}")
     for key, accepted in ACCEPTED.items():
         one_of(key, _value(cfg, key), accepted)
-    for key, least in AT_LEAST.items():
-        if _value(cfg, key) < least:
-            raise UserError(f"{key} {_value(cfg, key)}: at least {least} is needed")
+    _check_numbers(cfg)
     for key, count in ENTRIES.items():
         if len(_value(cfg, key)) != count:
             raise UserError(f"{key} {_value(cfg, key)}: {count} entries are needed")
-    for key in POSITIVE:
-        if not _value(cfg, key) or min(_value(cfg, key)) <= 0:
-            raise UserError(f"{key} {_value(cfg, key)}: one number or more above 0 is needed")
+    for key in NOT_EMPTY:
+        if not _value(cfg, key):
+            raise UserError(f"{key} {_value(cfg, key)}: one number or more is needed")
     for key in ("DATASETS.TRAIN", "DATASETS.TEST"):
         if not all(isinstance(name, str) for name in _value(cfg, key)):
             raise UserError(f"{key} {_value(cfg, key)}: give names, as ('name',)")
     _check_order(cfg)
     _check_expected_results(cfg.TEST.EXPECTED_RESULTS)
-    if not 0 <= cfg.SOLVER.EMA_DECAY < 1:
-        raise UserError(
-            f"SOLVER.EMA_DECAY {cfg.SOLVER.EMA_DECAY}: at least 0 and below 1 is needed"
-        )
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         raise UserError("MODEL.DEVICE cuda: torch sees no GPU; set MODEL.DEVICE auto or cpu")
 
@@ -110,25 +186,30 @@ def check_config(cfg: CfgNode) -> None:
 def one_of(key: str, value: str, accepted: Collection[str]) -> None:
     """Raises UserError unless `value` is one of `accepted`."""
     if value not in accepted:
-        raise UserError(f"{key} {value!r}: accepted are {', '.join(accepted)}")
+        hint = "; CUDA_VISIBLE_DEVICES chooses the GPU" if value.startswith("cuda:") else ""
+        raise UserError(f"{key} {value!r}: accepted are {', '.join(accepted)}{hint}")
 
 
 def _value(cfg: CfgNode, key: str) -> Any:
     return reduce(getattr, key.split("."), cfg)
 
 
-def _check_carried(cfg: CfgNode) -> None:
-    """What the releases have and this project does not."""
-    for key in ("MASK_ON", "KEYPOINT_ON", "FCOS_ON", "RETINANET_ON"):
-        if cfg.MODEL[key]:
-            raise UserError(f"MODEL.{key} True: there is no such head; set MODEL.ATSS_ON True")
-    if cfg.TEST.BBOX_AUG.ENABLED:
-        raise UserError("TEST.BBOX_AUG.ENABLED True: there is no test-time augmentation; set False")
-    if cfg.MODEL.ATSS.POSITIVE_TYPE != "ATSS":
-        raise UserError(
-            f"MODEL.ATSS.POSITIVE_TYPE {cfg.MODEL.ATSS.POSITIVE_TYPE!r}: the rule is chosen by "
-            f"MODEL.ASSIGNER.NAME, one of {', '.join(ASSIGNERS)}"
-        )
+def _numbers(value: Any) -> list[float]:
+    """The numbers in a value, those in lists and tuples included."""
+    if isinstance(value, list | tuple):
+        return [number for entry in value for number in _numbers(entry)]
+    return [value] if isinstance(value, int | float) else []
+
+
+def _check_numbers(cfg: CfgNode) -> None:
+    """The comparisons are such that NaN fails."""
+    for key in known_keys(cfg):
+        if not all(abs(number) < 2**63 for number in _numbers(_value(cfg, key))):
+            raise UserError(f"{key} {_value(cfg, key)}: finite numbers below 2^63 are needed")
+    for words, holds, limits in LIMITS:
+        for key, limit in limits.items():
+            if not all(holds(number, limit) for number in _numbers(_value(cfg, key))):
+                raise UserError(f"{key} {_value(cfg, key)}: {words} {limit} is needed")
 
 
 def _check_order(cfg: CfgNode) -> None:
@@ -143,8 +224,16 @@ def _check_order(cfg: CfgNode) -> None:
 
 def _check_expected_results(entries: list[Any]) -> None:
     for entry in entries:
-        if not (isinstance(entry, tuple | list) and len(entry) == 4 and entry[1] in METRICS):
+        if not _is_expected_result(entry):
             raise UserError(
                 f"TEST.EXPECTED_RESULTS {entry}: give ['bbox', metric, mean, deviation] with a "
                 f"metric of {', '.join(METRICS)}"
             )
+
+
+def _is_expected_result(entry: Any) -> bool:
+    if not isinstance(entry, tuple | list) or len(entry) != 4:
+        return False
+    task, metric, mean, deviation = entry
+    numbers = all(type(number) in (int, float) for number in (mean, deviation))
+    return task == "bbox" and metric in METRICS and numbers and deviation >= 0

@@ -14,11 +14,12 @@ _C.OUTPUT_DIR = "."  # log, metrics, checkpoints and detections go here
 _C.MODEL = CN()
 _C.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"  # accepted for the published files; no effect
 _C.MODEL.RPN_ONLY = False  # accepted for the published files; no effect
-_C.MODEL.ATSS_ON = False  # the anchor head with a quality branch; the rule is Dynamic ATSS
-_C.MODEL.FCOS_ON = False  # the FCOS head
-_C.MODEL.RETINANET_ON = False  # the RetinaNet head
+_C.MODEL.ATSS_ON = False  # the anchor head with a quality branch: must be True, it is the only one
+_C.MODEL.FCOS_ON = False  # not carried: an error when True
+_C.MODEL.RETINANET_ON = False  # not carried: an error when True
 _C.MODEL.MASK_ON = False  # not carried: an error when True
 _C.MODEL.KEYPOINT_ON = False  # not carried: an error when True
+_C.MODEL.CLS_AGNOSTIC_BBOX_REG = False  # of two-stage models: without effect
 _C.MODEL.DEVICE = "auto"  # "auto" (cuda if there is one) | "cuda" | "cpu"
 _C.MODEL.WEIGHT = ""  # "", a file, a URL or "catalog://..."
 _C.MODEL.USE_SYNCBN = False  # batch norm over all processes in place of the frozen one
@@ -37,8 +38,16 @@ _C.MODEL.FPN = CN()
 _C.MODEL.FPN.USE_GN = False  # group norm after each of the FPN's convolutions
 _C.MODEL.FPN.USE_RELU = False  # relu after each of the FPN's convolutions
 
+_C.MODEL.GROUP_NORM = CN()
+_C.MODEL.GROUP_NORM.DIM_PER_GP = -1  # channels of a group; no other value is carried
+_C.MODEL.GROUP_NORM.NUM_GROUPS = 32  # groups; no other value is carried
+_C.MODEL.GROUP_NORM.EPSILON = 1e-5  # no other value is carried
+
 _C.MODEL.RESNETS = CN()
 _C.MODEL.RESNETS.NORM = ""  # (new) "FrozenBN" | "BN" | "SyncBN" | "GN"; "" = by USE_GN, USE_SYNCBN
+_C.MODEL.RESNETS.TRANS_FUNC = "BottleneckWithFixedBatchNorm"  # no other is carried: see NORM
+_C.MODEL.RESNETS.STEM_FUNC = "StemWithFixedBatchNorm"  # no other is carried: see NORM
+_C.MODEL.RESNETS.RES5_DILATION = 1  # of the last stage; no other value is carried
 _C.MODEL.RESNETS.NUM_GROUPS = 1  # groups of the 3x3 convolution (ResNeXt: 32 or 64)
 _C.MODEL.RESNETS.WIDTH_PER_GROUP = 64  # channels of a group in the first stage
 _C.MODEL.RESNETS.STRIDE_IN_1X1 = True  # MSRA weights: True; FAIR and torchvision weights: False
@@ -49,15 +58,12 @@ _C.MODEL.RESNETS.BACKBONE_OUT_CHANNELS = 256 * 4  # channels of the FPN and the 
 _C.MODEL.RESNETS.RES2_OUT_CHANNELS = 256  # channels of the first stage (R-18, R-34: a quarter)
 _C.MODEL.RESNETS.STEM_OUT_CHANNELS = 64  # channels of the stem
 
-_C.MODEL.RETINANET = CN()
-_C.MODEL.RETINANET.USE_C5 = True  # P6 from C5; False: from P5
-
 _C.MODEL.ATSS = CN()
 _C.MODEL.ATSS.NUM_CLASSES = 81  # with background; 81 gives way to the data set's number
 _C.MODEL.ATSS.ANCHOR_SIZES = (64, 128, 256, 512, 1024)  # side of the anchor, by level
 _C.MODEL.ATSS.ASPECT_RATIOS = (1.0,)  # height / width
-_C.MODEL.ATSS.ANCHOR_STRIDES = (8, 16, 32, 64, 128)  # by level
-_C.MODEL.ATSS.STRADDLE_THRESH = 0  # accepted for the published files; no effect there either
+_C.MODEL.ATSS.ANCHOR_STRIDES = (8, 16, 32, 64, 128)  # by level; no other value is carried
+_C.MODEL.ATSS.STRADDLE_THRESH = 0  # accepted for the published files; without effect there, too
 _C.MODEL.ATSS.OCTAVE = 2.0  # the scales of a location span this factor ...
 _C.MODEL.ATSS.SCALES_PER_OCTAVE = 1  # ... in so many steps
 _C.MODEL.ATSS.NUM_CONVS = 4  # convolutions of each tower
@@ -65,8 +71,8 @@ _C.MODEL.ATSS.USE_DCN_IN_TOWER = False  # the last of them deformable
 _C.MODEL.ATSS.LOSS_ALPHA = 0.25  # focal loss; quality focal loss does not use it
 _C.MODEL.ATSS.LOSS_GAMMA = 2.0  # focal and quality focal loss
 _C.MODEL.ATSS.POSITIVE_TYPE = "ATSS"  # "ATSS"; the releases' other types come as assigners
-_C.MODEL.ATSS.FG_IOU_THRESHOLD = 0.5  # for POSITIVE_TYPE "IoU"
-_C.MODEL.ATSS.BG_IOU_THRESHOLD = 0.4  # for POSITIVE_TYPE "IoU"
+_C.MODEL.ATSS.FG_IOU_THRESHOLD = 0.5  # of POSITIVE_TYPE "IoU", not carried: without effect
+_C.MODEL.ATSS.BG_IOU_THRESHOLD = 0.4  # of POSITIVE_TYPE "IoU", not carried: without effect
 _C.MODEL.ATSS.TOPK = 9  # candidate locations of a box on each level
 _C.MODEL.ATSS.REGRESSION_TYPE = "BOX"  # "BOX" (deltas of the anchor) | "POINT" (distances)
 _C.MODEL.ATSS.REG_LOSS_WEIGHT = 2.0  # weight of the GIoU loss
@@ -74,6 +80,45 @@ _C.MODEL.ATSS.PRIOR_PROB = 0.01  # initial score of every class
 _C.MODEL.ATSS.INFERENCE_TH = 0.05  # class scores above it are candidates
 _C.MODEL.ATSS.NMS_TH = 0.6  # IoU above it suppresses
 _C.MODEL.ATSS.PRE_NMS_TOP_N = 1000  # candidates of a level that reach NMS
+
+# Of the RetinaNet head: without effect while RETINANET_ON is False, but for USE_C5.
+_C.MODEL.RETINANET = CN()
+_C.MODEL.RETINANET.USE_C5 = True  # P6 from C5; False: from P5. Of every head
+_C.MODEL.RETINANET.NUM_CLASSES = 81  # with background
+_C.MODEL.RETINANET.ANCHOR_SIZES = (32, 64, 128, 256, 512)  # side of the anchor, by level
+_C.MODEL.RETINANET.ASPECT_RATIOS = (0.5, 1.0, 2.0)  # height / width
+_C.MODEL.RETINANET.ANCHOR_STRIDES = (8, 16, 32, 64, 128)  # by level
+_C.MODEL.RETINANET.STRADDLE_THRESH = 0  # accepted for the published files
+_C.MODEL.RETINANET.OCTAVE = 2.0  # the scales of a location span this factor ...
+_C.MODEL.RETINANET.SCALES_PER_OCTAVE = 3  # ... in so many steps
+_C.MODEL.RETINANET.NUM_CONVS = 4  # convolutions of each tower
+_C.MODEL.RETINANET.BBOX_REG_WEIGHT = 4.0  # the box loss is divided by it
+_C.MODEL.RETINANET.BBOX_REG_BETA = 0.11  # where smooth L1 turns from square to linear
+_C.MODEL.RETINANET.PRE_NMS_TOP_N = 1000  # candidates of a level that reach NMS
+_C.MODEL.RETINANET.FG_IOU_THRESHOLD = 0.5  # anchors of at least this IoU are positive
+_C.MODEL.RETINANET.BG_IOU_THRESHOLD = 0.4  # anchors below it are background
+_C.MODEL.RETINANET.LOSS_ALPHA = 0.25  # focal loss
+_C.MODEL.RETINANET.LOSS_GAMMA = 2.0  # focal loss
+_C.MODEL.RETINANET.PRIOR_PROB = 0.01  # initial score of every class
+_C.MODEL.RETINANET.INFERENCE_TH = 0.05  # class scores above it are candidates
+_C.MODEL.RETINANET.NMS_TH = 0.4  # IoU above it suppresses
+
+# Of the FCOS head: without effect while FCOS_ON is False.
+_C.MODEL.FCOS = CN()
+_C.MODEL.FCOS.NUM_CLASSES = 81  # with background
+_C.MODEL.FCOS.FPN_STRIDES = [8, 16, 32, 64, 128]  # by level
+_C.MODEL.FCOS.PRIOR_PROB = 0.01  # initial score of every class
+_C.MODEL.FCOS.INFERENCE_TH = 0.05  # class scores above it are candidates
+_C.MODEL.FCOS.NMS_TH = 0.6  # IoU above it suppresses
+_C.MODEL.FCOS.PRE_NMS_TOP_N = 1000  # candidates of a level that reach NMS
+_C.MODEL.FCOS.LOSS_ALPHA = 0.25  # focal loss
+_C.MODEL.FCOS.LOSS_GAMMA = 2.0  # focal loss
+_C.MODEL.FCOS.NUM_CONVS = 4  # convolutions of each tower
+_C.MODEL.FCOS.CENTER_SAMPLING_RADIUS = 0.0  # in strides; 0 = all points inside the box
+_C.MODEL.FCOS.IOU_LOSS_TYPE = "iou"  # "iou" | "linear_iou" | "giou"
+_C.MODEL.FCOS.NORM_REG_TARGETS = False  # distances in units of the stride
+_C.MODEL.FCOS.CENTERNESS_ON_REG = False  # centerness from the box tower
+_C.MODEL.FCOS.USE_DCN_IN_TOWER = False  # the last convolution of each tower deformable
 
 _C.INPUT = CN()
 _C.INPUT.MIN_SIZE_TRAIN = (800,)  # short side in pixels, one drawn for each image
@@ -127,16 +172,17 @@ _C.TEST.DETECTIONS_PER_IMG = 100  # the best of an image
 _C.TEST.PERIOD = 0  # (new) iterations between tests in training; 0 = at the end only
 _C.TEST.EXPECTED_RESULTS = []  # [["bbox", "AP", 0.39, 0.002], ...]: value and deviation
 _C.TEST.EXPECTED_RESULTS_SIGMA_TOL = 4  # a result further off is an error
-_C.TEST.BBOX_AUG = CN()  # test-time augmentation
-_C.TEST.BBOX_AUG.ENABLED = False
-_C.TEST.BBOX_AUG.H_FLIP = False
-_C.TEST.BBOX_AUG.SCALES = ()
-_C.TEST.BBOX_AUG.MAX_SIZE = 4000
-_C.TEST.BBOX_AUG.SCALE_H_FLIP = False
-_C.TEST.BBOX_AUG.VOTE = False
-_C.TEST.BBOX_AUG.VOTE_TH = 0.66
-_C.TEST.BBOX_AUG.SCALE_RANGES = ()
-_C.TEST.BBOX_AUG.MERGE_TYPE = "vote"
+# Test-time augmentation: not carried, so that all the others are without effect.
+_C.TEST.BBOX_AUG = CN()
+_C.TEST.BBOX_AUG.ENABLED = False  # an error when True
+_C.TEST.BBOX_AUG.H_FLIP = False  # a pass over the mirrored image
+_C.TEST.BBOX_AUG.SCALES = ()  # short sides of further passes
+_C.TEST.BBOX_AUG.MAX_SIZE = 4000  # long side of these
+_C.TEST.BBOX_AUG.SCALE_H_FLIP = False  # each of these mirrored, too
+_C.TEST.BBOX_AUG.VOTE = False  # boxes of the passes vote; else NMS joins them
+_C.TEST.BBOX_AUG.VOTE_TH = 0.66  # IoU of boxes that vote together
+_C.TEST.BBOX_AUG.SCALE_RANGES = ()  # box sizes that count in each of SCALES
+_C.TEST.BBOX_AUG.MERGE_TYPE = "vote"  # "vote" | "soft-vote" | "nms"
 
 # What published YAML files carry along for two-stage models: accepted, without effect.
 WITHOUT_EFFECT = (

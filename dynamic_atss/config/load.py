@@ -55,7 +55,7 @@ def _file_entries(file: str | Path) -> list[tuple[str, Any]]:
         raise UserError(
             f"--config-file {file}: {error.strerror}; give the path of a YAML file"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # no text; 2001-02-30; [[[[...
         raise UserError(f"{file}: not a YAML file: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict | None):
         raise UserError(
@@ -113,7 +113,7 @@ def _coerce(value: Any, default: Any, key: str, source: str) -> Any:
         value = _decoded(value)
     try:
         return _as(default, value)
-    except TypeError:
+    except (TypeError, OverflowError):  # an integer that no float holds
         raise UserError(
             f"{source}: {key} wants {_type_name(default)} such as {default!r}, "
             f"got {type(value).__name__} {value!r}"

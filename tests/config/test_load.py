@@ -4,8 +4,9 @@ import pytest
 from yacs.config import CfgNode
 
 from dynamic_atss.build import check_config
+from dynamic_atss.config import defaults
 from dynamic_atss.config.defaults import default_config
-from dynamic_atss.config.load import keys_without_effect, load_config
+from dynamic_atss.config.load import keys_without_effect, known_keys, load_config
 from dynamic_atss.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -42,7 +43,17 @@ PUBLISHED = {
     "TEST.BBOX_AUG.MAX_SIZE": 4000,
     "TEST.BBOX_AUG.VOTE_TH": 0.66,
     "TEST.BBOX_AUG.MERGE_TYPE": "vote",
+    "TEST.EXPECTED_RESULTS_SIGMA_TOL": 4,
     "MODEL.BACKBONE.FREEZE_CONV_BODY_AT": 2,
+    "MODEL.CLS_AGNOSTIC_BBOX_REG": False,
+    "MODEL.GROUP_NORM.DIM_PER_GP": -1,
+    "MODEL.GROUP_NORM.NUM_GROUPS": 32,
+    "MODEL.GROUP_NORM.EPSILON": 1e-5,
+    "MODEL.RESNETS.TRANS_FUNC": "BottleneckWithFixedBatchNorm",
+    "MODEL.RESNETS.STEM_FUNC": "StemWithFixedBatchNorm",
+    "MODEL.RESNETS.RES5_DILATION": 1,
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": 256,
+    "MODEL.RESNETS.STEM_OUT_CHANNELS": 64,
     "MODEL.ATSS.NUM_CLASSES": 81,
     "MODEL.ATSS.ANCHOR_SIZES": (64, 128, 256, 512, 1024),
     "MODEL.ATSS.ASPECT_RATIOS": (1.0,),
@@ -64,6 +75,39 @@ PUBLISHED = {
     "MODEL.ATSS.INFERENCE_TH": 0.05,
     "MODEL.ATSS.NMS_TH": 0.6,
     "MODEL.ATSS.PRE_NMS_TOP_N": 1000,
+    "MODEL.FCOS.NUM_CLASSES": 81,
+    "MODEL.FCOS.FPN_STRIDES": [8, 16, 32, 64, 128],
+    "MODEL.FCOS.PRIOR_PROB": 0.01,
+    "MODEL.FCOS.INFERENCE_TH": 0.05,
+    "MODEL.FCOS.NMS_TH": 0.6,
+    "MODEL.FCOS.PRE_NMS_TOP_N": 1000,
+    "MODEL.FCOS.LOSS_ALPHA": 0.25,
+    "MODEL.FCOS.LOSS_GAMMA": 2.0,
+    "MODEL.FCOS.NUM_CONVS": 4,
+    "MODEL.FCOS.CENTER_SAMPLING_RADIUS": 0.0,
+    "MODEL.FCOS.IOU_LOSS_TYPE": "iou",
+    "MODEL.FCOS.NORM_REG_TARGETS": False,
+    "MODEL.FCOS.CENTERNESS_ON_REG": False,
+    "MODEL.FCOS.USE_DCN_IN_TOWER": False,
+    "MODEL.RETINANET.NUM_CLASSES": 81,
+    "MODEL.RETINANET.ANCHOR_SIZES": (32, 64, 128, 256, 512),
+    "MODEL.RETINANET.ASPECT_RATIOS": (0.5, 1.0, 2.0),
+    "MODEL.RETINANET.ANCHOR_STRIDES": (8, 16, 32, 64, 128),
+    "MODEL.RETINANET.STRADDLE_THRESH": 0,
+    "MODEL.RETINANET.OCTAVE": 2.0,
+    "MODEL.RETINANET.SCALES_PER_OCTAVE": 3,
+    "MODEL.RETINANET.USE_C5": True,
+    "MODEL.RETINANET.NUM_CONVS": 4,
+    "MODEL.RETINANET.BBOX_REG_WEIGHT": 4.0,
+    "MODEL.RETINANET.BBOX_REG_BETA": 0.11,
+    "MODEL.RETINANET.PRE_NMS_TOP_N": 1000,
+    "MODEL.RETINANET.FG_IOU_THRESHOLD": 0.5,
+    "MODEL.RETINANET.BG_IOU_THRESHOLD": 0.4,
+    "MODEL.RETINANET.LOSS_ALPHA": 0.25,
+    "MODEL.RETINANET.LOSS_GAMMA": 2.0,
+    "MODEL.RETINANET.PRIOR_PROB": 0.01,
+    "MODEL.RETINANET.INFERENCE_TH": 0.05,
+    "MODEL.RETINANET.NMS_TH": 0.4,
 }
 
 # As users of the releases have them: two-stage keys, comments, tuples as texts, empty sections.
@@ -89,6 +133,12 @@ MODEL:
     USE_FPN: True
     FG_IOU_THRESHOLD: 0.5
   ROI_BOX_HEAD:
+  CLS_AGNOSTIC_BBOX_REG: False
+  GROUP_NORM:
+    NUM_GROUPS: 32
+  FCOS:
+    FPN_STRIDES: (8, 16, 32, 64, 128)
+    IOU_LOSS_TYPE: "giou"
   ATSS:
     ANCHOR_SIZES: (64, 128, 256, 512, 1024) # 8S
     ASPECT_RATIOS: (1,)
@@ -233,6 +283,7 @@ def test_values_take_the_type_of_the_default(key, text, wanted):
         ("SOLVER.BASE_LR", "fast", "a number"),
         ("SOLVER.BASE_LR", "{[]: 1}", "a number"),
         ("SOLVER.BASE_LR", "True", "a number"),
+        ("SOLVER.BASE_LR", "1" + "0" * 400, "a number"),
         ("SOLVER.MAX_ITER", "1.5", "an integer"),
         ("SOLVER.MAX_ITER", "True", "an integer"),
         ("MODEL.ATSS_ON", "1", "True or False"),
@@ -272,8 +323,104 @@ def test_a_wrong_type_is_told_with_key_and_kind(key, text, kind):
 )
 def test_values_that_no_run_could_use_are_refused_before_it_starts(key, text):
     with pytest.raises(UserError, match=key) as caught:
-        check_config(load_config(None, [key, text]))
+        check_config(load_config(None, ["MODEL.ATSS_ON", "True", key, text]))
     assert "\n" not in str(caught.value)
+
+
+REFUSED = {
+    "SEED": ["-1", str(2**63)],
+    "DATALOADER.NUM_WORKERS": ["-1", "100000"],
+    "DATALOADER.SIZE_DIVISIBILITY": ["-32", "1000000"],
+    "INPUT.FLIP_PROB_TRAIN": ["-0.1", "1.5"],
+    "INPUT.VERTICAL_FLIP_PROB_TRAIN": ["-0.1", "1.5"],
+    "INPUT.MAX_SIZE_TEST": ["0", "1000000"],
+    "INPUT.PIXEL_MEAN": ["(1, 2, 1e999)"],
+    "INPUT.PIXEL_STD": ["(1, 0, 1)", "(1, -1, 1)"],
+    "MODEL.ATSS.ANCHOR_STRIDES": ["(4, 8, 16, 32, 64)"],
+    "MODEL.ATSS.ASPECT_RATIOS": ["(1000,)", "(0.001,)"],
+    "MODEL.ATSS.INFERENCE_TH": ["-0.05", "1"],
+    "MODEL.ATSS.LOSS_ALPHA": ["-1", "2"],
+    "MODEL.ATSS.LOSS_GAMMA": ["-2"],
+    "MODEL.ATSS.NMS_TH": ["-0.6", "60"],
+    "MODEL.ATSS.NUM_CLASSES": ["1"],
+    "MODEL.ATSS.NUM_CONVS": ["-1", "1000"],
+    "MODEL.ATSS.OCTAVE": ["0", "-2"],
+    "MODEL.ATSS.PRE_NMS_TOP_N": ["0"],
+    "MODEL.ATSS.PRIOR_PROB": ["0", "1"],
+    "MODEL.ATSS.REG_LOSS_WEIGHT": ["-2", "1e999"],
+    "MODEL.ATSS.SCALES_PER_OCTAVE": ["0", "1000"],
+    "MODEL.ATSS.TOPK": ["0", "-9"],
+    "SOLVER.BASE_LR": ["0", "-0.01", "1e999"],
+    "SOLVER.BIAS_LR_FACTOR": ["-2"],
+    "SOLVER.CLIP_GRAD_NORM": ["-1"],
+    "SOLVER.DCONV_OFFSETS_LR_FACTOR": ["-1"],
+    "SOLVER.EMA_DECAY": ["-0.1", "1"],
+    "SOLVER.GAMMA": ["0", "-0.1", "10"],
+    "SOLVER.MOMENTUM": ["-1", "1"],
+    "SOLVER.STEPS": ["(-5, 4)"],
+    "SOLVER.WARMUP_FACTOR": ["-1", "3"],
+    "SOLVER.WARMUP_ITERS": ["-500"],
+    "SOLVER.WEIGHT_DECAY": ["-0.0001", "2"],
+    "SOLVER.WEIGHT_DECAY_BIAS": ["-0.0001", "2"],
+    "TEST.DETECTIONS_PER_IMG": ["0", "-1"],
+    "TEST.EXPECTED_RESULTS_SIGMA_TOL": ["-4"],
+    "TEST.PERIOD": ["-1"],
+    "TEST.EXPECTED_RESULTS": [
+        "[['bbox', 'AP', '0.4', 0.1]]",
+        "[['bbox', 'AP', 0.4, None]]",
+        "[['bbox', 'AP', 0.4, -0.1]]",
+        "[['bbox', 'AP', 0.4, True]]",
+        "[['bbox', 'AP', 0.4]]",
+        "[['bbox', ['AP'], 0.4, 0.1]]",
+        "[['segm', 'AP', 0.4, 0.1]]",
+        "[['bbox', 'AP', 1e999, 0.1]]",
+    ],
+    "MODEL.GROUP_NORM.NUM_GROUPS": ["16"],
+    "MODEL.RESNETS.TRANS_FUNC": ["BottleneckWithGN"],
+    "MODEL.RESNETS.STEM_FUNC": ["StemWithGN"],
+    "MODEL.RESNETS.RES5_DILATION": ["2"],
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": ["0", "10000000"],
+    "MODEL.RETINANET_ON": ["True"],
+    "TEST.BBOX_AUG.ENABLED": ["True"],
+    "MODEL.ATSS.POSITIVE_TYPE": ["IoU"],
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "text"), [(k, text) for k, texts in REFUSED.items() for text in texts]
+)
+def test_nonsense_is_refused_before_the_run_starts(key, text):
+    with pytest.raises(UserError) as caught:
+        check_config(load_config(None, ["MODEL.ATSS_ON", "True", key, text]))
+    message = str(caught.value)
+    assert message.startswith(f"{key} ") and "\n" not in message
+
+
+@pytest.mark.parametrize("text", [".nan", "-.inf"])
+def test_what_is_no_number_in_a_file(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"MODEL:\n  ATSS_ON: True\nSOLVER:\n  BASE_LR: {text}\n")
+    with pytest.raises(UserError, match=r"SOLVER\.BASE_LR (nan|-inf): finite numbers"):
+        check_config(load_config(path))
+
+
+def test_without_a_head_nothing_starts():
+    with pytest.raises(UserError, match=r"no head is switched on; set MODEL\.ATSS_ON True"):
+        check_config(load_config())
+    check_config(load_config(None, ["MODEL.ATSS_ON", "True"]))
+
+
+def test_the_gpu_is_chosen_by_the_environment():
+    with pytest.raises(UserError, match=r"auto, cuda, cpu; CUDA_VISIBLE_DEVICES chooses"):
+        check_config(load_config(None, ["MODEL.ATSS_ON", "True", "MODEL.DEVICE", "cuda:1"]))
+
+
+def test_every_key_has_its_comment():
+    """One line each, `_C.SECTION.KEY = value  # comment`."""
+    lines = Path(defaults.__file__).read_text().splitlines()
+    found = {line.split(" = ")[0].removeprefix("_C."): line for line in lines if " = " in line}
+    for key in known_keys(default_config()):
+        assert "  # " in found[key], key
 
 
 @pytest.mark.parametrize(
@@ -321,6 +468,9 @@ def test_overrides_come_in_pairs():
         ("\tMODEL:\n", "not a YAML file"),
         ("- 1\n- 2\n", "found list"),
         ("just words", "found str"),
+        ("SEED: 2001-02-30", "not a YAML file"),
+        ("SEED: " + "9" * 5000, "not a YAML file"),
+        ("[" * 5000, "not a YAML file"),
         ("!!python/object/apply:os.system ['true']", "not a YAML file"),
     ],
 )

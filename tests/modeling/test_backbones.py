@@ -161,8 +161,22 @@ def test_signal_neither_dies_nor_explodes_from_scratch():
 
 @pytest.mark.parametrize(
     "bad",
-    [{"depth": 20}, {"depth": 18, "num_groups": 32}, {"depth": 50, "freeze_at": 6}],
+    [
+        {"depth": 20},
+        {"depth": 18, "num_groups": 32},
+        {"depth": 18, "res2_out": 30},
+        {"depth": 50, "freeze_at": 6},
+        {"depth": 50, "deformable": (False, False, False, True), "deformable_groups": 3},
+        {"depth": 18, "deformable": (True, False, False, False), "deformable_groups": 128},
+    ],
 )
 def test_impossible_bodies_are_refused(bad):
-    with pytest.raises(ValueError, match=r"ResNet|freeze_at"):
+    with pytest.raises(ValueError, match=r"ResNet|freeze_at|deformable groups"):
         ResNet(**bad)
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_deformable_groups_that_divide_the_channels_run(depth):
+    stages = (False, False, False, True)
+    body = ResNet(depth, deformable=stages, deformable_groups=64, stem_out=8, res2_out=32)
+    assert body(torch.randn(1, 3, 64, 64))[-1].shape[2:] == (2, 2)

@@ -86,6 +86,9 @@ def image_file(folder: Path, number: int = 0) -> Path:
 
 # --- configuration -----------------------------------------------------------------------------
 
+DCN = ["MODEL.RESNETS.STAGE_WITH_DCN", "(False, False, False, True)"]
+DCN += ["MODEL.RESNETS.DEFORMABLE_GROUPS"]
+
 COMMAND_LINE = {
     "flag": (["--skip-tests"], ["command line: ", "--skip-tests", "--help"]),
     "unknown key": (["SOLVER.BASE_LRR", 1], ["SOLVER.BASE_LRR", "the nearest is SOLVER.BASE_LR"]),
@@ -100,6 +103,17 @@ COMMAND_LINE = {
     "unknown data": (["DATASETS.TRAIN", "('coco_2017_trian',)"], ["'coco_2017_train'"]),
     "absent data": (["DATASETS.TRAIN", "('coco_2017_train',)"], ["DATASETS.ROOT"]),
     "half a name": (["DATASETS.TEST", "('coco:a.json',)"], ["coco:<annotations.json>:<image"]),
+    "no head": (
+        ["MODEL.ATSS_ON", "False"],
+        ["MODEL.ATSS_ON False", "no head", "MODEL.ATSS_ON True"],
+    ),
+    "seed": (["SEED", -1], ["SEED -1", "at least 0"]),
+    "momentum": (["SOLVER.MOMENTUM", -1], ["SOLVER.MOMENTUM -1.0", "at least 0"]),
+    "groups": ([*DCN, 7], ["the 64 channels", "layer4", "7 deformable groups"]),
+    "wanted": (
+        ["TEST.EXPECTED_RESULTS", "[['bbox', 'AP', 'x', 0.1]]"],
+        ["TEST.EXPECTED_RESULTS ['bbox', 'AP', 'x', 0.1]", "AP50"],
+    ),
     "classes": (["MODEL.ATSS.NUM_CLASSES", 21], ["NUM_CLASSES 21", "set 7"]),
 }
 
@@ -245,6 +259,18 @@ def text_in_box(content):
     content["annotations"][3]["bbox"] = [1, 2, "3", 4]
 
 
+def huge_image_id(content):
+    content["images"][3]["id"] = 2**70
+
+
+def huge_category_id(content):
+    content["categories"][0]["id"] = 2**70
+
+
+def crowd_as_text(content):
+    content["annotations"][3]["iscrowd"] = "0"
+
+
 def no_annotations(content):
     del content["annotations"]
 
@@ -265,6 +291,9 @@ ANNOTATIONS = {
     duplicate_image: "is there twice",
     duplicate_category: "is there twice",
     text_in_box: "bbox [1, 2, '3', 4]",
+    huge_image_id: f"the id of image number 3 is {2**70}",
+    huge_category_id: f"the id of category number 0 is {2**70}",
+    crowd_as_text: "iscrowd '0' is neither 0 nor 1",
     no_annotations: "no 'annotations'",
     no_boxes: "has a usable box",
 }
@@ -281,7 +310,7 @@ def test_boxes_that_are_none_are_dropped_and_counted_and_others_clipped(
     config, folder, tmp_path, monkeypatch
 ):
     def spoil(content):
-        boxes = [[float("nan"), 1, 9, 9], [5, 5, 0, 9], [5, 5, -3, 9], [500, 500, 9, 9]]
+        boxes = [[float("nan"), 1, 9, 9], [5, 5, 0, 9], [10**400, 5, 3, 9], [500, 500, 9, 9]]
         boxes += [[float("inf"), 1, 9, 9], [-20, -20, 60, 60], [80, 80, 60, 60]]
         for annotation, box in zip(content["annotations"], boxes, strict=False):
             annotation["bbox"] = box

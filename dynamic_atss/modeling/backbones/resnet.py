@@ -129,7 +129,7 @@ class ResNet(nn.Module):
         out_levels: Sequence[int] = (3, 4, 5),
     ) -> None:
         super().__init__()
-        _check(depth, num_groups, width_per_group, deformable, freeze_at)
+        _check(depth, num_groups, width_per_group, deformable, freeze_at, res2_out)
         self.stride_in_1x1 = stride_in_1x1
         self.freeze_at = freeze_at
         self.out_levels = tuple(out_levels)
@@ -145,6 +145,8 @@ class ResNet(nn.Module):
             if bottleneck:
                 options["width"] = num_groups * width_per_group * 2**i
             channels.append(res2_out * 2**i // (1 if bottleneck else 4))
+            if deformable[i]:
+                _check_groups(name, options.get("width", channels[-1]), deformable_groups)
             block = partial(Bottleneck if bottleneck else BasicBlock, **options)
             self.add_module(name, _stage(block, *channels[-2:], counts[i], 1 if i == 0 else 2))
         self.out_channels = [channels[level - 1] for level in self.out_levels]
@@ -187,13 +189,28 @@ def _stage(block: Any, c_in: int, c_out: int, count: int, stride: int) -> nn.Seq
     return nn.Sequential(*blocks)
 
 
+def _check_groups(stage: str, channels: int, groups: int) -> None:
+    if channels % groups:
+        raise ValueError(
+            f"the {channels} channels of the deformable convolutions of {stage} do not divide into "
+            f"{groups} deformable groups"
+        )
+
+
 def _check(
-    depth: int, num_groups: int, width_per_group: int, deformable: Sequence[bool], freeze_at: int
+    depth: int,
+    num_groups: int,
+    width_per_group: int,
+    deformable: Sequence[bool],
+    freeze_at: int,
+    res2_out: int,
 ) -> None:
     if depth not in DEPTHS:
         raise ValueError(f"no ResNet-{depth}: depth is one of {', '.join(map(str, DEPTHS))}")
     if not DEPTHS[depth][1] and (num_groups, width_per_group) != (1, 64):
         raise ValueError(f"ResNet-{depth} has no bottlenecks: groups and widths must be 1 and 64")
+    if not DEPTHS[depth][1] and res2_out % 4:
+        raise ValueError(f"ResNet-{depth} has a quarter of res2_out channels: {res2_out} has none")
     if len(deformable) != 4:
         raise ValueError(f"deformable needs four flags, C2 to C5, not {len(deformable)}")
     if not 0 <= freeze_at <= 5:
