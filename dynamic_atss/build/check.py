@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Collection
 from functools import reduce
@@ -201,11 +202,17 @@ def _numbers(value: Any) -> list[float]:
     return [value] if isinstance(value, int | float) else []
 
 
+def _can_be_held(number: float) -> bool:
+    return abs(number) < (2**63 if isinstance(number, int) else math.inf)
+
+
 def _check_numbers(cfg: CfgNode) -> None:
     """The comparisons are such that NaN fails."""
     for key in known_keys(cfg):
-        if not all(abs(number) < 2**63 for number in _numbers(_value(cfg, key))):
-            raise UserError(f"{key} {_value(cfg, key)}: finite numbers below 2^63 are needed")
+        if not all(map(_can_be_held, _numbers(_value(cfg, key)))):
+            raise UserError(
+                f"{key} {_value(cfg, key)}: finite numbers and integers of 64 bits are needed"
+            )
     for words, holds, limits in LIMITS:
         for key, limit in limits.items():
             if not all(holds(number, limit) for number in _numbers(_value(cfg, key))):
