@@ -16,7 +16,7 @@ def main() -> int:
     args = cli.parse(parser)
 
     from dynamic_atss.build import build_test_loaders
-    from dynamic_atss.build.run import train
+    from dynamic_atss.builders.run import train
     from dynamic_atss.config.load import load_config
     from dynamic_atss.viz.pictures import draw_results
     from dynamic_atss.viz.report import plot_losses

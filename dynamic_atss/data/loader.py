@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -83,7 +84,8 @@ class Loader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = iter(self._loader)
+        with _sigterm_held_back():
+            batches = iter(self._loader)
         # At an exit in the middle, too: workers do not obey the SIGTERM that Python would send.
         stop = partial(_stop_workers, batches)
         atexit.register(stop)
@@ -218,3 +220,14 @@ def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_SECONDS_AFTER_SIGTERM))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # see _sigterm_held_back
+
+
+@contextlib.contextmanager
+def _sigterm_held_back() -> Iterator[None]:
+    """Workers that are forked inside get a SIGTERM when they are ready for it, not before."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,14 +1,14 @@
 """cfg -> explicit keyword arguments. The one place that reads cfg; no object keeps it."""
 
-from dynamic_atss.build.check import check_config
-from dynamic_atss.build.data import (
+from dynamic_atss.builders.check import check_config
+from dynamic_atss.builders.data import (
     build_test_loaders,
     build_train_dataset,
     build_train_loader,
     check_num_classes,
 )
-from dynamic_atss.build.model import build_assigner, build_backbone, build_model
-from dynamic_atss.build.solver import build_lr_factor, build_optimizer
+from dynamic_atss.builders.model import build_assigner, build_backbone, build_model
+from dynamic_atss.builders.solver import build_lr_factor, build_optimizer
 
 __all__ = [
     "build_assigner",

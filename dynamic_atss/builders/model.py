@@ -7,7 +7,7 @@ import re
 from yacs.config import CfgNode
 
 from dynamic_atss.assigners import ASSIGNERS, Assigner
-from dynamic_atss.build.check import DTYPES, one_of
+from dynamic_atss.builders.check import DTYPES, one_of
 from dynamic_atss.engine import distributed
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.backbones import ResNet
