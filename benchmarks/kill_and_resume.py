@@ -32,7 +32,7 @@ def start(args: Sequence[str]) -> subprocess.Popen[bytes]:
     """A training process of one thread: the last bits depend on the number of threads."""
     return subprocess.Popen(
         [sys.executable, str(TRAIN), *args],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
     )
 

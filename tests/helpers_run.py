@@ -22,6 +22,7 @@ MEASURED = ("time", "data_time", "max_mem_mb")  # of metrics.jsonl; all else is 
 
 TINY = """
 MODEL:
+  DEVICE: "cpu"
   ATSS_ON: True
   BACKBONE:
     CONV_BODY: "R-18-FPN-RETINANET"
@@ -91,8 +92,9 @@ def command(tool: str, args: Sequence[object], launcher: Sequence[str] = ()) -> 
 
 
 def environment() -> dict[str, str]:
-    """One thread: results depend on the number of threads in the last bits."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    """On the CPU; one thread: results depend on the number of threads in the last bits."""
+    own = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    return {**os.environ, **own}
 
 
 def run_tool(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from yacs.config import CfgNode
 
 from dynamic_atss.data import loader
@@ -71,6 +72,7 @@ def build_train_loader(cfg: CfgNode, dataset: CocoDataset, start: int) -> loader
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         size_divisibility=cfg.DATALOADER.SIZE_DIVISIBILITY,
         group_by_aspect=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+        pin_memory=_pins(cfg),
     )
 
 
@@ -91,8 +93,14 @@ def build_test_loaders(cfg: CfgNode) -> dict[str, loader.Loader]:
             num_workers=cfg.DATALOADER.NUM_WORKERS,
             size_divisibility=cfg.DATALOADER.SIZE_DIVISIBILITY,
             group_by_aspect=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+            pin_memory=_pins(cfg),
         )
     return loaders
+
+
+def _pins(cfg: CfgNode) -> bool:
+    """Whether batches go to a GPU: pinning opens a context there, so not for a run on the CPU."""
+    return cfg.MODEL.DEVICE != "cpu" and torch.cuda.is_available()
 
 
 def _folder_name(name: str, taken: set[str]) -> str:

@@ -51,6 +51,7 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     _check_same_classes(dataset.class_names, test_loaders)
     state = _build_state(cfg, dataset.class_names, device)
     start = _initial_weights(cfg, state, checkpointer.latest() if resume else None)
+    distributed.check_same(start, "--resume: the processes find different checkpoints")
     loader = build.build_train_loader(cfg, dataset, start)
     first = distributed.rank() == 0
     if first:
@@ -90,6 +91,7 @@ class _Records:
         logger.info("iteration %d/%d  %s", line["iteration"], self.max_iter, numbers)
 
     def evaluate(self, iteration: int) -> None:
+        distributed.same_buffers(self.state.tested)  # rank 0's are those in the checkpoint
         found = _evaluate(self.state.tested, self.test_loaders, self.device, self.output)
         for name, scores in found.items():
             if self.metrics is not None and scores is not None:

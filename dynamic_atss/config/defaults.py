@@ -8,7 +8,8 @@ from yacs.config import CfgNode as CN
 
 _C = CN()
 _C.SEED = 0  # (new) of the weights' initial values, the order of the images and their augmentation
-_C.DTYPE = "float32"  # "float32" | "bfloat16": (new) autocast of backbone and towers
+_C.DTYPE = "float32"  # (new) of backbone and towers: "float32" | "bfloat16" (autocast); note that
+# PyTorch lets cuDNN convolve "float32" in TF32 on GPUs that have it
 _C.OUTPUT_DIR = "."  # log, metrics, checkpoints and detections go here
 
 _C.MODEL = CN()
@@ -30,7 +31,7 @@ _C.MODEL.ASSIGNER = CN()
 _C.MODEL.ASSIGNER.NAME = ""  # (new) a key of ASSIGNERS; "" = what the switches above mean
 
 _C.MODEL.BACKBONE = CN()
-_C.MODEL.BACKBONE.CONV_BODY = "R-50-FPN-RETINANET"  # "R-{18,34,50,101}-FPN-RETINANET"
+_C.MODEL.BACKBONE.CONV_BODY = "R-50-FPN-RETINANET"  # "R-{18,34,50,101,152}-FPN-RETINANET"
 _C.MODEL.BACKBONE.FREEZE_CONV_BODY_AT = 2  # stages below this number are not trained; 0 = none
 _C.MODEL.BACKBONE.USE_GN = False  # group norm in the body
 

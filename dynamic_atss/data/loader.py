@@ -65,6 +65,7 @@ class Loader:
         num_workers: int,
         size_divisibility: int,
         seed: int = 0,
+        pin_memory: bool = False,
     ) -> None:
         self.dataset = dataset
         self._loader = DataLoader(
@@ -75,7 +76,7 @@ class Loader:
             worker_init_fn=_start_worker,
             # Its own generator: the default one would draw from the run's state at each start.
             generator=torch.Generator().manual_seed(seed),
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=pin_memory,
             # Forked workers share the annotations' memory.
             multiprocessing_context="fork" if num_workers and sys.platform == "linux" else None,
         )
@@ -112,6 +113,7 @@ def build_train_loader(
     num_workers: int = 0,
     size_divisibility: int = 0,
     group_by_aspect: bool = True,
+    pin_memory: bool = False,
 ) -> Loader:
     """This rank's share of the optimizer steps start..stop-1, `accumulate` batches for each.
 
@@ -132,7 +134,12 @@ def build_train_loader(
         accumulate=accumulate,
     )
     return Loader(
-        dataset, sampler, num_workers=num_workers, size_divisibility=size_divisibility, seed=seed
+        dataset,
+        sampler,
+        num_workers=num_workers,
+        size_divisibility=size_divisibility,
+        seed=seed,
+        pin_memory=pin_memory,
     )
 
 
@@ -145,6 +152,7 @@ def build_test_loader(
     num_workers: int = 0,
     size_divisibility: int = 0,
     group_by_aspect: bool = True,
+    pin_memory: bool = False,
 ) -> Loader:
     """This rank's share of the data set: over all ranks every image once.
 
@@ -157,6 +165,7 @@ def build_test_loader(
         batches[rank::world_size],
         num_workers=num_workers,
         size_divisibility=size_divisibility,
+        pin_memory=pin_memory,
     )
 
 

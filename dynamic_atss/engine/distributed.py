@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from dynamic_atss.errors import UserError
 
@@ -58,6 +58,13 @@ def average(x: Tensor) -> Tensor:
     return x / world_size()
 
 
+def same_buffers(model: nn.Module) -> None:
+    """Rank 0's buffers on every process: batch norm's statistics are each process's own."""
+    if world_size() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
+
+
 def on_first(check: Callable[[], None]) -> None:
     """`check` on rank 0 before the others may go on: for what looks at files that rank 0 writes.
 
@@ -74,6 +81,12 @@ def on_first(check: Callable[[], None]) -> None:
         raise error
     if refused:
         raise SystemExit(2)
+
+
+def check_same(value: Any, complaint: str) -> None:
+    """Raises UserError on every process if `value`, read from files, differs between them."""
+    if len(set(gather(value))) > 1:
+        raise UserError(f"{complaint}; put OUTPUT_DIR on a file system that all machines share")
 
 
 def gather(value: Any) -> list[Any]:

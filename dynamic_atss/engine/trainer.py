@@ -148,6 +148,8 @@ class Trainer:
     def _stop_not_finite(self, iteration: int, ids: list[int], losses: dict[str, float]) -> None:
         images = sorted(itertools.chain(*distributed.gather(ids)))
         terms = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
+        if distributed.rank() > 0:  # told once
+            raise SystemExit(2)
         raise UserError(
             f"iteration {iteration}: the loss is not finite ({terms}) on image ids {images}; "
             "checkpoints up to here are good: lower SOLVER.BASE_LR or set SOLVER.CLIP_GRAD_NORM, "

@@ -185,3 +185,19 @@ def test_sigterm_to_the_launcher_saves_and_the_resumed_run_is_the_same(config, t
         ended = run_tool("train_net", [*args, "--resume", "OUTPUT_DIR", folder], TORCHRUN)
         assert ended.returncode == 0, ended.stderr
     assert kill_and_resume.differences(whole, out) == []
+
+
+def test_the_model_tested_at_the_end_is_the_one_saved(config, tmp_path, monkeypatch):
+    """Batch norm's statistics, and their average, are each process's own until the test."""
+    low = ["MODEL.ATSS.INFERENCE_TH", 0.001]  # so that there are detections to compare
+    args = [*config, "SOLVER.EMA_DECAY", 0.5, "OUTPUT_DIR", tmp_path / "run", *low]
+    done = run_tool("train_net", args, TORCHRUN)
+    assert done.returncode == 0, done.stderr
+    weight = ["MODEL.WEIGHT", tmp_path / "run/model_final.pth", "TEST.IMS_PER_BATCH", 2]
+    again = [*config, *weight, "OUTPUT_DIR", tmp_path / "again", *low]
+    assert call_tool(monkeypatch, "test_net", again) == 0
+    there, here = (
+        json.loads((tmp_path / run / "inference/shapes_val/bbox.json").read_text())
+        for run in ("run", "again")
+    )
+    assert there == here and len(here) > 0
