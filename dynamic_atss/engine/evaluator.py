@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import time
 from collections import Counter
@@ -14,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from dynamic_atss.engine import distributed
 from dynamic_atss.engine.progress import progress
 from dynamic_atss.evaluation.coco import evaluate_coco, to_coco_results, write_results, write_scores
 from dynamic_atss.evaluation.scores import CocoScores
@@ -67,7 +69,7 @@ def run_inference(
             detections = plain(to_device(batch, device))
             seen += batch.image_ids
             results += _batch_results(batch, detections, category_ids)
-    _check_images(_gather_on_all(seen, world_size), image_ids)
+    _check_images(list(itertools.chain(*distributed.gather(seen))), image_ids)
     results = _gather_on_first(results, rank, world_size)
     return sorted(results, key=lambda result: result["image_id"])
 
@@ -147,15 +149,6 @@ def _batch_results(
         original_sizes=dict(zip(ids, batch.original_sizes, strict=True)),
         category_ids=category_ids,
     )
-
-
-def _gather_on_all(values: list[int], world_size: int) -> list[int]:
-    """All ranks' values on every rank."""
-    if world_size == 1:
-        return values
-    parts: list[Any] = [None] * world_size
-    dist.all_gather_object(parts, values)
-    return [value for part in parts for value in part]
 
 
 def _gather_on_first(results: list[Any], rank: int, world_size: int) -> list[Any]:
