@@ -18,6 +18,7 @@ _C.MODEL.RPN_ONLY = False  # accepted for the published files; no effect
 _C.MODEL.ATSS_ON = False  # the anchor head with a quality branch: must be True, it is the only one
 _C.MODEL.FCOS_ON = False  # not carried: an error when True
 _C.MODEL.RETINANET_ON = False  # not carried: an error when True
+_C.MODEL.DSLA_ON = False  # (new) the head of the DSLA release: points, no quality branch
 _C.MODEL.MASK_ON = False  # not carried: an error when True
 _C.MODEL.KEYPOINT_ON = False  # not carried: an error when True
 _C.MODEL.CLS_AGNOSTIC_BBOX_REG = False  # of two-stage models: without effect
