@@ -1,5 +1,6 @@
 """cfg -> explicit keyword arguments. The one place that reads cfg; no object keeps it."""
 
+from dynamic_atss.builders.backbone import build_backbone
 from dynamic_atss.builders.check import check_config
 from dynamic_atss.builders.data import (
     build_test_loaders,
@@ -7,7 +8,7 @@ from dynamic_atss.builders.data import (
     build_train_loader,
     check_num_classes,
 )
-from dynamic_atss.builders.model import build_assigner, build_backbone, build_model
+from dynamic_atss.builders.model import build_assigner, build_model
 from dynamic_atss.builders.solver import build_lr_factor, build_optimizer
 
 __all__ = [
