@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,7 +21,10 @@ _T = TypeVar("_T")
 
 
 def to_device(value: _T, device: torch.device | str) -> _T:
-    """A copy of a dataclass whose tensors (also those of nested dataclasses) lie on `device`."""
+    """A copy of a dataclass whose tensors (also those of nested dataclasses) lie on `device`.
+
+    HOST of its class names properties that are read before the move and go along.
+    """
 
     def move(field: Any) -> Any:
         if isinstance(field, Tensor):
@@ -29,7 +32,10 @@ def to_device(value: _T, device: torch.device | str) -> _T:
         return to_device(field, device) if hasattr(field, "__dataclass_fields__") else field
 
     names = [f.name for f in fields(value)]  # type: ignore[arg-type]
-    return replace(value, **{n: move(getattr(value, n)) for n in names})  # type: ignore[type-var]
+    moved = replace(value, **{n: move(getattr(value, n)) for n in names})  # type: ignore[type-var]
+    for name in getattr(value, "HOST", ()):  # while it is known without a wait for the device
+        vars(moved)[name] = getattr(value, name)
+    return moved
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,18 @@ class GroundTruth:
     classes: Tensor
     image: Tensor
 
+    HOST: ClassVar = ("extent",)
+
     def __len__(self) -> int:
         return self.boxes.shape[0]
+
+    @cached_property
+    def extent(self) -> tuple[float, float, float]:
+        """Sums over the boxes of area, width and height, on the host: they bound how many priors
+        lie in the boxes."""
+        side = (self.boxes[:, 2:] - self.boxes[:, :2]).double().clamp(min=0)
+        width, height = side.sum(0).tolist()
+        return float(side.prod(1).sum()), width, height
 
 
 @dataclass(frozen=True)
@@ -53,7 +69,8 @@ class Batch:
     """Images padded at the right and the bottom to one size.
 
     images (N, 3, H, W) uint8 RGB · sizes (N, 2) int64, (height, width) without the padding ·
-    image_ids, the data set's own ids · original_sizes, (height, width) of the files
+    image_ids, the data set's own ids · original_sizes, (height, width) of the files · iteration,
+    0-based, of the training step that the batch is for
     """
 
     images: Tensor
@@ -61,6 +78,7 @@ class Batch:
     gt: GroundTruth
     image_ids: tuple[int, ...]
     original_sizes: tuple[tuple[int, int], ...]
+    iteration: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,13 +100,17 @@ class Priors:
     """The priors of all levels; order: level, row, column, anchor of the location.
 
     boxes (P, 4) · levels, one `Level` each · per_location, anchors at each location (A) ·
-    offset, of the lattice in strides (0.5: centres of the cells)
+    offset, of the lattice in strides (0.5: centres of the cells) · sized, False for points, whose
+    boxes are one stride wide and only tell where they are
     """
 
     boxes: Tensor
     levels: tuple[Level, ...]
     per_location: int = 1
     offset: float = 0.5
+    sized: bool = True
+
+    HOST: ClassVar = ("largest",)
 
     def __len__(self) -> int:
         return self.boxes.shape[0]
@@ -98,14 +120,34 @@ class Priors:
         """(P, 2), x and y."""
         return (self.boxes[:, :2] + self.boxes[:, 2:]) / 2
 
+    @cached_property
+    def largest(self) -> tuple[float, ...]:
+        """The longest side of each level's boxes, on the host."""
+        counts = [level.locations * self.per_location for level in self.levels]
+        side = (self.boxes[:, 2:] - self.boxes[:, :2]).amax(-1)
+        return tuple(float(x.max()) if len(x) else 0.0 for x in side.split(counts))
+
+    @cached_property
+    def level(self) -> Tensor:
+        """(P,) int64: the number of each prior's level."""
+        counts = torch.tensor([level.locations * self.per_location for level in self.levels])
+        return torch.arange(len(counts)).repeat_interleave(counts).to(self.boxes.device)
+
+    @cached_property
+    def strides(self) -> Tensor:
+        """(P,) float32: the stride of each prior's level."""
+        strides = torch.tensor([float(level.stride) for level in self.levels])
+        return strides.to(self.boxes.device)[self.level]
+
 
 @dataclass(frozen=True)
 class Predictions:
     """What an assigner may read of the network's output, detached: boxes (N, P, 4), logits (N, P,
-    C)."""
+    C); and the 0-based iteration of the training that it is from."""
 
     boxes: Tensor
     logits: Tensor
+    iteration: int = 0
 
     @property
     def scores(self) -> Tensor:

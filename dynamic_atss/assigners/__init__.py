@@ -2,9 +2,17 @@
 
 from dynamic_atss.assigners.atss import ATSS
 from dynamic_atss.assigners.base import Assigner
+from dynamic_atss.assigners.dsla import DSLA
 from dynamic_atss.assigners.dynamic_atss import DynamicATSS
+from dynamic_atss.assigners.fcos import FCOS
+from dynamic_atss.assigners.max_iou import MaxIoU
+from dynamic_atss.assigners.topk import TopK
 
 ASSIGNERS: dict[str, type[Assigner]] = {
     "dynamic_atss": DynamicATSS,
     "atss": ATSS,
+    "fcos": FCOS,
+    "dsla": DSLA,
+    "max_iou": MaxIoU,
+    "topk": TopK,
 }

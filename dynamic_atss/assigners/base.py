@@ -7,14 +7,13 @@ tie goes to the lower gt index). Work is per pair: K candidates of each of T box
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from dynamic_atss.boxes import centers, sides
-from dynamic_atss.types import BACKGROUND, Assignment, GroundTruth, Level, Predictions, Priors
+from dynamic_atss.boxes import sides
+from dynamic_atss.types import BACKGROUND, Assignment, GroundTruth, Predictions, Priors
 
 
 class Assigner(Protocol):
@@ -24,114 +23,56 @@ class Assigner(Protocol):
     soft_labels: the quality is also the class target (quality focal loss) rather than 1 (focal
     loss)
     quality_name: what the quality is; names the third loss term in the log, as the releases do
+    needs_size: it reads the size of priors, so that points will not do
     """
 
     soft_labels: bool
     quality_name: str
+    needs_size: bool
 
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
         """gt: T boxes of N images; T = 0 is an ordinary case."""
 
 
 class Pairs(NamedTuple):
-    """K candidate priors of each box: prior (T, K) in 0..P-1; flat (T, K) = image * P + prior."""
+    """(Box, prior) pairs that are worth a look: K of each box, (T, K), or M in one list, (M,).
 
+    box, (T, 1) or (M,): 0..T-1 · prior, 0..P-1 · flat = image * P + prior · exists, bool: False
+    for the places of a list that hold no pair
+    """
+
+    box: Tensor
     prior: Tensor
     flat: Tensor
-
-
-def nearest_candidates(priors: Priors, gt: GroundTruth, topk: int) -> Pairs:
-    """The `topk` locations of each level nearest to each box's centre, with all their anchors.
-
-    Fewer on a level that has fewer. Nearness is between centres; a tie goes to the lower prior
-    index.
-    """
-    location = nearest_locations(centers(gt.boxes), priors.levels, priors.offset, topk)
-    anchors = torch.arange(priors.per_location, device=location.device)
-    prior = (location[..., None] * priors.per_location + anchors).flatten(1)
-    return Pairs(prior, gt.image[:, None] * len(priors) + prior)
-
-
-def nearest_locations(points: Tensor, levels: tuple[Level, ...], offset: float, k: int) -> Tensor:
-    """The min(k, h * w) locations of each level nearest to points (T, 2): (T, K), level after
-    level, each level nearest first; indices count the locations of all levels.
-
-    By arithmetic instead of by search: a location in the a-th nearest column and the b-th nearest
-    row (from 0) has (a + 1)(b + 1) - 1 locations at least as near before it, those of the columns
-    and rows up to its own; so the k nearest are among the locations with (a + 1)(b + 1) <= k: 23
-    of them for k = 9, at borders and on maps of one row as well.
-    """
-    lattice = _lattice(levels, offset, k, points.device)
-    x = points.t()[:, None, None]  # (2, 1, 1, T): boxes last, in long rows, which is fastest
-    lines = _nearest_lines(x / lattice.stride, lattice)
-    distance = ((lines + offset) * lattice.stride - x).square()
-    both = torch.stack((distance, lines * lattice.step), dim=2)
-    distance, index = (
-        both[0].index_select(0, lattice.column) + both[1].index_select(0, lattice.row)
-    ).unbind(1)  # (M, L, T)
-    # Floats that are not negative sort as their bits do, so one integer holds the distance and,
-    # for ties, the index.
-    key = (distance + lattice.missing).view(torch.int32).long() << 32 | index.long()
-    nearest = (key.topk(k, dim=0, largest=False).values & 0xFFFFFFFF) + lattice.first
-    return nearest.permute(2, 1, 0).flatten(1)[:, lattice.exists]
-
-
-def _nearest_lines(u: Tensor, lattice: _Lattice) -> Tensor:
-    """The k lines (2, k, L, T) nearest to u (2, 1, L, T) strides, nearest first, the lower first in
-    a tie.
-
-    The n nearest lines are neighbours, a window that begins at ceil(u - offset - n / 2), moved into
-    the map. The n-th nearest is the line by which the window of n exceeds that of n - 1: its first
-    or its last.
-    """
-    low = (u - lattice.shift).ceil().clamp(min=0).minimum(lattice.limit)
-    before, low = low[:, :-1], low[:, 1:]
-    return torch.where(low < before, low, low + lattice.rank)
-
-
-class _Lattice(NamedTuple):
-    """Constants of the search, for both axes (x, y), L levels, and M pairs of a column's rank and a
-    row's rank; a last dimension of 1 is for the boxes."""
-
-    stride: Tensor  # (L, 1)
-    shift: Tensor  # (k + 1, 1, 1): offset + n / 2 of windows of n = 0..k lines
-    limit: Tensor  # (2, k + 1, L, 1): the last line at which such a window may begin
-    rank: Tensor  # (k, 1, 1): 0..k-1
-    step: Tensor  # (2, 1, L, 1): from line to index: 1 for columns, the width for rows
-    column: Tensor  # (M,): rank a
-    row: Tensor  # (M,): rank b
-    missing: Tensor  # (M, L, 1): inf where the level has no such column or row, else 0
-    first: Tensor  # (L, 1): index of the level's first location
-    exists: Tensor | slice  # which of the L * k results there are
-
-
-@lru_cache(maxsize=64)  # made once per feature size, since a copy to the device would wait for it
-def _lattice(levels: tuple[Level, ...], offset: float, k: int, device: torch.device) -> _Lattice:
-    count = torch.tensor([[x.width, x.height] for x in levels]).t()[..., None]  # (2, L, 1)
-    locations = torch.tensor([x.locations for x in levels])[:, None]
-    windows = torch.arange(k + 1)[:, None, None]
-    column, row = torch.tensor([(a, b) for a in range(k) for b in range(k // (a + 1))]).unbind(1)
-    missing = (column[:, None, None] >= count[0]) | (row[:, None, None] >= count[1])
-    exists = (torch.arange(k) < locations).flatten()
-    lattice = _Lattice(
-        stride=torch.tensor([float(x.stride) for x in levels])[:, None],
-        shift=offset + windows / 2,
-        limit=(count[:, None] - windows).clamp(min=0).float(),
-        rank=windows[:-1].float(),
-        step=torch.stack((torch.ones(len(levels), 1), count[0].float()))[:, None],
-        column=column,
-        row=row,
-        missing=torch.where(missing, torch.inf, 0.0),
-        first=locations.cumsum(0) - locations,
-        exists=slice(None) if exists.all() else exists.nonzero().squeeze(1),
-    )
-    moved: list[Any] = [x.to(device) if isinstance(x, Tensor) else x for x in lattice]
-    return _Lattice(*moved)
+    exists: Tensor
 
 
 def inside(points: Tensor, boxes: Tensor, margin: float = 0.01) -> Tensor:
     """(...) bool: points (..., 2) lie more than `margin` pixels inside boxes (..., 4)."""
     return sides(points, boxes).amin(-1) > margin
+
+
+def best_of_box(pairs: Pairs, score: Tensor, k: int | Tensor) -> Tensor:
+    """Which pairs are among the k best of their box, as bool of their shape; of equal ones the
+    first.
+
+    Args:
+        pairs: (T, K), or (M,) by box.
+        score: of their shape.
+        k: one number, or (T,) for the boxes.
+    """
+    score = torch.where(pairs.exists, score, -torch.inf)
+    order = score.argsort(dim=-1, descending=True, stable=True)
+    if score.ndim == 2:
+        rank = torch.empty_like(order)
+        rank.scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
+        return (rank < (k if isinstance(k, int) else k[:, None])) & pairs.exists
+    # By score, and then by box without losing that order.
+    order = order[pairs.box[order].argsort(stable=True)]
+    slot = torch.arange(len(order), device=order.device)
+    first = torch.searchsorted(pairs.box, pairs.box)
+    rank = torch.empty_like(order).scatter_(0, order, slot) - first
+    return (rank < (k if isinstance(k, int) else k[pairs.box])) & pairs.exists
 
 
 def resolve(
@@ -141,21 +82,21 @@ def resolve(
     gt index.
 
     Args:
-        pairs: (T, K).
-        selected: (T, K) bool.
-        score: (T, K).
-        quality: (T, K), becomes the quality of the priors whose pair wins.
+        pairs: (T, K) or (M,), as all that follow.
+        selected: bool.
+        score: the largest wins.
+        quality: becomes the quality of the priors whose pair wins.
         shape: (N, P).
     """
     slots = shape[0] * shape[1]
-    gt = torch.arange(len(pairs.flat), device=pairs.flat.device)[:, None]
-    gt, score = gt.expand_as(selected).flatten(), score.flatten()
+    gt, score = pairs.box.expand_as(selected).flatten(), score.flatten()
+    none = torch.iinfo(gt.dtype).max
     # Pairs that are out write to a slot of their own at the end: no boolean indexing, no wait for
     # the device.
-    flat = torch.where(selected, pairs.flat, slots).flatten()
+    flat = torch.where(selected & pairs.exists, pairs.flat, slots).flatten()
     best = score.new_full((slots + 1,), -torch.inf).scatter_reduce_(0, flat, score, "amax")
     flat = torch.where(score >= best[flat], flat, slots)
-    lowest = gt.new_full((slots + 1,), len(pairs.flat)).scatter_reduce_(0, flat, gt, "amin")
+    lowest = gt.new_full((slots + 1,), none).scatter_reduce_(0, flat, gt, "amin")
     flat = torch.where(gt == lowest[flat], flat, slots)
     index = lowest.fill_(BACKGROUND).scatter_(0, flat, gt)[:slots]
     quality = quality.new_zeros(slots + 1).scatter_(0, flat, quality.flatten())[:slots]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import torch
 
-from dynamic_atss.assigners.base import inside, nearest_candidates, resolve, std
+from dynamic_atss.assigners.base import inside, resolve, std
+from dynamic_atss.assigners.nearest import nearest_candidates
 from dynamic_atss.boxes import iou
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
@@ -21,6 +22,7 @@ class DynamicATSS:
 
     soft_labels = True
     quality_name = "IoU"
+    needs_size = True
 
     def __init__(self, topk: int = 9) -> None:
         self.topk = topk

@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from dynamic_atss.types import Level, Priors
+from dynamic_atss.types import Level, Priors, to_device
 
 
 class AnchorGenerator:
@@ -18,8 +18,10 @@ class AnchorGenerator:
     anchor by level; each location has `len(aspect_ratios) * scales_per_octave` anchors, ratios
     outermost. Widths and heights follow the releases: the side of a ratio (height / width) is
     rounded at the scale of the stride, and the box is [centre - (side - 1) / 2, centre + (side -
-    1) / 2].
+    1) / 2]. With another `offset` a location is (column + offset) * stride.
     """
+
+    sized = True
 
     def __init__(
         self,
@@ -28,13 +30,15 @@ class AnchorGenerator:
         aspect_ratios: Sequence[float] = (1.0,),
         octave: float = 2.0,
         scales_per_octave: int = 1,
+        offset: float = 0.5,
     ) -> None:
         scales = [octave ** (i / scales_per_octave) for i in range(scales_per_octave)]
         self.strides = tuple(strides)
         self.cells = [
-            _cell_anchors(stride, [size * s for s in scales], aspect_ratios)
+            _cell_anchors(stride, [size * s for s in scales], aspect_ratios, offset)
             for stride, size in zip(strides, sizes, strict=True)
         ]
+        self.offset = offset
         # Sizes vary from batch to batch: enough places for the usual ones, bounded for all others.
         self._cached = lru_cache(maxsize=64)(self._make)
 
@@ -50,10 +54,22 @@ class AnchorGenerator:
     def _make(self, sizes: tuple[tuple[int, int], ...], device: torch.device) -> Priors:
         levels = tuple(Level(h, w, s) for (h, w), s in zip(sizes, self.strides, strict=True))
         boxes = [_spread(cell, level) for cell, level in zip(self.cells, levels, strict=True)]
-        return Priors(torch.cat(boxes).to(device), levels, self.per_location, offset=0.5)
+        made = Priors(torch.cat(boxes), levels, self.per_location, self.offset, self.sized)
+        return to_device(made, device)
 
 
-def _cell_anchors(stride: int, sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
+class PointGenerator(AnchorGenerator):
+    """Points of all levels, one at each location; their boxes are one stride wide (legacy "+1")."""
+
+    sized = False
+
+    def __init__(self, strides: Sequence[int], offset: float = 0.5) -> None:
+        super().__init__(strides, strides, offset=offset)
+
+
+def _cell_anchors(
+    stride: int, sizes: Sequence[float], ratios: Sequence[float], offset: float
+) -> Tensor:
     """(A, 4): the anchors of the cell whose corner is the origin."""
     anchors = []
     for ratio in ratios:
@@ -61,7 +77,7 @@ def _cell_anchors(stride: int, sizes: Sequence[float], ratios: Sequence[float]) 
         height = round(width * ratio)
         for size in sizes:
             half_w, half_h = (width * size / stride - 1) / 2, (height * size / stride - 1) / 2
-            center = stride / 2
+            center = stride * offset
             anchors.append([center - half_w, center - half_h, center + half_w, center + half_h])
     return torch.tensor(anchors, dtype=torch.float64).float()
 

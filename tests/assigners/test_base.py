@@ -35,7 +35,8 @@ def test_resolve_takes_the_best_then_the_first():
     quality = torch.tensor([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6], [0.7, 0.0]])
     selected = torch.ones(4, 2, dtype=torch.bool)
     selected[2, 1] = False
-    result = resolve(Pairs(flat % 4, flat), selected, score, quality, (2, 4))
+    pairs = Pairs(torch.arange(4)[:, None], flat % 4, flat, torch.ones_like(selected))
+    result = resolve(pairs, selected, score, quality, (2, 4))
     assert result.gt_index.tolist() == [[1, 0, -1, -1], [3, -1, 3, -1]]
     expected = torch.tensor([[0.3, 0.2, 0, 0], [0.7, 0, 0.0, 0]])
     assert torch.equal(result.quality, expected)

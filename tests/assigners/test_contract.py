@@ -8,6 +8,8 @@ from dynamic_atss.modeling.priors import AnchorGenerator
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors, to_device
 
 CPU = torch.device("cpu")
+MAY_BE_OUTSIDE = ("max_iou",)  # rules whose positives need not have their centre in the box
+MAY_TIE = ("dsla",)  # rules whose scores of different boxes are often equal: 1 in the core zone
 MAPS = ((12, 16), (6, 8), (3, 4), (2, 2), (1, 1))
 CLASSES = 5
 HOSTILE = {
@@ -22,8 +24,13 @@ HOSTILE = {
 
 
 @pytest.fixture(params=ASSIGNERS)
-def assigner(request):
-    return ASSIGNERS[request.param]()
+def rule(request):
+    return request.param
+
+
+@pytest.fixture
+def assigner(rule):
+    return ASSIGNERS[rule]()
 
 
 def make_priors(maps=MAPS, **kwargs) -> Priors:
@@ -93,10 +100,12 @@ def test_ordinary_boxes_are_learnt(assigner):
 
 
 @pytest.mark.parametrize("boxes", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_boxes(assigner, boxes):
+def test_hostile_boxes(rule, assigner, boxes):
     priors = make_priors()
     gt = make_gt(boxes)
     result = run(assigner, priors, gt, 1)
+    if rule in MAY_BE_OUTSIDE:
+        return
     inside = priors.centers[result.positive[0]]
     assert (inside > gt.boxes[0, :2]).all() and (inside < gt.boxes[0, 2:]).all()
 
@@ -130,12 +139,15 @@ def test_the_first_of_equal_boxes_wins(assigner):
     assert torch.equal(once.quality, thrice.quality)
 
 
-def test_the_order_of_boxes_does_not_matter(assigner):
+def test_the_order_of_boxes_does_not_matter(rule, assigner):
     priors, boxes = make_priors(), random_boxes(30, 4)
     order = torch.randperm(30, generator=torch.Generator().manual_seed(0))
     straight = run(assigner, priors, make_gt(boxes), 1)
     shuffled = run(assigner, priors, make_gt([boxes[i] for i in order]), 1)
     assert torch.equal(straight.quality, shuffled.quality)
+    assert torch.equal(straight.positive, shuffled.positive)
+    if rule in MAY_TIE:
+        return
     back = torch.where(shuffled.positive, order[shuffled.gt_index.clamp(min=0)], -1)
     assert torch.equal(back, torch.where(straight.positive, straight.gt_index, -1))
     assert torch.equal(straight.gt_index < 0, shuffled.gt_index < 0)

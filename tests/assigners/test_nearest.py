@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dynamic_atss.assigners.base import nearest_candidates, nearest_locations
+from dynamic_atss.assigners.nearest import nearest_candidates, nearest_locations
 from dynamic_atss.types import GroundTruth, Level, Priors
 
 MAPS = [(1, 1), (1, 7), (7, 1), (2, 2), (1, 40), (3, 5), (20, 23), (40, 2)]

@@ -1,0 +1,87 @@
+"""DSLA: smooth labels, which fall from a box's centre and between the ranges of the levels.
+
+Su et al., Pattern Recognition 2022, arXiv 2208.00817. That a label is also multiplied by the IoU of
+the prediction is the part of the loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dynamic_atss.assigners.base import resolve
+from dynamic_atss.assigners.ranges import constant, points_inside
+from dynamic_atss.boxes import centers, sides
+from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
+
+FINITE = 1e8  # the end of the last range, as published
+
+
+class DSLA:
+    """Quality = centerness x fit of the level, of several boxes the largest.
+
+    Args:
+        relaxation: share by which a level's range of sizes is widened, where its score falls to 0;
+            0: hard ranges.
+        core_zone: the point nearest to the centre, within half a stride, has centerness 1.
+        radius: of the centre region in strides; 0: the whole box.
+        limits: between the levels, of a point's largest distance to a side of its box.
+    """
+
+    soft_labels = True
+    quality_name = "score"
+    needs_size = False
+
+    def __init__(
+        self,
+        relaxation: float = 0.2,
+        core_zone: bool = True,
+        radius: float = 0.0,
+        limits: Sequence[float] = (64, 128, 256, 512),
+    ) -> None:
+        self.core_zone = core_zone
+        self.radius = radius
+        self.low, self.high = (0.0, *limits), (*limits, FINITE)
+        # The release cuts the widened ends to integers.
+        self.lowest = tuple(float(int(x * (1 - relaxation))) for x in self.low)
+        self.highest = tuple(float(int(x * (1 + relaxation))) for x in self.high)
+
+    @torch.no_grad()
+    def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
+        # propose
+        reach = self.highest[: len(priors.levels)]
+        pairs = points_inside(priors, gt, radius=self.radius, reach=reach)
+        # score
+        boxes, points = gt.boxes[pairs.box], priors.centers[pairs.prior]
+        distances, level = sides(points, boxes), priors.level[pairs.prior]
+        score = self._centerness(points, boxes, distances, priors.strides[pairs.prior])
+        score = score * self._fit(distances.amax(-1), level)
+        # select
+        selected = (score > 0) & pairs.exists
+        # resolve
+        return resolve(pairs, selected, score, score, predictions.boxes.shape[:2])
+
+    def _centerness(
+        self, points: Tensor, boxes: Tensor, distances: Tensor, strides: Tensor
+    ) -> Tensor:
+        """(M,) of points inside their boxes."""
+        left, top, right, bottom = distances.clamp(min=0).unbind(-1)
+        score = torch.minimum(left, right) / torch.maximum(left, right).clamp(min=0.01)
+        score = score * (torch.minimum(top, bottom) / torch.maximum(top, bottom).clamp(min=0.01))
+        score = score.sqrt()
+        if not self.core_zone:
+            return score
+        half, center = strides[:, None] / 2, centers(boxes)
+        core = ((points >= center - half) & (points <= center + half)).all(-1)
+        return torch.where(core, 1.0, score)
+
+    def _fit(self, size: Tensor, level: Tensor) -> Tensor:
+        """(M,) 1 in the level's range of sizes, falling linearly to 0 at the widened ends."""
+        ends = (self.lowest, self.low, self.high, self.highest)
+        lowest, low, high, highest = (constant(x, size.device)[level] for x in ends)
+        below = (size - lowest) / (low - lowest).clamp(min=0.01)
+        above = (highest - size) / (highest - high).clamp(min=0.01)
+        fit = torch.where(size < low, below, torch.where(size > high, above, 1.0))
+        return fit.clamp(min=0)

@@ -1,0 +1,56 @@
+"""FCOS: positives are the points inside a box whose level fits the box's size.
+
+Tian et al., ICCV 2019, arXiv 1904.01355; centre sampling as in arXiv 2006.09214.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from dynamic_atss.assigners.base import resolve
+from dynamic_atss.assigners.ranges import constant, points_inside
+from dynamic_atss.boxes import area, centerness, sides
+from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
+
+
+class FCOS:
+    """Quality = centerness of the point in its box; of several boxes the smallest wins.
+
+    Args:
+        radius: of the centre region in strides; 0: the whole box.
+        limits: between the levels, of a point's largest distance to a side of its box.
+        margin: pixels by which a point must lie inside.
+    """
+
+    soft_labels = False
+    quality_name = "centerness"
+    needs_size = False
+
+    def __init__(
+        self,
+        radius: float = 0.0,
+        limits: Sequence[float] = (64, 128, 256, 512),
+        margin: float = 0.0,
+    ) -> None:
+        self.radius = radius
+        self.low, self.high = (-1.0, *limits), (*limits, torch.inf)
+        self.margin = margin
+
+    @torch.no_grad()
+    def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
+        # propose
+        levels = len(priors.levels)
+        low, high = self.low[:levels], self.high[:levels]
+        pairs = points_inside(priors, gt, radius=self.radius, reach=high, margin=self.margin)
+        # score
+        boxes, points = gt.boxes[pairs.box], priors.centers[pairs.prior]
+        farthest = sides(points, boxes).amax(-1)
+        # select
+        device, level = farthest.device, priors.level[pairs.prior]
+        selected = (farthest >= constant(low, device)[level]) & pairs.exists
+        selected &= farthest <= constant(high, device)[level]
+        # resolve
+        shape = predictions.boxes.shape[:2]
+        return resolve(pairs, selected, -area(boxes, extra=1), centerness(points, boxes), shape)

@@ -1,0 +1,134 @@
+"""Priors near the centre of each box, found by arithmetic on the levels' lattices."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dynamic_atss.assigners.base import Pairs
+from dynamic_atss.boxes import centers
+from dynamic_atss.types import GroundTruth, Level, Priors
+
+
+def nearest_candidates(priors: Priors, gt: GroundTruth, topk: int) -> Pairs:
+    """The `topk` locations of each level nearest to each box's centre, with all their anchors.
+
+    Fewer on a level that has fewer. Nearness is between centres; a tie goes to the lower prior
+    index.
+    """
+    location = nearest_locations(centers(gt.boxes), priors.levels, priors.offset, topk)
+    return _pairs(priors, gt, location, torch.ones_like(location, dtype=torch.bool))
+
+
+def surrounding_candidates(priors: Priors, gt: GroundTruth, topk: int) -> Pairs:
+    """The locations among which are the `topk` best of each level by any score that does not rise
+    with the distance from the box's centre along columns or along rows; with all their anchors.
+
+    By prior, for each level.
+    """
+    lattice = _lattice(priors.levels, priors.offset, topk, gt.boxes.device)
+    distance, index = _around(centers(gt.boxes), lattice)
+    exists = distance.isfinite()
+    order = torch.where(exists, index, torch.inf).argsort(dim=0)
+    location = (index.gather(0, order).long() + lattice.first).permute(2, 1, 0).flatten(1)
+    exists = exists.gather(0, order).permute(2, 1, 0).flatten(1)
+    return _pairs(priors, gt, torch.where(exists, location, 0), exists)
+
+
+def _pairs(priors: Priors, gt: GroundTruth, location: Tensor, exists: Tensor) -> Pairs:
+    """With all anchors of each location (T, K)."""
+    count = priors.per_location
+    anchor = torch.arange(count, device=location.device)
+    prior = (location[..., None] * count + anchor).flatten(1)
+    box = torch.arange(len(gt), device=location.device)[:, None]
+    exists = exists.repeat_interleave(count, dim=1)
+    return Pairs(box, prior, gt.image[:, None] * len(priors) + prior, exists)
+
+
+def nearest_locations(points: Tensor, levels: tuple[Level, ...], offset: float, k: int) -> Tensor:
+    """The min(k, h * w) locations of each level nearest to points (T, 2): (T, K), level after
+    level, each level nearest first; indices count the locations of all levels.
+
+    By arithmetic instead of by search: a location in the a-th nearest column and the b-th nearest
+    row (from 0) has (a + 1)(b + 1) - 1 locations at least as near before it, those of the columns
+    and rows up to its own; so the k nearest are among the locations with (a + 1)(b + 1) <= k: 23
+    of them for k = 9, at borders and on maps of one row as well.
+    """
+    lattice = _lattice(levels, offset, k, points.device)
+    distance, index = _around(points, lattice)
+    # Floats that are not negative sort as their bits do, so one integer holds the distance and,
+    # for ties, the index.
+    key = distance.view(torch.int32).long() << 32 | index.long()
+    nearest = (key.topk(k, dim=0, largest=False).values & 0xFFFFFFFF) + lattice.first
+    return nearest.permute(2, 1, 0).flatten(1)[:, lattice.exists]
+
+
+def _around(points: Tensor, lattice: _Lattice) -> tuple[Tensor, Tensor]:
+    """Squared distance, inf where there is none, and index in its level of the M locations around
+    each point: each (M, L, T)."""
+    x = points.t()[:, None, None]  # (2, 1, 1, T): boxes last, in long rows, which is fastest
+    lines = _nearest_lines(x / lattice.stride, lattice)
+    distance = ((lines + lattice.offset) * lattice.stride - x).square()
+    both = torch.stack((distance, lines * lattice.step), dim=2)
+    distance, index = (
+        both[0].index_select(0, lattice.column) + both[1].index_select(0, lattice.row)
+    ).unbind(1)
+    return distance + lattice.missing, index
+
+
+def _nearest_lines(u: Tensor, lattice: _Lattice) -> Tensor:
+    """The k lines (2, k, L, T) nearest to u (2, 1, L, T) strides, nearest first, the lower first in
+    a tie.
+
+    The n nearest lines are neighbours, a window that begins at ceil(u - offset - n / 2), moved into
+    the map. The n-th nearest is the line by which the window of n exceeds that of n - 1: its first
+    or its last.
+    """
+    low = (u - lattice.shift).ceil().clamp(min=0).minimum(lattice.limit)
+    before, low = low[:, :-1], low[:, 1:]
+    return torch.where(low < before, low, low + lattice.rank)
+
+
+class _Lattice(NamedTuple):
+    """Constants of the search, for both axes (x, y), L levels, and M pairs of a column's rank and a
+    row's rank; a last dimension of 1 is for the boxes."""
+
+    offset: float
+    stride: Tensor  # (L, 1)
+    shift: Tensor  # (k + 1, 1, 1): offset + n / 2 of windows of n = 0..k lines
+    limit: Tensor  # (2, k + 1, L, 1): the last line at which such a window may begin
+    rank: Tensor  # (k, 1, 1): 0..k-1
+    step: Tensor  # (2, 1, L, 1): from line to index: 1 for columns, the width for rows
+    column: Tensor  # (M,): rank a
+    row: Tensor  # (M,): rank b
+    missing: Tensor  # (M, L, 1): inf where the level has no such column or row, else 0
+    first: Tensor  # (L, 1): index of the level's first location
+    exists: Tensor | slice  # which of the L * k results there are
+
+
+@lru_cache(maxsize=64)  # made once per feature size, since a copy to the device would wait for it
+def _lattice(levels: tuple[Level, ...], offset: float, k: int, device: torch.device) -> _Lattice:
+    count = torch.tensor([[x.width, x.height] for x in levels]).t()[..., None]  # (2, L, 1)
+    locations = torch.tensor([x.locations for x in levels])[:, None]
+    windows = torch.arange(k + 1)[:, None, None]
+    column, row = torch.tensor([(a, b) for a in range(k) for b in range(k // (a + 1))]).unbind(1)
+    missing = (column[:, None, None] >= count[0]) | (row[:, None, None] >= count[1])
+    exists = (torch.arange(k) < locations).flatten()
+    lattice = _Lattice(
+        offset=offset,
+        stride=torch.tensor([float(x.stride) for x in levels])[:, None],
+        shift=offset + windows / 2,
+        limit=(count[:, None] - windows).clamp(min=0).float(),
+        rank=windows[:-1].float(),
+        step=torch.stack((torch.ones(len(levels), 1), count[0].float()))[:, None],
+        column=column,
+        row=row,
+        missing=torch.where(missing, torch.inf, 0.0),
+        first=locations.cumsum(0) - locations,
+        exists=slice(None) if exists.all() else exists.nonzero().squeeze(1),
+    )
+    moved: list[Any] = [x.to(device) if isinstance(x, Tensor) else x for x in lattice]
+    return _Lattice(*moved)
