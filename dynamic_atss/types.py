@@ -70,7 +70,8 @@ class Batch:
 
     images (N, 3, H, W) uint8 RGB · sizes (N, 2) int64, (height, width) without the padding ·
     image_ids, the data set's own ids · original_sizes, (height, width) of the files · iteration,
-    0-based, of the training step that the batch is for
+    0-based, of the training step that the batch is for · scaled, the same images at the further
+    sizes of test-time augmentation (left on the host by `to_device`)
     """
 
     images: Tensor
@@ -79,6 +80,7 @@ class Batch:
     image_ids: tuple[int, ...]
     original_sizes: tuple[tuple[int, int], ...]
     iteration: int = 0
+    scaled: tuple[Batch, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -183,3 +185,7 @@ class Detections:
 
     def __len__(self) -> int:
         return self.boxes.shape[0]
+
+    def __getitem__(self, index: Tensor) -> Detections:
+        """Those at an index or a mask."""
+        return Detections(self.boxes[index], self.scores[index], self.classes[index])

@@ -19,7 +19,7 @@ class Detector(nn.Module):
         head: feature maps -> `HeadOutput`.
         priors: (feature sizes, device) -> `Priors`.
         criterion: (output, priors, gt) -> loss terms.
-        postprocess: (output, priors, sizes) -> list of `Detections`.
+        postprocess: (output, priors, sizes, nms=...) -> list of `Detections`.
         pixel_mean, pixel_std: in the order and range of `bgr255`.
         bgr255: the network sees BGR in 0..255; otherwise RGB in 0..1.
         autocast: dtype of the convolutions, None for float32.
@@ -56,14 +56,16 @@ class Detector(nn.Module):
         self.register_buffer("std", torch.tensor(pixel_std).view(3, 1, 1) * scale, persistent=False)
         self.to(memory_format=self.memory_format)
 
-    def forward(self, batch: Batch) -> dict[str, Tensor] | list[Detections]:
+    def forward(self, batch: Batch, *, nms: bool = True) -> dict[str, Tensor] | list[Detections]:
+        """Loss terms in training, else detections: one per image, or with `nms` False all the
+        candidates that NMS would choose from."""
         images = self.normalize(batch.images, batch.sizes)
         with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
             output = self.head(self.backbone(images))
         priors = self.priors(output.sizes, images.device)
         if self.training:
             return self.criterion(output, priors, batch.gt)
-        return self.postprocess(output, priors, batch.sizes)
+        return self.postprocess(output, priors, batch.sizes, nms=nms)
 
     def normalize(self, images: Tensor, sizes: Tensor) -> Tensor:
         """uint8 RGB (N, 3, H, W) -> float, in the network's order and range, the padding 0."""

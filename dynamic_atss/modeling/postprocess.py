@@ -36,13 +36,16 @@ class PostProcess:
         self.pre_nms_top_n = pre_nms_top_n
         self.detections_per_image = detections_per_image
 
-    def __call__(self, output: HeadOutput, priors: Priors, sizes: Tensor) -> list[Detections]:
+    def __call__(
+        self, output: HeadOutput, priors: Priors, sizes: Tensor, *, nms: bool = True
+    ) -> list[Detections]:
         """One per image; boxes in pixels of the resized image, clipped to sizes (N, 2): height,
-        width."""
+        width. Without `nms` all candidates, level by level: test-time augmentation joins them."""
         scores, prior, classes = self._candidates(output, priors)
         deltas = output.deltas.gather(1, prior[..., None].expand(-1, -1, 4))
         boxes = clip(self.coder.decode(deltas, priors.boxes[prior]), sizes[:, None])
-        return [self._select(*image) for image in zip(boxes, scores, classes, strict=True)]
+        found = [_present(*image) for image in zip(boxes, scores, classes, strict=True)]
+        return [self._select(candidates) for candidates in found] if nms else found
 
     def _candidates(self, output: HeadOutput, priors: Priors) -> tuple[Tensor, Tensor, Tensor]:
         """Scores, prior indices and classes, each (N, candidates of all levels); score 0: no
@@ -62,10 +65,11 @@ class PostProcess:
         scores, prior, classes = (torch.cat(x, dim=1) for x in zip(*found, strict=True))
         return scores, prior, classes
 
-    def _select(self, boxes: Tensor, scores: Tensor, classes: Tensor) -> Detections:
-        valid = scores > 0
-        boxes, scores, classes = boxes[valid], scores[valid], classes[valid]
-        keep = multiclass_nms(boxes, scores, classes, self.nms_threshold)[
-            : self.detections_per_image
-        ]
-        return Detections(boxes[keep], scores[keep], classes[keep])
+    def _select(self, found: Detections) -> Detections:
+        keep = multiclass_nms(found.boxes, found.scores, found.classes, self.nms_threshold)
+        return found[keep[: self.detections_per_image]]
+
+
+def _present(boxes: Tensor, scores: Tensor, classes: Tensor) -> Detections:
+    valid = scores > 0
+    return Detections(boxes[valid], scores[valid], classes[valid])
