@@ -58,6 +58,15 @@ AT_LEAST = {
     "DATALOADER.SIZE_DIVISIBILITY": 0,
     "INPUT.FLIP_PROB_TRAIN": 0,
     "INPUT.VERTICAL_FLIP_PROB_TRAIN": 0,
+    "INPUT.BRIGHTNESS": 0,
+    "INPUT.CONTRAST": 0,
+    "INPUT.SATURATION": 0,
+    "INPUT.HUE": 0,
+    "INPUT.MIN_VISIBLE": 0,
+    "INPUT.CROP.PROB": 0,
+    "INPUT.LSJ.SIZE": 1,
+    "INPUT.MOSAIC.PROB": 0,
+    "INPUT.MOSAIC.OFF_AT_END": 0,
     "INPUT.MIN_SIZE_TRAIN": 1,
     "INPUT.MAX_SIZE_TRAIN": 1,
     "INPUT.MIN_SIZE_TEST": 1,
@@ -103,6 +112,8 @@ AT_LEAST = {
 }
 
 ABOVE = {
+    "INPUT.CROP.SIDE": 0,
+    "INPUT.LSJ.SCALE": 0,
     "INPUT.PIXEL_STD": 0,
     "MODEL.ATSS.ANCHOR_SIZES": 0,
     "SOLVER.BASE_LR": 0,
@@ -114,6 +125,17 @@ AT_MOST = {
     "DATALOADER.SIZE_DIVISIBILITY": 10_000,
     "INPUT.FLIP_PROB_TRAIN": 1,
     "INPUT.VERTICAL_FLIP_PROB_TRAIN": 1,
+    "INPUT.BRIGHTNESS": 10,
+    "INPUT.CONTRAST": 10,
+    "INPUT.SATURATION": 10,
+    "INPUT.HUE": 0.5,
+    "INPUT.MIN_VISIBLE": 1,
+    "INPUT.CROP.PROB": 1,
+    "INPUT.CROP.SIDE": 1,
+    "INPUT.LSJ.SIZE": 10_000,
+    "INPUT.LSJ.SCALE": 10,
+    "INPUT.MOSAIC.PROB": 1,
+    "INPUT.MOSAIC.OFF_AT_END": 1,
     "INPUT.MAX_SIZE_TRAIN": 100_000,
     "INPUT.MAX_SIZE_TEST": 100_000,
     "MODEL.ATSS.ASPECT_RATIOS": 100,
@@ -148,6 +170,9 @@ LIMITS = (
 
 ENTRIES = {
     "INPUT.MIN_SIZE_RANGE_TRAIN": 2,
+    "INPUT.CROP.SIDE": 2,
+    "INPUT.LSJ.SIZE": 2,
+    "INPUT.LSJ.SCALE": 2,
     "INPUT.PIXEL_MEAN": 3,
     "INPUT.PIXEL_STD": 3,
     "MODEL.RESNETS.STAGE_WITH_DCN": 4,
@@ -225,6 +250,9 @@ def _check_order(cfg: CfgNode) -> None:
         raise UserError(
             f"INPUT.MIN_SIZE_RANGE_TRAIN {(low, high)}: give (low, high) in pixels, or (-1, -1)"
         )
+    for key in ("INPUT.CROP.SIDE", "INPUT.LSJ.SCALE"):
+        if list(_value(cfg, key)) != sorted(_value(cfg, key)):
+            raise UserError(f"{key} {_value(cfg, key)}: give (low, high)")
     if list(cfg.SOLVER.STEPS) != sorted(cfg.SOLVER.STEPS):
         raise UserError(f"SOLVER.STEPS {cfg.SOLVER.STEPS}: give them in ascending order")
 

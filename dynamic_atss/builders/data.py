@@ -7,10 +7,12 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
+from dynamic_atss.builders.augment import add_mosaic, build_train_transform
 from dynamic_atss.data import loader
 from dynamic_atss.data.catalog import open_dataset
 from dynamic_atss.data.coco import CocoDataset
-from dynamic_atss.data.transforms import Compose, HorizontalFlip, Resize, VerticalFlip
+from dynamic_atss.data.mosaic import MosaicDataset
+from dynamic_atss.data.transforms import Compose, Resize
 from dynamic_atss.engine import distributed
 from dynamic_atss.errors import UserError
 
@@ -31,31 +33,19 @@ def check_num_classes(cfg: CfgNode, dataset: CocoDataset) -> None:
         )
 
 
-def build_train_dataset(cfg: CfgNode) -> CocoDataset:
+def build_train_dataset(cfg: CfgNode) -> CocoDataset | MosaicDataset:
     """DATASETS.TRAIN with the training transforms."""
     if len(cfg.DATASETS.TRAIN) != 1:
         raise UserError(f"DATASETS.TRAIN {cfg.DATASETS.TRAIN}: give one data set, as ('name',)")
-    size_range = cfg.INPUT.MIN_SIZE_RANGE_TRAIN
-    transform = Compose(
-        [
-            Resize(
-                cfg.INPUT.MIN_SIZE_TRAIN,
-                cfg.INPUT.MAX_SIZE_TRAIN,
-                None if size_range[0] == -1 else size_range,
-                exact=cfg.INPUT.EXACT_RESIZE,
-            ),
-            HorizontalFlip(cfg.INPUT.FLIP_PROB_TRAIN),
-            VerticalFlip(cfg.INPUT.VERTICAL_FLIP_PROB_TRAIN),
-        ]
-    )
-    return open_dataset(
+    dataset = open_dataset(
         cfg.DATASETS.TRAIN[0],
         root=cfg.DATASETS.ROOT,
         training=True,
         keep_empty=cfg.DATASETS.KEEP_EMPTY,
-        transform=transform,
+        transform=build_train_transform(cfg),
         seed=cfg.SEED,
     )
+    return add_mosaic(cfg, dataset)
 
 
 def build_train_loader(cfg: CfgNode, dataset: CocoDataset, start: int) -> loader.Loader:

@@ -131,6 +131,26 @@ _C.INPUT.MAX_SIZE_TEST = 1333  # long side in the test
 _C.INPUT.EXACT_RESIZE = False  # (new) Pillow's own resize: the releases' to the bit, but slower
 _C.INPUT.FLIP_PROB_TRAIN = 0.5  # (new) horizontal flip
 _C.INPUT.VERTICAL_FLIP_PROB_TRAIN = 0.0  # (new) vertical flip
+# Colours: maskrcnn-benchmark's names; factors from 1 - x to 1 + x, in random order; 0 = off.
+_C.INPUT.BRIGHTNESS = 0.0  # (new)
+_C.INPUT.CONTRAST = 0.0  # (new)
+_C.INPUT.SATURATION = 0.0  # (new)
+_C.INPUT.HUE = 0.0  # (new) shift from -x to x turns of the colour circle, at most 0.5
+_C.INPUT.MIN_VISIBLE = 0.3  # (new) a box that CROP, LSJ or MOSAIC cuts to less of its area is lost
+
+_C.INPUT.CROP = CN()  # a random window, before the resize; it holds a box if the image has one
+_C.INPUT.CROP.PROB = 0.0  # (new) 0 = off
+_C.INPUT.CROP.SIDE = (0.4, 1.0)  # (new) its sides, drawn from these fractions of the image's
+
+_C.INPUT.LSJ = CN()  # large-scale jitter: in place of MIN_SIZE_TRAIN and its relatives
+_C.INPUT.LSJ.ENABLED = False  # (new)
+_C.INPUT.LSJ.SIZE = (1024, 1024)  # (new) height and width that images are cut or padded to
+_C.INPUT.LSJ.SCALE = (0.1, 2.0)  # (new) range of the scale; at 1 the image just fits into SIZE
+
+_C.INPUT.MOSAIC = CN()  # an image and three others as the quarters of one
+_C.INPUT.MOSAIC.PROB = 0.0  # (new) 0 = off
+_C.INPUT.MOSAIC.OFF_AT_END = 0.1  # (new) fraction of MAX_ITER, at the end, that has none
+
 _C.INPUT.PIXEL_MEAN = [102.9801, 115.9465, 122.7717]  # in the order and range of TO_BGR255
 _C.INPUT.PIXEL_STD = [1.0, 1.0, 1.0]  # likewise
 _C.INPUT.TO_BGR255 = True  # BGR in 0..255; False: RGB in 0..1

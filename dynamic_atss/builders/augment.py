@@ -1,0 +1,80 @@
+"""cfg -> what happens to a training image."""
+
+from __future__ import annotations
+
+from yacs.config import CfgNode
+
+from dynamic_atss.data.coco import CocoDataset, Transform
+from dynamic_atss.data.color import ColorJitter
+from dynamic_atss.data.crop import RandomCrop
+from dynamic_atss.data.jitter import LargeScaleJitter
+from dynamic_atss.data.mosaic import MosaicDataset
+from dynamic_atss.data.transforms import Compose, HorizontalFlip, Resize, VerticalFlip
+
+LEGACY_EXTRA = 1.0  # a box ends on its last pixel
+
+
+def build_train_transform(cfg: CfgNode, extra: float = LEGACY_EXTRA) -> Compose:
+    """The transforms of a training image, each of which is left out where it is off.
+
+    Order matters: 1. colours, on the file's own pixels: fewer than after the resize, as a rule, and
+    the padding of 4. keeps its colour; 2. crop, whose window is then enlarged by the resize like a
+    whole image; 3. resize, or in its place large-scale jitter; 4. flips, which go with anything.
+    """
+    own = cfg.INPUT
+    steps: list[Transform] = []
+    colors = own.BRIGHTNESS, own.CONTRAST, own.SATURATION, own.HUE
+    if any(colors):
+        steps.append(ColorJitter(*colors))
+    if own.CROP.PROB:
+        steps.append(RandomCrop(own.CROP.PROB, own.CROP.SIDE, own.MIN_VISIBLE, extra))
+    steps.append(_large_scale_jitter(cfg, extra) if own.LSJ.ENABLED else _resize(cfg))
+    steps += [HorizontalFlip(own.FLIP_PROB_TRAIN), VerticalFlip(own.VERTICAL_FLIP_PROB_TRAIN)]
+    return Compose(steps)
+
+
+def add_mosaic(
+    cfg: CfgNode, dataset: CocoDataset, extra: float = LEGACY_EXTRA
+) -> CocoDataset | MosaicDataset:
+    """The data set, with mosaics if they are on."""
+    own = cfg.INPUT.MOSAIC
+    if not own.PROB:
+        return dataset
+    iterations = round(cfg.SOLVER.MAX_ITER * (1 - own.OFF_AT_END))
+    return MosaicDataset(
+        dataset,
+        own.PROB,
+        stop=iterations * cfg.SOLVER.IMS_PER_BATCH,
+        min_visible=cfg.INPUT.MIN_VISIBLE,
+        extra=extra,
+    )
+
+
+def _resize(cfg: CfgNode) -> Resize:
+    size_range = cfg.INPUT.MIN_SIZE_RANGE_TRAIN
+    return Resize(
+        cfg.INPUT.MIN_SIZE_TRAIN,
+        cfg.INPUT.MAX_SIZE_TRAIN,
+        None if size_range[0] == -1 else size_range,
+        exact=cfg.INPUT.EXACT_RESIZE,
+    )
+
+
+def _large_scale_jitter(cfg: CfgNode, extra: float) -> LargeScaleJitter:
+    return LargeScaleJitter(
+        cfg.INPUT.LSJ.SIZE,
+        cfg.INPUT.LSJ.SCALE,
+        cfg.INPUT.MIN_VISIBLE,
+        fill=_mean_color(cfg),
+        exact=cfg.INPUT.EXACT_RESIZE,
+        extra=extra,
+    )
+
+
+def _mean_color(cfg: CfgNode) -> tuple[int, int, int]:
+    """RGB in 0..255 that the normalisation takes to about 0, which is what batches are padded
+    with."""
+    mean = cfg.INPUT.PIXEL_MEAN
+    ordered = reversed(mean) if cfg.INPUT.TO_BGR255 else (255 * value for value in mean)
+    red, green, blue = (min(max(round(value), 0), 255) for value in ordered)
+    return red, green, blue

@@ -1,0 +1,53 @@
+"""Colour jitter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from dynamic_atss.types import GroundTruth
+
+Change = Callable[[Tensor, float], Tensor]
+
+
+def adjust_contrast(image: Tensor, factor: float) -> Tensor:
+    """Pixels moved from the mean grey by `factor`, as torchvision's function of this name does.
+
+    There the mean is a float32 sum, whose last bits depend on the number of threads, and so would
+    a run on its number of workers. In float64 the sum of grey levels is exact.
+    """
+    grey = float(functional.rgb_to_grayscale(image).double().mean())
+    blend = image.float() * factor + grey * (1 - factor)
+    return blend.clamp(0, 255).to(torch.uint8)
+
+
+class ColorJitter:
+    """Brightness, contrast, saturation and hue, each changed by a random factor, in random order.
+
+    Factors are drawn from [max(0, 1 - x), 1 + x]; the hue's shift, in turns of the colour circle,
+    from [-hue, hue]. 0 leaves a property alone. Boxes stay as they are.
+    """
+
+    def __init__(self, brightness: float, contrast: float, saturation: float, hue: float) -> None:
+        def around_one(by: float) -> tuple[float, float]:
+            return max(0.0, 1 - by), 1 + by
+
+        changes: list[tuple[float, Change, tuple[float, float]]] = [
+            (brightness, functional.adjust_brightness, around_one(brightness)),
+            (contrast, adjust_contrast, around_one(contrast)),
+            (saturation, functional.adjust_saturation, around_one(saturation)),
+            (hue, functional.adjust_hue, (-hue, hue)),
+        ]
+        self.changes = [(change, limits) for by, change, limits in changes if by > 0]
+
+    def __call__(
+        self, image: Tensor, gt: GroundTruth, rng: np.random.Generator
+    ) -> tuple[Tensor, GroundTruth]:
+        for i in rng.permutation(len(self.changes)).tolist():
+            change, limits = self.changes[i]
+            image = change(image, float(rng.uniform(*limits)))
+        return image, gt

@@ -1,0 +1,69 @@
+"""Large-scale jitter (Ghiasi et al., "Simple Copy-Paste", CVPR 2021)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dynamic_atss.data.crop import TRIES, Window, cut_boxes, draw_window, scale_boxes
+from dynamic_atss.data.image import resize, resize_with_pillow
+from dynamic_atss.types import GroundTruth
+
+
+class LargeScaleJitter:
+    """Resizes by a wide range of scales and crops or pads to one fixed size, in place of `Resize`.
+
+    At scale 1 the image just fits into `size` (height, width). What exceeds it is cut to a random
+    window; what is missing is filled up at the right and the bottom with the colour `fill`. If a
+    few draws of scale and window leave no box, the image is taken whole, at scale 1.
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        scale: tuple[float, float],
+        min_visible: float,
+        *,
+        fill: tuple[int, int, int],
+        exact: bool = False,
+        extra: float = 1.0,
+    ) -> None:
+        """scale: (low, high) · fill: RGB in 0..255 · exact: resize by Pillow, as the releases."""
+        self.size, self.scale, self.fill = size, scale, fill
+        self.resize = resize_with_pillow if exact else resize
+        self.min_visible, self.extra = min_visible, extra
+
+    def __call__(
+        self, image: Tensor, gt: GroundTruth, rng: np.random.Generator
+    ) -> tuple[Tensor, GroundTruth]:
+        old = image.shape[1], image.shape[2]
+        for _ in range(TRIES):
+            new, window = self._placed(old, rng.uniform(*self.scale), rng)
+            kept = self._cut(gt, old, new, window)
+            if len(kept) or not len(gt):
+                break
+        else:
+            new, window = self._placed(old, 1.0, rng)
+            kept = self._cut(gt, old, new, window)
+        return self._padded(window.of(self.resize(image, *new))), kept
+
+    def _placed(
+        self, old: tuple[int, int], scale: float, rng: np.random.Generator
+    ) -> tuple[tuple[int, int], Window]:
+        """The image's new size, and the window of it that is kept."""
+        ratio = scale * min(self.size[0] / old[0], self.size[1] / old[1])
+        new = max(round(old[0] * ratio), 1), max(round(old[1] * ratio), 1)
+        kept = min(new[0], self.size[0]), min(new[1], self.size[1])
+        return new, draw_window(*new, kept, rng)
+
+    def _cut(
+        self, gt: GroundTruth, old: tuple[int, int], new: tuple[int, int], window: Window
+    ) -> GroundTruth:
+        return cut_boxes(scale_boxes(gt, old, new), window, self.min_visible, self.extra)
+
+    def _padded(self, image: Tensor) -> Tensor:
+        """(3, *size), in the memory order of an (H, W, 3) array as all images."""
+        canvas = torch.tensor(self.fill, dtype=torch.uint8).repeat(*self.size, 1).permute(2, 0, 1)
+        canvas[:, : image.shape[1], : image.shape[2]] = image
+        return canvas

@@ -1,0 +1,120 @@
+"""Mosaic: four training images in one (Bochkovskiy et al., YOLOv4, 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dynamic_atss.data.coco import CocoDataset, Sample
+from dynamic_atss.data.crop import Window, cut_boxes, draw_window, scale_boxes
+from dynamic_atss.data.image import resize
+from dynamic_atss.types import GroundTruth
+
+Part = tuple[Tensor, GroundTruth]
+NEAREST_CUT = 0.2  # the four meet at least this fraction of the side from the border, as in YOLOv4
+
+
+class MosaicDataset(Dataset):
+    """A training data set of which each image is, with probability `prob`, the first of a mosaic.
+
+    The other three are drawn from the whole data set. A mosaic has the size of its first image: so
+    it belongs to that image's aspect-ratio group, and `sizes` holds for it, too. The data set's
+    transform follows. All random numbers depend on (seed, position) alone, as without mosaics.
+
+    From position `stop` in the stream of samples on there are none: the last part of the training
+    then sees images as the test does. Iteration i takes about positions i * batch onwards; a sample
+    that waits for others of its aspect-ratio group comes later than its position tells.
+    """
+
+    def __init__(
+        self,
+        dataset: CocoDataset,
+        prob: float,
+        *,
+        stop: int,
+        min_visible: float,
+        extra: float = 1.0,
+    ) -> None:
+        self.dataset, self.prob, self.stop = dataset, prob, stop
+        self.min_visible, self.extra = min_visible, extra
+        self.annotations, self.image_ids = dataset.annotations, dataset.image_ids
+        self.class_names, self.category_ids = dataset.class_names, dataset.category_ids
+        self.sizes, self.seed, self.transform = dataset.sizes, dataset.seed, dataset.transform
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        """`key`: index, or (index, position in the endless training stream)."""
+        index, position = key if isinstance(key, tuple) else (key, key)
+        rng = np.random.default_rng((self.seed, position))
+        image, gt = self.load(index)
+        if position < self.stop and rng.random() < self.prob:
+            others = map(self.load, rng.integers(len(self), size=3).tolist())
+            image, gt = mosaic([(image, gt), *others], rng, self.min_visible, self.extra)
+        if self.transform is not None:
+            image, gt = self.transform(image, gt, rng)
+        height, width = self.sizes[index]
+        return Sample(image, gt, self.image_ids[index], (int(height), int(width)))
+
+    def load(self, index: int) -> Part:
+        """One image as it is, before mosaic and transform."""
+        return self.dataset.load(index)
+
+
+def mosaic(
+    parts: Sequence[Part], rng: np.random.Generator, min_visible: float, extra: float = 1.0
+) -> Part:
+    """Four images as the quarters of one of the first's size; the point where they meet is random.
+
+    The first alone, where the mosaic would hold no box or a quarter no pixel.
+    """
+    height, width = parts[0][0].shape[1:]
+    if min(height, width) < 2:
+        return parts[0]
+    quarters = _quarters(height, width, _cut(height, rng), _cut(width, rng))
+    canvas = torch.empty((height, width, 3), dtype=torch.uint8).permute(2, 0, 1)
+    found = []
+    for part, quarter in zip(parts, quarters, strict=True):
+        pixels, gt = _fitted(part, quarter, rng, min_visible, extra)
+        quarter.of(canvas).copy_(pixels)
+        found.append(gt)
+    gt = GroundTruth(*(torch.cat([getattr(g, n) for g in found]) for n in _FIELDS))
+    return (canvas, gt) if len(gt) else parts[0]
+
+
+_FIELDS = ("boxes", "classes", "image")
+
+
+def _cut(side: int, rng: np.random.Generator) -> int:
+    """Where a side is cut: 1..side - 1."""
+    place = round(side * rng.uniform(NEAREST_CUT, 1 - NEAREST_CUT))
+    return min(max(place, 1), side - 1)
+
+
+def _quarters(height: int, width: int, row: int, column: int) -> list[Window]:
+    rows, columns = ((0, row), (row, height - row)), ((0, column), (column, width - column))
+    return [Window(left, top, h, w) for top, h in rows for left, w in columns]
+
+
+def _fitted(
+    part: Part, quarter: Window, rng: np.random.Generator, min_visible: float, extra: float
+) -> Part:
+    """The largest window of the quarter's shape at a random place in the image, resized to the
+    quarter: nothing is left to fill. The boxes are in pixels of the mosaic."""
+    image, gt = part
+    height, width = image.shape[1:]
+    shape = quarter.height / quarter.width
+    size = max(min(height, round(width * shape)), 1), max(min(width, round(height / shape)), 1)
+    window = draw_window(height, width, size, rng)
+    new = quarter.height, quarter.width
+    origin = gt.boxes.new_tensor([window.left, window.top] * 2)
+    moved = scale_boxes(replace(gt, boxes=gt.boxes - origin), size, new)
+    kept = cut_boxes(moved, Window(0, 0, *new), min_visible, extra)
+    place = gt.boxes.new_tensor([quarter.left, quarter.top] * 2)
+    return resize(window.of(image), *new), replace(kept, boxes=kept.boxes + place)
