@@ -13,10 +13,11 @@ from typing import Any
 
 import cv2
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
-from dynamic_atss.data.coco import CocoDataset, Sample
+from dynamic_atss.data.coco import CocoDataset, Sample, Transform
 from dynamic_atss.data.samplers import TrainingSampler, aspect_groups, inference_batches
+from dynamic_atss.data.views import Failure, Views
 from dynamic_atss.errors import UserError
 from dynamic_atss.types import Batch, GroundTruth
 
@@ -54,7 +55,7 @@ def collate(samples: Sequence[Sample], size_divisibility: int) -> Batch:
 class Loader:
     """Iterates over batches. A UserError of a worker is raised here with its own message.
 
-    A DataLoader would wrap it into a traceback text, so it travels as a value.
+    With `views`, a batch holds the images of the first transform, and its `scaled` the others'.
     """
 
     def __init__(
@@ -66,12 +67,15 @@ class Loader:
         size_divisibility: int,
         seed: int = 0,
         pin_memory: bool = False,
+        views: Sequence[Transform] = (),
     ) -> None:
         self.dataset = dataset
         self._loader = DataLoader(
-            _Catching(dataset),
+            Views(dataset, views),
             batch_sampler=batches,
             num_workers=num_workers,
+            # A dozen sizes of a batch are hundreds of megabytes of shared memory: few at a time.
+            prefetch_factor=1 if views and num_workers else None,
             collate_fn=partial(_collate_or_pass, size_divisibility=size_divisibility),
             worker_init_fn=_start_worker,
             # Its own generator: the default one would draw from the run's state at each start.
@@ -92,7 +96,7 @@ class Loader:
         atexit.register(stop)
         try:
             for batch in batches:
-                if isinstance(batch, _Failure):
+                if isinstance(batch, Failure):
                     raise UserError(batch.message)
                 yield batch.batch
         finally:
@@ -153,10 +157,12 @@ def build_test_loader(
     size_divisibility: int = 0,
     group_by_aspect: bool = True,
     pin_memory: bool = False,
+    views: Sequence[Transform] = (),
 ) -> Loader:
     """This rank's share of the data set: over all ranks every image once.
 
-    ims_per_batch: images over all ranks. Raises UserError if it does not divide.
+    ims_per_batch: images over all ranks; raises UserError if it does not divide · views: see
+    `Loader`; the data set itself is then to have no transform
     """
     _check_divides("TEST.IMS_PER_BATCH", ims_per_batch, world_size, f"{world_size} process(es)")
     batches = inference_batches(dataset.sizes, ims_per_batch // world_size, group_by_aspect)
@@ -166,19 +172,13 @@ def build_test_loader(
         num_workers=num_workers,
         size_divisibility=size_divisibility,
         pin_memory=pin_memory,
+        views=views,
     )
 
 
 def _check_divides(key: str, images: int, by: int, parts: str) -> None:
     if images < 1 or images % by:
         raise UserError(f"{key} {images} does not divide by {parts}: set a multiple of {by}")
-
-
-class _Failure:
-    """A UserError on its way from a worker."""
-
-    def __init__(self, message: str) -> None:
-        self.message = message
 
 
 class _Packed:
@@ -191,27 +191,18 @@ class _Packed:
         gt = self.batch.gt
         pinned = GroundTruth(*(t.pin_memory() for t in (gt.boxes, gt.classes, gt.image)))
         images, sizes = self.batch.images.pin_memory(), self.batch.sizes.pin_memory()
-        return _Packed(replace(self.batch, images=images, sizes=sizes, gt=pinned))
-
-
-class _Catching(Dataset):
-    def __init__(self, dataset: CocoDataset) -> None:
-        self.dataset = dataset
-
-    def __getitem__(self, key: Any) -> Sample | _Failure:
-        try:
-            return self.dataset[key]
-        except UserError as error:
-            return _Failure(str(error))
+        scaled = tuple(_Packed(batch).pin_memory().batch for batch in self.batch.scaled)
+        return _Packed(replace(self.batch, images=images, sizes=sizes, gt=pinned, scaled=scaled))
 
 
 def _collate_or_pass(
-    samples: list[Sample | _Failure], size_divisibility: int
-) -> _Packed | _Failure:
-    good = [s for s in samples if isinstance(s, Sample)]
-    if len(good) == len(samples):
-        return _Packed(collate(good, size_divisibility))
-    return next(s for s in samples if isinstance(s, _Failure))
+    samples: list[list[Sample] | Failure], size_divisibility: int
+) -> _Packed | Failure:
+    good = [views for views in samples if isinstance(views, list)]
+    if len(good) < len(samples):
+        return next(s for s in samples if isinstance(s, Failure))
+    first, *others = (collate(view, size_divisibility) for view in zip(*good, strict=True))
+    return _Packed(replace(first, scaled=tuple(others)))
 
 
 def _stop_workers(batches: Any) -> None:

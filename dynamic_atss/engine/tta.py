@@ -1,0 +1,132 @@
+"""Test-time augmentation: detections of an image at several sizes, mirrored and not, joined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from dynamic_atss.boxes import area
+from dynamic_atss.ops.nms import multiclass_nms
+from dynamic_atss.ops.vote import box_vote
+from dynamic_atss.types import Batch, Detections, to_device
+
+
+@dataclass(frozen=True)
+class View:
+    """How one size of the images is used.
+
+    flip: also mirrored, in a pass of its own · size_range: (low, high), of the boxes of these
+    passes those with low^2 < area < high^2 count, in pixels of that size; None: all
+    """
+
+    flip: bool = False
+    size_range: tuple[float, float] | None = None
+
+
+class AugmentedDetector(nn.Module):
+    """A detector that sees every image in several passes: in place of the detector in a test.
+
+    Args:
+        model: (batch, nms=...) -> list of `Detections`.
+        views: one for the batch itself, then one for each of `batch.scaled`.
+        merge: all the passes' detections of an image -> its detections.
+        nms: whether each pass has its own NMS and its own limit.
+        extra: 1 for boxes in the legacy "+1" convention, 0 for today's.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        views: Sequence[View],
+        merge: Callable[[Detections], Detections],
+        *,
+        nms: bool,
+        extra: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.model, self.views, self.merge = model, tuple(views), merge
+        self.nms, self.extra = nms, extra
+
+    def forward(self, batch: Batch) -> list[Detections]:
+        """One per image, in pixels of the batch's own images."""
+        passes = list(self._passes(batch))
+        return [self.merge(join(found)) for found in zip(*passes, strict=True)]
+
+    def _passes(self, batch: Batch) -> Iterator[list[Detections]]:
+        for images, view in zip((batch, *batch.scaled), self.views, strict=True):
+            images = to_device(images, batch.images.device)
+            for flip in (False, True) if view.flip else (False,):
+                found = self._detect(images, flip)
+                if view.size_range is not None:
+                    found = [within(f, view.size_range, self.extra) for f in found]
+                ratios = (batch.sizes / images.sizes).flip(1).repeat(1, 2)  # x, y, x, y
+                yield [replace(f, boxes=f.boxes * r) for f, r in zip(found, ratios, strict=True)]
+
+    def _detect(self, batch: Batch, flip: bool) -> list[Detections]:
+        if not flip:
+            return self.model(batch, nms=self.nms)
+        found = self.model(mirrored(batch), nms=self.nms)
+        edges = batch.sizes[:, 1] - self.extra
+        return [flipped(f, edge) for f, edge in zip(found, edges, strict=True)]
+
+
+def mirrored(batch: Batch) -> Batch:
+    """The images mirrored left and right, each within its own width: the padding stays right."""
+    width = batch.sizes[:, 1:]
+    column = torch.arange(batch.images.shape[3], device=width.device).expand(len(width), -1)
+    source = torch.where(column < width, width - 1 - column, column)
+    return replace(batch, images=batch.images.take_along_dim(source[:, None, None], dim=3))
+
+
+def flipped(found: Detections, edge: Tensor) -> Detections:
+    """The boxes mirrored left and right: x -> edge - x."""
+    x1, y1, x2, y2 = found.boxes.unbind(1)
+    return replace(found, boxes=torch.stack((edge - x2, y1, edge - x1, y2), dim=1))
+
+
+def within(found: Detections, size_range: tuple[float, float], extra: float) -> Detections:
+    """Those with low^2 < area < high^2."""
+    low, high = size_range
+    size = area(found.boxes, extra)
+    return found[(size > low**2) & (size < high**2)]
+
+
+def join(found: Sequence[Detections]) -> Detections:
+    """One after the other, without boxes and scores that are not finite: their IoU has no sense."""
+    joined = Detections(
+        torch.cat([f.boxes for f in found]),
+        torch.cat([f.scores for f in found]),
+        torch.cat([f.classes for f in found]),
+    )
+    return joined[joined.boxes.isfinite().all(dim=1) & joined.scores.isfinite()]
+
+
+def merge_by_nms(
+    found: Detections, *, threshold: float, limit: int, extra: float = 1.0
+) -> Detections:
+    """The `limit` best after NMS within each class."""
+    keep = multiclass_nms(found.boxes, found.scores, found.classes, threshold, extra)
+    return found[keep[:limit]]
+
+
+def merge_by_vote(
+    found: Detections,
+    *,
+    threshold: float,
+    limit: int,
+    soft_threshold: float | None = None,
+    extra: float = 1.0,
+) -> Detections:
+    """The `limit` best after `box_vote`."""
+    boxes, scores, classes = box_vote(
+        found.boxes,
+        found.scores,
+        found.classes,
+        threshold,
+        soft_threshold=soft_threshold,
+        extra=extra,
+    )
+    return Detections(boxes[:limit], scores[:limit], classes[:limit])

@@ -1,0 +1,78 @@
+"""Box voting: boxes of one object become their mean (Gidaris and Komodakis, ICCV 2015)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from dynamic_atss.boxes import iou
+from dynamic_atss.ops.nms import multiclass_nms
+
+_ROWS = 1024  # of the IoU matrix at a time, so that 10,000 boxes take tens of megabytes
+_ROUNDING = 1e-9  # of an IoU in float64, far more than NMS and the matrix can differ by
+
+
+def box_vote(
+    boxes: Tensor,
+    scores: Tensor,
+    classes: Tensor,
+    threshold: float,
+    *,
+    soft_threshold: float | None = None,
+    extra: float = 1.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes (V, 4), scores (V,) and classes (V,) after the vote, best first.
+
+    Within a class, best box first: the boxes with IoU >= `threshold` to the best that is left are
+    its cluster, and become one box at their mean, weighted by the scores, with the best score. With
+    `soft_threshold`, each member of a cluster of two or more also stays where it is, at score *
+    (1 - its IoU to the best), if that is at least `soft_threshold` (the release's "soft-vote").
+
+    Args:
+        boxes: (M, 4) xyxy, finite; an inverted one is alone in its cluster.
+        scores: (M,), above 0.
+        classes: (M,) int64.
+        threshold: above 0; with more than 1 every box is alone in its cluster.
+        extra: 1 for the legacy "+1" sides, 0 for today's.
+    """
+    if not len(boxes):
+        return boxes, scores, classes
+    # NMS suppresses above its threshold, the vote takes in what is at it.
+    best = multiclass_nms(boxes, scores, classes, math.nextafter(threshold, 0.0), extra)
+    cluster = _clusters(boxes.double(), classes, best, threshold, extra)
+    means = _weighted_means(boxes, scores, cluster, len(best))
+    voted = means, scores[best], classes[best]
+    if soft_threshold is None:
+        return voted
+    lowered = scores * (1 - iou(boxes, boxes[best][cluster], extra))
+    stays = (lowered >= soft_threshold) & (torch.bincount(cluster)[cluster] > 1)
+    members = boxes[stays], lowered[stays], classes[stays]
+    boxes, scores, classes = (torch.cat(pair) for pair in zip(voted, members, strict=True))
+    order = scores.argsort(descending=True, stable=True)
+    return boxes[order], scores[order], classes[order]
+
+
+def _clusters(
+    boxes: Tensor, classes: Tensor, best: Tensor, threshold: float, extra: float
+) -> Tensor:
+    """(M,): which of `best` (K,), in this order, each box belongs to: the first that it reaches."""
+    first = []
+    for some, own in zip(boxes.split(_ROWS), classes.split(_ROWS), strict=True):
+        reached = iou(some[:, None], boxes[best][None], extra) >= threshold - _ROUNDING
+        reached &= own[:, None] == classes[best]
+        first.append(reached.byte().argmax(dim=1))  # the first of equal ones
+    cluster = torch.cat(first)
+    # By decree, since an inverted box does not reach even itself.
+    cluster[best] = torch.arange(len(best), device=best.device)
+    return cluster
+
+
+def _weighted_means(boxes: Tensor, scores: Tensor, cluster: Tensor, count: int) -> Tensor:
+    """(count, 4). In float64, in which the mean of a single box is that box to the last bit."""
+    weights = scores.double()[:, None]
+    sums, total = boxes.new_zeros((count, 4)).double(), weights.new_zeros((count, 1))
+    sums.index_add_(0, cluster, boxes.double() * weights)
+    total.index_add_(0, cluster, weights)
+    return (sums / total).to(boxes.dtype)
