@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dynamic_atss.engine.backbone_names import BODY, from_timm, from_torchvision, is_torchvision
+from dynamic_atss.engine.mmdet_names import from_mmdet, value_from_mmdet
+from dynamic_atss.engine.weight_pixels import IMAGENET, Pixels, mmdet_pixels, mmdet_stride_in_1x1
 from dynamic_atss.errors import UserError
 
-BODY = "backbone.body."
 PROJECT = "dynamic_atss checkpoint"
 PUBLISHED = "published maskrcnn-benchmark checkpoint"
+MMDET = "published DSLA checkpoint (mmdetection)"
 CAFFE2 = "Caffe2 backbone"
 TORCHVISION = "torchvision backbone"
+TIMM = "timm backbone"
+WITH_EPSILON = (MMDET, TORCHVISION)  # whose batch norms, frozen or not, have an epsilon
+
+_MMDET = re.compile(r"(bbox_head|neck)\.|backbone\.(?!body\.|fpn\.)")
 
 
 @dataclass
@@ -26,7 +33,8 @@ class Source:
 
     tensors, by our name · origin, our name -> the file's name · ignored, the file's names that no
     detector has a place for (classifier, anchors, momenta) · classes, the names of the detector's
-    classes where the file tells them (this project's do)
+    classes where the file tells them (this project's and mmdetection's do) · pixels and
+    stride_in_1x1, what the network was trained with, where the file tells it
     """
 
     format: str
@@ -34,10 +42,12 @@ class Source:
     origin: dict[str, str] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
+    pixels: Pixels | None = None
+    stride_in_1x1: bool | None = None
 
     @property
     def backbone_only(self) -> bool:
-        return self.format in (CAFFE2, TORCHVISION)
+        return all(name.startswith(BODY) for name in self.tensors)
 
 
 def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -55,7 +65,7 @@ def to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _from_published(name: str) -> str | None:
-    name = name.removeprefix("module.")
+    name = bare(name)
     if name.startswith("rpn.anchor_generator."):
         return None
     if not name.startswith("rpn.head."):
@@ -67,12 +77,6 @@ def _to_published(name: str) -> str:
     if not name.startswith("head."):
         return name
     return "rpn.head." + re.sub(r"^quality\.", "centerness.", name.removeprefix("head."))
-
-
-def _from_torchvision(name: str) -> str | None:
-    if name.startswith("fc."):
-        return None
-    return BODY + ("stem." if name.startswith(("conv1.", "bn1.")) else "") + name
 
 
 _CAFFE2_STEM = re.compile(r"(?:res_)?conv1_(?:(w)|[bg]n_([sb]))")
@@ -95,39 +99,81 @@ def _from_caffe2(name: str) -> str | None:
     return f"{BODY}layer{int(stage) - 1}.{index}.{module}.{entry}"
 
 
-def identify(content: Any, path: object) -> Source:
+def identify(content: Any, path: object, timm_names: Collection[str] = ()) -> Source:
     """The format of a file's content and its entries by our names.
 
-    Raises UserError for content that is none of the known formats; it shows the first entry.
+    timm_names: the entries of the model's body if it is one of timm, whose files cannot be told by
+    their content alone. Raises UserError for content that is none of the known formats; it shows
+    the first entry.
     """
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: holds a {type(content).__name__}, not weights by name")
-    if "format" in content and isinstance(content.get("model"), dict):
-        source = _translate(PROJECT, content["model"], lambda name: name, path)
-        return replace(source, classes=list(content.get("classes", [])))
     blobs = content.get("blobs", content)
     if isinstance(blobs, dict) and any(isinstance(v, np.ndarray) for v in blobs.values()):
-        return _translate(CAFFE2, blobs, _from_caffe2, path)
-    state = content["model"] if isinstance(content.get("model"), dict) else content
-    names = [str(name).removeprefix("module.") for name in state]
+        return _translate(Source(CAFFE2), blobs, _from_caffe2, path)
+    state = entries(content)
+    names = [bare(name) for name in state]
+    if "format" in content and isinstance(content.get("model"), dict):
+        source = Source(PROJECT, classes=class_names(content))
+        return _translate(source, state, lambda name: name, path)
     if any(name.startswith((BODY, "rpn.head.")) for name in names):
-        return _translate(PUBLISHED, state, _from_published, path)
-    if {"conv1.weight", "layer1.0.conv1.weight"} <= set(names):
-        bare = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
-        return _translate(TORCHVISION, bare, _from_torchvision, path)
+        source = Source(PUBLISHED, classes=class_names(content))
+        return _translate(source, state, _from_published, path)
+    if any(map(_MMDET.match, names)):
+        return _translate(_mmdet(content), state, from_mmdet(names), path, value_from_mmdet)
+    if timm_names:
+        return _translate(Source(TIMM), state, from_timm(timm_names), path)
+    if is_torchvision(names):
+        source = Source(TORCHVISION, pixels=IMAGENET, stride_in_1x1=False)
+        return _translate(source, state, from_torchvision(names), path)
     first = names[0] if names else "nothing"
     raise UserError(
         f"{path}: its entries ({first}, ...) are of no known format (dynamic_atss, "
-        "maskrcnn-benchmark, Caffe2, torchvision): convert the names"
+        "maskrcnn-benchmark, Caffe2, torchvision, mmdetection's DSLA; timm's fit "
+        'MODEL.BACKBONE.CONV_BODY "timm/<name>" only): convert the names'
+    )
+
+
+def entries(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a file, which stand under "model", "state_dict" or at its top."""
+    for key in ("model", "state_dict"):
+        if isinstance(content.get(key), dict):
+            return content[key]
+    return dict(content)
+
+
+def bare(name: object) -> str:
+    """The name without the prefix of DistributedDataParallel."""
+    return str(name).removeprefix("module.")
+
+
+def class_names(content: Mapping[str, Any]) -> list[str]:
+    """The names of the classes, in the order of the logits; empty if the file does not tell."""
+    meta = content.get("meta")
+    named = content.get("classes") or (meta.get("CLASSES") if isinstance(meta, dict) else None)
+    return [str(name) for name in named] if isinstance(named, (list, tuple)) else []
+
+
+def _mmdet(content: Mapping[str, Any]) -> Source:
+    meta = content.get("meta")
+    config = str(meta.get("config", "")) if isinstance(meta, dict) else ""
+    return Source(
+        MMDET,
+        classes=class_names(content),
+        pixels=mmdet_pixels(config),
+        stride_in_1x1=mmdet_stride_in_1x1(config),
     )
 
 
 def _translate(
-    kind: str, entries: Mapping[str, Any], rename: Callable[[str], str | None], path: object
+    source: Source,
+    state: Mapping[str, Any],
+    rename: Callable[[str], str | None],
+    path: object,
+    value_of: Callable[[str, Tensor], Tensor] = lambda name, value: value,
 ) -> Source:
-    source = Source(kind)
-    for name, value in entries.items():
-        ours = rename(str(name))
+    for name, value in state.items():
+        ours = rename(bare(name))
         if ours is None:
             source.ignored.append(str(name))
             continue
@@ -137,6 +183,9 @@ def _translate(
             raise UserError(f"{path}: {name} is a {type(value).__name__}, not a tensor")
         if ours in source.tensors:
             raise UserError(f"{path}: {name} and {source.origin[ours]} are the same weight")
-        source.tensors[ours] = value
+        try:
+            source.tensors[ours] = value_of(ours, value)
+        except RuntimeError:
+            raise UserError(f"{path}: {name} has the shape {tuple(value.shape)}") from None
         source.origin[ours] = str(name)
     return source

@@ -6,32 +6,21 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from dynamic_atss.engine.backbone_names import TIMM_BODY
 from dynamic_atss.engine.download import weight_file
 from dynamic_atss.engine.unpickle import read_weights
-from dynamic_atss.engine.weight_formats import (
-    BODY,
-    CAFFE2,
-    PROJECT,
-    TORCHVISION,
-    Source,
-    from_published,
-    identify,
-    to_published,
-)
+from dynamic_atss.engine.weight_adapt import adapt
+from dynamic_atss.engine.weight_fit import check_fit, check_names
+from dynamic_atss.engine.weight_formats import from_published, identify, to_published
 from dynamic_atss.errors import UserError
-from dynamic_atss.modeling.layers import FrozenBatchNorm2d
 
-__all__ = ["LoadReport", "from_published", "load_weights", "to_published"]
-
-_BATCH_NORM_EPS = 1e-5  # torch's default, which torchvision's weights were trained with
-_COUNTER = ".num_batches_tracked"
-_STATISTICS = (".running_mean", ".running_var")
+__all__ = ["LoadReport", "from_published", "load_weights", "read_file", "to_published"]
 
 
 @dataclass(frozen=True)
@@ -86,12 +75,12 @@ def load_weights(
     unknown format, that holds code, or that belongs to another architecture.
     """
     path = weight_file(weight, cache_dir)
-    source = identify(read_weights(path), path)
-    notes = _adapt(source, model, path)
     targets = model.state_dict()
-    skipped = _check_fit(source, targets, path, allow_new_classes, notes)
-    if source.classes and class_names and source.classes != list(class_names):
-        skipped |= _other_names(source, class_names, path, allow_new_classes, notes)
+    timm_names = [name for name in targets if name.startswith(TIMM_BODY)]
+    source = identify(read_file(path), path, timm_names)
+    notes = adapt(source, model, path)
+    skipped = check_fit(source, targets, path, allow_new_classes, notes)
+    skipped |= check_names(source, class_names, path, allow_new_classes, notes)
     loaded = [name for name in targets if name in source.tensors and name not in skipped]
     if not loaded:
         raise UserError(f"{path}: none of its entries ({source.format}) fits the model")
@@ -103,135 +92,18 @@ def load_weights(
     return LoadReport(str(path), source.format, loaded, initial, source.ignored + rest, notes)
 
 
-def _adapt(source: Source, model: nn.Module, path: Path) -> list[str]:
-    """Makes a file's entries those of this model's form of the backbone; what to tell of it."""
-    notes: list[str] = []
-    if source.backbone_only:
-        _check_norm_kind(model, source, path)
-        _rename_deformable(source, model, notes)
-    if source.format == TORCHVISION:
-        notes += _torchvision_notes(model)
-    _fold_epsilon(source, model)
-    return notes
+def read_file(path: Path) -> Any:
+    """What a weight file holds, of torch, Caffe2 or `.safetensors` (timm's); nothing of it is run.
 
-
-def _check_fit(
-    source: Source,
-    targets: dict[str, Tensor],
-    path: Path,
-    allow_new_classes: bool,
-    notes: list[str],
-) -> set[str]:
-    """Raises UserError at the first entry that does not fit; returns those to leave out."""
-    scope = BODY if source.backbone_only else ""
-    if source.format not in (CAFFE2, TORCHVISION, PROJECT):
-        # Buffers that a model of ours adds beside its published parts need not be in the file.
-        targets = {n: t for n, t in targets.items() if n.startswith(("backbone.", "head."))}
-    skipped = set()
-    for name, tensor in source.tensors.items():
-        if name not in targets:
-            if not name.endswith(_COUNTER):
-                raise _misfit(
-                    path, source, f"the file's {source.origin[name]} has no place in the model"
-                )
-        elif tensor.shape != targets[name].shape:
-            sizes = f"{tuple(tensor.shape)} in the file, {tuple(targets[name].shape)} in the model"
-            if not (allow_new_classes and _other_classes(name, tensor, targets[name])):
-                raise _misfit(path, source, f"{source.origin[name]} is {sizes}")
-            notes.append(f"{name} is {sizes}: another number of classes, left at its initial value")
-            skipped.add(name)
-    for name in targets:
-        needed = name.startswith(scope) and not _may_be_absent(name, source)
-        if needed and name not in source.tensors:
-            raise _misfit(path, source, f"the model's {name} is not in the file")
-    return skipped
-
-
-def _other_names(
-    source: Source, class_names: Sequence[str], path: Path, allowed: bool, notes: list[str]
-) -> set[str]:
-    """The entries to leave out since their classes are others; UserError unless that is allowed."""
-    pairs = enumerate(zip_longest(source.classes, class_names, fillvalue="nothing"))
-    i, (theirs, ours) = next((i, pair) for i, pair in pairs if len(set(pair)) == 2)
-    names = f"class {i} is {theirs} in the file, {ours} in the data set"
-    if not allowed:
-        raise UserError(
-            f"{path}: {names}; make the data set's categories and their order the file's"
-        )
-    notes.append(f"{names}: head.cls_logits.* left at its initial value")
-    return {name for name in source.tensors if name.startswith("head.cls_logits.")}
-
-
-def _other_classes(name: str, tensor: Tensor, target: Tensor) -> bool:
-    return name.startswith("head.cls_logits.") and tensor.shape[1:] == target.shape[1:]
-
-
-def _may_be_absent(name: str, source: Source) -> bool:
-    """Batch counters; offsets over a plain backbone; the statistics that Caffe2 folded away."""
-    if name.endswith(_COUNTER):
-        return True
-    if source.backbone_only and ".offset." in name:
-        return True
-    return source.format == CAFFE2 and name.endswith(_STATISTICS)
-
-
-def _misfit(path: Path, source: Source, what: str) -> UserError:
-    keys = "MODEL.BACKBONE.CONV_BODY and MODEL.RESNETS.*"
-    if "cls_logits" in what:
-        keys = "the number of classes (MODEL.ATSS.NUM_CLASSES or the data set)"
-    elif not source.backbone_only:
-        keys += ", MODEL.ATSS.*"
-    return UserError(
-        f"{path}: wrong architecture ({source.format}): {what}; make {keys} those of the file"
-    )
-
-
-def _check_norm_kind(model: nn.Module, source: Source, path: Path) -> None:
-    """Weights of group norm and of folded batch norm differ in sense, not in shape (Caffe2)."""
-    names = source.origin.values()
-    in_file = any("_gn_" in name for name in names)
-    norms = {type(m) for n, m in model.named_modules() if n.endswith(f"{BODY}stem.bn1")}
-    if source.format == CAFFE2 and norms and in_file is not (nn.GroupNorm in norms):
-        kinds = ("batch norm", "GroupNorm")
-        raise _misfit(path, source, f"it has {kinds[in_file]}, the model {kinds[not in_file]}")
-
-
-def _rename_deformable(source: Source, model: nn.Module, notes: list[str]) -> None:
-    """A plain conv2 fills the weights of the deformable convolution that takes its place."""
-    targets = model.state_dict()
-    renamed = {}
-    for name in source.tensors:
-        inner = name.removesuffix("weight") + "conv.weight"
-        if name.endswith(".conv2.weight") and name not in targets and inner in targets:
-            renamed[name] = inner
-    for old, new in renamed.items():
-        source.tensors[new] = source.tensors.pop(old)
-        source.origin[new] = source.origin.pop(old)
-    if renamed:
-        notes.append(
-            f"{len(renamed)} plain conv2.weight went to the deformable conv2.conv.weight; "
-            "their offsets are at the initial value"
-        )
-
-
-def _fold_epsilon(source: Source, model: nn.Module) -> None:
-    """FrozenBN has no epsilon: that of the batch norm that was trained joins the variance."""
-    for name, module in model.named_modules():
-        var = f"{name}.running_var"
-        if not isinstance(module, FrozenBatchNorm2d) or var not in source.tensors:
-            continue
-        if source.format == TORCHVISION or name + _COUNTER in source.tensors:
-            source.tensors[var] = source.tensors[var] + _BATCH_NORM_EPS
-
-
-def _torchvision_notes(model: nn.Module) -> list[str]:
-    notes = [
-        "torchvision weights expect RGB pixels in 0..1, less the mean (0.485, 0.456, 0.406), over "
-        "(0.229, 0.224, 0.225), not BGR 0..255: set INPUT.TO_BGR255 False, PIXEL_MEAN, PIXEL_STD"
-    ]
-    if any(getattr(module, "stride_in_1x1", False) for module in model.modules()):
-        notes.append(
-            "WARNING: torchvision strides in the 3x3 convolutions, the model in the 1x1: "
-            "set MODEL.RESNETS.STRIDE_IN_1X1 False"
-        )
-    return notes
+    Raises UserError for a file that is missing, damaged, or holds anything but plain values.
+    """
+    if path.suffix != ".safetensors" or not path.is_file():
+        return read_weights(path)
+    try:
+        from safetensors.torch import load_file
+    except ImportError:
+        raise UserError(f"{path}: needs the package safetensors: pip install safetensors") from None
+    try:
+        return load_file(path)
+    except Exception as error:  # its own reader's error, which is no public class
+        raise UserError(f"{path}: truncated or damaged: fetch or copy it again") from error

@@ -1,0 +1,131 @@
+"""Entries of mmdetection's DSLA checkpoints under this project's names, and back.
+
+mmdetection puts the weights of a deformable convolution beside its offsets (`conv2.weight`,
+`conv2.conv_offset.weight`), this project below it (`conv2.conv`, `conv2.offset`). The channels of
+both are in the same order: (dy, dx) of every tap, then the masks.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+
+from torch import Tensor
+
+_MAX_CONVS = 32  # of a tower
+_INNER = {".attn.w_msa.": ".attn.", ".ffn.layers.0.0.": ".mlp.0.", ".ffn.layers.1.": ".mlp.3."}
+_MERGING = re.compile(r"backbone\.body\.features\.[246]\.(norm|reduction)\.")
+_INDEX = ".relative_position_index"
+
+
+def _modules() -> dict[str, str]:
+    """mmdetection's module -> ours."""
+    body, fpn = "backbone.body.", "backbone.fpn."
+    pairs = {
+        "backbone.conv1": f"{body}stem.conv1",
+        "backbone.bn1": f"{body}stem.bn1",
+        "backbone.patch_embed.projection": f"{body}features.0.0",
+        "backbone.patch_embed.norm": f"{body}features.0.2",
+        "neck.fpn_convs.3.conv": f"{fpn}top_blocks.p6",
+        "neck.fpn_convs.4.conv": f"{fpn}top_blocks.p7",
+        "bbox_head.conv_cls": "head.cls_logits",
+        "bbox_head.conv_reg": "head.bbox_pred",
+        "bbox_head.scales": "head.scales",
+    }
+    for i in range(4):
+        pairs[f"backbone.layer{i + 1}"] = f"{body}layer{i + 1}"
+        pairs[f"backbone.stages.{i}.blocks"] = f"{body}features.{2 * i + 1}"
+        pairs[f"backbone.stages.{i}.downsample"] = f"{body}features.{2 * i + 2}"
+    for i in range(3):
+        pairs[f"backbone.norm{i + 1}"] = f"{body}norms.{i}"
+        pairs[f"neck.lateral_convs.{i}.conv"] = f"{fpn}fpn_inner{i + 2}"
+        pairs[f"neck.fpn_convs.{i}.conv"] = f"{fpn}fpn_layer{i + 2}"
+    for branch, tower in (("cls_convs", "cls_tower"), ("reg_convs", "bbox_tower")):
+        for i in range(_MAX_CONVS):  # ours counts convolution, norm and ReLU
+            pairs[f"bbox_head.{branch}.{i}.conv"] = f"head.{tower}.{3 * i}"
+            pairs[f"bbox_head.{branch}.{i}.gn"] = f"head.{tower}.{3 * i + 1}"
+    return pairs
+
+
+_TO_OURS = _modules()
+_TO_MMDET = {ours: theirs for theirs, ours in _TO_OURS.items()}
+
+
+def from_mmdet(names: Iterable[str]) -> Callable[[str], str | None]:
+    """A function: mmdetection's name -> ours, for a file of these `names`.
+
+    None for a copy of `EMAHook` (`ema_...`: while training goes on it holds the raw weights; the
+    averaged ones have the plain names). Names of other heads stay as they are.
+    """
+    deformable = {name.partition(".conv_offset.")[0] for name in names if ".conv_offset." in name}
+
+    def rename(name: str) -> str | None:
+        if name.startswith("ema_"):
+            return None
+        module, _, entry = name.rpartition(".")
+        if module in deformable:
+            name = f"{module}.conv_weights.{entry}"
+        ours = _replace_module(name, _TO_OURS) or name
+        for theirs, short in _INNER.items():
+            ours = ours.replace(theirs, short)
+        return ours.replace(".conv_weights.", ".conv.").replace(".conv_offset.", ".offset.")
+
+    return rename
+
+
+def to_mmdet(names: Iterable[str]) -> Callable[[str], str | None]:
+    """The inverse of `from_mmdet`; None for what mmdetection's DSLA has no place for."""
+    deformable = {name.partition(".offset.")[0] for name in names if ".offset." in name}
+
+    def rename(name: str) -> str | None:
+        module, _, entry = name.rpartition(".conv.")
+        if module in deformable:
+            name = f"{module}.{entry}"
+        theirs = _replace_module(name, _TO_MMDET)
+        if theirs is None:
+            return None
+        for long, short in _INNER.items():
+            theirs = theirs.replace(short, long)
+        return theirs.replace(".offset.", ".conv_offset.")
+
+    return rename
+
+
+def _replace_module(name: str, table: dict[str, str]) -> str | None:
+    """The name with the longest module of the table that it begins with replaced, or None."""
+    parts = name.split(".")
+    for end in range(len(parts) - 1, 0, -1):
+        module = table.get(".".join(parts[:end]))
+        if module is not None:
+            return ".".join([module, *parts[end:]])
+    return None
+
+
+def value_from_mmdet(name: str, value: Tensor) -> Tensor:
+    """The value of our entry `name` from mmdetection's: another layout, the same numbers.
+
+    Swin's patch merging reads 4 C channels: mmdetection's in the order of nn.Unfold (channel, row,
+    column), torchvision's as four images one after the other (column, row, channel).
+    """
+    if _MERGING.match(name):
+        channels = value.shape[-1] // 4
+        return value.unflatten(-1, (channels, 2, 2)).transpose(-1, -3).flatten(-3)
+    if name.endswith(_INDEX):
+        return value.flatten()
+    return value.reshape(1) if _is_scale(name) else value
+
+
+def value_to_mmdet(name: str, value: Tensor) -> Tensor:
+    """The inverse of `value_from_mmdet`; `name` is ours."""
+    if _MERGING.match(name):
+        channels = value.shape[-1] // 4
+        return value.unflatten(-1, (2, 2, channels)).transpose(-1, -3).flatten(-3)
+    if name.endswith(_INDEX):
+        side = math.isqrt(value.numel())
+        return value.reshape(side, side)
+    return value.reshape(()) if _is_scale(name) else value
+
+
+def _is_scale(name: str) -> bool:
+    return name.startswith("head.scales.") and name.endswith(".scale")

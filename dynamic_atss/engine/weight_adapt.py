@@ -1,0 +1,91 @@
+"""A file's entries in the form of one model's backbone, and what to tell of that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from dynamic_atss.engine.backbone_names import BODY
+from dynamic_atss.engine.epsilon import COUNTER, add_epsilon
+from dynamic_atss.engine.weight_fit import misfit
+from dynamic_atss.engine.weight_formats import CAFFE2, MMDET, TIMM, WITH_EPSILON, Source
+from dynamic_atss.engine.weight_pixels import pixel_notes, timm_pixels
+from dynamic_atss.modeling.layers import FrozenBatchNorm2d
+
+
+def adapt(source: Source, model: nn.Module, path: Path) -> list[str]:
+    """Makes a file's entries those of this model's form of the backbone; what to tell of it.
+
+    Raises UserError for norms of another kind.
+    """
+    notes: list[str] = []
+    if source.backbone_only:
+        _check_norm_kind(model, source, path)
+        _rename_deformable(source, model, notes)
+    notes += _pixel_notes(source, model) + _stride_notes(source, model)
+    _fold_epsilon(source, model)
+    return notes
+
+
+def _check_norm_kind(model: nn.Module, source: Source, path: Path) -> None:
+    """Weights of group norm and of folded batch norm differ in sense, not in shape (Caffe2)."""
+    names = source.origin.values()
+    in_file = any("_gn_" in name for name in names)
+    norms = {type(m) for n, m in model.named_modules() if n.endswith(f"{BODY}stem.bn1")}
+    if source.format == CAFFE2 and norms and in_file is not (nn.GroupNorm in norms):
+        kinds = ("batch norm", "GroupNorm")
+        what = f"it has {kinds[in_file]}, the model {kinds[not in_file]}"
+        raise misfit(path, source, what, f"{BODY}stem.bn1")
+
+
+def _rename_deformable(source: Source, model: nn.Module, notes: list[str]) -> None:
+    """A plain conv2 fills the weights of the deformable convolution that takes its place."""
+    targets = model.state_dict()
+    renamed = {}
+    for name in source.tensors:
+        inner = name.removesuffix("weight") + "conv.weight"
+        if name.endswith(".conv2.weight") and name not in targets and inner in targets:
+            renamed[name] = inner
+    for old, new in renamed.items():
+        source.tensors[new] = source.tensors.pop(old)
+        source.origin[new] = source.origin.pop(old)
+    if renamed:
+        notes.append(
+            f"{len(renamed)} plain conv2.weight went to the deformable conv2.conv.weight; "
+            "their offsets are at the initial value"
+        )
+
+
+def _fold_epsilon(source: Source, model: nn.Module) -> None:
+    """FrozenBN has no epsilon: that of the batch norm that was trained joins the variance."""
+    for name, module in model.named_modules():
+        var = f"{name}.running_var"
+        if not isinstance(module, FrozenBatchNorm2d) or var not in source.tensors:
+            continue
+        if source.format in WITH_EPSILON or name + COUNTER in source.tensors:
+            source.tensors[var] = add_epsilon(source.tensors[var])
+
+
+def _pixel_notes(source: Source, model: nn.Module) -> list[str]:
+    pixels = timm_pixels(model) if source.format == TIMM else source.pixels
+    if pixels is not None:
+        return pixel_notes(pixels, source.format, model)
+    if source.format == MMDET:
+        return [
+            "the file does not tell its pixels (no configuration in it): DSLA's R-50 expects BGR "
+            "in 0..255, its other networks normalised RGB; compare INPUT.* with configs/dsla"
+        ]
+    return []
+
+
+def _stride_notes(source: Source, model: nn.Module) -> list[str]:
+    ours = {m.stride_in_1x1 for m in model.modules() if hasattr(m, "stride_in_1x1")}
+    if source.stride_in_1x1 is None or ours <= {source.stride_in_1x1}:
+        return []
+    places = ("3x3 convolutions", "1x1")
+    theirs = source.stride_in_1x1
+    return [
+        f"WARNING: the file's network strides in the {places[theirs]}, the model in the "
+        f"{places[not theirs]}: set MODEL.RESNETS.STRIDE_IN_1X1 {theirs}"
+    ]

@@ -1,0 +1,73 @@
+"""What the pixels of a file's network are, against those that the model is given."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+
+from torch import nn
+
+_NUMBERS = r"(\[[\d., \n]*\])"
+_NORM = re.compile(
+    rf"dict\(\s*mean={_NUMBERS},\s*std={_NUMBERS},\s*to_rgb=(True|False)",
+)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """rgb, else BGR · mean, std: three numbers each, in that order, of pixels in 0..255."""
+
+    rgb: bool
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def settings(self) -> str:
+        """The keys that give such pixels; RGB is in 0..1 here."""
+        scale = 255.0 if self.rgb else 1.0
+        mean, std = ([float(f"{v / scale:.6g}") for v in part] for part in (self.mean, self.std))
+        return f"INPUT.TO_BGR255 {not self.rgb}, INPUT.PIXEL_MEAN {mean}, INPUT.PIXEL_STD {std}"
+
+
+IMAGENET = Pixels(True, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+
+
+def mmdet_pixels(config: str) -> Pixels | None:
+    """The pixels in the text of an mmdetection configuration; None if it does not tell."""
+    match = _NORM.search(config)
+    if match is None:
+        return None
+    mean, std = (tuple(map(float, ast.literal_eval(match[i]))) for i in (1, 2))
+    return Pixels(match[3] == "True", mean, std)
+
+
+def mmdet_stride_in_1x1(config: str) -> bool | None:
+    """Where the ResNet of an mmdetection configuration has its stride; None if it does not tell."""
+    style = re.search(r"style='(caffe|pytorch)'", config)
+    return style[1] == "caffe" if style else None
+
+
+def timm_pixels(model: nn.Module) -> Pixels | None:
+    """What timm's description of the model's body says."""
+    net = getattr(getattr(getattr(model, "backbone", None), "body", None), "net", None)
+    described = getattr(net, "pretrained_cfg", None) or {}
+    if not {"mean", "std"} <= set(described):
+        return None
+    mean, std = (tuple(255 * v for v in described[key]) for key in ("mean", "std"))
+    return Pixels(True, mean, std)
+
+
+def pixel_notes(expected: Pixels, kind: str, model: nn.Module) -> list[str]:
+    """A note if the model is given other pixels than the file's network was trained with."""
+    if given_pixels(model) == expected.settings():
+        return []
+    order = "RGB in 0..1" if expected.rgb else "BGR in 0..255"
+    return [f"{kind}: its network expects {order}: set {expected.settings()}"]
+
+
+def given_pixels(model: nn.Module) -> str:
+    """The settings of the model itself; empty for a model that does not normalise."""
+    if not {"bgr255", "mean", "std"} <= set(dir(model)):
+        return ""
+    mean, std = (tuple(getattr(model, key).flatten().tolist()) for key in ("mean", "std"))
+    return Pixels(not model.bgr255, mean, std).settings()  # type: ignore[arg-type]
