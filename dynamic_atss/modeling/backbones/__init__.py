@@ -1,5 +1,8 @@
-"""Networks from images to the maps C3, C4, C5."""
+"""Networks from images to the maps C3, C4, C5; each lists their channels in `out_channels`."""
 
+from dynamic_atss.modeling.backbones.mobilenet import MobileNetV2
 from dynamic_atss.modeling.backbones.resnet import ResNet
+from dynamic_atss.modeling.backbones.swin import Swin
+from dynamic_atss.modeling.backbones.timm_body import TimmBody
 
-__all__ = ["ResNet"]
+__all__ = ["MobileNetV2", "ResNet", "Swin", "TimmBody"]

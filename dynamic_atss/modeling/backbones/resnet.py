@@ -9,6 +9,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dynamic_atss.modeling.backbones.parts import FrozenParts, check_freeze_at
 from dynamic_atss.modeling.layers import ModulatedDeformConv, make_norm
 
 # depth: (blocks per stage, bottleneck?)
@@ -100,7 +101,7 @@ class Bottleneck(nn.Module):
         return F.relu_(self.bn3(self.conv3(y)) + shortcut)
 
 
-class ResNet(nn.Module):
+class ResNet(FrozenParts):
     """ResNet-18/34/50/101/152 and ResNeXt: the maps `out_levels` (3 = C3 at stride 8).
 
     depth · norm, see `make_norm` · num_groups and width_per_group, of the 3x3 convolutions
@@ -131,7 +132,6 @@ class ResNet(nn.Module):
         super().__init__()
         _check(depth, num_groups, width_per_group, deformable, freeze_at, res2_out)
         self.stride_in_1x1 = stride_in_1x1
-        self.freeze_at = freeze_at
         self.out_levels = tuple(out_levels)
         counts, bottleneck = DEPTHS[depth]
         common: dict[str, Any] = {"norm": norm}
@@ -151,7 +151,8 @@ class ResNet(nn.Module):
             self.add_module(name, _stage(block, *channels[-2:], counts[i], 1 if i == 0 else 2))
         self.out_channels = [channels[level - 1] for level in self.out_levels]
         self._init_weights()
-        self._frozen_parts().requires_grad_(False)
+        parts = [self.stem, *(getattr(self, name) for name in STAGES)]
+        self.freeze(parts[:freeze_at])
 
     def _init_weights(self) -> None:
         """He initialisation for the signal of the backward pass.
@@ -162,16 +163,6 @@ class ResNet(nn.Module):
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d) and not name.endswith(".offset"):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def _frozen_parts(self) -> nn.ModuleList:
-        parts = [self.stem, *(getattr(self, name) for name in STAGES)]
-        return nn.ModuleList(parts[: self.freeze_at])
-
-    def train(self, mode: bool = True) -> ResNet:
-        """As every module's; frozen parts stay in evaluation mode: their statistics do not move."""
-        super().train(mode)
-        self._frozen_parts().eval()
-        return self
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, 3, H, W) float -> the maps of `out_levels`; C3 is (N, out_channels[0], H/8, W/8)."""
@@ -213,5 +204,4 @@ def _check(
         raise ValueError(f"ResNet-{depth} has a quarter of res2_out channels: {res2_out} has none")
     if len(deformable) != 4:
         raise ValueError(f"deformable needs four flags, C2 to C5, not {len(deformable)}")
-    if not 0 <= freeze_at <= 5:
-        raise ValueError(f"freeze_at counts the stem and four stages, 0 to 5, not {freeze_at}")
+    check_freeze_at(freeze_at, 1 + len(STAGES), "the stem and four stages")

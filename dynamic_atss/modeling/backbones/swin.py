@@ -1,0 +1,61 @@
+"""Swin transformer (Liu et al. 2021, arXiv 2103.14030) from torchvision, for detection."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+import torchvision.models
+from torch import Tensor, nn
+
+from dynamic_atss.modeling.backbones.parts import FrozenParts, check_freeze_at
+
+# size: (torchvision's function, channels of C2, drop path of the published detectors)
+SIZES = {
+    "T": (torchvision.models.swin_t, 96, 0.2),
+    "S": (torchvision.models.swin_s, 96, 0.2),
+    "B": (torchvision.models.swin_b, 128, 0.3),
+}
+PATCH = 4  # pixels of a token's side
+STAGES = (2, 4, 6, 8)  # where the stages C2 to C5 end in torchvision's `features`
+
+
+class Swin(FrozenParts):
+    """Swin-T, -S or -B: the maps C3, C4, C5 at strides 8, 16, 32, each through its layer norm.
+
+    size, "T" | "S" | "B" · drop_path, the chance that a sample skips the last block, growing
+    linearly from 0 at the first; -1 for the published detectors' · freeze_at, the number of parts
+    that do not learn: 1 the patch embedding, 2 also the first stage, ... 5 all.
+    `features.*` bears torchvision's names; `norms.0` to `norms.2` are those of C3 to C5, which
+    mmdetection calls norm1 to norm3. Classifier and last norm of torchvision are left out.
+    `out_channels` lists the channels of the maps. Raises ValueError for what cannot be.
+
+    Maps of at most 7 tokens are one window and not shifted (torchvision's rule; the published
+    detectors shift there, too: it matters below 225 pixels only).
+    """
+
+    def __init__(self, size: str, *, drop_path: float = -1.0, freeze_at: int = 0) -> None:
+        super().__init__()
+        if size not in SIZES:
+            raise ValueError(f"no Swin-{size}: size is one of {', '.join(SIZES)}")
+        check_freeze_at(freeze_at, 1 + len(STAGES), "the patch embedding and four stages")
+        make, channels, published = SIZES[size]
+        rate = published if drop_path < 0 else drop_path
+        self.features = make(weights=None, stochastic_depth_prob=rate).features
+        self.out_channels = [channels * 2**level for level in (1, 2, 3)]
+        self.norms = nn.ModuleList(nn.LayerNorm(c, eps=1e-5) for c in self.out_channels)
+        end = (0, 1, *STAGES)[freeze_at]
+        self.freeze([*self.features[:end], *self.norms[: max(freeze_at - 2, 0)]])
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) float -> C3, C4, C5; C3 is (N, out_channels[0], ceil(H/8), ceil(W/8)).
+
+        Images are padded by zeros to whole patches, as in the published detectors.
+        """
+        height, width = x.shape[-2:]
+        x = F.pad(x, (0, -width % PATCH, 0, -height % PATCH))
+        maps, start = [], 0
+        for end in STAGES:
+            x = self.features[start:end](x)
+            maps.append(x)
+            start = end
+        pairs = zip(self.norms, maps[1:], strict=True)
+        return [norm(y).permute(0, 3, 1, 2) for norm, y in pairs]

@@ -1,0 +1,137 @@
+"""Any backbone of timm (Wightman, github.com/huggingface/pytorch-image-models)."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dynamic_atss.modeling.backbones.parts import FrozenParts, check_freeze_at
+
+STRIDES = (8, 16, 32)
+# Whichever a model knows lets it take images of any size.
+ANY_SIZE = {"dynamic_img_size": True, "strict_img_size": False}
+
+
+class TimmBody(FrozenParts):
+    """The timm model `name`, its maps of strides 8, 16 and 32.
+
+    norm: "" and "BN" leave the model's norms as they are; "FrozenBN" and "SyncBN" replace its batch
+    norms · freeze_at, the number of parts that do not learn: 1 the stem, 2 also the stage of stride
+    4, ... 5 all.
+    `net.*` bears the names of timm's `features_only` models. Weights are never downloaded.
+    `out_channels` lists the channels of the maps. Raises ValueError, with the mend, if timm is
+    missing, does not know `name`, or the model does not fit.
+    """
+
+    def __init__(self, name: str, *, norm: str = "", freeze_at: int = 0) -> None:
+        super().__init__()
+        check_freeze_at(freeze_at, 5, "the stem and four stages")
+        timm = _timm()
+        probe = _probe(timm, name)
+        indices = _indices(name, probe)
+        options = _any_size(name, probe)
+        self.net = timm.create_model(
+            name, pretrained=False, features_only=True, out_indices=indices, **options
+        )
+        self.out_channels = list(self.net.feature_info.channels())
+        self.channels_last = getattr(self.net, "output_fmt", "NCHW") == "NHWC"
+        self.net = _converter(norm)(self.net)
+        if freeze_at:
+            self.freeze(_first_parts(name, self.net, _info(probe), freeze_at))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) float -> the maps; the first is (N, out_channels[0], H'/8, W'/8).
+
+        H' and W' are H and W rounded up to 32, by zeros: with whole patches and halves the maps
+        of every architecture have exactly their strides.
+        """
+        height, width = x.shape[-2:]
+        maps = self.net(F.pad(x, (0, -width % 32, 0, -height % 32)))
+        return [y.permute(0, 3, 1, 2) for y in maps] if self.channels_last else list(maps)
+
+
+def _timm() -> ModuleType:
+    try:
+        import timm
+    except ImportError as error:
+        raise ValueError("timm is not installed: pip install timm") from error
+    return timm
+
+
+def _probe(timm: ModuleType, name: str) -> nn.Module:
+    """The whole model, to ask what it can do."""
+    known = timm.list_models()
+    if name.split(".")[0] not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0)
+        raise ValueError(f"timm has no model {name!r}; nearest: timm/{near[0]}")
+    return timm.create_model(name, pretrained=False)
+
+
+def _info(probe: nn.Module) -> list[dict[str, Any]]:
+    """timm's description of a model's maps: `reduction` is the stride, `module` who makes it."""
+    info: Any = getattr(probe, "feature_info", None) or []
+    return list(getattr(info, "info", info))
+
+
+def _indices(name: str, probe: nn.Module) -> list[int]:
+    """Which of its maps have the strides; the deepest of each."""
+    strides = [entry["reduction"] for entry in _info(probe)]
+    if not set(STRIDES) <= set(strides):
+        have = ", ".join(map(str, dict.fromkeys(strides))) or "unknown to timm"
+        raise ValueError(f"timm/{name}: maps of strides 8, 16, 32 are needed, it has {have}")
+    return [max(i for i, s in enumerate(strides) if s == stride) for stride in STRIDES]
+
+
+def _any_size(name: str, probe: nn.Module) -> dict[str, bool]:
+    """The options by which the model takes images of any size."""
+    parameters = inspect.signature(type(probe).__init__).parameters
+    options = {key: value for key, value in ANY_SIZE.items() if key in parameters}
+    described: Any = getattr(probe, "pretrained_cfg", {})
+    if described.get("fixed_input_size") and not options:
+        size = "x".join(map(str, described.get("input_size", ())[1:]))
+        raise ValueError(f"timm/{name}: takes images of {size} pixels only, detection has others")
+    return options
+
+
+def _converter(norm: str) -> Callable[[nn.Module], nn.Module]:
+    from timm.layers import convert_sync_batchnorm
+    from timm.utils.model import freeze_batch_norm_2d
+
+    converters = {"FrozenBN": freeze_batch_norm_2d, "SyncBN": convert_sync_batchnorm}
+    if norm not in ("", "BN", *converters):
+        raise ValueError(f"norm {norm!r}: a timm model has its own, or FrozenBN, BN or SyncBN")
+    return converters.get(norm, lambda net: net)
+
+
+def _parts(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """A model's parts in the order in which they run, sequences in single steps.
+
+    timm's `features_only` models run as they are listed, and `stages.0` may be named `stages_0`.
+    """
+    for name, child in net.named_children():
+        if isinstance(child, nn.Sequential):
+            yield from ((f"{name}_{step}", module) for step, module in child.named_children())
+        else:
+            yield name, child
+
+
+def _first_parts(
+    name: str, net: nn.Module, info: Sequence[dict[str, Any]], freeze_at: int
+) -> list[nn.Module]:
+    """The parts up to the map of stride 2 ** freeze_at; the stem ends before that of stride 4."""
+    parts = list(_parts(net))
+    modules = {entry["reduction"]: entry["module"].replace(".", "_") for entry in info}
+    stem = freeze_at == 1 and 2 not in modules
+    target = modules.get(4 if stem else 2**freeze_at)
+    hits = [i for i, (part, _) in enumerate(parts) if f"{part}_".startswith(f"{target}_")]
+    if not hits:
+        raise ValueError(
+            f"timm/{name}: its stages cannot be told apart; set MODEL.BACKBONE.FREEZE_CONV_BODY_AT 0"
+        )
+    return [module for _, module in parts[: hits[0] if stem else hits[-1] + 1]]
