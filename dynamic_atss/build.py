@@ -10,6 +10,7 @@ from dynamic_atss.builders.data import (
 )
 from dynamic_atss.builders.model import build_assigner, build_model
 from dynamic_atss.builders.solver import build_lr_factor, build_optimizer
+from dynamic_atss.builders.tta import build_tested
 
 __all__ = [
     "build_assigner",
@@ -18,6 +19,7 @@ __all__ = [
     "build_model",
     "build_optimizer",
     "build_test_loaders",
+    "build_tested",
     "build_train_dataset",
     "build_train_loader",
     "check_config",

@@ -25,6 +25,7 @@ ACCEPTED: dict[str, Collection[str]] = {
     "SOLVER.OPTIMIZER": ("sgd", "adamw"),
     "SOLVER.SCHEDULE": ("multistep", "cosine"),
     "SOLVER.WARMUP_METHOD": ("linear", "constant"),
+    "TEST.BBOX_AUG.MERGE_TYPE": ("vote", "soft-vote", "nms"),
 }
 
 # What the releases have and this project does not: the one value that is carried out, and the mend.
@@ -48,7 +49,6 @@ CARRIED = {
     "MODEL.RESNETS.TRANS_FUNC": ("BottleneckWithFixedBatchNorm", NO_FUNC),
     "MODEL.RESNETS.STEM_FUNC": ("StemWithFixedBatchNorm", NO_FUNC),
     "MODEL.RESNETS.RES5_DILATION": (1, "there is no dilated stage; set 1"),
-    "TEST.BBOX_AUG.ENABLED": (False, "there is no test-time augmentation; set False"),
 }
 
 # Of tuples: every entry.
@@ -105,6 +105,9 @@ AT_LEAST = {
     "SOLVER.WARMUP_ITERS": 0,
     "SOLVER.WEIGHT_DECAY": 0,
     "SOLVER.WEIGHT_DECAY_BIAS": 0,
+    "TEST.BBOX_AUG.MAX_SIZE": 1,
+    "TEST.BBOX_AUG.SCALES": 1,
+    "TEST.BBOX_AUG.SCALE_RANGES": 0,
     "TEST.DETECTIONS_PER_IMG": 1,
     "TEST.EXPECTED_RESULTS_SIGMA_TOL": 0,
     "TEST.IMS_PER_BATCH": 1,
@@ -118,6 +121,7 @@ ABOVE = {
     "MODEL.ATSS.ANCHOR_SIZES": 0,
     "SOLVER.BASE_LR": 0,
     "SOLVER.GAMMA": 0,
+    "TEST.BBOX_AUG.VOTE_TH": 0,
 }
 
 AT_MOST = {
@@ -153,6 +157,9 @@ AT_MOST = {
     "SOLVER.WARMUP_FACTOR": 1,
     "SOLVER.WEIGHT_DECAY": 1,
     "SOLVER.WEIGHT_DECAY_BIAS": 1,
+    "TEST.BBOX_AUG.MAX_SIZE": 100_000,
+    "TEST.BBOX_AUG.SCALES": 100_000,
+    "TEST.BBOX_AUG.VOTE_TH": 1,
 }
 
 BELOW = {
@@ -204,6 +211,7 @@ def check_config(cfg: CfgNode) -> None:
         if not all(isinstance(name, str) for name in _value(cfg, key)):
             raise UserError(f"{key} {_value(cfg, key)}: give names, as ('name',)")
     _check_order(cfg)
+    _check_scales(cfg.TEST.BBOX_AUG.SCALES, cfg.TEST.BBOX_AUG.SCALE_RANGES)
     _check_expected_results(cfg.TEST.EXPECTED_RESULTS)
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         raise UserError("MODEL.DEVICE cuda: torch sees no GPU; set MODEL.DEVICE auto or cpu")
@@ -255,6 +263,23 @@ def _check_order(cfg: CfgNode) -> None:
             raise UserError(f"{key} {_value(cfg, key)}: give (low, high)")
     if list(cfg.SOLVER.STEPS) != sorted(cfg.SOLVER.STEPS):
         raise UserError(f"SOLVER.STEPS {cfg.SOLVER.STEPS}: give them in ascending order")
+
+
+def _check_scales(scales: tuple[Any, ...], ranges: tuple[Any, ...]) -> None:
+    """The defaults are empty, so that the types of the entries are not checked yet."""
+    if not all(type(scale) is int for scale in scales):
+        raise UserError(f"TEST.BBOX_AUG.SCALES {scales}: give integers, in pixels")
+    if not all(map(_is_range, ranges)) or len(ranges) not in (0, len(scales)):
+        raise UserError(
+            f"TEST.BBOX_AUG.SCALE_RANGES {ranges}: give (low, high) for each of the "
+            f"{len(scales)} SCALES, low below high, or () for all sizes"
+        )
+
+
+def _is_range(entry: Any) -> bool:
+    if not isinstance(entry, tuple | list) or len(entry) != 2:
+        return False
+    return all(type(number) in (int, float) for number in entry) and entry[0] < entry[1]
 
 
 def _check_expected_results(entries: list[Any]) -> None:

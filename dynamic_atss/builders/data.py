@@ -8,11 +8,11 @@ import torch
 from yacs.config import CfgNode
 
 from dynamic_atss.builders.augment import add_mosaic, build_train_transform
+from dynamic_atss.builders.tta import build_test_resizes
 from dynamic_atss.data import loader
 from dynamic_atss.data.catalog import open_dataset
 from dynamic_atss.data.coco import CocoDataset
 from dynamic_atss.data.mosaic import MosaicDataset
-from dynamic_atss.data.transforms import Compose, Resize
 from dynamic_atss.engine import distributed
 from dynamic_atss.errors import UserError
 
@@ -68,13 +68,9 @@ def build_train_loader(cfg: CfgNode, dataset: CocoDataset, start: int) -> loader
 
 def build_test_loaders(cfg: CfgNode) -> dict[str, loader.Loader]:
     """A loader for each of DATASETS.TEST, by the name of its folder below OUTPUT_DIR/inference."""
-    sizes = (cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST
-    transform = Compose([Resize(*sizes, exact=cfg.INPUT.EXACT_RESIZE)])
     loaders: dict[str, loader.Loader] = {}
     for name in cfg.DATASETS.TEST:
-        dataset = open_dataset(
-            name, root=cfg.DATASETS.ROOT, training=False, transform=transform, seed=cfg.SEED
-        )
+        dataset = open_dataset(name, root=cfg.DATASETS.ROOT, training=False, seed=cfg.SEED)
         loaders[_folder_name(name, set(loaders))] = loader.build_test_loader(
             dataset,
             ims_per_batch=cfg.TEST.IMS_PER_BATCH,
@@ -84,6 +80,7 @@ def build_test_loaders(cfg: CfgNode) -> dict[str, loader.Loader]:
             size_divisibility=cfg.DATALOADER.SIZE_DIVISIBILITY,
             group_by_aspect=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
             pin_memory=_pins(cfg),
+            views=build_test_resizes(cfg),
         )
     return loaders
 

@@ -57,7 +57,9 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     if first:
         _write_config(cfg, output, resume)
     with MetricsWriter(output, start) if first else contextlib.nullcontext() as metrics:
-        records = _Records(state, test_loaders, device, cfg.SOLVER.MAX_ITER, output, metrics)
+        tested = build.build_tested(cfg, state.tested)
+        rest = test_loaders, device, cfg.SOLVER.MAX_ITER, output, metrics
+        records = _Records(state, tested, *rest)
         finished = _build_trainer(cfg, state, loader, device, start, records).train()
         if finished and test:
             records.evaluate(cfg.SOLVER.MAX_ITER)
@@ -67,9 +69,13 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
 
 @dataclass(frozen=True)
 class _Records:
-    """What the trainer calls, and what it leaves in OUTPUT_DIR. `metrics`: on rank 0, else None."""
+    """What the trainer calls, and what it leaves in OUTPUT_DIR.
+
+    tested: `state.tested` in the passes of the test · metrics: on rank 0, else None
+    """
 
     state: RunState
+    tested: nn.Module
     test_loaders: dict[str, Loader]
     device: torch.device
     max_iter: int
@@ -92,7 +98,7 @@ class _Records:
 
     def evaluate(self, iteration: int) -> None:
         distributed.same_buffers(self.state.tested)  # rank 0's are those in the checkpoint
-        found = _evaluate(self.state.tested, self.test_loaders, self.device, self.output)
+        found = _evaluate(self.tested, self.test_loaders, self.device, self.output)
         for name, scores in found.items():
             if self.metrics is not None and scores is not None:
                 self.metrics.write_evaluation(iteration, name, scores)
@@ -161,7 +167,7 @@ def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
     if any(name.startswith("head.") for name in report.initial):
         raise UserError(f"{weight}: weights of a backbone only; give those of a whole detector")
     logger.info("%s", report.summary())
-    scores = _evaluate(model, loaders, device, output)
+    scores = _evaluate(build.build_tested(cfg, model), loaders, device, output)
     _check_expected(cfg, scores)
     distributed.shut_down()
     return 0

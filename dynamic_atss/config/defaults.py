@@ -194,17 +194,23 @@ _C.TEST.DETECTIONS_PER_IMG = 100  # the best of an image
 _C.TEST.PERIOD = 0  # (new) iterations between tests in training; 0 = at the end only
 _C.TEST.EXPECTED_RESULTS = []  # [["bbox", "AP", 0.39, 0.002], ...]: value and deviation
 _C.TEST.EXPECTED_RESULTS_SIGMA_TOL = 4  # a result further off is an error
-# Test-time augmentation: not carried, so that all the others are without effect.
+# Test-time augmentation. Which other keys it reads is the release's choice, whichever head is on.
 _C.TEST.BBOX_AUG = CN()
-_C.TEST.BBOX_AUG.ENABLED = False  # an error when True
+_C.TEST.BBOX_AUG.ENABLED = False  # tests (in training, too) see each image in several passes
 _C.TEST.BBOX_AUG.H_FLIP = False  # a pass over the mirrored image
 _C.TEST.BBOX_AUG.SCALES = ()  # short sides of further passes
-_C.TEST.BBOX_AUG.MAX_SIZE = 4000  # long side of these
+_C.TEST.BBOX_AUG.MAX_SIZE = 4000  # long side of these; with VOTE, INPUT.MAX_SIZE_TEST of the
+# SCALES below 800
 _C.TEST.BBOX_AUG.SCALE_H_FLIP = False  # each of these mirrored, too
-_C.TEST.BBOX_AUG.VOTE = False  # boxes of the passes vote; else NMS joins them
+_C.TEST.BBOX_AUG.VOTE = False  # False: one NMS over the candidates of all passes (IoU
+# MODEL.FCOS.NMS_TH, TEST.DETECTIONS_PER_IMG kept). True: NMS in each pass, then MERGE_TYPE over
+# what each of them keeps (MODEL.ATSS.PRE_NMS_TOP_N kept)
 _C.TEST.BBOX_AUG.VOTE_TH = 0.66  # IoU of boxes that vote together
-_C.TEST.BBOX_AUG.SCALE_RANGES = ()  # box sizes that count in each of SCALES
-_C.TEST.BBOX_AUG.MERGE_TYPE = "vote"  # "vote" | "soft-vote" | "nms"
+_C.TEST.BBOX_AUG.SCALE_RANGES = ()  # (low, high) for each of SCALES, of the boxes that count there
+# with VOTE: low < sqrt(area) < high, in pixels of that scale; () = all
+_C.TEST.BBOX_AUG.MERGE_TYPE = "vote"  # with VOTE: "vote" (their mean) | "soft-vote" (and the voters
+# with what is left of their score, if at least MODEL.RETINANET.INFERENCE_TH) | "nms" (IoU
+# MODEL.ATSS.NMS_TH)
 
 # What published YAML files carry along for two-stage models: accepted, without effect.
 WITHOUT_EFFECT = (

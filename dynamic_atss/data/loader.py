@@ -75,7 +75,7 @@ class Loader:
             batch_sampler=batches,
             num_workers=num_workers,
             # A dozen sizes of a batch are hundreds of megabytes of shared memory: few at a time.
-            prefetch_factor=1 if views and num_workers else None,
+            prefetch_factor=1 if num_workers and len(views) > 1 else None,
             collate_fn=partial(_collate_or_pass, size_divisibility=size_divisibility),
             worker_init_fn=_start_worker,
             # Its own generator: the default one would draw from the run's state at each start.

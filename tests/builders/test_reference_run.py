@@ -6,7 +6,6 @@ from it by a grey level here and there.
 
 import json
 from collections import defaultdict
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -22,28 +21,6 @@ from dynamic_atss.engine.trainer import Trainer
 from dynamic_atss.engine.weights import load_weights
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs/dynamic_atss/dynamic_atss_R_50_FPN_1x.yaml"
-
-
-@pytest.fixture(scope="module")
-def reference(shared):
-    return shared / "reference"
-
-
-@pytest.fixture(scope="module")
-def checkpoint(reference, tmp_path_factory):
-    """A file in the published naming and wrapping, its weights made from their names."""
-    spec = spec_from_file_location("fill_weights", reference / "fill_weights.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    release = json.loads((reference / "release_state_dicts.json").read_text())
-    entries = release["dynamic_atss/dynamic_atss_R_50_FPN_1x"]["state_dict"]
-    weights = {
-        f"module.{name}": torch.zeros(shape) if "anchor" in name else module.fill(name, shape)
-        for name, shape, _ in entries
-    }
-    path = tmp_path_factory.mktemp("weights") / "dynamic_atss_R_50.pth"
-    torch.save({"model": weights}, path)
-    return path
 
 
 def detector(cfg, checkpoint, classes=80):

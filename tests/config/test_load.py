@@ -381,7 +381,18 @@ REFUSED = {
     "MODEL.RESNETS.RES5_DILATION": ["2"],
     "MODEL.RESNETS.RES2_OUT_CHANNELS": ["0", "10000000"],
     "MODEL.RETINANET_ON": ["True"],
-    "TEST.BBOX_AUG.ENABLED": ["True"],
+    "TEST.BBOX_AUG.VOTE_TH": ["0.0", "1.01", "1e999"],
+    "TEST.BBOX_AUG.MERGE_TYPE": ["mean"],
+    "TEST.BBOX_AUG.MAX_SIZE": ["0", "1000000"],
+    "TEST.BBOX_AUG.SCALES": ["(0,)", "(400, 'x')", "(400.5,)", "(True,)", "(1000000,)"],
+    "TEST.BBOX_AUG.SCALE_RANGES": [
+        "((0, 96),)",  # without SCALES
+        "((96, 0),)",
+        "(96,)",
+        "((0, 96, 256),)",
+        "((-1, 96),)",
+        "(('a', 96),)",
+    ],
     "MODEL.ATSS.POSITIVE_TYPE": ["IoU"],
 }
 

@@ -1,0 +1,29 @@
+"""Fixtures for comparisons with the published release."""
+
+import json
+from importlib.util import module_from_spec, spec_from_file_location
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session")
+def reference(shared):
+    return shared / "reference"
+
+
+@pytest.fixture(scope="session")
+def checkpoint(reference, tmp_path_factory):
+    """A file in the published naming and wrapping, its weights made from their names."""
+    spec = spec_from_file_location("fill_weights", reference / "fill_weights.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    release = json.loads((reference / "release_state_dicts.json").read_text())
+    entries = release["dynamic_atss/dynamic_atss_R_50_FPN_1x"]["state_dict"]
+    weights = {
+        f"module.{name}": torch.zeros(shape) if "anchor" in name else module.fill(name, shape)
+        for name, shape, _ in entries
+    }
+    path = tmp_path_factory.mktemp("weights") / "dynamic_atss_R_50.pth"
+    torch.save({"model": weights}, path)
+    return path
