@@ -57,16 +57,22 @@ def box_vote(
 def _clusters(
     boxes: Tensor, classes: Tensor, best: Tensor, threshold: float, extra: float
 ) -> Tensor:
-    """(M,): which of `best` (K,), in this order, each box belongs to: the first that it reaches."""
-    first = []
-    for some, own in zip(boxes.split(_ROWS), classes.split(_ROWS), strict=True):
-        reached = iou(some[:, None], boxes[best][None], extra) >= threshold - _ROUNDING
-        reached &= own[:, None] == classes[best]
-        first.append(reached.byte().argmax(dim=1))  # the first of equal ones
-    cluster = torch.cat(first)
+    """(M,): which of `best` (K,), in this order, each box belongs to: the first of its class that
+    it reaches."""
+    cluster = torch.zeros_like(classes)
+    for c in classes.unique():
+        own, rivals = ((some == c).nonzero()[:, 0] for some in (classes, classes[best]))
+        first = _first_reached(boxes[own], boxes[best[rivals]], threshold - _ROUNDING, extra)
+        cluster[own] = rivals[first]
     # By decree, since an inverted box does not reach even itself.
     cluster[best] = torch.arange(len(best), device=best.device)
     return cluster
+
+
+def _first_reached(boxes: Tensor, rivals: Tensor, threshold: float, extra: float) -> Tensor:
+    """(M,): the first of `rivals` (K, 4) with IoU >= threshold, for each of `boxes` (M, 4)."""
+    reached = [iou(some[:, None], rivals, extra) >= threshold for some in boxes.split(_ROWS)]
+    return torch.cat([rows.byte().argmax(dim=1) for rows in reached])  # the first of equal ones
 
 
 def _weighted_means(boxes: Tensor, scores: Tensor, cluster: Tensor, count: int) -> Tensor:

@@ -1,0 +1,137 @@
+"""Box voting against the rule written out, one cluster after the other, in Python numbers."""
+
+import time
+
+import pytest
+import torch
+
+from dynamic_atss.ops.vote import box_vote
+
+
+def iou(a, b, extra):
+    width = min(a[2], b[2]) - max(a[0], b[0]) + extra
+    height = min(a[3], b[3]) - max(a[1], b[1]) + extra
+    inter = max(width, 0) * max(height, 0)
+    areas = [(x2 - x1 + extra) * (y2 - y1 + extra) for x1, y1, x2, y2 in (a, b)]
+    return inter / (sum(areas) - inter)
+
+
+def vote_one_class(boxes, threshold, soft, extra):
+    """[(box, score)] of one class -> what remains of it."""
+    left, result = sorted(boxes, key=lambda entry: -entry[1]), []
+    while left:
+        best, best_score = left[0]
+        cluster = [e for e in left if iou(best, e[0], extra) >= threshold]
+        left = [e for e in left if e not in cluster]
+        if len(cluster) == 1:
+            result.append((best, best_score))
+            continue
+        total = sum(score for _, score in cluster)
+        mean = [sum(box[k] * score for box, score in cluster) / total for k in range(4)]
+        result.append((mean, best_score))
+        lowered = [(box, score * (1 - iou(best, box, extra))) for box, score in cluster]
+        result += [e for e in lowered if soft is not None and e[1] >= soft]
+    return result
+
+
+def naive_vote(boxes, scores, classes, threshold, soft, extra):
+    """Sorted rows of class, score, box."""
+    rows = []
+    entries = list(zip(boxes.tolist(), scores.tolist(), classes.tolist(), strict=True))
+    for c in sorted(set(classes.tolist())):
+        mine = [(box, score) for box, score, own in entries if own == c]
+        rows += [[c, score, *box] for box, score in vote_one_class(mine, threshold, soft, extra)]
+    return sorted(rows)
+
+
+def crowd(count, classes, seed, side=100.0):
+    """Boxes around few objects, in random order."""
+    g = torch.Generator().manual_seed(seed)
+    objects = torch.rand(max(count // 8, 1), 4, generator=g) * side
+    center = objects[torch.randint(len(objects), (count,), generator=g)]
+    center = center + torch.randn(count, 4, generator=g) * side / 25
+    half = center[:, 2:].abs() / 2 + 2
+    boxes = torch.cat([center[:, :2] - half, center[:, :2] + half], dim=1)
+    scores = torch.rand(count, generator=g) * 0.94 + 0.06
+    return boxes, scores, torch.randint(classes, (count,), generator=g)
+
+
+def rows(boxes, scores, classes):
+    columns = classes.tolist(), scores.tolist(), boxes.tolist()
+    return sorted([c, s, *b] for c, s, b in zip(*columns, strict=True))
+
+
+@pytest.mark.parametrize("soft", [None, 0.05, 0.0])
+@pytest.mark.parametrize("extra", [0.0, 1.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_as_the_double_loop(seed, extra, soft):
+    boxes, scores, classes = crowd(150, 3, seed)
+    threshold = 0.4 + 0.1 * seed
+    found = box_vote(boxes, scores, classes, threshold, soft_threshold=soft, extra=extra)
+    wanted = naive_vote(boxes, scores, classes, threshold, soft, extra)
+    assert len(found[0]) == len(wanted) != len(boxes)
+    torch.testing.assert_close(torch.tensor(rows(*found)), torch.tensor(wanted))
+    assert found[1].tolist() == sorted(found[1].tolist(), reverse=True)
+
+
+def test_mean_of_two_and_one_alone():
+    boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 10], [50, 50, 60, 60], [0, 0, 9, 9]])
+    scores, classes = torch.tensor([0.6, 0.2, 0.3, 0.5]), torch.tensor([1, 1, 1, 0])
+    boxes_out, scores_out, classes_out = box_vote(boxes, scores, classes, 0.66)
+    assert classes_out.tolist() == [1, 0, 1]
+    assert scores_out.tolist() == scores[[0, 3, 2]].tolist()  # the best one's, to the bit
+    torch.testing.assert_close(boxes_out[0], torch.tensor([0, 0, 9, 9 + 0.2 / 0.8]))
+    assert torch.equal(boxes_out[1:], boxes[[3, 2]])
+
+
+def test_threshold_itself_is_enough():
+    boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 4]])  # 10 x 10 and 10 x 5: exactly a half
+    scores, classes = torch.tensor([0.9, 0.8]), torch.zeros(2, dtype=torch.int64)
+    assert len(box_vote(boxes, scores, classes, 0.5)[0]) == 1
+    assert len(box_vote(boxes, scores, classes, 0.5 + 1e-6)[0]) == 2
+
+
+def test_members_stay_lowered():
+    boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 7], [0, 0, 9, 8]])
+    scores, classes = torch.tensor([0.9, 0.5, 0.4]), torch.full((3,), 2)
+    found = box_vote(boxes, scores, classes, 0.66, soft_threshold=0.05)
+    # IoUs 1, 0.8 and 0.9: 0.5 * 0.2 = 0.1 stays; 0.4 * 0.1 = 0.04 and 0 do not
+    torch.testing.assert_close(found[1], torch.tensor([0.9, 0.1]))
+    assert torch.equal(found[0][1], boxes[1])
+    assert found[2].tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("soft", [None, 0.05])
+def test_nothing_in_nothing_out(soft):
+    empty = torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64)
+    found = box_vote(*empty, 0.66, soft_threshold=soft)
+    assert [x.shape for x in found] == [x.shape for x in empty]
+
+
+@pytest.mark.parametrize("threshold", [1.5, 1.0, 1e-3])
+def test_extreme_thresholds_end(threshold):
+    boxes, scores, classes = crowd(40, 2, seed=0)
+    found = box_vote(boxes, scores, classes, threshold)
+    assert torch.isfinite(found[0]).all()
+    assert len(found[0]) == 40 if threshold >= 1 else len(found[0]) < 40
+
+
+def test_inverted_boxes_are_alone():
+    boxes = torch.tensor([[10.0, 10, 2, 2], [10, 10, 2, 2], [0, 0, 20, 20], [10, 10, 9, 9]])
+    scores, classes = torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.zeros(4, dtype=torch.int64)
+    found = box_vote(boxes, scores, classes, 0.66, soft_threshold=0.05)
+    assert torch.equal(found[0], boxes) and torch.equal(found[1], scores)
+
+
+def test_far_coordinates_do_not_mix_classes():
+    boxes = torch.tensor([[1e5, 1e5, 1e5 + 40, 1e5 + 40]]).repeat(6, 1)
+    found = box_vote(boxes, torch.arange(1.0, 7) / 10, torch.arange(6) * 13, 0.66)
+    assert found[2].tolist() == [65, 52, 39, 26, 13, 0]
+    assert torch.equal(found[0], boxes)
+
+
+def test_thousands_of_boxes_are_fast():
+    crowded = crowd(4000, 20, seed=1, side=800.0)
+    begin = time.perf_counter()
+    found = box_vote(*crowded, 0.66, soft_threshold=0.05)
+    assert len(found[0]) > 0 and time.perf_counter() - begin < 2
