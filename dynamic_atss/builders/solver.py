@@ -19,6 +19,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         weight_decay=cfg.SOLVER.WEIGHT_DECAY,
         bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
         bias_weight_decay=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+        norm_weight_decay=cfg.SOLVER.WEIGHT_DECAY_NORM,
         offset_lr_factor=cfg.SOLVER.DCONV_OFFSETS_LR_FACTOR,
     )
     if cfg.SOLVER.OPTIMIZER == "adamw":

@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._BatchNorm)
+_POSITIONS = ("relative_position_bias_table", "pos_embed")  # not biases, for all their names
+
 
 def parameter_groups(
     model: nn.Module,
@@ -17,24 +20,31 @@ def parameter_groups(
     weight_decay: float,
     bias_lr_factor: float = 2.0,
     bias_weight_decay: float = 0.0,
+    norm_weight_decay: float = -1.0,
     offset_lr_factor: float = 1.0,
 ) -> list[dict]:
-    """Groups by the releases' rule, which goes by names: parameters with "bias" in it, of norms
-    too, learn `bias_lr_factor` times as fast and decay by `bias_weight_decay`; the weights of
-    norms and the scales decay like all others; offset convolutions of deformable ones have a
-    factor of their own.
+    """Groups by the releases' rule, which goes by names.
 
-    Each group keeps its rate at factor 1 as `base_lr`.
+    Parameters with "bias" in it, of norms too, learn `bias_lr_factor` times as fast and decay by
+    `bias_weight_decay`; the weights of norms and the scales decay like all others, and so do
+    position tables of transformers; offset convolutions of deformable ones have a factor of their
+    own. A `norm_weight_decay` of 0 or more is that of norms, their biases too, and of position
+    tables. Each group keeps its rate at factor 1 as `base_lr`.
     """
+    norms = {id(p) for m in model.modules() if isinstance(m, _NORMS) for p in m.parameters()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        bias = "bias" in name
+        position = name.endswith(_POSITIONS)
+        bias = "bias" in name and not position
         factor = (bias_lr_factor if bias else 1.0) * (
             offset_lr_factor if ".offset." in name else 1.0
         )
-        key = (lr * factor, bias_weight_decay if bias else weight_decay)
+        decay = bias_weight_decay if bias else weight_decay
+        if norm_weight_decay >= 0 and (position or id(parameter) in norms):
+            decay = norm_weight_decay
+        key = (lr * factor, decay)
         groups.setdefault(key, []).append(parameter)
     return [
         {"params": parameters, "lr": rate, "base_lr": rate, "weight_decay": decay}

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-import torchvision.models
 from torch import Tensor, nn
+from torchvision.models import SwinTransformer
 
 from dynamic_atss.modeling.backbones.parts import FrozenParts, check_freeze_at
 
-# size: (torchvision's function, channels of C2, drop path of the published detectors)
+# size: (channels of C2, blocks per stage, heads per stage, drop path of the published detectors)
 SIZES = {
-    "T": (torchvision.models.swin_t, 96, 0.2),
-    "S": (torchvision.models.swin_s, 96, 0.2),
-    "B": (torchvision.models.swin_b, 128, 0.3),
+    "T": (96, [2, 2, 6, 2], [3, 6, 12, 24], 0.2),
+    "S": (96, [2, 2, 18, 2], [3, 6, 12, 24], 0.2),
+    "B": (128, [2, 2, 18, 2], [4, 8, 16, 32], 0.3),
 }
+WINDOW = 7  # tokens of a window's side
 PATCH = 4  # pixels of a token's side
 STAGES = (2, 4, 6, 8)  # where the stages C2 to C5 end in torchvision's `features`
 
@@ -37,9 +38,16 @@ class Swin(FrozenParts):
         if size not in SIZES:
             raise ValueError(f"no Swin-{size}: size is one of {', '.join(SIZES)}")
         check_freeze_at(freeze_at, 1 + len(STAGES), "the patch embedding and four stages")
-        make, channels, published = SIZES[size]
-        rate = published if drop_path < 0 else drop_path
-        self.features = make(weights=None, stochastic_depth_prob=rate).features
+        channels, depths, heads, published = SIZES[size]
+        whole = SwinTransformer(
+            [PATCH] * 2,
+            channels,
+            depths,
+            heads,
+            [WINDOW] * 2,
+            stochastic_depth_prob=published if drop_path < 0 else drop_path,
+        )
+        self.features = whole.features
         self.out_channels = [channels * 2**level for level in (1, 2, 3)]
         self.norms = nn.ModuleList(nn.LayerNorm(c, eps=1e-5) for c in self.out_channels)
         end = (0, 1, *STAGES)[freeze_at]

@@ -36,9 +36,7 @@ class TimmBody(FrozenParts):
         probe = _probe(timm, name)
         indices = _indices(name, probe)
         options = _any_size(name, probe)
-        self.net = timm.create_model(
-            name, pretrained=False, features_only=True, out_indices=indices, **options
-        )
+        self.net = _create(timm, name, features_only=True, out_indices=indices, **options)
         self.out_channels = list(self.net.feature_info.channels())
         self.channels_last = getattr(self.net, "output_fmt", "NCHW") == "NHWC"
         self.net = _converter(norm)(self.net)
@@ -48,8 +46,8 @@ class TimmBody(FrozenParts):
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, 3, H, W) float -> the maps; the first is (N, out_channels[0], H'/8, W'/8).
 
-        H' and W' are H and W rounded up to 32, by zeros: with whole patches and halves the maps
-        of every architecture have exactly their strides.
+        H' and W' are H and W rounded up to 32, by zeros: patches and halves are whole, so that
+        strides are exact (but where an architecture convolves without padding: inception).
         """
         height, width = x.shape[-2:]
         maps = self.net(F.pad(x, (0, -width % 32, 0, -height % 32)))
@@ -70,7 +68,14 @@ def _probe(timm: ModuleType, name: str) -> nn.Module:
     if name.split(".")[0] not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0)
         raise ValueError(f"timm has no model {name!r}; nearest: timm/{near[0]}")
-    return timm.create_model(name, pretrained=False)
+    return _create(timm, name)
+
+
+def _create(timm: ModuleType, name: str, **options: Any) -> Any:
+    try:
+        return timm.create_model(name, pretrained=False, **options)
+    except (AssertionError, RuntimeError) as error:  # a tag that is none; no maps to be had
+        raise ValueError(f"timm/{name}: {error}") from error
 
 
 def _info(probe: nn.Module) -> list[dict[str, Any]]:
@@ -132,6 +137,7 @@ def _first_parts(
     hits = [i for i, (part, _) in enumerate(parts) if f"{part}_".startswith(f"{target}_")]
     if not hits:
         raise ValueError(
-            f"timm/{name}: its stages cannot be told apart; set MODEL.BACKBONE.FREEZE_CONV_BODY_AT 0"
+            f"timm/{name}: its first stages cannot be told apart; all of it must learn, or more of "
+            "it be frozen: set MODEL.BACKBONE.FREEZE_CONV_BODY_AT 0"
         )
     return [module for _, module in parts[: hits[0] if stem else hits[-1] + 1]]
