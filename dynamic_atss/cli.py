@@ -12,7 +12,7 @@ from dynamic_atss.engine.interrupt import end_process, on_sigterm
 from dynamic_atss.errors import UserError
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Tells a mistake in one line, like any other of the user, in place of the usage."""
 
     def error(self, message: str) -> NoReturn:
@@ -24,7 +24,7 @@ def config_parser(description: str) -> argparse.ArgumentParser:
 
     `--local-rank` is what python -m torch.distributed.launch passes.
     """
-    parser = _Parser(description=description)
+    parser = Parser(description=description)
     parser.add_argument("--config-file", default="", metavar="FILE", help="a YAML file of configs/")
     parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="override keys of the config")

@@ -29,7 +29,7 @@ def save_checkpoint(path: str | os.PathLike[str], content: dict[str, Any]) -> No
     `load_checkpoint` would refuse to read.
     """
     _check_plain(content, "checkpoint")
-    _write(Path(path), lambda file: torch.save({"format": FORMAT, **content}, file))
+    write_atomically(Path(path), lambda file: torch.save({"format": FORMAT, **content}, file))
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class Checkpointer:
         """Writes `<name>.pth`, then points `last_checkpoint` at it. Raises as save_checkpoint."""
         path = self.folder / f"{name}.pth"
         save_checkpoint(path, content)
-        _write(self.folder / LAST, lambda file: file.write(path.name.encode()))
+        write_atomically(self.folder / LAST, lambda file: file.write(path.name.encode()))
         return path
 
     def latest(self) -> Path | None:
@@ -87,7 +87,7 @@ class Checkpointer:
         )
 
 
-def _write(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """Atomically: a temporary file in the same folder, on the disk, and then renamed.
 
     The temporary name is fixed, so that a killed run leaves at most one, which the next overwrites.

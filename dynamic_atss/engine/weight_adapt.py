@@ -9,7 +9,14 @@ from torch import nn
 from dynamic_atss.engine.backbone_names import BODY
 from dynamic_atss.engine.epsilon import COUNTER, add_epsilon
 from dynamic_atss.engine.weight_fit import misfit
-from dynamic_atss.engine.weight_formats import CAFFE2, MMDET, TIMM, WITH_EPSILON, Source
+from dynamic_atss.engine.weight_formats import (
+    CAFFE2,
+    MMDET,
+    TIMM,
+    TORCHVISION,
+    WITH_EPSILON,
+    Source,
+)
 from dynamic_atss.engine.weight_pixels import pixel_notes, timm_pixels
 from dynamic_atss.modeling.layers import FrozenBatchNorm2d
 
@@ -76,6 +83,8 @@ def _pixel_notes(source: Source, model: nn.Module) -> list[str]:
             "the file does not tell its pixels (no configuration in it): DSLA's R-50 expects BGR "
             "in 0..255, its other networks normalised RGB; compare INPUT.* with configs/dsla"
         ]
+    if source.format == TORCHVISION:
+        return ["the file does not tell its pixels: set INPUT.* as it was trained with"]
     return []
 
 

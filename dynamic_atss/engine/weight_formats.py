@@ -124,7 +124,13 @@ def identify(content: Any, path: object, timm_names: Collection[str] = ()) -> So
     if timm_names:
         return _translate(Source(TIMM), state, from_timm(timm_names), path)
     if is_torchvision(names):
-        source = Source(TORCHVISION, pixels=IMAGENET, stride_in_1x1=False)
+        # torchvision's own files are bare; a wrapped one is of somebody else's training.
+        theirs = state.keys() == content.keys()
+        source = (
+            Source(TORCHVISION, pixels=IMAGENET, stride_in_1x1=False)
+            if theirs
+            else Source(TORCHVISION)
+        )
         return _translate(source, state, from_torchvision(names), path)
     first = names[0] if names else "nothing"
     raise UserError(

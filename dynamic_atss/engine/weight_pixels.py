@@ -25,7 +25,7 @@ class Pixels:
     def settings(self) -> str:
         """The keys that give such pixels; RGB is in 0..1 here."""
         scale = 255.0 if self.rgb else 1.0
-        mean, std = ([float(f"{v / scale:.6g}") for v in part] for part in (self.mean, self.std))
+        mean, std = ([float(f"{v / scale:.7g}") for v in part] for part in (self.mean, self.std))
         return f"INPUT.TO_BGR255 {not self.rgb}, INPUT.PIXEL_MEAN {mean}, INPUT.PIXEL_STD {std}"
 
 

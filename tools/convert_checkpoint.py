@@ -1,0 +1,42 @@
+"""Convert a checkpoint between this project's format and the published ones.
+
+python tools/convert_checkpoint.py model_final.pth release.pth --to project --strip
+python tools/convert_checkpoint.py dsla_r50.pth ours.pth --to project
+python tools/convert_checkpoint.py ours.pth dsla_r50.pth --to mmdet
+"""
+
+from pathlib import Path
+
+from dynamic_atss import cli
+
+DESCRIPTION = """Convert a checkpoint; the weights stay the same to the bit.
+project: of this project; published: names of the maskrcnn-benchmark family (ATSS, FCOS, RetinaNet);
+mmdet: names of mmdetection's DSLA; backbone: the body alone, in torchvision's or timm's names."""
+
+FORMATS = ("project", "published", "mmdet", "backbone")
+
+
+def main() -> int:
+    parser = cli.Parser(description=DESCRIPTION)
+    parser.add_argument("src", metavar="SRC", help="file of any format that MODEL.WEIGHT takes")
+    parser.add_argument("dst", metavar="DST", help="file to write")
+    parser.add_argument("--to", required=True, choices=FORMATS)
+    parser.add_argument("--strip", action="store_true", help="without optimizer and training state")
+    parser.add_argument("--force", action="store_true", help="leave out what DST cannot hold")
+    parser.add_argument("--overwrite", action="store_true", help="replace DST if it exists")
+    args = parser.parse_args()
+
+    from dynamic_atss.engine.convert import convert_file
+    from dynamic_atss.engine.download import weight_file
+
+    src, dst = weight_file(args.src, None), Path(args.dst).expanduser()
+    flags = {"strip": args.strip, "force": args.force, "overwrite": args.overwrite}
+    converted = convert_file(src, dst, args.to, **flags)
+    print(converted.summary())
+    sizes = [f"{path} {path.stat().st_size / 1e6:.1f} MB" for path in (src, dst)]
+    print(" -> ".join(sizes))
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)
