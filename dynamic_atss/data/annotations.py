@@ -18,13 +18,14 @@ LARGEST_ID = 2**53  # of images and categories: tables of results hold them as f
 
 @dataclass(frozen=True)
 class Annotations:
-    """The content of one COCO file: n images by ascending id, A boxes image by image.
+    """What a data set's files say: n images by ascending id, A boxes image by image.
 
     image_ids (n,) int64 · names (n,) str of the files, "" where the file has none ·
     sizes (n, 2) int64 height, width, 0 where the file has none ·
     xywh (A, 4) float64 as in the file · areas (A,) float64, w * h where the file has none ·
     classes (A,) int64 in 0..C-1, the order of `categories` ·
-    image (A,) int64 index into the images, ascending · crowd (A,) bool
+    image (A,) int64 index into the images, ascending ·
+    crowd (A,) bool: neither trained on nor a fault of the detector (VOC: difficult)
     """
 
     image_ids: np.ndarray
@@ -203,12 +204,14 @@ _NUMBERS = (int, float)
 
 
 def _file_name(path: Path, entry: dict[str, Any]) -> str:
-    name = entry.get("file_name", "")
+    """`file_name`, or the last two parts of `coco_url`, which is all that LVIS gives."""
+    key = "coco_url" if "file_name" not in entry and "coco_url" in entry else "file_name"
+    name = entry.get(key, "")
     if not isinstance(name, str):
         raise UserError(
-            f"{path}: image id {entry['id']}: file_name {_short(name)} is not a text: correct it"
+            f"{path}: image id {entry['id']}: {key} {_short(name)} is not a text: correct it"
         )
-    return name
+    return name if key == "file_name" else "/".join(name.split("/")[-2:])
 
 
 def _size(path: Path, entry: dict[str, Any]) -> tuple[int, int]:

@@ -1,0 +1,175 @@
+"""Detection data sets: images and their boxes, whatever file they were read from."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dynamic_atss.data.annotations import Annotations
+from dynamic_atss.data.cleaning import check_files, clean_boxes, complete_sizes
+from dynamic_atss.data.image import read_image
+from dynamic_atss.errors import UserError
+from dynamic_atss.types import GroundTruth
+
+Transform = Callable[[Tensor, GroundTruth, np.random.Generator], tuple[Tensor, GroundTruth]]
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image: image (3, H, W) uint8 RGB · gt, all of image 0 · image_id, the data set's own ·
+    original_size (height, width) of the file.
+    """
+
+    image: Tensor
+    gt: GroundTruth
+    image_id: int
+    original_size: tuple[int, int]
+
+
+class DetectionDataset(Dataset, ABC):
+    """Images and their boxes, in ascending order of image ids.
+
+    Boxes become xyxy with x2 = x + max(w - extra, 0), are clipped to [0, W - extra] and dropped
+    without extent; crowds and difficult ones are dropped. For training, images without a box that
+    remains are dropped, too, unless `keep_empty`. All annotations lie in a few arrays, which forked
+    workers share.
+
+    annotations, the file that messages name · images, the folder · image_ids, of the kept images ·
+    class_names and category_ids, in the file's order · sizes (n, 2) int64 height, width ·
+    statistics, how much was dropped or clipped and why ·
+    voc_scores, whether PASCAL VOC's numbers are asked for beside COCO's
+    """
+
+    voc_scores = False
+
+    def __init__(
+        self,
+        annotations: str | Path,
+        images: str | Path,
+        *,
+        training: bool,
+        keep_empty: bool = False,
+        transform: Transform | None = None,
+        seed: int = 0,
+        extra: float = 1.0,
+    ) -> None:
+        """extra: 1 in the legacy convention, in which a box ends on its last pixel; 0 where it ends
+        behind it. Raises UserError: something is wrong with the file or the folder, no image
+        usable.
+        """
+        self.annotations, self.images = Path(annotations), Path(images)
+        self.transform, self.seed = transform, seed
+        content = self.read(need_boxes=training)
+        self.class_names, self.category_ids = content.class_names, content.category_ids
+        check_files(self.annotations, self.images, content)
+        sizes = complete_sizes(content, self.images)
+        boxes, kept, self.statistics = clean_boxes(
+            content.xywh, sizes[content.image], content.crowd, extra
+        )
+        counts = np.bincount(content.image[kept], minlength=len(sizes))
+        usable = np.ones(len(sizes), bool) if keep_empty or not training else counts > 0
+        self.statistics["images_without_boxes"] = int((~usable).sum())
+        if training and not usable.any():
+            raise UserError(
+                f"{self.annotations}: none of its {len(sizes)} images has a usable box: "
+                "check the boxes, or set DATASETS.KEEP_EMPTY True"
+            )
+        self._boxes = boxes[kept]
+        self._classes = content.classes[kept]
+        # Boxes are sorted by image, and dropped images have none: the others' ends remain right.
+        ends = np.cumsum(counts)
+        self._first, self._last = (ends - counts)[usable], ends[usable]
+        self._names = content.names[usable]
+        self.sizes = sizes[usable]
+        self.image_ids: list[int] = content.image_ids[usable].tolist()
+        self._log()
+
+    @abstractmethod
+    def read(self, *, need_boxes: bool = False) -> Annotations:
+        """The files' content, read anew. need_boxes: it is an error if there can be none.
+
+        Raises UserError: a mistake in the files.
+        """
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        """`key`: index, or (index, position in the endless training stream).
+
+        The transform's random numbers depend on (seed, position) alone, so that a resumed run
+        draws the same ones whatever the number of workers.
+        """
+        index, position = key if isinstance(key, tuple) else (key, key)
+        image, gt = self.load(index)
+        original_size = (int(self.sizes[index][0]), int(self.sizes[index][1]))
+        if self.transform is not None:
+            rng = np.random.default_rng((self.seed, position))
+            image, gt = self.transform(image, gt, rng)
+        return Sample(image, gt, self.image_ids[index], original_size)
+
+    def load(self, index: int) -> tuple[Tensor, GroundTruth]:
+        """The image (3, H, W) uint8 and its boxes before any transform.
+
+        Raises UserError: image missing, undecodable, or of another size than the annotations say.
+        """
+        path = self.path(index)
+        image = read_image(path)
+        height, width = self.sizes[index]
+        if image.shape[1:] != (height, width):
+            raise UserError(
+                f"{path}: {image.shape[2]} x {image.shape[1]} pixels (EXIF orientation ignored), "
+                f"but {self.entry(index)} says {width} x {height}: correct width and height "
+                "there, or replace the file"
+            )
+        return image, self.ground_truth(index)
+
+    def ground_truth(self, index: int) -> GroundTruth:
+        """The boxes of one image in pixels of its file, without reading it."""
+        span = slice(self._first[index], self._last[index])
+        boxes = torch.from_numpy(self._boxes[span].copy())
+        classes = torch.from_numpy(self._classes[span].copy())
+        return GroundTruth(boxes, classes, torch.zeros(len(classes), dtype=torch.int64))
+
+    def path(self, index: int) -> Path:
+        """The image file."""
+        return self.images / str(self._names[index])
+
+    def entry(self, index: int) -> str:
+        """How messages call what the annotations say of an image."""
+        return f"image id {self.image_ids[index]} of {self.annotations}"
+
+    def classes_by_image(self) -> tuple[np.ndarray, np.ndarray]:
+        """(index of the image (A,), class (A,)) of every box, image by image."""
+        counts = self._last - self._first
+        return np.repeat(np.arange(len(self)), counts), self._classes
+
+    def rename_classes(self, class_names: Sequence[str], category_ids: Sequence[int]) -> None:
+        """Takes over another order of the same class names, with its category ids."""
+        place = {name: i for i, name in enumerate(class_names)}
+        self._classes = np.array([place[n] for n in self.class_names], np.int64)[self._classes]
+        self.class_names, self.category_ids = list(class_names), list(category_ids)
+
+    def _log(self) -> None:
+        """One line: what is there, and what was dropped or clipped, if anything was."""
+        names = {
+            "images_without_boxes": "dropped %d images without boxes",
+            "crowd": "dropped %d crowd or difficult boxes",
+            "invalid": "dropped %d invalid boxes (NaN, infinite, zero or negative size)",
+            "tiny": "dropped %d boxes of one pixel or less",
+            "outside": "dropped %d boxes outside the image",
+            "clipped": "clipped %d boxes",
+        }
+        notes = [text % self.statistics[k] for k, text in names.items() if self.statistics[k]]
+        boxes = int((self._last - self._first).sum())
+        found = f"{self.annotations}: {len(self)} images, {boxes} boxes"
+        logger.info("%s", "; ".join([found, *notes]))
