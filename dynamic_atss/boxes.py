@@ -50,9 +50,10 @@ def giou(a: Tensor, b: Tensor, eps: float = 1e-7) -> Tensor:
     return inter / union - (hull - union) / hull
 
 
-def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
-    """Boxes (..., 4) moved into [0, width - 1] x [0, height - 1]; sizes (..., 2): height, width."""
-    limit = (sizes.flip(-1) - 1).to(boxes.dtype)
+def clip(boxes: Tensor, sizes: Tensor, extra: float = 1.0) -> Tensor:
+    """Boxes (..., 4) moved into [0, width - extra] x [0, height - extra]; sizes (..., 2): height,
+    width."""
+    limit = (sizes.flip(-1) - extra).to(boxes.dtype)
     limit = torch.cat((limit, limit), dim=-1)
     return torch.minimum(boxes.clamp(min=0), limit)
 

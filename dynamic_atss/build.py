@@ -8,7 +8,8 @@ from dynamic_atss.builders.data import (
     build_train_loader,
     check_num_classes,
 )
-from dynamic_atss.builders.model import build_assigner, build_model
+from dynamic_atss.builders.model import build_model
+from dynamic_atss.builders.rules import build_assigner
 from dynamic_atss.builders.solver import build_lr_factor, build_optimizer
 from dynamic_atss.builders.tta import build_tested
 

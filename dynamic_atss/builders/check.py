@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from functools import reduce
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from yacs.config import CfgNode
 
-from dynamic_atss.assigners import ASSIGNERS
+from dynamic_atss.builders.heads import HEADS, head_name
+from dynamic_atss.builders.rules import POSITIVE_TYPES
 from dynamic_atss.config.load import known_keys
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.scores import METRICS
+from dynamic_atss.modeling.criterion import CLASS_LOSSES
 
+_T = TypeVar("_T")
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
 
+# HEAD stands for the section of each head that has the key.
 ACCEPTED: dict[str, Collection[str]] = {
     "DTYPE": DTYPES,
     "MODEL.DEVICE": ("auto", "cuda", "cpu"),
     "MODEL.ATSS.REGRESSION_TYPE": ("BOX", "POINT"),
+    "MODEL.ATSS.POSITIVE_TYPE": POSITIVE_TYPES,
+    "MODEL.CLASS_LOSS": ("", *CLASS_LOSSES),
+    "HEAD.IOU_LOSS_TYPE": ("iou", "linear_iou", "giou"),
     "SOLVER.OPTIMIZER": ("sgd", "adamw"),
     "SOLVER.SCHEDULE": ("multistep", "cosine"),
     "SOLVER.WARMUP_METHOD": ("linear", "constant"),
@@ -29,20 +36,15 @@ ACCEPTED: dict[str, Collection[str]] = {
 }
 
 # What the releases have and this project does not: the one value that is carried out, and the mend.
-NO_HEAD = "there is no such head; set MODEL.ATSS_ON True"
+NO_HEAD = "there is no such head; set False"
+STRIDES = "the levels have 8, 16, 32, 64 and 128"
 NO_FUNC = "the norm is chosen by MODEL.RESNETS.NORM (group norm: GN); leave this key out"
 NO_GROUPS = "group norm has 32 groups and an epsilon of 1e-5; leave this key out"
 CARRIED = {
     "MODEL.MASK_ON": (False, NO_HEAD),
     "MODEL.KEYPOINT_ON": (False, NO_HEAD),
-    "MODEL.FCOS_ON": (False, NO_HEAD),
-    "MODEL.RETINANET_ON": (False, NO_HEAD),
-    "MODEL.ATSS_ON": (True, "no head is switched on; set MODEL.ATSS_ON True"),
-    "MODEL.ATSS.ANCHOR_STRIDES": ((8, 16, 32, 64, 128), "the levels have 8, 16, 32, 64 and 128"),
-    "MODEL.ATSS.POSITIVE_TYPE": (
-        "ATSS",
-        f"the rule is chosen by MODEL.ASSIGNER.NAME, one of {', '.join(ASSIGNERS)}",
-    ),
+    "HEAD.ANCHOR_STRIDES": ((8, 16, 32, 64, 128), STRIDES),
+    "HEAD.FPN_STRIDES": ([8, 16, 32, 64, 128], STRIDES),
     "MODEL.GROUP_NORM.DIM_PER_GP": (-1, NO_GROUPS),
     "MODEL.GROUP_NORM.NUM_GROUPS": (32, NO_GROUPS),
     "MODEL.GROUP_NORM.EPSILON": (1e-5, NO_GROUPS),
@@ -71,18 +73,24 @@ AT_LEAST = {
     "INPUT.MAX_SIZE_TRAIN": 1,
     "INPUT.MIN_SIZE_TEST": 1,
     "INPUT.MAX_SIZE_TEST": 1,
-    "MODEL.ATSS.ASPECT_RATIOS": 0.01,  # further off, a side is rounded to 0
-    "MODEL.ATSS.INFERENCE_TH": 0,
-    "MODEL.ATSS.LOSS_ALPHA": 0,
-    "MODEL.ATSS.LOSS_GAMMA": 0,
-    "MODEL.ATSS.NMS_TH": 0,
-    "MODEL.ATSS.NUM_CLASSES": 2,
-    "MODEL.ATSS.NUM_CONVS": 0,
-    "MODEL.ATSS.OCTAVE": 1,
-    "MODEL.ATSS.PRE_NMS_TOP_N": 1,
-    "MODEL.ATSS.PRIOR_PROB": 1e-6,  # its logit is a bias
-    "MODEL.ATSS.REG_LOSS_WEIGHT": 0,
-    "MODEL.ATSS.SCALES_PER_OCTAVE": 1,
+    "HEAD.ASPECT_RATIOS": 0.01,  # further off, a side is rounded to 0
+    "HEAD.INFERENCE_TH": 0,
+    "HEAD.LOSS_ALPHA": 0,
+    "HEAD.LOSS_GAMMA": 0,
+    "HEAD.NMS_TH": 0,
+    "HEAD.NUM_CLASSES": 2,
+    "HEAD.NUM_CONVS": 0,
+    "HEAD.OCTAVE": 1,
+    "HEAD.PRE_NMS_TOP_N": 1,
+    "HEAD.PRIOR_PROB": 1e-6,  # its logit is a bias
+    "HEAD.BBOX_REG_BETA": 0,
+    "HEAD.BG_IOU_THRESHOLD": 0,
+    "HEAD.CENTER_SAMPLING_RADIUS": 0,
+    "HEAD.CLS_LOSS_WEIGHT": 0,
+    "HEAD.FG_IOU_THRESHOLD": 0,
+    "HEAD.REG_LOSS_WEIGHT": 0,
+    "HEAD.RELAXATION_FACTOR": 0,
+    "HEAD.SCALES_PER_OCTAVE": 1,
     "MODEL.ATSS.TOPK": 1,
     "MODEL.RESNETS.BACKBONE_OUT_CHANNELS": 1,
     "MODEL.RESNETS.DEFORMABLE_GROUPS": 1,
@@ -105,6 +113,8 @@ AT_LEAST = {
     "SOLVER.WARMUP_ITERS": 0,
     "SOLVER.WEIGHT_DECAY": 0,
     "SOLVER.WEIGHT_DECAY_BIAS": 0,
+    "SOLVER.WEIGHT_DECAY_NORM": -1,
+    "MODEL.SWIN.DROP_PATH": -1,
     "TEST.BBOX_AUG.MAX_SIZE": 1,
     "TEST.BBOX_AUG.SCALES": 1,
     "TEST.BBOX_AUG.SCALE_RANGES": 0,
@@ -118,7 +128,8 @@ ABOVE = {
     "INPUT.CROP.SIDE": 0,
     "INPUT.LSJ.SCALE": 0,
     "INPUT.PIXEL_STD": 0,
-    "MODEL.ATSS.ANCHOR_SIZES": 0,
+    "HEAD.ANCHOR_SIZES": 0,
+    "HEAD.BBOX_REG_WEIGHT": 0,
     "SOLVER.BASE_LR": 0,
     "SOLVER.GAMMA": 0,
     "TEST.BBOX_AUG.VOTE_TH": 0,
@@ -142,12 +153,13 @@ AT_MOST = {
     "INPUT.MOSAIC.OFF_AT_END": 1,
     "INPUT.MAX_SIZE_TRAIN": 100_000,
     "INPUT.MAX_SIZE_TEST": 100_000,
-    "MODEL.ATSS.ASPECT_RATIOS": 100,
-    "MODEL.ATSS.LOSS_ALPHA": 1,
-    "MODEL.ATSS.NMS_TH": 1,
-    "MODEL.ATSS.NUM_CONVS": 100,
-    "MODEL.ATSS.PRIOR_PROB": 1 - 1e-6,
-    "MODEL.ATSS.SCALES_PER_OCTAVE": 100,
+    "HEAD.ASPECT_RATIOS": 100,
+    "HEAD.FG_IOU_THRESHOLD": 1,
+    "HEAD.LOSS_ALPHA": 1,
+    "HEAD.NMS_TH": 1,
+    "HEAD.NUM_CONVS": 100,
+    "HEAD.PRIOR_PROB": 1 - 1e-6,
+    "HEAD.SCALES_PER_OCTAVE": 100,
     "MODEL.RESNETS.BACKBONE_OUT_CHANNELS": 16_384,
     "MODEL.RESNETS.NUM_GROUPS": 16_384,
     "MODEL.RESNETS.RES2_OUT_CHANNELS": 16_384,
@@ -157,13 +169,16 @@ AT_MOST = {
     "SOLVER.WARMUP_FACTOR": 1,
     "SOLVER.WEIGHT_DECAY": 1,
     "SOLVER.WEIGHT_DECAY_BIAS": 1,
+    "SOLVER.WEIGHT_DECAY_NORM": 1,
     "TEST.BBOX_AUG.MAX_SIZE": 100_000,
     "TEST.BBOX_AUG.SCALES": 100_000,
     "TEST.BBOX_AUG.VOTE_TH": 1,
 }
 
 BELOW = {
-    "MODEL.ATSS.INFERENCE_TH": 1,
+    "MODEL.SWIN.DROP_PATH": 1,
+    "HEAD.INFERENCE_TH": 1,
+    "HEAD.RELAXATION_FACTOR": 1,
     "SOLVER.EMA_DECAY": 1,
     "SOLVER.MOMENTUM": 1,
 }
@@ -183,10 +198,10 @@ ENTRIES = {
     "INPUT.PIXEL_MEAN": 3,
     "INPUT.PIXEL_STD": 3,
     "MODEL.RESNETS.STAGE_WITH_DCN": 4,
-    "MODEL.ATSS.ANCHOR_SIZES": 5,
+    "HEAD.ANCHOR_SIZES": 5,
 }
 
-NOT_EMPTY = ("INPUT.MIN_SIZE_TRAIN", "MODEL.ATSS.ASPECT_RATIOS")
+NOT_EMPTY = ("INPUT.MIN_SIZE_TRAIN", "HEAD.ASPECT_RATIOS")
 
 
 def check_config(cfg: CfgNode) -> None:
@@ -195,21 +210,22 @@ def check_config(cfg: CfgNode) -> None:
     Raises:
         UserError: names the key, the value and what is accepted.
     """
-    for key, (carried, mend) in CARRIED.items():
-        if _value(cfg, key) != carried:
-            raise UserError(f"{key} {_value(cfg, key)!r}: {mend}")
-    for key, accepted in ACCEPTED.items():
-        one_of(key, _value(cfg, key), accepted)
+    for key, value, (carried, mend) in _each(cfg, CARRIED):
+        if value != carried:
+            raise UserError(f"{key} {value!r}: {mend}")
+    for key, value, accepted in _each(cfg, ACCEPTED):
+        one_of(key, value, accepted)
     _check_numbers(cfg)
-    for key, count in ENTRIES.items():
-        if len(_value(cfg, key)) != count:
-            raise UserError(f"{key} {_value(cfg, key)}: {count} entries are needed")
-    for key in NOT_EMPTY:
-        if not _value(cfg, key):
-            raise UserError(f"{key} {_value(cfg, key)}: one number or more is needed")
+    for key, value, count in _each(cfg, ENTRIES):
+        if len(value) != count:
+            raise UserError(f"{key} {value}: {count} entries are needed")
+    for key, value, _ in _each(cfg, dict.fromkeys(NOT_EMPTY)):
+        if not value:
+            raise UserError(f"{key} {value}: one number or more is needed")
     for key in ("DATASETS.TRAIN", "DATASETS.TEST"):
         if not all(isinstance(name, str) for name in _value(cfg, key)):
             raise UserError(f"{key} {_value(cfg, key)}: give names, as ('name',)")
+    head_name(cfg)
     _check_order(cfg)
     _check_scales(cfg.TEST.BBOX_AUG.SCALES, cfg.TEST.BBOX_AUG.SCALE_RANGES)
     _check_expected_results(cfg.TEST.EXPECTED_RESULTS)
@@ -222,6 +238,16 @@ def one_of(key: str, value: str, accepted: Collection[str]) -> None:
     if value not in accepted:
         hint = "; CUDA_VISIBLE_DEVICES chooses the GPU" if value.startswith("cuda:") else ""
         raise UserError(f"{key} {value!r}: accepted are {', '.join(accepted)}{hint}")
+
+
+def _each(cfg: CfgNode, table: Mapping[str, _T]) -> Iterator[tuple[str, Any, _T]]:
+    """(full key, value, entry) for every entry of a table."""
+    for name, entry in table.items():
+        sections = [f"MODEL.{head}" for head in HEADS] if name.startswith("HEAD.") else [""]
+        for section in sections:
+            key = name.replace("HEAD", section, 1) if section else name
+            if not section or key.rpartition(".")[2] in _value(cfg, section):
+                yield key, _value(cfg, key), entry
 
 
 def _value(cfg: CfgNode, key: str) -> Any:
@@ -247,9 +273,9 @@ def _check_numbers(cfg: CfgNode) -> None:
                 f"{key} {_value(cfg, key)}: finite numbers and integers of 64 bits are needed"
             )
     for words, holds, limits in LIMITS:
-        for key, limit in limits.items():
-            if not all(holds(number, limit) for number in _numbers(_value(cfg, key))):
-                raise UserError(f"{key} {_value(cfg, key)}: {words} {limit} is needed")
+        for key, value, limit in _each(cfg, limits):
+            if not all(holds(number, limit) for number in _numbers(value)):
+                raise UserError(f"{key} {value}: {words} {limit} is needed")
 
 
 def _check_order(cfg: CfgNode) -> None:

@@ -8,6 +8,7 @@ import torch
 from yacs.config import CfgNode
 
 from dynamic_atss.builders.augment import add_mosaic, build_train_transform
+from dynamic_atss.builders.heads import head_name
 from dynamic_atss.builders.tta import build_test_resizes
 from dynamic_atss.data import loader
 from dynamic_atss.data.catalog import open_dataset
@@ -25,10 +26,11 @@ def check_num_classes(cfg: CfgNode, dataset: CocoDataset) -> None:
     Raises:
         UserError: NUM_CLASSES was set to another number.
     """
-    found, asked = len(dataset.class_names), cfg.MODEL.ATSS.NUM_CLASSES
+    key = f"MODEL.{head_name(cfg)}.NUM_CLASSES"
+    found, asked = len(dataset.class_names), cfg.MODEL[head_name(cfg)].NUM_CLASSES
     if asked not in (COCO_CLASSES, found + 1):
         raise UserError(
-            f"MODEL.ATSS.NUM_CLASSES {asked} (with background), but {dataset.annotations} has "
+            f"{key} {asked} (with background), but {dataset.annotations} has "
             f"{found} categories: set {found + 1}, or leave it out to follow the data set"
         )
 

@@ -15,9 +15,10 @@ _C.OUTPUT_DIR = "."  # log, metrics, checkpoints and detections go here
 _C.MODEL = CN()
 _C.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"  # accepted for the published files; no effect
 _C.MODEL.RPN_ONLY = False  # accepted for the published files; no effect
-_C.MODEL.ATSS_ON = False  # the anchor head with a quality branch: must be True, it is the only one
-_C.MODEL.FCOS_ON = False  # not carried: an error when True
-_C.MODEL.RETINANET_ON = False  # not carried: an error when True
+# The head, one of four; each has a section of its own below.
+_C.MODEL.ATSS_ON = False  # anchors, with a quality branch
+_C.MODEL.FCOS_ON = False  # points, with a quality branch
+_C.MODEL.RETINANET_ON = False  # nine anchors at each location, no quality branch
 _C.MODEL.DSLA_ON = False  # (new) the head of the DSLA release: points, no quality branch
 _C.MODEL.MASK_ON = False  # not carried: an error when True
 _C.MODEL.KEYPOINT_ON = False  # not carried: an error when True
@@ -29,11 +30,18 @@ _C.MODEL.CHANNELS_LAST = False  # (new) memory format of the convolutions
 _C.MODEL.COMPILE = False  # (new) torch.compile of backbone and towers
 
 _C.MODEL.ASSIGNER = CN()
-_C.MODEL.ASSIGNER.NAME = ""  # (new) a key of ASSIGNERS; "" = what the switches above mean
+_C.MODEL.ASSIGNER.NAME = ""  # (new) a key of ASSIGNERS; "" = what the switches above mean; your own
+# rule: "module:Class" or "path/to/file.py:Class"
+_C.MODEL.ASSIGNER.ARGS = CN()  # (new) keyword arguments of the rule, by their names in Python
+_C.MODEL.ASSIGNER.AT_LEAST_ONE = False  # (new) a box without a positive takes its best candidate
+
+_C.MODEL.CLASS_LOSS = ""  # (new) "focal" | "quality_focal" | "varifocal"; "" = what the labels ask for
 
 _C.MODEL.BACKBONE = CN()
-_C.MODEL.BACKBONE.CONV_BODY = "R-50-FPN-RETINANET"  # "R-{18,34,50,101,152}-FPN-RETINANET"
-_C.MODEL.BACKBONE.FREEZE_CONV_BODY_AT = 2  # stages below this number are not trained; 0 = none
+_C.MODEL.BACKBONE.CONV_BODY = "R-50-FPN-RETINANET"  # "R-{18,34,50,101,152}-FPN-RETINANET" |
+# "SWIN-{T,S,B}-FPN-RETINANET" (new) | "MNV2-FPN-RETINANET" | "timm/<name>" (new)
+_C.MODEL.BACKBONE.FREEZE_CONV_BODY_AT = 2  # parts that are not trained: 0 = none, 1 the stem,
+# 2 also the stage of stride 4, ... 5 all; of MNV2: the stem and its 17 blocks, one by one
 _C.MODEL.BACKBONE.USE_GN = False  # group norm in the body
 
 _C.MODEL.FPN = CN()
@@ -46,7 +54,8 @@ _C.MODEL.GROUP_NORM.NUM_GROUPS = 32  # groups; no other value is carried
 _C.MODEL.GROUP_NORM.EPSILON = 1e-5  # no other value is carried
 
 _C.MODEL.RESNETS = CN()
-_C.MODEL.RESNETS.NORM = ""  # (new) "FrozenBN" | "BN" | "SyncBN" | "GN"; "" = by USE_GN, USE_SYNCBN
+_C.MODEL.RESNETS.NORM = ""  # (new) "FrozenBN" | "BN" | "SyncBN" | "GN"; "" = by USE_GN, USE_SYNCBN;
+# MNV2: else "BN"; timm/...: else the model's own, and there is no "GN"
 _C.MODEL.RESNETS.TRANS_FUNC = "BottleneckWithFixedBatchNorm"  # no other is carried: see NORM
 _C.MODEL.RESNETS.STEM_FUNC = "StemWithFixedBatchNorm"  # no other is carried: see NORM
 _C.MODEL.RESNETS.RES5_DILATION = 1  # of the last stage; no other value is carried
@@ -60,6 +69,9 @@ _C.MODEL.RESNETS.BACKBONE_OUT_CHANNELS = 256 * 4  # channels of the FPN and the 
 _C.MODEL.RESNETS.RES2_OUT_CHANNELS = 256  # channels of the first stage (R-18, R-34: a quarter)
 _C.MODEL.RESNETS.STEM_OUT_CHANNELS = 64  # channels of the stem
 
+_C.MODEL.SWIN = CN()
+_C.MODEL.SWIN.DROP_PATH = -1.0  # (new) chance to skip the last block; -1 = as published: 0.2, B 0.3
+
 _C.MODEL.ATSS = CN()
 _C.MODEL.ATSS.NUM_CLASSES = 81  # with background; 81 gives way to the data set's number
 _C.MODEL.ATSS.ANCHOR_SIZES = (64, 128, 256, 512, 1024)  # side of the anchor, by level
@@ -72,10 +84,11 @@ _C.MODEL.ATSS.NUM_CONVS = 4  # convolutions of each tower
 _C.MODEL.ATSS.USE_DCN_IN_TOWER = False  # the last of them deformable
 _C.MODEL.ATSS.LOSS_ALPHA = 0.25  # focal loss; quality focal loss does not use it
 _C.MODEL.ATSS.LOSS_GAMMA = 2.0  # focal and quality focal loss
-_C.MODEL.ATSS.POSITIVE_TYPE = "ATSS"  # "ATSS"; the releases' other types come as assigners
-_C.MODEL.ATSS.FG_IOU_THRESHOLD = 0.5  # of POSITIVE_TYPE "IoU", not carried: without effect
-_C.MODEL.ATSS.BG_IOU_THRESHOLD = 0.4  # of POSITIVE_TYPE "IoU", not carried: without effect
-_C.MODEL.ATSS.TOPK = 9  # candidate locations of a box on each level
+_C.MODEL.ATSS.POSITIVE_TYPE = "ATSS"  # "ATSS" | "SSC" (fcos) | "IoU" (max_iou) | "TOPK" (topk),
+# while MODEL.ASSIGNER.NAME is ""
+_C.MODEL.ATSS.FG_IOU_THRESHOLD = 0.5  # max_iou: anchors of at least this IoU are positive
+_C.MODEL.ATSS.BG_IOU_THRESHOLD = 0.4  # max_iou: anchors below it are background
+_C.MODEL.ATSS.TOPK = 9  # candidate locations of a box on each level; topk: anchors of a box
 _C.MODEL.ATSS.REGRESSION_TYPE = "BOX"  # "BOX" (deltas of the anchor) | "POINT" (distances)
 _C.MODEL.ATSS.REG_LOSS_WEIGHT = 2.0  # weight of the GIoU loss
 _C.MODEL.ATSS.PRIOR_PROB = 0.01  # initial score of every class
@@ -83,7 +96,7 @@ _C.MODEL.ATSS.INFERENCE_TH = 0.05  # class scores above it are candidates
 _C.MODEL.ATSS.NMS_TH = 0.6  # IoU above it suppresses
 _C.MODEL.ATSS.PRE_NMS_TOP_N = 1000  # candidates of a level that reach NMS
 
-# Of the RetinaNet head: without effect while RETINANET_ON is False, but for USE_C5.
+# Without effect while RETINANET_ON is False, but for USE_C5.
 _C.MODEL.RETINANET = CN()
 _C.MODEL.RETINANET.USE_C5 = True  # P6 from C5; False: from P5. Of every head
 _C.MODEL.RETINANET.NUM_CLASSES = 81  # with background
@@ -105,7 +118,7 @@ _C.MODEL.RETINANET.PRIOR_PROB = 0.01  # initial score of every class
 _C.MODEL.RETINANET.INFERENCE_TH = 0.05  # class scores above it are candidates
 _C.MODEL.RETINANET.NMS_TH = 0.4  # IoU above it suppresses
 
-# Of the FCOS head: without effect while FCOS_ON is False.
+# Without effect while FCOS_ON is False.
 _C.MODEL.FCOS = CN()
 _C.MODEL.FCOS.NUM_CLASSES = 81  # with background
 _C.MODEL.FCOS.FPN_STRIDES = [8, 16, 32, 64, 128]  # by level
@@ -121,6 +134,31 @@ _C.MODEL.FCOS.IOU_LOSS_TYPE = "iou"  # "iou" | "linear_iou" | "giou"
 _C.MODEL.FCOS.NORM_REG_TARGETS = False  # distances in units of the stride
 _C.MODEL.FCOS.CENTERNESS_ON_REG = False  # centerness from the box tower
 _C.MODEL.FCOS.USE_DCN_IN_TOWER = False  # the last convolution of each tower deformable
+
+# (new) Without effect while DSLA_ON is False. The defaults are the method of the published log.
+_C.MODEL.DSLA = CN()
+_C.MODEL.DSLA.NUM_CLASSES = 81  # with background
+_C.MODEL.DSLA.FPN_STRIDES = [8, 16, 32, 64, 128]  # by level
+_C.MODEL.DSLA.NUM_CONVS = 4  # convolutions of each tower
+_C.MODEL.DSLA.CONV_BIAS = False  # they have a bias, before the group norm
+_C.MODEL.DSLA.USE_DCN_IN_TOWER = False  # the last convolution of each tower deformable
+_C.MODEL.DSLA.INTERVAL_RELAXATION = True  # the levels' ranges of sizes are widened, falling to 0
+_C.MODEL.DSLA.RELAXATION_FACTOR = 0.2  # by this share
+_C.MODEL.DSLA.CORE_ZONE = True  # centerness 1 within half a stride of the centre
+_C.MODEL.DSLA.IOU_COUPLING = True  # class target = label * IoU of the predicted box
+_C.MODEL.DSLA.IOU_ONLY = False  # class target = that IoU alone
+_C.MODEL.DSLA.CENTER_SAMPLING = False  # positives only near the centre
+_C.MODEL.DSLA.CENTER_SAMPLING_RADIUS = 1.5  # in strides
+_C.MODEL.DSLA.NORM_REG_TARGETS = False  # distances in units of the stride, by relu; else pixels, exp
+_C.MODEL.DSLA.IOU_LOSS_TYPE = "iou"  # "iou" | "linear_iou" | "giou"
+_C.MODEL.DSLA.CLS_LOSS_WEIGHT = 1.0  # weight of the class loss
+_C.MODEL.DSLA.REG_LOSS_WEIGHT = 1.0  # weight of the box loss
+_C.MODEL.DSLA.LOSS_ALPHA = 0.25  # focal loss; quality focal loss does not use it
+_C.MODEL.DSLA.LOSS_GAMMA = 2.0  # focal and quality focal loss
+_C.MODEL.DSLA.PRIOR_PROB = 0.01  # initial score of every class
+_C.MODEL.DSLA.INFERENCE_TH = 0.05  # class scores above it are candidates
+_C.MODEL.DSLA.NMS_TH = 0.6  # IoU above it suppresses
+_C.MODEL.DSLA.PRE_NMS_TOP_N = 1000  # points of a level that reach NMS
 
 _C.INPUT = CN()
 _C.INPUT.MIN_SIZE_TRAIN = (800,)  # short side in pixels, one drawn for each image
@@ -178,6 +216,8 @@ _C.SOLVER.DCONV_OFFSETS_LR_FACTOR = 1.0  # offset convolutions of deformable one
 _C.SOLVER.MOMENTUM = 0.9  # of SGD
 _C.SOLVER.WEIGHT_DECAY = 0.0005  # of weights
 _C.SOLVER.WEIGHT_DECAY_BIAS = 0.0  # of parameters with "bias" in their name
+_C.SOLVER.WEIGHT_DECAY_NORM = -1.0  # (new) of norms (weights and biases) and position tables; -1 =
+# weights and tables as WEIGHT_DECAY, biases as WEIGHT_DECAY_BIAS. Transformers: 0
 _C.SOLVER.GAMMA = 0.1  # factor at each of STEPS
 _C.SOLVER.STEPS = (30000,)  # iterations at which the learning rate falls
 _C.SOLVER.WARMUP_FACTOR = 1.0 / 3  # factor of the first iteration
@@ -219,6 +259,9 @@ WITHOUT_EFFECT = (
     "MODEL.ROI_BOX_HEAD",
     "PATHS_CATALOG",
 )
+
+# Sections whose keys are not listed here.
+FREE_SECTIONS = ("MODEL.ASSIGNER.ARGS",)
 
 
 def default_config() -> CN:

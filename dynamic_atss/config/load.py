@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode as CN
 
-from dynamic_atss.config.defaults import WITHOUT_EFFECT, default_config
+from dynamic_atss.config.defaults import FREE_SECTIONS, WITHOUT_EFFECT, default_config
 from dynamic_atss.errors import UserError
 
 
@@ -84,12 +84,15 @@ def _set(cfg: CN, defaults: CN, key: str, value: Any, source: str) -> bool:
     """Sets one key; False if it is one of those that are accepted without effect."""
     if any(key == name or key.startswith(name + ".") for name in WITHOUT_EFFECT):
         return False
+    section, _, name = key.rpartition(".")
+    if section in FREE_SECTIONS:
+        _look_up(cfg, section)[name] = _decoded(value) if isinstance(value, str) else value
+        return True
     default = _look_up(defaults, key)
     if default is None:
         raise UserError(f"{source}: unknown key {key}{_nearest(key, list(known_keys(defaults)))}")
     if isinstance(default, CN):
         raise UserError(f"{source}: {key} is a section, not a key; set one of its keys")
-    section, _, name = key.rpartition(".")
     (_look_up(cfg, section) if section else cfg)[name] = _coerce(value, default, key, source)
     return True
 

@@ -7,7 +7,7 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, NoReturn
 
 import torch
@@ -124,7 +124,8 @@ class Trainer:
         batches = feed.take()
         for batch in batches:
             with self._no_sync(last=batch is batches[-1]):
-                losses = self.model(to_device(batch, self.device))
+                moved = to_device(replace(batch, iteration=iteration - 1), self.device)
+                losses = self.model(moved)
                 terms = torch.stack(list(losses.values())) / self.accumulate
                 terms.sum().backward()
             totals.append(terms.detach())

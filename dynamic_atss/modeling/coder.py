@@ -45,20 +45,26 @@ class DeltaCoder:
 
 class DistanceCoder:
     """Distances from the prior's centre to the four sides, in units of the prior's legacy size /
-    `unit` (the releases' `REGRESSION_TYPE: "POINT"`; `unit` = anchor size / stride, so one unit is
-    one stride)."""
+    `unit`; None: in pixels.
 
-    def __init__(self, unit: float) -> None:
+    The anchors of the releases' `REGRESSION_TYPE: "POINT"`: `unit` = anchor size / stride, so one
+    unit is one stride. Points, whose boxes are one stride wide: 1.
+    """
+
+    def __init__(self, unit: float | None) -> None:
         self.unit = unit
 
     def encode(self, gt_boxes: Tensor, priors: Tensor) -> Tensor:
         """Distances (..., 4) left, top, right, bottom."""
         center, size = _center_size(priors)
         distances = torch.cat((center - gt_boxes[..., :2], gt_boxes[..., 2:] - center), dim=-1)
+        if self.unit is None:
+            return distances
         return self.unit * distances / torch.cat((size, size), dim=-1)
 
     def decode(self, deltas: Tensor, priors: Tensor) -> Tensor:
         """Boxes (..., 4) from distances (..., 4); leading dimensions broadcast."""
         center, size = _center_size(priors)
-        distances = deltas / self.unit * torch.cat((size, size), dim=-1)
-        return torch.cat((center - distances[..., :2], center + distances[..., 2:]), dim=-1)
+        if self.unit is not None:
+            deltas = deltas / self.unit * torch.cat((size, size), dim=-1)
+        return torch.cat((center - deltas[..., :2], center + deltas[..., 2:]), dim=-1)

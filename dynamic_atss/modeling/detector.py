@@ -24,6 +24,7 @@ class Detector(nn.Module):
         bgr255: the network sees BGR in 0..255; otherwise RGB in 0..1.
         autocast: dtype of the convolutions, None for float32.
         channels_last: memory format of the convolutions.
+        extra: what the boxes' sides count beyond x2 - x1: 1 for the legacy convention.
     """
 
     def __init__(
@@ -39,8 +40,10 @@ class Detector(nn.Module):
         bgr255: bool = True,
         autocast: torch.dtype | None = None,
         channels_last: bool = False,
+        extra: float = 1.0,
     ) -> None:
         super().__init__()
+        self.extra = extra
         self.backbone = backbone
         self.head = head
         self.priors = priors
@@ -64,8 +67,8 @@ class Detector(nn.Module):
             output = self.head(self.backbone(images))
         priors = self.priors(output.sizes, images.device)
         if self.training:
-            return self.criterion(output, priors, batch.gt)
-        return self.postprocess(output, priors, batch.sizes, nms=nms)
+            return self.criterion(output, priors, batch.gt, batch.iteration)
+        return self.postprocess(output, priors, batch.sizes, batch.original_sizes, nms=nms)
 
     def normalize(self, images: Tensor, sizes: Tensor) -> Tensor:
         """uint8 RGB (N, 3, H, W) -> float, in the network's order and range, the padding 0."""

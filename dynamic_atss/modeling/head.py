@@ -1,4 +1,4 @@
-"""The head of the ATSS family: class logits, box deltas and a quality logit for every prior."""
+"""The head: class logits, box deltas and perhaps a quality logit for every prior."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from torch import Tensor, nn
 
 from dynamic_atss.modeling.tower import tower
 
+MAX_LOG_DISTANCE = 12.0
+
 
 class HeadOutput(NamedTuple):
-    """logits (N, P, C) · deltas (N, P, 4) · quality (N, P), a logit · sizes, (height, width) by
-    level."""
+    """logits (N, P, C) · deltas (N, P, 4) · quality (N, P), a logit, or None · sizes, (height,
+    width) by level."""
 
     logits: Tensor
     deltas: Tensor
-    quality: Tensor
+    quality: Tensor | None
     sizes: tuple[tuple[int, int], ...]
 
 
@@ -33,12 +35,19 @@ class Scale(nn.Module):
         return x * self.scale
 
 
-class AnchorHead(nn.Module):
+class DenseHead(nn.Module):
     """Two towers shared by all levels; module names are those of the published checkpoints, but for
     `quality`, which they call centerness whatever it learns.
 
-    `distances`: the box branch gives distances, which are not negative (relu) and start at 4
-    strides.
+    Args:
+        per_location: priors of each location.
+        num_convs: of each tower; `deformable_last`, `norm` and `conv_bias`: see `tower`.
+        scales: the box branch has a learnt factor for each level.
+        quality: the tower that the quality branch stands on, "box" or "class"; None: no such
+            branch.
+        positive: what makes the box branch's values positive, "relu" or "exp"; None: any sign.
+        box_bias: initial bias of the box branch.
+        prior_prob: initial score of every class.
     """
 
     def __init__(
@@ -50,43 +59,61 @@ class AnchorHead(nn.Module):
         per_location: int = 1,
         num_convs: int = 4,
         deformable_last: bool = False,
-        distances: bool = False,
+        norm: bool = True,
+        conv_bias: bool = True,
+        scales: bool = True,
+        quality: str | None = "box",
+        positive: str | None = None,
+        box_bias: float = 0.0,
         prior_prob: float = 0.01,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.distances = distances
-        self.cls_tower = tower(channels, num_convs, deformable_last)
-        self.bbox_tower = tower(channels, num_convs, deformable_last)
-        self.cls_logits = nn.Conv2d(channels, per_location * num_classes, 3, padding=1)
-        self.bbox_pred = nn.Conv2d(channels, per_location * 4, 3, padding=1)
-        self.quality = nn.Conv2d(channels, per_location, 3, padding=1)
-        self.scales = nn.ModuleList(Scale() for _ in range(num_levels))
-        for branch in (self.cls_logits, self.bbox_pred, self.quality):
-            nn.init.normal_(branch.weight, std=0.01)
-            nn.init.zeros_(branch.bias)
+        self.positive = positive
+        self.quality_from = quality
+        self.cls_tower = tower(channels, num_convs, deformable_last, norm=norm, bias=conv_bias)
+        self.bbox_tower = tower(channels, num_convs, deformable_last, norm=norm, bias=conv_bias)
+        self.cls_logits = _branch(channels, per_location * num_classes)
+        self.bbox_pred = _branch(channels, per_location * 4)
+        self.quality = _branch(channels, per_location) if quality else None
+        self.scales = nn.ModuleList(Scale() for _ in range(num_levels)) if scales else None
         nn.init.constant_(self.cls_logits.bias, -math.log((1 - prior_prob) / prior_prob))
-        if distances:
-            nn.init.constant_(self.bbox_pred.bias, 4.0)
+        nn.init.constant_(self.bbox_pred.bias, box_bias)
 
     def forward(self, features: Sequence[Tensor]) -> HeadOutput:
         """features: one (N, channels, h, w) per level, finest first."""
-        levels = [self._level(x, scale) for x, scale in zip(features, self.scales, strict=True)]
-        logits, deltas, quality = (torch.cat(maps, dim=1) for maps in zip(*levels, strict=True))
+        scales = self.scales or [nn.Identity()] * len(features)
+        levels = [self._level(x, scale) for x, scale in zip(features, scales, strict=True)]
+        logits, deltas, quality = zip(*levels, strict=True)
         sizes = tuple((x.shape[2], x.shape[3]) for x in features)
-        return HeadOutput(logits.float(), deltas.float(), quality.float().squeeze(-1), sizes)
-
-    def _level(self, x: Tensor, scale: Scale) -> tuple[Tensor, Tensor, Tensor]:
-        box_features = self.bbox_tower(x)
-        deltas = scale(self.bbox_pred(box_features))
-        if self.distances:
-            deltas = deltas.relu()
-        logits = self.cls_logits(self.cls_tower(x))
-        return (
-            _flat(logits, self.num_classes),
-            _flat(deltas, 4),
-            _flat(self.quality(box_features), 1),
+        return HeadOutput(
+            torch.cat(logits, dim=1).float(),
+            self._signed(torch.cat(deltas, dim=1).float()),
+            torch.cat(quality, dim=1).float().squeeze(-1) if self.quality else None,
+            sizes,
         )
+
+    def _level(self, x: Tensor, scale: nn.Module) -> tuple[Tensor, Tensor, Tensor | None]:
+        class_features, box_features = self.cls_tower(x), self.bbox_tower(x)
+        quality = None
+        if self.quality:
+            features = box_features if self.quality_from == "box" else class_features
+            quality = _flat(self.quality(features), 1)
+        deltas = scale(self.bbox_pred(box_features))
+        return _flat(self.cls_logits(class_features), self.num_classes), _flat(deltas, 4), quality
+
+    def _signed(self, deltas: Tensor) -> Tensor:
+        if self.positive == "relu":
+            return deltas.relu()
+        # The bound keeps a diverging branch finite: exp of it is beyond any image.
+        return deltas.clamp(max=MAX_LOG_DISTANCE).exp() if self.positive == "exp" else deltas
+
+
+def _branch(channels: int, values: int) -> nn.Conv2d:
+    conv = nn.Conv2d(channels, values, 3, padding=1)
+    nn.init.normal_(conv.weight, std=0.01)
+    nn.init.zeros_(conv.bias)
+    return conv
 
 
 def _flat(x: Tensor, values: int) -> Tensor:

@@ -9,26 +9,34 @@ from dynamic_atss.modeling.layers import ModulatedDeformConv
 GROUPS = 32  # of the group norm, as published
 
 
-def tower(channels: int, num_convs: int, deformable_last: bool = False) -> nn.Sequential:
-    """`num_convs` times 3x3 convolution, group norm, relu; shape (N, channels, h, w) throughout.
+def tower(
+    channels: int,
+    num_convs: int,
+    deformable_last: bool = False,
+    *,
+    norm: bool = True,
+    bias: bool = True,
+) -> nn.Sequential:
+    """`num_convs` times 3x3 convolution, group norm (if `norm`), relu; shape (N, channels, h, w)
+    throughout.
 
     With `deformable_last` the last convolution is a modulated deformable one.
 
     Raises:
         ValueError: `channels` is not a multiple of the 32 groups.
     """
-    if channels % GROUPS:
+    if norm and channels % GROUPS:
         raise ValueError(f"a tower of {channels} channels: group norm needs a multiple of {GROUPS}")
     layers: list[nn.Module] = []
     for i in range(num_convs):
         deformable = deformable_last and i == num_convs - 1
         conv = ModulatedDeformConv if deformable else nn.Conv2d
-        layers += [conv(channels, channels, 3, padding=1, bias=True)]
-        layers += [nn.GroupNorm(GROUPS, channels), nn.ReLU(inplace=True)]
+        layers.append(conv(channels, channels, 3, padding=1, bias=bias))
+        if norm:
+            layers.append(nn.GroupNorm(GROUPS, channels))
+        layers.append(nn.ReLU(inplace=True))
     for name, parameter in nn.Sequential(*layers).named_parameters():
-        if (
-            parameter.ndim == 4 and ".offset." not in name
-        ):  # offsets start at zero: a plain convolution
+        if parameter.ndim == 4 and ".offset." not in name:  # offsets start at 0: a plain conv
             nn.init.normal_(parameter, std=0.01)
         elif name.endswith("bias"):
             nn.init.zeros_(parameter)

@@ -31,6 +31,25 @@ def quality_focal_loss(
     return _sum(negative, classes) + torch.where(positive, wanted - at_class, 0.0).sum()
 
 
+def varifocal_loss(
+    logits: Tensor, classes: Tensor, quality: Tensor, alpha: float = 0.75, gamma: float = 2.0
+) -> Tensor:
+    """Sum of q BCE(p, q) at a positive's class, q its quality, and alpha p^gamma BCE(p, 0)
+    elsewhere, which includes positives of quality 0 (Zhang et al., CVPR 2021, arXiv 2008.13367).
+
+    Args:
+        logits: (M, C).
+        classes: (M,), see above.
+        quality: (M,) in [0, 1]; read at positives only.
+    """
+    negative = alpha * logits.sigmoid().pow(gamma) * F.softplus(logits)
+    x, positive = _at_class(logits, classes)
+    at_class = alpha * x.sigmoid().pow(gamma) * F.softplus(x)
+    wanted = quality * (F.softplus(x) - quality * x)
+    positive = positive & (quality > 0)
+    return _sum(negative, classes) + torch.where(positive, wanted - at_class, 0.0).sum()
+
+
 def sigmoid_focal_loss(
     logits: Tensor, classes: Tensor, alpha: float = 0.25, gamma: float = 2.0
 ) -> Tensor:
@@ -41,11 +60,18 @@ def sigmoid_focal_loss(
         logits: (M, C).
         classes: (M,), see above.
     """
+    return sigmoid_focal_rows(logits, classes, alpha, gamma).sum()
+
+
+def sigmoid_focal_rows(
+    logits: Tensor, classes: Tensor, alpha: float = 0.25, gamma: float = 2.0
+) -> Tensor:
+    """(M,) the focal loss of each row, as in `sigmoid_focal_loss`."""
     negative = (1 - alpha) * logits.sigmoid().pow(gamma) * F.softplus(logits)
     x, positive = _at_class(logits, classes)
     at_class = (1 - alpha) * x.sigmoid().pow(gamma) * F.softplus(x)
     wanted = alpha * (-x).sigmoid().pow(gamma) * F.softplus(-x)
-    return _sum(negative, classes) + torch.where(positive, wanted - at_class, 0.0).sum()
+    return _rows(negative, classes) + torch.where(positive, wanted - at_class, 0.0)
 
 
 def _at_class(logits: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,4 +81,8 @@ def _at_class(logits: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _sum(loss: Tensor, classes: Tensor) -> Tensor:
-    return torch.where(classes == IGNORE, 0.0, loss.sum(1)).sum()
+    return _rows(loss, classes).sum()
+
+
+def _rows(loss: Tensor, classes: Tensor) -> Tensor:
+    return torch.where(classes == IGNORE, 0.0, loss.sum(1))

@@ -393,7 +393,11 @@ REFUSED = {
         "((-1, 96),)",
         "(('a', 96),)",
     ],
-    "MODEL.ATSS.POSITIVE_TYPE": ["IoU"],
+    "MODEL.ATSS.POSITIVE_TYPE": ["iou"],
+    "MODEL.CLASS_LOSS": ["ce"],
+    "MODEL.DSLA.RELAXATION_FACTOR": ["1.0", "-0.1"],
+    "MODEL.FCOS.IOU_LOSS_TYPE": ["diou"],
+    "MODEL.RETINANET.FG_IOU_THRESHOLD": ["1.5"],
 }
 
 
@@ -416,7 +420,7 @@ def test_what_is_no_number_in_a_file(tmp_path, text):
 
 
 def test_without_a_head_nothing_starts():
-    with pytest.raises(UserError, match=r"no head is switched on; set MODEL\.ATSS_ON True"):
+    with pytest.raises(UserError, match=r"no head is switched on: set one of MODEL\.ATSS_ON, "):
         check_config(load_config())
     check_config(load_config(None, ["MODEL.ATSS_ON", "True", "MODEL.ATSS.REG_LOSS_WEIGHT", "1e37"]))
 

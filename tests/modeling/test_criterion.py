@@ -56,8 +56,8 @@ def test_finite_with_the_same_terms_and_one_collective_whatever_the_data(rule, b
     assert list(losses) == ["loss_cls", "loss_reg", f"loss_{ASSIGNERS[rule].quality_name}"]
     assert all(x.shape == () and x.isfinite() for x in losses.values())
     assert all(x.isfinite().all() for x in gradients(losses, output))
-    assert [(x.shape, x.dtype) for x in average.calls] == [((2,), torch.float32)]
-    positives, qualities = average.calls[0].tolist()
+    assert [(x.shape, x.dtype) for x in average.calls] == [((3,), torch.float32)]
+    positives, qualities, _ = average.calls[0].tolist()
     assert 0 <= qualities <= positives
 
 
@@ -101,9 +101,9 @@ def test_terms_by_hand():
     output = make_output()
     deltas = torch.zeros_like(output.deltas)
     output = output._replace(deltas=deltas)
-    totals = torch.tensor([4.0, 1.6])
+    totals = torch.tensor([4.0, 1.6, 1.6])
     losses = {
-        weight: Criterion(Fixed(0.8), DeltaCoder(), Counting(totals), gamma=2.0, box_weight=weight)(
+        weight: Criterion(Fixed(0.8), DeltaCoder(), Counting(totals), box_weight=weight)(
             output, PRIORS, make_gt(BOXES)
         )
         for weight in (2.0, 5.0)
@@ -130,7 +130,7 @@ def test_terms_by_hand():
 def test_at_least_one_positive_in_the_normaliser():
     """A quarter of a positive per process still divides by 1."""
     output, gt = make_output(), make_gt(BOXES)
-    quarter = Counting(torch.tensor([0.25, 0.2]))
-    one = Counting(torch.tensor([1.0, 0.2]))
+    quarter = Counting(torch.tensor([0.25, 0.2, 0.2]))
+    one = Counting(torch.tensor([1.0, 0.2, 0.2]))
     a, b = (Criterion(Fixed(0.8), DeltaCoder(), c)(output, PRIORS, gt) for c in (quarter, one))
     assert {k: v.item() for k, v in a.items()} == {k: v.item() for k, v in b.items()}

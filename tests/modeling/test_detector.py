@@ -8,7 +8,7 @@ from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.modeling.coder import DeltaCoder
 from dynamic_atss.modeling.criterion import Criterion
 from dynamic_atss.modeling.detector import Detector
-from dynamic_atss.modeling.head import AnchorHead
+from dynamic_atss.modeling.head import DenseHead
 from dynamic_atss.modeling.postprocess import PostProcess
 from dynamic_atss.modeling.priors import AnchorGenerator
 from dynamic_atss.types import Batch, GroundTruth
@@ -34,7 +34,7 @@ def make_detector(**kwargs):
     coder = DeltaCoder()
     return Detector(
         Backbone(),
-        AnchorHead(32, 3, num_levels=2, num_convs=1, prior_prob=0.3),
+        DenseHead(32, 3, num_levels=2, num_convs=1, prior_prob=0.3),
         AnchorGenerator((8, 16), (64, 128)),
         Criterion(ASSIGNERS["dynamic_atss"](), coder, lambda totals: totals),
         PostProcess(coder),

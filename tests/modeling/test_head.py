@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from dynamic_atss.modeling.head import AnchorHead
+from dynamic_atss.modeling.head import DenseHead
 from dynamic_atss.modeling.priors import AnchorGenerator
 from dynamic_atss.modeling.tower import tower
 
@@ -16,7 +16,7 @@ CLASSES, ANCHORS, CHANNELS = 5, 3, 32
 
 
 def make_head(**kwargs):
-    return AnchorHead(CHANNELS, CLASSES, num_levels=3, num_convs=1, **kwargs)
+    return DenseHead(CHANNELS, CLASSES, num_levels=3, num_convs=1, **kwargs)
 
 
 def make_features(images=2, seed=0):
@@ -89,7 +89,7 @@ def test_each_level_has_its_scale_and_only_for_boxes():
 
 
 def test_distances_are_not_negative_and_start_at_four():
-    head = make_head(distances=True)
+    head = make_head(positive="relu", box_bias=4.0)
     assert head.bbox_pred.bias.tolist() == [4] * 4
     with torch.no_grad():
         head.bbox_pred.weight.mul_(1000)
@@ -111,7 +111,7 @@ def test_published_names_and_shapes(shared):
             for name, shape, _ in entries
             if name.startswith(prefix)
         }
-        head = AnchorHead(256, 80, deformable_last=deformable)
+        head = DenseHead(256, 80, deformable_last=deformable)
         ours = {
             name.replace("quality", "centerness"): tuple(value.shape)
             for name, value in head.state_dict().items()
