@@ -88,3 +88,12 @@ def test_neighbouring_classes_never_touch():
     boxes = torch.tensor([[-50.0, -50, 100, 100], [-50, -50, 100, 100], [0, 0, 150, 150]])
     keep = multiclass_nms(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 1, 2]), 0.0)
     assert keep.tolist() == [0, 1, 2]
+
+
+def test_many_boxes_go_class_by_class(monkeypatch):
+    boxes, scores, generator = make_boxes(400, 7, scale=0.3)
+    scores[::5] = 0.5  # ties
+    labels = torch.randint(4, (400,), generator=generator)
+    wanted = multiclass_nms(boxes, scores, labels, 0.5)
+    monkeypatch.setattr("dynamic_atss.ops.nms._ONE_PASS", 100)
+    assert multiclass_nms(boxes, scores, labels, 0.5).tolist() == wanted.tolist()
