@@ -6,6 +6,9 @@ from dynamic_atss.assigners.dsla import DSLA
 from dynamic_atss.assigners.dynamic_atss import DynamicATSS
 from dynamic_atss.assigners.fcos import FCOS
 from dynamic_atss.assigners.max_iou import MaxIoU
+from dynamic_atss.assigners.paa import PAA
+from dynamic_atss.assigners.simota import SimOTA
+from dynamic_atss.assigners.task_aligned import TaskAligned
 from dynamic_atss.assigners.topk import TopK
 
 ASSIGNERS: dict[str, type[Assigner]] = {
@@ -15,4 +18,7 @@ ASSIGNERS: dict[str, type[Assigner]] = {
     "dsla": DSLA,
     "max_iou": MaxIoU,
     "topk": TopK,
+    "task_aligned": TaskAligned,
+    "simota": SimOTA,
+    "paa": PAA,
 }

@@ -24,6 +24,7 @@ class Assigner(Protocol):
     loss)
     quality_name: what the quality is; names the third loss term in the log, as the releases do
     needs_size: it reads the size of priors, so that points will not do
+    waits: True for a rule that does wait for the device, and loops over boxes; may be left out
     """
 
     soft_labels: bool
@@ -47,9 +48,22 @@ class Pairs(NamedTuple):
     exists: Tensor
 
 
+def at_least(limit: float, **arguments: float) -> None:
+    """Raises ValueError for the first argument of a rule that is below the limit."""
+    for name, value in arguments.items():
+        if value < limit:
+            raise ValueError(f"{name} is {value}; it must be at least {limit}")
+
+
 def inside(points: Tensor, boxes: Tensor, margin: float = 0.01) -> Tensor:
     """(...) bool: points (..., 2) lie more than `margin` pixels inside boxes (..., 4)."""
     return sides(points, boxes).amin(-1) > margin
+
+
+def logit_of_class(predictions: Predictions, gt: GroundTruth, pairs: Pairs) -> Tensor:
+    """The logit of each pair's prior for the class of its box, of the shape of pairs.flat."""
+    classes = predictions.logits.shape[-1]
+    return predictions.logits.flatten()[pairs.flat * classes + gt.classes[pairs.box]]
 
 
 def best_of_box(pairs: Pairs, score: Tensor, k: int | Tensor) -> Tensor:

@@ -6,26 +6,53 @@ Zhang et al., J. Imaging 2022, arXiv 2201.09396.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-from dynamic_atss.assigners.base import inside, resolve, std
+from dynamic_atss.assigners.base import at_least, inside, resolve, std
 from dynamic_atss.assigners.nearest import nearest_candidates
 from dynamic_atss.boxes import iou
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
+
+COMBINE = ("sum", "mean", "product")
+USE = ("both", "predicted", "anchor")
 
 
 class DynamicATSS:
     """Quality = IoU of the predicted box, which is also the class target.
 
+    The defaults are the published rule.
+
     Args:
         topk: candidate locations of a box on each level.
+        combine: the two IoUs to one score. "sum": the threshold is the sum of both means and both
+            standard deviations, as published. "mean", "product": the threshold is mean + standard
+            deviation of the combined score, as in ATSS.
+        use: "both" IoUs, or the score is one of them alone.
+        warmup: iterations in which the weight of the predicted IoU rises from 0 to 1 (in a product,
+            its power), since the first predictions say nothing about the boxes; 0: none.
+
+    Raises:
+        ValueError: for a value that is not accepted.
     """
 
     soft_labels = True
     quality_name = "IoU"
     needs_size = True
 
-    def __init__(self, topk: int = 9) -> None:
+    def __init__(
+        self, topk: int = 9, combine: str = "sum", use: str = "both", warmup: int = 0
+    ) -> None:
+        at_least(1, topk=topk)
+        at_least(0, warmup=warmup)
+        if combine not in COMBINE:
+            raise ValueError(f"combine {combine!r} is not one of {', '.join(COMBINE)}")
+        if use not in USE:
+            raise ValueError(f"use {use!r} is not one of {', '.join(USE)}")
+        if use != "both" and (combine != "sum" or warmup):
+            raise ValueError(f'combine and warmup need use "both", not {use!r}')
         self.topk = topk
+        self.combine, self.use, self.warmup = combine, use, warmup
+        self.needs_size = use != "predicted"
 
     @torch.no_grad()
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
@@ -35,9 +62,22 @@ class DynamicATSS:
         boxes = gt.boxes[:, None]
         predicted = predictions.boxes.flatten(0, 1)[pairs.flat]
         ious = iou(torch.stack((predicted, priors.boxes[pairs.prior])), boxes, extra=1)
-        combined = ious.sum(0)
+        terms = self._terms(ious, predictions.iteration)
+        combined = terms.prod(0) if self.combine == "product" else terms.sum(0)
         # select; the release adds two standard deviations rather than taking that of the sum
-        threshold = ious.mean(-1, keepdim=True).sum(0) + std(ious).sum(0)
+        if self.combine != "sum":
+            terms = combined[None]
+        threshold = terms.mean(-1, keepdim=True).sum(0) + std(terms).sum(0)
         selected = (combined >= threshold) & inside(priors.centers[pairs.prior], boxes)
         # resolve
         return resolve(pairs, selected, combined, ious[0], predictions.boxes.shape[:2])
+
+    def _terms(self, ious: Tensor, iteration: int) -> Tensor:
+        """Of (2, T, K) predicted and anchor IoUs those that are used, the predicted weighted."""
+        if self.use != "both":
+            return ious[USE.index(self.use) - 1][None]
+        if iteration >= self.warmup:
+            return ious
+        weight = iteration / self.warmup
+        predicted = ious[0] ** weight if self.combine == "product" else ious[0] * weight
+        return torch.stack((predicted, ious[1]))

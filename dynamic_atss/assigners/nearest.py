@@ -29,7 +29,17 @@ def surrounding_candidates(priors: Priors, gt: GroundTruth, topk: int) -> Pairs:
 
     By prior, for each level.
     """
-    lattice = _lattice(priors.levels, priors.offset, topk, gt.boxes.device)
+    return _by_prior(priors, gt, _lattice(priors.levels, priors.offset, topk, gt.boxes.device))
+
+
+def square_candidates(priors: Priors, gt: GroundTruth, lines: int) -> Pairs:
+    """The locations in the `lines` columns and as many rows of each level nearest to each box's
+    centre; with all their anchors. By prior, for each level."""
+    lattice = _lattice(priors.levels, priors.offset, lines, gt.boxes.device, square=True)
+    return _by_prior(priors, gt, lattice)
+
+
+def _by_prior(priors: Priors, gt: GroundTruth, lattice: _Lattice) -> Pairs:
     distance, index = _around(centers(gt.boxes), lattice)
     exists = distance.isfinite()
     order = torch.where(exists, index, torch.inf).argsort(dim=0)
@@ -110,11 +120,15 @@ class _Lattice(NamedTuple):
 
 
 @lru_cache(maxsize=64)  # made once per feature size, since a copy to the device would wait for it
-def _lattice(levels: tuple[Level, ...], offset: float, k: int, device: torch.device) -> _Lattice:
+def _lattice(
+    levels: tuple[Level, ...], offset: float, k: int, device: torch.device, square: bool = False
+) -> _Lattice:
+    """For the k nearest lines: those of their crossings that `nearest_locations` needs, or all."""
     count = torch.tensor([[x.width, x.height] for x in levels]).t()[..., None]  # (2, L, 1)
     locations = torch.tensor([x.locations for x in levels])[:, None]
     windows = torch.arange(k + 1)[:, None, None]
-    column, row = torch.tensor([(a, b) for a in range(k) for b in range(k // (a + 1))]).unbind(1)
+    pairs = [(a, b) for a in range(k) for b in range(k if square else k // (a + 1))]
+    column, row = torch.tensor(pairs).unbind(1)
     missing = (column[:, None, None] >= count[0]) | (row[:, None, None] >= count[1])
     exists = (torch.arange(k) < locations).flatten()
     lattice = _Lattice(

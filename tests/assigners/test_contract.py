@@ -1,14 +1,20 @@
-"""What every rule in `ASSIGNERS` promises; a new rule is tested by being listed there."""
+"""What every rule in `ASSIGNERS` promises, alone and within `AtLeastOne`; a new rule is tested by
+being listed there."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 
 from dynamic_atss.assigners import ASSIGNERS
-from dynamic_atss.modeling.priors import AnchorGenerator
+from dynamic_atss.assigners.at_least_one import AtLeastOne
+from dynamic_atss.boxes import iou
+from dynamic_atss.modeling.priors import AnchorGenerator, PointGenerator
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors, to_device
 
 CPU = torch.device("cpu")
-MAY_BE_OUTSIDE = ("max_iou",)  # rules whose positives need not have their centre in the box
+# Rules whose positives need not have their centre in the box.
+MAY_BE_OUTSIDE = ("max_iou", "simota", "paa")
 MAY_TIE = ("dsla",)  # rules whose scores of different boxes are often equal: 1 in the core zone
 MAPS = ((12, 16), (6, 8), (3, 4), (2, 2), (1, 1))
 CLASSES = 5
@@ -28,14 +34,33 @@ def rule(request):
     return request.param
 
 
+@pytest.fixture(params=[False, True], ids=["alone", "at_least_one"])
+def wrapped(request):
+    return request.param
+
+
 @pytest.fixture
-def assigner(rule):
-    return ASSIGNERS[rule]()
+def assigner(rule, wrapped):
+    if rule == "paa":
+        pytest.importorskip("sklearn")
+    return AtLeastOne(ASSIGNERS[rule]()) if wrapped else ASSIGNERS[rule]()
+
+
+@pytest.fixture
+def patient(assigner):
+    """A rule that keeps the device busy."""
+    if getattr(assigner, "waits", False):
+        pytest.skip("the rule says that it waits for the device and loops over the boxes")
+    return assigner
 
 
 def make_priors(maps=MAPS, **kwargs) -> Priors:
     strides = (8, 16, 32, 64, 128)[: len(maps)]
     return AnchorGenerator(strides, [8.0 * s for s in strides], **kwargs)(maps, CPU)
+
+
+def make_points(maps=MAPS) -> Priors:
+    return PointGenerator((8, 16, 32, 64, 128)[: len(maps)])(maps, CPU)
 
 
 def make_gt(*images) -> GroundTruth:
@@ -100,11 +125,14 @@ def test_ordinary_boxes_are_learnt(assigner):
 
 
 @pytest.mark.parametrize("boxes", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_boxes(rule, assigner, boxes):
+def test_hostile_boxes(rule, wrapped, assigner, boxes):
     priors = make_priors()
     gt = make_gt(boxes)
     result = run(assigner, priors, gt, 1)
-    if rule in MAY_BE_OUTSIDE:
+    if wrapped:
+        overlap = iou(priors.boxes, gt.boxes, extra=1)
+        assert result.positive.any() or not overlap.any()
+    if wrapped or rule in MAY_BE_OUTSIDE:
         return
     inside = priors.centers[result.positive[0]]
     assert (inside > gt.boxes[0, :2]).all() and (inside < gt.boxes[0, 2:]).all()
@@ -130,20 +158,27 @@ def test_several_anchors_at_a_location(assigner):
     assert run(assigner, priors, make_gt(random_boxes(5, 3)), 1).positive.any()
 
 
-def test_the_first_of_equal_boxes_wins(assigner):
+def test_the_first_of_equal_boxes_wins(assigner, wrapped):
     box = [16.0, 16, 80, 80]
     once = run(assigner, make_priors(), make_gt([box]), 1)
-    thrice = run(assigner, make_priors(), make_gt([box, box, box]), 1)
+    gt = make_gt([box, box, box])
+    thrice = run(assigner, make_priors(), replace(gt, classes=gt.classes * 0), 1)
     assert once.positive.any()
-    assert torch.equal(once.gt_index, thrice.gt_index)
+    if wrapped:  # the others take what is left
+        assert thrice.gt_index[thrice.positive].unique().tolist() == [0, 1, 2]
+        thrice = replace(thrice, gt_index=torch.where(once.positive, thrice.gt_index, -1))
+        thrice = replace(thrice, quality=torch.where(once.positive, thrice.quality, 0.0))
+    assert torch.equal(once.positive, thrice.positive)
+    assert (thrice.gt_index[thrice.positive] == 0).all()
     assert torch.equal(once.quality, thrice.quality)
 
 
 def test_the_order_of_boxes_does_not_matter(rule, assigner):
-    priors, boxes = make_priors(), random_boxes(30, 4)
+    priors, gt = make_priors(), make_gt(random_boxes(30, 4))
     order = torch.randperm(30, generator=torch.Generator().manual_seed(0))
-    straight = run(assigner, priors, make_gt(boxes), 1)
-    shuffled = run(assigner, priors, make_gt([boxes[i] for i in order]), 1)
+    straight = run(assigner, priors, gt, 1)
+    other = GroundTruth(gt.boxes[order], gt.classes[order], gt.image)
+    shuffled = run(assigner, priors, other, 1)
     assert torch.equal(straight.quality, shuffled.quality)
     assert torch.equal(straight.positive, shuffled.positive)
     if rule in MAY_TIE:
@@ -192,29 +227,51 @@ def test_no_gradient_flows(assigner):
     assert not result.quality.requires_grad and result.quality.grad_fn is None
 
 
-def test_never_waits_for_the_device(assigner):
+def test_never_waits_for_the_device(patient):
     """The meta device has shapes but no values: `.item()`, `nonzero`, boolean indexing, a branch on
     a value and a loop over images or boxes read from the data all raise there."""
     priors, gt = make_priors(), make_gt(random_boxes(4, 10), random_boxes(3, 11))
     inputs = [to_device(x, "meta") for x in (priors, gt, make_predictions(priors, 2))]
-    result = assigner(*inputs)
+    result = patient(*inputs)
     assert result.gt_index.device.type == "meta"
     assert result.gt_index.shape == (2, len(priors))
 
 
-def test_never_loops_over_images_or_boxes(assigner):
+def test_never_loops_over_images_or_boxes(patient):
     """The number of operators is the same for 2 boxes in one image and for 60 in six."""
     priors = make_priors()
 
     def operators(images, boxes):
         gt = make_gt(*(random_boxes(boxes, n) for n in range(images)))
         predictions = make_predictions(priors, images)
-        assigner(priors, gt, predictions)  # constants that are kept are made here
+        patient(priors, gt, predictions)  # constants that are kept are made here
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as record:
-            assigner(priors, gt, predictions)
+            patient(priors, gt, predictions)
         return sum(event.count for event in record.key_averages() if "aten::" in event.key)
 
     assert operators(6, 10) <= operators(1, 2) + 5  # a kernel may split differently by size
+
+
+@pytest.mark.parametrize("maps", [MAPS, ((1, 30),), ((1, 1),) * 5])
+def test_points(assigner, maps):
+    """A rule that needs no sizes works on points; boxes that no level fits are in these, too."""
+    if assigner.needs_size:
+        pytest.skip("the rule reads the size of priors")
+    images = (random_boxes(12, 15), [], [[16.0, 16, 80, 80]], HOSTILE["smaller than a stride"])
+    result = run(assigner, make_points(maps), make_gt(*images), len(images))
+    assert not result.positive[1].any()
+    assert maps != MAPS or (result.positive[0].any() and result.positive[2].any())
+
+
+def test_points_have_the_place_of_anchors(assigner):
+    """A rule that needs no sizes gives anchors and points of the same places the same boxes."""
+    if assigner.needs_size:
+        pytest.skip("the rule reads the size of priors")
+    priors, gt = make_priors(), make_gt(random_boxes(30, 16))
+    predictions = make_predictions(priors, 1)
+    anchors, points = (assigner(p, gt, predictions) for p in (priors, make_points()))
+    assert torch.equal(anchors.gt_index, points.gt_index)
+    torch.testing.assert_close(anchors.quality, points.quality)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -231,13 +288,13 @@ def test_cuda_equals_cpu(assigner):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_does_not_synchronize(assigner):
+def test_cuda_does_not_synchronize(patient):
     priors = to_device(make_priors(), "cuda")
     gt = to_device(make_gt(random_boxes(10, 14)), "cuda")
     predictions = to_device(make_predictions(make_priors(), 1), "cuda")
-    assigner(priors, gt, predictions)
+    patient(priors, gt, predictions)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        assigner(priors, gt, predictions)
+        patient(priors, gt, predictions)
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -1,0 +1,93 @@
+"""At least one positive for every box, around any rule.
+
+Small-target-aware assignment, after YOLO26's STAL and Guan et al. (RFAssigner), arXiv 2601.01240.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dynamic_atss.assigners.base import Assigner, Pairs, resolve
+from dynamic_atss.assigners.nearest import nearest_candidates
+from dynamic_atss.boxes import iou
+from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
+
+POINT_SIDE = 8  # strides: the side of ATSS's anchors
+
+
+class AtLeastOne:
+    """After `rule`, a box without a positive takes its best candidate.
+
+    Candidates are the `topk` locations of each level nearest to the box's centre, of them the
+    priors that are not positive; the best has the largest IoU with the box, as an anchor or, for
+    points, as a square of 8 strides around it. Of several boxes that want one prior the largest
+    IoU wins, then the lower index; the others try their next in the next of `rounds` rounds. What
+    they end without stays without (a crowd on one spot), as does a box that overlaps no candidate
+    (outside of the image).
+
+    Quality = IoU of the predicted box, but at least `quality`: it weighs the box loss and, with
+    soft labels, is the class target, so that the box would not be learnt with an IoU of 0, which is
+    how predictions of tiny boxes begin; from 0.5 on a detection counts as found in AP50.
+
+    Args:
+        rule: any assigner.
+        topk: candidate locations of a box on each level.
+        rounds: tries of each box.
+        quality: the least.
+    """
+
+    def __init__(
+        self, rule: Assigner, topk: int = 9, rounds: int = 4, quality: float = 0.5
+    ) -> None:
+        self.rule = rule
+        self.topk = topk
+        self.rounds = rounds
+        self.quality = quality
+        self.soft_labels = rule.soft_labels
+        self.quality_name = rule.quality_name
+        self.needs_size = rule.needs_size
+        self.waits = getattr(rule, "waits", False)
+
+    @torch.no_grad()
+    def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
+        found = self.rule(priors, gt, predictions)
+        # propose
+        pairs = nearest_candidates(priors, gt, self.topk)
+        # score
+        boxes = gt.boxes[:, None]
+        overlap = iou(_reference(priors)[pairs.prior], boxes, extra=1)
+        predicted = predictions.boxes.flatten(0, 1)[pairs.flat]
+        quality = iou(predicted, boxes, extra=1).clamp(min=self.quality)
+        # select and resolve
+        for _ in range(self.rounds):
+            wanted = _wanted(pairs, overlap, found)
+            taken = resolve(pairs, wanted, overlap, quality, found.gt_index.shape)
+            found = Assignment(
+                torch.where(taken.positive, taken.gt_index, found.gt_index),
+                torch.where(taken.positive, taken.quality, found.quality),
+            )
+        return found
+
+
+def _wanted(pairs: Pairs, overlap: Tensor, found: Assignment) -> Tensor:
+    """(T, K) bool: the best free candidate of each box that has no positive yet."""
+    index = found.gt_index.flatten()
+    learnt = _learnt(index, len(overlap))
+    overlap = torch.where(index[pairs.flat] < 0, overlap, 0.0)
+    best = torch.zeros_like(pairs.exists).scatter_(1, overlap.argmax(1, keepdim=True), True)
+    return best & (overlap > 0) & ~learnt[:, None]
+
+
+def _learnt(index: Tensor, boxes: int) -> Tensor:
+    """(T,) bool: the boxes that some prior learns."""
+    flags = torch.zeros(boxes + 1, dtype=torch.bool, device=index.device)
+    return flags.scatter_(0, torch.where(index < 0, boxes, index), True)[:boxes]
+
+
+def _reference(priors: Priors) -> Tensor:
+    """(P, 4) the boxes of priors; of points, ATSS's anchors."""
+    if priors.sized:
+        return priors.boxes
+    half = (priors.strides[:, None] * POINT_SIDE - 1) / 2
+    return torch.cat((priors.centers - half, priors.centers + half), dim=1)

@@ -1,0 +1,67 @@
+"""Task-aligned assignment: positives by class score and predicted IoU together.
+
+Feng et al. (TOOD), ICCV 2021, arXiv 2108.07755.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dynamic_atss.assigners.base import Pairs, at_least, best_of_box, logit_of_class, resolve
+from dynamic_atss.assigners.ranges import points_inside
+from dynamic_atss.boxes import iou
+from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
+
+
+class TaskAligned:
+    """A box takes the points inside it of the largest t = score^alpha * IoU^beta; of several boxes
+    the one of the largest IoU wins.
+
+    Quality = t, scaled so that the best of a box has the largest IoU of its positives; it is also
+    the class target. The release takes the best of all points and drops those outside the box
+    afterwards, and trains the first epochs with ATSS; here all that count are inside, always.
+
+    Args:
+        topk: positives of a box at most.
+        alpha, beta: powers of the class score and of the IoU.
+
+    Raises:
+        ValueError: for a value that is not accepted.
+    """
+
+    soft_labels = True
+    quality_name = "alignment"
+    needs_size = False
+
+    def __init__(self, topk: int = 13, alpha: float = 1.0, beta: float = 6.0) -> None:
+        at_least(1, topk=topk)
+        at_least(0, alpha=alpha, beta=beta)
+        self.topk = topk
+        self.alpha, self.beta = alpha, beta
+
+    @torch.no_grad()
+    def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
+        shape = predictions.boxes.shape[:2]
+        # propose
+        pairs = points_inside(priors, gt, margin=0.01)
+        # score, by its logarithm: a small score times a small IoU^6 would be 0
+        overlap = iou(predictions.boxes.flatten(0, 1)[pairs.flat], gt.boxes[pairs.box])
+        score = F.logsigmoid(logit_of_class(predictions, gt, pairs))
+        alignment = self.alpha * score + self.beta * overlap.log()
+        # select
+        selected = best_of_box(pairs, alignment, self.topk) & (overlap > 0)
+        # resolve
+        index = resolve(pairs, selected, overlap, overlap, shape).gt_index.flatten()
+        won = selected & (index[pairs.flat] == pairs.box)
+        scaled = (alignment - _largest(pairs, won, alignment, len(gt))).exp()
+        quality = scaled * _largest(pairs, won, overlap, len(gt))
+        return resolve(pairs, won, overlap, quality, shape)
+
+
+def _largest(pairs: Pairs, won: Tensor, values: Tensor, boxes: int) -> Tensor:
+    """(M,) the largest value among the `won` pairs of each pair's box."""
+    values = torch.where(won, values, -torch.inf)
+    largest = values.new_full((boxes,), -torch.inf)
+    return largest.scatter_reduce_(0, pairs.box, values, "amax")[pairs.box]
