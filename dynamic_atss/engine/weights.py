@@ -22,6 +22,12 @@ from dynamic_atss.errors import UserError
 
 __all__ = ["LoadReport", "from_published", "load_weights", "read_file", "to_published"]
 
+_NO_WEIGHTS = {
+    b"<": "a web page",
+    b"version https://git-lfs": "a pointer of Git LFS (git lfs pull)",
+    b"": "an empty file",
+}
+
 
 @dataclass(frozen=True)
 class LoadReport:
@@ -97,7 +103,10 @@ def read_file(path: Path) -> Any:
 
     Raises UserError for a file that is missing, damaged, or holds anything but plain values.
     """
-    if path.suffix != ".safetensors" or not path.is_file():
+    if not path.is_file():
+        return read_weights(path)  # which says so
+    _refuse_other_downloads(path)
+    if path.suffix != ".safetensors":
         return read_weights(path)
     try:
         from safetensors.torch import load_file
@@ -107,3 +116,12 @@ def read_file(path: Path) -> Any:
         return load_file(path)
     except Exception as error:  # its own reader's error, which is no public class
         raise UserError(f"{path}: truncated or damaged: fetch or copy it again") from error
+
+
+def _refuse_other_downloads(path: Path) -> None:
+    """Raises UserError for what a failed download leaves under the name of a weight file."""
+    with open(path, "rb") as file:
+        head = file.read(64).lstrip().lower()
+    for start, what in _NO_WEIGHTS.items():
+        if head.startswith(start) and (start or not head):
+            raise UserError(f"{path}: {what}, not weights: fetch the file itself")
