@@ -137,7 +137,7 @@ def _first_parts(
     hits = [i for i, (part, _) in enumerate(parts) if f"{part}_".startswith(f"{target}_")]
     if not hits:
         raise ValueError(
-            f"timm/{name}: its first stages cannot be told apart; all of it must learn, or more of "
-            "it be frozen: set MODEL.BACKBONE.FREEZE_CONV_BODY_AT 0"
+            f"timm/{name}: its first parts cannot be told apart; set "
+            "MODEL.BACKBONE.FREEZE_CONV_BODY_AT 0"
         )
     return [module for _, module in parts[: hits[0] if stem else hits[-1] + 1]]
