@@ -112,6 +112,20 @@ def test_more_ranks_than_images(tmp_path):
     assert list(loader) == []
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_views_are_the_same_images_at_further_sizes(tmp_path, workers):
+    sizes = [Resize((24,), 60), Resize((8,), 60), Resize((50,), 60)]
+    options = {"ims_per_batch": 3, "num_workers": workers, "size_divisibility": 8}
+    views = list(build_test_loader(make(tmp_path, False), views=sizes, **options))
+    for k, size in enumerate(sizes):
+        plain = list(build_test_loader(make(tmp_path, False, transform=size), **options))
+        mine = [(b, *b.scaled)[k] for b in views]
+        assert equal(contents(mine), contents(plain))
+        for one, other in zip(mine, plain, strict=True):
+            assert torch.equal(one.sizes, other.sizes)
+            assert one.original_sizes == other.original_sizes and not one.scaled[2:]
+
+
 def test_images_without_boxes_pass(tmp_path):
     data = make(tmp_path, keep_empty=True)
     loader = build_train_loader(data, ims_per_batch=1, stop=11, num_workers=1)

@@ -4,44 +4,9 @@ import time
 
 import pytest
 import torch
+from helpers_vote import naive_vote, rows
 
 from dynamic_atss.ops.vote import box_vote
-
-
-def iou(a, b, extra):
-    width = min(a[2], b[2]) - max(a[0], b[0]) + extra
-    height = min(a[3], b[3]) - max(a[1], b[1]) + extra
-    inter = max(width, 0) * max(height, 0)
-    areas = [(x2 - x1 + extra) * (y2 - y1 + extra) for x1, y1, x2, y2 in (a, b)]
-    return inter / (sum(areas) - inter)
-
-
-def vote_one_class(boxes, threshold, soft, extra):
-    """[(box, score)] of one class -> what remains of it."""
-    left, result = sorted(boxes, key=lambda entry: -entry[1]), []
-    while left:
-        best, best_score = left[0]
-        cluster = [e for e in left if iou(best, e[0], extra) >= threshold]
-        left = [e for e in left if e not in cluster]
-        if len(cluster) == 1:
-            result.append((best, best_score))
-            continue
-        total = sum(score for _, score in cluster)
-        mean = [sum(box[k] * score for box, score in cluster) / total for k in range(4)]
-        result.append((mean, best_score))
-        lowered = [(box, score * (1 - iou(best, box, extra))) for box, score in cluster]
-        result += [e for e in lowered if soft is not None and e[1] >= soft]
-    return result
-
-
-def naive_vote(boxes, scores, classes, threshold, soft, extra):
-    """Sorted rows of class, score, box."""
-    rows = []
-    entries = list(zip(boxes.tolist(), scores.tolist(), classes.tolist(), strict=True))
-    for c in sorted(set(classes.tolist())):
-        mine = [(box, score) for box, score, own in entries if own == c]
-        rows += [[c, score, *box] for box, score in vote_one_class(mine, threshold, soft, extra)]
-    return sorted(rows)
 
 
 def crowd(count, classes, seed, side=100.0):
@@ -54,11 +19,6 @@ def crowd(count, classes, seed, side=100.0):
     boxes = torch.cat([center[:, :2] - half, center[:, :2] + half], dim=1)
     scores = torch.rand(count, generator=g) * 0.94 + 0.06
     return boxes, scores, torch.randint(classes, (count,), generator=g)
-
-
-def rows(boxes, scores, classes):
-    columns = classes.tolist(), scores.tolist(), boxes.tolist()
-    return sorted([c, s, *b] for c, s, b in zip(*columns, strict=True))
 
 
 @pytest.mark.parametrize("soft", [None, 0.05, 0.0])
