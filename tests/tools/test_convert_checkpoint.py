@@ -1,0 +1,76 @@
+"""tools/convert_checkpoint.py as a command."""
+
+import os
+import pickle
+
+import pytest
+import torch
+from helpers_run import call_tool
+
+from dynamic_atss.modeling.backbones import ResNet
+
+
+class Evil:
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.trace}",)
+
+
+@pytest.fixture
+def body(tmp_path):
+    state = {f"backbone.body.{k}": v for k, v in ResNet(18).state_dict().items()}
+    content = {"format": "dynamic_atss/1", "classes": ["a"], "model": state, "optimizer": {}}
+    torch.save(content, tmp_path / "a.pth")
+    return tmp_path / "a.pth"
+
+
+def test_it_converts_and_reports(body, tmp_path, monkeypatch, capsys):
+    args = [body, tmp_path / "new" / "b.pth", "--to", "published", "--strip"]
+    assert call_tool(monkeypatch, "convert_checkpoint", args) == 0
+    out = capsys.readouterr().out
+    assert "read: dynamic_atss checkpoint" in out and " MB" in out
+    got = torch.load(tmp_path / "new/b.pth")
+    assert set(got) == {"model", "classes"} and "backbone.body.stem.conv1.weight" in got["model"]
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["b.pth"]
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    def check(*args):
+        assert call_tool(monkeypatch, "convert_checkpoint", args) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and error.count("\n") == 1
+        return error
+
+    return check
+
+
+def test_nothing_is_overwritten_unasked(body, tmp_path, refused, monkeypatch):
+    other = tmp_path / "b.pth"
+    other.write_text("precious")
+    assert "--overwrite" in refused(body, other, "--to", "project")
+    assert other.read_text() == "precious"
+    before = body.read_bytes()
+    (tmp_path / "link.pth").symlink_to(body)
+    for same in (body, tmp_path / "link.pth"):
+        assert "is read" in refused(body, same, "--to", "published", "--overwrite")
+    assert body.read_bytes() == before
+    args = [body, other, "--to", "project", "--overwrite"]
+    assert call_tool(monkeypatch, "convert_checkpoint", args) == 0
+    assert "model" in torch.load(other)
+
+
+def test_mistakes(body, tmp_path, refused):
+    out = tmp_path / "b.pth"
+    assert "choose from" in refused(body, out, "--to", "onnx")
+    assert "no such weight file" in refused(tmp_path / "absent.pth", out, "--to", "project")
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"a": Evil(tmp_path / "trace")}))
+    assert "refused" in refused(tmp_path / "evil.pth", out, "--to", "project")
+    torch.save({"model": Evil(tmp_path / "trace")}, tmp_path / "evil2.pth")
+    assert "refused" in refused(tmp_path / "evil2.pth", out, "--to", "project")
+    (tmp_path / "half.pth").write_bytes(body.read_bytes()[:100_000])
+    assert "truncated" in refused(tmp_path / "half.pth", out, "--to", "project")
+    assert "cannot be written" in refused(body, "/proc/none/b.pth", "--to", "project")
+    assert not out.exists() and not (tmp_path / "trace").exists()
