@@ -8,8 +8,10 @@ from dynamic_atss.errors import UserError
 
 PREFIX = "catalog://"
 ROOT = "https://dl.fbaipublicfiles.com/detectron/"
+TORCHVISION = "https://download.pytorch.org/models/"
+OPEN_MMLAB = "https://download.openmmlab.com/pretrain/third_party/"
 
-# name below catalog:// -> path below ROOT
+# name below catalog:// -> URL, or path below ROOT
 WEIGHTS = {
     "ImageNetPretrained/MSRA/R-50": "ImageNetPretrained/MSRA/R-50.pkl",
     "ImageNetPretrained/MSRA/R-50-GN": "ImageNetPretrained/47261647/R-50-GN.pkl",
@@ -17,6 +19,23 @@ WEIGHTS = {
     "ImageNetPretrained/MSRA/R-101-GN": "ImageNetPretrained/47592356/R-101-GN.pkl",
     "ImageNetPretrained/FAIR/20171220/X-101-32x8d": "ImageNetPretrained/20171220/X-101-32x8d.pkl",
     "ImageNetPretrained/FAIR/20171220/X-101-64x4d": "ImageNetPretrained/FBResNeXt/X-101-64x4d.pkl",
+    # torchvision's; its second training recipe (IMAGENET1K_V2) with .v2
+    "torchvision/resnet18": TORCHVISION + "resnet18-f37072fd.pth",
+    "torchvision/resnet34": TORCHVISION + "resnet34-b627a593.pth",
+    "torchvision/resnet50": TORCHVISION + "resnet50-0676ba61.pth",
+    "torchvision/resnet50.v2": TORCHVISION + "resnet50-11ad3fa6.pth",
+    "torchvision/resnet101": TORCHVISION + "resnet101-63fe2227.pth",
+    "torchvision/resnet101.v2": TORCHVISION + "resnet101-cd907fc2.pth",
+    "torchvision/resnet152": TORCHVISION + "resnet152-394f9c45.pth",
+    "torchvision/resnext101_32x8d": TORCHVISION + "resnext101_32x8d-8ba56ff5.pth",
+    "torchvision/resnext101_64x4d": TORCHVISION + "resnext101_64x4d-173b62eb.pth",
+    "torchvision/swin_t": TORCHVISION + "swin_t-704ceda3.pth",
+    "torchvision/swin_s": TORCHVISION + "swin_s-5e29d889.pth",
+    "torchvision/swin_b": TORCHVISION + "swin_b-68c6b09e.pth",
+    "torchvision/mobilenet_v2": TORCHVISION + "mobilenet_v2-b0353104.pth",
+    "torchvision/mobilenet_v2.v2": TORCHVISION + "mobilenet_v2-7ebf99e0.pth",
+    # what mmdetection calls open-mmlab://resnext101_64x4d: the start of DSLA's X-101
+    "open-mmlab/resnext101_64x4d": OPEN_MMLAB + "resnext101_64x4d-ee2c6f71.pth",
 }
 
 
@@ -26,4 +45,5 @@ def weight_url(name: str) -> str:
     if key not in WEIGHTS:
         near = difflib.get_close_matches(key, WEIGHTS, n=1, cutoff=0) or list(WEIGHTS)
         raise UserError(f"MODEL.WEIGHT {name}: not in the catalog; nearest: {PREFIX}{near[0]}")
-    return ROOT + WEIGHTS[key]
+    place = WEIGHTS[key]
+    return place if place.startswith("https://") else ROOT + place

@@ -183,3 +183,16 @@ def test_timm_file_for_another_body_says_so(tmp_path):
     torch.save({"patch_embed.proj.weight": torch.zeros(1)}, tmp_path / "x.pth")
     with pytest.raises(UserError, match="timm/<name>"):
         load_weights(detector(ResNet(18)), tmp_path / "x.pth")
+
+
+def test_the_catalog_has_torchvisions_own_urls():
+    from torchvision.models import get_model_weights
+
+    from dynamic_atss.config.catalog import WEIGHTS, weight_url
+
+    names = [name for name in WEIGHTS if name.startswith("torchvision/")]
+    assert len(names) == 14
+    for name in names:
+        model, _, version = name.removeprefix("torchvision/").partition(".")
+        recipe = get_model_weights(model)[f"IMAGENET1K_{version.upper() or 'V1'}"]
+        assert weight_url(f"catalog://{name}") == recipe.url
