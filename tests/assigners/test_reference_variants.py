@@ -1,0 +1,105 @@
+"""Labels and targets of the released FCOS, and of the positive types of the released ATSS."""
+
+import numpy as np
+import pytest
+import torch
+
+from dynamic_atss.assigners.fcos import FCOS
+from dynamic_atss.assigners.max_iou import MaxIoU
+from dynamic_atss.assigners.topk import TopK
+from dynamic_atss.boxes import sides
+from dynamic_atss.modeling.coder import DeltaCoder
+from dynamic_atss.modeling.priors import AnchorGenerator, PointGenerator
+from dynamic_atss.types import IGNORE, GroundTruth, Predictions
+
+CASES = ["case00", "case01", "case06", "case08", "case09"]
+STRIDES = (8, 16, 32, 64, 128)
+ANCHORS = AnchorGenerator(STRIDES, (64, 128, 256, 512, 1024))
+POINTS = PointGenerator(STRIDES)
+CLOSE = {"rtol": 1e-5, "atol": 5e-6}
+
+
+def load(shared, name):
+    path = shared / "reference" / name
+    if not path.is_file():
+        pytest.skip(f"no reference data: {path} is not there")
+    with np.load(path) as arrays:
+        return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+
+
+@pytest.fixture(scope="module")
+def fcos(shared):
+    return load(shared, "assign_fcos.npz")
+
+
+@pytest.fixture(scope="module")
+def atss(shared):
+    return load(shared, "assign_atss.npz")
+
+
+def assign(rule, generator, arrays, case):
+    """priors, labels (P,) as in the files, gt box of each positive, quality of each positive"""
+    sizes = tuple(map(tuple, arrays[f"{case}_level_hw"].tolist()))
+    priors = generator(sizes, torch.device("cpu"))
+    boxes, classes = arrays[f"{case}_gt_boxes"], arrays[f"{case}_gt_labels"] - 1
+    gt = GroundTruth(boxes, classes, torch.zeros_like(classes))
+    predictions = Predictions(priors.boxes[None], torch.zeros(1, len(priors), 80))
+    result = rule(priors, gt, predictions)
+    index, positive = result.gt_index[0], result.positive[0]
+    labels = torch.where(positive, gt.classes[index.clamp(min=0)] + 1, 0)
+    labels = torch.where(index == IGNORE, -1, labels)
+    assert positive.any()
+    return priors, labels, boxes[index[positive]], result.quality[0, positive]
+
+
+@pytest.mark.parametrize("variant", ["", "plain_"])
+@pytest.mark.parametrize("case", CASES)
+def test_fcos(fcos, case, variant):
+    """With centre sampling, targets in strides; and plain, targets in pixels."""
+    rule = FCOS() if variant else FCOS(radius=1.5)
+    priors, labels, boxes, quality = assign(rule, POINTS, fcos, case)
+    assert torch.equal(priors.centers, fcos[f"{case}_locations"])
+    assert torch.equal(labels, fcos[f"{case}_{variant}labels"])
+    positive = labels > 0
+    targets = sides(priors.centers[positive], boxes)
+    if not variant:
+        targets = targets / priors.strides[positive, None]
+    expected = fcos[f"{case}_{variant}reg_targets"][positive]
+    torch.testing.assert_close(targets, expected, **CLOSE)
+    expected = fcos[f"{case}_{variant}centerness_targets_of_positives"]
+    torch.testing.assert_close(quality, expected, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    "kind, rule",
+    [("SSC", FCOS(margin=0.01)), ("TOPK", TopK()), ("IoU", MaxIoU(inside_only=True))],
+    ids=["SSC", "TOPK", "IoU"],
+)
+@pytest.mark.parametrize("case", CASES)
+def test_positive_types_of_atss(atss, case, kind, rule):
+    priors, labels, boxes, quality = assign(rule, ANCHORS, atss, case)
+    assert torch.equal(priors.boxes, atss[f"{case}_anchors"])
+    assert torch.equal(labels, atss[f"{case}_{kind}_labels"].long())
+    assert (labels == -1).any() == (kind == "IoU")
+    positive = labels > 0
+    targets = DeltaCoder().encode(boxes, priors.boxes[positive])
+    expected = atss[f"{case}_{kind}_reg_targets"][positive]
+    torch.testing.assert_close(targets, expected, **CLOSE)
+    # The quality of the release, from its own targets: the centerness of the decoded box.
+    matched = DeltaCoder().decode(expected, priors.boxes[positive])
+    left, top, right, bottom = sides(priors.centers[positive], matched).unbind(-1)
+    ratio = torch.minimum(left, right) * torch.minimum(top, bottom)
+    ratio = ratio / (torch.maximum(left, right) * torch.maximum(top, bottom))
+    torch.testing.assert_close(quality, ratio.sqrt(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_point_targets_of_atss(atss, case):
+    """The release's POINT targets: distances in units of an eighth of the anchor. They are there
+    for every prior that ATSS's own type makes positive; those of the other types have the same."""
+    priors, labels, boxes, _ = assign(TopK(), ANCHORS, atss, case)
+    both = (labels > 0) & (labels == atss[f"{case}_labels"])
+    assert both.any()
+    pixels = sides(priors.centers[labels > 0], boxes)[both[labels > 0]]
+    expected = atss[f"{case}_POINT_reg_targets"][both]
+    torch.testing.assert_close(pixels / priors.strides[both, None], expected, **CLOSE)
