@@ -29,7 +29,8 @@ def build_train_transform(cfg: CfgNode, extra: float = LEGACY_EXTRA) -> Compose:
     if own.CROP.PROB:
         steps.append(RandomCrop(own.CROP.PROB, own.CROP.SIDE, own.MIN_VISIBLE, extra))
     steps.append(_large_scale_jitter(cfg, extra) if own.LSJ.ENABLED else _resize(cfg))
-    steps += [HorizontalFlip(own.FLIP_PROB_TRAIN), VerticalFlip(own.VERTICAL_FLIP_PROB_TRAIN)]
+    steps.append(HorizontalFlip(own.FLIP_PROB_TRAIN, extra))
+    steps.append(VerticalFlip(own.VERTICAL_FLIP_PROB_TRAIN, extra))
     return Compose(steps)
 
 

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
+import numpy as np
 import torch
 from yacs.config import CfgNode
 
-from dynamic_atss.builders.augment import add_mosaic, build_train_transform
+from dynamic_atss.builders.augment import LEGACY_EXTRA, add_mosaic, build_train_transform
 from dynamic_atss.builders.heads import head_name
 from dynamic_atss.builders.tta import build_test_resizes
 from dynamic_atss.data import loader
 from dynamic_atss.data.catalog import open_dataset
-from dynamic_atss.data.coco import CocoDataset
+from dynamic_atss.data.concat import ConcatDataset
+from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.mosaic import MosaicDataset
+from dynamic_atss.data.samplers import repeat_factors
 from dynamic_atss.engine import distributed
 from dynamic_atss.errors import UserError
+
+TrainingSet = DetectionDataset | ConcatDataset
+logger = logging.getLogger(__name__)
 
 COCO_CLASSES = 81  # the published default of NUM_CLASSES, with background
 
 
-def check_num_classes(cfg: CfgNode, dataset: CocoDataset) -> None:
+def check_num_classes(cfg: CfgNode, dataset: TrainingSet | MosaicDataset) -> None:
     """The number of classes is the data set's.
 
     Raises:
@@ -35,22 +42,47 @@ def check_num_classes(cfg: CfgNode, dataset: CocoDataset) -> None:
         )
 
 
-def build_train_dataset(cfg: CfgNode) -> CocoDataset | MosaicDataset:
-    """DATASETS.TRAIN with the training transforms."""
-    if len(cfg.DATASETS.TRAIN) != 1:
-        raise UserError(f"DATASETS.TRAIN {cfg.DATASETS.TRAIN}: give one data set, as ('name',)")
-    dataset = open_dataset(
-        cfg.DATASETS.TRAIN[0],
-        root=cfg.DATASETS.ROOT,
-        training=True,
-        keep_empty=cfg.DATASETS.KEEP_EMPTY,
-        transform=build_train_transform(cfg),
-        seed=cfg.SEED,
+def build_train_dataset(cfg: CfgNode) -> TrainingSet | MosaicDataset:
+    """DATASETS.TRAIN, joined if there are several, with the training transforms."""
+    if not cfg.DATASETS.TRAIN:
+        raise UserError("DATASETS.TRAIN is empty: give a data set or several, as ('name',)")
+    extra = box_extra(cfg)
+    options = {
+        "root": cfg.DATASETS.ROOT,
+        "training": True,
+        "keep_empty": cfg.DATASETS.KEEP_EMPTY,
+        "transform": build_train_transform(cfg, extra),
+        "seed": cfg.SEED,
+        "extra": extra,
+    }
+    parts = [open_dataset(name, **options) for name in cfg.DATASETS.TRAIN]
+    return add_mosaic(cfg, parts[0] if len(parts) == 1 else ConcatDataset(parts), extra)
+
+
+def box_extra(cfg: CfgNode) -> float:
+    """1 in the legacy convention, in which a box ends on its last pixel; 0 behind it, as in the
+    DSLA release."""
+    return 0.0 if cfg.MODEL.DSLA_ON else LEGACY_EXTRA
+
+
+def build_repeat_factors(cfg: CfgNode, dataset: TrainingSet | MosaicDataset) -> np.ndarray | None:
+    """How often each image is seen in an epoch; None: once."""
+    threshold = cfg.DATALOADER.REPEAT_FACTOR_THRESHOLD
+    if not threshold:
+        return None
+    plain = dataset.dataset if isinstance(dataset, MosaicDataset) else dataset
+    factors = repeat_factors(*plain.classes_by_image(), len(plain), threshold)
+    logger.info(
+        "Repeat factors: %d of %d images more than once in an epoch, which has %.0f on average; "
+        "largest factor %.2f",
+        *((factors > 1).sum(), len(factors), factors.sum(), factors.max()),
     )
-    return add_mosaic(cfg, dataset)
+    return factors
 
 
-def build_train_loader(cfg: CfgNode, dataset: CocoDataset, start: int) -> loader.Loader:
+def build_train_loader(
+    cfg: CfgNode, dataset: TrainingSet | MosaicDataset, start: int
+) -> loader.Loader:
     """Batches of the iterations after `start`, for this process."""
     return loader.build_train_loader(
         dataset,
@@ -65,6 +97,7 @@ def build_train_loader(cfg: CfgNode, dataset: CocoDataset, start: int) -> loader
         size_divisibility=cfg.DATALOADER.SIZE_DIVISIBILITY,
         group_by_aspect=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
         pin_memory=_pins(cfg),
+        repeat_factors=build_repeat_factors(cfg, dataset),
     )
 
 
@@ -72,7 +105,9 @@ def build_test_loaders(cfg: CfgNode) -> dict[str, loader.Loader]:
     """A loader for each of DATASETS.TEST, by the name of its folder below OUTPUT_DIR/inference."""
     loaders: dict[str, loader.Loader] = {}
     for name in cfg.DATASETS.TEST:
-        dataset = open_dataset(name, root=cfg.DATASETS.ROOT, training=False, seed=cfg.SEED)
+        dataset = open_dataset(
+            name, root=cfg.DATASETS.ROOT, training=False, seed=cfg.SEED, extra=box_extra(cfg)
+        )
         loaders[_folder_name(name, set(loaders))] = loader.build_test_loader(
             dataset,
             ims_per_batch=cfg.TEST.IMS_PER_BATCH,
@@ -93,7 +128,11 @@ def _pins(cfg: CfgNode) -> bool:
 
 
 def _folder_name(name: str, taken: set[str]) -> str:
-    """A catalog name as it is; of `coco:<annotations.json>:<folder>` the stem of the JSON."""
+    """A catalog name as it is; of `coco:<annotations.json>:<folder>` the stem of the JSON; of
+    `voc:<folder>:<split>` the names of both."""
     stem = Path(name.split(":")[1]).stem if ":" in name else name
+    if name.startswith("voc:"):
+        folder, _, split = name.removeprefix("voc:").rpartition(":")
+        stem = f"{Path(folder).resolve().name}_{Path(split).name}"
     numbered = (stem if i == 1 else f"{stem}_{i}" for i in range(1, len(taken) + 2))
     return next(candidate for candidate in numbered if candidate not in taken)

@@ -54,7 +54,8 @@ _C.MODEL.GROUP_NORM.NUM_GROUPS = 32  # groups; no other value is carried
 _C.MODEL.GROUP_NORM.EPSILON = 1e-5  # no other value is carried
 
 _C.MODEL.RESNETS = CN()
-_C.MODEL.RESNETS.NORM = ""  # (new) "FrozenBN" | "BN" | "SyncBN" | "GN"; "" = by USE_GN, USE_SYNCBN;
+_C.MODEL.RESNETS.NORM = ""  # (new) "FrozenBN" | "FixedBN" (weights learn, statistics do not) | "BN" |
+# "SyncBN" | "GN"; "" = by USE_GN, USE_SYNCBN;
 # MNV2: else "BN"; timm/...: else the model's own, and there is no "GN"
 _C.MODEL.RESNETS.TRANS_FUNC = "BottleneckWithFixedBatchNorm"  # no other is carried: see NORM
 _C.MODEL.RESNETS.STEM_FUNC = "StemWithFixedBatchNorm"  # no other is carried: see NORM
@@ -195,7 +196,8 @@ _C.INPUT.TO_BGR255 = True  # BGR in 0..255; False: RGB in 0..1
 
 _C.DATASETS = CN()
 _C.DATASETS.ROOT = "datasets"  # (new) the catalog's folders lie below it
-_C.DATASETS.TRAIN = ()  # catalog names or "coco:<annotations.json>:<image folder>"
+_C.DATASETS.TRAIN = ()  # catalog names, "coco:<annotations.json>:<image folder>" or
+# "voc:<devkit folder>:<split>"; several are joined
 _C.DATASETS.TEST = ()  # likewise, each is scored by itself
 _C.DATASETS.KEEP_EMPTY = False  # (new) train on images without boxes, too
 
@@ -203,6 +205,8 @@ _C.DATALOADER = CN()
 _C.DATALOADER.NUM_WORKERS = 4  # loader processes of each training process
 _C.DATALOADER.SIZE_DIVISIBILITY = 0  # a batch is padded to multiples of it; 0 = off
 _C.DATALOADER.ASPECT_RATIO_GROUPING = True  # wide and tall images in batches of their own
+_C.DATALOADER.REPEAT_FACTOR_THRESHOLD = 0.0  # (new) images with a class that fewer than this
+# fraction of the images hold are seen more often (LVIS: 0.001); 0 = off
 
 _C.SOLVER = CN()
 _C.SOLVER.OPTIMIZER = "sgd"  # (new) "sgd" | "adamw"

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import cv2
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
@@ -118,10 +119,12 @@ def build_train_loader(
     size_divisibility: int = 0,
     group_by_aspect: bool = True,
     pin_memory: bool = False,
+    repeat_factors: np.ndarray | None = None,
 ) -> Loader:
     """This rank's share of the optimizer steps start..stop-1, `accumulate` batches for each.
 
-    ims_per_batch: images of one optimizer step over all ranks and accumulation steps.
+    ims_per_batch: images of one optimizer step over all ranks and accumulation steps ·
+    repeat_factors (n,): how often each image is seen in an epoch.
     Raises UserError if it does not divide.
     """
     parts = f"{world_size} process(es)" + (f" x {accumulate} steps" if accumulate > 1 else "")
@@ -136,6 +139,7 @@ def build_train_loader(
         start=start,
         stop=stop,
         accumulate=accumulate,
+        factors=repeat_factors,
     )
     return Loader(
         dataset,

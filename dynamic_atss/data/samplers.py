@@ -17,21 +17,56 @@ def aspect_groups(sizes: np.ndarray) -> list[int]:
     return (sizes[:, 0] >= sizes[:, 1]).astype(int).tolist()
 
 
+def repeat_factors(
+    image: np.ndarray, classes: np.ndarray, size: int, threshold: float
+) -> np.ndarray:
+    """How often an image is to be seen in an epoch, (size,) float64 >= 1 (LVIS, arXiv 1908.03195).
+
+    f(c) is the fraction of the `size` images that hold class c; r(c) = max(1, sqrt(threshold /
+    f(c))); an image takes the largest r of its classes, 1 without boxes. image, classes (A,): those
+    of every box.
+    """
+    pairs = np.unique(np.stack([image, classes]), axis=1)
+    fraction = np.bincount(pairs[1]) / size
+    factors = np.ones(size)
+    np.maximum.at(factors, pairs[0], np.sqrt(threshold / fraction[pairs[1]]))
+    return factors
+
+
+def epoch_indices(
+    size: int, seed: int, epoch: int, factors: np.ndarray | None = None
+) -> np.ndarray:
+    """The images of an epoch in random order, which (seed, epoch) determines.
+
+    Each once; with `factors` (size,) each that often, where the fraction is a probability.
+    """
+    rng = np.random.default_rng((seed, epoch))
+    if factors is None:
+        return rng.permutation(size)
+    whole = np.floor(factors)
+    times = whole + (rng.random(size) < factors - whole)
+    return rng.permutation(np.repeat(np.arange(size), times.astype(np.int64)))
+
+
 def training_batches(
-    groups: Sequence[int] | None, size: int, batch_size: int, seed: int
+    groups: Sequence[int] | None,
+    size: int,
+    batch_size: int,
+    seed: int,
+    factors: np.ndarray | None = None,
 ) -> Iterator[list[Key]]:
     """The endless stream of global batches of (index, position in the stream of samples).
 
-    Epoch e is the permutation of 0..size-1 seeded by (seed, e). With `groups`, (size,), a batch
-    holds images of one group; what is left of a group at the end of an epoch waits for the next,
-    so that none is lost. Raises ValueError for an empty data set, which would never yield.
+    The images of an epoch are those of `epoch_indices`. With `groups`, (size,), a batch holds
+    images of one group; what is left of a group at the end of an epoch waits for the next, so that
+    none is lost. Raises ValueError for an empty data set, which would never yield.
     """
     if size < 1 or batch_size < 1:
         raise ValueError(f"size {size} and batch_size {batch_size} must be positive")
     waiting: dict[int, list[Key]] = defaultdict(list)
     epoch = position = 0
     while True:
-        for index in np.random.default_rng((seed, epoch)).permutation(size).tolist():
+        for index in epoch_indices(size, seed, epoch, factors).tolist():
             bucket = waiting[groups[index] if groups is not None else 0]
             bucket.append((index, position))
             position += 1
@@ -61,11 +96,15 @@ class TrainingSampler(Sampler[list[Key]]):
         start: int,
         stop: int,
         accumulate: int = 1,
+        factors: np.ndarray | None = None,
     ) -> None:
-        """batch_size: of the global batch. Raises ValueError if it does not divide."""
+        """batch_size: of the global batch · factors (size,): see `epoch_indices`.
+
+        Raises ValueError if batch_size does not divide.
+        """
         if batch_size % (world_size * accumulate):
             raise ValueError(f"{batch_size} does not divide by {world_size} x {accumulate}")
-        self.stream = (groups, size, batch_size, seed)
+        self.stream = (groups, size, batch_size, seed, factors)
         self.part = batch_size // (world_size * accumulate)
         self.rank, self.accumulate = rank, accumulate
         self.start, self.stop = start, stop

@@ -78,10 +78,13 @@ def resized(height: int, width: int, size: int, max_size: int) -> tuple[int, int
 
 
 class HorizontalFlip:
-    """Mirrors left and right with probability `prob`; x -> W - 1 - x."""
+    """Mirrors left and right with probability `prob`; x -> W - extra - x.
 
-    def __init__(self, prob: float) -> None:
-        self.prob = prob
+    extra: 1 where boxes end on their last pixel, 0 where they end behind it.
+    """
+
+    def __init__(self, prob: float, extra: float = 1.0) -> None:
+        self.prob, self.extra = prob, extra
 
     def __call__(
         self, image: Tensor, gt: GroundTruth, rng: np.random.Generator
@@ -89,16 +92,16 @@ class HorizontalFlip:
         if rng.random() >= self.prob:
             return image, gt
         x1, y1, x2, y2 = gt.boxes.unbind(1)
-        edge = image.shape[2] - 1
+        edge = image.shape[2] - self.extra
         boxes = torch.stack([edge - x2, y1, edge - x1, y2], dim=1)
         return image.flip(2), replace(gt, boxes=boxes)
 
 
 class VerticalFlip:
-    """Mirrors top and bottom with probability `prob`; y -> H - 1 - y."""
+    """Mirrors top and bottom with probability `prob`; y -> H - extra - y: see `HorizontalFlip`."""
 
-    def __init__(self, prob: float) -> None:
-        self.prob = prob
+    def __init__(self, prob: float, extra: float = 1.0) -> None:
+        self.prob, self.extra = prob, extra
 
     def __call__(
         self, image: Tensor, gt: GroundTruth, rng: np.random.Generator
@@ -106,6 +109,6 @@ class VerticalFlip:
         if rng.random() >= self.prob:
             return image, gt
         x1, y1, x2, y2 = gt.boxes.unbind(1)
-        edge = image.shape[1] - 1
+        edge = image.shape[1] - self.extra
         boxes = torch.stack([x1, edge - y2, x2, edge - y1], dim=1)
         return image.flip(1), replace(gt, boxes=boxes)

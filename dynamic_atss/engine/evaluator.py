@@ -1,4 +1,4 @@
-"""Inference over a data set, on one process or many, and its COCO scores."""
+"""Inference over a data set, on one process or many, and its scores."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,10 +16,13 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.progress import progress
 from dynamic_atss.evaluation.coco import evaluate_coco, to_coco_results, write_results, write_scores
+from dynamic_atss.evaluation.ground_truth import truth_table
 from dynamic_atss.evaluation.scores import CocoScores
+from dynamic_atss.evaluation.voc import evaluate_voc
 from dynamic_atss.types import Batch, Detections, to_device
 
 _log = logging.getLogger(__name__)
@@ -27,7 +31,8 @@ _log = logging.getLogger(__name__)
 class ScoredDataset(Protocol):
     """What `evaluate_dataset` reads of a data set.
 
-    annotations: the COCO file · category_ids: the COCO id of each class · class_names: likewise ·
+    annotations: the file that messages name · read: what its files say · voc_scores: whether VOC's
+    scores are asked for, too · category_ids: the COCO id of each class · class_names: likewise ·
     image_ids: all the images that have to be seen
     """
 
@@ -35,6 +40,9 @@ class ScoredDataset(Protocol):
     category_ids: Sequence[int]
     class_names: Sequence[str]
     image_ids: Sequence[int]
+    voc_scores: bool
+
+    def read(self) -> Annotations: ...
 
 
 def run_inference(
@@ -50,7 +58,8 @@ def run_inference(
 ) -> list[dict[str, Any]]:
     """COCO results of every image of the loader: all ranks' on rank 0, [] on the others.
 
-    `model(batch)` gives one `Detections` per image, in pixels of the resized image. The modes
+    `model(batch)` gives one `Detections` per image, in pixels of the resized image. Its attribute
+    `extra`, if it has one, says what a box's sides count beyond x2 - x1 (default 1). The modes
     (training or not) of all its modules are put back afterwards. Ordered by image id.
 
     category_ids: the COCO id of class c is category_ids[c] · image_ids: what has to be seen, each
@@ -61,6 +70,7 @@ def run_inference(
     """
     # DDP's forward exchanges buffers in evaluation, too, and ranks differ in their batch counts.
     plain = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+    extra = getattr(plain, "extra", 1.0)
     seen: list[int] = []
     results: list[dict[str, Any]] = []
     total = len(loader) if hasattr(loader, "__len__") else None
@@ -68,7 +78,7 @@ def run_inference(
         for batch in progress(loader, progress_label, total, rank=rank):
             detections = plain(to_device(batch, device))
             seen += batch.image_ids
-            results += _batch_results(batch, detections, category_ids)
+            results += _batch_results(batch, detections, category_ids, extra)
     _check_images(list(itertools.chain(*distributed.gather(seen))), image_ids)
     results = _gather_on_first(results, rank, world_size)
     return sorted(results, key=lambda result: result["image_id"])
@@ -88,8 +98,8 @@ def evaluate_dataset(
     """Run the model over a data set and score it; None on ranks other than 0 and where the
     annotation file holds nothing to score against.
 
-    With `output_dir`, rank 0 leaves `bbox.json` and `coco_metrics.json` there. The results are
-    written before they are scored: a scorer that fails does not cost the inference.
+    With `output_dir`, rank 0 leaves `bbox.json`, `coco_metrics.json` and `voc_metrics.json` there.
+    The results are written before they are scored: a scorer that fails does not cost the inference.
 
     Raises:
         RuntimeError, UserError: as `run_inference` and `evaluate_coco`.
@@ -118,11 +128,16 @@ def _score(
     """Write the results, score them, write and log the scores."""
     if output_dir is not None:
         write_results(output_dir, results, None)
-    scores = evaluate_coco(dataset.annotations, results, image_ids=dataset.image_ids)
-    if scores is not None:
-        _log.info("COCO box scores of %s\n%s", dataset.annotations, scores.table())
-        if output_dir is not None:
-            write_scores(output_dir, scores)
+    truth = truth_table(dataset.read(), str(dataset.annotations))
+    scores = evaluate_coco(truth, results, image_ids=dataset.image_ids)
+    if scores is None:
+        return None
+    _log.info("COCO box scores of %s\n%s", dataset.annotations, scores.table())
+    if dataset.voc_scores:
+        scores = replace(scores, voc=evaluate_voc(truth, results))
+        _log.info("VOC box scores of %s\n%s", dataset.annotations, scores.voc.table())
+    if output_dir is not None:
+        write_scores(output_dir, scores)
     return scores
 
 
@@ -140,7 +155,7 @@ def _evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def _batch_results(
-    batch: Batch, detections: Sequence[Detections], category_ids: Sequence[int]
+    batch: Batch, detections: Sequence[Detections], category_ids: Sequence[int], extra: float
 ) -> list[dict[str, Any]]:
     ids = batch.image_ids
     return to_coco_results(
@@ -148,6 +163,7 @@ def _batch_results(
         sizes=dict(zip(ids, map(tuple, batch.sizes.tolist()), strict=True)),
         original_sizes=dict(zip(ids, batch.original_sizes, strict=True)),
         category_ids=category_ids,
+        extra=extra,
     )
 
 

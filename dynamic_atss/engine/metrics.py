@@ -64,9 +64,9 @@ class MetricsWriter:
         self._draw(iteration, values, "train")
 
     def write_evaluation(self, iteration: int, dataset: str, scores: CocoScores) -> None:
-        """Record the COCO numbers of one data set (its name under `dataset`)."""
-        self._append({"iteration": iteration, "dataset": dataset, **scores.metrics})
-        self._draw(iteration, scores.metrics, f"eval/{dataset}")
+        """Record the numbers of one data set (its name under `dataset`)."""
+        self._append({"iteration": iteration, "dataset": dataset, **scores.numbers})
+        self._draw(iteration, scores.numbers, f"eval/{dataset}")
 
     def close(self) -> None:
         """Close the file and the events; a second call does nothing."""

@@ -33,11 +33,12 @@ def to_coco_results(
     sizes: Mapping[int, tuple[int, int]],
     original_sizes: Mapping[int, tuple[int, int]],
     category_ids: Sequence[int],
+    extra: float = 1.0,
 ) -> list[dict[str, Any]]:
     """Detections by image id in the COCO results format, images in ascending order of their ids.
 
-    Boxes are scaled per axis from the resized image to the file's, then w = x2 - x1 + 1 (the "+1"
-    of the published releases, in original pixels); nothing is clipped. A detection with a
+    Boxes are scaled per axis from the resized image to the file's, then w = x2 - x1 + extra (1: the
+    "+1" of the published releases, in original pixels); nothing is clipped. A detection with a
     coordinate or score that is not finite is left out, with a warning: JSON cannot hold it.
 
     sizes, original_sizes: (height, width) of each image, resized and as filed ·
@@ -50,7 +51,7 @@ def to_coco_results(
         (height, width), (full_height, full_width) = sizes[image_id], original_sizes[image_id]
         ratios = torch.tensor([full_width / width, full_height / height])
         boxes = found.boxes.detach().cpu().float() * ratios.repeat(2)
-        boxes = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2] + 1], dim=1)
+        boxes = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2] + extra], dim=1)
         scores, classes = found.scores.detach().cpu().float(), found.classes.detach().cpu()
         keep = boxes.isfinite().all(1) & scores.isfinite()
         dropped += len(keep) - int(keep.sum())
@@ -65,13 +66,14 @@ def to_coco_results(
 
 
 def evaluate_coco(
-    annotations: str | Path,
+    annotations: str | Path | TruthTable,
     results: Sequence[Mapping[str, Any]] | str | Path,
     *,
     scorer: str = "auto",
     image_ids: Iterable[int] | None = None,
 ) -> CocoScores | None:
-    """COCO box scores of results against an annotation file; None if it holds no annotation.
+    """COCO box scores of results against an annotation file, or what was read of one; None if it
+    holds no annotation.
 
     results: dicts with image_id, category_id, bbox (x y w h in original pixels) and score, or the
     JSON file of such · scorer: "hotcoco", "pycocotools" (the same numbers, much slower), or "auto",
@@ -81,26 +83,26 @@ def evaluate_coco(
         UserError: a file is missing or malformed; results or image_ids name an image or category
             that the annotation file does not list.
     """
-    truth = load_truth(annotations)
+    truth = annotations if isinstance(annotations, TruthTable) else load_truth(annotations)
     if not len(truth):
-        _log.warning("%s holds no annotations: there is nothing to score against", annotations)
+        _log.warning("%s holds no annotations: there is nothing to score against", truth.source)
         return None
     source = f"{results}" if isinstance(results, (str, Path)) else "results"
     rows = read_json(Path(results)) if isinstance(results, (str, Path)) else results
-    table = _result_table(rows, source)
+    table = result_table(rows, source)
     if not len(table):
         _log.warning("%s: no detections at all, so every score is 0", source)
     known_images = [image["id"] for image in truth.images]
     chosen = sorted(set(known_images if image_ids is None else image_ids))
     category_ids = sorted(category["id"] for category in truth.categories)
-    _require(chosen, known_images, f"image_ids: image %s is not in {annotations}")
-    _require(table[:, 0], known_images, f"{source}: image %s is not in {annotations}")
-    _require(table[:, 6], category_ids, f"{source}: category %s is not in {annotations}")
+    _require(chosen, known_images, f"image_ids: image %s is not in {truth.source}")
+    _require(table[:, 0], known_images, f"{source}: image %s is not in {truth.source}")
+    _require(table[:, 6], category_ids, f"{source}: category %s is not in {truth.source}")
     curves = _scorer(scorer)(truth, table, chosen, category_ids)
     return scores_from_curves(*curves, truth.categories, category_ids)
 
 
-def _result_table(results: Sequence[Mapping[str, Any]], source: str) -> NDArray[np.float64]:
+def result_table(results: Sequence[Mapping[str, Any]], source: str) -> NDArray[np.float64]:
     """(D, 7) float64: image id, x, y, w, h, score, category id.
 
     Ids are exact: float64 holds every integer up to 2^53.
@@ -205,10 +207,10 @@ def _pycocotools_set(
 def write_results(
     folder: str | Path, results: Sequence[Mapping[str, Any]], scores: CocoScores | None
 ) -> None:
-    """Write `bbox.json` and `coco_metrics.json` into a folder, which is made if need be.
+    """Write `bbox.json` and the scores' files into a folder, which is made if need be.
 
-    Each file appears whole or not at all. Without scores an older `coco_metrics.json` is
-    removed: it would speak of other results than the file beside it.
+    Each file appears whole or not at all. Without scores those of an older run are removed: they
+    would speak of other results than the file beside them.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -217,12 +219,15 @@ def write_results(
 
 
 def write_scores(folder: str | Path, scores: CocoScores | None) -> None:
-    """Write (or, without scores, remove) the `coco_metrics.json` of a folder that is there."""
-    path = Path(folder) / "coco_metrics.json"
-    if scores is None:
-        path.unlink(missing_ok=True)
-    else:
-        _write_json(path, scores.to_json(), indent=2)
+    """Write (or, without scores, remove) `coco_metrics.json` and `voc_metrics.json` in a folder
+    that is there."""
+    files = {"coco_metrics.json": scores, "voc_metrics.json": scores and scores.voc}
+    for name, content in files.items():
+        path = Path(folder) / name
+        if content is None:
+            path.unlink(missing_ok=True)
+        else:
+            _write_json(path, content.to_json(), indent=2)
 
 
 def _write_json(path: Path, content: object, indent: int | None) -> None:

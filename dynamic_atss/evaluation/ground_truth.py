@@ -1,4 +1,4 @@
-"""What box scoring needs of a COCO annotation file, as columns."""
+"""What box scoring needs of annotations, as columns."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynamic_atss.data.annotations import read_annotations
+from dynamic_atss.data.annotations import Annotations, read_annotations
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TruthTable:
-    """The A annotations of a file as columns, image by image.
+    """The A annotations of a data set as columns, image by image.
 
-    images: an entry with its `id` for each · categories: likewise with `id` and `name`, in the
-    file's order · image_ids (A,) int64 · category_ids (A,) int64 · boxes (A, 4) float64, x y w h in
-    pixels · areas (A,) float64, square pixels · crowd (A,) bool
+    source: the file that messages name · images: an entry with its `id` for each · categories:
+    likewise with `id` and `name`, in the file's order · image_ids (A,) int64 ·
+    category_ids (A,) int64 · boxes (A, 4) float64, x y w h in
+    pixels · areas (A,) float64, square pixels · crowd (A,) bool, VOC's difficult ones included
     """
 
+    source: str
     images: list[dict[str, Any]]
     categories: list[dict[str, Any]]
     image_ids: NDArray[np.int64]
@@ -39,18 +41,24 @@ class TruthTable:
 def load_truth(path: str | Path) -> TruthTable:
     """The ground truth of a COCO annotation file, read by the rules of the training set.
 
-    Boxes that are not finite or of negative extent are left out and counted in the log; boxes of
-    zero extent stay, as they do in the COCO scores.
-
     Raises:
         UserError: as `read_annotations`.
     """
-    found = read_annotations(Path(path), need_boxes=False)
+    return truth_table(read_annotations(Path(path), need_boxes=False), str(path))
+
+
+def truth_table(found: Annotations, source: str) -> TruthTable:
+    """Annotations as ground truth; `source`: how messages call them.
+
+    Boxes that are not finite or of negative extent are left out and counted in the log; boxes of
+    zero extent stay, as they do in the COCO scores.
+    """
     keep = np.isfinite(found.xywh).all(1) & (found.xywh[:, 2:] >= 0).all(1)
     if not keep.all():
-        _log.warning("%s: %d annotations with an unusable box left out", path, (~keep).sum())
+        _log.warning("%s: %d annotations with an unusable box left out", source, (~keep).sum())
     pairs = zip(found.category_ids, found.class_names, strict=True)
     return TruthTable(
+        source=source,
         images=[{"id": i} for i in found.image_ids.tolist()],
         categories=[{"id": i, "name": name} for i, name in pairs],
         image_ids=found.image_ids[found.image[keep]],

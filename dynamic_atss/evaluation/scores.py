@@ -15,15 +15,56 @@ METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "A
 
 
 @dataclass(frozen=True)
+class VocScores:
+    """PASCAL VOC's AP at IoU 0.5 by category in [0, 1], -1 for one without ground truth.
+
+    all_points: area under the curve, VOC 2010 and later · eleven_points: VOC 2007
+    """
+
+    all_points: dict[str, float]
+    eleven_points: dict[str, float]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The means over the categories that have ground truth."""
+        values = (np.array([*aps.values()]) for aps in (self.all_points, self.eleven_points))
+        return dict(zip(("VOC_mAP", "VOC07_mAP"), map(_mean, values), strict=True))
+
+    def to_json(self) -> dict[str, object]:
+        """What `voc_metrics.json` holds: the means, and both AP of each category."""
+        return {
+            **self.metrics,
+            "per_category": {
+                name: {"AP": ap, "AP07": self.eleven_points[name]}
+                for name, ap in self.all_points.items()
+            },
+        }
+
+    def table(self) -> str:
+        """A line for the mean and for each category: name, AP, eleven-point AP."""
+        rows = [("mean", *self.metrics.values())]
+        rows += [(_shorten(n), ap, self.eleven_points[n]) for n, ap in self.all_points.items()]
+        longest = max(len("category"), *(len(name) for name, *_ in rows))
+        lines = [f"{name:<{longest}}{_cell(ap):>7}{_cell(ap07):>7}" for name, ap, ap07 in rows]
+        return "\n".join([f"{'category':<{longest}}{'AP':>7}{'AP07':>7}", *lines])
+
+
+@dataclass(frozen=True)
 class CocoScores:
     """COCO box scores in [0, 1], -1 where undefined.
 
     metrics: the names of `METRICS` in that order · per_category: category name -> AP, in the
-    order of the annotation file
+    order of the annotation file · voc: PASCAL VOC's scores of the same results, if asked for
     """
 
     metrics: dict[str, float]
     per_category: dict[str, float]
+    voc: VocScores | None = None
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The twelve numbers, and those of VOC where there are some."""
+        return {**self.metrics, **(self.voc.metrics if self.voc else {})}
 
     def to_json(self) -> dict[str, object]:
         """What `coco_metrics.json` holds: the twelve numbers and `per_category`."""
@@ -89,11 +130,11 @@ def scores_from_curves(
         *(ar(0, 0), ar(0, 1), ar(0, 2), ar(1, 2), ar(2, 2), ar(3, 2)),
     )
     column = {category_id: k for k, category_id in enumerate(column_ids)}
-    per_category = _by_name(categories, lambda i: _mean(precision[:, :, column[i], 0, 2]))
+    per_category = by_name(categories, lambda i: _mean(precision[:, :, column[i], 0, 2]))
     return CocoScores(dict(zip(METRICS, values, strict=True)), per_category)
 
 
-def _by_name(
+def by_name(
     categories: Sequence[Mapping[str, object]], value: Callable[[int], float]
 ) -> dict[str, float]:
     """Values by category name; a name that several categories bear is completed by their ids."""

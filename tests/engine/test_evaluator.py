@@ -1,11 +1,13 @@
 import json
 import logging
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from dynamic_atss.data.annotations import read_annotations
 from dynamic_atss.engine.evaluator import evaluate_dataset, run_inference
 from dynamic_atss.engine.progress import progress
 from dynamic_atss.types import Batch, Detections, GroundTruth
@@ -65,7 +67,12 @@ def annotation_file(path, image_ids):
 def dataset(path, image_ids):
     names = ("ten", "seven")
     return SimpleNamespace(
-        annotations=path, category_ids=CATEGORY_IDS, class_names=names, image_ids=image_ids
+        annotations=path,
+        category_ids=CATEGORY_IDS,
+        class_names=names,
+        image_ids=image_ids,
+        voc_scores=False,
+        read=partial(read_annotations, path, need_boxes=False),
     )
 
 
