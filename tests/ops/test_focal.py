@@ -5,7 +5,12 @@ import math
 import pytest
 import torch
 
-from dynamic_atss.ops.focal import quality_focal_loss, sigmoid_focal_loss
+from dynamic_atss.ops.focal import (
+    quality_focal_loss,
+    sigmoid_focal_loss,
+    sigmoid_focal_rows,
+    varifocal_loss,
+)
 
 ROWS, CLASSES = 9, 4
 
@@ -43,6 +48,20 @@ def written_out_focal(logits, classes, alpha, gamma):
     return total
 
 
+def written_out_varifocal(logits, classes, quality, alpha, gamma):
+    total = 0.0
+    for row, label, q in zip(logits.tolist(), classes.tolist(), quality.tolist(), strict=True):
+        for c, x in enumerate(row):
+            p = 1 / (1 + math.exp(-x))
+            if label == -2:
+                continue
+            if c == label and q > 0:
+                total -= q * (q * math.log(p) + (1 - q) * math.log(1 - p))
+            else:
+                total -= alpha * p**gamma * math.log(1 - p)
+    return total
+
+
 @pytest.mark.parametrize("gamma", [2.0, 1.5, 3.0, 1.0])
 def test_quality_focal_loss(gamma):
     inputs = make_inputs()
@@ -58,21 +77,46 @@ def test_sigmoid_focal_loss(alpha, gamma):
     assert loss.item() == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("alpha, gamma", [(0.75, 2.0), (0.5, 1.5), (1.0, 3.0)])
+def test_varifocal_loss(alpha, gamma):
+    logits, classes, quality = make_inputs()
+    quality[2] = 0  # a positive that is worth nothing
+    expected = written_out_varifocal(logits, classes, quality, alpha, gamma)
+    loss = varifocal_loss(logits, classes, quality, alpha, gamma)
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_varifocal_defaults_are_the_paper_s():
+    inputs = make_inputs()
+    assert torch.equal(varifocal_loss(*inputs), varifocal_loss(*inputs, alpha=0.75, gamma=2.0))
+
+
+def test_rows_of_the_focal_loss():
+    logits, classes, _ = make_inputs()
+    rows = sigmoid_focal_rows(logits, classes, 0.3, 1.5)
+    assert rows.shape == classes.shape
+    for i in range(ROWS):
+        expected = written_out_focal(logits[i : i + 1], classes[i : i + 1], 0.3, 1.5)
+        assert rows[i].item() == pytest.approx(expected, rel=1e-12)
+
+
 def test_gradients():
     logits, classes, quality = make_inputs(1)
     logits.requires_grad_()
     assert torch.autograd.gradcheck(lambda x: quality_focal_loss(x, classes, quality), logits)
     assert torch.autograd.gradcheck(lambda x: sigmoid_focal_loss(x, classes), logits)
+    assert torch.autograd.gradcheck(lambda x: varifocal_loss(x, classes, quality), logits)
 
 
 def losses(logits, classes, quality):
     return {
         "quality": quality_focal_loss(logits, classes, quality),
         "sigmoid": sigmoid_focal_loss(logits, classes),
+        "varifocal": varifocal_loss(logits, classes, quality),
     }
 
 
-@pytest.mark.parametrize("name", ["quality", "sigmoid"])
+@pytest.mark.parametrize("name", ["quality", "sigmoid", "varifocal"])
 @pytest.mark.parametrize("size", [17.0, 89.0, 120.0, 1e4])
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_far_out(name, size, sign):
@@ -82,12 +126,12 @@ def test_far_out(name, size, sign):
     loss = losses(logits, classes, quality)[name]
     loss.backward()
     assert logits.grad.isfinite().all()
-    wrong = {"quality": 1.0, "sigmoid": 0.75}[name] * 3 if sign > 0 else 1.0
+    wrong = {"quality": 1.0, "sigmoid": 0.75, "varifocal": 0.75}[name] * 3 if sign > 0 else 1.0
     wrong = 0.25 if sign < 0 and name == "sigmoid" else wrong
     assert loss.item() == pytest.approx(wrong * size, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["quality", "sigmoid"])
+@pytest.mark.parametrize("name", ["quality", "sigmoid", "varifocal"])
 def test_ignored_rows_neither_count_nor_learn(name):
     logits, classes, quality = make_inputs(2)
     logits.requires_grad_()
@@ -100,12 +144,12 @@ def test_ignored_rows_neither_count_nor_learn(name):
     assert (gradient[used] != 0).all()
 
 
-@pytest.mark.parametrize("name", ["quality", "sigmoid"])
+@pytest.mark.parametrize("name", ["quality", "sigmoid", "varifocal"])
 def test_no_positives_and_no_rows(name):
     logits, _, quality = make_inputs(3)
     background = torch.full((ROWS,), -1)
     p = logits.sigmoid()
-    expected = (-(p**2) * (1 - p).log()).sum() * {"quality": 1.0, "sigmoid": 0.75}[name]
+    expected = (-(p**2) * (1 - p).log()).sum() * {"quality": 1.0}.get(name, 0.75)
     torch.testing.assert_close(losses(logits, background, quality)[name], expected)
     empty = torch.zeros(0, CLASSES, requires_grad=True)
     loss = losses(empty, torch.zeros(0).long(), torch.zeros(0))[name]
