@@ -13,6 +13,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from dynamic_atss.assigners import ASSIGNERS, Assigner
+from dynamic_atss.assigners.at_least_one import AtLeastOne
 from dynamic_atss.builders.heads import build_priors, head_name
 from dynamic_atss.errors import UserError
 
@@ -39,11 +40,7 @@ def build_assigner(cfg: CfgNode) -> Assigner:
     except (TypeError, ValueError) as error:
         raise UserError(f"MODEL.ASSIGNER.ARGS of {name}: {error}") from error
     _check_fit(cfg, name, rule)
-    if cfg.MODEL.ASSIGNER.AT_LEAST_ONE:
-        from dynamic_atss.assigners.at_least_one import AtLeastOne
-
-        return AtLeastOne(rule)
-    return rule
+    return AtLeastOne(rule) if cfg.MODEL.ASSIGNER.AT_LEAST_ONE else rule
 
 
 def rule_name(cfg: CfgNode) -> str:

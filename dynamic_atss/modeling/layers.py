@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
-NORMS = ("FrozenBN", "BN", "SyncBN", "GN")
+NORMS = ("FrozenBN", "FixedBN", "BN", "SyncBN", "GN")
 
 
 class FrozenBatchNorm2d(nn.Module):
@@ -40,18 +40,31 @@ class FrozenBatchNorm2d(nn.Module):
         return f"{self.weight.numel()}"
 
 
-class SyncBatchNorm2d(nn.SyncBatchNorm):
+class FixedBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm whose statistics are fixed while weight and bias learn (mmdetection's
+    `norm_eval`)."""
+
+    def train(self, mode: bool = True) -> FixedBatchNorm2d:
+        """Always in evaluation mode."""
+        return super().train(False)
+
+
+class SyncBatchNorm2d(nn.BatchNorm2d):
     """torch's SyncBatchNorm that also works on CPU tensors, where torch's own refuses to train.
 
+    It is not a subclass of that one: DistributedDataParallel refuses those on CPU by their class.
     On CPU with one process this is plain batch norm. With several processes (gloo) mean and
     variance are those of all processes' images, by one differentiable all-reduce of (2 C + 1)
     numbers per layer: what the GPU computes. Every process must take part in every forward pass.
     """
 
+    process_group = None  # all processes
+    _check_non_zero_input_channels = nn.SyncBatchNorm._check_non_zero_input_channels
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape; N may differ between processes."""
         if x.device.type != "cpu":
-            return super().forward(x)
+            return nn.SyncBatchNorm.forward(self, x)  # type: ignore[arg-type]
         together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
         if self.training and together:
             return self._forward_cpu_group(x)
@@ -90,11 +103,13 @@ class SyncBatchNorm2d(nn.SyncBatchNorm):
 def make_norm(name: str, channels: int) -> nn.Module:
     """The normalisation layer called `name` for maps of `channels` channels.
 
-    "FrozenBN" | "BN" | "SyncBN" | "GN" (32 groups as published; fewer if 32 does not divide the
+    "FrozenBN" | "FixedBN" | "BN" | "SyncBN" | "GN" (32 groups as published; fewer if 32 does not divide the
     channels). Raises ValueError for another name.
     """
     if name == "FrozenBN":
         return FrozenBatchNorm2d(channels)
+    if name == "FixedBN":
+        return FixedBatchNorm2d(channels)
     if name == "BN":
         return nn.BatchNorm2d(channels)
     if name == "SyncBN":

@@ -67,7 +67,7 @@ class PostProcess:
         found = [_present(*image) for image in zip(boxes, scores, classes, strict=True)]
         if not nms:
             return found
-        scales = torch.ones_like(boxes[:, 0])
+        scales = boxes.new_ones(len(boxes), 4)
         if self.in_original:
             scales = (sizes.new_tensor(original_sizes) / sizes).flip(1).repeat(1, 2)  # x, y, x, y
         return [self._select(*image) for image in zip(found, scales, strict=True)]
