@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 
 from dynamic_atss.data.transforms import Resize
 from dynamic_atss.engine.tta import AugmentedDetector, View, merge_by_nms, merge_by_vote
+from dynamic_atss.modeling.detector import Detector
 from dynamic_atss.types import Detections
 
 # The release gives SCALES below this the long side of the plain test, if the passes vote.
@@ -24,7 +25,7 @@ def build_test_resizes(cfg: CfgNode) -> list[Resize]:
     return [Resize((short,), long, exact=cfg.INPUT.EXACT_RESIZE) for short, long in sizes]
 
 
-def build_tested(cfg: CfgNode, model: nn.Module) -> nn.Module:
+def build_tested(cfg: CfgNode, model: Detector) -> nn.Module:
     """What is tested: the model itself, or the model in all the passes of TEST.BBOX_AUG.
 
     The thresholds and limits of the joined detections are the keys that the release reads,
@@ -37,7 +38,8 @@ def build_tested(cfg: CfgNode, model: nn.Module) -> nn.Module:
     ranges = aug.SCALE_RANGES if aug.VOTE and aug.SCALE_RANGES else [None] * len(aug.SCALES)
     views = [View(flip=aug.H_FLIP)]
     views += [View(aug.SCALE_H_FLIP, tuple(r) if r is not None else None) for r in ranges]
-    return AugmentedDetector(model, views, _merge(cfg), nms=aug.VOTE)
+    merge = partial(_merge(cfg), extra=model.extra)
+    return AugmentedDetector(model, views, merge, nms=aug.VOTE, extra=model.extra)
 
 
 def _max_size(cfg: CfgNode, scale: int) -> int:
@@ -45,7 +47,7 @@ def _max_size(cfg: CfgNode, scale: int) -> int:
     return cfg.INPUT.MAX_SIZE_TEST if plain else cfg.TEST.BBOX_AUG.MAX_SIZE
 
 
-def _merge(cfg: CfgNode) -> Callable[[Detections], Detections]:
+def _merge(cfg: CfgNode) -> Callable[..., Detections]:
     aug = cfg.TEST.BBOX_AUG
     if not aug.VOTE:
         return partial(

@@ -134,6 +134,28 @@ def test_as_step_by_step(config, kind):
         )
 
 
+HEADS = {"ATSS_ON": 1.0, "FCOS_ON": 1.0, "RETINANET_ON": 1.0, "DSLA_ON": 0.0}
+
+
+@pytest.mark.parametrize("vote", [False, True])
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head(config, head, vote):
+    switches = [word for name in HEADS for word in (f"MODEL.{name}", str(name == head))]
+    sure = [f"MODEL.{head.removesuffix('_ON')}.PRIOR_PROB", "0.06", *NORM[:2]]
+    aug = words(**AUG, **MORE, VOTE=vote, MERGE_TYPE="soft-vote")
+    cfg = load_config(config[1], [*config[2:], *switches, *sure, *aug])
+    (loader,) = build_test_loaders(cfg).values()
+    torch.manual_seed(0)
+    model = build_tested(cfg, build_model(cfg, len(loader.dataset.class_names))).eval()
+    assert model.extra == model.merge.keywords["extra"] == HEADS[head]
+    with torch.inference_mode():
+        found = model(next(iter(loader)))
+    for detections in found:
+        assert 10 < len(detections) <= (1000 if vote else 100)
+        assert (detections.scores.diff() <= 0).all() and torch.isfinite(detections.boxes).all()
+        assert ((detections.boxes >= 0) & (detections.boxes <= 96.5)).all()
+
+
 # --- runs --------------------------------------------------------------------------------------
 
 VOTE = words(**AUG, VOTE=True, MERGE_TYPE="soft-vote")
