@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch import nn
 
-from dynamic_atss.engine.backbone_names import BODY
-from dynamic_atss.engine.epsilon import COUNTER, add_epsilon
+from dynamic_atss.engine.backbone_names import BODY, TIMM_BODY
+from dynamic_atss.engine.epsilon import add_epsilon, frozen_variances, take_epsilon
 from dynamic_atss.engine.weight_fit import misfit
 from dynamic_atss.engine.weight_formats import (
     CAFFE2,
@@ -65,13 +65,19 @@ def _rename_deformable(source: Source, model: nn.Module, notes: list[str]) -> No
 
 
 def _fold_epsilon(source: Source, model: nn.Module) -> None:
-    """FrozenBN has no epsilon: that of the batch norm that was trained joins the variance."""
+    """FrozenBN has no epsilon: that of the batch norm that was trained joins the variance.
+
+    And is taken from the variance of a frozen norm that goes to a batch norm.
+    """
+    frozen = set(frozen_variances(source.tensors)) if source.format not in WITH_EPSILON else set()
     for name, module in model.named_modules():
         var = f"{name}.running_var"
-        if not isinstance(module, FrozenBatchNorm2d) or var not in source.tensors:
+        if var not in source.tensors or name.startswith(TIMM_BODY):
             continue
-        if source.format in WITH_EPSILON or name + COUNTER in source.tensors:
+        if isinstance(module, FrozenBatchNorm2d) and var not in frozen:
             source.tensors[var] = add_epsilon(source.tensors[var])
+        elif isinstance(module, nn.modules.batchnorm._BatchNorm) and var in frozen:
+            source.tensors[var] = take_epsilon(source.tensors[var])
 
 
 def _pixel_notes(source: Source, model: nn.Module) -> list[str]:

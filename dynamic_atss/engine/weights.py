@@ -14,6 +14,7 @@ from torch import nn
 
 from dynamic_atss.engine.backbone_names import TIMM_BODY
 from dynamic_atss.engine.download import weight_file
+from dynamic_atss.engine.epsilon import COUNTER
 from dynamic_atss.engine.unpickle import read_weights
 from dynamic_atss.engine.weight_adapt import adapt
 from dynamic_atss.engine.weight_fit import check_fit, check_names
@@ -94,6 +95,7 @@ def load_weights(
         for name in loaded:
             targets[name].copy_(source.tensors[name])
     rest = [source.origin[n] for n in source.tensors if n not in targets or n in skipped]
+    rest.sort(key=lambda name: name.endswith(COUNTER))  # the report shows what counts first
     initial = [name for name in targets if name not in set(loaded)]
     return LoadReport(str(path), source.format, loaded, initial, source.ignored + rest, notes)
 

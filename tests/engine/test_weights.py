@@ -231,6 +231,21 @@ def test_own_checkpoint_and_batch_norm_into_frozen(tmp_path):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_frozen_norms_into_batch_norm(tmp_path):
+    """The published frozen norms have no epsilon; batch norm's is taken from their variance."""
+    source = _model(18, seed=1)
+    for name, value in source.state_dict().items():
+        if name.endswith("running_var"):
+            value.uniform_(1e-4, 1e-3)
+    torch.save({"model": to_published(source.state_dict())}, tmp_path / "x.pth")
+    trained = _model(18, norm="BN").eval()
+    load_weights(trained, tmp_path / "x.pth")
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        for got, want in zip(trained.backbone(x), source.backbone(x), strict=True):
+            torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4 * want.abs().max().item())
+
+
 def test_another_number_of_classes(tmp_path):
     source = _model(seed=1, classes=5)
     torch.save(to_published(source.state_dict()), tmp_path / "x.pth")

@@ -190,9 +190,23 @@ def test_the_catalog_has_torchvisions_own_urls():
 
     from dynamic_atss.config.catalog import WEIGHTS, weight_url
 
+    models = {
+        "R-18": "resnet18",
+        "R-34": "resnet34",
+        "R-50": "resnet50",
+        "R-101": "resnet101",
+        "R-152": "resnet152",
+        "X-101-32x8d": "resnext101_32x8d",
+        "X-101-64x4d": "resnext101_64x4d",
+        "Swin-T": "swin_t",
+        "Swin-S": "swin_s",
+        "Swin-B": "swin_b",
+        "MNV2": "mobilenet_v2",
+    }
     names = [name for name in WEIGHTS if name.startswith("torchvision/")]
     assert len(names) == 14
     for name in names:
-        model, _, version = name.removeprefix("torchvision/").partition(".")
-        recipe = get_model_weights(model)[f"IMAGENET1K_{version.upper() or 'V1'}"]
+        body = name.removeprefix("torchvision/")
+        recipes = get_model_weights(models[body.removesuffix("-V2")])
+        recipe = recipes["IMAGENET1K_V2" if body.endswith("-V2") else "IMAGENET1K_V1"]
         assert weight_url(f"catalog://{name}") == recipe.url
