@@ -51,7 +51,7 @@ class DSLA:
     @torch.no_grad()
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
         # propose
-        reach = self.highest[: len(priors.levels)]
+        reach = tuple(map(max, self.high, self.highest))[: len(priors.levels)]  # the ends are cut
         pairs = points_inside(priors, gt, radius=self.radius, reach=reach)
         # score
         boxes, points = gt.boxes[pairs.box], priors.centers[pairs.prior]
