@@ -191,7 +191,7 @@ def _translate(
             raise UserError(f"{path}: {name} and {source.origin[ours]} are the same weight")
         try:
             source.tensors[ours] = value_of(ours, value)
-        except RuntimeError:
+        except (RuntimeError, IndexError):  # not the sizes of such a weight
             raise UserError(f"{path}: {name} has the shape {tuple(value.shape)}") from None
         source.origin[ours] = str(name)
     return source

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from dataclasses import dataclass
 
 from torch import nn
 
 _NUMBERS = r"(\[[\d., \n]*\])"
-_NORM = re.compile(
-    rf"dict\(\s*mean={_NUMBERS},\s*std={_NUMBERS},\s*to_rgb=(True|False)",
-)
+_NORM = re.compile(rf"dict\(\s*mean={_NUMBERS},\s*std={_NUMBERS},\s*to_rgb=(True|False)")
 
 
 @dataclass(frozen=True)
@@ -37,8 +34,8 @@ def mmdet_pixels(config: str) -> Pixels | None:
     match = _NORM.search(config)
     if match is None:
         return None
-    mean, std = (tuple(map(float, ast.literal_eval(match[i]))) for i in (1, 2))
-    return Pixels(match[3] == "True", mean, std)
+    mean, std = (tuple(map(float, re.findall(r"\d+(?:\.\d+)?", match[i]))) for i in (1, 2))
+    return Pixels(match[3] == "True", mean, std) if len(mean) == len(std) == 3 else None
 
 
 def mmdet_stride_in_1x1(config: str) -> bool | None:

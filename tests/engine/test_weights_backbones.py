@@ -3,14 +3,13 @@
 import pytest
 import torch
 import torchvision
-from test_weights_mmdet import detector
+from test_weights_mmdet import detector, swin
 from torch import nn
 
 from dynamic_atss.engine.weights import load_weights
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.backbones import ResNet
 from dynamic_atss.modeling.backbones.mobilenet import MobileNetV2
-from dynamic_atss.modeling.backbones.swin import Swin
 
 
 def _lively(model):
@@ -57,7 +56,7 @@ def test_mobilenet_of_the_fcos_release_has_flat_names(tmp_path):
 def test_swin_of_torchvision(tmp_path):
     theirs = torchvision.models.swin_t(weights=None)
     torch.save(theirs.state_dict(), tmp_path / "swin_t.pth")
-    model = detector(Swin("T"))
+    model = detector(swin())
     report = load_weights(model, tmp_path / "swin_t.pth")
     got, want = model.backbone.body.features.state_dict(), theirs.features.state_dict()
     assert all(got[name].equal(value) for name, value in want.items())
@@ -166,10 +165,10 @@ def test_what_is_no_weight_file(tmp_path, name, words):
     [
         ("resnet18", lambda: ResNet(34), r"layer1\.2\.conv1\.weight is not in the file"),
         ("resnet34", lambda: ResNet(18), r"layer1\.2\.conv1\.weight has no place"),
-        ("swin_t", lambda: Swin("S"), r"features\.5\.6\.norm1\.weight is not in the file"),
-        ("swin_t", lambda: Swin("B"), r"features\.0\.0\.weight is \(96, 3, 4, 4\) in the file"),
+        ("swin_t", lambda: swin("S"), r"features\.5\.6\.norm1\.weight is not in the file"),
+        ("swin_t", lambda: swin("B"), r"features\.0\.0\.weight is \(96, 3, 4, 4\) in the file"),
         ("swin_t", MobileNetV2, r"features\.0\.0\.weight is \(96, 3, 4, 4\) in the file"),
-        ("mobilenet_v2", lambda: Swin("T"), r"features\.0\.0\.weight is \(32, 3, 3, 3\)"),
+        ("mobilenet_v2", swin, r"features\.0\.0\.weight is \(32, 3, 3, 3\)"),
         ("resnet18", MobileNetV2, r"conv1\.weight has no place in the model"),
     ],
 )

@@ -7,7 +7,7 @@ import zlib
 import pytest
 import torch
 import torchvision
-from test_weights_mmdet import DCN, SMALL, detector, mmdet_file
+from test_weights_mmdet import DCN, SMALL, detector, mmdet_file, swin
 
 from dynamic_atss.engine.convert import convert
 from dynamic_atss.engine.epsilon import add_epsilon, take_epsilon
@@ -16,7 +16,6 @@ from dynamic_atss.engine.weights import load_weights, to_published
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.backbones import ResNet
 from dynamic_atss.modeling.backbones.mobilenet import MobileNetV2
-from dynamic_atss.modeling.backbones.swin import Swin
 
 RELEASES = [
     "dynamic_atss/dynamic_atss_R_50_FPN_1x",
@@ -92,7 +91,7 @@ def test_published_dsla_there_and_back(shared, fill, entry, through):
 
 
 def test_swin_there_and_back(tmp_path):
-    path = mmdet_file(tmp_path / "x.pth", detector(Swin("T"), 1, deformable_last=True))
+    path = mmdet_file(tmp_path / "x.pth", detector(swin(), 1, deformable_last=True))
     content = torch.load(path)
     ours = convert(content, path, "project")
     assert _model(ours)["backbone.body.features.2.reduction.weight"].shape == (192, 384)
@@ -183,7 +182,7 @@ def test_torchvision_backbones_there_and_back(tmp_path, name):
     back = convert(ours.content, "x.pth", "backbone").content
     _same(back["state_dict"], state)
     make = {"resnet18": lambda: ResNet(18, norm="BN"), "mobilenet_v2": MobileNetV2}
-    model = detector(make.get(name, lambda: Swin("T"))(), 2)
+    model = detector(make.get(name, swin)(), 2)
     torch.save(ours.content, tmp_path / "x.pth")  # a body alone loads in every format
     report = load_weights(model, tmp_path / "x.pth")
     norms = [n for n in report.initial if n.startswith("backbone.body.")]
@@ -235,3 +234,28 @@ def test_files_of_other_detectors_are_refused():
     content = {"backbone.conv1.weight": torch.zeros(1), "bbox_head.atss_cls.weight": torch.zeros(1)}
     with pytest.raises(UserError, match=r"x\.pth: .*no part of a detector .*atss_cls"):
         convert({"state_dict": content}, "x.pth", "project")
+
+
+def test_timm_body_of_a_detector(tmp_path):
+    pytest.importorskip("timm")
+    from dynamic_atss.modeling.backbones.timm_body import TimmBody
+
+    source = detector(TimmBody("convnext_atto"), 1)
+    content = {"format": "dynamic_atss/1", "classes": ["a"], "model": source.state_dict()}
+    torch.save(convert(content, "x.pth", "backbone").content, tmp_path / "x.pth")
+    model = detector(TimmBody("convnext_atto"), 2)
+    load_weights(model, tmp_path / "x.pth")
+    _same(model.backbone.body.state_dict(), source.backbone.body.state_dict())
+    with pytest.raises(UserError, match="entries have no exact place in a mmdet file"):
+        convert(content, "x.pth", "mmdet")
+
+
+def test_classes_stay_with_the_weights(tmp_path):
+    content = {"format": "dynamic_atss/1", "classes": list("abcde")}
+    content["model"] = detector(ResNet(18, norm="BN"), 1).state_dict()
+    for to in ("published", "mmdet", "project"):
+        content = convert(content, "x.pth", to, strip=True).content
+        torch.save(content, tmp_path / "x.pth")
+        with pytest.raises(UserError, match="class 0 is a in the file, b in the data set"):
+            model = detector(ResNet(18, norm="BN"), 2)
+            load_weights(model, tmp_path / "x.pth", class_names="bacde", allow_new_classes=False)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dynamic_atss.engine.mmdet_names import from_mmdet, to_mmdet, value_from_mmdet, value_to_mmdet
+from dynamic_atss.engine.weight_formats import identify
 from dynamic_atss.engine.weight_pixels import IMAGENET, mmdet_pixels, mmdet_stride_in_1x1
 from dynamic_atss.engine.weights import load_weights
 from dynamic_atss.errors import UserError
@@ -35,6 +36,15 @@ class _Scale(nn.Module):
     def __init__(self):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(1))
+
+
+def swin(size="T"):
+    """Without the time of its initial values; all are zero."""
+    with torch.device("meta"):
+        body = Swin(size)
+    for entry in body.to_empty(device="cpu").state_dict().values():
+        entry.zero_()
+    return body
 
 
 def detector(body, seed=0, *, deformable_last=False, classes=5, top_from="P5"):
@@ -201,7 +211,7 @@ def test_a_published_file_fills_everything(tmp_path, kind):
     make = {
         "r50": lambda: ResNet(50, norm="BN", **SMALL),
         "dcn": lambda: ResNet(50, norm="BN", **SMALL, **DCN),
-        "swin": lambda: Swin("T"),
+        "swin": swin,
     }[kind]
     source = detector(make(), 1, deformable_last=kind != "r50")
     path = mmdet_file(tmp_path / "dsla.pth", source, optimizer={"state": {}})
@@ -269,6 +279,7 @@ def test_the_configuration_in_the_file_tells_pixels_and_stride():
         "INPUT.PIXEL_STD [1.0, 1.0, 1.0]"
     )
     assert mmdet_stride_in_1x1(CAFFE) is True
+    assert mmdet_pixels(CAFFE.replace("1.0, 1.0, 1.0", "1.0..")) is None
     assert mmdet_pixels("") is None and mmdet_stride_in_1x1("") is None
 
 
@@ -302,3 +313,10 @@ def test_stride_of_another_style_warns(tmp_path):
     path = mmdet_file(tmp_path / "x.pth", detector(ResNet(18, norm="BN")), PYTORCH)
     notes = load_weights(detector(ResNet(18, norm="BN")), path).notes
     assert any("set MODEL.RESNETS.STRIDE_IN_1X1 False" in note for note in notes)
+
+
+@pytest.mark.parametrize("value", [torch.zeros(()), torch.zeros(7), "text", None])
+def test_values_that_are_no_such_weights(value):
+    state = {"backbone.stages.0.downsample.norm.weight": value}
+    with pytest.raises(UserError, match=r"x\.pth: backbone\.stages\.0\.downsample\.norm\.weight"):
+        identify({"state_dict": state, "meta": {}}, "x.pth")
