@@ -74,7 +74,7 @@ def _find(name: str) -> Any:
     """The class of a rule, by its name or by "module:Class"."""
     if name in ASSIGNERS:
         return ASSIGNERS[name]
-    module, colon, attribute = name.partition(":")
+    module, colon, attribute = name.rpartition(":")
     if not colon:
         near = difflib.get_close_matches(name, ASSIGNERS, n=1, cutoff=0.0)[0]
         raise UserError(
