@@ -103,8 +103,8 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 def make_norm(name: str, channels: int) -> nn.Module:
     """The normalisation layer called `name` for maps of `channels` channels.
 
-    "FrozenBN" | "FixedBN" | "BN" | "SyncBN" | "GN" (32 groups as published; fewer if 32 does not divide the
-    channels). Raises ValueError for another name.
+    "FrozenBN" | "FixedBN" | "BN" | "SyncBN" | "GN" (32 groups as published; fewer if 32 does not
+    divide the channels). Raises ValueError for another name.
     """
     if name == "FrozenBN":
         return FrozenBatchNorm2d(channels)

@@ -95,7 +95,7 @@ def test_drop_path_of_swin_by_its_key(tmp_path, meta):
         ("timm/resnet_18", [], "nearest: timm/resnet18"),
         ("SWIN-T-FPN", ["MODEL.RESNETS.STAGE_WITH_DCN", "(0,0,0,1)"], "no deformable stages"),
         ("MNV2-FPN", ["MODEL.BACKBONE.FREEZE_CONV_BODY_AT", "19"], "freeze_at .*0 to 18"),
-        ("R-18-FPN", ["MODEL.RESNETS.NORM", "LN"], "FrozenBN, BN, SyncBN, GN"),
+        ("R-18-FPN", ["MODEL.RESNETS.NORM", "LN"], "FrozenBN, .*GN"),
     ],
 )
 def test_what_cannot_be_built_is_told_in_one_line(tmp_path, meta, name, overrides, said):
