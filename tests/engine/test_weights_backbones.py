@@ -22,6 +22,13 @@ def _lively(model):
     return model.eval()
 
 
+def _zeros(make, *args, **kwargs):
+    """The names and shapes of a model, as a file of a few bytes."""
+    with torch.device("meta"):
+        state = make(*args, **kwargs).state_dict()
+    return {k: torch.zeros((), dtype=v.dtype).expand(v.shape) for k, v in state.items()}
+
+
 @pytest.mark.parametrize("norm", ["BN", "FrozenBN"])
 def test_mobilenet_of_torchvision_gives_the_same_features(tmp_path, norm):
     theirs = _lively(torchvision.models.mobilenet_v2(weights=None))
@@ -108,12 +115,14 @@ def test_timm_bodies_of_another_size(tmp_path):
     timm = pytest.importorskip("timm")
     from dynamic_atss.modeling.backbones.timm_body import TimmBody
 
-    torch.save(timm.create_model("resnet34").state_dict(), tmp_path / "timm.pth")
+    with torch.device("meta"):
+        small, large = (detector(TimmBody(name)) for name in ("resnet18", "resnet34"))
+    torch.save(_zeros(timm.create_model, "resnet34"), tmp_path / "timm.pth")
     with pytest.raises(UserError, match=r"the file's layer1\.2\.conv1\.weight has no place"):
-        load_weights(detector(TimmBody("resnet18")), tmp_path / "timm.pth")
-    torch.save(timm.create_model("resnet18").state_dict(), tmp_path / "timm.pth")
+        load_weights(small, tmp_path / "timm.pth")
+    torch.save(_zeros(timm.create_model, "resnet18"), tmp_path / "timm.pth")
     with pytest.raises(UserError, match=r"layer1\.2\.conv1\.weight is not in the file"):
-        load_weights(detector(TimmBody("resnet34")), tmp_path / "timm.pth")
+        load_weights(large, tmp_path / "timm.pth")
 
 
 def test_safetensors(tmp_path):
@@ -173,7 +182,7 @@ def test_what_is_no_weight_file(tmp_path, name, words):
     ],
 )
 def test_backbones_of_another_architecture(tmp_path, source, make, words):
-    torch.save(getattr(torchvision.models, source)(weights=None).state_dict(), tmp_path / "x.pth")
+    torch.save(_zeros(getattr(torchvision.models, source)), tmp_path / "x.pth")
     with pytest.raises(UserError, match=f"wrong architecture.*{words}.*CONV_BODY"):
         load_weights(detector(make()), tmp_path / "x.pth")
 
