@@ -83,13 +83,9 @@ def _check_classes(first: DetectionDataset, other: DetectionDataset) -> None:
     for one, two in ((first, other), (other, first)):
         lacking = Counter(one.class_names) - Counter(two.class_names)
         if lacking:
-            name = next(iter(lacking))
-            raise UserError(
-                f"{two.annotations}: lacks class '{name}' ({len(lacking)} such) of "
-                f"{one.annotations}: {rest}"
-            )
+            name = f"'{next(iter(lacking))}'"
+            names = name if len(lacking) == 1 else f"{name} and {len(lacking) - 1} others"
+            raise UserError(f"{two.annotations}: lacks class {names} of {one.annotations}: {rest}")
     twice = [name for name, times in Counter(first.class_names).items() if times > 1]
     if twice and first.class_names != other.class_names:
-        raise UserError(
-            f"{other.annotations}: class '{twice[0]}' is there twice: {rest}, once"
-        )
+        raise UserError(f"{other.annotations}: class '{twice[0]}' is there twice: {rest}, once")

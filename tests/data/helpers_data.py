@@ -48,3 +48,31 @@ def write_coco(
 
 def open_coco(path: Path, training: bool = True, **more: Any) -> CocoDataset:
     return CocoDataset(path, path.parent / "images", training=training, **more)
+
+
+def voc_object(name: str, corners: str, **more: str) -> str:
+    """An <object>; corners: "xmin ymin xmax ymax"; `more`: further elements, as difficult="1"."""
+    keys = ("xmin", "ymin", "xmax", "ymax")
+    box = "".join(f"<{k}>{v}</{k}>" for k, v in zip(keys, corners.split(), strict=True))
+    rest = "".join(f"<{k}>{v}</{k}>" for k, v in more.items())
+    return f"<object><name>{name}</name>{rest}<bndbox>{box}</bndbox></object>"
+
+
+def voc_xml(objects: str, height: int = 20, width: int = 30) -> str:
+    size = f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
+    return f"<annotation><filename>x.jpg</filename>{size}{objects}</annotation>"
+
+
+def write_voc(
+    folder: Path, images: dict[str, str], splits: dict[str, list[str]], ending: str = "jpg"
+) -> Path:
+    """A devkit of 20 x 30 images, each with its objects."""
+    for name in ("Annotations", "ImageSets/Main", "JPEGImages"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for number, (name, objects) in enumerate(images.items()):
+        pixels = np.random.default_rng(number).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"JPEGImages/{name}.{ending}"), pixels)
+        (folder / f"Annotations/{name}.xml").write_text(voc_xml(objects))
+    for split, names in splits.items():
+        (folder / f"ImageSets/Main/{split}.txt").write_text("".join(f"{n}\n" for n in names))
+    return folder

@@ -233,3 +233,49 @@ def test_bccd_has_two_boxes_without_extent(shared):
         )
         dropped += data.statistics["invalid"] + data.statistics["tiny"]
     assert dropped == 2
+
+
+def test_boxes_that_end_behind_their_last_pixel(tmp_path):
+    """The convention of the DSLA release: x2 = x + w, clipped to W and H."""
+    entries = [
+        box(1, 9, [2, 3, 10, 5]),
+        box(2, 9, [-5, 2, 10, 100]),
+        box(3, 9, [5, 5, 1, 4]),  # one pixel wide: it has an extent
+        box(4, 9, [5, 5, 0.5, 4]),
+        box(5, 9, [30, 5, 10, 10]),
+    ]
+    data = open_coco(write_coco(tmp_path, SIZES, entries), extra=0)
+    assert boxes_of(data) == [[2, 3, 12, 8], [0, 2, 5, 20], [5, 5, 6, 9]]
+    assert data.statistics["tiny"] == data.statistics["outside"] == data.statistics["clipped"] == 1
+
+
+def test_lvis_names_its_images_by_their_address(tmp_path):
+    address = "http://images.cocodataset.org/train2017/000000000009.png"
+    more = {"neg_category_ids": [3], "not_exhaustive_category_ids": [], "flickr_url": "x"}
+    images = [{"id": 9, "coco_url": address, "height": 20, "width": 30, **more}]
+    categories = [{"id": 7, "name": "cat", "synset": "cat.n.01", "frequency": "r"}]
+    changes = {"images": images, "categories": categories}
+    path = write_coco(tmp_path, {}, [box(1, 9, [1, 1, 5, 5], area=20.0)], changes)
+    (tmp_path / "images/train2017").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "images/train2017/000000000009.png"), np.zeros((20, 30, 3), "u1"))
+    data = open_coco(path)
+    assert data[0].image.shape == (3, 20, 30) and boxes_of(data) == [[1, 1, 5, 5]]
+    images[0]["coco_url"] = 9
+    path = write_coco(tmp_path, {}, [], changes)
+    with pytest.raises(UserError, match="image id 9: coco_url 9 is not a text"):
+        open_coco(path)
+
+
+def test_cityscapes_has_a_folder_for_each_city(tmp_path):
+    names = ["aachen/aachen_000000_leftImg8bit.png", "bochum/bochum_000000_leftImg8bit.png"]
+    images = [{"id": i, "file_name": n, "height": 4, "width": 8} for i, n in enumerate(names)]
+    entries = [box(i, i, [1, 1, 3, 2], iscrowd=0, inst_id=26000 + i) for i in (0, 1)]
+    path = write_coco(tmp_path, {}, entries, {"images": images})
+    for name in names:
+        (tmp_path / "images" / name).parent.mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "images" / name), np.zeros((4, 8, 3), np.uint8))
+    data = open_coco(path)
+    assert [data[i].image.shape for i in (0, 1)] == [(3, 4, 8)] * 2
+    (tmp_path / "images" / names[1]).unlink()
+    with pytest.raises(UserError, match=rf"{names[1]}: no such image \(1 of the 2"):
+        open_coco(path)

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from helpers_data import box, write_coco
+from helpers_data import box, voc_object, write_coco, write_voc
 
 from dynamic_atss.data.catalog import open_dataset
 from dynamic_atss.data.shapes import make_shapes
@@ -52,4 +52,26 @@ def test_unknown_and_missing(tmp_path):
         open_dataset("coco_2017_val", root=tmp_path, training=False)
     for name in ("coco:", "coco:a.json", "coco:a.json:", "coco::b"):
         with pytest.raises(UserError, match="write it as coco:<"):
+            open_dataset(name, root=tmp_path, training=True)
+
+
+def test_published_voc_names(tmp_path):
+    objects = voc_object("cat", "1 1 9 9")
+    write_voc(tmp_path / "voc/VOC2007", {"a": objects}, {"trainval": ["a"], "test": ["a"]})
+    for name in ("voc_2007_trainval", "voc_2007_test"):
+        data = open_dataset(name, root=tmp_path, training=True)
+        assert len(data) == 1 and len(data.class_names) == 20
+    with pytest.raises(UserError, match=r"voc/VOC2012: data set 'voc_2012_val' is not there"):
+        open_dataset("voc_2012_val", root=tmp_path, training=True)
+    with pytest.raises(UserError, match=r"'voc_2007_tes' is unknown: the nearest.*'voc_2007_test'"):
+        open_dataset("voc_2007_tes", root=tmp_path, training=True)
+
+
+def test_own_devkit(tmp_path):
+    folder = write_voc(tmp_path / "a:b", {"a": voc_object("x", "1 1 9 9")}, {"t": ["a"]})
+    data = open_dataset(f"voc:{folder}:t", root="unused", training=True, seed=4, extra=0)
+    assert data.class_names == ["x"] and data.seed == 4
+    assert data.ground_truth(0).boxes.tolist() == [[0, 0, 9, 9]]
+    for name in ("voc:", "voc:a", "voc::t", "voc:a:"):
+        with pytest.raises(UserError, match="write it as voc:<devkit folder>:<split>"):
             open_dataset(name, root=tmp_path, training=True)

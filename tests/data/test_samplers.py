@@ -9,7 +9,9 @@ import pytest
 from dynamic_atss.data.samplers import (
     TrainingSampler,
     aspect_groups,
+    epoch_indices,
     inference_batches,
+    repeat_factors,
     training_batches,
 )
 
@@ -89,3 +91,49 @@ def test_inference_ranks_lose_and_repeat_nothing(world, group):
     batches = inference_batches(sizes, 4, group)
     seen = [i for rank in range(world) for batch in batches[rank::world] for i in batch]
     assert sorted(seen) == list(range(23))
+
+
+def test_repeat_factors_in_closed_form():
+    # 8 images: class 0 in all but the last, class 1 in two, class 2 in one (twice).
+    image = np.array([0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 0])
+    classes = np.array([2, 2, 1, 1, 0, 0, 0, 0, 0, 0, 0])
+    factors = repeat_factors(image, classes, 8, 0.5)
+    # f = 7/8, 2/8, 1/8: r = 1, sqrt(2), 2; an image takes the largest; one without boxes has 1.
+    assert factors.tolist() == pytest.approx([2, 2**0.5, 1, 1, 1, 1, 1, 1])
+    none = np.zeros(0, np.int64)
+    assert repeat_factors(none, none, 3, 1).tolist() == [1, 1, 1]
+
+
+FACTORS = np.where(np.arange(SIZE) % 7 == 0, 2.3, 1.0)
+
+
+def test_images_are_repeated_as_often_as_their_factor():
+    counts = np.zeros((400, SIZE))
+    for epoch in range(400):
+        counts[epoch] = np.bincount(epoch_indices(SIZE, 3, epoch, FACTORS), minlength=SIZE)
+    repeated = FACTORS > 1
+    assert (counts[:, ~repeated] == 1).all() and set(np.unique(counts[:, repeated])) == {2, 3}
+    # A binomial of 2,400 draws with probability 0.3: 4 deviations are 0.037.
+    assert abs(counts[:, repeated].mean() - 2.3) < 0.037
+    assert not (counts[0] == counts[1]).all()  # drawn anew in each epoch
+    first = epoch_indices(SIZE, 3, 0, FACTORS)
+    assert np.array_equal(first, epoch_indices(SIZE, 3, 0, FACTORS))
+    assert not np.array_equal(first, epoch_indices(SIZE, 4, 0, FACTORS))
+    assert np.array_equal(epoch_indices(SIZE, 3, 0), epoch_indices(SIZE, 3, 0, None))
+
+
+def test_repeated_images_resume_and_are_shared_by_ranks():
+    def keys(start, stop, rank=0, world=1, accumulate=1):
+        ranks = {"rank": rank, "world_size": world, "accumulate": accumulate}
+        options = {"start": start, "stop": stop, "factors": FACTORS, **ranks}
+        return list(TrainingSampler(GROUPS, SIZE, 8, 5, **options))
+
+    whole = keys(0, 30)
+    assert whole != list(sampler(0, 30)) and keys(0, 13) + keys(13, 30) == whole
+    ranks = [keys(0, 30, rank, 2, 2) for rank in (0, 1)]
+    for step, batch in enumerate(whole):
+        parts = [part for rank in ranks for part in rank[2 * step : 2 * step + 2]]
+        assert [key for part in parts for key in part] == batch
+        assert len({GROUPS[i] for i, _ in batch}) == 1
+    positions = [position for batch in whole for _, position in batch]
+    assert len(set(positions)) == len(positions)

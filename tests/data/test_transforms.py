@@ -68,6 +68,15 @@ def test_flip(flip):
     assert flip(0.0)(image, gt, rng)[1] is gt
 
 
+@pytest.mark.parametrize("flip", [HorizontalFlip, VerticalFlip])
+def test_flip_of_boxes_that_end_behind_their_last_pixel(flip):
+    image, gt = scene(20, 31)
+    gt = GroundTruth(torch.tensor([[2.0, 3.0, 31.0, 20.0]]), gt.classes[:1], gt.image[:1])
+    _, moved = flip(1.0, extra=0)(image, gt, np.random.default_rng(0))
+    expected = [0, 3, 29, 20] if flip is HorizontalFlip else [2, 0, 31, 17]  # W - x, H - y
+    assert moved.boxes.tolist() == [expected]
+
+
 def test_flips_are_drawn_with_their_probability():
     image, gt = scene()
     rng = np.random.default_rng(0)

@@ -84,6 +84,13 @@ def test_results_are_in_original_pixels_and_ordered_by_image():
     assert results[2]["score"] == pytest.approx(0.8)
 
 
+def test_models_say_what_the_sides_of_their_boxes_count():
+    model = Finder()
+    model.extra = 0.0
+    (result,) = run_inference(model, [batch((1,))], "cpu", category_ids=CATEGORY_IDS)
+    assert result["bbox"] == [0.0, 0.0, 16.0, 16.0]  # 17 in the legacy convention
+
+
 def test_every_module_gets_its_own_mode_back_even_after_an_error():
     model = Finder().train()
     model.frozen.eval()

@@ -292,6 +292,16 @@ def test_results_are_scaled_per_axis_then_widened_by_one():
     ]
 
 
+@pytest.mark.parametrize("extra", [0.0, 1.0])
+def test_the_legacy_pixel_is_added_or_not(extra):
+    one = Detections(
+        torch.tensor([[2.0, 3.0, 12.0, 8.0]]), torch.ones(1), torch.zeros(1, dtype=torch.int64)
+    )
+    places = {"sizes": {1: (9, 20)}, "original_sizes": {1: (18, 10)}}
+    (result,) = to_coco_results({1: one}, **places, category_ids=[4], extra=extra)
+    assert result["bbox"] == [1, 6, 5 + extra, 10 + extra]
+
+
 def test_detections_that_are_not_finite_never_reach_the_file(caplog):
     boxes = torch.tensor([[0.0, 0, 5, 5], [0, 0, float("nan"), 5], [0, 0, 5, 5]])
     one = Detections(

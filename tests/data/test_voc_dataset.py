@@ -1,0 +1,184 @@
+"""VOC devkits: boxes, classes, splits, and one line for every mistake."""
+
+import time
+
+import numpy as np
+import pytest
+from helpers_data import voc_object, voc_xml, write_voc
+
+from dynamic_atss.data.catalog import open_dataset
+from dynamic_atss.data.coco import CocoDataset
+from dynamic_atss.data.voc import VOC_CLASSES, VocDataset
+from dynamic_atss.errors import UserError
+
+IMAGES = {
+    "b": voc_object("dog", "1 1 30 20") + voc_object("cat", "3 4 12 8", difficult="0"),
+    "a": voc_object("cat", "2.5 3 6 9", difficult="1") + voc_object("ant", "5 5 9 9"),
+    "c": voc_object("zebra", "7 7 7 9", difficult="1"),
+}
+SPLITS = {"train": ["b", "a"], "val": ["c"]}
+
+
+@pytest.fixture
+def devkit(tmp_path):
+    return write_voc(tmp_path / "pets", IMAGES, SPLITS)
+
+
+def error_of(folder, split="train", training=True) -> str:
+    with pytest.raises(UserError) as error:
+        VocDataset(folder, split, training=training)
+    message = str(error.value)
+    assert "\n" not in message and str(folder) in message
+    return message
+
+
+def with_xml(folder, text):
+    (folder / "Annotations/a.xml").write_text(text)
+    return error_of(folder)
+
+
+def test_boxes_count_from_0_and_difficult_ones_are_not_trained_on(devkit):
+    data = VocDataset(devkit, "train", training=True)
+    assert data.image_ids == [1, 2] and [data.path(i).name for i in (0, 1)] == ["b.jpg", "a.jpg"]
+    assert data.class_names == ["ant", "cat", "dog", "zebra"]  # of all files, whatever the split
+    assert data.category_ids == [1, 2, 3, 4]
+    first, second = data.ground_truth(0), data.ground_truth(1)
+    assert first.boxes.tolist() == [[0, 0, 29, 19], [2, 3, 11, 7]]  # minus 1
+    assert first.classes.tolist() == [2, 1]
+    assert second.boxes.tolist() == [[4, 4, 8, 8]] and data.statistics["crowd"] == 1
+    assert data[1].image.shape == (3, 20, 30) and data[1].original_size == (20, 30)
+
+
+def test_without_the_legacy_pixel_boxes_end_behind_the_last_one(devkit):
+    data = VocDataset(devkit, "train", training=True, extra=0)
+    assert data.ground_truth(0).boxes.tolist() == [[0, 0, 30, 20], [2, 3, 12, 8]]
+
+
+def test_difficult_boxes_are_flagged_for_evaluation(devkit):
+    content = VocDataset(devkit, "train", training=False).read()
+    assert content.crowd.tolist() == [False, False, True, False]
+    assert content.xywh.tolist() == [[0, 0, 30, 20], [2, 3, 10, 5], [1.5, 2, 4.5, 7], [4, 4, 5, 5]]
+    assert content.areas.tolist() == [600, 50, 31.5, 25]
+
+
+def test_images_of_difficult_boxes_only_leave_training(devkit):
+    assert VocDataset(devkit, "val", training=False).image_ids == [1]
+    assert "none of its 1 images has a usable box" in error_of(devkit, "val")
+
+
+def test_class_names(devkit, tmp_path):
+    (devkit / "labels.txt").write_text("\ufeffzebra\ncat\n\n ant \ndog\n", "utf-8")
+    assert VocDataset(devkit, "val", training=False).class_names == ["zebra", "cat", "ant", "dog"]
+    voc = write_voc(tmp_path / "VOC2007", {"a": voc_object("cat", "1 1 5 5")}, {"val": ["a"]})
+    data = VocDataset(voc, "val", training=True)
+    assert data.class_names == VOC_CLASSES == sorted(VOC_CLASSES) and len(VOC_CLASSES) == 20
+    assert data.ground_truth(0).classes.tolist() == [7]
+    assert VocDataset(tmp_path / "VOC2007", "val", training=True).folder == voc
+
+
+def test_parts_of_objects_are_no_classes(tmp_path):
+    part = "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"
+    person = voc_object("person", "1 1 5 5").replace("</object>", part + "</object>")
+    folder = write_voc(tmp_path / "d", {"a": person}, {"t": ["a"]})
+    data = VocDataset(folder, "t", training=True)
+    assert data.class_names == ["person"] and len(data.ground_truth(0)) == 1
+
+
+def test_folder_of_the_year(devkit, tmp_path):
+    outer = tmp_path / "VOCdevkit"
+    outer.mkdir()
+    devkit.rename(outer / "pets")
+    assert len(open_dataset(f"voc:{outer}:train", root="unused", training=True)) == 2
+    write_voc(outer / "more", IMAGES, SPLITS)
+    assert "several devkits (more, pets): name one of them" in error_of(outer)
+    assert len(open_dataset(f"voc:{outer}/pets:train", root="unused", training=True)) == 2
+
+
+def test_other_image_formats(tmp_path):
+    folder = write_voc(tmp_path / "d", IMAGES, SPLITS, ending="png")
+    assert VocDataset(folder, "train", training=True)[0].image.shape == (3, 20, 30)
+
+
+def test_unknown_class(devkit):
+    (devkit / "labels.txt").write_text("dog\nant\n")
+    message = error_of(devkit)
+    assert "b.xml: object 2: class 'cat' is not in labels.txt" in message
+    voc = devkit.rename(devkit.parent / "VOC2012")
+    (voc / "labels.txt").unlink()
+    assert "object 2: class 'ant' is not one of VOC's twenty" in error_of(voc)
+    assert "list all classes in" in error_of(voc)
+
+
+def test_missing_files(devkit):
+    assert "there are train, val" in error_of(devkit, "tran")
+    (devkit / "ImageSets/Main/train.txt").write_text("b\nx\na\n")
+    message = error_of(devkit)
+    assert "JPEGImages/x.jpg: no such image, but" in message and "1 of its 3 are" in message
+    (devkit / "JPEGImages/x.jpg").write_bytes(b"")
+    assert "Annotations/x.xml: no such file, but" in error_of(devkit)
+    (devkit / "ImageSets/Main/train.txt").write_text("b\nb\n")
+    assert "train.txt: 'b' is there twice" in error_of(devkit)
+    (devkit / "ImageSets/Main/train.txt").write_text("\n")
+    assert "train.txt: is empty" in error_of(devkit)
+    (devkit / "ImageSets/Main/train.txt").write_bytes(b"\xff\xfe")
+    assert "UTF-8" in error_of(devkit)
+    assert "no such folder" in error_of(devkit / "nowhere")
+    assert "no Annotations in it" in error_of(devkit / "JPEGImages")
+
+
+LAUGHS = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 60))
+
+
+def test_entities_are_refused_at_once(devkit):
+    hostile = f'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY l0 "lol">{LAUGHS}]><a>&l59;</a>'
+    external = '<!DOCTYPE a [<!ENTITY f SYSTEM "file:///etc/passwd">]><a>&f;</a>'
+    begin = time.perf_counter()
+    for text in (hostile, external, "<!DOCTYPE a><a/>"):
+        assert "a.xml: has a DOCTYPE" in with_xml(devkit, text)
+    (devkit / "Annotations/a.xml").write_bytes(hostile.encode("utf-16"))
+    assert "a.xml: has a DOCTYPE" in error_of(devkit)
+    assert time.perf_counter() - begin < 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<annotation><size>", "a.xml: broken XML (no element found: line 1, column 18)"),
+        ("", "broken XML"),
+        ("<a>&unknown;</a>", "broken XML (undefined entity"),
+        ('<?xml version="1.0" encoding="nonsense"?><a/>', "broken XML"),
+        ("<annotation></annotation>", "a.xml: size/height is missing"),
+        (voc_xml("", 0), "size/height is '0'"),
+        (voc_xml("", 20, "wide"), "size/width is 'wide'"),
+        (voc_xml("<object></object>"), "object 1 has no name"),
+        (voc_xml("<object><name>cat</name></object>"), "object 1: bndbox/xmin is missing"),
+        (voc_xml(voc_object("cat", "1 nan 2 3")), "bndbox/ymin is 'nan', not a number"),
+        (voc_xml(voc_object("cat", "1 2 1e999 3")), "bndbox/xmax is '1e999', not a number"),
+        (voc_xml(voc_object("cat", "1 2 3 x")), "bndbox/ymax is 'x', not a number"),
+        (voc_xml(voc_object("cat", "9 2 3 4")), "object 1: bndbox 9 2 3 4 (xmin ymin xmax ymax)"),
+        (voc_xml(voc_object("cat", "1 2 3 4", difficult="no")), "difficult is 'no', neither 0 nor"),
+    ],
+)
+def test_mistakes_in_an_xml_file(devkit, text, message):
+    assert message in with_xml(devkit, text)
+
+
+def test_another_size_than_the_file_names_the_xml(devkit):
+    path = devkit / "Annotations/b.xml"
+    path.write_text(voc_xml(IMAGES["b"], 20, 31))
+    with pytest.raises(UserError, match=r"b\.jpg: 30 x 20 pixels.*b\.xml says 31 x 20"):
+        VocDataset(devkit, "train", training=True)[0]
+
+
+def test_real_data_equal_their_coco_version(shared):
+    """Those take xmin as it is, and xmax - xmin for the width."""
+    folder = shared / "data/bccd"
+    voc = VocDataset(folder, "trainval", training=False).read()
+    other = CocoDataset(
+        folder / "coco/instances_trainval.json", folder / "JPEGImages", training=False
+    ).read()
+    assert voc.names.tolist() == other.names.tolist() and len(voc.names) == 292
+    assert np.array_equal(voc.sizes, other.sizes) and np.array_equal(voc.image, other.image)
+    names = [np.array(c.class_names)[c.classes].tolist() for c in (voc, other)]
+    assert names[0] == names[1]
+    assert np.array_equal(voc.xywh - other.xywh, np.tile([-1, -1, 1, 1], (len(voc.xywh), 1)))
