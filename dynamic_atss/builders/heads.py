@@ -35,7 +35,7 @@ class Parts(NamedTuple):
 
 
 def head_name(cfg: CfgNode) -> str:
-    """ "ATSS", "FCOS", "RETINANET" or "DSLA": the one that is switched on, and its section of MODEL.
+    """The head that is switched on, a key of HEADS, and its section of MODEL.
 
     Raises:
         UserError: none, or several.

@@ -17,8 +17,8 @@ def tower(
     norm: bool = True,
     bias: bool = True,
 ) -> nn.Sequential:
-    """`num_convs` times 3x3 convolution, group norm (if `norm`), relu; shape (N, channels, h, w)
-    throughout.
+    """`num_convs` times 3x3 convolution, group norm (if `norm`; of 32 groups, 16 for 32 channels),
+    relu; shape (N, channels, h, w) throughout.
 
     With `deformable_last` the last convolution is a modulated deformable one.
 
@@ -33,7 +33,9 @@ def tower(
         conv = ModulatedDeformConv if deformable else nn.Conv2d
         layers.append(conv(channels, channels, 3, padding=1, bias=bias))
         if norm:
-            layers.append(nn.GroupNorm(GROUPS, channels))
+            # A group of one channel has no variance on a map of one place, where torch raises.
+            groups = GROUPS if channels > GROUPS else GROUPS // 2
+            layers.append(nn.GroupNorm(groups, channels))
         layers.append(nn.ReLU(inplace=True))
     for name, parameter in nn.Sequential(*layers).named_parameters():
         if parameter.ndim == 4 and ".offset." not in name:  # offsets start at 0: a plain conv

@@ -1,0 +1,169 @@
+"""The rule that a configuration means, a rule of the user's own, and rules that do not fit."""
+
+import pytest
+from helpers_run import read_lines, run_tool, write_config
+
+from dynamic_atss.assigners import ASSIGNERS
+from dynamic_atss.assigners.at_least_one import AtLeastOne
+from dynamic_atss.build import build_assigner, build_model
+from dynamic_atss.config.load import load_config
+from dynamic_atss.errors import UserError
+
+OWN = '''
+import torch
+from dynamic_atss.types import Assignment
+
+
+class Nearest:
+    """Every box takes the `count` priors of the finest level nearest to its centre."""
+
+    soft_labels = False
+    quality_name = "nearness"
+    needs_size = False
+
+    def __init__(self, count, word="none"):
+        self.count, self.word = count, word
+        print("made with", count, word)
+
+    def __call__(self, priors, gt, predictions):
+        index = torch.full(predictions.boxes.shape[:2], -1)
+        quality = torch.zeros(predictions.boxes.shape[:2])
+        for t, box in enumerate(gt.boxes):
+            distance = (priors.centers - (box[:2] + box[2:]) / 2).square().sum(1)
+            nearest = distance.topk(self.count, largest=False).indices
+            index[gt.image[t], nearest] = t
+            quality[gt.image[t], nearest] = 1.0
+        return Assignment(index, quality)
+'''
+
+
+def config(*overrides):
+    on = () if any(str(x).endswith("_ON") for x in overrides) else ("MODEL.ATSS_ON", "True")
+    return load_config(None, [str(x) for x in (*on, *overrides)])
+
+
+def rule(*overrides):
+    return build_assigner(config(*overrides))
+
+
+@pytest.mark.parametrize(
+    "head, overrides, name, attributes",
+    [
+        ("ATSS", {"TOPK": 7}, "dynamic_atss", {"topk": 7}),
+        ("ATSS", {"POSITIVE_TYPE": "SSC"}, "fcos", {"radius": 0.0, "margin": 0.01}),
+        ("ATSS", {"POSITIVE_TYPE": "TOPK", "TOPK": 5}, "topk", {"topk": 5}),
+        (
+            "ATSS",
+            {"POSITIVE_TYPE": "IoU", "FG_IOU_THRESHOLD": 0.6},
+            "max_iou",
+            {"positive": 0.6, "negative": 0.4, "inside_only": True},
+        ),
+        ("FCOS", {}, "fcos", {"radius": 0.0, "margin": 0.0}),
+        ("FCOS", {"CENTER_SAMPLING_RADIUS": 1.5}, "fcos", {"radius": 1.5}),
+        (
+            "RETINANET",
+            {"BG_IOU_THRESHOLD": 0.3},
+            "max_iou",
+            {"negative": 0.3, "inside_only": False},
+        ),
+        ("DSLA", {}, "dsla", {"core_zone": True, "radius": 0.0, "lowest": (0, 51, 102, 204, 409)}),
+        ("DSLA", {"CENTER_SAMPLING": True, "CORE_ZONE": False}, "dsla", {"radius": 1.5}),
+        ("DSLA", {"INTERVAL_RELAXATION": False}, "dsla", {"lowest": (0, 64, 128, 256, 512)}),
+    ],
+)
+def test_what_the_published_files_mean(head, overrides, name, attributes):
+    settings = [x for key, value in overrides.items() for x in (f"MODEL.{head}.{key}", value)]
+    built = rule(f"MODEL.{head}_ON", "True", *settings)
+    assert type(built) is ASSIGNERS[name]
+    assert {key: getattr(built, key) for key in attributes} == attributes
+
+
+def test_arguments_go_before_what_the_section_of_the_head_says():
+    args = ["MODEL.ASSIGNER.NAME", "atss", "MODEL.ATSS.TOPK", 7]
+    assert rule(*args).topk == 7
+    assert rule(*args, "MODEL.ASSIGNER.ARGS.topk", 3).topk == 3
+
+
+def test_at_least_one():
+    built = rule("MODEL.ASSIGNER.NAME", "atss", "MODEL.ASSIGNER.AT_LEAST_ONE", True)
+    assert isinstance(built, AtLeastOne)
+
+
+@pytest.mark.parametrize("head", ["FCOS", "DSLA"])
+@pytest.mark.parametrize("name", ["atss", "dynamic_atss", "max_iou", "topk", "paa"])
+def test_a_rule_for_anchors_does_not_fit_points(head, name):
+    with pytest.raises(UserError) as caught:
+        rule(f"MODEL.{head}_ON", True, "MODEL.ASSIGNER.NAME", name)
+    message = str(caught.value)
+    assert f"'{name}' reads the size of anchors" in message and f"MODEL.{head}_ON" in message
+    assert "choose one of fcos, dsla" in message and "MODEL.ATSS_ON" in message
+
+
+@pytest.mark.parametrize("head", ["ATSS", "RETINANET"])
+@pytest.mark.parametrize("name", ASSIGNERS)
+def test_every_rule_fits_anchors(head, name):
+    model = build_model(
+        config(
+            f"MODEL.{head}_ON", True, "MODEL.ASSIGNER.NAME", name,
+            "MODEL.BACKBONE.CONV_BODY", "R-18-FPN", "MODEL.RESNETS.BACKBONE_OUT_CHANNELS", 32,
+        ),
+        3,
+    )  # fmt: skip
+    assert type(model.criterion.assigner) is ASSIGNERS[name]
+
+
+@pytest.mark.parametrize(
+    "overrides, words",
+    [
+        (("MODEL.ASSIGNER.NAME", "ats"), "the nearest rule is 'atss'"),
+        (("MODEL.ASSIGNER.ARGS.topkk", "3"), "no such argument; the nearest is 'topk'"),
+        (("MODEL.ASSIGNER.ARGS.combine", "max"), "dynamic_atss: "),
+        (("MODEL.ASSIGNER.NAME", "no_such_module:Rule"), "no_such_module cannot be imported"),
+        (("MODEL.ASSIGNER.NAME", "no/such.py:Rule"), "no/such.py cannot be imported"),
+        (("MODEL.ASSIGNER.NAME", "json:Rule"), "json has no class Rule; it has JSONDecode"),
+    ],
+)
+def test_one_line_for_what_is_wrong(overrides, words):
+    with pytest.raises(UserError) as caught:
+        rule(*overrides)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_no_head_and_several_heads():
+    for overrides, words in (
+        ((), "no head is switched on: set one of MODEL.ATSS_ON, MODEL.FCOS_ON"),
+        (
+            ("MODEL.ATSS_ON", "True", "MODEL.FCOS_ON", "True"),
+            "several heads are switched on: set one of MODEL.ATSS_ON, MODEL.FCOS_ON True",
+        ),
+    ):
+        with pytest.raises(UserError, match=words):
+            build_assigner(load_config(None, overrides))
+
+
+def test_a_rule_outside_the_package_trains(tmp_path):
+    """By the path of its file, with keyword arguments from the YAML."""
+    arguments = write_config(tmp_path)
+    (tmp_path / "my_rule.py").write_text(OWN)
+    tiny = tmp_path / "tiny.yaml"
+    text = (
+        f'    NAME: "{tmp_path}/my_rule.py:Nearest"\n    ARGS:\n      count: 4\n      word: dear\n'
+    )
+    tiny.write_text(tiny.read_text().replace("MODEL:\n", "MODEL:\n  ASSIGNER:\n" + text, 1))
+    done = run_tool("train_net", [*arguments, "OUTPUT_DIR", tmp_path / "run"])
+    assert done.returncode == 0, done.stderr
+    assert "made with 4 dear" in done.stdout
+    lines = [line for line in read_lines(tmp_path / "run") if "loss" in line]
+    assert lines and all(line["loss_nearness"] > 0 for line in lines)
+    again = tmp_path / "run" / "config.yaml"  # what was run can be run again
+    assert load_config(again).MODEL.ASSIGNER.ARGS.count == 4
+
+
+def test_a_rule_as_a_module(tmp_path, monkeypatch):
+    """Found in the working directory."""
+    (tmp_path / "rule_of_mine.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    name = ("MODEL.ASSIGNER.NAME", "rule_of_mine:Nearest")
+    assert rule(*name, "MODEL.ASSIGNER.ARGS.count", 2).count == 2
+    with pytest.raises(UserError, match=r"ARGS of rule_of_mine:Nearest: .*'count'"):
+        rule(*name)
