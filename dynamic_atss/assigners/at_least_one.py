@@ -21,7 +21,7 @@ class AtLeastOne:
 
     Candidates are the `topk` locations of each level nearest to the box's centre, of them the
     priors that are not positive; the best has the largest IoU with the box, as an anchor or, for
-    points, as a square of 8 strides around it. Of several boxes that want one prior the largest
+    points, as a square of 8 strides around it, and of equal ones is the nearest. Of several boxes that want one prior the largest
     IoU wins, then the lower index; the others try their next in the next of `rounds` rounds. What
     they end without stays without (a crowd on one spot), as does a box that overlaps no candidate
     (outside of the image).

@@ -218,6 +218,15 @@ def test_deterministic_and_leaves_its_inputs_alone(assigner):
     assert all(map(torch.equal, before, after))
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_predictions_that_are_not_finite_do_not_raise(assigner, value):
+    """The trainer tells of them, by the loss."""
+    priors, gt = make_priors(), make_gt(random_boxes(5, 17))
+    predictions = make_predictions(priors, 1)
+    predictions = Predictions(predictions.boxes + value, predictions.logits + value)
+    assert assigner(priors, gt, predictions).gt_index.shape == (1, len(priors))
+
+
 def test_no_gradient_flows(assigner):
     priors, gt = make_priors(), make_gt(random_boxes(5, 9))
     predictions = make_predictions(priors, 1)

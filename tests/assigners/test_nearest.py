@@ -3,7 +3,11 @@
 import pytest
 import torch
 
-from dynamic_atss.assigners.nearest import nearest_candidates, nearest_locations
+from dynamic_atss.assigners.nearest import (
+    nearest_candidates,
+    nearest_locations,
+    square_candidates,
+)
 from dynamic_atss.types import GroundTruth, Level, Priors
 
 MAPS = [(1, 1), (1, 7), (7, 1), (2, 2), (1, 40), (3, 5), (20, 23), (40, 2)]
@@ -70,6 +74,25 @@ def test_levels_follow_each_other_and_may_have_fewer_than_k():
     for level, part in zip(levels, found.split([9, 6, 1], dim=1), strict=True):
         assert torch.equal(part, first + brute_force(points, level, 0.5, 9)[0])
         first += level.locations
+
+
+@pytest.mark.parametrize("lines", [1, 4, 5])
+@pytest.mark.parametrize("offset", [0.0, 0.5])
+@pytest.mark.parametrize("height, width", MAPS)
+def test_squares_hold_what_is_near_both_ways(height, width, offset, lines):
+    level = Level(height, width, 8)
+    locations = torch.cartesian_prod(torch.arange(height), torch.arange(width)).flip(1)
+    centers = (locations + offset) * 8.0
+    priors = Priors(torch.cat((centers - 4, centers + 4), dim=1), (level,), offset=offset)
+    points = exact_points(level, offset)
+    image = torch.zeros(len(points), dtype=torch.int64)
+    pairs = square_candidates(priors, GroundTruth(torch.cat((points,) * 2, 1), image, image), lines)
+    assert (pairs.exists.sum(1) == min(lines, height) * min(lines, width)).all()
+    found = torch.zeros(len(points), len(priors) + 1, dtype=torch.int64)
+    index = torch.where(pairs.exists, pairs.prior, len(priors))
+    found.scatter_add_(1, index, torch.ones_like(index))
+    near = ((centers - points[:, None]).abs() < lines / 2 * 8).all(-1)
+    assert (found[:, :-1] <= 1).all() and (found[:, :-1][near] == 1).all()
 
 
 def test_no_points():
