@@ -47,11 +47,14 @@ class Converted:
         lines = [f"read: {self.source.format}, {len(self.source.tensors)} entries"]
         lines.append(f"written: {len(state)} entries, {len(class_names(self.content))} class names")
         if self.left_out:
-            shown = ", ".join(self.left_out[:4]) + (", ..." if len(self.left_out) > 4 else "")
-            lines.append(f"left out: {len(self.left_out)} ({shown})")
+            lines.append(f"left out: {len(self.left_out)} ({_few(self.left_out)})")
         if self.source.pixels is not None:
             lines.append(f"note: its network expects {self.source.pixels.settings()}")
         return "\n".join(lines)
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def convert_file(
@@ -90,10 +93,9 @@ def convert(
     else:
         lost += left_out
     if lost and not force:
-        shown = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
         raise UserError(
-            f"{path}: {len(lost)} entries have no exact place in a {to} file ({shown}); --force "
-            "leaves them out or rounds them"
+            f"{path}: {len(lost)} entries have no exact place in a {to} file ({_few(lost)}); "
+            "--force leaves them out or rounds them"
         )
     unmapped = _unmapped(content, source, strip)
     native = {name: unmapped.pop(name) for name in list(unmapped) if _is_native(to, name)}
@@ -109,7 +111,7 @@ def _renamed(to: str, ours: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], li
     rename, state, nameless = _renamer(to, ours), {}, []
     for name, value in ours.items():
         theirs = rename(name)
-        if theirs is None:
+        if theirs is None or theirs in state:
             nameless.append(name)
         else:
             state[theirs] = value_to_mmdet(name, value) if to == "mmdet" else value
