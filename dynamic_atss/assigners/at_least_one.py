@@ -21,10 +21,10 @@ class AtLeastOne:
 
     Candidates are the `topk` locations of each level nearest to the box's centre, of them the
     priors that are not positive; the best has the largest IoU with the box, as an anchor or, for
-    points, as a square of 8 strides around it, and of equal ones is the nearest. Of several boxes that want one prior the largest
-    IoU wins, then the lower index; the others try their next in the next of `rounds` rounds. What
-    they end without stays without (a crowd on one spot), as does a box that overlaps no candidate
-    (outside of the image).
+    points, as a square of 8 strides around it, and of equal ones is the nearest. Of several boxes
+    that want one prior the largest IoU wins, then the lower index; the others try their next in the
+    next of `rounds` rounds. What they end without stays without (a crowd on one spot), as does a
+    box that overlaps no candidate (outside of the image).
 
     Quality = IoU of the predicted box, but at least `quality`: it weighs the box loss and, with
     soft labels, is the class target, so that the box would not be learnt with an IoU of 0, which is
