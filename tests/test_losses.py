@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dynamic_atss.losses import giou_loss, quality_loss
+from dynamic_atss.losses import giou_loss, iou_loss, quality_loss, smooth_l1_loss
 
 
 def test_giou_loss_is_a_weighted_sum():
@@ -54,3 +54,33 @@ def test_nothing_positive_is_zero_with_zero_gradient():
     assert loss.item() == 0
     assert (logits.grad == 0).all()
     assert giou_loss(torch.zeros(0, 4), torch.zeros(0, 4), torch.zeros(0)).item() == 0
+
+
+@pytest.mark.parametrize("plus", [0.0, 1.0, 64.0])
+def test_iou_losses_by_hand(plus):
+    """Boxes of 10 x 10 that share 5 x 10; a hull of 15 x 10."""
+    boxes, targets = torch.tensor([[5.0, 0, 15, 10]]), torch.tensor([[0.0, 0, 10, 10]])
+    iou = (50 + plus) / (150 + plus)
+    expected = {"iou": -math.log(iou), "linear_iou": 1 - iou, "giou": 1 - iou}
+    for kind, value in expected.items():
+        loss = iou_loss(boxes, targets, torch.tensor([0.5]), kind, plus)
+        assert loss.item() == pytest.approx(0.5 * value, rel=1e-6)
+    apart = torch.tensor([[20.0, 0, 30, 10]])
+    loss = iou_loss(apart, targets, torch.ones(1), "giou", plus).item()
+    assert loss == pytest.approx(1 - plus / (200 + plus) + 100 / 300, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["iou", "linear_iou", "giou"])
+def test_iou_losses_of_boxes_that_do_not_meet_are_finite(kind):
+    boxes = torch.tensor([[20.0, 20, 30, 30], [5, 5, 5, 5]], requires_grad=True)
+    targets = torch.tensor([[0.0, 0, 10, 10], [5, 5, 5, 5]])
+    loss = iou_loss(boxes, targets, torch.ones(2), kind)
+    loss.backward()
+    assert loss.isfinite() and boxes.grad.isfinite().all()
+
+
+def test_smooth_l1_by_hand():
+    deltas = torch.tensor([[0.05, -0.2, 0, 1.0], [9, 9, 9, 9]])
+    loss = smooth_l1_loss(deltas, torch.zeros(2, 4), torch.tensor([2.0, 0.0]), beta=0.1)
+    expected = 0.5 * 0.05**2 / 0.1 + (0.2 - 0.05) + (1.0 - 0.05)
+    assert loss.item() == pytest.approx(2 * expected, rel=1e-6)

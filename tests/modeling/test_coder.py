@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dynamic_atss.modeling.coder import DeltaCoder, DistanceCoder
+from dynamic_atss.modeling.priors import PointGenerator
 
 CODERS = {"delta": DeltaCoder(), "distance": DistanceCoder(8)}
 
@@ -80,3 +81,13 @@ def test_published_decoded_boxes(shared, case):
         )
     boxes = CODERS["delta"].decode(deltas, anchors)
     torch.testing.assert_close(boxes, decoded, rtol=1e-6, atol=1e-4)
+
+
+def test_distances_in_pixels_and_in_strides_of_a_point():
+    """A point at (12, 4) on a level of stride 8."""
+    [point] = PointGenerator((8,))(((1, 2),), torch.device("cpu")).boxes[1:]
+    gt = torch.tensor([4.0, 2, 28, 12])
+    assert DistanceCoder(None).encode(gt, point).tolist() == [8, 2, 16, 8]
+    assert DistanceCoder(1.0).encode(gt, point).tolist() == [1, 0.25, 2, 1]
+    for coder in (DistanceCoder(None), DistanceCoder(1.0)):
+        assert torch.equal(coder.decode(coder.encode(gt, point), point), gt)

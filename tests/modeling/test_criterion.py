@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from dynamic_atss.assigners import ASSIGNERS
-from dynamic_atss.modeling.coder import DeltaCoder
-from dynamic_atss.modeling.criterion import Criterion
+from dynamic_atss.boxes import iou
+from dynamic_atss.modeling.coder import DeltaCoder, DistanceCoder
+from dynamic_atss.modeling.criterion import LABELS, Criterion, RetinaNetCriterion
 from dynamic_atss.modeling.head import HeadOutput
 from dynamic_atss.modeling.priors import AnchorGenerator
-from dynamic_atss.types import BACKGROUND, Assignment, GroundTruth
+from dynamic_atss.types import BACKGROUND, IGNORE, Assignment, GroundTruth
 
 MAPS = ((8, 8), (4, 4), (2, 2))
 CLASSES = 3
@@ -134,3 +135,81 @@ def test_at_least_one_positive_in_the_normaliser():
     one = Counting(torch.tensor([1.0, 0.2, 0.2]))
     a, b = (Criterion(Fixed(0.8), DeltaCoder(), c)(output, PRIORS, gt) for c in (quarter, one))
     assert {k: v.item() for k, v in a.items()} == {k: v.item() for k, v in b.items()}
+
+
+class Ignoring(Fixed):
+    """As Fixed, and prior 5 of image 1 is ignored."""
+
+    def __call__(self, priors, gt, predictions):
+        result = super().__call__(priors, gt, predictions)
+        result.gt_index[1, 5] = IGNORE
+        return result
+
+
+def test_retinanet_by_hand():
+    """One positive in two images: focal / (1 + 2), smooth L1 / (4 * 1)."""
+    output, gt = make_output()._replace(quality=None), make_gt(BOXES)
+    rule = Ignoring(0.8)
+    rule.soft_labels = False
+    average = Counting()
+    losses = RetinaNetCriterion(rule, DeltaCoder(), average)(output, PRIORS, gt)
+    assert list(losses) == ["loss_cls", "loss_reg"] and len(average.calls) == 1
+    target = torch.zeros_like(output.logits)
+    target[0, 3, 1] = 1
+    p = output.logits.sigmoid()
+    right = torch.where(target > 0, p, 1 - p)
+    alpha = torch.where(target > 0, 0.25, 0.75)
+    dense = -alpha * (1 - right) ** 2 * right.log()
+    dense[1, 5] = 0
+    torch.testing.assert_close(losses["loss_cls"], dense.sum() / 3)
+    wanted = DeltaCoder().encode(gt.boxes[1], PRIORS.boxes[3])
+    far = (output.deltas[0, 3] - wanted).abs()
+    smooth = torch.where(far < 0.11, far.square() / 0.22, far - 0.055).sum()
+    torch.testing.assert_close(losses["loss_reg"], smooth / 4)
+
+
+@pytest.mark.parametrize("boxes", [[], BOXES])
+def test_retinanet_is_finite(boxes):
+    output = make_output(size=120.0)._replace(quality=None)
+    criterion = RetinaNetCriterion(ASSIGNERS["max_iou"](), DeltaCoder(), Counting())
+    losses = criterion(output, PRIORS, make_gt(boxes))
+    assert all(loss.isfinite() for loss in losses.values())
+    grads = torch.autograd.grad(sum(losses.values()), output[:2])
+    assert all(grad.isfinite().all() for grad in grads)
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_what_the_class_target_is(label):
+    """Prior 3 predicts itself, so the IoU is that of the prior with box 1."""
+    output = make_output()
+    output = output._replace(deltas=torch.zeros_like(output.deltas))
+    iou_3 = iou(PRIORS.boxes[3], torch.tensor(BOXES[1])).item()
+    expected = {"quality": 0.8, "iou": iou_3, "quality_x_iou": 0.8 * iou_3}[label]
+    average = Counting()
+    losses = Criterion(
+        Fixed(0.8), DeltaCoder(), average, label=label, divide_by_labels=True, class_weight=3.0
+    )(output, PRIORS, make_gt(BOXES))
+    torch.testing.assert_close(average.calls[0], torch.tensor([1.0, 0.8, expected]))
+    target = torch.zeros_like(output.logits)
+    target[0, 3, 1] = expected
+    p = output.logits.sigmoid()
+    dense = (target - p).square() * -(target * p.log() + (1 - target) * (1 - p).log())
+    torch.testing.assert_close(losses["loss_cls"], 3 * dense.sum())  # divided by at least 1
+
+
+def test_no_quality_branch_no_quality_loss():
+    output = make_output()._replace(quality=None)
+    losses = Criterion(Fixed(0.8), DeltaCoder(), Counting())(output, PRIORS, make_gt(BOXES))
+    assert list(losses) == ["loss_cls", "loss_reg"]
+
+
+def test_boxes_of_the_background_need_not_be_finite():
+    """As of a box branch that diverges: nothing of it reaches the loss or the gradient."""
+    output = make_output()
+    deltas = output.deltas.detach().clone()
+    deltas[:, 9:] = torch.inf
+    output = output._replace(deltas=deltas.requires_grad_())
+    losses = Criterion(Fixed(0.8), DistanceCoder(None), Counting())(output, PRIORS, make_gt(BOXES))
+    assert losses["loss_reg"].isfinite()
+    losses["loss_reg"].backward()
+    assert deltas.grad.isfinite().all() and (deltas.grad[:, 9:] == 0).all()

@@ -138,3 +138,39 @@ def test_a_deformable_tower_starts_as_a_plain_one_at_half_strength():
 def test_channels_that_do_not_divide():
     with pytest.raises(ValueError, match="48 channels"):
         tower(48, 1)
+
+
+@pytest.mark.parametrize("tower", ["box", "class"])
+def test_which_tower_the_quality_stands_on(tower):
+    head, features = make_head(quality=tower), make_features()
+    silenced = {"box": head.bbox_tower, "class": head.cls_tower}[tower]
+    before = head(features)
+    with torch.no_grad():
+        for parameter in silenced.parameters():
+            parameter.zero_()
+    after = head(features)
+    assert not torch.equal(before.quality, after.quality)
+    assert (after.quality == 0).all()
+
+
+def test_distances_by_exp_stay_finite():
+    head, features = make_head(positive="exp"), make_features()
+    assert (head(features).deltas > 0).all()
+    with torch.no_grad():
+        head.bbox_pred.bias.fill_(1e4)
+    assert head(features).deltas.isfinite().all()
+
+
+def test_a_head_without_norm_scales_and_quality():
+    """RetinaNet's: the names of its published checkpoints."""
+    head = make_head(norm=False, scales=False, quality=None)
+    names = {name.rpartition(".")[0] for name in head.state_dict()}
+    assert names == {"cls_tower.0", "bbox_tower.0", "cls_logits", "bbox_pred"}
+    output = head(make_features())
+    assert output.quality is None and output.logits.isfinite().all()
+
+
+def test_one_place_and_one_image_train():
+    """A group norm of one value would have no variance."""
+    head = make_head().train()
+    assert head([torch.randn(1, CHANNELS, 1, 1)] * 3).logits.isfinite().all()

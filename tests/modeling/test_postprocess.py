@@ -143,3 +143,50 @@ def test_several_anchors_at_a_location():
     expected = priors.boxes[index].clamp(min=0)
     torch.testing.assert_close(found.boxes[0], expected)
     assert found.scores.tolist() == pytest.approx([math.sqrt(0.5)])
+
+
+def written_out_by_location(output, n, threshold, nms, top_n, scale):
+    """As in the DSLA release: a level's best points, all their classes, NMS in original pixels,
+    nothing of "+1"; (score, class, box)."""
+    height, width = SIZES[n].tolist()
+    found, first = [], 0
+    for level in PRIORS.levels:
+        points = range(first, first + level.locations)
+        chosen = sorted(points, key=lambda p: -output.logits[n, p].max().item())[:top_n]
+        found += [
+            (sigmoid(output.logits[n, p, c].item()), c, p) for p in chosen for c in range(CLASSES)
+        ]
+        first += level.locations
+    decoded = DeltaCoder().decode(output.deltas[n], PRIORS.boxes).tolist()
+    kept = []
+    for score, c, p in sorted(found, reverse=True):
+        box = [min(max(v, 0), (width, height)[i % 2]) for i, v in enumerate(decoded[p])]
+        far = [v * scale[i % 2] for i, v in enumerate(box)]
+        far = [far[0], far[1], far[2] - 1, far[3] - 1]  # `overlap` adds 1
+        if score > threshold and all(k != c or overlap(b, far) <= nms for _, k, b, _ in kept):
+            kept.append((score, c, far, box))
+    return [(score, c, box) for score, c, _, box in kept[:100]]
+
+
+@pytest.mark.parametrize("top_n", [6, 1000])
+def test_the_best_points_with_all_their_classes(top_n):
+    process = PostProcess(
+        DeltaCoder(), pre_nms_top_n=top_n, by_location=True, extra=0.0, in_original=True
+    )
+    output = make_output()._replace(quality=None)
+    original = ((128, 80), (200, 284))  # the first one is squeezed: NMS sees other IoUs
+    for n, found in enumerate(process(output, PRIORS, SIZES, original)):
+        scale = [original[n][1 - i] / SIZES[n, 1 - i].item() for i in (0, 1)]
+        expected = written_out_by_location(output, n, 0.05, 0.6, top_n, scale)
+        assert 5 < len(found) == len(expected)
+        scores, classes, boxes = zip(*expected, strict=True)
+        torch.testing.assert_close(found.scores, torch.tensor(scores), rtol=1e-5, atol=1e-6)
+        assert found.classes.tolist() == list(classes)
+        torch.testing.assert_close(found.boxes, torch.tensor(boxes), rtol=1e-5, atol=1e-4)
+
+
+def test_without_a_quality_branch_the_score_is_that_of_the_class():
+    output = silent()._replace(quality=None)
+    output.logits[0, 7, 1] = math.log(0.36 / 0.64)
+    (found,) = PostProcess(DeltaCoder())(output, PRIORS, SIZES[:1])
+    assert found.scores.tolist() == pytest.approx([0.36])

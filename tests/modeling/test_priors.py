@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dynamic_atss.modeling.coder import DeltaCoder
-from dynamic_atss.modeling.priors import AnchorGenerator
+from dynamic_atss.modeling.priors import AnchorGenerator, PointGenerator
 from dynamic_atss.types import Level
 
 CPU = torch.device("cpu")
@@ -79,3 +79,21 @@ def test_made_while_testing_used_in_training():
     deltas = torch.zeros(53, 4, requires_grad=True)
     DeltaCoder().decode(deltas, make(MAPS, CPU).boxes).sum().backward()
     assert deltas.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.5])
+def test_points(offset):
+    """FCOS: column * stride + stride // 2; DSLA: column * stride."""
+    sizes, strides = ((3, 5), (2, 3)), (8, 16)
+    priors = PointGenerator(strides, offset)(sizes, torch.device("cpu"))
+    expected = [
+        [x * stride + offset * stride, y * stride + offset * stride]
+        for (height, width), stride in zip(sizes, strides, strict=True)
+        for y in range(height)
+        for x in range(width)
+    ]
+    assert priors.centers.tolist() == expected
+    assert not priors.sized and priors.offset == offset
+    assert priors.strides.tolist() == [8.0] * 15 + [16.0] * 6
+    assert priors.level.tolist() == [0] * 15 + [1] * 6
+    assert priors.largest == (7.0, 15.0)
