@@ -18,6 +18,7 @@ from dynamic_atss.modeling.backbones.swin import SIZES
 from dynamic_atss.modeling.fpn import FPN, BackboneWithFPN
 from dynamic_atss.modeling.layers import NORMS
 
+Builder = Callable[[CfgNode], nn.Module]
 TIMM = "timm/"
 
 
@@ -42,7 +43,7 @@ def build_body(cfg: CfgNode) -> nn.Module:
     """The network that CONV_BODY names: a key of BODIES, also with -RETINANET, or timm/<name>."""
     name = cfg.MODEL.BACKBONE.CONV_BODY
     if name.startswith(TIMM):
-        build = partial(_timm, name=name.removeprefix(TIMM))
+        build: Builder = partial(_timm, name=name.removeprefix(TIMM))
     elif (key := name.removesuffix("-RETINANET")) in BODIES:
         build = BODIES[key]
     else:
@@ -95,7 +96,7 @@ def _norm(cfg: CfgNode, default: str) -> str:
     return "SyncBN" if cfg.MODEL.USE_SYNCBN else default
 
 
-BODIES: dict[str, Callable[[CfgNode], nn.Module]] = {
+BODIES: dict[str, Builder] = {
     **{f"R-{depth}-FPN": partial(_resnet, depth=depth) for depth in DEPTHS},
     **{f"SWIN-{size}-FPN": partial(_swin, size=size) for size in SIZES},
     "MNV2-FPN": _mobilenet,
