@@ -24,6 +24,7 @@ from dynamic_atss.engine.weight_formats import (
     entries,
     from_published,
     identify,
+    nested,
     to_published,
 )
 from dynamic_atss.engine.weights import read_file
@@ -114,7 +115,10 @@ def _renamed(to: str, ours: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], li
         if theirs is None or theirs in state:
             nameless.append(name)
         else:
-            state[theirs] = value_to_mmdet(name, value) if to == "mmdet" else value
+            try:
+                state[theirs] = value_to_mmdet(name, value) if to == "mmdet" else value
+            except (RuntimeError, IndexError):  # of no size that such a weight has
+                nameless.append(name)
     return state, nameless
 
 
@@ -173,8 +177,8 @@ def _beside_body(name: str) -> bool:
 
 def _unmapped(content: Mapping[str, Any], source: Source, strip: bool) -> dict[str, Tensor]:
     """The entries that are no weights of a detector: anchors, averages, the classifier."""
-    state = content.get("blobs") or entries(content)
-    carried = {bare(name): state[name] for name in source.ignored} | content.get("unmapped", {})
+    carried = {bare(name): value for name, value in source.ignored.items()}
+    carried |= nested(content, "unmapped")
     tensors = {
         name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
         for name, value in carried.items()
@@ -203,9 +207,10 @@ def _wrap(
     strip: bool,
 ) -> dict[str, Any]:
     """The state with what stood beside it in the file; `strip` keeps the classes and meta alone."""
-    nested = entries(content).keys() != content.keys()
-    rest = {k: v for k, v in content.items() if nested and k not in _OWN_KEYS}
-    classes, meta = class_names(content), dict(rest.pop("meta", {}))
+    wrapped = entries(content).keys() != content.keys()
+    rest = {k: v for k, v in content.items() if wrapped and k not in _OWN_KEYS}
+    classes, meta = class_names(content), dict(nested(rest, "meta"))
+    rest.pop("meta", None)
     meta.pop("CLASSES", None)
     if strip or to == "backbone":
         rest = {}

@@ -31,16 +31,16 @@ _MMDET = re.compile(r"(bbox_head|neck)\.|backbone\.(?!body\.|fpn\.)")
 class Source:
     """A weight file in this project's names.
 
-    tensors, by our name · origin, our name -> the file's name · ignored, the file's names that no
-    detector has a place for (classifier, anchors, momenta) · classes, the names of the detector's
-    classes where the file tells them (this project's and mmdetection's do) · pixels and
+    tensors, by our name · origin, our name -> the file's name · ignored, by the file's name, what
+    no detector has a place for (classifier, anchors, momenta) · classes, the names of the classes
+    where the file tells them (this project's and mmdetection's do) · pixels and
     stride_in_1x1, what the network was trained with, where the file tells it
     """
 
     format: str
     tensors: dict[str, Tensor] = field(default_factory=dict)
     origin: dict[str, str] = field(default_factory=dict)
-    ignored: list[str] = field(default_factory=list)
+    ignored: dict[str, Any] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
     pixels: Pixels | None = None
     stride_in_1x1: bool | None = None
@@ -155,14 +155,20 @@ def bare(name: object) -> str:
 
 def class_names(content: Mapping[str, Any]) -> list[str]:
     """The names of the classes, in the order of the logits; empty if the file does not tell."""
-    meta = content.get("meta")
-    named = content.get("classes") or (meta.get("CLASSES") if isinstance(meta, dict) else None)
-    return [str(name) for name in named] if isinstance(named, (list, tuple)) else []
+    for named in (content.get("classes"), nested(content, "meta").get("CLASSES")):
+        if isinstance(named, (list, tuple)) and named:
+            return [str(name) for name in named]
+    return []
+
+
+def nested(content: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """The dictionary under `key`; empty if there is none."""
+    value = content.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 def _mmdet(content: Mapping[str, Any]) -> Source:
-    meta = content.get("meta")
-    config = str(meta.get("config", "")) if isinstance(meta, dict) else ""
+    config = str(nested(content, "meta").get("config", ""))
     return Source(
         MMDET,
         classes=class_names(content),
@@ -181,7 +187,7 @@ def _translate(
     for name, value in state.items():
         ours = rename(bare(name))
         if ours is None:
-            source.ignored.append(str(name))
+            source.ignored[str(name)] = value
             continue
         if isinstance(value, np.ndarray):
             value = torch.from_numpy(value)

@@ -97,7 +97,7 @@ def load_weights(
     rest = [source.origin[n] for n in source.tensors if n not in targets or n in skipped]
     rest.sort(key=lambda name: name.endswith(COUNTER))  # the report shows what counts first
     initial = [name for name in targets if name not in set(loaded)]
-    return LoadReport(str(path), source.format, loaded, initial, source.ignored + rest, notes)
+    return LoadReport(str(path), source.format, loaded, initial, [*source.ignored, *rest], notes)
 
 
 def read_file(path: Path) -> Any:

@@ -230,6 +230,23 @@ def test_caffe2_gets_the_statistics_that_are_in_its_weights(tmp_path):
     assert all((v == 0).all() for n, v in body.items() if n.endswith("running_mean"))
 
 
+@pytest.mark.parametrize("to", ["project", "published", "mmdet", "backbone"])
+@pytest.mark.parametrize(
+    "junk",
+    [
+        {"classes": torch.zeros(2)},
+        {"meta": 3},
+        {"meta": {"CLASSES": 3, "config": None}},
+        {"unmapped": "x"},
+        {"classes": "abc", 7: None},
+    ],
+)
+def test_odd_things_beside_the_weights_do_no_harm(to, junk):
+    state = {"backbone.body.stem.conv1.weight": torch.ones(2, 3, 7, 7)}
+    got = convert({"format": "dynamic_atss/1", "model": state, **junk}, "x.pth", to)
+    assert len(entries(got.content)) == 1
+
+
 def test_files_of_other_detectors_are_refused():
     content = {"backbone.conv1.weight": torch.zeros(1), "bbox_head.atss_cls.weight": torch.zeros(1)}
     with pytest.raises(UserError, match=r"x\.pth: .*no part of a detector .*atss_cls"):
