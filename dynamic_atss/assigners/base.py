@@ -49,10 +49,17 @@ class Pairs(NamedTuple):
 
 
 def at_least(limit: float, **arguments: float) -> None:
-    """Raises ValueError for the first argument of a rule that is below the limit."""
+    """Raises ValueError for the first argument of a rule that is no number or below the limit."""
     for name, value in arguments.items():
-        if value < limit:
-            raise ValueError(f"{name} is {value}; it must be at least {limit}")
+        if not isinstance(value, int | float) or not value >= limit:
+            raise ValueError(f"{name} is {value!r}; it must be a number of at least {limit}")
+
+
+def whole(limit: int, **arguments: int) -> None:
+    """Raises ValueError for the first argument that is no whole number or below the limit."""
+    for name, value in arguments.items():
+        if not isinstance(value, int) or value < limit:
+            raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {limit}")
 
 
 def inside(points: Tensor, boxes: Tensor, margin: float = 0.01) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners.base import at_least, inside, resolve, std
+from dynamic_atss.assigners.base import inside, resolve, std, whole
 from dynamic_atss.assigners.nearest import nearest_candidates
 from dynamic_atss.boxes import iou
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
@@ -42,8 +42,8 @@ class DynamicATSS:
     def __init__(
         self, topk: int = 9, combine: str = "sum", use: str = "both", warmup: int = 0
     ) -> None:
-        at_least(1, topk=topk)
-        at_least(0, warmup=warmup)
+        whole(1, topk=topk)
+        whole(0, warmup=warmup)
         if combine not in COMBINE:
             raise ValueError(f"combine {combine!r} is not one of {', '.join(COMBINE)}")
         if use not in USE:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dynamic_atss.assigners.base import at_least
+from dynamic_atss.assigners.base import at_least, whole
 from dynamic_atss.assigners.max_iou import MaxIoU
 from dynamic_atss.boxes import giou, iou
 from dynamic_atss.errors import UserError
@@ -48,12 +48,12 @@ class PAA:
     def __init__(
         self, topk: int = 9, threshold: float = 0.1, alpha: float = 0.25, gamma: float = 2.0
     ) -> None:
-        at_least(1, topk=topk)
+        whole(1, topk=topk)
         at_least(0, threshold=threshold, alpha=alpha, gamma=gamma)
         self.propose = MaxIoU(threshold, threshold)
         self.topk = topk
         self.alpha, self.gamma = alpha, gamma
-        self.sklearn = _sklearn()
+        self.mixture, self.not_converged = _sklearn()
 
     @torch.no_grad()
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
@@ -92,7 +92,7 @@ class PAA:
         """How many of a box's candidates with these rising losses are positives."""
         if len(loss) < 2 or not np.isfinite(loss).all():  # the trainer tells of the latter
             return len(loss)
-        mixture = self.sklearn.mixture.GaussianMixture(
+        fitted = self.mixture(
             2,
             weights_init=[0.5, 0.5],
             means_init=[[loss[0]], [loss[-1]]],
@@ -100,19 +100,20 @@ class PAA:
             random_state=0,
         )
         with warnings.catch_warnings():  # one that has not converged serves as it is
-            warnings.simplefilter("ignore", self.sklearn.exceptions.ConvergenceWarning)
-            low = mixture.fit_predict(loss[:, None]) == 0
+            warnings.simplefilter("ignore", self.not_converged)
+            low = fitted.fit_predict(loss[:, None]) == 0
         if not low.any():
             return len(loss)
-        likelihood = mixture.score_samples(loss[:, None])
+        likelihood = fitted.score_samples(loss[:, None])
         return int(np.where(low, likelihood, -np.inf).argmax()) + 1
 
 
-def _sklearn() -> Any:
+def _sklearn() -> tuple[Any, type[Warning]]:
+    """The class of mixtures and the warning of one that has not converged."""
     try:
-        import_module("sklearn.mixture")
-        return import_module("sklearn")
+        mixture, exceptions = (import_module(f"sklearn.{x}") for x in ("mixture", "exceptions"))
     except ImportError as error:
         raise UserError(
             "MODEL.ASSIGNER.NAME paa: needs scikit-learn; pip install scikit-learn"
         ) from error
+    return mixture.GaussianMixture, exceptions.ConvergenceWarning

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dynamic_atss.assigners.base import Pairs, at_least, best_of_box, logit_of_class, resolve
+from dynamic_atss.assigners.base import Pairs, at_least, best_of_box, logit_of_class, resolve, whole
 from dynamic_atss.assigners.nearest import square_candidates
 from dynamic_atss.boxes import centers, iou
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
@@ -45,7 +45,7 @@ class SimOTA:
     needs_size = False
 
     def __init__(self, radius: float = 2.5, topk: int = 10, iou_weight: float = 3.0) -> None:
-        at_least(1, topk=topk)
+        whole(1, topk=topk)
         at_least(0.5, radius=radius)
         at_least(0, iou_weight=iou_weight)
         self.radius = radius
@@ -71,8 +71,12 @@ class SimOTA:
 def _class_cost(predictions: Predictions, gt: GroundTruth, pairs: Pairs) -> Tensor:
     """The cross-entropy of all classes' scores with 1 at the box's class and 0 elsewhere: what all
     0 costs the prior, which its boxes share, less the logit."""
-    negative = F.softplus(predictions.logits).sum(-1).flatten()
-    return negative[pairs.flat] - logit_of_class(predictions, gt, pairs)
+    logits = predictions.logits.flatten(0, 1)
+    if pairs.flat.numel() < len(logits):  # few boxes: most priors are nobody's candidates
+        negative = F.softplus(logits[pairs.flat]).sum(-1)
+    else:
+        negative = F.softplus(logits).sum(-1)[pairs.flat]
+    return negative - logit_of_class(predictions, gt, pairs)
 
 
 def _around_center(priors: Priors, gt: GroundTruth, radius: float) -> Pairs:

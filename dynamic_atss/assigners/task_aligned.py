@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dynamic_atss.assigners.base import Pairs, at_least, best_of_box, logit_of_class, resolve
+from dynamic_atss.assigners.base import Pairs, at_least, best_of_box, logit_of_class, resolve, whole
 from dynamic_atss.assigners.ranges import points_inside
 from dynamic_atss.boxes import iou
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
@@ -36,7 +36,7 @@ class TaskAligned:
     needs_size = False
 
     def __init__(self, topk: int = 13, alpha: float = 1.0, beta: float = 6.0) -> None:
-        at_least(1, topk=topk)
+        whole(1, topk=topk)
         at_least(0, alpha=alpha, beta=beta)
         self.topk = topk
         self.alpha, self.beta = alpha, beta

@@ -1,6 +1,8 @@
 """What every rule in `ASSIGNERS` promises, alone and within `AtLeastOne`; a new rule is tested by
 being listed there."""
 
+import pickle
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -225,6 +227,15 @@ def test_predictions_that_are_not_finite_do_not_raise(assigner, value):
     predictions = make_predictions(priors, 1)
     predictions = Predictions(predictions.boxes + value, predictions.logits + value)
     assert assigner(priors, gt, predictions).gt_index.shape == (1, len(priors))
+
+
+def test_copies_assign_the_same(assigner):
+    """A model is copied for its moving average, and pickled."""
+    priors, gt = make_priors(), make_gt(random_boxes(5, 18))
+    predictions = make_predictions(priors, 1)
+    expected = assigner(priors, gt, predictions)
+    for copy in (deepcopy(assigner), pickle.loads(pickle.dumps(assigner))):
+        assert torch.equal(copy(priors, gt, predictions).gt_index, expected.gt_index)
 
 
 def test_no_gradient_flows(assigner):

@@ -125,5 +125,5 @@ def test_without_scikit_learn(monkeypatch):
 @pytest.mark.parametrize("arguments", [{"topk": 0}, {"threshold": -0.1}, {"gamma": -1.0}])
 def test_wrong_arguments(arguments):
     (name,) = arguments
-    with pytest.raises(ValueError, match=f"{name} is .*; it must be at least"):
+    with pytest.raises(ValueError, match=f"{name} is .*; it must be a .*number of at least"):
         PAA(**arguments)

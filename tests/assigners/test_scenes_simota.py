@@ -79,5 +79,5 @@ def test_the_region_is_open(offset, lines):
 @pytest.mark.parametrize("arguments", [{"radius": 0.0}, {"topk": 0}, {"iou_weight": -1.0}])
 def test_wrong_arguments(arguments):
     (name,) = arguments
-    with pytest.raises(ValueError, match=f"{name} is .*; it must be at least"):
+    with pytest.raises(ValueError, match=f"{name} is .*; it must be a .*number of at least"):
         SimOTA(**arguments)

@@ -67,8 +67,8 @@ def test_scores_far_below_what_float32_holds_still_align():
     torch.testing.assert_close(usual.quality, tiny.quality, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("arguments", [{"topk": 0}, {"alpha": -1}, {"beta": -0.5}])
+@pytest.mark.parametrize("arguments", [{"topk": 0}, {"alpha": -1}, {"beta": -0.5}, {"alpha": "x"}])
 def test_wrong_arguments(arguments):
     (name,) = arguments
-    with pytest.raises(ValueError, match=f"{name} is .*; it must be at least"):
+    with pytest.raises(ValueError, match=f"{name} is .*; it must be a .*number of at least"):
         TaskAligned(**arguments)

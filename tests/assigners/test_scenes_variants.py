@@ -116,8 +116,10 @@ def test_anchors_alone_choose_as_atss_does_and_predictions_need_no_anchors(scene
     [
         ({"combine": "max"}, "combine 'max' is not one of sum, mean, product"),
         ({"use": "none"}, "use 'none' is not one of both, predicted, anchor"),
-        ({"warmup": -1}, "warmup is -1; it must be at least 0"),
-        ({"topk": 0}, "topk is 0; it must be at least 1"),
+        ({"warmup": -1}, "warmup is -1; it must be a whole number of at least 0"),
+        ({"topk": 0}, "topk is 0; it must be a whole number of at least 1"),
+        ({"topk": 2.5}, "topk is 2.5; it must be a whole number of at least 1"),
+        ({"warmup": "soon"}, "warmup is 'soon'; it must be a whole number of at least 0"),
         ({"use": "anchor", "warmup": 5}, 'need use "both"'),
         ({"use": "predicted", "combine": "product"}, 'need use "both"'),
     ],
