@@ -6,7 +6,6 @@ import zlib
 
 import pytest
 import torch
-import torchvision
 from test_weights_mmdet import DCN, SMALL, detector, mmdet_file, swin
 
 from dynamic_atss.engine.convert import convert
@@ -15,7 +14,6 @@ from dynamic_atss.engine.weight_formats import entries
 from dynamic_atss.engine.weights import load_weights, to_published
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.backbones import ResNet
-from dynamic_atss.modeling.backbones.mobilenet import MobileNetV2
 
 RELEASES = [
     "dynamic_atss/dynamic_atss_R_50_FPN_1x",
@@ -173,63 +171,6 @@ def test_strip_drops_the_averages_of_mmdetection(tmp_path):
     assert "ema_backbone_conv1_weight" not in got["state_dict"]
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "swin_t"])
-def test_torchvision_backbones_there_and_back(tmp_path, name):
-    torch.manual_seed(0)
-    state = getattr(torchvision.models, name)(weights=None).state_dict()
-    ours = convert(state, "x.pth", "project")
-    assert all(entry.startswith("backbone.body.") for entry in _model(ours))
-    back = convert(ours.content, "x.pth", "backbone").content
-    _same(back["state_dict"], state)
-    make = {"resnet18": lambda: ResNet(18, norm="BN"), "mobilenet_v2": MobileNetV2}
-    model = detector(make.get(name, swin)(), 2)
-    torch.save(ours.content, tmp_path / "x.pth")  # a body alone loads in every format
-    report = load_weights(model, tmp_path / "x.pth")
-    norms = [n for n in report.initial if n.startswith("backbone.body.")]
-    assert all(".norms." in n for n in norms)
-
-
-def test_backbone_of_a_detector(tmp_path):
-    source = detector(ResNet(18), 1)
-    content = {"format": "dynamic_atss/1", "classes": ["a"], "model": source.state_dict()}
-    backbone = convert(content, "x.pth", "backbone")
-    theirs = torchvision.models.resnet18(weights=None)
-    missing, unexpected = theirs.load_state_dict(entries(backbone.content), strict=False)
-    assert set(missing) == {"fc.weight", "fc.bias"} and unexpected == []
-    assert "backbone.fpn.fpn_inner2.weight" in backbone.left_out
-    x = torch.randn(1, 3, 64, 64)
-    model = detector(ResNet(18), 2)
-    torch.save(backbone.content, tmp_path / "x.pth")
-    load_weights(model, tmp_path / "x.pth")
-    with torch.no_grad():
-        got, want = model.backbone.body(x), source.backbone.body(x)
-    assert all(a.equal(b) for a, b in zip(got, want, strict=True))
-
-
-def test_offsets_have_no_place_in_a_backbone_file():
-    model = detector(ResNet(50, **SMALL, **DCN), 1).state_dict()
-    content = {"format": "dynamic_atss/1", "model": model}
-    with pytest.raises(UserError, match=r"26 entries have no exact place .*offset"):
-        convert(content, "x.pth", "backbone")
-    forced = convert(content, "x.pth", "backbone", force=True).content["state_dict"]
-    assert forced["layer2.0.conv2.weight"].equal(model["backbone.body.layer2.0.conv2.conv.weight"])
-
-
-def test_caffe2_gets_the_statistics_that_are_in_its_weights(tmp_path):
-    from test_weights import _caffe2
-
-    blobs, ours = _caffe2(50)
-    got = convert({"blobs": blobs}, "x.pkl", "project").content
-    model = detector(ResNet(50, **SMALL), 2)
-    torch.save(got, tmp_path / "x.pth")
-    load_weights(model, tmp_path / "x.pth")
-    state = model.state_dict()
-    assert all(state[name].equal(value) for name, value in ours.items())
-    body = {n: v for n, v in state.items() if n.startswith("backbone.body.")}
-    assert all((v == 1).all() for n, v in body.items() if n.endswith("running_var"))
-    assert all((v == 0).all() for n, v in body.items() if n.endswith("running_mean"))
-
-
 @pytest.mark.parametrize("to", ["project", "published", "mmdet", "backbone"])
 @pytest.mark.parametrize(
     "junk",
@@ -251,20 +192,6 @@ def test_files_of_other_detectors_are_refused():
     content = {"backbone.conv1.weight": torch.zeros(1), "bbox_head.atss_cls.weight": torch.zeros(1)}
     with pytest.raises(UserError, match=r"x\.pth: .*no part of a detector .*atss_cls"):
         convert({"state_dict": content}, "x.pth", "project")
-
-
-def test_timm_body_of_a_detector(tmp_path):
-    pytest.importorskip("timm")
-    from dynamic_atss.modeling.backbones.timm_body import TimmBody
-
-    source = detector(TimmBody("convnext_atto"), 1)
-    content = {"format": "dynamic_atss/1", "classes": ["a"], "model": source.state_dict()}
-    torch.save(convert(content, "x.pth", "backbone").content, tmp_path / "x.pth")
-    model = detector(TimmBody("convnext_atto"), 2)
-    load_weights(model, tmp_path / "x.pth")
-    _same(model.backbone.body.state_dict(), source.backbone.body.state_dict())
-    with pytest.raises(UserError, match="entries have no exact place in a mmdet file"):
-        convert(content, "x.pth", "mmdet")
 
 
 def test_classes_stay_with_the_weights(tmp_path):
