@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from dynamic_atss.build import build_model, build_optimizer, check_config
+from dynamic_atss.config.catalog import weight_url
 from dynamic_atss.config.load import load_config
 from dynamic_atss.types import Batch, Detections, GroundTruth
 
@@ -30,6 +31,12 @@ def batch():
 def test_every_published_file_is_here():
     for folder, count in COUNTS.items():
         assert sum(name.startswith(f"{folder}/") for name in FILES) == count
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_weights_are_in_the_catalog(name):
+    weight = load_config(FOLDER / name).MODEL.WEIGHT
+    assert not weight or weight_url(weight).startswith("https://")
 
 
 @pytest.mark.parametrize("name", FILES)
