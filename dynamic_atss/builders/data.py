@@ -45,7 +45,7 @@ def check_num_classes(cfg: CfgNode, dataset: TrainingSet | MosaicDataset) -> Non
 def build_train_dataset(cfg: CfgNode) -> TrainingSet | MosaicDataset:
     """DATASETS.TRAIN, joined if there are several, with the training transforms."""
     if not cfg.DATASETS.TRAIN:
-        raise UserError("DATASETS.TRAIN is empty: give a data set or several, as ('name',)")
+        raise UserError("DATASETS.TRAIN (): give a data set or several, as ('name',)")
     extra = box_extra(cfg)
     options = {
         "root": cfg.DATASETS.ROOT,

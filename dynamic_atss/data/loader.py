@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from dynamic_atss.data.coco import CocoDataset, Sample, Transform
+from dynamic_atss.data.dataset import DetectionDataset, Sample, Transform
 from dynamic_atss.data.samplers import TrainingSampler, aspect_groups, inference_batches
 from dynamic_atss.data.views import Failure, Views
 from dynamic_atss.errors import UserError
@@ -61,7 +61,7 @@ class Loader:
 
     def __init__(
         self,
-        dataset: CocoDataset,
+        dataset: DetectionDataset,
         batches: Sampler[Any] | Sequence[Any],
         *,
         num_workers: int,
@@ -106,7 +106,7 @@ class Loader:
 
 
 def build_train_loader(
-    dataset: CocoDataset,
+    dataset: DetectionDataset,
     *,
     ims_per_batch: int,
     accumulate: int = 1,
@@ -152,7 +152,7 @@ def build_train_loader(
 
 
 def build_test_loader(
-    dataset: CocoDataset,
+    dataset: DetectionDataset,
     *,
     ims_per_batch: int,
     rank: int = 0,

@@ -109,7 +109,7 @@ def test_sets_of_other_classes_are_refused(folder, tmp_path, monkeypatch, capsys
     error = only_error(capsys)
     assert "train.json: lacks class 'moon' of" in error and "val.txt" in error
     assert call_tool(monkeypatch, "train_net", [*args, "DATASETS.TRAIN", "()"]) == 2
-    assert "DATASETS.TRAIN is empty" in only_error(capsys)
+    assert "DATASETS.TRAIN ()" in only_error(capsys)
 
 
 def test_mosaic_and_repeat_factors_go_together(folder):
