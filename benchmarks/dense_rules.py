@@ -1,0 +1,250 @@
+"""The assignment rules over all P x T pairs of one image, as their releases compute them.
+
+Written for comparison from the papers and what the releases are known to compute: plain PyTorch,
+vectorised over boxes where the releases are, with a loop over boxes where they have one. Matrices
+are (P, T). Each gives the gt index (P,) of every prior, -1 for background, -2 for ignored.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dynamic_atss.boxes import area, centers, giou, iou, sides
+from dynamic_atss.types import Priors
+
+
+class Image(NamedTuple):
+    """Ground truth and predictions of one image with T > 0 boxes."""
+
+    priors: Priors
+    boxes: Tensor  # (T, 4)
+    classes: Tensor  # (T,)
+    predicted: Tensor  # (P, 4)
+    logits: Tensor  # (P, C)
+
+
+def atss(image: Image) -> Tensor:
+    anchor = _anchor_iou(image)
+    return _adaptive(image, [anchor], anchor)
+
+
+def dynamic_atss(image: Image) -> Tensor:
+    anchor, predicted = _anchor_iou(image), iou(image.predicted[:, None], image.boxes[None], 1)
+    return _adaptive(image, [predicted, anchor], predicted + anchor)
+
+
+def _adaptive(image: Image, terms: list[Tensor], score: Tensor, topk: int = 9) -> Tensor:
+    distance, first, candidates = _distance(image), 0, []
+    for level in image.priors.levels:
+        part = distance[first : first + level.locations]
+        k = min(topk, level.locations)
+        candidates.append(first + part.topk(k, dim=0, largest=False).indices)
+        first += level.locations
+    candidate = torch.cat(candidates)  # (K, T)
+    at = [term.gather(0, candidate) for term in terms]
+    threshold = sum(x.mean(0) for x in at) + sum(x.std(0) for x in at)
+    selected = _inside(image, candidate) & (score.gather(0, candidate) >= threshold)
+    return _best(score, candidate, selected)
+
+
+def topk(image: Image, k: int = 9) -> Tensor:
+    overlap, distance = _anchor_iou(image), _distance(image)
+    candidate = (overlap - distance / distance.max() / 1000).topk(k, dim=0).indices
+    return _best(overlap, candidate, _inside(image, candidate))
+
+
+def max_iou(image: Image, positive: float = 0.5, negative: float = 0.4) -> Tensor:
+    overlap = _anchor_iou(image)
+    best, index = overlap.max(1)
+    most = overlap.max(0).values
+    claimed = ((overlap == most) & (overlap > 0)).any(1)
+    index = torch.where(claimed | (best >= positive), index, -2)
+    return torch.where((index == -2) & (best < negative), -1, index)
+
+
+def fcos(image: Image) -> Tensor:
+    distances = _sides(image)  # (P, T, 4)
+    farthest = distances.amax(-1)
+    low = farthest.new_tensor((-1, 64, 128, 256, 512))[image.priors.level, None]
+    high = farthest.new_tensor((64, 128, 256, 512, torch.inf))[image.priors.level, None]
+    fits = (distances.amin(-1) > 0) & (farthest >= low) & (farthest <= high)
+    size = area(image.boxes, extra=1).expand(fits.shape)
+    least, index = torch.where(fits, size, torch.inf).min(1)
+    return torch.where(least.isfinite(), index, -1)
+
+
+def dsla(image: Image) -> Tensor:
+    """Relaxation 0.2, core zone."""
+    distances = _sides(image)  # (P, T, 4)
+    inside, size = distances.amin(-1) > 0, distances.amax(-1)
+    left, top, right, bottom = distances.clamp(min=0).unbind(-1)
+    ratio = torch.minimum(left, right) / torch.maximum(left, right).clamp(min=0.01)
+    ratio = ratio * (torch.minimum(top, bottom) / torch.maximum(top, bottom).clamp(min=0.01))
+    half = image.priors.strides[:, None, None] / 2
+    away = (image.priors.centers[:, None] - centers(image.boxes)).abs()
+    score = torch.where((away <= half).all(-1), 1.0, ratio.sqrt())
+    level = image.priors.level[:, None]
+    low, high = (0, 64, 128, 256, 512), (64, 128, 256, 512, 1e8)
+    ends = ([int(0.8 * x) for x in low], low, high, [int(1.2 * x) for x in high])
+    lowest, low, high, highest = (size.new_tensor(x)[level] for x in ends)
+    below = (size - lowest) / (low - lowest).clamp(min=0.01)
+    above = (highest - size) / (highest - high).clamp(min=0.01)
+    fit = torch.where(size < low, below, torch.where(size > high, above, 1.0)).clamp(min=0)
+    best, index = torch.where(inside, score * fit, 0.0).max(1)
+    return torch.where(best > 0, index, -1)
+
+
+def task_aligned(image: Image, k: int = 13) -> Tensor:
+    """The best of all points, of which those outside the box are dropped."""
+    overlap = iou(image.predicted[:, None], image.boxes[None])
+    alignment = image.logits.sigmoid()[:, image.classes] * overlap**6
+    candidate = alignment.topk(min(k, len(alignment)), dim=0).indices
+    selected = _inside(image, candidate) & (alignment.gather(0, candidate) > 0)
+    return _best(overlap, candidate, selected)
+
+
+def task_aligned_of_inside(image: Image, k: int = 13) -> Tensor:
+    """The best of the points inside the box: our definition."""
+    overlap = iou(image.predicted[:, None], image.boxes[None])
+    alignment = F.logsigmoid(image.logits[:, image.classes]) + 6 * overlap.log()
+    alignment = torch.where(_sides(image).amin(-1) > 0.01, alignment, -torch.inf)
+    best, candidate = alignment.topk(min(k, len(alignment)), dim=0)
+    return _best(overlap, candidate, best > -torch.inf)
+
+
+def simota(image: Image, radius: float = 2.5, k: int = 10) -> Tensor:
+    """With scores and one-hot classes repeated for every pair, (V, T, C), V of the P points being
+    in some box or near some centre."""
+    inside, near, boxes = _sides(image).amin(-1) > 0, _near(image, radius), len(image.boxes)
+    valid = (inside | near).any(1).nonzero().squeeze(1)
+    both = (inside & near)[valid]
+    scores = image.logits[valid].sigmoid()[:, None].repeat(1, boxes, 1)
+    target = F.one_hot(image.classes, scores.shape[-1]).float()[None].repeat(len(valid), 1, 1)
+    cost = F.binary_cross_entropy(scores, target, reduction="none").sum(-1)
+    del scores, target
+    overlap = iou(image.predicted[valid, None], image.boxes[None])
+    cost = cost - 3 * (overlap + 1e-8).log() + 1e5 * ~both
+    matched = _cheapest(cost, overlap, k)
+    index = torch.where(matched.any(1), matched.int().argmax(1), -1)
+    index = torch.where(matched.sum(1) > 1, cost.argmin(1), index)
+    return torch.full((len(image.priors),), -1).scatter_(0, valid, index)
+
+
+def simota_of_center(image: Image, radius: float = 2.5, k: int = 10) -> Tensor:
+    """Only with points near the box's own centre, and without the (P, T, C): our definition."""
+    near = _near(image, radius)
+    overlap = torch.where(near, iou(image.predicted[:, None], image.boxes[None]), 0.0)
+    cost = F.softplus(image.logits).sum(-1)[:, None] - image.logits[:, image.classes]
+    cost = torch.where(near, cost - 3 * (overlap + 1e-8).log(), torch.inf)
+    matched = _cheapest(cost, overlap, k) & near
+    best, index = torch.where(matched, -cost, -torch.inf).max(1)
+    return torch.where(best > -torch.inf, index, -1)
+
+
+def _cheapest(cost: Tensor, overlap: Tensor, k: int) -> Tensor:
+    """(V, T) bool: of each box as many as its k largest IoUs add up to; a loop, as released."""
+    counts = overlap.topk(min(k, len(overlap)), dim=0).values.sum(0).int().clamp(min=1)
+    matched = torch.zeros_like(cost, dtype=torch.bool)
+    for t, count in enumerate(counts.tolist()):
+        matched[cost[:, t].topk(count, largest=False).indices, t] = True
+    return matched
+
+
+def paa(image: Image, k: int = 9) -> Tensor:
+    """Loops over boxes and levels, as released; every box looks through all priors."""
+    index = max_iou(image, 0.1, 0.1)
+    learner = (index >= 0).nonzero().squeeze(1)
+    box, level = index[learner], image.priors.level[learner]
+    loss = _focal(image.logits[learner], image.classes[box])
+    loss = loss + 1 - giou(image.predicted[learner], image.boxes[box])
+    result = torch.full_like(index, -1)
+    for t in range(len(image.boxes)):
+        parts = []
+        for i in range(len(image.priors.levels)):
+            here = ((box == t) & (level == i)).nonzero().squeeze(1)
+            parts.append(here[loss[here].topk(min(k, len(here)), largest=False).indices])
+        candidate = torch.cat(parts)
+        candidate = candidate[loss[candidate].argsort()]
+        result[learner[candidate[: _low_component(loss[candidate])]]] = t
+    return result
+
+
+def _focal(logits: Tensor, classes: Tensor, alpha: float = 0.25) -> Tensor:
+    """(M,) of all classes, alpha 0.25, gamma 2."""
+    target, p = F.one_hot(classes, logits.shape[-1]).float(), logits.sigmoid()
+    weight = target * alpha * (1 - p) ** 2 + (1 - target) * (1 - alpha) * p**2
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return (weight * entropy).sum(1)
+
+
+def _low_component(loss: Tensor) -> int:
+    """How many of the rising losses lie before the likeliest one of the low component, and it."""
+    from sklearn.mixture import GaussianMixture
+
+    if len(loss) < 2:
+        return len(loss)
+    x = loss.double().numpy()[:, None]
+    start = {"weights_init": [0.5, 0.5], "precisions_init": [[[1.0]], [[1.0]]]}
+    mixture = GaussianMixture(2, means_init=[x[0], x[-1]], random_state=0, **start)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        low = torch.from_numpy(mixture.fit_predict(x)) == 0
+    if not low.any():
+        return len(loss)
+    likelihood = torch.from_numpy(mixture.score_samples(x))
+    return int(torch.where(low, likelihood, -torch.inf).argmax()) + 1
+
+
+def _anchor_iou(image: Image) -> Tensor:
+    return iou(image.priors.boxes[:, None], image.boxes[None], extra=1)
+
+
+def _sides(image: Image) -> Tensor:
+    points = image.priors.centers[:, None].expand(-1, len(image.boxes), -1)
+    return sides(points, image.boxes.expand(len(points), -1, -1))
+
+
+def _distance(image: Image) -> Tensor:
+    return (image.priors.centers[:, None] - centers(image.boxes)).square().sum(-1).sqrt()
+
+
+def _near(image: Image, radius: float) -> Tensor:
+    away = (image.priors.centers[:, None] - centers(image.boxes)).abs().amax(-1)
+    return away < radius * image.priors.strides[:, None]
+
+
+def _inside(image: Image, candidate: Tensor) -> Tensor:
+    """Of (K, T) priors; per pair, as in the releases."""
+    boxes = image.boxes.expand(len(candidate), -1, -1)
+    return sides(image.priors.centers[candidate], boxes).amin(-1) > 0.01
+
+
+def _best(score: Tensor, candidate: Tensor, selected: Tensor) -> Tensor:
+    """Of a prior's selected boxes the one with the largest score."""
+    kept = torch.where(selected, score.gather(0, candidate), -torch.inf)
+    best, index = torch.full_like(score, -torch.inf).scatter_(0, candidate, kept).max(dim=1)
+    return torch.where(best > -torch.inf, index, -1)
+
+
+Rule = Callable[[Image], Tensor]
+DENSE: dict[str, Rule] = {
+    "dynamic_atss": dynamic_atss,
+    "atss": atss,
+    "fcos": fcos,
+    "dsla": dsla,
+    "max_iou": max_iou,
+    "topk": topk,
+    "task_aligned": task_aligned,
+    "simota": simota,
+    "paa": paa,
+}
+# For the labels, where ours is not defined as the release.
+SAME: dict[str, Rule] = {"task_aligned": task_aligned_of_inside, "simota": simota_of_center}
+# Float32 matrices of P x T that live at once (measured); SimOTA: three of 80 classes, at most.
+MATRICES = dict.fromkeys(DENSE, 9) | {"dsla": 19, "simota": 240}
