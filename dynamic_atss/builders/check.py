@@ -28,6 +28,7 @@ ACCEPTED: dict[str, Collection[str]] = {
     "MODEL.ATSS.REGRESSION_TYPE": ("BOX", "POINT"),
     "MODEL.ATSS.POSITIVE_TYPE": POSITIVE_TYPES,
     "MODEL.CLASS_LOSS": ("", *CLASS_LOSSES),
+    "MODEL.CLASS_LOSS_DIVISOR": ("", "positives", "labels"),
     "HEAD.IOU_LOSS_TYPE": ("iou", "linear_iou", "giou"),
     "SOLVER.OPTIMIZER": ("sgd", "adamw"),
     "SOLVER.SCHEDULE": ("multistep", "cosine"),

@@ -89,6 +89,7 @@ def _build_atss(cfg: CfgNode, assigner: Assigner, channels: int, classes: int) -
         distributed.average,
         class_loss=_class_loss(cfg, assigner),
         box_weight=own.REG_LOSS_WEIGHT,
+        divide_by_labels=_divides_by_labels(cfg),
     )
     return Parts(head, priors, criterion, _postprocess(cfg, coder))
 
@@ -112,6 +113,7 @@ def _build_fcos(cfg: CfgNode, assigner: Assigner, channels: int, classes: int) -
         class_loss=_class_loss(cfg, assigner),
         box_loss=partial(_fcos_box_loss, own.IOU_LOSS_TYPE, own.NORM_REG_TARGETS),
         box_weight=1.0,
+        divide_by_labels=_divides_by_labels(cfg),
     )
     return Parts(head, build_priors(cfg), criterion, _postprocess(cfg, coder))
 
@@ -161,7 +163,7 @@ def _build_dsla(cfg: CfgNode, assigner: Assigner, channels: int, classes: int) -
         class_weight=own.CLS_LOSS_WEIGHT,
         box_weight=own.REG_LOSS_WEIGHT,
         label="iou" if own.IOU_ONLY else "quality_x_iou" if own.IOU_COUPLING else "quality",
-        divide_by_labels=True,
+        divide_by_labels=_divides_by_labels(cfg, own="labels"),
         least_quality=1.0,
     )
     by_location = {"by_location": True, "extra": 0.0, "in_original": True}
@@ -179,6 +181,10 @@ HEADS: dict[str, Callable[[CfgNode, Assigner, int, int], Parts]] = {
 def _class_loss(cfg: CfgNode, assigner: Assigner) -> ClassLoss:
     own = cfg.MODEL[head_name(cfg)]
     return default_class_loss(assigner, cfg.MODEL.CLASS_LOSS, own.LOSS_ALPHA, own.LOSS_GAMMA)
+
+
+def _divides_by_labels(cfg: CfgNode, own: str = "positives") -> bool:
+    return (cfg.MODEL.CLASS_LOSS_DIVISOR or own) == "labels"
 
 
 def _fcos_box_loss(

@@ -36,6 +36,8 @@ _C.MODEL.ASSIGNER.ARGS = CN()  # (new) keyword arguments of the rule, by their n
 _C.MODEL.ASSIGNER.AT_LEAST_ONE = False  # (new) a box without a positive takes its best candidate
 
 _C.MODEL.CLASS_LOSS = ""  # (new) "focal" | "quality_focal" | "varifocal"; "" = what the labels ask for
+_C.MODEL.CLASS_LOSS_DIVISOR = ""  # (new) "positives" | "labels" (their sum, as in TOOD); "" = the
+# head's own: labels in DSLA, else positives; not of the RetinaNet head
 
 _C.MODEL.BACKBONE = CN()
 _C.MODEL.BACKBONE.CONV_BODY = "R-50-FPN-RETINANET"  # "R-{18,34,50,101,152}-FPN-RETINANET" |

@@ -6,6 +6,7 @@ from helpers_run import read_lines, run_tool, write_config
 from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.assigners.at_least_one import AtLeastOne
 from dynamic_atss.build import build_assigner, build_model
+from dynamic_atss.builders.heads import build_parts
 from dynamic_atss.config.load import load_config
 from dynamic_atss.errors import UserError
 
@@ -167,3 +168,30 @@ def test_a_rule_as_a_module(tmp_path, monkeypatch):
     assert rule(*name, "MODEL.ASSIGNER.ARGS.count", 2).count == 2
     with pytest.raises(UserError, match=r"ARGS of rule_of_mine:Nearest: .*'count'"):
         rule(*name)
+
+
+@pytest.mark.parametrize(
+    "overrides, divides",
+    [
+        (("MODEL.ATSS_ON", True), False),
+        (("MODEL.DSLA_ON", True), True),
+        (("MODEL.DSLA_ON", True, "MODEL.CLASS_LOSS_DIVISOR", "positives"), False),
+        (("MODEL.FCOS_ON", True, "MODEL.CLASS_LOSS_DIVISOR", "labels"), True),
+    ],
+)
+def test_what_the_class_loss_is_divided_by(overrides, divides):
+    cfg = config(*overrides)
+    assert build_parts(cfg, build_assigner(cfg), 32, 3).criterion.divide_by_labels is divides
+
+
+@pytest.mark.parametrize(
+    "rule_name, asked, kind",
+    [
+        ("atss", "", "focal"),
+        ("dynamic_atss", "", "quality_focal"),
+        ("atss", "varifocal", "varifocal"),
+    ],
+)
+def test_which_class_loss(rule_name, asked, kind):
+    cfg = config("MODEL.ASSIGNER.NAME", rule_name, "MODEL.CLASS_LOSS", asked)
+    assert build_parts(cfg, build_assigner(cfg), 32, 3).criterion.class_loss.kind == kind
