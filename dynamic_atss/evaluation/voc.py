@@ -37,11 +37,11 @@ def evaluate_voc(truth: TruthTable, results: Sequence[Mapping[str, Any]]) -> Voc
     box = _best_boxes(table, truth)
     ignored = np.zeros(len(table), bool)
     ignored[box >= 0] = truth.crowd[box[box >= 0]]
-    correct = _first_of_each(box) & ~ignored
+    first = _first_of_each(box)
     curves = {}
     for category in (c["id"] for c in truth.categories):
         total = int((~truth.crowd[truth.category_ids == category]).sum())
-        counted = correct[(categories == category) & ~ignored]
+        counted = first[(categories == category) & ~ignored]
         curves[category] = (np.cumsum(counted), total)
     return VocScores(
         all_points=by_name(truth.categories, lambda i: all_point_ap(*curves[i])),

@@ -154,6 +154,14 @@ def test_difficult_boxes_count_neither_way():
     assert evaluate_voc(table(rows[:1]), results).metrics == {"VOC_mAP": -1, "VOC07_mAP": -1}
 
 
+def test_equal_overlaps_go_to_the_first_box():
+    twins = [(1, 1, [0, 0, 9, 9], True), (1, 1, [0, 0, 9, 9], False)]
+    one = [found(1, 1, [0, 0, 9, 9], 0.5)]
+    assert evaluate_voc(table(twins), one).all_points["c1"] == 0
+    assert evaluate_voc(table(twins[::-1]), one).all_points["c1"] == 1
+    assert_same(twins, one, (1,))
+
+
 def test_equal_scores_keep_their_order():
     rows = [(1, 1, [0, 0, 9, 9], False)]
     pair = [found(1, 1, [0, 0, 9, 9], 0.5), found(1, 1, [50, 0, 9, 9], 0.5)]
