@@ -90,8 +90,8 @@ def dsla(image: Image) -> Tensor:
     away = (image.priors.centers[:, None] - centers(image.boxes)).abs()
     score = torch.where((away <= half).all(-1), 1.0, ratio.sqrt())
     level = image.priors.level[:, None]
-    low, high = (0, 64, 128, 256, 512), (64, 128, 256, 512, 1e8)
-    ends = ([int(0.8 * x) for x in low], low, high, [int(1.2 * x) for x in high])
+    begin, end = (0, 64, 128, 256, 512), (64, 128, 256, 512, 1e8)
+    ends = ([int(0.8 * x) for x in begin], begin, end, [int(1.2 * x) for x in end])
     lowest, low, high, highest = (size.new_tensor(x)[level] for x in ends)
     below = (size - lowest) / (low - lowest).clamp(min=0.01)
     above = (highest - size) / (highest - high).clamp(min=0.01)

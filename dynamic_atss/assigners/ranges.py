@@ -39,21 +39,20 @@ def priors_within(
     levels, grid = priors.levels, _grid(priors.levels, gt.boxes.device)
     low = (region[..., :2] / grid.stride - priors.offset - SLACK).ceil().clamp(min=0)
     high = (region[..., 2:] / grid.stride - priors.offset + SLACK).floor().minimum(grid.last)
-    side = (high - low + 1).clamp(min=0).long().flatten(0, 1)  # (T * L, 2): columns, rows
-    low = low.long().flatten(0, 1)
-    count = side.prod(1)
+    low, side = low.long(), (high - low + 1).clamp(min=0).long()  # (T, L, 2): columns, rows
+    # Of every box on every level (T * L,), so that few values are looked up for each pair.
+    columns = side[..., 0].clamp(min=1).flatten()
+    corner = (grid.first + low[..., 1] * grid.width + low[..., 0]).flatten()
+    skipped = grid.width.expand(len(gt), -1).flatten() - columns  # locations from row to row
+    count = side.prod(-1).flatten()
     end = count.cumsum(0)
     slot = torch.arange(_most(gt, levels, reach, margin), device=end.device)
     index = torch.searchsorted(end, slot, right=True)  # which box on which level
     exists = index < len(end)
     index = index.clamp(max=max(len(end) - 1, 0))
-    rank, columns = slot - (end - count)[index], side[index, 0].clamp(min=1)
-    row, box = rank // columns, index // len(levels)
-    # Products instead of remainders, which take integers twice as long.
-    x, y = low[index, 0] + rank - row * columns, low[index, 1] + row
-    level = index - box * len(levels)
-    location = grid.first[level] + y * grid.width[level] + x
-    return _with_anchors(priors, gt, box, location, exists)
+    rank = slot - (end - count)[index]
+    location = corner[index] + rank + rank // columns[index] * skipped[index]
+    return _with_anchors(priors, gt, index // len(levels), location, exists)
 
 
 def points_inside(
