@@ -1,0 +1,30 @@
+"""Pictures of what a batch holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from dynamic_atss.types import Batch
+from dynamic_atss.viz.draw import class_color, draw_boxes
+
+
+def draw_batch(batch: Batch, class_names: Sequence[str], short_side: int = 320) -> list[Tensor]:
+    """Each image of the batch, without its padding, with its boxes: (3, H, W) uint8.
+
+    Images whose short side is below `short_side` pixels are enlarged to it.
+    """
+    pictures = []
+    for number, (image, size) in enumerate(zip(batch.images, batch.sizes.tolist(), strict=True)):
+        mine = batch.gt.image == number
+        classes = batch.gt.classes[mine].tolist()
+        picture = draw_boxes(
+            image[:, : size[0], : size[1]],
+            batch.gt.boxes[mine],
+            [class_names[c] for c in classes],
+            colors=[class_color(c) for c in classes],
+            short_side=short_side,
+        )
+        pictures.append(picture)
+    return pictures
