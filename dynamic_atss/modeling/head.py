@@ -73,10 +73,13 @@ class DenseHead(nn.Module):
         self.quality_from = quality
         self.cls_tower = tower(channels, num_convs, deformable_last, norm=norm, bias=conv_bias)
         self.bbox_tower = tower(channels, num_convs, deformable_last, norm=norm, bias=conv_bias)
-        self.cls_logits = _branch(channels, per_location * num_classes)
-        self.bbox_pred = _branch(channels, per_location * 4)
-        self.quality = _branch(channels, per_location) if quality else None
+        self.cls_logits = nn.Conv2d(channels, per_location * num_classes, 3, padding=1)
+        self.bbox_pred = nn.Conv2d(channels, per_location * 4, 3, padding=1)
+        self.quality = nn.Conv2d(channels, per_location, 3, padding=1) if quality else None
         self.scales = nn.ModuleList(Scale() for _ in range(num_levels)) if scales else None
+        for branch in filter(None, (self.cls_logits, self.bbox_pred, self.quality)):
+            nn.init.normal_(branch.weight, std=0.01)
+            nn.init.zeros_(branch.bias)
         nn.init.constant_(self.cls_logits.bias, -math.log((1 - prior_prob) / prior_prob))
         nn.init.constant_(self.bbox_pred.bias, box_bias)
 
@@ -107,13 +110,6 @@ class DenseHead(nn.Module):
             return deltas.relu()
         # The bound keeps a diverging branch finite: exp of it is beyond any image.
         return deltas.clamp(max=MAX_LOG_DISTANCE).exp() if self.positive == "exp" else deltas
-
-
-def _branch(channels: int, values: int) -> nn.Conv2d:
-    conv = nn.Conv2d(channels, values, 3, padding=1)
-    nn.init.normal_(conv.weight, std=0.01)
-    nn.init.zeros_(conv.bias)
-    return conv
 
 
 def _flat(x: Tensor, values: int) -> Tensor:

@@ -17,7 +17,7 @@ def tower(
     norm: bool = True,
     bias: bool = True,
 ) -> nn.Sequential:
-    """`num_convs` times 3x3 convolution, group norm (if `norm`; of 32 groups, 16 for 32 channels),
+    """`num_convs` times 3x3 convolution, group norm (if `norm`; of 32 groups, 4 for 32 channels),
     relu; shape (N, channels, h, w) throughout.
 
     With `deformable_last` the last convolution is a modulated deformable one.
@@ -34,7 +34,7 @@ def tower(
         layers.append(conv(channels, channels, 3, padding=1, bias=bias))
         if norm:
             # A group of one channel has no variance on a map of one place, where torch raises.
-            groups = GROUPS if channels > GROUPS else GROUPS // 2
+            groups = GROUPS if channels > GROUPS else channels // 8
             layers.append(nn.GroupNorm(groups, channels))
         layers.append(nn.ReLU(inplace=True))
     for name, parameter in nn.Sequential(*layers).named_parameters():
