@@ -116,9 +116,9 @@ def resolve(
     # the device.
     flat = torch.where(selected & pairs.exists, pairs.flat, slots).flatten()
     best = score.new_full((slots + 1,), -torch.inf).scatter_reduce_(0, flat, score, "amax")
-    flat = torch.where(score >= best[flat], flat, slots)
+    flat = torch.where(score >= best.index_select(0, flat), flat, slots)
     lowest = gt.new_full((slots + 1,), none).scatter_reduce_(0, flat, gt, "amin")
-    flat = torch.where(gt == lowest[flat], flat, slots)
+    flat = torch.where(gt == lowest.index_select(0, flat), flat, slots)
     index = lowest.fill_(BACKGROUND).scatter_(0, flat, gt)[:slots]
     quality = quality.new_zeros(slots + 1).scatter_(0, flat, quality.flatten())[:slots]
     return Assignment(index.view(shape), quality.view(shape))

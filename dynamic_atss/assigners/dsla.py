@@ -54,9 +54,12 @@ class DSLA:
         reach = tuple(map(max, self.high, self.highest))[: len(priors.levels)]  # the ends are cut
         pairs = points_inside(priors, gt, radius=self.radius, reach=reach)
         # score
-        boxes, points = gt.boxes[pairs.box], priors.centers[pairs.prior]
-        distances, level = sides(points, boxes), priors.level[pairs.prior]
-        score = self._centerness(points, boxes, distances, priors.strides[pairs.prior])
+        boxes = gt.boxes.index_select(0, pairs.box)
+        points = priors.centers.index_select(0, pairs.prior)
+        distances, level = sides(points, boxes), priors.level.index_select(0, pairs.prior)
+        score = self._centerness(
+            points, boxes, distances, priors.strides.index_select(0, pairs.prior)
+        )
         score = score * self._fit(distances.amax(-1), level)
         # select
         selected = (score > 0) & pairs.exists
@@ -80,7 +83,7 @@ class DSLA:
     def _fit(self, size: Tensor, level: Tensor) -> Tensor:
         """(M,) 1 in the level's range of sizes, falling linearly to 0 at the widened ends."""
         ends = (self.lowest, self.low, self.high, self.highest)
-        lowest, low, high, highest = (constant(x, size.device)[level] for x in ends)
+        lowest, low, high, highest = (constant(x, size.device).index_select(0, level) for x in ends)
         below = (size - lowest) / (low - lowest).clamp(min=0.01)
         above = (highest - size) / (highest - high).clamp(min=0.01)
         fit = torch.where(size < low, below, torch.where(size > high, above, 1.0))

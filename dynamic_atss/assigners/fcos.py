@@ -45,12 +45,13 @@ class FCOS:
         low, high = self.low[:levels], self.high[:levels]
         pairs = points_inside(priors, gt, radius=self.radius, reach=high, margin=self.margin)
         # score
-        boxes, points = gt.boxes[pairs.box], priors.centers[pairs.prior]
+        boxes = gt.boxes.index_select(0, pairs.box)
+        points = priors.centers.index_select(0, pairs.prior)
         farthest = sides(points, boxes).amax(-1)
         # select
-        device, level = farthest.device, priors.level[pairs.prior]
-        selected = (farthest >= constant(low, device)[level]) & pairs.exists
-        selected &= farthest <= constant(high, device)[level]
+        device, level = farthest.device, priors.level.index_select(0, pairs.prior)
+        selected = (farthest >= constant(low, device).index_select(0, level)) & pairs.exists
+        selected &= farthest <= constant(high, device).index_select(0, level)
         # resolve
         shape = predictions.boxes.shape[:2]
         return resolve(pairs, selected, -area(boxes, extra=1), centerness(points, boxes), shape)

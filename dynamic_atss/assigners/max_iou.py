@@ -40,7 +40,8 @@ class MaxIoU:
         # propose
         pairs = _overlapping(priors, gt)
         # score
-        score = iou(priors.boxes[pairs.prior], gt.boxes[pairs.box], extra=1)
+        boxes = gt.boxes.index_select(0, pairs.box)
+        score = iou(priors.boxes.index_select(0, pairs.prior), boxes, extra=1)
         score = torch.where(pairs.exists, score, 0.0)
         # resolve, before selection: it is the prior that chooses
         best = resolve(pairs, score > 0, score, score, predictions.boxes.shape[:2])
@@ -67,11 +68,12 @@ def _best_of_a_box(pairs: Pairs, score: Tensor, boxes: int, found: Assignment) -
     """(N, P) bool: no prior has a larger IoU with some box that it overlaps."""
     best = score.new_zeros(boxes).scatter_reduce_(0, pairs.box, score, "amax")
     slots = found.gt_index.numel()
-    flat = torch.where((score > 0) & (score == best[pairs.box]), pairs.flat, slots)
+    flat = torch.where((score > 0) & (score == best.index_select(0, pairs.box)), pairs.flat, slots)
     claimed = flat.new_zeros(slots + 1, dtype=torch.bool).scatter_(0, flat, True)
     return claimed[:slots].view_as(found.gt_index)
 
 
 def _rows(values: Tensor, index: Tensor) -> Tensor:
     padded = torch.cat((values, values.new_zeros(1, *values.shape[1:])))
-    return padded[torch.where(index < 0, len(values), index)]
+    index = torch.where(index < 0, len(values), index)
+    return padded.index_select(0, index.flatten()).view(*index.shape, -1)

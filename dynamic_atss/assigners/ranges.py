@@ -50,8 +50,11 @@ def priors_within(
     index = torch.searchsorted(end, slot, right=True)  # which box on which level
     exists = index < len(end)
     index = index.clamp(max=max(len(end) - 1, 0))
-    rank = slot - (end - count)[index]
-    location = corner[index] + rank + rank // columns[index] * skipped[index]
+    begin, columns, corner, skipped = (  # on a CPU, 4 times as fast as x[index]
+        x.index_select(0, index) for x in (end - count, columns, corner, skipped)
+    )
+    rank = slot - begin
+    location = corner + rank + rank // columns * skipped
     return _with_anchors(priors, gt, index // len(levels), location, exists)
 
 
@@ -77,8 +80,9 @@ def points_inside(
         far = constant(tuple(reach), gt.boxes.device)
         region = _within_reach(region, gt.boxes[:, None], far)
     pairs = priors_within(priors, gt, region, reach=reach)
-    region = _center_region(gt.boxes[pairs.box], priors.strides[pairs.prior], radius)
-    within = inside(priors.centers[pairs.prior], region, margin)
+    strides = priors.strides.index_select(0, pairs.prior)
+    region = _center_region(gt.boxes.index_select(0, pairs.box), strides, radius)
+    within = inside(priors.centers.index_select(0, pairs.prior), region, margin)
     return pairs._replace(exists=pairs.exists & within)
 
 
@@ -109,7 +113,7 @@ def _with_anchors(
         location = (location[:, None] * count + anchor).flatten()
         box, exists = box.repeat_interleave(count), exists.repeat_interleave(count)
     prior = torch.where(exists, location, 0)
-    return Pairs(box, prior, gt.image[box] * len(priors) + prior, exists)
+    return Pairs(box, prior, gt.image.index_select(0, box) * len(priors) + prior, exists)
 
 
 def _most(

@@ -47,14 +47,15 @@ class TaskAligned:
         # propose
         pairs = points_inside(priors, gt, margin=0.01)
         # score, by its logarithm: a small score times a small IoU^6 would be 0
-        overlap = iou(predictions.boxes.flatten(0, 1)[pairs.flat], gt.boxes[pairs.box])
+        predicted = predictions.boxes.flatten(0, 1).index_select(0, pairs.flat)
+        overlap = iou(predicted, gt.boxes.index_select(0, pairs.box))
         score = F.logsigmoid(logit_of_class(predictions, gt, pairs))
         alignment = self.alpha * score + self.beta * overlap.log()
         # select
         selected = best_of_box(pairs, alignment, self.topk) & (overlap > 0)
         # resolve
         index = resolve(pairs, selected, overlap, overlap, shape).gt_index.flatten()
-        won = selected & (index[pairs.flat] == pairs.box)
+        won = selected & (index.index_select(0, pairs.flat) == pairs.box)
         scaled = (alignment - _largest(pairs, won, alignment, len(gt))).exp()
         quality = scaled * _largest(pairs, won, overlap, len(gt))
         return resolve(pairs, won, overlap, quality, shape)
@@ -64,4 +65,4 @@ def _largest(pairs: Pairs, won: Tensor, values: Tensor, boxes: int) -> Tensor:
     """(M,) the largest value among the `won` pairs of each pair's box."""
     values = torch.where(won, values, -torch.inf)
     largest = values.new_full((boxes,), -torch.inf)
-    return largest.scatter_reduce_(0, pairs.box, values, "amax")[pairs.box]
+    return largest.scatter_reduce_(0, pairs.box, values, "amax").index_select(0, pairs.box)
