@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from yacs.config import CfgNode
 
-from dynamic_atss.data.coco import CocoDataset, Transform
 from dynamic_atss.data.color import ColorJitter
+from dynamic_atss.data.concat import ConcatDataset
 from dynamic_atss.data.crop import RandomCrop
+from dynamic_atss.data.dataset import DetectionDataset, Transform
 from dynamic_atss.data.jitter import LargeScaleJitter
 from dynamic_atss.data.mosaic import MosaicDataset
 from dynamic_atss.data.transforms import Compose, HorizontalFlip, Resize, VerticalFlip
 
+TrainingSet = DetectionDataset | ConcatDataset
 LEGACY_EXTRA = 1.0  # a box ends on its last pixel
 
 
@@ -18,7 +20,7 @@ def build_train_transform(cfg: CfgNode, extra: float = LEGACY_EXTRA) -> Compose:
     """The transforms of a training image, each of which is left out where it is off.
 
     Order matters: 1. colours, on the file's own pixels: fewer than after the resize, as a rule, and
-    the padding of 4. keeps its colour; 2. crop, whose window is then enlarged by the resize like a
+    the padding of 3. keeps its colour; 2. crop, whose window is then enlarged by the resize like a
     whole image; 3. resize, or in its place large-scale jitter; 4. flips, which go with anything.
     """
     own = cfg.INPUT
@@ -35,8 +37,8 @@ def build_train_transform(cfg: CfgNode, extra: float = LEGACY_EXTRA) -> Compose:
 
 
 def add_mosaic(
-    cfg: CfgNode, dataset: CocoDataset, extra: float = LEGACY_EXTRA
-) -> CocoDataset | MosaicDataset:
+    cfg: CfgNode, dataset: TrainingSet, extra: float = LEGACY_EXTRA
+) -> TrainingSet | MosaicDataset:
     """The data set, with mosaics if they are on."""
     own = cfg.INPUT.MOSAIC
     if not own.PROB:

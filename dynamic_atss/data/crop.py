@@ -54,13 +54,14 @@ def cut_boxes(
 ) -> GroundTruth:
     """What of the boxes lies in the window, in its pixels.
 
-    Dropped are boxes of which less than the fraction `min_visible` of the area is left, and those
-    of one pixel or less in width or height, as in the data set.
+    Dropped are boxes of which less than the fraction `min_visible` of the area is left, and, as in
+    the data set, those without extent or of less than a pixel in width or height.
     """
     moved = gt.boxes - gt.boxes.new_tensor([window.left, window.top] * 2)
     limit = gt.boxes.new_tensor([window.width, window.height] * 2) - extra
     inside = torch.minimum(moved.clamp(min=0), limit.clamp(min=0))
-    large = (inside[:, 2:] - inside[:, :2] + extra > 1).all(1)
+    side = inside[:, 2:] - inside[:, :2]
+    large = ((side > 0) & (side + extra >= 1)).all(1)
     kept = large & (area(inside, extra) >= min_visible * area(moved, extra))
     return GroundTruth(inside[kept], gt.classes[kept], gt.image[kept])
 

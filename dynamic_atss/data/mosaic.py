@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dynamic_atss.data.coco import CocoDataset, Sample
+from dynamic_atss.data.concat import ConcatDataset
 from dynamic_atss.data.crop import Window, cut_boxes, draw_window, scale_boxes
+from dynamic_atss.data.dataset import DetectionDataset, Sample
 from dynamic_atss.data.image import resize
 from dynamic_atss.types import GroundTruth
 
@@ -33,7 +34,7 @@ class MosaicDataset(Dataset):
 
     def __init__(
         self,
-        dataset: CocoDataset,
+        dataset: DetectionDataset | ConcatDataset,
         prob: float,
         *,
         stop: int,

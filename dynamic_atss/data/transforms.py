@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dynamic_atss.data.coco import Transform
+from dynamic_atss.data.crop import scale_boxes
 from dynamic_atss.data.image import resize, resize_with_pillow
 from dynamic_atss.types import GroundTruth
 
@@ -54,9 +55,8 @@ class Resize:
     ) -> tuple[Tensor, GroundTruth]:
         height, width = image.shape[1:]
         new_height, new_width = resized(height, width, self._draw(rng), self.max_size)
-        ratio = torch.tensor([new_width / width, new_height / height] * 2)
-        image = self.resize(image, new_height, new_width)
-        return image, replace(gt, boxes=gt.boxes * ratio)
+        moved = scale_boxes(gt, (height, width), (new_height, new_width))
+        return self.resize(image, new_height, new_width), moved
 
     def _draw(self, rng: np.random.Generator) -> int:
         if self.min_size_range is not None:

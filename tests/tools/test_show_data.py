@@ -1,0 +1,57 @@
+"""The sheet of training images is there and shows the augmentation; mistakes are one line."""
+
+from itertools import pairwise
+
+import cv2
+import pytest
+import torch
+from helpers_run import call_tool, write_config
+
+from dynamic_atss.types import Batch, GroundTruth
+from dynamic_atss.viz.batches import draw_batch
+from dynamic_atss.viz.draw import class_color
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    return write_config(tmp_path_factory.mktemp("tiny"))
+
+
+def test_sheet(config, tmp_path, monkeypatch, capsys):
+    sheets = []
+    for extra in ([], ["--iteration", 2], ["INPUT.MOSAIC.PROB", 1]):
+        out = tmp_path / f"{len(sheets)}.png"
+        args = [*config, "--output", out, "--count", 6, "--columns", 3, *extra]
+        assert call_tool(monkeypatch, "show_data", args) == 0
+        assert f"6 images from iteration {2 if 2 in extra else 0}: {out}" in capsys.readouterr().out
+        sheets.append(cv2.imread(str(out)))
+    # Three columns and two rows of squares of 320 pixels, 8 between them.
+    assert [sheet.shape for sheet in sheets] == [(648, 976, 3)] * 3
+    assert all((a != b).any() for a, b in pairwise(sheets))
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--count", 0], "--count 0"),
+        (["--iteration", 6], "--iteration 6: the training has iterations 0 to 5"),
+        (["INPUT.HUE", 2], "INPUT.HUE 2.0: at most 0.5"),
+        (["--output", "sheet.what"], "sheet.what: no image format"),
+    ],
+)
+def test_mistakes(config, tmp_path, monkeypatch, capsys, args, said):
+    monkeypatch.chdir(tmp_path)
+    assert call_tool(monkeypatch, "show_data", [*config, *args]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {said}") and error.count("\n") == 1
+
+
+def test_pictures_show_boxes_and_no_padding():
+    gt = GroundTruth(torch.tensor([[10.0, 10, 50, 40]]), torch.tensor([2]), torch.tensor([1]))
+    images = torch.zeros(2, 3, 96, 96, dtype=torch.uint8)
+    sizes = torch.tensor([[64, 96], [96, 80]])
+    batch = Batch(images, sizes, gt, (1, 2), ((64, 96), (96, 80)))
+    first, second = draw_batch(batch, ["a", "b", "c"], short_side=1)
+    assert first.shape == (3, 64, 96) and (first == 0).all()
+    assert second.shape == (3, 96, 80)
+    assert tuple(second[:, 25, 10].tolist()) == class_color(2)
