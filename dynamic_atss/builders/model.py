@@ -5,8 +5,8 @@ from __future__ import annotations
 from yacs.config import CfgNode
 
 from dynamic_atss.builders.backbone import build_backbone
-from dynamic_atss.builders.check import DTYPES
 from dynamic_atss.builders.heads import build_parts
+from dynamic_atss.builders.limits import DTYPES
 from dynamic_atss.builders.rules import build_assigner
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.detector import Detector
