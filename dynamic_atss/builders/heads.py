@@ -76,11 +76,9 @@ def _build_atss(cfg: CfgNode, assigner: Assigner, channels: int, classes: int) -
         channels,
         classes,
         per_location=priors.per_location,
-        num_convs=own.NUM_CONVS,
-        deformable_last=own.USE_DCN_IN_TOWER,
         positive="relu" if points else None,
         box_bias=4.0 if points else 0.0,
-        prior_prob=own.PRIOR_PROB,
+        **_shared(own),
     )
     coder = DistanceCoder(own.ANCHOR_SIZES[0] / own.ANCHOR_STRIDES[0]) if points else DeltaCoder()
     criterion = Criterion(
@@ -99,11 +97,9 @@ def _build_fcos(cfg: CfgNode, assigner: Assigner, channels: int, classes: int) -
     head = DenseHead(
         channels,
         classes,
-        num_convs=own.NUM_CONVS,
-        deformable_last=own.USE_DCN_IN_TOWER,
         quality="box" if own.CENTERNESS_ON_REG else "class",
         positive="relu" if own.NORM_REG_TARGETS else "exp",
-        prior_prob=own.PRIOR_PROB,
+        **_shared(own),
     )
     coder = DistanceCoder(1.0 if own.NORM_REG_TARGETS else None)
     criterion = Criterion(
@@ -124,11 +120,10 @@ def _build_retinanet(cfg: CfgNode, assigner: Assigner, channels: int, classes: i
         channels,
         classes,
         per_location=priors.per_location,
-        num_convs=own.NUM_CONVS,
         norm=False,
         scales=False,
         quality=None,
-        prior_prob=own.PRIOR_PROB,
+        **_shared(own),
     )
     criterion = RetinaNetCriterion(
         assigner,
@@ -146,12 +141,10 @@ def _build_dsla(cfg: CfgNode, assigner: Assigner, channels: int, classes: int) -
     head = DenseHead(
         channels,
         classes,
-        num_convs=own.NUM_CONVS,
-        deformable_last=own.USE_DCN_IN_TOWER,
         conv_bias=own.CONV_BIAS,
         quality=None,
         positive="relu" if own.NORM_REG_TARGETS else "exp",
-        prior_prob=own.PRIOR_PROB,
+        **_shared(own),
     )
     coder = DistanceCoder(1.0 if own.NORM_REG_TARGETS else None)
     criterion = Criterion(
@@ -176,6 +169,15 @@ HEADS: dict[str, Callable[[CfgNode, Assigner, int, int], Parts]] = {
     "RETINANET": _build_retinanet,
     "DSLA": _build_dsla,
 }
+
+
+def _shared(own: CfgNode) -> dict[str, Any]:
+    """What the sections of all heads say alike (RetinaNet's has no deformable tower)."""
+    return {
+        "num_convs": own.NUM_CONVS,
+        "deformable_last": own.get("USE_DCN_IN_TOWER", False),
+        "prior_prob": own.PRIOR_PROB,
+    }
 
 
 def _class_loss(cfg: CfgNode, assigner: Assigner) -> ClassLoss:
