@@ -141,7 +141,8 @@ def simota_of_center(image: Image, radius: float = 2.5, k: int = 10) -> Tensor:
     near = _near(image, radius)
     overlap = torch.where(near, iou(image.predicted[:, None], image.boxes[None]), 0.0)
     cost = F.softplus(image.logits).sum(-1)[:, None] - image.logits[:, image.classes]
-    cost = torch.where(near, cost - 3 * (overlap + 1e-8).log(), torch.inf)
+    cost = (cost - 3 * (overlap + 1e-8).log()).double() + 1e5 * (_sides(image).amin(-1) <= 0)
+    cost = torch.where(near, cost, torch.inf)
     matched = _cheapest(cost, overlap, k) & near
     best, index = torch.where(matched, -cost, -torch.inf).max(1)
     return torch.where(best > -torch.inf, index, -1)

@@ -33,13 +33,15 @@ def iou_loss(
         targets: (..., 4) xyxy.
         weight: (...); where it is 0 the pair does not count.
         kind: "iou" (-log IoU; Yu et al., ACM MM 2016), "linear_iou" (1 - IoU) or "giou".
-        plus: (...) area that is added to intersection and union.
+        plus: (...) area that is added to intersection and union (FCOS); 0: the IoU is at least
+            1e-6 in the logarithm (DSLA).
     """
     inter = intersection(boxes, targets)
     union = area(boxes) + area(targets) - inter
     iou = (inter + plus) / (union + plus).clamp(min=1e-6)
     if kind == "iou":
-        return (weight * -iou.clamp(min=1e-6).log()).sum()
+        bounded = iou if isinstance(plus, Tensor) or plus else iou.clamp(min=1e-6)
+        return (weight * -bounded.log()).sum()
     if kind == "linear_iou":
         return (weight * (1 - iou)).sum()
     side = torch.maximum(boxes[..., 2:], targets[..., 2:]) - torch.minimum(

@@ -174,6 +174,13 @@ class Assignment:
         return self.gt_index >= 0
 
 
+def rows(values: Tensor, index: Tensor) -> Tensor:
+    """values[index], and zeros where the index is negative, as `gt_index` is of what is not
+    positive; values may have no rows."""
+    padded = torch.cat((values, values.new_zeros(1, *values.shape[1:])))
+    return padded[torch.where(index < 0, len(values), index)]
+
+
 @dataclass(frozen=True)
 class Detections:
     """What is found in one image, best first: boxes (D, 4), scores (D,), classes (D,) int64 in

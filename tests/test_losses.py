@@ -79,6 +79,17 @@ def test_iou_losses_of_boxes_that_do_not_meet_are_finite(kind):
     assert loss.isfinite() and boxes.grad.isfinite().all()
 
 
+def test_a_very_wrong_box_still_learns_in_fcos():
+    """12,000 pixels for 8: an IoU below 1e-6, which only DSLA bounds."""
+    boxes = torch.tensor([[0.0, 0, 12000, 12000]], requires_grad=True)
+    targets = torch.tensor([[0.0, 0, 8, 8]])
+    loss = iou_loss(boxes, targets, torch.ones(1), "iou", 1.0)
+    assert loss.item() == pytest.approx(-math.log(65 / (12000**2 + 1)), rel=1e-5)
+    assert torch.autograd.grad(loss, boxes)[0].abs().sum() > 0
+    bounded = iou_loss(boxes, targets, torch.ones(1), "iou")
+    assert bounded.item() == pytest.approx(-math.log(1e-6), rel=1e-5)
+
+
 def test_smooth_l1_by_hand():
     deltas = torch.tensor([[0.05, -0.2, 0, 1.0], [9, 9, 9, 9]])
     loss = smooth_l1_loss(deltas, torch.zeros(2, 4), torch.tensor([2.0, 0.0]), beta=0.1)

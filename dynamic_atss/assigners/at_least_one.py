@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners.base import Assigner, Pairs, resolve
+from dynamic_atss.assigners.base import Assigner, Pairs, at_least, resolve, whole
 from dynamic_atss.assigners.nearest import nearest_candidates
 from dynamic_atss.boxes import iou
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
@@ -40,6 +40,8 @@ class AtLeastOne:
     def __init__(
         self, rule: Assigner, topk: int = 9, rounds: int = 4, quality: float = 0.5
     ) -> None:
+        whole(1, topk=topk, rounds=rounds)
+        at_least(0, quality=quality)
         self.rule = rule
         self.topk = topk
         self.rounds = rounds

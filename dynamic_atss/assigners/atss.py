@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from dynamic_atss.assigners.base import inside, resolve, std
+from dynamic_atss.assigners.base import inside, resolve, std, whole
 from dynamic_atss.assigners.nearest import nearest_candidates
 from dynamic_atss.boxes import centerness, iou
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
@@ -18,6 +18,9 @@ class ATSS:
 
     Args:
         topk: candidate locations of a box on each level.
+
+    Raises:
+        ValueError: for a value that is not accepted.
     """
 
     soft_labels = False
@@ -25,6 +28,7 @@ class ATSS:
     needs_size = True
 
     def __init__(self, topk: int = 9) -> None:
+        whole(1, topk=topk)
         self.topk = topk
 
     @torch.no_grad()

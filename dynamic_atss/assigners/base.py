@@ -7,6 +7,8 @@ tie goes to the lower gt index). Work is per pair: K candidates of each of T box
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import torch
@@ -51,15 +53,24 @@ class Pairs(NamedTuple):
 def at_least(limit: float, **arguments: float) -> None:
     """Raises ValueError for the first argument of a rule that is no number or below the limit."""
     for name, value in arguments.items():
-        if not isinstance(value, int | float) or not value >= limit:
+        if type(value) not in (int, float) or not value >= limit:
             raise ValueError(f"{name} is {value!r}; it must be a number of at least {limit}")
 
 
 def whole(limit: int, **arguments: int) -> None:
     """Raises ValueError for the first argument that is no whole number or below the limit."""
     for name, value in arguments.items():
-        if not isinstance(value, int) or value < limit:
+        if type(value) is not int or value < limit:
             raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {limit}")
+
+
+def rising(**arguments: Sequence[float]) -> None:
+    """Raises ValueError for the first argument that is not a row of rising positive numbers."""
+    for name, values in arguments.items():
+        numbers = [0.0, *values] if isinstance(values, list | tuple) else []
+        known = bool(numbers) and all(type(x) in (int, float) for x in numbers)
+        if not known or any(not a < b for a, b in pairwise(numbers)):
+            raise ValueError(f"{name} is {values!r}; give positive numbers in rising order")
 
 
 def inside(points: Tensor, boxes: Tensor, margin: float = 0.01) -> Tensor:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners.base import resolve
+from dynamic_atss.assigners.base import at_least, resolve, rising
 from dynamic_atss.assigners.ranges import constant, points_inside
 from dynamic_atss.boxes import centers, sides
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
@@ -28,6 +28,9 @@ class DSLA:
         core_zone: the point nearest to the centre, within half a stride, has centerness 1.
         radius: of the centre region in strides; 0: the whole box.
         limits: between the levels, of a point's largest distance to a side of its box.
+
+    Raises:
+        ValueError: for a value that is not accepted.
     """
 
     soft_labels = True
@@ -41,6 +44,10 @@ class DSLA:
         radius: float = 0.0,
         limits: Sequence[float] = (64, 128, 256, 512),
     ) -> None:
+        at_least(0, radius=radius, relaxation=relaxation)
+        rising(limits=limits)
+        if relaxation >= 1:
+            raise ValueError(f"relaxation {relaxation} must be below 1")
         self.core_zone = core_zone
         self.radius = radius
         self.low, self.high = (0.0, *limits), (*limits, FINITE)

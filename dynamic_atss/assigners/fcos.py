@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from dynamic_atss.assigners.base import resolve
+from dynamic_atss.assigners.base import at_least, resolve, rising
 from dynamic_atss.assigners.ranges import constant, points_inside
 from dynamic_atss.boxes import area, centerness, sides
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
@@ -22,6 +22,9 @@ class FCOS:
         radius: of the centre region in strides; 0: the whole box.
         limits: between the levels, of a point's largest distance to a side of its box.
         margin: pixels by which a point must lie inside.
+
+    Raises:
+        ValueError: for a value that is not accepted.
     """
 
     soft_labels = False
@@ -34,6 +37,8 @@ class FCOS:
         limits: Sequence[float] = (64, 128, 256, 512),
         margin: float = 0.0,
     ) -> None:
+        at_least(0, radius=radius, margin=margin)
+        rising(limits=limits)
         self.radius = radius
         self.low, self.high = (-1.0, *limits), (*limits, torch.inf)
         self.margin = margin

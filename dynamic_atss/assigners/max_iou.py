@@ -8,10 +8,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners.base import Pairs, inside, resolve
+from dynamic_atss.assigners.base import Pairs, at_least, inside, resolve
 from dynamic_atss.assigners.ranges import constant, priors_within
 from dynamic_atss.boxes import centerness, iou
-from dynamic_atss.types import BACKGROUND, IGNORE, Assignment, GroundTruth, Predictions, Priors
+from dynamic_atss.types import (
+    BACKGROUND,
+    IGNORE,
+    Assignment,
+    GroundTruth,
+    Predictions,
+    Priors,
+    rows,
+)
 
 
 class MaxIoU:
@@ -23,6 +31,9 @@ class MaxIoU:
     Args:
         positive, negative: thresholds of the IoU.
         inside_only: positives whose centre is not inside their box are ignored.
+
+    Raises:
+        ValueError: for a value that is not accepted.
     """
 
     soft_labels = False
@@ -32,6 +43,9 @@ class MaxIoU:
     def __init__(
         self, positive: float = 0.5, negative: float = 0.4, inside_only: bool = False
     ) -> None:
+        at_least(0, positive=positive, negative=negative)
+        if negative > positive:
+            raise ValueError(f"negative {negative} must not be above positive {positive}")
         self.positive, self.negative = positive, negative
         self.inside_only = inside_only
 
@@ -48,7 +62,7 @@ class MaxIoU:
         # select
         positive = (best.quality >= self.positive) | _best_of_a_box(pairs, score, len(gt), best)
         between = ~positive & (best.quality >= self.negative)
-        boxes = _rows(gt.boxes, best.gt_index)
+        boxes = rows(gt.boxes, best.gt_index)
         if self.inside_only:
             outside = positive & ~inside(priors.centers, boxes)
             positive, between = positive & ~outside, between | outside
@@ -71,9 +85,3 @@ def _best_of_a_box(pairs: Pairs, score: Tensor, boxes: int, found: Assignment) -
     flat = torch.where((score > 0) & (score == best.index_select(0, pairs.box)), pairs.flat, slots)
     claimed = flat.new_zeros(slots + 1, dtype=torch.bool).scatter_(0, flat, True)
     return claimed[:slots].view_as(found.gt_index)
-
-
-def _rows(values: Tensor, index: Tensor) -> Tensor:
-    padded = torch.cat((values, values.new_zeros(1, *values.shape[1:])))
-    index = torch.where(index < 0, len(values), index)
-    return padded.index_select(0, index.flatten()).view(*index.shape, -1)

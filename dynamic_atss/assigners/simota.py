@@ -11,25 +11,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dynamic_atss.assigners.base import Pairs, at_least, best_of_box, logit_of_class, resolve, whole
+from dynamic_atss.assigners.base import (
+    Pairs,
+    at_least,
+    best_of_box,
+    inside,
+    logit_of_class,
+    resolve,
+    whole,
+)
 from dynamic_atss.assigners.nearest import square_candidates
 from dynamic_atss.boxes import centers, iou
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 EPS = 1e-8  # of the IoU's logarithm, as published
+OUTSIDE = 1e5  # likewise
 
 
 class SimOTA:
     """Candidates are the priors within `radius` strides of the box's centre, on every level; cost =
-    binary cross-entropy of the classes + iou_weight * -log IoU; a prior that several boxes take
-    goes to the one that it costs least.
+    binary cross-entropy of the classes + iou_weight * -log IoU, and 1e5 for those outside of the
+    box, which so come last; a prior that several boxes take goes to the one that it costs least.
 
     Quality = predicted IoU, which is also the class target, as in the release. The release compares
-    every box with every point that is in any box or near any centre (P x T), and adds 1e5 to the
-    cost of those not both in this box and near this centre: such a point is taken only when the
-    others do not suffice. The paper's words, "within a fixed center region", are taken as they
-    stand, so that the work is 25 points a level whatever the size of the box; sums of IoUs and
-    conflicts are over a box's own candidates, too. There is no objectness in the class score.
+    every box with every point that is in any box or near any centre (P x T), and adds the 1e5 to
+    all that are not both in this box and near this centre. The paper's words, "within a fixed
+    center region", are taken as they stand, so that the work is 25 points a level whatever the size
+    of the box; sums of IoUs and conflicts are over a box's own candidates, too. There is no
+    objectness in the class score.
 
     Args:
         radius: of the centre region in strides.
@@ -60,6 +69,8 @@ class SimOTA:
         predicted = predictions.boxes.flatten(0, 1)[pairs.flat]
         overlap = torch.where(pairs.exists, iou(predicted, gt.boxes[:, None]), 0.0)
         cost = _class_cost(predictions, gt, pairs) - self.iou_weight * (overlap + EPS).log()
+        outside = ~inside(priors.centers[pairs.prior], gt.boxes[:, None], margin=0)
+        cost = cost.double() + OUTSIDE * outside  # a float32 would lose the rest of the cost
         # select
         largest = overlap.topk(min(self.topk, overlap.shape[1]), dim=1).values
         count = largest.sum(1).long().clamp(min=1)
@@ -81,7 +92,8 @@ def _class_cost(predictions: Predictions, gt: GroundTruth, pairs: Pairs) -> Tens
 
 def _around_center(priors: Priors, gt: GroundTruth, radius: float) -> Pairs:
     """(T, K): the priors less than `radius` strides from each box's centre, both ways."""
-    pairs = square_candidates(priors, gt, math.ceil(2 * radius))
+    most = max(max(level.height, level.width) for level in priors.levels)
+    pairs = square_candidates(priors, gt, min(math.ceil(2 * radius), most))
     away = (priors.centers[pairs.prior] - centers(gt.boxes)[:, None]).abs().amax(-1)
     near = away < radius * priors.strides[pairs.prior]
     return pairs._replace(exists=pairs.exists & near)

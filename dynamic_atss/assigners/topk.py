@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners.base import best_of_box, inside, resolve
+from dynamic_atss.assigners.base import best_of_box, inside, resolve, whole
 from dynamic_atss.assigners.nearest import surrounding_candidates
 from dynamic_atss.assigners.ranges import constant
 from dynamic_atss.boxes import centerness, centers, iou
@@ -23,6 +23,9 @@ class TopK:
 
     Args:
         topk: anchors of each box.
+
+    Raises:
+        ValueError: for a value that is not accepted.
     """
 
     soft_labels = False
@@ -30,6 +33,7 @@ class TopK:
     needs_size = True
 
     def __init__(self, topk: int = 9) -> None:
+        whole(1, topk=topk)
         self.topk = topk
 
     @torch.no_grad()

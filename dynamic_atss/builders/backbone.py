@@ -72,6 +72,8 @@ def _resnet(cfg: CfgNode, depth: int) -> ResNet:
 
 
 def _swin(cfg: CfgNode, size: str) -> Swin:
+    if _norm(cfg, ""):
+        raise ValueError("has layer norms; leave MODEL.RESNETS.NORM, USE_GN and USE_SYNCBN out")
     freeze_at = cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT
     return Swin(size, drop_path=cfg.MODEL.SWIN.DROP_PATH, freeze_at=freeze_at)
 

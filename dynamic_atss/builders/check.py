@@ -40,7 +40,7 @@ def check_config(cfg: CfgNode) -> None:
     for key in ("DATASETS.TRAIN", "DATASETS.TEST"):
         if not all(isinstance(name, str) for name in _value(cfg, key)):
             raise UserError(f"{key} {_value(cfg, key)}: give names, as ('name',)")
-    head_name(cfg)
+    _check_head(cfg)
     _check_order(cfg)
     _check_scales(cfg.TEST.BBOX_AUG.SCALES, cfg.TEST.BBOX_AUG.SCALE_RANGES)
     _check_expected_results(cfg.TEST.EXPECTED_RESULTS)
@@ -91,6 +91,24 @@ def _check_numbers(cfg: CfgNode) -> None:
         for key, value, limit in _each(cfg, limits):
             if not all(holds(number, limit) for number in _numbers(value)):
                 raise UserError(f"{key} {value}: {words} {limit} is needed")
+
+
+def _check_head(cfg: CfgNode) -> None:
+    """One head is switched on, and its keys fit each other."""
+    name = head_name(cfg)
+    own = cfg.MODEL[name]
+    if 0 < own.LOSS_GAMMA < 1:  # its gradient is infinite where the loss is 0
+        raise UserError(f"MODEL.{name}.LOSS_GAMMA {own.LOSS_GAMMA}: 0, or at least 1, is needed")
+    if own.get("BG_IOU_THRESHOLD", 0) > own.get("FG_IOU_THRESHOLD", 1):
+        raise UserError(
+            f"MODEL.{name}.BG_IOU_THRESHOLD {own.BG_IOU_THRESHOLD}: at most FG_IOU_THRESHOLD "
+            f"{own.FG_IOU_THRESHOLD} is needed"
+        )
+    if name == "RETINANET" and cfg.MODEL.CLASS_LOSS_DIVISOR:
+        raise UserError(
+            f"MODEL.CLASS_LOSS_DIVISOR {cfg.MODEL.CLASS_LOSS_DIVISOR!r}: the head of "
+            "MODEL.RETINANET_ON divides by positives + images; leave this key out"
+        )
 
 
 def _check_order(cfg: CfgNode) -> None:

@@ -24,6 +24,8 @@ from dynamic_atss.modeling.head import DenseHead
 from dynamic_atss.modeling.postprocess import PostProcess
 from dynamic_atss.modeling.priors import AnchorGenerator, PointGenerator
 
+MADE_OF_IOU = ("IoU", "alignment")  # qualities that hold the IoU of the prediction
+
 
 class Parts(NamedTuple):
     """What differs between the published heads."""
@@ -147,16 +149,18 @@ def _build_dsla(cfg: CfgNode, assigner: Assigner, channels: int, classes: int) -
         **_shared(own),
     )
     coder = DistanceCoder(1.0 if own.NORM_REG_TARGETS else None)
+    class_loss = _class_loss(cfg, assigner)
+    hard = class_loss.kind == "focal"
     criterion = Criterion(
         assigner,
         coder,
         distributed.average,
-        class_loss=_class_loss(cfg, assigner),
+        class_loss=class_loss,
         box_loss=partial(_fcos_box_loss, own.IOU_LOSS_TYPE, None),
         class_weight=own.CLS_LOSS_WEIGHT,
         box_weight=own.REG_LOSS_WEIGHT,
-        label="iou" if own.IOU_ONLY else "quality_x_iou" if own.IOU_COUPLING else "quality",
-        divide_by_labels=_divides_by_labels(cfg, own="labels"),
+        label=_dsla_label(own, assigner),
+        divide_by_labels=_divides_by_labels(cfg, own="positives" if hard else "labels"),
         least_quality=1.0,
     )
     by_location = {"by_location": True, "extra": 0.0, "in_original": True}
@@ -183,6 +187,13 @@ def _shared(own: CfgNode) -> dict[str, Any]:
 def _class_loss(cfg: CfgNode, assigner: Assigner) -> ClassLoss:
     own = cfg.MODEL[head_name(cfg)]
     return default_class_loss(assigner, cfg.MODEL.CLASS_LOSS, own.LOSS_ALPHA, own.LOSS_GAMMA)
+
+
+def _dsla_label(own: CfgNode, assigner: Assigner) -> str:
+    if own.IOU_ONLY:
+        return "iou"
+    coupled = own.IOU_COUPLING and assigner.quality_name not in MADE_OF_IOU
+    return "quality_x_iou" if coupled else "quality"
 
 
 def _divides_by_labels(cfg: CfgNode, own: str = "positives") -> bool:

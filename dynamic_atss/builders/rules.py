@@ -37,8 +37,11 @@ def build_assigner(cfg: CfgNode) -> Assigner:
     _check_arguments(name, make, arguments)
     try:
         rule = make(**arguments)
-    except (TypeError, ValueError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # whatever the user's class does
         raise UserError(f"MODEL.ASSIGNER.ARGS of {name}: {error}") from error
+    _check_protocol(name, rule)
     _check_fit(cfg, name, rule)
     return AtLeastOne(rule) if cfg.MODEL.ASSIGNER.AT_LEAST_ONE else rule
 
@@ -84,10 +87,11 @@ def _find(name: str) -> Any:
         )
     try:
         found = _import(module)
-    except (ImportError, OSError, SyntaxError) as error:
+    except Exception as error:  # whatever the user's file does
         raise UserError(
-            f"MODEL.ASSIGNER.NAME {name!r}: {module} cannot be imported from here ({error}); give "
-            "the path of the file, as path/to/file.py:Class, or put its folder on PYTHONPATH"
+            f"MODEL.ASSIGNER.NAME {name!r}: {module or 'nothing'} cannot be imported from here "
+            f"({type(error).__name__}: {error}); give the path of the file, as "
+            "path/to/file.py:Class, or put its folder on PYTHONPATH"
         ) from error
     if not callable(getattr(found, attribute, None)):
         classes = [n for n, x in vars(found).items() if inspect.isclass(x)]
@@ -104,11 +108,19 @@ def _import(module: str) -> Any:
         if "" not in sys.path and str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))
         return importlib.import_module(module)
-    spec = importlib.util.spec_from_file_location(Path(module).stem, module)
+    name = f"rule_of_{Path(module).resolve()}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, module)
     if spec is None or spec.loader is None:
         raise ImportError(module)
     loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
+    sys.modules[spec.name] = loaded  # dataclasses and pickle look there
+    try:
+        spec.loader.exec_module(loaded)
+    except BaseException:
+        del sys.modules[spec.name]
+        raise
     return loaded
 
 
@@ -123,9 +135,18 @@ def _check_arguments(name: str, make: Any, arguments: dict[str, Any]) -> None:
             raise UserError(f"MODEL.ASSIGNER.ARGS.{key}: {name} has no such argument; {hint}")
 
 
+def _check_protocol(name: str, rule: Any) -> None:
+    missing = [x for x in Assigner.__annotations__ if not hasattr(rule, x)]
+    if missing or not callable(rule):
+        raise UserError(
+            f"MODEL.ASSIGNER.NAME {name!r}: a rule has soft_labels, quality_name, needs_size and "
+            f"is called with (priors, gt, predictions); here is no {', '.join(missing) or '__call__'}"
+        )
+
+
 def _check_fit(cfg: CfgNode, name: str, rule: Assigner) -> None:
     """A rule that reads the size of priors needs a head that has anchors."""
-    if build_priors(cfg).sized or not getattr(rule, "needs_size", False):
+    if build_priors(cfg).sized or not rule.needs_size:
         return
     fits = [n for n, known in ASSIGNERS.items() if not known.needs_size]
     raise UserError(

@@ -20,6 +20,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
         bias_weight_decay=cfg.SOLVER.WEIGHT_DECAY_BIAS,
         norm_weight_decay=cfg.SOLVER.WEIGHT_DECAY_NORM,
+        norm_bias_lr_factor=cfg.SOLVER.NORM_BIAS_LR_FACTOR,
         offset_lr_factor=cfg.SOLVER.DCONV_OFFSETS_LR_FACTOR,
     )
     if cfg.SOLVER.OPTIMIZER == "adamw":

@@ -35,9 +35,9 @@ _C.MODEL.ASSIGNER.NAME = ""  # (new) a key of ASSIGNERS; "" = what the switches 
 _C.MODEL.ASSIGNER.ARGS = CN()  # (new) keyword arguments of the rule, by their names in Python
 _C.MODEL.ASSIGNER.AT_LEAST_ONE = False  # (new) a box without a positive takes its best candidate
 
-_C.MODEL.CLASS_LOSS = ""  # (new) "focal" | "quality_focal" | "varifocal"; "" = what the labels ask for
+_C.MODEL.CLASS_LOSS = ""  # (new) "focal" | "quality_focal" | "varifocal"; "" = as the labels ask
 _C.MODEL.CLASS_LOSS_DIVISOR = ""  # (new) "positives" | "labels" (their sum, as in TOOD); "" = the
-# head's own: labels in DSLA, else positives; not of the RetinaNet head
+# head's own: labels in DSLA where they are soft, else positives; RetinaNet's has its own alone
 
 _C.MODEL.BACKBONE = CN()
 _C.MODEL.BACKBONE.CONV_BODY = "R-50-FPN-RETINANET"  # "R-{18,34,50,101,152}-FPN-RETINANET" |
@@ -56,8 +56,8 @@ _C.MODEL.GROUP_NORM.NUM_GROUPS = 32  # groups; no other value is carried
 _C.MODEL.GROUP_NORM.EPSILON = 1e-5  # no other value is carried
 
 _C.MODEL.RESNETS = CN()
-_C.MODEL.RESNETS.NORM = ""  # (new) "FrozenBN" | "FixedBN" (weights learn, statistics do not) | "BN" |
-# "SyncBN" | "GN"; "" = by USE_GN, USE_SYNCBN;
+_C.MODEL.RESNETS.NORM = ""  # (new) "FrozenBN" | "FixedBN" (weights learn, statistics do not) |
+# "BN" | "SyncBN" | "GN"; "" = by USE_GN, USE_SYNCBN;
 # MNV2: else "BN"; timm/...: else the model's own, and there is no "GN"
 _C.MODEL.RESNETS.TRANS_FUNC = "BottleneckWithFixedBatchNorm"  # no other is carried: see NORM
 _C.MODEL.RESNETS.STEM_FUNC = "StemWithFixedBatchNorm"  # no other is carried: see NORM
@@ -85,7 +85,7 @@ _C.MODEL.ATSS.OCTAVE = 2.0  # the scales of a location span this factor ...
 _C.MODEL.ATSS.SCALES_PER_OCTAVE = 1  # ... in so many steps
 _C.MODEL.ATSS.NUM_CONVS = 4  # convolutions of each tower
 _C.MODEL.ATSS.USE_DCN_IN_TOWER = False  # the last of them deformable
-_C.MODEL.ATSS.LOSS_ALPHA = 0.25  # focal loss; quality focal loss does not use it
+_C.MODEL.ATSS.LOSS_ALPHA = 0.25  # focal loss; the soft ones do not use it
 _C.MODEL.ATSS.LOSS_GAMMA = 2.0  # focal and quality focal loss
 _C.MODEL.ATSS.POSITIVE_TYPE = "ATSS"  # "ATSS" | "SSC" (fcos) | "IoU" (max_iou) | "TOPK" (topk),
 # while MODEL.ASSIGNER.NAME is ""
@@ -148,15 +148,16 @@ _C.MODEL.DSLA.USE_DCN_IN_TOWER = False  # the last convolution of each tower def
 _C.MODEL.DSLA.INTERVAL_RELAXATION = True  # the levels' ranges of sizes are widened, falling to 0
 _C.MODEL.DSLA.RELAXATION_FACTOR = 0.2  # by this share
 _C.MODEL.DSLA.CORE_ZONE = True  # centerness 1 within half a stride of the centre
-_C.MODEL.DSLA.IOU_COUPLING = True  # class target = label * IoU of the predicted box
+_C.MODEL.DSLA.IOU_COUPLING = True  # class target = label * IoU of the predicted box, unless the
+# rule's label is made of that IoU already
 _C.MODEL.DSLA.IOU_ONLY = False  # class target = that IoU alone
 _C.MODEL.DSLA.CENTER_SAMPLING = False  # positives only near the centre
 _C.MODEL.DSLA.CENTER_SAMPLING_RADIUS = 1.5  # in strides
-_C.MODEL.DSLA.NORM_REG_TARGETS = False  # distances in units of the stride, by relu; else pixels, exp
+_C.MODEL.DSLA.NORM_REG_TARGETS = False  # distances in strides, by relu; else in pixels, by exp
 _C.MODEL.DSLA.IOU_LOSS_TYPE = "iou"  # "iou" | "linear_iou" | "giou"
 _C.MODEL.DSLA.CLS_LOSS_WEIGHT = 1.0  # weight of the class loss
 _C.MODEL.DSLA.REG_LOSS_WEIGHT = 1.0  # weight of the box loss
-_C.MODEL.DSLA.LOSS_ALPHA = 0.25  # focal loss; quality focal loss does not use it
+_C.MODEL.DSLA.LOSS_ALPHA = 0.25  # focal loss; the soft ones do not use it
 _C.MODEL.DSLA.LOSS_GAMMA = 2.0  # focal and quality focal loss
 _C.MODEL.DSLA.PRIOR_PROB = 0.01  # initial score of every class
 _C.MODEL.DSLA.INFERENCE_TH = 0.05  # class scores above it are candidates
@@ -218,6 +219,8 @@ _C.SOLVER.ACCUMULATE = 1  # (new) forward-backward passes that an iteration is s
 _C.SOLVER.MAX_ITER = 40000  # iterations
 _C.SOLVER.BASE_LR = 0.001  # learning rate
 _C.SOLVER.BIAS_LR_FACTOR = 2  # parameters with "bias" in their name: BASE_LR times this
+_C.SOLVER.NORM_BIAS_LR_FACTOR = -1.0  # (new) of the biases of norms and of offset convolutions,
+# which then decay like weights (1: as in mmdetection); -1 = like all biases
 _C.SOLVER.DCONV_OFFSETS_LR_FACTOR = 1.0  # offset convolutions of deformable ones: likewise
 _C.SOLVER.MOMENTUM = 0.9  # of SGD
 _C.SOLVER.WEIGHT_DECAY = 0.0005  # of weights

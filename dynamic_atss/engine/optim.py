@@ -21,6 +21,7 @@ def parameter_groups(
     bias_lr_factor: float = 2.0,
     bias_weight_decay: float = 0.0,
     norm_weight_decay: float = -1.0,
+    norm_bias_lr_factor: float = -1.0,
     offset_lr_factor: float = 1.0,
 ) -> list[dict]:
     """Groups by the releases' rule, which goes by names.
@@ -29,7 +30,9 @@ def parameter_groups(
     `bias_weight_decay`; the weights of norms and the scales decay like all others, and so do
     position tables of transformers; offset convolutions of deformable ones have a factor of their
     own. A `norm_weight_decay` of 0 or more is that of norms, their biases too, and of position
-    tables. Each group keeps its rate at factor 1 as `base_lr`.
+    tables. With a `norm_bias_lr_factor` of 0 or more the biases of norms and of offset convolutions
+    learn by it and decay like weights, as in mmdetection. Each group keeps its rate at factor 1 as
+    `base_lr`.
     """
     norms = {id(p) for m in model.modules() if isinstance(m, _NORMS) for p in m.parameters()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -38,11 +41,13 @@ def parameter_groups(
             continue
         position = name.endswith(_POSITIONS)
         bias = "bias" in name and not position
-        factor = (bias_lr_factor if bias else 1.0) * (
-            offset_lr_factor if ".offset." in name else 1.0
-        )
+        of_norm, of_offset = id(parameter) in norms, ".offset." in name
+        factor = bias_lr_factor if bias else 1.0
+        if bias and norm_bias_lr_factor >= 0 and (of_norm or of_offset):
+            bias, factor = False, norm_bias_lr_factor
+        factor *= offset_lr_factor if of_offset else 1.0
         decay = bias_weight_decay if bias else weight_decay
-        if norm_weight_decay >= 0 and (position or id(parameter) in norms):
+        if norm_weight_decay >= 0 and (position or of_norm):
             decay = norm_weight_decay
         key = (lr * factor, decay)
         groups.setdefault(key, []).append(parameter)

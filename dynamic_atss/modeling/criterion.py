@@ -13,7 +13,7 @@ from dynamic_atss.boxes import iou
 from dynamic_atss.losses import giou_loss, quality_loss, smooth_l1_loss
 from dynamic_atss.modeling.head import HeadOutput
 from dynamic_atss.ops.focal import quality_focal_loss, sigmoid_focal_loss, varifocal_loss
-from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
+from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors, rows
 
 CLASS_LOSSES = ("focal", "quality_focal", "varifocal")
 LABELS = ("quality", "iou", "quality_x_iou")
@@ -34,7 +34,7 @@ class ClassLoss:
 
     def __call__(self, logits: Tensor, index: Tensor, gt: GroundTruth, label: Tensor) -> Tensor:
         """logits (N, P, C) · index (N, P) into gt · label (N, P) in [0, 1], of positives."""
-        classes = torch.where(index >= 0, _rows(gt.classes, index), index).flatten()
+        classes = torch.where(index >= 0, rows(gt.classes, index), index).flatten()
         logits = logits.flatten(0, 1)
         if self.kind == "focal":
             return sigmoid_focal_loss(logits, classes, self.alpha, self.gamma)
@@ -94,7 +94,7 @@ class Criterion:
         boxes = self.coder.decode(output.deltas, priors.boxes)
         target = assign(self.assigner, output, boxes, priors, gt, iteration)
         positive, quality = target.positive, target.quality
-        targets = _rows(gt.boxes, target.gt_index)
+        targets = rows(gt.boxes, target.gt_index)
         # Whatever the others' boxes are, not even NaN passes through where.
         boxes = torch.where(positive[..., None], boxes, targets)
         label = self._labels(boxes.detach(), targets, quality)
@@ -156,7 +156,7 @@ class RetinaNetCriterion:
         target = assign(self.assigner, output, boxes, priors, gt, iteration)
         positive, priors_boxes = target.positive, priors.boxes.expand_as(output.deltas)
         # Background learns to encode its own prior, with weight 0: finite.
-        gt_boxes = torch.where(positive[..., None], _rows(gt.boxes, target.gt_index), priors_boxes)
+        gt_boxes = torch.where(positive[..., None], rows(gt.boxes, target.gt_index), priors_boxes)
         targets = self.coder.encode(gt_boxes, priors_boxes)
         positives = self.average(positive.sum().float()[None])[0]
         class_loss = self.class_loss(output.logits, target.gt_index, gt, target.quality)
@@ -188,9 +188,3 @@ def assign(
 
 def _giou_loss(boxes: Tensor, targets: Tensor, weight: Tensor, strides: Tensor) -> Tensor:
     return giou_loss(boxes, targets, weight)
-
-
-def _rows(values: Tensor, index: Tensor) -> Tensor:
-    """values[index], and zeros where the index is negative; values may have no rows."""
-    padded = torch.cat((values, values.new_zeros(1, *values.shape[1:])))
-    return padded[torch.where(index < 0, len(values), index)]

@@ -22,7 +22,9 @@ def double_loop(scene, radius, topk, iou_weight):
                 u = iou(s["predicted"][n][p], box)
                 logits = s["logits"][n][p]
                 cost = sum(cross_entropy(logits[c], float(c == label)) for c in range(CLASSES))
-                near.append((cost - iou_weight * log(u + 1e-8), p, u))
+                sides = (point[0] - box[0], point[1] - box[1], box[2] - point[0], box[3] - point[1])
+                outside = 1e5 * (min(sides) <= 0)
+                near.append((cost - iou_weight * log(u + 1e-8) + outside, p, u))
         count = max(int(sum(sorted((u for _, _, u in near), reverse=True)[:topk])), 1)
         for cost, p, u in sorted(near)[:count]:
             if cost < winners.get((n, p), (0, float("inf")))[1]:
@@ -74,6 +76,16 @@ def test_the_region_is_open(offset, lines):
     assert result.positive.sum() == lines**2
     away = (points.centers[result.positive[0]] - center).abs().max()
     assert away < 2.5 * 8
+
+
+def test_points_outside_of_the_box_come_last():
+    """A box of 10 x 30 holds one of five columns; it takes no other while that suffices."""
+    points = PointGenerator((8,))(((20, 20),), torch.device("cpu"))
+    box = [79.0, 65, 89, 95]  # one column, at 84, four rows
+    result = one_box(points, box, [79.0, 65, 89, 83.5])  # an IoU above 0.6: six positives
+    x, y = points.centers[result.positive[0]].unbind(1)
+    assert len(x) == 6
+    assert ((x == 84) & (y > 65) & (y < 95)).sum() == 4
 
 
 @pytest.mark.parametrize("arguments", [{"radius": 0.0}, {"topk": 0}, {"iou_weight": -1.0}])

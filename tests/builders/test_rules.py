@@ -1,6 +1,7 @@
 """The rule that a configuration means, a rule of the user's own, and rules that do not fit."""
 
 import pytest
+import torch
 from helpers_run import read_lines, run_tool, write_config
 
 from dynamic_atss.assigners import ASSIGNERS
@@ -9,6 +10,7 @@ from dynamic_atss.build import build_assigner, build_model
 from dynamic_atss.builders.heads import build_parts
 from dynamic_atss.config.load import load_config
 from dynamic_atss.errors import UserError
+from dynamic_atss.types import GroundTruth
 
 OWN = '''
 import torch
@@ -122,6 +124,16 @@ def test_every_rule_fits_anchors(head, name):
         (("MODEL.ASSIGNER.NAME", "no_such_module:Rule"), "no_such_module cannot be imported"),
         (("MODEL.ASSIGNER.NAME", "no/such.py:Rule"), "no/such.py cannot be imported"),
         (("MODEL.ASSIGNER.NAME", "json:Rule"), "json has no class Rule; it has JSONDecode"),
+        (("MODEL.ASSIGNER.NAME", ":Rule"), "nothing cannot be imported"),
+        (("MODEL.ASSIGNER.NAME", "fractions:Fraction"), "here is no soft_labels, quality_name"),
+        (("MODEL.ASSIGNER.ARGS.topk", "0"), "topk is 0"),
+        (("MODEL.ASSIGNER.ARGS.topk", "True"), "topk is True"),
+        (("MODEL.ASSIGNER.NAME", "atss", "MODEL.ASSIGNER.ARGS.topk", "2.5"), "topk is 2.5"),
+        (("MODEL.ASSIGNER.NAME", "topk", "MODEL.ASSIGNER.ARGS.topk", "nine"), "topk is 'nine'"),
+        (("MODEL.ASSIGNER.NAME", "fcos", "MODEL.ASSIGNER.ARGS.radius", "-1"), "radius is -1"),
+        (("MODEL.ASSIGNER.NAME", "fcos", "MODEL.ASSIGNER.ARGS.limits", "(64, 32)"), "rising order"),
+        (("MODEL.ASSIGNER.NAME", "dsla", "MODEL.ASSIGNER.ARGS.relaxation", "2"), "must be below 1"),
+        (("MODEL.ASSIGNER.NAME", "max_iou", "MODEL.ASSIGNER.ARGS.negative", "0.7"), "not be above"),
     ],
 )
 def test_one_line_for_what_is_wrong(overrides, words):
@@ -195,3 +207,45 @@ def test_what_the_class_loss_is_divided_by(overrides, divides):
 def test_which_class_loss(rule_name, asked, kind):
     cfg = config("MODEL.ASSIGNER.NAME", rule_name, "MODEL.CLASS_LOSS", asked)
     assert build_parts(cfg, build_assigner(cfg), 32, 3).criterion.class_loss.kind == kind
+
+
+def test_a_file_with_a_dataclass(tmp_path):
+    """Dataclasses look their module up; the same file is the same class."""
+    path = tmp_path / "my_rule.py"
+    path.write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n\n\n@dataclass\n"
+        "class Rule:\n    topk: int = 3\n    soft_labels = False\n    quality_name = 'word'\n"
+        "    needs_size = False\n\n    def __call__(self, priors, gt, predictions): ...\n"
+    )
+    one, two = (rule("MODEL.ASSIGNER.NAME", f"{path}:Rule") for _ in range(2))
+    assert one.topk == 3 and type(one) is type(two)
+
+
+def test_a_file_that_raises(tmp_path):
+    (tmp_path / "broken.py").write_text("1 / 0")
+    with pytest.raises(UserError, match=r"broken.py cannot be imported .*ZeroDivisionError"):
+        rule("MODEL.ASSIGNER.NAME", f"{tmp_path}/broken.py:Rule")
+
+
+@pytest.mark.parametrize("name", [n for n, r in ASSIGNERS.items() if not r.needs_size])
+@pytest.mark.parametrize("head", ["ATSS", "FCOS", "DSLA", "RETINANET"])
+def test_the_terms_are_of_the_same_size_under_every_head(head, name):
+    """At the start, when no prediction fits; with the labels coupled to the IoU once, not twice."""
+    cfg = config(f"MODEL.{head}_ON", True, "MODEL.ASSIGNER.NAME", name)
+    parts = build_parts(cfg, build_assigner(cfg), 32, 3)
+    torch.manual_seed(0)
+    sizes = ((16, 16), (8, 8), (4, 4), (2, 2), (1, 1))
+    output = parts.head([torch.randn(2, 32, h, w) for h, w in sizes])
+    boxes = torch.tensor([[10.0, 12, 60, 70], [30, 20, 120, 100], [5, 5, 40, 30]])
+    gt = GroundTruth(boxes, torch.tensor([0, 1, 2]), torch.tensor([0, 0, 1]))
+    losses = parts.criterion(output, parts.priors(sizes, torch.device("cpu")), gt)
+    assert 0 < losses["loss_cls"] < 10
+    assert 0 < losses["loss_reg"] < 20
+    coupled = getattr(parts.criterion, "label", "") == "quality_x_iou"
+    assert coupled == (head == "DSLA" and name in ("dsla", "fcos"))
+
+
+def test_a_hard_label_in_the_head_of_dsla_is_divided_by_positives():
+    for overrides in (("MODEL.ASSIGNER.NAME", "fcos"), ("MODEL.CLASS_LOSS", "focal")):
+        cfg = config("MODEL.DSLA_ON", True, *overrides)
+        assert not build_parts(cfg, build_assigner(cfg), 32, 3).criterion.divide_by_labels

@@ -6,6 +6,7 @@ from torch import nn
 
 from dynamic_atss.engine.optim import parameter_groups
 from dynamic_atss.modeling.backbones import Swin
+from dynamic_atss.modeling.layers import ModulatedDeformConv
 
 
 def by_name(model: nn.Module, **options) -> dict[str, tuple[float, float]]:
@@ -34,6 +35,16 @@ def test_the_decay_of_norms_is_that_of_their_biases_and_of_position_tables(decay
     found = by_name(a_model(), bias_lr_factor=1.0, bias_weight_decay=0.05, norm_weight_decay=decay)
     for name, (lr, got) in found.items():
         assert (lr, got) == (1.0, 0.05 if name.startswith("conv.") else decay), name
+
+
+def test_biases_of_norms_and_offsets_as_in_mmdetection():
+    """Its constructor spares them bias_lr_mult and bias_decay_mult."""
+    model = a_model()
+    model.dcn = ModulatedDeformConv(4, 4, bias=True)
+    found = by_name(model, bias_lr_factor=2.0, bias_weight_decay=0.0, norm_bias_lr_factor=1.0)
+    for name, rates in found.items():
+        doubled = name in ("conv.bias", "dcn.conv.bias")
+        assert rates == ((2.0, 0.0) if doubled else (1.0, 0.05)), name
 
 
 def test_swin_as_dsla_trains_it():

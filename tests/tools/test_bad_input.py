@@ -105,7 +105,7 @@ COMMAND_LINE = {
     "half a name": (["DATASETS.TEST", "('coco:a.json',)"], ["coco:<annotations.json>:<image"]),
     "no head": (
         ["MODEL.ATSS_ON", "False"],
-        ["MODEL.ATSS_ON False", "no head", "MODEL.ATSS_ON True"],
+        ["no head is switched on", "MODEL.ATSS_ON", "MODEL.DSLA_ON True"],
     ),
     "seed": (["SEED", -1], ["SEED -1", "at least 0"]),
     "momentum": (["SOLVER.MOMENTUM", -1], ["SOLVER.MOMENTUM -1.0", "at least 0"]),
