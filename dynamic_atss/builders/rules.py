@@ -137,10 +137,11 @@ def _check_arguments(name: str, make: Any, arguments: dict[str, Any]) -> None:
 
 def _check_protocol(name: str, rule: Any) -> None:
     missing = [x for x in Assigner.__annotations__ if not hasattr(rule, x)]
-    if missing or not callable(rule):
+    missing += [] if callable(rule) else ["__call__"]
+    if missing:
         raise UserError(
             f"MODEL.ASSIGNER.NAME {name!r}: a rule has soft_labels, quality_name, needs_size and "
-            f"is called with (priors, gt, predictions); here is no {', '.join(missing) or '__call__'}"
+            f"is called with (priors, gt, predictions); here is no {', '.join(missing)}"
         )
 
 
