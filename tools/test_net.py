@@ -1,4 +1,4 @@
-"""Score a detector on COCO data sets.
+"""Score a detector on the data sets of DATASETS.TEST, in COCO's or VOC's format.
 
 python tools/test_net.py --config-file configs/X.yaml MODEL.WEIGHT file.pth [KEY VALUE ...]
 torchrun --nproc-per-node 8 tools/test_net.py --config-file configs/X.yaml MODEL.WEIGHT file.pth

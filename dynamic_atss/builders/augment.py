@@ -2,44 +2,46 @@
 
 from __future__ import annotations
 
+import numpy as np
 from yacs.config import CfgNode
 
 from dynamic_atss.data.color import ColorJitter
-from dynamic_atss.data.concat import ConcatDataset
 from dynamic_atss.data.crop import RandomCrop
-from dynamic_atss.data.dataset import DetectionDataset, Transform
-from dynamic_atss.data.jitter import LargeScaleJitter
+from dynamic_atss.data.dataset import TrainingSet, Transform
+from dynamic_atss.data.jitter import LargeScaleJitter, Pad
 from dynamic_atss.data.mosaic import MosaicDataset
 from dynamic_atss.data.transforms import Compose, HorizontalFlip, Resize, VerticalFlip
 
-TrainingSet = DetectionDataset | ConcatDataset
 LEGACY_EXTRA = 1.0  # a box ends on its last pixel
 
 
 def build_train_transform(cfg: CfgNode, extra: float = LEGACY_EXTRA) -> Compose:
     """The transforms of a training image, each of which is left out where it is off.
 
-    Order matters: 1. colours, on the file's own pixels: fewer than after the resize, as a rule, and
-    the padding of 3. keeps its colour; 2. crop, whose window is then enlarged by the resize like a
-    whole image; 3. resize, or in its place large-scale jitter; 4. flips, which go with anything.
+    Order matters: 1. crop, whose window is then enlarged by the resize like a whole image;
+    2. resize, or in its place large-scale jitter; 3. colours, on the pixels that are left: files
+    may have ten times as many; 4. the padding of large-scale jitter, which so keeps its colour;
+    5. flips, which go with anything.
     """
     own = cfg.INPUT
     steps: list[Transform] = []
-    colors = own.BRIGHTNESS, own.CONTRAST, own.SATURATION, own.HUE
-    if any(colors):
-        steps.append(ColorJitter(*colors))
     if own.CROP.PROB:
         steps.append(RandomCrop(own.CROP.PROB, own.CROP.SIDE, own.MIN_VISIBLE, extra))
     steps.append(_large_scale_jitter(cfg, extra) if own.LSJ.ENABLED else _resize(cfg))
+    colors = own.BRIGHTNESS, own.CONTRAST, own.SATURATION, own.HUE
+    if any(colors):
+        steps.append(ColorJitter(*colors))
+    if own.LSJ.ENABLED:
+        steps.append(Pad(own.LSJ.SIZE, _mean_color(cfg)))
     steps.append(HorizontalFlip(own.FLIP_PROB_TRAIN, extra))
     steps.append(VerticalFlip(own.VERTICAL_FLIP_PROB_TRAIN, extra))
     return Compose(steps)
 
 
 def add_mosaic(
-    cfg: CfgNode, dataset: TrainingSet, extra: float = LEGACY_EXTRA
-) -> TrainingSet | MosaicDataset:
-    """The data set, with mosaics if they are on."""
+    cfg: CfgNode, dataset: TrainingSet, factors: np.ndarray | None, extra: float = LEGACY_EXTRA
+) -> TrainingSet:
+    """The data set, with mosaics if they are on. factors: the images' repeat factors, if any."""
     own = cfg.INPUT.MOSAIC
     if not own.PROB:
         return dataset
@@ -50,6 +52,8 @@ def add_mosaic(
         stop=iterations * cfg.SOLVER.IMS_PER_BATCH,
         min_visible=cfg.INPUT.MIN_VISIBLE,
         extra=extra,
+        exact=cfg.INPUT.EXACT_RESIZE,
+        factors=factors,
     )
 
 
@@ -68,7 +72,6 @@ def _large_scale_jitter(cfg: CfgNode, extra: float) -> LargeScaleJitter:
         cfg.INPUT.LSJ.SIZE,
         cfg.INPUT.LSJ.SCALE,
         cfg.INPUT.MIN_VISIBLE,
-        fill=_mean_color(cfg),
         exact=cfg.INPUT.EXACT_RESIZE,
         extra=extra,
     )

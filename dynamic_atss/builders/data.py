@@ -15,19 +15,17 @@ from dynamic_atss.builders.tta import build_test_resizes
 from dynamic_atss.data import loader
 from dynamic_atss.data.catalog import open_dataset
 from dynamic_atss.data.concat import ConcatDataset
-from dynamic_atss.data.dataset import DetectionDataset
-from dynamic_atss.data.mosaic import MosaicDataset
+from dynamic_atss.data.dataset import TrainingSet
 from dynamic_atss.data.samplers import repeat_factors
 from dynamic_atss.engine import distributed
 from dynamic_atss.errors import UserError
 
-TrainingSet = DetectionDataset | ConcatDataset
 logger = logging.getLogger(__name__)
 
 COCO_CLASSES = 81  # the published default of NUM_CLASSES, with background
 
 
-def check_num_classes(cfg: CfgNode, dataset: TrainingSet | MosaicDataset) -> None:
+def check_num_classes(cfg: CfgNode, dataset: TrainingSet) -> None:
     """The number of classes is the data set's.
 
     Raises:
@@ -42,7 +40,7 @@ def check_num_classes(cfg: CfgNode, dataset: TrainingSet | MosaicDataset) -> Non
         )
 
 
-def build_train_dataset(cfg: CfgNode) -> TrainingSet | MosaicDataset:
+def build_train_dataset(cfg: CfgNode) -> TrainingSet:
     """DATASETS.TRAIN, joined if there are several, with the training transforms."""
     if not cfg.DATASETS.TRAIN:
         raise UserError("DATASETS.TRAIN (): give a data set or several, as ('name',)")
@@ -56,7 +54,8 @@ def build_train_dataset(cfg: CfgNode) -> TrainingSet | MosaicDataset:
         "extra": extra,
     }
     parts = [open_dataset(name, **options) for name in cfg.DATASETS.TRAIN]
-    return add_mosaic(cfg, parts[0] if len(parts) == 1 else ConcatDataset(parts), extra)
+    dataset = parts[0] if len(parts) == 1 else ConcatDataset(parts)
+    return add_mosaic(cfg, dataset, _repeat_factors(cfg, dataset), extra)
 
 
 def box_extra(cfg: CfgNode) -> float:
@@ -65,24 +64,26 @@ def box_extra(cfg: CfgNode) -> float:
     return 0.0 if cfg.MODEL.DSLA_ON else LEGACY_EXTRA
 
 
-def build_repeat_factors(cfg: CfgNode, dataset: TrainingSet | MosaicDataset) -> np.ndarray | None:
+def build_repeat_factors(cfg: CfgNode, dataset: TrainingSet) -> np.ndarray | None:
     """How often each image is seen in an epoch; None: once."""
-    threshold = cfg.DATALOADER.REPEAT_FACTOR_THRESHOLD
-    if not threshold:
-        return None
-    plain = dataset.dataset if isinstance(dataset, MosaicDataset) else dataset
-    factors = repeat_factors(*plain.classes_by_image(), len(plain), threshold)
-    logger.info(
-        "Repeat factors: %d of %d images more than once in an epoch, which has %.0f on average; "
-        "largest factor %.2f",
-        *((factors > 1).sum(), len(factors), factors.sum(), factors.max()),
-    )
+    factors = _repeat_factors(cfg, dataset)
+    if factors is not None:
+        logger.info(
+            "Repeat factors: %d of %d images more than once in an epoch, which has %.0f on "
+            "average; largest factor %.2f",
+            *((factors > 1).sum(), len(factors), factors.sum(), factors.max()),
+        )
     return factors
 
 
-def build_train_loader(
-    cfg: CfgNode, dataset: TrainingSet | MosaicDataset, start: int
-) -> loader.Loader:
+def _repeat_factors(cfg: CfgNode, dataset: TrainingSet) -> np.ndarray | None:
+    threshold = cfg.DATALOADER.REPEAT_FACTOR_THRESHOLD
+    if not threshold:
+        return None
+    return repeat_factors(*dataset.classes_by_image(), len(dataset), threshold)
+
+
+def build_train_loader(cfg: CfgNode, dataset: TrainingSet, start: int) -> loader.Loader:
     """Batches of the iterations after `start`, for this process."""
     return loader.build_train_loader(
         dataset,

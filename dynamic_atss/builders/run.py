@@ -15,16 +15,19 @@ from yacs.config import CfgNode
 
 from dynamic_atss import build
 from dynamic_atss.config.load import keys_without_effect
+from dynamic_atss.data.dataset import DetectionDataset, TrainingSet
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.checkpoint import Checkpointer, load_checkpoint
+from dynamic_atss.engine.download import weight_file
 from dynamic_atss.engine.evaluator import evaluate_dataset
 from dynamic_atss.engine.interrupt import EXIT_CODE
 from dynamic_atss.engine.logger import setup_logging
 from dynamic_atss.engine.metrics import MetricsWriter
 from dynamic_atss.engine.state import RunState, averaged_model
 from dynamic_atss.engine.trainer import Trainer
-from dynamic_atss.engine.weights import load_weights
+from dynamic_atss.engine.weight_formats import class_names
+from dynamic_atss.engine.weights import load_weights, read_file
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.scores import CocoScores
 
@@ -48,7 +51,7 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     dataset = build.build_train_dataset(cfg)
     test_loaders = build.build_test_loaders(cfg) if test or cfg.TEST.PERIOD else {}
     build.check_num_classes(cfg, dataset)
-    _check_same_classes(dataset.class_names, test_loaders)
+    _take_class_order(dataset, test_loaders)
     state = _build_state(cfg, dataset.class_names, device)
     start = _initial_weights(cfg, state, checkpointer.latest() if resume else None)
     distributed.check_same(start, "--resume: the processes find different checkpoints")
@@ -161,7 +164,8 @@ def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
         raise UserError("DATASETS.TEST is empty; add DATASETS.TEST \"('name',)\"")
     first = next(iter(loaders.values())).dataset
     build.check_num_classes(cfg, first)
-    _check_same_classes(first.class_names, loaders)
+    _take_file_order(first, weight)
+    _take_class_order(first, loaders)
     model = build.build_model(cfg, len(first.class_names)).to(device)
     report = load_weights(model, weight, class_names=first.class_names, allow_new_classes=False)
     if any(name.startswith("head.") for name in report.initial):
@@ -202,13 +206,18 @@ def _refuse_to_overwrite(checkpointer: Checkpointer, resume: bool) -> None:
         )
 
 
-def _check_same_classes(names: list[str], loaders: dict[str, Loader]) -> None:
+def _take_class_order(first: TrainingSet, loaders: dict[str, Loader]) -> None:
+    """The test sets' classes in the model's order; results carry each set's own category ids."""
     for loader in loaders.values():
-        if list(loader.dataset.class_names) != list(names):
-            raise UserError(
-                f"{loader.dataset.annotations}: its categories differ from those of the other "
-                "data sets, in names or in order; make them the same"
-            )
+        loader.dataset.take_order_of(first)
+
+
+def _take_file_order(dataset: DetectionDataset, weight: str | Path) -> None:
+    """The classes in the order of the weight file, if it tells the same names in another one."""
+    content = read_file(weight_file(weight, None))
+    names = class_names(content) if isinstance(content, dict) else []
+    if len(set(names)) == len(names) and sorted(names) == sorted(dataset.class_names):
+        dataset.reorder_classes(names)
 
 
 def _build_state(cfg: CfgNode, class_names: list[str], device: torch.device) -> RunState:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dynamic_atss.data.annotations import Annotations, read_annotations
-from dynamic_atss.data.dataset import DetectionDataset, Sample, Transform
-
-__all__ = ["CocoDataset", "Sample", "Transform"]
+from dynamic_atss.data.dataset import DetectionDataset
 
 
 class CocoDataset(DetectionDataset):

@@ -50,4 +50,5 @@ class ColorJitter:
         for i in rng.permutation(len(self.changes)).tolist():
             change, limits = self.changes[i]
             image = change(image, float(rng.uniform(*limits)))
-        return image, gt
+        # Back to the memory order of an (H, W, 3) array, as all images: the changes leave planes.
+        return image.permute(1, 2, 0).contiguous().permute(2, 0, 1), gt

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dynamic_atss.data.dataset import DetectionDataset, Sample
-from dynamic_atss.errors import UserError
 from dynamic_atss.types import GroundTruth
 
 
@@ -20,8 +18,9 @@ class ConcatDataset(Dataset):
     """The images of several data sets, one set after the other, with the classes of the first.
 
     Ids of images may be there in several sets: here they are the places 0, 1, 2, ... The sets are
-    to have the same transform and the same seed, which are the whole's. Attributes and methods are
-    those of `DetectionDataset`.
+    to have the same transform and the same seed, which are the whole's. It has the members of a
+    `TrainingSet`, and `statistics`, `ground_truth` and `path`; what belongs to one file alone
+    (`images`, `read`, `entry`) the `parts` have.
     """
 
     def __init__(self, parts: Sequence[DetectionDataset]) -> None:
@@ -32,14 +31,17 @@ class ConcatDataset(Dataset):
         self.parts, first = list(parts), parts[0]
         self.class_names, self.category_ids = first.class_names, first.category_ids
         for part in self.parts[1:]:
-            _check_classes(first, part)
-            part.rename_classes(self.class_names, self.category_ids)
+            part.take_order_of(first)
         self.annotations = " + ".join(str(part.annotations) for part in self.parts)
         self.transform, self.seed = first.transform, first.seed
         self.sizes = np.concatenate([part.sizes for part in self.parts])
         self.image_ids = list(range(len(self.sizes)))
         self.statistics = {k: sum(p.statistics[k] for p in self.parts) for k in first.statistics}
         self._ends = np.cumsum([len(part) for part in self.parts])
+
+    @property
+    def class_mend(self) -> str:
+        return self.parts[0].class_mend
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -76,16 +78,3 @@ class ConcatDataset(Dataset):
         number = int(np.searchsorted(self._ends, index, side="right"))
         part = self.parts[number]
         return part, index - int(self._ends[number]) + len(part)
-
-
-def _check_classes(first: DetectionDataset, other: DetectionDataset) -> None:
-    rest = "the sets of DATASETS.TRAIN need the same class names"
-    for one, two in ((first, other), (other, first)):
-        lacking = Counter(one.class_names) - Counter(two.class_names)
-        if lacking:
-            name = f"'{next(iter(lacking))}'"
-            names = name if len(lacking) == 1 else f"{name} and {len(lacking) - 1} others"
-            raise UserError(f"{two.annotations}: lacks class {names} of {one.annotations}: {rest}")
-    twice = [name for name, times in Counter(first.class_names).items() if times > 1]
-    if twice and first.class_names != other.class_names:
-        raise UserError(f"{other.annotations}: class '{twice[0]}' is there twice: {rest}, once")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -35,6 +37,34 @@ class Sample:
     original_size: tuple[int, int]
 
 
+class TrainingSet(Protocol):
+    """What a loader and a run read of a data set, be it one, several joined, or with mosaics.
+
+    The members are those of `DetectionDataset`.
+    """
+
+    class_names: list[str]
+    category_ids: list[int]
+    image_ids: list[int]
+    sizes: np.ndarray
+    transform: Transform | None
+    seed: int
+
+    @property
+    def annotations(self) -> Path | str: ...
+
+    @property
+    def class_mend(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample: ...
+
+    def load(self, index: int) -> tuple[Tensor, GroundTruth]: ...
+
+    def classes_by_image(self) -> tuple[np.ndarray, np.ndarray]: ...
+
+
 class DetectionDataset(Dataset, ABC):
     """Images and their boxes, in ascending order of image ids.
 
@@ -44,8 +74,8 @@ class DetectionDataset(Dataset, ABC):
     workers share.
 
     annotations, the file that messages name · images, the folder · image_ids, of the kept images ·
-    class_names and category_ids, in the file's order · sizes (n, 2) int64 height, width ·
-    statistics, how much was dropped or clipped and why ·
+    class_names and category_ids, in the file's order until they are reordered ·
+    sizes (n, 2) int64 height, width · statistics, how much was dropped or clipped and why ·
     voc_scores, whether PASCAL VOC's numbers are asked for beside COCO's
     """
 
@@ -153,11 +183,28 @@ class DetectionDataset(Dataset, ABC):
         counts = self._last - self._first
         return np.repeat(np.arange(len(self)), counts), self._classes
 
-    def rename_classes(self, class_names: Sequence[str], category_ids: Sequence[int]) -> None:
-        """Takes over another order of the same class names, with its category ids."""
+    @property
+    def class_mend(self) -> str:
+        """How messages say where a class that is lacking is to be added."""
+        return "correct its name in the categories, or add it there"
+
+    def take_order_of(self, first: TrainingSet) -> None:
+        """Brings the classes into the order of another data set; each keeps its own category id.
+
+        Raises UserError: the class names are not the same.
+        """
+        if self.class_names == first.class_names:
+            return
+        _check_same_classes(first, self)
+        self.reorder_classes(first.class_names)
+
+    def reorder_classes(self, class_names: Sequence[str]) -> None:
+        """class_names: the data set's own, each once, in another order."""
+        own_id = dict(zip(self.class_names, self.category_ids, strict=True))
         place = {name: i for i, name in enumerate(class_names)}
         self._classes = np.array([place[n] for n in self.class_names], np.int64)[self._classes]
-        self.class_names, self.category_ids = list(class_names), list(category_ids)
+        self.class_names = list(class_names)
+        self.category_ids = [own_id[name] for name in class_names]
 
     def _log(self) -> None:
         """One line: what is there, and what was dropped or clipped, if anything was."""
@@ -173,3 +220,19 @@ class DetectionDataset(Dataset, ABC):
         boxes = int((self._last - self._first).sum())
         found = f"{self.annotations}: {len(self)} images, {boxes} boxes"
         logger.info("%s", "; ".join([found, *notes]))
+
+
+def _check_same_classes(first: TrainingSet, other: TrainingSet) -> None:
+    rest = "the data sets of a run need the same class names"
+    for one, two in ((first, other), (other, first)):
+        lacking = Counter(one.class_names) - Counter(two.class_names)
+        if lacking:
+            name = f"'{next(iter(lacking))}'"
+            names = name if len(lacking) == 1 else f"{name} and {len(lacking) - 1} others"
+            raise UserError(
+                f"{two.annotations}: lacks class {names} of {one.annotations}: {rest}; "
+                f"{two.class_mend}"
+            )
+    twice = [name for name, times in Counter(first.class_names).items() if times > 1]
+    if twice:
+        raise UserError(f"{other.annotations}: class '{twice[0]}' is there twice: {rest}, once")

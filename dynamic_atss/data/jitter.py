@@ -12,11 +12,11 @@ from dynamic_atss.types import GroundTruth
 
 
 class LargeScaleJitter:
-    """Resizes by a wide range of scales and crops or pads to one fixed size, in place of `Resize`.
+    """Resizes by a wide range of scales and crops to one fixed size, in place of `Resize`; `Pad`
+    then fills up what is missing.
 
     At scale 1 the image just fits into `size` (height, width). What exceeds it is cut to a random
-    window; what is missing is filled up at the right and the bottom with the colour `fill`. If a
-    few draws of scale and window leave no box, the image is taken whole, at scale 1.
+    window. If a few draws of scale and window leave no box, the image is taken whole, at scale 1.
     """
 
     def __init__(
@@ -25,12 +25,11 @@ class LargeScaleJitter:
         scale: tuple[float, float],
         min_visible: float,
         *,
-        fill: tuple[int, int, int],
         exact: bool = False,
         extra: float = 1.0,
     ) -> None:
-        """scale: (low, high) · fill: RGB in 0..255 · exact: resize by Pillow, as the releases."""
-        self.size, self.scale, self.fill = size, scale, fill
+        """scale: (low, high) · exact: resize by Pillow, as the releases."""
+        self.size, self.scale = size, scale
         self.resize = resize_with_pillow if exact else resize
         self.min_visible, self.extra = min_visible, extra
 
@@ -46,7 +45,7 @@ class LargeScaleJitter:
         else:
             new, window = self._placed(old, 1.0, rng)
             kept = self._cut(gt, old, new, window)
-        return self._padded(window.of(self.resize(image, *new))), kept
+        return window.of(self.resize(image, *new)), kept
 
     def _placed(
         self, old: tuple[int, int], scale: float, rng: np.random.Generator
@@ -62,8 +61,20 @@ class LargeScaleJitter:
     ) -> GroundTruth:
         return cut_boxes(scale_boxes(gt, old, new), window, self.min_visible, self.extra)
 
-    def _padded(self, image: Tensor) -> Tensor:
-        """(3, *size), in the memory order of an (H, W, 3) array as all images."""
+
+class Pad:
+    """Fills an image up to `size` (height, width) at the right and the bottom.
+
+    size: at least the image's · fill: RGB in 0..255
+    """
+
+    def __init__(self, size: tuple[int, int], fill: tuple[int, int, int]) -> None:
+        self.size, self.fill = size, fill
+
+    def __call__(
+        self, image: Tensor, gt: GroundTruth, rng: np.random.Generator
+    ) -> tuple[Tensor, GroundTruth]:
+        """The image comes back in the memory order of an (H, W, 3) array, as all images."""
         canvas = torch.tensor(self.fill, dtype=torch.uint8).repeat(*self.size, 1).permute(2, 0, 1)
         canvas[:, : image.shape[1], : image.shape[2]] = image
-        return canvas
+        return canvas, gt

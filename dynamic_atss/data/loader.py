@@ -9,19 +9,20 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from dynamic_atss.data.dataset import DetectionDataset, Sample, Transform
+from dynamic_atss.data.dataset import DetectionDataset, Sample, TrainingSet, Transform
 from dynamic_atss.data.samplers import TrainingSampler, aspect_groups, inference_batches
 from dynamic_atss.data.views import Failure, Views
 from dynamic_atss.errors import UserError
 from dynamic_atss.types import Batch, GroundTruth
 
+Data = TypeVar("Data", bound=TrainingSet)
 _SECONDS_AFTER_SIGTERM = 60
 
 
@@ -53,7 +54,7 @@ def collate(samples: Sequence[Sample], size_divisibility: int) -> Batch:
     )
 
 
-class Loader:
+class Loader(Generic[Data]):
     """Iterates over batches. A UserError of a worker is raised here with its own message.
 
     With `views`, a batch holds the images of the first transform, and its `scaled` the others'.
@@ -61,7 +62,7 @@ class Loader:
 
     def __init__(
         self,
-        dataset: DetectionDataset,
+        dataset: Data,
         batches: Sampler[Any] | Sequence[Any],
         *,
         num_workers: int,
@@ -106,7 +107,7 @@ class Loader:
 
 
 def build_train_loader(
-    dataset: DetectionDataset,
+    dataset: TrainingSet,
     *,
     ims_per_batch: int,
     accumulate: int = 1,
@@ -120,7 +121,7 @@ def build_train_loader(
     group_by_aspect: bool = True,
     pin_memory: bool = False,
     repeat_factors: np.ndarray | None = None,
-) -> Loader:
+) -> Loader[TrainingSet]:
     """This rank's share of the optimizer steps start..stop-1, `accumulate` batches for each.
 
     ims_per_batch: images of one optimizer step over all ranks and accumulation steps ·
@@ -162,7 +163,7 @@ def build_test_loader(
     group_by_aspect: bool = True,
     pin_memory: bool = False,
     views: Sequence[Transform] = (),
-) -> Loader:
+) -> Loader[DetectionDataset]:
     """This rank's share of the data set: over all ranks every image once.
 
     ims_per_batch: images over all ranks; raises UserError if it does not divide · views: see

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dynamic_atss.data.concat import ConcatDataset
 from dynamic_atss.data.crop import Window, cut_boxes, draw_window, scale_boxes
-from dynamic_atss.data.dataset import DetectionDataset, Sample
-from dynamic_atss.data.image import resize
+from dynamic_atss.data.dataset import Sample, TrainingSet
+from dynamic_atss.data.image import resize, resize_with_pillow
 from dynamic_atss.types import GroundTruth
 
 Part = tuple[Tensor, GroundTruth]
@@ -23,9 +22,10 @@ NEAREST_CUT = 0.2  # the four meet at least this fraction of the side from the b
 class MosaicDataset(Dataset):
     """A training data set of which each image is, with probability `prob`, the first of a mosaic.
 
-    The other three are drawn from the whole data set. A mosaic has the size of its first image: so
-    it belongs to that image's aspect-ratio group, and `sizes` holds for it, too. The data set's
-    transform follows. All random numbers depend on (seed, position) alone, as without mosaics.
+    The other three are drawn from the whole data set, with probabilities proportional to `factors`:
+    images that are seen more often are partners more often, too. A mosaic has the size of its first
+    image: so it belongs to that image's aspect-ratio group, and `sizes` holds for it, too. The data
+    set's transform follows. Random numbers depend on (seed, position) alone, as without mosaics.
 
     From position `stop` in the stream of samples on there are none: the last part of the training
     then sees images as the test does. Iteration i takes about positions i * batch onwards; a sample
@@ -34,18 +34,27 @@ class MosaicDataset(Dataset):
 
     def __init__(
         self,
-        dataset: DetectionDataset | ConcatDataset,
+        dataset: TrainingSet,
         prob: float,
         *,
         stop: int,
         min_visible: float,
         extra: float = 1.0,
+        exact: bool = False,
+        factors: np.ndarray | None = None,
     ) -> None:
+        """exact: resize by Pillow, as the releases · factors (n,): how often each image is seen in
+        an epoch; None: all equally."""
         self.dataset, self.prob, self.stop = dataset, prob, stop
-        self.min_visible, self.extra = min_visible, extra
+        self.min_visible, self.extra, self.exact = min_visible, extra, exact
+        self._cumulative = np.cumsum(np.ones(len(dataset)) if factors is None else factors)
         self.annotations, self.image_ids = dataset.annotations, dataset.image_ids
         self.class_names, self.category_ids = dataset.class_names, dataset.category_ids
         self.sizes, self.seed, self.transform = dataset.sizes, dataset.seed, dataset.transform
+
+    @property
+    def class_mend(self) -> str:
+        return self.dataset.class_mend
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -56,8 +65,9 @@ class MosaicDataset(Dataset):
         rng = np.random.default_rng((self.seed, position))
         image, gt = self.load(index)
         if position < self.stop and rng.random() < self.prob:
-            others = map(self.load, rng.integers(len(self), size=3).tolist())
-            image, gt = mosaic([(image, gt), *others], rng, self.min_visible, self.extra)
+            others = map(self.load, self._draw(rng))
+            parts = [(image, gt), *others]
+            image, gt = mosaic(parts, rng, self.min_visible, self.extra, self.exact)
         if self.transform is not None:
             image, gt = self.transform(image, gt, rng)
         height, width = self.sizes[index]
@@ -67,23 +77,37 @@ class MosaicDataset(Dataset):
         """One image as it is, before mosaic and transform."""
         return self.dataset.load(index)
 
+    def classes_by_image(self) -> tuple[np.ndarray, np.ndarray]:
+        """(index of the image (A,), class (A,)) of every box, image by image."""
+        return self.dataset.classes_by_image()
+
+    def _draw(self, rng: np.random.Generator) -> list[int]:
+        places = rng.random(3) * self._cumulative[-1]
+        return np.searchsorted(self._cumulative, places, side="right").tolist()
+
 
 def mosaic(
-    parts: Sequence[Part], rng: np.random.Generator, min_visible: float, extra: float = 1.0
+    parts: Sequence[Part],
+    rng: np.random.Generator,
+    min_visible: float,
+    extra: float = 1.0,
+    exact: bool = False,
 ) -> Part:
     """Four images as the quarters of one of the first's size; the point where they meet is random.
 
-    The first alone, where the mosaic would hold no box or a quarter no pixel.
+    The first alone, where the mosaic would hold no box or a quarter no pixel. exact: resized by
+    Pillow.
     """
     height, width = parts[0][0].shape[1:]
     if min(height, width) < 2:
         return parts[0]
     quarters = _quarters(height, width, _cut(height, rng), _cut(width, rng))
     canvas = torch.empty((height, width, 3), dtype=torch.uint8).permute(2, 0, 1)
+    resize_to = resize_with_pillow if exact else resize
     found = []
     for part, quarter in zip(parts, quarters, strict=True):
-        pixels, gt = _fitted(part, quarter, rng, min_visible, extra)
-        quarter.of(canvas).copy_(pixels)
+        pixels, gt = _cut_out(part, quarter, rng, min_visible, extra)
+        quarter.of(canvas).copy_(resize_to(pixels, quarter.height, quarter.width))
         found.append(gt)
     gt = GroundTruth(*(torch.cat([getattr(g, n) for g in found]) for n in _FIELDS))
     return (canvas, gt) if len(gt) else parts[0]
@@ -103,11 +127,11 @@ def _quarters(height: int, width: int, row: int, column: int) -> list[Window]:
     return [Window(left, top, h, w) for top, h in rows for left, w in columns]
 
 
-def _fitted(
+def _cut_out(
     part: Part, quarter: Window, rng: np.random.Generator, min_visible: float, extra: float
 ) -> Part:
-    """The largest window of the quarter's shape at a random place in the image, resized to the
-    quarter: nothing is left to fill. The boxes are in pixels of the mosaic."""
+    """The largest window of the quarter's shape at a random place in the image: resized to the
+    quarter, it leaves nothing to fill. The boxes are already in pixels of the mosaic."""
     image, gt = part
     height, width = image.shape[1:]
     shape = quarter.height / quarter.width
@@ -118,4 +142,4 @@ def _fitted(
     moved = scale_boxes(replace(gt, boxes=gt.boxes - origin), size, new)
     kept = cut_boxes(moved, Window(0, 0, *new), min_visible, extra)
     place = gt.boxes.new_tensor([quarter.left, quarter.top] * 2)
-    return resize(window.of(image), *new), replace(kept, boxes=kept.boxes + place)
+    return window.of(image), replace(kept, boxes=kept.boxes + place)

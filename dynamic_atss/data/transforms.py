@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynamic_atss.data.coco import Transform
 from dynamic_atss.data.crop import scale_boxes
+from dynamic_atss.data.dataset import Transform
 from dynamic_atss.data.image import resize, resize_with_pillow
 from dynamic_atss.types import GroundTruth
 

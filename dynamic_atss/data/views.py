@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from dynamic_atss.data.coco import Sample, Transform
+from dynamic_atss.data.dataset import Sample, TrainingSet, Transform
 from dynamic_atss.errors import UserError
 
 
@@ -24,7 +24,7 @@ class Views(Dataset):
     """The samples of `dataset`, each as a list of views: the sample itself, or with `transforms`
     what each of them makes of it. The image is read once."""
 
-    def __init__(self, dataset: Dataset[Sample], transforms: Sequence[Transform] = ()) -> None:
+    def __init__(self, dataset: TrainingSet, transforms: Sequence[Transform] = ()) -> None:
         """`transforms`: those of a test, which draw nothing."""
         self.dataset, self.transforms = dataset, tuple(transforms)
 

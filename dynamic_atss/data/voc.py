@@ -18,6 +18,7 @@ VOC_CLASSES = (
     "person pottedplant sheep sofa train tvmonitor"
 ).split()
 LABELS = "labels.txt"
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # in any case
 
 
 class VocDataset(DetectionDataset):
@@ -26,6 +27,10 @@ class VocDataset(DetectionDataset):
     Classes: the lines of `labels.txt` in the devkit folder if it is there; else VOC's twenty if the
     folder is named VOC<year>; else the names in all the folder's XML files, sorted, so that all its
     splits agree. Their category ids count from 1. Difficult objects are not trained on.
+
+    A split of one class, such as `aeroplane_train`, lists all images of its set with a flag (1, -1
+    or 0: the class is there, is not, is there but difficult). As in VOC's own detection code the
+    flags are not used: it is the same set as `train`, with all images and all classes.
     """
 
     voc_scores = True
@@ -58,6 +63,10 @@ class VocDataset(DetectionDataset):
 
     def read(self, *, need_boxes: bool = False) -> Annotations:
         return read_voc(self.folder, self.annotations)
+
+    @property
+    def class_mend(self) -> str:
+        return f"list all classes in {self.folder / LABELS}, one a line"
 
     def entry(self, index: int) -> str:
         return str(self.folder / "Annotations" / f"{self.path(index).stem}.xml")
@@ -99,7 +108,7 @@ def read_voc(folder: Path, split: Path) -> Annotations:
 
     Raises UserError: a file is missing or malformed, a class is unknown, an image listed twice.
     """
-    names = _lines(split)
+    names = _image_names(folder, split)
     files = _image_files(folder / "JPEGImages", split, names)
     paths = [folder / "Annotations" / f"{name}.xml" for name in names]
     for name, path in zip(names, paths, strict=True):
@@ -107,8 +116,8 @@ def read_voc(folder: Path, split: Path) -> Annotations:
             raise UserError(
                 f"{path}: no such file, but {split} lists '{name}': add it or take it out"
             )
-    class_names = read_classes(folder)
     images = [read_voc_xml(path) for path in paths]
+    class_names = read_classes(folder)  # after the listed files: what is broken now is not listed
     boxes = np.array([b for i in images for b in i.boxes], np.float64).reshape(-1, 4)
     return Annotations(
         image_ids=np.arange(1, len(names) + 1),
@@ -131,7 +140,8 @@ def read_classes(folder: Path) -> list[str]:
     if re.fullmatch(r"VOC\d{4}", folder.resolve().name):
         return list(VOC_CLASSES)
     paths = sorted((folder / "Annotations").glob("*.xml"))
-    names = sorted(set().union(*map(read_class_names, paths)))
+    mend = f"mend it, delete it, or write {folder / LABELS}, one class a line"
+    names = sorted(set().union(*(read_class_names(path, mend) for path in paths)))
     if not names:
         raise UserError(
             f"{folder / 'Annotations'}: no object in any XML file: write the class names into "
@@ -149,19 +159,37 @@ def _lines(path: Path) -> list[str]:
     lines = [line for line in lines if line]
     if not lines:
         raise UserError(f"{path}: is empty: write one name a line")
-    seen: set[str] = set()
-    for line in lines:
-        if line in seen:
-            raise UserError(f"{path}: '{line}' is there twice: take one out")
-        seen.add(line)
+    _check_once(path, lines)
     return lines
+
+
+def _check_once(path: Path, names: list[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise UserError(f"{path}: '{name}' is there twice: take one out")
+        seen.add(name)
+
+
+def _image_names(folder: Path, split: Path) -> list[str]:
+    """The names that a split file lists, without the flags in a second column: see `VocDataset`.
+
+    A name may hold blanks: where the first line as it stands is an image, there are no flags.
+    """
+    lines = _lines(split)
+    flagged = [re.fullmatch(r"(.*\S)\s+(?:-1|0|1)", line) for line in lines]
+    names = [match[1] for match in flagged if match]
+    if len(names) < len(lines) or (folder / "Annotations" / f"{lines[0]}.xml").is_file():
+        return lines
+    _check_once(split, names)
+    return names
 
 
 def _image_files(folder: Path, split: Path, names: list[str]) -> list[str]:
     """The file of each name, whatever its ending; of several the .jpg, as VOC has it."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such image folder: give a devkit with JPEGImages")
-    present = set(os.listdir(folder))
+    present = {f for f in os.listdir(folder) if f.lower().endswith(IMAGE_ENDINGS)}
     by_stem = {os.path.splitext(file)[0]: file for file in sorted(present)}
     files = [f"{n}.jpg" if f"{n}.jpg" in present else by_stem.get(n, "") for n in names]
     if "" in files:

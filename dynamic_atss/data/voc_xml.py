@@ -12,6 +12,7 @@ from xml.parsers import expat
 from dynamic_atss.errors import UserError
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+LARGEST = 2.0**24  # pixels: up to here float32 has all whole numbers
 _YES_OR_NO = {"0": False, "": False, "1": True}
 
 
@@ -43,14 +44,19 @@ def read_voc_xml(path: Path) -> VocImage:
     )
 
 
-def read_class_names(path: Path) -> set[str]:
-    """The classes of one file's objects; their parts (head, hand, foot) are none."""
-    objects = parse_xml(path).findall("object")
+def read_class_names(path: Path, mend: str) -> set[str]:
+    """The classes of one file's objects; their parts (head, hand, foot) are none.
+
+    mend: what the message on broken XML advises
+    """
+    objects = parse_xml(path, mend).findall("object")
     return {_name(path, number, o) for number, o in enumerate(objects, 1)}
 
 
-def parse_xml(path: Path) -> Element:
+def parse_xml(path: Path, mend: str = "mend it, or take the image out of the split") -> Element:
     """The root element. A DOCTYPE, and so every entity, is refused before it takes effect.
+
+    mend: what the message on broken XML advises
 
     Raises UserError: file missing, unreadable, not well-formed, or with a DOCTYPE.
     """
@@ -70,9 +76,7 @@ def parse_xml(path: Path) -> Element:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}): check the file") from None
     except (expat.ExpatError, ValueError, LookupError) as error:  # the latter: unknown encodings
-        raise UserError(
-            f"{path}: broken XML ({error}): mend it, or take the image out of the split"
-        ) from None
+        raise UserError(f"{path}: broken XML ({error}): {mend}") from None
 
 
 def _size(path: Path, root: Element) -> tuple[int, int]:
@@ -97,9 +101,10 @@ def _box(path: Path, number: int, entry: Element) -> tuple[float, float, float, 
     texts = [entry.findtext(f"bndbox/{key}") for key in _CORNERS]
     left, top, right, bottom = map(_number, texts)
     for key, text in zip(_CORNERS, texts, strict=True):
-        if not math.isfinite(_number(text)):
+        if not abs(_number(text)) <= LARGEST:  # so written, NaN is refused, too
             raise UserError(
-                f"{path}: object {number}: bndbox/{key} is {_shown(text)}, not a number: correct it"
+                f"{path}: object {number}: bndbox/{key} is {_shown(text)}, not a number of pixels: "
+                "correct it"
             )
     if right < left or bottom < top:
         raise UserError(

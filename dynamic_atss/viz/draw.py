@@ -6,6 +6,7 @@ Images are uint8 RGB tensors (3, H, W), on any device; what comes back lies on t
 from __future__ import annotations
 
 import colorsys
+import contextlib
 import os
 from collections.abc import Sequence
 from functools import cache
@@ -135,7 +136,7 @@ def write_image(path: str | Path, image: Tensor) -> None:
     the file appears whole or not at all.
 
     Raises:
-        UserError: no image format has that ending.
+        UserError: no image format has that ending; the file cannot be written.
     """
     path = Path(path)
     try:
@@ -143,10 +144,17 @@ def write_image(path: str | Path, image: Tensor) -> None:
         _, data = cv2.imencode(path.suffix, _to_pixels(image)[..., ::-1], options)
     except cv2.error as error:
         raise UserError(f"{path}: no image format has this ending; use .png or .jpg") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(data.tobytes())
-    os.replace(part, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data.tobytes())
+        os.replace(part, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}): choose another file"
+        ) from None
 
 
 def _draw_classes(

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dynamic_atss.data.coco import CocoDataset
+from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.types import Detections
 from dynamic_atss.viz.draw import contact_sheet, detections_beside_truth, write_image
 
 
 def draw_results(
-    dataset: CocoDataset,
+    dataset: DetectionDataset,
     results: str | Path,
     folder: str | Path,
     *,

@@ -2,14 +2,18 @@
 
 import shutil
 
+import numpy as np
 import pytest
+import torch
 from helpers_run import call_tool, load_module, read_lines, write_config
 
 from dynamic_atss.build import build_train_dataset, check_config
 from dynamic_atss.builders.augment import build_train_transform
 from dynamic_atss.config.load import load_config
 from dynamic_atss.data.mosaic import MosaicDataset
+from dynamic_atss.data.transforms import Compose
 from dynamic_atss.errors import UserError
+from dynamic_atss.types import GroundTruth
 
 kill_and_resume = load_module("benchmarks/kill_and_resume.py")
 
@@ -18,6 +22,8 @@ COLORS += ["INPUT.HUE", "0.1"]
 CROP = ["INPUT.CROP.PROB", "0.5"]
 LSJ = ["INPUT.LSJ.ENABLED", "True", "INPUT.LSJ.SIZE", "(96, 64)"]
 MOSAIC = ["INPUT.MOSAIC.PROB", "0.5", "INPUT.MOSAIC.OFF_AT_END", "0.2"]
+NONE = torch.zeros(0, dtype=torch.int64)
+EMPTY = GroundTruth(torch.zeros(0, 4), NONE, NONE)
 ALL = [*COLORS, *CROP, *LSJ, *MOSAIC]
 
 
@@ -34,8 +40,8 @@ def names(overrides):
 def test_order_and_off_by_default(config):
     flips = ["HorizontalFlip", "VerticalFlip"]
     assert names([]) == ["Resize", *flips]
-    assert names([*COLORS, *CROP]) == ["ColorJitter", "RandomCrop", "Resize", *flips]
-    assert names(ALL) == ["ColorJitter", "RandomCrop", "LargeScaleJitter", *flips]
+    assert names([*COLORS, *CROP]) == ["RandomCrop", "Resize", "ColorJitter", *flips]
+    assert names(ALL) == ["RandomCrop", "LargeScaleJitter", "ColorJitter", "Pad", *flips]
     plain = build_train_dataset(load_config(config[1], config[2:]))
     assert not isinstance(plain, MosaicDataset)
 
@@ -51,8 +57,24 @@ def test_order_and_off_by_default(config):
     ],
 )
 def test_padding_is_the_mean_colour(overrides, fill):
-    steps = build_train_transform(load_config(overrides=[*LSJ, *overrides])).transforms
-    assert steps[0].fill == fill
+    """Whatever the colours: they change before it is there."""
+    small = ["INPUT.LSJ.SCALE", "(0.5, 0.5)", "INPUT.FLIP_PROB_TRAIN", "0.0"]
+    transform = build_train_transform(load_config(overrides=[*COLORS, *LSJ, *small, *overrides]))
+    image = torch.full((3, 96, 64), 200, dtype=torch.uint8)
+    for seed in range(5):
+        out, _ = transform(image, EMPTY, np.random.default_rng(seed))
+        assert out.shape == (3, 96, 64) and (out[:, :48, :32] != 200).any()
+        padding = torch.cat([out[:, 48:].flatten(1), out[:, :48, 32:].flatten(1)], dim=1)
+        assert (padding == torch.tensor(fill)[:, None]).all()
+
+
+def test_colours_change_the_pixels_that_are_left():
+    """Those of the resized image: a file of ten times as many costs the same."""
+    steps = build_train_transform(load_config(overrides=["INPUT.CONTRAST", "0.5"])).transforms
+    seen = []
+    steps[1].changes = [(lambda image, _: seen.append(tuple(image.shape)) or image, (1, 1))]
+    Compose(steps)(torch.zeros(3, 300, 400, dtype=torch.uint8), EMPTY, np.random.default_rng(0))
+    assert seen == [(3, 800, 1066)]
 
 
 def test_mosaics_end_before_the_training_does(config):

@@ -67,4 +67,9 @@ def test_deterministic_and_boxes_stay(size):
 
 def test_off_is_off():
     image, gt = random_scene(3, 9, 9, 1)
-    assert jitter(image, gt)[0] is image
+    assert jitter(image, gt)[0].data_ptr() == image.data_ptr()
+
+
+def test_memory_order_of_images():
+    image, gt = random_scene(0, 20, 30, 2)
+    assert jitter(image, gt, brightness=0.4, hue=0.1)[0].permute(1, 2, 0).is_contiguous()

@@ -5,13 +5,14 @@ import pytest
 import torch
 from helpers_scenes import EMPTY, check_boxes, found, painted, random_scene
 
-from dynamic_atss.data.jitter import LargeScaleJitter
+from dynamic_atss.data.jitter import LargeScaleJitter, Pad
+from dynamic_atss.data.transforms import Compose
 
 FILL = (124, 116, 104)
 
 
 def jitter(image, gt, seed=0, size=(48, 64), scale=(0.1, 2.0), min_visible=0.3, **more):
-    transform = LargeScaleJitter(size, scale, min_visible, fill=FILL, **more)
+    transform = Compose([LargeScaleJitter(size, scale, min_visible, **more), Pad(size, FILL)])
     return transform(image, gt, np.random.default_rng(seed))
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers_data import box, open_coco, write_coco
 
-from dynamic_atss.data.coco import Sample
+from dynamic_atss.data.dataset import Sample
 from dynamic_atss.data.loader import _Packed, build_test_loader, build_train_loader, collate
 from dynamic_atss.data.transforms import Compose, HorizontalFlip, Resize
 from dynamic_atss.errors import UserError
