@@ -38,5 +38,6 @@ class Counting:
         return result
 
     def write(self) -> None:
-        mean = float(self.positives) / max(self.images, 1)
-        self.output.write_text(json.dumps({"positives_per_image": mean}))
+        if self.images:  # one is also made when the configuration is checked
+            mean = float(self.positives) / self.images
+            self.output.write_text(json.dumps({"positives_per_image": mean}))

@@ -12,6 +12,7 @@ from yacs.config import CfgNode
 
 from dynamic_atss.builders.heads import HEADS, head_name
 from dynamic_atss.builders.limits import ACCEPTED, CARRIED, ENTRIES, LIMITS, NOT_EMPTY
+from dynamic_atss.builders.rules import build_assigner
 from dynamic_atss.config.load import known_keys
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.scores import METRICS
@@ -46,13 +47,15 @@ def check_config(cfg: CfgNode) -> None:
     _check_expected_results(cfg.TEST.EXPECTED_RESULTS)
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         raise UserError("MODEL.DEVICE cuda: torch sees no GPU; set MODEL.DEVICE auto or cpu")
+    build_assigner(cfg)  # before the data sets are read, which may take a minute
 
 
 def one_of(key: str, value: str, accepted: Collection[str]) -> None:
     """Raises UserError unless `value` is one of `accepted`."""
     if value not in accepted:
         hint = "; CUDA_VISIBLE_DEVICES chooses the GPU" if value.startswith("cuda:") else ""
-        raise UserError(f"{key} {value!r}: accepted are {', '.join(accepted)}{hint}")
+        names = ", ".join(name or "''" for name in accepted)
+        raise UserError(f"{key} {value!r}: accepted are {names}{hint}")
 
 
 def _each(cfg: CfgNode, table: Mapping[str, _T]) -> Iterator[tuple[str, Any, _T]]:
