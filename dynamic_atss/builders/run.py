@@ -26,7 +26,7 @@ from dynamic_atss.engine.logger import setup_logging
 from dynamic_atss.engine.metrics import MetricsWriter
 from dynamic_atss.engine.state import RunState, averaged_model
 from dynamic_atss.engine.trainer import Trainer
-from dynamic_atss.engine.weight_formats import class_names
+from dynamic_atss.engine.weight_formats import class_names as names_in_file
 from dynamic_atss.engine.weights import load_weights, read_file
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.scores import CocoScores
@@ -215,7 +215,7 @@ def _take_class_order(first: TrainingSet, loaders: dict[str, Loader]) -> None:
 def _take_file_order(dataset: DetectionDataset, weight: str | Path) -> None:
     """The classes in the order of the weight file, if it tells the same names in another one."""
     content = read_file(weight_file(weight, None))
-    names = class_names(content) if isinstance(content, dict) else []
+    names = names_in_file(content) if isinstance(content, dict) else []
     if len(set(names)) == len(names) and sorted(names) == sorted(dataset.class_names):
         dataset.reorder_classes(names)
 

@@ -22,10 +22,15 @@ def trained(tmp_path_factory):
 
 
 def reordered(config, folder):
-    """A data set with the images and boxes of the tiny one, its categories in reverse order."""
+    """A data set with the images and boxes of the tiny one, its categories in reverse order and
+    with other ids."""
     shapes = next(iter(folder.parent.glob("datasets/shapes")))
     content = json.loads((shapes / "annotations/val.json").read_text())
     content["categories"] = content["categories"][::-1]
+    for entry in content["categories"]:
+        entry["id"] += 100
+    for entry in content["annotations"]:
+        entry["category_id"] += 100
     path = folder.parent / "reversed.json"
     path.write_text(json.dumps(content))
     return f"('coco:{path}:{shapes / 'val'}',)"
@@ -37,12 +42,44 @@ def only_error(capsys) -> str:
     return line
 
 
-def test_another_order_of_classes_is_not_scored(trained, tmp_path, monkeypatch, capsys):
+def check_same_but_for_ids(folder):
+    """The results on the tiny data set and on its reordered copy, which are below `folder`."""
+    plain, other = (
+        json.loads((folder / "inference" / name / "bbox.json").read_text())
+        for name in ("shapes_val", "reversed")
+    )
+    assert plain and other == [{**r, "category_id": r["category_id"] + 100} for r in plain]
+    plain, other = (
+        json.loads((folder / "inference" / name / "coco_metrics.json").read_text())
+        for name in ("shapes_val", "reversed")
+    )
+    per_class = plain.pop("per_category"), other.pop("per_category")
+    assert plain == other and per_class[0] == per_class[1]
+
+
+def test_another_order_of_classes_is_scored_the_same(trained, tmp_path, monkeypatch):
+    """By the training's order in the training, and by the file's order in a test."""
     config, run = trained
+    config = [*config, "MODEL.ATSS.INFERENCE_TH", 0.001]
+    other = reordered(config, run).strip("(),")
+    args = [*config, "OUTPUT_DIR", tmp_path / "train", "SOLVER.MAX_ITER", 1]
+    args += ["DATASETS.TEST", f"('shapes_val', {other})"]
+    assert call_tool(monkeypatch, "train_net", args) == 0
+    check_same_but_for_ids(tmp_path / "train")
+    args = [*config, "MODEL.WEIGHT", run / "model_final.pth", "OUTPUT_DIR", tmp_path / "test"]
+    args += ["DATASETS.TEST", f"({other}, 'shapes_val')"]
+    assert call_tool(monkeypatch, "test_net", args) == 0
+    check_same_but_for_ids(tmp_path / "test")
+
+
+def test_other_classes_are_not_scored(trained, tmp_path, monkeypatch, capsys):
+    config, run = trained
+    path = run.parent / "datasets/shapes/annotations/val.json"
+    (tmp_path / "other.json").write_text(path.read_text().replace('"circle"', '"disc"'))
+    other = f"('coco:{tmp_path}/other.json:{path.parents[1]}/val',)"
     args = [*config, "MODEL.WEIGHT", run / "model_final.pth", "OUTPUT_DIR", tmp_path]
-    args += ["DATASETS.TEST", reordered(config, run)]
-    assert call_tool(monkeypatch, "test_net", args) == 2
-    assert "class 0 is circle in the file, cross in the data set" in only_error(capsys)
+    assert call_tool(monkeypatch, "test_net", [*args, "DATASETS.TEST", other]) == 2
+    assert "is circle in the file, disc in the data set" in only_error(capsys)
 
 
 def test_another_order_of_classes_is_not_resumed(trained, tmp_path, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from helpers_run import TINY, call_tool, read_lines
 
@@ -108,8 +109,23 @@ def test_sets_of_other_classes_are_refused(folder, tmp_path, monkeypatch, capsys
     assert call_tool(monkeypatch, "train_net", [*args, "DATASETS.TRAIN", sets]) == 2
     error = only_error(capsys)
     assert "train.json: lacks class 'moon' of" in error and "val.txt" in error
+    assert error.endswith("correct its name in the categories, or add it there")
     assert call_tool(monkeypatch, "train_net", [*args, "DATASETS.TRAIN", "()"]) == 2
     assert "DATASETS.TRAIN ()" in only_error(capsys)
+
+
+def test_test_sets_of_other_classes_are_refused(folder, tmp_path, monkeypatch, capsys):
+    shutil.copytree(folder / "devkit", tmp_path / "devkit")
+    names = (tmp_path / "devkit/labels.txt").read_text().splitlines()
+    (tmp_path / "devkit/labels.txt").write_text("\n".join(names[::-1][:-1]))
+    for path in (tmp_path / "devkit/Annotations").iterdir():
+        path.write_text(path.read_text().replace(names[0], names[1]))
+    args = ["--config-file", folder / "tiny.yaml", "OUTPUT_DIR", tmp_path, "DATASETS.ROOT", folder]
+    sets = f"('voc:{tmp_path}/devkit:val',)"
+    assert call_tool(monkeypatch, "train_net", [*args, "DATASETS.TEST", sets]) == 2
+    error = only_error(capsys)
+    assert f"val.txt: lacks class '{names[0]}' of" in error
+    assert error.endswith(f"list all classes in {tmp_path}/devkit/labels.txt, one a line")
 
 
 def test_mosaic_and_repeat_factors_go_together(folder):
@@ -118,7 +134,19 @@ def test_mosaic_and_repeat_factors_go_together(folder):
     dataset = build_train_dataset(cfg)
     factors = build_repeat_factors(cfg, dataset)
     assert len(factors) == 12 and factors.max() > 1
+    drawn = np.bincount(np.ravel([dataset._draw(rng) for rng in generators(2000)]), minlength=12)
+    assert (np.abs(drawn / 6000 - factors / factors.sum()) < 0.02).all()
     assert len(list(build_train_loader(cfg, dataset, 4))) == 2
+
+
+def generators(count):
+    return map(np.random.default_rng, range(count))
+
+
+def test_mosaics_are_resized_as_told(folder):
+    for exact in (False, True):
+        changes = ["DATASETS.ROOT", folder, "INPUT.MOSAIC.PROB", 1.0, "INPUT.EXACT_RESIZE", exact]
+        assert build_train_dataset(config(folder, *changes)).exact is exact
 
 
 def test_dsla_has_boxes_without_the_legacy_pixel(folder):

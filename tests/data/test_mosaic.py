@@ -10,8 +10,9 @@ from helpers_scenes import EMPTY, check_boxes, color, found, painted, random_sce
 
 from dynamic_atss.data.color import ColorJitter
 from dynamic_atss.data.concat import ConcatDataset
+from dynamic_atss.data.image import resize_with_pillow
 from dynamic_atss.data.loader import build_train_loader
-from dynamic_atss.data.mosaic import MosaicDataset, mosaic
+from dynamic_atss.data.mosaic import MosaicDataset, _cut, _cut_out, _quarters, mosaic
 from dynamic_atss.data.transforms import Compose, HorizontalFlip, Resize
 from dynamic_atss.types import GroundTruth
 
@@ -39,9 +40,18 @@ def test_four_quarters_fill_the_first_images_size(seed):
         [0, row, column - 1, 39],
         [column, row, 59, 39],
     ]
-    # A box around all of an image ends up to one pixel before the quarter's end: the legacy scale.
     check_boxes(image, gt)
-    assert (gt.boxes - torch.tensor(seen)).abs().max() <= 9  # a quarter of 7 rows made 32 high
+    assert torch.equal(gt.boxes[:, :2], torch.tensor(seen)[:, :2].float())
+    # In the legacy convention a box around all of an image ends a pixel before the image does:
+    # `new / old` pixels where the quarter shows this end, of which `seen` has one.
+    for (part, _), corners, gap in zip(parts, seen, torch.tensor(seen) - gt.boxes, strict=True):
+        height, width = part.shape[1:]
+        wide, high = corners[2] - corners[0] + 1, corners[3] - corners[1] + 1
+        shown = min(width, round(height * wide / high)), min(height, round(width * high / wide))
+        sides = zip((wide, high), shown, (width, height), gap[2:].tolist(), strict=True)
+        for new, old, whole, left_out in sides:
+            at_the_end = pytest.approx(max(new / old - 1, 0.0), abs=1e-3)
+            assert left_out == at_the_end or (left_out == 0 and old < whole)
 
 
 def test_painted_boxes_are_found():
@@ -115,6 +125,34 @@ def test_off_at_the_end_and_by_probability(tmp_path):
     data = make(tmp_path / "half", prob=0.5)
     same = sum(torch.equal(data[0, p].image, data.load(0)[0]) for p in range(100))
     assert 30 < same < 70
+
+
+def partners(data, positions=400):
+    """How often each image is drawn as one of the three others."""
+    drawn = [data._draw(np.random.default_rng(p)) for p in range(positions)]
+    return np.bincount(np.concatenate(drawn), minlength=len(data))
+
+
+def test_partners_are_as_frequent_as_the_factors_say(tmp_path):
+    plain = make(tmp_path)
+    factors = np.array([1, 1, 1, 6, 1, 1, 1, 3, 1])
+    data = MosaicDataset(plain.dataset, 1.0, stop=9, min_visible=0.1, factors=factors)
+    expected = 1200 * factors / factors.sum()
+    assert (np.abs(partners(data) - expected) < 4 * np.sqrt(expected)).all()
+    assert (np.abs(partners(plain) - 1200 / 9) < 4 * np.sqrt(1200 / 9)).all()
+
+
+def test_exact_resize_is_pillows():
+    parts = [random_scene(5, 60, 60, 1)] * 4
+    ours, pillows = (
+        mosaic(parts, np.random.default_rng(1), 0.0, exact=exact) for exact in (False, True)
+    )
+    assert not torch.equal(ours[0], pillows[0]) and torch.equal(ours[1].boxes, pillows[1].boxes)
+    rng = np.random.default_rng(1)
+    quarter = _quarters(60, 60, _cut(60, rng), _cut(60, rng))[0]
+    window, _ = _cut_out(parts[0], quarter, rng, 0.0, 1.0)
+    exact = resize_with_pillow(window, quarter.height, quarter.width)
+    assert torch.equal(quarter.of(pillows[0]), exact)
 
 
 def test_one_image_and_several_sets(tmp_path):

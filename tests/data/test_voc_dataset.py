@@ -99,6 +99,47 @@ def test_other_image_formats(tmp_path):
     assert VocDataset(folder, "train", training=True)[0].image.shape == (3, 20, 30)
 
 
+def test_files_beside_an_image_are_none(tmp_path):
+    folder = write_voc(tmp_path / "d", IMAGES, SPLITS, ending="PNG")
+    for ending in ("txt", "xml", "json", "PNG.bak", "z"):
+        (folder / f"JPEGImages/a.{ending}").write_text("no image")
+    data = VocDataset(folder, "train", training=True)
+    assert [data.path(i).name for i in (0, 1)] == ["b.PNG", "a.PNG"]
+    (folder / "JPEGImages/a.PNG").unlink()
+    assert "JPEGImages/a.jpg: no such image" in error_of(folder)
+
+
+def test_flags_of_one_classs_split_are_not_names(devkit):
+    """As aeroplane_train.txt of every original devkit: all images of the set, with flags."""
+    path = devkit / "ImageSets/Main/cat_train.txt"
+    path.write_text("b  1\na -1\nc  0\n")
+    data = VocDataset(devkit, "cat_train", training=False)
+    assert [data.path(i).stem for i in range(3)] == ["b", "a", "c"]
+    assert data.ground_truth(0).classes.tolist() == [2, 1]  # the dog, too
+    path.write_text("b  1\nb -1\n")
+    assert "cat_train.txt: 'b' is there twice" in error_of(devkit, "cat_train")
+    path.write_text("b  1\na\n")
+    assert "lists 'b  1'" in error_of(devkit, "cat_train")
+
+
+def test_names_that_end_like_flags(tmp_path):
+    images = {"shot 0": IMAGES["b"], "shot 1": IMAGES["b"]}
+    folder = write_voc(tmp_path / "d", images, {"t": list(images), "one": ["shot 1"]})
+    assert len(VocDataset(folder, "t", training=True)) == 2
+    assert VocDataset(folder, "one", training=True).path(0).name == "shot 1.jpg"
+
+
+def test_broken_file_beside_the_listed_ones(devkit):
+    (devkit / "Annotations/old.xml").write_text("<annotation>")
+    message = error_of(devkit)
+    assert "old.xml: broken XML" in message
+    assert message.endswith(f"mend it, delete it, or write {devkit}/labels.txt, one class a line")
+    (devkit / "labels.txt").write_text("dog\ncat\nant\n")
+    assert len(VocDataset(devkit, "train", training=True)) == 2
+    (devkit / "labels.txt").unlink()
+    assert with_xml(devkit, "<annotation>").endswith("mend it, or take the image out of the split")
+
+
 def test_unknown_class(devkit):
     (devkit / "labels.txt").write_text("dog\nant\n")
     message = error_of(devkit)
@@ -155,6 +196,10 @@ def test_entities_are_refused_at_once(devkit):
         (voc_xml(voc_object("cat", "1 nan 2 3")), "bndbox/ymin is 'nan', not a number"),
         (voc_xml(voc_object("cat", "1 2 1e999 3")), "bndbox/xmax is '1e999', not a number"),
         (voc_xml(voc_object("cat", "1 2 3 x")), "bndbox/ymax is 'x', not a number"),
+        (
+            voc_xml(voc_object("cat", "1 2 1e308 3")),
+            "xmax is '1e308', not a number of pixels",
+        ),
         (voc_xml(voc_object("cat", "9 2 3 4")), "object 1: bndbox 9 2 3 4 (xmin ymin xmax ymax)"),
         (voc_xml(voc_object("cat", "1 2 3 4", difficult="no")), "difficult is 'no', neither 0 nor"),
     ],

@@ -37,13 +37,19 @@ def test_sheet(config, tmp_path, monkeypatch, capsys):
         (["--iteration", 6], "--iteration 6: the training has iterations 0 to 5"),
         (["INPUT.HUE", 2], "INPUT.HUE 2.0: at most 0.5"),
         (["--output", "sheet.what"], "sheet.what: no image format"),
+        (["--output", "file.pth/x.png"], "file.pth/x.png: cannot be written"),
+        (["--output", "/proc/foo.png"], "/proc/foo.png: cannot be written"),
+        (["--output", "folder.png"], "folder.png: cannot be written"),
     ],
 )
 def test_mistakes(config, tmp_path, monkeypatch, capsys, args, said):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file.pth").touch()
+    (tmp_path / "folder.png").mkdir()
     assert call_tool(monkeypatch, "show_data", [*config, *args]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {said}") and error.count("\n") == 1
+    assert {p.name for p in tmp_path.iterdir()} == {"file.pth", "folder.png"}  # nothing half done
 
 
 def test_pictures_show_boxes_and_no_padding():
