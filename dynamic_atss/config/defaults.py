@@ -243,7 +243,13 @@ _C.TEST.DETECTIONS_PER_IMG = 100  # the best of an image
 _C.TEST.PERIOD = 0  # (new) iterations between tests in training; 0 = at the end only
 _C.TEST.EXPECTED_RESULTS = []  # [["bbox", "AP", 0.39, 0.002], ...]: value and deviation
 _C.TEST.EXPECTED_RESULTS_SIGMA_TOL = 4  # a result further off is an error
-# Test-time augmentation. Which other keys it reads is the release's choice, whichever head is on.
+# Test-time augmentation. A pass reads the keys of its own head, as a plain test does. The joining of
+# the passes reads these, as in the release, whichever head is on (so of an FCOS or RetinaNet model,
+# too, keys of other heads):
+#   VOTE False                            MODEL.FCOS.NMS_TH, TEST.DETECTIONS_PER_IMG
+#   VOTE True, MERGE_TYPE "vote"          VOTE_TH, MODEL.ATSS.PRE_NMS_TOP_N (boxes kept)
+#   VOTE True, MERGE_TYPE "soft-vote"     these and MODEL.RETINANET.INFERENCE_TH (least score left)
+#   VOTE True, MERGE_TYPE "nms"           MODEL.ATSS.NMS_TH, MODEL.ATSS.PRE_NMS_TOP_N (boxes kept)
 _C.TEST.BBOX_AUG = CN()
 _C.TEST.BBOX_AUG.ENABLED = False  # tests (in training, too) see each image in several passes
 _C.TEST.BBOX_AUG.H_FLIP = False  # a pass over the mirrored image
@@ -251,15 +257,13 @@ _C.TEST.BBOX_AUG.SCALES = ()  # short sides of further passes
 _C.TEST.BBOX_AUG.MAX_SIZE = 4000  # long side of these; with VOTE, INPUT.MAX_SIZE_TEST of the
 # SCALES below 800
 _C.TEST.BBOX_AUG.SCALE_H_FLIP = False  # each of these mirrored, too
-_C.TEST.BBOX_AUG.VOTE = False  # False: one NMS over the candidates of all passes (IoU
-# MODEL.FCOS.NMS_TH, TEST.DETECTIONS_PER_IMG kept). True: NMS in each pass, then MERGE_TYPE over
-# what each of them keeps (MODEL.ATSS.PRE_NMS_TOP_N kept)
+_C.TEST.BBOX_AUG.VOTE = False  # False: one NMS over the candidates of all passes.
+# True: NMS in each pass, then MERGE_TYPE over what each of them keeps
 _C.TEST.BBOX_AUG.VOTE_TH = 0.66  # IoU of boxes that vote together
 _C.TEST.BBOX_AUG.SCALE_RANGES = ()  # (low, high) for each of SCALES, of the boxes that count there
 # with VOTE: low < sqrt(area) < high, in pixels of that scale; () = all
 _C.TEST.BBOX_AUG.MERGE_TYPE = "vote"  # with VOTE: "vote" (their mean) | "soft-vote" (and the voters
-# with what is left of their score, if at least MODEL.RETINANET.INFERENCE_TH) | "nms" (IoU
-# MODEL.ATSS.NMS_TH)
+# with what is left of their score, if enough) | "nms"
 
 # What published YAML files carry along for two-stage models: accepted, without effect.
 WITHOUT_EFFECT = (
