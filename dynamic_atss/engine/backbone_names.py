@@ -73,18 +73,45 @@ def to_torchvision(names: Iterable[str]) -> Callable[[str], str | None]:
 def from_timm(body: Collection[str]) -> Callable[[str], str | None]:
     """A function: name in a file of timm -> ours, for a model with these names of its `body`.
 
-    timm's `features_only` models call `stages.0` `stages_0`, or wrap everything in `model`. None
-    for parts that the body lacks altogether (classifier, last norm).
+    The file has the names of the plain model or of the `features_only` one. None for parts that
+    the body lacks altogether (classifier, last norm).
     """
-    plain = {name.removeprefix(TIMM_BODY) for name in body}
-    parts = {re.split(r"[._]\d*", name.removeprefix("model."))[0] for name in plain}
+    ours = _by_flat_name(body)
+    parts = {_part(name.removeprefix("model.")) for name in ours.values()}
 
     def rename(name: str) -> str | None:
-        for form in (name, re.sub(r"^(\w+)\.(\d+)\.", r"\1_\2.", name), f"model.{name}"):
-            if form in plain:
-                return TIMM_BODY + form
+        if _flat(name) in ours:
+            return TIMM_BODY + ours[_flat(name)]
         computed = name.endswith(("relative_position_index", "attn_mask"))
-        known = re.split(r"[._]\d*", name)[0] in parts
-        return TIMM_BODY + name if known and not computed else None
+        return TIMM_BODY + name if _part(name) in parts and not computed else None
 
     return rename
+
+
+def to_timm(body: Collection[str], plain: Collection[str]) -> Callable[[str], str | None]:
+    """The inverse of `from_timm`, into the names of the `plain` model; None for what it lacks."""
+    ours = _by_flat_name(body)
+    theirs = {TIMM_BODY + ours[_flat(name)]: name for name in plain if _flat(name) in ours}
+    return theirs.get
+
+
+def _by_flat_name(body: Collection[str]) -> dict[str, str]:
+    """Flat name -> the body's name without TIMM_BODY, also without what wraps the whole model.
+
+    timm's `features_only` models call `stages.0` `stages_0` and `stem.conv1` `stem_conv1`, or wrap
+    everything in `model` or `body`.
+    """
+    names = [name.removeprefix(TIMM_BODY) for name in body]
+    flat = {_flat(name): name for name in names}
+    for wrapper in ("model.", "body."):
+        flat = {_flat(name.removeprefix(wrapper)): name for name in names} | flat
+    return flat
+
+
+def _flat(name: str) -> str:
+    return name.replace(".", "_")
+
+
+def _part(name: str) -> str:
+    """The first module: `stages` of `stages_0.blocks` and of `stages.0.blocks`."""
+    return re.split(r"\.|_\d", name)[0]

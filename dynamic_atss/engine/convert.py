@@ -27,6 +27,7 @@ from dynamic_atss.engine.weight_formats import (
     nested,
     to_published,
 )
+from dynamic_atss.engine.weight_timm import TimmNames, check_timm
 from dynamic_atss.engine.weights import read_file
 from dynamic_atss.errors import UserError
 
@@ -59,7 +60,14 @@ def _few(names: list[str]) -> str:
 
 
 def convert_file(
-    src: Path, dst: Path, to: str, *, strip: bool = False, force: bool = False, overwrite: bool
+    src: Path,
+    dst: Path,
+    to: str,
+    *,
+    body: TimmNames | None = None,
+    strip: bool = False,
+    force: bool = False,
+    overwrite: bool,
 ) -> Converted:
     """Converts a file; `dst` is at no time half a file. See `convert`.
 
@@ -69,26 +77,38 @@ def convert_file(
         raise UserError(f"{dst}: is the file that is read; give another name")
     if dst.is_dir() or (dst.exists() and not overwrite):
         raise UserError(f"{dst}: exists already; give another name, or --overwrite for a file")
-    converted = convert(read_file(src), src, to, strip=strip, force=force)
+    converted = convert(read_file(src), src, to, body=body, strip=strip, force=force)
     write_atomically(dst, lambda file: torch.save(converted.content, file))
     return converted
 
 
 def convert(
-    content: Any, path: object, to: str, *, strip: bool = False, force: bool = False
+    content: Any,
+    path: object,
+    to: str,
+    *,
+    body: TimmNames | None = None,
+    strip: bool = False,
+    force: bool = False,
 ) -> Converted:
     """The content of a file in the format `to`.
 
     project, published (maskrcnn-benchmark) and mmdet (DSLA) hold whole detectors; what else the
     file has (optimizer, anchors, ...) is carried along, so that the way back gives it again, unless
-    `strip`. backbone: the body alone, in the names of torchvision or timm.
+    `strip`. backbone: the body alone, in the names of torchvision under "state_dict" (a bare file
+    would pass for torchvision's own, of known pixels), or bare in timm's plain names.
+    body: the model of timm's files and of bodies from there, which their entries do not tell.
     Raises UserError for a file of no known format, and for entries that `to` cannot hold, or not to
     the bit, unless `force` leaves them out or rounds them.
     """
-    source = identify(content, path)
+    source = identify(content, path, body.ours if body else ())
     _refuse_unknown(source, path)
+    if body:
+        check_timm(source, body, path)
+    elif to == "backbone" and any(name.startswith(TIMM_BODY) for name in source.tensors):
+        raise UserError(f"{path}: its body is one of timm: give --body timm/<name>, its CONV_BODY")
     ours, lost = _with_norms_of(to, source)
-    state, left_out = _renamed(to, ours)
+    state, left_out = _renamed(to, ours, body)
     if to == "backbone":  # its purpose is to leave the rest behind
         lost += [name for name in left_out if not _beside_body(name)]
     else:
@@ -99,17 +119,20 @@ def convert(
             "--force leaves them out or rounds them"
         )
     unmapped = _unmapped(content, source, strip)
-    native = {name: unmapped.pop(name) for name in list(unmapped) if _is_native(to, name)}
+    state |= {n: unmapped.pop(n) for n in list(unmapped) if _is_native(to, n, body)}
     if to == "backbone":
         left_out += list(unmapped)
         unmapped = {}
-    wrapped = _wrap(to, {**state, **native}, content, unmapped, strip)
-    return Converted(wrapped, source, left_out)
+    if to != "backbone" or not body:
+        state = _wrap(to, state, content, unmapped, strip)
+    return Converted(state, source, left_out)
 
 
-def _renamed(to: str, ours: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+def _renamed(
+    to: str, ours: Mapping[str, Tensor], body: TimmNames | None
+) -> tuple[dict[str, Tensor], list[str]]:
     """The entries under the names and in the layout of `to`, and those without a name there."""
-    rename, state, nameless = _renamer(to, ours), {}, []
+    rename, state, nameless = _renamer(to, ours, body), {}, []
     for name, value in ours.items():
         theirs = rename(name)
         if theirs is None or theirs in state:
@@ -158,7 +181,9 @@ def _folded_statistics(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return statistics
 
 
-def _renamer(to: str, ours: Mapping[str, Tensor]) -> Callable[[str], str | None]:
+def _renamer(
+    to: str, ours: Mapping[str, Tensor], body: TimmNames | None
+) -> Callable[[str], str | None]:
     """A function: our name -> the one in the format, or None."""
     if to == "mmdet":
         return to_mmdet(ours)
@@ -166,9 +191,7 @@ def _renamer(to: str, ours: Mapping[str, Tensor]) -> Callable[[str], str | None]
         return lambda name: next(iter(to_published({name: ours[name]})))
     if to == "project":
         return lambda name: name
-    if any(name.startswith(TIMM_BODY) for name in ours):
-        return lambda name: name.removeprefix(TIMM_BODY) if name.startswith(TIMM_BODY) else None
-    return to_torchvision(ours)
+    return body.renamer() if body else to_torchvision(ours)
 
 
 def _beside_body(name: str) -> bool:
@@ -190,13 +213,14 @@ def _unmapped(content: Mapping[str, Any], source: Source, strip: bool) -> dict[s
     }
 
 
-def _is_native(to: str, name: str) -> bool:
+def _is_native(to: str, name: str, body: TimmNames | None) -> bool:
     """True for an entry that files of this format have although no detector reads it."""
     if to == "published":
         return not from_published({name: torch.empty(0)})
     if to == "mmdet":
         return from_mmdet([])(name) is None
-    return to == "backbone" and from_torchvision([])(name) is None
+    theirs = name in body.plain if body else from_torchvision([])(name) is None
+    return to == "backbone" and theirs
 
 
 def _wrap(

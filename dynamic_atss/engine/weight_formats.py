@@ -135,8 +135,8 @@ def identify(content: Any, path: object, timm_names: Collection[str] = ()) -> So
     first = names[0] if names else "nothing"
     raise UserError(
         f"{path}: its entries ({first}, ...) are of no known format (dynamic_atss, "
-        "maskrcnn-benchmark, Caffe2, torchvision, mmdetection's DSLA; timm's fit "
-        'MODEL.BACKBONE.CONV_BODY "timm/<name>" only): convert the names'
+        "maskrcnn-benchmark, Caffe2, torchvision, mmdetection's DSLA): convert the names; a file "
+        'of timm needs MODEL.BACKBONE.CONV_BODY "timm/<name>", or --body timm/<name> to convert it'
     )
 
 

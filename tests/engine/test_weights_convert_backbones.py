@@ -69,17 +69,3 @@ def test_caffe2_gets_the_statistics_that_are_in_its_weights(tmp_path):
     body = {n: v for n, v in state.items() if n.startswith("backbone.body.")}
     assert all((v == 1).all() for n, v in body.items() if n.endswith("running_var"))
     assert all((v == 0).all() for n, v in body.items() if n.endswith("running_mean"))
-
-
-def test_timm_body_of_a_detector(tmp_path):
-    pytest.importorskip("timm")
-    from dynamic_atss.modeling.backbones.timm_body import TimmBody
-
-    source = detector(TimmBody("convnext_atto"), 1)
-    content = {"format": "dynamic_atss/1", "classes": ["a"], "model": source.state_dict()}
-    torch.save(convert(content, "x.pth", "backbone").content, tmp_path / "x.pth")
-    model = detector(TimmBody("convnext_atto"), 2)
-    load_weights(model, tmp_path / "x.pth")
-    _same(model.backbone.body.state_dict(), source.backbone.body.state_dict())
-    with pytest.raises(UserError, match="entries have no exact place in a mmdet file"):
-        convert(content, "x.pth", "mmdet")

@@ -74,3 +74,19 @@ def test_mistakes(body, tmp_path, refused):
     assert "truncated" in refused(tmp_path / "half.pth", out, "--to", "project")
     assert "cannot be written" in refused(body, "/proc/none/b.pth", "--to", "project")
     assert not out.exists() and not (tmp_path / "trace").exists()
+
+
+def test_timm_files_both_ways(tmp_path, monkeypatch, refused):
+    timm = pytest.importorskip("timm")
+    state = timm.create_model("convnext_atto", pretrained=False).state_dict()
+    theirs, ours, back = (tmp_path / name for name in ("t.pth", "o.pth", "b.pth"))
+    torch.save(state, theirs)
+    assert "--body timm/<name>" in refused(theirs, ours, "--to", "project")
+    body = ["--body", "timm/convnext_atto"]
+    to_ours = [theirs, ours, "--to", "project", *body]
+    assert call_tool(monkeypatch, "convert_checkpoint", to_ours) == 0
+    assert "--body timm/<name>" in refused(ours, back, "--to", "backbone")
+    to_theirs = [ours, back, "--to", "backbone", *body]
+    assert call_tool(monkeypatch, "convert_checkpoint", to_theirs) == 0
+    got = torch.load(back)
+    assert got.keys() == state.keys() and all(got[n].equal(v) for n, v in state.items())
