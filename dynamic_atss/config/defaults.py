@@ -243,9 +243,8 @@ _C.TEST.DETECTIONS_PER_IMG = 100  # the best of an image
 _C.TEST.PERIOD = 0  # (new) iterations between tests in training; 0 = at the end only
 _C.TEST.EXPECTED_RESULTS = []  # [["bbox", "AP", 0.39, 0.002], ...]: value and deviation
 _C.TEST.EXPECTED_RESULTS_SIGMA_TOL = 4  # a result further off is an error
-# Test-time augmentation. A pass reads the keys of its own head, as a plain test does. The joining of
-# the passes reads these, as in the release, whichever head is on (so of an FCOS or RetinaNet model,
-# too, keys of other heads):
+# Test-time augmentation. A pass reads the keys of the model's own head, as a plain test does. The
+# joining of the passes reads these, as in the release, whichever head the model has:
 #   VOTE False                            MODEL.FCOS.NMS_TH, TEST.DETECTIONS_PER_IMG
 #   VOTE True, MERGE_TYPE "vote"          VOTE_TH, MODEL.ATSS.PRE_NMS_TOP_N (boxes kept)
 #   VOTE True, MERGE_TYPE "soft-vote"     these and MODEL.RETINANET.INFERENCE_TH (least score left)
