@@ -55,8 +55,7 @@ def command(rule: str, seed: int, output: Path, args: argparse.Namespace) -> lis
     pairs = [str(x) for pair in settings.items() for x in pair]
     config = ROOT / "configs/quickstart/bccd_R_18.yaml"
     tool = ["tools/train_net.py", "--config-file", str(config)]
-    resume = ["--resume"] if any(output.glob("model_*.pth")) else []
-    return [*tool, *resume, *pairs, *args.overrides]
+    return [*tool, "--resume", *pairs, *args.overrides]
 
 
 def main() -> None:
