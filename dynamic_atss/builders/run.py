@@ -14,22 +14,23 @@ from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
 from dynamic_atss import build
+from dynamic_atss.builders.scoring import (
+    check_expected,
+    score,
+    take_class_order,
+    take_file_order,
+)
 from dynamic_atss.config.load import keys_without_effect
-from dynamic_atss.data.dataset import DetectionDataset, TrainingSet
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.checkpoint import Checkpointer, load_checkpoint
-from dynamic_atss.engine.download import weight_file
-from dynamic_atss.engine.evaluator import evaluate_dataset
 from dynamic_atss.engine.interrupt import EXIT_CODE
 from dynamic_atss.engine.logger import setup_logging
 from dynamic_atss.engine.metrics import MetricsWriter
 from dynamic_atss.engine.state import RunState, averaged_model
 from dynamic_atss.engine.trainer import Trainer
-from dynamic_atss.engine.weight_formats import class_names as names_in_file
-from dynamic_atss.engine.weights import load_weights, read_file
+from dynamic_atss.engine.weights import load_weights
 from dynamic_atss.errors import UserError
-from dynamic_atss.evaluation.scores import CocoScores
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     dataset = build.build_train_dataset(cfg)
     test_loaders = build.build_test_loaders(cfg) if test or cfg.TEST.PERIOD else {}
     build.check_num_classes(cfg, dataset)
-    _take_class_order(dataset, test_loaders)
+    take_class_order(dataset, test_loaders)
     state = _build_state(cfg, dataset.class_names, device)
     start = _initial_weights(cfg, state, checkpointer.latest() if resume else None)
     distributed.check_same(start, "--resume: the processes find different checkpoints")
@@ -101,7 +102,7 @@ class _Records:
 
     def evaluate(self, iteration: int) -> None:
         distributed.same_buffers(self.state.tested)  # rank 0's are those in the checkpoint
-        found = _evaluate(self.tested, self.test_loaders, self.device, self.output)
+        found = score(self.tested, self.test_loaders, self.device, self.output)
         for name, scores in found.items():
             if self.metrics is not None and scores is not None:
                 self.metrics.write_evaluation(iteration, name, scores)
@@ -164,15 +165,15 @@ def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
         raise UserError("DATASETS.TEST is empty; add DATASETS.TEST \"('name',)\"")
     first = next(iter(loaders.values())).dataset
     build.check_num_classes(cfg, first)
-    _take_file_order(first, weight)
-    _take_class_order(first, loaders)
+    take_file_order(first, weight)
+    take_class_order(first, loaders)
     model = build.build_model(cfg, len(first.class_names)).to(device)
     report = load_weights(model, weight, class_names=first.class_names, allow_new_classes=False)
     if any(name.startswith("head.") for name in report.initial):
         raise UserError(f"{weight}: weights of a backbone only; give those of a whole detector")
     logger.info("%s", report.summary())
-    scores = _evaluate(build.build_tested(cfg, model), loaders, device, output)
-    _check_expected(cfg, scores)
+    scores = score(build.build_tested(cfg, model), loaders, device, output)
+    check_expected(cfg, scores)
     distributed.shut_down()
     return 0
 
@@ -204,20 +205,6 @@ def _refuse_to_overwrite(checkpointer: Checkpointer, resume: bool) -> None:
             f"OUTPUT_DIR {checkpointer.folder} already holds a run: add --resume to go on with it, "
             "or choose another OUTPUT_DIR"
         )
-
-
-def _take_class_order(first: TrainingSet, loaders: dict[str, Loader]) -> None:
-    """The test sets' classes in the model's order; results carry each set's own category ids."""
-    for loader in loaders.values():
-        loader.dataset.take_order_of(first)
-
-
-def _take_file_order(dataset: DetectionDataset, weight: str | Path) -> None:
-    """The classes in the order of the weight file, if it tells the same names in another one."""
-    content = read_file(weight_file(weight, None))
-    names = names_in_file(content) if isinstance(content, dict) else []
-    if len(set(names)) == len(names) and sorted(names) == sorted(dataset.class_names):
-        dataset.reorder_classes(names)
 
 
 def _build_state(cfg: CfgNode, class_names: list[str], device: torch.device) -> RunState:
@@ -256,30 +243,3 @@ def _write_config(cfg: CfgNode, output: Path, resume: bool) -> None:
     if resume and path.is_file() and path.read_text() != text:
         logger.warning("%s: the configuration differs from the one the run started with", path)
     path.write_text(text)
-
-
-def _evaluate(
-    model: nn.Module, loaders: dict[str, Loader], device: torch.device, output: Path
-) -> dict[str, CocoScores | None]:
-    return {
-        name: evaluate_dataset(
-            model,
-            loader,
-            device,
-            dataset=loader.dataset,
-            output_dir=output / "inference" / name,
-            rank=distributed.rank(),
-            world_size=distributed.world_size(),
-            progress_label=f"test {name}",
-        )
-        for name, loader in loaders.items()
-    }
-
-
-def _check_expected(cfg: CfgNode, scores: dict[str, CocoScores | None]) -> None:
-    """TEST.EXPECTED_RESULTS: [["bbox", metric, mean, deviation], ...], as in the releases."""
-    for name, found in scores.items():
-        for _, metric, mean, deviation in cfg.TEST.EXPECTED_RESULTS if found else []:
-            value = found.metrics[metric]
-            if abs(value - mean) > cfg.TEST.EXPECTED_RESULTS_SIGMA_TOL * deviation:
-                raise UserError(f"{name}: {metric} {value:.4f}, expected {mean} +- {deviation}")
