@@ -233,7 +233,8 @@ _C.SOLVER.WARMUP_FACTOR = 1.0 / 3  # factor of the first iteration
 _C.SOLVER.WARMUP_ITERS = 500  # iterations of warm-up
 _C.SOLVER.WARMUP_METHOD = "linear"  # "linear" | "constant"
 _C.SOLVER.CLIP_GRAD_NORM = 0.0  # (new) largest norm of the gradient; 0 = off
-_C.SOLVER.EMA_DECAY = 0.0  # (new) of averaged weights, which are then the tested ones; 0 = off
+_C.SOLVER.EMA_DECAY = 0.0  # (new) of averaged weights, which are then the tested ones; 0 = off;
+# they lag by 1 / (1 - it) iterations: not for runs of few times that
 _C.SOLVER.CHECKPOINT_PERIOD = 2500  # iterations
 _C.SOLVER.LOG_PERIOD = 20  # (new) iterations
 
