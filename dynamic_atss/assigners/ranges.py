@@ -74,7 +74,7 @@ def points_inside(
         reach: by level, at least as far as the farthest side of the box may be; () = anywhere.
         margin: pixels by which a location must lie inside.
     """
-    strides = constant(tuple(float(level.stride) for level in priors.levels), gt.boxes.device)
+    strides = _grid(priors.levels, gt.boxes.device).stride.squeeze(1)
     region = _center_region(gt.boxes[:, None], strides, radius)
     if reach:
         far = constant(tuple(reach), gt.boxes.device)

@@ -17,7 +17,7 @@ from dynamic_atss.assigners.at_least_one import AtLeastOne
 from dynamic_atss.builders.heads import build_priors, head_name
 from dynamic_atss.errors import UserError
 
-# What the published files mean by POSITIVE_TYPE ("" and "ATSS": see `rule_name`).
+# What the published files mean by POSITIVE_TYPE ("": the rule of PUBLISHED) and by a head.
 POSITIVE_TYPES = {"ATSS": "", "SSC": "fcos", "IoU": "max_iou", "TOPK": "topk"}
 PUBLISHED = {"ATSS": "dynamic_atss", "FCOS": "fcos", "RETINANET": "max_iou", "DSLA": "dsla"}
 
