@@ -1,0 +1,199 @@
+"""What the stages' scripts share: calls that take turns, peak memory, rows, command line.
+
+Each script has `rows(args) -> list[dict]`, each a `Row.to_dict()`, may have `arguments(parser)` for
+options of its own, and ends with `main(__doc__, rows, arguments)`. `run.py` runs them all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from report import machine, markdown
+from torch.profiler import ProfilerActivity, profile
+
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Ours beside one peer and beside the limit. None or "": not measured, or there is none.
+
+    ours_s, peer_s, limit_s: median seconds · limit: what no implementation can be faster than ·
+    ours_mb, peer_mb: peak of allocated memory above what was there, 10^6 bytes · same: what of the
+    two results was compared, and how far they differ · note: what a reader has to know
+    """
+
+    stage: str
+    case: str
+    ours_s: float | None = None
+    peer: str = ""
+    peer_s: float | None = None
+    limit: str = ""
+    limit_s: float | None = None
+    ours_mb: float | None = None
+    peer_mb: float | None = None
+    same: str = ""
+    note: str = ""
+    device: str = "cpu"  # or "cuda", or "host": what is done there on a machine with a GPU, too
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, and `ratio`, peer_s / ours_s."""
+        known = self.ours_s is not None and self.peer_s is not None
+        return {**asdict(self), "ratio": self.peer_s / self.ours_s if known else None}
+
+
+def measure(
+    stage: str,
+    case: str,
+    ours: Call,
+    peers: dict[str, Call],
+    args: argparse.Namespace,
+    *,
+    limit: str = "",
+    at_limit: Call | None = None,
+    memory: bool = True,
+    device: str = "",
+    same: str = "",
+    note: str = "",
+) -> list[dict[str, Any]]:
+    """A row for each peer, or one without; all calls take turns. Tells stderr.
+
+    device: that of the rows, if not `args.device`
+    """
+    print(f"{stage}: {case}", file=sys.stderr, flush=True)
+    calls = [ours, *([at_limit] if at_limit else []), *peers.values()]
+    ours_s, *others = alternate(calls, args.seconds, args.device)
+    limit_s = others.pop(0) if at_limit else None
+    peaks = [peak_memory(c, args.device) / 1e6 if memory else None for c in (ours, *peers.values())]
+    common = {
+        "stage": stage,
+        "case": case,
+        "ours_s": ours_s,
+        "ours_mb": peaks[0],
+        "limit": limit,
+        "limit_s": limit_s,
+        "note": note,
+        "device": device or args.device,
+    }
+    if not peers:
+        return [Row(**common).to_dict()]
+    beside = zip(peers, others, peaks[1:], strict=True)
+    return [
+        Row(**common, peer=name, peer_s=s, peer_mb=mb, same=same).to_dict()
+        for name, s, mb in beside
+    ]
+
+
+def alternate(calls: Sequence[Call], seconds: float, device: str = "cpu") -> list[float]:
+    """Median seconds of each call; they take turns, so that a busy machine slows all alike."""
+    times: list[list[float]] = [[] for _ in calls]
+    begin = time.perf_counter()
+    turns = 0
+    while spent(begin) < seconds or (turns < 3 and spent(begin) < 5 * seconds):
+        turns += 1
+        for call, record in zip(calls, times, strict=True):
+            record += _turn(call, device)
+    return [statistics.median(record) for record in times]
+
+
+def _turn(call: Call, device: str) -> list[float]:
+    """Seconds of a turn's calls: a warm-up, which is not counted, and repeats for 20 ms, at least
+    one.
+
+    Otherwise the fast form would be timed with the caches that the slow one has just filled. A call
+    of more than a second needs no warm-up. On a GPU the repeats are queued without waiting between
+    them and their mean is given: a wait of each would add microseconds that a training does not
+    have.
+    """
+    first = _timed(call, device)
+    if first > 1:
+        return [first]
+    if device == "cuda":
+        count = max(round(0.02 / first), 1)
+        return [_timed(lambda: [call() for _ in range(count)], device) / count]
+    found = [_timed(call, device)]
+    begin = time.perf_counter()
+    while spent(begin) < 0.02 - found[0]:
+        found.append(_timed(call, device))
+    return found
+
+
+def _timed(call: Call, device: str) -> float:
+    start = time.perf_counter()
+    call()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return spent(start)
+
+
+def spent(start: float) -> float:
+    return time.perf_counter() - start
+
+
+def peak_memory(call: Call, device: str = "cpu") -> int:
+    """Bytes that PyTorch allocates at once, at most, above what was there before.
+
+    On a CPU from the events of PyTorch's allocator, which the profiler records: they also hold what
+    an operator takes for itself (a sort's buffers), which a dispatch mode that looks at results
+    cannot see, and none of the pages that the process keeps, which its resident size would. What a
+    library takes by `malloc` (numpy, a std::vector) is in neither.
+    """
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        result = call()
+    del result
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        record.export_chrome_trace(str(path))
+        events = json.loads(path.read_text())["traceEvents"]
+    changes = [(e["ts"], e["args"]["Bytes"]) for e in events if e["name"] == "[memory]"]
+    now = peak = 0
+    for _, change in sorted(changes, key=lambda event: event[0]):
+        now += change
+        peak = max(peak, now)
+    return peak
+
+
+def parser(
+    doc: str, arguments: Callable[[argparse.ArgumentParser], None] | None = None
+) -> argparse.ArgumentParser:
+    """The options of every script, and its own."""
+    made = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--quick", action="store_true", help="fewer and smaller cases")
+    made.add_argument("--threads", type=int, default=torch.get_num_threads())
+    made.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    made.add_argument("--seconds", type=float, default=3.0, help="of repeats for each case")
+    made.add_argument("--json", type=Path, help="file to write the rows to")
+    if arguments is not None:
+        arguments(made)
+    return made
+
+
+def main(
+    doc: str,
+    rows: Callable[[argparse.Namespace], list[dict[str, Any]]],
+    arguments: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> None:
+    """Measures, prints a Markdown table, and writes JSON if asked to."""
+    args = parser(doc, arguments).parse_args()
+    torch.set_num_threads(args.threads)
+    found = rows(args)
+    print(markdown(found, machine(args.threads)))
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1))

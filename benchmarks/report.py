@@ -1,0 +1,128 @@
+"""Rows of measurements -> Markdown; the machine that they are from."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+
+Row = dict[str, Any]
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def machine(threads: int) -> dict[str, str]:
+    """What the numbers depend on."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    return {
+        "cpu": _cpu(),
+        "cores": str(os.cpu_count()),
+        "threads": str(threads),
+        "gpu": gpu,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "python": platform.python_version(),
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": _commit(),
+    }
+
+
+def _cpu() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    """Short hash; "+" behind it: with changes that are not committed."""
+
+    def git(*args: str) -> str:
+        done = subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    commit = git("rev-parse", "--short", "HEAD")
+    return f"{commit}+" if git("status", "--porcelain", "--untracked-files=no") else commit
+
+
+def markdown(rows: Sequence[Row], machine: dict[str, str]) -> str:
+    """A table for each stage; a case on the CPU and on the GPU is one line."""
+    named = ", ".join(f"{key} {value}" for key, value in machine.items() if value)
+    parts = [f"Medians of calls that take turns in one process; {named}."]
+    if not any(row["device"] == "cuda" for row in rows):
+        parts.append("The GPU columns are empty: nothing was run on a GPU.")
+    for stage in dict.fromkeys(row["stage"] for row in rows):
+        parts.append(f"## {stage}\n\n{_table([row for row in rows if row['stage'] == stage])}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(rows: Sequence[Row]) -> str:
+    """Without the columns in which nothing stands, but for the GPU's."""
+    pairs: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in rows:
+        device = "cuda" if row["device"] == "cuda" else "cpu"
+        pairs.setdefault((row["case"], row["peer"]), {})[device] = row
+    lines = [_cells(pair.get("cpu", {}), pair.get("cuda", {})) for pair in pairs.values()]
+    on_gpu = any(row["device"] != "host" for row in rows)
+    shown = [
+        title
+        for title in lines[0]
+        if (on_gpu and title.startswith("GPU")) or any(line[title] for line in lines)
+    ]
+    head = f"| {' | '.join(shown)} |\n|{'|'.join('---' if t in _TEXT else '---:' for t in shown)}|"
+    return "\n".join([head, *(f"| {' | '.join(line[t] for t in shown)} |" for line in lines)])
+
+
+_TEXT = ("case", "peer", "limit", "same result", "note")
+
+
+def _cells(cpu: Row, gpu: Row) -> dict[str, str]:
+    """Text by title of the column."""
+    row = cpu or gpu
+    return {
+        "case": row["case"],
+        "peer": row["peer"],
+        "ours": _seconds(cpu.get("ours_s")),
+        "peer's": _seconds(cpu.get("peer_s")),
+        "faster": _times(cpu.get("ratio")),
+        "limit": row["limit"],
+        "limit's": _seconds(cpu.get("limit_s")),
+        "ours / limit": _of_limit(cpu),
+        "ours, peak": _megabytes(cpu.get("ours_mb")),
+        "peer's, peak": _megabytes(cpu.get("peer_mb")),
+        "GPU: ours": _seconds(gpu.get("ours_s")),
+        "GPU: peer's": _seconds(gpu.get("peer_s")),
+        "GPU: faster": _times(gpu.get("ratio")),
+        "GPU: ours / limit": _of_limit(gpu),
+        "GPU: ours, peak": _megabytes(gpu.get("ours_mb")),
+        "same result": row["same"],
+        "note": row["note"],
+    }
+
+
+def _of_limit(row: Row) -> str:
+    if row.get("limit_s") is None or row.get("ours_s") is None:
+        return ""
+    return f"{row['ours_s'] / row['limit_s']:.2f}"
+
+
+def _times(value: float | None) -> str:
+    return "" if value is None else f"{value:.{1 if value >= 2 else 2}f} x"
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return ""
+    if value >= 1:
+        return f"{value:.2f} s"
+    return f"{value * 1e3:.{1 if value >= 0.01 else 3}f} ms"
+
+
+def _megabytes(value: float | None) -> str:
+    return "" if value is None else f"{value:.{0 if value >= 100 else 2}f} MB"
