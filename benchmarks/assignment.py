@@ -1,14 +1,14 @@
 """Time and peak memory of the assignment rules beside the same rules over all P x T pairs.
 
-    python benchmarks/assignment.py [--rules atss fcos] [--boxes 10 100 1000] [--batch 1]
+    python benchmarks/assignment.py [--rules atss fcos] [--boxes 10 100 1000] [--batch 1 16]
         [--threads 2]
 
 One image of 800 x 1344 has 22,400 priors. The dense forms are in `dense_rules.py`: plain PyTorch,
 vectorised over boxes as the releases are, image by image. Both must give the same gt index on every
 prior; where ours is not defined as the release (task-aligned, SimOTA: see the rules), labels are
-compared with a dense form of our definition, and the release's is timed. Medians of repeats that
-alternate in one process; a call of more than a second is repeated once to three times. Of PAA's
-time nearly all is scikit-learn's, one mixture for each box on either side.
+compared with a dense form of our definition, and the release's is timed. A call of more than a
+second is repeated once to three times. Of PAA's time nearly all is scikit-learn's, one mixture for
+each box on either side. Ultralytics' assigner is a further peer where it is installed.
 
 On a machine that others use, `--threads 1` is the steadier comparison: with more, each operator
 waits for its slowest thread. `2> /dev/null` drops the profiler's own notes.
@@ -17,21 +17,17 @@ waits for its slowest thread. `2> /dev/null` drops the profiler's own notes.
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import tempfile
-import time
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import torch
+from common import Call, Row, main, measure
 from dense_rules import DENSE, MATRICES, SAME, Image, Rule
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
 from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.modeling.priors import AnchorGenerator
-from dynamic_atss.types import GroundTruth, Predictions, Priors
+from dynamic_atss.types import GroundTruth, Predictions, Priors, to_device
 
 SIZES = ((100, 168), (50, 84), (25, 42), (13, 21), (7, 11))
 CLASSES = 80
@@ -68,110 +64,107 @@ def dense(rule: Rule, priors: Priors, gt: GroundTruth, predictions: Predictions)
     return torch.stack(images)
 
 
-def peak_memory(call: Callable[[], object]) -> int:
-    """Bytes allocated at once, at most, above what was there before.
-
-    From the events of PyTorch's allocator, which the profiler records: they also hold what an
-    operator takes for itself (a sort's buffers), which a dispatch mode that looks at results cannot
-    see, and none of the pages that the process keeps, which its resident size would.
-    """
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        result = call()
-    del result
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "trace.json"
-        record.export_chrome_trace(str(path))
-        events = json.loads(path.read_text())["traceEvents"]
-    changes = [(e["ts"], e["args"]["Bytes"]) for e in events if e["name"] == "[memory]"]
-    now = peak = 0
-    for _, change in sorted(changes, key=lambda event: event[0]):
-        now += change
-        peak = max(peak, now)
-    return peak
+def cases(args: argparse.Namespace) -> list[tuple[str, int, int]]:
+    """(rule, boxes per image, images). Larger batches only for the first rule: the others' work is
+    one image after the other likewise, ours that of all boxes at once."""
+    first, *further = args.batch
+    single = [(rule, boxes, first) for rule in args.rules for boxes in args.boxes]
+    return single + [(args.rules[0], boxes, n) for n in further for boxes in args.boxes]
 
 
-def alternate(calls: list[Callable[[], object]], seconds: float) -> list[float]:
-    """Median seconds of each call; they take turns, so that a busy machine slows all alike.
-
-    A turn is a warm-up call, which is not counted, and repeats for 20 ms, at least one: otherwise
-    the fast form would be timed with the caches that the slow one has just filled. A call of more
-    than a second needs no warm-up.
-    """
-    times: list[list[float]] = [[] for _ in calls]
-    begin = time.perf_counter()
-    turns = 0
-    while spent(begin) < seconds or (turns < 3 and spent(begin) < 5 * seconds):
-        turns += 1
-        for call, record in zip(calls, times, strict=True):
-            start = time.perf_counter()
-            call()
-            if spent(start) > 1:
-                record.append(spent(start))
-                continue
-            turn = time.perf_counter()
-            while (start := time.perf_counter()) < turn + 0.02:
-                call()
-                record.append(spent(start))
-    return [statistics.median(record) for record in times]
+def rows(args: argparse.Namespace) -> list[dict[str, Any]]:
+    if args.quick:
+        args.rules, args.boxes, args.batch = args.rules[:2], [10, 100], [1]
+    return [row for case in cases(args) for row in case_rows(*case, args)]
 
 
-def spent(start: float) -> float:
-    return time.perf_counter() - start
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rules", nargs="+", choices=list(ASSIGNERS), default=list(ASSIGNERS))
-    parser.add_argument("--boxes", type=int, nargs="+", default=[10, 100, 1000])
-    parser.add_argument("--batch", type=int, default=1, help="images")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--seconds", type=float, default=3.0, help="of repeats for each row")
-    parser.add_argument("--dense-limit", type=float, default=8.0, help="GB the dense form may take")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    print(f"{args.batch} x 800 x 1344, {args.threads} threads, torch {torch.__version__}\n")
-    print("| rule | boxes per image | ours | dense | faster | ours, peak | dense, peak |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
-    for rule in args.rules:
-        for boxes in args.boxes:
-            print(row(rule, boxes, args.batch, args.seconds, args.dense_limit), flush=True)
-
-
-def row(rule: str, boxes: int, batch: int, seconds: float, dense_limit: float) -> str:
-    inputs = scene(boxes, batch)
+def case_rows(rule: str, boxes: int, batch: int, args: argparse.Namespace) -> list[dict[str, Any]]:
+    inputs = [to_device(part, args.device) for part in scene(boxes, batch)]
     assigner = ASSIGNERS[rule]()
 
     def ours() -> Tensor:
         return assigner(*inputs).gt_index
 
-    def other() -> Tensor:
-        return dense(DENSE[rule], *inputs)
-
-    head = f"| `{rule}` | {boxes} |"
-    estimate = 4 * MATRICES[rule] * len(inputs[0]) * boxes / 1e6
-    if estimate > dense_limit * 1e3:
-        if rule in SAME:  # ours over all pairs, which may well fit
+    peers: dict[str, Call] = {}
+    same, note = "", ""
+    gigabytes = 4 * MATRICES[rule] * len(inputs[0]) * boxes / 1e9
+    if gigabytes > args.dense_limit or boxes * batch > args.dense_boxes:
+        note = f"dense not run: about {gigabytes:.1f} GB for each of {batch} images"
+        if rule in SAME and boxes * batch <= args.dense_boxes:  # ours over all pairs
             compare(rule, ours(), dense(SAME[rule], *inputs))
-        [mine] = alternate([ours], seconds)
-        memory = peak_memory(ours) / 1e6
-        return (
-            f"{head} {mine * 1e3:.2f} ms | not run | | {memory:.2f} MB | about {estimate:.0f} MB |"
-        )
-    compare(rule, ours(), dense(SAME.get(rule, DENSE[rule]), *inputs))
-    mine, theirs = alternate([ours, other], seconds)
-    memory, dense_memory = (peak_memory(call) / 1e6 for call in (ours, other))
-    return (
-        f"{head} {mine * 1e3:.2f} ms | {theirs * 1e3:.2f} ms | {theirs / mine:.1f} x "
-        f"| {memory:.2f} MB | {dense_memory:.1f} MB |"
+    else:
+        peers["dense P x T"] = lambda: dense(DENSE[rule], *inputs)
+        same = compare(rule, ours(), dense(SAME.get(rule, DENSE[rule]), *inputs))
+    name = f"{rule}, {boxes} boxes x {batch}"
+    found = measure(
+        *("assignment", name, ours, peers, args),
+        limit="writing the labels",
+        at_limit=lambda: blank_labels(inputs[2].boxes),
+        same=same,
+        note=note,
+    )
+    return found + (ultralytics_rows(name, ours, inputs, args) if rule == "task_aligned" else [])
+
+
+def blank_labels(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """gt index and quality (N, P) of nothing but background."""
+    shape = boxes.shape[:2]
+    return boxes.new_full(shape, -1, dtype=torch.int64), boxes.new_zeros(shape)
+
+
+def ultralytics_rows(
+    case: str, ours: Callable[[], Tensor], inputs: list[Any], args: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Task-aligned assignment beside Ultralytics', of CIoU and with tiny boxes made larger."""
+    peer = "ultralytics TaskAlignedAssigner"
+    assigner = ultralytics_assigner()
+    if assigner is None:
+        return [Row("assignment", case, peer=peer, note="not installed").to_dict()]
+    priors, gt, predictions = inputs
+    batch, boxes = len(predictions.boxes), len(gt) // len(predictions.boxes)
+    if 4e-9 * 8 * batch * boxes * len(priors) > args.dense_limit:
+        return [Row("assignment", case, peer=peer, note="not run: (N, T, P) too large").to_dict()]
+    packed = gt.boxes.view(batch, boxes, 4), gt.classes.view(batch, boxes, 1)
+    arguments = (
+        *(predictions.scores, predictions.boxes, priors.centers),
+        *(packed[1], packed[0], torch.ones_like(packed[1], dtype=torch.float32)),
+    )
+    *_, learns, index = assigner(*arguments)
+    index = torch.where(learns, index + boxes * torch.arange(batch)[:, None].to(index), -1)
+    share = (ours() == index).float().mean().item()
+    same = f"{100 * share:.2f} % of labels (CIoU; tiny boxes made larger)"
+    note = "gives (N, P, C) targets, too"
+    return measure(
+        *("assignment", case, ours, {peer: lambda: assigner(*arguments)}, args),
+        same=same,
+        note=note,
     )
 
 
-def compare(rule: str, mine: Tensor, theirs: Tensor) -> None:
-    """Raises AssertionError where the gt indices are not the same."""
+def ultralytics_assigner() -> Callable[..., tuple[Tensor, ...]] | None:
+    """None where it is not installed."""
+    try:
+        from ultralytics.utils.tal import TaskAlignedAssigner
+    except ImportError:
+        return None
+    return TaskAlignedAssigner(topk=13, num_classes=CLASSES, alpha=1.0, beta=6.0)
+
+
+def compare(rule: str, mine: Tensor, theirs: Tensor) -> str:
+    """What was compared. Raises AssertionError where the gt indices are not the same."""
     assert (mine >= 0).any()
     differ = (mine != theirs).float().mean().item()
     assert differ <= MAY_DIFFER.get(rule, 0), f"{rule}: {differ:.2e} of the labels differ"
+    return "gt index of every prior" if not differ else f"gt index but for {differ:.1e}"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rules", nargs="+", choices=list(ASSIGNERS), default=list(ASSIGNERS))
+    parser.add_argument("--boxes", type=int, nargs="+", default=[1, 10, 100, 1000, 5000])
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="images")
+    parser.add_argument("--dense-limit", type=float, default=8.0, help="GB the dense form may take")
+    parser.add_argument("--dense-boxes", type=int, default=16000, help="of the batch, at most")
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, rows, arguments)

@@ -1,0 +1,127 @@
+"""Class-wise NMS of a whole batch beside torchvision's, image by image.
+
+    python benchmarks/nms.py [--candidates 1000 5000] [--batch 1 16] [--threads 2]
+
+Candidates as a detector has them: around each of 30 objects of an image a cluster of boxes that are
+a little off, most of them of the object's class, and a third anywhere. "one class": all of them of
+one, as a detector of people in a crowd has them. Plain IoU (`extra=0`), since torchvision knows no
+other; what is kept has to be what torchvision keeps of the same boxes in float64, in the same order
+(its float32 moves classes apart by adding to the coordinates, which rounds them). The limit: a
+stable sort of the scores, which any NMS begins with.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import torch
+from common import main, measure
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+from dynamic_atss.ops.nms import batched_multiclass_nms
+
+THRESHOLD = 0.6
+CLASSES = 80
+OBJECTS = 30
+Candidates = tuple[Tensor, Tensor, Tensor]
+Kept = list[Tensor]
+
+
+def scene(batch: int, candidates: int, classes: int, device: str) -> Candidates:
+    """boxes (N, K, 4) in an image of 1333 x 800, scores (N, K), classes (N, K)."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator)
+
+    center = random(batch, OBJECTS, 2) * torch.tensor([1333.0, 800.0])
+    side = 16 * 25 ** random(batch, OBJECTS, 2)
+    of_object = torch.randint(classes, (batch, OBJECTS), generator=generator)
+    pick = torch.randint(OBJECTS, (batch, candidates), generator=generator)
+    at, size = (x.gather(1, pick[..., None].expand(-1, -1, 2)) for x in (center, side))
+    noise = torch.randn(batch, candidates, 4, generator=generator)
+    at = at + 0.1 * size * noise[..., :2]
+    size = size * (0.15 * noise[..., 2:]).exp()
+    anywhere = random(batch, candidates) < 1 / 3
+    at = torch.where(
+        anywhere[..., None], random(batch, candidates, 2) * torch.tensor([1333.0, 800.0]), at
+    )
+    guess = torch.randint(classes, (batch, candidates), generator=generator)
+    label = torch.where(
+        anywhere | (random(batch, candidates) < 0.2), guess, of_object.gather(1, pick)
+    )
+    boxes = torch.cat((at - size / 2, at + size / 2), 2)
+    scores = random(batch, candidates) * 0.95 + 0.05
+    return boxes.to(device), scores.to(device), label.to(device)
+
+
+def ours(candidates: Candidates, most: int | None) -> Kept:
+    keep, counts = batched_multiclass_nms(*candidates, THRESHOLD, extra=0.0, limit=most)
+    return [row[:count] for row, count in zip(keep, counts.tolist(), strict=True)]
+
+
+def by_image(candidates: Candidates, most: int | None) -> Kept:
+    return [batched_nms(*image, THRESHOLD)[:most] for image in zip(*candidates, strict=True)]
+
+
+def at_once(candidates: Candidates, most: int | None) -> Kept:
+    """One call, with a group for each class of each image; then the images apart again."""
+    boxes, scores, classes = candidates
+    batch, count = scores.shape
+    group = classes + CLASSES * torch.arange(batch, device=classes.device)[:, None]
+    keep = batched_nms(boxes.flatten(0, 1), scores.flatten(), group.flatten(), THRESHOLD)
+    image = keep // count
+    return [keep[image == n][:most] - n * count for n in range(batch)]
+
+
+def compare(candidates: Candidates, most: int | None) -> str:
+    """What was compared. Raises AssertionError where not the same boxes are kept."""
+    boxes, scores, classes = candidates
+    expected = by_image((boxes.double(), scores.double(), classes), most)
+    for n, (mine, theirs) in enumerate(zip(ours(candidates, most), expected, strict=True)):
+        assert torch.equal(mine, theirs), (
+            f"image {n}: {len(mine)} and {len(theirs)} kept, or not the same"
+        )
+    kept = sum(map(len, expected)) / len(expected)
+    return f"the same boxes kept, {kept:.0f} an image"
+
+
+def case_rows(
+    batch: int, count: int, classes: int, most: int | None, args: argparse.Namespace
+) -> list[dict[str, Any]]:
+    candidates = scene(batch, count, classes, args.device)
+    peers: dict[str, Callable[[], Kept]] = {
+        "torchvision batched_nms per image": lambda: by_image(candidates, most)
+    }
+    if batch > 1:
+        peers["torchvision batched_nms, one call"] = lambda: at_once(candidates, most)
+    named = "one class" if classes == 1 else f"{classes} classes"
+    first = "" if most is None else f", the best {most}"
+    return measure(
+        *("NMS", f"{batch} x {count}, {named}{first}", lambda: ours(candidates, most), peers, args),
+        limit="stable sort of the scores",
+        at_limit=lambda: candidates[1].sort(dim=1, descending=True, stable=True),
+        same=compare(candidates, most),
+    )
+
+
+def rows(args: argparse.Namespace) -> list[dict[str, Any]]:
+    if args.quick:
+        args.candidates, args.batch = args.candidates[:1], args.batch[:2]
+    several = [(*case, CLASSES, None) for case in product(args.batch, args.candidates)]
+    largest = args.batch[-1], args.candidates[-1]
+    cases = [*several, (*largest, CLASSES, 100), (*largest, 1, None)]
+    return [row for case in cases for row in case_rows(*case, args)]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--candidates", type=int, nargs="+", default=[1000, 5000], help="an image")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="images")
+
+
+if __name__ == "__main__":
+    main(__doc__, rows, arguments)
