@@ -1,3 +1,132 @@
+"""Compiles the kernels of dynamic_atss/ops/csrc where a compiler and PyTorch are at hand.
+
+    pip install --no-build-isolation .
+
+CUDA kernels are compiled where a toolkit is found and PyTorch has CUDA. What cannot be compiled is
+left out with a warning, and plain PyTorch serves in its place; with FORCE_CUDA=1 CUDA kernels that
+cannot be compiled are an error. INSTALL.md (Kernels) has the rest.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
 from setuptools import setup
 
-setup()
+CSRC = Path("dynamic_atss/ops/csrc")
+FORCE_CUDA = os.environ.get("FORCE_CUDA", "0") == "1"
+DEFAULT_ARCHITECTURES = "8.0;9.0+PTX"  # where no GPU is present
+# The stable ABI of torch 2.10: one build serves every torch from there on.
+STABLE_ABI = ["-DTORCH_TARGET_VERSION=0x020a000000000000", "-DTORCH_STABLE_ONLY", "-DUSE_CUDA"]
+
+
+def find_toolkit() -> str | None:
+    """The CUDA toolkit's folder; nvcc itself is asked, as the one on the PATH may be a wrapper."""
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        if os.environ.get(name):
+            return os.environ[name]
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        usual = Path("/usr/local/cuda")
+        return str(usual) if (usual / "bin/nvcc").exists() else None
+    command = [nvcc, "--dryrun", "-x", "cu", os.devnull, "-o", os.devnull]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    top = re.search(r"^#\$ TOP=(.+)$", said, re.MULTILINE)
+    return str(Path(top[1].strip()).resolve()) if top else None
+
+
+def packaged_headers() -> list[str]:
+    """Flags for the CUDA headers in the packages that torch depends on; the toolkit's come first."""
+    folders = sorted(Path(sysconfig.get_paths()["purelib"]).glob("nvidia/*/include"))
+    return [flag for folder in folders for flag in ("-idirafter", str(folder))]
+
+
+def warn(what: str, error: object) -> None:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    print(f"WARNING: {what} ({reason}); plain PyTorch will serve instead", file=sys.stderr)
+
+
+def cpu_extension(cpp_extension):
+    return cpp_extension.CppExtension(
+        "dynamic_atss.ops._cpu",
+        sorted(map(str, CSRC.glob("*.cpp"))),
+        extra_compile_args=[
+            "-O3",
+            "-std=c++17",
+            "-fno-math-errno",
+            "-fno-trapping-math",
+            *STABLE_ABI,
+        ],
+        py_limited_api=True,
+    )
+
+
+def cuda_extension(cpp_extension):
+    return cpp_extension.CUDAExtension(
+        "dynamic_atss.ops._cuda",
+        sorted(map(str, CSRC.glob("*.cu"))),
+        extra_compile_args={"nvcc": ["-O3", "-std=c++17", *STABLE_ABI, *packaged_headers()]},
+        py_limited_api=True,
+    )
+
+
+def wants_cuda(torch, toolkit: str | None) -> bool:
+    if not list(CSRC.glob("*.cu")):
+        return False
+    if torch.version.cuda and toolkit:
+        return True
+    if FORCE_CUDA:
+        missing = "a CUDA toolkit" if torch.version.cuda else "a PyTorch built with CUDA"
+        raise SystemExit(f"FORCE_CUDA=1 needs {missing}: set CUDA_HOME or install one")
+    return False
+
+
+def extensions() -> dict:
+    """setup()'s arguments for the extensions; none where torch is not at hand."""
+    toolkit = find_toolkit()
+    if toolkit:
+        os.environ["CUDA_HOME"] = toolkit  # read when the next line imports
+    try:
+        import torch
+        from torch.utils import cpp_extension
+    except ImportError as error:
+        if FORCE_CUDA:
+            raise SystemExit(
+                "FORCE_CUDA=1 needs torch: pip install --no-build-isolation ."
+            ) from error
+        warn("kernels are not compiled", "no torch here; pip install --no-build-isolation compiles")
+        return {}
+    modules = [cpu_extension(cpp_extension)]
+    if wants_cuda(torch, toolkit):
+        if not torch.cuda.is_available():
+            os.environ.setdefault("TORCH_CUDA_ARCH_LIST", DEFAULT_ARCHITECTURES)
+        modules.append(cuda_extension(cpp_extension))
+
+    class Build(cpp_extension.BuildExtension):
+        """Each extension by itself, so that one that fails does not take the others along."""
+
+        def run(self) -> None:
+            wanted, built = self.extensions, []
+            for extension in wanted:
+                self.extensions = [extension]
+                try:
+                    super().run()
+                    built.append(extension)
+                except Exception as error:
+                    if FORCE_CUDA and extension.name.endswith("_cuda"):
+                        raise
+                    warn(f"{extension.name} is not compiled", error)
+            self.extensions = built
+
+    return {
+        "ext_modules": modules,
+        "cmdclass": {"build_ext": Build},
+        "options": {"bdist_wheel": {"py_limited_api": "cp310"}},
+    }
+
+
+setup(**extensions())

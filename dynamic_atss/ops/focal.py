@@ -1,20 +1,33 @@
 """Focal losses with sparse targets: a class index per prior instead of an (M, C) target.
 
 `classes` (M,) int64: 0..C-1 for positives, BACKGROUND = -1: all C classes are negatives,
-IGNORE = -2: the prior does not count.
+IGNORE = -2: the prior does not count. No other (M, C) tensor than the gradient is made: it comes
+from the same pass over the logits as the value.
+
+Every loss is a sum over the rows, float32 (float64 for float64), divided by `divisor`, one number
+in a tensor, which has no gradient; with it the gradient needs no second pass to be scaled.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dynamic_atss.ops.library import define
 from dynamic_atss.types import IGNORE
+
+SIGMOID, QUALITY, VARIFOCAL = range(3)  # as in csrc/focal.h
 
 
 def quality_focal_loss(
-    logits: Tensor, classes: Tensor, quality: Tensor, gamma: float = 2.0
+    logits: Tensor,
+    classes: Tensor,
+    quality: Tensor,
+    gamma: float = 2.0,
+    divisor: Tensor | None = None,
 ) -> Tensor:
     """Sum of |q - p|^gamma BCE(p, q), q the quality at a positive's class and 0 elsewhere (Li et
     al., NeurIPS 2020; in the Dynamic ATSS release).
@@ -24,15 +37,16 @@ def quality_focal_loss(
         classes: (M,), see above.
         quality: (M,) in [0, 1]; read at positives only.
     """
-    negative = logits.sigmoid().pow(gamma) * F.softplus(logits)
-    x, positive = _at_class(logits, classes)
-    at_class = x.sigmoid().pow(gamma) * F.softplus(x)
-    wanted = (quality - x.sigmoid()).abs().pow(gamma) * (F.softplus(x) - quality * x)
-    return _sum(negative, classes) + torch.where(positive, wanted - at_class, 0.0).sum()
+    return _focal(logits, classes, quality, divisor, QUALITY, 0.0, gamma)
 
 
 def varifocal_loss(
-    logits: Tensor, classes: Tensor, quality: Tensor, alpha: float = 0.75, gamma: float = 2.0
+    logits: Tensor,
+    classes: Tensor,
+    quality: Tensor,
+    alpha: float = 0.75,
+    gamma: float = 2.0,
+    divisor: Tensor | None = None,
 ) -> Tensor:
     """Sum of q BCE(p, q) at a positive's class, q its quality, and alpha p^gamma BCE(p, 0)
     elsewhere, which includes positives of quality 0 (Zhang et al., CVPR 2021, arXiv 2008.13367).
@@ -42,16 +56,15 @@ def varifocal_loss(
         classes: (M,), see above.
         quality: (M,) in [0, 1]; read at positives only.
     """
-    negative = alpha * logits.sigmoid().pow(gamma) * F.softplus(logits)
-    x, positive = _at_class(logits, classes)
-    at_class = alpha * x.sigmoid().pow(gamma) * F.softplus(x)
-    wanted = quality * (F.softplus(x) - quality * x)
-    positive = positive & (quality > 0)
-    return _sum(negative, classes) + torch.where(positive, wanted - at_class, 0.0).sum()
+    return _focal(logits, classes, quality, divisor, VARIFOCAL, alpha, gamma)
 
 
 def sigmoid_focal_loss(
-    logits: Tensor, classes: Tensor, alpha: float = 0.25, gamma: float = 2.0
+    logits: Tensor,
+    classes: Tensor,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    divisor: Tensor | None = None,
 ) -> Tensor:
     """Sum of the focal loss (Lin et al., ICCV 2017) with targets 1 at a positive's class, 0
     elsewhere.
@@ -60,29 +73,116 @@ def sigmoid_focal_loss(
         logits: (M, C).
         classes: (M,), see above.
     """
-    return sigmoid_focal_rows(logits, classes, alpha, gamma).sum()
+    return _focal(logits, classes, None, divisor, SIGMOID, alpha, gamma)
 
 
 def sigmoid_focal_rows(
     logits: Tensor, classes: Tensor, alpha: float = 0.25, gamma: float = 2.0
 ) -> Tensor:
     """(M,) the focal loss of each row, as in `sigmoid_focal_loss`."""
-    negative = (1 - alpha) * logits.sigmoid().pow(gamma) * F.softplus(logits)
-    x, positive = _at_class(logits, classes)
-    at_class = (1 - alpha) * x.sigmoid().pow(gamma) * F.softplus(x)
-    wanted = alpha * (-x).sigmoid().pow(gamma) * F.softplus(-x)
-    return _rows(negative, classes) + torch.where(positive, wanted - at_class, 0.0)
+    return _rows(logits, classes, None, SIGMOID, alpha, gamma)
 
 
-def _at_class(logits: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-    """Each row's logit at its class (any class where there is none), and which rows are
-    positive."""
-    return logits.gather(1, classes.clamp(min=0)[:, None]).squeeze(1), classes >= 0
+def _focal(logits: Tensor, classes: Tensor, quality: Tensor | None, *rest: Any) -> Tensor:
+    if quality is not None:
+        quality = quality.detach().to(torch.promote_types(logits.dtype, torch.float32))
+    arguments = (logits, classes, quality, *rest)
+    # The compiler fuses and frees by itself, and cannot see through the change in place.
+    return _OP(*arguments)[0] if torch.compiler.is_compiling() else _OnePass.apply(*arguments)
 
 
-def _sum(loss: Tensor, classes: Tensor) -> Tensor:
-    return _rows(loss, classes).sum()
+class _OnePass(torch.autograd.Function):
+    """The operator, whose gradient is scaled in place: with that of `_OP` itself there would be two
+    of its size."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Tensor:
+        loss, ctx.gradient = _OP(*arguments)
+        ctx.save_for_backward(*(x for x in arguments if isinstance(x, Tensor)))
+        ctx.places = [isinstance(x, Tensor) for x in arguments]
+        ctx.others = [x for x in arguments if not isinstance(x, Tensor)]
+        return loss
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is None:  # a second time through a graph that was retained
+            tensors, others = iter(ctx.saved_tensors), iter(ctx.others)
+            gradient = _OP(*(next(tensors if place else others) for place in ctx.places))[1]
+        _SCALE(gradient, upstream)
+        return gradient, *(None for _ in ctx.places[1:])
 
 
-def _rows(loss: Tensor, classes: Tensor) -> Tensor:
-    return torch.where(classes == IGNORE, 0.0, loss.sum(1))
+def _loss_and_gradient(
+    logits: Tensor,
+    classes: Tensor,
+    quality: Tensor | None,
+    divisor: Tensor | None,
+    kind: int,
+    alpha: float,
+    gamma: float,
+) -> tuple[Tensor, Tensor]:
+    """The reference: the formula, and its derivative by autograd."""
+    with torch.enable_grad():
+        x = logits.detach().to(torch.promote_types(logits.dtype, torch.float32)).requires_grad_()
+        loss = _rows(x, classes, quality, kind, alpha, gamma).sum()
+        loss = loss if divisor is None else loss / divisor
+        (gradient,) = torch.autograd.grad(loss, x)
+    return loss.detach(), gradient.to(logits.dtype).contiguous()
+
+
+def _rows(
+    logits: Tensor, classes: Tensor, quality: Tensor | None, kind: int, alpha: float, gamma: float
+) -> Tensor:
+    """(M,) the loss of each row: as if all classes were negatives, then put right where the class
+    is."""
+    weight = (1 - alpha, 1.0, alpha)[kind]
+    x, positive = logits.gather(1, classes.clamp(min=0)[:, None]).squeeze(1), classes >= 0
+    if kind == SIGMOID:
+        wanted = _negative(-x, alpha, gamma)
+    elif kind == QUALITY:
+        wanted = (quality - x.sigmoid()).abs().pow(gamma) * (F.softplus(x) - quality * x)
+    else:
+        wanted = quality * (F.softplus(x) - quality * x)
+        positive = positive & (quality > 0)
+    difference = torch.where(positive, wanted - _negative(x, weight, gamma), 0.0)
+    loss = _negative(logits, weight, gamma).sum(1) + difference
+    return torch.where(classes == IGNORE, 0.0, loss)
+
+
+def _negative(x: Tensor, weight: float, gamma: float) -> Tensor:
+    return weight * x.sigmoid().pow(gamma) * F.softplus(x)
+
+
+def _fake(logits: Tensor, classes: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    loss = logits.new_empty((), dtype=torch.promote_types(logits.dtype, torch.float32))
+    return loss, torch.empty_like(logits, memory_format=torch.contiguous_format)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(output[1])
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, upstream: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    (gradient,) = ctx.saved_tensors
+    return None if upstream is None else (gradient * upstream).to(gradient.dtype), *[None] * 6
+
+
+def _scale(gradient: Tensor, factor: Tensor) -> None:
+    if gradient.device.type != "cpu" or factor != 1:  # no wait for another device
+        gradient.mul_(factor)
+
+
+_OP = define(
+    "focal_loss(Tensor logits, Tensor classes, Tensor? quality, Tensor? divisor, int kind,"
+    " float alpha, float gamma) -> (Tensor, Tensor)",
+    _loss_and_gradient,
+    _fake,
+)
+torch.library.register_autograd("dynamic_atss::focal_loss", _backward, setup_context=_setup)
+_SCALE = define(
+    "scale_(Tensor(a!) gradient, Tensor factor) -> ()", _scale, lambda gradient, factor: None
+)

@@ -1,0 +1,106 @@
+// What the kernels of label assignment share.
+//
+// Their results are those of the plain PyTorch references to the last bit, so no multiplication may
+// be contracted with an addition.
+#pragma once
+
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "tensors.h"
+
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__)
+#pragma GCC optimize("fp-contract=off")
+#endif
+
+namespace dynamic_atss {
+
+// One feature level's lattice; `first` is the index of its first location.
+struct Level {
+  int64_t height, width, stride, first;
+
+  int64_t locations() const { return height * width; }
+};
+
+// From (height, width, stride) of each level, one after the other.
+inline std::vector<Level> levels_of(const std::vector<int64_t>& flat) {
+  require(flat.size() % 3 == 0, "levels are not threes of height, width and stride");
+  std::vector<Level> levels;
+  int64_t first = 0;
+  for (size_t i = 0; i < flat.size(); i += 3) {
+    levels.push_back({flat[i], flat[i + 1], flat[i + 2], first});
+    require(flat[i] >= 0 && flat[i + 1] >= 0 && flat[i + 2] > 0,
+            "a level has a negative size or a stride below 1");
+    first += levels.back().locations();
+  }
+  return levels;
+}
+
+inline int64_t locations_of(const std::vector<Level>& levels) {
+  return levels.empty() ? 0 : levels.back().first + levels.back().locations();
+}
+
+// Calls `run` with a 0 of the tensor's type, float or double.
+template <typename Run>
+auto with_floats(const Tensor& x, const char* name, const Run& run) {
+  if (x.scalar_type() == ScalarType::Double) return run(double());
+  require(x.scalar_type() == ScalarType::Float,
+          std::string(name) + " must be float32 or float64");
+  return run(float());
+}
+
+// The elements of x in row-major order; x itself, unless it is not contiguous.
+template <typename T>
+class Values {
+ public:
+  Values(const Tensor& x, const char* name)
+      : kept_(x.is_contiguous() ? x : torch::stable::contiguous(x)),
+        data_(static_cast<const T*>(kept_.const_data_ptr())) {
+    constexpr ScalarType wanted = std::is_same_v<T, double>    ? ScalarType::Double
+                                  : std::is_same_v<T, float>   ? ScalarType::Float
+                                  : std::is_same_v<T, int64_t> ? ScalarType::Long
+                                                               : ScalarType::Bool;
+    require(x.scalar_type() == wanted, std::string(name) + " has another dtype than it must have");
+  }
+
+  const T& operator[](int64_t i) const { return data_[i]; }
+  const T* data() const { return data_; }
+
+ private:
+  Tensor kept_;
+  const T* data_;
+};
+
+template <typename T>
+T* mutable_values(Tensor& x) {
+  return static_cast<T*>(x.mutable_data_ptr());
+}
+
+// x is (rows, columns).
+inline void require_columns(const Tensor& x, int64_t columns, const char* name) {
+  require(x.dim() == 2 && x.size(1) == columns, std::string(name) + " has shape " + shape_of(x) +
+                                                    ", not (rows, " + std::to_string(columns) +
+                                                    ")");
+}
+
+// What (box, prior) pairs have in common: `box` is (T, 1) beside the (T, K) of all others, or
+// everything is (M,). `each` is how many pairs an element of `box` stands for.
+inline int64_t pairs_of_each(const Tensor& box, const Tensor& other, const char* name) {
+  const bool rows = box.dim() == 2 && other.dim() == 2 && box.size(1) == 1;
+  const bool list = box.dim() == 1 && other.dim() == 1;
+  require((rows || list) && box.size(0) == other.size(0),
+          "box " + shape_of(box) + " and " + name + " " + shape_of(other) +
+              " are neither (T, 1) and (T, K) nor both (M,)");
+  return rows ? other.size(1) : 1;
+}
+
+inline void require_same_shape(const Tensor& x, const Tensor& other, const char* name) {
+  bool same = x.dim() == other.dim();
+  for (int64_t i = 0; same && i < x.dim(); ++i) same = x.size(i) == other.size(i);
+  require(same, std::string(name) + " has shape " + shape_of(x) + ", not " + shape_of(other));
+}
+
+}  // namespace dynamic_atss

@@ -1,0 +1,225 @@
+// Focal losses on the CPU: value and gradient in one pass over the logits.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("fp-contract=fast")  // fused multiply-add, a third faster; clang's default
+#endif
+#include "focal.h"
+
+#include <torch/headeronly/util/BFloat16.h>
+#include <torch/headeronly/util/Half.h>
+
+#include <algorithm>
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "cpu_math.h"
+#include "tensors.h"
+
+namespace dynamic_atss {
+namespace {
+
+constexpr int64_t kBlock = 256;    // elements whose losses are added in the type of the arithmetic
+constexpr int64_t kLanes = 16;     // partial sums of a block, so that they are added in vectors
+constexpr int64_t kChunk = 16384;  // elements, about, of a task; its sum is double
+
+// double for double, float for all others.
+template <typename Scalar>
+using Accumulate = std::conditional_t<std::is_same_v<Scalar, double>, double, float>;
+
+// The negative terms of `size` elements, at most a block, and their sum. In lanes, so that the order
+// of the additions is the same whatever the vectors are.
+template <typename Scalar, bool kSquare>
+ALWAYS_INLINE double block_body(const Scalar* __restrict logits, Scalar* __restrict gradient,
+                                int64_t size, Accumulate<Scalar> weight,
+                                Accumulate<Scalar> gamma, Accumulate<Scalar> scale) {
+  using T = Accumulate<Scalar>;
+  T loss[kBlock];
+  for (int64_t i = 0; i < size; ++i) {
+    const auto term =
+        negative_term<T, CpuMath<T>, kSquare>(static_cast<T>(logits[i]), weight, gamma);
+    loss[i] = term.loss;
+    gradient[i] = static_cast<Scalar>(term.gradient * scale);
+  }
+  for (int64_t i = size; i < kBlock; ++i) loss[i] = 0;
+  T lanes[kLanes] = {};
+  for (int64_t i = 0; i < kBlock; i += kLanes) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] += loss[i + lane];
+  }
+  double total = 0;
+  for (const T lane : lanes) total += lane;
+  return total;
+}
+
+template <typename Scalar, bool kSquare>
+ALWAYS_INLINE double negatives_body(const Scalar* logits, Scalar* gradient, int64_t n,
+                                    Accumulate<Scalar> weight, Accumulate<Scalar> gamma,
+                                    Accumulate<Scalar> scale) {
+  double total = 0;
+  int64_t i = 0;
+  for (; i + kBlock <= n; i += kBlock) {  // of a size that the compiler knows
+    total += block_body<Scalar, kSquare>(logits + i, gradient + i, kBlock, weight, gamma, scale);
+  }
+  if (i < n) {
+    total += block_body<Scalar, kSquare>(logits + i, gradient + i, n - i, weight, gamma, scale);
+  }
+  return total;
+}
+
+template <typename Scalar, bool kSquare>
+struct Negatives {
+  using T = Accumulate<Scalar>;
+  using Function = double (*)(const Scalar*, Scalar*, int64_t, T, T, T);
+
+  static double plain(const Scalar* x, Scalar* g, int64_t n, T weight, T gamma, T scale) {
+    return negatives_body<Scalar, kSquare>(x, g, n, weight, gamma, scale);
+  }
+#ifdef DYNAMIC_ATSS_X86
+  FOR_AVX2 static double avx2(const Scalar* x, Scalar* g, int64_t n, T weight, T gamma, T scale) {
+    return negatives_body<Scalar, kSquare>(x, g, n, weight, gamma, scale);
+  }
+  FOR_AVX512 static double avx512(const Scalar* x, Scalar* g, int64_t n, T weight, T gamma,
+                                  T scale) {
+    return negatives_body<Scalar, kSquare>(x, g, n, weight, gamma, scale);
+  }
+  static Function best() { return widest<Function>(plain, avx2, avx512); }
+#else
+  static Function best() { return plain; }
+#endif
+};
+
+template <typename Scalar>
+struct Rows {
+  using T = Accumulate<Scalar>;
+
+  const Scalar* logits;    // (M, C)
+  const int64_t* classes;  // (M,)
+  const void* quality;     // (M,) of Accumulate<Scalar>, or null
+  Scalar* gradient;        // (M, C)
+  int64_t columns;
+  Focal<T> focal;
+  T scale;  // of the gradient
+
+  template <bool kSquare>
+  double run(int64_t first, int64_t last) const {
+    const auto negatives = Negatives<Scalar, kSquare>::best();
+    double total = 0;
+    for (int64_t row = first; row < last;) {
+      int64_t end = row;
+      const bool ignored = classes[row] == kIgnore;
+      while (end < last && (classes[end] == kIgnore) == ignored) ++end;
+      const int64_t begin = row * columns, size = (end - row) * columns;
+      if (ignored) {
+        std::fill_n(gradient + begin, size, Scalar(0.0f));
+      } else {
+        total += negatives(logits + begin, gradient + begin, size, focal.negative_weight(),
+                           focal.gamma, scale);
+        for (; row < end; ++row) {
+          if (classes[row] >= 0) total += correct<kSquare>(row);
+        }
+      }
+      row = end;
+    }
+    return total;
+  }
+
+  // Puts a positive's own term in the place of the negative one, and returns the difference.
+  template <bool kSquare>
+  double correct(int64_t row) const {
+    const int64_t at = row * columns + classes[row];
+    const T x = static_cast<T>(logits[at]);
+    const T label = quality ? static_cast<const T*>(quality)[row] : T(1);
+    const auto wanted = positive_term<T, CpuMath<T>, kSquare>(focal, x, label);
+    const auto wrong =
+        negative_term<T, CpuMath<T>, kSquare>(x, focal.negative_weight(), focal.gamma);
+    gradient[at] = static_cast<Scalar>(wanted.gradient * scale);
+    return static_cast<double>(wanted.loss) - static_cast<double>(wrong.loss);
+  }
+};
+
+// The sum over all rows, the same for any number of threads.
+template <typename Scalar>
+double run_all(const Rows<Scalar>& rows, int64_t count) {
+  const int64_t step = std::max<int64_t>(1, kChunk / std::max<int64_t>(1, rows.columns));
+  const int64_t chunks = (count + step - 1) / step;
+  std::vector<double> sums(chunks);
+  const bool square = rows.focal.gamma == Accumulate<Scalar>(2);
+  torch::stable::parallel_for(0, chunks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t chunk = begin; chunk < end; ++chunk) {
+      const int64_t first = chunk * step, last = std::min(count, first + step);
+      sums[chunk] = square ? rows.template run<true>(first, last)
+                           : rows.template run<false>(first, last);
+    }
+  });
+  double total = 0;
+  for (const double sum : sums) total += sum;
+  return total;
+}
+
+template <typename Scalar>
+std::tuple<Tensor, Tensor> loss_of(const Tensor& logits, const Tensor& classes,
+                                   const std::optional<Tensor>& quality,
+                                   const std::optional<Tensor>& divisor, Focal<double> focal) {
+  using T = Accumulate<Scalar>;
+  constexpr ScalarType type =
+      std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
+  const int64_t count = logits.size(0), columns = logits.size(1);
+  Tensor kept[3];
+  const void* labels = nullptr;
+  if (quality) {
+    require_rows(*quality, count, type, "quality");
+    labels = elements<T>(*quality, kept[0]);
+  }
+  const Scalar* values = elements<Scalar>(logits, kept[1]);
+  const int64_t* wanted = elements<int64_t>(classes, kept[2]);
+  const int64_t* largest = std::max_element(wanted, wanted + count);
+  require(count == 0 || *largest < columns,
+          "class " + std::to_string(count ? *largest : 0) + " of row " +
+              std::to_string(largest - wanted) + " is not below the " + std::to_string(columns) +
+              " columns of the logits");
+  T whole = 1;
+  if (divisor) {
+    require(divisor->numel() == 1 && divisor->scalar_type() == type,
+            "divisor must be one number of the dtype of the loss");
+    whole = *static_cast<const T*>(divisor->const_data_ptr());
+  }
+  Tensor gradient = torch::stable::new_empty(logits, {count, columns});
+  const Rows<Scalar> rows{values, wanted, labels,
+                          static_cast<Scalar*>(gradient.mutable_data_ptr()), columns,
+                          {focal.kind, static_cast<T>(focal.alpha), static_cast<T>(focal.gamma)},
+                          T(1) / whole};
+  const double total = run_all(rows, count);
+  Tensor loss = torch::stable::new_empty(logits, {}, type);
+  *static_cast<T*>(loss.mutable_data_ptr()) = static_cast<T>(total / static_cast<double>(whole));
+  return {loss, gradient};
+}
+
+std::tuple<Tensor, Tensor> focal_loss(const Tensor& logits, const Tensor& classes,
+                                      std::optional<Tensor> quality,
+                                      std::optional<Tensor> divisor, int64_t kind, double alpha,
+                                      double gamma) {
+  require(logits.dim() == 2, "logits have shape " + shape_of(logits) + ", not (rows, classes)");
+  require_rows(classes, logits.size(0), ScalarType::Long, "classes");
+  require(kind == kSigmoid || quality.has_value(), "this loss needs the quality");
+  const Focal<double> focal{kind, alpha, gamma};
+  switch (logits.scalar_type()) {
+    case ScalarType::Float:
+      return loss_of<float>(logits, classes, quality, divisor, focal);
+    case ScalarType::Double:
+      return loss_of<double>(logits, classes, quality, divisor, focal);
+    case ScalarType::BFloat16:
+      return loss_of<torch::headeronly::BFloat16>(logits, classes, quality, divisor, focal);
+    case ScalarType::Half:
+      return loss_of<torch::headeronly::Half>(logits, classes, quality, divisor, focal);
+    default:
+      require(false, "logits must be floating point");
+  }
+  return {};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(dynamic_atss, CPU, m) {
+  m.impl("focal_loss", TORCH_BOX(&focal_loss));
+}
+
+}  // namespace dynamic_atss

@@ -1,0 +1,101 @@
+// The focal losses and their derivatives at one logit, for every device.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#ifdef __CUDACC__
+#define HOST_DEVICE __host__ __device__ __forceinline__
+#else
+#define HOST_DEVICE inline __attribute__((always_inline))
+#endif
+
+namespace dynamic_atss {
+
+constexpr int64_t kIgnore = -2;  // as in dynamic_atss/types.py
+
+enum Kind : int64_t { kSigmoid = 0, kQuality = 1, kVarifocal = 2 };  // as in ops/focal.py
+
+template <typename T>
+struct Focal {
+  int64_t kind;
+  T alpha;
+  T gamma;
+
+  // What all terms but that of a positive's class are multiplied by.
+  HOST_DEVICE T negative_weight() const {
+    return kind == kSigmoid ? T(1) - alpha : kind == kQuality ? T(1) : alpha;
+  }
+};
+
+template <typename T>
+struct Term {
+  T loss;
+  T gradient;  // by the logit
+};
+
+// Sigmoid and its logarithms, from one exponential that cannot overflow. Math<T> has exp of what is
+// not positive and log1p of [0, 1].
+template <typename T>
+struct Sigmoid {
+  T p;           // sigmoid(x)
+  T rest;        // 1 - p, without cancellation
+  T log_p;       // log p
+  T minus_log_rest;  // -log(1 - p) = softplus(x)
+};
+
+template <typename T, typename Math>
+HOST_DEVICE Sigmoid<T> sigmoid(T x) {
+  const T e = Math::exp(x < T(0) ? x : -x);
+  // 1 / (1 + e) and e / (2 + e) of log1p by one division.
+  const T inverse = T(1) / ((T(1) + e) * (T(2) + e));
+  const T large = inverse * (T(2) + e);
+  const T small = e * large;
+  const T log1p = Math::log1p_of_ratio(e, e * inverse * (T(1) + e));
+  const bool negative = x < T(0);
+  return {negative ? small : large, negative ? large : small, (negative ? x : T(0)) - log1p,
+          (negative ? T(0) : x) + log1p};
+}
+
+// weight * p^gamma * softplus(x): a class that the prior should not have.
+template <typename T, typename Math, bool kSquare>
+HOST_DEVICE Term<T> negative_term(T x, T weight, T gamma) {
+  const Sigmoid<T> s = sigmoid<T, Math>(x);
+  const T power = kSquare ? s.p * s.p : Math::exp(gamma * s.log_p);
+  const T weighted = weight * power;
+  return {weighted * s.minus_log_rest, weighted * (gamma * s.rest * s.minus_log_rest + s.p)};
+}
+
+// |quality - p|^gamma BCE(p, quality)
+template <typename T, typename Math>
+HOST_DEVICE Term<T> quality_term(T x, T quality, T gamma) {
+  const Sigmoid<T> s = sigmoid<T, Math>(x);
+  // Not softplus(x) - quality * x, which cancels.
+  const T entropy = (T(1) - quality) * s.minus_log_rest - quality * s.log_p;
+  const T difference = s.p - quality;
+  const T size = difference < T(0) ? -difference : difference;
+  const T power = std::pow(size, gamma);
+  const T slope = size > T(0) ? gamma * power / difference : T(0);
+  return {power * entropy, slope * s.p * s.rest * entropy + power * difference};
+}
+
+// quality * BCE(p, quality)
+template <typename T, typename Math>
+HOST_DEVICE Term<T> weighted_term(T x, T quality) {
+  const Sigmoid<T> s = sigmoid<T, Math>(x);
+  const T entropy = (T(1) - quality) * s.minus_log_rest - quality * s.log_p;
+  return {quality * entropy, quality * (s.p - quality)};
+}
+
+// The class of a positive.
+template <typename T, typename Math, bool kSquare>
+HOST_DEVICE Term<T> positive_term(const Focal<T>& focal, T x, T quality) {
+  if (focal.kind == kQuality) return quality_term<T, Math>(x, quality, focal.gamma);
+  if (focal.kind == kVarifocal && quality > T(0)) return weighted_term<T, Math>(x, quality);
+  if (focal.kind == kVarifocal) return negative_term<T, Math, kSquare>(x, focal.alpha, focal.gamma);
+  // alpha (1 - p)^gamma softplus(-x): the negative term seen from the other side.
+  const Term<T> mirrored = negative_term<T, Math, kSquare>(-x, focal.alpha, focal.gamma);
+  return {mirrored.loss, -mirrored.gradient};
+}
+
+}  // namespace dynamic_atss

@@ -1,0 +1,42 @@
+// What every kernel needs to take its arguments apart safely.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+namespace dynamic_atss {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+// Becomes a RuntimeError with just this message.
+inline void require(bool holds, const std::string& message) {
+  if (!holds) throw std::runtime_error(message);
+}
+
+inline std::string shape_of(const Tensor& x) {
+  std::string text = "(";
+  for (int64_t i = 0; i < x.dim(); ++i) text += (i ? ", " : "") + std::to_string(x.size(i));
+  return text + ")";
+}
+
+// x is (rows,) of this type; its name stands in the message otherwise.
+inline void require_rows(const Tensor& x, int64_t rows, ScalarType type, const char* name) {
+  require(x.dim() == 1 && x.size(0) == rows,
+          std::string(name) + " has shape " + shape_of(x) + ", not (" + std::to_string(rows) + ",)");
+  require(x.scalar_type() == type, std::string(name) + " has another dtype than it must have");
+}
+
+// The elements in row-major order; `keep` owns them where x is not contiguous.
+template <typename T>
+const T* elements(const Tensor& x, Tensor& keep) {
+  keep = torch::stable::contiguous(x);
+  return static_cast<const T*>(keep.const_data_ptr());
+}
+
+}  // namespace dynamic_atss

@@ -1,0 +1,61 @@
+"""The native operators: their schemas and references in Python, their kernels compiled from csrc/.
+
+An operator is defined here together with a plain PyTorch reference, which serves every device. The
+compiled libraries only add kernels to the dispatcher, for the CPU and for CUDA; what they lack goes
+to the reference, so that an installation without a compiler gives the same numbers, slower.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+NAMESPACE = "dynamic_atss"
+FOLDER = Path(__file__).parent
+
+
+def define(
+    schema: str, reference: Callable[..., Any], fake: Callable[..., Any]
+) -> torch._ops.OpOverload:
+    """The operator `dynamic_atss::<schema>`.
+
+    Args:
+        schema: "name(Tensor x, ...) -> Tensor", as torch.library reads it.
+        reference: what it computes, in plain PyTorch.
+        fake: the same with shapes only.
+    """
+    name = f"{NAMESPACE}::{schema.split('(')[0]}"
+    torch.library.define(name, schema[schema.index("(") :])
+    torch.library.impl(name, "CompositeExplicitAutograd", reference)
+    torch.library.register_fake(name, fake)
+    return getattr(torch.ops.dynamic_atss, name.split("::")[1]).default
+
+
+@lru_cache(maxsize=1)
+def load() -> dict[str, str]:
+    """Loads the compiled libraries, once. For "cpu" and "cuda": "native", or why the reference
+    serves."""
+    return {device: _load(device) for device in ("cpu", "cuda")}
+
+
+def _load(device: str) -> str:
+    if os.environ.get("DYNAMIC_ATSS_NATIVE", "1") == "0":
+        return "switched off by DYNAMIC_ATSS_NATIVE=0"
+    if device == "cuda" and torch.version.cuda is None:
+        return "this PyTorch has no CUDA"
+    found = sorted(FOLDER.glob(f"_{device}.*"))
+    if not found:
+        return "not compiled (INSTALL.md: Kernels)"
+    try:
+        torch.ops.load_library(found[0])
+    except OSError as error:
+        reason = f"{found[0].name} does not load ({error}); build it again (INSTALL.md: Kernels)"
+        warnings.warn(reason, stacklevel=2)
+        return reason
+    return "native"
