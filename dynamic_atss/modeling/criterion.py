@@ -32,14 +32,17 @@ class ClassLoss:
     def __init__(self, kind: str, alpha: float = 0.25, gamma: float = 2.0) -> None:
         self.kind, self.alpha, self.gamma = kind, alpha, gamma
 
-    def __call__(self, logits: Tensor, index: Tensor, gt: GroundTruth, label: Tensor) -> Tensor:
-        """logits (N, P, C) · index (N, P) into gt · label (N, P) in [0, 1], of positives."""
+    def __call__(
+        self, logits: Tensor, index: Tensor, gt: GroundTruth, label: Tensor, divisor: Tensor
+    ) -> Tensor:
+        """logits (N, P, C) · index (N, P) into gt · label (N, P) in [0, 1], of positives · divisor,
+        a scalar, of the sum."""
         classes = torch.where(index >= 0, rows(gt.classes, index), index).flatten()
         logits = logits.flatten(0, 1)
         if self.kind == "focal":
-            return sigmoid_focal_loss(logits, classes, self.alpha, self.gamma)
+            return sigmoid_focal_loss(logits, classes, self.alpha, self.gamma, divisor)
         loss = quality_focal_loss if self.kind == "quality_focal" else varifocal_loss
-        return loss(logits, classes, label.flatten(), gamma=self.gamma)
+        return loss(logits, classes, label.flatten(), gamma=self.gamma, divisor=divisor)
 
 
 class Criterion:
@@ -106,10 +109,12 @@ class Criterion:
         qualities = qualities.clamp(min=self.least_quality)
         divisor = labels.clamp(min=1.0) if self.divide_by_labels else positives
 
-        class_loss = self.class_loss(output.logits, target.gt_index, gt, label)
+        class_loss = self.class_loss(
+            output.logits, target.gt_index, gt, label, divisor / self.class_weight
+        )
         box_loss = self.box_loss(boxes, targets, quality, priors.strides)
         losses = {
-            "loss_cls": class_loss / divisor * self.class_weight,
+            "loss_cls": class_loss,
             "loss_reg": box_loss / qualities * self.box_weight,
         }
         if output.quality is not None:
@@ -159,10 +164,12 @@ class RetinaNetCriterion:
         gt_boxes = torch.where(positive[..., None], rows(gt.boxes, target.gt_index), priors_boxes)
         targets = self.coder.encode(gt_boxes, priors_boxes)
         positives = self.average(positive.sum().float()[None])[0]
-        class_loss = self.class_loss(output.logits, target.gt_index, gt, target.quality)
+        class_loss = self.class_loss(
+            output.logits, target.gt_index, gt, target.quality, positives + len(positive)
+        )
         box_loss = smooth_l1_loss(output.deltas, targets, positive.float(), self.beta)
         return {
-            "loss_cls": class_loss / (positives + len(positive)),
+            "loss_cls": class_loss,
             "loss_reg": box_loss / (positives * self.divisor).clamp(min=1.0),
         }
 

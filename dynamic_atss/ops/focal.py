@@ -80,13 +80,19 @@ def sigmoid_focal_rows(
     logits: Tensor, classes: Tensor, alpha: float = 0.25, gamma: float = 2.0
 ) -> Tensor:
     """(M,) the focal loss of each row, as in `sigmoid_focal_loss`."""
-    return _rows(logits, classes, None, SIGMOID, alpha, gamma)
+    x, _ = _of_class(logits, classes)
+    (negative, _), (at_class, _) = (_negative(some, 1 - alpha, gamma) for some in (logits, x))
+    wanted, _ = _positive(x, None, SIGMOID, alpha, gamma)
+    loss = negative.sum(1) + torch.where(classes >= 0, wanted - at_class, 0.0)
+    return torch.where(classes == IGNORE, 0.0, loss)
 
 
-def _focal(logits: Tensor, classes: Tensor, quality: Tensor | None, *rest: Any) -> Tensor:
-    if quality is not None:
-        quality = quality.detach().to(torch.promote_types(logits.dtype, torch.float32))
-    arguments = (logits, classes, quality, *rest)
+def _focal(
+    logits: Tensor, classes: Tensor, quality: Tensor | None, divisor: Tensor | None, *rest: Any
+) -> Tensor:
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    labels, whole = (None if x is None else x.detach().to(dtype) for x in (quality, divisor))
+    arguments = (logits, classes, labels, whole, *rest)
     # The compiler fuses and frees by itself, and cannot see through the change in place.
     return _OP(*arguments)[0] if torch.compiler.is_compiling() else _OnePass.apply(*arguments)
 
@@ -123,36 +129,52 @@ def _loss_and_gradient(
     alpha: float,
     gamma: float,
 ) -> tuple[Tensor, Tensor]:
-    """The reference: the formula, and its derivative by autograd."""
-    with torch.enable_grad():
-        x = logits.detach().to(torch.promote_types(logits.dtype, torch.float32)).requires_grad_()
-        loss = _rows(x, classes, quality, kind, alpha, gamma).sum()
-        loss = loss if divisor is None else loss / divisor
-        (gradient,) = torch.autograd.grad(loss, x)
-    return loss.detach(), gradient.to(logits.dtype).contiguous()
+    """The reference: as if every class were a negative, then put right where the class is."""
+    precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    loss, gradient = _negative(precise, (1 - alpha, 1.0, alpha)[kind], gamma)
+    x, place = _of_class(precise, classes)
+    for whole, term in zip(
+        (loss, gradient), _positive(x, quality, kind, alpha, gamma), strict=True
+    ):
+        here = torch.where(classes >= 0, term, whole.gather(1, place)[:, 0])
+        whole.scatter_(1, place, here[:, None]).masked_fill_((classes == IGNORE)[:, None], 0.0)
+    total = loss.sum()
+    if divisor is not None:
+        total, gradient = total / divisor, gradient / divisor
+    return total, gradient.to(logits.dtype, memory_format=torch.contiguous_format)
 
 
-def _rows(
-    logits: Tensor, classes: Tensor, quality: Tensor | None, kind: int, alpha: float, gamma: float
-) -> Tensor:
-    """(M,) the loss of each row: as if all classes were negatives, then put right where the class
-    is."""
-    weight = (1 - alpha, 1.0, alpha)[kind]
-    x, positive = logits.gather(1, classes.clamp(min=0)[:, None]).squeeze(1), classes >= 0
-    if kind == SIGMOID:
-        wanted = _negative(-x, alpha, gamma)
-    elif kind == QUALITY:
-        wanted = (quality - x.sigmoid()).abs().pow(gamma) * (F.softplus(x) - quality * x)
-    else:
-        wanted = quality * (F.softplus(x) - quality * x)
-        positive = positive & (quality > 0)
-    difference = torch.where(positive, wanted - _negative(x, weight, gamma), 0.0)
-    loss = _negative(logits, weight, gamma).sum(1) + difference
-    return torch.where(classes == IGNORE, 0.0, loss)
+def _of_class(logits: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """Each row's logit (M,) at its class, any class where there is none, and the place (M, 1)."""
+    place = classes.clamp(min=0)[:, None]
+    return logits.gather(1, place)[:, 0], place
 
 
-def _negative(x: Tensor, weight: float, gamma: float) -> Tensor:
-    return weight * x.sigmoid().pow(gamma) * F.softplus(x)
+def _negative(x: Tensor, weight: float, gamma: float) -> tuple[Tensor, Tensor]:
+    """weight p^gamma softplus(x), and its derivative."""
+    p, rest, softplus = x.sigmoid(), (-x).sigmoid(), F.softplus(x)
+    weighted = weight * p.pow(gamma)
+    return weighted * softplus, weighted * (gamma * rest * softplus + p)
+
+
+def _positive(
+    x: Tensor, quality: Tensor | None, kind: int, alpha: float, gamma: float
+) -> tuple[Tensor, Tensor]:
+    """The terms (M,) at a positive's class, and their derivatives."""
+    if quality is None:
+        loss, gradient = _negative(-x, alpha, gamma)
+        return loss, -gradient
+    p, rest = x.sigmoid(), (-x).sigmoid()
+    entropy = (1 - quality) * F.softplus(x) + quality * F.softplus(-x)
+    difference = p - quality
+    if kind == VARIFOCAL:
+        worthless = _negative(x, alpha, gamma)
+        both = zip((quality * entropy, quality * difference), worthless, strict=True)
+        loss, gradient = (torch.where(quality > 0, one, other) for one, other in both)
+        return loss, gradient
+    power = difference.abs().pow(gamma)
+    slope = torch.where(difference == 0, 0.0, gamma * power / difference)
+    return power * entropy, slope * p * rest * entropy + power * difference
 
 
 def _fake(logits: Tensor, classes: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
