@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -19,8 +20,9 @@ from torch import nn
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.progress import progress
-from dynamic_atss.evaluation.coco import evaluate_coco, to_coco_results, write_results, write_scores
+from dynamic_atss.evaluation.coco import evaluate_coco, write_results, write_scores
 from dynamic_atss.evaluation.ground_truth import truth_table
+from dynamic_atss.evaluation.results import Table, as_results, detection_table
 from dynamic_atss.evaluation.scores import CocoScores
 from dynamic_atss.evaluation.voc import evaluate_voc
 from dynamic_atss.types import Batch, Detections, to_device
@@ -45,7 +47,12 @@ class ScoredDataset(Protocol):
     def read(self) -> Annotations: ...
 
 
-def run_inference(
+def run_inference(*args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+    """`run_detection` in the COCO results format."""
+    return as_results(run_detection(*args, **kwargs))
+
+
+def run_detection(
     model: nn.Module,
     loader: Iterable[Batch],
     device: torch.device | str,
@@ -55,8 +62,9 @@ def run_inference(
     rank: int = 0,
     world_size: int = 1,
     progress_label: str = "inference",
-) -> list[dict[str, Any]]:
-    """COCO results of every image of the loader: all ranks' on rank 0, [] on the others.
+) -> Table:
+    """The detections of every image of the loader as a table (`evaluation.results`): all ranks' on
+    rank 0, an empty one on the others.
 
     `model(batch)` gives one `Detections` per image, in pixels of the resized image. Its attribute
     `extra`, if it has one, says what a box's sides count beyond x2 - x1 (default 1). The modes
@@ -72,16 +80,16 @@ def run_inference(
     plain = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
     extra = getattr(plain, "extra", 1.0)
     seen: list[int] = []
-    results: list[dict[str, Any]] = []
+    tables: list[Table] = []
     total = len(loader) if hasattr(loader, "__len__") else None
     with _evaluation_mode(plain), torch.inference_mode():
         for batch in progress(loader, progress_label, total, rank=rank):
             detections = plain(to_device(batch, device))
             seen += batch.image_ids
-            results += _batch_results(batch, detections, category_ids, extra)
+            tables.append(_batch_table(batch, detections, category_ids, extra))
     _check_images(list(itertools.chain(*distributed.gather(seen))), image_ids)
-    results = _gather_on_first(results, rank, world_size)
-    return sorted(results, key=lambda result: result["image_id"])
+    table = _gather_on_first(_joined(tables), rank, world_size)
+    return table[table[:, 0].argsort(kind="stable")]
 
 
 def evaluate_dataset(
@@ -102,10 +110,10 @@ def evaluate_dataset(
     The results are written before they are scored: a scorer that fails does not cost the inference.
 
     Raises:
-        RuntimeError, UserError: as `run_inference` and `evaluate_coco`.
+        RuntimeError, UserError: as `run_detection` and `evaluate_coco`.
     """
     begin = time.perf_counter()
-    results = run_inference(
+    table = run_detection(
         model,
         loader,
         device,
@@ -119,22 +127,22 @@ def evaluate_dataset(
         return None
     images, seconds = len(dataset.image_ids), time.perf_counter() - begin
     _log.info("%d images in %.1f s (%.1f per second)", images, seconds, images / seconds)
-    return _score(dataset, results, output_dir)
+    return _score(dataset, table, output_dir)
 
 
 def _score(
-    dataset: ScoredDataset, results: list[dict[str, Any]], output_dir: str | Path | None
+    dataset: ScoredDataset, table: Table, output_dir: str | Path | None
 ) -> CocoScores | None:
     """Write the results, score them, write and log the scores."""
     if output_dir is not None:
-        write_results(output_dir, results, None)
+        write_results(output_dir, as_results(table), None)
     truth = truth_table(dataset.read(), str(dataset.annotations))
-    scores = evaluate_coco(truth, results, image_ids=dataset.image_ids)
+    scores = evaluate_coco(truth, table, image_ids=dataset.image_ids)
     if scores is None:
         return None
     _log.info("COCO box scores of %s\n%s", dataset.annotations, scores.table())
     if dataset.voc_scores:
-        scores = replace(scores, voc=evaluate_voc(truth, results))
+        scores = replace(scores, voc=evaluate_voc(truth, table))
         _log.info("VOC box scores of %s\n%s", dataset.annotations, scores.voc.table())
     if output_dir is not None:
         write_scores(output_dir, scores)
@@ -154,11 +162,11 @@ def _evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _batch_results(
+def _batch_table(
     batch: Batch, detections: Sequence[Detections], category_ids: Sequence[int], extra: float
-) -> list[dict[str, Any]]:
+) -> Table:
     ids = batch.image_ids
-    return to_coco_results(
+    return detection_table(
         dict(zip(ids, detections, strict=True)),
         sizes=dict(zip(ids, map(tuple, batch.sizes.tolist()), strict=True)),
         original_sizes=dict(zip(ids, batch.original_sizes, strict=True)),
@@ -167,14 +175,18 @@ def _batch_results(
     )
 
 
-def _gather_on_first(results: list[Any], rank: int, world_size: int) -> list[Any]:
-    """All ranks' results on rank 0, [] on the others: half a million dictionaries that only
-    the scorer reads need not travel to every process."""
+def _joined(tables: Sequence[Table]) -> Table:
+    return np.concatenate([np.zeros((0, 7)), *tables])
+
+
+def _gather_on_first(table: Table, rank: int, world_size: int) -> Table:
+    """All ranks' rows on rank 0, none on the others: half a million detections that only the
+    scorer reads need not travel to every process."""
     if world_size == 1:
-        return results
+        return table
     parts: list[Any] | None = [None] * world_size if rank == 0 else None
-    dist.gather_object(results, parts, dst=0)
-    return [result for part in parts or [] for result in part]
+    dist.gather_object(table, parts, dst=0)
+    return _joined(parts or [])
 
 
 def _check_images(seen: Sequence[int], expected: Iterable[int] | None) -> None:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dynamic_atss.data.annotations import read_json
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.ground_truth import TruthTable, load_truth
+from dynamic_atss.evaluation.results import Table, as_results, detection_table, result_table
 from dynamic_atss.evaluation.scores import CocoScores, scores_from_curves
 from dynamic_atss.types import Detections
 
@@ -35,39 +35,15 @@ def to_coco_results(
     category_ids: Sequence[int],
     extra: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """Detections by image id in the COCO results format, images in ascending order of their ids.
-
-    Boxes are scaled per axis from the resized image to the file's, then w = x2 - x1 + extra (1: the
-    "+1" of the published releases, in original pixels); nothing is clipped. A detection with a
-    coordinate or score that is not finite is left out, with a warning: JSON cannot hold it.
-
-    sizes, original_sizes: (height, width) of each image, resized and as filed ·
-    category_ids: the COCO id of class c is category_ids[c]
-    """
-    ids = torch.tensor(category_ids, dtype=torch.int64)
-    results: list[dict[str, Any]] = []
-    dropped = 0
-    for image_id, found in sorted(detections.items(), key=lambda item: item[0]):
-        (height, width), (full_height, full_width) = sizes[image_id], original_sizes[image_id]
-        ratios = torch.tensor([full_width / width, full_height / height])
-        boxes = found.boxes.detach().cpu().float() * ratios.repeat(2)
-        boxes = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2] + extra], dim=1)
-        scores, classes = found.scores.detach().cpu().float(), found.classes.detach().cpu()
-        keep = boxes.isfinite().all(1) & scores.isfinite()
-        dropped += len(keep) - int(keep.sum())
-        columns = (ids[classes[keep]].tolist(), boxes[keep].tolist(), scores[keep].tolist())
-        results += [
-            {"image_id": image_id, "category_id": category, "bbox": box, "score": score}
-            for category, box, score in zip(*columns, strict=True)
-        ]
-    if dropped:
-        _log.warning("%d detections that are not finite (NaN or infinite) left out", dropped)
-    return results
+    """Detections by image id in the COCO results format; the arguments are `detection_table`'s."""
+    places = {"sizes": sizes, "original_sizes": original_sizes}
+    table = detection_table(detections, **places, category_ids=category_ids, extra=extra)
+    return as_results(table)
 
 
 def evaluate_coco(
     annotations: str | Path | TruthTable,
-    results: Sequence[Mapping[str, Any]] | str | Path,
+    results: Sequence[Mapping[str, Any]] | Table | str | Path,
     *,
     scorer: str = "auto",
     image_ids: Iterable[int] | None = None,
@@ -75,9 +51,10 @@ def evaluate_coco(
     """COCO box scores of results against an annotation file, or what was read of one; None if it
     holds no annotation.
 
-    results: dicts with image_id, category_id, bbox (x y w h in original pixels) and score, or the
-    JSON file of such · scorer: "hotcoco", "pycocotools" (the same numbers, much slower), or "auto",
-    the first of them that is installed · image_ids: score these images only
+    results: dicts with image_id, category_id, bbox (x y w h in original pixels) and score, the
+    table of such (`detection_table`), or their JSON file · scorer: "hotcoco", "pycocotools" (the
+    same numbers, much slower), or "auto", the first of them that is installed · image_ids: score
+    these images only
 
     Raises:
         UserError: a file is missing or malformed; results or image_ids name an image or category
@@ -100,24 +77,6 @@ def evaluate_coco(
     _require(table[:, 6], category_ids, f"{source}: category %s is not in {truth.source}")
     curves = _scorer(scorer)(truth, table, chosen, category_ids)
     return scores_from_curves(*curves, truth.categories, category_ids)
-
-
-def result_table(results: Sequence[Mapping[str, Any]], source: str) -> NDArray[np.float64]:
-    """(D, 7) float64: image id, x, y, w, h, score, category id.
-
-    Ids are exact: float64 holds every integer up to 2^53.
-    """
-    try:
-        rows = [(r["image_id"], *r["bbox"], r["score"], r["category_id"]) for r in results]
-        if any(len(row) != 7 for row in rows):
-            raise ValueError("a bbox without exactly 4 numbers")
-        table = np.array(rows, np.float64).reshape(-1, 7)
-        if not np.isfinite(table).all():
-            raise ValueError("a number that is not finite")
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        need = "each entry needs image_id, category_id, bbox (4 numbers) and score"
-        raise UserError(f"{source}: not in the COCO results format ({error!r}); {need}") from error
-    return table
 
 
 def _require(used: Sequence[int] | NDArray[Any], known: Sequence[int], message: str) -> None:

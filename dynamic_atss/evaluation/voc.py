@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynamic_atss.evaluation.coco import result_table
 from dynamic_atss.evaluation.ground_truth import TruthTable
+from dynamic_atss.evaluation.results import Table, result_table
 from dynamic_atss.evaluation.scores import UNDEFINED, VocScores, by_name
 
 MIN_IOU = 0.5
@@ -21,8 +21,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-def evaluate_voc(truth: TruthTable, results: Sequence[Mapping[str, Any]]) -> VocScores:
-    """VOC's scores of COCO results; `crowd` of the truth are the difficult boxes.
+def evaluate_voc(truth: TruthTable, results: Sequence[Mapping[str, Any]] | Table) -> VocScores:
+    """VOC's scores of COCO results or their table; `crowd` of the truth are the difficult boxes.
 
     Boxes are x y w h, so that the IoU of VOC, whose boxes include their last pixel, is that of
     plain rectangles. Equal scores are taken in the order of the results (the devkit's sort is

@@ -1,0 +1,104 @@
+"""Detections as one table, and the COCO results format as a table and back.
+
+A table is (D, 7) float64: image id, x, y, w, h, score, category id; ids are exact, since float64
+holds every integer up to 2^53. Half a million detections are 28 MB so, and as dictionaries a second
+of work for the garbage collector.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dynamic_atss.errors import UserError
+from dynamic_atss.types import Detections
+
+_log = logging.getLogger(__name__)
+
+Table = NDArray[np.float64]
+Size = tuple[int, int]
+
+
+def detection_table(
+    detections: Mapping[int, Detections],
+    *,
+    sizes: Mapping[int, Size],
+    original_sizes: Mapping[int, Size],
+    category_ids: Sequence[int],
+    extra: float = 1.0,
+) -> Table:
+    """Detections by image id as a table, images in ascending order of their ids.
+
+    Boxes are scaled per axis from the resized image to the file's, then w = x2 - x1 + extra (1: the
+    "+1" of the published releases, in original pixels); nothing is clipped. A detection with a
+    coordinate or score that is not finite is left out, with a warning: JSON cannot hold it.
+
+    sizes, original_sizes: (height, width) of each image, resized and as filed ·
+    category_ids: the COCO id of class c is category_ids[c]
+    """
+    ids = sorted(detections)
+    if not ids:
+        return np.zeros((0, 7))
+    found = [detections[i] for i in ids]
+    counts = torch.tensor([len(image) for image in found])
+    ratios = torch.tensor([_ratio(sizes[i], original_sizes[i]) for i in ids]).repeat(1, 2)
+    boxes = _joined([image.boxes for image in found]).float()
+    boxes = boxes * ratios.repeat_interleave(counts, 0)
+    boxes = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2] + extra], dim=1)
+    scores = _joined([image.scores for image in found]).float()
+    categories = torch.tensor(category_ids)[_joined([image.classes for image in found])]
+    images = torch.tensor(ids).repeat_interleave(counts)
+    keep = boxes.isfinite().all(1) & scores.isfinite()
+    if not keep.all():
+        dropped = int((~keep).sum())
+        _log.warning("%d detections that are not finite (NaN or infinite) left out", dropped)
+    columns = (images[:, None], boxes, scores[:, None], categories[:, None])
+    return torch.cat([column.double() for column in columns], dim=1)[keep].numpy()
+
+
+def _ratio(size: Size, original: Size) -> tuple[float, float]:
+    """x, y."""
+    (height, width), (full_height, full_width) = size, original
+    return full_width / width, full_height / height
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """On the host, with one copy from the device for all images."""
+    return torch.cat(list(parts)).detach().cpu()
+
+
+def as_results(table: Table) -> list[dict[str, Any]]:
+    """A table's rows in the COCO results format."""
+    images, categories = (table[:, k].astype(np.int64).tolist() for k in (0, 6))
+    columns = zip(images, categories, table[:, 1:5].tolist(), table[:, 5].tolist(), strict=True)
+    return [
+        {"image_id": image, "category_id": category, "bbox": box, "score": score}
+        for image, category, box, score in columns
+    ]
+
+
+def result_table(results: Sequence[Mapping[str, Any]] | Table, source: str) -> Table:
+    """The table of results in the COCO format; a table as it is.
+
+    Raises:
+        UserError: the results are not in this format; `source` is how the message calls them.
+    """
+    if isinstance(results, np.ndarray):
+        return results
+    try:
+        rows = [(r["image_id"], *r["bbox"], r["score"], r["category_id"]) for r in results]
+        if any(len(row) != 7 for row in rows):
+            raise ValueError("a bbox without exactly 4 numbers")
+        table = np.array(rows, np.float64).reshape(-1, 7)
+        if not np.isfinite(table).all():
+            raise ValueError("a number that is not finite")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        need = "each entry needs image_id, category_id, bbox (4 numbers) and score"
+        raise UserError(f"{source}: not in the COCO results format ({error!r}); {need}") from error
+    return table
