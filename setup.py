@@ -21,7 +21,9 @@ CSRC = Path("dynamic_atss/ops/csrc")
 FORCE_CUDA = os.environ.get("FORCE_CUDA", "0") == "1"
 DEFAULT_ARCHITECTURES = "8.0;9.0+PTX"  # where no GPU is present
 # The stable ABI of torch 2.10: one build serves every torch from there on.
-STABLE_ABI = ["-DTORCH_TARGET_VERSION=0x020a000000000000", "-DTORCH_STABLE_ONLY", "-DUSE_CUDA"]
+ABI = ["-DTORCH_TARGET_VERSION=0x020a000000000000", "-DTORCH_STABLE_ONLY", "-DUSE_CUDA"]
+
+VECTORS = ["-fno-math-errno", "-fno-trapping-math"]  # else loops with conditions stay scalar
 
 
 def find_toolkit() -> str | None:
@@ -40,9 +42,9 @@ def find_toolkit() -> str | None:
 
 
 def packaged_headers() -> list[str]:
-    """Flags for the CUDA headers in the packages that torch depends on; the toolkit's come first."""
+    """Flags for the CUDA headers in the packages that torch depends on, after the toolkit's."""
     folders = sorted(Path(sysconfig.get_paths()["purelib"]).glob("nvidia/*/include"))
-    return [flag for folder in folders for flag in ("-idirafter", str(folder))]
+    return [f"-Xcompiler=-idirafter,{folder}" for folder in folders]
 
 
 def warn(what: str, error: object) -> None:
@@ -59,7 +61,7 @@ def cpu_extension(cpp_extension):
             "-std=c++17",
             "-fno-math-errno",
             "-fno-trapping-math",
-            *STABLE_ABI,
+            *ABI,
         ],
         py_limited_api=True,
     )
@@ -69,7 +71,7 @@ def cuda_extension(cpp_extension):
     return cpp_extension.CUDAExtension(
         "dynamic_atss.ops._cuda",
         sorted(map(str, CSRC.glob("*.cu"))),
-        extra_compile_args={"nvcc": ["-O3", "-std=c++17", *STABLE_ABI, *packaged_headers()]},
+        extra_compile_args={"nvcc": ["-O3", "-std=c++17", *ABI, *packaged_headers()]},
         py_limited_api=True,
     )
 
@@ -111,8 +113,11 @@ def extensions() -> dict:
 
         def run(self) -> None:
             wanted, built = self.extensions, []
+            compiler, folder = self.compiler, self.build_temp
             for extension in wanted:
-                self.extensions = [extension]
+                self.extensions, self.compiler = [extension], compiler  # run() replaces its name
+                # Of their own, as focal.cpp and focal.cu both become focal.o.
+                self.build_temp = os.path.join(folder, extension.name)
                 try:
                     super().run()
                     built.append(extension)

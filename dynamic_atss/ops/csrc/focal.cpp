@@ -12,8 +12,8 @@
 #include <tuple>
 #include <vector>
 
-#include "cpu_math.h"
 #include "tensors.h"
+#include "vectors.h"
 
 namespace dynamic_atss {
 namespace {
@@ -36,7 +36,7 @@ ALWAYS_INLINE double block_body(const Scalar* __restrict logits, Scalar* __restr
   T loss[kBlock];
   for (int64_t i = 0; i < size; ++i) {
     const auto term =
-        negative_term<T, CpuMath<T>, kSquare>(static_cast<T>(logits[i]), weight, gamma);
+        negative_term<T, kSquare>(static_cast<T>(logits[i]), weight, gamma);
     loss[i] = term.loss;
     gradient[i] = static_cast<Scalar>(term.gradient * scale);
   }
@@ -128,9 +128,9 @@ struct Rows {
     const int64_t at = row * columns + classes[row];
     const T x = static_cast<T>(logits[at]);
     const T label = quality ? static_cast<const T*>(quality)[row] : T(1);
-    const auto wanted = positive_term<T, CpuMath<T>, kSquare>(focal, x, label);
+    const auto wanted = positive_term<T, kSquare>(focal, x, label);
     const auto wrong =
-        negative_term<T, CpuMath<T>, kSquare>(x, focal.negative_weight(), focal.gamma);
+        negative_term<T, kSquare>(x, focal.negative_weight(), focal.gamma);
     gradient[at] = static_cast<Scalar>(wanted.gradient * scale);
     return static_cast<double>(wanted.loss) - static_cast<double>(wrong.loss);
   }
@@ -197,9 +197,7 @@ std::tuple<Tensor, Tensor> focal_loss(const Tensor& logits, const Tensor& classe
                                       std::optional<Tensor> quality,
                                       std::optional<Tensor> divisor, int64_t kind, double alpha,
                                       double gamma) {
-  require(logits.dim() == 2, "logits have shape " + shape_of(logits) + ", not (rows, classes)");
-  require_rows(classes, logits.size(0), ScalarType::Long, "classes");
-  require(kind == kSigmoid || quality.has_value(), "this loss needs the quality");
+  require_focal(logits, classes, kind, quality.has_value());
   const Focal<double> focal{kind, alpha, gamma};
   switch (logits.scalar_type()) {
     case ScalarType::Float:

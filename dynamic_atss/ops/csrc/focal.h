@@ -4,11 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define HOST_DEVICE __host__ __device__ __forceinline__
-#else
-#define HOST_DEVICE inline __attribute__((always_inline))
-#endif
+#include "series.h"
 
 namespace dynamic_atss {
 
@@ -34,8 +30,7 @@ struct Term {
   T gradient;  // by the logit
 };
 
-// Sigmoid and its logarithms, from one exponential that cannot overflow. Math<T> has exp of what is
-// not positive and log1p of [0, 1].
+// Sigmoid and its logarithms, from one exponential that cannot overflow.
 template <typename T>
 struct Sigmoid {
   T p;           // sigmoid(x)
@@ -44,32 +39,32 @@ struct Sigmoid {
   T minus_log_rest;  // -log(1 - p) = softplus(x)
 };
 
-template <typename T, typename Math>
+template <typename T>
 HOST_DEVICE Sigmoid<T> sigmoid(T x) {
-  const T e = Math::exp(x < T(0) ? x : -x);
+  const T e = Math<T>::exp(x < T(0) ? x : -x);
   // 1 / (1 + e) and e / (2 + e) of log1p by one division.
-  const T inverse = T(1) / ((T(1) + e) * (T(2) + e));
+  const T inverse = Math<T>::inverse((T(1) + e) * (T(2) + e));
   const T large = inverse * (T(2) + e);
   const T small = e * large;
-  const T log1p = Math::log1p_of_ratio(e, e * inverse * (T(1) + e));
+  const T log1p = Math<T>::log1p_of_ratio(e, e * inverse * (T(1) + e));
   const bool negative = x < T(0);
   return {negative ? small : large, negative ? large : small, (negative ? x : T(0)) - log1p,
           (negative ? T(0) : x) + log1p};
 }
 
 // weight * p^gamma * softplus(x): a class that the prior should not have.
-template <typename T, typename Math, bool kSquare>
+template <typename T, bool kSquare>
 HOST_DEVICE Term<T> negative_term(T x, T weight, T gamma) {
-  const Sigmoid<T> s = sigmoid<T, Math>(x);
-  const T power = kSquare ? s.p * s.p : Math::exp(gamma * s.log_p);
+  const Sigmoid<T> s = sigmoid<T>(x);
+  const T power = kSquare ? s.p * s.p : Math<T>::exp(gamma * s.log_p);
   const T weighted = weight * power;
   return {weighted * s.minus_log_rest, weighted * (gamma * s.rest * s.minus_log_rest + s.p)};
 }
 
 // |quality - p|^gamma BCE(p, quality)
-template <typename T, typename Math>
+template <typename T>
 HOST_DEVICE Term<T> quality_term(T x, T quality, T gamma) {
-  const Sigmoid<T> s = sigmoid<T, Math>(x);
+  const Sigmoid<T> s = sigmoid<T>(x);
   // Not softplus(x) - quality * x, which cancels.
   const T entropy = (T(1) - quality) * s.minus_log_rest - quality * s.log_p;
   const T difference = s.p - quality;
@@ -80,21 +75,21 @@ HOST_DEVICE Term<T> quality_term(T x, T quality, T gamma) {
 }
 
 // quality * BCE(p, quality)
-template <typename T, typename Math>
+template <typename T>
 HOST_DEVICE Term<T> weighted_term(T x, T quality) {
-  const Sigmoid<T> s = sigmoid<T, Math>(x);
+  const Sigmoid<T> s = sigmoid<T>(x);
   const T entropy = (T(1) - quality) * s.minus_log_rest - quality * s.log_p;
   return {quality * entropy, quality * (s.p - quality)};
 }
 
 // The class of a positive.
-template <typename T, typename Math, bool kSquare>
+template <typename T, bool kSquare>
 HOST_DEVICE Term<T> positive_term(const Focal<T>& focal, T x, T quality) {
-  if (focal.kind == kQuality) return quality_term<T, Math>(x, quality, focal.gamma);
-  if (focal.kind == kVarifocal && quality > T(0)) return weighted_term<T, Math>(x, quality);
-  if (focal.kind == kVarifocal) return negative_term<T, Math, kSquare>(x, focal.alpha, focal.gamma);
+  if (focal.kind == kQuality) return quality_term<T>(x, quality, focal.gamma);
+  if (focal.kind == kVarifocal && quality > T(0)) return weighted_term<T>(x, quality);
+  if (focal.kind == kVarifocal) return negative_term<T, kSquare>(x, focal.alpha, focal.gamma);
   // alpha (1 - p)^gamma softplus(-x): the negative term seen from the other side.
-  const Term<T> mirrored = negative_term<T, Math, kSquare>(-x, focal.alpha, focal.gamma);
+  const Term<T> mirrored = negative_term<T, kSquare>(-x, focal.alpha, focal.gamma);
   return {mirrored.loss, -mirrored.gradient};
 }
 

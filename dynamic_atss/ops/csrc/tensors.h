@@ -32,6 +32,12 @@ inline void require_rows(const Tensor& x, int64_t rows, ScalarType type, const c
   require(x.scalar_type() == type, std::string(name) + " has another dtype than it must have");
 }
 
+inline void require_focal(const Tensor& logits, const Tensor& classes, int64_t kind, bool quality) {
+  require(logits.dim() == 2, "logits have shape " + shape_of(logits) + ", not (rows, classes)");
+  require_rows(classes, logits.size(0), ScalarType::Long, "classes");
+  require(kind == 0 || quality, "this loss needs the quality");
+}
+
 // The elements in row-major order; `keep` owns them where x is not contiguous.
 template <typename T>
 const T* elements(const Tensor& x, Tensor& keep) {

@@ -1,50 +1,30 @@
-// Exponential and logarithm that compilers turn into vector code by themselves (libm's they do not),
-// and the choice of the widest vectors that this machine has.
+// Exponential and logarithm without calls and branches: compilers turn them into vector code (libm's
+// they do not), and a GPU needs half the instructions. The same on every device.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 
-// A function's body compiled again for these vectors; the best that the machine has is taken when the
-// program runs, so that one build is fast everywhere.
-#if defined(__x86_64__) && defined(__GNUC__)
-#define DYNAMIC_ATSS_X86 1
-#define FOR_AVX2 __attribute__((target("avx2,fma")))
-#if defined(__clang__)
-#define FOR_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma")))
+#ifdef __CUDACC__
+#define HOST_DEVICE __host__ __device__ __forceinline__
 #else
-#define FOR_AVX512 \
-  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512")))
+#define HOST_DEVICE inline __attribute__((always_inline))
 #endif
-#endif
-
-#define ALWAYS_INLINE inline __attribute__((always_inline))
 
 namespace dynamic_atss {
 
-template <typename Function>
-Function widest(Function plain, Function avx2, Function avx512) {
-#ifdef DYNAMIC_ATSS_X86
-  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl")) {
-    return avx512;
-  }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2;
-#endif
-  return plain;
-}
-
 template <typename T>
-struct CpuMath {  // double, for gradcheck
-  static ALWAYS_INLINE T exp(T x) { return std::exp(x); }
-  static ALWAYS_INLINE T log1p_of_ratio(T e, T) { return std::log1p(e); }
+struct Math {  // double, for gradcheck
+  static HOST_DEVICE T exp(T x) { return ::exp(x); }
+  static HOST_DEVICE T log1p_of_ratio(T e, T) { return ::log1p(e); }
+  static HOST_DEVICE T inverse(T x) { return T(1) / x; }
 };
 
 template <>
-struct CpuMath<float> {
+struct Math<float> {
   // e^x for x <= 0, to 1.5 units in the last place; 1e-38 below -87. NaN stays NaN.
-  static ALWAYS_INLINE float exp(float x) {
+  static HOST_DEVICE float exp(float x) {
     const float bounded = x < -87.0f ? -87.0f : x;
     // Adding 1.5 * 2^23 rounds to whole numbers, in the low bits of the sum.
     const float magic = 12582912.0f;
@@ -61,15 +41,15 @@ struct CpuMath<float> {
     series = series * r + 1.0f;
     series = series * r + 1.0f;
     uint32_t bits;
-    std::memcpy(&bits, &shifted, sizeof(bits));
+    memcpy(&bits, &shifted, sizeof(bits));
     bits = (bits + 127u) << 23;  // 2^n; the magic number's own bits are shifted out
     float power;
-    std::memcpy(&power, &bits, sizeof(power));
+    memcpy(&power, &bits, sizeof(power));
     return series * power;
   }
 
   // log(1 + e) for e in [0, 1] by s = e / (2 + e): 2 artanh(s), whose series ends below 1e-8.
-  static ALWAYS_INLINE float log1p_of_ratio(float, float s) {
+  static HOST_DEVICE float log1p_of_ratio(float, float s) {
     const float z = s * s;
     float series = 1.0f / 15;
     series = series * z + 1.0f / 13;
@@ -80,6 +60,15 @@ struct CpuMath<float> {
     series = series * z + 1.0f / 3;
     series = series * z + 1.0f;
     return 2.0f * s * series;
+  }
+
+  // 1 / x for x in [2, 6], to 1 unit in the last place.
+  static HOST_DEVICE float inverse(float x) {
+#ifdef __CUDA_ARCH__
+    return __fdividef(1.0f, x);
+#else
+    return 1.0f / x;
+#endif
   }
 };
 
