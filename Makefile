@@ -8,9 +8,11 @@ INSTALLED := $(VENV)/.installed
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml setup.py
+# torch first: the kernels are compiled against it, which pip's isolated builds cannot see.
+$(INSTALLED): pyproject.toml setup.py $(wildcard dynamic_atss/ops/csrc/*)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable ".[dev]"
+	$(BIN)/pip install --quiet "setuptools>=77" "torch>=2.10"
+	$(BIN)/pip install --quiet --no-build-isolation --editable ".[dev]"
 	touch $@
 
 demo: $(INSTALLED)
@@ -25,4 +27,4 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) output .pytest_cache .ruff_cache .mypy_cache *.egg-info
+	rm -rf $(VENV) build dynamic_atss/ops/*.so output .pytest_cache .ruff_cache .mypy_cache *.egg-info

@@ -31,6 +31,7 @@ from dynamic_atss.engine.state import RunState, averaged_model
 from dynamic_atss.engine.trainer import Trainer
 from dynamic_atss.engine.weights import load_weights
 from dynamic_atss.errors import UserError
+from dynamic_atss.ops import library
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     output = Path(cfg.OUTPUT_DIR)
     checkpointer = Checkpointer(output)
     distributed.on_first(lambda: _refuse_to_overwrite(checkpointer, resume))
-    _open_log(cfg, output)
+    _open_log(cfg, output, device)
     dataset = build.build_train_dataset(cfg)
     test_loaders = build.build_test_loaders(cfg) if test or cfg.TEST.PERIOD else {}
     build.check_num_classes(cfg, dataset)
@@ -159,7 +160,7 @@ def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
             f"MODEL.WEIGHT: nothing to test, and OUTPUT_DIR {output} holds no checkpoint; "
             "add MODEL.WEIGHT <file.pth>"
         )
-    _open_log(cfg, output)
+    _open_log(cfg, output, device)
     loaders = build.build_test_loaders(cfg)
     if not loaders:
         raise UserError("DATASETS.TEST is empty; add DATASETS.TEST \"('name',)\"")
@@ -184,7 +185,7 @@ def _start(cfg: CfgNode) -> torch.device:
     return distributed.init_distributed(cfg.MODEL.DEVICE)
 
 
-def _open_log(cfg: CfgNode, output: Path) -> None:
+def _open_log(cfg: CfgNode, output: Path, device: torch.device) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -194,6 +195,7 @@ def _open_log(cfg: CfgNode, output: Path) -> None:
     if not os.access(output, os.W_OK):
         raise UserError(f"OUTPUT_DIR {output}: cannot be written; choose another folder")
     setup_logging(output, distributed.rank())
+    logger.info("NMS, losses, assignment: %s", library.serving(device.type))
     unused = keys_without_effect(cfg)
     if unused:
         logger.info("Accepted without effect (keys of two-stage models): %s", ", ".join(unused))

@@ -44,6 +44,12 @@ def load() -> dict[str, str]:
     return {device: _load(device) for device in ("cpu", "cuda")}
 
 
+def serving(device: str) -> str:
+    """What computes the operators on this type of device, for the log."""
+    state = load().get(device, "no kernels for this device")
+    return "compiled kernels" if state == "native" else f"plain PyTorch: {state}"
+
+
 def _load(device: str) -> str:
     if os.environ.get("DYNAMIC_ATSS_NATIVE", "1") == "0":
         return "switched off by DYNAMIC_ATSS_NATIVE=0"
