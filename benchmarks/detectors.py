@@ -1,21 +1,29 @@
 """Whole train step and whole inference of R-50 detectors beside torchvision's FCOS and RetinaNet.
 
-    python benchmarks/detectors.py [--device cuda] [--batch 16] [--size 800 1333] [--dtype bfloat16]
+    python benchmarks/detectors.py [--device cuda] [--batch 16] [--size 800 1333]
+        [--dtype bfloat16] [--channels-last] [--compile]
 
-All three with frozen batch norm, stem and first stage frozen, random weights, the same images and
-boxes, SGD; they take turns in one process. Medians; images per second, and the ratio to ours.
+Equal work: the same ResNet-50 (stride in the 3x3 convolutions, stem and first stage and all batch
+norms frozen), P3 to P7 of 256 channels with P6 made of P5, towers of four convolutions with group
+norm, SGD over all parameters as one group; the same images, which need no resizing, padded to the
+same size, on the device before the clock starts (ours as uint8, torchvision's as float, as it wants
+them), and the same boxes. The note counts the work: of convolutions, forward and backward, in
+10^9 operations (RetinaNet has 9 anchors at each place). Weights are random; the class branch of
+each is scaled so that 1 of 200 scores of an image passes the threshold, and thresholds, numbers
+of candidates and of detections are those of ours.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from common import Call, main, measure
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet50
 from torchvision.models.detection import FCOS, RetinaNet
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
@@ -29,19 +37,85 @@ from dynamic_atss.types import Batch, GroundTruth, to_device
 
 CLASSES = 80
 CONFIG = "configs/dynamic_atss/dynamic_atss_R_50_FPN_1x.yaml"
+PEERS = ("FCOS", "RetinaNet")
+THRESHOLD = 0.05  # of scores
+PASSING = 1 / 200  # of the scores
+SECONDS = 20.0  # of repeats at least: a step on a CPU takes some
 
 
-def torchvision_detector(kind: str, size: tuple[int, int]) -> nn.Module:
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--batch", type=int, help="images; 1, on a GPU 16")
+    parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="800 800 | 800 1333")
+    parser.add_argument("--boxes", type=int, default=7, help="in each image; COCO has 7.3")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="float32 | bfloat16")
+    parser.add_argument("--channels-last", action="store_true", default=None, help="no | yes")
+    parser.add_argument("--compile", action="store_true", help="ours with torch.compile, too")
+
+
+def rows(args: argparse.Namespace) -> list[dict[str, Any]]:
+    args = filled(args)
+    batch = to_device(scene(args.batch, tuple(args.size), args.boxes), args.device)
+    peers = {f"torchvision {kind}": Step(peer(kind, args), args, batch) for kind in PEERS}
+    forms = {"": Step(ours(args), args, batch)}
+    if args.compile:
+        forms[", compiled"] = Step(ours(args, ["MODEL.COMPILE", "True"]), args, batch)
+    found = []
+    for stage, name in (("train step", "train"), ("inference", "infer")):
+        work = [getattr(step, name) for step in (forms[""], *peers.values())]
+        note = " / ".join(f"{operations(call) / 1e9:.0f}" for call in work)
+        for suffix, step in forms.items():
+            found += measure(
+                f"whole {stage}",
+                f"{title(args)}{suffix}",
+                getattr(step, name),
+                {who: getattr(other, name) for who, other in peers.items()},
+                args,
+                memory=not suffix,
+                note=f"{note} GFLOP" if not suffix else "",
+            )
+    return found
+
+
+def filled(args: argparse.Namespace) -> argparse.Namespace:
+    """With the defaults that depend on others."""
+    gpu = args.device == "cuda"
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    defaults = {
+        "batch": 16 if gpu and not args.quick else 1,
+        "size": (320, 320) if args.quick else (800, 1333 if gpu else 800),
+        "dtype": "bfloat16" if gpu else "float32",
+        "channels_last": gpu,
+    }
+    seconds = args.seconds if args.quick or gpu else max(args.seconds, SECONDS)
+    return argparse.Namespace(**(defaults | given | {"seconds": seconds}))
+
+
+def title(args: argparse.Namespace) -> str:
+    layout = ", channels-last" if args.channels_last else ""
+    return f"{args.batch} x {args.size[0]} x {args.size[1]}, {args.dtype}{layout}"
+
+
+def ours(args: argparse.Namespace, overrides: list[str] | tuple[str, ...] = ()) -> nn.Module:
+    given = ["DTYPE", args.dtype, "MODEL.CHANNELS_LAST", str(args.channels_last)]
+    given += ["MODEL.RESNETS.STRIDE_IN_1X1", "False", *overrides]
+    return build_model(load_config(CONFIG, given), CLASSES)
+
+
+def peer(kind: str, args: argparse.Namespace) -> nn.Module:
     body = resnet50(norm_layer=FrozenBatchNorm2d)
-    backbone = _resnet_fpn_extractor(
-        body, 3, returned_layers=[2, 3, 4], extra_blocks=LastLevelP6P7(256, 256)
-    )
-    limits = {"min_size": min(size), "max_size": max(size)}  # the images keep their size
-    if kind == "fcos":
-        return FCOS(backbone, CLASSES, **limits)
-    norm = lambda channels: nn.GroupNorm(32, channels)  # noqa: E731
-    head = RetinaNetHead(256, 9, CLASSES, norm_layer=norm)
-    return RetinaNet(backbone, CLASSES, head=head, **limits)
+    top = LastLevelP6P7(256, 256)
+    backbone = _resnet_fpn_extractor(body, 3, returned_layers=[2, 3, 4], extra_blocks=top)
+    options = {"score_thresh": THRESHOLD, "nms_thresh": 0.6, "topk_candidates": 1000}
+    # Images keep their size; in inference they are interpolated all the same (0.4 % of its time).
+    options |= {"min_size": min(args.size), "max_size": max(args.size), "_skip_resize": True}
+    if kind == "FCOS":
+        model: nn.Module = FCOS(backbone, CLASSES, **options)
+    else:
+        norm = lambda channels: nn.GroupNorm(32, channels)  # noqa: E731
+        head = RetinaNetHead(256, 9, CLASSES, norm_layer=norm)
+        model = RetinaNet(backbone, CLASSES, head=head, detections_per_img=100, **options)
+    layout = torch.channels_last if args.channels_last else torch.contiguous_format
+    return model.to(memory_format=layout)
 
 
 def scene(batch: int, size: tuple[int, int], boxes: int) -> Batch:
@@ -57,106 +131,86 @@ def scene(batch: int, size: tuple[int, int], boxes: int) -> Batch:
         torch.randint(CLASSES, (total,), generator=generator),
         torch.arange(batch).repeat_interleave(boxes),
     )
-    images = torch.randint(256, (batch, 3, height, width), dtype=torch.uint8, generator=generator)
+    pixels = torch.randint(256, (batch, height, width, 3), dtype=torch.uint8, generator=generator)
+    images = pixels.permute(0, 3, 1, 2)  # as the loader's
     return Batch(
         images, torch.tensor([size] * batch), gt, tuple(range(batch)), tuple([size] * batch)
     )
 
 
-def our_inputs(batch: Batch, divisor: int = 32) -> Batch:
+class Step:
+    """Train step and inference of one detector on one batch."""
+
+    def __init__(self, model: nn.Module, args: argparse.Namespace, batch: Batch) -> None:
+        self.model = model.to(args.device)
+        mine = not isinstance(model, FCOS | RetinaNet)
+        self.inputs = (padded(batch),) if mine else their_inputs(batch)
+        dtype = getattr(torch, args.dtype)
+        self.cast = torch.autocast(args.device, dtype, not mine and dtype != torch.float32)
+        learnt = [p for p in model.parameters() if p.requires_grad]
+        # So slow that the weights stay the random ones, however many steps are timed.
+        self.optimizer = torch.optim.SGD(learnt, 1e-7, momentum=0.9, weight_decay=1e-4)
+        spread_scores(model, self.infer)
+        self.train()
+        self.infer()
+
+    def train(self) -> Tensor:
+        self.model.train()
+        with self.cast:
+            losses = self.model(*self.inputs)
+        loss = sum(losses.values())
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
+    def infer(self) -> Any:
+        self.model.eval()
+        with torch.inference_mode(), self.cast:
+            return self.model(*self.inputs[:1])
+
+
+def padded(batch: Batch, divisor: int = 32) -> Batch:
     height, width = (-(-x // divisor) * divisor for x in batch.images.shape[2:])
     padding = (0, width - batch.images.shape[3], 0, height - batch.images.shape[2])
     images = nn.functional.pad(batch.images, padding)
+    images = images.contiguous(memory_format=torch.channels_last)
     return Batch(images, batch.sizes, batch.gt, batch.image_ids, batch.original_sizes)
 
 
-def their_inputs(batch: Batch) -> tuple[list, list]:
-    targets = [
-        {
-            "boxes": batch.gt.boxes[batch.gt.image == i],
-            "labels": batch.gt.classes[batch.gt.image == i],
-        }
-        for i in range(len(batch.images))
-    ]
-    return list(batch.images.float() / 255), targets
+def their_inputs(batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    targets = []
+    for i in range(len(batch.images)):
+        here = batch.gt.image == i
+        targets.append({"boxes": batch.gt.boxes[here], "labels": batch.gt.classes[here]})
+    return list(batch.images.float().contiguous() / 255), targets
 
 
-def steps(name: str, batch: Batch, args: argparse.Namespace) -> tuple[Callable, Callable]:
-    """(train step, inference) of one detector."""
-    dtype = getattr(torch, args.dtype)
-    overrides = ["DTYPE", args.dtype, "MODEL.CHANNELS_LAST", str(args.channels_last)]
-    if name == "ours":
-        model: nn.Module = build_model(load_config(CONFIG, overrides), CLASSES)
-        inputs: tuple[Any, ...] = (our_inputs(batch),)
-    else:
-        model = torchvision_detector(name, tuple(args.size))
-        inputs = their_inputs(batch)
-        if args.channels_last:
-            model.to(memory_format=torch.channels_last)
-    model.to(args.device)
-    learnt = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(learnt, 1e-4, momentum=0.9)
-    cast = torch.autocast(args.device, dtype, enabled=dtype != torch.float32 and name != "ours")
+def spread_scores(model: nn.Module, infer: Call) -> None:
+    """Scales the class branch to logits of deviation 1, of which PASSING exceed THRESHOLD.
 
-    def train() -> None:
-        model.train()
-        with cast:
-            losses = model(*inputs)
-        sum(losses.values()).backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    def infer() -> None:
-        model.eval()
-        with torch.inference_mode(), cast:
-            model(*inputs[:1])
-
-    return train, infer
+    At its initial weights no score would, and NMS would have nothing to do.
+    """
+    branch = next(m for n, m in model.named_modules() if n.endswith("cls_logits"))
+    found: list[Tensor] = []
+    hook = branch.register_forward_hook(lambda *call: found.append(call[-1].float().flatten()))
+    infer()
+    hook.remove()
+    logits = torch.cat(found)
+    with torch.no_grad():
+        offset = logits - branch.bias[0]
+        scale = 1 / offset.std()
+        limit = offset.topk(int(PASSING * len(offset))).values[-1] * scale
+        branch.weight.mul_(scale)
+        branch.bias.fill_(math.log(THRESHOLD / (1 - THRESHOLD)) - limit.item())
 
 
-def measure(step: Callable[[], None], device: str) -> tuple[float, float]:
-    """Seconds and, on a GPU, peak MiB."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-    start = time.perf_counter()
-    step()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    peak = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else float("nan")
-    return time.perf_counter() - start, peak
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--size", type=int, nargs=2, default=(800, 1333), metavar=("H", "W"))
-    parser.add_argument("--boxes", type=int, default=7, help="in each image; COCO has 7.3")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--channels-last", action="store_true")
-    parser.add_argument("--repeats", type=int, default=7)
-    args = parser.parse_args()
-    batch = to_device(scene(args.batch, tuple(args.size), args.boxes), args.device)
-    names = ("ours", "fcos", "retinanet")
-    detectors = {name: steps(name, batch, args) for name in names}
-    kind = torch.cuda.get_device_name() if args.device == "cuda" else f"{args.device}"
-    print(f"{kind}, batch {args.batch}, {args.size[0]} x {args.size[1]}, {args.dtype}")
-    print("| stage | detector | images/s | seconds / ours | peak MiB |\n|---|---|---|---|---|")
-    for index, stage in enumerate(("train step", "inference")):
-        runs: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
-        for repeat in range(args.repeats + 1):
-            for name in names:
-                result = measure(detectors[name][index], args.device)
-                if repeat:  # the first warms up
-                    runs[name].append(result)
-        medians = {name: statistics.median(s for s, _ in runs[name]) for name in names}
-        for name in names:
-            peak = max(p for _, p in runs[name])
-            ratio = medians[name] / medians["ours"]
-            speed = args.batch / medians[name]
-            print(f"| {stage} | {name} | {speed:.2f} | {ratio:.2f} | {peak:.0f} |")
+def operations(call: Callable[[], object]) -> int:
+    """Floating-point operations of convolutions and matrix products."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, rows, arguments)
