@@ -1,0 +1,97 @@
+"""Candidates of NMS, friendly and hostile, and a greedy loop written out."""
+
+import torch
+
+INF, NAN = float("inf"), float("nan")
+
+
+def crowd(images, count, classes, seed=0):
+    """Boxes that overlap a lot, some scores the same and a tenth of them 0."""
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(images, count, 2, generator=generator) * 60
+    side = torch.rand(images, count, 2, generator=generator) * 40
+    scores = torch.rand(images, count, generator=generator)
+    scores = torch.where(scores < 0.5, (scores * 20).ceil() / 20, scores)
+    scores[scores < 0.1] = 0.0
+    labels = torch.randint(classes, (images, count), generator=generator)
+    return torch.cat((corner, corner + side), 2), scores, labels
+
+
+def all_ties(images=2, count=150):
+    boxes, scores, classes = crowd(images, count, 3, seed=1)
+    return boxes, torch.full_like(scores, 0.5), classes
+
+
+def whole_pixels():
+    """IoUs that are just at a threshold of a half, a third and so on."""
+    boxes, scores, classes = crowd(2, 300, 2, seed=2)
+    return (boxes / 8).round() * 8, scores, classes
+
+
+def not_finite():
+    """Every way in which coordinates are not finite, inverted, without area, or not there."""
+    boxes, scores, classes = crowd(2, 160, 2, seed=3)
+    for step, value in enumerate((NAN, INF, -INF, 1e38, -1e38, 0.0)):
+        boxes[0, step::16] = value
+        boxes[1, step::16, step % 4] = value
+    boxes[:, 8::16] = boxes[:, 8::16].flip(2)  # inverted
+    boxes[0, 9::16, 2:] = boxes[0, 9::16, :2]
+    boxes[0, 10::16] = torch.tensor([-INF, -INF, INF, INF])
+    scores[0, ::7], scores[0, 1::7], scores[1, ::5], scores[1, 1::5] = NAN, -0.5, INF, -INF
+    return boxes, scores, classes
+
+
+def odd_classes():
+    boxes, scores, classes = crowd(2, 100, 4, seed=4)
+    numbers = torch.tensor([-(2**63), 2**63 - 1, -1, 2**40])
+    return boxes, scores, numbers[classes]
+
+
+def huge():
+    """Around 2^55 and 1e30, where a pixel more does not show; all of one place, in two classes."""
+    boxes, scores, classes = crowd(3, 60, 2, seed=5)
+    boxes = boxes * torch.tensor([2.0**50, 1e28, 0.0])[:, None, None]
+    boxes[2] = 2.0**60
+    return boxes, scores, classes
+
+
+def tiny():
+    """Of sizes that an offset would round away, with scores next to 0."""
+    boxes, scores, classes = crowd(2, 100, 3, seed=6)
+    return boxes * 1e-30, scores * 1e-38, classes
+
+
+SCENES = {
+    "some classes": lambda: crowd(3, 200, 5),
+    "one class, crowded": lambda: crowd(1, 400, 1),
+    "each of its own class": lambda: (*crowd(1, 100, 1)[:2], torch.arange(100)[None]),
+    "all ties": all_ties,
+    "whole pixels": whole_pixels,
+    "not finite": not_finite,
+    "odd classes": odd_classes,
+    "huge": huge,
+    "tiny": tiny,
+    "one candidate": lambda: crowd(2, 1, 1, seed=7),
+    "no candidates": lambda: (torch.rand(2, 5, 4), torch.zeros(2, 5), torch.zeros(2, 5).long()),
+    "no places": lambda: crowd(2, 0, 1),
+    "no images": lambda: crowd(0, 7, 1),
+}
+
+
+def greedy(boxes, scores, classes, threshold, extra):
+    """The kept of one image, (M, 4), (M,), (M,)."""
+    boxes, scores, classes = boxes.tolist(), scores.tolist(), classes.tolist()
+    keep = []
+    for i in sorted((i for i, s in enumerate(scores) if s > 0), key=lambda i: -scores[i]):
+        a = boxes[i]
+        for j in keep:
+            b = boxes[j]
+            width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]) + extra)
+            height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]) + extra)
+            inter = width * height
+            areas = [(c[2] - c[0] + extra) * (c[3] - c[1] + extra) for c in (a, b)]
+            if classes[i] == classes[j] and inter > threshold * (sum(areas) - inter):
+                break
+        else:
+            keep.append(i)
+    return keep
