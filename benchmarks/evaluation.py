@@ -1,79 +1,182 @@
-"""COCO scoring time, hotcoco beside pycocotools, on synthetic images.
+"""From the detections in memory to COCO's 12 numbers, beside pycocotools and faster-coco-eval.
 
     python benchmarks/evaluation.py [--images 5000] [--detections 100] [--categories 80]
 
-Both scorers get the same columns; the time is that of `evaluate_coco` without reading the
-annotation file. The scores must be equal to the last bit.
+Synthetic images of 7 boxes each; half of the detections have the category of a box that they are
+near. All sides begin with the boxes, scores and classes of every image as tensors, as a model gives
+them, and with the annotations read. Ours goes the evaluator's way, batch by batch. The peers get
+COCO results, as the releases make them image by image, which is counted; faster-coco-eval is there
+if it is installed. The 12 numbers have to agree to 1e-12. The limit: sorting the scores.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from common import Row, main, measure
 
 from dynamic_atss.evaluation.coco import evaluate_coco
-from dynamic_atss.evaluation.ground_truth import load_truth
+from dynamic_atss.evaluation.ground_truth import TruthTable, load_truth
+from dynamic_atss.evaluation.results import detection_table
+from dynamic_atss.types import Detections
+
+SIZE, FILED = (800, 1066), (480, 640)
+BATCH = 16
+BOXES = 7
+Found = dict[int, Detections]
 
 
-def synthetic(images: int, detections: int, categories: int, path: Path) -> list[dict]:
-    """Write an annotation file with 7 boxes an image; give results, some of them near a box."""
+def synthetic(images: int, detections: int, categories: int) -> tuple[dict[str, Any], Found]:
+    """The content of an annotation file; detections in pixels of the resized image."""
     rng = np.random.default_rng(0)
-    sides = np.exp(rng.uniform(np.log(8), np.log(250), (images, 7, 2)))
-    boxes = np.concatenate([rng.uniform(0, 380, (images, 7, 2)), sides], 2)
-    classes = rng.integers(1, categories + 1, (images, 7))
-    pick = rng.integers(0, 7, (images, detections))
+    sides = np.exp(rng.uniform(np.log(8), np.log(250), (images, BOXES, 2)))
+    boxes = np.concatenate([rng.uniform(0, 380, (images, BOXES, 2)), sides], 2)
+    classes = rng.integers(0, categories, (images, BOXES))
+    pick = rng.integers(0, BOXES, (images, detections))
     rows = np.arange(images)[:, None]
-    found = boxes[rows, pick]
-    found += rng.normal(0, 0.1, found.shape) * found[..., [2, 3, 2, 3]]
-    found[..., 2:] = np.abs(found[..., 2:])
-    scores = rng.random((images, detections))
-    guess = rng.integers(1, categories + 1, (images, detections))
-    found_classes = np.where(rng.random((images, detections)) < 0.5, classes[rows, pick], guess)
-
-    def entries(box: np.ndarray, category: np.ndarray, i: int) -> list[dict]:
-        pairs = zip(box[i].tolist(), category[i].tolist(), strict=True)
-        return [{"image_id": i, "category_id": c, "bbox": b} for b, c in pairs]
-
-    annotations = [a for i in range(images) for a in entries(boxes, classes, i)]
-    results = [r for i in range(images) for r in entries(found, found_classes, i)]
-    for result, score in zip(results, scores.ravel().tolist(), strict=True):
-        result["score"] = score
+    near = boxes[rows, pick]
+    near += rng.normal(0, 0.1, near.shape) * near[..., [2, 3, 2, 3]]
+    corners = np.concatenate([near[..., :2], near[..., :2] + np.abs(near[..., 2:])], 2)
+    corners *= np.tile([SIZE[1] / FILED[1], SIZE[0] / FILED[0]], 2)
+    guess = rng.integers(0, categories, (images, detections))
+    of_box = rng.random((images, detections)) < 0.5
+    tensors = (
+        torch.from_numpy(corners).float(),
+        torch.from_numpy(rng.random((images, detections))).float(),
+        torch.from_numpy(np.where(of_box, classes[rows, pick], guess)),
+    )
+    found = {i: Detections(*(t[i] for t in tensors)) for i in range(images)}
+    annotations = [
+        {"image_id": i, "category_id": c + 1, "bbox": b, "area": b[2] * b[3], "iscrowd": 0}
+        for i in range(images)
+        for c, b in zip(classes[i].tolist(), boxes[i].tolist(), strict=True)
+    ]
     content = {
-        "images": [{"id": i} for i in range(images)],
+        "images": [{"id": i, "height": FILED[0], "width": FILED[1]} for i in range(images)],
         "categories": [{"id": c, "name": str(c)} for c in range(1, categories + 1)],
-        "annotations": annotations,
+        "annotations": [{"id": i, **a} for i, a in enumerate(annotations, 1)],
     }
-    path.write_text(json.dumps(content))
+    return content, found
+
+
+def ours(truth: TruthTable, found: Found, scorer: str = "auto") -> list[float]:
+    category_ids = [category["id"] for category in truth.categories]
+    ids, tables = list(found), []
+    for first in range(0, len(ids), BATCH):
+        batch = ids[first : first + BATCH]
+        tables.append(
+            detection_table(
+                {i: found[i] for i in batch},
+                sizes=dict.fromkeys(batch, SIZE),
+                original_sizes=dict.fromkeys(batch, FILED),
+                category_ids=category_ids,
+                extra=0.0,
+            )
+        )
+    scores = evaluate_coco(truth, np.concatenate(tables), scorer=scorer)
+    assert scores is not None
+    return list(scores.metrics.values())
+
+
+def release_results(found: Found) -> list[dict[str, Any]]:
+    results = []
+    ratios = torch.tensor([FILED[1] / SIZE[1], FILED[0] / SIZE[0]]).repeat(2)
+    for i, image in found.items():
+        x1, y1, x2, y2 = (image.boxes * ratios).unbind(1)
+        boxes = torch.stack((x1, y1, x2 - x1, y2 - y1), 1).tolist()
+        columns = boxes, image.scores.tolist(), image.classes.tolist()
+        results += [
+            {"image_id": i, "category_id": c + 1, "bbox": box, "score": score}
+            for box, score, c in zip(*columns, strict=True)
+        ]
     return results
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def peer(truth: Any, found: Found, evaluator: type) -> list[float]:
+    """Scores by pycocotools' interface, which faster-coco-eval has, too."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = evaluator(truth, truth.loadRes(release_results(found)), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return list(evaluation.stats[:12])
+
+
+def scorers() -> dict[str, tuple[type, type] | None]:
+    """(ground truth, evaluator) of each peer; None: not installed."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    try:
+        from faster_coco_eval import COCO as FasterCOCO
+        from faster_coco_eval import COCOeval_faster
+    except ImportError:
+        return {"pycocotools": (COCO, COCOeval), "faster-coco-eval": None}
+    return {"pycocotools": (COCO, COCOeval), "faster-coco-eval": (FasterCOCO, COCOeval_faster)}
+
+
+def compare(mine: list[float], theirs: list[float]) -> str:
+    """What was compared. Raises AssertionError where the 12 numbers are not the same."""
+    differ = max(abs(a - b) for a, b in zip(mine, theirs, strict=True))
+    assert differ < 1e-12, f"the 12 numbers differ by {differ}: {mine}, {theirs}"
+    return "the 12 numbers" + (f" but for {differ:.0e}" if differ else " to the last bit")
+
+
+def case_rows(
+    images: int, detections: int, categories: int, args: argparse.Namespace
+) -> list[dict[str, Any]]:
+    content, found = synthetic(images, detections, categories)
+    case = f"{images} images x {detections} detections, {categories} categories"
+    scores = torch.stack([image.scores for image in found.values()]).flatten().numpy()
+    peers: dict[str, Callable[[], list[float]]] = {}
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        path = Path(folder) / "annotations.json"
+        path.write_text(json.dumps(content))
+        truth = load_truth(path)
+        known = scorers()
+        for name, classes in known.items():
+            if classes is not None:
+                coco, evaluator = classes[0](str(path)), classes[1]
+                peers[name] = lambda coco=coco, evaluator=evaluator: peer(coco, found, evaluator)
+    mine = ours(truth, found)
+    kept: dict[str, list[float]] = {}
+    calls = {name: lambda name=name: kept.update({name: peers[name]()}) for name in peers}
+    rows = measure(
+        *("evaluation", case, lambda: ours(truth, found), calls, args),
+        limit="sorting the scores",
+        at_limit=lambda: np.argsort(-scores, kind="stable"),
+        memory=False,
+        device="host",
+    )
+    for row in rows:
+        row["same"] = compare(mine, kept[row["peer"]])
+    absent = [name for name, classes in known.items() if classes is None]
+    return rows + [
+        Row("evaluation", case, peer=name, note="not installed", device="host").to_dict()
+        for name in absent
+    ]
+
+
+def rows(args: argparse.Namespace) -> list[dict[str, Any]]:
+    if args.quick:
+        args.images = min(args.images, 200)
+    return case_rows(args.images, args.detections, args.categories, args)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--detections", type=int, default=100)
     parser.add_argument("--categories", type=int, default=80)
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "annotations.json"
-        results = synthetic(args.images, args.detections, args.categories, path)
-        begin = time.perf_counter()
-        load_truth(path)
-        reading = time.perf_counter() - begin
-        seconds, scores = {}, {}
-        for scorer in ("hotcoco", "pycocotools"):
-            begin = time.perf_counter()
-            scores[scorer] = evaluate_coco(path, results, scorer=scorer)
-            seconds[scorer] = time.perf_counter() - begin - reading
-    for scorer, time_taken in seconds.items():
-        print(f"{scorer:>12} {time_taken:8.2f} s   AP {scores[scorer].metrics['AP']:.6f}")
-    print(f"{'ratio':>12} {seconds['pycocotools'] / seconds['hotcoco']:8.1f}")
-    print(f"equal to the last bit: {scores['hotcoco'] == scores['pycocotools']}")
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, rows, arguments)

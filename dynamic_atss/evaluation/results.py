@@ -46,20 +46,22 @@ def detection_table(
     if not ids:
         return np.zeros((0, 7))
     found = [detections[i] for i in ids]
-    counts = torch.tensor([len(image) for image in found])
-    ratios = torch.tensor([_ratio(sizes[i], original_sizes[i]) for i in ids]).repeat(1, 2)
-    boxes = _joined([image.boxes for image in found]).float()
-    boxes = boxes * ratios.repeat_interleave(counts, 0)
-    boxes = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2] + extra], dim=1)
-    scores = _joined([image.scores for image in found]).float()
-    categories = torch.tensor(category_ids)[_joined([image.classes for image in found])]
-    images = torch.tensor(ids).repeat_interleave(counts)
-    keep = boxes.isfinite().all(1) & scores.isfinite()
+    counts = [len(image) for image in found]
+    ratios = np.array([_ratio(sizes[i], original_sizes[i]) for i in ids], np.float32)
+    # float32 from here to the scores, as the releases compute; in numpy, whose operators do not
+    # wait for other threads: a batch has few rows.
+    boxes = _joined([image.boxes for image in found]).float().numpy()
+    boxes = boxes * np.tile(ratios, 2).repeat(counts, axis=0)
+    sides = boxes[:, 2:] - boxes[:, :2] + np.float32(extra)
+    scores = _joined([image.scores for image in found]).float().numpy()
+    categories = np.array(category_ids)[_joined([image.classes for image in found]).numpy()]
+    images = np.repeat(np.array(ids), counts)
+    table = np.column_stack([images, boxes[:, :2], sides, scores, categories]).astype(np.float64)
+    keep = np.isfinite(table).all(1)
     if not keep.all():
         dropped = int((~keep).sum())
         _log.warning("%d detections that are not finite (NaN or infinite) left out", dropped)
-    columns = (images[:, None], boxes, scores[:, None], categories[:, None])
-    return torch.cat([column.double() for column in columns], dim=1)[keep].numpy()
+    return table[keep]
 
 
 def _ratio(size: Size, original: Size) -> tuple[float, float]:
