@@ -1,0 +1,241 @@
+"""Where the time of a train step and of an inference goes, by the profiler.
+
+    python benchmarks/stages.py [--device cuda] [--batch 16] [--size 800 1333] [--dtype bfloat16]
+        [--channels-last] [--steps 3] [--opts KEY VALUE ...]
+
+The trainer's and the evaluator's own loops over one batch, from the host's memory, with averaged
+weights (SOLVER.EMA_DECAY 0.9998, off by default). On a CPU the time of the operators and of the
+Python around them; on a GPU that of the kernels, and in the note the number of times that the host
+waits for the device, each step. Operators of the backward pass count where those of the forward
+pass do that they belong to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import detectors
+import torch
+from common import Call, Row, main
+from detectors import CLASSES, CONFIG, filled, padded, scene, spread_scores, title
+from torch import nn
+from torch.autograd.profiler_util import FunctionEvent
+from torch.optim.swa_utils import AveragedModel
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from dynamic_atss.build import build_model, build_optimizer
+from dynamic_atss.config.load import load_config
+from dynamic_atss.data.loader import _Packed
+from dynamic_atss.engine import evaluator, trainer
+from dynamic_atss.engine.state import averaged_model
+from dynamic_atss.modeling import postprocess
+from dynamic_atss.modeling.layers import FrozenBatchNorm2d
+
+MARK = "stage: "
+AROUND = ("decode", "assignment", "losses", "post-processing", "NMS", "priors", "copies to device")
+# Of operators outside of all ranges, by a part of their names.
+OF_OPERATOR = {
+    "aten::convolution": "convolutions",
+    "aten::relu": "ReLU",
+    "AccumulateGrad": "sums of gradients",
+    "Optimizer.step": "optimizer",
+    "Optimizer.zero_grad": "gradients to None",
+}
+OF_MODULE = {FrozenBatchNorm2d: "batch norms", nn.GroupNorm: "group norms"}
+REST = "other layers, Python"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    detectors.arguments(parser)
+    parser.add_argument("--steps", type=int, default=3, help="that are profiled")
+    parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE")
+
+
+def rows(args: argparse.Namespace) -> list[dict[str, Any]]:
+    args = filled(args)
+    loops = Loops(args)
+    found = []
+    with marked_engine():
+        for name, loop in (("train step", loops.train), ("inference", loops.infer)):
+            loop(2)  # caches, momenta
+            seconds = spent_by_stage(lambda loop=loop: loop(args.steps), args)
+            found += table(f"where the time goes: {name}", seconds, args)
+            if args.device == "cuda":
+                note = f"{waits(lambda loop=loop: loop(args.steps)) / args.steps:g} in each"
+                found.append(line("waits of the host for the GPU", name, None, note, args))
+    return found
+
+
+def table(stage: str, seconds: Counter[str], args: argparse.Namespace) -> list[dict[str, Any]]:
+    whole = sum(seconds.values())
+    around = sum(seconds[name] for name in AROUND)
+    parts = [*seconds.most_common(), (", ".join(AROUND), around), ("all", whole)]
+    return [line(stage, name, value, f"{value / whole:.2%}", args) for name, value in parts]
+
+
+def line(
+    stage: str, name: str, seconds: float | None, note: str, args: argparse.Namespace
+) -> dict[str, Any]:
+    return Row(f"{stage}, {title(args)}", name, seconds, note=note, device=args.device).to_dict()
+
+
+class Loops:
+    """The trainer's and the evaluator's loop over `steps` times the same batch."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        overrides = ["DTYPE", args.dtype, "MODEL.CHANNELS_LAST", str(args.channels_last)]
+        overrides += ["SOLVER.EMA_DECAY", "0.9998", "SOLVER.BASE_LR", "1e-7", *args.opts]
+        cfg = load_config(CONFIG, overrides)
+        self.device = torch.device(args.device)
+        self.batch = padded(scene(args.batch, tuple(args.size), args.boxes))
+        if args.device == "cuda":
+            self.batch = _Packed(self.batch).pin_memory().batch
+        self.model = build_model(cfg, CLASSES).to(self.device)
+        spread_scores(self.model, lambda: self.infer(1))
+        self.optimizer = build_optimizer(cfg, self.model)
+        self.ema = averaged_model(self.model, cfg.SOLVER.EMA_DECAY)
+        mark_model(self.model)
+
+    def train(self, steps: int) -> None:
+        nothing: Any = lambda *_: None  # noqa: E731
+        trainer.Trainer(
+            model=self.model,
+            loader=[self.batch] * steps,
+            optimizer=self.optimizer,
+            lr_factor=lambda _: 1.0,
+            device=self.device,
+            save=nothing,
+            log=nothing,
+            evaluate=nothing,
+            start=0,
+            stop=steps,
+            ema=self.ema,
+        ).train()
+
+    def infer(self, steps: int) -> None:
+        for _ in range(steps):
+            loader = [self.batch]
+            evaluator.run_detection(self.model, loader, self.device, category_ids=range(CLASSES))
+
+
+def mark_model(model: nn.Module) -> None:
+    """Puts its stages into ranges of the profiler."""
+    rule = model.criterion
+    rule.assigner = Ranged(rule.assigner, "assignment")
+    for coder in {rule.coder, model.postprocess.coder}:
+        coder.decode = Ranged(coder.decode, "decode")
+    model.normalize = Ranged(model.normalize, "normalisation of pixels")
+    model.priors = Ranged(model.priors, "priors")
+    model.criterion = Ranged(rule, "losses")
+    model.postprocess = Ranged(model.postprocess, "post-processing")
+    for module in model.modules():
+        if type(module) in OF_MODULE:
+            module.forward = Ranged(module.forward, OF_MODULE[type(module)])
+
+
+@contextlib.contextmanager
+def marked_engine() -> Iterator[None]:
+    """Ranges around what is no part of the model."""
+    places: list[tuple[Any, str, str]] = [
+        (trainer, "to_device", "copies to device"),
+        (evaluator, "to_device", "copies to device"),
+        (evaluator, "detection_table", "results"),
+        (AveragedModel, "update_parameters", "averaged weights"),
+    ]
+    places += [(postprocess, name, "NMS") for name in vars(postprocess) if name.endswith("_nms")]
+    with contextlib.ExitStack() as stack:
+        for owner, name, stage in places:
+            stack.enter_context(mock.patch.object(owner, name, ranged(getattr(owner, name), stage)))
+        # That of the last iteration only, before its checkpoint.
+        stack.enter_context(mock.patch.object(trainer.Trainer, "_check_weights"))
+        yield
+
+
+def ranged(call: Callable[..., Any], stage: str) -> Callable[..., Any]:
+    @functools.wraps(call)
+    def inside(*args: Any, **kwargs: Any) -> Any:
+        with record_function(MARK + stage):
+            return call(*args, **kwargs)
+
+    return inside
+
+
+class Ranged:
+    """A callable object in a range of the profiler; its attributes are the object's."""
+
+    def __init__(self, call: Callable[..., Any], stage: str) -> None:
+        self._call, self._stage = call, stage
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with record_function(MARK + self._stage):
+            return self._call(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._call, name)
+
+
+def spent_by_stage(call: Call, args: argparse.Namespace) -> Counter[str]:
+    """Seconds of one of `args.steps` steps: of the kernels on a GPU, else of the operators."""
+    gpu = args.device == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]
+    with profile(activities=activities) as record, record_function(MARK + REST):
+        call()
+    events = [e for e in record.events() if e.device_type == torch.autograd.DeviceType.CPU]
+    forward = {
+        e.sequence_nr: stage_of(e)
+        for e in sorted(events, key=lambda e: e.time_range.start)  # the last one made the node
+        if e.sequence_nr >= 0 and node_of(e) is None
+    }
+    seconds: Counter[str] = Counter()
+    for event in events:
+        node = node_of(event)
+        stage = stage_of(event) if node is None else forward.get(node.sequence_nr, stage_of(event))
+        time = event.self_device_time_total if gpu else event.self_cpu_time_total
+        seconds[stage] += time / 1e6 / args.steps
+    return seconds
+
+
+def ancestors(event: FunctionEvent) -> Iterator[FunctionEvent]:
+    """The event, what called it, and so on."""
+    while event is not None:
+        yield event
+        event = event.cpu_parent
+
+
+def node_of(event: FunctionEvent) -> FunctionEvent | None:
+    """The node of the backward pass that the event is a part of."""
+    nodes = (e for e in ancestors(event) if "evaluate_function" in e.name)
+    return next((e for e in nodes if "AccumulateGrad" not in e.name), None)
+
+
+def stage_of(event: FunctionEvent) -> str:
+    """By the innermost range around it, or else by the operator."""
+    names = [e.name for e in ancestors(event)]
+    marks = [name.removeprefix(MARK) for name in names if name.startswith(MARK)]
+    if marks and marks[0] != REST:
+        return marks[0]
+    known = (stage for name in names for part, stage in OF_OPERATOR.items() if part in name)
+    return next(known, REST)
+
+
+def waits(call: Call) -> int:
+    """How often the host waits for the GPU."""
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            call()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(warning.message) for warning in found)
+
+
+if __name__ == "__main__":
+    main(__doc__, rows, arguments)
