@@ -56,12 +56,10 @@ class GroundTruth:
         return self.boxes.shape[0]
 
     @cached_property
-    def extent(self) -> tuple[float, float, float]:
-        """Sums over the boxes of area, width and height, on the host: they bound how many priors
-        lie in the boxes."""
-        side = (self.boxes[:, 2:] - self.boxes[:, :2]).double().clamp(min=0)
-        width, height = side.sum(0).tolist()
-        return float(side.prod(1).sum()), width, height
+    def extent(self) -> Tensor:
+        """(T, 2) float64 on the host: width and height of each box. They bound how many priors lie
+        in the boxes."""
+        return (self.boxes[:, 2:] - self.boxes[:, :2]).double().cpu()
 
 
 @dataclass(frozen=True)

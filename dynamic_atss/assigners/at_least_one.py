@@ -5,12 +5,21 @@ Small-target-aware assignment, after YOLO26's STAL and Guan et al. (RFAssigner),
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners.base import Assigner, Pairs, at_least, resolve, whole
+from dynamic_atss.assigners.base import (
+    Assigner,
+    Pairs,
+    anchor_iou,
+    at_least,
+    predicted_iou,
+    resolve,
+    whole,
+)
 from dynamic_atss.assigners.nearest import nearest_candidates
-from dynamic_atss.boxes import iou
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 POINT_SIDE = 8  # strides: the side of ATSS's anchors
@@ -57,10 +66,8 @@ class AtLeastOne:
         # propose
         pairs = nearest_candidates(priors, gt, self.topk)
         # score
-        boxes = gt.boxes[:, None]
-        overlap = iou(_reference(priors)[pairs.prior], boxes, extra=1)
-        predicted = predictions.boxes.flatten(0, 1)[pairs.flat]
-        quality = iou(predicted, boxes, extra=1).clamp(min=self.quality)
+        overlap = anchor_iou(replace(priors, boxes=_reference(priors)), gt, pairs, extra=1)
+        quality = predicted_iou(predictions, gt, pairs, extra=1).clamp(min=self.quality)
         # select and resolve
         for _ in range(self.rounds):
             wanted = _wanted(pairs, overlap, found)

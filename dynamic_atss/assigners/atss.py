@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import torch
 
-from dynamic_atss.assigners.base import inside, resolve, std, whole
+from dynamic_atss.assigners.base import anchor_iou, box_sides, inside_of, resolve, std, whole
 from dynamic_atss.assigners.nearest import nearest_candidates
-from dynamic_atss.boxes import centerness, iou
+from dynamic_atss.boxes import centerness_of
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 
@@ -36,11 +36,11 @@ class ATSS:
         # propose
         pairs = nearest_candidates(priors, gt, self.topk)
         # score
-        boxes, points = gt.boxes[:, None], priors.centers[pairs.prior]
-        anchor = iou(priors.boxes[pairs.prior], boxes, extra=1)
+        anchor = anchor_iou(priors, gt, pairs, extra=1)
+        distances = box_sides(priors, gt, pairs)
         # select
         threshold = anchor.mean(1, keepdim=True) + std(anchor)
-        selected = (anchor >= threshold) & inside(points, boxes)
+        selected = (anchor >= threshold) & inside_of(distances)
         # resolve
         shape = predictions.boxes.shape[:2]
-        return resolve(pairs, selected, anchor, centerness(points, boxes), shape)
+        return resolve(pairs, selected, anchor, centerness_of(distances), shape)

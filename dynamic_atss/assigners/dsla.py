@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners.base import at_least, resolve, rising
+from dynamic_atss.assigners.base import Pairs, at_least, box_sides, resolve, rising
 from dynamic_atss.assigners.ranges import constant, points_inside
-from dynamic_atss.boxes import centers, sides
+from dynamic_atss.boxes import centers
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 FINITE = 1e8  # the end of the last range, as published
@@ -61,31 +61,23 @@ class DSLA:
         reach = tuple(map(max, self.high, self.highest))[: len(priors.levels)]  # the ends are cut
         pairs = points_inside(priors, gt, radius=self.radius, reach=reach)
         # score
-        boxes = gt.boxes.index_select(0, pairs.box)
-        points = priors.centers.index_select(0, pairs.prior)
-        distances, level = sides(points, boxes), priors.level.index_select(0, pairs.prior)
-        score = self._centerness(
-            points, boxes, distances, priors.strides.index_select(0, pairs.prior)
-        )
-        score = score * self._fit(distances.amax(-1), level)
+        distances = box_sides(priors, gt, pairs)
+        score = self._centerness(distances)
+        if self.core_zone:
+            score = torch.where(_in_core_zone(priors, gt, pairs), 1.0, score)
+        level = priors.level.index_select(0, pairs.prior)
+        score = score * self._fit(distances.amax(0), level)
         # select
         selected = (score > 0) & pairs.exists
         # resolve
         return resolve(pairs, selected, score, score, predictions.boxes.shape[:2])
 
-    def _centerness(
-        self, points: Tensor, boxes: Tensor, distances: Tensor, strides: Tensor
-    ) -> Tensor:
+    def _centerness(self, distances: Tensor) -> Tensor:
         """(M,) of points inside their boxes."""
-        left, top, right, bottom = distances.clamp(min=0).unbind(-1)
+        left, top, right, bottom = distances.clamp(min=0)
         score = torch.minimum(left, right) / torch.maximum(left, right).clamp(min=0.01)
         score = score * (torch.minimum(top, bottom) / torch.maximum(top, bottom).clamp(min=0.01))
-        score = score.sqrt()
-        if not self.core_zone:
-            return score
-        half, center = strides[:, None] / 2, centers(boxes)
-        core = ((points >= center - half) & (points <= center + half)).all(-1)
-        return torch.where(core, 1.0, score)
+        return score.sqrt()
 
     def _fit(self, size: Tensor, level: Tensor) -> Tensor:
         """(M,) 1 in the level's range of sizes, falling linearly to 0 at the widened ends."""
@@ -95,3 +87,11 @@ class DSLA:
         above = (highest - size) / (highest - high).clamp(min=0.01)
         fit = torch.where(size < low, below, torch.where(size > high, above, 1.0))
         return fit.clamp(min=0)
+
+
+def _in_core_zone(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
+    """(M,) bool: the point lies within half a stride of the box's centre, both ways."""
+    half = priors.strides.index_select(0, pairs.prior)[:, None] / 2
+    center = centers(gt.boxes).index_select(0, pairs.box)
+    points = priors.centers.index_select(0, pairs.prior)
+    return ((points >= center - half) & (points <= center + half)).all(-1)

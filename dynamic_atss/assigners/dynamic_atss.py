@@ -8,9 +8,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners.base import inside, resolve, std, whole
+from dynamic_atss.assigners.base import (
+    anchor_iou,
+    box_sides,
+    inside_of,
+    predicted_iou,
+    resolve,
+    std,
+    whole,
+)
 from dynamic_atss.assigners.nearest import nearest_candidates
-from dynamic_atss.boxes import iou
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 COMBINE = ("sum", "mean", "product")
@@ -59,18 +66,17 @@ class DynamicATSS:
         # propose
         pairs = nearest_candidates(priors, gt, self.topk)
         # score
-        boxes = gt.boxes[:, None]
-        predicted = predictions.boxes.flatten(0, 1)[pairs.flat]
-        ious = iou(torch.stack((predicted, priors.boxes[pairs.prior])), boxes, extra=1)
+        predicted = predicted_iou(predictions, gt, pairs, extra=1)
+        ious = torch.stack((predicted, anchor_iou(priors, gt, pairs, extra=1)))
         terms = self._terms(ious, predictions.iteration)
         combined = terms.prod(0) if self.combine == "product" else terms.sum(0)
         # select; the release adds two standard deviations rather than taking that of the sum
         if self.combine != "sum":
             terms = combined[None]
         threshold = terms.mean(-1, keepdim=True).sum(0) + std(terms).sum(0)
-        selected = (combined >= threshold) & inside(priors.centers[pairs.prior], boxes)
+        selected = (combined >= threshold) & inside_of(box_sides(priors, gt, pairs))
         # resolve
-        return resolve(pairs, selected, combined, ious[0], predictions.boxes.shape[:2])
+        return resolve(pairs, selected, combined, predicted, predictions.boxes.shape[:2])
 
     def _terms(self, ious: Tensor, iteration: int) -> Tensor:
         """Of (2, T, K) predicted and anchor IoUs those that are used, the predicted weighted."""

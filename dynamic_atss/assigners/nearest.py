@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners.base import Pairs
+from dynamic_atss.assigners.pairs import Pairs, level_numbers, levels_of
 from dynamic_atss.boxes import centers
+from dynamic_atss.ops.library import define
 from dynamic_atss.types import GroundTruth, Level, Priors
 
 
@@ -29,32 +30,28 @@ def surrounding_candidates(priors: Priors, gt: GroundTruth, topk: int) -> Pairs:
 
     By prior, for each level.
     """
-    return _by_prior(priors, gt, _lattice(priors.levels, priors.offset, topk, gt.boxes.device))
+    return _around_center(priors, gt, topk, square=False)
 
 
 def square_candidates(priors: Priors, gt: GroundTruth, lines: int) -> Pairs:
     """The locations in the `lines` columns and as many rows of each level nearest to each box's
     centre; with all their anchors. By prior, for each level."""
-    lattice = _lattice(priors.levels, priors.offset, lines, gt.boxes.device, square=True)
-    return _by_prior(priors, gt, lattice)
+    return _around_center(priors, gt, lines, square=True)
 
 
-def _by_prior(priors: Priors, gt: GroundTruth, lattice: _Lattice) -> Pairs:
-    distance, index = _around(centers(gt.boxes), lattice)
-    exists = distance.isfinite()
-    order = torch.where(exists, index, torch.inf).argsort(dim=0)
-    location = (index.gather(0, order).long() + lattice.first).permute(2, 1, 0).flatten(1)
-    exists = exists.gather(0, order).permute(2, 1, 0).flatten(1)
-    return _pairs(priors, gt, torch.where(exists, location, 0), exists)
+def _around_center(priors: Priors, gt: GroundTruth, k: int, square: bool) -> Pairs:
+    levels = level_numbers(priors.levels)
+    return _pairs(priors, gt, *_AROUND(centers(gt.boxes), levels, priors.offset, k, square))
 
 
 def _pairs(priors: Priors, gt: GroundTruth, location: Tensor, exists: Tensor) -> Pairs:
     """With all anchors of each location (T, K)."""
-    count = priors.per_location
-    anchor = torch.arange(count, device=location.device)
-    prior = (location[..., None] * count + anchor).flatten(1)
+    count, prior = priors.per_location, location
+    if count > 1:
+        anchor = torch.arange(count, device=location.device)
+        prior = (location[..., None] * count + anchor).flatten(1)
+        exists = exists.repeat_interleave(count, dim=1)
     box = torch.arange(len(gt), device=location.device)[:, None]
-    exists = exists.repeat_interleave(count, dim=1)
     return Pairs(box, prior, gt.image[:, None] * len(priors) + prior, exists)
 
 
@@ -67,13 +64,30 @@ def nearest_locations(points: Tensor, levels: tuple[Level, ...], offset: float, 
     and rows up to its own; so the k nearest are among the locations with (a + 1)(b + 1) <= k: 23
     of them for k = 9, at borders and on maps of one row as well.
     """
-    lattice = _lattice(levels, offset, k, points.device)
+    return _NEAREST(points, level_numbers(levels), offset, k)
+
+
+def _nearest(points: Tensor, levels: list[int], offset: float, k: int) -> Tensor:
+    lattice = _lattice(tuple(levels), offset, k, points.device)
     distance, index = _around(points, lattice)
     # Floats that are not negative sort as their bits do, so one integer holds the distance and,
     # for ties, the index.
     key = distance.view(torch.int32).long() << 32 | index.long()
     nearest = (key.topk(k, dim=0, largest=False).values & 0xFFFFFFFF) + lattice.first
     return nearest.permute(2, 1, 0).flatten(1)[:, lattice.exists]
+
+
+def _locations_around(
+    points: Tensor, levels: list[int], offset: float, k: int, square: bool
+) -> tuple[Tensor, Tensor]:
+    """The locations (T, K) around each point, by index for each level, and which of them exist."""
+    lattice = _lattice(tuple(levels), offset, k, points.device, square)
+    distance, index = _around(points, lattice)
+    exists = distance.isfinite()
+    order = torch.where(exists, index, torch.inf).argsort(dim=0)
+    location = (index.gather(0, order).long() + lattice.first).permute(2, 1, 0).flatten(1)
+    exists = exists.gather(0, order).permute(2, 1, 0).flatten(1)
+    return torch.where(exists, location, 0), exists
 
 
 def _around(points: Tensor, lattice: _Lattice) -> tuple[Tensor, Tensor]:
@@ -102,6 +116,11 @@ def _nearest_lines(u: Tensor, lattice: _Lattice) -> Tensor:
     return torch.where(low < before, low, low + lattice.rank)
 
 
+def _ranks(k: int, square: bool) -> list[tuple[int, int]]:
+    """Of a column and a row, of the locations that are looked at."""
+    return [(a, b) for a in range(k) for b in range(k if square else k // (a + 1))]
+
+
 class _Lattice(NamedTuple):
     """Constants of the search, for both axes (x, y), L levels, and M pairs of a column's rank and a
     row's rank; a last dimension of 1 is for the boxes."""
@@ -121,13 +140,14 @@ class _Lattice(NamedTuple):
 
 @lru_cache(maxsize=64)  # made once per feature size, since a copy to the device would wait for it
 def _lattice(
-    levels: tuple[Level, ...], offset: float, k: int, device: torch.device, square: bool = False
+    numbers: tuple[int, ...], offset: float, k: int, device: torch.device, square: bool = False
 ) -> _Lattice:
     """For the k nearest lines: those of their crossings that `nearest_locations` needs, or all."""
+    levels = levels_of(numbers)
     count = torch.tensor([[x.width, x.height] for x in levels]).t()[..., None]  # (2, L, 1)
     locations = torch.tensor([x.locations for x in levels])[:, None]
     windows = torch.arange(k + 1)[:, None, None]
-    pairs = [(a, b) for a in range(k) for b in range(k if square else k // (a + 1))]
+    pairs = _ranks(k, square)
     column, row = torch.tensor(pairs).unbind(1)
     missing = (column[:, None, None] >= count[0]) | (row[:, None, None] >= count[1])
     exists = (torch.arange(k) < locations).flatten()
@@ -146,3 +166,30 @@ def _lattice(
     )
     moved: list[Any] = [x.to(device) if isinstance(x, Tensor) else x for x in lattice]
     return _Lattice(*moved)
+
+
+def _fake_nearest(points: Tensor, levels: list[int], offset: float, k: int) -> Tensor:
+    count = sum(min(k, level.locations) for level in levels_of(levels))
+    return points.new_empty(len(points), count, dtype=torch.int64)
+
+
+def _fake_around(
+    points: Tensor, levels: list[int], offset: float, k: int, square: bool
+) -> tuple[Tensor, Tensor]:
+    location = points.new_empty(
+        len(points), len(levels) // 3 * len(_ranks(k, square)), dtype=torch.int64
+    )
+    return location, location.new_empty(location.shape, dtype=torch.bool)
+
+
+_NEAREST = define(
+    "nearest_locations(Tensor points, int[] levels, float offset, int k) -> Tensor",
+    _nearest,
+    _fake_nearest,
+)
+_AROUND = define(
+    "locations_around(Tensor points, int[] levels, float offset, int k, bool square)"
+    " -> (Tensor, Tensor)",
+    _locations_around,
+    _fake_around,
+)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -11,7 +10,9 @@ import torch
 from torch import Tensor
 
 from dynamic_atss.assigners.base import Pairs, inside
+from dynamic_atss.assigners.pairs import level_numbers, levels_of
 from dynamic_atss.boxes import centers
+from dynamic_atss.ops.library import define
 from dynamic_atss.types import GroundTruth, Level, Priors
 
 SLACK = 1e-3  # strides by which a range is widened, so that rounding loses no prior
@@ -36,26 +37,11 @@ def priors_within(
         reach: by level, the longest side that a region may have; () = no limit.
         margin: by level, by how much a region may be wider or higher than its box; () = 0.
     """
-    levels, grid = priors.levels, _grid(priors.levels, gt.boxes.device)
-    low = (region[..., :2] / grid.stride - priors.offset - SLACK).ceil().clamp(min=0)
-    high = (region[..., 2:] / grid.stride - priors.offset + SLACK).floor().minimum(grid.last)
-    low, side = low.long(), (high - low + 1).clamp(min=0).long()  # (T, L, 2): columns, rows
-    # Of every box on every level (T * L,), so that few values are looked up for each pair.
-    columns = side[..., 0].clamp(min=1).flatten()
-    corner = (grid.first + low[..., 1] * grid.width + low[..., 0]).flatten()
-    skipped = grid.width.expand(len(gt), -1).flatten() - columns  # locations from row to row
-    count = side.prod(-1).flatten()
-    end = count.cumsum(0)
-    slot = torch.arange(_most(gt, levels, reach, margin), device=end.device)
-    index = torch.searchsorted(end, slot, right=True)  # which box on which level
-    exists = index < len(end)
-    index = index.clamp(max=max(len(end) - 1, 0))
-    begin, columns, corner, skipped = (  # on a CPU, 4 times as fast as x[index]
-        x.index_select(0, index) for x in (end - count, columns, corner, skipped)
+    length = _most(gt, priors.levels, reach=reach, margin=margin)
+    numbers = level_numbers(priors.levels)
+    return Pairs(
+        *_list(gt.boxes, gt.image, region, numbers, priors.offset, priors.per_location, length)
     )
-    rank = slot - begin
-    location = corner + rank + rank // columns * skipped
-    return _with_anchors(priors, gt, index // len(levels), location, exists)
 
 
 def points_inside(
@@ -74,16 +60,83 @@ def points_inside(
         reach: by level, at least as far as the farthest side of the box may be; () = anywhere.
         margin: pixels by which a location must lie inside.
     """
-    strides = _grid(priors.levels, gt.boxes.device).stride.squeeze(1)
-    region = _center_region(gt.boxes[:, None], strides, radius)
+    return Pairs(
+        *_INSIDE(
+            gt.boxes,
+            gt.image,
+            priors.centers,
+            level_numbers(priors.levels),
+            priors.offset,
+            radius,
+            reach,
+            margin,
+            _most(gt, priors.levels, radius, reach),
+        )
+    )
+
+
+def _points_inside(
+    boxes: Tensor,
+    image: Tensor,
+    points: Tensor,
+    levels: list[int],
+    offset: float,
+    radius: float,
+    reach: list[float],
+    margin: float,
+    length: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    grid = _grid(tuple(levels), boxes.device)
+    region = _center_region(boxes[:, None], grid.stride.squeeze(1), radius)
     if reach:
-        far = constant(tuple(reach), gt.boxes.device)
-        region = _within_reach(region, gt.boxes[:, None], far)
-    pairs = priors_within(priors, gt, region, reach=reach)
-    strides = priors.strides.index_select(0, pairs.prior)
-    region = _center_region(gt.boxes.index_select(0, pairs.box), strides, radius)
-    within = inside(priors.centers.index_select(0, pairs.prior), region, margin)
-    return pairs._replace(exists=pairs.exists & within)
+        far = constant(tuple(reach), boxes.device)
+        region = _within_reach(region, boxes[:, None], far)
+    anchors = len(points) // grid.locations if grid.locations else 1
+    box, prior, flat, exists = _list(boxes, image, region, levels, offset, anchors, length)
+    region = boxes.index_select(0, box)
+    if radius:
+        level = torch.searchsorted(grid.first * anchors, prior, right=True) - 1
+        region = _center_region(region, grid.stride.squeeze(1).index_select(0, level), radius)
+    return box, prior, flat, exists & inside(points.index_select(0, prior), region, margin)
+
+
+def _list(
+    boxes: Tensor,
+    image: Tensor,
+    region: Tensor,
+    numbers: list[int],
+    offset: float,
+    anchors: int,
+    length: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The pairs of `priors_within`, in `length` places for each of the anchors of a location."""
+    grid, levels = _grid(tuple(numbers), boxes.device), len(numbers) // 3
+    low = (region[..., :2] / grid.stride - offset - SLACK).ceil().clamp(min=0)
+    high = (region[..., 2:] / grid.stride - offset + SLACK).floor().minimum(grid.last)
+    low, side = low.long(), (high - low + 1).clamp(min=0).long()  # (T, L, 2): columns, rows
+    # Of every box on every level (T * L,), so that few values are looked up for each pair.
+    columns = side[..., 0].clamp(min=1).flatten()
+    corner = (grid.first + low[..., 1] * grid.width + low[..., 0]).flatten()
+    skipped = grid.width.expand(len(boxes), -1).flatten() - columns  # locations from row to row
+    count = side.prod(-1).flatten()
+    end = count.cumsum(0)
+    slot = torch.arange(length, device=end.device)
+    index = torch.searchsorted(end, slot, right=True)  # which box on which level
+    exists = index < len(end)
+    index = index.clamp(max=max(len(end) - 1, 0))
+    begin, columns, corner, skipped = (  # on a CPU, 4 times as fast as x[index]
+        x.index_select(0, index) for x in (end - count, columns, corner, skipped)
+    )
+    rank = slot - begin
+    location = corner + rank + rank // columns * skipped
+    box = index // levels
+    if anchors > 1:
+        anchor = torch.arange(anchors, device=location.device)
+        location = (location[:, None] * anchors + anchor).flatten()
+        box, exists = box.repeat_interleave(anchors), exists.repeat_interleave(anchors)
+    prior = torch.where(exists, location, 0)
+    priors = grid.locations * anchors
+    return box, prior, image.index_select(0, box) * priors + prior, exists
 
 
 def _center_region(boxes: Tensor, strides: Tensor, radius: float) -> Tensor:
@@ -104,34 +157,26 @@ def _within_reach(region: Tensor, boxes: Tensor, reach: Tensor) -> Tensor:
     return torch.cat((low, torch.minimum(region[..., 2:], boxes[..., :2] + far)), dim=-1)
 
 
-def _with_anchors(
-    priors: Priors, gt: GroundTruth, box: Tensor, location: Tensor, exists: Tensor
-) -> Pairs:
-    count = priors.per_location
-    if count > 1:
-        anchor = torch.arange(count, device=location.device)
-        location = (location[:, None] * count + anchor).flatten()
-        box, exists = box.repeat_interleave(count), exists.repeat_interleave(count)
-    prior = torch.where(exists, location, 0)
-    return Pairs(box, prior, gt.image.index_select(0, box) * len(priors) + prior, exists)
-
-
 def _most(
-    gt: GroundTruth, levels: tuple[Level, ...], reach: Sequence[float], margin: Sequence[float]
+    gt: GroundTruth,
+    levels: tuple[Level, ...],
+    radius: float = 0.0,
+    reach: Sequence[float] = (),
+    margin: Sequence[float] = (),
 ) -> int:
     """A bound on the number of locations in all regions: n strides hold n + 1 lines at most."""
-    area, width, height = gt.extent
-    total = 0.0
-    for i, level in enumerate(levels):
-        more = (margin[i] if margin else 0.0) / level.stride + 1 + 2 * SLACK
-        both = area / level.stride**2 + (width + height) / level.stride * more
-        bound = min(both + len(gt) * more**2, float(len(gt) * level.locations))
-        if reach:
-            line = reach[i] / level.stride + 1 + 2 * SLACK
-            lines = [min(line, n) for n in (level.width, level.height)]
-            bound = min(bound, len(gt) * math.prod(lines))
-        total += bound
-    return math.ceil(total)
+    grid = _grid(tuple(level_numbers(levels)), torch.device("cpu"))
+    side = gt.extent[:, None]
+    if reach:  # from where a longer box is left by no more than `far`, it is by no less than that
+        far = constant(tuple(reach), side.device)[:, None]
+        side = torch.fmin(side, 2 * far - side)
+    if margin:
+        side = side + constant(tuple(margin), side.device)[:, None]
+    strides = side / grid.stride
+    if radius:
+        strides = strides.clamp(max=2 * radius)
+    lines = ((strides + 3 * SLACK).floor() + 1).clamp(min=0).minimum(grid.last + 1)
+    return int(lines.prod(-1).sum())
 
 
 class _Grid(NamedTuple):
@@ -141,10 +186,12 @@ class _Grid(NamedTuple):
     last: Tensor  # (L, 2): the last column and row
     width: Tensor  # (L,)
     first: Tensor  # (L,): index of the level's first location
+    locations: int  # of all levels
 
 
 @lru_cache(maxsize=64)  # made once per feature size, since a copy to the device would wait for it
-def _grid(levels: tuple[Level, ...], device: torch.device) -> _Grid:
+def _grid(numbers: tuple[int, ...], device: torch.device) -> _Grid:
+    levels = levels_of(numbers)
     locations = torch.tensor([level.locations for level in levels])
     grid = (
         torch.tensor([[float(level.stride)] for level in levels]),
@@ -152,10 +199,36 @@ def _grid(levels: tuple[Level, ...], device: torch.device) -> _Grid:
         torch.tensor([level.width for level in levels]),
         locations.cumsum(0) - locations,
     )
-    return _Grid(*(x.to(device) for x in grid))
+    return _Grid(*(x.to(device) for x in grid), locations=int(locations.sum()))
 
 
 @lru_cache(maxsize=64)
 def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
     """`values` as a tensor that is made once for each device: to make it waits for the device."""
     return torch.tensor(values, device=device)
+
+
+def _fake_inside(
+    boxes: Tensor,
+    image: Tensor,
+    points: Tensor,
+    levels: list[int],
+    offset: float,
+    radius: float,
+    reach: list[float],
+    margin: float,
+    length: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    locations = sum(level.locations for level in levels_of(levels))
+    slots = length * (len(points) // locations if locations else 1)
+    box, prior, flat = (image.new_empty(slots) for _ in range(3))
+    return box, prior, flat, image.new_empty(slots, dtype=torch.bool)
+
+
+_INSIDE = define(
+    "points_inside(Tensor boxes, Tensor image, Tensor points, int[] levels, float offset,"
+    " float radius, float[] reach, float margin, int length)"
+    " -> (Tensor, Tensor, Tensor, Tensor)",
+    _points_inside,
+    _fake_inside,
+)

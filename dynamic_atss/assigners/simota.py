@@ -15,13 +15,15 @@ from dynamic_atss.assigners.base import (
     Pairs,
     at_least,
     best_of_box,
-    inside,
+    box_sides,
+    center_offsets,
+    inside_of,
     logit_of_class,
+    predicted_iou,
     resolve,
     whole,
 )
 from dynamic_atss.assigners.nearest import square_candidates
-from dynamic_atss.boxes import centers, iou
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 EPS = 1e-8  # of the IoU's logarithm, as published
@@ -66,10 +68,9 @@ class SimOTA:
         # propose
         pairs = _around_center(priors, gt, self.radius)
         # score
-        predicted = predictions.boxes.flatten(0, 1)[pairs.flat]
-        overlap = torch.where(pairs.exists, iou(predicted, gt.boxes[:, None]), 0.0)
+        overlap = torch.where(pairs.exists, predicted_iou(predictions, gt, pairs), 0.0)
         cost = _class_cost(predictions, gt, pairs) - self.iou_weight * (overlap + EPS).log()
-        outside = ~inside(priors.centers[pairs.prior], gt.boxes[:, None], margin=0)
+        outside = ~inside_of(box_sides(priors, gt, pairs), margin=0)
         cost = cost.double() + OUTSIDE * outside  # a float32 would lose the rest of the cost
         # select
         largest = overlap.topk(min(self.topk, overlap.shape[1]), dim=1).values
@@ -94,6 +95,6 @@ def _around_center(priors: Priors, gt: GroundTruth, radius: float) -> Pairs:
     """(T, K): the priors less than `radius` strides from each box's centre, both ways."""
     most = max(max(level.height, level.width) for level in priors.levels)
     pairs = square_candidates(priors, gt, min(math.ceil(2 * radius), most))
-    away = (priors.centers[pairs.prior] - centers(gt.boxes)[:, None]).abs().amax(-1)
+    away = center_offsets(priors, gt, pairs).abs().amax(0)
     near = away < radius * priors.strides[pairs.prior]
     return pairs._replace(exists=pairs.exists & near)

@@ -9,9 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dynamic_atss.assigners.base import Pairs, at_least, best_of_box, logit_of_class, resolve, whole
+from dynamic_atss.assigners.base import (
+    Pairs,
+    at_least,
+    best_of_box,
+    logit_of_class,
+    predicted_iou,
+    resolve,
+    whole,
+)
 from dynamic_atss.assigners.ranges import points_inside
-from dynamic_atss.boxes import iou
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 
@@ -47,8 +54,7 @@ class TaskAligned:
         # propose
         pairs = points_inside(priors, gt, margin=0.01)
         # score, by its logarithm: a small score times a small IoU^6 would be 0
-        predicted = predictions.boxes.flatten(0, 1).index_select(0, pairs.flat)
-        overlap = iou(predicted, gt.boxes.index_select(0, pairs.box))
+        overlap = predicted_iou(predictions, gt, pairs)
         score = F.logsigmoid(logit_of_class(predictions, gt, pairs))
         alignment = self.alpha * score + self.beta * overlap.log()
         # select

@@ -8,10 +8,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners.base import best_of_box, inside, resolve, whole
+from dynamic_atss.assigners.base import (
+    anchor_iou,
+    best_of_box,
+    box_sides,
+    center_offsets,
+    inside_of,
+    resolve,
+    whole,
+)
 from dynamic_atss.assigners.nearest import surrounding_candidates
 from dynamic_atss.assigners.ranges import constant
-from dynamic_atss.boxes import centerness, centers, iou
+from dynamic_atss.boxes import centerness_of, centers
 from dynamic_atss.types import Assignment, GroundTruth, Level, Predictions, Priors
 
 
@@ -41,16 +49,16 @@ class TopK:
         # propose
         pairs = surrounding_candidates(priors, gt, self.topk)
         # score
-        boxes, points = gt.boxes[:, None], priors.centers[pairs.prior]
-        anchor = iou(priors.boxes[pairs.prior], boxes, extra=1)
-        distance = (points - centers(boxes)).square().sum(-1).sqrt()
+        anchor = anchor_iou(priors, gt, pairs, extra=1)
+        distances = box_sides(priors, gt, pairs)
+        distance = center_offsets(priors, gt, pairs).square().sum(0).sqrt()
         longest = _longest_distance(priors, gt, len(predictions.boxes))
         # select
         score = anchor - distance / longest[gt.image][:, None] / 1000
-        selected = best_of_box(pairs, score, self.topk) & inside(points, boxes)
+        selected = best_of_box(pairs, score, self.topk) & inside_of(distances)
         # resolve
         shape = predictions.boxes.shape[:2]
-        return resolve(pairs, selected, anchor, centerness(points, boxes), shape)
+        return resolve(pairs, selected, anchor, centerness_of(distances), shape)
 
 
 def _longest_distance(priors: Priors, gt: GroundTruth, images: int) -> Tensor:

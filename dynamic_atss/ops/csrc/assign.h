@@ -54,7 +54,7 @@ auto with_floats(const Tensor& x, const char* name, const Run& run) {
 
 // The elements of x in row-major order; x itself, unless it is not contiguous.
 template <typename T>
-class Values {
+class __attribute__((visibility("hidden"))) Values {
  public:
   Values(const Tensor& x, const char* name)
       : kept_(x.is_contiguous() ? x : torch::stable::contiguous(x)),

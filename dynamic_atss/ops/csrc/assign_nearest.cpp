@@ -41,9 +41,12 @@ class Lines {
 
  private:
   int64_t begin(T u, float offset, int64_t window) const {
-    const T low = std::ceil(u - static_cast<T>(offset + static_cast<float>(window) / 2));
+    const T low = u - static_cast<T>(offset + static_cast<float>(window) / 2);
     const int64_t limit = std::max<int64_t>(count_ - window, 0);
-    return low > 0 ? (low < static_cast<T>(limit) ? static_cast<int64_t>(low) : limit) : 0;
+    if (!(low > 0)) return 0;
+    if (low > static_cast<T>(limit)) return limit;
+    const auto line = static_cast<int64_t>(low);
+    return line + (static_cast<T>(line) < low);  // rounded up; std::ceil may be a call
   }
 
   bool nan_ = false;
@@ -62,19 +65,16 @@ int64_t key_of(float distance, int64_t index) {
 
 // The `kept` smallest keys of the locations of which the k nearest are some, in order.
 void nearest_of(const Lines<float>& x, const Lines<float>& y, int64_t k, int64_t kept,
-                std::vector<int64_t>& keys) {
-  keys.clear();
+                int64_t* keys) {
+  int64_t size = 0;
   for (int64_t a = 0; a < k; ++a) {
     for (int64_t b = 0; b < k / (a + 1); ++b) {
       const int64_t key =
           key_of(x.distance(a) + y.distance(b), y.line(b) * x.count() + x.line(a));
-      if (static_cast<int64_t>(keys.size()) == kept) {
-        if (key >= keys.back()) continue;
-        keys.pop_back();
-      }
-      auto at = keys.end();
-      while (at != keys.begin() && *(at - 1) > key) --at;
-      keys.insert(at, key);
+      if (size == kept && key >= keys[size - 1]) continue;
+      int64_t at = size < kept ? size++ : size - 1;
+      for (; at > 0 && keys[at - 1] > key; --at) keys[at] = keys[at - 1];
+      keys[at] = key;
     }
   }
 }
@@ -92,8 +92,7 @@ Tensor nearest_locations(const Tensor& points, std::vector<int64_t> flat_levels,
   int64_t* const out = mutable_values<int64_t>(result);
   torch::stable::parallel_for(0, count, kGrain, [&](int64_t begin, int64_t end) {
     Lines<float> x(k), y(k);
-    std::vector<int64_t> keys;
-    keys.reserve(k + 1);
+    std::vector<int64_t> keys(k);
     for (int64_t t = begin; t < end; ++t) {
       int64_t* row = out + t * columns;
       for (const Level& level : levels) {
@@ -105,8 +104,8 @@ Tensor nearest_locations(const Tensor& points, std::vector<int64_t> flat_levels,
           row = std::fill_n(row, kept, level.first);
           continue;
         }
-        nearest_of(x, y, k, kept, keys);
-        for (const int64_t key : keys) *row++ = level.first + (key & 0xFFFFFFFF);
+        nearest_of(x, y, k, kept, keys.data());
+        for (int64_t i = 0; i < kept; ++i) *row++ = level.first + (keys[i] & 0xFFFFFFFF);
       }
     }
   });
@@ -119,9 +118,8 @@ int64_t columns_of(int64_t row, int64_t k, bool square) { return square ? k : k 
 // The locations around a point on one level, by index, and then those that there are not.
 template <typename T>
 void around(const Lines<T>& x, const Lines<T>& y, const Level& level, int64_t k, bool square,
-            int64_t* location, bool* exists) {
+            std::vector<int64_t>& rank, int64_t* location, bool* exists) {
   const int64_t rows = std::min(k, level.height);
-  std::vector<int64_t> rank(rows);
   const int64_t top = y.low(rows);
   for (int64_t b = 0; b < rows; ++b) rank[y.line(b) - top] = b;
   for (int64_t row = 0; row < rows; ++row) {
@@ -143,6 +141,7 @@ void around_all(const Tensor& points, const std::vector<Level>& levels, float of
   std::fill_n(exists, points.size(0) * size, false);
   torch::stable::parallel_for(0, points.size(0), kGrain, [&](int64_t begin, int64_t end) {
     Lines<T> x(k), y(k);
+    std::vector<int64_t> rank(k);
     for (int64_t t = begin; t < end; ++t) {
       for (size_t i = 0; i < levels.size(); ++i) {
         const Level& level = levels[i];
@@ -151,7 +150,7 @@ void around_all(const Tensor& points, const std::vector<Level>& levels, float of
         x.find(xy[2 * t], level.width, stride, offset);
         y.find(xy[2 * t + 1], level.height, stride, offset);
         if (!std::isfinite(x.distance(0) + y.distance(0))) continue;
-        around(x, y, level, k, square, location + at, exists + at);
+        around(x, y, level, k, square, rank, location + at, exists + at);
       }
     }
   });

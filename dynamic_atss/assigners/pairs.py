@@ -1,0 +1,192 @@
+"""(Box, prior) pairs: what can be asked of them, and which of them win.
+
+Each question is one operator, native on the CPU where it is compiled (`ops/csrc/assign_*.cpp`); the
+plain PyTorch beside it is its definition and serves elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dynamic_atss import boxes as geometry
+from dynamic_atss.ops.library import define
+from dynamic_atss.types import BACKGROUND, Assignment, GroundTruth, Level, Predictions, Priors
+
+
+class Pairs(NamedTuple):
+    """(Box, prior) pairs that are worth a look: K of each box, (T, K), or M in one list, (M,).
+
+    box, (T, 1) or (M,): 0..T-1 · prior, 0..P-1 · flat = image * P + prior · exists, bool: False
+    for the places of a list that hold no pair
+    """
+
+    box: Tensor
+    prior: Tensor
+    flat: Tensor
+    exists: Tensor
+
+
+@lru_cache(maxsize=64)
+def level_numbers(levels: tuple[Level, ...]) -> list[int]:
+    """Height, width and stride of each level, one after the other, as operators take them."""
+    return [number for x in levels for number in (x.height, x.width, x.stride)]
+
+
+def levels_of(numbers: Sequence[int]) -> tuple[Level, ...]:
+    """The levels of such a list."""
+    return tuple(Level(*numbers[i : i + 3]) for i in range(0, len(numbers), 3))
+
+
+def anchor_iou(priors: Priors, gt: GroundTruth, pairs: Pairs, extra: float = 0.0) -> Tensor:
+    """The IoU of each pair's prior and box."""
+    return _IOU(priors.boxes, pairs.prior, gt.boxes, pairs.box, extra)
+
+
+def predicted_iou(
+    predictions: Predictions, gt: GroundTruth, pairs: Pairs, extra: float = 0.0
+) -> Tensor:
+    """The IoU of what each pair's prior predicts with the pair's box."""
+    return _IOU(predictions.boxes.flatten(0, 1), pairs.flat, gt.boxes, pairs.box, extra)
+
+
+def box_sides(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
+    """Distances left, top, right, bottom from each pair's prior to the sides of its box: (4, T, K)
+    or (4, M); all positive inside."""
+    return _SIDES(priors.centers, pairs.prior, gt.boxes, pairs.box)
+
+
+def center_offsets(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
+    """x and y of each pair's prior from the centre of its box: (2, T, K) or (2, M)."""
+    center = geometry.centers(gt.boxes).repeat(1, 2)
+    return _SIDES(priors.centers, pairs.prior, center, pairs.box)[:2]
+
+
+def logit_of_class(predictions: Predictions, gt: GroundTruth, pairs: Pairs) -> Tensor:
+    """The logit of each pair's prior for the class of its box, of the shape of pairs.flat."""
+    classes = predictions.logits.shape[-1]
+    wanted = gt.classes.index_select(0, pairs.box.flatten()).view_as(pairs.box)
+    index = pairs.flat * classes + wanted
+    return predictions.logits.flatten().index_select(0, index.flatten()).view_as(index)
+
+
+def best_of_box(pairs: Pairs, score: Tensor, k: int | Tensor) -> Tensor:
+    """Which pairs are among the k best of their box, as bool of their shape; of equal ones the
+    first.
+
+    Args:
+        pairs: (T, K), or (M,) by box.
+        score: of their shape.
+        k: one number, or (T,) for the boxes.
+    """
+    counts, k = (None, k) if isinstance(k, int) else (k, 0)
+    return _BEST(pairs.box, pairs.exists, score, counts, k)
+
+
+def resolve(
+    pairs: Pairs, selected: Tensor, score: Tensor, quality: Tensor, shape: tuple[int, ...]
+) -> Assignment:
+    """One box per prior: of the `selected` pairs the one with the largest score, then the lowest
+    gt index.
+
+    Args:
+        pairs: (T, K) or (M,), as all that follow.
+        selected: bool.
+        score: the largest wins.
+        quality: becomes the quality of the priors whose pair wins.
+        shape: (N, P).
+    """
+    return Assignment(
+        *_RESOLVE(pairs.box, pairs.flat, pairs.exists, selected, score, quality, *shape)
+    )
+
+
+def _iou(boxes: Tensor, index: Tensor, gt: Tensor, box: Tensor, extra: float) -> Tensor:
+    chosen = boxes.index_select(0, index.flatten()).view(*index.shape, 4)
+    return geometry.iou(chosen, gt[box], extra)
+
+
+def _sides(points: Tensor, index: Tensor, gt: Tensor, box: Tensor) -> Tensor:
+    chosen = points.index_select(0, index.flatten()).view(*index.shape, 2)
+    return geometry.sides(chosen, gt[box]).movedim(-1, 0).contiguous()
+
+
+def _best_of_box(
+    box: Tensor, exists: Tensor, score: Tensor, counts: Tensor | None, k: int
+) -> Tensor:
+    score = torch.where(exists, score, -torch.inf)
+    order = score.argsort(dim=-1, descending=True, stable=True)
+    slot = torch.arange(order.shape[-1], device=order.device)
+    if score.ndim == 2:
+        rank = torch.empty_like(order).scatter_(1, order, slot.expand_as(order))
+        return (rank < (k if counts is None else counts[:, None])) & exists
+    # By score, and then by box without losing that order.
+    order = order[box[order].argsort(stable=True)]
+    rank = torch.empty_like(order).scatter_(0, order, slot) - torch.searchsorted(box, box)
+    return (rank < (k if counts is None else counts[box])) & exists
+
+
+def _resolve(
+    box: Tensor,
+    flat: Tensor,
+    exists: Tensor,
+    selected: Tensor,
+    score: Tensor,
+    quality: Tensor,
+    images: int,
+    priors: int,
+) -> tuple[Tensor, Tensor]:
+    slots = images * priors
+    gt, score = box.expand_as(selected).flatten(), score.flatten()
+    none = torch.iinfo(gt.dtype).max
+    # Pairs that are out write to a slot of their own at the end: no boolean indexing, no wait for
+    # the device.
+    flat = torch.where(selected & exists, flat, slots).flatten()
+    best = score.new_full((slots + 1,), -torch.inf).scatter_reduce_(0, flat, score, "amax")
+    flat = torch.where(score >= best.index_select(0, flat), flat, slots)
+    lowest = gt.new_full((slots + 1,), none).scatter_reduce_(0, flat, gt, "amin")
+    flat = torch.where(gt == lowest.index_select(0, flat), flat, slots)
+    index = lowest.fill_(BACKGROUND).scatter_(0, flat, gt)[:slots]
+    won = quality.new_zeros(slots + 1).scatter_(0, flat, quality.flatten())[:slots]
+    return index.view(images, priors), won.view(images, priors)
+
+
+def _fake_resolve(
+    box: Tensor,
+    flat: Tensor,
+    exists: Tensor,
+    selected: Tensor,
+    score: Tensor,
+    quality: Tensor,
+    images: int,
+    priors: int,
+) -> tuple[Tensor, Tensor]:
+    shape = (images, priors)
+    return box.new_empty(shape), quality.new_empty(shape)
+
+
+_IOU = define(
+    "pair_iou(Tensor boxes, Tensor index, Tensor gt, Tensor box, float extra) -> Tensor",
+    _iou,
+    lambda boxes, index, gt, box, extra: boxes.new_empty(index.shape),
+)
+_SIDES = define(
+    "pair_sides(Tensor points, Tensor index, Tensor gt, Tensor box) -> Tensor",
+    _sides,
+    lambda points, index, gt, box: points.new_empty(4, *index.shape),
+)
+_BEST = define(
+    "best_of_box(Tensor box, Tensor exists, Tensor score, Tensor? counts, int k) -> Tensor",
+    _best_of_box,
+    lambda box, exists, score, counts, k: exists.new_empty(exists.shape),
+)
+_RESOLVE = define(
+    "resolve(Tensor box, Tensor flat, Tensor exists, Tensor selected, Tensor score,"
+    " Tensor quality, int images, int priors) -> (Tensor, Tensor)",
+    _resolve,
+    _fake_resolve,
+)

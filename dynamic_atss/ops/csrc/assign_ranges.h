@@ -1,0 +1,48 @@
+// The locations inside a region, as ranges of a level's columns and rows.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include "assign.h"
+
+namespace dynamic_atss {
+
+constexpr double kSlack = 1e-3;  // strides by which a range is widened, so that rounding loses none
+
+template <typename T>
+struct Region {
+  T x1, y1, x2, y2;
+};
+
+// Columns `left` to `left + width` and rows likewise; without a location both sides may be 0.
+struct Range {
+  int64_t left, top, width, height;
+
+  int64_t size() const { return width * height; }
+};
+
+// First line and number of lines in [low, high] of an axis with `count`; NaN holds none.
+template <typename T>
+void lines_within(T low, T high, T stride, T offset, int64_t count, int64_t& first,
+                  int64_t& lines) {
+  const T slack = static_cast<T>(kSlack), last = static_cast<T>(count - 1);
+  T begin = std::ceil(low / stride - offset - slack);
+  T end = std::floor(high / stride - offset + slack);
+  begin = begin > 0 ? begin : 0;
+  end = end < last ? end : last;
+  const bool any = begin <= end && high == high && low == low;
+  first = any ? static_cast<int64_t>(begin) : 0;
+  lines = any ? static_cast<int64_t>(end - begin) + 1 : 0;
+}
+
+template <typename T>
+Range range_of(const Region<T>& region, const Level& level, T offset) {
+  Range range;
+  const T stride = static_cast<T>(level.stride);
+  lines_within(region.x1, region.x2, stride, offset, level.width, range.left, range.width);
+  lines_within(region.y1, region.y2, stride, offset, level.height, range.top, range.height);
+  return range;
+}
+
+}  // namespace dynamic_atss
