@@ -134,4 +134,5 @@ def extensions() -> dict:
     }
 
 
-setup(**extensions())
+if __name__ == "__main__":
+    setup(**extensions())

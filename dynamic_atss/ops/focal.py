@@ -161,7 +161,7 @@ def _positive(
     x: Tensor, quality: Tensor | None, kind: int, alpha: float, gamma: float
 ) -> tuple[Tensor, Tensor]:
     """The terms (M,) at a positive's class, and their derivatives."""
-    if quality is None:
+    if kind == SIGMOID or quality is None:
         loss, gradient = _negative(-x, alpha, gamma)
         return loss, -gradient
     p, rest = x.sigmoid(), (-x).sigmoid()

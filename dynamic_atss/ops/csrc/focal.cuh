@@ -1,6 +1,8 @@
 // The bodies of the focal kernels, in plain CUDA: value and gradient in one pass over the logits.
 #pragma once
 
+#include <cassert>
+
 #include "focal.h"
 
 namespace dynamic_atss {
