@@ -1,0 +1,290 @@
+// Batched multiclass NMS on the CPU.
+//
+// An image's candidates are taken best first, and each is compared with what is kept of its class,
+// eight boxes at a time; with a limit it ends once enough are kept. Images go in parallel, and where
+// there are fewer of them than threads, shares of their classes.
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__)
+#pragma GCC optimize("fp-contract=off")  // the IoU is the reference's to the last bit
+#endif
+#include "nms.h"
+
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "nms_arguments.h"
+#include "vectors.h"
+
+namespace dynamic_atss {
+namespace {
+
+constexpr int kLanes = 8;
+constexpr int64_t kWorthAThread = 5000;  // candidates; for fewer, to wake it costs more than it saves
+
+// Eight kept boxes of a class; without a box, everything is NaN, which overlaps nothing.
+struct Lanes {
+  double x1[kLanes], y1[kLanes], x2[kLanes], y2[kLanes], area[kLanes];
+
+  void clear() {
+    std::fill_n(x1, sizeof(Lanes) / sizeof(double), std::numeric_limits<double>::quiet_NaN());
+  }
+  void put(int lane, const Box& box) {
+    x1[lane] = box.x1, y1[lane] = box.y1, x2[lane] = box.x2, y2[lane] = box.y2;
+    area[lane] = box.area;
+  }
+  ALWAYS_INLINE Box at(int lane) const {
+    return {x1[lane], y1[lane], x2[lane], y2[lane], area[lane]};
+  }
+};
+
+ALWAYS_INLINE bool overlaps_body(const Lanes* lanes, int64_t count, const Box& box,
+                                 double threshold) {
+  for (int64_t i = 0; i < count; ++i) {
+    int64_t any = 0;
+    for (int lane = 0; lane < kLanes; ++lane) any |= overlap(lanes[i].at(lane), box, threshold);
+    if (any) return true;
+  }
+  return false;
+}
+
+using Overlaps = bool (*)(const Lanes*, int64_t, const Box&, double);
+
+bool overlaps_plain(const Lanes* lanes, int64_t count, const Box& box, double threshold) {
+  return overlaps_body(lanes, count, box, threshold);
+}
+#ifdef DYNAMIC_ATSS_X86
+FOR_AVX2 bool overlaps_avx2(const Lanes* lanes, int64_t count, const Box& box, double threshold) {
+  return overlaps_body(lanes, count, box, threshold);
+}
+FOR_AVX512 bool overlaps_avx512(const Lanes* lanes, int64_t count, const Box& box,
+                                double threshold) {
+  return overlaps_body(lanes, count, box, threshold);
+}
+Overlaps best_overlaps() { return widest(overlaps_plain, overlaps_avx2, overlaps_avx512); }
+#else
+Overlaps best_overlaps() { return overlaps_plain; }
+#endif
+
+template <typename Key>
+struct Entry {
+  Key key;
+  int32_t item;
+};
+
+template <typename Key>
+using Entries = std::unique_ptr<Entry<Key>[]>;
+
+// Sorts by key, ascending and stable, byte by byte from the lowest; bytes that are the same in all
+// keys are left out. The result is in `entries`, for which `spare` may have changed places with it.
+template <typename Key>
+void radix_sort(Entries<Key>& entries, Entries<Key>& spare, int64_t count) {
+  Key differ = 0;
+  for (int64_t i = 1; i < count; ++i) differ |= entries[i].key ^ entries[0].key;
+  for (size_t shift = 0; shift < 8 * sizeof(Key); shift += 8) {
+    if (!(differ >> shift & 0xFF)) continue;
+    int32_t place[257] = {};
+    for (int64_t i = 0; i < count; ++i) ++place[(entries[i].key >> shift & 0xFF) + 1];
+    for (int byte = 0; byte < 256; ++byte) place[byte + 1] += place[byte];
+    for (int64_t i = 0; i < count; ++i) {
+      spare[place[entries[i].key >> shift & 0xFF]++] = entries[i];
+    }
+    std::swap(entries, spare);
+  }
+}
+
+template <typename T>
+using Bits = std::conditional_t<std::is_same_v<T, double>, uint64_t, uint32_t>;
+
+// Smaller for a better score; scores above 0 sort as their bits do.
+template <typename T>
+Bits<T> key_of(T score) {
+  Bits<T> bits;
+  std::memcpy(&bits, &score, sizeof bits);
+  return ~bits;
+}
+
+// A class of an image.
+struct Group {
+  int64_t first;  // of its lanes
+  int64_t kept;   // boxes
+};
+
+// What is asked for.
+template <typename T>
+struct Request {
+  const T* boxes;          // (N, K, 4)
+  const T* scores;         // (N, K)
+  const int64_t* classes;  // (N, K)
+  NmsSizes sizes;
+  double threshold, extra;
+};
+
+// What is found, by rank: the place of a candidate in the order of its image's scores. (N, K) each.
+struct Ranks {
+  std::unique_ptr<int32_t[]> candidate;
+  std::unique_ptr<bool[]> kept;  // false at first
+
+  explicit Ranks(int64_t size) : candidate(new int32_t[size]), kept(new bool[size]()) {}
+};
+
+// One thread and its memory, for one image at a time.
+template <typename T>
+class Worker {
+ public:
+  explicit Worker(const Request<T>& request)
+      : request_(request),
+        scores_(new Entry<Bits<T>>[columns()]),
+        spare_scores_(new Entry<Bits<T>>[columns()]),
+        classes_(new Entry<uint64_t>[columns()]),
+        spare_classes_(new Entry<uint64_t>[columns()]),
+        group_(new int32_t[columns()]),
+        groups_(new Group[columns()]),
+        lanes_(new Lanes[columns()]) {}
+
+  // Marks what is kept of the image, of every `shares`-th class from `share` on.
+  void run(int64_t image, int64_t share, int64_t shares, Ranks& ranks) {
+    const int64_t row = image * columns();
+    rank_scores(request_.scores + row);
+    group_classes(request_.classes + row);
+    if (share == 0) {
+      for (int64_t rank = 0; rank < count_; ++rank) ranks.candidate[row + rank] = candidate(rank);
+    }
+    suppress(request_.boxes + 4 * row, share, shares, &ranks.kept[row]);
+  }
+
+ private:
+  int64_t columns() const { return request_.sizes.columns; }
+  int32_t candidate(int64_t rank) const { return scores_[rank].item; }
+
+  void rank_scores(const T* scores) {
+    count_ = 0;
+    for (int64_t i = 0; i < columns(); ++i) {
+      if (scores[i] > 0) scores_[count_++] = {key_of(scores[i]), static_cast<int32_t>(i)};
+    }
+    radix_sort(scores_, spare_scores_, count_);
+  }
+
+  void group_classes(const int64_t* classes) {
+    for (int64_t rank = 0; rank < count_; ++rank) {
+      classes_[rank] = {static_cast<uint64_t>(classes[candidate(rank)]),
+                        static_cast<int32_t>(rank)};
+    }
+    radix_sort(classes_, spare_classes_, count_);
+    int32_t group = 0;
+    int64_t lanes = 0;
+    for (int64_t begin = 0, end; begin < count_; begin = end, ++group) {
+      for (end = begin; end < count_ && classes_[end].key == classes_[begin].key; ++end) {
+        group_[classes_[end].item] = group;
+      }
+      groups_[group] = {lanes, 0};
+      lanes += lanes_of(end - begin);
+    }
+  }
+
+  void suppress(const T* boxes, int64_t share, int64_t shares, bool* kept) {
+    int64_t left = request_.sizes.limit;
+    for (int64_t rank = 0; rank < count_ && left > 0; ++rank) {
+      if (shares > 1 && group_[rank] % shares != share) continue;
+      Group& group = groups_[group_[rank]];
+      const Box box = box_at(boxes + 4 * candidate(rank), request_.extra);
+      if (overlaps_(&lanes_[group.first], lanes_of(group.kept), box, request_.threshold)) continue;
+      keep(group, box);
+      kept[rank] = true;
+      --left;
+    }
+  }
+
+  void keep(Group& group, const Box& box) {
+    Lanes& last = lanes_[group.first + group.kept / kLanes];
+    if (group.kept % kLanes == 0) last.clear();
+    last.put(static_cast<int>(group.kept++ % kLanes), box);
+  }
+
+  static int64_t lanes_of(int64_t boxes) { return (boxes + kLanes - 1) / kLanes; }
+
+  const Request<T>& request_;
+  const Overlaps overlaps_ = best_overlaps();
+  Entries<Bits<T>> scores_, spare_scores_;
+  Entries<uint64_t> classes_, spare_classes_;
+  std::unique_ptr<int32_t[]> group_;  // by rank
+  std::unique_ptr<Group[]> groups_;
+  std::unique_ptr<Lanes[]> lanes_;
+  int64_t count_ = 0;  // candidates
+};
+
+// The first of an image that are kept, then -1; returns how many there are.
+int64_t collect(const Ranks& ranks, int64_t image, const NmsSizes& sizes, int64_t* keep) {
+  const int64_t row = image * sizes.columns;
+  int64_t* const out = keep + image * sizes.limit;
+  int64_t found = 0;
+  for (int64_t i = row; i < row + sizes.columns && found < sizes.limit; ++i) {
+    if (ranks.kept[i]) out[found++] = ranks.candidate[i];
+  }
+  std::fill(out + found, out + sizes.limit, -1);
+  return found;
+}
+
+template <typename T>
+void run_all(const Request<T>& request, int64_t* keep, int64_t* counts) {
+  const auto [images, columns, limit] = request.sizes;
+  const int64_t threads = torch::stable::get_num_threads();
+  const int64_t count = std::clamp<int64_t>(images * columns / kWorthAThread, 1, threads);
+  const int64_t shares = images == 0 ? 1 : (count + images - 1) / images;
+  // All memory before the threads start, since they must not throw.
+  Ranks ranks(images * columns);
+  std::vector<Worker<T>> workers;
+  workers.reserve(count);
+  for (int64_t i = 0; i < count; ++i) workers.emplace_back(request);
+  torch::stable::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      for (int64_t task = i; task < images * shares; task += count) {
+        const int64_t image = task / shares;
+        workers[i].run(image, task % shares, shares, ranks);
+        if (shares == 1) counts[image] = collect(ranks, image, request.sizes, keep);
+      }
+    }
+  });
+  for (int64_t image = 0; shares > 1 && image < images; ++image) {
+    counts[image] = collect(ranks, image, request.sizes, keep);
+  }
+}
+
+template <typename T>
+std::tuple<Tensor, Tensor> nms_of(const Tensor& boxes, const Tensor& scores, const Tensor& classes,
+                                  const NmsSizes& sizes, double threshold, double extra) {
+  Tensor held[3];
+  const Request<T> request{elements<T>(boxes, held[0]),
+                           elements<T>(scores, held[1]),
+                           elements<int64_t>(classes, held[2]),
+                           sizes,
+                           threshold,
+                           extra};
+  Tensor keep = torch::stable::new_empty(classes, {sizes.images, sizes.limit});
+  Tensor counts = torch::stable::new_empty(classes, {sizes.images});
+  run_all(request, static_cast<int64_t*>(keep.mutable_data_ptr()),
+          static_cast<int64_t*>(counts.mutable_data_ptr()));
+  return {keep, counts};
+}
+
+std::tuple<Tensor, Tensor> batched_multiclass_nms(const Tensor& boxes, const Tensor& scores,
+                                                  const Tensor& classes, double threshold,
+                                                  double extra, std::optional<int64_t> limit) {
+  const NmsSizes sizes = nms_sizes(boxes, scores, classes, threshold, limit);
+  if (scores.scalar_type() == ScalarType::Double) {
+    return nms_of<double>(boxes, scores, classes, sizes, threshold, extra);
+  }
+  return nms_of<float>(boxes, scores, classes, sizes, threshold, extra);
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(dynamic_atss, CPU, m) {
+  m.impl("batched_multiclass_nms", TORCH_BOX(&batched_multiclass_nms));
+}
+
+}  // namespace dynamic_atss
