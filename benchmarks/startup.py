@@ -1,0 +1,78 @@
+"""Seconds until a command answers, beside what importing PyTorch alone takes.
+
+    python benchmarks/startup.py
+
+Each call is a process of its own, with warm file caches. `--help` and a mistake in the command line
+are told before PyTorch is imported; a training imports it, and what it needs beyond torch and
+torchvision stands in the note, with the milliseconds of `-X importtime`. The limit is an
+interpreter that does nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections import Counter
+from typing import Any
+
+from common import Call, main, measure
+from report import ROOT
+
+TRAIN = ("tools/train_net.py",)
+MISTAKE = (*TRAIN, "--config-file", "configs/atss/atss_R_50_FPN_1x.yaml", "SOLVER.NO_SUCH_KEY", "1")
+BASE = ("torch", "torchvision", "numpy")
+
+
+def process(*args: str) -> Call:
+    def call() -> int:
+        return subprocess.run([sys.executable, *args], cwd=ROOT, capture_output=True).returncode
+
+    return call
+
+
+def imported(statement: str, least: float = 5.0) -> str:
+    """Packages that take more than `least` ms of a statement's imports after BASE's, and their
+    milliseconds."""
+    code = f"import {', '.join(BASE)}; import sys; print('BASE', file=sys.stderr); {statement}"
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    taken: Counter[str] = Counter()
+    for line in done.stderr.partition("BASE\n")[2].splitlines():
+        if line.startswith("import time:"):
+            own, _, name = line.removeprefix("import time:").split("|")
+            taken[name.strip().split(".")[0]] += int(own)
+    large = [(name, us / 1e3) for name, us in taken.most_common() if us / 1e3 > least]
+    return ", ".join(f"{name} {ms:.0f} ms" for name, ms in large)
+
+
+def rows(args: argparse.Namespace) -> list[dict[str, Any]]:
+    nothing = process("-c", "pass")
+    peers = {
+        "import torch": process("-c", "import torch"),
+        "import torch, torchvision": process("-c", "import torch, torchvision"),
+    }
+    training = "import dynamic_atss.builders.run"
+    cases: dict[str, tuple[Call, str]] = {
+        "train_net.py --help": (process(*TRAIN, "--help"), "imports no torch"),
+        "train_net.py with an unknown key": (process(*MISTAKE), "imports no torch"),
+        "imports of a training": (process("-c", training), f"beyond {', '.join(BASE)}: "),
+    }
+    assert process(*TRAIN, "--help")() == 0 and process(*MISTAKE)() == 2
+    found = []
+    for case, (call, note) in cases.items():
+        note = f"{note}{imported(training)}" if note.endswith(": ") else note
+        found += measure(
+            *("start-up", case, call, peers, args),
+            limit="an interpreter",
+            at_limit=nothing,
+            memory=False,
+            note=note,
+            device="host",
+        )
+    return found
+
+
+if __name__ == "__main__":
+    main(__doc__, rows)
