@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test lint asan clean
 
 install: $(INSTALLED)
 
@@ -25,6 +25,14 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The CPU kernels under AddressSanitizer, which ends the tests at the first access out of bounds.
+asan: $(INSTALLED)
+	CFLAGS="-fsanitize=address -fno-omit-frame-pointer" $(BIN)/python setup.py --quiet build_ext \
+		--build-lib build/asan --build-temp build/asan_objects
+	DYNAMIC_ATSS_NATIVE=build/asan/dynamic_atss/ops ASAN_OPTIONS=detect_leaks=0 \
+		LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
+		$(BIN)/python -m pytest tests/ops tests/assigners -k "not cuda_on_cpu and not build"
 
 clean:
 	rm -rf $(VENV) build dynamic_atss/ops/*.so output .pytest_cache .ruff_cache .mypy_cache *.egg-info

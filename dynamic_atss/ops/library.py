@@ -40,7 +40,11 @@ def define(
 @lru_cache(maxsize=1)
 def load() -> dict[str, str]:
     """Loads the compiled libraries, once. For "cpu" and "cuda": "native", or why the reference
-    serves."""
+    serves.
+
+    The environment variable DYNAMIC_ATSS_NATIVE: 0 switches them off, a folder has others (another
+    compiler's, or with checks).
+    """
     return {device: _load(device) for device in ("cpu", "cuda")}
 
 
@@ -51,11 +55,12 @@ def serving(device: str) -> str:
 
 
 def _load(device: str) -> str:
-    if os.environ.get("DYNAMIC_ATSS_NATIVE", "1") == "0":
+    place = os.environ.get("DYNAMIC_ATSS_NATIVE", "")
+    if place == "0":
         return "switched off by DYNAMIC_ATSS_NATIVE=0"
     if device == "cuda" and torch.version.cuda is None:
         return "this PyTorch has no CUDA"
-    found = sorted(FOLDER.glob(f"_{device}.*"))
+    found = sorted(Path(place or FOLDER).glob(f"_{device}.*"))
     if not found:
         return "not compiled (INSTALL.md: Kernels)"
     try:

@@ -104,6 +104,7 @@ def test_the_cuda_kernels_are_compiled_and_load_without_a_gpu():
 
 def test_a_library_that_does_not_load_is_one_warning(monkeypatch, tmp_path):
     (tmp_path / "_cpu.abi3.so").write_bytes(b"not a library")
+    monkeypatch.delenv("DYNAMIC_ATSS_NATIVE", raising=False)
     monkeypatch.setattr(library, "FOLDER", tmp_path)
     with pytest.warns(UserWarning, match="build it again"):
         assert "does not load" in library._load("cpu")
