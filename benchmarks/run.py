@@ -1,0 +1,107 @@
+"""All stages, each in a process of its own, one after the other: ours beside peers and the limit.
+
+    python benchmarks/run.py [--quick] [--only focal nms ...] [--threads 2] [--device cpu cuda]
+        [--images-folder datasets/coco/val2017] --output DIR
+
+Leaves DIR/results.json, DIR/results.md and a log of each stage. A stage that fails is named, the
+others go on, and the exit status is 1. Without --device: the CPU, and a GPU if there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from report import machine, markdown
+
+FOLDER = Path(__file__).resolve().parent
+# Of each script whether it has anything to run on a GPU.
+STAGES = {
+    "focal": True,
+    "nms": True,
+    "assignment": True,
+    "image_loading": False,
+    "evaluation": False,
+    "startup": False,
+    "detectors": True,
+    "stages": True,
+    "growth": True,
+}
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
+Rows = list[dict[str, Any]]
+
+
+def run_stage(stage: str, device: str, args: argparse.Namespace) -> Rows | None:
+    """None: it failed; its log says why."""
+    name = f"{stage}_{device}"
+    found, log = args.output / f"{name}.json", args.output / f"{name}.log"
+    found.unlink(missing_ok=True)
+    command = [sys.executable, str(FOLDER / f"{stage}.py"), "--json", str(found)]
+    command += ["--threads", str(args.threads), "--device", device]
+    command += ["--quick"] if args.quick else []
+    command += ["--seconds", str(args.seconds)] if args.seconds is not None else []
+    if stage == "image_loading" and args.images_folder:
+        command += ["--folder", str(args.images_folder)]
+    begin = time.perf_counter()
+    print(f"{name} ... ", end="", file=sys.stderr, flush=True)
+    with log.open("w") as file:
+        code = subprocess.run(
+            command,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **dict.fromkeys(THREADS, str(args.threads))},
+        ).returncode
+    seconds = time.perf_counter() - begin
+    if code or not found.is_file():
+        print(f"FAILED after {seconds:.0f} s: see {log}", file=sys.stderr, flush=True)
+        return None
+    rows: Rows = json.loads(found.read_text())
+    found.unlink()
+    print(f"{len(rows)} rows, {seconds:.0f} s", file=sys.stderr, flush=True)
+    return rows
+
+
+def write(rows: Rows, failed: list[str], args: argparse.Namespace) -> None:
+    on = machine(args.threads)
+    content = {"machine": on, "command": sys.argv, "failed": failed, "rows": rows}
+    (args.output / "results.json").write_text(json.dumps(content, indent=1))
+    text = f"# Benchmarks\n\n`{' '.join(['python', *sys.argv])}`\n\n{markdown(rows, on)}"
+    if failed:
+        text += f"\nFailed: {', '.join(failed)}.\n"
+    (args.output / "results.md").write_text(text)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    present = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller cases")
+    parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES), metavar="STAGE")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", nargs="+", choices=("cpu", "cuda"), default=present)
+    parser.add_argument("--seconds", type=float, help="of repeats for each case")
+    parser.add_argument("--images-folder", type=Path, help="of *.jpg, for image_loading")
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+    rows: Rows = []
+    failed = []
+    for stage in args.only:
+        for device in args.device if STAGES[stage] else ["cpu"]:
+            found = run_stage(stage, device, args)
+            rows += found or []
+            failed += [f"{stage} ({device})"] if found is None else []
+            write(rows, failed, args)  # each time: a run that is cut off leaves what it has
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
