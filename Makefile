@@ -11,7 +11,7 @@ install: $(INSTALLED)
 # torch first: the kernels are compiled against it, which pip's isolated builds cannot see.
 $(INSTALLED): pyproject.toml setup.py $(wildcard dynamic_atss/ops/csrc/*)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet "setuptools>=77" "torch>=2.10"
+	$(BIN)/pip install --quiet "setuptools>=77" "torch>=2.10" torchvision
 	$(BIN)/pip install --quiet --no-build-isolation --editable ".[dev]"
 	touch $@
 

@@ -9,6 +9,7 @@ cannot be compiled are an error. INSTALL.md (Kernels) has the rest.
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -47,6 +48,24 @@ def packaged_headers() -> list[str]:
     return [f"-Xcompiler=-idirafter,{folder}" for folder in folders]
 
 
+def mark() -> str:
+    """A source file that says in the library what it was compiled from; see ops/sources.py."""
+    path = Path("build/mark.cpp")
+    text = runpy.run_path("dynamic_atss/ops/sources.py")["mark"]()
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(
+        f'extern "C" __attribute__((used)) const char dynamic_atss_mark[] = "{text}";\n'
+    )
+    return str(path)
+
+
+def of_kernels(ending: str) -> dict:
+    """The sources of a library, and the headers whose change compiles it again."""
+    headers = [path for kind in ("h", "cuh") for path in CSRC.glob(f"*.{kind}")]
+    sources = sorted(map(str, CSRC.glob(f"*.{ending}")))
+    return {"sources": [*sources, mark()], "depends": sorted(map(str, headers))}
+
+
 def warn(what: str, error: object) -> None:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
     print(f"WARNING: {what} ({reason}); plain PyTorch will serve instead", file=sys.stderr)
@@ -55,7 +74,7 @@ def warn(what: str, error: object) -> None:
 def cpu_extension(cpp_extension):
     return cpp_extension.CppExtension(
         "dynamic_atss.ops._cpu",
-        sorted(map(str, CSRC.glob("*.cpp"))),
+        **of_kernels("cpp"),
         extra_compile_args=[
             "-O3",
             "-std=c++17",
@@ -70,8 +89,8 @@ def cpu_extension(cpp_extension):
 def cuda_extension(cpp_extension):
     return cpp_extension.CUDAExtension(
         "dynamic_atss.ops._cuda",
-        sorted(map(str, CSRC.glob("*.cu"))),
-        extra_compile_args={"nvcc": ["-O3", "-std=c++17", *ABI, *packaged_headers()]},
+        **of_kernels("cu"),
+        extra_compile_args={"cxx": [], "nvcc": ["-O3", "-std=c++17", *ABI, *packaged_headers()]},
         py_limited_api=True,
     )
 

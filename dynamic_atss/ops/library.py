@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from dynamic_atss.ops import sources
+
 NAMESPACE = "dynamic_atss"
 FOLDER = Path(__file__).parent
 
@@ -63,6 +65,10 @@ def _load(device: str) -> str:
     found = sorted(Path(place or FOLDER).glob(f"_{device}.*"))
     if not found:
         return "not compiled (INSTALL.md: Kernels)"
+    if not place and sources.mark().encode() not in found[0].read_bytes():
+        reason = f"{found[0].name} is of other sources; build it again (INSTALL.md: Kernels)"
+        warnings.warn(reason, stacklevel=2)
+        return reason
     try:
         torch.ops.load_library(found[0])
     except OSError as error:

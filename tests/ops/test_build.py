@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dynamic_atss.ops import library
+from dynamic_atss.ops import library, sources
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,12 +102,24 @@ def test_the_cuda_kernels_are_compiled_and_load_without_a_gpu():
     assert library.load()["cuda"] == "native"
 
 
-def test_a_library_that_does_not_load_is_one_warning(monkeypatch, tmp_path):
-    (tmp_path / "_cpu.abi3.so").write_bytes(b"not a library")
+@pytest.mark.parametrize(
+    "content, reason", [(sources.mark(), "does not load"), (sources.MARK, "of other sources")]
+)
+def test_a_library_that_will_not_do_is_one_warning(monkeypatch, tmp_path, content, reason):
+    (tmp_path / "_cpu.abi3.so").write_text(content)
     monkeypatch.delenv("DYNAMIC_ATSS_NATIVE", raising=False)
     monkeypatch.setattr(library, "FOLDER", tmp_path)
     with pytest.warns(UserWarning, match="build it again"):
-        assert "does not load" in library._load("cpu")
+        assert reason in library._load("cpu")
+
+
+def test_the_mark_follows_every_change_of_the_sources(monkeypatch, tmp_path):
+    monkeypatch.setattr(sources, "FOLDER", tmp_path)
+    marks = [sources.mark()]
+    for name, text in (("a.cpp", "x"), ("a.cpp", "y"), ("b.h", "")):
+        (tmp_path / name).write_text(text)
+        marks.append(sources.mark())
+    assert len(set(marks)) == 4
 
 
 def test_the_log_says_what_serves():

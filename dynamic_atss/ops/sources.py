@@ -1,0 +1,16 @@
+"""Whether compiled kernels are those of the sources beside them. Also read by setup.py, so without
+imports of the package."""
+
+import hashlib
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "csrc"
+MARK = "dynamic_atss kernels of "
+
+
+def mark() -> str:
+    """What a library that is compiled from the present sources contains."""
+    digest = hashlib.sha256()
+    for path in sorted(FOLDER.iterdir()):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return MARK + digest.hexdigest()[:16]
