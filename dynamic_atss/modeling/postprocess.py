@@ -10,8 +10,14 @@ from torch import Tensor
 
 from dynamic_atss.boxes import clip
 from dynamic_atss.modeling.head import HeadOutput
-from dynamic_atss.ops.nms import multiclass_nms
+from dynamic_atss.ops.nms import batched_multiclass_nms
 from dynamic_atss.types import Detections, Priors
+
+# By location, how many candidates of a level are looked for at first, for each prior that its
+# classes may come from. A trained detector has fewer than one.
+_AT_FIRST = 4
+
+Found = tuple[Tensor, Tensor, Tensor]  # boxes (N, K, 4), scores (N, K), classes (N, K)
 
 
 class PostProcess:
@@ -61,35 +67,74 @@ class PostProcess:
     ) -> list[Detections]:
         """One per image; boxes in pixels of the resized image, clipped to sizes (N, 2): height,
         width. Without `nms` all candidates, level by level: test-time augmentation joins them."""
-        scores, prior, classes = self._candidates(output, priors)
-        deltas = output.deltas.gather(1, prior[..., None].expand(-1, -1, 4))
-        boxes = clip(self.coder.decode(deltas, priors.boxes[prior]), sizes[:, None], self.extra)
-        found = [_present(*image) for image in zip(boxes, scores, classes, strict=True)]
         if not nms:
-            return found
-        scales = boxes.new_ones(len(boxes), 4)
-        if self.in_original:
-            scales = (sizes.new_tensor(original_sizes) / sizes).flip(1).repeat(1, 2)  # x, y, x, y
-        return [self._select(*image) for image in zip(found, scales, strict=True)]
+            found, _ = self.candidates(output, priors, sizes, complete=True)
+            return [_present(*image) for image in zip(*found, strict=True)]
+        for complete in (False, True):
+            found, cut = self.candidates(output, priors, sizes, complete=complete)
+            found, counts = self.select(found, sizes, original_sizes)
+            lengths, cut = _to_host(counts, cut)
+            if not any(cut):
+                break
+        images = zip(*found, lengths, strict=True)
+        return [Detections(b[:length], s[:length], c[:length]) for b, s, c, length in images]
 
-    def _candidates(self, output: HeadOutput, priors: Priors) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores, prior indices and classes, each (N, candidates of all levels); score 0: no
-        candidate."""
+    def candidates(
+        self, output: HeadOutput, priors: Priors, sizes: Tensor, *, complete: bool = False
+    ) -> tuple[Found, list[Tensor]]:
+        """The candidates of all images, level by level; score 0: none. Nothing waits for the
+        device.
+
+        How many there are by location is not known then, and more may have been cut off than the
+        rules allow: at levels where a number (1,) of the list is not 0. With `complete` they are
+        counted, for which the device is waited for.
+        """
         counts = [level.locations * priors.per_location for level in priors.levels]
         qualities = [None] * len(counts)
         if output.quality is not None:
             qualities = output.quality.split(counts, dim=1)
-        found, first = [], 0
+        found, cut, first = [], [], 0
         levels = zip(output.logits.split(counts, dim=1), qualities, counts, strict=True)
         for logits, quality, count in levels:
-            joint = self._scores(logits.sigmoid(), quality).flatten(1)
-            most = int((joint > 0).sum(1).max()) if self.by_location else self.pre_nms_top_n
-            scores, index = joint.topk(min(most, joint.shape[1]))
-            scores = scores if quality is None else scores.sqrt()
+            scores, index = self._best(logits, quality, complete)
+            if self.by_location and not complete and scores.shape[1] < logits[0].numel():
+                cut.append((scores[:, -1] > 0).sum()[None])
             found.append((scores, first + index // logits.shape[2], index % logits.shape[2]))
             first += count
         scores, prior, classes = (torch.cat(x, dim=1) for x in zip(*found, strict=True))
-        return scores, prior, classes
+        deltas = output.deltas.gather(1, prior[..., None].expand(-1, -1, 4))
+        boxes = clip(self.coder.decode(deltas, priors.boxes[prior]), sizes[:, None], self.extra)
+        return (boxes, scores, classes), cut
+
+    def select(
+        self, found: Found, sizes: Tensor, original_sizes: Sequence[tuple[int, int]]
+    ) -> tuple[Found, Tensor]:
+        """The best of each image after NMS, and (N,) how many. Nothing waits for the device."""
+        boxes, scores, classes = found
+        if self.in_original:
+            original = torch.tensor(original_sizes, dtype=sizes.dtype)
+            original = original.to(sizes.device, non_blocking=True)
+            scale = (original / sizes).flip(1).repeat(1, 2)  # x, y, x, y
+            boxes = boxes * scale[:, None]
+        keep, counts = batched_multiclass_nms(
+            *(boxes, scores, classes, self.nms_threshold, self.extra),
+            limit=self.detections_per_image,
+        )
+        keep = keep.clamp(min=0)
+        corners = found[0].gather(1, keep[..., None].expand(-1, -1, 4))
+        return (corners, scores.gather(1, keep), classes.gather(1, keep)), counts
+
+    def _best(
+        self, logits: Tensor, quality: Tensor | None, complete: bool
+    ) -> tuple[Tensor, Tensor]:
+        """The best candidates of a level: scores and places in (priors, C), (N, candidates) each,
+        best first."""
+        joint = self._scores(logits.sigmoid(), quality).flatten(1)
+        most = self.pre_nms_top_n * (_AT_FIRST if self.by_location else 1)
+        if self.by_location and complete:
+            most = int((joint > 0).sum(1).max())
+        scores, index = joint.topk(min(most, joint.shape[1]))
+        return scores if quality is None else scores.sqrt(), index
 
     def _scores(self, classes: Tensor, quality: Tensor | None) -> Tensor:
         """(N, priors of a level, C), with the quality squared; 0: no candidate."""
@@ -101,12 +146,13 @@ class PostProcess:
             chosen &= among[..., None]
         return torch.where(chosen, scores, 0.0)
 
-    def _select(self, found: Detections, scale: Tensor) -> Detections:
-        boxes = found.boxes * scale
-        keep = multiclass_nms(boxes, found.scores, found.classes, self.nms_threshold, self.extra)
-        return found[keep[: self.detections_per_image]]
-
 
 def _present(boxes: Tensor, scores: Tensor, classes: Tensor) -> Detections:
     valid = scores > 0
     return Detections(boxes[valid], scores[valid], classes[valid])
+
+
+def _to_host(counts: Tensor, cut: list[Tensor]) -> tuple[list[int], list[int]]:
+    """Both, in the one wait for the device."""
+    numbers = torch.cat((counts, *cut)).tolist()
+    return numbers[: len(counts)], numbers[len(counts) :]

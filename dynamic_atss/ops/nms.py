@@ -8,9 +8,9 @@ from torchvision.ops import nms
 
 from dynamic_atss.ops.library import define
 
-# Of the reference: boxes of all classes in one pass, whose time and (on a GPU) memory are quadratic.
-# A plain test has at most 5,000; 60,000, of test-time augmentation without VOTE, take 7 s on a CPU,
-# by class 0.2 s.
+# Of the reference: boxes of all classes in one pass, whose time and (on a GPU) memory are
+# quadratic. A plain test has at most 5,000; 60,000, of test-time augmentation without VOTE, take
+# 7 s on a CPU, by class 0.2 s.
 _ONE_PASS = 20_000
 
 
@@ -102,8 +102,8 @@ def _one_image(
     legacy, scores = boxes.double(), scores.double()
     legacy[:, 2:] += extra
     if 0 < len(boxes) <= _ONE_PASS:
-        # Classes are moved apart so that one pass serves them all, where no sum is rounded: then the
-        # IoUs are the same to the last bit.
+        # Classes are moved apart so that one pass serves them all, where no sum is rounded: then
+        # the IoUs are the same to the last bit.
         span = 2 * (legacy.max() - legacy.min()).ceil() + 1
         offset = (classes.unique(return_inverse=True)[1] * span)[:, None]
         apart = legacy + offset

@@ -1,34 +1,18 @@
 """The CUDA kernels of NMS, run by the CPU (cuda_on_cpu.h), against the reference."""
 
 import ctypes
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 import torch
+from helpers_cuda_on_cpu import compiled, pointer
 from helpers_nms import SCENES, crowd
 
 from dynamic_atss.ops import nms
 
-HERE = Path(__file__).parent
-KERNELS = Path(nms.__file__).parent / "csrc"
-
 
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory):
-    compiler = shutil.which("g++")
-    if compiler is None:
-        pytest.skip("no g++ here, which the kernels are compiled with for the CPU")
-    library = tmp_path_factory.mktemp("kernels") / "nms.so"
-    flags = "-std=c++17 -O1 -ffp-contract=off -fPIC -shared".split()
-    sources = ["-I", KERNELS, "-I", HERE, HERE / "nms_on_cpu.cpp"]
-    subprocess.run([compiler, *flags, *sources, "-o", library], check=True)
-    return ctypes.CDLL(str(library))
-
-
-def pointer(x):
-    return ctypes.c_void_p(x.data_ptr())
+    return compiled("nms_on_cpu.cpp", tmp_path_factory.mktemp("nms"))
 
 
 def run(kernels, boxes, scores, classes, threshold, extra, limit, threads):
