@@ -14,8 +14,8 @@ namespace dynamic_atss {
 
 inline cudaStream_t stream_of(const Tensor& x) {
   void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      aoti_torch_get_current_cuda_stream(x.get_device_index(), &stream));
+  require_success(aoti_torch_get_current_cuda_stream(x.get_device_index(), &stream),
+                  "getting the CUDA stream");
   return static_cast<cudaStream_t>(stream);
 }
 

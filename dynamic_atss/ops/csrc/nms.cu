@@ -19,8 +19,8 @@ std::tuple<Tensor, Tensor> sort_rows(const Tensor& x, bool descending) {
   using torch::stable::detail::to;
   const std::optional<bool> stable = true;
   std::array<StableIValue, 4> stack{from(x), from(stable), from(int64_t{1}), from(descending)};
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      torch_call_dispatcher("aten::sort", "stable", stack.data(), TORCH_ABI_VERSION));
+  require_success(torch_call_dispatcher("aten::sort", "stable", stack.data(), TORCH_ABI_VERSION),
+                  "sorting");
   Tensor values = to<Tensor>(stack[0]), places = to<Tensor>(stack[1]);
   return {torch::stable::contiguous(values), torch::stable::contiguous(places)};
 }

@@ -19,6 +19,11 @@ inline void require(bool holds, const std::string& message) {
   if (!holds) throw std::runtime_error(message);
 }
 
+// Of calls into PyTorch's C interface; its own macro for this has another name in torch 2.10.
+inline void require_success(AOTITorchError code, const char* call) {
+  require(code == TORCH_SUCCESS, std::string(call) + " failed");
+}
+
 inline std::string shape_of(const Tensor& x) {
   std::string text = "(";
   for (int64_t i = 0; i < x.dim(); ++i) text += (i ? ", " : "") + std::to_string(x.size(i));
