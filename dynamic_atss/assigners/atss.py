@@ -7,9 +7,16 @@ from __future__ import annotations
 
 import torch
 
-from dynamic_atss.assigners.base import anchor_iou, box_sides, inside_of, resolve, std, whole
+from dynamic_atss.assigners.base import (
+    anchor_iou,
+    box_sides,
+    centerness,
+    inside_of,
+    resolve,
+    std,
+    whole,
+)
 from dynamic_atss.assigners.nearest import nearest_candidates
-from dynamic_atss.boxes import centerness_of
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 
@@ -37,10 +44,9 @@ class ATSS:
         pairs = nearest_candidates(priors, gt, self.topk)
         # score
         anchor = anchor_iou(priors, gt, pairs, extra=1)
-        distances = box_sides(priors, gt, pairs)
         # select
         threshold = anchor.mean(1, keepdim=True) + std(anchor)
-        selected = (anchor >= threshold) & inside_of(distances)
+        selected = (anchor >= threshold) & inside_of(box_sides(priors, gt, pairs))
         # resolve
         shape = predictions.boxes.shape[:2]
-        return resolve(pairs, selected, anchor, centerness_of(distances), shape)
+        return resolve(pairs, selected, anchor, centerness(priors, gt, pairs), shape)

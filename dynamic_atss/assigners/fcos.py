@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import torch
 
-from dynamic_atss.assigners.base import at_least, box_sides, resolve, rising
+from dynamic_atss.assigners.base import at_least, box_sides, centerness, resolve, rising
 from dynamic_atss.assigners.ranges import constant, points_inside
-from dynamic_atss.boxes import area, centerness_of
+from dynamic_atss.boxes import area
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 
@@ -50,12 +50,12 @@ class FCOS:
         low, high = self.low[:levels], self.high[:levels]
         pairs = points_inside(priors, gt, radius=self.radius, reach=high, margin=self.margin)
         # score
-        distances = box_sides(priors, gt, pairs)
-        farthest, size = distances.amax(0), area(gt.boxes, extra=1).index_select(0, pairs.box)
+        farthest = box_sides(priors, gt, pairs).amax(0)
+        size = area(gt.boxes, extra=1).index_select(0, pairs.box)
         # select
         device, level = farthest.device, priors.level.index_select(0, pairs.prior)
         selected = (farthest >= constant(low, device).index_select(0, level)) & pairs.exists
         selected &= farthest <= constant(high, device).index_select(0, level)
         # resolve
         shape = predictions.boxes.shape[:2]
-        return resolve(pairs, selected, -size, centerness_of(distances), shape)
+        return resolve(pairs, selected, -size, centerness(priors, gt, pairs), shape)

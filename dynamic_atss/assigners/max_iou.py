@@ -5,12 +5,16 @@ Lin et al., ICCV 2017 (RetinaNet), after Ren et al., NeurIPS 2015.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners.base import Pairs, at_least, inside, resolve
-from dynamic_atss.assigners.ranges import constant, priors_within
-from dynamic_atss.boxes import centerness, iou
+from dynamic_atss.assigners.base import Pairs, at_least, centerness, inside, resolve
+from dynamic_atss.assigners.pairs import level_numbers, levels_of
+from dynamic_atss.assigners.ranges import constant, list_locations, most_locations
+from dynamic_atss.boxes import iou
+from dynamic_atss.ops.library import define
 from dynamic_atss.types import (
     BACKGROUND,
     IGNORE,
@@ -51,31 +55,55 @@ class MaxIoU:
 
     @torch.no_grad()
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
-        # propose
-        pairs = _overlapping(priors, gt)
-        # score
-        boxes = gt.boxes.index_select(0, pairs.box)
-        score = iou(priors.boxes.index_select(0, pairs.prior), boxes, extra=1)
-        score = torch.where(pairs.exists, score, 0.0)
-        # resolve, before selection: it is the prior that chooses
-        best = resolve(pairs, score > 0, score, score, predictions.boxes.shape[:2])
+        # propose, score and resolve, before selection: it is the prior that chooses
+        gt_index, overlap, claimed = _largest_overlaps(priors, gt, len(predictions.boxes))
         # select
-        positive = (best.quality >= self.positive) | _best_of_a_box(pairs, score, len(gt), best)
-        between = ~positive & (best.quality >= self.negative)
-        boxes = rows(gt.boxes, best.gt_index)
+        positive = (overlap >= self.positive) | claimed
+        between = ~positive & (overlap >= self.negative)
         if self.inside_only:
-            outside = positive & ~inside(priors.centers, boxes)
+            outside = positive & ~inside(priors.centers, rows(gt.boxes, gt_index))
             positive, between = positive & ~outside, between | outside
-        index = torch.where(positive, best.gt_index, torch.where(between, IGNORE, BACKGROUND))
-        return Assignment(index, torch.where(positive, centerness(priors.centers, boxes), 0.0))
+        index = torch.where(positive, gt_index, torch.where(between, IGNORE, BACKGROUND))
+        return Assignment(index, _centerness(priors, gt, index))
 
 
-def _overlapping(priors: Priors, gt: GroundTruth) -> Pairs:
-    """The pairs with an IoU above 0, among others."""
+def _largest_overlaps(
+    priors: Priors, gt: GroundTruth, images: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Each (N, P): the gt index of the largest IoU, or BACKGROUND; this IoU; bool, whether no prior
+    has a larger IoU with some box that this one overlaps."""
     margin = tuple(side + 2.0 for side in priors.largest)  # 2: both boxes' "+1"
-    half = constant(margin, gt.boxes.device)[:, None] / 2
-    low, high = gt.boxes[:, None, :2] - half, gt.boxes[:, None, 2:] + half
-    return priors_within(priors, gt, torch.cat((low, high), dim=-1), margin=margin)
+    length = most_locations(gt, priors.levels, margin=margin)
+    levels = level_numbers(priors.levels)
+    boxes = (priors.boxes, gt.boxes, gt.image)
+    return _OVERLAPS(*boxes, levels, priors.offset, margin, images, length)
+
+
+def _centerness(priors: Priors, gt: GroundTruth, index: Tensor) -> Tensor:
+    """(N, P) of the positives, 0 elsewhere."""
+    prior = torch.arange(len(priors), device=index.device).expand_as(index)
+    flat = index.flatten()
+    return centerness(priors, gt, Pairs(flat, prior.flatten(), flat, flat)).view_as(index)
+
+
+def _overlaps(
+    priors: Tensor,
+    boxes: Tensor,
+    image: Tensor,
+    levels: list[int],
+    offset: float,
+    margin: list[float],
+    images: int,
+    length: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    half = constant(tuple(margin), boxes.device)[:, None] / 2
+    region = torch.cat((boxes[:, None, :2] - half, boxes[:, None, 2:] + half), dim=-1)
+    anchors = len(priors) // max(sum(x.locations for x in levels_of(levels)), 1)
+    pairs = Pairs(*list_locations(boxes, image, region, levels, offset, anchors, length))
+    score = iou(priors.index_select(0, pairs.prior), boxes.index_select(0, pairs.box), extra=1)
+    score = torch.where(pairs.exists, score, 0.0)
+    best = resolve(pairs, score > 0, score, score, (images, len(priors)))
+    return best.gt_index, best.quality, _best_of_a_box(pairs, score, len(boxes), best)
 
 
 def _best_of_a_box(pairs: Pairs, score: Tensor, boxes: int, found: Assignment) -> Tensor:
@@ -85,3 +113,19 @@ def _best_of_a_box(pairs: Pairs, score: Tensor, boxes: int, found: Assignment) -
     flat = torch.where((score > 0) & (score == best.index_select(0, pairs.box)), pairs.flat, slots)
     claimed = flat.new_zeros(slots + 1, dtype=torch.bool).scatter_(0, flat, True)
     return claimed[:slots].view_as(found.gt_index)
+
+
+def _fake_overlaps(
+    priors: Tensor, boxes: Tensor, image: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    shape = (rest[-2], len(priors))
+    index = image.new_empty(shape)
+    return index, priors.new_empty(shape), index.new_empty(shape, dtype=torch.bool)
+
+
+_OVERLAPS = define(
+    "largest_overlaps(Tensor priors, Tensor boxes, Tensor image, int[] levels, float offset,"
+    " float[] margin, int images, int length) -> (Tensor, Tensor, Tensor)",
+    _overlaps,
+    _fake_overlaps,
+)

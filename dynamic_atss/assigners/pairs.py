@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dynamic_atss import boxes as geometry
 from dynamic_atss.ops.library import define
-from dynamic_atss.types import BACKGROUND, Assignment, GroundTruth, Level, Predictions, Priors
+from dynamic_atss.types import BACKGROUND, Assignment, GroundTruth, Level, Predictions, Priors, rows
 
 
 class Pairs(NamedTuple):
@@ -60,6 +60,12 @@ def box_sides(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
     return _SIDES(priors.centers, pairs.prior, gt.boxes, pairs.box)
 
 
+def centerness(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
+    """Centerness of each pair's prior in its box, as `boxes.centerness`; 0 without a box, below
+    0."""
+    return _SQUARED_CENTERNESS(priors.centers, pairs.prior, gt.boxes, pairs.box).sqrt()
+
+
 def center_offsets(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
     """x and y of each pair's prior from the centre of its box: (2, T, K) or (2, M)."""
     center = geometry.centers(gt.boxes).repeat(1, 2)
@@ -74,17 +80,19 @@ def logit_of_class(predictions: Predictions, gt: GroundTruth, pairs: Pairs) -> T
     return predictions.logits.flatten().index_select(0, index.flatten()).view_as(index)
 
 
-def best_of_box(pairs: Pairs, score: Tensor, k: int | Tensor) -> Tensor:
-    """Which pairs are among the k best of their box, as bool of their shape; of equal ones the
-    first.
+def best_of_box(pairs: Pairs, score: Tensor, k: int, boxes: int) -> tuple[Pairs, Tensor]:
+    """The k best pairs (T, k) of each box, best first and of equal ones the first, and their places
+    among `pairs`: `score.take(places)` are their scores.
 
     Args:
         pairs: (T, K), or (M,) by box.
         score: of their shape.
-        k: one number, or (T,) for the boxes.
+        boxes: T.
     """
-    counts, k = (None, k) if isinstance(k, int) else (k, 0)
-    return _BEST(pairs.box, pairs.exists, score, counts, k)
+    found = _BEST(pairs.box, pairs.exists, score, k, boxes)
+    places, exists = found.clamp(min=0), found >= 0
+    box = torch.arange(boxes, device=places.device)[:, None]
+    return Pairs(box, pairs.prior.take(places), pairs.flat.take(places), exists), places
 
 
 def resolve(
@@ -115,19 +123,22 @@ def _sides(points: Tensor, index: Tensor, gt: Tensor, box: Tensor) -> Tensor:
     return geometry.sides(chosen, gt[box]).movedim(-1, 0).contiguous()
 
 
-def _best_of_box(
-    box: Tensor, exists: Tensor, score: Tensor, counts: Tensor | None, k: int
-) -> Tensor:
+def _squared_centerness(points: Tensor, index: Tensor, gt: Tensor, box: Tensor) -> Tensor:
+    chosen = points.index_select(0, index.flatten()).view(*index.shape, 2)
+    return geometry.squared_centerness(chosen, rows(gt, box))
+
+
+def _best_of_box(box: Tensor, exists: Tensor, score: Tensor, k: int, boxes: int) -> Tensor:
     score = torch.where(exists, score, -torch.inf)
-    order = score.argsort(dim=-1, descending=True, stable=True)
-    slot = torch.arange(order.shape[-1], device=order.device)
-    if score.ndim == 2:
-        rank = torch.empty_like(order).scatter_(1, order, slot.expand_as(order))
-        return (rank < (k if counts is None else counts[:, None])) & exists
+    order = score.flatten().argsort(descending=True, stable=True)
     # By score, and then by box without losing that order.
+    box, exists = box.expand_as(score).flatten().contiguous(), exists.flatten()
     order = order[box[order].argsort(stable=True)]
-    rank = torch.empty_like(order).scatter_(0, order, slot) - torch.searchsorted(box, box)
-    return (rank < (k if counts is None else counts[box])) & exists
+    rank = torch.arange(len(order), device=order.device) - torch.searchsorted(box, box)
+    kept = (rank < k) & exists[order]
+    place = torch.where(kept, box * k + rank, boxes * k)  # the others: in one at the end
+    found = order.new_full((boxes * k + 1,), -1).scatter_(0, place, order)
+    return found[: boxes * k].view(boxes, k)
 
 
 def _resolve(
@@ -179,10 +190,15 @@ _SIDES = define(
     _sides,
     lambda points, index, gt, box: points.new_empty(4, *index.shape),
 )
+_SQUARED_CENTERNESS = define(
+    "pair_squared_centerness(Tensor points, Tensor index, Tensor gt, Tensor box) -> Tensor",
+    _squared_centerness,
+    lambda points, index, gt, box: points.new_empty(index.shape),
+)
 _BEST = define(
-    "best_of_box(Tensor box, Tensor exists, Tensor score, Tensor? counts, int k) -> Tensor",
+    "best_of_box(Tensor box, Tensor exists, Tensor score, int k, int boxes) -> Tensor",
     _best_of_box,
-    lambda box, exists, score, counts, k: exists.new_empty(exists.shape),
+    lambda box, exists, score, k, boxes: box.new_empty(boxes, k),
 )
 _RESOLVE = define(
     "resolve(Tensor box, Tensor flat, Tensor exists, Tensor selected, Tensor score,"

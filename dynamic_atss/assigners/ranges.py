@@ -37,10 +37,12 @@ def priors_within(
         reach: by level, the longest side that a region may have; () = no limit.
         margin: by level, by how much a region may be wider or higher than its box; () = 0.
     """
-    length = _most(gt, priors.levels, reach=reach, margin=margin)
+    length = most_locations(gt, priors.levels, reach=reach, margin=margin)
     numbers = level_numbers(priors.levels)
     return Pairs(
-        *_list(gt.boxes, gt.image, region, numbers, priors.offset, priors.per_location, length)
+        *list_locations(
+            gt.boxes, gt.image, region, numbers, priors.offset, priors.per_location, length
+        )
     )
 
 
@@ -70,7 +72,7 @@ def points_inside(
             radius,
             reach,
             margin,
-            _most(gt, priors.levels, radius, reach),
+            most_locations(gt, priors.levels, radius, reach),
         )
     )
 
@@ -92,7 +94,7 @@ def _points_inside(
         far = constant(tuple(reach), boxes.device)
         region = _within_reach(region, boxes[:, None], far)
     anchors = len(points) // grid.locations if grid.locations else 1
-    box, prior, flat, exists = _list(boxes, image, region, levels, offset, anchors, length)
+    box, prior, flat, exists = list_locations(boxes, image, region, levels, offset, anchors, length)
     region = boxes.index_select(0, box)
     if radius:
         level = torch.searchsorted(grid.first * anchors, prior, right=True) - 1
@@ -100,7 +102,7 @@ def _points_inside(
     return box, prior, flat, exists & inside(points.index_select(0, prior), region, margin)
 
 
-def _list(
+def list_locations(
     boxes: Tensor,
     image: Tensor,
     region: Tensor,
@@ -157,7 +159,7 @@ def _within_reach(region: Tensor, boxes: Tensor, reach: Tensor) -> Tensor:
     return torch.cat((low, torch.minimum(region[..., 2:], boxes[..., :2] + far)), dim=-1)
 
 
-def _most(
+def most_locations(
     gt: GroundTruth,
     levels: tuple[Level, ...],
     radius: float = 0.0,
@@ -176,7 +178,7 @@ def _most(
     if radius:
         strides = strides.clamp(max=2 * radius)
     lines = ((strides + 3 * SLACK).floor() + 1).clamp(min=0).minimum(grid.last + 1)
-    return int(lines.prod(-1).sum())
+    return max(int(lines.prod(-1).sum()), min(len(gt), 1))  # a place to point at
 
 
 class _Grid(NamedTuple):
@@ -193,13 +195,13 @@ class _Grid(NamedTuple):
 def _grid(numbers: tuple[int, ...], device: torch.device) -> _Grid:
     levels = levels_of(numbers)
     locations = torch.tensor([level.locations for level in levels])
-    grid = (
-        torch.tensor([[float(level.stride)] for level in levels]),
-        torch.tensor([[level.width - 1.0, level.height - 1.0] for level in levels]),
-        torch.tensor([level.width for level in levels]),
-        locations.cumsum(0) - locations,
+    return _Grid(
+        stride=torch.tensor([[float(level.stride)] for level in levels]).to(device),
+        last=torch.tensor([[level.width - 1.0, level.height - 1.0] for level in levels]).to(device),
+        width=torch.tensor([level.width for level in levels]).to(device),
+        first=(locations.cumsum(0) - locations).to(device),
+        locations=int(locations.sum()),
     )
-    return _Grid(*(x.to(device) for x in grid), locations=int(locations.sum()))
 
 
 @lru_cache(maxsize=64)

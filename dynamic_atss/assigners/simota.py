@@ -75,9 +75,11 @@ class SimOTA:
         # select
         largest = overlap.topk(min(self.topk, overlap.shape[1]), dim=1).values
         count = largest.sum(1).long().clamp(min=1)
-        selected = best_of_box(pairs, -cost, count)
+        best, places = best_of_box(pairs, -cost, self.topk, len(gt))
+        selected = torch.arange(self.topk, device=count.device) < count[:, None]
         # resolve
-        return resolve(pairs, selected, -cost, overlap, predictions.boxes.shape[:2])
+        shape = predictions.boxes.shape[:2]
+        return resolve(best, selected, -cost.take(places), overlap.take(places), shape)
 
 
 def _class_cost(predictions: Predictions, gt: GroundTruth, pairs: Pairs) -> Tensor:

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dynamic_atss.assigners.base import (
-    Pairs,
     at_least,
     best_of_box,
     logit_of_class,
@@ -58,17 +57,16 @@ class TaskAligned:
         score = F.logsigmoid(logit_of_class(predictions, gt, pairs))
         alignment = self.alpha * score + self.beta * overlap.log()
         # select
-        selected = best_of_box(pairs, alignment, self.topk) & (overlap > 0)
+        best, places = best_of_box(pairs, alignment, self.topk, len(gt))
+        alignment, overlap = alignment.take(places), overlap.take(places)
+        selected = best.exists & (overlap > 0)
         # resolve
-        index = resolve(pairs, selected, overlap, overlap, shape).gt_index.flatten()
-        won = selected & (index.index_select(0, pairs.flat) == pairs.box)
-        scaled = (alignment - _largest(pairs, won, alignment, len(gt))).exp()
-        quality = scaled * _largest(pairs, won, overlap, len(gt))
-        return resolve(pairs, won, overlap, quality, shape)
+        index = resolve(best, selected, overlap, overlap, shape).gt_index
+        won = selected & (index.take(best.flat) == best.box)
+        scaled = (alignment - _largest(won, alignment)).exp()
+        return resolve(best, won, overlap, scaled * _largest(won, overlap), shape)
 
 
-def _largest(pairs: Pairs, won: Tensor, values: Tensor, boxes: int) -> Tensor:
-    """(M,) the largest value among the `won` pairs of each pair's box."""
-    values = torch.where(won, values, -torch.inf)
-    largest = values.new_full((boxes,), -torch.inf)
-    return largest.scatter_reduce_(0, pairs.box, values, "amax").index_select(0, pairs.box)
+def _largest(won: Tensor, values: Tensor) -> Tensor:
+    """(T, 1) the largest value among the `won` pairs of each box."""
+    return torch.where(won, values, -torch.inf).amax(1, keepdim=True)

@@ -13,13 +13,14 @@ from dynamic_atss.assigners.base import (
     best_of_box,
     box_sides,
     center_offsets,
+    centerness,
     inside_of,
     resolve,
     whole,
 )
 from dynamic_atss.assigners.nearest import surrounding_candidates
 from dynamic_atss.assigners.ranges import constant
-from dynamic_atss.boxes import centerness_of, centers
+from dynamic_atss.boxes import centers
 from dynamic_atss.types import Assignment, GroundTruth, Level, Predictions, Priors
 
 
@@ -50,15 +51,15 @@ class TopK:
         pairs = surrounding_candidates(priors, gt, self.topk)
         # score
         anchor = anchor_iou(priors, gt, pairs, extra=1)
-        distances = box_sides(priors, gt, pairs)
         distance = center_offsets(priors, gt, pairs).square().sum(0).sqrt()
         longest = _longest_distance(priors, gt, len(predictions.boxes))
         # select
         score = anchor - distance / longest[gt.image][:, None] / 1000
-        selected = best_of_box(pairs, score, self.topk) & inside_of(distances)
+        best, places = best_of_box(pairs, score, self.topk, len(gt))
+        selected = inside_of(box_sides(priors, gt, best))
         # resolve
         shape = predictions.boxes.shape[:2]
-        return resolve(pairs, selected, anchor, centerness_of(distances), shape)
+        return resolve(best, selected, anchor.take(places), centerness(priors, gt, best), shape)
 
 
 def _longest_distance(priors: Priors, gt: GroundTruth, images: int) -> Tensor:

@@ -61,14 +61,14 @@ struct Overlaps {
 std::tuple<Tensor, Tensor, Tensor> largest_overlaps(const Tensor& priors, const Tensor& boxes,
                                                     const Tensor& image,
                                                     std::vector<int64_t> flat_levels,
-                                                    double offset, std::vector<double> sides,
-                                                    int64_t images) {
+                                                    double offset, std::vector<double> margin,
+                                                    int64_t images, int64_t /* length */) {
   require_columns(priors, 4, "priors");
   require_columns(boxes, 4, "boxes");
   const auto levels = levels_of(flat_levels);
   const int64_t size = priors.size(0), count = boxes.size(0), places = locations_of(levels);
   require_rows(image, count, ScalarType::Long, "image");
-  require(sides.size() == levels.size(), "sides has not one number by level");
+  require(margin.size() == levels.size(), "margin has not one number by level");
   require(places ? size % places == 0 : size == 0,
           "the levels have " + std::to_string(places) + " locations, of which " +
               std::to_string(size) + " priors are no multiple");
@@ -83,7 +83,7 @@ std::tuple<Tensor, Tensor, Tensor> largest_overlaps(const Tensor& priors, const 
     using T = decltype(zero);
     const Values<T> prior(priors, "priors"), box(boxes, "boxes");
     std::vector<T> half;
-    for (const double side : sides) half.push_back(static_cast<float>(side + 2) / 2);
+    for (const double side : margin) half.push_back(static_cast<float>(side) / 2);
     const int64_t anchors = places ? size / places : 1;
     torch::stable::parallel_for(0, images, 1, [&](int64_t begin, int64_t end) {
       std::vector<T> overlap;

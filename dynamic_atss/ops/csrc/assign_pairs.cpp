@@ -1,5 +1,7 @@
 // What a rule asks of (box, prior) pairs; see dynamic_atss/assigners/pairs.py.
+#include <algorithm>
 #include <atomic>
+#include <limits>
 
 #include "assign_boxes.h"
 
@@ -8,13 +10,15 @@ namespace {
 
 constexpr int64_t kGrain = 1 << 14;  // pairs of a task: some 50 us
 
-// Calls `each(pair, row of values, box)` for all pairs; an index out of range is an error.
+// Calls `each(pair, row of values, box)` for all pairs; an index out of range is an error. A box
+// below 0 is none, where `may_be_none`.
 template <typename Each>
 void for_pairs(const Tensor& values, const Tensor& index, const Tensor& boxes, const Tensor& box,
-               const Each& each) {
+               const Each& each, bool may_be_none = false) {
   require_columns(boxes, 4, "gt boxes");
   const int64_t of_each = std::max<int64_t>(1, pairs_of_each(box, index, "index"));
   const int64_t rows = values.size(0), count = boxes.size(0);
+  const int64_t least = may_be_none ? std::numeric_limits<int64_t>::min() : 0;
   const Values<int64_t> row(index, "index"), owner(box, "box");
   std::atomic<bool> fits{true};
   const auto run = [&](int64_t begin, int64_t end) {
@@ -24,7 +28,7 @@ void for_pairs(const Tensor& values, const Tensor& index, const Tensor& boxes, c
         ++t;
         left = of_each;
       }
-      if (row[i] < 0 || row[i] >= rows || owner[t] < 0 || owner[t] >= count) {
+      if (row[i] < 0 || row[i] >= rows || owner[t] < least || owner[t] >= count) {
         fits = false;
         return;
       }
@@ -74,10 +78,39 @@ Tensor pair_sides(const Tensor& points, const Tensor& index, const Tensor& boxes
   return result;
 }
 
+// Ratio of the nearer to the farther side, both ways; 0 outside. Its root is left to PyTorch, which
+// does not round it as the C++ library does.
+template <typename T>
+T squared_centerness(const T* point, const T* box) {
+  const T left = point[0] - box[0], right = box[2] - point[0];
+  const T top = point[1] - box[1], bottom = box[3] - point[1];
+  if (!(left > 0 && top > 0 && right > 0 && bottom > 0)) return 0;
+  const T ratio = std::min(left, right) * std::min(top, bottom);
+  const T whole = std::max(left, right) * std::max(top, bottom);
+  return whole > 0 ? ratio / whole : 0;
+}
+
+Tensor pair_squared_centerness(const Tensor& points, const Tensor& index, const Tensor& boxes,
+                               const Tensor& box) {
+  require_columns(points, 2, "points");
+  Tensor result = torch::stable::new_empty(points, index.sizes());
+  with_floats(points, "points", [&](auto zero) {
+    using T = decltype(zero);
+    const Values<T> a(points, "points"), b(boxes, "gt boxes");
+    T* const out = mutable_values<T>(result);
+    const auto each = [&](int64_t i, int64_t row, int64_t t) {
+      out[i] = t < 0 ? T(0) : squared_centerness(a.data() + 2 * row, b.data() + 4 * t);
+    };
+    for_pairs(points, index, boxes, box, each, true);
+  });
+  return result;
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(dynamic_atss, CPU, m) {
   m.impl("pair_iou", TORCH_BOX(&pair_iou));
+  m.impl("pair_squared_centerness", TORCH_BOX(&pair_squared_centerness));
   m.impl("pair_sides", TORCH_BOX(&pair_sides));
 }
 

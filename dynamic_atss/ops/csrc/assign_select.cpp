@@ -1,7 +1,6 @@
 // The best pairs of a box and the best pair of a prior; see dynamic_atss/assigners/base.py.
 #include <algorithm>
 #include <limits>
-#include <optional>
 #include <tuple>
 
 #include "assign.h"
@@ -11,68 +10,62 @@ namespace {
 
 constexpr int64_t kBackground = -1;
 
-template <typename T>
-struct Scored {
-  T score;
-  int64_t place;
-};
-
 // Whether a comes before b, which lies further ahead in the list: as in torch.sort, NaN first.
 template <typename T>
 bool better(T a, T b) {
   return a > b || (a != a && b == b);
 }
 
-// Marks the k best of the places from `begin` to `end`, of equal ones the first.
 template <typename T>
-void mark_best(const T* score, const bool* exists, int64_t begin, int64_t end, int64_t k,
-               std::vector<Scored<T>>& best, bool* marks) {
-  k = std::max<int64_t>(0, std::min(k, end - begin));
-  if (static_cast<int64_t>(best.size()) < k) best.resize(k);
+struct Scored {
+  T score;
+  int64_t place;
+};
+
+// The k best of the places from `begin` to `end`, of equal ones the first, into `places`.
+template <typename T>
+void best_places(const T* score, const bool* exists, int64_t begin, int64_t end,
+                 std::vector<Scored<T>>& best, int64_t* places) {
+  const auto k = static_cast<int64_t>(best.size());
   int64_t size = 0;
   for (int64_t i = begin; i < end; ++i) {
-    marks[i] = false;
     const T value = exists[i] ? score[i] : -std::numeric_limits<T>::infinity();
-    if (size == k && (k == 0 || !better(value, best[size - 1].score))) continue;
+    if (size == k && !better(value, best[size - 1].score)) continue;
     int64_t at = size < k ? size++ : size - 1;
     for (; at > 0 && better(value, best[at - 1].score); --at) best[at] = best[at - 1];
     best[at] = {value, i};
   }
-  for (int64_t i = 0; i < size; ++i) marks[best[i].place] = exists[best[i].place];
+  for (int64_t i = 0; i < size; ++i) places[i] = exists[best[i].place] ? best[i].place : -1;
 }
 
 template <typename T>
-void mark_all(const Tensor& box, const Tensor& exists, const Tensor& score, const int64_t* counts,
-              int64_t boxes, int64_t k, bool* marks) {
-  const int64_t of_each = pairs_of_each(box, score, "score");
+void best_of_all(const Tensor& box, const Tensor& exists, const Tensor& score, int64_t k,
+                 int64_t boxes, int64_t* places) {
+  const int64_t of_each = pairs_of_each(box, score, "score"), rows = box.numel();
   const Values<int64_t> owner(box, "box");
   const Values<bool> real(exists, "exists");
   const Values<T> value(score, "score");
-  std::vector<Scored<T>> best;
-  const int64_t rows = box.numel();
+  std::vector<Scored<T>> best(k);
   for (int64_t first = 0, last = 0; first < rows; first = last) {
     const int64_t t = owner[first];
+    if (t < 0 || t >= boxes || (first && owner[first - 1] > t)) {
+      throw std::runtime_error("the pairs are not by box, or have more boxes than there are");
+    }
     while (last < rows && owner[last] == t) ++last;
-    require(!counts || (t >= 0 && t < boxes), "a box has no count");
-    mark_best(value.data(), real.data(), first * of_each, last * of_each, counts ? counts[t] : k,
-              best, marks);
+    best_places(value.data(), real.data(), first * of_each, last * of_each, best, places + t * k);
   }
 }
 
-Tensor best_of_box(const Tensor& box, const Tensor& exists, const Tensor& score,
-                   std::optional<Tensor> counts, int64_t k) {
+Tensor best_of_box(const Tensor& box, const Tensor& exists, const Tensor& score, int64_t k,
+                   int64_t boxes) {
   require_same_shape(exists, score, "exists");
-  Tensor marks = torch::stable::new_empty(score, score.sizes(), ScalarType::Bool);
-  std::optional<Values<int64_t>> own;
-  if (counts) {
-    require_rows(*counts, counts->numel(), ScalarType::Long, "counts");
-    own.emplace(*counts, "counts");
-  }
+  require(k > 0 && boxes >= 0, "k is below 1, or the number of boxes below 0");
+  Tensor places = torch::stable::new_empty(score, {boxes, k}, ScalarType::Long);
+  std::fill_n(mutable_values<int64_t>(places), boxes * k, -1);
   with_floats(score, "score", [&](auto zero) {
-    mark_all<decltype(zero)>(box, exists, score, own ? own->data() : nullptr,
-                             own ? counts->numel() : 0, k, mutable_values<bool>(marks));
+    best_of_all<decltype(zero)>(box, exists, score, k, boxes, mutable_values<int64_t>(places));
   });
-  return marks;
+  return places;
 }
 
 // Of the selected pairs of a prior the one of the largest score, then of the lowest box, wins; NaN
@@ -93,7 +86,7 @@ void resolve_all(const Tensor& box, const Tensor& flat, const Tensor& exists,
     for (const int64_t end = (r + 1) * of_each; i < end; ++i) {
       if (!wanted[i] || !real[i]) continue;
       const int64_t p = slot[i];
-      require(p >= 0 && p < slots, "flat is not an index of a prior");
+      if (p < 0 || p >= slots) throw std::runtime_error("flat is not an index of a prior");
       const S s = value[i];
       if (s > best[p] || (s == best[p] && (index[p] == kBackground || t <= index[p]))) {
         best[p] = s;
