@@ -21,6 +21,8 @@ import torch
 from report import machine, markdown
 from torch.profiler import ProfilerActivity, profile
 
+from dynamic_atss.ops import library
+
 Call = Callable[[], object]
 
 
@@ -99,7 +101,7 @@ def alternate(calls: Sequence[Call], seconds: float, device: str = "cpu") -> lis
     times: list[list[float]] = [[] for _ in calls]
     begin = time.perf_counter()
     turns = 0
-    while spent(begin) < seconds or (turns < 3 and spent(begin) < 5 * seconds):
+    while not turns or spent(begin) < seconds or (turns < 3 and spent(begin) < 5 * seconds):
         turns += 1
         for call, record in zip(calls, times, strict=True):
             record += _turn(call, device)
@@ -193,7 +195,8 @@ def main(
     """Measures, prints a Markdown table, and writes JSON if asked to."""
     args = parser(doc, arguments).parse_args()
     torch.set_num_threads(args.threads)
-    found = rows(args)
+    computed_by = library.load()
+    found = [{**row, "operators": computed_by.get(row["device"], "")} for row in rows(args)]
     print(markdown(found, machine(args.threads)))
     if args.json:
         args.json.write_text(json.dumps(found, indent=1))

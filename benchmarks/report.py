@@ -58,7 +58,12 @@ def markdown(rows: Sequence[Row], machine: dict[str, str]) -> str:
     if not any(row["device"] == "cuda" for row in rows):
         parts.append("The GPU columns are empty: nothing was run on a GPU.")
     for stage in dict.fromkeys(row["stage"] for row in rows):
-        parts.append(f"## {stage}\n\n{_table([row for row in rows if row['stage'] == stage])}")
+        own = [row for row in rows if row["stage"] == stage]
+        # Operators that are not compiled would be timed in their slow form.
+        others = {row.get("operators") or "native" for row in own} - {"native"}
+        parts.append(
+            "\n\n".join([f"## {stage}", *(f"Operators: {o}." for o in others), _table(own)])
+        )
     return "\n\n".join(parts) + "\n"
 
 
