@@ -13,6 +13,7 @@ from dynamic_atss.modeling.layers import (
     FrozenBatchNorm2d,
     ModulatedDeformConv,
     SyncBatchNorm2d,
+    conv_norm,
     make_norm,
 )
 
@@ -35,6 +36,39 @@ def test_frozen_batch_norm_has_no_epsilon_and_learns_nothing():
     assert list(norm.parameters()) == []
     assert list(norm.state_dict()) == ["weight", "bias", "running_mean", "running_var"]
     assert norm(x.bfloat16()).dtype == torch.bfloat16
+
+
+def _conv_and_norm(name, bias=False):
+    torch.manual_seed(0)
+    conv, norm = nn.Conv2d(8, 48, 3, bias=bias), make_norm(name, 48).eval()
+    if name == "FrozenBN":
+        norm.weight.normal_()
+        norm.bias.normal_()
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    return conv, norm
+
+
+@pytest.mark.parametrize("name", ["FrozenBN", "BN", "GN"])
+def test_a_norm_behind_a_convolution_trains_to_the_bit_as_the_two_in_a_row(name):
+    conv, norm = _conv_and_norm(name)
+    x = torch.randn(2, 8, 6, 7, requires_grad=True)
+    found, wanted = conv_norm(x, conv, norm), norm(conv(x))
+    assert torch.equal(found, wanted)
+    weight = torch.randn_like(wanted)
+    pairs = [torch.autograd.grad((y * weight).sum(), (x, conv.weight)) for y in (found, wanted)]
+    assert all(torch.equal(a, b) for a, b in zip(*pairs, strict=True))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_without_gradient_a_frozen_norm_is_a_part_of_the_convolution(bias, dtype):
+    conv, norm = (part.to(dtype) for part in _conv_and_norm("FrozenBN", bias))
+    x = torch.randn(2, 8, 6, 7, dtype=dtype)
+    kept = x.clone()
+    with torch.no_grad():
+        torch.testing.assert_close(conv_norm(x, conv, norm), norm(conv(x)))
+    assert torch.equal(x, kept)
 
 
 @pytest.mark.parametrize("name", ["FrozenBN", "BN", "SyncBN", "GN"])

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynamic_atss.modeling.backbones.parts import FrozenParts, check_freeze_at
-from dynamic_atss.modeling.layers import ModulatedDeformConv, make_norm
+from dynamic_atss.modeling.layers import ModulatedDeformConv, conv_norm, make_norm
 
 # depth: (blocks per stage, bottleneck?)
 DEPTHS: dict[int, tuple[tuple[int, int, int, int], bool]] = {
@@ -37,7 +37,7 @@ class Stem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, out_channels, H/4, W/4)."""
-        x = F.relu_(self.bn1(self.conv1(x)))
+        x = F.relu_(conv_norm(x, self.conv1, self.bn1))
         return F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
 
 
@@ -63,9 +63,9 @@ class BasicBlock(nn.Module):
         self.bn2 = make_norm(norm, c_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.downsample is None else self.downsample(x)
-        y = F.relu_(self.bn1(self.conv1(x)))
-        return F.relu_(self.bn2(self.conv2(y)) + shortcut)
+        shortcut = x if self.downsample is None else conv_norm(x, *self.downsample)
+        y = F.relu_(conv_norm(x, self.conv1, self.bn1))
+        return F.relu_(conv_norm(y, self.conv2, self.bn2).add_(shortcut))
 
 
 class Bottleneck(nn.Module):
@@ -95,10 +95,10 @@ class Bottleneck(nn.Module):
         self.bn3 = make_norm(norm, c_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.downsample is None else self.downsample(x)
-        y = F.relu_(self.bn1(self.conv1(x)))
-        y = F.relu_(self.bn2(self.conv2(y)))
-        return F.relu_(self.bn3(self.conv3(y)) + shortcut)
+        shortcut = x if self.downsample is None else conv_norm(x, *self.downsample)
+        y = F.relu_(conv_norm(x, self.conv1, self.bn1))
+        y = F.relu_(conv_norm(y, self.conv2, self.bn2))
+        return F.relu_(conv_norm(y, self.conv3, self.bn3).add_(shortcut))
 
 
 class ResNet(FrozenParts):
