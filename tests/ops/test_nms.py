@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dynamic_atss.ops.nms import multiclass_nms
+from dynamic_atss.ops.nms import _reference, multiclass_nms
 
 
 def greedy(boxes, scores, classes, threshold, extra):
@@ -97,3 +97,5 @@ def test_many_boxes_go_class_by_class(monkeypatch):
     wanted = multiclass_nms(boxes, scores, labels, 0.5)
     monkeypatch.setattr("dynamic_atss.ops.nms._ONE_PASS", 100)
     assert multiclass_nms(boxes, scores, labels, 0.5).tolist() == wanted.tolist()
+    keep, (count,) = _reference(boxes[None], scores[None], labels[None], 0.5, 1.0, None)
+    assert keep[0, :count].tolist() == wanted.tolist()
