@@ -1,6 +1,7 @@
 """Detections against the published procedure written out as loops over one image."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -190,3 +191,58 @@ def test_without_a_quality_branch_the_score_is_that_of_the_class():
     output.logits[0, 7, 1] = math.log(0.36 / 0.64)
     (found,) = PostProcess(DeltaCoder())(output, PRIORS, SIZES[:1])
     assert found.scores.tolist() == pytest.approx([0.36])
+
+
+def rows(found):
+    return [[x.tolist() for x in (one.boxes, one.scores, one.classes)] for one in found]
+
+
+@pytest.mark.parametrize("by_location", [False, True])
+def test_nothing_waits_for_the_device_before_the_numbers_are_read(by_location):
+    """Tensors without data (meta) cannot be waited for."""
+    process = PostProcess(DeltaCoder(), by_location=by_location, in_original=by_location)
+    output = make_output()
+    output = output._replace(
+        **{name: getattr(output, name).to("meta") for name in ("logits", "deltas", "quality")}
+    )
+    priors, sizes = replace(PRIORS, boxes=PRIORS.boxes.to("meta")), SIZES.to("meta")
+    found, _ = process.candidates(output, priors, sizes)
+    found, counts = process.select(found, sizes, ((128, 80), (200, 284)))
+    assert [x.shape for x in (*found, counts)] == [(2, 100, 4), (2, 100), (2, 100), (2,)]
+
+
+@pytest.mark.parametrize("quality", [False, True])
+def test_more_candidates_by_location_than_are_looked_for_at_first(monkeypatch, quality):
+    """What is cut off at first counts nevertheless."""
+    process = PostProcess(DeltaCoder(), pre_nms_top_n=30, by_location=True, nms_threshold=0.9)
+    output = make_output(3, bias=1.0)
+    output = output if quality else output._replace(quality=None)
+    sizes = SIZES[[0, 1, 0]]
+    found = {}
+    for at_first in (5, 1):  # 150 and 30 of at most 30 x 4 classes
+        monkeypatch.setattr("dynamic_atss.modeling.postprocess._AT_FIRST", at_first)
+        _, cut = process.candidates(output, PRIORS, sizes)
+        assert any(cut) == (at_first == 1)
+        found[at_first] = rows(process(output, PRIORS, sizes))
+    assert found[1] == found[5]
+
+
+def test_without_nms_all_candidates_by_location(monkeypatch):
+    monkeypatch.setattr("dynamic_atss.modeling.postprocess._AT_FIRST", 1)
+    output = make_output(bias=1.0)._replace(quality=None)
+    process = PostProcess(DeltaCoder(), pre_nms_top_n=100, by_location=True)
+    found = process(output, PRIORS, SIZES, nms=False)
+    passing = (output.logits.sigmoid() > 0.05).flatten(1).sum(1).tolist()
+    assert [len(one) for one in found] == passing
+    assert passing[0] > 300
+
+
+@pytest.mark.parametrize("by_location", [False, True])
+def test_a_batch_is_its_images(by_location):
+    process = PostProcess(DeltaCoder(), pre_nms_top_n=40, by_location=by_location)
+    output = make_output(4)._replace(quality=None)
+    sizes = SIZES[[0, 1, 1, 0]]
+    together = rows(process(output, PRIORS, sizes))
+    for n in range(4):
+        alone = HeadOutput(output.logits[n : n + 1], output.deltas[n : n + 1], None, MAPS)
+        assert rows(process(alone, PRIORS, sizes[n : n + 1])) == [together[n]]
