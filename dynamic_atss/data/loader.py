@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import math
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,8 @@ from typing import Any, Generic, TypeVar
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler, get_worker_info
 
 from dynamic_atss.data.dataset import DetectionDataset, Sample, TrainingSet, Transform
 from dynamic_atss.data.samplers import TrainingSampler, aspect_groups, inference_batches
@@ -36,7 +38,7 @@ def collate(samples: Sequence[Sample], size_divisibility: int) -> Batch:
     sizes = [tuple(s.image.shape[1:]) for s in samples]
     step = max(size_divisibility, 1)
     height, width = (-(-max(side) // step) * step for side in zip(*sizes, strict=True))
-    pixels = torch.zeros((len(samples), height, width, 3), dtype=torch.uint8)
+    pixels = _zeros(len(samples), height, width, 3)
     for target, sample, (h, w) in zip(pixels, samples, sizes, strict=True):
         target[:h, :w] = sample.image.permute(1, 2, 0)
     counts = torch.tensor([len(s.gt) for s in samples])
@@ -52,6 +54,14 @@ def collate(samples: Sequence[Sample], size_divisibility: int) -> Batch:
         image_ids=tuple(s.image_id for s in samples),
         original_sizes=tuple(s.original_size for s in samples),
     )
+
+
+def _zeros(*shape: int) -> Tensor:
+    """Pixels; in a worker in shared memory, where it would have to copy them on their way out."""
+    if get_worker_info() is None:
+        return torch.zeros(shape, dtype=torch.uint8)
+    fresh = torch.UntypedStorage._new_shared(math.prod(shape))  # the system's pages are zero
+    return torch.empty(0, dtype=torch.uint8).set_(fresh, 0, shape)
 
 
 class Loader(Generic[Data]):

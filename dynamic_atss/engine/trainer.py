@@ -131,8 +131,9 @@ class Trainer:
             totals.append(terms.detach())
         if iteration < self.stop:
             feed.fetch()
-        stop = totals[0].new_tensor([self._terminated, feed.failure is not None])
-        report = distributed.average(torch.cat((torch.stack(totals).sum(0), stop)))
+        # Filled on the device: a copy of them would wait for it, which only the report is to do.
+        stop = [totals[0].new_full((1,), x) for x in (self._terminated, feed.failure is not None)]
+        report = distributed.average(torch.cat((torch.stack(totals).sum(0), *stop)))
         *values, terminated, data_failed = report.tolist()
         status = _Status(dict(zip(losses, values, strict=True)), terminated > 0, data_failed > 0)
         if not all(map(math.isfinite, values)):

@@ -54,6 +54,15 @@ def test_collate_rounds_up(step, size):
     assert batch.gt.boxes.shape == (0, 4) and len(batch.gt.image) == 0
 
 
+def test_a_worker_writes_the_batch_where_the_main_process_reads_it(monkeypatch):
+    samples = [sample(20, 33, 2, 7), sample(31, 30, 0, 8)]
+    here = collate(samples, 32).images
+    monkeypatch.setattr("dynamic_atss.data.loader.get_worker_info", object)
+    there = collate(samples, 32).images
+    assert there.is_shared() and not here.is_shared()
+    assert torch.equal(here, there) and here.stride() == there.stride()
+
+
 def contents(loader):
     return [(b.image_ids, b.images.clone(), b.gt.boxes.clone()) for b in loader]
 
