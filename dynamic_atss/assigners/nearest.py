@@ -74,7 +74,7 @@ def _nearest(points: Tensor, levels: list[int], offset: float, k: int) -> Tensor
     # for ties, the index.
     key = distance.view(torch.int32).long() << 32 | index.long()
     nearest = (key.topk(k, dim=0, largest=False).values & 0xFFFFFFFF) + lattice.first
-    return nearest.permute(2, 1, 0).flatten(1)[:, lattice.exists]
+    return nearest.permute(2, 1, 0).flatten(1)[:, lattice.exists].contiguous()
 
 
 def _locations_around(
@@ -86,8 +86,8 @@ def _locations_around(
     exists = distance.isfinite()
     order = torch.where(exists, index, torch.inf).argsort(dim=0)
     location = (index.gather(0, order).long() + lattice.first).permute(2, 1, 0).flatten(1)
-    exists = exists.gather(0, order).permute(2, 1, 0).flatten(1)
-    return torch.where(exists, location, 0), exists
+    exists = exists.gather(0, order).permute(2, 1, 0).flatten(1).contiguous()
+    return torch.where(exists, location, 0).contiguous(), exists
 
 
 def _around(points: Tensor, lattice: _Lattice) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,6 @@ plain PyTorch beside it is its definition and serves elsewhere.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -31,7 +30,6 @@ class Pairs(NamedTuple):
     exists: Tensor
 
 
-@lru_cache(maxsize=64)
 def level_numbers(levels: tuple[Level, ...]) -> list[int]:
     """Height, width and stride of each level, one after the other, as operators take them."""
     return [number for x in levels for number in (x.height, x.width, x.stride)]

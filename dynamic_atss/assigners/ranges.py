@@ -115,7 +115,8 @@ def list_locations(
     grid, levels = _grid(tuple(numbers), boxes.device), len(numbers) // 3
     low = (region[..., :2] / grid.stride - offset - SLACK).ceil().clamp(min=0)
     high = (region[..., 2:] / grid.stride - offset + SLACK).floor().minimum(grid.last)
-    low, side = low.long(), (high - low + 1).clamp(min=0).long()  # (T, L, 2): columns, rows
+    # (T, L, 2): columns, rows; none where a region is NaN, as a centre between infinities is
+    low, side = low.long(), (high - low + 1).nan_to_num(0).clamp(min=0).long()
     # Of every box on every level (T * L,), so that few values are looked up for each pair.
     columns = side[..., 0].clamp(min=1).flatten()
     corner = (grid.first + low[..., 1] * grid.width + low[..., 0]).flatten()

@@ -1,0 +1,300 @@
+"""The operators of label assignment: kernels beside the plain PyTorch that defines them."""
+
+import math
+
+import pytest
+import torch
+
+from dynamic_atss.assigners import ASSIGNERS, max_iou, nearest, pairs, ranges
+from dynamic_atss.modeling.priors import AnchorGenerator
+from dynamic_atss.ops.library import load
+from dynamic_atss.types import GroundTruth, Predictions
+
+native = pytest.mark.skipif(load()["cpu"] != "native", reason=f"CPU kernels: {load()['cpu']}")
+MAPS = ((12, 16), (6, 8), (3, 4), (2, 1))
+LEVELS = [n for (h, w), s in zip(MAPS, (8, 16, 32, 64), strict=True) for n in (h, w, s)]
+OPERATORS = {
+    "nearest_locations": (nearest._NEAREST, nearest._nearest),
+    "locations_around": (nearest._AROUND, nearest._locations_around),
+    "points_inside": (ranges._INSIDE, ranges._points_inside),
+    "pair_iou": (pairs._IOU, pairs._iou),
+    "pair_sides": (pairs._SIDES, pairs._sides),
+    "pair_squared_centerness": (pairs._SQUARED_CENTERNESS, pairs._squared_centerness),
+    "best_of_box": (pairs._BEST, pairs._best_of_box),
+    "resolve": (pairs._RESOLVE, pairs._resolve),
+    "largest_overlaps": (max_iou._OVERLAPS, max_iou._overlaps),
+}
+KINDS = ("random", "empty", "one", "ties", "not finite", "huge", "strided")
+
+
+def make_priors(ratios=(1.0,)):
+    make = AnchorGenerator((8, 16, 32, 64), (64, 128, 256, 512), ratios)
+    return make(MAPS, torch.device("cpu"))
+
+
+def make_boxes(kind, generator, dtype=torch.float32):
+    """(T, 4) in quarters of a pixel, so that some lie on the lattice; images (T,) of three."""
+    count = {"empty": 0, "one": 1}.get(kind, 40)
+    center = torch.rand(count, 2, generator=generator) * torch.tensor([150.0, 110.0]) - 10
+    half = 2 * 40 ** torch.rand(count, 2, generator=generator)
+    boxes = (torch.cat((center - half, center + half), 1) * 4).round() / 4
+    if kind == "ties":
+        boxes[:] = torch.tensor([16.0, 16, 80, 80])
+    if kind == "not finite":
+        boxes[0, 2], boxes[1, 1], boxes[2, :2], boxes[2, 2:] = (
+            math.inf,
+            -math.inf,
+            -math.inf,
+            math.inf,
+        )
+    if kind == "huge":
+        boxes[::2] *= 1e6
+        boxes[1::4] *= 1e25
+    image = (torch.arange(count) * 3 // max(count, 1)).long()
+    return strided(boxes.to(dtype)) if kind == "strided" else boxes.to(dtype), image
+
+
+def strided(x):
+    """The same values, one after the other no longer."""
+    return torch.stack((x, x - 1), dim=-1)[..., 0] if x.dtype != torch.bool else x.t().clone().t()
+
+
+def make_points(kind, generator, dtype):
+    boxes, _ = make_boxes(kind, generator, dtype)
+    points = (boxes[:, :2] + boxes[:, 2:]) / 2
+    if kind == "not finite":
+        points[0], points[1, 0], points[2, 1], points[3, 0] = (
+            math.nan,
+            math.nan,
+            math.inf,
+            -math.inf,
+        )
+    return strided(points) if kind == "strided" else points
+
+
+def make_pairs(kind, generator, of, listed):
+    """box, index: (T, 1) and (T, K), or two of (M,) by box; T boxes and `of` priors."""
+    count = {"empty": 0, "one": 1}.get(kind, 40)
+    index = torch.randint(of, (count, 7), generator=generator)
+    box = torch.arange(count)[:, None]
+    if listed:
+        box, index = box.repeat_interleave(7, 1).flatten(), index.flatten()
+    return (strided(box), strided(index)) if kind == "strided" else (box, index)
+
+
+def make_scores(kind, generator, shape, dtype):
+    scores = torch.rand(shape, generator=generator, dtype=dtype)
+    if kind == "ties":
+        scores = scores.round()
+    if kind in ("not finite", "huge"):
+        special = torch.tensor([math.nan, math.inf, -math.inf], dtype=dtype)
+        pick = torch.randint(12, shape, generator=generator)
+        scores = torch.where(pick < 3, special[pick.clamp(max=2)], scores)
+    return strided(scores) if kind == "strided" else scores
+
+
+def locations_arguments(name, kind, generator, dtype, variant):
+    dtype = torch.float32 if name == "nearest_locations" else dtype
+    points, k = make_points(kind, generator, dtype), (1, 9, 30)[variant]
+    rest = (LEVELS, 0.5 * (variant % 2), k)
+    return (points, *rest) if name == "nearest_locations" else (points, *rest, variant == 1)
+
+
+def inside_arguments(kind, generator, dtype, variant):
+    priors = make_priors((0.5, 1.0, 2.0) if variant == 2 else (1.0,))
+    boxes, image = make_boxes(kind, generator, dtype)
+    reach = [] if variant == 0 else [20.0, 44.0, 90.0, math.inf]
+    radius, margin = (0.0, 1.5, 2.5)[variant], (0.01, 0.0, 3.1)[variant]
+    gt = GroundTruth(boxes, image, image)
+    length = ranges.most_locations(gt, priors.levels, radius, reach)
+    centers = priors.centers.to(dtype)
+    return boxes, image, centers, LEVELS, 0.5, radius, reach, margin, length
+
+
+def overlaps_arguments(kind, generator, dtype, variant):
+    priors = make_priors((0.5, 1.0, 2.0) if variant else (1.0,))
+    boxes, image = make_boxes(kind, generator, dtype)
+    margin = [side + 2.0 for side in priors.largest]
+    length = ranges.most_locations(GroundTruth(boxes, image, image), priors.levels, margin=margin)
+    return priors.boxes.to(dtype), boxes, image, LEVELS, 0.5, margin, 3, length
+
+
+def pair_arguments(name, kind, generator, dtype, variant):
+    priors = make_priors()
+    boxes, _ = make_boxes(kind, generator, dtype)
+    box, index = make_pairs(kind, generator, len(priors), listed=variant > 0)
+    if kind == "not finite":
+        boxes[0], boxes[1, 0], boxes[2, 2] = math.nan, math.nan, math.inf
+    if name == "pair_iou":
+        values = priors.boxes.to(dtype)
+        if kind == "not finite":
+            values[::3, 1], values[1::3] = math.nan, math.inf
+        return strided(values), index, boxes, box, float(variant)
+    if name == "pair_squared_centerness" and variant and len(box):
+        box[::5] = -1
+    return strided(priors.centers.to(dtype)), index, boxes, box
+
+
+def selection_arguments(name, kind, generator, dtype, variant):
+    priors = 10  # many pairs for each
+    box, index = make_pairs(kind, generator, priors, listed=variant > 0)
+    exists = torch.rand(index.shape, generator=generator) < 0.7
+    score = make_scores(kind, generator, index.shape, dtype)
+    if name == "best_of_box":
+        return box, exists, score, (1, 4, 9)[variant], 41
+    # No pair twice, of which either could be the one that counts.
+    order = torch.rand(max(len(box), 1), 3 * priors, generator=generator).argsort(1)
+    rows = torch.arange(len(index))[:, None] if index.ndim == 2 else torch.arange(len(index)) // 7
+    columns = torch.arange(7) if index.ndim == 2 else torch.arange(len(index)) % 7
+    flat = order[rows, columns] if index.numel() else index
+    selected = torch.rand(index.shape, generator=generator) < 0.9
+    quality = torch.rand(index.shape, generator=generator)
+    return box, flat, exists, selected, score, quality, 3, priors
+
+
+def arguments_of(name, kind, dtype=torch.float32, variant=0):
+    generator = torch.Generator().manual_seed(variant)
+    if name in ("nearest_locations", "locations_around"):
+        return locations_arguments(name, kind, generator, dtype, variant)
+    if name == "points_inside":
+        return inside_arguments(kind, generator, dtype, variant)
+    if name == "largest_overlaps":
+        return overlaps_arguments(kind, generator, dtype, variant)
+    if name in ("best_of_box", "resolve"):
+        return selection_arguments(name, kind, generator, dtype, variant)
+    return pair_arguments(name, kind, generator, dtype, variant)
+
+
+def as_tuple(x):
+    return x if isinstance(x, tuple) else (x,)
+
+
+@native
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", OPERATORS)
+def test_kernel_equals_the_plain_form_to_the_last_bit(name, kind, dtype):
+    operator, plain = OPERATORS[name]
+    for variant in range(3):
+        arguments = arguments_of(name, kind, dtype, variant)
+        before = tuple(x.clone() if isinstance(x, torch.Tensor) else x for x in arguments)
+        found, expected = as_tuple(operator(*arguments)), as_tuple(plain(*arguments))
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+            assert a.is_contiguous()
+        torch.testing.assert_close(arguments, before, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["random", "empty"])
+@pytest.mark.parametrize("name", OPERATORS)
+def test_opcheck(name, kind):
+    torch.library.opcheck(OPERATORS[name][0], arguments_of(name, kind))
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_the_plain_form_never_waits_for_the_device(name):
+    """The meta device has no values: whatever reads one raises."""
+    for variant in range(3):
+        arguments = arguments_of(name, "random", variant=variant)
+        shapes = [x.shape for x in as_tuple(OPERATORS[name][1](*arguments))]
+        there = [x.to("meta") if isinstance(x, torch.Tensor) else x for x in arguments]
+        assert [x.shape for x in as_tuple(OPERATORS[name][1](*there))] == shapes
+
+
+WRONG = {
+    "nearest_locations": [
+        (0, torch.zeros(3, 4), "points has shape"),
+        (0, torch.zeros(3, 2, dtype=torch.float64), "dtype"),
+        (1, [3, 4], "threes of height, width and stride"),
+        (3, 0, "k must be at least 1"),
+    ],
+    "locations_around": [(0, torch.zeros(3, 2, dtype=torch.int64), "float32 or float64")],
+    "points_inside": [
+        (1, torch.zeros(3, dtype=torch.int64), "image has shape"),
+        (2, torch.zeros(5, 2), "locations"),
+        (6, [1.0], "reach"),
+    ],
+    "pair_iou": [
+        (0, torch.zeros(3, 2), "boxes has shape"),
+        (1, torch.full((40, 7), 10**6), "index"),
+        (1, torch.zeros(40, 7), "index has another dtype"),
+        (3, torch.arange(40), "box"),
+        (2, torch.zeros(40, 4, dtype=torch.float64), "dtype"),
+    ],
+    "pair_sides": [(1, torch.full((40, 7), -1), "index")],
+    "pair_squared_centerness": [(3, torch.full((40, 1), 40), "box")],
+    "best_of_box": [
+        (1, torch.ones(3, dtype=torch.bool), "exists has shape"),
+        (0, torch.arange(40).flip(0)[:, None], "by box"),
+        (4, 3, "more boxes"),
+        (3, 0, "k is below 1"),
+    ],
+    "resolve": [
+        (1, torch.full((40, 7), 30), "flat"),
+        (3, torch.ones(40, 7), "selected has another dtype"),
+        (4, torch.zeros(40, 6), "score has shape"),
+        (6, -1, "negative"),
+    ],
+    "largest_overlaps": [
+        (2, torch.full((40,), 3), "image"),
+        (0, torch.zeros(7, 4), "priors"),
+        (5, [1.0], "margin"),
+    ],
+}
+
+
+@native
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_argument_is_an_error_that_names_it(name):
+    for place, value, message in WRONG[name]:
+        arguments = list(arguments_of(name, "random"))
+        arguments[place] = value
+        with pytest.raises(RuntimeError, match=message):
+            OPERATORS[name][0](*arguments)
+
+
+def many_boxes(count=700, images=2):
+    """Enough for several threads in every kernel."""
+    generator = torch.Generator().manual_seed(3)
+    priors = make_priors()
+    center = torch.rand(count, 2, generator=generator) * torch.tensor([128.0, 96.0])
+    half = 8 * 8 ** torch.rand(count, 2, generator=generator)
+    image = torch.arange(count) * images // count
+    gt = GroundTruth(torch.cat((center - half, center + half), 1), image % 3, image)
+    boxes = priors.boxes + torch.randn(images, len(priors), 4, generator=generator)
+    return priors, gt, Predictions(boxes, torch.randn(images, len(priors), 3, generator=generator))
+
+
+@pytest.mark.parametrize("rule", [x for x in ASSIGNERS if x != "paa"])
+def test_threads_do_not_change_a_bit(rule):
+    scene, before = many_boxes(), torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            results.append(ASSIGNERS[rule]()(*scene))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert torch.equal(results[0].gt_index, other.gt_index)
+        assert torch.equal(results[0].quality, other.quality)
+
+
+def test_compiles_without_a_graph_break():
+    priors, gt, _ = many_boxes(20)
+
+    def iou_of_nearest(boxes, points):
+        index = nearest.nearest_locations(points, priors.levels, priors.offset, 9)
+        box = torch.arange(len(gt))[:, None]
+        found = pairs.Pairs(box, index, index, torch.ones_like(index, dtype=torch.bool))
+        score = pairs._IOU(boxes, index, gt.boxes, box, 1.0)
+        result = pairs.resolve(found, score > 0, score, score, (1, len(priors)))
+        return result.gt_index, result.quality
+
+    points = (gt.boxes[:, :2] + gt.boxes[:, 2:]) / 2
+    compiled = torch.compile(iou_of_nearest, fullgraph=True, backend="aot_eager")
+    for a, b in zip(
+        compiled(priors.boxes, points), iou_of_nearest(priors.boxes, points), strict=True
+    ):
+        assert torch.equal(a, b)
