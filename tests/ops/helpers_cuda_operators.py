@@ -1,0 +1,42 @@
+"""Whole operators of csrc/*.cu, their host code included, on the CPU with cuda_on_cpu.h."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+import torch
+from helpers_cuda_on_cpu import HERE, KERNELS
+from torch.utils import cpp_extension
+
+LAUNCH = re.compile(r"(\w+(?:<[^<>;]*>)?)<<<(.+?), (\w+), 0, stream>>>\(", re.DOTALL)
+FLAGS = """-std=c++17 -O1 -ffp-contract=off -fPIC -shared -Wno-unknown-pragmas
+    -DTORCH_TARGET_VERSION=0x020a000000000000 -DTORCH_STABLE_ONLY""".split()
+
+
+def for_cpu(source, namespace):
+    """CUDA's own syntax as C++, and the operators registered for the CPU in another namespace."""
+    source = LAUNCH.sub(r"cuda_on_cpu::launch(dim3(\2), dim3(\3), \1, ", source)
+    source = re.sub(r"\n.*DeviceGuard guard\(.*\);", "", source)
+    source = source.replace("is_cuda()", "is_cpu()")
+    return source.replace("(dynamic_atss, CUDA, m)", f"({namespace}, CPU, m)")
+
+
+def operators(name, folder):
+    """csrc/<name>.cu compiled into `folder`: its operators as torch.ops.<name>_cu_on_cpu.<op>."""
+    compiler, namespace = shutil.which("g++"), f"{name}_cu_on_cpu"
+    if compiler is None:
+        pytest.skip("no g++ here, which the kernels are compiled with for the CPU")
+    source = (KERNELS / f"{name}.cu").read_text()
+    (folder / "source.cpp").write_text(for_cpu(source, namespace))
+    for op in re.findall(r'm\.impl\("(\w+)"', source):
+        schema = str(getattr(torch.ops.dynamic_atss, op).default._schema)
+        torch.library.define(f"{namespace}::{op}", schema[schema.index("(") :])
+    includes = [HERE / "on_cpu", KERNELS, *cpp_extension.include_paths()]
+    includes = [flag for place in includes for flag in ("-I", place)]
+    libraries = [f"-L{place}" for place in cpp_extension.library_paths()]
+    libraries += ["-ltorch", "-ltorch_cpu", "-lc10"]
+    command = [compiler, *FLAGS, *includes, folder / "source.cpp", "-o", folder / "operators.so"]
+    subprocess.run([*command, *libraries], check=True)
+    torch.ops.load_library(folder / "operators.so")
+    return getattr(torch.ops, namespace)

@@ -1,0 +1,22 @@
+// In place of csrc/device.h where a .cu is compiled for the CPU (helpers_cuda_operators.py).
+#pragma once
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/macros.h>
+
+#include "../cuda_on_cpu.h"
+#include "tensors.h"
+
+#undef STD_CUDA_KERNEL_LAUNCH_CHECK
+#define STD_CUDA_KERNEL_LAUNCH_CHECK()
+
+namespace dynamic_atss {
+
+using cudaStream_t = void*;
+inline cudaStream_t stream_of(const Tensor&) { return nullptr; }
+
+inline int blocks_for(int64_t items, int64_t share) {
+  return static_cast<int>(std::clamp<int64_t>((items + share - 1) / share, 1, 3));
+}
+
+}  // namespace dynamic_atss
