@@ -108,8 +108,7 @@ def merge_by_nms(
     found: Detections, *, threshold: float, limit: int, extra: float = 1.0
 ) -> Detections:
     """The `limit` best after NMS within each class."""
-    keep = multiclass_nms(found.boxes, found.scores, found.classes, threshold, extra)
-    return found[keep[:limit]]
+    return found[multiclass_nms(found.boxes, found.scores, found.classes, threshold, extra, limit)]
 
 
 def merge_by_vote(

@@ -73,8 +73,8 @@ class PostProcess:
         for complete in (False, True):
             found, cut = self.candidates(output, priors, sizes, complete=complete)
             found, counts = self.select(found, sizes, original_sizes)
-            lengths, cut = _to_host(counts, cut)
-            if not any(cut):
+            lengths, missing = _to_host(counts, cut)
+            if not any(missing):
                 break
         images = zip(*found, lengths, strict=True)
         return [Detections(b[:length], s[:length], c[:length]) for b, s, c, length in images]

@@ -50,14 +50,18 @@ def batched_multiclass_nms(
 
 
 def multiclass_nms(
-    boxes: Tensor, scores: Tensor, classes: Tensor, threshold: float, extra: float = 1.0
+    boxes: Tensor,
+    scores: Tensor,
+    classes: Tensor,
+    threshold: float,
+    extra: float = 1.0,
+    limit: int | None = None,
 ) -> Tensor:
     """Indices of the boxes (M, 4) of one image that are kept, best score first: those of
     `batched_multiclass_nms`, with a wait for the device."""
-    (keep,), (count,) = batched_multiclass_nms(
-        boxes[None], scores[None], classes[None], threshold, extra
-    )
-    return keep[: int(count)]
+    image = boxes[None], scores[None], classes[None]
+    keep, counts = batched_multiclass_nms(*image, threshold, extra, limit)
+    return keep[0, : int(counts)]
 
 
 def _check(
@@ -89,8 +93,8 @@ def _reference(
     counts = classes.new_zeros(len(scores))
     for n in range(len(scores)):
         own = (scores[n] > 0).nonzero()[:, 0]
-        image = (x[n][own] for x in (boxes, scores, classes))
-        kept = own[_one_image(*image, threshold, extra)][:limit]
+        best = _one_image(boxes[n][own], scores[n][own], classes[n][own], threshold, extra)
+        kept = own[best][:limit]
         keep[n, : len(kept)] = kept
         counts[n] = len(kept)
     return keep, counts
@@ -133,7 +137,7 @@ def _fake(
     return keep, classes.new_empty(scores.shape[0])
 
 
-def _length(scores: Tensor, limit: int | None) -> int:
+def _length(scores: Tensor, limit: int | None) -> int | torch.SymInt:
     return scores.shape[1] if limit is None else torch.sym_min(limit, scores.shape[1])
 
 
