@@ -1,0 +1,78 @@
+"""A train step waits for the device once, for the log: seen on the CPU by the operators that it
+would be for."""
+
+from collections import Counter
+
+import pytest
+import torch
+from helpers_run import TINY
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from dynamic_atss.assigners import ASSIGNERS
+from dynamic_atss.build import build_lr_factor, build_model, build_optimizer
+from dynamic_atss.config.load import load_config
+from dynamic_atss.engine.trainer import Trainer
+from dynamic_atss.types import Batch, GroundTruth
+
+# Their results, or the sizes of these, come from the device; lift_fresh: a tensor of Python's
+# numbers, whose copy to a device is waited for.
+WAITING = {
+    "aten::_local_scalar_dense",
+    "aten::is_nonzero",
+    "aten::equal",
+    "aten::nonzero",
+    "aten::masked_select",
+    "aten::_unique2",
+    "aten::lift_fresh",
+}
+
+
+class Waits(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.found = Counter()
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        name = operator._schema.name
+        masks = name == "aten::index" and any(
+            x is not None and x.dtype == torch.bool for x in args[1]
+        )
+        # `GroundTruth.extent` and what is counted from it lie on the host, in float64.
+        on_host = name == "aten::_local_scalar_dense" and args[0].dtype == torch.float64
+        self.found[name] += (name in WAITING or masks) and not on_host
+        return operator(*args, **(kwargs or {}))
+
+
+def a_batch():
+    images = torch.randint(256, (2, 3, 64, 96), dtype=torch.uint8)
+    boxes = torch.tensor([[4.0, 4, 40, 50], [20, 10, 80, 60], [10, 20, 30, 40]])
+    gt = GroundTruth(boxes, torch.tensor([0, 2, 1]), torch.tensor([0, 0, 1]))
+    for name in gt.HOST:  # read before the batch goes to the device
+        getattr(gt, name)
+    return Batch(images, torch.tensor([[64, 96], [60, 90]]), gt, (11, 12), ((64, 96), (60, 90)))
+
+
+@pytest.mark.parametrize("rule", [n for n, r in ASSIGNERS.items() if not getattr(r, "waits", 0)])
+def test_a_train_step_waits_for_the_device_for_the_log_alone(tmp_path, rule, monkeypatch):
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    cfg = load_config(tmp_path / "tiny.yaml", ["MODEL.ASSIGNER.NAME", rule])
+    model = build_model(cfg, 3)
+    monkeypatch.setattr(Trainer, "_check_weights", lambda *_: None)  # before a checkpoint only
+    run = Trainer(
+        model=model,
+        loader=[a_batch()],
+        optimizer=build_optimizer(cfg, model),
+        lr_factor=build_lr_factor(cfg),
+        device=torch.device("cpu"),
+        save=lambda _: None,
+        log=lambda _: None,
+        evaluate=lambda _: None,
+        start=0,
+        stop=1,
+        clip_grad_norm=10.0,
+    )
+    run.train()  # priors and lattices are made once
+    with Waits() as waits:
+        run.train()
+    # The log's `tolist` of a tensor on the CPU is no operator.
+    assert +waits.found == {}
