@@ -190,7 +190,7 @@ def _low_component(loss: Tensor) -> int:
 
     if len(loss) < 2:
         return len(loss)
-    x = loss.double().numpy()[:, None]
+    x = loss.double().cpu().numpy()[:, None]
     start = {"weights_init": [0.5, 0.5], "precisions_init": [[[1.0]], [[1.0]]]}
     mixture = GaussianMixture(2, means_init=[x[0], x[-1]], random_state=0, **start)
     with warnings.catch_warnings():
