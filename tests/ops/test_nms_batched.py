@@ -123,7 +123,7 @@ def test_images_do_not_touch_each_other(device):
         assert lists(alone) == [[keep[n].tolist()], [counts[n].tolist()]]
 
 
-@pytest.mark.parametrize("shape", [(1, 12_000), (3, 4_000), (40, 300)])
+@pytest.mark.parametrize("shape", [(1, 41_000), (2, 41_000), (130, 310)])
 @pytest.mark.parametrize("limit", [None, 50])
 def test_any_number_of_threads(shape, limit):
     """One image whose classes are shared among them, fewer images than they, and many."""

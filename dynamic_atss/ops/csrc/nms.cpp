@@ -24,7 +24,7 @@ namespace dynamic_atss {
 namespace {
 
 constexpr int kLanes = 8;
-constexpr int64_t kWorthAThread = 5000;  // candidates; for fewer, to wake it costs more than it saves
+constexpr int64_t kWorthAThread = 20000;  // candidates: about a millisecond
 
 // Eight kept boxes of a class; without a box, everything is NaN, which overlaps nothing.
 struct Lanes {
