@@ -1,4 +1,4 @@
-// Runs CUDA kernels on the CPU, one block after the other, to test their logic where there is no GPU.
+// Runs CUDA kernels on the CPU, one block after the other, to test them where there is no GPU.
 //
 // Include this first, then the .cuh with the kernels, and call
 //
@@ -91,7 +91,9 @@ T from_lane(T value, unsigned lane) {
   const unsigned first = block->running / warpSize * warpSize;
   std::memcpy(&block->exchange[block->running * kExchange], &value, sizeof value);
   wait(warp());
-  if (lane < warp().size) std::memcpy(&value, &block->exchange[(first + lane) * kExchange], sizeof value);
+  if (lane < warp().size) {
+    std::memcpy(&value, &block->exchange[(first + lane) * kExchange], sizeof value);
+  }
   wait(warp());
   return value;
 }
@@ -128,7 +130,8 @@ inline void run_block(bool backwards) {
     makecontext(&fiber.context, run_thread, 0);
   }
   const auto left = [&] {
-    return std::any_of(own.fibers.begin(), own.fibers.end(), [](const Fiber& f) { return !f.done; });
+    return std::any_of(own.fibers.begin(), own.fibers.end(),
+                       [](const Fiber& fiber) { return !fiber.done; });
   };
   while (left()) {
     const uint64_t before = own.progress;

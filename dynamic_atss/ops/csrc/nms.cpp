@@ -1,8 +1,8 @@
 // Batched multiclass NMS on the CPU.
 //
-// An image's candidates are taken best first, and each is compared with what is kept of its class,
-// eight boxes at a time; with a limit it ends once enough are kept. Images go in parallel, and where
-// there are fewer of them than threads, shares of their classes.
+// An image's candidates are taken best first, and each is compared with what is kept of its
+// class, eight boxes at a time; with a limit it ends once enough are kept. Images go in parallel,
+// and where there are fewer of them than threads, shares of their classes.
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
 #elif defined(__GNUC__)
@@ -31,7 +31,8 @@ struct Lanes {
   double x1[kLanes], y1[kLanes], x2[kLanes], y2[kLanes], area[kLanes];
 
   void clear() {
-    std::fill_n(x1, sizeof(Lanes) / sizeof(double), std::numeric_limits<double>::quiet_NaN());
+    constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+    for (int lane = 0; lane < kLanes; ++lane) put(lane, {kNan, kNan, kNan, kNan, kNan});
   }
   void put(int lane, const Box& box) {
     x1[lane] = box.x1, y1[lane] = box.y1, x2[lane] = box.x2, y2[lane] = box.y2;

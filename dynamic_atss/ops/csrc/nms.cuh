@@ -1,15 +1,15 @@
 // Batched multiclass NMS in kernels that leave everything on the device.
 //
-// Each image's candidates are sorted by score (the place in that order is a candidate's rank), then,
-// stably, by class: a class of an image is a run in the second order, best first.
+// Each image's candidates are sorted by score (the place in that order is a candidate's rank),
+// then, stably, by class: a class of an image is a run in the second order, best first.
 #pragma once
 
 #include "nms.h"
 
 namespace dynamic_atss {
 
-constexpr int kTile = 64;       // boxes that are decided at a time, one bit each
-constexpr int kThreads = 256;   // of a block, at most
+constexpr int kTile = 64;      // boxes that are decided at a time, one bit each
+constexpr int kThreads = 256;  // of a block, at most
 
 // Scores as they are sorted: what is no candidate comes last.
 template <typename T>
@@ -109,7 +109,8 @@ __device__ void suppress_run(const Image<T>& image, int64_t first, Tile& tile, d
   }
 }
 
-// `kept` becomes what NMS keeps. A block for each kTile places of an image: the runs that begin there.
+// `kept` becomes what NMS keeps. A block for each kTile places of an image: the runs that begin
+// there.
 template <typename T>
 __global__ void suppress(const T* boxes, const T* scores, const int64_t* candidate,
                          const int64_t* classes, const int64_t* rank, int64_t columns,
@@ -117,16 +118,16 @@ __global__ void suppress(const T* boxes, const T* scores, const int64_t* candida
   __shared__ Tile tile;
   const int64_t blocks = (columns + kTile - 1) / kTile;  // of an image
   const int64_t row = blockIdx.x / blocks * columns;
-  const Image<T> image{boxes + 4 * row,    scores + row, candidate + row, classes + row,
-                       rank + row,         kept + row,   columns};
+  const Image<T> image{boxes + 4 * row, scores + row, candidate + row, classes + row,
+                       rank + row,      kept + row,   columns};
   const int64_t begin = blockIdx.x % blocks * kTile;
   for (int64_t place = begin; place < begin + kTile && place < columns; ++place) {
     if (image.begins_run(place)) suppress_run(image, place, tile, threshold, extra);
   }
 }
 
-// A block for each image: the first `limit` of what is kept, by rank, then -1; and how many there are.
-// Each thread has a range of ranks.
+// A block for each image: the first `limit` of what is kept, by rank, then -1; and how many there
+// are. Each thread has a range of ranks.
 __global__ void compact(const bool* kept, const int64_t* candidate, int64_t columns, int64_t limit,
                         int64_t* keep, int64_t* counts) {
   __shared__ int64_t before[kThreads + 1];
