@@ -221,3 +221,15 @@ def test_no_shape_depends_on_the_data():
     scene = [x.to("meta") for x in crowd(2, 50, 3)]
     assert [x.shape for x in batched_multiclass_nms(*scene, 0.5)] == [(2, 50), (2,)]
     assert [x.shape for x in batched_multiclass_nms(*scene, 0.5, limit=9)] == [(2, 9), (2,)]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_nothing_waits_for_the_gpu():
+    if library.load()["cuda"] != "native":
+        pytest.skip(f"no kernels for cuda: {library.load()['cuda']}")
+    scene = [x.cuda() for x in crowd(4, 500, 5)]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        batched_multiclass_nms(*scene, 0.5, limit=100)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
