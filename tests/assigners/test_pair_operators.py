@@ -254,7 +254,7 @@ def test_a_wrong_argument_is_an_error_that_names_it(name):
             OPERATORS[name][0](*arguments)
 
 
-def many_boxes(count=700, images=2):
+def many_boxes(count=3000, images=2):
     """Enough for several threads in every kernel."""
     generator = torch.Generator().manual_seed(3)
     priors = make_priors()

@@ -10,7 +10,7 @@
 namespace dynamic_atss {
 namespace {
 
-constexpr int64_t kGrain = 128;  // points of a task: some 50 us
+constexpr int64_t kGrain = 512;  // points of a task: some 400 us
 
 // The lines (columns or rows) of one level nearest to a place.
 template <typename T>

@@ -8,6 +8,7 @@ namespace dynamic_atss {
 namespace {
 
 constexpr int64_t kBackground = -1;
+constexpr int64_t kGrain = 128;  // boxes of a task: some 400 us
 
 template <typename T>
 struct Overlaps {
@@ -21,7 +22,7 @@ struct Overlaps {
   T* best;
   bool* claimed;
 
-  // IoUs of one row of priors with box t; `largest` is that of the box so far, `champions` its priors.
+  // IoUs of one row of priors with box t; `largest` is the box's so far, `champions` are its priors.
   void visit(int64_t t, int64_t begin, int64_t count, std::vector<T>& overlap, T& largest,
              std::vector<int64_t>& champions) const {
     overlap.resize(count);
@@ -85,7 +86,8 @@ std::tuple<Tensor, Tensor, Tensor> largest_overlaps(const Tensor& priors, const 
     std::vector<T> half;
     for (const double side : margin) half.push_back(static_cast<float>(side) / 2);
     const int64_t anchors = places ? size / places : 1;
-    torch::stable::parallel_for(0, images, 1, [&](int64_t begin, int64_t end) {
+    const int64_t grain = std::max<int64_t>(1, images * kGrain / std::max<int64_t>(1, count));
+    torch::stable::parallel_for(0, images, grain, [&](int64_t begin, int64_t end) {
       std::vector<T> overlap;
       std::vector<int64_t> champions;
       for (int64_t n = begin; n < end; ++n) {
