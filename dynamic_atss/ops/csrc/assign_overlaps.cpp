@@ -22,7 +22,8 @@ struct Overlaps {
   T* best;
   bool* claimed;
 
-  // IoUs of one row of priors with box t; `largest` is the box's so far, `champions` are its priors.
+  // IoUs of one row of priors with box t; `largest` is the largest of the box so far, `champions`
+  // the priors that have it.
   void visit(int64_t t, int64_t begin, int64_t count, std::vector<T>& overlap, T& largest,
              std::vector<int64_t>& champions) const {
     overlap.resize(count);
