@@ -9,8 +9,8 @@ from torchvision.ops import nms
 from dynamic_atss.ops.library import define
 
 # Of the reference: so many boxes of all classes go in one pass, whose time and (on a GPU) memory
-# are quadratic; more go class by class, each a call (and on a GPU a wait). 5,000 boxes of 80 classes
-# take 35 ms on a CPU in one pass and 10 ms by class, 1,000 boxes 1 ms and 7 ms.
+# are quadratic; more go class by class, each a call (and on a GPU a wait). 5,000 boxes
+# of 80 classes take 35 ms on a CPU in one pass and 10 ms by class, 1,000 boxes 1 ms and 7 ms.
 _ONE_PASS = 2_000
 _ONE_PASS_GPU = 20_000
 
