@@ -66,8 +66,9 @@ def centerness(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
 
 def center_offsets(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
     """x and y of each pair's prior from the centre of its box: (2, T, K) or (2, M)."""
-    center = geometry.centers(gt.boxes).repeat(1, 2)
-    return _SIDES(priors.centers, pairs.prior, center, pairs.box)[:2]
+    center = geometry.centers(gt.boxes)
+    points = torch.cat((center, center), dim=1)  # boxes without extent
+    return _SIDES(priors.centers, pairs.prior, points, pairs.box)[:2]
 
 
 def logit_of_class(predictions: Predictions, gt: GroundTruth, pairs: Pairs) -> Tensor:
