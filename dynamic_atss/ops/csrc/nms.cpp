@@ -11,92 +11,18 @@
 #include "nms.h"
 
 #include <cstring>
-#include <limits>
 #include <memory>
 #include <tuple>
-#include <utility>
 #include <vector>
 
 #include "nms_arguments.h"
-#include "vectors.h"
+#include "nms_lanes.h"
+#include "nms_sort.h"
 
 namespace dynamic_atss {
 namespace {
 
-constexpr int kLanes = 8;
 constexpr int64_t kWorthAThread = 20000;  // candidates: about a millisecond
-
-// Eight kept boxes of a class; without a box, everything is NaN, which overlaps nothing.
-struct Lanes {
-  double x1[kLanes], y1[kLanes], x2[kLanes], y2[kLanes], area[kLanes];
-
-  void clear() {
-    constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-    for (int lane = 0; lane < kLanes; ++lane) put(lane, {kNan, kNan, kNan, kNan, kNan});
-  }
-  void put(int lane, const Box& box) {
-    x1[lane] = box.x1, y1[lane] = box.y1, x2[lane] = box.x2, y2[lane] = box.y2;
-    area[lane] = box.area;
-  }
-  ALWAYS_INLINE Box at(int lane) const {
-    return {x1[lane], y1[lane], x2[lane], y2[lane], area[lane]};
-  }
-};
-
-ALWAYS_INLINE bool overlaps_body(const Lanes* lanes, int64_t count, const Box& box,
-                                 double threshold) {
-  for (int64_t i = 0; i < count; ++i) {
-    int64_t any = 0;
-    for (int lane = 0; lane < kLanes; ++lane) any |= overlap(lanes[i].at(lane), box, threshold);
-    if (any) return true;
-  }
-  return false;
-}
-
-using Overlaps = bool (*)(const Lanes*, int64_t, const Box&, double);
-
-bool overlaps_plain(const Lanes* lanes, int64_t count, const Box& box, double threshold) {
-  return overlaps_body(lanes, count, box, threshold);
-}
-#ifdef DYNAMIC_ATSS_X86
-FOR_AVX2 bool overlaps_avx2(const Lanes* lanes, int64_t count, const Box& box, double threshold) {
-  return overlaps_body(lanes, count, box, threshold);
-}
-FOR_AVX512 bool overlaps_avx512(const Lanes* lanes, int64_t count, const Box& box,
-                                double threshold) {
-  return overlaps_body(lanes, count, box, threshold);
-}
-Overlaps best_overlaps() { return widest(overlaps_plain, overlaps_avx2, overlaps_avx512); }
-#else
-Overlaps best_overlaps() { return overlaps_plain; }
-#endif
-
-template <typename Key>
-struct Entry {
-  Key key;
-  int32_t item;
-};
-
-template <typename Key>
-using Entries = std::unique_ptr<Entry<Key>[]>;
-
-// Sorts by key, ascending and stable, byte by byte from the lowest; bytes that are the same in all
-// keys are left out. The result is in `entries`, for which `spare` may have changed places with it.
-template <typename Key>
-void radix_sort(Entries<Key>& entries, Entries<Key>& spare, int64_t count) {
-  Key differ = 0;
-  for (int64_t i = 1; i < count; ++i) differ |= entries[i].key ^ entries[0].key;
-  for (size_t shift = 0; shift < 8 * sizeof(Key); shift += 8) {
-    if (!(differ >> shift & 0xFF)) continue;
-    int32_t place[257] = {};
-    for (int64_t i = 0; i < count; ++i) ++place[(entries[i].key >> shift & 0xFF) + 1];
-    for (int byte = 0; byte < 256; ++byte) place[byte + 1] += place[byte];
-    for (int64_t i = 0; i < count; ++i) {
-      spare[place[entries[i].key >> shift & 0xFF]++] = entries[i];
-    }
-    std::swap(entries, spare);
-  }
-}
 
 template <typename T>
 using Bits = std::conditional_t<std::is_same_v<T, double>, uint64_t, uint32_t>;
