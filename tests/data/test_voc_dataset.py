@@ -1,6 +1,5 @@
 """VOC devkits: boxes, classes, splits, and one line for every mistake."""
 
-import time
 
 import numpy as np
 import pytest
@@ -170,15 +169,13 @@ def test_missing_files(devkit):
 LAUGHS = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 60))
 
 
-def test_entities_are_refused_at_once(devkit):
+def test_entities_are_refused_without_being_expanded(devkit):
     hostile = f'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY l0 "lol">{LAUGHS}]><a>&l59;</a>'
     external = '<!DOCTYPE a [<!ENTITY f SYSTEM "file:///etc/passwd">]><a>&f;</a>'
-    begin = time.perf_counter()
     for text in (hostile, external, "<!DOCTYPE a><a/>"):
         assert "a.xml: has a DOCTYPE" in with_xml(devkit, text)
     (devkit / "Annotations/a.xml").write_bytes(hostile.encode("utf-16"))
     assert "a.xml: has a DOCTYPE" in error_of(devkit)
-    assert time.perf_counter() - begin < 2
 
 
 @pytest.mark.parametrize(

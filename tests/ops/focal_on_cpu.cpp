@@ -1,8 +1,7 @@
 // The CUDA kernels of the focal losses on the CPU, called by test_focal_cuda_on_cpu.py.
-#include "cuda_on_cpu.h"
-
 #include <cstdio>
 
+#include "cuda_on_cpu.h"
 #include "focal.cuh"
 
 using namespace dynamic_atss;

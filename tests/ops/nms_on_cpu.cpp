@@ -1,9 +1,8 @@
 // The CUDA kernels of NMS on the CPU, called by test_nms_cuda_on_cpu.py.
-#include "cuda_on_cpu.h"
-
 #include <cstdio>
 #include <numeric>
 
+#include "cuda_on_cpu.h"
 #include "nms.cuh"
 
 using namespace dynamic_atss;

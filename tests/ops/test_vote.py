@@ -1,6 +1,5 @@
 """Box voting against the rule written out, one cluster after the other, in Python numbers."""
 
-import time
 
 import pytest
 import torch
@@ -90,8 +89,11 @@ def test_far_coordinates_do_not_mix_classes():
     assert torch.equal(found[0], boxes)
 
 
-def test_thousands_of_boxes_are_fast():
-    crowded = crowd(4000, 20, seed=1, side=800.0)
-    begin = time.perf_counter()
-    found = box_vote(*crowded, 0.66, soft_threshold=0.05)
-    assert len(found[0]) > 0 and time.perf_counter() - begin < 2
+def test_thousands_of_boxes_are_those_of_each_class():
+    boxes, scores, classes = crowd(4000, 20, seed=1, side=800.0)
+    found = box_vote(boxes, scores, classes, 0.66, soft_threshold=0.05)
+    for c in range(20):
+        own = classes == c
+        alone = box_vote(boxes[own], scores[own], classes[own], 0.66, soft_threshold=0.05)
+        here = found[2] == c
+        assert torch.equal(found[0][here], alone[0]) and torch.equal(found[1][here], alone[1])

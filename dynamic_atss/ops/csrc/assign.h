@@ -47,8 +47,7 @@ inline int64_t locations_of(const std::vector<Level>& levels) {
 template <typename Run>
 auto with_floats(const Tensor& x, const char* name, const Run& run) {
   if (x.scalar_type() == ScalarType::Double) return run(double());
-  require(x.scalar_type() == ScalarType::Float,
-          std::string(name) + " must be float32 or float64");
+  require(x.scalar_type() == ScalarType::Float, std::string(name) + " must be float32 or float64");
   return run(float());
 }
 

@@ -73,8 +73,7 @@ struct Inside {
 
 // Places beyond the last pair.
 template <typename T>
-void list_none(const Inside<T>& find, int64_t box, int64_t slot, int64_t end,
-               const Outputs& out) {
+void list_none(const Inside<T>& find, int64_t box, int64_t slot, int64_t end, const Outputs& out) {
   std::fill(out.box + slot, out.box + end, box);
   std::fill(out.prior + slot, out.prior + end, 0);
   std::fill(out.flat + slot, out.flat + end, find.image[box] * find.priors);
@@ -115,10 +114,12 @@ std::vector<T> cast(const std::vector<double>& values) {
   return result;
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> points_inside(
-    const Tensor& boxes, const Tensor& image, const Tensor& centers,
-    std::vector<int64_t> flat_levels, double offset, double radius, std::vector<double> reach,
-    double margin, int64_t length) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> points_inside(const Tensor& boxes, const Tensor& image,
+                                                         const Tensor& centers,
+                                                         std::vector<int64_t> flat_levels,
+                                                         double offset, double radius,
+                                                         std::vector<double> reach, double margin,
+                                                         int64_t length) {
   const auto levels = levels_of(flat_levels);
   require_columns(boxes, 4, "boxes");
   require_columns(centers, 2, "centers");

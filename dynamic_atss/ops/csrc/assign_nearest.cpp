@@ -35,9 +35,9 @@ class Lines {
 
   bool nan() const { return nan_; }
   int64_t count() const { return count_; }
-  int64_t low(int64_t window) const { return low_[window]; }    // where a window begins
-  int64_t line(int64_t rank) const { return line_[rank]; }      // the rank-th nearest, from 0
-  T distance(int64_t rank) const { return distance_[rank]; }    // squared; inf: there is none
+  int64_t low(int64_t window) const { return low_[window]; }  // where a window begins
+  int64_t line(int64_t rank) const { return line_[rank]; }    // the rank-th nearest, from 0
+  T distance(int64_t rank) const { return distance_[rank]; }  // squared; inf: there is none
 
  private:
   int64_t begin(T u, float offset, int64_t window) const {
@@ -69,8 +69,7 @@ void nearest_of(const Lines<float>& x, const Lines<float>& y, int64_t k, int64_t
   int64_t size = 0;
   for (int64_t a = 0; a < k; ++a) {
     for (int64_t b = 0; b < k / (a + 1); ++b) {
-      const int64_t key =
-          key_of(x.distance(a) + y.distance(b), y.line(b) * x.count() + x.line(a));
+      const int64_t key = key_of(x.distance(a) + y.distance(b), y.line(b) * x.count() + x.line(a));
       if (size == kept && key >= keys[size - 1]) continue;
       int64_t at = size < kept ? size++ : size - 1;
       for (; at > 0 && keys[at - 1] > key; --at) keys[at] = keys[at - 1];
@@ -156,17 +155,15 @@ void around_all(const Tensor& points, const std::vector<Level>& levels, float of
   });
 }
 
-std::tuple<Tensor, Tensor> locations_around(const Tensor& points,
-                                            std::vector<int64_t> flat_levels, double offset,
-                                            int64_t k, bool square) {
+std::tuple<Tensor, Tensor> locations_around(const Tensor& points, std::vector<int64_t> flat_levels,
+                                            double offset, int64_t k, bool square) {
   require_columns(points, 2, "points");
   require(k > 0, "k must be at least 1");
   const auto levels = levels_of(flat_levels);
   int64_t each = 0;
   for (int64_t row = 0; row < k; ++row) each += columns_of(row, k, square);
   const int64_t columns = each * static_cast<int64_t>(levels.size());
-  Tensor location =
-      torch::stable::new_empty(points, {points.size(0), columns}, ScalarType::Long);
+  Tensor location = torch::stable::new_empty(points, {points.size(0), columns}, ScalarType::Long);
   Tensor exists = torch::stable::new_empty(points, {points.size(0), columns}, ScalarType::Bool);
   with_floats(points, "points", [&](auto zero) {
     around_all<decltype(zero)>(points, levels, static_cast<float>(offset), k, square, each,

@@ -62,9 +62,9 @@ struct Overlaps {
 
 std::tuple<Tensor, Tensor, Tensor> largest_overlaps(const Tensor& priors, const Tensor& boxes,
                                                     const Tensor& image,
-                                                    std::vector<int64_t> flat_levels,
-                                                    double offset, std::vector<double> margin,
-                                                    int64_t images, int64_t /* length */) {
+                                                    std::vector<int64_t> flat_levels, double offset,
+                                                    std::vector<double> margin, int64_t images,
+                                                    int64_t /* length */) {
   require_columns(priors, 4, "priors");
   require_columns(boxes, 4, "boxes");
   const auto levels = levels_of(flat_levels);
@@ -92,7 +92,11 @@ std::tuple<Tensor, Tensor, Tensor> largest_overlaps(const Tensor& priors, const 
       std::vector<T> overlap;
       std::vector<int64_t> champions;
       for (int64_t n = begin; n < end; ++n) {
-        const Overlaps<T> find{prior.data(), box.data(), levels, half, anchors,
+        const Overlaps<T> find{prior.data(),
+                               box.data(),
+                               levels,
+                               half,
+                               anchors,
                                static_cast<T>(static_cast<float>(offset)),
                                mutable_values<int64_t>(index) + n * size,
                                mutable_values<T>(best) + n * size,

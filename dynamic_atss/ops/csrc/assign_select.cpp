@@ -72,8 +72,8 @@ Tensor best_of_box(const Tensor& box, const Tensor& exists, const Tensor& score,
 // leaves it to none.
 template <typename S, typename Q>
 void resolve_all(const Tensor& box, const Tensor& flat, const Tensor& exists,
-                 const Tensor& selected, const Tensor& score, const Tensor& quality,
-                 int64_t slots, int64_t* index, Q* won) {
+                 const Tensor& selected, const Tensor& score, const Tensor& quality, int64_t slots,
+                 int64_t* index, Q* won) {
   const int64_t of_each = pairs_of_each(box, flat, "flat");
   const Values<int64_t> owner(box, "box"), slot(flat, "flat");
   const Values<bool> real(exists, "exists"), wanted(selected, "selected");

@@ -26,17 +26,16 @@ constexpr int64_t kChunk = 16384;  // elements, about, of a task; its sum is dou
 template <typename Scalar>
 using Accumulate = std::conditional_t<std::is_same_v<Scalar, double>, double, float>;
 
-// The negative terms of `size` elements, at most a block, and their sum. In lanes, so that the order
-// of the additions is the same whatever the vectors are.
+// The negative terms of `size` elements, at most a block, and their sum. In lanes, so that the
+// order of the additions is the same whatever the vectors are.
 template <typename Scalar, bool kSquare>
 ALWAYS_INLINE double block_body(const Scalar* __restrict logits, Scalar* __restrict gradient,
-                                int64_t size, Accumulate<Scalar> weight,
-                                Accumulate<Scalar> gamma, Accumulate<Scalar> scale) {
+                                int64_t size, Accumulate<Scalar> weight, Accumulate<Scalar> gamma,
+                                Accumulate<Scalar> scale) {
   using T = Accumulate<Scalar>;
   T loss[kBlock];
   for (int64_t i = 0; i < size; ++i) {
-    const auto term =
-        negative_term<T, kSquare>(static_cast<T>(logits[i]), weight, gamma);
+    const auto term = negative_term<T, kSquare>(static_cast<T>(logits[i]), weight, gamma);
     loss[i] = term.loss;
     gradient[i] = static_cast<Scalar>(term.gradient * scale);
   }
@@ -129,8 +128,7 @@ struct Rows {
     const T x = static_cast<T>(logits[at]);
     const T label = quality ? static_cast<const T*>(quality)[row] : T(1);
     const auto wanted = positive_term<T, kSquare>(focal, x, label);
-    const auto wrong =
-        negative_term<T, kSquare>(x, focal.negative_weight(), focal.gamma);
+    const auto wrong = negative_term<T, kSquare>(x, focal.negative_weight(), focal.gamma);
     gradient[at] = static_cast<Scalar>(wanted.gradient * scale);
     return static_cast<double>(wanted.loss) - static_cast<double>(wrong.loss);
   }
@@ -146,8 +144,8 @@ double run_all(const Rows<Scalar>& rows, int64_t count) {
   torch::stable::parallel_for(0, chunks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t chunk = begin; chunk < end; ++chunk) {
       const int64_t first = chunk * step, last = std::min(count, first + step);
-      sums[chunk] = square ? rows.template run<true>(first, last)
-                           : rows.template run<false>(first, last);
+      sums[chunk] =
+          square ? rows.template run<true>(first, last) : rows.template run<false>(first, last);
     }
   });
   double total = 0;
@@ -160,8 +158,7 @@ std::tuple<Tensor, Tensor> loss_of(const Tensor& logits, const Tensor& classes,
                                    const std::optional<Tensor>& quality,
                                    const std::optional<Tensor>& divisor, Focal<double> focal) {
   using T = Accumulate<Scalar>;
-  constexpr ScalarType type =
-      std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
+  constexpr ScalarType type = std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
   const int64_t count = logits.size(0), columns = logits.size(1);
   Tensor kept[3];
   const void* labels = nullptr;
@@ -172,10 +169,10 @@ std::tuple<Tensor, Tensor> loss_of(const Tensor& logits, const Tensor& classes,
   const Scalar* values = elements<Scalar>(logits, kept[1]);
   const int64_t* wanted = elements<int64_t>(classes, kept[2]);
   const int64_t* largest = std::max_element(wanted, wanted + count);
-  require(count == 0 || *largest < columns,
-          "class " + std::to_string(count ? *largest : 0) + " of row " +
-              std::to_string(largest - wanted) + " is not below the " + std::to_string(columns) +
-              " columns of the logits");
+  require(count == 0 || *largest < columns, "class " + std::to_string(count ? *largest : 0) +
+                                                " of row " + std::to_string(largest - wanted) +
+                                                " is not below the " + std::to_string(columns) +
+                                                " columns of the logits");
   T whole = 1;
   if (divisor) {
     require(divisor->numel() == 1 && divisor->scalar_type() == type,
@@ -183,10 +180,11 @@ std::tuple<Tensor, Tensor> loss_of(const Tensor& logits, const Tensor& classes,
     whole = *static_cast<const T*>(divisor->const_data_ptr());
   }
   Tensor gradient = torch::stable::new_empty(logits, {count, columns});
-  const Rows<Scalar> rows{values, wanted, labels,
-                          static_cast<Scalar*>(gradient.mutable_data_ptr()), columns,
-                          {focal.kind, static_cast<T>(focal.alpha), static_cast<T>(focal.gamma)},
-                          T(1) / whole};
+  const Rows<Scalar> rows{
+      values,      wanted,
+      labels,      static_cast<Scalar*>(gradient.mutable_data_ptr()),
+      columns,     {focal.kind, static_cast<T>(focal.alpha), static_cast<T>(focal.gamma)},
+      T(1) / whole};
   const double total = run_all(rows, count);
   Tensor loss = torch::stable::new_empty(logits, {}, type);
   *static_cast<T*>(loss.mutable_data_ptr()) = static_cast<T>(total / static_cast<double>(whole));
@@ -194,9 +192,8 @@ std::tuple<Tensor, Tensor> loss_of(const Tensor& logits, const Tensor& classes,
 }
 
 std::tuple<Tensor, Tensor> focal_loss(const Tensor& logits, const Tensor& classes,
-                                      std::optional<Tensor> quality,
-                                      std::optional<Tensor> divisor, int64_t kind, double alpha,
-                                      double gamma) {
+                                      std::optional<Tensor> quality, std::optional<Tensor> divisor,
+                                      int64_t kind, double alpha, double gamma) {
   require_focal(logits, classes, kind, quality.has_value());
   const Focal<double> focal{kind, alpha, gamma};
   switch (logits.scalar_type()) {
@@ -216,8 +213,6 @@ std::tuple<Tensor, Tensor> focal_loss(const Tensor& logits, const Tensor& classe
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(dynamic_atss, CPU, m) {
-  m.impl("focal_loss", TORCH_BOX(&focal_loss));
-}
+STABLE_TORCH_LIBRARY_IMPL(dynamic_atss, CPU, m) { m.impl("focal_loss", TORCH_BOX(&focal_loss)); }
 
 }  // namespace dynamic_atss

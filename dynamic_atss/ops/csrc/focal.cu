@@ -45,7 +45,8 @@ struct Call {
   }
 
   void run() const {
-    constexpr int kWidest = 16 / sizeof(Scalar);  // 16 bytes are the most that a thread loads at once
+    constexpr int kWidest =
+        16 / sizeof(Scalar);  // 16 bytes are the most that a thread loads at once
     const bool wide = columns % kWidest == 0 && aligned(logits) && aligned(gradient);
     const bool square = focal.gamma == T(2);
     if (wide) {
@@ -98,9 +99,8 @@ std::tuple<Tensor, Tensor> loss_of(const Tensor& logits, const Tensor& classes,
 }
 
 std::tuple<Tensor, Tensor> focal_loss(const Tensor& logits, const Tensor& classes,
-                                      std::optional<Tensor> quality,
-                                      std::optional<Tensor> divisor, int64_t kind, double alpha,
-                                      double gamma) {
+                                      std::optional<Tensor> quality, std::optional<Tensor> divisor,
+                                      int64_t kind, double alpha, double gamma) {
   require_focal(logits, classes, kind, quality.has_value());
   require(classes.is_cuda() && (!quality || quality->is_cuda()),
           "logits, classes and quality must be on one device");

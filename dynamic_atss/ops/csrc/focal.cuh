@@ -53,8 +53,8 @@ __global__ void focal_kernel(const Scalar* __restrict__ logits, const int64_t* _
   for (int64_t pack = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; pack < packs;
        pack += stride) {
     // 64-bit division takes as long as the loss itself.
-    const int64_t row = packs <= UINT32_MAX ? static_cast<uint32_t>(pack) / packs_of_row
-                                            : pack / packs_of_row;
+    const int64_t row =
+        packs <= UINT32_MAX ? static_cast<uint32_t>(pack) / packs_of_row : pack / packs_of_row;
     const int first = static_cast<int>(pack - row * packs_of_row) * kWidth;
     const int64_t label = classes[row];
     assert(label < columns);  // a class that the logits do not have
@@ -62,8 +62,8 @@ __global__ void focal_kernel(const Scalar* __restrict__ logits, const int64_t* _
     Packed out;
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
-      const Term<T> term = term_at<T, kSquare>(focal, static_cast<T>(in.values[i]), first + i,
-                                               label, quality, row);
+      const Term<T> term =
+          term_at<T, kSquare>(focal, static_cast<T>(in.values[i]), first + i, label, quality, row);
       sum += term.loss;
       out.values[i] = static_cast<Scalar>(term.gradient * scale);
     }

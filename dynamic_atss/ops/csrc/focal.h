@@ -33,9 +33,9 @@ struct Term {
 // Sigmoid and its logarithms, from one exponential that cannot overflow.
 template <typename T>
 struct Sigmoid {
-  T p;           // sigmoid(x)
-  T rest;        // 1 - p, without cancellation
-  T log_p;       // log p
+  T p;               // sigmoid(x)
+  T rest;            // 1 - p, without cancellation
+  T log_p;           // log p
   T minus_log_rest;  // -log(1 - p) = softplus(x)
 };
 

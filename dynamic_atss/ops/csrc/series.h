@@ -1,5 +1,5 @@
-// Exponential and logarithm without calls and branches: compilers turn them into vector code (libm's
-// they do not), and a GPU needs half the instructions. The same on every device.
+// Exponential and logarithm without calls and branches: compilers turn them into vector code
+// (libm's they do not), and a GPU needs half the instructions. The same on every device.
 #pragma once
 
 #include <cmath>

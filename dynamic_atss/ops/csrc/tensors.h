@@ -32,8 +32,8 @@ inline std::string shape_of(const Tensor& x) {
 
 // x is (rows,) of this type; its name stands in the message otherwise.
 inline void require_rows(const Tensor& x, int64_t rows, ScalarType type, const char* name) {
-  require(x.dim() == 1 && x.size(0) == rows,
-          std::string(name) + " has shape " + shape_of(x) + ", not (" + std::to_string(rows) + ",)");
+  require(x.dim() == 1 && x.size(0) == rows, std::string(name) + " has shape " + shape_of(x) +
+                                                 ", not (" + std::to_string(rows) + ",)");
   require(x.scalar_type() == type, std::string(name) + " has another dtype than it must have");
 }
 
