@@ -72,10 +72,11 @@ class Detector(nn.Module):
 
     def normalize(self, images: Tensor, sizes: Tensor) -> Tensor:
         """uint8 RGB (N, 3, H, W) -> float, in the network's order and range, the padding 0."""
+        images = images.to(memory_format=self.memory_format)
         if self.bgr255:
             images = images.flip(1)
-        pixels = (images.to(memory_format=self.memory_format).float() - self.mean) / self.std
-        rows = torch.arange(images.shape[2], device=images.device) < sizes[:, :1]
-        columns = torch.arange(images.shape[3], device=images.device) < sizes[:, 1:]
-        # where, not a product: 0 * x is -0 for a negative x, and it is one pass as well
-        return torch.where((rows[:, None, :, None]) & columns[:, None, None, :], pixels, 0.0)
+        pixels = images.float().sub_(self.mean).div_(self.std)
+        rows = torch.arange(images.shape[2], device=images.device) >= sizes[:, :1]
+        columns = torch.arange(images.shape[3], device=images.device) >= sizes[:, 1:]
+        # Filled, not multiplied: 0 * x is -0 for a negative x.
+        return pixels.masked_fill_(rows[:, None, :, None] | columns[:, None, None, :], 0.0)

@@ -98,13 +98,13 @@ def train(cfg, model, batch, iterations):
     return lines, model.criterion.assigner.positives, norms
 
 
-def check_iteration(line, positives, norms, wanted, tolerance):
+def check_iteration(line, positives, norms, wanted, tolerance, tolerance_of_norm):
     terms = {**wanted["losses"], "loss": wanted["loss_total"]}
     assert {name: line[name] for name in terms} == pytest.approx(terms, rel=tolerance)
     assert line["lr"] == pytest.approx(wanted["lr_weights"], rel=1e-9)
     assert positives == wanted["num_pos"]
     total = sum(norm**2 for norm in norms.values()) ** 0.5
-    assert total == pytest.approx(wanted["grad_norm"], rel=2 * tolerance)
+    assert total == pytest.approx(wanted["grad_norm"], rel=tolerance_of_norm)
 
 
 def ours(name: str) -> str:
@@ -122,9 +122,11 @@ def test_training_iterations(reference, checkpoint, exact, iterations):
         check_inputs(batch, model, wanted["inputs"])
     lines, positives, norms = train(cfg, model, batch, iterations)
     steps = zip(lines, positives, norms, wanted["iterations"][:iterations], strict=True)
-    for line, count, by_name, iteration in steps:
-        # Measured if exact: 1.2e-5, and 2e-4 in the norm of iteration 6's gradient.
-        check_iteration(line, count, by_name, iteration, 2e-4 if exact else 1e-3)
+    for i, (line, count, by_name, iteration) in enumerate(steps, 1):
+        # Measured if exact: 1.3e-5 in the losses; in the norm of the gradient 6e-5 for five steps,
+        # and by the order of the threads' additions 1.9e-4 to 5.4e-4 in the sixth.
+        tolerances = (2e-4, 2e-4 if i < 6 else 1e-3) if exact else (1e-3, 2e-3)
+        check_iteration(line, count, by_name, iteration, *tolerances)
     if exact:
         first = wanted["iterations"][0]["grad_norm_per_parameter"]
         assert norms[0] == pytest.approx({ours(n): v for n, v in first.items()}, rel=1e-3, abs=1e-6)
