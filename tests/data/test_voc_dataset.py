@@ -1,6 +1,5 @@
 """VOC devkits: boxes, classes, splits, and one line for every mistake."""
 
-
 import numpy as np
 import pytest
 from helpers_data import voc_object, voc_xml, write_voc

@@ -1,6 +1,5 @@
 """Box voting against the rule written out, one cluster after the other, in Python numbers."""
 
-
 import pytest
 import torch
 from helpers_vote import naive_vote, rows
