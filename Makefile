@@ -10,7 +10,7 @@ NATIVE := $(wildcard dynamic_atss/ops/csrc/* tests/ops/*.h tests/ops/*.cpp)
 install: $(INSTALLED)
 
 # torch first: the kernels are compiled against it, which pip's isolated builds cannot see.
-$(INSTALLED): pyproject.toml setup.py $(wildcard dynamic_atss/ops/csrc/*)
+$(INSTALLED): pyproject.toml setup.py dynamic_atss/ops/sources.py $(wildcard dynamic_atss/ops/csrc/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet "setuptools>=77" "torch>=2.10" torchvision
 	$(BIN)/pip install --quiet --no-build-isolation --editable ".[dev]"

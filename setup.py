@@ -19,7 +19,7 @@ from pathlib import Path
 from setuptools import setup
 
 CSRC = Path("dynamic_atss/ops/csrc")
-FORCE_CUDA = os.environ.get("FORCE_CUDA", "0") == "1"
+FORCE_CUDA = os.environ.get("FORCE_CUDA", "0").lower() in ("1", "true", "yes", "on")
 DEFAULT_ARCHITECTURES = "8.0;9.0+PTX"  # where no GPU is present
 # The stable ABI of torch 2.10: one build serves every torch from there on.
 ABI = ["-DTORCH_TARGET_VERSION=0x020a000000000000", "-DTORCH_STABLE_ONLY", "-DUSE_CUDA"]
@@ -75,13 +75,7 @@ def cpu_extension(cpp_extension):
     return cpp_extension.CppExtension(
         "dynamic_atss.ops._cpu",
         **of_kernels("cpp"),
-        extra_compile_args=[
-            "-O3",
-            "-std=c++17",
-            "-fno-math-errno",
-            "-fno-trapping-math",
-            *ABI,
-        ],
+        extra_compile_args=["-O3", "-std=c++17", *VECTORS, *ABI],
         py_limited_api=True,
     )
 

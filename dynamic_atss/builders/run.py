@@ -195,7 +195,7 @@ def _open_log(cfg: CfgNode, output: Path, device: torch.device) -> None:
     if not os.access(output, os.W_OK):
         raise UserError(f"OUTPUT_DIR {output}: cannot be written; choose another folder")
     setup_logging(output, distributed.rank())
-    logger.info("NMS, losses, assignment: %s", library.serving(device.type))
+    logger.info("operators: %s", library.serving(device.type))
     unused = keys_without_effect(cfg)
     if unused:
         logger.info("Accepted without effect (keys of two-stage models): %s", ", ".join(unused))

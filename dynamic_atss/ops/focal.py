@@ -21,6 +21,9 @@ from dynamic_atss.types import IGNORE
 
 SIGMOID, QUALITY, VARIFOCAL = range(3)  # as in csrc/focal.h
 
+_TENSORS = 4  # of the operator's seven arguments: logits, classes, quality, divisor
+_NO_OTHERS = (None,) * 6  # gradients
+
 
 def quality_focal_loss(
     logits: Tensor,
@@ -90,6 +93,9 @@ def sigmoid_focal_rows(
 def _focal(
     logits: Tensor, classes: Tensor, quality: Tensor | None, divisor: Tensor | None, *rest: Any
 ) -> Tensor:
+    given = [x for x in (logits, classes, quality, divisor) if x is not None]
+    if len({x.device for x in given}) > 1:
+        raise ValueError(f"focal loss: tensors on {', '.join(str(x.device) for x in given)}")
     dtype = torch.promote_types(logits.dtype, torch.float32)
     labels, whole = (None if x is None else x.detach().to(dtype) for x in (quality, divisor))
     arguments = (logits, classes, labels, whole, *rest)
@@ -103,21 +109,42 @@ class _OnePass(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensor:
-        loss, ctx.gradient = _OP(*arguments)
-        ctx.save_for_backward(*(x for x in arguments if isinstance(x, Tensor)))
-        ctx.places = [isinstance(x, Tensor) for x in arguments]
-        ctx.others = [x for x in arguments if not isinstance(x, Tensor)]
+        loss, gradient = _OP(*arguments)
+        ctx.gradient = gradient if _holds_gradient(gradient.dtype) else None
+        ctx.save_for_backward(*arguments[:_TENSORS])
+        ctx.numbers = arguments[_TENSORS:]
         return loss
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        arguments = *ctx.saved_tensors, *ctx.numbers
+        if not _holds_gradient(arguments[0].dtype):
+            return _scaled_gradient(upstream, *arguments), *_NO_OTHERS
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:  # a second time through a graph that was retained
-            tensors, others = iter(ctx.saved_tensors), iter(ctx.others)
-            gradient = _OP(*(next(tensors if place else others) for place in ctx.places))[1]
+            gradient = _OP(*arguments)[1]
         _SCALE(gradient, upstream)
-        return gradient, *(None for _ in ctx.places[1:])
+        return gradient, *_NO_OTHERS
+
+
+def _holds_gradient(dtype: torch.dtype) -> bool:
+    """Whether the gradient can wait for its factor. In float16 most of it would vanish before a
+    gradient scaler's factor comes."""
+    return dtype != torch.float16
+
+
+def _scaled_gradient(
+    upstream: Tensor,
+    logits: Tensor,
+    classes: Tensor,
+    quality: Tensor | None,
+    divisor: Tensor | None,
+    *numbers: Any,
+) -> Tensor:
+    """In one pass over the logits."""
+    whole = upstream.reciprocal() if divisor is None else divisor / upstream
+    return _OP(logits, classes, quality, whole, *numbers)[1]
 
 
 def _loss_and_gradient(
@@ -140,7 +167,7 @@ def _loss_and_gradient(
         whole.scatter_(1, place, here[:, None]).masked_fill_((classes == IGNORE)[:, None], 0.0)
     total = loss.sum()
     if divisor is not None:
-        total, gradient = total / divisor, gradient / divisor
+        total, gradient = total / divisor.reshape(()), gradient / divisor
     return total, gradient.to(logits.dtype, memory_format=torch.contiguous_format)
 
 
@@ -183,14 +210,21 @@ def _fake(logits: Tensor, classes: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(output[1])
-    ctx.mark_non_differentiable(output[1])
+    gradient = output[1]
+    ctx.holds = _holds_gradient(gradient.dtype)
+    ctx.save_for_backward(*([gradient] if ctx.holds else inputs[:_TENSORS]))
+    ctx.numbers = inputs[_TENSORS:]
+    ctx.mark_non_differentiable(gradient)
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx: Any, upstream: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    if upstream is None:
+        return None, *_NO_OTHERS
+    if not ctx.holds:
+        return _scaled_gradient(upstream, *ctx.saved_tensors, *ctx.numbers), *_NO_OTHERS
     (gradient,) = ctx.saved_tensors
-    return None if upstream is None else (gradient * upstream).to(gradient.dtype), *[None] * 6
+    return (gradient * upstream).to(gradient.dtype), *_NO_OTHERS
 
 
 def _scale(gradient: Tensor, factor: Tensor) -> None:

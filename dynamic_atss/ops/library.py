@@ -19,6 +19,7 @@ import torch
 from dynamic_atss.ops import sources
 
 NAMESPACE = "dynamic_atss"
+COMPILED = {"cpu": "NMS, focal losses, assignment", "cuda": "NMS, focal losses"}
 FOLDER = Path(__file__).parent
 
 
@@ -53,7 +54,9 @@ def load() -> dict[str, str]:
 def serving(device: str) -> str:
     """What computes the operators on this type of device, for the log."""
     state = load().get(device, "no kernels for this device")
-    return "compiled kernels" if state == "native" else f"plain PyTorch: {state}"
+    if state == "native":
+        return f"compiled kernels for {COMPILED[device]}"
+    return f"plain PyTorch: {state}"
 
 
 def _load(device: str) -> str:
@@ -62,10 +65,13 @@ def _load(device: str) -> str:
         return "switched off by DYNAMIC_ATSS_NATIVE=0"
     if device == "cuda" and torch.version.cuda is None:
         return "this PyTorch has no CUDA"
-    found = sorted(Path(place or FOLDER).glob(f"_{device}.*"))
+    found = sorted(Path(place or FOLDER).glob(f"_{device}.*so"))
+    if place and not found:
+        return f"none in DYNAMIC_ATSS_NATIVE={place}"
     if not found:
         return "not compiled (INSTALL.md: Kernels)"
-    if not place and sources.mark().encode() not in found[0].read_bytes():
+    known = sources.FOLDER.is_dir()  # a package may come without
+    if not place and known and sources.mark().encode() not in found[0].read_bytes():
         reason = f"{found[0].name} is of other sources; build it again (INSTALL.md: Kernels)"
         warnings.warn(reason, stacklevel=2)
         return reason

@@ -73,6 +73,9 @@ def _check(
         raise ValueError("boxes {}, scores {}, classes {}: not (N, K, 4), (N, K)".format(*shapes))
     if not (boxes.is_floating_point() and scores.is_floating_point()):
         raise ValueError(f"boxes {boxes.dtype}, scores {scores.dtype}: not floating point")
+    devices = [x.device for x in (boxes, scores, classes)]
+    if len(set(devices)) > 1:
+        raise ValueError("boxes on {}, scores on {}, classes on {}".format(*devices))
     if classes.dtype != torch.int64:
         raise ValueError(f"classes {classes.dtype}: not torch.int64")
     if not threshold >= 0:  # nor NaN

@@ -207,7 +207,7 @@ WRONG = {
         (0, torch.zeros(3, 4), "points has shape"),
         (0, torch.zeros(3, 2, dtype=torch.float64), "dtype"),
         (1, [3, 4], "threes of height, width and stride"),
-        (3, 0, "k must be at least 1"),
+        (3, 0, "k is not between"),
     ],
     "locations_around": [(0, torch.zeros(3, 2, dtype=torch.int64), "float32 or float64")],
     "points_inside": [

@@ -122,5 +122,20 @@ def test_the_mark_follows_every_change_of_the_sources(monkeypatch, tmp_path):
     assert len(set(marks)) == 4
 
 
+def test_what_an_editor_leaves_among_the_sources_changes_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(sources, "FOLDER", tmp_path)
+    (tmp_path / "a.cpp").touch()
+    before = sources.mark()
+    (tmp_path / ".a.cpp.swp").touch()
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "a.cpp~").touch()
+    assert sources.mark() == before
+
+
+def test_a_folder_without_kernels_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("DYNAMIC_ATSS_NATIVE", str(tmp_path))
+    assert library._load("cpu") == f"none in DYNAMIC_ATSS_NATIVE={tmp_path}"
+
+
 def test_the_log_says_what_serves():
     assert library.serving("mps") == "plain PyTorch: no kernels for this device"

@@ -118,16 +118,18 @@ def test_the_number_of_threads_does_not_matter():
         ({2: torch.zeros(4, 1)}, "quality has shape"),
         ({2: torch.zeros(4).double()}, "quality has another dtype"),
         ({2: None}, "needs the quality"),
+        ({4: 3}, "no such kind"),
         ({3: torch.zeros(2)}, "divisor must be one number"),
         ({3: torch.tensor(1)}, "divisor must be one number"),
     ],
 )
 def test_wrong_arguments(change, message):
-    arguments = [torch.zeros(4, 5), torch.zeros(4).long(), torch.zeros(4), torch.tensor(1.0)]
+    tensors = torch.zeros(4, 5), torch.zeros(4).long(), torch.zeros(4), torch.tensor(1.0)
+    arguments = [*tensors, QUALITY]
     for place, value in change.items():
         arguments[place] = value
     with pytest.raises(RuntimeError, match=message):
-        OP(*arguments, QUALITY, 0.0, 2.0)
+        OP(*arguments, 0.0, 2.0)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -167,6 +169,32 @@ def test_the_gradient_is_of_the_dtype_of_the_logits():
     loss = quality_focal_loss(logits.requires_grad_(), classes, quality, divisor=divisor)
     loss.backward()
     assert loss.dtype == torch.float32 and logits.grad.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_gradient_scaler_saves_what_would_vanish_in_float16(compiled):
+    """Against the gradient in float64: of small scores, divided by many positives."""
+    logits, classes, quality, _ = make_inputs(60, 80, torch.float16)
+    logits, divisor, scale = logits / 5 - 4.6, torch.tensor(200.0), 65536.0
+    exact = logits.double().requires_grad_()
+    loss = quality_focal_loss(exact, classes, quality.double(), divisor=divisor)
+    (loss * scale).backward()
+
+    def step(x):
+        return quality_focal_loss(x, classes, quality, divisor=divisor)
+
+    step = torch.compile(step, fullgraph=True, backend="aot_eager") if compiled else step
+    logits.requires_grad_()
+    (step(logits) * scale).backward()
+    torch.testing.assert_close(logits.grad.double(), exact.grad, rtol=2e-3, atol=1e-7)
+
+
+def test_tensors_on_several_devices_are_an_error():
+    logits, classes, quality, divisor = make_inputs()
+    for other in ({"classes": classes.to("meta")}, {"divisor": divisor.to("meta")}):
+        given = {"classes": classes, "quality": quality, "divisor": divisor} | other
+        with pytest.raises(ValueError, match="tensors on cpu.*meta"):
+            quality_focal_loss(logits, **given)
 
 
 def test_no_gradient_of_labels_and_divisor():

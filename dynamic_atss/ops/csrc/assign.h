@@ -4,6 +4,7 @@
 // be contracted with an addition.
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -25,6 +26,15 @@ struct Level {
   int64_t locations() const { return height * width; }
 };
 
+// Up to here the halves of strides that lines lie at are exact in float32.
+constexpr int64_t kLargest = int64_t{1} << 22;
+
+// The search's own arguments, within what its arithmetic and its memory are made for.
+inline void require_search(int64_t k, double offset) {
+  require(k > 0 && k <= 65536, "k is not between 1 and 65536");
+  require(offset >= -1024 && offset <= 1024, "offset is not between -1024 and 1024");
+}
+
 // From (height, width, stride) of each level, one after the other.
 inline std::vector<Level> levels_of(const std::vector<int64_t>& flat) {
   require(flat.size() % 3 == 0, "levels are not threes of height, width and stride");
@@ -34,6 +44,9 @@ inline std::vector<Level> levels_of(const std::vector<int64_t>& flat) {
     levels.push_back({flat[i], flat[i + 1], flat[i + 2], first});
     require(flat[i] >= 0 && flat[i + 1] >= 0 && flat[i + 2] > 0,
             "a level has a negative size or a stride below 1");
+    require(std::max({flat[i], flat[i + 1], flat[i + 2]}) <= kLargest &&
+                levels.back().locations() <= INT32_MAX,
+            "a level is too large");
     first += levels.back().locations();
   }
   return levels;

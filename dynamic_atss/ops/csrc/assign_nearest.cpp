@@ -81,7 +81,7 @@ void nearest_of(const Lines<float>& x, const Lines<float>& y, int64_t k, int64_t
 Tensor nearest_locations(const Tensor& points, std::vector<int64_t> flat_levels, double offset,
                          int64_t k) {
   require_columns(points, 2, "points");
-  require(k > 0, "k must be at least 1");
+  require_search(k, offset);
   const auto levels = levels_of(flat_levels);
   const Values<float> xy(points, "points");
   int64_t columns = 0;
@@ -97,6 +97,7 @@ Tensor nearest_locations(const Tensor& points, std::vector<int64_t> flat_levels,
       for (const Level& level : levels) {
         const auto stride = static_cast<float>(level.stride);
         const int64_t kept = std::min(k, level.locations());
+        if (kept == 0) continue;
         x.find(xy[2 * t], level.width, stride, static_cast<float>(offset));
         y.find(xy[2 * t + 1], level.height, stride, static_cast<float>(offset));
         if (x.nan() || y.nan()) {
@@ -158,7 +159,7 @@ void around_all(const Tensor& points, const std::vector<Level>& levels, float of
 std::tuple<Tensor, Tensor> locations_around(const Tensor& points, std::vector<int64_t> flat_levels,
                                             double offset, int64_t k, bool square) {
   require_columns(points, 2, "points");
-  require(k > 0, "k must be at least 1");
+  require_search(k, offset);
   const auto levels = levels_of(flat_levels);
   int64_t each = 0;
   for (int64_t row = 0; row < k; ++row) each += columns_of(row, k, square);

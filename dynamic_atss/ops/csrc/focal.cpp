@@ -194,7 +194,8 @@ std::tuple<Tensor, Tensor> loss_of(const Tensor& logits, const Tensor& classes,
 std::tuple<Tensor, Tensor> focal_loss(const Tensor& logits, const Tensor& classes,
                                       std::optional<Tensor> quality, std::optional<Tensor> divisor,
                                       int64_t kind, double alpha, double gamma) {
-  require_focal(logits, classes, kind, quality.has_value());
+  require_focal(logits, classes, quality, divisor, kind);
+  require(logits.is_cpu(), "logits are not on the CPU");
   const Focal<double> focal{kind, alpha, gamma};
   switch (logits.scalar_type()) {
     case ScalarType::Float:

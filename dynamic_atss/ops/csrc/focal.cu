@@ -72,8 +72,8 @@ std::tuple<Tensor, Tensor> loss_of(const Tensor& logits, const Tensor& classes,
   }
   const T* whole = nullptr;
   if (divisor) {
-    require(divisor->numel() == 1 && divisor->scalar_type() == type && divisor->is_cuda(),
-            "divisor must be one number of the dtype of the loss, on the device of the logits");
+    require(divisor->numel() == 1 && divisor->scalar_type() == type,
+            "divisor must be one number of the dtype of the loss");
     whole = static_cast<const T*>(divisor->const_data_ptr());
   }
   const Scalar* values = elements<Scalar>(logits, kept[1]);
@@ -101,9 +101,8 @@ std::tuple<Tensor, Tensor> loss_of(const Tensor& logits, const Tensor& classes,
 std::tuple<Tensor, Tensor> focal_loss(const Tensor& logits, const Tensor& classes,
                                       std::optional<Tensor> quality, std::optional<Tensor> divisor,
                                       int64_t kind, double alpha, double gamma) {
-  require_focal(logits, classes, kind, quality.has_value());
-  require(classes.is_cuda() && (!quality || quality->is_cuda()),
-          "logits, classes and quality must be on one device");
+  require_focal(logits, classes, quality, divisor, kind);
+  require(logits.is_cuda(), "logits are not on a CUDA device");
   const torch::stable::accelerator::DeviceGuard guard(logits.get_device_index());
   const Focal<double> focal{kind, alpha, gamma};
   switch (logits.scalar_type()) {
@@ -141,9 +140,11 @@ void scale_by(Tensor& gradient, const Tensor& factor) {
 void scale(Tensor gradient, const Tensor& factor) {
   require(gradient.is_contiguous(), "gradient must be contiguous");
   const bool precise = gradient.scalar_type() == ScalarType::Double;
-  require(factor.numel() == 1 && factor.is_cuda() &&
+  require_on(gradient, factor, "gradient and factor");
+  require(gradient.is_cuda(), "gradient is not on a CUDA device");
+  require(factor.numel() == 1 &&
               factor.scalar_type() == (precise ? ScalarType::Double : ScalarType::Float),
-          "factor must be one number of the dtype of the loss, on the device of the gradient");
+          "factor must be one number of the dtype of the loss");
   const torch::stable::accelerator::DeviceGuard guard(gradient.get_device_index());
   switch (gradient.scalar_type()) {
     case ScalarType::Float:

@@ -74,11 +74,8 @@ std::tuple<Tensor, Tensor> batched_multiclass_nms(const Tensor& boxes, const Ten
                                                   const Tensor& classes, double threshold,
                                                   double extra, std::optional<int64_t> limit) {
   const NmsSizes sizes = nms_sizes(boxes, scores, classes, threshold, limit);
-  const int32_t device = scores.get_device_index();
-  require(boxes.is_cuda() && classes.is_cuda() && boxes.get_device_index() == device &&
-              classes.get_device_index() == device,
-          "boxes, scores and classes must be on one device");
-  const torch::stable::accelerator::DeviceGuard guard(device);
+  require(scores.is_cuda(), "scores are not on a CUDA device");
+  const torch::stable::accelerator::DeviceGuard guard(scores.get_device_index());
   if (scores.scalar_type() == ScalarType::Double) {
     return nms_of<double>(boxes, scores, classes, sizes, threshold, extra);
   }

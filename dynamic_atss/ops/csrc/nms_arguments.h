@@ -15,6 +15,8 @@ struct NmsSizes {
 
 inline NmsSizes nms_sizes(const Tensor& boxes, const Tensor& scores, const Tensor& classes,
                           double threshold, std::optional<int64_t> limit) {
+  require_on(scores, boxes, "boxes and scores");
+  require_on(scores, classes, "classes and scores");
   require(scores.dim() == 2, "scores have shape " + shape_of(scores) + ", not (N, K)");
   const int64_t images = scores.size(0), columns = scores.size(1);
   require(

@@ -6,6 +6,7 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -37,9 +38,23 @@ inline void require_rows(const Tensor& x, int64_t rows, ScalarType type, const c
   require(x.scalar_type() == type, std::string(name) + " has another dtype than it must have");
 }
 
-inline void require_focal(const Tensor& logits, const Tensor& classes, int64_t kind, bool quality) {
+// A kernel is also called where only some of its arguments are on its device.
+inline void require_on(const Tensor& x, const Tensor& other, const char* names) {
+  require(x.is_cpu() == other.is_cpu() && x.is_cuda() == other.is_cuda() &&
+              x.get_device_index() == other.get_device_index(),
+          std::string(names) + " are not on one device");
+}
+
+inline void require_focal(const Tensor& logits, const Tensor& classes,
+                          const std::optional<Tensor>& quality,
+                          const std::optional<Tensor>& divisor, int64_t kind) {
+  const char* names = "logits, classes, quality and divisor";
+  require_on(logits, classes, names);
+  if (quality) require_on(logits, *quality, names);
+  if (divisor) require_on(logits, *divisor, names);
   require(logits.dim() == 2, "logits have shape " + shape_of(logits) + ", not (rows, classes)");
   require_rows(classes, logits.size(0), ScalarType::Long, "classes");
+  require(kind >= 0 && kind <= 2, "there is no such kind of focal loss");
   require(kind == 0 || quality, "this loss needs the quality");
 }
 
