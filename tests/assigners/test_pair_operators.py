@@ -298,3 +298,19 @@ def test_compiles_without_a_graph_break():
         compiled(priors.boxes, points), iou_of_nearest(priors.boxes, points), strict=True
     ):
         assert torch.equal(a, b)
+
+
+@native
+def test_a_level_without_locations_and_one_that_is_too_large():
+    points = torch.rand(5, 2) * 40
+    search = torch.ops.dynamic_atss.nearest_locations
+    with_empty, without = (
+        search(points, [0, 5, 8, 4, 4, 16], 0.5, 3),
+        search(points, [4, 4, 16], 0.5, 3),
+    )
+    assert torch.equal(with_empty, without)
+    for levels, k in (([2**25, 1, 1], 9), ([4, 4, 8], 2**31), ([2**20, 2**20, 1], 9)):
+        for operator in (search, torch.ops.dynamic_atss.locations_around):
+            rest = () if operator is search else (True,)
+            with pytest.raises(RuntimeError, match="too large|not between"):
+                operator(points, levels, 0.5, k, *rest)
