@@ -67,11 +67,13 @@ def dense(rule: Rule, priors: Priors, gt: GroundTruth, predictions: Predictions)
 
 
 def cases(args: argparse.Namespace) -> list[tuple[str, int, int]]:
-    """(rule, boxes per image, images). Larger batches only for the first rule: the others' work is
-    one image after the other likewise, ours that of all boxes at once."""
+    """(rule, boxes per image, images). Larger batches only for the first rule and for the one that
+    has two peers: the others' work is one image after the other likewise, ours that of all boxes at
+    once."""
     first, *further = args.batch
     single = [(rule, boxes, first) for rule in args.rules for boxes in args.boxes]
-    return single + [(args.rules[0], boxes, n) for n in further for boxes in args.boxes]
+    both = [r for r in args.rules if r in (args.rules[0], "task_aligned")]
+    return single + [(rule, boxes, n) for rule in both for n in further for boxes in args.boxes]
 
 
 def rows(args: argparse.Namespace) -> list[dict[str, Any]]:

@@ -1,8 +1,7 @@
 """The assignment rules over all P x T pairs of one image, as their releases compute them.
 
-Written for comparison from the papers and what the releases are known to compute: plain PyTorch,
-vectorised over boxes where the releases are, with a loop over boxes where they have one. Matrices
-are (P, T). Each gives the gt index (P,) of every prior, -1 for background, -2 for ignored.
+Written from the papers and what the releases are known to compute: plain PyTorch, vectorised over
+boxes where the releases are. Matrices are (P, T). Each gives the gt index (P,) of every prior.
 """
 
 from __future__ import annotations

@@ -109,6 +109,8 @@ def peer(kind: str, args: argparse.Namespace) -> nn.Module:
     # Images keep their size; in inference they are interpolated all the same (0.4 % of its time).
     options |= {"min_size": min(args.size), "max_size": max(args.size), "_skip_resize": True}
     if kind == "FCOS":
+        # It thresholds the root of class score x centerness, which is 1/2 at first.
+        options["score_thresh"] = math.sqrt(THRESHOLD / 2)
         model: nn.Module = FCOS(backbone, CLASSES, **options)
     else:
         norm = lambda channels: nn.GroupNorm(32, channels)  # noqa: E731

@@ -15,8 +15,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from report import machine, markdown
@@ -91,16 +92,36 @@ def main() -> int:
     parser.add_argument("--images-folder", type=Path, help="of *.jpg, for image_loading")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
-    args.output.mkdir(parents=True, exist_ok=True)
+    check(args, parser.error)
     rows: Rows = []
-    failed = []
-    for stage in args.only:
-        for device in args.device if STAGES[stage] else ["cpu"]:
-            found = run_stage(stage, device, args)
-            rows += found or []
-            failed += [f"{stage} ({device})"] if found is None else []
-            write(rows, failed, args)  # each time: a run that is cut off leaves what it has
+    failed: list[str] = []
+    try:
+        for stage in args.only:
+            for device in args.device if STAGES[stage] else ["cpu"]:
+                failed.append(f"{stage} ({device})")  # until it has ended well
+                found = run_stage(stage, device, args)
+                rows += found or []
+                failed = failed if found is None else failed[:-1]
+                write(rows, failed, args)  # each time: a run that is cut off leaves what it has
+    except KeyboardInterrupt:
+        write(rows, failed, args)
+        print(f"stopped; {args.output} has what was finished", file=sys.stderr)
+        return 130
     return int(bool(failed))
+
+
+def check(args: argparse.Namespace, error: Callable[[str], NoReturn]) -> None:
+    """Before minutes are spent: that all can run, and the folder for the results is there."""
+    if args.threads < 1:
+        error(f"--threads {args.threads}: at least 1")
+    if "cuda" in args.device and not torch.cuda.is_available():
+        error("--device cuda: PyTorch sees no GPU here")
+    if args.images_folder and not any(args.images_folder.glob("*.jpg")):
+        error(f"--images-folder {args.images_folder}: no *.jpg in it")
+    try:
+        args.output.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        error(f"--output {args.output}: cannot be made ({problem.strerror})")
 
 
 if __name__ == "__main__":

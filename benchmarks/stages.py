@@ -136,7 +136,7 @@ def mark_model(model: nn.Module) -> None:
     model.criterion = Ranged(rule, "losses")
     model.postprocess = Ranged(model.postprocess, "post-processing")
     for module in model.modules():
-        for name in ("forward", "forward_", "affine") if type(module) in OF_MODULE else ():
+        for name in ("forward", "forward_") if type(module) in OF_MODULE else ():
             if hasattr(module, name):
                 setattr(module, name, Ranged(getattr(module, name), OF_MODULE[type(module)]))
 

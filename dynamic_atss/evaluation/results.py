@@ -51,8 +51,9 @@ def detection_table(
     # float32 from here to the scores, as the releases compute; in numpy, whose operators do not
     # wait for other threads: a batch has few rows.
     boxes = _joined([image.boxes for image in found]).float().numpy()
-    boxes = boxes * np.tile(ratios, 2).repeat(counts, axis=0)
-    sides = boxes[:, 2:] - boxes[:, :2] + np.float32(extra)
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is named below
+        boxes = boxes * np.tile(ratios, 2).repeat(counts, axis=0)
+        sides = boxes[:, 2:] - boxes[:, :2] + np.float32(extra)
     scores = _joined([image.scores for image in found]).float().numpy()
     categories = np.array(category_ids)[_joined([image.classes for image in found]).numpy()]
     images = np.repeat(np.array(ids), counts)

@@ -75,7 +75,7 @@ class Detector(nn.Module):
         images = images.to(memory_format=self.memory_format)
         if self.bgr255:
             images = images.flip(1)
-        pixels = images.float().sub_(self.mean).div_(self.std)
+        pixels = images.to(torch.float32, copy=True).sub_(self.mean).div_(self.std)
         rows = torch.arange(images.shape[2], device=images.device) >= sizes[:, :1]
         columns = torch.arange(images.shape[3], device=images.device) >= sizes[:, 1:]
         # Filled, not multiplied: 0 * x is -0 for a negative x.

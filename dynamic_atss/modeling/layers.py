@@ -31,15 +31,15 @@ class FrozenBatchNorm2d(nn.Module):
         """(N, C, H, W) -> the same shape and dtype."""
         # The product does not save x for the backward pass, as F.batch_norm would, and the sum can
         # be written over it.
-        scale, shift = self.affine(x.dtype)
+        scale, shift = self._affine(x.dtype)
         return (x * scale).add_(shift)
 
     def forward_(self, x: Tensor) -> Tensor:
         """The same, written over x."""
-        scale, shift = self.affine(x.dtype)
+        scale, shift = self._affine(x.dtype)
         return x.mul_(scale).add_(shift)
 
-    def affine(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def _affine(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Factor and summand (C, 1, 1); the cast to the map's dtype keeps bf16 maps in bf16."""
         scale = self.weight * self.running_var.rsqrt()
         shift = self.bias - self.running_mean * scale
@@ -50,19 +50,14 @@ class FrozenBatchNorm2d(nn.Module):
 
 
 def conv_norm(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
-    """norm(conv(x)), with fewer passes over the map if the norm is frozen.
+    """norm(conv(x)). A frozen norm is written over the convolution's output, which nothing else
+    needs: one map less, to the bit the same.
 
-    In training it is written over the convolution's output, which nothing else needs, to the bit
-    the same. Without gradient it goes into the weight of a plain convolution, whose product with
-    the factor is of another rounding: six steps of training would leave the release's gradients by
-    6e-4.
+    (In the convolution's weight it would cost no pass over the map, but one over the weight, which
+    takes longer below some 400 x 400 pixels, and another rounding.)
     """
-    if type(norm) is not FrozenBatchNorm2d:
-        return norm(conv(x))
-    if torch.is_grad_enabled() or type(conv) is not nn.Conv2d or conv.bias is not None:
-        return norm.forward_(conv(x))
-    scale, shift = norm.affine(conv.weight.dtype)
-    return conv._conv_forward(x, conv.weight * scale[..., None], shift.flatten())
+    frozen = type(norm) is FrozenBatchNorm2d
+    return norm.forward_(conv(x)) if frozen else norm(conv(x))
 
 
 class FixedBatchNorm2d(nn.BatchNorm2d):

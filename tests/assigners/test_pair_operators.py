@@ -312,5 +312,5 @@ def test_a_level_without_locations_and_one_that_is_too_large():
     for levels, k in (([2**25, 1, 1], 9), ([4, 4, 8], 2**31), ([2**20, 2**20, 1], 9)):
         for operator in (search, torch.ops.dynamic_atss.locations_around):
             rest = () if operator is search else (True,)
-            with pytest.raises(RuntimeError, match="too large|not between"):
+            with pytest.raises(RuntimeError, match=r"too large|not between"):
                 operator(points, levels, 0.5, k, *rest)

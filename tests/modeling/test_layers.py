@@ -61,13 +61,12 @@ def test_a_norm_behind_a_convolution_trains_to_the_bit_as_the_two_in_a_row(name)
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_without_gradient_a_frozen_norm_is_a_part_of_the_convolution(bias, dtype):
-    conv, norm = (part.to(dtype) for part in _conv_and_norm("FrozenBN", bias))
-    x = torch.randn(2, 8, 6, 7, dtype=dtype)
+def test_a_norm_behind_a_convolution_leaves_the_input_as_it_was(bias):
+    conv, norm = _conv_and_norm("FrozenBN", bias)
+    x = torch.randn(2, 8, 6, 7)
     kept = x.clone()
     with torch.no_grad():
-        torch.testing.assert_close(conv_norm(x, conv, norm), norm(conv(x)))
+        assert torch.equal(conv_norm(x, conv, norm), norm(conv(x)))
     assert torch.equal(x, kept)
 
 

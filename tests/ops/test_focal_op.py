@@ -193,7 +193,7 @@ def test_tensors_on_several_devices_are_an_error():
     logits, classes, quality, divisor = make_inputs()
     for other in ({"classes": classes.to("meta")}, {"divisor": divisor.to("meta")}):
         given = {"classes": classes, "quality": quality, "divisor": divisor} | other
-        with pytest.raises(ValueError, match="tensors on cpu.*meta"):
+        with pytest.raises(ValueError, match=r"tensors on cpu.*meta"):
             quality_focal_loss(logits, **given)
 
 
