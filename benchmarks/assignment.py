@@ -31,9 +31,9 @@ from dynamic_atss.types import GroundTruth, Predictions, Priors, to_device
 
 SIZES = ((100, 168), (50, 84), (25, 42), (13, 21), (7, 11))
 CLASSES = 80
-# Scores of top-k fall by millionths from anchor to anchor, so that float32 decides a few (2 of
-# 22,400 priors at 1,000 boxes; their scores differ by 5e-9).
-MAY_DIFFER = {"topk": 1e-4}
+# Scores of top-k fall by millionths from anchor to anchor, and are equal on both sides of a centre
+# but for the rounding: float32 decides a few (of 22,400 priors 2 at 1,000 boxes, 20 at 5,000).
+MAY_DIFFER = {"topk": 2e-3}
 
 
 def scene(
