@@ -44,9 +44,10 @@ def sweep(
     args: argparse.Namespace,
     *,
     host: bool = False,
+    memory: bool = True,
 ) -> Rows:
     """A row for each value of a size; host: nothing of it is done on a GPU, nor in PyTorch's
-    memory."""
+    memory; memory: it is all PyTorch's."""
     if host and args.device == "cuda":
         return []
     print(f"growth: {stage}, {what}", file=sys.stderr, flush=True)
@@ -56,7 +57,8 @@ def sweep(
     rows = []
     for i, (value, call) in enumerate(zip(values, calls, strict=True)):
         more = f"x {value / values[i - 1]:.3g}: x {seconds[i] / seconds[i - 1]:.2f}" if i else ""
-        megabytes = None if host else peak_memory(call, args.device) / 1e6
+        counted = memory and not host
+        megabytes = peak_memory(call, args.device) / 1e6 if counted else None
         device = "host" if host else args.device
         row = Row("growth", f"{stage}: {value} {what}", note=more, device=device)
         rows.append({**row.to_dict(), "ours_s": seconds[i], "ours_mb": megabytes})
@@ -112,17 +114,21 @@ def suppression(args: argparse.Namespace) -> Iterator[Rows]:
         scene = nms.scene(batch, candidates, classes, args.device)
         return lambda: nms.ours(scene, None)
 
+    memory = args.device == "cuda"  # on the CPU the kernel's own is not counted
     yield sweep(
         *("NMS, 1 image, 80 classes", "candidates", [1000, 5000, 20000]),
         *(lambda n: call(1, n, 80), args),
+        memory=memory,
     )
     yield sweep(
         *("NMS, 1 x 5000", "classes", [1, 20, 80, 320]),
         *(lambda n: call(1, 5000, n), args),
+        memory=memory,
     )
     yield sweep(
         *("NMS, 5000 each, 80 classes", "images", [1, 4, 16]),
         *(lambda n: call(n, 5000, 80), args),
+        memory=memory,
     )
 
 
