@@ -32,8 +32,9 @@ from dynamic_atss.types import GroundTruth, Predictions, Priors, to_device
 SIZES = ((100, 168), (50, 84), (25, 42), (13, 21), (7, 11))
 CLASSES = 80
 # Scores of top-k fall by millionths from anchor to anchor, and are equal on both sides of a centre
-# but for the rounding: float32 decides a few (of 22,400 priors 2 at 1,000 boxes, 20 at 5,000).
-MAY_DIFFER = {"topk": 2e-3}
+# but for the rounding: float32 decides a few (of 22,400 priors 2 at 1,000 boxes, 20 at 5,000). The
+# losses that PAA fits its mixtures to differ in the last bit (1 prior at 5,000 boxes).
+MAY_DIFFER = {"topk": 2e-3, "paa": 1e-4}
 
 
 def scene(
