@@ -75,7 +75,7 @@ def cpu_extension(cpp_extension):
     return cpp_extension.CppExtension(
         "dynamic_atss.ops._cpu",
         **of_kernels("cpp"),
-        extra_compile_args=["-O3", "-std=c++17", *VECTORS, *ABI],
+        extra_compile_args=["-O3", "-g0", "-std=c++17", *VECTORS, *ABI],
         py_limited_api=True,
     )
 
