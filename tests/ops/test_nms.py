@@ -2,26 +2,9 @@
 
 import pytest
 import torch
+from helpers_nms import greedy
 
 from dynamic_atss.ops.nms import _reference, multiclass_nms
-
-
-def greedy(boxes, scores, classes, threshold, extra):
-    boxes, scores, classes = boxes.tolist(), scores.tolist(), classes.tolist()
-    keep = []
-    for i in sorted(range(len(boxes)), key=lambda i: -scores[i]):
-        a = boxes[i]
-        for j in keep:
-            b = boxes[j]
-            width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]) + extra)
-            height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]) + extra)
-            inter = width * height
-            areas = [(c[2] - c[0] + extra) * (c[3] - c[1] + extra) for c in (a, b)]
-            if classes[i] == classes[j] and inter > threshold * (sum(areas) - inter):
-                break
-        else:
-            keep.append(i)
-    return keep
 
 
 def make_boxes(count, seed, scale=1.0):

@@ -4,9 +4,6 @@
 #endif
 #include "focal.h"
 
-#include <torch/headeronly/util/BFloat16.h>
-#include <torch/headeronly/util/Half.h>
-
 #include <algorithm>
 #include <optional>
 #include <tuple>
@@ -197,19 +194,9 @@ std::tuple<Tensor, Tensor> focal_loss(const Tensor& logits, const Tensor& classe
   require_focal(logits, classes, quality, divisor, kind);
   require(logits.is_cpu(), "logits are not on the CPU");
   const Focal<double> focal{kind, alpha, gamma};
-  switch (logits.scalar_type()) {
-    case ScalarType::Float:
-      return loss_of<float>(logits, classes, quality, divisor, focal);
-    case ScalarType::Double:
-      return loss_of<double>(logits, classes, quality, divisor, focal);
-    case ScalarType::BFloat16:
-      return loss_of<torch::headeronly::BFloat16>(logits, classes, quality, divisor, focal);
-    case ScalarType::Half:
-      return loss_of<torch::headeronly::Half>(logits, classes, quality, divisor, focal);
-    default:
-      require(false, "logits must be floating point");
-  }
-  return {};
+  return by_type(logits, "logits", [&](auto zero) {
+    return loss_of<decltype(zero)>(logits, classes, quality, divisor, focal);
+  });
 }
 
 }  // namespace

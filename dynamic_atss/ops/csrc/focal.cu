@@ -1,7 +1,4 @@
 // Focal losses on CUDA. No wait for the device, and no (M, C) memory but the gradient.
-#include <torch/headeronly/util/BFloat16.h>
-#include <torch/headeronly/util/Half.h>
-
 #include <cassert>
 #include <optional>
 #include <tuple>
@@ -105,19 +102,9 @@ std::tuple<Tensor, Tensor> focal_loss(const Tensor& logits, const Tensor& classe
   require(logits.is_cuda(), "logits are not on a CUDA device");
   const torch::stable::accelerator::DeviceGuard guard(logits.get_device_index());
   const Focal<double> focal{kind, alpha, gamma};
-  switch (logits.scalar_type()) {
-    case ScalarType::Float:
-      return loss_of<float>(logits, classes, quality, divisor, focal);
-    case ScalarType::Double:
-      return loss_of<double>(logits, classes, quality, divisor, focal);
-    case ScalarType::BFloat16:
-      return loss_of<torch::headeronly::BFloat16>(logits, classes, quality, divisor, focal);
-    case ScalarType::Half:
-      return loss_of<torch::headeronly::Half>(logits, classes, quality, divisor, focal);
-    default:
-      require(false, "logits must be floating point");
-  }
-  return {};
+  return by_type(logits, "logits", [&](auto zero) {
+    return loss_of<decltype(zero)>(logits, classes, quality, divisor, focal);
+  });
 }
 
 template <typename Scalar>
@@ -146,18 +133,7 @@ void scale(Tensor gradient, const Tensor& factor) {
               factor.scalar_type() == (precise ? ScalarType::Double : ScalarType::Float),
           "factor must be one number of the dtype of the loss");
   const torch::stable::accelerator::DeviceGuard guard(gradient.get_device_index());
-  switch (gradient.scalar_type()) {
-    case ScalarType::Float:
-      return scale_by<float>(gradient, factor);
-    case ScalarType::Double:
-      return scale_by<double>(gradient, factor);
-    case ScalarType::BFloat16:
-      return scale_by<torch::headeronly::BFloat16>(gradient, factor);
-    case ScalarType::Half:
-      return scale_by<torch::headeronly::Half>(gradient, factor);
-    default:
-      require(false, "gradient must be floating point");
-  }
+  by_type(gradient, "gradient", [&](auto zero) { scale_by<decltype(zero)>(gradient, factor); });
 }
 
 }  // namespace

@@ -4,6 +4,8 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/util/BFloat16.h>
+#include <torch/headeronly/util/Half.h>
 
 #include <cstdint>
 #include <optional>
@@ -36,6 +38,23 @@ inline void require_rows(const Tensor& x, int64_t rows, ScalarType type, const c
   require(x.dim() == 1 && x.size(0) == rows, std::string(name) + " has shape " + shape_of(x) +
                                                  ", not (" + std::to_string(rows) + ",)");
   require(x.scalar_type() == type, std::string(name) + " has another dtype than it must have");
+}
+
+// Calls `run` with a 0 of the tensor's type, one of the four of floating point.
+template <typename Run>
+auto by_type(const Tensor& x, const char* name, const Run& run) {
+  switch (x.scalar_type()) {
+    case ScalarType::Float:
+      return run(float());
+    case ScalarType::Double:
+      return run(double());
+    case ScalarType::BFloat16:
+      return run(torch::headeronly::BFloat16());
+    case ScalarType::Half:
+      return run(torch::headeronly::Half());
+    default:
+      throw std::runtime_error(std::string(name) + " must be floating point");
+  }
 }
 
 // A kernel is also called where only some of its arguments are on its device.
