@@ -158,7 +158,7 @@ int64_t collect(const Ranks& ranks, int64_t image, const NmsSizes& sizes, int64_
 
 template <typename T>
 void run_all(const Request<T>& request, int64_t* keep, int64_t* counts) {
-  const auto [images, columns, limit] = request.sizes;
+  const int64_t images = request.sizes.images, columns = request.sizes.columns;
   const int64_t threads = torch::stable::get_num_threads();
   const int64_t count = std::clamp<int64_t>(images * columns / kWorthAThread, 1, threads);
   const int64_t shares = images == 0 ? 1 : (count + images - 1) / images;
