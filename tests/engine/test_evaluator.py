@@ -158,6 +158,9 @@ def worker(rank, folder):
         failure = str(error)
     report = {"scores": scores and scores.to_json(), "failure": failure}
     (folder / f"rank{rank}.json").write_text(json.dumps(report))
+    # Neither may end while the other still talks to it, nor its group while the model holds it.
+    torch.distributed.barrier()
+    del model
     torch.distributed.destroy_process_group()
 
 
