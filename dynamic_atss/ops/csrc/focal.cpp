@@ -89,7 +89,7 @@ struct Rows {
 
   const Scalar* logits;    // (M, C)
   const int64_t* classes;  // (M,)
-  const void* quality;     // (M,) of Accumulate<Scalar>, or null
+  const T* quality;        // (M,), or null
   Scalar* gradient;        // (M, C)
   int64_t columns;
   Focal<T> focal;
@@ -123,7 +123,7 @@ struct Rows {
   double correct(int64_t row) const {
     const int64_t at = row * columns + classes[row];
     const T x = static_cast<T>(logits[at]);
-    const T label = quality ? static_cast<const T*>(quality)[row] : T(1);
+    const T label = quality ? quality[row] : T(1);
     const auto wanted = positive_term<T, kSquare>(focal, x, label);
     const auto wrong = negative_term<T, kSquare>(x, focal.negative_weight(), focal.gamma);
     gradient[at] = static_cast<Scalar>(wanted.gradient * scale);
@@ -158,7 +158,7 @@ std::tuple<Tensor, Tensor> loss_of(const Tensor& logits, const Tensor& classes,
   constexpr ScalarType type = std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
   const int64_t count = logits.size(0), columns = logits.size(1);
   Tensor kept[3];
-  const void* labels = nullptr;
+  const T* labels = nullptr;
   if (quality) {
     require_rows(*quality, count, type, "quality");
     labels = elements<T>(*quality, kept[0]);
