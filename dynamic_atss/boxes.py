@@ -72,12 +72,7 @@ def sides(points: Tensor, boxes: Tensor) -> Tensor:
 def centerness(points: Tensor, boxes: Tensor) -> Tensor:
     """sqrt of the ratio of the nearer to the farther side, both ways (Tian et al., ICCV 2019):
     (...) in [0, 1]; 1 in the centre, 0 on the border and outside."""
-    return squared_centerness(points, boxes).sqrt()
-
-
-def squared_centerness(points: Tensor, boxes: Tensor) -> Tensor:
-    """The square of `centerness`."""
     left, top, right, bottom = sides(points, boxes).clamp(min=0).unbind(-1)
     ratio = torch.minimum(left, right) * torch.minimum(top, bottom)
     whole = torch.maximum(left, right) * torch.maximum(top, bottom)
-    return torch.where(whole > 0, ratio / whole, torch.zeros_like(whole))
+    return torch.where(whole > 0, ratio / whole, torch.zeros_like(whole)).sqrt()

@@ -121,6 +121,11 @@ class Priors:
         return (self.boxes[:, :2] + self.boxes[:, 2:]) / 2
 
     @cached_property
+    def numbers(self) -> Tensor:
+        """(P,) int64: 0..P-1."""
+        return torch.arange(len(self), device=self.boxes.device)
+
+    @cached_property
     def largest(self) -> tuple[float, ...]:
         """The longest side of each level's boxes, on the host."""
         counts = [level.locations * self.per_location for level in self.levels]

@@ -59,10 +59,11 @@ class MaxIoU:
         gt_index, overlap, claimed = _largest_overlaps(priors, gt, len(predictions.boxes))
         # select
         positive = (overlap >= self.positive) | claimed
-        between = ~positive & (overlap >= self.negative)
+        between = overlap >= self.negative
         if self.inside_only:
-            outside = positive & ~inside(priors.centers, rows(gt.boxes, gt_index))
-            positive, between = positive & ~outside, between | outside
+            outside = ~inside(priors.centers, rows(gt.boxes, gt_index))
+            between |= positive & outside
+            positive &= ~outside
         index = torch.where(positive, gt_index, torch.where(between, IGNORE, BACKGROUND))
         return Assignment(index, _centerness(priors, gt, index))
 
@@ -81,9 +82,8 @@ def _largest_overlaps(
 
 def _centerness(priors: Priors, gt: GroundTruth, index: Tensor) -> Tensor:
     """(N, P) of the positives, 0 elsewhere."""
-    prior = torch.arange(len(priors), device=index.device).expand_as(index)
-    flat = index.flatten()
-    return centerness(priors, gt, Pairs(flat, prior.flatten(), flat, flat)).view_as(index)
+    flat, prior = index.flatten(), priors.numbers.expand_as(index).flatten()
+    return centerness(priors, gt, Pairs(flat, prior, flat, flat)).view_as(index)
 
 
 def _overlaps(

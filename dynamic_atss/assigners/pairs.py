@@ -6,6 +6,7 @@ plain PyTorch beside it is its definition and serves elsewhere.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -61,22 +62,17 @@ def box_sides(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
 def centerness(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
     """Centerness of each pair's prior in its box, as `boxes.centerness`; 0 without a box, below
     0."""
-    return _SQUARED_CENTERNESS(priors.centers, pairs.prior, gt.boxes, pairs.box).sqrt()
+    return _CENTERNESS(priors.centers, pairs.prior, gt.boxes, pairs.box)
 
 
 def center_offsets(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
     """x and y of each pair's prior from the centre of its box: (2, T, K) or (2, M)."""
-    center = geometry.centers(gt.boxes)
-    points = torch.cat((center, center), dim=1)  # boxes without extent
-    return _SIDES(priors.centers, pairs.prior, points, pairs.box)[:2]
+    return _OFFSETS(priors.centers, pairs.prior, gt.boxes, pairs.box)
 
 
 def logit_of_class(predictions: Predictions, gt: GroundTruth, pairs: Pairs) -> Tensor:
     """The logit of each pair's prior for the class of its box, of the shape of pairs.flat."""
-    classes = predictions.logits.shape[-1]
-    wanted = gt.classes.index_select(0, pairs.box.flatten()).view_as(pairs.box)
-    index = pairs.flat * classes + wanted
-    return predictions.logits.flatten().index_select(0, index.flatten()).view_as(index)
+    return _LOGIT(predictions.logits.flatten(0, 1), pairs.flat, gt.classes, pairs.box)
 
 
 def best_of_box(pairs: Pairs, score: Tensor, k: int, boxes: int) -> tuple[Pairs, Tensor]:
@@ -88,10 +84,11 @@ def best_of_box(pairs: Pairs, score: Tensor, k: int, boxes: int) -> tuple[Pairs,
         score: of their shape.
         boxes: T.
     """
-    found = _BEST(pairs.box, pairs.exists, score, k, boxes)
-    places, exists = found.clamp(min=0), found >= 0
-    box = torch.arange(boxes, device=places.device)[:, None]
-    return Pairs(box, pairs.prior.take(places), pairs.flat.take(places), exists), places
+    box, prior, flat, exists = pairs
+    places, *best = _BEST(box, prior, flat, exists, score, k, boxes)
+    if box.ndim == 1:
+        box = torch.arange(boxes, device=box.device)[:, None]
+    return Pairs(box, *best), places
 
 
 def resolve(
@@ -112,6 +109,20 @@ def resolve(
     )
 
 
+def scatter(pairs: Pairs, won: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The values of the pairs that `won`, at most one of a prior, on the priors of all images; 0 on
+    the others.
+
+    Args:
+        pairs: (T, K) or (M,), as `won`, bool, and `values`.
+        shape: (N, P).
+    """
+    slots = math.prod(shape)
+    place = torch.where(won & pairs.exists, pairs.flat, slots)  # the others: in one at the end
+    found = values.new_zeros(slots + 1).scatter_(0, place.flatten(), values.flatten())
+    return found[:slots].view(shape)
+
+
 def _iou(boxes: Tensor, index: Tensor, gt: Tensor, box: Tensor, extra: float) -> Tensor:
     chosen = boxes.index_select(0, index.flatten()).view(*index.shape, 4)
     return geometry.iou(chosen, gt[box], extra)
@@ -122,22 +133,47 @@ def _sides(points: Tensor, index: Tensor, gt: Tensor, box: Tensor) -> Tensor:
     return geometry.sides(chosen, gt[box]).movedim(-1, 0).contiguous()
 
 
-def _squared_centerness(points: Tensor, index: Tensor, gt: Tensor, box: Tensor) -> Tensor:
+def _center_offsets(points: Tensor, index: Tensor, gt: Tensor, box: Tensor) -> Tensor:
     chosen = points.index_select(0, index.flatten()).view(*index.shape, 2)
-    return geometry.squared_centerness(chosen, rows(gt, box))
+    return (chosen - geometry.centers(gt)[box]).movedim(-1, 0).contiguous()
 
 
-def _best_of_box(box: Tensor, exists: Tensor, score: Tensor, k: int, boxes: int) -> Tensor:
+def _centerness(points: Tensor, index: Tensor, gt: Tensor, box: Tensor) -> Tensor:
+    chosen = points.index_select(0, index.flatten()).view(*index.shape, 2)
+    return geometry.centerness(chosen, rows(gt, box))
+
+
+def _logit(logits: Tensor, index: Tensor, classes: Tensor, box: Tensor) -> Tensor:
+    wanted = classes.index_select(0, box.flatten()).view_as(box)
+    place = index * logits.shape[-1] + wanted
+    return logits.flatten().index_select(0, place.flatten()).view_as(place)
+
+
+def _best_of_box(
+    box: Tensor, prior: Tensor, flat: Tensor, exists: Tensor, score: Tensor, k: int, boxes: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     score = torch.where(exists, score, -torch.inf)
     order = score.flatten().argsort(descending=True, stable=True)
     # By score, and then by box without losing that order.
-    box, exists = box.expand_as(score).flatten().contiguous(), exists.flatten()
+    box = box.expand_as(score).flatten().contiguous()
     order = order[box[order].argsort(stable=True)]
     rank = torch.arange(len(order), device=order.device) - torch.searchsorted(box, box)
-    kept = (rank < k) & exists[order]
+    kept = (rank < k) & exists.take(order)
     place = torch.where(kept, box * k + rank, boxes * k)  # the others: in one at the end
     found = order.new_full((boxes * k + 1,), -1).scatter_(0, place, order)
-    return found[: boxes * k].view(boxes, k)
+    found = found[: boxes * k].view(boxes, k)
+    places = found.clamp(min=0)
+    if not score.numel():
+        return places, places.clone(), places.clone(), found >= 0
+    return places, prior.take(places), flat.take(places), found >= 0
+
+
+def _fake_best(
+    box: Tensor, prior: Tensor, flat: Tensor, exists: Tensor, score: Tensor, k: int, boxes: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    shape = (boxes, k)
+    places, best, best_flat = (box.new_empty(shape) for _ in range(3))
+    return places, best, best_flat, box.new_empty(shape, dtype=torch.bool)
 
 
 def _resolve(
@@ -189,15 +225,26 @@ _SIDES = define(
     _sides,
     lambda points, index, gt, box: points.new_empty(4, *index.shape),
 )
-_SQUARED_CENTERNESS = define(
-    "pair_squared_centerness(Tensor points, Tensor index, Tensor gt, Tensor box) -> Tensor",
-    _squared_centerness,
+_OFFSETS = define(
+    "pair_center_offsets(Tensor points, Tensor index, Tensor gt, Tensor box) -> Tensor",
+    _center_offsets,
+    lambda points, index, gt, box: points.new_empty(2, *index.shape),
+)
+_CENTERNESS = define(
+    "pair_centerness(Tensor points, Tensor index, Tensor gt, Tensor box) -> Tensor",
+    _centerness,
     lambda points, index, gt, box: points.new_empty(index.shape),
 )
+_LOGIT = define(
+    "pair_logit(Tensor logits, Tensor index, Tensor classes, Tensor box) -> Tensor",
+    _logit,
+    lambda logits, index, classes, box: logits.new_empty(index.shape),
+)
 _BEST = define(
-    "best_of_box(Tensor box, Tensor exists, Tensor score, int k, int boxes) -> Tensor",
+    "best_of_box(Tensor box, Tensor prior, Tensor flat, Tensor exists, Tensor score, int k,"
+    " int boxes) -> (Tensor, Tensor, Tensor, Tensor)",
     _best_of_box,
-    lambda box, exists, score, k, boxes: box.new_empty(boxes, k),
+    _fake_best,
 )
 _RESOLVE = define(
     "resolve(Tensor box, Tensor flat, Tensor exists, Tensor selected, Tensor score,"

@@ -168,8 +168,14 @@ def most_locations(
     margin: Sequence[float] = (),
 ) -> int:
     """A bound on the number of locations in all regions: n strides hold n + 1 lines at most."""
-    grid = _grid(tuple(level_numbers(levels)), torch.device("cpu"))
-    side = gt.extent[:, None]
+    return _MOST(gt.extent, level_numbers(levels), radius, reach, margin)
+
+
+def _most_locations(
+    extent: Tensor, levels: list[int], radius: float, reach: list[float], margin: list[float]
+) -> int:
+    grid = _grid(tuple(levels), extent.device)
+    side = extent[:, None]
     if reach:  # from where a longer box is left by no more than `far`, it is by no less than that
         far = constant(tuple(reach), side.device)[:, None]
         side = torch.fmin(side, 2 * far - side)
@@ -178,8 +184,8 @@ def most_locations(
     strides = side / grid.stride
     if radius:
         strides = strides.clamp(max=2 * radius)
-    lines = ((strides + 3 * SLACK).floor() + 1).clamp(min=0).minimum(grid.last + 1)
-    return max(int(lines.prod(-1).sum()), min(len(gt), 1))  # a place to point at
+    lines = ((strides + 3 * SLACK).floor() + 1).nan_to_num(0).clamp(min=0).minimum(grid.last + 1)
+    return max(int(lines.prod(-1).sum()), min(len(extent), 1))  # a place to point at
 
 
 class _Grid(NamedTuple):
@@ -228,6 +234,12 @@ def _fake_inside(
     return box, prior, flat, image.new_empty(slots, dtype=torch.bool)
 
 
+_MOST = define(
+    "most_locations(Tensor extent, int[] levels, float radius, float[] reach, float[] margin)"
+    " -> SymInt",
+    _most_locations,
+    lambda *arguments: torch.library.get_ctx().new_dynamic_size(),
+)
 _INSIDE = define(
     "points_inside(Tensor boxes, Tensor image, Tensor points, int[] levels, float offset,"
     " float radius, float[] reach, float margin, int length)"

@@ -15,10 +15,13 @@ from dynamic_atss.assigners.base import (
     logit_of_class,
     predicted_iou,
     resolve,
+    scatter,
     whole,
 )
 from dynamic_atss.assigners.ranges import points_inside
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
+
+TINY = 1e-30  # logarithms of 0 are slow, and of pairs that do not count
 
 
 class TaskAligned:
@@ -54,17 +57,18 @@ class TaskAligned:
         pairs = points_inside(priors, gt, margin=0.01)
         # score, by its logarithm: a small score times a small IoU^6 would be 0
         overlap = predicted_iou(predictions, gt, pairs)
-        score = F.logsigmoid(logit_of_class(predictions, gt, pairs))
-        alignment = self.alpha * score + self.beta * overlap.log()
+        pairs = pairs._replace(exists=pairs.exists & overlap.bool())
+        alignment = overlap.clamp(min=TINY).log().mul_(self.beta)
+        alignment.add_(F.logsigmoid(logit_of_class(predictions, gt, pairs)), alpha=self.alpha)
         # select
         best, places = best_of_box(pairs, alignment, self.topk, len(gt))
         alignment, overlap = alignment.take(places), overlap.take(places)
-        selected = best.exists & (overlap > 0)
         # resolve
-        index = resolve(best, selected, overlap, overlap, shape).gt_index
-        won = selected & (index.take(best.flat) == best.box)
+        found = resolve(best, best.exists, overlap, overlap, shape)
+        won = best.exists & (found.gt_index.take(best.flat) == best.box)
         scaled = (alignment - _largest(won, alignment)).exp()
-        return resolve(best, won, overlap, scaled * _largest(won, overlap), shape)
+        quality = scatter(best, won, scaled * _largest(won, overlap), shape)
+        return Assignment(found.gt_index, quality)
 
 
 def _largest(won: Tensor, values: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ The release of ATSS, POSITIVE_TYPE "TOPK" (Zhang et al., CVPR 2020, arXiv 1912.0
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,6 @@ from dynamic_atss.assigners.base import (
     whole,
 )
 from dynamic_atss.assigners.nearest import surrounding_candidates
-from dynamic_atss.assigners.ranges import constant
 from dynamic_atss.boxes import centers
 from dynamic_atss.types import Assignment, GroundTruth, Level, Predictions, Priors
 
@@ -51,10 +52,12 @@ class TopK:
         pairs = surrounding_candidates(priors, gt, self.topk)
         # score
         anchor = anchor_iou(priors, gt, pairs, extra=1)
-        distance = center_offsets(priors, gt, pairs).square().sum(0).sqrt()
+        x, y = center_offsets(priors, gt, pairs)
+        distance = (x * x + y * y).sqrt()
         longest = _longest_distance(priors, gt, len(predictions.boxes))
         # select
-        score = anchor - distance / longest[gt.image][:, None] / 1000
+        share = distance / longest.index_select(0, gt.image)[:, None]
+        score = anchor - share / 1000
         best, places = best_of_box(pairs, score, self.topk, len(gt))
         selected = inside_of(box_sides(priors, gt, best))
         # resolve
@@ -64,13 +67,21 @@ class TopK:
 
 def _longest_distance(priors: Priors, gt: GroundTruth, images: int) -> Tensor:
     """(N,) from any prior of the image to the centre of any of its boxes: from a corner."""
-    corners = tuple(x for level in priors.levels for x in _corners(level, priors.offset))
-    corners_xy = constant(corners, gt.boxes.device).view(-1, 2)
-    distance = (corners_xy - centers(gt.boxes)[:, None]).square().sum(-1).sqrt().amax(1)
+    corners_xy = _corners(priors.levels, priors.offset, gt.boxes.device)
+    # Without the matrix product, which rounds more than it saves here.
+    distance = torch.cdist(
+        centers(gt.boxes), corners_xy, compute_mode="donot_use_mm_for_euclid_dist"
+    ).amax(1)
     return distance.new_ones(images).scatter_reduce_(0, gt.image, distance, "amax")
 
 
-def _corners(level: Level, offset: float) -> list[float]:
-    """x and y of the four outermost locations, one after the other."""
-    columns, rows = (offset, level.width - 1 + offset), (offset, level.height - 1 + offset)
-    return [z * level.stride for y in rows for x in columns for z in (x, y)]
+@lru_cache(maxsize=64)  # made once per feature size, since a copy to the device would wait for it
+def _corners(levels: tuple[Level, ...], offset: float, device: torch.device) -> Tensor:
+    """(4 L, 2) the outermost locations of each level."""
+    sides = (((offset, x.width - 1 + offset), (offset, x.height - 1 + offset)) for x in levels)
+    return torch.cat(
+        [
+            torch.cartesian_prod(*map(torch.tensor, side)) * level.stride
+            for level, side in zip(levels, sides, strict=True)
+        ]
+    ).to(device)

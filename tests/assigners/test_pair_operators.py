@@ -19,7 +19,9 @@ OPERATORS = {
     "points_inside": (ranges._INSIDE, ranges._points_inside),
     "pair_iou": (pairs._IOU, pairs._iou),
     "pair_sides": (pairs._SIDES, pairs._sides),
-    "pair_squared_centerness": (pairs._SQUARED_CENTERNESS, pairs._squared_centerness),
+    "pair_center_offsets": (pairs._OFFSETS, pairs._center_offsets),
+    "pair_centerness": (pairs._CENTERNESS, pairs._centerness),
+    "pair_logit": (pairs._LOGIT, pairs._logit),
     "best_of_box": (pairs._BEST, pairs._best_of_box),
     "resolve": (pairs._RESOLVE, pairs._resolve),
     "largest_overlaps": (max_iou._OVERLAPS, max_iou._overlaps),
@@ -106,7 +108,7 @@ def inside_arguments(kind, generator, dtype, variant):
     reach = [] if variant == 0 else [20.0, 44.0, 90.0, math.inf]
     radius, margin = (0.0, 1.5, 2.5)[variant], (0.01, 0.0, 3.1)[variant]
     gt = GroundTruth(boxes, image, image)
-    length = ranges.most_locations(gt, priors.levels, radius, reach)
+    length = int(ranges.most_locations(gt, priors.levels, radius, reach))
     centers = priors.centers.to(dtype)
     return boxes, image, centers, LEVELS, 0.5, radius, reach, margin, length
 
@@ -130,7 +132,10 @@ def pair_arguments(name, kind, generator, dtype, variant):
         if kind == "not finite":
             values[::3, 1], values[1::3] = math.nan, math.inf
         return strided(values), index, boxes, box, float(variant)
-    if name == "pair_squared_centerness" and variant and len(box):
+    if name == "pair_logit":
+        logits = make_scores(kind, generator, (len(priors), 5), dtype)
+        return logits, index, torch.randint(5, (len(boxes),), generator=generator), box
+    if name == "pair_centerness" and variant and len(box):
         box[::5] = -1
     return strided(priors.centers.to(dtype)), index, boxes, box
 
@@ -141,7 +146,8 @@ def selection_arguments(name, kind, generator, dtype, variant):
     exists = torch.rand(index.shape, generator=generator) < 0.7
     score = make_scores(kind, generator, index.shape, dtype)
     if name == "best_of_box":
-        return box, exists, score, (1, 4, 9)[variant], 41
+        flat = torch.randint(10**6, index.shape, generator=generator)
+        return box, index, flat, exists, score, (1, 4, 9)[variant], 41
     # No pair twice, of which either could be the one that counts.
     order = torch.rand(max(len(box), 1), 3 * priors, generator=generator).argsort(1)
     rows = torch.arange(len(index))[:, None] if index.ndim == 2 else torch.arange(len(index)) // 7
@@ -202,6 +208,30 @@ def test_the_plain_form_never_waits_for_the_device(name):
         assert [x.shape for x in as_tuple(OPERATORS[name][1](*there))] == shapes
 
 
+def most_arguments(variant):
+    generator = torch.Generator().manual_seed(variant)
+    extent = 200 * torch.rand(50, 2, generator=generator, dtype=torch.float64)
+    extent[:4, 0] = torch.tensor([0, -3, math.inf, 1e30], dtype=torch.float64)
+    extent[4:40] = extent[4:40].round()  # whole strides
+    reach = [20.0, 44.0, 90.0, math.inf] if variant % 2 else []
+    margin = [66.0, 130.0, 258.0, 514.0] if variant == 2 else []
+    return extent, LEVELS, (0.0, 1.5, 0.0, 2.5)[variant], reach, margin
+
+
+@native
+def test_the_bound_on_locations_is_that_of_the_plain_form():
+    for variant in range(4):
+        arguments = most_arguments(variant)
+        found = ranges._MOST(*arguments)
+        assert found == ranges._most_locations(*arguments) > 0
+        torch.library.opcheck(ranges._MOST, arguments)
+    nothing = torch.zeros(0, 2, dtype=torch.float64)
+    assert ranges._MOST(nothing, *arguments[1:]) == 0
+    no_number = torch.full((3, 2), math.nan, dtype=torch.float64)
+    assert ranges._MOST(no_number, *arguments[1:]) == 1
+    assert ranges._most_locations(no_number, *arguments[1:]) == 1
+
+
 WRONG = {
     "nearest_locations": [
         (0, torch.zeros(3, 4), "points has shape"),
@@ -223,12 +253,21 @@ WRONG = {
         (2, torch.zeros(40, 4, dtype=torch.float64), "dtype"),
     ],
     "pair_sides": [(1, torch.full((40, 7), -1), "index")],
-    "pair_squared_centerness": [(3, torch.full((40, 1), 40), "box")],
+    "pair_center_offsets": [(1, torch.full((40, 7), -1), "index")],
+    "pair_logit": [
+        (0, torch.zeros(3), "logits have shape"),
+        (1, torch.full((40, 7), 10**6), "index"),
+        (2, torch.full((40,), 5), "class"),
+        (2, torch.zeros(40, 2, dtype=torch.int64), "classes"),
+        (3, torch.full((40, 1), 40), "box"),
+    ],
+    "pair_centerness": [(3, torch.full((40, 1), 40), "box")],
     "best_of_box": [
-        (1, torch.ones(3, dtype=torch.bool), "exists has shape"),
+        (1, torch.ones(3, dtype=torch.int64), "prior has shape"),
+        (3, torch.ones(3, dtype=torch.bool), "exists has shape"),
         (0, torch.arange(40).flip(0)[:, None], "by box"),
-        (4, 3, "more boxes"),
-        (3, 0, "k is below 1"),
+        (6, 3, "more boxes"),
+        (5, 0, "k is below 1"),
     ],
     "resolve": [
         (1, torch.full((40, 7), 30), "flat"),

@@ -4,19 +4,31 @@
 #include <algorithm>
 
 #include "assign.h"
+#include "vectors.h"
 
 namespace dynamic_atss {
 
 template <typename T>
-inline T area(const T* box, T extra) {
-  return (box[2] - box[0] + extra) * (box[3] - box[1] + extra);
+struct Box {
+  T x1, y1, x2, y2;
+};
+
+template <typename T>
+ALWAYS_INLINE Box<T> box_at(const T* boxes, int64_t row) {
+  const T* at = boxes + 4 * row;
+  return {at[0], at[1], at[2], at[3]};
+}
+
+template <typename T>
+ALWAYS_INLINE T area(const Box<T>& box, T extra) {
+  return (box.x2 - box.x1 + extra) * (box.y2 - box.y1 + extra);
 }
 
 // 0 where the union is none or NaN, as it is wherever a coordinate is.
 template <typename T>
-inline T iou(const T* a, const T* b, T extra) {
-  T width = std::min(a[2], b[2]) - std::max(a[0], b[0]) + extra;
-  T height = std::min(a[3], b[3]) - std::max(a[1], b[1]) + extra;
+ALWAYS_INLINE T iou(const Box<T>& a, const Box<T>& b, T extra) {
+  T width = std::min(a.x2, b.x2) - std::max(a.x1, b.x1) + extra;
+  T height = std::min(a.y2, b.y2) - std::max(a.y1, b.y1) + extra;
   width = width > 0 ? width : 0;
   height = height > 0 ? height : 0;
   const T inter = width * height;

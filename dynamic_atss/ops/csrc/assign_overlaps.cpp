@@ -8,55 +8,84 @@ namespace dynamic_atss {
 namespace {
 
 constexpr int64_t kBackground = -1;
+constexpr int64_t kLanes = 8;
 constexpr int64_t kGrain = 128;  // boxes of a task: some 400 us
+
+// Numbers that are not negative sort as their bits do, and the largest of integers is vector code.
+int32_t bits_of(float x) { return __builtin_bit_cast(int32_t, x); }
+int64_t bits_of(double x) { return __builtin_bit_cast(int64_t, x); }
 
 template <typename T>
 struct Overlaps {
+  using Bits = decltype(bits_of(T()));
+
   const T *priors, *boxes;  // (P, 4), (T, 4)
   std::vector<Level> levels;
   std::vector<T> half;  // by level: how far beyond a box the centre of a prior that overlaps may be
-  int64_t anchors;
+  int64_t anchors, size;  // of a location; of all levels
   T offset;
 
   int64_t* index;  // (P,), as all that follow: of one image
   T* best;
   bool* claimed;
 
-  // IoUs of one row of priors with box t; `largest` is the largest of the box so far, `champions`
-  // the priors that have it.
-  void visit(int64_t t, int64_t begin, int64_t count, std::vector<T>& overlap, T& largest,
-             std::vector<int64_t>& champions) const {
-    overlap.resize(count);
-    for (int64_t i = 0; i < count; ++i) {
-      overlap[i] = iou(priors + 4 * (begin + i), boxes + 4 * t, T(1));
-    }
-    for (int64_t i = 0; i < count; ++i) {
-      const int64_t p = begin + i;
-      if (overlap[i] > best[p]) {
-        best[p] = overlap[i];
-        index[p] = t;
+  // A row of priors, and its IoUs with a box.
+  struct Row {
+    int64_t first, count;
+    Bits largest;
+  };
+
+  // Box t; `overlap` and `rows` are room for what there is of it.
+  ALWAYS_INLINE void add(int64_t t, std::vector<T>& overlap, std::vector<Row>& rows) const {
+    const Box<T> box = box_at(boxes, t);
+    rows.clear();
+    Bits largest = 0;
+    int64_t slot = 0;
+    for (size_t l = 0; l < levels.size(); ++l) {
+      const Region<T> region{box.x1 - half[l], box.y1 - half[l], box.x2 + half[l],
+                             box.y2 + half[l]};
+      const Range range = range_of(region, levels[l], offset);
+      // Whole vectors: priors beyond the row's end have IoUs as well.
+      const int64_t whole = (range.width * anchors + kLanes - 1) / kLanes * kLanes;
+      overlap.resize(std::max<size_t>(overlap.size(), slot + whole * range.height));
+      for (int64_t row = range.top; row < range.top + range.height; ++row) {
+        const int64_t p = (levels[l].first + row * levels[l].width + range.left) * anchors;
+        const int64_t count = std::min(whole, size - p);
+        rows.push_back({p, count, add_row(box, t, p, count, overlap.data() + slot)});
+        largest = std::max(largest, rows.back().largest);
+        slot += count;
       }
-      if (overlap[i] < largest || !(overlap[i] > 0)) continue;
-      if (overlap[i] > largest) champions.clear();
-      largest = overlap[i];
-      champions.push_back(p);
     }
+    if (largest > 0) claim(rows, overlap.data(), largest);
   }
 
-  void add(int64_t t, std::vector<T>& overlap, std::vector<int64_t>& champions) const {
-    const T* box = boxes + 4 * t;
-    T largest = 0;
-    champions.clear();
-    for (size_t l = 0; l < levels.size(); ++l) {
-      const Region<T> region{box[0] - half[l], box[1] - half[l], box[2] + half[l],
-                             box[3] + half[l]};
-      const Range range = range_of(region, levels[l], offset);
-      for (int64_t row = range.top; row < range.top + range.height; ++row) {
-        const int64_t first = levels[l].first + row * levels[l].width + range.left;
-        visit(t, first * anchors, range.width * anchors, overlap, largest, champions);
-      }
+  // The IoUs of a row with box t; what is larger than the best so far takes its place. Returns the
+  // largest.
+  ALWAYS_INLINE Bits add_row(const Box<T>& box, int64_t t, int64_t p, int64_t count,
+                             T* __restrict__ overlap) const {
+    const T* const row = priors + 4 * p;
+    int64_t* const __restrict__ owner = index + p;
+    T* const __restrict__ most = best + p;
+    Bits largest = 0;
+    for (int64_t i = 0; i < count; ++i) overlap[i] = iou(box_at(row, i), box, T(1));
+    for (int64_t i = 0; i < count; ++i) owner[i] = overlap[i] > most[i] ? t : owner[i];
+    for (int64_t i = 0; i < count; ++i) {
+      most[i] = overlap[i] > most[i] ? overlap[i] : most[i];
+      const Bits bits = bits_of(overlap[i]);
+      largest = bits > largest ? bits : largest;
     }
-    for (const int64_t p : champions) claimed[p] = true;
+    return largest;
+  }
+
+  void claim(const std::vector<Row>& rows, const T* overlap, Bits largest) const {
+    for (const Row& row : rows) {
+      if (row.largest == largest) {
+        for (int64_t i = 0; i < row.count; ++i) {
+          claimed[row.first + i] |= bits_of(overlap[i]) == largest;
+        }
+      }
+      overlap += row.count;
+    }
   }
 };
 
@@ -75,9 +104,9 @@ std::tuple<Tensor, Tensor, Tensor> largest_overlaps(const Tensor& priors, const 
           "the levels have " + std::to_string(places) + " locations, of which " +
               std::to_string(size) + " priors are no multiple");
   const Values<int64_t> of(image, "image");
-  for (int64_t t = 0; t < count; ++t) {
-    require(of[t] >= 0 && of[t] < images, "a box is of no image of the batch");
-  }
+  const bool known = std::all_of(of.data(), of.data() + count,
+                                 [=](int64_t x) { return x >= 0 && x < images; });
+  require(known, "a box is of no image of the batch");
   Tensor index = torch::stable::new_empty(image, {images, size});
   Tensor best = torch::stable::new_empty(priors, {images, size});
   Tensor claimed = torch::stable::new_empty(priors, {images, size}, ScalarType::Bool);
@@ -90,13 +119,14 @@ std::tuple<Tensor, Tensor, Tensor> largest_overlaps(const Tensor& priors, const 
     const int64_t grain = std::max<int64_t>(1, images * kGrain / std::max<int64_t>(1, count));
     torch::stable::parallel_for(0, images, grain, [&](int64_t begin, int64_t end) {
       std::vector<T> overlap;
-      std::vector<int64_t> champions;
+      std::vector<typename Overlaps<T>::Row> rows;
       for (int64_t n = begin; n < end; ++n) {
         const Overlaps<T> find{prior.data(),
                                box.data(),
                                levels,
                                half,
                                anchors,
+                               size,
                                static_cast<T>(static_cast<float>(offset)),
                                mutable_values<int64_t>(index) + n * size,
                                mutable_values<T>(best) + n * size,
@@ -104,9 +134,11 @@ std::tuple<Tensor, Tensor, Tensor> largest_overlaps(const Tensor& priors, const 
         std::fill_n(find.index, size, kBackground);
         std::fill_n(find.best, size, T(0));
         std::fill_n(find.claimed, size, false);
-        for (int64_t t = 0; t < count; ++t) {
-          if (of[t] == n) find.add(t, overlap, champions);
-        }
+        with_widest([&]() INLINED {
+          for (int64_t t = 0; t < count; ++t) {
+            if (of[t] == n) find.add(t, overlap, rows);
+          }
+        });
       }
     });
   });

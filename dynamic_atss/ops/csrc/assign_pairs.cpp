@@ -1,107 +1,201 @@
 // What a rule asks of (box, prior) pairs; see dynamic_atss/assigners/pairs.py.
+//
+// Pairs are taken by blocks: what they have is looked up into columns, one pair after the other,
+// and then computed with vectors.
 #include <algorithm>
 #include <atomic>
-#include <limits>
+#include <cmath>
+#include <cstring>
 
 #include "assign_boxes.h"
 
 namespace dynamic_atss {
 namespace {
 
-constexpr int64_t kGrain = 1 << 16;  // pairs of a task: some 250 us
+constexpr int64_t kGrain = 1 << 13;  // pairs of a task: some 20 us
+constexpr int64_t kBlock = 64;
 
-// Calls `each(pair, row of values, box)` for all pairs; an index out of range is an error. A box
-// below 0 is none, where `may_be_none`.
-template <typename Each>
-void for_pairs(const Tensor& values, const Tensor& index, const Tensor& boxes, const Tensor& box,
-               const Each& each, bool may_be_none = false) {
-  require_columns(boxes, 4, "gt boxes");
-  const int64_t of_each = std::max<int64_t>(1, pairs_of_each(box, index, "index"));
-  const int64_t rows = values.size(0), count = boxes.size(0);
-  const int64_t least = may_be_none ? std::numeric_limits<int64_t>::min() : 0;
-  const Values<int64_t> row(index, "index"), owner(box, "box");
-  std::atomic<bool> fits{true};
-  const auto run = [&](int64_t begin, int64_t end) {
-    int64_t t = begin / of_each, left = of_each - begin % of_each;
-    for (int64_t i = begin; i < end; ++i, --left) {
-      if (!left) {
-        ++t;
-        left = of_each;
-      }
-      if (row[i] < 0 || row[i] >= rows || owner[t] < least || owner[t] >= count) {
-        fits = false;
-        return;
-      }
-      each(i, row[i], owner[t]);
+// Which row of some values and which gt box make a pair, of all pairs; `box` may hold some below 0,
+// which are none, where `may_be_none`.
+class __attribute__((visibility("hidden"))) Indices {
+ public:
+  Indices(const Tensor& index, int64_t rows, const Tensor& box, int64_t boxes, bool may_be_none)
+      : row_(index, "index"),
+        box_(box, "box"),
+        rows_(rows),
+        boxes_(boxes),
+        of_each_(std::max<int64_t>(1, pairs_of_each(box, index, "index"))),
+        size_(index.numel()),
+        may_be_none_(may_be_none) {}
+
+  // Calls `run(first pair, number of pairs, their rows, their boxes)` block by block; an index out
+  // of range is an error.
+  template <typename Run>
+  void each_block(const Run& run) const {
+    std::atomic<bool> fits{true};
+    torch::stable::parallel_for(0, size_, kGrain, [&](int64_t begin, int64_t end) {
+      with_widest([&]() INLINED {
+        int64_t row[kBlock], box[kBlock];
+        bool good = true;
+        for (int64_t first = begin; first < end && good; first += kBlock) {
+          const int64_t count = std::min(kBlock, end - first);
+          good = look_up(first, count, row, box);
+          if (good) run(first, count, row, box);
+        }
+        if (!good) fits = false;
+      });
+    });
+    require(fits, "an index is not that of a row, or a box not one of the gt boxes");
+  }
+
+ private:
+  // Whether all of them are within range.
+  ALWAYS_INLINE bool look_up(int64_t first, int64_t count, int64_t* row, int64_t* box) const {
+    std::copy_n(row_.data() + first, count, row);
+    if (of_each_ == 1) std::copy_n(box_.data() + first, count, box);
+    for (int64_t i = 0, next; of_each_ > 1 && i < count; i = next) {
+      const int64_t t = (first + i) / of_each_;
+      next = std::min(count, (t + 1) * of_each_ - first);
+      std::fill(box + i, box + next, box_[t]);
     }
-  };
-  torch::stable::parallel_for(0, index.numel(), kGrain, run);
-  require(fits, "an index is not that of a row, or a box not one of the gt boxes");
+    // Negative where one of these is: sums and ors are vector code on any machine.
+    uint64_t signs = 0;
+    const uint64_t last_row = rows_ - 1, last_box = boxes_ - 1;
+    for (int64_t i = 0; i < count; ++i) signs |= row[i] | (last_row - row[i]);
+    for (int64_t i = 0; i < count && !may_be_none_; ++i) signs |= box[i];
+    for (int64_t i = 0; i < count; ++i) signs |= last_box - std::max<int64_t>(box[i], -1);
+    return static_cast<int64_t>(signs) >= 0;
+  }
+
+  const Values<int64_t> row_, box_;
+  const int64_t rows_, boxes_, of_each_, size_;
+  const bool may_be_none_;
+};
+
+// Calls `compute(prior, box, pair)` for the pairs of rows of `values` (rows, kWidth) and gt boxes;
+// a box that is none has sides of 0.
+template <typename T, int kWidth, typename Compute>
+void each_pair(const Tensor& values, const char* name, const Tensor& index, const Tensor& boxes,
+               const Tensor& box, const Compute& compute, bool may_be_none = false) {
+  require_columns(values, kWidth, name);
+  require_columns(boxes, 4, "gt boxes");
+  const Values<T> from(values, name), sides(boxes, "gt boxes");
+  const Indices indices(index, values.size(0), box, boxes.size(0), may_be_none);
+  indices.each_block([&, a = from.data(), b = sides.data()](int64_t first, int64_t count,
+                                                            const int64_t* row,
+                                                            const int64_t* t) INLINED {
+    static constexpr T kNone[4] = {0, 0, 0, 0};
+    T prior[kBlock * kWidth], side[kBlock * 4];
+    for (int64_t i = 0; i < count; ++i) {
+      std::memcpy(prior + kWidth * i, a + kWidth * row[i], kWidth * sizeof(T));
+      std::memcpy(side + 4 * i, t[i] < 0 ? kNone : b + 4 * t[i], 4 * sizeof(T));
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      compute(prior + kWidth * i, box_at(side, i), first + i);
+    }
+  });
 }
 
 Tensor pair_iou(const Tensor& values, const Tensor& index, const Tensor& boxes, const Tensor& box,
                 double extra) {
-  require_columns(values, 4, "boxes");
   Tensor result = torch::stable::new_empty(values, index.sizes());
   with_floats(values, "boxes", [&](auto zero) {
     using T = decltype(zero);
-    const Values<T> a(values, "boxes"), b(boxes, "gt boxes");
-    T* const out = mutable_values<T>(result);
+    T* const __restrict__ out = mutable_values<T>(result);
     const T more = static_cast<T>(extra);
-    for_pairs(values, index, boxes, box, [&](int64_t i, int64_t row, int64_t t) {
-      out[i] = iou(a.data() + 4 * row, b.data() + 4 * t, more);
-    });
+    each_pair<T, 4>(values, "boxes", index, boxes, box,
+                    [=](const T* prior, const Box<T>& box, int64_t pair)
+                        INLINED { out[pair] = iou(box_at(prior, 0), box, more); });
   });
   return result;
 }
 
 Tensor pair_sides(const Tensor& points, const Tensor& index, const Tensor& boxes,
                   const Tensor& box) {
-  require_columns(points, 2, "points");
   std::vector<int64_t> shape{4};
   for (int64_t i = 0; i < index.dim(); ++i) shape.push_back(index.size(i));
   Tensor result = torch::stable::new_empty(points, shape);
   with_floats(points, "points", [&](auto zero) {
     using T = decltype(zero);
-    const Values<T> a(points, "points"), b(boxes, "gt boxes");
-    const int64_t count = index.numel();
-    T* const out = mutable_values<T>(result);
-    for_pairs(points, index, boxes, box, [&](int64_t i, int64_t row, int64_t t) {
-      const T* side = b.data() + 4 * t;
-      const T x = a[2 * row], y = a[2 * row + 1];
-      out[i] = x - side[0];
-      out[count + i] = y - side[1];
-      out[2 * count + i] = side[2] - x;
-      out[3 * count + i] = side[3] - y;
-    });
+    const int64_t size = index.numel();
+    T* const __restrict__ out = mutable_values<T>(result);
+    each_pair<T, 2>(points, "points", index, boxes, box,
+                    [=](const T* prior, const Box<T>& box, int64_t pair) INLINED {
+                      const T x = prior[0], y = prior[1];
+                      out[pair] = x - box.x1;
+                      out[size + pair] = y - box.y1;
+                      out[2 * size + pair] = box.x2 - x;
+                      out[3 * size + pair] = box.y2 - y;
+                    });
   });
   return result;
 }
 
-// Ratio of the nearer to the farther side, both ways; 0 outside. Its root is left to PyTorch, which
-// does not round it as the C++ library does.
-template <typename T>
-T squared_centerness(const T* point, const T* box) {
-  const T left = point[0] - box[0], right = box[2] - point[0];
-  const T top = point[1] - box[1], bottom = box[3] - point[1];
-  if (!(left > 0 && top > 0 && right > 0 && bottom > 0)) return 0;
-  const T ratio = std::min(left, right) * std::min(top, bottom);
-  const T whole = std::max(left, right) * std::max(top, bottom);
-  return whole > 0 ? ratio / whole : 0;
+Tensor pair_center_offsets(const Tensor& points, const Tensor& index, const Tensor& boxes,
+                           const Tensor& box) {
+  std::vector<int64_t> shape{2};
+  for (int64_t i = 0; i < index.dim(); ++i) shape.push_back(index.size(i));
+  Tensor result = torch::stable::new_empty(points, shape);
+  with_floats(points, "points", [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t size = index.numel();
+    T* const __restrict__ out = mutable_values<T>(result);
+    each_pair<T, 2>(points, "points", index, boxes, box,
+                    [=](const T* prior, const Box<T>& box, int64_t pair) INLINED {
+                      out[pair] = prior[0] - (box.x1 + box.x2) / 2;
+                      out[size + pair] = prior[1] - (box.y1 + box.y2) / 2;
+                    });
+  });
+  return result;
 }
 
-Tensor pair_squared_centerness(const Tensor& points, const Tensor& index, const Tensor& boxes,
-                               const Tensor& box) {
-  require_columns(points, 2, "points");
+// Root of the ratio of the nearer to the farther side, both ways; 0 outbox.
+template <typename T>
+ALWAYS_INLINE T centerness(T x, T y, const Box<T>& box) {
+  const T left = x - box.x1, right = box.x2 - x, top = y - box.y1, bottom = box.y2 - y;
+  const T ratio = std::min(left, right) * std::min(top, bottom);
+  const T whole = std::max(left, right) * std::max(top, bottom);
+  const bool inside = (left > 0) & (top > 0) & (right > 0) & (bottom > 0) & (whole > 0);
+  return std::sqrt(inside ? ratio / whole : 0);
+}
+
+Tensor pair_centerness(const Tensor& points, const Tensor& index, const Tensor& boxes,
+                       const Tensor& box) {
   Tensor result = torch::stable::new_empty(points, index.sizes());
   with_floats(points, "points", [&](auto zero) {
     using T = decltype(zero);
-    const Values<T> a(points, "points"), b(boxes, "gt boxes");
-    T* const out = mutable_values<T>(result);
-    const auto each = [&](int64_t i, int64_t row, int64_t t) {
-      out[i] = t < 0 ? T(0) : squared_centerness(a.data() + 2 * row, b.data() + 4 * t);
-    };
-    for_pairs(points, index, boxes, box, each, true);
+    T* const __restrict__ out = mutable_values<T>(result);
+    each_pair<T, 2>(
+        points, "points", index, boxes, box,
+        [=](const T* prior, const Box<T>& box, int64_t pair)
+            INLINED { out[pair] = centerness(prior[0], prior[1], box); },
+        /*may_be_none=*/true);
+  });
+  return result;
+}
+
+Tensor pair_logit(const Tensor& logits, const Tensor& index, const Tensor& classes,
+                  const Tensor& box) {
+  require(logits.dim() == 2, "logits have shape " + shape_of(logits) + ", not (rows, classes)");
+  require_rows(classes, classes.numel(), ScalarType::Long, "classes");
+  const int64_t columns = logits.size(1), count = classes.numel();
+  const Values<int64_t> wanted(classes, "classes");
+  const bool known = std::all_of(wanted.data(), wanted.data() + count,
+                                 [=](int64_t x) { return x >= 0 && x < columns; });
+  require(known, "a class is not one of the logits' columns");
+  const Indices indices(index, logits.size(0), box, count, /*may_be_none=*/false);
+  Tensor result = torch::stable::new_empty(logits, index.sizes());
+  by_type(logits, "logits", [&](auto zero) {
+    using T = decltype(zero);
+    Tensor keep;
+    const auto run = [columns, from = elements<T>(logits, keep), of = wanted.data(),
+                      out = mutable_values<T>(result)](int64_t first, int64_t size,
+                                                       const int64_t* row, const int64_t* t)
+                         INLINED {
+                           for (int64_t i = 0; i < size; ++i)
+                             out[first + i] = from[row[i] * columns + of[t[i]]];
+                         };
+    indices.each_block(run);
   });
   return result;
 }
@@ -110,8 +204,10 @@ Tensor pair_squared_centerness(const Tensor& points, const Tensor& index, const 
 
 STABLE_TORCH_LIBRARY_IMPL(dynamic_atss, CPU, m) {
   m.impl("pair_iou", TORCH_BOX(&pair_iou));
-  m.impl("pair_squared_centerness", TORCH_BOX(&pair_squared_centerness));
+  m.impl("pair_logit", TORCH_BOX(&pair_logit));
   m.impl("pair_sides", TORCH_BOX(&pair_sides));
+  m.impl("pair_center_offsets", TORCH_BOX(&pair_center_offsets));
+  m.impl("pair_centerness", TORCH_BOX(&pair_centerness));
 }
 
 }  // namespace dynamic_atss

@@ -1,75 +1,155 @@
-// The best pairs of a box and the best pair of a prior; see dynamic_atss/assigners/base.py.
+// The best pairs of a box and the best pair of a prior; see dynamic_atss/assigners/pairs.py.
 #include <algorithm>
 #include <limits>
+#include <memory>
 #include <tuple>
 
 #include "assign.h"
+#include "vectors.h"
 
 namespace dynamic_atss {
 namespace {
 
 constexpr int64_t kBackground = -1;
+constexpr int64_t kGrain = 1 << 13;  // pairs of a task: some 30 us
 
-// Whether a comes before b, which lies further ahead in the list: as in torch.sort, NaN first.
-template <typename T>
-bool better(T a, T b) {
-  return a > b || (a != a && b == b);
+// An integer that sorts as the number does; as in torch.sort, NaN is the largest, and -0 is 0.
+ALWAYS_INLINE int32_t order_of(float x) {
+  const auto bits = __builtin_bit_cast(int32_t, x + 0.0f);
+  return x != x ? INT32_MAX : bits ^ (bits < 0 ? INT32_MAX : 0);
+}
+ALWAYS_INLINE int64_t order_of(double x) {
+  const auto bits = __builtin_bit_cast(int64_t, x + 0.0);
+  return x != x ? INT64_MAX : bits ^ (bits < 0 ? INT64_MAX : 0);
 }
 
+// The k best pairs of a box, of equal ones the first.
 template <typename T>
-struct Scored {
-  T score;
-  int64_t place;
+class Best {
+ public:
+  explicit Best(int64_t k) : k_(k), most_((k + kLanes - 1) / kLanes * kLanes) {}
+
+  // Of the pairs from `begin` to `end` into `places`, best first.
+  ALWAYS_INLINE void find(const T* score, const bool* exists, int64_t begin, int64_t end,
+                          int64_t* places) {
+    const int64_t count = end - begin;
+    order_.resize(std::max<size_t>(order_.size(), count));
+    likely_.resize(order_.size());
+    constexpr T kNone = -std::numeric_limits<T>::infinity();
+    for (int64_t i = 0; i < count; ++i) {
+      order_[i] = order_of(exists[begin + i] ? score[begin + i] : kNone);
+    }
+    const int64_t likely = sieve(count, bound(count));
+    int64_t size = 0;
+    for (int64_t n = 0; n < likely; ++n) {
+      const int64_t i = likely_[n];
+      if (size == k_ && order_[i] <= order_[places[size - 1]]) continue;
+      int64_t at = size < k_ ? size++ : size - 1;
+      for (; at > 0 && order_[i] > order_[places[at - 1]]; --at) places[at] = places[at - 1];
+      places[at] = i;
+    }
+    for (int64_t i = 0; i < size; ++i) places[i] += begin;
+  }
+
+ private:
+  using Order = decltype(order_of(T()));
+  static constexpr int64_t kLanes = 16;
+
+  // What at least k of the pairs reach: the least of the largest in each of as many lanes, at
+  // least. An insertion guesses its way, which this spares to most of them.
+  ALWAYS_INLINE Order bound(int64_t count) {
+    if (count < 2 * most_) return std::numeric_limits<Order>::min();
+    lanes_.assign(order_.begin(), order_.begin() + most_);
+    Order* __restrict__ const lane = lanes_.data();
+    for (int64_t first = most_; first + most_ <= count; first += most_) {
+      const Order* const order = order_.data() + first;
+      for (int64_t i = 0; i < most_; ++i) lane[i] = order[i] > lane[i] ? order[i] : lane[i];
+    }
+    return *std::min_element(lanes_.begin(), lanes_.end());
+  }
+
+  // Lists those that reach the bound.
+  ALWAYS_INLINE int64_t sieve(int64_t count, Order bound) {
+    int64_t size = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      likely_[size] = i;
+      size += order_[i] >= bound;
+    }
+    return size;
+  }
+
+  const int64_t k_, most_;
+  std::vector<Order> order_, lanes_;
+  std::vector<int64_t> likely_;
 };
 
-// The k best of the places from `begin` to `end`, of equal ones the first, into `places`.
-template <typename T>
-void best_places(const T* score, const bool* exists, int64_t begin, int64_t end,
-                 std::vector<Scored<T>>& best, int64_t* places) {
-  const auto k = static_cast<int64_t>(best.size());
-  int64_t size = 0;
-  for (int64_t i = begin; i < end; ++i) {
-    const T value = exists[i] ? score[i] : -std::numeric_limits<T>::infinity();
-    if (size == k && !better(value, best[size - 1].score)) continue;
-    int64_t at = size < k ? size++ : size - 1;
-    for (; at > 0 && better(value, best[at - 1].score); --at) best[at] = best[at - 1];
-    best[at] = {value, i};
+// Where each box's pairs begin in the list, and behind the last: they are by box.
+std::vector<int64_t> begins_of_boxes(const Tensor& box, int64_t of_each, int64_t boxes) {
+  const Values<int64_t> owner(box, "box");
+  std::vector<int64_t> begins(boxes + 1, 0);
+  const int64_t rows = box.numel();
+  bool fits = true;
+  for (int64_t r = 0; r < rows && fits; ++r) {
+    const int64_t t = owner[r];
+    fits = t >= 0 && t < boxes && (r == 0 || owner[r - 1] <= t);
+    if (fits) begins[t + 1] = (r + 1) * of_each;
   }
-  for (int64_t i = 0; i < size; ++i) places[i] = exists[best[i].place] ? best[i].place : -1;
+  require(fits, "the pairs are not by box, or have more boxes than there are");
+  for (int64_t t = 0; t < boxes; ++t) begins[t + 1] = std::max(begins[t + 1], begins[t]);
+  return begins;
 }
 
 template <typename T>
 void best_of_all(const Tensor& box, const Tensor& exists, const Tensor& score, int64_t k,
                  int64_t boxes, int64_t* places) {
-  const int64_t of_each = pairs_of_each(box, score, "score"), rows = box.numel();
-  const Values<int64_t> owner(box, "box");
+  const auto begins = begins_of_boxes(box, pairs_of_each(box, score, "score"), boxes);
   const Values<bool> real(exists, "exists");
   const Values<T> value(score, "score");
-  std::vector<Scored<T>> best(k);
-  for (int64_t first = 0, last = 0; first < rows; first = last) {
-    const int64_t t = owner[first];
-    if (t < 0 || t >= boxes || (first && owner[first - 1] > t)) {
-      throw std::runtime_error("the pairs are not by box, or have more boxes than there are");
+  const int64_t pairs = std::max<int64_t>(1, score.numel());
+  const auto find = [&](int64_t begin, int64_t end) INLINED {
+    Best<T> best(k);
+    for (int64_t t = begin; t < end; ++t) {
+      best.find(value.data(), real.data(), begins[t], begins[t + 1], places + t * k);
     }
-    while (last < rows && owner[last] == t) ++last;
-    best_places(value.data(), real.data(), first * of_each, last * of_each, best, places + t * k);
-  }
+  };
+  torch::stable::parallel_for(0, boxes, std::max<int64_t>(1, boxes * kGrain / pairs),
+                              [&](int64_t begin, int64_t end) { with_widest(find, begin, end); });
 }
 
-Tensor best_of_box(const Tensor& box, const Tensor& exists, const Tensor& score, int64_t k,
-                   int64_t boxes) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> best_of_box(const Tensor& box, const Tensor& prior,
+                                                       const Tensor& flat, const Tensor& exists,
+                                                       const Tensor& score, int64_t k,
+                                                       int64_t boxes) {
+  require_same_shape(prior, score, "prior");
+  require_same_shape(flat, score, "flat");
   require_same_shape(exists, score, "exists");
   require(k > 0 && boxes >= 0, "k is below 1, or the number of boxes below 0");
   Tensor places = torch::stable::new_empty(score, {boxes, k}, ScalarType::Long);
-  std::fill_n(mutable_values<int64_t>(places), boxes * k, -1);
-  with_floats(score, "score", [&](auto zero) {
-    best_of_all<decltype(zero)>(box, exists, score, k, boxes, mutable_values<int64_t>(places));
-  });
-  return places;
+  Tensor its_prior = torch::stable::new_empty(places, {boxes, k});
+  Tensor its_flat = torch::stable::new_empty(places, {boxes, k});
+  Tensor real = torch::stable::new_empty(places, {boxes, k}, ScalarType::Bool);
+  int64_t* const place = mutable_values<int64_t>(places);
+  std::fill_n(place, boxes * k, -1);
+  with_floats(score, "score",
+              [&](auto zero) { best_of_all<decltype(zero)>(box, exists, score, k, boxes, place); });
+  const Values<int64_t> priors(prior, "prior"), flats(flat, "flat");
+  const Values<bool> is_real(exists, "exists");
+  const bool any = score.numel() > 0;
+  bool* const found = mutable_values<bool>(real);
+  int64_t* const prior_at = mutable_values<int64_t>(its_prior);
+  int64_t* const flat_at = mutable_values<int64_t>(its_flat);
+  for (int64_t i = 0; i < boxes * k; ++i) {
+    found[i] = place[i] >= 0 && is_real[place[i]];
+    place[i] = found[i] ? place[i] : 0;
+    prior_at[i] = any ? priors[place[i]] : 0;
+    flat_at[i] = any ? flats[place[i]] : 0;
+  }
+  return {places, its_prior, its_flat, real};
 }
 
 // Of the selected pairs of a prior the one of the largest score, then of the lowest box, wins; NaN
-// leaves it to none.
+// leaves it to none. A prior has a best score from its first pair on, so that none need be written
+// for all of them.
 template <typename S, typename Q>
 void resolve_all(const Tensor& box, const Tensor& flat, const Tensor& exists,
                  const Tensor& selected, const Tensor& score, const Tensor& quality, int64_t slots,
@@ -79,7 +159,8 @@ void resolve_all(const Tensor& box, const Tensor& flat, const Tensor& exists,
   const Values<bool> real(exists, "exists"), wanted(selected, "selected");
   const Values<S> value(score, "score");
   const Values<Q> share(quality, "quality");
-  std::vector<S> best(slots, -std::numeric_limits<S>::infinity());
+  const std::unique_ptr<S[]> best(new S[slots]);
+  std::vector<int64_t> spoilt;  // priors of a NaN
   const int64_t rows = box.numel();
   for (int64_t r = 0, i = 0; r < rows; ++r) {
     const int64_t t = owner[r];
@@ -88,16 +169,17 @@ void resolve_all(const Tensor& box, const Tensor& flat, const Tensor& exists,
       const int64_t p = slot[i];
       if (p < 0 || p >= slots) throw std::runtime_error("flat is not an index of a prior");
       const S s = value[i];
-      if (s > best[p] || (s == best[p] && (index[p] == kBackground || t <= index[p]))) {
+      if (s != s) spoilt.push_back(p);
+      if (index[p] == kBackground || s > best[p] || (s == best[p] && t <= index[p])) {
         best[p] = s;
         index[p] = t;
         won[p] = share[i];
-      } else if (s != s) {
-        best[p] = s;
-        index[p] = kBackground;
-        won[p] = 0;
       }
     }
+  }
+  for (const int64_t p : spoilt) {
+    index[p] = kBackground;
+    won[p] = 0;
   }
 }
 
