@@ -104,8 +104,8 @@ std::tuple<Tensor, Tensor, Tensor> largest_overlaps(const Tensor& priors, const 
           "the levels have " + std::to_string(places) + " locations, of which " +
               std::to_string(size) + " priors are no multiple");
   const Values<int64_t> of(image, "image");
-  const bool known = std::all_of(of.data(), of.data() + count,
-                                 [=](int64_t x) { return x >= 0 && x < images; });
+  const bool known =
+      std::all_of(of.data(), of.data() + count, [=](int64_t x) { return x >= 0 && x < images; });
   require(known, "a box is of no image of the batch");
   Tensor index = torch::stable::new_empty(image, {images, size});
   Tensor best = torch::stable::new_empty(priors, {images, size});

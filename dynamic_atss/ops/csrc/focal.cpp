@@ -61,28 +61,6 @@ ALWAYS_INLINE double negatives_body(const Scalar* logits, Scalar* gradient, int6
   return total;
 }
 
-template <typename Scalar, bool kSquare>
-struct Negatives {
-  using T = Accumulate<Scalar>;
-  using Function = double (*)(const Scalar*, Scalar*, int64_t, T, T, T);
-
-  static double plain(const Scalar* x, Scalar* g, int64_t n, T weight, T gamma, T scale) {
-    return negatives_body<Scalar, kSquare>(x, g, n, weight, gamma, scale);
-  }
-#ifdef DYNAMIC_ATSS_X86
-  FOR_AVX2 static double avx2(const Scalar* x, Scalar* g, int64_t n, T weight, T gamma, T scale) {
-    return negatives_body<Scalar, kSquare>(x, g, n, weight, gamma, scale);
-  }
-  FOR_AVX512 static double avx512(const Scalar* x, Scalar* g, int64_t n, T weight, T gamma,
-                                  T scale) {
-    return negatives_body<Scalar, kSquare>(x, g, n, weight, gamma, scale);
-  }
-  static Function best() { return widest<Function>(plain, avx2, avx512); }
-#else
-  static Function best() { return plain; }
-#endif
-};
-
 template <typename Scalar>
 struct Rows {
   using T = Accumulate<Scalar>;
@@ -97,7 +75,10 @@ struct Rows {
 
   template <bool kSquare>
   double run(int64_t first, int64_t last) const {
-    const auto negatives = Negatives<Scalar, kSquare>::best();
+    const auto negatives = [this](int64_t begin, int64_t size) INLINED {
+      return negatives_body<Scalar, kSquare>(logits + begin, gradient + begin, size,
+                                             focal.negative_weight(), focal.gamma, scale);
+    };
     double total = 0;
     for (int64_t row = first; row < last;) {
       int64_t end = row;
@@ -107,8 +88,7 @@ struct Rows {
       if (ignored) {
         std::fill_n(gradient + begin, size, Scalar(0.0f));
       } else {
-        total += negatives(logits + begin, gradient + begin, size, focal.negative_weight(),
-                           focal.gamma, scale);
+        total += with_widest(negatives, begin, size);
         for (; row < end; ++row) {
           if (classes[row] >= 0) total += correct<kSquare>(row);
         }

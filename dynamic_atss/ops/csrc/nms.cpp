@@ -119,7 +119,7 @@ class Worker {
       if (shares > 1 && group_[rank] % shares != share) continue;
       Group& group = groups_[group_[rank]];
       const Box box = box_at(boxes + 4 * candidate(rank), request_.extra);
-      if (overlaps_(&lanes_[group.first], lanes_of(group.kept), box, request_.threshold)) continue;
+      if (overlaps(&lanes_[group.first], lanes_of(group.kept), box, request_.threshold)) continue;
       keep(group, box);
       kept[rank] = true;
       --left;
@@ -135,7 +135,6 @@ class Worker {
   static int64_t lanes_of(int64_t boxes) { return (boxes + kLanes - 1) / kLanes; }
 
   const Request<T>& request_;
-  const Overlaps overlaps_ = best_overlaps();
   Entries<Bits<T>> scores_, spare_scores_;
   Entries<uint64_t> classes_, spare_classes_;
   std::unique_ptr<int32_t[]> group_;  // by rank

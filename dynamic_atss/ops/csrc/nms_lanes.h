@@ -30,33 +30,17 @@ struct Lanes {
   }
 };
 
-ALWAYS_INLINE bool overlaps_body(const Lanes* lanes, int64_t count, const Box& box,
-                                 double threshold) {
-  for (int64_t i = 0; i < count; ++i) {
-    int64_t any = 0;
-    for (int lane = 0; lane < kLanes; ++lane) any |= overlap(lanes[i].at(lane), box, threshold);
-    if (any) return true;
-  }
-  return false;
+// Whether the box overlaps one of those in `lanes`.
+inline bool overlaps(const Lanes* lanes, int64_t count, const Box& box, double threshold) {
+  return with_widest([&]() INLINED {
+    for (int64_t i = 0; i < count; ++i) {
+      int64_t any = 0;
+      for (int lane = 0; lane < kLanes; ++lane) any |= overlap(lanes[i].at(lane), box, threshold);
+      if (any) return true;
+    }
+    return false;
+  });
 }
-
-using Overlaps = bool (*)(const Lanes*, int64_t, const Box&, double);
-
-bool overlaps_plain(const Lanes* lanes, int64_t count, const Box& box, double threshold) {
-  return overlaps_body(lanes, count, box, threshold);
-}
-#ifdef DYNAMIC_ATSS_X86
-FOR_AVX2 bool overlaps_avx2(const Lanes* lanes, int64_t count, const Box& box, double threshold) {
-  return overlaps_body(lanes, count, box, threshold);
-}
-FOR_AVX512 bool overlaps_avx512(const Lanes* lanes, int64_t count, const Box& box,
-                                double threshold) {
-  return overlaps_body(lanes, count, box, threshold);
-}
-Overlaps best_overlaps() { return widest(overlaps_plain, overlaps_avx2, overlaps_avx512); }
-#else
-Overlaps best_overlaps() { return overlaps_plain; }
-#endif
 
 }  // namespace
 }  // namespace dynamic_atss

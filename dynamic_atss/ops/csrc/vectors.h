@@ -18,43 +18,41 @@
 
 namespace dynamic_atss {
 
+#ifdef DYNAMIC_ATSS_X86
+template <typename Run, typename... Arguments>
+auto run_plain(const Run& run, Arguments... arguments) {
+  return run(arguments...);
+}
+template <typename Run, typename... Arguments>
+FOR_AVX2 auto run_avx2(const Run& run, Arguments... arguments) {
+  return run(arguments...);
+}
+template <typename Run, typename... Arguments>
+FOR_AVX512 auto run_avx512(const Run& run, Arguments... arguments) {
+  return run(arguments...);
+}
+
 template <typename Function>
 Function widest(Function plain, Function avx2, Function avx512) {
-#ifdef DYNAMIC_ATSS_X86
   if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl")) {
     return avx512;
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2;
-#endif
   return plain;
-}
-
-#ifdef DYNAMIC_ATSS_X86
-template <typename Run, typename... Arguments>
-void run_plain(const Run& run, Arguments... arguments) {
-  run(arguments...);
-}
-template <typename Run, typename... Arguments>
-FOR_AVX2 void run_avx2(const Run& run, Arguments... arguments) {
-  run(arguments...);
-}
-template <typename Run, typename... Arguments>
-FOR_AVX512 void run_avx512(const Run& run, Arguments... arguments) {
-  run(arguments...);
 }
 #endif
 
 // Calls a lambda that is compiled for the widest vectors. It, and what it calls, is INLINED or
 // ALWAYS_INLINE: what is not stays of the plain kind, and slows the others down where they meet.
 template <typename Run, typename... Arguments>
-void with_widest(const Run& run, Arguments... arguments) {
+auto with_widest(const Run& run, Arguments... arguments) {
 #ifdef DYNAMIC_ATSS_X86
   static const auto best = widest(run_plain<Run, Arguments...>, run_avx2<Run, Arguments...>,
                                   run_avx512<Run, Arguments...>);
-  best(run, arguments...);
+  return best(run, arguments...);
 #else
-  run(arguments...);
+  return run(arguments...);
 #endif
 }
 
