@@ -5,19 +5,22 @@ Kim and Lee, ECCV 2020, arXiv 2007.08103.
 
 from __future__ import annotations
 
-import warnings
-from importlib import import_module
-from typing import Any
-
-import numpy as np
 import torch
+from torch import Tensor
 
-from dynamic_atss.assigners.base import at_least, whole
+from dynamic_atss.assigners.base import (
+    Pairs,
+    at_least,
+    best_of_box,
+    predicted_iou,
+    resolve,
+    whole,
+)
 from dynamic_atss.assigners.max_iou import MaxIoU
-from dynamic_atss.boxes import giou, iou
-from dynamic_atss.errors import UserError
+from dynamic_atss.assigners.mixture import low_component
+from dynamic_atss.boxes import giou
 from dynamic_atss.ops.focal import sigmoid_focal_rows
-from dynamic_atss.types import BACKGROUND, Assignment, GroundTruth, Predictions, Priors
+from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 
 class PAA:
@@ -27,8 +30,7 @@ class PAA:
 
     Quality = IoU of the predicted box. As in the release the IoU must reach `threshold` or be the
     largest of some box, and the positives end at the low component's likeliest anchor (the paper's
-    figure 3c). The mixtures are scikit-learn's, on the CPU: this rule waits for the device, and
-    loops over the boxes, at some 4 ms each.
+    figure 3c). This rule waits for the device, once, for the number of anchors that have a box.
 
     Args:
         topk: candidates of a box on each level.
@@ -36,7 +38,6 @@ class PAA:
         alpha, gamma: of the focal loss.
 
     Raises:
-        UserError: without scikit-learn.
         ValueError: for a value that is not accepted.
     """
 
@@ -53,67 +54,53 @@ class PAA:
         self.propose = MaxIoU(threshold, threshold)
         self.topk = topk
         self.alpha, self.gamma = alpha, gamma
-        self.mixture, self.not_converged = _sklearn()
 
     @torch.no_grad()
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
         # propose: no anchor has two boxes, so that nothing remains to be resolved
         index = self.propose(priors, gt, predictions).gt_index
-        flat = (index >= 0).flatten().nonzero().squeeze(1)
-        box = index.flatten()[flat]
+        pairs = _by_box_and_level(priors, index)
         # score
-        predicted, target = predictions.boxes.flatten(0, 1)[flat], gt.boxes[box]
-        logits, classes = predictions.logits.flatten(0, 1)[flat], gt.classes[box]
-        loss = sigmoid_focal_rows(logits, classes, self.alpha, self.gamma)
-        loss = loss + 1 - giou(predicted, target)
+        loss = self._loss(gt, predictions, pairs)
         # select
-        level = priors.level[flat % len(priors)]
-        kept = self._select(*(x.cpu().numpy() for x in (loss.double(), box, level)))
-        keep = torch.from_numpy(kept).to(flat.device)
-        gt_index = torch.full_like(index, BACKGROUND)
-        gt_index.view(-1)[flat[keep]] = box[keep]
-        quality = predictions.boxes.new_zeros(index.shape)
-        quality.view(-1)[flat[keep]] = iou(predicted[keep], target[keep], extra=1)
-        return Assignment(gt_index, quality)
+        best, loss = _lowest(priors, pairs, loss, self.topk, len(gt))
+        kept = torch.arange(loss.shape[1], device=loss.device)
+        kept = kept < low_component(loss, best.exists.sum(1))[:, None]
+        quality = predicted_iou(predictions, gt, best, extra=1)
+        return resolve(best, kept, -loss, quality, index.shape)
 
-    def _select(self, loss: np.ndarray, box: np.ndarray, level: np.ndarray) -> np.ndarray:
-        """The positions of the positives among anchors with these losses, boxes and levels."""
-        order = np.lexsort((loss, level, box))
-        group = np.stack((box, level))[:, order]
-        new = np.append(True, (np.diff(group) != 0).any(0))[: len(order)]
-        first = np.flatnonzero(new)  # of each level of each box
-        rank = np.arange(len(order)) - np.repeat(first, np.diff(np.append(first, len(order))))
-        order = order[rank < self.topk]
-        order = order[np.lexsort((loss[order], box[order]))]
-        parts = np.split(order, np.flatnonzero(np.diff(box[order])) + 1)
-        return np.concatenate([part[: self._positives(loss[part])] for part in parts])
-
-    def _positives(self, loss: np.ndarray) -> int:
-        """How many of a box's candidates with these rising losses are positives."""
-        if len(loss) < 2 or not np.isfinite(loss).all():  # the trainer tells of the latter
-            return len(loss)
-        fitted = self.mixture(
-            2,
-            weights_init=[0.5, 0.5],
-            means_init=[[loss[0]], [loss[-1]]],
-            precisions_init=[[[1.0]], [[1.0]]],
-            random_state=0,
-        )
-        with warnings.catch_warnings():  # one that has not converged serves as it is
-            warnings.simplefilter("ignore", self.not_converged)
-            low = fitted.fit_predict(loss[:, None]) == 0
-        if not low.any():
-            return len(loss)
-        likelihood = fitted.score_samples(loss[:, None])
-        return int(np.where(low, likelihood, -np.inf).argmax()) + 1
+    def _loss(self, gt: GroundTruth, predictions: Predictions, pairs: Pairs) -> Tensor:
+        """(M,) float64."""
+        classes = gt.classes.index_select(0, pairs.box)
+        logits = predictions.logits.flatten(0, 1)
+        loss = sigmoid_focal_rows(logits, pairs.flat, classes, self.alpha, self.gamma)
+        predicted = predictions.boxes.flatten(0, 1).index_select(0, pairs.flat)
+        return (loss + 1 - giou(predicted, gt.boxes.index_select(0, pairs.box))).double()
 
 
-def _sklearn() -> tuple[Any, type[Warning]]:
-    """The class of mixtures and the warning of one that has not converged."""
-    try:
-        mixture, exceptions = (import_module(f"sklearn.{x}") for x in ("mixture", "exceptions"))
-    except ImportError as error:
-        raise UserError(
-            "MODEL.ASSIGNER.NAME paa: needs scikit-learn; pip install scikit-learn"
-        ) from error
-    return mixture.GaussianMixture, exceptions.ConvergenceWarning
+def _by_box_and_level(priors: Priors, index: Tensor) -> Pairs:
+    """The pairs (M,) of each box on each level, in turn, with the priors that it has in `index`
+    (N, P)."""
+    flat = (index >= 0).flatten().nonzero().squeeze(1)
+    box, prior = index.flatten().index_select(0, flat), flat % len(priors)
+    group = box * len(priors.levels) + priors.level.index_select(0, prior)
+    order = group.argsort(stable=True)
+    columns = (x.index_select(0, order) for x in (box, prior, flat))
+    return Pairs(*columns, torch.ones_like(flat, dtype=torch.bool))
+
+
+def _lowest(
+    priors: Priors, pairs: Pairs, loss: Tensor, k: int, boxes: int
+) -> tuple[Pairs, Tensor]:
+    """The k pairs of the lowest loss on each level, of all levels of a box together by rising loss:
+    (T, L * k), and their losses, inf where there are fewer."""
+    levels = len(priors.levels)
+    group = pairs.box * levels + priors.level.index_select(0, pairs.prior)
+    best, places = best_of_box(pairs._replace(box=group), -loss, k, boxes * levels)
+    rows = (boxes, levels * k)
+    exists = best.exists.view(rows)
+    loss = torch.where(exists, loss.take(places).view(rows), torch.inf)
+    loss, order = loss.sort(dim=1, stable=True)
+    box = torch.arange(boxes, device=loss.device)[:, None]
+    prior, flat, exists = (x.view(rows).gather(1, order) for x in (best.prior, best.flat, exists))
+    return Pairs(box, prior, flat, exists), loss

@@ -80,14 +80,16 @@ def sigmoid_focal_loss(
 
 
 def sigmoid_focal_rows(
-    logits: Tensor, classes: Tensor, alpha: float = 0.25, gamma: float = 2.0
+    logits: Tensor, rows: Tensor, classes: Tensor, alpha: float = 0.25, gamma: float = 2.0
 ) -> Tensor:
-    """(M,) the focal loss of each row, as in `sigmoid_focal_loss`."""
-    x, _ = _of_class(logits, classes)
-    (negative, _), (at_class, _) = (_negative(some, 1 - alpha, gamma) for some in (logits, x))
-    wanted, _ = _positive(x, None, SIGMOID, alpha, gamma)
-    loss = negative.sum(1) + torch.where(classes >= 0, wanted - at_class, 0.0)
-    return torch.where(classes == IGNORE, 0.0, loss)
+    """(M,) the focal loss of each of some rows, as in `sigmoid_focal_loss`; without a gradient.
+
+    Args:
+        logits: (R, C).
+        rows: (M,) int64, 0..R-1.
+        classes: (M,), see above.
+    """
+    return _ROWS(logits.detach(), rows, classes, alpha, gamma)
 
 
 def _focal(
@@ -204,6 +206,17 @@ def _positive(
     return power * entropy, slope * p * rest * entropy + power * difference
 
 
+def _losses_of_rows(
+    logits: Tensor, rows: Tensor, classes: Tensor, alpha: float, gamma: float
+) -> Tensor:
+    precise = logits.index_select(0, rows).to(torch.promote_types(logits.dtype, torch.float32))
+    x, _ = _of_class(precise, classes)
+    (negative, _), (at_class, _) = (_negative(some, 1 - alpha, gamma) for some in (precise, x))
+    wanted, _ = _positive(x, None, SIGMOID, alpha, gamma)
+    loss = negative.sum(1) + torch.where(classes >= 0, wanted - at_class, 0.0)
+    return torch.where(classes == IGNORE, 0.0, loss)
+
+
 def _fake(logits: Tensor, classes: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     loss = logits.new_empty((), dtype=torch.promote_types(logits.dtype, torch.float32))
     return loss, torch.empty_like(logits, memory_format=torch.contiguous_format)
@@ -237,6 +250,13 @@ _OP = define(
     " float alpha, float gamma) -> (Tensor, Tensor)",
     _loss_and_gradient,
     _fake,
+)
+_ROWS = define(
+    "focal_rows(Tensor logits, Tensor rows, Tensor classes, float alpha, float gamma) -> Tensor",
+    _losses_of_rows,
+    lambda logits, rows, *_: logits.new_empty(
+        len(rows), dtype=torch.promote_types(logits.dtype, torch.float32)
+    ),
 )
 torch.library.register_autograd("dynamic_atss::focal_loss", _backward, setup_context=_setup)
 _SCALE = define(

@@ -179,8 +179,78 @@ std::tuple<Tensor, Tensor> focal_loss(const Tensor& logits, const Tensor& classe
   });
 }
 
+// The focal loss of one row with a hard label, without its gradient.
+template <typename Scalar, bool kSquare>
+ALWAYS_INLINE Accumulate<Scalar> loss_of_row(const Scalar* logits, int64_t columns, int64_t wanted,
+                                             const Focal<Accumulate<Scalar>>& focal) {
+  using T = Accumulate<Scalar>;
+  const T weight = focal.negative_weight();
+  T lanes[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= columns; i += kLanes) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      const T x = static_cast<T>(logits[i + lane]);
+      lanes[lane] += negative_term<T, kSquare>(x, weight, focal.gamma).loss;
+    }
+  }
+  for (; i < columns; ++i) {
+    lanes[0] += negative_term<T, kSquare>(static_cast<T>(logits[i]), weight, focal.gamma).loss;
+  }
+  T total = 0;
+  for (const T lane : lanes) total += lane;
+  if (wanted < 0) return total;
+  const T x = static_cast<T>(logits[wanted]);
+  const T wrong = negative_term<T, kSquare>(x, weight, focal.gamma).loss;
+  return total + (positive_term<T, kSquare>(focal, x, T(1)).loss - wrong);
+}
+
+template <typename Scalar>
+Tensor losses_of_rows(const Tensor& logits, const Tensor& rows, const Tensor& classes,
+                      Focal<double> given) {
+  using T = Accumulate<Scalar>;
+  constexpr ScalarType type = std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
+  const int64_t all = logits.size(0), columns = logits.size(1), count = rows.size(0);
+  Tensor kept[3];
+  const Scalar* values = elements<Scalar>(logits, kept[0]);
+  const int64_t* row = elements<int64_t>(rows, kept[1]);
+  const int64_t* wanted = elements<int64_t>(classes, kept[2]);
+  const auto known = [=](int64_t x) { return x >= 0 && x < all; };
+  require(std::all_of(row, row + count, known), "rows has an index that is not that of a row");
+  const auto fits = [=](int64_t x) { return x < columns; };
+  require(std::all_of(wanted, wanted + count, fits), "a class is not below the logits' columns");
+  Tensor result = torch::stable::new_empty(logits, {count}, type);
+  T* const out = static_cast<T*>(result.mutable_data_ptr());
+  const Focal<T> focal{given.kind, static_cast<T>(given.alpha), static_cast<T>(given.gamma)};
+  const auto run = [=](int64_t begin, int64_t end) INLINED {
+    for (int64_t i = begin; i < end; ++i) {
+      const Scalar* x = values + row[i] * columns;
+      out[i] = wanted[i] == kIgnore  ? T(0)
+               : focal.gamma == T(2) ? loss_of_row<Scalar, true>(x, columns, wanted[i], focal)
+                                     : loss_of_row<Scalar, false>(x, columns, wanted[i], focal);
+    }
+  };
+  const int64_t grain = std::max<int64_t>(1, kChunk / std::max<int64_t>(1, columns));
+  torch::stable::parallel_for(0, count, grain,
+                              [&](int64_t begin, int64_t end) { with_widest(run, begin, end); });
+  return result;
+}
+
+Tensor focal_rows(const Tensor& logits, const Tensor& rows, const Tensor& classes, double alpha,
+                  double gamma) {
+  require(logits.dim() == 2, "logits have shape " + shape_of(logits) + ", not (rows, classes)");
+  require(logits.is_cpu() && rows.is_cpu() && classes.is_cpu(), "tensors are not on the CPU");
+  require_rows(rows, rows.numel(), ScalarType::Long, "rows");
+  require_rows(classes, rows.numel(), ScalarType::Long, "classes");
+  return by_type(logits, "logits", [&](auto zero) {
+    return losses_of_rows<decltype(zero)>(logits, rows, classes, {kSigmoid, alpha, gamma});
+  });
+}
+
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(dynamic_atss, CPU, m) { m.impl("focal_loss", TORCH_BOX(&focal_loss)); }
+STABLE_TORCH_LIBRARY_IMPL(dynamic_atss, CPU, m) {
+  m.impl("focal_loss", TORCH_BOX(&focal_loss));
+  m.impl("focal_rows", TORCH_BOX(&focal_rows));
+}
 
 }  // namespace dynamic_atss
