@@ -60,7 +60,7 @@ class Assigner(Protocol):
     loss)
     quality_name: what the quality is; names the third loss term in the log, as the releases do
     needs_size: it reads the size of priors, so that points will not do
-    waits: True for a rule that does wait for the device, and loops over boxes; may be left out
+    waits: True for a rule that does wait for the device; may be left out
     """
 
     soft_labels: bool

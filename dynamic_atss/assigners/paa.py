@@ -60,6 +60,8 @@ class PAA:
         # propose: no anchor has two boxes, so that nothing remains to be resolved
         index = self.propose(priors, gt, predictions).gt_index
         pairs = _by_box_and_level(priors, index)
+        if not pairs.flat.numel():  # no box overlaps any anchor
+            return Assignment(index, predictions.boxes.new_zeros(index.shape))
         # score
         loss = self._loss(gt, predictions, pairs)
         # select
@@ -67,7 +69,7 @@ class PAA:
         kept = torch.arange(loss.shape[1], device=loss.device)
         kept = kept < low_component(loss, best.exists.sum(1))[:, None]
         quality = predicted_iou(predictions, gt, best, extra=1)
-        return resolve(best, kept, -loss, quality, index.shape)
+        return resolve(best, kept, quality, quality, index.shape)
 
     def _loss(self, gt: GroundTruth, predictions: Predictions, pairs: Pairs) -> Tensor:
         """(M,) float64."""
@@ -85,13 +87,11 @@ def _by_box_and_level(priors: Priors, index: Tensor) -> Pairs:
     box, prior = index.flatten().index_select(0, flat), flat % len(priors)
     group = box * len(priors.levels) + priors.level.index_select(0, prior)
     order = group.argsort(stable=True)
-    columns = (x.index_select(0, order) for x in (box, prior, flat))
-    return Pairs(*columns, torch.ones_like(flat, dtype=torch.bool))
+    box, prior, flat = (x.index_select(0, order) for x in (box, prior, flat))
+    return Pairs(box, prior, flat, torch.ones_like(flat, dtype=torch.bool))
 
 
-def _lowest(
-    priors: Priors, pairs: Pairs, loss: Tensor, k: int, boxes: int
-) -> tuple[Pairs, Tensor]:
+def _lowest(priors: Priors, pairs: Pairs, loss: Tensor, k: int, boxes: int) -> tuple[Pairs, Tensor]:
     """The k pairs of the lowest loss on each level, of all levels of a box together by rising loss:
     (T, L * k), and their losses, inf where there are fewer."""
     levels = len(priors.levels)

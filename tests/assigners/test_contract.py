@@ -43,8 +43,6 @@ def wrapped(request):
 
 @pytest.fixture
 def assigner(rule, wrapped):
-    if rule == "paa":
-        pytest.importorskip("sklearn")
     return AtLeastOne(ASSIGNERS[rule]()) if wrapped else ASSIGNERS[rule]()
 
 
@@ -52,7 +50,7 @@ def assigner(rule, wrapped):
 def patient(assigner):
     """A rule that keeps the device busy."""
     if getattr(assigner, "waits", False):
-        pytest.skip("the rule says that it waits for the device and loops over the boxes")
+        pytest.skip("the rule says that it waits for the device")
     return assigner
 
 

@@ -122,8 +122,6 @@ def test_a_good_prediction_keeps_its_iou():
 
 def test_speaks_for_its_rule():
     for name, make in ASSIGNERS.items():
-        if name == "paa":
-            pytest.importorskip("sklearn")
         rule = make()
         wrapped = AtLeastOne(rule)
         for attribute in ("soft_labels", "quality_name", "needs_size"):

@@ -1,7 +1,6 @@
 """PAA beside a double loop, and by hand."""
 
 import random
-import sys
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ from scenes import CLASSES, agree, iou, random_scene, sigmoid, unpacked
 
 from dynamic_atss.assigners.max_iou import MaxIoU
 from dynamic_atss.assigners.paa import PAA
-from dynamic_atss.errors import UserError
 
 mixture = pytest.importorskip("sklearn.mixture")
 
@@ -97,14 +95,6 @@ def test_double_loop_agrees():
     assert count > 400
 
 
-def test_two_clear_groups():
-    """Of losses in two groups the low one is positive up to its likeliest."""
-    losses = np.array([0.30, 0.31, 0.32, 0.33, 2.0, 2.01, 2.02])
-    assert 2 <= PAA()._positives(losses) <= 4
-    assert PAA()._positives(losses[:1]) == 1
-    assert PAA()._positives(losses[:0]) == 0
-
-
 def test_positives_are_anchors_that_max_iou_gives_to_the_same_box():
     rng = random.Random(8)
     for _ in range(10):
@@ -113,13 +103,6 @@ def test_positives_are_anchors_that_max_iou_gives_to_the_same_box():
         assert torch.equal(result.gt_index[result.positive], proposed.gt_index[result.positive])
         boxes = proposed.gt_index[proposed.positive].unique()
         assert torch.equal(result.gt_index[result.positive].unique(), boxes)
-
-
-def test_without_scikit_learn(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.mixture", None)
-    with pytest.raises(UserError, match=r"pip install scikit-learn$") as error:
-        PAA()
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("arguments", [{"topk": 0}, {"threshold": -0.1}, {"gamma": -1.0}])

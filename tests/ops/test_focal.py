@@ -93,11 +93,12 @@ def test_varifocal_defaults_are_the_paper_s():
 
 def test_rows_of_the_focal_loss():
     logits, classes, _ = make_inputs()
-    rows = sigmoid_focal_rows(logits, classes, 0.3, 1.5)
-    assert rows.shape == classes.shape
-    for i in range(ROWS):
-        expected = written_out_focal(logits[i : i + 1], classes[i : i + 1], 0.3, 1.5)
-        assert rows[i].item() == pytest.approx(expected, rel=1e-12)
+    order = torch.tensor([3, 0, 3, *range(ROWS)])
+    losses = sigmoid_focal_rows(logits, order, classes[order], 0.3, 1.5)
+    assert losses.shape == order.shape
+    for i, row in enumerate(order):
+        expected = written_out_focal(logits[row : row + 1], classes[row : row + 1], 0.3, 1.5)
+        assert losses[i].item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_gradients():

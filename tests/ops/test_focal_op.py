@@ -247,3 +247,38 @@ def test_without_kernels_the_reference_serves():
     ).stdout.split(" ")
     assert " ".join(said[:-1]) == "plain PyTorch: switched off by DYNAMIC_ATSS_NATIVE=0"
     assert float(said[-1]) == pytest.approx(x.grad.sum().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("columns", [1, 15, 16, 80, 91])
+@pytest.mark.parametrize("gamma", [2.0, 1.3, 0.0])
+def test_losses_of_rows(dtype, columns, gamma):
+    logits, classes, *_ = make_inputs(columns=columns, dtype=dtype)
+    logits[0], logits[1] = 120.0, -120.0
+    logits[2, 0] = float("nan")
+    rows = torch.tensor([36, 0, 1, 1, 2, *range(30)])
+    arguments = logits, rows, classes[rows], 0.3, gamma
+    found, wanted = focal._ROWS(*arguments), focal._losses_of_rows(*arguments)
+    assert found.dtype == wanted.dtype
+    rtol = 1e-9 if dtype == torch.float64 else 1e-5  # PyTorch's softplus(x) is x from 20 on
+    torch.testing.assert_close(found, wanted, rtol=rtol, atol=1e-30, equal_nan=True)
+    turned = logits.t().contiguous().t()  # not contiguous
+    again = focal._ROWS(turned, *arguments[1:])
+    torch.testing.assert_close(again, found, rtol=0, atol=0, equal_nan=True)
+
+
+def test_losses_of_rows_as_pytorch_wants_an_operator():
+    logits, classes, *_ = make_inputs()
+    torch.library.opcheck(focal._ROWS, (logits, torch.arange(len(logits)), classes, 0.25, 2.0))
+    for place, wrong, message in (
+        (0, logits[0], "logits have shape"),
+        (1, torch.full((37,), 37), "rows has an index"),
+        (1, torch.full((37,), -1), "rows has an index"),
+        (1, torch.zeros(37), "rows has another dtype"),
+        (2, torch.full((37,), 80), "a class is not below"),
+        (2, classes[1:], "classes has shape"),
+    ):
+        arguments = [logits, torch.arange(len(logits)), classes, 0.25, 2.0]
+        arguments[place] = wrong
+        with pytest.raises(RuntimeError, match=message):
+            focal._ROWS(*arguments)
