@@ -7,8 +7,8 @@ One image of 800 x 1344 has 22,400 priors. The dense forms are in `dense_rules.p
 vectorised over boxes as the releases are, image by image. Both must give the same gt index on every
 prior; where ours is not defined as the release (task-aligned, SimOTA: see the rules), labels are
 compared with a dense form of our definition, and the release's is timed. A call of more than a
-second is repeated once to three times. Of PAA's time nearly all is scikit-learn's, one mixture for
-each box on either side. Ultralytics' assigner is a further peer where it is installed.
+second is repeated once to three times. The dense form of PAA fits its mixtures by scikit-learn, one
+box after the other, as released. Ultralytics' assigner is a further peer where it is installed.
 
 On a machine that others use, `--threads 1` is the steadier comparison: with more, each operator
 waits for its slowest thread. `2> /dev/null` drops the profiler's own notes.
@@ -33,7 +33,7 @@ SIZES = ((100, 168), (50, 84), (25, 42), (13, 21), (7, 11))
 CLASSES = 80
 # Scores of top-k fall by millionths from anchor to anchor, and are equal on both sides of a centre
 # but for the rounding: float32 decides a few (of 22,400 priors 2 at 1,000 boxes, 20 at 5,000). The
-# losses that PAA fits its mixtures to differ in the last bit (1 prior at 5,000 boxes).
+# losses that PAA fits its mixtures to differ in the last bit.
 MAY_DIFFER = {"topk": 2e-3, "paa": 1e-4}
 
 
