@@ -66,8 +66,9 @@ class PAA:
         loss = self._loss(gt, predictions, pairs)
         # select
         best, loss = _lowest(priors, pairs, loss, self.topk, len(gt))
-        kept = torch.arange(loss.shape[1], device=loss.device)
-        kept = kept < low_component(loss, best.exists.sum(1))[:, None]
+        rank = torch.arange(loss.shape[1], device=loss.device)
+        kept = rank < low_component(loss, best.exists.sum(1))[:, None]
+        kept |= ~loss.isfinite()  # the trainer tells of them
         quality = predicted_iou(predictions, gt, best, extra=1)
         return resolve(best, kept, quality, quality, index.shape)
 
@@ -96,7 +97,8 @@ def _lowest(priors: Priors, pairs: Pairs, loss: Tensor, k: int, boxes: int) -> t
     (T, L * k), and their losses, inf where there are fewer."""
     levels = len(priors.levels)
     group = pairs.box * levels + priors.level.index_select(0, pairs.prior)
-    best, places = best_of_box(pairs._replace(box=group), -loss, k, boxes * levels)
+    score = torch.where(loss.isnan(), -torch.inf, -loss)  # NaN is the highest loss
+    best, places = best_of_box(pairs._replace(box=group), score, k, boxes * levels)
     rows = (boxes, levels * k)
     exists = best.exists.view(rows)
     loss = torch.where(exists, loss.take(places).view(rows), torch.inf)

@@ -118,7 +118,7 @@ def scatter(pairs: Pairs, won: Tensor, values: Tensor, shape: tuple[int, ...]) -
         shape: (N, P).
     """
     slots = math.prod(shape)
-    place = torch.where(won & pairs.exists, pairs.flat, slots)  # the others: in one at the end
+    place = torch.where(won, pairs.flat, slots)  # the others: in one at the end
     found = values.new_zeros(slots + 1).scatter_(0, place.flatten(), values.flatten())
     return found[:slots].view(shape)
 

@@ -67,7 +67,7 @@ class TopK:
 
 def _longest_distance(priors: Priors, gt: GroundTruth, images: int) -> Tensor:
     """(N,) from any prior of the image to the centre of any of its boxes: from a corner."""
-    corners_xy = _corners(priors.levels, priors.offset, gt.boxes.device)
+    corners_xy = _corners(priors.levels, priors.offset, gt.boxes.device).to(gt.boxes.dtype)
     # Without the matrix product, which rounds more than it saves here.
     distance = torch.cdist(
         centers(gt.boxes), corners_xy, compute_mode="donot_use_mm_for_euclid_dist"

@@ -232,6 +232,29 @@ def test_the_bound_on_locations_is_that_of_the_plain_form():
     assert ranges._most_locations(no_number, *arguments[1:]) == 1
 
 
+@native
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("kind", ["random", "ties", "not finite"])
+@pytest.mark.parametrize("k", [1, 9, 16, 17, 40])
+def test_the_best_of_many_pairs_of_a_box(k, kind, dtype):
+    """Many enough for the sieve, in rows and in a list with boxes of very different size."""
+    generator = torch.Generator().manual_seed(k)
+    for shape in ((20, 200), (3000,)):
+        score = make_scores(kind, generator, shape, dtype)
+        if kind == "ties":
+            score = (4 * torch.rand(shape, generator=generator, dtype=dtype)).round()
+        index = torch.randint(10**6, shape, generator=generator)
+        exists = torch.rand(shape, generator=generator) < 0.9
+        rows = torch.arange(20)[:, None]
+        by_box = (20 * torch.rand(shape, generator=generator) ** 3).long().flatten().sort().values
+        box = rows if len(shape) == 2 else by_box
+        arguments = box, index, index + 7, exists, score, k, 20
+        for found, wanted in zip(
+            pairs._BEST(*arguments), pairs._best_of_box(*arguments), strict=True
+        ):
+            assert torch.equal(found, wanted)
+
+
 WRONG = {
     "nearest_locations": [
         (0, torch.zeros(3, 4), "points has shape"),

@@ -1,6 +1,7 @@
 """PAA beside a double loop, and by hand."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,6 +104,29 @@ def test_positives_are_anchors_that_max_iou_gives_to_the_same_box():
         assert torch.equal(result.gt_index[result.positive], proposed.gt_index[result.positive])
         boxes = proposed.gt_index[proposed.positive].unique()
         assert torch.equal(result.gt_index[result.positive].unique(), boxes)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_leaves_its_box_all_candidates(bad):
+    rng, seen, rule = random.Random(5), 0, PAA(topk=100)
+    for _ in range(20):
+        priors, gt, predictions = random_scene(rng, ("square",), torch.float32)
+        before = rule(priors, gt, predictions)
+        if not before.positive.any():
+            continue
+        n, p = before.positive.nonzero()[0].tolist()
+        box, boxes = before.gt_index[n, p], predictions.boxes.clone()
+        boxes[n, p, 2] = bad
+        after = rule(priors, gt, replace(predictions, boxes=boxes))
+        other = before.gt_index != box
+        assert torch.equal(
+            before.gt_index[other & (after.gt_index != box)],
+            after.gt_index[other & (after.gt_index != box)],
+        )
+        mine = MaxIoU(0.1, 0.1)(priors, gt, predictions).gt_index[n] == box
+        assert torch.equal(after.gt_index[n] == box, mine)
+        seen += 1
+    assert seen > 5
 
 
 @pytest.mark.parametrize("arguments", [{"topk": 0}, {"threshold": -0.1}, {"gamma": -1.0}])
