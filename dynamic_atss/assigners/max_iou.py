@@ -5,8 +5,6 @@ Lin et al., ICCV 2017 (RetinaNet), after Ren et al., NeurIPS 2015.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -55,29 +53,20 @@ class MaxIoU:
 
     @torch.no_grad()
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
-        # propose, score and resolve, before selection: it is the prior that chooses
-        gt_index, overlap, claimed = _largest_overlaps(priors, gt, len(predictions.boxes))
-        # select
-        positive = (overlap >= self.positive) | claimed
-        between = overlap >= self.negative
+        # propose, score, resolve and select: it is the prior that chooses
+        index = self._labels(priors, gt, len(predictions.boxes))
         if self.inside_only:
-            outside = ~inside(priors.centers, rows(gt.boxes, gt_index))
-            between |= positive & outside
-            positive &= ~outside
-        index = torch.where(positive, gt_index, torch.where(between, IGNORE, BACKGROUND))
+            outside = (index >= 0) & ~inside(priors.centers, rows(gt.boxes, index))
+            index = torch.where(outside, IGNORE, index)
         return Assignment(index, _centerness(priors, gt, index))
 
-
-def _largest_overlaps(
-    priors: Priors, gt: GroundTruth, images: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Each (N, P): the gt index of the largest IoU, or BACKGROUND; this IoU; bool, whether no prior
-    has a larger IoU with some box that this one overlaps."""
-    margin = tuple(side + 2.0 for side in priors.largest)  # 2: both boxes' "+1"
-    length = most_locations(gt, priors.levels, margin=margin)
-    levels = level_numbers(priors.levels)
-    boxes = (priors.boxes, gt.boxes, gt.image)
-    return _OVERLAPS(*boxes, levels, priors.offset, margin, images, length)
+    def _labels(self, priors: Priors, gt: GroundTruth, images: int) -> Tensor:
+        """(N, P): the gt index of the largest IoU, or IGNORE, or BACKGROUND."""
+        margin = tuple(side + 2.0 for side in priors.largest)  # 2: both boxes' "+1"
+        length = most_locations(gt, priors.levels, margin=margin)
+        lattice = (level_numbers(priors.levels), priors.offset, margin)
+        boxes = (priors.boxes, gt.boxes, gt.image)
+        return _LABELS(*boxes, *lattice, images, length, self.positive, self.negative)
 
 
 def _centerness(priors: Priors, gt: GroundTruth, index: Tensor) -> Tensor:
@@ -86,7 +75,7 @@ def _centerness(priors: Priors, gt: GroundTruth, index: Tensor) -> Tensor:
     return centerness(priors, gt, Pairs(flat, prior, flat, flat)).view_as(index)
 
 
-def _overlaps(
+def _labels(
     priors: Tensor,
     boxes: Tensor,
     image: Tensor,
@@ -95,7 +84,9 @@ def _overlaps(
     margin: list[float],
     images: int,
     length: int,
-) -> tuple[Tensor, Tensor, Tensor]:
+    positive: float,
+    negative: float,
+) -> Tensor:
     half = constant(tuple(margin), boxes.device)[:, None] / 2
     region = torch.cat((boxes[:, None, :2] - half, boxes[:, None, 2:] + half), dim=-1)
     anchors = len(priors) // max(sum(x.locations for x in levels_of(levels)), 1)
@@ -103,7 +94,9 @@ def _overlaps(
     score = iou(priors.index_select(0, pairs.prior), boxes.index_select(0, pairs.box), extra=1)
     score = torch.where(pairs.exists, score, 0.0)
     best = resolve(pairs, score > 0, score, score, (images, len(priors)))
-    return best.gt_index, best.quality, _best_of_a_box(pairs, score, len(boxes), best)
+    wins = (best.quality >= positive) | _best_of_a_box(pairs, score, len(boxes), best)
+    between = torch.where(best.quality >= negative, IGNORE, BACKGROUND)
+    return torch.where(wins, best.gt_index, between)
 
 
 def _best_of_a_box(pairs: Pairs, score: Tensor, boxes: int, found: Assignment) -> Tensor:
@@ -115,17 +108,9 @@ def _best_of_a_box(pairs: Pairs, score: Tensor, boxes: int, found: Assignment) -
     return claimed[:slots].view_as(found.gt_index)
 
 
-def _fake_overlaps(
-    priors: Tensor, boxes: Tensor, image: Tensor, *rest: Any
-) -> tuple[Tensor, Tensor, Tensor]:
-    shape = (rest[-2], len(priors))
-    index = image.new_empty(shape)
-    return index, priors.new_empty(shape), index.new_empty(shape, dtype=torch.bool)
-
-
-_OVERLAPS = define(
-    "largest_overlaps(Tensor priors, Tensor boxes, Tensor image, int[] levels, float offset,"
-    " float[] margin, int images, int length) -> (Tensor, Tensor, Tensor)",
-    _overlaps,
-    _fake_overlaps,
+_LABELS = define(
+    "max_iou_labels(Tensor priors, Tensor boxes, Tensor image, int[] levels, float offset,"
+    " float[] margin, int images, int length, float positive, float negative) -> Tensor",
+    _labels,
+    lambda priors, boxes, image, *rest: image.new_empty(rest[3], len(priors)),
 )

@@ -24,7 +24,7 @@ OPERATORS = {
     "pair_logit": (pairs._LOGIT, pairs._logit),
     "best_of_box": (pairs._BEST, pairs._best_of_box),
     "resolve": (pairs._RESOLVE, pairs._resolve),
-    "largest_overlaps": (max_iou._OVERLAPS, max_iou._overlaps),
+    "max_iou_labels": (max_iou._LABELS, max_iou._labels),
 }
 KINDS = ("random", "empty", "one", "ties", "not finite", "huge", "strided")
 
@@ -118,7 +118,8 @@ def overlaps_arguments(kind, generator, dtype, variant):
     boxes, image = make_boxes(kind, generator, dtype)
     margin = [side + 2.0 for side in priors.largest]
     length = ranges.most_locations(GroundTruth(boxes, image, image), priors.levels, margin=margin)
-    return priors.boxes.to(dtype), boxes, image, LEVELS, 0.5, margin, 3, length
+    thresholds = ((0.5, 0.4), (0.1, 0.1), (0.9, 0.0))[variant]
+    return priors.boxes.to(dtype), boxes, image, LEVELS, 0.5, margin, 3, length, *thresholds
 
 
 def pair_arguments(name, kind, generator, dtype, variant):
@@ -164,7 +165,7 @@ def arguments_of(name, kind, dtype=torch.float32, variant=0):
         return locations_arguments(name, kind, generator, dtype, variant)
     if name == "points_inside":
         return inside_arguments(kind, generator, dtype, variant)
-    if name == "largest_overlaps":
+    if name == "max_iou_labels":
         return overlaps_arguments(kind, generator, dtype, variant)
     if name in ("best_of_box", "resolve"):
         return selection_arguments(name, kind, generator, dtype, variant)
@@ -298,7 +299,7 @@ WRONG = {
         (4, torch.zeros(40, 6), "score has shape"),
         (6, -1, "negative"),
     ],
-    "largest_overlaps": [
+    "max_iou_labels": [
         (2, torch.full((40,), 3), "image"),
         (0, torch.zeros(7, 4), "priors"),
         (5, [1.0], "margin"),

@@ -1,5 +1,6 @@
-// Every prior's box of the largest IoU; see dynamic_atss/assigners/max_iou.py.
-#include <tuple>
+// Every prior's box of the largest IoU, by thresholds; see dynamic_atss/assigners/max_iou.py.
+#include <limits>
+#include <vector>
 
 #include "assign_boxes.h"
 #include "assign_ranges.h"
@@ -7,9 +8,9 @@
 namespace dynamic_atss {
 namespace {
 
-constexpr int64_t kBackground = -1;
+constexpr int64_t kBackground = -1, kIgnore = -2;
 constexpr int64_t kLanes = 8;
-constexpr int64_t kGrain = 128;  // boxes of a task: some 400 us
+constexpr int64_t kGrain = 64;  // boxes of a task: some 100 us
 
 // Numbers that are not negative sort as their bits do, and the largest of integers is vector code.
 int32_t bits_of(float x) { return __builtin_bit_cast(int32_t, x); }
@@ -25,9 +26,8 @@ struct Overlaps {
   int64_t anchors, size;  // of a location; of all levels
   T offset;
 
-  int64_t* index;  // (P,), as all that follow: of one image
+  int64_t* index;  // (P,) of one image, as `best`
   T* best;
-  bool* claimed;
 
   // A row of priors, and its IoUs with a box.
   struct Row {
@@ -36,7 +36,8 @@ struct Overlaps {
   };
 
   // Box t; `overlap` and `rows` are room for what there is of it.
-  ALWAYS_INLINE void add(int64_t t, std::vector<T>& overlap, std::vector<Row>& rows) const {
+  ALWAYS_INLINE void add(int64_t t, std::vector<T>& overlap, std::vector<Row>& rows,
+                         std::vector<int64_t>& champions) const {
     const Box<T> box = box_at(boxes, t);
     rows.clear();
     Bits largest = 0;
@@ -56,7 +57,7 @@ struct Overlaps {
         slot += count;
       }
     }
-    if (largest > 0) claim(rows, overlap.data(), largest);
+    if (largest > 0) list_champions(rows, overlap.data(), largest, champions);
   }
 
   // The IoUs of a row with box t; what is larger than the best so far takes its place. Returns the
@@ -77,23 +78,59 @@ struct Overlaps {
     return largest;
   }
 
-  void claim(const std::vector<Row>& rows, const T* overlap, Bits largest) const {
+  // Those that no prior exceeds at the box: to which box they belong, they are its positives.
+  void list_champions(const std::vector<Row>& rows, const T* overlap, Bits largest,
+                      std::vector<int64_t>& champions) const {
     for (const Row& row : rows) {
-      if (row.largest == largest) {
-        for (int64_t i = 0; i < row.count; ++i) {
-          claimed[row.first + i] |= bits_of(overlap[i]) == largest;
-        }
+      for (int64_t i = 0; i < row.count && row.largest == largest; ++i) {
+        if (bits_of(overlap[i]) == largest) champions.push_back(row.first + i);
       }
       overlap += row.count;
     }
   }
+
+  // What is below the thresholds, and no champion, loses its box.
+  ALWAYS_INLINE void select(T positive, T negative, const std::vector<int64_t>& champions) const {
+    T* const most = best;
+    int64_t* const owner = index;
+    const int64_t count = size;
+    for (const int64_t p : champions) most[p] = std::numeric_limits<T>::infinity();
+    for (int64_t p = 0; p < count; ++p) {
+      const int64_t other = most[p] >= negative ? kIgnore : kBackground;
+      owner[p] = most[p] >= positive ? owner[p] : other;
+    }
+  }
 };
 
-std::tuple<Tensor, Tensor, Tensor> largest_overlaps(const Tensor& priors, const Tensor& boxes,
-                                                    const Tensor& image,
-                                                    std::vector<int64_t> flat_levels, double offset,
-                                                    std::vector<double> margin, int64_t images,
-                                                    int64_t /* length */) {
+template <typename T>
+void label_all(Overlaps<T> find, const Values<int64_t>& image, int64_t images, int64_t count,
+               T positive, T negative) {
+  std::vector<T> best(images * find.size);
+  find.best = best.data();
+  std::fill_n(find.index, images * find.size, kBackground);
+  const auto label = [&](int64_t begin, int64_t end) INLINED {
+    std::vector<T> overlap;
+    std::vector<typename Overlaps<T>::Row> rows;
+    std::vector<int64_t> champions;
+    for (int64_t n = begin; n < end; ++n) {
+      Overlaps<T> here = find;
+      here.index += n * find.size;
+      here.best += n * find.size;
+      champions.clear();
+      for (int64_t t = 0; t < count; ++t) {
+        if (image[t] == n) here.add(t, overlap, rows, champions);
+      }
+      here.select(positive, negative, champions);
+    }
+  };
+  const int64_t grain = std::max<int64_t>(1, images * kGrain / std::max<int64_t>(1, count));
+  torch::stable::parallel_for(0, images, grain,
+                              [&](int64_t begin, int64_t end) { with_widest(label, begin, end); });
+}
+
+Tensor max_iou_labels(const Tensor& priors, const Tensor& boxes, const Tensor& image,
+                      std::vector<int64_t> flat_levels, double offset, std::vector<double> margin,
+                      int64_t images, int64_t /* length */, double positive, double negative) {
   require_columns(priors, 4, "priors");
   require_columns(boxes, 4, "boxes");
   const auto levels = levels_of(flat_levels);
@@ -108,47 +145,29 @@ std::tuple<Tensor, Tensor, Tensor> largest_overlaps(const Tensor& priors, const 
       std::all_of(of.data(), of.data() + count, [=](int64_t x) { return x >= 0 && x < images; });
   require(known, "a box is of no image of the batch");
   Tensor index = torch::stable::new_empty(image, {images, size});
-  Tensor best = torch::stable::new_empty(priors, {images, size});
-  Tensor claimed = torch::stable::new_empty(priors, {images, size}, ScalarType::Bool);
   with_floats(priors, "priors", [&](auto zero) {
     using T = decltype(zero);
     const Values<T> prior(priors, "priors"), box(boxes, "boxes");
     std::vector<T> half;
     for (const double side : margin) half.push_back(static_cast<float>(side) / 2);
-    const int64_t anchors = places ? size / places : 1;
-    const int64_t grain = std::max<int64_t>(1, images * kGrain / std::max<int64_t>(1, count));
-    torch::stable::parallel_for(0, images, grain, [&](int64_t begin, int64_t end) {
-      std::vector<T> overlap;
-      std::vector<typename Overlaps<T>::Row> rows;
-      for (int64_t n = begin; n < end; ++n) {
-        const Overlaps<T> find{prior.data(),
-                               box.data(),
-                               levels,
-                               half,
-                               anchors,
-                               size,
-                               static_cast<T>(static_cast<float>(offset)),
-                               mutable_values<int64_t>(index) + n * size,
-                               mutable_values<T>(best) + n * size,
-                               mutable_values<bool>(claimed) + n * size};
-        std::fill_n(find.index, size, kBackground);
-        std::fill_n(find.best, size, T(0));
-        std::fill_n(find.claimed, size, false);
-        with_widest([&]() INLINED {
-          for (int64_t t = 0; t < count; ++t) {
-            if (of[t] == n) find.add(t, overlap, rows);
-          }
-        });
-      }
-    });
+    const Overlaps<T> find{prior.data(),
+                           box.data(),
+                           levels,
+                           half,
+                           places ? size / places : 1,
+                           size,
+                           static_cast<T>(static_cast<float>(offset)),
+                           mutable_values<int64_t>(index),
+                           nullptr};
+    label_all<T>(find, of, images, count, static_cast<T>(positive), static_cast<T>(negative));
   });
-  return {index, best, claimed};
+  return index;
 }
 
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(dynamic_atss, CPU, m) {
-  m.impl("largest_overlaps", TORCH_BOX(&largest_overlaps));
+  m.impl("max_iou_labels", TORCH_BOX(&max_iou_labels));
 }
 
 }  // namespace dynamic_atss
