@@ -24,7 +24,6 @@ from dynamic_atss.assigners.pairs import (
     logit_of_class,
     predicted_iou,
     resolve,
-    scatter,
 )
 from dynamic_atss.boxes import sides
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
@@ -44,7 +43,6 @@ __all__ = [
     "predicted_iou",
     "resolve",
     "rising",
-    "scatter",
     "std",
     "whole",
 ]

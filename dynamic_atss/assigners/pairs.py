@@ -6,7 +6,6 @@ plain PyTorch beside it is its definition and serves elsewhere.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -107,20 +106,6 @@ def resolve(
     return Assignment(
         *_RESOLVE(pairs.box, pairs.flat, pairs.exists, selected, score, quality, *shape)
     )
-
-
-def scatter(pairs: Pairs, won: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The values of the pairs that `won`, at most one of a prior, on the priors of all images; 0 on
-    the others.
-
-    Args:
-        pairs: (T, K) or (M,), as `won`, bool, and `values`.
-        shape: (N, P).
-    """
-    slots = math.prod(shape)
-    place = torch.where(won, pairs.flat, slots)  # the others: in one at the end
-    found = values.new_zeros(slots + 1).scatter_(0, place.flatten(), values.flatten())
-    return found[:slots].view(shape)
 
 
 def _iou(boxes: Tensor, index: Tensor, gt: Tensor, box: Tensor, extra: float) -> Tensor:

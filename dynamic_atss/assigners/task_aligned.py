@@ -15,7 +15,6 @@ from dynamic_atss.assigners.base import (
     logit_of_class,
     predicted_iou,
     resolve,
-    scatter,
     whole,
 )
 from dynamic_atss.assigners.ranges import points_inside
@@ -64,11 +63,10 @@ class TaskAligned:
         best, places = best_of_box(pairs, alignment, self.topk, len(gt))
         alignment, overlap = alignment.take(places), overlap.take(places)
         # resolve
-        found = resolve(best, best.exists, overlap, overlap, shape)
-        won = best.exists & (found.gt_index.take(best.flat) == best.box)
+        index = resolve(best, best.exists, overlap, overlap, shape).gt_index
+        won = best.exists & (index.take(best.flat) == best.box)
         scaled = (alignment - _largest(won, alignment)).exp()
-        quality = scatter(best, won, scaled * _largest(won, overlap), shape)
-        return Assignment(found.gt_index, quality)
+        return resolve(best, won, overlap, scaled * _largest(won, overlap), shape)
 
 
 def _largest(won: Tensor, values: Tensor) -> Tensor:
