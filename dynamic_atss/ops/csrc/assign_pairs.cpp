@@ -110,43 +110,42 @@ Tensor pair_iou(const Tensor& values, const Tensor& index, const Tensor& boxes, 
   return result;
 }
 
-Tensor pair_sides(const Tensor& points, const Tensor& index, const Tensor& boxes,
-                  const Tensor& box) {
-  std::vector<int64_t> shape{4};
+// Calls `compute(x, y, box, numbers of a pair, their step)` for all pairs; returns the numbers,
+// (kNumbers, ...) of the shape of `index`.
+template <int kNumbers, typename Compute>
+Tensor of_points(const Tensor& points, const Tensor& index, const Tensor& boxes, const Tensor& box,
+                 const Compute& compute) {
+  std::vector<int64_t> shape{kNumbers};
   for (int64_t i = 0; i < index.dim(); ++i) shape.push_back(index.size(i));
   Tensor result = torch::stable::new_empty(points, shape);
   with_floats(points, "points", [&](auto zero) {
     using T = decltype(zero);
-    const int64_t size = index.numel();
     T* const __restrict__ out = mutable_values<T>(result);
     each_pair<T, 2>(points, "points", index, boxes, box,
-                    [=](const T* prior, const Box<T>& box, int64_t pair) INLINED {
-                      const T x = prior[0], y = prior[1];
-                      out[pair] = x - box.x1;
-                      out[size + pair] = y - box.y1;
-                      out[2 * size + pair] = box.x2 - x;
-                      out[3 * size + pair] = box.y2 - y;
-                    });
+                    [=, step = index.numel()](const T* point, const Box<T>& side, int64_t pair)
+                        INLINED { compute(point[0], point[1], side, out + pair, step); });
   });
   return result;
 }
 
+Tensor pair_sides(const Tensor& points, const Tensor& index, const Tensor& boxes,
+                  const Tensor& box) {
+  return of_points<4>(points, index, boxes, box,
+                      [](auto x, auto y, const auto& side, auto* out, int64_t step) INLINED {
+                        out[0] = x - side.x1;
+                        out[step] = y - side.y1;
+                        out[2 * step] = side.x2 - x;
+                        out[3 * step] = side.y2 - y;
+                      });
+}
+
 Tensor pair_center_offsets(const Tensor& points, const Tensor& index, const Tensor& boxes,
                            const Tensor& box) {
-  std::vector<int64_t> shape{2};
-  for (int64_t i = 0; i < index.dim(); ++i) shape.push_back(index.size(i));
-  Tensor result = torch::stable::new_empty(points, shape);
-  with_floats(points, "points", [&](auto zero) {
-    using T = decltype(zero);
-    const int64_t size = index.numel();
-    T* const __restrict__ out = mutable_values<T>(result);
-    each_pair<T, 2>(points, "points", index, boxes, box,
-                    [=](const T* prior, const Box<T>& box, int64_t pair) INLINED {
-                      out[pair] = prior[0] - (box.x1 + box.x2) / 2;
-                      out[size + pair] = prior[1] - (box.y1 + box.y2) / 2;
-                    });
-  });
-  return result;
+  return of_points<2>(points, index, boxes, box,
+                      [](auto x, auto y, const auto& side, auto* out, int64_t step) INLINED {
+                        out[0] = x - (side.x1 + side.x2) / 2;
+                        out[step] = y - (side.y1 + side.y2) / 2;
+                      });
 }
 
 // Root of the ratio of the nearer to the farther side, both ways; 0 outbox.
