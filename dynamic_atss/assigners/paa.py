@@ -59,13 +59,14 @@ class PAA:
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
         # propose: no anchor has two boxes, so that nothing remains to be resolved
         index = self.propose(priors, gt, predictions).gt_index
-        pairs = _by_box_and_level(priors, index)
+        pairs, group = _by_box_and_level(priors, index)
         if not pairs.flat.numel():  # no box overlaps any anchor
             return Assignment(index, predictions.boxes.new_zeros(index.shape))
         # score
         loss = self._loss(gt, predictions, pairs)
         # select
-        best, loss = _lowest(priors, pairs, loss, self.topk, len(gt))
+        groups = pairs._replace(box=group)
+        best, loss = _lowest(groups, loss, self.topk, len(priors.levels), len(gt))
         rank = torch.arange(loss.shape[1], device=loss.device)
         kept = rank < low_component(loss, best.exists.sum(1))[:, None]
         kept |= ~loss.isfinite()  # the trainer tells of them
@@ -81,24 +82,22 @@ class PAA:
         return (loss + 1 - giou(predicted, gt.boxes.index_select(0, pairs.box))).double()
 
 
-def _by_box_and_level(priors: Priors, index: Tensor) -> Pairs:
+def _by_box_and_level(priors: Priors, index: Tensor) -> tuple[Pairs, Tensor]:
     """The pairs (M,) of each box on each level, in turn, with the priors that it has in `index`
-    (N, P)."""
+    (N, P); and the number (M,) of box and level: box * L + level."""
     flat = (index >= 0).flatten().nonzero().squeeze(1)
     box, prior = index.flatten().index_select(0, flat), flat % len(priors)
     group = box * len(priors.levels) + priors.level.index_select(0, prior)
-    order = group.argsort(stable=True)
+    group, order = group.sort(stable=True)
     box, prior, flat = (x.index_select(0, order) for x in (box, prior, flat))
-    return Pairs(box, prior, flat, torch.ones_like(flat, dtype=torch.bool))
+    return Pairs(box, prior, flat, torch.ones_like(flat, dtype=torch.bool)), group
 
 
-def _lowest(priors: Priors, pairs: Pairs, loss: Tensor, k: int, boxes: int) -> tuple[Pairs, Tensor]:
+def _lowest(groups: Pairs, loss: Tensor, k: int, levels: int, boxes: int) -> tuple[Pairs, Tensor]:
     """The k pairs of the lowest loss on each level, of all levels of a box together by rising loss:
-    (T, L * k), and their losses, inf where there are fewer."""
-    levels = len(priors.levels)
-    group = pairs.box * levels + priors.level.index_select(0, pairs.prior)
+    (T, L * k), and their losses, inf where there are fewer. `groups` has box * L + level as box."""
     score = torch.where(loss.isnan(), -torch.inf, -loss)  # NaN is the highest loss
-    best, places = best_of_box(pairs._replace(box=group), score, k, boxes * levels)
+    best, places = best_of_box(groups, score, k, boxes * levels)
     rows = (boxes, levels * k)
     exists = best.exists.view(rows)
     loss = torch.where(exists, loss.take(places).view(rows), torch.inf)
