@@ -62,17 +62,11 @@ def points_inside(
         reach: by level, at least as far as the farthest side of the box may be; () = anywhere.
         margin: pixels by which a location must lie inside.
     """
+    length = most_locations(gt, priors.levels, radius, reach)
+    numbers, offset = level_numbers(priors.levels), priors.offset
     return Pairs(
-        *_INSIDE(
-            gt.boxes,
-            gt.image,
-            priors.centers,
-            level_numbers(priors.levels),
-            priors.offset,
-            radius,
-            reach,
-            margin,
-            most_locations(gt, priors.levels, radius, reach),
+        *list_inside(
+            gt.boxes, gt.image, priors.centers, numbers, offset, radius, reach, margin, length
         )
     )
 
@@ -168,7 +162,7 @@ def most_locations(
     margin: Sequence[float] = (),
 ) -> int:
     """A bound on the number of locations in all regions: n strides hold n + 1 lines at most."""
-    return _MOST(gt.extent, level_numbers(levels), radius, reach, margin)
+    return most(gt.extent, level_numbers(levels), radius, reach, margin)
 
 
 def _most_locations(
@@ -234,13 +228,13 @@ def _fake_inside(
     return box, prior, flat, image.new_empty(slots, dtype=torch.bool)
 
 
-_MOST = define(
+most = define(
     "most_locations(Tensor extent, int[] levels, float radius, float[] reach, float[] margin)"
     " -> SymInt",
     _most_locations,
     lambda *arguments: torch.library.get_ctx().new_dynamic_size(),
 )
-_INSIDE = define(
+list_inside = define(
     "points_inside(Tensor boxes, Tensor image, Tensor points, int[] levels, float offset,"
     " float radius, float[] reach, float margin, int length)"
     " -> (Tensor, Tensor, Tensor, Tensor)",

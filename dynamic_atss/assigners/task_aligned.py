@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dynamic_atss.assigners.base import (
+    MARGIN,
+    Pairs,
     at_least,
     best_of_box,
     logit_of_class,
@@ -17,7 +19,9 @@ from dynamic_atss.assigners.base import (
     resolve,
     whole,
 )
-from dynamic_atss.assigners.ranges import points_inside
+from dynamic_atss.assigners.pairs import level_numbers
+from dynamic_atss.assigners.ranges import list_inside, most
+from dynamic_atss.ops.library import define
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 TINY = 1e-30  # logarithms of 0 are slow, and of pairs that do not count
@@ -51,24 +55,81 @@ class TaskAligned:
 
     @torch.no_grad()
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
-        shape = predictions.boxes.shape[:2]
-        # propose
-        pairs = points_inside(priors, gt, margin=0.01)
-        # score, by its logarithm: a small score times a small IoU^6 would be 0
-        overlap = predicted_iou(predictions, gt, pairs)
-        pairs = pairs._replace(exists=pairs.exists & overlap.bool())
-        alignment = overlap.clamp(min=TINY).log().mul_(self.beta)
-        alignment.add_(F.logsigmoid(logit_of_class(predictions, gt, pairs)), alpha=self.alpha)
-        # select
-        best, places = best_of_box(pairs, alignment, self.topk, len(gt))
-        alignment, overlap = alignment.take(places), overlap.take(places)
+        # propose, score, select
+        best, alignment, overlap = self._best(priors, gt, predictions)
         # resolve
+        shape = predictions.boxes.shape[:2]
         index = resolve(best, best.exists, overlap, overlap, shape).gt_index
         won = best.exists & (index.take(best.flat) == best.box)
         scaled = (alignment - _largest(won, alignment)).exp()
         return resolve(best, won, overlap, scaled * _largest(won, overlap), shape)
 
+    def _best(
+        self, priors: Priors, gt: GroundTruth, predictions: Predictions
+    ) -> tuple[Pairs, Tensor, Tensor]:
+        """The best pairs of each box (T, topk), log t of each, and its IoU."""
+        prior, flat, exists, alignment, overlap = _BEST(
+            *(gt.boxes, gt.classes, gt.image, gt.extent),
+            *(predictions.boxes, predictions.logits),
+            *(priors.centers, level_numbers(priors.levels), priors.offset, MARGIN),
+            *(self.alpha, self.beta, self.topk),
+        )
+        box = torch.arange(len(gt), device=prior.device)[:, None]
+        return Pairs(box, prior, flat, exists), alignment, overlap
+
+
+def _most_aligned(
+    boxes: Tensor,
+    classes: Tensor,
+    image: Tensor,
+    extent: Tensor,
+    predicted: Tensor,
+    logits: Tensor,
+    centers: Tensor,
+    levels: list[int],
+    offset: float,
+    margin: float,
+    alpha: float,
+    beta: float,
+    k: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    gt, predictions = GroundTruth(boxes, classes, image), Predictions(predicted, logits)
+    # propose
+    length = most(extent, levels, 0.0, [], [])
+    pairs = Pairs(
+        *list_inside(boxes, image, centers, levels, offset, 0.0, [], margin, length)
+    )
+    # score, by its logarithm: a small score times a small IoU^6 would be 0
+    overlap = predicted_iou(predictions, gt, pairs)
+    score = logit_of_class(predictions, gt, pairs).to(overlap.dtype)
+    alignment = overlap.clamp(min=TINY).log().mul_(beta).add_(F.logsigmoid(score), alpha=alpha)
+    pairs = pairs._replace(exists=pairs.exists & (overlap > 0) & (alignment > -torch.inf))
+    # select
+    best, places = best_of_box(pairs, alignment, k, len(boxes))
+    chosen = (best.prior, best.flat, alignment.take(places), overlap.take(places))
+    prior, flat, alignment, overlap = (x.where(best.exists, 0) for x in chosen)
+    return prior, flat, best.exists, alignment, overlap
+
+
+def _fake_most_aligned(
+    boxes: Tensor, classes: Tensor, image: Tensor, extent: Tensor, predicted: Tensor, logits: Tensor,
+    centers: Tensor, levels: list[int], offset: float, margin: float, alpha: float, beta: float, k: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    shape = (len(boxes), k)
+    prior, flat = image.new_empty(shape), image.new_empty(shape)
+    exists = image.new_empty(shape, dtype=torch.bool)
+    return prior, flat, exists, boxes.new_empty(shape), boxes.new_empty(shape)
+
 
 def _largest(won: Tensor, values: Tensor) -> Tensor:
     """(T, 1) the largest value among the `won` pairs of each box."""
     return torch.where(won, values, -torch.inf).amax(1, keepdim=True)
+
+
+_BEST = define(
+    "most_aligned(Tensor boxes, Tensor classes, Tensor image, Tensor extent, Tensor predicted,"
+    " Tensor logits, Tensor centers, int[] levels, float offset, float margin, float alpha, float beta, int k)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _most_aligned,
+    _fake_most_aligned,
+)

@@ -56,6 +56,15 @@ inline int64_t locations_of(const std::vector<Level>& levels) {
   return levels.empty() ? 0 : levels.back().first + levels.back().locations();
 }
 
+// Anchors at each location, where there are so many priors.
+inline int64_t anchors_of(const std::vector<Level>& levels, int64_t priors) {
+  const int64_t places = locations_of(levels);
+  require(places ? priors % places == 0 : priors == 0,
+          "the levels have " + std::to_string(places) + " locations, of which " +
+              std::to_string(priors) + " centers are no multiple");
+  return places ? priors / places : 1;
+}
+
 // Calls `run` with a 0 of the tensor's type, float or double.
 template <typename Run>
 auto with_floats(const Tensor& x, const char* name, const Run& run) {

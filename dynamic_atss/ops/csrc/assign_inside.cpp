@@ -125,13 +125,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> points_inside(const Tensor& boxes, co
   const auto levels = levels_of(flat_levels);
   require_columns(boxes, 4, "boxes");
   require_columns(centers, 2, "centers");
-  const int64_t count = boxes.size(0), priors = centers.size(0), places = locations_of(levels);
+  const int64_t count = boxes.size(0), priors = centers.size(0);
   require_rows(image, count, ScalarType::Long, "image");
   require(reach.empty() || reach.size() == levels.size(), "reach has not one number by level");
-  require(places ? priors % places == 0 : priors == 0,
-          "the levels have " + std::to_string(places) + " locations, of which " +
-              std::to_string(priors) + " centers are no multiple");
-  const int64_t anchors = places ? priors / places : 1;
+  const int64_t anchors = anchors_of(levels, priors);
   require(length >= 0 && (count || !length), "length is negative, or without boxes not 0");
   const int64_t slots = length * anchors;
   Tensor tensors[4];

@@ -1,87 +1,15 @@
 // The best pairs of a box and the best pair of a prior; see dynamic_atss/assigners/pairs.py.
 #include <algorithm>
-#include <limits>
 #include <memory>
 #include <tuple>
 
-#include "assign.h"
-#include "vectors.h"
+#include "assign_best.h"
 
 namespace dynamic_atss {
 namespace {
 
 constexpr int64_t kBackground = -1;
 constexpr int64_t kGrain = 1 << 13;  // pairs of a task: some 30 us
-
-// An integer that sorts as the number does; as in torch.sort, NaN is the largest, and -0 is 0.
-ALWAYS_INLINE int32_t order_of(float x) {
-  const auto bits = __builtin_bit_cast(int32_t, x + 0.0f);
-  return x != x ? INT32_MAX : bits ^ (bits < 0 ? INT32_MAX : 0);
-}
-ALWAYS_INLINE int64_t order_of(double x) {
-  const auto bits = __builtin_bit_cast(int64_t, x + 0.0);
-  return x != x ? INT64_MAX : bits ^ (bits < 0 ? INT64_MAX : 0);
-}
-
-// The k best pairs of a box, of equal ones the first.
-template <typename T>
-class Best {
- public:
-  explicit Best(int64_t k) : k_(k), most_((k + kLanes - 1) / kLanes * kLanes) {}
-
-  // Of the pairs from `begin` to `end` into `places`, best first.
-  ALWAYS_INLINE void find(const T* score, const bool* exists, int64_t begin, int64_t end,
-                          int64_t* places) {
-    const int64_t count = end - begin;
-    order_.resize(std::max<size_t>(order_.size(), count));
-    likely_.resize(order_.size());
-    constexpr T kNone = -std::numeric_limits<T>::infinity();
-    for (int64_t i = 0; i < count; ++i) {
-      order_[i] = order_of(exists[begin + i] ? score[begin + i] : kNone);
-    }
-    const int64_t likely = sieve(count, bound(count));
-    int64_t size = 0;
-    for (int64_t n = 0; n < likely; ++n) {
-      const int64_t i = likely_[n];
-      if (size == k_ && order_[i] <= order_[places[size - 1]]) continue;
-      int64_t at = size < k_ ? size++ : size - 1;
-      for (; at > 0 && order_[i] > order_[places[at - 1]]; --at) places[at] = places[at - 1];
-      places[at] = i;
-    }
-    for (int64_t i = 0; i < size; ++i) places[i] += begin;
-  }
-
- private:
-  using Order = decltype(order_of(T()));
-  static constexpr int64_t kLanes = 16;
-
-  // What at least k of the pairs reach: the least of the largest in each of as many lanes, at
-  // least. An insertion guesses its way, which this spares to most of them.
-  ALWAYS_INLINE Order bound(int64_t count) {
-    if (count < 2 * most_) return std::numeric_limits<Order>::min();
-    lanes_.assign(order_.begin(), order_.begin() + most_);
-    Order* __restrict__ const lane = lanes_.data();
-    for (int64_t first = most_; first + most_ <= count; first += most_) {
-      const Order* const order = order_.data() + first;
-      for (int64_t i = 0; i < most_; ++i) lane[i] = order[i] > lane[i] ? order[i] : lane[i];
-    }
-    return *std::min_element(lanes_.begin(), lanes_.end());
-  }
-
-  // Lists those that reach the bound.
-  ALWAYS_INLINE int64_t sieve(int64_t count, Order bound) {
-    int64_t size = 0;
-    for (int64_t i = 0; i < count; ++i) {
-      likely_[size] = i;
-      size += order_[i] >= bound;
-    }
-    return size;
-  }
-
-  const int64_t k_, most_;
-  std::vector<Order> order_, lanes_;
-  std::vector<int64_t> likely_;
-};
 
 // Where each box's pairs begin in the list, and behind the last: they are by box.
 std::vector<int64_t> begins_of_boxes(const Tensor& box, int64_t of_each, int64_t boxes) {
@@ -106,10 +34,17 @@ void best_of_all(const Tensor& box, const Tensor& exists, const Tensor& score, i
   const Values<bool> real(exists, "exists");
   const Values<T> value(score, "score");
   const int64_t pairs = std::max<int64_t>(1, score.numel());
+  static constexpr T kNone = -std::numeric_limits<T>::infinity();
   const auto find = [&](int64_t begin, int64_t end) INLINED {
     Best<T> best(k);
     for (int64_t t = begin; t < end; ++t) {
-      best.find(value.data(), real.data(), begins[t], begins[t + 1], places + t * k);
+      const T* const its = value.data() + begins[t];
+      const bool* const exists = real.data() + begins[t];
+      int64_t* const place = places + t * k;
+      const int64_t found = best.find(
+          begins[t + 1] - begins[t],
+          [=](int64_t i) INLINED { return exists[i] ? its[i] : kNone; }, place);
+      for (int64_t i = 0; i < found; ++i) place[i] += begins[t];
     }
   };
   torch::stable::parallel_for(0, boxes, std::max<int64_t>(1, boxes * kGrain / pairs),

@@ -18,6 +18,7 @@ template <typename T>
 struct Math {  // double, for gradcheck
   static HOST_DEVICE T exp(T x) { return ::exp(x); }
   static HOST_DEVICE T log1p_of_ratio(T e, T) { return ::log1p(e); }
+  static HOST_DEVICE T log(T x) { return ::log(x); }
   static HOST_DEVICE T inverse(T x) { return T(1) / x; }
 };
 
@@ -60,6 +61,17 @@ struct Math<float> {
     series = series * z + 1.0f / 3;
     series = series * z + 1.0f;
     return 2.0f * s * series;
+  }
+
+  // log x for normal x > 0: x = 2^n m with m in [0.7, 1.42], and m = (1 + s) / (1 - s).
+  static HOST_DEVICE float log(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof(bits));
+    const int32_t n = static_cast<int32_t>(bits - 0x3f3504f3u) >> 23;
+    bits -= static_cast<uint32_t>(n) << 23;
+    float m;
+    memcpy(&m, &bits, sizeof(m));
+    return static_cast<float>(n) * 0.69314718f + log1p_of_ratio(m - 1.0f, (m - 1.0f) / (m + 1.0f));
   }
 
   // 1 / x for x in [2, 6], to 1 unit in the last place.
