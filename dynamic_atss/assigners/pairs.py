@@ -40,6 +40,13 @@ def levels_of(numbers: Sequence[int]) -> tuple[Level, ...]:
     return tuple(Level(*numbers[i : i + 3]) for i in range(0, len(numbers), 3))
 
 
+def priors_of(boxes: Tensor, numbers: Sequence[int], offset: float) -> Priors:
+    """The priors with these boxes (P, 4) on the levels of such a list."""
+    levels = levels_of(numbers)
+    locations = sum(level.locations for level in levels)
+    return Priors(boxes, levels, len(boxes) // max(locations, 1), offset)
+
+
 def anchor_iou(priors: Priors, gt: GroundTruth, pairs: Pairs, extra: float = 0.0) -> Tensor:
     """The IoU of each pair's prior and box."""
     return _IOU(priors.boxes, pairs.prior, gt.boxes, pairs.box, extra)
@@ -88,6 +95,26 @@ def best_of_box(pairs: Pairs, score: Tensor, k: int, boxes: int) -> tuple[Pairs,
     if box.ndim == 1:
         box = torch.arange(boxes, device=box.device)[:, None]
     return Pairs(box, *best), places
+
+
+def best_and_values(
+    pairs: Pairs, score: Tensor, k: int, boxes: int, *values: Tensor
+) -> tuple[Tensor, ...]:
+    """As an operator gives them: prior, flat and exists of `best_of_box`, and what they have of
+    each of `values`; 0 for the places without a pair."""
+    best, places = best_of_box(pairs, score, k, boxes)
+    prior, flat, *chosen = (
+        x.where(best.exists, 0) for x in (best.prior, best.flat, *(v.take(places) for v in values))
+    )
+    return prior, flat, best.exists, *chosen
+
+
+def fake_best_and_values(boxes: Tensor, k: int, values: int) -> tuple[Tensor, ...]:
+    """Tensors of these shapes, for so many values."""
+    shape = (len(boxes), k)
+    prior, flat = (boxes.new_empty(shape, dtype=torch.int64) for _ in range(2))
+    chosen = (boxes.new_empty(shape) for _ in range(values))
+    return prior, flat, boxes.new_empty(shape, dtype=torch.bool), *chosen
 
 
 def resolve(

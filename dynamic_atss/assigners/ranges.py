@@ -65,9 +65,7 @@ def points_inside(
     length = most_locations(gt, priors.levels, radius, reach)
     numbers, offset = level_numbers(priors.levels), priors.offset
     return Pairs(
-        *list_inside(
-            gt.boxes, gt.image, priors.centers, numbers, offset, radius, reach, margin, length
-        )
+        *_INSIDE(gt.boxes, gt.image, priors.centers, numbers, offset, radius, reach, margin, length)
     )
 
 
@@ -162,7 +160,7 @@ def most_locations(
     margin: Sequence[float] = (),
 ) -> int:
     """A bound on the number of locations in all regions: n strides hold n + 1 lines at most."""
-    return most(gt.extent, level_numbers(levels), radius, reach, margin)
+    return _MOST(gt.extent, level_numbers(levels), radius, reach, margin)
 
 
 def _most_locations(
@@ -228,13 +226,13 @@ def _fake_inside(
     return box, prior, flat, image.new_empty(slots, dtype=torch.bool)
 
 
-most = define(
+_MOST = define(
     "most_locations(Tensor extent, int[] levels, float radius, float[] reach, float[] margin)"
     " -> SymInt",
     _most_locations,
     lambda *arguments: torch.library.get_ctx().new_dynamic_size(),
 )
-list_inside = define(
+_INSIDE = define(
     "points_inside(Tensor boxes, Tensor image, Tensor points, int[] levels, float offset,"
     " float radius, float[] reach, float margin, int length)"
     " -> (Tensor, Tensor, Tensor, Tensor)",

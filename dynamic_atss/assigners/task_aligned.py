@@ -13,14 +13,18 @@ from dynamic_atss.assigners.base import (
     MARGIN,
     Pairs,
     at_least,
-    best_of_box,
     logit_of_class,
     predicted_iou,
     resolve,
     whole,
 )
-from dynamic_atss.assigners.pairs import level_numbers
-from dynamic_atss.assigners.ranges import list_inside, most
+from dynamic_atss.assigners.pairs import (
+    best_and_values,
+    fake_best_and_values,
+    level_numbers,
+    priors_of,
+)
+from dynamic_atss.assigners.ranges import points_inside
 from dynamic_atss.ops.library import define
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
@@ -71,7 +75,7 @@ class TaskAligned:
         prior, flat, exists, alignment, overlap = _BEST(
             *(gt.boxes, gt.classes, gt.image, gt.extent),
             *(predictions.boxes, predictions.logits),
-            *(priors.centers, level_numbers(priors.levels), priors.offset, MARGIN),
+            *(priors.boxes, level_numbers(priors.levels), priors.offset, MARGIN),
             *(self.alpha, self.beta, self.topk),
         )
         box = torch.arange(len(gt), device=prior.device)[:, None]
@@ -85,40 +89,26 @@ def _most_aligned(
     extent: Tensor,
     predicted: Tensor,
     logits: Tensor,
-    centers: Tensor,
+    anchors: Tensor,
     levels: list[int],
     offset: float,
     margin: float,
     alpha: float,
     beta: float,
     k: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    gt, predictions = GroundTruth(boxes, classes, image), Predictions(predicted, logits)
+) -> tuple[Tensor, ...]:
+    priors, predictions = priors_of(anchors, levels, offset), Predictions(predicted, logits)
+    gt = GroundTruth(boxes, classes, image)
+    vars(gt)["extent"] = extent  # known to the host, as `to_device` leaves it
     # propose
-    length = most(extent, levels, 0.0, [], [])
-    pairs = Pairs(
-        *list_inside(boxes, image, centers, levels, offset, 0.0, [], margin, length)
-    )
+    pairs = points_inside(priors, gt, margin=margin)
     # score, by its logarithm: a small score times a small IoU^6 would be 0
     overlap = predicted_iou(predictions, gt, pairs)
     score = logit_of_class(predictions, gt, pairs).to(overlap.dtype)
     alignment = overlap.clamp(min=TINY).log().mul_(beta).add_(F.logsigmoid(score), alpha=alpha)
     pairs = pairs._replace(exists=pairs.exists & (overlap > 0) & (alignment > -torch.inf))
     # select
-    best, places = best_of_box(pairs, alignment, k, len(boxes))
-    chosen = (best.prior, best.flat, alignment.take(places), overlap.take(places))
-    prior, flat, alignment, overlap = (x.where(best.exists, 0) for x in chosen)
-    return prior, flat, best.exists, alignment, overlap
-
-
-def _fake_most_aligned(
-    boxes: Tensor, classes: Tensor, image: Tensor, extent: Tensor, predicted: Tensor, logits: Tensor,
-    centers: Tensor, levels: list[int], offset: float, margin: float, alpha: float, beta: float, k: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    shape = (len(boxes), k)
-    prior, flat = image.new_empty(shape), image.new_empty(shape)
-    exists = image.new_empty(shape, dtype=torch.bool)
-    return prior, flat, exists, boxes.new_empty(shape), boxes.new_empty(shape)
+    return best_and_values(pairs, alignment, k, len(boxes), alignment, overlap)
 
 
 def _largest(won: Tensor, values: Tensor) -> Tensor:
@@ -128,8 +118,8 @@ def _largest(won: Tensor, values: Tensor) -> Tensor:
 
 _BEST = define(
     "most_aligned(Tensor boxes, Tensor classes, Tensor image, Tensor extent, Tensor predicted,"
-    " Tensor logits, Tensor centers, int[] levels, float offset, float margin, float alpha, float beta, int k)"
-    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    " Tensor logits, Tensor anchors, int[] levels, float offset, float margin, float alpha,"
+    " float beta, int k) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     _most_aligned,
-    _fake_most_aligned,
+    lambda boxes, *others: fake_best_and_values(boxes, others[-1], values=2),
 )

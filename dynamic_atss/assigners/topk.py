@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from dynamic_atss.assigners.base import (
+    Pairs,
     anchor_iou,
-    best_of_box,
     box_sides,
     center_offsets,
     centerness,
@@ -21,7 +21,14 @@ from dynamic_atss.assigners.base import (
     whole,
 )
 from dynamic_atss.assigners.nearest import surrounding_candidates
+from dynamic_atss.assigners.pairs import (
+    best_and_values,
+    fake_best_and_values,
+    level_numbers,
+    priors_of,
+)
 from dynamic_atss.boxes import centers
+from dynamic_atss.ops.library import define
 from dynamic_atss.types import Assignment, GroundTruth, Level, Predictions, Priors
 
 
@@ -48,30 +55,51 @@ class TopK:
 
     @torch.no_grad()
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
-        # propose
-        pairs = surrounding_candidates(priors, gt, self.topk)
-        # score
-        anchor = anchor_iou(priors, gt, pairs, extra=1)
-        x, y = center_offsets(priors, gt, pairs)
-        distance = (x * x + y * y).sqrt()
-        longest = _longest_distance(priors, gt, len(predictions.boxes))
-        # select
-        share = distance / longest.index_select(0, gt.image)[:, None]
-        score = anchor - share / 1000
-        best, places = best_of_box(pairs, score, self.topk, len(gt))
+        # propose, score, select
+        best, overlap = self._best(priors, gt, len(predictions.boxes))
         selected = inside_of(box_sides(priors, gt, best))
         # resolve
         shape = predictions.boxes.shape[:2]
-        return resolve(best, selected, anchor.take(places), centerness(priors, gt, best), shape)
+        return resolve(best, selected, overlap, centerness(priors, gt, best), shape)
+
+    def _best(self, priors: Priors, gt: GroundTruth, images: int) -> tuple[Pairs, Tensor]:
+        """The best pairs of each box (T, topk) and their IoUs."""
+        prior, flat, exists, overlap = _BEST(
+            *(priors.boxes, gt.boxes, gt.image, images),
+            *(level_numbers(priors.levels), priors.offset, self.topk),
+        )
+        box = torch.arange(len(gt), device=prior.device)[:, None]
+        return Pairs(box, prior, flat, exists), overlap
+
+
+def _most_overlapping(
+    anchors: Tensor,
+    boxes: Tensor,
+    image: Tensor,
+    images: int,
+    levels: list[int],
+    offset: float,
+    k: int,
+) -> tuple[Tensor, ...]:
+    priors, gt = priors_of(anchors, levels, offset), GroundTruth(boxes, image, image)
+    # propose
+    pairs = surrounding_candidates(priors, gt, k)
+    # score
+    overlap = anchor_iou(priors, gt, pairs, extra=1)
+    x, y = center_offsets(priors, gt, pairs)
+    longest = _longest_distance(priors, gt, images).index_select(0, image)[:, None]
+    score = overlap - (x * x + y * y).sqrt() / longest / 1000
+    # select
+    return best_and_values(pairs, score, k, len(boxes), overlap)
 
 
 def _longest_distance(priors: Priors, gt: GroundTruth, images: int) -> Tensor:
-    """(N,) from any prior of the image to the centre of any of its boxes: from a corner."""
-    corners_xy = _corners(priors.levels, priors.offset, gt.boxes.device).to(gt.boxes.dtype)
-    # Without the matrix product, which rounds more than it saves here.
-    distance = torch.cdist(
-        centers(gt.boxes), corners_xy, compute_mode="donot_use_mm_for_euclid_dist"
-    ).amax(1)
+    """(N,) from any prior of the image to the centre of any of its boxes, so from a corner; 1 at
+    least."""
+    corners = _corners(priors.levels, priors.offset, gt.boxes.device).to(gt.boxes.dtype)
+    x, y = (centers(gt.boxes)[:, None] - corners).unbind(-1)
+    distance = (x * x + y * y).sqrt()
+    distance = distance.where(distance.isfinite(), 0).amax(1)
     return distance.new_ones(images).scatter_reduce_(0, gt.image, distance, "amax")
 
 
@@ -85,3 +113,11 @@ def _corners(levels: tuple[Level, ...], offset: float, device: torch.device) -> 
             for level, side in zip(levels, sides, strict=True)
         ]
     ).to(device)
+
+
+_BEST = define(
+    "most_overlapping(Tensor anchors, Tensor boxes, Tensor image, int images, int[] levels,"
+    " float offset, int k) -> (Tensor, Tensor, Tensor, Tensor)",
+    _most_overlapping,
+    lambda anchors, boxes, *others: fake_best_and_values(boxes, others[-1], values=1),
+)

@@ -24,6 +24,16 @@ ALWAYS_INLINE T area(const Box<T>& box, T extra) {
   return (box.x2 - box.x1 + extra) * (box.y2 - box.y1 + extra);
 }
 
+template <typename T>
+struct Point {
+  T x, y;
+};
+
+template <typename T>
+ALWAYS_INLINE Point<T> center(const Box<T>& box) {
+  return {(box.x1 + box.x2) / 2, (box.y1 + box.y2) / 2};
+}
+
 // 0 where the union is none or NaN, as it is wherever a coordinate is.
 template <typename T>
 ALWAYS_INLINE T iou(const Box<T>& a, const Box<T>& b, T extra) {

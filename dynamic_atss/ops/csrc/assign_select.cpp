@@ -42,8 +42,8 @@ void best_of_all(const Tensor& box, const Tensor& exists, const Tensor& score, i
       const bool* const exists = real.data() + begins[t];
       int64_t* const place = places + t * k;
       const int64_t found = best.find(
-          begins[t + 1] - begins[t],
-          [=](int64_t i) INLINED { return exists[i] ? its[i] : kNone; }, place);
+          begins[t + 1] - begins[t], [=](int64_t i) INLINED { return exists[i] ? its[i] : kNone; },
+          place);
       for (int64_t i = 0; i < found; ++i) place[i] += begins[t];
     }
   };
