@@ -4,13 +4,15 @@
 
 One size is changed at a time; the calls of its values take turns. The note tells how much more of
 it there is than in the row before, and how much more time it takes: "x 10: x 4" is growth below
-proportion. More processes do the same work.
+proportion. More loading processes do the same work; more training processes do each as much, with
+one thread on a CPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
@@ -33,6 +35,7 @@ from dynamic_atss.data.transforms import Resize
 from dynamic_atss.evaluation.ground_truth import load_truth
 from dynamic_atss.types import to_device
 
+FOLDER = Path(__file__).resolve().parent
 Rows = list[dict[str, Any]]
 
 
@@ -185,8 +188,41 @@ def loading(args: argparse.Namespace) -> Iterator[Rows]:
         yield sweep(stage, "worker processes", [1, 2], call, args, host=True)
 
 
+def training(args: argparse.Namespace) -> Iterator[Rows]:
+    """Steps of the trainer, of one image in each process."""
+    most = torch.cuda.device_count() if args.device == "cuda" else 2
+    counts = [n for n in (1, 2, 4, 8) if n <= most]
+    found: Rows = []
+    for i, count in enumerate(counts):
+        print(f"growth: train step, {count} processes", file=sys.stderr, flush=True)
+        seconds = train_step(count, args)
+        row = Row(
+            "growth",
+            f"train step of R-50, 1 x 320 x 320 each: {count} training processes",
+            seconds,
+            note=f"x {count / counts[i - 1]:.3g}: x {seconds / found[-1]['ours_s']:.2f}"
+            if i
+            else "",
+            device=args.device,
+        )
+        found.append(row.to_dict())
+    yield found
+
+
+def train_step(processes: int, args: argparse.Namespace) -> float:
+    """Seconds of a step of so many processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", str(processes), str(FOLDER / "training_process.py")]
+    command += ["--threads", "1", "--device", args.device, "--steps", "1" if args.quick else "5"]
+    command += ["--batch", "1", "--size", "320", "320"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
 def rows(args: argparse.Namespace) -> Rows:
-    stages = (assignments, losses, suppression, scoring, loading)
+    stages = (assignments, losses, suppression, scoring, loading, training)
     return list(chain.from_iterable(part for stage in stages for part in stage(args)))
 
 
