@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -91,8 +92,17 @@ def test_the_cpu_kernels_are_compiled_and_load_here():
     assert library.load()["cpu"] == "native"
 
 
+def toolkit():
+    """Its CUDA version; "" where there is none."""
+    if shutil.which("nvcc") is None:
+        return ""
+    text = subprocess.run(["nvcc", "--version"], capture_output=True, text=True).stdout
+    return re.search(r"release (\d+\.\d+)", text)[1]
+
+
 @pytest.mark.skipif(
-    shutil.which("nvcc") is None or torch.version.cuda is None, reason="no CUDA to compile with"
+    not torch.version.cuda or toolkit().split(".")[0] != torch.version.cuda.split(".")[0],
+    reason=f"the CUDA of PyTorch is {torch.version.cuda}, of nvcc {toolkit() or None}",
 )
 def test_the_cuda_kernels_are_compiled_and_load_without_a_gpu():
     architectures = set(re.findall(rb"-arch (sm_\d+)", installed("cuda").read_bytes()))
