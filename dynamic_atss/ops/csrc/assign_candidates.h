@@ -44,12 +44,10 @@ class Candidates {
 
 // Of each of `rows` boxes k pairs, best first; zeros where there are fewer.
 struct __attribute__((visibility("hidden"))) BestPairs {
-  int64_t k;
   Tensor prior, flat, exists;
 
   BestPairs(const Tensor& like, int64_t rows, int64_t k)
-      : k(k),
-        prior(blank(like, rows, k, ScalarType::Long)),
+      : prior(blank(like, rows, k, ScalarType::Long)),
         flat(blank(like, rows, k, ScalarType::Long)),
         exists(blank(like, rows, k, ScalarType::Bool)),
         prior_(mutable_values<int64_t>(prior)),
