@@ -67,8 +67,9 @@ def of_kernels(ending: str) -> dict:
 
 
 def warn(what: str, error: object) -> None:
-    if isinstance(error, RuntimeError) and len(error.args) > 1:  # PyTorch's of two CUDA versions
-        error = error.args[0] % error.args[1:]
+    text, *values = getattr(error, "args", None) or [""]
+    if values and str(text).count("%s") == len(values):  # PyTorch's of two CUDA versions
+        error = text % tuple(values)
     reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
     print(f"WARNING: {what} ({reason}); plain PyTorch will serve instead", file=sys.stderr)
 

@@ -193,7 +193,10 @@ def main(
     arguments: Callable[[argparse.ArgumentParser], None] | None = None,
 ) -> None:
     """Measures, prints a Markdown table, and writes JSON if asked to."""
-    args = parser(doc, arguments).parse_args()
+    options = parser(doc, arguments)
+    args = options.parse_args()
+    if args.device == "cuda" and not torch.cuda.is_available():
+        options.error("--device cuda: PyTorch finds no GPU here")
     torch.set_num_threads(args.threads)
     computed_by = library.load()
     found = [{**row, "operators": computed_by.get(row["device"], "")} for row in rows(args)]

@@ -1,14 +1,15 @@
 """Whole train step and whole inference of R-50 detectors beside torchvision's FCOS and RetinaNet.
 
     python benchmarks/detectors.py [--device cuda] [--batch 16] [--size 800 1333]
-        [--dtype bfloat16] [--channels-last] [--compile]
+        [--dtype bfloat16] [--channels-last] [--compile | --no-compile]
 
 Equal work: the same ResNet-50 (stride in the 3x3 convolutions, stem and first stage and all batch
 norms frozen), P3 to P7 of 256 channels with P6 made of P5, towers of four convolutions with group
 norm, SGD over all parameters as one group; the same images, which need no resizing, padded to the
 same size, on the device before the clock starts (ours as uint8, torchvision's as float, as it wants
 them), and the same boxes. The note counts the work: of convolutions, forward and backward, in
-10^9 operations (RetinaNet has 9 anchors at each place). Weights are random; the class branch of
+10^9 operations (RetinaNet has 9 anchors at each place); the limit is our convolutions by
+themselves, one after the other. Weights are random; the class branch of
 each is scaled so that 1 of 200 scores of an image passes the threshold, and thresholds, numbers
 of candidates and of detections are those of ours.
 """
@@ -23,6 +24,7 @@ from typing import Any
 import torch
 from common import Call, main, measure
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet50
 from torchvision.models.detection import FCOS, RetinaNet
@@ -49,7 +51,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--boxes", type=int, default=7, help="in each image; COCO has 7.3")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="float32 | bfloat16")
     parser.add_argument("--channels-last", action="store_true", default=None, help="no | yes")
-    parser.add_argument("--compile", action="store_true", help="ours with torch.compile, too")
+    parser.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        help="ours with torch.compile, too; no | yes",
+    )
 
 
 def rows(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -63,17 +69,63 @@ def rows(args: argparse.Namespace) -> list[dict[str, Any]]:
     for stage, name in (("train step", "train"), ("inference", "infer")):
         work = [getattr(step, name) for step in (forms[""], *peers.values())]
         note = " / ".join(f"{operations(call) / 1e9:.0f}" for call in work)
+        alone = Convolutions(work[0])
         for suffix, step in forms.items():
-            found += measure(
+            rows = measure(
                 f"whole {stage}",
                 f"{title(args)}{suffix}",
                 getattr(step, name),
                 {who: getattr(other, name) for who, other in peers.items()},
                 args,
+                limit="our convolutions alone",
+                at_limit=alone,
                 memory=not suffix,
-                note=f"{note} GFLOP" if not suffix else "",
+                note=f"{note} GFLOP, " if not suffix else "",
             )
+            found += [with_rate(row, args.batch) for row in rows]
     return found
+
+
+def with_rate(row: dict[str, Any], images: int) -> dict[str, Any]:
+    """With images per second, ours and the peer's, in the note."""
+    ours, theirs = (f"{images / row[name]:.3g}" for name in ("ours_s", "peer_s"))
+    return {**row, "note": f"{row['note']}{ours} and {theirs} images/s"}
+
+
+class Convolutions(TorchDispatchMode):
+    """Records those of a call, forward and backward, and does them again, on random numbers."""
+
+    aten = torch.ops.aten
+    KINDS = (
+        aten.convolution.default,
+        aten.convolution_backward.default,
+        aten.conv2d.default,  # in inference mode
+    )
+
+    def __init__(self, call: Call) -> None:
+        super().__init__()
+        self.calls: list[tuple[Callable[..., Any], list[Any]]] = []
+        self.numbers: dict[Any, Tensor] = {}  # one tensor for all of a shape
+        with self:
+            call()
+
+    def __torch_dispatch__(self, kind: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if kind in self.KINDS:
+            self.calls.append((kind, [self._alike(x) for x in args]))
+        return kind(*args, **(kwargs or {}))
+
+    def _alike(self, x: Any) -> Any:
+        if not isinstance(x, Tensor):
+            return x
+        form = x.shape, x.stride(), x.dtype
+        if form not in self.numbers:
+            self.numbers[form] = torch.randn_like(x)
+        return self.numbers[form]
+
+    def __call__(self) -> None:
+        with torch.no_grad():
+            for kind, args in self.calls:
+                kind(*args)
 
 
 def filled(args: argparse.Namespace) -> argparse.Namespace:
@@ -85,6 +137,7 @@ def filled(args: argparse.Namespace) -> argparse.Namespace:
         "size": (320, 320) if args.quick else (800, 1333 if gpu else 800),
         "dtype": "bfloat16" if gpu else "float32",
         "channels_last": gpu,
+        "compile": gpu,
     }
     seconds = args.seconds if args.quick or gpu else max(args.seconds, SECONDS)
     return argparse.Namespace(**(defaults | given | {"seconds": seconds}))

@@ -215,7 +215,7 @@ def train_step(processes: int, args: argparse.Namespace) -> float:
     command += ["--nproc-per-node", str(processes), str(FOLDER / "training_process.py")]
     command += ["--threads", "1", "--device", args.device, "--steps", "1" if args.quick else "5"]
     command += ["--batch", "1", "--size", "320", "320"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
     return float(json.loads(done.stdout.splitlines()[-1]))

@@ -5,7 +5,8 @@ IGNORE = -2: the prior does not count. No other (M, C) tensor than the gradient 
 from the same pass over the logits as the value.
 
 Every loss is a sum over the rows, float32 (float64 for float64), divided by `divisor`, one number
-in a tensor, which has no gradient; with it the gradient needs no second pass to be scaled.
+in a tensor, which has no gradient; with it the gradient needs no second pass to be scaled. Shapes,
+dtypes and devices that are not as said raise ValueError.
 """
 
 from __future__ import annotations
@@ -95,14 +96,36 @@ def sigmoid_focal_rows(
 def _focal(
     logits: Tensor, classes: Tensor, quality: Tensor | None, divisor: Tensor | None, *rest: Any
 ) -> Tensor:
-    given = [x for x in (logits, classes, quality, divisor) if x is not None]
-    if len({x.device for x in given}) > 1:
-        raise ValueError(f"focal loss: tensors on {', '.join(str(x.device) for x in given)}")
+    _check(logits, classes, quality, divisor, needs_quality=rest[0] != SIGMOID)
     dtype = torch.promote_types(logits.dtype, torch.float32)
     labels, whole = (None if x is None else x.detach().to(dtype) for x in (quality, divisor))
     arguments = (logits, classes, labels, whole, *rest)
     # The compiler fuses and frees by itself, and cannot see through the change in place.
     return _OP(*arguments)[0] if torch.compiler.is_compiling() else _OnePass.apply(*arguments)
+
+
+def _check(
+    logits: Tensor,
+    classes: Tensor,
+    quality: Tensor | None,
+    divisor: Tensor | None,
+    needs_quality: bool,
+) -> None:
+    given = [x for x in (logits, classes, quality, divisor) if x is not None]
+    if len({x.device for x in given}) > 1:
+        raise ValueError(f"focal loss: tensors on {', '.join(str(x.device) for x in given)}")
+    if logits.dim() != 2 or not logits.is_floating_point() or not logits.shape[1]:
+        raise ValueError(f"focal loss: logits {_kind(logits)}: not (M, C) of floating point, C > 0")
+    if classes.shape != logits.shape[:1] or classes.dtype != torch.int64:
+        raise ValueError(f"focal loss: classes {_kind(classes)}: not ({len(logits)},) of int64")
+    if needs_quality and (quality is None or quality.shape != classes.shape):
+        raise ValueError(f"focal loss: quality {_kind(quality)}: not ({len(logits)},)")
+    if divisor is not None and divisor.numel() != 1:
+        raise ValueError(f"focal loss: divisor {_kind(divisor)}: not one number")
+
+
+def _kind(x: Tensor | None) -> str:
+    return "None" if x is None else f"{tuple(x.shape)} {x.dtype}"
 
 
 class _OnePass(torch.autograd.Function):

@@ -440,6 +440,16 @@ def test_compiles_without_a_graph_break():
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("rule", ["dynamic_atss", "task_aligned", "topk"])
+def test_a_rule_compiles_without_a_graph_break(rule):
+    """With what priors and boxes keep (extents, centres) known, as after the first iteration."""
+    scene, assigner = many_boxes(20), ASSIGNERS[rule]()
+    expected = assigner(*scene)
+    found = torch.compile(assigner.__call__, fullgraph=True, backend="aot_eager")(*scene)
+    assert torch.equal(found.gt_index, expected.gt_index)
+    assert torch.equal(found.quality, expected.quality)
+
+
 @native
 def test_a_level_without_locations_and_one_that_is_too_large():
     points = torch.rand(5, 2) * 40

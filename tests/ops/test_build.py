@@ -97,7 +97,8 @@ def toolkit():
     if shutil.which("nvcc") is None:
         return ""
     text = subprocess.run(["nvcc", "--version"], capture_output=True, text=True).stdout
-    return re.search(r"release (\d+\.\d+)", text)[1]
+    found = re.search(r"release (\d+\.\d+)", text)
+    return found[1] if found else ""
 
 
 @pytest.mark.skipif(

@@ -189,6 +189,26 @@ def test_a_gradient_scaler_saves_what_would_vanish_in_float16(compiled):
     torch.testing.assert_close(logits.grad.double(), exact.grad, rtol=2e-3, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"logits": torch.zeros(37)}, r"logits \(37,\) torch.float32: not \(M, C\)"),
+        ({"logits": torch.zeros(37, 80).long()}, "logits .*int64: not .* floating point"),
+        ({"logits": torch.zeros(37, 0)}, "logits .*C > 0"),
+        ({"classes": torch.zeros(1).long()}, r"classes \(1,\) torch.int64: not \(37,\)"),
+        ({"classes": torch.zeros(37).int()}, "classes .*int32: not .* int64"),
+        ({"quality": torch.zeros(1)}, r"quality \(1,\) .*: not \(37,\)"),
+        ({"quality": None}, "quality None"),
+        ({"divisor": torch.ones(2)}, r"divisor \(2,\)"),
+    ],
+)
+def test_other_shapes_and_dtypes_are_an_error_with_and_without_kernels(change, message):
+    logits, classes, quality, divisor = make_inputs()
+    given = {"logits": logits, "classes": classes, "quality": quality, "divisor": divisor}
+    with pytest.raises(ValueError, match=message):
+        quality_focal_loss(**given | change)
+
+
 def test_tensors_on_several_devices_are_an_error():
     logits, classes, quality, divisor = make_inputs()
     for other in ({"classes": classes.to("meta")}, {"divisor": divisor.to("meta")}):

@@ -1,7 +1,8 @@
 // What the kernels of label assignment share.
 //
-// Their results are those of the plain PyTorch references to the last bit, so no multiplication may
-// be contracted with an addition.
+// Their results are those of the plain PyTorch references to the last bit (but for logarithms, and
+// square roots, which PyTorch does not always round right), so no multiplication may be contracted
+// with an addition.
 #pragma once
 
 #include <algorithm>
@@ -80,11 +81,12 @@ class __attribute__((visibility("hidden"))) Values {
   Values(const Tensor& x, const char* name)
       : kept_(x.is_contiguous() ? x : torch::stable::contiguous(x)),
         data_(static_cast<const T*>(kept_.const_data_ptr())) {
-    constexpr ScalarType wanted = std::is_same_v<T, double>    ? ScalarType::Double
-                                  : std::is_same_v<T, float>   ? ScalarType::Float
-                                  : std::is_same_v<T, int64_t> ? ScalarType::Long
-                                                               : ScalarType::Bool;
-    require(x.scalar_type() == wanted, std::string(name) + " has another dtype than it must have");
+    require_type(x,
+                 std::is_same_v<T, double>    ? ScalarType::Double
+                 : std::is_same_v<T, float>   ? ScalarType::Float
+                 : std::is_same_v<T, int64_t> ? ScalarType::Long
+                                              : ScalarType::Bool,
+                 name);
   }
 
   const T& operator[](int64_t i) const { return data_[i]; }

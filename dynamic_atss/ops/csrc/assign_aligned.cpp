@@ -6,7 +6,6 @@
 #include <tuple>
 
 #include "assign_best.h"
-#include "assign_boxes.h"
 #include "assign_candidates.h"
 #include "assign_ranges.h"
 #include "focal.h"
@@ -92,11 +91,8 @@ class Search {
     const T margin = in_.margin;
     T* __restrict__ const overlap = overlap_.data();
     for (int64_t i = 0; i < size; ++i) {
-      const Point<T> at = center(box_at(anchors, i));
       const T o = iou(box_at(predicted_box, i), box, T(0));
-      const bool inside = (at.x - box.x1 > margin) & (at.y - box.y1 > margin) &
-                          (box.x2 - at.x > margin) & (box.y2 - at.y > margin);
-      overlap[i] = inside ? o : T(0);
+      overlap[i] = inside(center(box_at(anchors, i)), box, margin) ? o : T(0);
     }
   }
 
@@ -113,7 +109,7 @@ class Search {
   ALWAYS_INLINE T sufficient_iou(int64_t t) {
     likely_count_ = best_.find(
         candidates_.size(), [this](int64_t i) INLINED { return overlap_[i]; }, place_.data());
-    if (likely_count_ < in_.k) return 0;
+    if (likely_count_ < in_.k || in_.beta < kTiny) return 0;
     std::copy_n(place_.data(), in_.k, likely_.data());
     align(t);
     const T least = *std::min_element(alignment_.begin(), alignment_.begin() + in_.k);
@@ -160,9 +156,8 @@ std::vector<Range> ranges_of(const T* boxes, int64_t count, const std::vector<Le
   std::vector<Range> ranges;
   ranges.reserve(count * levels.size());
   for (int64_t t = 0; t < count; ++t) {
-    const T* const box = boxes + 4 * t;
     for (const Level& level : levels) {
-      ranges.push_back(range_of(Region<T>{box[0], box[1], box[2], box[3]}, level, offset));
+      ranges.push_back(range_of(box_at(boxes, t), level, offset));
     }
   }
   return ranges;

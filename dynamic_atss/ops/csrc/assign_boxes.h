@@ -34,6 +34,13 @@ ALWAYS_INLINE Point<T> center(const Box<T>& box) {
   return {(box.x1 + box.x2) / 2, (box.y1 + box.y2) / 2};
 }
 
+// Whether a point lies more than `margin` pixels inside.
+template <typename T>
+ALWAYS_INLINE bool inside(const Point<T>& at, const Box<T>& box, T margin) {
+  return (at.x - box.x1 > margin) & (at.y - box.y1 > margin) & (box.x2 - at.x > margin) &
+         (box.y2 - at.y > margin);
+}
+
 // 0 where the union is none or NaN, as it is wherever a coordinate is.
 template <typename T>
 ALWAYS_INLINE T iou(const Box<T>& a, const Box<T>& b, T extra) {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <array>
-#include <cstring>
 #include <vector>
 
 #include "assign.h"
@@ -56,7 +55,7 @@ struct __attribute__((visibility("hidden"))) BestPairs {
 
   static Tensor blank(const Tensor& like, int64_t rows, int64_t k, ScalarType type) {
     Tensor x = torch::stable::new_empty(like, {rows, k}, type);
-    std::memset(x.mutable_data_ptr(), 0, x.numel() * x.element_size());
+    std::fill_n(static_cast<char*>(x.mutable_data_ptr()), x.numel() * x.element_size(), 0);
     return x;
   }
 

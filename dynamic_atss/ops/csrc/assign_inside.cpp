@@ -23,48 +23,41 @@ struct Inside {
   float offset, radius, margin;
 
   // The part of a box that is within `radius` strides of its centre.
-  Region<T> center_region(const T* box, const Level& level) const {
-    Region<T> region{box[0], box[1], box[2], box[3]};
-    if (radius == 0) return region;
+  Box<T> center_region(const Box<T>& box, const Level& level) const {
+    if (radius == 0) return box;
     const T half = static_cast<T>(static_cast<float>(level.stride) * radius);
-    const T x = (box[0] + box[2]) / 2, y = (box[1] + box[3]) / 2;
-    region.x1 = std::max(x - half, box[0]);
-    region.y1 = std::max(y - half, box[1]);
-    region.x2 = std::min(x + half, box[2]);
-    region.y2 = std::min(y + half, box[3]);
-    return region;
+    const Point<T> at = center(box);
+    return {std::max(at.x - half, box.x1), std::max(at.y - half, box.y1),
+            std::min(at.x + half, box.x2), std::min(at.y + half, box.y2)};
   }
 
   Range range(int64_t t, size_t l) const {
-    const T* box = boxes + 4 * t;
-    Region<T> region = center_region(box, levels[l]);
+    const Box<T> box = box_at(boxes, t);
+    Box<T> region = center_region(box, levels[l]);
     if (!reach.empty()) {
-      region.x1 = std::max(region.x1, box[2] - reach[l]);
-      region.y1 = std::max(region.y1, box[3] - reach[l]);
-      region.x2 = std::min(region.x2, box[0] + reach[l]);
-      region.y2 = std::min(region.y2, box[1] + reach[l]);
+      region.x1 = std::max(region.x1, box.x2 - reach[l]);
+      region.y1 = std::max(region.y1, box.y2 - reach[l]);
+      region.x2 = std::min(region.x2, box.x1 + reach[l]);
+      region.y2 = std::min(region.y2, box.y1 + reach[l]);
     }
     return range_of(region, levels[l], static_cast<T>(offset));
-  }
-
-  bool inside(const Region<T>& region, int64_t prior) const {
-    const T x = centers[2 * prior], y = centers[2 * prior + 1], m = static_cast<T>(margin);
-    return (x - region.x1 > m) & (y - region.y1 > m) & (region.x2 - x > m) & (region.y2 - y > m);
   }
 
   // Lists the pairs of one box on one level in the places from `slot` to `end`.
   void list(int64_t t, size_t l, const Range& range, int64_t slot, int64_t end,
             const Outputs& out) const {
     const Level& level = levels[l];
-    const Region<T> region = center_region(boxes + 4 * t, level);
+    const Box<T> region = center_region(box_at(boxes, t), level);
     const int64_t first = image[t] * priors;
+    const T least = static_cast<T>(margin);
     for (int64_t row = range.top; row < range.top + range.height; ++row) {
       const int64_t begin = (level.first + row * level.width + range.left) * anchors;
       const int64_t count = std::min(range.width * anchors, end - slot);
       for (int64_t i = 0; i < count; ++i) {
         out.prior[slot + i] = begin + i;
         out.flat[slot + i] = first + begin + i;
-        out.exists[slot + i] = inside(region, begin + i);
+        const T* const point = centers + 2 * (begin + i);
+        out.exists[slot + i] = inside({point[0], point[1]}, region, least);
       }
       slot += count;
       if (slot == end) return;

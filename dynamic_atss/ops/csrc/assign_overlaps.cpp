@@ -2,7 +2,6 @@
 #include <limits>
 #include <vector>
 
-#include "assign_boxes.h"
 #include "assign_ranges.h"
 
 namespace dynamic_atss {
@@ -43,8 +42,7 @@ struct Overlaps {
     Bits largest = 0;
     int64_t slot = 0;
     for (size_t l = 0; l < levels.size(); ++l) {
-      const Region<T> region{box.x1 - half[l], box.y1 - half[l], box.x2 + half[l],
-                             box.y2 + half[l]};
+      const Box<T> region{box.x1 - half[l], box.y1 - half[l], box.x2 + half[l], box.y2 + half[l]};
       const Range range = range_of(region, levels[l], offset);
       // Whole vectors: priors beyond the row's end have IoUs as well.
       const int64_t whole = (range.width * anchors + kLanes - 1) / kLanes * kLanes;

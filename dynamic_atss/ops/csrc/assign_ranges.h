@@ -4,16 +4,11 @@
 #include <algorithm>
 #include <cmath>
 
-#include "assign.h"
+#include "assign_boxes.h"
 
 namespace dynamic_atss {
 
 constexpr double kSlack = 1e-3;  // strides by which a range is widened, so that rounding loses none
-
-template <typename T>
-struct Region {
-  T x1, y1, x2, y2;
-};
 
 // Columns `left` to `left + width` and rows likewise; without a location both sides may be 0.
 struct Range {
@@ -37,7 +32,7 @@ void lines_within(T low, T high, T stride, T offset, int64_t count, int64_t& fir
 }
 
 template <typename T>
-Range range_of(const Region<T>& region, const Level& level, T offset) {
+Range range_of(const Box<T>& region, const Level& level, T offset) {
   Range range;
   const T stride = static_cast<T>(level.stride);
   lines_within(region.x1, region.x2, stride, offset, level.width, range.left, range.width);

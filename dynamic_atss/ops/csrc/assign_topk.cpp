@@ -53,7 +53,10 @@ class Search {
  public:
   explicit Search(const Inputs<T>& in)
       : in_(in), around_(in.k, /*square=*/false), best_(in.k), place_(in.k) {
-    const auto most = around_.size() * static_cast<int64_t>(in.levels.size()) * in.per_location;
+    int64_t most = 0;
+    for (const Level& level : in.levels) {
+      most += std::min(around_.size(), level.locations()) * in.per_location;
+    }
     candidates_.reset(most);
     overlap_.resize(most);
     score_.resize(most);

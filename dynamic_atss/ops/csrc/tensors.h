@@ -33,11 +33,20 @@ inline std::string shape_of(const Tensor& x) {
   return text + ")";
 }
 
+// One of the four that the operators' arguments have.
+inline void require_type(const Tensor& x, ScalarType type, const char* name) {
+  const char* wanted = type == ScalarType::Double  ? "float64"
+                       : type == ScalarType::Float ? "float32"
+                       : type == ScalarType::Long  ? "int64"
+                                                   : "bool";
+  require(x.scalar_type() == type, std::string(name) + " has another dtype than " + wanted);
+}
+
 // x is (rows,) of this type; its name stands in the message otherwise.
 inline void require_rows(const Tensor& x, int64_t rows, ScalarType type, const char* name) {
   require(x.dim() == 1 && x.size(0) == rows, std::string(name) + " has shape " + shape_of(x) +
                                                  ", not (" + std::to_string(rows) + ",)");
-  require(x.scalar_type() == type, std::string(name) + " has another dtype than it must have");
+  require_type(x, type, name);
 }
 
 // Calls `run` with a 0 of the tensor's type, one of the four of floating point.
