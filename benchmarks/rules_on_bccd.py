@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-RULES = ("max_iou", "atss", "dynamic_atss", "fcos", "dsla", "task_aligned", "simota", "paa")
+RULES = ("max_iou", "topk", "atss", "dynamic_atss", "fcos", "dsla", "task_aligned", "simota", "paa")
 METRICS = ("AP", "AP50", "AP75", "APs")
 
 
