@@ -8,10 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners.base import Pairs, at_least, centerness, inside, resolve
-from dynamic_atss.assigners.pairs import level_numbers, levels_of
-from dynamic_atss.assigners.ranges import constant, list_locations, most_locations
-from dynamic_atss.boxes import iou
+from dynamic_atss.assigners.base import Pairs, anchor_iou, at_least, centerness, inside, resolve
+from dynamic_atss.assigners.pairs import ground_truth_of, level_numbers, priors_of
+from dynamic_atss.assigners.ranges import constant, priors_within
 from dynamic_atss.ops.library import define
 from dynamic_atss.types import (
     BACKGROUND,
@@ -63,10 +62,9 @@ class MaxIoU:
     def _labels(self, priors: Priors, gt: GroundTruth, images: int) -> Tensor:
         """(N, P): the gt index of the largest IoU, or IGNORE, or BACKGROUND."""
         margin = tuple(side + 2.0 for side in priors.largest)  # 2: both boxes' "+1"
-        length = most_locations(gt, priors.levels, margin=margin)
         lattice = (level_numbers(priors.levels), priors.offset, margin)
-        boxes = (priors.boxes, gt.boxes, gt.image)
-        return _LABELS(*boxes, *lattice, images, length, self.positive, self.negative)
+        boxes = (priors.boxes, gt.boxes, gt.image, gt.extent)
+        return _LABELS(*boxes, *lattice, images, self.positive, self.negative)
 
 
 def _centerness(priors: Priors, gt: GroundTruth, index: Tensor) -> Tensor:
@@ -76,23 +74,23 @@ def _centerness(priors: Priors, gt: GroundTruth, index: Tensor) -> Tensor:
 
 
 def _labels(
-    priors: Tensor,
+    anchors: Tensor,
     boxes: Tensor,
     image: Tensor,
+    extent: Tensor,
     levels: list[int],
     offset: float,
     margin: list[float],
     images: int,
-    length: int,
     positive: float,
     negative: float,
 ) -> Tensor:
+    priors = priors_of(anchors, levels, offset)
+    gt = ground_truth_of(boxes, image, image, extent)
     half = constant(tuple(margin), boxes.device)[:, None] / 2
     region = torch.cat((boxes[:, None, :2] - half, boxes[:, None, 2:] + half), dim=-1)
-    anchors = len(priors) // max(sum(x.locations for x in levels_of(levels)), 1)
-    pairs = Pairs(*list_locations(boxes, image, region, levels, offset, anchors, length))
-    score = iou(priors.index_select(0, pairs.prior), boxes.index_select(0, pairs.box), extra=1)
-    score = torch.where(pairs.exists, score, 0.0)
+    pairs = priors_within(priors, gt, region, margin=margin)
+    score = anchor_iou(priors, gt, pairs, extra=1).where(pairs.exists, 0.0)
     best = resolve(pairs, score > 0, score, score, (images, len(priors)))
     wins = (best.quality >= positive) | _best_of_a_box(pairs, score, len(boxes), best)
     between = torch.where(best.quality >= negative, IGNORE, BACKGROUND)
@@ -109,8 +107,8 @@ def _best_of_a_box(pairs: Pairs, score: Tensor, boxes: int, found: Assignment) -
 
 
 _LABELS = define(
-    "max_iou_labels(Tensor priors, Tensor boxes, Tensor image, int[] levels, float offset,"
-    " float[] margin, int images, int length, float positive, float negative) -> Tensor",
+    "max_iou_labels(Tensor priors, Tensor boxes, Tensor image, Tensor extent, int[] levels,"
+    " float offset, float[] margin, int images, float positive, float negative) -> Tensor",
     _labels,
-    lambda priors, boxes, image, *rest: image.new_empty(rest[3], len(priors)),
+    lambda priors, boxes, image, *rest: image.new_empty(rest[4], len(priors)),
 )

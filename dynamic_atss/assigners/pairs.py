@@ -47,6 +47,13 @@ def priors_of(boxes: Tensor, numbers: Sequence[int], offset: float) -> Priors:
     return Priors(boxes, levels, len(boxes) // max(locations, 1), offset)
 
 
+def ground_truth_of(boxes: Tensor, classes: Tensor, image: Tensor, extent: Tensor) -> GroundTruth:
+    """With the extents (T, 2) that the host knows already."""
+    gt = GroundTruth(boxes, classes, image)
+    vars(gt)["extent"] = extent  # as `to_device` leaves it
+    return gt
+
+
 def anchor_iou(priors: Priors, gt: GroundTruth, pairs: Pairs, extra: float = 0.0) -> Tensor:
     """The IoU of each pair's prior and box."""
     return _IOU(priors.boxes, pairs.prior, gt.boxes, pairs.box, extra)

@@ -21,6 +21,7 @@ from dynamic_atss.assigners.base import (
 from dynamic_atss.assigners.pairs import (
     best_and_values,
     fake_best_and_values,
+    ground_truth_of,
     level_numbers,
     priors_of,
 )
@@ -98,8 +99,7 @@ def _most_aligned(
     k: int,
 ) -> tuple[Tensor, ...]:
     priors, predictions = priors_of(anchors, levels, offset), Predictions(predicted, logits)
-    gt = GroundTruth(boxes, classes, image)
-    vars(gt)["extent"] = extent  # known to the host, as `to_device` leaves it
+    gt = ground_truth_of(boxes, classes, image, extent)
     # propose
     pairs = points_inside(priors, gt, margin=margin)
     # score, by its logarithm: a small score times a small IoU^6 would be 0

@@ -40,7 +40,7 @@ CLOSE = {"most_aligned": 1e-5}  # its logarithms are its own
 # Anchors far from a box of thousands of kilometres are equally far; PyTorch's square root is not
 # always the nearest number, and decides which are the farther ones.
 ANY_OF_EQUAL = {("most_overlapping", "huge"): 2}  # how many results, from the first on, may differ
-HOST = {"most_aligned": (3,)}  # arguments that stay there
+HOST = {"most_aligned": (3,), "max_iou_labels": (3,)}  # arguments that stay there
 KINDS = ("random", "empty", "one", "ties", "not finite", "huge", "strided")
 
 
@@ -132,9 +132,9 @@ def overlaps_arguments(kind, generator, dtype, variant):
     priors = make_priors((0.5, 1.0, 2.0) if variant else (1.0,))
     boxes, image = make_boxes(kind, generator, dtype)
     margin = [side + 2.0 for side in priors.largest]
-    length = ranges.most_locations(GroundTruth(boxes, image, image), priors.levels, margin=margin)
+    extent = GroundTruth(boxes, image, image).extent
     thresholds = ((0.5, 0.4), (0.1, 0.1), (0.9, 0.0))[variant]
-    return priors.boxes.to(dtype), boxes, image, LEVELS, 0.5, margin, 3, length, *thresholds
+    return priors.boxes.to(dtype), boxes, image, extent, LEVELS, 0.5, margin, 3, *thresholds
 
 
 def pair_arguments(name, kind, generator, dtype, variant):
@@ -379,7 +379,7 @@ WRONG = {
     "max_iou_labels": [
         (2, torch.full((40,), 3), "image"),
         (0, torch.zeros(7, 4), "priors"),
-        (5, [1.0], "margin"),
+        (6, [1.0], "margin"),
     ],
 }
 

@@ -127,8 +127,9 @@ void label_all(Overlaps<T> find, const Values<int64_t>& image, int64_t images, i
 }
 
 Tensor max_iou_labels(const Tensor& priors, const Tensor& boxes, const Tensor& image,
-                      std::vector<int64_t> flat_levels, double offset, std::vector<double> margin,
-                      int64_t images, int64_t /* length */, double positive, double negative) {
+                      const Tensor& /*extent*/, std::vector<int64_t> flat_levels, double offset,
+                      std::vector<double> margin, int64_t images, double positive,
+                      double negative) {
   require_columns(priors, 4, "priors");
   require_columns(boxes, 4, "boxes");
   const auto levels = levels_of(flat_levels);
