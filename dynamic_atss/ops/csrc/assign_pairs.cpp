@@ -72,15 +72,8 @@ class __attribute__((visibility("hidden"))) Indices {
   const bool may_be_none_;
 };
 
-// Whether all these boxes are none.
-ALWAYS_INLINE bool all_none(const int64_t* box, int64_t count) {
-  int64_t signs = 0;
-  for (int64_t i = 0; i < count; ++i) signs |= ~box[i];
-  return signs >= 0;
-}
-
 // Calls `compute(prior, box, pair)` for the pairs of rows of `values` (rows, kWidth) and gt boxes;
-// a box that is none has sides of 0, and a block without boxes is left out.
+// a box that is none has sides of 0.
 template <typename T, int kWidth, typename Compute>
 void each_pair(const Tensor& values, const char* name, const Tensor& index, const Tensor& boxes,
                const Tensor& box, const Compute& compute, bool may_be_none = false) {
@@ -92,7 +85,6 @@ void each_pair(const Tensor& values, const char* name, const Tensor& index, cons
                                                             const int64_t* row,
                                                             const int64_t* t) INLINED {
     static constexpr T kNone[4] = {0, 0, 0, 0};
-    if (may_be_none && all_none(t, count)) return;
     T prior[kBlock * kWidth], side[kBlock * 4];
     for (int64_t i = 0; i < count; ++i) {
       std::memcpy(prior + kWidth * i, a + kWidth * row[i], kWidth * sizeof(T));
@@ -172,7 +164,6 @@ Tensor pair_centerness(const Tensor& points, const Tensor& index, const Tensor& 
   with_floats(points, "points", [&](auto zero) {
     using T = decltype(zero);
     T* const __restrict__ out = mutable_values<T>(result);
-    std::fill_n(out, result.numel(), T(0));
     each_pair<T, 2>(
         points, "points", index, boxes, box,
         [=](const T* prior, const Box<T>& box, int64_t pair)
