@@ -69,7 +69,7 @@ def of_kernels(ending: str) -> dict:
 def warn(what: str, error: object) -> None:
     text, *values = getattr(error, "args", None) or [""]
     if values and str(text).count("%s") == len(values):  # PyTorch's of two CUDA versions
-        error = text % tuple(values)
+        error = text.replace("%s", "{}").format(*values)
     reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
     print(f"WARNING: {what} ({reason}); plain PyTorch will serve instead", file=sys.stderr)
 

@@ -234,7 +234,7 @@ _MOST = define(
 )
 _INSIDE = define(
     "points_inside(Tensor boxes, Tensor image, Tensor points, int[] levels, float offset,"
-    " float radius, float[] reach, float margin, int length)"
+    " float radius, float[] reach, float margin, SymInt length)"
     " -> (Tensor, Tensor, Tensor, Tensor)",
     _points_inside,
     _fake_inside,
