@@ -196,16 +196,10 @@ def training(args: argparse.Namespace) -> Iterator[Rows]:
     for i, count in enumerate(counts):
         print(f"growth: train step, {count} processes", file=sys.stderr, flush=True)
         seconds = train_step(count, args)
-        row = Row(
-            "growth",
-            f"train step of R-50, 1 x 320 x 320 each: {count} training processes",
-            seconds,
-            note=f"x {count / counts[i - 1]:.3g}: x {seconds / found[-1]['ours_s']:.2f}"
-            if i
-            else "",
-            device=args.device,
-        )
-        found.append(row.to_dict())
+        before = found[-1]["ours_s"] if found else seconds
+        note = f"x {count / counts[i - 1]:.3g}: x {seconds / before:.2f}" if i else ""
+        case = f"train step of R-50, 1 x 320 x 320 each: {count} training processes"
+        found.append(Row("growth", case, seconds, note=note, device=args.device).to_dict())
     yield found
 
 

@@ -370,6 +370,7 @@ WRONG = {
         (1, torch.full((40,), 5), "a class is not"),
         (1, torch.zeros(40), "classes has another dtype"),
         (2, torch.full((40,), 3), "an image is not"),
+        (3, torch.zeros(40), "extent has shape"),
         (4, torch.zeros(3, 7, 4), "predicted boxes have shape"),
         (4, torch.zeros(3, 254, 4, dtype=torch.float64), "predicted boxes has another dtype"),
         (5, torch.zeros(3, 254), "logits have shape"),
@@ -379,6 +380,7 @@ WRONG = {
     "max_iou_labels": [
         (2, torch.full((40,), 3), "image"),
         (0, torch.zeros(7, 4), "priors"),
+        (3, torch.zeros(40), "extent has shape"),
         (6, [1.0], "margin"),
     ],
 }

@@ -62,7 +62,7 @@ inline int64_t anchors_of(const std::vector<Level>& levels, int64_t priors) {
   const int64_t places = locations_of(levels);
   require(places ? priors % places == 0 : priors == 0,
           "the levels have " + std::to_string(places) + " locations, of which " +
-              std::to_string(priors) + " centers are no multiple");
+              std::to_string(priors) + " priors are no multiple");
   return places ? priors / places : 1;
 }
 
@@ -100,6 +100,12 @@ class __attribute__((visibility("hidden"))) Values {
 template <typename T>
 T* mutable_values(Tensor& x) {
   return static_cast<T*>(x.mutable_data_ptr());
+}
+
+// Whether all of them are from 0 to limit - 1.
+inline bool within(const Values<int64_t>& values, int64_t count, int64_t limit) {
+  return std::all_of(values.data(), values.data() + count,
+                     [=](int64_t x) { return x >= 0 && x < limit; });
 }
 
 // x is (rows, columns).

@@ -177,13 +177,14 @@ void find_all(const Inputs<T>& in, int64_t count, const BestPairs& pairs, T* ali
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> most_aligned(
-    const Tensor& boxes, const Tensor& classes, const Tensor& image, const Tensor& /*extent*/,
+    const Tensor& boxes, const Tensor& classes, const Tensor& image, const Tensor& extent,
     const Tensor& predicted, const Tensor& logits, const Tensor& anchors,
     std::vector<int64_t> flat_levels, double offset, double margin, double alpha, double beta,
     int64_t k) {
   const auto levels = levels_of(flat_levels);
   require_columns(boxes, 4, "boxes");
   require_columns(anchors, 4, "anchors");
+  require_columns(extent, 2, "extent");
   const int64_t count = boxes.size(0), priors = anchors.size(0);
   require_rows(classes, count, ScalarType::Long, "classes");
   require_rows(image, count, ScalarType::Long, "image");

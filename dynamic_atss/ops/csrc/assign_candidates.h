@@ -71,10 +71,4 @@ struct __attribute__((visibility("hidden"))) BestPairs {
   bool* exists_;
 };
 
-// Whether all of them are from 0 to limit - 1.
-inline bool within(const Values<int64_t>& values, int64_t count, int64_t limit) {
-  return std::all_of(values.data(), values.data() + count,
-                     [=](int64_t x) { return x >= 0 && x < limit; });
-}
-
 }  // namespace dynamic_atss

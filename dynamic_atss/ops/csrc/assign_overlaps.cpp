@@ -127,22 +127,19 @@ void label_all(Overlaps<T> find, const Values<int64_t>& image, int64_t images, i
 }
 
 Tensor max_iou_labels(const Tensor& priors, const Tensor& boxes, const Tensor& image,
-                      const Tensor& /*extent*/, std::vector<int64_t> flat_levels, double offset,
+                      const Tensor& extent, std::vector<int64_t> flat_levels, double offset,
                       std::vector<double> margin, int64_t images, double positive,
                       double negative) {
   require_columns(priors, 4, "priors");
   require_columns(boxes, 4, "boxes");
   const auto levels = levels_of(flat_levels);
-  const int64_t size = priors.size(0), count = boxes.size(0), places = locations_of(levels);
+  require_columns(extent, 2, "extent");
+  const int64_t size = priors.size(0), count = boxes.size(0);
   require_rows(image, count, ScalarType::Long, "image");
   require(margin.size() == levels.size(), "margin has not one number by level");
-  require(places ? size % places == 0 : size == 0,
-          "the levels have " + std::to_string(places) + " locations, of which " +
-              std::to_string(size) + " priors are no multiple");
+  const int64_t anchors = anchors_of(levels, size);
   const Values<int64_t> of(image, "image");
-  const bool known =
-      std::all_of(of.data(), of.data() + count, [=](int64_t x) { return x >= 0 && x < images; });
-  require(known, "a box is of no image of the batch");
+  require(within(of, count, images), "a box is of no image of the batch");
   Tensor index = torch::stable::new_empty(image, {images, size});
   with_floats(priors, "priors", [&](auto zero) {
     using T = decltype(zero);
@@ -153,7 +150,7 @@ Tensor max_iou_labels(const Tensor& priors, const Tensor& boxes, const Tensor& i
                            box.data(),
                            levels,
                            half,
-                           places ? size / places : 1,
+                           anchors,
                            size,
                            static_cast<T>(static_cast<float>(offset)),
                            mutable_values<int64_t>(index),

@@ -143,8 +143,9 @@ Tensor pair_center_offsets(const Tensor& points, const Tensor& index, const Tens
                            const Tensor& box) {
   return of_points<2>(points, index, boxes, box,
                       [](auto x, auto y, const auto& side, auto* out, int64_t step) INLINED {
-                        out[0] = x - (side.x1 + side.x2) / 2;
-                        out[step] = y - (side.y1 + side.y2) / 2;
+                        const auto middle = center(side);
+                        out[0] = x - middle.x;
+                        out[step] = y - middle.y;
                       });
 }
 
@@ -179,9 +180,7 @@ Tensor pair_logit(const Tensor& logits, const Tensor& index, const Tensor& class
   require_rows(classes, classes.numel(), ScalarType::Long, "classes");
   const int64_t columns = logits.size(1), count = classes.numel();
   const Values<int64_t> wanted(classes, "classes");
-  const bool known = std::all_of(wanted.data(), wanted.data() + count,
-                                 [=](int64_t x) { return x >= 0 && x < columns; });
-  require(known, "a class is not one of the logits' columns");
+  require(within(wanted, count, columns), "a class is not one of the logits' columns");
   const Indices indices(index, logits.size(0), box, count, /*may_be_none=*/false);
   Tensor result = torch::stable::new_empty(logits, index.sizes());
   by_type(logits, "logits", [&](auto zero) {
