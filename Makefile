@@ -5,22 +5,39 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 NATIVE := $(wildcard dynamic_atss/ops/csrc/* tests/ops/*.h tests/ops/*.cpp)
 
-.PHONY: install demo test lint asan clean
+# Versions that the tests passed with. `make install CONSTRAINTS=` takes the newest of everything;
+# the choice is kept until another one is given.
+CHOSEN := $(VENV)/.constraints
+CONSTRAINTS ?= $(if $(wildcard $(CHOSEN)),$(shell cat $(CHOSEN)),constraints.txt)
+PIP_INSTALL := $(BIN)/pip install --quiet \
+	$(if $(CONSTRAINTS),--constraint $(CONSTRAINTS),--upgrade --upgrade-strategy eager)
+
+.PHONY: install demo test test-machines lint asan clean FORCE
 
 install: $(INSTALLED)
 
 # torch first: the kernels are compiled against it, which pip's isolated builds cannot see.
-$(INSTALLED): pyproject.toml setup.py dynamic_atss/ops/sources.py $(wildcard dynamic_atss/ops/csrc/*)
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet "setuptools>=77" "torch>=2.10" torchvision
-	$(BIN)/pip install --quiet --no-build-isolation --editable ".[dev]"
+$(INSTALLED): pyproject.toml setup.py $(CONSTRAINTS) $(CHOSEN) dynamic_atss/ops/sources.py \
+		$(wildcard dynamic_atss/ops/csrc/*)
+	$(PIP_INSTALL) "setuptools>=77" torch torchvision
+	$(PIP_INSTALL) --no-build-isolation --editable ".[dev]"
 	touch $@
+
+# Rewritten only when another CONSTRAINTS is asked for, which then installs again.
+$(CHOSEN): FORCE
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@echo "$(CONSTRAINTS)" | cmp -s - $@ || echo "$(CONSTRAINTS)" > $@
+FORCE:
 
 demo: $(INSTALLED)
 	$(BIN)/python tools/demo.py
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+# The numerical tests as other processors run them; QUICK=1: operators and rules, in four runs.
+test-machines: $(INSTALLED)
+	$(BIN)/python tests/machines.py $(if $(QUICK),--quick)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -16,11 +16,13 @@ from typing import Any
 
 import torch
 
+from dynamic_atss.errors import UserError
 from dynamic_atss.ops import sources
 
 NAMESPACE = "dynamic_atss"
 COMPILED = {"cpu": "NMS, focal losses, assignment", "cuda": "NMS, focal losses"}
 FOLDER = Path(__file__).parent
+CAPABILITIES = ("avx512", "avx2", "plain")  # limits that csrc/vectors.h knows
 
 
 def define(
@@ -45,9 +47,18 @@ def load() -> dict[str, str]:
     """Loads the compiled libraries, once. For "cpu" and "cuda": "native", or why the reference
     serves.
 
-    The environment variable DYNAMIC_ATSS_NATIVE: 0 switches them off, a folder has others (another
-    compiler's, or with checks).
+    Two environment variables change what is loaded. DYNAMIC_ATSS_NATIVE: 0 switches the kernels
+    off, a folder has others (another compiler's, or with checks). DYNAMIC_ATSS_CPU_CAPABILITY: the
+    widest vectors that the CPU kernels may use, one of CAPABILITIES.
+
+    Raises:
+        UserError: for another value of DYNAMIC_ATSS_CPU_CAPABILITY.
     """
+    limit = os.environ.get("DYNAMIC_ATSS_CPU_CAPABILITY", "")
+    if limit and limit not in CAPABILITIES:
+        raise UserError(
+            f"DYNAMIC_ATSS_CPU_CAPABILITY={limit}: set one of {', '.join(CAPABILITIES)}, or unset it"
+        )
     return {device: _load(device) for device in ("cpu", "cuda")}
 
 

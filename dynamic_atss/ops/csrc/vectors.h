@@ -2,6 +2,9 @@
 // each, and the best is taken when the program runs, so that one build is fast everywhere.
 #pragma once
 
+#include <cstdlib>
+#include <cstring>
+
 #if defined(__x86_64__) && defined(__GNUC__)
 #define DYNAMIC_ATSS_X86 1
 #define FOR_AVX2 __attribute__((target("avx2,fma")))
@@ -32,13 +35,23 @@ FOR_AVX512 auto run_avx512(const Run& run, Arguments... arguments) {
   return run(arguments...);
 }
 
+// DYNAMIC_ATSS_CPU_CAPABILITY limits the vectors, to run what a processor with fewer of them runs;
+// ops/library.py checks its value.
+inline bool allowed(const char* vectors) {
+  const char* limit = std::getenv("DYNAMIC_ATSS_CPU_CAPABILITY");
+  if (limit == nullptr || *limit == 0 || std::strcmp(limit, "avx512") == 0) return true;
+  return std::strcmp(limit, vectors) == 0;
+}
+
 template <typename Function>
 Function widest(Function plain, Function avx2, Function avx512) {
-  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl")) {
+  if (allowed("avx512") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
     return avx512;
   }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2;
+  if (allowed("avx2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    return avx2;
+  }
   return plain;
 }
 #endif
