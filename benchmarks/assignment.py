@@ -5,10 +5,11 @@
 
 One image of 800 x 1344 has 22,400 priors. The dense forms are in `dense_rules.py`: plain PyTorch,
 vectorised over boxes as the releases are, image by image. Both must give the same gt index on every
-prior; where ours is not defined as the release (task-aligned, SimOTA: see the rules), labels are
-compared with a dense form of our definition, and the release's is timed. A call of more than a
-second is repeated once to three times. The dense form of PAA fits its mixtures by scikit-learn, one
-box after the other, as released. Ultralytics' assigner is a further peer where it is installed.
+prior, but for what rounding may decide (MAY_DIFFER); where ours is not defined as the release
+(task-aligned, SimOTA: see the rules), labels are compared with a dense form of our definition, and
+the release's is timed. A call of more than a second is repeated once to three times. The dense form
+of PAA fits its mixtures by scikit-learn, one box after the other, as released. Ultralytics'
+assigner is a further peer where it is installed.
 
 On a machine that others use, `--threads 1` is the steadier comparison: with more, each operator
 waits for its slowest thread. `2> /dev/null` drops the profiler's own notes.
@@ -32,8 +33,8 @@ from dynamic_atss.types import GroundTruth, Predictions, Priors, to_device
 SIZES = ((100, 168), (50, 84), (25, 42), (13, 21), (7, 11))
 CLASSES = 80
 # Scores of top-k fall by millionths from anchor to anchor, and are equal on both sides of a centre
-# but for the rounding: float32 decides a few (of 22,400 priors 2 at 1,000 boxes, 20 at 5,000). The
-# losses that PAA fits its mixtures to differ in the last bit.
+# but for the rounding: float32 decides a few (of 22,400 priors 2 at 1,000 boxes, 20 at 5,000, on an
+# Intel Xeon). The losses that PAA fits its mixtures to differ in the last bit.
 MAY_DIFFER = {"topk": 2e-3, "paa": 1e-4}
 
 

@@ -3,8 +3,9 @@
 python benchmarks/kill_and_resume.py --config-file configs/X.yaml [--times 10] [--kills 1]
     [--work-dir output/kill_and_resume] [KEY VALUE ...]
 
-The ends have to be bitwise the same. Each time is a new run that is killed `--kills` times: after a
-random number of lines of its metrics, none to all, and a random moment up to a quarter of a second.
+The ends have to be bitwise the same: it is one machine, and each process has one thread. Each time
+is a new run that is killed `--kills` times: after a random number of lines of its metrics, none to
+all, and a random moment up to a quarter of a second.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Writes the `shapes` data set: real image files with COCO JSON, the same for the same seed."""
+"""Writes the `shapes` data set: real image files with COCO JSON, the same for the same seed.
+
+The same files on the same machine; elsewhere OpenCV may round some pixels to the next grey level.
+"""
 
 from __future__ import annotations
 

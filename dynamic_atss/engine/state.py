@@ -1,4 +1,5 @@
-"""What a run consists of, as one dict of plain values: enough to go on bit by bit."""
+"""What a run consists of, as one dict of plain values: enough to go on bit by bit on the same CPU
+with the same software and number of threads."""
 
 from __future__ import annotations
 

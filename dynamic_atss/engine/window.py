@@ -13,7 +13,8 @@ import torch
 class Window:
     """Loss terms and times since the last line of the log.
 
-    It is a part of a run's state: a resumed run logs the same lines as an uninterrupted one.
+    It is a part of a run's state: a resumed run's lines average the same iterations as an
+    uninterrupted one's.
     """
 
     def __init__(self) -> None:

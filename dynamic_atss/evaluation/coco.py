@@ -53,8 +53,8 @@ def evaluate_coco(
 
     results: dicts with image_id, category_id, bbox (x y w h in original pixels) and score, the
     table of such (`detection_table`), or their JSON file · scorer: "hotcoco", "pycocotools" (the
-    same numbers, much slower), or "auto", the first of them that is installed · image_ids: score
-    these images only
+    reference, whose numbers hotcoco gives in the tests; much slower), or "auto", the first of them
+    that is installed · image_ids: score these images only
 
     Raises:
         UserError: a file is missing or malformed; results or image_ids name an image or category

@@ -2,7 +2,9 @@
 
 An operator is defined here together with a plain PyTorch reference, which serves every device. The
 compiled libraries only add kernels to the dispatcher, for the CPU and for CUDA; what they lack goes
-to the reference, so that an installation without a compiler gives the same numbers, slower.
+to the reference, so that an installation without a compiler computes the same, slower. The two
+agree up to rounding: sums have another order, and the last place of PyTorch's own roots,
+exponentials and logarithms depends on the processor.
 """
 
 from __future__ import annotations

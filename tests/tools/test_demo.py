@@ -1,6 +1,7 @@
 """The demo, cut down to two iterations of a tiny network on tiny images."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,11 @@ def test_demo_leaves_scores_pictures_and_a_loss_plot(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     scores = json.loads((tmp_path / "run/inference/shapes_val/coco_metrics.json").read_text())
     assert 0 <= scores["AP"] <= 1
-    printed = [Path(line.split(": ")[1].strip()) for line in done.stdout.splitlines()[-4:]]
+    *lines, last = done.stdout.splitlines()[-5:]
+    ap, expected = re.fullmatch(r"AP: +(\S+) \(of the demo as it is: (.+)\)", last).groups()
+    assert ap == f"{scores['AP']:.3f}"
+    assert f"AP {expected} " in (ROOT / "README.md").read_text()
+    printed = [Path(line.split(": ")[1].strip()) for line in lines]
     assert all(path.exists() for path in printed)
     overview, losses = (cv2.imread(str(path)) for path in printed[:2])
     assert min(overview.shape[:2]) > 500 and losses.std() > 1

@@ -1,8 +1,9 @@
 // What the kernels of label assignment share.
 //
-// Their results are those of the plain PyTorch references to the last bit (but for logarithms, and
-// square roots, which PyTorch does not always round right), so no multiplication may be contracted
-// with an addition.
+// What +, -, * and / make is that of the plain PyTorch references to the last bit, on any
+// processor, so no multiplication may be contracted with an addition. Exponentials, logarithms and
+// the square roots that PyTorch takes from vector libraries may differ in the last place, and so
+// may sums of many numbers, whose order is another.
 #pragma once
 
 #include <algorithm>

@@ -6,7 +6,7 @@
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
 #elif defined(__GNUC__)
-#pragma GCC optimize("fp-contract=off")  // the IoU is the reference's to the last bit
+#pragma GCC optimize("fp-contract=off")  // the IoU is the same with all vectors
 #endif
 #include "nms.h"
 

@@ -1,5 +1,6 @@
-// When one box suppresses another, for every device: the arithmetic is that of torchvision's NMS in
-// float64, to the last bit.
+// When one box suppresses another: the formula of torchvision's NMS in float64. Every operation is
+// rounded by itself, so that the decision is the same on every device. (Compilers may contract some
+// of torchvision's own, as for ARM or a GPU, whose last bit then differs.)
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,6 @@
 // Exponential and logarithm without calls and branches: compilers turn them into vector code
-// (libm's they do not), and a GPU needs half the instructions. The same on every device.
+// (libm's they do not), and a GPU needs half the instructions. The formulas are the same on
+// every device; the last place depends on where multiplications are contracted with additions.
 #pragma once
 
 #include <cmath>
