@@ -12,3 +12,17 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no reference data: {folder} is not there")
     return folder
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The folder of reference arrays and names that is part of the repository."""
+    return Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session", params=["golden", "whole"])
+def golden_or_whole(request: pytest.FixtureRequest) -> Path:
+    """That folder, and the whole reference beside the checkout: for what the first has in part."""
+    if request.param == "golden":
+        return request.getfixturevalue("golden")
+    return request.getfixturevalue("shared") / "reference"

@@ -1,8 +1,8 @@
 """Labels and targets of the released DSLA."""
 
-import numpy as np
 import pytest
 import torch
+from helpers_reference import read_arrays
 
 from dynamic_atss.assigners.dsla import DSLA
 from dynamic_atss.boxes import sides
@@ -19,12 +19,8 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def arrays(shared):
-    path = shared / "reference" / "dsla_targets.npz"
-    if not path.is_file():
-        pytest.skip(f"no reference data: {path} is not there")
-    with np.load(path) as file:
-        return {k: torch.from_numpy(file[k]) for k in file.files if file[k].dtype.kind != "U"}
+def arrays(golden):
+    return read_arrays(golden, "dsla_targets.npz")
 
 
 @pytest.fixture(params=CASES)

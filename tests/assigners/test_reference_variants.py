@@ -1,8 +1,8 @@
 """Labels and targets of the released FCOS, and of the positive types of the released ATSS."""
 
-import numpy as np
 import pytest
 import torch
+from helpers_reference import read_arrays
 
 from dynamic_atss.assigners.fcos import FCOS
 from dynamic_atss.assigners.max_iou import MaxIoU
@@ -19,22 +19,14 @@ POINTS = PointGenerator(STRIDES)
 CLOSE = {"rtol": 1e-5, "atol": 5e-6}
 
 
-def load(shared, name):
-    path = shared / "reference" / name
-    if not path.is_file():
-        pytest.skip(f"no reference data: {path} is not there")
-    with np.load(path) as arrays:
-        return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+@pytest.fixture(scope="module")
+def fcos(golden):
+    return read_arrays(golden, "assign_fcos.npz")
 
 
 @pytest.fixture(scope="module")
-def fcos(shared):
-    return load(shared, "assign_fcos.npz")
-
-
-@pytest.fixture(scope="module")
-def atss(shared):
-    return load(shared, "assign_atss.npz")
+def atss(golden):
+    return read_arrays(golden, "assign_atss.npz")
 
 
 def assign(rule, generator, arrays, case):

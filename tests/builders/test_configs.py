@@ -65,11 +65,8 @@ def test_one_step_of_training_and_of_testing(name):
     assert all(0 < len(x) <= 100 and x.boxes.isfinite().all() for x in found)
 
 
-def published(shared, file):
-    path = shared / "reference" / file
-    if not path.is_file():
-        pytest.skip(f"no reference data: {path} is not there")
-    return json.loads(path.read_text())
+def published(golden, file):
+    return json.loads((golden / file).read_text())
 
 
 def on_meta(name):
@@ -81,9 +78,9 @@ def numbers(entries):
     return sum(torch.Size(shape).numel() for _, shape, *_ in entries)
 
 
-def test_as_many_numbers_as_the_published_checkpoints(shared):
+def test_as_many_numbers_as_the_published_checkpoints(golden):
     """Of backbone and head; the releases also save their anchors."""
-    for name, entries in published(shared, "release_state_dicts.json").items():
+    for name, entries in published(golden, "release_state_dicts.json").items():
         state = on_meta(name).state_dict()
         wanted = [e for e in entries["state_dict"] if "anchor_generator" not in e[0]]
         assert sum(value.numel() for value in state.values()) == numbers(wanted), name
@@ -93,9 +90,9 @@ def test_as_many_numbers_as_the_published_checkpoints(shared):
     "name, entry",
     [("dsla/dsla_R_50_FPN_1x", "r50_as_logged"), ("dsla/dsla_dcn_R_101_FPN_2x", "r101_as_logged")],
 )
-def test_as_many_numbers_as_the_published_dsla(shared, name, entry):
+def test_as_many_numbers_as_the_published_dsla(golden, name, entry):
     """mmdetection counts the weights of batch norms as parameters; frozen ones are buffers here."""
-    wanted = published(shared, "dsla_state_dicts.json")[entry]
+    wanted = published(golden, "dsla_state_dicts.json")[entry]
     model = on_meta(name)
     values = {n: v for n, v in model.state_dict().items() if "num_batches" not in n}
     counted = [e for e in wanted["entries"] if "num_batches" not in e[0]]

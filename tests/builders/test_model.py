@@ -75,8 +75,8 @@ def test_every_published_config_builds(file):
 
 
 @pytest.mark.parametrize("name", LISTED)
-def test_names_shapes_order_and_frozen_parameters_are_the_releases(shared, name):
-    text = (shared / "reference" / "release_state_dicts.json").read_text()
+def test_names_shapes_order_and_frozen_parameters_are_the_releases(golden, name):
+    text = (golden / "release_state_dicts.json").read_text()
     release = json.loads(text)[name]
     model = build(load_config(CONFIGS / f"{name}.yaml"))
     wanted = [
@@ -93,8 +93,8 @@ def test_names_shapes_order_and_frozen_parameters_are_the_releases(shared, name)
     assert frozen == [ours(key) for key in release["frozen"]]
 
 
-def test_parameter_groups_and_learning_rates_are_the_releases(shared):
-    text = (shared / "reference" / "train" / "dynamic_atss_R_50.json").read_text()
+def test_parameter_groups_and_learning_rates_are_the_releases(golden):
+    text = (golden / "train" / "dynamic_atss_R_50.json").read_text()
     reference = json.loads(text)
     cfg = load_config(
         CONFIGS / "dynamic_atss/dynamic_atss_R_50_FPN_1x.yaml",

@@ -38,8 +38,8 @@ def _listed(folder):
         "dsla/dsla_dcn_R_101_FPN_2x",
     ],
 )
-def test_checkpoint_fits_the_model_of_its_yaml(shared, yaml):
-    listed = _listed(shared / "reference")[yaml]
+def test_checkpoint_fits_the_model_of_its_yaml(golden, yaml):
+    listed = _listed(golden)[yaml]
     with torch.device("meta"):  # names and shapes alone
         model = build_model(load_config(str(CONFIGS / f"{yaml}.yaml"), []), 80)
         source = identify({name: torch.empty(shape) for name, shape in listed}, yaml)

@@ -76,10 +76,10 @@ def mmdet_file(path, model, config=CAFFE, **beside):
 
 
 @pytest.mark.parametrize("entry", ["r50_as_logged", "r101_as_logged"])
-def test_every_name_of_the_published_files_has_its_place(shared, entry):
+def test_every_name_of_the_published_files_has_its_place(golden, entry):
     import json
 
-    listed = json.loads((shared / "reference/dsla_state_dicts.json").read_text())[entry]["entries"]
+    listed = json.loads((golden / "dsla_state_dicts.json").read_text())[entry]["entries"]
     depth = 50 if entry.startswith("r50") else 101
     with torch.device("meta"):
         options = DCN if depth == 101 else {}

@@ -2,9 +2,9 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
+from helpers_reference import read_arrays
 
 from dynamic_atss.modeling.coder import DeltaCoder, DistanceCoder
 from dynamic_atss.modeling.priors import PointGenerator
@@ -70,15 +70,11 @@ def test_distances_by_hand():
 
 
 @pytest.mark.parametrize("case", ["case00", "case01", "case06", "case08", "case09"])
-def test_published_decoded_boxes(shared, case):
-    path = shared / "reference" / "assign_dynamic.npz"
-    if not path.is_file():
-        pytest.skip(f"no reference data: {path} is not there")
-    with np.load(path) as arrays:
-        deltas, anchors, decoded = (
-            torch.from_numpy(arrays[f"{case}_{name}"])
-            for name in ("box_regression", "anchors", "decoded")
-        )
+def test_published_decoded_boxes(golden, case):
+    arrays = read_arrays(golden, "assign_dynamic.npz")
+    deltas, anchors, decoded = (
+        arrays[f"{case}_{name}"] for name in ("box_regression", "anchors", "decoded")
+    )
     boxes = CODERS["delta"].decode(deltas, anchors)
     torch.testing.assert_close(boxes, decoded, rtol=1e-6, atol=1e-4)
 

@@ -98,11 +98,8 @@ def test_distances_are_not_negative_and_start_at_four():
     assert deltas.max() > 4
 
 
-def test_published_names_and_shapes(shared):
-    path = shared / "reference" / "release_state_dicts.json"
-    if not path.is_file():
-        pytest.skip(f"no reference data: {path} is not there")
-    releases = json.loads(path.read_text())
+def test_published_names_and_shapes(golden):
+    releases = json.loads((golden / "release_state_dicts.json").read_text())
     for release, deformable in (("R_50_FPN_1x", False), ("dcnv2_R_50_FPN_1x", True)):
         entries = releases[f"dynamic_atss/dynamic_atss_{release}"]["state_dict"]
         prefix = "rpn.head."

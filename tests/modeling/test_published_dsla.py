@@ -53,10 +53,8 @@ def branch(state, name, x):
 
 
 @pytest.mark.parametrize("config", FILES)
-def test_forward(shared, tmp_path, config):
-    path = shared / "reference" / "dsla_state_dicts.json"
-    if not path.is_file():
-        pytest.skip(f"no reference data: {path} is not there")
+def test_forward(golden, tmp_path, config):
+    path = golden / "dsla_state_dicts.json"
     state = weights(json.loads(path.read_text())[FILES[config]]["entries"])
     torch.save({"meta": {"epoch": 12}, "state_dict": state}, tmp_path / "dsla.pth")
     model = build_model(load_config(CONFIGS / f"{config}.yaml"), 80).eval()

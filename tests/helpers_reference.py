@@ -1,0 +1,45 @@
+"""Reading the published releases' arrays, whole or the part of them in tests/golden."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from golden.make import SEEDS, batch_logits, dsla_logits
+from torch import Tensor
+
+Tensors = dict[str, Tensor]
+
+
+def read_arrays(folder: Path, name: str) -> Tensors:
+    """The file's arrays, whole numbers as int64, with the logits that tests/golden leaves out."""
+    with np.load(folder / name) as file:
+        arrays = {k: torch.from_numpy(file[k]) for k in file.files if file[k].dtype.kind != "U"}
+    arrays = {k: v if v.is_floating_point() else v.long() for k, v in arrays.items()}
+    for case in SEEDS:
+        if f"{case}_seed" in arrays:
+            arrays |= _logits(arrays, case)
+    return arrays
+
+
+def _logits(arrays: Tensors, case: str) -> Tensors:
+    seed, before = arrays[f"{case}_seed"].tolist()
+    if case == "batch01":
+        return batch_logits(seed, arrays["case00_labels"].shape[0])
+    return dsla_logits(case, seed, before, arrays[f"{case}_featmap_sizes"].tolist())
+
+
+def flat(arrays: Tensors, prefix: str) -> Tensor:
+    """The levels' maps (N, C, h, w) as (N, P, C); tests/golden may have them flat."""
+    if prefix in arrays:
+        return arrays[prefix]
+    maps = [arrays[f"{prefix}{i}"].flatten(2).transpose(1, 2) for i in range(5)]
+    return torch.cat(maps, dim=1)
+
+
+def kept(values: Tensor, arrays: Tensors, name: str) -> Tensor:
+    """Of values (N, P, ...) those places that array `name` is of: all, or the rows that
+    tests/golden keeps."""
+    rows = arrays.get(f"{name}_rows")
+    return values if rows is None else values[tuple(rows.unbind(1))]
