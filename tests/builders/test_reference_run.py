@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from dynamic_atss.build import build_lr_factor, build_model, build_optimizer, build_test_loaders
+from dynamic_atss.builders import build_lr_factor, build_model, build_optimizer, build_test_loaders
 from dynamic_atss.config.load import load_config
 from dynamic_atss.data.coco import CocoDataset
 from dynamic_atss.data.loader import collate
 from dynamic_atss.data.transforms import Resize
 from dynamic_atss.engine.evaluator import run_inference
 from dynamic_atss.engine.trainer import Trainer
-from dynamic_atss.engine.weights import load_weights
+from dynamic_atss.weights.loading import load_weights
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs/dynamic_atss/dynamic_atss_R_50_FPN_1x.yaml"
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from test_reference_run import CONFIG, detector, unmatched
 
-from dynamic_atss.build import build_test_loaders, build_tested
+from dynamic_atss.builders import build_test_loaders, build_tested
 from dynamic_atss.config.load import load_config
 from dynamic_atss.engine.evaluator import run_inference
 

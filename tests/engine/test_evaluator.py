@@ -9,7 +9,7 @@ from torch import nn
 
 from dynamic_atss.data.annotations import read_annotations
 from dynamic_atss.engine.evaluator import evaluate_dataset, run_inference
-from dynamic_atss.engine.progress import progress
+from dynamic_atss.progress import progress
 from dynamic_atss.types import Batch, Detections, GroundTruth
 
 CATEGORY_IDS = (10, 7)

@@ -13,13 +13,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
-from dynamic_atss import build
-from dynamic_atss.builders.scoring import (
-    check_expected,
-    score,
-    take_class_order,
-    take_file_order,
-)
+from dynamic_atss import builders
 from dynamic_atss.config.load import keys_without_effect
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
@@ -29,9 +23,11 @@ from dynamic_atss.engine.logger import setup_logging
 from dynamic_atss.engine.metrics import MetricsWriter
 from dynamic_atss.engine.state import RunState, averaged_model
 from dynamic_atss.engine.trainer import Trainer
-from dynamic_atss.engine.weights import load_weights
 from dynamic_atss.errors import UserError
+from dynamic_atss.files import write_text
 from dynamic_atss.ops import library
+from dynamic_atss.scoring import check_expected, score, take_class_order, take_file_order
+from dynamic_atss.weights import load_weights
 
 logger = logging.getLogger(__name__)
 
@@ -50,19 +46,19 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     checkpointer = Checkpointer(output)
     distributed.on_first(lambda: _refuse_to_overwrite(checkpointer, resume))
     _open_log(cfg, output, device)
-    dataset = build.build_train_dataset(cfg)
-    test_loaders = build.build_test_loaders(cfg) if test or cfg.TEST.PERIOD else {}
-    build.check_num_classes(cfg, dataset)
+    dataset = builders.build_train_dataset(cfg)
+    test_loaders = builders.build_test_loaders(cfg) if test or cfg.TEST.PERIOD else {}
+    builders.check_num_classes(cfg, dataset)
     take_class_order(dataset, test_loaders)
     state = _build_state(cfg, dataset.class_names, device)
     start = _initial_weights(cfg, state, checkpointer.latest() if resume else None)
     distributed.check_same(start, "--resume: the processes find different checkpoints")
-    loader = build.build_train_loader(cfg, dataset, start)
+    loader = builders.build_train_loader(cfg, dataset, start)
     first = distributed.rank() == 0
     if first:
         _write_config(cfg, output, resume)
     with MetricsWriter(output, start) if first else contextlib.nullcontext() as metrics:
-        tested = build.build_tested(cfg, state.tested)
+        tested = builders.build_tested(cfg, state.tested)
         rest = test_loaders, device, cfg.SOLVER.MAX_ITER, output, metrics
         records = _Records(state, tested, *rest)
         finished = _build_trainer(cfg, state, loader, device, start, records).train()
@@ -121,7 +117,7 @@ def _build_trainer(
         model=_parallel(state.model, device),
         loader=loader,
         optimizer=state.optimizer,
-        lr_factor=build.build_lr_factor(cfg),
+        lr_factor=builders.build_lr_factor(cfg),
         device=device,
         save=records.save,
         log=records.log,
@@ -161,26 +157,26 @@ def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
             "add MODEL.WEIGHT <file.pth>"
         )
     _open_log(cfg, output, device)
-    loaders = build.build_test_loaders(cfg)
+    loaders = builders.build_test_loaders(cfg)
     if not loaders:
         raise UserError("DATASETS.TEST is empty; add DATASETS.TEST \"('name',)\"")
     first = next(iter(loaders.values())).dataset
-    build.check_num_classes(cfg, first)
+    builders.check_num_classes(cfg, first)
     take_file_order(first, weight)
     take_class_order(first, loaders)
-    model = build.build_model(cfg, len(first.class_names)).to(device)
+    model = builders.build_model(cfg, len(first.class_names)).to(device)
     report = load_weights(model, weight, class_names=first.class_names, allow_new_classes=False)
     if any(name.startswith("head.") for name in report.initial):
         raise UserError(f"{weight}: weights of a backbone only; give those of a whole detector")
     logger.info("%s", report.summary())
-    scores = score(build.build_tested(cfg, model), loaders, device, output)
+    scores = score(builders.build_tested(cfg, model), loaders, device, output)
     check_expected(cfg, scores)
     distributed.shut_down()
     return 0
 
 
 def _start(cfg: CfgNode) -> torch.device:
-    build.check_config(cfg)
+    builders.check_config(cfg)
     torch.manual_seed(cfg.SEED)
     return distributed.init_distributed(cfg.MODEL.DEVICE)
 
@@ -210,8 +206,8 @@ def _refuse_to_overwrite(checkpointer: Checkpointer, resume: bool) -> None:
 
 
 def _build_state(cfg: CfgNode, class_names: list[str], device: torch.device) -> RunState:
-    model = build.build_model(cfg, len(class_names)).to(device)
-    optimizer = build.build_optimizer(cfg, model)
+    model = builders.build_model(cfg, len(class_names)).to(device)
+    optimizer = builders.build_optimizer(cfg, model)
     average = averaged_model(model, cfg.SOLVER.EMA_DECAY)
     return RunState(model, optimizer, average, class_names)
 
@@ -244,4 +240,4 @@ def _write_config(cfg: CfgNode, output: Path, resume: bool) -> None:
     text = cfg.dump()
     if resume and path.is_file() and path.read_text() != text:
         logger.warning("%s: the configuration differs from the one the run started with", path)
-    path.write_text(text)
+    write_text(path, text)

@@ -12,16 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from dynamic_atss.engine.backbone_names import TIMM_BODY
-from dynamic_atss.engine.download import weight_file
-from dynamic_atss.engine.epsilon import COUNTER
-from dynamic_atss.engine.unpickle import read_weights
-from dynamic_atss.engine.weight_adapt import adapt
-from dynamic_atss.engine.weight_fit import check_fit, check_names
-from dynamic_atss.engine.weight_formats import from_published, identify, to_published
 from dynamic_atss.errors import UserError
-
-__all__ = ["LoadReport", "from_published", "load_weights", "read_file", "to_published"]
+from dynamic_atss.weights.adapt import adapt
+from dynamic_atss.weights.backbone_names import TIMM_BODY
+from dynamic_atss.weights.download import weight_file
+from dynamic_atss.weights.epsilon import COUNTER
+from dynamic_atss.weights.fit import check_fit, check_names
+from dynamic_atss.weights.formats import identify
+from dynamic_atss.weights.unpickle import read_weights
 
 _NO_WEIGHTS = {
     b"<": "a web page",
