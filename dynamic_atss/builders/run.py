@@ -1,0 +1,5 @@
+"""Moved to `dynamic_atss.run`; this path goes with the next release."""
+
+from dynamic_atss.moved import moved
+
+__getattr__ = moved(__name__, "dynamic_atss.run")
