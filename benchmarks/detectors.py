@@ -33,7 +33,7 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from dynamic_atss.build import build_model
+from dynamic_atss.builders import build_model
 from dynamic_atss.config.load import load_config
 from dynamic_atss.types import Batch, GroundTruth, to_device
 

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from dynamic_atss import cli
-from dynamic_atss.engine.metrics import read_metrics
+from dynamic_atss.files import read_metrics
 
 TRAIN = Path(__file__).resolve().parents[1] / "tools" / "train_net.py"
 MEASURED = ("time", "data_time", "max_mem_mb")

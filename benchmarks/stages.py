@@ -30,7 +30,7 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.optim.swa_utils import AveragedModel
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from dynamic_atss.build import build_model, build_optimizer
+from dynamic_atss.builders import build_model, build_optimizer
 from dynamic_atss.config.load import load_config
 from dynamic_atss.data.loader import _Packed
 from dynamic_atss.engine import evaluator, trainer

@@ -56,7 +56,7 @@ def rows(args: argparse.Namespace) -> list[dict[str, Any]]:
         "import torch": process("-c", "import torch"),
         "import torch, torchvision": process("-c", "import torch, torchvision"),
     }
-    training = "import dynamic_atss.builders.run"
+    training = "import dynamic_atss.run"
     cases: dict[str, tuple[Call, str]] = {
         "train_net.py --help": (process(*TRAIN, "--help"), "imports no torch"),
         "train_net.py with an unknown key": (process(*MISTAKE), "imports no torch"),

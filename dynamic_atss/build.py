@@ -1,28 +1,5 @@
-"""cfg -> explicit keyword arguments. The one place that reads cfg; no object keeps it."""
+"""Moved to `dynamic_atss.builders`; this path goes with the next release."""
 
-from dynamic_atss.builders.backbone import build_backbone
-from dynamic_atss.builders.check import check_config
-from dynamic_atss.builders.data import (
-    build_test_loaders,
-    build_train_dataset,
-    build_train_loader,
-    check_num_classes,
-)
-from dynamic_atss.builders.model import build_model
-from dynamic_atss.builders.rules import build_assigner
-from dynamic_atss.builders.solver import build_lr_factor, build_optimizer
-from dynamic_atss.builders.tta import build_tested
+from dynamic_atss.moved import moved
 
-__all__ = [
-    "build_assigner",
-    "build_backbone",
-    "build_lr_factor",
-    "build_model",
-    "build_optimizer",
-    "build_test_loaders",
-    "build_tested",
-    "build_train_dataset",
-    "build_train_loader",
-    "check_config",
-    "check_num_classes",
-]
+__getattr__ = moved(__name__, "dynamic_atss.builders")

@@ -1,6 +1,6 @@
-"""Losses as pure functions of (prediction, target, weight).
+"""All losses, as pure functions of (prediction, target, weight).
 
-They are sums: the caller chooses the normaliser.
+They are sums: the caller chooses the normaliser. The focal losses are operators, in `ops/focal.py`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dynamic_atss.boxes import area, giou, intersection
+from dynamic_atss.ops.focal import (
+    quality_focal_loss,
+    sigmoid_focal_loss,
+    sigmoid_focal_rows,
+    varifocal_loss,
+)
+
+__all__ = [
+    "giou_loss",
+    "iou_loss",
+    "quality_focal_loss",
+    "quality_loss",
+    "sigmoid_focal_loss",
+    "sigmoid_focal_rows",
+    "smooth_l1_loss",
+    "varifocal_loss",
+]
 
 
 def giou_loss(boxes: Tensor, targets: Tensor, weight: Tensor) -> Tensor:

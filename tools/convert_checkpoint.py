@@ -29,9 +29,8 @@ def main() -> int:
     parser.add_argument("--overwrite", action="store_true", help="replace DST if it exists")
     args = parser.parse_args()
 
-    from dynamic_atss.engine.convert import convert_file
-    from dynamic_atss.engine.download import weight_file
-    from dynamic_atss.engine.weight_timm import timm_names
+    from dynamic_atss.weights import convert_file, weight_file
+    from dynamic_atss.weights.timm import timm_names
 
     body = timm_names(args.body) if args.body else None
     src, dst = weight_file(args.src, None), Path(args.dst).expanduser()

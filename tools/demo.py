@@ -19,9 +19,9 @@ def main() -> int:
     parser.add_argument("--output", default="output/demo", help="folder; delete it to start afresh")
     args = cli.parse(parser)
 
-    from dynamic_atss.build import build_test_loaders
-    from dynamic_atss.builders.run import train
+    from dynamic_atss.builders import build_test_loaders
     from dynamic_atss.config.load import load_config
+    from dynamic_atss.run import train
     from dynamic_atss.viz.pictures import draw_results
     from dynamic_atss.viz.report import plot_losses
 

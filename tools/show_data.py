@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument("--iteration", type=int, default=0, help="from which the images are taken")
     args = cli.parse(parser)
 
-    from dynamic_atss.build import build_train_dataset, build_train_loader, check_config
+    from dynamic_atss.builders import build_train_dataset, build_train_loader, check_config
     from dynamic_atss.config.load import load_config
     from dynamic_atss.viz.batches import draw_batch
     from dynamic_atss.viz.draw import contact_sheet, write_image

@@ -13,7 +13,7 @@ def main() -> int:
     args = cli.parse(parser)
     cfg = load_config(args.config_file, args.opts)
 
-    from dynamic_atss.builders.run import test  # imports torch: mistakes are told before
+    from dynamic_atss.run import test  # imports torch: mistakes are told before
 
     return test(cfg, weight_given="MODEL.WEIGHT" in args.opts[::2])
 

@@ -15,7 +15,7 @@ def main() -> int:
     args = cli.parse(parser)
     cfg = load_config(args.config_file, args.opts)
 
-    from dynamic_atss.builders.run import train  # imports torch: mistakes are told before
+    from dynamic_atss.run import train  # imports torch: mistakes are told before
 
     return train(cfg, resume=args.resume, test=not args.skip_test)
 

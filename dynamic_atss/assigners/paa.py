@@ -19,7 +19,7 @@ from dynamic_atss.assigners.base import (
 from dynamic_atss.assigners.max_iou import MaxIoU
 from dynamic_atss.assigners.mixture import low_component
 from dynamic_atss.boxes import giou
-from dynamic_atss.ops.focal import sigmoid_focal_rows
+from dynamic_atss.losses import sigmoid_focal_rows
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 

@@ -9,8 +9,8 @@ from torch import nn
 from yacs.config import CfgNode
 
 from dynamic_atss.data.transforms import Resize
-from dynamic_atss.engine.tta import AugmentedDetector, View, merge_by_nms, merge_by_vote
 from dynamic_atss.modeling.detector import Detector
+from dynamic_atss.modeling.tta import AugmentedDetector, View, merge_by_nms, merge_by_vote
 from dynamic_atss.types import Detections
 
 # The release gives SCALES below this the long side of the plain test, if the passes vote.

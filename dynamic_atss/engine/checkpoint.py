@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import zipfile
 from collections import Counter, OrderedDict
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from dynamic_atss.engine.unpickle import load_torch
 from dynamic_atss.errors import UserError
+from dynamic_atss.files import CHECKPOINT_FORMAT, write_atomically, write_text
+from dynamic_atss.weights.unpickle import load_torch
 
-FORMAT = "dynamic_atss/1"
 LAST = "last_checkpoint"
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.Size)
 
@@ -29,7 +27,8 @@ def save_checkpoint(path: str | os.PathLike[str], content: dict[str, Any]) -> No
     `load_checkpoint` would refuse to read.
     """
     _check_plain(content, "checkpoint")
-    write_atomically(Path(path), lambda file: torch.save({"format": FORMAT, **content}, file))
+    content = {"format": CHECKPOINT_FORMAT, **content}
+    write_atomically(path, lambda file: torch.save(content, file))
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -46,9 +45,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     content = load_torch(path)
     if not isinstance(content, dict) or "format" not in content:
         raise UserError(f"{path}: not a checkpoint of a run; use it as MODEL.WEIGHT instead")
-    if content["format"] != FORMAT:
+    if content["format"] != CHECKPOINT_FORMAT:
         raise UserError(
-            f"{path}: checkpoint format {content['format']!r}, this version reads {FORMAT!r}"
+            f"{path}: checkpoint format {content['format']!r}, "
+            f"this version reads {CHECKPOINT_FORMAT!r}"
         )
     return content
 
@@ -63,7 +63,7 @@ class Checkpointer:
         """Writes `<name>.pth`, then points `last_checkpoint` at it. Raises as save_checkpoint."""
         path = self.folder / f"{name}.pth"
         save_checkpoint(path, content)
-        write_atomically(self.folder / LAST, lambda file: file.write(path.name.encode()))
+        write_text(self.folder / LAST, path.name)
         return path
 
     def latest(self) -> Path | None:
@@ -85,46 +85,6 @@ class Checkpointer:
         return any((self.folder / n).exists() for n in names) or any(
             self.folder.glob("model_*.pth")
         )
-
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Atomically: a temporary file in the same folder, on the disk, and then renamed.
-
-    The temporary name is fixed, so that a killed run leaves at most one, which the next overwrites.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:
-        # torch reports the failed write of a file as RuntimeError; the cause is in its context.
-        cause = error if isinstance(error, OSError) else error.__context__
-        if not isinstance(cause, OSError):
-            raise
-        reason = cause.strerror or cause
-        raise UserError(
-            f"{path}: cannot be written ({reason}); mend that, earlier checkpoints are untouched"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):  # mostly: renamed, so no longer there
-            temporary.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the rename itself last; a folder cannot be opened for this on every file system."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _check_plain(value: Any, where: str) -> None:

@@ -19,12 +19,12 @@ from torch import nn
 
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.engine import distributed
-from dynamic_atss.engine.progress import progress
 from dynamic_atss.evaluation.coco import evaluate_coco, write_results, write_scores
 from dynamic_atss.evaluation.ground_truth import truth_table
 from dynamic_atss.evaluation.results import Table, as_results, detection_table
 from dynamic_atss.evaluation.scores import CocoScores
 from dynamic_atss.evaluation.voc import evaluate_voc
+from dynamic_atss.progress import progress
 from dynamic_atss.types import Batch, Detections, to_device
 
 _log = logging.getLogger(__name__)
@@ -45,11 +45,6 @@ class ScoredDataset(Protocol):
     voc_scores: bool
 
     def read(self) -> Annotations: ...
-
-
-def run_inference(*args: Any, **kwargs: Any) -> list[dict[str, Any]]:
-    """`run_detection` in the COCO results format."""
-    return as_results(run_detection(*args, **kwargs))
 
 
 def run_detection(

@@ -5,36 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from dynamic_atss.evaluation.scores import CocoScores
+from dynamic_atss.files import read_metrics, write_text
 
 _log = logging.getLogger(__name__)
-
-
-def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """The records of a `metrics.jsonl`, in the file's order; [] if there is no file.
-
-    Lines that are not whole JSON objects are skipped: a killed run may leave half a line. Numbers
-    that were not finite read None.
-    """
-    path = Path(path)
-    if not path.is_file():
-        return []
-    lines = path.read_text("utf-8", errors="replace").splitlines()
-    return [record for record in map(_parse, lines) if record is not None]
-
-
-def _parse(line: str) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) and "iteration" in record else None
 
 
 class MetricsWriter:
@@ -110,9 +89,7 @@ def _drop_after(path: Path, iteration: int) -> None:
     if not path.is_file():
         return
     kept = [r for r in read_metrics(path) if r["iteration"] < iteration + ("dataset" not in r)]
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text("".join(json.dumps(record) + "\n" for record in kept), "utf-8")
-    os.replace(part, path)
+    write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def _event_writer(folder: Path, start_iteration: int) -> Any:

@@ -17,9 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.interrupt import end_process, on_sigterm
 from dynamic_atss.engine.optim import set_lr
-from dynamic_atss.engine.progress import progress
 from dynamic_atss.engine.window import Window
 from dynamic_atss.errors import UserError
+from dynamic_atss.progress import progress
 from dynamic_atss.types import Batch, to_device
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,6 @@ import importlib.util
 import io
 import json
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,27 +17,13 @@ from numpy.typing import NDArray
 from dynamic_atss.data.annotations import read_json
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.ground_truth import TruthTable, load_truth
-from dynamic_atss.evaluation.results import Table, as_results, detection_table, result_table
+from dynamic_atss.evaluation.results import Table, result_table
 from dynamic_atss.evaluation.scores import CocoScores, scores_from_curves
-from dynamic_atss.types import Detections
+from dynamic_atss.files import write_text
 
 _log = logging.getLogger(__name__)
 
 Curves = tuple[NDArray[np.float64], NDArray[np.float64]]
-
-
-def to_coco_results(
-    detections: Mapping[int, Detections],
-    *,
-    sizes: Mapping[int, tuple[int, int]],
-    original_sizes: Mapping[int, tuple[int, int]],
-    category_ids: Sequence[int],
-    extra: float = 1.0,
-) -> list[dict[str, Any]]:
-    """Detections by image id in the COCO results format; the arguments are `detection_table`'s."""
-    places = {"sizes": sizes, "original_sizes": original_sizes}
-    table = detection_table(detections, **places, category_ids=category_ids, extra=extra)
-    return as_results(table)
 
 
 def evaluate_coco(
@@ -190,8 +175,4 @@ def write_scores(folder: str | Path, scores: CocoScores | None) -> None:
 
 
 def _write_json(path: Path, content: object, indent: int | None) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(
-        json.dumps(content, indent=indent, allow_nan=False, ensure_ascii=False), "utf-8"
-    )
-    os.replace(part, path)
+    write_text(path, json.dumps(content, indent=indent, allow_nan=False, ensure_ascii=False))

@@ -10,9 +10,15 @@ from torch import Tensor
 
 from dynamic_atss.assigners import Assigner
 from dynamic_atss.boxes import iou
-from dynamic_atss.losses import giou_loss, quality_loss, smooth_l1_loss
+from dynamic_atss.losses import (
+    giou_loss,
+    quality_focal_loss,
+    quality_loss,
+    sigmoid_focal_loss,
+    smooth_l1_loss,
+    varifocal_loss,
+)
 from dynamic_atss.modeling.head import HeadOutput
-from dynamic_atss.ops.focal import quality_focal_loss, sigmoid_focal_loss, varifocal_loss
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors, rows
 
 CLASS_LOSSES = ("focal", "quality_focal", "varifocal")

@@ -6,8 +6,6 @@ Images are uint8 RGB tensors (3, H, W), on any device; what comes back lies on t
 from __future__ import annotations
 
 import colorsys
-import contextlib
-import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynamic_atss.errors import UserError
+from dynamic_atss.files import write_atomically
 from dynamic_atss.types import Detections
 from dynamic_atss.viz.captions import Canvas, caption_boxes, put_captions
 
@@ -144,17 +143,7 @@ def write_image(path: str | Path, image: Tensor) -> None:
         _, data = cv2.imencode(path.suffix, _to_pixels(image)[..., ::-1], options)
     except cv2.error as error:
         raise UserError(f"{path}: no image format has this ending; use .png or .jpg") from error
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data.tobytes())
-        os.replace(part, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}): choose another file"
-        ) from None
+    write_atomically(path, lambda file: file.write(data.tobytes()))
 
 
 def _draw_classes(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from dynamic_atss.engine.metrics import read_metrics
 from dynamic_atss.errors import UserError
+from dynamic_atss.files import read_metrics, write_atomically
 
 _INK = "#333333"
 
@@ -46,7 +45,7 @@ def plot_losses(metrics: str | Path, output: str | Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.margins(x=0.01)
-    _save(figure, Path(output))
+    write_atomically(output, lambda file: figure.savefig(file, format="png", dpi=130))
 
 
 def _loss_names(records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -90,10 +89,3 @@ def _curve(
     if window > 1:
         axes.plot(iterations, values, color=color, linewidth=0.7, alpha=0.3)
     axes.plot(iterations, _smooth(values, window), color=color, linewidth=1.8, label=name)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    figure.savefig(part, format="png", dpi=130)
-    os.replace(part, path)

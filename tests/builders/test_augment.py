@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers_run import call_tool, load_module, read_lines, write_config
 
-from dynamic_atss.build import build_train_dataset, check_config
+from dynamic_atss.builders import build_train_dataset, check_config
 from dynamic_atss.builders.augment import build_train_transform
 from dynamic_atss.config.load import load_config
 from dynamic_atss.data.mosaic import MosaicDataset

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from dynamic_atss.build import build_model, build_optimizer, check_config
-from dynamic_atss.config.catalog import weight_url
+from dynamic_atss.builders import build_model, build_optimizer, check_config
 from dynamic_atss.config.load import load_config
 from dynamic_atss.types import Batch, Detections, GroundTruth
+from dynamic_atss.weights.urls import weight_url
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs"
 FILES = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.yaml"))

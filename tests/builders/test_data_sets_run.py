@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers_run import TINY, call_tool, read_lines
 
-from dynamic_atss.build import build_test_loaders, build_train_dataset, build_train_loader
+from dynamic_atss.builders import build_test_loaders, build_train_dataset, build_train_loader
 from dynamic_atss.builders.data import build_repeat_factors
 from dynamic_atss.config.load import load_config
 from dynamic_atss.data.shapes import make_shapes

@@ -5,7 +5,7 @@ import pytest
 import torch
 from helpers_run import TINY
 
-from dynamic_atss.build import build_assigner, build_lr_factor, build_model, build_optimizer
+from dynamic_atss.builders import build_assigner, build_lr_factor, build_model, build_optimizer
 from dynamic_atss.config.load import load_config
 from dynamic_atss.engine.optim import set_lr
 from dynamic_atss.engine.state import averaged_model

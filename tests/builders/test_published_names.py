@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from dynamic_atss.build import build_model
+from dynamic_atss.builders import build_model
 from dynamic_atss.config.load import load_config
-from dynamic_atss.engine.weight_fit import check_fit
-from dynamic_atss.engine.weight_formats import identify
+from dynamic_atss.weights.fit import check_fit
+from dynamic_atss.weights.formats import identify
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 DSLA = {"r50_as_logged": "dsla_R_50_FPN_1x", "r101_as_logged": "dsla_dcn_R_101_FPN_2x"}

@@ -5,9 +5,10 @@ import json
 import pytest
 from test_reference_run import CONFIG, detector, unmatched
 
-from dynamic_atss.build import build_test_loaders, build_tested
+from dynamic_atss.builders import build_test_loaders, build_tested
 from dynamic_atss.config.load import load_config
-from dynamic_atss.engine.evaluator import run_inference
+from dynamic_atss.engine.evaluator import run_detection
+from dynamic_atss.evaluation.results import as_results
 
 SETTINGS = {
     "INPUT.MIN_SIZE_TEST": "320",
@@ -44,7 +45,8 @@ def test_votes_of_four_images(reference, checkpoint, four_images):
     cfg = load_config(CONFIG, [word for pair in overrides.items() for word in pair])
     (loader,) = build_test_loaders(cfg).values()
     model = build_tested(cfg, detector(cfg, checkpoint))
-    results = run_inference(model, loader, "cpu", category_ids=loader.dataset.category_ids)
+    table = run_detection(model, loader, "cpu", category_ids=loader.dataset.category_ids)
+    results = as_results(table)
     wanted = json.loads((reference / "tta" / "bbox_vote.json").read_text())
     assert len(results) == len(wanted) == 1012
     assert not unmatched(results, wanted, score=1e-5, pixels=1e-3)

@@ -6,7 +6,7 @@ from helpers_run import read_lines, run_tool, write_config
 
 from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.assigners.at_least_one import AtLeastOne
-from dynamic_atss.build import build_assigner, build_model
+from dynamic_atss.builders import build_assigner, build_model
 from dynamic_atss.builders.heads import build_parts
 from dynamic_atss.config.load import load_config
 from dynamic_atss.errors import UserError

@@ -8,7 +8,7 @@ import torch
 from helpers_run import call_tool, read_lines, run_tool, write_config
 from helpers_vote import naive_nms, naive_vote, rows
 
-from dynamic_atss.build import build_model, build_test_loaders, build_tested
+from dynamic_atss.builders import build_model, build_test_loaders, build_tested
 from dynamic_atss.builders.tta import build_test_resizes
 from dynamic_atss.config.load import load_config
 from dynamic_atss.data.loader import collate

@@ -9,7 +9,7 @@ from helpers_run import TINY
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dynamic_atss.assigners import ASSIGNERS
-from dynamic_atss.build import build_lr_factor, build_model, build_optimizer
+from dynamic_atss.builders import build_lr_factor, build_model, build_optimizer
 from dynamic_atss.config.load import load_config
 from dynamic_atss.engine.trainer import Trainer
 from dynamic_atss.types import Batch, GroundTruth

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from yacs.config import CfgNode
 
-from dynamic_atss.build import check_config
+from dynamic_atss.builders import check_config
 from dynamic_atss.config import defaults
 from dynamic_atss.config.defaults import default_config
 from dynamic_atss.config.load import keys_without_effect, known_keys, load_config

@@ -11,7 +11,7 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
-from dynamic_atss.engine import checkpoint
+from dynamic_atss import files
 from dynamic_atss.engine.checkpoint import Checkpointer, load_checkpoint, save_checkpoint
 from dynamic_atss.errors import UserError
 
@@ -74,7 +74,7 @@ def test_failing_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypat
     def full(_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(UserError, match=r"model_0000001\.pth: .*No space left on device"):
         saver.save("model_0000001", {"model": {"w": torch.zeros(3)}})
     assert path.read_bytes() == before

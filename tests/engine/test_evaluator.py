@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from dynamic_atss.data.annotations import read_annotations
-from dynamic_atss.engine.evaluator import evaluate_dataset, run_inference
-from dynamic_atss.engine.progress import progress
+from dynamic_atss.engine.evaluator import evaluate_dataset, run_detection
+from dynamic_atss.evaluation.results import as_results
+from dynamic_atss.progress import progress
 from dynamic_atss.types import Batch, Detections, GroundTruth
 
 CATEGORY_IDS = (10, 7)
@@ -44,8 +45,12 @@ def batch(ids):
     return Batch(images, torch.tensor([[20, 40]] * len(ids)), gt, ids, ((40, 80),) * len(ids))
 
 
+def infer_with(model, loader, **more):
+    return as_results(run_detection(model, loader, "cpu", category_ids=CATEGORY_IDS, **more))
+
+
 def infer(loader, **more):
-    return run_inference(Finder().train(), loader, "cpu", category_ids=CATEGORY_IDS, **more)
+    return infer_with(Finder().train(), loader, **more)
 
 
 def annotation_file(path, image_ids):
@@ -87,16 +92,16 @@ def test_results_are_in_original_pixels_and_ordered_by_image():
 def test_models_say_what_the_sides_of_their_boxes_count():
     model = Finder()
     model.extra = 0.0
-    (result,) = run_inference(model, [batch((1,))], "cpu", category_ids=CATEGORY_IDS)
+    (result,) = infer_with(model, [batch((1,))])
     assert result["bbox"] == [0.0, 0.0, 16.0, 16.0]  # 17 in the legacy convention
 
 
 def test_every_module_gets_its_own_mode_back_even_after_an_error():
     model = Finder().train()
     model.frozen.eval()
-    run_inference(model, [batch((1,))], "cpu", category_ids=CATEGORY_IDS)
+    infer_with(model, [batch((1,))])
     with pytest.raises(TypeError):
-        run_inference(model, [None], "cpu", category_ids=CATEGORY_IDS)
+        infer_with(model, [None])
     assert (model.training, model.body.training, model.frozen.training) == (True, True, False)
 
 
@@ -152,7 +157,7 @@ def worker(rank, folder):
     scores = evaluate_dataset(model, loader, "cpu", dataset=data, output_dir=folder / "out", **more)
     doubled = [[batch((1,))], [batch((1,))]][rank]
     try:
-        run_inference(model, doubled, "cpu", category_ids=CATEGORY_IDS, **more)
+        infer_with(model, doubled, **more)
         failure = ""
     except RuntimeError as error:
         failure = str(error)

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from dynamic_atss.engine.logger import setup_logging
-from dynamic_atss.engine.metrics import MetricsWriter, read_metrics
+from dynamic_atss.engine.metrics import MetricsWriter
 from dynamic_atss.evaluation.scores import METRICS, CocoScores
+from dynamic_atss.files import read_metrics
 
 
 def write_steps(folder, steps, start=0, **more):

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from dynamic_atss.errors import UserError
-from dynamic_atss.evaluation.coco import evaluate_coco, to_coco_results, write_results
+from dynamic_atss.evaluation.coco import evaluate_coco, write_results
 from dynamic_atss.evaluation.scores import METRICS, CocoScores
-from dynamic_atss.types import Detections
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 real_data = pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="no ../shared/data here")
@@ -274,44 +272,6 @@ def test_pycocotools_steps_in_when_hotcoco_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "hotcoco", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert evaluate_coco(path, results) == expected
-
-
-def test_results_are_scaled_per_axis_then_widened_by_one():
-    boxes = torch.tensor([[10.0, 20.0, 29.0, 59.0], [0.0, 0.0, 399.0, 99.0]])
-    detections = {
-        8: Detections(boxes, torch.tensor([0.75, 0.5]), torch.tensor([1, 0])),
-        3: Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64)),
-    }
-    sizes = {8: (100, 400), 3: (5, 5)}
-    results = to_coco_results(
-        detections, sizes=sizes, original_sizes={8: (50, 800), 3: (5, 5)}, category_ids=[90, 13]
-    )
-    assert results == [
-        {"image_id": 8, "category_id": 13, "bbox": [20.0, 10.0, 39.0, 20.5], "score": 0.75},
-        {"image_id": 8, "category_id": 90, "bbox": [0.0, 0.0, 799.0, 50.5], "score": 0.5},
-    ]
-
-
-@pytest.mark.parametrize("extra", [0.0, 1.0])
-def test_the_legacy_pixel_is_added_or_not(extra):
-    one = Detections(
-        torch.tensor([[2.0, 3.0, 12.0, 8.0]]), torch.ones(1), torch.zeros(1, dtype=torch.int64)
-    )
-    places = {"sizes": {1: (9, 20)}, "original_sizes": {1: (18, 10)}}
-    (result,) = to_coco_results({1: one}, **places, category_ids=[4], extra=extra)
-    assert result["bbox"] == [1, 6, 5 + extra, 10 + extra]
-
-
-def test_detections_that_are_not_finite_never_reach_the_file(caplog):
-    boxes = torch.tensor([[0.0, 0, 5, 5], [0, 0, float("nan"), 5], [0, 0, 5, 5]])
-    one = Detections(
-        boxes, torch.tensor([0.5, 0.5, float("inf")]), torch.zeros(3, dtype=torch.int64)
-    )
-    results = to_coco_results(
-        {1: one}, sizes={1: (9, 9)}, original_sizes={1: (9, 9)}, category_ids=[4]
-    )
-    assert [r["bbox"] for r in results] == [[0, 0, 6, 6]]
-    assert "2 detections that are not finite" in caplog.text
 
 
 def test_written_files_come_back(tmp_path):

@@ -39,6 +39,44 @@ def test_a_table_of_three_images_by_hand():
     assert table.tolist() == [list(row) for row in expected]
 
 
+def test_results_are_scaled_per_axis_then_widened_by_one():
+    boxes = torch.tensor([[10.0, 20.0, 29.0, 59.0], [0.0, 0.0, 399.0, 99.0]])
+    found = {
+        8: Detections(boxes, torch.tensor([0.75, 0.5]), torch.tensor([1, 0])),
+        3: Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64)),
+    }
+    sizes = {8: (100, 400), 3: (5, 5)}
+    table = detection_table(
+        found, sizes=sizes, original_sizes={8: (50, 800), 3: (5, 5)}, category_ids=[90, 13]
+    )
+    assert as_results(table) == [
+        {"image_id": 8, "category_id": 13, "bbox": [20.0, 10.0, 39.0, 20.5], "score": 0.75},
+        {"image_id": 8, "category_id": 90, "bbox": [0.0, 0.0, 799.0, 50.5], "score": 0.5},
+    ]
+
+
+@pytest.mark.parametrize("extra", [0.0, 1.0])
+def test_the_legacy_pixel_is_added_or_not(extra):
+    one = Detections(
+        torch.tensor([[2.0, 3.0, 12.0, 8.0]]), torch.ones(1), torch.zeros(1, dtype=torch.int64)
+    )
+    places = {"sizes": {1: (9, 20)}, "original_sizes": {1: (18, 10)}}
+    (result,) = as_results(detection_table({1: one}, **places, category_ids=[4], extra=extra))
+    assert result["bbox"] == [1, 6, 5 + extra, 10 + extra]
+
+
+def test_detections_that_are_not_finite_never_reach_the_file(caplog):
+    boxes = torch.tensor([[0.0, 0, 5, 5], [0, 0, float("nan"), 5], [0, 0, 5, 5]])
+    one = Detections(
+        boxes, torch.tensor([0.5, 0.5, float("inf")]), torch.zeros(3, dtype=torch.int64)
+    )
+    table = detection_table(
+        {1: one}, sizes={1: (9, 9)}, original_sizes={1: (9, 9)}, category_ids=[4]
+    )
+    assert [r["bbox"] for r in as_results(table)] == [[0, 0, 6, 6]]
+    assert "2 detections that are not finite" in caplog.text
+
+
 def test_results_and_back():
     table = np.array([(2**53 - 1, 0.1, 2, 3, 4, 0.3, 9), (1, 5, 6, 7, 8, 0.5, 2)])
     results = as_results(table)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers_reference import flat, kept, read_arrays
 
-from dynamic_atss.build import build_assigner
+from dynamic_atss.builders import build_assigner
 from dynamic_atss.builders.heads import build_parts
 from dynamic_atss.config.load import load_config
 from dynamic_atss.modeling.head import HeadOutput

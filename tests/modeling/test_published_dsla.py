@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import deform_conv2d
 
-from dynamic_atss.build import build_model
+from dynamic_atss.builders import build_model
 from dynamic_atss.config.load import load_config
-from dynamic_atss.engine.weights import load_weights
+from dynamic_atss.weights.loading import load_weights
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs/dsla"
 STRIDES = (8, 16, 32, 64, 128)

@@ -11,12 +11,11 @@ from yacs.config import CfgNode
 from dynamic_atss.data.dataset import DetectionDataset, TrainingSet
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
-from dynamic_atss.engine.download import weight_file
 from dynamic_atss.engine.evaluator import evaluate_dataset
-from dynamic_atss.engine.weight_formats import class_names as names_in_file
-from dynamic_atss.engine.weights import read_file
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.scores import CocoScores
+from dynamic_atss.weights import class_names as names_in_file
+from dynamic_atss.weights import read_file, weight_file
 
 
 def take_class_order(first: TrainingSet, loaders: dict[str, Loader]) -> None:

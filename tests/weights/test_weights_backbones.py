@@ -6,10 +6,10 @@ import torchvision
 from test_weights_mmdet import detector, swin
 from torch import nn
 
-from dynamic_atss.engine.weights import load_weights
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.backbones import ResNet
 from dynamic_atss.modeling.backbones.mobilenet import MobileNetV2
+from dynamic_atss.weights.loading import load_weights
 
 
 def _lively(model):
@@ -196,7 +196,7 @@ def test_timm_file_for_another_body_says_so(tmp_path):
 def test_the_catalog_has_torchvisions_own_urls():
     from torchvision.models import get_model_weights
 
-    from dynamic_atss.config.catalog import WEIGHTS, weight_url
+    from dynamic_atss.weights.urls import WEIGHTS, weight_url
 
     models = {
         "R-18": "resnet18",

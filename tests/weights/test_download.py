@@ -6,9 +6,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from dynamic_atss.config.catalog import WEIGHTS, weight_url
-from dynamic_atss.engine.download import weight_file
 from dynamic_atss.errors import UserError
+from dynamic_atss.weights.download import weight_file
+from dynamic_atss.weights.urls import WEIGHTS, weight_url
 
 CONTENT = b"weights" * 1000
 
@@ -71,7 +71,7 @@ def test_processes_that_start_together_fetch_once(server, tmp_path):
 
 def test_without_a_network_the_error_says_where_to_put_the_file(tmp_path, monkeypatch):
     monkeypatch.setenv("DYNAMIC_ATSS_CACHE", str(tmp_path))
-    monkeypatch.setattr("dynamic_atss.config.catalog.ROOT", "http://nowhere.invalid/")
+    monkeypatch.setattr("dynamic_atss.weights.urls.ROOT", "http://nowhere.invalid/")
     with pytest.raises(UserError) as error:
         weight_file("catalog://ImageNetPretrained/MSRA/R-50", None)
     place = tmp_path / "nowhere.invalid/ImageNetPretrained/MSRA/R-50.pkl"

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynamic_atss.engine.backbone_names import BODY, from_timm, from_torchvision, is_torchvision
-from dynamic_atss.engine.mmdet_names import from_mmdet, value_from_mmdet
-from dynamic_atss.engine.weight_pixels import IMAGENET, Pixels, mmdet_pixels, mmdet_stride_in_1x1
 from dynamic_atss.errors import UserError
+from dynamic_atss.weights.backbone_names import BODY, from_timm, from_torchvision, is_torchvision
+from dynamic_atss.weights.mmdet_names import from_mmdet, value_from_mmdet
+from dynamic_atss.weights.pixels import IMAGENET, Pixels, mmdet_pixels, mmdet_stride_in_1x1
 
 PROJECT = "dynamic_atss checkpoint"
 PUBLISHED = "published maskrcnn-benchmark checkpoint"

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from torch import nn
 
-from dynamic_atss.engine.backbone_names import BODY, TIMM_BODY
-from dynamic_atss.engine.epsilon import add_epsilon, frozen_variances, take_epsilon
-from dynamic_atss.engine.weight_fit import misfit
-from dynamic_atss.engine.weight_formats import (
+from dynamic_atss.modeling.layers import FrozenBatchNorm2d
+from dynamic_atss.weights.backbone_names import BODY, TIMM_BODY
+from dynamic_atss.weights.epsilon import add_epsilon, frozen_variances, take_epsilon
+from dynamic_atss.weights.fit import misfit
+from dynamic_atss.weights.formats import (
     CAFFE2,
     MMDET,
     TIMM,
@@ -17,8 +18,7 @@ from dynamic_atss.engine.weight_formats import (
     WITH_EPSILON,
     Source,
 )
-from dynamic_atss.engine.weight_pixels import pixel_notes, timm_pixels
-from dynamic_atss.modeling.layers import FrozenBatchNorm2d
+from dynamic_atss.weights.pixels import pixel_notes, timm_pixels
 
 
 def adapt(source: Source, model: nn.Module, path: Path) -> list[str]:

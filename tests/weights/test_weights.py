@@ -11,10 +11,10 @@ import torchvision
 from torch import nn
 
 from dynamic_atss.engine.checkpoint import save_checkpoint
-from dynamic_atss.engine.weights import from_published, load_weights, to_published
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.backbones import ResNet
 from dynamic_atss.modeling.fpn import FPN, BackboneWithFPN
+from dynamic_atss.weights import from_published, load_weights, to_published
 
 RELEASES = Path(__file__).parents[1] / "golden/release_state_dicts.json"
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}

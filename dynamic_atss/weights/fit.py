@@ -8,10 +8,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from dynamic_atss.engine.backbone_names import BODY
-from dynamic_atss.engine.epsilon import COUNTER
-from dynamic_atss.engine.weight_formats import CAFFE2, MMDET, PUBLISHED, Source
 from dynamic_atss.errors import UserError
+from dynamic_atss.weights.backbone_names import BODY
+from dynamic_atss.weights.epsilon import COUNTER
+from dynamic_atss.weights.formats import CAFFE2, MMDET, PUBLISHED, Source
 
 _STATISTICS = (".running_mean", ".running_var")
 _LOGITS = "head.cls_logits."

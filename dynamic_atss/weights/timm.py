@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from torch import Size
 
-from dynamic_atss.engine.backbone_names import TIMM_BODY, to_timm
-from dynamic_atss.engine.epsilon import COUNTER
-from dynamic_atss.engine.weight_formats import Source
 from dynamic_atss.errors import UserError
+from dynamic_atss.weights.backbone_names import TIMM_BODY, to_timm
+from dynamic_atss.weights.epsilon import COUNTER
+from dynamic_atss.weights.formats import Source
 
 _PREFIX = "timm/"
 

@@ -10,9 +10,10 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from dynamic_atss.config.catalog import PREFIX, weight_url
-from dynamic_atss.engine.progress import progress
 from dynamic_atss.errors import UserError
+from dynamic_atss.files import replacement
+from dynamic_atss.progress import progress
+from dynamic_atss.weights.urls import PREFIX, weight_url
 
 CACHE_VARIABLE = "DYNAMIC_ATSS_CACHE"
 _TIMEOUT = 30  # seconds without a byte
@@ -73,20 +74,13 @@ def _fetch_once(url: str, target: Path) -> None:
 
 
 def _download(url: str, target: Path) -> None:
-    temporary = target.with_name(f".{target.name}.part")
-    try:
-        with (
-            urllib.request.urlopen(url.partition("#")[0], timeout=_TIMEOUT) as response,
-            open(temporary, "wb") as file,
-        ):
-            size = int(response.headers.get("Content-Length") or 0)
-            chunks = iter(lambda: response.read(_CHUNK), b"")
-            for chunk in progress(chunks, target.name, total=-(-size // _CHUNK) or None):
-                file.write(chunk)
-            if size and file.tell() != size:
-                raise OSError(f"{file.tell()} of {size} bytes came")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        urllib.request.urlopen(url.partition("#")[0], timeout=_TIMEOUT) as response,
+        replacement(target) as file,
+    ):
+        size = int(response.headers.get("Content-Length") or 0)
+        chunks = iter(lambda: response.read(_CHUNK), b"")
+        for chunk in progress(chunks, target.name, total=-(-size // _CHUNK) or None):
+            file.write(chunk)
+        if size and file.tell() != size:
+            raise OSError(f"{file.tell()} of {size} bytes came")

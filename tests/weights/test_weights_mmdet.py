@@ -7,16 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dynamic_atss.engine.mmdet_names import from_mmdet, to_mmdet, value_from_mmdet, value_to_mmdet
-from dynamic_atss.engine.weight_formats import identify
-from dynamic_atss.engine.weight_pixels import IMAGENET, mmdet_pixels, mmdet_stride_in_1x1
-from dynamic_atss.engine.weights import load_weights
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.backbones import ResNet
 from dynamic_atss.modeling.backbones.swin import Swin
 from dynamic_atss.modeling.fpn import FPN, BackboneWithFPN
 from dynamic_atss.modeling.layers import FrozenBatchNorm2d, ModulatedDeformConv
 from dynamic_atss.modeling.tower import tower
+from dynamic_atss.weights.formats import identify
+from dynamic_atss.weights.loading import load_weights
+from dynamic_atss.weights.mmdet_names import from_mmdet, to_mmdet, value_from_mmdet, value_to_mmdet
+from dynamic_atss.weights.pixels import IMAGENET, mmdet_pixels, mmdet_stride_in_1x1
 
 DCN = {"deformable": (False, True, True, True), "modulated": False}
 SMALL = {"stem_out": 4, "width_per_group": 2, "res2_out": 8}

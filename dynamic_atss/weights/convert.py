@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynamic_atss.engine.backbone_names import BODY, TIMM_BODY, from_torchvision, to_torchvision
-from dynamic_atss.engine.checkpoint import FORMAT, write_atomically
-from dynamic_atss.engine.epsilon import add_epsilon, frozen_variances, take_epsilon
-from dynamic_atss.engine.mmdet_names import from_mmdet, to_mmdet, value_to_mmdet
-from dynamic_atss.engine.weight_formats import (
+from dynamic_atss.errors import UserError
+from dynamic_atss.files import CHECKPOINT_FORMAT, write_atomically
+from dynamic_atss.weights.backbone_names import BODY, TIMM_BODY, from_torchvision, to_torchvision
+from dynamic_atss.weights.epsilon import add_epsilon, frozen_variances, take_epsilon
+from dynamic_atss.weights.formats import (
     CAFFE2,
     WITH_EPSILON,
     Source,
@@ -27,9 +27,9 @@ from dynamic_atss.engine.weight_formats import (
     nested,
     to_published,
 )
-from dynamic_atss.engine.weight_timm import TimmNames, check_timm
-from dynamic_atss.engine.weights import read_file
-from dynamic_atss.errors import UserError
+from dynamic_atss.weights.loading import read_file
+from dynamic_atss.weights.mmdet_names import from_mmdet, to_mmdet, value_to_mmdet
+from dynamic_atss.weights.timm import TimmNames, check_timm
 
 _OURS = (BODY, "backbone.fpn.", "head.")
 _OWN_KEYS = ("format", "model", "state_dict", "classes", "unmapped", "blobs")
@@ -247,5 +247,5 @@ def _wrap(
     if unmapped:
         rest["unmapped"] = unmapped
     if to == "project":
-        return {"format": FORMAT, **rest, "model": state}
+        return {"format": CHECKPOINT_FORMAT, **rest, "model": state}
     return {**rest, "model" if to == "published" else "state_dict": state}

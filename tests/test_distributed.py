@@ -19,7 +19,7 @@ from helpers_run import (
     write_config,
 )
 
-from dynamic_atss.build import build_train_dataset
+from dynamic_atss.builders import build_train_dataset
 from dynamic_atss.config.load import load_config
 from dynamic_atss.data.samplers import TrainingSampler, aspect_groups
 

@@ -6,12 +6,12 @@ import torchvision
 from test_weights_convert import _model, _same
 from test_weights_mmdet import DCN, SMALL, detector, swin
 
-from dynamic_atss.engine.convert import convert
-from dynamic_atss.engine.weight_formats import entries
-from dynamic_atss.engine.weights import load_weights
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.backbones import ResNet
 from dynamic_atss.modeling.backbones.mobilenet import MobileNetV2
+from dynamic_atss.weights.convert import convert
+from dynamic_atss.weights.formats import entries
+from dynamic_atss.weights.loading import load_weights
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "swin_t"])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from dynamic_atss.engine.unpickle import read_weights
 from dynamic_atss.errors import UserError
+from dynamic_atss.weights.unpickle import read_weights
 
 
 class _Call:

@@ -5,12 +5,12 @@ import torch
 from test_weights_convert import _model, _same
 from test_weights_mmdet import detector
 
-from dynamic_atss.engine.backbone_names import from_timm, to_timm
-from dynamic_atss.engine.convert import convert
-from dynamic_atss.engine.weight_timm import timm_names
-from dynamic_atss.engine.weights import load_weights
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.backbones import ResNet
+from dynamic_atss.weights.backbone_names import from_timm, to_timm
+from dynamic_atss.weights.convert import convert
+from dynamic_atss.weights.loading import load_weights
+from dynamic_atss.weights.timm import timm_names
 
 timm = pytest.importorskip("timm")
 

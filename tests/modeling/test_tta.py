@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dynamic_atss.engine.tta import (
+from dynamic_atss.modeling.tta import (
     AugmentedDetector,
     View,
     flipped,

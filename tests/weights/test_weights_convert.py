@@ -7,12 +7,12 @@ import pytest
 import torch
 from test_weights_mmdet import DCN, SMALL, detector, mmdet_file, swin
 
-from dynamic_atss.engine.convert import convert
-from dynamic_atss.engine.epsilon import add_epsilon, take_epsilon
-from dynamic_atss.engine.weight_formats import entries
-from dynamic_atss.engine.weights import load_weights, to_published
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.backbones import ResNet
+from dynamic_atss.weights import load_weights, to_published
+from dynamic_atss.weights.convert import convert
+from dynamic_atss.weights.epsilon import add_epsilon, take_epsilon
+from dynamic_atss.weights.formats import entries
 
 RELEASES = [
     "dynamic_atss/dynamic_atss_R_50_FPN_1x",

@@ -1,0 +1,94 @@
+"""Files that a run leaves: each appears whole or not at all, and is readable after a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from dynamic_atss.errors import UserError
+
+CHECKPOINT_FORMAT = "dynamic_atss/1"  # the entry "format" of this project's checkpoints
+
+
+def write_atomically(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Calls `write` with the file that becomes `path`; its folder is made where it is missing.
+
+    Raises UserError if that fails; then nothing is left behind and an older file is as it was.
+    """
+    path = Path(path)
+    try:
+        with replacement(path) as file:
+            write(file)
+    except (OSError, RuntimeError) as error:
+        # torch reports the failed write of a file as RuntimeError; the cause is in its context.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        reason = cause.strerror or cause
+        raise UserError(
+            f"{path}: cannot be written ({reason}): make room or choose another place; "
+            "what was written before is untouched"
+        ) from error
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """`write_atomically` of a text in UTF-8."""
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+@contextlib.contextmanager
+def replacement(path: Path) -> Iterator[BinaryIO]:
+    """A temporary file in the same folder; at the end of the block it is on the disk and renamed.
+
+    Its name is fixed, so that a killed run leaves at most one, which the next overwrites: one
+    process at a time writes a path. An error of the block or of the disk goes on to the caller.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    finally:
+        with contextlib.suppress(OSError):  # mostly: renamed, so no longer there
+            temporary.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the rename itself last; a folder cannot be opened for this on every file system."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_metrics(path: str | Path) -> list[dict[str, Any]]:
+    """The records of a `metrics.jsonl`, in the file's order; [] if there is no file.
+
+    Lines that are not whole JSON objects are skipped: a killed run may leave half a line. Numbers
+    that were not finite read None.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return []
+    lines = path.read_text("utf-8", errors="replace").splitlines()
+    return [record for record in map(_record, lines) if record is not None]
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and "iteration" in record else None

@@ -1,0 +1,127 @@
+"""Loading of weights into a model: by exact names, all or nothing, with a report."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dynamic_atss.errors import UserError
+from dynamic_atss.weights.adapt import adapt
+from dynamic_atss.weights.backbone_names import TIMM_BODY
+from dynamic_atss.weights.download import weight_file
+from dynamic_atss.weights.epsilon import COUNTER
+from dynamic_atss.weights.fit import check_fit, check_names
+from dynamic_atss.weights.formats import identify
+from dynamic_atss.weights.unpickle import read_weights
+
+_NO_WEIGHTS = {
+    b"<": "a web page",
+    b"version https://git-lfs": "a pointer of Git LFS (git lfs pull)",
+    b"": "an empty file",
+}
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What a weight file did to a model.
+
+    file, format · loaded and initial: the model's entries that were filled, or left at their
+    initial value · unused: the file's entries that were not used, by its names · notes, for users
+    """
+
+    file: str
+    format: str
+    loaded: list[str]
+    initial: list[str]
+    unused: list[str]
+    notes: list[str] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """A few lines for the log, entries counted by module."""
+        lines = [f"weights: {self.file} ({self.format})", f"  loaded: {_by_module(self.loaded)}"]
+        if self.initial:
+            lines.append(f"  left at the initial value: {_by_module(self.initial)}")
+        if self.unused:
+            shown = ", ".join(self.unused[:4]) + (", ..." if len(self.unused) > 4 else "")
+            lines.append(f"  not used from the file: {len(self.unused)} ({shown})")
+        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+
+
+def _by_module(names: Iterable[str]) -> str:
+    """`backbone.body 159, head 43`: entries per child of the model, per grandchild of backbone."""
+    depth = {"backbone": 2}
+    keys = (name.split(".") for name in names)
+    counts = Counter(".".join(key[: depth.get(key[0], 1)]) for key in keys)
+    return ", ".join(f"{module} {count}" for module, count in counts.items())
+
+
+def load_weights(
+    model: nn.Module,
+    weight: str | os.PathLike[str],
+    cache_dir: str | os.PathLike[str] | None = None,
+    *,
+    class_names: Sequence[str] = (),
+    allow_new_classes: bool = True,
+) -> LoadReport:
+    """Fills `model` (children `backbone.body`, `backbone.fpn`, `head`) from a weight file.
+
+    weight: a path, `catalog://...` or a URL; its format is told by content. A backbone file must
+    fill the body, any other one the whole model, and leave nothing over; deformable offsets stay at
+    their initial value for backbone files, and so do `head.cls_logits.*` for other classes than the
+    file's, in number or in name (`class_names`, if both sides tell them), if `allow_new_classes`.
+    Raises UserError, and leaves the model as it was, for a file that is missing, damaged, of an
+    unknown format, that holds code, or that belongs to another architecture.
+    """
+    path = weight_file(weight, cache_dir)
+    targets = model.state_dict()
+    timm_names = [name for name in targets if name.startswith(TIMM_BODY)]
+    source = identify(read_file(path), path, timm_names)
+    notes = adapt(source, model, path)
+    skipped = check_fit(source, targets, path, allow_new_classes, notes)
+    skipped |= check_names(source, class_names, path, allow_new_classes, notes)
+    loaded = [name for name in targets if name in source.tensors and name not in skipped]
+    if not loaded:
+        raise UserError(f"{path}: none of its entries ({source.format}) fits the model")
+    with torch.no_grad():
+        for name in loaded:
+            targets[name].copy_(source.tensors[name])
+    rest = [source.origin[n] for n in source.tensors if n not in targets or n in skipped]
+    rest.sort(key=lambda name: name.endswith(COUNTER))  # the report shows what counts first
+    initial = [name for name in targets if name not in set(loaded)]
+    return LoadReport(str(path), source.format, loaded, initial, [*source.ignored, *rest], notes)
+
+
+def read_file(path: Path) -> Any:
+    """What a weight file holds, of torch, Caffe2 or `.safetensors` (timm's); nothing of it is run.
+
+    Raises UserError for a file that is missing, damaged, or holds anything but plain values.
+    """
+    if not path.is_file():
+        return read_weights(path)  # which says so
+    _refuse_other_downloads(path)
+    if path.suffix != ".safetensors":
+        return read_weights(path)
+    try:
+        from safetensors.torch import load_file
+    except ImportError:
+        raise UserError(f"{path}: needs the package safetensors: pip install safetensors") from None
+    try:
+        return load_file(path)
+    except Exception as error:  # its own reader's error, which is no public class
+        raise UserError(f"{path}: truncated or damaged: fetch or copy it again") from error
+
+
+def _refuse_other_downloads(path: Path) -> None:
+    """Raises UserError for what a failed download leaves under the name of a weight file."""
+    with open(path, "rb") as file:
+        head = file.read(64).lstrip().lower()
+    for start, what in _NO_WEIGHTS.items():
+        if head.startswith(start) and (start or not head):
+            raise UserError(f"{path}: {what}, not weights: fetch the file itself")
