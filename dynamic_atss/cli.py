@@ -26,6 +26,9 @@ def config_parser(description: str) -> argparse.ArgumentParser:
     """
     parser = Parser(description=description)
     parser.add_argument("--config-file", default="", metavar="FILE", help="a YAML file of configs/")
+    parser.add_argument(
+        "--allow-code", action="store_true", help="run the code that the YAML file names"
+    )
     parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="override keys of the config")
     return parser

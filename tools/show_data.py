@@ -25,7 +25,7 @@ def main() -> int:
     from dynamic_atss.viz.batches import draw_batch
     from dynamic_atss.viz.draw import contact_sheet, write_image
 
-    cfg = load_config(args.config_file or None, args.opts)
+    cfg = load_config(args.config_file or None, args.opts, allow_code=args.allow_code)
     check_config(cfg)
     if args.count < 1 or args.columns < 1:
         raise UserError(f"--count {args.count} --columns {args.columns}: at least 1 is needed")

@@ -11,7 +11,7 @@ from dynamic_atss.config.load import load_config
 def main() -> int:
     parser = cli.config_parser("Score a detector. Without MODEL.WEIGHT: the last of OUTPUT_DIR.")
     args = cli.parse(parser)
-    cfg = load_config(args.config_file, args.opts)
+    cfg = load_config(args.config_file, args.opts, allow_code=args.allow_code)
 
     from dynamic_atss.run import test  # imports torch: mistakes are told before
 

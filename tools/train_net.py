@@ -13,7 +13,7 @@ def main() -> int:
     parser.add_argument("--skip-test", action="store_true", help="do not score the final model")
     parser.add_argument("--resume", action="store_true", help="go on with the run in OUTPUT_DIR")
     args = cli.parse(parser)
-    cfg = load_config(args.config_file, args.opts)
+    cfg = load_config(args.config_file, args.opts, allow_code=args.allow_code)
 
     from dynamic_atss.run import train  # imports torch: mistakes are told before
 

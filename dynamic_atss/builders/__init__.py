@@ -8,6 +8,7 @@ from dynamic_atss.builders.data import (
     build_train_loader,
     check_num_classes,
 )
+from dynamic_atss.builders.heads import build_head
 from dynamic_atss.builders.model import build_model
 from dynamic_atss.builders.rules import build_assigner
 from dynamic_atss.builders.solver import build_lr_factor, build_optimizer
@@ -16,6 +17,7 @@ from dynamic_atss.builders.tta import build_tested
 __all__ = [
     "build_assigner",
     "build_backbone",
+    "build_head",
     "build_lr_factor",
     "build_model",
     "build_optimizer",

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from inspect import isclass
+
 import numpy as np
+import torch
+from torch import Tensor
 from yacs.config import CfgNode
 
+from dynamic_atss.builders.outside import construct, find, require
 from dynamic_atss.data.color import ColorJitter
 from dynamic_atss.data.crop import RandomCrop
 from dynamic_atss.data.dataset import TrainingSet, Transform
 from dynamic_atss.data.jitter import LargeScaleJitter, Pad
 from dynamic_atss.data.mosaic import MosaicDataset
 from dynamic_atss.data.transforms import Compose, HorizontalFlip, Resize, VerticalFlip
+from dynamic_atss.errors import UserError
+from dynamic_atss.types import GroundTruth
 
-LEGACY_EXTRA = 1.0  # a box ends on its last pixel
+KEY = "INPUT.AUGMENTATIONS"
+FITS = (
+    "a transform is called with (image, gt, rng) and returns (image, gt): image (3, H, W) uint8, "
+    "gt a GroundTruth with boxes (T, 4)"
+)
 
 
-def build_train_transform(cfg: CfgNode, extra: float = LEGACY_EXTRA) -> Compose:
+def build_train_transform(cfg: CfgNode, extra: float) -> Compose:
     """The transforms of a training image, each of which is left out where it is off.
 
     Order matters: 1. crop, whose window is then enlarged by the resize like a whole image;
     2. resize, or in its place large-scale jitter; 3. colours, on the pixels that are left: files
     may have ten times as many; 4. the padding of large-scale jitter, which so keeps its colour;
-    5. flips, which go with anything.
+    5. flips, which go with anything; 6. those of the user's, on what the others leave.
     """
     own = cfg.INPUT
     steps: list[Transform] = []
@@ -35,11 +46,49 @@ def build_train_transform(cfg: CfgNode, extra: float = LEGACY_EXTRA) -> Compose:
         steps.append(Pad(own.LSJ.SIZE, _mean_color(cfg)))
     steps.append(HorizontalFlip(own.FLIP_PROB_TRAIN, extra))
     steps.append(VerticalFlip(own.VERTICAL_FLIP_PROB_TRAIN, extra))
+    steps += [OwnTransform(name, find_augmentation(name)) for name in own.AUGMENTATIONS]
     return Compose(steps)
 
 
+def find_augmentation(name: str) -> Transform:
+    """The transform that an entry of INPUT.AUGMENTATIONS names; a class is made without arguments.
+
+    Raises:
+        UserError: there is none, or it is not called like one.
+    """
+    found = find(KEY, name, {}, functions=True)
+    if not isclass(found):
+        return found
+    require(KEY, name, found, object, ("__call__",), FITS)
+    return construct(KEY, name, found)
+
+
+class OwnTransform:
+    """A transform of the user's, whose result is checked."""
+
+    def __init__(self, name: str, transform: Transform) -> None:
+        self.name, self.transform = name, transform
+
+    def __call__(
+        self, image: Tensor, gt: GroundTruth, rng: np.random.Generator
+    ) -> tuple[Tensor, GroundTruth]:
+        """Raises UserError: the transform fails, or its result is no image with boxes."""
+        try:
+            image, gt = self.transform(image, gt, rng)
+            right = image.dtype == torch.uint8 and image.ndim == 3 and len(image) == 3
+            right = right and gt.boxes.shape == (len(gt.classes), 4)
+        except Exception as error:  # whatever the user's code raises
+            raise UserError(f"{KEY} {self.name!r} fails ({error!r}); {FITS}") from error
+        if not right:
+            raise UserError(
+                f"{KEY} {self.name!r} gives an image {tuple(image.shape)} of {image.dtype} with "
+                f"boxes {tuple(gt.boxes.shape)}; {FITS}"
+            )
+        return image, gt
+
+
 def add_mosaic(
-    cfg: CfgNode, dataset: TrainingSet, factors: np.ndarray | None, extra: float = LEGACY_EXTRA
+    cfg: CfgNode, dataset: TrainingSet, factors: np.ndarray | None, extra: float
 ) -> TrainingSet:
     """The data set, with mosaics if they are on. factors: the images' repeat factors, if any."""
     own = cfg.INPUT.MOSAIC

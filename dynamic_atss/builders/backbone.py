@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from dynamic_atss.builders.check import one_of
+from dynamic_atss.builders.outside import construct, find, require
+from dynamic_atss.config.load import names_code
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.backbones import MobileNetV2, ResNet, Swin, TimmBody
 from dynamic_atss.modeling.backbones.resnet import DEPTHS
 from dynamic_atss.modeling.backbones.swin import SIZES
 from dynamic_atss.modeling.fpn import FPN, BackboneWithFPN
-from dynamic_atss.modeling.layers import NORMS
+
+logger = logging.getLogger(__name__)
 
 Builder = Callable[[CfgNode], nn.Module]
 TIMM = "timm/"
+KEY = "MODEL.BACKBONE.CONV_BODY"
+FITS = (
+    "a body is a torch.nn.Module whose forward takes images (N, 3, H, W) and gives the maps of "
+    "strides 8, 16 and 32, their channels in the list out_channels"
+)
 
 
 def build_backbone(cfg: CfgNode) -> BackboneWithFPN:
@@ -42,8 +52,10 @@ def build_backbone(cfg: CfgNode) -> BackboneWithFPN:
 def build_body(cfg: CfgNode) -> nn.Module:
     """The network that CONV_BODY names: a key of BODIES, also with -RETINANET, or timm/<name>."""
     name = cfg.MODEL.BACKBONE.CONV_BODY
-    if name.startswith(TIMM):
-        build: Builder = partial(_timm, name=name.removeprefix(TIMM))
+    if names_code(name):
+        build: Builder = partial(_own, make=find_own_body(name))
+    elif name.startswith(TIMM):
+        build = partial(_timm, name=name.removeprefix(TIMM))
     elif (key := name.removesuffix("-RETINANET")) in BODIES:
         build = BODIES[key]
     else:
@@ -89,9 +101,52 @@ def _timm(cfg: CfgNode, name: str) -> TimmBody:
     return TimmBody(name, norm=_norm(cfg, ""), freeze_at=freeze_at)
 
 
+def find_own_body(name: str) -> type[nn.Module]:
+    """The class of the user's that CONV_BODY names. Raises UserError unless it is a module."""
+    found = find(KEY, name, {})
+    require(KEY, name, found, nn.Module, (), FITS)
+    if found.forward is nn.Module.forward:
+        raise UserError(f"{KEY} {name!r}: has no forward; {FITS}")
+    return found
+
+
+def _own(cfg: CfgNode, make: type[nn.Module]) -> nn.Module:
+    """A body of the user's; it gets `norm` and `freeze_at` if it has such arguments."""
+    name, backbone = cfg.MODEL.BACKBONE.CONV_BODY, cfg.MODEL.BACKBONE
+    published = {"norm": _norm(cfg, ""), "freeze_at": backbone.FREEZE_CONV_BODY_AT}
+    accepted = inspect.signature(make).parameters
+    if "freeze_at" not in accepted and backbone.FREEZE_CONV_BODY_AT:
+        logger.info(
+            "%s %s: all of it learns; MODEL.BACKBONE.FREEZE_CONV_BODY_AT %d is without effect, as "
+            "it takes no freeze_at",
+            *(KEY, name, backbone.FREEZE_CONV_BODY_AT),
+        )
+    given = {key: value for key, value in published.items() if key in accepted}
+    body = construct("MODEL.BACKBONE.ARGS", name, make, **(given | dict(backbone.ARGS)))
+    _check_maps(name, body)
+    return body
+
+
+def _check_maps(name: str, body: nn.Module) -> None:
+    """Raises UserError unless an image of 64 x 64 gives maps of strides 8, 16 and 32."""
+    channels = list(getattr(body, "out_channels", []))
+    wanted = [(1, c, 64 // s, 64 // s) for c, s in zip(channels, (8, 16, 32), strict=False)]
+    body.eval()  # a batch norm of one image
+    try:
+        with torch.no_grad():
+            found = [tuple(x.shape) for x in body(torch.zeros(1, 3, 64, 64))]
+    except Exception as error:  # whatever the user's forward raises
+        raise UserError(f"{KEY} {name!r}: its forward fails ({error}); {FITS}") from error
+    body.train()
+    if len(channels) != 3 or found != wanted:
+        raise UserError(
+            f"{KEY} {name!r}: an image of 64 x 64 gives maps {found} with out_channels "
+            f"{channels}; {FITS}"
+        )
+
+
 def _norm(cfg: CfgNode, default: str) -> str:
     if cfg.MODEL.RESNETS.NORM:
-        one_of("MODEL.RESNETS.NORM", cfg.MODEL.RESNETS.NORM, NORMS)
         return cfg.MODEL.RESNETS.NORM
     if cfg.MODEL.BACKBONE.USE_GN:
         return "GN"

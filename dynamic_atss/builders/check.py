@@ -10,10 +10,14 @@ from typing import Any, TypeVar
 import torch
 from yacs.config import CfgNode
 
-from dynamic_atss.builders.heads import HEADS, head_name
+from dynamic_atss.builders.augment import find_augmentation
+from dynamic_atss.builders.backbone import find_own_body
+from dynamic_atss.builders.data import find_formats
+from dynamic_atss.builders.heads import HEADS, build_head
+from dynamic_atss.builders.heads.base import named_box_loss
 from dynamic_atss.builders.limits import ACCEPTED, CARRIED, ENTRIES, LIMITS, NOT_EMPTY
 from dynamic_atss.builders.rules import build_assigner
-from dynamic_atss.config.load import known_keys
+from dynamic_atss.config.load import known_keys, names_code
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.scores import METRICS
 
@@ -38,16 +42,15 @@ def check_config(cfg: CfgNode) -> None:
     for key, value, _ in _each(cfg, dict.fromkeys(NOT_EMPTY)):
         if not value:
             raise UserError(f"{key} {value}: one number or more is needed")
-    for key in ("DATASETS.TRAIN", "DATASETS.TEST"):
+    for key in ("DATASETS.TRAIN", "DATASETS.TEST", "INPUT.AUGMENTATIONS"):
         if not all(isinstance(name, str) for name in _value(cfg, key)):
             raise UserError(f"{key} {_value(cfg, key)}: give names, as ('name',)")
-    _check_head(cfg)
     _check_order(cfg)
     _check_scales(cfg.TEST.BBOX_AUG.SCALES, cfg.TEST.BBOX_AUG.SCALE_RANGES)
     _check_expected_results(cfg.TEST.EXPECTED_RESULTS)
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         raise UserError("MODEL.DEVICE cuda: torch sees no GPU; set MODEL.DEVICE auto or cpu")
-    build_assigner(cfg)  # before the data sets are read, which may take a minute
+    _check_names(cfg)
 
 
 def one_of(key: str, value: str, accepted: Collection[str]) -> None:
@@ -61,7 +64,11 @@ def one_of(key: str, value: str, accepted: Collection[str]) -> None:
 def _each(cfg: CfgNode, table: Mapping[str, _T]) -> Iterator[tuple[str, Any, _T]]:
     """(full key, value, entry) for every entry of a table."""
     for name, entry in table.items():
-        sections = [f"MODEL.{head}" for head in HEADS] if name.startswith("HEAD.") else [""]
+        sections = (
+            [f"MODEL.{head.section}" for head in HEADS.values()]
+            if name.startswith("HEAD.")
+            else [""]
+        )
         for section in sections:
             key = name.replace("HEAD", section, 1) if section else name
             if not section or key.rpartition(".")[2] in _value(cfg, section):
@@ -96,22 +103,19 @@ def _check_numbers(cfg: CfgNode) -> None:
                 raise UserError(f"{key} {value}: {words} {limit} is needed")
 
 
-def _check_head(cfg: CfgNode) -> None:
-    """One head is switched on, and its keys fit each other."""
-    name = head_name(cfg)
-    own = cfg.MODEL[name]
-    if 0 < own.LOSS_GAMMA < 1:  # its gradient is infinite where the loss is 0
-        raise UserError(f"MODEL.{name}.LOSS_GAMMA {own.LOSS_GAMMA}: 0, or at least 1, is needed")
-    if own.get("BG_IOU_THRESHOLD", 0) > own.get("FG_IOU_THRESHOLD", 1):
-        raise UserError(
-            f"MODEL.{name}.BG_IOU_THRESHOLD {own.BG_IOU_THRESHOLD}: at most FG_IOU_THRESHOLD "
-            f"{own.FG_IOU_THRESHOLD} is needed"
-        )
-    if name == "RETINANET" and cfg.MODEL.CLASS_LOSS_DIVISOR:
-        raise UserError(
-            f"MODEL.CLASS_LOSS_DIVISOR {cfg.MODEL.CLASS_LOSS_DIVISOR!r}: the head of "
-            "MODEL.RETINANET_ON divides by positives + images; leave this key out"
-        )
+def _check_names(cfg: CfgNode) -> None:
+    """What is named by class is there and fits: before the data sets are read, which may take a
+    minute."""
+    head = build_head(cfg)
+    head.check()
+    build_assigner(cfg, head)
+    if cfg.MODEL.BOX_LOSS:
+        named_box_loss(cfg.MODEL.BOX_LOSS)
+    if names_code(cfg.MODEL.BACKBONE.CONV_BODY):
+        find_own_body(cfg.MODEL.BACKBONE.CONV_BODY)
+    for name in cfg.INPUT.AUGMENTATIONS:
+        find_augmentation(name)
+    find_formats([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
 
 
 def _check_order(cfg: CfgNode) -> None:

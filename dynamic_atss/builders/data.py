@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from yacs.config import CfgNode
 
-from dynamic_atss.builders.augment import LEGACY_EXTRA, add_mosaic, build_train_transform
-from dynamic_atss.builders.heads import head_name
+from dynamic_atss.builders.augment import add_mosaic, build_train_transform
+from dynamic_atss.builders.heads import build_head
+from dynamic_atss.builders.outside import find, require
 from dynamic_atss.builders.tta import build_test_resizes
+from dynamic_atss.config.load import names_code
 from dynamic_atss.data import loader
-from dynamic_atss.data.catalog import open_dataset
+from dynamic_atss.data.catalog import FORMATS, open_dataset
 from dynamic_atss.data.concat import ConcatDataset
-from dynamic_atss.data.dataset import TrainingSet
+from dynamic_atss.data.dataset import DetectionDataset, TrainingSet
 from dynamic_atss.data.samplers import repeat_factors
 from dynamic_atss.engine import distributed
 from dynamic_atss.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+FITS = "a format is a subclass of dynamic_atss.data.dataset.DetectionDataset with read()"
 
 COCO_CLASSES = 81  # the published default of NUM_CLASSES, with background
 
@@ -31,8 +35,9 @@ def check_num_classes(cfg: CfgNode, dataset: TrainingSet) -> None:
     Raises:
         UserError: NUM_CLASSES was set to another number.
     """
-    key = f"MODEL.{head_name(cfg)}.NUM_CLASSES"
-    found, asked = len(dataset.class_names), cfg.MODEL[head_name(cfg)].NUM_CLASSES
+    head = build_head(cfg)
+    key = f"MODEL.{head.section}.NUM_CLASSES"
+    found, asked = len(dataset.class_names), head.own.NUM_CLASSES
     if asked not in (COCO_CLASSES, found + 1):
         raise UserError(
             f"{key} {asked} (with background), but {dataset.annotations} has "
@@ -44,9 +49,10 @@ def build_train_dataset(cfg: CfgNode) -> TrainingSet:
     """DATASETS.TRAIN, joined if there are several, with the training transforms."""
     if not cfg.DATASETS.TRAIN:
         raise UserError("DATASETS.TRAIN (): give a data set or several, as ('name',)")
-    extra = box_extra(cfg)
+    extra = build_head(cfg).extra
     options = {
         "root": cfg.DATASETS.ROOT,
+        "formats": find_formats(cfg.DATASETS.TRAIN),
         "training": True,
         "keep_empty": cfg.DATASETS.KEEP_EMPTY,
         "transform": build_train_transform(cfg, extra),
@@ -58,10 +64,19 @@ def build_train_dataset(cfg: CfgNode) -> TrainingSet:
     return add_mosaic(cfg, dataset, _repeat_factors(cfg, dataset), extra)
 
 
-def box_extra(cfg: CfgNode) -> float:
-    """1 in the legacy convention, in which a box ends on its last pixel; 0 behind it, as in the
-    DSLA release."""
-    return 0.0 if cfg.MODEL.DSLA_ON else LEGACY_EXTRA
+def find_formats(names: Sequence[str]) -> dict[str, type[DetectionDataset]]:
+    """The package's formats, and those of the user's that names of DATASETS begin with.
+
+    Raises:
+        UserError: a class of the user's that is no data set.
+    """
+    own = {}
+    for name in filter(names_code, names):
+        place, _, rest = name.partition(":")
+        code = f"{place}:{rest.partition(':')[0]}"
+        own[code] = find("DATASETS", code, {})
+        require("DATASETS", code, own[code], DetectionDataset, ("read",), FITS)
+    return {**FORMATS, **own}
 
 
 def build_repeat_factors(cfg: CfgNode, dataset: TrainingSet) -> np.ndarray | None:
@@ -105,11 +120,16 @@ def build_train_loader(cfg: CfgNode, dataset: TrainingSet, start: int) -> loader
 def build_test_loaders(cfg: CfgNode) -> dict[str, loader.Loader]:
     """A loader for each of DATASETS.TEST, by the name of its folder below OUTPUT_DIR/inference."""
     loaders: dict[str, loader.Loader] = {}
+    options = {
+        "root": cfg.DATASETS.ROOT,
+        "formats": find_formats(cfg.DATASETS.TEST),
+        "training": False,
+        "seed": cfg.SEED,
+        "extra": build_head(cfg).extra,
+    }
     for name in cfg.DATASETS.TEST:
-        dataset = open_dataset(
-            name, root=cfg.DATASETS.ROOT, training=False, seed=cfg.SEED, extra=box_extra(cfg)
-        )
-        loaders[_folder_name(name, set(loaders))] = loader.build_test_loader(
+        dataset = open_dataset(name, **options)
+        loaders[_folder_name(name, dataset, set(loaders))] = loader.build_test_loader(
             dataset,
             ims_per_batch=cfg.TEST.IMS_PER_BATCH,
             rank=distributed.rank(),
@@ -128,12 +148,8 @@ def _pins(cfg: CfgNode) -> bool:
     return cfg.MODEL.DEVICE != "cpu" and torch.cuda.is_available()
 
 
-def _folder_name(name: str, taken: set[str]) -> str:
-    """A catalog name as it is; of `coco:<annotations.json>:<folder>` the stem of the JSON; of
-    `voc:<folder>:<split>` the names of both."""
-    stem = Path(name.split(":")[1]).stem if ":" in name else name
-    if name.startswith("voc:"):
-        folder, _, split = name.removeprefix("voc:").rpartition(":")
-        stem = f"{Path(folder).resolve().name}_{Path(split).name}"
+def _folder_name(name: str, dataset: DetectionDataset, taken: set[str]) -> str:
+    """A catalog name as it is; of other names what the data set is called."""
+    stem = dataset.short_name if ":" in name else name
     numbered = (stem if i == 1 else f"{stem}_{i}" for i in range(1, len(taken) + 2))
     return next(candidate for candidate in numbered if candidate not in taken)

@@ -8,8 +8,9 @@ from collections.abc import Collection
 
 import torch
 
-from dynamic_atss.builders.rules import POSITIVE_TYPES
+from dynamic_atss.builders.heads.atss import POSITIVE_TYPES
 from dynamic_atss.modeling.criterion import CLASS_LOSSES
+from dynamic_atss.modeling.layers import NORMS
 
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
 
@@ -20,6 +21,7 @@ ACCEPTED: dict[str, Collection[str]] = {
     "MODEL.ATSS.POSITIVE_TYPE": POSITIVE_TYPES,
     "MODEL.CLASS_LOSS": ("", *CLASS_LOSSES),
     "MODEL.CLASS_LOSS_DIVISOR": ("", "positives", "labels"),
+    "MODEL.RESNETS.NORM": ("", *NORMS),
     "HEAD.IOU_LOSS_TYPE": ("iou", "linear_iou", "giou"),
     "SOLVER.OPTIMIZER": ("sgd", "adamw"),
     "SOLVER.SCHEDULE": ("multistep", "cosine"),

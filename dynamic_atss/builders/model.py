@@ -5,7 +5,7 @@ from __future__ import annotations
 from yacs.config import CfgNode
 
 from dynamic_atss.builders.backbone import build_backbone
-from dynamic_atss.builders.heads import build_parts
+from dynamic_atss.builders.heads import build_head
 from dynamic_atss.builders.limits import DTYPES
 from dynamic_atss.builders.rules import build_assigner
 from dynamic_atss.errors import UserError
@@ -14,10 +14,11 @@ from dynamic_atss.modeling.detector import Detector
 
 def build_model(cfg: CfgNode, classes: int) -> Detector:
     """The detector for `classes` classes (without background), with its initial weights."""
-    assigner = build_assigner(cfg)
+    head = build_head(cfg)
+    assigner = build_assigner(cfg, head)
+    backbone = build_backbone(cfg)
     try:
-        backbone = build_backbone(cfg)
-        parts = build_parts(cfg, assigner, backbone.out_channels, classes)
+        parts = head.build(assigner, backbone.out_channels, classes)
     except ValueError as error:
         raise UserError(f"configuration of MODEL: {error}") from error
     model = Detector(
@@ -31,7 +32,7 @@ def build_model(cfg: CfgNode, classes: int) -> Detector:
         bgr255=cfg.INPUT.TO_BGR255,
         autocast=DTYPES[cfg.DTYPE],
         channels_last=cfg.MODEL.CHANNELS_LAST,
-        extra=parts.postprocess.extra,
+        extra=head.extra,
     )
     if cfg.MODEL.COMPILE:  # in place: the names of the parameters stay as they are
         model.backbone.compile()

@@ -15,7 +15,10 @@ _C.OUTPUT_DIR = "."  # log, metrics, checkpoints and detections go here
 _C.MODEL = CN()
 _C.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"  # accepted for the published files; no effect
 _C.MODEL.RPN_ONLY = False  # accepted for the published files; no effect
-# The head, one of four; each has a section of its own below.
+_C.MODEL.HEAD = CN()
+_C.MODEL.HEAD.NAME = ""  # (new) "atss" | "fcos" | "retinanet" | "dsla", each with a section of its
+# own below, or your own: "path/to/file.py:Class" or "module:Class"; "" = the switch that is True:
+_C.MODEL.HEAD.ARGS = CN()  # (new) keyword arguments of a head of your own
 _C.MODEL.ATSS_ON = False  # anchors, with a quality branch
 _C.MODEL.FCOS_ON = False  # points, with a quality branch
 _C.MODEL.RETINANET_ON = False  # nine anchors at each location, no quality branch
@@ -35,13 +38,17 @@ _C.MODEL.ASSIGNER.NAME = ""  # (new) a key of ASSIGNERS; "" = what the switches 
 _C.MODEL.ASSIGNER.ARGS = CN()  # (new) keyword arguments of the rule, by their names in Python
 _C.MODEL.ASSIGNER.AT_LEAST_ONE = False  # (new) a box without a positive takes its best candidate
 
+_C.MODEL.BOX_LOSS = ""  # (new) "iou" | "linear_iou" | "giou" | "path/to/file.py:Name"; "" = the
+# head's own
 _C.MODEL.CLASS_LOSS = ""  # (new) "focal" | "quality_focal" | "varifocal"; "" = as the labels ask
 _C.MODEL.CLASS_LOSS_DIVISOR = ""  # (new) "positives" | "labels" (their sum, as in TOOD); "" = the
 # head's own: labels in DSLA where they are soft, else positives; RetinaNet's has its own alone
 
 _C.MODEL.BACKBONE = CN()
 _C.MODEL.BACKBONE.CONV_BODY = "R-50-FPN-RETINANET"  # "R-{18,34,50,101,152}-FPN-RETINANET" |
-# "SWIN-{T,S,B}-FPN-RETINANET" (new) | "MNV2-FPN-RETINANET" | "timm/<name>" (new)
+# "SWIN-{T,S,B}-FPN-RETINANET" (new) | "MNV2-FPN-RETINANET" | "timm/<name>" (new) |
+# "path/to/file.py:Class" (new)
+_C.MODEL.BACKBONE.ARGS = CN()  # (new) keyword arguments of a body of your own
 _C.MODEL.BACKBONE.FREEZE_CONV_BODY_AT = 2  # parts that are not trained: 0 = none, 1 the stem,
 # 2 also the stage of stride 4, ... 5 all; of MNV2: the stem and its 17 blocks, one by one
 _C.MODEL.BACKBONE.USE_GN = False  # group norm in the body
@@ -180,6 +187,8 @@ _C.INPUT.SATURATION = 0.0  # (new)
 _C.INPUT.HUE = 0.0  # (new) shift from -x to x turns of the colour circle, at most 0.5
 _C.INPUT.MIN_VISIBLE = 0.3  # (new) a box that CROP, LSJ or MOSAIC cuts to less of its area is lost
 
+_C.INPUT.AUGMENTATIONS = ()  # (new) your own, after those above and below: "path/to/file.py:Name"
+
 _C.INPUT.CROP = CN()  # a random window, before the resize; it holds a box if the image has one
 _C.INPUT.CROP.PROB = 0.0  # (new) 0 = off
 _C.INPUT.CROP.SIDE = (0.4, 1.0)  # (new) its sides, drawn from these fractions of the image's
@@ -200,7 +209,8 @@ _C.INPUT.TO_BGR255 = True  # BGR in 0..255; False: RGB in 0..1
 _C.DATASETS = CN()
 _C.DATASETS.ROOT = "datasets"  # (new) the catalog's folders lie below it
 _C.DATASETS.TRAIN = ()  # catalog names, "coco:<annotations.json>:<image folder>" or
-# "voc:<devkit folder>:<split>"; several are joined
+# "voc:<devkit folder>:<split>" or, of a format of your own, "path/to/file.py:Class:<what it
+# reads>"; several are joined
 _C.DATASETS.TEST = ()  # likewise, each is scored by itself
 _C.DATASETS.KEEP_EMPTY = False  # (new) train on images without boxes, too
 
@@ -274,7 +284,19 @@ WITHOUT_EFFECT = (
 )
 
 # Sections whose keys are not listed here.
-FREE_SECTIONS = ("MODEL.ASSIGNER.ARGS",)
+FREE_SECTIONS = ("MODEL.ASSIGNER.ARGS", "MODEL.BACKBONE.ARGS", "MODEL.HEAD.ARGS")
+
+# Keys that may name code, as "path/to/file.py:Name" or "module:Name".
+CODE_KEYS = (
+    "MODEL.ASSIGNER.NAME",
+    "MODEL.BACKBONE.CONV_BODY",
+    "MODEL.BOX_LOSS",
+    "MODEL.HEAD.NAME",
+    "INPUT.AUGMENTATIONS",
+    "DATASETS.TRAIN",
+    "DATASETS.TEST",
+)
+DATA_FORMATS = ("coco", "voc")  # what a name of DATASETS may begin with that is no code
 
 
 def default_config() -> CN:

@@ -11,18 +11,29 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode as CN
 
-from dynamic_atss.config.defaults import FREE_SECTIONS, WITHOUT_EFFECT, default_config
+from dynamic_atss.config.defaults import (
+    CODE_KEYS,
+    DATA_FORMATS,
+    FREE_SECTIONS,
+    WITHOUT_EFFECT,
+    default_config,
+)
 from dynamic_atss.errors import UserError
 
 
-def load_config(file: str | Path | None = None, overrides: Sequence[str] = ()) -> CN:
+def load_config(
+    file: str | Path | None = None, overrides: Sequence[str] = (), *, allow_code: bool = False
+) -> CN:
     """The defaults, then the YAML `file`, then `KEY VALUE KEY VALUE ...`; frozen.
+
+    A file that is read does not decide which code runs: a name of code counts only if `overrides`
+    gives its key, or with `allow_code`.
 
     Keys of two-stage models are accepted: `keys_without_effect` tells which they were.
 
     Raises:
         UserError: file missing or broken, key unknown (names the nearest one), value of a wrong
-        type.
+        type, or code that only the file names.
     """
     cfg, defaults = default_config(), default_config()
     entries = [(k, v, str(file)) for k, v in _file_entries(file)] if file else []
@@ -30,8 +41,28 @@ def load_config(file: str | Path | None = None, overrides: Sequence[str] = ()) -
     unused = {key for key, value, where in entries if not _set(cfg, defaults, key, value, where)}
     for key in unused:
         cfg.register_deprecated_key(key)
+    if not allow_code:
+        _refuse_code(cfg, set(overrides[::2]), file)
     cfg.freeze()
     return cfg
+
+
+def names_code(name: str) -> bool:
+    """Whether a name means a file or module of the user's: "file.py:Name" or "module:Name"."""
+    return ":" in name and name.partition(":")[0] not in DATA_FORMATS
+
+
+def _refuse_code(cfg: CN, given: set[str], file: str | Path | None) -> None:
+    """Raises UserError for the first key outside of `given` that names code."""
+    for key in CODE_KEYS:
+        value = _look_up(cfg, key)
+        names = [value] if isinstance(value, str) else value
+        for name in names if key not in given else ():
+            if isinstance(name, str) and names_code(name):
+                raise UserError(
+                    f"{file}: {key} {name!r} names code, which a file alone does not run: "
+                    f"add --allow-code if you trust it, or give {key} on the command line"
+                )
 
 
 def keys_without_effect(cfg: CN) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,33 @@ class Annotations:
     classes: np.ndarray
     image: np.ndarray
     crowd: np.ndarray
+
+    @classmethod
+    def of_rows(
+        cls, names: Sequence[str], class_names: Sequence[str], rows: Sequence[Sequence[float]]
+    ) -> Annotations:
+        """Of a format that lists boxes in any order. Image ids and category ids count from 1.
+
+        Args:
+            names: the image files.
+            class_names: the classes.
+            rows: (index of the image, index of the class, x, y, w, h) of each box, in pixels.
+        """
+        table = np.array(rows, np.float64).reshape(-1, 6)
+        table = table[np.argsort(table[:, 0], kind="stable")]
+        xywh = table[:, 2:]
+        return cls(
+            image_ids=np.arange(1, len(names) + 1),
+            names=np.array(names, dtype=str),
+            sizes=np.zeros((len(names), 2), np.int64),
+            class_names=list(class_names),
+            category_ids=list(range(1, len(class_names) + 1)),
+            xywh=xywh,
+            areas=xywh[:, 2] * xywh[:, 3],
+            classes=table[:, 1].astype(np.int64),
+            image=table[:, 0].astype(np.int64),
+            crowd=np.zeros(len(table), bool),
+        )
 
 
 def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:

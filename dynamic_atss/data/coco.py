@@ -9,5 +9,16 @@ from dynamic_atss.data.dataset import DetectionDataset
 class CocoDataset(DetectionDataset):
     """`CocoDataset(annotations, images, training=...)`: a COCO JSON file and its image folder."""
 
+    written_as = "coco:<annotations.json>:<image folder>"
+
+    @classmethod
+    def parts_of(cls, rest: str) -> tuple[str, str]:
+        # Paths may hold colons: the annotation file's end is the better place to cut.
+        head, colon, folder = rest.partition(".json:")
+        if colon:
+            return f"{head}.json", folder
+        annotations, _, folder = rest.partition(":")
+        return annotations, folder
+
     def read(self, *, need_boxes: bool = False) -> Annotations:
         return read_annotations(self.annotations, need_boxes=need_boxes)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -80,6 +80,24 @@ class DetectionDataset(Dataset, ABC):
     """
 
     voc_scores = False
+    written_as = "<format>:<annotations>:<image folder>"  # how messages write its names
+
+    @classmethod
+    def from_name(cls, rest: str, **options: Any) -> DetectionDataset:
+        """The data set of a name of DATASETS, without its format. `options`: as __init__.
+
+        Raises UserError: a part is missing.
+        """
+        parts = cls.parts_of(rest)
+        if not all(parts):
+            raise UserError(f"data set '{rest}': write it as {cls.written_as}")
+        return cls(*parts, **options)
+
+    @classmethod
+    def parts_of(cls, rest: str) -> tuple[str, str]:
+        """The first two arguments of __init__ in such a name: what the last colon divides."""
+        first, _, second = rest.rpartition(":")
+        return first, second
 
     def __init__(
         self,
@@ -96,7 +114,8 @@ class DetectionDataset(Dataset, ABC):
         behind it. Raises UserError: something is wrong with the file or the folder, no image
         usable.
         """
-        self.annotations, self.images = Path(annotations), Path(images)
+        self.annotations = Path(annotations).expanduser()
+        self.images = Path(images).expanduser()
         self.transform, self.seed = transform, seed
         content = self.read(need_boxes=training)
         self.class_names, self.category_ids = content.class_names, content.category_ids
@@ -182,6 +201,11 @@ class DetectionDataset(Dataset, ABC):
         """(index of the image (A,), class (A,)) of every box, image by image."""
         counts = self._last - self._first
         return np.repeat(np.arange(len(self)), counts), self._classes
+
+    @property
+    def short_name(self) -> str:
+        """Names the folder of its scores."""
+        return self.annotations.stem
 
     @property
     def class_mend(self) -> str:

@@ -34,6 +34,7 @@ class VocDataset(DetectionDataset):
     """
 
     voc_scores = True
+    written_as = "voc:<devkit folder>:<split>"
 
     def __init__(
         self,
@@ -50,7 +51,7 @@ class VocDataset(DetectionDataset):
 
         Raises UserError: something is wrong with a file or a folder, no image usable.
         """
-        self.folder = find_devkit(Path(folder))
+        self.folder = find_devkit(Path(folder).expanduser())
         super().__init__(
             split_file(self.folder, split),
             self.folder / "JPEGImages",
@@ -63,6 +64,10 @@ class VocDataset(DetectionDataset):
 
     def read(self, *, need_boxes: bool = False) -> Annotations:
         return read_voc(self.folder, self.annotations)
+
+    @property
+    def short_name(self) -> str:
+        return f"{self.folder.resolve().name}_{self.annotations.stem}"
 
     @property
     def class_mend(self) -> str:

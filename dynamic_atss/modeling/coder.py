@@ -6,9 +6,18 @@ Argument order, everywhere: encode(gt_boxes, priors), decode(deltas, priors).
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+
+class Coder(Protocol):
+    """How the box branch's values (..., R) mean boxes (..., 4); R is 4 but for distributions."""
+
+    def encode(self, gt_boxes: Tensor, priors: Tensor) -> Tensor: ...
+
+    def decode(self, deltas: Tensor, priors: Tensor) -> Tensor: ...
 
 
 def _center_size(boxes: Tensor) -> tuple[Tensor, Tensor]:

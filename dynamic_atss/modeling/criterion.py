@@ -18,6 +18,7 @@ from dynamic_atss.losses import (
     smooth_l1_loss,
     varifocal_loss,
 )
+from dynamic_atss.modeling.box_terms import GIoUTerm
 from dynamic_atss.modeling.head import HeadOutput
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors, rows
 
@@ -89,7 +90,7 @@ class Criterion:
         self.coder = coder
         self.average = average
         self.class_loss = class_loss or default_class_loss(assigner)
-        self.box_loss = box_loss or _giou_loss
+        self.box_loss = box_loss or GIoUTerm()
         self.class_weight = class_weight
         self.box_weight = box_weight
         self.label = label
@@ -118,7 +119,7 @@ class Criterion:
         class_loss = self.class_loss(
             output.logits, target.gt_index, gt, label, divisor / self.class_weight
         )
-        box_loss = self.box_loss(boxes, targets, quality, priors.strides)
+        box_loss = sum(self.box_loss(output.deltas, boxes, targets, quality, priors).values())
         losses = {
             "loss_cls": class_loss,
             "loss_reg": box_loss / qualities * self.box_weight,

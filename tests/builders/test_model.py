@@ -5,7 +5,14 @@ import pytest
 import torch
 from helpers_run import TINY
 
-from dynamic_atss.builders import build_assigner, build_lr_factor, build_model, build_optimizer
+from dynamic_atss.builders import (
+    build_assigner,
+    build_head,
+    build_lr_factor,
+    build_model,
+    build_optimizer,
+    check_config,
+)
 from dynamic_atss.config.load import load_config
 from dynamic_atss.engine.optim import set_lr
 from dynamic_atss.engine.state import averaged_model
@@ -57,7 +64,7 @@ def test_every_published_config_builds(file):
     cfg = load_config(file)
     model = build(cfg)
     rule = "dynamic_atss" if file.stem.startswith("dynamic") else "atss"
-    assert f"loss_{build_assigner(cfg).quality_name}" == QUALITY[rule]
+    assert f"loss_{build_assigner(cfg, build_head(cfg)).quality_name}" == QUALITY[rule]
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
     assert shapes["head.cls_logits.weight"] == (80, 256, 3, 3)
     assert shapes["head.bbox_pred.weight"] == (4, 256, 3, 3)
@@ -278,6 +285,8 @@ def test_the_average_follows_its_formula(tiny):
     ],
 )
 def test_what_cannot_be_built_is_told_in_one_line(tiny, overrides, said):
+    cfg = tiny(*overrides)
     with pytest.raises(UserError, match=said) as caught:
-        build_model(tiny(*overrides), 3)
+        check_config(cfg)
+        build_model(cfg, 3)
     assert "\n" not in str(caught.value)

@@ -6,8 +6,7 @@ from helpers_run import read_lines, run_tool, write_config
 
 from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.assigners.at_least_one import AtLeastOne
-from dynamic_atss.builders import build_assigner, build_model
-from dynamic_atss.builders.heads import build_parts
+from dynamic_atss.builders import build_assigner, build_head, build_model
 from dynamic_atss.config.load import load_config
 from dynamic_atss.errors import UserError
 from dynamic_atss.types import GroundTruth
@@ -40,13 +39,19 @@ class Nearest:
 '''
 
 
+def build_parts(cfg, channels, classes):
+    head = build_head(cfg)
+    return head.build(build_assigner(cfg, head), channels, classes)
+
+
 def config(*overrides):
     on = () if any(str(x).endswith("_ON") for x in overrides) else ("MODEL.ATSS_ON", "True")
     return load_config(None, [str(x) for x in (*on, *overrides)])
 
 
 def rule(*overrides):
-    return build_assigner(config(*overrides))
+    cfg = config(*overrides)
+    return build_assigner(cfg, build_head(cfg))
 
 
 @pytest.mark.parametrize(
@@ -118,14 +123,16 @@ def test_every_rule_fits_anchors(head, name):
 @pytest.mark.parametrize(
     "overrides, words",
     [
-        (("MODEL.ASSIGNER.NAME", "ats"), "the nearest rule is 'atss'"),
+        (("MODEL.ASSIGNER.NAME", "ats"), "(the nearest is 'atss')"),
         (("MODEL.ASSIGNER.ARGS.topkk", "3"), "no such argument; the nearest is 'topk'"),
         (("MODEL.ASSIGNER.ARGS.combine", "max"), "dynamic_atss: "),
         (("MODEL.ASSIGNER.NAME", "no_such_module:Rule"), "no_such_module cannot be imported"),
         (("MODEL.ASSIGNER.NAME", "no/such.py:Rule"), "no/such.py cannot be imported"),
-        (("MODEL.ASSIGNER.NAME", "json:Rule"), "json has no class Rule; it has JSONDecode"),
+        (("MODEL.ASSIGNER.NAME", "json:Rule"), "json defines no class Rule; it has JSONDecode"),
         (("MODEL.ASSIGNER.NAME", ":Rule"), "nothing cannot be imported"),
-        (("MODEL.ASSIGNER.NAME", "fractions:Fraction"), "here is no soft_labels, quality_name"),
+        (("MODEL.ASSIGNER.NAME", "fractions:Fraction"), "has no __call__; a rule has soft_labels"),
+        (("MODEL.ASSIGNER.NAME", "os:system"), "os defines no class system"),
+        (("MODEL.ASSIGNER.NAME", "subprocess:Popen"), "has no __call__"),
         (("MODEL.ASSIGNER.ARGS.topk", "0"), "topk is 0"),
         (("MODEL.ASSIGNER.ARGS.topk", "True"), "topk is True"),
         (("MODEL.ASSIGNER.NAME", "atss", "MODEL.ASSIGNER.ARGS.topk", "2.5"), "topk is 2.5"),
@@ -151,7 +158,7 @@ def test_no_head_and_several_heads():
         ),
     ):
         with pytest.raises(UserError, match=words):
-            build_assigner(load_config(None, overrides))
+            build_head(load_config(None, overrides))
 
 
 def test_a_rule_outside_the_package_trains(tmp_path):
@@ -163,13 +170,17 @@ def test_a_rule_outside_the_package_trains(tmp_path):
         f'    NAME: "{tmp_path}/my_rule.py:Nearest"\n    ARGS:\n      count: 4\n      word: dear\n'
     )
     tiny.write_text(tiny.read_text().replace("MODEL:\n", "MODEL:\n  ASSIGNER:\n" + text, 1))
+    refused = run_tool("train_net", [*arguments, "OUTPUT_DIR", tmp_path / "run"])
+    assert refused.returncode == 2 and "--allow-code" in refused.stderr
+    assert "made with" not in refused.stdout and not (tmp_path / "run").exists()
+    arguments.append("--allow-code")
     done = run_tool("train_net", [*arguments, "OUTPUT_DIR", tmp_path / "run"])
     assert done.returncode == 0, done.stderr
     assert "made with 4 dear" in done.stdout
     lines = [line for line in read_lines(tmp_path / "run") if "loss" in line]
     assert lines and all(line["loss_nearness"] > 0 for line in lines)
     again = tmp_path / "run" / "config.yaml"  # what was run can be run again
-    assert load_config(again).MODEL.ASSIGNER.ARGS.count == 4
+    assert load_config(again, allow_code=True).MODEL.ASSIGNER.ARGS.count == 4
 
 
 def test_a_rule_as_a_module(tmp_path, monkeypatch):
@@ -193,7 +204,7 @@ def test_a_rule_as_a_module(tmp_path, monkeypatch):
 )
 def test_what_the_class_loss_is_divided_by(overrides, divides):
     cfg = config(*overrides)
-    assert build_parts(cfg, build_assigner(cfg), 32, 3).criterion.divide_by_labels is divides
+    assert build_parts(cfg, 32, 3).criterion.divide_by_labels is divides
 
 
 @pytest.mark.parametrize(
@@ -206,7 +217,7 @@ def test_what_the_class_loss_is_divided_by(overrides, divides):
 )
 def test_which_class_loss(rule_name, asked, kind):
     cfg = config("MODEL.ASSIGNER.NAME", rule_name, "MODEL.CLASS_LOSS", asked)
-    assert build_parts(cfg, build_assigner(cfg), 32, 3).criterion.class_loss.kind == kind
+    assert build_parts(cfg, 32, 3).criterion.class_loss.kind == kind
 
 
 def test_a_file_with_a_dataclass(tmp_path):
@@ -232,7 +243,7 @@ def test_a_file_that_raises(tmp_path):
 def test_the_terms_are_of_the_same_size_under_every_head(head, name):
     """At the start, when no prediction fits; with the labels coupled to the IoU once, not twice."""
     cfg = config(f"MODEL.{head}_ON", True, "MODEL.ASSIGNER.NAME", name)
-    parts = build_parts(cfg, build_assigner(cfg), 32, 3)
+    parts = build_parts(cfg, 32, 3)
     torch.manual_seed(0)
     sizes = ((16, 16), (8, 8), (4, 4), (2, 2), (1, 1))
     output = parts.head([torch.randn(2, 32, h, w) for h, w in sizes])
@@ -248,4 +259,4 @@ def test_the_terms_are_of_the_same_size_under_every_head(head, name):
 def test_a_hard_label_in_the_head_of_dsla_is_divided_by_positives():
     for overrides in (("MODEL.ASSIGNER.NAME", "fcos"), ("MODEL.CLASS_LOSS", "focal")):
         cfg = config("MODEL.DSLA_ON", True, *overrides)
-        assert not build_parts(cfg, build_assigner(cfg), 32, 3).criterion.divide_by_labels
+        assert not build_parts(cfg, 32, 3).criterion.divide_by_labels

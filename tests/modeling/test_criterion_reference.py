@@ -4,8 +4,7 @@ import pytest
 import torch
 from helpers_reference import flat, kept, read_arrays
 
-from dynamic_atss.builders import build_assigner
-from dynamic_atss.builders.heads import build_parts
+from dynamic_atss.builders import build_assigner, build_head
 from dynamic_atss.config.load import load_config
 from dynamic_atss.modeling.head import HeadOutput
 from dynamic_atss.types import GroundTruth, Predictions
@@ -24,12 +23,17 @@ DSLA = {
 }
 
 
+def build_parts(cfg, channels, classes):
+    head = build_head(cfg)
+    return head.build(build_assigner(cfg, head), channels, classes)
+
+
 def parts_of(head, settings):
     overrides = [f"MODEL.{head}_ON", "True"]
     for key, value in settings.items():
         overrides += [f"MODEL.{head}.{key}", str(value)]
     cfg = load_config(None, overrides)
-    return build_parts(cfg, build_assigner(cfg), 32, 80)
+    return build_parts(cfg, 32, 80)
 
 
 def truth(boxes, classes):

@@ -1,0 +1,156 @@
+"""What a head is: one object with all that belongs to it.
+
+To bring a head of your own, subclass `Head`, or one of the published heads, in a file anywhere and
+name it: `MODEL.HEAD.NAME my_head.py:MyHead`; `MODEL.HEAD.ARGS` are its keyword arguments.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from inspect import isclass
+from typing import Any, ClassVar, NamedTuple
+
+from torch import nn
+from yacs.config import CfgNode
+
+from dynamic_atss.assigners import Assigner
+from dynamic_atss.builders.outside import construct, find
+from dynamic_atss.engine import distributed
+from dynamic_atss.errors import UserError
+from dynamic_atss.modeling.box_terms import BOX_LOSSES
+from dynamic_atss.modeling.coder import Coder
+from dynamic_atss.modeling.criterion import ClassLoss, Criterion, default_class_loss
+from dynamic_atss.modeling.postprocess import PostProcess
+from dynamic_atss.modeling.priors import AnchorGenerator
+
+
+class Parts(NamedTuple):
+    """What a detector needs of a head beside the backbone."""
+
+    head: nn.Module
+    priors: AnchorGenerator
+    criterion: nn.Module
+    postprocess: PostProcess
+
+
+class Head(ABC):
+    """A head: its section of the configuration, rule, priors, box convention and parts.
+
+    section: of MODEL, with its keys (thresholds, loss weights, NUM_CLASSES and more)
+    rule: the rule that learns where MODEL.ASSIGNER.NAME is ""
+    extra: what the sides of a box count beyond x2 - x1: 1 in the legacy convention, in which a box
+        ends on its last pixel; 0 where it ends behind it
+    """
+
+    section: ClassVar[str] = "ATSS"
+    rule: ClassVar[str] = "atss"
+    extra: ClassVar[float] = 1.0
+
+    def __init__(self, cfg: CfgNode) -> None:
+        """cfg: the whole configuration. A subclass may take MODEL.HEAD.ARGS as keywords."""
+        self.cfg = cfg
+        self.own = cfg.MODEL[self.section]
+
+    @abstractmethod
+    def priors(self) -> AnchorGenerator:
+        """Where the priors of each level lie."""
+
+    @abstractmethod
+    def network(self, channels: int, classes: int) -> nn.Module:
+        """Feature maps of `channels` -> `HeadOutput` for `classes` classes."""
+
+    @abstractmethod
+    def coder(self) -> Coder:
+        """From what the network's box branch gives to boxes."""
+
+    def default_rule(self) -> str:
+        """The rule that the section's keys mean."""
+        return self.rule
+
+    def rule_arguments(self, rule: str) -> dict[str, Any]:
+        """What the section's keys say of a rule: its keyword arguments."""
+        return {}
+
+    def criterion(self, assigner: Assigner) -> nn.Module:
+        """From the network's output to losses."""
+        arguments = self.criterion_arguments(assigner)
+        if self.cfg.MODEL.BOX_LOSS:
+            arguments["box_loss"] = named_box_loss(self.cfg.MODEL.BOX_LOSS)
+        return Criterion(
+            assigner,
+            self.coder(),
+            distributed.average,
+            class_loss=self.class_loss(assigner),
+            **{"divide_by_labels": self.divides_by_labels(), **arguments},
+        )
+
+    def criterion_arguments(self, assigner: Assigner) -> dict[str, Any]:
+        """What the head's `Criterion` has otherwise than by default."""
+        return {}
+
+    def postprocess(self) -> PostProcess:
+        """From the network's output to detections."""
+        return PostProcess(
+            self.coder(),
+            score_threshold=self.own.INFERENCE_TH,
+            nms_threshold=self.own.NMS_TH,
+            pre_nms_top_n=self.own.PRE_NMS_TOP_N,
+            detections_per_image=self.cfg.TEST.DETECTIONS_PER_IMG,
+            extra=self.extra,
+            **self.postprocess_arguments(),
+        )
+
+    def postprocess_arguments(self) -> dict[str, Any]:
+        """What the head's `PostProcess` has otherwise than by default."""
+        return {}
+
+    def check(self) -> None:
+        """Refuses values of the section that do not fit each other.
+
+        Raises:
+            UserError: names the keys.
+        """
+        own, section = self.own, f"MODEL.{self.section}"
+        if 0 < own.LOSS_GAMMA < 1:  # its gradient is infinite where the loss is 0
+            raise UserError(f"{section}.LOSS_GAMMA {own.LOSS_GAMMA}: 0, or at least 1, is needed")
+        if own.get("BG_IOU_THRESHOLD", 0) > own.get("FG_IOU_THRESHOLD", 1):
+            raise UserError(
+                f"{section}.BG_IOU_THRESHOLD {own.BG_IOU_THRESHOLD}: at most FG_IOU_THRESHOLD "
+                f"{own.FG_IOU_THRESHOLD} is needed"
+            )
+
+    def build(self, assigner: Assigner, channels: int, classes: int) -> Parts:
+        """All parts, over maps of `channels`, for `classes` classes."""
+        return Parts(
+            self.network(channels, classes),
+            self.priors(),
+            self.criterion(assigner),
+            self.postprocess(),
+        )
+
+    def class_loss(self, assigner: Assigner) -> ClassLoss:
+        """MODEL.CLASS_LOSS, or what the labels of the rule ask for."""
+        kind = self.cfg.MODEL.CLASS_LOSS
+        return default_class_loss(assigner, kind, self.own.LOSS_ALPHA, self.own.LOSS_GAMMA)
+
+    def divides_by_labels(self, own: str = "positives") -> bool:
+        """MODEL.CLASS_LOSS_DIVISOR, or the head's `own`: whether it is the sum of the labels."""
+        return (self.cfg.MODEL.CLASS_LOSS_DIVISOR or own) == "labels"
+
+    def tower_arguments(self) -> dict[str, Any]:
+        """What the sections of all heads say alike of `DenseHead`."""
+        return {
+            "num_convs": self.own.NUM_CONVS,
+            "deformable_last": self.own.get("USE_DCN_IN_TOWER", False),
+            "prior_prob": self.own.PRIOR_PROB,
+        }
+
+
+def named_box_loss(name: str) -> Any:
+    """The term that MODEL.BOX_LOSS names; a class is made without arguments.
+
+    Raises:
+        UserError: there is no such term.
+    """
+    found = find("MODEL.BOX_LOSS", name, BOX_LOSSES, functions=True)
+    return construct("MODEL.BOX_LOSS", name, found) if isclass(found) else found

@@ -1,0 +1,157 @@
+"""Code of the user's: classes and functions that the configuration names by file or module.
+
+A name with a colon, "path/to/file.py:Name" or "module:Name", is code. `config.load` lets it through
+only if the command line gave it or allowed it; here it is imported, checked and only then called.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dynamic_atss.config.load import names_code
+from dynamic_atss.errors import UserError
+
+
+def find(key: str, name: str, known: Mapping[str, Any], *, functions: bool = False) -> Any:
+    """What a key of the configuration names: an entry of `known`, or a class of the user's.
+
+    Args:
+        key: for the messages.
+        name: a name of `known`, "path/to/file.py:Name" or "module:Name".
+        known: what the package has, by name.
+        functions: a function will do as well as a class.
+
+    Raises:
+        UserError: there is no such thing, or it is not defined in that file or module.
+    """
+    if name in known:
+        return known[name]
+    if not names_code(name):
+        raise UserError(f"{key} {name!r}: accepted are {', '.join(known)}{_own(known, name)}")
+    place, _, attribute = name.rpartition(":")
+    module = _imported(key, name, place)
+    found = getattr(module, attribute, None)
+    right = inspect.isclass(found) or (functions and inspect.isfunction(found))
+    if not right or not _defined_in(module, found):
+        what = "class or function" if functions else "class"
+        raise UserError(
+            f"{key} {name!r}: {place} defines no {what} {attribute}; it has "
+            f"{', '.join(_classes(module, functions)) or 'none'}"
+        )
+    return found
+
+
+def construct(key: str, name: str, make: Any, *given: Any, **arguments: Any) -> Any:
+    """make(*given, **arguments), where an error of the user's becomes one line.
+
+    Args:
+        key: the section that the arguments come from, for the messages.
+
+    Raises:
+        UserError: an argument that `make` does not have, or does not accept.
+    """
+    _check_names(key, name, make, arguments, len(given))
+    try:
+        return make(*given, **arguments)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a class of the user's raises
+        raise UserError(f"{key} of {name}: {error}") from error
+
+
+def require(key: str, name: str, found: Any, base: type, members: Sequence[str], fits: str) -> None:
+    """Refuses a class of the user's that is no `base` or leaves a method open.
+
+    Args:
+        members: what such a class has to have.
+        fits: how the message says what would fit.
+
+    Raises:
+        UserError: names what is missing.
+    """
+    open_methods = set(getattr(found, "__abstractmethods__", ()))
+    # Of the class itself: every class can be called, which hasattr would count as __call__.
+    own = {x for ancestor in getattr(found, "__mro__", ()) for x in vars(ancestor)}
+    missing = [x for x in members if x not in own or x in open_methods]
+    missing += sorted(open_methods - set(missing))
+    if not (inspect.isclass(found) and issubclass(found, base)):
+        raise UserError(f"{key} {name!r}: is no {base.__module__}.{base.__name__}; {fits}")
+    if missing:
+        raise UserError(f"{key} {name!r}: has no {', '.join(missing)}; {fits}")
+
+
+def _own(known: Mapping[str, Any], name: str) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    nearest = f" (the nearest is {near[0]!r})" if near else ""
+    return f'{nearest}; your own is "path/to/file.py:Name" or "module:Name"'
+
+
+def _imported(key: str, name: str, place: str) -> Any:
+    try:
+        return _import(place)
+    except Exception as error:  # whatever the user's file does
+        raise UserError(
+            f"{key} {name!r}: {place or 'nothing'} cannot be imported from here "
+            f"({type(error).__name__}: {error}); give the path of the file, as "
+            "path/to/file.py:Name, or put its folder on PYTHONPATH"
+        ) from error
+
+
+def _import(place: str) -> Any:
+    """A module by its dotted name, from the working directory too, or by the path of its file."""
+    if not place.endswith(".py"):
+        if "" not in sys.path and str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))
+        return importlib.import_module(place)
+    name = f"outside_{Path(place).resolve()}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, place)
+    if spec is None or spec.loader is None:
+        raise ImportError(place)
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = loaded  # dataclasses and pickle look there
+    try:
+        spec.loader.exec_module(loaded)
+    except BaseException:
+        del sys.modules[spec.name]
+        raise
+    return loaded
+
+
+def _defined_in(module: Any, found: Any) -> bool:
+    """Not merely imported there; what a package takes from its own modules counts as its own."""
+    home = getattr(found, "__module__", None)
+    return home is not None and (home == module.__name__ or home.startswith(f"{module.__name__}."))
+
+
+def _classes(module: Any, functions: bool) -> list[str]:
+    """The names of what the module defines and would do."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if (inspect.isclass(value) or (functions and inspect.isfunction(value)))
+        and _defined_in(module, value)
+        and not name.startswith("_")
+    ]
+
+
+def _check_names(key: str, name: str, make: Any, arguments: Mapping[str, Any], given: int) -> None:
+    try:
+        accepted = dict(list(inspect.signature(make).parameters.items())[given:])
+    except ValueError:  # a class in C that does not tell
+        return
+    if any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
+        return
+    for argument in arguments:
+        if argument not in accepted:
+            near = difflib.get_close_matches(argument, accepted, n=1, cutoff=0.0)
+            hint = f"the nearest is {near[0]!r}" if near else "it takes none"
+            raise UserError(f"{key}.{argument}: {name} has no such argument; {hint}")
