@@ -1,5 +1,5 @@
 """What every rule in `ASSIGNERS` promises, alone and within `AtLeastOne`; a new rule is tested by
-being listed there."""
+being listed there. Rules for one image promise the same, but that they say `waits`."""
 
 import pickle
 from copy import deepcopy
@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers_per_image import PER_IMAGE
 
 from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.assigners.at_least_one import AtLeastOne
@@ -31,7 +32,10 @@ HOSTILE = {
 }
 
 
-@pytest.fixture(params=ASSIGNERS)
+RULES = ASSIGNERS | PER_IMAGE
+
+
+@pytest.fixture(params=RULES)
 def rule(request):
     return request.param
 
@@ -43,7 +47,7 @@ def wrapped(request):
 
 @pytest.fixture
 def assigner(rule, wrapped):
-    return AtLeastOne(ASSIGNERS[rule]()) if wrapped else ASSIGNERS[rule]()
+    return AtLeastOne(RULES[rule]()) if wrapped else RULES[rule]()
 
 
 @pytest.fixture

@@ -1,0 +1,110 @@
+"""The first tier of rule writing: one image, every prior beside every box, as one thinks of it.
+
+Memory and time grow with P x G. A rule that proves worth it can be written again in the packed form
+(`base.py`), which keeps the device busy.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dynamic_atss.errors import UserError
+from dynamic_atss.types import BACKGROUND, IGNORE, Assignment, GroundTruth, Predictions, Priors
+
+ROUNDING = 1e-4  # by which a quality may leave [0, 1]
+
+
+class PerImage:
+    """A rule that says in `assign` what the priors of one image learn.
+
+    soft_labels, quality_name, needs_size: as of any `Assigner`; a rule may set its own
+    waits: it loops over the images and so waits for the device
+    """
+
+    soft_labels = False
+    quality_name = "quality"
+    needs_size = True
+    waits = True
+
+    def assign(
+        self,
+        priors: Priors,
+        boxes: Tensor,
+        classes: Tensor,
+        predicted_boxes: Tensor,
+        logits: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """What each prior of one image learns. It is not called for an image without boxes.
+
+        Args:
+            priors: P of them.
+            boxes: (G, 4), xyxy in pixels.
+            classes: (G,) int64.
+            predicted_boxes: (P, 4), what each prior predicts.
+            logits: (P, C).
+
+        Returns:
+            index (P,) int64, which of the G boxes, or BACKGROUND, or IGNORE; and quality (P,) in
+            [0, 1], of which only that of positives counts.
+        """
+        raise UserError(f"{type(self).__name__} has no method `assign`")
+
+    @torch.no_grad()
+    def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
+        """Calls `assign` for each image and packs what it returns.
+
+        Raises:
+            UserError: for a return value of the wrong type, shape or range.
+        """
+        shape = predictions.boxes.shape[:2]
+        index = gt.image.new_full(shape, BACKGROUND)
+        quality = predictions.boxes.new_zeros(shape)
+        first = 0
+        for n, count in enumerate(gt.image.bincount(minlength=shape[0]).tolist()):
+            if count:
+                here = slice(first, first + count)
+                seen = predictions.boxes[n], predictions.logits[n]
+                found = self.assign(priors, gt.boxes[here], gt.classes[here], *seen)
+                finite = all(bool(x.isfinite().all()) for x in seen)
+                self._check(_form(found, len(priors)) or _range(*found, count, finite))
+                positive = found[0] >= 0
+                index[n] = torch.where(positive, found[0] + first, found[0])
+                quality[n] = torch.where(positive, found[1], 0.0).clamp(0, 1)
+            first += count
+        return Assignment(index, quality)
+
+    def _check(self, fault: str) -> None:
+        if fault:
+            raise UserError(f"{type(self).__name__}.assign: {fault}")
+
+
+def _form(found: Any, priors: int) -> str:
+    """What is wrong with types and shapes; "" if nothing is."""
+    pair = isinstance(found, tuple) and len(found) == 2
+    if not pair or not all(isinstance(x, Tensor) for x in found):
+        return "return two tensors, (index, quality)"
+    for name, values in zip(("index", "quality"), found, strict=True):
+        if values.shape != (priors,):
+            return f"{name} has shape {tuple(values.shape)}; give one number a prior, ({priors},)"
+    if found[0].dtype != torch.int64:
+        return f"index is {found[0].dtype}; give torch.int64"
+    if not found[1].is_floating_point():
+        return f"quality is {found[1].dtype}; give floating-point numbers"
+    return ""
+
+
+def _range(index: Tensor, quality: Tensor, boxes: int, finite: bool) -> str:
+    """What is wrong with the numbers; "" if nothing is. Of predictions that are not finite the
+    quality may be anything: the trainer tells of them, by the loss."""
+    low, high = (int(x) for x in index.aminmax())
+    if low < IGNORE or high >= boxes:
+        wanted = f"0 to {boxes - 1}, BACKGROUND ({BACKGROUND}) or IGNORE ({IGNORE})"
+        return f"index holds {low if low < IGNORE else high}; give {wanted}"
+    fits = (quality >= -ROUNDING) & (quality <= 1 + ROUNDING)
+    wrong = quality[(index >= 0) & ~fits]
+    if len(wrong) and finite:
+        return f"quality is {float(wrong[0]):g} of a positive; give numbers in [0, 1]"
+    return ""
