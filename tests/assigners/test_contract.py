@@ -1,5 +1,9 @@
 """What every rule in `ASSIGNERS` promises, alone and within `AtLeastOne`; a new rule is tested by
-being listed there."""
+being listed there.
+
+Where the same numbers stand in another place (of a batch, in another order of boxes), the quality
+may be rounded otherwise: the last bit of PyTorch's functions and sums may depend on the place.
+"""
 
 import pickle
 from copy import deepcopy
@@ -7,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers_rounding import assert_rounded
 
 from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.assigners.at_least_one import AtLeastOne
@@ -170,7 +175,7 @@ def test_the_first_of_equal_boxes_wins(assigner, wrapped):
         thrice = replace(thrice, quality=torch.where(once.positive, thrice.quality, 0.0))
     assert torch.equal(once.positive, thrice.positive)
     assert (thrice.gt_index[thrice.positive] == 0).all()
-    assert torch.equal(once.quality, thrice.quality)
+    assert_rounded(thrice.quality, once.quality)
 
 
 def test_the_order_of_boxes_does_not_matter(rule, assigner):
@@ -179,7 +184,7 @@ def test_the_order_of_boxes_does_not_matter(rule, assigner):
     straight = run(assigner, priors, gt, 1)
     other = GroundTruth(gt.boxes[order], gt.classes[order], gt.image)
     shuffled = run(assigner, priors, other, 1)
-    assert torch.equal(straight.quality, shuffled.quality)
+    assert_rounded(shuffled.quality, straight.quality)
     assert torch.equal(straight.positive, shuffled.positive)
     if rule in MAY_TIE:
         return
@@ -201,7 +206,7 @@ def test_a_batch_is_its_images(assigner):
         single = assigner(priors, alone, part)
         index = torch.where(single.positive, single.gt_index + first, single.gt_index)
         assert torch.equal(index[0], batch.gt_index[n])
-        assert torch.equal(single.quality[0], batch.quality[n])
+        assert_rounded(single.quality[0], batch.quality[n])
         first += len(boxes)
 
 
