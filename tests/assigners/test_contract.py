@@ -2,7 +2,8 @@
 being listed there.
 
 Where the same numbers stand in another place (of a batch, in another order of boxes), the quality
-may be rounded otherwise: the last bit of PyTorch's functions and sums may depend on the place.
+may be rounded otherwise: PyTorch computes the end of a tensor without vectors, and the last bit of
+its sigmoid and softplus differs there.
 """
 
 import pickle

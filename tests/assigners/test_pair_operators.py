@@ -465,8 +465,8 @@ def many_boxes(count=3000, images=2):
 
 @pytest.mark.parametrize("rule", [x for x in ASSIGNERS if x != "paa"])
 def test_threads_do_not_change_a_label(rule):
-    """Nor the quality, but for the functions of PyTorch (sqrt, exp) that some rules call: their
-    last bit may depend on how the threads share a tensor."""
+    """Nor the quality, but for its last bits: those of PyTorch's functions, which some rules call,
+    depend on how the threads share a tensor."""
     scene, before = many_boxes(), torch.get_num_threads()
     results = []
     try:

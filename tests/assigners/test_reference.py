@@ -80,7 +80,8 @@ def test_batch_losses_and_gradients(reference):
     third = {"dynamic_atss": "loss_IoU", "atss": "loss_centerness"}[rule]
     assert list(losses) == ["loss_cls", "loss_reg", third]
     terms = torch.stack(list(losses.values())).double()
-    torch.testing.assert_close(terms, arrays["batch01_losses_cls_reg_ctr"], rtol=1e-6, atol=0)
+    expected = arrays["batch01_losses_cls_reg_ctr"]  # sums of a million logarithms
+    torch.testing.assert_close(terms, expected, rtol=5e-6, atol=0)
     sum(losses.values()).backward()
     for leaf, name in zip(inputs, ("logits", "box_regression", "centerness"), strict=True):
         expected = arrays[f"batch01_grad_{name}"]

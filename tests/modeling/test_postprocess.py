@@ -197,7 +197,7 @@ def test_without_a_quality_branch_the_score_is_that_of_the_class():
 
 
 def assert_same_detections(found, expected):
-    """The last bit of sigmoid, sqrt and exp may depend on the place in a tensor."""
+    """The last bit of PyTorch's sigmoid depends on the place in a tensor."""
     assert len(found) == len(expected)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a.scores, b.scores, rtol=1e-6, atol=0)
