@@ -13,12 +13,11 @@ from torch import Tensor
 FUNCTIONS = (
     *("sqrt", "rsqrt", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sigmoid"),
     *("tanh", "sin", "cos", "atan", "erf", "silu", "gelu", "softplus", "atan2", "hypot"),
-    *("logaddexp", "pow.Tensor_Scalar", "pow.Tensor_Tensor", "pow.Scalar", "_softmax"),
-    *("log_sigmoid_forward", "_log_softmax"),
+    *("logaddexp", "pow.Tensor_Tensor", "pow.Scalar", "log_sigmoid_forward"),
+    *("_softmax", "_log_softmax"),
 )
-IN_PLACE = (
-    *("sqrt_", "rsqrt_", "exp_", "log_", "log1p_", "expm1_", "sigmoid_", "tanh_", "pow_.Scalar"),
-)
+IN_PLACE = ("sqrt_", "rsqrt_", "exp_", "log_", "log1p_", "expm1_", "sigmoid_", "tanh_")
+POWERS = ("pow.Tensor_Scalar",)
 SUMS = (
     *("sum.dim_IntList", "mean.dim", "std.correction", "var.correction", "linalg_vector_norm"),
     *("mm", "addmm", "bmm", "baddbmm", "convolution", "native_group_norm"),
@@ -36,20 +35,17 @@ def install() -> None:
     """For the rest of the process."""
     if _library:
         return
-    _library.append(torch.library.Library("aten", "IMPL"))
-    for names, kind in ((FUNCTIONS, _off_by_one), (IN_PLACE, _off_in_place), (SUMS, _of_float64)):
+    library = torch.library.Library("aten", "IMPL")
+    _library.append(library)
+    for kind, names in KINDS.items():
         for name in names:
-            kernel = torch.library.get_kernel(f"aten::{name}", "CPU")
-            _library[0].impl(
-                name, kind(kernel.call_boxed), "CPU", with_keyset=True, allow_override=True
-            )
+            kernel = kind(torch.library.get_kernel(f"aten::{name}", "CPU").call_boxed)
+            library.impl(name, kernel, "CPU", with_keyset=True, allow_override=True)
 
 
 def _off_by_one(kernel: Callable) -> Callable:
     def run(keys, *arguments, **named):
         result = kernel(keys, *arguments, **named)
-        if any(type(x) in (int, float) and x in PRODUCTS for x in arguments[1:]):
-            return result
         first = result[0] if isinstance(result, tuple) else result
         first.copy_(nudged(first, *arguments))
         return result
@@ -66,6 +62,15 @@ def _off_in_place(kernel: Callable) -> Callable:
     return run
 
 
+def _power_off_by_one(kernel: Callable) -> Callable:
+    off = _off_by_one(kernel)
+
+    def run(keys, x, power):
+        return kernel(keys, x, power) if power in PRODUCTS else off(keys, x, power)
+
+    return run
+
+
 def _of_float64(kernel: Callable) -> Callable:
     def run(keys, *arguments, **named):
         dtypes = {x.dtype for x in arguments if isinstance(x, Tensor)}
@@ -76,6 +81,14 @@ def _of_float64(kernel: Callable) -> Callable:
         return tuple(x.float() for x in result) if isinstance(result, tuple) else result.float()
 
     return run
+
+
+KINDS = {
+    _off_by_one: FUNCTIONS,
+    _off_in_place: IN_PLACE,
+    _power_off_by_one: POWERS,
+    _of_float64: SUMS,
+}
 
 
 def nudged(result: Tensor, *inputs: object) -> Tensor:
