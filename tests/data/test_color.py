@@ -18,7 +18,9 @@ def jitter(image, gt, seed=0, **strength):
 def test_contrast_is_torchvisions(factor):
     image, _ = random_scene(0, 40, 50, 0)
     ours = adjust_contrast(image, factor)
-    assert torch.equal(ours, functional.adjust_contrast(image, factor))
+    apart = (ours.int() - functional.adjust_contrast(image, factor).int()).abs()
+    # The mean of torchvision is a sum of float32; what it rounds is cut off to a grey level.
+    assert apart.max() <= 1 and apart.float().mean() < 0.01
 
 
 def test_contrast_does_not_depend_on_the_number_of_threads():

@@ -61,15 +61,22 @@ def test_modes_equal_pillow(tmp_path, mode, format):
     expected = np.asarray(Image.open(path).convert("RGB"))
     found = read_image(path)
     assert found.dtype == torch.uint8 and found.shape == (3, 31, 45)
-    assert np.array_equal(as_array(found), expected)
+    assert_same_pixels(found, expected, format)
     assert image_size(path) == (31, 45)
+
+
+def assert_same_pixels(found, expected, format):
+    """OpenCV and Pillow come with JPEG libraries of their own, which may differ by their age."""
+    apart = np.abs(as_array(found).astype(int) - expected)
+    assert apart.max() <= (3 if format == "JPEG" else 0)
+    assert apart.mean() < 0.1
 
 
 def test_progressive_and_trailing_bytes(tmp_path):
     path = tmp_path / "image.jpg"
     data = encoded(make("RGB"), "JPEG", progressive=True)
     path.write_bytes(data + b"\0" * 100)
-    assert np.array_equal(as_array(read_image(path)), np.asarray(Image.open(path)))
+    assert_same_pixels(read_image(path), np.asarray(Image.open(path)), "JPEG")
 
 
 def test_sixteen_bit_grey_keeps_its_high_byte(tmp_path):

@@ -84,7 +84,7 @@ def test_dsla(golden_or_whole, case, setting):
     assert list(losses) == ["loss_cls", "loss_reg"]
     for name, wanted in (("loss_cls", "loss_cls"), ("loss_reg", "loss_bbox")):
         expected = arrays[f"{case}_{setting}_{wanted}"]
-        torch.testing.assert_close(losses[name], expected, rtol=2e-6, atol=0)
+        torch.testing.assert_close(losses[name], expected, rtol=5e-6, atol=0)
     clear = ~ties(parts.criterion.assigner, priors, gt)
     assert (~clear).sum() <= arrays[f"{case}_{setting}_n_ambiguous"]
     for loss, leaf, name in (

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers_rounding import assert_apart
 from torch import nn
 
 from dynamic_atss.assigners import ASSIGNERS
@@ -95,6 +96,7 @@ def test_a_batch_is_its_images():
             assert len(found) == len(alone) > 0
             torch.testing.assert_close(found.boxes, alone.boxes, rtol=1e-4, atol=1e-3)
             torch.testing.assert_close(found.scores, alone.scores, rtol=1e-4, atol=1e-5)
+            assert_apart(alone.scores)  # convolutions add up in another order, by the batch
             assert torch.equal(found.classes, alone.classes)
 
 

@@ -63,7 +63,7 @@ def test_focal(focal_ops, kind, dtype):
         arguments = logits, classes, quality, torch.tensor(3.5, dtype=precise), kind, 0.3, gamma
         loss, gradient = focal_ops.focal_loss(*arguments)
         wanted_loss, wanted = focal._loss_and_gradient(*arguments)
-        torch.testing.assert_close(loss, wanted_loss, rtol=1e-6, atol=0)
+        torch.testing.assert_close(loss, wanted_loss, rtol=5e-6, atol=0)  # many logarithms
         step = torch.finfo(dtype).eps
         torch.testing.assert_close(gradient, wanted, rtol=10 * step, atol=step)
         focal_ops.scale_(gradient, torch.tensor(0.5, dtype=precise))

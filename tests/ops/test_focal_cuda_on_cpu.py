@@ -40,7 +40,7 @@ def test_value_and_gradient(kernels, kind, gamma, shape):
     inputs = logits, classes, None if kind == SIGMOID else quality, torch.tensor(3.5)
     loss, gradient = run(kernels, *inputs, kind, 0.3, gamma)
     wanted = focal._loss_and_gradient(*inputs, kind, 0.3, gamma)
-    torch.testing.assert_close(loss, wanted[0], rtol=2e-6, atol=0)
+    torch.testing.assert_close(loss, wanted[0], rtol=5e-6, atol=0)  # of many logarithms
     torch.testing.assert_close(gradient, wanted[1], rtol=2e-5, atol=1e-6)
 
 
