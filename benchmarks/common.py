@@ -12,13 +12,15 @@ import statistics
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from report import machine, markdown
+from machine import machine
+from report import markdown
 from torch.profiler import ProfilerActivity, profile
 
 from dynamic_atss.ops import library
@@ -75,6 +77,8 @@ def measure(
     print(f"{stage}: {case}", file=sys.stderr, flush=True)
     calls = [ours, *([at_limit] if at_limit else []), *peers.values()]
     ours_s, *others = alternate(calls, args.seconds, args.device)
+    seen = ", ".join(f"{seconds * 1e3:.4g} ms" for seconds in (ours_s, *others))
+    print(f"    {seen}", file=sys.stderr, flush=True)  # what a run that is cut off leaves
     limit_s = others.pop(0) if at_limit else None
     peaks = [peak_memory(c, args.device) / 1e6 if memory else None for c in (ours, *peers.values())]
     common = {
@@ -168,6 +172,18 @@ def peak_memory(call: Call, device: str = "cpu") -> int:
         now += change
         peak = max(peak, now)
     return peak
+
+
+def waits(call: Call) -> int:
+    """How often the host waits for the GPU."""
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            call()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(warning.message) for warning in found)
 
 
 def parser(

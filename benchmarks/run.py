@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from report import machine, markdown
+from machine import machine
+from report import markdown
 
 FOLDER = Path(__file__).resolve().parent
 # Of each script whether it has anything to run on a GPU.

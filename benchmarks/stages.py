@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,7 +22,7 @@ from unittest import mock
 
 import detectors
 import torch
-from common import Call, Row, main
+from common import Call, Row, main, waits
 from detectors import CLASSES, CONFIG, filled, padded, scene, spread_scores, title
 from torch import nn
 from torch.autograd.profiler_util import FunctionEvent
@@ -224,18 +223,6 @@ def stage_of(event: FunctionEvent) -> str:
         return marks[0]
     known = (stage for name in names for part, stage in OF_OPERATOR.items() if part in name)
     return next(known, REST)
-
-
-def waits(call: Call) -> int:
-    """How often the host waits for the GPU."""
-    torch.cuda.set_sync_debug_mode("warn")
-    try:
-        with warnings.catch_warnings(record=True) as found:
-            warnings.simplefilter("always")
-            call()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    return sum("synchroniz" in str(warning.message) for warning in found)
 
 
 if __name__ == "__main__":

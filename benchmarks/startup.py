@@ -18,7 +18,7 @@ from collections import Counter
 from typing import Any
 
 from common import Call, main, measure
-from report import ROOT
+from machine import ROOT
 
 TRAIN = ("tools/train_net.py",)
 MISTAKE = (*TRAIN, "--config-file", "configs/atss/atss_R_50_FPN_1x.yaml", "SOLVER.NO_SUCH_KEY", "1")

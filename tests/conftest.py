@@ -5,6 +5,16 @@ from pathlib import Path
 
 import other_rounding
 import pytest
+import torch
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`-m cuda` picks the tests of the GPU; where there is none they say so."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("cuda"):
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 ROUNDING = os.environ.get("DYNAMIC_ATSS_TEST_ROUNDING", "0") == "1"
 

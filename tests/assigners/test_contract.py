@@ -302,20 +302,7 @@ def test_points_have_the_place_of_anchors(assigner):
     torch.testing.assert_close(anchors.quality, points.quality)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_equals_cpu(assigner):
-    priors = make_priors()
-    gt, predictions = (
-        make_gt(random_boxes(40, 12), random_boxes(25, 13)),
-        make_predictions(priors, 2),
-    )
-    here = assigner(priors, gt, predictions)
-    there = assigner(*(to_device(x, "cuda") for x in (priors, gt, predictions)))
-    assert torch.equal(here.gt_index, there.gt_index.cpu())
-    torch.testing.assert_close(here.quality, there.quality.cpu())
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.cuda
 def test_cuda_does_not_synchronize(patient):
     priors = to_device(make_priors(), "cuda")
     gt = to_device(make_gt(random_boxes(10, 14)), "cuda")

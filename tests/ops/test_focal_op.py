@@ -18,8 +18,7 @@ from dynamic_atss.ops.focal import (
 
 OP = torch.ops.dynamic_atss.focal_loss
 KINDS = [SIGMOID, QUALITY, VARIFOCAL]
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="no CUDA device"))]  # fmt: skip
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
 

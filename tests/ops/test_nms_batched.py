@@ -10,8 +10,7 @@ from helpers_nms import SCENES, crowd, greedy
 from dynamic_atss.ops import library, nms
 from dynamic_atss.ops.nms import batched_multiclass_nms
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="no CUDA device"))]  # fmt: skip
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
 @pytest.fixture(params=DEVICES)
@@ -223,7 +222,7 @@ def test_no_shape_depends_on_the_data():
     assert [x.shape for x in batched_multiclass_nms(*scene, 0.5, limit=9)] == [(2, 9), (2,)]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.cuda
 def test_nothing_waits_for_the_gpu():
     if library.load()["cuda"] != "native":
         pytest.skip(f"no kernels for cuda: {library.load()['cuda']}")

@@ -1,0 +1,128 @@
+"""What the check needs of the machine's Python, where nothing can be downloaded."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+
+from dynamic_atss.errors import UserError
+
+# Module -> package. Scorers, TensorBoard and matplotlib are not needed for it.
+NEEDED = {
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "numpy": "numpy",
+    "yaml": "pyyaml",
+    "yacs": "yacs",
+    "cv2": "opencv-python-headless",
+    "PIL": "pillow",
+    "tqdm": "tqdm",
+    "pytest": "pytest",
+    "setuptools": "setuptools",
+}
+OF_THE_MACHINE = ("torch", "torchvision")
+OLDEST = (2, 10)
+LOOK = """
+import importlib, json, sys
+missing, broken = [], {}
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing.append((error.name or name).split(".")[0])
+    except Exception as error:
+        broken[name] = f"{type(error).__name__}: {error}"
+found = {"missing": missing, "broken": broken}
+if "torch" in sys.modules:
+    import torch
+    found |= {"torch": torch.__version__, "gpus": torch.cuda.device_count()}
+print(json.dumps(found))
+"""
+
+
+def install_wheels(folder: Path, target: Path) -> list[str]:
+    """Puts the wheels of packages that Python does not have yet into `target`; their names.
+
+    What is installed is never replaced: PyTorch stays the machine's own.
+
+    Raises:
+        UserError: no wheels there, or pip cannot install them.
+    """
+    wheels = sorted(folder.glob("*.whl"))
+    if not wheels:
+        raise UserError(f"--wheels {folder}: no *.whl in it; {how_to_download([])}")
+    present = {_plain(d.name) for d in metadata.distributions() if d.name}
+    names = sorted({_plain(wheel.name.split("-")[0]) for wheel in wheels} - present)
+    if names:
+        _install(names, folder, target)
+    return names
+
+
+def _install(names: list[str], folder: Path, target: Path) -> None:
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    command += ["--no-index", "--find-links", str(folder.resolve()), "--no-deps", "--upgrade"]
+    command += ["--no-cache-dir", "--target", str(target), *names]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        reason = (lines or done.stderr.splitlines() or ["pip failed"])[0]
+        raise UserError(f"--wheels {folder}: {reason.removeprefix('ERROR: ')}")
+
+
+def check(environment: Mapping[str, str], device: str) -> int:
+    """How many GPUs there are.
+
+    Raises:
+        UserError: a package or the GPU is missing; one line that names all packages.
+    """
+    command = [sys.executable, "-W", "ignore", "-c", LOOK, *NEEDED]
+    done = subprocess.run(command, capture_output=True, text=True, env=dict(environment))
+    if done.returncode:
+        raise UserError(f"{sys.executable} cannot look for packages: {done.stderr.strip()[-300:]}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    missing = sorted({NEEDED.get(name, name) for name in found["missing"]})
+    own = [name for name in OF_THE_MACHINE if name in missing]
+    if own:
+        raise UserError(
+            f"{sys.executable} has no {' and no '.join(own)}: name a Python that has PyTorch with "
+            "CUDA (make gpu PYTHON=...)"
+        )
+    if missing:
+        raise UserError(f"packages are missing: {', '.join(missing)}; {how_to_download(missing)}")
+    for name, reason in found["broken"].items():
+        raise UserError(f"package {NEEDED[name]} does not import ({reason})")
+    _check_torch(found["torch"], found["gpus"], device)
+    return int(found["gpus"])
+
+
+def _check_torch(version: str, gpus: int, device: str) -> None:
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST:
+        raise UserError(f"PyTorch {version} is too old: 2.10 or newer is needed")
+    if device == "cuda" and not gpus:
+        raise UserError(
+            f"PyTorch {version} finds no GPU here; a dry run on the CPU: --device cpu "
+            '(make gpu GPU_ARGS="--device cpu")'
+        )
+
+
+def how_to_download(names: list[str]) -> str:
+    """The command for a machine with a network, for this machine's Python."""
+    version = ".".join(map(str, sys.version_info[:2]))
+    systems = " ".join(
+        f"--platform manylinux{name}_x86_64" for name in ("_2_28", "_2_27", "_2_17", "2014")
+    )
+    wanted = " ".join(names or [n for n in NEEDED.values() if n not in OF_THE_MACHINE])
+    return (
+        "on a machine with a network: pip download --only-binary=:all: "
+        f"--python-version {version} {systems} -d wheels {wanted}; then here: "
+        "make gpu WHEELS=wheels"
+    )
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,0 +1,170 @@
+"""Stages one after the other, each a command with a time limit, all within a budget of seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+OK, FAILED, TIMED_OUT, NO_TIME = "ok", "failed", "timed out", "not run: no time left"
+MARK = "DYNAMIC_ATSS_STAGE"  # an environment variable that all processes of a stage inherit
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A command, and what it takes to run it.
+
+    limit: seconds after which it is killed · least: it is not started with fewer seconds left ·
+    needs: stages that must have gone well, where they were run · optional: that there was no time
+    for it is no failure · absent: why it cannot run here, or "" · environment: variables of its own
+    · found: the JSON file that it leaves · tell: (content of that file, output) -> what came out
+    """
+
+    name: str
+    command: Sequence[str]
+    limit: float
+    least: float = 5.0
+    needs: tuple[str, ...] = ()
+    optional: bool = False
+    absent: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    found: Path | None = None
+    tell: Callable[[Any, str], str] = lambda found, output: ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a stage ended. told: one line · found: the content of its file · end: of its output."""
+
+    name: str
+    state: str
+    seconds: float = 0.0
+    told: str = ""
+    optional: bool = False
+    found: Any = None
+    end: str = ""
+
+    @property
+    def bad(self) -> bool:
+        """Whether the whole check has failed by it."""
+        return self.state == FAILED or (self.state in (TIMED_OUT, NO_TIME) and not self.optional)
+
+
+@dataclass
+class Runner:
+    """Runs stages. `left` gives the seconds of the budget that are left; `note` is called with the
+    results so far after each of them, so that a run that is killed leaves what it has."""
+
+    log: Path
+    folder: Path
+    environment: Mapping[str, str]
+    left: Callable[[], float]
+    note: Callable[[list[Result]], None]
+
+    def run(self, stages: Iterable[Stage]) -> list[Result]:
+        results: list[Result] = []
+        for stage in stages:
+            results.append(self._one(stage, {r.name: r.state for r in results}))
+            self.note(results)
+        return results
+
+    def _one(self, stage: Stage, before: Mapping[str, str]) -> Result:
+        lacking = [name for name in stage.needs if before.get(name, OK) != OK]
+        if stage.absent:
+            return Result(stage.name, f"not run: {stage.absent}")
+        if lacking:
+            return Result(stage.name, f"not run: needs {', '.join(lacking)}")
+        if self.left() < stage.least:
+            return Result(stage.name, NO_TIME, optional=stage.optional)
+        return self._run(stage)
+
+    def _run(self, stage: Stage) -> Result:
+        if stage.found is not None:
+            stage.found.unlink(missing_ok=True)
+        begin, start = time.monotonic(), self._headline(stage)
+        code = self._process(stage, min(stage.limit, self.left()))
+        output = self.log.read_bytes()[start:].decode(errors="replace")
+        found = content(stage.found)
+        state = TIMED_OUT if code is None else FAILED if code else OK
+        return Result(
+            *(stage.name, state, time.monotonic() - begin, told(stage, found, output)),
+            *(stage.optional, found, last_lines(output)),
+        )
+
+    def _headline(self, stage: Stage) -> int:
+        """Where the stage's output begins in the log."""
+        with self.log.open("ab") as file:
+            file.write(f"\n===== {stage.name}: {' '.join(stage.command)}\n".encode())
+            return file.tell()
+
+    def _process(self, stage: Stage, limit: float) -> int | None:
+        """The exit code; None: it was killed after `limit` seconds."""
+        mark = uuid.uuid4().hex
+        environment = {**os.environ, **self.environment, **stage.environment, MARK: mark}
+        with self.log.open("ab") as file:
+            process = subprocess.Popen(
+                stage.command,
+                **{"stdin": subprocess.DEVNULL, "stdout": file, "stderr": subprocess.STDOUT},
+                **{"cwd": self.folder, "env": environment, "start_new_session": True},
+            )
+            try:
+                return process.wait(timeout=limit)
+            except subprocess.TimeoutExpired:
+                file.write(f"\nkilled after {limit:.0f} s\n".encode())
+                return None
+            finally:  # also when this process is to end
+                end_all(process, mark)
+
+
+def end_all(process: subprocess.Popen[bytes], mark: str) -> None:
+    """Kills a stage's processes, also those that made a session of their own, as torchrun's do."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    for _ in range(10):  # one may have started another in the meantime
+        members = marked(mark)
+        for pid in members:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if not members:
+            return
+        time.sleep(0.02)
+
+
+def marked(mark: str) -> list[int]:
+    """Processes with MARK=mark in their environment, by Linux's /proc."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # ended, or another user's
+            if f"{MARK}={mark}".encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+def content(path: Path | None) -> Any:
+    """Of a JSON file; None where it is not there or was cut off."""
+    try:
+        return None if path is None else json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def told(stage: Stage, found: Any, output: str) -> str:
+    """A stage that was cut off may have left less than its summary needs."""
+    try:
+        return stage.tell(found, output)
+    except (KeyError, TypeError, IndexError, ValueError):
+        return ""
+
+
+def last_lines(output: str, count: int = 12) -> str:
+    return "\n".join(line[:300] for line in output.rstrip().splitlines()[-count:])

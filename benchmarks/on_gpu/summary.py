@@ -1,0 +1,94 @@
+"""Results of stages -> gpu.json, gpu.md and benchmarks.md, and one line of each stage."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import report
+
+from on_gpu.runner import FAILED, NO_TIME, OK, TIMED_OUT, Result
+
+MOST = 6  # rows of a benchmark in its line
+
+
+def of_summary(found: Any, output: str) -> str:
+    """Of a script that says it itself."""
+    return str(found["summary"])
+
+
+def of_pytest(found: Any, output: str) -> str:
+    """Its closing line."""
+    counts = [s for s in output.splitlines() if re.search(r"\d+ (passed|failed|skipped|error)", s)]
+    return counts[-1].strip("= ")
+
+
+def of_sanitizer(found: Any, output: str) -> str:
+    """The sanitizer's closing line and pytest's."""
+    ends = [line.strip("= ") for line in output.splitlines() if "SUMMARY" in line]
+    return "; ".join([*ends[-1:], of_pytest(found, output)])
+
+
+def of_rows(found: Any, output: str) -> str:
+    """The first of a benchmark's rows in short; all are in benchmarks.md."""
+    rows = [row for row in found if row["ours_s"] is not None]
+    more = f"; and {len(rows) - MOST} more" if len(rows) > MOST else ""
+    return "; ".join(map(_row, rows[:MOST])) + more
+
+
+def _row(row: dict[str, Any]) -> str:
+    beside = f", {row['ratio']:.2f} x {row['peer']}" if row["ratio"] else ""
+    memory = f", {row['ours_mb']:.0f} MB" if row["ours_mb"] else ""
+    note = f", {row['note']}" if row["note"] else ""
+    return f"{row['case']}: {row['ours_s'] * 1e3:.3g} ms{beside}{memory}{note}"
+
+
+def closing(results: Sequence[Result], planned: int, seconds: float, budget: float) -> str:
+    """One line: how many stages went how."""
+    states = Counter("not run" if r.state.startswith("not run") else r.state for r in results)
+    counts = ", ".join(f"{states[s]} {s}" for s in (FAILED, TIMED_OUT, "not run") if states[s])
+    names = ", ".join(r.name for r in results if r.bad)
+    open_ = f", {planned - len(results)} to come" if planned > len(results) else ""
+    return (
+        f"{states[OK]} of {planned} stages ok{', ' if counts else ''}{counts}{open_}; "
+        f"{seconds:.0f} of {budget:.0f} s" + (f"; look at: {names}" if names else "")
+    )
+
+
+def write(output: Path, results: Sequence[Result], command: str, line: str) -> None:
+    """Each file at once or not at all."""
+    machine = next((r.found for r in results if r.name == "environment" and r.found), {})
+    stages = [{**vars(r), "seconds": round(r.seconds, 1)} for r in results]
+    content = {"command": command, "closing": line, "machine": machine, "stages": stages}
+    _replace(output / "gpu.json", json.dumps(content, indent=1))
+    _replace(output / "gpu.md", _markdown(results, machine, command, line))
+    rows = [row for r in results if isinstance(r.found, list) for row in r.found]
+    if rows:
+        text = report.markdown(rows, machine.get("machine", {}))
+        _replace(output / "benchmarks.md", f"# Benchmarks\n\n{text}")
+
+
+def _replace(path: Path, text: str) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def _markdown(results: Sequence[Result], machine: dict[str, Any], command: str, line: str) -> str:
+    table = ["| stage | state | seconds | what came out |", "|---|---|---:|---|"]
+    for r in results:
+        told = r.told.replace("|", "\\|").replace("\n", " ")
+        table.append(f"| {r.name} | {r.state} | {r.seconds:.0f} | {told} |")
+    parts = ["# GPU check", machine.get("summary", ""), f"`{command}`", "\n".join(table)]
+    for r in results:
+        if r.state in (FAILED, TIMED_OUT):
+            parts.append(f"## {r.name}: {r.state}; the end of its output\n\n```\n{r.end}\n```")
+    return "\n\n".join(filter(None, [*parts, f"**{line}**"])) + "\n"
+
+
+__all__ = ["NO_TIME", "closing", "of_pytest", "of_rows", "of_sanitizer", "of_summary", "write"]

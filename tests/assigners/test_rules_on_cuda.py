@@ -1,0 +1,171 @@
+"""Every rule on a GPU, in plain PyTorch, beside the kernels on the CPU.
+
+The two round otherwise, so labels may differ where numbers nearly tie and nowhere else: on priors
+whose label a change of the inputs by a millionth changes as well.
+"""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from dynamic_atss.assigners import ASSIGNERS
+from dynamic_atss.assigners.at_least_one import AtLeastOne
+from dynamic_atss.modeling.priors import AnchorGenerator
+from dynamic_atss.types import Assignment, GroundTruth, Predictions, to_device
+
+ROOT = Path(__file__).resolve().parents[2]
+STRIDES = (8, 16, 32, 64, 128)
+MAPS = {
+    "small": ((12, 16), (6, 8), (3, 4), (2, 2), (1, 1)),
+    "800 x 1344": ((100, 168), (50, 84), (25, 42), (13, 21), (7, 11)),
+}
+COUNTS = {"small": (40, 0, 25), "800 x 1344": (100, 0, 7)}  # of boxes in each image
+CLASSES = 20
+CHANGE = 1e-6
+CHANGES = 24  # a label that hangs on a rounding survives all of them once in 2^24
+MOST_TIES = 0.02  # of the priors that learn a box in any of the changes
+
+
+@pytest.fixture(params=ASSIGNERS)
+def rule(request):
+    return request.param
+
+
+@pytest.fixture(params=[False, True], ids=["alone", "at_least_one"])
+def assigner(rule, request):
+    return AtLeastOne(ASSIGNERS[rule]()) if request.param else ASSIGNERS[rule]()
+
+
+def scene(maps, counts, seed=0):
+    """Boxes of 8 to 400 pixels, so many in each image; predictions near the priors."""
+    generator = torch.Generator().manual_seed(seed)
+    priors = AnchorGenerator(STRIDES, [8.0 * s for s in STRIDES])(maps, torch.device("cpu"))
+    total, (height, width) = sum(counts), maps[0]
+    center = torch.rand(total, 2, generator=generator) * torch.tensor([8.0 * width, 8 * height])
+    half = 4 * 50 ** torch.rand(total, 2, generator=generator)
+    classes = torch.randint(CLASSES, (total,), generator=generator)
+    image = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    gt = GroundTruth(torch.cat((center - half, center + half), 1), classes, image)
+    noise = torch.randn(len(counts), len(priors), 4, generator=generator)
+    side = (priors.boxes[:, 2:] - priors.boxes[:, :2]).repeat(1, 2)
+    boxes = priors.boxes + 0.1 * noise * side
+    logits = torch.randn(len(counts), len(priors), CLASSES, generator=generator)
+    return priors, gt, Predictions(boxes, logits)
+
+
+def changed(x, generator):
+    return x * (1 + CHANGE * torch.randn(x.shape, generator=generator).to(x))
+
+
+def nearly_tied(assigner, inputs):
+    """(N, P) where a small change changes the label; and how many learn a box."""
+    priors, gt, predictions = inputs
+    generator = torch.Generator().manual_seed(1)
+    before = assigner(*inputs).gt_index
+    tied = torch.zeros_like(before, dtype=torch.bool)
+    positive = before >= 0
+    for _ in range(CHANGES):
+        boxes, logits = (changed(x, generator) for x in (predictions.boxes, predictions.logits))
+        other = replace(gt, boxes=changed(gt.boxes, generator))
+        found = assigner(priors, other, replace(predictions, boxes=boxes, logits=logits)).gt_index
+        tied |= found != before
+        positive |= found >= 0
+    return tied, int(positive.sum())
+
+
+def assert_same_but_for_ties(here, there, assigner, inputs):
+    """here, there: assignments of the same inputs on two devices or in two precisions."""
+    tied, positive = nearly_tied(assigner, inputs)
+    differ = here.gt_index != there.gt_index.cpu()
+    print(f"{int(differ.sum())} differ, {int(tied.sum())} nearly tied, {positive} positives")
+    assert positive > 0 or not len(inputs[1])
+    assert tied.sum() <= MOST_TIES * positive + 2
+    assert not (differ & ~tied).any()
+    # A quality may be relative to the others of its box: boxes that nothing has changed.
+    touched = torch.cat((here.gt_index[tied], there.gt_index.cpu()[tied]))
+    same = ~tied & ~torch.isin(here.gt_index, touched[touched >= 0])
+    assert same.any()
+    mine, theirs = here.quality[same], there.quality.cpu()[same].to(here.quality.dtype)
+    torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("maps", MAPS)
+def test_a_gpu_gives_the_labels_of_the_cpu(assigner, maps):
+    """An image without boxes among those with some."""
+    inputs = scene(MAPS[maps], COUNTS[maps])
+    there = assigner(*(to_device(x, "cuda") for x in inputs))
+    assert there.gt_index.is_cuda and there.quality.is_cuda
+    assert_same_but_for_ties(assigner(*inputs), there, assigner, inputs)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("counts", [(0,), (0, 0), (1,)])
+def test_few_boxes_or_none_on_a_gpu(assigner, counts):
+    inputs = scene(MAPS["small"], counts)
+    there = assigner(*(to_device(x, "cuda") for x in inputs))
+    assert_same_but_for_ties(assigner(*inputs), there, assigner, inputs)
+
+
+@pytest.mark.cuda
+def test_many_boxes_on_a_gpu(rule):
+    """More pairs than one block of any kernel takes."""
+    assigner, inputs = ASSIGNERS[rule](), scene(MAPS["800 x 1344"], (1000, 500))
+    there = assigner(*(to_device(x, "cuda") for x in inputs))
+    assert there.positive.sum() > 1000
+    differ = (assigner(*inputs).gt_index != there.gt_index.cpu()).sum()
+    assert differ <= 0.01 * there.positive.sum()
+
+
+@pytest.mark.cuda
+def test_a_stream_of_its_own(assigner):
+    """The inputs are written late: what runs on another stream would read what was there before."""
+    inputs = [to_device(x, "cuda") for x in scene(MAPS["small"], (10, 5))]
+    priors, gt, predictions = inputs
+    expected, stream = assigner(*inputs), torch.cuda.Stream()
+    late = torch.full_like(predictions.boxes, 1e6), torch.zeros_like(predictions.logits)
+    busy = torch.rand(4000, 4000, device="cuda")
+    torch.cuda.synchronize()
+    with torch.cuda.stream(stream):
+        for _ in range(10):
+            busy = busy @ busy / 4000
+        late[0].copy_(predictions.boxes)
+        late[1].copy_(predictions.logits)
+        found = assigner(priors, gt, Predictions(*late))
+    torch.cuda.synchronize()
+    differ = (found.gt_index != expected.gt_index).sum()  # sums of atomic additions may vary
+    assert differ <= 0.01 * expected.positive.sum()
+
+
+def leave_assignments(path):
+    """What plain PyTorch gives, as on a GPU, where kernels are switched off."""
+    inputs = {name: scene(maps, COUNTS[name]) for name, maps in MAPS.items()}
+    found = {(r, n): ASSIGNERS[r]()(*i) for r in ASSIGNERS for n, i in inputs.items()}
+    torch.save({key: (x.gt_index, x.quality) for key, x in found.items()}, path)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """{(rule, maps): assignment} from a process of its own."""
+    path = tmp_path_factory.mktemp("plain") / "assignments.pth"
+    code = f"import test_rules_on_cuda as t; t.leave_assignments({str(path)!r})"
+    places = os.pathsep.join([str(Path(__file__).parent), str(ROOT)])
+    environment = {**os.environ, "DYNAMIC_ATSS_NATIVE": "0", "PYTHONPATH": places}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    return {key: Assignment(*x) for key, x in torch.load(path).items()}
+
+
+@pytest.mark.parametrize("maps", MAPS)
+def test_only_near_ties_may_differ(rule, maps, plain):
+    """The comparison itself, with plain PyTorch on the CPU in place of the GPU."""
+    assigner, inputs = ASSIGNERS[rule](), scene(MAPS[maps], COUNTS[maps])
+    here, there = assigner(*inputs), plain[rule, maps]
+    assert_same_but_for_ties(here, there, assigner, inputs)
+    wrong = replace(there, gt_index=there.gt_index.roll(1, dims=1))
+    with pytest.raises(AssertionError):
+        assert_same_but_for_ties(here, wrong, assigner, inputs)

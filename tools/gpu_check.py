@@ -1,0 +1,34 @@
+"""Try everything on a machine with a GPU, within nine minutes and without a network.
+
+python tools/gpu_check.py [--wheels DIR] [--output output/gpu] [--stages build focal ...]
+python tools/gpu_check.py --device cpu      # a dry run
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from dynamic_atss import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+
+def main() -> int:
+    begin = time.monotonic()  # of the budget, which the look for packages is a part of
+    from on_gpu import check, table
+
+    parser = cli.Parser(description="Build, test, train and measure on a GPU.")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a dry run")
+    parser.add_argument("--wheels", type=Path, metavar="DIR", help="packages for this Python")
+    parser.add_argument("--output", type=Path, default=Path("output/gpu"))
+    parser.add_argument("--minutes", type=float, default=9.0, help="for all stages together")
+    parser.add_argument(
+        "--stages", nargs="+", choices=table.NAMES, default=table.NAMES, metavar="STAGE",
+        help=" ".join(table.NAMES),
+    )  # fmt: skip
+    return check.check(parser.parse_args(), begin)
+
+
+if __name__ == "__main__":
+    cli.run(main)
