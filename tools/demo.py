@@ -27,9 +27,7 @@ def main() -> int:
 
     output = Path(args.output)
     own = ["OUTPUT_DIR", str(output / "run"), "DATASETS.ROOT", str(output / "datasets")]
-    cfg = load_config(
-        args.config_file or CONFIG, [*own, *args.opts], allow_code=args.allow_code
-    )
+    cfg = load_config(args.config_file or CONFIG, [*own, *args.opts], allow_code=args.allow_code)
     code = train(cfg, resume=True)  # goes on with a demo that was interrupted
     if code:
         return code
