@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
-from torch import Tensor
 from yacs.config import CfgNode
 
 from dynamic_atss.assigners import Assigner
 from dynamic_atss.engine import distributed
 from dynamic_atss.errors import UserError
-from dynamic_atss.losses import iou_loss
+from dynamic_atss.modeling.box_terms import IoU
 from dynamic_atss.modeling.coder import DeltaCoder, DistanceCoder
 from dynamic_atss.modeling.criterion import (
     ClassLoss,
@@ -109,7 +107,7 @@ def _build_fcos(cfg: CfgNode, assigner: Assigner, channels: int, classes: int) -
         coder,
         distributed.average,
         class_loss=_class_loss(cfg, assigner),
-        box_loss=partial(_fcos_box_loss, own.IOU_LOSS_TYPE, own.NORM_REG_TARGETS),
+        box_loss=IoU(own.IOU_LOSS_TYPE, "strides" if own.NORM_REG_TARGETS else "pixels"),
         box_weight=1.0,
         divide_by_labels=_divides_by_labels(cfg),
     )
@@ -156,7 +154,7 @@ def _build_dsla(cfg: CfgNode, assigner: Assigner, channels: int, classes: int) -
         coder,
         distributed.average,
         class_loss=class_loss,
-        box_loss=partial(_fcos_box_loss, own.IOU_LOSS_TYPE, None),
+        box_loss=IoU(own.IOU_LOSS_TYPE),
         class_weight=own.CLS_LOSS_WEIGHT,
         box_weight=own.REG_LOSS_WEIGHT,
         label=_dsla_label(own, assigner),
@@ -198,20 +196,6 @@ def _dsla_label(own: CfgNode, assigner: Assigner) -> str:
 
 def _divides_by_labels(cfg: CfgNode, own: str = "positives") -> bool:
     return (cfg.MODEL.CLASS_LOSS_DIVISOR or own) == "labels"
-
-
-def _fcos_box_loss(
-    kind: str,
-    in_strides: bool | None,
-    boxes: Tensor,
-    targets: Tensor,
-    weight: Tensor,
-    strides: Tensor,
-) -> Tensor:
-    """FCOS adds an area of 1 to intersection and union, in the unit of the distances: pixels, or
-    strides. DSLA (None) adds nothing."""
-    plus = 0.0 if in_strides is None else strides.square() if in_strides else 1.0
-    return iou_loss(boxes, targets, weight, kind, plus)
 
 
 def _postprocess(cfg: CfgNode, coder: Any, **kwargs: Any) -> PostProcess:
