@@ -35,6 +35,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from dynamic_atss.builders import build_model
 from dynamic_atss.config.load import load_config
+from dynamic_atss.modeling.terms import Terms
 from dynamic_atss.types import Batch, GroundTruth, to_device
 
 CLASSES = 80
@@ -212,7 +213,7 @@ class Step:
     def train(self) -> Tensor:
         self.model.train()
         with self.cast:
-            losses = self.model(*self.inputs)
+            losses = Terms.of(self.model(*self.inputs)).losses
         loss = sum(losses.values())
         loss.backward()
         self.optimizer.step()

@@ -132,7 +132,7 @@ def mark_model(model: nn.Module) -> None:
         coder.decode = Ranged(coder.decode, "decode")
     model.normalize = Ranged(model.normalize, "normalisation of pixels")
     model.priors = Ranged(model.priors, "priors")
-    model.criterion = Ranged(rule, "losses")
+    rule.forward = Ranged(rule.forward, "losses")
     model.postprocess = Ranged(model.postprocess, "post-processing")
     for module in model.modules():
         for name in ("forward", "forward_") if type(module) in OF_MODULE else ():

@@ -11,11 +11,17 @@ from torch import Tensor
 
 from dynamic_atss.boxes import area, giou, intersection
 from dynamic_atss.ops.focal import (
+    QUALITY,
+    SIGMOID,
+    VARIFOCAL,
+    negative_term,
+    positive_term,
     quality_focal_loss,
     sigmoid_focal_loss,
     sigmoid_focal_rows,
     varifocal_loss,
 )
+from dynamic_atss.types import IGNORE
 
 __all__ = [
     "giou_loss",
@@ -26,7 +32,10 @@ __all__ = [
     "sigmoid_focal_rows",
     "smooth_l1_loss",
     "varifocal_loss",
+    "weighted_focal_loss",
 ]
+
+KINDS = {"focal": SIGMOID, "quality_focal": QUALITY, "varifocal": VARIFOCAL}
 
 
 def giou_loss(boxes: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
@@ -81,13 +90,60 @@ def smooth_l1_loss(deltas: Tensor, targets: Tensor, weight: Tensor, beta: float)
     return (weight * loss).sum()
 
 
-def quality_loss(logits: Tensor, quality: Tensor, positive: Tensor) -> Tensor:
+def quality_loss(
+    logits: Tensor, quality: Tensor, positive: Tensor, weight: Tensor | None = None
+) -> Tensor:
     """Sum over positives of the binary cross-entropy between a quality logit and its soft target.
 
     Args:
         logits: (...).
         quality: (...) in [0, 1].
         positive: (...) bool.
+        weight: (...) of the terms; None: 1.
     """
     loss = F.binary_cross_entropy_with_logits(logits, quality, reduction="none")
+    loss = loss if weight is None else loss * weight
     return torch.where(positive, loss, 0.0).sum()
+
+
+def weighted_focal_loss(
+    logits: Tensor,
+    classes: Tensor,
+    label: Tensor,
+    weight: Tensor | None,
+    negative: Tensor | None,
+    kind: str,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+) -> Tensor:
+    """Sum of the focal loss `kind`, in which the term at a row's class is `weight` times that of a
+    positive plus `negative` times that of the background. With 1 and 0 it is the loss of that name.
+
+    Args:
+        logits: (M, C).
+        classes: (M,), as of the other focal losses.
+        label: (M,) in [0, 1]; read where there is a class, and not by "focal".
+        weight, negative: (M,), read where there is a class, with gradient; None: 1, and 0.
+        kind: "focal", "quality_focal" or "varifocal".
+        alpha: of "focal"; as in `varifocal_loss` it is 0.75 there.
+        gamma: exponent.
+    """
+    number = KINDS[kind]
+    alpha = 0.75 if kind == "varifocal" else alpha
+    background = (1 - alpha, 1.0, alpha)[number]
+    place = classes.clamp(min=0)[:, None]
+    x = logits.gather(1, place)[:, 0]
+    with torch.no_grad():  # each has its own derivative, which stays finite where autograd's is not
+        parts = negative_term(logits, background, gamma), negative_term(x, background, gamma)
+        found = positive_term(x, label, number, alpha, gamma)
+    of_all, of_class, of_positive = map(_attached, (logits, x, x), (*parts, found))
+    own = of_positive if weight is None else weight * of_positive
+    own = own if negative is None else own + negative * of_class
+    loss = of_all.scatter(1, place, torch.where(classes >= 0, own, of_class)[:, None])
+    return torch.where((classes == IGNORE)[:, None], 0.0, loss).sum()
+
+
+def _attached(x: Tensor, term: tuple[Tensor, Tensor]) -> Tensor:
+    """A value that has a written-out derivative with respect to x."""
+    value, derivative = term
+    return value + derivative * (x - x.detach())

@@ -7,7 +7,8 @@ classes are 0..C-1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
@@ -26,10 +27,10 @@ def to_device(value: _T, device: torch.device | str) -> _T:
     HOST of its class names properties that are read before the move and go along.
     """
 
-    def move(field: Any) -> Any:
-        if isinstance(field, Tensor):
-            return field.to(device, non_blocking=True)
-        return to_device(field, device) if hasattr(field, "__dataclass_fields__") else field
+    def move(part: Any) -> Any:
+        if isinstance(part, Tensor):
+            return part.to(device, non_blocking=True)
+        return to_device(part, device) if hasattr(part, "__dataclass_fields__") else part
 
     names = [f.name for f in fields(value)]  # type: ignore[arg-type]
     moved = replace(value, **{n: move(getattr(value, n)) for n in names})  # type: ignore[type-var]
@@ -147,12 +148,18 @@ class Priors:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What an assigner may read of the network's output, detached: boxes (N, P, 4), logits (N, P,
-    C); and the 0-based iteration of the training that it is from."""
+    """What an assigner may read of the network's output, detached.
+
+    boxes (N, P, 4) · logits (N, P, C) · iteration, 0-based, of the training that it is from ·
+    quality (N, P), a logit, None where the head has no such branch · extras, the head's further
+    maps (N, P, ...) by name
+    """
 
     boxes: Tensor
     logits: Tensor
     iteration: int = 0
+    quality: Tensor | None = None
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def scores(self) -> Tensor:
@@ -166,15 +173,40 @@ class Assignment:
 
     gt_index (N, P) int64: an index into the packed ground truth, or BACKGROUND, or IGNORE ·
     quality (N, P) float32 in [0, 1]: the soft target of positives, 0 elsewhere
+
+    More, for rules that say more; None and empty say what most rules mean:
+
+    weight (N, P) >= 0, read where gt_index >= 0, None: 1. It multiplies the prior's class term at
+    the class of its box, its box term and its quality term, and enters no normaliser. A prior of
+    weight 0 is no positive: it has a box only so that `negative` has a class.
+    negative (N, P) in [0, 1], read where gt_index >= 0, None: 0. How much the prior is background
+    for the class of its box: that class's term becomes weight * (term of a positive) + negative *
+    (term of the background). Of the other classes every prior is background.
+    losses: loss terms of the rule's own, scalars, their names "loss_...".
+    metrics: numbers for the log, as those of `modeling.terms.Terms`.
+
+    Gradients reach what the rule computes `weight`, `negative` and `losses` from; `quality` is
+    detached.
     """
 
     gt_index: Tensor
     quality: Tensor
+    weight: Tensor | None = None
+    negative: Tensor | None = None
+    losses: Mapping[str, Tensor] = field(default_factory=dict)
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def positive(self) -> Tensor:
-        """(N, P) bool."""
-        return self.gt_index >= 0
+        """(N, P) bool: with a box, and of a weight above 0."""
+        has_box = self.gt_index >= 0
+        return has_box if self.weight is None else has_box & (self.weight.detach() > 0)
+
+    def learnt(self, boxes: int) -> Tensor:
+        """(T,) bool: which of the T = `boxes` boxes have a positive."""
+        flags = torch.zeros(boxes + 1, dtype=torch.bool, device=self.gt_index.device)
+        index = torch.where(self.positive, self.gt_index, boxes)
+        return flags.scatter_(0, index.flatten(), True)[:boxes]
 
 
 def rows(values: Tensor, index: Tensor) -> Tensor:

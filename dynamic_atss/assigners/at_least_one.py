@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dynamic_atss.assigners.base import (
     Assigner,
@@ -25,7 +25,7 @@ from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 POINT_SIDE = 8  # strides: the side of ATSS's anchors
 
 
-class AtLeastOne:
+class AtLeastOne(nn.Module):
     """After `rule`, a box without a positive takes its best candidate.
 
     Candidates are the `topk` locations of each level nearest to the box's centre, of them the
@@ -44,11 +44,13 @@ class AtLeastOne:
         topk: candidate locations of a box on each level.
         rounds: tries of each box.
         quality: the least.
+    A rule that learns does so inside of it, too: an `nn.Module` is registered.
     """
 
     def __init__(
         self, rule: Assigner, topk: int = 9, rounds: int = 4, quality: float = 0.5
     ) -> None:
+        super().__init__()
         whole(1, topk=topk, rounds=rounds)
         at_least(0, quality=quality)
         self.rule = rule
@@ -60,9 +62,15 @@ class AtLeastOne:
         self.needs_size = rule.needs_size
         self.waits = getattr(rule, "waits", False)
 
-    @torch.no_grad()
-    def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
+    def forward(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
         found = self.rule(priors, gt, predictions)
+        completed = self._completed(found, priors, gt, predictions)
+        return _with_weights(completed, found, completed.positive & ~found.positive)
+
+    @torch.no_grad()
+    def _completed(
+        self, found: Assignment, priors: Priors, gt: GroundTruth, predictions: Predictions
+    ) -> Assignment:
         # propose
         pairs = nearest_candidates(priors, gt, self.topk)
         # score
@@ -72,26 +80,37 @@ class AtLeastOne:
         for _ in range(self.rounds):
             wanted = _wanted(pairs, overlap, found)
             taken = resolve(pairs, wanted, overlap, quality, found.gt_index.shape)
-            found = Assignment(
-                torch.where(taken.positive, taken.gt_index, found.gt_index),
-                torch.where(taken.positive, taken.quality, found.quality),
-            )
+            found = _with(taken, found)
         return found
+
+
+def _with(taken: Assignment, found: Assignment) -> Assignment:
+    """`found`, and the positives of `taken`."""
+    new = taken.positive
+    completed = replace(
+        found,
+        gt_index=torch.where(new, taken.gt_index, found.gt_index),
+        quality=torch.where(new, taken.quality, found.quality),
+    )
+    return _with_weights(completed, found, new)
+
+
+def _with_weights(completed: Assignment, found: Assignment, new: Tensor) -> Assignment:
+    """The weights that the rule found; of `new` (N, P) positives 1, and 0 as background."""
+    weight, negative = found.weight, found.negative
+    return replace(
+        completed,
+        weight=None if weight is None else torch.where(new, 1.0, weight),
+        negative=None if negative is None else torch.where(new, 0.0, negative),
+    )
 
 
 def _wanted(pairs: Pairs, overlap: Tensor, found: Assignment) -> Tensor:
     """(T, K) bool: the best free candidate of each box that has no positive yet."""
-    index = found.gt_index.flatten()
-    learnt = _learnt(index, len(overlap))
-    overlap = torch.where(index[pairs.flat] < 0, overlap, 0.0)
+    learnt = found.learnt(len(overlap))
+    overlap = torch.where(found.positive.flatten()[pairs.flat], 0.0, overlap)
     best = torch.zeros_like(pairs.exists).scatter_(1, overlap.argmax(1, keepdim=True), True)
     return best & (overlap > 0) & ~learnt[:, None]
-
-
-def _learnt(index: Tensor, boxes: int) -> Tensor:
-    """(T,) bool: the boxes that some prior learns."""
-    flags = torch.zeros(boxes + 1, dtype=torch.bool, device=index.device)
-    return flags.scatter_(0, torch.where(index < 0, boxes, index), True)[:boxes]
 
 
 def _reference(priors: Priors) -> Tensor:

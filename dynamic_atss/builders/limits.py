@@ -9,7 +9,7 @@ from collections.abc import Collection
 import torch
 
 from dynamic_atss.builders.heads.atss import POSITIVE_TYPES
-from dynamic_atss.modeling.criterion import CLASS_LOSSES
+from dynamic_atss.modeling.class_loss import CLASS_LOSSES
 from dynamic_atss.modeling.layers import NORMS
 
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16}

@@ -35,7 +35,8 @@ class MetricsWriter:
         self._events = _event_writer(folder, start_iteration) if tensorboard else None
 
     def write(self, iteration: int, values: Mapping[str, Any]) -> None:
-        """Record numbers by name: `loss`, each loss term, `lr`, `time`, `data_time`, `max_mem_mb`.
+        """Record numbers by name: `loss`, each loss term, each metric, `lr`, `time`, `data_time`,
+        `max_mem_mb`.
 
         Values are numbers, tensors of one element (which waits for their device), or strings.
         """

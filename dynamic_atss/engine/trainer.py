@@ -8,17 +8,19 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.interrupt import end_process, on_sigterm
 from dynamic_atss.engine.optim import set_lr
+from dynamic_atss.engine.report import Report, Status
 from dynamic_atss.engine.window import Window
 from dynamic_atss.errors import UserError
+from dynamic_atss.modeling.terms import Terms
 from dynamic_atss.progress import progress
 from dynamic_atss.types import Batch, to_device
 
@@ -29,7 +31,7 @@ logger = logging.getLogger(__name__)
 class Trainer:
     """What a run consists of; `train` is the loop.
 
-    model: the detector, in DistributedDataParallel where there are several processes
+    model: batch -> `Terms`; in DistributedDataParallel where there are several processes
     loader: one batch for each forward-backward pass, `accumulate` of them for each iteration
     lr_factor: factor of the learning rates by 0-based iteration
     save: (iteration) -> None, on every process; log: a line of numbers; evaluate: (iteration) ->
@@ -83,7 +85,7 @@ class Trainer:
                 self._test_if_due(iteration)
         return not self._terminated
 
-    def _step(self, feed: _Feed, iteration: int) -> _Status:
+    def _step(self, feed: _Feed, iteration: int) -> Status:
         """One iteration, its line of the log and its checkpoint."""
         set_lr(self.optimizer, self.lr_factor(iteration - 1))
         status = self._forward_backward(feed, iteration)
@@ -93,7 +95,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
             self.ema.update_parameters(unwrap(self.model))
-        self.window.add(status.losses)
+        self.window.add(status.losses, status.metrics)
         last = iteration == self.stop
         if iteration % self.log_period == 0 or last:
             lr = self.optimizer.param_groups[0]["lr"]
@@ -117,26 +119,19 @@ class Trainer:
                     end_process()
                 self.evaluate(iteration)
 
-    def _forward_backward(self, feed: _Feed, iteration: int) -> _Status:
+    def _forward_backward(self, feed: _Feed, iteration: int) -> Status:
         """Adds up the gradient of one iteration. One collective tells all processes the mean loss
-        terms and whether any of them has to stop, on every step whatever the data."""
-        totals: list[Tensor] = []
+        terms and metrics and whether any of them has to stop, on every step whatever the data."""
+        report = Report(self.accumulate)
         batches = feed.take()
         for batch in batches:
             with self._no_sync(last=batch is batches[-1]):
                 moved = to_device(replace(batch, iteration=iteration - 1), self.device)
-                losses = self.model(moved)
-                terms = torch.stack(list(losses.values())) / self.accumulate
-                terms.sum().backward()
-            totals.append(terms.detach())
+                report.add(Terms.of(self.model(moved))).backward()
         if iteration < self.stop:
             feed.fetch()
-        # Filled on the device: a copy of them would wait for it, which only the report is to do.
-        stop = [totals[0].new_full((1,), x) for x in (self._terminated, feed.failure is not None)]
-        report = distributed.average(torch.cat((torch.stack(totals).sum(0), *stop)))
-        *values, terminated, data_failed = report.tolist()
-        status = _Status(dict(zip(losses, values, strict=True)), terminated > 0, data_failed > 0)
-        if not all(map(math.isfinite, values)):
+        status = report.status(self._terminated, feed.failure is not None)
+        if not all(map(math.isfinite, status.losses.values())):
             ids = [i for batch in batches for i in batch.image_ids]
             self._stop_not_finite(iteration, ids, status.losses)
         return status
@@ -170,14 +165,6 @@ class Trainer:
 
     def _note_sigterm(self, *_: Any) -> None:
         self._terminated = True
-
-
-class _Status(NamedTuple):
-    """What all processes know of an iteration: mean loss terms; SIGTERM came; data are missing."""
-
-    losses: dict[str, float]
-    terminated: bool
-    data_failed: bool
 
 
 class _Feed:

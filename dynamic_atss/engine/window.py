@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from dynamic_atss.engine.report import added, mean
+
 
 class Window:
-    """Loss terms and times since the last line of the log.
+    """Loss terms, metrics and times since the last line of the log.
 
     It is a part of a run's state: a resumed run's lines average the same iterations as an
     uninterrupted one's.
@@ -25,12 +27,16 @@ class Window:
         self._count = 0
         self._data_time = 0.0
         self._sums: dict[str, float] = {}
+        self._metrics: dict[str, list[float]] = {}
 
-    def add(self, losses: dict[str, float]) -> None:
-        """The loss terms of one iteration."""
+    def add(
+        self, losses: Mapping[str, float], metrics: Mapping[str, Sequence[float]] | None = None
+    ) -> None:
+        """The loss terms of one iteration, and its metrics: a number, or a sum and a count."""
         self._count += 1
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
+        self._metrics = added(self._metrics, metrics or {})
 
     @contextlib.contextmanager
     def waiting_for_data(self) -> Iterator[None]:
@@ -44,12 +50,14 @@ class Window:
         self._start = time.perf_counter() - self._spent
 
     def close(self, device: torch.device) -> dict[str, float]:
-        """Means over the window's iterations, times in seconds; the next window starts."""
+        """Means over the window's iterations, times in seconds; the next window starts. Of a metric
+        with a count: the sum over all of them by the count."""
         seconds = time.perf_counter() - self._start
         terms = {name: value / self._count for name, value in self._sums.items()}
         line = {
             "loss": sum(terms.values()),
             **terms,
+            **{name: mean(sums, self._count) for name, sums in self._metrics.items()},
             "time": seconds / self._count,
             "data_time": self._data_time / self._count,
             "max_mem_mb": round(_peak_mb(device)),
@@ -63,11 +71,13 @@ class Window:
             "seconds": time.perf_counter() - self._start,
             "data_time": self._data_time,
             "sums": dict(self._sums),
+            "metrics": dict(self._metrics),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._count, self._sums = state["count"], dict(state["sums"])
         self._data_time, self._spent = state["data_time"], state["seconds"]
+        self._metrics = dict(state.get("metrics", {}))  # a checkpoint from before has none
 
 
 def _peak_mb(device: torch.device) -> float:

@@ -1,41 +1,80 @@
-"""Box losses by name: (raw, decoded, targets, weight, priors) -> {name: sum over the priors}.
+"""Box terms: what the regression of positives costs.
 
-raw (N, P, R) as the head gives it · decoded (N, P, 4) and targets (N, P, 4), boxes · weight (N, P),
-0 where a prior learns no box · priors, `Priors`
+A box term is called with (raw, decoded, targets, weight, priors) and returns sums by name:
+raw (N, P, R) as the head gives it · decoded (N, P, 4) xyxy, of `raw` · targets (N, P, 4) xyxy ·
+weight (N, P) · priors, `Priors`. Where there is no positive, weight and raw are 0 and decoded is
+targets. Names are "loss_..." and always the same; the criterion divides each sum by its
+normaliser. So a distribution over distances is a coder that decodes it, and a term that adds to the
+loss of the decoded box one of the raw values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
-from dynamic_atss.losses import giou_loss, iou_loss
+from dynamic_atss.losses import giou_loss, iou_loss, smooth_l1_loss
 from dynamic_atss.types import Priors
 
 BoxTerm = Callable[[Tensor, Tensor, Tensor, Tensor, Priors], dict[str, Tensor]]
+AREAS = ("", "pixels", "strides")
 
 
-class GIoUTerm:
+def giou(
+    raw: Tensor, decoded: Tensor, targets: Tensor, weight: Tensor, priors: Priors
+) -> dict[str, Tensor]:
+    """1 - GIoU."""
+    return {"loss_reg": giou_loss(decoded, targets, weight)}
+
+
+class IoU:
+    """The forms of the FCOS and DSLA releases, for boxes whose sides are not negative.
+
+    Args:
+        kind: "iou" (-log IoU), "linear_iou" (1 - IoU) or "giou".
+        area: FCOS adds an area of 1 to intersection and union, in squares of "pixels" or of
+            "strides", the unit of its distances; "" (DSLA) adds nothing.
+
+    Raises:
+        ValueError: an unknown `area`.
+    """
+
+    def __init__(self, kind: str, area: str = "") -> None:
+        if area not in AREAS:
+            raise ValueError(f"area is {area!r}; it must be one of {AREAS}")
+        self.kind, self.area = kind, area
+
     def __call__(
         self, raw: Tensor, decoded: Tensor, targets: Tensor, weight: Tensor, priors: Priors
     ) -> dict[str, Tensor]:
-        return {"loss_reg": giou_loss(decoded, targets, weight)}
+        plus = {"": 0.0, "pixels": 1.0}.get(self.area)
+        area = priors.strides.square() if plus is None else plus
+        return {"loss_reg": iou_loss(decoded, targets, weight, self.kind, area)}
 
 
-class IoUTerm:
-    def __init__(self, kind: str, plus: str = "") -> None:
-        self.kind, self.plus = kind, plus
+class SmoothL1:
+    """Smooth L1 of what the network regresses (RetinaNet).
+
+    Args:
+        coder: encodes the targets.
+        beta: where square turns into linear.
+    """
+
+    def __init__(self, coder: Any, beta: float) -> None:
+        self.coder, self.beta = coder, beta
 
     def __call__(
         self, raw: Tensor, decoded: Tensor, targets: Tensor, weight: Tensor, priors: Priors
     ) -> dict[str, Tensor]:
-        plus = {"": 0.0, "pixel": 1.0}.get(self.plus, priors.strides.square())
-        return {"loss_reg": iou_loss(decoded, targets, weight, self.kind, plus)}
+        wanted = self.coder.encode(targets, priors.boxes)
+        return {"loss_reg": smooth_l1_loss(raw, wanted, weight, self.beta)}
 
 
-BOX_LOSSES: Mapping[str, BoxTerm] = {
-    "iou": IoUTerm("iou"),
-    "linear_iou": IoUTerm("linear_iou"),
-    "giou": GIoUTerm(),
+# By the names of MODEL.BOX_LOSS. Smooth L1 is not among them: it needs the head's coder.
+BOX_LOSSES: dict[str, BoxTerm] = {
+    "giou": giou,
+    "iou": IoU("iou"),
+    "linear_iou": IoU("linear_iou"),
 }

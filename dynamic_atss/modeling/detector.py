@@ -1,24 +1,27 @@
-"""Images in; losses out in training, detections otherwise."""
+"""Images in; losses and metrics out in training, detections otherwise."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dynamic_atss.modeling.head import HeadOutput
+from dynamic_atss.modeling.terms import Terms
 from dynamic_atss.types import Batch, Detections
 
 
 class Detector(nn.Module):
-    """Backbone + head, with the parts that have no weights handed in.
+    """Backbone + head, with the parts that have no weights, or a rule's alone, handed in.
 
     Args:
         backbone: images (N, 3, H, W) float -> list of feature maps, finest first.
-        head: feature maps -> `HeadOutput`.
+        head: feature maps -> `HeadOutput`, or a dict of them by branch, all of the same priors.
         priors: (feature sizes, device) -> `Priors`.
-        criterion: (output, priors, gt) -> loss terms.
+        criterion: (output, priors, gt, iteration) -> `Terms`, or loss terms by name. An
+            `nn.Module` is a part of the model.
         postprocess: (output, priors, sizes, nms=...) -> list of `Detections`.
         pixel_mean, pixel_std: in the order and range of `bgr255`.
         bgr255: the network sees BGR in 0..255; otherwise RGB in 0..1.
@@ -32,7 +35,7 @@ class Detector(nn.Module):
         backbone: nn.Module,
         head: nn.Module,
         priors: Callable[..., Any],
-        criterion: Callable[..., dict[str, Tensor]],
+        criterion: Callable[..., Terms | Mapping[str, Tensor]],
         postprocess: Callable[..., list[Detections]],
         *,
         pixel_mean: Sequence[float],
@@ -59,16 +62,23 @@ class Detector(nn.Module):
         self.register_buffer("std", torch.tensor(pixel_std).view(3, 1, 1) * scale, persistent=False)
         self.to(memory_format=self.memory_format)
 
-    def forward(self, batch: Batch, *, nms: bool = True) -> dict[str, Tensor] | list[Detections]:
-        """Loss terms in training, else detections: one per image, or with `nms` False all the
+    def forward(self, batch: Batch, *, nms: bool = True) -> Terms | list[Detections]:
+        """`Terms` in training, else detections: one per image, or with `nms` False all the
         candidates that NMS would choose from."""
         images = self.normalize(batch.images, batch.sizes)
         with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
             output = self.head(self.backbone(images))
-        priors = self.priors(output.sizes, images.device)
+        first = output if isinstance(output, HeadOutput) else next(iter(output.values()))
+        priors = self.priors(first.sizes, images.device)
         if self.training:
-            return self.criterion(output, priors, batch.gt, batch.iteration)
+            terms = Terms.of(self.criterion(output, priors, batch.gt, batch.iteration))
+            return terms.touching(self._parameters_of_rules())
         return self.postprocess(output, priors, batch.sizes, batch.original_sizes, nms=nms)
+
+    def _parameters_of_rules(self) -> list[nn.Parameter]:
+        inner = self.criterion
+        every = inner.parameters() if isinstance(inner, nn.Module) else ()
+        return [p for p in every if p.requires_grad]
 
     def normalize(self, images: Tensor, sizes: Tensor) -> Tensor:
         """uint8 RGB (N, 3, H, W) -> float, in the network's order and range, the padding 0."""

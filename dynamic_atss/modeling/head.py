@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,13 +15,15 @@ MAX_LOG_DISTANCE = 12.0
 
 
 class HeadOutput(NamedTuple):
-    """logits (N, P, C) · deltas (N, P, 4) · quality (N, P), a logit, or None · sizes, (height,
-    width) by level."""
+    """logits (N, P, C) · deltas (N, P, R), R = 4 or what the coder decodes · quality (N, P), a
+    logit, or None · sizes, (height, width) by level · extras, further maps (N, P, ...) by name, for
+    rules."""
 
     logits: Tensor
     deltas: Tensor
     quality: Tensor | None
     sizes: tuple[tuple[int, int], ...]
+    extras: Mapping[str, Tensor] = {}
 
 
 class Scale(nn.Module):

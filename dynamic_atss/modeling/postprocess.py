@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dynamic_atss.boxes import clip
+from dynamic_atss.modeling.branches import Outputs, branch
 from dynamic_atss.modeling.head import HeadOutput
 from dynamic_atss.ops.nms import batched_multiclass_nms
 from dynamic_atss.types import Detections, Priors
@@ -33,6 +34,8 @@ class PostProcess:
             their best class, of which then every class is a candidate.
         extra: 1 for the legacy "+1" of clipping and NMS, 0 for none.
         in_original: NMS looks at the boxes in pixels of the original image.
+        branch: the name of the head's branch that is read; None: the head has none.
+        nms: False: no NMS, the best of the image, for a branch that learns one prior per box.
     """
 
     def __init__(
@@ -46,6 +49,8 @@ class PostProcess:
         by_location: bool = False,
         extra: float = 1.0,
         in_original: bool = False,
+        branch: str | None = None,
+        nms: bool = True,
     ) -> None:
         self.coder = coder
         self.score_threshold = score_threshold
@@ -55,10 +60,12 @@ class PostProcess:
         self.by_location = by_location
         self.extra = extra
         self.in_original = in_original
+        self.branch = branch
+        self.nms = nms
 
     def __call__(
         self,
-        output: HeadOutput,
+        outputs: Outputs,
         priors: Priors,
         sizes: Tensor,
         original_sizes: Sequence[tuple[int, int]] = (),
@@ -67,6 +74,7 @@ class PostProcess:
     ) -> list[Detections]:
         """One per image; boxes in pixels of the resized image, clipped to sizes (N, 2): height,
         width. Without `nms` all candidates, level by level: test-time augmentation joins them."""
+        output = branch(outputs, self.branch)
         if not nms:
             found, _ = self.candidates(output, priors, sizes, complete=True)
             return [_present(*image) for image in zip(*found, strict=True)]
@@ -102,15 +110,19 @@ class PostProcess:
             found.append((scores, first + index // logits.shape[2], index % logits.shape[2]))
             first += count
         scores, prior, classes = (torch.cat(x, dim=1) for x in zip(*found, strict=True))
-        deltas = output.deltas.gather(1, prior[..., None].expand(-1, -1, 4))
+        values = output.deltas.shape[2]
+        deltas = output.deltas.gather(1, prior[..., None].expand(-1, -1, values))
         boxes = clip(self.coder.decode(deltas, priors.boxes[prior]), sizes[:, None], self.extra)
         return (boxes, scores, classes), cut
 
     def select(
         self, found: Found, sizes: Tensor, original_sizes: Sequence[tuple[int, int]]
     ) -> tuple[Found, Tensor]:
-        """The best of each image after NMS, and (N,) how many. Nothing waits for the device."""
+        """The best of each image, after NMS where there is one, and (N,) how many. Nothing waits
+        for the device."""
         boxes, scores, classes = found
+        if not self.nms:
+            return self._best_of_image(found)
         if self.in_original:
             original = torch.tensor(original_sizes, dtype=sizes.dtype)
             original = original.to(sizes.device, non_blocking=True)
@@ -120,9 +132,12 @@ class PostProcess:
             *(boxes, scores, classes, self.nms_threshold, self.extra),
             limit=self.detections_per_image,
         )
-        keep = keep.clamp(min=0)
-        corners = found[0].gather(1, keep[..., None].expand(-1, -1, 4))
-        return (corners, scores.gather(1, keep), classes.gather(1, keep)), counts
+        return _chosen(found, keep.clamp(min=0)), counts
+
+    def _best_of_image(self, found: Found) -> tuple[Found, Tensor]:
+        """The highest scores; a prior may come with several classes."""
+        scores, keep = found[1].topk(min(self.detections_per_image, found[1].shape[1]))
+        return _chosen(found, keep), (scores > 0).sum(1)
 
     def _best(
         self, logits: Tensor, quality: Tensor | None, complete: bool
@@ -145,6 +160,13 @@ class PostProcess:
             among = torch.zeros_like(classes[..., 0], dtype=torch.bool).scatter_(1, best, True)
             chosen &= among[..., None]
         return torch.where(chosen, scores, 0.0)
+
+
+def _chosen(found: Found, index: Tensor) -> Found:
+    """Of each image the candidates at index (N, D)."""
+    boxes, scores, classes = found
+    corners = boxes.gather(1, index[..., None].expand(-1, -1, 4))
+    return corners, scores.gather(1, index), classes.gather(1, index)
 
 
 def _present(boxes: Tensor, scores: Tensor, classes: Tensor) -> Detections:

@@ -183,10 +183,10 @@ def _loss_and_gradient(
 ) -> tuple[Tensor, Tensor]:
     """The reference: as if every class were a negative, then put right where the class is."""
     precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    loss, gradient = _negative(precise, (1 - alpha, 1.0, alpha)[kind], gamma)
+    loss, gradient = negative_term(precise, (1 - alpha, 1.0, alpha)[kind], gamma)
     x, place = _of_class(precise, classes)
     for whole, term in zip(
-        (loss, gradient), _positive(x, quality, kind, alpha, gamma), strict=True
+        (loss, gradient), positive_term(x, quality, kind, alpha, gamma), strict=True
     ):
         here = torch.where(classes >= 0, term, whole.gather(1, place)[:, 0])
         whole.scatter_(1, place, here[:, None]).masked_fill_((classes == IGNORE)[:, None], 0.0)
@@ -202,25 +202,25 @@ def _of_class(logits: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     return logits.gather(1, place)[:, 0], place
 
 
-def _negative(x: Tensor, weight: float, gamma: float) -> tuple[Tensor, Tensor]:
+def negative_term(x: Tensor, weight: float, gamma: float) -> tuple[Tensor, Tensor]:
     """weight p^gamma softplus(x), and its derivative."""
     p, rest, softplus = x.sigmoid(), (-x).sigmoid(), F.softplus(x)
     weighted = weight * p.pow(gamma)
     return weighted * softplus, weighted * (gamma * rest * softplus + p)
 
 
-def _positive(
+def positive_term(
     x: Tensor, quality: Tensor | None, kind: int, alpha: float, gamma: float
 ) -> tuple[Tensor, Tensor]:
     """The terms (M,) at a positive's class, and their derivatives."""
     if kind == SIGMOID or quality is None:
-        loss, gradient = _negative(-x, alpha, gamma)
+        loss, gradient = negative_term(-x, alpha, gamma)
         return loss, -gradient
     p, rest = x.sigmoid(), (-x).sigmoid()
     entropy = (1 - quality) * F.softplus(x) + quality * F.softplus(-x)
     difference = p - quality
     if kind == VARIFOCAL:
-        worthless = _negative(x, alpha, gamma)
+        worthless = negative_term(x, alpha, gamma)
         both = zip((quality * entropy, quality * difference), worthless, strict=True)
         loss, gradient = (torch.where(quality > 0, one, other) for one, other in both)
         return loss, gradient
@@ -234,8 +234,8 @@ def _losses_of_rows(
 ) -> Tensor:
     precise = logits.index_select(0, rows).to(torch.promote_types(logits.dtype, torch.float32))
     x, _ = _of_class(precise, classes)
-    (negative, _), (at_class, _) = (_negative(some, 1 - alpha, gamma) for some in (precise, x))
-    wanted, _ = _positive(x, None, SIGMOID, alpha, gamma)
+    (negative, _), (at_class, _) = (negative_term(some, 1 - alpha, gamma) for some in (precise, x))
+    wanted, _ = positive_term(x, None, SIGMOID, alpha, gamma)
     loss = negative.sum(1) + torch.where(classes >= 0, wanted - at_class, 0.0)
     return torch.where(classes == IGNORE, 0.0, loss)
 

@@ -51,7 +51,7 @@ def plot_losses(metrics: str | Path, output: str | Path) -> None:
 def _loss_names(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """The sum first, then its terms in the order of the file."""
     names = dict.fromkeys(name for record in records for name in record)
-    return ["loss", *(name for name in names if name.startswith("loss_"))]
+    return ["loss", *(n for n in names if n.rpartition("/")[2].startswith("loss_"))]
 
 
 def _column(records: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:

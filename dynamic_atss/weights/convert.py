@@ -15,6 +15,7 @@ from dynamic_atss.errors import UserError
 from dynamic_atss.files import CHECKPOINT_FORMAT, write_atomically
 from dynamic_atss.weights.backbone_names import BODY, TIMM_BODY, from_torchvision, to_torchvision
 from dynamic_atss.weights.epsilon import add_epsilon, frozen_variances, take_epsilon
+from dynamic_atss.weights.fit import RULE
 from dynamic_atss.weights.formats import (
     CAFFE2,
     WITH_EPSILON,
@@ -31,7 +32,7 @@ from dynamic_atss.weights.loading import read_file
 from dynamic_atss.weights.mmdet_names import from_mmdet, to_mmdet, value_to_mmdet
 from dynamic_atss.weights.timm import TimmNames, check_timm
 
-_OURS = (BODY, "backbone.fpn.", "head.")
+_OURS = (BODY, "backbone.fpn.", "head.", RULE)
 _OWN_KEYS = ("format", "model", "state_dict", "classes", "unmapped", "blobs")
 
 
@@ -134,7 +135,7 @@ def _renamed(
     """The entries under the names and in the layout of `to`, and those without a name there."""
     rename, state, nameless = _renamer(to, ours, body), {}, []
     for name, value in ours.items():
-        theirs = rename(name)
+        theirs = None if name.startswith(RULE) and to != "project" else rename(name)
         if theirs is None or theirs in state:
             nameless.append(name)
         else:

@@ -15,6 +15,7 @@ from dynamic_atss.weights.formats import CAFFE2, MMDET, PUBLISHED, Source
 
 _STATISTICS = (".running_mean", ".running_var")
 _LOGITS = "head.cls_logits."
+RULE = "criterion."  # what a rule that learns has learnt: the file's rule may be another one
 
 
 def check_fit(
@@ -32,14 +33,15 @@ def check_fit(
     skipped = set()
     for name, tensor in source.tensors.items():
         if name not in targets:
-            if not name.endswith(COUNTER):
+            if not name.endswith(COUNTER) and not name.startswith(RULE):
                 what = f"the file's {source.origin[name]} has no place in the model"
                 raise misfit(path, source, what, name)
         elif tensor.shape != targets[name].shape:
             sizes = f"{tuple(tensor.shape)} in the file, {tuple(targets[name].shape)} in the model"
-            if not (allow_new_classes and _other_classes(name, tensor, targets[name])):
+            why = _reason_to_skip(name, tensor, targets[name], allow_new_classes)
+            if not why:
                 raise misfit(path, source, f"{source.origin[name]} is {sizes}", name)
-            notes.append(f"{name} is {sizes}: another number of classes, left at its initial value")
+            notes.append(f"{name} is {sizes}: {why}, left at its initial value")
             skipped.add(name)
     for name in targets:
         needed = name.startswith(scope) and not _may_be_absent(name, source)
@@ -65,13 +67,18 @@ def check_names(
     return {name for name in source.tensors if name.startswith(_LOGITS)}
 
 
-def _other_classes(name: str, tensor: Tensor, target: Tensor) -> bool:
-    return name.startswith(_LOGITS) and tensor.shape[1:] == target.shape[1:]
+def _reason_to_skip(name: str, tensor: Tensor, target: Tensor, allow_new_classes: bool) -> str:
+    """Why an entry of another size may be left out; "": it may not."""
+    if name.startswith(RULE):
+        return "another rule"
+    other_classes = name.startswith(_LOGITS) and tensor.shape[1:] == target.shape[1:]
+    return "another number of classes" if allow_new_classes and other_classes else ""
 
 
 def _may_be_absent(name: str, source: Source) -> bool:
-    """Counters and tables that follow from the model; what a backbone file has not learnt."""
-    if name.endswith((COUNTER, ".relative_position_index")):
+    """Counters and tables that follow from the model; what a rule learns; what a backbone file has
+    not learnt."""
+    if name.endswith((COUNTER, ".relative_position_index")) or name.startswith(RULE):
         return True
     if source.backbone_only and (".offset." in name or name.startswith(f"{BODY}norms.")):
         return True

@@ -73,7 +73,8 @@ def load_weights(
     """Fills `model` (children `backbone.body`, `backbone.fpn`, `head`) from a weight file.
 
     weight: a path, `catalog://...` or a URL; its format is told by content. A backbone file must
-    fill the body, any other one the whole model, and leave nothing over; deformable offsets stay at
+    fill the body, any other one the whole model, and leave nothing over, but for what a rule learns
+    (`criterion.*`), which is reported; deformable offsets stay at
     their initial value for backbone files, and so do `head.cls_logits.*` for other classes than the
     file's, in number or in name (`class_names`, if both sides tell them), if `allow_new_classes`.
     Raises UserError, and leaves the model as it was, for a file that is missing, damaged, of an

@@ -74,7 +74,9 @@ def test_batch_losses_and_gradients(golden_or_whole, rule):
     ]
     sizes = tuple((level.height, level.width) for level in priors.levels)
     output = HeadOutput(inputs[0], inputs[1], inputs[2].squeeze(-1), sizes)
-    losses = Criterion(ASSIGNERS[rule](), DeltaCoder(), lambda totals: totals)(output, priors, gt)
+    losses = Criterion(ASSIGNERS[rule](), DeltaCoder(), lambda totals: totals)(
+        output, priors, gt
+    ).losses
     third = {"dynamic_atss": "loss_IoU", "atss": "loss_centerness"}[rule]
     assert list(losses) == ["loss_cls", "loss_reg", third]
     terms = torch.stack(list(losses.values())).double()

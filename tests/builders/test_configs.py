@@ -51,7 +51,7 @@ def test_one_step_of_training_and_of_testing(name):
             scale.fill_(0.2)
     optimizer = build_optimizer(cfg, model)
     model.train()
-    losses = model(batch())
+    losses = model(batch()).losses
     assert list(losses)[:2] == ["loss_cls", "loss_reg"]
     assert all(loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()

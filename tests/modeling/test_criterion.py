@@ -53,7 +53,9 @@ def gradients(losses, output):
 @pytest.mark.parametrize("size", [1.0, 120.0, 1e4])
 def test_finite_with_the_same_terms_and_one_collective_whatever_the_data(rule, boxes, size):
     average, output = Counting(), make_output(size=size)
-    losses = Criterion(ASSIGNERS[rule](), DeltaCoder(), average)(output, PRIORS, make_gt(boxes, 1))
+    losses = Criterion(ASSIGNERS[rule](), DeltaCoder(), average)(
+        output, PRIORS, make_gt(boxes, 1)
+    ).losses
     assert list(losses) == ["loss_cls", "loss_reg", f"loss_{ASSIGNERS[rule].quality_name}"]
     assert all(x.shape == () and x.isfinite() for x in losses.values())
     assert all(x.isfinite().all() for x in gradients(losses, output))
@@ -65,7 +67,9 @@ def test_finite_with_the_same_terms_and_one_collective_whatever_the_data(rule, b
 @pytest.mark.parametrize("rule", ASSIGNERS)
 def test_without_boxes_only_the_background_is_learnt(rule):
     output = make_output()
-    losses = Criterion(ASSIGNERS[rule](), DeltaCoder(), Counting())(output, PRIORS, make_gt([]))
+    losses = Criterion(ASSIGNERS[rule](), DeltaCoder(), Counting())(
+        output, PRIORS, make_gt([])
+    ).losses
     terms = [x.item() for x in losses.values()]
     assert terms[0] > 0 and terms[1:] == [0, 0]
     logits, deltas, quality = gradients(losses, output)
@@ -92,7 +96,7 @@ class Fixed:
 
 def test_all_qualities_zero():
     output = make_output()
-    losses = Criterion(Fixed(0.0), DeltaCoder(), Counting())(output, PRIORS, make_gt(BOXES))
+    losses = Criterion(Fixed(0.0), DeltaCoder(), Counting())(output, PRIORS, make_gt(BOXES)).losses
     assert losses["loss_reg"].item() == 0
     assert all(x.isfinite().all() for x in gradients(losses, output))
 
@@ -106,7 +110,7 @@ def test_terms_by_hand():
     losses = {
         weight: Criterion(Fixed(0.8), DeltaCoder(), Counting(totals), box_weight=weight)(
             output, PRIORS, make_gt(BOXES)
-        )
+        ).losses
         for weight in (2.0, 5.0)
     }
     x1, y1, x2, y2 = PRIORS.boxes[3].tolist()
@@ -133,7 +137,9 @@ def test_at_least_one_positive_in_the_normaliser():
     output, gt = make_output(), make_gt(BOXES)
     quarter = Counting(torch.tensor([0.25, 0.2, 0.2]))
     one = Counting(torch.tensor([1.0, 0.2, 0.2]))
-    a, b = (Criterion(Fixed(0.8), DeltaCoder(), c)(output, PRIORS, gt) for c in (quarter, one))
+    a, b = (
+        Criterion(Fixed(0.8), DeltaCoder(), c)(output, PRIORS, gt).losses for c in (quarter, one)
+    )
     assert {k: v.item() for k, v in a.items()} == {k: v.item() for k, v in b.items()}
 
 
@@ -152,7 +158,7 @@ def test_retinanet_by_hand():
     rule = Ignoring(0.8)
     rule.soft_labels = False
     average = Counting()
-    losses = RetinaNetCriterion(rule, DeltaCoder(), average)(output, PRIORS, gt)
+    losses = RetinaNetCriterion(rule, DeltaCoder(), average)(output, PRIORS, gt).losses
     assert list(losses) == ["loss_cls", "loss_reg"] and len(average.calls) == 1
     target = torch.zeros_like(output.logits)
     target[0, 3, 1] = 1
@@ -172,7 +178,7 @@ def test_retinanet_by_hand():
 def test_retinanet_is_finite(boxes):
     output = make_output(size=120.0)._replace(quality=None)
     criterion = RetinaNetCriterion(ASSIGNERS["max_iou"](), DeltaCoder(), Counting())
-    losses = criterion(output, PRIORS, make_gt(boxes))
+    losses = criterion(output, PRIORS, make_gt(boxes)).losses
     assert all(loss.isfinite() for loss in losses.values())
     grads = torch.autograd.grad(sum(losses.values()), output[:2])
     assert all(grad.isfinite().all() for grad in grads)
@@ -188,7 +194,7 @@ def test_what_the_class_target_is(label):
     average = Counting()
     losses = Criterion(
         Fixed(0.8), DeltaCoder(), average, label=label, divide_by_labels=True, class_weight=3.0
-    )(output, PRIORS, make_gt(BOXES))
+    )(output, PRIORS, make_gt(BOXES)).losses
     torch.testing.assert_close(average.calls[0], torch.tensor([1.0, 0.8, expected]))
     target = torch.zeros_like(output.logits)
     target[0, 3, 1] = expected
@@ -199,7 +205,7 @@ def test_what_the_class_target_is(label):
 
 def test_no_quality_branch_no_quality_loss():
     output = make_output()._replace(quality=None)
-    losses = Criterion(Fixed(0.8), DeltaCoder(), Counting())(output, PRIORS, make_gt(BOXES))
+    losses = Criterion(Fixed(0.8), DeltaCoder(), Counting())(output, PRIORS, make_gt(BOXES)).losses
     assert list(losses) == ["loss_cls", "loss_reg"]
 
 
@@ -209,7 +215,9 @@ def test_boxes_of_the_background_need_not_be_finite():
     deltas = output.deltas.detach().clone()
     deltas[:, 9:] = torch.inf
     output = output._replace(deltas=deltas.requires_grad_())
-    losses = Criterion(Fixed(0.8), DistanceCoder(None), Counting())(output, PRIORS, make_gt(BOXES))
+    losses = Criterion(Fixed(0.8), DistanceCoder(None), Counting())(
+        output, PRIORS, make_gt(BOXES)
+    ).losses
     assert losses["loss_reg"].isfinite()
     losses["loss_reg"].backward()
     assert deltas.grad.isfinite().all() and (deltas.grad[:, 9:] == 0).all()

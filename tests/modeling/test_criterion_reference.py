@@ -53,7 +53,7 @@ def test_fcos(golden_or_whole):
     kinds = ("logits", "box_regression", "centerness")
     leaves = [arrays[f"batch01_{kind}"].clone().requires_grad_() for kind in kinds]
     output = HeadOutput(leaves[0], leaves[1], leaves[2].squeeze(-1), sizes)
-    losses = parts.criterion(output, priors, gt)
+    losses = parts.criterion(output, priors, gt).losses
     assert list(losses) == ["loss_cls", "loss_reg", "loss_centerness"]
     terms = torch.stack(list(losses.values())).double()
     torch.testing.assert_close(terms, arrays["batch01_losses_cls_reg_ctr"], rtol=1e-5, atol=0)
@@ -80,7 +80,7 @@ def test_dsla(golden_or_whole, case, setting):
     # The release got the r101 setting's distances divided by the stride, and did not undo that.
     unit = priors.strides[:, None] if setting == "r101" else 1.0
     distances = (flat(arrays, f"{case}_reg_px") / unit).requires_grad_()
-    losses = parts.criterion(HeadOutput(logits, distances, None, sizes), priors, gt)
+    losses = parts.criterion(HeadOutput(logits, distances, None, sizes), priors, gt).losses
     assert list(losses) == ["loss_cls", "loss_reg"]
     for name, wanted in (("loss_cls", "loss_cls"), ("loss_reg", "loss_bbox")):
         expected = arrays[f"{case}_{setting}_{wanted}"]

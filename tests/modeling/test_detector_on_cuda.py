@@ -8,7 +8,7 @@ import torch
 from helpers_run import TINY
 
 from dynamic_atss.assigners import ASSIGNERS
-from dynamic_atss.build import build_model, build_optimizer
+from dynamic_atss.builders import build_model, build_optimizer
 from dynamic_atss.config.load import load_config
 from dynamic_atss.modeling.coder import DeltaCoder, DistanceCoder
 from dynamic_atss.modeling.head import HeadOutput

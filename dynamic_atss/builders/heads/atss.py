@@ -74,7 +74,7 @@ class ATSSHead(Head):
         return DeltaCoder()
 
     def criterion_arguments(self, assigner: Assigner) -> dict[str, Any]:
-        return {"box_weight": self.own.REG_LOSS_WEIGHT}
+        return super().criterion_arguments(assigner) | {"box_weight": self.own.REG_LOSS_WEIGHT}
 
     def _points(self) -> bool:
         return self.own.REGRESSION_TYPE == "POINT"

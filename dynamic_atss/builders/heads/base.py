@@ -18,8 +18,9 @@ from dynamic_atss.builders.outside import construct, find
 from dynamic_atss.engine import distributed
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.box_terms import BOX_LOSSES
+from dynamic_atss.modeling.class_loss import ClassLoss, default_class_loss
 from dynamic_atss.modeling.coder import Coder
-from dynamic_atss.modeling.criterion import ClassLoss, Criterion, default_class_loss
+from dynamic_atss.modeling.criterion import Criterion, DenseCriterion
 from dynamic_atss.modeling.postprocess import PostProcess
 from dynamic_atss.modeling.priors import AnchorGenerator
 
@@ -45,6 +46,7 @@ class Head(ABC):
     section: ClassVar[str] = "ATSS"
     rule: ClassVar[str] = "atss"
     extra: ClassVar[float] = 1.0
+    criterion_type: ClassVar[type[DenseCriterion]] = Criterion
 
     def __init__(self, cfg: CfgNode) -> None:
         """cfg: the whole configuration. A subclass may take MODEL.HEAD.ARGS as keywords."""
@@ -76,17 +78,17 @@ class Head(ABC):
         arguments = self.criterion_arguments(assigner)
         if self.cfg.MODEL.BOX_LOSS:
             arguments["box_loss"] = named_box_loss(self.cfg.MODEL.BOX_LOSS)
-        return Criterion(
+        return self.criterion_type(
             assigner,
             self.coder(),
             distributed.average,
             class_loss=self.class_loss(assigner),
-            **{"divide_by_labels": self.divides_by_labels(), **arguments},
+            **arguments,
         )
 
     def criterion_arguments(self, assigner: Assigner) -> dict[str, Any]:
-        """What the head's `Criterion` has otherwise than by default."""
-        return {}
+        """What the head's `criterion_type` has otherwise than by default."""
+        return {"divide_by_labels": self.divides_by_labels()}
 
     def postprocess(self) -> PostProcess:
         """From the network's output to detections."""

@@ -8,7 +8,7 @@ from torch import nn
 
 from dynamic_atss.assigners import Assigner
 from dynamic_atss.builders.heads.base import Head
-from dynamic_atss.modeling.box_terms import IoUTerm
+from dynamic_atss.modeling.box_terms import IoU
 from dynamic_atss.modeling.coder import Coder, DistanceCoder
 from dynamic_atss.modeling.head import DenseHead
 from dynamic_atss.modeling.priors import AnchorGenerator, PointGenerator
@@ -52,7 +52,7 @@ class DSLAHead(Head):
     def criterion_arguments(self, assigner: Assigner) -> dict[str, Any]:
         hard = self.class_loss(assigner).kind == "focal"
         return {
-            "box_loss": IoUTerm(self.own.IOU_LOSS_TYPE),
+            "box_loss": IoU(self.own.IOU_LOSS_TYPE),
             "class_weight": self.own.CLS_LOSS_WEIGHT,
             "box_weight": self.own.REG_LOSS_WEIGHT,
             "label": self._label(assigner),

@@ -8,7 +8,7 @@ from torch import nn
 
 from dynamic_atss.assigners import Assigner
 from dynamic_atss.builders.heads.base import Head
-from dynamic_atss.modeling.box_terms import IoUTerm
+from dynamic_atss.modeling.box_terms import IoU
 from dynamic_atss.modeling.coder import Coder, DistanceCoder
 from dynamic_atss.modeling.head import DenseHead
 from dynamic_atss.modeling.priors import AnchorGenerator, PointGenerator
@@ -39,5 +39,6 @@ class FCOSHead(Head):
         return DistanceCoder(1.0 if self.own.NORM_REG_TARGETS else None)
 
     def criterion_arguments(self, assigner: Assigner) -> dict[str, Any]:
-        plus = "stride" if self.own.NORM_REG_TARGETS else "pixel"
-        return {"box_loss": IoUTerm(self.own.IOU_LOSS_TYPE, plus), "box_weight": 1.0}
+        area = "strides" if self.own.NORM_REG_TARGETS else "pixels"
+        own = {"box_loss": IoU(self.own.IOU_LOSS_TYPE, area), "box_weight": 1.0}
+        return super().criterion_arguments(assigner) | own

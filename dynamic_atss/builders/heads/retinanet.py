@@ -8,7 +8,6 @@ from torch import nn
 
 from dynamic_atss.assigners import Assigner
 from dynamic_atss.builders.heads.base import Head
-from dynamic_atss.engine import distributed
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.coder import Coder, DeltaCoder
 from dynamic_atss.modeling.criterion import RetinaNetCriterion
@@ -21,6 +20,7 @@ class RetinaNetHead(Head):
 
     section = "RETINANET"
     rule = "max_iou"
+    criterion_type = RetinaNetCriterion
 
     def rule_arguments(self, rule: str) -> dict[str, Any]:
         if rule != "max_iou":
@@ -61,12 +61,5 @@ class RetinaNetHead(Head):
     def coder(self) -> Coder:
         return DeltaCoder()
 
-    def criterion(self, assigner: Assigner) -> nn.Module:
-        return RetinaNetCriterion(
-            assigner,
-            self.coder(),
-            distributed.average,
-            class_loss=self.class_loss(assigner),
-            beta=self.own.BBOX_REG_BETA,
-            divisor=self.own.BBOX_REG_WEIGHT,
-        )
+    def criterion_arguments(self, assigner: Assigner) -> dict[str, Any]:
+        return {"beta": self.own.BBOX_REG_BETA, "divisor": self.own.BBOX_REG_WEIGHT}

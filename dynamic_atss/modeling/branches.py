@@ -1,0 +1,72 @@
+"""Heads with several branches, each with its own rule and losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor, nn
+
+from dynamic_atss.errors import UserError
+from dynamic_atss.modeling.head import HeadOutput
+from dynamic_atss.modeling.terms import Terms
+from dynamic_atss.types import GroundTruth, Priors
+
+Outputs = HeadOutput | Mapping[str, HeadOutput]
+
+
+class BranchCriterion(nn.Module):
+    """Losses and metrics of all branches, under names like `one_to_many/loss_cls`.
+
+    Each criterion has its one collective per step, always in the same order.
+
+    Args:
+        criteria: by the names under which the head gives its branches. A branch without a criterion
+            does not train.
+        weights: by the same names, (0-based iteration) -> factor of the branch's losses; without
+            an entry 1.
+
+    Raises:
+        ValueError: a weight without a criterion.
+    """
+
+    def __init__(
+        self,
+        criteria: Mapping[str, nn.Module],
+        weights: Mapping[str, Callable[[int], float]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.criteria = nn.ModuleDict(criteria)
+        self.weights = dict(weights or {})
+        if unknown := sorted(self.weights.keys() - criteria.keys()):
+            raise ValueError(f"weight of {unknown[0]!r}: there is no criterion of that name")
+
+    def forward(
+        self, outputs: Outputs, priors: Priors, gt: GroundTruth, iteration: int = 0
+    ) -> Terms:
+        """Raises UserError for a branch that the head does not give."""
+        losses: dict[str, Tensor] = {}
+        metrics: dict[str, Tensor] = {}
+        for name, criterion in self.criteria.items():
+            found = Terms.of(criterion(branch(outputs, name), priors, gt, iteration))
+            weight = self.weights[name](iteration) if name in self.weights else 1.0
+            losses |= {f"{name}/{term}": value * weight for term, value in found.losses.items()}
+            metrics |= {f"{name}/{metric}": value for metric, value in found.metrics.items()}
+        return Terms(losses, metrics)
+
+
+def branch(outputs: Outputs, name: str | None) -> HeadOutput:
+    """The branch of that name; with None that of a head without branches.
+
+    Raises:
+        UserError: the head does not give it.
+    """
+    if isinstance(outputs, HeadOutput):
+        if name is None:
+            return outputs
+        raise UserError(f"the head has no branch {name!r}: it gives one output, without branches")
+    known = ", ".join(map(repr, outputs))
+    if name is None:
+        raise UserError(f"the head has branches, {known}: name the one that is meant")
+    if name not in outputs:
+        raise UserError(f"the head has no branch {name!r}; it has {known}")
+    return outputs[name]

@@ -1,0 +1,56 @@
+"""The class term."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dynamic_atss.assigners import Assigner
+from dynamic_atss.losses import (
+    quality_focal_loss,
+    sigmoid_focal_loss,
+    varifocal_loss,
+    weighted_focal_loss,
+)
+from dynamic_atss.types import Assignment, GroundTruth, rows
+
+CLASS_LOSSES = ("focal", "quality_focal", "varifocal")
+
+
+class ClassLoss:
+    """Sum over priors and classes of a focal loss.
+
+    Args:
+        kind: one of CLASS_LOSSES; the targets of "focal" are 0 and 1, of the others soft.
+        alpha: weight of positives in "focal".
+        gamma: exponent.
+    """
+
+    def __init__(self, kind: str, alpha: float = 0.25, gamma: float = 2.0) -> None:
+        self.kind, self.alpha, self.gamma = kind, alpha, gamma
+
+    def __call__(
+        self, logits: Tensor, target: Assignment, gt: GroundTruth, label: Tensor, divisor: Tensor
+    ) -> Tensor:
+        """logits (N, P, C) · label (N, P) in [0, 1], of positives · divisor, a scalar, of the
+        sum."""
+        index = target.gt_index
+        classes = torch.where(index >= 0, rows(gt.classes, index), index).flatten()
+        logits, label = logits.flatten(0, 1), label.flatten()
+        if target.weight is not None or target.negative is not None:
+            parts = [x if x is None else x.flatten() for x in (target.weight, target.negative)]
+            weighted = weighted_focal_loss(
+                logits, classes, label, *parts, self.kind, self.alpha, self.gamma
+            )
+            return weighted / divisor
+        if self.kind == "focal":
+            return sigmoid_focal_loss(logits, classes, self.alpha, self.gamma, divisor)
+        loss = quality_focal_loss if self.kind == "quality_focal" else varifocal_loss
+        return loss(logits, classes, label, gamma=self.gamma, divisor=divisor)
+
+
+def default_class_loss(
+    assigner: Assigner, kind: str = "", alpha: float = 0.25, gamma: float = 2.0
+) -> ClassLoss:
+    """Of `kind`, or of the kind that the rule's labels ask for."""
+    return ClassLoss(kind or ("quality_focal" if assigner.soft_labels else "focal"), alpha, gamma)

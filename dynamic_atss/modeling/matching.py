@@ -1,0 +1,69 @@
+"""Predictions beside what they learn."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dynamic_atss.assigners import Assigner
+from dynamic_atss.modeling.head import HeadOutput
+from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors, rows
+
+
+class Matched(NamedTuple):
+    """Predictions beside what they learn.
+
+    target: the rule's answer · positive (N, P) bool · quality (N, P), of positives, 0 elsewhere,
+    without gradient · weight (N, P), the same of `target.weight`, with gradient, or None · raw (N,
+    P, R), the head's · boxes, targets (N, P, 4), predicted and true; of no positive: 0, targets
+    """
+
+    target: Assignment
+    positive: Tensor
+    quality: Tensor
+    weight: Tensor | None
+    raw: Tensor
+    boxes: Tensor
+    targets: Tensor
+
+    def weighted(self, values: Tensor) -> Tensor:
+        """values (N, P) times the rule's weights."""
+        return values if self.weight is None else values * self.weight
+
+
+def match(
+    assigner: Assigner,
+    coder: Any,
+    output: HeadOutput,
+    priors: Priors,
+    gt: GroundTruth,
+    iteration: int,
+) -> Matched:
+    """What every prior learns, and what it predicts."""
+    boxes = coder.decode(output.deltas, priors.boxes)
+    target = assign(assigner, output, boxes, priors, gt, iteration)
+    positive, quality, weight = target.positive, target.quality.detach(), target.weight
+    if weight is not None:
+        quality, weight = (torch.where(positive, x, 0.0) for x in (quality, weight))
+    targets = rows(gt.boxes, target.gt_index)
+    # Whatever the others' boxes are, not even NaN passes through where.
+    raw = torch.where(positive[..., None], output.deltas, 0.0)
+    boxes = torch.where(positive[..., None], boxes, targets)
+    return Matched(target, positive, quality, weight, raw, boxes, targets)
+
+
+def assign(
+    assigner: Assigner,
+    output: HeadOutput,
+    boxes: Tensor,
+    priors: Priors,
+    gt: GroundTruth,
+    iteration: int,
+) -> Assignment:
+    """The rule's answer to what the network predicts, which it sees without gradient."""
+    quality = None if output.quality is None else output.quality.detach()
+    extras = {name: x.detach() for name, x in output.extras.items()}
+    seen = Predictions(boxes.detach(), output.logits.detach(), iteration, quality, extras)
+    return assigner(priors, gt, seen)

@@ -1,0 +1,60 @@
+"""What a criterion gives: losses, and numbers beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dynamic_atss.errors import UserError
+
+
+class Terms(NamedTuple):
+    """What a criterion gives: losses, scalars whose sum is minimised, and metrics, which are only
+    logged.
+
+    A metric is a number, whose mean over processes and iterations is logged, or two numbers, a sum
+    and a count, of which sum / count over all of these is logged (0 for a count of 0). Names are
+    the same on every process and in every step.
+    """
+
+    losses: Mapping[str, Tensor]
+    metrics: Mapping[str, Tensor] = {}
+
+    @classmethod
+    def of(cls, found: Terms | Mapping[str, Tensor]) -> Terms:
+        """A dict of losses alone counts, too."""
+        return found if isinstance(found, Terms) else cls(found)
+
+    def touching(self, parameters: Sequence[Tensor]) -> Terms:
+        """The same, with a gradient of 0 for parameters that the losses do not depend on.
+
+        A rule may use its parameters in some steps and on some processes only (those with boxes).
+        With this every step reaches all of them: DistributedDataParallel need not look for unused
+        ones, which would cost every model, and none is waited for in vain.
+        """
+        if not parameters:
+            return self
+        name = next(iter(self.losses))
+        nothing = torch.stack([p.flatten()[:1].sum() for p in parameters]).sum() * 0.0
+        return self._replace(losses={**self.losses, name: self.losses[name] + nothing})
+
+
+def joined(own: Mapping[str, Tensor], of_rule: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Both; UserError for a name that stands in both."""
+    twice = sorted(own.keys() & of_rule.keys())
+    if twice:
+        raise UserError(
+            f"the rule returns {twice[0]!r}, which the criterion has already; give its own another "
+            "name"
+        )
+    return {**own, **of_rule}
+
+
+def check_loss_names(losses: Mapping[str, Tensor]) -> None:
+    """UserError for a term whose name does not show that it is a loss."""
+    for name in losses:
+        if not name.startswith("loss_"):
+            raise UserError(f"loss term {name!r}: its name must begin with 'loss_'")
