@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,9 +60,20 @@ def build_train_dataset(cfg: CfgNode) -> TrainingSet:
         "seed": cfg.SEED,
         "extra": extra,
     }
-    parts = [open_dataset(name, **options) for name in cfg.DATASETS.TRAIN]
+    parts = [_open(name, options) for name in cfg.DATASETS.TRAIN]
     dataset = parts[0] if len(parts) == 1 else ConcatDataset(parts)
     return add_mosaic(cfg, dataset, _repeat_factors(cfg, dataset), extra)
+
+
+def _open(name: str, options: dict[str, Any]) -> DetectionDataset:
+    try:
+        return open_dataset(name, **options)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        if not names_code(name):
+            raise
+        raise UserError(f"DATASETS {name!r}: reading it fails ({error!r}); {FITS}") from error
 
 
 def find_formats(names: Sequence[str]) -> dict[str, type[DetectionDataset]]:
@@ -128,7 +140,7 @@ def build_test_loaders(cfg: CfgNode) -> dict[str, loader.Loader]:
         "extra": build_head(cfg).extra,
     }
     for name in cfg.DATASETS.TEST:
-        dataset = open_dataset(name, **options)
+        dataset = _open(name, options)
         loaders[_folder_name(name, dataset, set(loaders))] = loader.build_test_loader(
             dataset,
             ims_per_batch=cfg.TEST.IMS_PER_BATCH,

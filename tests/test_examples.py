@@ -1,0 +1,96 @@
+"""The files of examples/, each named on the command line as its first lines say."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from helpers_run import ROOT, read_lines, run_tool, write_config
+
+from dynamic_atss.data.catalog import open_dataset
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+DOORS = {
+    "shared_tower_head": (
+        *("MODEL.HEAD.NAME", "examples/shared_tower_head.py:SharedTowerHead"),
+        *("MODEL.HEAD.ARGS.convs", 2),
+    ),
+    "diou_loss": ("MODEL.BOX_LOSS", "examples/diou_loss.py:diou"),
+    "plain_body": (
+        *("MODEL.BACKBONE.CONV_BODY", "examples/plain_body.py:PlainBody"),
+        *("MODEL.BACKBONE.ARGS.width", 8),
+    ),
+}
+# A name of a parameter that only the model with the example has.
+PARTS = {
+    "shared_tower_head": "head.branches.weight",
+    "plain_body": "backbone.body.stages.4.0.weight",
+}
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> list[str]:
+    return write_config(tmp_path)
+
+
+def train_and_test(tiny: list[str], door: tuple, run: Path) -> dict:
+    """Trains and tests by the tools; the last checkpoint."""
+    arguments = [*tiny, *door, "OUTPUT_DIR", run]
+    trained = run_tool("train_net", [*arguments, "--skip-test"])
+    assert trained.returncode == 0, trained.stderr
+    tested = run_tool("test_net", [*arguments, "MODEL.WEIGHT", run / "model_final.pth"])
+    assert tested.returncode == 0, tested.stderr
+    scores = next(run.glob("inference/*/coco_metrics.json"))
+    assert 0 <= json.loads(scores.read_text())["AP"] <= 1
+    return torch.load(run / "model_final.pth", weights_only=True)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_short_and_shows_its_command(path):
+    lines = path.read_text().splitlines()
+    assert len(lines) < 60
+    assert any(f"examples/{path.name}:" in line for line in lines[:8])
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_an_example_trains_and_is_tested(name, tiny, tmp_path):
+    content = train_and_test(tiny, DOORS[name], tmp_path / "run")
+    assert PARTS.get(name, "head.cls_logits.weight") in content["model"]
+    losses = [line["loss_reg"] for line in read_lines(tmp_path / "run") if "loss" in line]
+    assert losses and all(x > 0 for x in losses)
+
+
+def rows_of(data, path: Path) -> list[tuple]:
+    """The boxes of a data set as CSV rows, last image first."""
+    rows = []
+    for index in reversed(range(len(data))):
+        gt = data.ground_truth(index)
+        for box, label in zip(gt.boxes.tolist(), gt.classes.tolist(), strict=True):
+            x1, y1, x2, y2 = box
+            rows.append((data.path(index).name, x1, y1, x2 + 1, y2 + 1, data.class_names[label]))
+    path.write_text("")
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return rows
+
+
+def test_the_format_of_csv_rows(tiny, tmp_path):
+    """The same boxes as the COCO file that the rows were made of."""
+    root, names = tmp_path / "datasets", {}
+    for split in ("train", "val"):
+        data = open_dataset(f"shapes_{split}", root=root, training=True)
+        assert rows_of(data, tmp_path / f"{split}.csv")
+        folder = f"{tmp_path}/{split}.csv:{root}/shapes/{split}"
+        names[split] = f"('examples/csv_boxes.py:CsvBoxes:{folder}',)"
+    door = ("DATASETS.TRAIN", names["train"], "DATASETS.TEST", names["val"])
+    content = train_and_test(tiny, door, tmp_path / "run")
+    assert content["classes"] == sorted(data.class_names)
+    assert (tmp_path / "run/inference/val/bbox.json").is_file()
+    (tmp_path / "val.csv").write_text("a.png, 1, 2\n")
+    failed = run_tool("test_net", [*tiny, *door, "OUTPUT_DIR", tmp_path / "run"])
+    assert failed.returncode == 2 and "row 1 has 3 cells" in failed.stderr
+    (tmp_path / "val.csv").write_text("a.png, one, 2, 3, 4, cat\n")
+    failed = run_tool("test_net", [*tiny, *door, "OUTPUT_DIR", tmp_path / "run"])
+    assert failed.returncode == 2 and failed.stderr.count("\n") == 1
+    assert "could not convert string to float" in failed.stderr
