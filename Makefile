@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 NATIVE := $(wildcard dynamic_atss/ops/csrc/* tests/ops/*.h tests/ops/*.cpp)
 
-.PHONY: install demo test lint asan clean
+.PHONY: install demo test lint asan gpu clean
 
 install: $(INSTALLED)
 
@@ -35,6 +35,11 @@ asan: $(INSTALLED)
 	DYNAMIC_ATSS_NATIVE=build/asan/dynamic_atss/ops ASAN_OPTIONS=detect_leaks=0 \
 		LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
 		$(BIN)/python -m pytest tests/ops tests/assigners -k "not cuda_on_cpu and not build"
+
+# On a machine with a GPU and perhaps no network: its own Python, which has PyTorch, and no .venv.
+# WHEELS: a folder with the packages that it lacks.
+gpu:
+	$(PYTHON) tools/gpu_check.py $(if $(WHEELS),--wheels $(WHEELS)) $(GPU_ARGS)
 
 clean:
 	rm -rf $(VENV) build dynamic_atss/ops/*.so output .pytest_cache .ruff_cache .mypy_cache *.egg-info
