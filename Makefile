@@ -12,7 +12,7 @@ CONSTRAINTS ?= $(if $(wildcard $(CHOSEN)),$(shell cat $(CHOSEN)),constraints.txt
 PIP_INSTALL := $(BIN)/pip install --quiet \
 	$(if $(CONSTRAINTS),--constraint $(CONSTRAINTS),--upgrade --upgrade-strategy eager)
 
-.PHONY: install demo test test-machines lint asan clean FORCE
+.PHONY: install demo test test-machines lint asan gpu clean FORCE
 
 install: $(INSTALLED)
 
@@ -52,6 +52,11 @@ asan: $(INSTALLED)
 	DYNAMIC_ATSS_NATIVE=build/asan/dynamic_atss/ops ASAN_OPTIONS=detect_leaks=0 \
 		LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
 		$(BIN)/python -m pytest tests/ops tests/assigners -k "not cuda_on_cpu and not build"
+
+# On a machine with a GPU and perhaps no network: its own Python, which has PyTorch, and no .venv.
+# WHEELS: a folder with the packages that it lacks.
+gpu:
+	$(PYTHON) tools/gpu_check.py $(if $(WHEELS),--wheels $(WHEELS)) $(GPU_ARGS)
 
 clean:
 	rm -rf $(VENV) build dynamic_atss/ops/*.so output .pytest_cache .ruff_cache .mypy_cache *.egg-info

@@ -12,7 +12,7 @@ from typing import Any
 
 import report
 
-from on_gpu.runner import FAILED, NO_TIME, OK, TIMED_OUT, Result
+from on_gpu.runner import FAILED, OK, TIMED_OUT, Result
 
 MOST = 6  # rows of a benchmark in its line
 
@@ -24,7 +24,8 @@ def of_summary(found: Any, output: str) -> str:
 
 def of_pytest(found: Any, output: str) -> str:
     """Its closing line."""
-    counts = [s for s in output.splitlines() if re.search(r"\d+ (passed|failed|skipped|error)", s)]
+    kinds = r"\d+ (passed|failed|skipped|errors?)\b.* in [\d.]+s"
+    counts = [line for line in output.splitlines() if re.search(kinds, line)]
     return counts[-1].strip("= ")
 
 
@@ -89,6 +90,3 @@ def _markdown(results: Sequence[Result], machine: dict[str, Any], command: str, 
         if r.state in (FAILED, TIMED_OUT):
             parts.append(f"## {r.name}: {r.state}; the end of its output\n\n```\n{r.end}\n```")
     return "\n\n".join(filter(None, [*parts, f"**{line}**"])) + "\n"
-
-
-__all__ = ["NO_TIME", "closing", "of_pytest", "of_rows", "of_sanitizer", "of_summary", "write"]

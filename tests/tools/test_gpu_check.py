@@ -1,0 +1,341 @@
+"""The check of a machine with a GPU: its runner, what it says of missing packages, a dry run."""
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from helpers_run import ROOT, call_tool
+
+from dynamic_atss.errors import UserError
+
+FOLDER = ROOT / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch):
+    """The scripts import each other by plain names, as when they are started."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if name.startswith("on_gpu") or (FOLDER / f"{name}.py").is_file():
+            del sys.modules[name]
+
+
+@pytest.fixture
+def runner(tmp_path):
+    """(seconds that are left) -> a runner; its `noted` has the states after each stage."""
+    from on_gpu import runner
+
+    def make(left=60.0):
+        begin, noted = time.monotonic(), []
+        made = runner.Runner(
+            tmp_path / "log.txt",
+            tmp_path,
+            {"PYTHONPATH": ""},
+            lambda: left - (time.monotonic() - begin),
+            lambda results: noted.append([r.state for r in results]),
+        )
+        return made, noted
+
+    return make
+
+
+def stage(name, code, limit=30.0, **more):
+    from on_gpu.runner import Stage
+
+    return Stage(name, (sys.executable, "-c", code), limit, **{"least": 1.0, **more})
+
+
+def test_a_stage_that_fails_stops_only_those_that_need_it(runner, tmp_path):
+    made, noted = runner()
+    results = made.run(
+        [
+            stage("bad", "print('no luck'); raise SystemExit(3)"),
+            stage("needs bad", "print('never')", needs=("bad",)),
+            stage("absent", "print('never')", absent="no such tool here"),
+            stage("good", "print('done')", tell=lambda found, output: output.split()[-1]),
+        ]
+    )
+    assert [r.state for r in results] == [
+        "failed",
+        "not run: needs bad",
+        "not run: no such tool here",
+        "ok",
+    ]
+    assert noted == [[r.state for r in results[: n + 1]] for n in range(4)]
+    assert results[0].end.endswith("no luck") and results[3].told == "done"
+    log = (tmp_path / "log.txt").read_text()
+    assert "no luck" in log and "never" not in log.replace("print('never')", "")
+    assert [r.bad for r in results] == [True, False, False, False]
+
+
+def test_a_stage_that_hangs_is_killed_with_its_children(runner, tmp_path):
+    """One of them in a session of its own, as torchrun's are."""
+    code = (
+        "import subprocess, sys, time\n"
+        "sleep = [sys.executable, '-c', 'import time; time.sleep(600)']\n"
+        "found = [subprocess.Popen(sleep, start_new_session=n).pid for n in (False, True)]\n"
+        "open('pids', 'w').write(' '.join(map(str, found)))\n"
+        "time.sleep(600)\n"
+    )
+    made, _ = runner()
+    begin = time.monotonic()
+    result, after = made.run([stage("hangs", code, limit=1.0), stage("good", "")])
+    assert time.monotonic() - begin < 30
+    assert (result.state, after.state) == ("timed out", "ok") and result.bad
+    assert "killed after 1 s" in (tmp_path / "log.txt").read_text()
+    for pid in map(int, (tmp_path / "pids").read_text().split()):
+        status = Path(f"/proc/{pid}/status")
+        assert not status.is_file() or "State:\tZ" in status.read_text()
+
+
+def test_what_does_not_fit_into_the_budget_is_not_run(runner):
+    made, _ = runner(left=20.0)
+    results = made.run(
+        [
+            stage("short", ""),
+            stage("long", "print('never')", least=25.0),
+            stage("long, optional", "print('never')", least=25.0, optional=True),
+            stage("short again", ""),
+        ]
+    )
+    late = "not run: no time left"
+    assert [r.state for r in results] == ["ok", late, late, "ok"]
+    assert [r.bad for r in results] == [False, True, False, False]
+
+
+def test_a_stage_gets_no_more_than_what_is_left(runner):
+    made, _ = runner(left=2.0)
+    (result,) = made.run([stage("hangs", "import time; time.sleep(600)", limit=500.0)])
+    assert result.state == "timed out" and result.seconds < 20
+
+
+def test_what_a_stage_leaves_before_it_is_cut_off_is_kept(runner, tmp_path):
+    found = tmp_path / "found.json"
+    found.write_text('"of an earlier run"')
+    made, _ = runner()
+    code = "open('found.json', 'w').write('[1, 2]'); import time; time.sleep(600)"
+    (result,) = made.run([stage("hangs", code, limit=1.5, found=found)])
+    assert result.state == "timed out" and result.found in ([1, 2], None)
+    (result,) = made.run([stage("leaves nothing", "", found=found)])
+    assert result.state == "ok" and result.found is None
+
+
+def test_files_are_written_after_each_stage(tmp_path):
+    from on_gpu import summary
+    from on_gpu.runner import Result
+
+    row = {"stage": "focal", "case": "c", "peer": "p", "ours_s": 0.001, "peer_s": 0.002}
+    row |= {"ratio": 2.0, "device": "cuda", "limit": "", "limit_s": None, "ours_mb": 3.0}
+    row |= {"peer_mb": None, "same": "", "note": ""}
+    results = [
+        Result("environment", "ok", 1.0, "one GPU", found={"summary": "a | GPU", "machine": {}}),
+        Result("focal", "ok", 2.0, summary.of_rows([row], ""), found=[row]),
+        Result("nms", "failed", 3.0, end="Traceback"),
+    ]
+    for count in range(len(results) + 1):
+        line = summary.closing(results[:count], 3, 6.0, 540.0)
+        summary.write(tmp_path, results[:count], "python x", line)
+        content = json.loads((tmp_path / "gpu.json").read_text())
+        assert [s["name"] for s in content["stages"]] == [r.name for r in results[:count]]
+    text = (tmp_path / "gpu.md").read_text()
+    assert line == "2 of 3 stages ok, 1 failed; 6 of 540 s; look at: nms" and line in text
+    assert "| focal | ok | 2 | c: 1 ms, 2.00 x p, 3 MB |" in text
+    assert "## nms: failed" in text and "Traceback" in text
+    assert "GPU: faster" in (tmp_path / "benchmarks.md").read_text()
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_summaries_of_other_programs():
+    from on_gpu import summary
+
+    output = "..s\nSKIPPED [3] x.py:1: why\n2 passed, 1 skipped in 3.21s\n"
+    assert summary.of_pytest(None, output) == "2 passed, 1 skipped in 3.21s"
+    output += "========= ERROR SUMMARY: 0 errors\n"
+    assert summary.of_sanitizer(None, output) == (
+        "ERROR SUMMARY: 0 errors; 2 passed, 1 skipped in 3.21s"
+    )
+
+
+def test_missing_packages_are_named_in_one_line(monkeypatch):
+    from on_gpu import packages
+
+    monkeypatch.setattr(packages, "NEEDED", {"no_yacs": "yacs9", "json": "json", "no_cv": "cv9"})
+    monkeypatch.setattr(packages, "OF_THE_MACHINE", ())
+    with pytest.raises(UserError) as told:
+        packages.check(os.environ, "cuda")
+    said = str(told.value)
+    assert "packages are missing: no_cv, no_yacs" in said.replace("cv9", "no_cv").replace(
+        "yacs9", "no_yacs"
+    )
+    assert "pip download" in said and "make gpu WHEELS=wheels" in said and "\n" not in said
+    monkeypatch.setattr(packages, "NEEDED", {"no_torch": "torch"})
+    monkeypatch.setattr(packages, "OF_THE_MACHINE", ("torch",))
+    with pytest.raises(UserError, match=r"has no torch: name a Python .*PYTHON="):
+        packages.check(os.environ, "cuda")
+
+
+def test_an_old_pytorch_and_no_gpu_are_named():
+    from on_gpu import packages
+
+    with pytest.raises(UserError, match=r"PyTorch 2.9.1 is too old"):
+        packages._check_torch("2.9.1", 1, "cuda")
+    with pytest.raises(UserError, match=r"no GPU here.*--device cpu"):
+        packages._check_torch("2.10.0+cu130", 0, "cuda")
+    packages._check_torch("2.10.0a0", 1, "cuda")
+    packages._check_torch("2.14.1+cu130", 0, "cpu")
+
+
+def wheel(folder, name, text):
+    """A package of one module."""
+    info = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as file:
+        file.writestr(f"{name}.py", text)
+        file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        file.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any"
+        )
+        file.writestr(f"{info}/RECORD", "")
+
+
+def test_wheels_go_to_a_folder_and_replace_nothing(tmp_path):
+    pytest.importorskip("pip")
+    from on_gpu import packages
+
+    wheels, site = tmp_path / "wheels", tmp_path / "site"
+    wheels.mkdir()
+    with pytest.raises(UserError, match=r"no \*.whl in it"):
+        packages.install_wheels(wheels, site)
+    wheel(wheels, "a_package_of_this_test", "value = 3")
+    wheel(wheels, "torch", "raise RuntimeError('not the machine\\'s own')")
+    assert packages.install_wheels(wheels, site) == ["a-package-of-this-test"]
+    assert (site / "a_package_of_this_test.py").read_text() == "value = 3"
+    assert not list(site.glob("torch*"))
+    (wheels / "broken_package-1.0-py3-none-any.whl").write_text("no archive")
+    with pytest.raises(UserError, match=r"--wheels .*wheels: "):
+        packages.install_wheels(wheels, site)
+
+
+def test_the_sanitizer_is_found_beside_the_toolkit(tmp_path, monkeypatch):
+    from on_gpu import table
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    place = tmp_path / "compute-sanitizer/compute-sanitizer"
+    place.parent.mkdir()
+    place.touch()
+    assert table.find_sanitizer() == place
+
+
+def test_the_stages_of_a_gpu(tmp_path):
+    """All commands name what is there, and their limits leave time for the important ones."""
+    from on_gpu import table
+
+    place = table.Place("cuda", tmp_path, tmp_path / "kernels", tmp_path / "sanitizer", 1)
+    stages = {stage.name: stage for stage in table.stages(place)}
+    assert list(stages) == list(table.NAMES)
+    for stage in stages.values():
+        modules = [a for a in stage.command if a.startswith("on_gpu.")]
+        assert all((FOLDER / f"{name.replace('.', '/')}.py").is_file() for name in modules)
+        files = [a.split("::")[0] for a in stage.command if a.startswith(("tests/", str(ROOT)))]
+        assert all((ROOT / name).exists() for name in files)
+    first = table.NAMES[: table.NAMES.index("train-bfloat16")]
+    assert sum(stages[name].limit for name in first) < 600
+    assert "kns=dynamic_atss" in stages["memcheck"].command
+    assert [stage.name for stage in table.stages(place, ("nms", "build"))] == ["build", "nms"]
+
+
+def test_mistakes_are_one_line(monkeypatch, capsys, tmp_path):
+    (tmp_path / "file").touch()
+    for arguments, message in (
+        (["--stages", "nothing"], "'nothing'"),
+        (["--device", "cpu", "--minutes", "0"], "--minutes 0"),
+        (["--device", "cpu", "--output", tmp_path / "file"], "cannot be written"),
+    ):
+        assert call_tool(monkeypatch, "gpu_check", arguments) == 2
+        said = capsys.readouterr().err
+        assert message in said and said.count("\n") == 1
+
+
+def test_a_machine_without_a_gpu_is_one_line(monkeypatch, capsys, tmp_path):
+    from on_gpu import packages
+
+    monkeypatch.setattr(packages, "NEEDED", {"torch": "torch"})  # the others take seconds
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert call_tool(monkeypatch, "gpu_check", ["--output", tmp_path / "out"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "finds no GPU here" in said and "--device cpu" in said
+
+
+def line(iteration, loss):
+    return {"iteration": iteration, "loss": loss, "time": 0.1, "max_mem_mb": 5}
+
+
+@pytest.mark.parametrize(
+    "losses, wrong",
+    [
+        ([2.0, 1.9, 1.5], []),
+        ([2.0, 2.1, 2.2], ["the loss does not fall: 2 at first, 2.2 at last"]),
+        ([2.0, None, 1.0], ["a loss is not finite"]),
+        ([2.0, 1.0], ["2 iterations are in metrics.jsonl, not 3 one after the other"]),
+        ([2.2, 2.0, 1.0], ["the first loss is 2.2, on the CPU 2"]),
+    ],
+)
+def test_a_training_that_goes_wrong_is_told(tmp_path, losses, wrong):
+    from on_gpu import short_training
+
+    (tmp_path / "first_loss.json").write_text("2.0")
+    args = argparse.Namespace(folder=tmp_path, processes=None, dtype="float32", device="cpu")
+    lines = [line(n + 1, loss) for n, loss in enumerate(losses)]
+    assert short_training.faults(lines, args, 3) == wrong
+
+
+def test_collectives_of_one_process(monkeypatch, tmp_path):
+    """torchrun with two takes three times the time; `make gpu` has it."""
+    from on_gpu import collectives
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    own = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1"}
+    for name, value in {**own, "MASTER_PORT": port}.items():
+        monkeypatch.setenv(name, str(value))
+    found = tmp_path / "found.json"
+    monkeypatch.setattr(sys, "argv", ["x", "--device", "cpu", "--json", str(found)])
+    collectives.main()
+    assert "gloo, 1 process" in json.loads(found.read_text())["summary"]
+
+
+DRY = ("environment", "build", "test-operators", "train-float32", "memcheck", "nms")
+
+
+def test_a_dry_run(tmp_path):
+    """The whole path, on a CPU with the smallest sizes; the other stages differ in options only."""
+    command = [sys.executable, ROOT / "tools/gpu_check.py", "--device", "cpu"]
+    command += ["--output", tmp_path, "--stages", *DRY]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    content = json.loads((tmp_path / "gpu.json").read_text())
+    stages = {stage["name"]: stage for stage in content["stages"]}
+    assert tuple(stages) == DRY
+    states = {name: stage["state"] for name, stage in stages.items()}
+    assert states.pop("memcheck") == "not run: no compute-sanitizer here"
+    assert set(states.values()) == {"ok"}
+    assert content["machine"]["machine"]["torch"]
+    assert "skipped" in stages["test-operators"]["told"]
+    training = stages["train-float32"]["found"]
+    assert training["last_loss"] < training["first_loss"] == training["first_loss_on_cpu"]
+    assert training["iterations"] == 11 and training["max_mem_mb"] > 0
+    assert all(row["ours_s"] > 0 for row in stages["nms"]["found"])
+    text = (tmp_path / "gpu.md").read_text()
+    assert content["closing"] in text and "5 of 6 stages ok, 1 not run" in content["closing"]
+    assert "# Benchmarks" in (tmp_path / "benchmarks.md").read_text()
+    assert "===== nms" in (tmp_path / "log.txt").read_text()
