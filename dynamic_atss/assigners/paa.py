@@ -17,7 +17,7 @@ from dynamic_atss.assigners.base import (
     whole,
 )
 from dynamic_atss.assigners.max_iou import MaxIoU
-from dynamic_atss.assigners.mixture import low_component
+from dynamic_atss.assigners.reference.mixture import LOW_COMPONENT
 from dynamic_atss.boxes import giou
 from dynamic_atss.losses import sigmoid_focal_rows
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
@@ -68,7 +68,7 @@ class PAA:
         groups = pairs._replace(box=group)
         best, loss = _lowest(groups, loss, self.topk, len(priors.levels), len(gt))
         rank = torch.arange(loss.shape[1], device=loss.device)
-        kept = rank < low_component(loss, best.exists.sum(1))[:, None]
+        kept = rank < LOW_COMPONENT(loss, best.exists.sum(1))[:, None]
         kept |= ~loss.isfinite()  # the trainer tells of them
         quality = predicted_iou(predictions, gt, best, extra=1)
         return resolve(best, kept, quality, quality, index.shape)

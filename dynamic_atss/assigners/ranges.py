@@ -3,47 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import NamedTuple
 
-import torch
-from torch import Tensor
+from dynamic_atss.assigners.pairs import Pairs
+from dynamic_atss.assigners.reference.inside import MOST_LOCATIONS, POINTS_INSIDE
+from dynamic_atss.assigners.reference.levels import constant, level_numbers
+from dynamic_atss.types import GroundTruth, Priors
 
-from dynamic_atss.assigners.base import Pairs, inside
-from dynamic_atss.assigners.pairs import level_numbers, levels_of
-from dynamic_atss.boxes import centers
-from dynamic_atss.ops.library import define
-from dynamic_atss.types import GroundTruth, Level, Priors
-
-SLACK = 1e-3  # strides by which a range is widened, so that rounding loses no prior
-
-
-def priors_within(
-    priors: Priors,
-    gt: GroundTruth,
-    region: Tensor,
-    *,
-    reach: Sequence[float] = (),
-    margin: Sequence[float] = (),
-) -> Pairs:
-    """The pairs of every box with the priors whose location lies in its region, in one list (M,).
-
-    By box, then by prior. The list is as long as the extents of the boxes allow, which the host
-    knows without a wait for the device; what lies beyond the last pair has `exists` False. A
-    location on the border of a region, or beyond it by rounding, may be in the list.
-
-    Args:
-        region: (T, L, 4) xyxy, or (T, 1, 4) for all levels.
-        reach: by level, the longest side that a region may have; () = no limit.
-        margin: by level, by how much a region may be wider or higher than its box; () = 0.
-    """
-    length = most_locations(gt, priors.levels, reach=reach, margin=margin)
-    numbers = level_numbers(priors.levels)
-    return Pairs(
-        *list_locations(
-            gt.boxes, gt.image, region, numbers, priors.offset, priors.per_location, length
-        )
-    )
+__all__ = ["constant", "points_inside"]
 
 
 def points_inside(
@@ -62,180 +28,10 @@ def points_inside(
         reach: by level, at least as far as the farthest side of the box may be; () = anywhere.
         margin: pixels by which a location must lie inside.
     """
-    length = most_locations(gt, priors.levels, radius, reach)
     numbers, offset = level_numbers(priors.levels), priors.offset
+    length = MOST_LOCATIONS(gt.extent, numbers, radius, reach, ())
     return Pairs(
-        *_INSIDE(gt.boxes, gt.image, priors.centers, numbers, offset, radius, reach, margin, length)
+        *POINTS_INSIDE(
+            gt.boxes, gt.image, priors.centers, numbers, offset, radius, reach, margin, length
+        )
     )
-
-
-def _points_inside(
-    boxes: Tensor,
-    image: Tensor,
-    points: Tensor,
-    levels: list[int],
-    offset: float,
-    radius: float,
-    reach: list[float],
-    margin: float,
-    length: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    grid = _grid(tuple(levels), boxes.device)
-    region = _center_region(boxes[:, None], grid.stride.squeeze(1), radius)
-    if reach:
-        far = constant(tuple(reach), boxes.device)
-        region = _within_reach(region, boxes[:, None], far)
-    anchors = len(points) // grid.locations if grid.locations else 1
-    box, prior, flat, exists = list_locations(boxes, image, region, levels, offset, anchors, length)
-    region = boxes.index_select(0, box)
-    if radius:
-        level = torch.searchsorted(grid.first * anchors, prior, right=True) - 1
-        region = _center_region(region, grid.stride.squeeze(1).index_select(0, level), radius)
-    return box, prior, flat, exists & inside(points.index_select(0, prior), region, margin)
-
-
-def list_locations(
-    boxes: Tensor,
-    image: Tensor,
-    region: Tensor,
-    numbers: list[int],
-    offset: float,
-    anchors: int,
-    length: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The pairs of `priors_within`, in `length` places for each of the anchors of a location."""
-    grid, levels = _grid(tuple(numbers), boxes.device), len(numbers) // 3
-    low = (region[..., :2] / grid.stride - offset - SLACK).ceil().clamp(min=0)
-    high = (region[..., 2:] / grid.stride - offset + SLACK).floor().minimum(grid.last)
-    # (T, L, 2): columns, rows; none where a region is NaN, as a centre between infinities is
-    low, side = low.long(), (high - low + 1).nan_to_num(0).clamp(min=0).long()
-    # Of every box on every level (T * L,), so that few values are looked up for each pair.
-    columns = side[..., 0].clamp(min=1).flatten()
-    corner = (grid.first + low[..., 1] * grid.width + low[..., 0]).flatten()
-    skipped = grid.width.expand(len(boxes), -1).flatten() - columns  # locations from row to row
-    count = side.prod(-1).flatten()
-    end = count.cumsum(0)
-    slot = torch.arange(length, device=end.device)
-    index = torch.searchsorted(end, slot, right=True)  # which box on which level
-    exists = index < len(end)
-    index = index.clamp(max=max(len(end) - 1, 0))
-    begin, columns, corner, skipped = (  # on a CPU, 4 times as fast as x[index]
-        x.index_select(0, index) for x in (end - count, columns, corner, skipped)
-    )
-    rank = slot - begin
-    location = corner + rank + rank // columns * skipped
-    box = index // levels
-    if anchors > 1:
-        anchor = torch.arange(anchors, device=location.device)
-        location = (location[:, None] * anchors + anchor).flatten()
-        box, exists = box.repeat_interleave(anchors), exists.repeat_interleave(anchors)
-    prior = torch.where(exists, location, 0)
-    priors = grid.locations * anchors
-    return box, prior, image.index_select(0, box) * priors + prior, exists
-
-
-def _center_region(boxes: Tensor, strides: Tensor, radius: float) -> Tensor:
-    """The part (..., 4) of boxes (..., 4) within `radius` strides (...) of their centres, both
-    ways; radius 0: all of them."""
-    if not radius:
-        return boxes
-    half = (strides * radius)[..., None]
-    low = torch.maximum(centers(boxes) - half, boxes[..., :2])
-    return torch.cat((low, torch.minimum(centers(boxes) + half, boxes[..., 2:])), dim=-1)
-
-
-def _within_reach(region: Tensor, boxes: Tensor, reach: Tensor) -> Tensor:
-    """The part (..., 4) of a region from where no side of the box is farther than `reach` (...);
-    its own sides are at most that long."""
-    far = reach[..., None]
-    low = torch.maximum(region[..., :2], boxes[..., 2:] - far)
-    return torch.cat((low, torch.minimum(region[..., 2:], boxes[..., :2] + far)), dim=-1)
-
-
-def most_locations(
-    gt: GroundTruth,
-    levels: tuple[Level, ...],
-    radius: float = 0.0,
-    reach: Sequence[float] = (),
-    margin: Sequence[float] = (),
-) -> int:
-    """A bound on the number of locations in all regions: n strides hold n + 1 lines at most."""
-    return _MOST(gt.extent, level_numbers(levels), radius, reach, margin)
-
-
-def _most_locations(
-    extent: Tensor, levels: list[int], radius: float, reach: list[float], margin: list[float]
-) -> int:
-    grid = _grid(tuple(levels), extent.device)
-    side = extent[:, None]
-    if reach:  # from where a longer box is left by no more than `far`, it is by no less than that
-        far = constant(tuple(reach), side.device)[:, None]
-        side = torch.fmin(side, 2 * far - side)
-    if margin:
-        side = side + constant(tuple(margin), side.device)[:, None]
-    strides = side / grid.stride
-    if radius:
-        strides = strides.clamp(max=2 * radius)
-    lines = ((strides + 3 * SLACK).floor() + 1).nan_to_num(0).clamp(min=0).minimum(grid.last + 1)
-    return max(int(lines.prod(-1).sum()), min(len(extent), 1))  # a place to point at
-
-
-class _Grid(NamedTuple):
-    """Constants of the levels."""
-
-    stride: Tensor  # (L, 1)
-    last: Tensor  # (L, 2): the last column and row
-    width: Tensor  # (L,)
-    first: Tensor  # (L,): index of the level's first location
-    locations: int  # of all levels
-
-
-@lru_cache(maxsize=64)  # made once per feature size, since a copy to the device would wait for it
-def _grid(numbers: tuple[int, ...], device: torch.device) -> _Grid:
-    levels = levels_of(numbers)
-    locations = torch.tensor([level.locations for level in levels])
-    return _Grid(
-        stride=torch.tensor([[float(level.stride)] for level in levels]).to(device),
-        last=torch.tensor([[level.width - 1.0, level.height - 1.0] for level in levels]).to(device),
-        width=torch.tensor([level.width for level in levels]).to(device),
-        first=(locations.cumsum(0) - locations).to(device),
-        locations=int(locations.sum()),
-    )
-
-
-@lru_cache(maxsize=64)
-def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """`values` as a tensor that is made once for each device: to make it waits for the device."""
-    return torch.tensor(values, device=device)
-
-
-def _fake_inside(
-    boxes: Tensor,
-    image: Tensor,
-    points: Tensor,
-    levels: list[int],
-    offset: float,
-    radius: float,
-    reach: list[float],
-    margin: float,
-    length: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    locations = sum(level.locations for level in levels_of(levels))
-    slots = length * (len(points) // locations if locations else 1)
-    box, prior, flat = (image.new_empty(slots) for _ in range(3))
-    return box, prior, flat, image.new_empty(slots, dtype=torch.bool)
-
-
-_MOST = define(
-    "most_locations(Tensor extent, int[] levels, float radius, float[] reach, float[] margin)"
-    " -> SymInt",
-    _most_locations,
-    lambda *arguments: torch.library.get_ctx().new_dynamic_size(),
-)
-_INSIDE = define(
-    "points_inside(Tensor boxes, Tensor image, Tensor points, int[] levels, float offset,"
-    " float radius, float[] reach, float margin, SymInt length)"
-    " -> (Tensor, Tensor, Tensor, Tensor)",
-    _points_inside,
-    _fake_inside,
-)

@@ -11,22 +11,14 @@ from torch import Tensor
 
 from dynamic_atss.assigners.base import (
     MARGIN,
-    Pairs,
     at_least,
+    best_of_box,
     logit_of_class,
     predicted_iou,
     resolve,
     whole,
 )
-from dynamic_atss.assigners.pairs import (
-    best_and_values,
-    fake_best_and_values,
-    ground_truth_of,
-    level_numbers,
-    priors_of,
-)
 from dynamic_atss.assigners.ranges import points_inside
-from dynamic_atss.ops.library import define
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 TINY = 1e-30  # logarithms of 0 are slow, and of pairs that do not count
@@ -60,8 +52,15 @@ class TaskAligned:
 
     @torch.no_grad()
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
-        # propose, score, select
-        best, alignment, overlap = self._best(priors, gt, predictions)
+        # propose
+        pairs = points_inside(priors, gt, margin=MARGIN)
+        # score, by its logarithm: a small score times a small IoU^6 would be 0
+        overlap = predicted_iou(predictions, gt, pairs)
+        alignment = self._alignment(overlap, logit_of_class(predictions, gt, pairs))
+        counts = pairs.exists & (overlap > 0) & (alignment > -torch.inf)
+        # select
+        best, places = best_of_box(pairs._replace(exists=counts), alignment, self.topk, len(gt))
+        alignment, overlap = alignment.take(places), overlap.take(places)
         # resolve
         shape = predictions.boxes.shape[:2]
         index = resolve(best, best.exists, overlap, overlap, shape).gt_index
@@ -69,57 +68,12 @@ class TaskAligned:
         scaled = (alignment - _largest(won, alignment)).exp()
         return resolve(best, won, overlap, scaled * _largest(won, overlap), shape)
 
-    def _best(
-        self, priors: Priors, gt: GroundTruth, predictions: Predictions
-    ) -> tuple[Pairs, Tensor, Tensor]:
-        """The best pairs of each box (T, topk), log t of each, and its IoU."""
-        prior, flat, exists, alignment, overlap = _BEST(
-            *(gt.boxes, gt.classes, gt.image, gt.extent),
-            *(predictions.boxes, predictions.logits),
-            *(priors.boxes, level_numbers(priors.levels), priors.offset, MARGIN),
-            *(self.alpha, self.beta, self.topk),
-        )
-        box = torch.arange(len(gt), device=prior.device)[:, None]
-        return Pairs(box, prior, flat, exists), alignment, overlap
-
-
-def _most_aligned(
-    boxes: Tensor,
-    classes: Tensor,
-    image: Tensor,
-    extent: Tensor,
-    predicted: Tensor,
-    logits: Tensor,
-    anchors: Tensor,
-    levels: list[int],
-    offset: float,
-    margin: float,
-    alpha: float,
-    beta: float,
-    k: int,
-) -> tuple[Tensor, ...]:
-    priors, predictions = priors_of(anchors, levels, offset), Predictions(predicted, logits)
-    gt = ground_truth_of(boxes, classes, image, extent)
-    # propose
-    pairs = points_inside(priors, gt, margin=margin)
-    # score, by its logarithm: a small score times a small IoU^6 would be 0
-    overlap = predicted_iou(predictions, gt, pairs)
-    score = logit_of_class(predictions, gt, pairs).to(overlap.dtype)
-    alignment = overlap.clamp(min=TINY).log().mul_(beta).add_(F.logsigmoid(score), alpha=alpha)
-    pairs = pairs._replace(exists=pairs.exists & (overlap > 0) & (alignment > -torch.inf))
-    # select
-    return best_and_values(pairs, alignment, k, len(boxes), alignment, overlap)
+    def _alignment(self, overlap: Tensor, logit: Tensor) -> Tensor:
+        """(M,) log t."""
+        score = F.logsigmoid(logit.to(overlap.dtype))
+        return overlap.clamp(min=TINY).log().mul_(self.beta).add_(score, alpha=self.alpha)
 
 
 def _largest(won: Tensor, values: Tensor) -> Tensor:
     """(T, 1) the largest value among the `won` pairs of each box."""
     return torch.where(won, values, -torch.inf).amax(1, keepdim=True)
-
-
-_BEST = define(
-    "most_aligned(Tensor boxes, Tensor classes, Tensor image, Tensor extent, Tensor predicted,"
-    " Tensor logits, Tensor anchors, int[] levels, float offset, float margin, float alpha,"
-    " float beta, int k) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
-    _most_aligned,
-    lambda boxes, *others: fake_best_and_values(boxes, others[-1], values=2),
-)

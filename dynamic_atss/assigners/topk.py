@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from dynamic_atss.assigners.base import (
-    Pairs,
     anchor_iou,
+    best_of_box,
     box_sides,
     center_offsets,
     centerness,
@@ -21,14 +21,7 @@ from dynamic_atss.assigners.base import (
     whole,
 )
 from dynamic_atss.assigners.nearest import surrounding_candidates
-from dynamic_atss.assigners.pairs import (
-    best_and_values,
-    fake_best_and_values,
-    level_numbers,
-    priors_of,
-)
 from dynamic_atss.boxes import centers
-from dynamic_atss.ops.library import define
 from dynamic_atss.types import Assignment, GroundTruth, Level, Predictions, Priors
 
 
@@ -55,42 +48,20 @@ class TopK:
 
     @torch.no_grad()
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
-        # propose, score, select
-        best, overlap = self._best(priors, gt, len(predictions.boxes))
+        images, count = predictions.boxes.shape[:2]
+        # propose
+        pairs = surrounding_candidates(priors, gt, self.topk)
+        # score
+        overlap = anchor_iou(priors, gt, pairs, extra=1)
+        x, y = center_offsets(priors, gt, pairs)
+        longest = _longest_distance(priors, gt, images).index_select(0, gt.image)[:, None]
+        score = overlap - (x * x + y * y).sqrt() / longest / 1000
+        # select
+        best, places = best_of_box(pairs, score, self.topk, len(gt))
         selected = inside_of(box_sides(priors, gt, best))
         # resolve
-        shape = predictions.boxes.shape[:2]
-        return resolve(best, selected, overlap, centerness(priors, gt, best), shape)
-
-    def _best(self, priors: Priors, gt: GroundTruth, images: int) -> tuple[Pairs, Tensor]:
-        """The best pairs of each box (T, topk) and their IoUs."""
-        prior, flat, exists, overlap = _BEST(
-            *(priors.boxes, gt.boxes, gt.image, images),
-            *(level_numbers(priors.levels), priors.offset, self.topk),
-        )
-        box = torch.arange(len(gt), device=prior.device)[:, None]
-        return Pairs(box, prior, flat, exists), overlap
-
-
-def _most_overlapping(
-    anchors: Tensor,
-    boxes: Tensor,
-    image: Tensor,
-    images: int,
-    levels: list[int],
-    offset: float,
-    k: int,
-) -> tuple[Tensor, ...]:
-    priors, gt = priors_of(anchors, levels, offset), GroundTruth(boxes, image, image)
-    # propose
-    pairs = surrounding_candidates(priors, gt, k)
-    # score
-    overlap = anchor_iou(priors, gt, pairs, extra=1)
-    x, y = center_offsets(priors, gt, pairs)
-    longest = _longest_distance(priors, gt, images).index_select(0, image)[:, None]
-    score = overlap - (x * x + y * y).sqrt() / longest / 1000
-    # select
-    return best_and_values(pairs, score, k, len(boxes), overlap)
+        quality = centerness(priors, gt, best)
+        return resolve(best, selected, overlap.take(places), quality, (images, count))
 
 
 def _longest_distance(priors: Priors, gt: GroundTruth, images: int) -> Tensor:
@@ -113,11 +84,3 @@ def _corners(levels: tuple[Level, ...], offset: float, device: torch.device) -> 
             for level, side in zip(levels, sides, strict=True)
         ]
     ).to(device)
-
-
-_BEST = define(
-    "most_overlapping(Tensor anchors, Tensor boxes, Tensor image, int images, int[] levels,"
-    " float offset, int k) -> (Tensor, Tensor, Tensor, Tensor)",
-    _most_overlapping,
-    lambda anchors, boxes, *others: fake_best_and_values(boxes, others[-1], values=1),
-)

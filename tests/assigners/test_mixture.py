@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from dynamic_atss.assigners import mixture
+from dynamic_atss.assigners.reference.mixture import LOW_COMPONENT, low_component
 from dynamic_atss.ops.library import load
 
 native = pytest.mark.skipif(load()["cpu"] != "native", reason=f"CPU kernels: {load()['cpu']}")
 COLUMNS = 45
 KINDS = ("uniform", "two groups", "ties", "all equal", "skewed", "far apart")
-FORMS = {"operator": mixture._LOW, "plain": mixture._low_component}
+FORMS = {"operator": LOW_COMPONENT, "plain": low_component}
 
 
 def make_rows(kind, rows=60):
@@ -96,12 +96,12 @@ def test_nothing(form, shape):
 def test_the_plain_form_never_waits_for_the_device():
     """The meta device has no values: whatever reads one raises."""
     x, count = (part.to("meta") for part in make_rows("uniform"))
-    assert mixture._low_component(x, count).shape == count.shape
+    assert low_component(x, count).shape == count.shape
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_opcheck():
-    torch.library.opcheck(mixture._LOW, make_rows("uniform"))
+    torch.library.opcheck(LOW_COMPONENT, make_rows("uniform"))
 
 
 @native
@@ -115,4 +115,4 @@ def test_a_wrong_argument_is_an_error_that_names_it():
         ((x, count - COLUMNS - 1), "count has a number"),
     ):
         with pytest.raises(RuntimeError, match=message):
-            mixture._LOW(*arguments)
+            LOW_COMPONENT(*arguments)

@@ -6,7 +6,10 @@ import random
 import pytest
 import torch
 
-from dynamic_atss.assigners.ranges import points_inside, priors_within
+from dynamic_atss.assigners.pairs import Pairs
+from dynamic_atss.assigners.ranges import points_inside
+from dynamic_atss.assigners.reference.inside import list_locations, most_locations
+from dynamic_atss.assigners.reference.levels import level_numbers
 from dynamic_atss.modeling.priors import AnchorGenerator, PointGenerator
 from dynamic_atss.types import GroundTruth, to_device
 
@@ -83,12 +86,20 @@ def listed(pairs, gt, priors):
     return found
 
 
+def within(priors, gt, region, margin=()):
+    """The pairs of every box with the priors whose location lies in its region (T, L or 1, 4)."""
+    levels = level_numbers(priors.levels)
+    length = most_locations(gt.extent, levels, 0.0, [], margin)
+    lattice = (levels, priors.offset, priors.per_location)
+    return Pairs(*list_locations(gt.boxes, gt.image, region, *lattice, length))
+
+
 @pytest.mark.parametrize("maps", MAPS, ids=str)
 @pytest.mark.parametrize("generator", GENERATORS)
 def test_within_loses_no_pair(generator, maps):
     """Regions that end on a lattice line hold that line."""
     for priors, gt in scenes(generator, maps):
-        pairs = priors_within(priors, gt, gt.boxes[:, None])
+        pairs = within(priors, gt, gt.boxes[:, None])
         expected = [
             (t, p)
             for t, box in enumerate(gt.boxes.tolist())
@@ -106,7 +117,7 @@ def test_within_a_region_of_each_level_wider_than_the_box(maps):
     for priors, gt in scenes("six anchors", maps):
         half = torch.tensor(margin)[:, None] / 2
         low, high = gt.boxes[:, None, :2] - half, gt.boxes[:, None, 2:] + half
-        pairs = priors_within(priors, gt, torch.cat((low, high), -1), margin=margin)
+        pairs = within(priors, gt, torch.cat((low, high), -1), margin=margin)
         expected = [
             (t, p)
             for t, box in enumerate(gt.boxes.tolist())
@@ -183,7 +194,7 @@ def test_the_list_is_never_too_short(stride, offset, margin):
     for _ in range(200):
         gt = truth([hard_box(rng, stride, offset)])
         region = gt.boxes[:, None] + torch.tensor([-half, -half, half, half])
-        pairs = priors_within(priors, gt, region, margin=(margin,))
+        pairs = within(priors, gt, region, margin=(margin,))
         x1, y1, x2, y2 = region.flatten().tolist()
         columns = lines(x1, x2, stride, offset, width)
         expected = columns * lines(y1, y2, stride, offset, height)
@@ -230,7 +241,7 @@ def test_no_boxes(generator):
     priors = GENERATORS[generator](MAPS[0], CPU)
     gt = truth([])
     for pairs in (
-        priors_within(priors, gt, gt.boxes[:, None]),
+        within(priors, gt, gt.boxes[:, None]),
         points_inside(priors, gt, radius=1.5, reach=(64.0, 128.0, math.inf)),
     ):
         assert [len(x) for x in pairs] == [0, 0, 0, 0]

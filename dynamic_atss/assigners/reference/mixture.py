@@ -28,10 +28,6 @@ def low_component(values: Tensor, count: Tensor) -> Tensor:
         values: (G, K) float64, rising; beyond a row's count anything.
         count: (G,) int64, 0..K.
     """
-    return _LOW(values, count)
-
-
-def _low_component(values: Tensor, count: Tensor) -> Tensor:
     rows, columns = values.shape
     if not rows * columns:
         return count.clone()
@@ -85,8 +81,8 @@ def _maximize(x: Tensor, share: Tensor, size: Tensor) -> tuple[Tensor, Tensor, T
     return mean, (variance + LEAST_VARIANCE).rsqrt(), total / size[..., None]
 
 
-_LOW = define(
+LOW_COMPONENT = define(
     "low_component(Tensor values, Tensor count) -> Tensor",
-    _low_component,
+    low_component,
     lambda values, count: torch.empty_like(count),
 )
