@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 
 from dynamic_atss.assigners import ASSIGNERS, Assigner
 from dynamic_atss.assigners.at_least_one import AtLeastOne
+from dynamic_atss.assigners.ignore_regions import IgnoreRegions
 from dynamic_atss.builders.heads import build_priors, head_name
 from dynamic_atss.errors import UserError
 
@@ -43,7 +44,8 @@ def build_assigner(cfg: CfgNode) -> Assigner:
         raise UserError(f"MODEL.ASSIGNER.ARGS of {name}: {error}") from error
     _check_protocol(name, rule)
     _check_fit(cfg, name, rule)
-    return AtLeastOne(rule) if cfg.MODEL.ASSIGNER.AT_LEAST_ONE else rule
+    rule = AtLeastOne(rule) if cfg.MODEL.ASSIGNER.AT_LEAST_ONE else rule
+    return IgnoreRegions(rule) if cfg.MODEL.ASSIGNER.IGNORE_REGIONS else rule
 
 
 def rule_name(cfg: CfgNode) -> str:

@@ -34,6 +34,8 @@ _C.MODEL.ASSIGNER.NAME = ""  # (new) a key of ASSIGNERS; "" = what the switches 
 # rule: "module:Class" or "path/to/file.py:Class"
 _C.MODEL.ASSIGNER.ARGS = CN()  # (new) keyword arguments of the rule, by their names in Python
 _C.MODEL.ASSIGNER.AT_LEAST_ONE = False  # (new) a box without a positive takes its best candidate
+_C.MODEL.ASSIGNER.IGNORE_REGIONS = False  # (new) background that lies mostly in a crowd, a
+# difficult or an ignored box is not learnt; False: these boxes are dropped, as in the releases
 
 _C.MODEL.CLASS_LOSS = ""  # (new) "focal" | "quality_focal" | "varifocal"; "" = as the labels ask
 _C.MODEL.CLASS_LOSS_DIVISOR = ""  # (new) "positives" | "labels" (their sum, as in TOOD); "" = the

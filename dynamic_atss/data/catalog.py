@@ -41,6 +41,7 @@ def open_dataset(
     transform: Transform | None = None,
     seed: int = 0,
     extra: float = 1.0,
+    keep_crowds: bool = False,
 ) -> DetectionDataset:
     """The data set of a catalog name below `root`, of `coco:<annotations.json>:<image folder>` or
     of `voc:<devkit folder>:<split>`; the other arguments are those of `DetectionDataset`.
@@ -62,6 +63,7 @@ def open_dataset(
         transform=transform,
         seed=seed,
         extra=extra,
+        keep_crowds=keep_crowds,
     )
 
 
