@@ -104,7 +104,7 @@ def test_what_is_mostly_in_a_region_is_no_background_and_all_else_stays(rule, ki
 
 
 def test_half_a_box_is_enough_and_less_is_not():
-    """The anchors of the first level are 16 pixels wide with the "+1", the first from -3.5 to 11.5."""
+    """The first level's anchors are 16 pixels wide with the "+1", the first from -3.5 to 11.5."""
     priors, rule = PRIORS["anchors"], IgnoreRegions(ASSIGNERS["atss"]())
     predictions = make_predictions(priors, 1)
     for right, enough in ((3.5, True), (3.4, False)):
@@ -113,6 +113,18 @@ def test_half_a_box_is_enough_and_less_is_not():
         assert priors.boxes[0].tolist() == [-3.5, -3.5, 11.5, 11.5]
         assert index[0] == (IGNORE if enough else BACKGROUND)
         assert (index[1:] == BACKGROUND).all()
+
+
+def test_a_region_a_little_narrower_than_a_stride_covers_two_of_each():
+    """Points at 4 and 12 stand for 0.5..7.5 and 8.5..15.5: with the "+1" more than half of each."""
+    priors = PointGenerator((8,))(((3, 3),), CPU)
+    gt = truth(torch.tensor([[4.2, 4.2, 11.8, 11.8]]), 0, True)
+    result = IgnoreRegions(ASSIGNERS["fcos"]())(priors, gt, make_predictions(priors, 1))
+    ignored = (result.gt_index == IGNORE).view(3, 3)
+    assert not ignored.any() and covered_by_hand(priors, gt, 1).sum() == 0  # 0.54 * 0.54
+    gt = truth(torch.tensor([[4.2, -9, 11.8, 30.0]]), 0, True)
+    result = IgnoreRegions(ASSIGNERS["fcos"]())(priors, gt, make_predictions(priors, 1))
+    assert (result.gt_index == IGNORE).view(3, 3).tolist() == [[True, True, False]] * 3
 
 
 def test_positives_stay_in_a_region(rule):

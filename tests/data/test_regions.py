@@ -1,4 +1,4 @@
-"""Crowds, difficult and ignored boxes: dropped, or regions that follow their pixels to the batch."""
+"""Crowds, difficult and ignored boxes: dropped, or regions that follow their pixels."""
 
 import json
 import logging
@@ -93,7 +93,7 @@ def test_flags_that_are_none(path, value):
     content = json.loads(path.read_text())
     content["annotations"][5]["ignore"] = value
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="annotation id 6: ignore .* is neither 0 nor 1: correct"):
+    with pytest.raises(UserError, match=r"annotation id 6: ignore .* is neither 0 nor 1: correct"):
         open_coco(path)
 
 
