@@ -59,6 +59,7 @@ def build_train_dataset(cfg: CfgNode) -> TrainingSet:
         "transform": build_train_transform(cfg, extra),
         "seed": cfg.SEED,
         "extra": extra,
+        "keep_crowds": cfg.MODEL.ASSIGNER.IGNORE_REGIONS,
     }
     parts = [_open(name, options) for name in cfg.DATASETS.TRAIN]
     dataset = parts[0] if len(parts) == 1 else ConcatDataset(parts)

@@ -8,6 +8,7 @@ from yacs.config import CfgNode
 
 from dynamic_atss.assigners import ASSIGNERS, Assigner
 from dynamic_atss.assigners.at_least_one import AtLeastOne
+from dynamic_atss.assigners.ignore_regions import IgnoreRegions
 from dynamic_atss.builders.heads import Head
 from dynamic_atss.builders.outside import construct, find, require
 from dynamic_atss.errors import UserError
@@ -34,7 +35,8 @@ def build_assigner(cfg: CfgNode, head: Head) -> Assigner:
     if missing:
         raise UserError(f"MODEL.ASSIGNER.NAME {name!r}: has no {', '.join(missing)}; {FITS}")
     _check_fit(head, name, rule)
-    return AtLeastOne(rule) if cfg.MODEL.ASSIGNER.AT_LEAST_ONE else rule
+    rule = AtLeastOne(rule) if cfg.MODEL.ASSIGNER.AT_LEAST_ONE else rule
+    return IgnoreRegions(rule) if cfg.MODEL.ASSIGNER.IGNORE_REGIONS else rule
 
 
 def _check_fit(head: Head, name: str, rule: Any) -> None:

@@ -37,6 +37,8 @@ _C.MODEL.ASSIGNER.NAME = ""  # (new) a key of ASSIGNERS; "" = what the switches 
 # rule: "module:Class" or "path/to/file.py:Class"
 _C.MODEL.ASSIGNER.ARGS = CN()  # (new) keyword arguments of the rule, by their names in Python
 _C.MODEL.ASSIGNER.AT_LEAST_ONE = False  # (new) a box without a positive takes its best candidate
+_C.MODEL.ASSIGNER.IGNORE_REGIONS = False  # (new) background that lies mostly in a crowd, a
+# difficult or an ignored box is not learnt; False: these boxes are dropped, as in the releases
 
 _C.MODEL.BOX_LOSS = ""  # (new) "iou" | "linear_iou" | "giou" | "path/to/file.py:Name"; "" = the
 # head's own

@@ -25,7 +25,8 @@ class Annotations:
     xywh (A, 4) float64 as in the file · areas (A,) float64, w * h where the file has none ·
     classes (A,) int64 in 0..C-1, the order of `categories` ·
     image (A,) int64 index into the images, ascending ·
-    crowd (A,) bool: neither trained on nor a fault of the detector (VOC: difficult)
+    crowd (A,) bool: neither trained on nor a fault of the detector (VOC: difficult) ·
+    flagged, how many of these are so by an "ignore" flag alone
     """
 
     image_ids: np.ndarray
@@ -38,6 +39,7 @@ class Annotations:
     classes: np.ndarray
     image: np.ndarray
     crowd: np.ndarray
+    flagged: int = 0
 
     @classmethod
     def of_rows(
@@ -95,6 +97,7 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
     image = _lookup(path, entries, "image_id", [image_ids[i] for i in order], "images")
     by_image = np.argsort(image, kind="stable")
     xywh = _boxes(path, entries)
+    crowd, ignored = (_flags(path, entries, key) for key in ("iscrowd", "ignore"))
     return Annotations(
         image_ids=np.array(image_ids, dtype=np.int64)[order],
         names=np.array([_file_name(path, e) for e in images], dtype=np.str_),
@@ -105,7 +108,8 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
         areas=_areas(entries, xywh)[by_image],
         classes=classes[by_image],
         image=image[by_image],
-        crowd=_crowd(path, entries)[by_image],
+        crowd=(crowd | ignored)[by_image],
+        flagged=int((ignored & ~crowd).sum()),
     )
 
 
@@ -217,14 +221,15 @@ def _number(value: object) -> float:
         return math.inf
 
 
-def _crowd(path: Path, entries: list[dict[str, Any]]) -> np.ndarray:
+def _flags(path: Path, entries: list[dict[str, Any]], key: str) -> np.ndarray:
+    """(A,) bool: the entries whose `key` is 1; without it they are not."""
     for number, entry in enumerate(entries):
-        if entry.get("iscrowd") not in (0, 1, None):
+        if entry.get(key) not in (0, 1, None):
             raise UserError(
-                f"{path}: {_annotation_name(entry, number)}: iscrowd {_short(entry['iscrowd'])} is "
+                f"{path}: {_annotation_name(entry, number)}: {key} {_short(entry[key])} is "
                 "neither 0 nor 1: correct it"
             )
-    return np.array([bool(e.get("iscrowd")) for e in entries], dtype=bool)
+    return np.array([bool(e.get(key)) for e in entries], dtype=bool)
 
 
 _NUMBERS = (int, float)

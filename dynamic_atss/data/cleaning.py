@@ -14,12 +14,17 @@ from dynamic_atss.errors import UserError
 
 
 def clean_boxes(
-    xywh: np.ndarray, sizes: np.ndarray, crowd: np.ndarray, extra: float = 1.0
+    xywh: np.ndarray,
+    sizes: np.ndarray,
+    crowd: np.ndarray,
+    extra: float = 1.0,
+    keep_crowds: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
     """Boxes as annotated -> boxes to train on.
 
     xywh (A, 4) · sizes (A, 2) height, width of each box's image · crowd (A,) bool · extra: 1 in the
-    legacy convention (x2 = x + w - 1, boxes of one pixel have no extent), else 0 (x2 = x + w)
+    legacy convention (x2 = x + w - 1, boxes of one pixel have no extent), else 0 (x2 = x + w) ·
+    keep_crowds: crowds are kept by the rules of the other boxes
     -> xyxy (A, 4) float32 clipped to [0, W - extra] x [0, H - extra], kept (A,) bool, counts by
     reason
     """
@@ -29,12 +34,13 @@ def clean_boxes(
     boxes = np.clip(raw, 0, np.tile(sizes[:, ::-1] - extra, 2))
     large = ((wh >= 1) & (wh > extra)).all(axis=1)
     inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    kept = ~crowd & valid & large & inside
+    wanted = np.ones_like(crowd) if keep_crowds else ~crowd
+    kept = wanted & valid & large & inside
     counts = {
         "crowd": crowd,
-        "invalid": ~crowd & ~valid,
-        "tiny": ~crowd & valid & ~large,
-        "outside": ~crowd & valid & large & ~inside,
+        "invalid": wanted & ~valid,
+        "tiny": wanted & valid & ~large,
+        "outside": wanted & valid & large & ~inside,
         "clipped": kept & (boxes != raw).any(axis=1),
     }
     return boxes.astype(np.float32), kept, {k: int(v.sum()) for k, v in counts.items()}

@@ -54,20 +54,23 @@ def cut_boxes(
 ) -> GroundTruth:
     """What of the boxes lies in the window, in its pixels.
 
-    Dropped are boxes of which less than the fraction `min_visible` of the area is left, and, as in
-    the data set, those without extent or of less than a pixel in width or height.
+    Dropped are objects of which less than the fraction `min_visible` of the area is left, and, as
+    in the data set, boxes without extent or of less than a pixel in width or height. Of a region to
+    ignore what is left stays one, however little.
     """
     moved = gt.boxes - gt.boxes.new_tensor([window.left, window.top] * 2)
     limit = gt.boxes.new_tensor([window.width, window.height] * 2) - extra
     inside = torch.minimum(moved.clamp(min=0), limit.clamp(min=0))
     side = inside[:, 2:] - inside[:, :2]
     large = ((side > 0) & (side + extra >= 1)).all(1)
-    kept = large & (area(inside, extra) >= min_visible * area(moved, extra))
-    return GroundTruth(inside[kept], gt.classes[kept], gt.image[kept])
+    visible = area(inside, extra) >= min_visible * area(moved, extra)
+    if gt.ignore is not None:
+        visible |= gt.ignore
+    return replace(gt, boxes=inside)[large & visible]
 
 
 class RandomCrop:
-    """With probability `prob` a random window of the image, which holds at least one box.
+    """With probability `prob` a random window of the image, which holds at least one object.
 
     Its height and its width are drawn by themselves from the fractions `side`, (low, high), of the
     image's. Of an image whose boxes would be lost in every one of a few windows, all is kept; one
@@ -88,7 +91,7 @@ class RandomCrop:
         for _ in range(TRIES):
             window = self._draw(image, rng)
             kept = cut_boxes(gt, window, self.min_visible, self.extra)
-            if len(kept) or not len(gt):
+            if len(kept.objects) or not len(gt.objects):
                 return window.of(image), kept
         return image, gt
 

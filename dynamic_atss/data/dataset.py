@@ -69,9 +69,10 @@ class DetectionDataset(Dataset, ABC):
     """Images and their boxes, in ascending order of image ids.
 
     Boxes become xyxy with x2 = x + max(w - extra, 0), are clipped to [0, W - extra] and dropped
-    without extent; crowds and difficult ones are dropped. For training, images without a box that
-    remains are dropped, too, unless `keep_empty`. All annotations lie in a few arrays, which forked
-    workers share.
+    without extent; crowds, difficult and ignored ones are dropped or, with `keep_crowds`, are
+    regions to ignore (`GroundTruth.ignore`). For training, images without an object that remains
+    are dropped, too, unless `keep_empty`. All annotations lie in a few arrays, which forked workers
+    share.
 
     annotations, the file that messages name · images, the folder · image_ids, of the kept images ·
     class_names and category_ids, in the file's order until they are reordered ·
@@ -109,6 +110,7 @@ class DetectionDataset(Dataset, ABC):
         transform: Transform | None = None,
         seed: int = 0,
         extra: float = 1.0,
+        keep_crowds: bool = False,
     ) -> None:
         """extra: 1 in the legacy convention, in which a box ends on its last pixel; 0 where it ends
         behind it. Raises UserError: something is wrong with the file or the folder, no image
@@ -116,31 +118,35 @@ class DetectionDataset(Dataset, ABC):
         """
         self.annotations = Path(annotations).expanduser()
         self.images = Path(images).expanduser()
-        self.transform, self.seed = transform, seed
+        self.transform, self.seed, self.keep_crowds = transform, seed, keep_crowds
         content = self.read(need_boxes=training)
         self.class_names, self.category_ids = content.class_names, content.category_ids
         check_files(self.annotations, self.images, content)
         sizes = complete_sizes(content, self.images)
         boxes, kept, self.statistics = clean_boxes(
-            content.xywh, sizes[content.image], content.crowd, extra
+            content.xywh, sizes[content.image], content.crowd, extra, keep_crowds
         )
-        counts = np.bincount(content.image[kept], minlength=len(sizes))
-        usable = np.ones(len(sizes), bool) if keep_empty or not training else counts > 0
+        objects = np.bincount(content.image[kept & ~content.crowd], minlength=len(sizes))
+        usable = np.ones(len(sizes), bool) if keep_empty or not training else objects > 0
+        kept &= usable[content.image]
         self.statistics["images_without_boxes"] = int((~usable).sum())
         if training and not usable.any():
             raise UserError(
                 f"{self.annotations}: none of its {len(sizes)} images has a usable box: "
                 "check the boxes, or set DATASETS.KEEP_EMPTY True"
             )
-        self._boxes = boxes[kept]
-        self._classes = content.classes[kept]
+        order = np.lexsort((content.crowd, content.image))  # in each image the regions come last
+        order = order[kept[order]]
+        self._boxes, self._classes = boxes[order], content.classes[order]
+        self._ignore = content.crowd[order]
         # Boxes are sorted by image, and dropped images have none: the others' ends remain right.
+        counts = np.bincount(content.image[order], minlength=len(sizes))
         ends = np.cumsum(counts)
         self._first, self._last = (ends - counts)[usable], ends[usable]
         self._names = content.names[usable]
         self.sizes = sizes[usable]
         self.image_ids: list[int] = content.image_ids[usable].tolist()
-        self._log()
+        self._log(content.flagged)
 
     @abstractmethod
     def read(self, *, need_boxes: bool = False) -> Annotations:
@@ -187,7 +193,9 @@ class DetectionDataset(Dataset, ABC):
         span = slice(self._first[index], self._last[index])
         boxes = torch.from_numpy(self._boxes[span].copy())
         classes = torch.from_numpy(self._classes[span].copy())
-        return GroundTruth(boxes, classes, torch.zeros(len(classes), dtype=torch.int64))
+        image = torch.zeros(len(classes), dtype=torch.int64)
+        ignore = torch.from_numpy(self._ignore[span].copy()) if self.keep_crowds else None
+        return GroundTruth(boxes, classes, image, ignore)
 
     def path(self, index: int) -> Path:
         """The image file."""
@@ -198,9 +206,9 @@ class DetectionDataset(Dataset, ABC):
         return f"image id {self.image_ids[index]} of {self.annotations}"
 
     def classes_by_image(self) -> tuple[np.ndarray, np.ndarray]:
-        """(index of the image (A,), class (A,)) of every box, image by image."""
-        counts = self._last - self._first
-        return np.repeat(np.arange(len(self)), counts), self._classes
+        """(index of the image (A,), class (A,)) of every object, image by image."""
+        image = np.repeat(np.arange(len(self)), self._last - self._first)
+        return image[~self._ignore], self._classes[~self._ignore]
 
     @property
     def short_name(self) -> str:
@@ -230,18 +238,23 @@ class DetectionDataset(Dataset, ABC):
         self.class_names = list(class_names)
         self.category_ids = [own_id[name] for name in class_names]
 
-    def _log(self) -> None:
-        """One line: what is there, and what was dropped or clipped, if anything was."""
+    def _log(self, flagged: int) -> None:
+        """One line: what is there, and what was dropped or clipped, if anything was.
+
+        flagged: boxes with an "ignore" flag
+        """
+        fate = "ignore the regions of %d" if self.keep_crowds else "dropped %d"
+        flags = f' ({flagged} by "ignore": 1; scored as crowds)' if flagged else ""
         names = {
             "images_without_boxes": "dropped %d images without boxes",
-            "crowd": "dropped %d crowd or difficult boxes",
+            "crowd": f"{fate} crowd, difficult or ignored boxes{flags}",
             "invalid": "dropped %d invalid boxes (NaN, infinite, zero or negative size)",
             "tiny": "dropped %d boxes of one pixel or less",
             "outside": "dropped %d boxes outside the image",
             "clipped": "clipped %d boxes",
         }
         notes = [text % self.statistics[k] for k, text in names.items() if self.statistics[k]]
-        boxes = int((self._last - self._first).sum())
+        boxes = int((~self._ignore).sum())
         found = f"{self.annotations}: {len(self)} images, {boxes} boxes"
         logger.info("%s", "; ".join([found, *notes]))
 

@@ -40,7 +40,7 @@ class LargeScaleJitter:
         for _ in range(TRIES):
             new, window = self._placed(old, rng.uniform(*self.scale), rng)
             kept = self._cut(gt, old, new, window)
-            if len(kept) or not len(gt):
+            if len(kept.objects) or not len(gt.objects):
                 break
         else:
             new, window = self._placed(old, 1.0, rng)

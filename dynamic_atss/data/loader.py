@@ -22,7 +22,7 @@ from dynamic_atss.data.dataset import DetectionDataset, Sample, TrainingSet, Tra
 from dynamic_atss.data.samplers import TrainingSampler, aspect_groups, inference_batches
 from dynamic_atss.data.views import Failure, Views
 from dynamic_atss.errors import UserError
-from dynamic_atss.types import Batch, GroundTruth
+from dynamic_atss.types import Batch, GroundTruth, joined
 
 Data = TypeVar("Data", bound=TrainingSet)
 _SECONDS_AFTER_SIGTERM = 60
@@ -41,16 +41,11 @@ def collate(samples: Sequence[Sample], size_divisibility: int) -> Batch:
     pixels = _zeros(len(samples), height, width, 3)
     for target, sample, (h, w) in zip(pixels, samples, sizes, strict=True):
         target[:h, :w] = sample.image.permute(1, 2, 0)
-    counts = torch.tensor([len(s.gt) for s in samples])
-    gt = GroundTruth(
-        boxes=torch.cat([s.gt.boxes for s in samples]),
-        classes=torch.cat([s.gt.classes for s in samples]),
-        image=torch.repeat_interleave(torch.arange(len(samples)), counts),
-    )
+    truths = [replace(s.gt, image=torch.full_like(s.gt.image, n)) for n, s in enumerate(samples)]
     return Batch(
         images=pixels.permute(0, 3, 1, 2),
         sizes=torch.tensor(sizes, dtype=torch.int64),
-        gt=gt,
+        gt=joined(truths),
         image_ids=tuple(s.image_id for s in samples),
         original_sizes=tuple(s.original_size for s in samples),
     )
@@ -204,7 +199,8 @@ class _Packed:
 
     def pin_memory(self) -> _Packed:
         gt = self.batch.gt
-        pinned = GroundTruth(*(t.pin_memory() for t in (gt.boxes, gt.classes, gt.image)))
+        fields = (gt.boxes, gt.classes, gt.image, gt.ignore)
+        pinned = GroundTruth(*(t if t is None else t.pin_memory() for t in fields))
         images, sizes = self.batch.images.pin_memory(), self.batch.sizes.pin_memory()
         scaled = tuple(_Packed(batch).pin_memory().batch for batch in self.batch.scaled)
         return _Packed(replace(self.batch, images=images, sizes=sizes, gt=pinned, scaled=scaled))

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from dynamic_atss.data.crop import Window, cut_boxes, draw_window, scale_boxes
 from dynamic_atss.data.dataset import Sample, TrainingSet
 from dynamic_atss.data.image import resize, resize_with_pillow
-from dynamic_atss.types import GroundTruth
+from dynamic_atss.types import GroundTruth, joined
 
 Part = tuple[Tensor, GroundTruth]
 NEAREST_CUT = 0.2  # the four meet at least this fraction of the side from the border, as in YOLOv4
@@ -109,11 +109,8 @@ def mosaic(
         pixels, gt = _cut_out(part, quarter, rng, min_visible, extra)
         quarter.of(canvas).copy_(resize_to(pixels, quarter.height, quarter.width))
         found.append(gt)
-    gt = GroundTruth(*(torch.cat([getattr(g, n) for g in found]) for n in _FIELDS))
-    return (canvas, gt) if len(gt) else parts[0]
-
-
-_FIELDS = ("boxes", "classes", "image")
+    gt = joined(found)
+    return (canvas, gt) if len(gt.objects) else parts[0]
 
 
 def _cut(side: int, rng: np.random.Generator) -> int:

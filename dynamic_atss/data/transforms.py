@@ -16,6 +16,7 @@ from torch import Tensor
 from dynamic_atss.data.crop import scale_boxes
 from dynamic_atss.data.dataset import Transform
 from dynamic_atss.data.image import resize, resize_with_pillow
+from dynamic_atss.errors import UserError
 from dynamic_atss.types import GroundTruth
 
 
@@ -29,7 +30,14 @@ class Compose:
         self, image: Tensor, gt: GroundTruth, rng: np.random.Generator
     ) -> tuple[Tensor, GroundTruth]:
         for transform in self.transforms:
+            flagged = gt.ignore is not None
             image, gt = transform(image, gt, rng)
+            if flagged and gt.ignore is None:  # else regions would be learnt as objects
+                raise UserError(
+                    f"{type(transform).__name__} lost the regions to ignore: return "
+                    "dataclasses.replace(gt, boxes=...) or gt[mask], not a GroundTruth of three "
+                    "fields, or set MODEL.ASSIGNER.IGNORE_REGIONS False"
+                )
         return image, gt
 
 

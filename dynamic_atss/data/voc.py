@@ -46,6 +46,7 @@ class VocDataset(DetectionDataset):
         transform: Transform | None = None,
         seed: int = 0,
         extra: float = 1.0,
+        keep_crowds: bool = False,
     ) -> None:
         """folder: with Annotations, or one that holds one such · split: a file of ImageSets/Main.
 
@@ -60,6 +61,7 @@ class VocDataset(DetectionDataset):
             transform=transform,
             seed=seed,
             extra=extra,
+            keep_crowds=keep_crowds,
         )
 
     def read(self, *, need_boxes: bool = False) -> Annotations:

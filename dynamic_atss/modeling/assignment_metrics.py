@@ -28,7 +28,7 @@ def assignment_metrics(
     images = len(positive)
     overlap = torch.where(positive, iou(boxes, targets), 0.0).sum()
     total = torch.stack(list(by_level.values())).sum()
-    missed = (~target.learnt(len(gt))).sum()
+    missed = (~target.learnt(gt.split)).sum()
     return {
         "positives": total / images,
         **{f"positives_s{stride}": count / images for stride, count in by_level.items()},

@@ -17,12 +17,14 @@ def draw_batch(batch: Batch, class_names: Sequence[str], short_side: int = 320) 
     """
     pictures = []
     for number, (image, size) in enumerate(zip(batch.images, batch.sizes.tolist(), strict=True)):
-        mine = batch.gt.image == number
-        classes = batch.gt.classes[mine].tolist()
+        mine = batch.gt[batch.gt.image == number]
+        classes = mine.classes.tolist()
+        names = [class_names[c] for c in classes]
+        names[mine.split :] = [f"{name} (ignored)" for name in names[mine.split :]]
         picture = draw_boxes(
             image[:, : size[0], : size[1]],
-            batch.gt.boxes[mine],
-            [class_names[c] for c in classes],
+            mine.boxes,
+            names,
             colors=[class_color(c) for c in classes],
             short_side=short_side,
         )

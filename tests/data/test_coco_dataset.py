@@ -125,6 +125,7 @@ IMAGE = {"id": 9, "file_name": "9.png", "height": 20, "width": 30}
         ({"annotations": [box(6, 2**70, [0, 0, 5, 5])]}, "annotation id 6: image_id 1180"),
         ({"annotations": [box(6, 9, [0, 0, 5, 5], iscrowd="0")]}, "id 6: iscrowd '0' is neither"),
         ({"annotations": [box(6, 9, [0, 0, 5, 5], iscrowd=[])]}, "id 6: iscrowd [] is neither"),
+        ({"annotations": [box(6, 9, [0, 0, 5, 5], ignore=2)]}, "id 6: ignore 2 is neither"),
         ({"images": [{**IMAGE, "id": "9"}]}, "image number 0 is '9'"),
         ({"images": [{**IMAGE, "height": -4}]}, "image id 9: height -4"),
         ({"images": [{**IMAGE, "file_name": "gone.png"}]}, "gone.png: no such image"),

@@ -165,6 +165,24 @@ def test_average_precision_worked_out_by_hand(tmp_path, scorer):
     assert metrics["APs"] == metrics["APl"] == -1
 
 
+@pytest.mark.parametrize("flags", [{"ignore": 1}, {"ignore": True, "iscrowd": 0}])
+@pytest.mark.parametrize("scorer", ["hotcoco", "pycocotools"])
+def test_ignored_boxes_are_crowds(tmp_path, scorer, flags):
+    """Detections in one are no mistakes, as many as there are, and it is not missed."""
+    boxes = [truth(1, 1, (0, 0, 50, 50)), truth(1, 1, (200, 100, 90, 90))]
+    results = [found(1, 1, (200 + 9 * i, 110, 30, 40), 0.9) for i in range(7)]
+    results.append(found(1, 1, (0, 0, 50, 50), 0.5))
+
+    def scores(*annotations):
+        path = write(tmp_path / "a.json", list(annotations))
+        return evaluate_coco(path, results, scorer=scorer).metrics
+
+    ignored = scores(boxes[0], {**boxes[1], **flags})
+    assert ignored == scores(boxes[0], {**boxes[1], "iscrowd": 1})
+    assert ignored["AP"] == pytest.approx(1)
+    assert scores(*boxes)["AP"] < 0.1 and scores(boxes[0])["AP"] < 0.2
+
+
 @pytest.mark.parametrize("scorer", ["hotcoco", "pycocotools"])
 def test_no_detections_score_zero(tmp_path, scorer, caplog):
     path = write(tmp_path / "a.json", [truth(1, 1, (0, 0, 50, 50))], images=(1, 2))
@@ -237,6 +255,7 @@ def test_broken_annotation_files(tmp_path):
         (truth(1, 1, ()), r"bbox \[\] is not four numbers"),
         ({"image_id": 1, "category_id": 1, "bbox": None}, "bbox None is not four numbers"),
         (truth(1, 1, (0, 0, 5, 5), iscrowd="0"), "iscrowd '0' is neither 0 nor 1"),
+        (truth(1, 1, (0, 0, 5, 5), ignore="no"), "ignore 'no' is neither 0 nor 1"),
     ],
 )
 def test_what_training_refuses_is_not_scored_against(tmp_path, annotation, message):

@@ -61,3 +61,15 @@ def test_pictures_show_boxes_and_no_padding():
     assert first.shape == (3, 64, 96) and (first == 0).all()
     assert second.shape == (3, 96, 80)
     assert tuple(second[:, 25, 10].tolist()) == class_color(2)
+
+
+def test_pictures_name_the_regions_to_ignore(monkeypatch):
+    labels = []
+    monkeypatch.setattr(
+        "dynamic_atss.viz.batches.draw_boxes", lambda image, boxes, names, **_: labels.append(names)
+    )
+    boxes, none = torch.tensor([[10.0, 10, 50, 40]]).repeat(3, 1), torch.zeros(3).long()
+    gt = GroundTruth(boxes, torch.tensor([2, 0, 1]), none, torch.tensor([False, False, True]))
+    batch = Batch(torch.zeros(1, 3, 64, 64).byte(), torch.tensor([[64, 64]]), gt, (1,), ())
+    draw_batch(batch, ["a", "b", "c"])
+    assert labels == [["c", "a", "b (ignored)"]]

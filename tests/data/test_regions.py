@@ -1,0 +1,261 @@
+"""Crowds, difficult and ignored boxes: dropped, or regions that follow their pixels."""
+
+import json
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from helpers_data import CATEGORIES, box, open_coco, voc_object, write_coco, write_voc
+from helpers_scenes import EMPTY, found, painted, random_scene
+
+from dynamic_atss.data.color import ColorJitter
+from dynamic_atss.data.concat import ConcatDataset
+from dynamic_atss.data.crop import RandomCrop, Window, cut_boxes
+from dynamic_atss.data.dataset import Sample
+from dynamic_atss.data.jitter import LargeScaleJitter, Pad
+from dynamic_atss.data.loader import _Packed, build_train_loader, collate
+from dynamic_atss.data.mosaic import MosaicDataset, mosaic
+from dynamic_atss.data.transforms import Compose, HorizontalFlip, Resize, VerticalFlip
+from dynamic_atss.data.voc import VocDataset
+from dynamic_atss.errors import UserError
+from dynamic_atss.types import GroundTruth, joined, to_device
+
+SIZES = {9: (20, 30), 4: (40, 24), 5: (20, 30)}
+ENTRIES = [
+    box(1, 9, [1, 1, 9, 9], iscrowd=1),
+    box(2, 9, [2, 3, 10, 5], 3),
+    box(3, 9, [4, 5, 8, 6], iscrowd=0, ignore=1),
+    box(4, 9, [0, 0, 5, 5], iscrowd=1, ignore=1),
+    box(5, 4, [1, 1, 9, 9], ignore=True),  # the only box of its image
+    box(6, 5, [3, 3, 7, 9], ignore=0),
+    box(7, 9, [-5, -5, 9, 9], 3, ignore=None),
+    box(8, 9, [5, 5, 0, 9], 3, ignore=1),  # without extent
+]
+CROWDS, OBJECTS = [[1, 1, 9, 9], [4, 5, 11, 10], [0, 0, 4, 4]], [[2, 3, 11, 7], [0, 0, 3, 3]]
+SCENE = [[3, 2, 19, 18], [34, 6, 60, 40], [3, 26, 30, 45], [36, 44, 58, 58]]
+FLAGS = torch.tensor([False, False, True, True])
+
+
+def flagged(scene=None):
+    """A painted image whose last two boxes are regions."""
+    image, gt = scene or painted(64, 64, SCENE)
+    return image, replace(gt, ignore=FLAGS[-len(gt) :])
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write_coco(tmp_path, SIZES, ENTRIES)
+
+
+def test_dropped_by_default(path, caplog):
+    with caplog.at_level(logging.INFO):
+        data = open_coco(path)
+    assert data.image_ids == [5, 9] and data.statistics["crowd"] == 5
+    gt = data.ground_truth(1)
+    assert gt.boxes.tolist() == OBJECTS and gt.ignore is None and gt.split == 2
+    assert len(caplog.records) == 1
+    assert 'dropped 5 crowd, difficult or ignored boxes (3 by "ignore": 1' in caplog.text
+    without = [e for e in ENTRIES if not (e.get("ignore") or e.get("iscrowd"))]
+    plain = open_coco(write_coco(path.parent / "plain", SIZES, without))
+    for mine, other in ((data[i].gt, plain[i].gt) for i in (0, 1)):
+        assert torch.equal(mine.boxes, other.boxes) and torch.equal(mine.classes, other.classes)
+
+
+def test_kept_as_regions_after_the_objects(path, caplog):
+    with caplog.at_level(logging.INFO):
+        data = open_coco(path, keep_crowds=True)
+    assert data.image_ids == [5, 9]  # image 4 has nothing to learn
+    gt = data.ground_truth(1)
+    assert gt.boxes.tolist() == OBJECTS + CROWDS
+    assert gt.ignore.tolist() == [False] * 2 + [True] * 3
+    assert gt.objects.boxes.tolist() == OBJECTS and gt.regions.boxes.tolist() == CROWDS
+    assert "2 images, 3 boxes" in caplog.text
+    assert "ignore the regions of 5 crowd, difficult or ignored boxes (3 by" in caplog.text
+    image, classes = data.classes_by_image()
+    assert image.tolist() == [0, 1, 1] and classes.tolist() == [0, 1, 1]
+    data.reorder_classes(["dog", "cat"])
+    assert data.ground_truth(1).classes.tolist() == [0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("more", [{"training": False}, {"keep_empty": True}])
+def test_an_image_of_regions_only_stays_where_one_without_boxes_does(path, more):
+    data = open_coco(path, keep_crowds=True, **more)
+    assert data.image_ids == [4, 5, 9]
+    gt = data[0].gt
+    assert len(gt.objects) == 0 and gt.regions.boxes.tolist() == [[1, 1, 9, 9]]
+    assert data.classes_by_image()[0].tolist() == [1, 2, 2]
+
+
+@pytest.mark.parametrize("value", ["1", [], 2, 0.5, {}])
+def test_flags_that_are_none(path, value):
+    content = json.loads(path.read_text())
+    content["annotations"][5]["ignore"] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"annotation id 6: ignore .* is neither 0 nor 1: correct"):
+        open_coco(path)
+
+
+def test_difficult_objects_of_voc(tmp_path):
+    objects = voc_object("dog", "1 1 9 9", difficult="1") + voc_object("cat", "2 2 9 9")
+    folder = write_voc(tmp_path, {"a": objects}, {"t": ["a"]})
+    gt = VocDataset(folder, "t", training=True, keep_crowds=True).ground_truth(0)
+    assert gt.boxes.tolist() == [[1, 1, 8, 8], [0, 0, 8, 8]] and gt.ignore.tolist() == [False, True]
+    assert VocDataset(folder, "t", training=True).ground_truth(0).boxes.tolist() == [[1, 1, 8, 8]]
+
+
+TRANSFORMS = {
+    "resize": Resize((48, 64, 96), 200),
+    "horizontal flip": HorizontalFlip(1.0),
+    "vertical flip": VerticalFlip(1.0),
+    "crop": RandomCrop(1.0, (0.5, 1.0), 0.3),
+    "jitter": Compose([LargeScaleJitter((64, 64), (0.7, 2.0), 0.3), Pad((64, 64), (0, 0, 0))]),
+    "all": Compose(
+        [
+            RandomCrop(0.5, (0.6, 1.0), 0.3),
+            LargeScaleJitter((64, 64), (0.7, 1.5), 0.3),
+            ColorJitter(0.1, 0.1, 0.1, 0.0),
+            Pad((64, 64), (0, 0, 0)),
+            HorizontalFlip(0.5),
+            VerticalFlip(0.5),
+        ]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_regions_follow_their_pixels(name):
+    seen = 0
+    for seed in range(40):
+        image, gt = TRANSFORMS[name](*flagged(), np.random.default_rng(seed))
+        # Class i was painted in color i, and the classes 2 and 3 are the regions.
+        assert gt.ignore.tolist() == (gt.classes >= 2).tolist()
+        for index, corners in zip(gt.classes.tolist(), gt.boxes.tolist(), strict=True):
+            place = found(image, index)
+            assert place is None or (torch.tensor(place) - torch.tensor(corners)).abs().max() < 3
+            seen += index >= 2 and place is not None
+    assert seen > 40
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_flags_change_nothing_for_objects(seed):
+    """With min_visible 0 flags choose nothing: boxes, pixels and draws are those of plain boxes."""
+    image, gt = random_scene(seed, 50, 60, 5)
+    marked = replace(gt, ignore=torch.tensor([False] * 5))
+    steps = Compose([RandomCrop(1.0, (0.4, 1.0), 0.4), LargeScaleJitter((48, 64), (0.3, 2), 0.4)])
+    one, other = (steps(image, g, np.random.default_rng(seed)) for g in (gt, marked))
+    assert torch.equal(one[0], other[0]) and torch.equal(one[1].boxes, other[1].boxes)
+    assert one[1].ignore is None and not other[1].ignore.any()
+
+
+def test_what_is_left_of_a_region_is_one_however_little():
+    boxes = torch.tensor([[0.0, 0, 19, 19]] * 2)
+    zeros = torch.zeros(2, dtype=torch.int64)
+    gt = GroundTruth(boxes, zeros, zeros, torch.tensor([False, True]))
+    kept = cut_boxes(gt, Window(16, 16, 20, 20), 0.3)
+    assert kept.boxes.tolist() == [[0, 0, 3, 3]] and kept.ignore.tolist() == [True]
+    assert len(cut_boxes(gt, Window(20, 20, 20, 20), 0.0)) == 0
+
+
+def test_a_crop_holds_an_object_and_not_a_region_alone():
+    image, gt = painted(60, 60, [[2, 2, 9, 9], [30, 30, 57, 57]])
+    gt = replace(gt, ignore=torch.tensor([False, True]))
+    for transform in (RandomCrop(1.0, (0.5, 0.6), 0.9), LargeScaleJitter((30, 30), (2, 2), 0.9)):
+        for seed in range(20):
+            assert len(transform(image, gt, np.random.default_rng(seed))[1].objects) == 1
+
+
+def lose(image, gt, rng):
+    return image, GroundTruth(gt.boxes, gt.classes, gt.image)
+
+
+def test_a_transform_that_loses_the_flags_is_told():
+    with pytest.raises(UserError, match="function lost the regions to ignore: return") as error:
+        Compose([lose])(*flagged(), np.random.default_rng(0))
+    assert "\n" not in str(error.value)
+    assert len(Compose([lose])(*painted(64, 64, SCENE), np.random.default_rng(0))[1]) == 4
+
+
+def test_mosaic():
+    seen = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        bare = torch.zeros(3, 50, 50, dtype=torch.uint8), EMPTY
+        image, gt = mosaic([flagged(), bare, bare, bare], rng, 0.3)
+        assert gt.ignore.tolist() == (gt.classes >= 2).tolist()
+        assert gt.ignore.tolist() == sorted(gt.ignore.tolist())
+        for index, corners in zip(gt.classes.tolist(), gt.boxes.tolist(), strict=True):
+            place = found(image, index)
+            assert place is None or (torch.tensor(place) - torch.tensor(corners)).abs().max() < 3
+            seen += index >= 2 and place is not None
+    assert seen > 20
+
+
+def test_a_mosaic_of_regions_only_is_none():
+    """A mosaic is to hold an object: the first image alone, whose own is lost in the quarter."""
+    image, gt = painted(40, 40, [[10, 10, 12, 12], [0, 0, 39, 39]])
+    first = image, replace(gt, ignore=torch.tensor([False, True]))
+    crowd = image, replace(gt, ignore=torch.tensor([True, True]))
+    for seed in range(10):
+        result = mosaic([first, crowd, crowd, crowd], np.random.default_rng(seed), 1.0)
+        assert len(result[1].objects) == 1
+
+
+def sample(objects, regions, ignore=True):
+    boxes = torch.arange(4.0 * (objects + regions)).view(-1, 4)
+    classes = torch.arange(objects + regions)
+    flags = torch.arange(objects + regions) >= objects if ignore else None
+    gt = GroundTruth(boxes, classes, classes * 0, flags)
+    return Sample(torch.zeros(3, 8, 8, dtype=torch.uint8), gt, 0, (8, 8))
+
+
+def test_batches_have_the_objects_of_all_images_first(monkeypatch):
+    samples = [sample(2, 1), sample(0, 2), sample(0, 0), sample(1, 0, ignore=False), sample(1, 1)]
+    gt = collate(samples, 0).gt
+    assert gt.image.tolist() == [0, 0, 3, 4, 0, 1, 1, 4] and gt.split == 4
+    assert gt.ignore.tolist() == [False] * 4 + [True] * 4
+    assert gt.classes.tolist() == [0, 1, 0, 0, 2, 0, 1, 1]
+    for n, part in enumerate(samples):
+        assert torch.equal(gt.boxes[gt.image == n], part.gt.boxes)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self.clone())
+    pinned = _Packed(collate(samples, 0)).pin_memory().batch.gt
+    assert torch.equal(pinned.ignore, gt.ignore) and torch.equal(pinned.boxes, gt.boxes)
+    assert collate([sample(2, 0, False), sample(0, 0, False)], 0).gt.ignore is None
+
+
+def test_on_a_device_the_parts_are_known_without_a_wait():
+    gt = collate([sample(2, 1), sample(0, 2)], 0).gt
+    moved = to_device(gt, "meta")  # which has no values
+    assert moved.ignore.device.type == "meta"
+    assert (len(moved.objects), len(moved.regions)) == (2, 3)
+    assert torch.equal(moved.objects.extent, gt.extent[:2])
+    assert torch.equal(moved.regions.extent, gt.extent[2:])
+
+
+def test_choosing_boxes_takes_the_flags_along():
+    gt = sample(2, 2).gt
+    chosen = gt[torch.tensor([True, False, False, True])]
+    assert chosen.classes.tolist() == [0, 3] and chosen.ignore.tolist() == [False, True]
+    with pytest.raises(ValueError, match="4 ignore flags of 2 boxes"):
+        replace(gt, boxes=gt.boxes[:2])
+    assert len(joined([gt, EMPTY])) == 4
+
+
+def test_several_sets_and_workers(path, tmp_path):
+    """Mosaics of joined sets, from the loader: the same whatever the workers."""
+    options = {"keep_crowds": True, "transform": Compose([Resize((16, 24), 60)]), "seed": 3}
+    other = write_coco(tmp_path / "other", SIZES, ENTRIES, {"categories": CATEGORIES[::-1]})
+    parts = ConcatDataset([open_coco(path, **options), open_coco(other, **options)])
+    assert [len(parts.ground_truth(i).regions) for i in range(4)] == [0, 3, 0, 3]
+    assert parts.classes_by_image()[0].tolist() == [0, 1, 1, 2, 3, 3]
+    data = MosaicDataset(parts, 0.5, stop=99, min_visible=0.1)
+    loaders = (
+        build_train_loader(data, ims_per_batch=2, stop=6, num_workers=workers, seed=1)
+        for workers in (0, 2)
+    )
+    regions = 0
+    for one, two in zip(*loaders, strict=True):
+        assert torch.equal(one.gt.boxes, two.gt.boxes) and torch.equal(one.gt.ignore, two.gt.ignore)
+        regions += len(one.gt.regions)
+    assert regions > 5
