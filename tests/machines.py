@@ -94,7 +94,7 @@ def chosen(quick: bool, only: Sequence[str]) -> dict[str, dict[str, str]]:
 
 def run(name: str, variables: dict[str, str], paths: Sequence[str]) -> Result:
     """Runs the tests of `paths` in one setting."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *paths]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *paths]
     command += ["-k", SAME_EVERYWHERE]
     # The settings take turns on the cores; more threads would only wait for each other.
     environment = {"OMP_NUM_THREADS": "1", **os.environ, **variables}

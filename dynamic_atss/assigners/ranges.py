@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from dynamic_atss.assigners.pairs import Pairs
-from dynamic_atss.assigners.reference.inside import MOST_LOCATIONS, POINTS_INSIDE
+from dynamic_atss.assigners.reference.inside import (
+    MOST_LOCATIONS,
+    POINTS_INSIDE,
+    list_locations,
+)
 from dynamic_atss.assigners.reference.levels import constant, level_numbers
 from dynamic_atss.types import GroundTruth, Priors
 
-__all__ = ["constant", "points_inside"]
+__all__ = ["constant", "points_inside", "priors_within"]
 
 
 def points_inside(
@@ -35,3 +41,22 @@ def points_inside(
             gt.boxes, gt.image, priors.centers, numbers, offset, radius, reach, margin, length
         )
     )
+
+
+def priors_within(
+    priors: Priors, gt: GroundTruth, region: Tensor, *, margin: Sequence[float] = ()
+) -> Pairs:
+    """The pairs of every box with the priors whose location lies in its region, in one list (M,).
+
+    The list is as long as the extents of the boxes allow, which the host knows without a wait for
+    the device; what lies beyond the last pair has `exists` False. A location on the border of a
+    region, or beyond it by rounding, may be in the list.
+
+    Args:
+        region: (T, L, 4) xyxy, or (T, 1, 4) for all levels.
+        margin: by level, by how much a region may be wider or higher than its box; () = 0.
+    """
+    numbers = level_numbers(priors.levels)
+    length = MOST_LOCATIONS(gt.extent, numbers, 0.0, (), margin)
+    lattice = numbers, priors.offset, priors.per_location
+    return Pairs(*list_locations(gt.boxes, gt.image, region, *lattice, length))
