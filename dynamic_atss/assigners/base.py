@@ -51,8 +51,14 @@ MARGIN = 0.01  # pixels by which a prior must lie inside its box, as published
 
 
 class Assigner(Protocol):
-    """One call for the whole batch, without gradient, randomness, collectives or waits for the
-    device.
+    """One call for the whole batch, without randomness, collectives or waits for the device.
+
+    The predictions are detached. The call itself is made with gradients on, so a rule that learns
+    nothing decorates it with `torch.no_grad`. A rule that learns is an `nn.Module` (with `forward`
+    in place of `__call__`): its parameters and buffers are the model's, under
+    `criterion.assigner.` in checkpoints. They get their gradient from what the rule computes of
+    them: `Assignment.weight` and `negative`, which scale terms of the loss, and
+    `Assignment.losses`, terms of its own. They need not be used in every step.
 
     soft_labels: the quality is also the class target (quality focal loss) rather than 1 (focal
     loss)

@@ -13,6 +13,7 @@ from dynamic_atss.boxes import iou
 from dynamic_atss.losses import quality_loss
 from dynamic_atss.modeling.assignment_metrics import assignment_metrics
 from dynamic_atss.modeling.box_terms import BoxTerm, SmoothL1, giou
+from dynamic_atss.modeling.branches import Outputs, branch
 from dynamic_atss.modeling.class_loss import ClassLoss, default_class_loss
 from dynamic_atss.modeling.head import HeadOutput
 from dynamic_atss.modeling.matching import Matched, match
@@ -54,13 +55,15 @@ class DenseCriterion(nn.Module):
         self.box_loss = box_loss
 
     def forward(
-        self, output: HeadOutput, priors: Priors, gt: GroundTruth, iteration: int = 0
+        self, outputs: Outputs, priors: Priors, gt: GroundTruth, iteration: int = 0
     ) -> Terms:
         """Scalars; the loss terms by the names that the releases log.
 
         Raises:
-            UserError: names of loss terms or metrics that do not fit.
+            UserError: names of loss terms or metrics that do not fit; a head of several branches,
+                which wants a `BranchCriterion`.
         """
+        output = branch(outputs, None)
         found = match(self.assigner, self.coder, output, priors, gt, iteration)
         losses = joined(self.losses(found, output, priors, gt), found.target.losses)
         check_loss_names(losses)

@@ -1,0 +1,338 @@
+"""What a rule may say beside index and quality: weights, background of its class, losses, metrics;
+and rules that learn."""
+
+import pytest
+import torch
+from torch import nn
+
+from dynamic_atss.assigners import ASSIGNERS
+from dynamic_atss.assigners.at_least_one import AtLeastOne
+from dynamic_atss.boxes import giou
+from dynamic_atss.errors import UserError
+from dynamic_atss.losses import (
+    quality_focal_loss,
+    sigmoid_focal_loss,
+    varifocal_loss,
+    weighted_focal_loss,
+)
+from dynamic_atss.modeling.class_loss import CLASS_LOSSES, ClassLoss
+from dynamic_atss.modeling.coder import DeltaCoder
+from dynamic_atss.modeling.criterion import Criterion, RetinaNetCriterion
+from dynamic_atss.modeling.head import HeadOutput
+from dynamic_atss.modeling.priors import AnchorGenerator
+from dynamic_atss.types import BACKGROUND, IGNORE, Assignment, GroundTruth, Predictions
+
+MAPS = ((4, 4), (2, 2))
+CLASSES = 3
+PRIORS = AnchorGenerator((8, 16), (64, 128))(MAPS, torch.device("cpu"))
+P = len(PRIORS)
+GT = GroundTruth(
+    torch.tensor([[10.0, 10, 50, 50], [20, 5, 60, 40]]), torch.tensor([2, 1]), torch.tensor([0, 1])
+)
+
+
+def no_average(sums):
+    return sums
+
+
+def make_output(size=1.0):
+    generator = torch.Generator().manual_seed(4)
+    shapes = [(2, P, CLASSES), (2, P, 4), (2, P)]
+    return HeadOutput(
+        *(torch.randn(s, generator=generator).mul(size).requires_grad_() for s in shapes), MAPS
+    )
+
+
+def answer(**more):
+    """Image 0: priors 3 and 5 learn box 0, 7 is ignored. Image 1: prior 2 learns box 1."""
+    index = torch.full((2, P), BACKGROUND)
+    index[0, [3, 5]], index[0, 7], index[1, 2] = 0, IGNORE, 1
+    quality = torch.zeros(2, P)
+    quality[0, 3], quality[0, 5], quality[1, 2] = 0.8, 0.4, 0.6
+    return Assignment(index, quality, **more)
+
+
+class Fixed:
+    soft_labels, quality_name, needs_size = True, "IoU", False
+
+    def __init__(self, found):
+        self.found = found
+
+    def __call__(self, priors, gt, predictions):
+        return self.found
+
+
+def background(logits, kind):
+    """The term of each class as background, written out."""
+    p = logits.sigmoid()
+    entropy = -(1 - p).log()
+    return {
+        "focal": 0.75 * p**2 * entropy,
+        "quality_focal": p**2 * entropy,
+        "varifocal": 0.75 * p**2 * entropy,
+    }[kind]
+
+
+def of_positive(x, q, kind):
+    p = x.sigmoid()
+    entropy = -(q * p.log() + (1 - q) * (1 - p).log())
+    return {
+        "focal": -0.25 * (1 - p) ** 2 * p.log(),
+        "quality_focal": (q - p).abs() ** 2 * entropy,
+        "varifocal": q * entropy,
+    }[kind]
+
+
+def written_out(logits, found, weight, negative, kind):
+    total = logits.new_zeros(())
+    for n in range(2):
+        for p in range(P):
+            t = found.gt_index[n, p].item()
+            if t == IGNORE:
+                continue
+            terms = background(logits[n, p], kind)
+            if t >= 0:
+                c = GT.classes[t]
+                own = weight[n, p] * of_positive(logits[n, p, c], found.quality[n, p], kind)
+                total = total - terms[c] + own + negative[n, p] * terms[c]
+            total = total + terms.sum()
+    return total
+
+
+@pytest.mark.parametrize("kind", CLASS_LOSSES)
+def test_the_class_term_with_weights_by_hand(kind):
+    torch.manual_seed(0)
+    logits = torch.randn(2, P, CLASSES, dtype=torch.float64, requires_grad=True)
+    weight = torch.rand(2, P, dtype=torch.float64, requires_grad=True)
+    negative = torch.rand(2, P, dtype=torch.float64, requires_grad=True)
+    found = answer(weight=weight, negative=negative)
+    loss = ClassLoss(kind)(logits, found, GT, found.quality, torch.tensor(4.0))
+    wanted = written_out(logits, found, weight, negative, kind) / 4
+    torch.testing.assert_close(loss, wanted)
+    inputs = (logits, weight, negative)
+    for a, b in zip(*(torch.autograd.grad(x, inputs) for x in (loss, wanted)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("kind", CLASS_LOSSES)
+def test_weights_of_one_are_no_weights(kind):
+    torch.manual_seed(0)
+    logits = (torch.randn(50, CLASSES) * 3).requires_grad_()
+    classes, label = torch.randint(-2, CLASSES, (50,)), torch.rand(50)
+    plain = {
+        "focal": lambda: sigmoid_focal_loss(logits, classes),
+        "quality_focal": lambda: quality_focal_loss(logits, classes, label),
+        "varifocal": lambda: varifocal_loss(logits, classes, label),
+    }[kind]()
+    weighted = weighted_focal_loss(logits, classes, label, torch.ones(50), torch.zeros(50), kind)
+    torch.testing.assert_close(weighted, plain)
+    torch.testing.assert_close(
+        *(torch.autograd.grad(x, logits)[0] for x in (weighted, plain)), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("kind", CLASS_LOSSES)
+@pytest.mark.parametrize("size", [120.0, 1e4])
+def test_weighted_terms_stay_finite_far_out(kind, size):
+    logits = torch.tensor([[size, -size], [-size, size], [size, size]], requires_grad=True)
+    weight = torch.tensor([0.5, 0.5, 0.5], requires_grad=True)
+    classes = torch.tensor([0, 0, -1])
+    loss = weighted_focal_loss(logits, classes, torch.full((3,), 0.3), weight, weight, kind)
+    assert all(x.isfinite().all() for x in torch.autograd.grad(loss, (logits, weight)))
+
+
+def test_box_and_quality_terms_are_weighted_and_their_normalisers_are_not():
+    output = make_output()
+    weight = torch.full((2, P), torch.nan)  # read where there is a box only
+    weight[0, 3], weight[0, 5], weight[1, 2] = 0.5, 2.0, 1.5
+    terms = Criterion(Fixed(answer(weight=weight)), DeltaCoder(), no_average)(output, PRIORS, GT)
+    boxes = DeltaCoder().decode(output.deltas, PRIORS.boxes)
+    box, quality = 0.0, 0.0
+    for n, p, q, w in ((0, 3, 0.8, 0.5), (0, 5, 0.4, 2.0), (1, 2, 0.6, 1.5)):
+        box += w * q * (1 - giou(boxes[n, p], GT.boxes[n]))
+        s = output.quality[n, p].sigmoid()
+        quality -= w * (q * s.log() + (1 - q) * (1 - s).log())
+    torch.testing.assert_close(terms.losses["loss_reg"], box / (0.8 + 0.4 + 0.6) * 2)
+    torch.testing.assert_close(terms.losses["loss_IoU"], quality / 3)
+    assert all(x.isfinite() for x in terms.losses.values())
+
+
+def test_retinanet_weighs_its_box_term():
+    output = make_output()._replace(quality=None)
+    weight = torch.zeros(2, P)
+    weight[0, 3], weight[0, 5], weight[1, 2] = 3.0, 3.0, 3.0
+    plain, weighted = (
+        RetinaNetCriterion(Fixed(found), DeltaCoder(), no_average)(output, PRIORS, GT).losses
+        for found in (answer(), answer(weight=weight))
+    )
+    torch.testing.assert_close(weighted["loss_reg"], 3 * plain["loss_reg"])
+
+
+def test_weight_zero_is_a_box_for_the_background_of_its_class_alone():
+    """Prior 5 is no positive, counts in no normaliser, and is background of class 2 by 0.25."""
+    output, weight, negative = make_output(), torch.ones(2, P), torch.zeros(2, P)
+    weight[0, 5], negative[0, 5] = 0.0, 0.25
+    seen = []
+
+    def average(sums):
+        seen.append(sums.tolist())
+        return sums
+
+    found = answer(weight=weight, negative=negative)
+    terms = Criterion(Fixed(found), DeltaCoder(), average)(output, PRIORS, GT)
+    assert seen == [pytest.approx([2, 1.4, 1.4])]
+    assert terms.metrics["positives"] == 1
+    wanted = written_out(output.logits, found, weight, negative, "quality_focal") / 2
+    torch.testing.assert_close(terms.losses["loss_cls"], wanted)
+    gradients = torch.autograd.grad(sum(terms.losses.values()), output[1:3])
+    assert all((g[0, 5] == 0).all() and g[0, 3].abs().sum() > 0 for g in gradients)
+
+
+def test_weights_give_the_rule_its_gradient_and_the_quality_does_not():
+    scale = nn.Parameter(torch.tensor(0.5))
+    found = answer(weight=scale.expand(2, P), negative=(1 - scale).expand(2, P))
+    found = Assignment(found.gt_index, found.quality * scale, found.weight, found.negative)
+    terms = Criterion(Fixed(found), DeltaCoder(), no_average)(make_output(), PRIORS, GT)
+    with_scale = torch.autograd.grad(sum(terms.losses.values()), scale)[0]
+    moved = {}
+    for value in (0.5 - 1e-3, 0.5 + 1e-3):  # the quality keeps 0.5: it is detached
+        weight, negative = torch.full((2, P), value), torch.full((2, P), 1 - value)
+        fixed = Assignment(found.gt_index, found.quality.detach(), weight, negative)
+        again = Criterion(Fixed(fixed), DeltaCoder(), no_average)(make_output(), PRIORS, GT)
+        moved[value] = sum(again.losses.values()).item()
+    low, high = moved.values()
+    assert with_scale.item() == pytest.approx((high - low) / 2e-3, rel=1e-2)
+
+
+def test_a_rules_own_losses_and_metrics_come_beside_the_others():
+    own = {"loss_width": torch.tensor(0.7)}, {"width": torch.tensor(3.0)}
+    found = answer(losses=own[0], metrics=own[1])
+    terms = Criterion(Fixed(found), DeltaCoder(), no_average)(make_output(), PRIORS, GT)
+    assert list(terms.losses) == ["loss_cls", "loss_reg", "loss_IoU", "loss_width"]
+    assert terms.losses["loss_width"] == 0.7 and terms.metrics["width"] == 3
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"losses": {"width": torch.tensor(1.0)}}, "'width': its name must begin with 'loss_'"),
+        ({"losses": {"loss_cls": torch.tensor(1.0)}}, "'loss_cls', which the criterion has"),
+        ({"metrics": {"positives": torch.tensor(1.0)}}, "'positives', which the criterion has"),
+    ],
+)
+def test_names_that_are_taken_are_refused(more, told):
+    criterion = Criterion(Fixed(answer(**more)), DeltaCoder(), no_average)
+    with pytest.raises(UserError, match=told):
+        criterion(make_output(), PRIORS, GT)
+
+
+class Learning(nn.Module):
+    """Every box takes prior `box`; its weight is learnt."""
+
+    soft_labels, quality_name, needs_size = True, "IoU", False
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.5))
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, priors, gt, predictions):
+        self.seen += len(gt)
+        found = answer()
+        return Assignment(found.gt_index, found.quality, self.scale.expand(2, P) * 1.0)
+
+
+@pytest.mark.parametrize("make", [Criterion, RetinaNetCriterion])
+def test_a_rule_that_is_a_module_is_a_part_of_the_criterion(make):
+    criterion = make(Learning(), DeltaCoder(), no_average)
+    assert list(criterion.state_dict()) == ["assigner.scale", "assigner.seen"]
+    inside = make(AtLeastOne(Learning()), DeltaCoder(), no_average)
+    assert list(inside.state_dict()) == ["assigner.rule.scale", "assigner.rule.seen"]
+    assert not inside.eval().assigner.rule.training
+    assert next(inside.to("meta").parameters()).is_meta
+
+
+@pytest.mark.parametrize("name", ASSIGNERS)
+def test_todays_rules_add_nothing_to_a_checkpoint(name):
+    for rule in (ASSIGNERS[name](), AtLeastOne(ASSIGNERS[name]())):
+        assert not Criterion(rule, DeltaCoder(), no_average).state_dict()
+
+
+def test_at_least_one_keeps_the_gradient_and_weighs_its_own_positives_with_one():
+    """Box 1 loses its only positive to a weight of 0: it gets another one, of weight 1."""
+    scale = nn.Parameter(torch.tensor(0.5))
+    weight = scale * torch.ones(2, P)
+    weight = torch.where(torch.arange(P) == 2, 0.0, weight)
+    found = answer(weight=weight, negative=torch.full((2, P), 0.5), metrics={"a": torch.ones(())})
+    predictions = _predictions()
+    full = AtLeastOne(Fixed(found))(PRIORS, GT, predictions)
+    new = full.positive & ~found.positive
+    assert new[0].sum() == 0 and new[1].sum() == 1
+    assert full.gt_index[new] == 1 and full.weight[new] == 1 and full.negative[new] == 0
+    assert full.metrics == found.metrics
+    assert torch.autograd.grad(full.weight.sum(), scale)[0] == 2 * P - 2 - (not new[1, 2])
+
+
+def _predictions():
+    return Predictions(PRIORS.boxes.expand(2, P, 4), torch.zeros(2, P, CLASSES))
+
+
+def test_rules_see_the_quality_logit_and_the_heads_further_maps_detached():
+    class Looking(Fixed):
+        def __call__(self, priors, gt, predictions):
+            self.saw = predictions
+            return self.found
+
+    rule, output = Looking(answer()), make_output()
+    extras = {"centre": torch.randn(2, P, 2, requires_grad=True)}
+    Criterion(rule, DeltaCoder(), no_average)(output._replace(extras=extras), PRIORS, GT, 7)
+    assert torch.equal(rule.saw.quality, output.quality) and rule.saw.iteration == 7
+    assert torch.equal(rule.saw.extras["centre"], extras["centre"])
+    seen = (rule.saw.quality, rule.saw.extras["centre"], rule.saw.boxes, rule.saw.logits)
+    assert not any(x.requires_grad for x in seen)
+    Criterion(rule, DeltaCoder(), no_average)(output._replace(quality=None), PRIORS, GT)
+    assert rule.saw.quality is None and rule.saw.extras == {}
+
+
+class MissesItsStep(Learning):
+    def forward(self, priors, gt, predictions):
+        return answer()
+
+
+def test_every_parameter_of_the_rule_has_a_gradient_in_every_step():
+    terms = Criterion(MissesItsStep(), DeltaCoder(), no_average)
+    found = terms(make_output(), PRIORS, GT)
+    touched = found.touching(list(terms.parameters()))
+    assert {k: v.item() for k, v in touched.losses.items()} == {
+        k: v.item() for k, v in found.losses.items()
+    }
+    sum(touched.losses.values()).backward()
+    assert terms.assigner.scale.grad == 0
+
+
+def test_metrics_of_an_assignment():
+    """Two images of 20 priors: three positives on the finest level, one prior ignored."""
+    output = make_output()
+    deltas = output.deltas.detach().clone()
+    deltas[0, 3] = DeltaCoder().encode(GT.boxes[0], PRIORS.boxes[3])  # IoU 1
+    output = output._replace(deltas=deltas)
+    found = Criterion(Fixed(answer()), DeltaCoder(), no_average)(output, PRIORS, GT).metrics
+    assert found["positives"] == 1.5
+    assert (found["positives_s8"], found["positives_s16"]) == (1.5, 0)
+    assert found["boxes_without_positive"] == 0
+    assert found["ignored"] == pytest.approx(1 / (2 * P))
+    overlap, count = found["iou_of_positives"].tolist()
+    assert count == 3 and 1 <= overlap < 3
+    far = GroundTruth(torch.cat((GT.boxes, GT.boxes)), GT.classes.repeat(2), GT.image.repeat(2))
+    more = Criterion(Fixed(answer()), DeltaCoder(), no_average)(output, PRIORS, far).metrics
+    assert more["boxes_without_positive"] == 1  # two boxes, two images
+
+
+@pytest.mark.parametrize("name", ASSIGNERS)
+def test_the_same_metrics_without_boxes(name):
+    nothing = GroundTruth(torch.zeros(0, 4), torch.zeros(0).long(), torch.zeros(0).long())
+    criterion = Criterion(ASSIGNERS[name](), DeltaCoder(), no_average)
+    some, none = (criterion(make_output(), PRIORS, gt).metrics for gt in (GT, nothing))
+    assert list(some) == list(none)
+    assert [x.shape for x in some.values()] == [x.shape for x in none.values()]
+    assert all((x == 0).all() for x in none.values())

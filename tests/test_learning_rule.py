@@ -1,0 +1,179 @@
+"""A rule with a parameter, in whole runs: trained, saved, resumed, averaged, tested."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from helpers_run import call_tool, load_module, read_lines, run_tool, write_config
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_distributed import FROZEN, TORCHRUN, check_same_training, without_boxes
+
+RULE = '''
+import torch
+from torch import nn
+
+from dynamic_atss.assigners.atss import ATSS
+from dynamic_atss.types import Assignment
+
+
+class Centred(nn.Module):
+    """ATSS, whose positives weigh by a Gaussian of learnt width around the box's centre."""
+
+    soft_labels, quality_name, needs_size = True, "IoU", True
+
+    def __init__(self, width=1.0):
+        super().__init__()
+        self.rule = ATSS()
+        self.width = nn.Parameter(torch.full((2,), float(width)))
+        self.register_buffer("boxes", torch.zeros(()))
+
+    def forward(self, priors, gt, predictions):
+        found = self.rule(priors, gt, predictions)
+        if not len(gt):
+            return Assignment(found.gt_index, found.quality, **self.beside())
+        if self.training:
+            self.boxes += len(gt)
+        box = gt.boxes[found.gt_index.clamp(min=0)]
+        center, size = (box[..., :2] + box[..., 2:]) / 2, box[..., 2:] - box[..., :2]
+        offset = (priors.centers - center) / size
+        weight = (-(offset / self.width).square().sum(-1)).exp()
+        return Assignment(found.gt_index, found.quality, weight, **self.beside())
+
+    def beside(self):
+        return {
+            "losses": {"loss_width": 0.01 * (1 / self.width.square()).sum()},
+            "metrics": {"width": self.width.mean()},
+        }
+'''
+WIDTH = "criterion.assigner.width"
+EVERY = ["SOLVER.LOG_PERIOD", 1, "SOLVER.CHECKPOINT_PERIOD", 1, "SOLVER.MAX_ITER", 5]
+
+kill_and_resume = load_module("benchmarks/kill_and_resume.py")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "centred.py").write_text(RULE)
+    rule = ["MODEL.ASSIGNER.NAME", f"{folder / 'centred.py'}:Centred"]
+    return [*write_config(folder), *rule]
+
+
+def state(run: Path, name: str, entry: str = "model"):
+    return torch.load(run / f"{name}.pth", weights_only=True)[entry]
+
+
+@pytest.fixture(scope="module")
+def run(config, tmp_path_factory):
+    """Six iterations with a running average."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        args = [*config, *EVERY, "SOLVER.EMA_DECAY", 0.5, "--skip-test", "OUTPUT_DIR", out]
+        assert call_tool(patch, "train_net", args) == 0
+    return out
+
+
+def test_the_parameter_moves_and_is_saved_and_averaged(run):
+    names = ["model_0000001", "model_0000002", "model_0000003", "model_0000004", "model_final"]
+    trained = [state(run, name, "trained_model")[WIDTH] for name in names]
+    assert all((a != b).all() for a, b in pairwise(trained))
+    averaged, previous = (state(run, name)[WIDTH] for name in ("model_final", names[-2]))
+    torch.testing.assert_close(averaged, 0.5 * previous + 0.5 * trained[-1])
+    counts = [state(run, name, "trained_model")["criterion.assigner.boxes"] for name in names]
+    assert all(a < b for a, b in pairwise(counts))
+    before, now = (state(run, name)["criterion.assigner.boxes"] for name in (names[-2], names[-1]))
+    torch.testing.assert_close(now, 0.5 * before + 0.5 * counts[-1])
+
+
+def test_its_losses_and_metrics_are_in_all_three_logs(run):
+    lines = read_lines(run)
+    before = [1.0] + [
+        state(run, f"model_{i:07d}", "trained_model")[WIDTH].mean().item() for i in (1, 2, 3, 4)
+    ]
+    assert [line["width"] for line in lines] == pytest.approx(before, rel=1e-6)
+    events = EventAccumulator(str(run))
+    events.Reload()
+    log = (run / "log.txt").read_text()
+    levels = [f"positives_s{stride}" for stride in (8, 16, 32, 64, 128)]
+    named = ["boxes_without_positive", "ignored", "iou_of_positives", "loss_width", "width"]
+    for name in ("positives", *levels, *named):
+        drawn = [event.value for event in events.Scalars(f"train/{name}")]
+        assert drawn == pytest.approx([line[name] for line in lines]), name
+        assert f"  {name} {lines[-1][name]:.4g}" in log
+    for line in lines:
+        terms = sum(value for name, value in line.items() if name.startswith("loss_"))
+        assert line["loss"] == pytest.approx(terms)
+        assert line["positives"] == pytest.approx(sum(line[name] for name in levels))
+        assert 0 < line["iou_of_positives"] < 1
+
+
+def test_resumed_it_is_bitwise_the_same(config, run, tmp_path, monkeypatch):
+    args = [*config, *EVERY, "SOLVER.EMA_DECAY", 0.5, "--skip-test", "OUTPUT_DIR", tmp_path]
+    assert call_tool(monkeypatch, "train_net", [*args, "SOLVER.MAX_ITER", 3]) == 0
+    (tmp_path / "last_checkpoint").write_text("model_0000002.pth")
+    assert call_tool(monkeypatch, "train_net", [*args, "--resume"]) == 0
+    assert kill_and_resume.differences(run, tmp_path) == []
+
+
+def test_the_file_is_tested_with_it_and_with_another_rule(
+    config, run, tmp_path, monkeypatch, capsys
+):
+    """Detections do not depend on the rule; the log tells of its entries."""
+    found = {}
+    for name in ("own", "atss"):
+        out = tmp_path / name
+        weight = ["MODEL.WEIGHT", run / "model_final.pth", "OUTPUT_DIR", out]
+        rule = [] if name == "own" else ["MODEL.ASSIGNER.NAME", "atss"]
+        low = ["MODEL.ATSS.INFERENCE_TH", 0.001]
+        assert call_tool(monkeypatch, "test_net", [*config, *weight, *low, *rule]) == 0
+        found[name] = json.loads((out / "inference/shapes_val/bbox.json").read_text())
+    assert found["own"] == found["atss"] and len(found["own"]) > 0
+    assert "criterion 2" in (tmp_path / "own/log.txt").read_text()
+    log = (tmp_path / "atss/log.txt").read_text()
+    assert f"not used from the file: 2 ({WIDTH}, criterion.assigner.boxes)" in log
+
+
+def test_a_file_without_its_entries_leaves_them_and_says_so(config, tmp_path, monkeypatch):
+    first, second = tmp_path / "first", tmp_path / "second"
+    args = [*config, "SOLVER.MAX_ITER", 1, "--skip-test"]
+    atss = ["MODEL.ASSIGNER.NAME", "atss", "OUTPUT_DIR", first]
+    assert call_tool(monkeypatch, "train_net", [*args, *atss]) == 0
+    own = ["MODEL.WEIGHT", first / "model_final.pth", "OUTPUT_DIR", second]
+    width = ["MODEL.ASSIGNER.ARGS.width", 3.0, "SOLVER.BASE_LR", 1e-20]
+    assert call_tool(monkeypatch, "train_net", [*args, *own, *width]) == 0
+    assert "left at the initial value: criterion 2" in (second / "log.txt").read_text()
+    assert state(second, "model_final")[WIDTH].tolist() == [3, 3]
+
+
+def test_converted_it_is_kept_or_named(config, run, tmp_path, monkeypatch, capsys):
+    source = run / "model_final.pth"
+    kept = tmp_path / "kept.pth"
+    assert call_tool(monkeypatch, "convert_checkpoint", [source, kept, "--to", "project"]) == 0
+    assert torch.equal(state(tmp_path, "kept")[WIDTH], state(run, "model_final")[WIDTH])
+    published = [source, tmp_path / "published.pth", "--to", "published"]
+    assert call_tool(monkeypatch, "convert_checkpoint", published) == 2
+    assert "2 entries have no exact place in a published file" in capsys.readouterr().err
+    assert call_tool(monkeypatch, "convert_checkpoint", [*published, "--force"]) == 0
+
+
+def test_two_processes_of_which_one_has_no_boxes(config, tmp_path, monkeypatch):
+    """That one does not use the parameter in four of its five steps."""
+    data = without_boxes(config, tmp_path)
+    args = [*config, *FROZEN, *data, *EVERY, "--skip-test", "OUTPUT_DIR"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert call_tool(monkeypatch, "train_net", [*args, one]) == 0
+    ended = run_tool("train_net", [*args, two], TORCHRUN)
+    assert ended.returncode == 0, ended.stderr
+    check_same_training(one, two)
+    widths = [state(two, name)[WIDTH] for name in ("model_0000001", "model_final")]
+    assert (widths[0] != 1).all() and (widths[0] != widths[1]).all()
