@@ -59,7 +59,7 @@ def load() -> dict[str, str]:
     limit = os.environ.get("DYNAMIC_ATSS_CPU_CAPABILITY", "")
     if limit and limit not in CAPABILITIES:
         raise UserError(
-            f"DYNAMIC_ATSS_CPU_CAPABILITY={limit}: set one of {', '.join(CAPABILITIES)}, or unset it"
+            f"DYNAMIC_ATSS_CPU_CAPABILITY={limit}: set one of {', '.join(CAPABILITIES)} or unset it"
         )
     return {device: _load(device) for device in ("cpu", "cuda")}
 
