@@ -1,11 +1,11 @@
-"""What each operator of label assignment saves: rules with all kernels, and with one of them in
-plain PyTorch.
+"""What each operator of label assignment saves: its kernel beside its plain form.
 
     python benchmarks/operators.py --boxes 100 1000 --batch 1
 
-One thread; medians of the processor's time (without what a busy machine makes it wait), calls take
-turns. A share is of a train step of `--step` seconds an image; an operator that saves under 0.01 %
-of it in every rule is not worth its lines.
+Both get what the rule gives the operator, summed over its calls. One thread; medians of the
+processor's time, which leaves out what a busy machine makes it wait; calls take turns. A share is
+of a train step of `--step` seconds an image. Where the plain form serves, PyTorch's dispatcher adds
+some microseconds more to each call.
 """
 
 from __future__ import annotations
@@ -13,55 +13,72 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from assignment import scene
-from torch.profiler import ProfilerActivity, profile
+from common import peak_memory
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.assigners.reference import PLAIN
 from dynamic_atss.ops import library
 
-Call = Callable[[], object]
+Form = Callable[[], object]
 
 
-def operators_of(call: Call) -> list[str]:
-    """Those of label assignment that it calls."""
-    with profile(activities=[ProfilerActivity.CPU]) as record:
-        call()
-    names = {event.key.removeprefix(f"{library.NAMESPACE}::") for event in record.key_averages()}
-    return sorted(names & PLAIN.keys())
+class Recorder(TorchDispatchMode):
+    """Keeps the calls of operators of label assignment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name().removeprefix(f"{library.NAMESPACE}::")
+        if name in PLAIN:
+            self.calls[name].append(args)
+        return func(*args, **(kwargs or {}))
 
 
-@contextmanager
-def in_plain_form(name: str) -> Iterator[None]:
-    """As if the operator had no kernel."""
-    with torch.library._scoped_library(library.NAMESPACE, "IMPL") as kernels:
-        if name:
-            kernels.impl(name, PLAIN[name], "CPU")
-        yield
+def forms(name: str, calls: list[tuple[Any, ...]]) -> tuple[Form, Form]:
+    """All of these calls with the kernel, and in plain PyTorch."""
+    native, plain = getattr(torch.ops.dynamic_atss, name).default, PLAIN[name]
+    return lambda: [native(*x) for x in calls], lambda: [plain(*x) for x in calls]
 
 
-def savings(call: Call, turns: int) -> tuple[float, dict[str, float]]:
-    """Seconds with all kernels, and how many more it takes without each of them."""
-    times: dict[str, list[float]] = {name: [] for name in ("", *operators_of(call))}
+def seconds(both: tuple[Form, Form], turns: int) -> list[float]:
+    times: list[list[float]] = [[], []]
     for _ in range(turns):
-        for name, record in times.items():
-            with in_plain_form(name):
-                call()  # a warm-up
-                begin = time.thread_time()
-                call()
-                record.append(time.thread_time() - begin)
-    base, *others = (statistics.median(record) for record in times.values())
-    return base, {name: x - base for name, x in zip(list(times)[1:], others, strict=True)}
+        for form, record in zip(both, times, strict=True):
+            form()  # a warm-up
+            begin = time.thread_time()
+            form()
+            record.append(time.thread_time() - begin)
+    return [statistics.median(record) for record in times]
+
+
+def rows(rule: str, boxes: int, args: argparse.Namespace) -> list[str]:
+    with Recorder() as recorder:
+        ASSIGNERS[rule]()(*scene(boxes, args.batch))
+    found = []
+    for name, calls in recorder.calls.items():
+        both = forms(name, calls)
+        native, plain = seconds(both, args.turns)
+        case = f"`{name}` | `{rule}`, {boxes} x {args.batch}"
+        times = f"{1e3 * native:.3f} ms | {1e3 * plain:.3f} ms | {1e3 * (plain - native):.3f} ms"
+        share = (plain - native) / args.step / args.batch
+        peaks = " | ".join(f"{peak_memory(form) / 1e6:.2f} MB" for form in both)
+        found.append(f"| {case} | {times} | {share:.3%} | {peaks} |")
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rules", nargs="+", choices=list(ASSIGNERS), default=list(ASSIGNERS))
-    parser.add_argument("--boxes", type=int, nargs="+", default=[100, 1000])
+    parser.add_argument("--boxes", type=int, nargs="+", default=[100, 1000], help="of each image")
     parser.add_argument("--batch", type=int, default=1, help="images")
     parser.add_argument("--turns", type=int, default=40)
     parser.add_argument("--step", type=float, default=3.0, help="seconds of a train step an image")
@@ -69,17 +86,11 @@ def main() -> None:
     if library.load()["cpu"] != "native":
         parser.error(f"there are no kernels to weigh: {library.load()['cpu']}")
     torch.set_num_threads(1)
-    print("| rule, boxes x images | all kernels | operator | saves | of a step |")
-    print("|---|---:|---|---:|---:|")
+    print("| operator | rule, boxes x images | kernel | plain | saves | of a step", end="")
+    print(" | kernel, peak | plain, peak |\n|---|---|---:|---:|---:|---:|---:|---:|")
     for boxes in args.boxes:
-        inputs = scene(boxes, args.batch)
-        for name in args.rules:
-            rule = ASSIGNERS[name]()
-            base, saved = savings(lambda rule=rule, inputs=inputs: rule(*inputs), args.turns)
-            for operator, seconds in saved.items():
-                case = f"{name}, {boxes} x {args.batch} | {1e3 * base:.2f} ms | {operator}"
-                share = seconds / args.step / args.batch
-                print(f"| {case} | {1e3 * seconds:.2f} ms | {share:.3%} |", flush=True)
+        for rule in args.rules:
+            print(*rows(rule, boxes, args), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def environment() -> dict[str, str]:
 
 
 def run_tool(
-    tool: str, args: Sequence[object], launcher: Sequence[str] = (), timeout: float = 120
+    tool: str, args: Sequence[object], launcher: Sequence[str] = (), timeout: float = 300
 ) -> subprocess.CompletedProcess[str]:
     """tools/<tool>.py in a process of its own; fails after `timeout` seconds."""
     return subprocess.run(

@@ -1,6 +1,7 @@
 """(Box, prior) pairs: what can be asked of them, and which of them win.
 
-Each is one operator: plain PyTorch in `reference`, native on the CPU where it is compiled.
+What takes long is an operator: plain PyTorch in `reference`, native on the CPU where it is
+compiled.
 """
 
 from __future__ import annotations
@@ -10,14 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners.reference.pairs import (
-    PAIR_CENTER_OFFSETS,
-    PAIR_CENTERNESS,
-    PAIR_IOU,
-    PAIR_LOGIT,
-    PAIR_SIDES,
-)
+from dynamic_atss.assigners.reference.pairs import PAIR_CENTERNESS, PAIR_IOU, PAIR_SIDES
 from dynamic_atss.assigners.reference.selection import BEST_OF_BOX, RESOLVE
+from dynamic_atss.boxes import centers
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 
@@ -60,12 +56,15 @@ def centerness(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
 
 def center_offsets(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
     """x and y of each pair's prior from the centre of its box: (2, T, K) or (2, M)."""
-    return PAIR_CENTER_OFFSETS(priors.centers, pairs.prior, gt.boxes, pairs.box)
+    points = priors.centers.index_select(0, pairs.prior.flatten()).view(*pairs.prior.shape, 2)
+    return points.sub_(centers(gt.boxes)[pairs.box]).movedim(-1, 0)
 
 
 def logit_of_class(predictions: Predictions, gt: GroundTruth, pairs: Pairs) -> Tensor:
     """The logit of each pair's prior for the class of its box, of the shape of pairs.flat."""
-    return PAIR_LOGIT(predictions.logits.flatten(0, 1), pairs.flat, gt.classes, pairs.box)
+    wanted = gt.classes.index_select(0, pairs.box.flatten()).view_as(pairs.box)
+    place = torch.add(wanted, pairs.flat, alpha=predictions.logits.shape[-1])
+    return predictions.logits.flatten().index_select(0, place.flatten()).view_as(place)
 
 
 def best_of_box(pairs: Pairs, score: Tensor, k: int, boxes: int) -> tuple[Pairs, Tensor]:

@@ -60,7 +60,9 @@ class TaskAligned:
         counts = pairs.exists & (overlap > 0) & (alignment > -torch.inf)
         # select
         best, places = best_of_box(pairs._replace(exists=counts), alignment, self.topk, len(gt))
-        alignment, overlap = alignment.take(places), overlap.take(places)
+        alignment, overlap = (  # `take` would not compile: the list's length is unknown then
+            x.index_select(0, places.flatten()).view_as(places) for x in (alignment, overlap)
+        )
         # resolve
         shape = predictions.boxes.shape[:2]
         index = resolve(best, best.exists, overlap, overlap, shape).gt_index

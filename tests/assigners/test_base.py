@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from dynamic_atss.assigners.base import Pairs, inside, resolve, std
+from dynamic_atss.assigners.base import (
+    Pairs,
+    center_offsets,
+    inside,
+    logit_of_class,
+    resolve,
+    std,
+)
+from dynamic_atss.types import GroundTruth, Level, Predictions, Priors
 
 
 def test_inside_leaves_a_margin_of_a_hundredth_pixel():
@@ -40,3 +48,25 @@ def test_resolve_takes_the_best_then_the_first():
     assert result.gt_index.tolist() == [[1, 0, -1, -1], [3, -1, 3, -1]]
     expected = torch.tensor([[0.3, 0.2, 0, 0], [0.7, 0, 0.0, 0]])
     assert torch.equal(result.quality, expected)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_center_offsets_and_logits_of_a_pair(listed):
+    """Two boxes of two images, three candidates each, in rows or in one list."""
+    corners = torch.tensor([[0.0, 0, 8, 8], [8, 0, 16, 8], [16, 0, 24, 8]])
+    priors = Priors(corners, (Level(1, 3, 8),))
+    boxes = torch.tensor([[0.0, 0, 10, 6], [-4, 2, 6, 8]])
+    gt = GroundTruth(boxes, torch.tensor([1, 0]), torch.tensor([0, 1]))
+    logits = torch.arange(12).view(2, 3, 2).bfloat16()
+    box, prior = torch.tensor([[0], [1]]), torch.tensor([[2, 0, 1], [1, 1, 0]])
+    pairs = Pairs(box, prior, 3 * box + prior, prior >= 0)
+    if listed:
+        pairs = Pairs(box.repeat_interleave(3), *(x.flatten() for x in pairs[1:]))
+    x, y = center_offsets(priors, gt, pairs)
+    assert x.flatten().tolist() == [15, -1, 7, 11, 11, 3]
+    assert y.flatten().tolist() == [1, 1, 1, -1, -1, -1]
+    found = logit_of_class(Predictions(logits.new_zeros(2, 3, 4), logits), gt, pairs)
+    assert found.shape == x.shape == pairs.prior.shape
+    assert found.dtype == torch.bfloat16
+    assert found.flatten().tolist() == [5, 1, 3, 8, 8, 6]
+    assert torch.equal(priors.centers[:, 0], torch.tensor([4.0, 12, 20]))

@@ -11,8 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.assigners.at_least_one import AtLeastOne
 from dynamic_atss.assigners.ignore_regions import IgnoreRegions
+from dynamic_atss.modeling.class_loss import CLASS_LOSSES, ClassLoss
 from dynamic_atss.modeling.coder import DeltaCoder
-from dynamic_atss.modeling.criterion import CLASS_LOSSES, ClassLoss, Criterion, RetinaNetCriterion
+from dynamic_atss.modeling.criterion import Criterion, RetinaNetCriterion
 from dynamic_atss.modeling.head import HeadOutput
 from dynamic_atss.modeling.priors import AnchorGenerator, PointGenerator
 from dynamic_atss.types import BACKGROUND, IGNORE, GroundTruth, Predictions, joined, to_device

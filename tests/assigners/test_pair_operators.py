@@ -15,10 +15,10 @@ from dynamic_atss.types import GroundTruth, Predictions
 native = pytest.mark.skipif(load()["cpu"] != "native", reason=f"CPU kernels: {load()['cpu']}")
 MAPS = ((12, 16), (6, 8), (3, 4), (2, 1))
 LEVELS = [n for (h, w), s in zip(MAPS, (8, 16, 32, 64), strict=True) for n in (h, w, s)]
-OPERATORS = {  # those of the mixture and of the bound on locations have tests of their own
+OPERATORS = {
     name: (getattr(torch.ops.dynamic_atss, name).default, plain)
     for name, plain in PLAIN.items()
-    if name not in ("low_component", "most_locations")
+    if name != "low_component"  # see test_mixture.py
 }
 MOST = torch.ops.dynamic_atss.most_locations.default
 ROUNDED = {"pair_centerness"}  # PyTorch's square root may be a neighbour of the nearest number
@@ -130,9 +130,6 @@ def pair_arguments(name, kind, generator, dtype, variant):
         if kind == "not finite":
             values[::3, 1], values[1::3] = math.nan, math.inf
         return strided(values), index, boxes, box, float(variant)
-    if name == "pair_logit":
-        logits = make_scores(kind, generator, (len(priors), 5), dtype)
-        return logits, index, torch.randint(5, (len(boxes),), generator=generator), box
     if name == "pair_centerness" and variant and len(box):
         box[::5] = -1
     return strided(priors.centers.to(dtype)), index, boxes, box
@@ -231,18 +228,32 @@ def most_arguments(variant):
     return extent, LEVELS, (0.0, 1.5, 0.0, 2.5)[variant], reach, margin
 
 
-@native
-def test_the_bound_on_locations_is_that_of_the_plain_form():
+def most_lines(side, level, count, radius, reach, margin):
+    """Of an axis, in a region around a box with this side."""
+    if reach:
+        side = 2 * reach[level] - side if side > reach[level] else side
+    strides = (side + (margin[level] if margin else 0)) / (8, 16, 32, 64)[level]
+    strides = min(strides, 2 * radius) if radius else strides
+    return math.floor(min(max(strides, -1), count - 1) + 3e-3) + 1
+
+
+def test_the_bound_on_locations_is_that_of_all_boxes_and_levels():
     for variant in range(4):
-        arguments = most_arguments(variant)
-        found = MOST(*arguments)
-        assert found == PLAIN["most_locations"](*arguments) > 0
-        torch.library.opcheck(MOST, arguments)
-    nothing = torch.zeros(0, 2, dtype=torch.float64)
-    assert MOST(nothing, *arguments[1:]) == 0
-    no_number = torch.full((3, 2), math.nan, dtype=torch.float64)
-    assert MOST(no_number, *arguments[1:]) == 1
-    assert PLAIN["most_locations"](no_number, *arguments[1:]) == 1
+        extent, levels, radius, reach, margin = most_arguments(variant)
+        expected = sum(
+            most_lines(width, level, columns, radius, reach, margin)
+            * most_lines(height, level, rows, radius, reach, margin)
+            for width, height in extent.tolist()
+            for level, (rows, columns) in enumerate(MAPS)
+        )
+        assert MOST(extent, levels, radius, reach, margin) == expected > 0
+
+
+def test_the_bound_on_locations_without_boxes_or_with_no_numbers():
+    extent, *rest = most_arguments(2)
+    assert MOST(extent[:0], *rest) == 0
+    assert MOST(torch.full_like(extent, math.nan), *rest) == 1
+    torch.library.opcheck(MOST, (extent, *rest))
 
 
 @native
@@ -289,14 +300,6 @@ WRONG = {
         (2, torch.zeros(40, 4, dtype=torch.float64), "dtype"),
     ],
     "pair_sides": [(1, torch.full((40, 7), -1), "index")],
-    "pair_center_offsets": [(1, torch.full((40, 7), -1), "index")],
-    "pair_logit": [
-        (0, torch.zeros(3), "logits have shape"),
-        (1, torch.full((40, 7), 10**6), "index"),
-        (2, torch.full((40,), 5), "class"),
-        (2, torch.zeros(40, 2, dtype=torch.int64), "classes"),
-        (3, torch.full((40, 1), 40), "box"),
-    ],
     "pair_centerness": [(3, torch.full((40, 1), 40), "box")],
     "best_of_box": [
         (1, torch.ones(3, dtype=torch.int64), "prior has shape"),

@@ -144,6 +144,7 @@ def _fake_inside(
     return box, prior, flat, image.new_empty(slots, dtype=torch.bool)
 
 
+# Without a kernel: an operator, so that torch.compile need not know the number.
 MOST_LOCATIONS = define(
     "most_locations(Tensor extent, int[] levels, float radius, float[] reach, float[] margin)"
     " -> SymInt",

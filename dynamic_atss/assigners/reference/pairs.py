@@ -22,20 +22,9 @@ def pair_sides(points: Tensor, index: Tensor, gt: Tensor, box: Tensor) -> Tensor
     return geometry.sides(chosen, gt[box]).movedim(-1, 0).contiguous()
 
 
-def pair_center_offsets(points: Tensor, index: Tensor, gt: Tensor, box: Tensor) -> Tensor:
-    chosen = points.index_select(0, index.flatten()).view(*index.shape, 2)
-    return (chosen - geometry.centers(gt)[box]).movedim(-1, 0).contiguous()
-
-
 def pair_centerness(points: Tensor, index: Tensor, gt: Tensor, box: Tensor) -> Tensor:
     chosen = points.index_select(0, index.flatten()).view(*index.shape, 2)
     return geometry.centerness(chosen, rows(gt, box))
-
-
-def pair_logit(logits: Tensor, index: Tensor, classes: Tensor, box: Tensor) -> Tensor:
-    wanted = classes.index_select(0, box.flatten()).view_as(box)
-    place = index * logits.shape[-1] + wanted
-    return logits.flatten().index_select(0, place.flatten()).view_as(place)
 
 
 PAIR_IOU = define(
@@ -48,18 +37,8 @@ PAIR_SIDES = define(
     pair_sides,
     lambda points, index, gt, box: points.new_empty(4, *index.shape),
 )
-PAIR_CENTER_OFFSETS = define(
-    "pair_center_offsets(Tensor points, Tensor index, Tensor gt, Tensor box) -> Tensor",
-    pair_center_offsets,
-    lambda points, index, gt, box: points.new_empty(2, *index.shape),
-)
 PAIR_CENTERNESS = define(
     "pair_centerness(Tensor points, Tensor index, Tensor gt, Tensor box) -> Tensor",
     pair_centerness,
     lambda points, index, gt, box: points.new_empty(index.shape),
-)
-PAIR_LOGIT = define(
-    "pair_logit(Tensor logits, Tensor index, Tensor classes, Tensor box) -> Tensor",
-    pair_logit,
-    lambda logits, index, classes, box: logits.new_empty(index.shape),
 )

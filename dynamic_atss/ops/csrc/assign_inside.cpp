@@ -1,4 +1,4 @@
-// Priors inside a region of each box; see dynamic_atss/assigners/ranges.py.
+// Priors inside a region of each box; see dynamic_atss/assigners/reference/inside.py.
 #include <tuple>
 
 #include "assign_ranges.h"
@@ -143,43 +143,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> points_inside(const Tensor& boxes, co
   return {tensors[0], tensors[1], tensors[2], tensors[3]};
 }
 
-// At most so many lines, of `count`, lie in a region of this many strides.
-double lines_in(double strides, int64_t count) {
-  const double lines = std::floor(strides + 3 * kSlack) + 1;
-  return lines > 0 ? std::min(lines, static_cast<double>(count)) : 0;  // NaN: none
-}
-
-int64_t most_locations(const Tensor& extent, std::vector<int64_t> flat_levels, double radius,
-                       std::vector<double> reach, std::vector<double> margin) {
-  const auto levels = levels_of(flat_levels);
-  require_columns(extent, 2, "extent");
-  require(reach.empty() || reach.size() == levels.size(), "reach has not one number by level");
-  require(margin.empty() || margin.size() == levels.size(), "margin has not one number by level");
-  const Values<double> extents(extent, "extent");
-  const int64_t count = extent.size(0);
-  double sum = 0;
-  for (int64_t t = 0; t < count; ++t) {
-    for (size_t l = 0; l < levels.size(); ++l) {
-      double lines[2];
-      for (int axis = 0; axis < 2; ++axis) {
-        double side = extents[2 * t + axis];
-        // From where a longer box is left by no more than the reach, it is by no less than that.
-        if (!reach.empty()) side = std::fmin(side, 2 * reach[l] - side);
-        if (!margin.empty()) side += margin[l];
-        double strides = side / static_cast<double>(levels[l].stride);
-        if (radius > 0) strides = std::min(strides, 2 * radius);
-        lines[axis] = lines_in(strides, axis ? levels[l].height : levels[l].width);
-      }
-      sum += lines[0] * lines[1];
-    }
-  }
-  return std::max<int64_t>(static_cast<int64_t>(sum), count ? 1 : 0);  // a place to point at
-}
-
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(dynamic_atss, CPU, m) {
-  m.impl("most_locations", TORCH_BOX(&most_locations));
   m.impl("points_inside", TORCH_BOX(&points_inside));
 }
 

@@ -1,4 +1,4 @@
-// Two Gaussians on a line; see dynamic_atss/assigners/mixture.py.
+// Two Gaussians on a line; see dynamic_atss/assigners/reference/mixture.py.
 #include <algorithm>
 #include <cmath>
 #include <limits>

@@ -1,4 +1,5 @@
-// Locations of the levels' lattices near given points; see dynamic_atss/assigners/nearest.py.
+// Locations of the levels' lattices near given points; see
+// dynamic_atss/assigners/reference/nearest.py.
 #include <algorithm>
 #include <cstring>
 #include <tuple>

@@ -1,4 +1,5 @@
-// Every prior's box of the largest IoU, by thresholds; see dynamic_atss/assigners/max_iou.py.
+// Every prior's box of the largest IoU, by thresholds; see
+// dynamic_atss/assigners/reference/overlaps.py.
 #include <limits>
 #include <vector>
 

@@ -1,4 +1,4 @@
-// What a rule asks of (box, prior) pairs; see dynamic_atss/assigners/pairs.py.
+// What a rule asks of (box, prior) pairs; see dynamic_atss/assigners/reference/pairs.py.
 //
 // Pairs are taken by blocks: what they have is looked up into columns, one pair after the other,
 // and then computed with vectors.
@@ -110,12 +110,9 @@ Tensor pair_iou(const Tensor& values, const Tensor& index, const Tensor& boxes, 
   return result;
 }
 
-// Calls `compute(x, y, box, numbers of a pair, their step)` for all pairs; returns the numbers,
-// (kNumbers, ...) of the shape of `index`.
-template <int kNumbers, typename Compute>
-Tensor of_points(const Tensor& points, const Tensor& index, const Tensor& boxes, const Tensor& box,
-                 const Compute& compute) {
-  std::vector<int64_t> shape{kNumbers};
+Tensor pair_sides(const Tensor& points, const Tensor& index, const Tensor& boxes,
+                  const Tensor& box) {
+  std::vector<int64_t> shape{4};
   for (int64_t i = 0; i < index.dim(); ++i) shape.push_back(index.size(i));
   Tensor result = torch::stable::new_empty(points, shape);
   with_floats(points, "points", [&](auto zero) {
@@ -123,30 +120,14 @@ Tensor of_points(const Tensor& points, const Tensor& index, const Tensor& boxes,
     T* const __restrict__ out = mutable_values<T>(result);
     each_pair<T, 2>(points, "points", index, boxes, box,
                     [=, step = index.numel()](const T* point, const Box<T>& side, int64_t pair)
-                        INLINED { compute(point[0], point[1], side, out + pair, step); });
+                        INLINED {
+                          out[pair] = point[0] - side.x1;
+                          out[pair + step] = point[1] - side.y1;
+                          out[pair + 2 * step] = side.x2 - point[0];
+                          out[pair + 3 * step] = side.y2 - point[1];
+                        });
   });
   return result;
-}
-
-Tensor pair_sides(const Tensor& points, const Tensor& index, const Tensor& boxes,
-                  const Tensor& box) {
-  return of_points<4>(points, index, boxes, box,
-                      [](auto x, auto y, const auto& side, auto* out, int64_t step) INLINED {
-                        out[0] = x - side.x1;
-                        out[step] = y - side.y1;
-                        out[2 * step] = side.x2 - x;
-                        out[3 * step] = side.y2 - y;
-                      });
-}
-
-Tensor pair_center_offsets(const Tensor& points, const Tensor& index, const Tensor& boxes,
-                           const Tensor& box) {
-  return of_points<2>(points, index, boxes, box,
-                      [](auto x, auto y, const auto& side, auto* out, int64_t step) INLINED {
-                        const auto middle = center(side);
-                        out[0] = x - middle.x;
-                        out[step] = y - middle.y;
-                      });
 }
 
 // Root of the ratio of the nearer to the farther side, both ways; 0 outbox.
@@ -174,37 +155,11 @@ Tensor pair_centerness(const Tensor& points, const Tensor& index, const Tensor& 
   return result;
 }
 
-Tensor pair_logit(const Tensor& logits, const Tensor& index, const Tensor& classes,
-                  const Tensor& box) {
-  require(logits.dim() == 2, "logits have shape " + shape_of(logits) + ", not (rows, classes)");
-  require_rows(classes, classes.numel(), ScalarType::Long, "classes");
-  const int64_t columns = logits.size(1), count = classes.numel();
-  const Values<int64_t> wanted(classes, "classes");
-  require(within(wanted, count, columns), "a class is not one of the logits' columns");
-  const Indices indices(index, logits.size(0), box, count, /*may_be_none=*/false);
-  Tensor result = torch::stable::new_empty(logits, index.sizes());
-  by_type(logits, "logits", [&](auto zero) {
-    using T = decltype(zero);
-    Tensor keep;
-    const auto run = [columns, from = elements<T>(logits, keep), of = wanted.data(),
-                      out = mutable_values<T>(result)](int64_t first, int64_t size,
-                                                       const int64_t* row, const int64_t* t)
-                         INLINED {
-                           for (int64_t i = 0; i < size; ++i)
-                             out[first + i] = from[row[i] * columns + of[t[i]]];
-                         };
-    indices.each_block(run);
-  });
-  return result;
-}
-
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(dynamic_atss, CPU, m) {
   m.impl("pair_iou", TORCH_BOX(&pair_iou));
-  m.impl("pair_logit", TORCH_BOX(&pair_logit));
   m.impl("pair_sides", TORCH_BOX(&pair_sides));
-  m.impl("pair_center_offsets", TORCH_BOX(&pair_center_offsets));
   m.impl("pair_centerness", TORCH_BOX(&pair_centerness));
 }
 

@@ -1,4 +1,5 @@
-// The best pairs of a box and the best pair of a prior; see dynamic_atss/assigners/pairs.py.
+// The best pairs of a box and the best pair of a prior; see
+// dynamic_atss/assigners/reference/selection.py.
 #include <algorithm>
 #include <memory>
 #include <tuple>
