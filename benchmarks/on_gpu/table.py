@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import runpy
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -158,9 +158,12 @@ def _benchmarks(place: Place) -> list[Stage]:
 
 
 def toolkit() -> Path | None:
-    """The folder of the CUDA toolkit that the kernels are compiled with."""
-    found = runpy.run_path(str(ROOT / "setup.py"))["find_toolkit"]()
-    return None if found is None else Path(found)
+    """The folder of the CUDA toolkit that the kernels are compiled with. In a process of its own,
+    as setuptools changes the one that it is imported in."""
+    code = "import runpy; print(runpy.run_path('setup.py')['find_toolkit']() or '')"
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return Path(done.stdout.strip()) if done.returncode == 0 and done.stdout.strip() else None
 
 
 def find_sanitizer() -> Path | None:
