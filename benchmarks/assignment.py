@@ -37,6 +37,8 @@ CLASSES = 80
 # Intel Xeon). The losses that PAA fits its mixtures to differ in the last bit.
 MAY_DIFFER = {"topk": 2e-3, "paa": 1e-4}
 
+ON_GPU = 1e-4  # of all priors: sums go in another order there, so that near ties may fall otherwise
+
 
 def scene(
     boxes: int, batch: int, sizes: Sequence[tuple[int, int]] = SIZES
@@ -160,7 +162,8 @@ def compare(rule: str, mine: Tensor, theirs: Tensor) -> str:
     """What was compared. Raises AssertionError where the gt indices are not the same."""
     assert (mine >= 0).any()
     differ = (mine != theirs).float().mean().item()
-    assert differ <= MAY_DIFFER.get(rule, 0), f"{rule}: {differ:.2e} of the labels differ"
+    allowed = max(MAY_DIFFER.get(rule, 0), ON_GPU if mine.is_cuda else 0)
+    assert differ <= allowed, f"{rule}: {differ:.2e} of the labels differ"
     return "gt index of every prior" if not differ else f"gt index but for {differ:.1e}"
 
 

@@ -8,10 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-from dynamic_atss import cli
-
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]  # the project is not installed there
+
+from dynamic_atss import cli  # noqa: E402
 
 
 def main() -> int:

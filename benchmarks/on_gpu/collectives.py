@@ -68,7 +68,7 @@ def main() -> None:
     check_parallel(device)
     if dist.get_rank() == 0:
         summary = (
-            f"{backend}, {dist.get_world_size()} process(es): sums, copies, objects, gradients"
+            f"{backend}, {dist.get_world_size()} process(es): sums, objects and gradients agree"
         )
         args.json.write_text(json.dumps({"summary": summary}))
         print(summary)

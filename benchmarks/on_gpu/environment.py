@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import runpy
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import torch
-from machine import ROOT, machine
+from machine import machine
+
+from on_gpu.table import toolkit
 
 QUERY = "name,driver_version,memory.total,power.limit"
 
@@ -25,19 +26,11 @@ def said_by(*command: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def toolkit() -> Path | None:
-    """The folder of the CUDA toolkit that the kernels are compiled with."""
-    found = runpy.run_path(str(ROOT / "setup.py"))["find_toolkit"]()
-    return None if found is None else Path(found)
-
-
 def compiler_version() -> str:
+    """Of nvcc; "" where there is none."""
     folder = toolkit()
-    found = (
-        re.search(r"release ([\d.]+)", said_by(str(folder / "bin/nvcc"), "--version"))
-        if (folder)
-        else None
-    )
+    said = said_by(str(folder / "bin/nvcc"), "--version") if folder else ""
+    found = re.search(r"release ([\d.]+)", said)
     return found[1] if found else ""
 
 

@@ -275,6 +275,14 @@ def test_a_machine_without_a_gpu_is_one_line(monkeypatch, capsys, tmp_path):
     assert said.count("\n") == 1 and "finds no GPU here" in said and "--device cpu" in said
 
 
+def test_the_project_need_not_be_installed(tmp_path):
+    """Nor any package: only what Python itself has is read before packages are looked for."""
+    command = [sys.executable, "-S", "-E", ROOT / "tools/gpu_check.py", "--output", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: ")
+
+
 def line(iteration, loss):
     return {"iteration": iteration, "loss": loss, "time": 0.1, "max_mem_mb": 5}
 
