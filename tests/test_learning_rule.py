@@ -46,6 +46,11 @@ class Centred(nn.Module):
             "losses": {"loss_width": 0.01 * (1 / self.width.square()).sum()},
             "metrics": {"width": self.width.mean()},
         }
+
+
+class Clashing(Centred):
+    def beside(self):
+        return {"metrics": {"loss_cls": self.width.mean()}}
 '''
 WIDTH = "criterion.assigner.width"
 EVERY = ["SOLVER.LOG_PERIOD", 1, "SOLVER.CHECKPOINT_PERIOD", 1, "SOLVER.MAX_ITER", 5]
@@ -164,6 +169,13 @@ def test_converted_it_is_kept_or_named(config, run, tmp_path, monkeypatch, capsy
     assert call_tool(monkeypatch, "convert_checkpoint", published) == 2
     assert "2 entries have no exact place in a published file" in capsys.readouterr().err
     assert call_tool(monkeypatch, "convert_checkpoint", [*published, "--force"]) == 0
+
+
+def test_a_metric_with_the_name_of_a_loss_is_refused(config, tmp_path, monkeypatch, capsys):
+    rule = ["MODEL.ASSIGNER.NAME", config[-1].replace("Centred", "Clashing")]
+    assert call_tool(monkeypatch, "train_net", [*config, *rule, "OUTPUT_DIR", tmp_path]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told == "error: metric 'loss_cls': a loss term has that name; give it another one"
 
 
 def test_two_processes_of_which_one_has_no_boxes(config, tmp_path, monkeypatch):

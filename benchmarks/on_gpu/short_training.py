@@ -24,10 +24,10 @@ from unittest import mock
 import torch
 from machine import ROOT
 
-from dynamic_atss.builders.run import train
 from dynamic_atss.config.load import load_config
 from dynamic_atss.data.shapes import make_shapes
 from dynamic_atss.engine.metrics import read_metrics
+from dynamic_atss.run import train
 
 CONFIG = ROOT / "configs/quickstart/shapes_R_18.yaml"
 # Iterations, images of a batch, their side; on a CPU the smallest model, too.

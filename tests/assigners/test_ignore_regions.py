@@ -156,7 +156,7 @@ def test_no_gradient_reaches_background_in_a_region(rule, retinanet, loss):
     kind = RetinaNetCriterion if retinanet else Criterion
     loss = ClassLoss(loss) if loss else None
     criterion = kind(IgnoreRegions(rule), DeltaCoder(), lambda totals: totals, class_loss=loss)
-    sum(criterion(output, priors, gt).values()).backward()
+    sum(criterion(output, priors, gt).losses.values()).backward()
     boxes = DeltaCoder().decode(output.deltas, priors.boxes).detach()
     plain = rule(priors, gt.objects, Predictions(boxes, output.logits.detach()))
     background = plain.gt_index == BACKGROUND

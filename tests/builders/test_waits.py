@@ -6,13 +6,14 @@ from collections import Counter
 import pytest
 import torch
 from helpers_run import TINY
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.builders import build_lr_factor, build_model, build_optimizer
 from dynamic_atss.config.load import load_config
 from dynamic_atss.engine.trainer import Trainer
-from dynamic_atss.types import Batch, GroundTruth
+from dynamic_atss.types import Assignment, Batch, GroundTruth
 
 # Their results, or the sizes of these, come from the device; lift_fresh: a tensor of Python's
 # numbers, whose copy to a device is waited for.
@@ -56,7 +57,37 @@ def a_batch():
 def test_a_train_step_waits_for_the_device_for_the_log_alone(tmp_path, rule, monkeypatch):
     (tmp_path / "tiny.yaml").write_text(TINY)
     cfg = load_config(tmp_path / "tiny.yaml", ["MODEL.ASSIGNER.NAME", rule])
+    assert waits_of_a_step(cfg, build_model(cfg, 3), monkeypatch) == {}
+
+
+class Weighing(nn.Module):
+    """Dynamic ATSS with a learnt weight, a loss term and a metric."""
+
+    soft_labels, quality_name, needs_size = True, "IoU", True
+
+    def __init__(self):
+        super().__init__()
+        self.rule = ASSIGNERS["dynamic_atss"]()
+        self.scale = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, *args):
+        found = self.rule(*args)
+        weight = self.scale.expand(found.gt_index.shape)
+        beside = {"loss_scale": self.scale.square()}, {"scale": self.scale, "three": 3}
+        return Assignment(found.gt_index, found.quality, weight, weight / 4, *beside)
+
+
+def test_a_rule_that_learns_does_not_wait_either(tmp_path, monkeypatch):
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    cfg = load_config(tmp_path / "tiny.yaml", ["MODEL.ASSIGNER.AT_LEAST_ONE", "True"])
     model = build_model(cfg, 3)
+    model.criterion.assigner.rule = Weighing()
+    assert waits_of_a_step(cfg, model, monkeypatch) == {}
+    assert model.criterion.assigner.rule.scale != 0.5
+
+
+def waits_of_a_step(cfg, model, monkeypatch):
+    """The operators of a train step that wait for the device, by how often."""
     monkeypatch.setattr(Trainer, "_check_weights", lambda *_: None)  # before a checkpoint only
     run = Trainer(
         model=model,
@@ -75,4 +106,4 @@ def test_a_train_step_waits_for_the_device_for_the_log_alone(tmp_path, rule, mon
     with Waits() as waits:
         run.train()
     # The log's `tolist` of a tensor on the CPU is no operator.
-    assert +waits.found == {}
+    return +waits.found

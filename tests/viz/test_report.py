@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dynamic_atss.errors import UserError
-from dynamic_atss.viz.report import _smooth, plot_losses
+from dynamic_atss.viz.report import _loss_names, _smooth, plot_losses
 
 
 def write(path, records):
@@ -37,6 +37,11 @@ def test_one_record_or_only_broken_numbers_still_make_a_picture(tmp_path):
     path = write(tmp_path / "metrics.jsonl", [{"iteration": 20, "loss": None, "lr": 0.1}])
     plot_losses(path, tmp_path / "losses.png")
     assert (tmp_path / "losses.png").stat().st_size > 1000
+
+
+def test_terms_are_drawn_and_metrics_are_not_also_of_branches():
+    record = {"iteration": 1, "loss": 2.0, "one/loss_cls": 1.0, "one/positives": 30, "loss_a": 1.0}
+    assert _loss_names([record]) == ["loss", "one/loss_cls", "loss_a"]
 
 
 def test_smoothing_is_the_mean_of_what_is_there():
