@@ -175,7 +175,7 @@ def test_without_flags_all_is_as_without_the_wrapper(rule):
     average = list  # the totals as they are
     rules = {rule: [plain], IgnoreRegions(rule): [plain, none]}
     results = [
-        Criterion(wrapped, DeltaCoder(), average)(output, priors, gt)
+        Criterion(wrapped, DeltaCoder(), average)(output, priors, gt).losses
         for wrapped, truths in rules.items()
         for gt in truths
     ]
