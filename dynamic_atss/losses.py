@@ -137,9 +137,13 @@ def weighted_focal_loss(
         parts = negative_term(logits, background, gamma), negative_term(x, background, gamma)
         found = positive_term(x, label, number, alpha, gamma)
     of_all, of_class, of_positive = map(_attached, (logits, x, x), (*parts, found))
-    own = of_positive if weight is None else weight * of_positive
-    own = own if negative is None else own + negative * of_class
-    loss = of_all.scatter(1, place, torch.where(classes >= 0, own, of_class)[:, None])
+    has_class = (
+        classes >= 0
+    )  # whatever the weights of others are, not even NaN passes through where
+    own = of_positive if weight is None else torch.where(has_class, weight, 0.0) * of_positive
+    if negative is not None:
+        own = own + torch.where(has_class, negative, 0.0) * of_class
+    loss = of_all.scatter(1, place, torch.where(has_class, own, of_class)[:, None])
     return torch.where((classes == IGNORE)[:, None], 0.0, loss).sum()
 
 

@@ -47,7 +47,9 @@ def error_of(capsys) -> str:
 # --- what a run leaves -------------------------------------------------------------------------
 
 TIMES = {"time", "data_time", "max_mem_mb"}
-LINE = {"iteration", "loss", "loss_cls", "loss_reg", "loss_IoU", "lr"} | TIMES
+METRICS = {"positives", "boxes_without_positive", "iou_of_positives", "ignored"}
+METRICS |= {f"positives_s{stride}" for stride in (8, 16, 32, 64, 128)}
+LINE = {"iteration", "loss", "loss_cls", "loss_reg", "loss_IoU", "lr"} | TIMES | METRICS
 SCORES = {"AP", "AP50", "AP75", "APs", "APm", "APl"} | {"AR1", "AR10", "AR100", "ARs", "ARm", "ARl"}
 
 

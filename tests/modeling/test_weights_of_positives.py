@@ -145,7 +145,8 @@ def test_box_and_quality_terms_are_weighted_and_their_normalisers_are_not():
     output = make_output()
     weight = torch.full((2, P), torch.nan)  # read where there is a box only
     weight[0, 3], weight[0, 5], weight[1, 2] = 0.5, 2.0, 1.5
-    terms = Criterion(Fixed(answer(weight=weight)), DeltaCoder(), no_average)(output, PRIORS, GT)
+    found = answer(weight=weight, negative=torch.zeros(2, P) + weight / 4)
+    terms = Criterion(Fixed(found), DeltaCoder(), no_average)(output, PRIORS, GT)
     boxes = DeltaCoder().decode(output.deltas, PRIORS.boxes)
     box, quality = 0.0, 0.0
     for n, p, q, w in ((0, 3, 0.8, 0.5), (0, 5, 0.4, 2.0), (1, 2, 0.6, 1.5)):
@@ -154,7 +155,8 @@ def test_box_and_quality_terms_are_weighted_and_their_normalisers_are_not():
         quality -= w * (q * s.log() + (1 - q) * (1 - s).log())
     torch.testing.assert_close(terms.losses["loss_reg"], box / (0.8 + 0.4 + 0.6) * 2)
     torch.testing.assert_close(terms.losses["loss_IoU"], quality / 3)
-    assert all(x.isfinite() for x in terms.losses.values())
+    gradients = torch.autograd.grad(sum(terms.losses.values()), output[:3])
+    assert all(x.isfinite().all() for x in (*terms.losses.values(), *gradients))
 
 
 def test_retinanet_weighs_its_box_term():
