@@ -16,6 +16,7 @@ DOORS = {
         *("MODEL.HEAD.NAME", "examples/shared_tower_head.py:SharedTowerHead"),
         *("MODEL.HEAD.ARGS.convs", 2),
     ),
+    "learned_width": ("MODEL.ASSIGNER.NAME", "examples/learned_width.py:LearnedWidth"),
     "diou_loss": ("MODEL.BOX_LOSS", "examples/diou_loss.py:diou"),
     "plain_body": (
         *("MODEL.BACKBONE.CONV_BODY", "examples/plain_body.py:PlainBody"),
@@ -24,6 +25,7 @@ DOORS = {
 }
 # A name of a parameter that only the model with the example has.
 PARTS = {
+    "learned_width": "criterion.assigner.width",
     "shared_tower_head": "head.branches.weight",
     "plain_body": "backbone.body.stages.4.0.weight",
 }
@@ -59,6 +61,17 @@ def test_an_example_trains_and_is_tested(name, tiny, tmp_path):
     assert PARTS.get(name, "head.cls_logits.weight") in content["model"]
     losses = [line["loss_reg"] for line in read_lines(tmp_path / "run") if "loss" in line]
     assert losses and all(x > 0 for x in losses)
+
+
+def test_the_parameter_of_a_rule_moves(tiny, tmp_path):
+    door = (*DOORS["learned_width"], "SOLVER.EMA_DECAY", 0.5)
+    content = train_and_test(tiny, door, tmp_path / "run")
+    width = content["model"]["criterion.assigner.width"]
+    assert (width != 1).all() and ((width - 1).abs() < 0.5).all()
+    logged = [line["width"] for line in read_lines(tmp_path / "run") if "width" in line]
+    assert len(set(logged)) == len(logged) == 3
+    lines = [line for line in read_lines(tmp_path / "run") if "loss" in line]
+    assert all(line["loss_width"] > 0 and line["positives"] > 0 for line in lines)
 
 
 def rows_of(data, path: Path) -> list[tuple]:
