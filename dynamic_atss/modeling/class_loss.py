@@ -38,9 +38,10 @@ class ClassLoss:
         classes = torch.where(index >= 0, rows(gt.classes, index), index).flatten()
         logits, label = logits.flatten(0, 1), label.flatten()
         if target.weight is not None or target.negative is not None:
-            parts = [x if x is None else x.flatten() for x in (target.weight, target.negative)]
+            parts = (target.weight, target.negative)
+            weight, negative = (x if x is None else x.flatten() for x in parts)
             weighted = weighted_focal_loss(
-                logits, classes, label, *parts, self.kind, self.alpha, self.gamma
+                logits, classes, label, weight, negative, self.kind, self.alpha, self.gamma
             )
             return weighted / divisor
         if self.kind == "focal":
