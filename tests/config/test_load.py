@@ -191,6 +191,15 @@ def test_default_is_the_published_value(key):
     assert type(found) is type(PUBLISHED[key])
 
 
+def test_without_the_key_batches_are_padded_as_the_published_files_say(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(BROUGHT.replace("DATALOADER:\n  SIZE_DIVISIBILITY: 32\n", ""))
+    assert "SIZE_DIVISIBILITY" not in path.read_text()
+    assert load_config(path).DATALOADER.SIZE_DIVISIBILITY == 32
+    path.write_text(BROUGHT.replace("SIZE_DIVISIBILITY: 32", "SIZE_DIVISIBILITY: 0"))
+    assert load_config(path).DATALOADER.SIZE_DIVISIBILITY == 0
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
 def test_every_config_file_loads(file):
     cfg = load_config(file)
