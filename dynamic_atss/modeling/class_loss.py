@@ -38,16 +38,21 @@ class ClassLoss:
         classes = torch.where(index >= 0, rows(gt.classes, index), index).flatten()
         logits, label = logits.flatten(0, 1), label.flatten()
         if target.weight is not None or target.negative is not None:
-            parts = (target.weight, target.negative)
-            weight, negative = (x if x is None else x.flatten() for x in parts)
-            weighted = weighted_focal_loss(
-                logits, classes, label, weight, negative, self.kind, self.alpha, self.gamma
-            )
-            return weighted / divisor
+            return self._weighted(logits, classes, label, target) / divisor
         if self.kind == "focal":
             return sigmoid_focal_loss(logits, classes, self.alpha, self.gamma, divisor)
         loss = quality_focal_loss if self.kind == "quality_focal" else varifocal_loss
         return loss(logits, classes, label, gamma=self.gamma, divisor=divisor)
+
+    def _weighted(
+        self, logits: Tensor, classes: Tensor, label: Tensor, target: Assignment
+    ) -> Tensor:
+        weight, negative = (
+            None if x is None else x.flatten() for x in (target.weight, target.negative)
+        )
+        return weighted_focal_loss(
+            logits, classes, label, weight, negative, self.kind, self.alpha, self.gamma
+        )
 
 
 def default_class_loss(
