@@ -14,7 +14,7 @@ from dynamic_atss.errors import UserError
 CHECKPOINT_FORMAT = "dynamic_atss/1"  # the entry "format" of this project's checkpoints
 
 
-def write_atomically(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
+def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) -> None:
     """Calls `write` with the file that becomes `path`; its folder is made where it is missing.
 
     Raises UserError if that fails; then nothing is left behind and an older file is as it was.

@@ -53,8 +53,9 @@ def score(
 
 def check_expected(cfg: CfgNode, scores: dict[str, CocoScores | None]) -> None:
     """TEST.EXPECTED_RESULTS: [["bbox", metric, mean, deviation], ...], as in the releases."""
-    for name, found in scores.items():
-        for _, metric, mean, deviation in cfg.TEST.EXPECTED_RESULTS if found else []:
-            value = found.metrics[metric]
+    measured = {name: found.metrics for name, found in scores.items() if found}
+    for name, metrics in measured.items():
+        for _, metric, mean, deviation in cfg.TEST.EXPECTED_RESULTS:
+            value = metrics[metric]
             if abs(value - mean) > cfg.TEST.EXPECTED_RESULTS_SIGMA_TOL * deviation:
                 raise UserError(f"{name}: {metric} {value:.4f}, expected {mean} +- {deviation}")

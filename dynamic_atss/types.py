@@ -10,15 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 BACKGROUND = -1
 IGNORE = -2
 
-_T = TypeVar("_T")
+_T = TypeVar("_T", bound="DataclassInstance")
 
 
 def to_device(value: _T, device: torch.device | str) -> _T:
@@ -32,8 +35,8 @@ def to_device(value: _T, device: torch.device | str) -> _T:
             return part.to(device, non_blocking=True)
         return to_device(part, device) if hasattr(part, "__dataclass_fields__") else part
 
-    names = [f.name for f in fields(value)]  # type: ignore[arg-type]
-    moved = replace(value, **{n: move(getattr(value, n)) for n in names})  # type: ignore[type-var]
+    names = [f.name for f in fields(value)]
+    moved = replace(value, **{n: move(getattr(value, n)) for n in names})
     for name in getattr(value, "HOST", ()):  # while it is known without a wait for the device
         vars(moved)[name] = getattr(value, name)
     return moved

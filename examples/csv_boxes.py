@@ -27,8 +27,9 @@ class CsvBoxes(DetectionDataset):
         classes = sorted({row[5] for row in boxed})
         boxes = []
         for name, x1, y1, x2, y2, label in boxed:
-            corner, width, height = (x1, y1), float(x2) - float(x1), float(y2) - float(y1)
-            boxes.append((names.index(name), classes.index(label), *corner, width, height))
+            x, y = float(x1), float(y1)
+            size = float(x2) - x, float(y2) - y
+            boxes.append((names.index(name), classes.index(label), x, y, *size))
         return Annotations.of_rows(names, classes, boxes)
 
     def _rows(self) -> list[list[str]]:

@@ -8,6 +8,7 @@ import math
 
 import torch
 from torch import nn
+from yacs.config import CfgNode
 
 from dynamic_atss.builders.heads.atss import ATSSHead
 from dynamic_atss.modeling.head import HeadOutput
@@ -30,8 +31,9 @@ class SharedTower(nn.Module):
         self.branches = nn.Conv2d(channels, classes + 5, 3, padding=1)  # logits, deltas, quality
         self.classes = classes
         nn.init.normal_(self.branches.weight, std=0.01)
-        nn.init.zeros_(self.branches.bias)
-        nn.init.constant_(self.branches.bias[:classes], -math.log(99))  # all scores begin at 0.01
+        bias = torch.zeros(classes + 5)
+        bias[:classes] = -math.log(99)  # all scores begin at 0.01
+        self.branches.bias = nn.Parameter(bias)
 
     def forward(self, features: list[torch.Tensor]) -> HeadOutput:
         maps = [self.branches(self.tower(x)) for x in features]
@@ -44,7 +46,7 @@ class SharedTower(nn.Module):
 class SharedTowerHead(ATSSHead):
     """Everything else is ATSS's: its priors, its rule, its losses, the keys of MODEL.ATSS."""
 
-    def __init__(self, cfg, convs: int = 4) -> None:
+    def __init__(self, cfg: CfgNode, convs: int = 4) -> None:
         super().__init__(cfg)
         self.convs = convs
 

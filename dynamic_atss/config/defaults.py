@@ -218,7 +218,8 @@ _C.DATASETS.KEEP_EMPTY = False  # (new) train on images without boxes, too
 
 _C.DATALOADER = CN()
 _C.DATALOADER.NUM_WORKERS = 4  # loader processes of each training process
-_C.DATALOADER.SIZE_DIVISIBILITY = 0  # a batch is padded to multiples of it; 0 = off
+_C.DATALOADER.SIZE_DIVISIBILITY = 32  # a batch is padded to multiples of it; 0 = off (the
+# releases' default, which none of their files for dense detectors leaves)
 _C.DATALOADER.ASPECT_RATIO_GROUPING = True  # wide and tall images in batches of their own
 _C.DATALOADER.REPEAT_FACTOR_THRESHOLD = 0.0  # (new) images with a class that fewer than this
 # fraction of the images hold are seen more often (LVIS: 0.001); 0 = off

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -138,7 +138,7 @@ def _check_entries(path: Path, key: str, entries: object) -> None:
             raise UserError(f"{path}: entry {number} of '{key}' is not an object: correct it")
 
 
-def _is_integer(value: object) -> bool:
+def _is_integer(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -213,10 +213,10 @@ def _areas(entries: list[dict[str, Any]], xywh: np.ndarray) -> np.ndarray:
         return np.where(np.isfinite(areas), areas, xywh[:, 2] * xywh[:, 3])
 
 
-def _number(value: object) -> float:
+def _number(value: Any) -> float:
     """NaN for what is no number."""
     try:
-        return float(value) if type(value) in _NUMBERS else math.nan  # type: ignore[arg-type]
+        return float(value) if type(value) in _NUMBERS else math.nan
     except OverflowError:
         return math.inf
 

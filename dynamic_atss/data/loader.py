@@ -56,7 +56,7 @@ def _zeros(*shape: int) -> Tensor:
     if get_worker_info() is None:
         return torch.zeros(shape, dtype=torch.uint8)
     fresh = torch.UntypedStorage._new_shared(math.prod(shape))  # the system's pages are zero
-    return torch.empty(0, dtype=torch.uint8).set_(fresh, 0, shape)
+    return torch.empty(0, dtype=torch.uint8).set_(fresh).view(shape)
 
 
 class Loader(Generic[Data]):
@@ -199,8 +199,9 @@ class _Packed:
 
     def pin_memory(self) -> _Packed:
         gt = self.batch.gt
-        fields = (gt.boxes, gt.classes, gt.image, gt.ignore)
-        pinned = GroundTruth(*(t if t is None else t.pin_memory() for t in fields))
+        boxes, classes, image = (t.pin_memory() for t in (gt.boxes, gt.classes, gt.image))
+        ignore = None if gt.ignore is None else gt.ignore.pin_memory()
+        pinned = GroundTruth(boxes, classes, image, ignore)
         images, sizes = self.batch.images.pin_memory(), self.batch.sizes.pin_memory()
         scaled = tuple(_Packed(batch).pin_memory().batch for batch in self.batch.scaled)
         return _Packed(replace(self.batch, images=images, sizes=sizes, gt=pinned, scaled=scaled))

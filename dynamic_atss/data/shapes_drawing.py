@@ -60,7 +60,7 @@ def _fits(mask: np.ndarray, remaining: list[np.ndarray], areas: list[int]) -> bo
 def _background(size: int, rng: np.random.Generator) -> np.ndarray:
     """(S, S, 3) uint8: a gradient, noise at four scales, and lines as clutter."""
     corners = rng.integers(40, 216, (2, 2, 3)).astype(np.float32)
-    image = cv2.resize(corners, (size, size), interpolation=cv2.INTER_LINEAR)
+    image: np.ndarray = cv2.resize(corners, (size, size), interpolation=cv2.INTER_LINEAR)
     for cells, strength in ((3, 30), (8, 22), (24, 14), (size, 8)):
         noise = rng.integers(-strength, strength + 1, (cells, cells, 3)).astype(np.float32)
         image += cv2.resize(noise, (size, size), interpolation=cv2.INTER_LINEAR)
@@ -126,7 +126,7 @@ def _paint(
 ) -> None:
     """Blends a colour with a slight gradient into `image`, in place."""
     size = len(image)
-    shade = rng.integers(-28, 29, (2, 2, 1)).astype(np.float32)
+    shade: np.ndarray = rng.integers(-28, 29, (2, 2, 1)).astype(np.float32)
     shade = cv2.resize(shade, (size, size), interpolation=cv2.INTER_LINEAR)[:, :, None]
     x, y, width, height = cv2.boundingRect(coverage)
     box = np.s_[y : y + height, x : x + width]

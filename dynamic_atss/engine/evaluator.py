@@ -7,7 +7,7 @@ import itertools
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -76,7 +76,7 @@ def run_detection(
     extra = getattr(plain, "extra", 1.0)
     seen: list[int] = []
     tables: list[Table] = []
-    total = len(loader) if hasattr(loader, "__len__") else None
+    total = len(loader) if isinstance(loader, Sized) else None
     with _evaluation_mode(plain), torch.inference_mode():
         for batch in progress(loader, progress_label, total, rank=rank):
             detections = plain(to_device(batch, device))
@@ -137,8 +137,9 @@ def _score(
         return None
     _log.info("COCO box scores of %s\n%s", dataset.annotations, scores.table())
     if dataset.voc_scores:
-        scores = replace(scores, voc=evaluate_voc(truth, table))
-        _log.info("VOC box scores of %s\n%s", dataset.annotations, scores.voc.table())
+        voc = evaluate_voc(truth, table)
+        scores = replace(scores, voc=voc)
+        _log.info("VOC box scores of %s\n%s", dataset.annotations, voc.table())
     if output_dir is not None:
         write_scores(output_dir, scores)
     return scores

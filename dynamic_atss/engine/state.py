@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.window import Window
 from dynamic_atss.errors import UserError
+from dynamic_atss.modeling.detector import Detector
 
 
 @dataclass
@@ -24,16 +25,16 @@ class RunState:
     window: what the next line of the log averages
     """
 
-    model: nn.Module
+    model: Detector
     optimizer: torch.optim.Optimizer
     ema: AveragedModel | None = None
     class_names: Sequence[str] = ()
     window: Window = field(default_factory=Window)
 
     @property
-    def tested(self) -> nn.Module:
+    def tested(self) -> Detector:
         """The model that is tested and released: the average where there is one."""
-        return self.model if self.ema is None else self.ema.module
+        return self.model if self.ema is None else cast(Detector, self.ema.module)
 
     def capture(self, iteration: int) -> dict[str, Any]:
         """A checkpoint's content after `iteration`. Gathers from all processes, so call it on all.

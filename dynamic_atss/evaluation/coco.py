@@ -7,7 +7,7 @@ import importlib.util
 import io
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from dynamic_atss.files import write_text
 _log = logging.getLogger(__name__)
 
 Curves = tuple[NDArray[np.float64], NDArray[np.float64]]
+Scorer = Callable[[TruthTable, NDArray[np.float64], list[int], list[int]], Curves]
 
 
 def evaluate_coco(
@@ -70,7 +71,7 @@ def _require(used: Sequence[int] | NDArray[Any], known: Sequence[int], message: 
         raise UserError(message % int(strange[0]) + "; are these the annotations of these results?")
 
 
-def _scorer(name: str) -> Any:
+def _scorer(name: str) -> Scorer:
     scorers = {"hotcoco": _hotcoco_curves, "pycocotools": _pycocotools_curves}
     if name in scorers:
         return scorers[name]
@@ -100,7 +101,8 @@ def _hotcoco_curves(
     evaluation.params.cat_ids = category_ids
     evaluation.evaluate()
     evaluation.accumulate()
-    return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
+    arrays: Any = evaluation.eval  # None until accumulate() has filled it
+    return np.asarray(arrays["precision"]), np.asarray(arrays["recall"])
 
 
 def _pycocotools_curves(

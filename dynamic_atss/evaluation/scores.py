@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,8 @@ class VocScores:
 
     def table(self) -> str:
         """A line for the mean and for each category: name, AP, eleven-point AP."""
-        rows = [("mean", *self.metrics.values())]
+        mean, mean07 = self.metrics.values()
+        rows = [("mean", mean, mean07)]
         rows += [(_shorten(n), ap, self.eleven_points[n]) for n, ap in self.all_points.items()]
         longest = max(len("category"), *(len(name) for name, *_ in rows))
         lines = [f"{name:<{longest}}{_cell(ap):>7}{_cell(ap07):>7}" for name, ap, ap07 in rows]
@@ -110,7 +112,7 @@ def _mean(values: NDArray[np.float64]) -> float:
 def scores_from_curves(
     precision: NDArray[np.float64],
     recall: NDArray[np.float64],
-    categories: Sequence[Mapping[str, object]],
+    categories: Sequence[Mapping[str, Any]],
     column_ids: Sequence[int],
 ) -> CocoScores:
     """The scores of COCO's accumulated arrays.
@@ -135,12 +137,12 @@ def scores_from_curves(
 
 
 def by_name(
-    categories: Sequence[Mapping[str, object]], value: Callable[[int], float]
+    categories: Sequence[Mapping[str, Any]], value: Callable[[int], float]
 ) -> dict[str, float]:
     """Values by category name; a name that several categories bear is completed by their ids."""
     names = [str(c.get("name", c["id"])) for c in categories]
     times = Counter(names)
     return {
-        name if times[name] == 1 else f"{name}#{c['id']}": value(c["id"])  # type: ignore[arg-type]
+        name if times[name] == 1 else f"{name}#{c['id']}": value(c["id"])
         for name, c in zip(names, categories, strict=True)
     }

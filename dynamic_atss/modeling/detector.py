@@ -30,6 +30,9 @@ class Detector(nn.Module):
         extra: what the boxes' sides count beyond x2 - x1: 1 for the legacy convention.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         backbone: nn.Module,

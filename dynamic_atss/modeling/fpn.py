@@ -7,14 +7,13 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynamic_atss.modeling.layers import make_norm
+from dynamic_atss.modeling.layers import fill_bias, make_norm
 
 
 def _conv(c_in: int, c_out: int, size: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
     conv = nn.Conv2d(c_in, c_out, size, stride, padding=size // 2, bias=bias)
     nn.init.kaiming_uniform_(conv.weight, a=1)
-    if bias:
-        nn.init.zeros_(conv.bias)
+    fill_bias(conv, 0.0)
     return conv
 
 
@@ -66,11 +65,17 @@ class FPN(nn.Module):
             raise ValueError(f"the pyramid stands on C3, C4, C5, not on {len(in_channels)} maps")
         self.top_from = top_from
         self.out_channels = out_channels
-        for i, channels in enumerate(in_channels, start=2):
-            self.add_module(f"fpn_inner{i}", _conv_norm(channels, out_channels, 1, norm, relu))
-            self.add_module(f"fpn_layer{i}", _conv_norm(out_channels, out_channels, 3, norm, relu))
-        top_channels = in_channels[-1] if top_from == "C5" else out_channels
-        self.top_blocks = TopBlocks(top_channels, out_channels)
+
+        def pair(channels: int) -> tuple[nn.Module, nn.Module]:
+            """The lateral and the output convolution of one map."""
+            inner = _conv_norm(channels, out_channels, 1, norm, relu)
+            return inner, _conv_norm(out_channels, out_channels, 3, norm, relu)
+
+        c3, c4, c5 = in_channels
+        self.fpn_inner2, self.fpn_layer2 = pair(c3)
+        self.fpn_inner3, self.fpn_layer3 = pair(c4)
+        self.fpn_inner4, self.fpn_layer4 = pair(c5)
+        self.top_blocks = TopBlocks(c5 if top_from == "C5" else out_channels, out_channels)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Three maps (N, C, h, w) of strides 8, 16, 32 -> five of strides 8 to 128."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dynamic_atss.modeling.layers import fill_bias
 from dynamic_atss.modeling.tower import tower
 
 MAX_LOG_DISTANCE = 12.0
@@ -81,9 +82,9 @@ class DenseHead(nn.Module):
         self.scales = nn.ModuleList(Scale() for _ in range(num_levels)) if scales else None
         for branch in filter(None, (self.cls_logits, self.bbox_pred, self.quality)):
             nn.init.normal_(branch.weight, std=0.01)
-            nn.init.zeros_(branch.bias)
-        nn.init.constant_(self.cls_logits.bias, -math.log((1 - prior_prob) / prior_prob))
-        nn.init.constant_(self.bbox_pred.bias, box_bias)
+            fill_bias(branch, 0.0)
+        fill_bias(self.cls_logits, -math.log((1 - prior_prob) / prior_prob))
+        fill_bias(self.bbox_pred, box_bias)
 
     def forward(self, features: Sequence[Tensor]) -> HeadOutput:
         """features: one (N, channels, h, w) per level, finest first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -19,6 +20,11 @@ class FrozenBatchNorm2d(nn.Module):
     All four are buffers of shape (C,), as in the published checkpoints. Weights that come from a
     batch norm with an epsilon need it added to `running_var` when they are loaded.
     """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -56,8 +62,14 @@ def conv_norm(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
     (In the convolution's weight it would cost no pass over the map, but one over the weight, which
     takes longer below some 400 x 400 pixels, and another rounding.)
     """
-    frozen = type(norm) is FrozenBatchNorm2d
-    return norm.forward_(conv(x)) if frozen else norm(conv(x))
+    y = conv(x)
+    return norm.forward_(y) if type(norm) is FrozenBatchNorm2d else norm(y)
+
+
+def fill_bias(conv: nn.Conv2d, value: float) -> None:
+    """The bias of all channels; a convolution without bias stays as it is."""
+    if conv.bias is not None:
+        nn.init.constant_(conv.bias, value)
 
 
 class FixedBatchNorm2d(nn.BatchNorm2d):
@@ -76,7 +88,12 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     On CPU with one process this is plain batch norm. With several processes (gloo) mean and
     variance are those of all processes' images, by one differentiable all-reduce of (2 C + 1)
     numbers per layer: what the GPU computes. Every process must take part in every forward pass.
+    The running statistics are always kept.
     """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
 
     process_group = None  # all processes
     _check_non_zero_input_channels = nn.SyncBatchNorm._check_non_zero_input_channels
@@ -84,11 +101,11 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape; N may differ between processes."""
         if x.device.type != "cpu":
-            return nn.SyncBatchNorm.forward(self, x)  # type: ignore[arg-type]
+            return nn.SyncBatchNorm.forward(self, x)  # type: ignore[arg-type]  # see above
         together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
         if self.training and together:
             return self._forward_cpu_group(x)
-        if self.training and self.num_batches_tracked is not None:
+        if self.training:
             self.num_batches_tracked.add_(1)
         mean, var, momentum = self.running_mean, self.running_var, self._rate()
         return F.batch_norm(x, mean, var, self.weight, self.bias, self.training, momentum, self.eps)
@@ -167,10 +184,10 @@ class ModulatedDeformConv(nn.Module):
         self.offset_channels = 2 * kernel_size**2 * deformable_groups
         predicted = self.offset_channels * 3 // 2 if modulated else self.offset_channels
         padding = dilation * (kernel_size // 2) if padding is None else padding
-        space = {"stride": stride, "padding": padding, "dilation": dilation}
+        space: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
         self.offset = nn.Conv2d(in_channels, predicted, kernel_size, **space)
         nn.init.zeros_(self.offset.weight)
-        nn.init.zeros_(self.offset.bias)
+        fill_bias(self.offset, 0.0)
         self.conv = nn.Conv2d(
             in_channels, out_channels, kernel_size, groups=groups, bias=bias, **space
         )

@@ -121,7 +121,7 @@ def _kept_inside(place: Rectangle, extent: tuple[int, int]) -> Rectangle:
 def _small_boxes(boxes: Sequence[NDArray[np.float64]], limit: int) -> list[Rectangle]:
     """The boxes of less than `limit` square pixels: a caption would hide a good part of them."""
     rectangles = [tuple(round(v) for v in box.tolist()) for box in boxes]
-    return [r for r in rectangles if (r[2] - r[0]) * (r[3] - r[1]) < limit]  # type: ignore[misc]
+    return [r for r in rectangles if (r[2] - r[0]) * (r[3] - r[1]) < limit]
 
 
 def _covered(place: Rectangle, others: Iterable[Rectangle]) -> int:

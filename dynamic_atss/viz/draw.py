@@ -38,7 +38,8 @@ def class_color(index: int) -> Color:
     any number of classes; hues that come back close (after 13, 21, 34, 55) differ in tone."""
     hue = (0.02 + index * 0.618034) % 1.0
     saturation, value = _TONES[index // 8 % len(_TONES)]
-    return tuple(round(255 * c) for c in colorsys.hsv_to_rgb(hue, saturation, value))  # type: ignore[return-value]
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def draw_boxes(

@@ -67,4 +67,4 @@ def given_pixels(model: nn.Module) -> str:
     if not {"bgr255", "mean", "std"} <= set(dir(model)):
         return ""
     mean, std = (tuple(getattr(model, key).flatten().tolist()) for key in ("mean", "std"))
-    return Pixels(not model.bgr255, mean, std).settings()  # type: ignore[arg-type]
+    return Pixels(not model.bgr255, mean, std).settings()

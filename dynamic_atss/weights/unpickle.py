@@ -11,7 +11,7 @@ import pickle
 import re
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -97,7 +97,7 @@ class _Array:
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, self.shape, self.dtype, fortran, self.data = state
-        self.order = "F" if fortran else "C"
+        self.order: Literal["F", "C"] = "F" if fortran else "C"
 
     def numpy(self) -> np.ndarray:
         raw = self.data.encode("latin1") if isinstance(self.data, str) else self.data
@@ -113,14 +113,14 @@ def _reconstruct(kind: type, *_: Any) -> _Array:
     return _Array()
 
 
-def _from_buffer(data: bytes, dtype: _Dtype, shape: tuple[int, ...], order: str) -> _Array:
+def _from_buffer(data: bytes | str, dtype: _Dtype, shape: tuple[int, ...], order: str) -> _Array:
     array = _Array()
     array.__setstate__((1, shape, dtype, order == "F", data))
     return array
 
 
 def _scalar(dtype: _Dtype, data: bytes | str) -> _Array:
-    return _from_buffer(data, dtype, (), "C")  # type: ignore[arg-type]
+    return _from_buffer(data, dtype, (), "C")
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:

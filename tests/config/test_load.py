@@ -35,7 +35,6 @@ PUBLISHED = {
     "INPUT.PIXEL_MEAN": [102.9801, 115.9465, 122.7717],
     "INPUT.PIXEL_STD": [1.0, 1.0, 1.0],
     "DATALOADER.NUM_WORKERS": 4,
-    "DATALOADER.SIZE_DIVISIBILITY": 0,
     "DATALOADER.ASPECT_RATIO_GROUPING": True,
     "TEST.IMS_PER_BATCH": 8,
     "TEST.DETECTIONS_PER_IMG": 100,
@@ -190,6 +189,15 @@ def test_default_is_the_published_value(key):
     found = value(default_config(), key)
     assert found == PUBLISHED[key]
     assert type(found) is type(PUBLISHED[key])
+
+
+def test_without_the_key_batches_are_padded_as_the_published_files_say(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(BROUGHT.replace("DATALOADER:\n  SIZE_DIVISIBILITY: 32\n", ""))
+    assert "SIZE_DIVISIBILITY" not in path.read_text()
+    assert load_config(path).DATALOADER.SIZE_DIVISIBILITY == 32
+    path.write_text(BROUGHT.replace("SIZE_DIVISIBILITY: 32", "SIZE_DIVISIBILITY: 0"))
+    assert load_config(path).DATALOADER.SIZE_DIVISIBILITY == 0
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -48,6 +48,11 @@ def _downsample(c_in: int, c_out: int, stride: int, norm: str) -> nn.Sequential 
     return nn.Sequential(_conv(c_in, c_out, 1, stride), make_norm(norm, c_out))
 
 
+def _second_conv(deform: dict[str, Any] | None) -> Callable[..., nn.Module]:
+    """What makes the convolution of a block that may be deformable; `deform`: its options."""
+    return _conv if deform is None else partial(ModulatedDeformConv, **deform)
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions (ResNet-18 and 34); `deform` makes the second one deformable."""
 
@@ -58,8 +63,7 @@ class BasicBlock(nn.Module):
         self.downsample = _downsample(c_in, c_out, stride, norm)
         self.conv1 = _conv(c_in, c_out, 3, stride)
         self.bn1 = make_norm(norm, c_out)
-        make = _conv if deform is None else partial(ModulatedDeformConv, **deform)
-        self.conv2 = make(c_out, c_out, 3)
+        self.conv2 = _second_conv(deform)(c_out, c_out, 3)
         self.bn2 = make_norm(norm, c_out)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,8 +92,7 @@ class Bottleneck(nn.Module):
         self.downsample = _downsample(c_in, c_out, stride, norm)
         self.conv1 = _conv(c_in, width, 1, first)
         self.bn1 = make_norm(norm, width)
-        make = _conv if deform is None else partial(ModulatedDeformConv, **deform)
-        self.conv2 = make(width, width, 3, stride=second, groups=groups)
+        self.conv2 = _second_conv(deform)(width, width, 3, stride=second, groups=groups)
         self.bn2 = make_norm(norm, width)
         self.conv3 = _conv(width, c_out, 1)
         self.bn3 = make_norm(norm, c_out)
@@ -144,11 +147,12 @@ class ResNet(FrozenParts):
             options = common | {"deform": dcn if deformable[i] else None}
             if bottleneck:
                 options["width"] = num_groups * width_per_group * 2**i
-            channels.append(res2_out * 2**i // (1 if bottleneck else 4))
+            c_in, c_out = channels[-1], res2_out * 2**i // (1 if bottleneck else 4)
+            channels.append(c_out)
             if deformable[i]:
-                _check_groups(name, options.get("width", channels[-1]), deformable_groups)
+                _check_groups(name, options.get("width", c_out), deformable_groups)
             block = partial(Bottleneck if bottleneck else BasicBlock, **options)
-            self.add_module(name, _stage(block, *channels[-2:], counts[i], 1 if i == 0 else 2))
+            self.add_module(name, _stage(block, c_in, c_out, counts[i], 1 if i == 0 else 2))
         self.out_channels = [channels[level - 1] for level in self.out_levels]
         self._init_weights()
         parts = [self.stem, *(getattr(self, name) for name in STAGES)]
