@@ -11,6 +11,7 @@ from dynamic_atss.assigners.at_least_one import AtLeastOne
 from dynamic_atss.assigners.ignore_regions import IgnoreRegions
 from dynamic_atss.builders import (
     build_assigner,
+    build_head,
     build_model,
     build_train_dataset,
     build_train_loader,
@@ -50,12 +51,14 @@ def first_losses(cfg):
     dataset = build_train_dataset(cfg)
     batch = next(iter(build_train_loader(cfg, dataset, 0)))
     model = build_model(cfg, len(dataset.class_names)).train()
-    return batch, model(batch)
+    return batch, model(batch).losses
 
 
 def test_the_order_of_the_wrappers(folder):
-    assert not isinstance(build_assigner(config(folder, "flagged")), IgnoreRegions)
-    rule = build_assigner(config(folder, "flagged", *ON, "MODEL.ASSIGNER.AT_LEAST_ONE", "True"))
+    off = config(folder, "flagged")
+    assert not isinstance(build_assigner(off, build_head(off)), IgnoreRegions)
+    on = config(folder, "flagged", *ON, "MODEL.ASSIGNER.AT_LEAST_ONE", "True")
+    rule = build_assigner(on, build_head(on))
     assert isinstance(rule, IgnoreRegions) and isinstance(rule.rule, AtLeastOne)
 
 
