@@ -35,7 +35,7 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
-# The numerical tests as other processors run them; QUICK=1: operators and rules, in four runs.
+# The numerical tests as other processors run them; QUICK=1: operators and rules, in three runs.
 test-machines: $(INSTALLED)
 	$(BIN)/python tests/machines.py $(if $(QUICK),--quick)
 
