@@ -30,9 +30,8 @@ NUMERICAL = (
 OPERATORS = ("tests/ops", "tests/assigners")
 
 # What no variable below can change: compilers, and kernels that a compiler built for the test.
-SAME_EVERYWHERE = (
-    "not on_cpu and not on_cuda and not cuda_operators and not test_build and not compiles"
-)
+SAME_EVERYWHERE = ("on_cpu", "on_cuda", "cuda_operators", "test_build", "compiles", "opcheck")
+LEFT_TO_THE_WHOLE = ("ignore_regions", "reference_serves")  # too long for the quick runs
 
 SETTINGS: dict[str, dict[str, str]] = {
     "MKL compatible": {"MKL_CBWR": "COMPATIBLE"},
@@ -97,11 +96,12 @@ def chosen(quick: bool, only: Sequence[str]) -> dict[str, dict[str, str]]:
 def run(
     name: str, variables: dict[str, str], paths: Sequence[str], left_out: Sequence[str]
 ) -> Result:
-    """Runs the tests of `paths` in one setting, but for those whose names hold one of `left_out`."""
+    """Runs the tests of `paths` in one setting; without those that have a word of `left_out`."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *paths]
     command += ["-k", " and ".join(f"not {word}" for word in left_out), "-m", "not cuda"]
-    # The settings take turns on the cores; more threads would only wait for each other.
-    environment = {"OMP_NUM_THREADS": "1", **os.environ, **variables}
+    # The settings share the cores: one thread each, and threads that wait without spinning.
+    shared = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+    environment = {**shared, **os.environ, **variables}
     start = time.monotonic()
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
