@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from dynamic_atss.config.load import names_code
 from dynamic_atss.errors import UserError
 
@@ -76,13 +78,15 @@ def require(key: str, name: str, found: Any, base: type, members: Sequence[str],
     Raises:
         UserError: names what is missing.
     """
+    if not (inspect.isclass(found) and issubclass(found, base)):
+        raise UserError(f"{key} {name!r}: is no {base.__module__}.{base.__name__}; {fits}")
     open_methods = set(getattr(found, "__abstractmethods__", ()))
     # Of the class itself: every class can be called, which hasattr would count as __call__.
     own = {x for ancestor in getattr(found, "__mro__", ()) for x in vars(ancestor)}
     missing = [x for x in members if x not in own or x in open_methods]
+    if issubclass(found, nn.Module) and found.forward is nn.Module.forward:
+        missing.append("forward")
     missing += sorted(open_methods - set(missing))
-    if not (inspect.isclass(found) and issubclass(found, base)):
-        raise UserError(f"{key} {name!r}: is no {base.__module__}.{base.__name__}; {fits}")
     if missing:
         raise UserError(f"{key} {name!r}: has no {', '.join(missing)}; {fits}")
 
