@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dynamic_atss.modeling.head import HeadOutput
+from dynamic_atss.modeling.head import HeadOutput, check_output
 from dynamic_atss.modeling.terms import Terms
 from dynamic_atss.types import Batch, Detections
 
@@ -71,8 +71,10 @@ class Detector(nn.Module):
         images = self.normalize(batch.images, batch.sizes)
         with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
             output = self.head(self.backbone(images))
-        first = output if isinstance(output, HeadOutput) else next(iter(output.values()))
-        priors = self.priors(first.sizes, images.device)
+        branches = [output] if isinstance(output, HeadOutput) else list(output.values())
+        priors = self.priors(branches[0].sizes, images.device)
+        for branch in branches:
+            check_output(self.head, branch, len(images), priors)
         if self.training:
             terms = Terms.of(self.criterion(output, priors, batch.gt, batch.iteration))
             return terms.touching(self._parameters_of_rules())

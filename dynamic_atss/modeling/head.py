@@ -9,8 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.layers import fill_bias
 from dynamic_atss.modeling.tower import tower
+from dynamic_atss.types import Priors
 
 MAX_LOG_DISTANCE = 12.0
 
@@ -25,6 +27,27 @@ class HeadOutput(NamedTuple):
     quality: Tensor | None
     sizes: tuple[tuple[int, int], ...]
     extras: Mapping[str, Tensor] = {}
+
+
+def check_output(head: nn.Module, output: HeadOutput, images: int, priors: Priors) -> None:
+    """Compares shapes, without a wait for the device: a head of the user's may give others.
+
+    Raises:
+        UserError: the output does not have a row for each prior of each image.
+    """
+    rows = (images, len(priors))
+    for name in ("logits", "deltas", "quality"):
+        values = getattr(output, name, None)
+        if values is None and name == "quality":
+            continue
+        shape = tuple(getattr(values, "shape", ()))
+        dimensions = 2 if name == "quality" else 3
+        if shape[:2] != rows or len(shape) != dimensions:
+            raise UserError(
+                f"head {type(head).__name__}: its {name} have shape {shape}; for {images} images "
+                f"and {len(priors)} priors HeadOutput needs logits (N, P, C), deltas (N, P, R) and "
+                f"quality (N, P) or None, with N, P = {rows}"
+            )
 
 
 class Scale(nn.Module):

@@ -1,4 +1,4 @@
-"""Names of code in the configuration: what is let through, what is refused, and that nothing runs."""
+"""Names of code in the configuration: what is let through, and what is refused without a call."""
 
 import pytest
 import yaml

@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from dynamic_atss.modeling.head import DenseHead
+from dynamic_atss.errors import UserError
+from dynamic_atss.modeling.head import DenseHead, HeadOutput, check_output
 from dynamic_atss.modeling.priors import AnchorGenerator
 from dynamic_atss.modeling.tower import tower
+from dynamic_atss.types import Level, Priors
 
 MAPS = ((3, 4), (2, 2), (1, 3))
 CLASSES, ANCHORS, CHANNELS = 5, 3, 32
@@ -171,3 +173,17 @@ def test_one_place_and_one_image_train():
     """A group norm of one value would have no variance."""
     head = make_head().train()
     assert head([torch.randn(1, CHANNELS, 1, 1)] * 3).logits.isfinite().all()
+
+
+@pytest.mark.parametrize("wrong", ["logits", "deltas", "quality"])
+def test_an_output_that_does_not_fit_the_priors_is_one_line(wrong):
+    priors = Priors(torch.zeros(6, 4), (Level(2, 3, 8),))
+    fits = HeadOutput(torch.zeros(2, 6, 3), torch.zeros(2, 6, 4), torch.zeros(2, 6), ((2, 3),))
+    head = nn.Identity()
+    check_output(head, fits, 2, priors)
+    check_output(head, fits._replace(quality=None), 2, priors)
+    short = getattr(fits, wrong)[:, :5]
+    for bad in (short, None if wrong != "quality" else short, getattr(fits, wrong)[0]):
+        with pytest.raises(UserError, match=f"head Identity: its {wrong} have shape") as caught:
+            check_output(head, fits._replace(**{wrong: bad}), 2, priors)
+        assert "\n" not in str(caught.value)
