@@ -11,17 +11,16 @@ from typing import Any
 from torch import nn
 
 from dynamic_atss.assigners import Assigner
-from dynamic_atss.builders.heads.base import Head
+from dynamic_atss.builders.heads.base import AnchorHead
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.coder import Coder, DeltaCoder, DistanceCoder
 from dynamic_atss.modeling.head import DenseHead
-from dynamic_atss.modeling.priors import AnchorGenerator
 
 # MODEL.ATSS.POSITIVE_TYPE of the release -> the rule.
 POSITIVE_TYPES = {"ATSS": "dynamic_atss", "SSC": "fcos", "IoU": "max_iou", "TOPK": "topk"}
 
 
-class ATSSHead(Head):
+class ATSSHead(AnchorHead):
     """Deltas of one square anchor at each location or, with REGRESSION_TYPE POINT, distances."""
 
     section = "ATSS"
@@ -35,8 +34,7 @@ class ATSSHead(Head):
         if rule == "fcos":
             return {"margin": 0.01}
         if rule == "max_iou":
-            limits = {"positive": own.FG_IOU_THRESHOLD, "negative": own.BG_IOU_THRESHOLD}
-            return limits | {"inside_only": True}
+            return self.thresholds() | {"inside_only": True}
         return {"topk": own.TOPK} if rule in ("dynamic_atss", "atss", "topk") else {}
 
     def check(self) -> None:
@@ -46,16 +44,6 @@ class ATSSHead(Head):
                 "MODEL.ATSS.REGRESSION_TYPE POINT needs one anchor per location: set "
                 "ASPECT_RATIOS (1.0,) and SCALES_PER_OCTAVE 1"
             )
-
-    def priors(self) -> AnchorGenerator:
-        own = self.own
-        return AnchorGenerator(
-            own.ANCHOR_STRIDES,
-            own.ANCHOR_SIZES,
-            own.ASPECT_RATIOS,
-            own.OCTAVE,
-            own.SCALES_PER_OCTAVE,
-        )
 
     def network(self, channels: int, classes: int) -> nn.Module:
         return DenseHead(

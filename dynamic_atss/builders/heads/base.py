@@ -50,8 +50,9 @@ class Head(ABC):
 
     def __init__(self, cfg: CfgNode) -> None:
         """cfg: the whole configuration. A subclass may take MODEL.HEAD.ARGS as keywords."""
-        self.cfg = cfg
         self.own = cfg.MODEL[self.section]
+        self.model = cfg.MODEL
+        self.detections_per_image = cfg.TEST.DETECTIONS_PER_IMG
 
     @abstractmethod
     def priors(self) -> AnchorGenerator:
@@ -76,8 +77,8 @@ class Head(ABC):
     def criterion(self, assigner: Assigner) -> nn.Module:
         """From the network's output to losses."""
         arguments = self.criterion_arguments(assigner)
-        if self.cfg.MODEL.BOX_LOSS:
-            arguments["box_loss"] = named_box_loss(self.cfg.MODEL.BOX_LOSS)
+        if self.model.BOX_LOSS:
+            arguments["box_loss"] = named_box_loss(self.model.BOX_LOSS)
         return self.criterion_type(
             assigner,
             self.coder(),
@@ -97,7 +98,7 @@ class Head(ABC):
             score_threshold=self.own.INFERENCE_TH,
             nms_threshold=self.own.NMS_TH,
             pre_nms_top_n=self.own.PRE_NMS_TOP_N,
-            detections_per_image=self.cfg.TEST.DETECTIONS_PER_IMG,
+            detections_per_image=self.detections_per_image,
             extra=self.extra,
             **self.postprocess_arguments(),
         )
@@ -115,11 +116,6 @@ class Head(ABC):
         own, section = self.own, f"MODEL.{self.section}"
         if 0 < own.LOSS_GAMMA < 1:  # its gradient is infinite where the loss is 0
             raise UserError(f"{section}.LOSS_GAMMA {own.LOSS_GAMMA}: 0, or at least 1, is needed")
-        if own.get("BG_IOU_THRESHOLD", 0) > own.get("FG_IOU_THRESHOLD", 1):
-            raise UserError(
-                f"{section}.BG_IOU_THRESHOLD {own.BG_IOU_THRESHOLD}: at most FG_IOU_THRESHOLD "
-                f"{own.FG_IOU_THRESHOLD} is needed"
-            )
 
     def build(self, assigner: Assigner, channels: int, classes: int) -> Parts:
         """All parts, over maps of `channels`, for `classes` classes."""
@@ -132,12 +128,12 @@ class Head(ABC):
 
     def class_loss(self, assigner: Assigner) -> ClassLoss:
         """MODEL.CLASS_LOSS, or what the labels of the rule ask for."""
-        kind = self.cfg.MODEL.CLASS_LOSS
+        kind = self.model.CLASS_LOSS
         return default_class_loss(assigner, kind, self.own.LOSS_ALPHA, self.own.LOSS_GAMMA)
 
     def divides_by_labels(self, own: str = "positives") -> bool:
         """MODEL.CLASS_LOSS_DIVISOR, or the head's `own`: whether it is the sum of the labels."""
-        return (self.cfg.MODEL.CLASS_LOSS_DIVISOR or own) == "labels"
+        return (self.model.CLASS_LOSS_DIVISOR or own) == "labels"
 
     def tower_arguments(self) -> dict[str, Any]:
         """What the sections of all heads say alike of `DenseHead`."""
@@ -146,6 +142,33 @@ class Head(ABC):
             "deformable_last": self.own.get("USE_DCN_IN_TOWER", False),
             "prior_prob": self.own.PRIOR_PROB,
         }
+
+
+class AnchorHead(Head):
+    """A head with anchors, whose section has their sizes and the thresholds of max-IoU."""
+
+    def priors(self) -> AnchorGenerator:
+        own = self.own
+        return AnchorGenerator(
+            own.ANCHOR_STRIDES,
+            own.ANCHOR_SIZES,
+            own.ASPECT_RATIOS,
+            own.OCTAVE,
+            own.SCALES_PER_OCTAVE,
+        )
+
+    def thresholds(self) -> dict[str, Any]:
+        """Arguments of max-IoU."""
+        return {"positive": self.own.FG_IOU_THRESHOLD, "negative": self.own.BG_IOU_THRESHOLD}
+
+    def check(self) -> None:
+        super().check()
+        own = self.own
+        if own.BG_IOU_THRESHOLD > own.FG_IOU_THRESHOLD:
+            raise UserError(
+                f"MODEL.{self.section}.BG_IOU_THRESHOLD {own.BG_IOU_THRESHOLD}: at most "
+                f"FG_IOU_THRESHOLD {own.FG_IOU_THRESHOLD} is needed"
+            )
 
 
 def named_box_loss(name: str) -> Any:
