@@ -11,21 +11,27 @@ CHOSEN := $(VENV)/.constraints
 CONSTRAINTS ?= $(if $(wildcard $(CHOSEN)),$(shell cat $(CHOSEN)),constraints.txt)
 PIP_INSTALL := $(BIN)/pip install --quiet \
 	$(if $(CONSTRAINTS),--constraint $(CONSTRAINTS),--upgrade --upgrade-strategy eager)
+# Who asks for the newest gets it again; who asked for it earlier keeps what there is.
+NEWEST := $(if $(CONSTRAINTS),,$(if $(findstring command,$(origin CONSTRAINTS)),FORCE))
 
 .PHONY: install demo test test-machines lint asan gpu clean FORCE
 
 install: $(INSTALLED)
 
 # torch first: the kernels are compiled against it, which pip's isolated builds cannot see.
-$(INSTALLED): pyproject.toml setup.py $(CONSTRAINTS) $(CHOSEN) dynamic_atss/ops/sources.py \
-		$(wildcard dynamic_atss/ops/csrc/*)
+$(INSTALLED): pyproject.toml setup.py $(wildcard $(CONSTRAINTS)) $(CHOSEN) $(NEWEST) \
+		dynamic_atss/ops/sources.py $(wildcard dynamic_atss/ops/csrc/*)
 	$(PIP_INSTALL) "setuptools>=77" torch torchvision
 	$(PIP_INSTALL) --no-build-isolation --editable ".[dev]"
 	touch $@
 
 # Rewritten only when another CONSTRAINTS is asked for, which then installs again.
 $(CHOSEN): FORCE
-	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@test -z "$(CONSTRAINTS)" || test -f "$(CONSTRAINTS)" || { \
+		echo "error: CONSTRAINTS=$(CONSTRAINTS) is not there: give a file, or nothing for the newest"; exit 2; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@test "$$($(PYTHON) -V)" = "$$($(BIN)/python -V)" || { \
+		echo "error: $(VENV) has $$($(BIN)/python -V), PYTHON=$(PYTHON) is $$($(PYTHON) -V): make clean first"; exit 2; }
 	@echo "$(CONSTRAINTS)" | cmp -s - $@ || echo "$(CONSTRAINTS)" > $@
 FORCE:
 
@@ -56,7 +62,7 @@ asan: $(INSTALLED)
 # On a machine with a GPU and perhaps no network: its own Python, which has PyTorch, and no .venv.
 # WHEELS: a folder with the packages that it lacks.
 gpu:
-	$(PYTHON) tools/gpu_check.py $(if $(WHEELS),--wheels $(WHEELS)) $(GPU_ARGS)
+	$(PYTHON) tools/gpu_check.py $(if $(WHEELS),--wheels "$(WHEELS)") $(GPU_ARGS)
 
 clean:
 	rm -rf $(VENV) build dynamic_atss/ops/*.so output .pytest_cache .ruff_cache .mypy_cache *.egg-info

@@ -26,12 +26,14 @@ ROOT = Path(__file__).resolve().parents[1]
 NUMERICAL = (
     *("tests/ops", "tests/assigners", "tests/modeling", "tests/evaluation", "tests/data"),
     *("tests/test_boxes.py", "tests/test_losses.py", "tests/test_types.py"),
+    *("tests/builders/test_model.py", "tests/builders/test_rules.py"),
+    *("tests/builders/test_reference_run.py", "tests/builders/test_reference_tta.py"),
 )
 OPERATORS = ("tests/ops", "tests/assigners")
 
 # What no variable below can change: compilers, and kernels that a compiler built for the test.
-SAME_EVERYWHERE = ("on_cpu", "on_cuda", "cuda_operators", "test_build", "compiles", "opcheck")
-LEFT_TO_THE_WHOLE = ("ignore_regions", "reference_serves")  # too long for the quick runs
+SAME_EVERYWHERE = ("on_cpu", "cuda_operators", "test_build", "compiles", "opcheck")
+LEFT_TO_THE_WHOLE = ("ignore_regions", "on_cuda", "reference_serves")  # too long for quick runs
 
 SETTINGS: dict[str, dict[str, str]] = {
     "MKL compatible": {"MKL_CBWR": "COMPATIBLE"},
@@ -47,6 +49,10 @@ SETTINGS: dict[str, dict[str, str]] = {
     "kernels of AVX2": {"DYNAMIC_ATSS_CPU_CAPABILITY": "avx2"},
     "plain PyTorch": {"DYNAMIC_ATSS_NATIVE": "0"},
     "another math library": {"DYNAMIC_ATSS_TEST_ROUNDING": "1"},
+    "another math library, plain PyTorch": {
+        "DYNAMIC_ATSS_TEST_ROUNDING": "1",
+        "DYNAMIC_ATSS_NATIVE": "0",
+    },
 }
 
 # The same variables in few runs; each value of each variable occurs in one of them.
@@ -59,7 +65,7 @@ QUICK: dict[str, Sequence[str]] = {
         *("MKL AVX2", "PyTorch AVX2", "oneDNN AVX2", "another math library"),
         *("kernels of AVX2", "3 threads"),
     ),
-    "no kernels": ("plain PyTorch", "1 thread"),
+    "no kernels, another math library": ("another math library, plain PyTorch", "1 thread"),
 }
 
 

@@ -64,6 +64,8 @@ def test_timm_norms():
     ],
 )
 def test_timm_models_that_do_not_fit_are_refused_in_one_line(name, options, said):
+    if name.startswith("test_") and name not in timm.list_models():
+        pytest.skip(f"this timm has no {name}")
     with pytest.raises(ValueError, match=said) as caught:
         TimmBody(name, **options)
     assert "\n" not in str(caught.value)
