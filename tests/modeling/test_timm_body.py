@@ -8,11 +8,10 @@ from torch import nn
 
 from dynamic_atss.modeling.backbones import TimmBody
 
-pytest.importorskip("timm")
+timm = pytest.importorskip("timm")
 
 
 def test_timm_body_gives_timms_own_maps():
-    import timm
 
     body = TimmBody("test_resnet").eval()
     theirs = timm.create_model("test_resnet", features_only=True).eval()
