@@ -74,14 +74,14 @@ class Head(ABC):
         """What the section's keys say of a rule: its keyword arguments."""
         return {}
 
-    def criterion(self, assigner: Assigner) -> nn.Module:
+    def criterion(self, assigner: Assigner, coder: Coder) -> nn.Module:
         """From the network's output to losses."""
         arguments = self.criterion_arguments(assigner)
         if self.model.BOX_LOSS:
             arguments["box_loss"] = named_box_loss(self.model.BOX_LOSS)
         return self.criterion_type(
             assigner,
-            self.coder(),
+            coder,
             distributed.average,
             class_loss=self.class_loss(assigner),
             **arguments,
@@ -91,10 +91,10 @@ class Head(ABC):
         """What the head's `criterion_type` has otherwise than by default."""
         return {"divide_by_labels": self.divides_by_labels()}
 
-    def postprocess(self) -> PostProcess:
+    def postprocess(self, coder: Coder) -> PostProcess:
         """From the network's output to detections."""
         return PostProcess(
-            self.coder(),
+            coder,
             score_threshold=self.own.INFERENCE_TH,
             nms_threshold=self.own.NMS_TH,
             pre_nms_top_n=self.own.PRE_NMS_TOP_N,
@@ -118,12 +118,16 @@ class Head(ABC):
             raise UserError(f"{section}.LOSS_GAMMA {own.LOSS_GAMMA}: 0, or at least 1, is needed")
 
     def build(self, assigner: Assigner, channels: int, classes: int) -> Parts:
-        """All parts, over maps of `channels`, for `classes` classes."""
+        """All parts, over maps of `channels`, for `classes` classes.
+
+        Criterion and post-processing share one coder, which may have parameters that train.
+        """
+        coder = self.coder()
         return Parts(
             self.network(channels, classes),
             self.priors(),
-            self.criterion(assigner),
-            self.postprocess(),
+            self.criterion(assigner, coder),
+            self.postprocess(coder),
         )
 
     def class_loss(self, assigner: Assigner) -> ClassLoss:
