@@ -14,7 +14,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from dynamic_atss.assigners import Assigner
-from dynamic_atss.builders.outside import construct, find
+from dynamic_atss.builders.outside import construct, find, require_call
 from dynamic_atss.engine import distributed
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.box_terms import BOX_LOSSES
@@ -23,6 +23,11 @@ from dynamic_atss.modeling.coder import Coder
 from dynamic_atss.modeling.criterion import Criterion, DenseCriterion
 from dynamic_atss.modeling.postprocess import PostProcess
 from dynamic_atss.modeling.priors import AnchorGenerator
+
+BOX_LOSS_FITS = (
+    "a box loss is called with (raw, decoded, targets, weight, priors) and returns a dict, "
+    "{name: loss}"
+)
 
 
 class Parts(NamedTuple):
@@ -179,7 +184,9 @@ def named_box_loss(name: str) -> Any:
     """The term that MODEL.BOX_LOSS names; a class is made without arguments.
 
     Raises:
-        UserError: there is no such term.
+        UserError: there is no such term, or it is not called like one.
     """
-    found = find("MODEL.BOX_LOSS", name, BOX_LOSSES, functions=True)
-    return construct("MODEL.BOX_LOSS", name, found) if isclass(found) else found
+    key = "MODEL.BOX_LOSS"
+    found = find(key, name, BOX_LOSSES, functions=True)
+    require_call(key, name, found, 5, BOX_LOSS_FITS)
+    return construct(key, name, found) if isclass(found) else found
