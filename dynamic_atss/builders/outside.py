@@ -123,7 +123,7 @@ def _own(known: Mapping[str, Any], name: str) -> str:
 def _imported(key: str, name: str, place: str) -> Any:
     try:
         return _import(place)
-    except Exception as error:  # whatever the user's file does
+    except (Exception, SystemExit) as error:  # whatever the user's file does
         raise UserError(
             f"{key} {name!r}: {place or 'nothing'} cannot be imported from here "
             f"({type(error).__name__}: {error}); give the path of the file, as "
