@@ -51,7 +51,8 @@ def run(main: Callable[[], int | None]) -> None:
         with on_sigterm(end_process):
             code = main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        # A user's code may be quoted, whose messages have several lines.
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         code = 2
     except KeyboardInterrupt:
         code = 130

@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from dynamic_atss.assigners.answer import answer
 from dynamic_atss.assigners.base import (
     Assigner,
     Pairs,
@@ -63,7 +64,7 @@ class AtLeastOne(nn.Module):
         self.waits = getattr(rule, "waits", False)
 
     def forward(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
-        found = self.rule(priors, gt, predictions)
+        found = answer(self.rule, priors, gt, predictions)
         completed = self._completed(found, priors, gt, predictions)
         return _with_weights(completed, found, completed.positive & ~found.positive)
 

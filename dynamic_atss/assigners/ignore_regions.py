@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from dynamic_atss.assigners.answer import answer
 from dynamic_atss.assigners.base import Assigner
 from dynamic_atss.assigners.ranges import priors_within
 from dynamic_atss.boxes import area, intersection
@@ -41,7 +42,7 @@ class IgnoreRegions(nn.Module):
 
     def forward(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
         """As of any rule; gt may have regions."""
-        found = self.rule(priors, gt.objects, predictions)
+        found = answer(self.rule, priors, gt.objects, predictions)
         if gt.split == len(gt):
             return found
         index = found.gt_index

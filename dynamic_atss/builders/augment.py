@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from dynamic_atss.builders.outside import construct, find, require
+from dynamic_atss.builders.outside import construct, find, require_call
 from dynamic_atss.data.color import ColorJitter
 from dynamic_atss.data.crop import RandomCrop
 from dynamic_atss.data.dataset import TrainingSet, Transform
@@ -57,10 +57,8 @@ def find_augmentation(name: str) -> Transform:
         UserError: there is none, or it is not called like one.
     """
     found = find(KEY, name, {}, functions=True)
-    if not isclass(found):
-        return found
-    require(KEY, name, found, object, ("__call__",), FITS)
-    return construct(KEY, name, found)
+    require_call(KEY, name, found, 3, FITS)
+    return construct(KEY, name, found) if isclass(found) else found
 
 
 class OwnTransform:

@@ -52,8 +52,9 @@ def build_backbone(cfg: CfgNode) -> BackboneWithFPN:
 def build_body(cfg: CfgNode) -> nn.Module:
     """The network that CONV_BODY names: a key of BODIES, also with -RETINANET, or timm/<name>."""
     name = cfg.MODEL.BACKBONE.CONV_BODY
-    if names_code(name):
-        build: Builder = partial(_own, make=find_own_body(name))
+    own = find_own_body(cfg)
+    if own is not None:
+        build: Builder = partial(_own, make=own)
     elif name.startswith(TIMM):
         build = partial(_timm, name=name.removeprefix(TIMM))
     elif (key := name.removesuffix("-RETINANET")) in BODIES:
@@ -101,8 +102,20 @@ def _timm(cfg: CfgNode, name: str) -> TimmBody:
     return TimmBody(name, norm=_norm(cfg, ""), freeze_at=freeze_at)
 
 
-def find_own_body(name: str) -> type[nn.Module]:
-    """The class of the user's that CONV_BODY names. Raises UserError unless it is a module."""
+def find_own_body(cfg: CfgNode) -> type[nn.Module] | None:
+    """The class of the user's that CONV_BODY names; None: it names a body of the package.
+
+    Raises:
+        UserError: it is no module; arguments for a body of the package.
+    """
+    name, arguments = cfg.MODEL.BACKBONE.CONV_BODY, cfg.MODEL.BACKBONE.ARGS
+    if not names_code(name):
+        if arguments:
+            raise UserError(
+                f"MODEL.BACKBONE.ARGS.{next(iter(arguments))}: {name} takes no arguments from "
+                f"there; leave it out, or name a body of your own by {KEY}"
+            )
+        return None
     found = find(KEY, name, {})
     require(KEY, name, found, nn.Module, (), FITS)
     return found
@@ -127,8 +140,11 @@ def _own(cfg: CfgNode, make: type[nn.Module]) -> nn.Module:
 
 def _check_maps(name: str, body: nn.Module) -> None:
     """Raises UserError unless an image of 64 x 64 gives maps of strides 8, 16 and 32."""
-    channels = list(getattr(body, "out_channels", []))
-    wanted = [(1, c, 64 // s, 64 // s) for c, s in zip(channels, (8, 16, 32), strict=False)]
+    channels: Any = getattr(body, "out_channels", None)
+    numbers = list(channels) if isinstance(channels, list | tuple) else []
+    if len(numbers) != 3 or not all(isinstance(x, int) for x in numbers):
+        raise UserError(f"{KEY} {name!r}: its out_channels is {channels!r}; {FITS}")
+    wanted = [(1, c, 64 // s, 64 // s) for c, s in zip(numbers, (8, 16, 32), strict=True)]
     body.eval()  # a batch norm of one image
     try:
         with torch.no_grad():
@@ -136,7 +152,7 @@ def _check_maps(name: str, body: nn.Module) -> None:
     except Exception as error:  # whatever the user's forward raises
         raise UserError(f"{KEY} {name!r}: its forward fails ({error}); {FITS}") from error
     body.train()
-    if len(channels) != 3 or found != wanted:
+    if found != wanted:
         raise UserError(
             f"{KEY} {name!r}: an image of 64 x 64 gives maps {found} with out_channels "
             f"{channels}; {FITS}"

@@ -17,7 +17,7 @@ from dynamic_atss.builders.heads import HEADS, build_head
 from dynamic_atss.builders.heads.base import named_box_loss
 from dynamic_atss.builders.limits import ACCEPTED, CARRIED, ENTRIES, LIMITS, NOT_EMPTY
 from dynamic_atss.builders.rules import build_assigner
-from dynamic_atss.config.load import known_keys, names_code
+from dynamic_atss.config.load import known_keys
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.scores import METRICS
 
@@ -111,8 +111,7 @@ def _check_names(cfg: CfgNode) -> None:
     build_assigner(cfg, head)
     if cfg.MODEL.BOX_LOSS:
         named_box_loss(cfg.MODEL.BOX_LOSS)
-    if names_code(cfg.MODEL.BACKBONE.CONV_BODY):
-        find_own_body(cfg.MODEL.BACKBONE.CONV_BODY)
+    find_own_body(cfg)
     for name in cfg.INPUT.AUGMENTATIONS:
         find_augmentation(name)
     find_formats([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])

@@ -91,6 +91,29 @@ def require(key: str, name: str, found: Any, base: type, members: Sequence[str],
         raise UserError(f"{key} {name!r}: has no {', '.join(missing)}; {fits}")
 
 
+def require_call(key: str, name: str, found: Any, count: int, fits: str) -> None:
+    """Refuses what cannot be called with `count` arguments: a function, or the objects of a class.
+
+    Nothing is made or called for it, so that a function of other arguments never runs.
+
+    Args:
+        fits: how the message says what would fit.
+
+    Raises:
+        UserError: names what is missing.
+    """
+    call, given = found, [None] * count
+    if inspect.isclass(found):
+        require(key, name, found, object, ("__call__",), fits)
+        # nn.Module.__call__ takes anything and hands it to forward.
+        call = found.forward if issubclass(found, nn.Module) else found.__call__
+        given.append(None)  # self
+    try:
+        inspect.signature(call).bind(*given)
+    except (TypeError, ValueError) as error:  # ValueError: in C, and does not tell
+        raise UserError(f"{key} {name!r}: cannot be called so ({error}); {fits}") from error
+
+
 def _own(known: Mapping[str, Any], name: str) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     nearest = f" (the nearest is {near[0]!r})" if near else ""
@@ -100,7 +123,7 @@ def _own(known: Mapping[str, Any], name: str) -> str:
 def _imported(key: str, name: str, place: str) -> Any:
     try:
         return _import(place)
-    except Exception as error:  # whatever the user's file does
+    except (Exception, SystemExit) as error:  # whatever the user's file does
         raise UserError(
             f"{key} {name!r}: {place or 'nothing'} cannot be imported from here "
             f"({type(error).__name__}: {error}); give the path of the file, as "

@@ -17,7 +17,7 @@ from dynamic_atss.modeling.branches import Outputs, branch
 from dynamic_atss.modeling.class_loss import ClassLoss, default_class_loss
 from dynamic_atss.modeling.head import HeadOutput
 from dynamic_atss.modeling.matching import Matched, match
-from dynamic_atss.modeling.terms import Terms, check_loss_names, joined
+from dynamic_atss.modeling.terms import Terms, check_box_terms, check_loss_names, joined
 from dynamic_atss.types import GroundTruth, Priors
 
 LABELS = ("quality", "iou", "quality_x_iou")
@@ -77,9 +77,15 @@ class DenseCriterion(nn.Module):
         raise NotImplementedError
 
     def box_terms(self, found: Matched, weight: Tensor, priors: Priors) -> dict[str, Tensor]:
-        """Sums by name; weight (N, P), times the rule's."""
+        """Sums by name; weight (N, P), times the rule's.
+
+        Raises:
+            UserError: the box term gives something else.
+        """
         weight = found.weighted(weight)
-        return self.box_loss(found.raw, found.boxes, found.targets, weight, priors)
+        terms = self.box_loss(found.raw, found.boxes, found.targets, weight, priors)
+        check_box_terms(terms)
+        return terms
 
 
 class Criterion(DenseCriterion):
@@ -135,12 +141,13 @@ class Criterion(DenseCriterion):
 
         divisor = divisor / self.class_weight
         losses = {"loss_cls": self.class_loss(output.logits, found.target, gt, label, divisor)}
-        for name, value in self.box_terms(found, quality, priors).items():
-            losses[name] = value / qualities * self.box_weight
-        if output.quality is not None:
-            loss = quality_loss(output.quality, quality, positive, found.weight)
-            losses[f"loss_{self.assigner.quality_name}"] = loss / positives
-        return losses
+        terms = self.box_terms(found, quality, priors)
+        scaled = {name: x / qualities * self.box_weight for name, x in terms.items()}
+        losses = joined(losses, scaled, "box loss")
+        if output.quality is None:
+            return losses
+        loss = quality_loss(output.quality, quality, positive, found.weight) / positives
+        return joined(losses, {f"loss_{self.assigner.quality_name}": loss}, "quality branch")
 
     def _labels(self, boxes: Tensor, targets: Tensor, quality: Tensor) -> Tensor:
         if self.label == "quality":
@@ -186,4 +193,5 @@ class RetinaNetCriterion(DenseCriterion):
         )
         divisor = (positives * self.divisor).clamp(min=1.0)
         terms = self.box_terms(found, positive.float(), priors)
-        return {"loss_cls": class_loss, **{name: x / divisor for name, x in terms.items()}}
+        scaled = {name: x / divisor for name, x in terms.items()}
+        return joined({"loss_cls": class_loss}, scaled, "box loss")

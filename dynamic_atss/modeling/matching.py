@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dynamic_atss.assigners import Assigner
+from dynamic_atss.assigners.answer import answer
 from dynamic_atss.modeling.head import HeadOutput
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors, rows
 
@@ -62,8 +63,12 @@ def assign(
     gt: GroundTruth,
     iteration: int,
 ) -> Assignment:
-    """The rule's answer to what the network predicts, which it sees without gradient."""
+    """The rule's answer to what the network predicts, which it sees without gradient.
+
+    Raises:
+        UserError: for an answer of the wrong type or shape.
+    """
     quality = None if output.quality is None else output.quality.detach()
     extras = {name: x.detach() for name, x in output.extras.items()}
     seen = Predictions(boxes.detach(), output.logits.detach(), iteration, quality, extras)
-    return assigner(priors, gt, seen)
+    return answer(assigner, priors, gt, seen)

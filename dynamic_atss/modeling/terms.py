@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,15 +42,30 @@ class Terms(NamedTuple):
         return self._replace(losses={**self.losses, name: self.losses[name] + nothing})
 
 
-def joined(own: Mapping[str, Tensor], of_rule: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Both; UserError for a name that stands in both."""
-    twice = sorted(own.keys() & of_rule.keys())
+def joined(
+    own: Mapping[str, Tensor], more: Mapping[str, Tensor], giver: str = "rule"
+) -> dict[str, Tensor]:
+    """Both; UserError for a name that stands in both. giver: what `more` comes from."""
+    twice = sorted(own.keys() & more.keys())
     if twice:
         raise UserError(
-            f"the rule returns {twice[0]!r}, which the criterion has already; give its own another "
-            "name"
+            f"the {giver} returns {twice[0]!r}, which the criterion has already; give its own "
+            "another name"
         )
-    return {**own, **of_rule}
+    return {**own, **more}
+
+
+def check_box_terms(found: Any) -> None:
+    """UserError unless a box loss of the user's gave scalars by name."""
+    needed = "a dict that is not empty, {name: scalar tensor}, is needed"
+    if not isinstance(found, Mapping) or not found:
+        what = "an empty dict" if isinstance(found, Mapping) else f"a {type(found).__name__}"
+        raise UserError(f"the box loss returns {what}; {needed}")
+    for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor) or value.dim():
+            shape = f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
+            what = f"a {type(value).__name__}{shape}"
+            raise UserError(f"the box loss returns {what} as {name!r}; {needed}")
 
 
 def check_loss_names(losses: Mapping[str, Tensor]) -> None:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from dynamic_atss.builders.backbone import BODIES, build_backbone, build_body
+from dynamic_atss.builders import check_config
+from dynamic_atss.builders.backbone import BODIES, KEY, build_backbone, build_body
 from dynamic_atss.config.load import load_config
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.backbones import MobileNetV2, ResNet, Swin, TimmBody
@@ -105,3 +106,35 @@ def test_what_cannot_be_built_is_told_in_one_line(tmp_path, meta, name, override
     with pytest.raises(UserError, match=said.replace("|S|B>", r"\|S\|B>")) as caught:
         build_backbone(config(tmp_path, name, *overrides))
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize("name", ["R-18-FPN", "timm/test_resnet"])
+def test_arguments_for_a_body_of_the_package_are_refused(tmp_path, name):
+    """Before the data sets are read, too."""
+    cfg = config(tmp_path, name, "MODEL.BACKBONE.ARGS.width", "8")
+    for use in (build_body, check_config):
+        with pytest.raises(UserError, match=rf"MODEL.BACKBONE.ARGS.width: {name} takes no") as err:
+            use(cfg)
+        assert "\n" not in str(err.value)
+
+
+BODY = """
+from torch import nn
+class Body(nn.Module):
+    out_channels = {}
+    def forward(self, x):
+        return [x.mean((1, 2, 3), keepdim=True).expand(1, 4, 64 // s, 64 // s) for s in (8, 16, 32)]
+"""
+
+
+@pytest.mark.parametrize("wrong", ["8", "None", "[4, 4]", "[4, 4, 4.0]", "'444'", "[4, 4, 4, 4]"])
+def test_channels_that_are_no_list_of_three(tmp_path, wrong):
+    (tmp_path / "body.py").write_text(BODY.format(wrong))
+    with pytest.raises(UserError, match=r"its out_channels is .*; a body is") as caught:
+        build_body(config(tmp_path, "R-18-FPN", KEY, f"{tmp_path}/body.py:Body"))
+    assert f"is {eval(wrong)!r};" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_channels_of_three_maps(tmp_path):
+    (tmp_path / "body.py").write_text(BODY.format("(4, 4, 4)"))
+    build_body(config(tmp_path, "R-18-FPN", KEY, f"{tmp_path}/body.py:Body"))

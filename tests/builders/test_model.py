@@ -269,6 +269,48 @@ def test_the_average_follows_its_formula(tiny):
     torch.testing.assert_close(average.module.head.bbox_pred.weight, first + 0.25)
 
 
+LEARNED_CODER = """
+import torch
+from torch import nn
+from dynamic_atss.builders.heads.atss import ATSSHead
+from dynamic_atss.modeling.coder import DeltaCoder
+
+
+class Learned(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(()))
+        self.deltas = DeltaCoder()
+
+    def encode(self, boxes, priors):
+        return self.deltas.encode(boxes, priors) - self.shift
+
+    def decode(self, deltas, priors):
+        return self.deltas.decode(deltas + self.shift, priors)
+
+
+class Head(ATSSHead):
+    def coder(self):
+        return Learned()
+"""
+
+
+def test_a_coder_that_learns_is_the_one_that_decodes_detections(tiny, tmp_path):
+    """In the model, on another device (or dtype), and in the average."""
+    (tmp_path / "head.py").write_text(LEARNED_CODER)
+    cfg = tiny("MODEL.HEAD.NAME", f"{tmp_path}/head.py:Head", "SOLVER.EMA_DECAY", "0.5")
+    model = build_model(cfg, 3)
+    average = averaged_model(model, cfg.SOLVER.EMA_DECAY)
+    train_steps(cfg, model, steps=1)
+    assert model.criterion.coder.shift != 0
+    average.update_parameters(model)
+    assert average.module.criterion.coder is not model.criterion.coder
+    assert average.module.criterion.coder.shift == model.criterion.coder.shift
+    for each in (model, average.module, model.to(torch.float64), model.to("meta")):
+        assert each.postprocess.coder is each.criterion.coder
+    assert model.postprocess.coder.shift.is_meta
+
+
 # --- what cannot be built ----------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from dynamic_atss.errors import UserError
 
 HEAD = ("MODEL.ATSS_ON", "True")
 FIT = {
-    "MODEL.BOX_LOSS": ("run", "Plain", "runpy:run_path"),
+    "MODEL.BOX_LOSS": ("run",),
     "INPUT.AUGMENTATIONS": ("run", "runpy:run_path"),
 }
 LISTS = ("INPUT.AUGMENTATIONS", "DATASETS.TRAIN", "DATASETS.TEST")
@@ -86,3 +86,54 @@ def test_modules_of_python(key, name):
     with pytest.raises(UserError) as caught:
         check_config(cfg)
     assert name in str(caught.value) and "\n" not in str(caught.value)
+
+
+CALLS = """
+from torch import nn
+def one(x): raise SystemError("called")
+def five(a, b, c, d, e): raise SystemError("called")
+def three_and_more(a, b, c, *, d): raise SystemError("called")
+class Three:
+    def __call__(self, a, b, c, d=0): ...
+class Four:
+    def __init__(self): raise SystemError("made")
+    def __call__(self, a, b, c, d): ...
+class Module(nn.Module):
+    def forward(self, a, b, c): ...
+class Empty(nn.Module):
+    def __init__(self): raise SystemError("made")
+"""
+
+
+@pytest.mark.parametrize(
+    ("key", "fits", "others"),
+    [
+        ("MODEL.BOX_LOSS", ["five"], ["one", "three_and_more", "Three", "Four", "Module", "Empty"]),
+        (
+            "INPUT.AUGMENTATIONS",
+            ["Three", "Module"],
+            ["one", "five", "three_and_more", "Four", "Empty"],
+        ),
+    ],
+)
+def test_what_is_called_with_other_arguments(key, fits, others, tmp_path):
+    """Refused before anything is made or called."""
+    (tmp_path / "calls.py").write_text(CALLS)
+
+    def check(name):
+        value = value_of(key, f"{tmp_path}/calls.py:{name}")[1]
+        check_config(load_config(None, (*HEAD, key, value)))
+
+    for name in fits:
+        check(name)
+    for name in others:
+        with pytest.raises(UserError, match=rf"{key} .*{name}'.* is called with \(") as caught:
+            check(name)
+        assert "made" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["runpy:run_path", "pydoc:Helper", "collections:Counter"])
+def test_parts_of_python_are_no_box_loss(name):
+    with pytest.raises(UserError, match=r"MODEL.BOX_LOSS .*; a box loss is called with") as caught:
+        check_config(load_config(None, (*HEAD, "MODEL.BOX_LOSS", name)))
+    assert "\n" not in str(caught.value)

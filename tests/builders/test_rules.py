@@ -238,6 +238,12 @@ def test_a_file_that_raises(tmp_path):
         rule("MODEL.ASSIGNER.NAME", f"{tmp_path}/broken.py:Rule")
 
 
+def test_a_file_that_ends_the_process(tmp_path):
+    (tmp_path / "ends.py").write_text("import sys\nsys.exit(7)")
+    with pytest.raises(UserError, match=r"ends.py cannot be imported .*SystemExit: 7"):
+        rule("MODEL.ASSIGNER.NAME", f"{tmp_path}/ends.py:Rule")
+
+
 @pytest.mark.parametrize("name", [n for n, r in ASSIGNERS.items() if not r.needs_size])
 @pytest.mark.parametrize("head", ["ATSS", "FCOS", "DSLA", "RETINANET"])
 def test_the_terms_are_of_the_same_size_under_every_head(head, name):

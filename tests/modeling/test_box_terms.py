@@ -106,6 +106,36 @@ def test_a_term_whose_name_is_no_loss_is_refused():
         criterion(output, PRIORS, GT)
 
 
+@pytest.mark.parametrize("kind", [Criterion, RetinaNetCriterion])
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (torch.zeros(()), "the box loss returns a Tensor; a dict"),
+        (None, "the box loss returns a NoneType; a dict"),
+        ({}, "the box loss returns an empty dict; a dict"),
+        ({"loss_reg": 0.5}, "the box loss returns a float as 'loss_reg'"),
+        ({"loss_reg": torch.zeros(2, P)}, r"returns a Tensor of shape \(2, 80\) as 'loss_reg'"),
+        ({3: torch.zeros(())}, r"returns a Tensor of shape \(\) as 3"),
+        ({"loss_cls": torch.zeros(())}, "the box loss returns 'loss_cls', which the criterion has"),
+    ],
+)
+def test_a_term_that_gives_something_else_is_one_line(kind, found, words):
+    output = HeadOutput(torch.randn(2, P, 3), torch.zeros(2, P, 4), None, MAPS)
+    criterion = kind(ASSIGNERS["atss"](), DeltaCoder(), lambda x: x, box_loss=lambda *_: found)
+    with pytest.raises(UserError, match=words) as caught:
+        criterion(output, PRIORS, GT)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_term_of_the_name_of_the_quality_loss_is_refused():
+    output = HeadOutput(torch.randn(2, P, 3), torch.zeros(2, P, 4), torch.zeros(2, P), MAPS)
+    found = {"loss_centerness": torch.zeros(())}
+    rule = ASSIGNERS["atss"]()
+    criterion = Criterion(rule, DeltaCoder(), lambda x: x, box_loss=lambda *_: found)
+    with pytest.raises(UserError, match="quality branch returns 'loss_centerness', which the"):
+        criterion(output, PRIORS, GT)
+
+
 # --- a distribution over distances, from outside ------------------------------------------------
 
 BINS = 8  # distances 0..7, in strides

@@ -14,7 +14,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from dynamic_atss.assigners import Assigner
-from dynamic_atss.builders.outside import construct, find
+from dynamic_atss.builders.outside import construct, find, require_call
 from dynamic_atss.engine import distributed
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.box_terms import BOX_LOSSES
@@ -23,6 +23,11 @@ from dynamic_atss.modeling.coder import Coder
 from dynamic_atss.modeling.criterion import Criterion, DenseCriterion
 from dynamic_atss.modeling.postprocess import PostProcess
 from dynamic_atss.modeling.priors import AnchorGenerator
+
+BOX_LOSS_FITS = (
+    "a box loss is called with (raw, decoded, targets, weight, priors) and returns a dict, "
+    "{name: loss}"
+)
 
 
 class Parts(NamedTuple):
@@ -74,14 +79,14 @@ class Head(ABC):
         """What the section's keys say of a rule: its keyword arguments."""
         return {}
 
-    def criterion(self, assigner: Assigner) -> nn.Module:
+    def criterion(self, assigner: Assigner, coder: Coder) -> nn.Module:
         """From the network's output to losses."""
         arguments = self.criterion_arguments(assigner)
         if self.model.BOX_LOSS:
             arguments["box_loss"] = named_box_loss(self.model.BOX_LOSS)
         return self.criterion_type(
             assigner,
-            self.coder(),
+            coder,
             distributed.average,
             class_loss=self.class_loss(assigner),
             **arguments,
@@ -91,10 +96,10 @@ class Head(ABC):
         """What the head's `criterion_type` has otherwise than by default."""
         return {"divide_by_labels": self.divides_by_labels()}
 
-    def postprocess(self) -> PostProcess:
+    def postprocess(self, coder: Coder) -> PostProcess:
         """From the network's output to detections."""
         return PostProcess(
-            self.coder(),
+            coder,
             score_threshold=self.own.INFERENCE_TH,
             nms_threshold=self.own.NMS_TH,
             pre_nms_top_n=self.own.PRE_NMS_TOP_N,
@@ -118,12 +123,16 @@ class Head(ABC):
             raise UserError(f"{section}.LOSS_GAMMA {own.LOSS_GAMMA}: 0, or at least 1, is needed")
 
     def build(self, assigner: Assigner, channels: int, classes: int) -> Parts:
-        """All parts, over maps of `channels`, for `classes` classes."""
+        """All parts, over maps of `channels`, for `classes` classes.
+
+        Criterion and post-processing share one coder, which may have parameters that train.
+        """
+        coder = self.coder()
         return Parts(
             self.network(channels, classes),
             self.priors(),
-            self.criterion(assigner),
-            self.postprocess(),
+            self.criterion(assigner, coder),
+            self.postprocess(coder),
         )
 
     def class_loss(self, assigner: Assigner) -> ClassLoss:
@@ -175,7 +184,9 @@ def named_box_loss(name: str) -> Any:
     """The term that MODEL.BOX_LOSS names; a class is made without arguments.
 
     Raises:
-        UserError: there is no such term.
+        UserError: there is no such term, or it is not called like one.
     """
-    found = find("MODEL.BOX_LOSS", name, BOX_LOSSES, functions=True)
-    return construct("MODEL.BOX_LOSS", name, found) if isclass(found) else found
+    key = "MODEL.BOX_LOSS"
+    found = find(key, name, BOX_LOSSES, functions=True)
+    require_call(key, name, found, 5, BOX_LOSS_FITS)
+    return construct(key, name, found) if isclass(found) else found

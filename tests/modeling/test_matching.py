@@ -1,0 +1,58 @@
+"""What a rule or a coder of the user's gives that does not fit."""
+
+import pytest
+import torch
+
+from dynamic_atss.assigners.at_least_one import AtLeastOne
+from dynamic_atss.assigners.ignore_regions import IgnoreRegions
+from dynamic_atss.errors import UserError
+from dynamic_atss.modeling.coder import DeltaCoder
+from dynamic_atss.modeling.head import HeadOutput
+from dynamic_atss.modeling.matching import match
+from dynamic_atss.modeling.priors import AnchorGenerator
+from dynamic_atss.types import Assignment, GroundTruth
+
+MAPS = ((4, 4),)
+PRIORS = AnchorGenerator((8,), (64,))(MAPS, torch.device("cpu"))
+GT = GroundTruth(torch.tensor([[4.0, 4, 40, 50]]), torch.tensor([0]), torch.tensor([1]))
+INDEX, QUALITY = torch.full((2, 16), -1), torch.zeros(2, 16)
+
+
+class Fixed:
+    soft_labels, quality_name, needs_size = False, "quality", True
+
+    def __init__(self, found):
+        self.found = found
+
+    def __call__(self, priors, gt, predictions):
+        return self.found
+
+
+def matched(rule, values=4):
+    output = HeadOutput(torch.zeros(2, 16, 3), torch.zeros(2, 16, values), None, MAPS)
+    return match(rule, DeltaCoder(), output, PRIORS, GT, 0)
+
+
+@pytest.mark.parametrize("around", [lambda x: x, AtLeastOne, IgnoreRegions])
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (None, "a NoneType"),
+        ((INDEX, QUALITY), "a tuple"),
+        (Assignment(INDEX[0], QUALITY), r"gt_index of shape \(16,\)"),
+        (Assignment(INDEX.int(), QUALITY), r"gt_index of shape \(2, 16\) and type torch.int32"),
+        (Assignment(INDEX, QUALITY[..., None]), r"quality of shape \(2, 16, 1\)"),
+        (Assignment(INDEX, QUALITY.bool()), r"quality of .* type torch.bool"),
+        (Assignment(INDEX, QUALITY, weight=QUALITY[:1]), r"weight of shape \(1, 16\)"),
+        (Assignment(INDEX, QUALITY, negative=0.5), "negative as a float"),
+    ],
+)
+def test_an_answer_that_does_not_fit_is_one_line(around, found, words):
+    with pytest.raises(UserError, match=f"rule Fixed gives {words}.*, needs an Assig") as caught:
+        matched(around(Fixed(found)))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_answer_that_fits():
+    found = Assignment(INDEX, QUALITY, weight=QUALITY + 1)
+    assert matched(Fixed(found)).target is found
