@@ -22,6 +22,8 @@ from dynamic_atss.ops import library
 from dynamic_atss.ops.focal import quality_focal_loss
 from dynamic_atss.ops.nms import batched_multiclass_nms
 
+MEMORY = 4 * 10**9  # bytes that a compiler of CUDA may take
+
 
 def architectures() -> str:
     """As TORCH_CUDA_ARCH_LIST wants them: of the GPUs here and of no other."""
@@ -30,10 +32,16 @@ def architectures() -> str:
     return ";".join(f"{major}.{minor}" for major, minor in sorted(found))
 
 
+def jobs() -> int:
+    """How many files at a time: one for each core that may be used and 4 GB of memory."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(len(os.sched_getaffinity(0)), memory // MEMORY))
+
+
 def build(folder: Path) -> None:
-    """Ninja compiles as many files at a time as there are cores, if it is there."""
+    """Ninja, where it is there, compiles files at the same time."""
     own = {"TORCH_CUDA_ARCH_LIST": architectures(), "FORCE_CUDA": "1"}
-    environment = {**os.environ, "MAX_JOBS": str(os.cpu_count()), **own}
+    environment = {"MAX_JOBS": str(jobs()), **os.environ, **own}
     command = [sys.executable, "setup.py", "build_ext", "--build-lib", str(folder)]
     command += ["--build-temp", f"{folder}_objects"]
     print(f"{own}: {' '.join(command)}", flush=True)

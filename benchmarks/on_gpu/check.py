@@ -38,7 +38,8 @@ def check(args: argparse.Namespace, begin: float) -> int:
         print(f"from {args.wheels}: {', '.join(added) or 'nothing that is not there'}", flush=True)
     gpus = packages.check(environment, args.device)
     with tempfile.TemporaryDirectory(prefix="gpu_check_") as scratch:
-        place = table.Place(args.device, Path(scratch), KERNELS, _sanitizer(args.device), gpus)
+        sanitizer = table.find_sanitizer(environment) if args.device == "cuda" else None
+        place = table.Place(args.device, Path(scratch), KERNELS, sanitizer, gpus)
         planned = table.stages(place, args.stages)
         report = Report(args.output, len(planned), begin, 60 * args.minutes)
         runner = Runner(log, table.ROOT, environment, report.left, report.note)
@@ -76,15 +77,13 @@ def announced(stages: list[Stage]) -> Iterator[Stage]:
         yield stage
 
 
-def _sanitizer(device: str) -> Path | None:
-    return table.find_sanitizer() if device == "cuda" else None
-
-
 def _environment(device: str) -> dict[str, str]:
     """For every stage: the project, its benchmarks and the packages from wheels are importable."""
     places = [str(table.ROOT), str(table.ROOT / "benchmarks"), str(SITE)]
     places += [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
     found = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "PYTHONUNBUFFERED": "1"}
+    programs = [os.environ.get("PATH", os.defpath), str(SITE / "bin")]  # there is ninja of a wheel
+    found["PATH"] = os.pathsep.join(programs)
     if device == "cuda":
         return {**found, "DYNAMIC_ATSS_NATIVE": str(KERNELS / "dynamic_atss/ops")}
     return {**found, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}  # beside other work

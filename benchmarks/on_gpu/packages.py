@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -26,6 +29,8 @@ NEEDED = {
     "setuptools": "setuptools",
 }
 OF_THE_MACHINE = ("torch", "torchvision")
+OPTIONAL = ("ninja",)  # compiles the kernels' files at the same time
+LEAST = {"setuptools": 77}  # older ones do not read our pyproject.toml
 OLDEST = (2, 10)
 LOOK = """
 import importlib, json, sys
@@ -37,7 +42,9 @@ for name in sys.argv[1:]:
         missing.append((error.name or name).split(".")[0])
     except Exception as error:
         broken[name] = f"{type(error).__name__}: {error}"
-found = {"missing": missing, "broken": broken}
+found = {"missing": missing, "broken": broken, "versions": {}}
+if "setuptools" in sys.modules:
+    found["versions"]["setuptools"] = sys.modules["setuptools"].__version__
 if "torch" in sys.modules:
     import torch
     found |= {"torch": torch.__version__, "gpus": torch.cuda.device_count()}
@@ -48,7 +55,8 @@ print(json.dumps(found))
 def install_wheels(folder: Path, target: Path) -> list[str]:
     """Puts the wheels of packages that Python does not have yet into `target`; their names.
 
-    What is installed is never replaced: PyTorch stays the machine's own.
+    What is installed is never replaced: PyTorch stays the machine's own. Beside a package that is
+    too old the newer one goes into `target`, which comes first on the path.
 
     Raises:
         UserError: no wheels there, or pip cannot install them.
@@ -56,11 +64,23 @@ def install_wheels(folder: Path, target: Path) -> list[str]:
     wheels = sorted(folder.glob("*.whl"))
     if not wheels:
         raise UserError(f"--wheels {folder}: no *.whl in it; {how_to_download([])}")
-    present = {_plain(d.name) for d in metadata.distributions() if d.name}
-    names = sorted({_plain(wheel.name.split("-")[0]) for wheel in wheels} - present)
+    names = sorted({_plain(wheel.name.split("-")[0]) for wheel in wheels} - _present())
     if names:
         _install(names, folder, target)
     return names
+
+
+def _present() -> set[str]:
+    """The packages that this Python has, new enough."""
+    found: dict[str, str] = {}
+    for one in metadata.distributions():  # the first of a name is the one that is imported
+        if one.name:
+            found.setdefault(_plain(one.name), one.version)
+    return {name for name, version in found.items() if not _too_old(name, version)}
+
+
+def _too_old(name: str, version: str) -> bool:
+    return int((re.findall(r"\d+", version or "") or ["0"])[0]) < LEAST.get(name, 0)
 
 
 def _install(names: list[str], folder: Path, target: Path) -> None:
@@ -85,7 +105,8 @@ def check(environment: Mapping[str, str], device: str) -> int:
     if done.returncode:
         raise UserError(f"{sys.executable} cannot look for packages: {done.stderr.strip()[-300:]}")
     found = json.loads(done.stdout.splitlines()[-1])
-    missing = sorted({NEEDED.get(name, name) for name in found["missing"]})
+    old = {name for name, version in found["versions"].items() if _too_old(name, version)}
+    missing = sorted({NEEDED.get(name, name) for name in found["missing"]} | old)
     own = [name for name in OF_THE_MACHINE if name in missing]
     if own:
         raise UserError(
@@ -93,7 +114,8 @@ def check(environment: Mapping[str, str], device: str) -> int:
             "CUDA (make gpu PYTHON=...)"
         )
     if missing:
-        raise UserError(f"packages are missing: {', '.join(missing)}; {how_to_download(missing)}")
+        named = ", ".join(map(_wanted, missing))
+        raise UserError(f"packages are missing: {named}; {how_to_download(missing)}")
     for name, reason in found["broken"].items():
         raise UserError(f"package {NEEDED[name]} does not import ({reason})")
     _check_torch(found["torch"], found["gpus"], device)
@@ -113,15 +135,20 @@ def _check_torch(version: str, gpus: int, device: str) -> None:
 def how_to_download(names: list[str]) -> str:
     """The command for a machine with a network, for this machine's Python."""
     version = ".".join(map(str, sys.version_info[:2]))
-    systems = " ".join(
-        f"--platform manylinux{name}_x86_64" for name in ("_2_28", "_2_27", "_2_17", "2014")
-    )
-    wanted = " ".join(names or [n for n in NEEDED.values() if n not in OF_THE_MACHINE])
+    ages = ("_2_28", "_2_27", "_2_17", "2014")
+    systems = " ".join(f"--platform manylinux{age}_{platform.machine()}" for age in ages)
+    names = names or [n for n in NEEDED.values() if n not in OF_THE_MACHINE]
+    names = [*names, *(name for name in OPTIONAL if not shutil.which(name))]
+    wanted = " ".join(shlex.quote(_wanted(name)) for name in names)
     return (
         "on a machine with a network: pip download --only-binary=:all: "
         f"--python-version {version} {systems} -d wheels {wanted}; then here: "
         "make gpu WHEELS=wheels"
     )
+
+
+def _wanted(name: str) -> str:
+    return f"{name}>={LEAST[name]}" if name in LEAST else name
 
 
 def _plain(name: str) -> str:

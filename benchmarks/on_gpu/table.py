@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,13 +44,13 @@ class Place:
 
 
 def stages(place: Place, names: Iterable[str] = NAMES) -> list[Stage]:
-    """Those of `names`, in the order of importance."""
+    """Those of `names`, in the order of importance; before them what says which machine it is."""
     every = [*_basic(place), *_trainings(place), _sanitizer(place, "memcheck", 100)]
     every += _benchmarks(place)
     every += [_sanitizer(place, n, 90, optional=True) for n in ("racecheck", "synccheck")]
     every += [_sanitizer(place, "initcheck", 90, optional=True)]
     assert tuple(stage.name for stage in every) == NAMES
-    return [stage for stage in every if stage.name in set(names)]
+    return [stage for stage in every if stage.name in {"environment", *names}]
 
 
 def _module(place: Place, name: str, script: str, *options: object, **more: object) -> Stage:
@@ -157,18 +157,18 @@ def _benchmarks(place: Place) -> list[Stage]:
     ]
 
 
-def toolkit() -> Path | None:
+def toolkit(environment: Mapping[str, str] | None = None) -> Path | None:
     """The folder of the CUDA toolkit that the kernels are compiled with. In a process of its own,
     as setuptools changes the one that it is imported in."""
     code = "import runpy; print(runpy.run_path('setup.py')['find_toolkit']() or '')"
     command = [sys.executable, "-W", "ignore", "-c", code]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     return Path(done.stdout.strip()) if done.returncode == 0 and done.stdout.strip() else None
 
 
-def find_sanitizer() -> Path | None:
+def find_sanitizer(environment: Mapping[str, str] | None = None) -> Path | None:
     """On the PATH, or in the CUDA toolkit."""
-    on_path, folder = shutil.which("compute-sanitizer"), toolkit()
+    on_path, folder = shutil.which("compute-sanitizer"), toolkit(environment)
     below = ("bin/compute-sanitizer", "compute-sanitizer/compute-sanitizer")
     places = [Path(on_path)] if on_path else []
     places += [folder / name for name in below] if folder else []

@@ -6,6 +6,7 @@ Memory and time grow with P x G. A rule that proves worth it can be written agai
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from dynamic_atss.types import BACKGROUND, IGNORE, Assignment, GroundTruth, Pred
 ROUNDING = 1e-4  # by which a quality may leave [0, 1]
 
 
-class PerImage:
+class PerImage(ABC):
     """A rule that says in `assign` what the priors of one image learn.
 
     soft_labels, quality_name, needs_size: as of any `Assigner`; a rule may set its own
@@ -29,6 +30,7 @@ class PerImage:
     needs_size = True
     waits = True
 
+    @abstractmethod
     def assign(
         self,
         priors: Priors,
@@ -50,7 +52,6 @@ class PerImage:
             index (P,) int64, which of the G boxes, or BACKGROUND, or IGNORE; and quality (P,) in
             [0, 1], of which only that of positives counts.
         """
-        raise UserError(f"{type(self).__name__} has no method `assign`")
 
     @torch.no_grad()
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:

@@ -45,7 +45,7 @@ def _check_fit(head: Head, name: str, rule: Any) -> None:
         return
     fits = [n for n, known in ASSIGNERS.items() if not known.needs_size]
     raise UserError(
-        f"MODEL.ASSIGNER.NAME {name!r} reads the size of anchors, but the head of "
-        f"MODEL.{head.section}_ON has points, which have none: choose one of {', '.join(fits)}, "
-        "or a head with anchors (MODEL.ATSS_ON or MODEL.RETINANET_ON)"
+        f"MODEL.ASSIGNER.NAME {name!r} reads the size of anchors, but the head "
+        f"{type(head).__name__} has points, which have none: choose one of {', '.join(fits)}, or a "
+        "head with anchors (MODEL.HEAD.NAME atss or retinanet, as by MODEL.ATSS_ON)"
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from numbers import Real
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,11 +48,21 @@ class Report:
         check_terms(terms)
         losses = torch.stack(list(terms.losses.values())) / self._passes
         numbers = [_numbers(name, x, losses) for name, x in terms.metrics.items()]
-        self._losses = list(terms.losses)
-        self._metrics = {n: len(x) for n, x in zip(terms.metrics, numbers, strict=True)}
+        self._note(list(terms.losses), dict(zip(terms.metrics, map(len, numbers), strict=True)))
         metrics = torch.cat([losses.new_zeros(0), *numbers]) / self._passes
         self._totals.append(torch.cat((losses.detach(), metrics)))
         return losses.sum()
+
+    def _note(self, losses: list[str], metrics: dict[str, int]) -> None:
+        """Keeps the names. Raises UserError for others than those of the passes before."""
+        names = [losses, list(metrics.items())]
+        before = [self._losses, list(self._metrics.items())]
+        if self._totals and names != before:
+            raise UserError(
+                f"the passes of a step (SOLVER.ACCUMULATE) give different terms: {before}, then "
+                f"{names}; losses and metrics (name, numbers) must be the same in every pass"
+            )
+        self._losses, self._metrics = losses, metrics
 
     def status(self, terminated: bool, data_failed: bool) -> Status:
         """One collective, on every step whatever the data."""
@@ -66,7 +77,10 @@ class Report:
 
 
 def check_terms(terms: Terms) -> None:
-    """Raises UserError for names that the log has already, and for losses that are no scalars."""
+    """Raises UserError for names that the log has already, and for losses that are no scalars or
+    not there."""
+    if not terms.losses:
+        raise UserError("the criterion gives no loss term; give one, or the step learns nothing")
     for name in terms.metrics:
         if name in terms.losses:
             raise UserError(f"metric {name!r}: a loss term has that name; give it another one")
@@ -75,20 +89,23 @@ def check_terms(terms: Terms) -> None:
         if taken:
             raise UserError(f"{kind} {taken[0]!r}: the log has a number of that name; rename it")
     for name, value in terms.losses.items():
+        if not isinstance(value, Tensor):
+            raise UserError(f"loss term {name!r}: is a {type(value).__name__}, not a scalar tensor")
         if value.dim():
             raise UserError(f"loss term {name!r}: has shape {tuple(value.shape)}, not a scalar")
 
 
-def _numbers(name: str, value: Tensor | float, like: Tensor) -> Tensor:
+def _numbers(name: str, value: Any, like: Tensor) -> Tensor:
     """(1,) or (2,): a metric, without gradient."""
-    if not isinstance(value, Tensor):
-        return like.new_full((1,), value)
-    if value.numel() not in (1, 2):
-        raise UserError(
-            f"metric {name!r}: has shape {tuple(value.shape)}; give one number, or a sum and a "
-            "count"
-        )
-    return value.detach().to(like.dtype).flatten()
+    needed = "give one number, or a sum and a count"
+    if isinstance(value, Tensor):
+        if value.numel() not in (1, 2):
+            raise UserError(f"metric {name!r}: has shape {tuple(value.shape)}; {needed}")
+        return value.detach().to(like.dtype).flatten()
+    numbers = list(value) if isinstance(value, tuple | list) else [value]
+    if len(numbers) not in (1, 2) or not all(isinstance(x, Real) for x in numbers):
+        raise UserError(f"metric {name!r}: is {value!r}; {needed}")
+    return torch.cat([like.new_full((1,), float(x)) for x in numbers])
 
 
 def mean(sums: Sequence[float], count: int) -> float:

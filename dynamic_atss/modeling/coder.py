@@ -11,6 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from dynamic_atss.errors import UserError
+
 
 class Coder(Protocol):
     """How the box branch's values (..., R) mean boxes (..., 4); R is 4 but for distributions."""
@@ -18,6 +20,31 @@ class Coder(Protocol):
     def encode(self, gt_boxes: Tensor, priors: Tensor) -> Tensor: ...
 
     def decode(self, deltas: Tensor, priors: Tensor) -> Tensor: ...
+
+
+def decode(coder: Coder, deltas: Tensor, priors: Tensor) -> Tensor:
+    """Boxes (..., 4) of what the head gives, (..., R).
+
+    Raises:
+        UserError: the coder, or what it decodes, is of another shape.
+    """
+    boxes = coder.decode(deltas, priors)
+    wanted = (*deltas.shape[:-1], 4)
+    if boxes.shape != wanted:
+        raise UserError(
+            f"coder {type(coder).__name__}: decode gives boxes of shape {tuple(boxes.shape)} from "
+            f"deltas of shape {tuple(deltas.shape)}; {wanted} is needed"
+        )
+    return boxes
+
+
+def _check_four(coder: Coder, deltas: Tensor) -> None:
+    """UserError for another number of deltas: it could broadcast to boxes that look right."""
+    if deltas.shape[-1] != 4:
+        raise UserError(
+            f"coder {type(coder).__name__}: the deltas of the head have shape "
+            f"{tuple(deltas.shape)}; (N, P, 4) is needed, or a head with another coder"
+        )
 
 
 def _center_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,6 +71,7 @@ class DeltaCoder:
     def decode(self, deltas: Tensor, priors: Tensor) -> Tensor:
         """Boxes (..., 4) from deltas (..., 4); leading dimensions broadcast. Not clipped to the
         image."""
+        _check_four(self, deltas)
         center, size = _center_size(priors)
         center = deltas[..., :2] / self.shift_weight * size + center
         half = (
@@ -73,6 +101,7 @@ class DistanceCoder:
 
     def decode(self, deltas: Tensor, priors: Tensor) -> Tensor:
         """Boxes (..., 4) from distances (..., 4); leading dimensions broadcast."""
+        _check_four(self, deltas)
         center, size = _center_size(priors)
         if self.unit is not None:
             deltas = deltas / self.unit * torch.cat((size, size), dim=-1)

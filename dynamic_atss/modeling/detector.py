@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dynamic_atss.modeling.head import HeadOutput, check_output
+from dynamic_atss.modeling.head import branches_of, check_output
 from dynamic_atss.modeling.terms import Terms
 from dynamic_atss.types import Batch, Detections
 
@@ -71,7 +71,7 @@ class Detector(nn.Module):
         images = self.normalize(batch.images, batch.sizes)
         with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
             output = self.head(self.backbone(images))
-        branches = [output] if isinstance(output, HeadOutput) else list(output.values())
+        branches = branches_of(self.head, output)
         priors = self.priors(branches[0].sizes, images.device)
         for branch in branches:
             check_output(self.head, branch, len(images), priors)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,23 @@ class HeadOutput(NamedTuple):
     extras: Mapping[str, Tensor] = {}
 
 
+def branches_of(head: nn.Module, found: Any) -> list[HeadOutput]:
+    """The outputs of all branches of what a head returned.
+
+    Raises:
+        UserError: it is neither a `HeadOutput` nor a dict of them.
+    """
+    outputs = list(found.values()) if isinstance(found, Mapping) else [found]
+    if outputs and all(isinstance(x, HeadOutput) for x in outputs):
+        return outputs
+    wrong = [type(x).__name__ for x in outputs if not isinstance(x, HeadOutput)]
+    place = "in its dict" if isinstance(found, Mapping) else "in place of its output"
+    raise UserError(
+        f"head {type(head).__name__} (MODEL.HEAD.NAME): gives {wrong[0] if wrong else 'nothing'} "
+        f"{place}; a HeadOutput, or a dict of them by branch, is needed"
+    )
+
+
 def check_output(head: nn.Module, output: HeadOutput, images: int, priors: Priors) -> None:
     """Compares shapes, without a wait for the device: a head of the user's may give others.
 
@@ -44,8 +61,9 @@ def check_output(head: nn.Module, output: HeadOutput, images: int, priors: Prior
         dimensions = 2 if name == "quality" else 3
         if shape[:2] != rows or len(shape) != dimensions:
             raise UserError(
-                f"head {type(head).__name__}: its {name} have shape {shape}; for {images} images "
-                f"and {len(priors)} priors HeadOutput needs logits (N, P, C), deltas (N, P, R) and "
+                f"head {type(head).__name__} (MODEL.HEAD.NAME): its {name} "
+                f"{'has' if name == 'quality' else 'have'} shape {shape}; for {images} images and "
+                f"{len(priors)} priors HeadOutput needs logits (N, P, C), deltas (N, P, R) and "
                 f"quality (N, P) or None, with N, P = {rows}"
             )
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dynamic_atss.assigners import Assigner
 from dynamic_atss.assigners.answer import answer
+from dynamic_atss.modeling.coder import decode
 from dynamic_atss.modeling.head import HeadOutput
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors, rows
 
@@ -43,7 +44,7 @@ def match(
     iteration: int,
 ) -> Matched:
     """What every prior learns, and what it predicts."""
-    boxes = coder.decode(output.deltas, priors.boxes)
+    boxes = decode(coder, output.deltas, priors.boxes)
     target = assign(assigner, output, boxes, priors, gt, iteration)
     positive, quality, weight = target.positive, target.quality.detach(), target.weight
     if weight is not None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dynamic_atss.boxes import clip
 from dynamic_atss.modeling.branches import Outputs, branch
+from dynamic_atss.modeling.coder import decode
 from dynamic_atss.modeling.head import HeadOutput
 from dynamic_atss.ops.nms import batched_multiclass_nms
 from dynamic_atss.types import Detections, Priors
@@ -112,7 +113,7 @@ class PostProcess:
         scores, prior, classes = (torch.cat(x, dim=1) for x in zip(*found, strict=True))
         values = output.deltas.shape[2]
         deltas = output.deltas.gather(1, prior[..., None].expand(-1, -1, values))
-        boxes = clip(self.coder.decode(deltas, priors.boxes[prior]), sizes[:, None], self.extra)
+        boxes = clip(decode(self.coder, deltas, priors.boxes[prior]), sizes[:, None], self.extra)
         return (boxes, scores, classes), cut
 
     def select(

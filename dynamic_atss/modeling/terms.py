@@ -35,7 +35,7 @@ class Terms(NamedTuple):
         With this every step reaches all of them: DistributedDataParallel need not look for unused
         ones, which would cost every model, and none is waited for in vain.
         """
-        if not parameters:
+        if not parameters or not self.losses:
             return self
         name = next(iter(self.losses))
         nothing = torch.stack([p.flatten()[:1].sum() for p in parameters]).sum() * 0.0

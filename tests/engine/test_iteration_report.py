@@ -1,5 +1,6 @@
 """Numbers beside losses: what is logged of them, and what is refused."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -51,9 +52,15 @@ def test_one_collective_for_all(monkeypatch):
 
 def test_plain_numbers_and_other_types_will_do():
     report = Report(1)
-    metrics = {"a": 3, "b": torch.tensor(7), "c": torch.tensor(0.5, dtype=torch.float64)}
+    metrics = {
+        "a": 3,
+        "b": torch.tensor(7),
+        "c": torch.tensor(0.5, dtype=torch.float64),
+        "d": (1.0, 2.0),
+        "e": np.float32(0.5),
+    }
     report.add(Terms({"loss_a": number(1.0)}, metrics))
-    assert told(report).metrics == {"a": (3,), "b": (7,), "c": (0.5,)}
+    assert told(report).metrics == {"a": (3,), "b": (7,), "c": (0.5,), "d": (1, 2), "e": (0.5,)}
 
 
 def test_the_window_divides_sums_by_counts_and_numbers_by_iterations():
@@ -93,3 +100,34 @@ def test_what_is_refused(losses, metrics, message):
     parts = ({name: torch.tensor(x) for name, x in part.items()} for part in (losses, metrics))
     with pytest.raises(UserError, match=message):
         Report(1).add(Terms(*parts))
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        (Terms({}), "gives no loss term"),
+        (Terms({"loss_a": 0.5}), "loss term 'loss_a': is a float, not a scalar tensor"),
+        (Terms({"loss_a": number(1.0)}, {"a": "abc"}), "metric 'a': is 'abc'; give one number"),
+        (Terms({"loss_a": number(1.0)}, {"a": None}), "metric 'a': is None; give one number"),
+        (Terms({"loss_a": number(1.0)}, {"a": (1, 2, 3)}), r"metric 'a': is \(1, 2, 3\); give one"),
+        (Terms({"loss_a": number(1.0)}, {"a": (1, "b")}), r"metric 'a': is \(1, 'b'\); give one"),
+    ],
+)
+def test_what_is_no_number_is_refused(terms, message):
+    with pytest.raises(UserError, match=message) as caught:
+        Report(1).add(terms)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("losses", "metrics"),
+    [(["loss_b"], {"n": 1}), (["loss_a"], {"m": 1}), (["loss_a"], {"n": (1, 2)}), (["loss_a"], {})],
+)
+def test_passes_of_an_iteration_give_the_same_terms(losses, metrics):
+    report = Report(2)
+    report.add(Terms({"loss_a": number(1.0)}, {"n": 1}))
+    with pytest.raises(UserError, match=r"SOLVER.ACCUMULATE\) give different terms.*") as caught:
+        report.add(Terms(dict.fromkeys(losses, number(1.0)), metrics))
+    assert str([losses, [(n, len(np.atleast_1d(x))) for n, x in metrics.items()]]) in str(
+        caught.value
+    )

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dynamic_atss.errors import UserError
-from dynamic_atss.modeling.head import DenseHead, HeadOutput, check_output
+from dynamic_atss.modeling.head import DenseHead, HeadOutput, branches_of, check_output
 from dynamic_atss.modeling.priors import AnchorGenerator
 from dynamic_atss.modeling.tower import tower
 from dynamic_atss.types import Level, Priors
@@ -184,6 +184,22 @@ def test_an_output_that_does_not_fit_the_priors_is_one_line(wrong):
     check_output(head, fits._replace(quality=None), 2, priors)
     short = getattr(fits, wrong)[:, :5]
     for bad in (short, None if wrong != "quality" else short, getattr(fits, wrong)[0]):
-        with pytest.raises(UserError, match=f"head Identity: its {wrong} have shape") as caught:
+        verb = "has" if wrong == "quality" else "have"
+        with pytest.raises(UserError, match=rf"Identity .*NAME\): its {wrong} {verb} sh") as caught:
             check_output(head, fits._replace(**{wrong: bad}), 2, priors)
         assert "\n" not in str(caught.value)
+
+
+def test_a_head_that_gives_something_else_is_one_line():
+    fits = HeadOutput(torch.zeros(2, 6, 3), torch.zeros(2, 6, 4), None, ((2, 3),))
+    assert branches_of(nn.Identity(), fits) == [fits]
+    assert branches_of(nn.Identity(), {"a": fits, "b": fits}) == [fits, fits]
+    for wrong, said in (
+        (tuple(fits), "tuple in place of its output"),
+        (None, "NoneType in place of its output"),
+        ({"a": fits, "b": fits.logits}, "Tensor in its dict"),
+        ({}, "nothing in its dict"),
+    ):
+        with pytest.raises(UserError, match=rf"Identity \(MODEL.HEAD.NAME\): gives {said};") as err:
+            branches_of(nn.Identity(), wrong)
+        assert "\n" not in str(err.value)

@@ -6,9 +6,10 @@ import torch
 from dynamic_atss.assigners.at_least_one import AtLeastOne
 from dynamic_atss.assigners.ignore_regions import IgnoreRegions
 from dynamic_atss.errors import UserError
-from dynamic_atss.modeling.coder import DeltaCoder
+from dynamic_atss.modeling.coder import DeltaCoder, DistanceCoder
 from dynamic_atss.modeling.head import HeadOutput
 from dynamic_atss.modeling.matching import match
+from dynamic_atss.modeling.postprocess import PostProcess
 from dynamic_atss.modeling.priors import AnchorGenerator
 from dynamic_atss.types import Assignment, GroundTruth
 
@@ -28,9 +29,12 @@ class Fixed:
         return self.found
 
 
-def matched(rule, values=4):
-    output = HeadOutput(torch.zeros(2, 16, 3), torch.zeros(2, 16, values), None, MAPS)
-    return match(rule, DeltaCoder(), output, PRIORS, GT, 0)
+def head_output(values=4):
+    return HeadOutput(torch.zeros(2, 16, 3), torch.zeros(2, 16, values), None, MAPS)
+
+
+def matched(rule, coder=None, values=4):
+    return match(rule, coder or DeltaCoder(), head_output(values), PRIORS, GT, 0)
 
 
 @pytest.mark.parametrize("around", [lambda x: x, AtLeastOne, IgnoreRegions])
@@ -56,3 +60,22 @@ def test_an_answer_that_does_not_fit_is_one_line(around, found, words):
 def test_an_answer_that_fits():
     found = Assignment(INDEX, QUALITY, weight=QUALITY + 1)
     assert matched(Fixed(found)).target is found
+
+
+class Whole:
+    """Gives what the head gave."""
+
+    def decode(self, deltas, priors):
+        return deltas
+
+
+@pytest.mark.parametrize("values", [1, 3, 5])
+@pytest.mark.parametrize("coder", [DeltaCoder(), DistanceCoder(None), DistanceCoder(1.0), Whole()])
+def test_deltas_that_are_not_four(coder, values):
+    """Three would broadcast to boxes that look right. In training and after it."""
+    words = rf"coder {type(coder).__name__}: .* shape \(2, 16, {values}\); .* is needed"
+    with pytest.raises(UserError, match=words) as caught:
+        matched(Fixed(Assignment(INDEX, QUALITY)), coder, values)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=rf"coder {type(coder).__name__}: .* is needed"):
+        PostProcess(coder)(head_output(values), PRIORS, torch.tensor([[32, 32]] * 2))

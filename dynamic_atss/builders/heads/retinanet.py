@@ -29,8 +29,8 @@ class RetinaNetHead(AnchorHead):
         model = self.model
         if model.CLASS_LOSS_DIVISOR:
             raise UserError(
-                f"MODEL.CLASS_LOSS_DIVISOR {model.CLASS_LOSS_DIVISOR!r}: the head of "
-                "MODEL.RETINANET_ON divides by positives + images; leave this key out"
+                f"MODEL.CLASS_LOSS_DIVISOR {model.CLASS_LOSS_DIVISOR!r}: the head "
+                f"{type(self).__name__} divides by positives + images; leave this key out"
             )
 
     def network(self, channels: int, classes: int) -> nn.Module:
