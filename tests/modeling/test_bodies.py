@@ -71,7 +71,8 @@ def test_bf16_and_channels_last_change_little(name):
 @pytest.mark.parametrize("name", BODIES)
 def test_each_freeze_at_freezes_more_and_all_of_it_at_the_end(name):
     last = 18 if name == "mobilenet" else 5
-    with torch.device("meta"):
+    # Without values, to be quick; timm's models are small, and older ones need values.
+    with torch.device("cpu" if name.startswith("timm") else "meta"):
         bodies = [BODIES[name](freeze_at=k) for k in range(last + 1)]
     left = [len(learning(body)) for body in bodies]
     assert left == sorted(set(left), reverse=True)
