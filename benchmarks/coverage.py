@@ -24,7 +24,7 @@ from torch import Tensor
 
 from dynamic_atss.assigners import ASSIGNERS, Assigner
 from dynamic_atss.assigners.at_least_one import AtLeastOne
-from dynamic_atss.boxes import area
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import read_annotations
 from dynamic_atss.data.transforms import resized
 from dynamic_atss.modeling.priors import AnchorGenerator
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=1333)
     args = parser.parse_args()
     images = [s for path in args.annotations for s in scenes(path, args.short, args.limit)]
-    side = area(torch.cat([gt.boxes for _, gt, _ in images]), extra=1).sqrt()
+    side = BoxConvention.LEGACY.area(torch.cat([gt.boxes for _, gt, _ in images])).sqrt()
     counts = torch.histogram(side, torch.tensor(EDGES)).hist.long().tolist()
     print(f"{len(images)} images, short side {args.short}; boxes by size:")
     print(", ".join(f"{n} {name}" for name, n in zip(NAMES, [*counts, len(side)], strict=True)))

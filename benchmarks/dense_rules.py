@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dynamic_atss.boxes import area, centers, giou, iou, sides
+from dynamic_atss.boxes import BoxConvention, centers, giou, iou, sides
 from dynamic_atss.types import Priors
 
 
@@ -73,7 +73,7 @@ def fcos(image: Image) -> Tensor:
     low = farthest.new_tensor((-1, 64, 128, 256, 512))[image.priors.level, None]
     high = farthest.new_tensor((64, 128, 256, 512, torch.inf))[image.priors.level, None]
     fits = (distances.amin(-1) > 0) & (farthest >= low) & (farthest <= high)
-    size = area(image.boxes, extra=1).expand(fits.shape)
+    size = BoxConvention.LEGACY.area(image.boxes).expand(fits.shape)
     least, index = torch.where(fits, size, torch.inf).min(1)
     return torch.where(least.isfinite(), index, -1)
 
@@ -202,7 +202,7 @@ def _low_component(loss: Tensor) -> int:
 
 
 def _anchor_iou(image: Image) -> Tensor:
-    return iou(image.priors.boxes[:, None], image.boxes[None], extra=1)
+    return BoxConvention.LEGACY.iou(image.priors.boxes[:, None], image.boxes[None])
 
 
 def _sides(image: Image) -> Tensor:

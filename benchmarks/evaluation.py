@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from common import Row, main, measure
 
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.evaluation.coco import evaluate_coco
 from dynamic_atss.evaluation.ground_truth import TruthTable, load_truth
 from dynamic_atss.evaluation.results import detection_table
@@ -54,7 +55,7 @@ def synthetic(images: int, detections: int, categories: int) -> tuple[dict[str, 
         torch.from_numpy(rng.random((images, detections))).float(),
         torch.from_numpy(np.where(of_box, classes[rows, pick], guess)),
     )
-    found = {i: Detections(*(t[i] for t in tensors)) for i in range(images)}
+    found = {i: Detections(*(t[i] for t in tensors), BoxConvention.EXACT) for i in range(images)}
     annotations = [
         {"image_id": i, "category_id": c + 1, "bbox": b, "area": b[2] * b[3], "iscrowd": 0}
         for i in range(images)
@@ -79,7 +80,6 @@ def ours(truth: TruthTable, found: Found, scorer: str = "auto") -> list[float]:
                 sizes=dict.fromkeys(batch, SIZE),
                 original_sizes=dict.fromkeys(batch, FILED),
                 category_ids=category_ids,
-                extra=0.0,
             )
         )
     scores = evaluate_coco(truth, np.concatenate(tables), scorer=scorer)

@@ -4,10 +4,10 @@
 
 Candidates as a detector has them: around each of 30 objects of an image a cluster of boxes that are
 a little off, most of them of the object's class, and a third anywhere. "one class": all of them of
-one, as a detector of people in a crowd has them. Plain IoU (`extra=0`), since torchvision knows no
-other; what is kept has to be what torchvision keeps of the same boxes in float64, in the same order
-(its float32 moves classes apart by adding to the coordinates, which rounds them). The limit: a
-copy of the candidates, which any NMS has to read.
+one, as a detector of people in a crowd has them. EXACT boxes, since torchvision knows
+no others; what is kept has to be what torchvision keeps of the same boxes in float64, in the same
+order (its float32 moves classes apart by adding to the coordinates, which rounds them). The limit:
+a copy of the candidates, which any NMS has to read.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from common import main, measure
 from torch import Tensor
 from torchvision.ops import batched_nms
 
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.ops.nms import batched_multiclass_nms
 
 THRESHOLD = 0.6
@@ -60,7 +61,7 @@ def scene(batch: int, candidates: int, classes: int, device: str) -> Candidates:
 
 
 def ours(candidates: Candidates, most: int | None) -> Kept:
-    keep, counts = batched_multiclass_nms(*candidates, THRESHOLD, extra=0.0, limit=most)
+    keep, counts = batched_multiclass_nms(*candidates, THRESHOLD, BoxConvention.EXACT, limit=most)
     return [row[:count] for row, count in zip(keep, counts.tolist(), strict=True)]
 
 

@@ -1,37 +1,76 @@
-"""Pure geometry of xyxy boxes.
+"""Pure geometry of xyxy boxes, and the two conventions of what x2 and y2 are.
 
-`extra` is what the legacy convention of the releases adds to every side (`x2 - x1 + 1`): 1 in
-assignment, coder and NMS; 0 in GIoU and in today's libraries.
+The functions measure as today's libraries do: a box is x2 - x1 wide. The methods of a
+`BoxConvention` measure as boxes of that convention are meant.
 """
 
 from __future__ import annotations
+
+from enum import Enum
 
 import torch
 from torch import Tensor
 
 
-def area(boxes: Tensor, extra: float = 0.0) -> Tensor:
-    """Areas (...) of boxes (..., 4)."""
-    return (boxes[..., 2] - boxes[..., 0] + extra) * (boxes[..., 3] - boxes[..., 1] + extra)
+class BoxConvention(Enum):
+    """What x2 and y2 of a box are. The value is what a side counts beyond x2 - x1.
 
+    LEGACY: the last pixel of the box, so that it is x2 - x1 + 1 wide. The releases of the
+    maskrcnn-benchmark family assign, clip and suppress so.
+    EXACT: the edge behind the last pixel, so that the box is x2 - x1 wide. DSLA and today's
+    libraries compute so.
 
-def intersection(a: Tensor, b: Tensor, extra: float = 0.0) -> Tensor:
-    """Intersections (...) of boxes a and b, whose leading dimensions broadcast: pairwise with
-    a[:, None], b[None]; aligned with equal shapes."""
-    low = torch.maximum(a[..., :2], b[..., :2])
-    high = torch.minimum(a[..., 2:], b[..., 2:])
-    side = (high - low + extra).clamp(min=0)
-    return side[..., 0] * side[..., 1]
-
-
-def iou(a: Tensor, b: Tensor, extra: float = 0.0) -> Tensor:
-    """Intersection over union (...) of boxes a and b, whose leading dimensions broadcast.
-
-    Two boxes without extent have IoU 0.
+    The head chooses one; ground truth and detections carry it.
     """
-    inter = intersection(a, b, extra)
-    union = area(a, extra) + area(b, extra) - inter
-    return torch.where(union > 0, inter / union, torch.zeros_like(inter))
+
+    LEGACY = 1.0
+    EXACT = 0.0
+
+    def area(self, boxes: Tensor) -> Tensor:
+        """Areas (...) of boxes (..., 4)."""
+        sides = boxes[..., 2:] - boxes[..., :2] + self.value
+        return sides[..., 0] * sides[..., 1]
+
+    def intersection(self, a: Tensor, b: Tensor) -> Tensor:
+        """Intersections (...) of boxes a and b, whose leading dimensions broadcast: pairwise with
+        a[:, None], b[None]; aligned with equal shapes."""
+        low = torch.maximum(a[..., :2], b[..., :2])
+        high = torch.minimum(a[..., 2:], b[..., 2:])
+        side = (high - low + self.value).clamp(min=0)
+        return side[..., 0] * side[..., 1]
+
+    def iou(self, a: Tensor, b: Tensor) -> Tensor:
+        """Intersection over union (...) of boxes a and b, whose leading dimensions broadcast.
+
+        Two boxes without extent have IoU 0.
+        """
+        inter = self.intersection(a, b)
+        union = self.area(a) + self.area(b) - inter
+        return torch.where(union > 0, inter / union, torch.zeros_like(inter))
+
+    def limits(self, sizes: Tensor) -> Tensor:
+        """(..., 4): the largest x and y of boxes in images of sizes (..., 2): height, width."""
+        limit = sizes.flip(-1) - self.value
+        return torch.cat((limit, limit), dim=-1)
+
+    def clip(self, boxes: Tensor, sizes: Tensor) -> Tensor:
+        """Boxes (..., 4) moved into images of sizes (..., 2): height, width."""
+        return torch.minimum(boxes.clamp(min=0), self.limits(sizes).to(boxes.dtype))
+
+
+def area(boxes: Tensor) -> Tensor:
+    """Areas (...) of boxes (..., 4)."""
+    return BoxConvention.EXACT.area(boxes)
+
+
+def intersection(a: Tensor, b: Tensor) -> Tensor:
+    """Intersections (...) of boxes a and b: see `BoxConvention.intersection`."""
+    return BoxConvention.EXACT.intersection(a, b)
+
+
+def iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union (...) of boxes a and b: see `BoxConvention.iou`."""
+    return BoxConvention.EXACT.iou(a, b)
 
 
 def giou(a: Tensor, b: Tensor, eps: float = 1e-7) -> Tensor:
@@ -48,14 +87,6 @@ def giou(a: Tensor, b: Tensor, eps: float = 1e-7) -> Tensor:
     side = high - low
     hull = side[..., 0] * side[..., 1] + eps
     return inter / union - (hull - union) / hull
-
-
-def clip(boxes: Tensor, sizes: Tensor, extra: float = 1.0) -> Tensor:
-    """Boxes (..., 4) moved into [0, width - extra] x [0, height - extra]; sizes (..., 2): height,
-    width."""
-    limit = (sizes.flip(-1) - extra).to(boxes.dtype)
-    limit = torch.cat((limit, limit), dim=-1)
-    return torch.minimum(boxes.clamp(min=0), limit)
 
 
 def centers(boxes: Tensor) -> Tensor:

@@ -1,11 +1,14 @@
-"""Paths that code was imported from in an earlier release."""
+"""Paths and arguments of an earlier release, which work with a warning."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import wraps
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar, cast
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def moved(old: str, new: str) -> Callable[[str], Any]:
@@ -26,3 +29,23 @@ def moved(old: str, new: str) -> Callable[[str], Any]:
         return found
 
     return find
+
+
+def extra_was_convention(function: F) -> F:
+    """The function, which also takes `extra` (1 or 0) in place of `convention`."""
+
+    @wraps(function)
+    def called(*args: Any, extra: float | None = None, **more: Any) -> Any:
+        if extra is not None:
+            from dynamic_atss.boxes import BoxConvention  # not for old paths, which cost nothing
+
+            more["convention"] = BoxConvention(float(extra))
+            warnings.warn(
+                f"{function.__name__}(extra=...) goes with the next release: leave it out to "
+                "measure by the convention of the boxes, or give a BoxConvention",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+        return function(*args, **more)
+
+    return cast(F, called)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
+from dynamic_atss.boxes import BoxConvention
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -51,6 +53,7 @@ class GroundTruth:
     ignore (T,) bool, or None where no box is such: the box is a region in which objects may be that
     nobody has annotated (a crowd), so that it is neither an object nor background. Regions come
     after all objects, so that the place of an object among `objects` is its place here, too.
+    convention: what x2 and y2 are, by which transforms and rules measure.
 
     Raises ValueError: as many flags as boxes are needed.
     """
@@ -59,6 +62,7 @@ class GroundTruth:
     classes: Tensor
     image: Tensor
     ignore: Tensor | None = None
+    convention: BoxConvention = BoxConvention.LEGACY
 
     HOST: ClassVar = ("extent", "split")
 
@@ -75,7 +79,8 @@ class GroundTruth:
     def __getitem__(self, index: Tensor | slice) -> GroundTruth:
         """Those at an index, a mask or a slice."""
         ignore = None if self.ignore is None else self.ignore[index]
-        return GroundTruth(self.boxes[index], self.classes[index], self.image[index], ignore)
+        chosen = self.boxes[index], self.classes[index], self.image[index]
+        return GroundTruth(*chosen, ignore, self.convention)
 
     @cached_property
     def split(self) -> int:
@@ -105,14 +110,21 @@ class GroundTruth:
 
 
 def joined(parts: Sequence[GroundTruth]) -> GroundTruth:
-    """The boxes of several ground truths as one: the objects of each part, then the regions."""
+    """The boxes of several ground truths as one: the objects of each part, then the regions.
+
+    Raises ValueError: the conventions of the parts differ.
+    """
+    convention = parts[0].convention
+    if any(part.convention is not convention for part in parts):
+        raise ValueError("boxes of two conventions cannot be joined: convert one of them first")
     boxes, classes, image = (
         torch.cat([getattr(part, name) for part in parts]) for name in ("boxes", "classes", "image")
     )
     if all(part.ignore is None for part in parts):
-        return GroundTruth(boxes, classes, image)
+        return GroundTruth(boxes, classes, image, convention=convention)
     ignore = torch.cat([_flags(part) for part in parts])
-    return GroundTruth(boxes, classes, image, ignore)[ignore.int().argsort(stable=True)]
+    packed = GroundTruth(boxes, classes, image, ignore, convention)
+    return packed[ignore.int().argsort(stable=True)]
 
 
 def _flags(gt: GroundTruth) -> Tensor:
@@ -275,16 +287,20 @@ def rows(values: Tensor, index: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Detections:
-    """What is found in one image, best first: boxes (D, 4), scores (D,), classes (D,) int64 in
-    0..C-1."""
+    """What is found in one image, best first.
+
+    boxes (D, 4) · scores (D,) · classes (D,) int64 in 0..C-1 · convention, what x2 and y2 are
+    """
 
     boxes: Tensor
     scores: Tensor
     classes: Tensor
+    convention: BoxConvention = BoxConvention.LEGACY
 
     def __len__(self) -> int:
         return self.boxes.shape[0]
 
     def __getitem__(self, index: Tensor) -> Detections:
         """Those at an index or a mask."""
-        return Detections(self.boxes[index], self.scores[index], self.classes[index])
+        chosen = self.boxes[index], self.scores[index], self.classes[index]
+        return Detections(*chosen, self.convention)

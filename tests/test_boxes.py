@@ -5,6 +5,7 @@ import torch
 
 from dynamic_atss import boxes as B
 
+LEGACY = B.BoxConvention.LEGACY
 A = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10], [2, 2, 4, 4]])
 BB = torch.tensor([[0.0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30], [0, 0, 10, 10]])
 
@@ -17,29 +18,29 @@ def random_boxes(count, seed):
 
 def test_area():
     assert B.area(torch.tensor([[1.0, 2, 4, 8]])).tolist() == [18]
-    assert B.area(torch.tensor([[1.0, 2, 4, 8]]), extra=1).tolist() == [28]
+    assert LEGACY.area(torch.tensor([[1.0, 2, 4, 8]])).tolist() == [28]
 
 
 def test_iou_by_hand():
     assert B.iou(A, BB).tolist() == pytest.approx([1, 50 / 150, 0, 4 / 100])
     expected = [1, 66 / (121 + 121 - 66), 0, 9 / 121]
-    assert B.iou(A, BB, extra=1).tolist() == pytest.approx(expected)
+    assert LEGACY.iou(A, BB).tolist() == pytest.approx(expected)
 
 
 def test_legacy_iou_of_touching_pixels():
     """Boxes of whole pixels: [0, 0] and [0, 1] share one pixel of two."""
     one, two = torch.tensor([0.0, 0, 0, 0]), torch.tensor([0.0, 0, 0, 1])
-    assert B.iou(one, two, extra=1).item() == 0.5
+    assert LEGACY.iou(one, two).item() == 0.5
     assert B.iou(one, two).item() == 0  # no extent: 0, not NaN
 
 
 def test_pairwise_is_aligned_one_by_one():
     a, b = random_boxes(7, 0), random_boxes(5, 1)
-    pairwise = B.iou(a[:, None], b[None], extra=1)
+    pairwise = LEGACY.iou(a[:, None], b[None])
     assert pairwise.shape == (7, 5)
     for i in range(7):
         for j in range(5):
-            assert pairwise[i, j] == B.iou(a[i], b[j], extra=1)
+            assert pairwise[i, j] == LEGACY.iou(a[i], b[j])
 
 
 def test_iou_of_boxes_that_are_not_finite_is_zero():
@@ -76,7 +77,7 @@ def test_giou_gradient():
 def test_clip_is_to_the_last_pixel_of_each_image():
     boxes = torch.tensor([[[-5.0, -5, 50, 50]], [[3, 4, 100, 9]]])
     sizes = torch.tensor([[20, 30], [40, 60]])[:, None]
-    assert B.clip(boxes, sizes).tolist() == [[[0, 0, 29, 19]], [[3, 4, 59, 9]]]
+    assert LEGACY.clip(boxes, sizes).tolist() == [[[0, 0, 29, 19]], [[3, 4, 59, 9]]]
 
 
 def test_centers_and_sides():

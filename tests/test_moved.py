@@ -6,6 +6,11 @@ import sys
 import warnings
 
 import pytest
+import torch
+
+from dynamic_atss.assigners.base import Pairs, anchor_iou, predicted_iou
+from dynamic_atss.boxes import BoxConvention
+from dynamic_atss.types import GroundTruth, Level, Predictions, Priors
 
 
 @pytest.mark.parametrize(
@@ -22,6 +27,21 @@ def test_old_paths_give_the_same_and_name_the_new_one(old, new, names):
             found = getattr(importlib.import_module(old), name)
         assert found is getattr(importlib.import_module(new), name)
         assert [warning.filename for warning in told] == [__file__]
+
+
+def test_extra_is_taken_in_place_of_a_convention():
+    """Boxes of pixels 0..9 and 0..4: 5/10 where the last pixel counts, else 4/9."""
+    boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 4]])
+    zero = torch.zeros(1, 1, dtype=torch.int64)
+    priors = Priors(boxes[:1], (Level(1, 1, 8),))
+    gt = GroundTruth(boxes[1:], zero[0], zero[0], convention=BoxConvention.EXACT)
+    predictions = Predictions(boxes[None, :1], torch.zeros(1, 1, 1))
+    pairs = Pairs(zero, zero, zero, zero == 0)
+    for measure, seen in ((anchor_iou, priors), (predicted_iou, predictions)):
+        assert measure(seen, gt, pairs).item() == pytest.approx(4 / 9)
+        assert measure(seen, gt, pairs, BoxConvention.LEGACY).item() == 0.5
+        with pytest.warns(DeprecationWarning, match="extra=.*next release"):
+            assert measure(seen, gt, pairs, extra=1).item() == 0.5
 
 
 def test_what_was_never_there_is_an_import_error():

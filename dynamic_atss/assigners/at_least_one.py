@@ -75,8 +75,8 @@ class AtLeastOne(nn.Module):
         # propose
         pairs = nearest_candidates(priors, gt, self.topk)
         # score
-        overlap = anchor_iou(replace(priors, boxes=_reference(priors)), gt, pairs, extra=1)
-        quality = predicted_iou(predictions, gt, pairs, extra=1).clamp(min=self.quality)
+        overlap = anchor_iou(replace(priors, boxes=_reference(priors)), gt, pairs)
+        quality = predicted_iou(predictions, gt, pairs).clamp(min=self.quality)
         # select and resolve
         for _ in range(self.rounds):
             wanted = _wanted(pairs, overlap, found)

@@ -43,7 +43,7 @@ class ATSS:
         # propose
         pairs = nearest_candidates(priors, gt, self.topk)
         # score
-        anchor = anchor_iou(priors, gt, pairs, extra=1)
+        anchor = anchor_iou(priors, gt, pairs)
         # select
         threshold = anchor.mean(1, keepdim=True) + std(anchor)
         selected = (anchor >= threshold) & inside_of(box_sides(priors, gt, pairs))

@@ -66,8 +66,8 @@ class DynamicATSS:
         # propose
         pairs = nearest_candidates(priors, gt, self.topk)
         # score
-        predicted = predicted_iou(predictions, gt, pairs, extra=1)
-        ious = torch.stack((predicted, anchor_iou(priors, gt, pairs, extra=1)))
+        predicted = predicted_iou(predictions, gt, pairs)
+        ious = torch.stack((predicted, anchor_iou(priors, gt, pairs)))
         terms = self._terms(ious, predictions.iteration)
         combined = terms.prod(0) if self.combine == "product" else terms.sum(0)
         # select; the release adds two standard deviations rather than taking that of the sum

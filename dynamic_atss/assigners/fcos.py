@@ -11,7 +11,6 @@ import torch
 
 from dynamic_atss.assigners.base import at_least, box_sides, centerness, resolve, rising
 from dynamic_atss.assigners.ranges import constant, points_inside
-from dynamic_atss.boxes import area
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 
@@ -51,7 +50,7 @@ class FCOS:
         pairs = points_inside(priors, gt, radius=self.radius, reach=high, margin=self.margin)
         # score
         farthest = box_sides(priors, gt, pairs).amax(0)
-        size = area(gt.boxes, extra=1).index_select(0, pairs.box)
+        size = gt.convention.area(gt.boxes).index_select(0, pairs.box)
         # select
         device, level = farthest.device, priors.level.index_select(0, pairs.prior)
         selected = (farthest >= constant(low, device).index_select(0, level)) & pairs.exists

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from dynamic_atss.assigners.answer import answer
 from dynamic_atss.assigners.base import Assigner
 from dynamic_atss.assigners.ranges import priors_within
-from dynamic_atss.boxes import area, intersection
 from dynamic_atss.types import BACKGROUND, IGNORE, Assignment, GroundTruth, Predictions, Priors
 
 SHARE = 0.5  # of a prior's own box, from which on it lies mostly in a region
@@ -21,7 +20,7 @@ class IgnoreRegions(nn.Module):
 
     Regions are the boxes that `GroundTruth.ignore` marks; the rule sees the others alone, and its
     positives stay, also in a region. A prior lies mostly in a region if the region covers half of
-    its own box or more, with the legacy "+1": of an anchor its box, of a point the square of one
+    its own box or more, as the boxes are meant: of an anchor its box, of a point the square of one
     stride around it, which is the part of the image that it stands for. So a region that is smaller
     than half of a level's anchors or strides changes nothing there.
 
@@ -53,14 +52,14 @@ class IgnoreRegions(nn.Module):
 
 def _covered(priors: Priors, regions: GroundTruth, images: int) -> Tensor:
     """(images * P,) bool: the priors of which a region covers the share."""
-    # A side that is covered halfway has its middle in the region. With the "+1" a side ends half a
+    # A side that is covered halfway has its middle in the region. LEGACY sides end half a
     # pixel farther out, both of the prior and of the region.
     wider = torch.cat((regions.boxes[:, :2] - 0.5, regions.boxes[:, 2:] + 0.5), dim=1)
     margin = [1.0] * len(priors.levels)
     pairs = priors_within(priors, regions, wider[:, None], margin=margin)
     boxes = priors.boxes.index_select(0, pairs.prior)
-    shared = intersection(boxes, regions.boxes.index_select(0, pairs.box), extra=1)
-    hit = pairs.exists & (shared >= SHARE * area(boxes, extra=1))
+    shared = regions.convention.intersection(boxes, regions.boxes.index_select(0, pairs.box))
+    hit = pairs.exists & (shared >= SHARE * regions.convention.area(boxes))
     slots = images * len(priors)  # pairs that do not count write to one of their own at the end
     flags = torch.zeros(slots + 1, dtype=torch.bool, device=hit.device)
     return flags.scatter_(0, torch.where(hit, pairs.flat, slots), True)[:slots]

@@ -70,7 +70,7 @@ class PAA:
         rank = torch.arange(loss.shape[1], device=loss.device)
         kept = rank < LOW_COMPONENT(loss, best.exists.sum(1))[:, None]
         kept |= ~loss.isfinite()  # the trainer tells of them
-        quality = predicted_iou(predictions, gt, best, extra=1)
+        quality = predicted_iou(predictions, gt, best)
         return resolve(best, kept, quality, quality, index.shape)
 
     def _loss(self, gt: GroundTruth, predictions: Predictions, pairs: Pairs) -> Tensor:

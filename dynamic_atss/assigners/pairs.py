@@ -13,7 +13,8 @@ from torch import Tensor
 
 from dynamic_atss.assigners.reference.pairs import PAIR_CENTERNESS, PAIR_IOU, PAIR_SIDES
 from dynamic_atss.assigners.reference.selection import BEST_OF_BOX, RESOLVE
-from dynamic_atss.boxes import centers
+from dynamic_atss.boxes import BoxConvention, centers
+from dynamic_atss.moved import extra_was_convention
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 
@@ -30,16 +31,28 @@ class Pairs(NamedTuple):
     exists: Tensor
 
 
-def anchor_iou(priors: Priors, gt: GroundTruth, pairs: Pairs, extra: float = 0.0) -> Tensor:
-    """The IoU of each pair's prior and box."""
-    return PAIR_IOU(priors.boxes, pairs.prior, gt.boxes, pairs.box, extra)
-
-
-def predicted_iou(
-    predictions: Predictions, gt: GroundTruth, pairs: Pairs, extra: float = 0.0
+@extra_was_convention
+def anchor_iou(
+    priors: Priors, gt: GroundTruth, pairs: Pairs, convention: BoxConvention | None = None
 ) -> Tensor:
-    """The IoU of what each pair's prior predicts with the pair's box."""
-    return PAIR_IOU(predictions.boxes.flatten(0, 1), pairs.flat, gt.boxes, pairs.box, extra)
+    """The IoU of each pair's prior and box.
+
+    convention: the one to measure by; None: the one of the ground truth.
+    """
+    side = (convention or gt.convention).value
+    return PAIR_IOU(priors.boxes, pairs.prior, gt.boxes, pairs.box, side)
+
+
+@extra_was_convention
+def predicted_iou(
+    predictions: Predictions,
+    gt: GroundTruth,
+    pairs: Pairs,
+    convention: BoxConvention | None = None,
+) -> Tensor:
+    """The IoU of what each pair's prior predicts with the pair's box; `convention` as above."""
+    side = (convention or gt.convention).value
+    return PAIR_IOU(predictions.boxes.flatten(0, 1), pairs.flat, gt.boxes, pairs.box, side)
 
 
 def box_sides(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:

@@ -24,6 +24,7 @@ from dynamic_atss.assigners.base import (
     whole,
 )
 from dynamic_atss.assigners.nearest import square_candidates
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 EPS = 1e-8  # of the IoU's logarithm, as published
@@ -68,7 +69,8 @@ class SimOTA:
         # propose
         pairs = _around_center(priors, gt, self.radius)
         # score
-        overlap = torch.where(pairs.exists, predicted_iou(predictions, gt, pairs), 0.0)
+        overlap = predicted_iou(predictions, gt, pairs, BoxConvention.EXACT)  # as the release
+        overlap = torch.where(pairs.exists, overlap, 0.0)
         cost = _class_cost(predictions, gt, pairs) - self.iou_weight * (overlap + EPS).log()
         outside = ~inside_of(box_sides(priors, gt, pairs), margin=0)
         cost = cost.double() + OUTSIDE * outside  # a float32 would lose the rest of the cost

@@ -19,6 +19,7 @@ from dynamic_atss.assigners.base import (
     whole,
 )
 from dynamic_atss.assigners.ranges import points_inside
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 TINY = 1e-30  # logarithms of 0 are slow, and of pairs that do not count
@@ -55,7 +56,7 @@ class TaskAligned:
         # propose
         pairs = points_inside(priors, gt, margin=MARGIN)
         # score, by its logarithm: a small score times a small IoU^6 would be 0
-        overlap = predicted_iou(predictions, gt, pairs)
+        overlap = predicted_iou(predictions, gt, pairs, BoxConvention.EXACT)  # as the release
         alignment = self._alignment(overlap, logit_of_class(predictions, gt, pairs))
         counts = pairs.exists & (overlap > 0) & (alignment > -torch.inf)
         # select

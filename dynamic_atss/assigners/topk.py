@@ -52,7 +52,7 @@ class TopK:
         # propose
         pairs = surrounding_candidates(priors, gt, self.topk)
         # score
-        overlap = anchor_iou(priors, gt, pairs, extra=1)
+        overlap = anchor_iou(priors, gt, pairs)
         x, y = center_offsets(priors, gt, pairs)
         longest = _longest_distance(priors, gt, images).index_select(0, gt.image)[:, None]
         score = overlap - (x * x + y * y).sqrt() / longest / 1000

@@ -26,7 +26,7 @@ FITS = (
 )
 
 
-def build_train_transform(cfg: CfgNode, extra: float) -> Compose:
+def build_train_transform(cfg: CfgNode) -> Compose:
     """The transforms of a training image, each of which is left out where it is off.
 
     Order matters: 1. crop, whose window is then enlarged by the resize like a whole image;
@@ -37,15 +37,15 @@ def build_train_transform(cfg: CfgNode, extra: float) -> Compose:
     own = cfg.INPUT
     steps: list[Transform] = []
     if own.CROP.PROB:
-        steps.append(RandomCrop(own.CROP.PROB, own.CROP.SIDE, own.MIN_VISIBLE, extra))
-    steps.append(_large_scale_jitter(cfg, extra) if own.LSJ.ENABLED else _resize(cfg))
+        steps.append(RandomCrop(own.CROP.PROB, own.CROP.SIDE, own.MIN_VISIBLE))
+    steps.append(_large_scale_jitter(cfg) if own.LSJ.ENABLED else _resize(cfg))
     colors = own.BRIGHTNESS, own.CONTRAST, own.SATURATION, own.HUE
     if any(colors):
         steps.append(ColorJitter(*colors))
     if own.LSJ.ENABLED:
         steps.append(Pad(own.LSJ.SIZE, _mean_color(cfg)))
-    steps.append(HorizontalFlip(own.FLIP_PROB_TRAIN, extra))
-    steps.append(VerticalFlip(own.VERTICAL_FLIP_PROB_TRAIN, extra))
+    steps.append(HorizontalFlip(own.FLIP_PROB_TRAIN))
+    steps.append(VerticalFlip(own.VERTICAL_FLIP_PROB_TRAIN))
     steps += [OwnTransform(name, find_augmentation(name)) for name in own.AUGMENTATIONS]
     return Compose(steps)
 
@@ -85,9 +85,7 @@ class OwnTransform:
         return image, gt
 
 
-def add_mosaic(
-    cfg: CfgNode, dataset: TrainingSet, factors: np.ndarray | None, extra: float
-) -> TrainingSet:
+def add_mosaic(cfg: CfgNode, dataset: TrainingSet, factors: np.ndarray | None) -> TrainingSet:
     """The data set, with mosaics if they are on. factors: the images' repeat factors, if any."""
     own = cfg.INPUT.MOSAIC
     if not own.PROB:
@@ -98,7 +96,6 @@ def add_mosaic(
         own.PROB,
         stop=iterations * cfg.SOLVER.IMS_PER_BATCH,
         min_visible=cfg.INPUT.MIN_VISIBLE,
-        extra=extra,
         exact=cfg.INPUT.EXACT_RESIZE,
         factors=factors,
     )
@@ -114,13 +111,12 @@ def _resize(cfg: CfgNode) -> Resize:
     )
 
 
-def _large_scale_jitter(cfg: CfgNode, extra: float) -> LargeScaleJitter:
+def _large_scale_jitter(cfg: CfgNode) -> LargeScaleJitter:
     return LargeScaleJitter(
         cfg.INPUT.LSJ.SIZE,
         cfg.INPUT.LSJ.SCALE,
         cfg.INPUT.MIN_VISIBLE,
         exact=cfg.INPUT.EXACT_RESIZE,
-        extra=extra,
     )
 
 

@@ -50,20 +50,19 @@ def build_train_dataset(cfg: CfgNode) -> TrainingSet:
     """DATASETS.TRAIN, joined if there are several, with the training transforms."""
     if not cfg.DATASETS.TRAIN:
         raise UserError("DATASETS.TRAIN (): give a data set or several, as ('name',)")
-    extra = build_head(cfg).extra
     options = {
         "root": cfg.DATASETS.ROOT,
         "formats": find_formats(cfg.DATASETS.TRAIN),
         "training": True,
         "keep_empty": cfg.DATASETS.KEEP_EMPTY,
-        "transform": build_train_transform(cfg, extra),
+        "transform": build_train_transform(cfg),
         "seed": cfg.SEED,
-        "extra": extra,
+        "convention": build_head(cfg).boxes,
         "keep_crowds": cfg.MODEL.ASSIGNER.IGNORE_REGIONS,
     }
     parts = [_open(name, options) for name in cfg.DATASETS.TRAIN]
     dataset = parts[0] if len(parts) == 1 else ConcatDataset(parts)
-    return add_mosaic(cfg, dataset, _repeat_factors(cfg, dataset), extra)
+    return add_mosaic(cfg, dataset, _repeat_factors(cfg, dataset))
 
 
 def _open(name: str, options: dict[str, Any]) -> DetectionDataset:
@@ -138,7 +137,7 @@ def build_test_loaders(cfg: CfgNode) -> dict[str, loader.Loader]:
         "formats": find_formats(cfg.DATASETS.TEST),
         "training": False,
         "seed": cfg.SEED,
-        "extra": build_head(cfg).extra,
+        "convention": build_head(cfg).boxes,
     }
     for name in cfg.DATASETS.TEST:
         dataset = _open(name, options)

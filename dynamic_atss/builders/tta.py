@@ -38,8 +38,7 @@ def build_tested(cfg: CfgNode, model: Detector) -> nn.Module:
     ranges = aug.SCALE_RANGES if aug.VOTE and aug.SCALE_RANGES else [None] * len(aug.SCALES)
     views = [View(flip=aug.H_FLIP)]
     views += [View(aug.SCALE_H_FLIP, tuple(r) if r is not None else None) for r in ranges]
-    merge = partial(_merge(cfg), extra=model.extra)
-    return AugmentedDetector(model, views, merge, nms=aug.VOTE, extra=model.extra)
+    return AugmentedDetector(model, views, _merge(cfg), nms=aug.VOTE)
 
 
 def _max_size(cfg: CfgNode, scale: int) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.image import image_size
 from dynamic_atss.errors import UserError
@@ -17,22 +18,23 @@ def clean_boxes(
     xywh: np.ndarray,
     sizes: np.ndarray,
     crowd: np.ndarray,
-    extra: float = 1.0,
+    convention: BoxConvention = BoxConvention.LEGACY,
     keep_crowds: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
     """Boxes as annotated -> boxes to train on.
 
-    xywh (A, 4) · sizes (A, 2) height, width of each box's image · crowd (A,) bool · extra: 1 in the
-    legacy convention (x2 = x + w - 1, boxes of one pixel have no extent), else 0 (x2 = x + w) ·
+    xywh (A, 4) · sizes (A, 2) height, width of each box's image · crowd (A,) bool · convention:
+    LEGACY: x2 = x + w - 1, boxes of one pixel have no extent; EXACT: x2 = x + w ·
     keep_crowds: crowds are kept by the rules of the other boxes
-    -> xyxy (A, 4) float32 clipped to [0, W - extra] x [0, H - extra], kept (A,) bool, counts by
+    -> xyxy (A, 4) float32 clipped to the image, kept (A,) bool, counts by
     reason
     """
+    beyond = convention.value
     valid = np.isfinite(xywh).all(axis=1) & (np.nan_to_num(xywh[:, 2:]) > 0).all(axis=1)
     xy, wh = np.where(valid[:, None], xywh, 0.0)[:, :2], np.where(valid[:, None], xywh, 0.0)[:, 2:]
-    raw = np.concatenate([xy, xy + np.maximum(wh - extra, 0)], axis=1)
-    boxes = np.clip(raw, 0, np.tile(sizes[:, ::-1] - extra, 2))
-    large = ((wh >= 1) & (wh > extra)).all(axis=1)
+    raw = np.concatenate([xy, xy + np.maximum(wh - beyond, 0)], axis=1)
+    boxes = np.clip(raw, 0, np.tile(sizes[:, ::-1] - beyond, 2))
+    large = ((wh >= 1) & (wh > beyond)).all(axis=1)
     inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     wanted = np.ones_like(crowd) if keep_crowds else ~crowd
     kept = wanted & valid & large & inside

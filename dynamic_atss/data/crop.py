@@ -1,8 +1,4 @@
-"""Windows of an image, the boxes that remain in them, and a random crop.
-
-`extra` is 1 in the legacy convention of boxes, in which the last pixel of a row is W - 1, and 0
-where boxes end at W.
-"""
+"""Windows of an image, the boxes that remain in them, and a random crop."""
 
 from __future__ import annotations
 
@@ -12,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynamic_atss.boxes import area
 from dynamic_atss.types import GroundTruth
 
 TRIES = 20  # windows drawn until one holds a box: bounded, and seldom more than two or three
@@ -49,21 +44,21 @@ def scale_boxes(gt: GroundTruth, old: tuple[int, int], new: tuple[int, int]) -> 
     return replace(gt, boxes=gt.boxes * ratio)
 
 
-def cut_boxes(
-    gt: GroundTruth, window: Window, min_visible: float, extra: float = 1.0
-) -> GroundTruth:
+def cut_boxes(gt: GroundTruth, window: Window, min_visible: float) -> GroundTruth:
     """What of the boxes lies in the window, in its pixels.
 
     Dropped are objects of which less than the fraction `min_visible` of the area is left, and, as
     in the data set, boxes without extent or of less than a pixel in width or height. Of a region to
     ignore what is left stays one, however little.
     """
+    beyond = gt.convention.value
     moved = gt.boxes - gt.boxes.new_tensor([window.left, window.top] * 2)
-    limit = gt.boxes.new_tensor([window.width, window.height] * 2) - extra
+    limit = gt.boxes.new_tensor([window.width, window.height] * 2) - beyond
     inside = torch.minimum(moved.clamp(min=0), limit.clamp(min=0))
     side = inside[:, 2:] - inside[:, :2]
-    large = ((side > 0) & (side + extra >= 1)).all(1)
-    visible = area(inside, extra) >= min_visible * area(moved, extra)
+    large = ((side > 0) & (side + beyond >= 1)).all(1)
+    area = gt.convention.area
+    visible = area(inside) >= min_visible * area(moved)
     if gt.ignore is not None:
         visible |= gt.ignore
     return replace(gt, boxes=inside)[large & visible]
@@ -77,11 +72,8 @@ class RandomCrop:
     without boxes is cropped anywhere.
     """
 
-    def __init__(
-        self, prob: float, side: tuple[float, float], min_visible: float, extra: float = 1.0
-    ) -> None:
-        self.prob, self.side = prob, side
-        self.min_visible, self.extra = min_visible, extra
+    def __init__(self, prob: float, side: tuple[float, float], min_visible: float) -> None:
+        self.prob, self.side, self.min_visible = prob, side, min_visible
 
     def __call__(
         self, image: Tensor, gt: GroundTruth, rng: np.random.Generator
@@ -90,7 +82,7 @@ class RandomCrop:
             return image, gt
         for _ in range(TRIES):
             window = self._draw(image, rng)
-            kept = cut_boxes(gt, window, self.min_visible, self.extra)
+            kept = cut_boxes(gt, window, self.min_visible)
             if len(kept.objects) or not len(gt.objects):
                 return window.of(image), kept
         return image, gt

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.cleaning import check_files, clean_boxes, complete_sizes
 from dynamic_atss.data.image import read_image
@@ -68,7 +69,7 @@ class TrainingSet(Protocol):
 class DetectionDataset(Dataset, ABC):
     """Images and their boxes, in ascending order of image ids.
 
-    Boxes become xyxy with x2 = x + max(w - extra, 0), are clipped to [0, W - extra] and dropped
+    Boxes become xyxy with x2 = x + w (LEGACY: x + w - 1), are clipped to the image and dropped
     without extent; crowds, difficult and ignored ones are dropped or, with `keep_crowds`, are
     regions to ignore (`GroundTruth.ignore`). For training, images without an object that remains
     are dropped, too, unless `keep_empty`. All annotations lie in a few arrays, which forked workers
@@ -109,22 +110,23 @@ class DetectionDataset(Dataset, ABC):
         keep_empty: bool = False,
         transform: Transform | None = None,
         seed: int = 0,
-        extra: float = 1.0,
+        convention: BoxConvention = BoxConvention.LEGACY,
         keep_crowds: bool = False,
     ) -> None:
-        """extra: 1 in the legacy convention, in which a box ends on its last pixel; 0 where it ends
-        behind it. Raises UserError: something is wrong with the file or the folder, no image
-        usable.
+        """convention: what x2 and y2 of its boxes are to be.
+
+        Raises UserError: something is wrong with the file or the folder, no image usable.
         """
         self.annotations = Path(annotations).expanduser()
         self.images = Path(images).expanduser()
         self.transform, self.seed, self.keep_crowds = transform, seed, keep_crowds
+        self.convention = convention
         content = self.read(need_boxes=training)
         self.class_names, self.category_ids = content.class_names, content.category_ids
         check_files(self.annotations, self.images, content)
         sizes = complete_sizes(content, self.images)
         boxes, kept, self.statistics = clean_boxes(
-            content.xywh, sizes[content.image], content.crowd, extra, keep_crowds
+            content.xywh, sizes[content.image], content.crowd, convention, keep_crowds
         )
         objects = np.bincount(content.image[kept & ~content.crowd], minlength=len(sizes))
         usable = np.ones(len(sizes), bool) if keep_empty or not training else objects > 0
@@ -195,7 +197,7 @@ class DetectionDataset(Dataset, ABC):
         classes = torch.from_numpy(self._classes[span].copy())
         image = torch.zeros(len(classes), dtype=torch.int64)
         ignore = torch.from_numpy(self._ignore[span].copy()) if self.keep_crowds else None
-        return GroundTruth(boxes, classes, image, ignore)
+        return GroundTruth(boxes, classes, image, ignore, self.convention)
 
     def path(self, index: int) -> Path:
         """The image file."""

@@ -26,12 +26,11 @@ class LargeScaleJitter:
         min_visible: float,
         *,
         exact: bool = False,
-        extra: float = 1.0,
     ) -> None:
         """scale: (low, high) · exact: resize by Pillow, as the releases."""
         self.size, self.scale = size, scale
         self.resize = resize_with_pillow if exact else resize
-        self.min_visible, self.extra = min_visible, extra
+        self.min_visible = min_visible
 
     def __call__(
         self, image: Tensor, gt: GroundTruth, rng: np.random.Generator
@@ -59,7 +58,7 @@ class LargeScaleJitter:
     def _cut(
         self, gt: GroundTruth, old: tuple[int, int], new: tuple[int, int], window: Window
     ) -> GroundTruth:
-        return cut_boxes(scale_boxes(gt, old, new), window, self.min_visible, self.extra)
+        return cut_boxes(scale_boxes(gt, old, new), window, self.min_visible)
 
 
 class Pad:

@@ -201,7 +201,7 @@ class _Packed:
         gt = self.batch.gt
         boxes, classes, image = (t.pin_memory() for t in (gt.boxes, gt.classes, gt.image))
         ignore = None if gt.ignore is None else gt.ignore.pin_memory()
-        pinned = GroundTruth(boxes, classes, image, ignore)
+        pinned = GroundTruth(boxes, classes, image, ignore, gt.convention)
         images, sizes = self.batch.images.pin_memory(), self.batch.sizes.pin_memory()
         scaled = tuple(_Packed(batch).pin_memory().batch for batch in self.batch.scaled)
         return _Packed(replace(self.batch, images=images, sizes=sizes, gt=pinned, scaled=scaled))

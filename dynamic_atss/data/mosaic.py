@@ -39,14 +39,13 @@ class MosaicDataset(Dataset):
         *,
         stop: int,
         min_visible: float,
-        extra: float = 1.0,
         exact: bool = False,
         factors: np.ndarray | None = None,
     ) -> None:
         """exact: resize by Pillow, as the releases · factors (n,): how often each image is seen in
         an epoch; None: all equally."""
         self.dataset, self.prob, self.stop = dataset, prob, stop
-        self.min_visible, self.extra, self.exact = min_visible, extra, exact
+        self.min_visible, self.exact = min_visible, exact
         self._cumulative = np.cumsum(np.ones(len(dataset)) if factors is None else factors)
         self.annotations, self.image_ids = dataset.annotations, dataset.image_ids
         self.class_names, self.category_ids = dataset.class_names, dataset.category_ids
@@ -67,7 +66,7 @@ class MosaicDataset(Dataset):
         if position < self.stop and rng.random() < self.prob:
             others = map(self.load, self._draw(rng))
             parts = [(image, gt), *others]
-            image, gt = mosaic(parts, rng, self.min_visible, self.extra, self.exact)
+            image, gt = mosaic(parts, rng, self.min_visible, self.exact)
         if self.transform is not None:
             image, gt = self.transform(image, gt, rng)
         height, width = self.sizes[index]
@@ -90,7 +89,6 @@ def mosaic(
     parts: Sequence[Part],
     rng: np.random.Generator,
     min_visible: float,
-    extra: float = 1.0,
     exact: bool = False,
 ) -> Part:
     """Four images as the quarters of one of the first's size; the point where they meet is random.
@@ -106,7 +104,7 @@ def mosaic(
     resize_to = resize_with_pillow if exact else resize
     found = []
     for part, quarter in zip(parts, quarters, strict=True):
-        pixels, gt = _cut_out(part, quarter, rng, min_visible, extra)
+        pixels, gt = _cut_out(part, quarter, rng, min_visible)
         quarter.of(canvas).copy_(resize_to(pixels, quarter.height, quarter.width))
         found.append(gt)
     gt = joined(found)
@@ -124,9 +122,7 @@ def _quarters(height: int, width: int, row: int, column: int) -> list[Window]:
     return [Window(left, top, h, w) for top, h in rows for left, w in columns]
 
 
-def _cut_out(
-    part: Part, quarter: Window, rng: np.random.Generator, min_visible: float, extra: float
-) -> Part:
+def _cut_out(part: Part, quarter: Window, rng: np.random.Generator, min_visible: float) -> Part:
     """The largest window of the quarter's shape at a random place in the image: resized to the
     quarter, it leaves nothing to fill. The boxes are already in pixels of the mosaic."""
     image, gt = part
@@ -137,6 +133,6 @@ def _cut_out(
     new = quarter.height, quarter.width
     origin = gt.boxes.new_tensor([window.left, window.top] * 2)
     moved = scale_boxes(replace(gt, boxes=gt.boxes - origin), size, new)
-    kept = cut_boxes(moved, Window(0, 0, *new), min_visible, extra)
+    kept = cut_boxes(moved, Window(0, 0, *new), min_visible)
     place = gt.boxes.new_tensor([quarter.left, quarter.top] * 2)
     return window.of(image), replace(kept, boxes=kept.boxes + place)

@@ -30,15 +30,24 @@ class Compose:
         self, image: Tensor, gt: GroundTruth, rng: np.random.Generator
     ) -> tuple[Tensor, GroundTruth]:
         for transform in self.transforms:
-            flagged = gt.ignore is not None
+            before = gt
             image, gt = transform(image, gt, rng)
-            if flagged and gt.ignore is None:  # else regions would be learnt as objects
-                raise UserError(
-                    f"{type(transform).__name__} lost the regions to ignore: return "
-                    "dataclasses.replace(gt, boxes=...) or gt[mask], not a GroundTruth of three "
-                    "fields, or set MODEL.ASSIGNER.IGNORE_REGIONS False"
-                )
+            _check_kept(before, gt, type(transform).__name__)
         return image, gt
+
+
+def _check_kept(before: GroundTruth, after: GroundTruth, name: str) -> None:
+    """Raises UserError: a transform lost what no default can replace."""
+    lost = ""
+    if before.ignore is not None and after.ignore is None:  # they would be learnt as objects
+        lost = "the regions to ignore"
+    elif after.convention is not before.convention:  # boxes would be off by a pixel
+        lost = "the convention of the boxes"
+    if lost:
+        raise UserError(
+            f"{name} lost {lost}: return dataclasses.replace(gt, boxes=...) or gt[mask], not a "
+            "GroundTruth of three fields"
+        )
 
 
 class Resize:
@@ -86,13 +95,10 @@ def resized(height: int, width: int, size: int, max_size: int) -> tuple[int, int
 
 
 class HorizontalFlip:
-    """Mirrors left and right with probability `prob`; x -> W - extra - x.
+    """Mirrors left and right with probability `prob`; x -> the largest x of a box - x."""
 
-    extra: 1 where boxes end on their last pixel, 0 where they end behind it.
-    """
-
-    def __init__(self, prob: float, extra: float = 1.0) -> None:
-        self.prob, self.extra = prob, extra
+    def __init__(self, prob: float) -> None:
+        self.prob = prob
 
     def __call__(
         self, image: Tensor, gt: GroundTruth, rng: np.random.Generator
@@ -100,16 +106,16 @@ class HorizontalFlip:
         if rng.random() >= self.prob:
             return image, gt
         x1, y1, x2, y2 = gt.boxes.unbind(1)
-        edge = image.shape[2] - self.extra
+        edge = image.shape[2] - gt.convention.value
         boxes = torch.stack([edge - x2, y1, edge - x1, y2], dim=1)
         return image.flip(2), replace(gt, boxes=boxes)
 
 
 class VerticalFlip:
-    """Mirrors top and bottom with probability `prob`; y -> H - extra - y: see `HorizontalFlip`."""
+    """Mirrors top and bottom with probability `prob`; y -> the largest y of a box - y."""
 
-    def __init__(self, prob: float, extra: float = 1.0) -> None:
-        self.prob, self.extra = prob, extra
+    def __init__(self, prob: float) -> None:
+        self.prob = prob
 
     def __call__(
         self, image: Tensor, gt: GroundTruth, rng: np.random.Generator
@@ -117,6 +123,6 @@ class VerticalFlip:
         if rng.random() >= self.prob:
             return image, gt
         x1, y1, x2, y2 = gt.boxes.unbind(1)
-        edge = image.shape[1] - self.extra
+        edge = image.shape[1] - gt.convention.value
         boxes = torch.stack([x1, edge - y2, x2, edge - y1], dim=1)
         return image.flip(1), replace(gt, boxes=boxes)

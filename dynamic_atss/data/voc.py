@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.dataset import DetectionDataset, Transform
 from dynamic_atss.data.voc_xml import VocImage, read_class_names, read_voc_xml
@@ -45,7 +46,7 @@ class VocDataset(DetectionDataset):
         keep_empty: bool = False,
         transform: Transform | None = None,
         seed: int = 0,
-        extra: float = 1.0,
+        convention: BoxConvention = BoxConvention.LEGACY,
         keep_crowds: bool = False,
     ) -> None:
         """folder: with Annotations, or one that holds one such · split: a file of ImageSets/Main.
@@ -60,7 +61,7 @@ class VocDataset(DetectionDataset):
             keep_empty=keep_empty,
             transform=transform,
             seed=seed,
-            extra=extra,
+            convention=convention,
             keep_crowds=keep_crowds,
         )
 

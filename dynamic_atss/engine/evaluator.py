@@ -61,8 +61,7 @@ def run_detection(
     """The detections of every image of the loader as a table (`evaluation.results`): all ranks' on
     rank 0, an empty one on the others.
 
-    `model(batch)` gives one `Detections` per image, in pixels of the resized image. Its attribute
-    `extra`, if it has one, says what a box's sides count beyond x2 - x1 (default 1). The modes
+    `model(batch)` gives one `Detections` per image, in pixels of the resized image. The modes
     (training or not) of all its modules are put back afterwards. Ordered by image id.
 
     category_ids: the COCO id of class c is category_ids[c] · image_ids: what has to be seen, each
@@ -73,7 +72,6 @@ def run_detection(
     """
     # DDP's forward exchanges buffers in evaluation, too, and ranks differ in their batch counts.
     plain = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
-    extra = getattr(plain, "extra", 1.0)
     seen: list[int] = []
     tables: list[Table] = []
     total = len(loader) if isinstance(loader, Sized) else None
@@ -81,7 +79,7 @@ def run_detection(
         for batch in progress(loader, progress_label, total, rank=rank):
             detections = plain(to_device(batch, device))
             seen += batch.image_ids
-            tables.append(_batch_table(batch, detections, category_ids, extra))
+            tables.append(_batch_table(batch, detections, category_ids))
     _check_images(list(itertools.chain(*distributed.gather(seen))), image_ids)
     table = _gather_on_first(_joined(tables), rank, world_size)
     return table[table[:, 0].argsort(kind="stable")]
@@ -159,7 +157,7 @@ def _evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def _batch_table(
-    batch: Batch, detections: Sequence[Detections], category_ids: Sequence[int], extra: float
+    batch: Batch, detections: Sequence[Detections], category_ids: Sequence[int]
 ) -> Table:
     ids = batch.image_ids
     return detection_table(
@@ -167,7 +165,6 @@ def _batch_table(
         sizes=dict(zip(ids, map(tuple, batch.sizes.tolist()), strict=True)),
         original_sizes=dict(zip(ids, batch.original_sizes, strict=True)),
         category_ids=category_ids,
-        extra=extra,
     )
 
 

@@ -31,13 +31,13 @@ def detection_table(
     sizes: Mapping[int, Size],
     original_sizes: Mapping[int, Size],
     category_ids: Sequence[int],
-    extra: float = 1.0,
 ) -> Table:
     """Detections by image id as a table, images in ascending order of their ids.
 
-    Boxes are scaled per axis from the resized image to the file's, then w = x2 - x1 + extra (1: the
-    "+1" of the published releases, in original pixels); nothing is clipped. A detection with a
-    coordinate or score that is not finite is left out, with a warning: JSON cannot hold it.
+    Boxes are scaled per axis from the resized image to the file's, then become (x, y, w, h):
+    LEGACY ones count one pixel of the file more, as the releases write them. Nothing is clipped.
+    A detection with a coordinate or score that is not finite is left out, with a warning: JSON
+    cannot hold it.
 
     sizes, original_sizes: (height, width) of each image, resized and as filed ·
     category_ids: the COCO id of class c is category_ids[c]
@@ -48,12 +48,13 @@ def detection_table(
     found = [detections[i] for i in ids]
     counts = [len(image) for image in found]
     ratios = np.array([_ratio(sizes[i], original_sizes[i]) for i in ids], np.float32)
+    beyond = np.array([[image.convention.value] for image in found], np.float32).repeat(counts, 0)
     # float32 from here to the scores, as the releases compute; in numpy, whose operators do not
     # wait for other threads: a batch has few rows.
     boxes = _joined([image.boxes for image in found]).float().numpy()
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is named below
         boxes = boxes * np.tile(ratios, 2).repeat(counts, axis=0)
-        sides = boxes[:, 2:] - boxes[:, :2] + np.float32(extra)
+        sides = boxes[:, 2:] - boxes[:, :2] + beyond
     scores = _joined([image.scores for image in found]).float().numpy()
     categories = np.array(category_ids)[_joined([image.classes for image in found]).numpy()]
     images = np.repeat(np.array(ids), counts)

@@ -27,7 +27,6 @@ class Detector(nn.Module):
         bgr255: the network sees BGR in 0..255; otherwise RGB in 0..1.
         autocast: dtype of the convolutions, None for float32.
         channels_last: memory format of the convolutions.
-        extra: what the boxes' sides count beyond x2 - x1: 1 for the legacy convention.
     """
 
     mean: Tensor
@@ -46,10 +45,8 @@ class Detector(nn.Module):
         bgr255: bool = True,
         autocast: torch.dtype | None = None,
         channels_last: bool = False,
-        extra: float = 1.0,
     ) -> None:
         super().__init__()
-        self.extra = extra
         self.backbone = backbone
         self.head = head
         self.priors = priors

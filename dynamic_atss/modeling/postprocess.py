@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dynamic_atss.boxes import clip
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.modeling.branches import Outputs, branch
 from dynamic_atss.modeling.coder import decode
 from dynamic_atss.modeling.head import HeadOutput
@@ -33,7 +33,7 @@ class PostProcess:
     Args:
         pre_nms_top_n: candidates of a level, or with `by_location` priors of a level, chosen by
             their best class, of which then every class is a candidate.
-        extra: 1 for the legacy "+1" of clipping and NMS, 0 for none.
+        convention: of the boxes: how they are clipped, suppressed and written.
         in_original: NMS looks at the boxes in pixels of the original image.
         branch: the name of the head's branch that is read; None: the head has none.
         nms: False: no NMS, the best of the image, for a branch that learns one prior per box.
@@ -48,7 +48,7 @@ class PostProcess:
         pre_nms_top_n: int = 1000,
         detections_per_image: int = 100,
         by_location: bool = False,
-        extra: float = 1.0,
+        convention: BoxConvention = BoxConvention.LEGACY,
         in_original: bool = False,
         branch: str | None = None,
         nms: bool = True,
@@ -59,7 +59,7 @@ class PostProcess:
         self.pre_nms_top_n = pre_nms_top_n
         self.detections_per_image = detections_per_image
         self.by_location = by_location
-        self.extra = extra
+        self.convention = convention
         self.in_original = in_original
         self.branch = branch
         self.nms = nms
@@ -78,7 +78,7 @@ class PostProcess:
         output = branch(outputs, self.branch)
         if not nms:
             found, _ = self.candidates(output, priors, sizes, complete=True)
-            return [_present(*image) for image in zip(*found, strict=True)]
+            return [self._present(*image) for image in zip(*found, strict=True)]
         for complete in (False, True):
             found, cut = self.candidates(output, priors, sizes, complete=complete)
             found, counts = self.select(found, sizes, original_sizes)
@@ -86,7 +86,10 @@ class PostProcess:
             if not any(missing):
                 break
         images = zip(*found, lengths, strict=True)
-        return [Detections(b[:length], s[:length], c[:length]) for b, s, c, length in images]
+        return [
+            Detections(b[:length], s[:length], c[:length], self.convention)
+            for b, s, c, length in images
+        ]
 
     def candidates(
         self, output: HeadOutput, priors: Priors, sizes: Tensor, *, complete: bool = False
@@ -113,7 +116,8 @@ class PostProcess:
         scores, prior, classes = (torch.cat(x, dim=1) for x in zip(*found, strict=True))
         values = output.deltas.shape[2]
         deltas = output.deltas.gather(1, prior[..., None].expand(-1, -1, values))
-        boxes = clip(decode(self.coder, deltas, priors.boxes[prior]), sizes[:, None], self.extra)
+        decoded = decode(self.coder, deltas, priors.boxes[prior])
+        boxes = self.convention.clip(decoded, sizes[:, None])
         return (boxes, scores, classes), cut
 
     def select(
@@ -130,10 +134,13 @@ class PostProcess:
             scale = (original / sizes).flip(1).repeat(1, 2)  # x, y, x, y
             boxes = boxes * scale[:, None]
         keep, counts = batched_multiclass_nms(
-            *(boxes, scores, classes, self.nms_threshold, self.extra),
+            *(boxes, scores, classes, self.nms_threshold, self.convention),
             limit=self.detections_per_image,
         )
         return _chosen(found, keep.clamp(min=0)), counts
+
+    def _present(self, boxes: Tensor, scores: Tensor, classes: Tensor) -> Detections:
+        return Detections(boxes, scores, classes, self.convention)[scores > 0]
 
     def _best_of_image(self, found: Found) -> tuple[Found, Tensor]:
         """The highest scores; a prior may come with several classes."""
@@ -168,11 +175,6 @@ def _chosen(found: Found, index: Tensor) -> Found:
     boxes, scores, classes = found
     corners = boxes.gather(1, index[..., None].expand(-1, -1, 4))
     return corners, scores.gather(1, index), classes.gather(1, index)
-
-
-def _present(boxes: Tensor, scores: Tensor, classes: Tensor) -> Detections:
-    valid = scores > 0
-    return Detections(boxes[valid], scores[valid], classes[valid])
 
 
 def _to_host(counts: Tensor, cut: list[Tensor]) -> tuple[list[int], list[int]]:

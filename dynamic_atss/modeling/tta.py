@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from dynamic_atss.boxes import area
 from dynamic_atss.ops.nms import multiclass_nms
 from dynamic_atss.ops.vote import box_vote
 from dynamic_atss.types import Batch, Detections, to_device
@@ -34,7 +33,6 @@ class AugmentedDetector(nn.Module):
         views: one for the batch itself, then one for each of `batch.scaled`.
         merge: all the passes' detections of an image -> its detections.
         nms: whether each pass has its own NMS and its own limit.
-        extra: 1 for boxes in the legacy "+1" convention, 0 for today's.
     """
 
     def __init__(
@@ -44,11 +42,10 @@ class AugmentedDetector(nn.Module):
         merge: Callable[[Detections], Detections],
         *,
         nms: bool,
-        extra: float = 1.0,
     ) -> None:
         super().__init__()
         self.model, self.views, self.merge = model, tuple(views), merge
-        self.nms, self.extra = nms, extra
+        self.nms = nms
 
     def forward(self, batch: Batch) -> list[Detections]:
         """One per image, in pixels of the batch's own images."""
@@ -61,7 +58,7 @@ class AugmentedDetector(nn.Module):
             for flip in (False, True) if view.flip else (False,):
                 found = self._detect(images, flip)
                 if view.size_range is not None:
-                    found = [within(f, view.size_range, self.extra) for f in found]
+                    found = [within(f, view.size_range) for f in found]
                 ratios = (batch.sizes / images.sizes).flip(1).repeat(1, 2)  # x, y, x, y
                 yield [replace(f, boxes=f.boxes * r) for f, r in zip(found, ratios, strict=True)]
 
@@ -69,8 +66,8 @@ class AugmentedDetector(nn.Module):
         if not flip:
             return self.model(batch, nms=self.nms)
         found = self.model(mirrored(batch), nms=self.nms)
-        edges = batch.sizes[:, 1] - self.extra
-        return [flipped(f, edge) for f, edge in zip(found, edges, strict=True)]
+        widths = batch.sizes[:, 1]
+        return [flipped(f, width) for f, width in zip(found, widths, strict=True)]
 
 
 def mirrored(batch: Batch) -> Batch:
@@ -81,16 +78,17 @@ def mirrored(batch: Batch) -> Batch:
     return replace(batch, images=batch.images.take_along_dim(source[:, None, None], dim=3))
 
 
-def flipped(found: Detections, edge: Tensor) -> Detections:
-    """The boxes mirrored left and right: x -> edge - x."""
+def flipped(found: Detections, width: Tensor) -> Detections:
+    """The boxes mirrored left and right in an image of this width."""
+    edge = width - found.convention.value
     x1, y1, x2, y2 = found.boxes.unbind(1)
     return replace(found, boxes=torch.stack((edge - x2, y1, edge - x1, y2), dim=1))
 
 
-def within(found: Detections, size_range: tuple[float, float], extra: float) -> Detections:
+def within(found: Detections, size_range: tuple[float, float]) -> Detections:
     """Those with low^2 < area < high^2."""
     low, high = size_range
-    size = area(found.boxes, extra)
+    size = found.convention.area(found.boxes)
     return found[(size > low**2) & (size < high**2)]
 
 
@@ -100,15 +98,15 @@ def join(found: Sequence[Detections]) -> Detections:
         torch.cat([f.boxes for f in found]),
         torch.cat([f.scores for f in found]),
         torch.cat([f.classes for f in found]),
+        found[0].convention,
     )
     return joined[joined.boxes.isfinite().all(dim=1) & joined.scores.isfinite()]
 
 
-def merge_by_nms(
-    found: Detections, *, threshold: float, limit: int, extra: float = 1.0
-) -> Detections:
+def merge_by_nms(found: Detections, *, threshold: float, limit: int) -> Detections:
     """The `limit` best after NMS within each class."""
-    return found[multiclass_nms(found.boxes, found.scores, found.classes, threshold, extra, limit)]
+    scored = found.boxes, found.scores, found.classes
+    return found[multiclass_nms(*scored, threshold, found.convention, limit)]
 
 
 def merge_by_vote(
@@ -117,7 +115,6 @@ def merge_by_vote(
     threshold: float,
     limit: int,
     soft_threshold: float | None = None,
-    extra: float = 1.0,
 ) -> Detections:
     """The `limit` best after `box_vote`."""
     boxes, scores, classes = box_vote(
@@ -126,6 +123,6 @@ def merge_by_vote(
         found.classes,
         threshold,
         soft_threshold=soft_threshold,
-        extra=extra,
+        convention=found.convention,
     )
-    return Detections(boxes[:limit], scores[:limit], classes[:limit])
+    return Detections(boxes[:limit], scores[:limit], classes[:limit], found.convention)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.ops.library import define
 
 # Of the reference: so many boxes of all classes go in one pass, whose time and (on a GPU) memory
@@ -20,7 +21,7 @@ def batched_multiclass_nms(
     scores: Tensor,
     classes: Tensor,
     threshold: float,
-    extra: float = 1.0,
+    convention: BoxConvention = BoxConvention.LEGACY,
     limit: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Which boxes of each image are kept.
@@ -35,7 +36,7 @@ def batched_multiclass_nms(
         scores: (N, K); what is not above 0 is no candidate.
         classes: (N, K) int64, any numbers.
         threshold: at least 0.
-        extra: 1 for the legacy "+1" sides, 0 for today's.
+        convention: of the boxes.
         limit: how many of an image are kept at most; None: all.
 
     Returns:
@@ -47,7 +48,7 @@ def batched_multiclass_nms(
     """
     _check(boxes, scores, classes, threshold, limit)
     dtype = torch.promote_types(torch.promote_types(boxes.dtype, scores.dtype), torch.float32)
-    return _OP(boxes.to(dtype), scores.to(dtype), classes, threshold, extra, limit)
+    return _OP(boxes.to(dtype), scores.to(dtype), classes, threshold, convention.value, limit)
 
 
 def multiclass_nms(
@@ -55,13 +56,13 @@ def multiclass_nms(
     scores: Tensor,
     classes: Tensor,
     threshold: float,
-    extra: float = 1.0,
+    convention: BoxConvention = BoxConvention.LEGACY,
     limit: int | None = None,
 ) -> Tensor:
     """Indices of the boxes (M, 4) of one image that are kept, best score first: those of
     `batched_multiclass_nms`, with a wait for the device."""
     image = boxes[None], scores[None], classes[None]
-    keep, counts = batched_multiclass_nms(*image, threshold, extra, limit)
+    keep, counts = batched_multiclass_nms(*image, threshold, convention, limit)
     return keep[0, : int(counts)]
 
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from dynamic_atss.boxes import iou
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.ops.nms import multiclass_nms
 
 _ROWS = 1024  # of the IoU matrix at a time, so that 10,000 boxes take tens of megabytes
@@ -21,7 +21,7 @@ def box_vote(
     threshold: float,
     *,
     soft_threshold: float | None = None,
-    extra: float = 1.0,
+    convention: BoxConvention = BoxConvention.LEGACY,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Boxes (V, 4), scores (V,) and classes (V,) after the vote, best first.
 
@@ -35,18 +35,18 @@ def box_vote(
         scores: (M,), above 0.
         classes: (M,) int64.
         threshold: above 0; with more than 1 every box is alone in its cluster.
-        extra: 1 for the legacy "+1" sides, 0 for today's.
+        convention: of the boxes.
     """
     if not len(boxes):
         return boxes, scores, classes
     # NMS suppresses above its threshold, the vote takes in what is at it.
-    best = multiclass_nms(boxes, scores, classes, math.nextafter(threshold, 0.0), extra)
-    cluster = _clusters(boxes.double(), classes, best, threshold, extra)
+    best = multiclass_nms(boxes, scores, classes, math.nextafter(threshold, 0.0), convention)
+    cluster = _clusters(boxes.double(), classes, best, threshold, convention)
     means = _weighted_means(boxes, scores, cluster, len(best))
     voted = means, scores[best], classes[best]
     if soft_threshold is None:
         return voted
-    lowered = scores * (1 - iou(boxes, boxes[best][cluster], extra))
+    lowered = scores * (1 - convention.iou(boxes, boxes[best][cluster]))
     stays = (lowered >= soft_threshold) & (torch.bincount(cluster)[cluster] > 1)
     members = boxes[stays], lowered[stays], classes[stays]
     boxes, scores, classes = (torch.cat(pair) for pair in zip(voted, members, strict=True))
@@ -55,23 +55,26 @@ def box_vote(
 
 
 def _clusters(
-    boxes: Tensor, classes: Tensor, best: Tensor, threshold: float, extra: float
+    boxes: Tensor, classes: Tensor, best: Tensor, threshold: float, convention: BoxConvention
 ) -> Tensor:
     """(M,): which of `best` (K,), in this order, each box belongs to: the first of its class that
     it reaches."""
     cluster = torch.zeros_like(classes)
     for c in classes.unique():
         own, rivals = ((some == c).nonzero()[:, 0] for some in (classes, classes[best]))
-        first = _first_reached(boxes[own], boxes[best[rivals]], threshold - _ROUNDING, extra)
+        reached = boxes[own], boxes[best[rivals]], threshold - _ROUNDING
+        first = _first_reached(*reached, convention)
         cluster[own] = rivals[first]
     # By decree, since an inverted box does not reach even itself.
     cluster[best] = torch.arange(len(best), device=best.device)
     return cluster
 
 
-def _first_reached(boxes: Tensor, rivals: Tensor, threshold: float, extra: float) -> Tensor:
+def _first_reached(
+    boxes: Tensor, rivals: Tensor, threshold: float, convention: BoxConvention
+) -> Tensor:
     """(M,): the first of `rivals` (K, 4) with IoU >= threshold, for each of `boxes` (M, 4)."""
-    reached = [iou(some[:, None], rivals, extra) >= threshold for some in boxes.split(_ROWS)]
+    reached = [convention.iou(some[:, None], rivals) >= threshold for some in boxes.split(_ROWS)]
     return torch.cat([rows.byte().argmax(dim=1) for rows in reached])  # the first of equal ones
 
 

@@ -4,7 +4,7 @@ import torch
 
 from dynamic_atss.assigners.base import inside, std
 from dynamic_atss.assigners.per_image import PerImage
-from dynamic_atss.boxes import area, centerness, centers, iou, sides
+from dynamic_atss.boxes import BoxConvention, centerness, centers, sides
 from dynamic_atss.types import BACKGROUND
 
 
@@ -12,7 +12,7 @@ class DenseATSS(PerImage):
     quality_name = "centerness"
 
     def assign(self, priors, boxes, classes, predicted_boxes, logits):
-        overlap = iou(priors.boxes[:, None], boxes, extra=1)
+        overlap = BoxConvention.LEGACY.iou(priors.boxes[:, None], boxes)
         distance = (priors.centers[:, None] - centers(boxes)).square().sum(-1)
         levels = [(priors.level == n).nonzero()[:, 0] for n in range(len(priors.levels))]
         count = 9 * priors.per_location
@@ -35,7 +35,7 @@ class DenseFCOS(PerImage):
         low, high = limits[priors.level, None], limits[priors.level + 1, None]
         farthest = distances.amax(-1)
         positive = (distances.amin(-1) > 0) & (farthest >= low) & (farthest <= high)
-        smallest, index = area(boxes, extra=1).where(positive, torch.inf).min(1)
+        smallest, index = BoxConvention.LEGACY.area(boxes).where(positive, torch.inf).min(1)
         learnt = smallest < torch.inf
         return index.where(learnt, BACKGROUND), centerness(priors.centers, boxes[index])
 

@@ -17,7 +17,7 @@ from helpers_rounding import assert_rounded
 
 from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.assigners.at_least_one import AtLeastOne
-from dynamic_atss.boxes import iou
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.modeling.priors import AnchorGenerator, PointGenerator
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors, to_device
 
@@ -140,7 +140,7 @@ def test_hostile_boxes(rule, wrapped, assigner, boxes):
     gt = make_gt(boxes)
     result = run(assigner, priors, gt, 1)
     if wrapped:
-        overlap = iou(priors.boxes, gt.boxes, extra=1)
+        overlap = BoxConvention.LEGACY.iou(priors.boxes, gt.boxes)
         assert result.positive.any() or not overlap.any()
     if wrapped or rule in MAY_BE_OUTSIDE:
         return

@@ -7,7 +7,7 @@ from helpers_reference import read_arrays
 from dynamic_atss.assigners.fcos import FCOS
 from dynamic_atss.assigners.max_iou import MaxIoU
 from dynamic_atss.assigners.topk import TopK
-from dynamic_atss.boxes import centers, iou, sides
+from dynamic_atss.boxes import BoxConvention, centers, sides
 from dynamic_atss.modeling.coder import DeltaCoder
 from dynamic_atss.modeling.priors import AnchorGenerator, PointGenerator
 from dynamic_atss.types import IGNORE, GroundTruth, Predictions
@@ -93,7 +93,7 @@ def near_the_last(anchors, boxes, k):
     rounded otherwise takes one or another; equal ones go by their index."""
     anchors, boxes = anchors.double(), boxes.double()
     away = (centers(anchors)[:, None] - centers(boxes)).norm(dim=-1)
-    score = iou(anchors[:, None], boxes, extra=1) - away / away.max() / 1000
+    score = BoxConvention.LEGACY.iou(anchors[:, None], boxes) - away / away.max() / 1000
     last = score.topk(max(k, 1), dim=0).values[-1]
     near = ((score - last).abs() < 5e-7) & (k > 0)
     return (near & ((score != last) & near).any(0)).any(1)

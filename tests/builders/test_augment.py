@@ -33,7 +33,7 @@ def config(tmp_path_factory):
 
 
 def names(overrides):
-    steps = build_train_transform(load_config(overrides=overrides), 1.0).transforms
+    steps = build_train_transform(load_config(overrides=overrides)).transforms
     return [type(step).__name__ for step in steps]
 
 
@@ -59,9 +59,7 @@ def test_order_and_off_by_default(config):
 def test_padding_is_the_mean_colour(overrides, fill):
     """Whatever the colours: they change before it is there."""
     small = ["INPUT.LSJ.SCALE", "(0.5, 0.5)", "INPUT.FLIP_PROB_TRAIN", "0.0"]
-    transform = build_train_transform(
-        load_config(overrides=[*COLORS, *LSJ, *small, *overrides]), extra=1.0
-    )
+    transform = build_train_transform(load_config(overrides=[*COLORS, *LSJ, *small, *overrides]))
     image = torch.full((3, 96, 64), 200, dtype=torch.uint8)
     for seed in range(5):
         out, _ = transform(image, EMPTY, np.random.default_rng(seed))
@@ -72,7 +70,7 @@ def test_padding_is_the_mean_colour(overrides, fill):
 
 def test_colours_change_the_pixels_that_are_left():
     """Those of the resized image: a file of ten times as many costs the same."""
-    steps = build_train_transform(load_config(overrides=["INPUT.CONTRAST", "0.5"]), 1.0).transforms
+    steps = build_train_transform(load_config(overrides=["INPUT.CONTRAST", "0.5"])).transforms
     seen = []
     steps[1].changes = [(lambda image, _: seen.append(tuple(image.shape)) or image, (1, 1))]
     Compose(steps)(torch.zeros(3, 300, 400, dtype=torch.uint8), EMPTY, np.random.default_rng(0))

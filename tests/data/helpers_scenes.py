@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.types import GroundTruth
 
 NONE = torch.zeros(0, dtype=torch.int64)
@@ -39,7 +40,13 @@ def found(image: Tensor, index: int, at_least: int = 128) -> list[int] | None:
     return [int(v) for v in (columns.min(), rows.min(), columns.max(), rows.max())]
 
 
-def random_scene(seed: int, height: int, width: int, count: int) -> tuple[Tensor, GroundTruth]:
+def random_scene(
+    seed: int,
+    height: int,
+    width: int,
+    count: int,
+    convention: BoxConvention = BoxConvention.LEGACY,
+) -> tuple[Tensor, GroundTruth]:
     """Noise with `count` boxes anywhere, of more than one pixel."""
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -47,16 +54,17 @@ def random_scene(seed: int, height: int, width: int, count: int) -> tuple[Tensor
     high = low + rng.uniform(0.4, (width, height), (count, 2))
     boxes = np.concatenate([low, np.minimum(high, (width - 1, height - 1))], axis=1)
     classes = torch.from_numpy(rng.integers(0, 5, count))
-    gt = GroundTruth(torch.from_numpy(boxes).float(), classes, torch.zeros_like(classes))
+    packed = torch.from_numpy(boxes).float(), classes, torch.zeros_like(classes)
+    gt = GroundTruth(*packed, convention=convention)
     return torch.from_numpy(pixels).permute(2, 0, 1), gt
 
 
-def check_boxes(image: Tensor, gt: GroundTruth, extra: float = 1.0) -> None:
+def check_boxes(image: Tensor, gt: GroundTruth) -> None:
     """What holds for the boxes of every image: finite, with extent, inside it, packed."""
     height, width = image.shape[1:]
     assert image.dtype == torch.uint8 and len(image) == 3
     assert len(gt.boxes) == len(gt.classes) == len(gt.image) and gt.boxes.shape[1] == 4
     assert gt.boxes.dtype == torch.float32 and torch.isfinite(gt.boxes).all()
     assert (gt.boxes[:, 2:] > gt.boxes[:, :2]).all() and (gt.boxes >= 0).all()
-    assert (gt.boxes <= torch.tensor([width, height] * 2) - extra + 1e-4).all()
+    assert (gt.boxes <= torch.tensor([width, height] * 2) - gt.convention.value + 1e-4).all()
     assert (gt.image == 0).all()

@@ -10,6 +10,7 @@ import torch
 from helpers_data import CATEGORIES, box, open_coco, write_coco
 from PIL import Image
 
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.coco import CocoDataset
 from dynamic_atss.errors import UserError
 
@@ -245,7 +246,7 @@ def test_boxes_that_end_behind_their_last_pixel(tmp_path):
         box(4, 9, [5, 5, 0.5, 4]),
         box(5, 9, [30, 5, 10, 10]),
     ]
-    data = open_coco(write_coco(tmp_path, SIZES, entries), extra=0)
+    data = open_coco(write_coco(tmp_path, SIZES, entries), convention=BoxConvention.EXACT)
     assert boxes_of(data) == [[2, 3, 12, 8], [0, 2, 5, 20], [5, 5, 6, 9]]
     assert data.statistics["tiny"] == data.statistics["outside"] == data.statistics["clipped"] == 1
 

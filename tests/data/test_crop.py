@@ -5,19 +5,21 @@ import pytest
 import torch
 from helpers_scenes import EMPTY, check_boxes, found, painted, random_scene
 
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.crop import RandomCrop, Window, cut_boxes
 from dynamic_atss.types import GroundTruth
 
 BOXES = [[3, 2, 9, 8], [14, 4, 20, 17], [2, 12, 11, 20], [25, 1, 30, 22]]
 
 
-def crop(image, gt, seed=0, prob=1.0, side=(0.3, 1.0), min_visible=0.3, extra=1.0):
-    return RandomCrop(prob, side, min_visible, extra)(image, gt, np.random.default_rng(seed))
+def crop(image, gt, seed=0, prob=1.0, side=(0.3, 1.0), min_visible=0.3):
+    return RandomCrop(prob, side, min_visible)(image, gt, np.random.default_rng(seed))
 
 
-def truth(*boxes):
+def truth(*boxes, convention=BoxConvention.LEGACY):
     zeros = torch.zeros(len(boxes), dtype=torch.int64)
-    return GroundTruth(torch.tensor(boxes, dtype=torch.float32), zeros, zeros)
+    packed = torch.tensor(boxes, dtype=torch.float32)
+    return GroundTruth(packed, zeros, zeros, convention=convention)
 
 
 def test_painted_boxes_are_found_where_the_crop_says():
@@ -34,46 +36,49 @@ def test_painted_boxes_are_found_where_the_crop_says():
     assert 10 < cut < 60
 
 
-@pytest.mark.parametrize(("extra", "area"), [(1.0, 4 * 6), (0.0, 3 * 5)])
-def test_visible_fraction(extra, area):
+@pytest.mark.parametrize(
+    ("convention", "width", "left"),
+    [(BoxConvention.LEGACY, 13, 3 * 6 / (4 * 6)), (BoxConvention.EXACT, 12, 2 * 5 / (3 * 5))],
+)
+def test_visible_fraction(convention, width, left):
     """Of the box, 3 or 2 columns of pixels are left."""
-    gt = truth([10, 10, 13, 15])
-    window = Window(left=0, top=0, height=40, width=13 if extra else 12)
-    left = (3 * 6 if extra else 2 * 5) / area
-    assert len(cut_boxes(gt, window, left - 0.01, extra)) == 1
-    assert len(cut_boxes(gt, window, left + 0.01, extra)) == 0
+    gt = truth([10, 10, 13, 15], convention=convention)
+    window = Window(left=0, top=0, height=40, width=width)
+    assert len(cut_boxes(gt, window, left - 0.01)) == 1
+    assert len(cut_boxes(gt, window, left + 0.01)) == 0
 
 
 def test_limits_of_both_conventions():
-    gt = truth([5, 5, 100, 100])
+    box, exact = [5, 5, 100, 100], BoxConvention.EXACT
     window = Window(left=10, top=20, height=30, width=40)
-    assert cut_boxes(gt, window, 0.0, 1.0).boxes.tolist() == [[0, 0, 39, 29]]
-    assert cut_boxes(gt, window, 0.0, 0.0).boxes.tolist() == [[0, 0, 40, 30]]
+    assert cut_boxes(truth(box), window, 0.0).boxes.tolist() == [[0, 0, 39, 29]]
+    kept = cut_boxes(truth(box, convention=exact), window, 0.0)
+    assert kept.boxes.tolist() == [[0, 0, 40, 30]]
 
 
 def test_boxes_beside_the_window_go_even_with_threshold_0():
     window = Window(left=10, top=10, height=10, width=10)
-    outside = truth([0, 0, 9, 9], [0, 12, 10, 14], [20, 10, 25, 15], [30, 30, 40, 40])
-    for extra in (0.0, 1.0):
-        assert len(cut_boxes(outside, window, 0.0, extra)) == 0
+    outside = [[0, 0, 9, 9], [0, 12, 10, 14], [20, 10, 25, 15], [30, 30, 40, 40]]
+    for convention in BoxConvention:
+        assert len(cut_boxes(truth(*outside, convention=convention), window, 0.0)) == 0
 
 
-@pytest.mark.parametrize("extra", [0.0, 1.0])
-def test_an_untouched_box_is_wholly_visible(extra):
-    gt = truth([10.3, 11.7, 20.9, 15.1])
-    kept = cut_boxes(gt, Window(3, 5, 40, 50), 1.0, extra)
+@pytest.mark.parametrize("convention", BoxConvention)
+def test_an_untouched_box_is_wholly_visible(convention):
+    gt = truth([10.3, 11.7, 20.9, 15.1], convention=convention)
+    kept = cut_boxes(gt, Window(3, 5, 40, 50), 1.0)
     assert torch.allclose(kept.boxes, gt.boxes - torch.tensor([3.0, 5.0, 3.0, 5.0]))
 
 
-@pytest.mark.parametrize("extra", [0.0, 1.0])
+@pytest.mark.parametrize("convention", BoxConvention)
 @pytest.mark.parametrize("seed", range(25))
-def test_random_scenes(seed, extra):
+def test_random_scenes(seed, convention):
     height, width = np.random.default_rng(seed).integers(3, 60, 2).tolist()
-    image, gt = random_scene(seed, height, width, 1 + seed % 6)
-    part, kept = crop(image, gt, seed, side=(0.05, 1.0), extra=extra)
-    check_boxes(part, kept, extra)
+    image, gt = random_scene(seed, height, width, 1 + seed % 6, convention)
+    part, kept = crop(image, gt, seed, side=(0.05, 1.0))
+    check_boxes(part, kept)
     assert len(kept) >= 1 and set(kept.classes.tolist()) <= set(gt.classes.tolist())
-    again, same = crop(image, gt, seed, side=(0.05, 1.0), extra=extra)
+    again, same = crop(image, gt, seed, side=(0.05, 1.0))
     assert torch.equal(part, again) and torch.equal(kept.boxes, same.boxes)
     assert 0.04 * height - 1 <= part.shape[1] <= height
 

@@ -5,6 +5,7 @@ import shutil
 import pytest
 from helpers_data import box, voc_object, write_coco, write_voc
 
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.catalog import open_dataset
 from dynamic_atss.data.shapes import make_shapes
 from dynamic_atss.errors import UserError
@@ -69,7 +70,9 @@ def test_published_voc_names(tmp_path):
 
 def test_own_devkit(tmp_path):
     folder = write_voc(tmp_path / "a:b", {"a": voc_object("x", "1 1 9 9")}, {"t": ["a"]})
-    data = open_dataset(f"voc:{folder}:t", root="unused", training=True, seed=4, extra=0)
+    data = open_dataset(
+        f"voc:{folder}:t", root="unused", training=True, seed=4, convention=BoxConvention.EXACT
+    )
     assert data.class_names == ["x"] and data.seed == 4
     assert data.ground_truth(0).boxes.tolist() == [[0, 0, 9, 9]]
     for name in ("voc:", "voc:a", "voc::t", "voc:a:"):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from helpers_scenes import EMPTY, check_boxes, found, painted, random_scene
 
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.jitter import LargeScaleJitter, Pad
 from dynamic_atss.data.transforms import Compose
 
@@ -47,16 +48,16 @@ def test_scales_of_the_whole_range_are_drawn():
     assert 80 < sum(width == 64 for width in widths) < 130  # 10 of 19 parts of the range
 
 
-@pytest.mark.parametrize("extra", [0.0, 1.0])
+@pytest.mark.parametrize("convention", BoxConvention)
 @pytest.mark.parametrize("seed", range(20))
-def test_random_scenes(seed, extra):
+def test_random_scenes(seed, convention):
     height, width = np.random.default_rng(seed).integers(3, 90, 2).tolist()
-    image, gt = random_scene(seed, height, width, seed % 5)
-    out, moved = jitter(image, gt, seed, extra=extra)
+    image, gt = random_scene(seed, height, width, seed % 5, convention)
+    out, moved = jitter(image, gt, seed)
     assert out.shape == (3, 48, 64)
-    check_boxes(out, moved, extra)
+    check_boxes(out, moved)
     assert set(moved.classes.tolist()) <= set(gt.classes.tolist())
-    again, same = jitter(image, gt, seed, extra=extra)
+    again, same = jitter(image, gt, seed)
     assert torch.equal(out, again) and torch.equal(moved.boxes, same.boxes)
 
 

@@ -8,6 +8,7 @@ import torch
 from helpers_data import box, open_coco, write_coco
 from helpers_scenes import EMPTY, check_boxes, color, found, painted, random_scene
 
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.color import ColorJitter
 from dynamic_atss.data.concat import ConcatDataset
 from dynamic_atss.data.image import resize_with_pillow
@@ -78,15 +79,18 @@ def own(gt):
     return GroundTruth(gt.boxes[-1:], gt.classes[-1:], gt.image[-1:])
 
 
-@pytest.mark.parametrize("extra", [0.0, 1.0])
+@pytest.mark.parametrize("convention", BoxConvention)
 @pytest.mark.parametrize("seed", range(20))
-def test_random_scenes(seed, extra):
+def test_random_scenes(seed, convention):
     rng = np.random.default_rng(seed)
     shapes = rng.integers(3, 50, (4, 2)).tolist()
-    parts = [random_scene(seed + 50 * i, *shape, (seed + i) % 4) for i, shape in enumerate(shapes)]
-    image, gt = mosaic(parts, np.random.default_rng(seed), 0.3, extra)
+    parts = [
+        random_scene(seed + 50 * i, *shape, (seed + i) % 4, convention)
+        for i, shape in enumerate(shapes)
+    ]
+    image, gt = mosaic(parts, np.random.default_rng(seed), 0.3)
     assert list(image.shape[1:]) == shapes[0]
-    check_boxes(image, gt, extra)
+    check_boxes(image, gt)
 
 
 def test_lost_boxes_and_tiny_images():
@@ -151,7 +155,7 @@ def test_exact_resize_is_pillows():
     assert (ours[0].int() - pillows[0].int()).abs().max() <= 1
     rng = np.random.default_rng(1)
     quarter = _quarters(60, 60, _cut(60, rng), _cut(60, rng))[0]
-    window, _ = _cut_out(parts[0], quarter, rng, 0.0, 1.0)
+    window, _ = _cut_out(parts[0], quarter, rng, 0.0)
     exact = resize_with_pillow(window, quarter.height, quarter.width)
     assert torch.equal(quarter.of(pillows[0]), exact)
 

@@ -10,6 +10,7 @@ import torch
 from helpers_data import CATEGORIES, box, open_coco, voc_object, write_coco, write_voc
 from helpers_scenes import EMPTY, found, painted, random_scene
 
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.color import ColorJitter
 from dynamic_atss.data.concat import ConcatDataset
 from dynamic_atss.data.crop import RandomCrop, Window, cut_boxes
@@ -168,6 +169,19 @@ def test_a_crop_holds_an_object_and_not_a_region_alone():
 
 def lose(image, gt, rng):
     return image, GroundTruth(gt.boxes, gt.classes, gt.image)
+
+
+def test_a_transform_that_loses_the_convention_is_told():
+    image, gt = painted(64, 64, SCENE)
+    exact = replace(gt, convention=BoxConvention.EXACT)
+    with pytest.raises(UserError, match="function lost the convention of the boxes: return"):
+        Compose([lose])(image, exact, np.random.default_rng(0))
+
+
+def test_boxes_of_two_conventions_are_not_joined():
+    _, gt = painted(64, 64, SCENE)
+    with pytest.raises(ValueError, match="two conventions"):
+        joined([gt, replace(gt, convention=BoxConvention.EXACT)])
 
 
 def test_a_transform_that_loses_the_flags_is_told():

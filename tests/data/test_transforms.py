@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.coco import CocoDataset
 from dynamic_atss.data.transforms import Compose, HorizontalFlip, Resize, VerticalFlip, resized
 from dynamic_atss.types import GroundTruth
@@ -71,8 +72,10 @@ def test_flip(flip):
 @pytest.mark.parametrize("flip", [HorizontalFlip, VerticalFlip])
 def test_flip_of_boxes_that_end_behind_their_last_pixel(flip):
     image, gt = scene(20, 31)
-    gt = GroundTruth(torch.tensor([[2.0, 3.0, 31.0, 20.0]]), gt.classes[:1], gt.image[:1])
-    _, moved = flip(1.0, extra=0)(image, gt, np.random.default_rng(0))
+    boxes = torch.tensor([[2.0, 3.0, 31.0, 20.0]])
+    exact = BoxConvention.EXACT
+    gt = GroundTruth(boxes, gt.classes[:1], gt.image[:1], convention=exact)
+    _, moved = flip(1.0)(image, gt, np.random.default_rng(0))
     expected = [0, 3, 29, 20] if flip is HorizontalFlip else [2, 0, 31, 17]  # W - x, H - y
     assert moved.boxes.tolist() == [expected]
 

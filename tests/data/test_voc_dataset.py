@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from helpers_data import voc_object, voc_xml, write_voc
 
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.catalog import open_dataset
 from dynamic_atss.data.coco import CocoDataset
 from dynamic_atss.data.voc import VOC_CLASSES, VocDataset
@@ -48,7 +49,7 @@ def test_boxes_count_from_0_and_difficult_ones_are_not_trained_on(devkit):
 
 
 def test_without_the_legacy_pixel_boxes_end_behind_the_last_one(devkit):
-    data = VocDataset(devkit, "train", training=True, extra=0)
+    data = VocDataset(devkit, "train", training=True, convention=BoxConvention.EXACT)
     assert data.ground_truth(0).boxes.tolist() == [[0, 0, 30, 20], [2, 3, 12, 8]]
 
 

@@ -1,5 +1,6 @@
 import json
 import logging
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import read_annotations
 from dynamic_atss.engine.evaluator import evaluate_dataset, run_detection
 from dynamic_atss.evaluation.results import as_results
@@ -89,10 +91,13 @@ def test_results_are_in_original_pixels_and_ordered_by_image():
     assert results[2]["score"] == pytest.approx(0.8)
 
 
-def test_models_say_what_the_sides_of_their_boxes_count():
-    model = Finder()
-    model.extra = 0.0
-    (result,) = infer_with(model, [batch((1,))])
+class ExactFinder(Finder):
+    def forward(self, batch):
+        return [replace(found, convention=BoxConvention.EXACT) for found in super().forward(batch)]
+
+
+def test_boxes_are_written_by_their_convention():
+    (result,) = infer_with(ExactFinder(), [batch((1,))])
     assert result["bbox"] == [0.0, 0.0, 16.0, 16.0]  # 17 in the legacy convention
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.evaluation.coco import evaluate_coco
 from dynamic_atss.evaluation.ground_truth import TruthTable
 from dynamic_atss.evaluation.results import as_results, detection_table, result_table
@@ -29,7 +30,7 @@ def test_a_table_of_three_images_by_hand():
         2: detections((1, 2, 3, 4, 0.25, 1)),
         5: detections(),
     }
-    table = detection_table(found, **PLACES, category_ids=[11, 40], extra=1.0)
+    table = detection_table(found, **PLACES, category_ids=[11, 40])
     expected = [
         (2, 1, 4, 3, 5, 0.25, 40),  # twice as high as it was resized
         (7, 5, 10, 11, 21, 0.75, 40),
@@ -55,14 +56,17 @@ def test_results_are_scaled_per_axis_then_widened_by_one():
     ]
 
 
-@pytest.mark.parametrize("extra", [0.0, 1.0])
-def test_the_legacy_pixel_is_added_or_not(extra):
+@pytest.mark.parametrize("convention", BoxConvention)
+def test_the_legacy_pixel_is_added_or_not(convention):
     one = Detections(
-        torch.tensor([[2.0, 3.0, 12.0, 8.0]]), torch.ones(1), torch.zeros(1, dtype=torch.int64)
+        torch.tensor([[2.0, 3.0, 12.0, 8.0]]),
+        torch.ones(1),
+        torch.zeros(1, dtype=torch.int64),
+        convention,
     )
     places = {"sizes": {1: (9, 20)}, "original_sizes": {1: (18, 10)}}
-    (result,) = as_results(detection_table({1: one}, **places, category_ids=[4], extra=extra))
-    assert result["bbox"] == [1, 6, 5 + extra, 10 + extra]
+    (result,) = as_results(detection_table({1: one}, **places, category_ids=[4]))
+    assert result["bbox"] == [1, 6, 5 + convention.value, 10 + convention.value]
 
 
 def test_detections_that_are_not_finite_never_reach_the_file(caplog):
@@ -101,8 +105,8 @@ def test_what_is_not_finite_is_left_out_once_warned(caplog):
     nan, inf = float("nan"), float("inf")
     found = {5: detections((0, 0, nan, 1, 0.5, 0), (0, 0, 1, 1, inf, 0), (0, 0, 1, 1, 0.5, 0))}
     with caplog.at_level(logging.WARNING):
-        table = detection_table(found, **PLACES, category_ids=[1], extra=0)
-    assert table.tolist() == [[5, 0, 0, 1, 1, 0.5, 1]]
+        table = detection_table(found, **PLACES, category_ids=[1])
+    assert table.tolist() == [[5, 0, 0, 2, 2, 0.5, 1]]
     assert [r.message[:14] for r in caplog.records] == ["2 detections t"]
 
 

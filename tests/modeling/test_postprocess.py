@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers_rounding import assert_apart
 
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.modeling.coder import DeltaCoder
 from dynamic_atss.modeling.head import HeadOutput
 from dynamic_atss.modeling.postprocess import PostProcess
@@ -174,7 +175,11 @@ def written_out_by_location(output, n, threshold, nms, top_n, scale):
 @pytest.mark.parametrize("top_n", [6, 1000])
 def test_the_best_points_with_all_their_classes(top_n):
     process = PostProcess(
-        DeltaCoder(), pre_nms_top_n=top_n, by_location=True, extra=0.0, in_original=True
+        DeltaCoder(),
+        pre_nms_top_n=top_n,
+        by_location=True,
+        convention=BoxConvention.EXACT,
+        in_original=True,
     )
     output = make_output()._replace(quality=None)
     original = ((128, 80), (200, 284))  # the first one is squeezed: NMS sees other IoUs

@@ -4,6 +4,7 @@ import pytest
 import torch
 from helpers_nms import greedy
 
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.ops.nms import _reference, multiclass_nms
 
 
@@ -16,13 +17,13 @@ def make_boxes(count, seed, scale=1.0):
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.6, 0.9])
-@pytest.mark.parametrize("extra", [0.0, 1.0])
+@pytest.mark.parametrize("convention", BoxConvention)
 @pytest.mark.parametrize("classes", [1, 3, 500])
-def test_greedy_loop(threshold, extra, classes):
+def test_greedy_loop(threshold, convention, classes):
     boxes, scores, generator = make_boxes(250, classes)
     labels = torch.randint(classes, (250,), generator=generator)
-    keep = multiclass_nms(boxes, scores, labels, threshold, extra)
-    assert keep.tolist() == greedy(boxes, scores, labels, threshold, extra)
+    keep = multiclass_nms(boxes, scores, labels, threshold, convention)
+    assert keep.tolist() == greedy(boxes, scores, labels, threshold, convention.value)
 
 
 def test_the_legacy_extent_decides():
@@ -32,7 +33,8 @@ def test_the_legacy_extent_decides():
     scores, classes = torch.tensor([0.9, 0.8, 0.7]), torch.zeros(3).long()
     assert multiclass_nms(boxes[:2], scores[:2], classes[:2], 0.6).tolist() == [0, 1]
     assert multiclass_nms(boxes[:2], scores[:2], classes[:2], 0.59).tolist() == [0]
-    assert multiclass_nms(boxes[:2], scores[:2], classes[:2], 0.59, extra=0).tolist() == [0, 1]
+    exact = multiclass_nms(boxes[:2], scores[:2], classes[:2], 0.59, BoxConvention.EXACT)
+    assert exact.tolist() == [0, 1]
     assert multiclass_nms(boxes[[0, 2]], scores[:2], classes[:2], 0.6).tolist() == [0]
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers_nms import SCENES, crowd, greedy
 
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.ops import library, nms
 from dynamic_atss.ops.nms import batched_multiclass_nms
 
@@ -25,22 +26,20 @@ def lists(found):
     return [x.tolist() for x in found]
 
 
-def assert_as_reference(scene, threshold, extra, limit, device):
-    found = batched_multiclass_nms(
-        *(x.to(device) for x in scene), threshold, extra=extra, limit=limit
-    )
-    assert lists(found) == lists(nms._reference(*scene, threshold, extra, limit))
+def assert_as_reference(scene, threshold, convention, limit, device):
+    found = batched_multiclass_nms(*(x.to(device) for x in scene), threshold, convention, limit)
+    assert lists(found) == lists(nms._reference(*scene, threshold, convention.value, limit))
     assert all(x.dtype == torch.int64 and x.device.type == device for x in found)
 
 
-@pytest.mark.parametrize("extra", [0.0, 1.0])
+@pytest.mark.parametrize("convention", BoxConvention)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", SCENES)
-def test_the_kernels_keep_what_the_reference_keeps(name, dtype, extra, device):
+def test_the_kernels_keep_what_the_reference_keeps(name, dtype, convention, device):
     boxes, scores, classes = SCENES[name]()
     scene = boxes.to(dtype), scores.to(dtype), classes
     for threshold, limit in ((0.5, None), (0.0, 9), (0.8, 1), (1.5, None)):
-        assert_as_reference(scene, threshold, extra, limit, device)
+        assert_as_reference(scene, threshold, convention, limit, device)
 
 
 def test_the_threshold_is_met_to_the_last_bit(device):
@@ -57,7 +56,9 @@ def test_the_threshold_is_met_to_the_last_bit(device):
         if iou > 0:
             for threshold, kept in ((iou, 2), (math.nextafter(iou, 0.0), 1)):
                 scene = (x.to(device) for x in (pair, scores, classes))
-                assert batched_multiclass_nms(*scene, threshold, extra=0.0)[1].tolist() == [kept]
+                assert batched_multiclass_nms(*scene, threshold, BoxConvention.EXACT)[
+                    1
+                ].tolist() == [kept]
             seen += 1
     assert seen > 10
 
@@ -96,11 +97,11 @@ def test_what_is_not_finite_is_kept_and_suppresses_nothing(device):
             odd[0, corner] = value
             boxes = torch.cat((odd, pair))[None].to(device)
             scores = torch.tensor([[0.9, 0.8, 0.7]], device=device)
-            keep, _ = batched_multiclass_nms(boxes, scores, scores.long(), 0.5, extra=0.0)
+            keep, _ = batched_multiclass_nms(boxes, scores, scores.long(), 0.5, BoxConvention.EXACT)
             assert keep.tolist() == [[0, 1, -1]]
     inverted = torch.tensor([[10.0, 10, 0, 0]])
     boxes = torch.cat((inverted, pair))[None].to(device)
-    keep, _ = batched_multiclass_nms(boxes, scores, scores.long(), 0.5, extra=0.0)
+    keep, _ = batched_multiclass_nms(boxes, scores, scores.long(), 0.5, BoxConvention.EXACT)
     assert keep.tolist() == [[0, 1, -1]]
 
 

@@ -5,6 +5,7 @@ import torch
 from helpers_rounding import assert_rounded
 from helpers_vote import naive_vote, rows
 
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.ops.vote import box_vote
 
 
@@ -21,13 +22,13 @@ def crowd(count, classes, seed, side=100.0):
 
 
 @pytest.mark.parametrize("soft", [None, 0.05, 0.0])
-@pytest.mark.parametrize("extra", [0.0, 1.0])
+@pytest.mark.parametrize("convention", BoxConvention)
 @pytest.mark.parametrize("seed", range(5))
-def test_as_the_double_loop(seed, extra, soft):
+def test_as_the_double_loop(seed, convention, soft):
     boxes, scores, classes = crowd(150, 3, seed)
     threshold = 0.4 + 0.1 * seed
-    found = box_vote(boxes, scores, classes, threshold, soft_threshold=soft, extra=extra)
-    wanted = naive_vote(boxes, scores, classes, threshold, soft, extra)
+    found = box_vote(boxes, scores, classes, threshold, soft_threshold=soft, convention=convention)
+    wanted = naive_vote(boxes, scores, classes, threshold, soft, convention.value)
     assert len(found[0]) == len(wanted) != len(boxes)
     torch.testing.assert_close(torch.tensor(rows(*found)), torch.tensor(wanted))
     assert found[1].tolist() == sorted(found[1].tolist(), reverse=True)

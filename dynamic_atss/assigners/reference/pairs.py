@@ -14,7 +14,7 @@ from dynamic_atss.types import rows
 
 def pair_iou(boxes: Tensor, index: Tensor, gt: Tensor, box: Tensor, extra: float) -> Tensor:
     chosen = boxes.index_select(0, index.flatten()).view(*index.shape, 4)
-    return geometry.iou(chosen, gt[box], extra)
+    return geometry.BoxConvention(extra).iou(chosen, gt[box])
 
 
 def pair_sides(points: Tensor, index: Tensor, gt: Tensor, box: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from dynamic_atss.assigners import Assigner
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.builders.outside import construct, find, require_call
 from dynamic_atss.engine import distributed
 from dynamic_atss.errors import UserError
@@ -44,13 +45,12 @@ class Head(ABC):
 
     section: of MODEL, with its keys (thresholds, loss weights, NUM_CLASSES and more)
     rule: the rule that learns where MODEL.ASSIGNER.NAME is ""
-    extra: what the sides of a box count beyond x2 - x1: 1 in the legacy convention, in which a box
-        ends on its last pixel; 0 where it ends behind it
+    boxes: what x2 and y2 of its boxes are
     """
 
     section: ClassVar[str] = "ATSS"
     rule: ClassVar[str] = "atss"
-    extra: ClassVar[float] = 1.0
+    boxes: ClassVar[BoxConvention] = BoxConvention.LEGACY
     criterion_type: ClassVar[type[DenseCriterion]] = Criterion
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -104,7 +104,7 @@ class Head(ABC):
             nms_threshold=self.own.NMS_TH,
             pre_nms_top_n=self.own.PRE_NMS_TOP_N,
             detections_per_image=self.detections_per_image,
-            extra=self.extra,
+            convention=self.boxes,
             **self.postprocess_arguments(),
         )
 

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from dynamic_atss.assigners import Assigner
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.builders.heads.base import Head
 from dynamic_atss.modeling.box_terms import IoU
 from dynamic_atss.modeling.coder import Coder, DistanceCoder
@@ -21,7 +22,7 @@ class DSLAHead(Head):
 
     section = "DSLA"
     rule = "dsla"
-    extra = 0.0
+    boxes = BoxConvention.EXACT
 
     def rule_arguments(self, rule: str) -> dict[str, Any]:
         own = self.own
