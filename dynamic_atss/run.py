@@ -126,7 +126,6 @@ def _build_trainer(
         stop=cfg.SOLVER.MAX_ITER,
         window=state.window,
         ema=state.ema,
-        accumulate=cfg.SOLVER.ACCUMULATE,
         clip_grad_norm=cfg.SOLVER.CLIP_GRAD_NORM,
         log_period=cfg.SOLVER.LOG_PERIOD,
         checkpoint_period=cfg.SOLVER.CHECKPOINT_PERIOD,

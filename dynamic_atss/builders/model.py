@@ -32,6 +32,7 @@ def build_model(cfg: CfgNode, classes: int) -> Detector:
         bgr255=cfg.INPUT.TO_BGR255,
         autocast=DTYPES[cfg.DTYPE],
         channels_last=cfg.MODEL.CHANNELS_LAST,
+        parts=cfg.SOLVER.ACCUMULATE,
     )
     if cfg.MODEL.COMPILE:  # in place: the names of the parameters stay as they are
         model.backbone.compile()

@@ -127,13 +127,13 @@ def build_train_loader(
     pin_memory: bool = False,
     repeat_factors: np.ndarray | None = None,
 ) -> Loader[TrainingSet]:
-    """This rank's share of the optimizer steps start..stop-1, `accumulate` batches for each.
+    """This rank's share of the optimizer steps start..stop-1, a batch for each.
 
-    ims_per_batch: images of one optimizer step over all ranks and accumulation steps ·
-    repeat_factors (n,): how often each image is seen in an epoch.
+    ims_per_batch: images of one optimizer step over all ranks · accumulate: into so many parts the
+    network cuts a batch · repeat_factors (n,): how often each image is seen in an epoch.
     Raises UserError if it does not divide.
     """
-    parts = f"{world_size} process(es)" + (f" x {accumulate} steps" if accumulate > 1 else "")
+    parts = f"{world_size} process(es)" + (f" x {accumulate} parts" if accumulate > 1 else "")
     _check_divides("SOLVER.IMS_PER_BATCH", ims_per_batch, world_size * accumulate, parts)
     sampler = TrainingSampler(
         aspect_groups(dataset.sizes) if group_by_aspect else None,
@@ -144,7 +144,6 @@ def build_train_loader(
         world_size=world_size,
         start=start,
         stop=stop,
-        accumulate=accumulate,
         factors=repeat_factors,
     )
     return Loader(

@@ -79,9 +79,8 @@ def training_batches(
 class TrainingSampler(Sampler[list[Key]]):
     """One rank's share of the global batches number start..stop-1.
 
-    The global batch is cut into world_size * accumulate equal parts; rank r yields parts
-    r * accumulate ... one by one, so that the union over ranks and accumulation steps is the global
-    batch, the same whatever the number of ranks.
+    The global batch is cut into world_size equal parts, one for each rank, so that their union is
+    the global batch, the same whatever the number of ranks.
     """
 
     def __init__(
@@ -95,28 +94,25 @@ class TrainingSampler(Sampler[list[Key]]):
         world_size: int,
         start: int,
         stop: int,
-        accumulate: int = 1,
         factors: np.ndarray | None = None,
     ) -> None:
         """batch_size: of the global batch · factors (size,): see `epoch_indices`.
 
         Raises ValueError if batch_size does not divide.
         """
-        if batch_size % (world_size * accumulate):
-            raise ValueError(f"{batch_size} does not divide by {world_size} x {accumulate}")
+        if batch_size % world_size:
+            raise ValueError(f"{batch_size} does not divide by {world_size}")
         self.stream = (groups, size, batch_size, seed, factors)
-        self.part = batch_size // (world_size * accumulate)
-        self.rank, self.accumulate = rank, accumulate
+        part = batch_size // world_size
+        self.share = slice(rank * part, (rank + 1) * part)
         self.start, self.stop = start, stop
 
     def __len__(self) -> int:
-        return max(self.stop - self.start, 0) * self.accumulate
+        return max(self.stop - self.start, 0)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        first = self.rank * self.accumulate
         for batch in islice(training_batches(*self.stream), self.start, self.stop):
-            for part in range(first, first + self.accumulate):
-                yield batch[part * self.part : (part + 1) * self.part]
+            yield batch[self.share]
 
 
 def inference_batches(sizes: np.ndarray, batch_size: int, group: bool) -> list[list[int]]:

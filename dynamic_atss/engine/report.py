@@ -31,44 +31,28 @@ class Status(NamedTuple):
 
 
 class Report:
-    """Adds up the passes of an iteration, `passes` of them."""
+    """Loss terms and metrics of an iteration, as this process has them.
 
-    def __init__(self, passes: int) -> None:
-        self._passes = passes
-        self._totals: list[Tensor] = []
-        self._losses: list[str] = []
-        self._metrics: dict[str, int] = {}
+    loss: their sum, for the gradient
 
-    def add(self, terms: Terms) -> Tensor:
-        """The pass's share of the iteration's loss, for its gradient.
+    Raises:
+        UserError: a name or a number that does not fit.
+    """
 
-        Raises:
-            UserError: a name or a number that does not fit.
-        """
+    def __init__(self, terms: Terms) -> None:
         check_terms(terms)
-        losses = torch.stack(list(terms.losses.values())) / self._passes
+        losses = torch.stack(list(terms.losses.values()))
         numbers = [_numbers(name, x, losses) for name, x in terms.metrics.items()]
-        self._note(list(terms.losses), dict(zip(terms.metrics, map(len, numbers), strict=True)))
-        metrics = torch.cat([losses.new_zeros(0), *numbers]) / self._passes
-        self._totals.append(torch.cat((losses.detach(), metrics)))
-        return losses.sum()
-
-    def _note(self, losses: list[str], metrics: dict[str, int]) -> None:
-        """Keeps the names. Raises UserError for others than those of the passes before."""
-        names = [losses, list(metrics.items())]
-        before = [self._losses, list(self._metrics.items())]
-        if self._totals and names != before:
-            raise UserError(
-                f"the passes of a step (SOLVER.ACCUMULATE) give different terms: {before}, then "
-                f"{names}; losses and metrics (name, numbers) must be the same in every pass"
-            )
-        self._losses, self._metrics = losses, metrics
+        self._losses = list(terms.losses)
+        self._metrics = dict(zip(terms.metrics, map(len, numbers), strict=True))
+        self._values = torch.cat((losses.detach(), *numbers))
+        self.loss = losses.sum()
 
     def status(self, terminated: bool, data_failed: bool) -> Status:
         """One collective, on every step whatever the data."""
         # Filled on the device: a copy of them would wait for it, which only the report is to do.
-        stop = [self._totals[0].new_full((1,), x) for x in (terminated, data_failed)]
-        report = distributed.average(torch.cat((torch.stack(self._totals).sum(0), *stop)))
+        stop = [self._values.new_full((1,), x) for x in (terminated, data_failed)]
+        report = distributed.average(torch.cat((self._values, *stop)))
         *values, any_terminated, any_failed = report.tolist()
         numbers = iter(values)
         losses = {name: next(numbers) for name in self._losses}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import math
@@ -32,7 +31,7 @@ class Trainer:
     """What a run consists of; `train` is the loop.
 
     model: batch -> `Terms`; in DistributedDataParallel where there are several processes
-    loader: one batch for each forward-backward pass, `accumulate` of them for each iteration
+    loader: one batch for each iteration
     lr_factor: factor of the learning rates by 0-based iteration
     save: (iteration) -> None, on every process; log: a line of numbers; evaluate: (iteration) ->
     None, on every process
@@ -52,7 +51,6 @@ class Trainer:
     stop: int
     window: Window = field(default_factory=Window)
     ema: Any = None
-    accumulate: int = 1
     clip_grad_norm: float = 0.0
     log_period: int = 20
     checkpoint_period: int = 2500
@@ -68,7 +66,7 @@ class Trainer:
         """
         with on_sigterm(self._note_sigterm):
             self._test_if_due(self.start)  # a checkpoint is of the moment before its test
-            feed = _Feed(iter(self.loader), self.accumulate, self.window)
+            feed = _Feed(iter(self.loader), self.window)
             self.model.train()
             self.window.start()
             iterations = range(self.start + 1, self.stop + 1)
@@ -120,27 +118,18 @@ class Trainer:
                 self.evaluate(iteration)
 
     def _forward_backward(self, feed: _Feed, iteration: int) -> Status:
-        """Adds up the gradient of one iteration. One collective tells all processes the mean loss
-        terms and metrics and whether any of them has to stop, on every step whatever the data."""
-        report = Report(self.accumulate)
-        batches = feed.take()
-        for batch in batches:
-            with self._no_sync(last=batch is batches[-1]):
-                moved = to_device(replace(batch, iteration=iteration - 1), self.device)
-                report.add(Terms.of(self.model(moved))).backward()
+        """The gradient of one iteration. One collective tells all processes the mean loss terms
+        and metrics and whether any of them has to stop, on every step whatever the data."""
+        batch = feed.take()
+        moved = to_device(replace(batch, iteration=iteration - 1), self.device)
+        report = Report(Terms.of(self.model(moved)))
+        report.loss.backward()
         if iteration < self.stop:
             feed.fetch()
         status = report.status(self._terminated, feed.failure is not None)
         if not all(map(math.isfinite, status.losses.values())):
-            ids = [i for batch in batches for i in batch.image_ids]
-            self._stop_not_finite(iteration, ids, status.losses)
+            self._stop_not_finite(iteration, list(batch.image_ids), status.losses)
         return status
-
-    def _no_sync(self, last: bool) -> contextlib.AbstractContextManager:
-        """Gradients are averaged over the processes in the last pass of an iteration only."""
-        if last or not isinstance(self.model, DistributedDataParallel):
-            return contextlib.nullcontext()
-        return self.model.no_sync()
 
     def _stop_not_finite(self, iteration: int, ids: list[int], losses: dict[str, float]) -> None:
         images = sorted(itertools.chain(*distributed.gather(ids)))
@@ -168,37 +157,36 @@ class Trainer:
 
 
 class _Feed:
-    """The batches of one iteration after the other, fetched an iteration ahead.
+    """The batch of one iteration after the other, fetched an iteration ahead.
 
     So a file that cannot be read is known before the step that needs it, while the processes can
     still agree to save and stop.
     """
 
-    def __init__(self, batches: Iterator[Batch], count: int, window: Window) -> None:
+    def __init__(self, batches: Iterator[Batch], window: Window) -> None:
         self._batches = batches
-        self._count = count
         self._window = window
-        self._ahead: list[Batch] = []
+        self._ahead: Batch | None = None
         self.failure: UserError | None = None
 
     def fetch(self) -> None:
-        """Fetches the next iteration's batches; a UserError is kept as `failure`."""
+        """Fetches the next iteration's batch; a UserError is kept as `failure`."""
         try:
             with self._window.waiting_for_data():
-                self._ahead = list(itertools.islice(self._batches, self._count))
+                self._ahead = next(self._batches, None)
         except UserError as error:
             self.failure = error
 
-    def take(self) -> list[Batch]:
-        """The batches fetched last; those of the first iteration are fetched now."""
-        if not self._ahead:
+    def take(self) -> Batch:
+        """The batch fetched last; that of the first iteration is fetched now."""
+        if self._ahead is None:
             self.fetch()
         if self.failure is not None:
             raise self.failure
-        if len(self._ahead) < self._count:
+        if self._ahead is None:
             raise RuntimeError("the loader ended before the last iteration")
-        batches, self._ahead = self._ahead, []
-        return batches
+        batch, self._ahead = self._ahead, None
+        return batch
 
     def raise_failure(self) -> NoReturn:
         """Ends every process; the one whose data failed has the word."""

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dynamic_atss.modeling.branches import Outputs
 from dynamic_atss.modeling.head import branches_of, check_output
+from dynamic_atss.modeling.in_parts import in_parts
 from dynamic_atss.modeling.terms import Terms
 from dynamic_atss.types import Batch, Detections
 
@@ -27,6 +29,7 @@ class Detector(nn.Module):
         bgr255: the network sees BGR in 0..255; otherwise RGB in 0..1.
         autocast: dtype of the convolutions, None for float32.
         channels_last: memory format of the convolutions.
+        parts: in so many parts the network computes a batch in training: see `in_parts`.
     """
 
     mean: Tensor
@@ -45,6 +48,7 @@ class Detector(nn.Module):
         bgr255: bool = True,
         autocast: torch.dtype | None = None,
         channels_last: bool = False,
+        parts: int = 1,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -54,6 +58,7 @@ class Detector(nn.Module):
         self.postprocess = postprocess
         self.bgr255 = bgr255
         self.autocast = autocast
+        self.parts = parts
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         scale = 1.0 if bgr255 else 255.0
         self.register_buffer(
@@ -65,17 +70,28 @@ class Detector(nn.Module):
     def forward(self, batch: Batch, *, nms: bool = True) -> Terms | list[Detections]:
         """`Terms` in training, else detections: one per image, or with `nms` False all the
         candidates that NMS would choose from."""
-        images = self.normalize(batch.images, batch.sizes)
+        parts = self.parts if self.training else 1
+        output = in_parts(self._network, self, parts, batch.images, batch.sizes)
+        priors = self.priors(branches_of(self.head, output)[0].sizes, batch.images.device)
+        if self.training:
+            terms = Terms.of(self.criterion(output, priors, batch.gt, batch.iteration))
+            return terms.touching(self._parameters_of_rules())
+        return self.postprocess(output, priors, batch.sizes, batch.original_sizes, nms=nms)
+
+    def _network(self, images: Tensor, sizes: Tensor) -> Outputs:
+        """The head's output for uint8 images (N, 3, H, W) of sizes (N, 2).
+
+        Raises:
+            UserError: it does not fit the priors.
+        """
+        images = self.normalize(images, sizes)
         with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
             output = self.head(self.backbone(images))
         branches = branches_of(self.head, output)
         priors = self.priors(branches[0].sizes, images.device)
         for branch in branches:
             check_output(self.head, branch, len(images), priors)
-        if self.training:
-            terms = Terms.of(self.criterion(output, priors, batch.gt, batch.iteration))
-            return terms.touching(self._parameters_of_rules())
-        return self.postprocess(output, priors, batch.sizes, batch.original_sizes, nms=nms)
+        return output
 
     def _parameters_of_rules(self) -> list[nn.Parameter]:
         inner = self.criterion

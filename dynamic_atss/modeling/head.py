@@ -68,6 +68,21 @@ def check_output(head: nn.Module, output: HeadOutput, images: int, priors: Prior
             )
 
 
+def joined_outputs(parts: Sequence[Any]) -> Any:
+    """The outputs of several parts of a batch, each a `HeadOutput` or a dict of them, as one."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    if isinstance(first, Mapping):
+        return {name: joined_outputs([part[name] for part in parts]) for name in first}
+    return first._replace(
+        logits=torch.cat([part.logits for part in parts]),
+        deltas=torch.cat([part.deltas for part in parts]),
+        quality=None if first.quality is None else torch.cat([part.quality for part in parts]),
+        extras={name: torch.cat([part.extras[name] for part in parts]) for name in first.extras},
+    )
+
+
 class Scale(nn.Module):
     """A learnt factor."""
 

@@ -170,7 +170,7 @@ def train_steps(cfg, model, steps=2) -> list[dict[str, float]]:
     lines = []
     Trainer(
         model=model,
-        loader=[a_batch()] * steps * cfg.SOLVER.ACCUMULATE,
+        loader=[a_batch()] * steps,
         optimizer=build_optimizer(cfg, model),
         lr_factor=build_lr_factor(cfg),
         device=torch.device("cpu"),
@@ -180,7 +180,6 @@ def train_steps(cfg, model, steps=2) -> list[dict[str, float]]:
         start=0,
         stop=steps,
         ema=averaged_model(model, cfg.SOLVER.EMA_DECAY),
-        accumulate=cfg.SOLVER.ACCUMULATE,
         clip_grad_norm=cfg.SOLVER.CLIP_GRAD_NORM,
         log_period=1,
     ).train()
@@ -222,19 +221,6 @@ def test_three_scales_make_three_anchors_of_every_location(tiny):
     model = build_model(tiny("MODEL.ATSS.SCALES_PER_OCTAVE", "3"), 3)
     assert model.head.bbox_pred.out_channels == 12
     assert model.priors([(2, 2)] * 5, torch.device("cpu")).boxes.shape == (2 * 2 * 5 * 3, 4)
-
-
-def test_accumulated_passes_are_one_step_of_their_mean(tiny):
-    """Twice the same batch in two passes: the step of one pass."""
-    results = []
-    for passes in (1, 2):
-        cfg = tiny("SOLVER.ACCUMULATE", str(passes), "MODEL.RESNETS.NORM", "FrozenBN")
-        torch.manual_seed(0)
-        model = build_model(cfg, 3)
-        lines = train_steps(cfg, model)
-        results.append((lines[-1]["loss"], model.head.bbox_pred.weight.detach()))
-    assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
-    torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-5, atol=1e-7)
 
 
 def test_clipping_bounds_the_step(tiny):

@@ -93,14 +93,13 @@ def test_global_random_state_is_left_alone(tmp_path):
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_accumulation_steps_make_the_global_batch(tmp_path):
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_ranks_make_the_global_batch_whatever_the_parts(tmp_path, accumulate):
     data = make(tmp_path)
     whole = [b.image_ids for b in build_train_loader(data, ims_per_batch=4, stop=3)]
-    split = {"ims_per_batch": 4, "stop": 3, "accumulate": 2, "world_size": 2}
+    split = {"ims_per_batch": 4, "stop": 3, "accumulate": accumulate, "world_size": 2}
     ranks = [[b.image_ids for b in build_train_loader(data, rank=r, **split)] for r in (0, 1)]
-    for step, ids in enumerate(whole):
-        parts = [rank[2 * step + k] for rank in ranks for k in (0, 1)]
-        assert tuple(i for part in parts for i in part) == ids
+    assert [a + b for a, b in zip(*ranks, strict=True)] == whole
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
@@ -158,7 +157,7 @@ def test_indivisible_batches(tmp_path):
     data = make(tmp_path)
     with pytest.raises(UserError, match=r"SOLVER\.IMS_PER_BATCH 6 .* 4 process.*a multiple of 4"):
         build_train_loader(data, ims_per_batch=6, world_size=4, stop=1)
-    with pytest.raises(UserError, match=r"SOLVER\.IMS_PER_BATCH 6 .* 2 process.* x 2 steps"):
+    with pytest.raises(UserError, match=r"SOLVER\.IMS_PER_BATCH 6 .* 2 process.* x 2 parts"):
         build_train_loader(data, ims_per_batch=6, world_size=2, accumulate=2, stop=1)
     with pytest.raises(UserError, match=r"TEST\.IMS_PER_BATCH 0"):
         build_test_loader(data, ims_per_batch=0)

@@ -24,34 +24,23 @@ def told(report):
 
 def test_losses_alone_are_minimised():
     weight = nn.Parameter(number(3.0))
-    report = Report(1)
-    loss = report.add(Terms({"loss_a": 2 * weight}, {"count": 57 * weight}))
-    loss.backward()
-    assert (loss.item(), weight.grad.item()) == (6, 2)
+    report = Report(Terms({"loss_a": 2 * weight}, {"count": 57 * weight}))
+    report.loss.backward()
+    assert (report.loss.item(), weight.grad.item()) == (6, 2)
     status = told(report)
     assert status.losses == {"loss_a": 6} and status.metrics == {"count": (171,)}
-
-
-def test_passes_of_an_iteration_are_averaged():
-    report = Report(2)
-    for count, (total, of) in ((4.0, (1.0, 1.0)), (8.0, (3.0, 7.0))):
-        report.add(Terms({"loss_a": number(count)}, {"n": number(count), "iou": number(total, of)}))
-    status = told(report)
-    assert status.losses == {"loss_a": 6}
-    assert status.metrics == {"n": (6,), "iou": (2, 4)}  # 4 / 8, not the mean of 1 and 3 / 7
 
 
 def test_one_collective_for_all(monkeypatch):
     calls = []
     monkeypatch.setattr(distributed, "average", lambda x: calls.append(x.shape) or x)
-    report = Report(1)
-    report.add(Terms({"loss_a": number(1.0)}, {"n": number(1.0), "iou": number(1.0, 2.0)}))
+    metrics = {"n": number(1.0), "iou": number(1.0, 2.0)}
+    report = Report(Terms({"loss_a": number(1.0)}, metrics))
     assert report.status(True, False)[2:] == (True, False)
     assert calls == [(6,)]
 
 
 def test_plain_numbers_and_other_types_will_do():
-    report = Report(1)
     metrics = {
         "a": 3,
         "b": torch.tensor(7),
@@ -59,7 +48,7 @@ def test_plain_numbers_and_other_types_will_do():
         "d": (1.0, 2.0),
         "e": np.float32(0.5),
     }
-    report.add(Terms({"loss_a": number(1.0)}, metrics))
+    report = Report(Terms({"loss_a": number(1.0)}, metrics))
     assert told(report).metrics == {"a": (3,), "b": (7,), "c": (0.5,), "d": (1, 2), "e": (0.5,)}
 
 
@@ -99,7 +88,7 @@ def test_the_state_of_a_window_without_metrics():
 def test_what_is_refused(losses, metrics, message):
     parts = ({name: torch.tensor(x) for name, x in part.items()} for part in (losses, metrics))
     with pytest.raises(UserError, match=message):
-        Report(1).add(Terms(*parts))
+        Report(Terms(*parts))
 
 
 @pytest.mark.parametrize(
@@ -115,19 +104,5 @@ def test_what_is_refused(losses, metrics, message):
 )
 def test_what_is_no_number_is_refused(terms, message):
     with pytest.raises(UserError, match=message) as caught:
-        Report(1).add(terms)
+        Report(terms)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("losses", "metrics"),
-    [(["loss_b"], {"n": 1}), (["loss_a"], {"m": 1}), (["loss_a"], {"n": (1, 2)}), (["loss_a"], {})],
-)
-def test_passes_of_an_iteration_give_the_same_terms(losses, metrics):
-    report = Report(2)
-    report.add(Terms({"loss_a": number(1.0)}, {"n": 1}))
-    with pytest.raises(UserError, match=r"SOLVER.ACCUMULATE\) give different terms.*") as caught:
-        report.add(Terms(dict.fromkeys(losses, number(1.0)), metrics))
-    assert str([losses, [(n, len(np.atleast_1d(x))) for n, x in metrics.items()]]) in str(
-        caught.value
-    )

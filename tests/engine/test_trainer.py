@@ -163,13 +163,6 @@ def test_weights_that_are_not_finite_are_not_saved():
     assert "save 5" not in run.events
 
 
-def test_accumulation_takes_so_many_batches_and_their_mean():
-    run = Run(loader=[batch(1), batch(3)] * 10, accumulate=2, log_period=1, test_period=0)
-    assert run.trainer.train()
-    assert run.lines[0]["loss_a"] == pytest.approx(16)
-    assert run.lines[1]["loss_a"] == pytest.approx(2 * (8 - 0.1 * 4))
-
-
 def test_window_keeps_its_state():
     first, second = Window(), Window()
     first.add({"loss_a": 1.0})
@@ -185,10 +178,9 @@ def broken_after(count: int):
     raise UserError("images/7.jpg: truncated")
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_data_that_cannot_be_read_cost_no_finished_iteration(accumulate):
+def test_data_that_cannot_be_read_cost_no_finished_iteration():
     """The iteration before the one that needs the broken file is saved, off the usual period."""
-    run = Run(loader=broken_after(7 * accumulate), accumulate=accumulate, test_period=0)
+    run = Run(loader=broken_after(7), test_period=0)
     with pytest.raises(UserError, match=r"7\.jpg: truncated"):
         run.trainer.train()
     assert run.events == ["log 4", "save 5", "save 7"]
