@@ -33,8 +33,9 @@ class Compose:
             flagged = gt.ignore is not None
             image, gt = transform(image, gt, rng)
             if flagged and gt.ignore is None:  # else regions would be learnt as objects
+                name = getattr(transform, "name", type(transform).__name__)
                 raise UserError(
-                    f"{type(transform).__name__} lost the regions to ignore: return "
+                    f"{name} lost the regions to ignore: return "
                     "dataclasses.replace(gt, boxes=...) or gt[mask], not a GroundTruth of three "
                     "fields, or set MODEL.ASSIGNER.IGNORE_REGIONS False"
                 )
