@@ -194,6 +194,43 @@ def test_a_mistake_is_told_once_by_the_process_that_met_it(config, tmp_path, mis
     assert line.startswith("error: ") and MISTAKES[mistake] in line
 
 
+COUNTING = """
+import os
+from dynamic_atss.assigners.atss import ATSS
+from dynamic_atss.types import Assignment
+
+class FirstStep(ATSS):
+    first = 1
+
+    def __call__(self, priors, gt, predictions):
+        found = super().__call__(priors, gt, predictions)
+        own = os.environ["LOCAL_RANK"] == "1" and predictions.iteration + 1 >= self.first
+        name = "mine" if own else "ours"
+        return Assignment(found.gt_index, found.quality, metrics={name: len(gt)})
+
+class ThirdStep(FirstStep):
+    first = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("FirstStep", "process 1 differs from process 0: without 'ours', with 'mine'; "),
+        ("ThirdStep", "this step differs from the first: without 'ours', with 'mine'; "),
+    ],
+)
+def test_metrics_that_differ_between_processes(config, tmp_path, name, told):
+    """Neither waited for without end nor added to another number."""
+    (tmp_path / "rule.py").write_text(COUNTING)
+    args = [*config, *EVERY, "MODEL.ASSIGNER.NAME", f"{tmp_path / 'rule.py'}:{name}"]
+    ended = run_tool("train_net", [*args, "OUTPUT_DIR", tmp_path / "run"], QUIET)
+    assert ended.returncode == 2
+    (line,) = [x for x in ended.stderr.splitlines() if x.startswith("error: ")]
+    assert line.startswith(f"error: {told}losses and metrics must have the same names")
+    assert "Traceback" not in ended.stderr
+
+
 @pytest.mark.parametrize("launcher", ["run", "launch"])
 def test_pytorchs_launchers_tell_a_mistake_once_above_their_traceback(config, launcher):
     ended = run_tool("train_net", [*config, "NO.KEY", 1], {"run": TORCHRUN}.get(launcher, LAUNCH))

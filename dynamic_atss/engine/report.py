@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dynamic_atss.engine import distributed
+from dynamic_atss.engine.names import Names
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.terms import Terms
 
@@ -31,10 +32,14 @@ class Status(NamedTuple):
 
 
 class Report:
-    """Adds up the passes of an iteration, `passes` of them."""
+    """Adds up the passes of an iteration, `passes` of them.
 
-    def __init__(self, passes: int) -> None:
+    names: those of the run, which all passes are compared with
+    """
+
+    def __init__(self, passes: int, names: Names) -> None:
         self._passes = passes
+        self._names = names
         self._totals: list[Tensor] = []
         self._losses: list[str] = []
         self._metrics: dict[str, int] = {}
@@ -45,27 +50,18 @@ class Report:
         Raises:
             UserError: a name or a number that does not fit.
         """
-        check_terms(terms)
+        _check_reserved(terms.metrics)
         losses = torch.stack(list(terms.losses.values())) / self._passes
         numbers = [_numbers(name, x, losses) for name, x in terms.metrics.items()]
-        self._note(list(terms.losses), dict(zip(terms.metrics, map(len, numbers), strict=True)))
+        self._losses = list(terms.losses)
+        self._metrics = dict(zip(terms.metrics, map(len, numbers), strict=True))
+        self._names.check(dict.fromkeys(self._losses, 1) | self._metrics)
         metrics = torch.cat([losses.new_zeros(0), *numbers]) / self._passes
         self._totals.append(torch.cat((losses.detach(), metrics)))
         return losses.sum()
 
-    def _note(self, losses: list[str], metrics: dict[str, int]) -> None:
-        """Keeps the names. Raises UserError for others than those of the passes before."""
-        names = [losses, list(metrics.items())]
-        before = [self._losses, list(self._metrics.items())]
-        if self._totals and names != before:
-            raise UserError(
-                f"the passes of a step (SOLVER.ACCUMULATE) give different terms: {before}, then "
-                f"{names}; losses and metrics (name, numbers) must be the same in every pass"
-            )
-        self._losses, self._metrics = losses, metrics
-
     def status(self, terminated: bool, data_failed: bool) -> Status:
-        """One collective, on every step whatever the data."""
+        """One collective, in every step, with and without boxes."""
         # Filled on the device: a copy of them would wait for it, which only the report is to do.
         stop = [self._totals[0].new_full((1,), x) for x in (terminated, data_failed)]
         report = distributed.average(torch.cat((torch.stack(self._totals).sum(0), *stop)))
@@ -76,23 +72,10 @@ class Report:
         return Status(losses, metrics, any_terminated > 0, any_failed > 0)
 
 
-def check_terms(terms: Terms) -> None:
-    """Raises UserError for names that the log has already, and for losses that are no scalars or
-    not there."""
-    if not terms.losses:
-        raise UserError("the criterion gives no loss term; give one, or the step learns nothing")
-    for name in terms.metrics:
-        if name in terms.losses:
-            raise UserError(f"metric {name!r}: a loss term has that name; give it another one")
-    for kind, names in (("loss term", terms.losses), ("metric", terms.metrics)):
-        taken = sorted(set(RESERVED) & names.keys())
-        if taken:
-            raise UserError(f"{kind} {taken[0]!r}: the log has a number of that name; rename it")
-    for name, value in terms.losses.items():
-        if not isinstance(value, Tensor):
-            raise UserError(f"loss term {name!r}: is a {type(value).__name__}, not a scalar tensor")
-        if value.dim():
-            raise UserError(f"loss term {name!r}: has shape {tuple(value.shape)}, not a scalar")
+def _check_reserved(metrics: Mapping[str, Any]) -> None:
+    """Raises UserError for names that the log has already."""
+    if taken := sorted(set(RESERVED) & metrics.keys()):
+        raise UserError(f"metric {taken[0]!r}: the log has a number of that name; rename it")
 
 
 def _numbers(name: str, value: Any, like: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.interrupt import end_process, on_sigterm
+from dynamic_atss.engine.names import Names
 from dynamic_atss.engine.optim import set_lr
 from dynamic_atss.engine.report import Report, Status
 from dynamic_atss.engine.window import Window
@@ -58,6 +59,7 @@ class Trainer:
     checkpoint_period: int = 2500
     test_period: int = 0
     _terminated: bool = field(default=False, init=False)
+    _names: Names = field(default_factory=Names, init=False)
 
     def train(self) -> bool:
         """Runs iterations start + 1 .. stop. False if SIGTERM ended the run, after a save.
@@ -121,8 +123,9 @@ class Trainer:
 
     def _forward_backward(self, feed: _Feed, iteration: int) -> Status:
         """Adds up the gradient of one iteration. One collective tells all processes the mean loss
-        terms and metrics and whether any of them has to stop, on every step whatever the data."""
-        report = Report(self.accumulate)
+        terms and metrics and whether any of them has to stop, in every step, with and without
+        boxes."""
+        report = Report(self.accumulate, self._names)
         batches = feed.take()
         for batch in batches:
             with self._no_sync(last=batch is batches[-1]):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dynamic_atss.modeling.head import branches_of, check_output
+from dynamic_atss.modeling.head import branches_of, check_output, check_sizes
 from dynamic_atss.modeling.terms import Terms
 from dynamic_atss.types import Batch, Detections
 
@@ -72,11 +72,13 @@ class Detector(nn.Module):
         with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
             output = self.head(self.backbone(images))
         branches = branches_of(self.head, output)
+        check_sizes(self.head, branches, getattr(self.priors, "strides", None))
         priors = self.priors(branches[0].sizes, images.device)
         for branch in branches:
             check_output(self.head, branch, len(images), priors)
         if self.training:
-            terms = Terms.of(self.criterion(output, priors, batch.gt, batch.iteration))
+            found = self.criterion(output, priors, batch.gt, batch.iteration)
+            terms = Terms.of(found, f"criterion {type(self.criterion).__name__}")
             return terms.touching(self._parameters_of_rules())
         return self.postprocess(output, priors, batch.sizes, batch.original_sizes, nms=nms)
 
