@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from dynamic_atss.engine.interrupt import end_process, on_sigterm
+from dynamic_atss.engine.told import tell, told_by_another
 from dynamic_atss.errors import UserError
 
 
@@ -43,7 +44,10 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Calls `main` and exits with its code; a UserError becomes one line and exit code 2."""
+    """Calls `main` and exits with its code; a UserError becomes one line and exit code 2.
+
+    Of several processes one prints the line, and all exit with 2.
+    """
     # Tensors on a CPU in pages of 2 MB: a train step has a tenth of the page faults. Read by torch
     # when it allocates for the first time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -52,8 +56,12 @@ def run(main: Callable[[], int | None]) -> None:
             code = main()
     except UserError as error:
         # A user's code may be quoted, whose messages have several lines.
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        tell(f"error: {' '.join(str(error).split())}")
         code = 2
     except KeyboardInterrupt:
         code = 130
+    except Exception:
+        if not told_by_another():
+            raise
+        code = 2
     sys.exit(code or 0)

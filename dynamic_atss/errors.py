@@ -1,8 +1,51 @@
-"""The one exception for what a user can mend."""
+"""The one exception for what a user can correct, and the words that its messages share."""
+
+from __future__ import annotations
+
+import difflib
+import sysconfig
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+
+SIMILAR = 0.6  # difflib's ratio from which on a name is worth a hint: a slip, a part left out
 
 
 class UserError(Exception):
-    """A mistake in what the user gave: the message names file, entry and mend in one line.
+    """A mistake in what the user gave: the message says in one line which file and entry it is, and
+    how to correct it.
 
     The tools print the message without a traceback and end with exit code 2.
     """
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The one of `known` that is most similar to `name`, None if none is similar."""
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=SIMILAR)), None)
+
+
+def described(error: BaseException) -> str:
+    """An error in code of the user's, as "ValueError: <its text> (<file>:<line>)"."""
+    place = own_place(error)
+    return f"{type(error).__name__}: {error}" + (f" ({place})" if place else "")
+
+
+def own_place(error: BaseException) -> str:
+    """Where in code of the user's an error was raised, as "<file>:<line>"; "" if it was not.
+
+    The user's is what belongs neither to this package nor to Python or an installed package; of
+    several such calls the innermost counts.
+    """
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if _is_own(frame.filename)]
+    return f"{own[-1].filename}:{own[-1].lineno}" if own else ""
+
+
+def _is_own(file: str) -> bool:
+    if file.startswith("<"):  # frozen parts of Python, evaluated texts
+        return False
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    others = [Path(__file__).parent, *(Path(sysconfig.get_path(name)) for name in names)]
+    return not any(folder.resolve() in Path(file).resolve().parents for folder in others)

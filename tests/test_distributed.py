@@ -1,4 +1,4 @@
-"""Two gloo processes against one."""
+"""Two gloo processes against one, and how they end."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers_run import (
+    ROOT,
     call_tool,
     command,
     environment,
@@ -25,6 +26,7 @@ from dynamic_atss.data.samplers import TrainingSampler, aspect_groups
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 LAUNCH = ["-m", "torch.distributed.launch", "--standalone", "--nproc-per-node", "2"]
+QUIET = [str(ROOT / "tools" / "launch.py"), *TORCHRUN[2:]]
 FROZEN = ["MODEL.RESNETS.NORM", "FrozenBN", "INPUT.MIN_SIZE_TRAIN", "(96,)"]
 GROUP_NORM = [
     *("MODEL.RESNETS.NORM", "GN", "INPUT.MIN_SIZE_TRAIN", "(96,)"),
@@ -155,6 +157,95 @@ def test_a_refused_folder_is_told_once(config, tmp_path):
     told = [line for line in ended.stderr.splitlines() if "error: " in line and "--resume" in line]
     assert len(told) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"]
+
+
+ONE_RANK = """
+import os
+from dynamic_atss.losses import giou_loss
+
+def at_the_import(raw, decoded, targets, weight, priors):
+    ...
+
+if os.environ["LOCAL_RANK"] == "1":
+    del at_the_import
+calls = []
+
+def in_a_step(raw, decoded, targets, weight, priors):
+    calls.append(1)
+    wrong = os.environ["LOCAL_RANK"] == "1" and len(calls) == 2
+    return [] if wrong else {"loss_reg": giou_loss(decoded, targets, weight)}
+"""
+MISTAKES = {  # what the one line says; the first is met by both processes
+    "NO.KEY": "unknown key NO.KEY",
+    "at_the_import": "defines no class or function at_the_import",
+    "in_a_step": "the box loss returns a list",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_once_by_the_process_that_met_it(config, tmp_path, mistake):
+    (tmp_path / "loss.py").write_text(ONE_RANK)
+    loss = ["MODEL.BOX_LOSS", f"{tmp_path / 'loss.py'}:{mistake}"]
+    own = [mistake, 1] if mistake == "NO.KEY" else loss
+    args = [*config, *own, "OUTPUT_DIR", tmp_path / "run"]
+    ended = run_tool("train_net", args, QUIET)
+    assert ended.returncode == 2
+    (line,) = [x for x in ended.stderr.splitlines() if " INFO " not in x]
+    assert line.startswith("error: ") and MISTAKES[mistake] in line
+
+
+COUNTING = """
+import os
+from dynamic_atss.assigners.atss import ATSS
+from dynamic_atss.types import Assignment
+
+class FirstStep(ATSS):
+    first = 1
+
+    def __call__(self, priors, gt, predictions):
+        found = super().__call__(priors, gt, predictions)
+        own = os.environ["LOCAL_RANK"] == "1" and predictions.iteration + 1 >= self.first
+        name = "mine" if own else "ours"
+        return Assignment(found.gt_index, found.quality, metrics={name: len(gt)})
+
+class ThirdStep(FirstStep):
+    first = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("FirstStep", "process 1 differs from process 0: without 'ours', with 'mine'; "),
+        ("ThirdStep", "this step differs from the first: without 'ours', with 'mine'; "),
+    ],
+)
+def test_metrics_that_differ_between_processes(config, tmp_path, name, told):
+    """Neither waited for without end nor added to another number."""
+    (tmp_path / "rule.py").write_text(COUNTING)
+    args = [*config, *EVERY, "MODEL.ASSIGNER.NAME", f"{tmp_path / 'rule.py'}:{name}"]
+    ended = run_tool("train_net", [*args, "OUTPUT_DIR", tmp_path / "run"], QUIET)
+    assert ended.returncode == 2
+    (line,) = [x for x in ended.stderr.splitlines() if x.startswith("error: ")]
+    assert line.startswith(f"error: {told}losses and metrics must have the same names")
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("launcher", ["run", "launch"])
+def test_pytorchs_launchers_tell_a_mistake_once_above_their_traceback(config, launcher):
+    ended = run_tool("train_net", [*config, "NO.KEY", 1], {"run": TORCHRUN}.get(launcher, LAUNCH))
+    assert ended.returncode == 1  # as after any failure
+    assert ended.stderr.count("error: command line: unknown key NO.KEY") == 1
+    assert ended.stderr.count("Traceback") == 1
+
+
+def test_a_crash_is_no_mistake(config, tmp_path):
+    """The quiet launcher leaves its traceback, and the process's own."""
+    (tmp_path / "loss.py").write_text(ONE_RANK.replace("return []", "return 1 / 0"))
+    args = [*config, "MODEL.BOX_LOSS", f"{tmp_path / 'loss.py'}:in_a_step"]
+    ended = run_tool("train_net", [*args, "OUTPUT_DIR", tmp_path / "run"], QUIET)
+    assert ended.returncode == 1 and "error: " not in ended.stderr
+    assert "ZeroDivisionError" in ended.stderr and "ChildFailedError" in ended.stderr
 
 
 def test_sigterm_to_the_launcher_saves_and_the_resumed_run_is_the_same(config, tmp_path):

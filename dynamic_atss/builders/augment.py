@@ -5,24 +5,24 @@ from __future__ import annotations
 from inspect import isclass
 
 import numpy as np
-import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
 from dynamic_atss.builders.outside import construct, find, require_call
+from dynamic_atss.data.checks import fault
 from dynamic_atss.data.color import ColorJitter
 from dynamic_atss.data.crop import RandomCrop
 from dynamic_atss.data.dataset import TrainingSet, Transform
 from dynamic_atss.data.jitter import LargeScaleJitter, Pad
 from dynamic_atss.data.mosaic import MosaicDataset
 from dynamic_atss.data.transforms import Compose, HorizontalFlip, Resize, VerticalFlip
-from dynamic_atss.errors import UserError
+from dynamic_atss.errors import UserError, described
 from dynamic_atss.types import GroundTruth
 
 KEY = "INPUT.AUGMENTATIONS"
 FITS = (
     "a transform is called with (image, gt, rng) and returns (image, gt): image (3, H, W) uint8, "
-    "gt a GroundTruth with boxes (T, 4)"
+    "gt a GroundTruth with boxes (T, 4) float32 and classes (T,) int64"
 )
 
 
@@ -62,27 +62,36 @@ def find_augmentation(name: str) -> Transform:
 
 
 class OwnTransform:
-    """A transform of the user's, whose result is checked."""
+    """A transform of the user's, whose result is checked.
+
+    classes: how many the data set has; None until it is read
+    """
 
     def __init__(self, name: str, transform: Transform) -> None:
-        self.name, self.transform = name, transform
+        self.name, self.transform = f"{KEY} {name!r}", transform
+        self.classes: int | None = None
 
     def __call__(
         self, image: Tensor, gt: GroundTruth, rng: np.random.Generator
     ) -> tuple[Tensor, GroundTruth]:
         """Raises UserError: the transform fails, or its result is no image with boxes."""
         try:
-            image, gt = self.transform(image, gt, rng)
-            right = image.dtype == torch.uint8 and image.ndim == 3 and len(image) == 3
-            right = right and gt.boxes.shape == (len(gt.classes), 4)
-        except Exception as error:  # whatever the user's code raises
-            raise UserError(f"{KEY} {self.name!r} fails ({error!r}); {FITS}") from error
-        if not right:
-            raise UserError(
-                f"{KEY} {self.name!r} gives an image {tuple(image.shape)} of {image.dtype} with "
-                f"boxes {tuple(gt.boxes.shape)}; {FITS}"
-            )
-        return image, gt
+            found = self.transform(image, gt, rng)
+        except (UserError, MemoryError):
+            raise
+        except Exception as error:  # code of the user's may raise any
+            raise UserError(f"{self.name} fails ({described(error)}); {FITS}") from error
+        if wrong := fault(found, self.classes):
+            raise UserError(f"{self.name} gives {wrong}; {FITS}")
+        return found
+
+
+def tell_classes(transform: Compose, classes: int) -> None:
+    """Lets the user's transforms know how many classes the data set has, which is read after they
+    are made."""
+    for step in transform.transforms:
+        if isinstance(step, OwnTransform):
+            step.classes = classes
 
 
 def add_mosaic(cfg: CfgNode, dataset: TrainingSet, factors: np.ndarray | None) -> TrainingSet:

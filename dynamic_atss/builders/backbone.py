@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import logging
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from yacs.config import CfgNode
 
 from dynamic_atss.builders.outside import construct, find, require
 from dynamic_atss.config.load import names_code
-from dynamic_atss.errors import UserError
+from dynamic_atss.errors import UserError, described, nearest
 from dynamic_atss.modeling.backbones import MobileNetV2, ResNet, Swin, TimmBody
 from dynamic_atss.modeling.backbones.resnet import DEPTHS
 from dynamic_atss.modeling.backbones.swin import SIZES
@@ -60,8 +59,9 @@ def build_body(cfg: CfgNode) -> nn.Module:
     elif (key := name.removesuffix("-RETINANET")) in BODIES:
         build = BODIES[key]
     else:
-        near = difflib.get_close_matches(key, BODIES, n=1, cutoff=0)[0]
-        raise ValueError(f"accepted are {ACCEPTED}; nearest: {near}-RETINANET")
+        near = nearest(key, BODIES)
+        hint = f"; nearest: {near}-RETINANET" if near else ""
+        raise ValueError(f"accepted are {ACCEPTED}{hint}")
     if any(cfg.MODEL.RESNETS.STAGE_WITH_DCN) and not name.startswith("R-"):
         raise ValueError("has no deformable stages; leave MODEL.RESNETS.STAGE_WITH_DCN out")
     return build(cfg)
@@ -149,8 +149,9 @@ def _check_maps(name: str, body: nn.Module) -> None:
     try:
         with torch.no_grad():
             found = [tuple(x.shape) for x in body(torch.zeros(1, 3, 64, 64))]
-    except Exception as error:  # whatever the user's forward raises
-        raise UserError(f"{KEY} {name!r}: its forward fails ({error}); {FITS}") from error
+    except Exception as error:  # a forward of the user's may raise any
+        what = f"its forward fails ({described(error)})"
+        raise UserError(f"{KEY} {name!r}: {what}; {FITS}") from error
     body.train()
     if found != wanted:
         raise UserError(

@@ -114,7 +114,8 @@ def _check_names(cfg: CfgNode) -> None:
     find_own_body(cfg)
     for name in cfg.INPUT.AUGMENTATIONS:
         find_augmentation(name)
-    find_formats([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
+    for key in ("DATASETS.TRAIN", "DATASETS.TEST"):
+        find_formats(key, _value(cfg, key))
 
 
 def _check_order(cfg: CfgNode) -> None:

@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from yacs.config import CfgNode
 
-from dynamic_atss.builders.augment import add_mosaic, build_train_transform
+from dynamic_atss.builders.augment import add_mosaic, build_train_transform, tell_classes
 from dynamic_atss.builders.heads import build_head
 from dynamic_atss.builders.outside import find, require
 from dynamic_atss.builders.tta import build_test_resizes
 from dynamic_atss.config.load import names_code
 from dynamic_atss.data import loader
-from dynamic_atss.data.catalog import FORMATS, open_dataset
+from dynamic_atss.data.catalog import FORMATS, UnknownName, open_dataset
 from dynamic_atss.data.concat import ConcatDataset
 from dynamic_atss.data.dataset import DetectionDataset, TrainingSet
 from dynamic_atss.data.samplers import repeat_factors
 from dynamic_atss.engine import distributed
-from dynamic_atss.errors import UserError
+from dynamic_atss.errors import UserError, described
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def build_train_dataset(cfg: CfgNode) -> TrainingSet:
         raise UserError("DATASETS.TRAIN (): give a data set or several, as ('name',)")
     options = {
         "root": cfg.DATASETS.ROOT,
-        "formats": find_formats(cfg.DATASETS.TRAIN),
+        "formats": find_formats("DATASETS.TRAIN", cfg.DATASETS.TRAIN),
         "training": True,
         "keep_empty": cfg.DATASETS.KEEP_EMPTY,
         "transform": build_train_transform(cfg),
@@ -60,24 +60,27 @@ def build_train_dataset(cfg: CfgNode) -> TrainingSet:
         "convention": build_head(cfg).boxes,
         "keep_crowds": cfg.MODEL.ASSIGNER.IGNORE_REGIONS,
     }
-    parts = [_open(name, options) for name in cfg.DATASETS.TRAIN]
+    parts = [_open("DATASETS.TRAIN", name, options) for name in cfg.DATASETS.TRAIN]
+    tell_classes(options["transform"], len(parts[0].class_names))
     dataset = parts[0] if len(parts) == 1 else ConcatDataset(parts)
     return add_mosaic(cfg, dataset, _repeat_factors(cfg, dataset))
 
 
-def _open(name: str, options: dict[str, Any]) -> DetectionDataset:
+def _open(key: str, name: str, options: dict[str, Any]) -> DetectionDataset:
     try:
         return open_dataset(name, **options)
+    except UnknownName as error:
+        raise UserError(f"{key}: {error}") from error
     except (UserError, MemoryError):
         raise
     except Exception as error:
         if not names_code(name):
             raise
-        raise UserError(f"DATASETS {name!r}: reading it fails ({error!r}); {FITS}") from error
+        raise UserError(f"{key} {name!r}: reading fails ({described(error)}); {FITS}") from error
 
 
-def find_formats(names: Sequence[str]) -> dict[str, type[DetectionDataset]]:
-    """The package's formats, and those of the user's that names of DATASETS begin with.
+def find_formats(key: str, names: Sequence[str]) -> dict[str, type[DetectionDataset]]:
+    """The package's formats, and those of the user's that the names of `key` begin with.
 
     Raises:
         UserError: a class of the user's that is no data set.
@@ -86,8 +89,8 @@ def find_formats(names: Sequence[str]) -> dict[str, type[DetectionDataset]]:
     for name in filter(names_code, names):
         place, _, rest = name.partition(":")
         code = f"{place}:{rest.partition(':')[0]}"
-        own[code] = find("DATASETS", code, {})
-        require("DATASETS", code, own[code], DetectionDataset, ("read",), FITS)
+        own[code] = find(key, code, {})
+        require(key, code, own[code], DetectionDataset, ("read",), FITS)
     return {**FORMATS, **own}
 
 
@@ -134,13 +137,13 @@ def build_test_loaders(cfg: CfgNode) -> dict[str, loader.Loader]:
     loaders: dict[str, loader.Loader] = {}
     options = {
         "root": cfg.DATASETS.ROOT,
-        "formats": find_formats(cfg.DATASETS.TEST),
+        "formats": find_formats("DATASETS.TEST", cfg.DATASETS.TEST),
         "training": False,
         "seed": cfg.SEED,
         "convention": build_head(cfg).boxes,
     }
     for name in cfg.DATASETS.TEST:
-        dataset = _open(name, options)
+        dataset = _open("DATASETS.TEST", name, options)
         loaders[_folder_name(name, dataset, set(loaders))] = loader.build_test_loader(
             dataset,
             ims_per_batch=cfg.TEST.IMS_PER_BATCH,

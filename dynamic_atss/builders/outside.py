@@ -6,7 +6,6 @@ only if the command line gave it or allowed it; here it is imported, checked and
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -18,7 +17,7 @@ from typing import Any
 from torch import nn
 
 from dynamic_atss.config.load import names_code
-from dynamic_atss.errors import UserError
+from dynamic_atss.errors import UserError, described, nearest, own_place
 
 
 def find(key: str, name: str, known: Mapping[str, Any], *, functions: bool = False) -> Any:
@@ -36,7 +35,7 @@ def find(key: str, name: str, known: Mapping[str, Any], *, functions: bool = Fal
     if name in known:
         return known[name]
     if not names_code(name):
-        raise UserError(f"{key} {name!r}: accepted are {', '.join(known)}{_own(known, name)}")
+        raise UserError(f"{key} {name!r}: {_accepted(known, name)}")
     place, _, attribute = name.rpartition(":")
     module = _imported(key, name, place)
     found = getattr(module, attribute, None)
@@ -64,8 +63,9 @@ def construct(key: str, name: str, make: Any, *given: Any, **arguments: Any) -> 
         return make(*given, **arguments)
     except UserError:
         raise
-    except Exception as error:  # whatever a class of the user's raises
-        raise UserError(f"{key} of {name}: {error}") from error
+    except Exception as error:  # a class of the user's may raise any
+        what = described(error) if own_place(error) else error
+        raise UserError(f"{key} of {name}: {what}") from error
 
 
 def require(key: str, name: str, found: Any, base: type, members: Sequence[str], fits: str) -> None:
@@ -114,20 +114,29 @@ def require_call(key: str, name: str, found: Any, count: int, fits: str) -> None
         raise UserError(f"{key} {name!r}: cannot be called so ({error}); {fits}") from error
 
 
-def _own(known: Mapping[str, Any], name: str) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    nearest = f" (the nearest is {near[0]!r})" if near else ""
-    return f'{nearest}; your own is "path/to/file.py:Name" or "module:Name"'
+def _accepted(known: Mapping[str, Any], name: str) -> str:
+    """What to give in place of `name`."""
+    code = 'code of your own, as "path/to/file.py:Name" or "module:Name"'
+    if not known:
+        return f"no such name; give {code}"
+    near = nearest(name, known)
+    hint = f" (the nearest is {near!r})" if near else ""
+    return f"accepted are {', '.join(known)}{hint}, and {code}"
 
 
 def _imported(key: str, name: str, place: str) -> Any:
     try:
         return _import(place)
-    except (Exception, SystemExit) as error:  # whatever the user's file does
+    except (Exception, SystemExit) as error:  # the user's file may do anything
+        advice = (
+            "correct the file"
+            if own_place(error)
+            else "give the path of the file, as path/to/file.py:Name, or put its folder on "
+            "PYTHONPATH"
+        )
         raise UserError(
-            f"{key} {name!r}: {place or 'nothing'} cannot be imported from here "
-            f"({type(error).__name__}: {error}); give the path of the file, as "
-            "path/to/file.py:Name, or put its folder on PYTHONPATH"
+            f"{key} {name!r}: {place or 'nothing'} cannot be imported ({described(error)}); "
+            f"{advice}"
         ) from error
 
 
@@ -179,6 +188,7 @@ def _check_names(key: str, name: str, make: Any, arguments: Mapping[str, Any], g
         return
     for argument in arguments:
         if argument not in accepted:
-            near = difflib.get_close_matches(argument, accepted, n=1, cutoff=0.0)
-            hint = f"the nearest is {near[0]!r}" if near else "it takes none"
+            near = nearest(argument, accepted)
+            takes = f"it takes {', '.join(accepted) or 'none'}"
+            hint = f"the nearest is {near!r}" if near else takes
             raise UserError(f"{key}.{argument}: {name} has no such argument; {hint}")

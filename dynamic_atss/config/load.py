@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import difflib
+import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from dynamic_atss.config.defaults import (
     WITHOUT_EFFECT,
     default_config,
 )
-from dynamic_atss.errors import UserError
+from dynamic_atss.errors import UserError, nearest
 
 
 def load_config(
@@ -41,6 +41,7 @@ def load_config(
     unused = {key for key, value, where in entries if not _set(cfg, defaults, key, value, where)}
     for key in unused:
         cfg.register_deprecated_key(key)
+    _refuse_unknown_formats(cfg)
     if not allow_code:
         _refuse_code(cfg, set(overrides[::2]), file)
     cfg.freeze()
@@ -50,6 +51,29 @@ def load_config(
 def names_code(name: str) -> bool:
     """Whether a name means a file or module of the user's: "file.py:Name" or "module:Name"."""
     return ":" in name and name.partition(":")[0] not in DATA_FORMATS
+
+
+def _refuse_unknown_formats(cfg: CN) -> None:
+    """Raises UserError for a data set that begins with nearly the name of a format ("COCO:a:b"),
+    which else would be taken for a module of the user's."""
+    for key in ("DATASETS.TRAIN", "DATASETS.TEST"):
+        for name in _look_up(cfg, key):
+            place = name.partition(":")[0] if isinstance(name, str) and names_code(name) else ""
+            near = nearest(place.lower(), DATA_FORMATS)
+            if near and (place.lower() == near or not _is_module(place)):
+                raise UserError(
+                    f"{key} {name!r}: there is no data format {place!r}; the nearest is {near!r}, "
+                    f"as {near}{name.removeprefix(place)}"
+                )
+
+
+def _is_module(place: str) -> bool:
+    """Whether code may be meant: a path or dotted name, or a module. Nothing is imported."""
+    if not place.isidentifier():
+        return True
+    spec = importlib.util.find_spec(place)
+    named = spec is not None and spec.origin is not None  # else a folder of that name
+    return named or Path(f"{place}.py").is_file() or Path(place, "__init__.py").is_file()
 
 
 def _refuse_code(cfg: CN, given: set[str], file: str | Path | None) -> None:
@@ -137,8 +161,8 @@ def _look_up(cfg: CN, key: str) -> Any:
 
 
 def _nearest(key: str, keys: list[str]) -> str:
-    found = difflib.get_close_matches(key.upper(), keys, n=1, cutoff=0.0)
-    return f"; the nearest is {found[0]}" if found else ""
+    found = nearest(key.upper(), keys)
+    return f"; the nearest is {found}" if found else "; dynamic_atss/config/defaults.py lists all"
 
 
 def _coerce(value: Any, default: Any, key: str, source: str) -> Any:

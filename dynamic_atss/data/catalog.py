@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from dynamic_atss.data.coco import CocoDataset
 from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.shapes import is_complete, make_shapes
 from dynamic_atss.data.voc import VocDataset
-from dynamic_atss.errors import UserError
+from dynamic_atss.errors import UserError, nearest
 
 # Name: (annotation file, image folder), below the root, as the published releases lay them out.
 _COCO = {
@@ -33,6 +32,10 @@ _VOC = {
 FORMATS: dict[str, type[DetectionDataset]] = {"coco": CocoDataset, "voc": VocDataset}
 
 
+class UnknownName(UserError):
+    """A data set that is neither in the catalog nor of a format."""
+
+
 def open_dataset(
     name: str,
     *,
@@ -46,7 +49,8 @@ def open_dataset(
     `root`/shapes when they are not there.
 
     Raises:
-        UserError: unknown name (with the nearest valid one), files missing.
+        UnknownName: with the nearest valid one.
+        UserError: files missing.
     """
     full = in_full(name, Path(root).expanduser())
     for kind, found in formats.items():
@@ -86,10 +90,9 @@ def _check_there(
             )
 
 
-def _unknown(name: str) -> UserError:
+def _unknown(name: str) -> UnknownName:
     names = [*_COCO, *_VOC, *_SHAPES]
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+    near = nearest(name, names)
+    known = f"the nearest name is '{near}'" if near else f"names are {', '.join(names)}"
     ways = " or ".join(kind.written_as for kind in FORMATS.values())
-    return UserError(
-        f"data set '{name}' is unknown: the nearest name is '{nearest}'; or use {ways}"
-    )
+    return UnknownName(f"data set '{name}' is unknown: {known}; or use {ways}")

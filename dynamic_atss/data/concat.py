@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dynamic_atss.data.dataset import DetectionDataset, Sample
+from dynamic_atss.data.dataset import DetectionDataset, Sample, loaded
 from dynamic_atss.types import GroundTruth
 
 
@@ -54,7 +54,7 @@ class ConcatDataset(Dataset):
 
     def load(self, index: int) -> tuple[Tensor, GroundTruth]:
         part, own = self._place(index)
-        return part.load(own)
+        return loaded(part, own)
 
     def ground_truth(self, index: int) -> GroundTruth:
         part, own = self._place(index)

@@ -17,9 +17,10 @@ from torch.utils.data import Dataset
 
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import Annotations
+from dynamic_atss.data.checks import fault
 from dynamic_atss.data.cleaning import check_files, clean_boxes, complete_sizes
 from dynamic_atss.data.image import read_image
-from dynamic_atss.errors import UserError
+from dynamic_atss.errors import UserError, described, own_place
 from dynamic_atss.types import GroundTruth
 
 Transform = Callable[[Tensor, GroundTruth, np.random.Generator], tuple[Tensor, GroundTruth]]
@@ -62,6 +63,8 @@ class TrainingSet(Protocol):
     def __getitem__(self, key: int | tuple[int, int]) -> Sample: ...
 
     def load(self, index: int) -> tuple[Tensor, GroundTruth]: ...
+
+    def path(self, index: int) -> Path: ...
 
     def classes_by_image(self) -> tuple[np.ndarray, np.ndarray]: ...
 
@@ -167,11 +170,11 @@ class DetectionDataset(Dataset, ABC):
         draws the same ones whatever the number of workers.
         """
         index, position = key if isinstance(key, tuple) else (key, key)
-        image, gt = self.load(index)
+        image, gt = loaded(self, index)
         original_size = (int(self.sizes[index][0]), int(self.sizes[index][1]))
         if self.transform is not None:
             rng = np.random.default_rng((self.seed, position))
-            image, gt = self.transform(image, gt, rng)
+            image, gt = transformed(self, index, image, gt, rng)
         return Sample(image, gt, self.image_ids[index], original_size)
 
     def load(self, index: int) -> tuple[Tensor, GroundTruth]:
@@ -259,6 +262,46 @@ class DetectionDataset(Dataset, ABC):
         boxes = int((~self._ignore).sum())
         found = f"{self.annotations}: {len(self)} images, {boxes} boxes"
         logger.info("%s", "; ".join([found, *notes]))
+
+
+def loaded(dataset: TrainingSet, index: int) -> tuple[Tensor, GroundTruth]:
+    """`dataset.load(index)`, checked.
+
+    Raises UserError: code of the user's fails there, or gives something else.
+    """
+    try:
+        found = dataset.load(index)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        if not own_place(error):  # a fault of the package keeps its traceback
+            raise
+        place = f"data set {type(dataset).__name__}: {name_of(dataset, index)}"
+        raise UserError(f"{place} cannot be loaded ({described(error)})") from error
+    if wrong := fault(found, len(dataset.class_names)):
+        place = f"data set {type(dataset).__name__}: for {name_of(dataset, index)}"
+        raise UserError(f"{place} load gives {wrong}")
+    return found
+
+
+def transformed(
+    dataset: TrainingSet, index: int, image: Tensor, gt: GroundTruth, rng: np.random.Generator
+) -> tuple[Tensor, GroundTruth]:
+    """The image and its boxes after the data set's transform. Raises UserError with the image."""
+    assert dataset.transform is not None
+    try:
+        return dataset.transform(image, gt, rng)
+    except UserError as error:
+        raise UserError(f"{name_of(dataset, index)}: {error}") from error
+
+
+def name_of(dataset: TrainingSet, index: int) -> str:
+    """How messages call an image: by its file, or where a data set of the user's has none, by its
+    id."""
+    try:
+        return str(dataset.path(index))
+    except Exception:
+        return f"image id {dataset.image_ids[index]}"
 
 
 def _check_same_classes(first: TrainingSet, other: TrainingSet) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dynamic_atss.data.crop import Window, cut_boxes, draw_window, scale_boxes
-from dynamic_atss.data.dataset import Sample, TrainingSet
+from dynamic_atss.data.dataset import Sample, TrainingSet, loaded, transformed
 from dynamic_atss.data.image import resize, resize_with_pillow
 from dynamic_atss.types import GroundTruth, joined
 
@@ -68,13 +69,17 @@ class MosaicDataset(Dataset):
             parts = [(image, gt), *others]
             image, gt = mosaic(parts, rng, self.min_visible, self.exact)
         if self.transform is not None:
-            image, gt = self.transform(image, gt, rng)
+            image, gt = transformed(self, index, image, gt, rng)
         height, width = self.sizes[index]
         return Sample(image, gt, self.image_ids[index], (int(height), int(width)))
 
     def load(self, index: int) -> Part:
         """One image as it is, before mosaic and transform."""
-        return self.dataset.load(index)
+        return loaded(self.dataset, index)
+
+    def path(self, index: int) -> Path:
+        """The image file."""
+        return self.dataset.path(index)
 
     def classes_by_image(self) -> tuple[np.ndarray, np.ndarray]:
         """(index of the image (A,), class (A,)) of every box, image by image."""

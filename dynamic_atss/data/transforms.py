@@ -32,7 +32,8 @@ class Compose:
         for transform in self.transforms:
             before = gt
             image, gt = transform(image, gt, rng)
-            _check_kept(before, gt, type(transform).__name__)
+            name = getattr(transform, "name", type(transform).__name__)
+            _check_kept(before, gt, name)
         return image, gt
 
 

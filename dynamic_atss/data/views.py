@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from dynamic_atss.data.dataset import Sample, TrainingSet, Transform
-from dynamic_atss.errors import UserError
+from dynamic_atss.data.dataset import Sample, TrainingSet, Transform, name_of
+from dynamic_atss.errors import UserError, described, own_place
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,29 @@ class Views(Dataset):
 
     def __getitem__(self, key: Any) -> list[Sample] | Failure:
         try:
-            sample = self.dataset[key]
+            sample = self._sample(key)
         except UserError as error:
             return Failure(str(error))
         return [_apply(t, sample) for t in self.transforms] or [sample]
+
+    def _sample(self, key: Any) -> Sample:
+        """Raises UserError: a `__getitem__` of the user's fails, or gives something else."""
+        name = f"data set {type(self.dataset).__name__}"
+        try:
+            sample = self.dataset[key]
+        except (UserError, MemoryError):
+            raise
+        except Exception as error:
+            if not own_place(error):
+                raise
+            raise UserError(f"{name}: {self._image(key)} fails ({described(error)})") from error
+        if not isinstance(sample, Sample):
+            what = type(sample).__name__
+            raise UserError(f"{name}: for {self._image(key)} it gives a {what}, not a Sample")
+        return sample
+
+    def _image(self, key: Any) -> str:
+        return name_of(self.dataset, key[0] if isinstance(key, tuple) else key)
 
 
 def _apply(transform: Transform, sample: Sample) -> Sample:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from dynamic_atss.engine.interrupt import on_sigterm
 from dynamic_atss.errors import UserError
 
 
@@ -37,7 +39,9 @@ def init_distributed(device: str) -> torch.device:
         torch.cuda.set_device(local_rank)
         device = f"cuda:{local_rank}"
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+        # The wait for the others runs no handler of Python's; nothing is to be saved yet.
+        with on_sigterm(signal.SIG_DFL):
+            dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     return torch.device(device)
 
 

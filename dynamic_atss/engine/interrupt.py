@@ -12,7 +12,7 @@ EXIT_CODE = 143  # 128 + SIGTERM, as shells have it
 
 
 @contextlib.contextmanager
-def on_sigterm(handler: Callable[..., Any]) -> Iterator[None]:
+def on_sigterm(handler: Callable[..., Any] | signal.Handlers) -> Iterator[None]:
     """SIGTERM calls `handler` inside, and what it called before from then on."""
     before = signal.signal(signal.SIGTERM, handler)
     try:

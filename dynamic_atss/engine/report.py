@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dynamic_atss.engine import distributed
+from dynamic_atss.engine.names import Names
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.terms import Terms
 
@@ -39,17 +40,19 @@ class Report:
         UserError: a name or a number that does not fit.
     """
 
-    def __init__(self, terms: Terms) -> None:
-        check_terms(terms)
+    def __init__(self, terms: Terms, names: Names) -> None:
+        """names: those of the run, which every iteration is compared with."""
+        _check_reserved(terms.metrics)
         losses = torch.stack(list(terms.losses.values()))
         numbers = [_numbers(name, x, losses) for name, x in terms.metrics.items()]
         self._losses = list(terms.losses)
         self._metrics = dict(zip(terms.metrics, map(len, numbers), strict=True))
+        names.check(dict.fromkeys(self._losses, 1) | self._metrics)
         self._values = torch.cat((losses.detach(), *numbers))
         self.loss = losses.sum()
 
     def status(self, terminated: bool, data_failed: bool) -> Status:
-        """One collective, on every step whatever the data."""
+        """One collective, in every step, with and without boxes."""
         # Filled on the device: a copy of them would wait for it, which only the report is to do.
         stop = [self._values.new_full((1,), x) for x in (terminated, data_failed)]
         report = distributed.average(torch.cat((self._values, *stop)))
@@ -60,23 +63,10 @@ class Report:
         return Status(losses, metrics, any_terminated > 0, any_failed > 0)
 
 
-def check_terms(terms: Terms) -> None:
-    """Raises UserError for names that the log has already, and for losses that are no scalars or
-    not there."""
-    if not terms.losses:
-        raise UserError("the criterion gives no loss term; give one, or the step learns nothing")
-    for name in terms.metrics:
-        if name in terms.losses:
-            raise UserError(f"metric {name!r}: a loss term has that name; give it another one")
-    for kind, names in (("loss term", terms.losses), ("metric", terms.metrics)):
-        taken = sorted(set(RESERVED) & names.keys())
-        if taken:
-            raise UserError(f"{kind} {taken[0]!r}: the log has a number of that name; rename it")
-    for name, value in terms.losses.items():
-        if not isinstance(value, Tensor):
-            raise UserError(f"loss term {name!r}: is a {type(value).__name__}, not a scalar tensor")
-        if value.dim():
-            raise UserError(f"loss term {name!r}: has shape {tuple(value.shape)}, not a scalar")
+def _check_reserved(metrics: Mapping[str, Any]) -> None:
+    """Raises UserError for names that the log has already."""
+    if taken := sorted(set(RESERVED) & metrics.keys()):
+        raise UserError(f"metric {taken[0]!r}: the log has a number of that name; rename it")
 
 
 def _numbers(name: str, value: Any, like: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.interrupt import end_process, on_sigterm
+from dynamic_atss.engine.names import Names
 from dynamic_atss.engine.optim import set_lr
 from dynamic_atss.engine.report import Report, Status
 from dynamic_atss.engine.window import Window
@@ -56,6 +57,7 @@ class Trainer:
     checkpoint_period: int = 2500
     test_period: int = 0
     _terminated: bool = field(default=False, init=False)
+    _names: Names = field(default_factory=Names, init=False)
 
     def train(self) -> bool:
         """Runs iterations start + 1 .. stop. False if SIGTERM ended the run, after a save.
@@ -119,10 +121,10 @@ class Trainer:
 
     def _forward_backward(self, feed: _Feed, iteration: int) -> Status:
         """The gradient of one iteration. One collective tells all processes the mean loss terms
-        and metrics and whether any of them has to stop, on every step whatever the data."""
+        and metrics and whether any of them has to stop, in every step, with and without boxes."""
         batch = feed.take()
         moved = to_device(replace(batch, iteration=iteration - 1), self.device)
-        report = Report(Terms.of(self.model(moved)))
+        report = Report(Terms.of(self.model(moved)), self._names)
         report.loss.backward()
         if iteration < self.stop:
             feed.fetch()

@@ -6,35 +6,29 @@ import torch
 from torch import Tensor
 
 from dynamic_atss.boxes import iou
-from dynamic_atss.types import IGNORE, Assignment, GroundTruth, Priors
+from dynamic_atss.modeling.matching import Matched
+from dynamic_atss.types import IGNORE, GroundTruth, Priors
 
 
 @torch.no_grad()
-def assignment_metrics(
-    target: Assignment,
-    positive: Tensor,
-    boxes: Tensor,
-    targets: Tensor,
-    priors: Priors,
-    gt: GroundTruth,
-) -> dict[str, Tensor]:
+def assignment_metrics(found: Matched, priors: Priors, gt: GroundTruth) -> dict[str, Tensor]:
     """Metrics, as of `Terms`, without a wait for the device.
 
     positives, positives_s8, ...: positives per image, of all levels and by the level's stride ·
-    boxes_without_positive: per image · iou_of_positives: mean IoU of predicted boxes (N, P, 4) and
-    targets (N, P, 4), of all positives together · ignored: share of the priors that are IGNORE
+    boxes_without_positive: per image · iou_of_positives: mean IoU of predicted boxes and targets,
+    of all positives together · ignored: share of the priors that are IGNORE
     """
-    by_level = _by_stride(positive.sum(0), priors)
-    images = len(positive)
-    overlap = torch.where(positive, iou(boxes, targets), 0.0).sum()
+    by_level = _by_stride(found.positive.sum(0), priors)
+    images = len(found.positive)
+    overlap = torch.where(found.positive, iou(found.boxes, found.targets), 0.0).sum()
     total = torch.stack(list(by_level.values())).sum()
-    missed = (~target.learnt(gt.split)).sum()
+    missed = (~found.target.learnt(gt.split)).sum()
     return {
         "positives": total / images,
         **{f"positives_s{stride}": count / images for stride, count in by_level.items()},
         "boxes_without_positive": missed / images,
         "iou_of_positives": torch.stack((overlap, total.to(overlap.dtype))),
-        "ignored": (target.gt_index == IGNORE).float().mean(),
+        "ignored": (found.target.gt_index == IGNORE).float().mean(),
     }
 
 

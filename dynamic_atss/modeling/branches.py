@@ -43,11 +43,13 @@ class BranchCriterion(nn.Module):
     def forward(
         self, outputs: Outputs, priors: Priors, gt: GroundTruth, iteration: int = 0
     ) -> Terms:
-        """Raises UserError for a branch that the head does not give."""
+        """Raises UserError for a branch that the head does not give, and for what a criterion may
+        not."""
         losses: dict[str, Tensor] = {}
         metrics: dict[str, Tensor] = {}
         for name, criterion in self.criteria.items():
-            found = Terms.of(criterion(branch(outputs, name), priors, gt, iteration))
+            giver = f"criterion {type(criterion).__name__} of branch {name!r}"
+            found = Terms.of(criterion(branch(outputs, name), priors, gt, iteration), giver)
             weight = self.weights[name](iteration) if name in self.weights else 1.0
             losses |= {f"{name}/{term}": value * weight for term, value in found.losses.items()}
             metrics |= {f"{name}/{metric}": value for metric, value in found.metrics.items()}

@@ -17,7 +17,7 @@ from dynamic_atss.modeling.branches import Outputs, branch
 from dynamic_atss.modeling.class_loss import ClassLoss, default_class_loss
 from dynamic_atss.modeling.head import HeadOutput
 from dynamic_atss.modeling.matching import Matched, match
-from dynamic_atss.modeling.terms import Terms, check_box_terms, check_loss_names, joined
+from dynamic_atss.modeling.terms import Terms, check_box_terms, joined
 from dynamic_atss.types import GroundTruth, Priors
 
 LABELS = ("quality", "iou", "quality_x_iou")
@@ -66,8 +66,7 @@ class DenseCriterion(nn.Module):
         output = branch(outputs, None)
         found = match(self.assigner, self.coder, output, priors, gt, iteration)
         losses = joined(self.losses(found, output, priors, gt), found.target.losses)
-        check_loss_names(losses)
-        metrics = assignment_metrics(*found[:2], found.boxes, found.targets, priors, gt)
+        metrics = assignment_metrics(found, priors, gt)
         return Terms(losses, joined(metrics, found.target.metrics))
 
     def losses(

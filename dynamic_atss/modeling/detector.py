@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dynamic_atss.modeling.branches import Outputs
-from dynamic_atss.modeling.head import branches_of, check_output
+from dynamic_atss.modeling.head import branches_of, check_output, check_sizes
 from dynamic_atss.modeling.in_parts import in_parts
 from dynamic_atss.modeling.terms import Terms
 from dynamic_atss.types import Batch, Detections
@@ -74,7 +74,8 @@ class Detector(nn.Module):
         output = in_parts(self._network, self, parts, batch.images, batch.sizes)
         priors = self.priors(branches_of(self.head, output)[0].sizes, batch.images.device)
         if self.training:
-            terms = Terms.of(self.criterion(output, priors, batch.gt, batch.iteration))
+            found = self.criterion(output, priors, batch.gt, batch.iteration)
+            terms = Terms.of(found, f"criterion {type(self.criterion).__name__}")
             return terms.touching(self._parameters_of_rules())
         return self.postprocess(output, priors, batch.sizes, batch.original_sizes, nms=nms)
 
@@ -88,6 +89,7 @@ class Detector(nn.Module):
         with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
             output = self.head(self.backbone(images))
         branches = branches_of(self.head, output)
+        check_sizes(self.head, branches, getattr(self.priors, "strides", None))
         priors = self.priors(branches[0].sizes, images.device)
         for branch in branches:
             check_output(self.head, branch, len(images), priors)

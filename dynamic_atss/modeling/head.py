@@ -46,6 +46,35 @@ def branches_of(head: nn.Module, found: Any) -> list[HeadOutput]:
     )
 
 
+def check_sizes(
+    head: nn.Module, outputs: Sequence[HeadOutput], strides: Sequence[int] | None
+) -> None:
+    """Compares the sizes of the maps; `strides`: of the levels that the priors have, if known.
+
+    Raises:
+        UserError: sizes that are not (height, width) for each level, or differ between branches.
+    """
+    for output in outputs:
+        sizes = output.sizes
+        right = isinstance(sizes, tuple) and all(map(_is_size, sizes))
+        right = right and (strides is None or len(sizes) == len(strides))
+        if not right or sizes != outputs[0].sizes:
+            levels = "each level" if strides is None else f"the {len(strides)} levels"
+            raise UserError(
+                f"head {type(head).__name__} (MODEL.HEAD.NAME): its sizes are {sizes!r}; "
+                f"HeadOutput needs a tuple of (height, width), one for {levels}, the same in all "
+                "branches"
+            )
+
+
+def _is_size(size: Any) -> bool:
+    return (
+        isinstance(size, tuple)
+        and len(size) == 2
+        and all(isinstance(side, int) and side > 0 for side in size)
+    )
+
+
 def check_output(head: nn.Module, output: HeadOutput, images: int, priors: Priors) -> None:
     """Compares shapes, without a wait for the device: a head of the user's may give others.
 

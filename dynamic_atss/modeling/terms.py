@@ -24,18 +24,41 @@ class Terms(NamedTuple):
     metrics: Mapping[str, Tensor] = {}
 
     @classmethod
-    def of(cls, found: Terms | Mapping[str, Tensor]) -> Terms:
-        """A dict of losses alone counts, too."""
-        return found if isinstance(found, Terms) else cls(found)
+    def of(cls, found: Any, giver: str = "the model") -> Terms:
+        """What a criterion returned, checked: `Terms`, or a dict of losses alone.
+
+        Types, names and shapes are compared, without a wait for the device.
+
+        Args:
+            giver: how messages call it.
+
+        Raises:
+            UserError: it is something else.
+        """
+        terms = found if isinstance(found, Terms) else cls(found)
+        for part in terms:
+            if not isinstance(part, Mapping):
+                raise UserError(
+                    f"{giver} returns a {type(part).__name__}; a dict of losses by name, or "
+                    "Terms(losses, metrics) of two dicts, is needed"
+                )
+        if not terms.losses:
+            raise UserError(f"{giver} gives no loss term; give one, or the step learns nothing")
+        check_losses(terms.losses)
+        for name in terms.metrics:
+            if name in terms.losses:
+                raise UserError(f"metric {name!r}: a loss term has that name; give it another one")
+        return terms
 
     def touching(self, parameters: Sequence[Tensor]) -> Terms:
-        """The same, with a gradient of 0 for parameters that the losses do not depend on.
+        """The same, with a gradient of 0 for parameters that the losses do not depend on. There
+        must be a loss.
 
         A rule may use its parameters in some steps and on some processes only (those with boxes).
         With this every step reaches all of them: DistributedDataParallel need not look for unused
         ones, which would cost every model, and none is waited for in vain.
         """
-        if not parameters or not self.losses:
+        if not parameters:
             return self
         name = next(iter(self.losses))
         nothing = torch.stack([p.flatten()[:1].sum() for p in parameters]).sum() * 0.0
@@ -68,8 +91,16 @@ def check_box_terms(found: Any) -> None:
             raise UserError(f"the box loss returns {what} as {name!r}; {needed}")
 
 
-def check_loss_names(losses: Mapping[str, Tensor]) -> None:
-    """UserError for a term whose name does not show that it is a loss."""
-    for name in losses:
-        if not name.startswith("loss_"):
+def check_losses(losses: Mapping[str, Any]) -> None:
+    """UserError for a term that is no scalar, or whose name does not show that it is a loss. Names
+    of branches stand before it: "one_to_many/loss_cls"."""
+    for name, value in losses.items():
+        if not isinstance(name, str) or not name.rpartition("/")[2].startswith("loss_"):
             raise UserError(f"loss term {name!r}: its name must begin with 'loss_'")
+        if not isinstance(value, Tensor):
+            raise UserError(f"loss term {name!r}: is a {type(value).__name__}, not a scalar tensor")
+        if value.dim() or not value.is_floating_point():
+            raise UserError(
+                f"loss term {name!r}: has shape {tuple(value.shape)} and type {value.dtype}; a "
+                "floating-point scalar is needed"
+            )

@@ -1,9 +1,16 @@
 """Names of code in the configuration: what is let through, and what is refused without a call."""
 
+import re
+
 import pytest
 import yaml
 
-from dynamic_atss.builders import check_config
+from dynamic_atss.builders import (
+    build_backbone,
+    build_test_loaders,
+    build_train_dataset,
+    check_config,
+)
 from dynamic_atss.config.defaults import CODE_KEYS, DATA_FORMATS
 from dynamic_atss.config.load import load_config
 from dynamic_atss.data.catalog import FORMATS
@@ -137,3 +144,82 @@ def test_parts_of_python_are_no_box_loss(name):
     with pytest.raises(UserError, match=r"MODEL.BOX_LOSS .*; a box loss is called with") as caught:
         check_config(load_config(None, (*HEAD, "MODEL.BOX_LOSS", name)))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "kind"),
+    [
+        ("x = 1\ny = 1 / 0\n", 2, "ZeroDivisionError"),
+        ("def five(:\n    pass\n", 1, "SyntaxError"),
+        ("import json\n\njson.loads('{')\n", 3, "JSONDecodeError"),
+    ],
+)
+@pytest.mark.parametrize("key", CODE_KEYS)
+def test_a_file_that_fails_when_it_is_imported(key, text, line, kind, tmp_path):
+    """The file is there: its own line is named, and no other place advised."""
+    path = tmp_path / "wrong.py"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        check_config(load_config(None, (*HEAD, key, value_of(key, f"{path}:Name")[1])))
+    told = str(caught.value)
+    assert told.startswith(f"{key} '{path}:Name': {path} cannot be imported ({kind}: ")
+    assert f"({path}:{line}); correct the file" in told.replace("))", ")")
+    assert "PYTHONPATH" not in told
+
+
+def test_a_class_that_fails_when_it_is_made(tmp_path):
+    path = tmp_path / "rule.py"
+    path.write_text(
+        "class Rule:\n"
+        "    soft_labels, quality_name, needs_size = False, 'x', False\n"
+        "    def __init__(self, count):\n"
+        "        self.count = int(count)\n"
+        "    def __call__(self, priors, gt, predictions): ...\n"
+    )
+    own = ("MODEL.ASSIGNER.NAME", f"{path}:Rule", "MODEL.ASSIGNER.ARGS.count", "many")
+    with pytest.raises(UserError) as caught:
+        check_config(load_config(None, (*HEAD, *own)))
+    assert f"{path}:Rule: ValueError: invalid literal" in str(caught.value)
+    assert str(caught.value).endswith(f"({path}:4)")
+
+
+@pytest.mark.parametrize("key", CODE_KEYS)
+def test_a_name_that_is_none_lists_what_there_is(key):
+    """Never an empty list, and no hint at a name that is not similar."""
+    with pytest.raises(UserError) as caught:
+        cfg = load_config(None, (*HEAD, key, "('zebra',)" if key in LISTS else "zebra"))
+        check_config(cfg)
+        build_backbone(cfg)
+        build_test_loaders(cfg) if key.endswith("TEST") else build_train_dataset(cfg)
+    told = str(caught.value)
+    assert told.startswith(key) and "'zebra'" in told and "nearest" not in told
+    if key.startswith("DATASETS"):
+        assert "names are coco_2017_train, " in told and "coco:<annotations.json>" in told
+    elif key == "INPUT.AUGMENTATIONS":
+        assert 'no such name; give code of your own, as "path/to/file.py:Name"' in told
+    else:
+        assert re.search("accepted are [A-Za-z]", told)
+
+
+@pytest.mark.parametrize("key", ["DATASETS.TRAIN", "DATASETS.TEST"])
+@pytest.mark.parametrize("typed", ["COCO", "Coco", "cocco", "VOC", "vocc"])
+def test_a_format_that_is_mistyped(key, typed, tmp_path):
+    """Also in a file, which would need --allow-code for a module."""
+    right = "coco" if typed.lower().startswith("coc") else "voc"
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(tree_of(key, [f"{typed}:a:b"])))
+    for file, overrides in ((config, HEAD), (None, (*HEAD, key, f"('{typed}:a:b',)"))):
+        with pytest.raises(UserError) as caught:
+            load_config(file, overrides)
+        told = str(caught.value)
+        assert told.startswith(f"{key} '{typed}:a:b': there is no data format {typed!r}")
+        assert f"the nearest is {right!r}, as {right}:a:b" in told
+        assert ".py" not in told and "--allow-code" not in told
+
+
+def test_a_module_whose_name_is_like_a_formats(tmp_path, monkeypatch):
+    (tmp_path / "voc2.py").write_text("class Plain: ...\n")
+    monkeypatch.chdir(tmp_path)
+    cfg = load_config(None, (*HEAD, "DATASETS.TRAIN", "('voc2:Plain:a:b',)"))
+    with pytest.raises(UserError, match=r"^DATASETS.TRAIN 'voc2:Plain': is no .*DetectionDataset"):
+        check_config(cfg)

@@ -461,6 +461,11 @@ def test_an_unknown_key_names_the_nearest(key, nearest):
     assert message == f"command line: unknown key {key}; the nearest is {nearest}"
 
 
+def test_no_key_that_is_not_similar_is_offered():
+    told = refusal(None, ["FOO.BAR", "1"])
+    assert told == "command line: unknown key FOO.BAR; dynamic_atss/config/defaults.py lists all"
+
+
 def test_only_the_named_sections_of_two_stage_models_are_accepted():
     assert "unknown key MODEL.ROI_HEADSS.USE_FPN" in refusal(
         None, ["MODEL.ROI_HEADSS.USE_FPN", "1"]

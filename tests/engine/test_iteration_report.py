@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from dynamic_atss.engine import distributed
+from dynamic_atss.engine.names import Names
 from dynamic_atss.engine.report import RESERVED, Report
 from dynamic_atss.engine.window import Window
 from dynamic_atss.errors import UserError
@@ -24,7 +25,7 @@ def told(report):
 
 def test_losses_alone_are_minimised():
     weight = nn.Parameter(number(3.0))
-    report = Report(Terms({"loss_a": 2 * weight}, {"count": 57 * weight}))
+    report = Report(Terms({"loss_a": 2 * weight}, {"count": 57 * weight}), Names())
     report.loss.backward()
     assert (report.loss.item(), weight.grad.item()) == (6, 2)
     status = told(report)
@@ -35,7 +36,7 @@ def test_one_collective_for_all(monkeypatch):
     calls = []
     monkeypatch.setattr(distributed, "average", lambda x: calls.append(x.shape) or x)
     metrics = {"n": number(1.0), "iou": number(1.0, 2.0)}
-    report = Report(Terms({"loss_a": number(1.0)}, metrics))
+    report = Report(Terms({"loss_a": number(1.0)}, metrics), Names())
     assert report.status(True, False)[2:] == (True, False)
     assert calls == [(6,)]
 
@@ -48,7 +49,7 @@ def test_plain_numbers_and_other_types_will_do():
         "d": (1.0, 2.0),
         "e": np.float32(0.5),
     }
-    report = Report(Terms({"loss_a": number(1.0)}, metrics))
+    report = Report(Terms({"loss_a": number(1.0)}, metrics), Names())
     assert told(report).metrics == {"a": (3,), "b": (7,), "c": (0.5,), "d": (1, 2), "e": (0.5,)}
 
 
@@ -78,24 +79,19 @@ def test_the_state_of_a_window_without_metrics():
 @pytest.mark.parametrize(
     ("losses", "metrics", "message"),
     [
-        ({"loss_a": 1.0}, {"loss_a": 1.0}, "metric 'loss_a': a loss term has that name"),
         *[({"loss_a": 1.0}, {x: 1.0}, f"metric {x!r}: the log has") for x in RESERVED],
-        ({"lr": 1.0}, {}, "loss term 'lr': the log has"),
-        ({"loss_a": [1.0, 2.0]}, {}, r"loss term 'loss_a': has shape \(2,\), not a scalar"),
         ({"loss_a": 1.0}, {"a": [1.0, 2.0, 3.0]}, r"metric 'a': has shape \(3,\); give one"),
     ],
 )
 def test_what_is_refused(losses, metrics, message):
     parts = ({name: torch.tensor(x) for name, x in part.items()} for part in (losses, metrics))
     with pytest.raises(UserError, match=message):
-        Report(Terms(*parts))
+        Report(Terms(*parts), Names())
 
 
 @pytest.mark.parametrize(
     ("terms", "message"),
     [
-        (Terms({}), "gives no loss term"),
-        (Terms({"loss_a": 0.5}), "loss term 'loss_a': is a float, not a scalar tensor"),
         (Terms({"loss_a": number(1.0)}, {"a": "abc"}), "metric 'a': is 'abc'; give one number"),
         (Terms({"loss_a": number(1.0)}, {"a": None}), "metric 'a': is None; give one number"),
         (Terms({"loss_a": number(1.0)}, {"a": (1, 2, 3)}), r"metric 'a': is \(1, 2, 3\); give one"),
@@ -104,5 +100,41 @@ def test_what_is_refused(losses, metrics, message):
 )
 def test_what_is_no_number_is_refused(terms, message):
     with pytest.raises(UserError, match=message) as caught:
-        Report(terms)
+        Report(terms, Names())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("losses", "metrics", "told"),
+    [
+        (["loss_b"], {"n": 1}, "without 'loss_a', with 'loss_b'"),
+        (["loss_a"], {"m": 1}, "without 'n', with 'm'"),
+        (["loss_a"], {"n": (1, 2)}, "'n' has 2 numbers, not 1"),
+        (["loss_a"], {}, "without 'n'"),
+    ],
+)
+def test_steps_give_the_same_terms(losses, metrics, told):
+    names = Names()
+    Report(Terms({"loss_a": number(1.0)}, {"n": 1}), names)
+    with pytest.raises(UserError, match=f"this step differs from the first: {told}; losses and"):
+        Report(Terms(dict.fromkeys(losses, number(1.0)), metrics), names)
+
+
+def test_another_order_is_told(monkeypatch):
+    names = Names()
+    names.check({"a": 1, "b": 2})
+    with pytest.raises(UserError, match="the order is b, a, not a, b;"):
+        names.check({"b": 2, "a": 1})
+
+
+def test_processes_are_compared_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(distributed, "gather", lambda x: calls.append(x) or [x, x])
+    names = Names()
+    for _ in range(3):
+        names.check({"loss_a": 1, "iou": 2})
+    assert calls == [[("loss_a", 1), ("iou", 2)]]
+    others = [[("loss_a", 1)], [("loss_a", 1)], [("loss_a", 1), ("mine", 1)]]
+    monkeypatch.setattr(distributed, "gather", lambda x: others)
+    with pytest.raises(UserError, match=r"^process 2 differs from process 0: with 'mine'; losses"):
+        Names().check({"loss_a": 1})

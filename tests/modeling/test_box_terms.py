@@ -16,6 +16,7 @@ from dynamic_atss.modeling.detector import Detector
 from dynamic_atss.modeling.head import HeadOutput
 from dynamic_atss.modeling.postprocess import PostProcess
 from dynamic_atss.modeling.priors import AnchorGenerator, PointGenerator
+from dynamic_atss.modeling.terms import Terms
 from dynamic_atss.types import Batch, GroundTruth, Predictions
 
 MAPS = ((8, 8), (4, 4))
@@ -103,7 +104,7 @@ def test_a_term_whose_name_is_no_loss_is_refused():
     output = HeadOutput(torch.randn(2, P, 3), torch.zeros(2, P, 4), None, MAPS)
     criterion = Criterion(ASSIGNERS["atss"](), DeltaCoder(), lambda x: x, box_loss=term)
     with pytest.raises(UserError, match=r"loss term 'dfl': its name must begin with 'loss_'"):
-        criterion(output, PRIORS, GT)
+        Terms.of(criterion(output, PRIORS, GT))
 
 
 @pytest.mark.parametrize("kind", [Criterion, RetinaNetCriterion])

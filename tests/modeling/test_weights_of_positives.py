@@ -20,6 +20,7 @@ from dynamic_atss.modeling.coder import DeltaCoder
 from dynamic_atss.modeling.criterion import Criterion, RetinaNetCriterion
 from dynamic_atss.modeling.head import HeadOutput
 from dynamic_atss.modeling.priors import AnchorGenerator
+from dynamic_atss.modeling.terms import Terms
 from dynamic_atss.types import BACKGROUND, IGNORE, Assignment, GroundTruth, Predictions
 
 MAPS = ((4, 4), (2, 2))
@@ -225,7 +226,7 @@ def test_a_rules_own_losses_and_metrics_come_beside_the_others():
 def test_names_that_are_taken_are_refused(more, told):
     criterion = Criterion(Fixed(answer(**more)), DeltaCoder(), no_average)
     with pytest.raises(UserError, match=told):
-        criterion(make_output(), PRIORS, GT)
+        Terms.of(criterion(make_output(), PRIORS, GT))
 
 
 class Learning(nn.Module):

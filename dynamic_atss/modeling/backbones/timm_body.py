@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
@@ -11,6 +10,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dynamic_atss.errors import nearest
 from dynamic_atss.modeling.backbones.parts import FrozenParts, check_freeze_at
 
 STRIDES = (8, 16, 32)
@@ -66,8 +66,9 @@ def _probe(timm: ModuleType, name: str) -> nn.Module:
     """The whole model, to ask what it can do."""
     known = timm.list_models()
     if name.split(".")[0] not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0)
-        raise ValueError(f"timm has no model {name!r}; nearest: timm/{near[0]}")
+        near = nearest(name, known)
+        hint = f"nearest: timm/{near}" if near else "timm.list_models() lists them"
+        raise ValueError(f"timm has no model {name!r}; {hint}")
     return _create(timm, name)
 
 
