@@ -44,12 +44,14 @@ class Head(ABC):
 
     section: of MODEL, with its keys (thresholds, loss weights, NUM_CLASSES and more)
     rule: the rule that learns where MODEL.ASSIGNER.NAME is ""
+    rule_key: the key of the section that may put another in its place, if there is one
     extra: what the sides of a box count beyond x2 - x1: 1 in the legacy convention, in which a box
         ends on its last pixel; 0 where it ends behind it
     """
 
     section: ClassVar[str] = "ATSS"
     rule: ClassVar[str] = "atss"
+    rule_key: ClassVar[str] = ""
     extra: ClassVar[float] = 1.0
     criterion_type: ClassVar[type[DenseCriterion]] = Criterion
 
