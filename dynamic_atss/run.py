@@ -15,14 +15,13 @@ from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
 from dynamic_atss import builders, summary
-from dynamic_atss.config import describe
 from dynamic_atss.config.load import keys_without_effect
 from dynamic_atss.data.dataset import TrainingSet
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.checkpoint import Checkpointer, load_checkpoint
 from dynamic_atss.engine.interrupt import EXIT_CODE
-from dynamic_atss.engine.lines import Lines
+from dynamic_atss.engine.lines import Clock, Lines
 from dynamic_atss.engine.logger import setup_logging
 from dynamic_atss.engine.metrics import MetricsWriter
 from dynamic_atss.engine.state import RunState, averaged_model
@@ -44,6 +43,7 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     Raises:
         UserError: for what the user can mend.
     """
+    clock = Clock()
     device = _start(cfg)
     output = Path(cfg.OUTPUT_DIR)
     checkpointer = Checkpointer(output)
@@ -71,6 +71,7 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
         finished = _build_trainer(cfg, state, loader, device, start, records).train()
         if finished and test:
             records.evaluate(cfg.SOLVER.MAX_ITER)
+    logger.info("%s after %s: %s", "Done" if finished else "Stopped", clock, output)
     distributed.shut_down()
     return 0 if finished else EXIT_CODE
 
@@ -86,9 +87,9 @@ def _describe(
 ) -> None:
     """The block at the start of the log; TensorBoard gets it, too, and the configuration."""
     tested = [loader.dataset for loader in test_loaders.values()]
-    text = summary.training_summary(cfg, model, dataset, tested, device, start)
+    text = summary.of_training(cfg, model, dataset, tested, device, start)
     logger.info("%s", text)
-    metrics.write_run(text, cfg.dump(), describe.changed(cfg), test_loaders)
+    metrics.write_run(text, cfg.dump(), summary.hyperparameters(cfg), test_loaders)
 
 
 @contextlib.contextmanager
@@ -216,7 +217,7 @@ def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
         raise UserError(f"{weight}: weights of a backbone only; give those of a whole detector")
     logger.info("%s", report.summary())
     tested = [loader.dataset for loader in loaders.values()]
-    logger.info("%s", summary.test_summary(cfg, model, tested, device))
+    logger.info("%s", summary.of_test(cfg, model, tested, device))
     scores = score(builders.build_tested(cfg, model), loaders, device, output)
     check_expected(cfg, scores)
     distributed.shut_down()

@@ -16,6 +16,7 @@ import dynamic_atss
 from dynamic_atss import builders
 from dynamic_atss.builders.heads import head_key
 from dynamic_atss.builders.rules import rule_arguments, rule_name, rule_origin
+from dynamic_atss.config import describe
 from dynamic_atss.data.dataset import TrainingSet
 from dynamic_atss.engine import distributed
 from dynamic_atss.ops import library
@@ -26,7 +27,7 @@ _WIDTH = 92  # of a row's text
 PLAIN_ATSS = "for plain ATSS set MODEL.ASSIGNER.NAME atss"
 
 
-def training_summary(
+def of_training(
     cfg: CfgNode,
     model: nn.Module,
     dataset: TrainingSet,
@@ -47,7 +48,7 @@ def training_summary(
     return _block(f"Training in {cfg.OUTPUT_DIR}", rows)
 
 
-def test_summary(
+def of_test(
     cfg: CfgNode, model: nn.Module, tested: Sequence[TrainingSet], device: torch.device
 ) -> str:
     rows = [
@@ -58,6 +59,11 @@ def test_summary(
         *_version_rows(device),
     ]
     return _block(f"Test in {cfg.OUTPUT_DIR}", rows)
+
+
+def hyperparameters(cfg: CfgNode) -> dict[str, Any]:
+    """What tells a run from others: its rule, and the keys that are not at their defaults."""
+    return {"rule": rule_name(cfg, builders.build_head(cfg)), **describe.changed(cfg)}
 
 
 def _block(title: str, rows: Sequence[Row]) -> str:
@@ -77,7 +83,8 @@ def _model_rows(cfg: CfgNode, model: nn.Module) -> Iterator[Row]:
     yield "body", cfg.MODEL.BACKBONE.CONV_BODY
     count = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    yield "parameters", f"{count:,}, {trained:,} of them trained"
+    part = "all" if trained == count else f"{trained:,}"
+    yield "parameters", f"{count:,}, {part} of them trained"
 
 
 def _machine_rows(cfg: CfgNode, device: torch.device) -> Iterator[Row]:
@@ -86,7 +93,7 @@ def _machine_rows(cfg: CfgNode, device: torch.device) -> Iterator[Row]:
     if device.type == "cuda":
         yield "device", f"{times}cuda, {torch.cuda.get_device_name(device)}"
     else:
-        threads = f"{torch.get_num_threads()} threads"
+        threads = _counted(torch.get_num_threads(), "thread")
         yield "device", f"{times}{device.type}, {_processor()}, {threads}"
     yield "precision", ", ".join(_precision(cfg, device))
 
@@ -109,6 +116,10 @@ def _convolves_in_tf32() -> bool:
     return cudnn.conv.fp32_precision == "tf32"
 
 
+def _counted(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def _processor() -> str:
     """The CPU's name, or the kind of CPU where the system does not tell it."""
     path = Path("/proc/cpuinfo")
@@ -120,16 +131,17 @@ def _processor() -> str:
 def _batch(cfg: CfgNode) -> str:
     images, passes = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATE
     processes = distributed.world_size()
-    parts = [f"{processes} process{'es' if processes > 1 else ''}"]
+    parts = [_counted(processes, "process", "processes")]
     parts += [f"{passes} passes (SOLVER.ACCUMULATE)"] if passes > 1 else []
-    return f"{images} images = {' x '.join(parts)} x {images // processes // passes} images"
+    parts += [_counted(images // processes // passes, "image")]
+    return f"{_counted(images, 'image')} an iteration = {' x '.join(parts)}"
 
 
 def _schedule_rows(cfg: CfgNode, epoch: float, start: int) -> Iterator[Row]:
     solver = cfg.SOLVER
     epochs = solver.MAX_ITER * solver.IMS_PER_BATCH / epoch
-    done = f", {start:,} of them done" if start else ""
-    yield "schedule", f"{solver.MAX_ITER:,} iterations{done} = {epochs:.1f} epochs"
+    done = f", {start:,} iterations done" if start else ""
+    yield "schedule", f"{solver.MAX_ITER:,} iterations = {epochs:.1f} epochs{done}"
     yield "", ", ".join(_rates(cfg))
     periods = f"a line every {solver.LOG_PERIOD} iterations, a checkpoint every "
     tests = f"every {cfg.TEST.PERIOD}" if cfg.TEST.PERIOD else "at the end"
@@ -142,7 +154,7 @@ def _rates(cfg: CfgNode) -> Iterator[str]:
     yield f"{solver.OPTIMIZER} at {solver.BASE_LR:g}"
     if solver.WARMUP_ITERS:
         factor = f"from x {solver.WARMUP_FACTOR:.3g}"
-        yield f"{solver.WARMUP_METHOD} warm-up {factor} over {solver.WARMUP_ITERS}"
+        yield f"{solver.WARMUP_METHOD} warm-up {factor} over {solver.WARMUP_ITERS:,} iterations"
     if solver.SCHEDULE == "cosine":
         yield "cosine to 0"
     elif steps := [f"{step:,}" for step in solver.STEPS if step < solver.MAX_ITER]:
@@ -157,7 +169,8 @@ def _data_rows(datasets: Sequence[tuple[str, TrainingSet]]) -> Iterator[Row]:
     """A row for each, then the classes with the boxes of the first."""
     counts = [_boxes_by_class(dataset) for _, dataset in datasets]
     for (label, dataset), boxes in zip(datasets, counts, strict=True):
-        yield label, f"{len(dataset):,} images, {boxes.sum():,} boxes: {dataset.annotations}"
+        content = f"{_counted(len(dataset), 'image')}, {_counted(boxes.sum(), 'box', 'boxes')}"
+        yield label, f"{content}: {dataset.annotations}"
     names = datasets[0][1].class_names
     yield "classes", f"{len(names)}: {_classes(names, counts[0])}"
 
@@ -177,7 +190,7 @@ def _classes(names: Iterable[str], counts: Iterable[int]) -> str:
 
 
 def _version_rows(device: torch.device) -> Iterator[Row]:
-    cuda = f"CUDA {torch.version.cuda}" if device.type == "cuda" else "no CUDA"
+    cuda = f"CUDA {torch.version.cuda}" if device.type == "cuda" else "CUDA not used"
     yield (
         "versions",
         f"dynamic_atss {dynamic_atss.__version__}, Python {platform.python_version()}, "

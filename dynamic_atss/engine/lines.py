@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -10,6 +11,16 @@ from dynamic_atss.engine.report import RESERVED
 from dynamic_atss.modeling.assignment_metrics import is_of_assignment
 
 _NEWEST = 0.3  # share of the newest line in the speed that the time left is reckoned with
+
+
+class Clock:
+    """Starts when it is made; its text is the time since then, in hours, minutes and seconds."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    def __str__(self) -> str:
+        return str(timedelta(seconds=round(time.monotonic() - self._start)))
 
 
 class Lines:
