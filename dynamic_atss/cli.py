@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from dynamic_atss.config import describe
 from dynamic_atss.engine.interrupt import end_process, on_sigterm
 from dynamic_atss.engine.told import tell, told_by_another
 from dynamic_atss.errors import UserError
+
+_ANY_KEYS = ("DATALOADER.NUM_WORKERS", "MODEL.DEVICE", "DTYPE", "OUTPUT_DIR")
+TRAINING_KEYS = (
+    *("DATASETS.TRAIN", "DATASETS.TEST", "MODEL.WEIGHT", "MODEL.HEAD.NAME", "MODEL.ASSIGNER.NAME"),
+    *("MODEL.BACKBONE.CONV_BODY", "INPUT.MIN_SIZE_TRAIN", "INPUT.MAX_SIZE_TRAIN"),
+    *("SOLVER.IMS_PER_BATCH", "SOLVER.ACCUMULATE", "SOLVER.BASE_LR", "SOLVER.MAX_ITER"),
+    *("SOLVER.STEPS", "SOLVER.SCHEDULE", "SOLVER.OPTIMIZER", "SOLVER.EMA_DECAY"),
+    *("SOLVER.CHECKPOINT_PERIOD", "SOLVER.LOG_PERIOD", "TEST.PERIOD", "SEED", *_ANY_KEYS),
+)
+TEST_KEYS = (
+    *("DATASETS.TEST", "MODEL.WEIGHT", "INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST"),
+    *("TEST.IMS_PER_BATCH", "TEST.DETECTIONS_PER_IMG", "TEST.BBOX_AUG.ENABLED", *_ANY_KEYS),
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,19 +36,49 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"command line: {message}; --help lists what is accepted")
 
 
-def config_parser(description: str) -> argparse.ArgumentParser:
+def config_parser(text: str, keys: Sequence[str] = ()) -> argparse.ArgumentParser:
     """`--config-file FILE ... KEY VALUE KEY VALUE ...`.
 
     `--local-rank` is what python -m torch.distributed.launch passes.
+
+    text: what the tool does; examples may follow after a blank line · keys: those that --help
+    explains
     """
-    parser = Parser(description=description)
+    description, _, examples = text.partition("\n\n")
+    parser = Parser(
+        description=description,
+        epilog="\n\n".join(_epilog(examples, keys)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--config-file", default="", metavar="FILE", help="a YAML file of configs/")
     parser.add_argument(
         "--allow-code", action="store_true", help="run the code that the YAML file names"
     )
     parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="override keys of the config")
+    parser.add_argument(
+        "opts", nargs="*", metavar="KEY VALUE", help="set keys of the configuration"
+    )
     return parser
+
+
+def _epilog(examples: str, keys: Sequence[str]) -> list[str]:
+    parts = []
+    if examples:
+        parts.append("examples:\n" + textwrap.indent(examples.rstrip(), "  "))
+    if keys:
+        parts.append(f"keys that are used most:\n{_table(keys)}")
+        parts.append(f"All keys, one line each: {describe.defaults.__file__}")
+    return parts
+
+
+def _table(keys: Sequence[str]) -> str:
+    """Each key with its default and its meaning, as wide as the terminal."""
+    known = describe.keys()
+    width = max(min(shutil.get_terminal_size().columns, 120), 80)
+    column = max(map(len, keys)) + 4
+    style = textwrap.TextWrapper(width, subsequent_indent=" " * column, break_on_hyphens=False)
+    texts = {key: f"{known[key].meaning} [{known[key].default}]" for key in keys}
+    return "\n".join(style.fill(f"  {key:<{column - 2}}{text}") for key, text in texts.items())
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:

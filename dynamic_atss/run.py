@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,19 +14,20 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
-from dynamic_atss import builders
+from dynamic_atss import builders, summary
 from dynamic_atss.config.load import keys_without_effect
+from dynamic_atss.data.dataset import TrainingSet
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.checkpoint import Checkpointer, load_checkpoint
 from dynamic_atss.engine.interrupt import EXIT_CODE
+from dynamic_atss.engine.lines import Clock, Lines
 from dynamic_atss.engine.logger import setup_logging
 from dynamic_atss.engine.metrics import MetricsWriter
 from dynamic_atss.engine.state import RunState, averaged_model
 from dynamic_atss.engine.trainer import Trainer
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import write_text
-from dynamic_atss.ops import library
 from dynamic_atss.scoring import check_expected, score, take_class_order, take_file_order
 from dynamic_atss.weights import load_weights
 
@@ -41,11 +43,12 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     Raises:
         UserError: for what the user can mend.
     """
+    clock = Clock()
     device = _start(cfg)
     output = Path(cfg.OUTPUT_DIR)
     checkpointer = Checkpointer(output)
     distributed.on_first(lambda: _refuse_to_overwrite(checkpointer, resume))
-    _open_log(cfg, output, device)
+    _open_log(cfg, output)
     dataset = builders.build_train_dataset(cfg)
     test_loaders = builders.build_test_loaders(cfg) if test or cfg.TEST.PERIOD else {}
     builders.check_num_classes(cfg, dataset)
@@ -57,22 +60,56 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     first = distributed.rank() == 0
     if first:
         _write_config(cfg, output, resume)
-    with MetricsWriter(output, start) if first else contextlib.nullcontext() as metrics:
+    writer = MetricsWriter(output, start) if first else contextlib.nullcontext()
+    with _plot_at_end(output), writer as metrics:
+        if metrics is not None:
+            _describe(cfg, state.model, dataset, test_loaders, device, start, metrics)
         tested = builders.build_tested(cfg, state.tested)
-        rest = test_loaders, device, cfg.SOLVER.MAX_ITER, output, metrics
+        lines = Lines(cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH)
+        rest = test_loaders, device, cfg.SOLVER.MAX_ITER, output, metrics, lines
         records = _Records(state, tested, *rest)
         finished = _build_trainer(cfg, state, loader, device, start, records).train()
         if finished and test:
             records.evaluate(cfg.SOLVER.MAX_ITER)
+    logger.info("%s after %s: %s", "Done" if finished else "Stopped", clock, output)
     distributed.shut_down()
     return 0 if finished else EXIT_CODE
+
+
+def _describe(
+    cfg: CfgNode,
+    model: nn.Module,
+    dataset: TrainingSet,
+    test_loaders: dict[str, Loader],
+    device: torch.device,
+    start: int,
+    metrics: MetricsWriter,
+) -> None:
+    """The block at the start of the log; TensorBoard gets it, too, and the configuration."""
+    tested = [loader.dataset for loader in test_loaders.values()]
+    text = summary.of_training(cfg, model, dataset, tested, device, start)
+    logger.info("%s", text)
+    metrics.write_run(text, cfg.dump(), summary.hyperparameters(cfg), test_loaders)
+
+
+@contextlib.contextmanager
+def _plot_at_end(output: Path) -> Iterator[None]:
+    """`losses.png` of all that `metrics.jsonl` holds, however the run ends."""
+    try:
+        yield
+    finally:
+        if distributed.rank() == 0:
+            from dynamic_atss.viz.report import plot_run  # imports matplotlib
+
+            plot_run(output)
 
 
 @dataclass(frozen=True)
 class _Records:
     """What the trainer calls, and what it leaves in OUTPUT_DIR.
 
-    tested: `state.tested` in the passes of the test · metrics: on rank 0, else None
+    tested: `state.tested` in the passes of the test · metrics: on rank 0, else None ·
+    lines: of the log
     """
 
     state: RunState
@@ -82,6 +119,7 @@ class _Records:
     max_iter: int
     output: Path
     metrics: MetricsWriter | None
+    lines: Lines
 
     def save(self, iteration: int) -> None:
         content = self.state.capture(iteration)
@@ -94,8 +132,7 @@ class _Records:
             return
         values = {k: v for k, v in line.items() if k != "iteration"}
         self.metrics.write(int(line["iteration"]), values)
-        numbers = "  ".join(f"{k} {v:.4g}" for k, v in values.items())
-        logger.info("iteration %d/%d  %s", line["iteration"], self.max_iter, numbers)
+        logger.info("%s", self.lines.text(int(line["iteration"]), values))
 
     def evaluate(self, iteration: int) -> None:
         distributed.same_buffers(self.state.tested)  # rank 0's are those in the checkpoint
@@ -103,6 +140,16 @@ class _Records:
         for name, scores in found.items():
             if self.metrics is not None and scores is not None:
                 self.metrics.write_evaluation(iteration, name, scores)
+            if self.metrics is not None and self.metrics.draws:
+                self._draw(iteration, name, self.metrics)
+
+    def _draw(self, iteration: int, name: str, metrics: MetricsWriter) -> None:
+        """A few pictures of a test, the same at each one."""
+        from dynamic_atss.viz.pictures import sample_pictures  # imports matplotlib
+
+        results = self.output / "inference" / name / "bbox.json"
+        pictures = sample_pictures(self.test_loaders[name].dataset, results)
+        metrics.write_pictures(iteration, name, pictures)
 
 
 def _build_trainer(
@@ -155,7 +202,7 @@ def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
             f"MODEL.WEIGHT: nothing to test, and OUTPUT_DIR {output} holds no checkpoint; "
             "add MODEL.WEIGHT <file.pth>"
         )
-    _open_log(cfg, output, device)
+    _open_log(cfg, output)
     loaders = builders.build_test_loaders(cfg)
     if not loaders:
         raise UserError("DATASETS.TEST is empty; add DATASETS.TEST \"('name',)\"")
@@ -168,6 +215,8 @@ def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
     if any(name.startswith("head.") for name in report.initial):
         raise UserError(f"{weight}: weights of a backbone only; give those of a whole detector")
     logger.info("%s", report.summary())
+    tested = [loader.dataset for loader in loaders.values()]
+    logger.info("%s", summary.of_test(cfg, model, tested, device))
     scores = score(builders.build_tested(cfg, model), loaders, device, output)
     check_expected(cfg, scores)
     distributed.shut_down()
@@ -180,7 +229,7 @@ def _start(cfg: CfgNode) -> torch.device:
     return distributed.init_distributed(cfg.MODEL.DEVICE)
 
 
-def _open_log(cfg: CfgNode, output: Path, device: torch.device) -> None:
+def _open_log(cfg: CfgNode, output: Path) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -190,7 +239,6 @@ def _open_log(cfg: CfgNode, output: Path, device: torch.device) -> None:
     if not os.access(output, os.W_OK):
         raise UserError(f"OUTPUT_DIR {output}: cannot be written; choose another folder")
     setup_logging(output, distributed.rank())
-    logger.info("operators: %s", library.serving(device.type))
     unused = keys_without_effect(cfg)
     if unused:
         logger.info("Accepted without effect (keys of two-stage models): %s", ", ".join(unused))

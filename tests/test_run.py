@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 from helpers_run import (
@@ -20,6 +21,9 @@ from helpers_run import (
     write_config,
 )
 
+EventAccumulator = pytest.importorskip(
+    "tensorboard.backend.event_processing.event_accumulator"
+).EventAccumulator
 kill_and_resume = load_module("benchmarks/kill_and_resume.py")
 
 
@@ -62,6 +66,7 @@ def test_a_run_leaves_what_the_contract_says(config, tmp_path, tool, capsys):
     assert {"model_0000002.pth", "model_0000004.pth", "model_final.pth"} <= names
     assert "model_0000006.pth" not in names
     assert any(name.startswith("events.out.tfevents") for name in names)
+    assert cv2.imread(str(out / "losses.png")).std() > 1
     assert (out / "last_checkpoint").read_text() == "model_final.pth"
 
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
@@ -76,8 +81,23 @@ def test_a_run_leaves_what_the_contract_says(config, tmp_path, tool, capsys):
     assert all(set(r) == {"image_id", "category_id", "bbox", "score"} for r in results)
     scores = json.loads((out / "inference/shapes_val/coco_metrics.json").read_text())
     assert set(scores) >= SCORES
-    assert (out / "log.txt").read_text().count("iteration 6/6") == 1
+    log = (out / "log.txt").read_text()
+    assert log.count("iteration 6/6") == log.count(f"Training in {out}") == 1
     assert "BASE_LR: 0.02" in (out / "config.yaml").read_text()
+
+
+def test_tensorboard_gets_the_same_pictures_at_every_test(config, tmp_path, tool):
+    out = tmp_path / "run"
+    assert tool("train_net", *config, "OUTPUT_DIR", out, "TEST.PERIOD", 2) == 0
+    events = EventAccumulator(str(out), {"images": 0}).Reload()
+    tags = events.Tags()
+    ids = {int(tag.removeprefix("pictures/shapes_val/")) for tag in tags["images"]}
+    truth = json.loads((Path(config[3]) / "shapes/annotations/val.json").read_text())
+    assert len(ids) == 4 and ids <= {box["image_id"] for box in truth["annotations"]}
+    for tag in tags["images"]:
+        assert [image.step for image in events.Images(tag)] == [2, 4, 6]
+    by_class = {f"eval_AP_by_class/shapes_val/{c['name']}" for c in truth["categories"]}
+    assert by_class & set(tags["scalars"]) and "metrics/positives_s8" in tags["scalars"]
 
 
 def test_test_net_repeats_the_final_test_from_the_run_and_from_its_file(config, tmp_path, tool):
@@ -276,9 +296,13 @@ def test_sigterm_saves_and_ends(config, tmp_path, uninterrupted, workers, to_gro
     assert "Traceback" not in (tmp_path / "log").read_text()
     saved = torch.load(out / (out / "last_checkpoint").read_text(), weights_only=True)
     assert 6 <= saved["iteration"] < 60
+    first = cv2.imread(str(out / "losses.png"))
+    assert "Stopped after" in (out / "log.txt").read_text()
     ended = run_tool("train_net", [*args, "--resume"])
     assert ended.returncode == 0, ended.stderr
     assert kill_and_resume.differences(uninterrupted, out) == []
+    assert (cv2.imread(str(out / "losses.png")) != first).any()
+    assert f"{saved['iteration']} iterations done" in (out / "log.txt").read_text()
 
 
 # --- runs that go wrong ------------------------------------------------------------------------
@@ -294,6 +318,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path, tool, capsys)
     assert tool("train_net", *args, "--resume", *mad) == 2
     line = error_of(capsys)
     assert "the loss is not finite" in line and "loss_cls" in line and "image ids [" in line
+    assert (out / "losses.png").is_file()
     assert (out / "model_final.pth").read_bytes() == good
     assert (out / "last_checkpoint").read_text() == "model_final.pth"
     assert [p.name for p in out.glob("model_*.pth")] == ["model_final.pth"]
@@ -311,6 +336,7 @@ def test_poisoned_weights_stop_the_first_iteration(config, tmp_path, tool, capsy
     assert tool("train_net", *args, "OUTPUT_DIR", tmp_path / "second", *weight) == 2
     assert "iteration 1: the loss is not finite" in error_of(capsys)
     assert not list((tmp_path / "second").glob("*.pth"))
+    assert not (tmp_path / "second/losses.png").exists()  # there is nothing to plot
 
 
 def test_weights_that_are_not_finite_are_not_saved(config, tmp_path, tool, capsys):

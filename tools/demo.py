@@ -23,7 +23,6 @@ def main() -> int:
     from dynamic_atss.config.load import load_config
     from dynamic_atss.run import train
     from dynamic_atss.viz.pictures import draw_results
-    from dynamic_atss.viz.report import plot_losses
 
     output = Path(args.output)
     own = ["OUTPUT_DIR", str(output / "run"), "DATASETS.ROOT", str(output / "datasets")]
@@ -34,9 +33,8 @@ def main() -> int:
     name, loader = next(iter(build_test_loaders(cfg).items()))
     tested = output / "run/inference" / name
     overview = draw_results(loader.dataset, tested / "bbox.json", output / "pictures")
-    plot_losses(output / "run/metrics.jsonl", output / "losses.png")
     print(f"detections beside the ground truth: {overview}")
-    print(f"loss plot:                          {output / 'losses.png'}")
+    print(f"loss plot:                          {output / 'run/losses.png'}")
     print(f"COCO scores:                        {tested / 'coco_metrics.json'}")
     print(f"log, metrics and checkpoints:       {output / 'run'}")
     ap, (low, high) = json.loads((tested / "coco_metrics.json").read_text())["AP"], EXPECTED_AP

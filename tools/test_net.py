@@ -1,7 +1,14 @@
-"""Score a detector on the data sets of DATASETS.TEST, in COCO's or VOC's format.
+"""Score a detector on each of DATASETS.TEST: MODEL.WEIGHT, or the last checkpoint of OUTPUT_DIR.
 
-python tools/test_net.py --config-file configs/X.yaml MODEL.WEIGHT file.pth [KEY VALUE ...]
+python tools/test_net.py --config-file configs/X.yaml MODEL.WEIGHT file.pth
 torchrun --nproc-per-node 8 tools/test_net.py --config-file configs/X.yaml MODEL.WEIGHT file.pth
+
+# the last checkpoint of a run
+python tools/test_net.py --config-file output/mine/config.yaml
+
+# other images than the run's
+python tools/test_net.py --config-file output/mine/config.yaml \\
+  DATASETS.TEST "('coco:my/new.json:my/images',)"
 """
 
 from dynamic_atss import cli
@@ -9,7 +16,7 @@ from dynamic_atss.config.load import load_config
 
 
 def main() -> int:
-    parser = cli.config_parser("Score a detector. Without MODEL.WEIGHT: the last of OUTPUT_DIR.")
+    parser = cli.config_parser(__doc__, cli.TEST_KEYS)
     args = cli.parse(parser)
     cfg = load_config(args.config_file, args.opts, allow_code=args.allow_code)
 

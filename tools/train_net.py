@@ -1,7 +1,16 @@
-"""Train a detector.
+"""Train a detector and score it.
 
-python tools/train_net.py --config-file configs/X.yaml [--skip-test] [--resume] [KEY VALUE ...]
-torchrun --nproc-per-node 8 tools/train_net.py --config-file configs/X.yaml
+python tools/train_net.py --config-file configs/dynamic_atss/dynamic_atss_R_50_FPN_1x.yaml
+torchrun --nproc-per-node 8 tools/train_net.py --config-file configs/atss/atss_R_50_FPN_1x.yaml
+
+# your own data, with a rule and a learning rate of your choice
+python tools/train_net.py --config-file configs/quickstart/bccd_R_18.yaml \\
+  DATASETS.TRAIN "('coco:my/train.json:my/images',)" \\
+  DATASETS.TEST "('coco:my/val.json:my/images',)" \\
+  MODEL.ASSIGNER.NAME atss SOLVER.BASE_LR 0.001 OUTPUT_DIR output/mine
+
+# go on with a run that was interrupted
+python tools/train_net.py --config-file output/mine/config.yaml --resume
 """
 
 from dynamic_atss import cli
@@ -9,7 +18,7 @@ from dynamic_atss.config.load import load_config
 
 
 def main() -> int:
-    parser = cli.config_parser("Train a detector and score it.")
+    parser = cli.config_parser(__doc__, cli.TRAINING_KEYS)
     parser.add_argument("--skip-test", action="store_true", help="do not score the final model")
     parser.add_argument("--resume", action="store_true", help="go on with the run in OUTPUT_DIR")
     args = cli.parse(parser)

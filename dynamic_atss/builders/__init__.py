@@ -7,6 +7,7 @@ from dynamic_atss.builders.data import (
     build_train_dataset,
     build_train_loader,
     check_num_classes,
+    images_per_epoch,
 )
 from dynamic_atss.builders.heads import build_head
 from dynamic_atss.builders.model import build_model
@@ -27,4 +28,5 @@ __all__ = [
     "build_train_loader",
     "check_config",
     "check_num_classes",
+    "images_per_epoch",
 ]

@@ -94,6 +94,12 @@ def find_formats(key: str, names: Sequence[str]) -> dict[str, type[DetectionData
     return {**FORMATS, **own}
 
 
+def images_per_epoch(cfg: CfgNode, dataset: TrainingSet) -> float:
+    """On average, where images are repeated."""
+    factors = _repeat_factors(cfg, dataset)
+    return len(dataset) if factors is None else float(factors.sum())
+
+
 def build_repeat_factors(cfg: CfgNode, dataset: TrainingSet) -> np.ndarray | None:
     """How often each image is seen in an epoch; None: once."""
     factors = _repeat_factors(cfg, dataset)

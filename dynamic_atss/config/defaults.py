@@ -17,7 +17,7 @@ _C.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"  # accepted for the published fil
 _C.MODEL.RPN_ONLY = False  # accepted for the published files; no effect
 _C.MODEL.HEAD = CN()
 _C.MODEL.HEAD.NAME = ""  # (new) "atss" | "fcos" | "retinanet" | "dsla", each with a section of its
-# own below, or your own: "path/to/file.py:Class" or "module:Class"; "" = the switch that is True:
+# own below, or your own: "path/to/file.py:Class" or "module:Class"; "" = the switch that is True
 _C.MODEL.HEAD.ARGS = CN()  # (new) keyword arguments of a head of your own
 _C.MODEL.ATSS_ON = False  # anchors, with a quality branch
 _C.MODEL.FCOS_ON = False  # points, with a quality branch
@@ -33,8 +33,8 @@ _C.MODEL.CHANNELS_LAST = False  # (new) memory format of the convolutions
 _C.MODEL.COMPILE = False  # (new) torch.compile of backbone and towers
 
 _C.MODEL.ASSIGNER = CN()
-_C.MODEL.ASSIGNER.NAME = ""  # (new) a key of ASSIGNERS; "" = what the switches above mean; your own
-# rule: "module:Class" or "path/to/file.py:Class"
+_C.MODEL.ASSIGNER.NAME = ""  # (new) the rule, a key of ASSIGNERS; "" = the head's own, which of
+# ATSS_ON is "dynamic_atss"; your own rule: "module:Class" or "path/to/file.py:Class"
 _C.MODEL.ASSIGNER.ARGS = CN()  # (new) keyword arguments of the rule, by their names in Python
 _C.MODEL.ASSIGNER.AT_LEAST_ONE = False  # (new) a box without a positive takes its best candidate
 _C.MODEL.ASSIGNER.IGNORE_REGIONS = False  # (new) background that lies mostly in a crowd, a
@@ -182,6 +182,7 @@ _C.INPUT.MAX_SIZE_TEST = 1333  # long side in the test
 _C.INPUT.EXACT_RESIZE = False  # (new) Pillow's own resize: the releases' to the bit, but slower
 _C.INPUT.FLIP_PROB_TRAIN = 0.5  # (new) horizontal flip
 _C.INPUT.VERTICAL_FLIP_PROB_TRAIN = 0.0  # (new) vertical flip
+
 # Colours: maskrcnn-benchmark's names; factors from 1 - x to 1 + x, in random order; 0 = off.
 _C.INPUT.BRIGHTNESS = 0.0  # (new)
 _C.INPUT.CONTRAST = 0.0  # (new)
@@ -210,10 +211,11 @@ _C.INPUT.TO_BGR255 = True  # BGR in 0..255; False: RGB in 0..1
 
 _C.DATASETS = CN()
 _C.DATASETS.ROOT = "datasets"  # (new) the catalog's folders lie below it
-_C.DATASETS.TRAIN = ()  # catalog names, "coco:<annotations.json>:<image folder>" or
+_C.DATASETS.TRAIN = ()  # catalog names or "coco:<annotations.json>:<image folder>" or
 # "voc:<devkit folder>:<split>" or, of a format of your own, "path/to/file.py:Class:<what it
 # reads>"; several are joined
-_C.DATASETS.TEST = ()  # likewise, each is scored by itself
+_C.DATASETS.TEST = ()  # such names, as "coco:<annotations.json>:<image folder>"; each is scored by
+# itself
 _C.DATASETS.KEEP_EMPTY = False  # (new) train on images without boxes, too
 
 _C.DATALOADER = CN()
@@ -230,7 +232,7 @@ _C.SOLVER.SCHEDULE = "multistep"  # (new) "multistep" (STEPS, GAMMA) | "cosine" 
 _C.SOLVER.IMS_PER_BATCH = 16  # images of an iteration, over all processes
 _C.SOLVER.ACCUMULATE = 1  # (new) parts in which the network takes the images of an iteration; the
 # step is that of the whole. Less memory for more time: see README, Train and test
-_C.SOLVER.MAX_ITER = 40000  # iterations
+_C.SOLVER.MAX_ITER = 40000  # iterations of the training
 _C.SOLVER.BASE_LR = 0.001  # learning rate
 _C.SOLVER.BIAS_LR_FACTOR = 2  # parameters with "bias" in their name: BASE_LR times this
 _C.SOLVER.NORM_BIAS_LR_FACTOR = -1.0  # (new) of the biases of norms and of offset convolutions,
@@ -249,8 +251,8 @@ _C.SOLVER.WARMUP_METHOD = "linear"  # "linear" | "constant"
 _C.SOLVER.CLIP_GRAD_NORM = 0.0  # (new) largest norm of the gradient; 0 = off
 _C.SOLVER.EMA_DECAY = 0.0  # (new) of averaged weights, which are then the tested ones; 0 = off;
 # they lag by 1 / (1 - it) iterations: not for runs of few times that
-_C.SOLVER.CHECKPOINT_PERIOD = 2500  # iterations
-_C.SOLVER.LOG_PERIOD = 20  # (new) iterations
+_C.SOLVER.CHECKPOINT_PERIOD = 2500  # iterations between checkpoints
+_C.SOLVER.LOG_PERIOD = 20  # (new) iterations between lines of the log
 
 _C.TEST = CN()
 _C.TEST.IMS_PER_BATCH = 8  # images of a batch, over all processes
@@ -258,6 +260,7 @@ _C.TEST.DETECTIONS_PER_IMG = 100  # the best of an image
 _C.TEST.PERIOD = 0  # (new) iterations between tests in training; 0 = at the end only
 _C.TEST.EXPECTED_RESULTS = []  # [["bbox", "AP", 0.39, 0.002], ...]: value and deviation
 _C.TEST.EXPECTED_RESULTS_SIGMA_TOL = 4  # a result further off is an error
+
 # Test-time augmentation. A pass reads the keys of the model's own head, as a plain test does. The
 # joining of the passes reads these, as in the release, whichever head the model has:
 #   VOTE False                            MODEL.FCOS.NMS_TH, TEST.DETECTIONS_PER_IMG

@@ -119,7 +119,10 @@ def evaluate_dataset(
     if rank != 0:
         return None
     images, seconds = len(dataset.image_ids), time.perf_counter() - begin
-    _log.info("%d images in %.1f s (%.1f per second)", images, seconds, images / seconds)
+    _log.info(
+        "%s: %d images in %.1f s (%.1f images/s), %d detections",
+        *(progress_label, images, seconds, images / seconds, len(table)),
+    )
     return _score(dataset, table, output_dir)
 
 

@@ -117,7 +117,8 @@ class Trainer:
             with on_sigterm(end_process):
                 if self._terminated:  # it came while the checkpoint was written
                     end_process()
-                self.evaluate(iteration)
+                with self.window.paused():
+                    self.evaluate(iteration)
 
     def _forward_backward(self, feed: _Feed, iteration: int) -> Status:
         """The gradient of one iteration. One collective tells all processes the mean loss terms

@@ -45,6 +45,13 @@ class Window:
         yield
         self._data_time += time.perf_counter() - start
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside does not count: a test says nothing of the speed of the training."""
+        start = time.perf_counter()
+        yield
+        self._start += time.perf_counter() - start
+
     def start(self) -> None:
         """Time counts from now on, beside what was spent before a resume; start-up does not."""
         self._start = time.perf_counter() - self._spent

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 from torch import Tensor
 
 from dynamic_atss.boxes import iou
 from dynamic_atss.modeling.matching import Matched
 from dynamic_atss.types import IGNORE, GroundTruth, Priors
+
+_NAMES = re.compile("positives(_s[0-9]+)?|boxes_without_positive|iou_of_positives|ignored")
+
+
+def is_of_assignment(name: str) -> bool:
+    """Whether a metric is one of `assignment_metrics`, also of a branch: "one/positives"."""
+    return _NAMES.fullmatch(name.rpartition("/")[2]) is not None
 
 
 @torch.no_grad()

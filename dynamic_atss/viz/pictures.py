@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dynamic_atss.data.dataset import DetectionDataset
+from dynamic_atss.data.image import resize
 from dynamic_atss.types import Detections
 from dynamic_atss.viz.draw import contact_sheet, detections_beside_truth, write_image
 
@@ -33,27 +37,77 @@ def draw_results(
     Returns:
         the path of the overview.
     """
-    by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for result in json.loads(Path(results).read_text()):
-        by_image[result["image_id"]].append(result)
+    found = _by_image(results)
     pictures: list[Tensor] = []
     for index, image_id in enumerate(dataset.image_ids[:count]):
-        image, gt = dataset.load(index)
-        found = _detections(by_image[image_id], dataset.category_ids)
-        picture = detections_beside_truth(
-            image,
-            gt.boxes,
-            gt.classes,
-            found,
-            dataset.class_names,
-            score_threshold=score_threshold,
-            short_side=320,
-        )
+        picture = _beside_truth(dataset, index, found[image_id], score_threshold)
         write_image(Path(folder) / f"{image_id}.png", picture)
         pictures.append(picture)
     overview = Path(folder) / "overview.png"
     write_image(overview, contact_sheet(pictures, columns=2))
     return overview
+
+
+def sample_pictures(
+    dataset: DetectionDataset,
+    results: str | Path,
+    *,
+    count: int = 4,
+    long_side: int = 640,
+    score_threshold: float = 0.3,
+) -> dict[str, Tensor]:
+    """Ground truth and detections of a few images that are the same at every test: spread over
+    those that have boxes, or over all if none has.
+
+    Args:
+        dataset: the data set that was tested.
+        results: its `bbox.json`.
+        long_side: larger images are reduced to it.
+
+    Returns:
+        pictures (3, H, W) uint8 by image id.
+    """
+    found = _by_image(results)
+    with_boxes = np.unique(dataset.classes_by_image()[0])
+    candidates = with_boxes if len(with_boxes) else np.arange(len(dataset))
+    places = np.linspace(0, len(candidates) - 1, min(count, len(candidates))).round().astype(int)
+    pictures = {}
+    for index in candidates[places].tolist():
+        image_id = dataset.image_ids[index]
+        picture = _beside_truth(dataset, index, found[image_id], score_threshold, long_side)
+        pictures[str(image_id)] = picture
+    return pictures
+
+
+def _by_image(results: str | Path) -> dict[int, list[dict[str, Any]]]:
+    by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for result in json.loads(Path(results).read_text()):
+        by_image[result["image_id"]].append(result)
+    return by_image
+
+
+def _beside_truth(
+    dataset: DetectionDataset,
+    index: int,
+    results: list[dict[str, Any]],
+    score_threshold: float,
+    long_side: int | None = None,
+) -> Tensor:
+    """The picture of one image, reduced to `long_side` where it is larger."""
+    image, gt = dataset.load(index)
+    gt, found = gt.objects, _detections(results, dataset.category_ids)
+    ratio = min(1.0, (long_side or math.inf) / max(image.shape[1:]))
+    if ratio < 1:
+        image = resize(image, *(max(1, round(side * ratio)) for side in image.shape[1:]))
+    return detections_beside_truth(
+        image,
+        gt.boxes * ratio,
+        gt.classes,
+        replace(found, boxes=found.boxes * ratio),
+        dataset.class_names,
+        score_threshold=score_threshold,
+        short_side=320,
+    )
 
 
 def _detections(results: list[dict[str, Any]], category_ids: list[int]) -> Detections:

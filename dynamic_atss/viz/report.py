@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,21 @@ from numpy.typing import NDArray
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import read_metrics, write_atomically
 
+_log = logging.getLogger(__name__)
+
 _INK = "#333333"
+
+
+def plot_run(folder: str | Path) -> None:
+    """`losses.png` of a run's folder, once there is a training record. A picture that cannot be
+    written is a line in the log: the run itself is more than its picture."""
+    metrics = Path(folder) / "metrics.jsonl"
+    if not any("loss" in record for record in read_metrics(metrics)):
+        return
+    try:
+        plot_losses(metrics, Path(folder) / "losses.png")
+    except UserError as error:
+        _log.warning("%s", error)
 
 
 def plot_losses(metrics: str | Path, output: str | Path) -> None:

@@ -67,6 +67,18 @@ def test_the_window_divides_sums_by_counts_and_numbers_by_iterations():
         assert (line["loss"], line["n"]) == (5, 1) and "iou" not in line
 
 
+def test_a_test_within_a_window_is_not_in_its_time(monkeypatch):
+    clock = iter([0.0, 10.0, 15.0, 75.0, 79.0, 79.0])  # made, started, paused, gone on, closed
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    window = Window()
+    window.start()
+    window.add({"loss_a": 1.0})
+    with window.paused():
+        window.add({"loss_a": 1.0})
+    window.add({"loss_a": 1.0})
+    assert window.close(CPU)["time"] == 3  # (5 + 4) seconds, three iterations
+
+
 def test_the_state_of_a_window_without_metrics():
     window = Window()
     window.add({"loss_a": 1.0})

@@ -78,11 +78,47 @@ def test_tensorboard_events_hold_each_number_once_after_a_resume(tmp_path):
     assert events[2].value == pytest.approx(3.2)
 
 
+def test_tensorboard_has_classes_text_pictures_and_hyperparameters(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    scores = CocoScores({**dict.fromkeys(METRICS, 0.5), "APs": -1.0}, {"cell": 0.25, "none": -1.0})
+    keys = {"SOLVER.BASE_LR": 0.5, "MODEL.ATSS_ON": True, "DATASETS.TRAIN": ("a",)}
+    with MetricsWriter(tmp_path) as writer:
+        writer.write_run("Training\n  head  ATSS", "SEED: 7", keys, ["bccd"])
+        writer.write(20, {"loss": 1.0, "one/loss_cls": 1.0, "positives": 5, "time": 1, "lr": 0.1})
+        writer.write_evaluation(20, "bccd", scores)
+        writer.write_pictures(20, "bccd", {"7": torch.zeros(3, 30, 40, dtype=torch.uint8)})
+        assert writer.draws
+    events = EventAccumulator(str(tmp_path)).Reload()
+    tags = events.Tags()
+    training = {"train/loss", "train/one/loss_cls", "metrics/positives", "speed/time", "train/lr"}
+    tested = {f"eval/bccd/{name}" for name in METRICS if name != "APs"}  # undefined: no point
+    assert set(tags["scalars"]) == training | tested | {"eval_AP_by_class/bccd/cell"}
+    assert events.Scalars("eval_AP_by_class/bccd/cell")[0].value == 0.25
+    (picture,) = events.Images("pictures/bccd/7")
+    assert (picture.height, picture.width, picture.step) == (30, 40, 20)
+    (text,) = events.Tensors("run/text_summary")
+    assert text.tensor_proto.string_val == [b"    Training\n      head  ATSS"]
+    content = events.PluginTagToContent("hparams")
+    session = HParamsPluginData.FromString(content["_hparams_/session_start_info"])
+    hparams = session.session_start_info.hparams
+    assert hparams["SOLVER.BASE_LR"].number_value == 0.5
+    assert hparams["MODEL.ATSS_ON"].string_value == "True"
+    experiment = HParamsPluginData.FromString(content["_hparams_/experiment"]).experiment
+    shown = [info.name.tag for info in experiment.metric_infos]
+    assert shown == ["train/loss", "eval/bccd/AP"] and set(shown) <= set(tags["scalars"])
+
+
 def test_without_tensorboard_the_run_goes_on(tmp_path, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with caplog.at_level(logging.INFO), MetricsWriter(tmp_path) as writer:
         writer.write(1, {"loss": 0.5})
         writer.write(2, {"loss": 0.5})
+        writer.write_run("", "", {}, [])
+        writer.write_pictures(2, "bccd", {"7": torch.zeros(3, 30, 40, dtype=torch.uint8)})
+        assert not writer.draws
     assert caplog.text.count("tensorboard is not installed") == 1
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 2
 

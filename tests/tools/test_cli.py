@@ -1,12 +1,16 @@
 """What every tool does before its own work."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 
 import pytest
+from helpers_run import ROOT, load_module
 
 from dynamic_atss import cli
+from dynamic_atss.config.load import load_config
 from dynamic_atss.errors import UserError
 
 TOLD = """
@@ -34,3 +38,29 @@ def test_a_mistake_is_one_line_and_exit_code_2(capsys):
         cli.run(main)
     assert ended.value.code == 2
     assert capsys.readouterr().err == "error: file.py: it fails (one two three)\n"
+
+
+@pytest.mark.parametrize(
+    ("tool", "key"),
+    [
+        ("train_net", r"SOLVER.MAX_ITER +iterations of the training \[40000\]"),
+        ("test_net", r"TEST.DETECTIONS_PER_IMG +the best of an image \[100\]"),
+    ],
+)
+def test_help_has_examples_that_can_be_typed_and_the_keys(tool, key, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "100")
+    module = load_module(f"tools/{tool}.py")
+    monkeypatch.setattr(sys, "argv", [tool, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    told = capsys.readouterr().out
+    assert ended.value.code == 0 and max(map(len, told.splitlines())) <= 105
+    files = re.findall(r"--config-file (configs/(?!X)\S+)", told)
+    assert all((ROOT / file).is_file() for file in files)
+    commands = re.findall(rf"tools/{tool}.py (.*)", told.replace("\\\n", " "))
+    assert len(commands) >= 4
+    for command in commands:
+        words = shlex.split(command)
+        pairs = [w for w in words[2:] if not w.startswith("--")]
+        load_config(None, pairs)  # raises for a key that is unknown
+    assert re.search(key, told)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dynamic_atss.errors import UserError
-from dynamic_atss.viz.report import _loss_names, _smooth, plot_losses
+from dynamic_atss.viz.report import _loss_names, _smooth, plot_losses, plot_run
 
 
 def write(path, records):
@@ -37,6 +37,15 @@ def test_one_record_or_only_broken_numbers_still_make_a_picture(tmp_path):
     path = write(tmp_path / "metrics.jsonl", [{"iteration": 20, "loss": None, "lr": 0.1}])
     plot_losses(path, tmp_path / "losses.png")
     assert (tmp_path / "losses.png").stat().st_size > 1000
+
+
+def test_a_plot_that_cannot_be_written_is_a_warning(tmp_path, caplog):
+    plot_run(tmp_path)
+    assert not list(tmp_path.iterdir()) and not caplog.text  # no record: nothing to plot
+    write(tmp_path / "metrics.jsonl", [{"iteration": 20, "loss": 1.0, "lr": 0.1}])
+    (tmp_path / "losses.png").mkdir()
+    plot_run(tmp_path)
+    assert "losses.png: cannot be written" in caplog.text
 
 
 def test_terms_are_drawn_and_metrics_are_not_also_of_branches():

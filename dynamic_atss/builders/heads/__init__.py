@@ -13,7 +13,7 @@ from dynamic_atss.builders.heads.retinanet import RetinaNetHead
 from dynamic_atss.builders.outside import construct, find, require
 from dynamic_atss.errors import UserError
 
-__all__ = ["HEADS", "Head", "Parts", "build_head"]
+__all__ = ["HEADS", "Head", "Parts", "build_head", "head_key"]
 
 HEADS: dict[str, type[Head]] = {
     "atss": ATSSHead,
@@ -34,6 +34,12 @@ def build_head(cfg: CfgNode) -> Head:
     found = find("MODEL.HEAD.NAME", name, HEADS)
     require("MODEL.HEAD.NAME", name, found, Head, ("priors", "network", "coder"), FITS)
     return construct("MODEL.HEAD.ARGS", name, found, cfg, **cfg.MODEL.HEAD.ARGS)
+
+
+def head_key(cfg: CfgNode) -> str:
+    """What of the configuration chooses the head: "MODEL.ATSS_ON" or "MODEL.HEAD.NAME atss"."""
+    name = cfg.MODEL.HEAD.NAME
+    return f"MODEL.HEAD.NAME {name}" if name else f"MODEL.{_name(cfg).upper()}_ON"
 
 
 def _name(cfg: CfgNode) -> str:

@@ -25,6 +25,7 @@ class ATSSHead(AnchorHead):
 
     section = "ATSS"
     rule = "dynamic_atss"
+    rule_key = "POSITIVE_TYPE"
 
     def default_rule(self) -> str:
         return POSITIVE_TYPES[self.own.POSITIVE_TYPE]

@@ -46,11 +46,13 @@ class Head(ABC):
     section: of MODEL, with its keys (thresholds, loss weights, NUM_CLASSES and more)
     rule: the rule that learns where MODEL.ASSIGNER.NAME is ""
     boxes: what x2 and y2 of its boxes are
+    rule_key: the key of the section that may put another in its place, if there is one
     """
 
     section: ClassVar[str] = "ATSS"
     rule: ClassVar[str] = "atss"
     boxes: ClassVar[BoxConvention] = BoxConvention.LEGACY
+    rule_key: ClassVar[str] = ""
     criterion_type: ClassVar[type[DenseCriterion]] = Criterion
 
     def __init__(self, cfg: CfgNode) -> None:
