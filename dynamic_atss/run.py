@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 
 from dynamic_atss import builders
 from dynamic_atss.config.load import keys_without_effect
+from dynamic_atss.data.catalog import FROM_CATALOG
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.checkpoint import Checkpointer, load_checkpoint
@@ -195,6 +196,8 @@ def _open_log(cfg: CfgNode, output: Path, device: torch.device) -> None:
     unused = keys_without_effect(cfg)
     if unused:
         logger.info("Accepted without effect (keys of two-stage models): %s", ", ".join(unused))
+    if "PATHS_CATALOG" in unused:
+        logger.warning("PATHS_CATALOG: its code is not read; an entry of it is %s", FROM_CATALOG)
 
 
 def _refuse_to_overwrite(checkpointer: Checkpointer, resume: bool) -> None:

@@ -30,6 +30,8 @@ _VOC = {
     for year in (2007, 2012)
     for split in ("train", "val", "trainval", *(["test"] if year == 2007 else []))
 }
+# How an entry that a user added to the releases' paths_catalog.py is written here.
+FROM_CATALOG = "coco:<DATA_DIR>/<its ann_file>:<DATA_DIR>/<its img_dir> in place of its name"
 FORMATS: dict[str, type[DetectionDataset]] = {"coco": CocoDataset, "voc": VocDataset}
 
 
@@ -91,5 +93,6 @@ def _unknown(name: str) -> UserError:
     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
     ways = " or ".join(kind.written_as for kind in FORMATS.values())
     return UserError(
-        f"data set '{name}' is unknown: the nearest name is '{nearest}'; or use {ways}"
+        f"data set '{name}' is unknown: the nearest name is '{nearest}'; or use {ways}; "
+        f"an entry of a paths_catalog.py is {FROM_CATALOG}"
     )
