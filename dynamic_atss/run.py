@@ -16,6 +16,7 @@ from yacs.config import CfgNode
 
 from dynamic_atss import builders, summary
 from dynamic_atss.config.load import keys_without_effect
+from dynamic_atss.data.catalog import FROM_CATALOG
 from dynamic_atss.data.dataset import TrainingSet
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
@@ -242,6 +243,8 @@ def _open_log(cfg: CfgNode, output: Path) -> None:
     unused = keys_without_effect(cfg)
     if unused:
         logger.info("Accepted without effect (keys of two-stage models): %s", ", ".join(unused))
+    if "PATHS_CATALOG" in unused:
+        logger.warning("PATHS_CATALOG: its code is not read; an entry of it is %s", FROM_CATALOG)
 
 
 def _refuse_to_overwrite(checkpointer: Checkpointer, resume: bool) -> None:

@@ -124,10 +124,12 @@ def test_skip_test(config, tmp_path, tool):
 def test_keys_without_effect_are_named_once_in_the_log(config, tmp_path, tool):
     out = tmp_path / "run"
     two_stage = ["MODEL.RPN.FG_IOU_THRESHOLD", 0.5, "MODEL.ROI_HEADS.USE_FPN", True]
+    two_stage += ["PATHS_CATALOG", "mine/paths_catalog.py"]
     args = ["OUTPUT_DIR", out, "SOLVER.MAX_ITER", 1, "--skip-test"]
     assert tool("train_net", *config, *two_stage, *args) == 0
     log = (out / "log.txt").read_text()
     assert log.count("MODEL.RPN.FG_IOU_THRESHOLD") == log.count("MODEL.ROI_HEADS.USE_FPN") == 1
+    assert "PATHS_CATALOG: its code is not read; an entry of it is coco:<DATA_DIR>" in log
     assert "RPN:" not in (out / "config.yaml").read_text()
 
 

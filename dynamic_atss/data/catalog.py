@@ -29,6 +29,8 @@ _VOC = {
     for year in (2007, 2012)
     for split in ("train", "val", "trainval", *(["test"] if year == 2007 else []))
 }
+# How an entry that a user added to the releases' paths_catalog.py is written here.
+FROM_CATALOG = "coco:<DATA_DIR>/<its ann_file>:<DATA_DIR>/<its img_dir> in place of its name"
 FORMATS: dict[str, type[DetectionDataset]] = {"coco": CocoDataset, "voc": VocDataset}
 
 
@@ -95,4 +97,7 @@ def _unknown(name: str) -> UnknownName:
     near = nearest(name, names)
     known = f"the nearest name is '{near}'" if near else f"names are {', '.join(names)}"
     ways = " or ".join(kind.written_as for kind in FORMATS.values())
-    return UnknownName(f"data set '{name}' is unknown: {known}; or use {ways}")
+    return UnknownName(
+        f"data set '{name}' is unknown: {known}; or use {ways}; an entry of a paths_catalog.py is "
+        f"{FROM_CATALOG}"
+    )

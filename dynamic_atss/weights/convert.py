@@ -18,9 +18,11 @@ from dynamic_atss.weights.epsilon import add_epsilon, frozen_variances, take_eps
 from dynamic_atss.weights.fit import RULE
 from dynamic_atss.weights.formats import (
     CAFFE2,
+    MMDET,
+    PROJECT,
+    PUBLISHED,
     WITH_EPSILON,
     Source,
-    bare,
     class_names,
     entries,
     from_published,
@@ -28,10 +30,14 @@ from dynamic_atss.weights.formats import (
     nested,
     to_published,
 )
+from dynamic_atss.weights.inert import Skipped
+from dynamic_atss.weights.known import plain
 from dynamic_atss.weights.loading import read_file
 from dynamic_atss.weights.mmdet_names import from_mmdet, to_mmdet, value_to_mmdet
 from dynamic_atss.weights.timm import TimmNames, check_timm
+from dynamic_atss.weights.wrappers import bare, find_state
 
+_SAME = {PROJECT: "project", PUBLISHED: "published", MMDET: "mmdet"}
 _OURS = (BODY, "backbone.fpn.", "head.", RULE)
 _OWN_KEYS = ("format", "model", "state_dict", "classes", "unmapped", "blobs")
 
@@ -51,6 +57,7 @@ class Converted:
         lines.append(f"written: {len(state)} entries, {len(class_names(self.content))} class names")
         if self.left_out:
             lines.append(f"left out: {len(self.left_out)} ({_few(self.left_out)})")
+        lines += [f"note: {note}" for note in self.source.notes]
         if self.source.pixels is not None:
             lines.append(f"note: its network expects {self.source.pixels.settings()}")
         return "\n".join(lines)
@@ -81,6 +88,17 @@ def convert_file(
     converted = convert(read_file(src), src, to, body=body, strip=strip, force=force)
     write_atomically(dst, lambda file: torch.save(converted.content, file))
     return converted
+
+
+def own_format(path: Path) -> str:
+    """What `convert` calls the format that the file has already.
+
+    Raises UserError for a file that is no checkpoint of a detector, or cannot be read.
+    """
+    kind = identify(read_file(path), path).format
+    if kind not in _SAME:
+        raise UserError(f"{path}: is a {kind}, which has no solver's state")
+    return _SAME[kind]
 
 
 def convert(
@@ -232,8 +250,9 @@ def _wrap(
     strip: bool,
 ) -> dict[str, Any]:
     """The state with what stood beside it in the file; `strip` keeps the classes and meta alone."""
-    wrapped = entries(content).keys() != content.keys()
-    rest = {k: v for k, v in content.items() if wrapped and k not in _OWN_KEYS}
+    keys = find_state(content, "").keys
+    beside = {k: v for k, v in content.items() if keys and k not in (*_OWN_KEYS, keys[0])}
+    rest = plain({k: v for k, v in beside.items() if not isinstance(v, Skipped)})
     classes, meta = class_names(content), dict(nested(rest, "meta"))
     rest.pop("meta", None)
     meta.pop("CLASSES", None)

@@ -15,6 +15,13 @@ from dynamic_atss.errors import UserError
 from dynamic_atss.weights.backbone_names import BODY, from_timm, from_torchvision, is_torchvision
 from dynamic_atss.weights.mmdet_names import from_mmdet, value_from_mmdet
 from dynamic_atss.weights.pixels import IMAGENET, Pixels, mmdet_pixels, mmdet_stride_in_1x1
+from dynamic_atss.weights.wrappers import (
+    bare,
+    bare_names,
+    find_state,
+    refuse_object,
+    what_is,
+)
 
 PROJECT = "dynamic_atss checkpoint"
 PUBLISHED = "published maskrcnn-benchmark checkpoint"
@@ -34,7 +41,8 @@ class Source:
     tensors, by our name · origin, our name -> the file's name · ignored, by the file's name, what
     no detector has a place for (classifier, anchors, momenta) · classes, the names of the classes
     where the file tells them (this project's and mmdetection's do) · pixels and
-    stride_in_1x1, what the network was trained with, where the file tells it
+    stride_in_1x1, what the network was trained with, where the file tells it · notes, which of
+    several weights were taken
     """
 
     format: str
@@ -44,6 +52,7 @@ class Source:
     classes: list[str] = field(default_factory=list)
     pixels: Pixels | None = None
     stride_in_1x1: bool | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def backbone_only(self) -> bool:
@@ -103,54 +112,63 @@ def identify(content: Any, path: object, timm_names: Collection[str] = ()) -> So
     """The format of a file's content and its entries by our names.
 
     timm_names: the entries of the model's body if it is one of timm, whose files cannot be told by
-    their content alone. Raises UserError for content that is none of the known formats; it shows
-    the first entry.
+    their content alone. Raises UserError for content that is none of the known formats, and for
+    weights that only code of the file's could unpack; it shows the first entry.
     """
-    if not isinstance(content, dict) or not content:
-        raise UserError(f"{path}: holds a {type(content).__name__}, not weights by name")
-    blobs = content.get("blobs", content)
-    if isinstance(blobs, dict) and any(isinstance(v, np.ndarray) for v in blobs.values()):
-        return _translate(Source(CAFFE2), blobs, _from_caffe2, path)
-    state = entries(content)
-    names = [bare(name) for name in state]
-    if "format" in content and isinstance(content.get("model"), dict):
-        source = Source(PROJECT, classes=class_names(content))
-        return _translate(source, state, lambda name: name, path)
-    if any(name.startswith((BODY, "rpn.head.")) for name in names):
-        source = Source(PUBLISHED, classes=class_names(content))
-        return _translate(source, state, _from_published, path)
-    if any(map(_MMDET.match, names)):
-        return _translate(_mmdet(content), state, from_mmdet(names), path, value_from_mmdet)
-    if timm_names:
-        return _translate(Source(TIMM), state, from_timm(timm_names), path)
-    if is_torchvision(names):
-        # torchvision's own files are bare; a wrapped one is of somebody else's training.
-        theirs = state.keys() == content.keys()
-        source = (
-            Source(TORCHVISION, pixels=IMAGENET, stride_in_1x1=False)
-            if theirs
-            else Source(TORCHVISION)
+    if not isinstance(content, dict):
+        raise refuse_object(content, path)
+    found = find_state(content, path)
+    bare_of, notes = bare_names(found.entries, path)
+    names = [name for name in bare_of.values() if name]
+    own = not found.keys and names == list(found.entries)
+    reading = _reading(content, names, own, timm_names)
+    if reading is None:
+        raise UserError(
+            f"{path}: its entries ({next(iter(names), 'nothing')}, ...) are of no known format "
+            "(dynamic_atss, maskrcnn-benchmark, Caffe2, torchvision, mmdetection's DSLA): convert "
+            'the names; a file of timm needs MODEL.BACKBONE.CONV_BODY "timm/<name>", or --body '
+            "timm/<name> to convert it"
         )
-        return _translate(source, state, from_torchvision(names), path)
-    first = names[0] if names else "nothing"
-    raise UserError(
-        f"{path}: its entries ({first}, ...) are of no known format (dynamic_atss, "
-        "maskrcnn-benchmark, Caffe2, torchvision, mmdetection's DSLA): convert the names; a file "
-        'of timm needs MODEL.BACKBONE.CONV_BODY "timm/<name>", or --body timm/<name> to convert it'
-    )
+    reading.source.notes += [*found.notes, *notes]
+    return _translate(reading, found.entries, bare_of, path)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How a format is read. rename: a bare name -> ours, None for what no detector has · value_of:
+    our name and the file's value -> ours"""
+
+    source: Source
+    rename: Callable[[str], str | None]
+    value_of: Callable[[str, Tensor], Tensor] = lambda name, value: value
+
+
+def _reading(
+    content: Mapping[str, Any], names: list[str], own: bool, timm_names: Collection[str]
+) -> _Reading | None:
+    """The format of these bare names; own: nothing wraps them, as in files of their library."""
+    if any(map(_from_caffe2, names)):
+        return _Reading(Source(CAFFE2), _from_caffe2)
+    if "format" in content and isinstance(content.get("model"), dict):
+        return _Reading(Source(PROJECT, classes=class_names(content)), lambda name: name)
+    if any(name.startswith((BODY, "rpn.head.")) for name in names):
+        return _Reading(Source(PUBLISHED, classes=class_names(content)), _from_published)
+    if any(map(_MMDET.match, names)):
+        return _Reading(_mmdet(content), from_mmdet(names), value_from_mmdet)
+    if timm_names:
+        return _Reading(Source(TIMM), from_timm(timm_names))
+    if is_torchvision(names):
+        # A wrapped file is of somebody else's training, whose pixels it does not tell.
+        source = Source(TORCHVISION)
+        if own:
+            source.pixels, source.stride_in_1x1 = IMAGENET, False
+        return _Reading(source, from_torchvision(names))
+    return None
 
 
 def entries(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of a file, which stand under "model", "state_dict" or at its top."""
-    for key in ("model", "state_dict"):
-        if isinstance(content.get(key), dict):
-            return content[key]
-    return dict(content)
-
-
-def bare(name: object) -> str:
-    """The name without the prefix of DistributedDataParallel."""
-    return str(name).removeprefix("module.")
+    """The entries of a file, under whichever key they stand; see `find_state`."""
+    return find_state(content, "the file").entries
 
 
 def class_names(content: Mapping[str, Any]) -> list[str]:
@@ -178,26 +196,29 @@ def _mmdet(content: Mapping[str, Any]) -> Source:
 
 
 def _translate(
-    source: Source,
-    state: Mapping[str, Any],
-    rename: Callable[[str], str | None],
-    path: object,
-    value_of: Callable[[str, Tensor], Tensor] = lambda name, value: value,
+    reading: _Reading, state: Mapping[str, Any], bare_of: Mapping[str, str | None], path: object
 ) -> Source:
+    source = reading.source
     for name, value in state.items():
-        ours = rename(bare(name))
-        if ours is None:
-            source.ignored[str(name)] = value
-            continue
+        bare_name = bare_of[str(name)]
+        ours = None if bare_name is None else reading.rename(bare_name)
         if isinstance(value, np.ndarray):
             value = torch.from_numpy(value)
+        if ours is None or _is_no_weight(str(name), value):
+            source.ignored[str(name)] = value
+            continue
         if not isinstance(value, Tensor):
-            raise UserError(f"{path}: {name} is a {type(value).__name__}, not a tensor")
+            raise UserError(f"{path}: refused: {name} is {what_is(value)}, not a tensor")
         if ours in source.tensors:
             raise UserError(f"{path}: {name} and {source.origin[ours]} are the same weight")
         try:
-            source.tensors[ours] = value_of(ours, value)
+            source.tensors[ours] = reading.value_of(ours, value)
         except (RuntimeError, IndexError):  # not the sizes of such a weight
             raise UserError(f"{path}: {name} has the shape {tuple(value.shape)}") from None
         source.origin[ours] = str(name)
     return source
+
+
+def _is_no_weight(name: str, value: Any) -> bool:
+    """What trainers put beside the weights: a name without a module, such as `epoch` or `args`."""
+    return not isinstance(value, Tensor) and ("." not in name or name.endswith("._extra_state"))

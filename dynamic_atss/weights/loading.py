@@ -20,6 +20,7 @@ from dynamic_atss.weights.epsilon import COUNTER
 from dynamic_atss.weights.fit import check_fit, check_names
 from dynamic_atss.weights.formats import identify
 from dynamic_atss.weights.unpickle import read_weights
+from dynamic_atss.weights.wrappers import choose, split_key
 
 _NO_WEIGHTS = {
     b"<": "a web page",
@@ -84,7 +85,7 @@ def load_weights(
     targets = model.state_dict()
     timm_names = [name for name in targets if name.startswith(TIMM_BODY)]
     source = identify(read_file(path), path, timm_names)
-    notes = adapt(source, model, path)
+    notes = source.notes + adapt(source, model, path)
     skipped = check_fit(source, targets, path, allow_new_classes, notes)
     skipped |= check_names(source, class_names, path, allow_new_classes, notes)
     loaded = [name for name in targets if name in source.tensors and name not in skipped]
@@ -102,8 +103,14 @@ def load_weights(
 def read_file(path: Path) -> Any:
     """What a weight file holds, of torch, Caffe2 or `.safetensors` (timm's); nothing of it is run.
 
-    Raises UserError for a file that is missing, damaged, or holds anything but plain values.
+    `file.pth#key` takes the weights under that key, where the file has several (see `choose`).
+    Raises UserError for a file that is missing or damaged, or has no such key.
     """
+    path, key = split_key(path)
+    return choose(_read_whole(path), key, path)
+
+
+def _read_whole(path: Path) -> Any:
     if not path.is_file():
         return read_weights(path)  # which says so
     _refuse_other_downloads(path)

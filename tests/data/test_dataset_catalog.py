@@ -46,6 +46,13 @@ def test_shapes_of_the_user_are_kept(tmp_path):
     assert len(open_dataset("shapes_val", root=tmp_path, training=False)) == 2
 
 
+def test_an_entry_of_an_edited_paths_catalog_is_told(tmp_path):
+    with pytest.raises(UserError) as error:
+        open_dataset("my_cells_train", root=tmp_path, training=True)
+    assert "paths_catalog.py is coco:<DATA_DIR>/<its ann_file>:<DATA_DIR>/<its" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_unknown_and_missing(tmp_path):
     with pytest.raises(UserError, match=r"'coco_2017_tran' is unknown.*'coco_2017_train'"):
         open_dataset("coco_2017_tran", root=tmp_path, training=True)

@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+import torchvision
 from helpers_run import call_tool
 
 from dynamic_atss.modeling.backbones import ResNet
@@ -90,3 +91,27 @@ def test_timm_files_both_ways(tmp_path, monkeypatch, refused):
     assert call_tool(monkeypatch, "convert_checkpoint", to_theirs) == 0
     got = torch.load(back)
     assert got.keys() == state.keys() and all(got[n].equal(v) for n, v in state.items())
+
+
+@pytest.mark.parametrize("kind", ["project", "published"])
+def test_remove_solver_states_as_the_releases_have_it(body, tmp_path, monkeypatch, capsys, kind):
+    path = tmp_path / "model_final.pth"
+    args = [body, path, "--to", kind]
+    assert call_tool(monkeypatch, "convert_checkpoint", args) == 0
+    content = torch.load(path) | {"optimizer": {"a": 1}, "scheduler": {}, "iteration": 90000}
+    torch.save(content, path)
+    assert call_tool(monkeypatch, "remove_solver_states", [path]) == 0
+    out = tmp_path / "model_final_wo_solver_states.pth"
+    assert f"is saved to {out}" in capsys.readouterr().out
+    got = torch.load(out)
+    assert set(got) == {"model", "classes"} | ({"format"} if kind == "project" else set())
+    assert all(got["model"][k].equal(v) for k, v in content["model"].items())
+    assert call_tool(monkeypatch, "remove_solver_states", [path]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert call_tool(monkeypatch, "remove_solver_states", [path, "--overwrite"]) == 0
+
+
+def test_remove_solver_states_of_something_else(tmp_path, monkeypatch, capsys):
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "r.pth")
+    assert call_tool(monkeypatch, "remove_solver_states", [tmp_path / "r.pth"]) == 2
+    assert "torchvision backbone, which has no solver's state" in capsys.readouterr().err

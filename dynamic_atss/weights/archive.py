@@ -1,0 +1,102 @@
+"""Files of `torch.save`: the zip archives of PyTorch 1.6 and later, and the streams before them."""
+
+from __future__ import annotations
+
+import io
+import sys
+import zipfile
+from typing import Any, BinaryIO
+
+import torch
+
+from dynamic_atss.weights.inert import DamagedError, Known, Machine
+from dynamic_atss.weights.known import KNOWN, Storage
+
+ZIP = b"PK\x03\x04"
+STREAM = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"
+_COUNT = 8  # bytes before each storage of a stream: its entries
+
+
+def read_zip(file: BinaryIO, size: int) -> Any:
+    """The content of an archive of `size` bytes. Each part is checked against its checksum.
+
+    Raises DamagedError, or what zipfile raises, for a file that is not whole; DamagedError, before
+    anything is inflated, for parts that are larger than the file.
+    """
+    archive = zipfile.ZipFile(file)
+    if sum(part.file_size for part in archive.infolist()) > size:
+        raise DamagedError("its parts are larger than the file")
+    (pickled,) = (n for n in archive.namelist() if n == "data.pkl" or n.endswith("/data.pkl"))
+    prefix = pickled.removesuffix("data.pkl")
+    order = f"{prefix}byteorder"
+    swapped = order in archive.namelist() and archive.read(order) != sys.byteorder.encode()
+    storages: dict[str, Storage] = {}
+
+    def storage(pid: Any) -> Storage:
+        _, dtype, key, _, count = pid
+        if key not in storages:
+            content = bytearray(archive.read(f"{prefix}data/{key}"))
+            storages[key] = _storage(content, dtype, count)
+            if swapped:
+                storages[key].untyped.byteswap(dtype)
+        return storages[key]
+
+    stream = io.BytesIO(archive.read(pickled))
+    return Machine(stream, ALL_KNOWN, size, storage).load()
+
+
+def read_stream(file: BinaryIO, size: int) -> Any:
+    """The content of a stream of `size` bytes: pickles, then the bytes of the storages.
+
+    Raises DamagedError, or what the pickle machine raises, for a file that is not whole.
+    """
+    _, _, system = (Machine(file, {}, size).load() for _ in range(3))
+    found: dict[str, tuple[Storage, bytearray]] = {}
+    left = [size]
+
+    def storage(pid: Any) -> Any:
+        kind, *rest = pid
+        if kind == "module":  # a class, with its source text
+            return rest[0]
+        dtype, key, _, count, view = rest
+        if key not in found:
+            left[0] -= count * dtype.itemsize
+            if count < 0 or left[0] < 0:
+                raise DamagedError("storages larger than the file")
+            content = bytearray(count * dtype.itemsize)
+            found[key] = _storage(content, dtype, count), content
+        whole = found[key][0]
+        return whole if view is None else Storage(whole.untyped, dtype, view[1])
+
+    value = Machine(file, ALL_KNOWN, size, storage).load()
+    for key in Machine(file, {}, size).load():
+        _fill(file, *found[key], swapped=system["little_endian"] is not (sys.byteorder == "little"))
+    return value
+
+
+def _fill(file: BinaryIO, storage: Storage, content: bytearray, swapped: bool) -> None:
+    count = int.from_bytes(file.read(_COUNT), sys.byteorder)
+    whole = count * storage.dtype.itemsize == len(content)
+    if not whole or file.readinto(content) != len(content):  # type: ignore[attr-defined]
+        raise DamagedError("a storage of another size")
+    if swapped:
+        storage.untyped.byteswap(storage.dtype)
+
+
+def _storage(content: bytearray, dtype: torch.dtype, count: int) -> Storage:
+    """A storage in the memory of `content`."""
+    if len(content) < count * dtype.itemsize:
+        raise DamagedError("a storage that is too short")
+    if not content:  # torch takes no empty buffer
+        return Storage(torch.UntypedStorage(0), dtype)
+    return Storage(torch.frombuffer(content, dtype=torch.uint8).untyped_storage(), dtype)
+
+
+def _stream_in_bytes(content: bytes) -> Any:
+    return read_stream(io.BytesIO(content), len(content))
+
+
+# The table, with the storages of tensors that plain pickle wrote: each is a stream of its own.
+ALL_KNOWN = KNOWN | {
+    ("torch.storage", "_load_from_bytes"): Known("torch.storage._load_from_bytes", _stream_in_bytes)
+}

@@ -1,0 +1,237 @@
+"""The classes and functions that weights are made of, and what stands for each while it is read.
+
+Plain containers, numpy's arrays, PyTorch's tensors and storages. Arrays are rebuilt here from their
+bytes: numpy's own state setters trust the file, and a forged dtype makes them read wild pointers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dynamic_atss.weights.inert import DamagedError, Known, RefusedError, Skipped
+
+
+class Dtype:
+    """Stands for numpy.dtype; code is None for one that has no numbers (objects, texts, fields)."""
+
+    def __init__(self, code: Any, *_: Any) -> None:
+        number = isinstance(code, str) and re.fullmatch(r"[<>|=]?(?:[fiub][1248]|\?)", code)
+        self.code = code if number else None
+        self.name = code
+
+    def take_state(self, state: tuple[Any, ...]) -> None:
+        if state[1] in ("<", ">") and self.code:
+            self.code = state[1] + self.code.lstrip("<>|=")
+
+
+class Array:
+    """Stands for numpy.ndarray until its bytes are known."""
+
+    def __init__(self, *state: Any) -> None:
+        self.state = state
+
+    def take_state(self, state: tuple[Any, ...]) -> None:
+        self.state = state
+
+    def finished(self) -> np.ndarray | Skipped:
+        """The array; `Skipped` if it holds anything but numbers."""
+        _, shape, dtype, fortran, data = self.state
+        if dtype.code is None:
+            return Skipped(f"numpy array of dtype {str(dtype.name)[:20]!r}")
+        raw = data.encode("latin1") if isinstance(data, str) else data
+        flat = np.frombuffer(raw, dtype=np.dtype(dtype.code))
+        # A copy in native byte order: torch takes no other, nor memory that it may not write.
+        native = flat.astype(flat.dtype.newbyteorder("="))
+        order: Literal["F", "C"] = "F" if fortran else "C"
+        return native.reshape(shape, order=order)
+
+
+@dataclass(frozen=True, eq=False)
+class Storage:
+    """The bytes of tensors. offset: where a view of another storage begins, in its entries."""
+
+    untyped: torch.UntypedStorage
+    dtype: torch.dtype
+    offset: int = 0
+
+
+def _from_buffer(data: Any, dtype: Dtype, shape: Any, order: str) -> Array:
+    return Array(1, shape, dtype, order == "F", data)
+
+
+def _scalar(dtype: Dtype, data: Any = b"") -> Array:
+    return Array(1, (), dtype, False, data)
+
+
+def _encoded(text: str, encoding: str = "latin1") -> bytes:
+    if encoding not in ("latin1", "latin-1"):
+        raise RefusedError("_codecs.encode")
+    return text.encode("latin1")
+
+
+def _bytes(*text: Any) -> bytes:
+    """bytes() and bytearray(text, "latin-1"); a number would ask for any amount of memory."""
+    if text and not isinstance(text[0], str | bytes | bytearray):
+        raise DamagedError("bytes of something else")
+    first = text[0] if text else b""
+    return first.encode("latin1") if isinstance(first, str) else bytes(first)
+
+
+def _tensor(storage: Storage, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
+    """torch checks that size and stride stay within the storage."""
+    return _strided(storage, storage.dtype, offset, size, stride)
+
+
+def _tensor_of_dtype(
+    storage: Storage, offset: int, size: Any, stride: Any, _: Any, __: Any, dtype: Any, *___: Any
+) -> Tensor:
+    """Types without a storage class of their own (float8, unsigned integers)."""
+    return _strided(storage, dtype, offset, size, stride)
+
+
+def _strided(storage: Storage, dtype: Any, offset: int, size: Any, stride: Any) -> Tensor:
+    if not isinstance(storage, Storage):
+        raise DamagedError("a tensor without a storage")
+    place = storage.offset + offset
+    return torch.empty(0, dtype=dtype).set_(storage.untyped, place, size, stride)
+
+
+def _parameter(data: Any, *_: Any) -> Any:
+    return data
+
+
+def _from_type(build: Any, _: Any, arguments: Any, __: Any) -> Any:
+    """Subclasses of Tensor: the values alone, if they are those of an ordinary tensor."""
+    if isinstance(build, Known) and build.name.startswith("_rebuild_tensor"):
+        return build.build(*arguments)
+    return Skipped(build.name if isinstance(build, Known | Skipped) else "a tensor subclass")
+
+
+_STORAGES = {
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+    "ComplexDoubleStorage": torch.complex128,
+    "ComplexFloatStorage": torch.complex64,
+    "UntypedStorage": torch.uint8,
+    # Of quantized tensors, which are skipped; their bytes have to be passed over.
+    "QInt8Storage": torch.int8,
+    "QUInt8Storage": torch.uint8,
+    "QInt32Storage": torch.int32,
+}
+_BUILDERS: dict[str, dict[str, Callable[..., Any]]] = {
+    "collections": {
+        "OrderedDict": OrderedDict,
+        "Counter": Counter,
+        "defaultdict": lambda *_: {},
+    },
+    "builtins": {
+        "bytes": _bytes,
+        "bytearray": _bytes,
+        "set": set,
+        "frozenset": frozenset,
+        "complex": complex,
+    },
+    "_codecs": {"encode": _encoded},
+    "numpy": {"dtype": Dtype},
+    "torch": {"Size": torch.Size},
+    "torch._utils": {
+        "_rebuild_tensor": _tensor,
+        "_rebuild_tensor_v2": _tensor,
+        "_rebuild_tensor_v3": _tensor_of_dtype,
+        "_rebuild_parameter": _parameter,
+        "_rebuild_parameter_with_state": _parameter,
+    },
+    "torch._tensor": {"_rebuild_from_type": _from_type, "_rebuild_from_type_v2": _from_type},
+    "torch.tensor": {"_rebuild_from_type": _from_type},  # before 1.9
+}
+for _core in ("numpy.core", "numpy._core"):  # before numpy 2, and since
+    _BUILDERS[f"{_core}.multiarray"] = {"_reconstruct": Array, "scalar": _scalar}
+    _BUILDERS[f"{_core}.numeric"] = {"_frombuffer": _from_buffer}
+
+
+def _names() -> Iterator[tuple[tuple[str, str], Any]]:
+    for module, builders in _BUILDERS.items():
+        for name, build in builders.items():
+            yield (module, name), Known(name, build)
+    for name, value in vars(torch).items():
+        if isinstance(value, torch.dtype):
+            yield ("torch", name), value
+    for name, dtype in _STORAGES.items():
+        yield ("torch", name), dtype
+    yield ("torch.storage", "UntypedStorage"), torch.uint8
+
+
+KNOWN = dict(_names())
+
+
+def finished(value: Any) -> Any:
+    """The value with real arrays in place of their stand-ins.
+
+    What a name of the table means by itself is of no use: `Skipped`.
+    """
+    return rebuilt(value, _finished_leaf, {})
+
+
+def plain(value: Any) -> Any:
+    """A finished value as a checkpoint may hold it: None for what was not read, tensors for arrays,
+    numbers for numpy's."""
+    return rebuilt(value, _plain_leaf, {})
+
+
+def rebuilt(value: Any, leaf: Callable[[Any], Any], done: dict[int, Any]) -> Any:
+    """Lists, tuples and dictionaries again, with `leaf` of all else; keys are plain or left out.
+
+    done: what is rebuilt, by id: a list that stands in many places, or in itself, is walked once.
+    """
+    if id(value) in done:
+        return done[id(value)]
+    if isinstance(value, dict):
+        whole = done[id(value)] = type(value)()
+        for key, item in value.items():
+            if not isinstance(key, _INERT):
+                whole[key] = rebuilt(item, leaf, done)
+    elif type(value) is list:
+        entries = done[id(value)] = []
+        entries.extend(rebuilt(item, leaf, done) for item in value)
+    elif type(value) is tuple:
+        done[id(value)] = tuple(rebuilt(item, leaf, done) for item in value)
+    else:
+        done[id(value)] = leaf(value)
+    return done[id(value)]
+
+
+def _finished_leaf(value: Any) -> Any:
+    if isinstance(value, Array):
+        return value.finished()
+    if isinstance(value, set | frozenset):
+        return type(value)(item for item in value if not isinstance(item, _INERT))
+    if isinstance(value, Known | Dtype | Storage):
+        return Skipped(str(getattr(value, "name", "a storage")))
+    return value
+
+
+def _plain_leaf(value: Any) -> Any:
+    if isinstance(value, Skipped):
+        return None
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value) if value.ndim else value.item()
+    return value
+
+
+_INERT = (Skipped, Known, Array, Dtype, Storage)
