@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import logging
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from dynamic_atss.modeling.backbones import MobileNetV2, ResNet, Swin, TimmBody
 from dynamic_atss.modeling.backbones.resnet import DEPTHS
 from dynamic_atss.modeling.backbones.swin import SIZES
 from dynamic_atss.modeling.fpn import FPN, BackboneWithFPN
+from dynamic_atss.suggest import hint
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +60,8 @@ def build_body(cfg: CfgNode) -> nn.Module:
     elif (key := name.removesuffix("-RETINANET")) in BODIES:
         build = BODIES[key]
     else:
-        near = difflib.get_close_matches(key, BODIES, n=1, cutoff=0)[0]
-        raise ValueError(f"accepted are {ACCEPTED}; nearest: {near}-RETINANET")
+        near = hint(key, BODIES, "; nearest: {}-RETINANET")
+        raise ValueError(f"accepted are {ACCEPTED}{near}")
     if any(cfg.MODEL.RESNETS.STAGE_WITH_DCN) and not name.startswith("R-"):
         raise ValueError("has no deformable stages; leave MODEL.RESNETS.STAGE_WITH_DCN out")
     return build(cfg)

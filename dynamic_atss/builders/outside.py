@@ -6,7 +6,6 @@ only if the command line gave it or allowed it; here it is imported, checked and
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -19,6 +18,7 @@ from torch import nn
 
 from dynamic_atss.config.load import names_code
 from dynamic_atss.errors import UserError
+from dynamic_atss.suggest import hint
 
 
 def find(key: str, name: str, known: Mapping[str, Any], *, functions: bool = False) -> Any:
@@ -115,9 +115,8 @@ def require_call(key: str, name: str, found: Any, count: int, fits: str) -> None
 
 
 def _own(known: Mapping[str, Any], name: str) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    nearest = f" (the nearest is {near[0]!r})" if near else ""
-    return f'{nearest}; your own is "path/to/file.py:Name" or "module:Name"'
+    near = hint(name, known, " (the nearest is '{}')")
+    return f'{near}; your own is "path/to/file.py:Name" or "module:Name"'
 
 
 def _imported(key: str, name: str, place: str) -> Any:
@@ -179,6 +178,6 @@ def _check_names(key: str, name: str, make: Any, arguments: Mapping[str, Any], g
         return
     for argument in arguments:
         if argument not in accepted:
-            near = difflib.get_close_matches(argument, accepted, n=1, cutoff=0.0)
-            hint = f"the nearest is {near[0]!r}" if near else "it takes none"
-            raise UserError(f"{key}.{argument}: {name} has no such argument; {hint}")
+            near = hint(argument, accepted, "the nearest is '{}'")
+            takes = near or f"it takes {', '.join(accepted) or 'none'}"
+            raise UserError(f"{key}.{argument}: {name} has no such argument; {takes}")

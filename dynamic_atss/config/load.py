@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,15 @@ from dynamic_atss.config.defaults import (
     CODE_KEYS,
     DATA_FORMATS,
     FREE_SECTIONS,
+    NAME_LISTS,
     WITHOUT_EFFECT,
     default_config,
 )
+from dynamic_atss.config.names import names_in
 from dynamic_atss.errors import UserError
+from dynamic_atss.suggest import hint
+
+NEAREST = "; the nearest is {}"
 
 
 def load_config(
@@ -121,7 +125,7 @@ def _set(cfg: CN, defaults: CN, key: str, value: Any, source: str) -> bool:
         return True
     default = _look_up(defaults, key)
     if default is None:
-        raise UserError(f"{source}: unknown key {key}{_nearest(key, list(known_keys(defaults)))}")
+        raise UserError(f"{source}: unknown key {key}{hint(key, known_keys(defaults), NEAREST)}")
     if isinstance(default, CN):
         raise UserError(f"{source}: {key} is a section, not a key; set one of its keys")
     (_look_up(cfg, section) if section else cfg)[name] = _coerce(value, default, key, source)
@@ -136,15 +140,10 @@ def _look_up(cfg: CN, key: str) -> Any:
     return node
 
 
-def _nearest(key: str, keys: list[str]) -> str:
-    found = difflib.get_close_matches(key.upper(), keys, n=1, cutoff=0.0)
-    return f"; the nearest is {found[0]}" if found else ""
-
-
 def _coerce(value: Any, default: Any, key: str, source: str) -> Any:
     """`value` in the type of the default; texts of tuples and numbers come from YAML files, too."""
     if isinstance(value, str) and not isinstance(default, str):
-        value = _decoded(value)
+        value = _names(value) if key in NAME_LISTS else _decoded(value)
     try:
         return _as(default, value)
     except (TypeError, OverflowError):  # an integer that no float holds
@@ -152,6 +151,11 @@ def _coerce(value: Any, default: Any, key: str, source: str) -> Any:
             f"{source}: {key} wants {_type_name(default)} such as {default!r}, "
             f"got {type(value).__name__} {value!r}"
         ) from None
+
+
+def _names(text: str) -> Any:
+    names = names_in(text)
+    return text if names is None else names
 
 
 def _decoded(text: str) -> Any:

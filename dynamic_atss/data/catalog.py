@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.shapes import is_complete, make_shapes
 from dynamic_atss.data.voc import VocDataset
 from dynamic_atss.errors import UserError
+from dynamic_atss.suggest import hint
 
 # Name: (annotation file, image folder), below the root, as the published releases lay them out.
 _COCO = {
@@ -88,8 +88,6 @@ def _check_there(
 
 def _unknown(name: str) -> UserError:
     names = [*_COCO, *_VOC, *_SHAPES]
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+    near = hint(name, names, "the nearest name is '{}'; or ")
     ways = " or ".join(kind.written_as for kind in FORMATS.values())
-    return UserError(
-        f"data set '{name}' is unknown: the nearest name is '{nearest}'; or use {ways}"
-    )
+    return UserError(f"data set {name!r} is unknown: {near}use {ways}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynamic_atss.modeling.backbones.parts import FrozenParts, check_freeze_at
+from dynamic_atss.suggest import hint
 
 STRIDES = (8, 16, 32)
 # Whichever a model knows lets it take images of any size.
@@ -66,8 +66,8 @@ def _probe(timm: ModuleType, name: str) -> nn.Module:
     """The whole model, to ask what it can do."""
     known = timm.list_models()
     if name.split(".")[0] not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0)
-        raise ValueError(f"timm has no model {name!r}; nearest: timm/{near[0]}")
+        near = hint(name, known, "; nearest: timm/{}")
+        raise ValueError(f"timm has no model {name!r}{near}")
     return _create(timm, name)
 
 
