@@ -1,14 +1,10 @@
-"""The one exception for what a user can correct, and the words that its messages share."""
+"""The one exception for what a user can correct."""
 
 from __future__ import annotations
 
-import difflib
 import sysconfig
 import traceback
-from collections.abc import Iterable
 from pathlib import Path
-
-SIMILAR = 0.6  # difflib's ratio from which on a name is worth a hint: a slip, a part left out
 
 
 class UserError(Exception):
@@ -17,11 +13,6 @@ class UserError(Exception):
 
     The tools print the message without a traceback and end with exit code 2.
     """
-
-
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The one of `known` that is most similar to `name`, None if none is similar."""
-    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=SIMILAR)), None)
 
 
 def described(error: BaseException) -> str:

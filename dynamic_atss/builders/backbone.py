@@ -14,11 +14,12 @@ from yacs.config import CfgNode
 
 from dynamic_atss.builders.outside import construct, find, require
 from dynamic_atss.config.load import names_code
-from dynamic_atss.errors import UserError, described, nearest
+from dynamic_atss.errors import UserError, described
 from dynamic_atss.modeling.backbones import MobileNetV2, ResNet, Swin, TimmBody
 from dynamic_atss.modeling.backbones.resnet import DEPTHS
 from dynamic_atss.modeling.backbones.swin import SIZES
 from dynamic_atss.modeling.fpn import FPN, BackboneWithFPN
+from dynamic_atss.suggest import nearest
 
 logger = logging.getLogger(__name__)
 

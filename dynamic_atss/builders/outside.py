@@ -17,7 +17,8 @@ from typing import Any
 from torch import nn
 
 from dynamic_atss.config.load import names_code
-from dynamic_atss.errors import UserError, described, nearest, own_place
+from dynamic_atss.errors import UserError, described, own_place
+from dynamic_atss.suggest import nearest
 
 
 def find(key: str, name: str, known: Mapping[str, Any], *, functions: bool = False) -> Any:

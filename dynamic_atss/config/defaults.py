@@ -211,11 +211,10 @@ _C.INPUT.TO_BGR255 = True  # BGR in 0..255; False: RGB in 0..1
 
 _C.DATASETS = CN()
 _C.DATASETS.ROOT = "datasets"  # (new) the catalog's folders lie below it
-_C.DATASETS.TRAIN = ()  # catalog names or "coco:<annotations.json>:<image folder>" or
-# "voc:<devkit folder>:<split>" or, of a format of your own, "path/to/file.py:Class:<what it
-# reads>"; several are joined
-_C.DATASETS.TEST = ()  # such names, as "coco:<annotations.json>:<image folder>"; each is scored by
-# itself
+_C.DATASETS.TRAIN = ()  # catalog names, "coco:<annotations.json>:<image folder>",
+# "voc:<devkit folder>:<split>", "yolo:<data.yaml>:<split>" or, of a format of your own,
+# "path/to/file.py:Class:<what it reads>"; several, with commas between them, are joined
+_C.DATASETS.TEST = ()  # such names; each is scored by itself
 _C.DATASETS.KEEP_EMPTY = False  # (new) train on images without boxes, too
 
 _C.DATALOADER = CN()
@@ -303,7 +302,9 @@ CODE_KEYS = (
     "DATASETS.TRAIN",
     "DATASETS.TEST",
 )
-DATA_FORMATS = ("coco", "voc")  # what a name of DATASETS may begin with that is no code
+# Keys that hold names: a text is one of them, or several with commas.
+NAME_LISTS = ("DATASETS.TRAIN", "DATASETS.TEST")
+DATA_FORMATS = ("coco", "voc", "yolo")  # what a name of DATASETS may begin with that is no code
 
 
 def default_config() -> CN:

@@ -15,10 +15,13 @@ from dynamic_atss.config.defaults import (
     CODE_KEYS,
     DATA_FORMATS,
     FREE_SECTIONS,
+    NAME_LISTS,
     WITHOUT_EFFECT,
     default_config,
 )
-from dynamic_atss.errors import UserError, nearest
+from dynamic_atss.config.names import names_in
+from dynamic_atss.errors import UserError
+from dynamic_atss.suggest import nearest
 
 
 def load_config(
@@ -145,7 +148,9 @@ def _set(cfg: CN, defaults: CN, key: str, value: Any, source: str) -> bool:
         return True
     default = _look_up(defaults, key)
     if default is None:
-        raise UserError(f"{source}: unknown key {key}{_nearest(key, list(known_keys(defaults)))}")
+        near = nearest(key, known_keys(defaults))
+        listed = f"the nearest is {near}" if near else "dynamic_atss/config/defaults.py lists all"
+        raise UserError(f"{source}: unknown key {key}; {listed}")
     if isinstance(default, CN):
         raise UserError(f"{source}: {key} is a section, not a key; set one of its keys")
     (_look_up(cfg, section) if section else cfg)[name] = _coerce(value, default, key, source)
@@ -160,15 +165,10 @@ def _look_up(cfg: CN, key: str) -> Any:
     return node
 
 
-def _nearest(key: str, keys: list[str]) -> str:
-    found = nearest(key.upper(), keys)
-    return f"; the nearest is {found}" if found else "; dynamic_atss/config/defaults.py lists all"
-
-
 def _coerce(value: Any, default: Any, key: str, source: str) -> Any:
     """`value` in the type of the default; texts of tuples and numbers come from YAML files, too."""
     if isinstance(value, str) and not isinstance(default, str):
-        value = _decoded(value)
+        value = _names(value) if key in NAME_LISTS else _decoded(value)
     try:
         return _as(default, value)
     except (TypeError, OverflowError):  # an integer that no float holds
@@ -176,6 +176,11 @@ def _coerce(value: Any, default: Any, key: str, source: str) -> Any:
             f"{source}: {key} wants {_type_name(default)} such as {default!r}, "
             f"got {type(value).__name__} {value!r}"
         ) from None
+
+
+def _names(text: str) -> Any:
+    names = names_in(text)
+    return text if names is None else names
 
 
 def _decoded(text: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from dynamic_atss.data.recognise import FIX, describe
+from dynamic_atss.data.values import read_values
 from dynamic_atss.errors import UserError
 
 LARGEST_ID = 2**53  # of images and categories: tables of results hold them as float64
@@ -26,7 +29,8 @@ class Annotations:
     classes (A,) int64 in 0..C-1, the order of `categories` ·
     image (A,) int64 index into the images, ascending ·
     crowd (A,) bool: neither trained on nor a fault of the detector (VOC: difficult) ·
-    flagged, how many of these are so by an "ignore" flag alone
+    flagged, how many of these are so by an "ignore" flag alone ·
+    notes, what was read by its meaning, for the log
     """
 
     image_ids: np.ndarray
@@ -40,6 +44,7 @@ class Annotations:
     image: np.ndarray
     crowd: np.ndarray
     flagged: int = 0
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of_rows(
@@ -73,28 +78,27 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
     """Reads and checks a COCO file.
 
     need_boxes: the file must have `annotations` (those of test sets have none).
+    Ids and other numbers may be texts or whole floats (`read_values`); the notes tell it.
     Raises UserError: file missing or broken, entries missing, ids unknown or given twice,
     malformed boxes.
     """
     content = read_json(path)
     if not isinstance(content, dict):
-        raise UserError(
-            f"{path}: the top level is a {type(content).__name__}, not an object with 'images', "
-            "'annotations' and 'categories': give a COCO annotation file"
-        )
+        raise UserError(f"{path}: the top level is {describe(content)}: {FIX}")
     for key in ("images", "categories", *(["annotations"] if need_boxes else [])):
         if key not in content:
-            raise UserError(f"{path}: no '{key}': give a file in COCO's detection format")
+            raise UserError(f"{path}: no '{key}': the top level is {describe(content)}: {FIX}")
     for key in ("images", "categories", "annotations"):
         _check_entries(path, key, content.get(key, []))
-    category_ids = _ids(path, "category", content["categories"], LARGEST_ID)
-    image_ids = _ids(path, "image", content["images"], LARGEST_ID)
+    notes = read_values(content)
+    category_ids = _ids(path, "category", content["categories"])
+    image_ids = _ids(path, "image", content["images"])
     entries = content.get("annotations", [])
-    _ids(path, "annotation", [e for e in entries if "id" in e], math.inf)
+    _check_annotation_ids(path, entries)
     order = np.argsort(np.array(image_ids, dtype=np.int64), kind="stable")
     images = [content["images"][i] for i in order]
-    classes = _lookup(path, entries, "category_id", category_ids, "categories")
-    image = _lookup(path, entries, "image_id", [image_ids[i] for i in order], "images")
+    classes = _lookup(path, entries, "category_id", content["categories"], "name")
+    image = _lookup(path, entries, "image_id", images, "file_name")
     by_image = np.argsort(image, kind="stable")
     xywh = _boxes(path, entries)
     crowd, ignored = (_flags(path, entries, key) for key in ("iscrowd", "ignore"))
@@ -110,6 +114,7 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
         image=image[by_image],
         crowd=(crowd | ignored)[by_image],
         flagged=int((ignored & ~crowd).sum()),
+        notes=tuple(notes),
     )
 
 
@@ -147,22 +152,37 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _ids(path: Path, kind: str, entries: Iterable[dict[str, Any]], largest: float) -> list[int]:
-    """The `id` of every entry: integers from -largest to largest, none twice."""
-    seen: set[int] = set()
-    ids = []
-    for number, entry in enumerate(entries):
-        value = entry.get("id")
-        if not _is_integer(value) or abs(value) > largest:
-            raise UserError(
-                f"{path}: the id of {kind} number {number} is {_short(value)}: make it an integer"
-                + (" of at most 2^53" if largest == LARGEST_ID else "")
-            )
-        if value in seen:
-            raise UserError(f"{path}: {kind} id {value} is there twice: give each its own id")
-        seen.add(value)
-        ids.append(value)
+def _ids(path: Path, kind: str, entries: Iterable[dict[str, Any]]) -> list[Any]:
+    """The `id` of every entry: integers from -2^53 to 2^53, none twice."""
+    ids = [entry.get("id") for entry in entries]
+    wrong = [i for i, v in enumerate(ids) if not _is_integer(v) or abs(v) > LARGEST_ID]
+    if wrong:
+        raise UserError(
+            f"{path}: the id of {kind} number {wrong[0]} is {_short(ids[wrong[0]])}: make it an "
+            f"integer of at most 2^53{_more(wrong)}"
+        )
+    _check_once(path, kind, ids)
     return ids
+
+
+def _check_annotation_ids(path: Path, entries: list[dict[str, Any]]) -> None:
+    """Nothing but messages reads them: they may be texts, or not there."""
+    given = (entry.get("id") for entry in entries)
+    _check_once(path, "annotation", [v for v in given if isinstance(v, int | str)])
+
+
+def _check_once(path: Path, kind: str, ids: Sequence[Any]) -> None:
+    twice = [value for value, times in Counter(ids).items() if times > 1]
+    if twice:
+        raise UserError(
+            f"{path}: {kind} id {_short(twice[0])} is there twice: give each its own id"
+            f"{_more(twice)}"
+        )
+
+
+def _more(faults: Sequence[Any]) -> str:
+    """How many entries beside the first have the same fault."""
+    return f" ({len(faults) - 1} more like it)" if len(faults) > 1 else ""
 
 
 def _annotation_name(entry: dict[str, Any], number: int) -> str:
@@ -173,37 +193,55 @@ def _annotation_name(entry: dict[str, Any], number: int) -> str:
 
 
 def _lookup(
-    path: Path, entries: list[dict[str, Any]], key: str, known: list[int], where: str
+    path: Path, entries: list[dict[str, Any]], key: str, known: list[dict[str, Any]], name: str
 ) -> np.ndarray:
-    """(A,) int64: the place of each entry's `key` in `known`."""
-    place = {value: i for i, value in enumerate(known)}
-    found = np.empty(len(entries), dtype=np.int64)
-    for number, entry in enumerate(entries):
-        value = entry.get(key)
-        if not _is_integer(value) or value not in place:
-            raise UserError(
-                f"{path}: {_annotation_name(entry, number)}: {key} {_short(value)} is not among "
-                f"the ids of '{where}': add it there or correct the annotation"
-            )
-        found[number] = place[value]
-    return found
+    """(A,) int64: the place in `known` of the entry with the id that each annotation's `key` gives.
+
+    name: the key of what people may have written in place of the id
+    """
+    place = {entry["id"]: i for i, entry in enumerate(known)}
+    values = [entry.get(key) for entry in entries]
+    found = [place.get(v, -1) if _is_integer(v) else -1 for v in values]
+    wrong = [i for i, index in enumerate(found) if index < 0]
+    if wrong:
+        where, value = _annotation_name(entries[wrong[0]], wrong[0]), values[wrong[0]]
+        raise UserError(
+            f"{path}: {where}: {key} {_short(value)} is {_meant(value, known, name)}{_more(wrong)}"
+        )
+    return np.array(found, dtype=np.int64)
+
+
+def _meant(value: object, known: list[dict[str, Any]], name: str) -> str:
+    """What is wrong with an id that is unknown, and what to do."""
+    part = "categories" if name == "name" else "images"
+    for entry in known:
+        if isinstance(value, str) and value == entry.get(name):
+            return f"the {name} of {part} id {entry['id']}: write that id"
+    ids = ", ".join(str(entry["id"]) for entry in known[:5]) + (", ..." if len(known) > 5 else "")
+    return f"not among the ids of '{part}' ({ids}): add it there or correct the annotation"
 
 
 def _boxes(path: Path, entries: list[dict[str, Any]]) -> np.ndarray:
+    given = [entry.get("bbox") for entry in entries]
+    wrong = [i for i, box in enumerate(given) if not _is_box(box)]
+    if wrong:
+        first = wrong[0]
+        raise UserError(
+            f"{path}: {_annotation_name(entries[first], first)}: bbox {_short(given[first])} is "
+            f"not four numbers (x, y, width, height): correct it{_more(wrong)}"
+        )
     boxes = np.empty((len(entries), 4), dtype=np.float64)
-    for number, entry in enumerate(entries):
-        box = entry.get("bbox")
-        # Exact types: bool is an int to isinstance, and numpy would turn None into NaN.
-        if not (isinstance(box, list) and len(box) == 4 and all(type(v) in _NUMBERS for v in box)):
-            raise UserError(
-                f"{path}: {_annotation_name(entry, number)}: bbox {_short(box)} is not four "
-                "numbers (x, y, width, height): correct it"
-            )
+    for number, box in enumerate(given):
         try:
             boxes[number] = box
         except OverflowError:  # an integer that float64 cannot hold; JSON's 1e999 is inf, too
             boxes[number] = math.inf
     return boxes
+
+
+def _is_box(box: object) -> bool:
+    """Exact types: bool is an int to isinstance, and numpy would turn None into NaN."""
+    return isinstance(box, list) and len(box) == 4 and all(type(v) in _NUMBERS for v in box)
 
 
 def _areas(entries: list[dict[str, Any]], xywh: np.ndarray) -> np.ndarray:
@@ -223,12 +261,13 @@ def _number(value: Any) -> float:
 
 def _flags(path: Path, entries: list[dict[str, Any]], key: str) -> np.ndarray:
     """(A,) bool: the entries whose `key` is 1; without it they are not."""
-    for number, entry in enumerate(entries):
-        if entry.get(key) not in (0, 1, None):
-            raise UserError(
-                f"{path}: {_annotation_name(entry, number)}: {key} {_short(entry[key])} is "
-                "neither 0 nor 1: correct it"
-            )
+    wrong = [i for i, entry in enumerate(entries) if entry.get(key) not in (0, 1, None)]
+    if wrong:
+        entry = entries[wrong[0]]
+        raise UserError(
+            f"{path}: {_annotation_name(entry, wrong[0])}: {key} {_short(entry[key])} is "
+            f"neither 0 nor 1: correct it{_more(wrong)}"
+        )
     return np.array([bool(e.get(key)) for e in entries], dtype=bool)
 
 

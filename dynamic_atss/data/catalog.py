@@ -10,7 +10,8 @@ from dynamic_atss.data.coco import CocoDataset
 from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.shapes import is_complete, make_shapes
 from dynamic_atss.data.voc import VocDataset
-from dynamic_atss.errors import UserError, nearest
+from dynamic_atss.errors import UserError
+from dynamic_atss.suggest import nearest
 
 # Name: (annotation file, image folder), below the root, as the published releases lay them out.
 _COCO = {

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import Annotations
+from dynamic_atss.data.file_names import absent, below, likely, match
 from dynamic_atss.data.image import image_size
 from dynamic_atss.errors import UserError
 
@@ -56,25 +56,37 @@ def complete_sizes(content: Annotations, folder: Path) -> np.ndarray:
     return sizes
 
 
-def check_files(annotations: Path, folder: Path, content: Annotations) -> None:
-    """Every image is there: told before the training starts, by listing each folder once."""
+def check_files(annotations: Path, folder: Path, content: Annotations) -> Annotations:
+    """The annotations with the names of the files that are there, each of which was looked for:
+    told before the training starts. Names in another form are noted.
+
+    Raises UserError: an image has no name or no file.
+    """
     names = content.names.tolist()
     if "" in names:
         unnamed = content.image_ids[names.index("")]
         raise UserError(f"{annotations}: image id {unnamed} has no file_name: add it")
     if not folder.is_dir():
         raise UserError(f"{folder}: no such image folder: check the path")
-    wanted: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        head, tail = os.path.split(name)
-        wanted[head].append(tail)
-    missing = []
-    for head, tails in wanted.items():
-        directory = folder / head
-        present = set(os.listdir(directory)) if directory.is_dir() else set()
-        missing += [os.path.join(head, tail) for tail in tails if tail not in present]
-    if missing:
+    missing = absent(folder, names)
+    if not missing:
+        return content
+    files = below(folder)
+    found = match(missing, files, set(names) - set(missing), folder)
+    left = [name for name in missing if name not in found]
+    if left:
+        file = likely(left[0], files)
+        near = f"the folder has {file!r}" if file else f"the folder has {len(files)} files"
         raise UserError(
-            f"{folder / missing[0]}: no such image ({len(missing)} of the {len(names)} that "
-            f"{annotations} names are missing): check the image folder"
+            f"{_shown(folder / left[0])}: no such image ({len(left)} of the {len(names)} that "
+            f"{annotations} names are missing; {near}): check the image folder"
         )
+    name, file = next(iter(found.items()))
+    note = f"{len(found)} file names found in another form, such as {name!r} as {file!r}"
+    names = [found.get(name, name) for name in names]
+    return replace(content, names=np.array(names, np.str_), notes=(*content.notes, note))
+
+
+def _shown(path: Path) -> str:
+    """Without control characters."""
+    return str(path) if str(path).isprintable() else repr(str(path))

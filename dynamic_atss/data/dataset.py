@@ -126,7 +126,7 @@ class DetectionDataset(Dataset, ABC):
         self.convention = convention
         content = self.read(need_boxes=training)
         self.class_names, self.category_ids = content.class_names, content.category_ids
-        check_files(self.annotations, self.images, content)
+        content = check_files(self.annotations, self.images, content)
         sizes = complete_sizes(content, self.images)
         boxes, kept, self.statistics = clean_boxes(
             content.xywh, sizes[content.image], content.crowd, convention, keep_crowds
@@ -152,6 +152,8 @@ class DetectionDataset(Dataset, ABC):
         self.sizes = sizes[usable]
         self.image_ids: list[int] = content.image_ids[usable].tolist()
         self._log(content.flagged)
+        for note in content.notes:
+            logger.info("%s: %s", self.annotations, note)
 
     @abstractmethod
     def read(self, *, need_boxes: bool = False) -> Annotations:

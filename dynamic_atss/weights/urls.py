@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-
 from dynamic_atss.errors import UserError
+from dynamic_atss.suggest import hint
 
 PREFIX = "catalog://"
 ROOT = "https://dl.fbaipublicfiles.com/detectron/"
@@ -43,7 +42,8 @@ def weight_url(name: str) -> str:
     """The URL of `catalog://<name>`. Raises UserError with the nearest name for an unknown one."""
     key = name.removeprefix(PREFIX).strip("/")
     if key not in WEIGHTS:
-        near = difflib.get_close_matches(key, WEIGHTS, n=1, cutoff=0) or list(WEIGHTS)
-        raise UserError(f"MODEL.WEIGHT {name}: not in the catalog; nearest: {PREFIX}{near[0]}")
+        near = hint(key, WEIGHTS, f"; nearest: {PREFIX}{{}}")
+        names = near or f", which has {', '.join(WEIGHTS)}"
+        raise UserError(f"MODEL.WEIGHT {name}: not in the catalog{names}")
     place = WEIGHTS[key]
     return place if place.startswith("https://") else ROOT + place

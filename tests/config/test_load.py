@@ -296,7 +296,7 @@ def test_values_take_the_type_of_the_default(key, text, wanted):
         ("SOLVER.MAX_ITER", "True", "an integer"),
         ("MODEL.ATSS_ON", "1", "True or False"),
         ("MODEL.ATSS_ON", "yes", "True or False"),
-        ("DATASETS.TRAIN", "coco_2017_train", "a tuple"),
+        ("DATASETS.TRAIN", "5", "a tuple"),
         ("SOLVER.STEPS", "30000", "a tuple"),
         ("SOLVER.STEPS", "('a',)", "a tuple"),
         ("INPUT.MIN_SIZE_TRAIN", "(800.5,)", "a tuple"),

@@ -10,8 +10,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynamic_atss.errors import nearest
 from dynamic_atss.modeling.backbones.parts import FrozenParts, check_freeze_at
+from dynamic_atss.suggest import nearest
 
 STRIDES = (8, 16, 32)
 # Whichever a model knows lets it take images of any size.

@@ -1,0 +1,93 @@
+"""Numbers and flags as exporters write them: "1" and 1.0 for 1, "False" for 0.
+
+Only what has one meaning is read; everything else is left as it is, to be refused where it is used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+_INTEGER = re.compile(r"\s*([+-]?\d{1,18})(?:\.0*)?\s*")
+_NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*")
+_LARGEST = 2.0**53  # up to here every whole float64 is one integer
+_FLAGS = {
+    **dict.fromkeys(("1", "1.0", "true", "yes"), 1),
+    **dict.fromkeys(("", "0", "0.0", "false", "no", "unspecified", "none"), 0),
+}
+
+
+def as_integer(value: object) -> int | None:
+    """The integer that a text or a whole float means; None for any other value."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST:
+        return int(value)
+    match = _INTEGER.fullmatch(value) if isinstance(value, str) and value.isascii() else None
+    return int(match[1]) if match else None
+
+
+def as_number(value: object) -> float | None:
+    """The number that a text means; None for any other value."""
+    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else None
+
+
+def as_flag(value: object) -> int | None:
+    """0 or 1 for a text that says so in digits or words, in any letter case; None for any other
+    value. VOC's word "Unspecified", and no word, say no."""
+    return _FLAGS.get(value.strip().lower()) if isinstance(value, str) else None
+
+
+def as_box(value: object) -> list[Any] | None:
+    """A list with numbers for its texts; None if it has none, or one that is no number."""
+    if not isinstance(value, list) or not any(isinstance(v, str) for v in value):
+        return None
+    found = [as_number(v) if isinstance(v, str) else v for v in value]
+    return None if None in found else found
+
+
+# What is read so, by list and key of a COCO file. Floats of width, height and flags need no help.
+_READERS: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "images": {"id": as_integer},
+    "categories": {"id": as_integer},
+    "annotations": {
+        "id": as_integer,
+        "image_id": as_integer,
+        "category_id": as_integer,
+        "bbox": as_box,
+        "area": as_number,
+        "iscrowd": as_flag,
+        "ignore": as_flag,
+    },
+}
+_SIZES = ("width", "height")
+
+
+def read_values(content: dict[str, Any]) -> list[str]:
+    """Puts plain numbers in the place of such values of a COCO file, and tells which and how many.
+
+    content: lists of objects under "images", "categories" and "annotations"; it is changed.
+    """
+    found = []
+    for part, readers in _READERS.items():
+        entries = content.get(part, [])
+        found += [_read(entries, part, key, reader) for key, reader in readers.items()]
+    texts = [e for e in content.get("images", []) if any(isinstance(e.get(k), str) for k in _SIZES)]
+    found += [_read(texts, "images", key, as_integer) for key in _SIZES]
+    told = "; ".join(filter(None, found))
+    return [f"values read by their meaning: {told}"] if told else []
+
+
+def _read(entries: list[dict[str, Any]], part: str, key: str, reader: Callable[[Any], Any]) -> str:
+    """What was read, in words, with one example; "" if nothing was."""
+    count, example = 0, ""
+    for entry in entries:
+        value = entry.get(key)
+        if type(value) is int or value is None:
+            continue
+        number = reader(value)
+        if number is None:
+            continue
+        entry[key] = number
+        count += 1
+        example = example or f"{value!r} as {number!r}"
+    return f"{key} of {count} {part}, such as {example}" if count else ""

@@ -1,0 +1,35 @@
+"""The nearest known name to one that is unknown, for messages."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+CUTOFF = 0.6  # difflib's own: below it a name is more likely something else than a slip
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most alike, in any letter case; None if no one is alike.
+
+    A name may leave out the first parts: "MSRA/R-50" is near to "ImageNetPretrained/MSRA/R-50".
+    """
+    parts = len(re.split(r"[./]", name))
+    forms: dict[str, str] = {}
+    for full in known:
+        forms.setdefault(_tail(full, parts).lower(), full)
+    forms |= {full.lower(): full for full in list(forms.values())}
+    found = difflib.get_close_matches(name.lower(), forms, n=1, cutoff=CUTOFF)
+    return forms[found[0]] if found else None
+
+
+def hint(name: str, known: Iterable[str], text: str) -> str:
+    """`text` with the nearest name in place of its "{}"; "" if no name is alike."""
+    found = nearest(name, known)
+    return text.format(found) if found is not None else ""
+
+
+def _tail(name: str, parts: int) -> str:
+    """The last parts of a name: those of keys end at dots, those of paths at slashes."""
+    starts = [0, *(m.end() for m in re.finditer(r"[./]", name))]
+    return name[starts[max(0, len(starts) - parts)] :]

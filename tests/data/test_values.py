@@ -1,0 +1,91 @@
+"""Values that exporters write in another form: read where there is one meaning."""
+
+import json
+import logging
+
+import pytest
+from helpers_data import box, open_coco, write_coco
+
+from dynamic_atss.data.recognise import describe
+from dynamic_atss.data.values import as_box, as_flag, as_integer, as_number
+
+SIZES = {9: (20, 30), 4: (40, 24)}
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        ("1", 1), (" 1 ", 1), ("007", 7), ("1.0", 1), ("1.", 1), ("-3", -3), (2.0, 2), (-0.0, 0),
+        (2.0**53, 2**53), (2.0**54, None), (1.5, None), ("1.5", None), ("1e3", None), ("", None),
+        ("0x1", None), ("1_000", None), ("\u0661", None), ("9" * 30, None), (float("nan"), None),
+        (float("inf"), None), (True, None), ([1], None), (None, None),
+    ],
+)  # fmt: skip
+def test_integers(value, wanted):
+    assert as_integer(value) == wanted
+
+
+def test_numbers_flags_and_boxes():
+    assert [as_number(v) for v in ("600", " 6.5", "1e3", ".5", "nan", "inf", "1,5", "", 5)] == [
+        600, 6.5, 1000, 0.5, None, None, None, None, None,
+    ]  # fmt: skip
+    words = ("0", "False", "NO", "Unspecified", "", "1", "true", "Yes", "perhaps", 1)
+    assert [as_flag(v) for v in words] == [0, 0, 0, 0, 0, 1, 1, 1, None, None]
+    assert as_box(["1", 2, "3.5", "4"]) == [1, 2, 3.5, 4]
+    assert as_box([1, 2, 3, 4]) is as_box(["a", 1, 2, 3]) is as_box("1 2 3 4") is None
+
+
+@pytest.mark.parametrize("write", [str, float, lambda i: f"{i}.0", lambda i: f"0{i}"])
+def test_ids_as_texts_and_floats(tmp_path, caplog, write):
+    plain = [box(1, 9, [1, 2, 10, 5], 3), box(2, 4, [0, 0, 9, 9])]
+    expected = open_coco(write_coco(tmp_path / "plain", SIZES, plain))
+    entries = [
+        {**e, "id": write(e["id"]), "image_id": write(e["image_id"]),
+         "category_id": write(e["category_id"]), "area": str(e["bbox"][2]), "iscrowd": "0"}
+        for e in plain
+    ]  # fmt: skip
+    path = write_coco(tmp_path / "other", SIZES, entries)
+    content = json.loads(path.read_text())
+    for entry in content["images"] + content["categories"]:
+        entry["id"] = write(entry["id"])
+    for entry in content["images"]:
+        entry["width"] = str(entry["width"])
+    path.write_text(json.dumps(content))
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        data = open_coco(path)
+    assert data.image_ids == expected.image_ids and data.category_ids == expected.category_ids
+    for i in (0, 1):
+        assert data.ground_truth(i).boxes.equal(expected.ground_truth(i).boxes)
+        assert data.ground_truth(i).classes.equal(expected.ground_truth(i).classes)
+    assert data.read().areas.tolist() == [9, 10]
+    (line,) = [r.getMessage() for r in caplog.records if "by their meaning" in r.getMessage()]
+    assert f"category_id of 2 annotations, such as {write(3)!r} as 3" in line
+    assert "width of 2 images, such as '30' as 30" in line or "such as '24' as 24" in line
+
+
+def test_annotation_ids_may_be_any_text(tmp_path):
+    entries = [box("a7-f", 9, [1, 2, 10, 5]), box(None, 9, [1, 2, 9, 5])]
+    assert len(open_coco(write_coco(tmp_path, SIZES, entries)).ground_truth(0)) == 2
+
+
+def test_plain_files_have_no_line(tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        open_coco(write_coco(tmp_path, SIZES, [box(1, 9, [1, 2, 3.5, 5], area=5.5, iscrowd=0)]))
+    assert "by their meaning" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([], "a list of 0 entries"),
+        ([{"image_id": 1, "category_id": 1, "bbox": [], "score": 1}], "COCO's format of results"),
+        ([{"file_name": "a", "annotations": []}], "a list of images with their annotations inside"),
+        ({"version": 1, "shapes": [], "imagePath": "a"}, "labelme's format"),
+        ({"a.jpg5": {"filename": "a.jpg", "regions": []}}, "the VGG Image Annotator's format"),
+        ({"x": 1, "y": 2}, "an object with 'x', 'y'"),
+        ("text", "a str"),
+    ],
+)
+def test_other_formats_are_named(tmp_path, content, said):
+    assert said in describe(content)
