@@ -15,10 +15,10 @@ PACKAGE = "dynamic_atss"
 ROOMS = """
     dynamic_atss errors suggest boxes moved types files progress config
     ops losses assigners data modeling weights
-    evaluation viz engine builders scoring run
+    evaluation viz engine builders scoring summary run
     build cli
 """.split()
-SEE_CFG = {"config", "builders", "scoring", "run"}
+SEE_CFG = {"config", "builders", "scoring", "summary", "run"}
 DOORS = {f"{PACKAGE}.ops.focal": f"{PACKAGE}.losses"}  # what is imported through its door alone
 
 Arrow = tuple[str, str]

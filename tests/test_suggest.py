@@ -34,6 +34,6 @@ def test_nothing_known():
 def test_messages_without_a_suggestion():
     with pytest.raises(UserError) as caught:
         load_config(None, ["QWERTZ", "1"])
-    assert str(caught.value) == "command line: unknown key QWERTZ"
+    assert str(caught.value).startswith("command line: unknown key QWERTZ; dynamic_atss/config")
     with pytest.raises(UserError, match="not in the catalog, which has ImageNetPretrained/MSRA"):
         weight_url("catalog://qwertz")
