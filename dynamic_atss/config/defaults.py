@@ -260,7 +260,7 @@ _C.TEST.IMS_PER_BATCH = 8  # images of a batch, over all processes
 _C.TEST.DETECTIONS_PER_IMG = 100  # the best of an image
 _C.TEST.PERIOD = 0  # (new) iterations between tests in training; 0 = at the end only
 _C.TEST.BEST_METRIC = ""  # (new) model_best.pth is of the test with the largest of this number:
-# "AP", "AP50", ...; of VOC sets "VOC_mAP", "VOC07_mAP", too; on the first of DATASETS.TEST; "" = off
+# "AP", "AP50", ...; of VOC sets "VOC_mAP", "VOC07_mAP", too; on the first test set; "" = off
 _C.TEST.PATIENCE = 0  # (new) the run ends after so many tests without a better one; 0 = never
 _C.TEST.EXPECTED_RESULTS = []  # [["bbox", "AP", 0.39, 0.002], ...]: value and deviation
 _C.TEST.EXPECTED_RESULTS_SIGMA_TOL = 4  # a result further off is an error

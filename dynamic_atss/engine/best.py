@@ -50,7 +50,7 @@ class Best:
     def reason(self) -> str:
         """Why the run has had enough."""
         return (
-            f"{self.waited} tests without a {self.metric} above {self.value:.4f} of iteration "
+            f"{self.waited} tests gave no {self.metric} above {self.value:.4f} of iteration "
             f"{self.iteration} (TEST.PATIENCE {self.patience})"
         )
 

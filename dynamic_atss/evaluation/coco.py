@@ -53,6 +53,8 @@ def evaluate_coco(
     source = f"{results}" if isinstance(results, (str, Path)) else "results"
     rows = read_json(Path(results)) if isinstance(results, (str, Path)) else results
     table = result_table(rows, source)
+    if not len(table):
+        _log.warning("%s: no detections at all, so every score is 0", source)
     known_images = [image["id"] for image in truth.images]
     chosen = sorted(set(known_images if image_ids is None else image_ids))
     category_ids = sorted(category["id"] for category in truth.categories)
