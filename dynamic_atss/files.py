@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from dynamic_atss.errors import UserError
 
+METRICS_FILE = "metrics.jsonl"
 CHECKPOINT_FORMAT = "dynamic_atss/1"  # the entry "format" of this project's checkpoints
 
 
@@ -38,6 +40,25 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], A
 def write_text(path: str | Path, text: str) -> None:
     """`write_atomically` of a text in UTF-8."""
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def link_or_copy(source: str | Path, path: str | Path) -> None:
+    """`path` becomes the same file as `source`, or a copy where the file system has no hard links;
+    whole or not at all.
+
+    Raises UserError as `write_atomically`.
+    """
+    source, path = Path(source), Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.unlink(missing_ok=True)
+        os.link(source, temporary)
+        os.replace(temporary, path)  # does nothing, and leaves both, if they are one file already
+    except OSError:
+        with open(source, "rb") as content:
+            write_atomically(path, lambda file: shutil.copyfileobj(content, file))
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

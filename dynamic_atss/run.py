@@ -20,16 +20,29 @@ from dynamic_atss.data.catalog import FROM_CATALOG
 from dynamic_atss.data.dataset import TrainingSet
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
+from dynamic_atss.engine.average import averaged_model
+from dynamic_atss.engine.best import Best
 from dynamic_atss.engine.checkpoint import Checkpointer, load_checkpoint
+from dynamic_atss.engine.diagnosis import Suspects
 from dynamic_atss.engine.interrupt import EXIT_CODE
 from dynamic_atss.engine.lines import Clock, Lines
 from dynamic_atss.engine.logger import setup_logging
 from dynamic_atss.engine.metrics import MetricsWriter
-from dynamic_atss.engine.state import RunState, averaged_model
+from dynamic_atss.engine.state import RunState
 from dynamic_atss.engine.trainer import Trainer
 from dynamic_atss.errors import UserError
+from dynamic_atss.evaluation.scores import CocoScores
 from dynamic_atss.files import write_text
-from dynamic_atss.scoring import check_expected, score, take_class_order, take_file_order
+from dynamic_atss.scoring import (
+    check_expected,
+    check_metric,
+    score,
+    suspects_of_file,
+    suspects_of_run,
+    take_class_order,
+    take_file_order,
+    take_results,
+)
 from dynamic_atss.weights import load_weights
 
 logger = logging.getLogger(__name__)
@@ -47,13 +60,14 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     clock = Clock()
     device = _start(cfg)
     output = Path(cfg.OUTPUT_DIR)
-    checkpointer = Checkpointer(output)
+    checkpointer = Checkpointer(output, cfg.SOLVER.KEEP_CHECKPOINTS)
     distributed.on_first(lambda: _refuse_to_overwrite(checkpointer, resume))
     _open_log(cfg, output)
     dataset = builders.build_train_dataset(cfg)
     test_loaders = builders.build_test_loaders(cfg) if test or cfg.TEST.PERIOD else {}
     builders.check_num_classes(cfg, dataset)
     take_class_order(dataset, test_loaders)
+    distributed.on_first(lambda: check_metric(cfg.TEST.BEST_METRIC, test_loaders))
     state = _build_state(cfg, dataset.class_names, device)
     start = _initial_weights(cfg, state, checkpointer.latest() if resume else None)
     distributed.check_same(start, "--resume: the processes find different checkpoints")
@@ -67,11 +81,12 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
             _describe(cfg, state.model, dataset, test_loaders, device, start, metrics)
         tested = builders.build_tested(cfg, state.tested)
         lines = Lines(cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH)
-        rest = test_loaders, device, cfg.SOLVER.MAX_ITER, output, metrics, lines
-        records = _Records(state, tested, *rest)
-        finished = _build_trainer(cfg, state, loader, device, start, records).train()
+        rest = test_loaders, device, cfg.SOLVER.MAX_ITER, checkpointer, metrics, lines
+        records = _Records(state, tested, suspects_of_run(cfg, state), *rest)
+        ended = state.best.enough  # and is resumed: its last test was in another process
+        finished = ended or _build_trainer(cfg, state, loader, device, start, records).train()
         if finished and test:
-            records.evaluate(cfg.SOLVER.MAX_ITER)
+            records.finish(again=ended)
     logger.info("%s after %s: %s", "Done" if finished else "Stopped", clock, output)
     distributed.shut_down()
     return 0 if finished else EXIT_CODE
@@ -109,24 +124,26 @@ def _plot_at_end(output: Path) -> Iterator[None]:
 class _Records:
     """What the trainer calls, and what it leaves in OUTPUT_DIR.
 
-    tested: `state.tested` in the passes of the test · metrics: on rank 0, else None ·
-    lines: of the log
+    tested: `state.tested` in the passes of the test · suspects: of a test that finds nothing ·
+    checkpoints: of OUTPUT_DIR · metrics: on rank 0, else None · lines: of the log
     """
 
     state: RunState
     tested: nn.Module
+    suspects: Suspects
     test_loaders: dict[str, Loader]
     device: torch.device
     max_iter: int
-    output: Path
+    checkpoints: Checkpointer
     metrics: MetricsWriter | None
     lines: Lines
 
     def save(self, iteration: int) -> None:
         content = self.state.capture(iteration)
-        name = "model_final" if iteration == self.max_iter else f"model_{iteration:07d}"
+        last = iteration == self.max_iter or self.state.best.enough
+        name = "model_final" if last else f"model_{iteration:07d}"
         if distributed.rank() == 0:
-            Checkpointer(self.output).save(name, content)
+            self.checkpoints.save(name, content)
 
     def log(self, line: dict[str, float]) -> None:
         if self.metrics is None:
@@ -135,22 +152,55 @@ class _Records:
         self.metrics.write(int(line["iteration"]), values)
         logger.info("%s", self.lines.text(int(line["iteration"]), values))
 
-    def evaluate(self, iteration: int) -> None:
+    def evaluate(self, iteration: int) -> bool:
+        """A test in training, in folders of its own. Whether the run has had enough."""
+        self._test(iteration, f"{iteration:07d}")
+        if self.state.best.enough:
+            logger.info("the run ends at iteration %d: %s", iteration, self.state.best.reason())
+        return self.state.best.enough
+
+    def finish(self, *, again: bool) -> None:
+        """The test after the last iteration.
+
+        again: also if the run ended with a test, whose results could be taken.
+        """
+        best = self.state.best
+        if not best.enough:
+            self._test(self.max_iter)
+        elif again:
+            self._test(best.tested)
+        elif distributed.rank() == 0:
+            take_results(self.checkpoints.folder, self.test_loaders, f"{best.tested:07d}")
+
+    def _test(self, iteration: int, folder: str = "") -> None:
         distributed.same_buffers(self.state.tested)  # rank 0's are those in the checkpoint
-        found = score(self.tested, self.test_loaders, self.device, self.output)
+        where = self.device, self.checkpoints.folder
+        found = score(self.tested, self.test_loaders, *where, self.suspects, folder)
         for name, scores in found.items():
             if self.metrics is not None and scores is not None:
                 self.metrics.write_evaluation(iteration, name, scores)
             if self.metrics is not None and self.metrics.draws:
-                self._draw(iteration, name, self.metrics)
+                self._draw(iteration, name, folder, self.metrics)
+        self._watch(iteration, found)
 
-    def _draw(self, iteration: int, name: str, metrics: MetricsWriter) -> None:
+    def _draw(self, iteration: int, name: str, folder: str, metrics: MetricsWriter) -> None:
         """A few pictures of a test, the same at each one."""
         from dynamic_atss.viz.pictures import sample_pictures  # imports matplotlib
 
-        results = self.output / "inference" / name / "bbox.json"
+        results = self.checkpoints.folder / "inference" / name / folder / "bbox.json"
         pictures = sample_pictures(self.test_loaders[name].dataset, results)
         metrics.write_pictures(iteration, name, pictures)
+
+    def _watch(self, iteration: int, found: dict[str, CocoScores | None]) -> None:
+        """Whether the test is the best, on every process by what rank 0 knows."""
+        best = self.state.best
+        if not best.metric:
+            return
+        scores = next(iter(found.values()))
+        values = distributed.gather(scores and scores.numbers[best.metric])
+        if best.add(iteration, values[0]) and distributed.rank() == 0:
+            self.checkpoints.mark_best()
+        logger.info("%s", best.summary())
 
 
 def _build_trainer(
@@ -218,7 +268,8 @@ def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
     logger.info("%s", report.summary())
     tested = [loader.dataset for loader in loaders.values()]
     logger.info("%s", summary.of_test(cfg, model, tested, device))
-    scores = score(builders.build_tested(cfg, model), loaders, device, output)
+    suspects = suspects_of_file(cfg, model, weight)
+    scores = score(builders.build_tested(cfg, model), loaders, device, output, suspects)
     check_expected(cfg, scores)
     distributed.shut_down()
     return 0
@@ -258,8 +309,9 @@ def _refuse_to_overwrite(checkpointer: Checkpointer, resume: bool) -> None:
 def _build_state(cfg: CfgNode, class_names: list[str], device: torch.device) -> RunState:
     model = builders.build_model(cfg, len(class_names)).to(device)
     optimizer = builders.build_optimizer(cfg, model)
-    average = averaged_model(model, cfg.SOLVER.EMA_DECAY)
-    return RunState(model, optimizer, average, class_names)
+    average = averaged_model(model, cfg.SOLVER.EMA_DECAY, ramp=cfg.SOLVER.EMA_RAMP)
+    best = Best(cfg.TEST.BEST_METRIC, cfg.TEST.PATIENCE)
+    return RunState(model, optimizer, average, class_names, best=best)
 
 
 def _initial_weights(cfg: CfgNode, state: RunState, checkpoint: Path | None) -> int:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import copy
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from yacs.config import CfgNode
 
+from dynamic_atss.builders import build_head
 from dynamic_atss.data.dataset import DetectionDataset, TrainingSet
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
-from dynamic_atss.engine.evaluator import evaluate_dataset
+from dynamic_atss.engine.diagnosis import Suspects
+from dynamic_atss.engine.evaluator import defined_numbers, evaluate_dataset
+from dynamic_atss.engine.state import RunState
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.scores import CocoScores
+from dynamic_atss.files import METRICS_FILE, link_or_copy, read_metrics
+from dynamic_atss.modeling.detector import Detector
 from dynamic_atss.weights import class_names as names_in_file
 from dynamic_atss.weights import read_file, weight_file
 
@@ -33,22 +41,87 @@ def take_file_order(dataset: DetectionDataset, weight: str | Path) -> None:
 
 
 def score(
-    model: nn.Module, loaders: dict[str, Loader], device: torch.device, output: Path
+    model: nn.Module,
+    loaders: dict[str, Loader],
+    device: torch.device,
+    output: Path,
+    suspects: Suspects,
+    part: str = "",
 ) -> dict[str, CocoScores | None]:
-    """Detections and scores of each test set, below `output`/inference; None on other ranks."""
+    """Detections and scores of each test set, in `output`/inference/<its name>/`part`; None on
+    other ranks. `suspects`: for a line in the log where nothing is found."""
     return {
         name: evaluate_dataset(
             model,
             loader,
             device,
             dataset=loader.dataset,
-            output_dir=output / "inference" / name,
+            output_dir=output / "inference" / name / part,
             rank=distributed.rank(),
             world_size=distributed.world_size(),
             progress_label=f"test {name}",
+            explain=partial(suspects.causes, loader=loader),
         )
         for name, loader in loaders.items()
     }
+
+
+def suspects_of_run(cfg: CfgNode, state: RunState) -> Suspects:
+    """Of the model of a run: its averaged weights, if it has some, and its log."""
+
+    def history() -> tuple[Detector | None, list[dict[str, Any]]]:
+        trained = None if state.ema is None else state.model
+        return trained, read_metrics(Path(cfg.OUTPUT_DIR) / METRICS_FILE)
+
+    return Suspects(state.tested, _threshold_key(cfg), history)
+
+
+def suspects_of_file(cfg: CfgNode, model: Detector, weight: str | Path) -> Suspects:
+    """Of a model with the weights of a file: what else is in it, and the log beside it."""
+
+    def history() -> tuple[Detector | None, list[dict[str, Any]]]:
+        path = weight_file(weight, None)
+        content = read_file(path)
+        if not isinstance(content, dict) or "iteration" not in content:
+            return None, []
+        log = read_metrics(path.parent / METRICS_FILE)
+        lines = [line for line in log if line["iteration"] <= content["iteration"]]
+        return _with_weights(model, content.get("trained_model")), lines
+
+    return Suspects(model, _threshold_key(cfg), history)
+
+
+def _with_weights(model: Detector, weights: Any) -> Detector | None:
+    if not weights:
+        return None
+    model = copy.deepcopy(model)
+    model.load_state_dict(weights, strict=False)  # a rule may have learnt what this one does not
+    return model
+
+
+def _threshold_key(cfg: CfgNode) -> str:
+    return f"MODEL.{build_head(cfg).section}.INFERENCE_TH"
+
+
+def take_results(output: Path, loaders: dict[str, Loader], part: str) -> None:
+    """What a test left in `part` of each test set's folder is in the folder itself, too."""
+    for name in loaders:
+        folder = output / "inference" / name
+        for path in (folder / part).glob("*.json"):
+            link_or_copy(path, folder / path.name)
+
+
+def check_metric(metric: str, loaders: dict[str, Loader]) -> None:
+    """Refuses a TEST.BEST_METRIC that the tests will not have; the first test set is watched."""
+    if not metric:
+        return
+    if not loaders:
+        raise UserError(f"TEST.BEST_METRIC {metric!r}: DATASETS.TEST is empty; name a test set")
+    name, loader = next(iter(loaders.items()))
+    known = defined_numbers(loader.dataset)
+    if metric not in known:
+        has = f"will have {', '.join(known)}" if known else "has no boxes to score against"
+        raise UserError(f"TEST.BEST_METRIC {metric!r}: {name} {has}")
 
 
 def check_expected(cfg: CfgNode, scores: dict[str, CocoScores | None]) -> None:

@@ -48,6 +48,7 @@ def check_config(cfg: CfgNode) -> None:
     _check_order(cfg)
     _check_scales(cfg.TEST.BBOX_AUG.SCALES, cfg.TEST.BBOX_AUG.SCALE_RANGES)
     _check_expected_results(cfg.TEST.EXPECTED_RESULTS)
+    _check_watch(cfg.TEST)
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         raise UserError("MODEL.DEVICE cuda: torch sees no GPU; set MODEL.DEVICE auto or cpu")
     _check_names(cfg)
@@ -155,6 +156,20 @@ def _check_expected_results(entries: list[Any]) -> None:
                 f"TEST.EXPECTED_RESULTS {entry}: give ['bbox', metric, mean, deviation] with a "
                 f"metric of {', '.join(METRICS)}"
             )
+
+
+def _check_watch(test: CfgNode) -> None:
+    """What watches tests needs tests to watch, and a number of them."""
+    if test.BEST_METRIC and not test.PERIOD:
+        raise UserError(
+            f"TEST.BEST_METRIC {test.BEST_METRIC!r}: there is no test in training to choose from; "
+            "set TEST.PERIOD to the iterations between tests"
+        )
+    if test.PATIENCE and not test.BEST_METRIC:
+        raise UserError(
+            f"TEST.PATIENCE {test.PATIENCE}: no number says which test is better; "
+            "set TEST.BEST_METRIC, as AP"
+        )
 
 
 def _is_expected_result(entry: Any) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Collection
 import torch
 
 from dynamic_atss.builders.heads.atss import POSITIVE_TYPES
+from dynamic_atss.evaluation.scores import METRICS, VOC_METRICS
 from dynamic_atss.modeling.class_loss import CLASS_LOSSES
 from dynamic_atss.modeling.layers import NORMS
 
@@ -26,6 +27,7 @@ ACCEPTED: dict[str, Collection[str]] = {
     "SOLVER.OPTIMIZER": ("sgd", "adamw"),
     "SOLVER.SCHEDULE": ("multistep", "cosine"),
     "SOLVER.WARMUP_METHOD": ("linear", "constant"),
+    "TEST.BEST_METRIC": ("", *METRICS, *VOC_METRICS),
     "TEST.BBOX_AUG.MERGE_TYPE": ("vote", "soft-vote", "nms"),
 }
 
@@ -100,6 +102,7 @@ AT_LEAST = {
     "SOLVER.DCONV_OFFSETS_LR_FACTOR": 0,
     "SOLVER.EMA_DECAY": 0,
     "SOLVER.IMS_PER_BATCH": 1,
+    "SOLVER.KEEP_CHECKPOINTS": 0,
     "SOLVER.LOG_PERIOD": 1,
     "SOLVER.MAX_ITER": 1,
     "SOLVER.MOMENTUM": 0,
@@ -117,6 +120,7 @@ AT_LEAST = {
     "TEST.DETECTIONS_PER_IMG": 1,
     "TEST.EXPECTED_RESULTS_SIGMA_TOL": 0,
     "TEST.IMS_PER_BATCH": 1,
+    "TEST.PATIENCE": 0,
     "TEST.PERIOD": 0,
 }
 

@@ -249,14 +249,21 @@ _C.SOLVER.WARMUP_ITERS = 500  # iterations of warm-up
 _C.SOLVER.WARMUP_METHOD = "linear"  # "linear" | "constant"
 _C.SOLVER.CLIP_GRAD_NORM = 0.0  # (new) largest norm of the gradient; 0 = off
 _C.SOLVER.EMA_DECAY = 0.0  # (new) of averaged weights, which are then the tested ones; 0 = off;
-# they lag by 1 / (1 - it) iterations: not for runs of few times that
+# they lag by 1 / (1 - it) iterations: not for runs of few times that, but with EMA_RAMP
+_C.SOLVER.EMA_RAMP = False  # (new) the n-th average keeps (1 + n) / (10 + n) at most, so that it
+# lags by no more than a ninth of the run, however short that is
 _C.SOLVER.CHECKPOINT_PERIOD = 2500  # iterations between checkpoints
+_C.SOLVER.KEEP_CHECKPOINTS = 0  # (new) the newest model_<iteration>.pth that stay; 0 = all;
+# model_final.pth and model_best.pth always do
 _C.SOLVER.LOG_PERIOD = 20  # (new) iterations between lines of the log
 
 _C.TEST = CN()
 _C.TEST.IMS_PER_BATCH = 8  # images of a batch, over all processes
 _C.TEST.DETECTIONS_PER_IMG = 100  # the best of an image
 _C.TEST.PERIOD = 0  # (new) iterations between tests in training; 0 = at the end only
+_C.TEST.BEST_METRIC = ""  # (new) model_best.pth is of the test with the largest of this number:
+# "AP", "AP50", ...; of VOC sets "VOC_mAP", "VOC07_mAP", too; on the first test set; "" = off
+_C.TEST.PATIENCE = 0  # (new) the run ends after so many tests without a better one; 0 = never
 _C.TEST.EXPECTED_RESULTS = []  # [["bbox", "AP", 0.39, 0.002], ...]: value and deviation
 _C.TEST.EXPECTED_RESULTS_SIGMA_TOL = 4  # a result further off is an error
 

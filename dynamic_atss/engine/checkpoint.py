@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import zipfile
 from collections import Counter, OrderedDict
@@ -12,10 +13,13 @@ import torch
 from torch import Tensor
 
 from dynamic_atss.errors import UserError
-from dynamic_atss.files import CHECKPOINT_FORMAT, write_atomically, write_text
+from dynamic_atss.files import CHECKPOINT_FORMAT, link_or_copy, write_atomically, write_text
 from dynamic_atss.weights.unpickle import load_torch
 
+logger = logging.getLogger(__name__)
+
 LAST = "last_checkpoint"
+BEST = "model_best.pth"
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.Size)
 
 
@@ -54,17 +58,42 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 class Checkpointer:
-    """The checkpoints of one output folder: `<name>.pth`, and `last_checkpoint` with its name."""
+    """The checkpoints of one output folder: `<name>.pth`, and `last_checkpoint` with its name.
 
-    def __init__(self, output_dir: str | os.PathLike[str]) -> None:
+    keep: how many `model_<iteration>.pth` a save leaves, those of later iterations apart; 0: all
+    """
+
+    def __init__(self, output_dir: str | os.PathLike[str], keep: int = 0) -> None:
         self.folder = Path(output_dir)
+        self.keep = keep
 
     def save(self, name: str, content: dict[str, Any]) -> Path:
-        """Writes `<name>.pth`, then points `last_checkpoint` at it. Raises as save_checkpoint."""
+        """Writes `<name>.pth`, then points `last_checkpoint` at it, then deletes what is too old.
+
+        Raises as save_checkpoint; nothing is deleted then.
+        """
         path = self.folder / f"{name}.pth"
         save_checkpoint(path, content)
         write_text(self.folder / LAST, path.name)
+        if self.keep:
+            self._delete_before(content["iteration"])
         return path
+
+    def mark_best(self) -> None:
+        """The checkpoint saved last is `model_best.pth`, too. Raises UserError: as for a save."""
+        last = self.latest()
+        if last is not None:
+            link_or_copy(last, self.folder / BEST)
+
+    def _delete_before(self, iteration: int) -> None:
+        """Later files, of a run that was resumed from further back, are not counted: the one that
+        was just written would be the oldest."""
+        past = [p for p in _numbered(self.folder) if _iteration(p) <= iteration]
+        for path in sorted(past, key=_iteration)[: -self.keep]:
+            try:
+                path.unlink()
+            except OSError as error:
+                logger.warning("%s: cannot be deleted (%s)", path, error.strerror)
 
     def latest(self) -> Path | None:
         """The file that `last_checkpoint` names (its own affair whether it exists), or None.
@@ -114,6 +143,10 @@ def _is_whole(path: Path) -> bool:
 
 def _numbered(folder: Path) -> list[Path]:
     return [p for p in folder.glob("model_*.pth") if p.stem.removeprefix("model_").isdigit()]
+
+
+def _iteration(path: Path) -> int:
+    return int(path.stem.removeprefix("model_"))
 
 
 def _mend(path: Path) -> str:

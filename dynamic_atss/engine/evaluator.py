@@ -7,7 +7,7 @@ import itertools
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,14 +20,15 @@ from torch import nn
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.engine import distributed
 from dynamic_atss.evaluation.coco import evaluate_coco, write_results, write_scores
-from dynamic_atss.evaluation.ground_truth import truth_table
+from dynamic_atss.evaluation.ground_truth import TruthTable, truth_table
 from dynamic_atss.evaluation.results import Table, as_results, detection_table
-from dynamic_atss.evaluation.scores import CocoScores
+from dynamic_atss.evaluation.scores import UNDEFINED, CocoScores
 from dynamic_atss.evaluation.voc import evaluate_voc
 from dynamic_atss.progress import progress
 from dynamic_atss.types import Batch, Detections, to_device
 
 _log = logging.getLogger(__name__)
+_NOTHING = 0.0005  # an AP below it reads 0.000
 
 
 class ScoredDataset(Protocol):
@@ -75,7 +76,7 @@ def run_detection(
     seen: list[int] = []
     tables: list[Table] = []
     total = len(loader) if isinstance(loader, Sized) else None
-    with _evaluation_mode(plain), torch.inference_mode():
+    with evaluation_mode(plain), torch.inference_mode():
         for batch in progress(loader, progress_label, total, rank=rank):
             detections = plain(to_device(batch, device))
             seen += batch.image_ids
@@ -95,12 +96,15 @@ def evaluate_dataset(
     rank: int = 0,
     world_size: int = 1,
     progress_label: str = "inference",
+    explain: Callable[[TruthTable, Table], Sequence[str]] | None = None,
 ) -> CocoScores | None:
     """Run the model over a data set and score it; None on ranks other than 0 and where the
     annotation file holds nothing to score against.
 
     With `output_dir`, rank 0 leaves `bbox.json`, `coco_metrics.json` and `voc_metrics.json` there.
     The results are written before they are scored: a scorer that fails does not cost the inference.
+
+    explain: likely causes, a line each, asked for where nothing is found
 
     Raises:
         RuntimeError, UserError: as `run_detection` and `evaluate_coco`.
@@ -123,31 +127,54 @@ def evaluate_dataset(
         "%s: %d images in %.1f s (%.1f images/s), %d detections",
         *(progress_label, images, seconds, images / seconds, len(table)),
     )
-    return _score(dataset, table, output_dir)
-
-
-def _score(
-    dataset: ScoredDataset, table: Table, output_dir: str | Path | None
-) -> CocoScores | None:
-    """Write the results, score them, write and log the scores."""
     if output_dir is not None:
         write_results(output_dir, as_results(table), None)
     truth = truth_table(dataset.read(), str(dataset.annotations))
-    scores = evaluate_coco(truth, table, image_ids=dataset.image_ids)
+    scores = _scores(dataset, truth, table)
     if scores is None:
         return None
-    _log.info("COCO box scores of %s\n%s", dataset.annotations, scores.table())
-    if dataset.voc_scores:
-        voc = evaluate_voc(truth, table)
-        scores = replace(scores, voc=voc)
-        _log.info("VOC box scores of %s\n%s", dataset.annotations, voc.table())
+    _log_scores(dataset, scores)
     if output_dir is not None:
         write_scores(output_dir, scores)
+    if explain is not None and 0 <= scores.metrics["AP"] < _NOTHING:
+        _log_causes(len(table), explain(truth, table))
     return scores
 
 
+def _log_causes(detections: int, causes: Sequence[str]) -> None:
+    _log.warning(
+        "nothing is found: %d detections, AP 0. Likely causes, as measured:%s",
+        detections,
+        "".join(f"\n- {cause}" for cause in causes or ("none of those that are looked for",)),
+    )
+
+
+def defined_numbers(dataset: ScoredDataset) -> list[str]:
+    """The names of the numbers that a test on a data set has: those that its boxes define,
+    whatever is detected."""
+    truth = truth_table(dataset.read(), str(dataset.annotations))
+    if not len(truth):
+        return []
+    anything = np.array([[truth.image_ids[0], *truth.boxes[0], 1.0, truth.category_ids[0]]])
+    scores = _scores(dataset, truth, anything)
+    return [n for n, value in scores.numbers.items() if value != UNDEFINED] if scores else []
+
+
+def _scores(dataset: ScoredDataset, truth: TruthTable, table: Table) -> CocoScores | None:
+    scores = evaluate_coco(truth, table, image_ids=dataset.image_ids)
+    if scores is None or not dataset.voc_scores:
+        return scores
+    return replace(scores, voc=evaluate_voc(truth, table))
+
+
+def _log_scores(dataset: ScoredDataset, scores: CocoScores) -> None:
+    _log.info("COCO box scores of %s\n%s", dataset.annotations, scores.table())
+    if scores.voc is not None:
+        _log.info("VOC box scores of %s\n%s", dataset.annotations, scores.voc.table())
+
+
 @contextlib.contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """`model.eval()` inside; afterwards each module is as it was (frozen parts differ from the
     rest, so one `model.train()` would not do)."""
     modes = [(module, module.training) for module in model.modules()]

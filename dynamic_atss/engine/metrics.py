@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dynamic_atss.engine.lines import is_loss
 from dynamic_atss.evaluation.scores import UNDEFINED, CocoScores
-from dynamic_atss.files import read_metrics, write_text
+from dynamic_atss.files import METRICS_FILE, read_metrics, write_text
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class MetricsWriter:
     ) -> None:
         folder = Path(output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "metrics.jsonl"
+        path = folder / METRICS_FILE
         _drop_after(path, start_iteration)
         self._file = path.open("a", encoding="utf-8")
         self._events = _event_writer(folder, start_iteration) if tensorboard else None

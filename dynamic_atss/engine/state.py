@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from dynamic_atss.engine import distributed
+from dynamic_atss.engine.best import Best
 from dynamic_atss.engine.window import Window
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.detector import Detector
@@ -22,7 +23,7 @@ class RunState:
     """The parts of a run that change: `capture` them into a checkpoint, `restore` them from one.
 
     model: the detector, unwrapped · ema: its average, or None · class_names: of its classes ·
-    window: what the next line of the log averages
+    window: what the next line of the log averages · best: of the tests so far
     """
 
     model: Detector
@@ -30,6 +31,7 @@ class RunState:
     ema: AveragedModel | None = None
     class_names: Sequence[str] = ()
     window: Window = field(default_factory=Window)
+    best: Best = field(default_factory=Best)
 
     @property
     def tested(self) -> Detector:
@@ -53,6 +55,8 @@ class RunState:
         if self.ema is not None:
             content["trained_model"] = self.model.state_dict()
             content["averaged"] = int(self.ema.n_averaged)
+        if self.best.metric:
+            content["best"] = self.best.state_dict()
         return content
 
     def restore(self, content: dict[str, Any]) -> int:
@@ -74,6 +78,7 @@ class RunState:
             self.model.load_state_dict(content.get("trained_model", content["model"]))
             _restore_optimizer(self.optimizer, content["optimizer"])
             self.window.load_state_dict(content["window"])
+            self.best.load_state_dict(content.get("best", {}))
         except (KeyError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:300]
             raise UserError(
@@ -84,14 +89,6 @@ class RunState:
         if len(states) == distributed.world_size():  # other numbers of processes start afresh
             _set_rng_state(states[distributed.rank()])
         return content["iteration"]
-
-
-def averaged_model(model: nn.Module, decay: float) -> AveragedModel | None:
-    """An exponential moving average of weights and buffers; None for decay 0."""
-    if not decay:
-        return None
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-    return average.requires_grad_(False)
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, content: dict[str, Any]) -> None:

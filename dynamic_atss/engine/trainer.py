@@ -35,7 +35,7 @@ class Trainer:
     loader: one batch for each iteration
     lr_factor: factor of the learning rates by 0-based iteration
     save: (iteration) -> None, on every process; log: a line of numbers; evaluate: (iteration) ->
-    None, on every process
+    whether the run has had enough, on every process and the same on all
     window: what the next line of the log averages
     ema: averaged model (torch.optim.swa_utils.AveragedModel) or None
     """
@@ -47,7 +47,7 @@ class Trainer:
     device: torch.device
     save: Callable[[int], None]
     log: Callable[[dict[str, float]], None]
-    evaluate: Callable[[int], None]
+    evaluate: Callable[[int], bool | None]
     start: int
     stop: int
     window: Window = field(default_factory=Window)
@@ -60,30 +60,40 @@ class Trainer:
     _names: Names = field(default_factory=Names, init=False)
 
     def train(self) -> bool:
-        """Runs iterations start + 1 .. stop. False if SIGTERM ended the run, after a save.
+        """Runs iterations start + 1 .. stop, or to the test that has had enough. False if SIGTERM
+        ended the run, after a save.
 
         Raises:
             UserError: a loss or a weight is not finite, and nothing is saved from then on; or the
                 data of the next iteration cannot be read, after a save.
         """
         with on_sigterm(self._note_sigterm):
-            self._test_if_due(self.start)  # a checkpoint is of the moment before its test
-            feed = _Feed(iter(self.loader), self.window)
-            self.model.train()
-            self.window.start()
-            iterations = range(self.start + 1, self.stop + 1)
-            for iteration in progress(iterations, "train", rank=distributed.rank()):
-                status = self._step(feed, iteration)
-                if status.data_failed:
-                    logger.error("saved iteration %d; --resume goes on from there", iteration)
-                    feed.raise_failure()
-                if status.terminated:
-                    logger.warning(
-                        "SIGTERM: saved iteration %d; --resume goes on from there", iteration
-                    )
-                    return False
-                self._test_if_due(iteration)
+            # A checkpoint is of the moment before its test.
+            enough = self.start if self._test_if_due(self.start) else self._iterate()
+            if enough:
+                self._end_early(enough)
         return not self._terminated
+
+    def _iterate(self) -> int:
+        """The iteration whose test has had enough, 0 if there was none."""
+        feed = _Feed(iter(self.loader), self.window)
+        self.model.train()
+        self.window.start()
+        iterations = range(self.start + 1, self.stop + 1)
+        for iteration in progress(iterations, "train", rank=distributed.rank()):
+            status = self._step(feed, iteration)
+            if status.data_failed:
+                logger.error("saved iteration %d; --resume goes on from there", iteration)
+                feed.raise_failure()
+            if status.terminated:
+                logger.warning(
+                    "SIGTERM: saved iteration %d; --resume goes on from there", iteration
+                )
+                self._terminated = True  # the signal may have come to another process alone
+                return 0
+            if self._test_if_due(iteration):
+                return iteration
+        return 0
 
     def _step(self, feed: _Feed, iteration: int) -> Status:
         """One iteration, its line of the log and its checkpoint."""
@@ -98,27 +108,39 @@ class Trainer:
         self.window.add(status.losses, status.metrics)
         last = iteration == self.stop
         if iteration % self.log_period == 0 or last:
-            lr = self.optimizer.param_groups[0]["lr"]
-            self.log({"iteration": iteration, **self.window.close(self.device), "lr": lr})
+            self._log(iteration)
         due = iteration % self.checkpoint_period == 0 or self._test_due(iteration)
         if due or last or status.terminated or status.data_failed:
             self._check_weights(iteration)
             self.save(iteration)
         return status
 
+    def _log(self, iteration: int) -> None:
+        lr = self.optimizer.param_groups[0]["lr"]
+        self.log({"iteration": iteration, **self.window.close(self.device), "lr": lr})
+
+    def _end_early(self, iteration: int) -> None:
+        """What `_step` does after the last iteration, for one that turned out to be it."""
+        if self.window.count:
+            set_lr(self.optimizer, self.lr_factor(iteration - 1))  # a resumed run has not yet
+            self._log(iteration)
+        self.save(iteration)
+
     def _test_due(self, iteration: int) -> bool:
         """Whether a test follows this iteration; the one after the last is not the trainer's."""
         inside = self.test_period > 0 and 0 < iteration < self.stop
         return inside and iteration % self.test_period == 0
 
-    def _test_if_due(self, iteration: int) -> None:
-        """A test may take long, and everything is saved by now: SIGTERM ends it at once."""
-        if self._test_due(iteration):
-            with on_sigterm(end_process):
-                if self._terminated:  # it came while the checkpoint was written
-                    end_process()
-                with self.window.paused():
-                    self.evaluate(iteration)
+    def _test_if_due(self, iteration: int) -> bool:
+        """Whether the run has had enough. A test may take long, and everything is saved by now:
+        SIGTERM ends it at once."""
+        if not self._test_due(iteration):
+            return False
+        with on_sigterm(end_process):
+            if self._terminated:  # it came while the checkpoint was written
+                end_process()
+            with self.window.paused():
+                return bool(self.evaluate(iteration))
 
     def _forward_backward(self, feed: _Feed, iteration: int) -> Status:
         """The gradient of one iteration. One collective tells all processes the mean loss terms

@@ -29,6 +29,11 @@ class Window:
         self._sums: dict[str, float] = {}
         self._metrics: dict[str, list[float]] = {}
 
+    @property
+    def count(self) -> int:
+        """Iterations since the last line."""
+        return self._count
+
     def add(
         self, losses: Mapping[str, float], metrics: Mapping[str, Sequence[float]] | None = None
     ) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 UNDEFINED = -1.0  # COCO's own mark: there is no ground truth that the number could speak of
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+VOC_METRICS = ("VOC_mAP", "VOC07_mAP")  # 2010 and later: area under the curve; 2007: eleven points
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class VocScores:
     def metrics(self) -> dict[str, float]:
         """The means over the categories that have ground truth."""
         values = (np.array([*aps.values()]) for aps in (self.all_points, self.eleven_points))
-        return dict(zip(("VOC_mAP", "VOC07_mAP"), map(_mean, values), strict=True))
+        return dict(zip(VOC_METRICS, map(_mean, values), strict=True))
 
     def to_json(self) -> dict[str, object]:
         """What `voc_metrics.json` holds: the means, and both AP of each category."""

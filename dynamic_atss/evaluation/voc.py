@@ -34,7 +34,7 @@ def evaluate_voc(truth: TruthTable, results: Sequence[Mapping[str, Any]] | Table
     table = result_table(results, "results")
     table = table[np.argsort(-table[:, 5], kind="stable")]
     categories = table[:, 6].astype(np.int64)
-    box = _best_boxes(table, truth)
+    box = best_boxes(table, truth)
     ignored = np.zeros(len(table), bool)
     ignored[box >= 0] = truth.crowd[box[box >= 0]]
     first = _first_of_each(box)
@@ -78,9 +78,9 @@ def _precision(correct: Ints) -> Floats:
     return np.maximum.accumulate(precision[::-1])[::-1]
 
 
-def _best_boxes(table: Floats, truth: TruthTable) -> Ints:
+def best_boxes(table: Floats, truth: TruthTable, min_iou: float = MIN_IOU) -> Ints:
     """(D,) for each detection the box of its image and category that it overlaps most, -1 where
-    that is below `MIN_IOU`."""
+    that is below `min_iou`."""
     group, truth_group = _groups(table, truth)
     order = np.argsort(truth_group, kind="stable")
     ordered = truth_group[order]
@@ -90,11 +90,11 @@ def _best_boxes(table: Floats, truth: TruthTable) -> Ints:
     # The pairs of a detection follow each other: the k-th is with the k-th box of its group.
     k = np.arange(len(detection)) - np.repeat(np.cumsum(count) - count, count)
     box = order[first[detection] + k]
-    iou = _iou(table[detection, 1:5], truth.boxes[box])
+    iou = box_iou(table[detection, 1:5], truth.boxes[box])
     best = np.full(len(table), -1, np.int64)
     # Ascending IoU, then descending place: the last pair of a detection wins.
     by_iou = np.lexsort((-box, iou))
-    by_iou = by_iou[iou[by_iou] >= MIN_IOU]
+    by_iou = by_iou[iou[by_iou] >= min_iou]
     best[detection[by_iou]] = box[by_iou]
     return best
 
@@ -108,7 +108,7 @@ def _groups(table: Floats, truth: TruthTable) -> tuple[Ints, Ints]:
     return number[: len(table)], number[len(table) :]
 
 
-def _iou(a: Floats, b: Floats) -> Floats:
+def box_iou(a: Floats, b: Floats) -> Floats:
     """IoU of aligned boxes x y w h, (n,)."""
     low = np.maximum(a[:, :2], b[:, :2])
     high = np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])

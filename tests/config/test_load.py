@@ -363,6 +363,7 @@ REFUSED = {
     "SOLVER.CLIP_GRAD_NORM": ["-1"],
     "SOLVER.DCONV_OFFSETS_LR_FACTOR": ["-1"],
     "SOLVER.EMA_DECAY": ["-0.1", "1"],
+    "SOLVER.KEEP_CHECKPOINTS": ["-1"],
     "SOLVER.GAMMA": ["0", "-0.1", "10"],
     "SOLVER.MOMENTUM": ["-1", "1"],
     "SOLVER.STEPS": ["(-5, 4)"],
@@ -373,6 +374,8 @@ REFUSED = {
     "TEST.DETECTIONS_PER_IMG": ["0", "-1"],
     "TEST.EXPECTED_RESULTS_SIGMA_TOL": ["-4"],
     "TEST.PERIOD": ["-1"],
+    "TEST.BEST_METRIC": ["ap", "mAP", "AP"],  # the last without tests in training
+    "TEST.PATIENCE": ["-1", "3"],  # the last without a number to watch
     "TEST.EXPECTED_RESULTS": [
         "[['bbox', 'AP', '0.4', 0.1]]",
         "[['bbox', 'AP', 0.4, None]]",

@@ -12,6 +12,7 @@ import torch
 from yacs.config import CfgNode
 
 from dynamic_atss import files
+from dynamic_atss.engine import checkpoint
 from dynamic_atss.engine.checkpoint import Checkpointer, load_checkpoint, save_checkpoint
 from dynamic_atss.errors import UserError
 
@@ -168,3 +169,82 @@ def test_what_could_not_be_read_back_is_not_written(tmp_path):
         with pytest.raises(TypeError, match=r"checkpoint\['rng'\]\[1\]"):
             save_checkpoint(tmp_path / "x.pth", {"rng": [0, value]})
     assert _files(tmp_path) == []
+
+
+def _save(saver, *iterations):
+    for i in iterations:
+        saver.save(f"model_{i:07d}", {"iteration": i, "model": {"w": torch.full((3,), i)}})
+
+
+def _numbers(folder):
+    return sorted(int(p.stem[6:]) for p in folder.glob("model_[0-9]*.pth"))
+
+
+def test_the_newest_stay_and_the_final_and_the_best(tmp_path):
+    saver = Checkpointer(tmp_path, keep=2)
+    _save(saver, 5, 10)
+    saver.mark_best()
+    _save(saver, 15, 100_000, 2_000_000)
+    saver.save("model_final", {"iteration": 2_000_005, "model": {}})
+    assert _numbers(tmp_path) == [100_000, 2_000_000]
+    assert load_checkpoint(tmp_path / "model_best.pth")["iteration"] == 10
+    assert saver.latest().name == "model_final.pth"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_all_stay_by_default(tmp_path):
+    _save(Checkpointer(tmp_path), 5, 10, 15)
+    assert _numbers(tmp_path) == [5, 10, 15]
+
+
+def test_the_file_just_written_stays_beside_those_of_later_iterations(tmp_path):
+    """Who resumes from further back has them; 10 would be the oldest."""
+    _save(Checkpointer(tmp_path), 5, 20, 30)
+    saver = Checkpointer(tmp_path, keep=1)
+    _save(saver, 10)
+    assert _numbers(tmp_path) == [10, 20, 30]
+    assert load_checkpoint(saver.latest())["iteration"] == 10
+
+
+def test_nothing_is_deleted_before_the_new_file_is_whole(tmp_path, monkeypatch):
+    saver = Checkpointer(tmp_path, keep=1)
+    _save(saver, 5)
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(UserError):
+        _save(saver, 10)
+    assert _numbers(tmp_path) == [5]
+    assert load_checkpoint(saver.latest())["iteration"] == 5
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_best_is_a_file_of_its_own(tmp_path, monkeypatch, links):
+    """Later saves, under the name that it was made from, too, leave it as it is."""
+    if not links:
+        monkeypatch.setattr(files.os, "link", lambda *_: (_ for _ in ()).throw(OSError("none")))
+    saver = Checkpointer(tmp_path)
+    for value in (1, 2):
+        saver.save("model_final", {"iteration": value, "model": {}})
+        saver.mark_best()
+        saver.mark_best()
+        assert load_checkpoint(tmp_path / "model_best.pth")["iteration"] == value
+    saver.save("model_final", {"iteration": 3, "model": {}})
+    assert load_checkpoint(tmp_path / "model_best.pth")["iteration"] == 2
+    assert _files(tmp_path) == ["last_checkpoint", "model_best.pth", "model_final.pth"]
+
+
+def test_a_checkpoint_that_cannot_be_deleted_is_told(tmp_path, monkeypatch, caplog):
+    saver = Checkpointer(tmp_path, keep=1)
+    _save(saver, 5)
+
+    def refuse(*_, **__):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.Path, "unlink", refuse)
+        _save(saver, 10)
+    assert _numbers(tmp_path) == [5, 10]
+    assert "model_0000005.pth: cannot be deleted (Operation not permitted)" in caplog.text

@@ -10,7 +10,7 @@ from torch import nn
 
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import read_annotations
-from dynamic_atss.engine.evaluator import evaluate_dataset, run_detection
+from dynamic_atss.engine.evaluator import defined_numbers, evaluate_dataset, run_detection
 from dynamic_atss.evaluation.results import as_results
 from dynamic_atss.progress import progress
 from dynamic_atss.types import Batch, Detections, GroundTruth
@@ -139,6 +139,34 @@ def test_data_set_is_scored_written_and_logged(tmp_path, caplog):
     assert "seven" in caplog.text and "AP50" in caplog.text
 
 
+@pytest.mark.parametrize(("found", "asked"), [([], True), (["it is so"], True), ([], False)])
+def test_causes_are_asked_for_and_logged_where_nothing_is_found(tmp_path, caplog, found, asked):
+    """The ids of the categories are exchanged, or not."""
+    ids, calls = (1, 2, 4), []
+    data = dataset(annotation_file(tmp_path / "a.json", ids), ids)
+    if asked:
+        data.category_ids = CATEGORY_IDS[::-1]
+
+    def explain(truth, table):
+        calls.append((len(truth), len(table)))
+        return found
+
+    evaluate_dataset(Finder(), [batch(ids)], "cpu", dataset=data, explain=explain)
+    assert calls == ([(4, 4)] if asked else [])
+    log = "4 detections, AP 0. Likely causes, as measured:\n- "
+    assert (log + (found or ["none of those"])[0] in caplog.text) == asked
+
+
+def test_the_numbers_of_a_test_are_known_before(tmp_path):
+    ids = (1, 2)
+    data = dataset(annotation_file(tmp_path / "a.json", ids), ids)
+    scores = evaluate_dataset(Finder(), [batch(ids)], "cpu", dataset=data)
+    defined = [name for name, value in scores.numbers.items() if value >= 0]
+    assert defined_numbers(data) == defined and "APm" not in defined
+    data.voc_scores = True
+    assert defined_numbers(data) == [*defined, "VOC_mAP", "VOC07_mAP"]
+
+
 def test_without_annotations_the_results_are_written_all_the_same(tmp_path):
     path = annotation_file(tmp_path / "a.json", (1, 2))
     content = json.loads(path.read_text())
@@ -149,6 +177,7 @@ def test_without_annotations_the_results_are_written_all_the_same(tmp_path):
     )
     assert scores is None
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["bbox.json"]
+    assert defined_numbers(dataset(path, (1, 2))) == []
 
 
 def worker(rank, folder):

@@ -36,9 +36,11 @@ def terminate() -> None:
 
 
 class Run:
-    """A trainer of ten iterations and what it did; `at`: what happens inside a call."""
+    """A trainer of ten iterations and what it did; `at`: what happens inside a call; `enough`: the
+    iteration whose test is the last one."""
 
-    def __init__(self, at=None, **changes) -> None:
+    def __init__(self, at=None, enough=None, **changes) -> None:
+        self.enough = enough
         self.events: list[str] = []
         self.lines: list[dict[str, float]] = []
         self.at = at or {}
@@ -59,13 +61,17 @@ class Run:
             device=torch.device("cpu"),
             save=lambda i: self.note(f"save {i}"),
             log=self.log,
-            evaluate=lambda i: self.note(f"test {i}"),
+            evaluate=self.evaluate,
             **settings,
         )
 
     def log(self, line) -> None:
         self.lines.append(line)
         self.note(f"log {line['iteration']}")
+
+    def evaluate(self, iteration) -> bool:
+        self.note(f"test {iteration}")
+        return iteration == self.enough
 
     def note(self, event: str) -> None:
         self.events.append(event)
@@ -191,3 +197,38 @@ def test_data_that_cannot_be_read_at_the_start_are_told_at_once():
     with pytest.raises(UserError, match=r"7\.jpg: truncated"):
         run.trainer.train()
     assert not run.events
+
+
+def test_a_test_that_has_had_enough_ends_the_run_as_its_last_iteration_would():
+    run = Run(enough=6)
+    assert run.trainer.train()
+    assert run.events == [
+        *("save 3", "test 3", "log 4", "save 5", "save 6", "test 6", "log 6", "save 6"),
+    ]
+    assert run.lines[-1]["loss_a"] == pytest.approx(8 - 0.3 * 4.5)
+    assert run.lines[-1]["lr"] == pytest.approx(0.1)
+
+
+def test_no_line_is_logged_twice_where_the_run_ends_at_one():
+    run = Run(enough=6, log_period=3)
+    assert run.trainer.train()
+    assert run.events[-3:] == ["save 6", "test 6", "save 6"]
+    assert run.events.count("log 6") == 1
+
+
+def test_a_resumed_run_ends_where_the_repeated_test_has_had_enough():
+    whole, state = Run(enough=6, at={"save 6": lambda: None}), {}
+    whole.at["save 6"] = lambda: state or state.update(whole.trainer.window.state_dict())
+    whole.trainer.train()
+    resumed = Run(start=6, enough=6, loader=broken_after(0))
+    resumed.trainer.window.load_state_dict(state)
+    assert resumed.trainer.train()
+    assert resumed.events == ["test 6", "log 6", "save 6"]
+    for key in ("loss", "loss_a", "lr"):
+        assert resumed.lines[-1][key] == pytest.approx(whole.lines[-1][key])
+
+
+def test_sigterm_while_a_run_ends_early_leaves_its_last_test_to_the_next():
+    run = Run(enough=6, at={"log 6": terminate})
+    assert run.trainer.train() is False
+    assert run.events[-2:] == ["log 6", "save 6"]

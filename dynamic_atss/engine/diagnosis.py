@@ -1,0 +1,119 @@
+"""Why a test finds nothing, as far as that can be measured: a line for each likely cause."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from dynamic_atss.data.loader import Loader
+from dynamic_atss.engine.average import distance
+from dynamic_atss.engine.evaluator import evaluation_mode
+from dynamic_atss.evaluation.ground_truth import TruthTable
+from dynamic_atss.evaluation.overlaps import why_no_match
+from dynamic_atss.evaluation.results import Table
+from dynamic_atss.modeling.branches import branch
+from dynamic_atss.modeling.detector import Detector
+from dynamic_atss.modeling.postprocess import PostProcess
+from dynamic_atss.types import Batch, to_device
+
+Records = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """What may be to blame for a test that finds nothing, beside the detections themselves.
+
+    model: the detector · threshold_key: the key of its score threshold · history: called if it is
+    needed, the detector with the trained weights if those of `model` are their average, and the
+    lines of the log so far
+    """
+
+    model: Detector
+    threshold_key: str
+    history: Callable[[], tuple[Detector | None, Records]]
+
+    def causes(self, truth: TruthTable, table: Table, loader: Loader) -> list[str]:
+        """One line for each cause that the measured numbers support.
+
+        Args:
+            truth: what was to be found.
+            table: the detections.
+            loader: of the tested images; the first batch is looked at again.
+        """
+        trained, records = self.history()
+        batch = next(iter(loader))
+        score = largest_score(self.model, batch)
+        seen = f"on the first {len(batch.image_ids)} images"
+        if trained is not None and (other := largest_score(trained, batch)) > 2 * score:
+            # The distance alone says little: 3 % is usual while the learning rate is high.
+            return [
+                f"the averaged weights, which are tested, are {distance(self.model, trained):.1%} "
+                f"of their norm away from the trained ones, whose largest class score is "
+                f"{other:.4f} instead of {score:.4f} ({seen}): set SOLVER.EMA_RAMP True, or "
+                "SOLVER.EMA_DECAY 0"
+            ]
+        lines = [self._scores(score, seen), why_no_match(truth, table), *_training(records)]
+        return [line for line in lines if line]
+
+    def _scores(self, score: float, seen: str) -> str | None:
+        """What the largest class score tells."""
+        least = getattr(self.model.postprocess, "score_threshold", 0.0)
+        if math.isnan(score):
+            return f"class scores are not numbers (NaN, {seen}): the weights are broken"
+        if score > least:
+            return None
+        return (
+            f"no class score is above {self.threshold_key} {least}; the largest is {score:.4f} "
+            f"({seen})"
+        )
+
+
+@torch.inference_mode()
+def largest_score(model: Detector, batch: Batch) -> float:
+    """Of all priors and classes of a batch; NaN if one is. Infinite, so nothing to complain about,
+    where the post-processing is of another kind, whose scores may mean something else."""
+    if not isinstance(model.postprocess, PostProcess):
+        return math.inf
+    outputs: list[Any] = []
+    hook = model.head.register_forward_hook(lambda *call: outputs.append(call[-1]))
+    try:
+        with evaluation_mode(model):
+            model(to_device(batch, next(model.parameters()).device))
+    finally:
+        hook.remove()
+    return float(branch(outputs[0], model.postprocess.branch).logits.float().sigmoid().max())
+
+
+def _training(records: Records) -> Iterator[str]:
+    """What the lines of the log tell: a rate that still rises, a loss that does not fall or falls
+    on."""
+    lines = [r for r in records if r.get("loss") is not None and "lr" in r]
+    if len(lines) < 2:
+        return
+    part = max(1, len(lines) // 4)
+    first, before, last = (
+        fmean(line["loss"] for line in some)
+        for some in (lines[:part], lines[-2 * part : -part], lines[-part:])
+    )
+    end, rate = lines[-1]["iteration"], lines[-1]["lr"]
+    if all(a["lr"] < b["lr"] for a, b in pairwise(lines)):
+        yield (
+            f"the learning rate still rises at iteration {end} (to {rate:.2g}): that is within "
+            "SOLVER.WARMUP_ITERS; shorten it, or train longer"
+        )
+    if last > 0.98 * first:
+        yield (
+            f"the loss has hardly fallen up to iteration {end} (from {first:.4g} to {last:.4g}, "
+            f"learning rate now {rate:.2g}): train longer, or try another SOLVER.BASE_LR"
+        )
+    elif last < 0.95 * before:
+        yield (
+            f"the loss still falls at iteration {end} (from {before:.4g} to {last:.4g}): train "
+            "longer (SOLVER.MAX_ITER)"
+        )
