@@ -73,7 +73,7 @@ def differences(first: Path, second: Path) -> list[str]:
         [_reproducible(r) for r in read_metrics(run / "metrics.jsonl")] for run in (first, second)
     ]
     found += ["metrics.jsonl"] if lines[0] != lines[1] else []
-    for path in first.glob("inference/*/*.json"):
+    for path in first.glob("inference/**/*.json"):
         other = second / path.relative_to(first)
         if not other.is_file() or json.loads(path.read_text()) != json.loads(other.read_text()):
             found.append(str(path.relative_to(first)))

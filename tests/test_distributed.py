@@ -289,3 +289,26 @@ def test_the_model_tested_at_the_end_is_the_one_saved(config, tmp_path, monkeypa
         for run in ("run", "again")
     )
     assert there == here and len(here) > 0
+
+
+def test_all_processes_end_where_one_knows_that_the_run_has_had_enough(config, tmp_path):
+    """The scores, and so the reason, are rank 0's. Each test has AP 0: the first is the best."""
+    watch = ["TEST.PERIOD", 2, "TEST.BEST_METRIC", "AP", "TEST.PATIENCE", 2, "SOLVER.MAX_ITER", 12]
+    args = [*config, *watch, "SOLVER.KEEP_CHECKPOINTS", 1, "OUTPUT_DIR", tmp_path]
+    done = run_tool("train_net", args, TORCHRUN)
+    assert done.returncode == 0, done.stderr
+    assert "the run ends at iteration 6" in (tmp_path / "log.txt").read_text()
+    assert torch.load(tmp_path / "model_final.pth", weights_only=True)["iteration"] == 6
+    assert torch.load(tmp_path / "model_best.pth", weights_only=True)["iteration"] == 2
+    names = sorted(p.name for p in tmp_path.glob("model_*.pth"))
+    assert names == ["model_0000006.pth", "model_best.pth", "model_final.pth"]
+    again = run_tool("train_net", [*args, "--resume"], TORCHRUN)
+    assert again.returncode == 0, again.stderr
+
+
+def test_a_metric_that_will_not_exist_is_told_once(config, tmp_path):
+    watch = ["TEST.PERIOD", 2, "TEST.BEST_METRIC", "VOC_mAP", "OUTPUT_DIR", tmp_path]
+    ended = run_tool("train_net", [*config, *watch], TORCHRUN)
+    assert ended.returncode != 0
+    told = [line for line in ended.stderr.splitlines() if "TEST.BEST_METRIC 'VOC_mAP'" in line]
+    assert len(told) == 1 and not list(tmp_path.glob("*.pth"))

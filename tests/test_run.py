@@ -228,7 +228,8 @@ def test_resume_with_another_model_is_refused(config, tmp_path, tool, capsys, ch
 # --- runs that are interrupted -----------------------------------------------------------------
 
 LONG = ["SOLVER.MAX_ITER", 60, "SOLVER.CHECKPOINT_PERIOD", 7, "SOLVER.LOG_PERIOD", 3]
-LONG += ["TEST.PERIOD", 10, "SOLVER.EMA_DECAY", 0.9]
+LONG += ["TEST.PERIOD", 10, "SOLVER.EMA_DECAY", 0.9, "SOLVER.EMA_RAMP", True]
+LONG += ["TEST.BEST_METRIC", "AP", "SOLVER.KEEP_CHECKPOINTS", 3]
 
 
 @pytest.fixture(scope="module")

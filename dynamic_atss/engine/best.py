@@ -63,5 +63,5 @@ class Best:
         if state.get("metric") != self.metric:
             logger.info("TEST.BEST_METRIC %s: watched from here on", self.metric)
             return
-        for name, value in state.items():
-            setattr(self, name, value)
+        for name in self.state_dict():
+            setattr(self, name, state[name])

@@ -21,6 +21,7 @@ def why_no_match(truth: TruthTable, table: Table) -> str | None:
     """
     if not len(table):
         return None
+    truth = _objects(truth)
     box = best_boxes(_of_one_class(table), _truth_of_one_class(truth), min_iou=0.0)
     iou = np.where(box >= 0, box_iou(table[:, 1:5], truth.boxes[box]), 0.0)
     hit = iou >= MIN_IOU
@@ -45,6 +46,13 @@ def _of_other_classes(truth: TruthTable, found: np.ndarray, asked: np.ndarray) -
         f"{int((found == asked).sum())} have its class; most often {names[one]!r} was found on "
         f"boxes of {names[other]!r}: compare the classes of the weights with the annotations'"
     )
+
+
+def _objects(truth: TruthTable) -> TruthTable:
+    """Without crowds."""
+    kept = ~truth.crowd
+    columns = ("image_ids", "category_ids", "boxes", "areas", "crowd")
+    return replace(truth, **{name: getattr(truth, name)[kept] for name in columns})
 
 
 def _of_one_class(table: Table) -> Table:

@@ -1,5 +1,7 @@
 """What is said of detections that score nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,11 @@ def test_boxes_that_overlap_too_little_are_told_with_the_best_iou():
 
 def test_detections_where_no_box_is():
     assert "(the best by 0.00)" in why_no_match(BOXES, table((2, DOG, 100, 100, 5, 5)))
+
+
+def test_crowds_are_no_boxes_to_be_found():
+    crowd = replace(BOXES, crowd=np.array([False, True, True]))
+    assert "(the best by 0.00)" in why_no_match(crowd, table((1, DOG, 50, 50, 10, 10)))
 
 
 def test_exchanged_classes_are_named():
