@@ -87,7 +87,7 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
         finished = ended or _build_trainer(cfg, state, loader, device, start, records).train()
         if finished and test:
             records.finish(again=ended)
-    logger.info("%s after %s: %s", "Done" if finished else "Stopped", clock, output)
+    logger.info("%s after %s; results in %s", "Done" if finished else "Stopped", clock, output)
     distributed.shut_down()
     return 0 if finished else EXIT_CODE
 

@@ -37,6 +37,8 @@ def of_training(
 ) -> str:
     """start: iterations that are done already."""
     rows = [
+        _head_row(cfg),
+        *_rule_rows(cfg),
         *_model_rows(cfg, model),
         *_machine_rows(cfg, device),
         ("batch", _batch(cfg)),
@@ -51,7 +53,9 @@ def of_training(
 def of_test(
     cfg: CfgNode, model: nn.Module, tested: Sequence[TrainingSet], device: torch.device
 ) -> str:
+    """The rule is not in it: detections do not depend on it."""
     rows = [
+        _head_row(cfg),
         *_model_rows(cfg, model),
         *_machine_rows(cfg, device),
         ("batch", f"{cfg.TEST.IMS_PER_BATCH} images"),
@@ -71,15 +75,21 @@ def _block(title: str, rows: Sequence[Row]) -> str:
     return "\n".join([title, *(f"  {label:<{width}}  {text}".rstrip() for label, text in rows)])
 
 
-def _model_rows(cfg: CfgNode, model: nn.Module) -> Iterator[Row]:
+def _head_row(cfg: CfgNode) -> Row:
+    return "head", f"{type(builders.build_head(cfg)).__name__} ({head_key(cfg)})"
+
+
+def _rule_rows(cfg: CfgNode) -> Iterator[Row]:
     head = builders.build_head(cfg)
     rule = rule_name(cfg, head)
     arguments = ", ".join(f"{k} {v}" for k, v in rule_arguments(cfg, head).items())
-    yield "head", f"{type(head).__name__} ({head_key(cfg)})"
     yield "rule", f"{rule} ({arguments})" if arguments else rule
     unnamed = not cfg.MODEL.ASSIGNER.NAME
     hint = f"; {PLAIN_ATSS}" if unnamed and rule == "dynamic_atss" else ""
     yield "", f"{rule_origin(cfg, head)}{hint}"
+
+
+def _model_rows(cfg: CfgNode, model: nn.Module) -> Iterator[Row]:
     yield "body", cfg.MODEL.BACKBONE.CONV_BODY
     count = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)

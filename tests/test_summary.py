@@ -118,7 +118,7 @@ def test_the_numbers_of_a_test_are_those_of_its_data_set_and_model(config):
     dataset = builders.build_train_dataset(cfg)
     model = builders.build_model(cfg, len(dataset.class_names))
     told = summary.of_test(cfg, model, [dataset], CPU)
-    assert "schedule" not in told and TRAP in told
+    assert "schedule" not in told and "rule" not in told
     boxes = sum(len(dataset.ground_truth(i)) for i in range(len(dataset)))
     assert f"16 images, {boxes} boxes: {dataset.annotations}" in told
     assert f"{sum(p.numel() for p in model.parameters()):,}, all of them trained" in told
