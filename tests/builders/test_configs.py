@@ -76,7 +76,7 @@ def test_one_step_of_training_and_of_testing(name):
 def test_the_file_for_own_data_suits_its_weights():
     cfg = load_config(FOLDER / "quickstart/own_data.yaml")
     package = PACKAGES[cfg.MODEL.WEIGHT.removeprefix(PIP)]
-    assert cfg.MODEL.BACKBONE.CONV_BODY == package.body and cfg.MODEL.WEIGHT_OPTIONAL
+    assert package.body == cfg.MODEL.BACKBONE.CONV_BODY and cfg.MODEL.WEIGHT_OPTIONAL
     assert cfg.DATASETS.KEEP_EMPTY
     assert cfg.INPUT.FLIP_PROB_TRAIN == 0.5 and cfg.INPUT.VERTICAL_FLIP_PROB_TRAIN == 0
     pytest.importorskip("timm")
