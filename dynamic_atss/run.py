@@ -43,7 +43,7 @@ from dynamic_atss.scoring import (
     take_file_order,
     take_results,
 )
-from dynamic_atss.weights import load_weights
+from dynamic_atss.weights import lacking_package, load_weights
 
 logger = logging.getLogger(__name__)
 
@@ -320,7 +320,10 @@ def _initial_weights(cfg: CfgNode, state: RunState, checkpoint: Path | None) -> 
         start = state.restore(load_checkpoint(checkpoint))
         logger.info("Resuming from %s after iteration %d", checkpoint, start)
         return start
-    if cfg.MODEL.WEIGHT:
+    lacking = lacking_package(cfg.MODEL.WEIGHT) if cfg.MODEL.WEIGHT_OPTIONAL else ""
+    if lacking:
+        logger.warning("weights: none, from scratch, which needs many more iterations: %s", lacking)
+    elif cfg.MODEL.WEIGHT:
         report = load_weights(state.model, cfg.MODEL.WEIGHT, class_names=state.class_names)
         logger.info("%s", report.summary())
         if state.ema is not None:

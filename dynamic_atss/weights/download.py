@@ -13,6 +13,8 @@ from urllib.parse import unquote, urlsplit
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import replacement
 from dynamic_atss.progress import progress
+from dynamic_atss.weights.pip import PREFIX as PIP
+from dynamic_atss.weights.pip import installed_file
 from dynamic_atss.weights.urls import PREFIX, weight_url
 
 CACHE_VARIABLE = "DYNAMIC_ATSS_CACHE"
@@ -24,10 +26,13 @@ def weight_file(name: str | os.PathLike[str], cache_dir: str | os.PathLike[str] 
     """The local file of a path, of `catalog://...`, or of a http(s) URL (`#name` names its file).
 
     cache_dir: where downloads are kept; None is $DYNAMIC_ATSS_CACHE or ~/.cache/dynamic_atss.
-    Raises UserError for an unknown catalog name and for a failed download: with the URL and the
-    place where the file can be put by hand.
+    `catalog://pip/...` is a file of an installed package and is never downloaded.
+    Raises UserError for an unknown catalog name, for a package that is not installed (with the
+    command), and for a failed download: with the URL and the place to put the file at by hand.
     """
     url = str(name)
+    if url.startswith(PIP):
+        return installed_file(url)
     if url.startswith(PREFIX):
         url = weight_url(url)
     if not url.startswith(("http://", "https://")):

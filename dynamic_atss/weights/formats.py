@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dynamic_atss.errors import UserError
 from dynamic_atss.weights.backbone_names import BODY, from_timm, from_torchvision, is_torchvision
+from dynamic_atss.weights.efficientnet_names import is_efficientnet, to_timm_names
 from dynamic_atss.weights.mmdet_names import from_mmdet, value_from_mmdet
 from dynamic_atss.weights.pixels import IMAGENET, Pixels, mmdet_pixels, mmdet_stride_in_1x1
 from dynamic_atss.weights.wrappers import (
@@ -126,8 +127,8 @@ def identify(content: Any, path: object, timm_names: Collection[str] = ()) -> So
         raise UserError(
             f"{path}: its entries ({next(iter(names), 'nothing')}, ...) are of no known format "
             "(dynamic_atss, maskrcnn-benchmark, Caffe2, torchvision, mmdetection's DSLA): convert "
-            'the names; a file of timm needs MODEL.BACKBONE.CONV_BODY "timm/<name>", or --body '
-            "timm/<name> to convert it"
+            "the names; a file of timm or of an EfficientNet needs MODEL.BACKBONE.CONV_BODY "
+            '"timm/<name>", or --body timm/<name> to convert it'
         )
     reading.source.notes += [*found.notes, *notes]
     return _translate(reading, found.entries, bare_of, path)
@@ -156,7 +157,7 @@ def _reading(
     if any(map(_MMDET.match, names)):
         return _Reading(_mmdet(content), from_mmdet(names), value_from_mmdet)
     if timm_names:
-        return _Reading(Source(TIMM), from_timm(timm_names))
+        return _Reading(Source(TIMM), _from_timm(names, timm_names))
     if is_torchvision(names):
         # A wrapped file is of somebody else's training, whose pixels it does not tell.
         source = Source(TORCHVISION)
@@ -164,6 +165,14 @@ def _reading(
             source.pixels, source.stride_in_1x1 = IMAGENET, False
         return _Reading(source, from_torchvision(names))
     return None
+
+
+def _from_timm(names: list[str], timm_names: Collection[str]) -> Callable[[str], str | None]:
+    ours = from_timm(timm_names)
+    if not is_efficientnet(names):
+        return ours
+    theirs = to_timm_names(names, timm_names)
+    return lambda name: ours(theirs(name))
 
 
 def entries(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,8 +22,8 @@ _MAKERS = ("copyreg._reconstructor", "copyreg.__newobj__", "copyreg.__newobj_ex_
 # What no object of a trainer is made by. Nothing is called in any case; a file that asks for these
 # is refused as a whole, so that its owner hears of it.
 _ACTING = set(
-    """os posix nt sys subprocess shutil socket ctypes importlib runpy pty code webbrowser pickle
-    _pickle marshal multiprocessing""".split()
+    """os posix nt sys subprocess shutil socket ctypes importlib runpy pty webbrowser pickle _pickle
+    marshal multiprocessing""".split()
 )
 _WITH_FUNCTIONS = ("builtins", "numpy", "torch")  # imported here: functions can be told
 
@@ -175,7 +175,7 @@ def _put(target: Any, items: list[tuple[Any, Any]]) -> None:
 def _acts(name: str, first: Any) -> bool:
     """Whether a call of `name` could act on the machine; by name alone, nothing is imported.
 
-    getattr of a class that is skipped is how methods are pickled.
+    getattr of a class that is skipped is how methods are pickled, and iter how iterators are.
     """
     module, _, function = name.rpartition(".")
     package = name.split(".")[0]
@@ -183,7 +183,7 @@ def _acts(name: str, first: Any) -> bool:
         return True
     if package not in _WITH_FUNCTIONS or module not in sys.modules or function.startswith("_"):
         return False  # helpers of pickling begin with an underscore
-    if name == "builtins.getattr" and isinstance(first, Skipped):
+    if name == "builtins.iter" or (name == "builtins.getattr" and isinstance(first, Skipped)):
         return False
     return inspect.isroutine(vars(sys.modules[module]).get(function))
 

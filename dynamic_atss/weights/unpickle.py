@@ -14,7 +14,7 @@ import torch
 
 from dynamic_atss.errors import UserError
 from dynamic_atss.weights.archive import ALL_KNOWN, STREAM, ZIP, read_stream, read_zip
-from dynamic_atss.weights.inert import Machine, RefusedError, Skipped
+from dynamic_atss.weights.inert import DamagedError, Machine, RefusedError, Skipped
 from dynamic_atss.weights.known import finished
 from dynamic_atss.weights.wrappers import refuse_object
 
@@ -34,7 +34,7 @@ def read_weights(path: Path) -> Any:
     try:
         with open(path, "rb") as file:
             content = finished(_read(file, os.fstat(file.fileno()).st_size))
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, DamagedError) as error:
         raise UserError(f"{path}: {_DAMAGED} ({error})") from error
     except RefusedError as refused:
         raise UserError(

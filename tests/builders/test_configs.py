@@ -10,6 +10,9 @@ from torch import nn
 from dynamic_atss.builders import build_model, build_optimizer, check_config
 from dynamic_atss.config.load import load_config
 from dynamic_atss.types import Batch, Detections, GroundTruth
+from dynamic_atss.weights.pip import PACKAGES
+from dynamic_atss.weights.pip import PREFIX as PIP
+from dynamic_atss.weights.pixels import given_pixels, timm_pixels
 from dynamic_atss.weights.urls import weight_url
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs"
@@ -36,12 +39,17 @@ def test_every_published_file_is_here():
 @pytest.mark.parametrize("name", FILES)
 def test_the_weights_are_in_the_catalog(name):
     weight = load_config(FOLDER / name).MODEL.WEIGHT
-    assert not weight or weight_url(weight).startswith("https://")
+    if weight.startswith(PIP):
+        assert weight.removeprefix(PIP) in PACKAGES
+    else:
+        assert not weight or weight_url(weight).startswith("https://")
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_one_step_of_training_and_of_testing(name):
     cfg = load_config(FOLDER / name)
+    if cfg.MODEL.BACKBONE.CONV_BODY.startswith("timm/"):
+        pytest.importorskip("timm")
     check_config(cfg)
     torch.manual_seed(0)
     model = build_model(cfg, CLASSES)
@@ -63,6 +71,16 @@ def test_one_step_of_training_and_of_testing(name):
         found = model(batch())
     assert len(found) == 2 and all(isinstance(x, Detections) for x in found)
     assert all(0 < len(x) <= 100 and x.boxes.isfinite().all() for x in found)
+
+
+def test_the_file_for_own_data_suits_its_weights():
+    cfg = load_config(FOLDER / "quickstart/own_data.yaml")
+    package = PACKAGES[cfg.MODEL.WEIGHT.removeprefix(PIP)]
+    assert package.body == cfg.MODEL.BACKBONE.CONV_BODY and cfg.MODEL.WEIGHT_OPTIONAL
+    assert cfg.DATASETS.KEEP_EMPTY
+    assert cfg.INPUT.FLIP_PROB_TRAIN == 0.5 and cfg.INPUT.VERTICAL_FLIP_PROB_TRAIN == 0
+    pytest.importorskip("timm")
+    assert given_pixels(model := build_model(cfg, 3)) == timm_pixels(model).settings()
 
 
 def published(golden, file):

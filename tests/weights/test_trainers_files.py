@@ -74,6 +74,7 @@ FILES = {
         "date": datetime.datetime(2024, 1, 1),
         "dir": pathlib.PurePosixPath("/x"),
     },
+    "iterator": {"model": _state(), "sampler": iter([1, 2])},
     "odd keys": {"model": _state(), 3: 4, None: 5, (1, "a"): 6},
     "mmengine": {"state_dict": _state(), "message_hub": {"log": History()}, "meta": {"epoch": 3}},
     "compiled": {"model": _state("_orig_mod.")},
