@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from dynamic_atss.engine.interrupt import end_process, on_sigterm
 from dynamic_atss.errors import UserError
+from dynamic_atss.system_limits import limit_reached
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,4 +57,9 @@ def run(main: Callable[[], int | None]) -> None:
         code = 2
     except KeyboardInterrupt:
         code = 130
+    except Exception as error:
+        if (told := limit_reached(error)) is None:
+            raise
+        print(f"error: {told}", file=sys.stderr, flush=True)
+        code = 2
     sys.exit(code or 0)

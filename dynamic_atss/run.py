@@ -17,7 +17,7 @@ from dynamic_atss import builders
 from dynamic_atss.config.load import keys_without_effect
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
-from dynamic_atss.engine.checkpoint import Checkpointer, load_checkpoint
+from dynamic_atss.engine.checkpoint import Checkpointer, load_checkpoint, name_after, naming
 from dynamic_atss.engine.interrupt import EXIT_CODE
 from dynamic_atss.engine.logger import setup_logging
 from dynamic_atss.engine.metrics import MetricsWriter
@@ -63,7 +63,8 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
         records = _Records(state, tested, *rest)
         finished = _build_trainer(cfg, state, loader, device, start, records).train()
         if finished and test:
-            records.evaluate(cfg.SOLVER.MAX_ITER)
+            with naming(name_after(cfg.SOLVER.MAX_ITER, cfg.SOLVER.MAX_ITER)):
+                records.evaluate(cfg.SOLVER.MAX_ITER)
     distributed.shut_down()
     return 0 if finished else EXIT_CODE
 
@@ -85,9 +86,8 @@ class _Records:
 
     def save(self, iteration: int) -> None:
         content = self.state.capture(iteration)
-        name = "model_final" if iteration == self.max_iter else f"model_{iteration:07d}"
         if distributed.rank() == 0:
-            Checkpointer(self.output).save(name, content)
+            Checkpointer(self.output).save(name_after(iteration, self.max_iter), content)
 
     def log(self, line: dict[str, float]) -> None:
         if self.metrics is None:

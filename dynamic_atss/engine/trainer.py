@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dynamic_atss.engine import distributed
+from dynamic_atss.engine.checkpoint import name_after, naming
 from dynamic_atss.engine.interrupt import end_process, on_sigterm
 from dynamic_atss.engine.optim import set_lr
 from dynamic_atss.engine.report import Report, Status
@@ -73,8 +74,8 @@ class Trainer:
             for iteration in progress(iterations, "train", rank=distributed.rank()):
                 status = self._step(feed, iteration)
                 if status.data_failed:
-                    logger.error("saved iteration %d; --resume goes on from there", iteration)
-                    feed.raise_failure()
+                    with naming(name_after(iteration, self.stop)):
+                        feed.raise_failure()
                 if status.terminated:
                     logger.warning(
                         "SIGTERM: saved iteration %d; --resume goes on from there", iteration
@@ -115,7 +116,8 @@ class Trainer:
             with on_sigterm(end_process):
                 if self._terminated:  # it came while the checkpoint was written
                     end_process()
-                self.evaluate(iteration)
+                with naming(name_after(iteration, self.stop)):
+                    self.evaluate(iteration)
 
     def _forward_backward(self, feed: _Feed, iteration: int) -> Status:
         """The gradient of one iteration. One collective tells all processes the mean loss terms
