@@ -14,6 +14,7 @@ from dynamic_atss.config import describe
 from dynamic_atss.engine.interrupt import end_process, on_sigterm
 from dynamic_atss.engine.told import tell, told_by_another
 from dynamic_atss.errors import UserError
+from dynamic_atss.system_limits import limit_reached
 
 _ANY_KEYS = ("DATALOADER.NUM_WORKERS", "MODEL.DEVICE", "DTYPE", "OUTPUT_DIR")
 TRAINING_KEYS = (
@@ -106,8 +107,10 @@ def run(main: Callable[[], int | None]) -> None:
         code = 2
     except KeyboardInterrupt:
         code = 130
-    except Exception:
+    except Exception as error:
         if not told_by_another():
-            raise
+            if (limit := limit_reached(error)) is None:
+                raise
+            tell(f"error: {limit}")
         code = 2
     sys.exit(code or 0)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dynamic_atss.errors import UserError
+from dynamic_atss.system_limits import limit_reached
 
 METRICS_FILE = "metrics.jsonl"
 CHECKPOINT_FORMAT = "dynamic_atss/1"  # the entry "format" of this project's checkpoints
@@ -30,11 +31,10 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], A
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             raise
-        reason = cause.strerror or cause
-        raise UserError(
-            f"{path}: cannot be written ({reason}): make room or choose another place; "
-            "what was written before is untouched"
-        ) from error
+        advice = limit_reached(cause) or (
+            f"cannot be written ({cause.strerror or cause}): make room or choose another place"
+        )
+        raise UserError(f"{path}: {advice}; what was written before is untouched") from error
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -22,7 +22,7 @@ from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.average import averaged_model
 from dynamic_atss.engine.best import Best
-from dynamic_atss.engine.checkpoint import Checkpointer, load_checkpoint
+from dynamic_atss.engine.checkpoint import Checkpointer, load_checkpoint, name_after, naming
 from dynamic_atss.engine.diagnosis import Suspects
 from dynamic_atss.engine.interrupt import EXIT_CODE
 from dynamic_atss.engine.lines import Clock, Lines
@@ -86,7 +86,8 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
         ended = state.best.enough  # and is resumed: its last test was in another process
         finished = ended or _build_trainer(cfg, state, loader, device, start, records).train()
         if finished and test:
-            records.finish(again=ended)
+            with naming(name_after(cfg.SOLVER.MAX_ITER, cfg.SOLVER.MAX_ITER)):
+                records.finish(again=ended)
     logger.info("%s after %s; results in %s", "Done" if finished else "Stopped", clock, output)
     distributed.shut_down()
     return 0 if finished else EXIT_CODE
@@ -140,10 +141,9 @@ class _Records:
 
     def save(self, iteration: int) -> None:
         content = self.state.capture(iteration)
-        last = iteration == self.max_iter or self.state.best.enough
-        name = "model_final" if last else f"model_{iteration:07d}"
+        last = iteration if self.state.best.enough else self.max_iter
         if distributed.rank() == 0:
-            self.checkpoints.save(name, content)
+            self.checkpoints.save(name_after(iteration, last), content)
 
     def log(self, line: dict[str, float]) -> None:
         if self.metrics is None:

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from dynamic_atss.errors import UserError
+from dynamic_atss.system_limits import limit_reached
 
 _DECODE = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -88,7 +89,8 @@ def _read_bytes(path: Path) -> bytes:
     except FileNotFoundError:
         raise _missing(path) from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}): check the file") from None
+        advice = limit_reached(error) or f"cannot be read ({error.strerror}): check the file"
+        raise UserError(f"{path}: {advice}") from None
 
 
 def _decode_with_opencv(data: bytes) -> np.ndarray | None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import math
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,11 +17,12 @@ from torch.utils.data import DataLoader, Sampler, get_worker_info
 from dynamic_atss.data.dataset import DetectionDataset, Sample, TrainingSet, Transform
 from dynamic_atss.data.samplers import TrainingSampler, aspect_groups, inference_batches
 from dynamic_atss.data.views import Failure, Views
+from dynamic_atss.data.workers import Workers, start_worker
 from dynamic_atss.errors import UserError
+from dynamic_atss.system_limits import provide_descriptors
 from dynamic_atss.types import Batch, GroundTruth, joined
 
 Data = TypeVar("Data", bound=TrainingSet)
-_SECONDS_AFTER_SIGTERM = 60
 
 
 def collate(samples: Sequence[Sample], size_divisibility: int) -> Batch:
@@ -77,6 +74,7 @@ class Loader(Generic[Data]):
         views: Sequence[Transform] = (),
     ) -> None:
         self.dataset = dataset
+        self._views = len(views)
         self._loader = DataLoader(
             Views(dataset, views),
             batch_sampler=batches,
@@ -84,7 +82,7 @@ class Loader(Generic[Data]):
             # A dozen sizes of a batch are hundreds of megabytes of shared memory: few at a time.
             prefetch_factor=1 if num_workers and len(views) > 1 else None,
             collate_fn=partial(_collate_or_pass, size_divisibility=size_divisibility),
-            worker_init_fn=_start_worker,
+            worker_init_fn=start_worker,
             # Its own generator: the default one would draw from the run's state at each start.
             generator=torch.Generator().manual_seed(seed),
             pin_memory=pin_memory,
@@ -96,19 +94,19 @@ class Loader(Generic[Data]):
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        with _sigterm_held_back():
-            batches = iter(self._loader)
-        # At an exit in the middle, too: workers do not obey the SIGTERM that Python would send.
-        stop = partial(_stop_workers, batches)
-        atexit.register(stop)
-        try:
-            for batch in batches:
+        if self._loader.num_workers:
+            provide_descriptors(self._descriptors())
+        with Workers() as workers:
+            for batch in workers.start(self._loader):
                 if isinstance(batch, Failure):
                     raise UserError(batch.message)
                 yield batch.batch
-        finally:
-            atexit.unregister(stop)
-            stop()
+
+    def _descriptors(self) -> int:
+        """How many files the workers and the batches on their way may keep open in one process."""
+        workers, ahead = self._loader.num_workers, self._loader.prefetch_factor or 0
+        tensors = 6 * max(self._views, 1)  # of a batch
+        return 4 * workers + tensors * (ahead * workers + 2) + 16
 
 
 def build_train_loader(
@@ -214,31 +212,3 @@ def _collate_or_pass(
         return next(s for s in samples if isinstance(s, Failure))
     first, *others = (collate(view, size_divisibility) for view in zip(*good, strict=True))
     return _Packed(replace(first, scaled=tuple(others)))
-
-
-def _stop_workers(batches: Any) -> None:
-    if hasattr(batches, "_shutdown_workers"):  # the iterator without workers has none
-        batches._shutdown_workers()
-
-
-def _start_worker(_: int) -> None:
-    """One thread each, and a minute of life after SIGTERM.
-
-    A SIGTERM to the whole process group must not end the workers before the main process has saved
-    its checkpoint and ends them itself.
-    """
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_SECONDS_AFTER_SIGTERM))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # see _sigterm_held_back
-
-
-@contextlib.contextmanager
-def _sigterm_held_back() -> Iterator[None]:
-    """Workers that are forked inside get a SIGTERM when they are ready for it, not before."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

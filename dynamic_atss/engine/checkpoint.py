@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import zipfile
 from collections import Counter, OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,20 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"this version reads {CHECKPOINT_FORMAT!r}"
         )
     return content
+
+
+def name_after(iteration: int, last: int) -> str:
+    """The checkpoint's name, without its ending; last: the run's last iteration."""
+    return "model_final" if iteration == last else f"model_{iteration:07d}"
+
+
+@contextlib.contextmanager
+def naming(name: str) -> Iterator[None]:
+    """A UserError inside says, too, that the run can go on from that checkpoint."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{error}; {name}.pth is saved, --resume goes on from it") from error
 
 
 class Checkpointer:

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dynamic_atss.engine import distributed
+from dynamic_atss.engine.checkpoint import name_after, naming
 from dynamic_atss.engine.interrupt import end_process, on_sigterm
 from dynamic_atss.engine.names import Names
 from dynamic_atss.engine.optim import set_lr
@@ -83,8 +84,8 @@ class Trainer:
         for iteration in progress(iterations, "train", rank=distributed.rank()):
             status = self._step(feed, iteration)
             if status.data_failed:
-                logger.error("saved iteration %d; --resume goes on from there", iteration)
-                feed.raise_failure()
+                with naming(name_after(iteration, self.stop)):
+                    feed.raise_failure()
             if status.terminated:
                 logger.warning(
                     "SIGTERM: saved iteration %d; --resume goes on from there", iteration
@@ -139,7 +140,7 @@ class Trainer:
         with on_sigterm(end_process):
             if self._terminated:  # it came while the checkpoint was written
                 end_process()
-            with self.window.paused():
+            with naming(name_after(iteration, self.stop)), self.window.paused():
                 return bool(self.evaluate(iteration))
 
     def _forward_backward(self, feed: _Feed, iteration: int) -> Status:

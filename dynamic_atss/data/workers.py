@@ -1,0 +1,118 @@
+"""The worker processes of a loader: how they start, what their end means, how they are ended."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import multiprocessing
+import signal
+import threading
+from collections.abc import Iterator
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from multiprocessing.queues import Queue
+from types import TracebackType
+from typing import Any
+
+import cv2
+import torch
+from torch.utils.data import DataLoader
+
+from dynamic_atss.data.views import Failure
+from dynamic_atss.errors import UserError
+from dynamic_atss.system_limits import end_of_workers, limit_reached
+
+_SECONDS_AFTER_SIGTERM = 60
+
+
+class Workers:
+    """The workers of one pass over the data, which end with the block.
+
+    An error inside that means a limit of the system, or a worker that has ended by itself, becomes
+    a UserError.
+    """
+
+    def __init__(self) -> None:
+        self._batches: Any = None
+        self._processes: list[BaseProcess] = []
+
+    def start(self, loader: DataLoader) -> Iterator[Any]:
+        """The loader's batches."""
+        others = set(multiprocessing.active_children())
+        try:
+            with _sigterm_held_back(), _ends_told_by_the_next_batch():
+                self._batches = iter(loader)
+        finally:
+            self._processes = [p for p in multiprocessing.active_children() if p not in others]
+        # At an exit in the middle, too: workers do not obey the SIGTERM that Python would send.
+        atexit.register(self._stop)
+        return self._batches
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        told = None
+        if isinstance(error, OSError | EOFError):  # perhaps of a worker that is about to end
+            wait([p.sentinel for p in self._processes], timeout=1.0)
+        if isinstance(error, Exception) and not isinstance(error, UserError):
+            told = end_of_workers(p.exitcode for p in self._processes) or limit_reached(error)
+        atexit.unregister(self._stop)
+        self._stop()
+        if told:
+            raise UserError(told) from error
+
+    def _stop(self) -> None:
+        if hasattr(self._batches, "_shutdown_workers"):  # the iterator without workers has none
+            self._batches._shutdown_workers()
+        for process in self._processes:
+            if process.is_alive():  # it waits for a lock of one that was killed
+                process.kill()
+
+
+def start_worker(_: int) -> None:
+    """One thread each, and a minute of life after SIGTERM.
+
+    A SIGTERM to the whole process group must not end the workers before the main process has saved
+    its checkpoint and ends them itself.
+    """
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    Queue._on_queue_feeder_error = _pass_on  # type: ignore[attr-defined]  # meant to be replaced
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_SECONDS_AFTER_SIGTERM))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # see _sigterm_held_back
+
+
+def _pass_on(queue: Queue, error: Exception, item: tuple[int, Any]) -> None:
+    """A batch that cannot be handed over is told in its place; Python would print a traceback and
+    leave the main process to wait for it."""
+    reason = limit_reached(error) or f"a loader worker cannot hand over its batch: {error!r}"
+    queue.put((item[0], Failure(reason)))
+
+
+@contextlib.contextmanager
+def _sigterm_held_back() -> Iterator[None]:
+    """Workers that are forked inside get a SIGTERM when they are ready for it, not before."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _ends_told_by_the_next_batch() -> Iterator[None]:
+    """Takes back the handler by which torch tells of a dead worker at once, be it in the middle of
+    a step: the batch that it owes tells as well, within seconds, and the run can still be saved."""
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)

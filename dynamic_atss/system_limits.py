@@ -1,0 +1,102 @@
+"""Limits of the system: which errors mean that one is reached, and what to do about it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import signal
+from collections.abc import Iterable
+
+from dynamic_atss.errors import UserError
+
+SHARED = "/dev/shm"
+_FILES = re.compile(r"too many open files|received \d+ items of ancdata", re.IGNORECASE)
+# torch's names for what processes share; the reason of the system comes last.
+_SHARED_MEMORY = re.compile(r"shared memory|</torch_\d+|bus error", re.IGNORECASE)
+_MEMORY = re.compile(r"can(?:no|')t allocate memory|out of memory", re.IGNORECASE)
+_LOADER = "lower DATALOADER.NUM_WORKERS"
+
+
+def limit_reached(error: BaseException) -> str | None:
+    """The limit that an exception means and how to raise it, in one line; None for any other."""
+    number, text = getattr(error, "errno", None), str(error)
+    if number in (errno.EMFILE, errno.ENFILE) or _FILES.search(text):
+        return f"too many open files (the limit is {_soft_limit()}): {_more_files()}"
+    if _SHARED_MEMORY.search(text):
+        return _shared_memory(text.strip().rpartition(": ")[2])
+    if number == errno.EAGAIN and isinstance(error, BlockingIOError):
+        return f"the system starts no further process: raise `ulimit -u`, or {_LOADER}"
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
+        return (
+            "the GPU's memory is full: set SOLVER.ACCUMULATE 2 (or more), or lower "
+            "SOLVER.IMS_PER_BATCH or the sizes of INPUT"
+        )
+    if number == errno.ENOMEM or isinstance(error, MemoryError) or _MEMORY.search(text):
+        return f"the memory is full: {_LOADER} or SOLVER.IMS_PER_BATCH, or set SOLVER.ACCUMULATE 2"
+    return None
+
+
+def end_of_workers(codes: Iterable[int | None]) -> str | None:
+    """What ended the first of some loader workers that ended by itself, from their exit codes."""
+    ended = next((code for code in codes if code), None)
+    if ended is None:
+        return None
+    if ended == -signal.SIGBUS:
+        return _shared_memory("bus error")
+    if ended == -signal.SIGKILL:
+        return (
+            "a loader worker was killed (SIGKILL), as the system does when the memory is full: "
+            f"{_LOADER} or the sizes of INPUT, or give the run more memory"
+        )
+    how = f"exit code {ended}" if ended > 0 else signal.Signals(-ended).name
+    return f"a loader worker ended by itself ({how}): DATALOADER.NUM_WORKERS 0 shows where"
+
+
+def provide_descriptors(needed: int) -> None:
+    """Lets the process open `needed` files more than now, within the limit that it may not raise.
+
+    Raises:
+        UserError: that limit is too low.
+    """
+    try:
+        import resource  # not on Windows
+
+        used = len(os.listdir("/dev/fd"))
+    except (ImportError, FileNotFoundError):
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = used + needed
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return
+    raise UserError(
+        f"too few open files are allowed (the limit is {hard}, {used} are open, a loader with "
+        f"workers may need {needed} more): {_more_files()}"
+    )
+
+
+def _more_files() -> str:
+    return f"raise it by `ulimit -n 4096` before the command, or {_LOADER}"
+
+
+def _soft_limit() -> str:
+    try:
+        import resource
+    except ImportError:
+        return "the system's"
+    return str(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+
+def _shared_memory(reason: str) -> str:
+    room = ""
+    with contextlib.suppress(OSError, AttributeError):
+        disk = os.statvfs(SHARED)
+        room = f"; {SHARED} has {disk.f_blocks * disk.f_frsize / 2**20:.0f} MiB"
+    return (
+        f"the shared memory of the loader workers does not suffice ({reason}{room}): give a "
+        f"container more (docker run --shm-size 8g), or {_LOADER} (0 needs none)"
+    )
