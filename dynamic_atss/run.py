@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
 from dynamic_atss import builders
+from dynamic_atss.config.code import with_absolute_code
 from dynamic_atss.config.load import keys_without_effect
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
@@ -237,7 +238,7 @@ def _parallel(model: nn.Module, device: torch.device) -> nn.Module:
 
 def _write_config(cfg: CfgNode, output: Path, resume: bool) -> None:
     path = output / "config.yaml"
-    text = cfg.dump()
+    text = with_absolute_code(cfg).dump()
     if resume and path.is_file() and path.read_text() != text:
         logger.warning("%s: the configuration differs from the one the run started with", path)
     write_text(path, text)

@@ -3,7 +3,7 @@ with the same software and number of threads."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -87,11 +87,27 @@ class RunState:
 
 
 def averaged_model(model: nn.Module, decay: float) -> AveragedModel | None:
-    """An exponential moving average of weights and buffers; None for decay 0."""
+    """An exponential moving average of weights and floating-point buffers, which are running
+    statistics; the other buffers, which count, are copied. None for decay 0."""
     if not decay:
         return None
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    update = _of_floats(get_ema_multi_avg_fn(decay))
+    average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
     return average.requires_grad_(False)
+
+
+def _of_floats(update: Callable[..., None]) -> Callable[..., None]:
+    """`update` for tensors of floats; those of another type, which come by themselves, are copied:
+    the average of a counter is none, and would be cut to an integer."""
+
+    def apply(averaged: Any, current: Any, count: Any) -> None:
+        if averaged[0].is_floating_point():
+            update(averaged, current, count)
+            return
+        for ours, theirs in zip(averaged, current, strict=True):
+            ours.copy_(theirs)
+
+    return apply
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, content: dict[str, Any]) -> None:
