@@ -40,7 +40,7 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
         the exit code: 0, or 143 if SIGTERM ended the run (after a checkpoint).
 
     Raises:
-        UserError: for what the user can mend.
+        UserError: for what the user can correct.
     """
     device = _start(cfg)
     output = Path(cfg.OUTPUT_DIR)
@@ -146,7 +146,7 @@ def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
         the exit code.
 
     Raises:
-        UserError: for what the user can mend.
+        UserError: for what the user can correct.
     """
     device = _start(cfg)
     output = Path(cfg.OUTPUT_DIR)

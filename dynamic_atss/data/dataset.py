@@ -1,4 +1,4 @@
-"""Detection data sets: images and their boxes, whatever file they were read from."""
+"""Detection data sets: images and their boxes, read from files of any format."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class TrainingSet(Protocol):
     def annotations(self) -> Path | str: ...
 
     @property
-    def class_mend(self) -> str: ...
+    def class_advice(self) -> str: ...
 
     def __len__(self) -> int: ...
 
@@ -165,7 +165,7 @@ class DetectionDataset(Dataset, ABC):
         """`key`: index, or (index, position in the endless training stream).
 
         The transform's random numbers depend on (seed, position) alone, so that a resumed run
-        draws the same ones whatever the number of workers.
+        draws the same ones with any number of workers.
         """
         index, position = key if isinstance(key, tuple) else (key, key)
         image, gt = loaded(self, index)
@@ -219,7 +219,7 @@ class DetectionDataset(Dataset, ABC):
         return self.annotations.stem
 
     @property
-    def class_mend(self) -> str:
+    def class_advice(self) -> str:
         """How messages say where a class that is lacking is to be added."""
         return "correct its name in the categories, or add it there"
 
@@ -311,7 +311,7 @@ def _check_same_classes(first: TrainingSet, other: TrainingSet) -> None:
             names = name if len(lacking) == 1 else f"{name} and {len(lacking) - 1} others"
             raise UserError(
                 f"{two.annotations}: lacks class {names} of {one.annotations}: {rest}; "
-                f"{two.class_mend}"
+                f"{two.class_advice}"
             )
     twice = [name for name, times in Counter(first.class_names).items() if times > 1]
     if twice:

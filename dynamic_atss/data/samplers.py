@@ -81,7 +81,7 @@ class TrainingSampler(Sampler[list[Key]]):
 
     The global batch is cut into world_size * accumulate equal parts; rank r yields parts
     r * accumulate ... one by one, so that the union over ranks and accumulation steps is the global
-    batch, the same whatever the number of ranks.
+    batch, the same for any number of ranks.
     """
 
     def __init__(
