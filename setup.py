@@ -1,4 +1,4 @@
-"""Compiles the kernels of dynamic_atss/ops/csrc where a compiler and PyTorch are at hand.
+"""Compiles the kernels of dynamic_atss/ops/csrc where a compiler and PyTorch are found.
 
     pip install --no-build-isolation .
 
@@ -104,7 +104,7 @@ def wants_cuda(torch, toolkit: str | None) -> bool:
 
 
 def extensions() -> dict:
-    """setup()'s arguments for the extensions; none where torch is not at hand."""
+    """setup()'s arguments for the extensions; none where torch is not installed."""
     toolkit = find_toolkit()
     if toolkit:
         os.environ["CUDA_HOME"] = toolkit  # read when the next line imports

@@ -72,7 +72,7 @@ def dense(rule: Rule, priors: Priors, gt: GroundTruth, predictions: Predictions)
 
 def cases(args: argparse.Namespace) -> list[tuple[str, int, int]]:
     """(rule, boxes per image, images). Larger batches only for the first rule and for the one that
-    has two peers: the others' work is one image after the other likewise, ours that of all boxes at
+    has two peers: the others work on one image after the other there, too, ours on all boxes at
     once."""
     first, *further = args.batch
     single = [(rule, boxes, first) for rule in args.rules for boxes in args.boxes]

@@ -137,9 +137,8 @@ def weighted_focal_loss(
         parts = negative_term(logits, background, gamma), negative_term(x, background, gamma)
         found = positive_term(x, label, number, alpha, gamma)
     of_all, of_class, of_positive = map(_attached, (logits, x, x), (*parts, found))
-    has_class = (
-        classes >= 0
-    )  # whatever the weights of others are, not even NaN passes through where
+    # The weights of priors without a class do not pass through where, not even NaN.
+    has_class = classes >= 0
     own = of_positive if weight is None else torch.where(has_class, weight, 0.0) * of_positive
     if negative is not None:
         own = own + torch.where(has_class, negative, 0.0) * of_class

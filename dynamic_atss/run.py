@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
 from dynamic_atss import builders, summary
+from dynamic_atss.config.code import with_absolute_code
 from dynamic_atss.config.load import keys_without_effect
 from dynamic_atss.data.catalog import FROM_CATALOG
 from dynamic_atss.data.dataset import TrainingSet
@@ -55,7 +56,7 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
         the exit code: 0, or 143 if SIGTERM ended the run (after a checkpoint).
 
     Raises:
-        UserError: for what the user can mend.
+        UserError: for what the user can correct.
     """
     clock = Clock()
     device = _start(cfg)
@@ -242,7 +243,7 @@ def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
         the exit code.
 
     Raises:
-        UserError: for what the user can mend.
+        UserError: for what the user can correct.
     """
     device = _start(cfg)
     output = Path(cfg.OUTPUT_DIR)
@@ -342,7 +343,7 @@ def _parallel(model: nn.Module, device: torch.device) -> nn.Module:
 
 def _write_config(cfg: CfgNode, output: Path, resume: bool) -> None:
     path = output / "config.yaml"
-    text = cfg.dump()
+    text = with_absolute_code(cfg).dump()
     if resume and path.is_file() and path.read_text() != text:
         logger.warning("%s: the configuration differs from the one the run started with", path)
     write_text(path, text)

@@ -97,13 +97,17 @@ def environment() -> dict[str, str]:
 
 
 def run_tool(
-    tool: str, args: Sequence[object], launcher: Sequence[str] = (), timeout: float = 300
+    tool: str,
+    args: Sequence[object],
+    launcher: Sequence[str] = (),
+    timeout: float = 300,
+    cwd: Path = ROOT,
 ) -> subprocess.CompletedProcess[str]:
     """tools/<tool>.py in a process of its own; fails after `timeout` seconds."""
     return subprocess.run(
         command(tool, args, launcher),
         env=environment(),
-        cwd=ROOT,
+        cwd=cwd,
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -28,9 +28,12 @@ class Centred(nn.Module):
         self.rule = ATSS()
         self.width = nn.Parameter(torch.full((2,), float(width)))
         self.register_buffer("boxes", torch.zeros(()))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, priors, gt, predictions):
         found = self.rule(priors, gt, predictions)
+        if self.training:
+            self.steps += 1
         if not len(gt):
             return Assignment(found.gt_index, found.quality, **self.beside())
         if self.training:
@@ -99,6 +102,10 @@ def test_the_parameter_moves_and_is_saved_and_averaged(run):
     assert all(a < b for a, b in pairwise(counts))
     before, now = (state(run, name)["criterion.assigner.boxes"] for name in (names[-2], names[-1]))
     torch.testing.assert_close(now, 0.5 * before + 0.5 * counts[-1])
+    steps = [state(run, name)["criterion.assigner.steps"] for name in names]
+    assert steps == [1, 2, 3, 4, 5]  # averaged, an integer would lag behind
+    batches = [v for k, v in state(run, "model_final").items() if k.endswith("batches_tracked")]
+    assert batches and set(map(int, batches)) == {5}
 
 
 def test_its_losses_and_metrics_are_in_all_three_logs(run):
@@ -149,9 +156,10 @@ def test_the_file_is_tested_with_it_and_with_another_rule(
         assert call_tool(monkeypatch, "test_net", [*config, *weight, *low, *rule]) == 0
         found[name] = json.loads((out / "inference/shapes_val/bbox.json").read_text())
     assert found["own"] == found["atss"] and len(found["own"]) > 0
-    assert "criterion 2" in (tmp_path / "own/log.txt").read_text()
+    assert "criterion 3" in (tmp_path / "own/log.txt").read_text()
     log = (tmp_path / "atss/log.txt").read_text()
-    assert f"not used from the file: 2 ({WIDTH}, criterion.assigner.boxes)" in log
+    unused = f"{WIDTH}, criterion.assigner.boxes, criterion.assigner.steps"
+    assert f"not used from the file: 3 ({unused})" in log
 
 
 def test_a_file_without_its_entries_leaves_them_and_says_so(config, tmp_path, monkeypatch):
@@ -162,7 +170,7 @@ def test_a_file_without_its_entries_leaves_them_and_says_so(config, tmp_path, mo
     own = ["MODEL.WEIGHT", first / "model_final.pth", "OUTPUT_DIR", second]
     width = ["MODEL.ASSIGNER.ARGS.width", 3.0, "SOLVER.BASE_LR", 1e-20]
     assert call_tool(monkeypatch, "train_net", [*args, *own, *width]) == 0
-    assert "left at the initial value: criterion 2" in (second / "log.txt").read_text()
+    assert "left at the initial value: criterion 3" in (second / "log.txt").read_text()
     assert state(second, "model_final")[WIDTH].tolist() == [3, 3]
 
 
@@ -173,8 +181,25 @@ def test_converted_it_is_kept_or_named(config, run, tmp_path, monkeypatch, capsy
     assert torch.equal(state(tmp_path, "kept")[WIDTH], state(run, "model_final")[WIDTH])
     published = [source, tmp_path / "published.pth", "--to", "published"]
     assert call_tool(monkeypatch, "convert_checkpoint", published) == 2
-    assert "2 entries have no exact place in a published file" in capsys.readouterr().err
+    assert "3 entries have no exact place in a published file" in capsys.readouterr().err
     assert call_tool(monkeypatch, "convert_checkpoint", [*published, "--force"]) == 0
+
+
+AROUND = ["MODEL.ASSIGNER.AT_LEAST_ONE", "MODEL.ASSIGNER.IGNORE_REGIONS"]
+
+
+def test_its_names_are_those_without_a_rule_around_it(config, run, tmp_path, monkeypatch):
+    """So a run goes on with another choice; the optimizer's state follows the same order."""
+    args = [*config, *EVERY, "SOLVER.EMA_DECAY", 0.5, "--skip-test", "OUTPUT_DIR", tmp_path]
+    around = [x for key in AROUND for x in (key, True)]
+    assert call_tool(monkeypatch, "train_net", [*args, *around, "SOLVER.MAX_ITER", 2]) == 0
+    assert list(state(tmp_path, "model_final")) == list(state(run, "model_final"))
+    width = state(tmp_path, "model_final", "trained_model")[WIDTH]
+    one = [*around[:2], "SOLVER.MAX_ITER", 3, "SOLVER.BASE_LR", 1e-20]
+    assert call_tool(monkeypatch, "train_net", [*args, *one, "--resume"]) == 0
+    assert torch.equal(state(tmp_path, "model_final", "trained_model")[WIDTH], width)
+    assert call_tool(monkeypatch, "train_net", [*args, "SOLVER.MAX_ITER", 4, "--resume"]) == 0
+    assert (state(tmp_path, "model_final", "trained_model")[WIDTH] != width).all()
 
 
 def test_a_metric_with_the_name_of_a_loss_is_refused(config, tmp_path, monkeypatch, capsys):

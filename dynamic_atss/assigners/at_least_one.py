@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dynamic_atss.assigners.answer import answer
+from dynamic_atss.assigners.around import Around
 from dynamic_atss.assigners.base import (
     Assigner,
     Pairs,
@@ -26,7 +27,7 @@ from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 POINT_SIDE = 8  # strides: the side of ATSS's anchors
 
 
-class AtLeastOne(nn.Module):
+class AtLeastOne(Around):
     """After `rule`, a box without a positive takes its best candidate.
 
     Candidates are the `topk` locations of each level nearest to the box's centre, of them the
@@ -45,23 +46,17 @@ class AtLeastOne(nn.Module):
         topk: candidate locations of a box on each level.
         rounds: tries of each box.
         quality: the least.
-    A rule that learns does so inside of it, too: an `nn.Module` is registered.
     """
 
     def __init__(
         self, rule: Assigner, topk: int = 9, rounds: int = 4, quality: float = 0.5
     ) -> None:
-        super().__init__()
+        super().__init__(rule)
         whole(1, topk=topk, rounds=rounds)
         at_least(0, quality=quality)
-        self.rule = rule
         self.topk = topk
         self.rounds = rounds
         self.quality = quality
-        self.soft_labels = rule.soft_labels
-        self.quality_name = rule.quality_name
-        self.needs_size = rule.needs_size
-        self.waits = getattr(rule, "waits", False)
 
     def forward(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
         found = answer(self.rule, priors, gt, predictions)

@@ -58,7 +58,9 @@ class Assigner(Protocol):
     in place of `__call__`): its parameters and buffers are the model's, under
     `criterion.assigner.` in checkpoints. They get their gradient from what the rule computes of
     them: `Assignment.weight` and `negative`, which scale terms of the loss, and
-    `Assignment.losses`, terms of its own. They need not be used in every step.
+    `Assignment.losses`, terms of its own. They need not be used in every step. SOLVER.EMA_DECAY
+    averages parameters and floating-point buffers; buffers of integers, such as counters, are
+    taken over as they are.
 
     soft_labels: the quality is also the class target (quality focal loss) rather than 1 (focal
     loss)

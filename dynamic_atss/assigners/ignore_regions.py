@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dynamic_atss.assigners.answer import answer
-from dynamic_atss.assigners.base import Assigner
+from dynamic_atss.assigners.around import Around
 from dynamic_atss.assigners.ranges import priors_within
 from dynamic_atss.types import BACKGROUND, IGNORE, Assignment, GroundTruth, Predictions, Priors
 
 SHARE = 0.5  # of a prior's own box, from which on it lies mostly in a region
 
 
-class IgnoreRegions(nn.Module):
+class IgnoreRegions(Around):
     """After `rule`, background that lies mostly in a region of its image is IGNORE.
 
     Regions are the boxes that `GroundTruth.ignore` marks; the rule sees the others alone, and its
@@ -30,14 +30,6 @@ class IgnoreRegions(nn.Module):
     Args:
         rule: any assigner, also `AtLeastOne`.
     """
-
-    def __init__(self, rule: Assigner) -> None:
-        super().__init__()
-        self.rule = rule
-        self.soft_labels = rule.soft_labels
-        self.quality_name = rule.quality_name
-        self.needs_size = rule.needs_size
-        self.waits = getattr(rule, "waits", False)
 
     def forward(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
         """As of any rule; gt may have regions."""

@@ -28,7 +28,7 @@ from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 EPS = 1e-8  # of the IoU's logarithm, as published
-OUTSIDE = 1e5  # likewise
+OUTSIDE = 1e5  # cost of a prior outside of the box, as published
 
 
 class SimOTA:
@@ -39,8 +39,8 @@ class SimOTA:
     Quality = predicted IoU, which is also the class target, as in the release. The release compares
     every box with every point that is in any box or near any centre (P x T), and adds the 1e5 to
     all that are not both in this box and near this centre. The paper's words, "within a fixed
-    center region", are taken as they stand, so that the work is 25 points a level whatever the size
-    of the box; sums of IoUs and conflicts are over a box's own candidates, too. There is no
+    center region", are taken as they stand, so that the work is 25 points a level for boxes of any
+    size; sums of IoUs and conflicts are over a box's own candidates, too. There is no
     objectness in the class score.
 
     Args:

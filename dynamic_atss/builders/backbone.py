@@ -13,7 +13,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from dynamic_atss.builders.outside import construct, find, require
-from dynamic_atss.config.load import names_code
+from dynamic_atss.config.code import names_code
 from dynamic_atss.errors import UserError, described
 from dynamic_atss.modeling.backbones import MobileNetV2, ResNet, Swin, TimmBody
 from dynamic_atss.modeling.backbones.resnet import DEPTHS

@@ -30,9 +30,9 @@ def check_config(cfg: CfgNode) -> None:
     Raises:
         UserError: names the key, the value and what is accepted.
     """
-    for key, value, (carried, mend) in _each(cfg, CARRIED):
+    for key, value, (carried, advice) in _each(cfg, CARRIED):
         if value != carried:
-            raise UserError(f"{key} {value!r}: {mend}")
+            raise UserError(f"{key} {value!r}: {advice}")
     for key, value, accepted in _each(cfg, ACCEPTED):
         one_of(key, value, accepted)
     _check_numbers(cfg)

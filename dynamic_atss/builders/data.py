@@ -14,7 +14,7 @@ from dynamic_atss.builders.augment import add_mosaic, build_train_transform, tel
 from dynamic_atss.builders.heads import build_head
 from dynamic_atss.builders.outside import find, require
 from dynamic_atss.builders.tta import build_test_resizes
-from dynamic_atss.config.load import names_code
+from dynamic_atss.config.code import names_code
 from dynamic_atss.data import loader
 from dynamic_atss.data.catalog import FORMATS, UnknownName, open_dataset
 from dynamic_atss.data.concat import ConcatDataset

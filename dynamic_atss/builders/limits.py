@@ -31,7 +31,7 @@ ACCEPTED: dict[str, Collection[str]] = {
     "TEST.BBOX_AUG.MERGE_TYPE": ("vote", "soft-vote", "nms"),
 }
 
-# What the releases have and this project does not: the one value that is carried out, and the mend.
+# What the releases have and this project does not: the one value that is carried out, and advice.
 NO_HEAD = "there is no such head; set False"
 STRIDES = "the levels have 8, 16, 32, 64 and 128"
 NO_FUNC = "the norm is chosen by MODEL.RESNETS.NORM (group norm: GN); leave this key out"

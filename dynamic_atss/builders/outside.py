@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from dynamic_atss.config.load import names_code
+from dynamic_atss.config.code import names_code
 from dynamic_atss.errors import UserError, described, own_place
 from dynamic_atss.suggest import nearest
 

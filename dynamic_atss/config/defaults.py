@@ -210,7 +210,7 @@ _C.INPUT.MOSAIC.PROB = 0.0  # (new) 0 = off
 _C.INPUT.MOSAIC.OFF_AT_END = 0.1  # (new) fraction of MAX_ITER, at the end, that has none
 
 _C.INPUT.PIXEL_MEAN = [102.9801, 115.9465, 122.7717]  # in the order and range of TO_BGR255
-_C.INPUT.PIXEL_STD = [1.0, 1.0, 1.0]  # likewise
+_C.INPUT.PIXEL_STD = [1.0, 1.0, 1.0]  # in the order and range of TO_BGR255
 _C.INPUT.TO_BGR255 = True  # BGR in 0..255; False: RGB in 0..1
 
 _C.DATASETS = CN()
@@ -218,7 +218,7 @@ _C.DATASETS.ROOT = "datasets"  # (new) the catalog's folders lie below it
 _C.DATASETS.TRAIN = ()  # catalog names, "coco:<annotations.json>:<image folder>",
 # "voc:<devkit folder>:<split>", "yolo:<data.yaml>:<split>" or, of a format of your own,
 # "path/to/file.py:Class:<what it reads>"; several, with commas between them, are joined
-_C.DATASETS.TEST = ()  # such names; each is scored by itself
+_C.DATASETS.TEST = ()  # names as in TRAIN; each is scored by itself
 _C.DATASETS.KEEP_EMPTY = False  # (new) train on images without boxes, too
 
 _C.DATALOADER = CN()
@@ -240,7 +240,7 @@ _C.SOLVER.BASE_LR = 0.001  # learning rate
 _C.SOLVER.BIAS_LR_FACTOR = 2  # parameters with "bias" in their name: BASE_LR times this
 _C.SOLVER.NORM_BIAS_LR_FACTOR = -1.0  # (new) of the biases of norms and of offset convolutions,
 # which then decay like weights (1: as in mmdetection); -1 = like all biases
-_C.SOLVER.DCONV_OFFSETS_LR_FACTOR = 1.0  # offset convolutions of deformable ones: likewise
+_C.SOLVER.DCONV_OFFSETS_LR_FACTOR = 1.0  # offsets of deformable convolutions: BASE_LR times this
 _C.SOLVER.MOMENTUM = 0.9  # of SGD
 _C.SOLVER.WEIGHT_DECAY = 0.0005  # of weights
 _C.SOLVER.WEIGHT_DECAY_BIAS = 0.0  # of parameters with "bias" in their name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,8 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode as CN
 
-from dynamic_atss.config.defaults import (
-    CODE_KEYS,
-    DATA_FORMATS,
-    FREE_SECTIONS,
-    NAME_LISTS,
-    WITHOUT_EFFECT,
-    default_config,
-)
+from dynamic_atss.config.code import refuse_code, refuse_unknown_formats
+from dynamic_atss.config.defaults import FREE_SECTIONS, NAME_LISTS, WITHOUT_EFFECT, default_config
 from dynamic_atss.config.names import names_in
 from dynamic_atss.errors import UserError
 from dynamic_atss.suggest import nearest
@@ -44,52 +37,11 @@ def load_config(
     unused = {key for key, value, where in entries if not _set(cfg, defaults, key, value, where)}
     for key in unused:
         cfg.register_deprecated_key(key)
-    _refuse_unknown_formats(cfg)
+    refuse_unknown_formats(cfg)
     if not allow_code:
-        _refuse_code(cfg, set(overrides[::2]), file)
+        refuse_code(cfg, set(overrides[::2]), file)
     cfg.freeze()
     return cfg
-
-
-def names_code(name: str) -> bool:
-    """Whether a name means a file or module of the user's: "file.py:Name" or "module:Name"."""
-    return ":" in name and name.partition(":")[0] not in DATA_FORMATS
-
-
-def _refuse_unknown_formats(cfg: CN) -> None:
-    """Raises UserError for a data set that begins with nearly the name of a format ("COCO:a:b"),
-    which else would be taken for a module of the user's."""
-    for key in ("DATASETS.TRAIN", "DATASETS.TEST"):
-        for name in _look_up(cfg, key):
-            place = name.partition(":")[0] if isinstance(name, str) and names_code(name) else ""
-            near = nearest(place.lower(), DATA_FORMATS)
-            if near and (place.lower() == near or not _is_module(place)):
-                raise UserError(
-                    f"{key} {name!r}: there is no data format {place!r}; the nearest is {near!r}, "
-                    f"as {near}{name.removeprefix(place)}"
-                )
-
-
-def _is_module(place: str) -> bool:
-    """Whether code may be meant: a path or dotted name, or a module. Nothing is imported."""
-    if not place.isidentifier():
-        return True
-    spec = importlib.util.find_spec(place)
-    named = spec is not None and spec.origin is not None  # else a folder of that name
-    return named or Path(f"{place}.py").is_file() or Path(place, "__init__.py").is_file()
-
-
-def _refuse_code(cfg: CN, given: set[str], file: str | Path | None) -> None:
-    """Raises UserError for the first key outside of `given` that names code."""
-    for key in CODE_KEYS:
-        value = _look_up(cfg, key)
-        names = [value] if isinstance(value, str) else value
-        for name in names if key not in given else ():
-            if isinstance(name, str) and names_code(name):
-                raise UserError(
-                    f"{file}: {key} {name!r} names code, which a file alone does not run: "
-                    f"add --allow-code if you trust it, or give {key} on the command line"
-                )
 
 
 def keys_without_effect(cfg: CN) -> list[str]:

@@ -129,7 +129,7 @@ def read_json(path: Path) -> Any:
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise UserError(
-            f"{path}: broken JSON at {where} ({error.msg}): mend it or fetch the file again"
+            f"{path}: broken JSON at {where} ({error.msg}): correct it or fetch the file again"
         ) from None
     except (ValueError, RecursionError) as error:  # other than UTF-8; numbers of 4301 digits
         raise UserError(f"{path}: not a JSON text ({error}): give a JSON file") from None

@@ -94,7 +94,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _decode_with_opencv(data: bytes) -> np.ndarray | None:
-    """(H, W, 3) uint8; None where OpenCV does not take the file, for whatever reason."""
+    """(H, W, 3) uint8; None where OpenCV does not take the file, for any reason."""
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), _DECODE)
     except cv2.error:  # more pixels than it is willing to decode

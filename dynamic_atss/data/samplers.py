@@ -80,7 +80,7 @@ class TrainingSampler(Sampler[list[Key]]):
     """One rank's share of the global batches number start..stop-1.
 
     The global batch is cut into world_size equal parts, one for each rank, so that their union is
-    the global batch, the same whatever the number of ranks.
+    the global batch, the same for any number of ranks.
     """
 
     def __init__(

@@ -56,7 +56,7 @@ def make_shapes(
 
 
 def is_complete(folder: str | Path) -> bool:
-    """Whether `folder` holds a complete shapes data set, of whatever parameters."""
+    """Whether `folder` holds a complete shapes data set, of any parameters."""
     folder = Path(folder)
     manifest = _manifest(folder)
     return manifest is not None and all(

@@ -73,7 +73,7 @@ class VocDataset(DetectionDataset):
         return f"{self.folder.resolve().name}_{self.annotations.stem}"
 
     @property
-    def class_mend(self) -> str:
+    def class_advice(self) -> str:
         return f"list all classes in {self.folder / LABELS}, one a line"
 
     def entry(self, index: int) -> str:
@@ -148,8 +148,8 @@ def read_classes(folder: Path) -> list[str]:
     if re.fullmatch(r"VOC\d{4}", folder.resolve().name):
         return list(VOC_CLASSES)
     paths = sorted((folder / "Annotations").glob("*.xml"))
-    mend = f"mend it, delete it, or write {folder / LABELS}, one class a line"
-    names = sorted(set().union(*(read_class_names(path, mend) for path in paths)))
+    advice = f"correct it, delete it, or write {folder / LABELS}, one class a line"
+    names = sorted(set().union(*(read_class_names(path, advice) for path in paths)))
     if not names:
         raise UserError(
             f"{folder / 'Annotations'}: no object in any XML file: write the class names into "
@@ -194,7 +194,7 @@ def _image_names(folder: Path, split: Path) -> list[str]:
 
 
 def _image_files(folder: Path, split: Path, names: list[str]) -> list[str]:
-    """The file of each name, whatever its ending; of several the .jpg, as VOC has it."""
+    """The file of each name, with any ending; of several the .jpg, as VOC has it."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such image folder: give a devkit with JPEGImages")
     present = {f for f in os.listdir(folder) if f.lower().endswith(IMAGE_ENDINGS)}

@@ -15,6 +15,8 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 LARGEST = 2.0**24  # pixels: up to here float32 has all whole numbers
 _YES_OR_NO = {"0": False, "": False, "1": True}
 
+ADVICE = "correct it, or take the image out of the split"
+
 
 @dataclass(frozen=True)
 class VocImage:
@@ -44,19 +46,19 @@ def read_voc_xml(path: Path) -> VocImage:
     )
 
 
-def read_class_names(path: Path, mend: str) -> set[str]:
+def read_class_names(path: Path, advice: str) -> set[str]:
     """The classes of one file's objects; their parts (head, hand, foot) are none.
 
-    mend: what the message on broken XML advises
+    advice: what the message on broken XML advises
     """
-    objects = parse_xml(path, mend).findall("object")
+    objects = parse_xml(path, advice).findall("object")
     return {_name(path, number, o) for number, o in enumerate(objects, 1)}
 
 
-def parse_xml(path: Path, mend: str = "mend it, or take the image out of the split") -> Element:
+def parse_xml(path: Path, advice: str = ADVICE) -> Element:
     """The root element. A DOCTYPE, and so every entity, is refused before it takes effect.
 
-    mend: what the message on broken XML advises
+    advice: what the message on broken XML advises
 
     Raises UserError: file missing, unreadable, not well-formed, or with a DOCTYPE.
     """
@@ -76,7 +78,7 @@ def parse_xml(path: Path, mend: str = "mend it, or take the image out of the spl
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}): check the file") from None
     except (expat.ExpatError, ValueError, LookupError) as error:  # the latter: unknown encodings
-        raise UserError(f"{path}: broken XML ({error}): {mend}") from None
+        raise UserError(f"{path}: broken XML ({error}): {advice}") from None
 
 
 def _size(path: Path, root: Element) -> tuple[int, int]:

@@ -12,7 +12,8 @@ _RAMP = 10
 
 
 def averaged_model(model: nn.Module, decay: float, *, ramp: bool = False) -> AveragedModel | None:
-    """An exponential moving average of weights and buffers; None for decay 0.
+    """An exponential moving average of weights and of floating-point buffers, which are running
+    statistics; the other buffers, which count, are copied. None for decay 0.
 
     Args:
         decay: the share of the average that an update keeps.
@@ -23,6 +24,9 @@ def averaged_model(model: nn.Module, decay: float, *, ramp: bool = False) -> Ave
         return None
 
     def update(averaged: Any, current: Any, _: object) -> None:
+        if not averaged[0].is_floating_point():  # tensors come one type at a time
+            torch._foreach_copy_(averaged, current)
+            return
         # The count comes as a tensor of the weights' device, too, which nothing should wait for.
         rate = decay_at(int(average.n_averaged), decay) if ramp else decay
         get_ema_multi_avg_fn(rate)(averaged, current, None)

@@ -45,9 +45,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint; {_mend(path)}")
+        raise UserError(f"{path}: no such checkpoint; {_advice(path)}")
     if not _is_whole(path):
-        raise UserError(f"{path}: the checkpoint is truncated or damaged; {_mend(path)}")
+        raise UserError(f"{path}: the checkpoint is truncated or damaged; {_advice(path)}")
     content = load_torch(path)
     if not isinstance(content, dict) or "format" not in content:
         raise UserError(f"{path}: not a checkpoint of a run; use it as MODEL.WEIGHT instead")
@@ -112,7 +112,7 @@ class Checkpointer:
                 logger.warning("%s: cannot be deleted (%s)", path, error.strerror)
 
     def latest(self) -> Path | None:
-        """The file that `last_checkpoint` names (its own affair whether it exists), or None.
+        """The file that `last_checkpoint` names (which may be gone), or None.
 
         Without that file, which a run killed between its first checkpoint and it lacks: the newest
         `model_<iteration>.pth`, which is whole by the way it is written.
@@ -165,7 +165,7 @@ def _iteration(path: Path) -> int:
     return int(path.stem.removeprefix("model_"))
 
 
-def _mend(path: Path) -> str:
+def _advice(path: Path) -> str:
     """What to do without `path`: the newest other checkpoint that is whole, if there is one."""
     others = sorted((p for p in _numbered(path.parent) if p.name != path.name), reverse=True)
     for other in others:

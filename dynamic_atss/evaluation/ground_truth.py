@@ -20,7 +20,7 @@ class TruthTable:
     """The A annotations of a data set as columns, image by image.
 
     source: the file that messages name · images: an entry with its `id` for each · categories:
-    likewise with `id` and `name`, in the file's order · image_ids (A,) int64 ·
+    an entry with its `id` and `name` for each, in the file's order · image_ids (A,) int64 ·
     category_ids (A,) int64 · boxes (A, 4) float64, x y w h in
     pixels · areas (A,) float64, square pixels · crowd (A,) bool, VOC's difficult ones included
     """

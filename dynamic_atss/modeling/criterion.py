@@ -72,7 +72,7 @@ class DenseCriterion(nn.Module):
     def losses(
         self, found: Matched, output: HeadOutput, priors: Priors, gt: GroundTruth
     ) -> dict[str, Tensor]:
-        """The loss terms; one collective, whatever the data."""
+        """The loss terms; one collective in every step, with and without boxes."""
         raise NotImplementedError
 
     def box_terms(self, found: Matched, weight: Tensor, priors: Priors) -> dict[str, Tensor]:
@@ -90,9 +90,10 @@ class DenseCriterion(nn.Module):
 class Criterion(DenseCriterion):
     """Class, box and quality loss of heads whose box loss compares boxes.
 
-    Normalisers are means over the processes, from one collective per step whatever the data: the
-    class and the quality loss are divided by the number of positives (at least 1), the box loss,
-    weighted by the quality, by the sum of the qualities. Weights of the rule are in none of them.
+    Normalisers are means over the processes, from one collective in every step, with and without
+    boxes: the class and the quality loss are divided by the number of positives (at least 1), the
+    box loss, weighted by the quality, by the sum of the qualities. Weights of the rule are in none
+    of them.
 
     Args:
         assigner, coder, average, class_loss: see `DenseCriterion`.

@@ -28,7 +28,7 @@ def _conv_norm(c_in: int, c_out: int, size: int, norm: str | None, relu: bool) -
 
 
 class TopBlocks(nn.Module):
-    """P6 by a convolution of stride 2, and P7 from relu(P6) likewise."""
+    """P6 by a convolution of stride 2, and P7 by another from relu(P6)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()

@@ -125,7 +125,7 @@ class Scale(nn.Module):
 
 class DenseHead(nn.Module):
     """Two towers shared by all levels; module names are those of the published checkpoints, but for
-    `quality`, which they call centerness whatever it learns.
+    `quality`, which they call centerness also where it learns another quality.
 
     Args:
         per_location: priors of each location.

@@ -50,7 +50,7 @@ def match(
     if weight is not None:
         quality, weight = (torch.where(positive, x, 0.0) for x in (quality, weight))
     targets = rows(gt.boxes, target.gt_index)
-    # Whatever the others' boxes are, not even NaN passes through where.
+    # The others' values do not pass through where, not even NaN.
     raw = torch.where(positive[..., None], output.deltas, 0.0)
     boxes = torch.where(positive[..., None], boxes, targets)
     return Matched(target, positive, quality, weight, raw, boxes, targets)

@@ -226,7 +226,7 @@ def test_a_rule_that_learns_is_registered():
             super().__init__()
             self.scale = torch.nn.Parameter(torch.ones(1))
 
-    assert [key for key, _ in IgnoreRegions(Learning()).named_parameters()] == ["rule.scale"]
+    assert [key for key, _ in IgnoreRegions(Learning()).named_parameters()] == ["scale"]
 
 
 def test_copies_assign_the_same(rule):

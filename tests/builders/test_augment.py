@@ -57,7 +57,7 @@ def test_order_and_off_by_default(config):
     ],
 )
 def test_padding_is_the_mean_colour(overrides, fill):
-    """Whatever the colours: they change before it is there."""
+    """Of any colours: they change before it is there."""
     small = ["INPUT.LSJ.SCALE", "(0.5, 0.5)", "INPUT.FLIP_PROB_TRAIN", "0.0"]
     transform = build_train_transform(load_config(overrides=[*COLORS, *LSJ, *small, *overrides]))
     image = torch.full((3, 96, 64), 200, dtype=torch.uint8)

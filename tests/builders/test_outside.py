@@ -4,6 +4,7 @@ import re
 
 import pytest
 import yaml
+from helpers_run import run_tool, write_config
 
 from dynamic_atss.builders import (
     build_backbone,
@@ -223,3 +224,35 @@ def test_a_module_whose_name_is_like_a_formats(tmp_path, monkeypatch):
     cfg = load_config(None, (*HEAD, "DATASETS.TRAIN", "('voc2:Plain:a:b',)"))
     with pytest.raises(UserError, match=r"^DATASETS.TRAIN 'voc2:Plain': is no .*DetectionDataset"):
         check_config(cfg)
+
+
+def test_a_runs_own_config_holds_from_another_folder(tmp_path):
+    """Whether a rule, an augmentation or a format: relative paths become absolute."""
+    here, there, run = tmp_path / "here", tmp_path / "there", tmp_path / "run"
+    config = write_config(tmp_path)
+    for folder in (here / "code", there):
+        folder.mkdir(parents=True)
+    (here / "code" / "own.py").write_text(
+        "from dynamic_atss.assigners.atss import ATSS\n"
+        "from dynamic_atss.data.coco import CocoDataset\n"
+        "class Rule(ATSS): ...\n"
+        "class Data(CocoDataset): ...\n"
+        "def change(image, gt, rng): return image, gt\n"
+    )
+    shapes = f"{config[3]}/shapes"
+    test = f"('code/own.py:Data:{shapes}/annotations/val.json:{shapes}/val', 'shapes_val')"
+    own = ["MODEL.ASSIGNER.NAME", "code/own.py:Rule", "DATASETS.TEST", test]
+    own += ["INPUT.AUGMENTATIONS", "('./code/../code/own.py:change',)"]
+    args = [*config, *own, "SOLVER.MAX_ITER", 1, "OUTPUT_DIR", run]
+    trained = run_tool("train_net", [*args, "--skip-test"], cwd=here)
+    assert trained.returncode == 0, trained.stderr
+    saved = ["--config-file", run / "config.yaml", "--allow-code"]
+    tested = run_tool("test_net", saved, cwd=there)
+    assert tested.returncode == 0, tested.stderr
+    assert (run / "inference/val/bbox.json").is_file()
+    cfg = load_config(run / "config.yaml", allow_code=True)
+    rule = cfg.MODEL.ASSIGNER.NAME
+    assert rule == f"{here}/code/own.py:Rule"
+    assert cfg.DATASETS.TEST[1] == "shapes_val" and cfg.DATASETS.TRAIN == ("shapes_train",)
+    resumed = run_tool("train_net", [*args, "--skip-test", "--resume"], cwd=here)
+    assert resumed.returncode == 0 and "differs" not in (run / "log.txt").read_text()

@@ -257,7 +257,7 @@ def test_choosing_boxes_takes_the_flags_along():
 
 
 def test_several_sets_and_workers(path, tmp_path):
-    """Mosaics of joined sets, from the loader: the same whatever the workers."""
+    """Mosaics of joined sets, from the loader: the same with any number of workers."""
     options = {"keep_crowds": True, "transform": Compose([Resize((16, 24), 60)]), "seed": 3}
     other = write_coco(tmp_path / "other", SIZES, ENTRIES, {"categories": CATEGORIES[::-1]})
     parts = ConcatDataset([open_coco(path, **options), open_coco(other, **options)])

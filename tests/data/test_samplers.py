@@ -1,4 +1,4 @@
-"""The stream of batches: complete, resumable, the same whatever the number of ranks."""
+"""The stream of batches: complete, resumable, the same for any number of ranks."""
 
 from collections import Counter
 from itertools import islice

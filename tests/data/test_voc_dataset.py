@@ -39,7 +39,7 @@ def with_xml(folder, text):
 def test_boxes_count_from_0_and_difficult_ones_are_not_trained_on(devkit):
     data = VocDataset(devkit, "train", training=True)
     assert data.image_ids == [1, 2] and [data.path(i).name for i in (0, 1)] == ["b.jpg", "a.jpg"]
-    assert data.class_names == ["ant", "cat", "dog", "zebra"]  # of all files, whatever the split
+    assert data.class_names == ["ant", "cat", "dog", "zebra"]  # of all files, also of other splits
     assert data.category_ids == [1, 2, 3, 4]
     first, second = data.ground_truth(0), data.ground_truth(1)
     assert first.boxes.tolist() == [[0, 0, 29, 19], [2, 3, 11, 7]]  # minus 1
@@ -132,11 +132,13 @@ def test_broken_file_beside_the_listed_ones(devkit):
     (devkit / "Annotations/old.xml").write_text("<annotation>")
     message = error_of(devkit)
     assert "old.xml: broken XML" in message
-    assert message.endswith(f"mend it, delete it, or write {devkit}/labels.txt, one class a line")
+    advice = f"correct it, delete it, or write {devkit}/labels.txt, one class a line"
+    assert message.endswith(advice)
     (devkit / "labels.txt").write_text("dog\ncat\nant\n")
     assert len(VocDataset(devkit, "train", training=True)) == 2
     (devkit / "labels.txt").unlink()
-    assert with_xml(devkit, "<annotation>").endswith("mend it, or take the image out of the split")
+    advice = "correct it, or take the image out of the split"
+    assert with_xml(devkit, "<annotation>").endswith(advice)
 
 
 def test_unknown_class(devkit):

@@ -1,4 +1,4 @@
-"""Checkpoints: atomic, read back as written, damaged files named with the mend."""
+"""Checkpoints: atomic, read back as written, damaged files named with advice."""
 
 import errno
 import os

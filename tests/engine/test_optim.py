@@ -48,7 +48,7 @@ def test_biases_of_norms_and_offsets_as_in_mmdetection():
 
 
 def test_swin_as_dsla_trains_it():
-    """Its settings: no decay for whatever mmdetection calls norm or position table."""
+    """Its settings: no decay for all that mmdetection calls norm or position table."""
     with torch.device("meta"):
         body = Swin("T")
     found = by_name(body, bias_lr_factor=1.0, bias_weight_decay=0.05, norm_weight_decay=0.0)

@@ -15,7 +15,7 @@ from dynamic_atss.types import Batch, GroundTruth
 
 
 class Toy(nn.Module):
-    """loss_a = w, loss_b = 2 w: the gradient is 3 whatever the batch."""
+    """loss_a = w, loss_b = 2 w: the gradient is 3 for every batch."""
 
     def __init__(self) -> None:
         super().__init__()

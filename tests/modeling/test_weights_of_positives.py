@@ -250,7 +250,7 @@ def test_a_rule_that_is_a_module_is_a_part_of_the_criterion(make):
     criterion = make(Learning(), DeltaCoder(), no_average)
     assert list(criterion.state_dict()) == ["assigner.scale", "assigner.seen"]
     inside = make(AtLeastOne(Learning()), DeltaCoder(), no_average)
-    assert list(inside.state_dict()) == ["assigner.rule.scale", "assigner.rule.seen"]
+    assert list(inside.state_dict()) == ["assigner.scale", "assigner.seen"]
     assert not inside.eval().assigner.rule.training
     assert next(inside.to("meta").parameters()).is_meta
 

@@ -128,7 +128,7 @@ def test_focal_losses_do_not_wait_for_the_gpu(kind):
 
 
 def test_the_same_on_the_second_gpu():
-    """The operators run where their tensors are, whatever the current device is."""
+    """The operators run where their tensors are, also if another device is the current one."""
     if torch.cuda.device_count() < 2:
         pytest.skip("one GPU only")
     scene = crowd(2, 300, 3, seed=20)

@@ -25,7 +25,7 @@ class TimmBody(FrozenParts):
     norms · freeze_at, the number of parts that do not learn: 1 the stem, 2 also the stage of stride
     4, ... 5 all.
     `net.*` bears the names of timm's `features_only` models. Weights are never downloaded.
-    `out_channels` lists the channels of the maps. Raises ValueError, with the mend, if timm is
+    `out_channels` lists the channels of the maps. Raises ValueError, with advice, if timm is
     missing, does not know `name`, or the model does not fit.
     """
 
