@@ -27,9 +27,7 @@ _C.MODEL.MASK_ON = False  # not carried: an error when True
 _C.MODEL.KEYPOINT_ON = False  # not carried: an error when True
 _C.MODEL.CLS_AGNOSTIC_BBOX_REG = False  # of two-stage models: without effect
 _C.MODEL.DEVICE = "auto"  # "auto" (cuda if there is one) | "cuda" | "cpu"
-_C.MODEL.WEIGHT = (
-    ""  # "", a file, a URL or "catalog://..."; file.pth#key takes the weights under key
-)
+_C.MODEL.WEIGHT = ""  # "", a file, a URL or "catalog://..."; file.pth#key: its weights under key
 _C.MODEL.WEIGHT_OPTIONAL = False  # (new) where the package of "catalog://pip/..." is not installed,
 # training starts from scratch, with a line that says so, instead of an error
 _C.MODEL.USE_SYNCBN = False  # batch norm over all processes in place of the frozen one
