@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 
 from dynamic_atss import builders
 from dynamic_atss.config.load import keys_without_effect
+from dynamic_atss.config.record import tell_changes, write_config
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.checkpoint import Checkpointer, load_checkpoint, name_after, naming
@@ -24,7 +25,6 @@ from dynamic_atss.engine.metrics import MetricsWriter
 from dynamic_atss.engine.state import RunState, averaged_model
 from dynamic_atss.engine.trainer import Trainer
 from dynamic_atss.errors import UserError
-from dynamic_atss.files import write_text
 from dynamic_atss.ops import library
 from dynamic_atss.scoring import check_expected, score, take_class_order, take_file_order
 from dynamic_atss.weights import load_weights
@@ -46,6 +46,9 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     checkpointer = Checkpointer(output)
     distributed.on_first(lambda: _refuse_to_overwrite(checkpointer, resume))
     _open_log(cfg, output, device)
+    first = distributed.rank() == 0
+    if first and resume:  # before what the changes may bring about
+        tell_changes(cfg, output)
     dataset = builders.build_train_dataset(cfg)
     test_loaders = builders.build_test_loaders(cfg) if test or cfg.TEST.PERIOD else {}
     builders.check_num_classes(cfg, dataset)
@@ -54,9 +57,8 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     start = _initial_weights(cfg, state, checkpointer.latest() if resume else None)
     distributed.check_same(start, "--resume: the processes find different checkpoints")
     loader = builders.build_train_loader(cfg, dataset, start)
-    first = distributed.rank() == 0
     if first:
-        _write_config(cfg, output, resume)
+        write_config(cfg, output, start)
     with MetricsWriter(output, start) if first else contextlib.nullcontext() as metrics:
         tested = builders.build_tested(cfg, state.tested)
         rest = test_loaders, device, cfg.SOLVER.MAX_ITER, output, metrics
@@ -232,11 +234,3 @@ def _parallel(model: nn.Module, device: torch.device) -> nn.Module:
         return model
     ids = [device.index] if device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
-
-
-def _write_config(cfg: CfgNode, output: Path, resume: bool) -> None:
-    path = output / "config.yaml"
-    text = cfg.dump()
-    if resume and path.is_file() and path.read_text() != text:
-        logger.warning("%s: the configuration differs from the one the run started with", path)
-    write_text(path, text)

@@ -100,7 +100,7 @@ def _shared_memory(reason: str) -> str:
     room = ""
     with contextlib.suppress(OSError, AttributeError):
         disk = os.statvfs(SHARED)
-        room = f"; {SHARED} has {disk.f_blocks * disk.f_frsize / 2**20:.0f} MiB"
+        room = f"; {SHARED} has {disk.f_blocks * disk.f_frsize / 2**20:.1f} MiB"
     return (
         f"the shared memory of the loader workers does not suffice ({reason}{room}): give a "
         f"container more (docker run --shm-size 8g), or {_LOADER} (0 needs none)"

@@ -39,7 +39,7 @@ def no_worker_is_left():
     ("number", "told"),
     [
         (signal.SIGKILL, r"a loader worker was killed \(SIGKILL\).*memory.*DATALOADER.NUM_WORKERS"),
-        (signal.SIGBUS, r"shared memory .*\(bus error; /dev/shm has \d+ MiB\).*--shm-size"),
+        (signal.SIGBUS, r"shared memory .*\(bus error; /dev/shm has [\d.]+ MiB\).*--shm-size"),
         (signal.SIGSEGV, r"ended by itself \(SIGSEGV\): DATALOADER.NUM_WORKERS 0 shows where"),
     ],
 )
