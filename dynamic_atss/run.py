@@ -15,8 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
 from dynamic_atss import builders, summary
-from dynamic_atss.config.code import with_absolute_code
 from dynamic_atss.config.load import keys_without_effect
+from dynamic_atss.config.record import tell_changes, write_config
 from dynamic_atss.data.catalog import FROM_CATALOG
 from dynamic_atss.data.dataset import TrainingSet
 from dynamic_atss.data.loader import Loader
@@ -33,7 +33,6 @@ from dynamic_atss.engine.state import RunState
 from dynamic_atss.engine.trainer import Trainer
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.scores import CocoScores
-from dynamic_atss.files import write_text
 from dynamic_atss.scoring import (
     check_expected,
     check_metric,
@@ -64,6 +63,9 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     checkpointer = Checkpointer(output, cfg.SOLVER.KEEP_CHECKPOINTS)
     distributed.on_first(lambda: _refuse_to_overwrite(checkpointer, resume))
     _open_log(cfg, output)
+    first = distributed.rank() == 0
+    if first and resume:  # before what the changes may bring about
+        tell_changes(cfg, output)
     dataset = builders.build_train_dataset(cfg)
     test_loaders = builders.build_test_loaders(cfg) if test or cfg.TEST.PERIOD else {}
     builders.check_num_classes(cfg, dataset)
@@ -73,9 +75,8 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     start = _initial_weights(cfg, state, checkpointer.latest() if resume else None)
     distributed.check_same(start, "--resume: the processes find different checkpoints")
     loader = builders.build_train_loader(cfg, dataset, start)
-    first = distributed.rank() == 0
     if first:
-        _write_config(cfg, output, resume)
+        write_config(cfg, output, start)
     writer = MetricsWriter(output, start) if first else contextlib.nullcontext()
     with _plot_at_end(output), writer as metrics:
         if metrics is not None:
@@ -339,11 +340,3 @@ def _parallel(model: nn.Module, device: torch.device) -> nn.Module:
         return model
     ids = [device.index] if device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
-
-
-def _write_config(cfg: CfgNode, output: Path, resume: bool) -> None:
-    path = output / "config.yaml"
-    text = with_absolute_code(cfg).dump()
-    if resume and path.is_file() and path.read_text() != text:
-        logger.warning("%s: the configuration differs from the one the run started with", path)
-    write_text(path, text)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dynamic_atss.errors import UserError
 
 SHARED = "/dev/shm"
+USUAL_FILES = 4096  # that a process may open
 _FILES = re.compile(r"too many open files|received \d+ items of ancdata", re.IGNORECASE)
 # torch's names for what processes share; the reason of the system comes last.
 _SHARED_MEMORY = re.compile(r"shared memory|</torch_\d+|bus error", re.IGNORECASE)
@@ -23,7 +24,8 @@ def limit_reached(error: BaseException) -> str | None:
     """The limit that an exception means and how to raise it, in one line; None for any other."""
     number, text = getattr(error, "errno", None), str(error)
     if number in (errno.EMFILE, errno.ENFILE) or _FILES.search(text):
-        return f"too many open files (the limit is {_soft_limit()}): {_more_files()}"
+        limit = _soft_limit()
+        return f"too many open files (the limit is {limit}): {_more_files(limit)}"
     if _SHARED_MEMORY.search(text):
         return _shared_memory(text.strip().rpartition(": ")[2])
     if number == errno.EAGAIN and isinstance(error, BlockingIOError):
@@ -67,35 +69,38 @@ def provide_descriptors(needed: int) -> None:
     except (ImportError, FileNotFoundError):
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = used + needed
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
+    wanted, endless = used + needed, resource.RLIM_INFINITY
+    if soft == endless or soft >= wanted:
         return
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if hard == endless or hard >= wanted:
+        usual = max(wanted, USUAL_FILES)
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (usual if hard == endless else min(usual, hard), hard)
+        )
         return
     raise UserError(
         f"too few open files are allowed (the limit is {hard}, {used} are open, a loader with "
-        f"workers may need {needed} more): {_more_files()}"
+        f"workers may need {needed} more): {_more_files(hard)}"
     )
 
 
-def _more_files() -> str:
-    return f"raise it by `ulimit -n 4096` before the command, or {_LOADER}"
+def _more_files(limit: int) -> str:
+    return f"raise it by `ulimit -n {max(USUAL_FILES, 2 * limit)}` before the command, or {_LOADER}"
 
 
-def _soft_limit() -> str:
+def _soft_limit() -> int:
     try:
         import resource
     except ImportError:
-        return "the system's"
-    return str(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        return 0
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def _shared_memory(reason: str) -> str:
     room = ""
     with contextlib.suppress(OSError, AttributeError):
         disk = os.statvfs(SHARED)
-        room = f"; {SHARED} has {disk.f_blocks * disk.f_frsize / 2**20:.0f} MiB"
+        room = f"; {SHARED} has {disk.f_blocks * disk.f_frsize / 2**20:.1f} MiB"
     return (
         f"the shared memory of the loader workers does not suffice ({reason}{room}): give a "
         f"container more (docker run --shm-size 8g), or {_LOADER} (0 needs none)"

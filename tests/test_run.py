@@ -215,7 +215,15 @@ def test_resume_takes_the_configurations_learning_rate(config, tmp_path, tool):
     assert tool("train_net", *args, "SOLVER.MAX_ITER", 2) == 0
     assert tool("train_net", *args, "--resume", "SOLVER.BASE_LR", 0.001, "SOLVER.MAX_ITER", 4) == 0
     assert read_lines(out)[-1]["lr"] == pytest.approx(0.001)
-    assert "the configuration differs" in (out / "log.txt").read_text()
+    told = [line for line in (out / "log.txt").read_text().splitlines() if " WARNING " in line]
+    told = [line.split(" WARNING ")[1] for line in told]
+    assert told == [
+        "--resume with another configuration: SOLVER.BASE_LR 0.02 -> 0.001",
+        "--resume with another configuration: SOLVER.MAX_ITER 2 -> 4",
+        f"the configuration up to iteration 2 is kept as {out / 'config-before-0000002.yaml'}",
+    ]
+    assert "BASE_LR: 0.02" in (out / "config-before-0000002.yaml").read_text()
+    assert "BASE_LR: 0.001" in (out / "config.yaml").read_text()
 
 
 @pytest.mark.parametrize(
@@ -233,10 +241,13 @@ def test_resume_with_another_model_is_refused(config, tmp_path, tool, capsys, ch
     args = [*config, "OUTPUT_DIR", out, "--skip-test", "SOLVER.MAX_ITER"]
     assert tool("train_net", *args, 2) == 0
     weights = (out / "model_final.pth").read_bytes()
+    old = (out / "config.yaml").read_bytes()
     capsys.readouterr()
     assert tool("train_net", *args, 4, "--resume", *change) == 2
     assert "does not fit this configuration" in error_of(capsys)
     assert (out / "model_final.pth").read_bytes() == weights
+    assert f"configuration: {change[0]} " in (out / "log.txt").read_text()
+    assert (out / "config.yaml").read_bytes() == old and not [*out.glob("config-*")]
 
 
 # --- runs that are interrupted -----------------------------------------------------------------

