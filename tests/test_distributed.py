@@ -85,8 +85,8 @@ def check_same_training(one: Path, two: Path) -> None:
         # After the first iteration the momentum is the gradient (and the decayed weight).
         states = zip(*(x["optimizer"]["state"].values() for x in (a, b)), strict=True)
         pairs += [(x["momentum_buffer"], y["momentum_buffer"]) for x, y in states]
-        for one, other in pairs:
-            x, y = one.float(), other.float()  # counters are integers
+        for pair in pairs:
+            x, y = (value.float() for value in pair)  # counters are integers
             # The floor: biases before a GroupNorm have gradients of noise only.
             assert (x - y).norm() <= 1e-4 * x.norm().clamp(min=1e-3)
 
