@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import Annotations
+from dynamic_atss.data.box_kinds import box_warning
 from dynamic_atss.data.cleaning import check_files, clean_boxes, complete_sizes
 from dynamic_atss.data.image import read_image
 from dynamic_atss.errors import UserError
@@ -132,10 +133,11 @@ class DetectionDataset(Dataset, ABC):
         usable = np.ones(len(sizes), bool) if keep_empty or not training else objects > 0
         kept &= usable[content.image]
         self.statistics["images_without_boxes"] = int((~usable).sum())
+        suspicion = box_warning(content.xywh, sizes[content.image], content.areas)
         if training and not usable.any():
             raise UserError(
                 f"{self.annotations}: none of its {len(sizes)} images has a usable box: "
-                "check the boxes, or set DATASETS.KEEP_EMPTY True"
+                f"{suspicion or 'check the boxes, or set DATASETS.KEEP_EMPTY True'}"
             )
         order = np.lexsort((content.crowd, content.image))  # in each image the regions come last
         order = order[kept[order]]
@@ -151,6 +153,10 @@ class DetectionDataset(Dataset, ABC):
         self._log(content.flagged)
         for note in content.notes:
             logger.info("%s: %s", self.annotations, note)
+        unused = np.bincount(content.classes, minlength=len(self.class_names)) == 0
+        warnings = [suspicion, self._unused_classes(unused) if training else ""]
+        for warning in filter(None, warnings):
+            logger.warning("%s: %s", self.annotations, warning)
 
     @abstractmethod
     def read(self, *, need_boxes: bool = False) -> Annotations:
@@ -242,6 +248,20 @@ class DetectionDataset(Dataset, ABC):
         self.class_names = list(class_names)
         self.category_ids = [own_id[name] for name in class_names]
 
+    def _unused_classes(self, unused: np.ndarray) -> str:
+        """The classes without any annotation, in words; "" if there are none.
+
+        unused (C,) bool
+        """
+        names = [name for name, alone in zip(self.class_names, unused, strict=True) if alone]
+        if not names:
+            return ""
+        return (
+            f"{len(names)} of its {len(self.class_names)} classes have no annotation "
+            f"({_listed(names)}): they count as classes but nothing is learnt of them; take out "
+            "those that are none, such as a project's name"
+        )
+
     def _log(self, flagged: int) -> None:
         """One line: what is there, and what was dropped or clipped, if anything was.
 
@@ -261,6 +281,10 @@ class DetectionDataset(Dataset, ABC):
         boxes = int((~self._ignore).sum())
         found = f"{self.annotations}: {len(self)} images, {boxes} boxes"
         logger.info("%s", "; ".join([found, *notes]))
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(map(repr, names[:most])) + (", ..." if len(names) > most else "")
 
 
 def _check_same_classes(first: TrainingSet, other: TrainingSet) -> None:
