@@ -10,6 +10,7 @@ from dynamic_atss.data.coco import CocoDataset
 from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.shapes import is_complete, make_shapes
 from dynamic_atss.data.voc import VocDataset
+from dynamic_atss.data.yolo import YoloDataset
 from dynamic_atss.errors import UserError
 from dynamic_atss.suggest import hint
 
@@ -30,7 +31,11 @@ _VOC = {
     for year in (2007, 2012)
     for split in ("train", "val", "trainval", *(["test"] if year == 2007 else []))
 }
-FORMATS: dict[str, type[DetectionDataset]] = {"coco": CocoDataset, "voc": VocDataset}
+FORMATS: dict[str, type[DetectionDataset]] = {
+    "coco": CocoDataset,
+    "voc": VocDataset,
+    "yolo": YoloDataset,
+}
 
 
 def open_dataset(

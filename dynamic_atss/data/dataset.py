@@ -94,7 +94,7 @@ class DetectionDataset(Dataset, ABC):
         parts = cls.parts_of(rest)
         if not all(parts):
             raise UserError(f"data set '{rest}': write it as {cls.written_as}")
-        return cls(*parts, **options)
+        return cls(*map(_with_slashes, parts), **options)
 
     @classmethod
     def parts_of(cls, rest: str) -> tuple[str, str]:
@@ -281,6 +281,13 @@ class DetectionDataset(Dataset, ABC):
         boxes = int((~self._ignore).sum())
         found = f"{self.annotations}: {len(self)} images, {boxes} boxes"
         logger.info("%s", "; ".join([found, *notes]))
+
+
+def _with_slashes(path: str) -> str:
+    """A path with backslashes that is not there as written, with slashes if it is there so."""
+    slashed = path.replace("\\", "/")
+    there = Path(slashed).expanduser().exists() and not Path(path).expanduser().exists()
+    return slashed if there else path
 
 
 def _listed(names: Sequence[str], most: int = 5) -> str:
