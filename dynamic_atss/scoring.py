@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from dynamic_atss.data.dataset import DetectionDataset, TrainingSet
+from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.evaluator import evaluate_dataset
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.scores import CocoScores
-from dynamic_atss.weights import class_names as names_in_file
-from dynamic_atss.weights import read_file, weight_file
+from dynamic_atss.weights import class_count, identify, names_of, read_file, weight_file
 
 
-def take_class_order(first: TrainingSet, loaders: dict[str, Loader]) -> None:
-    """The test sets' classes in the model's order; results carry each set's own category ids."""
+def take_class_order(class_names: Sequence[str], loaders: dict[str, Loader]) -> None:
+    """The test sets' classes as those of the model; results carry each set's own category ids.
+
+    Raises UserError: a test set has a class that the model lacks.
+    """
     for loader in loaders.values():
-        loader.dataset.take_order_of(first)
+        loader.dataset.take_classes(class_names)
 
 
-def take_file_order(dataset: DetectionDataset, weight: str | Path) -> None:
-    """The classes in the order of the weight file, if it tells the same names in another one."""
-    content = read_file(weight_file(weight, None))
-    names = names_in_file(content) if isinstance(content, dict) else []
-    if len(set(names)) == len(names) and sorted(names) == sorted(dataset.class_names):
-        dataset.reorder_classes(names)
+def classes_in_file(weight: str | Path, datasets: Sequence[DetectionDataset]) -> list[str]:
+    """The classes of a detector's file in the order of its logits: by the names that it tells or
+    that are certain (`names_of`), else those of the first test set with as many."""
+    path = weight_file(weight, None)
+    try:
+        source = identify(read_file(path), path)
+    except UserError:  # no detector's file, which its loading tells better
+        return datasets[0].class_names
+    all_names = list(dict.fromkeys(name for data in datasets for name in data.class_names))
+    count = class_count(source)
+    first = next((data for data in datasets if len(data.class_names) == count), datasets[0])
+    return names_of(source, all_names) or first.class_names
 
 
 def score(

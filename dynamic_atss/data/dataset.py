@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch.utils.data import Dataset
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.box_kinds import box_warning
+from dynamic_atss.data.class_names import check_known, check_same, unused_classes
 from dynamic_atss.data.cleaning import check_files, clean_boxes, complete_sizes
 from dynamic_atss.data.image import read_image
 from dynamic_atss.errors import UserError
@@ -46,7 +46,7 @@ class TrainingSet(Protocol):
     """
 
     class_names: list[str]
-    category_ids: list[int]
+    category_ids: list[int | None]
     image_ids: list[int]
     sizes: np.ndarray
     transform: Transform | None
@@ -77,7 +77,8 @@ class DetectionDataset(Dataset, ABC):
     share.
 
     annotations, the file that messages name · images, the folder · image_ids, of the kept images ·
-    class_names and category_ids, in the file's order until they are reordered ·
+    class_names and category_ids, in the file's order until they are reordered; None: a class of
+    the model that the data set lacks ·
     sizes (n, 2) int64 height, width · statistics, how much was dropped or clipped and why ·
     voc_scores, whether PASCAL VOC's numbers are asked for beside COCO's
     """
@@ -123,7 +124,8 @@ class DetectionDataset(Dataset, ABC):
         self.transform, self.seed, self.keep_crowds = transform, seed, keep_crowds
         self.convention = convention
         content = self.read(need_boxes=training)
-        self.class_names, self.category_ids = content.class_names, content.category_ids
+        self.class_names = content.class_names
+        self.category_ids: list[int | None] = [*content.category_ids]
         content = check_files(self.annotations, self.images, content)
         sizes = complete_sizes(content, self.images)
         boxes, kept, self.statistics = clean_boxes(
@@ -153,8 +155,7 @@ class DetectionDataset(Dataset, ABC):
         self._log(content.flagged)
         for note in content.notes:
             logger.info("%s: %s", self.annotations, note)
-        unused = np.bincount(content.classes, minlength=len(self.class_names)) == 0
-        warnings = [suspicion, self._unused_classes(unused) if training else ""]
+        warnings = [suspicion, unused_classes(content) if training else ""]
         for warning in filter(None, warnings):
             logger.warning("%s: %s", self.annotations, warning)
 
@@ -237,30 +238,29 @@ class DetectionDataset(Dataset, ABC):
         """
         if self.class_names == first.class_names:
             return
-        _check_same_classes(first, self)
+        check_same(first, self)
         self.reorder_classes(first.class_names)
 
+    def take_classes(self, class_names: Sequence[str]) -> None:
+        """Makes the classes those of a model that is to be tested, by their names; classes that the
+        data set lacks have no category id (None).
+
+        Raises UserError: the data set has boxes of a class that the model lacks.
+        """
+        if self.class_names == list(class_names):
+            return
+        with_boxes = {self.class_names[c] for c in set(self._classes.tolist())}
+        check_known(self.annotations, self.class_names, with_boxes, class_names, self.class_mend)
+        self.reorder_classes(class_names)
+
     def reorder_classes(self, class_names: Sequence[str]) -> None:
-        """class_names: the data set's own, each once, in another order."""
+        """class_names: the data set's own that have boxes, and others, in any order."""
         own_id = dict(zip(self.class_names, self.category_ids, strict=True))
         place = {name: i for i, name in enumerate(class_names)}
-        self._classes = np.array([place[n] for n in self.class_names], np.int64)[self._classes]
+        places = [place.get(name, -1) for name in self.class_names]
+        self._classes = np.array(places, np.int64)[self._classes]
         self.class_names = list(class_names)
-        self.category_ids = [own_id[name] for name in class_names]
-
-    def _unused_classes(self, unused: np.ndarray) -> str:
-        """The classes without any annotation, in words; "" if there are none.
-
-        unused (C,) bool
-        """
-        names = [name for name, alone in zip(self.class_names, unused, strict=True) if alone]
-        if not names:
-            return ""
-        return (
-            f"{len(names)} of its {len(self.class_names)} classes have no annotation "
-            f"({_listed(names)}): they count as classes but nothing is learnt of them; take out "
-            "those that are none, such as a project's name"
-        )
+        self.category_ids = [own_id.get(name) for name in class_names]
 
     def _log(self, flagged: int) -> None:
         """One line: what is there, and what was dropped or clipped, if anything was.
@@ -288,23 +288,3 @@ def _with_slashes(path: str) -> str:
     slashed = path.replace("\\", "/")
     there = Path(slashed).expanduser().exists() and not Path(path).expanduser().exists()
     return slashed if there else path
-
-
-def _listed(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(map(repr, names[:most])) + (", ..." if len(names) > most else "")
-
-
-def _check_same_classes(first: TrainingSet, other: TrainingSet) -> None:
-    rest = "the data sets of a run need the same class names"
-    for one, two in ((first, other), (other, first)):
-        lacking = Counter(one.class_names) - Counter(two.class_names)
-        if lacking:
-            name = f"'{next(iter(lacking))}'"
-            names = name if len(lacking) == 1 else f"{name} and {len(lacking) - 1} others"
-            raise UserError(
-                f"{two.annotations}: lacks class {names} of {one.annotations}: {rest}; "
-                f"{two.class_mend}"
-            )
-    twice = [name for name, times in Counter(first.class_names).items() if times > 1]
-    if twice:
-        raise UserError(f"{other.annotations}: class '{twice[0]}' is there twice: {rest}, once")

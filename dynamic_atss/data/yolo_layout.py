@@ -41,8 +41,8 @@ def read_layout(file: Path) -> Layout:
     shape = content.get("kpt_shape", [])
     sides = [as_integer(side) or 0 for side in shape] if isinstance(shape, list) else []
     names = _class_names(file, content)
-    return Layout(file, file.parent / path, names, sides[0] * sides[1] if len(sides) == 2 else 0,
-                  content)  # fmt: skip
+    keypoints = sides[0] * sides[1] if len(sides) == 2 else 0
+    return Layout(file, file.parent / path, names, keypoints, content)
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:

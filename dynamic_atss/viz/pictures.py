@@ -56,7 +56,7 @@ def draw_results(
     return overview
 
 
-def _detections(results: list[dict[str, Any]], category_ids: list[int]) -> Detections:
+def _detections(results: list[dict[str, Any]], category_ids: list[int | None]) -> Detections:
     """COCO results (x, y, w, h with the legacy "+1") -> boxes xyxy in pixels of the file."""
     boxes = torch.tensor([r["bbox"] for r in results], dtype=torch.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2] - 1

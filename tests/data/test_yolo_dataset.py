@@ -68,8 +68,8 @@ def test_boxes_classes_and_ids(tmp_path, caplog):
     [
         ("train/images", "train/labels", "train: train/images\nnames: [cat, dog]\n"),
         ("train/images", "train/labels", "train: train\nnames: [cat, dog]\n"),
-        ("set/images/train", "set/labels/train", "path: set\ntrain: [images/train]\nnames:\n  0: cat\n  1: dog"),
-        ("images/train", "labels/train", "path: '{folder}'\ntrain: '{folder}/images/train'\nnames: [cat, dog]"),
+        ("set/images/t", "set/labels/t", "path: set\ntrain: [images/t]\nnames:\n 0: cat\n 1: dog"),
+        ("images/t", "labels/t", "path: '{folder}'\ntrain: '{folder}/images/t'\nnames: [cat, dog]"),
         ("images/images/t", "images/labels/t", "train: images/images\nnames: [cat, dog]"),
         ("plain", "plain", "train: plain\nnames: [cat, dog]"),
         ("images/train", "labels/train", "train: lists/train.txt\nnames: ['cat', \"dog\"]\n"),
@@ -232,7 +232,7 @@ def test_missing_files(tmp_path):
 
 def test_the_form_of_the_name(tmp_path):
     for name in ("yolo:", "yolo:data.yaml", "yolo::train", "yolo:data.yaml:"):
-        with pytest.raises(UserError, match="write it as yolo:<data.yaml>:<split>"):
+        with pytest.raises(UserError, match=r"write it as yolo:<data\.yaml>:<split>"):
             open_dataset(name, root=tmp_path, training=True)
 
 
