@@ -10,6 +10,7 @@ from helpers_run import call_tool, run_tool, write_config
 
 from dynamic_atss.data.samplers import training_batches
 from dynamic_atss.weights import to_published
+from dynamic_atss.weights.classes import COCO
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +125,46 @@ def unnamed(run, folder):
     content = torch.load(run / "model_final.pth")
     torch.save({"model": to_published(content["model"])}, path)
     return path
+
+
+def with_coco_names(run, folder, name, order):
+    """The tiny test set under COCO's 80 names, of which it has boxes of the first six."""
+    shapes = run.parent / "datasets/shapes"
+    content = json.loads((shapes / "annotations/val.json").read_text())
+    own = content["categories"]
+    others = [{"id": 1000 + i} for i in range(80 - len(own))]
+    named = [{**c, "name": n} for c, n in zip([*own, *others], COCO, strict=True)]
+    content["categories"] = named[::order]
+    (folder / f"{name}.json").write_text(json.dumps(content))
+    return f"coco:{folder / name}.json:{shapes / 'val'}"
+
+
+def test_cocos_names_in_any_order_fit_a_published_file(trained, tmp_path, monkeypatch):
+    config, run = trained
+    plain, back = (with_coco_names(run, tmp_path, *of) for of in (("plain", 1), ("back", -1)))
+    args = [*config, "DATASETS.TRAIN", plain, "SOLVER.MAX_ITER", 1, "SOLVER.BASE_LR", 1e-9]
+    args += ["DATASETS.TEST", "()", "OUTPUT_DIR", tmp_path / "run"]
+    assert call_tool(monkeypatch, "train_net", args) == 0
+    path = unnamed(tmp_path / "run", tmp_path)
+    found = {}
+    for name in (plain, back):
+        out = tmp_path / f"out_{len(found)}"
+        args = [*config, "MODEL.ATSS.INFERENCE_TH", 0.001, "MODEL.WEIGHT", path]
+        args += ["DATASETS.TEST", name, "OUTPUT_DIR", out]
+        assert call_tool(monkeypatch, "test_net", args) == 0
+        (results,) = out.glob("inference/*/bbox.json")
+        found[name] = json.loads(results.read_text())
+        assert "its 80 classes are COCO's" in (out / "log.txt").read_text()
+    assert found[plain] and found[plain] == found[back]
+    # Trained from: the rows of the class layer follow the names.
+    args = [*config, "DATASETS.TRAIN", back, "SOLVER.MAX_ITER", 1, "SOLVER.BASE_LR", 1e-9]
+    args += ["DATASETS.TEST", "()", "OUTPUT_DIR", tmp_path / "from", "MODEL.WEIGHT", path]
+    assert call_tool(monkeypatch, "train_net", args) == 0
+    weight, other = (
+        torch.load(tmp_path / f"{of}/model_final.pth")["model"]["head.cls_logits.weight"]
+        for of in ("run", "from")
+    )
+    torch.testing.assert_close(other, weight.flip(0))
 
 
 def test_without_names_the_trusted_order_is_told(trained, tmp_path, monkeypatch):

@@ -145,7 +145,7 @@ IMAGE = {"id": 9, "file_name": "9.png", "height": 20, "width": 30}
         ({"annotations": [box(6, 9, [0, 0, 5, 5], iscrowd="?")]}, "id 6: iscrowd '?' is neither"),
         ({"annotations": [box(6, 9, [0, 0, 5, 5], iscrowd=[])]}, "id 6: iscrowd [] is neither"),
         ({"annotations": [box(6, 9, [0, 0, 5, 5], ignore=2)]}, "id 6: ignore 2 is neither"),
-        ({"images": [{**IMAGE, "id": "nine"}]}, "image number 0 is 'nine'"),
+        ({"images": [{**IMAGE, "id": "nine"}, IMAGE]}, "image number 0 is 'nine'"),
         ({"images": [{**IMAGE, "id": 9.5}]}, "image number 0 is 9.5"),
         ({"images": [IMAGE, {**IMAGE, "id": "9"}]}, "image id 9 is there twice"),
         ({"images": [{**IMAGE, "height": -4}]}, "image id 9: height -4"),
