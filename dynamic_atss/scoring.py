@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from dynamic_atss.engine.evaluator import evaluate_dataset
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.scores import CocoScores
 from dynamic_atss.weights import class_count, identify, names_of, read_file, weight_file
+
+logger = logging.getLogger(__name__)
 
 
 def take_class_order(class_names: Sequence[str], loaders: dict[str, Loader]) -> None:
@@ -38,7 +41,19 @@ def classes_in_file(weight: str | Path, datasets: Sequence[DetectionDataset]) ->
     all_names = list(dict.fromkeys(name for data in datasets for name in data.class_names))
     count = class_count(source)
     first = next((data for data in datasets if len(data.class_names) == count), datasets[0])
-    return names_of(source, all_names) or first.class_names
+    names = names_of(source, all_names)
+    if not names and not _ascending(first.category_ids):
+        logger.warning(
+            "%s: tells no class names, and %s lists its categories in another order than their "
+            "ids: if the scores are low, list them as the training's file did",
+            *(path, first.annotations),
+        )
+    return names or first.class_names
+
+
+def _ascending(ids: Sequence[int | None]) -> bool:
+    known = [i for i in ids if i is not None]
+    return known == sorted(known)
 
 
 def score(

@@ -176,11 +176,16 @@ def test_without_names_the_trusted_order_is_told(trained, tmp_path, monkeypatch)
     assert "no class names in the file: its classes are taken in the order of the data set" in text
     shapes = json.loads((run.parent / "datasets/shapes/annotations/val.json").read_text())
     assert ", ".join(c["name"] for c in shapes["categories"]) in text
+    assert "in another order than their ids" not in text
     # A test set of some classes does not decide on the order where there is one of all.
     name, _ = with_classes(run, tmp_path, ("circle",))
     args = [*config, "MODEL.WEIGHT", path, "OUTPUT_DIR", tmp_path / "more"]
     args += ["DATASETS.TEST", f"{name},shapes_val"]
     assert call_tool(monkeypatch, "test_net", args) == 0
+    args = [*config, "MODEL.WEIGHT", path, "OUTPUT_DIR", tmp_path / "back"]
+    assert call_tool(monkeypatch, "test_net", [*args, "DATASETS.TEST", reordered(config, run)]) == 0
+    text = (tmp_path / "back/log.txt").read_text()
+    assert "reversed.json lists its categories in another order than their ids" in text
 
 
 def test_another_order_of_classes_is_not_resumed(trained, tmp_path, monkeypatch, capsys):
