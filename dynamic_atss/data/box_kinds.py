@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 SUSPECT = 0.2  # share of the boxes that has to be strange before anything is said
-SUSPECT_IF_EXPLAINED = 0.05  # likewise, if another reading keeps them inside
+SUSPECT_IF_EXPLAINED = 0.05  # the share, if another reading keeps them inside
 FITS = 0.99  # share that another reading has to keep inside to be named as the cause
 REACH = 0.01  # of a side, and a pixel: annotators and rounding go that far beyond the border
 

@@ -27,7 +27,7 @@ class Named(Protocol):
     def annotations(self) -> Path | str: ...
 
     @property
-    def class_mend(self) -> str: ...
+    def class_advice(self) -> str: ...
 
 
 def check_same(first: Named, other: Named) -> None:
@@ -39,7 +39,7 @@ def check_same(first: Named, other: Named) -> None:
             names = name if len(lacking) == 1 else f"{name} and {len(lacking) - 1} others"
             raise UserError(
                 f"{two.annotations}: lacks class {names} of {one.annotations}: {_RULE}; "
-                f"{two.class_mend}"
+                f"{two.class_advice}"
             )
     _check_once(other.annotations, first.class_names)
 
@@ -55,11 +55,11 @@ def check_known(
     own: Sequence[str],
     with_boxes: Collection[str],
     model: Sequence[str],
-    mend: str,
+    advice: str,
 ) -> None:
     """Tells how the classes of a test set differ from those of the model that it tests.
 
-    own: of the test set · with_boxes: those of them that have any · mend: where they are written
+    own: of the test set · with_boxes: those of them that have any · advice: where they are written
 
     Raises UserError: the model lacks a class that has boxes, or all classes.
     """
@@ -72,7 +72,7 @@ def check_known(
         near = hint((wanted or lacking)[0], model, "; the nearest is '{}'")
         raise UserError(
             f"{source}: the model has no class {listed(wanted or lacking)}{near}: it has "
-            f"{listed(model)}; {mend}, or take another test set"
+            f"{listed(model)}; {advice}, or take another test set"
         )
     if lacking:
         text = "%s: the model has no class %s, which has no box here either"

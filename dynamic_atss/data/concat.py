@@ -40,8 +40,8 @@ class ConcatDataset(Dataset):
         self._ends = np.cumsum([len(part) for part in self.parts])
 
     @property
-    def class_mend(self) -> str:
-        return self.parts[0].class_mend
+    def class_advice(self) -> str:
+        return self.parts[0].class_advice
 
     def __len__(self) -> int:
         return len(self.image_ids)

@@ -56,7 +56,7 @@ class TrainingSet(Protocol):
     def annotations(self) -> Path | str: ...
 
     @property
-    def class_mend(self) -> str: ...
+    def class_advice(self) -> str: ...
 
     def __len__(self) -> int: ...
 
@@ -227,7 +227,7 @@ class DetectionDataset(Dataset, ABC):
         return self.annotations.stem
 
     @property
-    def class_mend(self) -> str:
+    def class_advice(self) -> str:
         """How messages say where a class that is lacking is to be added."""
         return "correct its name in the categories, or add it there"
 
@@ -250,7 +250,7 @@ class DetectionDataset(Dataset, ABC):
         if self.class_names == list(class_names):
             return
         with_boxes = {self.class_names[c] for c in set(self._classes.tolist())}
-        check_known(self.annotations, self.class_names, with_boxes, class_names, self.class_mend)
+        check_known(self.annotations, self.class_names, with_boxes, class_names, self.class_advice)
         self.reorder_classes(class_names)
 
     def reorder_classes(self, class_names: Sequence[str]) -> None:

@@ -52,8 +52,8 @@ class MosaicDataset(Dataset):
         self.sizes, self.seed, self.transform = dataset.sizes, dataset.seed, dataset.transform
 
     @property
-    def class_mend(self) -> str:
-        return self.dataset.class_mend
+    def class_advice(self) -> str:
+        return self.dataset.class_advice
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -83,7 +83,7 @@ class VocDataset(DetectionDataset):
         return f"{self.folder.resolve().name}_{self.annotations.stem}"
 
     @property
-    def class_mend(self) -> str:
+    def class_advice(self) -> str:
         return f"list all classes in {self.folder / LABELS}, one a line"
 
     def entry(self, index: int) -> str:

@@ -69,7 +69,7 @@ class YoloDataset(DetectionDataset):
         return f"{self.layout.file.resolve().parent.name}_{self.split}"
 
     @property
-    def class_mend(self) -> str:
+    def class_advice(self) -> str:
         return f"correct 'names' in {self.layout.file}"
 
     def entry(self, index: int) -> str:

@@ -35,7 +35,7 @@ class ScoredDataset(Protocol):
 
     annotations: the file that messages name · read: what its files say · voc_scores: whether VOC's
     scores are asked for, too · category_ids: the COCO id of each class, None for one
-    that the set lacks · class_names: likewise · image_ids: all the images that have to be seen
+    that the set lacks · class_names: the name of each class · image_ids: all the images that have to be seen
     """
 
     annotations: str | Path

@@ -130,6 +130,10 @@ IMAGE = {"id": 9, "file_name": "9.png", "height": 20, "width": 30}
             "category_id 7.5 is not among the ids of 'categories' (7, 3)",
         ),
         ({"annotations": [box(6, 9, GOOD["bbox"], True)]}, "category_id True is not among"),
+        (
+            {"annotations": [box(6, 9, GOOD["bbox"], 0)]},
+            "7, 3; the annotations seem to count",
+        ),
         ({"annotations": [box("a", 9, GOOD["bbox"])] * 2}, "annotation id 'a' is there twice"),
         ({"annotations": [{"image_id": 9, "category_id": 7}]}, "annotation number 0: bbox"),
         ({"annotations": {}}, "'annotations' is not a list"),
