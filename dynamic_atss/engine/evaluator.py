@@ -34,8 +34,8 @@ class ScoredDataset(Protocol):
     """What `evaluate_dataset` reads of a data set.
 
     annotations: the file that messages name · read: what its files say · voc_scores: whether VOC's
-    scores are asked for, too · category_ids: the COCO id of each class, None for one
-    that the set lacks · class_names: the name of each class · image_ids: all the images that have to be seen
+    scores are asked for, too · category_ids: the COCO id of each class, None for one that the set
+    lacks · class_names: the name of each class · image_ids: all the images that have to be seen
     """
 
     annotations: str | Path
