@@ -55,11 +55,10 @@ def check_known(
     own: Sequence[str],
     with_boxes: Collection[str],
     model: Sequence[str],
-    advice: str,
 ) -> None:
     """Tells how the classes of a test set differ from those of the model that it tests.
 
-    own: of the test set · with_boxes: those of them that have any · advice: where they are written
+    own: of the test set · with_boxes: those of them that have any
 
     Raises UserError: the model lacks a class that has boxes, or all classes.
     """
@@ -72,7 +71,7 @@ def check_known(
         near = hint((wanted or lacking)[0], model, "; the nearest is '{}'")
         raise UserError(
             f"{source}: the model has no class {listed(wanted or lacking)}{near}: it has "
-            f"{listed(model)}; {advice}, or take another test set"
+            f"{listed(model)}; correct the name, leave its boxes out, or take another test set"
         )
     if lacking:
         text = "%s: the model has no class %s, which has no box here either"

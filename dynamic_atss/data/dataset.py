@@ -250,7 +250,7 @@ class DetectionDataset(Dataset, ABC):
         if self.class_names == list(class_names):
             return
         with_boxes = {self.class_names[c] for c in set(self._classes.tolist())}
-        check_known(self.annotations, self.class_names, with_boxes, class_names, self.class_advice)
+        check_known(self.annotations, self.class_names, with_boxes, class_names)
         self.reorder_classes(class_names)
 
     def reorder_classes(self, class_names: Sequence[str]) -> None:
