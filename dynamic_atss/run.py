@@ -36,11 +36,11 @@ from dynamic_atss.evaluation.scores import CocoScores
 from dynamic_atss.scoring import (
     check_expected,
     check_metric,
+    classes_in_file,
     score,
     suspects_of_file,
     suspects_of_run,
     take_class_order,
-    take_file_order,
     take_results,
 )
 from dynamic_atss.weights import lacking_package, load_weights
@@ -69,7 +69,7 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     dataset = builders.build_train_dataset(cfg)
     test_loaders = builders.build_test_loaders(cfg) if test or cfg.TEST.PERIOD else {}
     builders.check_num_classes(cfg, dataset)
-    take_class_order(dataset, test_loaders)
+    take_class_order(dataset.class_names, test_loaders)
     distributed.on_first(lambda: check_metric(cfg.TEST.BEST_METRIC, test_loaders))
     state = _build_state(cfg, dataset.class_names, device)
     start = _initial_weights(cfg, state, checkpointer.latest() if resume else None)
@@ -259,12 +259,11 @@ def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
     loaders = builders.build_test_loaders(cfg)
     if not loaders:
         raise UserError("DATASETS.TEST is empty; add DATASETS.TEST \"('name',)\"")
-    first = next(iter(loaders.values())).dataset
-    builders.check_num_classes(cfg, first)
-    take_file_order(first, weight)
-    take_class_order(first, loaders)
-    model = builders.build_model(cfg, len(first.class_names)).to(device)
-    report = load_weights(model, weight, class_names=first.class_names, allow_new_classes=False)
+    names = classes_in_file(weight, [loader.dataset for loader in loaders.values()])
+    take_class_order(names, loaders)
+    builders.check_num_classes(cfg, next(iter(loaders.values())).dataset)
+    model = builders.build_model(cfg, len(names)).to(device)
+    report = load_weights(model, weight, class_names=names, allow_new_classes=False)
     if any(name.startswith("head.") for name in report.initial):
         raise UserError(f"{weight}: weights of a backbone only; give those of a whole detector")
     logger.info("%s", report.summary())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import logging
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from dynamic_atss.builders import build_head
-from dynamic_atss.data.dataset import DetectionDataset, TrainingSet
+from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.diagnosis import Suspects
@@ -22,22 +24,44 @@ from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.scores import CocoScores
 from dynamic_atss.files import METRICS_FILE, link_or_copy, read_metrics
 from dynamic_atss.modeling.detector import Detector
-from dynamic_atss.weights import class_names as names_in_file
-from dynamic_atss.weights import read_file, weight_file
+from dynamic_atss.weights import class_count, identify, names_of, read_file, weight_file
+
+logger = logging.getLogger(__name__)
 
 
-def take_class_order(first: TrainingSet, loaders: dict[str, Loader]) -> None:
-    """The test sets' classes in the model's order; results carry each set's own category ids."""
+def take_class_order(class_names: Sequence[str], loaders: dict[str, Loader]) -> None:
+    """The test sets' classes as those of the model; results carry each set's own category ids.
+
+    Raises UserError: a test set has a class that the model lacks.
+    """
     for loader in loaders.values():
-        loader.dataset.take_order_of(first)
+        loader.dataset.take_classes(class_names)
 
 
-def take_file_order(dataset: DetectionDataset, weight: str | Path) -> None:
-    """The classes in the order of the weight file, if it tells the same names in another one."""
-    content = read_file(weight_file(weight, None))
-    names = names_in_file(content) if isinstance(content, dict) else []
-    if len(set(names)) == len(names) and sorted(names) == sorted(dataset.class_names):
-        dataset.reorder_classes(names)
+def classes_in_file(weight: str | Path, datasets: Sequence[DetectionDataset]) -> list[str]:
+    """The classes of a detector's file in the order of its logits: by the names that it tells or
+    that are certain (`names_of`), else those of the first test set with as many."""
+    path = weight_file(weight, None)
+    try:
+        source = identify(read_file(path), path)
+    except UserError:  # no detector's file, which its loading tells better
+        return datasets[0].class_names
+    all_names = list(dict.fromkeys(name for data in datasets for name in data.class_names))
+    count = class_count(source)
+    first = next((data for data in datasets if len(data.class_names) == count), datasets[0])
+    names = names_of(source, all_names)
+    if not names and not _ascending(first.category_ids):
+        logger.warning(
+            "%s: tells no class names, and %s lists its categories in another order than their "
+            "ids: if the scores are low, list them as the training's file did",
+            *(path, first.annotations),
+        )
+    return names or first.class_names
+
+
+def _ascending(ids: Sequence[int | None]) -> bool:
+    known = [i for i in ids if i is not None]
+    return known == sorted(known)
 
 
 def score(

@@ -218,7 +218,8 @@ def _meant(value: object, known: list[dict[str, Any]], name: str) -> str:
         if isinstance(value, str) and value == entry.get(name):
             return f"the {name} of {part} id {entry['id']}: write that id"
     ids = ", ".join(str(entry["id"]) for entry in known[:5]) + (", ..." if len(known) > 5 else "")
-    return f"not among the ids of '{part}' ({ids}): add it there or correct the annotation"
+    start = "; the annotations seem to count from 0" if value == 0 else ""
+    return f"not among the ids of '{part}' ({ids}{start}): add it there or correct the annotation"
 
 
 def _boxes(path: Path, entries: list[dict[str, Any]]) -> np.ndarray:

@@ -10,6 +10,7 @@ from dynamic_atss.data.coco import CocoDataset
 from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.shapes import is_complete, make_shapes
 from dynamic_atss.data.voc import VocDataset
+from dynamic_atss.data.yolo import YoloDataset
 from dynamic_atss.errors import UserError
 from dynamic_atss.suggest import nearest
 
@@ -32,7 +33,11 @@ _VOC = {
 }
 # How an entry that a user added to the releases' paths_catalog.py is written here.
 FROM_CATALOG = "coco:<DATA_DIR>/<its ann_file>:<DATA_DIR>/<its img_dir> in place of its name"
-FORMATS: dict[str, type[DetectionDataset]] = {"coco": CocoDataset, "voc": VocDataset}
+FORMATS: dict[str, type[DetectionDataset]] = {
+    "coco": CocoDataset,
+    "voc": VocDataset,
+    "yolo": YoloDataset,
+}
 
 
 class UnknownName(UserError):

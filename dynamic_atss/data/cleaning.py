@@ -64,8 +64,9 @@ def check_files(annotations: Path, folder: Path, content: Annotations) -> Annota
     """
     names = content.names.tolist()
     if "" in names:
-        unnamed = content.image_ids[names.index("")]
-        raise UserError(f"{annotations}: image id {unnamed} has no file_name: add it")
+        unnamed, count = content.image_ids[names.index("")], names.count("")
+        more = f" ({count - 1} more like it)" if count > 1 else ""
+        raise UserError(f"{annotations}: image id {unnamed} has no file_name: add it{more}")
     if not folder.is_dir():
         raise UserError(f"{folder}: no such image folder: check the path")
     missing = absent(folder, names)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from dynamic_atss.data.annotations import Annotations, read_annotations
 from dynamic_atss.data.dataset import DetectionDataset
 
@@ -14,9 +16,9 @@ class CocoDataset(DetectionDataset):
     @classmethod
     def parts_of(cls, rest: str) -> tuple[str, str]:
         # Paths may hold colons: the annotation file's end is the better place to cut.
-        head, colon, folder = rest.partition(".json:")
-        if colon:
-            return f"{head}.json", folder
+        found = re.fullmatch(r"(.*?\.json):(.*)", rest, re.IGNORECASE | re.DOTALL)
+        if found:
+            return found[1], found[2]
         annotations, _, folder = rest.partition(":")
         return annotations, folder
 

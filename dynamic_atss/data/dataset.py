@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,9 @@ from torch.utils.data import Dataset
 
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import Annotations
+from dynamic_atss.data.box_kinds import box_warning
 from dynamic_atss.data.checks import fault
+from dynamic_atss.data.class_names import check_known, check_same, unused_classes
 from dynamic_atss.data.cleaning import check_files, clean_boxes, complete_sizes
 from dynamic_atss.data.image import read_image
 from dynamic_atss.errors import UserError, described, own_place
@@ -46,7 +47,7 @@ class TrainingSet(Protocol):
     """
 
     class_names: list[str]
-    category_ids: list[int]
+    category_ids: list[int | None]
     image_ids: list[int]
     sizes: np.ndarray
     transform: Transform | None
@@ -79,7 +80,8 @@ class DetectionDataset(Dataset, ABC):
     share.
 
     annotations, the file that messages name · images, the folder · image_ids, of the kept images ·
-    class_names and category_ids, in the file's order until they are reordered ·
+    class_names and category_ids, in the file's order until they are reordered; None: a class of
+    the model that the data set lacks ·
     sizes (n, 2) int64 height, width · statistics, how much was dropped or clipped and why ·
     voc_scores, whether PASCAL VOC's numbers are asked for beside COCO's
     """
@@ -96,7 +98,7 @@ class DetectionDataset(Dataset, ABC):
         parts = cls.parts_of(rest)
         if not all(parts):
             raise UserError(f"data set '{rest}': write it as {cls.written_as}")
-        return cls(*parts, **options)
+        return cls(*map(_with_slashes, parts), **options)
 
     @classmethod
     def parts_of(cls, rest: str) -> tuple[str, str]:
@@ -125,7 +127,8 @@ class DetectionDataset(Dataset, ABC):
         self.transform, self.seed, self.keep_crowds = transform, seed, keep_crowds
         self.convention = convention
         content = self.read(need_boxes=training)
-        self.class_names, self.category_ids = content.class_names, content.category_ids
+        self.class_names = content.class_names
+        self.category_ids: list[int | None] = [*content.category_ids]
         content = check_files(self.annotations, self.images, content)
         sizes = complete_sizes(content, self.images)
         boxes, kept, self.statistics = clean_boxes(
@@ -135,10 +138,11 @@ class DetectionDataset(Dataset, ABC):
         usable = np.ones(len(sizes), bool) if keep_empty or not training else objects > 0
         kept &= usable[content.image]
         self.statistics["images_without_boxes"] = int((~usable).sum())
+        suspicion = box_warning(content.xywh, sizes[content.image], content.areas)
         if training and not usable.any():
             raise UserError(
                 f"{self.annotations}: none of its {len(sizes)} images has a usable box: "
-                "check the boxes, or set DATASETS.KEEP_EMPTY True"
+                f"{suspicion or 'check the boxes, or set DATASETS.KEEP_EMPTY True'}"
             )
         order = np.lexsort((content.crowd, content.image))  # in each image the regions come last
         order = order[kept[order]]
@@ -154,6 +158,9 @@ class DetectionDataset(Dataset, ABC):
         self._log(content.flagged)
         for note in content.notes:
             logger.info("%s: %s", self.annotations, note)
+        warnings = [suspicion, unused_classes(content) if training else ""]
+        for warning in filter(None, warnings):
+            logger.warning("%s: %s", self.annotations, warning)
 
     @abstractmethod
     def read(self, *, need_boxes: bool = False) -> Annotations:
@@ -234,16 +241,29 @@ class DetectionDataset(Dataset, ABC):
         """
         if self.class_names == first.class_names:
             return
-        _check_same_classes(first, self)
+        check_same(first, self)
         self.reorder_classes(first.class_names)
 
+    def take_classes(self, class_names: Sequence[str]) -> None:
+        """Makes the classes those of a model that is to be tested, by their names; classes that the
+        data set lacks have no category id (None).
+
+        Raises UserError: the data set has boxes of a class that the model lacks.
+        """
+        if self.class_names == list(class_names):
+            return
+        with_boxes = {self.class_names[c] for c in set(self._classes.tolist())}
+        check_known(self.annotations, self.class_names, with_boxes, class_names)
+        self.reorder_classes(class_names)
+
     def reorder_classes(self, class_names: Sequence[str]) -> None:
-        """class_names: the data set's own, each once, in another order."""
+        """class_names: the data set's own that have boxes, and others, in any order."""
         own_id = dict(zip(self.class_names, self.category_ids, strict=True))
         place = {name: i for i, name in enumerate(class_names)}
-        self._classes = np.array([place[n] for n in self.class_names], np.int64)[self._classes]
+        places = [place.get(name, -1) for name in self.class_names]
+        self._classes = np.array(places, np.int64)[self._classes]
         self.class_names = list(class_names)
-        self.category_ids = [own_id[name] for name in class_names]
+        self.category_ids = [own_id.get(name) for name in class_names]
 
     def _log(self, flagged: int) -> None:
         """One line: what is there, and what was dropped or clipped, if anything was.
@@ -307,17 +327,8 @@ def name_of(dataset: TrainingSet, index: int) -> str:
         return f"image id {dataset.image_ids[index]}"
 
 
-def _check_same_classes(first: TrainingSet, other: TrainingSet) -> None:
-    rest = "the data sets of a run need the same class names"
-    for one, two in ((first, other), (other, first)):
-        lacking = Counter(one.class_names) - Counter(two.class_names)
-        if lacking:
-            name = f"'{next(iter(lacking))}'"
-            names = name if len(lacking) == 1 else f"{name} and {len(lacking) - 1} others"
-            raise UserError(
-                f"{two.annotations}: lacks class {names} of {one.annotations}: {rest}; "
-                f"{two.class_advice}"
-            )
-    twice = [name for name, times in Counter(first.class_names).items() if times > 1]
-    if twice:
-        raise UserError(f"{other.annotations}: class '{twice[0]}' is there twice: {rest}, once")
+def _with_slashes(path: str) -> str:
+    """A path with backslashes that is not there as written, with slashes if it is there so."""
+    slashed = path.replace("\\", "/")
+    there = Path(slashed).expanduser().exists() and not Path(path).expanduser().exists()
+    return slashed if there else path

@@ -59,6 +59,7 @@ _READERS: dict[str, dict[str, Callable[[Any], Any]]] = {
         "ignore": as_flag,
     },
 }
+_REFERENCES = (("images", "image_id"), ("categories", "category_id"))
 _SIZES = ("width", "height")
 
 
@@ -67,6 +68,7 @@ def read_values(content: dict[str, Any]) -> list[str]:
 
     content: lists of objects under "images", "categories" and "annotations"; it is changed.
     """
+    numbered = [_number(content, *keys) for keys in _REFERENCES]
     found = []
     for part, readers in _READERS.items():
         entries = content.get(part, [])
@@ -74,7 +76,26 @@ def read_values(content: dict[str, Any]) -> list[str]:
     texts = [e for e in content.get("images", []) if any(isinstance(e.get(k), str) for k in _SIZES)]
     found += [_read(texts, "images", key, as_integer) for key in _SIZES]
     told = "; ".join(filter(None, found))
-    return [f"values read by their meaning: {told}"] if told else []
+    read = f"values read by their meaning: {told}" if told else ""
+    return [line for line in (*numbered, read) if line]
+
+
+def _number(content: dict[str, Any], part: str, key: str) -> str:
+    """Puts numbers in the place of ids that are texts and differ, and of what refers to them."""
+    ids = [entry.get("id") for entry in content.get(part, [])]
+    texts = [i for i in ids if isinstance(i, str)]
+    if len(set(texts)) < len(ids) or all(as_integer(text) is not None for text in texts):
+        return ""
+    numbers = {text: number for number, text in enumerate(texts, 1)}
+    for entry, text in zip(content[part], texts, strict=True):
+        entry["id"] = numbers[text]
+    for entry in content.get("annotations", []):
+        if isinstance(entry.get(key), str):
+            entry[key] = numbers.get(entry[key], entry[key])
+    return (
+        f"the ids of '{part}' are texts, such as {texts[0]!r}: numbered 1 to {len(texts)} in the "
+        "order of the file, also in results"
+    )
 
 
 def _read(entries: list[dict[str, Any]], part: str, key: str, reader: Callable[[Any], Any]) -> str:

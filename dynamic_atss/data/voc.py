@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,15 @@ import numpy as np
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.dataset import DetectionDataset, Transform
+from dynamic_atss.data.file_names import below, likely, match
+from dynamic_atss.data.values import as_flag
+from dynamic_atss.data.voc_names import (
+    IMAGE_ENDINGS,
+    check_once,
+    listed_names,
+    plain_names,
+    read_lines,
+)
 from dynamic_atss.data.voc_xml import VocImage, read_class_names, read_voc_xml
 from dynamic_atss.errors import UserError
 
@@ -19,7 +30,6 @@ VOC_CLASSES = (
     "person pottedplant sheep sofa train tvmonitor"
 ).split()
 LABELS = "labels.txt"
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # in any case
 
 
 class VocDataset(DetectionDataset):
@@ -77,7 +87,8 @@ class VocDataset(DetectionDataset):
         return f"list all classes in {self.folder / LABELS}, one a line"
 
     def entry(self, index: int) -> str:
-        return str(self.folder / "Annotations" / f"{self.path(index).stem}.xml")
+        name = os.path.splitext(str(self._names[index]))[0]
+        return str(self.folder / "Annotations" / f"{name}.xml")
 
 
 def find_devkit(folder: Path) -> Path:
@@ -116,15 +127,18 @@ def read_voc(folder: Path, split: Path) -> Annotations:
 
     Raises UserError: a file is missing or malformed, a class is unknown, an image listed twice.
     """
-    names = _image_names(folder, split)
+    listed = listed_names(folder, split)
+    stems = {os.path.splitext(f)[0]: f for f in below(folder / "Annotations") if _is_xml(f)}
+    names = plain_names(listed, list(stems), folder / "Annotations")
+    check_once(split, names)
     files = _image_files(folder / "JPEGImages", split, names)
-    paths = [folder / "Annotations" / f"{name}.xml" for name in names]
+    paths = [folder / "Annotations" / stems.get(name, f"{name}.xml") for name in names]
     for name, path in zip(names, paths, strict=True):
         if not path.is_file():
             raise UserError(
                 f"{path}: no such file, but {split} lists '{name}': add it or take it out"
             )
-    images = [read_voc_xml(path) for path in paths]
+    images = _read_all(paths)
     class_names = read_classes(folder)  # after the listed files: what is broken now is not listed
     boxes = np.array([b for i in images for b in i.boxes], np.float64).reshape(-1, 4)
     return Annotations(
@@ -138,16 +152,53 @@ def read_voc(folder: Path, split: Path) -> Annotations:
         classes=_classes(paths, images, class_names, folder),
         image=np.repeat(np.arange(len(images)), [len(image.names) for image in images]),
         crowd=np.array([d for image in images for d in image.difficult], bool),
+        notes=tuple(_notes(listed, names, paths, images)),
     )
+
+
+def _is_xml(file: str) -> bool:
+    return file.lower().endswith(".xml")
+
+
+def _read_all(paths: list[Path]) -> list[VocImage]:
+    """Raises UserError for the first mistake; it tells how many files have one."""
+    images, errors = [], []
+    for path in paths:
+        try:
+            images.append(read_voc_xml(path))
+        except UserError as error:
+            errors.append(error)
+    if errors:
+        more = f" ({len(errors)} files have a mistake)" if len(errors) > 1 else ""
+        raise UserError(f"{errors[0]}{more}")
+    return images
+
+
+def _notes(
+    listed: list[str], names: list[str], paths: list[Path], images: list[VocImage]
+) -> Iterator[str]:
+    """What was read by its meaning, each kind with its count and an example."""
+    changed = [(was, name) for was, name in zip(listed, names, strict=True) if was != name]
+    if changed:
+        was, name = changed[0]
+        yield f"{len(changed)} names of the split read in another form, such as {was!r} as {name!r}"
+    turned = [(p, i.reversed) for p, i in zip(paths, images, strict=True) if i.reversed]
+    if turned:
+        count = sum(number for _, number in turned)
+        yield f"{count} boxes have a minimum above its maximum, such as in {turned[0][0]}: swapped"
+    words = Counter(word for image in images for word in image.words)
+    if words:
+        shown = ", ".join(f"{w!r} as {as_flag(w)} ({times} times)" for w, times in words.items())
+        yield f"difficult is a word, read by its meaning: {shown}"
 
 
 def read_classes(folder: Path) -> list[str]:
     """The class names of a devkit, in order: see `VocDataset`. Raises UserError: there are none."""
     if (folder / LABELS).is_file():
-        return _lines(folder / LABELS)
+        return read_lines(folder / LABELS)
     if re.fullmatch(r"VOC\d{4}", folder.resolve().name):
         return list(VOC_CLASSES)
-    paths = sorted((folder / "Annotations").glob("*.xml"))
+    paths = sorted((folder / "Annotations").rglob("*.xml"))
     advice = f"correct it, delete it, or write {folder / LABELS}, one class a line"
     names = sorted(set().union(*(read_class_names(path, advice) for path in paths)))
     if not names:
@@ -158,54 +209,23 @@ def read_classes(folder: Path) -> list[str]:
     return names
 
 
-def _lines(path: Path) -> list[str]:
-    """The lines of a text file, without blank ones. Raises UserError: none, one twice, no text."""
-    try:
-        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}): give a text in UTF-8") from None
-    lines = [line for line in lines if line]
-    if not lines:
-        raise UserError(f"{path}: is empty: write one name a line")
-    _check_once(path, lines)
-    return lines
-
-
-def _check_once(path: Path, names: list[str]) -> None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise UserError(f"{path}: '{name}' is there twice: take one out")
-        seen.add(name)
-
-
-def _image_names(folder: Path, split: Path) -> list[str]:
-    """The names that a split file lists, without the flags in a second column: see `VocDataset`.
-
-    A name may hold blanks: where the first line as it stands is an image, there are no flags.
-    """
-    lines = _lines(split)
-    flagged = [re.fullmatch(r"(.*\S)\s+(?:-1|0|1)", line) for line in lines]
-    names = [match[1] for match in flagged if match]
-    if len(names) < len(lines) or (folder / "Annotations" / f"{lines[0]}.xml").is_file():
-        return lines
-    _check_once(split, names)
-    return names
-
-
 def _image_files(folder: Path, split: Path, names: list[str]) -> list[str]:
     """The file of each name, with any ending; of several the .jpg, as VOC has it."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such image folder: give a devkit with JPEGImages")
-    present = {f for f in os.listdir(folder) if f.lower().endswith(IMAGE_ENDINGS)}
+    present = {f for f in below(folder) if f.lower().endswith(IMAGE_ENDINGS)}
     by_stem = {os.path.splitext(file)[0]: file for file in sorted(present)}
-    files = [f"{n}.jpg" if f"{n}.jpg" in present else by_stem.get(n, "") for n in names]
+    absent = [name for name in names if name not in by_stem]
+    other = match(absent, list(by_stem), set(names) - set(absent), folder)
+    found = [other.get(name, name) for name in names]
+    files = [f"{n}.jpg" if f"{n}.jpg" in present else by_stem.get(n, "") for n in found]
     if "" in files:
         name = names[files.index("")]
+        near = likely(name, present)
         count = f"{files.count('')} of its {len(files)} are missing"
         raise UserError(
-            f"{folder / name}.jpg: no such image, but {split} lists '{name}' ({count}): "
-            "add it, or write names without their ending"
+            f"{folder / name}.jpg: no such image, but {split} lists {name!r} ({count}"
+            f"{f'; the folder has {near!r}' if near else ''}): add it, or correct the name"
         )
     return files
 

@@ -9,11 +9,13 @@ from typing import NoReturn
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
+from dynamic_atss.data.values import as_flag
 from dynamic_atss.errors import UserError
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 LARGEST = 2.0**24  # pixels: up to here float32 has all whole numbers
-_YES_OR_NO = {"0": False, "": False, "1": True}
+_PLAIN = ("", "0", "1")  # what VOC itself writes for difficult
+_OTHER_BOXES = ("robndbox", "polygon", "obb")  # of tools for rotated boxes and outlines
 
 ADVICE = "correct it, or take the image out of the split"
 
@@ -21,28 +23,39 @@ ADVICE = "correct it, or take the image out of the split"
 @dataclass(frozen=True)
 class VocImage:
     """size (height, width) · names of the objects' classes · boxes (x, y, w, h) of each, in pixels
-    counted from 0 · difficult, whether evaluation leaves the object out
+    counted from 0 · difficult, whether evaluation leaves the object out ·
+    reversed, how many have a minimum above its maximum · words, those that difficult was given by
     """
 
     size: tuple[int, int]
     names: list[str]
     boxes: list[tuple[float, float, float, float]]
     difficult: list[bool]
+    reversed: int = 0
+    words: tuple[str, ...] = ()
 
 
 def read_voc_xml(path: Path) -> VocImage:
     """Reads and checks one file.
 
-    VOC counts pixels from 1 and includes the last: x = xmin - 1, w = xmax - xmin + 1.
+    VOC counts pixels from 1 and includes the last: x = xmin - 1, w = xmax - xmin + 1. Corners in
+    the other order are put right, and difficult may be a word, such as False.
     Raises UserError: file missing, broken or with a DOCTYPE; entries missing or malformed.
     """
     root = parse_xml(path)
     objects = root.findall("object")
+    if not objects and root.tag != "annotation":
+        raise UserError(f"{path}: its root is <{root.tag}>: give VOC's format, <annotation>")
+    names = [_name(path, number, o) for number, o in enumerate(objects, 1)]
+    corners = [_corners(path, number, o) for number, o in enumerate(objects, 1)]
+    words = [(o.findtext("difficult") or "").strip() for o in objects]
     return VocImage(
         size=_size(path, root),
-        names=[_name(path, number, o) for number, o in enumerate(objects, 1)],
-        boxes=[_box(path, number, o) for number, o in enumerate(objects, 1)],
-        difficult=[_difficult(path, number, o) for number, o in enumerate(objects, 1)],
+        names=names,
+        boxes=[_box(*c) for c in corners],
+        difficult=[_difficult(path, number, word) for number, word in enumerate(words, 1)],
+        reversed=sum(x2 < x1 or y2 < y1 for x1, y1, x2, y2 in corners),
+        words=tuple(word for word in words if word not in _PLAIN),
     )
 
 
@@ -99,30 +112,32 @@ def _name(path: Path, number: int, entry: Element) -> str:
     return name
 
 
-def _box(path: Path, number: int, entry: Element) -> tuple[float, float, float, float]:
+def _corners(path: Path, number: int, entry: Element) -> tuple[float, ...]:
+    """xmin, ymin, xmax, ymax as they are written."""
     texts = [entry.findtext(f"bndbox/{key}") for key in _CORNERS]
-    left, top, right, bottom = map(_number, texts)
     for key, text in zip(_CORNERS, texts, strict=True):
         if not abs(_number(text)) <= LARGEST:  # so written, NaN is refused, too
+            other = next((tag for tag in _OTHER_BOXES if entry.find(tag) is not None), None)
+            there = f" (there is a {other}, which is not read)" if text is None and other else ""
             raise UserError(
-                f"{path}: object {number}: bndbox/{key} is {_shown(text)}, not a number of pixels: "
-                "correct it"
+                f"{path}: object {number}: bndbox/{key} is {_shown(text)}, not a number of pixels"
+                f"{there}: correct it"
             )
-    if right < left or bottom < top:
-        raise UserError(
-            f"{path}: object {number}: bndbox {' '.join(map(str, texts))} (xmin ymin xmax ymax) "
-            "has a minimum above its maximum: correct it"
-        )
-    return left - 1, top - 1, right - left + 1, bottom - top + 1
+    return tuple(map(_number, texts))
 
 
-def _difficult(path: Path, number: int, entry: Element) -> bool:
-    text = (entry.findtext("difficult") or "").strip()
-    if text not in _YES_OR_NO:
+def _box(x1: float, y1: float, x2: float, y2: float) -> tuple[float, float, float, float]:
+    """x, y, w, h of corners in any order."""
+    return min(x1, x2) - 1, min(y1, y2) - 1, abs(x2 - x1) + 1, abs(y2 - y1) + 1
+
+
+def _difficult(path: Path, number: int, word: str) -> bool:
+    flag = as_flag(word)
+    if flag is None:
         raise UserError(
-            f"{path}: object {number}: difficult is {_shown(text)}, neither 0 nor 1: correct it"
+            f"{path}: object {number}: difficult is {_shown(word)}, neither 0 nor 1: correct it"
         )
-    return _YES_OR_NO[text]
+    return bool(flag)
 
 
 def _number(text: str | None) -> float:

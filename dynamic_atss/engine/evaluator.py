@@ -35,12 +35,12 @@ class ScoredDataset(Protocol):
     """What `evaluate_dataset` reads of a data set.
 
     annotations: the file that messages name · read: what its files say · voc_scores: whether VOC's
-    scores are asked for, too · category_ids: the COCO id of each class · class_names: the name of
-    each class · image_ids: all the images that have to be seen
+    scores are asked for, too · category_ids: the COCO id of each class, None for one that the set
+    lacks · class_names: the name of each class · image_ids: all the images that have to be seen
     """
 
     annotations: str | Path
-    category_ids: Sequence[int]
+    category_ids: Sequence[int | None]
     class_names: Sequence[str]
     image_ids: Sequence[int]
     voc_scores: bool
@@ -53,7 +53,7 @@ def run_detection(
     loader: Iterable[Batch],
     device: torch.device | str,
     *,
-    category_ids: Sequence[int],
+    category_ids: Sequence[int | None],
     image_ids: Iterable[int] | None = None,
     rank: int = 0,
     world_size: int = 1,
@@ -65,8 +65,8 @@ def run_detection(
     `model(batch)` gives one `Detections` per image, in pixels of the resized image. The modes
     (training or not) of all its modules are put back afterwards. Ordered by image id.
 
-    category_ids: the COCO id of class c is category_ids[c] · image_ids: what has to be seen, each
-    image once over all ranks; None: only the "once" is checked
+    category_ids: the COCO id of class c is category_ids[c]; None: it is left out · image_ids: what
+    has to be seen, each image once over all ranks; None: only the "once" is checked
 
     Raises:
         RuntimeError: an image was seen twice, or not at all, or was not to be seen (on all ranks).
@@ -187,7 +187,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def _batch_table(
-    batch: Batch, detections: Sequence[Detections], category_ids: Sequence[int]
+    batch: Batch, detections: Sequence[Detections], category_ids: Sequence[int | None]
 ) -> Table:
     ids = batch.image_ids
     return detection_table(

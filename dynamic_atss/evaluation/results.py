@@ -30,7 +30,7 @@ def detection_table(
     *,
     sizes: Mapping[int, Size],
     original_sizes: Mapping[int, Size],
-    category_ids: Sequence[int],
+    category_ids: Sequence[int | None],
 ) -> Table:
     """Detections by image id as a table, images in ascending order of their ids.
 
@@ -40,7 +40,8 @@ def detection_table(
     cannot hold it.
 
     sizes, original_sizes: (height, width) of each image, resized and as filed ·
-    category_ids: the COCO id of class c is category_ids[c]
+    category_ids: the COCO id of class c is category_ids[c]; detections of a class without an id
+    are left out
     """
     ids = sorted(detections)
     if not ids:
@@ -56,14 +57,15 @@ def detection_table(
         boxes = boxes * np.tile(ratios, 2).repeat(counts, axis=0)
         sides = boxes[:, 2:] - boxes[:, :2] + beyond
     scores = _joined([image.scores for image in found]).float().numpy()
-    categories = np.array(category_ids)[_joined([image.classes for image in found]).numpy()]
+    known_ids = np.array([np.nan if i is None else i for i in category_ids])
+    categories = known_ids[_joined([image.classes for image in found]).numpy()]
     images = np.repeat(np.array(ids), counts)
     table = np.column_stack([images, boxes[:, :2], sides, scores, categories]).astype(np.float64)
-    keep = np.isfinite(table).all(1)
+    keep = np.isfinite(table[:, :6]).all(1)
     if not keep.all():
         dropped = int((~keep).sum())
         _log.warning("%d detections that are not finite (NaN or infinite) left out", dropped)
-    return table[keep]
+    return table[keep & ~np.isnan(categories)]
 
 
 def _ratio(size: Size, original: Size) -> tuple[float, float]:

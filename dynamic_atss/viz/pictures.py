@@ -110,7 +110,7 @@ def _beside_truth(
     )
 
 
-def _detections(results: list[dict[str, Any]], category_ids: list[int]) -> Detections:
+def _detections(results: list[dict[str, Any]], category_ids: list[int | None]) -> Detections:
     """COCO results (x, y, w, h with the legacy "+1") -> boxes xyxy in pixels of the file."""
     boxes = torch.tensor([r["bbox"] for r in results], dtype=torch.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2] - 1

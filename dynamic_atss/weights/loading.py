@@ -15,6 +15,7 @@ from torch import nn
 from dynamic_atss.errors import UserError
 from dynamic_atss.weights.adapt import adapt
 from dynamic_atss.weights.backbone_names import TIMM_BODY
+from dynamic_atss.weights.classes import arrange
 from dynamic_atss.weights.download import weight_file
 from dynamic_atss.weights.epsilon import COUNTER
 from dynamic_atss.weights.fit import check_fit, check_names
@@ -77,7 +78,8 @@ def load_weights(
     fill the body, any other one the whole model, and leave nothing over, but for what a rule learns
     (`criterion.*`), which is reported; deformable offsets stay at
     their initial value for backbone files, and so do `head.cls_logits.*` for other classes than the
-    file's, in number or in name (`class_names`, if both sides tell them), if `allow_new_classes`.
+    file's, in number or in name (`class_names`, if both sides tell them), if `allow_new_classes`;
+    the same names in another order are brought into that of `class_names`.
     Raises UserError, and leaves the model as it was, for a file that is missing, damaged, of an
     unknown format, that holds code, or that belongs to another architecture.
     """
@@ -87,6 +89,7 @@ def load_weights(
     source = identify(read_file(path), path, timm_names)
     notes = source.notes + adapt(source, model, path)
     skipped = check_fit(source, targets, path, allow_new_classes, notes)
+    notes += arrange(source, class_names)
     skipped |= check_names(source, class_names, path, allow_new_classes, notes)
     loaded = [name for name in targets if name in source.tensors and name not in skipped]
     if not loaded:

@@ -9,6 +9,8 @@ import torch
 from helpers_run import call_tool, run_tool, write_config
 
 from dynamic_atss.data.samplers import training_batches
+from dynamic_atss.weights import to_published
+from dynamic_atss.weights.classes import COCO
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,111 @@ def test_other_classes_are_not_scored(trained, tmp_path, monkeypatch, capsys):
     other = f"('coco:{tmp_path}/other.json:{path.parents[1]}/val',)"
     args = [*config, "MODEL.WEIGHT", run / "model_final.pth", "OUTPUT_DIR", tmp_path]
     assert call_tool(monkeypatch, "test_net", [*args, "DATASETS.TEST", other]) == 2
-    assert "is circle in the file, disc in the data set" in only_error(capsys)
+    assert "other.json: the model has no class 'disc'" in only_error(capsys)
+
+
+def with_classes(run, folder, wanted):
+    """The tiny test set with the boxes of some classes alone, which alone it names."""
+    shapes = run.parent / "datasets/shapes"
+    content = json.loads((shapes / "annotations/val.json").read_text())
+    content["categories"] = [c for c in content["categories"] if c["name"] in wanted]
+    ids = {c["id"] for c in content["categories"]}
+    content["annotations"] = [a for a in content["annotations"] if a["category_id"] in ids]
+    (folder / "some.json").write_text(json.dumps(content))
+    return f"coco:{folder / 'some.json'}:{shapes / 'val'}", ids
+
+
+@pytest.mark.parametrize("tool", ["train_net", "test_net"])
+def test_some_of_the_classes_are_scored_alone(trained, tmp_path, monkeypatch, tool):
+    config, run = trained
+    name, ids = with_classes(run, tmp_path, ("triangle", "circle"))
+    args = [*config, "MODEL.ATSS.INFERENCE_TH", 0.001, "DATASETS.TEST", f"{name},shapes_val"]
+    args += ["OUTPUT_DIR", tmp_path / "out", "MODEL.WEIGHT", run / "model_final.pth"]
+    args += ["SOLVER.MAX_ITER", 1, "SOLVER.BASE_LR", 1e-9]
+    assert call_tool(monkeypatch, tool, args) == 0
+    some, every = (
+        json.loads((tmp_path / f"out/inference/{n}/bbox.json").read_text())
+        for n in ("some", "shapes_val")
+    )
+    assert some and some == [r for r in every if r["category_id"] in ids]
+    assert len(some) < len(every)
+    some, every = (
+        json.loads((tmp_path / f"out/inference/{n}/coco_metrics.json").read_text())
+        for n in ("some", "shapes_val")
+    )
+    assert sorted(some["per_category"]) == ["circle", "triangle"]
+    assert all(ap == every["per_category"][n] for n, ap in some["per_category"].items())
+    log = (tmp_path / "out/log.txt").read_text()
+    assert "some.json: has 2 of the model's 6 classes and is scored on these" in log
+
+
+def unnamed(run, folder):
+    """The weights of a run as the releases write them: without names."""
+    path = folder / "pub.pth"
+    content = torch.load(run / "model_final.pth")
+    torch.save({"model": to_published(content["model"])}, path)
+    return path
+
+
+def with_coco_names(run, folder, name, order):
+    """The tiny test set under COCO's 80 names, of which it has boxes of the first six."""
+    shapes = run.parent / "datasets/shapes"
+    content = json.loads((shapes / "annotations/val.json").read_text())
+    own = content["categories"]
+    others = [{"id": 1000 + i} for i in range(80 - len(own))]
+    named = [{**c, "name": n} for c, n in zip([*own, *others], COCO, strict=True)]
+    content["categories"] = named[::order]
+    (folder / f"{name}.json").write_text(json.dumps(content))
+    return f"coco:{folder / name}.json:{shapes / 'val'}"
+
+
+def test_cocos_names_in_any_order_fit_a_published_file(trained, tmp_path, monkeypatch):
+    config, run = trained
+    plain, back = (with_coco_names(run, tmp_path, *of) for of in (("plain", 1), ("back", -1)))
+    args = [*config, "DATASETS.TRAIN", plain, "SOLVER.MAX_ITER", 1, "SOLVER.BASE_LR", 1e-9]
+    args += ["DATASETS.TEST", "()", "OUTPUT_DIR", tmp_path / "run"]
+    assert call_tool(monkeypatch, "train_net", args) == 0
+    path = unnamed(tmp_path / "run", tmp_path)
+    found = {}
+    for name in (plain, back):
+        out = tmp_path / f"out_{len(found)}"
+        args = [*config, "MODEL.ATSS.INFERENCE_TH", 0.001, "MODEL.WEIGHT", path]
+        args += ["DATASETS.TEST", name, "OUTPUT_DIR", out]
+        assert call_tool(monkeypatch, "test_net", args) == 0
+        (results,) = out.glob("inference/*/bbox.json")
+        found[name] = json.loads(results.read_text())
+        assert "its 80 classes are COCO's" in (out / "log.txt").read_text()
+    assert found[plain] and found[plain] == found[back]
+    # Trained from: the rows of the class layer follow the names.
+    args = [*config, "DATASETS.TRAIN", back, "SOLVER.MAX_ITER", 1, "SOLVER.BASE_LR", 1e-9]
+    args += ["DATASETS.TEST", "()", "OUTPUT_DIR", tmp_path / "from", "MODEL.WEIGHT", path]
+    assert call_tool(monkeypatch, "train_net", args) == 0
+    weight, other = (
+        torch.load(tmp_path / f"{of}/model_final.pth")["model"]["head.cls_logits.weight"]
+        for of in ("run", "from")
+    )
+    torch.testing.assert_close(other, weight.flip(0))
+
+
+def test_without_names_the_trusted_order_is_told(trained, tmp_path, monkeypatch):
+    config, run = trained
+    path = unnamed(run, tmp_path)
+    args = [*config, "MODEL.WEIGHT", path, "OUTPUT_DIR", tmp_path / "out"]
+    assert call_tool(monkeypatch, "test_net", args) == 0
+    text = (tmp_path / "out/log.txt").read_text()
+    assert "no class names in the file: its classes are taken in the order of the data set" in text
+    shapes = json.loads((run.parent / "datasets/shapes/annotations/val.json").read_text())
+    assert ", ".join(c["name"] for c in shapes["categories"]) in text
+    assert "in another order than their ids" not in text
+    # A test set of some classes does not decide on the order where there is one of all.
+    name, _ = with_classes(run, tmp_path, ("circle",))
+    args = [*config, "MODEL.WEIGHT", path, "OUTPUT_DIR", tmp_path / "more"]
+    args += ["DATASETS.TEST", f"{name},shapes_val"]
+    assert call_tool(monkeypatch, "test_net", args) == 0
+    args = [*config, "MODEL.WEIGHT", path, "OUTPUT_DIR", tmp_path / "back"]
+    assert call_tool(monkeypatch, "test_net", [*args, "DATASETS.TEST", reordered(config, run)]) == 0
+    text = (tmp_path / "back/log.txt").read_text()
+    assert "reversed.json lists its categories in another order than their ids" in text
 
 
 def test_another_order_of_classes_is_not_resumed(trained, tmp_path, monkeypatch, capsys):
@@ -92,9 +198,27 @@ def test_another_order_of_classes_is_not_resumed(trained, tmp_path, monkeypatch,
     assert "'circle'" in only_error(capsys)
 
 
-def test_a_start_from_other_classes_leaves_the_class_layer(trained, tmp_path, monkeypatch):
+def test_a_start_from_another_order_takes_the_classes_by_name(trained, tmp_path, monkeypatch):
     config, run = trained
     other = ["DATASETS.TRAIN", reordered(config, run), "DATASETS.TEST", "()"]
+    args = [*config, *other, "MODEL.WEIGHT", run / "model_final.pth", "SOLVER.MAX_ITER", 1]
+    args += ["SOLVER.BASE_LR", 1e-9, "OUTPUT_DIR", tmp_path]
+    assert call_tool(monkeypatch, "train_net", args) == 0
+    before, after = (torch.load(p / "model_final.pth") for p in (run, tmp_path))
+    assert after["classes"] == before["classes"][::-1]
+    for name in ("head.cls_logits.weight", "head.cls_logits.bias"):
+        torch.testing.assert_close(after["model"][name], before["model"][name].flip(0))
+    assert "in another order than the data set's: matched by name" in (
+        (tmp_path / "log.txt").read_text()
+    )
+
+
+def test_a_start_from_other_classes_leaves_the_class_layer(trained, tmp_path, monkeypatch):
+    config, run = trained
+    path = run.parent / "datasets/shapes/annotations/val.json"
+    (tmp_path / "other.json").write_text(path.read_text().replace('"circle"', '"disc"'))
+    other = ["DATASETS.TRAIN", f"coco:{tmp_path}/other.json:{path.parents[1]}/val"]
+    other += ["DATASETS.TEST", "()"]
     args = [*config, *other, "MODEL.WEIGHT", run / "model_final.pth", "SOLVER.MAX_ITER", 1]
     args += ["SOLVER.BASE_LR", 1e-9, "OUTPUT_DIR", tmp_path]
     assert call_tool(monkeypatch, "train_net", args) == 0

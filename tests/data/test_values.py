@@ -8,6 +8,7 @@ from helpers_data import box, open_coco, write_coco
 
 from dynamic_atss.data.recognise import describe
 from dynamic_atss.data.values import as_box, as_flag, as_integer, as_number
+from dynamic_atss.errors import UserError
 
 SIZES = {9: (20, 30), 4: (40, 24)}
 
@@ -62,6 +63,30 @@ def test_ids_as_texts_and_floats(tmp_path, caplog, write):
     (line,) = [r.getMessage() for r in caplog.records if "by their meaning" in r.getMessage()]
     assert f"category_id of 2 annotations, such as {write(3)!r} as 3" in line
     assert "width of 2 images, such as '30' as 30" in line or "such as '24' as 24" in line
+
+
+def test_ids_that_are_no_numbers_are_numbered(tmp_path, caplog):
+    entries = [box(1, "b-7", [1, 2, 10, 5], "x"), box(2, "a", [0, 0, 9, 9], "y")]
+    path = write_coco(tmp_path, SIZES, entries)
+    content = json.loads(path.read_text())
+    for part, ids in (("images", "ab"), ("categories", "xy")):
+        for entry, text in zip(content[part], ids, strict=True):
+            entry["id"] = {"b": "b-7"}.get(text, text)
+    path.write_text(json.dumps(content))
+    with caplog.at_level(logging.INFO):
+        data = open_coco(path)
+    assert data.image_ids == [1, 2] and data.path(1).name == "4.png"
+    assert data.category_ids == [1, 2] and data.class_names == ["cat", "dog"]
+    assert data.ground_truth(1).classes.tolist() == [0] and data[0].gt.classes.tolist() == [1]
+    assert "ids of 'images' are texts, such as 'a': numbered 1 to 2" in caplog.text
+    content["annotations"][0]["image_id"] = "c"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="annotation id 1: image_id 'c' is not among"):
+        open_coco(path)
+    content["images"][1]["id"] = 7
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="the id of image number 0 is 'a'"):
+        open_coco(path)
 
 
 def test_annotation_ids_may_be_any_text(tmp_path):

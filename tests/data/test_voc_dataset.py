@@ -1,5 +1,8 @@
 """VOC devkits: boxes, classes, splits, and one line for every mistake."""
 
+import logging
+import unicodedata
+
 import numpy as np
 import pytest
 from helpers_data import voc_object, voc_xml, write_voc
@@ -199,12 +202,95 @@ def test_entities_are_refused_without_being_expanded(devkit):
             voc_xml(voc_object("cat", "1 2 1e308 3")),
             "xmax is '1e308', not a number of pixels",
         ),
-        (voc_xml(voc_object("cat", "9 2 3 4")), "object 1: bndbox 9 2 3 4 (xmin ymin xmax ymax)"),
-        (voc_xml(voc_object("cat", "1 2 3 4", difficult="no")), "difficult is 'no', neither 0 nor"),
+        (voc_xml(voc_object("cat", "1 2 3 4", difficult="so")), "difficult is 'so', neither 0 nor"),
+        (voc_xml(voc_object("cat", "1 2 3 4", difficult="2")), "difficult is '2', neither 0 nor 1"),
+        ("<annotations><image/></annotations>", "its root is <annotations>: give VOC's format"),
+        (
+            voc_xml("<object><name>a</name><robndbox><cx>1</cx></robndbox></object>"),
+            "not a number of pixels (there is a robndbox, which is not read)",
+        ),
     ],
 )
 def test_mistakes_in_an_xml_file(devkit, text, message):
     assert message in with_xml(devkit, text)
+
+
+def test_several_mistakes_are_counted(devkit):
+    for name in ("a", "b"):
+        (devkit / f"Annotations/{name}.xml").write_text(voc_xml("<object></object>"))
+    message = error_of(devkit)
+    assert "b.xml: object 1 has no name" in message and "(2 files have a mistake)" in message
+
+
+@pytest.mark.parametrize("corners", ["12 8 3 4", "12 4 3 8", "3 8 12 4"])
+def test_reversed_corners_are_swapped(tmp_path, caplog, corners):
+    images = {"a": voc_object("cat", corners), "b": voc_object("cat", "3 4 12 8")}
+    folder = write_voc(tmp_path / "d", images, {"t": ["a", "b"]})
+    with caplog.at_level(logging.INFO):
+        data = VocDataset(folder, "t", training=True)
+    assert data.ground_truth(0).boxes.tolist() == data.ground_truth(1).boxes.tolist()
+    assert f"1 boxes have a minimum above its maximum, such as in {folder}/Annotations/a.xml" in (
+        caplog.text
+    )
+
+
+def test_difficult_in_words(tmp_path, caplog):
+    words = {"Unspecified": 0, "False": 0, " no ": 0, "0": 0, "": 0, "TRUE": 1, "yes": 1, "1": 1}
+    objects = [voc_object("cat", "3 4 12 8", difficult=word) for word in words]
+    objects.append(voc_object("cat", "3 4 12 8"))
+    folder = write_voc(tmp_path / "d", {"a": "".join(objects)}, {"t": ["a"]})
+    with caplog.at_level(logging.INFO):
+        data = VocDataset(folder, "t", training=True)
+    assert data.read().crowd.tolist() == [*map(bool, words.values()), False]
+    assert "difficult is a word, read by its meaning: 'Unspecified' as 0 (1 times)" in caplog.text
+    assert "'TRUE' as 1 (1 times)" in caplog.text and "'0'" not in caplog.text
+
+
+NAME = unicodedata.normalize("NFC", "Häuser")
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("sub/a", "sub/a"),
+        ("sub/a", "sub\\a"),
+        ("sub/a", "sub/a.jpg"),
+        ("sub/deeper/a", "VOC2007/JPEGImages/sub/deeper/a.jpg"),
+        ("a", "JPEGImages/a.jpg Annotations/a.xml"),
+        ("a", "./JPEGImages/a.jpg"),
+        ("a", "D:\\VOC\\JPEGImages\\a.JPG"),
+        ("a.b", "a.b"),
+        ("a.b", "a.b.jpg"),
+        ("a", "Annotations/a.xml"),
+        ("a b", "a%20b"),
+        ("Abc", "abc"),
+        (NAME, unicodedata.normalize("NFD", NAME)),
+        ("x.jpg", "x.jpg"),  # whose files are x.jpg.xml and x.jpg.jpg
+    ],
+)
+def test_lines_of_split_files(tmp_path, caplog, name, line):
+    folder = tmp_path / "d"
+    for part in ("Annotations", "JPEGImages"):
+        (folder / part / name).parent.mkdir(parents=True, exist_ok=True)
+    objects = voc_object("cat", "3 4 12 8")
+    write_voc(folder, {name: objects, "other": objects}, {"t": [line, "other"]})
+    with caplog.at_level(logging.INFO):
+        data = VocDataset(folder, "t", training=True)
+    assert data.path(0) == folder / f"JPEGImages/{name}.jpg" and data.class_names == ["cat"]
+    assert data[0].image.shape == (3, 20, 30) and len(data) == 2
+    assert data.entry(0) == f"{folder}/Annotations/{name}.xml"
+    assert ("1 names of the split read in another form" in caplog.text) == (line != name)
+
+
+def test_flags_beside_subfolders_and_endings(tmp_path):
+    folder = tmp_path / "d"
+    for part in ("Annotations/s", "JPEGImages/s"):
+        (folder / part).mkdir(parents=True)
+    objects = voc_object("cat", "3 4 12 8")
+    write_voc(folder, {"s/a": objects, "b": objects}, {"cat_t": ["s/a.jpg 1", "b  -1"]})
+    assert len(VocDataset(folder, "cat_t", training=True)) == 2
+    (folder / "ImageSets/Main/cat_t.txt").write_text("b\nb.jpg\n")
+    assert "cat_t.txt: 'b' is there twice" in error_of(folder, "cat_t")
 
 
 def test_another_size_than_the_file_names_the_xml(devkit):

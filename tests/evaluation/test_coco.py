@@ -254,8 +254,8 @@ def test_broken_annotation_files(tmp_path):
         (truth(1, 77, (0, 0, 5, 5)), "category_id 77 is not among"),
         (truth(1, 1, ()), r"bbox \[\] is not four numbers"),
         ({"image_id": 1, "category_id": 1, "bbox": None}, "bbox None is not four numbers"),
-        (truth(1, 1, (0, 0, 5, 5), iscrowd="0"), "iscrowd '0' is neither 0 nor 1"),
-        (truth(1, 1, (0, 0, 5, 5), ignore="no"), "ignore 'no' is neither 0 nor 1"),
+        (truth(1, 1, (0, 0, 5, 5), iscrowd="x"), "iscrowd 'x' is neither 0 nor 1"),
+        (truth(1, 1, (0, 0, 5, 5), ignore="maybe"), "ignore 'maybe' is neither 0 nor 1"),
     ],
 )
 def test_what_training_refuses_is_not_scored_against(tmp_path, annotation, message):

@@ -256,7 +256,7 @@ def duplicate_category(content):
 
 
 def text_in_box(content):
-    content["annotations"][3]["bbox"] = [1, 2, "3", 4]
+    content["annotations"][3]["bbox"] = [1, 2, "three", 4]
 
 
 def huge_image_id(content):
@@ -268,7 +268,7 @@ def huge_category_id(content):
 
 
 def crowd_as_text(content):
-    content["annotations"][3]["iscrowd"] = "0"
+    content["annotations"][3]["iscrowd"] = "perhaps"
 
 
 def no_annotations(content):
@@ -290,10 +290,10 @@ ANNOTATIONS = {
     duplicate_annotation: "is there twice",
     duplicate_image: "is there twice",
     duplicate_category: "is there twice",
-    text_in_box: "bbox [1, 2, '3', 4]",
+    text_in_box: "bbox [1, 2, 'three', 4]",
     huge_image_id: f"the id of image number 3 is {2**70}",
     huge_category_id: f"the id of category number 0 is {2**70}",
-    crowd_as_text: "iscrowd '0' is neither 0 nor 1",
+    crowd_as_text: "iscrowd 'perhaps' is neither 0 nor 1",
     no_annotations: "no 'annotations'",
     no_boxes: "has a usable box",
 }
@@ -370,5 +370,5 @@ def test_grey_rgba_cmyk_palette_and_16_bit_images_train(config, folder, tmp_path
 def test_test_set_with_other_categories(refused, folder):
     edit(folder, lambda content: content["categories"][0].update(name="moon"))
     line = refused("train_net", *named(folder, "DATASETS.TEST"))
-    assert f"{folder / 'train.json'}: lacks class 'circle'" in line
-    assert line.endswith("correct its name in the categories, or add it there")
+    assert f"{folder / 'train.json'}: the model has no class 'moon': it has 'circle', " in line
+    assert line.endswith("correct the name, leave its boxes out, or take another test set")

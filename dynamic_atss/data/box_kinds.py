@@ -1,0 +1,102 @@
+"""Boxes that are written in another way than x, y, width, height in pixels: told, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+SUSPECT = 0.2  # share of the boxes that has to be strange before anything is said
+SUSPECT_IF_EXPLAINED = 0.05  # the share, if another reading keeps them inside
+FITS = 0.99  # share that another reading has to keep inside to be named as the cause
+REACH = 0.01  # of a side, and a pixel: annotators and rounding go that far beyond the border
+
+_Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+# Other readings of four numbers: what they are called, and their corners x1, y1, x2, y2.
+_READINGS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], _Columns]] = {
+    "corners (x1, y1, x2, y2)": lambda a, b, c, d: (a, b, c, d),
+    "centre, width, height": lambda a, b, c, d: (a - c / 2, b - d / 2, a + c / 2, b + d / 2),
+    "y, x, height, width": lambda a, b, c, d: (b, a, b + d, a + c),
+    "corners (y1, x1, y2, x2)": lambda a, b, c, d: (b, a, d, c),
+}
+
+
+def box_warning(xywh: np.ndarray, sizes: np.ndarray, areas: np.ndarray) -> str:
+    """What is suspicious about a data set's boxes as a whole, with the likely cause; "" if nothing.
+
+    xywh (A, 4) as annotated · sizes (A, 2) height, width of each box's image · areas (A,) as
+    annotated
+    """
+    with np.errstate(invalid="ignore"):
+        usable = np.isfinite(xywh).all(1) & (xywh[:, 2:] > 0).all(1) & (sizes > 0).all(1)
+    xywh, sizes, areas = xywh[usable], sizes[usable], areas[usable]
+    if not len(xywh):
+        return ""
+    return _normalised(xywh) or _beyond(xywh, sizes, areas)
+
+
+def _normalised(xywh: np.ndarray) -> str:
+    """Boxes within the first pixel are fractions of the image, read by COCO's or VOC's rules."""
+    small, ends = xywh[:, 2:] <= 1, xywh[:, :2] + xywh[:, 2:] <= 1
+    inside = (np.abs(xywh[:, :2]) <= 1).all(1) & (small.all(1) | ends.all(1))
+    if inside.mean() < SUSPECT:
+        return ""
+    return (
+        f"{inside.sum()} of {len(xywh)} boxes lie within one pixel, such as "
+        f"{_text(xywh[inside][0])}: likely fractions of the image's sides; boxes are x, y, width, "
+        "height in pixels: multiply by them (files of YOLO's: use yolo:<data.yaml>:<split>)"
+    )
+
+
+def _beyond(xywh: np.ndarray, sizes: np.ndarray, areas: np.ndarray) -> str:
+    """Boxes that leave their image, or whose areas are those of corners."""
+    leaves = ~_inside(_corners(xywh), sizes)
+    corner_areas = (xywh[:, 2:] - xywh[:, :2]).prod(1)
+    agree = np.isclose(areas, corner_areas, rtol=0.02) & ~np.isclose(areas, xywh[:, 2:].prod(1))
+    strange = leaves if leaves.any() else agree
+    fitting = _fitting_reading(xywh, sizes)
+    known = "" if fitting is None else fitting[0]
+    areas_say_so = known.startswith("corners (x1") and agree.mean() >= FITS
+    if leaves.mean() < (SUSPECT_IF_EXPLAINED if known else SUSPECT) and not areas_say_so:
+        return ""
+    found = (
+        f"{leaves.sum()} of {len(xywh)} boxes reach beyond their image"
+        f"{f' and {agree.sum()} have the area of corners' if areas_say_so else ''}, such as "
+        f"{_text(xywh[strange][0])}: "
+    )
+    if fitting is None:
+        return (
+            f"{found}they are clipped; likely made for pictures of another size or another way up; "
+            "boxes are x, y, width, height in pixels of the file"
+        )
+    return (
+        f"{found}likely written as {known}, by which {fitting[1]} lie inside; boxes are x, y, "
+        "width, height: convert them"
+    )
+
+
+def _fitting_reading(xywh: np.ndarray, sizes: np.ndarray) -> tuple[str, int] | None:
+    """The other reading that keeps the boxes inside, and how many of them."""
+    for name, corners in _READINGS.items():
+        inside = _inside(corners(*xywh.T), sizes)
+        if inside.mean() >= FITS:
+            return name, int(inside.sum())
+    return None
+
+
+def _corners(xywh: np.ndarray) -> _Columns:
+    x, y, w, h = xywh.T
+    return x, y, x + w, y + h
+
+
+def _inside(corners: _Columns, sizes: np.ndarray) -> np.ndarray:
+    """(A,) bool: boxes of positive extent within their image, or nearly."""
+    x1, y1, x2, y2 = corners
+    height, width = sizes.T
+    reach_x, reach_y = 1 + REACH * width, 1 + REACH * height
+    across = (x1 >= -reach_x) & (x2 <= width + reach_x) & (x2 > x1)
+    return across & (y1 >= -reach_y) & (y2 <= height + reach_y) & (y2 > y1)
+
+
+def _text(box: np.ndarray) -> str:
+    return "[" + ", ".join(f"{value:.6g}" for value in box) + "]"
