@@ -27,7 +27,7 @@ PIL_ERRORS = (
     MemoryError,
     UnidentifiedImageError,
 )
-_ORIENTATION = 274  # the tag of TIFF and EXIF
+ORIENTATION = 274  # the tag of TIFF and EXIF
 _INTEGERS = {1: "B", 3: "H", 4: "L"}  # types of a tag: how struct calls them
 _THREADS, _CHUNK = 8, 64
 
@@ -64,12 +64,16 @@ def image_header(path: str | Path) -> ImageHeader:
     """
     try:
         with open(path, "rb") as file:
-            found = _jpeg_header(file) or _png_header(file)
-            return found or _pillow_header(file)
+            return header_of(file)
     except FileNotFoundError:
         raise missing(Path(path)) from None
     except PIL_ERRORS as error:
         raise undecodable(Path(path), reason(error)) from None
+
+
+def header_of(file: BinaryIO) -> ImageHeader:
+    """The header of an open file. Raises one of PIL_ERRORS: no image."""
+    return _jpeg_header(file) or _png_header(file) or _pillow_header(file)
 
 
 def read_headers(paths: Sequence[str | Path], label: str) -> list[ImageHeader | UserError]:
@@ -95,7 +99,7 @@ def _header_or_error(path: str | Path) -> ImageHeader | UserError:
 
 
 def _jpeg_header(file: BinaryIO) -> ImageHeader | None:
-    """None where it is no JPEG, or one whose frame is not found: Pillow has a name for the fault."""
+    """None where it is no JPEG, or its frame is not found: Pillow has a name for that fault."""
     orientation = 1
     for marker, size in _jpeg_segments(file):
         if marker == 0xE1 and orientation == 1:
@@ -157,7 +161,7 @@ def _pillow_header(file: BinaryIO) -> ImageHeader:
 
 def _tiff_header(image: Image.Image, tags: Any) -> ImageHeader:
     """Pillow exchanges the sides of a TIFF that is to be turned: here they are the stored ones."""
-    orientation = _valid(tags.get(_ORIENTATION))
+    orientation = _valid(tags.get(ORIENTATION))
     sides = (image.height, image.width)
     height, width = sides[::-1] if orientation >= 5 else sides
     return ImageHeader(height, width, orientation, "TIFF", max(tags.get(258) or (8,)))
@@ -184,7 +188,7 @@ def exif_orientation(exif: bytes) -> int:
         count = struct.unpack_from(order + "H", block, at)[0]
         for i in range(count):
             tag, kind = struct.unpack_from(order + "HH", block, at + 2 + 12 * i)
-            if tag == _ORIENTATION:
+            if tag == ORIENTATION:
                 code = order + _INTEGERS[kind]
                 return _valid(struct.unpack_from(code, block, at + 10 + 12 * i)[0])
     except (struct.error, KeyError):
@@ -194,6 +198,16 @@ def exif_orientation(exif: bytes) -> int:
 
 def _valid(orientation: object) -> int:
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def check_pixels(path: Path, header: ImageHeader, most: int) -> None:
+    """Raises UserError: the image has more than `most` pixels."""
+    if header.height * header.width > most:
+        raise UserError(
+            f"{path}: {header.width} x {header.height} pixels, more than INPUT.MAX_PIXELS {most}: "
+            f"raise it (decoded they take {header.height * header.width * 3 / 1e9:.1f} GB), or cut "
+            "the image into tiles"
+        )
 
 
 def missing(path: Path) -> UserError:

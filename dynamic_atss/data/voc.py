@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import Annotations
-from dynamic_atss.data.dataset import DetectionDataset, Transform
+from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.voc_xml import VocImage, read_class_names, read_voc_xml
 from dynamic_atss.errors import UserError
 
@@ -41,15 +41,10 @@ class VocDataset(DetectionDataset):
         self,
         folder: str | Path,
         split: str,
-        *,
-        training: bool,
-        keep_empty: bool = False,
-        transform: Transform | None = None,
-        seed: int = 0,
-        convention: BoxConvention = BoxConvention.LEGACY,
-        keep_crowds: bool = False,
+        **options: Any,
     ) -> None:
-        """folder: with Annotations, or one that holds one such · split: a file of ImageSets/Main.
+        """folder: with Annotations, or one that holds one such · split: a file of ImageSets/Main ·
+        options: those of `DetectionDataset`.
 
         Raises UserError: something is wrong with a file or a folder, no image usable.
         """
@@ -57,12 +52,7 @@ class VocDataset(DetectionDataset):
         super().__init__(
             split_file(self.folder, split),
             self.folder / "JPEGImages",
-            training=training,
-            keep_empty=keep_empty,
-            transform=transform,
-            seed=seed,
-            convention=convention,
-            keep_crowds=keep_crowds,
+            **options,
         )
 
     def read(self, *, need_boxes: bool = False) -> Annotations:
