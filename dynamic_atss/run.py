@@ -60,7 +60,8 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     with MetricsWriter(output, start) if first else contextlib.nullcontext() as metrics:
         tested = builders.build_tested(cfg, state.tested)
         rest = test_loaders, device, cfg.SOLVER.MAX_ITER, output, metrics
-        records = _Records(state, tested, *rest)
+        most = cfg.TEST.DETECTIONS_PER_IMG
+        records = _Records(state, tested, *rest, max_dets=most)
         finished = _build_trainer(cfg, state, loader, device, start, records).train()
         if finished and test:
             records.evaluate(cfg.SOLVER.MAX_ITER)
@@ -72,7 +73,8 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
 class _Records:
     """What the trainer calls, and what it leaves in OUTPUT_DIR.
 
-    tested: `state.tested` in the passes of the test · metrics: on rank 0, else None
+    tested: `state.tested` in the passes of the test · metrics: on rank 0, else None ·
+    max_dets: detections of an image that are scored
     """
 
     state: RunState
@@ -82,6 +84,7 @@ class _Records:
     max_iter: int
     output: Path
     metrics: MetricsWriter | None
+    max_dets: int
 
     def save(self, iteration: int) -> None:
         content = self.state.capture(iteration)
@@ -99,7 +102,7 @@ class _Records:
 
     def evaluate(self, iteration: int) -> None:
         distributed.same_buffers(self.state.tested)  # rank 0's are those in the checkpoint
-        found = score(self.tested, self.test_loaders, self.device, self.output)
+        found = score(self.tested, self.test_loaders, self.device, self.output, self.max_dets)
         for name, scores in found.items():
             if self.metrics is not None and scores is not None:
                 self.metrics.write_evaluation(iteration, name, scores)
@@ -169,7 +172,8 @@ def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
     if any(name.startswith("head.") for name in report.initial):
         raise UserError(f"{weight}: weights of a backbone only; give those of a whole detector")
     logger.info("%s", report.summary())
-    scores = score(builders.build_tested(cfg, model), loaders, device, output)
+    tested = builders.build_tested(cfg, model)
+    scores = score(tested, loaders, device, output, cfg.TEST.DETECTIONS_PER_IMG)
     check_expected(cfg, scores)
     distributed.shut_down()
     return 0

@@ -33,9 +33,16 @@ def take_file_order(dataset: DetectionDataset, weight: str | Path) -> None:
 
 
 def score(
-    model: nn.Module, loaders: dict[str, Loader], device: torch.device, output: Path
+    model: nn.Module,
+    loaders: dict[str, Loader],
+    device: torch.device,
+    output: Path,
+    max_dets: int,
 ) -> dict[str, CocoScores | None]:
-    """Detections and scores of each test set, below `output`/inference; None on other ranks."""
+    """Detections and scores of each test set, below `output`/inference; None on other ranks.
+
+    max_dets: so many detections of an image and a category count
+    """
     return {
         name: evaluate_dataset(
             model,
@@ -43,6 +50,7 @@ def score(
             device,
             dataset=loader.dataset,
             output_dir=output / "inference" / name,
+            max_dets=max_dets,
             rank=distributed.rank(),
             world_size=distributed.world_size(),
             progress_label=f"test {name}",

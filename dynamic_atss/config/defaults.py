@@ -258,7 +258,8 @@ _C.SOLVER.LOG_PERIOD = 20  # (new) iterations
 
 _C.TEST = CN()
 _C.TEST.IMS_PER_BATCH = 8  # images of a batch, over all processes
-_C.TEST.DETECTIONS_PER_IMG = 100  # the best of an image
+_C.TEST.DETECTIONS_PER_IMG = 100  # the best of an image; as many count in the scores, beside which
+# those of COCO's own 100 are shown where it is another number
 _C.TEST.PERIOD = 0  # (new) iterations between tests in training; 0 = at the end only
 _C.TEST.EXPECTED_RESULTS = []  # [["bbox", "AP", 0.39, 0.002], ...]: value and deviation
 _C.TEST.EXPECTED_RESULTS_SIGMA_TOL = 4  # a result further off is an error

@@ -92,6 +92,7 @@ def evaluate_dataset(
     *,
     dataset: ScoredDataset,
     output_dir: str | Path | None = None,
+    max_dets: int = 100,
     rank: int = 0,
     world_size: int = 1,
     progress_label: str = "inference",
@@ -101,6 +102,8 @@ def evaluate_dataset(
 
     With `output_dir`, rank 0 leaves `bbox.json`, `coco_metrics.json` and `voc_metrics.json` there.
     The results are written before they are scored: a scorer that fails does not cost the inference.
+
+    max_dets: so many detections of an image and a category count (`evaluate_coco`)
 
     Raises:
         RuntimeError, UserError: as `run_detection` and `evaluate_coco`.
@@ -120,17 +123,17 @@ def evaluate_dataset(
         return None
     images, seconds = len(dataset.image_ids), time.perf_counter() - begin
     _log.info("%d images in %.1f s (%.1f per second)", images, seconds, images / seconds)
-    return _score(dataset, table, output_dir)
+    return _score(dataset, table, output_dir, max_dets)
 
 
 def _score(
-    dataset: ScoredDataset, table: Table, output_dir: str | Path | None
+    dataset: ScoredDataset, table: Table, output_dir: str | Path | None, max_dets: int
 ) -> CocoScores | None:
     """Write the results, score them, write and log the scores."""
     if output_dir is not None:
         write_results(output_dir, as_results(table), None)
     truth = truth_table(dataset.read(), str(dataset.annotations))
-    scores = evaluate_coco(truth, table, image_ids=dataset.image_ids)
+    scores = evaluate_coco(truth, table, image_ids=dataset.image_ids, max_dets=max_dets)
     if scores is None:
         return None
     _log.info("COCO box scores of %s\n%s", dataset.annotations, scores.table())
