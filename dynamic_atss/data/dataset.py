@@ -154,7 +154,9 @@ class DetectionDataset(Dataset, ABC):
         self._names = content.names[usable]
         self.sizes, self._orientation = sizes[usable], frames.orientation[usable]
         self.image_ids = content.image_ids[usable].tolist()
-        self._log(content.flagged)
+        for remark in content.remarks:
+            logger.warning("%s: %s", self.annotations, remark)
+        self._log(content.flagged, content.missing_areas)
 
     @abstractmethod
     def read(self, *, need_boxes: bool = False) -> Annotations:
@@ -278,10 +280,10 @@ class DetectionDataset(Dataset, ABC):
         self.class_names = list(class_names)
         self.category_ids = [own_id[name] for name in class_names]
 
-    def _log(self, flagged: int) -> None:
+    def _log(self, flagged: int, missing_areas: int) -> None:
         """One line: what is there, and what was dropped or clipped, if anything was.
 
-        flagged: boxes with an "ignore" flag
+        flagged: boxes with an "ignore" flag · missing_areas: annotations without an area
         """
         fate = "ignore the regions of %d" if self.keep_crowds else "dropped %d"
         flags = f' ({flagged} by "ignore": 1; scored as crowds)' if flagged else ""
@@ -294,6 +296,8 @@ class DetectionDataset(Dataset, ABC):
             "clipped": "clipped %d boxes",
         }
         notes = [text % self.statistics[k] for k, text in names.items() if self.statistics[k]]
+        if missing_areas:
+            notes.append(f"areas of {missing_areas} boxes as width times height: none in the file")
         boxes = int((~self._ignore).sum())
         found = f"{self.annotations}: {len(self)} images, {boxes} boxes"
         logger.info("%s", "; ".join([found, *notes]))

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from dynamic_atss.data.header import ImageHeader, check_pixels, read_headers
-from dynamic_atss.data.image import MAX_PIXELS
+from dynamic_atss.data.image import MAX_PIXELS, check_end
 from dynamic_atss.errors import UserError
 
 EXIF = ("auto", "apply", "ignore")
@@ -61,7 +61,7 @@ def find_frames(
     given (n, 2): height, width in the annotations, 0 where they have none · source: how messages
     call them
 
-    Raises UserError: a file is missing, no image, or has too many pixels; with their count.
+    Raises UserError: a file is missing, no image, cut, or has too many pixels; with their count.
     """
     found = read_headers(paths, f"headers of {source}")
     headers = [_checked(header, path, reading) for header, path in zip(found, paths, strict=True)]
@@ -108,6 +108,7 @@ def _checked(
     if isinstance(header, ImageHeader):
         try:
             check_pixels(path, header, reading.max_pixels)
+            check_end(path, header, reading.max_pixels)
         except UserError as error:
             return error
     return header

@@ -35,7 +35,8 @@ _THREADS, _CHUNK = 8, 64
 class ImageHeader(NamedTuple):
     """height, width: as the pixels are stored, before any turn · orientation: EXIF's, 1..8; 1 (as
     stored) where there is none or it is broken · format: "JPEG", "PNG", "TIFF", "WEBP", "BMP", ...
-    as Pillow calls them · bits: of a channel's value: 8, 16, 12 (JPEG), less in palettes, 32
+    as Pillow calls them · bits: of a channel's value: 8, 16, 12 (JPEG), less in palettes, 32 ·
+    ended: whether a JPEG or PNG has its mark of the end at the end; without it the file may be cut
     """
 
     height: int
@@ -43,6 +44,7 @@ class ImageHeader(NamedTuple):
     orientation: int
     format: str
     bits: int
+    ended: bool = True
 
     @property
     def swaps(self) -> bool:
@@ -59,8 +61,8 @@ def image_header(path: str | Path) -> ImageHeader:
     """The header of one file. Reads a few hundred bytes; a PNG is walked through to its end, since
     its EXIF may stand there.
 
-    Raises UserError: file missing or unreadable, no image. What comes after the header is not
-    looked at: a file that ends too early may pass.
+    Raises UserError: file missing or unreadable, no image. Pixels are not decoded: a broken file
+    may pass, with `ended` False if it was cut.
     """
     try:
         with open(path, "rb") as file:
@@ -106,7 +108,8 @@ def _jpeg_header(file: BinaryIO) -> ImageHeader | None:
             orientation = exif_orientation(file.read(size))
         elif is_frame(marker):
             bits, height, width = struct.unpack(">BHH", file.read(5))
-            return ImageHeader(height, width, orientation, "JPEG", bits) if height else None
+            ended = _ends_with(file, b"\xff\xd9")
+            return ImageHeader(height, width, orientation, "JPEG", bits, ended) if height else None
     return None
 
 
@@ -125,6 +128,11 @@ def _jpeg_segments(file: BinaryIO) -> Iterator[tuple[int, int]]:
         file.seek(end)
 
 
+def _ends_with(file: BinaryIO, mark: bytes) -> bool:
+    file.seek(-len(mark), 2)
+    return file.read() == mark
+
+
 def is_frame(marker: int) -> bool:
     """Whether a JPEG segment is a frame header: C0..CF are, but for C4, C8 and CC."""
     return 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)
@@ -136,16 +144,21 @@ def _png_header(file: BinaryIO) -> ImageHeader | None:
     if not head.startswith(PNG) or len(head) < 33:
         return None
     width, height, bits = struct.unpack(">LLB", head[16:25])
-    return ImageHeader(height, width, _png_orientation(file), "PNG", bits)
+    orientation = 1
+    for name, size in _png_chunks(file):
+        if name == b"eXIf":
+            orientation = exif_orientation(file.read(size))
+    ended = _ends_with(file, b"IEND\xaeB`\x82")
+    return ImageHeader(height, width, orientation, "PNG", bits, ended)
 
 
-def _png_orientation(file: BinaryIO) -> int:
+def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """(name, bytes of its content) of the chunks; the file stands at the content."""
     while len(head := file.read(8)) == 8:
         size = int.from_bytes(head[:4], "big")
-        if head[4:] == b"eXIf":
-            return exif_orientation(file.read(size))
-        file.seek(size + 4, 1)
-    return 1
+        end = file.tell() + size + 4
+        yield head[4:], size
+        file.seek(end)
 
 
 def _pillow_header(file: BinaryIO) -> ImageHeader:

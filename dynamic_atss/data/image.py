@@ -65,6 +65,15 @@ def read_image(
     return torch.from_numpy(turned(pixels, orientation)).permute(2, 0, 1)
 
 
+def check_end(path: Path, header: ImageHeader, max_pixels: int) -> None:
+    """Raises UserError: the file ends too early. Decodes only files that look so."""
+    if header.ended:
+        return
+    if header.format == "JPEG" and _jpeg_is_complete(_read_bytes(path)):  # cameras append to it
+        return
+    read_image(path, max_pixels=max_pixels)
+
+
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """(H, W, C) as stored -> upright, for an EXIF orientation."""
     turn = _TURNS.get(orientation)

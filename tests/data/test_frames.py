@@ -180,3 +180,15 @@ def test_the_limit_of_pixels_is_told_when_the_set_is_opened(tmp_path):
     assert len(open_coco(path, reading=Reading(max_pixels=600))) == 2
     with pytest.raises(UserError, match=r"30 x 20 pixels, more than INPUT.MAX_PIXELS 599.*2 of 2"):
         open_coco(path, reading=Reading(max_pixels=599))
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_files_that_end_too_early_are_told_when_the_set_is_opened(tmp_path, ending):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 80, 3), np.uint8))
+    path = write(tmp_path, [1, 6, 1], image=noise, ending=ending)
+    good = [(tmp_path / f"images/{i}.{ending}").read_bytes() for i in (2, 3)]
+    (tmp_path / f"images/2.{ending}").write_bytes(good[0] + b"what a camera appends")
+    assert len(open_coco(path)) == 3
+    (tmp_path / f"images/3.{ending}").write_bytes(good[1][:-2000])
+    with pytest.raises(UserError, match=rf"3\.{ending}: the image cannot be decoded"):
+        open_coco(path, training=False)
