@@ -36,7 +36,8 @@ class ImageHeader(NamedTuple):
     """height, width: as the pixels are stored, before any turn · orientation: EXIF's, 1..8; 1 (as
     stored) where there is none or it is broken · format: "JPEG", "PNG", "TIFF", "WEBP", "BMP", ...
     as Pillow calls them · bits: of a channel's value: 8, 16, 12 (JPEG), less in palettes, 32 ·
-    ended: whether a JPEG or PNG has its mark of the end at the end; without it the file may be cut
+    ended: whether a JPEG or PNG has its mark of the end at the end, without which it may be cut ·
+    channels: of a JPEG; 0: not looked for
     """
 
     height: int
@@ -45,6 +46,7 @@ class ImageHeader(NamedTuple):
     format: str
     bits: int
     ended: bool = True
+    channels: int = 0
 
     @property
     def swaps(self) -> bool:
@@ -75,7 +77,10 @@ def image_header(path: str | Path) -> ImageHeader:
 
 def header_of(file: BinaryIO) -> ImageHeader:
     """The header of an open file. Raises one of PIL_ERRORS: no image."""
-    return _jpeg_header(file) or _png_header(file) or _pillow_header(file)
+    found = _jpeg_header(file) or _png_header(file) or _pillow_header(file)
+    if not found.height * found.width:
+        raise ValueError("no pixels")
+    return found
 
 
 def read_headers(paths: Sequence[str | Path], label: str) -> list[ImageHeader | UserError]:
@@ -106,10 +111,13 @@ def _jpeg_header(file: BinaryIO) -> ImageHeader | None:
     for marker, size in _jpeg_segments(file):
         if marker == 0xE1 and orientation == 1:
             orientation = exif_orientation(file.read(size))
-        elif is_frame(marker):
-            bits, height, width = struct.unpack(">BHH", file.read(5))
+        elif _is_frame(marker):
+            frame = file.read(6)
+            if len(frame) < 6:
+                return None
+            bits, height, width, channels = struct.unpack(">BHHB", frame)
             ended = _ends_with(file, b"\xff\xd9")
-            return ImageHeader(height, width, orientation, "JPEG", bits, ended) if height else None
+            return ImageHeader(height, width, orientation, "JPEG", bits, ended, channels)
     return None
 
 
@@ -133,7 +141,7 @@ def _ends_with(file: BinaryIO, mark: bytes) -> bool:
     return file.read() == mark
 
 
-def is_frame(marker: int) -> bool:
+def _is_frame(marker: int) -> bool:
     """Whether a JPEG segment is a frame header: C0..CF are, but for C4, C8 and CC."""
     return 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)
 

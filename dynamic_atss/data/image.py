@@ -23,7 +23,6 @@ from dynamic_atss.data.header import (
     ImageHeader,
     check_pixels,
     header_of,
-    is_frame,
     missing,
     reason,
     undecodable,
@@ -123,7 +122,10 @@ def _decode(data: bytes, path: Path, header: ImageHeader, bits: int) -> np.ndarr
     """(H, W, 3) uint8. bits: those used of 16; 0: all, or the file has fewer."""
     if header.format == "PNG":
         return _decode_png(data, path, bits)
-    if _opencv_is_right_about_jpeg(data) and (found := _decode_with_opencv(data)) is not None:
+    if (
+        _opencv_is_right_about_jpeg(data, header)
+        and (found := _decode_with_opencv(data)) is not None
+    ):
         return found
     return _decode_with_pillow(data, path, bits)
 
@@ -158,10 +160,10 @@ def _png_reaches_its_end(data: bytes) -> bool:
     return at + 12 <= len(data)
 
 
-def _opencv_is_right_about_jpeg(data: bytes) -> bool:
+def _opencv_is_right_about_jpeg(data: bytes, header: ImageHeader) -> bool:
     """Whether OpenCV decodes this JPEG completely and to Pillow's pixels: it does not say."""
-    is_jpeg = data.startswith(b"\xff\xd8")
-    return is_jpeg and _jpeg_is_complete(data) and _jpeg_components(data) in (1, 3)
+    plain = header.format == "JPEG" and header.bits == 8 and header.channels in (1, 3)
+    return plain and _jpeg_is_complete(data)
 
 
 def _jpeg_is_complete(data: bytes) -> bool:
@@ -170,20 +172,6 @@ def _jpeg_is_complete(data: bytes) -> bool:
     The order matters because the thumbnail in an EXIF header has an end marker of its own.
     """
     return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda") > 0
-
-
-def _jpeg_components(data: bytes) -> int:
-    """The number of colour components of an 8-bit JPEG; 0 where the frame header is not found."""
-    at = 2
-    while at + 9 < len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-            continue
-        if is_frame(marker):
-            return data[at + 9] if data[at + 4] == 8 else 0
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return 0
 
 
 def _decode_with_pillow(data: bytes, path: Path, bits: int) -> np.ndarray:
