@@ -84,7 +84,8 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
         tested = builders.build_tested(cfg, state.tested)
         lines = Lines(cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH)
         rest = test_loaders, device, cfg.SOLVER.MAX_ITER, checkpointer, metrics, lines
-        records = _Records(state, tested, suspects_of_run(cfg, state), *rest)
+        most = cfg.TEST.DETECTIONS_PER_IMG
+        records = _Records(state, tested, suspects_of_run(cfg, state), *rest, max_dets=most)
         ended = state.best.enough  # and is resumed: its last test was in another process
         finished = ended or _build_trainer(cfg, state, loader, device, start, records).train()
         if finished and test:
@@ -128,7 +129,8 @@ class _Records:
     """What the trainer calls, and what it leaves in OUTPUT_DIR.
 
     tested: `state.tested` in the passes of the test · suspects: of a test that finds nothing ·
-    checkpoints: of OUTPUT_DIR · metrics: on rank 0, else None · lines: of the log
+    checkpoints: of OUTPUT_DIR · metrics: on rank 0, else None · lines: of the log ·
+    max_dets: detections of an image that are scored
     """
 
     state: RunState
@@ -140,6 +142,7 @@ class _Records:
     checkpoints: Checkpointer
     metrics: MetricsWriter | None
     lines: Lines
+    max_dets: int
 
     def save(self, iteration: int) -> None:
         content = self.state.capture(iteration)
@@ -177,7 +180,9 @@ class _Records:
     def _test(self, iteration: int, folder: str = "") -> None:
         distributed.same_buffers(self.state.tested)  # rank 0's are those in the checkpoint
         where = self.device, self.checkpoints.folder
-        found = score(self.tested, self.test_loaders, *where, self.suspects, folder)
+        found = score(
+            *(self.tested, self.test_loaders, *where, self.suspects, folder), max_dets=self.max_dets
+        )
         for name, scores in found.items():
             if self.metrics is not None and scores is not None:
                 self.metrics.write_evaluation(iteration, name, scores)
@@ -270,7 +275,9 @@ def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
     tested = [loader.dataset for loader in loaders.values()]
     logger.info("%s", summary.of_test(cfg, model, tested, device))
     suspects = suspects_of_file(cfg, model, weight)
-    scores = score(builders.build_tested(cfg, model), loaders, device, output, suspects)
+    tested_model = builders.build_tested(cfg, model)
+    most = cfg.TEST.DETECTIONS_PER_IMG
+    scores = score(tested_model, loaders, device, output, suspects, max_dets=most)
     check_expected(cfg, scores)
     distributed.shut_down()
     return 0

@@ -71,9 +71,15 @@ def score(
     output: Path,
     suspects: Suspects,
     part: str = "",
+    *,
+    max_dets: int,
 ) -> dict[str, CocoScores | None]:
     """Detections and scores of each test set, in `output`/inference/<its name>/`part`; None on
-    other ranks. `suspects`: for a line in the log where nothing is found."""
+    other ranks.
+
+    suspects: for a line in the log where nothing is found · max_dets: so many detections of an
+    image and a category count
+    """
     return {
         name: evaluate_dataset(
             model,
@@ -81,6 +87,7 @@ def score(
             device,
             dataset=loader.dataset,
             output_dir=output / "inference" / name / part,
+            max_dets=max_dets,
             rank=distributed.rank(),
             world_size=distributed.world_size(),
             progress_label=f"test {name}",

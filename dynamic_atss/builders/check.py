@@ -54,11 +54,11 @@ def check_config(cfg: CfgNode) -> None:
     _check_names(cfg)
 
 
-def one_of(key: str, value: str, accepted: Collection[str]) -> None:
+def one_of(key: str, value: Any, accepted: Collection[Any]) -> None:
     """Raises UserError unless `value` is one of `accepted`."""
     if value not in accepted:
-        hint = "; CUDA_VISIBLE_DEVICES chooses the GPU" if value.startswith("cuda:") else ""
-        names = ", ".join(name or "''" for name in accepted)
+        hint = "; CUDA_VISIBLE_DEVICES chooses the GPU" if str(value).startswith("cuda:") else ""
+        names = ", ".join(str(name) or "''" for name in accepted)
         raise UserError(f"{key} {value!r}: accepted are {names}{hint}")
 
 

@@ -19,6 +19,7 @@ from dynamic_atss.data import loader
 from dynamic_atss.data.catalog import FORMATS, UnknownName, open_dataset
 from dynamic_atss.data.concat import ConcatDataset
 from dynamic_atss.data.dataset import DetectionDataset, TrainingSet
+from dynamic_atss.data.frames import Reading
 from dynamic_atss.data.samplers import repeat_factors
 from dynamic_atss.engine import distributed
 from dynamic_atss.errors import UserError, described
@@ -59,11 +60,17 @@ def build_train_dataset(cfg: CfgNode) -> TrainingSet:
         "seed": cfg.SEED,
         "convention": build_head(cfg).boxes,
         "keep_crowds": cfg.MODEL.ASSIGNER.IGNORE_REGIONS,
+        "reading": build_reading(cfg),
     }
     parts = [_open("DATASETS.TRAIN", name, options) for name in cfg.DATASETS.TRAIN]
     tell_classes(options["transform"], len(parts[0].class_names))
     dataset = parts[0] if len(parts) == 1 else ConcatDataset(parts)
     return add_mosaic(cfg, dataset, _repeat_factors(cfg, dataset))
+
+
+def build_reading(cfg: CfgNode) -> Reading:
+    """How image files become pixels."""
+    return Reading(cfg.INPUT.EXIF, cfg.INPUT.MAX_PIXELS, cfg.INPUT.BITS)
 
 
 def _open(key: str, name: str, options: dict[str, Any]) -> DetectionDataset:
@@ -147,6 +154,7 @@ def build_test_loaders(cfg: CfgNode) -> dict[str, loader.Loader]:
         "training": False,
         "seed": cfg.SEED,
         "convention": build_head(cfg).boxes,
+        "reading": build_reading(cfg),
     }
     for name in cfg.DATASETS.TEST:
         dataset = _open("DATASETS.TEST", name, options)

@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Collection
+from typing import Any
 
 import torch
 
 from dynamic_atss.builders.heads.atss import POSITIVE_TYPES
+from dynamic_atss.data.frames import EXIF
 from dynamic_atss.evaluation.scores import METRICS, VOC_METRICS
 from dynamic_atss.modeling.class_loss import CLASS_LOSSES
 from dynamic_atss.modeling.layers import NORMS
 
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
 
-ACCEPTED: dict[str, Collection[str]] = {
+ACCEPTED: dict[str, Collection[Any]] = {
     "DTYPE": DTYPES,
     "MODEL.DEVICE": ("auto", "cuda", "cpu"),
     "MODEL.ATSS.REGRESSION_TYPE": ("BOX", "POINT"),
@@ -24,6 +26,8 @@ ACCEPTED: dict[str, Collection[str]] = {
     "MODEL.CLASS_LOSS_DIVISOR": ("", "positives", "labels"),
     "MODEL.RESNETS.NORM": ("", *NORMS),
     "HEAD.IOU_LOSS_TYPE": ("iou", "linear_iou", "giou"),
+    "INPUT.BITS": (0, *range(8, 17)),
+    "INPUT.EXIF": EXIF,
     "SOLVER.OPTIMIZER": ("sgd", "adamw"),
     "SOLVER.SCHEDULE": ("multistep", "cosine"),
     "SOLVER.WARMUP_METHOD": ("linear", "constant"),
@@ -66,6 +70,7 @@ AT_LEAST = {
     "INPUT.LSJ.SIZE": 1,
     "INPUT.MOSAIC.PROB": 0,
     "INPUT.MOSAIC.OFF_AT_END": 0,
+    "INPUT.MAX_PIXELS": 1,
     "INPUT.MIN_SIZE_TRAIN": 1,
     "INPUT.MAX_SIZE_TRAIN": 1,
     "INPUT.MIN_SIZE_TEST": 1,
@@ -152,6 +157,7 @@ AT_MOST = {
     "INPUT.LSJ.SCALE": 10,
     "INPUT.MOSAIC.PROB": 1,
     "INPUT.MOSAIC.OFF_AT_END": 1,
+    "INPUT.MAX_PIXELS": 2**30,  # OpenCV's own limit
     "INPUT.MAX_SIZE_TRAIN": 100_000,
     "INPUT.MAX_SIZE_TEST": 100_000,
     "HEAD.ASPECT_RATIOS": 100,

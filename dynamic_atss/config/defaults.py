@@ -181,6 +181,11 @@ _C.INPUT.MIN_SIZE_RANGE_TRAIN = (-1, -1)  # or drawn from this closed range; (-1
 _C.INPUT.MAX_SIZE_TRAIN = 1333  # the long side is at most this
 _C.INPUT.MIN_SIZE_TEST = 800  # short side in the test
 _C.INPUT.MAX_SIZE_TEST = 1333  # long side in the test
+_C.INPUT.EXIF = "auto"  # (new) "apply" turns pictures upright by their EXIF orientation, as viewers
+# and labelling tools show them; "ignore": pixels as stored; "auto": as the sizes in the annotations
+# say, else "apply", but "ignore" for the catalog's COCO and VOC sets, as released
+_C.INPUT.MAX_PIXELS = 300_000_000  # (new) a picture with more is refused before it is decoded
+_C.INPUT.BITS = 0  # (new) of 16-bit files: how many are used, 8 to 16 (cameras: 10, 12, 14); 0 = 16
 _C.INPUT.EXACT_RESIZE = False  # (new) Pillow's own resize: the releases' to the bit, but slower
 _C.INPUT.FLIP_PROB_TRAIN = 0.5  # (new) horizontal flip
 _C.INPUT.VERTICAL_FLIP_PROB_TRAIN = 0.0  # (new) vertical flip
@@ -261,7 +266,8 @@ _C.SOLVER.LOG_PERIOD = 20  # (new) iterations between lines of the log
 
 _C.TEST = CN()
 _C.TEST.IMS_PER_BATCH = 8  # images of a batch, over all processes
-_C.TEST.DETECTIONS_PER_IMG = 100  # the best of an image
+_C.TEST.DETECTIONS_PER_IMG = 100  # the best of an image; as many count in the scores, beside which
+# those of COCO's own 100 are shown where it is another number
 _C.TEST.PERIOD = 0  # (new) iterations between tests in training; 0 = at the end only
 _C.TEST.BEST_METRIC = ""  # (new) model_best.pth is of the test with the largest of this number:
 # "AP", "AP50", ...; of VOC sets "VOC_mAP", "VOC07_mAP", too; on the first test set; "" = off

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -30,7 +32,8 @@ class Annotations:
     image (A,) int64 index into the images, ascending ·
     crowd (A,) bool: neither trained on nor a fault of the detector (VOC: difficult) ·
     flagged, how many of these are so by an "ignore" flag alone ·
-    notes, what was read by its meaning, for the log
+    notes, what was read by its meaning, and warnings, what may be a mistake: lines for the log ·
+    missing_areas, how many have none in the file
     """
 
     image_ids: np.ndarray
@@ -45,6 +48,8 @@ class Annotations:
     crowd: np.ndarray
     flagged: int = 0
     notes: tuple[str, ...] = ()
+    missing_areas: int = 0
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def of_rows(
@@ -102,6 +107,8 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
     by_image = np.argsort(image, kind="stable")
     xywh = _boxes(path, entries)
     crowd, ignored = (_flags(path, entries, key) for key in ("iscrowd", "ignore"))
+    given = np.array([entry.get("area") is not None for entry in entries], bool)
+    areas, without = _areas(entries, xywh)
     return Annotations(
         image_ids=np.array(image_ids, dtype=np.int64)[order],
         names=np.array([_file_name(path, e) for e in images], dtype=np.str_),
@@ -109,12 +116,17 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
         class_names=[str(e.get("name", e["id"])) for e in content["categories"]],
         category_ids=category_ids,
         xywh=xywh[by_image],
-        areas=_areas(entries, xywh)[by_image],
+        areas=areas[by_image],
         classes=classes[by_image],
         image=image[by_image],
         crowd=(crowd | ignored)[by_image],
         flagged=int((ignored & ~crowd).sum()),
         notes=tuple(notes),
+        missing_areas=int((~given).sum()),
+        warnings=(
+            *_warn_of_areas(entries, without & given),
+            *_warn_of_regions(content["categories"]),
+        ),
     )
 
 
@@ -245,11 +257,35 @@ def _is_box(box: object) -> bool:
     return isinstance(box, list) and len(box) == 4 and all(type(v) in _NUMBERS for v in box)
 
 
-def _areas(entries: list[dict[str, Any]], xywh: np.ndarray) -> np.ndarray:
-    """(A,) float64: of the objects' outlines where the file has them, else of the boxes."""
+def _areas(entries: list[dict[str, Any]], xywh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(A,) float64: of the objects' outlines, or of the boxes where the file has none that is
+    positive and finite; (A,) bool: these."""
     areas = np.array([_number(e.get("area")) for e in entries], dtype=np.float64)
+    without = ~(np.isfinite(areas) & (areas > 0))
     with np.errstate(all="ignore"):  # boxes of infinite extent
-        return np.where(np.isfinite(areas), areas, xywh[:, 2] * xywh[:, 3])
+        return np.where(without, xywh[:, 2] * xywh[:, 3], areas), without
+
+
+def _warn_of_areas(entries: list[dict[str, Any]], wrong: np.ndarray) -> list[str]:
+    if not wrong.any():
+        return []
+    number = int(np.argmax(wrong))
+    example = f"{_annotation_name(entries[number], number)}: {_short(entries[number]['area'])}"
+    return [
+        f"{wrong.sum()} of {len(entries)} areas are not positive numbers ({example}): width times "
+        "height of their boxes is taken, which decides whether scores call them small, medium or "
+        "large; correct them, or leave them out"
+    ]
+
+
+def _warn_of_regions(categories: list[dict[str, Any]]) -> list[str]:
+    names = [e["name"] for e in categories if isinstance(e.get("name"), str)]
+    found = [name for name in names if re.fullmatch(r"ignored?[ _-]?(regions?)?", name.lower())]
+    return [
+        f"category {name!r} is learnt and scored like any other: if its boxes are regions to "
+        'ignore, give them "ignore": 1 and the category_id of the class that they may hold'
+        for name in found[:1]
+    ]
 
 
 def _number(value: Any) -> float:
@@ -261,7 +297,17 @@ def _number(value: Any) -> float:
 
 
 def _flags(path: Path, entries: list[dict[str, Any]], key: str) -> np.ndarray:
-    """(A,) bool: the entries whose `key` is 1; without it they are not."""
+    """(A,) bool: the entries whose `key` is yes, in any of its spellings; without it they are
+    not."""
+    spellings = {name for entry in entries for name in entry if _plain(name) in _SPELLINGS[key]}
+    found = np.zeros(len(entries), bool)
+    for name in spellings:
+        found |= _is_yes(path, entries, name)
+    return found
+
+
+def _is_yes(path: Path, entries: list[dict[str, Any]], key: str) -> np.ndarray:
+    """(A,) bool. JSON's false equals 0, its true 1."""
     wrong = [i for i, entry in enumerate(entries) if entry.get(key) not in (0, 1, None)]
     if wrong:
         entry = entries[wrong[0]]
@@ -269,9 +315,18 @@ def _flags(path: Path, entries: list[dict[str, Any]], key: str) -> np.ndarray:
             f"{path}: {_annotation_name(entry, wrong[0])}: {key} {_short(entry[key])} is "
             f"neither 0 nor 1: correct it{_more(wrong)}"
         )
-    return np.array([bool(e.get(key)) for e in entries], dtype=bool)
+    return np.array([bool(entry.get(key)) for entry in entries], dtype=bool)
 
 
+@functools.cache
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "")
+
+
+_SPELLINGS = {
+    "iscrowd": ("iscrowd", "crowd"),
+    "ignore": ("ignore", "ignored", "isignore", "isignored", "ignoreflag"),
+}
 _NUMBERS = (int, float)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dynamic_atss.data.coco import CocoDataset
 from dynamic_atss.data.dataset import DetectionDataset
+from dynamic_atss.data.frames import AS_USUAL, Reading
 from dynamic_atss.data.shapes import is_complete, make_shapes
 from dynamic_atss.data.voc import VocDataset
 from dynamic_atss.data.yolo import YoloDataset
@@ -49,21 +51,25 @@ def open_dataset(
     *,
     root: str | Path,
     formats: Mapping[str, type[DetectionDataset]] = FORMATS,
+    reading: Reading = AS_USUAL,
     **options: Any,
 ) -> DetectionDataset:
     """The data set of a catalog name below `root`, or of `<format>:<what its class reads>`.
 
-    `options` are those of `DetectionDataset`. `shapes_train` and `shapes_val` are generated in
-    `root`/shapes when they are not there.
+    `reading` and `options` are those of `DetectionDataset`. Published data sets stay as they were
+    released: their files are read as stored, unless the reading says "apply". `shapes_train` and
+    `shapes_val` are generated in `root`/shapes when they are not there.
 
     Raises:
         UnknownName: with the nearest valid one.
         UserError: files missing.
     """
+    if name in _COCO or name in _VOC:
+        reading = replace(reading, headers=False)
     full = in_full(name, Path(root).expanduser())
     for kind, found in formats.items():
         if full.startswith(f"{kind}:"):
-            return found.from_name(full.removeprefix(f"{kind}:"), **options)
+            return found.from_name(full.removeprefix(f"{kind}:"), reading=reading, **options)
     raise _unknown(name)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.file_names import absent, below, likely, match
-from dynamic_atss.data.image import image_size
+from dynamic_atss.data.header import image_header
 from dynamic_atss.errors import UserError
 
 
@@ -52,7 +52,7 @@ def complete_sizes(content: Annotations, folder: Path) -> np.ndarray:
     """(n, 2) height, width; what the annotations lack is read from the image files' headers."""
     sizes = content.sizes.copy()
     for i in np.flatnonzero((sizes == 0).any(axis=1)):
-        sizes[i] = image_size(folder / str(content.names[i]))
+        sizes[i] = image_header(folder / str(content.names[i]))[:2]
     return sizes
 
 

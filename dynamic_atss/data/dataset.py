@@ -20,6 +20,8 @@ from dynamic_atss.data.box_kinds import box_warning
 from dynamic_atss.data.checks import fault
 from dynamic_atss.data.class_names import check_known, check_same, unused_classes
 from dynamic_atss.data.cleaning import check_files, clean_boxes, complete_sizes
+from dynamic_atss.data.depth import check_bits
+from dynamic_atss.data.frames import AS_USUAL, Frames, Reading, find_frames
 from dynamic_atss.data.image import read_image
 from dynamic_atss.errors import UserError, described, own_place
 from dynamic_atss.types import GroundTruth
@@ -82,7 +84,8 @@ class DetectionDataset(Dataset, ABC):
     annotations, the file that messages name · images, the folder · image_ids, of the kept images ·
     class_names and category_ids, in the file's order until they are reordered; None: a class of
     the model that the data set lacks ·
-    sizes (n, 2) int64 height, width · statistics, how much was dropped or clipped and why ·
+    sizes (n, 2) int64 height, width of the images as they are read (see `data.frames`) ·
+    statistics, how much was dropped or clipped and why ·
     voc_scores, whether PASCAL VOC's numbers are asked for beside COCO's
     """
 
@@ -117,20 +120,23 @@ class DetectionDataset(Dataset, ABC):
         seed: int = 0,
         convention: BoxConvention = BoxConvention.LEGACY,
         keep_crowds: bool = False,
+        reading: Reading = AS_USUAL,
     ) -> None:
-        """convention: what x2 and y2 of its boxes are to be.
+        """convention: what x2 and y2 of its boxes are to be · reading: how files become pixels.
 
         Raises UserError: something is wrong with the file or the folder, no image usable.
         """
         self.annotations = Path(annotations).expanduser()
         self.images = Path(images).expanduser()
         self.transform, self.seed, self.keep_crowds = transform, seed, keep_crowds
-        self.convention = convention
+        self.convention, self.reading = convention, reading
         content = self.read(need_boxes=training)
         self.class_names = content.class_names
         self.category_ids: list[int | None] = [*content.category_ids]
         content = check_files(self.annotations, self.images, content)
-        sizes = complete_sizes(content, self.images)
+        self._names, self.image_ids = content.names, content.image_ids.tolist()
+        frames = self._find_frames(content)
+        sizes = frames.sizes
         boxes, kept, self.statistics = clean_boxes(
             content.xywh, sizes[content.image], content.crowd, convention, keep_crowds
         )
@@ -153,12 +159,12 @@ class DetectionDataset(Dataset, ABC):
         ends = np.cumsum(counts)
         self._first, self._last = (ends - counts)[usable], ends[usable]
         self._names = content.names[usable]
-        self.sizes = sizes[usable]
-        self.image_ids: list[int] = content.image_ids[usable].tolist()
-        self._log(content.flagged)
+        self.sizes, self._orientation = sizes[usable], frames.orientation[usable]
+        self.image_ids = content.image_ids[usable].tolist()
+        self._log(content.flagged, content.missing_areas)
         for note in content.notes:
             logger.info("%s: %s", self.annotations, note)
-        warnings = [suspicion, unused_classes(content) if training else ""]
+        warnings = [*content.warnings, suspicion, unused_classes(content) if training else ""]
         for warning in filter(None, warnings):
             logger.warning("%s: %s", self.annotations, warning)
 
@@ -191,16 +197,48 @@ class DetectionDataset(Dataset, ABC):
 
         Raises UserError: image missing, undecodable, or of another size than the annotations say.
         """
-        path = self.path(index)
-        image = read_image(path)
-        height, width = self.sizes[index]
-        if image.shape[1:] != (height, width):
-            raise UserError(
-                f"{path}: {image.shape[2]} x {image.shape[1]} pixels (EXIF orientation ignored), "
-                f"but {self.entry(index)} says {width} x {height}: correct width and height "
-                "there, or replace the file"
-            )
+        path, reading = self.path(index), self.reading
+        image = read_image(
+            path,
+            orientation=int(self._orientation[index]),
+            max_pixels=reading.max_pixels,
+            bits=reading.bits,
+        )
+        found, given = tuple(image.shape[1:]), tuple(self.sizes[index])
+        if found != given:
+            raise self._wrong_size(index, found, given, self._orientation[index])
         return image, self.ground_truth(index)
+
+    def _find_frames(self, content: Annotations) -> Frames:
+        """Raises UserError: an image has another size than the annotations say."""
+        given = np.all(content.sizes > 0, axis=1)
+        if not given.all():
+            text = "%s: %d of %d images have no size there: it is read from their files"
+            logger.info(text, self.annotations, (~given).sum(), len(given))
+        if self.reading.as_stored:
+            sizes = complete_sizes(content, self.images)
+            return Frames(sizes, np.ones(len(sizes), np.uint8))
+        paths = [self.path(index) for index in range(len(content.names))]
+        source = str(self.annotations)
+        frames, headers = find_frames(content.sizes, paths, self.reading, source)
+        wrong = np.flatnonzero(given & (content.sizes != frames.sizes).any(axis=1))
+        if len(wrong):
+            i = int(wrong[0])
+            pair = frames.sizes[i], content.sizes[i]
+            raise self._wrong_size(i, *pair, frames.orientation[i], len(wrong) - 1)
+        check_bits(paths, headers, self.reading.bits, source)
+        return frames
+
+    def _wrong_size(
+        self, index: int, found: Sequence[int], given: Sequence[int], turn: int, more: int = 0
+    ) -> UserError:
+        frame = f"turned by its EXIF orientation {turn}" if turn > 1 else "as stored"
+        others = f" ({more} others differ, too)" if more else ""
+        return UserError(
+            f"{self.path(index)}: {found[1]} x {found[0]} pixels {frame} (INPUT.EXIF "
+            f"{self.reading.exif}), but {self.entry(index)} says {given[1]} x {given[0]}{others}: "
+            "correct width and height there, or replace the file"
+        )
 
     def ground_truth(self, index: int) -> GroundTruth:
         """The boxes of one image in pixels of its file, without reading it."""
@@ -265,10 +303,10 @@ class DetectionDataset(Dataset, ABC):
         self.class_names = list(class_names)
         self.category_ids = [own_id.get(name) for name in class_names]
 
-    def _log(self, flagged: int) -> None:
+    def _log(self, flagged: int, missing_areas: int) -> None:
         """One line: what is there, and what was dropped or clipped, if anything was.
 
-        flagged: boxes with an "ignore" flag
+        flagged: boxes with an "ignore" flag · missing_areas: annotations without an area
         """
         fate = "ignore the regions of %d" if self.keep_crowds else "dropped %d"
         flags = f' ({flagged} by "ignore": 1; scored as crowds)' if flagged else ""
@@ -281,6 +319,8 @@ class DetectionDataset(Dataset, ABC):
             "clipped": "clipped %d boxes",
         }
         notes = [text % self.statistics[k] for k, text in names.items() if self.statistics[k]]
+        if missing_areas:
+            notes.append(f"areas of {missing_areas} boxes as width times height: none in the file")
         boxes = int((~self._ignore).sum())
         found = f"{self.annotations}: {len(self)} images, {boxes} boxes"
         logger.info("%s", "; ".join([found, *notes]))

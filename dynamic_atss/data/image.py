@@ -7,57 +7,77 @@ for which the resize, the flip and the copy into a batch are fastest.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from dynamic_atss.data.header import (
+    ORIENTATION,
+    PIL_ERRORS,
+    PNG,
+    ImageHeader,
+    check_pixels,
+    header_of,
+    missing,
+    reason,
+    undecodable,
+)
 from dynamic_atss.errors import UserError
 from dynamic_atss.system_limits import limit_reached
 
+MAX_PIXELS = 300_000_000  # 0.9 GB decoded: aerial scenes pass, what a broken header claims does not
 _DECODE = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-_PNG = b"\x89PNG\r\n\x1a\n"
-_PIL_ERRORS = (
-    OSError,
-    ValueError,
-    SyntaxError,  # what Pillow raises for a broken PNG
-    EOFError,
-    NotImplementedError,
-    MemoryError,
-    Image.DecompressionBombError,
-    UnidentifiedImageError,
-)
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda pixels: cv2.flip(pixels, 1),
+    3: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_180),
+    4: lambda pixels: cv2.flip(pixels, 0),
+    5: cv2.transpose,
+    6: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_CLOCKWISE),
+    7: lambda pixels: cv2.rotate(cv2.transpose(pixels), cv2.ROTATE_180),
+    8: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE),
+}
+_INVERSE = {6: 8, 8: 6}  # the others undo themselves
 
 
-def read_image(path: str | Path) -> Tensor:
-    """(3, H, W) uint8 RGB, EXIF orientation ignored; the pixels of Pillow's `convert("RGB")`.
+def read_image(
+    path: str | Path, *, orientation: int = 1, max_pixels: int = MAX_PIXELS, bits: int = 0
+) -> Tensor:
+    """(3, H, W) uint8 RGB; the pixels of Pillow's `convert("RGB")`, in the frame asked for.
 
     Alpha is dropped, grey is repeated, CMYK and palettes are converted. One deviation: 16-bit grey
     is scaled to 8 bits, where Pillow cuts everything above 255 to white.
-    Raises UserError: file missing, empty, truncated, of 32-bit pixels, or no image.
+
+    orientation: the turn to make, by the numbers of EXIF; 1: pixels as stored. The file's own is
+    not looked at · max_pixels: a file with more is refused before it is decoded · bits: how many
+    bits of 16-bit files are used, 8..16; larger values become white; 0: all 16
+    Raises UserError: file missing, empty, truncated, of too many or of 32-bit pixels, or no image.
     """
-    data = _read_bytes(Path(path))
-    if data.startswith(_PNG):
-        pixels = _decode_png(data, Path(path))
-    elif _opencv_is_right_about_jpeg(data) and (found := _decode_with_opencv(data)) is not None:
-        pixels = found
-    else:
-        pixels = _decode_with_pillow(data, Path(path))
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+    path = Path(path)
+    data = _read_bytes(path)
+    header = _header(data, path)
+    check_pixels(path, header, max_pixels)
+    pixels = _decode(data, path, header, bits if header.bits == 16 else 0)
+    return torch.from_numpy(turned(pixels, orientation)).permute(2, 0, 1)
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
-    """(height, width) from the header, without decoding and without EXIF orientation."""
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except FileNotFoundError:
-        raise _missing(Path(path)) from None
-    except _PIL_ERRORS as error:
-        raise _undecodable(Path(path), _reason(error)) from None
+def check_end(path: Path, header: ImageHeader, max_pixels: int) -> None:
+    """Raises UserError: the file ends too early. Decodes only files that look so."""
+    if header.ended:
+        return
+    if header.format == "JPEG" and _jpeg_is_complete(_read_bytes(path)):  # cameras append to it
+        return
+    read_image(path, max_pixels=max_pixels)
+
+
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """(H, W, C) as stored -> upright, for an EXIF orientation."""
+    turn = _TURNS.get(orientation)
+    return turn(pixels) if turn else pixels
 
 
 def resize(image: Tensor, height: int, width: int) -> Tensor:
@@ -87,44 +107,65 @@ def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise _missing(path) from None
+        raise missing(path) from None
     except OSError as error:
         advice = limit_reached(error) or f"cannot be read ({error.strerror}): check the file"
         raise UserError(f"{path}: {advice}") from None
 
 
-def _decode_with_opencv(data: bytes) -> np.ndarray | None:
-    """(H, W, 3) uint8; None where OpenCV does not take the file, for any reason."""
+def _header(data: bytes, path: Path) -> ImageHeader:
     try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), _DECODE)
+        return header_of(io.BytesIO(data))
+    except PIL_ERRORS as error:
+        raise undecodable(path, reason(error)) from None
+
+
+def _decode(data: bytes, path: Path, header: ImageHeader, bits: int) -> np.ndarray:
+    """(H, W, 3) uint8. bits: those used of 16; 0: all, or the file has fewer."""
+    if header.format == "PNG":
+        return _decode_png(data, path, bits)
+    if (
+        _opencv_is_right_about_jpeg(data, header)
+        and (found := _decode_with_opencv(data)) is not None
+    ):
+        return found
+    return _decode_with_pillow(data, path, bits)
+
+
+def _decode_with_opencv(data: bytes, bits: int = 0) -> np.ndarray | None:
+    """(H, W, 3) uint8; None where OpenCV does not take the file, for whatever reason."""
+    flags = _DECODE | (cv2.IMREAD_ANYDEPTH if bits else 0)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:  # more pixels than it is willing to decode
         return None
+    return pixels if pixels is None or not bits else _to_eight_bits(pixels, bits)
 
 
-def _decode_png(data: bytes, path: Path) -> np.ndarray:
+def _decode_png(data: bytes, path: Path, bits: int) -> np.ndarray:
     """(H, W, 3) uint8. OpenCV notices pixel data that end early, which Pillow fills up with black;
     Pillow has the right pixels of all kinds."""
-    pixels = _decode_with_opencv(data) if _png_reaches_its_end(data) else None
+    pixels = _decode_with_opencv(data, bits) if _png_reaches_its_end(data) else None
     if pixels is None:
-        _decode_with_pillow(data, path)  # if it sees the fault, too, it has a name for it
-        raise _undecodable(path, "the file ends too early")
+        _decode_with_pillow(data, path, 0)  # if it sees the fault, too, it has a name for it
+        raise undecodable(path, "the file ends too early")
     # Byte 24, bits; byte 25, colour type: 0 grey, 2 RGB, 6 RGBA; not 3 palette, 4 grey with alpha.
     opencv_is_right = data[24] >= 8 and data[25] in (0, 2, 6)
-    return pixels if opencv_is_right else _decode_with_pillow(data, path)
+    return pixels if opencv_is_right else _decode_with_pillow(data, path, bits)
 
 
 def _png_reaches_its_end(data: bytes) -> bool:
     """Whether all chunks (length, name, content, checksum) are there, up to the one named IEND."""
-    at = len(_PNG)
+    at = len(PNG)
     while at + 12 <= len(data) and data[at + 4 : at + 8] != b"IEND":
         at += 12 + int.from_bytes(data[at : at + 4], "big")
     return at + 12 <= len(data)
 
 
-def _opencv_is_right_about_jpeg(data: bytes) -> bool:
+def _opencv_is_right_about_jpeg(data: bytes, header: ImageHeader) -> bool:
     """Whether OpenCV decodes this JPEG completely and to Pillow's pixels: it does not say."""
-    is_jpeg = data.startswith(b"\xff\xd8")
-    return is_jpeg and _jpeg_is_complete(data) and _jpeg_components(data) in (1, 3)
+    plain = header.format == "JPEG" and header.bits == 8 and header.channels in (1, 3)
+    return plain and _jpeg_is_complete(data)
 
 
 def _jpeg_is_complete(data: bytes) -> bool:
@@ -135,54 +176,39 @@ def _jpeg_is_complete(data: bytes) -> bool:
     return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda") > 0
 
 
-def _jpeg_components(data: bytes) -> int:
-    """The number of colour components of an 8-bit JPEG; 0 where the frame header is not found."""
-    at = 2
-    while at + 9 < len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-            continue
-        # C0..CF are frame headers, but for C4, C8 and CC.
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return data[at + 9] if data[at + 4] == 8 else 0
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return 0
-
-
-def _decode_with_pillow(data: bytes, path: Path) -> np.ndarray:
-    """(H, W, 3) uint8; Pillow is slower, and refuses files that end too early."""
+def _decode_with_pillow(data: bytes, path: Path, bits: int) -> np.ndarray:
+    """(H, W, 3) uint8, as stored; Pillow is slower, and refuses files that end too early."""
     try:
         with Image.open(io.BytesIO(data)) as image:
+            turn = _turn_of_pillow(image)
             image.load()
-            kind = image.mode
-            # Older versions of Pillow open PNGs of 16 bits as "I".
-            if kind.startswith("I;16") or (kind, image.format) == ("I", "PNG"):
-                return _high_byte(np.asarray(image))
-            if kind not in ("I", "F"):
-                return np.array(image.convert("RGB"))
-    except _PIL_ERRORS as error:
-        raise _undecodable(path, _reason(error)) from None
-    raise _undecodable(path, "32-bit pixels, whose range is not known; 8 and 16 bits are read")
+            pixels = _pixels_of_pillow(image, path, bits)
+    except PIL_ERRORS as error:
+        raise undecodable(path, reason(error)) from None
+    return turned(pixels, _INVERSE.get(turn, turn))
 
 
-def _high_byte(grey: np.ndarray) -> np.ndarray:
-    return np.repeat((grey >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+def _turn_of_pillow(image: Image.Image) -> int:
+    """The orientation by which Pillow turns an image when it loads it: it does so with TIFF."""
+    return image.getexif().get(ORIENTATION, 1) if image.format == "TIFF" else 1
 
 
-def _missing(path: Path) -> UserError:
-    return UserError(
-        f"{path}: no such image: check the image folder and the annotations' file_name"
-    )
+def _pixels_of_pillow(image: Image.Image, path: Path, bits: int) -> np.ndarray:
+    kind = image.mode
+    # Older versions of Pillow open PNGs of 16 bits as "I".
+    if kind.startswith("I;16") or (kind, image.format) == ("I", "PNG"):
+        grey = _to_eight_bits(np.asarray(image), bits or 16)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if kind in ("I", "F"):
+        raise undecodable(path, "32-bit pixels, whose range is not known; 8 and 16 bits are read")
+    if bits:
+        raise UserError(
+            f"{path}: INPUT.BITS {bits} holds for grey images and for colours in PNG: convert the "
+            "file to such a PNG, or set 0"
+        )
+    return np.array(image.convert("RGB"))
 
 
-def _reason(error: BaseException) -> str:
-    text = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-    return " ".join(text.split()) or type(error).__name__
-
-
-def _undecodable(path: Path, reason: str) -> UserError:
-    return UserError(
-        f"{path}: the image cannot be decoded ({reason}): "
-        "replace the file or take it out of the annotations"
-    )
+def _to_eight_bits(values: np.ndarray, bits: int) -> np.ndarray:
+    """uint8 of 16-bit values of which the lowest `bits` are used; larger ones become 255."""
+    return np.minimum(values >> (bits - 8), 255).astype(np.uint8)

@@ -7,12 +7,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import Annotations
-from dynamic_atss.data.dataset import DetectionDataset, Transform
+from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.file_names import below, likely, match
 from dynamic_atss.data.values import as_flag
 from dynamic_atss.data.voc_names import (
@@ -51,15 +51,10 @@ class VocDataset(DetectionDataset):
         self,
         folder: str | Path,
         split: str,
-        *,
-        training: bool,
-        keep_empty: bool = False,
-        transform: Transform | None = None,
-        seed: int = 0,
-        convention: BoxConvention = BoxConvention.LEGACY,
-        keep_crowds: bool = False,
+        **options: Any,
     ) -> None:
-        """folder: with Annotations, or one that holds one such · split: a file of ImageSets/Main.
+        """folder: with Annotations, or one that holds one such · split: a file of ImageSets/Main ·
+        options: those of `DetectionDataset`.
 
         Raises UserError: something is wrong with a file or a folder, no image usable.
         """
@@ -67,12 +62,7 @@ class VocDataset(DetectionDataset):
         super().__init__(
             split_file(self.folder, split),
             self.folder / "JPEGImages",
-            training=training,
-            keep_empty=keep_empty,
-            transform=transform,
-            seed=seed,
-            convention=convention,
-            keep_crowds=keep_crowds,
+            **options,
         )
 
     def read(self, *, need_boxes: bool = False) -> Annotations:

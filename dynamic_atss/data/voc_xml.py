@@ -22,8 +22,8 @@ ADVICE = "correct it, or take the image out of the split"
 
 @dataclass(frozen=True)
 class VocImage:
-    """size (height, width) · names of the objects' classes · boxes (x, y, w, h) of each, in pixels
-    counted from 0 · difficult, whether evaluation leaves the object out ·
+    """size (height, width), 0 where the file has none · names of the objects' classes ·
+    boxes (x, y, w, h) of each, in pixels counted from 0 · difficult, whether evaluation leaves the object out ·
     reversed, how many have a minimum above its maximum · words, those that difficult was given by
     """
 
@@ -95,14 +95,18 @@ def parse_xml(path: Path, advice: str = ADVICE) -> Element:
 
 
 def _size(path: Path, root: Element) -> tuple[int, int]:
+    """(height, width); (0, 0) where one is missing, empty or 0, as some labelling tools write."""
     sides = []
     for key in ("height", "width"):
         text = root.findtext(f"size/{key}")
-        value = _number(text)
-        if not 0 < value < 1e6 or value != int(value):
-            raise UserError(f"{path}: size/{key} is {_shown(text)}: give the image's in pixels")
+        value = _number((text or "").strip() or "0")
+        if not 0 <= value < 1e6 or value != int(value):
+            raise UserError(
+                f"{path}: size/{key} is {_shown(text)}: give the image's in pixels, or 0 to have "
+                "it read from the file"
+            )
         sides.append(int(value))
-    return sides[0], sides[1]
+    return (sides[0], sides[1]) if all(sides) else (0, 0)
 
 
 def _name(path: Path, number: int, entry: Element) -> str:

@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.dataset import DetectionDataset
-from dynamic_atss.data.image import image_size
+from dynamic_atss.data.header import image_header
 from dynamic_atss.data.yolo_labels import Labels
 from dynamic_atss.data.yolo_layout import Layout, label_file, label_files, read_layout, split_images
 from dynamic_atss.errors import UserError
-
-_ORIENTATION = 0x0112  # EXIF's tag; from 5 on height and width are exchanged
 
 
 class YoloDataset(DetectionDataset):
@@ -79,7 +76,8 @@ class YoloDataset(DetectionDataset):
 def _annotations(
     layout: Layout, images: list[Path], names: list[str], rows: list[np.ndarray], notes: list[str]
 ) -> Annotations:
-    sizes = np.array([_upright_size(image) for image in images], np.int64).reshape(-1, 2)
+    # The upright size, as viewers show the picture, is the frame of YOLO's boxes.
+    sizes = np.array([image_header(image).upright for image in images], np.int64).reshape(-1, 2)
     image = np.repeat(np.arange(len(images)), [len(table) for table in rows])
     table = np.concatenate([np.zeros((0, 5)), *rows])
     xywh = table[:, 1:] * np.tile(sizes[image, ::-1], 2)
@@ -107,11 +105,3 @@ def _notes(images: list[Path], files: list[Path | None], beside: int) -> list[st
             f"as {without[0]} (would be {label_file(without[0])})"
         )
     return notes
-
-
-def _upright_size(path: Path) -> tuple[int, int]:
-    """(height, width) as viewers show the picture: the frame of YOLO's boxes."""
-    height, width = image_size(path)
-    with Image.open(path) as image:
-        exchanged = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-    return (width, height) if exchanged else (height, width)

@@ -93,6 +93,7 @@ def evaluate_dataset(
     *,
     dataset: ScoredDataset,
     output_dir: str | Path | None = None,
+    max_dets: int = 100,
     rank: int = 0,
     world_size: int = 1,
     progress_label: str = "inference",
@@ -105,6 +106,7 @@ def evaluate_dataset(
     The results are written before they are scored: a scorer that fails does not cost the inference.
 
     explain: likely causes, a line each, asked for where nothing is found
+    max_dets: so many detections of an image and a category count (`evaluate_coco`)
 
     Raises:
         RuntimeError, UserError: as `run_detection` and `evaluate_coco`.
@@ -130,7 +132,7 @@ def evaluate_dataset(
     if output_dir is not None:
         write_results(output_dir, as_results(table), None)
     truth = truth_table(dataset.read(), str(dataset.annotations))
-    scores = _scores(dataset, truth, table)
+    scores = _scores(dataset, truth, table, max_dets)
     if scores is None:
         return None
     _log_scores(dataset, scores)
@@ -156,12 +158,14 @@ def defined_numbers(dataset: ScoredDataset) -> list[str]:
     if not len(truth):
         return []
     anything = np.array([[truth.image_ids[0], *truth.boxes[0], 1.0, truth.category_ids[0]]])
-    scores = _scores(dataset, truth, anything)
+    scores = _scores(dataset, truth, anything, max_dets=1)
     return [n for n, value in scores.numbers.items() if value != UNDEFINED] if scores else []
 
 
-def _scores(dataset: ScoredDataset, truth: TruthTable, table: Table) -> CocoScores | None:
-    scores = evaluate_coco(truth, table, image_ids=dataset.image_ids)
+def _scores(
+    dataset: ScoredDataset, truth: TruthTable, table: Table, max_dets: int
+) -> CocoScores | None:
+    scores = evaluate_coco(truth, table, image_ids=dataset.image_ids, max_dets=max_dets)
     if scores is None or not dataset.voc_scores:
         return scores
     return replace(scores, voc=evaluate_voc(truth, table))

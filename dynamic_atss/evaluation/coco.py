@@ -18,13 +18,13 @@ from dynamic_atss.data.annotations import read_json
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.ground_truth import TruthTable, load_truth
 from dynamic_atss.evaluation.results import Table, result_table
-from dynamic_atss.evaluation.scores import CocoScores, scores_from_curves
+from dynamic_atss.evaluation.scores import COCO_CAPS, CocoScores, all_caps, scores_from_curves
 from dynamic_atss.files import write_text
 
 _log = logging.getLogger(__name__)
 
 Curves = tuple[NDArray[np.float64], NDArray[np.float64]]
-Scorer = Callable[[TruthTable, NDArray[np.float64], list[int], list[int]], Curves]
+Scorer = Callable[[TruthTable, NDArray[np.float64], list[int], list[int], list[int]], Curves]
 
 
 def evaluate_coco(
@@ -33,6 +33,7 @@ def evaluate_coco(
     *,
     scorer: str = "auto",
     image_ids: Iterable[int] | None = None,
+    max_dets: int = COCO_CAPS[-1],
 ) -> CocoScores | None:
     """COCO box scores of results against an annotation file, or what was read of one; None if it
     holds no annotation.
@@ -40,7 +41,8 @@ def evaluate_coco(
     results: dicts with image_id, category_id, bbox (x y w h in original pixels) and score, the
     table of such (`detection_table`), or their JSON file · scorer: "hotcoco", "pycocotools" (the
     reference, whose numbers hotcoco gives in the tests; much slower), or "auto", the first of them
-    that is installed · image_ids: score these images only
+    that is installed · image_ids: score these images only · max_dets: so many detections of an
+    image and a category count; COCO's numbers come with 100, and beside any other
 
     Raises:
         UserError: a file is missing or malformed; results or image_ids name an image or category
@@ -61,8 +63,8 @@ def evaluate_coco(
     _require(chosen, known_images, f"image_ids: image %s is not in {truth.source}")
     _require(table[:, 0], known_images, f"{source}: image %s is not in {truth.source}")
     _require(table[:, 6], category_ids, f"{source}: category %s is not in {truth.source}")
-    curves = _scorer(scorer)(truth, table, chosen, category_ids)
-    return scores_from_curves(*curves, truth.categories, category_ids)
+    curves = _scorer(scorer)(truth, table, chosen, category_ids, all_caps(max_dets))
+    return scores_from_curves(*curves, truth.categories, category_ids, max_dets)
 
 
 def _require(used: Sequence[int] | NDArray[Any], known: Sequence[int], message: str) -> None:
@@ -82,9 +84,13 @@ def _scorer(name: str) -> Scorer:
 
 
 def _hotcoco_curves(
-    truth: TruthTable, table: NDArray[np.float64], image_ids: list[int], category_ids: list[int]
+    truth: TruthTable,
+    table: NDArray[np.float64],
+    image_ids: list[int],
+    category_ids: list[int],
+    caps: list[int],
 ) -> Curves:
-    """Precision (10, 101, K, 4, 3) and recall (10, K, 4, 3), -1 where undefined."""
+    """Precision (10, 101, K, 4, caps) and recall (10, K, 4, caps), -1 where undefined."""
     import hotcoco
 
     gt = hotcoco.COCO.from_arrays(
@@ -99,6 +105,7 @@ def _hotcoco_curves(
     evaluation = hotcoco.COCOeval(gt, gt.load_res(table), "bbox")
     evaluation.params.img_ids = image_ids
     evaluation.params.cat_ids = category_ids
+    evaluation.params.max_dets = caps
     evaluation.evaluate()
     evaluation.accumulate()
     arrays: Any = evaluation.eval  # None until accumulate() has filled it
@@ -106,7 +113,11 @@ def _hotcoco_curves(
 
 
 def _pycocotools_curves(
-    truth: TruthTable, table: NDArray[np.float64], image_ids: list[int], category_ids: list[int]
+    truth: TruthTable,
+    table: NDArray[np.float64],
+    image_ids: list[int],
+    category_ids: list[int],
+    caps: list[int],
 ) -> Curves:
     """As `_hotcoco_curves`; pycocotools reports every step on stdout, which is swallowed here."""
     from pycocotools.cocoeval import COCOeval
@@ -122,6 +133,7 @@ def _pycocotools_curves(
         evaluation = COCOeval(gt, found, "bbox")
         evaluation.params.imgIds = image_ids
         evaluation.params.catIds = category_ids
+        evaluation.params.maxDets = caps
         evaluation.evaluate()
         evaluation.accumulate()
     return evaluation.eval["precision"], evaluation.eval["recall"]

@@ -44,7 +44,10 @@ def load_truth(path: str | Path) -> TruthTable:
     Raises:
         UserError: as `read_annotations`.
     """
-    return truth_table(read_annotations(Path(path), need_boxes=False), str(path))
+    found = read_annotations(Path(path), need_boxes=False)
+    for warning in found.warnings:
+        _log.warning("%s: %s", path, warning)
+    return truth_table(found, str(path))
 
 
 def truth_table(found: Annotations, source: str) -> TruthTable:

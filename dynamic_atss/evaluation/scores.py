@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 UNDEFINED = -1.0  # COCO's own mark: there is no ground truth that the number could speak of
 
+COCO_CAPS = (1, 10, 100)  # detections of an image and a category that COCO counts
+
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 VOC_METRICS = ("VOC_mAP", "VOC07_mAP")  # 2010 and later: area under the curve; 2007: eleven points
 
@@ -57,28 +59,40 @@ class CocoScores:
     """COCO box scores in [0, 1], -1 where undefined.
 
     metrics: the names of `METRICS` in that order · per_category: category name -> AP, in the
-    order of the annotation file · voc: PASCAL VOC's scores of the same results, if asked for
+    order of the annotation file · voc: PASCAL VOC's scores of the same results, if asked for ·
+    max_dets: so many detections of an image and a category count, but in AR1, AR10 and AR100 ·
+    at_100: where that is not COCO's 100, the twelve numbers with 100; `metrics` has one more, the
+    AR with `max_dets`
     """
 
     metrics: dict[str, float]
     per_category: dict[str, float]
     voc: VocScores | None = None
+    max_dets: int = COCO_CAPS[-1]
+    at_100: dict[str, float] | None = None
 
     @property
     def numbers(self) -> dict[str, float]:
-        """The twelve numbers, and those of VOC where there are some."""
-        return {**self.metrics, **(self.voc.metrics if self.voc else {})}
+        """The twelve numbers, AP with COCO's cap where another holds, and VOC's if asked for."""
+        other = {"AP@100": self.at_100["AP"]} if self.at_100 else {}
+        return {**self.metrics, **other, **(self.voc.metrics if self.voc else {})}
 
     def to_json(self) -> dict[str, object]:
-        """What `coco_metrics.json` holds: the twelve numbers and `per_category`."""
-        return {**self.metrics, "per_category": self.per_category}
+        """What `coco_metrics.json` holds: the twelve numbers and `per_category`; where `max_dets`
+        is not COCO's 100, also it and the numbers with 100."""
+        found = {**self.metrics, "per_category": self.per_category}
+        if self.at_100 is None:
+            return found
+        return {**found, "max_dets": self.max_dets, "at_max_dets_100": self.at_100}
 
     def table(self, width: int = 100) -> str:
         """The twelve numbers, then the AP of each category; no line longer than `width`
         characters as long as one category fits into it. Undefined numbers read "-"."""
-        names = "".join(f"{name:>7}" for name in self.metrics)
-        values = "".join(f"{_cell(value):>7}" for value in self.metrics.values())
-        return "\n".join([names, values, *self._category_lines(width)])
+        lines = _rows(self.metrics)
+        if self.at_100 is not None:
+            heading = "at most {} detections of an image and a category:".format
+            lines = [heading(self.max_dets), *lines, heading("COCO's 100"), *_rows(self.at_100)]
+        return "\n".join([*lines, *self._category_lines(width)])
 
     def _category_lines(self, width: int) -> list[str]:
         if not self.per_category:
@@ -96,6 +110,11 @@ class CocoScores:
         return ["", heading, *(separator.join(pairs[r::rows]) for r in range(rows))]
 
 
+def _rows(metrics: Mapping[str, float]) -> list[str]:
+    names = "".join(f"{name:>7}" for name in metrics)
+    return [names, "".join(f"{_cell(value):>7}" for value in metrics.values())]
+
+
 def _cell(value: float) -> str:
     return "-" if value < 0 else f"{value:.3f}"
 
@@ -110,31 +129,47 @@ def _mean(values: NDArray[np.float64]) -> float:
     return float(np.mean(defined)) if defined.size else UNDEFINED
 
 
+def all_caps(max_dets: int) -> list[int]:
+    """COCO's caps and one's own, ascending: the last axis of the accumulated arrays."""
+    return sorted({*COCO_CAPS, max_dets})
+
+
 def scores_from_curves(
     precision: NDArray[np.float64],
     recall: NDArray[np.float64],
     categories: Sequence[Mapping[str, Any]],
     column_ids: Sequence[int],
+    max_dets: int = COCO_CAPS[-1],
 ) -> CocoScores:
     """The scores of COCO's accumulated arrays.
 
-    precision (10 IoUs, 101 recalls, K categories, 4 areas, 3 maxDets) · recall (10, K, 4, 3) ·
-    categories: the file's entries (`id`, `name`) · column_ids: the category id of each of the K
+    precision (10 IoUs, 101 recalls, K categories, 4 areas, caps) · recall (10, K, 4, caps), for
+    the caps of `all_caps(max_dets)` · categories: the file's entries (`id`, `name`) · column_ids:
+    the category id of each of the K
     """
+    caps = all_caps(max_dets)
 
-    def ap(area: int, iou: slice = slice(None)) -> float:
-        return _mean(precision[iou, :, :, area, 2])
+    def numbers(cap: int) -> dict[str, float]:
+        def ap(area: int, iou: slice = slice(None)) -> float:
+            return _mean(precision[iou, :, :, area, caps.index(cap)])
 
-    def ar(area: int, max_dets: int) -> float:
-        return _mean(recall[:, :, area, max_dets])
+        def ar(area: int, cap: int) -> float:
+            return _mean(recall[:, :, area, caps.index(cap)])
 
-    values = (
-        *(ap(0), ap(0, slice(0, 1)), ap(0, slice(5, 6)), ap(1), ap(2), ap(3)),
-        *(ar(0, 0), ar(0, 1), ar(0, 2), ar(1, 2), ar(2, 2), ar(3, 2)),
+        values = (
+            *(ap(0), ap(0, slice(0, 1)), ap(0, slice(5, 6)), ap(1), ap(2), ap(3)),
+            *(ar(0, 1), ar(0, 10), ar(0, 100), ar(1, cap), ar(2, cap), ar(3, cap)),
+        )
+        own = {} if cap in COCO_CAPS else {f"AR{cap}": ar(0, cap)}
+        return {**dict(zip(METRICS, values, strict=True)), **own}
+
+    column, last = (
+        {category_id: k for k, category_id in enumerate(column_ids)},
+        caps.index(max_dets),
     )
-    column = {category_id: k for k, category_id in enumerate(column_ids)}
-    per_category = by_name(categories, lambda i: _mean(precision[:, :, column[i], 0, 2]))
-    return CocoScores(dict(zip(METRICS, values, strict=True)), per_category)
+    per_category = by_name(categories, lambda i: _mean(precision[:, :, column[i], 0, last]))
+    at_100 = None if max_dets == 100 else numbers(100)
+    return CocoScores(numbers(max_dets), per_category, max_dets=max_dets, at_100=at_100)
 
 
 def by_name(

@@ -5,11 +5,14 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from helpers_run import TINY, call_tool, read_lines
+from PIL import Image
 
 from dynamic_atss.builders import build_test_loaders, build_train_dataset, build_train_loader
 from dynamic_atss.builders.data import build_repeat_factors
 from dynamic_atss.config.load import load_config
+from dynamic_atss.data.frames import Reading
 from dynamic_atss.data.shapes import make_shapes
 
 
@@ -161,3 +164,85 @@ def test_dsla_has_boxes_without_the_legacy_pixel(folder):
     tests = [*build_test_loaders(dsla).values(), *build_test_loaders(legacy).values()]
     wide, plain = (loader.dataset.ground_truth(0).boxes for loader in tests)
     assert ((wide - plain)[:, 2:] == 1).all()
+
+
+@pytest.fixture
+def photographs(folder, tmp_path):
+    """The generated sets as cameras leave them: stored on their side, marked so, without sizes."""
+    for split in ("train", "val"):
+        content = json.loads((folder / f"shapes/annotations/{split}.json").read_text())
+        for entry in content["images"]:
+            source = folder / "shapes" / split / entry["file_name"]
+            entry["file_name"] = f"{split}/{entry['id']}.png"
+            target = tmp_path / entry["file_name"]
+            target.parent.mkdir(exist_ok=True)
+            exif = Image.Exif()
+            exif[274] = 6
+            Image.open(source).transpose(Image.Transpose.ROTATE_90).save(target, exif=exif)
+            del entry["width"], entry["height"]
+        (tmp_path / f"{split}.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def set_of(photographs, split):
+    return (f"coco:{photographs}/{split}.json:{photographs}",)
+
+
+def test_pictures_are_turned_for_training_and_test(folder, photographs, monkeypatch):
+    out = photographs / "out"
+    args = ["--config-file", folder / "tiny.yaml", "OUTPUT_DIR", out, "SOLVER.MAX_ITER", 1]
+    args += ["DATASETS.TRAIN", set_of(photographs, "train")]
+    args += ["DATASETS.TEST", set_of(photographs, "val"), "TEST.DETECTIONS_PER_IMG", 300]
+    assert call_tool(monkeypatch, "train_net", args) == 0
+    log = (out / "log.txt").read_text()
+    assert log.count("have an EXIF orientation") == 2 and "are turned upright" in log
+    scores = json.loads((out / "inference/val/coco_metrics.json").read_text())
+    assert scores["max_dets"] == 300 and scores["at_max_dets_100"]["AP"] <= scores["AP"]
+    assert read_lines(out)[-1]["AP@100"] == scores["at_max_dets_100"]["AP"]
+
+
+def test_keys_reach_training_and_test_sets(folder, photographs):
+    keys = ["DATASETS.TRAIN", set_of(photographs, "train"), "INPUT.MAX_PIXELS", 10**6]
+    keys += ["DATASETS.TEST", set_of(photographs, "val"), "INPUT.BITS", 12, "INPUT.EXIF"]
+    frames = {}
+    for exif in ("apply", "ignore"):
+        cfg = config(folder, *keys, exif)
+        (loader,) = build_test_loaders(cfg).values()
+        sets = build_train_dataset(cfg), loader.dataset
+        assert all(data.reading == Reading(exif, 10**6, 12) for data in sets)
+        frames[exif] = [data.load(0)[0] for data in sets]
+    for upright, stored in zip(frames["apply"], frames["ignore"], strict=True):
+        assert torch.equal(torch.rot90(stored, -1, (1, 2)), upright)
+
+
+def test_a_test_set_with_a_bad_file_is_refused_before_the_training(
+    folder, photographs, monkeypatch, capsys
+):
+    bad = sorted((photographs / "val").iterdir())[:2]
+    for path in bad:
+        path.write_bytes(path.read_bytes()[:200])
+    out = photographs / "out"
+    args = ["--config-file", folder / "tiny.yaml", "OUTPUT_DIR", out, "SOLVER.MAX_ITER", 1]
+    args += ["DATASETS.TRAIN", set_of(photographs, "train")]
+    assert (
+        call_tool(monkeypatch, "train_net", [*args, "DATASETS.TEST", set_of(photographs, "val")])
+        == 2
+    )
+    error = only_error(capsys)
+    assert "the image cannot be decoded" in error and "(so 2 of 4 images)" in error
+    assert not (out / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("INPUT.EXIF", "yes", "INPUT.EXIF 'yes': accepted are auto, apply, ignore"),
+        ("INPUT.BITS", 7, "INPUT.BITS 7: accepted are 0, 8, 9"),
+        ("INPUT.MAX_PIXELS", 0, "INPUT.MAX_PIXELS 0: at least 1"),
+        ("INPUT.MAX_PIXELS", 2**30 + 1, "INPUT.MAX_PIXELS 1073741825: at most 1073741824"),
+    ],
+)
+def test_values_of_the_keys(folder, tmp_path, monkeypatch, capsys, key, value, message):
+    args = ["--config-file", folder / "tiny.yaml", "OUTPUT_DIR", tmp_path, key, value]
+    assert call_tool(monkeypatch, "train_net", args) == 2
+    assert message in only_error(capsys)

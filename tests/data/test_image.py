@@ -3,12 +3,14 @@
 import io
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
-from dynamic_atss.data.image import image_size, read_image, resize, resize_with_pillow
+from dynamic_atss.data.header import image_header
+from dynamic_atss.data.image import read_image, resize, resize_with_pillow
 from dynamic_atss.data.transforms import resized
 from dynamic_atss.errors import UserError
 
@@ -62,7 +64,7 @@ def test_modes_equal_pillow(tmp_path, mode, format):
     found = read_image(path)
     assert found.dtype == torch.uint8 and found.shape == (3, 31, 45)
     assert_same_pixels(found, expected, format)
-    assert image_size(path) == (31, 45)
+    assert image_header(path)[:2] == (31, 45)
 
 
 def assert_same_pixels(found, expected, format):
@@ -151,9 +153,69 @@ def test_a_header_of_far_too_many_pixels(tmp_path):
     data[16:24] = (100_000).to_bytes(4, "big") * 2
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     (tmp_path / "huge").write_bytes(data)
-    for function in (read_image, image_size):
-        with pytest.raises(UserError, match=r"huge: the image cannot be decoded.*exceeds limit"):
-            function(tmp_path / "huge")
+    assert image_header(tmp_path / "huge")[:2] == (100_000, 100_000)
+    with pytest.raises(
+        UserError, match=r"huge: 100000 x 100000 pixels.*INPUT\.MAX_PIXELS 300000000"
+    ):
+        read_image(tmp_path / "huge")
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF"])
+def test_the_limit_is_the_same_for_all_formats(tmp_path, format):
+    path = tmp_path / "image"
+    path.write_bytes(encoded(Image.fromarray(smooth(31, 45, 3)), format))
+    assert read_image(path, max_pixels=31 * 45).shape == (3, 31, 45)
+    with pytest.raises(UserError, match=r"image: 45 x 31 pixels, more than INPUT\.MAX_PIXELS 1394"):
+        read_image(path, max_pixels=31 * 45 - 1)
+
+
+def exif_of(orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    return exif
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turned_upright_as_pillow_does_or_as_stored(tmp_path, format, orientation):
+    path = tmp_path / "image"
+    options = {"quality": 100, "subsampling": 0} if format == "JPEG" else {}
+    options |= {"lossless": True} if format == "WEBP" else {}
+    pixels = smooth(31, 45, 3)
+    path.write_bytes(encoded(Image.fromarray(pixels), format, exif=exif_of(orientation), **options))
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
+    assert_same_pixels(read_image(path, orientation=orientation), upright, format)
+    if format != "JPEG":  # whose pixels change a little
+        assert np.array_equal(as_array(read_image(path)), pixels)
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_the_bits_that_a_16_bit_file_uses(tmp_path, format, bits):
+    grey = np.linspace(0, 2**bits - 1, 31 * 45).astype(np.uint16).reshape(31, 45)
+    path = tmp_path / "grey"
+    path.write_bytes(encoded(Image.fromarray(grey), format))
+    found = as_array(read_image(path, bits=bits))
+    assert np.array_equal(found, (grey >> (bits - 8)).repeat(3).reshape(31, 45, 3))
+    if bits > 8:  # what lies above the range is white
+        found = as_array(read_image(path, bits=bits - 1)).astype(int)
+        assert np.array_equal(found[:, :, 0], np.minimum(grey >> (bits - 9), 255))
+
+
+def test_the_bits_of_colours(tmp_path):
+    colours = np.random.default_rng(0).integers(0, 4096, (31, 45, 3), dtype=np.uint16)
+    cv2.imwrite(str(tmp_path / "a.png"), colours)
+    found = as_array(read_image(tmp_path / "a.png", bits=12))
+    assert np.array_equal(found, colours[:, :, ::-1] >> 4)
+    cv2.imwrite(str(tmp_path / "a.tif"), colours)
+    with pytest.raises(UserError, match=r"a\.tif: INPUT\.BITS 12 holds for grey"):
+        read_image(tmp_path / "a.tif", bits=12)
+
+
+def test_bits_are_of_16_bit_files_alone(tmp_path):
+    path = tmp_path / "image"
+    path.write_bytes(encoded(make("RGB"), "PNG"))
+    assert torch.equal(read_image(path, bits=12), read_image(path))
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
@@ -180,7 +242,7 @@ def test_missing_and_wrong_files(tmp_path):
     with pytest.raises(UserError, match="no such image"):
         read_image(tmp_path / "gone.jpg")
     (tmp_path / "text.jpg").write_text("not a picture")
-    for function in (read_image, image_size):
+    for function in (read_image, image_header):
         with pytest.raises(UserError, match="not an image"):
             function(tmp_path / "text.jpg")
 

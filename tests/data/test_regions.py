@@ -98,6 +98,20 @@ def test_flags_that_are_none(path, value):
         open_coco(path)
 
 
+@pytest.mark.parametrize("name", ["Ignore", "ignored", "is_ignore", "ignore_flag", "is_crowd"])
+@pytest.mark.parametrize("value", [1, True, 1.0])
+def test_spellings_of_the_flags(path, name, value):
+    content = json.loads(path.read_text())
+    plain = [
+        {**e, name: value} if e.pop("ignore", 0) or e.pop("iscrowd", 0) else e
+        for e in content["annotations"]
+    ]
+    expected = open_coco(path).read()
+    path.write_text(json.dumps({**content, "annotations": plain}))
+    found = open_coco(path).read()
+    assert found.crowd.sum() == 5 and np.array_equal(found.crowd, expected.crowd)
+
+
 def test_difficult_objects_of_voc(tmp_path):
     objects = voc_object("dog", "1 1 9 9", difficult="1") + voc_object("cat", "2 2 9 9")
     folder = write_voc(tmp_path, {"a": objects}, {"t": ["a"]})

@@ -190,8 +190,7 @@ def test_entities_are_refused_without_being_expanded(devkit):
         ("", "broken XML"),
         ("<a>&unknown;</a>", "broken XML (undefined entity"),
         ('<?xml version="1.0" encoding="nonsense"?><a/>', "broken XML"),
-        ("<annotation></annotation>", "a.xml: size/height is missing"),
-        (voc_xml("", 0), "size/height is '0'"),
+        (voc_xml("", -1), "size/height is '-1'"),
         (voc_xml("", 20, "wide"), "size/width is 'wide'"),
         (voc_xml("<object></object>"), "object 1 has no name"),
         (voc_xml("<object><name>cat</name></object>"), "object 1: bndbox/xmin is missing"),
@@ -291,6 +290,28 @@ def test_flags_beside_subfolders_and_endings(tmp_path):
     assert len(VocDataset(folder, "cat_t", training=True)) == 2
     (folder / "ImageSets/Main/cat_t.txt").write_text("b\nb.jpg\n")
     assert "cat_t.txt: 'b' is there twice" in error_of(folder, "cat_t")
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        "",
+        "<size></size>",
+        "<size><width>0</width><height>0</height><depth>3</depth></size>",
+        "<size><width>30</width><height>0</height></size>",
+        "<size><width>30</width></size>",
+        "<size><width/><height> </height></size>",
+    ],
+)
+def test_a_size_that_is_missing_or_0_is_read_from_the_image(devkit, size, caplog):
+    text = f"<annotation>{size}{voc_object('cat', '1 1 100 100')}</annotation>"
+    (devkit / "Annotations/b.xml").write_text(text)
+    with caplog.at_level("INFO"):
+        data = VocDataset(devkit, "train", training=True)
+    index = [data.path(i).stem for i in range(len(data))].index("b")
+    assert data.sizes[index].tolist() == [20, 30]
+    assert data.ground_truth(index).boxes.tolist() == [[0, 0, 29, 19]]
+    assert f"1 of {len(data)} images have no size there" in caplog.text
 
 
 def test_another_size_than_the_file_names_the_xml(devkit):

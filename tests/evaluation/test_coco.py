@@ -299,6 +299,64 @@ def test_pycocotools_steps_in_when_hotcoco_is_missing(tmp_path, monkeypatch):
     assert_same_scores(evaluate_coco(path, results), expected)
 
 
+def dense_scene(path, count=300):
+    """Perfect detections of as many boxes in one picture, scores descending."""
+    boxes = [(20 * (i % 30), 20 * (i // 30), 14, 14) for i in range(count)]
+    write(path, [truth(1, 1, box, area=196) for box in boxes])
+    return path, [found(1, 1, box, 1 - i / 1000) for i, box in enumerate(boxes)]
+
+
+@pytest.mark.parametrize("scorer", ["hotcoco", "pycocotools"])
+def test_detections_beyond_the_cap_of_coco(tmp_path, scorer):
+    path, results = dense_scene(tmp_path / "a.json")
+    plain = evaluate_coco(path, results, scorer=scorer)
+    scores = evaluate_coco(path, results, scorer=scorer, max_dets=300)
+    assert scores.metrics["AP"] == scores.metrics["ARs"] == scores.metrics["AR300"] == 1
+    assert scores.metrics["AR100"] == pytest.approx(1 / 3) == scores.at_100["AR100"]
+    assert scores.per_category == {"c1": 1} and scores.numbers["AP@100"] == plain.metrics["AP"]
+    assert scores.at_100 == plain.metrics and plain.at_100 is None
+    assert plain.metrics["AP"] == pytest.approx(34 / 101)  # recall 0 .. 0.33 of 0 .. 1
+
+
+@pytest.mark.parametrize("scorer", ["hotcoco", "pycocotools"])
+@pytest.mark.parametrize("cap", [1, 10, 50, 100, 1000])
+def test_a_cap_is_that_of_the_best_detections(tmp_path, scorer, cap):
+    path, results = dense_scene(tmp_path / "a.json")
+    scores = evaluate_coco(path, results, scorer=scorer, max_dets=cap)
+    best = evaluate_coco(path, results[:cap], scorer=scorer, max_dets=1000)
+    for name in ("AP", "AP50", "AP75", "APs", "ARs"):
+        assert scores.metrics[name] == best.metrics[name]
+    assert scores.metrics[f"AR{cap}"] == best.metrics["AR1000"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_both_scorers_agree_beyond_the_cap(tmp_path, seed):
+    path, results = random_scene(seed, tmp_path / "a.json")
+    rust = evaluate_coco(path, results, scorer="hotcoco", max_dets=300)
+    reference = evaluate_coco(path, results, scorer="pycocotools", max_dets=300)
+    assert rust == reference
+    assert rust.at_100 == evaluate_coco(path, results, scorer="hotcoco").metrics
+
+
+def test_the_file_and_the_table_tell_the_cap(tmp_path):
+    path, results = dense_scene(tmp_path / "a.json")
+    scores = evaluate_coco(path, results, max_dets=300)
+    write_results(tmp_path, results, scores)
+    content = json.loads((tmp_path / "coco_metrics.json").read_text())
+    assert content["AP"] == 1 and content["max_dets"] == 300
+    assert content["at_max_dets_100"] == evaluate_coco(path, results).metrics
+    lines = scores.table().split("\n")
+    assert lines[0].startswith("at most 300 detections") and lines[2].split()[0] == "1.000"
+    assert lines[3].startswith("at most COCO's 100") and lines[5].split()[0] == "0.337"
+
+
+def test_an_area_below_0_hides_no_object(tmp_path):
+    """COCO's scores leave out objects whose area lies in no range."""
+    boxes = [(0, 0, 20, 20), (50, 0, 20, 20)]
+    path = write(tmp_path / "a.json", [truth(1, 1, b, area=-1) for b in boxes])
+    assert evaluate_coco(path, [found(1, 1, boxes[0], 0.9)]).metrics["AR100"] == 0.5
+
+
 def test_written_files_come_back(tmp_path):
     path, results = random_scene(1, tmp_path / "a.json")
     scores = evaluate_coco(path, results)
