@@ -23,7 +23,8 @@ ADVICE = "correct it, or take the image out of the split"
 @dataclass(frozen=True)
 class VocImage:
     """size (height, width), 0 where the file has none · names of the objects' classes ·
-    boxes (x, y, w, h) of each, in pixels counted from 0 · difficult, whether evaluation leaves the object out ·
+    boxes (x, y, w, h) of each, in pixels counted from 0 · difficult, whether evaluation
+    leaves the object out ·
     reversed, how many have a minimum above its maximum · words, those that difficult was given by
     """
 
