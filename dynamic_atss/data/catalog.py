@@ -56,15 +56,15 @@ def open_dataset(
 ) -> DetectionDataset:
     """The data set of a catalog name below `root`, or of `<format>:<what its class reads>`.
 
-    `reading` and `options` are those of `DetectionDataset`. Published data sets stay as they were
-    released: their files are read as stored, unless the reading says "apply". `shapes_train` and
-    `shapes_val` are generated in `root`/shapes when they are not there.
+    `reading` and `options` are those of `DetectionDataset`. The catalog's own sets stay as they
+    were released: their files are read as stored, unless the reading says "apply", and not ahead.
+    `shapes_train` and `shapes_val` are generated in `root`/shapes when they are not there.
 
     Raises:
         UnknownName: with the nearest valid one.
         UserError: files missing.
     """
-    if name in _COCO or name in _VOC:
+    if name in {**_COCO, **_VOC, **_SHAPES}:
         reading = replace(reading, headers=False)
     full = in_full(name, Path(root).expanduser())
     for kind, found in formats.items():

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Sample:
     """One image: image (3, H, W) uint8 RGB · gt, all of image 0 · image_id, the data set's own ·
-    original_size (height, width) of the file.
+    original_size (height, width) of the file, in the frame in which it is read.
     """
 
     image: Tensor

@@ -66,7 +66,7 @@ def white_share(dataset, index):
     return (image[:, y1 : y2 + 1, x1 : x2 + 1] > 200).float().mean().item()
 
 
-@pytest.mark.parametrize("ending", ["png", "tif", "webp"])
+@pytest.mark.parametrize("ending", ["png", "tif", "webp", "jpg"])
 @pytest.mark.parametrize("size", ["none", "shown"])
 def test_boxes_drawn_upright_in_all_orientations(tmp_path, ending, size):
     data = open_coco(write(tmp_path, range(1, 9), size, ending=ending))
