@@ -12,6 +12,12 @@ from typing import Any, BinaryIO
 from dynamic_atss.errors import UserError
 
 CHECKPOINT_FORMAT = "dynamic_atss/1"  # the entry "format" of this project's checkpoints
+CACHE_VARIABLE = "DYNAMIC_ATSS_CACHE"
+
+
+def cache_folder() -> Path:
+    """Of what can be fetched or found out again: $DYNAMIC_ATSS_CACHE or ~/.cache/dynamic_atss."""
+    return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/dynamic_atss").expanduser()
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) -> None:

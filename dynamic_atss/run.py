@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 
 from dynamic_atss import builders
 from dynamic_atss.config.load import keys_without_effect
+from dynamic_atss.data.dataset import TrainingSet
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.checkpoint import Checkpointer, load_checkpoint
@@ -50,6 +51,7 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     test_loaders = builders.build_test_loaders(cfg) if test or cfg.TEST.PERIOD else {}
     builders.check_num_classes(cfg, dataset)
     take_class_order(dataset, test_loaders)
+    _survey(cfg, dataset, test_loaders)
     state = _build_state(cfg, dataset.class_names, device)
     start = _initial_weights(cfg, state, checkpointer.latest() if resume else None)
     distributed.check_same(start, "--resume: the processes find different checkpoints")
@@ -164,6 +166,7 @@ def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
     builders.check_num_classes(cfg, first)
     take_file_order(first, weight)
     take_class_order(first, loaders)
+    _survey(cfg, None, loaders)
     model = builders.build_model(cfg, len(first.class_names)).to(device)
     report = load_weights(model, weight, class_names=first.class_names, allow_new_classes=False)
     if any(name.startswith("head.") for name in report.initial):
@@ -195,6 +198,12 @@ def _open_log(cfg: CfgNode, output: Path, device: torch.device) -> None:
     unused = keys_without_effect(cfg)
     if unused:
         logger.info("Accepted without effect (keys of two-stage models): %s", ", ".join(unused))
+
+
+def _survey(cfg: CfgNode, train: TrainingSet | None, loaders: dict[str, Loader]) -> None:
+    """By rank 0, while the others wait."""
+    tests = [loader.dataset for loader in loaders.values()]
+    distributed.on_first(lambda: builders.survey(cfg, train, tests))
 
 
 def _refuse_to_overwrite(checkpointer: Checkpointer, resume: bool) -> None:

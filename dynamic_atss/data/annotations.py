@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from dynamic_atss.data.rotation import count_rotated, rotation_of
 from dynamic_atss.errors import UserError
 
 LARGEST_ID = 2**53  # of images and categories: tables of results hold them as float64
@@ -26,7 +27,8 @@ class Annotations:
     classes (A,) int64 in 0..C-1, the order of `categories` ·
     image (A,) int64 index into the images, ascending ·
     crowd (A,) bool: neither trained on nor a fault of the detector (VOC: difficult) ·
-    flagged, how many of these are so by an "ignore" flag alone
+    flagged, how many of these are so by an "ignore" flag alone ·
+    rotated, how many are marked as rotated, and the first of them: the mark is not used
     """
 
     image_ids: np.ndarray
@@ -40,6 +42,7 @@ class Annotations:
     image: np.ndarray
     crowd: np.ndarray
     flagged: int = 0
+    rotated: tuple[int, str] = (0, "")
 
     @classmethod
     def of_rows(
@@ -110,6 +113,9 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
         image=image[by_image],
         crowd=(crowd | ignored)[by_image],
         flagged=int((ignored & ~crowd).sum()),
+        rotated=count_rotated(
+            (_annotation_name(entry, n), rotation_of(entry)) for n, entry in enumerate(entries)
+        ),
     )
 
 

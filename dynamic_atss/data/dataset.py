@@ -6,7 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -57,6 +57,9 @@ class TrainingSet(Protocol):
     @property
     def class_mend(self) -> str: ...
 
+    @property
+    def parts(self) -> Sequence[DetectionDataset]: ...
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample: ...
@@ -78,6 +81,7 @@ class DetectionDataset(Dataset, ABC):
     annotations, the file that messages name · images, the folder · image_ids, of the kept images ·
     class_names and category_ids, in the file's order until they are reordered ·
     sizes (n, 2) int64 height, width · statistics, how much was dropped or clipped and why ·
+    content, what the files say of all images and boxes, with the sizes that they lack ·
     voc_scores, whether PASCAL VOC's numbers are asked for beside COCO's
     """
 
@@ -125,6 +129,7 @@ class DetectionDataset(Dataset, ABC):
         self.class_names, self.category_ids = content.class_names, content.category_ids
         check_files(self.annotations, self.images, content)
         sizes = complete_sizes(content, self.images)
+        self.content = replace(content, sizes=sizes)
         boxes, kept, self.statistics = clean_boxes(
             content.xywh, sizes[content.image], content.crowd, convention, keep_crowds
         )
@@ -211,6 +216,11 @@ class DetectionDataset(Dataset, ABC):
         """(index of the image (A,), class (A,)) of every object, image by image."""
         image = np.repeat(np.arange(len(self)), self._last - self._first)
         return image[~self._ignore], self._classes[~self._ignore]
+
+    @property
+    def parts(self) -> Sequence[DetectionDataset]:
+        """The data sets that it is joined from: itself."""
+        return [self]
 
     @property
     def short_name(self) -> str:

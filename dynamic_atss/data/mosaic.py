@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dynamic_atss.data.crop import Window, cut_boxes, draw_window, scale_boxes
-from dynamic_atss.data.dataset import Sample, TrainingSet
+from dynamic_atss.data.dataset import DetectionDataset, Sample, TrainingSet
 from dynamic_atss.data.image import resize, resize_with_pillow
 from dynamic_atss.types import GroundTruth, joined
 
@@ -54,6 +54,10 @@ class MosaicDataset(Dataset):
     @property
     def class_mend(self) -> str:
         return self.dataset.class_mend
+
+    @property
+    def parts(self) -> Sequence[DetectionDataset]:
+        return self.dataset.parts
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -11,6 +11,7 @@ import numpy as np
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.dataset import DetectionDataset, Transform
+from dynamic_atss.data.rotation import count_rotated
 from dynamic_atss.data.voc_xml import VocImage, read_class_names, read_voc_xml
 from dynamic_atss.errors import UserError
 
@@ -138,6 +139,11 @@ def read_voc(folder: Path, split: Path) -> Annotations:
         classes=_classes(paths, images, class_names, folder),
         image=np.repeat(np.arange(len(images)), [len(image.names) for image in images]),
         crowd=np.array([d for image in images for d in image.difficult], bool),
+        rotated=count_rotated(
+            (f"object {n} of {path.name}", mark)
+            for path, image in zip(paths, images, strict=True)
+            for n, mark in enumerate(image.rotations, 1)
+        ),
     )
 
 

@@ -9,6 +9,7 @@ from typing import NoReturn
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
+from dynamic_atss.data.rotation import rotation_in_xml
 from dynamic_atss.errors import UserError
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -19,13 +20,15 @@ _YES_OR_NO = {"0": False, "": False, "1": True}
 @dataclass(frozen=True)
 class VocImage:
     """size (height, width) · names of the objects' classes · boxes (x, y, w, h) of each, in pixels
-    counted from 0 · difficult, whether evaluation leaves the object out
+    counted from 0 · difficult, whether evaluation leaves the object out · rotations, what each
+    object says of one, "" without
     """
 
     size: tuple[int, int]
     names: list[str]
     boxes: list[tuple[float, float, float, float]]
     difficult: list[bool]
+    rotations: list[str]
 
 
 def read_voc_xml(path: Path) -> VocImage:
@@ -41,6 +44,7 @@ def read_voc_xml(path: Path) -> VocImage:
         names=[_name(path, number, o) for number, o in enumerate(objects, 1)],
         boxes=[_box(path, number, o) for number, o in enumerate(objects, 1)],
         difficult=[_difficult(path, number, o) for number, o in enumerate(objects, 1)],
+        rotations=[rotation_in_xml(o) for o in objects],
     )
 
 

@@ -1,0 +1,95 @@
+"""What the headers of image files tell: a bad file is found before an iteration meets it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from dynamic_atss.data.header import ImageHeader
+from dynamic_atss.data.survey.finding import Finding, several
+from dynamic_atss.data.survey.surveyed import Surveyed
+
+_USUAL_BITS = range(1, 9)
+
+
+def unreadable_files(one: Surveyed) -> Iterator[Finding]:
+    errors = [h for h in one.headers if not isinstance(h, ImageHeader)]
+    if errors:
+        yield Finding(
+            *("stop", "unreadable", one.where, len(errors)),
+            f"{several(len(errors), 'image')} of {len(one.headers):,} cannot be read, the first: "
+            f"{errors[0]}",
+            "the others are listed by tools/check_dataset.py",
+        )
+
+
+def wrong_sizes(one: Surveyed) -> Iterator[Finding]:
+    """A size in the annotations that is neither that of the stored pixels nor, for pictures that
+    are to be turned, the upright one."""
+    wrong = [i for i, header in _good(one) if not _fits(one.content.sizes[i], header)]
+    if wrong:
+        header, (height, width) = one.headers[wrong[0]], one.content.sizes[wrong[0]]
+        assert isinstance(header, ImageHeader)
+        yield Finding(
+            *("stop", "size", one.where, len(wrong)),
+            f"{several(len(wrong), 'image')} of {len(one.headers):,} have another size than their "
+            f"entry says, such as {one.names[wrong[0]]!r}: {header.width} x {header.height} "
+            f"pixels, but {width} x {height} in the annotations",
+            "correct the sizes, and the boxes if they belong to the other size; or leave width "
+            "and height out to have them read from the files",
+        )
+
+
+def turned_files(one: Surveyed) -> Iterator[Finding]:
+    turned = [(i, h.orientation) for i, h in _good(one) if h.orientation != 1]
+    if turned:
+        first, orientation = turned[0]
+        yield Finding(
+            *("note", "orientation", one.where, len(turned)),
+            f"{several(len(turned), 'image')} of {len(one.headers):,} have an EXIF orientation, "
+            f"such as {one.names[first]!r} ({orientation})",
+            "look at some by tools/show_data.py, whether the boxes lie on their objects",
+        )
+
+
+def unusual_bits(one: Surveyed) -> Iterator[Finding]:
+    deep = [(i, h) for i, h in _good(one) if h.bits not in _USUAL_BITS]
+    if deep:
+        first, header = deep[0]
+        yield Finding(
+            *("warning", "bits", one.where, len(deep)),
+            f"{several(len(deep), 'image')} of {len(one.headers):,} have more than 8 bits, such "
+            f"as {one.names[first]!r} ({header.format}, {header.bits} bits)",
+            "the highest 8 bits are used; scale values that do not use them up to white",
+        )
+
+
+def mixed_formats(one: Surveyed) -> Iterator[Finding]:
+    counts = Counter(f"{h.format} of {h.bits} bits" for _, h in _good(one))
+    if len(counts) > 1:
+        kinds = ", ".join(f"{n:,} {kind}" for kind, n in counts.most_common())
+        rare, number = counts.most_common()[-1]
+        yield Finding(
+            *("note", "formats", one.where, number),
+            f"the images are of {len(counts)} kinds ({kinds})",
+            f"no harm is known; if {rare} is a surprise, look at those files",
+        )
+
+
+CHECKS = (unreadable_files, wrong_sizes, turned_files, unusual_bits, mixed_formats)
+
+
+def file_findings(one: Surveyed) -> list[Finding]:
+    """Of the files of one data set, whose headers were read."""
+    return [finding for check in CHECKS for finding in check(one)]
+
+
+def _good(one: Surveyed) -> Iterator[tuple[int, ImageHeader]]:
+    return ((i, h) for i, h in enumerate(one.headers) if isinstance(h, ImageHeader))
+
+
+def _fits(size: np.ndarray, header: ImageHeader) -> bool:
+    height, width = int(size[0]), int(size[1])
+    return 0 in (height, width) or (height, width) in (header[:2], header.upright)
