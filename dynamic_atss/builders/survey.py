@@ -16,7 +16,6 @@ from dynamic_atss.config.load import names_code
 from dynamic_atss.data.dataset import DetectionDataset, TrainingSet
 from dynamic_atss.data.header_cache import cached_headers
 from dynamic_atss.data.survey import (
-    LEVELS,
     Finding,
     Matching,
     Surveyed,
@@ -24,6 +23,7 @@ from dynamic_atss.data.survey import (
     boxes_without_prior,
     crowded_images,
     file_findings,
+    in_order,
     several,
     together_findings,
 )
@@ -70,7 +70,8 @@ def find(cfg: CfgNode, train: Named, tests: Named) -> list[Finding]:
     """All findings. Of the catalog's sets, which are published, files are not looked at."""
     trained, tested = ([_surveyed(*named) for named in sets] for sets in (train, tests))
     found: list[Finding] = []
-    for one in (*trained, *tested):
+    each = {(one.where, one.folder): one for one in (*trained, *tested)}
+    for one in each.values():
         found += file_findings(one) + box_findings(one)
     for one in tested:
         found += crowded_images(one, cfg.TEST.DETECTIONS_PER_IMG)
@@ -79,11 +80,6 @@ def find(cfg: CfgNode, train: Named, tests: Named) -> list[Finding]:
         matching = build_matching(cfg)
         found += [f for _, dataset in train for f in boxes_without_prior(dataset, matching)]
     return in_order(found)
-
-
-def in_order(found: Sequence[Finding]) -> list[Finding]:
-    """The worst first."""
-    return sorted(found, key=lambda finding: LEVELS.index(finding.level))
 
 
 def build_matching(cfg: CfgNode) -> Matching:

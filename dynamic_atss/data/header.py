@@ -27,7 +27,7 @@ PIL_ERRORS = (
     MemoryError,
     UnidentifiedImageError,
 )
-_ORIENTATION = 274  # the tag of TIFF and EXIF
+ORIENTATION = 274  # the tag of TIFF and EXIF
 _INTEGERS = {1: "B", 3: "H", 4: "L"}  # types of a tag: how struct calls them
 _THREADS, _CHUNK = 8, 64
 
@@ -35,7 +35,8 @@ _THREADS, _CHUNK = 8, 64
 class ImageHeader(NamedTuple):
     """height, width: as the pixels are stored, before any turn · orientation: EXIF's, 1..8; 1 (as
     stored) where there is none or it is broken · format: "JPEG", "PNG", "TIFF", "WEBP", "BMP", ...
-    as Pillow calls them · bits: of a channel's value: 8, 16, 12 (JPEG), less in palettes, 32
+    as Pillow calls them · bits: of a channel's value: 8, 16, 12 (JPEG), less in palettes, 32 ·
+    ended: whether a JPEG or PNG has its mark of the end at the end; without it the file may be cut
     """
 
     height: int
@@ -43,6 +44,7 @@ class ImageHeader(NamedTuple):
     orientation: int
     format: str
     bits: int
+    ended: bool = True
 
     @property
     def swaps(self) -> bool:
@@ -59,17 +61,21 @@ def image_header(path: str | Path) -> ImageHeader:
     """The header of one file. Reads a few hundred bytes; a PNG is walked through to its end, since
     its EXIF may stand there.
 
-    Raises UserError: file missing or unreadable, no image. What comes after the header is not
-    looked at: a file that ends too early may pass.
+    Raises UserError: file missing or unreadable, no image. Pixels are not decoded: a broken file
+    may pass, with `ended` False if it was cut.
     """
     try:
         with open(path, "rb") as file:
-            found = _jpeg_header(file) or _png_header(file)
-            return found or _pillow_header(file)
+            return header_of(file)
     except FileNotFoundError:
         raise missing(Path(path)) from None
     except PIL_ERRORS as error:
         raise undecodable(Path(path), reason(error)) from None
+
+
+def header_of(file: BinaryIO) -> ImageHeader:
+    """The header of an open file. Raises one of PIL_ERRORS: no image."""
+    return _jpeg_header(file) or _png_header(file) or _pillow_header(file)
 
 
 def read_headers(paths: Sequence[str | Path], label: str) -> list[ImageHeader | UserError]:
@@ -102,7 +108,8 @@ def _jpeg_header(file: BinaryIO) -> ImageHeader | None:
             orientation = exif_orientation(file.read(size))
         elif is_frame(marker):
             bits, height, width = struct.unpack(">BHH", file.read(5))
-            return ImageHeader(height, width, orientation, "JPEG", bits) if height else None
+            ended = _ends_with(file, b"\xff\xd9")
+            return ImageHeader(height, width, orientation, "JPEG", bits, ended) if height else None
     return None
 
 
@@ -121,6 +128,11 @@ def _jpeg_segments(file: BinaryIO) -> Iterator[tuple[int, int]]:
         file.seek(end)
 
 
+def _ends_with(file: BinaryIO, mark: bytes) -> bool:
+    file.seek(-len(mark), 2)
+    return file.read() == mark
+
+
 def is_frame(marker: int) -> bool:
     """Whether a JPEG segment is a frame header: C0..CF are, but for C4, C8 and CC."""
     return 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)
@@ -132,16 +144,21 @@ def _png_header(file: BinaryIO) -> ImageHeader | None:
     if not head.startswith(PNG) or len(head) < 33:
         return None
     width, height, bits = struct.unpack(">LLB", head[16:25])
-    return ImageHeader(height, width, _png_orientation(file), "PNG", bits)
+    orientation = 1
+    for name, size in _png_chunks(file):
+        if name == b"eXIf":
+            orientation = exif_orientation(file.read(size))
+    ended = _ends_with(file, b"IEND\xaeB`\x82")
+    return ImageHeader(height, width, orientation, "PNG", bits, ended)
 
 
-def _png_orientation(file: BinaryIO) -> int:
+def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """(name, bytes of its content) of the chunks; the file stands at the content."""
     while len(head := file.read(8)) == 8:
         size = int.from_bytes(head[:4], "big")
-        if head[4:] == b"eXIf":
-            return exif_orientation(file.read(size))
-        file.seek(size + 4, 1)
-    return 1
+        end = file.tell() + size + 4
+        yield head[4:], size
+        file.seek(end)
 
 
 def _pillow_header(file: BinaryIO) -> ImageHeader:
@@ -157,7 +174,7 @@ def _pillow_header(file: BinaryIO) -> ImageHeader:
 
 def _tiff_header(image: Image.Image, tags: Any) -> ImageHeader:
     """Pillow exchanges the sides of a TIFF that is to be turned: here they are the stored ones."""
-    orientation = _valid(tags.get(_ORIENTATION))
+    orientation = _valid(tags.get(ORIENTATION))
     sides = (image.height, image.width)
     height, width = sides[::-1] if orientation >= 5 else sides
     return ImageHeader(height, width, orientation, "TIFF", max(tags.get(258) or (8,)))
@@ -184,7 +201,7 @@ def exif_orientation(exif: bytes) -> int:
         count = struct.unpack_from(order + "H", block, at)[0]
         for i in range(count):
             tag, kind = struct.unpack_from(order + "HH", block, at + 2 + 12 * i)
-            if tag == _ORIENTATION:
+            if tag == ORIENTATION:
                 code = order + _INTEGERS[kind]
                 return _valid(struct.unpack_from(code, block, at + 10 + 12 * i)[0])
     except (struct.error, KeyError):
@@ -194,6 +211,16 @@ def exif_orientation(exif: bytes) -> int:
 
 def _valid(orientation: object) -> int:
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def check_pixels(path: Path, header: ImageHeader, most: int) -> None:
+    """Raises UserError: the image has more than `most` pixels."""
+    if header.height * header.width > most:
+        raise UserError(
+            f"{path}: {header.width} x {header.height} pixels, more than INPUT.MAX_PIXELS {most}: "
+            f"raise it (decoded they take {header.height * header.width * 3 / 1e9:.1f} GB), or cut "
+            "the image into tiles"
+        )
 
 
 def missing(path: Path) -> UserError:

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import get_type_hints
 
 from dynamic_atss.data.header import ImageHeader, read_headers
 from dynamic_atss.errors import UserError
@@ -23,6 +24,7 @@ from dynamic_atss.files import cache_folder
 
 FORMAT = "headers/1"
 _THREADS, _CHUNK = 16, 256
+_KINDS = [int, int, *get_type_hints(ImageHeader).values()]  # of an entry
 _log = logging.getLogger(__name__)
 
 Stamp = tuple[int, int] | None  # bytes and time of change in nanoseconds; None: no such file

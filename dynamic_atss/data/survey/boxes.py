@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
-from dynamic_atss.data.survey.finding import Finding, several
+from dynamic_atss.data.survey.finding import Finding, several, share
 from dynamic_atss.data.survey.surveyed import Surveyed
 
 LARGE_SHARE = 0.05  # of boxes beyond the image; of those drawn by people a few per thousand are
 _FITS = 0.95  # the share of boxes that another reading must bring into their images
 _PIXEL = 1.0  # tools round, and some count the last pixel
 
-# Four numbers of a box -> x1, y1, x2, y2. All are (A,).
-Reading = Callable[..., tuple[np.ndarray, ...]]
+# Four numbers of a box -> x1, y1, x2, y2. All are (A,), or of one box.
+Reading = Callable[..., tuple]
 
 
-def as_written(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> tuple:
+def as_written(a: Any, b: Any, c: Any, d: Any) -> tuple:
+    """COCO's (x, y, w, h)."""
     return a, b, a + c, b + d
 
 
-def _centered(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> tuple:
+def _centered(a: Any, b: Any, c: Any, d: Any) -> tuple:
     return a - c / 2, b - d / 2, a + c / 2, b + d / 2
 
 
@@ -36,19 +38,17 @@ TURNED = "boxes of the picture turned by 90 degrees"
 
 def boxes_beyond(one: Surveyed) -> Iterator[Finding]:
     """A large share of boxes reaches beyond their images; another reading may explain it."""
-    chosen = one.objects()
-    values, sizes = one.content.xywh[chosen].T, one.content.sizes[one.content.image[chosen]]
-    beyond = ~_inside(as_written, values, sizes)
-    if not len(beyond) or beyond.mean() < LARGE_SHARE:
+    chosen = np.flatnonzero(one.objects())
+    beyond = chosen[~_inside(as_written, *_values(one, chosen))]
+    if len(beyond) < max(LARGE_SHARE * len(chosen), 1):
         return
-    first = int(np.flatnonzero(chosen)[np.argmax(beyond)])
-    cause = _cause(values, sizes)
-    height, width = one.content.sizes[one.content.image[first]]
-    numbers = ", ".join(f"{v:g}" for v in one.content.xywh[first])
+    cause = likely_reading(one)
+    height, width = one.content.sizes[one.content.image[beyond[0]]]
+    numbers = ", ".join(f"{v:g}" for v in one.content.xywh[beyond[0]])
     yield Finding(
-        *("fix" if cause else "warning", "clipped", one.where, int(beyond.sum())),
-        f"{several(int(beyond.sum()), 'box', 'boxes')} of {len(beyond):,} ({beyond.mean():.0%}) "
-        f"reach beyond their image and are cut, such as ({numbers}) of {one.image_of(first)} "
+        *("fix" if cause else "warning", "clipped", one.where, len(beyond)),
+        f"{share(len(beyond), len(chosen), 'boxes')} ({len(beyond) / len(chosen):.0%}) reach "
+        f"beyond their image and are cut, such as ({numbers}) of {one.image_of(beyond[0])} "
         f"({width} x {height})",
         f"they look like {cause}, but are read as (x, y, w, h): convert them"
         if cause
@@ -56,12 +56,23 @@ def boxes_beyond(one: Surveyed) -> Iterator[Finding]:
     )
 
 
-def _cause(values: np.ndarray, sizes: np.ndarray) -> str:
-    """The reading by which the boxes lie in their images; "" where none of them is convincing."""
+def likely_reading(one: Surveyed) -> str:
+    """What the boxes look like where many reach beyond their images: a key of OTHERS, or TURNED.
+
+    "" where the written reading fits, or no other one is convincing.
+    """
+    values, sizes = _values(one, np.flatnonzero(one.objects()))
+    if not len(sizes) or _inside(as_written, values, sizes).mean() > 1 - LARGE_SHARE:
+        return ""
     for name, reading in OTHERS.items():
         if _inside(reading, values, sizes).mean() >= _FITS:
             return name
     return TURNED if _inside(as_written, values, sizes[:, ::-1]).mean() >= _FITS else ""
+
+
+def _values(one: Surveyed, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(4, B) the numbers of some boxes · (B, 2) height and width of their images."""
+    return one.content.xywh[chosen].T, one.content.sizes[one.content.image[chosen]]
 
 
 def _inside(reading: Reading, values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -92,8 +103,8 @@ def crowded_images(one: Surveyed, cap: int) -> Iterator[Finding]:
         name = repr(one.names[int(counts.argmax())])
         yield Finding(
             *("warning", "crowded", one.where, above),
-            f"{several(above, 'image')} of {len(one.names):,} have more objects than the {cap} "
-            f"detections that a test keeps, up to {most} ({name})",
+            f"{share(above, len(one.names), 'images')} with more objects than the {cap} detections "
+            f"that a test keeps, up to {most} ({name})",
             f"set TEST.DETECTIONS_PER_IMG {-(-most // 50) * 50}",
         )
 
@@ -103,8 +114,7 @@ def rotated_boxes(one: Surveyed) -> Iterator[Finding]:
     if count:
         yield Finding(
             *("warning", "rotated", one.where, count),
-            f"{several(count, 'box', 'boxes')} of {len(one.content.xywh):,} are rotated, such as "
-            f"{example}",
+            f"{share(count, len(one.content.xywh), 'boxes')} marked as rotated, such as {example}",
             "the rotation is not used: export upright boxes around the objects",
         )
 
@@ -116,7 +126,7 @@ def odd_areas(one: Surveyed) -> Iterator[Finding]:
         first = int(np.argmax(odd))
         yield Finding(
             *("fix", "area", one.where, int(odd.sum())),
-            f"{several(int(odd.sum()), 'box', 'boxes')} of {int(objects.sum()):,} have an area "
+            f"{share(int(odd.sum()), int(objects.sum()), 'boxes')} with an area "
             f"that is not positive, such as {one.content.areas[first]:g} in {one.image_of(first)}",
             "write width x height, or leave the area out",
         )

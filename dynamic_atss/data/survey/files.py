@@ -8,37 +8,39 @@ from collections.abc import Iterator
 import numpy as np
 
 from dynamic_atss.data.header import ImageHeader
-from dynamic_atss.data.survey.finding import Finding, several
+from dynamic_atss.data.survey.finding import Finding, share
 from dynamic_atss.data.survey.surveyed import Surveyed
 
 _USUAL_BITS = range(1, 9)
 
 
 def unreadable_files(one: Surveyed) -> Iterator[Finding]:
-    errors = [h for h in one.headers if not isinstance(h, ImageHeader)]
+    errors = [str(h) for h in one.headers if not isinstance(h, ImageHeader)]
     if errors:
         yield Finding(
             *("stop", "unreadable", one.where, len(errors)),
-            f"{several(len(errors), 'image')} of {len(one.headers):,} cannot be read, the first: "
+            f"{share(len(errors), len(one.headers), 'images')} cannot be read, the first: "
             f"{errors[0]}",
-            "the others are listed by tools/check_dataset.py",
+            "tools/check_dataset.py lists all and --fix leaves them out",
+            tuple(errors),
         )
 
 
 def wrong_sizes(one: Surveyed) -> Iterator[Finding]:
     """A size in the annotations that is neither that of the stored pixels nor, for pictures that
     are to be turned, the upright one."""
-    wrong = [i for i, header in _good(one) if not _fits(one.content.sizes[i], header)]
+    wrong = [i for i, header in _good(one) if not fits(one.content.sizes[i], header)]
     if wrong:
         header, (height, width) = one.headers[wrong[0]], one.content.sizes[wrong[0]]
         assert isinstance(header, ImageHeader)
         yield Finding(
             *("stop", "size", one.where, len(wrong)),
-            f"{several(len(wrong), 'image')} of {len(one.headers):,} have another size than their "
-            f"entry says, such as {one.names[wrong[0]]!r}: {header.width} x {header.height} "
+            f"{share(len(wrong), len(one.headers), 'images')} of another size than annotated, "
+            f"such as {one.names[wrong[0]]!r}: {header.width} x {header.height} "
             f"pixels, but {width} x {height} in the annotations",
             "correct the sizes, and the boxes if they belong to the other size; or leave width "
             "and height out to have them read from the files",
+            tuple(one.names[i] for i in wrong),
         )
 
 
@@ -48,8 +50,8 @@ def turned_files(one: Surveyed) -> Iterator[Finding]:
         first, orientation = turned[0]
         yield Finding(
             *("note", "orientation", one.where, len(turned)),
-            f"{several(len(turned), 'image')} of {len(one.headers):,} have an EXIF orientation, "
-            f"such as {one.names[first]!r} ({orientation})",
+            f"{share(len(turned), len(one.headers), 'images')} with an EXIF orientation, such as "
+            f"{one.names[first]!r} ({orientation})",
             "look at some by tools/show_data.py, whether the boxes lie on their objects",
         )
 
@@ -60,8 +62,8 @@ def unusual_bits(one: Surveyed) -> Iterator[Finding]:
         first, header = deep[0]
         yield Finding(
             *("warning", "bits", one.where, len(deep)),
-            f"{several(len(deep), 'image')} of {len(one.headers):,} have more than 8 bits, such "
-            f"as {one.names[first]!r} ({header.format}, {header.bits} bits)",
+            f"{share(len(deep), len(one.headers), 'images')} of more than 8 bits, such as "
+            f"{one.names[first]!r} ({header.format}, {header.bits} bits)",
             "the highest 8 bits are used; scale values that do not use them up to white",
         )
 
@@ -90,6 +92,7 @@ def _good(one: Surveyed) -> Iterator[tuple[int, ImageHeader]]:
     return ((i, h) for i, h in enumerate(one.headers) if isinstance(h, ImageHeader))
 
 
-def _fits(size: np.ndarray, header: ImageHeader) -> bool:
+def fits(size: np.ndarray, header: ImageHeader) -> bool:
+    """Whether an annotated (height, width), 0 where there is none, is that of the file."""
     height, width = int(size[0]), int(size[1])
     return 0 in (height, width) or (height, width) in (header[:2], header.upright)

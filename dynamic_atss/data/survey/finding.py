@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 # From the worst to the least. stop: a training cannot read it · fix: it is read, but what is learnt
@@ -12,7 +13,8 @@ LEVELS = ("stop", "fix", "warning", "note")
 @dataclass(frozen=True)
 class Finding:
     """level, one of LEVELS · code, the kind, for programs · where, the file or files · count, how
-    many things it is about · text, what was found, with count and example · advice, what to do
+    many things it is about · text, what was found, with count and example · advice, what to do ·
+    items, the files that it is about where they are few enough to be named
     """
 
     level: str
@@ -21,10 +23,21 @@ class Finding:
     count: int
     text: str
     advice: str
+    items: tuple[str, ...] = ()
 
     @property
     def line(self) -> str:
         return f"{self.where}: {self.text}: {self.advice}"
+
+
+def in_order(found: Sequence[Finding]) -> list[Finding]:
+    """The worst first."""
+    return sorted(found, key=lambda finding: LEVELS.index(finding.level))
+
+
+def share(count: int, total: int, many: str) -> str:
+    """ "3 of 40 images": `many` is the noun in its plural."""
+    return f"{count:,} of {total:,} {many}"
 
 
 def several(count: int, one: str, many: str = "") -> str:

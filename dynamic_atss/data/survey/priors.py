@@ -10,7 +10,7 @@ import torch
 
 from dynamic_atss.data.crop import scale_boxes
 from dynamic_atss.data.dataset import DetectionDataset
-from dynamic_atss.data.survey.finding import Finding, several
+from dynamic_atss.data.survey.finding import Finding, share
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 MOST_IMAGES = 500  # of a data set that are looked at, evenly spread: a second or two
@@ -48,7 +48,7 @@ def boxes_without_prior(dataset: DetectionDataset, matching: Matching) -> Iterat
     yield Finding(
         *("warning" if count >= _FEW * total else "note", "no_prior", str(dataset.annotations)),
         count,
-        f"{several(count, 'box', 'boxes')} of {total:,} ({count / total:.1%}){images} get no prior "
+        f"{share(count, total, 'boxes')} ({count / total:.1%}){images} get no prior "
         f"{matching.size}, such as one of {width:.1f} x {height:.1f} pixels there in "
         f"{dataset.path(index).name!r}",
         "they are not learnt: train at a larger size, or set MODEL.ASSIGNER.AT_LEAST_ONE True",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from dynamic_atss.data.survey.finding import Finding, several
+from dynamic_atss.data.survey.finding import Finding, several, share
 from dynamic_atss.data.survey.surveyed import Surveyed
 
 
@@ -26,8 +26,7 @@ def unused_classes(sets: Sequence[Surveyed]) -> Iterator[Finding]:
     if unused:
         yield Finding(
             *("warning", "unused_class", _where(sets), len(unused)),
-            f"{several(len(unused), 'class', 'classes')} of {len(used)} have no object "
-            f"({_names(unused)})",
+            f"{share(len(unused), len(used), 'classes')} without any object ({_names(unused)})",
             _mend(sets[0], unused),
         )
 
@@ -49,7 +48,7 @@ def untrained_classes(train: Sequence[Surveyed], test: Surveyed) -> Iterator[Fin
         yield Finding(
             *("warning", "untrained_class", test.where, len(lacking)),
             f"{several(len(lacking), 'class', 'classes')} with {sum(lacking.values()):,} objects "
-            f"have none in the training set ({_names(list(lacking))})",
+            f"without any in the training set ({_names(list(lacking))})",
             "they cannot be found and lower the mean AP: add training images, or take them out",
         )
 
@@ -59,8 +58,8 @@ def listed_twice(one: Surveyed) -> Iterator[Finding]:
     if twice:
         yield Finding(
             *("warning", "listed_twice", one.where, len(twice)),
-            f"{several(len(twice), 'file')} of {len(one.names):,} are listed twice or more, such "
-            f"as {twice[0]!r}",
+            f"{share(len(twice), len(one.names), 'files')} listed twice or more, such as "
+            f"{twice[0]!r}",
             "join their entries: an object that only one of them has is background in the other",
         )
 
@@ -75,7 +74,7 @@ def shared_files(train: Surveyed, test: Surveyed) -> Iterator[Finding]:
     if count:
         yield Finding(
             *("warning", "shared_files", f"{train.where} and {test.where}", count),
-            f"{several(count, 'image')} of {len(test.names):,} to test with are trained on, too "
+            f"{share(count, len(test.names), 'images')} to test with that are trained on, too "
             f"({example})",
             "the scores say nothing about new pictures: take them out of one of the two",
         )
