@@ -95,15 +95,7 @@ def _load(place: Path) -> Kept:
 
 
 def _is_entry(entry: object) -> bool:
-    return isinstance(entry, list) and [type(v) for v in entry] == [
-        int,
-        int,
-        int,
-        int,
-        int,
-        str,
-        int,
-    ]
+    return isinstance(entry, list) and [type(value) for value in entry] == _KINDS
 
 
 def _save(place: Path, kept: Kept) -> None:

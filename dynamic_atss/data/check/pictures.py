@@ -53,10 +53,15 @@ def _picture(dataset: DetectionDataset, index: int) -> Picture:
         return Picture(str(error))
     except OSError as error:
         return Picture(f"{dataset.path(index)}: {error.strerror}")
-    grey = cv2.cvtColor(image.permute(1, 2, 0).contiguous().numpy(), cv2.COLOR_RGB2GRAY)
+    return Picture("", digest, *kept_of(image.permute(1, 2, 0).contiguous().numpy()))
+
+
+def kept_of(pixels: np.ndarray) -> tuple[int | None, np.ndarray]:
+    """(H, W, 3) uint8 RGB -> the hash and the thumb of a `Picture`."""
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     small = cv2.resize(grey, (128, 128), interpolation=cv2.INTER_AREA)
     thumb = cv2.resize(small, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
-    return Picture("", digest, _hash(small), thumb.astype(np.float32))
+    return _hash(small), thumb.astype(np.float32)
 
 
 def _hash(grey: np.ndarray) -> int | None:

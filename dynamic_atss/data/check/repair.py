@@ -14,7 +14,7 @@ from dynamic_atss.data.coco import CocoDataset
 from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.header import ImageHeader
 from dynamic_atss.data.survey import Surveyed
-from dynamic_atss.data.survey.boxes import OTHERS, as_written, likely_reading
+from dynamic_atss.data.survey.boxes import CERTAIN, OTHERS, as_written, likely_reading
 
 Box = tuple[float, float, float, float]
 Entry = dict[str, Any]
@@ -26,7 +26,8 @@ class Repair:
     def __init__(self, whole: Surveyed, unreadable: Collection[str]) -> None:
         """whole: all images, with their headers · unreadable: names of files that fail to decode"""
         self.changes: Counter[str] = Counter()
-        self.reading = OTHERS.get(likely_reading(whole))
+        name = likely_reading(whole)
+        self.reading = OTHERS[name] if name in CERTAIN else as_written
         names = zip(whole.content.image_ids.tolist(), whole.names, whole.headers, strict=True)
         self.files = {
             id: (name, header)
@@ -85,7 +86,7 @@ class Repair:
         """Corrects an annotation in place. Whether it is kept."""
         box = tuple(map(float, entry["bbox"]))
         x1, y1, x2, y2 = self._corners(entry["bbox"])
-        if self.reading is not None:
+        if self.reading is not as_written:
             self._count("boxes converted to (x, y, w, h)")
         cut = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
         if not np.isfinite(box).all() or cut[2] <= cut[0] or cut[3] <= cut[1]:
@@ -103,7 +104,7 @@ class Repair:
 
     def _corners(self, box: Sequence[float]) -> Box:
         a, b, c, d = map(float, box)
-        x1, y1, x2, y2 = (self.reading or as_written)(a, b, c, d)
+        x1, y1, x2, y2 = self.reading(a, b, c, d)
         return float(x1), float(y1), float(x2), float(y2)
 
     def _once(self, entries: list[Entry]) -> list[Entry]:

@@ -30,10 +30,12 @@ def _centered(a: Any, b: Any, c: Any, d: Any) -> tuple:
 OTHERS: dict[str, Reading] = {
     "corners (x1, y1, x2, y2)": lambda a, b, c, d: (a, b, c, d),
     "centre and size (cx, cy, w, h)": _centered,
-    "y before x (y, x, h, w)": lambda a, b, c, d: as_written(b, a, d, c),
+    "y before x (y, x, h, w), or those of the picture turned by 90 degrees": lambda a, b, c, d: (
+        as_written(b, a, d, c)
+    ),
     "corners with y before x (y1, x1, y2, x2)": lambda a, b, c, d: (b, a, d, c),
 }
-TURNED = "boxes of the picture turned by 90 degrees"
+CERTAIN = tuple(OTHERS)[:2]  # which nothing else explains
 
 
 def boxes_beyond(one: Surveyed) -> Iterator[Finding]:
@@ -57,7 +59,7 @@ def boxes_beyond(one: Surveyed) -> Iterator[Finding]:
 
 
 def likely_reading(one: Surveyed) -> str:
-    """What the boxes look like where many reach beyond their images: a key of OTHERS, or TURNED.
+    """What the boxes look like where many reach beyond their images: a key of OTHERS.
 
     "" where the written reading fits, or no other one is convincing.
     """
@@ -67,7 +69,7 @@ def likely_reading(one: Surveyed) -> str:
     for name, reading in OTHERS.items():
         if _inside(reading, values, sizes).mean() >= _FITS:
             return name
-    return TURNED if _inside(as_written, values, sizes[:, ::-1]).mean() >= _FITS else ""
+    return ""
 
 
 def _values(one: Surveyed, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
