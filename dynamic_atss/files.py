@@ -15,6 +15,12 @@ from dynamic_atss.system_limits import limit_reached
 
 METRICS_FILE = "metrics.jsonl"
 CHECKPOINT_FORMAT = "dynamic_atss/1"  # the entry "format" of this project's checkpoints
+CACHE_VARIABLE = "DYNAMIC_ATSS_CACHE"
+
+
+def cache_folder() -> Path:
+    """Of what can be fetched or found out again: $DYNAMIC_ATSS_CACHE or ~/.cache/dynamic_atss."""
+    return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/dynamic_atss").expanduser()
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) -> None:

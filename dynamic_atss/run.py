@@ -71,6 +71,7 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     builders.check_num_classes(cfg, dataset)
     take_class_order(dataset.class_names, test_loaders)
     distributed.on_first(lambda: check_metric(cfg.TEST.BEST_METRIC, test_loaders))
+    _survey(cfg, dataset, test_loaders)
     state = _build_state(cfg, dataset.class_names, device)
     start = _initial_weights(cfg, state, checkpointer.latest() if resume else None)
     distributed.check_same(start, "--resume: the processes find different checkpoints")
@@ -267,6 +268,7 @@ def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
     names = classes_in_file(weight, [loader.dataset for loader in loaders.values()])
     take_class_order(names, loaders)
     builders.check_num_classes(cfg, next(iter(loaders.values())).dataset)
+    _survey(cfg, None, loaders)
     model = builders.build_model(cfg, len(names)).to(device)
     report = load_weights(model, weight, class_names=names, allow_new_classes=False)
     if any(name.startswith("head.") for name in report.initial):
@@ -304,6 +306,12 @@ def _open_log(cfg: CfgNode, output: Path) -> None:
         logger.info("Accepted without effect (keys of two-stage models): %s", ", ".join(unused))
     if "PATHS_CATALOG" in unused:
         logger.warning("PATHS_CATALOG: its code is not read; an entry of it is %s", FROM_CATALOG)
+
+
+def _survey(cfg: CfgNode, train: TrainingSet | None, loaders: dict[str, Loader]) -> None:
+    """By rank 0, while the others wait."""
+    tests = [loader.dataset for loader in loaders.values()]
+    distributed.on_first(lambda: builders.survey(cfg, train, tests))
 
 
 def _refuse_to_overwrite(checkpointer: Checkpointer, resume: bool) -> None:

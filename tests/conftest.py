@@ -1,6 +1,7 @@
 """Fixtures for every test."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import other_rounding
@@ -21,6 +22,8 @@ ROUNDING = os.environ.get("DYNAMIC_ATSS_TEST_ROUNDING", "0") == "1"
 
 
 def pytest_configure() -> None:
+    # What is kept from one run to the next (headers of images, downloads) is the tests' own.
+    os.environ["DYNAMIC_ATSS_CACHE"] = tempfile.mkdtemp(prefix="dynamic_atss_tests_")
     if ROUNDING:
         other_rounding.install()
 

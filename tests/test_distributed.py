@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -248,6 +250,36 @@ def test_a_crash_is_no_mistake(config, tmp_path):
     ended = run_tool("train_net", [*args, "OUTPUT_DIR", tmp_path / "run"], QUIET)
     assert ended.returncode == 1 and "error: " not in ended.stderr
     assert "ZeroDivisionError" in ended.stderr and "ChildFailedError" in ended.stderr
+
+
+PATIENT = """
+import datetime, time
+import torch.distributed as dist
+from dynamic_atss.engine import distributed
+dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=2))
+distributed.on_first(lambda: time.sleep(6))
+print("went on", flush=True)
+"""
+
+
+def test_the_others_wait_for_the_first_longer_than_a_collective_may_take(tmp_path):
+    (tmp_path / "patient.py").write_text(PATIENT)
+    args = [sys.executable, *TORCHRUN, str(tmp_path / "patient.py")]
+    ended = subprocess.run(args, env=environment(), capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("went on") == 2
+
+
+def test_one_process_surveys_and_tells_what_is_wrong(config, tmp_path):
+    folder = tmp_path / "shapes"
+    shutil.copytree(Path(config[3]) / "shapes", folder)
+    sorted((folder / "val").iterdir())[0].write_bytes(b"")
+    sets = ["DATASETS.TEST", f"('coco:{folder}/annotations/val.json:{folder}/val',)"]
+    ended = run_tool("train_net", [*config, *sets, "OUTPUT_DIR", tmp_path / "run"], TORCHRUN)
+    assert ended.returncode != 0
+    assert ended.stderr.count("1 of 8 images cannot be read") == 1
+    log = (tmp_path / "run/log.txt").read_text()
+    assert log.count("survey: ") == 2  # a box without a prior, and the sum
 
 
 def test_sigterm_to_the_launcher_saves_and_the_resumed_run_is_the_same(config, tmp_path):

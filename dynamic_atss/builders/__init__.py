@@ -13,6 +13,7 @@ from dynamic_atss.builders.heads import build_head
 from dynamic_atss.builders.model import build_model
 from dynamic_atss.builders.rules import build_assigner
 from dynamic_atss.builders.solver import build_lr_factor, build_optimizer
+from dynamic_atss.builders.survey import survey
 from dynamic_atss.builders.tta import build_tested
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "check_config",
     "check_num_classes",
     "images_per_epoch",
+    "survey",
 ]

@@ -15,6 +15,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from dynamic_atss.data.recognise import FIX, describe
+from dynamic_atss.data.rotation import count_rotated, rotation_of
 from dynamic_atss.data.values import read_values
 from dynamic_atss.errors import UserError
 
@@ -33,7 +34,8 @@ class Annotations:
     crowd (A,) bool: neither trained on nor a fault of the detector (VOC: difficult) ·
     flagged, how many of these are so by an "ignore" flag alone ·
     notes, what was read by its meaning, and warnings, what may be a mistake: lines for the log ·
-    missing_areas, how many have none in the file
+    missing_areas, how many have none in the file ·
+    rotated, how many are marked as rotated, and the first of them: the mark is not used
     """
 
     image_ids: np.ndarray
@@ -50,6 +52,7 @@ class Annotations:
     notes: tuple[str, ...] = ()
     missing_areas: int = 0
     warnings: tuple[str, ...] = ()
+    rotated: tuple[int, str] = (0, "")
 
     @classmethod
     def of_rows(
@@ -126,6 +129,9 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
         warnings=(
             *_warn_of_areas(entries, without & given),
             *_warn_of_regions(content["categories"]),
+        ),
+        rotated=count_rotated(
+            (_annotation_name(entry, n), rotation_of(entry)) for n, entry in enumerate(entries)
         ),
     )
 

@@ -28,7 +28,8 @@ class ConcatDataset(Dataset):
 
         Raises UserError: the names of the classes are not the same.
         """
-        self.parts, first = list(parts), parts[0]
+        self.parts: Sequence[DetectionDataset] = list(parts)
+        first = self.parts[0]
         self.class_names, self.category_ids = first.class_names, first.category_ids
         for part in self.parts[1:]:
             part.take_order_of(first)

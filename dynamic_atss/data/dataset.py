@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,6 +61,9 @@ class TrainingSet(Protocol):
     @property
     def class_advice(self) -> str: ...
 
+    @property
+    def parts(self) -> Sequence[DetectionDataset]: ...
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample: ...
@@ -86,6 +89,7 @@ class DetectionDataset(Dataset, ABC):
     the model that the data set lacks ·
     sizes (n, 2) int64 height, width of the images as they are read (see `data.frames`) ·
     statistics, how much was dropped or clipped and why ·
+    content, what the files say of all images and boxes, with the sizes that they lack ·
     voc_scores, whether PASCAL VOC's numbers are asked for beside COCO's
     """
 
@@ -137,6 +141,7 @@ class DetectionDataset(Dataset, ABC):
         self._names, self.image_ids = content.names, content.image_ids.tolist()
         frames = self._find_frames(content)
         sizes = frames.sizes
+        self.content = replace(content, sizes=sizes)
         boxes, kept, self.statistics = clean_boxes(
             content.xywh, sizes[content.image], content.crowd, convention, keep_crowds
         )
@@ -218,14 +223,14 @@ class DetectionDataset(Dataset, ABC):
         if self.reading.as_stored:
             sizes = complete_sizes(content, self.images)
             return Frames(sizes, np.ones(len(sizes), np.uint8))
-        paths = [self.path(index) for index in range(len(content.names))]
-        source = str(self.annotations)
-        frames, headers = find_frames(content.sizes, paths, self.reading, source)
+        source, names = str(self.annotations), content.names.tolist()
+        frames, headers = find_frames(content.sizes, self.images, names, self.reading, source)
         wrong = np.flatnonzero(given & (content.sizes != frames.sizes).any(axis=1))
         if len(wrong):
             i = int(wrong[0])
             pair = frames.sizes[i], content.sizes[i]
             raise self._wrong_size(i, *pair, frames.orientation[i], len(wrong) - 1)
+        paths = [self.images / name for name in names]
         check_bits(paths, headers, self.reading.bits, source)
         return frames
 
@@ -261,6 +266,11 @@ class DetectionDataset(Dataset, ABC):
         """(index of the image (A,), class (A,)) of every object, image by image."""
         image = np.repeat(np.arange(len(self)), self._last - self._first)
         return image[~self._ignore], self._classes[~self._ignore]
+
+    @property
+    def parts(self) -> Sequence[DetectionDataset]:
+        """The data sets that it is joined from: itself."""
+        return [self]
 
     @property
     def short_name(self) -> str:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dynamic_atss.data.header import ImageHeader, check_pixels, read_headers
+from dynamic_atss.data.header import ImageHeader, check_pixels
+from dynamic_atss.data.header_cache import cached_headers
 from dynamic_atss.data.image import MAX_PIXELS, check_end
 from dynamic_atss.errors import UserError
 
@@ -54,7 +55,7 @@ class Frames:
 
 
 def find_frames(
-    given: np.ndarray, paths: Sequence[Path], reading: Reading, source: str
+    given: np.ndarray, folder: Path, names: Sequence[str], reading: Reading, source: str
 ) -> tuple[Frames, list[ImageHeader]]:
     """Reads the headers of all files, decides which way is up, and says so in the log.
 
@@ -63,7 +64,8 @@ def find_frames(
 
     Raises UserError: a file is missing, no image, cut, or has too many pixels; with their count.
     """
-    found = read_headers(paths, f"headers of {source}")
+    paths = [folder / name for name in names]
+    found = cached_headers(folder, names, f"headers of {source}")
     headers = [_checked(header, path, reading) for header, path in zip(found, paths, strict=True)]
     _raise_first([header for header in headers if isinstance(header, UserError)], len(paths))
     good = [header for header in headers if isinstance(header, ImageHeader)]

@@ -111,7 +111,7 @@ def _jpeg_header(file: BinaryIO) -> ImageHeader | None:
     for marker, size in _jpeg_segments(file):
         if marker == 0xE1 and orientation == 1:
             orientation = exif_orientation(file.read(size))
-        elif _is_frame(marker):
+        elif is_frame(marker):
             frame = file.read(6)
             if len(frame) < 6:
                 return None
@@ -141,7 +141,7 @@ def _ends_with(file: BinaryIO, mark: bytes) -> bool:
     return file.read() == mark
 
 
-def _is_frame(marker: int) -> bool:
+def is_frame(marker: int) -> bool:
     """Whether a JPEG segment is a frame header: C0..CF are, but for C4, C8 and CC."""
     return 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)
 

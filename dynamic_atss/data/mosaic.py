@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dynamic_atss.data.crop import Window, cut_boxes, draw_window, scale_boxes
-from dynamic_atss.data.dataset import Sample, TrainingSet, loaded, transformed
+from dynamic_atss.data.dataset import DetectionDataset, Sample, TrainingSet, loaded, transformed
 from dynamic_atss.data.image import resize, resize_with_pillow
 from dynamic_atss.types import GroundTruth, joined
 
@@ -55,6 +55,10 @@ class MosaicDataset(Dataset):
     @property
     def class_advice(self) -> str:
         return self.dataset.class_advice
+
+    @property
+    def parts(self) -> Sequence[DetectionDataset]:
+        return self.dataset.parts
 
     def __len__(self) -> int:
         return len(self.dataset)

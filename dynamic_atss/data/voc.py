@@ -14,6 +14,7 @@ import numpy as np
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.file_names import below, likely, match
+from dynamic_atss.data.rotation import count_rotated
 from dynamic_atss.data.values import as_flag
 from dynamic_atss.data.voc_names import (
     IMAGE_ENDINGS,
@@ -143,6 +144,11 @@ def read_voc(folder: Path, split: Path) -> Annotations:
         image=np.repeat(np.arange(len(images)), [len(image.names) for image in images]),
         crowd=np.array([d for image in images for d in image.difficult], bool),
         notes=tuple(_notes(listed, names, paths, images)),
+        rotated=count_rotated(
+            (f"object {n} of {path.name}", mark)
+            for path, image in zip(paths, images, strict=True)
+            for n, mark in enumerate(image.rotations, 1)
+        ),
     )
 
 

@@ -9,6 +9,7 @@ from typing import NoReturn
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
+from dynamic_atss.data.rotation import rotation_in_xml
 from dynamic_atss.data.values import as_flag
 from dynamic_atss.errors import UserError
 
@@ -24,7 +25,7 @@ ADVICE = "correct it, or take the image out of the split"
 class VocImage:
     """size (height, width), 0 where the file has none · names of the objects' classes ·
     boxes (x, y, w, h) of each, in pixels counted from 0 · difficult, whether evaluation
-    leaves the object out ·
+    leaves the object out · rotations, what each object says of one, "" without ·
     reversed, how many have a minimum above its maximum · words, those that difficult was given by
     """
 
@@ -32,6 +33,7 @@ class VocImage:
     names: list[str]
     boxes: list[tuple[float, float, float, float]]
     difficult: list[bool]
+    rotations: list[str]
     reversed: int = 0
     words: tuple[str, ...] = ()
 
@@ -55,6 +57,7 @@ def read_voc_xml(path: Path) -> VocImage:
         names=names,
         boxes=[_box(*c) for c in corners],
         difficult=[_difficult(path, number, word) for number, word in enumerate(words, 1)],
+        rotations=[rotation_in_xml(o) for o in objects],
         reversed=sum(x2 < x1 or y2 < y1 for x1, y1, x2, y2 in corners),
         words=tuple(word for word in words if word not in _PLAIN),
     )

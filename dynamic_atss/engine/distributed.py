@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -13,6 +15,8 @@ from torch import Tensor, nn
 
 from dynamic_atss.engine.interrupt import on_sigterm
 from dynamic_atss.errors import UserError
+
+LONGEST_WAIT = timedelta(days=2)  # for rank 0, which may look through millions of files
 
 
 def init_distributed(device: str) -> torch.device:
@@ -70,21 +74,39 @@ def same_buffers(model: nn.Module) -> None:
 
 
 def on_first(check: Callable[[], None]) -> None:
-    """`check` on rank 0 before the others may go on: for what looks at files that rank 0 writes.
+    """`check` on rank 0 before the others may go on: for what looks at files that rank 0 writes,
+    and for what one process should do for all, however long it takes.
 
     Its UserError ends every process; rank 0 has the word.
     """
-    error = None
-    if rank() == 0:
-        try:
-            check()
-        except UserError as refusal:
-            error = refusal
-    refused = gather(error is not None)[0]
+    with _patient_group() as group:
+        error = None
+        if rank() == 0:
+            try:
+                check()
+            except UserError as refusal:
+                error = refusal
+        refused = [error is not None]
+        if group is not None:
+            dist.broadcast_object_list(refused, src=0, group=group)
     if error is not None:
         raise error
-    if refused:
+    if refused[0]:
         raise SystemExit(2)
+
+
+@contextlib.contextmanager
+def _patient_group() -> Iterator[Any]:
+    """A process group that waits as long as it takes, which NCCL does not; None of one process.
+
+    Gloo on a CPU serves beside any other. It is made before the wait: all processes meet for it.
+    """
+    if world_size() == 1:
+        yield None
+        return
+    group = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
+    yield group
+    dist.destroy_process_group(group)
 
 
 def check_same(value: Any, complaint: str) -> None:

@@ -11,13 +11,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from dynamic_atss.errors import UserError
-from dynamic_atss.files import replacement
+from dynamic_atss.files import cache_folder, replacement
 from dynamic_atss.progress import progress
 from dynamic_atss.weights.pip import PREFIX as PIP
 from dynamic_atss.weights.pip import installed_file
 from dynamic_atss.weights.urls import PREFIX, weight_url
 
-CACHE_VARIABLE = "DYNAMIC_ATSS_CACHE"
 _TIMEOUT = 30  # seconds without a byte
 _CHUNK = 1 << 20
 
@@ -37,7 +36,7 @@ def weight_file(name: str | os.PathLike[str], cache_dir: str | os.PathLike[str] 
         url = weight_url(url)
     if not url.startswith(("http://", "https://")):
         return Path(name).expanduser()
-    target = _cache(cache_dir) / _place(url)
+    target = Path(cache_dir or cache_folder()).expanduser() / _place(url)
     if target.is_file():
         return target
     try:
@@ -53,11 +52,6 @@ def weight_file(name: str | os.PathLike[str], cache_dir: str | os.PathLike[str] 
 def _plain(reason: object) -> str:
     last = reason.args[-1] if isinstance(reason, Exception) and reason.args else reason
     return str(last[-1] if isinstance(last, tuple) else last)
-
-
-def _cache(cache_dir: str | os.PathLike[str] | None) -> Path:
-    default = os.environ.get(CACHE_VARIABLE) or "~/.cache/dynamic_atss"
-    return Path(cache_dir or default).expanduser()
 
 
 def _place(url: str) -> Path:

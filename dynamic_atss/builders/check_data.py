@@ -1,0 +1,40 @@
+"""cfg and names of data sets -> all that can be told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from yacs.config import CfgNode
+
+from dynamic_atss.builders.data import find_formats
+from dynamic_atss.builders.heads import HEADS, build_head
+from dynamic_atss.builders.survey import build_matching
+from dynamic_atss.data.check.everything import check_everything
+from dynamic_atss.data.check.opening import Opened, open_leniently
+from dynamic_atss.data.survey import Finding
+
+
+def check_data(
+    cfg: CfgNode, train: Sequence[str], tests: Sequence[str]
+) -> tuple[list[Opened], list[Finding]]:
+    """Opens data sets by name and looks through all of them, pictures included.
+
+    Raises UserError: a name is of no format, or its files are not there.
+    """
+    formats = find_formats("SPEC", [*train, *tests])
+    options: dict[str, Any] = {"root": cfg.DATASETS.ROOT}
+    matching = None
+    if _has_head(cfg):
+        options["convention"] = build_head(cfg).boxes
+        matching = build_matching(cfg)
+    first, others = (
+        [open_leniently(name, formats, **options) for name in names] for names in (train, tests)
+    )
+    found = check_everything(first, others, cfg.TEST.DETECTIONS_PER_IMG, matching)
+    return [*first, *others], found
+
+
+def _has_head(cfg: CfgNode) -> bool:
+    """Whether the configuration says how priors are matched: without a file it does not."""
+    return bool(cfg.MODEL.HEAD.NAME) or any(cfg.MODEL[f"{name.upper()}_ON"] for name in HEADS)

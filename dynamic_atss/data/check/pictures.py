@@ -1,0 +1,81 @@
+"""Every picture of a data set read as a training reads it, in threads, and what is kept of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from dynamic_atss.data.dataset import DetectionDataset
+from dynamic_atss.data.survey import Finding, share
+from dynamic_atss.errors import UserError
+from dynamic_atss.progress import progress
+
+try:
+    import imagehash
+except ImportError:  # an extra
+    imagehash = None  # type: ignore[assignment]
+
+THUMB = 16  # pixels a side of the grey picture that is kept
+
+
+@dataclass(frozen=True)
+class Picture:
+    """error, why it cannot be read, or "" · digest of the file · hash, 64 bits that look alike for
+    pictures that look alike, None without the library · thumb (THUMB, THUMB) float32 grey levels
+    """
+
+    error: str
+    digest: str = ""
+    hash: int | None = None
+    thumb: np.ndarray | None = None
+
+
+def read_pictures(dataset: DetectionDataset) -> list[Picture]:
+    """All of them, by the data set's own reader."""
+    threads = min(32, 2 * (os.cpu_count() or 1))
+    with ThreadPoolExecutor(threads) as pool:
+        found = pool.map(lambda index: _picture(dataset, index), range(len(dataset)))
+        return list(progress(found, f"pictures of {dataset.short_name}", len(dataset)))
+
+
+def _picture(dataset: DetectionDataset, index: int) -> Picture:
+    try:
+        image, _ = dataset.load(index)
+        digest = hashlib.sha256(dataset.path(index).read_bytes()).hexdigest()
+    except UserError as error:
+        return Picture(str(error))
+    except OSError as error:
+        return Picture(f"{dataset.path(index)}: {error.strerror}")
+    return Picture("", digest, *kept_of(image.permute(1, 2, 0).contiguous().numpy()))
+
+
+def kept_of(pixels: np.ndarray) -> tuple[int | None, np.ndarray]:
+    """(H, W, 3) uint8 RGB -> the hash and the thumb of a `Picture`."""
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    small = cv2.resize(grey, (128, 128), interpolation=cv2.INTER_AREA)
+    thumb = cv2.resize(small, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
+    return _hash(small), thumb.astype(np.float32)
+
+
+def _hash(grey: np.ndarray) -> int | None:
+    if imagehash is None:
+        return None
+    return int(str(imagehash.phash(Image.fromarray(grey))), 16)
+
+
+def broken_pictures(where: str, errors: Sequence[str], total: int) -> Iterator[Finding]:
+    """Files whose header is right, but not the rest. errors: what is wrong with each"""
+    if errors:
+        yield Finding(
+            *("stop", "undecodable", where, len(errors)),
+            f"{share(len(errors), total, 'images')} cannot be decoded, the first: {errors[0]}",
+            "fetch them again, or take them out: --fix does",
+            tuple(errors),
+        )

@@ -1,0 +1,150 @@
+"""A cleaned copy of a data set as a COCO file. Nothing that is there is touched."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dynamic_atss.data.annotations import read_json
+from dynamic_atss.data.check.coco_file import to_coco
+from dynamic_atss.data.coco import CocoDataset
+from dynamic_atss.data.dataset import DetectionDataset
+from dynamic_atss.data.header import ImageHeader
+from dynamic_atss.data.survey import Surveyed
+from dynamic_atss.data.survey.boxes import CERTAIN, OTHERS, as_written, likely_reading
+
+Box = tuple[float, float, float, float]
+Entry = dict[str, Any]
+
+
+class Repair:
+    """Carries the changes out, and counts them by kind in `changes`."""
+
+    def __init__(self, whole: Surveyed, unreadable: Collection[str]) -> None:
+        """whole: all images, with their headers · unreadable: names of files that fail to decode"""
+        self.changes: Counter[str] = Counter()
+        name = likely_reading(whole)
+        self.reading = OTHERS[name] if name in CERTAIN else as_written
+        names = zip(whole.content.image_ids.tolist(), whole.names, whole.headers, strict=True)
+        self.files = {
+            id: (name, header)
+            for id, name, header in names
+            if isinstance(header, ImageHeader) and name not in unreadable
+        }
+
+    def __call__(self, content: Mapping[str, Any]) -> dict[str, Any]:
+        """The top level of a COCO file -> that of its cleaned copy; other entries stay."""
+        boxes: dict[int, list[Entry]] = {}
+        for entry in content.get("annotations", []):
+            boxes.setdefault(as_integer(entry["image_id"]), []).append(dict(entry))
+        images, by_name, annotations = [], {}, []
+        for entry in content["images"]:
+            id = as_integer(entry["id"])
+            if id not in self.files:
+                self._count("images that cannot be read left out, with their boxes")
+                continue
+            name, header = self.files[id]
+            own = boxes.get(id, [])
+            size = self._size(entry, header, own)
+            if size is None:
+                self._count("images of another size than annotated left out, with their boxes")
+                continue
+            if name in by_name:
+                self._count("entries of a file that is listed twice joined")
+            else:
+                by_name[name] = self._image(entry, id, name, size)
+                images.append(by_name[name])
+            annotations += [{**e, "image_id": by_name[name]["id"]} for e in own]
+        sizes = {e["id"]: (e["height"], e["width"]) for e in images}
+        kept = [e for e in annotations if self._box(e, *sizes[e["image_id"]])]
+        return {**content, "images": images, "annotations": self._numbered(self._once(kept))}
+
+    def _size(
+        self, entry: Entry, header: ImageHeader, boxes: Sequence[Entry]
+    ) -> tuple[int, int] | None:
+        """(height, width): as written where it is right, else the file's if the boxes lie in it."""
+        written = as_size(entry.get("height")), as_size(entry.get("width"))
+        if written in (header[:2], header.upright):
+            return written
+        ends = [self._corners(e["bbox"])[2:] for e in boxes]
+        height, width = header.upright
+        fits = all(x <= width + 1 and y <= height + 1 for x, y in ends)
+        return header.upright if fits or 0 in written else None
+
+    def _image(self, entry: Entry, id: int, name: str, size: tuple[int, int]) -> Entry:
+        written = as_size(entry.get("height")), as_size(entry.get("width"))
+        if size != written:
+            self._count("sizes of images added" if 0 in written else "sizes of images corrected")
+        if entry.get("file_name") != name:
+            self._count("names of files corrected")
+        return {**entry, "id": id, "file_name": name, "height": size[0], "width": size[1]}
+
+    def _box(self, entry: Entry, height: int, width: int) -> bool:
+        """Corrects an annotation in place. Whether it is kept."""
+        box = tuple(map(float, entry["bbox"]))
+        x1, y1, x2, y2 = self._corners(entry["bbox"])
+        if self.reading is not as_written:
+            self._count("boxes converted to (x, y, w, h)")
+        cut = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+        if not np.isfinite(box).all() or cut[2] <= cut[0] or cut[3] <= cut[1]:
+            self._count("boxes without an extent in their image left out")
+            return False
+        if cut != (x1, y1, x2, y2):
+            self._count("boxes cut at the border of their image")
+        if cut != (box[0], box[1], box[0] + box[2], box[1] + box[3]):
+            entry["bbox"] = [cut[0], cut[1], cut[2] - cut[0], cut[3] - cut[1]]
+        area = entry.get("area")
+        if not (isinstance(area, int | float) and 0 < area < float("inf")):
+            self._count("areas written, from width x height")
+            entry["area"] = entry["bbox"][2] * entry["bbox"][3]
+        return True
+
+    def _corners(self, box: Sequence[float]) -> Box:
+        a, b, c, d = map(float, box)
+        x1, y1, x2, y2 = self.reading(a, b, c, d)
+        return float(x1), float(y1), float(x2), float(y2)
+
+    def _once(self, entries: list[Entry]) -> list[Entry]:
+        found: dict[tuple, Entry] = {}
+        for entry in entries:
+            key = (entry["image_id"], as_integer(entry["category_id"]), *entry["bbox"])
+            if key in found:
+                self._count("boxes that were there twice left out")
+            found.setdefault(key, entry)
+        return list(found.values())
+
+    def _numbered(self, entries: list[Entry]) -> list[Entry]:
+        """Gives ids where an entry has none."""
+        free = max((as_integer(e["id"]) for e in entries if "id" in e), default=0)
+        for entry in entries:
+            if "id" not in entry:
+                self._count("annotations given an id")
+                free += 1
+                entry["id"] = free
+        return entries
+
+    def _count(self, change: str) -> None:
+        self.changes[change] += 1
+
+
+def source_of(dataset: DetectionDataset, whole: Surveyed) -> dict[str, Any]:
+    """What a repair starts from: the COCO file itself, so that nothing of it is lost, or, of
+    other formats, what was read."""
+    if isinstance(dataset, CocoDataset):
+        return read_json(dataset.annotations)
+    return to_coco(whole.content)
+
+
+def as_integer(value: Any) -> int:
+    """An id that may be written as a text or a whole float."""
+    try:
+        return int(value)
+    except ValueError:
+        return int(float(value))
+
+
+def as_size(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) else 0

@@ -1,0 +1,26 @@
+"""What is wrong, or odd, with data sets, told before the first iteration.
+
+From annotations and file headers alone; `tools/check_dataset.py` also reads every picture.
+"""
+
+from dynamic_atss.data.survey.boxes import box_findings, crowded_images
+from dynamic_atss.data.survey.files import file_findings
+from dynamic_atss.data.survey.finding import LEVELS, Finding, in_order, several, share
+from dynamic_atss.data.survey.priors import Matching, boxes_without_prior
+from dynamic_atss.data.survey.surveyed import Surveyed
+from dynamic_atss.data.survey.together import together_findings
+
+__all__ = [
+    "LEVELS",
+    "Finding",
+    "Matching",
+    "Surveyed",
+    "box_findings",
+    "boxes_without_prior",
+    "crowded_images",
+    "file_findings",
+    "in_order",
+    "several",
+    "share",
+    "together_findings",
+]

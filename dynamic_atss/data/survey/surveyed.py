@@ -1,0 +1,53 @@
+"""A data set as a survey looks at it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dynamic_atss.data.annotations import Annotations
+from dynamic_atss.data.dataset import DetectionDataset
+from dynamic_atss.data.header import ImageHeader
+from dynamic_atss.errors import UserError
+
+Header = ImageHeader | UserError  # what a file's header says, or why it says nothing
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """where, the annotation file · folder of the images · content of all its images, with or
+    without boxes · headers, one for each image, or () where they were not read
+    """
+
+    where: str
+    folder: Path
+    content: Annotations
+    headers: Sequence[Header] = ()
+
+    @classmethod
+    def of(cls, dataset: DetectionDataset, headers: Sequence[Header] = ()) -> Surveyed:
+        return cls(str(dataset.annotations), dataset.images, dataset.content, headers)
+
+    @property
+    def names(self) -> list[str]:
+        return self.content.names.tolist()
+
+    def files(self) -> list[str]:
+        """The full path of each image, written in one way."""
+        folder = os.path.realpath(self.folder)
+        return [os.path.normpath(os.path.join(folder, name)) for name in self.names]
+
+    def image_of(self, box: int) -> str:
+        """The file that an annotation belongs to, as messages show it."""
+        return repr(str(self.content.names[self.content.image[box]]))
+
+    def objects(self) -> np.ndarray:
+        """(A,) bool: the boxes that are no regions (crowds, difficult and ignored ones) and have
+        an extent."""
+        xywh = self.content.xywh
+        extent = np.isfinite(xywh).all(1) & (np.nan_to_num(xywh[:, 2:]) > 0).all(1)
+        return extent & ~self.content.crowd

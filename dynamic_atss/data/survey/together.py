@@ -1,0 +1,100 @@
+"""What the data sets of a run tell together: classes that are never learnt, files in several."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from dynamic_atss.data.survey.finding import Finding, several, share
+from dynamic_atss.data.survey.surveyed import Surveyed
+
+
+def used_classes(one: Surveyed) -> Counter[str]:
+    """How many objects each class has."""
+    counts = np.bincount(one.content.classes[one.objects()], minlength=len(one.content.class_names))
+    return Counter(dict(zip(one.content.class_names, counts.tolist(), strict=True)))
+
+
+def unused_classes(sets: Sequence[Surveyed]) -> Iterator[Finding]:
+    """Classes of a training, which may have several sets, that no box has."""
+    used: Counter[str] = Counter()
+    for one in sets:
+        used.update(used_classes(one))
+    unused = [name for name, count in used.items() if not count]
+    if unused:
+        yield Finding(
+            *("warning", "unused_class", _where(sets), len(unused)),
+            f"{share(len(unused), len(used), 'classes')} without any object ({_names(unused)})",
+            _mend(sets[0], unused),
+        )
+
+
+def _mend(one: Surveyed, unused: list[str]) -> str:
+    if one.content.class_names[0] in unused and one.content.category_ids[0] == 0:
+        return (
+            f"category 0, {one.content.class_names[0]!r}, may be the project's name, which "
+            "Roboflow writes there: take it out of 'categories'"
+        )
+    return "the model has an output for them that learns nothing: take them out, or add objects"
+
+
+def untrained_classes(train: Sequence[Surveyed], test: Surveyed) -> Iterator[Finding]:
+    """Classes that a test set has objects of, but the training sets have none."""
+    learnt = set().union(*({n for n, c in used_classes(one).items() if c} for one in train))
+    lacking = {n: c for n, c in used_classes(test).items() if c and n not in learnt}
+    if train and lacking:
+        yield Finding(
+            *("warning", "untrained_class", test.where, len(lacking)),
+            f"{several(len(lacking), 'class', 'classes')} with {sum(lacking.values()):,} objects "
+            f"without any in the training set ({_names(list(lacking))})",
+            "they cannot be found and lower the mean AP: add training images, or take them out",
+        )
+
+
+def listed_twice(one: Surveyed) -> Iterator[Finding]:
+    twice = [file for file, times in Counter(one.files()).items() if times > 1]
+    if twice:
+        yield Finding(
+            *("warning", "listed_twice", one.where, len(twice)),
+            f"{share(len(twice), len(one.names), 'files')} listed twice or more, such as "
+            f"{twice[0]!r}",
+            "join their entries: an object that only one of them has is background in the other",
+        )
+
+
+def shared_files(train: Surveyed, test: Surveyed) -> Iterator[Finding]:
+    """Pictures that are trained on and tested with."""
+    if train.where == test.where:
+        count, example = len(test.names), "the same file"
+    else:
+        common = sorted(set(train.files()) & set(test.files()))
+        count, example = len(common), repr(common[0]) if common else ""
+    if count:
+        yield Finding(
+            *("warning", "shared_files", f"{train.where} and {test.where}", count),
+            f"{share(count, len(test.names), 'images')} to test with that are trained on, too "
+            f"({example})",
+            "the scores say nothing about new pictures: take them out of one of the two",
+        )
+
+
+def together_findings(train: Sequence[Surveyed], tests: Sequence[Surveyed]) -> list[Finding]:
+    """Of the training sets, as one, and the test sets of a run; of each set's list of files."""
+    found = [*unused_classes(train)] if train else []
+    for one in (*train, *tests):
+        found += listed_twice(one)
+    for test in tests:
+        found += untrained_classes(train, test)
+        found += [finding for one in train for finding in shared_files(one, test)]
+    return found
+
+
+def _where(sets: Sequence[Surveyed]) -> str:
+    return " + ".join(one.where for one in sets)
+
+
+def _names(names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

@@ -1,0 +1,106 @@
+"""The survey of a run: what stops it does so before the first iteration, the rest is in the log."""
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from helpers_run import call_tool, write_config
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return write_config(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def shapes(made, tmp_path):
+    """A copy of the generated data set that may be spoilt, by names of its own."""
+    folder = tmp_path / "shapes"
+    shutil.copytree(Path(made[3]) / "shapes", folder)
+    return folder
+
+
+@pytest.fixture
+def run(made, shapes, tmp_path, monkeypatch, capsys):
+    """(exit code, stdout, stderr) of train_net on it."""
+    monkeypatch.setenv("DYNAMIC_ATSS_CACHE", str(tmp_path / "cache"))
+
+    def call(*opts, tool="train_net"):
+        names = [f"coco:{shapes}/annotations/{s}.json:{shapes}/{s}" for s in ("train", "val")]
+        sets = ["DATASETS.TRAIN", f"({names[0]!r},)", "DATASETS.TEST", f"({names[1]!r},)"]
+        args = [*made[:2], *sets, "OUTPUT_DIR", tmp_path / "run", "SOLVER.MAX_ITER", 1, *opts]
+        code = call_tool(monkeypatch, tool, args)
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def change(shapes, split, edit):
+    path = shapes / "annotations" / f"{split}.json"
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+def spoil(shapes, split, count):
+    """Other sizes in files: of `count` images of a split."""
+    for file in sorted((shapes / split).iterdir())[:count]:
+        cv2.imwrite(str(file), np.zeros((40, 50, 3), np.uint8))
+
+
+def test_a_bad_file_of_the_test_set_stops_the_run_at_once(run, shapes, tmp_path):
+    spoil(shapes, "val", 3)
+    code, out, error = run()
+    assert code == 2 and error.startswith("error: ") and error.count("\n") == 1
+    assert "val.json: 3 of 8 images of another size than annotated" in error
+    assert "iteration" not in out and not list((tmp_path / "run").glob("*.pth"))
+
+
+def test_one_line_for_each_reason(run, shapes):
+    spoil(shapes, "val", 2)
+    file = sorted((shapes / "train").iterdir())[0]
+    file.write_bytes(b"nothing")
+    code, out, error = run()
+    assert code == 2 and "(1 more reason above)" in error
+    assert sum("ERROR survey: " in line for line in out.splitlines()) == 1
+
+
+def test_warnings_are_lines_of_the_log(run, shapes, tmp_path):
+    def edit(content):
+        for entry in content["annotations"][:3]:
+            entry["attributes"] = {"rotation": 12.0}
+        content["categories"].append({"id": 99, "name": "none of them"})
+
+    for split in ("train", "val"):
+        change(shapes, split, edit)
+    code, _, _ = run("TEST.DETECTIONS_PER_IMG", 1, "--skip-test")
+    log = (tmp_path / "run/log.txt").read_text().splitlines()
+    lines = [line for line in log if "survey: " in line]
+    assert code == 0
+    assert sum("WARNING survey: " in line and "marked as rotated" in line for line in lines) == 1
+    assert sum("'none of them'" in line for line in lines) == 1
+    assert "findings of 16 images" in lines[-1]  # the test set is left out
+    first = next(i for i, line in enumerate(log) if "iteration 1/1" in line)
+    assert log.index(lines[-1]) < first
+
+
+def test_nothing_to_tell(run):
+    code, out, _ = run("MODEL.ASSIGNER.AT_LEAST_ONE", True)
+    lines = [line for line in out.splitlines() if "survey: " in line]
+    assert code == 0 and len(lines) == 1 and "survey: nothing to tell of 24 images" in lines[0]
+
+
+def test_the_survey_can_be_switched_off(run, shapes):
+    spoil(shapes, "val", 1)
+    code, out, _ = run("DATASETS.SURVEY", False, "--skip-test")
+    assert code == 0 and "survey: " not in out
+
+
+def test_a_test_alone_is_surveyed_too(run, shapes, tmp_path):
+    assert run("--skip-test")[0] == 0
+    spoil(shapes, "val", 1)
+    code, _, error = run("MODEL.WEIGHT", tmp_path / "run/model_final.pth", tool="test_net")
+    assert code == 2 and "1 of 8 images of another size" in error

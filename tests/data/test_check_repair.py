@@ -1,0 +1,119 @@
+"""The cleaned copy of a data set: what is changed, what stays, and that it is counted."""
+
+import json
+
+import pytest
+from helpers_data import box, voc_object, write_coco, write_voc
+
+from dynamic_atss.data.catalog import FORMATS
+from dynamic_atss.data.check.everything import check_everything, fix
+from dynamic_atss.data.check.opening import open_leniently
+from dynamic_atss.errors import UserError
+
+SIZES = dict.fromkeys((1, 2, 3), (40, 60))
+
+
+def opened(spec):
+    found = open_leniently(spec, FORMATS, root=".")
+    check_everything([found], [], 100, None)
+    return found
+
+
+def repaired(folder, annotations, changes=None, edit=lambda folder: None):
+    """(the cleaned copy, what was changed)."""
+    path = write_coco(folder, SIZES, annotations, changes)
+    edit(folder / "images")
+    before = path.read_bytes()
+    changed = fix(opened(f"coco:{path}:{folder / 'images'}"), folder / "new.json")
+    assert path.read_bytes() == before
+    return json.loads((folder / "new.json").read_text()), changed
+
+
+def good(id, image, **more):
+    return box(id, image, [5, 5, 20, 20], area=300, **more)
+
+
+def test_what_is_right_stays(tmp_path):
+    annotations = [good(1, 1, segmentation=[[5, 5, 20, 20, 5, 20]], iscrowd=0), good(2, 3)]
+    content, changed = repaired(tmp_path, annotations, {"info": {"year": 2026}})
+    assert changed == [] and content == json.loads((tmp_path / "a.json").read_text())
+
+
+def test_images_that_cannot_be_read_go_with_their_boxes(tmp_path):
+    def edit(images):
+        whole = (images / "1.png").read_bytes()
+        (images / "1.png").write_bytes(whole[: len(whole) // 2])
+        (images / "2.png").unlink()
+
+    content, changed = repaired(tmp_path, [good(i, i) for i in (1, 2, 3)], edit=edit)
+    assert changed == ["images that cannot be read left out, with their boxes: 2"]
+    assert [e["id"] for e in content["images"]] == [3] == [e["id"] for e in content["annotations"]]
+
+
+def test_boxes(tmp_path):
+    annotations = [
+        box(1, 1, [5, 5, 0, 20]),
+        box(2, 1, [70, 5, 9, 9]),
+        box(3, 1, [50, 5, 30, 10], area=-1),
+        good(4, 2),
+        good(5, 2),
+        *(good(10 + i, 3, score=i) | {"bbox": [i, 5, 20, 20]} for i in range(40)),
+    ]
+    content, changed = repaired(tmp_path, annotations)
+    assert sorted(changed) == [
+        "areas written, from width x height: 1",
+        "boxes cut at the border of their image: 1",
+        "boxes that were there twice left out: 1",
+        "boxes without an extent in their image left out: 2",
+    ]
+    by_id = {e["id"]: e for e in content["annotations"]}
+    assert set(by_id) == {3, 4, *range(10, 50)}
+    assert by_id[3]["bbox"] == [50, 5, 10, 10] and by_id[3]["area"] == 100
+    assert by_id[49]["score"] == 39 and by_id[49]["area"] == 300
+
+
+def test_corners_are_converted(tmp_path):
+    annotations = [box(i, 1, [20 + i, 10, 40 + i, 35]) for i in range(10)]
+    content, changed = repaired(tmp_path, annotations)
+    assert "boxes converted to (x, y, w, h): 10" in changed
+    assert [e["bbox"] for e in content["annotations"]] == [[20 + i, 10, 20, 25] for i in range(10)]
+
+
+def test_sizes_and_files_listed_twice(tmp_path):
+    images = [
+        {"id": 1, "file_name": "1.png", "height": 40, "width": 50},  # its boxes lie in 40 x 60
+        {"id": 2, "file_name": "2.png", "height": 80, "width": 120},  # its box does not
+        {"id": 3, "file_name": "3.png"},
+        {"id": 4, "file_name": "3.png", "height": 40, "width": 60},
+    ]
+    annotations = [good(1, 1), box(2, 2, [60, 40, 50, 30]), good(3, 3), good(4, 4), good(5, 4)]
+    annotations[4]["bbox"] = [1, 1, 9, 9]
+    content, changed = repaired(tmp_path, annotations, {"images": images})
+    assert sorted(changed) == [
+        "boxes that were there twice left out: 1",
+        "entries of a file that is listed twice joined: 1",
+        "images of another size than annotated left out, with their boxes: 1",
+        "sizes of images added: 1",
+        "sizes of images corrected: 1",
+    ]
+    assert [(e["id"], e["height"], e["width"]) for e in content["images"]] == [
+        (1, 40, 60),
+        (3, 40, 60),
+    ]
+    assert [(e["id"], e["image_id"]) for e in content["annotations"]] == [(1, 1), (3, 3), (5, 3)]
+
+
+def test_the_copy_of_a_voc_devkit(tmp_path):
+    objects = voc_object("cat", "2 3 11 12") + voc_object("dog", "1 1 30 20", difficult="1")
+    write_voc(tmp_path, {"x": objects, "y": voc_object("cat", "5 5 9 9")}, {"all": ["y", "x"]})
+    assert fix(opened(f"voc:{tmp_path}:all"), tmp_path / "new.json") == []
+    copy = f"coco:{tmp_path / 'new.json'}:{tmp_path / 'JPEGImages'}"
+    one, other = opened(f"voc:{tmp_path}:all").surveyed.content, opened(copy).surveyed.content
+    assert other.class_names == ["cat", "dog"] and other.names.tolist() == ["y.jpg", "x.jpg"]
+    assert (one.xywh == other.xywh).all() and (one.crowd == other.crowd).all()
+
+
+def test_nothing_is_overwritten(tmp_path):
+    path = write_coco(tmp_path, SIZES, [good(1, 1)])
+    with pytest.raises(UserError, match=r"a\.json: is there already"):
+        fix(opened(f"coco:{path}:{tmp_path / 'images'}"), path)

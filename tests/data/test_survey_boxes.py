@@ -1,0 +1,180 @@
+"""What a survey tells of the boxes of one data set, and of several together."""
+
+import json
+
+import numpy as np
+import pytest
+from helpers_data import box, open_coco, voc_object, write_coco, write_voc
+
+from dynamic_atss.data.survey import (
+    Surveyed,
+    box_findings,
+    crowded_images,
+    together_findings,
+)
+from dynamic_atss.data.voc import VocDataset
+
+SIZE = (60, 100)  # height, width
+
+
+def surveyed(folder, annotations, sizes=None, changes=None):
+    folder.mkdir(exist_ok=True)
+    path = write_coco(folder, sizes or {1: SIZE, 2: SIZE}, annotations, changes)
+    return Surveyed.of(open_coco(path, training=False))
+
+
+def corners(n=40):
+    """(n, 4) x1 y1 x2 y2 all over an image of 100 x 60."""
+    rng = np.random.default_rng(0)
+    low = rng.uniform(0, (80, 45), (n, 2))
+    return np.concatenate([low, low + rng.uniform(8, 14, (n, 2))], 1).round(1)
+
+
+def one_of(found, code):
+    matching = [finding for finding in found if finding.code == code]
+    assert len(matching) == 1, [finding.line for finding in found]
+    return matching[0]
+
+
+WRITTEN = {
+    "corners (x1, y1, x2, y2)": lambda c: c,
+    "centre and size (cx, cy, w, h)": lambda c: np.c_[
+        (c[:, :2] + c[:, 2:]) / 2, c[:, 2:] - c[:, :2]
+    ],
+    "y before x (y, x, h, w), or those of the picture turned by 90 degrees": lambda c: np.c_[
+        c[:, 1], c[:, 0], (c[:, 2:] - c[:, :2])[:, ::-1]
+    ],
+    "corners with y before x (y1, x1, y2, x2)": lambda c: c[:, [1, 0, 3, 2]],
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_boxes_of_another_kind_are_named(tmp_path, name):
+    written = WRITTEN[name](corners()).tolist()
+    found = box_findings(surveyed(tmp_path, [box(i, 1, b) for i, b in enumerate(written)]))
+    finding = one_of(found, "clipped")
+    assert finding.level == "fix" and f"they look like {name}," in finding.line
+    assert f"{finding.count} of 40 boxes" in finding.line and "'1.png' (100 x 60)" in finding.line
+    assert "\n" not in finding.line
+
+
+def test_right_boxes_are_not_suspected(tmp_path):
+    c = corners()
+    xywh = np.c_[c[:, :2], c[:, 2:] - c[:, :2]].tolist()
+    xywh[0] = [95, 50, 12, 12]  # one in forty is cut
+    assert box_findings(surveyed(tmp_path, [box(i, 1, b) for i, b in enumerate(xywh)])) == []
+
+
+def test_many_cut_boxes_without_a_cause_are_a_warning(tmp_path):
+    boxes = [box(i, 1, [10 + i, 5, 20, 20]) for i in range(8)]
+    boxes += [box(8, 1, [-30, 5, 60, 20]), box(9, 1, [50, -20, 30, 100])]
+    finding = one_of(box_findings(surveyed(tmp_path, boxes)), "clipped")
+    assert finding.level == "warning" and "2 of 10 boxes (20%)" in finding.line
+    assert "(-30, 5, 60, 20)" in finding.line
+
+
+def test_boxes_in_fractions(tmp_path):
+    boxes = [box(i, 1, [0.1 * i, 0.2, 0.3, 0.2]) for i in range(5)]
+    assert one_of(box_findings(surveyed(tmp_path, boxes)), "fractions").count == 5
+
+
+def test_areas_that_are_not_positive(tmp_path):
+    boxes = [box(1, 1, [5, 5, 20, 20], area=-1), box(2, 1, [5, 5, 30, 20], area=0)]
+    one = surveyed(tmp_path, [*boxes, box(3, 1, [5, 5, 9, 9], area=50), box(4, 1, [1, 1, 9, 9])])
+    assert "2 of 4 boxes with an area that is not positive, such as -1 in '1.png'" in (
+        one_of(box_findings(one), "area").line
+    )
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ({"attributes": {"rotation": 30.5, "occluded": False}}, "rotation 30.5"),
+        ({"angle": "-15"}, "angle -15"),
+        ({"rbbox": [5, 5, 20, 20, 0.3]}, "rbbox [5, 5, 20, 20, 0.3]"),
+        ({"attributes": {"rotation": 0.0}}, ""),
+        ({"attributes": {"rotation": 360}, "theta": 0}, ""),
+        ({"attributes": ["rotation"], "angle": None, "obb": []}, ""),
+    ],
+)
+def test_rotations_are_counted(tmp_path, extra, said):
+    boxes = [box(3, 1, [5, 5, 20, 20], **extra), box(4, 2, [5, 5, 20, 20])]
+    found = box_findings(surveyed(tmp_path, boxes))
+    if said:
+        line = one_of(found, "rotated").line
+        assert f"1 of 2 boxes marked as rotated, such as annotation id 3 ({said})" in line
+    else:
+        assert found == []
+
+
+@pytest.mark.parametrize(
+    ("objects", "count"),
+    [
+        (
+            "<attributes><attribute><name>rotation</name><value>12.5</value></attribute></attributes>",
+            1,
+        ),
+        ("<robndbox><cx>9</cx><cy>9</cy><w>5</w><h>5</h><angle>0.2</angle></robndbox>", 1),
+        ("<angle>0</angle><pose>Left</pose>", 0),
+    ],
+)
+def test_rotations_in_voc_files(tmp_path, objects, count):
+    upright = voc_object("a", "3 3 20 15")
+    turned = upright.replace("<bndbox>", objects + "<bndbox>")
+    folder = write_voc(tmp_path, {"x": upright + turned}, {"train": ["x"]})
+    one = Surveyed.of(VocDataset(folder, "train", training=False))
+    assert one.content.rotated[0] == count
+    if count:
+        assert "object 2 of x.xml" in one_of(box_findings(one), "rotated").line
+
+
+def test_images_with_more_objects_than_a_test_keeps(tmp_path):
+    boxes = [box(i, 1, [i % 50, 5, 9, 9]) for i in range(7)]
+    boxes += [box(10 + i, 2, [i, 5, 9, 9], iscrowd=1) for i in range(9)]
+    one = surveyed(tmp_path, boxes)
+    (finding,) = crowded_images(one, 6)
+    assert "1 of 2 images" in finding.line and "up to 7 ('1.png')" in finding.line
+    assert finding.advice == "set TEST.DETECTIONS_PER_IMG 50"
+    assert not list(crowded_images(one, 7))  # crowds do not count
+
+
+def test_classes_that_nothing_has(tmp_path):
+    cats, dogs = [box(1, 1, [5, 5, 20, 20], 7)], [box(1, 1, [5, 5, 20, 20], 3)]
+    first, second = surveyed(tmp_path / "a", cats), surveyed(tmp_path / "b", dogs)
+    finding = one_of(together_findings([first], []), "unused_class")
+    assert "1 of 2 classes without any object ('dog')" in finding.line
+    assert together_findings([first, second], []) == []  # joined sets have both
+    finding = one_of(together_findings([first], [second]), "untrained_class")
+    assert "1 class with 1 objects without any in the training set ('dog')" in finding.line
+
+
+def test_the_project_name_of_roboflow(tmp_path):
+    names = [{"id": 0, "name": "project"}, {"id": 7, "name": "cat"}]
+    one = surveyed(tmp_path, [box(1, 1, [5, 5, 20, 20])], changes={"categories": names})
+    assert "Roboflow" in one_of(together_findings([one], []), "unused_class").advice
+
+
+def test_files_in_two_places(tmp_path):
+    images = [
+        {"id": 1, "file_name": "1.png"},
+        {"id": 2, "file_name": "2.png"},
+        {"id": 3, "file_name": "./1.png"},
+    ]
+    boxes = [box(1, 1, [5, 5, 9, 9]), box(2, 2, [5, 5, 9, 9], 3)]
+    train = surveyed(tmp_path, boxes, changes={"images": images})
+    (tmp_path / "b.json").write_text(
+        json.dumps(
+            {
+                **json.loads((tmp_path / "a.json").read_text()),
+                "images": images[1:2],
+                "annotations": [],
+            }
+        )
+    )
+    test = Surveyed.of(open_coco(tmp_path / "b.json", training=False))
+    found = together_findings([train], [test])
+    assert "1 of 3 files listed twice or more" in one_of(found, "listed_twice").line
+    shared = one_of(found, "shared_files")
+    assert f"a.json and {tmp_path / 'b.json'}: 1 of 1 images" in shared.line
+    assert "2.png" in shared.line
+    assert one_of(together_findings([train], [train]), "shared_files").count == 3

@@ -1,0 +1,187 @@
+"""tools/check_dataset.py: exit codes, what it names, and the files that it writes."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import pytest
+from helpers_run import ROOT, call_tool
+
+from dynamic_atss.data.check import pictures
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DYNAMIC_ATSS_CACHE", str(tmp_path / "cache"))
+
+
+def picture(seed):
+    rng = np.random.default_rng(seed)
+    return cv2.resize(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8), (80, 60))
+
+
+def write_set(folder, seeds):
+    """`folder`.json with an image for each seed, two boxes each, and its name for the tool."""
+    folder.mkdir()
+    boxes = []
+    for number, seed in enumerate(seeds, 1):
+        cv2.imwrite(str(folder / f"{number}.png"), picture(seed))
+        for k, bbox in enumerate(([5, 5, 20, 30], [40, 20, 30, 30])):
+            id = len(boxes) + 1
+            boxes.append(
+                {"id": id, "image_id": number, "category_id": k + 1, "bbox": bbox, "area": 9}
+            )
+    images = [{"id": n, "file_name": f"{n}.png"} for n in range(1, len(seeds) + 1)]
+    categories = [{"id": 1, "name": "<b>cat</b>"}, {"id": 2, "name": "dog $x$"}]
+    content = {"images": images, "annotations": boxes, "categories": categories}
+    folder.with_suffix(".json").write_text(json.dumps(content))
+    return f"coco:{folder.with_suffix('.json')}:{folder}"
+
+
+@pytest.fixture
+def check(monkeypatch, capsys):
+    def call(*args):
+        code = call_tool(monkeypatch, "check_dataset", args)
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def codes(path):
+    return {f["code"]: f for f in json.loads(path.read_text())["findings"]}
+
+
+def test_a_good_set(check, tmp_path):
+    code, out, _ = check(write_set(tmp_path / "a", range(12)), "--json", tmp_path / "out.json")
+    assert code == 0 and out.endswith("12 images: nothing must be fixed\n")
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert report["exit_code"] == 0
+    assert not [f for f in report["findings"] if f["level"] != "note"]
+    (one,) = report["sets"]
+    assert (one["images"], one["boxes"]) == (12, 24)
+    assert one["classes"] == {"<b>cat</b>": 12, "dog $x$": 12}
+
+
+def test_every_bad_file_is_named_and_the_rest_is_looked_at(check, tmp_path):
+    name = write_set(tmp_path / "a", range(6))
+    whole = (tmp_path / "a/1.png").read_bytes()
+    (tmp_path / "a/1.png").write_bytes(whole[:-100])
+    (tmp_path / "a/2.png").write_bytes(whole[:20] + b"\0" + whole[21:-30] + bytes(30))
+    (tmp_path / "a/3.png").unlink()
+    (tmp_path / "a/4.png").write_text("no picture")
+    code, out, _ = check(name, "--json", tmp_path / "out.json")
+    assert code == 1 and out.endswith("6 images: something must be fixed\n")
+    found = codes(tmp_path / "out.json")
+    named = " ".join(found["unreadable"]["items"] + found["undecodable"]["items"])
+    assert sorted(re.findall(r"a/(\d)\.png", named)) == ["1", "2", "3", "4"]
+    assert json.loads((tmp_path / "out.json").read_text())["sets"][0]["images"] == 2
+    assert all(f"a/{n}.png" in out for n in (1, 2, 3, 4))
+
+
+def test_copies_across_the_sets(check, tmp_path):
+    pytest.importorskip("imagehash")
+    train = write_set(tmp_path / "a", range(5))
+    test = write_set(tmp_path / "b", [10, 11, 2])
+    cv2.imwrite(str(tmp_path / "b/1.png"), cv2.convertScaleAbs(picture(3), alpha=0.95, beta=3))
+    assert check(train, test, "--json", tmp_path / "out.json")[0] == 1
+    found = codes(tmp_path / "out.json")
+    assert "'3.png' and '3.png'" in found["shared_pictures"]["text"]
+    assert "'4.png' and '1.png'" in found["similar_pictures"]["text"]
+    assert found["shared_pictures"]["count"] == found["similar_pictures"]["count"] == 1
+
+
+def test_without_the_library_for_copies(check, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "imagehash", None)
+    monkeypatch.setattr("dynamic_atss.data.check.everything.imagehash", None)
+    train, test = write_set(tmp_path / "a", [1, 2]), write_set(tmp_path / "b", [2, 3])
+    code, out, _ = check(train, test)
+    assert code == 1 and "pip install 'dynamic_atss[check]'" in out
+    assert "the same bytes" in out  # for that no library is needed
+
+
+def test_the_priors_of_a_configuration(check, tmp_path):
+    name = write_set(tmp_path / "a", range(3))
+    content = json.loads((tmp_path / "a.json").read_text())
+    content["annotations"][0]["bbox"] = [5, 5, 2, 2]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    config = ROOT / "configs/quickstart/bccd_R_18.yaml"
+    sizes = ["--set", "INPUT.MIN_SIZE_TRAIN", "(60,)", "TEST.DETECTIONS_PER_IMG", 1]
+    code, out, _ = check(name, "--config-file", config, *sizes)
+    assert code == 0 and "get no prior at INPUT.MIN_SIZE_TRAIN 60" in out
+    assert "3 of 3 images with more objects than the 1 detections" in out
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.open, self.images, self.outside = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        if tag == "img":
+            self.images.append(attributes["src"])
+        elif tag not in ("meta", "br"):
+            self.open.append(tag)
+        self.outside += [v for k, v in attrs if k in ("href", "src") and not v.startswith("data:")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_one_whole_file(check, tmp_path):
+    train, test = write_set(tmp_path / "a", range(4)), write_set(tmp_path / "b<i>", [7, 2])
+    check(train, test, "--html", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    tags = Tags()
+    tags.feed(page)
+    assert tags.open == [] and tags.outside == [] and len(tags.images) == 12
+    assert "width=device-width" in page and "1 to fix" in page
+    assert "<b>cat</b>" not in page and "b<i>" not in page  # names from files are no markup
+
+
+def test_fix(check, tmp_path):
+    name = write_set(tmp_path / "a", range(3))
+    (tmp_path / "a/2.png").write_bytes(b"")
+    before = (tmp_path / "a.json").read_bytes()
+    code, out, _ = check(name, "--fix", tmp_path / "clean.json")
+    assert code == 1 and "images that cannot be read left out, with their boxes: 1" in out
+    assert (tmp_path / "a.json").read_bytes() == before
+    assert check(f"coco:{tmp_path / 'clean.json'}:{tmp_path / 'a'}")[0] == 0
+    code, _, error = check(name, "--fix", tmp_path / "a.json")
+    assert code == 2 and "is there already" in error
+    assert (tmp_path / "a.json").read_bytes() == before
+
+
+def test_a_format_of_ones_own(check, tmp_path):
+    write_set(tmp_path / "images", range(3))
+    (tmp_path / "boxes.csv").write_text("1.png,5,5,30,40,cat\n2.png,5,5,30,40,cat\n")
+    name = (
+        f"{ROOT / 'examples/csv_boxes.py'}:CsvBoxes:{tmp_path / 'boxes.csv'}:{tmp_path / 'images'}"
+    )
+    code, out, _ = check(name)
+    assert code == 0 and "2 images" in out
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ([], "no data set"),
+        (["nonsense"], "'nonsense' is unknown"),
+        (["coco:nowhere.json:nowhere"], "nowhere.json: no such JSON file"),
+        (["coco:a.json"], "write it as coco:"),
+        (["a", "b", "--fix", "new.json"], "--fix new.json: cleans one data set"),
+        (["--what"], "--what"),
+    ],
+)
+def test_mistakes_in_the_call(check, args, said):
+    code, _, error = check(*args)
+    assert code == 2 and said in error and error.count("\n") == 1
+
+
+def test_an_annotation_file_that_cannot_be_read_must_be_fixed(check, tmp_path):
+    name = write_set(tmp_path / "a", range(2))
+    (tmp_path / "a.json").write_text('{"images": [')
+    code, out, _ = check(name)
+    assert code == 1 and "broken JSON" in out
