@@ -35,6 +35,7 @@ class Annotations:
     flagged, how many of these are so by an "ignore" flag alone ·
     notes, what was read by its meaning, and warnings, what may be a mistake: lines for the log ·
     missing_areas, how many have none in the file ·
+    odd_areas, how many are no positive numbers, and the first of them; the boxes' are taken ·
     rotated, how many are marked as rotated, and the first of them: the mark is not used
     """
 
@@ -51,6 +52,7 @@ class Annotations:
     flagged: int = 0
     notes: tuple[str, ...] = ()
     missing_areas: int = 0
+    odd_areas: tuple[int, str] = (0, "")
     warnings: tuple[str, ...] = ()
     rotated: tuple[int, str] = (0, "")
 
@@ -112,6 +114,7 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
     crowd, ignored = (_flags(path, entries, key) for key in ("iscrowd", "ignore"))
     given = np.array([entry.get("area") is not None for entry in entries], bool)
     areas, without = _areas(entries, xywh)
+    odd_areas = _odd_areas(entries, without & given)
     return Annotations(
         image_ids=np.array(image_ids, dtype=np.int64)[order],
         names=np.array([_file_name(path, e) for e in images], dtype=np.str_),
@@ -126,8 +129,9 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
         flagged=int((ignored & ~crowd).sum()),
         notes=tuple(notes),
         missing_areas=int((~given).sum()),
+        odd_areas=odd_areas,
         warnings=(
-            *_warn_of_areas(entries, without & given),
+            *_warn_of_areas(entries, *odd_areas),
             *_warn_of_regions(content["categories"]),
         ),
         rotated=count_rotated(
@@ -272,13 +276,19 @@ def _areas(entries: list[dict[str, Any]], xywh: np.ndarray) -> tuple[np.ndarray,
         return np.where(without, xywh[:, 2] * xywh[:, 3], areas), without
 
 
-def _warn_of_areas(entries: list[dict[str, Any]], wrong: np.ndarray) -> list[str]:
+def _odd_areas(entries: list[dict[str, Any]], wrong: np.ndarray) -> tuple[int, str]:
     if not wrong.any():
-        return []
+        return 0, ""
     number = int(np.argmax(wrong))
-    example = f"{_annotation_name(entries[number], number)}: {_short(entries[number]['area'])}"
+    entry = entries[number]
+    return int(wrong.sum()), f"{_annotation_name(entry, number)}: {_short(entry['area'])}"
+
+
+def _warn_of_areas(entries: list[dict[str, Any]], count: int, example: str) -> list[str]:
+    if not count:
+        return []
     return [
-        f"{wrong.sum()} of {len(entries)} areas are not positive numbers ({example}): width times "
+        f"{count} of {len(entries)} areas are not positive numbers ({example}): width times "
         "height of their boxes is taken, which decides whether scores call them small, medium or "
         "large; correct them, or leave them out"
     ]

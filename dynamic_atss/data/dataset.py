@@ -24,6 +24,7 @@ from dynamic_atss.data.depth import check_bits
 from dynamic_atss.data.frames import AS_USUAL, Frames, Reading, find_frames
 from dynamic_atss.data.image import read_image
 from dynamic_atss.errors import UserError, described, own_place
+from dynamic_atss.system_limits import limit_reached
 from dynamic_atss.types import GroundTruth
 
 Transform = Callable[[Tensor, GroundTruth, np.random.Generator], tuple[Tensor, GroundTruth]]
@@ -347,7 +348,7 @@ def loaded(dataset: TrainingSet, index: int) -> tuple[Tensor, GroundTruth]:
     except (UserError, MemoryError):
         raise
     except Exception as error:
-        if not own_place(error):  # a fault of the package keeps its traceback
+        if limit_reached(error) or not own_place(error):  # a fault of the package, or the system's
             raise
         place = f"data set {type(dataset).__name__}: {name_of(dataset, index)}"
         raise UserError(f"{place} cannot be loaded ({described(error)})") from error

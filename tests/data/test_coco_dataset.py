@@ -307,13 +307,13 @@ def test_cityscapes_has_a_folder_for_each_city(tmp_path):
         open_coco(path)
 
 
-@pytest.mark.parametrize("area", [-1, 0, float("nan"), float("inf"), -(10**400), "12", True])
+@pytest.mark.parametrize("area", [-1, 0, float("nan"), float("inf"), -(10**400), "x", True])
 def test_areas_that_are_not_positive_come_from_the_box(tmp_path, area, caplog):
     entries = [box(1, 9, [1, 1, 9, 9], area=40), box(2, 9, [1, 1, 10, 8], area=area)]
     with caplog.at_level(logging.WARNING):
         data = open_coco(write_coco(tmp_path, SIZES, entries))
     assert data.read().areas.tolist() == [40, 80]
-    (record,) = caplog.records
+    (record,) = [r for r in caplog.records if "positive numbers" in r.getMessage()]
     assert "1 of 2 areas are not positive numbers (annotation id 2: " in record.getMessage()
 
 
@@ -323,7 +323,7 @@ def test_missing_areas_come_from_the_box(tmp_path, more, caplog):
     with caplog.at_level(logging.INFO):
         data = open_coco(write_coco(tmp_path, SIZES, entries))
     assert data.read().areas.tolist() == [40, 80]
-    (record,) = caplog.records
+    (record,) = [r for r in caplog.records if "as width times" in r.getMessage()]
     assert "areas of 1 boxes as width times height" in record.getMessage()
 
 
@@ -331,5 +331,5 @@ def test_a_category_of_regions_is_told(tmp_path, caplog):
     categories = [{"id": 7, "name": "cat"}, {"id": 3, "name": "Ignored Regions"}]
     with caplog.at_level(logging.WARNING):
         open_coco(write_coco(tmp_path, SIZES, [GOOD], {"categories": categories}))
-    (record,) = caplog.records
+    (record,) = [r for r in caplog.records if "learnt and" in r.getMessage()]
     assert "category 'Ignored Regions' is learnt and scored like any other" in record.getMessage()

@@ -152,7 +152,7 @@ def test_sets_of_the_catalog_read_no_header(tmp_path, monkeypatch):
     path = write(tmp_path, [6], "stored")
     read = []
     monkeypatch.setattr(
-        "dynamic_atss.data.frames.read_headers", lambda *args: read.append(args) or []
+        "dynamic_atss.data.frames.cached_headers", lambda *args: read.append(args) or []
     )
     CocoDataset(path, tmp_path / "images", training=False, reading=Reading(headers=False))
     assert not read

@@ -122,14 +122,12 @@ def rotated_boxes(one: Surveyed) -> Iterator[Finding]:
 
 
 def odd_areas(one: Surveyed) -> Iterator[Finding]:
-    objects = one.objects()
-    odd = objects & ~(one.content.areas > 0)
-    if odd.any():
-        first = int(np.argmax(odd))
+    count, example = one.content.odd_areas
+    if count:
         yield Finding(
-            *("fix", "area", one.where, int(odd.sum())),
-            f"{share(int(odd.sum()), int(objects.sum()), 'boxes')} with an area "
-            f"that is not positive, such as {one.content.areas[first]:g} in {one.image_of(first)}",
+            *("fix", "area", one.where, count),
+            f"{share(count, len(one.content.areas), 'boxes')} with an area that is not a positive "
+            f"number, such as {example}; width x height is taken",
             "write width x height, or leave the area out",
         )
 
