@@ -223,10 +223,9 @@ _C.DATASETS.TRAIN = ()  # catalog names, "coco:<annotations.json>:<image folder>
 # "path/to/file.py:Class:<what it reads>"; several, with commas between them, are joined
 _C.DATASETS.TEST = ()  # names as in TRAIN; each is scored by itself
 _C.DATASETS.KEEP_EMPTY = False  # (new) train on images without boxes, too
-_C.DATASETS.SURVEY = (
-    True  # (new) before the first iteration annotations and file headers are looked
-)
-# through: what is wrong stops the run, what is odd is a line of the log
+_C.DATASETS.SURVEY = True  # (new) look through annotations and file headers before the first
+# iteration: what is wrong stops the run, what is odd is a line of the log
+
 
 _C.DATALOADER = CN()
 _C.DATALOADER.NUM_WORKERS = 4  # loader processes of each training process

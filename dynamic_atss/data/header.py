@@ -14,9 +14,6 @@ from PIL import Image, UnidentifiedImageError
 from dynamic_atss.errors import UserError
 from dynamic_atss.progress import progress
 
-# Pillow's own limit has no key and is not that of the other decoders: `check_pixels` is, for all.
-Image.MAX_IMAGE_PIXELS = None
-
 PNG = b"\x89PNG\r\n\x1a\n"
 PIL_ERRORS = (
     OSError,
@@ -25,6 +22,7 @@ PIL_ERRORS = (
     EOFError,
     NotImplementedError,
     MemoryError,
+    Image.DecompressionBombError,
     UnidentifiedImageError,
 )
 ORIENTATION = 274  # the tag of TIFF and EXIF

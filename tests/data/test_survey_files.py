@@ -66,7 +66,7 @@ def test_size_of_another_file(path):
     finding = found(path)["size"]
     assert finding.level == "stop" and finding.items == ("2.png",)
     assert "1 of 3 images" in finding.line
-    assert "20 x 30 pixels, but 30 x 20 in the annotations" in finding.line
+    assert "20 x 30 pixels, but its entry says 30 x 20" in finding.line
 
 
 def test_orientation_bits_and_formats(path):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,11 +19,16 @@ from dynamic_atss.data.survey import Finding, share
 from dynamic_atss.errors import UserError
 from dynamic_atss.progress import progress
 
-try:
-    import imagehash
-except ImportError:  # an extra
-    imagehash = None  # type: ignore[assignment]
 
+def _look_alikes() -> Any:
+    """The library, an extra; None without it."""
+    try:
+        return importlib.import_module("imagehash")
+    except ImportError:
+        return None
+
+
+imagehash = _look_alikes()
 THUMB = 16  # pixels a side of the grey picture that is kept
 
 

@@ -37,7 +37,7 @@ def wrong_sizes(one: Surveyed) -> Iterator[Finding]:
             *("stop", "size", one.where, len(wrong)),
             f"{share(len(wrong), len(one.headers), 'images')} of another size than annotated, "
             f"such as {one.names[wrong[0]]!r}: {header.width} x {header.height} "
-            f"pixels, but {width} x {height} in the annotations",
+            f"pixels, but its entry says {width} x {height}",
             "correct the sizes, and the boxes if they belong to the other size; or leave width "
             "and height out to have them read from the files",
             tuple(one.names[i] for i in wrong),

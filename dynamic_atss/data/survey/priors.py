@@ -51,7 +51,8 @@ def boxes_without_prior(dataset: DetectionDataset, matching: Matching) -> Iterat
         f"{share(count, total, 'boxes')} ({count / total:.1%}){images} get no prior "
         f"{matching.size}, such as one of {width:.1f} x {height:.1f} pixels there in "
         f"{dataset.path(index).name!r}",
-        "they are not learnt: train at a larger size, or set MODEL.ASSIGNER.AT_LEAST_ONE True",
+        "too small, or covered by others, they are not learnt: train at a larger size, or set "
+        "MODEL.ASSIGNER.AT_LEAST_ONE True",
     )
 
 
