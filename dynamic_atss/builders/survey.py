@@ -39,7 +39,8 @@ _LOG_LEVELS = {
 }
 _log = logging.getLogger(__name__)
 
-TOLD_ON_OPENING = ("orientation", "bits")  # by the data set, with the key that decides
+# By each data set, as code that opens one alone needs it, too.
+TOLD_ON_OPENING = {"orientation", "bits", "area", "clipped", "fractions", "unused_class"}
 
 Named = Sequence[tuple[str, DetectionDataset]]  # names as DATASETS has them
 
