@@ -34,7 +34,7 @@ def atss(image: Image) -> Tensor:
 
 
 def dynamic_atss(image: Image) -> Tensor:
-    anchor, predicted = _anchor_iou(image), iou(image.predicted[:, None], image.boxes[None], 1)
+    anchor, predicted = _anchor_iou(image), _predicted_iou(image)
     return _adaptive(image, [predicted, anchor], predicted + anchor)
 
 
@@ -203,6 +203,10 @@ def _low_component(loss: Tensor) -> int:
 
 def _anchor_iou(image: Image) -> Tensor:
     return BoxConvention.LEGACY.iou(image.priors.boxes[:, None], image.boxes[None])
+
+
+def _predicted_iou(image: Image) -> Tensor:
+    return BoxConvention.LEGACY.iou(image.predicted[:, None], image.boxes[None])
 
 
 def _sides(image: Image) -> Tensor:

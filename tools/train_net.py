@@ -4,7 +4,7 @@ python tools/train_net.py --config-file configs/dynamic_atss/dynamic_atss_R_50_F
 torchrun --nproc-per-node 8 tools/train_net.py --config-file configs/atss/atss_R_50_FPN_1x.yaml
 
 # your own data, with a rule and a learning rate of your choice
-python tools/train_net.py --config-file configs/quickstart/bccd_R_18.yaml \\
+python tools/train_net.py --config-file configs/quickstart/own_data.yaml \\
   DATASETS.TRAIN "('coco:my/train.json:my/images',)" \\
   DATASETS.TEST "('coco:my/val.json:my/images',)" \\
   MODEL.ASSIGNER.NAME atss SOLVER.BASE_LR 0.001 OUTPUT_DIR output/mine

@@ -129,7 +129,7 @@ def pair_arguments(name, kind, generator, dtype, variant):
         values = priors.boxes.to(dtype)
         if kind == "not finite":
             values[::3, 1], values[1::3] = math.nan, math.inf
-        return strided(values), index, boxes, box, float(variant)
+        return strided(values), index, boxes, box, float(variant % 2)
     if name == "pair_centerness" and variant and len(box):
         box[::5] = -1
     return strided(priors.centers.to(dtype)), index, boxes, box
