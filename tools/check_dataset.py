@@ -44,7 +44,9 @@ def main() -> int:
     if args.fix:
         print(f"{args.fix}: {'; '.join(fix(sets[0], args.fix)) or 'nothing had to be changed'}")
     images = sum(len(s.whole.names) for s in sets if s.whole is not None)
-    print(f"{images:,} images: " + ("something must be fixed" if code else "nothing must be fixed"))
+    warnings = sum(finding.level == "warning" for finding in found)
+    what = "something must be fixed" if code else "nothing must be fixed"
+    print(f"{images:,} images: {what}, {warnings} warning{'s' if warnings != 1 else ''}")
     return code
 
 

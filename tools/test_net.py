@@ -8,7 +8,7 @@ python tools/test_net.py --config-file output/mine/config.yaml
 
 # other images than the run's
 python tools/test_net.py --config-file output/mine/config.yaml \\
-  DATASETS.TEST "('coco:my/new.json:my/images',)"
+  DATASETS.TEST coco:my/new.json:my/images
 """
 
 from dynamic_atss import cli

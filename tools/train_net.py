@@ -5,8 +5,7 @@ torchrun --nproc-per-node 8 tools/train_net.py --config-file configs/atss/atss_R
 
 # your own data, with a rule and a learning rate of your choice
 python tools/train_net.py --config-file configs/quickstart/own_data.yaml \\
-  DATASETS.TRAIN "('coco:my/train.json:my/images',)" \\
-  DATASETS.TEST "('coco:my/val.json:my/images',)" \\
+  DATASETS.TRAIN coco:my/train.json:my/images DATASETS.TEST coco:my/val.json:my/images \\
   MODEL.ASSIGNER.NAME atss SOLVER.BASE_LR 0.001 OUTPUT_DIR output/mine
 
 # go on with a run that was interrupted

@@ -83,10 +83,16 @@ def _leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _override_entries(overrides: Sequence[str]) -> list[tuple[str, str]]:
-    if len(overrides) % 2:
-        raise UserError(
-            f"command line: {overrides[-1]!r} has no value; overrides are KEY VALUE pairs"
-        )
+    keys = {*known_keys(default_config())}
+    for word, value in zip(overrides[::2], [*overrides[1::2], None], strict=False):
+        if word.partition("=")[0] in keys and "=" in word:
+            key, _, given = word.partition("=")
+            raise UserError(f"command line: write {key} {given}, with a blank in place of the =")
+        if value is None:
+            raise UserError(
+                f"command line: {word!r} has no value; overrides are KEY VALUE pairs, and several "
+                "values of one key are joined by commas without blanks"
+            )
     return list(zip(overrides[::2], overrides[1::2], strict=True))
 
 
@@ -144,12 +150,15 @@ def _decoded(text: str) -> Any:
 
 
 def _as(default: Any, value: Any) -> Any:
-    """`value` in the type of `default`, entry by entry: 1 -> 1.0, [1] -> (1,), 9e4 -> 90000.
+    """`value` in the type of `default`, entry by entry: 1 -> 1.0, [1] -> (1,), 9e4 -> 90000;
+    a number alone is the only entry: 800 -> (800,).
 
     Raises TypeError. What an empty default holds is not known here: `check_config` looks there.
     """
     if isinstance(default, tuple | list) and isinstance(value, tuple | list):
         return type(default)(_as(default[0], entry) if default else entry for entry in value)
+    if default and isinstance(default, tuple | list) and type(value) in (int, float):
+        return type(default)([_as(default[0], value)])
     if type(value) is type(default):
         return value
     if isinstance(default, float) and type(value) is int:

@@ -39,11 +39,19 @@ def write_config(cfg: CfgNode, output: Path, start: int) -> None:
     which it counted, `start`."""
     path, text = output / NAME, with_absolute_code(cfg).dump()
     before = path.read_bytes() if path.is_file() else None
-    if before not in (None, text.encode()):
+    if before is not None and _differs(before, text):
         kept = _free_path(output, f"config-before-{start:07d}")
         write_atomically(kept, lambda file: file.write(before))
         logger.warning("the configuration up to iteration %d is kept as %s", start, kept)
     write_text(path, text)
+
+
+def _differs(before: bytes, text: str) -> bool:
+    """Whether a file says something else, or is no configuration; its form does not count."""
+    try:
+        return bool(changes(before.decode("utf-8"), text))
+    except ValueError:
+        return True
 
 
 def _free_path(folder: Path, stem: str) -> Path:

@@ -61,7 +61,8 @@ class Best:
         """Of another metric, or none, nothing is taken over; the patience is the configuration's,
         which may have changed since."""
         if state.get("metric") != self.metric:
-            logger.info("TEST.BEST_METRIC %s: watched from here on", self.metric)
+            if self.metric:
+                logger.info("TEST.BEST_METRIC %s: watched from here on", self.metric)
             return
         for name in self.state_dict():
             setattr(self, name, state[name])

@@ -145,9 +145,9 @@ def evaluate_dataset(
 
 def _log_causes(detections: int, causes: Sequence[str]) -> None:
     _log.warning(
-        "nothing is found: %d detections, AP 0. Likely causes, as measured:%s",
-        detections,
-        "".join(f"\n- {cause}" for cause in causes or ("none of those that are looked for",)),
+        "almost nothing is found: %d detections, AP below %g. Likely causes, as measured:%s",
+        *(detections, _NOTHING),
+        "".join(f"\n- {cause}" for cause in causes or ("none is evident: train longer",)),
     )
 
 

@@ -43,8 +43,9 @@ def _of_other_classes(truth: TruthTable, found: np.ndarray, asked: np.ndarray) -
     one, other = max((p for p in pairs if p[0] != p[1]), key=pairs.__getitem__)
     return (
         f"of {len(found)} detections that overlap a box by IoU {MIN_IOU}, "
-        f"{int((found == asked).sum())} have its class; most often {names[one]!r} was found on "
-        f"boxes of {names[other]!r}: compare the classes of the weights with the annotations'"
+        f"only {int((found == asked).sum())} with its class; most often {names[one]!r} was found "
+        f"on boxes of {names[other]!r}: compare the class names of the weights and of the "
+        "annotations, or train longer"
     )
 
 

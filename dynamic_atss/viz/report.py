@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from dynamic_atss.errors import UserError
@@ -56,6 +57,7 @@ def plot_losses(metrics: str | Path, output: str | Path) -> None:
     rate.set_ylabel("learning rate")
     rate.set_ylim(bottom=0)
     rate.set_xlabel("iteration")
+    rate.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (losses, rate):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25, linewidth=0.6)

@@ -38,7 +38,11 @@ def check_everything(
     found: list[Finding] = []
     trained, tested = ([*_checked(sets, found)] for sets in (train, tests))
     for opened, _ in (*trained, *tested):
-        found += _findings(opened, cap, matching)
+        found += _findings(opened, cap)
+    if matching is not None:  # what a test set has need not be learnt
+        for opened, _ in trained:
+            assert opened.dataset is not None
+            found += boxes_without_prior(opened.dataset, matching)
     surveyed = [[opened.surveyed for opened, _ in sets] for sets in (trained, tested)]
     found += together_findings(*surveyed)
     found += _alike(trained, tested)
@@ -59,7 +63,7 @@ def _checked(sets: Iterable[Opened], found: list[Finding]) -> Iterator[Checked]:
         yield opened, pictures
 
 
-def _findings(opened: Opened, cap: int, matching: Matching | None) -> Iterator[Finding]:
+def _findings(opened: Opened, cap: int) -> Iterator[Finding]:
     assert opened.dataset is not None
     one = opened.surveyed
     yield from box_findings(one)
@@ -68,8 +72,6 @@ def _findings(opened: Opened, cap: int, matching: Matching | None) -> Iterator[F
     yield from crowded_images(one, cap)
     yield from uneven_classes(one)
     yield from health_findings(one)
-    if matching is not None:
-        yield from boxes_without_prior(opened.dataset, matching)
 
 
 def _alike(train: Sequence[Checked], tests: Sequence[Checked]) -> Iterator[Finding]:

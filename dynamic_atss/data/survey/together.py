@@ -53,6 +53,15 @@ def untrained_classes(train: Sequence[Surveyed], test: Surveyed) -> Iterator[Fin
         )
 
 
+def without_boxes(test: Surveyed) -> Iterator[Finding]:
+    if not used_classes(test).total():
+        yield Finding(
+            *("warning", "nothing_to_score", test.where, len(test.names)),
+            f"none of its {len(test.names):,} images has a box, so that the test gives no score",
+            "give a test set with annotations, or none (--skip-test)",
+        )
+
+
 def listed_twice(one: Surveyed) -> Iterator[Finding]:
     twice = [file for file, times in Counter(one.files()).items() if times > 1]
     if twice:
@@ -86,6 +95,7 @@ def together_findings(train: Sequence[Surveyed], tests: Sequence[Surveyed]) -> l
     for one in (*train, *tests):
         found += listed_twice(one)
     for test in tests:
+        found += without_boxes(test)
         found += untrained_classes(train, test)
         found += [finding for one in train for finding in shared_files(one, test)]
     return found
