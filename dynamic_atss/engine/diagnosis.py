@@ -110,7 +110,8 @@ def _training(records: Records) -> Iterator[str]:
     if last > 0.98 * first:
         yield (
             f"the loss has {'risen' if last > first else 'hardly fallen'} up to iteration {end} "
-            f"(from {first:.4g} to {last:.4g}, learning rate now {rate:.2g}): train longer, or try another SOLVER.BASE_LR"
+            f"(from {first:.4g} to {last:.4g}, learning rate now {rate:.2g}): train longer, or try "
+            "another SOLVER.BASE_LR"
         )
     elif last < 0.95 * before:
         yield (
