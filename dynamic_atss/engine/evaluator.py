@@ -158,7 +158,7 @@ def defined_numbers(dataset: ScoredDataset) -> list[str]:
     if not len(truth):
         return []
     anything = np.array([[truth.image_ids[0], *truth.boxes[0], 1.0, truth.category_ids[0]]])
-    scores = _scores(dataset, truth, anything, max_dets=1)
+    scores = _scores(dataset, truth, anything, max_dets=100)
     return [n for n, value in scores.numbers.items() if value != UNDEFINED] if scores else []
 
 

@@ -297,7 +297,6 @@ def test_values_take_the_type_of_the_default(key, text, wanted):
         ("MODEL.ATSS_ON", "1", "True or False"),
         ("MODEL.ATSS_ON", "yes", "True or False"),
         ("DATASETS.TRAIN", "5", "a tuple"),
-        ("SOLVER.STEPS", "30000", "a tuple"),
         ("SOLVER.STEPS", "('a',)", "a tuple"),
         ("INPUT.MIN_SIZE_TRAIN", "(800.5,)", "a tuple"),
         ("INPUT.MIN_SIZE_TRAIN", "((800,),)", "a tuple"),
@@ -529,3 +528,21 @@ def test_empty_files_and_sections_set_nothing(tmp_path):
     for text in ("", "# nothing\n", "MODEL:\n  ATSS:\nSOLVER:\nTEST: {}\n"):
         path.write_text(text)
         assert load_config(path) == default_config()
+
+
+def test_a_number_alone_is_the_only_entry_of_a_tuple():
+    cfg = load_config(overrides=["INPUT.MIN_SIZE_TRAIN", "96", "SOLVER.STEPS", "30000"])
+    assert cfg.INPUT.MIN_SIZE_TRAIN == (96,) and cfg.SOLVER.STEPS == (30000,)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["SOLVER.MAX_ITER=3", "SOLVER.STEPS", "5"], "write SOLVER.MAX_ITER 3, with a blank"),
+        (["SOLVER.MAX_ITER", "3", "SEED=4"], "write SEED 4, with a blank"),
+        (["SOLVER.MAX_ITER", "3", "SEED"], "'SEED' has no value"),
+    ],
+)
+def test_key_and_value_are_two_words(words, told):
+    with pytest.raises(UserError, match=told):
+        load_config(overrides=words)

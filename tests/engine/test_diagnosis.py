@@ -115,7 +115,7 @@ def test_broken_weights(model):
         (FALLING, ["the loss still falls at iteration 40 (from 2 to 1.5)"]),
         (
             [line(20, 2.0, 0.01), line(40, 2.1, 0.01)],
-            ["the loss has hardly fallen up to iteration 40 (from 2 to 2.1,"],
+            ["the loss has risen up to iteration 40 (from 2 to 2.1,"],
         ),
         (
             [line(20, 2.0, 0.001), line(40, 1.96, 0.002)],
