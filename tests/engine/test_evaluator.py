@@ -153,8 +153,8 @@ def test_causes_are_asked_for_and_logged_where_nothing_is_found(tmp_path, caplog
 
     evaluate_dataset(Finder(), [batch(ids)], "cpu", dataset=data, explain=explain)
     assert calls == ([(4, 4)] if asked else [])
-    log = "4 detections, AP 0. Likely causes, as measured:\n- "
-    assert (log + (found or ["none of those"])[0] in caplog.text) == asked
+    log = "4 detections, AP below 0.0005. Likely causes, as measured:\n- "
+    assert (log + (found or ["none is evident"])[0] in caplog.text) == asked
 
 
 def test_the_numbers_of_a_test_are_known_before(tmp_path):
