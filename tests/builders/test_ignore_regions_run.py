@@ -82,7 +82,8 @@ class Plain(FCOSHead):
         return TaskAligned(topk=1)
     def criterion(self, assigner, coder):
         rules = {"many": assigner, "one": self.further()}
-        return BranchCriterion({k: super(Plain, self).criterion(v, coder) for k, v in rules.items()})
+        make = super().criterion
+        return BranchCriterion({name: make(rule, coder) for name, rule in rules.items()})
     def postprocess_arguments(self):
         return {"branch": "one", "nms": False}
 
