@@ -17,9 +17,13 @@ NEEDED = "needs an Assignment with gt_index int64 and quality floating-point, bo
 def answer(rule: Assigner, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
     """What the rule returns. Types and shapes are compared, without a wait for the device.
 
+    The rule sees the objects alone, unless it has `sees_regions`: regions come after all objects,
+    so that its indices hold in `gt`, too.
+
     Raises:
         UserError: it is no `Assignment` of as many images and priors.
     """
+    gt = gt if getattr(rule, "sees_regions", False) else gt.objects
     found = rule(priors, gt, predictions)
     if fault := _fault(found, predictions.boxes.shape[:2]):
         shape = tuple(predictions.boxes.shape[:2])

@@ -67,6 +67,8 @@ class Assigner(Protocol):
     quality_name: what the quality is; names the third loss term in the log, as the releases do
     needs_size: it reads the size of priors, so that points will not do
     waits: True for a rule that does wait for the device; may be left out
+    sees_regions: True for a rule whose gt has the regions, too (`GroundTruth.ignore`), behind the
+    objects; may be left out, and gt has the objects alone
     """
 
     soft_labels: bool

@@ -31,6 +31,8 @@ class IgnoreRegions(Around):
         rule: any assigner, also `AtLeastOne`.
     """
 
+    sees_regions = True
+
     def forward(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
         """As of any rule; gt may have regions."""
         found = answer(self.rule, priors, gt.objects, predictions)

@@ -50,7 +50,7 @@ def find(key: str, name: str, known: Mapping[str, Any], *, functions: bool = Fal
     return found
 
 
-def construct(key: str, name: str, make: Any, *given: Any, **arguments: Any) -> Any:
+def construct(key: str, name: str, make: Any, /, *given: Any, **arguments: Any) -> Any:
     """make(*given, **arguments), where an error of the user's becomes one line.
 
     Args:
@@ -107,8 +107,10 @@ def require_call(key: str, name: str, found: Any, count: int, fits: str) -> None
     if inspect.isclass(found):
         require(key, name, found, object, ("__call__",), fits)
         # nn.Module.__call__ takes anything and hands it to forward.
-        call = found.forward if issubclass(found, nn.Module) else found.__call__
-        given.append(None)  # self
+        method = "forward" if issubclass(found, nn.Module) else "__call__"
+        call = getattr(found, method)
+        if not isinstance(inspect.getattr_static(found, method), staticmethod | classmethod):
+            given.append(None)  # self
     try:
         inspect.signature(call).bind(*given)
     except (TypeError, ValueError) as error:  # ValueError: in C, and does not tell

@@ -7,10 +7,8 @@ from typing import Any
 from yacs.config import CfgNode
 
 from dynamic_atss.assigners import ASSIGNERS, Assigner
-from dynamic_atss.assigners.at_least_one import AtLeastOne
-from dynamic_atss.assigners.ignore_regions import IgnoreRegions
 from dynamic_atss.builders.heads import Head, head_key
-from dynamic_atss.builders.outside import construct, find, require
+from dynamic_atss.builders.outside import construct, find, require_call
 from dynamic_atss.errors import UserError
 
 FITS = (
@@ -48,14 +46,13 @@ def build_assigner(cfg: CfgNode, head: Head) -> Assigner:
     """
     name = rule_name(cfg, head)
     make = find("MODEL.ASSIGNER.NAME", name, ASSIGNERS)
-    require("MODEL.ASSIGNER.NAME", name, make, object, ("__call__",), FITS)
+    require_call("MODEL.ASSIGNER.NAME", name, make, 3, FITS)
     rule = construct("MODEL.ASSIGNER.ARGS", name, make, **rule_arguments(cfg, head))
     missing = [x for x in Assigner.__annotations__ if not hasattr(rule, x)]
     if missing:
         raise UserError(f"MODEL.ASSIGNER.NAME {name!r}: has no {', '.join(missing)}; {FITS}")
     _check_fit(head, name, rule)
-    rule = AtLeastOne(rule) if cfg.MODEL.ASSIGNER.AT_LEAST_ONE else rule
-    return IgnoreRegions(rule) if cfg.MODEL.ASSIGNER.IGNORE_REGIONS else rule
+    return head.wrapped(rule)
 
 
 def _check_fit(head: Head, name: str, rule: Any) -> None:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from dynamic_atss.modeling.branches import Outputs
-from dynamic_atss.modeling.head import branches_of, check_output, check_sizes
+from dynamic_atss.modeling.criterion import Criterion, RetinaNetCriterion
+from dynamic_atss.modeling.head import DenseHead, branches_of, check_output, check_sizes
 from dynamic_atss.modeling.in_parts import in_parts
 from dynamic_atss.modeling.terms import Terms
 from dynamic_atss.types import Batch, Detections
@@ -76,7 +77,7 @@ class Detector(nn.Module):
         if self.training:
             found = self.criterion(output, priors, batch.gt, batch.iteration)
             terms = Terms.of(found, f"criterion {type(self.criterion).__name__}")
-            return terms.touching(self._parameters_of_rules())
+            return terms.touching(self._perhaps_unused())
         return self.postprocess(output, priors, batch.sizes, batch.original_sizes, nms=nms)
 
     def _network(self, images: Tensor, sizes: Tensor) -> Outputs:
@@ -95,9 +96,16 @@ class Detector(nn.Module):
             check_output(self.head, branch, len(images), priors)
         return output
 
-    def _parameters_of_rules(self) -> list[nn.Parameter]:
-        inner = self.criterion
-        every = inner.parameters() if isinstance(inner, nn.Module) else ()
+    def _perhaps_unused(self) -> list[nn.Parameter]:
+        """The parameters that train, but that the losses of a step may not depend on.
+
+        Those of the criterion, where a rule may be. Those of the head, too, if head or criterion
+        are the user's: a branch or a map may be in no loss. Ours use every parameter of the head.
+        """
+        parts = [self.criterion, self.head]
+        if type(self.head) is DenseHead and type(self.criterion) in (Criterion, RetinaNetCriterion):
+            parts.remove(self.head)
+        every = nn.ModuleList(x for x in parts if isinstance(x, nn.Module)).parameters()
         return [p for p in every if p.requires_grad]
 
     def normalize(self, images: Tensor, sizes: Tensor) -> Tensor:

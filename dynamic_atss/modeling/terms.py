@@ -54,7 +54,8 @@ class Terms(NamedTuple):
         """The same, with a gradient of 0 for parameters that the losses do not depend on. There
         must be a loss.
 
-        A rule may use its parameters in some steps and on some processes only (those with boxes).
+        A rule may use its parameters in some steps and on some processes only (those with boxes),
+        and a head may have a branch that is in no loss.
         With this every step reaches all of them: DistributedDataParallel need not look for unused
         ones, which would cost every model, and none is waited for in vain.
         """

@@ -62,6 +62,54 @@ def test_the_order_of_the_wrappers(folder):
     assert isinstance(rule, IgnoreRegions) and isinstance(rule.rule, AtLeastOne)
 
 
+BRANCHES = """
+from torch import nn
+from dynamic_atss.assigners.task_aligned import TaskAligned
+from dynamic_atss.builders.heads.fcos import FCOSHead
+from dynamic_atss.modeling.branches import BranchCriterion
+
+class Two(nn.Module):
+    def __init__(self, many, one):
+        super().__init__()
+        self.branches = nn.ModuleDict({"many": many, "one": one})
+    def forward(self, features):
+        return {name: head(features) for name, head in self.branches.items()}
+
+class Plain(FCOSHead):
+    def network(self, channels, classes):
+        return Two(*(super(Plain, self).network(channels, classes) for _ in range(2)))
+    def further(self):
+        return TaskAligned(topk=1)
+    def criterion(self, assigner, coder):
+        rules = {"many": assigner, "one": self.further()}
+        make = super().criterion
+        return BranchCriterion({name: make(rule, coder) for name, rule in rules.items()})
+    def postprocess_arguments(self):
+        return {"branch": "one", "nms": False}
+
+class Wrapped(Plain):
+    def further(self):
+        return self.wrapped(super().further())
+"""
+
+
+def test_the_rules_of_all_branches_see_objects_alone(folder):
+    """Regions are no objects to a rule that is not wrapped; to one that is, no background."""
+    (folder / "two.py").write_text(BRANCHES)
+
+    def losses(name, head, *more):
+        own = ("MODEL.ATSS_ON", "False", "MODEL.HEAD.NAME", f"{folder / 'two.py'}:{head}")
+        return first_losses(config(folder, name, *own, *more))[1]
+
+    without = losses("without", "Plain")
+    plain, wrapped = (losses("flagged", head, *ON) for head in ("Plain", "Wrapped"))
+    assert plain["one/loss_cls"] == without["one/loss_cls"]
+    assert plain["many/loss_cls"] == wrapped["many/loss_cls"] < without["many/loss_cls"]
+    assert wrapped["one/loss_cls"] < without["one/loss_cls"]
+    for name in ("many/loss_reg", "one/loss_reg"):
+        assert plain[name] == wrapped[name] == without[name]
+
+
 def test_off_in_the_configs():
     files = list(CONFIGS.rglob("*.yaml"))
     assert len(files) > 20

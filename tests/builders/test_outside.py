@@ -12,6 +12,7 @@ from dynamic_atss.builders import (
     build_train_dataset,
     check_config,
 )
+from dynamic_atss.builders.outside import construct, find
 from dynamic_atss.config.defaults import CODE_KEYS, DATA_FORMATS
 from dynamic_atss.config.load import load_config
 from dynamic_atss.data.catalog import FORMATS
@@ -101,12 +102,17 @@ from torch import nn
 def one(x): raise SystemError("called")
 def five(a, b, c, d, e): raise SystemError("called")
 def three_and_more(a, b, c, *, d): raise SystemError("called")
-class Three:
+class Rule:
+    soft_labels, quality_name, needs_size = False, "x", False
+class Three(Rule):
     def __call__(self, a, b, c, d=0): ...
+class Static(Rule):
+    @staticmethod
+    def __call__(a, b, c): ...
 class Four:
     def __init__(self): raise SystemError("made")
     def __call__(self, a, b, c, d): ...
-class Module(nn.Module):
+class Module(Rule, nn.Module):
     def forward(self, a, b, c): ...
 class Empty(nn.Module):
     def __init__(self): raise SystemError("made")
@@ -119,9 +125,10 @@ class Empty(nn.Module):
         ("MODEL.BOX_LOSS", ["five"], ["one", "three_and_more", "Three", "Four", "Module", "Empty"]),
         (
             "INPUT.AUGMENTATIONS",
-            ["Three", "Module"],
+            ["Three", "Static", "Module"],
             ["one", "five", "three_and_more", "Four", "Empty"],
         ),
+        ("MODEL.ASSIGNER.NAME", ["Three", "Static", "Module"], ["Four", "Empty"]),
     ],
 )
 def test_what_is_called_with_other_arguments(key, fits, others, tmp_path):
@@ -182,6 +189,13 @@ def test_a_class_that_fails_when_it_is_made(tmp_path):
         check_config(load_config(None, (*HEAD, *own)))
     assert f"{path}:Rule: ValueError: invalid literal" in str(caught.value)
     assert str(caught.value).endswith(f"({path}:4)")
+
+
+def test_arguments_may_have_any_name(tmp_path):
+    names = ("key", "name", "make", "given", "arguments")
+    (tmp_path / "any.py").write_text(f"class Any:\n    def __init__(self, {', '.join(names)}): ...")
+    found = find("KEY", f"{tmp_path}/any.py:Any", {})
+    assert isinstance(construct("KEY", "Any", found, **dict.fromkeys(names, 1)), found)
 
 
 @pytest.mark.parametrize("key", CODE_KEYS)

@@ -14,6 +14,8 @@ from torch import nn
 from yacs.config import CfgNode
 
 from dynamic_atss.assigners import Assigner
+from dynamic_atss.assigners.at_least_one import AtLeastOne
+from dynamic_atss.assigners.ignore_regions import IgnoreRegions
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.builders.outside import construct, find, require_call
 from dynamic_atss.engine import distributed
@@ -80,6 +82,15 @@ class Head(ABC):
     def rule_arguments(self, rule: str) -> dict[str, Any]:
         """What the section's keys say of a rule: its keyword arguments."""
         return {}
+
+    def wrapped(self, rule: Assigner) -> Assigner:
+        """`rule` within what MODEL.ASSIGNER.AT_LEAST_ONE and IGNORE_REGIONS put around it.
+
+        The rule that `criterion` is given is wrapped already; call this for each further rule that
+        the head makes itself, as for its branches.
+        """
+        rule = AtLeastOne(rule) if self.model.ASSIGNER.AT_LEAST_ONE else rule
+        return IgnoreRegions(rule) if self.model.ASSIGNER.IGNORE_REGIONS else rule
 
     def criterion(self, assigner: Assigner, coder: Coder) -> nn.Module:
         """From the network's output to losses."""
