@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dynamic_atss.errors import UserError
 from dynamic_atss.types import BACKGROUND, IGNORE, Assignment, GroundTruth, Predictions, Priors
@@ -29,6 +29,15 @@ class PerImage(ABC):
     quality_name = "quality"
     needs_size = True
     waits = True
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Raises TypeError for one that is an `nn.Module`, too."""
+        super().__init_subclass__(**arguments)
+        if issubclass(cls, nn.Module):
+            raise TypeError(
+                f"{cls.__name__}: a PerImage rule does not learn and can be no nn.Module; write "
+                "the rule in the packed form (dynamic_atss/assigners/base.py)"
+            )
 
     @abstractmethod
     def assign(

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from dynamic_atss.builders.outside import construct, find, require
@@ -27,8 +27,8 @@ Builder = Callable[[CfgNode], nn.Module]
 TIMM = "timm/"
 KEY = "MODEL.BACKBONE.CONV_BODY"
 FITS = (
-    "a body is a torch.nn.Module whose forward takes images (N, 3, H, W) and gives the maps of "
-    "strides 8, 16 and 32, their channels in the list out_channels"
+    "a body is a torch.nn.Module whose forward takes images (N, 3, H, W) and gives a list of the "
+    "maps of strides 8, 16 and 32, their channels in the list out_channels"
 )
 
 
@@ -110,7 +110,7 @@ def find_own_body(cfg: CfgNode) -> type[nn.Module] | None:
         UserError: it is no module; arguments for a body of the package.
     """
     name, arguments = cfg.MODEL.BACKBONE.CONV_BODY, cfg.MODEL.BACKBONE.ARGS
-    if not names_code(name):
+    if not names_code(KEY, name):
         if arguments:
             raise UserError(
                 f"MODEL.BACKBONE.ARGS.{next(iter(arguments))}: {name} takes no arguments from "
@@ -149,16 +149,29 @@ def _check_maps(name: str, body: nn.Module) -> None:
     body.eval()  # a batch norm of one image
     try:
         with torch.no_grad():
-            found = [tuple(x.shape) for x in body(torch.zeros(1, 3, 64, 64))]
+            maps = body(torch.zeros(1, 3, 64, 64))
     except Exception as error:  # a forward of the user's may raise any
         what = f"its forward fails ({described(error)})"
         raise UserError(f"{KEY} {name!r}: {what}; {FITS}") from error
     body.train()
+    if not isinstance(maps, list | tuple) or not all(isinstance(x, Tensor) for x in maps):
+        raise UserError(
+            f"{KEY} {name!r}: its forward gives {_kind(maps)}, not a list of tensors; {FITS}"
+        )
+    found = [tuple(x.shape) for x in maps]
     if found != wanted:
         raise UserError(
             f"{KEY} {name!r}: an image of 64 x 64 gives maps {found} with out_channels "
             f"{channels}; {FITS}"
         )
+
+
+def _kind(maps: Any) -> str:
+    """What it is, in words."""
+    if isinstance(maps, list | tuple):
+        return f"a {type(maps).__name__} of {', '.join(type(x).__name__ for x in maps)}"
+    shape = f" of shape {tuple(maps.shape)}" if isinstance(maps, Tensor) else ""
+    return f"{type(maps).__name__}{shape}"
 
 
 def _norm(cfg: CfgNode, default: str) -> str:

@@ -81,7 +81,7 @@ def _open(key: str, name: str, options: dict[str, Any]) -> DetectionDataset:
     except (UserError, MemoryError):
         raise
     except Exception as error:
-        if not names_code(name):
+        if not names_code(key, name):
             raise
         raise UserError(f"{key} {name!r}: reading fails ({described(error)}); {FITS}") from error
 
@@ -93,7 +93,7 @@ def find_formats(key: str, names: Sequence[str]) -> dict[str, type[DetectionData
         UserError: a class of the user's that is no data set.
     """
     own = {}
-    for name in filter(names_code, names):
+    for name in (name for name in names if names_code(key, name)):
         place, _, rest = name.partition(":")
         code = f"{place}:{rest.partition(':')[0]}"
         own[code] = find(key, code, {})

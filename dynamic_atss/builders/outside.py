@@ -35,7 +35,7 @@ def find(key: str, name: str, known: Mapping[str, Any], *, functions: bool = Fal
     """
     if name in known:
         return known[name]
-    if not names_code(name):
+    if not names_code(key, name):
         raise UserError(f"{key} {name!r}: {_accepted(known, name)}")
     place, _, attribute = name.rpartition(":")
     module = _imported(key, name, place)
@@ -131,16 +131,22 @@ def _imported(key: str, name: str, place: str) -> Any:
     try:
         return _import(place)
     except (Exception, SystemExit) as error:  # the user's file may do anything
-        advice = (
-            "correct the file"
-            if own_place(error)
-            else "give the path of the file, as path/to/file.py:Name, or put its folder on "
-            "PYTHONPATH"
-        )
         raise UserError(
             f"{key} {name!r}: {place or 'nothing'} cannot be imported ({described(error)}); "
-            f"{advice}"
+            f"{_advice(place, error)}"
         ) from error
+
+
+def _advice(place: str, error: BaseException) -> str:
+    """What to do about an import that failed."""
+    if not own_place(error):
+        return "give the path of the file, as path/to/file.py:Name, or put its folder on PYTHONPATH"
+    folder = Path(place).absolute().parent
+    missing = (getattr(error, "name", None) or "").partition(".")[0]
+    known = isinstance(error, ModuleNotFoundError) and place.endswith(".py") and missing
+    if known and ((folder / f"{missing}.py").is_file() or (folder / missing).is_dir()):
+        return f"{missing} stands beside it: set PYTHONPATH={folder}"
+    return "correct the file"
 
 
 def _import(place: str) -> Any:

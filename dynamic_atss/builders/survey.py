@@ -79,7 +79,8 @@ def find(cfg: CfgNode, train: Named, tests: Named) -> list[Finding]:
     for one in tested:
         found += crowded_images(one, cfg.TEST.DETECTIONS_PER_IMG)
     found += together_findings(trained, tested)
-    if not names_code(cfg.MODEL.ASSIGNER.NAME):  # a rule of the user's may want a real network
+    # A rule of the user's may want a real network.
+    if not names_code("MODEL.ASSIGNER.NAME", cfg.MODEL.ASSIGNER.NAME):
         matching = build_matching(cfg)
         found += [f for _, dataset in train for f in boxes_without_prior(dataset, matching)]
     return in_order([finding for finding in found if finding.code not in TOLD_ON_OPENING])

@@ -15,9 +15,13 @@ from dynamic_atss.errors import UserError
 from dynamic_atss.suggest import nearest
 
 
-def names_code(name: str) -> bool:
-    """Whether a name means a file or module of the user's: "file.py:Name" or "module:Name"."""
-    return ":" in name and name.partition(":")[0] not in DATA_FORMATS
+def names_code(key: str, name: str) -> bool:
+    """Whether a name means a file or module of the user's: "file.py:Name" or "module:Name".
+
+    key: of the configuration; only names of DATASETS may begin with a format, as "coco:"
+    """
+    formats = DATA_FORMATS if key.startswith("DATASETS") else ()
+    return ":" in name and name.partition(":")[0] not in formats
 
 
 def refuse_code(cfg: CN, given: set[str], file: str | Path | None) -> None:
@@ -51,13 +55,13 @@ def with_absolute_code(cfg: CN) -> CN:
         section, _, name = key.rpartition(".")
         node, value = _value(copy, section), _value(copy, key)
         one = isinstance(value, str)
-        node[name] = _absolute(value) if one else type(value)(map(_absolute, value))
+        node[name] = _absolute(key, value) if one else type(value)(_absolute(key, x) for x in value)
     return copy
 
 
-def _absolute(name: Any) -> Any:
+def _absolute(key: str, name: Any) -> Any:
     """The name with the absolute path of its file; all but the names of files as they are."""
-    if not isinstance(name, str) or not names_code(name) or ".py:" not in name:
+    if not isinstance(name, str) or not names_code(key, name) or ".py:" not in name:
         return name
     stem, rest = name.split(".py:", 1)
     return f"{Path(f'{stem}.py').absolute()}:{rest}"
@@ -68,7 +72,7 @@ def _names(cfg: CN) -> Iterator[tuple[str, str]]:
     for key in CODE_KEYS:
         value = _value(cfg, key)
         for name in [value] if isinstance(value, str) else value:
-            if isinstance(name, str) and names_code(name):
+            if isinstance(name, str) and names_code(key, name):
                 yield key, name
 
 

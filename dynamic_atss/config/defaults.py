@@ -321,7 +321,7 @@ CODE_KEYS = (
     "DATASETS.TEST",
 )
 # Keys that hold names: a text is one of them, or several with commas.
-NAME_LISTS = ("DATASETS.TRAIN", "DATASETS.TEST")
+NAME_LISTS = ("DATASETS.TRAIN", "DATASETS.TEST", "INPUT.AUGMENTATIONS")
 DATA_FORMATS = ("coco", "voc", "yolo")  # what a name of DATASETS may begin with that is no code
 
 

@@ -126,7 +126,7 @@ def _look_up(cfg: CN, key: str) -> Any:
 def _coerce(value: Any, default: Any, key: str, source: str) -> Any:
     """`value` in the type of the default; texts of tuples and numbers come from YAML files, too."""
     if isinstance(value, str) and not isinstance(default, str):
-        value = _names(value) if key in NAME_LISTS else _decoded(value)
+        value = _names(key, value) if key in NAME_LISTS else _decoded(value)
     try:
         return _as(default, value)
     except (TypeError, OverflowError):  # an integer that no float holds
@@ -136,8 +136,8 @@ def _coerce(value: Any, default: Any, key: str, source: str) -> Any:
         ) from None
 
 
-def _names(text: str) -> Any:
-    names = names_in(text)
+def _names(key: str, text: str) -> Any:
+    names = names_in(key, text)
     return text if names is None else names
 
 

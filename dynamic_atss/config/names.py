@@ -6,7 +6,7 @@ import ast
 import re
 
 # What a name of DATASETS begins with. A comma elsewhere belongs to a path.
-_START = re.compile(
+_DATA_SET = re.compile(
     r"""\s*['"]?(?:(?:coco|voc|yolo):      # a format
     |[^,]*?\.py:[A-Za-z_]\w*(?=:|\s*['"]?\Z)  # the file of a format of one's own
     |[A-Za-z_][\w.]*:[A-Za-z_]\w*:            # or its module
@@ -14,18 +14,21 @@ _START = re.compile(
     """,
     re.VERBOSE,
 )
+_CODE = re.compile(r".*:")  # what a name of another key begins with
 
 
-def names_in(text: str) -> tuple[object, ...] | None:
+def names_in(key: str, text: str) -> tuple[object, ...] | None:
     """The names in a text: a Python tuple or list, or names with commas between them, with quotes
     and brackets or without. None for a text that is another value, such as a number.
+
+    key: of NAME_LISTS, which says what its names look like
 
     Backslashes are those of paths: "C:\\new" has no line break.
     """
     try:
         value = ast.literal_eval(_doubled(text.strip()))
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return tuple(_split(text))
+        return tuple(_split(text, _DATA_SET if key.startswith("DATASETS") else _CODE))
     if isinstance(value, str):
         return (value,)
     return tuple(value) if isinstance(value, tuple | list) else None
@@ -36,14 +39,14 @@ def _doubled(text: str) -> str:
     return re.sub(r"""\\\\|\\['"]|\\""", lambda m: m[0] if len(m[0]) == 2 else "\\\\", text)
 
 
-def _split(text: str) -> list[str]:
+def _split(text: str, start: re.Pattern[str]) -> list[str]:
     """The pieces between commas; one that begins like no name is a part of the one before."""
     text = text.strip()
     if text[:1] + text[-1:] in ("()", "[]"):
         text = text[1:-1]
     names: list[str] = []
     for piece in text.split(","):
-        if names and piece.strip() and not _START.match(piece):
+        if names and piece.strip() and not start.match(piece):
             names[-1] += f",{piece}"
         else:
             names.append(piece)

@@ -128,3 +128,9 @@ def test_a_rule_without_the_method():
 
     with pytest.raises(TypeError, match=r"Empty .*assign"):
         Empty()
+
+
+@pytest.mark.parametrize("bases", [(PerImage, torch.nn.Module), (torch.nn.Module, PerImage)])
+def test_a_rule_for_one_image_does_not_learn(bases):
+    with pytest.raises(TypeError, match=r"^Own: a PerImage rule does not learn .* packed form"):
+        type("Own", bases, {})

@@ -1,5 +1,7 @@
 """MODEL.BACKBONE.CONV_BODY and the keys that go with it."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -138,3 +140,21 @@ def test_channels_that_are_no_list_of_three(tmp_path, wrong):
 def test_channels_of_three_maps(tmp_path):
     (tmp_path / "body.py").write_text(BODY.format("(4, 4, 4)"))
     build_body(config(tmp_path, "R-18-FPN", KEY, f"{tmp_path}/body.py:Body"))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("dict(enumerate(maps))", "gives dict, not a list of tensors"),
+        ("maps[0]", "gives Tensor of shape (1, 4, 8, 8), not"),
+        ("[None, *maps[1:]]", "gives a list of NoneType, Tensor, Tensor, not"),
+        ("None", "gives NoneType, not"),
+        ("maps[:2]", "gives maps [(1, 4, 8, 8), (1, 4, 4, 4)] with out_channels"),
+    ],
+)
+def test_a_body_that_gives_no_list_of_maps(tmp_path, given, told):
+    body = BODY.format("[4, 4, 4]").replace("return ", "maps = ") + f"        return {given}\n"
+    (tmp_path / "body.py").write_text(body)
+    with pytest.raises(UserError, match=re.escape(told)) as caught:
+        build_body(config(tmp_path, "R-18-FPN", KEY, f"{tmp_path}/body.py:Body"))
+    assert "; a body is" in str(caught.value) and "\n" not in str(caught.value)

@@ -1,6 +1,7 @@
 """Names of code in the configuration: what is let through, and what is refused without a call."""
 
 import re
+import sys
 
 import pytest
 import yaml
@@ -196,6 +197,36 @@ def test_arguments_may_have_any_name(tmp_path):
     (tmp_path / "any.py").write_text(f"class Any:\n    def __init__(self, {', '.join(names)}): ...")
     found = find("KEY", f"{tmp_path}/any.py:Any", {})
     assert isinstance(construct("KEY", "Any", found, **dict.fromkeys(names, 1)), found)
+
+
+@pytest.mark.parametrize("key", [key for key in CODE_KEYS if not key.startswith("DATASETS")])
+def test_a_module_with_the_name_of_a_format(key, tmp_path, monkeypatch):
+    """Only names of data sets may begin with a format."""
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(tree_of(key, value_of(key, "coco:R")[0])))
+    with pytest.raises(UserError, match=f"{key} 'coco:R' names code"):
+        load_config(config, HEAD)
+    (tmp_path / "coco.py").write_text("class Other: ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "coco", raising=False)
+    with pytest.raises(UserError, match=f"{key} 'coco:R': coco defines no class"):
+        check_config(load_config(config, HEAD, allow_code=True))
+    del sys.modules["coco"]
+
+
+def test_a_file_that_imports_its_neighbour(tmp_path):
+    path = tmp_path / "rule.py"
+    path.write_text("import neighbour_of_rule.part\nclass Rule: ...\n")
+    (tmp_path / "neighbour_of_rule.py").write_text("")
+    cfg = load_config(None, (*HEAD, "MODEL.ASSIGNER.NAME", f"{path}:Rule"))
+    with pytest.raises(UserError) as caught:
+        check_config(cfg)
+    told = str(caught.value)
+    assert "No module named 'neighbour_of_rule'" in told
+    assert told.endswith(f"neighbour_of_rule stands beside it: set PYTHONPATH={tmp_path}")
+    (tmp_path / "neighbour_of_rule.py").unlink()
+    with pytest.raises(UserError, match=r"correct the file$"):
+        check_config(cfg)
 
 
 @pytest.mark.parametrize("key", CODE_KEYS)

@@ -35,14 +35,14 @@ A, B = "coco:my/a.json:my/images", "voc:my/devkit:trainval"
     ],
 )  # fmt: skip
 def test_ways_to_write_names(text, wanted):
-    assert names_in(text) == wanted
+    assert names_in("DATASETS.TRAIN", text) == wanted
 
 
 @pytest.mark.parametrize("quote", ["{}", "'{}'", "('{}',)", "({},)"])
 def test_backslashes_are_those_of_paths(quote):
     name = r"coco:C:\new\table.json:C:\xy\007"
-    assert names_in(quote.format(name)) == (name,)
-    assert names_in(repr((name,))) == (name,)  # doubled, as Python writes them
+    assert names_in("DATASETS.TRAIN", quote.format(name)) == (name,)
+    assert names_in("DATASETS.TRAIN", repr((name,))) == (name,)  # doubled, as Python writes them
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,17 @@ def test_in_a_yaml_file(tmp_path, value):
 def test_one_name_on_the_command_line():
     cfg = load_config(None, ["DATASETS.TRAIN", A, "DATASETS.TEST", f"{B},{A}"])
     assert cfg.DATASETS.TRAIN == (A,) and cfg.DATASETS.TEST == (B, A)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("my.py:aug", ("my.py:aug",)),
+        ("'my.py:aug'", ("my.py:aug",)),
+        ("my.py:aug,mine:other", ("my.py:aug", "mine:other")),
+        ("[a.b:aug, /x/my.py:other]", ("a.b:aug", "/x/my.py:other")),
+        ("('my.py:aug',)", ("my.py:aug",)),
+    ],
+)
+def test_ways_to_write_augmentations(text, wanted):
+    assert wanted == load_config(None, ("INPUT.AUGMENTATIONS", text)).INPUT.AUGMENTATIONS

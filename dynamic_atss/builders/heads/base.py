@@ -17,6 +17,7 @@ from dynamic_atss.assigners import Assigner
 from dynamic_atss.assigners.at_least_one import AtLeastOne
 from dynamic_atss.assigners.ignore_regions import IgnoreRegions
 from dynamic_atss.boxes import BoxConvention
+from dynamic_atss.builders.heads.fit import ask
 from dynamic_atss.builders.outside import construct, find, require_call
 from dynamic_atss.engine import distributed
 from dynamic_atss.errors import UserError
@@ -139,13 +140,16 @@ class Head(ABC):
         """All parts, over maps of `channels`, for `classes` classes.
 
         Criterion and post-processing share one coder, which may have parameters that train.
+
+        Raises:
+            UserError: a method takes other arguments, fails, or gives what does not fit.
         """
-        coder = self.coder()
+        coder = ask(self, "coder")
         return Parts(
-            self.network(channels, classes),
-            self.priors(),
-            self.criterion(assigner, coder),
-            self.postprocess(coder),
+            ask(self, "network", channels, classes),
+            ask(self, "priors"),
+            ask(self, "criterion", assigner, coder),
+            ask(self, "postprocess", coder),
         )
 
     def class_loss(self, assigner: Assigner) -> ClassLoss:

@@ -1,0 +1,73 @@
+"""A head of the user's that lacks something: one line that names the head and what fits."""
+
+import pytest
+
+from dynamic_atss.builders import build_model, check_config
+from dynamic_atss.config.load import load_config
+from dynamic_atss.errors import UserError
+
+RULE = "atss, fcos, dsla"
+CRITERION = "is what is called with (output, priors, gt, iteration)"
+
+
+def refused(folder, body):
+    path = folder / "own.py"
+    path.write_text(
+        "from torch import nn\n"
+        "from dynamic_atss.builders.heads.atss import ATSSHead\n"
+        f"class Own(ATSSHead):\n    {body}\n"
+    )
+    cfg = load_config(None, ("MODEL.HEAD.NAME", f"{path}:Own", "MODEL.DEVICE", "cpu"))
+    with pytest.raises(UserError) as caught:
+        check_config(cfg)
+        build_model(cfg, 3)
+    told = str(caught.value)
+    assert told.startswith(("head Own (MODEL.HEAD.NAME): ", f"MODEL.HEAD.NAME '{path}:Own': "))
+    assert "\n" not in told
+    return told
+
+
+@pytest.mark.parametrize(
+    ("body", "wrong", "fits"),
+    [
+        ("section = 'NOSUCH'", "its section is 'NOSUCH'", "ATSS, FCOS, RETINANET, DSLA"),
+        ("def __init__(self, cfg): pass", "has no own, model", "super().__init__(cfg)"),
+        ("def default_rule(self): return 'nosuch'", "is 'nosuch'", RULE),
+        ("def default_rule(self): return None", "default_rule gives None", "the name of a rule"),
+        ("def priors(self): return None", "its priors gives None", "an AnchorGenerator"),
+        ("def priors(self): return lambda s, d: 0", "priors gives function", "`sized`"),
+        ("def coder(self): return None", "its coder gives None", "encode(gt_boxes, priors)"),
+        ("def coder(self): return 5", "its coder gives int", "decode(deltas, priors)"),
+        ("def network(self, c, k): return None", "its network gives None", "torch.nn.Module"),
+        ("def network(self, c): ...", "too many positional", "needs (self, channels, classes)"),
+        ("def criterion(self, a, c): return None", "its criterion gives None", CRITERION),
+        ("def criterion(self, a, c): return lambda o, p, g: {}", "gives function", CRITERION),
+        ("def criterion(self, a, c): return nn.Identity()", "gives Identity", CRITERION),
+        ("def postprocess(self, c): return print", "gives builtin", "nms=...) and gives Detect"),
+    ],
+)
+def test_what_a_head_lacks(body, wrong, fits, tmp_path):
+    told = refused(tmp_path, body)
+    assert wrong in told and fits in told.split(wrong)[1]
+
+
+@pytest.mark.parametrize(
+    "method", ["priors(self)", "network(self, c, k)", "coder(self)", "criterion(self, a, c)"]
+)
+def test_a_method_that_fails(method, tmp_path):
+    told = refused(tmp_path, f"def {method}:\n        raise KeyError('boo')")
+    name = method.partition("(")[0]
+    assert f"its {name} fails (KeyError: 'boo' ({tmp_path / 'own.py'}:5))" in told
+
+
+def test_a_criterion_that_is_a_function(tmp_path):
+    """A parameter with a default may take the iteration."""
+    path = tmp_path / "own.py"
+    path.write_text(
+        "from dynamic_atss.builders.heads.atss import ATSSHead\n"
+        "class Own(ATSSHead):\n"
+        "    def criterion(self, a, c):\n"
+        "        return lambda o, p, g, i=0: {'loss_own': o.logits.sum()}\n"
+    )
+    cfg = load_config(None, ("MODEL.HEAD.NAME", f"{path}:Own", "MODEL.DEVICE", "cpu"))
+    assert build_model(cfg, 3).criterion.__name__ == "<lambda>"
