@@ -99,13 +99,22 @@ def as_json(sets: Iterable[Opened], found: Sequence[Finding], code: int) -> dict
 def fix(opened: Opened, output: Path) -> list[str]:
     """Writes the cleaned copy of a data set, which was checked; what was changed, with counts.
 
-    Raises UserError: the file is there already, the data set cannot be read.
+    Raises UserError: the file is there already, the data set cannot be read, nothing of it is left.
     """
     if output.exists():
         raise UserError(f"--fix {output}: is there already: give the name of a new file")
     if opened.dataset is None or opened.whole is None:
         raise UserError(f"--fix {output}: {opened.findings[-1].text}")
     repair = Repair(opened.whole, opened.broken)
-    content = repair(source_of(opened.dataset, opened.whole))
+    source, notes = source_of(opened.dataset, opened.whole)
+    content = repair(source)
+    changes = [*notes, *(f"{change}: {count:,}" for change, count in repair.changes.items())]
+    lost = [k for k in ("images", "annotations") if source.get(k) and not content[k]]
+    if lost:
+        why = "; ".join(changes)
+        raise UserError(
+            f"--fix {output}: not written, as none of the {lost[0]} would be left ({why}): correct "
+            f"what is said of {opened.whole.where}"
+        )
     write_text(output, json.dumps(content, ensure_ascii=False))
-    return [f"{change}: {count:,}" for change, count in repair.changes.items()]
+    return changes

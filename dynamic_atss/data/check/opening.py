@@ -11,6 +11,7 @@ import numpy as np
 
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.catalog import open_dataset
+from dynamic_atss.data.cleaning import find_names
 from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.header import ImageHeader
 from dynamic_atss.data.header_cache import cached_headers
@@ -72,6 +73,7 @@ def _lenient(kind: type[DetectionDataset], opened: Opened) -> type[DetectionData
         content = kind.read(self, need_boxes=need_boxes)
         if "" in content.names.tolist() or not opened.there:
             return content  # the data set has a message for that
+        content, _, _ = find_names(self.images, content)
         names, label = content.names.tolist(), f"headers of {self.short_name}"
         headers = cached_headers(self.images, names, label)
         opened.whole = Surveyed(str(self.annotations), self.images, content, headers)
