@@ -7,7 +7,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from dynamic_atss.builders.data import find_formats
+from dynamic_atss.builders.data import build_reading, find_formats
 from dynamic_atss.builders.heads import HEADS, build_head
 from dynamic_atss.builders.survey import build_matching
 from dynamic_atss.data.check.everything import check_everything
@@ -23,7 +23,7 @@ def check_data(
     Raises UserError: a name is of no format, or its files are not there.
     """
     formats = find_formats("SPEC", [*train, *tests])
-    options: dict[str, Any] = {"root": cfg.DATASETS.ROOT}
+    options: dict[str, Any] = {"root": cfg.DATASETS.ROOT, "reading": build_reading(cfg)}
     matching = None
     if _has_head(cfg):
         options["convention"] = build_head(cfg).boxes
