@@ -31,7 +31,8 @@ def check_data(
     first, others = (
         [open_leniently(name, formats, **options) for name in names] for names in (train, tests)
     )
-    found = check_everything(first, others, cfg.TEST.DETECTIONS_PER_IMG, matching)
+    cap, keep_empty = cfg.TEST.DETECTIONS_PER_IMG, cfg.DATASETS.KEEP_EMPTY
+    found = check_everything(first, others, cap, matching, keep_empty)
     return [*first, *others], found
 
 

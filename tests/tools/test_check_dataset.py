@@ -136,6 +136,17 @@ def test_the_keys_of_how_pictures_are_read(check, tmp_path):
     assert large["count"] == 2 and "more than INPUT.MAX_PIXELS 4000" in large["text"]
 
 
+def test_a_set_without_a_usable_box_is_refused_as_in_a_training(check, tmp_path):
+    name = write_set(tmp_path / "a", range(3))
+    content = json.loads((tmp_path / "a.json").read_text())
+    for entry in content["annotations"]:
+        entry["bbox"][2] = -5
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    code, out, _ = check(name)
+    assert code == 1 and "none of its 3 usable images has a usable box" in out
+    assert check(name, "--set", "DATASETS.KEEP_EMPTY", "True")[0] == 0
+
+
 class Tags(HTMLParser):
     def __init__(self):
         super().__init__()

@@ -29,16 +29,23 @@ Checked = tuple[Opened, Sequence[Picture]]
 
 
 def check_everything(
-    train: Iterable[Opened], tests: Iterable[Opened], cap: int, matching: Matching | None
+    train: Iterable[Opened],
+    tests: Iterable[Opened],
+    cap: int,
+    matching: Matching | None,
+    keep_empty: bool = False,
 ) -> list[Finding]:
     """All findings, worst first. Every picture is read.
 
-    cap: detections of an image that a test keeps · matching: None where no head is configured
+    cap: detections of an image that a test keeps · matching: None where no head is configured ·
+    keep_empty: whether a training keeps images without objects
     """
     found: list[Finding] = []
     trained, tested = ([*_checked(sets, found)] for sets in (train, tests))
     for opened, _ in (*trained, *tested):
         found += _findings(opened, cap)
+    if not keep_empty:
+        found += [finding for opened, _ in trained for finding in without_objects(opened)]
     if matching is not None:  # what a test set has need not be learnt
         for opened, _ in trained:
             assert opened.dataset is not None
@@ -61,6 +68,18 @@ def _checked(sets: Iterable[Opened], found: list[Finding]) -> Iterator[Checked]:
         total = len(opened.whole.names)
         found += broken_pictures(opened.whole.where, [*opened.broken.values()], total)
         yield opened, pictures
+
+
+def without_objects(opened: Opened) -> Iterator[Finding]:
+    """A training refuses a set without any."""
+    assert opened.dataset is not None
+    if not len(opened.dataset.classes_by_image()[0]):
+        images = len(opened.dataset)
+        yield Finding(
+            *("stop", "no_boxes", str(opened.dataset.annotations), images),
+            f"none of its {images:,} usable images has a usable box, so that a training refuses it",
+            "correct the boxes, or set DATASETS.KEEP_EMPTY True",
+        )
 
 
 def _findings(opened: Opened, cap: int) -> Iterator[Finding]:

@@ -96,8 +96,7 @@ def _good(one: Surveyed) -> Iterator[tuple[int, ImageHeader]]:
 def fits(size: np.ndarray, header: ImageHeader, reading: Reading) -> bool:
     """Whether an annotated (height, width), 0 where there is none, is that of the file: of the
     stored pixels or of the upright picture, unless the reading says which of the two."""
-    exif = "ignore" if reading.as_stored else reading.exif
-    frames = {"apply": [header.upright], "ignore": [header[:2]]}
+    stored, upright = header[:2], header.upright
+    frames = {"auto": (stored, upright), "apply": (upright,), "ignore": (stored,)}
     height, width = int(size[0]), int(size[1])
-    either = [header[:2], header.upright]
-    return 0 in (height, width) or (height, width) in frames.get(exif, either)
+    return 0 in (height, width) or (height, width) in frames[reading.exif]
