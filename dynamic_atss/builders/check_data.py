@@ -7,7 +7,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from dynamic_atss.builders.data import find_formats
+from dynamic_atss.builders.data import build_reading, find_formats
 from dynamic_atss.builders.heads import HEADS, build_head
 from dynamic_atss.builders.survey import build_matching
 from dynamic_atss.data.check.everything import check_everything
@@ -23,7 +23,7 @@ def check_data(
     Raises UserError: a name is of no format, or its files are not there.
     """
     formats = find_formats("SPEC", [*train, *tests])
-    options: dict[str, Any] = {"root": cfg.DATASETS.ROOT}
+    options: dict[str, Any] = {"root": cfg.DATASETS.ROOT, "reading": build_reading(cfg)}
     matching = None
     if _has_head(cfg):
         options["convention"] = build_head(cfg).boxes
@@ -31,7 +31,8 @@ def check_data(
     first, others = (
         [open_leniently(name, formats, **options) for name in names] for names in (train, tests)
     )
-    found = check_everything(first, others, cfg.TEST.DETECTIONS_PER_IMG, matching)
+    cap, keep_empty = cfg.TEST.DETECTIONS_PER_IMG, cfg.DATASETS.KEEP_EMPTY
+    found = check_everything(first, others, cap, matching, keep_empty)
     return [*first, *others], found
 
 

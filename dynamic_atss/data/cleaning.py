@@ -69,12 +69,7 @@ def check_files(annotations: Path, folder: Path, content: Annotations) -> Annota
         raise UserError(f"{annotations}: image id {unnamed} has no file_name: add it{more}")
     if not folder.is_dir():
         raise UserError(f"{folder}: no such image folder: check the path")
-    missing = absent(folder, names)
-    if not missing:
-        return content
-    files = below(folder)
-    found = match(missing, files, set(names) - set(missing), folder)
-    left = [name for name in missing if name not in found]
+    content, left, files = find_names(folder, content)
     if left:
         file = likely(left[0], files)
         near = f"the folder has {file!r}" if file else f"the folder has {len(files)} files"
@@ -82,10 +77,26 @@ def check_files(annotations: Path, folder: Path, content: Annotations) -> Annota
             f"{_shown(folder / left[0])}: no such image ({len(left)} of the {len(names)} that "
             f"{annotations} names are missing; {near}): check the image folder"
         )
+    return content
+
+
+def find_names(folder: Path, content: Annotations) -> tuple[Annotations, list[str], list[str]]:
+    """The annotations with the names of the files that are there, names in another form noted ·
+    the names without a file · the folder's files, looked for only where a name is none."""
+    names = content.names.tolist()
+    missing = absent(folder, names)
+    if not missing:
+        return content, [], []
+    files = below(folder)
+    found = match(missing, files, set(names) - set(missing), folder)
+    left = [name for name in missing if name not in found]
+    if not found:
+        return content, left, files
     name, file = next(iter(found.items()))
     note = f"{len(found)} file names found in another form, such as {name!r} as {file!r}"
     names = [found.get(name, name) for name in names]
-    return replace(content, names=np.array(names, np.str_), notes=(*content.notes, note))
+    notes = (*content.notes, note)
+    return replace(content, names=np.array(names, np.str_), notes=notes), left, files
 
 
 def _shown(path: Path) -> str:

@@ -117,3 +117,53 @@ def test_nothing_is_overwritten(tmp_path):
     path = write_coco(tmp_path, SIZES, [good(1, 1)])
     with pytest.raises(UserError, match=r"a\.json: is there already"):
         fix(opened(f"coco:{path}:{tmp_path / 'images'}"), path)
+
+
+def test_names_of_other_machines_become_those_of_the_files(tmp_path):
+    images = [
+        {"id": 1, "file_name": "images\\1.png", "height": 40, "width": 60},
+        {"id": 2, "file_name": "%32.png", "height": 40, "width": 60},
+    ]
+    content, changed = repaired(tmp_path, [good(1, 1), good(2, 2)], {"images": images})
+    assert changed == ["names of files corrected: 2"]
+    assert [e["file_name"] for e in content["images"]] == ["1.png", "2.png"]
+    assert len(content["annotations"]) == 2
+
+
+@pytest.mark.parametrize("lost", ["images", "annotations"])
+def test_a_copy_without_anything_is_not_written(tmp_path, lost):
+    path = write_coco(tmp_path, SIZES, [box(1, 1, [30, 30, -5, -5])])
+    if lost == "images":
+        for file in (tmp_path / "images").iterdir():
+            file.unlink()
+    with pytest.raises(UserError, match=f"new.json: not written, as none of the {lost} would be"):
+        fix(opened(f"coco:{path}:{tmp_path / 'images'}"), tmp_path / "new.json")
+    assert not (tmp_path / "new.json").exists()
+
+
+def test_ids_that_are_texts_become_the_numbers_that_are_read(tmp_path):
+    images = [{"id": f"name{i}", "file_name": f"{i}.png"} for i in (3, 1)]
+    annotations = [good(1, "name1"), good("2", "name3")]
+    content, changed = repaired(tmp_path, annotations, {"images": images})
+    assert [(e["id"], e["file_name"]) for e in content["images"]] == [(1, "3.png"), (2, "1.png")]
+    assert [(e["id"], e["image_id"]) for e in content["annotations"]] == [(1, 2), (2, 1)]
+    assert "the ids of 'images' are texts" in changed[0]
+    assert "id of 1 annotations, such as '2' as 2" in changed[1]
+
+
+def test_the_order_of_the_annotations_stays(tmp_path):
+    annotations = [good(4, 3), good(1, 1), good(3, 2), good(2, 1) | {"bbox": [1, 1, 9, 9]}]
+    content, changed = repaired(tmp_path, annotations)
+    assert [e["id"] for e in content["annotations"]] == [4, 1, 3, 2] and changed == []
+
+
+def test_two_spellings_of_a_file_are_joined(tmp_path):
+    images = [
+        {"id": 1, "file_name": "1.png", "height": 40, "width": 60},
+        {"id": 2, "file_name": "./1.png", "height": 40, "width": 60},
+    ]
+    annotations = [good(1, 1), good(2, 2) | {"bbox": [1, 1, 9, 9]}]
+    content, changed = repaired(tmp_path, annotations, {"images": images})
+    assert changed == ["entries of a file that is listed twice joined: 1"]
+    assert [e["file_name"] for e in content["images"]] == ["1.png"]
+    assert [e["image_id"] for e in content["annotations"]] == [1, 1]

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from helpers_data import box, open_coco, voc_object, write_coco, write_voc
 
+from dynamic_atss.data.coco import CocoDataset
 from dynamic_atss.data.survey import (
     Surveyed,
     box_findings,
     crowded_images,
     together_findings,
 )
+from dynamic_atss.data.survey.together import used_classes
 from dynamic_atss.data.voc import VocDataset
 
 SIZE = (60, 100)  # height, width
@@ -178,3 +180,36 @@ def test_files_in_two_places(tmp_path):
     assert f"a.json and {tmp_path / 'b.json'}: 1 of 1 images" in shared.line
     assert "2.png" in shared.line
     assert one_of(together_findings([train], [train]), "shared_files").count == 3
+
+
+def test_half_of_the_boxes_beyond_their_image_is_wrong_without_a_known_cause(tmp_path):
+    inside, beyond = [30, 5, 20, 20], [-30, 5, 60, 20]
+    boxes = [box(i, 1, inside if i % 2 else beyond) for i in range(10)]
+    finding = one_of(box_findings(surveyed(tmp_path, boxes)), "clipped")
+    assert finding.level == "fix" and "check that they are" in finding.line
+
+
+def test_files_in_two_training_sets(tmp_path):
+    one = surveyed(tmp_path, [box(1, 1, [5, 5, 20, 20]), box(2, 2, [5, 5, 20, 20], 3)])
+    content = json.loads((tmp_path / "a.json").read_text())
+    content["images"] = content["images"][1:]
+    content["annotations"] = content["annotations"][1:]
+    content["images"][0]["file_name"] = "./2.png"
+    other = tmp_path / "a2.json"
+    other.write_text(json.dumps(content))
+    two = Surveyed.of(CocoDataset(other, tmp_path / "images", training=True))
+    finding = one_of(together_findings([one, two], []), "trained_twice")
+    assert finding.level == "warning" and "1 of 1 images of the latter" in finding.line
+    assert not [f for f in together_findings([one], [two]) if f.code == "trained_twice"]
+
+
+def test_class_names(tmp_path):
+    names = ("cat", "cat", "None", "cat")
+    categories = [{"id": 7 + i, "name": name} for i, name in enumerate(names)]
+    boxes = [box(i, 1, [5, 5, 20, 20], 7 + i) for i in (0, 0, 2, 3)]
+    boxes = [entry | {"id": i} for i, entry in enumerate(boxes)]
+    one = surveyed(tmp_path, boxes, changes={"categories": categories})
+    found = box_findings(one)
+    assert "3 classes are called 'cat'" in one_of(found, "same_names").line
+    assert "category id 9 is called 'None'" in one_of(found, "no_name").line
+    assert used_classes(one)["cat"] == 3

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from helpers_run import ROOT, call_tool
+from PIL import Image
 
 from dynamic_atss.data.check import pictures
 
@@ -111,6 +112,39 @@ def test_the_priors_of_a_configuration(check, tmp_path):
     code, out, _ = check(name, "--config-file", config, *sizes)
     assert code == 0 and "get no prior at INPUT.MIN_SIZE_TRAIN 60" in out
     assert "3 of 3 images with more objects than the 1 detections" in out
+
+
+def test_the_keys_of_how_pictures_are_read(check, tmp_path):
+    name = write_set(tmp_path / "a", range(3))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.open(tmp_path / "a/1.png").save(tmp_path / "a/1.png", exif=turned)
+    deep = np.full((50, 60), 4000, np.uint16)
+    cv2.imwrite(str(tmp_path / "a/2.png"), deep)
+    content = json.loads((tmp_path / "a.json").read_text())
+    content["images"][0] |= {"width": 80, "height": 60}  # as stored
+    (tmp_path / "a.json").write_text(json.dumps(content))
+
+    def found(*keys):
+        check(name, "--json", tmp_path / "out.json", "--set", *keys)
+        return codes(tmp_path / "out.json")
+
+    assert "bits" in found("INPUT.EXIF", "auto") and "size" not in found("INPUT.EXIF", "ignore")
+    assert found("INPUT.EXIF", "apply")["size"]["items"] == ["1.png"]
+    assert "bits" not in found("INPUT.BITS", 12)
+    large = found("INPUT.MAX_PIXELS", 4000)["unreadable"]
+    assert large["count"] == 2 and "more than INPUT.MAX_PIXELS 4000" in large["text"]
+
+
+def test_a_set_without_a_usable_box_is_refused_as_in_a_training(check, tmp_path):
+    name = write_set(tmp_path / "a", range(3))
+    content = json.loads((tmp_path / "a.json").read_text())
+    for entry in content["annotations"]:
+        entry["bbox"][2] = -5
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    code, out, _ = check(name)
+    assert code == 1 and "none of its 3 usable images has a usable box" in out
+    assert check(name, "--set", "DATASETS.KEEP_EMPTY", "True")[0] == 0
 
 
 class Tags(HTMLParser):

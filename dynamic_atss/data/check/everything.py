@@ -29,16 +29,23 @@ Checked = tuple[Opened, Sequence[Picture]]
 
 
 def check_everything(
-    train: Iterable[Opened], tests: Iterable[Opened], cap: int, matching: Matching | None
+    train: Iterable[Opened],
+    tests: Iterable[Opened],
+    cap: int,
+    matching: Matching | None,
+    keep_empty: bool = False,
 ) -> list[Finding]:
     """All findings, worst first. Every picture is read.
 
-    cap: detections of an image that a test keeps · matching: None where no head is configured
+    cap: detections of an image that a test keeps · matching: None where no head is configured ·
+    keep_empty: whether a training keeps images without objects
     """
     found: list[Finding] = []
     trained, tested = ([*_checked(sets, found)] for sets in (train, tests))
     for opened, _ in (*trained, *tested):
         found += _findings(opened, cap)
+    if not keep_empty:
+        found += [finding for opened, _ in trained for finding in without_objects(opened)]
     if matching is not None:  # what a test set has need not be learnt
         for opened, _ in trained:
             assert opened.dataset is not None
@@ -61,6 +68,18 @@ def _checked(sets: Iterable[Opened], found: list[Finding]) -> Iterator[Checked]:
         total = len(opened.whole.names)
         found += broken_pictures(opened.whole.where, [*opened.broken.values()], total)
         yield opened, pictures
+
+
+def without_objects(opened: Opened) -> Iterator[Finding]:
+    """A training refuses a set without any."""
+    assert opened.dataset is not None
+    if not len(opened.dataset.classes_by_image()[0]):
+        images = len(opened.dataset)
+        yield Finding(
+            *("stop", "no_boxes", str(opened.dataset.annotations), images),
+            f"none of its {images:,} usable images has a usable box, so that a training refuses it",
+            "correct the boxes, or set DATASETS.KEEP_EMPTY True",
+        )
 
 
 def _findings(opened: Opened, cap: int) -> Iterator[Finding]:
@@ -99,13 +118,22 @@ def as_json(sets: Iterable[Opened], found: Sequence[Finding], code: int) -> dict
 def fix(opened: Opened, output: Path) -> list[str]:
     """Writes the cleaned copy of a data set, which was checked; what was changed, with counts.
 
-    Raises UserError: the file is there already, the data set cannot be read.
+    Raises UserError: the file is there already, the data set cannot be read, nothing of it is left.
     """
     if output.exists():
         raise UserError(f"--fix {output}: is there already: give the name of a new file")
     if opened.dataset is None or opened.whole is None:
         raise UserError(f"--fix {output}: {opened.findings[-1].text}")
     repair = Repair(opened.whole, opened.broken)
-    content = repair(source_of(opened.dataset, opened.whole))
+    source, notes = source_of(opened.dataset, opened.whole)
+    content = repair(source)
+    changes = [*notes, *(f"{change}: {count:,}" for change, count in repair.changes.items())]
+    lost = [k for k in ("images", "annotations") if source.get(k) and not content[k]]
+    if lost:
+        why = "; ".join(changes)
+        raise UserError(
+            f"--fix {output}: not written, as none of the {lost[0]} would be left ({why}): correct "
+            f"what is said of {opened.whole.where}"
+        )
     write_text(output, json.dumps(content, ensure_ascii=False))
-    return [f"{change}: {count:,}" for change, count in repair.changes.items()]
+    return changes

@@ -11,8 +11,9 @@ import numpy as np
 
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.catalog import open_dataset
+from dynamic_atss.data.cleaning import find_names
 from dynamic_atss.data.dataset import DetectionDataset
-from dynamic_atss.data.header import ImageHeader
+from dynamic_atss.data.header import ImageHeader, check_pixels
 from dynamic_atss.data.header_cache import cached_headers
 from dynamic_atss.data.image import read_image
 from dynamic_atss.data.survey import Finding, Surveyed, file_findings
@@ -72,32 +73,47 @@ def _lenient(kind: type[DetectionDataset], opened: Opened) -> type[DetectionData
         content = kind.read(self, need_boxes=need_boxes)
         if "" in content.names.tolist() or not opened.there:
             return content  # the data set has a message for that
+        content, _, _ = find_names(self.images, content)
         names, label = content.names.tolist(), f"headers of {self.short_name}"
-        headers = cached_headers(self.images, names, label)
-        opened.whole = Surveyed(str(self.annotations), self.images, content, headers)
+        most = self.reading.max_pixels
+        headers = [
+            _within(header, self.images / name, most)
+            for header, name in zip(cached_headers(self.images, names, label), names, strict=True)
+        ]
+        source = str(self.annotations)
+        opened.whole = Surveyed(source, self.images, content, headers, self.reading)
         pairs = zip(names, headers, strict=True)
         opened.headers = {n: h for n, h in pairs if isinstance(h, ImageHeader)}
         opened.findings = file_findings(opened.whole)
-        opened.broken = _cut_files(self.images, opened.headers)
-        good = [_usable(h, size) for h, size in zip(headers, content.sizes, strict=True)]
+        opened.broken = _cut_files(self.images, opened.headers, most)
+        good = [
+            isinstance(header, ImageHeader) and fits(size, header, self.reading)
+            for header, size in zip(headers, content.sizes, strict=True)
+        ]
         return with_images(content, np.array(good, bool) & ~np.isin(names, [*opened.broken]))
 
     return type(kind.__name__, (kind,), {"read": read})
 
 
-def _cut_files(folder: Path, headers: Mapping[str, ImageHeader]) -> dict[str, str]:
+def _within(header: Header, path: Path, max_pixels: int) -> Header:
+    """The header, or that the image has more pixels."""
+    try:
+        if isinstance(header, ImageHeader):
+            check_pixels(path, header, max_pixels)
+    except UserError as error:
+        return error
+    return header
+
+
+def _cut_files(folder: Path, headers: Mapping[str, ImageHeader], max_pixels: int) -> dict[str, str]:
     """Of the files without a mark of their end those that cannot be decoded, and why."""
     found = {}
     for name in (name for name, header in headers.items() if not header.ended):
         try:
-            read_image(folder / name)
+            read_image(folder / name, max_pixels=max_pixels)
         except UserError as error:
             found[name] = str(error)
     return found
-
-
-def _usable(header: Header, size: np.ndarray) -> bool:
-    return isinstance(header, ImageHeader) and fits(size, header)
 
 
 def with_images(content: Annotations, kept: np.ndarray) -> Annotations:

@@ -15,6 +15,7 @@ from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.header import ImageHeader
 from dynamic_atss.data.survey import Surveyed
 from dynamic_atss.data.survey.boxes import CERTAIN, OTHERS, as_written, likely_reading
+from dynamic_atss.data.values import read_values
 
 Box = tuple[float, float, float, float]
 Entry = dict[str, Any]
@@ -28,39 +29,53 @@ class Repair:
         self.changes: Counter[str] = Counter()
         name = likely_reading(whole)
         self.reading = OTHERS[name] if name in CERTAIN else as_written
-        names = zip(whole.content.image_ids.tolist(), whole.names, whole.headers, strict=True)
+        content = whole.content
+        rows = zip(
+            *(content.image_ids.tolist(), whole.names, whole.files(), whole.headers), strict=True
+        )
         self.files = {
-            id: (name, header)
-            for id, name, header in names
+            id: (name, file, header)
+            for id, name, file, header in rows
             if isinstance(header, ImageHeader) and name not in unreadable
         }
 
     def __call__(self, content: Mapping[str, Any]) -> dict[str, Any]:
-        """The top level of a COCO file -> that of its cleaned copy; other entries stay."""
+        """The top level of a COCO file -> that of its cleaned copy; other entries stay, and the
+        order of all."""
+        given = content.get("annotations", [])
         boxes: dict[int, list[Entry]] = {}
-        for entry in content.get("annotations", []):
-            boxes.setdefault(as_integer(entry["image_id"]), []).append(dict(entry))
-        images, by_name, annotations = [], {}, []
-        for entry in content["images"]:
-            id = as_integer(entry["id"])
-            if id not in self.files:
+        for entry in given:
+            boxes.setdefault(entry["image_id"], []).append(entry)
+        image_of = self._images(content["images"], boxes)
+        kept = []
+        for entry in given:
+            image = image_of.get(entry["image_id"])
+            own = {**entry, "image_id": image["id"]} if image else {}
+            if image and self._box(own, image["height"], image["width"]):
+                kept.append(own)
+        images = [*{image["id"]: image for image in image_of.values()}.values()]
+        return {**content, "images": images, "annotations": self._numbered(self._once(kept))}
+
+    def _images(
+        self, entries: Sequence[Entry], boxes: Mapping[int, Sequence[Entry]]
+    ) -> dict[int, Entry]:
+        """The new entry of each image that is kept, by its id; one for all of the same file."""
+        image_of, by_file = {}, {}
+        for entry in entries:
+            if entry["id"] not in self.files:
                 self._count("images that cannot be read left out, with their boxes")
                 continue
-            name, header = self.files[id]
-            own = boxes.get(id, [])
-            size = self._size(entry, header, own)
+            name, file, header = self.files[entry["id"]]
+            size = self._size(entry, header, boxes.get(entry["id"], []))
             if size is None:
                 self._count("images of another size than annotated left out, with their boxes")
                 continue
-            if name in by_name:
+            if file in by_file:
                 self._count("entries of a file that is listed twice joined")
             else:
-                by_name[name] = self._image(entry, id, name, size)
-                images.append(by_name[name])
-            annotations += [{**e, "image_id": by_name[name]["id"]} for e in own]
-        sizes = {e["id"]: (e["height"], e["width"]) for e in images}
-        kept = [e for e in annotations if self._box(e, *sizes[e["image_id"]])]
-        return {**content, "images": images, "annotations": self._numbered(self._once(kept))}
+                by_file[file] = self._image(entry, name, size)
+            image_of[entry["id"]] = by_file[file]
+        return image_of
 
     def _size(
         self, entry: Entry, header: ImageHeader, boxes: Sequence[Entry]
@@ -74,13 +89,13 @@ class Repair:
         fits = all(x <= width + 1 and y <= height + 1 for x, y in ends)
         return header.upright if fits or 0 in written else None
 
-    def _image(self, entry: Entry, id: int, name: str, size: tuple[int, int]) -> Entry:
+    def _image(self, entry: Entry, name: str, size: tuple[int, int]) -> Entry:
         written = as_size(entry.get("height")), as_size(entry.get("width"))
         if size != written:
             self._count("sizes of images added" if 0 in written else "sizes of images corrected")
         if entry.get("file_name") != name:
             self._count("names of files corrected")
-        return {**entry, "id": id, "file_name": name, "height": size[0], "width": size[1]}
+        return {**entry, "file_name": name, "height": size[0], "width": size[1]}
 
     def _box(self, entry: Entry, height: int, width: int) -> bool:
         """Corrects an annotation in place. Whether it is kept."""
@@ -110,7 +125,7 @@ class Repair:
     def _once(self, entries: list[Entry]) -> list[Entry]:
         found: dict[tuple, Entry] = {}
         for entry in entries:
-            key = (entry["image_id"], as_integer(entry["category_id"]), *entry["bbox"])
+            key = (entry["image_id"], entry["category_id"], *entry["bbox"])
             if key in found:
                 self._count("boxes that were there twice left out")
             found.setdefault(key, entry)
@@ -118,7 +133,7 @@ class Repair:
 
     def _numbered(self, entries: list[Entry]) -> list[Entry]:
         """Gives ids where an entry has none."""
-        free = max((as_integer(e["id"]) for e in entries if "id" in e), default=0)
+        free = max((e["id"] for e in entries if isinstance(e.get("id"), int)), default=0)
         for entry in entries:
             if "id" not in entry:
                 self._count("annotations given an id")
@@ -130,20 +145,14 @@ class Repair:
         self.changes[change] += 1
 
 
-def source_of(dataset: DetectionDataset, whole: Surveyed) -> dict[str, Any]:
-    """What a repair starts from: the COCO file itself, so that nothing of it is lost, or, of
-    other formats, what was read."""
+def source_of(dataset: DetectionDataset, whole: Surveyed) -> tuple[dict[str, Any], list[str]]:
+    """What a repair starts from: the COCO file itself, so that nothing of it is lost, or, of other
+    formats, what was read. With notes of the values that were read by their meaning, as a training
+    reads them: texts for numbers, ids that are names."""
     if isinstance(dataset, CocoDataset):
-        return read_json(dataset.annotations)
-    return to_coco(whole.content)
-
-
-def as_integer(value: Any) -> int:
-    """An id that may be written as a text or a whole float."""
-    try:
-        return int(value)
-    except ValueError:
-        return int(float(value))
+        content = read_json(dataset.annotations)
+        return content, read_values(content)
+    return to_coco(whole.content), []
 
 
 def as_size(value: Any) -> int:

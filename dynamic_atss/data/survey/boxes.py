@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from dynamic_atss.data.survey.classes import names_given_twice, names_that_are_none
 from dynamic_atss.data.survey.finding import Finding, several, share
 from dynamic_atss.data.survey.surveyed import Surveyed
 
+MOST = 0.5  # of boxes beyond the image: what is learnt is wrong, with or without a known cause
 LARGE_SHARE = 0.05  # of boxes beyond the image; of those drawn by people a few per thousand are
 _FITS = 0.95  # the share of boxes that another reading must bring into their images
 _PIXEL = 1.0  # tools round, and some count the last pixel
@@ -47,8 +49,9 @@ def boxes_beyond(one: Surveyed) -> Iterator[Finding]:
     cause = likely_reading(one)
     height, width = one.content.sizes[one.content.image[beyond[0]]]
     numbers = ", ".join(f"{v:g}" for v in one.content.xywh[beyond[0]])
+    wrong = cause or len(beyond) >= MOST * len(chosen)
     yield Finding(
-        *("fix" if cause else "warning", "clipped", one.where, len(beyond)),
+        *("fix" if wrong else "warning", "clipped", one.where, len(beyond)),
         f"{share(len(beyond), len(chosen), 'boxes')} ({len(beyond) / len(chosen):.0%}) reach "
         f"beyond their image and are cut, such as ({numbers}) of {one.image_of(beyond[0])} "
         f"({width} x {height})",
@@ -132,9 +135,12 @@ def odd_areas(one: Surveyed) -> Iterator[Finding]:
         )
 
 
-CHECKS = (boxes_in_fractions, boxes_beyond, rotated_boxes, odd_areas)
+CHECKS = (
+    *(boxes_in_fractions, boxes_beyond, rotated_boxes, odd_areas),
+    *(names_given_twice, names_that_are_none),
+)
 
 
 def box_findings(one: Surveyed) -> list[Finding]:
-    """Of the boxes of one data set."""
+    """Of the boxes and the classes of one data set."""
     return [finding for check in CHECKS for finding in check(one)]

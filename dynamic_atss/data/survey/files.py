@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from dynamic_atss.data.frames import Reading
 from dynamic_atss.data.header import ImageHeader
 from dynamic_atss.data.survey.finding import Finding, share
 from dynamic_atss.data.survey.surveyed import Surveyed
@@ -27,9 +28,8 @@ def unreadable_files(one: Surveyed) -> Iterator[Finding]:
 
 
 def wrong_sizes(one: Surveyed) -> Iterator[Finding]:
-    """A size in the annotations that is neither that of the stored pixels nor, for pictures that
-    are to be turned, the upright one."""
-    wrong = [i for i, header in _good(one) if not fits(one.content.sizes[i], header)]
+    """A size in the annotations that is none by which the file may be read."""
+    wrong = [i for i, h in _good(one) if not fits(one.content.sizes[i], h, one.reading)]
     if wrong:
         header, (height, width) = one.headers[wrong[0]], one.content.sizes[wrong[0]]
         assert isinstance(header, ImageHeader)
@@ -59,7 +59,7 @@ def turned_files(one: Surveyed) -> Iterator[Finding]:
 
 def unusual_bits(one: Surveyed) -> Iterator[Finding]:
     deep = [(i, h) for i, h in _good(one) if h.bits not in _USUAL_BITS]
-    if deep:
+    if deep and not one.reading.bits:
         first, header = deep[0]
         yield Finding(
             *("warning", "bits", one.where, len(deep)),
@@ -93,7 +93,10 @@ def _good(one: Surveyed) -> Iterator[tuple[int, ImageHeader]]:
     return ((i, h) for i, h in enumerate(one.headers) if isinstance(h, ImageHeader))
 
 
-def fits(size: np.ndarray, header: ImageHeader) -> bool:
-    """Whether an annotated (height, width), 0 where there is none, is that of the file."""
+def fits(size: np.ndarray, header: ImageHeader, reading: Reading) -> bool:
+    """Whether an annotated (height, width), 0 where there is none, is that of the file: of the
+    stored pixels or of the upright picture, unless the reading says which of the two."""
+    stored, upright = header[:2], header.upright
+    frames = {"auto": (stored, upright), "apply": (upright,), "ignore": (stored,)}
     height, width = int(size[0]), int(size[1])
-    return 0 in (height, width) or (height, width) in (header[:2], header.upright)
+    return 0 in (height, width) or (height, width) in frames[reading.exif]

@@ -11,6 +11,7 @@ import numpy as np
 
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.dataset import DetectionDataset
+from dynamic_atss.data.frames import AS_USUAL, Reading
 from dynamic_atss.data.header import ImageHeader
 from dynamic_atss.errors import UserError
 
@@ -27,10 +28,12 @@ class Surveyed:
     folder: Path
     content: Annotations
     headers: Sequence[Header] = ()
+    reading: Reading = AS_USUAL
 
     @classmethod
     def of(cls, dataset: DetectionDataset, headers: Sequence[Header] = ()) -> Surveyed:
-        return cls(str(dataset.annotations), dataset.images, dataset.content, headers)
+        where = str(dataset.annotations)
+        return cls(where, dataset.images, dataset.content, headers, dataset.reading)
 
     @property
     def names(self) -> list[str]:

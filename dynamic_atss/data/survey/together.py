@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +15,10 @@ from dynamic_atss.data.survey.surveyed import Surveyed
 def used_classes(one: Surveyed) -> Counter[str]:
     """How many objects each class has."""
     counts = np.bincount(one.content.classes[one.objects()], minlength=len(one.content.class_names))
-    return Counter(dict(zip(one.content.class_names, counts.tolist(), strict=True)))
+    used: Counter[str] = Counter()
+    for name, count in zip(one.content.class_names, counts.tolist(), strict=True):
+        used[name] += count  # two classes may have one name
+    return used
 
 
 def unused_classes(sets: Sequence[Surveyed]) -> Iterator[Finding]:
@@ -89,9 +93,24 @@ def shared_files(train: Surveyed, test: Surveyed) -> Iterator[Finding]:
         )
 
 
+def files_trained_twice(one: Surveyed, other: Surveyed) -> Iterator[Finding]:
+    """Pictures that two of the training sets have."""
+    common = sorted(set(one.files()) & set(other.files()))
+    if common:
+        yield Finding(
+            *("warning", "trained_twice", f"{one.where} and {other.where}", len(common)),
+            f"{share(len(common), len(other.names), 'images')} of the latter are in the former, "
+            f"too ({common[0]!r})",
+            "they are trained on twice as often, and an object that only one of the sets has is "
+            "background in the other: keep them in one",
+        )
+
+
 def together_findings(train: Sequence[Surveyed], tests: Sequence[Surveyed]) -> list[Finding]:
     """Of the training sets, as one, and the test sets of a run; of each set's list of files."""
     found = [*unused_classes(train)] if train else []
+    for pair in itertools.combinations(train, 2):
+        found += files_trained_twice(*pair)
     for one in (*train, *tests):
         found += listed_twice(one)
     for test in tests:
