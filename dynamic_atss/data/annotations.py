@@ -100,7 +100,7 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
             raise UserError(f"{path}: no '{key}': the top level is {describe(content)}: {FIX}")
     for key in ("images", "categories", "annotations"):
         _check_entries(path, key, content.get(key, []))
-    notes = read_values(content)
+    notes = read_values(path, content)
     category_ids = _ids(path, "category", content["categories"])
     image_ids = _ids(path, "image", content["images"])
     entries = content.get("annotations", [])

@@ -304,3 +304,23 @@ def test_the_memory_stays_channels_last(tmp_path, new):
     image = read_image(tmp_path / "a.jpg")
     for tensor in (image, resize(image, *new), resize(image, *new).flip(2)):
         assert tensor.permute(1, 2, 0).is_contiguous()
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "BMP", "PNG"])
+def test_the_limit_of_pillow_is_none(tmp_path, kind):
+    """Headers that claim 20000 x 16000 pixels, more than Pillow is willing to open."""
+    rows = [(256, 20000), (257, 16000), (258, 8), (259, 1), (262, 1), (277, 1), (278, 16000)]
+    tags = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in [*rows, (279, 1)]]
+    files = {
+        "TIFF": b"II*\0" + struct.pack("<IH", 8, len(tags) + 1) + b"".join(
+            [*tags[:5], struct.pack("<HHII", 273, 4, 1, 8), *tags[5:]]
+        ) + bytes(4),
+        "BMP": b"BM" + struct.pack("<IIIIiiHHIIiiII", 58, 0, 54, 40, 20000, 16000, 1, 24, *[0] * 6),
+        "PNG": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">IIBBBBB", 20000, 16000, 8, 0, 0, 0, 0)
+        + bytes(8),
+    }  # fmt: skip
+    path = tmp_path / "image"
+    path.write_bytes(files[kind] + b"\0")
+    assert image_header(path)[:4] == (16000, 20000, 1, kind)
+    with pytest.raises(UserError, match=r"20000 x 16000 pixels, more than INPUT\.MAX_PIXELS"):
+        read_image(path)
