@@ -81,7 +81,9 @@ def test_ids_that_are_no_numbers_are_numbered(tmp_path, caplog):
     assert "ids of 'images' are texts, such as 'a': numbered 1 to 2" in caplog.text
     content["annotations"][0]["image_id"] = "c"
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="image_id of 1 of 2 annotations is none of them, such as 'c'"):
+    with pytest.raises(
+        UserError, match="image_id of 1 of 2 annotations is none of them, such as 'c'"
+    ):
         open_coco(path)
     content["images"][1]["id"] = 7
     path.write_text(json.dumps(content))
