@@ -15,8 +15,8 @@ from dynamic_atss.errors import UserError
 from dynamic_atss.progress import progress
 
 PNG = b"\x89PNG\r\n\x1a\n"
-# INPUT.MAX_PIXELS is checked before anything is decoded, in all formats alike; a limit of Pillow's own
-# would refuse the header already.
+# Pillow's own limit would refuse a header; INPUT.MAX_PIXELS is checked before anything is decoded,
+# in all formats alike.
 Image.MAX_IMAGE_PIXELS = None
 PIL_ERRORS = (
     OSError,

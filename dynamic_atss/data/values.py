@@ -112,10 +112,11 @@ def _check_references(
     wrong = [v for v in values if not isinstance(v, str) or v not in known]
     if wrong:
         shown = ", ".join(repr(text) for text in list(known)[:3])
+        rest = ", ..." if len(known) > 3 else ""
         raise UserError(
-            f"{path}: the ids of '{part}' are texts ({shown:.90}{', ...' if len(known) > 3 else ''})"
-            f", but the {key} of {len(wrong)} of {len(values)} annotations is none of them, such as "
-            f"{wrong[0]!r:.40}: write one of these texts there"
+            f"{path}: the ids of '{part}' are texts ({shown:.90}{rest}), but the {key} of "
+            f"{len(wrong)} of {len(values)} annotations is none of them, such as {wrong[0]!r:.40}: "
+            "write one of these texts there"
         )
 
 
