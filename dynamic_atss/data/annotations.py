@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,9 +12,11 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from dynamic_atss.data.flags import means_regions, read_flags
 from dynamic_atss.data.recognise import FIX, describe
 from dynamic_atss.data.rotation import count_rotated, rotation_of
 from dynamic_atss.data.values import read_values
+from dynamic_atss.data.wording import annotation_name, more, short
 from dynamic_atss.errors import UserError
 
 LARGEST_ID = 2**53  # of images and categories: tables of results hold them as float64
@@ -100,7 +100,7 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
             raise UserError(f"{path}: no '{key}': the top level is {describe(content)}: {FIX}")
     for key in ("images", "categories", "annotations"):
         _check_entries(path, key, content.get(key, []))
-    notes = read_values(content)
+    notes = read_values(path, content)
     category_ids = _ids(path, "category", content["categories"])
     image_ids = _ids(path, "image", content["images"])
     entries = content.get("annotations", [])
@@ -111,7 +111,7 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
     image = _lookup(path, entries, "image_id", images, "file_name")
     by_image = np.argsort(image, kind="stable")
     xywh = _boxes(path, entries)
-    crowd, ignored = (_flags(path, entries, key) for key in ("iscrowd", "ignore"))
+    crowd, ignored, spellings = read_flags(path, entries)
     given = np.array([entry.get("area") is not None for entry in entries], bool)
     areas, without = _areas(entries, xywh)
     odd_areas = _odd_areas(entries, without & given)
@@ -127,7 +127,7 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
         image=image[by_image],
         crowd=(crowd | ignored)[by_image],
         flagged=int((ignored & ~crowd).sum()),
-        notes=tuple(notes),
+        notes=(*notes, *spellings, *_note_placeholders(images)),
         missing_areas=int((~given).sum()),
         odd_areas=odd_areas,
         warnings=(
@@ -135,7 +135,7 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
             *_warn_of_regions(content["categories"]),
         ),
         rotated=count_rotated(
-            (_annotation_name(entry, n), rotation_of(entry)) for n, entry in enumerate(entries)
+            (annotation_name(entry, n), rotation_of(entry)) for n, entry in enumerate(entries)
         ),
     )
 
@@ -169,19 +169,14 @@ def _is_integer(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
 def _ids(path: Path, kind: str, entries: Iterable[dict[str, Any]]) -> list[Any]:
     """The `id` of every entry: integers from -2^53 to 2^53, none twice."""
     ids = [entry.get("id") for entry in entries]
     wrong = [i for i, v in enumerate(ids) if not _is_integer(v) or abs(v) > LARGEST_ID]
     if wrong:
         raise UserError(
-            f"{path}: the id of {kind} number {wrong[0]} is {_short(ids[wrong[0]])}: make it an "
-            f"integer of at most 2^53{_more(wrong)}"
+            f"{path}: the id of {kind} number {wrong[0]} is {short(ids[wrong[0]])}: make it an "
+            f"integer of at most 2^53{more(wrong)}"
         )
     _check_once(path, kind, ids)
     return ids
@@ -194,24 +189,13 @@ def _check_annotation_ids(path: Path, entries: list[dict[str, Any]]) -> None:
 
 
 def _check_once(path: Path, kind: str, ids: Sequence[Any]) -> None:
-    twice = [value for value, times in Counter(ids).items() if times > 1]
+    twice = [(value, times) for value, times in Counter(ids).items() if times > 1]
     if twice:
+        value, times = twice[0]
+        often = "twice" if times == 2 else f"{times} times"
         raise UserError(
-            f"{path}: {kind} id {_short(twice[0])} is there twice: give each its own id"
-            f"{_more(twice)}"
+            f"{path}: {kind} id {short(value)} is there {often}: give each its own id{more(twice)}"
         )
-
-
-def _more(faults: Sequence[Any]) -> str:
-    """How many entries beside the first have the same fault."""
-    return f" ({len(faults) - 1} more like it)" if len(faults) > 1 else ""
-
-
-def _annotation_name(entry: dict[str, Any], number: int) -> str:
-    """How messages call an annotation: by its id, or by its place in the file."""
-    return (
-        f"annotation id {_short(entry['id'])}" if "id" in entry else f"annotation number {number}"
-    )
 
 
 def _lookup(
@@ -226,9 +210,9 @@ def _lookup(
     found = [place.get(v, -1) if _is_integer(v) else -1 for v in values]
     wrong = [i for i, index in enumerate(found) if index < 0]
     if wrong:
-        where, value = _annotation_name(entries[wrong[0]], wrong[0]), values[wrong[0]]
+        where, value = annotation_name(entries[wrong[0]], wrong[0]), values[wrong[0]]
         raise UserError(
-            f"{path}: {where}: {key} {_short(value)} is {_meant(value, known, name)}{_more(wrong)}"
+            f"{path}: {where}: {key} {short(value)} is {_meant(value, known, name)}{more(wrong)}"
         )
     return np.array(found, dtype=np.int64)
 
@@ -250,8 +234,8 @@ def _boxes(path: Path, entries: list[dict[str, Any]]) -> np.ndarray:
     if wrong:
         first = wrong[0]
         raise UserError(
-            f"{path}: {_annotation_name(entries[first], first)}: bbox {_short(given[first])} is "
-            f"not four numbers (x, y, width, height): correct it{_more(wrong)}"
+            f"{path}: {annotation_name(entries[first], first)}: bbox {short(given[first])} is "
+            f"not four numbers (x, y, width, height): correct it{more(wrong)}"
         )
     boxes = np.empty((len(entries), 4), dtype=np.float64)
     for number, box in enumerate(given):
@@ -281,7 +265,7 @@ def _odd_areas(entries: list[dict[str, Any]], wrong: np.ndarray) -> tuple[int, s
         return 0, ""
     number = int(np.argmax(wrong))
     entry = entries[number]
-    return int(wrong.sum()), f"{_annotation_name(entry, number)}: {_short(entry['area'])}"
+    return int(wrong.sum()), f"{annotation_name(entry, number)}: {short(entry['area'])}"
 
 
 def _warn_of_areas(entries: list[dict[str, Any]], count: int, example: str) -> list[str]:
@@ -296,7 +280,7 @@ def _warn_of_areas(entries: list[dict[str, Any]], count: int, example: str) -> l
 
 def _warn_of_regions(categories: list[dict[str, Any]]) -> list[str]:
     names = [e["name"] for e in categories if isinstance(e.get("name"), str)]
-    found = [name for name in names if re.fullmatch(r"ignored?[ _-]?(regions?)?", name.lower())]
+    found = [name for name in names if means_regions(name)]
     return [
         f"category {name!r} is learnt and scored like any other: if its boxes are regions to "
         'ignore, give them "ignore": 1 and the category_id of the class that they may hold'
@@ -312,37 +296,6 @@ def _number(value: Any) -> float:
         return math.inf
 
 
-def _flags(path: Path, entries: list[dict[str, Any]], key: str) -> np.ndarray:
-    """(A,) bool: the entries whose `key` is yes, in any of its spellings; without it they are
-    not."""
-    spellings = {name for entry in entries for name in entry if _plain(name) in _SPELLINGS[key]}
-    found = np.zeros(len(entries), bool)
-    for name in spellings:
-        found |= _is_yes(path, entries, name)
-    return found
-
-
-def _is_yes(path: Path, entries: list[dict[str, Any]], key: str) -> np.ndarray:
-    """(A,) bool. JSON's false equals 0, its true 1."""
-    wrong = [i for i, entry in enumerate(entries) if entry.get(key) not in (0, 1, None)]
-    if wrong:
-        entry = entries[wrong[0]]
-        raise UserError(
-            f"{path}: {_annotation_name(entry, wrong[0])}: {key} {_short(entry[key])} is "
-            f"neither 0 nor 1: correct it{_more(wrong)}"
-        )
-    return np.array([bool(entry.get(key)) for entry in entries], dtype=bool)
-
-
-@functools.cache
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "")
-
-
-_SPELLINGS = {
-    "iscrowd": ("iscrowd", "crowd"),
-    "ignore": ("ignore", "ignored", "isignore", "isignored", "ignoreflag"),
-}
 _NUMBERS = (int, float)
 
 
@@ -352,20 +305,30 @@ def _file_name(path: Path, entry: dict[str, Any]) -> str:
     name = entry.get(key, "")
     if not isinstance(name, str):
         raise UserError(
-            f"{path}: image id {entry['id']}: {key} {_short(name)} is not a text: correct it"
+            f"{path}: image id {entry['id']}: {key} {short(name)} is not a text: correct it"
         )
     return name if key == "file_name" else "/".join(name.split("/")[-2:])
 
 
+def _has_placeholder(entry: dict[str, Any]) -> bool:
+    """Whether a side is 0 or -1, which exporters write that have not looked at the picture."""
+    return any(type(v) in _NUMBERS and v in (0, -1) for v in map(entry.get, ("height", "width")))
+
+
+def _note_placeholders(images: Iterable[dict[str, Any]]) -> list[str]:
+    count = sum(map(_has_placeholder, images))
+    return [f"the width or height of {count} images is 0 or -1, which counts as none"] * bool(count)
+
+
 def _size(path: Path, entry: dict[str, Any]) -> tuple[int, int]:
-    """(height, width); (0, 0) if the entry lacks one of them."""
+    """(height, width); (0, 0) if the entry lacks one of them, or has 0 or -1 in its place."""
     height, width = entry.get("height"), entry.get("width")
-    if height is None or width is None:
+    if height is None or width is None or _has_placeholder(entry):
         return 0, 0
     for key, value in (("height", height), ("width", width)):
         if type(value) not in _NUMBERS or not 0 < value < 1e6 or value != int(value):
             raise UserError(
-                f"{path}: image id {entry['id']}: {key} {_short(value)} is not a positive integer: "
+                f"{path}: image id {entry['id']}: {key} {short(value)} is not a positive integer: "
                 "correct it, or leave width and height out to have them read from the file"
             )
     return int(height), int(width)

@@ -15,6 +15,9 @@ from dynamic_atss.errors import UserError
 from dynamic_atss.progress import progress
 
 PNG = b"\x89PNG\r\n\x1a\n"
+# Pillow's own limit would refuse a header; INPUT.MAX_PIXELS is checked before anything is decoded,
+# in all formats alike.
+Image.MAX_IMAGE_PIXELS = None
 PIL_ERRORS = (
     OSError,
     ValueError,

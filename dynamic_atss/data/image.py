@@ -134,12 +134,15 @@ def _decode(data: bytes, path: Path, header: ImageHeader, bits: int) -> np.ndarr
 
 def _decode_with_opencv(data: bytes, bits: int = 0) -> np.ndarray | None:
     """(H, W, 3) uint8; None where OpenCV does not take the file, for whatever reason."""
-    flags = _DECODE | (cv2.IMREAD_ANYDEPTH if bits else 0)
+    pixels = _opencv(data, _DECODE | (cv2.IMREAD_ANYDEPTH if bits else 0))
+    return pixels if pixels is None or not bits else _to_eight_bits(pixels, bits)
+
+
+def _opencv(data: bytes, flags: int) -> np.ndarray | None:
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:  # more pixels than it is willing to decode
         return None
-    return pixels if pixels is None or not bits else _to_eight_bits(pixels, bits)
 
 
 def _decode_png(data: bytes, path: Path, bits: int) -> np.ndarray:
@@ -183,6 +186,8 @@ def _decode_with_pillow(data: bytes, path: Path, bits: int) -> np.ndarray:
             turn = _turn_of_pillow(image)
             image.load()
             pixels = _pixels_of_pillow(image, path, bits)
+            if bits and image.mode.startswith("RGB"):
+                pixels = _deep_colours(data, pixels, path, bits)
     except PIL_ERRORS as error:
         raise undecodable(path, reason(error)) from None
     return turned(pixels, _INVERSE.get(turn, turn))
@@ -201,12 +206,23 @@ def _pixels_of_pillow(image: Image.Image, path: Path, bits: int) -> np.ndarray:
         return np.repeat(grey[:, :, None], 3, axis=2)
     if kind in ("I", "F"):
         raise undecodable(path, "32-bit pixels, whose range is not known; 8 and 16 bits are read")
-    if bits:
-        raise UserError(
-            f"{path}: INPUT.BITS {bits} holds for grey images and for colours in PNG: convert the "
-            "file to such a PNG, or set 0"
-        )
     return np.array(image.convert("RGB"))
+
+
+def _deep_colours(data: bytes, high: np.ndarray, path: Path, bits: int) -> np.ndarray:
+    """(H, W, 3) uint8 of colours of 16 bits, of which OpenCV reads all; it turns a TIFF as Pillow
+    does.
+
+    high: what Pillow reads, the highest 8 bits of each value, which have to be the same
+    """
+    # As BGR: version 5 of OpenCV has a fault with RGB in TIFF files of 16 bits.
+    found = _opencv(data, cv2.IMREAD_COLOR_BGR | cv2.IMREAD_ANYDEPTH)
+    if found is None or not np.array_equal(found[:, :, ::-1] >> 8, high):
+        raise UserError(
+            f"{path}: INPUT.BITS {bits} holds for grey images and for colours in PNG and usual "
+            "TIFF files: convert the file to such a PNG, or set 0"
+        )
+    return np.ascontiguousarray(_to_eight_bits(found, bits)[:, :, ::-1])
 
 
 def _to_eight_bits(values: np.ndarray, bits: int) -> np.ndarray:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+from dynamic_atss.errors import UserError
 
 _INTEGER = re.compile(r"\s*([+-]?\d{1,18})(?:\.0*)?\s*")
 _NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*")
@@ -63,12 +66,14 @@ _REFERENCES = (("images", "image_id"), ("categories", "category_id"))
 _SIZES = ("width", "height")
 
 
-def read_values(content: dict[str, Any]) -> list[str]:
+def read_values(path: Path, content: dict[str, Any]) -> list[str]:
     """Puts plain numbers in the place of such values of a COCO file, and tells which and how many.
 
-    content: lists of objects under "images", "categories" and "annotations"; it is changed.
+    path: how messages call the file · content: lists of objects under "images", "categories" and
+    "annotations"; it is changed.
+    Raises UserError: ids are texts, and an annotation refers to something else.
     """
-    numbered = [_number(content, *keys) for keys in _REFERENCES]
+    numbered = [_number(path, content, *keys) for keys in _REFERENCES]
     found = []
     for part, readers in _READERS.items():
         entries = content.get(part, [])
@@ -80,22 +85,39 @@ def read_values(content: dict[str, Any]) -> list[str]:
     return [line for line in (*numbered, read) if line]
 
 
-def _number(content: dict[str, Any], part: str, key: str) -> str:
+def _number(path: Path, content: dict[str, Any], part: str, key: str) -> str:
     """Puts numbers in the place of ids that are texts and differ, and of what refers to them."""
     ids = [entry.get("id") for entry in content.get(part, [])]
     texts = [i for i in ids if isinstance(i, str)]
     if len(set(texts)) < len(ids) or all(as_integer(text) is not None for text in texts):
         return ""
     numbers = {text: number for number, text in enumerate(texts, 1)}
+    annotations = content.get("annotations", [])
+    _check_references(path, part, key, [entry.get(key) for entry in annotations], numbers)
     for entry, text in zip(content[part], texts, strict=True):
         entry["id"] = numbers[text]
-    for entry in content.get("annotations", []):
-        if isinstance(entry.get(key), str):
-            entry[key] = numbers.get(entry[key], entry[key])
+    for entry in annotations:
+        entry[key] = numbers[entry[key]]
     return (
         f"the ids of '{part}' are texts, such as {texts[0]!r}: numbered 1 to {len(texts)} in the "
         "order of the file, also in results"
     )
+
+
+def _check_references(
+    path: Path, part: str, key: str, values: list[Any], known: dict[str, int]
+) -> None:
+    """Raises UserError: a value is none of the texts. An integer must not meet one of the numbers
+    that stand for them."""
+    wrong = [v for v in values if not isinstance(v, str) or v not in known]
+    if wrong:
+        shown = ", ".join(repr(text) for text in list(known)[:3])
+        rest = ", ..." if len(known) > 3 else ""
+        raise UserError(
+            f"{path}: the ids of '{part}' are texts ({shown:.90}{rest}), but the {key} of "
+            f"{len(wrong)} of {len(values)} annotations is none of them, such as {wrong[0]!r:.40}: "
+            "write one of these texts there"
+        )
 
 
 def _read(entries: list[dict[str, Any]], part: str, key: str, reader: Callable[[Any], Any]) -> str:

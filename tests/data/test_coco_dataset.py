@@ -83,6 +83,20 @@ def test_missing_sizes_are_read_from_the_files(tmp_path):
     assert data.sizes.tolist() == [[20, 30]] and boxes_of(data) == [[0, 0, 29, 19]]
 
 
+@pytest.mark.parametrize("sides", [(0, 0), (-1, -1), (20, 0), (-1.0, 30)])
+def test_sizes_of_nothing_are_read_from_the_files(tmp_path, caplog, sides):
+    path = write_coco(tmp_path, SIZES, [box(1, 9, [1, 1, 9, 9])])
+    content = json.loads(path.read_text())
+    content["images"][0].update(height=sides[0], width=sides[1])
+    path.write_text(json.dumps(content))
+    with caplog.at_level(logging.INFO):
+        data = open_coco(path, training=False)
+    place = data.image_ids.index(content["images"][0]["id"])
+    assert tuple(data.sizes[place]) == SIZES[data.image_ids[place]]
+    assert "width or height of 1 images is 0 or -1, which counts as none" in caplog.text
+    assert "1 of 2 images have no size there: it is read from their files" in caplog.text
+
+
 def test_test_sets_have_no_annotations(tmp_path):
     path = write_coco(tmp_path, SIZES, [])
     content = json.loads(path.read_text())
@@ -111,6 +125,7 @@ IMAGE = {"id": 9, "file_name": "9.png", "height": 20, "width": 30}
         ({"annotations": [box(5, 9, [0, 0, 5, 5], 99)]}, "annotation id 5: category_id 99"),
         ({"annotations": [box(5, 77, [0, 0, 5, 5])]}, "annotation id 5: image_id 77"),
         ({"annotations": [GOOD, GOOD]}, "annotation id 1 is there twice"),
+        ({"annotations": [GOOD] * 8}, "annotation id 1 is there 8 times: give"),
         ({"annotations": [box(6, 9, [0, 0, 5])]}, "annotation id 6: bbox"),
         ({"annotations": [box(6, 9, [0, 0, 5, None])]}, "annotation id 6: bbox"),
         ({"annotations": [box(6, 9, [0, 0, 5, "5 px"])]}, "annotation id 6: bbox"),

@@ -1,6 +1,7 @@
 """Decoding agrees with Pillow's pixels, resizing with Pillow's within one grey level."""
 
 import io
+import struct
 import zlib
 
 import cv2
@@ -207,9 +208,26 @@ def test_the_bits_of_colours(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), colours)
     found = as_array(read_image(tmp_path / "a.png", bits=12))
     assert np.array_equal(found, colours[:, :, ::-1] >> 4)
-    cv2.imwrite(str(tmp_path / "a.tif"), colours)
-    with pytest.raises(UserError, match=r"a\.tif: INPUT\.BITS 12 holds for grey"):
-        read_image(tmp_path / "a.tif", bits=12)
+    for name, compression in (("a.tif", 1), ("b.tif", 5)):  # none, LZW
+        options = [cv2.IMWRITE_TIFF_COMPRESSION, compression]
+        cv2.imwrite(str(tmp_path / name), colours, options)
+        assert np.array_equal(as_array(read_image(tmp_path / name, bits=12)), found)
+    assert np.array_equal(as_array(read_image(tmp_path / "a.tif")), colours[:, :, ::-1] >> 8)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_deep_colours_in_a_tiff_that_is_turned(tmp_path, orientation):
+    colours = np.random.default_rng(0).integers(0, 65536, (31, 45, 3), dtype=np.uint16)
+    cv2.imwrite(str(tmp_path / "a.tif"), colours, [cv2.IMWRITE_TIFF_COMPRESSION, 1])
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    start = struct.unpack_from("<I", data, 4)[0]
+    tags = [struct.unpack_from("<HHII", data, start + 2 + 12 * i) for i in range(data[start])]
+    tags = sorted([*tags, (274, 3, 1, orientation)])
+    data[4:8] = struct.pack("<I", len(data))
+    data += struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *t) for t in tags)
+    (tmp_path / "a.tif").write_bytes(data + bytes(4))
+    found = as_array(read_image(tmp_path / "a.tif", bits=16))
+    assert np.array_equal(found, colours[:, :, ::-1] >> 8)
 
 
 def test_bits_are_of_16_bit_files_alone(tmp_path):
@@ -304,3 +322,29 @@ def test_the_memory_stays_channels_last(tmp_path, new):
     image = read_image(tmp_path / "a.jpg")
     for tensor in (image, resize(image, *new), resize(image, *new).flip(2)):
         assert tensor.permute(1, 2, 0).is_contiguous()
+
+
+def claiming(kind, width, height):
+    """The header of a file without pixels."""
+    if kind == "BMP":
+        return b"BM" + struct.pack("<IIIIiiHH6I", 58, 0, 54, 40, width, height, 1, 24, *[0] * 6)
+    sides, grey = {256: width, 257: height}, {258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: height}
+    tags = {**sides, **grey, 279: width * height}
+    rows = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items()]
+    return b"II*\0" + struct.pack("<IH", 8, len(rows)) + b"".join(rows) + bytes(4)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "BMP"])
+def test_pillow_has_no_limit_of_its_own(tmp_path, kind):
+    path = tmp_path / "image"
+    path.write_bytes(claiming(kind, 20_000, 16_000))
+    assert image_header(path)[:4] == (16_000, 20_000, 1, kind)
+    with pytest.raises(UserError, match=r"20000 x 16000 pixels, more than INPUT\.MAX_PIXELS"):
+        read_image(path)
+
+
+def test_deep_colours_that_opencv_reads_in_another_way(tmp_path, monkeypatch):
+    cv2.imwrite(str(tmp_path / "a.tif"), np.full((20, 30, 3), 4000, np.uint16))
+    monkeypatch.setattr("dynamic_atss.data.image._opencv", lambda *_: np.zeros((20, 30, 3), int))
+    with pytest.raises(UserError, match=r"a\.tif: INPUT\.BITS 12 holds for grey"):
+        read_image(tmp_path / "a.tif", bits=12)

@@ -81,7 +81,9 @@ def test_ids_that_are_no_numbers_are_numbered(tmp_path, caplog):
     assert "ids of 'images' are texts, such as 'a': numbered 1 to 2" in caplog.text
     content["annotations"][0]["image_id"] = "c"
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="annotation id 1: image_id 'c' is not among"):
+    with pytest.raises(
+        UserError, match="image_id of 1 of 2 annotations is none of them, such as 'c'"
+    ):
         open_coco(path)
     content["images"][1]["id"] = 7
     path.write_text(json.dumps(content))
@@ -114,3 +116,22 @@ def test_plain_files_have_no_line(tmp_path, caplog):
 )
 def test_other_formats_are_named(tmp_path, content, said):
     assert said in describe(content)
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [("images", "image_id", 1), ("images", "image_id", "9.png"), ("categories", "category_id", 2)],
+)
+def test_references_to_texts_are_texts(tmp_path, part, key, value):
+    """An integer must not be looked up among the numbers that stand for the texts."""
+    path = write_coco(tmp_path, SIZES, [box(1, 9, [1, 2, 10, 5]), box(2, 9, [0, 0, 9, 9])])
+    content = json.loads(path.read_text())
+    for number, entry in enumerate(content[part]):
+        entry["id"] = f"t_{number}"
+    content["annotations"][0][key] = "t_1"
+    content["annotations"][1][key] = value
+    path.write_text(json.dumps(content))
+    wanted = f"the {key} of 1 of 2 annotations is none of them, such as {value!r}: write"
+    with pytest.raises(UserError, match=wanted) as error:
+        open_coco(path)
+    assert f"ids of '{part}' are texts ('t_0', 't_1'" in str(error.value)

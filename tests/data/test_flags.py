@@ -1,0 +1,54 @@
+"""Crowds and objects to ignore, in the spellings of exporters."""
+
+import logging
+
+import pytest
+from helpers_data import box, open_coco, write_coco
+
+from dynamic_atss.data.flags import means_regions
+from dynamic_atss.errors import UserError
+
+SIZES = {9: (20, 30)}
+
+
+@pytest.mark.parametrize(
+    ("more", "name", "key"),
+    [
+        ({"Ignore": "true"}, "Ignore", "ignore"),
+        ({"ignored": "yes"}, "ignored", "ignore"),
+        ({"isCrowd": "1"}, "isCrowd", "iscrowd"),
+        ({"ignore-flag": 1}, "ignore-flag", "ignore"),
+        ({"attributes": {"ignore": True}}, "attributes.ignore", "ignore"),
+        ({"attributes": {"occluded": True, "iscrowd": "Yes"}}, "attributes.iscrowd", "iscrowd"),
+        ({"difficult": 1}, "difficult", "ignore"),
+        ({"ignore": 1}, None, "ignore"),
+    ],
+)
+def test_spellings(tmp_path, caplog, more, name, key):
+    entries = [box(1, 9, [1, 2, 10, 5]), box(2, 9, [0, 0, 9, 9], **more)]
+    with caplog.at_level(logging.INFO):
+        data = open_coco(write_coco(tmp_path, SIZES, entries))
+    assert data.read().crowd.tolist() == [False, True] and len(data.ground_truth(0)) == 1
+    assert data.read().flagged == (key == "ignore")
+    told = [r.getMessage() for r in caplog.records if "is read as" in r.getMessage()]
+    wanted = f"'{name}' of 1 annotations is read as {key}: 1 say yes"
+    assert [line.partition(".json: ")[2] for line in told] == ([wanted] if name else [])
+
+
+@pytest.mark.parametrize("more", [{"Ignore": "false"}, {"difficult": 0}, {"attributes": [1]}])
+def test_no_is_no(tmp_path, more):
+    data = open_coco(write_coco(tmp_path, SIZES, [box(1, 9, [1, 2, 10, 5], **more)]))
+    assert data.read().crowd.tolist() == [False]
+
+
+def test_what_is_neither(tmp_path):
+    entries = [box(i, 9, [1, 2, 10, 5], attributes={"difficult": 3}) for i in (1, 2)]
+    wanted = r"annotation id 1: attributes\.difficult 3 is neither 0 nor 1: .*\(1 more like it\)"
+    with pytest.raises(UserError, match=wanted):
+        open_coco(write_coco(tmp_path, SIZES, entries))
+
+
+def test_names_of_regions():
+    names = ("DontCare", "don't care", "dont_care", "ignored regions", "Ignore", "ignore-region")
+    assert all(map(means_regions, names))
+    assert not any(map(means_regions, ("care", "others", "ignored cat", "region")))
