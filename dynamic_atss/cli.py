@@ -7,10 +7,9 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
 
-from dynamic_atss.config import describe
 from dynamic_atss.engine.interrupt import end_process, on_sigterm
 from dynamic_atss.engine.told import tell, told_by_another
 from dynamic_atss.errors import UserError
@@ -63,18 +62,19 @@ def config_parser(text: str, keys: Sequence[str] = ()) -> argparse.ArgumentParse
 
 
 def _epilog(examples: str, keys: Sequence[str]) -> list[str]:
+    from dynamic_atss.config import describe  # which needs packages, unlike the rest of this file
+
     parts = []
     if examples:
         parts.append("examples:\n" + textwrap.indent(examples.rstrip(), "  "))
     if keys:
-        parts.append(f"keys that are used most:\n{_table(keys)}")
+        parts.append(f"keys that are used most:\n{_table(keys, describe.keys())}")
         parts.append(f"All keys, one line each: {describe.defaults.__file__}")
     return parts
 
 
-def _table(keys: Sequence[str]) -> str:
+def _table(keys: Sequence[str], known: Mapping[str, Any]) -> str:
     """Each key with its default and its meaning, as wide as the terminal."""
-    known = describe.keys()
     width = max(min(shutil.get_terminal_size().columns, 120), 80)
     column = max(map(len, keys)) + 4
     style = textwrap.TextWrapper(width, subsequent_indent=" " * column, break_on_hyphens=False)

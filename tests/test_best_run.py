@@ -101,7 +101,7 @@ def test_resumed_after_its_end_it_only_tests_and_goes_on_with_more_patience(ende
 def scripted(values):
     """In place of `run.score`: the values of the tests, one after the other."""
     values = iter(values)
-    return lambda *_: {"shapes_val": CocoScores(dict.fromkeys(METRICS, next(values)), {})}
+    return lambda *_, **more: {"shapes_val": CocoScores(dict.fromkeys(METRICS, next(values)), {})}
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """Passes of test-time augmentation, with detectors whose answer is known."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.modeling.tta import (
     AugmentedDetector,
     View,
@@ -97,16 +100,17 @@ def test_ratios_are_per_axis(flip):
     torch.testing.assert_close(joined.boxes, box.expand(1 + flip, 4))
 
 
-def test_today_s_convention_mirrors_about_the_edge():
-    box = found([1, 2, 4, 5, 0.5, 0])
-    assert flipped(box, torch.tensor(9)).boxes.tolist() == [[5, 2, 8, 5]]  # 10 wide, "+1"
-    assert flipped(box, torch.tensor(10)).boxes.tolist() == [[6, 2, 9, 5]]
+def test_each_convention_mirrors_about_its_own_edge():
+    box, width = found([1, 2, 4, 5, 0.5, 0]), torch.tensor(10)
+    assert flipped(box, width).boxes.tolist() == [[5, 2, 8, 5]]
+    exact = replace(box, convention=BoxConvention.EXACT)
+    assert flipped(exact, width).boxes.tolist() == [[6, 2, 9, 5]]
 
 
 def test_size_ranges_are_open():
     boxes = found([0, 0, 9, 9, 0.9, 0], [0, 0, 9, 10, 0.8, 0], [0, 0, 19, 19, 0.7, 0])
-    assert within(boxes, (10, 20), 1.0).scores.tolist() == pytest.approx([0.8])
-    assert within(boxes, (0, 10000), 1.0).scores.tolist() == boxes.scores.tolist()
+    assert within(boxes, (10, 20)).scores.tolist() == pytest.approx([0.8])
+    assert within(boxes, (0, 10000)).scores.tolist() == boxes.scores.tolist()
 
 
 def test_ranges_are_of_the_view_s_own_pixels():

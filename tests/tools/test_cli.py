@@ -44,7 +44,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(capsys):
     ("tool", "key"),
     [
         ("train_net", r"SOLVER.MAX_ITER +iterations of the training \[40000\]"),
-        ("test_net", r"TEST.DETECTIONS_PER_IMG +the best of an image \[100\]"),
+        ("test_net", r"TEST.DETECTIONS_PER_IMG +the best of an image;"),
     ],
 )
 def test_help_has_examples_that_can_be_typed_and_the_keys(tool, key, monkeypatch, capsys):

@@ -151,7 +151,7 @@ def source_of(dataset: DetectionDataset, whole: Surveyed) -> tuple[dict[str, Any
     reads them: texts for numbers, ids that are names."""
     if isinstance(dataset, CocoDataset):
         content = read_json(dataset.annotations)
-        return content, read_values(content)
+        return content, read_values(dataset.annotations, content)
     return to_coco(whole.content), []
 
 
