@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,25 +10,31 @@ from torch import Tensor
 
 from dynamic_atss.assigners.base import Assigner
 from dynamic_atss.errors import UserError
-from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
+from dynamic_atss.types import BACKGROUND, IGNORE, Assignment, GroundTruth, Predictions, Priors
 
 NEEDED = "needs an Assignment with gt_index int64 and quality floating-point, both of shape"
 
 
 def answer(rule: Assigner, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
-    """What the rule returns. Types and shapes are compared, without a wait for the device.
+    """What the rule returns. Types and shapes are compared, without a wait for the device, and in
+    the first iteration of a training values, too, which waits.
 
     The rule sees the objects alone, unless it has `sees_regions`: regions come after all objects,
     so that its indices hold in `gt`, too.
 
     Raises:
-        UserError: it is no `Assignment` of as many images and priors.
+        UserError: it is no `Assignment` of as many images and priors, or of other boxes.
     """
     gt = gt if getattr(rule, "sees_regions", False) else gt.objects
     found = rule(priors, gt, predictions)
     if fault := _fault(found, predictions.boxes.shape[:2]):
         shape = tuple(predictions.boxes.shape[:2])
         raise UserError(f"rule {type(rule).__name__} gives {fault}, {NEEDED} {shape}")
+    fault = _no_mapping(found)
+    if not fault and predictions.iteration == 0:
+        fault = _out_of_range(found, len(gt))
+    if fault:
+        raise UserError(f"rule {type(rule).__name__} gives {fault} is needed")
     return found
 
 
@@ -44,4 +51,34 @@ def _fault(found: Any, shape: torch.Size) -> str:
         right = values.dtype == torch.int64 if name == "gt_index" else values.is_floating_point()
         if values.shape != shape or not right:
             return f"{name} of shape {tuple(values.shape)} and type {values.dtype}"
+    return ""
+
+
+def _no_mapping(found: Assignment) -> str:
+    """What is wrong with the dicts, and what is needed; "" if nothing is."""
+    for name in ("losses", "metrics"):
+        values = getattr(found, name)
+        if not isinstance(values, Mapping):
+            return f"{name} as a {type(values).__name__}; a dict, {{name: scalar tensor}},"
+    return ""
+
+
+def _out_of_range(found: Assignment, boxes: int) -> str:
+    """As `_no_mapping`, of the values. NaN is let through: the loss will tell of it."""
+    index = found.gt_index
+    wrong = index[(index < IGNORE) | (index >= boxes)]
+    if len(wrong):
+        return (
+            f"gt_index {int(wrong[0])} where there are {boxes} boxes; the index of one, BACKGROUND "
+            f"({BACKGROUND}) or IGNORE ({IGNORE})"
+        )
+    for name, most in (("weight", torch.inf), ("negative", 1.0)):
+        values = getattr(found, name)
+        if values is None:
+            continue
+        values = values.detach()[index >= 0]
+        wrong = values[(values < 0) | (values > most)]
+        if len(wrong):
+            limits = "at least 0" if most == torch.inf else "0 to 1"
+            return f"a {name} of {float(wrong[0]):.4g}, of which {limits}"
     return ""

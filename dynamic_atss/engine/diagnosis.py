@@ -17,7 +17,6 @@ from dynamic_atss.engine.evaluator import evaluation_mode
 from dynamic_atss.evaluation.ground_truth import TruthTable
 from dynamic_atss.evaluation.overlaps import why_no_match
 from dynamic_atss.evaluation.results import Table
-from dynamic_atss.modeling.branches import branch
 from dynamic_atss.modeling.detector import Detector
 from dynamic_atss.modeling.postprocess import PostProcess
 from dynamic_atss.types import Batch, to_device
@@ -87,7 +86,8 @@ def largest_score(model: Detector, batch: Batch) -> float:
             model(to_device(batch, next(model.parameters()).device))
     finally:
         hook.remove()
-    return float(branch(outputs[0], model.postprocess.branch).logits.float().sigmoid().max())
+    output = model.postprocess.output(outputs[0])
+    return float(output.logits.float().sigmoid().max())
 
 
 def _training(records: Records) -> Iterator[str]:

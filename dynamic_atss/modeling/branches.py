@@ -48,16 +48,20 @@ class BranchCriterion(nn.Module):
         losses: dict[str, Tensor] = {}
         metrics: dict[str, Tensor] = {}
         for name, criterion in self.criteria.items():
+            output = branch(outputs, name, f"criterion {type(self).__name__}")
             giver = f"criterion {type(criterion).__name__} of branch {name!r}"
-            found = Terms.of(criterion(branch(outputs, name), priors, gt, iteration), giver)
+            found = Terms.of(criterion(output, priors, gt, iteration), giver)
             weight = self.weights[name](iteration) if name in self.weights else 1.0
             losses |= {f"{name}/{term}": value * weight for term, value in found.losses.items()}
             metrics |= {f"{name}/{metric}": value for metric, value in found.metrics.items()}
         return Terms(losses, metrics)
 
 
-def branch(outputs: Outputs, name: str | None) -> HeadOutput:
+def branch(outputs: Outputs, name: str | None, reader: str) -> HeadOutput:
     """The branch of that name; with None that of a head without branches.
+
+    Args:
+        reader: what reads it, for the messages.
 
     Raises:
         UserError: the head does not give it.
@@ -65,10 +69,16 @@ def branch(outputs: Outputs, name: str | None) -> HeadOutput:
     if isinstance(outputs, HeadOutput):
         if name is None:
             return outputs
-        raise UserError(f"the head has no branch {name!r}: it gives one output, without branches")
+        raise UserError(
+            f"{reader} reads branch {name!r}, but the head gives one output, without branches: "
+            "let network() return a dict of outputs by branch"
+        )
     known = ", ".join(map(repr, outputs))
     if name is None:
-        raise UserError(f"the head has branches, {known}: name the one that is meant")
+        raise UserError(
+            f"{reader} reads the output of a head without branches, but the head has branches "
+            f"{known}: use BranchCriterion({{name: criterion}}) and PostProcess(branch=name)"
+        )
     if name not in outputs:
-        raise UserError(f"the head has no branch {name!r}; it has {known}")
+        raise UserError(f"{reader} reads branch {name!r}, but the head has branches {known}")
     return outputs[name]

@@ -63,7 +63,7 @@ class DenseCriterion(nn.Module):
             UserError: names of loss terms or metrics that do not fit; a head of several branches,
                 which wants a `BranchCriterion`.
         """
-        output = branch(outputs, None)
+        output = branch(outputs, None, f"criterion {type(self).__name__}")
         found = match(self.assigner, self.coder, output, priors, gt, iteration)
         losses = joined(self.losses(found, output, priors, gt), found.target.losses)
         metrics = assignment_metrics(found, priors, gt)

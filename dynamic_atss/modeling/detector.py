@@ -12,6 +12,7 @@ from dynamic_atss.modeling.branches import Outputs
 from dynamic_atss.modeling.criterion import Criterion, RetinaNetCriterion
 from dynamic_atss.modeling.head import DenseHead, branches_of, check_output, check_sizes
 from dynamic_atss.modeling.in_parts import in_parts
+from dynamic_atss.modeling.postprocess import PostProcess
 from dynamic_atss.modeling.terms import Terms
 from dynamic_atss.types import Batch, Detections
 
@@ -75,6 +76,8 @@ class Detector(nn.Module):
         output = in_parts(self._network, self, parts, batch.images, batch.sizes)
         priors = self.priors(branches_of(self.head, output)[0].sizes, batch.images.device)
         if self.training:
+            if isinstance(self.postprocess, PostProcess):
+                self.postprocess.output(output)  # refused now, not after the training
             found = self.criterion(output, priors, batch.gt, batch.iteration)
             terms = Terms.of(found, f"criterion {type(self.criterion).__name__}")
             return terms.touching(self._perhaps_unused())

@@ -75,7 +75,7 @@ class PostProcess:
     ) -> list[Detections]:
         """One per image; boxes in pixels of the resized image, clipped to sizes (N, 2): height,
         width. Without `nms` all candidates, level by level: test-time augmentation joins them."""
-        output = branch(outputs, self.branch)
+        output = self.output(outputs)
         if not nms:
             found, _ = self.candidates(output, priors, sizes, complete=True)
             return [self._present(*image) for image in zip(*found, strict=True)]
@@ -90,6 +90,15 @@ class PostProcess:
             Detections(b[:length], s[:length], c[:length], self.convention)
             for b, s, c, length in images
         ]
+
+    def output(self, outputs: Outputs) -> HeadOutput:
+        """The one that is read, of what a head gave. Training calls it, too: a branch that is not
+        there is told in the first step. A subclass that reads others has its own.
+
+        Raises:
+            UserError: the head does not give it.
+        """
+        return branch(outputs, self.branch, f"post-processing {type(self).__name__}")
 
     def candidates(
         self, output: HeadOutput, priors: Priors, sizes: Tensor, *, complete: bool = False

@@ -307,6 +307,7 @@ def test_cuda_does_not_synchronize(patient):
     priors = to_device(make_priors(), "cuda")
     gt = to_device(make_gt(random_boxes(10, 14)), "cuda")
     predictions = to_device(make_predictions(make_priors(), 1), "cuda")
+    predictions = replace(predictions, iteration=1)  # the first is looked at
     patient(priors, gt, predictions)
     torch.cuda.set_sync_debug_mode("error")
     try:

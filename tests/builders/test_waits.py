@@ -102,7 +102,8 @@ def waits_of_a_step(cfg, model, monkeypatch):
         stop=1,
         clip_grad_norm=10.0,
     )
-    run.train()  # priors and lattices are made once
+    run.train()  # priors and lattices are made once, and a rule's first answer is looked at
+    run.start, run.stop = 1, 2
     with Waits() as waits:
         run.train()
     # The log's `tolist` of a tensor on the CPU is no operator.

@@ -124,24 +124,39 @@ def _images():
 @pytest.mark.parametrize(
     ("wanted", "told"),
     [
-        ("one_to_few", r"no branch 'one_to_few'; it has 'one_to_many', 'one_to_one'"),
-        (None, r"the head has branches, 'one_to_many', 'one_to_one': name"),
+        ("one_to_few", r"branch 'one_to_few', .* branches 'one_to_many', 'one_to_one'"),
+        (None, r"a head without branches, .* branches 'one_to_many', 'one_to_one': use Branch"),
     ],
 )
-def test_a_branch_that_the_head_does_not_have(wanted, told):
-    detector = make_detector(branch=wanted).eval()
-    with pytest.raises(UserError, match=told):
+@pytest.mark.parametrize("training", [True, False])
+def test_a_branch_that_the_head_does_not_have(wanted, told, training):
+    """Told in the first step of the training, not after it."""
+    detector = make_detector(branch=wanted).train(training)
+    with pytest.raises(UserError, match=f"post-processing PostProcess reads .*{told}"):
         detector(make_batch())
+
+
+class ReadsTwo(PostProcess):
+    def output(self, outputs):
+        return outputs[MANY]._replace(logits=outputs[MANY].logits + outputs[ONE].logits)
+
+
+def test_post_processing_of_the_users_that_reads_two_branches():
+    detector = make_detector(score_threshold=0.0)
+    detector.postprocess = ReadsTwo(DistanceCoder(1.0), score_threshold=0.0)
+    assert detector.train()(make_batch()).losses
+    assert all(map(len, detector.eval()(make_batch())))
 
 
 def test_a_criterion_that_wants_a_branch_of_its_own():
     rule = Criterion(TaskAligned(), DistanceCoder(1.0), lambda x: x)
     detector = make_detector(BranchCriterion({"auxiliary": rule})).train()
-    with pytest.raises(UserError, match=r"no branch 'auxiliary'; it has 'one_to_many'"):
+    told = r"criterion BranchCriterion reads .*'auxiliary', .* branches 'one_to_many'"
+    with pytest.raises(UserError, match=told):
         detector(make_batch())
     plain = HeadOutput(torch.zeros(2, 80, 3), torch.zeros(2, 80, 4), None, ((8, 8), (4, 4)))
     priors = PointGenerator((8, 16))(plain.sizes, torch.device("cpu"))
-    with pytest.raises(UserError, match=r"no branch 'auxiliary': it gives one output"):
+    with pytest.raises(UserError, match=r"'auxiliary', but the head gives one output"):
         detector.criterion(plain, priors, GT)
 
 
@@ -152,5 +167,5 @@ def test_a_weight_without_a_criterion():
 
 def test_a_criterion_without_branches_for_a_head_that_has_some():
     rule = Criterion(TaskAligned(), DistanceCoder(1.0), lambda x: x)
-    with pytest.raises(UserError, match=r"the head has branches, 'one_to_many'"):
+    with pytest.raises(UserError, match=r"criterion Criterion reads .* has branches 'one_to_many'"):
         make_detector(rule).train()(make_batch())

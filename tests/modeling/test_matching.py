@@ -57,6 +57,48 @@ def test_an_answer_that_does_not_fit_is_one_line(around, found, words):
     assert "\n" not in str(caught.value)
 
 
+def one(name, value):
+    """An answer with one positive, of the one box, and a value of it."""
+    index, values = INDEX.clone(), QUALITY.clone()
+    index[1, 5], values[1, 5] = 0, value
+    return Assignment(index, QUALITY, **{name: values})
+
+
+@pytest.mark.parametrize("around", [lambda x: x, AtLeastOne, IgnoreRegions])
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (
+            Assignment(INDEX + 2, QUALITY),
+            r"gt_index 1 where there are 1 boxes; .* BACKGROUND \(-1\)",
+        ),
+        (Assignment(INDEX - 2, QUALITY), "gt_index -3 where"),
+        (one("weight", -0.5), "a weight of -0.5, of which at least 0 is needed"),
+        (one("negative", -0.5), "a negative of -0.5, of which 0 to 1 is needed"),
+        (one("negative", 1.5), "a negative of 1.5, of which 0 to 1 is needed"),
+    ],
+)
+def test_values_of_the_first_iteration(around, found, words):
+    with pytest.raises(UserError, match=f"rule Fixed gives {words}") as caught:
+        matched(around(Fixed(found)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["losses", "metrics"])
+def test_terms_of_a_rule_that_are_no_dict(name):
+    found = Assignment(INDEX, QUALITY, **{name: [torch.ones(())]})
+    with pytest.raises(UserError, match=f"rule Fixed gives {name} as a list; a dict, .* is needed"):
+        match(Fixed(found), DeltaCoder(), head_output(), PRIORS, GT, 5)
+
+
+def test_values_that_no_prior_reads():
+    """Of the background; and a weight may be any that is not negative."""
+    found = one("weight", 7.0)
+    assert matched(Fixed(found)).target is found
+    found = Assignment(INDEX, QUALITY, QUALITY - 1, QUALITY + 2)
+    assert matched(Fixed(found)).target is found
+
+
 def test_an_answer_that_fits():
     found = Assignment(INDEX, QUALITY, weight=QUALITY + 1)
     assert matched(Fixed(found)).target is found
