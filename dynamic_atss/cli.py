@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from dynamic_atss.engine.interrupt import end_process, on_sigterm
+from dynamic_atss.engine.logger import log_to_file
 from dynamic_atss.engine.told import tell, told_by_another
-from dynamic_atss.errors import UserError
+from dynamic_atss.errors import UserError, own_place
 from dynamic_atss.system_limits import limit_reached
 
 _ANY_KEYS = ("DATALOADER.NUM_WORKERS", "MODEL.DEVICE", "DTYPE", "OUTPUT_DIR")
@@ -109,8 +110,17 @@ def run(main: Callable[[], int | None]) -> None:
         code = 130
     except Exception as error:
         if not told_by_another():
-            if (limit := limit_reached(error)) is None:
+            if (line := limit_reached(error) or _of_own_code(error, main)) is None:
                 raise
-            tell(f"error: {limit}")
+            tell(f"error: {line}")
         code = 2
     sys.exit(code or 0)
+
+
+def _of_own_code(error: Exception, main: Callable[[], int | None]) -> str | None:
+    """The line for an error that was raised in, or below, code of the user's, whose traceback goes
+    to log.txt. None for another error, or without a log.txt: the traceback is shown."""
+    place = own_place(error, but=main.__code__.co_filename)  # the tool is no code of the user's
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    log = log_to_file("error in code of your own", error) if place else ""
+    return f"{place}, code of your own, fails ({what}); the traceback is in {log}" if log else None

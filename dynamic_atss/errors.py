@@ -21,16 +21,16 @@ def described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" + (f" ({place})" if place else "")
 
 
-def own_place(error: BaseException) -> str:
+def own_place(error: BaseException, but: str = "") -> str:
     """Where in code of the user's an error was raised, as "<file>:<line>"; "" if it was not.
 
     The user's is what belongs neither to this package nor to Python or an installed package; of
-    several such calls the innermost counts.
+    several such calls the innermost counts. but: a file that does not count
     """
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if _is_own(frame.filename)]
+    own = [frame for frame in frames if frame.filename != but and _is_own(frame.filename)]
     return f"{own[-1].filename}:{own[-1].lineno}" if own else ""
 
 

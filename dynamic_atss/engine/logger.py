@@ -20,6 +20,18 @@ class _Console(logging.Handler):
             self.handleError(record)
 
 
+def log_to_file(message: str, error: BaseException) -> str:
+    """Writes a message and the traceback of `error` to `log.txt` alone, and returns the path of
+    that; "" if there is none."""
+    logger = logging.getLogger(ROOT)
+    file = next((h for h in logger.handlers if isinstance(h, logging.FileHandler)), None)
+    if file is None:
+        return ""
+    exception = (type(error), error, error.__traceback__)
+    file.handle(logger.makeRecord(ROOT, logging.ERROR, "", 0, message, (), exception))
+    return file.baseFilename
+
+
 def setup_logging(output_dir: str | Path | None = None, rank: int = 0) -> logging.Logger:
     """Send the package's log to stdout and, if a folder is given, to the end of its `log.txt`.
 

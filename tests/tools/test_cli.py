@@ -40,6 +40,39 @@ def test_a_mistake_is_one_line_and_exit_code_2(capsys):
     assert capsys.readouterr().err == "error: file.py: it fails (one two three)\n"
 
 
+TOOL = """
+import sys
+from dynamic_atss import cli
+from dynamic_atss.engine.logger import setup_logging
+
+def main():
+    setup_logging({log!r})
+    sys.path.append({folder!r})
+    {call}
+
+cli.run(main)
+"""
+
+
+@pytest.mark.parametrize("log", [True, False])
+@pytest.mark.parametrize("own", [True, False])
+def test_an_error_in_code_of_the_users_is_one_line(own, log, tmp_path):
+    """The traceback is in log.txt; it is shown where there is no log, or for code of the tool."""
+    code = tmp_path / "mine.py"
+    code.write_text("def rule():\n    raise KeyError('boo')\n")
+    run = str(tmp_path / "run")
+    call = "import mine; mine.rule()" if own else "raise KeyError('boo')"
+    tool = tmp_path / "tool.py"
+    tool.write_text(TOOL.format(log=run if log else None, folder=str(tmp_path), call=call))
+    done = subprocess.run([sys.executable, tool], capture_output=True, text=True)
+    if not (own and log):
+        assert done.returncode == 1 and "Traceback" in done.stderr
+        return
+    line = f"{code}:2, code of your own, fails (KeyError: 'boo'); the traceback is in {run}/log.txt"
+    assert done.returncode == 2 and done.stderr == f"error: {line}\n" and not done.stdout
+    assert "Traceback" in (tmp_path / "run/log.txt").read_text()
+
+
 @pytest.mark.parametrize(
     ("tool", "key"),
     [
