@@ -9,7 +9,7 @@ import numpy as np
 
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import Annotations
-from dynamic_atss.data.file_names import absent, below, likely, match
+from dynamic_atss.data.file_names import absent, as_pair, below, likely, match
 from dynamic_atss.data.header import image_header
 from dynamic_atss.errors import UserError
 
@@ -82,8 +82,8 @@ def check_files(annotations: Path, folder: Path, content: Annotations) -> Annota
             f"{_shown(folder / left[0])}: no such image ({len(left)} of the {len(names)} that "
             f"{annotations} names are missing; {near}): check the image folder"
         )
-    name, file = next(iter(found.items()))
-    note = f"{len(found)} file names found in another form, such as {name!r} as {file!r}"
+    name, file = as_pair(*next(iter(found.items())))
+    note = f"{len(found)} file names found in another form, such as {name} as {file}"
     names = [found.get(name, name) for name in names]
     return replace(content, names=np.array(names, np.str_), notes=(*content.notes, note))
 

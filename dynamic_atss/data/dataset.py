@@ -155,7 +155,7 @@ class DetectionDataset(Dataset, ABC):
         if training and not usable.any():
             raise UserError(
                 f"{self.annotations}: none of its {len(sizes)} images has a usable box: "
-                f"{suspicion or 'check the boxes, or set DATASETS.KEEP_EMPTY True'}"
+                f"{suspicion or _advice(content)}"
             )
         order = np.lexsort((content.crowd, content.image))  # in each image the regions come last
         order = order[kept[order]]
@@ -377,6 +377,16 @@ def name_of(dataset: TrainingSet, index: int) -> str:
         return str(dataset.path(index))
     except Exception:
         return f"image id {dataset.image_ids[index]}"
+
+
+def _advice(content: Annotations) -> str:
+    """What to do about a data set without a usable box."""
+    if len(content.crowd) and content.crowd.all():
+        return (
+            f"all its {len(content.crowd)} boxes are marked as crowd, difficult or ignored, which "
+            "are not trained on: correct the marks"
+        )
+    return "check the boxes, or set DATASETS.KEEP_EMPTY True"
 
 
 def _with_slashes(path: str) -> str:
