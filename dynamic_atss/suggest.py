@@ -9,17 +9,18 @@ from collections.abc import Iterable
 CUTOFF = 0.6  # difflib's own: below it a name is more likely something else than a slip
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def nearest(name: str, known: Iterable[str], cutoff: float = CUTOFF) -> str | None:
     """The known name that is most alike, in any letter case; None if no one is alike.
 
     A name may leave out the first parts: "MSRA/R-50" is near to "ImageNetPretrained/MSRA/R-50".
+    cutoff: how much has to be alike, 0 to 1; for names with a common ending more than the usual
     """
     parts = len(re.split(r"[./]", name))
     forms: dict[str, str] = {}
     for full in known:
         forms.setdefault(_tail(full, parts).lower(), full)
     forms |= {full.lower(): full for full in list(forms.values())}
-    found = difflib.get_close_matches(name.lower(), forms, n=1, cutoff=CUTOFF)
+    found = difflib.get_close_matches(name.lower(), forms, n=1, cutoff=cutoff)
     return forms[found[0]] if found else None
 
 

@@ -111,6 +111,7 @@ def test_the_largest_value_of_all_tests_counts_the_final_one_too(
     train, tmp_path, monkeypatch, values, best
 ):
     monkeypatch.setattr(run, "score", scripted(values))
+    monkeypatch.setattr(run._Records, "_draw", lambda *_: None)  # no detections to be drawn
     watch = ["TEST.PERIOD", 2, "TEST.BEST_METRIC", "AP50", "SOLVER.KEEP_CHECKPOINTS", 1]
     assert train(tmp_path, *watch) == 0
     assert load(tmp_path / "model_best.pth")["iteration"] == best

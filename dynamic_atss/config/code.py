@@ -18,9 +18,9 @@ from dynamic_atss.suggest import nearest
 def names_code(key: str, name: str) -> bool:
     """Whether a name means a file or module of the user's: "file.py:Name" or "module:Name".
 
-    key: of the configuration; only names of DATASETS may begin with a format, as "coco:"
+    key: of the configuration, or SPEC; only names of data sets may begin with a format, as "coco:"
     """
-    formats = DATA_FORMATS if key.startswith("DATASETS") else ()
+    formats = DATA_FORMATS if key.startswith(("DATASETS", "SPEC")) else ()
     return ":" in name and name.partition(":")[0] not in formats
 
 

@@ -12,7 +12,7 @@ from yacs.config import CfgNode as CN
 
 from dynamic_atss.config.code import refuse_code, refuse_unknown_formats
 from dynamic_atss.config.defaults import FREE_SECTIONS, NAME_LISTS, WITHOUT_EFFECT, default_config
-from dynamic_atss.config.names import names_in
+from dynamic_atss.config.names import missing_bracket, names_in
 from dynamic_atss.errors import UserError
 from dynamic_atss.suggest import nearest
 
@@ -126,7 +126,7 @@ def _look_up(cfg: CN, key: str) -> Any:
 def _coerce(value: Any, default: Any, key: str, source: str) -> Any:
     """`value` in the type of the default; texts of tuples and numbers come from YAML files, too."""
     if isinstance(value, str) and not isinstance(default, str):
-        value = _names(key, value) if key in NAME_LISTS else _decoded(value)
+        value = _names(key, value, source) if key in NAME_LISTS else _decoded(value)
     try:
         return _as(default, value)
     except (TypeError, OverflowError):  # an integer that no float holds
@@ -136,7 +136,9 @@ def _coerce(value: Any, default: Any, key: str, source: str) -> Any:
         ) from None
 
 
-def _names(key: str, text: str) -> Any:
+def _names(key: str, text: str, source: str) -> Any:
+    if bracket := missing_bracket(text):
+        raise UserError(f"{source}: {key} {text!r}: the bracket {bracket!r} is missing: add it")
     names = names_in(key, text)
     return text if names is None else names
 

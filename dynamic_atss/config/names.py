@@ -34,6 +34,21 @@ def names_in(key: str, text: str) -> tuple[object, ...] | None:
     return tuple(value) if isinstance(value, tuple | list) else None
 
 
+def missing_bracket(text: str) -> str:
+    """The bracket that a list of names lacks at its start or its end; "" if it lacks none.
+
+    A bracket elsewhere may belong to a path.
+    """
+    text = text.strip()
+    for opening, closing in ("()", "[]"):
+        if text.startswith(opening):
+            return "" if text.endswith(closing) else closing
+    for opening, closing in ("()", "[]"):
+        if text.endswith(closing) and text.count(opening) < text.count(closing):
+            return opening
+    return ""
+
+
 def _doubled(text: str) -> str:
     r"""Single backslashes doubled, but for those of \\, \' and \"."""
     return re.sub(r"""\\\\|\\['"]|\\""", lambda m: m[0] if len(m[0]) == 2 else "\\\\", text)

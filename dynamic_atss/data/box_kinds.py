@@ -1,8 +1,9 @@
-"""Boxes that are written in another way than x, y, width, height in pixels: told, never changed."""
+"""Boxes that are written in another way than their format has it: told, never changed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,27 +13,66 @@ FITS = 0.99  # share that another reading has to keep inside to be named as the 
 REACH = 0.01  # of a side, and a pixel: annotators and rounding go that far beyond the border
 
 _Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-# Other readings of four numbers: what they are called, and their corners x1, y1, x2, y2.
-_READINGS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], _Columns]] = {
-    "corners (x1, y1, x2, y2)": lambda a, b, c, d: (a, b, c, d),
-    "centre, width, height": lambda a, b, c, d: (a - c / 2, b - d / 2, a + c / 2, b + d / 2),
-    "y, x, height, width": lambda a, b, c, d: (b, a, b + d, a + c),
-    "corners (y1, x1, y2, x2)": lambda a, b, c, d: (b, a, d, c),
-}
+_Readings = dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], _Columns]]
 
 
-def box_warning(xywh: np.ndarray, sizes: np.ndarray, areas: np.ndarray) -> str:
+@dataclass(frozen=True)
+class BoxForm:
+    """How a format writes boxes.
+
+    text, in words · readings, other ways to read the four numbers, in pixels: what they are called,
+    and their corners x1, y1, x2, y2 · fractions: centre, width, height as parts of the image's
+    sides; False: x, y, width, height in pixels
+    """
+
+    text: str
+    readings: _Readings
+    fractions: bool = False
+
+    def written(self, xywh: np.ndarray) -> np.ndarray:
+        """(A, 4) the numbers in the file, in pixels, of boxes x, y, w, h."""
+        moved = xywh[:, :2] + xywh[:, 2:] / 2 if self.fractions else xywh[:, :2]
+        return np.concatenate([moved, xywh[:, 2:]], axis=1)
+
+    def example(self, xywh: np.ndarray, sizes: np.ndarray) -> str:
+        """The first of some boxes as the file has it."""
+        sides = np.tile(sizes[0, ::-1], 2) if self.fractions else 1
+        return _text(self.written(xywh[:1])[0] / sides)
+
+
+PIXELS = BoxForm(
+    "x, y, width, height in pixels",
+    {
+        "corners (x1, y1, x2, y2)": lambda a, b, c, d: (a, b, c, d),
+        "centre, width, height": lambda a, b, c, d: (a - c / 2, b - d / 2, a + c / 2, b + d / 2),
+        "y, x, height, width": lambda a, b, c, d: (b, a, b + d, a + c),
+        "corners (y1, x1, y2, x2)": lambda a, b, c, d: (b, a, d, c),
+    },
+)
+FRACTIONS = BoxForm(
+    "centre x, centre y, width, height as fractions of the image's sides",
+    {
+        "corners (x1, y1, x2, y2)": lambda a, b, c, d: (a, b, c, d),
+        "upper left corner, width, height": lambda a, b, c, d: (a, b, a + c, b + d),
+    },
+    fractions=True,
+)
+
+
+def box_warning(
+    xywh: np.ndarray, sizes: np.ndarray, areas: np.ndarray, form: BoxForm = PIXELS
+) -> str:
     """What is suspicious about a data set's boxes as a whole, with the likely cause; "" if nothing.
 
     xywh (A, 4) as annotated · sizes (A, 2) height, width of each box's image · areas (A,) as
-    annotated
+    annotated · form: how the format writes boxes
     """
     with np.errstate(invalid="ignore"):
         usable = np.isfinite(xywh).all(1) & (xywh[:, 2:] > 0).all(1) & (sizes > 0).all(1)
     xywh, sizes, areas = xywh[usable], sizes[usable], areas[usable]
     if not len(xywh):
         return ""
-    return _normalised(xywh) or _beyond(xywh, sizes, areas)
+    return ("" if form.fractions else _normalised(xywh)) or _beyond(xywh, sizes, areas, form)
 
 
 def _normalised(xywh: np.ndarray) -> str:
@@ -48,37 +88,39 @@ def _normalised(xywh: np.ndarray) -> str:
     )
 
 
-def _beyond(xywh: np.ndarray, sizes: np.ndarray, areas: np.ndarray) -> str:
+def _beyond(xywh: np.ndarray, sizes: np.ndarray, areas: np.ndarray, form: BoxForm) -> str:
     """Boxes that leave their image, or whose areas are those of corners."""
     leaves = ~_inside(_corners(xywh), sizes)
     corner_areas = (xywh[:, 2:] - xywh[:, :2]).prod(1)
     agree = np.isclose(areas, corner_areas, rtol=0.02) & ~np.isclose(areas, xywh[:, 2:].prod(1))
     strange = leaves if leaves.any() else agree
-    fitting = _fitting_reading(xywh, sizes)
+    fitting = _fitting_reading(form.written(xywh), sizes, form.readings)
     known = "" if fitting is None else fitting[0]
-    areas_say_so = known.startswith("corners (x1") and agree.mean() >= FITS
+    areas_say_so = form is PIXELS and known.startswith("corners (x1") and agree.mean() >= FITS
     if leaves.mean() < (SUSPECT_IF_EXPLAINED if known else SUSPECT) and not areas_say_so:
         return ""
     found = (
         f"{leaves.sum()} of {len(xywh)} boxes reach beyond their image"
         f"{f' and {agree.sum()} have the area of corners' if areas_say_so else ''}, such as "
-        f"{_text(xywh[strange][0])}: "
+        f"{form.example(xywh[strange], sizes[strange])}: "
     )
     if fitting is None:
         return (
-            f"{found}they are clipped; likely made for pictures of another size or another way up; "
-            "boxes are x, y, width, height in pixels of the file"
+            f"{found}likely made for pictures of another size or another way up; boxes are "
+            f"{form.text}"
         )
     return (
-        f"{found}likely written as {known}, by which {fitting[1]} lie inside; boxes are x, y, "
-        "width, height: convert them"
+        f"{found}likely written as {known}, by which {fitting[1]} lie inside; boxes are "
+        f"{form.text}: convert them"
     )
 
 
-def _fitting_reading(xywh: np.ndarray, sizes: np.ndarray) -> tuple[str, int] | None:
+def _fitting_reading(
+    written: np.ndarray, sizes: np.ndarray, readings: _Readings
+) -> tuple[str, int] | None:
     """The other reading that keeps the boxes inside, and how many of them."""
-    for name, corners in _READINGS.items():
-        inside = _inside(corners(*xywh.T), sizes)
+    for name, corners in readings.items():
+        inside = _inside(corners(*written.T), sizes)
         if inside.mean() >= FITS:
             return name, int(inside.sum())
     return None

@@ -33,6 +33,7 @@ _VOC = {
     for year in (2007, 2012)
     for split in ("train", "val", "trainval", *(["test"] if year == 2007 else []))
 }
+ALIKE = 0.7  # of a name's letters: "my_pigs_train" is not meant as "shapes_train"
 # How an entry that a user added to the releases' paths_catalog.py is written here.
 FROM_CATALOG = "coco:<DATA_DIR>/<its ann_file>:<DATA_DIR>/<its img_dir> in place of its name"
 FORMATS: dict[str, type[DetectionDataset]] = {
@@ -106,7 +107,7 @@ def _check_there(
 
 def _unknown(name: str) -> UnknownName:
     names = [*_COCO, *_VOC, *_SHAPES]
-    near = nearest(name, names)
+    near = nearest(name, names, ALIKE)
     known = f"the nearest name is '{near}'" if near else f"names are {', '.join(names)}"
     ways = " or ".join(kind.written_as for kind in FORMATS.values())
     return UnknownName(

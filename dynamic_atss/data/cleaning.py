@@ -9,7 +9,7 @@ import numpy as np
 
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import Annotations
-from dynamic_atss.data.file_names import absent, below, likely, match
+from dynamic_atss.data.file_names import absent, as_pair, below, likely, match
 from dynamic_atss.data.header import image_header
 from dynamic_atss.errors import UserError
 
@@ -92,8 +92,8 @@ def find_names(folder: Path, content: Annotations) -> tuple[Annotations, list[st
     left = [name for name in missing if name not in found]
     if not found:
         return content, left, files
-    name, file = next(iter(found.items()))
-    note = f"{len(found)} file names found in another form, such as {name!r} as {file!r}"
+    name, file = as_pair(*next(iter(found.items())))
+    note = f"{len(found)} file names found in another form, such as {name} as {file}"
     names = [found.get(name, name) for name in names]
     notes = (*content.notes, note)
     return replace(content, names=np.array(names, np.str_), notes=notes), left, files

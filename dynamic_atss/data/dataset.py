@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import Annotations
-from dynamic_atss.data.box_kinds import box_warning
+from dynamic_atss.data.box_kinds import PIXELS, BoxForm, box_warning
 from dynamic_atss.data.checks import fault
 from dynamic_atss.data.class_names import check_known, check_same, unused_classes
 from dynamic_atss.data.cleaning import check_files, clean_boxes, complete_sizes
@@ -95,6 +95,7 @@ class DetectionDataset(Dataset, ABC):
     """
 
     voc_scores = False
+    box_form: BoxForm = PIXELS  # how the files write boxes
     written_as = "<format>:<annotations>:<image folder>"  # how messages write its names
 
     @classmethod
@@ -150,11 +151,11 @@ class DetectionDataset(Dataset, ABC):
         usable = np.ones(len(sizes), bool) if keep_empty or not training else objects > 0
         kept &= usable[content.image]
         self.statistics["images_without_boxes"] = int((~usable).sum())
-        suspicion = box_warning(content.xywh, sizes[content.image], content.areas)
+        suspicion = box_warning(content.xywh, sizes[content.image], content.areas, self.box_form)
         if training and not usable.any():
             raise UserError(
                 f"{self.annotations}: none of its {len(sizes)} images has a usable box: "
-                f"{suspicion or 'check the boxes, or set DATASETS.KEEP_EMPTY True'}"
+                f"{suspicion or _advice(content)}"
             )
         order = np.lexsort((content.crowd, content.image))  # in each image the regions come last
         order = order[kept[order]]
@@ -376,6 +377,16 @@ def name_of(dataset: TrainingSet, index: int) -> str:
         return str(dataset.path(index))
     except Exception:
         return f"image id {dataset.image_ids[index]}"
+
+
+def _advice(content: Annotations) -> str:
+    """What to do about a data set without a usable box."""
+    if len(content.crowd) and content.crowd.all():
+        return (
+            f"all its {len(content.crowd)} boxes are marked as crowd, difficult or ignored, which "
+            "are not trained on: correct the marks"
+        )
+    return "check the boxes, or set DATASETS.KEEP_EMPTY True"
 
 
 def _with_slashes(path: str) -> str:

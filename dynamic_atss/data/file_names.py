@@ -92,6 +92,13 @@ def likely(name: str, files: Iterable[str]) -> str | None:
     return stem
 
 
+def as_pair(name: str, file: str) -> tuple[str, str]:
+    """A name and its file, as messages show them: with escapes where letters are decomposed, so
+    that a difference is seen."""
+    composed = all(unicodedata.is_normalized("NFC", text) for text in (name, file))
+    return (repr(name), repr(file)) if composed else (ascii(name), ascii(file))
+
+
 def _unique(forms: dict[str, str]) -> dict[str, str]:
     """Form -> file, where one file alone has it."""
     times = Counter(forms.values())

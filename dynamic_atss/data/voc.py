@@ -13,7 +13,7 @@ import numpy as np
 
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.dataset import DetectionDataset
-from dynamic_atss.data.file_names import below, likely, match
+from dynamic_atss.data.file_names import as_pair, below, likely, match
 from dynamic_atss.data.rotation import count_rotated
 from dynamic_atss.data.values import as_flag
 from dynamic_atss.data.voc_names import (
@@ -176,8 +176,8 @@ def _notes(
     """What was read by its meaning, each kind with its count and an example."""
     changed = [(was, name) for was, name in zip(listed, names, strict=True) if was != name]
     if changed:
-        was, name = changed[0]
-        yield f"{len(changed)} names of the split read in another form, such as {was!r} as {name!r}"
+        was, name = as_pair(*changed[0])
+        yield f"{len(changed)} names of the split read in another form, such as {was} as {name}"
     turned = [(p, i.reversed) for p, i in zip(paths, images, strict=True) if i.reversed]
     if turned:
         count = sum(number for _, number in turned)

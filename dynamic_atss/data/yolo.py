@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dynamic_atss.data.annotations import Annotations
+from dynamic_atss.data.box_kinds import FRACTIONS
 from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.header import image_header
 from dynamic_atss.data.yolo_labels import Labels
@@ -26,6 +27,7 @@ class YoloDataset(DetectionDataset):
     polygons become boxes. An image without a label file is background.
     """
 
+    box_form = FRACTIONS
     written_as = "yolo:<data.yaml>:<split>"
 
     def __init__(self, file: str | Path, split: str, *, training: bool, **options: Any) -> None:

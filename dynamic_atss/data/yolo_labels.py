@@ -13,7 +13,6 @@ from dynamic_atss.errors import UserError
 
 BOX = 5  # numbers in the row of a box: class, centre x and y, width, height
 _TOO_FAR = 2.0  # no fraction, but a pixel
-_ROUNDING = 1e-3  # beyond the border, from numbers with three digits
 
 
 @dataclass
@@ -77,8 +76,6 @@ class Labels:
                 f"{' '.join(words[1:5]):.60} are no fractions of the image's sides (pixels?): "
                 "divide x and width by the image's width, y and height by its height"
             )
-        if (corners < -_ROUNDING).any() or (corners > 1 + _ROUNDING).any():
-            self._count("boxes that leave their image: clipped", where)
         return (float(label), *box.tolist())
 
     def _box(self, numbers: np.ndarray, where: str) -> np.ndarray:

@@ -3,7 +3,8 @@
 import pytest
 
 from dynamic_atss.config.load import load_config
-from dynamic_atss.config.names import names_in
+from dynamic_atss.config.names import missing_bracket, names_in
+from dynamic_atss.errors import UserError
 
 A, B = "coco:my/a.json:my/images", "voc:my/devkit:trainval"
 
@@ -71,3 +72,18 @@ def test_one_name_on_the_command_line():
 )
 def test_ways_to_write_augmentations(text, wanted):
     assert wanted == load_config(None, ("INPUT.AUGMENTATIONS", text)).INPUT.AUGMENTATIONS
+
+
+@pytest.mark.parametrize(
+    ("text", "bracket"),
+    [
+        (f"('{A}',", ")"), (f"('{A}'", ")"), (f"[{A}, {B}", "]"), (f"['{A}')", "]"),
+        (f"'{A}',)", "("), (f"{A}]", "["),
+        (A, ""), (f"('{A}',)", ""), ("", ""), ("coco:a(1).json:b(2)", ""), ("coco:a[1].json:b", ""),
+    ],
+)  # fmt: skip
+def test_a_missing_bracket(text, bracket):
+    assert missing_bracket(text) == bracket
+    if bracket:
+        with pytest.raises(UserError, match=r"command line: DATASETS\.TRAIN .* is missing: add it"):
+            load_config(None, ["DATASETS.TRAIN", text])

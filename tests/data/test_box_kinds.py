@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers_data import box, open_coco, voc_object, write_coco, write_voc
 
-from dynamic_atss.data.box_kinds import box_warning
+from dynamic_atss.data.box_kinds import FRACTIONS, box_warning
 from dynamic_atss.data.coco import CocoDataset
 from dynamic_atss.data.voc import VocDataset
 from dynamic_atss.errors import UserError
@@ -108,3 +108,26 @@ def test_classes_that_nothing_has_are_told_in_training(tmp_path, caplog):
     caplog.clear()
     open_coco(path, training=False)
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("write", "cause"),
+    [
+        (corners, "corners (x1, y1, x2, y2), by which 60 lie inside"),
+        (lambda b: b, "upper left corner, width, height, by which 60 lie inside"),
+        (lambda b: centres(b) * 2, "pictures of another size"),
+    ],
+)
+def test_fractions_that_are_written_in_another_way(write, cause):
+    written = write(boxes())
+    read = np.hstack([written[:, :2] - written[:, 2:] / 2, written[:, 2:]])
+    sizes = np.tile(SIZE, (60, 1))
+    message = box_warning(read, sizes, read[:, 2:].prod(1), FRACTIONS)
+    assert cause in message and "centre x, centre y, width, height as fractions" in message
+    assert "pixels" not in message
+    first = [float(v) for v in message.split("[")[1].split("]")[0].split(",")]
+    assert np.isclose(written / np.tile(SIZE[::-1], 2), first, atol=1e-5).all(1).any()
+
+
+def test_fractions_as_they_should_be():
+    assert box_warning(boxes(), np.tile(SIZE, (60, 1)), boxes()[:, 2:].prod(1), FRACTIONS) == ""

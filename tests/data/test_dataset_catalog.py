@@ -85,3 +85,20 @@ def test_own_devkit(tmp_path):
     for name in ("voc:", "voc:a", "voc::t", "voc:a:"):
         with pytest.raises(UserError, match="write it as voc:<devkit folder>:<split>"):
             open_dataset(name, root=tmp_path, training=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("shape_train", "shapes_train"),
+        ("coco_val2017", "coco_2017_val"),
+        ("voc_07_test", "voc_2007_test"),
+        ("my_pigs_train", None),
+        ("pigs_val", None),
+    ],
+)
+def test_a_common_ending_is_no_likeness(tmp_path, name, near):
+    with pytest.raises(UserError) as error:
+        open_dataset(name, root=tmp_path, training=True)
+    wanted = f"the nearest name is '{near}'" if near else "names are coco_2017_train, "
+    assert f"data set '{name}' is unknown: {wanted}" in str(error.value)

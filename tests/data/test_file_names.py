@@ -8,7 +8,7 @@ import pytest
 from helpers_data import box, write_coco
 
 from dynamic_atss.data.coco import CocoDataset
-from dynamic_atss.data.file_names import match
+from dynamic_atss.data.file_names import as_pair, match
 from dynamic_atss.errors import UserError
 
 SIZES = {1: (20, 30), 2: (40, 24)}
@@ -64,7 +64,8 @@ def test_names_that_mean_one_file(tmp_path, caplog, written, on_disk):
         f"{tmp_path}/photos/{on_disk}", f"{tmp_path}/photos/2.png",
     ]  # fmt: skip
     assert data[0].image.shape == (3, 20, 30)
-    assert f"1 file names found in another form, such as {written!r} as {on_disk!r}" in caplog.text
+    shown = " as ".join(as_pair(written, on_disk))
+    assert f"1 file names found in another form, such as {shown}" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -105,3 +106,8 @@ def test_nothing_outside_of_the_folder_is_found(tmp_path):
     files = ["a.png", "2.png"]
     for name in ("..\\secret.png", "%2e%2e/secret.png", "photos\\..\\..\\secret.png"):
         assert match([name], files, [], tmp_path / "photos") == {}
+
+
+def test_decomposed_letters_are_shown_with_escapes():
+    assert as_pair("u\u0308.png", "\u00fc.png") == (r"'u\u0308.png'", r"'\xfc.png'")
+    assert as_pair("\u00fc.PNG", "\u00fc.png") == ("'\u00fc.PNG'", "'\u00fc.png'")

@@ -3,9 +3,10 @@
 import logging
 
 import pytest
-from helpers_data import box, open_coco, write_coco
+from helpers_data import box, open_coco, voc_object, write_coco, write_voc
 
 from dynamic_atss.data.flags import means_regions
+from dynamic_atss.data.voc import VocDataset
 from dynamic_atss.errors import UserError
 
 SIZES = {9: (20, 30)}
@@ -52,3 +53,10 @@ def test_names_of_regions():
     names = ("DontCare", "don't care", "dont_care", "ignored regions", "Ignore", "ignore-region")
     assert all(map(means_regions, names))
     assert not any(map(means_regions, ("care", "others", "ignored cat", "region")))
+
+
+def test_a_devkit_of_difficult_objects_alone(tmp_path):
+    objects = voc_object("cat", "2 2 9 9", difficult="1") * 2
+    folder = write_voc(tmp_path / "d", {"a": objects}, {"t": ["a"]})
+    with pytest.raises(UserError, match=r"usable box: all its 2 boxes are marked as crowd, diff"):
+        VocDataset(folder, "t", training=True)
