@@ -143,8 +143,27 @@ def test_a_set_without_a_usable_box_is_refused_as_in_a_training(check, tmp_path)
         entry["bbox"][2] = -5
     (tmp_path / "a.json").write_text(json.dumps(content))
     code, out, _ = check(name)
-    assert code == 1 and "none of its 3 usable images has a usable box" in out
+    assert code == 1 and "none of its 3 readable images has a usable box, as a training needs" in out
     assert check(name, "--set", "DATASETS.KEEP_EMPTY", "True")[0] == 0
+
+
+def test_what_an_opening_says_is_told_once(check, tmp_path):
+    name = write_set(tmp_path / "a", range(3))
+    cv2.imwrite(str(tmp_path / "a/2.png"), np.full((60, 80), 4000, np.uint16))
+    content = json.loads((tmp_path / "a.json").read_text())
+    content["categories"][0]["name"] = "ignore"
+    content["annotations"][0] |= {"area": -1, "category_id": "1"}
+    for entry in content["annotations"][2:]:
+        entry["bbox"][0] = 70
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    code, out, error = check(name, "--json", tmp_path / "out.json")
+    assert code == 1 and "reach beyond" not in error and "areas" not in error
+    found = codes(tmp_path / "out.json")
+    assert found["by_meaning"]["level"] == "note" and "category_id of 1" in out
+    assert "the largest value in 1 of them is 4000" in found["bits"]["text"]
+    assert found["bits"]["advice"] == "set INPUT.BITS 12"
+    assert "'ignore' is learnt" in found["annotations"]["text"]
+    assert (out.count("reach beyond"), out.count("area that"), out.count("bits;")) == (1, 1, 1)
 
 
 class Tags(HTMLParser):

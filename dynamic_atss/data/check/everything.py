@@ -13,6 +13,7 @@ from dynamic_atss.data.check.coco_file import health_findings
 from dynamic_atss.data.check.opening import Opened
 from dynamic_atss.data.check.pictures import Picture, broken_pictures, imagehash, read_pictures
 from dynamic_atss.data.check.repair import Repair, source_of
+from dynamic_atss.data.check.told import suspected
 from dynamic_atss.data.survey import (
     Finding,
     Matching,
@@ -53,7 +54,7 @@ def check_everything(
     surveyed = [[opened.surveyed for opened, _ in sets] for sets in (trained, tested)]
     found += together_findings(*surveyed)
     found += _alike(trained, tested)
-    return in_order(found)
+    return in_order([*dict.fromkeys(found)])  # a set may be there twice
 
 
 def _checked(sets: Iterable[Opened], found: list[Finding]) -> Iterator[Checked]:
@@ -77,7 +78,7 @@ def without_objects(opened: Opened) -> Iterator[Finding]:
         images = len(opened.dataset)
         yield Finding(
             *("stop", "no_boxes", str(opened.dataset.annotations), images),
-            f"none of its {images:,} usable images has a usable box, so that a training refuses it",
+            f"none of its {images:,} readable images has a usable box, as a training needs",
             "correct the boxes, or set DATASETS.KEEP_EMPTY True",
         )
 
@@ -85,7 +86,8 @@ def without_objects(opened: Opened) -> Iterator[Finding]:
 def _findings(opened: Opened, cap: int) -> Iterator[Finding]:
     assert opened.dataset is not None
     one = opened.surveyed
-    yield from box_findings(one)
+    yield from (of_boxes := box_findings(one))
+    yield from suspected(one, of_boxes)
     yield from dropped_boxes(one, opened.dataset.statistics)
     yield from ignored_boxes(one)
     yield from crowded_images(one, cap)

@@ -11,6 +11,7 @@ import numpy as np
 
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.catalog import open_dataset
+from dynamic_atss.data.check.told import kept_back, told_on_opening
 from dynamic_atss.data.cleaning import find_names
 from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.header import ImageHeader, check_pixels
@@ -55,13 +56,18 @@ def open_leniently(
     opened = Opened(spec)
     lenient = {name: _lenient(kind, opened) for name, kind in formats.items()}
     try:
-        opened.dataset = open_dataset(spec, formats=lenient, training=False, **options)
+        with kept_back() as records:
+            opened.dataset = open_dataset(spec, formats=lenient, training=False, **options)
     except UserError as error:
         if not opened.there:
             raise
         where = opened.whole.where if opened.whole else spec
         advice = "nothing more can be told of this data set before"
         opened.findings.append(Finding("stop", "not_read", where, 1, str(error), advice))
+    if opened.whole:
+        told = [*told_on_opening(opened.whole, records)]
+        codes = {finding.code for finding in told}  # the survey says less of the same
+        opened.findings = [f for f in opened.findings if f.code not in codes] + told
     return opened
 
 
