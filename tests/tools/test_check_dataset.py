@@ -143,7 +143,8 @@ def test_a_set_without_a_usable_box_is_refused_as_in_a_training(check, tmp_path)
         entry["bbox"][2] = -5
     (tmp_path / "a.json").write_text(json.dumps(content))
     code, out, _ = check(name)
-    assert code == 1 and "none of its 3 readable images has a usable box, as a training needs" in out
+    assert code == 1
+    assert "none of its 3 readable images has a usable box, as a training needs" in out
     assert check(name, "--set", "DATASETS.KEEP_EMPTY", "True")[0] == 0
 
 
