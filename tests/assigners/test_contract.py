@@ -259,7 +259,8 @@ def test_never_waits_for_the_device(patient):
     """The meta device has shapes but no values: `.item()`, `nonzero`, boolean indexing, a branch on
     a value and a loop over images or boxes read from the data all raise there."""
     priors, gt = make_priors(), make_gt(random_boxes(4, 10), random_boxes(3, 11))
-    inputs = [to_device(x, "meta") for x in (priors, gt, make_predictions(priors, 2))]
+    later = replace(make_predictions(priors, 2), iteration=1)  # values of the first are looked at
+    inputs = [to_device(x, "meta") for x in (priors, gt, later)]
     result = patient(*inputs)
     assert result.gt_index.device.type == "meta"
     assert result.gt_index.shape == (2, len(priors))
