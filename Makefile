@@ -38,8 +38,9 @@ FORCE:
 demo: $(INSTALLED)
 	$(BIN)/python tools/demo.py
 
+# A process for each core, a thread each: most tests start processes or wait for them.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 # The numerical tests as other processors run them; QUICK=1: operators and rules, in three runs.
 test-machines: $(INSTALLED)

@@ -164,6 +164,7 @@ def test_branches_and_further_maps(built):
         model = built(parts)
         model.head = TwoBranches(model.head)
         model.criterion = BranchCriterion({"a": model.criterion, "b": Reading()})
+        model.postprocess.branch = "a"
         return model
 
     check_same_step(make, four_images())

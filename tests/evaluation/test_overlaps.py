@@ -57,7 +57,7 @@ def test_crowds_are_no_boxes_to_be_found():
 def test_exchanged_classes_are_named():
     boxes = [(1, CAT, 50, 50, 10, 10), (2, CAT, 0, 0, 20, 20), (1, DOG, 0, 0, 10, 10)]
     found = why_no_match(BOXES, table(*boxes, (1, COW, 80, 80, 5, 5)))
-    assert found.startswith("of 3 detections that overlap a box by IoU 0.5, 0 have its class")
+    assert found.startswith("of 3 detections that overlap a box by IoU 0.5, only 0 with its class")
     assert "'cat' was found on boxes of 'dog'" in found
 
 
