@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from dynamic_atss.engine.interrupt import end_process, on_sigterm
-from dynamic_atss.engine.logger import log_to_file
 from dynamic_atss.engine.told import tell, told_by_another
 from dynamic_atss.errors import UserError, own_place
 from dynamic_atss.system_limits import limit_reached
@@ -120,6 +119,8 @@ def run(main: Callable[[], int | None]) -> None:
 def _of_own_code(error: Exception, main: Callable[[], int | None]) -> str | None:
     """The line for an error that was raised in, or below, code of the user's, whose traceback goes
     to log.txt. None for another error, or without a log.txt: the traceback is shown."""
+    from dynamic_atss.engine.logger import log_to_file  # which needs packages, too
+
     place = own_place(error, but=main.__code__.co_filename)  # the tool is no code of the user's
     what = " ".join(f"{type(error).__name__}: {error}".split())
     log = log_to_file("error in code of your own", error) if place else ""

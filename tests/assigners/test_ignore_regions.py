@@ -242,7 +242,8 @@ def test_never_waits_for_the_device(rule):
     if getattr(rule, "waits", False):
         pytest.skip("the rule says that it waits for the device")
     priors = PRIORS["nine"]
-    inputs = [to_device(x, "meta") for x in (priors, make_gt(), make_predictions(priors, 3))]
+    later = replace(make_predictions(priors, 3), iteration=1)  # values of the first are looked at
+    inputs = [to_device(x, "meta") for x in (priors, make_gt(), later)]
     result = IgnoreRegions(rule)(*inputs)
     assert result.gt_index.device.type == "meta" and result.gt_index.shape == (3, len(priors))
 
