@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shutil
 import sys
@@ -113,7 +114,18 @@ def run(main: Callable[[], int | None]) -> None:
                 raise
             tell(f"error: {line}")
         code = 2
+    if code == 2 and os.environ.get("WORLD_SIZE", "1") != "1":
+        _end_beside_others(code)
     sys.exit(code or 0)
+
+
+def _end_beside_others(code: int) -> NoReturn:
+    """Ends without taking the process group apart, which aborts where the other processes, which
+    end as well, have closed their connections."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _of_own_code(error: Exception, main: Callable[[], int | None]) -> str | None:
