@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import multiprocessing
 import os
 import shutil
 import sys
@@ -120,8 +121,10 @@ def run(main: Callable[[], int | None]) -> None:
 
 
 def _end_beside_others(code: int) -> NoReturn:
-    """Ends without taking the process group apart, which aborts where the other processes, which
-    end as well, have closed their connections."""
+    """Ends without taking the process group apart: that aborts where the other processes have ended
+    and closed their connections. Loader workers, which Python would stop, are stopped here."""
+    for worker in multiprocessing.active_children():
+        worker.kill()
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

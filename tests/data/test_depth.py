@@ -1,4 +1,4 @@
-"""16-bit files of fewer bits: a line with the count, and the key that mends it."""
+"""16-bit files of fewer bits: a line with the count, and the key that corrects it."""
 
 import cv2
 import numpy as np
