@@ -19,6 +19,7 @@ from torch import nn
 
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.engine import distributed
+from dynamic_atss.engine.lines import rate
 from dynamic_atss.evaluation.coco import evaluate_coco, write_results, write_scores
 from dynamic_atss.evaluation.ground_truth import TruthTable, truth_table
 from dynamic_atss.evaluation.results import Table, as_results, detection_table
@@ -126,8 +127,8 @@ def evaluate_dataset(
         return None
     images, seconds = len(dataset.image_ids), time.perf_counter() - begin
     _log.info(
-        "%s: %d images in %.1f s (%.1f images/s), %d detections",
-        *(progress_label, images, seconds, images / seconds, len(table)),
+        "%s: %d images in %.1f s (%s images/s), %d detections",
+        *(progress_label, images, seconds, rate(images / seconds), len(table)),
     )
     if output_dir is not None:
         write_results(output_dir, as_results(table), None)
