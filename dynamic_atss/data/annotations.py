@@ -273,8 +273,8 @@ def _warn_of_areas(entries: list[dict[str, Any]], count: int, example: str) -> l
         return []
     return [
         f"{count} of {len(entries)} areas are not positive numbers ({example}): width times "
-        "height of their boxes is taken, which decides whether scores call them small, medium or "
-        "large; correct them, or leave them out"
+        "height of their boxes is taken. Scores call objects small, medium or large by it. "
+        "Correct the areas, or leave them out"
     ]
 
 

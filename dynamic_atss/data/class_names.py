@@ -93,7 +93,7 @@ def unused_classes(content: Annotations) -> str:
         return ""
     return (
         f"{len(unused)} of its {len(names)} classes have no annotation ({listed(unused)}): they "
-        "count as classes, and nothing is learnt of them from it; take out those that are none, "
+        "count as classes, and nothing is learnt of them from it. Take out those that are none, "
         "such as a project's name"
     )
 

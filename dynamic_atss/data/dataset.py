@@ -316,26 +316,26 @@ class DetectionDataset(Dataset, ABC):
         self.category_ids = [own_id.get(name) for name in class_names]
 
     def _log(self, flagged: int, missing_areas: int) -> None:
-        """One line: what is there, and what was dropped or clipped, if anything was.
+        """What is there, and what was dropped or clipped, if anything was: a sentence each.
 
         flagged: boxes with an "ignore" flag · missing_areas: annotations without an area
         """
-        fate = "ignore the regions of %d" if self.keep_crowds else "dropped %d"
+        fate = "Ignores the regions of %d" if self.keep_crowds else "Dropped %d"
         flags = f' ({flagged} by "ignore": 1; scored as crowds)' if flagged else ""
         names = {
-            "images_without_boxes": "dropped %d images without boxes",
+            "images_without_boxes": "Dropped %d images without boxes",
             "crowd": f"{fate} crowd, difficult or ignored boxes{flags}",
-            "invalid": "dropped %d invalid boxes (NaN, infinite, zero or negative size)",
-            "tiny": "dropped %d boxes of one pixel or less",
-            "outside": "dropped %d boxes outside the image",
-            "clipped": "clipped %d boxes",
+            "invalid": "Dropped %d invalid boxes (NaN, infinite, zero or negative size)",
+            "tiny": "Dropped %d boxes of one pixel or less",
+            "outside": "Dropped %d boxes outside the image",
+            "clipped": "Clipped %d boxes",
         }
         notes = [text % self.statistics[k] for k, text in names.items() if self.statistics[k]]
         if missing_areas:
-            notes.append(f"areas of {missing_areas} boxes as width times height: none in the file")
+            notes.append(f"Took width times height for the lacking areas of {missing_areas} boxes")
         boxes = int((~self._ignore).sum())
         found = f"{self.annotations}: {len(self)} images, {boxes} boxes"
-        logger.info("%s", "; ".join([found, *notes]))
+        logger.info("%s", ". ".join([found, *notes]))
 
 
 def loaded(dataset: TrainingSet, index: int) -> tuple[Tensor, GroundTruth]:

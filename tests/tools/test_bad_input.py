@@ -320,7 +320,7 @@ def test_boxes_that_are_none_are_dropped_and_counted_and_others_clipped(
     args = [*config, *named(folder), "OUTPUT_DIR", out, "--skip-test", "SOLVER.MAX_ITER", 4]
     assert call_tool(monkeypatch, "train_net", args) == 0
     log = (out / "log.txt").read_text()
-    for said in ("dropped 4 invalid boxes", "dropped 1 .*outside the image", "clipped 2 boxes"):
+    for said in ("Dropped 4 invalid boxes", "Dropped 1 .*outside the image", "Clipped 2 boxes"):
         assert re.search(said, log), said
     assert all(np.isfinite(line["loss"]) for line in read_lines(out))
 
