@@ -338,7 +338,7 @@ def test_missing_areas_come_from_the_box(tmp_path, more, caplog):
     with caplog.at_level(logging.INFO):
         data = open_coco(write_coco(tmp_path, SIZES, entries))
     assert data.read().areas.tolist() == [40, 80]
-    (record,) = [r for r in caplog.records if "as width times" in r.getMessage()]
+    (record,) = [r for r in caplog.records if "width times" in r.getMessage()]
     assert "width times height for the lacking areas of 1 boxes" in record.getMessage()
 
 
