@@ -372,3 +372,10 @@ def test_test_set_with_other_categories(refused, folder):
     line = refused("train_net", *named(folder, "DATASETS.TEST"))
     assert f"{folder / 'train.json'}: the model has no class 'moon': it has 'circle', " in line
     assert line.endswith("correct the name, leave its boxes out, or take another test set")
+
+
+def test_a_batch_that_does_not_divide_is_told_before_a_data_set_is_opened(refused):
+    """The folder is not there: opening it would be another mistake."""
+    data = ["DATASETS.TRAIN", "coco:none.json:none", "SOLVER.ACCUMULATE", 2]
+    line = refused("train_net", *data, "SOLVER.IMS_PER_BATCH", 5)
+    assert line.startswith("SOLVER.IMS_PER_BATCH 5 does not divide by 1 process(es) x 2 parts")
