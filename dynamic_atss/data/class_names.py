@@ -9,9 +9,6 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
-from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.errors import UserError
 from dynamic_atss.suggest import hint
 
@@ -116,20 +113,6 @@ def check_known(
             "are left out (%s)",
             *(source, len(model) - len(others), len(model), listed(others)),
         )
-
-
-def unused_classes(content: Annotations) -> str:
-    """The classes without any annotation, in words; "" if there are none."""
-    names = content.class_names
-    counts = np.bincount(content.classes, minlength=len(names))
-    unused = [name for name, count in zip(names, counts, strict=True) if not count]
-    if not unused:
-        return ""
-    return (
-        f"{len(unused)} of its {len(names)} classes have no annotation ({listed(unused)}): they "
-        "count as classes, and nothing is learnt of them from it. Take out those that are none, "
-        "such as a project's name"
-    )
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

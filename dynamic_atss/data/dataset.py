@@ -18,7 +18,7 @@ from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.box_kinds import PIXELS, BoxForm, box_warning
 from dynamic_atss.data.checks import fault
-from dynamic_atss.data.class_names import check_known, check_same, unused_classes
+from dynamic_atss.data.class_names import check_known, check_same
 from dynamic_atss.data.cleaning import check_files, clean_boxes, complete_sizes
 from dynamic_atss.data.depth import check_bits
 from dynamic_atss.data.frames import AS_USUAL, Frames, Reading, find_frames
@@ -171,8 +171,7 @@ class DetectionDataset(Dataset, ABC):
         self._log(content.flagged, content.missing_areas)
         for note in content.notes:
             logger.info("%s: %s", self.annotations, note)
-        warnings = [*content.warnings, suspicion, unused_classes(content) if training else ""]
-        for warning in filter(None, warnings):
+        for warning in filter(None, [*content.warnings, suspicion]):
             logger.warning("%s: %s", self.annotations, warning)
 
     @abstractmethod

@@ -147,8 +147,17 @@ def test_classes_that_nothing_has(tmp_path):
     finding = one_of(together_findings([first], []), "unused_class")
     assert "1 of 2 classes without any object ('dog')" in finding.line
     assert together_findings([first, second], []) == []  # joined sets have both
-    finding = one_of(together_findings([first], [second]), "untrained_class")
-    assert "1 class with 1 objects without any in the training set ('dog')" in finding.line
+    (finding,) = together_findings([first], [second])  # one line for the same classes
+    assert f"('dog'). {tmp_path / 'b/a.json'} has 1 object of 1 of them, which" in finding.line
+
+
+def test_classes_that_only_the_test_set_knows(tmp_path):
+    birds = [{"id": 7, "name": "cat"}, {"id": 9, "name": "bird"}]
+    boxes = [box(1, 1, [5, 5, 20, 20], 9), box(2, 1, [5, 5, 20, 20], 9)]
+    test = surveyed(tmp_path / "b", boxes, changes={"categories": birds})
+    train = surveyed(tmp_path / "a", [box(1, 1, [5, 5, 20, 20], 7), box(2, 1, [5, 5, 9, 9], 3)])
+    finding = one_of(together_findings([train], [test]), "untrained_class")
+    assert "1 class with 2 objects that the training set does not have ('bird')" in finding.line
 
 
 def test_the_project_name_of_roboflow(tmp_path):
