@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
@@ -16,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.checkpoint import name_after, naming
 from dynamic_atss.engine.interrupt import end_process, on_sigterm
+from dynamic_atss.engine.lines import first_text
 from dynamic_atss.engine.names import Names
 from dynamic_atss.engine.optim import set_lr
 from dynamic_atss.engine.report import Report, Status
@@ -98,6 +100,7 @@ class Trainer:
 
     def _step(self, feed: _Feed, iteration: int) -> Status:
         """One iteration, its line of the log and its checkpoint."""
+        begin = time.perf_counter()
         set_lr(self.optimizer, self.lr_factor(iteration - 1))
         status = self._forward_backward(feed, iteration)
         if self.clip_grad_norm:
@@ -110,6 +113,10 @@ class Trainer:
         last = iteration == self.stop
         if iteration % self.log_period == 0 or last:
             self._log(iteration)
+        elif iteration == self.start + 1:
+            images = feed.images * distributed.world_size()
+            seconds, loss = time.perf_counter() - begin, sum(status.losses.values())
+            logger.info("%s", first_text(iteration, self.stop, loss, images, seconds))
         due = iteration % self.checkpoint_period == 0 or self._test_due(iteration)
         if due or last or status.terminated or status.data_failed:
             self._check_weights(iteration)
@@ -193,6 +200,7 @@ class _Feed:
         self._batches = batches
         self._window = window
         self._ahead: Batch | None = None
+        self.images = 0  # of the batch taken last
         self.failure: UserError | None = None
 
     def fetch(self) -> None:
@@ -212,6 +220,7 @@ class _Feed:
         if self._ahead is None:
             raise RuntimeError("the loader ended before the last iteration")
         batch, self._ahead = self._ahead, None
+        self.images = len(batch.image_ids)
         return batch
 
     def raise_failure(self) -> NoReturn:

@@ -87,6 +87,16 @@ def test_what_happens_when():
     ]
 
 
+@pytest.mark.parametrize("start, period, lines", [(0, 4, 1), (6, 20, 1), (0, 1, 0), (9, 20, 0)])
+def test_the_first_iteration_has_a_line_of_text(start, period, lines, caplog):
+    """Unless it has a line of numbers anyway: each one has, or it is the last. The weight is 8."""
+    with caplog.at_level("INFO", logger="dynamic_atss"):
+        Run(start=start, log_period=period, test_period=0).trainer.train()
+    told = [m for m in caplog.messages if m.startswith("iteration")]
+    wanted = [f"iteration {start + 1}/10", "loss 24.0000"]
+    assert [m.split("  ")[:2] for m in told] == [wanted] * lines
+
+
 def test_lines_average_over_their_iterations():
     """w = 8, 7.7, 7.4, ...: means over iterations 1 to 4, 5 to 8, 9 and 10."""
     run = Run()
