@@ -7,13 +7,18 @@ import logging
 import multiprocessing
 import os
 import shutil
-import signal
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from dynamic_atss.engine.interrupt import STOP_CODES, on_signals, second_sigint_ends, stop_now
+from dynamic_atss.engine.interrupt import (
+    STOP_CODES,
+    ignore,
+    on_signals,
+    second_sigint_ends,
+    stop_now,
+)
 from dynamic_atss.engine.told import MISTAKE, code_of_another, ends_first, tell
 from dynamic_atss.errors import UserError, own_place
 from dynamic_atss.system_limits import limit_reached
@@ -104,7 +109,7 @@ def run(main: Callable[[], int | None]) -> None:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     with second_sigint_ends(ends_first), on_signals(stop_now):
         code = _code_of(main)
-        with on_signals(signal.SIG_IGN):  # the end itself is in order, too
+        with on_signals(ignore):  # the end itself is in order, too
             if code in STOP_CODES:
                 ends_first(code)
             if code and os.environ.get("WORLD_SIZE", "1") != "1":

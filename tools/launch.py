@@ -20,6 +20,8 @@ from torch.distributed import run
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+from dynamic_atss.engine.interrupt import second_sigint_ends
+
 MISTAKE = 2  # the exit code of a process after a mistake, which one of them has told
 SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
 
@@ -32,14 +34,14 @@ def main() -> None:
     os.environ.setdefault("PET_SIGNALS_TO_HANDLE", ",".join(heard))
     os.environ.setdefault("PET_SHUTDOWN_TIMEOUT", "300")
     try:
-        run.main()
+        with second_sigint_ends(kill_workers):
+            run.main()
     except ChildFailedError as error:
         code = code_of(failure.exitcode for failure in error.failures.values())
         if not code:
             raise
         sys.exit(code)
     except SignalException as caught:
-        end_workers()
         sys.exit(128 + caught.sigval)
 
 
@@ -52,12 +54,12 @@ def code_of(codes: Iterable[int]) -> int:
     return codes[0] if asked.issuperset(codes) else 0
 
 
-def end_workers() -> None:
-    """Of processes that are left after a second signal: torchrun waits for them once only."""
+def kill_workers(_: int) -> None:
+    """Each is the first of a group of processes."""
     with contextlib.suppress(OSError):
         for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(int(pid), signal.SIGINT)  # their second one
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(int(pid), signal.SIGKILL)
 
 
 if __name__ == "__main__":

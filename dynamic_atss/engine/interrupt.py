@@ -39,9 +39,14 @@ def stop_now(number: int, *_: Any) -> NoReturn:
     raise Stopped(number)
 
 
+def ignore(*_: Any) -> None:
+    """The handler that does nothing. With the system's own, a second SIGINT would not be seen."""
+
+
 @contextlib.contextmanager
 def on_signals(handler: Handler) -> Iterator[None]:
-    """The signals call `handler` inside, and what they called before from then on.
+    """The signals call `handler` inside, and what they called before from then on; nothing, if
+    `Stopped` leaves the block in a program that they stop: one end is enough.
 
     One that is ignored stays ignored: nohup and a shell's `&` ask for that.
     """
@@ -51,6 +56,9 @@ def on_signals(handler: Handler) -> Iterator[None]:
         signal.signal(number, handler)
     try:
         yield
+    except Stopped:
+        before = {n: ignore if old is stop_now else old for n, old in before.items()}
+        raise
     finally:
         for number in heard:
             signal.signal(number, before[number])

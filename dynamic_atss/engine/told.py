@@ -5,11 +5,10 @@ it. A mistake that all of them meet is told once, and one that only one of them 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pathlib import Path
 
-from dynamic_atss.engine.interrupt import on_signals
+from dynamic_atss.engine.interrupt import ignore, on_signals
 
 MISTAKE = 2  # the exit code after one
 
@@ -17,7 +16,7 @@ MISTAKE = 2  # the exit code after one
 def tell(message: str) -> None:
     """Prints `message`, a mistake, to stderr, unless another process has told one before."""
     # The launcher sends SIGTERM to all processes as soon as one of them has ended.
-    with on_signals(signal.SIG_IGN):
+    with on_signals(ignore):
         if ends_first(MISTAKE):
             print(message, file=sys.stderr, flush=True)
 

@@ -6,14 +6,13 @@ import contextlib
 import logging
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.checkpoint import Checkpointer
-from dynamic_atss.engine.interrupt import STOP_CODES, Stopped, on_signals
+from dynamic_atss.engine.interrupt import STOP_CODES, Stopped, ignore, on_signals
 from dynamic_atss.engine.lines import Clock
 from dynamic_atss.engine.told import code_of_another
 
@@ -45,7 +44,7 @@ def _tell(stopped: Stopped, checkpoints: Checkpointer, clock: Clock) -> None:
     if checkpoints.current is not None:
         path, iteration = checkpoints.current
         saved = f"iteration {iteration} is saved in {path}"
-    with on_signals(signal.SIG_IGN):  # the launcher ends all processes as soon as one has ended
+    with on_signals(ignore):  # the launcher ends all processes as soon as one has ended
         logger.info("Stopped after %s; results in %s", clock, checkpoints.folder)
         logger.warning("%s: %s; exit code %s", stopped.name, saved, stopped.code)
         logger.warning("to go on%s: %s", _where(), command())

@@ -16,7 +16,7 @@ from dynamic_atss.data.dataset import TrainingSet
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.checkpoint import Checkpointer, name_after, naming
-from dynamic_atss.engine.interrupt import Stopped
+from dynamic_atss.engine.interrupt import Stopped, on_signals, stop_now
 from dynamic_atss.engine.lines import Clock, Lines
 from dynamic_atss.engine.metrics import MetricsWriter
 from dynamic_atss.engine.state import RunState
@@ -51,7 +51,7 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     open_folder(output)
     checkpoints = Checkpointer(output, cfg.SOLVER.KEEP_CHECKPOINTS)
     try:
-        with locked(output), last_words(checkpoints):
+        with locked(output), last_words(checkpoints), on_signals(stop_now):
             if not resume:
                 refuse_to_overwrite(checkpoints)
             _train(cfg, device, checkpoints, resume=resume, test=test)
