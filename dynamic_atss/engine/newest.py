@@ -29,7 +29,7 @@ def find_newest(folder: Path) -> Path | None:
     named, wrong = _named(folder)
     if named is not None and not wrong:
         return named
-    others = [path for path in folder.glob("model_*.pth") if path != named]
+    others = [p for p in folder.glob("model_*.pth") if p != named and p.is_file()]
     if not others and not wrong:
         return None
     damaged: list[str] = []
