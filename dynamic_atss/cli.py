@@ -12,8 +12,14 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from dynamic_atss.engine.interrupt import end_process, on_sigterm
-from dynamic_atss.engine.told import tell, told_by_another
+from dynamic_atss.engine.interrupt import (
+    STOP_CODES,
+    ignore,
+    on_signals,
+    second_sigint_ends,
+    stop_now,
+)
+from dynamic_atss.engine.told import MISTAKE, code_of_another, ends_first, tell
 from dynamic_atss.errors import UserError, own_place
 from dynamic_atss.system_limits import limit_reached
 
@@ -93,31 +99,47 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Calls `main` and exits with its code; a UserError becomes one line and exit code 2.
+    """Calls `main` and exits with its code; a UserError becomes one line and exit code 2, a signal
+    that asks the process to end 128 + its number.
 
-    Of several processes one prints the line, and all exit with 2.
+    Of several processes one prints the line, and all exit with the same code.
     """
     # Tensors on a CPU in pages of 2 MB: a train step has a tenth of the page faults. Read by torch
     # when it allocates for the first time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    with second_sigint_ends(ends_first), on_signals(stop_now):
+        code = _code_of(main)
+        with on_signals(ignore):  # the end itself is in order, too
+            if code in STOP_CODES:
+                ends_first(code)
+            if code and os.environ.get("WORLD_SIZE", "1") != "1":
+                _end_beside_others(code)
+            sys.exit(code)
+
+
+def _code_of(main: Callable[[], int | None]) -> int:
+    """The exit code of `main`; its mistakes are told."""
     try:
-        with on_sigterm(end_process):
-            code = main()
+        return _told(main)
+    except SystemExit as ended:
+        if isinstance(ended.code, str):  # Python prints it
+            raise
+        return ended.code or 0
+
+
+def _told(main: Callable[[], int | None]) -> int:
+    try:
+        return main() or 0
     except UserError as error:
         # A user's code may be quoted, whose messages have several lines.
         tell(f"error: {' '.join(str(error).split())}")
-        code = 2
-    except KeyboardInterrupt:
-        code = 130
     except Exception as error:
-        if not told_by_another():
-            if (line := limit_reached(error) or _of_own_code(error, main)) is None:
-                raise
-            tell(f"error: {line}")
-        code = 2
-    if code == 2 and os.environ.get("WORLD_SIZE", "1") != "1":
-        _end_beside_others(code)
-    sys.exit(code or 0)
+        if code := code_of_another():
+            return code
+        if (line := limit_reached(error) or _of_own_code(error, main)) is None:
+            raise
+        tell(f"error: {line}")
+    return MISTAKE
 
 
 def _end_beside_others(code: int) -> NoReturn:

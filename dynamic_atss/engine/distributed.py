@@ -7,15 +7,16 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from dynamic_atss.engine.interrupt import on_sigterm
+from dynamic_atss.engine.interrupt import on_signals
 from dynamic_atss.errors import UserError
 
+_T = TypeVar("_T")
 LONGEST_WAIT = timedelta(days=2)  # for rank 0, which may look through millions of files
 
 
@@ -44,7 +45,7 @@ def init_distributed(device: str) -> torch.device:
         device = f"cuda:{local_rank}"
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
         # The wait for the others runs no handler of Python's; nothing is to be saved yet.
-        with on_sigterm(signal.SIG_DFL):
+        with on_signals(signal.SIG_DFL):
             dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     return torch.device(device)
 
@@ -73,26 +74,28 @@ def same_buffers(model: nn.Module) -> None:
             dist.broadcast(buffer, 0)
 
 
-def on_first(check: Callable[[], None]) -> None:
-    """`check` on rank 0 before the others may go on: for what looks at files that rank 0 writes,
-    and for what one process should do for all, however long it takes.
+def on_first(do: Callable[[], _T]) -> _T:
+    """What `do` gives on rank 0, on every process, none of which goes on before: for what looks at
+    files that rank 0 writes, and for what one process should do for all, however long it takes.
 
     Its UserError ends every process; rank 0 has the word.
     """
     with _patient_group() as group:
         error = None
+        told: list[Any] = [True, None]
         if rank() == 0:
             try:
-                check()
+                told = [False, do()]
             except UserError as refusal:
                 error = refusal
-        refused = [error is not None]
         if group is not None:
-            dist.broadcast_object_list(refused, src=0, group=group)
+            dist.broadcast_object_list(told, src=0, group=group)
     if error is not None:
         raise error
-    if refused[0]:
+    refused, found = told
+    if refused:
         raise SystemExit(2)
+    return found
 
 
 @contextlib.contextmanager

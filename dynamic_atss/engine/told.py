@@ -5,38 +5,46 @@ it. A mistake that all of them meet is told once, and one that only one of them 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pathlib import Path
 
-from dynamic_atss.engine.interrupt import on_sigterm
+from dynamic_atss.engine.interrupt import ignore, on_signals
+
+MISTAKE = 2  # the exit code after one
 
 
 def tell(message: str) -> None:
-    """Prints `message` to stderr, unless another process has told a mistake before."""
+    """Prints `message`, a mistake, to stderr, unless another process has told one before."""
     # The launcher sends SIGTERM to all processes as soon as one of them has ended.
-    with on_sigterm(signal.SIG_IGN):
-        if _is_first():
+    with on_signals(ignore):
+        if ends_first(MISTAKE):
             print(message, file=sys.stderr, flush=True)
 
 
-def told_by_another() -> bool:
-    """Whether a process of this launcher has told a mistake: what else fails then follows from it,
-    such as a connection that is closed."""
-    mark = _mark()
-    return mark is not None and mark.exists()
-
-
-def _is_first() -> bool:
+def ends_first(code: int) -> bool:
+    """Notes for the others that this process ends with that code, and why is told. Whether no
+    other has noted an end before."""
     mark = _mark()
     try:
         if mark is not None:
-            mark.touch(exist_ok=False)  # of several processes the system lets one succeed
+            with open(mark, "x") as file:  # of several processes the system lets one succeed
+                file.write(str(code))
     except FileExistsError:
         return False
     except OSError:  # the folder is full or gone: better twice than never
         return True
     return True
+
+
+def code_of_another() -> int:
+    """The exit code of a process of this launcher that has ended, and told why: what else fails
+    then follows from it, such as a connection that is closed. 0: there is none."""
+    mark = _mark()
+    try:
+        text = "" if mark is None else mark.read_text()
+    except OSError:
+        return 0
+    return int(text or MISTAKE) if mark is not None else 0
 
 
 def _mark() -> Path | None:
@@ -45,4 +53,4 @@ def _mark() -> Path | None:
     torchrun names the file for errors of each process, <folder>/<local rank>/error.json.
     """
     own = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    return Path(own).parent.parent / "mistake_told" if own else None
+    return Path(own).parent.parent / "end_told" if own else None
