@@ -15,10 +15,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dynamic_atss.data.check.balance import numbers
-from dynamic_atss.data.survey import LEVELS, Finding, Surveyed
+from dynamic_atss.data.survey import LEVELS, Finding, Surveyed, several
 
 _BLUE, _GREY = "#2f6f9f", "#888888"
 _MOST_CLASSES = 25  # that a plot names
+_FEWEST_ROWS = 8  # room for so many: one class alone is no wall
 _MOST_ITEMS = 200  # files of a finding that the page lists
 _MEANING = {
     "stop": "cannot be trained on or tested with",
@@ -110,6 +111,7 @@ def _classes(axes: Axes, one: Surveyed) -> None:
     names = [name if len(name) <= 20 else name[:19] + "…" for name, _ in shown]
     axes.barh(range(len(shown)), [count for _, count in shown], color=_BLUE)
     axes.set_yticks(range(len(shown)), [n.replace("$", r"\$") for n in names], fontsize=7)
+    axes.set_ylim(len(shown) - max(len(shown), _FEWEST_ROWS) - 0.5, len(shown) - 0.5)
     axes.set_xlabel("objects")
     rest = f", the {_MOST_CLASSES} largest of {len(ordered)}" if len(ordered) > len(shown) else ""
     axes.set_title(f"Classes{rest}", fontsize=10)
@@ -120,18 +122,27 @@ def _sides(axes: Axes, one: Surveyed) -> None:
     sides = np.sqrt(wh.prod(1))
     low, high = max(sides.min(), 0.5), max(sides.max(), 1.0)
     axes.hist(sides, bins=np.geomspace(low, high * 1.01, 40).tolist(), color=_BLUE)
-    axes.set_xscale("log")
+    _plain_log_scale(axes, [2.0**power for power in range(13)])
     for edge in (32, 96):  # COCO's small, medium and large
         axes.axvline(edge, color=_GREY, linestyle=":")
     axes.set(xlabel="square root of width x height in pixels", ylabel="boxes")
     axes.set_title("Box sizes (dotted: COCO's small, medium, large)", fontsize=10)
 
 
+def _plain_log_scale(axes: Axes, ticks: Sequence[float]) -> None:
+    """Numbers as people write them in place of powers of ten; those within the plot."""
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    shown = [tick for tick in ticks if low <= tick <= high] or [low, high]  # all boxes are alike
+    axes.set_xticks(shown, [f"{tick:.3g}" for tick in shown])
+    axes.minorticks_off()
+
+
 def _shapes(axes: Axes, one: Surveyed) -> None:
     wh = one.content.xywh[one.objects()][:, 2:]
     ratios = np.clip(wh[:, 0] / wh[:, 1], 0.05, 20)
     axes.hist(ratios, bins=np.geomspace(0.05, 20, 40).tolist(), color=_BLUE)
-    axes.set_xscale("log")
+    _plain_log_scale(axes, [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20])
     axes.axvline(1, color=_GREY, linestyle=":")
     axes.set(xlabel="width / height (0.05 and 20: or beyond)", ylabel="boxes")
     axes.set_title("Box shapes", fontsize=10)
@@ -141,13 +152,16 @@ def _images(axes: Axes, one: Surveyed) -> None:
     sizes, counts = np.unique(one.content.sizes, axis=0, return_counts=True)
     area = 12 + 120 * counts / counts.max()
     axes.scatter(sizes[:, 1], sizes[:, 0], s=area, color=_BLUE, alpha=0.4, linewidths=0)
-    axes.set(xlabel="width", ylabel="height", xlim=(0, None), ylim=(0, None))
-    axes.set_title(f"Images: {len(sizes)} sizes (larger: more images)", fontsize=10)
+    height, width = sizes.max(0) * 1.1  # the circles of the largest as a whole
+    axes.set(xlabel="width", ylabel="height", xlim=(0, width), ylim=(0, height))
+    axes.set_title(f"Images: {several(len(sizes), 'size')} (larger: more images)", fontsize=10)
 
 
 def _per_image(axes: Axes, one: Surveyed) -> None:
     counts = np.bincount(one.content.image[one.objects()], minlength=len(one.names))
-    axes.hist(counts, bins=min(40, int(counts.max()) + 1), color=_BLUE)
+    step = -(-(int(counts.max()) + 1) // 40)  # a bar is of whole numbers
+    edges = np.arange(0, counts.max() + step + 1, step) - 0.5
+    axes.hist(counts, bins=edges.tolist(), color=_BLUE)
     axes.set(xlabel="objects in an image", ylabel="images")
     axes.set_title("Objects per image", fontsize=10)
 
