@@ -110,7 +110,7 @@ class Skip:
             _end(f"{line}; a weight is not finite, so that no step would be; {_ADVICE}")
         if self._setbacks.add(iteration) > self._limit:
             _end(f"{line}; more than {_LIMIT} {self._limit} in a row; {_ADVICE}")
-        logger.warning("%s; the step is left out", line)
+        _tell(f"{line}; the step is left out")
 
 
 class Rewind:
@@ -136,14 +136,17 @@ class Rewind:
         if self._setbacks.add(iteration) > self._limit:
             _end(f"{line}; more than {_LIMIT} {self._limit} in a row; {_ADVICE}")
         kept = self._setbacks.state_dict()
-        logger.warning("%s; the run rewinds to its newest checkpoint", line)
+        _tell(f"{line}; the run rewinds to its newest checkpoint")
         start, loader = self._go_back()
         self._setbacks.load_state_dict(kept)  # the checkpoint has those of its own time
         self._setbacks.lr_factor *= self._lr_factor
-        logger.warning(
-            "goes on after iteration %d, learning rates x %g", start, self._setbacks.lr_factor
-        )
+        _tell(f"goes on after iteration {start}, learning rates x {self._setbacks.lr_factor:g}")
         raise Rewound(start, loader)
+
+
+def _tell(line: str) -> None:
+    if distributed.rank() == 0:
+        logger.warning("%s", line)
 
 
 def _end(line: str) -> NoReturn:

@@ -70,9 +70,10 @@ class RunState:
         Raises:
             UserError: the checkpoint is of other classes, another model, optimizer or EMA setting.
         """
-        if content["classes"] != list(self.class_names):
+        classes = content.get("classes", [])
+        if classes != list(self.class_names):
             raise UserError(
-                f"--resume: the run's classes are {content['classes']}, those of the data set "
+                f"--resume: the run's classes are {classes}, those of the data set "
                 f"{list(self.class_names)}; resume with the run's data set"
             )
         try:
@@ -84,16 +85,16 @@ class RunState:
             self.window.load_state_dict(content["window"])
             self.best.load_state_dict(content.get("best", {}))
             self.setbacks.load_state_dict(content.get("setbacks", {}))
-        except (KeyError, RuntimeError, ValueError) as error:
+            states, iteration = content["rng"], int(content["iteration"])
+            if len(states) == distributed.world_size():  # other numbers of processes start afresh
+                _set_rng_state(states[distributed.rank()])
+        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:300]
             raise UserError(
                 f"--resume: the checkpoint does not fit this configuration ({reason}); resume with "
                 "the config.yaml of OUTPUT_DIR, or choose another OUTPUT_DIR"
             ) from error
-        states = content["rng"]
-        if len(states) == distributed.world_size():  # other numbers of processes start afresh
-            _set_rng_state(states[distributed.rank()])
-        return content["iteration"]
+        return iteration
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, content: dict[str, Any]) -> None:

@@ -39,8 +39,11 @@ def open_folder(output: Path) -> None:
         UserError: it cannot be made or written.
     """
     try:
+        str(output).encode()  # TensorBoard needs it, and so do YAML and JSON
         output.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
+    except UnicodeEncodeError:
+        raise UserError(f"OUTPUT_DIR {str(output)!a}: is not UTF-8; choose another name") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or error
         raise UserError(
             f"OUTPUT_DIR {output}: cannot be made ({reason}); choose another folder"

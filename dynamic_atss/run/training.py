@@ -128,6 +128,14 @@ def _plot_at_end(output: Path) -> Iterator[None]:
         yield
     finally:
         if distributed.rank() == 0:
-            from dynamic_atss.viz.report import plot_run  # imports matplotlib
+            _plot(output)
 
-            plot_run(output)
+
+def _plot(output: Path) -> None:
+    """A picture that fails (the memory is full, and it needs some) must not hide why a run ends."""
+    try:
+        from dynamic_atss.viz.report import plot_run  # imports matplotlib
+
+        plot_run(output)
+    except Exception as error:
+        logger.warning("losses.png is not drawn: %s", " ".join(str(error).split()))
