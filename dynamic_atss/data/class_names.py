@@ -9,6 +9,9 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
+from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.errors import UserError
 from dynamic_atss.suggest import hint
 
@@ -113,6 +116,14 @@ def check_known(
             "are left out (%s)",
             *(source, len(model) - len(others), len(model), listed(others)),
         )
+
+
+def unused_classes(content: Annotations) -> str:
+    """The classes without any annotation, in words; "" if there are none."""
+    names = content.class_names
+    counts = np.bincount(content.classes, minlength=len(names))
+    unused = [name for name, count in zip(names, counts, strict=True) if not count]
+    return f"{len(unused)} of {len(names)} classes have no box: {listed(unused)}" if unused else ""
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.box_kinds import PIXELS, BoxForm, box_warning
-from dynamic_atss.data.class_names import check_known, check_same
+from dynamic_atss.data.class_names import check_known, check_same, unused_classes
 from dynamic_atss.data.cleaning import check_files, clean_boxes, complete_sizes, what_was_done
 from dynamic_atss.data.depth import check_bits
 from dynamic_atss.data.file_names import with_slashes
@@ -132,7 +132,8 @@ class DetectionDataset(Dataset, ABC):
         self.sizes, self._orientation = sizes[usable], frames.orientation[usable]
         self.image_ids = content.image_ids[usable].tolist()
         self._log(content)
-        for note in content.notes:
+        unused = unused_classes(content) if training else ""  # the survey says what follows of it
+        for note in filter(None, [*content.notes, unused]):
             logger.info("%s: %s", self.annotations, note)
         for warning in filter(None, [*content.warnings, suspicion]):
             logger.warning("%s: %s", self.annotations, warning)

@@ -35,6 +35,16 @@ def centres(b):
     return np.hstack([b[:, :2] + b[:, 2:] / 2, b[:, 2:]])
 
 
+def test_classes_that_nothing_has_are_told_in_training(tmp_path, caplog):
+    path = write_coco(tmp_path, {9: (20, 30)}, [box(1, 9, [1, 1, 9, 9])])
+    caplog.set_level(logging.INFO)
+    open_coco(path)
+    assert "1 of 2 classes have no box: 'dog'" in caplog.text
+    caplog.clear()
+    open_coco(path, training=False)
+    assert "no box" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("write", "cause"),
     [
