@@ -13,7 +13,8 @@ _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 def end_with_parent(number: int = signal.SIGKILL) -> None:
-    """The system sends this process that signal when the one that started it has ended, however
-    that was. Without effect where it has no such service (Linux has)."""
+    """The system sends this process that signal when the thread that started it has ended, however
+    that was: with its process at the latest. Without effect where there is no such service (Linux
+    has it)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)

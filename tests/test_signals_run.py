@@ -229,3 +229,17 @@ def test_in_a_test_of_two_processes(args, tmp_path, to):
     out = (tmp_path / "out").read_text()
     assert "Traceback" not in out
     assert "iteration 2 is saved in" in out and "to go on: " in out
+
+
+def test_a_second_run_in_the_folder_is_refused_and_a_test_is_not(args, tmp_path):
+    run, every = tmp_path / "run", ["SOLVER.CHECKPOINT_PERIOD", 1, "SOLVER.MAX_ITER", 1000]
+    with running([*args, *every], tmp_path) as process:
+        wait_for(has_lines(run, 2), process)
+        for more in ([], ["--resume"]):
+            second = run_tool("train_net", [*args, *more])
+            assert second.returncode == 2 and "Traceback" not in second.stderr
+            assert f"a run is at work in it (process {process.pid} on " in second.stderr
+        tested = [x for x in args if x != "--skip-test"]
+        assert run_tool("test_net", tested).returncode == 0
+        assert process.poll() is None
+    assert (run / "inference/shapes_val/coco_metrics.json").is_file()

@@ -35,11 +35,13 @@ class Holder:
 
     @classmethod
     def read(cls, text: bytes) -> Holder | None:
-        """None: the text names nobody."""
+        """None: the text names nobody. What it names is printed, and so has to be printable."""
         try:
             values = json.loads(text)
-            return cls(**{**values, "pid": int(values["pid"])})
-        except (ValueError, TypeError, KeyError, RecursionError):
+            pid = int(values.pop("pid"))
+            found = cls(pid=pid, **values)
+            return found if "".join(values.values()).isprintable() else None
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
 
     def text(self) -> str:

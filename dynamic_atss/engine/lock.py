@@ -19,7 +19,7 @@ from dynamic_atss.errors import UserError
 
 try:
     import fcntl
-except ImportError:  # Windows: what the file says is all there is
+except ImportError:  # Windows: there is no lock
     fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,8 @@ class Lock:
 
     def take(self) -> None:
         """Raises UserError if another run has the folder, or the lock cannot be written."""
+        if fcntl is None:
+            return
         try:
             self._take()
         except OSError as error:
@@ -120,7 +122,7 @@ def _open_locked(path: Path) -> tuple[int | None, bool]:
     """The file, locked, or None if another process has locked it; and whether the file system has
     locks at all. Where it has none, the file comes without."""
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
             certain = _lock(file)
         except OSError as error:
@@ -135,8 +137,6 @@ def _open_locked(path: Path) -> tuple[int | None, bool]:
 
 def _lock(file: int) -> bool:
     """Raises OSError if it is another's; False where there are no locks."""
-    if fcntl is None:
-        return False
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -160,7 +160,12 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, changes, refused):
         lock.release()
 
 
-@pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"[1, 2]", b'{"pid": 1}', b"[" * 4000])
+FORGED = b'{"host": "a\\nerror: b", "pid": 1, "began": "now"}'
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"\xff\xfe", b"[1, 2]", b'{"pid": 1}', b"[" * 4000, FORGED], ids=range(6)
+)
 def test_a_damaged_file_holds_nobody_back(tmp_path, text):
     (tmp_path / "run.lock").write_bytes(text)
     lock = Lock(tmp_path)
@@ -176,3 +181,11 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(lock_module.os, "pwrite", full)
     with pytest.raises(UserError, match=r"run\.lock cannot be written \(No space left on device\)"):
         Lock(tmp_path).take()
+
+
+def test_a_link_is_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("text")
+    (tmp_path / "run.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(UserError, match=r"run\.lock cannot be written"):
+        Lock(tmp_path).take()
+    assert (tmp_path / "precious").read_text() == "text"
