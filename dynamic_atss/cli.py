@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import multiprocessing
 import os
 import shutil
 import sys
@@ -12,9 +10,10 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
+from dynamic_atss.ending import end_at_once, end_with_launcher
 from dynamic_atss.engine.interrupt import end_process, on_sigterm
 from dynamic_atss.engine.told import tell, told_by_another
-from dynamic_atss.errors import UserError, own_place
+from dynamic_atss.errors import Lost, UserError, own_place
 from dynamic_atss.system_limits import limit_reached
 
 _ANY_KEYS = ("DATALOADER.NUM_WORKERS", "MODEL.DEVICE", "DTYPE", "OUTPUT_DIR")
@@ -93,20 +92,23 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Calls `main` and exits with its code; a UserError becomes one line and exit code 2.
+    """Calls `main` and exits with its code; a UserError becomes one line and its exit code.
 
-    Of several processes one prints the line, and all exit with 2.
+    Of several processes one prints the line, and all exit with that code.
     """
     # Tensors on a CPU in pages of 2 MB: a train step has a tenth of the page faults. Read by torch
     # when it allocates for the first time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    # Without the stack of each call to a store that has gone: the one line tells who has.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    end_with_launcher()
     try:
         with on_sigterm(end_process):
             code = main()
     except UserError as error:
         # A user's code may be quoted, whose messages have several lines.
         tell(f"error: {' '.join(str(error).split())}")
-        code = 2
+        code = error.exit_code
     except KeyboardInterrupt:
         code = 130
     except Exception as error:
@@ -115,20 +117,9 @@ def run(main: Callable[[], int | None]) -> None:
                 raise
             tell(f"error: {line}")
         code = 2
-    if code == 2 and os.environ.get("WORLD_SIZE", "1") != "1":
-        _end_beside_others(code)
+    if code in (UserError.exit_code, Lost.exit_code) and os.environ.get("WORLD_SIZE", "1") != "1":
+        end_at_once(code)
     sys.exit(code or 0)
-
-
-def _end_beside_others(code: int) -> NoReturn:
-    """Ends without taking the process group apart: that aborts where the other processes have ended
-    and closed their connections. Loader workers, which Python would stop, are stopped here."""
-    for worker in multiprocessing.active_children():
-        worker.kill()
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def _of_own_code(error: Exception, main: Callable[[], int | None]) -> str | None:

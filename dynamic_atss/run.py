@@ -20,7 +20,7 @@ from dynamic_atss.config.record import tell_changes, write_config
 from dynamic_atss.data.catalog import FROM_CATALOG
 from dynamic_atss.data.dataset import TrainingSet
 from dynamic_atss.data.loader import Loader
-from dynamic_atss.engine import distributed
+from dynamic_atss.engine import distributed, launch
 from dynamic_atss.engine.average import averaged_model
 from dynamic_atss.engine.best import Best
 from dynamic_atss.engine.checkpoint import Checkpointer, load_checkpoint, name_after, naming
@@ -48,6 +48,7 @@ from dynamic_atss.weights import lacking_package, load_weights
 logger = logging.getLogger(__name__)
 
 
+@distributed.naming_the_lost()
 def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     """Trains, leaves everything in OUTPUT_DIR, and scores the final model unless `test` is False.
 
@@ -61,9 +62,17 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     device = _start(cfg)
     output = Path(cfg.OUTPUT_DIR)
     checkpointer = Checkpointer(output, cfg.SOLVER.KEEP_CHECKPOINTS)
+    again = launch.began(output)
+    resume = resume or again
     distributed.on_first(lambda: _refuse_to_overwrite(checkpointer, resume))
     _open_log(cfg, output)
     first = distributed.rank() == 0
+    if again:
+        logger.info(
+            "Started anew by the launcher that began the run in %s: goes on with it", output
+        )
+    if first:
+        launch.sign(output)
     if first and resume:  # before what the changes may bring about
         tell_changes(cfg, output)
     dataset = builders.build_train_dataset(cfg)
@@ -150,6 +159,7 @@ class _Records:
         last = iteration if self.state.best.enough else self.max_iter
         if distributed.rank() == 0:
             self.checkpoints.save(name_after(iteration, last), content)
+        distributed.saved(f"{name_after(iteration, last)}.pth")
 
     def log(self, line: dict[str, float]) -> None:
         if self.metrics is None:
@@ -184,6 +194,7 @@ class _Records:
         found = score(
             *(self.tested, self.test_loaders, *where, self.suspects, folder), max_dets=self.max_dets
         )
+        distributed.meet_again()  # the first process scores
         for name, scores in found.items():
             if self.metrics is not None and scores is not None:
                 self.metrics.write_evaluation(iteration, name, scores)
@@ -239,6 +250,7 @@ def _build_trainer(
     )
 
 
+@distributed.naming_the_lost()
 def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
     """Scores a detector on each of DATASETS.TEST. Detections and scores go to
     OUTPUT_DIR/inference/<data set>.
@@ -288,7 +300,7 @@ def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
 def _start(cfg: CfgNode) -> torch.device:
     builders.check_config(cfg)
     torch.manual_seed(cfg.SEED)
-    return distributed.init_distributed(cfg.MODEL.DEVICE)
+    return distributed.init_distributed(cfg.MODEL.DEVICE, cfg.SOLVER.TIMEOUT)
 
 
 def _open_log(cfg: CfgNode, output: Path) -> None:
@@ -334,6 +346,7 @@ def _initial_weights(cfg: CfgNode, state: RunState, checkpoint: Path | None) -> 
     """Order matters: a run to resume before the weights to start from. Returns the iteration."""
     if checkpoint is not None:
         start = state.restore(load_checkpoint(checkpoint))
+        distributed.saved(checkpoint.name)
         logger.info("Resuming from %s after iteration %d", checkpoint, start)
         return start
     lacking = lacking_package(cfg.MODEL.WEIGHT) if cfg.MODEL.WEIGHT_OPTIONAL else ""

@@ -185,7 +185,11 @@ def build_test_loader(
 
 def _check_divides(key: str, images: int, by: int, parts: str) -> None:
     if images < 1 or images % by:
-        raise UserError(f"{key} {images} does not divide by {parts}: set a multiple of {by}")
+        fitting = ", ".join(str(n) for n in range(1, min(images, 64) + 1) if images % n == 0)
+        others = f", or start one of {fitting} processes" if images > 0 else ""
+        raise UserError(
+            f"{key} {images} does not divide by {parts}: set a multiple of {by}{others}"
+        )
 
 
 class _Packed:

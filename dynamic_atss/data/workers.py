@@ -19,6 +19,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from dynamic_atss.data.views import Failure
+from dynamic_atss.ending import end_with_parent
 from dynamic_atss.errors import UserError
 from dynamic_atss.system_limits import end_of_workers, limit_reached
 
@@ -83,11 +84,13 @@ class Workers:
 
 
 def start_worker(_: int) -> None:
-    """One thread each, and a minute of life after SIGTERM.
+    """One thread each, a minute of life after SIGTERM, and none after the main process, whose
+    connections to the other processes a worker would keep open.
 
     A SIGTERM to the whole process group must not end the workers before the main process has saved
     its checkpoint and ends them itself.
     """
+    end_with_parent(signal.SIGKILL)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     Queue._on_queue_feeder_error = _pass_on  # type: ignore[attr-defined]  # meant to be replaced

@@ -3,6 +3,7 @@ with the same software and number of threads."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -16,6 +17,13 @@ from dynamic_atss.engine.best import Best
 from dynamic_atss.engine.window import Window
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.detector import Detector
+
+logger = logging.getLogger(__name__)
+_OTHER_NUMBER = (
+    "%d process(es) go on with a run of %d: each iteration has the same images in the same order; "
+    "not bit by bit the same are sums over the processes, batch norm's statistics, which each "
+    "process has of its own images, and random numbers of the network (drop path)"
+)
 
 
 @dataclass
@@ -86,8 +94,10 @@ class RunState:
                 "the config.yaml of OUTPUT_DIR, or choose another OUTPUT_DIR"
             ) from error
         states = content["rng"]
-        if len(states) == distributed.world_size():  # other numbers of processes start afresh
+        if len(states) == distributed.world_size():
             _set_rng_state(states[distributed.rank()])
+        else:
+            logger.warning(_OTHER_NUMBER, distributed.world_size(), len(states))
         return content["iteration"]
 
 

@@ -4,19 +4,24 @@ it. A mistake that all of them meet is told once, and one that only one of them 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 from dynamic_atss.engine.interrupt import on_sigterm
 
 
 def tell(message: str) -> None:
-    """Prints `message` to stderr, unless another process has told a mistake before."""
-    # The launcher sends SIGTERM to all processes as soon as one of them has ended.
-    with on_sigterm(signal.SIG_IGN):
-        if _is_first():
+    """Prints `message` to stderr, unless another process has told a mistake before, or the launcher
+    has started the processes anew and they meet the same again."""
+    # The launcher sends SIGTERM to all processes as soon as one of them has ended. Its handler runs
+    # in the main thread, which does not get to it while another ends the process.
+    main = threading.current_thread() is threading.main_thread()
+    with on_sigterm(signal.SIG_IGN) if main else contextlib.nullcontext():
+        if _is_first(message):
             print(message, file=sys.stderr, flush=True)
 
 
@@ -27,16 +32,20 @@ def told_by_another() -> bool:
     return mark is not None and mark.exists()
 
 
-def _is_first() -> bool:
+def _is_first(message: str) -> bool:
     mark = _mark()
+    if mark is None:
+        return True
     try:
-        if mark is not None:
-            mark.touch(exist_ok=False)  # of several processes the system lets one succeed
+        # Of several processes the system lets one succeed.
+        with mark.open("x") as file:
+            file.write(message)
+        before = (p for p in mark.parent.parent.glob(f"*/{mark.name}") if p != mark)
+        return all(p.read_text() != message for p in before)
     except FileExistsError:
         return False
     except OSError:  # the folder is full or gone: better twice than never
         return True
-    return True
 
 
 def _mark() -> Path | None:

@@ -82,7 +82,8 @@ class Trainer:
         self.window.start()
         iterations = range(self.start + 1, self.stop + 1)
         for iteration in progress(iterations, "train", rank=distributed.rank()):
-            status = self._step(feed, iteration)
+            with distributed.iteration(iteration):
+                status = self._step(feed, iteration)
             if status.data_failed:
                 with naming(name_after(iteration, self.stop)):
                     feed.raise_failure()
