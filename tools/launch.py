@@ -12,11 +12,15 @@ import os
 import signal
 import sys
 
+# Without the C++ stack of each call to a machine that has gone; read when torch is imported.
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
 from torch.distributed import run
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher import api
 
 MISTAKE = 2  # the exit code of a process after a mistake, which one of them has told
@@ -34,8 +38,9 @@ class Agent(LocalElasticAgent):
 
 
 def main() -> None:
-    # Which process it stops and why: ChildFailedError tells the same.
-    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
+    # Which process it stops and why, and what it does not reach: the errors below tell the same.
+    for name in ("multiprocessing.api", "rendezvous.dynamic_rendezvous"):
+        logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.CRITICAL)
     # A store for each start, held by its first process: the one that torchrun keeps is not found
     # by machines that stay where the first of them is another one than before.
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
@@ -49,6 +54,10 @@ def main() -> None:
         if MISTAKE in codes.values():
             sys.exit(MISTAKE)
         _tell_others(codes)
+        sys.exit(LOST)
+    except RendezvousError as error:
+        # The machine that holds the rendezvous, or the others, are gone or do not come.
+        print(f"error: the launchers do not meet: {error}", file=sys.stderr)
         sys.exit(LOST)
     except SignalException as signal_:
         sys.exit(128 + signal_.sigval)

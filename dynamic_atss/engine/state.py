@@ -20,8 +20,8 @@ from dynamic_atss.modeling.detector import Detector
 
 logger = logging.getLogger(__name__)
 _OTHER_NUMBER = (
-    "%d process(es) go on with a run of %d: each iteration has the same images in the same order; "
-    "not bit by bit the same are sums over the processes, batch norm's statistics, which each "
+    "%d process(es) go on with a run of %d. Each iteration has the same images in the same order. "
+    "Not bit by bit the same are sums over the processes, batch norm's statistics, which each "
     "process has of its own images, and random numbers of the network (drop path)"
 )
 
@@ -96,7 +96,7 @@ class RunState:
         states = content["rng"]
         if len(states) == distributed.world_size():
             _set_rng_state(states[distributed.rank()])
-        else:
+        elif distributed.rank() == 0:
             logger.warning(_OTHER_NUMBER, distributed.world_size(), len(states))
         return content["iteration"]
 
