@@ -3,7 +3,7 @@
 python benchmarks/two_machines.py --config-file <a small configuration> [--case NAME ...]
     [--work-dir output/two_machines] [KEY VALUE ...]
 
-The machines are two network namespaces of this one (see `machines.py`), with one launcher and one
+The machines are two network namespaces of this one (see `namespaces.py`), with one launcher and one
 process each. Something happens to each training after its tenth iteration; it has to end by itself.
 Printed: the exit codes of the launchers, after how many seconds, how many iterations there are, and
 what the processes said about it. Exit code 1 if one ends otherwise than it should.
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from machines import Machine, lacking, processes_of, two_machines
+from namespaces import Machine, lacking, processes_of, two_machines
 
 from dynamic_atss import cli
 from dynamic_atss.files import read_metrics
