@@ -10,10 +10,16 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from dynamic_atss.ending import end_at_once, end_with_launcher
-from dynamic_atss.engine.interrupt import end_process, on_sigterm
-from dynamic_atss.engine.told import tell, told_by_another
-from dynamic_atss.errors import Lost, UserError, own_place
+from dynamic_atss.engine.interrupt import (
+    STOP_CODES,
+    ignore,
+    on_signals,
+    second_sigint_ends,
+    stop_now,
+)
+from dynamic_atss.engine.told import MISTAKE, code_of_another, ends_first, tell
+from dynamic_atss.errors import UserError, own_place
+from dynamic_atss.processes import end_at_once, end_with_launcher
 from dynamic_atss.system_limits import limit_reached
 
 _ANY_KEYS = ("DATALOADER.NUM_WORKERS", "MODEL.DEVICE", "DTYPE", "OUTPUT_DIR")
@@ -92,34 +98,51 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Calls `main` and exits with its code; a UserError becomes one line and its exit code.
+    """Calls `main` and exits with its code; a UserError becomes one line and its exit code, a
+    signal that asks the process to end 128 + its number.
 
-    Of several processes one prints the line, and all exit with that code.
+    Of several processes one prints the line, and all exit with the same code.
     """
     # Tensors on a CPU in pages of 2 MB: a train step has a tenth of the page faults. Read by torch
     # when it allocates for the first time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    # Without the stack of each call to a store that has gone: the one line tells who has.
+    # Without the stack of each call to a store that has gone: one line tells who has.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     end_with_launcher()
+    with second_sigint_ends(ends_first), on_signals(stop_now):
+        code = _code_of(main)
+        with on_signals(ignore):  # the end itself is in order, too
+            if code in STOP_CODES:
+                ends_first(code)
+            if code and os.environ.get("WORLD_SIZE", "1") != "1":
+                end_at_once(code)
+            sys.exit(code)
+
+
+def _code_of(main: Callable[[], int | None]) -> int:
+    """The exit code of `main`; its mistakes are told."""
     try:
-        with on_sigterm(end_process):
-            code = main()
+        return _told(main)
+    except SystemExit as ended:
+        if isinstance(ended.code, str):  # Python prints it
+            raise
+        return ended.code or 0
+
+
+def _told(main: Callable[[], int | None]) -> int:
+    try:
+        return main() or 0
     except UserError as error:
         # A user's code may be quoted, whose messages have several lines.
-        tell(f"error: {' '.join(str(error).split())}")
-        code = error.exit_code
-    except KeyboardInterrupt:
-        code = 130
+        tell(f"error: {' '.join(str(error).split())}", error.exit_code)
+        return error.exit_code
     except Exception as error:
-        if not told_by_another():
-            if (line := limit_reached(error) or _of_own_code(error, main)) is None:
-                raise
-            tell(f"error: {line}")
-        code = 2
-    if code in (UserError.exit_code, Lost.exit_code) and os.environ.get("WORLD_SIZE", "1") != "1":
-        end_at_once(code)
-    sys.exit(code or 0)
+        if code := code_of_another():
+            return code
+        if (line := limit_reached(error) or _of_own_code(error, main)) is None:
+            raise
+        tell(f"error: {line}")
+    return MISTAKE
 
 
 def _of_own_code(error: Exception, main: Callable[[], int | None]) -> str | None:

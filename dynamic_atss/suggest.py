@@ -20,14 +20,23 @@ def nearest(name: str, known: Iterable[str], cutoff: float = CUTOFF) -> str | No
     for full in known:
         forms.setdefault(_tail(full, parts).lower(), full)
     forms |= {full.lower(): full for full in list(forms.values())}
-    found = difflib.get_close_matches(name.lower(), forms, n=1, cutoff=cutoff)
-    return forms[found[0]] if found else None
+    found = difflib.get_close_matches(name.lower(), forms, n=5, cutoff=cutoff)
+    return next((forms[f] for f in found if _rests_alike(name.lower(), f, cutoff)), None)
 
 
 def hint(name: str, known: Iterable[str], text: str) -> str:
     """`text` with the nearest name in place of its "{}"; "" if no name is alike."""
     found = nearest(name, known)
     return text.format(found) if found is not None else ""
+
+
+def _rests_alike(name: str, other: str, cutoff: float) -> bool:
+    """Whether what follows equal first parts is alike: those make any two keys of a section so."""
+    parts, others = name.split("."), other.split(".")
+    while len(parts) > 1 and len(others) > 1 and parts[0] == others[0]:
+        parts, others = parts[1:], others[1:]
+    rests = ".".join(others), ".".join(parts)
+    return difflib.SequenceMatcher(None, *rests).ratio() >= cutoff
 
 
 def _tail(name: str, parts: int) -> str:

@@ -30,13 +30,22 @@ def limit_reached(error: BaseException) -> str | None:
         return _shared_memory(text.strip().rpartition(": ")[2])
     if number == errno.EAGAIN and isinstance(error, BlockingIOError):
         return f"the system starts no further process: raise `ulimit -u`, or {_LOADER}"
+    return memory_full(error)
+
+
+def memory_full(error: BaseException) -> str | None:
+    """The line for an error that means that the memory is full; None for any other."""
     if type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
         return (
             "the GPU's memory is full: set SOLVER.ACCUMULATE 2 (or more), or lower "
             "SOLVER.IMS_PER_BATCH or the sizes of INPUT"
         )
+    number, text = getattr(error, "errno", None), str(error)
     if number == errno.ENOMEM or isinstance(error, MemoryError) or _MEMORY.search(text):
-        return f"the memory is full: {_LOADER} or SOLVER.IMS_PER_BATCH, or set SOLVER.ACCUMULATE 2"
+        return (
+            f"the memory is full: {_LOADER}, SOLVER.IMS_PER_BATCH or the sizes of INPUT, or set "
+            "SOLVER.ACCUMULATE 2 (or more)"
+        )
     return None
 
 

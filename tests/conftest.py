@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import other_rounding
@@ -53,3 +54,12 @@ def golden_or_whole(request: pytest.FixtureRequest) -> Path:
     if request.param == "golden":
         return request.getfixturevalue("golden")
     return request.getfixturevalue("shared") / "reference"
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For runs in this process whose bits are compared: they depend on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from helpers_run import call_tool, load_module, read_lines, write_config
 
-from dynamic_atss import run
 from dynamic_atss.evaluation.scores import METRICS, CocoScores
+from dynamic_atss.run import records
 
 kill_and_resume = load_module("benchmarks/kill_and_resume.py")
 
@@ -110,8 +110,8 @@ def scripted(values):
 def test_the_largest_value_of_all_tests_counts_the_final_one_too(
     train, tmp_path, monkeypatch, values, best
 ):
-    monkeypatch.setattr(run, "score", scripted(values))
-    monkeypatch.setattr(run._Records, "_draw", lambda *_: None)  # no detections to be drawn
+    monkeypatch.setattr(records, "score", scripted(values))
+    monkeypatch.setattr(records.Records, "_draw", lambda *_: None)  # no detections to be drawn
     watch = ["TEST.PERIOD", 2, "TEST.BEST_METRIC", "AP50", "SOLVER.KEEP_CHECKPOINTS", 1]
     assert train(tmp_path, *watch) == 0
     assert load(tmp_path / "model_best.pth")["iteration"] == best

@@ -26,6 +26,8 @@ from dynamic_atss.builders import build_train_dataset
 from dynamic_atss.config.load import load_config
 from dynamic_atss.data.samplers import TrainingSampler, aspect_groups
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 LAUNCH = ["-m", "torch.distributed.launch", "--standalone", "--nproc-per-node", "2"]
 QUIET = [str(ROOT / "tools" / "launch.py"), *TORCHRUN[2:]]
@@ -37,15 +39,6 @@ GROUP_NORM = [
 EVERY = ["SOLVER.LOG_PERIOD", 1, "SOLVER.CHECKPOINT_PERIOD", 1, "SOLVER.MAX_ITER", 5]
 
 kill_and_resume = load_module("benchmarks/kill_and_resume.py")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As the processes beside this one have."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

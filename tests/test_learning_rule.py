@@ -10,6 +10,8 @@ from helpers_run import call_tool, load_module, read_lines, run_tool, write_conf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_distributed import FROZEN, TORCHRUN, check_same_training, without_boxes
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RULE = '''
 import torch
 from torch import nn
@@ -59,15 +61,6 @@ WIDTH = "criterion.assigner.width"
 EVERY = ["SOLVER.LOG_PERIOD", 1, "SOLVER.CHECKPOINT_PERIOD", 1, "SOLVER.MAX_ITER", 5]
 
 kill_and_resume = load_module("benchmarks/kill_and_resume.py")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """For the whole runs of the module, too: bits depend on the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

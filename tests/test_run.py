@@ -368,10 +368,10 @@ def test_poisoned_weights_stop_the_first_iteration(config, tmp_path, tool, capsy
 
 
 def test_weights_that_are_not_finite_are_not_saved(config, tmp_path, tool, capsys):
-    """The loss of the last iteration is finite, its step is not."""
+    """Loss and gradient of the last iteration are finite, its step is not."""
     out = tmp_path / "run"
     args = [*config, "OUTPUT_DIR", out, "--skip-test", "SOLVER.MAX_ITER", 1]
-    overflow = ["MODEL.ATSS.REG_LOSS_WEIGHT", 1e37, "SOLVER.BASE_LR", 1e10]
+    overflow = ["MODEL.ATSS.REG_LOSS_WEIGHT", 1e8, "SOLVER.BASE_LR", 1e35]
     assert tool("train_net", *args, *overflow) == 2
     assert "is not finite, nothing was saved" in error_of(capsys)
     assert not list(out.glob("*.pth")) and not (out / "last_checkpoint").exists()

@@ -1,9 +1,10 @@
 """Heads of which a part is in no loss, trained by two processes: none waits for its gradient."""
 
 import pytest
-import torch
 from helpers_run import call_tool, run_tool, write_config
 from test_distributed import EVERY, FROZEN, TORCHRUN, check_same_training
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 HEADS = """
 import torch
@@ -57,15 +58,6 @@ class Ignoring(Criterion):
 class NoQuality(ATSSHead):
     criterion_type = Ignoring
 """
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As the processes beside this one have."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("head", ["Map", "Branch", "NoQuality"])

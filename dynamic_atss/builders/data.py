@@ -15,6 +15,7 @@ from dynamic_atss.builders.heads import build_head
 from dynamic_atss.builders.outside import find, require
 from dynamic_atss.builders.tta import build_test_resizes
 from dynamic_atss.config.code import names_code
+from dynamic_atss.config.data_names import refuse_miswritten
 from dynamic_atss.data import loader
 from dynamic_atss.data.catalog import FORMATS, UnknownName, open_dataset
 from dynamic_atss.data.concat import ConcatDataset
@@ -51,6 +52,10 @@ def build_train_dataset(cfg: CfgNode) -> TrainingSet:
     """DATASETS.TRAIN, joined if there are several, with the training transforms."""
     if not cfg.DATASETS.TRAIN:
         raise UserError("DATASETS.TRAIN (): give a data set or several, as ('name',)")
+    images = cfg.SOLVER.IMS_PER_BATCH  # looked at first: opening may take a minute
+    loader.check_batch(
+        "SOLVER.IMS_PER_BATCH", images, distributed.world_size(), cfg.SOLVER.ACCUMULATE
+    )
     options = {
         "root": cfg.DATASETS.ROOT,
         "formats": find_formats("DATASETS.TRAIN", cfg.DATASETS.TRAIN),
@@ -65,6 +70,12 @@ def build_train_dataset(cfg: CfgNode) -> TrainingSet:
     parts = [_open("DATASETS.TRAIN", name, options) for name in cfg.DATASETS.TRAIN]
     tell_classes(options["transform"], len(parts[0].class_names))
     dataset = parts[0] if len(parts) == 1 else ConcatDataset(parts)
+    if images > len(dataset):
+        logger.warning(
+            "SOLVER.IMS_PER_BATCH %d is more than the %d images of %s. An iteration has some of "
+            "them twice. Set %d or less",
+            *(images, len(dataset), dataset.annotations, len(dataset)),
+        )
     return add_mosaic(cfg, dataset, _repeat_factors(cfg, dataset))
 
 
@@ -92,6 +103,7 @@ def find_formats(key: str, names: Sequence[str]) -> dict[str, type[DetectionData
     Raises:
         UserError: a class of the user's that is no data set.
     """
+    refuse_miswritten(key, names)
     own = {}
     for name in (name for name in names if names_code(key, name)):
         place, _, rest = name.partition(":")
@@ -148,6 +160,7 @@ def build_train_loader(cfg: CfgNode, dataset: TrainingSet, start: int) -> loader
 def build_test_loaders(cfg: CfgNode) -> dict[str, loader.Loader]:
     """A loader for each of DATASETS.TEST, by the name of its folder below OUTPUT_DIR/inference."""
     loaders: dict[str, loader.Loader] = {}
+    loader.check_batch("TEST.IMS_PER_BATCH", cfg.TEST.IMS_PER_BATCH, distributed.world_size())
     options = {
         "root": cfg.DATASETS.ROOT,
         "formats": find_formats("DATASETS.TEST", cfg.DATASETS.TEST),

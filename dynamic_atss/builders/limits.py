@@ -28,6 +28,7 @@ ACCEPTED: dict[str, Collection[Any]] = {
     "HEAD.IOU_LOSS_TYPE": ("iou", "linear_iou", "giou"),
     "INPUT.BITS": (0, *range(8, 17)),
     "INPUT.EXIF": EXIF,
+    "SOLVER.NOT_FINITE": ("stop", "skip", "rewind"),
     "SOLVER.OPTIMIZER": ("sgd", "adamw"),
     "SOLVER.SCHEDULE": ("multistep", "cosine"),
     "SOLVER.WARMUP_METHOD": ("linear", "constant"),
@@ -111,6 +112,7 @@ AT_LEAST = {
     "SOLVER.LOG_PERIOD": 1,
     "SOLVER.MAX_ITER": 1,
     "SOLVER.MOMENTUM": 0,
+    "SOLVER.NOT_FINITE_LIMIT": 1,
     "SOLVER.STEPS": 0,
     "SOLVER.TIMEOUT": 1,
     "SOLVER.WARMUP_FACTOR": 0,
@@ -138,6 +140,7 @@ ABOVE = {
     "HEAD.BBOX_REG_WEIGHT": 0,
     "SOLVER.BASE_LR": 0,
     "SOLVER.GAMMA": 0,
+    "SOLVER.NOT_FINITE_LR_FACTOR": 0,
     "TEST.BBOX_AUG.VOTE_TH": 0,
 }
 
@@ -174,6 +177,7 @@ AT_MOST = {
     "MODEL.RESNETS.STEM_OUT_CHANNELS": 16_384,
     "MODEL.RESNETS.WIDTH_PER_GROUP": 16_384,
     "SOLVER.GAMMA": 1,
+    "SOLVER.NOT_FINITE_LR_FACTOR": 1,
     "SOLVER.WARMUP_FACTOR": 1,
     "SOLVER.WEIGHT_DECAY": 1,
     "SOLVER.WEIGHT_DECAY_BIAS": 1,

@@ -258,6 +258,10 @@ _C.SOLVER.WARMUP_FACTOR = 1.0 / 3  # factor of the first iteration
 _C.SOLVER.WARMUP_ITERS = 500  # iterations of warm-up
 _C.SOLVER.WARMUP_METHOD = "linear"  # "linear" | "constant"
 _C.SOLVER.CLIP_GRAD_NORM = 0.0  # (new) largest norm of the gradient; 0 = off
+_C.SOLVER.NOT_FINITE = "stop"  # (new) where a loss or gradient is not finite: "stop" | "skip" the
+# step | "rewind" to the newest checkpoint, and on from there with smaller learning rates
+_C.SOLVER.NOT_FINITE_LIMIT = 5  # (new) skips or rewinds in a row, without progress; then it stops
+_C.SOLVER.NOT_FINITE_LR_FACTOR = 0.5  # (new) of all learning rates, at each rewind
 _C.SOLVER.EMA_DECAY = 0.0  # (new) of averaged weights, which are then the tested ones; 0 = off;
 # they lag by 1 / (1 - it) iterations: not for runs of few times that, but with EMA_RAMP
 _C.SOLVER.EMA_RAMP = False  # (new) the n-th average keeps (1 + n) / (10 + n) at most, so that it

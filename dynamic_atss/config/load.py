@@ -11,8 +11,10 @@ import yaml
 from yacs.config import CfgNode as CN
 
 from dynamic_atss.config.code import refuse_code, refuse_unknown_formats
+from dynamic_atss.config.data_names import refuse_miswritten
 from dynamic_atss.config.defaults import FREE_SECTIONS, NAME_LISTS, WITHOUT_EFFECT, default_config
 from dynamic_atss.config.names import missing_bracket, names_in
+from dynamic_atss.config.other_names import other_name
 from dynamic_atss.errors import UserError
 from dynamic_atss.suggest import nearest
 
@@ -37,6 +39,8 @@ def load_config(
     unused = {key for key, value, where in entries if not _set(cfg, defaults, key, value, where)}
     for key in unused:
         cfg.register_deprecated_key(key)
+    for key in ("DATASETS.TRAIN", "DATASETS.TEST"):
+        refuse_miswritten(key, _look_up(cfg, key))
     refuse_unknown_formats(cfg)
     if not allow_code:
         refuse_code(cfg, set(overrides[::2]), file)
@@ -106,13 +110,19 @@ def _set(cfg: CN, defaults: CN, key: str, value: Any, source: str) -> bool:
         return True
     default = _look_up(defaults, key)
     if default is None:
-        near = nearest(key, known_keys(defaults))
-        listed = f"the nearest is {near}" if near else "dynamic_atss/config/defaults.py lists all"
-        raise UserError(f"{source}: unknown key {key}; {listed}")
+        raise UserError(f"{source}: unknown key {key}; {_advice(key, defaults)}")
     if isinstance(default, CN):
         raise UserError(f"{source}: {key} is a section, not a key; set one of its keys")
     (_look_up(cfg, section) if section else cfg)[name] = _coerce(value, default, key, source)
     return True
+
+
+def _advice(key: str, defaults: CN) -> str:
+    """What to write in place of an unknown key."""
+    if name := other_name(key):
+        return f"here it is {name}"
+    near = nearest(key, known_keys(defaults))
+    return f"the nearest is {near}" if near else "dynamic_atss/config/defaults.py lists all"
 
 
 def _look_up(cfg: CN, key: str) -> Any:

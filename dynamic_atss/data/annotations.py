@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
-import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
+from dynamic_atss.data.coco_boxes import odd_areas_of, read_areas, read_boxes, warn_of_areas
+from dynamic_atss.data.coco_ids import check_annotation_ids, look_up, read_ids
+from dynamic_atss.data.coco_images import file_name_of, note_placeholders, size_of
 from dynamic_atss.data.flags import means_regions, read_flags
 from dynamic_atss.data.recognise import FIX, describe
 from dynamic_atss.data.rotation import count_rotated, rotation_of
 from dynamic_atss.data.values import read_values
-from dynamic_atss.data.wording import annotation_name, more, short
+from dynamic_atss.data.wording import annotation_name
 from dynamic_atss.errors import UserError
-
-LARGEST_ID = 2**53  # of images and categories: tables of results hold them as float64
 
 
 @dataclass(frozen=True)
@@ -101,24 +100,24 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
     for key in ("images", "categories", "annotations"):
         _check_entries(path, key, content.get(key, []))
     notes = read_values(path, content)
-    category_ids = _ids(path, "category", content["categories"])
-    image_ids = _ids(path, "image", content["images"])
+    category_ids = read_ids(path, "category", content["categories"])
+    image_ids = read_ids(path, "image", content["images"])
     entries = content.get("annotations", [])
-    _check_annotation_ids(path, entries)
+    check_annotation_ids(path, entries)
     order = np.argsort(np.array(image_ids, dtype=np.int64), kind="stable")
     images = [content["images"][i] for i in order]
-    classes = _lookup(path, entries, "category_id", content["categories"], "name")
-    image = _lookup(path, entries, "image_id", images, "file_name")
+    classes = look_up(path, entries, "category_id", content["categories"], "name")
+    image = look_up(path, entries, "image_id", images, "file_name")
     by_image = np.argsort(image, kind="stable")
-    xywh = _boxes(path, entries)
+    xywh = read_boxes(path, entries)
     crowd, ignored, spellings = read_flags(path, entries)
     given = np.array([entry.get("area") is not None for entry in entries], bool)
-    areas, without = _areas(entries, xywh)
-    odd_areas = _odd_areas(entries, without & given)
+    areas, without = read_areas(entries, xywh)
+    odd_areas = odd_areas_of(entries, without & given)
     return Annotations(
         image_ids=np.array(image_ids, dtype=np.int64)[order],
-        names=np.array([_file_name(path, e) for e in images], dtype=np.str_),
-        sizes=np.array([_size(path, e) for e in images], dtype=np.int64).reshape(-1, 2),
+        names=np.array([file_name_of(path, e) for e in images], dtype=np.str_),
+        sizes=np.array([size_of(path, e) for e in images], dtype=np.int64).reshape(-1, 2),
         class_names=[str(e.get("name", e["id"])) for e in content["categories"]],
         category_ids=category_ids,
         xywh=xywh[by_image],
@@ -127,11 +126,11 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
         image=image[by_image],
         crowd=(crowd | ignored)[by_image],
         flagged=int((ignored & ~crowd).sum()),
-        notes=(*notes, *spellings, *_note_placeholders(images)),
+        notes=(*notes, *spellings, *note_placeholders(images)),
         missing_areas=int((~given).sum()),
         odd_areas=odd_areas,
         warnings=(
-            *_warn_of_areas(entries, *odd_areas),
+            *warn_of_areas(entries, *odd_areas),
             *_warn_of_regions(content["categories"]),
         ),
         rotated=count_rotated(
@@ -165,119 +164,6 @@ def _check_entries(path: Path, key: str, entries: object) -> None:
             raise UserError(f"{path}: entry {number} of '{key}' is not an object: correct it")
 
 
-def _is_integer(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _ids(path: Path, kind: str, entries: Iterable[dict[str, Any]]) -> list[Any]:
-    """The `id` of every entry: integers from -2^53 to 2^53, none twice."""
-    ids = [entry.get("id") for entry in entries]
-    wrong = [i for i, v in enumerate(ids) if not _is_integer(v) or abs(v) > LARGEST_ID]
-    if wrong:
-        raise UserError(
-            f"{path}: the id of {kind} number {wrong[0]} is {short(ids[wrong[0]])}: make it an "
-            f"integer of at most 2^53{more(wrong)}"
-        )
-    _check_once(path, kind, ids)
-    return ids
-
-
-def _check_annotation_ids(path: Path, entries: list[dict[str, Any]]) -> None:
-    """Nothing but messages reads them: they may be texts, or not there."""
-    given = (entry.get("id") for entry in entries)
-    _check_once(path, "annotation", [v for v in given if isinstance(v, int | str)])
-
-
-def _check_once(path: Path, kind: str, ids: Sequence[Any]) -> None:
-    twice = [(value, times) for value, times in Counter(ids).items() if times > 1]
-    if twice:
-        value, times = twice[0]
-        often = "twice" if times == 2 else f"{times} times"
-        raise UserError(
-            f"{path}: {kind} id {short(value)} is there {often}: give each its own id{more(twice)}"
-        )
-
-
-def _lookup(
-    path: Path, entries: list[dict[str, Any]], key: str, known: list[dict[str, Any]], name: str
-) -> np.ndarray:
-    """(A,) int64: the place in `known` of the entry with the id that each annotation's `key` gives.
-
-    name: the key of what people may have written in place of the id
-    """
-    place = {entry["id"]: i for i, entry in enumerate(known)}
-    values = [entry.get(key) for entry in entries]
-    found = [place.get(v, -1) if _is_integer(v) else -1 for v in values]
-    wrong = [i for i, index in enumerate(found) if index < 0]
-    if wrong:
-        where, value = annotation_name(entries[wrong[0]], wrong[0]), values[wrong[0]]
-        raise UserError(
-            f"{path}: {where}: {key} {short(value)} is {_meant(value, known, name)}{more(wrong)}"
-        )
-    return np.array(found, dtype=np.int64)
-
-
-def _meant(value: object, known: list[dict[str, Any]], name: str) -> str:
-    """What is wrong with an id that is unknown, and what to do."""
-    part = "categories" if name == "name" else "images"
-    for entry in known:
-        if isinstance(value, str) and value == entry.get(name):
-            return f"the {name} of {part} id {entry['id']}: write that id"
-    ids = ", ".join(str(entry["id"]) for entry in known[:5]) + (", ..." if len(known) > 5 else "")
-    start = "; the annotations seem to count from 0" if value == 0 else ""
-    return f"not among the ids of '{part}' ({ids}{start}): add it there or correct the annotation"
-
-
-def _boxes(path: Path, entries: list[dict[str, Any]]) -> np.ndarray:
-    given = [entry.get("bbox") for entry in entries]
-    wrong = [i for i, box in enumerate(given) if not _is_box(box)]
-    if wrong:
-        first = wrong[0]
-        raise UserError(
-            f"{path}: {annotation_name(entries[first], first)}: bbox {short(given[first])} is "
-            f"not four numbers (x, y, width, height): correct it{more(wrong)}"
-        )
-    boxes = np.empty((len(entries), 4), dtype=np.float64)
-    for number, box in enumerate(given):
-        try:
-            boxes[number] = box
-        except OverflowError:  # an integer that float64 cannot hold; JSON's 1e999 is inf, too
-            boxes[number] = math.inf
-    return boxes
-
-
-def _is_box(box: object) -> bool:
-    """Exact types: bool is an int to isinstance, and numpy would turn None into NaN."""
-    return isinstance(box, list) and len(box) == 4 and all(type(v) in _NUMBERS for v in box)
-
-
-def _areas(entries: list[dict[str, Any]], xywh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(A,) float64: of the objects' outlines, or of the boxes where the file has none that is
-    positive and finite; (A,) bool: these."""
-    areas = np.array([_number(e.get("area")) for e in entries], dtype=np.float64)
-    without = ~(np.isfinite(areas) & (areas > 0))
-    with np.errstate(all="ignore"):  # boxes of infinite extent
-        return np.where(without, xywh[:, 2] * xywh[:, 3], areas), without
-
-
-def _odd_areas(entries: list[dict[str, Any]], wrong: np.ndarray) -> tuple[int, str]:
-    if not wrong.any():
-        return 0, ""
-    number = int(np.argmax(wrong))
-    entry = entries[number]
-    return int(wrong.sum()), f"{annotation_name(entry, number)}: {short(entry['area'])}"
-
-
-def _warn_of_areas(entries: list[dict[str, Any]], count: int, example: str) -> list[str]:
-    if not count:
-        return []
-    return [
-        f"{count} of {len(entries)} areas are not positive numbers ({example}): width times "
-        "height of their boxes is taken, which decides whether scores call them small, medium or "
-        "large; correct them, or leave them out"
-    ]
-
-
 def _warn_of_regions(categories: list[dict[str, Any]]) -> list[str]:
     names = [e["name"] for e in categories if isinstance(e.get("name"), str)]
     found = [name for name in names if means_regions(name)]
@@ -286,49 +172,3 @@ def _warn_of_regions(categories: list[dict[str, Any]]) -> list[str]:
         'ignore, give them "ignore": 1 and the category_id of the class that they may hold'
         for name in found[:1]
     ]
-
-
-def _number(value: Any) -> float:
-    """NaN for what is no number."""
-    try:
-        return float(value) if type(value) in _NUMBERS else math.nan
-    except OverflowError:
-        return math.inf
-
-
-_NUMBERS = (int, float)
-
-
-def _file_name(path: Path, entry: dict[str, Any]) -> str:
-    """`file_name`, or the last two parts of `coco_url`, which is all that LVIS gives."""
-    key = "coco_url" if "file_name" not in entry and "coco_url" in entry else "file_name"
-    name = entry.get(key, "")
-    if not isinstance(name, str):
-        raise UserError(
-            f"{path}: image id {entry['id']}: {key} {short(name)} is not a text: correct it"
-        )
-    return name if key == "file_name" else "/".join(name.split("/")[-2:])
-
-
-def _has_placeholder(entry: dict[str, Any]) -> bool:
-    """Whether a side is 0 or -1, which exporters write that have not looked at the picture."""
-    return any(type(v) in _NUMBERS and v in (0, -1) for v in map(entry.get, ("height", "width")))
-
-
-def _note_placeholders(images: Iterable[dict[str, Any]]) -> list[str]:
-    count = sum(map(_has_placeholder, images))
-    return [f"the width or height of {count} images is 0 or -1, which counts as none"] * bool(count)
-
-
-def _size(path: Path, entry: dict[str, Any]) -> tuple[int, int]:
-    """(height, width); (0, 0) if the entry lacks one of them, or has 0 or -1 in its place."""
-    height, width = entry.get("height"), entry.get("width")
-    if height is None or width is None or _has_placeholder(entry):
-        return 0, 0
-    for key, value in (("height", height), ("width", width)):
-        if type(value) not in _NUMBERS or not 0 < value < 1e6 or value != int(value):
-            raise UserError(
-                f"{path}: image id {entry['id']}: {key} {short(value)} is not a positive integer: "
-                "correct it, or leave width and height out to have them read from the file"
-            )
-    return int(height), int(width)

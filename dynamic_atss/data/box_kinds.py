@@ -83,8 +83,9 @@ def _normalised(xywh: np.ndarray) -> str:
         return ""
     return (
         f"{inside.sum()} of {len(xywh)} boxes lie within one pixel, such as "
-        f"{_text(xywh[inside][0])}: likely fractions of the image's sides; boxes are x, y, width, "
-        "height in pixels: multiply by them (files of YOLO's: use yolo:<data.yaml>:<split>)"
+        f"{_text(xywh[inside][0])}: they look like fractions of the image's sides. Multiply "
+        "them by the sides, as boxes are x, y, width, height in pixels (files of YOLO's: use "
+        "yolo:<data.yaml>:<split>)"
     )
 
 
@@ -106,12 +107,12 @@ def _beyond(xywh: np.ndarray, sizes: np.ndarray, areas: np.ndarray, form: BoxFor
     )
     if fitting is None:
         return (
-            f"{found}likely made for pictures of another size or another way up; boxes are "
-            f"{form.text}"
+            f"{found}they look as if made for pictures of another size or another way up. Boxes "
+            f"are {form.text}"
         )
     return (
-        f"{found}likely written as {known}, by which {fitting[1]} lie inside; boxes are "
-        f"{form.text}: convert them"
+        f"{found}they look like {known}, by which {fitting[1]} lie inside. Convert them, as "
+        f"boxes are {form.text}"
     )
 
 

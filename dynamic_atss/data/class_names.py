@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
-from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.errors import UserError
 from dynamic_atss.suggest import hint
 
@@ -35,13 +33,45 @@ def check_same(first: Named, other: Named) -> None:
     for one, two in ((first, other), (other, first)):
         lacking = Counter(one.class_names) - Counter(two.class_names)
         if lacking:
-            name = f"'{next(iter(lacking))}'"
+            first_name = next(iter(lacking))
+            name = f"'{first_name}'"
             names = name if len(lacking) == 1 else f"{name} and {len(lacking) - 1} others"
             raise UserError(
-                f"{two.annotations}: lacks class {names} of {one.annotations}: {_RULE}; "
-                f"{two.class_advice}"
+                f"{two.annotations}: lacks class {names} of {one.annotations}"
+                f"{_spelt(first_name, two.class_names)}: {_RULE}; {two.class_advice}"
             )
     _check_once(other.annotations, first.class_names)
+
+
+def _spelt(name: str, others: Sequence[str]) -> str:
+    """Which of other names is the same one in another spelling, in words; "" if none is."""
+    for difference, is_same in _SPELLINGS:
+        same = [other for other in others if is_same(name, other)]
+        if same:
+            return f", but has '{same[0]}', which differs in {difference} alone"
+    return ""
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name)
+
+
+def _bare(name: str) -> str:
+    return _letters(name).casefold()
+
+
+def _one_is_plural(name: str, other: str) -> bool:
+    short, long = sorted((_bare(name), _bare(other)), key=len)
+    return long in (f"{short}s", f"{short}es", f"{short[:-1]}ies")
+
+
+# From the least difference on.
+_SPELLINGS: tuple[tuple[str, Callable[[str, str], bool]], ...] = (
+    ("letter case", lambda a, b: a.casefold() == b.casefold()),
+    ("blanks and signs", lambda a, b: _letters(a) == _letters(b)),
+    ("letter case, blanks and signs", lambda a, b: _bare(a) == _bare(b)),
+    ("its plural", _one_is_plural),
+)
 
 
 def _check_once(source: Path | str, names: Sequence[str]) -> None:
@@ -68,7 +98,8 @@ def check_known(
     others = [name for name in model if name not in set(own)]
     wanted = [name for name in lacking if name in with_boxes]
     if wanted or len(lacking) == len(own):
-        near = hint((wanted or lacking)[0], model, "; the nearest is '{}'")
+        name = (wanted or lacking)[0]
+        near = _spelt(name, model) or hint(name, model, "; the nearest is '{}'")
         raise UserError(
             f"{source}: the model has no class {listed(wanted or lacking)}{near}: it has "
             f"{listed(model)}; correct the name, leave its boxes out, or take another test set"
@@ -82,20 +113,6 @@ def check_known(
             "are left out (%s)",
             *(source, len(model) - len(others), len(model), listed(others)),
         )
-
-
-def unused_classes(content: Annotations) -> str:
-    """The classes without any annotation, in words; "" if there are none."""
-    names = content.class_names
-    counts = np.bincount(content.classes, minlength=len(names))
-    unused = [name for name, count in zip(names, counts, strict=True) if not count]
-    if not unused:
-        return ""
-    return (
-        f"{len(unused)} of its {len(names)} classes have no annotation ({listed(unused)}): they "
-        "count as classes, and nothing is learnt of them from it; take out those that are none, "
-        "such as a project's name"
-    )
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +47,29 @@ def clean_boxes(
         "clipped": kept & (boxes != raw).any(axis=1),
     }
     return boxes.astype(np.float32), kept, {k: int(v.sum()) for k, v in counts.items()}
+
+
+def what_was_done(
+    statistics: Mapping[str, int], flagged: int, missing_areas: int, keep_crowds: bool
+) -> list[str]:
+    """What was dropped or clipped, if anything was: sentences without their full stop.
+
+    flagged: boxes with an "ignore" flag · missing_areas: annotations without an area
+    """
+    fate = "Ignores the regions of %d" if keep_crowds else "Dropped %d"
+    flags = f' ({flagged} by "ignore": 1; scored as crowds)' if flagged else ""
+    names = {
+        "images_without_boxes": "Dropped %d images without boxes",
+        "crowd": f"{fate} crowd, difficult or ignored boxes{flags}",
+        "invalid": "Dropped %d invalid boxes (NaN, infinite, zero or negative size)",
+        "tiny": "Dropped %d boxes of one pixel or less",
+        "outside": "Dropped %d boxes outside the image",
+        "clipped": "Clipped %d boxes",
+    }
+    notes = [text % statistics[k] for k, text in names.items() if statistics[k]]
+    if missing_areas:
+        notes.append(f"Took width times height for the lacking areas of {missing_areas} boxes")
+    return notes
 
 
 def complete_sizes(content: Annotations, folder: Path) -> np.ndarray:

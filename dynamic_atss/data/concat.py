@@ -10,7 +10,8 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dynamic_atss.data.dataset import DetectionDataset, Sample, loaded
+from dynamic_atss.data.dataset import DetectionDataset
+from dynamic_atss.data.samples import Sample, loaded
 from dynamic_atss.types import GroundTruth
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,63 +17,26 @@ from torch.utils.data import Dataset
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.box_kinds import PIXELS, BoxForm, box_warning
-from dynamic_atss.data.checks import fault
-from dynamic_atss.data.class_names import check_known, check_same, unused_classes
-from dynamic_atss.data.cleaning import check_files, clean_boxes, complete_sizes
+from dynamic_atss.data.class_names import check_known, check_same
+from dynamic_atss.data.cleaning import check_files, clean_boxes, complete_sizes, what_was_done
 from dynamic_atss.data.depth import check_bits
+from dynamic_atss.data.file_names import with_slashes
 from dynamic_atss.data.frames import AS_USUAL, Frames, Reading, find_frames
 from dynamic_atss.data.image import read_image
-from dynamic_atss.errors import UserError, described, own_place
-from dynamic_atss.system_limits import limit_reached
+from dynamic_atss.data.samples import Sample, TrainingSet, Transform, loaded, name_of, transformed
+from dynamic_atss.errors import UserError
 from dynamic_atss.types import GroundTruth
 
-Transform = Callable[[Tensor, GroundTruth, np.random.Generator], tuple[Tensor, GroundTruth]]
+__all__ = [
+    "DetectionDataset",
+    "Sample",
+    "TrainingSet",
+    "Transform",
+    "loaded",
+    "name_of",
+    "transformed",
+]
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image: image (3, H, W) uint8 RGB · gt, all of image 0 · image_id, the data set's own ·
-    original_size (height, width) of the file, in the frame in which it is read.
-    """
-
-    image: Tensor
-    gt: GroundTruth
-    image_id: int
-    original_size: tuple[int, int]
-
-
-class TrainingSet(Protocol):
-    """What a loader and a run read of a data set, be it one, several joined, or with mosaics.
-
-    The members are those of `DetectionDataset`.
-    """
-
-    class_names: list[str]
-    category_ids: list[int | None]
-    image_ids: list[int]
-    sizes: np.ndarray
-    transform: Transform | None
-    seed: int
-
-    @property
-    def annotations(self) -> Path | str: ...
-
-    @property
-    def class_advice(self) -> str: ...
-
-    @property
-    def parts(self) -> Sequence[DetectionDataset]: ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample: ...
-
-    def load(self, index: int) -> tuple[Tensor, GroundTruth]: ...
-
-    def path(self, index: int) -> Path: ...
-
-    def classes_by_image(self) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 class DetectionDataset(Dataset, ABC):
@@ -107,7 +70,7 @@ class DetectionDataset(Dataset, ABC):
         parts = cls.parts_of(rest)
         if not all(parts):
             raise UserError(f"data set '{rest}': write it as {cls.written_as}")
-        return cls(*map(_with_slashes, parts), **options)
+        return cls(*map(with_slashes, parts), **options)
 
     @classmethod
     def parts_of(cls, rest: str) -> tuple[str, str]:
@@ -168,11 +131,10 @@ class DetectionDataset(Dataset, ABC):
         self._names = content.names[usable]
         self.sizes, self._orientation = sizes[usable], frames.orientation[usable]
         self.image_ids = content.image_ids[usable].tolist()
-        self._log(content.flagged, content.missing_areas)
+        self._log(content)
         for note in content.notes:
             logger.info("%s: %s", self.annotations, note)
-        warnings = [*content.warnings, suspicion, unused_classes(content) if training else ""]
-        for warning in filter(None, warnings):
+        for warning in filter(None, [*content.warnings, suspicion]):
             logger.warning("%s: %s", self.annotations, warning)
 
     @abstractmethod
@@ -315,68 +277,13 @@ class DetectionDataset(Dataset, ABC):
         self.class_names = list(class_names)
         self.category_ids = [own_id.get(name) for name in class_names]
 
-    def _log(self, flagged: int, missing_areas: int) -> None:
-        """One line: what is there, and what was dropped or clipped, if anything was.
-
-        flagged: boxes with an "ignore" flag · missing_areas: annotations without an area
-        """
-        fate = "ignore the regions of %d" if self.keep_crowds else "dropped %d"
-        flags = f' ({flagged} by "ignore": 1; scored as crowds)' if flagged else ""
-        names = {
-            "images_without_boxes": "dropped %d images without boxes",
-            "crowd": f"{fate} crowd, difficult or ignored boxes{flags}",
-            "invalid": "dropped %d invalid boxes (NaN, infinite, zero or negative size)",
-            "tiny": "dropped %d boxes of one pixel or less",
-            "outside": "dropped %d boxes outside the image",
-            "clipped": "clipped %d boxes",
-        }
-        notes = [text % self.statistics[k] for k, text in names.items() if self.statistics[k]]
-        if missing_areas:
-            notes.append(f"areas of {missing_areas} boxes as width times height: none in the file")
+    def _log(self, content: Annotations) -> None:
         boxes = int((~self._ignore).sum())
         found = f"{self.annotations}: {len(self)} images, {boxes} boxes"
-        logger.info("%s", "; ".join([found, *notes]))
-
-
-def loaded(dataset: TrainingSet, index: int) -> tuple[Tensor, GroundTruth]:
-    """`dataset.load(index)`; what a class of the user's gives is checked.
-
-    Raises UserError: code of the user's fails there, or gives something else.
-    """
-    own = not type(dataset).__module__.startswith("dynamic_atss.")
-    try:
-        found = dataset.load(index)
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:
-        if limit_reached(error) or not own_place(error):  # a fault of the package, or the system's
-            raise
-        place = f"data set {type(dataset).__name__}: {name_of(dataset, index)}"
-        raise UserError(f"{place} cannot be loaded ({described(error)})") from error
-    if own and (wrong := fault(found, len(dataset.class_names))):
-        place = f"data set {type(dataset).__name__}: for {name_of(dataset, index)}"
-        raise UserError(f"{place} load gives {wrong}")
-    return found
-
-
-def transformed(
-    dataset: TrainingSet, index: int, image: Tensor, gt: GroundTruth, rng: np.random.Generator
-) -> tuple[Tensor, GroundTruth]:
-    """The image and its boxes after the data set's transform. Raises UserError with the image."""
-    assert dataset.transform is not None
-    try:
-        return dataset.transform(image, gt, rng)
-    except UserError as error:
-        raise UserError(f"{name_of(dataset, index)}: {error}") from error
-
-
-def name_of(dataset: TrainingSet, index: int) -> str:
-    """How messages call an image: by its file, or where a data set of the user's has none, by its
-    id."""
-    try:
-        return str(dataset.path(index))
-    except Exception:
-        return f"image id {dataset.image_ids[index]}"
+        notes = what_was_done(
+            self.statistics, content.flagged, content.missing_areas, self.keep_crowds
+        )
+        logger.info("%s", ". ".join([found, *notes]))
 
 
 def _advice(content: Annotations) -> str:
@@ -387,10 +294,3 @@ def _advice(content: Annotations) -> str:
             "are not trained on: correct the marks"
         )
     return "check the boxes, or set DATASETS.KEEP_EMPTY True"
-
-
-def _with_slashes(path: str) -> str:
-    """A path with backslashes that is not there as written, with slashes if it is there so."""
-    slashed = path.replace("\\", "/")
-    there = Path(slashed).expanduser().exists() and not Path(path).expanduser().exists()
-    return slashed if there else path

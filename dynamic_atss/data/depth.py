@@ -33,7 +33,7 @@ def check_bits(
     used = max(8, largest.bit_length())
     if largest and (used > bits if bits else used <= MOST_BITS):
         _log.warning(
-            "%s: %d images have 16 bits; the largest value in %d of them is %d (%r), so with "
+            "%s: %d images have 16 bits. The largest value in %d of them is %d (%r). With "
             "INPUT.BITS %d they are %s: set INPUT.BITS %d",
             *(source, len(deep), len(seen), largest, str(example)),
             *(bits, "partly white" if bits else "nearly black", used + used % 2),

@@ -119,3 +119,10 @@ def _candidates(name: str, folder: Sequence[str]) -> list[str]:
 def _splits(parts: Sequence[str]) -> set[str]:
     """The folders that name a split: a picture of train/ is none of val/ with the same name."""
     return {part for part in parts if _SPLIT.match(part)}
+
+
+def with_slashes(path: str) -> str:
+    """A path with backslashes that is not there as written, with slashes if it is there so."""
+    slashed = path.replace("\\", "/")
+    there = Path(slashed).expanduser().exists() and not Path(path).expanduser().exists()
+    return slashed if there else path

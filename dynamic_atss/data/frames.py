@@ -136,8 +136,8 @@ def _log_frames(
     marked = orientation > 1
     first = int(np.argmax(marked))
     _log.info(
-        "%s: %d of %d images have an EXIF orientation (%r: %d): %d are turned upright and %d read "
-        "as stored, %s",
+        "%s: %d of %d images have an EXIF orientation, such as %r (%d). %d are turned upright and "
+        "%d read as stored, %s",
         *(source, marked.sum(), len(paths), str(paths[first]), orientation[first]),
         *(turned.sum(), (marked & ~turned).sum(), why),
     )

@@ -19,7 +19,6 @@ from torch import Tensor
 from dynamic_atss.data.header import (
     ORIENTATION,
     PIL_ERRORS,
-    PNG,
     ImageHeader,
     check_pixels,
     header_of,
@@ -27,6 +26,7 @@ from dynamic_atss.data.header import (
     reason,
     undecodable,
 )
+from dynamic_atss.data.png import DamagedPng, picture_alone
 from dynamic_atss.errors import UserError
 from dynamic_atss.system_limits import limit_reached
 
@@ -148,21 +148,16 @@ def _opencv(data: bytes, flags: int) -> np.ndarray | None:
 def _decode_png(data: bytes, path: Path, bits: int) -> np.ndarray:
     """(H, W, 3) uint8. OpenCV notices pixel data that end early, which Pillow fills up with black;
     Pillow has the right pixels of all kinds."""
-    pixels = _decode_with_opencv(data, bits) if _png_reaches_its_end(data) else None
+    try:
+        pixels, fault = _decode_with_opencv(picture_alone(data), bits), "its picture ends too early"
+    except DamagedPng as error:
+        pixels, fault = None, str(error)
     if pixels is None:
         _decode_with_pillow(data, path, 0)  # if it sees the fault, too, it has a name for it
-        raise undecodable(path, "the file ends too early")
+        raise undecodable(path, fault)
     # Byte 24, bits; byte 25, colour type: 0 grey, 2 RGB, 6 RGBA; not 3 palette, 4 grey with alpha.
     opencv_is_right = data[24] >= 8 and data[25] in (0, 2, 6)
     return pixels if opencv_is_right else _decode_with_pillow(data, path, bits)
-
-
-def _png_reaches_its_end(data: bytes) -> bool:
-    """Whether all chunks (length, name, content, checksum) are there, up to the one named IEND."""
-    at = len(PNG)
-    while at + 12 <= len(data) and data[at + 4 : at + 8] != b"IEND":
-        at += 12 + int.from_bytes(data[at : at + 4], "big")
-    return at + 12 <= len(data)
 
 
 def _opencv_is_right_about_jpeg(data: bytes, header: ImageHeader) -> bool:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, get_worker_info
 
-from dynamic_atss.data.dataset import DetectionDataset, Sample, TrainingSet, Transform
+from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.samplers import TrainingSampler, aspect_groups, inference_batches
+from dynamic_atss.data.samples import Sample, TrainingSet, Transform
 from dynamic_atss.data.views import Failure, Views
 from dynamic_atss.data.workers import Workers, start_worker
 from dynamic_atss.errors import UserError
@@ -131,8 +132,7 @@ def build_train_loader(
     network cuts a batch · repeat_factors (n,): how often each image is seen in an epoch.
     Raises UserError if it does not divide.
     """
-    parts = f"{world_size} process(es)" + (f" x {accumulate} parts" if accumulate > 1 else "")
-    _check_divides("SOLVER.IMS_PER_BATCH", ims_per_batch, world_size * accumulate, parts)
+    check_batch("SOLVER.IMS_PER_BATCH", ims_per_batch, world_size, accumulate)
     sampler = TrainingSampler(
         aspect_groups(dataset.sizes) if group_by_aspect else None,
         len(dataset),
@@ -171,7 +171,7 @@ def build_test_loader(
     ims_per_batch: images over all ranks; raises UserError if it does not divide · views: see
     `Loader`; the data set itself is then to have no transform
     """
-    _check_divides("TEST.IMS_PER_BATCH", ims_per_batch, world_size, f"{world_size} process(es)")
+    check_batch("TEST.IMS_PER_BATCH", ims_per_batch, world_size)
     batches = inference_batches(dataset.sizes, ims_per_batch // world_size, group_by_aspect)
     return Loader(
         dataset,
@@ -183,7 +183,10 @@ def build_test_loader(
     )
 
 
-def _check_divides(key: str, images: int, by: int, parts: str) -> None:
+def check_batch(key: str, images: int, processes: int, accumulate: int = 1) -> None:
+    """Raises UserError: the images of an iteration do not divide by processes and parts."""
+    parts = f"{processes} process(es)" + (f" x {accumulate} parts" if accumulate > 1 else "")
+    by = processes * accumulate
     if images < 1 or images % by:
         fitting = ", ".join(str(n) for n in range(1, min(images, 64) + 1) if images % n == 0)
         others = f", or start one of {fitting} processes" if images > 0 else ""

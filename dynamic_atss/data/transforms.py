@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from dynamic_atss.data.crop import scale_boxes
-from dynamic_atss.data.dataset import Transform
 from dynamic_atss.data.image import resize, resize_with_pillow
+from dynamic_atss.data.samples import Transform
 from dynamic_atss.errors import UserError
 from dynamic_atss.types import GroundTruth
 

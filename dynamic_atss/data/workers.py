@@ -19,8 +19,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from dynamic_atss.data.views import Failure
-from dynamic_atss.ending import end_with_parent
 from dynamic_atss.errors import UserError
+from dynamic_atss.processes import SIGNALS, end_with_parent
 from dynamic_atss.system_limits import end_of_workers, limit_reached
 
 _SECONDS_AFTER_SIGTERM = 60
@@ -41,7 +41,7 @@ class Workers:
         """The loader's batches."""
         others = set(multiprocessing.active_children())
         try:
-            with _sigterm_held_back(), _ends_told_by_the_next_batch():
+            with _signals_held_back(), _ends_told_by_the_next_batch():
                 self._batches = iter(loader)
         finally:
             self._processes = [p for p in multiprocessing.active_children() if p not in others]
@@ -84,19 +84,20 @@ class Workers:
 
 
 def start_worker(_: int) -> None:
-    """One thread each, a minute of life after SIGTERM, and none after the main process, whose
-    connections to the other processes a worker would keep open.
+    """One thread each, a minute of life after SIGTERM, and an end with the main process.
 
-    A SIGTERM to the whole process group must not end the workers before the main process has saved
-    its checkpoint and ends them itself.
+    A signal to the whole process group, as a terminal's Ctrl-C or the launcher's SIGTERM, must not
+    end the workers before the main process has saved its checkpoint and ends them itself.
     """
-    end_with_parent(signal.SIGKILL)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     Queue._on_queue_feeder_error = _pass_on  # type: ignore[attr-defined]  # meant to be replaced
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+    signal.set_wakeup_fd(-1)  # the main process's
+    for number in set(SIGNALS) - {signal.SIGTERM}:
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_SECONDS_AFTER_SIGTERM))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # see _sigterm_held_back
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see _signals_held_back
 
 
 def _pass_on(queue: Queue, error: Exception, item: tuple[int, Any]) -> None:
@@ -107,9 +108,9 @@ def _pass_on(queue: Queue, error: Exception, item: tuple[int, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _sigterm_held_back() -> Iterator[None]:
-    """Workers that are forked inside get a SIGTERM when they are ready for it, not before."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+def _signals_held_back() -> Iterator[None]:
+    """Workers that are forked inside get a signal when they are ready for it, not before."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:

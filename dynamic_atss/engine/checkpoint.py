@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dynamic_atss.engine.newest import LAST, find_newest, is_whole
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import CHECKPOINT_FORMAT, link_or_copy, write_atomically, write_text
 from dynamic_atss.weights.unpickle import load_torch
 
 logger = logging.getLogger(__name__)
 
-LAST = "last_checkpoint"
 BEST = "model_best.pth"
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.Size)
 
@@ -46,7 +45,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; {_advice(path)}")
-    if not _is_whole(path):
+    if not is_whole(path):
         raise UserError(f"{path}: the checkpoint is truncated or damaged; {_advice(path)}")
     content = load_torch(path)
     if not isinstance(content, dict) or "format" not in content:
@@ -82,6 +81,7 @@ class Checkpointer:
     def __init__(self, output_dir: str | os.PathLike[str], keep: int = 0) -> None:
         self.folder = Path(output_dir)
         self.keep = keep
+        self.current: tuple[Path, int] | None = None  # saved or resumed last, with its iteration
 
     def save(self, name: str, content: dict[str, Any]) -> Path:
         """Writes `<name>.pth`, then points `last_checkpoint` at it, then deletes what is too old.
@@ -90,16 +90,15 @@ class Checkpointer:
         """
         path = self.folder / f"{name}.pth"
         save_checkpoint(path, content)
-        write_text(self.folder / LAST, path.name)
+        self.go_on_from(path, content["iteration"])
         if self.keep:
             self._delete_before(content["iteration"])
         return path
 
     def mark_best(self) -> None:
         """The checkpoint saved last is `model_best.pth`, too. Raises UserError: as for a save."""
-        last = self.latest()
-        if last is not None:
-            link_or_copy(last, self.folder / BEST)
+        if self.current is not None:
+            link_or_copy(self.current[0], self.folder / BEST)
 
     def _delete_before(self, iteration: int) -> None:
         """Later files, of a run that was resumed from further back, are not counted: the one that
@@ -111,18 +110,15 @@ class Checkpointer:
             except OSError as error:
                 logger.warning("%s: cannot be deleted (%s)", path, error.strerror)
 
-    def latest(self) -> Path | None:
-        """The file that `last_checkpoint` names (which may be gone), or None.
+    def find(self) -> Path | None:
+        """The checkpoint to go on from, None if the folder has none: see `find_newest`."""
+        return find_newest(self.folder)
 
-        Without that file, which a run killed between its first checkpoint and it lacks: the newest
-        `model_<iteration>.pth`, which is whole by the way it is written.
-        """
-        try:
-            name = (self.folder / LAST).read_text().strip()
-        except FileNotFoundError:
-            return max(_numbered(self.folder), default=None)
-        # Only the last part: the folder may have been moved since a path was written by hand.
-        return self.folder / Path(name).name if name else None
+    def go_on_from(self, path: Path, iteration: int) -> None:
+        """`path` of the folder is the checkpoint of now. `last_checkpoint` names it, too; UserError
+        as for a save."""
+        self.current = path, iteration
+        write_text(self.folder / LAST, path.name)
 
     def holds_run(self) -> bool:
         """True if the folder holds anything that a new run would overwrite or mix with its own."""
@@ -148,15 +144,6 @@ def _check_plain(value: Any, where: str) -> None:
         raise TypeError(f"{where}: a {type(value).__name__}; only tensors and plain values go in")
 
 
-def _is_whole(path: Path) -> bool:
-    """True if every part of the file has its checksum."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError):
-        return False
-
-
 def _numbered(folder: Path) -> list[Path]:
     return [p for p in folder.glob("model_*.pth") if p.stem.removeprefix("model_").isdigit()]
 
@@ -169,6 +156,6 @@ def _advice(path: Path) -> str:
     """What to do without `path`: the newest other checkpoint that is whole, if there is one."""
     others = sorted((p for p in _numbered(path.parent) if p.name != path.name), reverse=True)
     for other in others:
-        if _is_whole(other):
+        if is_whole(other):
             return f"to go on from {other.name}, write that name into {path.parent / LAST}"
     return "no other checkpoint in its folder is whole: begin in a new OUTPUT_DIR"

@@ -8,19 +8,20 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from dynamic_atss.ending import end_at_once
-from dynamic_atss.engine.interrupt import on_sigterm
+from dynamic_atss.engine.interrupt import ignore, on_signals
 from dynamic_atss.engine.meeting import meet
-from dynamic_atss.engine.told import tell
+from dynamic_atss.engine.told import code_of_another, tell
 from dynamic_atss.engine.watch import Watch
 from dynamic_atss.errors import Lost, UserError
+from dynamic_atss.processes import end_at_once
 
+_T = TypeVar("_T")
 LONGEST_WAIT = timedelta(days=2)  # for rank 0, which may look through millions of files
 _AFTER_THE_WATCH = 10  # seconds that a collective may wait longer than the watch, which names who
 # The sources that errors of a collective name; NCCL's have a class.
@@ -41,7 +42,7 @@ _run = _Run()
 
 
 def init_distributed(device: str, timeout: float) -> torch.device:
-    """Joins the processes that torchrun or torch.distributed.launch started, if they did.
+    """Joins the process group that torchrun or torch.distributed.launch set up, if they did.
 
     Args:
         device: "auto" | "cuda" | "cpu"; NCCL serves cuda, gloo serves cpu.
@@ -67,7 +68,7 @@ def init_distributed(device: str, timeout: float) -> torch.device:
         device = f"cuda:{local_rank}"
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
         # The wait for the others runs no handler of Python's; nothing is to be saved yet.
-        with on_sigterm(signal.SIG_DFL):
+        with on_signals(signal.SIG_DFL):
             _join("nccl" if device.startswith("cuda") else "gloo", timeout)
     return torch.device(device)
 
@@ -86,7 +87,7 @@ def _join(backend: str, timeout: float) -> None:
 
 def _end(line: str) -> NoReturn:
     """From a thread: the main one waits in a collective."""
-    tell(f"error: {line}")
+    tell(f"error: {line}", Lost.exit_code)
     end_at_once(Lost.exit_code)
 
 
@@ -104,9 +105,9 @@ def naming_the_lost() -> Iterator[None]:
         yield
     except RuntimeError as error:
         watch = _run.watch
-        if watch is None or not _of_collective(error):
+        if watch is None or not _of_collective(error) or code_of_another():
             raise
-        with on_sigterm(signal.SIG_IGN):  # the launcher's, since a process has gone
+        with on_signals(ignore):  # the launcher's, since a process has gone
             _end(_line(watch.reason()))
 
 
@@ -151,26 +152,28 @@ def same_buffers(model: nn.Module) -> None:
             dist.broadcast(buffer, 0)
 
 
-def on_first(check: Callable[[], None]) -> None:
-    """`check` on rank 0 before the others may go on: for what looks at files that rank 0 writes,
-    and for what one process should do for all, however long it takes.
+def on_first(do: Callable[[], _T]) -> _T:
+    """What `do` gives on rank 0, on every process, none of which goes on before: for what looks at
+    files that rank 0 writes, and for what one process should do for all, however long it takes.
 
     Its UserError ends every process; rank 0 has the word.
     """
     group = patient_group()
     error = None
+    told: list[Any] = [True, None]
     if rank() == 0:
         try:
-            check()
+            told = [False, do()]
         except UserError as refusal:
             error = refusal
-    refused = [error is not None]
     if group is not None:
-        dist.broadcast_object_list(refused, src=0, group=group)
+        dist.broadcast_object_list(told, src=0, group=group)
     if error is not None:
         raise error
-    if refused[0]:
+    refused, found = told
+    if refused:
         raise SystemExit(2)
+    return found
 
 
 def patient_group() -> Any:

@@ -19,6 +19,7 @@ from torch import nn
 
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.engine import distributed
+from dynamic_atss.engine.lines import rate
 from dynamic_atss.evaluation.coco import evaluate_coco, write_results, write_scores
 from dynamic_atss.evaluation.ground_truth import TruthTable, truth_table
 from dynamic_atss.evaluation.results import Table, as_results, detection_table
@@ -127,8 +128,8 @@ def evaluate_dataset(
         return None
     images, seconds = len(dataset.image_ids), time.perf_counter() - begin
     _log.info(
-        "%s: %d images in %.1f s (%.1f images/s), %d detections",
-        *(progress_label, images, seconds, images / seconds, len(table)),
+        "%s: %d images in %.1f s (%s images/s), %d detections",
+        *(progress_label, images, seconds, rate(images / seconds), len(table)),
     )
     if output_dir is not None:
         write_results(output_dir, as_results(table), None)
@@ -136,7 +137,7 @@ def evaluate_dataset(
     scores = _scores(dataset, truth, table, max_dets)
     if scores is None:
         return None
-    _log_scores(dataset, scores)
+    _log_scores(dataset, scores, output_dir)
     if output_dir is not None:
         write_scores(output_dir, scores)
     if explain is not None and 0 <= scores.metrics["AP"] < _NOTHING:
@@ -172,10 +173,14 @@ def _scores(
     return replace(scores, voc=evaluate_voc(truth, table))
 
 
-def _log_scores(dataset: ScoredDataset, scores: CocoScores) -> None:
-    _log.info("COCO box scores of %s\n%s", dataset.annotations, scores.table())
-    if scores.voc is not None:
-        _log.info("VOC box scores of %s\n%s", dataset.annotations, scores.voc.table())
+def _log_scores(dataset: ScoredDataset, scores: CocoScores, folder: str | Path | None) -> None:
+    """folder: where the files are that tell the scores of all classes, of which a table may show
+    a few."""
+    tables = {"COCO": scores.table(), "VOC": scores.voc.table() if scores.voc else ""}
+    for name, table in tables.items():
+        file = f", in {Path(folder) / f'{name.lower()}_metrics.json'}" if folder else ""
+        if table:
+            _log.info("%s box scores of %s%s\n%s", name, dataset.annotations, file, table)
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ class Lines:
             f"iteration {iteration:>{len(str(self._last))}}/{self._last}",
             f"loss {_number(values['loss'])}{self._terms(values)}",
             f"lr {values['lr']:.2e}",
-            f"{speed:.1f} images/s",
+            f"{rate(speed)} images/s",
             f"data {waiting:.0f} %",
             f"{values['max_mem_mb'] / 1024:.1f} GiB",
             f"ETA {self._left(iteration, seconds)}",
@@ -65,6 +65,22 @@ class Lines:
         known = seconds if math.isnan(self._seconds) else self._seconds
         self._seconds = _NEWEST * seconds + (1 - _NEWEST) * known
         return timedelta(seconds=round((self._last - iteration) * self._seconds))
+
+
+def first_text(iteration: int, last: int, loss: float, images: int, seconds: float) -> str:
+    """The line after the first iteration, on its own: on a slow machine the first full line takes
+    minutes. seconds: of this iteration, with what happens only once, as the workers' start."""
+    left = timedelta(seconds=round((last - iteration) * seconds))
+    speed = images / seconds if seconds else 0.0
+    return (
+        f"iteration {iteration}/{last}  loss {_number(loss)}  {rate(speed)} images/s  ETA {left} "
+        "(by the first iteration, which also starts things)"
+    )
+
+
+def rate(speed: float) -> str:
+    """A number per second: one digit after the point, or two digits that count below 1."""
+    return f"{speed:.1f}" if speed >= 1 or not speed else f"{speed:.2g}"
 
 
 def is_loss(name: str) -> bool:

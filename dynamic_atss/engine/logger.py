@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 from pathlib import Path
 
 from tqdm import tqdm
@@ -10,14 +12,52 @@ from tqdm import tqdm
 ROOT = "dynamic_atss"
 
 
-class _Console(logging.Handler):
+class _ToldOnce(logging.Handler):
+    """Where lines cannot be written (the disk is full, the terminal is gone) one on stderr says so,
+    and the run goes on; logging itself would print a traceback for each."""
+
+    place = ""
+    _told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._told:
+            self._told = True
+            with contextlib.suppress(OSError):
+                print(f"{self.place}: lines are lost ({error.strerror})", file=sys.stderr)
+
+
+class _Console(_ToldOnce):
     """Lines on stdout that go above a running bar of progress instead of through it."""
+
+    place = "the log on the console"
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             tqdm.write(self.format(record))
         except Exception:
             self.handleError(record)
+
+
+class _File(_ToldOnce, logging.FileHandler):
+    """`log.txt`. A name that UTF-8 does not have is written with backslashes."""
+
+    def __init__(self, path: Path) -> None:
+        # delay: a rank that has nothing to report never opens the file.
+        super().__init__(path, encoding="utf-8", delay=True, errors="backslashreplace")
+        self.place = str(path)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:  # it cannot be opened
+            self.handleError(record)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # told before
+            super().close()
 
 
 def log_to_file(message: str, error: BaseException) -> str:
@@ -45,10 +85,7 @@ def setup_logging(output_dir: str | Path | None = None, rank: int = 0) -> loggin
     handlers: dict[str, logging.Handler] = {"console": _Console()}
     if output_dir is not None:
         Path(output_dir).mkdir(parents=True, exist_ok=True)
-        # delay: a rank that has nothing to report never opens the file.
-        handlers["file"] = logging.FileHandler(
-            Path(output_dir) / "log.txt", encoding="utf-8", delay=True
-        )
+        handlers["file"] = _File(Path(output_dir) / "log.txt")
     origin = "" if rank == 0 else f" rank {rank}"
     form = logging.Formatter(f"%(asctime)s %(levelname)s{origin} %(message)s", "%Y-%m-%d %H:%M:%S")
     for name, handler in handlers.items():

@@ -11,10 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import cv2
 from torch import Tensor
 
+from dynamic_atss.engine.events import Events
 from dynamic_atss.engine.lines import is_loss
+from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.scores import UNDEFINED, CocoScores
 from dynamic_atss.files import METRICS_FILE, read_metrics, write_text
 
@@ -34,13 +35,21 @@ class MetricsWriter:
     def __init__(
         self, output_dir: str | Path, start_iteration: int = 0, *, tensorboard: bool = True
     ) -> None:
-        folder = Path(output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / METRICS_FILE
-        _drop_after(path, start_iteration)
-        self._file = path.open("a", encoding="utf-8")
-        self._events = _event_writer(folder, start_iteration) if tensorboard else None
-        self._start = start_iteration
+        self._folder, self._tensorboard = Path(output_dir), tensorboard
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._open(start_iteration)
+
+    def _open(self, start: int) -> None:
+        path = self._folder / METRICS_FILE
+        _drop_after(path, start)
+        self._start = start
+        self._lines = _Lines(path)
+        self._events = Events(self._folder, start) if self._tensorboard else None
+
+    def rewind(self, iteration: int) -> None:
+        """The run goes on from that iteration: as a writer that is made for it."""
+        self.close()
+        self._open(iteration)
 
     def write(self, iteration: int, values: Mapping[str, Any]) -> None:
         """Record numbers by name: `loss`, each loss term, each metric, `lr`, `time`, `data_time`,
@@ -64,7 +73,7 @@ class MetricsWriter:
     @property
     def draws(self) -> bool:
         """Whether there is a TensorBoard to draw pictures for."""
-        return self._events is not None
+        return self._events is not None and self._events.open
 
     def write_run(
         self, text: str, config: str, hyperparameters: Mapping[str, Any], test_sets: Iterable[str]
@@ -77,18 +86,18 @@ class MetricsWriter:
             # Indented: Markdown's form of a text that keeps its lines.
             self._events.add_text(name, textwrap.indent(content, "    "), self._start)
         shown = ["train/loss", *(f"eval/{name}/AP" for name in test_sets)]
-        _write_hyperparameters(self._events, hyperparameters, shown)
+        self._events.add_hyperparameters(hyperparameters, shown)
 
     def write_pictures(self, iteration: int, dataset: str, pictures: Mapping[str, Tensor]) -> None:
         """Pictures (3, H, W) uint8 by name, for TensorBoard."""
         if self._events is None:
             return
         for name, picture in pictures.items():
-            _write_picture(self._events, f"pictures/{dataset}/{name}", picture, iteration)
+            self._events.add_picture(f"pictures/{dataset}/{name}", picture, iteration)
 
     def close(self) -> None:
         """Close the file and the events; a second call does nothing."""
-        self._file.close()
+        self._lines.close()
         if self._events is not None:
             self._events.close()
 
@@ -104,8 +113,7 @@ class MetricsWriter:
         self.close()
 
     def _append(self, record: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(record, allow_nan=False) + "\n")
-        self._file.flush()
+        self._lines.add(json.dumps(record, allow_nan=False))
 
     def _draw(self, iteration: int, tag: str, value: Any) -> None:
         if self._events is None or isinstance(value, str):
@@ -115,35 +123,45 @@ class MetricsWriter:
         self._events.add_scalar(tag, float(value), iteration)
 
 
+class _Lines:
+    """A file that grows by lines, each written through at once. A full disk is told once: the
+    training is worth more than its log. What could not be written comes with a later line, if there
+    is room again."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises UserError: the file cannot be opened."""
+        self._path, self._told = path, False
+        try:
+            self._file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{path}: cannot be opened ({error.strerror})") from error
+
+    def add(self, line: str) -> None:
+        try:
+            self._file.write(line + "\n")
+            self._file.flush()
+        except OSError as error:
+            self._tell(error)
+
+    def close(self) -> None:
+        try:
+            self._file.close()
+        except OSError as error:
+            self._tell(error)
+
+    def _tell(self, error: OSError) -> None:
+        if not self._told:
+            _log.warning(
+                "%s: lines are lost (%s); the training goes on", self._path, error.strerror
+            )
+        self._told = True
+
+
 def _group(name: str) -> str:
     """TensorBoard's section of a number of a line."""
     if name in _SPEED:
         return "speed"
     return "train" if name == "lr" or is_loss(name) else "metrics"
-
-
-def _write_picture(events: Any, tag: str, picture: Tensor, iteration: int) -> None:
-    """As JPEG: the PNG of `SummaryWriter.add_image` takes ten times as long, and twice the room."""
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
-    pixels = picture.permute(1, 2, 0).flip(2).contiguous().numpy()
-    _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 90])
-    height, width = pixels.shape[:2]
-    image = Summary.Image(
-        height=height, width=width, colorspace=3, encoded_image_string=data.tobytes()
-    )
-    events.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), iteration)
-
-
-def _write_hyperparameters(events: Any, values: Mapping[str, Any], shown: Iterable[str]) -> None:
-    """For TensorBoard's HPARAMS page, with the scalars `shown`. `SummaryWriter.add_hparams` would
-    open a folder of its own, where the page does not find the run's scalars."""
-    from torch.utils.tensorboard.summary import hparams
-
-    plain = {k: v if type(v) in (int, float, str) else str(v) for k, v in values.items()}
-    experiment, session, _ = hparams(plain, dict.fromkeys(shown, 0.0))
-    for summary in (experiment, session):
-        events.file_writer.add_summary(summary)
 
 
 def _plain(value: Any) -> Any:
@@ -160,15 +178,3 @@ def _drop_after(path: Path, iteration: int) -> None:
         return
     kept = [r for r in read_metrics(path) if r["iteration"] < iteration + ("dataset" not in r)]
     write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
-
-
-def _event_writer(folder: Path, start_iteration: int) -> Any:
-    """TensorBoard's writer, or None with a line in the log where it is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        _log.info("tensorboard is not installed: no event files, metrics.jsonl has the numbers")
-        return None
-    # purge_step hides what the interrupted run wrote after its last checkpoint.
-    purge_step = start_iteration + 1 if start_iteration else None
-    return SummaryWriter(str(folder), purge_step=purge_step)

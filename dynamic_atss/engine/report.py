@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
@@ -21,14 +22,20 @@ RESERVED = ("iteration", "loss", "lr", "time", "data_time", "max_mem_mb", "datas
 class Status(NamedTuple):
     """Means over the processes.
 
-    losses, by name · metrics, by name: a number, or a sum and a count · terminated: SIGTERM came ·
-    data_failed: data are missing; of any process
+    losses, by name · metrics, by name: a number, or a sum and a count · gradient: its norm ·
+    stopping: a signal came · data_failed: data are missing; of any process
     """
 
     losses: dict[str, float]
     metrics: dict[str, tuple[float, ...]]
-    terminated: bool
+    gradient: float
+    stopping: bool
     data_failed: bool
+
+    @property
+    def finite(self) -> bool:
+        """Whether the step can be taken; the same on every process."""
+        return all(map(math.isfinite, (self.gradient, *self.losses.values())))
 
 
 class Report:
@@ -51,16 +58,17 @@ class Report:
         self._values = torch.cat((losses.detach(), *numbers))
         self.loss = losses.sum()
 
-    def status(self, terminated: bool, data_failed: bool) -> Status:
-        """One collective, in every step, with and without boxes."""
+    def status(self, gradient: Tensor, stopping: bool, data_failed: bool) -> Status:
+        """One collective, in every step, with and without boxes. gradient: its norm."""
         # Filled on the device: a copy of them would wait for it, which only the report is to do.
-        stop = [self._values.new_full((1,), x) for x in (terminated, data_failed)]
-        report = distributed.average(torch.cat((self._values, *stop)))
-        *values, any_terminated, any_failed = report.tolist()
+        stop = [self._values.new_full((1,), x) for x in (stopping, data_failed)]
+        norm = gradient.detach().to(self._values).reshape(1)
+        report = distributed.average(torch.cat((self._values, norm, *stop)))
+        *values, mean_norm, any_stopping, any_failed = report.tolist()
         numbers = iter(values)
         losses = {name: next(numbers) for name in self._losses}
         metrics = {n: tuple(next(numbers) for _ in range(k)) for n, k in self._metrics.items()}
-        return Status(losses, metrics, any_terminated > 0, any_failed > 0)
+        return Status(losses, metrics, mean_norm, any_stopping > 0, any_failed > 0)
 
 
 def _check_reserved(metrics: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.best import Best
+from dynamic_atss.engine.setbacks import Setbacks
 from dynamic_atss.engine.window import Window
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.detector import Detector
@@ -31,7 +32,8 @@ class RunState:
     """The parts of a run that change: `capture` them into a checkpoint, `restore` them from one.
 
     model: the detector, unwrapped · ema: its average, or None · class_names: of its classes ·
-    window: what the next line of the log averages · best: of the tests so far
+    window: what the next line of the log averages · best: of the tests so far ·
+    setbacks: of iterations that were not finite
     """
 
     model: Detector
@@ -40,6 +42,7 @@ class RunState:
     class_names: Sequence[str] = ()
     window: Window = field(default_factory=Window)
     best: Best = field(default_factory=Best)
+    setbacks: Setbacks = field(default_factory=Setbacks)
 
     @property
     def tested(self) -> Detector:
@@ -58,6 +61,7 @@ class RunState:
             "model": self.tested.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "window": self.window.state_dict(),
+            "setbacks": self.setbacks.state_dict(),
             "rng": distributed.gather(_rng_state()),
         }
         if self.ema is not None:
@@ -87,6 +91,7 @@ class RunState:
             _restore_optimizer(self.optimizer, content["optimizer"])
             self.window.load_state_dict(content["window"])
             self.best.load_state_dict(content.get("best", {}))
+            self.setbacks.load_state_dict(content.get("setbacks", {}))
         except (KeyError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:300]
             raise UserError(

@@ -6,46 +6,59 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 import threading
 from pathlib import Path
 
-from dynamic_atss.engine.interrupt import on_sigterm
+from dynamic_atss.engine.interrupt import ignore, on_signals
+
+MISTAKE = 2  # the exit code after one
 
 
-def tell(message: str) -> None:
-    """Prints `message` to stderr, unless another process has told a mistake before, or the launcher
-    has started the processes anew and they meet the same again."""
+def tell(message: str, code: int = MISTAKE) -> None:
+    """Prints `message`, why this process ends with that code, to stderr, unless another process has
+    told why it ends, or the launcher has started all anew and they meet the same again."""
     # The launcher sends SIGTERM to all processes as soon as one of them has ended. Its handler runs
-    # in the main thread, which does not get to it while another ends the process.
+    # in the main thread, which does not get to it while another thread ends the process.
     main = threading.current_thread() is threading.main_thread()
-    with on_sigterm(signal.SIG_IGN) if main else contextlib.nullcontext():
-        if _is_first(message):
+    with on_signals(ignore) if main else contextlib.nullcontext():
+        if ends_first(code, message) and not _told_before(message):
             print(message, file=sys.stderr, flush=True)
 
 
-def told_by_another() -> bool:
-    """Whether a process of this launcher has told a mistake: what else fails then follows from it,
-    such as a connection that is closed."""
-    mark = _mark()
-    return mark is not None and mark.exists()
-
-
-def _is_first(message: str) -> bool:
+def _told_before(message: str) -> bool:
+    """By a process of an earlier start."""
     mark = _mark()
     if mark is None:
-        return True
+        return False
+    others = [path for path in mark.parent.parent.glob(f"*/{mark.name}") if path != mark]
+    return message in (path.read_text().partition("\n")[2] for path in others)
+
+
+def ends_first(code: int, message: str = "") -> bool:
+    """Notes for the others that this process ends with that code, and why is told. Whether no
+    other has noted an end before."""
+    mark = _mark()
     try:
-        # Of several processes the system lets one succeed.
-        with mark.open("x") as file:
-            file.write(message)
-        before = (p for p in mark.parent.parent.glob(f"*/{mark.name}") if p != mark)
-        return all(p.read_text() != message for p in before)
+        if mark is not None:
+            with open(mark, "x") as file:  # of several processes the system lets one succeed
+                file.write(f"{code}\n{message}")
     except FileExistsError:
         return False
     except OSError:  # the folder is full or gone: better twice than never
         return True
+    return True
+
+
+def code_of_another() -> int:
+    """The exit code of a process of this launcher that has ended, and told why: what else fails
+    then follows from it, such as a connection that is closed. 0: there is none."""
+    mark = _mark()
+    try:
+        text = "" if mark is None else mark.read_text()
+    except OSError:
+        return 0
+    return int(text.partition("\n")[0] or MISTAKE) if mark is not None else 0
 
 
 def _mark() -> Path | None:
@@ -54,4 +67,4 @@ def _mark() -> Path | None:
     torchrun names the file for errors of each process, <folder>/<local rank>/error.json.
     """
     own = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    return Path(own).parent.parent / "mistake_told" if own else None
+    return Path(own).parent.parent / "end_told" if own else None

@@ -119,8 +119,10 @@ class Watch:
         as all processes are heard of."""
         self.iteration = iteration
         self.sight.moved = time.monotonic()
-        yield
-        self.sight.moved = None
+        try:
+            yield
+        finally:
+            self.sight.moved = None
 
     def stop(self) -> None:
         self._over.set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 UNDEFINED = -1.0  # COCO's own mark: there is no ground truth that the number could speak of
 
 COCO_CAPS = (1, 10, 100)  # detections of an image and a category that COCO counts
+
+MOST_SHOWN = 20  # classes that a table in the log names; of more, so many of both ends:
+_FEW = 5
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 VOC_METRICS = ("VOC_mAP", "VOC07_mAP")  # 2010 and later: area under the curve; 2007: eleven points
@@ -45,13 +49,16 @@ class VocScores:
         }
 
     def table(self) -> str:
-        """A line for the mean and for each category: name, AP, eleven-point AP."""
+        """A line for the mean and for each category: name, AP, eleven-point AP. Of many categories
+        the highest and lowest AP."""
         mean, mean07 = self.metrics.values()
-        rows = [("mean", mean, mean07)]
-        rows += [(_shorten(n), ap, self.eleven_points[n]) for n, ap in self.all_points.items()]
+        rows, many = [("mean", mean, mean07)], len(self.all_points) > MOST_SHOWN
+        shown = () if many else self.all_points.items()
+        rows += [(_shorten(n), ap, self.eleven_points[n]) for n, ap in shown]
         longest = max(len("category"), *(len(name) for name, *_ in rows))
         lines = [f"{name:<{longest}}{_cell(ap):>7}{_cell(ap07):>7}" for name, ap, ap07 in rows]
-        return "\n".join([f"{'category':<{longest}}{'AP':>7}{'AP07':>7}", *lines])
+        rest = ["", *_extremes(self.all_points)] if many else []
+        return "\n".join([f"{'category':<{longest}}{'AP':>7}{'AP07':>7}", *lines, *rest])
 
 
 @dataclass(frozen=True)
@@ -86,8 +93,9 @@ class CocoScores:
         return {**found, "max_dets": self.max_dets, "at_max_dets_100": self.at_100}
 
     def table(self, width: int = 100) -> str:
-        """The twelve numbers, then the AP of each category; no line longer than `width`
-        characters as long as one category fits into it. Undefined numbers read "-"."""
+        """The twelve numbers, then the AP of each category, or of the highest and lowest of many;
+        no line longer than `width` characters as long as one category fits into it. Undefined
+        numbers read "-"."""
         lines = _rows(self.metrics)
         if self.at_100 is not None:
             heading = "at most {} detections of an image and a category:".format
@@ -97,6 +105,8 @@ class CocoScores:
     def _category_lines(self, width: int) -> list[str]:
         if not self.per_category:
             return []
+        if len(self.per_category) > MOST_SHOWN:
+            return ["", *_extremes(self.per_category)]
         names = [_shorten(name) for name in self.per_category]
         cells = [_cell(value) for value in self.per_category.values()]
         longest = max(8, *map(len, names))
@@ -113,6 +123,22 @@ class CocoScores:
 def _rows(metrics: Mapping[str, float]) -> list[str]:
     names = "".join(f"{name:>7}" for name in metrics)
     return [names, "".join(f"{_cell(value):>7}" for value in metrics.values())]
+
+
+def _extremes(aps: Mapping[str, float]) -> list[str]:
+    """The categories with the highest and with the lowest AP, side by side."""
+    ordered = sorted((n for n, ap in aps.items() if ap >= 0), key=lambda n: -aps[n])
+    columns = ordered[:_FEW], ordered[_FEW:][-_FEW:]
+    names = [[_shorten(name) for name in column] for column in columns]
+    longest = max(len("highest"), *(len(name) for column in names for name in column), 0)
+    cells = [
+        [f"{short:<{longest}}{_cell(aps[name]):>7}" for short, name in zip(*pair, strict=True)]
+        for pair in zip(names, columns, strict=True)
+    ]
+    without = len(aps) - len(ordered)
+    lines = [f"{len(aps)} categories" + (f", {without} without an object" if without else "")]
+    lines += ["   ".join(f"{word:<{longest}}{'AP':>7}" for word in ("highest", "lowest"))]
+    return lines + ["   ".join(pair) for pair in zip_longest(*cells, fillvalue="")]
 
 
 def _cell(value: float) -> str:

@@ -99,6 +99,13 @@ class Detector(nn.Module):
             check_output(self.head, branch, len(images), priors)
         return output
 
+    @torch.no_grad()
+    def largest_logit(self, batch: Batch) -> float:
+        """In absolute value, NaN if one is; of the same forward pass as in training."""
+        output = self._network(batch.images, batch.sizes)
+        logits = [branch.logits.flatten() for branch in branches_of(self.head, output)]
+        return float(torch.cat(logits).abs().amax())
+
     def _perhaps_unused(self) -> list[nn.Parameter]:
         """The parameters that train, but that the losses of a step may not depend on.
 

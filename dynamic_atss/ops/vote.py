@@ -12,6 +12,7 @@ from dynamic_atss.ops.nms import multiclass_nms
 
 _ROWS = 1024  # of the IoU matrix at a time, so that 10,000 boxes take tens of megabytes
 _ROUNDING = 1e-9  # of an IoU in float64, far more than NMS and the matrix can differ by
+_LEAST = 1e-300  # boxes apart have IoU 0 and never vote together, however low the threshold
 
 
 def box_vote(
@@ -62,7 +63,7 @@ def _clusters(
     cluster = torch.zeros_like(classes)
     for c in classes.unique():
         own, rivals = ((some == c).nonzero()[:, 0] for some in (classes, classes[best]))
-        reached = boxes[own], boxes[best[rivals]], threshold - _ROUNDING
+        reached = boxes[own], boxes[best[rivals]], max(threshold - _ROUNDING, _LEAST)
         first = _first_reached(*reached, convention)
         cluster[own] = rivals[first]
     # By decree, since an inverted box does not reach even itself.

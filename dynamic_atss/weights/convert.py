@@ -32,7 +32,7 @@ from dynamic_atss.weights.formats import (
 )
 from dynamic_atss.weights.inert import Skipped
 from dynamic_atss.weights.known import plain
-from dynamic_atss.weights.loading import read_file
+from dynamic_atss.weights.loading import check_finite, read_file
 from dynamic_atss.weights.mmdet_names import from_mmdet, to_mmdet, value_to_mmdet
 from dynamic_atss.weights.timm import TimmNames, check_timm
 from dynamic_atss.weights.wrappers import bare, find_state
@@ -117,11 +117,12 @@ def convert(
     `strip`. backbone: the body alone, in the names of torchvision under "state_dict" (a bare file
     would pass for torchvision's own, of known pixels), or bare in timm's plain names.
     body: the model of timm's files and of bodies from there, which their entries do not tell.
-    Raises UserError for a file of no known format, and for entries that `to` cannot hold, or not to
-    the bit, unless `force` leaves them out or rounds them.
+    Raises UserError for a file of no known format, for numbers that are not finite, and for entries
+    that `to` cannot hold, or not to the bit, unless `force` leaves them out or rounds them.
     """
     source = identify(content, path, body.ours if body else ())
     _refuse_unknown(source, path)
+    check_finite(source, path)
     if body:
         check_timm(source, body, path)
     elif to == "backbone" and any(name.startswith(TIMM_BODY) for name in source.tensors):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dynamic_atss.errors import UserError
 from dynamic_atss.weights.adapt import adapt
@@ -19,7 +19,7 @@ from dynamic_atss.weights.classes import arrange
 from dynamic_atss.weights.download import weight_file
 from dynamic_atss.weights.epsilon import COUNTER
 from dynamic_atss.weights.fit import check_fit, check_names
-from dynamic_atss.weights.formats import identify
+from dynamic_atss.weights.formats import Source, identify
 from dynamic_atss.weights.unpickle import read_weights
 from dynamic_atss.weights.wrappers import choose, split_key
 
@@ -81,12 +81,14 @@ def load_weights(
     file's, in number or in name (`class_names`, if both sides tell them), if `allow_new_classes`;
     the same names in another order are brought into that of `class_names`.
     Raises UserError, and leaves the model as it was, for a file that is missing, damaged, of an
-    unknown format, that holds code, or that belongs to another architecture.
+    unknown format, that holds code or numbers that are not finite, or that belongs to another
+    architecture.
     """
     path = weight_file(weight, cache_dir)
     targets = model.state_dict()
     timm_names = [name for name in targets if name.startswith(TIMM_BODY)]
     source = identify(read_file(path), path, timm_names)
+    check_finite(source, path)
     notes = source.notes + adapt(source, model, path)
     skipped = check_fit(source, targets, path, allow_new_classes, notes)
     notes += arrange(source, class_names)
@@ -101,6 +103,23 @@ def load_weights(
     rest.sort(key=lambda name: name.endswith(COUNTER))  # the report shows what counts first
     initial = [name for name in targets if name not in set(loaded)]
     return LoadReport(str(path), source.format, loaded, initial, [*source.ignored, *rest], notes)
+
+
+def check_finite(source: Source, path: object) -> None:
+    """Raises UserError: some weights are NaN or infinite, as after a training that diverged."""
+    damaged = [name for name, tensor in source.tensors.items() if not _is_finite(tensor)]
+    if damaged:
+        first = source.tensors[damaged[0]]
+        wrong = int((~first.isfinite()).sum())
+        raise UserError(
+            f"{path}: {len(damaged)} of {len(source.tensors)} entries hold NaN or infinity, the "
+            f"first: {source.origin[damaged[0]]}, {wrong:,} of its {first.numel():,} numbers: the "
+            "training that wrote it diverged, or the file is damaged; take an earlier checkpoint"
+        )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(tensor.isfinite().all())
 
 
 def read_file(path: Path) -> Any:

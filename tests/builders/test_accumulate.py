@@ -19,6 +19,8 @@ from dynamic_atss.modeling.branches import BranchCriterion
 from dynamic_atss.modeling.head import HeadOutput
 from dynamic_atss.types import Batch, GroundTruth
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROOT = Path(__file__).resolve().parents[2]
 FROZEN = ["MODEL.RESNETS.NORM", "FrozenBN"]
 SIZES = [(64, 96), (60, 90), (40, 96), (64, 33)]
@@ -30,15 +32,6 @@ SCENES = {
 }
 
 kill_and_resume = load_module("benchmarks/kill_and_resume.py")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """For the whole runs, too, whose bits depend on it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from dynamic_atss.builders import check_config
 from dynamic_atss.config import defaults
 from dynamic_atss.config.defaults import default_config
 from dynamic_atss.config.load import keys_without_effect, known_keys, load_config
+from dynamic_atss.config.other_names import OTHER_NAMES
 from dynamic_atss.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -463,9 +464,36 @@ def test_an_unknown_key_names_the_nearest(key, nearest):
     assert message == f"command line: unknown key {key}; the nearest is {nearest}"
 
 
+@pytest.mark.parametrize(
+    ("key", "advice"),
+    [
+        ("SOLVER.LEARNING_RATE", "here it is SOLVER.BASE_LR"),
+        ("lr", "here it is SOLVER.BASE_LR"),
+        ("EPOCHS", "here it is SOLVER.MAX_ITER: epochs x images of the training set / SOLVER.IMS"),
+        ("BATCH_SIZE", "here it is SOLVER.IMS_PER_BATCH, images of an iteration over all"),
+        ("MODEL.NUM_CLASSES", "here it is not needed, as the data set tells the number"),
+        ("MODEL.WEIGHTS", "here it is MODEL.WEIGHT"),
+        ("DEVICE", "here it is MODEL.DEVICE"),
+    ],
+)
+def test_names_of_other_frameworks_are_known(key, advice):
+    assert refusal(None, [key, "1"]).startswith(f"command line: unknown key {key}; {advice}")
+
+
+def test_keys_that_the_table_of_other_names_gives_are_there():
+    words = " ".join(OTHER_NAMES.values()).replace(":", " ").replace(",", " ").split()
+    sections = ("SOLVER.", "MODEL.", "INPUT.", "TEST.", "DATASETS.", "DATALOADER.")
+    named = {word for word in words if word.startswith(sections)}
+    assert len(named) > 10 and named <= {*known_keys(default_config())}
+
+
 def test_no_key_that_is_not_similar_is_offered():
     told = refusal(None, ["FOO.BAR", "1"])
     assert told == "command line: unknown key FOO.BAR; dynamic_atss/config/defaults.py lists all"
+
+
+def test_equal_sections_do_not_make_keys_alike():
+    assert "lists all" in refusal(None, ["SOLVER.LEARNING_RATES", "1"])
 
 
 def test_only_the_named_sections_of_two_stage_models_are_accepted():
@@ -477,7 +505,7 @@ def test_only_the_named_sections_of_two_stage_models_are_accepted():
 def test_an_unknown_key_of_a_file_names_the_file(tmp_path):
     path = tmp_path / "typo.yaml"
     path.write_text("SOLVER:\n  BASE_LEARNING_RATE: 0.1\n")
-    assert refusal(path).startswith(f"{path}: unknown key SOLVER.BASE_LEARNING_RATE; the nearest")
+    assert refusal(path).startswith(f"{path}: unknown key SOLVER.BASE_LEARNING_RATE; here it")
 
 
 def test_a_section_is_not_a_key(tmp_path):

@@ -101,15 +101,6 @@ def test_real_data_have_no_warning(shared, caplog):
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
 
 
-def test_classes_that_nothing_has_are_told_in_training(tmp_path, caplog):
-    path = write_coco(tmp_path, {9: (20, 30)}, [box(1, 9, [1, 1, 9, 9])])
-    open_coco(path)
-    assert "1 of its 2 classes have no annotation ('dog')" in caplog.text
-    caplog.clear()
-    open_coco(path, training=False)
-    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
-
-
 @pytest.mark.parametrize(
     ("write", "cause"),
     [

@@ -41,7 +41,16 @@ def test_classes_without_boxes_may_be_others(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("own", "boxes", "model", "said"),
     [
-        (["Dog", "ant"], ["Dog"], ["ant", "dog"], "no class 'Dog'; the nearest is 'dog': it has"),
+        (
+            *(["Dog", "ant"], ["Dog"], ["ant", "dog"]),
+            "no class 'Dog', but has 'dog', which differs in letter case alone: it has",
+        ),
+        (["traffic_light"], [], ["traffic light"], "'traffic light', which differs in blanks and"),
+        (["Hot-Dog"], [], ["hot dog"], "'hot dog', which differs in letter case, blanks and signs"),
+        (["cats", "ant"], ["cats"], ["ant", "cat"], "but has 'cat', which differs in its plural"),
+        (["bus", "ant"], ["bus"], ["buses"], "but has 'buses', which differs in its plural"),
+        (["berries"], [], ["berry"], "but has 'berry', which differs in its plural"),
+        (["dogg"], [], ["dog"], "no class 'dogg'; the nearest is 'dog'"),
         (["yak", "ant"], ["yak"], ["ant", "dog"], "no class 'yak': it has 'ant', 'dog'; correct"),
         (["x", "y"], [], ["ant", "dog"], "no class 'x', 'y'"),
         (["ant", "ant"], ["ant"], ["ant", "dog"], "class 'ant' is there twice"),
@@ -63,3 +72,9 @@ def test_the_same_names_are_left_alone(tmp_path, caplog):
     data = opened(tmp_path, ["ant", "ant"], ["ant"])
     data.take_classes(["ant", "ant"])
     assert data.category_ids == [11, 12]
+
+
+def test_training_sets_whose_names_differ_in_spelling(tmp_path):
+    one, two = (opened(tmp_path / name, [name, "dog"], ["dog"]) for name in ("Cat", "cat"))
+    with pytest.raises(UserError, match=r"lacks class 'Cat' of .*, but has 'cat', which differs"):
+        two.take_order_of(one)

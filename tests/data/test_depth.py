@@ -28,7 +28,7 @@ def lines(folder, caplog, largest, bits, count=3, ending="png"):
 def test_few_bits_are_told(tmp_path, caplog, largest, advice, ending):
     (line,) = lines(tmp_path, caplog, largest, 0, ending=ending)
     assert line.startswith(
-        f"a.json: 3 images have 16 bits; the largest value in 3 of them is {largest}"
+        f"a.json: 3 images have 16 bits. The largest value in 3 of them is {largest}"
     )
     assert f"1.{ending}" in line and line.endswith(f"nearly black: set INPUT.BITS {advice}")
 
@@ -40,12 +40,12 @@ def test_values_that_fit_are_no_line(tmp_path, caplog, largest, bits):
 
 def test_values_above_the_key_are_told(tmp_path, caplog):
     (line,) = lines(tmp_path, caplog, 4095, 10)
-    assert line.endswith("with INPUT.BITS 10 they are partly white: set INPUT.BITS 12")
+    assert line.endswith("With INPUT.BITS 10 they are partly white: set INPUT.BITS 12")
 
 
 def test_a_few_of_many_are_looked_at(tmp_path, caplog):
     (line,) = lines(tmp_path, caplog, 1000, 0, count=100)
-    assert "100 images have 16 bits; the largest value in 8 of them" in line
+    assert "100 images have 16 bits. The largest value in 8 of them" in line
 
 
 def test_pictures_of_8_bits_have_no_such_value(tmp_path):

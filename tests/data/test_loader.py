@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from dynamic_atss.data.dataset import Sample
 from dynamic_atss.data.loader import _Packed, build_test_loader, build_train_loader, collate
 from dynamic_atss.data.transforms import Compose, HorizontalFlip, Resize
 from dynamic_atss.errors import UserError
+from dynamic_atss.processes import SIGNALS
 from dynamic_atss.types import GroundTruth
 
 SIZES = {i: ((20, 30) if i % 3 else (30, 20)) for i in range(1, 12)}
@@ -179,7 +182,8 @@ sys.exit(7)
     assert done.returncode == 7, done.stderr.decode()
 
 
-def test_workers_outlive_a_sigterm_to_the_group(tmp_path):
+@pytest.mark.parametrize("number", SIGNALS)
+def test_workers_outlive_a_signal_to_the_group(tmp_path, number):
     """The main process must be able to finish its step and save."""
     loader = build_train_loader(make(tmp_path), ims_per_batch=2, stop=20, num_workers=2)
     seen = 0
@@ -187,9 +191,40 @@ def test_workers_outlive_a_sigterm_to_the_group(tmp_path):
         if seen == 1:
             workers = multiprocessing.active_children()
             for worker in workers:
-                os.kill(worker.pid, signal.SIGTERM)
+                os.kill(worker.pid, number)
     assert seen == 20 and len(workers) == 2
     assert not any(worker.is_alive() for worker in workers)
+
+
+def test_workers_end_with_a_main_process_that_is_killed(tmp_path):
+    make(tmp_path)
+    code = f"""
+import multiprocessing, os, signal
+from dynamic_atss.data.coco import CocoDataset
+from dynamic_atss.data.loader import build_train_loader
+data = CocoDataset({str(tmp_path / "a.json")!r}, {str(tmp_path / "images")!r}, training=True)
+batches = iter(build_train_loader(data, ims_per_batch=2, stop=1000, num_workers=2))
+next(batches)
+print(*(worker.pid for worker in multiprocessing.active_children()), flush=True)
+for worker in multiprocessing.active_children():
+    os.kill(worker.pid, signal.SIGSTOP)  # it could not notice by itself
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    pids = [int(pid) for pid in done.stdout.split()]
+    assert len(pids) == 2
+    end = time.monotonic() + 30
+    while any(runs(pid) for pid in pids):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_pinned_batches_are_whole(tmp_path, monkeypatch):

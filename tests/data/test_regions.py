@@ -57,7 +57,7 @@ def test_dropped_by_default(path, caplog):
     gt = data.ground_truth(1)
     assert gt.boxes.tolist() == OBJECTS and gt.ignore is None and gt.split == 2
     assert len(caplog.records) == 1
-    assert 'dropped 5 crowd, difficult or ignored boxes (3 by "ignore": 1' in caplog.text
+    assert 'Dropped 5 crowd, difficult or ignored boxes (3 by "ignore": 1' in caplog.text
     without = [e for e in ENTRIES if not (e.get("ignore") or e.get("iscrowd"))]
     plain = open_coco(write_coco(path.parent / "plain", SIZES, without))
     for mine, other in ((data[i].gt, plain[i].gt) for i in (0, 1)):
@@ -73,7 +73,7 @@ def test_kept_as_regions_after_the_objects(path, caplog):
     assert gt.ignore.tolist() == [False] * 2 + [True] * 3
     assert gt.objects.boxes.tolist() == OBJECTS and gt.regions.boxes.tolist() == CROWDS
     assert "2 images, 3 boxes" in caplog.text
-    assert "ignore the regions of 5 crowd, difficult or ignored boxes (3 by" in caplog.text
+    assert "Ignores the regions of 5 crowd, difficult or ignored boxes (3 by" in caplog.text
     image, classes = data.classes_by_image()
     assert image.tolist() == [0, 1, 1] and classes.tolist() == [0, 1, 1]
     data.reorder_classes(["dog", "cat"])

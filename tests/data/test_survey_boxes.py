@@ -8,6 +8,7 @@ from helpers_data import box, open_coco, voc_object, write_coco, write_voc
 
 from dynamic_atss.data.coco import CocoDataset
 from dynamic_atss.data.survey import (
+    Finding,
     Surveyed,
     box_findings,
     crowded_images,
@@ -55,7 +56,7 @@ def test_boxes_of_another_kind_are_named(tmp_path, name):
     written = WRITTEN[name](corners()).tolist()
     found = box_findings(surveyed(tmp_path, [box(i, 1, b) for i, b in enumerate(written)]))
     finding = one_of(found, "clipped")
-    assert finding.level == "fix" and f"they look like {name}," in finding.line
+    assert finding.level == "fix" and f"They look like {name}," in finding.line
     assert f"{finding.count} of 40 boxes" in finding.line and "'1.png' (100 x 60)" in finding.line
     assert "\n" not in finding.line
 
@@ -146,8 +147,17 @@ def test_classes_that_nothing_has(tmp_path):
     finding = one_of(together_findings([first], []), "unused_class")
     assert "1 of 2 classes without any object ('dog')" in finding.line
     assert together_findings([first, second], []) == []  # joined sets have both
-    finding = one_of(together_findings([first], [second]), "untrained_class")
-    assert "1 class with 1 objects without any in the training set ('dog')" in finding.line
+    (finding,) = together_findings([first], [second])  # one line for the same classes
+    assert f"('dog'). {tmp_path / 'b/a.json'} has 1 object of 1 of them, which" in finding.line
+
+
+def test_classes_that_only_the_test_set_knows(tmp_path):
+    birds = [{"id": 7, "name": "cat"}, {"id": 9, "name": "bird"}]
+    boxes = [box(1, 1, [5, 5, 20, 20], 9), box(2, 1, [5, 5, 20, 20], 9)]
+    test = surveyed(tmp_path / "b", boxes, changes={"categories": birds})
+    train = surveyed(tmp_path / "a", [box(1, 1, [5, 5, 20, 20], 7), box(2, 1, [5, 5, 9, 9], 3)])
+    finding = one_of(together_findings([train], [test]), "untrained_class")
+    assert "1 class with 2 objects that the training set does not have ('bird')" in finding.line
 
 
 def test_the_project_name_of_roboflow(tmp_path):
@@ -186,7 +196,7 @@ def test_half_of_the_boxes_beyond_their_image_is_wrong_without_a_known_cause(tmp
     inside, beyond = [30, 5, 20, 20], [-30, 5, 60, 20]
     boxes = [box(i, 1, inside if i % 2 else beyond) for i in range(10)]
     finding = one_of(box_findings(surveyed(tmp_path, boxes)), "clipped")
-    assert finding.level == "fix" and "check that they are" in finding.line
+    assert finding.level == "fix" and "Check that they are" in finding.line
 
 
 def test_files_in_two_training_sets(tmp_path):
@@ -213,3 +223,16 @@ def test_class_names(tmp_path):
     assert "3 classes are called 'cat'" in one_of(found, "same_names").line
     assert "category id 9 is called 'None'" in one_of(found, "no_name").line
     assert used_classes(one)["cat"] == 3
+
+
+@pytest.mark.parametrize(
+    "advice, text",
+    [
+        ("take them out", "Take them out."),
+        ("tools/x.py lists all", "tools/x.py lists all."),
+        ("--fix does", "--fix does."),
+        ("width, then height", "Width, then height."),
+    ],
+)
+def test_a_line_is_sentences(advice, text):
+    assert Finding("note", "x", "a.json", 1, "2 boxes", advice).line == f"a.json: 2 boxes. {text}"

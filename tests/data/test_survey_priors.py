@@ -36,7 +36,8 @@ def dataset(tmp_path):
 def test_boxes_between_the_priors(dataset, name):
     (finding,) = boxes_without_prior(dataset, matching(ASSIGNERS[name]()))
     assert finding.count == 2 and finding.level == "warning"
-    assert "2 of 3 boxes (66.7%) get no prior at that size" in finding.line
+    assert "2 of 3 boxes (66.7%) have no anchor or point (prior)" in finding.line
+    assert "learns them at that size, such as" in finding.line
     assert "one of 6.0 x 6.0 pixels there in '1.png'" in finding.line
 
 

@@ -33,7 +33,7 @@ def test_round_trip_of_a_whole_training_state(tmp_path):
         "rng": [torch.get_rng_state(), (3, (1, 2), None)],
     }
     path = Checkpointer(tmp_path).save("model_0000007", content)
-    assert path == tmp_path / "model_0000007.pth" == Checkpointer(tmp_path).latest()
+    assert path == tmp_path / "model_0000007.pth" == Checkpointer(tmp_path).find()
     loaded = load_checkpoint(path)
     assert loaded["iteration"] == 7 and loaded["rng"][1] == (3, (1, 2), None)
     assert loaded["rng"][0].equal(content["rng"][0])
@@ -45,17 +45,17 @@ def test_round_trip_of_a_whole_training_state(tmp_path):
 
 def test_last_checkpoint_moves_with_the_folder(tmp_path):
     saver = Checkpointer(tmp_path / "a")
-    assert saver.latest() is None
-    saver.save("model_0000001", {"model": {}})
+    assert saver.find() is None
+    saver.save("model_0000001", {"model": {}, "iteration": 1})
     (tmp_path / "a").rename(tmp_path / "b")
-    assert Checkpointer(tmp_path / "b").latest() == tmp_path / "b" / "model_0000001.pth"
+    assert Checkpointer(tmp_path / "b").find() == tmp_path / "b" / "model_0000001.pth"
 
 
 def test_a_run_killed_before_last_checkpoint_resumes_from_the_newest(tmp_path):
     for i in (9, 10):
-        save_checkpoint(tmp_path / f"model_{i:07d}.pth", {"model": {}})
-    save_checkpoint(tmp_path / "model_best.pth", {"model": {}})
-    assert Checkpointer(tmp_path).latest().name == "model_0000010.pth"
+        save_checkpoint(tmp_path / f"model_{i:07d}.pth", {"model": {}, "iteration": i})
+    save_checkpoint(tmp_path / "model_best.pth", {"model": {}, "iteration": 9})
+    assert Checkpointer(tmp_path).find().name == "model_0000010.pth"
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl", "model_0000005.pth", None])
@@ -69,7 +69,7 @@ def test_holds_run(tmp_path, name):
 
 def test_failing_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch):
     saver = Checkpointer(tmp_path)
-    path = saver.save("model_0000001", {"model": {"w": torch.ones(3)}})
+    path = saver.save("model_0000001", {"model": {"w": torch.ones(3)}, "iteration": 1})
     before = path.read_bytes()
 
     def full(_):
@@ -77,7 +77,7 @@ def test_failing_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypat
 
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(UserError, match=r"model_0000001\.pth: .*No space left on device"):
-        saver.save("model_0000001", {"model": {"w": torch.zeros(3)}})
+        saver.save("model_0000001", {"model": {"w": torch.zeros(3)}, "iteration": 1})
     assert path.read_bytes() == before
     assert _files(tmp_path) == ["last_checkpoint", "model_0000001.pth"]
 
@@ -116,7 +116,8 @@ def test_killed_while_saving_leaves_a_whole_checkpoint(tmp_path):
         "from dynamic_atss.engine.checkpoint import Checkpointer\n"
         "saver = Checkpointer(sys.argv[1])\n"
         "for i in range(10**6):\n"
-        "    saver.save(f'model_{i % 3:07d}', {'model': {'w': torch.full((200_000,), i)}})\n"
+        "    w = torch.full((200_000,), i)\n"
+        "    saver.save(f'model_{i % 3:07d}', {'model': {'w': w}, 'iteration': i})\n"
         "    print(i, flush=True)\n"
     )
     process = subprocess.Popen(
@@ -127,7 +128,7 @@ def test_killed_while_saving_leaves_a_whole_checkpoint(tmp_path):
     process.kill()
     process.wait()
     process.stdout.close()
-    values = load_checkpoint(Checkpointer(tmp_path).latest())["model"]["w"]
+    values = load_checkpoint(Checkpointer(tmp_path).find())["model"]["w"]
     assert values.unique().numel() == 1 and values[0] >= 3
     assert all(load_checkpoint(p)["model"] for p in tmp_path.glob("model_*.pth"))
 
@@ -137,7 +138,7 @@ def test_damaged_checkpoint_names_an_earlier_one(tmp_path, damage):
     saver = Checkpointer(tmp_path)
     for i in (1, 2, 3):
         saver.save(f"model_{i:07d}", {"model": {"w": torch.rand(5000)}, "iteration": i})
-    last = saver.latest()
+    last = saver.find()
     data = bytearray(last.read_bytes())
     with zipfile.ZipFile(last) as archive:
         inside = next(i for i in archive.infolist() if i.file_size == 20_000).header_offset + 9000
@@ -188,7 +189,7 @@ def test_the_newest_stay_and_the_final_and_the_best(tmp_path):
     saver.save("model_final", {"iteration": 2_000_005, "model": {}})
     assert _numbers(tmp_path) == [100_000, 2_000_000]
     assert load_checkpoint(tmp_path / "model_best.pth")["iteration"] == 10
-    assert saver.latest().name == "model_final.pth"
+    assert saver.find().name == "model_final.pth"
     assert not list(tmp_path.glob(".*"))
 
 
@@ -203,7 +204,7 @@ def test_the_file_just_written_stays_beside_those_of_later_iterations(tmp_path):
     saver = Checkpointer(tmp_path, keep=1)
     _save(saver, 10)
     assert _numbers(tmp_path) == [10, 20, 30]
-    assert load_checkpoint(saver.latest())["iteration"] == 10
+    assert load_checkpoint(saver.find())["iteration"] == 10
 
 
 def test_nothing_is_deleted_before_the_new_file_is_whole(tmp_path, monkeypatch):
@@ -217,7 +218,7 @@ def test_nothing_is_deleted_before_the_new_file_is_whole(tmp_path, monkeypatch):
     with pytest.raises(UserError):
         _save(saver, 10)
     assert _numbers(tmp_path) == [5]
-    assert load_checkpoint(saver.latest())["iteration"] == 5
+    assert load_checkpoint(saver.find())["iteration"] == 5
 
 
 @pytest.mark.parametrize("links", [True, False])

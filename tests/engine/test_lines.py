@@ -1,6 +1,6 @@
 import pytest
 
-from dynamic_atss.engine.lines import Lines
+from dynamic_atss.engine.lines import Lines, first_text, rate
 
 VALUES = {
     **{"loss": 2.0663, "loss_cls": 0.08552, "loss_reg": 1.365, "loss_IoU": 0.6161},
@@ -40,3 +40,17 @@ def test_the_time_left_follows_the_newest_line_slowly(seconds, left):
     for iteration, time in enumerate(seconds, 1):
         text = lines.text(iteration, {**VALUES, "time": time})
     assert text.endswith(f"ETA {left}")
+
+
+@pytest.mark.parametrize(
+    "speed, text",
+    [(0.0371, "0.037"), (0.0, "0.0"), (0.96, "0.96"), (12.34, "12.3"), (1.0, "1.0")],
+)
+def test_a_slow_rate_keeps_digits_that_count(speed, text):
+    assert rate(speed) == text
+
+
+def test_the_first_line_tells_loss_rate_and_time_left():
+    """8 images in 200 s; 9 more iterations of 200 s."""
+    text = first_text(1, 10, loss=2.0663, images=8, seconds=200.0)
+    assert text.startswith("iteration 1/10  loss 2.0663  0.04 images/s  ETA 0:30:00 (")

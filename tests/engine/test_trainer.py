@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from dynamic_atss.engine.interrupt import end_process, on_sigterm
+from dynamic_atss.engine.interrupt import Stopped, on_signals, stop_now
 from dynamic_atss.engine.trainer import Trainer
 from dynamic_atss.engine.window import Window
 from dynamic_atss.errors import UserError
+from dynamic_atss.processes import SIGNALS
 from dynamic_atss.types import Batch, GroundTruth
 
 
@@ -31,8 +32,8 @@ def batch(factor: float = 1) -> Batch:
     return Batch(torch.zeros(1, 3, 1, 1, dtype=torch.uint8), sizes, gt, (7,), ((1, 1),))
 
 
-def terminate() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
+def terminate(number=signal.SIGTERM) -> None:
+    os.kill(os.getpid(), number)
 
 
 class Run:
@@ -80,11 +81,21 @@ class Run:
 
 def test_what_happens_when():
     run = Run()
-    assert run.trainer.train()
+    run.trainer.train()
     assert run.events == [
         *("save 3", "test 3", "log 4", "save 5", "save 6", "test 6", "log 8"),
         *("save 9", "test 9", "log 10", "save 10"),
     ]
+
+
+@pytest.mark.parametrize("start, period, lines", [(0, 4, 1), (6, 20, 1), (0, 1, 0), (9, 20, 0)])
+def test_the_first_iteration_has_a_line_of_text(start, period, lines, caplog):
+    """Unless it has a line of numbers anyway: each one has, or it is the last. The weight is 8."""
+    with caplog.at_level("INFO", logger="dynamic_atss"):
+        Run(start=start, log_period=period, test_period=0).trainer.train()
+    told = [m for m in caplog.messages if m.startswith("iteration")]
+    wanted = [f"iteration {start + 1}/10", "loss 24.0000"]
+    assert [m.split("  ")[:2] for m in told] == [wanted] * lines
 
 
 def test_lines_average_over_their_iterations():
@@ -112,15 +123,18 @@ def test_a_resumed_run_repeats_the_test_at_its_start_and_logs_the_same_lines():
         assert [line[key] for line in second.lines] == pytest.approx(expected)
 
 
-def test_sigterm_saves_after_the_iteration_and_logs_nothing_out_of_turn():
-    run = Run(at={"log 4": terminate})
-    assert run.trainer.train() is False
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_saves_after_the_iteration_and_logs_nothing_out_of_turn(number):
+    run = Run(at={"log 4": lambda: terminate(number)})
+    with pytest.raises(Stopped) as ended:
+        run.trainer.train()
+    assert ended.value.code == 128 + number
     assert run.events == ["save 3", "test 3", "log 4", "save 5"]
 
 
 def test_sigterm_ends_a_test_at_once():
     run = Run(at={"test 6": terminate})
-    with on_sigterm(end_process), pytest.raises(SystemExit) as ended:
+    with on_signals(stop_now), pytest.raises(Stopped) as ended:
         run.trainer.train()
     assert ended.value.code == 143
     assert run.events[-1] == "test 6"
@@ -128,7 +142,7 @@ def test_sigterm_ends_a_test_at_once():
 
 def test_sigterm_while_saving_before_a_test():
     run = Run(at={"save 6": terminate})
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(Stopped) as ended:
         run.trainer.train()
     assert ended.value.code == 143
     assert run.events[-1] == "save 6"
@@ -137,17 +151,18 @@ def test_sigterm_while_saving_before_a_test():
 @pytest.mark.parametrize("event", ["log 10", "save 10"])
 def test_sigterm_in_the_last_iteration_leaves_the_final_test_to_the_next_run(event):
     run = Run(at={event: terminate})
-    assert run.trainer.train() is False
+    with pytest.raises(Stopped):
+        run.trainer.train()
     assert run.events[-1] == "save 10"
 
 
 def test_the_handler_before_is_put_back():
-    before = signal.getsignal(signal.SIGTERM)
+    before = [signal.getsignal(number) for number in SIGNALS]
     Run().trainer.train()
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert [signal.getsignal(number) for number in SIGNALS] == before
     with pytest.raises(UserError):
         Run(loader=[batch(float("nan"))]).trainer.train()
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -201,7 +216,7 @@ def test_data_that_cannot_be_read_at_the_start_are_told_at_once():
 
 def test_a_test_that_has_had_enough_ends_the_run_as_its_last_iteration_would():
     run = Run(enough=6)
-    assert run.trainer.train()
+    run.trainer.train()
     assert run.events == [
         *("save 3", "test 3", "log 4", "save 5", "save 6", "test 6", "log 6", "save 6"),
     ]
@@ -211,7 +226,7 @@ def test_a_test_that_has_had_enough_ends_the_run_as_its_last_iteration_would():
 
 def test_no_line_is_logged_twice_where_the_run_ends_at_one():
     run = Run(enough=6, log_period=3)
-    assert run.trainer.train()
+    run.trainer.train()
     assert run.events[-3:] == ["save 6", "test 6", "save 6"]
     assert run.events.count("log 6") == 1
 
@@ -222,7 +237,7 @@ def test_a_resumed_run_ends_where_the_repeated_test_has_had_enough():
     whole.trainer.train()
     resumed = Run(start=6, enough=6, loader=broken_after(0))
     resumed.trainer.window.load_state_dict(state)
-    assert resumed.trainer.train()
+    resumed.trainer.train()
     assert resumed.events == ["test 6", "log 6", "save 6"]
     for key in ("loss", "loss_a", "lr"):
         assert resumed.lines[-1][key] == pytest.approx(whole.lines[-1][key])
@@ -230,5 +245,6 @@ def test_a_resumed_run_ends_where_the_repeated_test_has_had_enough():
 
 def test_sigterm_while_a_run_ends_early_leaves_its_last_test_to_the_next():
     run = Run(enough=6, at={"log 6": terminate})
-    assert run.trainer.train() is False
+    with pytest.raises(Stopped):
+        run.trainer.train()
     assert run.events[-2:] == ["log 6", "save 6"]

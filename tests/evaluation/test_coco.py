@@ -370,7 +370,7 @@ def test_written_files_come_back(tmp_path):
 
 
 def test_table_is_aligned_and_complete():
-    per_category = {f"category {'x' * (i % 9)}{i}": i / 100 for i in range(37)} | {"none": -1.0}
+    per_category = {f"category {'x' * (i % 9)}{i}": i / 100 for i in range(19)} | {"none": -1.0}
     table = CocoScores(dict.fromkeys(METRICS, 0.5) | {"APs": -1.0}, per_category).table(width=100)
     lines = io.StringIO(table).read().split("\n")
     assert all(len(line) <= 100 for line in lines)
@@ -379,3 +379,22 @@ def test_table_is_aligned_and_complete():
     assert all(name in table for name in per_category)
     assert len({len(line) for line in lines[3:-1]}) == 1
     assert table.count("0.07") == 1 and lines[-1].count("0.0") <= 4
+
+
+def test_table_of_many_categories_shows_both_ends():
+    """37 with an AP of 0.00 to 0.36, in a mixed order, and one without an object."""
+    per_category = {f"c{i}": i / 100 for i in (*range(20, 37), *range(20))} | {"none": -1.0}
+    table = CocoScores(dict.fromkeys(METRICS, 0.5), per_category).table()
+    _, _, _, count, heading, *rows = table.split("\n")
+    assert count == "38 categories, 1 without an object"
+    assert heading.split() == ["highest", "AP", "lowest", "AP"]
+    assert [row.split()[0] for row in rows] == [f"c{i}" for i in (36, 35, 34, 33, 32)]
+    assert [row.split()[2:] for row in rows] == [[f"c{i}", f"0.0{i}0"] for i in (4, 3, 2, 1, 0)]
+
+
+def test_table_of_many_categories_of_which_few_have_objects():
+    per_category = {f"c{i}": -1.0 for i in range(30)} | {"cat": 0.5}
+    table = CocoScores(dict.fromkeys(METRICS, 0.5), per_category).table()
+    assert [line.split() for line in table.split("\n")[4:]] == [
+        *(["highest", "AP", "lowest", "AP"], ["cat", "0.500"])
+    ]

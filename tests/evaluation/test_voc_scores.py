@@ -10,7 +10,7 @@ from dynamic_atss.data.voc import VocDataset
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.coco import evaluate_coco, write_results
 from dynamic_atss.evaluation.ground_truth import TruthTable, truth_table
-from dynamic_atss.evaluation.scores import METRICS, CocoScores
+from dynamic_atss.evaluation.scores import METRICS, CocoScores, VocScores
 from dynamic_atss.evaluation.voc import all_point_ap, eleven_point_ap, evaluate_voc
 
 
@@ -229,3 +229,11 @@ def test_large_sets():
     truth = table(rows, range(20), range(4000))
     scores = evaluate_voc(truth, results)
     assert 0.1 < scores.metrics["VOC_mAP"] < 1
+
+
+def test_table_of_many_categories_has_the_mean_and_both_ends():
+    aps = {f"c{i}": i / 100 for i in range(30)}
+    lines = VocScores(aps, aps).table().split("\n")
+    assert lines[1].split() == ["mean", "0.145", "0.145"]
+    assert lines[3] == "30 categories" and lines[5].split() == ["c29", "0.290", "c4", "0.040"]
+    assert len(lines) == 10

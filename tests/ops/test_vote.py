@@ -76,6 +76,24 @@ def test_extreme_thresholds_end(threshold):
     assert len(found[0]) == 40 if threshold >= 1 else len(found[0]) < 40
 
 
+@pytest.mark.parametrize("threshold", [1e-40, 1e-10])
+def test_boxes_apart_stay_where_they_are_at_the_lowest_threshold(threshold):
+    boxes = torch.tensor([[0.0, 0, 9, 9], [50, 50, 60, 60], [0, 0, 9, 10]])
+    scores, classes = torch.tensor([0.6, 0.5, 0.4]), torch.zeros(3, dtype=torch.int64)
+    found, _, _ = box_vote(boxes, scores, classes, threshold)
+    assert found[1].tolist() == [50, 50, 60, 60]
+    torch.testing.assert_close(found[0], torch.tensor([0.0, 0, 9, 9.4]))
+
+
+@pytest.mark.parametrize("threshold", [1.0, 1 - 1e-12])
+def test_equal_boxes_vote_together_at_the_highest_threshold(threshold):
+    boxes = torch.tensor([[0.1, 0.2, 9.3, 9.7], [0.1, 0.2, 9.3, 9.7], [0.1, 0.2, 9.3, 9.8]])
+    scores, classes = torch.tensor([0.6, 0.5, 0.4]), torch.zeros(3, dtype=torch.int64)
+    found, _, _ = box_vote(boxes, scores, classes, threshold)
+    assert len(found) == 2
+    torch.testing.assert_close(found, boxes[[0, 2]])
+
+
 def test_inverted_boxes_are_alone():
     boxes = torch.tensor([[10.0, 10, 2, 2], [10, 10, 2, 2], [0, 0, 20, 20], [10, 10, 9, 9]])
     scores, classes = torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.zeros(4, dtype=torch.int64)

@@ -320,7 +320,7 @@ def test_boxes_that_are_none_are_dropped_and_counted_and_others_clipped(
     args = [*config, *named(folder), "OUTPUT_DIR", out, "--skip-test", "SOLVER.MAX_ITER", 4]
     assert call_tool(monkeypatch, "train_net", args) == 0
     log = (out / "log.txt").read_text()
-    for said in ("dropped 4 invalid boxes", "dropped 1 .*outside the image", "clipped 2 boxes"):
+    for said in ("Dropped 4 invalid boxes", "Dropped 1 .*outside the image", "Clipped 2 boxes"):
         assert re.search(said, log), said
     assert all(np.isfinite(line["loss"]) for line in read_lines(out))
 
@@ -372,3 +372,10 @@ def test_test_set_with_other_categories(refused, folder):
     line = refused("train_net", *named(folder, "DATASETS.TEST"))
     assert f"{folder / 'train.json'}: the model has no class 'moon': it has 'circle', " in line
     assert line.endswith("correct the name, leave its boxes out, or take another test set")
+
+
+def test_a_batch_that_does_not_divide_is_told_before_a_data_set_is_opened(refused):
+    """The folder is not there: opening it would be another mistake."""
+    data = ["DATASETS.TRAIN", "coco:none.json:none", "SOLVER.ACCUMULATE", 2]
+    line = refused("train_net", *data, "SOLVER.IMS_PER_BATCH", 5)
+    assert line.startswith("SOLVER.IMS_PER_BATCH 5 does not divide by 1 process(es) x 2 parts")

@@ -110,7 +110,7 @@ def test_the_priors_of_a_configuration(check, tmp_path):
     config = ROOT / "configs/quickstart/bccd_R_18.yaml"
     sizes = ["--set", "INPUT.MIN_SIZE_TRAIN", "(60,)", "TEST.DETECTIONS_PER_IMG", 1]
     code, out, _ = check(name, "--config-file", config, *sizes)
-    assert code == 0 and "get no prior at INPUT.MIN_SIZE_TRAIN 60" in out
+    assert code == 0 and "(prior) of the network that learns them at INPUT.MIN_SIZE_TRAIN 60" in out
     assert "3 of 3 images with more objects than the 1 detections" in out
 
 
@@ -161,10 +161,10 @@ def test_what_an_opening_says_is_told_once(check, tmp_path):
     assert code == 1 and "reach beyond" not in error and "areas" not in error
     found = codes(tmp_path / "out.json")
     assert found["by_meaning"]["level"] == "note" and "category_id of 1" in out
-    assert "the largest value in 1 of them is 4000" in found["bits"]["text"]
+    assert "The largest value in 1 of them is 4000" in found["bits"]["text"]
     assert found["bits"]["advice"] == "set INPUT.BITS 12"
     assert "'ignore' is learnt" in found["annotations"]["text"]
-    assert (out.count("reach beyond"), out.count("area that"), out.count("bits;")) == (1, 1, 1)
+    assert (out.count("reach beyond"), out.count("area that"), out.count("16 bits.")) == (1, 1, 1)
 
 
 class Tags(HTMLParser):

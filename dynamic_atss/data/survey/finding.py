@@ -27,7 +27,15 @@ class Finding:
 
     @property
     def line(self) -> str:
-        return f"{self.where}: {self.text}: {self.advice}"
+        """The file, what was found, and what to do: a sentence each."""
+        return f"{self.where}: {self.text}. {sentence(self.advice)}"
+
+
+def sentence(text: str) -> str:
+    """With a capital and a full stop. A first word that is a key, a file or an option stays."""
+    first = text.partition(" ")[0].rstrip(",:")
+    begin = text[:1].upper() if first.isalpha() else text[:1]
+    return f"{begin}{text[1:]}."
 
 
 def in_order(found: Sequence[Finding]) -> list[Finding]:

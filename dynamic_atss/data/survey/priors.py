@@ -48,10 +48,10 @@ def boxes_without_prior(dataset: DetectionDataset, matching: Matching) -> Iterat
     yield Finding(
         *("warning" if count >= _FEW * total else "note", "no_prior", str(dataset.annotations)),
         count,
-        f"{share(count, total, 'boxes')} ({count / total:.1%}){images} get no prior "
-        f"{matching.size}, such as one of {width:.1f} x {height:.1f} pixels there in "
-        f"{dataset.path(index).name!r}",
-        "too small, or covered by others, they are not learnt: train at a larger size, or set "
+        f"{share(count, total, 'boxes')} ({count / total:.1%}){images} have no anchor or "
+        f"point (prior) of the network that learns them {matching.size}, such as one of "
+        f"{width:.1f} x {height:.1f} pixels there in {dataset.path(index).name!r}",
+        "they are too small or covered by others: train at a larger size, or set "
         "MODEL.ASSIGNER.AT_LEAST_ONE True",
     )
 

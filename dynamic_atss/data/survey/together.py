@@ -21,18 +21,32 @@ def used_classes(one: Surveyed) -> Counter[str]:
     return used
 
 
-def unused_classes(sets: Sequence[Surveyed]) -> Iterator[Finding]:
-    """Classes of a training, which may have several sets, that no box has."""
+def unused_classes(sets: Sequence[Surveyed], tests: Sequence[Surveyed] = ()) -> Iterator[Finding]:
+    """Classes of a training, which may have several sets, that no box has; what the test sets have
+    of them."""
     used: Counter[str] = Counter()
     for one in sets:
         used.update(used_classes(one))
     unused = [name for name, count in used.items() if not count]
     if unused:
+        tested = "".join(_tested(test, set(unused)) for test in tests)
         yield Finding(
             *("warning", "unused_class", _where(sets), len(unused)),
-            f"{share(len(unused), len(used), 'classes')} without any object ({_names(unused)})",
+            f"{share(len(unused), len(used), 'classes')} without any object ({_names(unused)})"
+            f"{tested}",
             _mend(sets[0], unused),
         )
+
+
+def _tested(test: Surveyed, unused: set[str]) -> str:
+    """A sentence on the objects of a test set that are of classes which are never learnt."""
+    counts = [count for name, count in used_classes(test).items() if count and name in unused]
+    return (
+        f". {test.where} has {several(sum(counts), 'object')} of {len(counts)} of them, which "
+        "cannot be found and lower the mean AP"
+        if counts
+        else ""
+    )
 
 
 def _mend(one: Surveyed, unused: list[str]) -> str:
@@ -45,14 +59,16 @@ def _mend(one: Surveyed, unused: list[str]) -> str:
 
 
 def untrained_classes(train: Sequence[Surveyed], test: Surveyed) -> Iterator[Finding]:
-    """Classes that a test set has objects of, but the training sets have none."""
-    learnt = set().union(*({n for n, c in used_classes(one).items() if c} for one in train))
-    lacking = {n: c for n, c in used_classes(test).items() if c and n not in learnt}
+    """Classes that a test set has objects of, but no training set knows; those that are known there
+    and have no object are told of once, by `unused_classes`."""
+    known = set().union(*(one.content.class_names for one in train))
+    lacking = {n: c for n, c in used_classes(test).items() if c and n not in known}
     if train and lacking:
         yield Finding(
             *("warning", "untrained_class", test.where, len(lacking)),
-            f"{several(len(lacking), 'class', 'classes')} with {sum(lacking.values()):,} objects "
-            f"without any in the training set ({_names(list(lacking))})",
+            f"{several(len(lacking), 'class', 'classes')} with "
+            f"{several(sum(lacking.values()), 'object')} that the training set does not have "
+            f"({_names(list(lacking))})",
             "they cannot be found and lower the mean AP: add training images, or take them out",
         )
 
@@ -108,7 +124,7 @@ def files_trained_twice(one: Surveyed, other: Surveyed) -> Iterator[Finding]:
 
 def together_findings(train: Sequence[Surveyed], tests: Sequence[Surveyed]) -> list[Finding]:
     """Of the training sets, as one, and the test sets of a run; of each set's list of files."""
-    found = [*unused_classes(train)] if train else []
+    found = [*unused_classes(train, tests)] if train else []
     for pair in itertools.combinations(train, 2):
         found += files_trained_twice(*pair)
     for one in (*train, *tests):

@@ -1,0 +1,75 @@
+"""Boxes and areas of a COCO file's annotations."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dynamic_atss.data.wording import annotation_name, more, short
+from dynamic_atss.errors import UserError
+
+NUMBERS = (int, float)  # exact types: bool is an int to isinstance
+
+
+def read_boxes(path: Path, entries: list[dict[str, Any]]) -> np.ndarray:
+    """(A, 4) float64 as in the file. Raises UserError: one is not four numbers."""
+    given = [entry.get("bbox") for entry in entries]
+    wrong = [i for i, box in enumerate(given) if not _is_box(box)]
+    if wrong:
+        first = wrong[0]
+        raise UserError(
+            f"{path}: {annotation_name(entries[first], first)}: bbox {short(given[first])} is "
+            f"not four numbers (x, y, width, height): correct it{more(wrong)}"
+        )
+    boxes = np.empty((len(entries), 4), dtype=np.float64)
+    for number, box in enumerate(given):
+        try:
+            boxes[number] = box
+        except OverflowError:  # an integer that float64 cannot hold; JSON's 1e999 is inf, too
+            boxes[number] = math.inf
+    return boxes
+
+
+def _is_box(box: object) -> bool:
+    """Exact types: bool is an int to isinstance, and numpy would turn None into NaN."""
+    return isinstance(box, list) and len(box) == 4 and all(type(v) in NUMBERS for v in box)
+
+
+def read_areas(entries: list[dict[str, Any]], xywh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(A,) float64: of the objects' outlines, or of the boxes where the file has none that is
+    positive and finite; (A,) bool: these."""
+    areas = np.array([_number(e.get("area")) for e in entries], dtype=np.float64)
+    without = ~(np.isfinite(areas) & (areas > 0))
+    with np.errstate(all="ignore"):  # boxes of infinite extent
+        return np.where(without, xywh[:, 2] * xywh[:, 3], areas), without
+
+
+def odd_areas_of(entries: list[dict[str, Any]], wrong: np.ndarray) -> tuple[int, str]:
+    """How many areas are wrong, (A,) bool, and the first of them."""
+    if not wrong.any():
+        return 0, ""
+    number = int(np.argmax(wrong))
+    entry = entries[number]
+    return int(wrong.sum()), f"{annotation_name(entry, number)}: {short(entry['area'])}"
+
+
+def warn_of_areas(entries: list[dict[str, Any]], count: int, example: str) -> list[str]:
+    """A line for the log, or none."""
+    if not count:
+        return []
+    return [
+        f"{count} of {len(entries)} areas are not positive numbers ({example}): width times "
+        "height of their boxes is taken. Scores call objects small, medium or large by it. "
+        "Correct the areas, or leave them out"
+    ]
+
+
+def _number(value: Any) -> float:
+    """NaN for what is no number."""
+    try:
+        return float(value) if type(value) in NUMBERS else math.nan
+    except OverflowError:
+        return math.inf

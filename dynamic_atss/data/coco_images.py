@@ -1,0 +1,47 @@
+"""File names and sizes of a COCO file's images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from dynamic_atss.data.coco_boxes import NUMBERS
+from dynamic_atss.data.wording import short
+from dynamic_atss.errors import UserError
+
+
+def file_name_of(path: Path, entry: dict[str, Any]) -> str:
+    """`file_name`, or the last two parts of `coco_url`, which is all that LVIS gives."""
+    key = "coco_url" if "file_name" not in entry and "coco_url" in entry else "file_name"
+    name = entry.get(key, "")
+    if not isinstance(name, str):
+        raise UserError(
+            f"{path}: image id {entry['id']}: {key} {short(name)} is not a text: correct it"
+        )
+    return name if key == "file_name" else "/".join(name.split("/")[-2:])
+
+
+def _has_placeholder(entry: dict[str, Any]) -> bool:
+    """Whether a side is 0 or -1, which exporters write that have not looked at the picture."""
+    return any(type(v) in NUMBERS and v in (0, -1) for v in map(entry.get, ("height", "width")))
+
+
+def note_placeholders(images: Iterable[dict[str, Any]]) -> list[str]:
+    """A line for the log, or none."""
+    count = sum(map(_has_placeholder, images))
+    return [f"the width or height of {count} images is 0 or -1, which counts as none"] * bool(count)
+
+
+def size_of(path: Path, entry: dict[str, Any]) -> tuple[int, int]:
+    """(height, width); (0, 0) if the entry lacks one of them, or has 0 or -1 in its place."""
+    height, width = entry.get("height"), entry.get("width")
+    if height is None or width is None or _has_placeholder(entry):
+        return 0, 0
+    for key, value in (("height", height), ("width", width)):
+        if type(value) not in NUMBERS or not 0 < value < 1e6 or value != int(value):
+            raise UserError(
+                f"{path}: image id {entry['id']}: {key} {short(value)} is not a positive integer: "
+                "correct it, or leave width and height out to have them read from the file"
+            )
+    return int(height), int(width)

@@ -1,0 +1,36 @@
+"""A step that does not fit into the memory: told with the batch that was too much."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from dynamic_atss.errors import UserError
+from dynamic_atss.system_limits import memory_full
+from dynamic_atss.types import Batch
+
+
+@contextlib.contextmanager
+def naming_batch(batch: Batch, iteration: int) -> Iterator[None]:
+    """A full memory inside becomes a UserError that tells the sizes and boxes of a batch (on the
+    host)."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        line = memory_full(error)
+        if line is None:
+            raise
+        raise UserError(f"iteration {iteration}: {line}; {_described(batch)}") from error
+
+
+def _described(batch: Batch) -> str:
+    """Height x width and boxes of each image."""
+    count, _, height, width = batch.images.shape
+    boxes = torch.bincount(batch.gt.image, minlength=count).tolist()
+    images = [f"{h} x {w} ({n})" for (h, w), n in zip(batch.sizes.tolist(), boxes, strict=True)]
+    return (
+        f"this process had {count} images of height x width (boxes) {', '.join(images)}, "
+        f"padded to {height} x {width}"
+    )

@@ -1,0 +1,97 @@
+"""The checkpoint of a folder to go on from: whole, by what is in it."""
+
+from __future__ import annotations
+
+import logging
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from dynamic_atss.errors import UserError
+from dynamic_atss.files import CHECKPOINT_FORMAT
+
+logger = logging.getLogger(__name__)
+
+LAST = "last_checkpoint"
+_MOST_BYTES = 4096  # of last_checkpoint, which holds a name
+
+
+def find_newest(folder: Path) -> Path | None:
+    """The checkpoint that `last_checkpoint` names, if it is whole; else the one of the latest
+    iteration, as the files themselves say, that is whole, and a line in the log. None if the
+    folder has no checkpoint and never had one.
+
+    Raises:
+        UserError: there are checkpoints, but none is whole.
+    """
+    named, wrong = _named(folder)
+    if named is not None and not wrong:
+        return named
+    others = [p for p in folder.glob("model_*.pth") if p != named and p.is_file()]
+    if not others and not wrong:
+        return None
+    damaged: list[str] = []
+    for iteration, path in _by_iteration(others):
+        if iteration is not None and is_whole(path):
+            also = f"; damaged, too: {', '.join(damaged)}" if damaged else ""
+            reason = wrong or f"{folder / LAST} is not there"
+            logger.warning("%s: %s, of iteration %d, is taken%s", reason, path, iteration, also)
+            return path
+        damaged.append(path.name)
+    also = f" ({', '.join(damaged)})" if damaged else ""
+    raise UserError(
+        f"{wrong or folder}: no {'other ' if wrong else ''}checkpoint there is whole{also}; begin "
+        "in a new OUTPUT_DIR"
+    )
+
+
+def is_whole(path: Path) -> bool:
+    """True if every part of the file has its checksum."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except Exception:  # zipfile fails in many ways on damaged files
+        return False
+
+
+def _named(folder: Path) -> tuple[Path | None, str]:
+    """The file that `last_checkpoint` names, None if it names none, and what is wrong with it.
+
+    A run that was killed between its first checkpoint and it lacks `last_checkpoint`.
+    """
+    pointer = folder / LAST
+    try:
+        with open(pointer, "rb") as file:
+            name = file.read(_MOST_BYTES).decode("utf-8").strip()
+        # Only the last part: the folder may have been moved since a path was written by hand.
+        path = folder / Path(name).name
+        there = path.is_file()
+    except FileNotFoundError:
+        return None, ""
+    except UnicodeDecodeError:
+        return None, f"{pointer} is damaged"
+    except (OSError, ValueError) as error:
+        return None, f"{pointer} names no file ({getattr(error, 'strerror', None) or error})"
+    if not there:
+        what = f"{path.name!r}, which is not there" if name else "no file: it is empty"
+        return None, f"{pointer} names {what}"
+    return path, "" if is_whole(path) else f"{path} is truncated or damaged"
+
+
+def _by_iteration(paths: Iterable[Path]) -> list[tuple[int | None, Path]]:
+    """The latest first; of the same iteration the one with a number before a copy (the best)."""
+    found = [(_iteration_in(path), path) for path in sorted(paths)]
+    return sorted(found, key=lambda entry: -1 if entry[0] is None else entry[0], reverse=True)
+
+
+def _iteration_in(path: Path) -> int | None:
+    """As the content says; None if it cannot be read. The tensors stay on the disk."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if content["format"] == CHECKPOINT_FORMAT and type(content["iteration"]) is int:
+            return content["iteration"]
+    except Exception:  # torch's reader of broken files fails in many ways
+        return None
+    return None

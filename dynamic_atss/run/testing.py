@@ -1,0 +1,73 @@
+"""Scoring of a detector: what tools/test_net.py calls."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from yacs.config import CfgNode
+
+from dynamic_atss import builders, summary
+from dynamic_atss.engine import distributed
+from dynamic_atss.engine.checkpoint import Checkpointer
+from dynamic_atss.errors import UserError
+from dynamic_atss.run.start import begin, open_folder, survey, tell_unused
+from dynamic_atss.scoring import (
+    check_expected,
+    classes_in_file,
+    score,
+    suspects_of_file,
+    take_class_order,
+)
+from dynamic_atss.weights import load_weights
+
+logger = logging.getLogger(__name__)
+
+
+@distributed.naming_the_lost()
+def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
+    """Scores a detector on each of DATASETS.TEST. Detections and scores go to
+    OUTPUT_DIR/inference/<data set>.
+
+    The detector is MODEL.WEIGHT if that was given on the command line (`weight_given`), else the
+    last checkpoint of OUTPUT_DIR, else MODEL.WEIGHT of the YAML file.
+
+    Returns:
+        the exit code.
+
+    Raises:
+        UserError: for what the user can correct.
+    """
+    device = begin(cfg)
+    output = Path(cfg.OUTPUT_DIR)
+    find = Checkpointer(output).find
+    weight = None if weight_given else distributed.on_first(find)
+    weight = weight or cfg.MODEL.WEIGHT
+    if not weight:
+        raise UserError(
+            f"MODEL.WEIGHT: nothing to test, and OUTPUT_DIR {output} holds no checkpoint; "
+            "add MODEL.WEIGHT <file.pth>"
+        )
+    open_folder(output)
+    tell_unused(cfg)
+    loaders = builders.build_test_loaders(cfg)
+    if not loaders:
+        raise UserError("DATASETS.TEST is empty; add DATASETS.TEST \"('name',)\"")
+    names = classes_in_file(weight, [loader.dataset for loader in loaders.values()])
+    take_class_order(names, loaders)
+    builders.check_num_classes(cfg, next(iter(loaders.values())).dataset)
+    survey(cfg, None, loaders)
+    model = builders.build_model(cfg, len(names)).to(device)
+    report = load_weights(model, weight, class_names=names, allow_new_classes=False)
+    if any(name.startswith("head.") for name in report.initial):
+        raise UserError(f"{weight}: weights of a backbone only; give those of a whole detector")
+    logger.info("%s", report.summary())
+    tested = [loader.dataset for loader in loaders.values()]
+    logger.info("%s", summary.of_test(cfg, model, tested, device))
+    suspects = suspects_of_file(cfg, model, weight)
+    tested_model = builders.build_tested(cfg, model)
+    most = cfg.TEST.DETECTIONS_PER_IMG
+    scores = score(tested_model, loaders, device, output, suspects, max_dets=most)
+    check_expected(cfg, scores)
+    distributed.shut_down()
+    return 0

@@ -1,0 +1,126 @@
+"""The parts of a training, put together from the configuration."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from yacs.config import CfgNode
+
+from dynamic_atss import builders
+from dynamic_atss.data.dataset import TrainingSet
+from dynamic_atss.data.loader import Loader
+from dynamic_atss.engine import distributed
+from dynamic_atss.engine.average import averaged_model
+from dynamic_atss.engine.best import Best
+from dynamic_atss.engine.checkpoint import Checkpointer, load_checkpoint
+from dynamic_atss.engine.setbacks import Reaction, Rewind, Skip, Stop
+from dynamic_atss.engine.state import RunState
+from dynamic_atss.engine.trainer import Trainer
+from dynamic_atss.errors import UserError
+from dynamic_atss.run.records import Records
+from dynamic_atss.weights import lacking_package, load_weights
+
+logger = logging.getLogger(__name__)
+
+
+def build_state(cfg: CfgNode, class_names: list[str], device: torch.device) -> RunState:
+    model = builders.build_model(cfg, len(class_names)).to(device)
+    optimizer = builders.build_optimizer(cfg, model)
+    average = averaged_model(model, cfg.SOLVER.EMA_DECAY, ramp=cfg.SOLVER.EMA_RAMP)
+    best = Best(cfg.TEST.BEST_METRIC, cfg.TEST.PATIENCE)
+    return RunState(model, optimizer, average, class_names, best=best)
+
+
+def initial_weights(
+    cfg: CfgNode, state: RunState, checkpoints: Checkpointer, *, resume: bool
+) -> int:
+    """Order matters: a run to resume before the weights to start from. Returns the iteration."""
+    if resume:
+        start = resume_newest(state, checkpoints)
+        if start is not None:
+            return start
+        logger.info("--resume: %s holds no checkpoint: begins at iteration 0", checkpoints.folder)
+    lacking = lacking_package(cfg.MODEL.WEIGHT) if cfg.MODEL.WEIGHT_OPTIONAL else ""
+    if lacking:
+        logger.warning("weights: none, from scratch, which needs many more iterations: %s", lacking)
+    elif cfg.MODEL.WEIGHT:
+        report = load_weights(state.model, cfg.MODEL.WEIGHT, class_names=state.class_names)
+        logger.info("%s", report.summary())
+        if state.ema is not None:
+            state.ema.module.load_state_dict(state.model.state_dict())
+    else:
+        logger.info("weights: none given, all at their initial values")
+    return 0
+
+
+def resume_newest(state: RunState, checkpoints: Checkpointer) -> int | None:
+    """Puts back the newest checkpoint that is whole; its iteration, None if there is none.
+
+    Raises:
+        UserError: there are checkpoints, but none is whole, or it does not fit.
+    """
+    path = distributed.on_first(checkpoints.find)
+    if path is None:
+        return None
+    start = state.restore(load_checkpoint(path))
+    distributed.saved(path.name)
+    if distributed.rank() == 0:
+        checkpoints.go_on_from(path, start)
+    logger.info("Resuming from %s after iteration %d", path, start)
+    return start
+
+
+def _parallel(model: nn.Module, device: torch.device) -> nn.Module:
+    if distributed.world_size() == 1:
+        return model
+    ids = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+
+
+def build_trainer(
+    cfg: CfgNode, dataset: TrainingSet, loader: Loader, start: int, records: Records
+) -> Trainer:
+    """Of a run whose state is that after iteration `start`; `loader` goes on from there."""
+    state, device = records.state, records.device
+    return Trainer(
+        model=_parallel(state.model, device),
+        loader=loader,
+        optimizer=state.optimizer,
+        lr_factor=builders.build_lr_factor(cfg),
+        device=device,
+        save=records.save,
+        log=records.log,
+        evaluate=records.evaluate,
+        start=start,
+        stop=cfg.SOLVER.MAX_ITER,
+        window=state.window,
+        ema=state.ema,
+        clip_grad_norm=cfg.SOLVER.CLIP_GRAD_NORM,
+        log_period=cfg.SOLVER.LOG_PERIOD,
+        checkpoint_period=cfg.SOLVER.CHECKPOINT_PERIOD,
+        test_period=cfg.TEST.PERIOD,
+        setbacks=state.setbacks,
+        reaction=_reaction(cfg, records, dataset),
+        largest_logit=state.model.largest_logit,
+    )
+
+
+def _reaction(cfg: CfgNode, records: Records, dataset: TrainingSet) -> Reaction:
+    """What the run does where a number is not finite."""
+    state, limit = records.state, cfg.SOLVER.NOT_FINITE_LIMIT
+
+    def go_back() -> tuple[int, Loader]:
+        start = resume_newest(state, records.checkpoints)
+        if start is None:
+            raise UserError("SOLVER.NOT_FINITE rewind: there is no checkpoint to go back to yet")
+        records.rewind(start)
+        return start, builders.build_train_loader(cfg, dataset, start)
+
+    if cfg.SOLVER.NOT_FINITE == "skip":
+        return Skip(state.model, state.setbacks, limit)
+    if cfg.SOLVER.NOT_FINITE == "rewind":
+        return Rewind(go_back, state.setbacks, limit, cfg.SOLVER.NOT_FINITE_LR_FACTOR)
+    return Stop()

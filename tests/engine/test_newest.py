@@ -1,0 +1,113 @@
+"""The checkpoint that a run goes on from, by what is in the files."""
+
+import os
+import zipfile
+
+import pytest
+import torch
+
+from dynamic_atss.engine.checkpoint import Checkpointer, save_checkpoint
+from dynamic_atss.engine.newest import find_newest, is_whole
+from dynamic_atss.errors import UserError
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Checkpoints of iterations 4, 8 and 12, and the best, which is that of 8."""
+    saver = Checkpointer(tmp_path)
+    for iteration, name in ((4, "model_0000004"), (8, "model_0000008"), (12, "model_final")):
+        saver.save(name, {"iteration": iteration, "model": {"w": torch.rand(5000)}})
+        if iteration == 8:
+            saver.mark_best()
+    return tmp_path
+
+
+def flip(path):
+    """One bit in the middle of the weights."""
+    with zipfile.ZipFile(path) as archive:
+        (entry,) = (i for i in archive.infolist() if i.file_size == 20_000)
+    data = bytearray(path.read_bytes())
+    data[entry.header_offset + 9000] ^= 1
+    path.write_bytes(data)
+
+
+def test_the_one_that_last_checkpoint_names(run, caplog):
+    assert find_newest(run) == run / "model_final.pth"
+    (run / "last_checkpoint").write_text("/moved/from/model_0000004.pth\n")
+    assert find_newest(run) == run / "model_0000004.pth"
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("pointer", "told"),
+    [
+        (b"", "last_checkpoint names no file: it is empty"),
+        (b"\xff\xfe\x00model", "last_checkpoint is damaged"),
+        (b"model_0000099.pth", "last_checkpoint names 'model_0000099.pth', which is not there"),
+        (b"\x00", "last_checkpoint names '\\x00', which is not there"),
+        (b"m" * 5000, "File name too long"),
+        (b"a\x1b[31m\nerror: x", r"names 'a\x1b[31m\nerror: x', which is not there"),
+    ],
+)
+def test_a_last_checkpoint_that_helps_nobody(run, caplog, pointer, told):
+    (run / "last_checkpoint").write_bytes(pointer)
+    assert find_newest(run) == run / "model_final.pth"
+    (record,) = caplog.records
+    assert told in record.message
+    assert record.message.endswith(f"{run / 'model_final.pth'}, of iteration 12, is taken")
+
+
+def test_the_content_counts_not_the_name(run):
+    (run / "last_checkpoint").unlink()
+    (run / "model_final.pth").rename(run / "model_0000001.pth")
+    assert find_newest(run) == run / "model_0000001.pth"
+
+
+def test_a_damaged_newest_falls_back_to_the_one_before(run, caplog):
+    flip(run / "model_final.pth")
+    assert find_newest(run) == run / "model_0000008.pth"
+    assert "model_final.pth is truncated or damaged: " in caplog.text
+    assert "model_0000008.pth, of iteration 8, is taken" in caplog.text
+
+
+def test_the_best_serves_where_it_alone_is_whole(run, caplog):
+    """A copy: the same bytes under two names would be damaged together."""
+    best = run / "model_best.pth"
+    best.write_bytes(best.read_bytes())
+    for name in ("model_0000004", "model_0000008", "model_final"):
+        path = run / f"{name}.pth"
+        path.unlink()
+        path.write_bytes(b"PK\x03\x04")
+    assert find_newest(run) == best
+    flip(best)
+    with pytest.raises(UserError, match=r"no other checkpoint there is whole \(.*new OUTPUT_DIR"):
+        find_newest(run)
+
+
+def test_checkpoints_that_are_gone_do_not_start_at_0(run):
+    for path in run.glob("*.pth"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"'model_final\.pth', which is not there: no other"):
+        find_newest(run)
+
+
+def test_a_folder_without_checkpoints(tmp_path):
+    (tmp_path / "metrics.jsonl").touch()
+    assert find_newest(tmp_path) is None
+    assert find_newest(tmp_path / "absent") is None
+
+
+def test_a_fifo_is_no_checkpoint(run):
+    os.mkfifo(run / "model_0000100.pth")
+    (run / "last_checkpoint").unlink()
+    assert find_newest(run) == run / "model_final.pth"
+
+
+def test_truncation_anywhere_is_seen(tmp_path):
+    path = tmp_path / "model_0000001.pth"
+    save_checkpoint(path, {"iteration": 1, "model": {"w": torch.rand(500)}})
+    data = path.read_bytes()
+    assert is_whole(path)
+    for part in range(0, 100, 5):
+        path.write_bytes(data[: len(data) * part // 100])
+        assert not is_whole(path), part

@@ -1,0 +1,231 @@
+"""Signals that ask a run to end: exit code, checkpoint, last lines; one process and two."""
+
+import os
+import shlex
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from helpers_run import ROOT, command, environment, read_lines, run_tool, write_config
+
+from dynamic_atss.processes import SIGNALS
+
+LAUNCH = [str(ROOT / "tools" / "launch.py"), "--standalone", "--nproc-per-node", "2"]
+NAMES = [number.name for number in SIGNALS]
+
+# A step takes a moment, so that a signal comes in the middle of one.
+CODE = """
+import os, time
+from pathlib import Path
+from dynamic_atss.assigners.atss import ATSS
+from dynamic_atss.data.coco import CocoDataset
+
+HERE = Path(__file__).parent
+
+class Slow(ATSS):
+    seconds = 0.2
+
+    def __call__(self, *args):
+        (HERE / f"step_of_{os.getpid()}").touch()
+        time.sleep(self.seconds)
+        return super().__call__(*args)
+
+class VerySlow(Slow):
+    seconds = 30
+
+class SlowStart(ATSS):
+    made = 0
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        SlowStart.made += 1
+        if SlowStart.made == 2:  # the first is looked at only
+            (HERE / f"start_of_{os.getpid()}").touch()
+            time.sleep(30)
+
+class SlowTest(CocoDataset):
+    def __getitem__(self, i):
+        (HERE / f"test_of_{os.environ.get('RANK', '0')}").touch()
+        time.sleep(5)
+        return super().__getitem__(i)
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    more = ["SOLVER.MAX_ITER", 12, "SOLVER.CHECKPOINT_PERIOD", 50, "SOLVER.LOG_PERIOD", 1]
+    return [*write_config(folder), *more]
+
+
+@pytest.fixture
+def args(config, tmp_path):
+    """The tiny run with a rule of `CODE`, in tmp_path/run."""
+    (tmp_path / "code.py").write_text(CODE)
+    return [*config, *rule(tmp_path, "Slow"), "OUTPUT_DIR", tmp_path / "run", "--skip-test"]
+
+
+def rule(folder: Path, name: str) -> list[str]:
+    return ["MODEL.ASSIGNER.NAME", f"{folder / 'code.py'}:{name}"]
+
+
+@contextmanager
+def running(args, folder: Path, launcher=()):
+    """A training, leader of its own group, that writes to folder/out; none of it outlives this."""
+    with open(folder / "out", "w") as file:
+        process = subprocess.Popen(
+            command("train_net", args, launcher),
+            **{"env": environment(), "stdout": file, "stderr": file, "start_new_session": True},
+        )
+    pids = []
+    try:
+        yield process
+        pids = descendants(process.pid)
+    finally:
+        for pid in [*pids, *descendants(process.pid), process.pid]:
+            if alive(pid):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
+
+
+def descendants(pid: int) -> list[int]:
+    try:
+        own = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [*map(int, own), *(x for child in own for x in descendants(int(child)))]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition, process, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        assert process.poll() is None, f"the run ended with {process.returncode}"
+        time.sleep(0.02)
+
+
+def has_lines(run: Path, count: int):
+    return lambda: (run / "metrics.jsonl").is_file() and len(read_lines(run)) >= count
+
+
+def check_end(folder: Path, name: str, code: int) -> str:
+    """What a run that was asked to end by that signal leaves; the command of its last line."""
+    out, run = (folder / "out").read_text(), folder / "run"
+    assert "Traceback" not in out
+    path = run / (run / "last_checkpoint").read_text()
+    iteration = torch.load(path, weights_only=True)["iteration"]
+    assert 2 <= iteration < 12 and path.name == f"model_{iteration:07d}.pth"
+    told = [line.partition(" WARNING ")[2] for line in (run / "log.txt").read_text().splitlines()]
+    assert told[-2] == f"{name}: iteration {iteration} is saved in {path}; exit code {code}"
+    assert told[-1].startswith("to go on: ") and told[-1].endswith(" --resume")
+    assert not (run / "run.lock").exists() and not list(run.glob(".*"))
+    return told[-1].removeprefix("to go on: ")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_process(args, tmp_path, name):
+    number = getattr(signal, name)
+    with running(args, tmp_path) as process:
+        wait_for(has_lines(tmp_path / "run", 2), process)
+        os.kill(process.pid, number)
+        assert process.wait(timeout=120) == 128 + number
+    typed = check_end(tmp_path, name, 128 + number)
+    if name == "SIGUSR1":  # the line is a command that goes on
+        done = subprocess.run(
+            shlex.split(typed), env=environment(), capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        assert [line["iteration"] for line in read_lines(tmp_path / "run")] == [*range(1, 13)]
+
+
+@pytest.mark.parametrize(
+    ("name", "to"),
+    [
+        *(("SIGTERM", "launcher"), ("SIGINT", "launcher"), ("SIGUSR2", "launcher")),
+        *(("SIGHUP", "one"), ("SIGUSR1", "one")),
+    ],
+)
+def test_two_processes(args, tmp_path, name, to):
+    """A signal to one process alone stops both."""
+    number = getattr(signal, name)
+    with running(args, tmp_path, LAUNCH) as process:
+        wait_for(has_lines(tmp_path / "run", 2), process)
+        target = process.pid if to == "launcher" else descendants(process.pid)[1]
+        os.kill(target, number)
+        assert process.wait(timeout=120) == 128 + number
+    check_end(tmp_path, name, 128 + number)
+
+
+def test_ctrl_c_reaches_the_workers_too_and_loses_nothing(args, tmp_path):
+    with running([*args, "DATALOADER.NUM_WORKERS", 2], tmp_path) as process:
+        wait_for(has_lines(tmp_path / "run", 2), process)
+        workers = descendants(process.pid)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=120) == 130
+        assert len(workers) == 2 and not any(map(alive, workers))
+    check_end(tmp_path, "SIGINT", 130)
+
+
+@pytest.mark.parametrize("launcher", [[], LAUNCH], ids=["one", "two"])
+def test_a_second_sigint_ends_at_once(args, tmp_path, launcher):
+    """In the middle of a step of half a minute, which would be saved after one."""
+    more = [*rule(tmp_path, "VerySlow"), "DATALOADER.NUM_WORKERS", 1]
+    steps = 2 if launcher else 1
+    with running([*args, *more], tmp_path, launcher) as process:
+        wait_for(lambda: len(list(tmp_path.glob("step_of_*"))) == steps, process)
+        others = descendants(process.pid)
+        os.kill(process.pid, signal.SIGINT)
+        time.sleep(1)  # another press
+        assert process.poll() is None
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+        wait_until_gone(others)
+    assert "Traceback" not in (tmp_path / "out").read_text()
+    assert not (tmp_path / "run/last_checkpoint").exists()
+    ended = run_tool("train_net", [*args, "SOLVER.MAX_ITER", 1, "--resume"])
+    assert ended.returncode == 0, ended.stderr
+    assert "run.lock is taken over" in ended.stdout
+
+
+def wait_until_gone(pids, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while any(map(alive, pids)):
+        assert time.monotonic() < end, "processes are left"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("launcher", [[], LAUNCH], ids=["one", "two"])
+def test_before_the_first_iteration(args, tmp_path, launcher):
+    steps = 2 if launcher else 1
+    with running([*args, *rule(tmp_path, "SlowStart")], tmp_path, launcher) as process:
+        wait_for(lambda: len(list(tmp_path.glob("start_of_*"))) == steps, process)
+        process.terminate()
+        assert process.wait(timeout=25) == 143
+    out = (tmp_path / "out").read_text()
+    assert "Traceback" not in out and "there is no checkpoint yet; exit code 143" in out
+
+
+@pytest.mark.parametrize("to", ["launcher", "one"])
+def test_in_a_test_of_two_processes(args, tmp_path, to):
+    """It ends at once, for everything is saved; also where one process alone is asked."""
+    root = Path(args[3]) / "shapes"
+    test = f"{tmp_path / 'code.py'}:SlowTest:{root}/annotations/val.json:{root}/val"
+    more = ["TEST.PERIOD", 2, "DATASETS.TEST", test, "TEST.IMS_PER_BATCH", 2]
+    with running([*args, *more], tmp_path, LAUNCH) as process:
+        wait_for(lambda: len(list(tmp_path.glob("test_of_*"))) == 2, process)
+        os.kill(process.pid if to == "launcher" else descendants(process.pid)[1], signal.SIGUSR1)
+        assert process.wait(timeout=120) == 138
+    out = (tmp_path / "out").read_text()
+    assert "Traceback" not in out
+    assert "iteration 2 is saved in" in out and "to go on: " in out
