@@ -28,7 +28,7 @@ def main() -> None:
     if args.device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     loops = Loops(args)  # before the group: it looks at its batch, the same in each, as inference
-    device = distributed.init_distributed(args.device)
+    device = distributed.init_distributed(args.device, timeout=600)
     if distributed.world_size() > 1:
         ids = [device.index] if device.type == "cuda" else None
         loops.model = DistributedDataParallel(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import multiprocessing
 import os
 import shutil
 import sys
@@ -21,6 +19,7 @@ from dynamic_atss.engine.interrupt import (
 )
 from dynamic_atss.engine.told import MISTAKE, code_of_another, ends_first, tell
 from dynamic_atss.errors import UserError, own_place
+from dynamic_atss.processes import end_at_once, end_with_launcher
 from dynamic_atss.system_limits import limit_reached
 
 _ANY_KEYS = ("DATALOADER.NUM_WORKERS", "MODEL.DEVICE", "DTYPE", "OUTPUT_DIR")
@@ -99,21 +98,24 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Calls `main` and exits with its code; a UserError becomes one line and exit code 2, a signal
-    that asks the process to end 128 + its number.
+    """Calls `main` and exits with its code; a UserError becomes one line and its exit code, a
+    signal that asks the process to end 128 + its number.
 
     Of several processes one prints the line, and all exit with the same code.
     """
     # Tensors on a CPU in pages of 2 MB: a train step has a tenth of the page faults. Read by torch
     # when it allocates for the first time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    # Without the stack of each call to a store that has gone: one line tells who has.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    end_with_launcher()
     with second_sigint_ends(ends_first), on_signals(stop_now):
         code = _code_of(main)
         with on_signals(ignore):  # the end itself is in order, too
             if code in STOP_CODES:
                 ends_first(code)
             if code and os.environ.get("WORLD_SIZE", "1") != "1":
-                _end_beside_others(code)
+                end_at_once(code)
             sys.exit(code)
 
 
@@ -132,7 +134,8 @@ def _told(main: Callable[[], int | None]) -> int:
         return main() or 0
     except UserError as error:
         # A user's code may be quoted, whose messages have several lines.
-        tell(f"error: {' '.join(str(error).split())}")
+        tell(f"error: {' '.join(str(error).split())}", error.exit_code)
+        return error.exit_code
     except Exception as error:
         if code := code_of_another():
             return code
@@ -140,17 +143,6 @@ def _told(main: Callable[[], int | None]) -> int:
             raise
         tell(f"error: {line}")
     return MISTAKE
-
-
-def _end_beside_others(code: int) -> NoReturn:
-    """Ends without taking the process group apart: that aborts where the other processes have ended
-    and closed their connections. Loader workers, which Python would stop, are stopped here."""
-    for worker in multiprocessing.active_children():
-        worker.kill()
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def _of_own_code(error: Exception, main: Callable[[], int | None]) -> str | None:

@@ -1,18 +1,30 @@
-"""The one exception for what a user can correct."""
+"""The exceptions that end a run with one line."""
 
 from __future__ import annotations
 
 import sysconfig
 import traceback
 from pathlib import Path
+from types import FrameType
 
 
 class UserError(Exception):
     """A mistake in what the user gave: the message says in one line which file and entry it is, and
     how to correct it.
 
-    The tools print the message without a traceback and end with exit code 2.
+    The tools print the message without a traceback and end with `exit_code`.
     """
+
+    exit_code = 2
+
+
+class Lost(UserError):
+    """Another process of the run has gone, stands still, or cannot be reached: nobody's mistake.
+
+    The exit code is EX_TEMPFAIL of sysexits.h, "try again": launchers may start the run anew.
+    """
+
+    exit_code = 75
 
 
 def described(error: BaseException) -> str:
@@ -40,3 +52,15 @@ def _is_own(file: str) -> bool:
     names = ("stdlib", "platstdlib", "purelib", "platlib")
     others = [Path(__file__).parent, *(Path(sysconfig.get_path(name)) for name in names)]
     return not any(folder.resolve() in Path(file).resolve().parents for folder in others)
+
+
+def code_place(frame: FrameType | None) -> str:
+    """The innermost function of a running stack that belongs to this package or to the user, as
+    "<function> (<file>:<line>)": what a thread is busy with."""
+    package = str(Path(__file__).parent)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename.startswith(package) or _is_own(code.co_filename):
+            return f"{code.co_name} ({Path(code.co_filename).name}:{frame.f_lineno})"
+        frame = frame.f_back
+    return "code of other packages"

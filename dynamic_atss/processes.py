@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
+import multiprocessing
+import os
 import signal
+import sys
+from typing import NoReturn
 
 # Windows has only the first two.
 _NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2")
@@ -18,3 +23,24 @@ def end_with_parent(number: int = signal.SIGKILL) -> None:
     has it)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+
+
+def end_with_launcher() -> None:
+    """SIGTERM when torchrun's agent, which started this process, is gone.
+
+    Else its processes would train on when it is killed, and nobody would know of them. A process
+    that a shell started, perhaps to outlive it, is left alone.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with_parent(signal.SIGTERM)
+
+
+def end_at_once(code: int) -> NoReturn:
+    """Ends without taking the process group apart: that aborts where the other processes have ended
+    and closed their connections. Loader workers, which Python would stop, are stopped here."""
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -5,24 +5,28 @@ python tools/launch.py --nproc-per-node 8 tools/train_net.py --config-file confi
 
 All arguments are torchrun's. It hands SIGUSR1 and SIGUSR2 on, too, and gives the processes five
 minutes for their last checkpoint (PET_SHUTDOWN_TIMEOUT: seconds). A second Ctrl-C ends all at once.
-What else fails in a process is reported as by torchrun.
+Exit code 75: a process or a machine has gone or stands still; begin again with --resume. After a
+mistake, --max-restarts does not begin again. What else fails is reported as by torchrun.
 """
 
-import contextlib
-import logging
 import os
 import signal
 import sys
 from collections.abc import Iterable
-from pathlib import Path
+
+# Without the C++ stack of each call to a machine that has gone; read when torch is imported.
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 from torch.distributed import run
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous import RendezvousError
 
+from dynamic_atss.engine import agent
 from dynamic_atss.engine.interrupt import second_sigint_ends
 
 MISTAKE = 2  # the exit code of a process after a mistake, which one of them has told
+LOST = 75  # of one that has told that another has gone or stands still
 SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
 
 
@@ -35,20 +39,22 @@ The options below are torchrun's. Those of the tool come after its name, its --h
 def main() -> None:
     if sys.argv[1:2] in ([], ["-h"], ["--help"]):
         print(HELP, flush=True)  # torchrun goes on
-    # Which process it stops and why: ChildFailedError tells the same.
-    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
+    agent.prepare()
     # nohup ignores SIGHUP, and torchrun would hear it all the same.
     heard = [x for x in SIGNALS if signal.getsignal(getattr(signal, x)) is not signal.SIG_IGN]
     os.environ.setdefault("PET_SIGNALS_TO_HANDLE", ",".join(heard))
     os.environ.setdefault("PET_SHUTDOWN_TIMEOUT", "300")
     try:
-        with second_sigint_ends(kill_workers):
+        with second_sigint_ends(agent.kill_workers):
             run.main()
     except ChildFailedError as error:
         code = code_of(failure.exitcode for failure in error.failures.values())
         if not code:
             raise
         sys.exit(code)
+    except RendezvousError as error:
+        print(f"error: the launchers do not meet: {error}", file=sys.stderr)
+        sys.exit(LOST)
     except SignalException as caught:
         sys.exit(128 + caught.sigval)
 
@@ -56,18 +62,11 @@ def main() -> None:
 def code_of(codes: Iterable[int]) -> int:
     """The exit code of all, from those of the processes; 0 if one of them crashed."""
     codes = [128 - code if code < 0 else code for code in codes]  # ended by the signal itself
-    if MISTAKE in codes:
-        return MISTAKE
+    for told in (MISTAKE, LOST):
+        if told in codes:
+            return told
     asked = {128 + getattr(signal, name) for name in SIGNALS}
     return codes[0] if asked.issuperset(codes) else 0
-
-
-def kill_workers(_: int) -> None:
-    """Each is the first of a group of processes."""
-    with contextlib.suppress(OSError):
-        for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(int(pid), signal.SIGKILL)
 
 
 if __name__ == "__main__":

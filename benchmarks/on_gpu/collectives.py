@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args()
-    device = distributed.init_distributed(args.device)
+    device = distributed.init_distributed(args.device, timeout=600)
     backend = "nccl" if device.type == "cuda" else "gloo"
     if not dist.is_initialized():  # of one process the engine makes no group
         dist.init_process_group(backend)

@@ -188,7 +188,11 @@ def check_batch(key: str, images: int, processes: int, accumulate: int = 1) -> N
     parts = f"{processes} process(es)" + (f" x {accumulate} parts" if accumulate > 1 else "")
     by = processes * accumulate
     if images < 1 or images % by:
-        raise UserError(f"{key} {images} does not divide by {parts}: set a multiple of {by}")
+        fitting = ", ".join(str(n) for n in range(1, min(images, 64) + 1) if images % n == 0)
+        others = f", or start one of {fitting} processes" if images > 0 else ""
+        raise UserError(
+            f"{key} {images} does not divide by {parts}: set a multiple of {by}{others}"
+        )
 
 
 class _Packed:

@@ -6,31 +6,54 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from dynamic_atss.engine.interrupt import on_signals
-from dynamic_atss.errors import UserError
+from dynamic_atss.engine.interrupt import ignore, on_signals
+from dynamic_atss.engine.meeting import meet
+from dynamic_atss.engine.told import code_of_another, tell
+from dynamic_atss.engine.watch import Watch
+from dynamic_atss.errors import Lost, UserError
+from dynamic_atss.processes import end_at_once
 
 _T = TypeVar("_T")
 LONGEST_WAIT = timedelta(days=2)  # for rank 0, which may look through millions of files
+_AFTER_THE_WATCH = 10  # seconds that a collective may wait longer than the watch, which names who
+# The sources that errors of a collective name; NCCL's have a class.
+_COLLECTIVE = ("gloo", "ProcessGroup", "TCPStore")
 
 
-def init_distributed(device: str) -> torch.device:
+@dataclass
+class _Run:
+    """What the processes have together: watch: over each other · patient: a group whose collectives
+    may take as long as it takes, made when it is first needed · saved: the last checkpoint"""
+
+    watch: Watch | None = None
+    patient: Any = None
+    saved: str = ""
+
+
+_run = _Run()
+
+
+def init_distributed(device: str, timeout: float) -> torch.device:
     """Joins the process group that torchrun or torch.distributed.launch set up, if they did.
 
     Args:
         device: "auto" | "cuda" | "cpu"; NCCL serves cuda, gloo serves cpu.
+        timeout: seconds after which a process that has gone or stands still ends the others.
 
     Returns:
         this process's device.
 
     Raises:
         UserError: there are fewer GPUs than processes.
+        Lost: another process has not come.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -46,8 +69,63 @@ def init_distributed(device: str) -> torch.device:
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
         # The wait for the others runs no handler of Python's; nothing is to be saved yet.
         with on_signals(signal.SIG_DFL):
-            dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+            _join("nccl" if device.startswith("cuda") else "gloo", timeout)
     return torch.device(device)
+
+
+def _join(backend: str, timeout: float) -> None:
+    meeting = meet(timeout)
+    _run.watch = Watch(meeting, timeout, lambda trouble: _end(_line(trouble)))
+    dist.init_process_group(
+        backend,
+        store=meeting.store,
+        rank=meeting.rank,
+        world_size=meeting.world,
+        timeout=timedelta(seconds=timeout + _AFTER_THE_WATCH),
+    )
+
+
+def _end(line: str) -> NoReturn:
+    """From a thread: the main one waits in a collective."""
+    tell(f"error: {line}", Lost.exit_code)
+    end_at_once(Lost.exit_code)
+
+
+def _line(trouble: str) -> str:
+    watch = _run.watch
+    where = f"iteration {watch.iteration}: " if watch and watch.iteration else ""
+    saved = f"{_run.saved} is saved, --resume goes on from it" if _run.saved else "nothing is saved"
+    return f"{where}{trouble}; {saved}"
+
+
+@contextlib.contextmanager
+def naming_the_lost() -> Iterator[None]:
+    """A collective that fails inside ends the process with the name of the one that has gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        watch = _run.watch
+        if watch is None or not _of_collective(error) or code_of_another():
+            raise
+        with on_signals(ignore):  # the launcher's, since a process has gone
+            _end(_line(watch.reason()))
+
+
+def _of_collective(error: RuntimeError) -> bool:
+    return isinstance(error, dist.DistError) or any(x in str(error) for x in _COLLECTIVE)
+
+
+@contextlib.contextmanager
+def iteration(number: int) -> Iterator[None]:
+    """For what the processes do in an iteration, all at the same time: it is to end in time."""
+    watch = _run.watch
+    with naming_the_lost(), watch.of_iteration(number) if watch else contextlib.nullcontext():
+        yield
+
+
+def saved(checkpoint: str) -> None:
+    """The name of the checkpoint from which a run would go on from now on."""
+    _run.saved = checkpoint
 
 
 def rank() -> int:
@@ -80,16 +158,16 @@ def on_first(do: Callable[[], _T]) -> _T:
 
     Its UserError ends every process; rank 0 has the word.
     """
-    with _patient_group() as group:
-        error = None
-        told: list[Any] = [True, None]
-        if rank() == 0:
-            try:
-                told = [False, do()]
-            except UserError as refusal:
-                error = refusal
-        if group is not None:
-            dist.broadcast_object_list(told, src=0, group=group)
+    group = patient_group()
+    error = None
+    told: list[Any] = [True, None]
+    if rank() == 0:
+        try:
+            told = [False, do()]
+        except UserError as refusal:
+            error = refusal
+    if group is not None:
+        dist.broadcast_object_list(told, src=0, group=group)
     if error is not None:
         raise error
     refused, found = told
@@ -98,18 +176,19 @@ def on_first(do: Callable[[], _T]) -> _T:
     return found
 
 
-@contextlib.contextmanager
-def _patient_group() -> Iterator[Any]:
+def patient_group() -> Any:
     """A process group that waits as long as it takes, which NCCL does not; None of one process.
 
-    Gloo on a CPU serves beside any other. It is made before the wait: all processes meet for it.
+    Gloo on a CPU serves beside any other.
     """
-    if world_size() == 1:
-        yield None
-        return
-    group = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
-    yield group
-    dist.destroy_process_group(group)
+    if world_size() > 1 and _run.patient is None:
+        _run.patient = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
+    return _run.patient
+
+
+def meet_again() -> None:
+    """All go on when the last has come, however long that takes."""
+    on_first(lambda: None)
 
 
 def check_same(value: Any, complaint: str) -> None:
@@ -128,5 +207,8 @@ def gather(value: Any) -> list[Any]:
 
 
 def shut_down() -> None:
+    if _run.watch is not None:
+        _run.watch.stop()
+    _run.watch = _run.patient = None
     if dist.is_initialized():
         dist.destroy_process_group()

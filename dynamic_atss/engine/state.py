@@ -3,6 +3,7 @@ with the same software and number of threads."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -17,6 +18,13 @@ from dynamic_atss.engine.setbacks import Setbacks
 from dynamic_atss.engine.window import Window
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.detector import Detector
+
+logger = logging.getLogger(__name__)
+_OTHER_NUMBER = (
+    "%d process(es) go on with a run of %d. Each iteration has the same images in the same order. "
+    "Not bit by bit the same are sums over the processes, batch norm's statistics, which each "
+    "process has of its own images, and random numbers of the network (drop path)"
+)
 
 
 @dataclass
@@ -94,6 +102,8 @@ class RunState:
                 f"--resume: the checkpoint does not fit this configuration ({reason}); resume with "
                 "the config.yaml of OUTPUT_DIR, or choose another OUTPUT_DIR"
             ) from error
+        if len(states) != distributed.world_size() and distributed.rank() == 0:
+            logger.warning(_OTHER_NUMBER, distributed.world_size(), len(states))
         return iteration
 
 

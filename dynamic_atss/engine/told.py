@@ -4,8 +4,10 @@ it. A mistake that all of them meet is told once, and one that only one of them 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import threading
 from pathlib import Path
 
 from dynamic_atss.engine.interrupt import ignore, on_signals
@@ -13,22 +15,34 @@ from dynamic_atss.engine.interrupt import ignore, on_signals
 MISTAKE = 2  # the exit code after one
 
 
-def tell(message: str) -> None:
-    """Prints `message`, a mistake, to stderr, unless another process has told one before."""
-    # The launcher sends SIGTERM to all processes as soon as one of them has ended.
-    with on_signals(ignore):
-        if ends_first(MISTAKE):
+def tell(message: str, code: int = MISTAKE) -> None:
+    """Prints `message`, why this process ends with that code, to stderr, unless another process has
+    told why it ends, or the launcher has started all anew and they meet the same again."""
+    # The launcher sends SIGTERM to all processes as soon as one of them has ended. Its handler runs
+    # in the main thread, which does not get to it while another thread ends the process.
+    main = threading.current_thread() is threading.main_thread()
+    with on_signals(ignore) if main else contextlib.nullcontext():
+        if ends_first(code, message) and not _told_before(message):
             print(message, file=sys.stderr, flush=True)
 
 
-def ends_first(code: int) -> bool:
+def _told_before(message: str) -> bool:
+    """By a process of an earlier start."""
+    mark = _mark()
+    if mark is None:
+        return False
+    others = [path for path in mark.parent.parent.glob(f"*/{mark.name}") if path != mark]
+    return message in (path.read_text().partition("\n")[2] for path in others)
+
+
+def ends_first(code: int, message: str = "") -> bool:
     """Notes for the others that this process ends with that code, and why is told. Whether no
     other has noted an end before."""
     mark = _mark()
     try:
         if mark is not None:
             with open(mark, "x") as file:  # of several processes the system lets one succeed
-                file.write(str(code))
+                file.write(f"{code}\n{message}")
     except FileExistsError:
         return False
     except OSError:  # the folder is full or gone: better twice than never
@@ -44,7 +58,7 @@ def code_of_another() -> int:
         text = "" if mark is None else mark.read_text()
     except OSError:
         return 0
-    return int(text or MISTAKE) if mark is not None else 0
+    return int(text.partition("\n")[0] or MISTAKE) if mark is not None else 0
 
 
 def _mark() -> Path | None:

@@ -102,7 +102,8 @@ class Trainer:
         iterations = range(self.start + 1, self.stop + 1)
         try:
             for iteration in progress(iterations, "train", rank=distributed.rank()):
-                self._step(feed, iteration)
+                with distributed.iteration(iteration):
+                    self._step(feed, iteration)
                 if self._test_if_due(iteration):
                     return iteration
         finally:

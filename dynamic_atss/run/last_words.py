@@ -23,21 +23,22 @@ logger = logging.getLogger(__name__)
 def last_words(checkpoints: Checkpointer) -> Iterator[None]:
     """After a signal, to this process or to another one, whose end has made this one fail."""
     clock = Clock()
+    again = command()  # before its launcher may be gone
     try:
         yield
     except Stopped as stopped:
-        _tell(stopped, checkpoints, clock)
+        _tell(stopped, checkpoints, clock, again)
         raise
     except Exception:
         code = code_of_another()
         if code not in STOP_CODES:
             raise
         follows = Stopped(code - 128)
-        _tell(follows, checkpoints, clock)
+        _tell(follows, checkpoints, clock, again)
         raise follows from None
 
 
-def _tell(stopped: Stopped, checkpoints: Checkpointer, clock: Clock) -> None:
+def _tell(stopped: Stopped, checkpoints: Checkpointer, clock: Clock, again: str) -> None:
     if distributed.rank() > 0:
         return
     saved = "there is no checkpoint yet"
@@ -47,7 +48,7 @@ def _tell(stopped: Stopped, checkpoints: Checkpointer, clock: Clock) -> None:
     with on_signals(ignore):  # the launcher ends all processes as soon as one has ended
         logger.info("Stopped after %s; results in %s", clock, checkpoints.folder)
         logger.warning("%s: %s; exit code %s", stopped.name, saved, stopped.code)
-        logger.warning("to go on%s: %s", _where(), command())
+        logger.warning("to go on%s: %s", _where(), again)
 
 
 def command() -> str:

@@ -46,6 +46,7 @@ class Records:
         last = iteration if self.state.best.enough else self.max_iter
         if distributed.rank() == 0:
             self.checkpoints.save(name_after(iteration, last), content)
+        distributed.saved(f"{name_after(iteration, last)}.pth")
 
     def log(self, line: dict[str, float]) -> None:
         if self.metrics is None:
@@ -85,6 +86,7 @@ class Records:
         found = score(
             *(self.tested, self.test_loaders, *where, self.suspects, folder), max_dets=self.max_dets
         )
+        distributed.meet_again()  # the first process scores
         for name, scores in found.items():
             if self.metrics is not None and scores is not None:
                 self.metrics.write_evaluation(iteration, name, scores)

@@ -17,7 +17,7 @@ from dynamic_atss.config.load import keys_without_effect
 from dynamic_atss.data.catalog import FROM_CATALOG
 from dynamic_atss.data.dataset import TrainingSet
 from dynamic_atss.data.loader import Loader
-from dynamic_atss.engine import distributed
+from dynamic_atss.engine import distributed, launch
 from dynamic_atss.engine.checkpoint import Checkpointer
 from dynamic_atss.engine.lock import Lock
 from dynamic_atss.engine.logger import setup_logging
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 def begin(cfg: CfgNode) -> torch.device:
     builders.check_config(cfg)
     torch.manual_seed(cfg.SEED)
-    return distributed.init_distributed(cfg.MODEL.DEVICE)
+    return distributed.init_distributed(cfg.MODEL.DEVICE, cfg.SOLVER.TIMEOUT)
 
 
 def open_folder(output: Path) -> None:
@@ -62,6 +62,21 @@ def locked(output: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def goes_on(checkpoints: Checkpointer) -> bool:
+    """Whether the run is this launcher's, which has started the processes anew: --resume need not
+    be typed then. A folder without a run is this launcher's from now on."""
+
+    def look() -> bool:
+        if launch.began(checkpoints.folder):
+            logger.info("started anew by the launcher that began the run: it goes on")
+            return True
+        if not checkpoints.holds_run():
+            launch.sign(checkpoints.folder)
+        return False
+
+    return distributed.on_first(look)
 
 
 def refuse_to_overwrite(checkpoints: Checkpointer) -> None:

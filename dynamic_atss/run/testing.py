@@ -24,6 +24,7 @@ from dynamic_atss.weights import load_weights
 logger = logging.getLogger(__name__)
 
 
+@distributed.naming_the_lost()
 def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
     """Scores a detector on each of DATASETS.TEST. Detections and scores go to
     OUTPUT_DIR/inference/<data set>.

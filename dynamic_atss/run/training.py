@@ -24,6 +24,7 @@ from dynamic_atss.run.last_words import last_words
 from dynamic_atss.run.records import Records
 from dynamic_atss.run.start import (
     begin,
+    goes_on,
     locked,
     open_folder,
     refuse_to_overwrite,
@@ -36,6 +37,7 @@ from dynamic_atss.scoring import check_metric, suspects_of_run, take_class_order
 logger = logging.getLogger(__name__)
 
 
+@distributed.naming_the_lost()
 def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     """Trains, leaves everything in OUTPUT_DIR, and scores the final model unless `test` is False.
 
@@ -52,6 +54,7 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     checkpoints = Checkpointer(output, cfg.SOLVER.KEEP_CHECKPOINTS)
     try:
         with locked(output), last_words(checkpoints), on_signals(stop_now):
+            resume = goes_on(checkpoints) or resume
             if not resume:
                 refuse_to_overwrite(checkpoints)
             _train(cfg, device, checkpoints, resume=resume, test=test)

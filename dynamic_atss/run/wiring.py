@@ -66,6 +66,7 @@ def resume_newest(state: RunState, checkpoints: Checkpointer) -> int | None:
     if path is None:
         return None
     start = state.restore(load_checkpoint(path))
+    distributed.saved(path.name)
     if distributed.rank() == 0:
         checkpoints.go_on_from(path, start)
     logger.info("Resuming from %s after iteration %d", path, start)

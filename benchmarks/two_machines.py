@@ -1,0 +1,200 @@
+"""What becomes of a training on two machines when a process, a link or a machine goes.
+
+python benchmarks/two_machines.py --config-file <a small configuration> [--case NAME ...]
+    [--work-dir output/two_machines] [KEY VALUE ...]
+
+The machines are two network namespaces of this one (see `namespaces.py`), with one launcher and one
+process each. Something happens to each training after its tenth iteration; it has to end by itself.
+Printed: the exit codes of the launchers, after how many seconds, how many iterations there are, and
+what the processes said about it. Exit code 1 if one ends otherwise than it should.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from namespaces import Machine, lacking, processes_of, two_machines
+
+from dynamic_atss import cli
+from dynamic_atss.files import read_metrics
+
+ROOT = Path(__file__).resolve().parents[1]
+PORT = 29511  # of the rendezvous, which the first machine holds
+# Torchrun waits half a minute for more machines than it needs, and as long for one that is silent.
+SOON = "last_call_timeout=4,keep_alive_interval=1,keep_alive_max_attempt=4,join_timeout=120"
+AWAY = 15.0  # seconds that a machine is cut off
+LONGEST = 300.0  # seconds that a case may take
+_TOLD = ("error: ", "rank ", "Started anew", "Resuming", "go on with", "SIGTERM")
+
+
+class Case(NamedTuple):
+    """nodes: as torchrun takes them · happens: to the training · codes: with which the launchers
+    are to end"""
+
+    nodes: str
+    happens: Callable[[Training], None]
+    codes: tuple[int, int]
+
+
+class Training:
+    """One training on two machines; ended by `close`."""
+
+    def __init__(
+        self, machines: Sequence[Machine], args: Sequence[str], folder: Path, nodes: str
+    ) -> None:
+        """args: of tools/train_net.py · folder: for its OUTPUT_DIR and what the machines say"""
+        self.machines, self.folder, self.output = machines, folder, folder / "run"
+        self._command = [
+            *(sys.executable, str(ROOT / "tools/launch.py"), "--nnodes", nodes),
+            *("--nproc-per-node", "1", "--max-restarts", "3", "--rdzv-backend", "c10d"),
+            *("--rdzv-endpoint", f"{machines[0].name}:{PORT}", "--rdzv-id", folder.name),
+            *("--rdzv-conf", SOON, str(ROOT / "tools/train_net.py"), *args),
+            *("OUTPUT_DIR", str(self.output)),
+        ]
+        self.launchers = [self._start(machine) for machine in machines]
+
+    def _start(self, machine: Machine) -> subprocess.Popen[bytes]:
+        own = {"GLOO_SOCKET_IFNAME": machine.name, "CUDA_VISIBLE_DEVICES": ""}
+        with open(self.folder / f"{machine.name}.log", "ab") as log:
+            return subprocess.Popen(
+                machine.command(self._command),
+                env={**os.environ, "OMP_NUM_THREADS": "1", **own},
+                stdout=log,
+                stderr=log,
+            )
+
+    def lines(self) -> list[dict[str, Any]]:
+        return read_metrics(self.output / "metrics.jsonl")
+
+    def until(self, reached: Callable[[], bool]) -> None:
+        """Raises TimeoutError if it is not reached."""
+        end = time.monotonic() + LONGEST
+        while not reached():
+            if time.monotonic() > end:
+                raise TimeoutError(self.folder)
+            time.sleep(0.05)
+
+    def codes(self) -> tuple[int | None, ...]:
+        return tuple(launcher.poll() for launcher in self.launchers)
+
+    def worker(self, machine: int) -> int:
+        """The training process of a machine."""
+        return processes_of(self.launchers[machine].pid)[0]
+
+    def said(self) -> str:
+        """What is worth reading of what the machines said."""
+        texts = []
+        for machine in self.machines:
+            log = (self.folder / f"{machine.name}.log").read_text(errors="replace")
+            lines = [x for x in log.splitlines() if any(word in x for word in _TOLD)]
+            texts += [f"{machine.name}: {line}" for line in lines]
+        return "\n".join(texts)
+
+    def close(self) -> None:
+        for launcher in self.launchers:
+            for process in [launcher.pid, *processes_of(launcher.pid, below=True)]:
+                end(process, signal.SIGKILL)
+            launcher.wait()
+
+
+def end(process: int, how: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, how)
+
+
+def _kill_worker(training: Training) -> None:
+    end(training.worker(1), signal.SIGKILL)
+
+
+def _stop_worker(training: Training) -> None:
+    end(training.worker(1), signal.SIGSTOP)
+
+
+def _cut(training: Training) -> None:
+    training.machines[1].link("down")
+    time.sleep(AWAY)
+    training.machines[1].link("up")
+
+
+def _remove(training: Training, machine: int) -> None:
+    launcher = training.launchers[machine].pid
+    for process in [launcher, *processes_of(launcher, below=True)]:
+        end(process, signal.SIGKILL)
+
+
+CASES = {
+    "worker-killed": Case("2", _kill_worker, (0, 0)),
+    "worker-stopped": Case("2", _stop_worker, (0, 0)),
+    "cut-off-and-back": Case("1:2", _cut, (0, 0)),
+    "gone-for-good": Case("1:2", lambda training: _remove(training, 1), (0, -9)),
+    "rendezvous-gone": Case("1:2", lambda training: _remove(training, 0), (-9, 75)),
+}
+
+
+class Ended(NamedTuple):
+    """iterations: those in metrics.jsonl, in its order"""
+
+    codes: tuple[int | None, ...]
+    seconds: float
+    iterations: list[int]
+    said: str
+
+
+def run_case(name: str, args: Sequence[str], folder: Path) -> Ended:
+    """Raises TimeoutError if it does not end by itself."""
+    case = CASES[name]
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with two_machines(folder) as machines:
+        training = Training(machines, [*args, "SOLVER.LOG_PERIOD", "1"], folder, case.nodes)
+        try:
+            training.until(lambda: len(training.lines()) >= 10)
+            begin = time.monotonic()
+            case.happens(training)
+            training.until(lambda: None not in training.codes())
+            seconds = time.monotonic() - begin
+            iterations = [line["iteration"] for line in training.lines()]
+            return Ended(training.codes(), seconds, iterations, training.said())
+        finally:
+            training.close()
+
+
+def judged(case: Case, ended: Ended) -> tuple[bool, str]:
+    """Whether it ended as it should, and how it did."""
+    last, codes = ended.iterations[-1], ", ".join(map(str, ended.codes))
+    once = ended.iterations == list(range(1, last + 1))
+    made = f"iterations 1 to {last}, " + ("once each" if once else f"WRONG: {ended.iterations}")
+    text = f"exit codes {codes} after {ended.seconds:.1f} s; {made}"
+    return once and ended.codes == case.codes, text
+
+
+def main() -> int:
+    parser = cli.config_parser(__doc__.splitlines()[0])
+    parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--work-dir", type=Path, default=Path("output/two_machines"))
+    args = cli.parse(parser)
+    if reason := lacking():
+        print(reason)
+        return 1
+    common = ["--config-file", args.config_file, "--skip-test", *args.opts]
+    wrong = 0
+    for name in args.case:
+        ended = run_case(name, common, args.work_dir / name)
+        right, text = judged(CASES[name], ended)
+        wrong += not right
+        print(f"{name}: {text}\n{ended.said}", flush=True)
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    cli.run(main)
