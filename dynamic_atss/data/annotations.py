@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from dynamic_atss.data.rotation import count_rotated, rotation_of
 from dynamic_atss.data.values import read_values
 from dynamic_atss.data.wording import annotation_name, more, short
 from dynamic_atss.errors import UserError
+from dynamic_atss.reading import JSON_BYTES, KB, check_memory, open_file
 
 LARGEST_ID = 2**53  # of images and categories: tables of results hold them as float64
 
@@ -143,7 +145,7 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
 def read_json(path: Path) -> Any:
     """The content of a JSON file. Raises UserError: the file is missing, unreadable or no JSON."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(_json_bytes(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such JSON file: check the path") from None
     except OSError as error:
@@ -155,6 +157,16 @@ def read_json(path: Path) -> Any:
         ) from None
     except (ValueError, RecursionError) as error:  # other than UTF-8; numbers of 4301 digits
         raise UserError(f"{path}: not a JSON text ({error}): give a JSON file") from None
+
+
+def _json_bytes(path: Path) -> bytes:
+    """Raises OSError, and ValueError for what begins as no JSON does, however large it is."""
+    with open_file(path, JSON_BYTES) as file:
+        check_memory(2 * os.fstat(file.fileno()).st_size)  # as bytes and as a text
+        head = file.read(KB)
+        if head and not any(sign in head for sign in b'{["'):
+            raise ValueError("it begins neither with { nor with [")
+        return head + file.read()
 
 
 def _check_entries(path: Path, key: str, entries: object) -> None:

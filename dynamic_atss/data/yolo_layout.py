@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dynamic_atss.data.file_names import below
 from dynamic_atss.data.values import as_integer
 from dynamic_atss.data.voc_names import IMAGE_ENDINGS, read_lines
 from dynamic_atss.errors import UserError
+from dynamic_atss.reading import YAML_BYTES, YAML_NODES, read_text
+from dynamic_atss.yaml_text import load_yaml
 
-LARGEST_FILE = 1 << 20  # bytes of a data.yaml: thousands of class names are a tenth of it
 SPLITS = ("train", "val", "test")
 
 
@@ -46,18 +45,13 @@ def read_layout(file: Path) -> Layout:
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
-    """Texts, lists and dictionaries alone: "no" stays a name, and nothing is run or expanded."""
+    """Texts, lists and dictionaries alone: "no" stays a name, and nothing is run."""
     try:
-        if file.stat().st_size > LARGEST_FILE:
-            raise UserError(f"{file}: has more than {LARGEST_FILE} bytes: give a data.yaml")
-        text = file.read_text("utf-8-sig")
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise UserError(f"{file}: has an alias (*name): write its content in its place")
-        content = yaml.load(text, Loader=yaml.BaseLoader)
+        content = load_yaml(read_text(file, YAML_BYTES), as_texts=True)
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}): give a data.yaml") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not a YAML file: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise UserError(f"{file}: not a YAML file: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{file}: has no keys: write path, train, val and names")
     return content
@@ -70,7 +64,7 @@ def _class_names(file: Path, content: dict[str, Any]) -> list[str]:
         if sorted(k for k in by_id if k is not None) != list(range(len(names))):
             raise UserError(f"{file}: the keys of 'names' are not 0 to {len(names) - 1}: number so")
         names = [by_id[i] for i in range(len(names))]
-    elif names is None and count and 0 < count <= LARGEST_FILE:
+    elif names is None and count and 0 < count <= YAML_NODES:
         return [str(i) for i in range(count)]
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise UserError(f"{file}: 'names' is no list of class names: give one, in order of the ids")
