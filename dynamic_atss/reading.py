@@ -36,7 +36,7 @@ FILE_BYTES = 64 * GB  # of a picture, before its header is known
 # Weights.
 WEIGHT_BYTES = 64 * GB  # of a file, and of a download; a detector with its optimizer has 1 to 4
 PICKLE_BYTES = 64 * MB  # of the pickle in a zip; the tensors' bytes lie beside it
-PICKLE_STEPS = 1_000_000  # operations of one pickle; a detector with its optimizer takes 20,000
+PICKLE_STEPS = 500_000  # operations of one pickle; a large detector with Adam takes 100,000
 PICKLE_NODES = 2_000_000  # entries of all containers, each counted wherever it is used
 PICKLE_DEPTH = 100  # containers within each other
 ZIP_DIRECTORY = 8 * MB  # about 100,000 members; a detector has 1,000

@@ -16,7 +16,10 @@ from torch import Tensor
 
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import CHECKPOINT_FORMAT, link_or_copy, write_atomically, write_text
-from dynamic_atss.weights.unpickle import load_torch
+from dynamic_atss.reading import WEIGHT_BYTES, open_file
+from dynamic_atss.weights.archive import open_zip
+from dynamic_atss.weights.bounds import DamagedError
+from dynamic_atss.weights.unpickle import load_own
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +51,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise UserError(f"{path}: no such checkpoint; {_advice(path)}")
     if not _is_whole(path):
         raise UserError(f"{path}: the checkpoint is truncated or damaged; {_advice(path)}")
-    content = load_torch(path)
+    content = load_own(path)
     if not isinstance(content, dict) or "format" not in content:
         raise UserError(f"{path}: not a checkpoint of a run; use it as MODEL.WEIGHT instead")
     if content["format"] != CHECKPOINT_FORMAT:
@@ -151,9 +154,9 @@ def _check_plain(value: Any, where: str) -> None:
 def _is_whole(path: Path) -> bool:
     """True if every part of the file has its checksum."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError):
+        with open_file(path, WEIGHT_BYTES) as file:
+            return open_zip(file, os.fstat(file.fileno()).st_size).testzip() is None
+    except (OSError, zipfile.BadZipFile, DamagedError, EOFError, NotImplementedError, RuntimeError):
         return False
 
 
