@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_atss.data.file_names import below
+from dynamic_atss.data.inside import check_inside, leading_out, outside_error
 from dynamic_atss.data.values import as_integer
 from dynamic_atss.data.voc_names import IMAGE_ENDINGS, read_lines
 from dynamic_atss.errors import UserError
@@ -73,9 +74,13 @@ def _class_names(file: Path, content: dict[str, Any]) -> list[str]:
     return names
 
 
-def split_images(layout: Layout, split: str) -> tuple[list[Path], list[str]]:
+def split_images(
+    layout: Layout, split: str, *, outside: bool = False
+) -> tuple[list[Path], list[str]]:
     """The image files of a split, sorted, and what to tell of where they were found.
 
+    The folders that a data.yaml names may lie anywhere; what lies in them, and what a list names,
+    stays there unless `outside`: in `path`, or beside the data.yaml or the list.
     Raises UserError: no such split, no such folder or list, no image in it.
     """
     value = layout.content.get(split)
@@ -88,7 +93,13 @@ def split_images(layout: Layout, split: str) -> tuple[list[Path], list[str]]:
     images: dict[Path, None] = {}
     for place in value if isinstance(value, list) else [value]:
         found = _find(layout, split, place, notes)
-        images |= dict.fromkeys(_in_folder(found) if found.is_dir() else _in_list(layout, found))
+        if found.is_dir():
+            listed, roots = _in_folder(found), [found]
+        else:
+            listed, roots = _in_list(layout, found), [layout.root, layout.file.parent, found.parent]
+        if not outside:
+            _check_inside(found, listed, roots)
+        images |= dict.fromkeys(listed)
     if not images:
         endings = ", ".join(IMAGE_ENDINGS)
         raise UserError(f"{layout.file}: {split} {value!r:.80}: no image there ({endings})")
@@ -128,6 +139,24 @@ def _in_list(layout: Layout, file: Path) -> list[Path]:
         ways = [root / text for root in roots]
         found.append(next((way for way in ways if way.exists()), ways[0]))
     return found
+
+
+def _check_inside(source: Path, images: list[Path], roots: list[Path]) -> None:
+    """Raises UserError: an image lies in none of the folders."""
+    out = [os.path.abspath(image) for image in images]
+    for root in roots:
+        out = leading_out(root, out)
+    if out:
+        raise outside_error(source, roots[0], out, len(images), "image")
+
+
+def check_labels(source: Path, files: list[Path]) -> None:
+    """Raises UserError: a label file is a link out of its folder."""
+    folders: dict[Path, list[str]] = {}
+    for file in files:
+        folders.setdefault(file.parent, []).append(file.name)
+    for folder, names in folders.items():
+        check_inside(source, folder, names, "label file")
 
 
 def label_files(images: Iterable[Path]) -> tuple[list[Path | None], int]:
