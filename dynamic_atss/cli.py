@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import multiprocessing
 import os
@@ -100,6 +101,9 @@ def run(main: Callable[[], int | None]) -> None:
     # Tensors on a CPU in pages of 2 MB: a train step has a tenth of the page faults. Read by torch
     # when it allocates for the first time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what its encoding lacks does not end the run
+            stream.reconfigure(errors="backslashreplace")
     try:
         with on_sigterm(end_process):
             code = main()

@@ -6,13 +6,19 @@ import sysconfig
 import traceback
 from pathlib import Path
 
+from dynamic_atss.quoting import printable
+
 
 class UserError(Exception):
     """A mistake in what the user gave: the message says in one line which file and entry it is, and
     how to correct it.
 
-    The tools print the message without a traceback and end with exit code 2.
+    The tools print the message without a traceback and end with exit code 2. Names from files may
+    be in it: what cannot be shown stands there as an escape.
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(printable(str(message), keep="\n\t"))
 
 
 def described(error: BaseException) -> str:

@@ -19,6 +19,7 @@ from dynamic_atss.data.rotation import count_rotated, rotation_of
 from dynamic_atss.data.values import read_values
 from dynamic_atss.data.wording import annotation_name, more, short
 from dynamic_atss.errors import UserError
+from dynamic_atss.quoting import printable
 from dynamic_atss.reading import JSON_BYTES, KB, check_memory, open_file
 
 LARGEST_ID = 2**53  # of images and categories: tables of results hold them as float64
@@ -57,6 +58,10 @@ class Annotations:
     odd_areas: tuple[int, str] = (0, "")
     warnings: tuple[str, ...] = ()
     rotated: tuple[int, str] = (0, "")
+
+    def __post_init__(self) -> None:
+        """Class names go into logs, pictures and files: what cannot be shown becomes an escape."""
+        object.__setattr__(self, "class_names", [*map(printable, self.class_names)])
 
     @classmethod
     def of_rows(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 from tqdm import tqdm
 
+from dynamic_atss.quoting import printable
+
 ROOT = "dynamic_atss"
+_DATE = re.compile(r"\s*\d{4}-\d\d-\d\d ")
 
 
 class _Console(logging.Handler):
@@ -18,6 +22,15 @@ class _Console(logging.Handler):
             tqdm.write(self.format(record))
         except Exception:
             self.handleError(record)
+
+
+class _Lines(logging.Formatter):
+    """Names from files can neither move the cursor nor forge a line: a line that begins with a date
+    begins a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        first, *others = printable(super().format(record), keep="\n\t").split("\n")
+        return "\n".join([first, *(f"  {o}" if _DATE.match(o) else o for o in others)])
 
 
 def log_to_file(message: str, error: BaseException) -> str:
@@ -47,10 +60,10 @@ def setup_logging(output_dir: str | Path | None = None, rank: int = 0) -> loggin
         Path(output_dir).mkdir(parents=True, exist_ok=True)
         # delay: a rank that has nothing to report never opens the file.
         handlers["file"] = logging.FileHandler(
-            Path(output_dir) / "log.txt", encoding="utf-8", delay=True
+            Path(output_dir) / "log.txt", encoding="utf-8", errors="backslashreplace", delay=True
         )
     origin = "" if rank == 0 else f" rank {rank}"
-    form = logging.Formatter(f"%(asctime)s %(levelname)s{origin} %(message)s", "%Y-%m-%d %H:%M:%S")
+    form = _Lines(f"%(asctime)s %(levelname)s{origin} %(message)s", "%Y-%m-%d %H:%M:%S")
     for name, handler in handlers.items():
         handler.set_name(f"{ROOT}.{name}")
         handler.setFormatter(form)
