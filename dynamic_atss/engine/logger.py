@@ -29,6 +29,10 @@ class _Lines(logging.Formatter):
     begins a record."""
 
     def format(self, record: logging.LogRecord) -> str:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                printable(str(x)) if isinstance(x, Path) else x for x in record.args
+            )
         first, *others = printable(super().format(record), keep="\n\t").split("\n")
         return "\n".join([first, *(f"  {o}" if _DATE.match(o) else o for o in others)])
 
