@@ -34,7 +34,8 @@ PICTURE_PARTS = 200_000  # chunks of a PNG (900 MB in chunks of 8 KB have 115,00
 FILE_BYTES = 64 * GB  # of a picture, before its header is known
 
 # Weights.
-WEIGHT_BYTES = 64 * GB  # of a file, and of a download; a detector with its optimizer has 1 to 4
+WEIGHT_BYTES = 64 * GB  # of a file; a detector with its optimizer has 1 to 4
+DOWNLOAD_BYTES = 8 * GB
 PICKLE_BYTES = 64 * MB  # of the pickle in a zip; the tensors' bytes lie beside it
 PICKLE_STEPS = 500_000  # operations of one pickle; a large detector with Adam takes 100,000
 PICKLE_NODES = 2_000_000  # entries of all containers, each counted wherever it is used
