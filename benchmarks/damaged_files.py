@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ CLASSES = ["cat", "dog", "cow"]
 OUTCOMES = ("refused", "same", "different", "traceback")
 
 
+@cache
 def detector() -> nn.Module:
     """A detector by its names, of a few hundred entries."""
     torch.manual_seed(0)
@@ -49,7 +50,7 @@ def detector() -> nn.Module:
 
 def write(kind: str, path: Path) -> None:
     """A whole file of that format."""
-    state = detector().state_dict()
+    state = {name: torch.rand(value.shape) for name, value in detector().state_dict().items()}
     content = {"iteration": 7, "classes": CLASSES, "optimizer": {"lr": 0.1}}
     if kind == "project":
         save_checkpoint(path, {"model": state, **content})
@@ -64,7 +65,7 @@ def load(path: Path) -> Any:
     for value in model.state_dict().values():
         value.zero_()
     report = load_weights(model, path, class_names=CLASSES)
-    return report.format, model.state_dict()
+    return report.format, {name: value.clone() for name, value in model.state_dict().items()}
 
 
 def test(path: Path) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import logging
 import multiprocessing
@@ -16,6 +17,7 @@ from typing import Any, NoReturn
 from dynamic_atss.engine.interrupt import end_process, on_sigterm
 from dynamic_atss.engine.told import tell, told_by_another
 from dynamic_atss.errors import UserError, own_place
+from dynamic_atss.quoting import LONGEST, printable
 from dynamic_atss.system_limits import limit_reached
 
 _ANY_KEYS = ("DATALOADER.NUM_WORKERS", "MODEL.DEVICE", "DTYPE", "OUTPUT_DIR")
@@ -115,7 +117,8 @@ def run(main: Callable[[], int | None]) -> None:
         code = 130
     except Exception as error:
         if not told_by_another():
-            if (line := limit_reached(error) or _of_own_code(error, main)) is None:
+            line = limit_reached(error) or _of_a_name(error) or _of_own_code(error, main)
+            if line is None:
                 raise
             tell(f"error: {line}")
         code = 2
@@ -133,6 +136,13 @@ def _end_beside_others(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _of_a_name(error: Exception) -> str | None:
+    """The line for a path that no file can have; None for another error."""
+    if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+        return printable(f"{error.filename!s:.{LONGEST}}: {error.strerror}: correct the path")
+    return None
 
 
 def _of_own_code(error: Exception, main: Callable[[], int | None]) -> str | None:

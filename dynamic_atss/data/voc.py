@@ -130,7 +130,7 @@ def read_voc(folder: Path, split: Path, *, outside: bool = False) -> Annotations
     files = _image_files(folder / "JPEGImages", split, names)
     paths = [folder / "Annotations" / stems.get(name, f"{name}.xml") for name in names]
     for name, path in zip(names, paths, strict=True):
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise UserError(
                 f"{path}: no such file, but {split} lists '{name}': add it or take it out"
             )

@@ -55,9 +55,9 @@ class YoloDataset(DetectionDataset):
         """`split_images` knows the folders that the data.yaml names."""
 
     def read(self, *, need_boxes: bool = False) -> Annotations:
-        images = [image for image in self._files if image.is_file()]
+        images = [image for image in self._files if os.path.isfile(image)]
         if len(images) < len(self._files):
-            lacking = next(image for image in self._files if not image.is_file())
+            lacking = next(image for image in self._files if not os.path.isfile(image))
             raise UserError(
                 f"{lacking}: no such image, but {self.split} of {self.layout.file} lists it "
                 f"({len(self._files) - len(images)} of its {len(self._files)} are missing)"

@@ -93,7 +93,7 @@ def split_images(
     images: dict[Path, None] = {}
     for place in value if isinstance(value, list) else [value]:
         found = _find(layout, split, place, notes)
-        if found.is_dir():
+        if os.path.isdir(found):
             listed, roots = _in_folder(found), [found]
         else:
             listed, roots = _in_list(layout, found), [layout.root, layout.file.parent, found.parent]
@@ -114,7 +114,7 @@ def _find(layout: Layout, split: str, place: object, notes: list[str]) -> Path:
     path = Path(str(layout.content.get("path", "")))
     ways = [layout.root / place, path / place]
     ways += [root / text for root in (layout.root, here, here.parent) for text in (place, inner)]
-    found = next((way for way in ways if way.exists()), None)
+    found = next((way for way in ways if os.path.exists(way)), None)
     if found is None:
         looked = ", ".join(dict.fromkeys(str(way) for way in ways[:1] + ways[4:5]))
         raise UserError(
@@ -137,7 +137,7 @@ def _in_list(layout: Layout, file: Path) -> list[Path]:
         text = line.replace("\\", "/")
         roots = (file.parent,) if text.startswith("./") else (layout.root, file.parent, Path())
         ways = [root / text for root in roots]
-        found.append(next((way for way in ways if way.exists()), ways[0]))
+        found.append(next((way for way in ways if os.path.exists(way)), ways[0]))
     return found
 
 
@@ -168,9 +168,9 @@ def label_files(images: Iterable[Path]) -> tuple[list[Path | None], int]:
     beside = 0
     for image in images:
         own, near = label_file(image), image.with_suffix(".txt")
-        is_near = not own.is_file() and near.is_file()
+        is_near = not os.path.isfile(own) and os.path.isfile(near)
         beside += is_near
-        found.append(near if is_near else own if own.is_file() else None)
+        found.append(near if is_near else own if os.path.isfile(own) else None)
     return found, beside
 
 
