@@ -1,4 +1,4 @@
-"""Damaged weight files: refused, or what was damaged has no meaning. The benchmark flips thousands."""
+"""Damaged weight files: refused, or the damage has no meaning. The benchmark flips thousands."""
 
 import importlib
 from pathlib import Path
