@@ -13,7 +13,7 @@ from dynamic_atss.config.code import refuse_code, refuse_unknown_formats
 from dynamic_atss.config.defaults import FREE_SECTIONS, NAME_LISTS, WITHOUT_EFFECT, default_config
 from dynamic_atss.config.names import missing_bracket, names_in
 from dynamic_atss.errors import UserError
-from dynamic_atss.quoting import shown
+from dynamic_atss.quoting import printable, shown
 from dynamic_atss.reading import YAML_BYTES, read_text
 from dynamic_atss.suggest import nearest
 from dynamic_atss.yaml_text import load_yaml
@@ -110,7 +110,7 @@ def _set(cfg: CN, defaults: CN, key: str, value: Any, source: str) -> bool:
     if default is None:
         near = nearest(key, known_keys(defaults))
         listed = f"the nearest is {near}" if near else "dynamic_atss/config/defaults.py lists all"
-        raise UserError(f"{source}: unknown key {key}; {listed}")
+        raise UserError(f"{source}: unknown key {printable(key)}; {listed}")
     if isinstance(default, CN):
         raise UserError(f"{source}: {key} is a section, not a key; set one of its keys")
     (_look_up(cfg, section) if section else cfg)[name] = _coerce(value, default, key, source)
