@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import io
 import os
 import shutil
 import sys
@@ -20,6 +22,7 @@ from dynamic_atss.engine.interrupt import (
 from dynamic_atss.engine.told import MISTAKE, code_of_another, ends_first, tell
 from dynamic_atss.errors import UserError, own_place
 from dynamic_atss.processes import end_at_once, end_with_launcher
+from dynamic_atss.quoting import LONGEST, printable
 from dynamic_atss.system_limits import limit_reached
 
 _ANY_KEYS = ("DATALOADER.NUM_WORKERS", "MODEL.DEVICE", "DTYPE", "OUTPUT_DIR")
@@ -108,6 +111,9 @@ def run(main: Callable[[], int | None]) -> None:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     # Without the stack of each call to a store that has gone: one line tells who has.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what its encoding lacks does not end the run
+            stream.reconfigure(errors="backslashreplace")
     end_with_launcher()
     with second_sigint_ends(ends_first), on_signals(stop_now):
         code = _code_of(main)
@@ -139,10 +145,18 @@ def _told(main: Callable[[], int | None]) -> int:
     except Exception as error:
         if code := code_of_another():
             return code
-        if (line := limit_reached(error) or _of_own_code(error, main)) is None:
+        line = limit_reached(error) or _of_a_name(error) or _of_own_code(error, main)
+        if line is None:
             raise
         tell(f"error: {line}")
     return MISTAKE
+
+
+def _of_a_name(error: Exception) -> str | None:
+    """The line for a path that no file can have; None for another error."""
+    if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+        return printable(f"{error.filename!s:.{LONGEST}}: {error.strerror}: correct the path")
+    return None
 
 
 def _of_own_code(error: Exception, main: Callable[[], int | None]) -> str | None:

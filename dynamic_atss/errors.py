@@ -7,15 +7,21 @@ import traceback
 from pathlib import Path
 from types import FrameType
 
+from dynamic_atss.quoting import printable
+
 
 class UserError(Exception):
     """A mistake in what the user gave: the message says in one line which file and entry it is, and
     how to correct it.
 
-    The tools print the message without a traceback and end with `exit_code`.
+    The tools print the message without a traceback and end with `exit_code`. Names from files may
+    be in it: what cannot be shown stands there as an escape.
     """
 
     exit_code = 2
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(printable(str(message), keep="\n\t"))
 
 
 class Lost(UserError):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dynamic_atss.errors import UserError
+from dynamic_atss.reading import RECORD_BYTES, read_bytes
 from dynamic_atss.system_limits import limit_reached
 
 METRICS_FILE = "metrics.jsonl"
@@ -45,7 +46,7 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], A
 
 def write_text(path: str | Path, text: str) -> None:
     """`write_atomically` of a text in UTF-8."""
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_atomically(path, lambda file: file.write(text.encode(errors="backslashreplace")))
 
 
 def link_or_copy(source: str | Path, path: str | Path) -> None:
@@ -106,10 +107,12 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     Lines that are not whole JSON objects are skipped: a killed run may leave half a line. Numbers
     that were not finite read None.
     """
-    path = Path(path)
-    if not path.is_file():
+    try:
+        lines = read_bytes(path, RECORD_BYTES).decode("utf-8", "replace").splitlines()
+    except FileNotFoundError:
         return []
-    lines = path.read_text("utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}): check the file") from None
     return [record for record in map(_record, lines) if record is not None]
 
 

@@ -13,7 +13,8 @@ PACKAGE = "dynamic_atss"
 # From the bottom: a room imports from itself and from those before it in this list. The first is
 # the package's own file, which holds the version.
 ROOMS = """
-    dynamic_atss errors suggest processes system_limits boxes moved types files progress config
+    dynamic_atss quoting errors reading yaml_text suggest processes system_limits boxes moved types
+    files progress config
     ops losses assigners data modeling weights
     evaluation viz engine builders scoring summary run
     build cli

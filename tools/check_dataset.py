@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 from dynamic_atss import cli
 from dynamic_atss.config.load import load_config
 from dynamic_atss.errors import UserError
+from dynamic_atss.quoting import printable
 
 DESCRIPTION = """Look through data sets: the first SPEC, or DATASETS.TRAIN, is to be trained on, the
 others, or DATASETS.TEST, to be tested with. Exit code: 0 fine, 1 something must be fixed, 2 a
@@ -33,9 +34,9 @@ def main() -> int:
     sets, found = check_data(cfg, train, tests)
     code = int(any(finding.level in ("stop", "fix") for finding in found))
     for finding in found:
-        print(f"{finding.level}: {finding.line}")
+        print(printable(f"{finding.level}: {finding.line}"))
         for item in finding.items[1:10]:
-            print(f"    {item}")
+            print(printable(f"    {item}"))
     if args.json:
         write_text(args.json, json.dumps(as_json(sets, found, code), indent=1))
     if args.html:

@@ -81,7 +81,12 @@ def build_train_dataset(cfg: CfgNode) -> TrainingSet:
 
 def build_reading(cfg: CfgNode) -> Reading:
     """How image files become pixels."""
-    return Reading(cfg.INPUT.EXIF, cfg.INPUT.MAX_PIXELS, cfg.INPUT.BITS)
+    return Reading(
+        exif=cfg.INPUT.EXIF,
+        max_pixels=cfg.INPUT.MAX_PIXELS,
+        bits=cfg.INPUT.BITS,
+        outside=cfg.DATASETS.ALLOW_OUTSIDE,
+    )
 
 
 def _open(key: str, name: str, options: dict[str, Any]) -> DetectionDataset:

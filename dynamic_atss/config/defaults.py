@@ -223,6 +223,8 @@ _C.DATASETS.TRAIN = ()  # catalog names, "coco:<annotations.json>:<image folder>
 # "path/to/file.py:Class:<what it reads>"; several, with commas between them, are joined
 _C.DATASETS.TEST = ()  # names as in TRAIN; each is scored by itself
 _C.DATASETS.KEEP_EMPTY = False  # (new) train on images without boxes, too
+_C.DATASETS.ALLOW_OUTSIDE = False  # (new) names of images, and links, may lead out of the image
+# folder; else they are refused, as a file from elsewhere could name any file of this machine
 _C.DATASETS.SURVEY = True  # (new) look through annotations and file headers before the first
 # iteration: what is wrong stops the run, what is odd is a line of the log
 

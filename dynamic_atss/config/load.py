@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode as CN
 
 from dynamic_atss.config.code import refuse_code, refuse_unknown_formats
@@ -16,7 +15,10 @@ from dynamic_atss.config.defaults import FREE_SECTIONS, NAME_LISTS, WITHOUT_EFFE
 from dynamic_atss.config.names import missing_bracket, names_in
 from dynamic_atss.config.other_names import other_name
 from dynamic_atss.errors import UserError
+from dynamic_atss.quoting import printable, shown
+from dynamic_atss.reading import YAML_BYTES, read_text
 from dynamic_atss.suggest import nearest
+from dynamic_atss.yaml_text import load_yaml
 
 
 def load_config(
@@ -64,13 +66,13 @@ def known_keys(node: CN, prefix: str = "") -> Iterator[str]:
 
 def _file_entries(file: str | Path) -> list[tuple[str, Any]]:
     try:
-        tree = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        tree = load_yaml(read_text(file, YAML_BYTES))
     except OSError as error:
         raise UserError(
             f"--config-file {file}: {error.strerror}; give the path of a YAML file"
         ) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # no text; 2001-02-30; [[[[...
-        raise UserError(f"{file}: not a YAML file: {' '.join(str(error).split())}") from None
+    except ValueError as error:  # no text, or no YAML
+        raise UserError(f"{file}: not a YAML file: {error}") from None
     if not isinstance(tree, dict | None):
         raise UserError(
             f"{file}: expected KEY: VALUE pairs at the top, found {type(tree).__name__}"
@@ -110,7 +112,7 @@ def _set(cfg: CN, defaults: CN, key: str, value: Any, source: str) -> bool:
         return True
     default = _look_up(defaults, key)
     if default is None:
-        raise UserError(f"{source}: unknown key {key}; {_advice(key, defaults)}")
+        raise UserError(f"{source}: unknown key {printable(key)}; {_advice(key, defaults)}")
     if isinstance(default, CN):
         raise UserError(f"{source}: {key} is a section, not a key; set one of its keys")
     (_look_up(cfg, section) if section else cfg)[name] = _coerce(value, default, key, source)
@@ -142,7 +144,7 @@ def _coerce(value: Any, default: Any, key: str, source: str) -> Any:
     except (TypeError, OverflowError):  # an integer that no float holds
         raise UserError(
             f"{source}: {key} wants {_type_name(default)} such as {default!r}, "
-            f"got {type(value).__name__} {value!r}"
+            f"got {type(value).__name__} {shown(value)}"
         ) from None
 
 

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode
 
 from dynamic_atss.config.code import with_absolute_code
 from dynamic_atss.files import write_atomically, write_text
+from dynamic_atss.reading import YAML_BYTES, read_bytes, read_text
+from dynamic_atss.yaml_text import load_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +27,8 @@ def tell_changes(cfg: CfgNode, output: Path) -> None:
     if not path.is_file():
         return
     try:
-        found = changes(path.read_text("utf-8"), with_absolute_code(cfg).dump())
-    except ValueError as error:
+        found = changes(read_text(path, YAML_BYTES), with_absolute_code(cfg).dump())
+    except (OSError, ValueError) as error:
         logger.warning("%s cannot be compared with the configuration of now: %s", path, error)
         return
     for line in found:
@@ -38,7 +39,7 @@ def write_config(cfg: CfgNode, output: Path, start: int) -> None:
     """Writes config.yaml; another one that is there is kept beside it, under the iteration up to
     which it counted, `start`."""
     path, text = output / NAME, with_absolute_code(cfg).dump()
-    before = path.read_bytes() if path.is_file() else None
+    before = read_bytes(path, YAML_BYTES) if path.is_file() else None
     if before is not None and _differs(before, text):
         kept = _free_path(output, f"config-before-{start:07d}")
         write_atomically(kept, lambda file: file.write(before))
@@ -73,10 +74,7 @@ def changes(old: str, new: str) -> list[str]:
 
 
 def _tree(text: str) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(" ".join(str(error).split())) from error
+    tree = load_yaml(text)
     if not isinstance(tree, dict):
         raise ValueError(f"it holds a {type(tree).__name__}")
     return tree

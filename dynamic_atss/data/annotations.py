@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from dynamic_atss.data.rotation import count_rotated, rotation_of
 from dynamic_atss.data.values import read_values
 from dynamic_atss.data.wording import annotation_name
 from dynamic_atss.errors import UserError
+from dynamic_atss.quoting import printable
+from dynamic_atss.reading import JSON_BYTES, KB, check_memory, open_file
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,10 @@ class Annotations:
     odd_areas: tuple[int, str] = (0, "")
     warnings: tuple[str, ...] = ()
     rotated: tuple[int, str] = (0, "")
+
+    def __post_init__(self) -> None:
+        """Class names go into logs, pictures and files: what cannot be shown becomes an escape."""
+        object.__setattr__(self, "class_names", [*map(printable, self.class_names)])
 
     @classmethod
     def of_rows(
@@ -142,7 +149,7 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
 def read_json(path: Path) -> Any:
     """The content of a JSON file. Raises UserError: the file is missing, unreadable or no JSON."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(_json_bytes(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such JSON file: check the path") from None
     except OSError as error:
@@ -154,6 +161,16 @@ def read_json(path: Path) -> Any:
         ) from None
     except (ValueError, RecursionError) as error:  # other than UTF-8; numbers of 4301 digits
         raise UserError(f"{path}: not a JSON text ({error}): give a JSON file") from None
+
+
+def _json_bytes(path: Path) -> bytes:
+    """Raises OSError, and ValueError for what begins as no JSON does, however large it is."""
+    with open_file(path, JSON_BYTES) as file:
+        check_memory(2 * os.fstat(file.fileno()).st_size)  # as bytes and as a text
+        head = file.read(KB)
+        if head and not any(sign in head for sign in b'{["'):
+            raise ValueError("it begins neither with { nor with [")
+        return head + file.read()
 
 
 def _check_entries(path: Path, key: str, entries: object) -> None:

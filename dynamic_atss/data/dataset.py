@@ -23,6 +23,7 @@ from dynamic_atss.data.depth import check_bits
 from dynamic_atss.data.file_names import with_slashes
 from dynamic_atss.data.frames import AS_USUAL, Frames, Reading, find_frames
 from dynamic_atss.data.image import read_image
+from dynamic_atss.data.inside import check_inside
 from dynamic_atss.data.samples import Sample, TrainingSet, Transform, loaded, name_of, transformed
 from dynamic_atss.errors import UserError
 from dynamic_atss.types import GroundTruth
@@ -103,6 +104,7 @@ class DetectionDataset(Dataset, ABC):
         self.class_names = content.class_names
         self.category_ids: list[int | None] = [*content.category_ids]
         content = check_files(self.annotations, self.images, content)
+        self.refuse_outside(content.names.tolist())
         self._names, self.image_ids = content.names, content.image_ids.tolist()
         frames = self._find_frames(content)
         sizes = frames.sizes
@@ -144,6 +146,11 @@ class DetectionDataset(Dataset, ABC):
 
         Raises UserError: a mistake in the files.
         """
+
+    def refuse_outside(self, names: Sequence[str]) -> None:
+        """Raises UserError: an image file lies outside of the image folder."""
+        if not self.reading.outside:
+            check_inside(self.annotations, self.images, names)
 
     def __len__(self) -> int:
         return len(self.image_ids)

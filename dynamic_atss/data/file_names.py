@@ -39,7 +39,7 @@ def absent(folder: Path, names: Iterable[str]) -> list[str]:
         head, tail = os.path.split(name)
         if head not in listed:
             directory = folder / head
-            listed[head] = set(os.listdir(directory)) if directory.is_dir() else set()
+            listed[head] = set(os.listdir(directory)) if os.path.isdir(directory) else set()
         if tail not in listed[head]:
             missing.append(name)
     return missing

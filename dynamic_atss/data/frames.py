@@ -28,13 +28,15 @@ class Reading:
 
     exif: "apply" turns pictures upright, "ignore" leaves them as stored, "auto" goes by the sizes
     in the annotations · max_pixels, bits: as `read_image` · headers: whether the headers of all
-    files are read when the set is opened; False: as stored, unless `exif` is "apply"
+    files are read when the set is opened; False: as stored, unless `exif` is "apply" · outside:
+    whether files may lie outside of the image folder (see `data.inside`)
     """
 
     exif: str = "auto"
     max_pixels: int = MAX_PIXELS
     bits: int = 0
     headers: bool = True
+    outside: bool = False
 
     @property
     def as_stored(self) -> bool:

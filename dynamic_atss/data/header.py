@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import itertools
 import struct
 from collections.abc import Iterator, Sequence
@@ -13,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from dynamic_atss.errors import UserError
 from dynamic_atss.progress import progress
+from dynamic_atss.reading import FILE_BYTES, KB, MB, PICTURE_PARTS, open_file
 
 PNG = b"\x89PNG\r\n\x1a\n"
 # Pillow's own limit would refuse a header; INPUT.MAX_PIXELS is checked before anything is decoded,
@@ -28,6 +31,14 @@ PIL_ERRORS = (
     Image.DecompressionBombError,
     UnidentifiedImageError,
 )
+# Pillow's readers of pictures. Others start programs (EPS: Ghostscript) or are little looked after.
+_READERS = "Jpeg Png Tiff WebP Bmp Gif Ppm Tga Jpeg2K Avif Ico".split()
+for _reader in _READERS:
+    with contextlib.suppress(ImportError):  # older versions of Pillow lack some
+        importlib.import_module(f"PIL.{_reader}ImagePlugin")
+_NAMES = "JPEG PNG TIFF WEBP BMP DIB GIF PPM TGA JPEG2000 AVIF ICO".split()
+FORMATS = tuple(name for name in _NAMES if name in Image.OPEN)
+_EXIF_BYTES = MB  # more is no EXIF
 ORIENTATION = 274  # the tag of TIFF and EXIF
 _INTEGERS = {1: "B", 3: "H", 4: "L"}  # types of a tag: how struct calls them
 _THREADS, _CHUNK = 8, 64
@@ -68,7 +79,7 @@ def image_header(path: str | Path) -> ImageHeader:
     may pass, with `ended` False if it was cut.
     """
     try:
-        with open(path, "rb") as file:
+        with open_file(path, FILE_BYTES) as file:
             return header_of(file)
     except FileNotFoundError:
         raise missing(Path(path)) from None
@@ -111,7 +122,7 @@ def _jpeg_header(file: BinaryIO) -> ImageHeader | None:
     orientation = 1
     for marker, size in _jpeg_segments(file):
         if marker == 0xE1 and orientation == 1:
-            orientation = exif_orientation(file.read(size))
+            orientation = exif_orientation(file.read(min(size, 64 * KB)))
         elif is_frame(marker):
             frame = file.read(6)
             if len(frame) < 6:
@@ -127,7 +138,10 @@ def _jpeg_segments(file: BinaryIO) -> Iterator[tuple[int, int]]:
     the content."""
     if file.read(2) != b"\xff\xd8":
         return
-    while len(head := file.read(4)) == 4 and head[0] == 0xFF and head[1] != 0xDA:
+    for _ in range(PICTURE_PARTS):
+        head = file.read(4)
+        if len(head) < 4 or head[0] != 0xFF or head[1] == 0xDA:
+            return
         if head[1] == 0xFF:  # a fill byte
             file.seek(-3, 1)
             continue
@@ -156,23 +170,27 @@ def _png_header(file: BinaryIO) -> ImageHeader | None:
     orientation = 1
     for name, size in _png_chunks(file):
         if name == b"eXIf":
-            orientation = exif_orientation(file.read(size))
+            orientation = exif_orientation(file.read(min(size, _EXIF_BYTES)))
     ended = _ends_with(file, b"IEND\xaeB`\x82")
     return ImageHeader(height, width, orientation, "PNG", bits, ended)
 
 
 def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """(name, bytes of its content) of the chunks; the file stands at the content."""
-    while len(head := file.read(8)) == 8:
+    for _ in range(PICTURE_PARTS):
+        head = file.read(8)
+        if len(head) < 8:
+            return
         size = int.from_bytes(head[:4], "big")
         end = file.tell() + size + 4
         yield head[4:], size
         file.seek(end)
+    raise ValueError(f"more than {PICTURE_PARTS} chunks")
 
 
 def _pillow_header(file: BinaryIO) -> ImageHeader:
     file.seek(0)
-    with Image.open(file) as image:
+    with Image.open(file, formats=FORMATS) as image:
         kind = str(image.format)
         tags: Any = getattr(image, "tag_v2", None)
         if kind == "TIFF" and tags is not None:

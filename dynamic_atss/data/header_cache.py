@@ -21,6 +21,7 @@ from typing import get_type_hints
 from dynamic_atss.data.header import ImageHeader, read_headers
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import cache_folder
+from dynamic_atss.reading import JSON_BYTES, read_bytes
 
 FORMAT = "headers/1"
 _THREADS, _CHUNK = 16, 256
@@ -83,7 +84,7 @@ def _known(entry: list | None, stamp: Stamp) -> ImageHeader | None:
 def _load(place: Path) -> Kept:
     """Nothing, and a line, where the file is damaged."""
     try:
-        content = json.loads(place.read_bytes())
+        content = json.loads(read_bytes(place, JSON_BYTES))
         if content["format"] != FORMAT or not all(map(_is_entry, content["files"].values())):
             raise ValueError("not what this version writes")
         return content["files"]

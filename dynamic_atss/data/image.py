@@ -7,8 +7,10 @@ for which the resize, the flip and the copy into a batch are fastest.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -17,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from dynamic_atss.data.header import (
+    FORMATS,
     ORIENTATION,
     PIL_ERRORS,
     ImageHeader,
@@ -28,6 +31,7 @@ from dynamic_atss.data.header import (
 )
 from dynamic_atss.data.png import DamagedPng, picture_alone
 from dynamic_atss.errors import UserError
+from dynamic_atss.reading import BYTES_PER_PIXEL, FILE_BYTES, PICTURE_BYTES, open_file
 from dynamic_atss.system_limits import limit_reached
 
 MAX_PIXELS = 300_000_000  # 0.9 GB decoded: aerial scenes pass, what a broken header claims does not
@@ -58,9 +62,7 @@ def read_image(
     Raises UserError: file missing, empty, truncated, of too many or of 32-bit pixels, or no image.
     """
     path = Path(path)
-    data = _read_bytes(path)
-    header = _header(data, path)
-    check_pixels(path, header, max_pixels)
+    data, header = _read_picture(path, max_pixels)
     pixels = _decode(data, path, header, bits if header.bits == 16 else 0)
     return torch.from_numpy(turned(pixels, orientation)).permute(2, 0, 1)
 
@@ -69,8 +71,10 @@ def check_end(path: Path, header: ImageHeader, max_pixels: int) -> None:
     """Raises UserError: the file ends too early. Decodes only files that look so."""
     if header.ended:
         return
-    if header.format == "JPEG" and _jpeg_is_complete(_read_bytes(path)):  # cameras append to it
-        return
+    if header.format == "JPEG":
+        data, _ = _read_picture(path, max_pixels)
+        if _jpeg_is_complete(data):  # cameras append to it
+            return
     read_image(path, max_pixels=max_pixels)
 
 
@@ -103,21 +107,40 @@ def resize_with_pillow(image: Tensor, height: int, width: int) -> Tensor:
     return torch.from_numpy(resized).permute(2, 0, 1)
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_picture(path: Path, max_pixels: int) -> tuple[bytes, ImageHeader]:
+    """The bytes of the file and its header. Raises UserError as `read_image`."""
     try:
-        return path.read_bytes()
+        with open_file(path, FILE_BYTES) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > PICTURE_BYTES:  # a small file is read at once: its header costs less so
+                _check_bytes(path, _header(file, path, max_pixels), size)
+                file.seek(0)
+            data = file.read()
     except FileNotFoundError:
         raise missing(path) from None
     except OSError as error:
         advice = limit_reached(error) or f"cannot be read ({error.strerror}): check the file"
         raise UserError(f"{path}: {advice}") from None
+    return data, _header(io.BytesIO(data), path, max_pixels)
 
 
-def _header(data: bytes, path: Path) -> ImageHeader:
+def _check_bytes(path: Path, header: ImageHeader, size: int) -> None:
+    """Raises UserError: the file is larger than so many pixels can be."""
+    most = header.height * header.width * BYTES_PER_PIXEL + PICTURE_BYTES
+    if size > most:
+        raise UserError(
+            f"{path}: {size:,} bytes for {header.width} x {header.height} pixels, which take "
+            f"{most:,} at most: save the picture anew"
+        )
+
+
+def _header(file: BinaryIO, path: Path, max_pixels: int) -> ImageHeader:
     try:
-        return header_of(io.BytesIO(data))
+        header = header_of(file)
     except PIL_ERRORS as error:
         raise undecodable(path, reason(error)) from None
+    check_pixels(path, header, max_pixels)
+    return header
 
 
 def _decode(data: bytes, path: Path, header: ImageHeader, bits: int) -> np.ndarray:
@@ -177,7 +200,7 @@ def _jpeg_is_complete(data: bytes) -> bool:
 def _decode_with_pillow(data: bytes, path: Path, bits: int) -> np.ndarray:
     """(H, W, 3) uint8, as stored; Pillow is slower, and refuses files that end too early."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             turn = _turn_of_pillow(image)
             image.load()
             pixels = _pixels_of_pillow(image, path, bits)

@@ -20,6 +20,7 @@ import numpy as np
 
 from dynamic_atss.data.shapes_drawing import CLASSES, Scene, draw_scene
 from dynamic_atss.errors import UserError
+from dynamic_atss.reading import KB, read_text
 
 _MANIFEST = "shapes.json"
 _VERSION = 1
@@ -68,7 +69,7 @@ def is_complete(folder: str | Path) -> bool:
 
 def _manifest(folder: Path) -> dict[str, Any] | None:
     try:
-        return json.loads((folder / _MANIFEST).read_text())
+        return json.loads(read_text(folder / _MANIFEST, KB))
     except (OSError, ValueError):
         return None
 

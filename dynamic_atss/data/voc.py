@@ -14,6 +14,7 @@ import numpy as np
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.file_names import as_pair, below, likely, match
+from dynamic_atss.data.inside import check_inside
 from dynamic_atss.data.rotation import count_rotated
 from dynamic_atss.data.values import as_flag
 from dynamic_atss.data.voc_names import (
@@ -67,7 +68,7 @@ class VocDataset(DetectionDataset):
         )
 
     def read(self, *, need_boxes: bool = False) -> Annotations:
-        return read_voc(self.folder, self.annotations)
+        return read_voc(self.folder, self.annotations, outside=self.reading.outside)
 
     @property
     def short_name(self) -> str:
@@ -113,19 +114,23 @@ def split_file(folder: Path, split: str) -> Path:
     return path
 
 
-def read_voc(folder: Path, split: Path) -> Annotations:
+def read_voc(folder: Path, split: Path, *, outside: bool = False) -> Annotations:
     """The annotations of a devkit's images that a split file lists.
 
+    outside: annotation files may lie outside of their folder
     Raises UserError: a file is missing or malformed, a class is unknown, an image listed twice.
     """
     listed = listed_names(folder, split)
     stems = {os.path.splitext(f)[0]: f for f in below(folder / "Annotations") if _is_xml(f)}
     names = plain_names(listed, list(stems), folder / "Annotations")
     check_once(split, names)
+    if not outside:
+        xml = [stems.get(name, f"{name}.xml") for name in names]
+        check_inside(split, folder / "Annotations", xml, "annotation file")
     files = _image_files(folder / "JPEGImages", split, names)
     paths = [folder / "Annotations" / stems.get(name, f"{name}.xml") for name in names]
     for name, path in zip(names, paths, strict=True):
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise UserError(
                 f"{path}: no such file, but {split} lists '{name}': add it or take it out"
             )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dynamic_atss.data.file_names import match
 from dynamic_atss.errors import UserError
+from dynamic_atss.reading import LIST_BYTES, read_text
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # in any case
 _FOLDERS = ("JPEGImages", "Annotations")
@@ -54,9 +55,10 @@ def _without_ending(name: str) -> str:
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file, without blank ones. Raises UserError: none, one twice, no text."""
     try:
-        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+        lines = [line.strip() for line in read_text(path, LIST_BYTES).splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}): give a text in UTF-8") from None
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read ({why}): give a text in UTF-8") from None
     lines = [line for line in lines if line]
     if not lines:
         raise UserError(f"{path}: is empty: write one name a line")

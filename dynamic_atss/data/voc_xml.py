@@ -12,6 +12,7 @@ from xml.parsers import expat
 from dynamic_atss.data.rotation import rotation_in_xml
 from dynamic_atss.data.values import as_flag
 from dynamic_atss.errors import UserError
+from dynamic_atss.reading import XML_BYTES, XML_DEPTH, read_bytes
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 LARGEST = 2.0**24  # pixels: up to here float32 has all whole numbers
@@ -36,6 +37,22 @@ class VocImage:
     rotations: list[str]
     reversed: int = 0
     words: tuple[str, ...] = ()
+
+
+class _Builder(TreeBuilder):
+    """Raises ValueError for elements that are nested too deeply."""
+
+    depth = 0
+
+    def start(self, tag: str, attrs: dict[str, str], /) -> Element:
+        self.depth += 1
+        if self.depth > XML_DEPTH:
+            raise ValueError(f"nested more than {XML_DEPTH} deep")
+        return super().start(tag, attrs)
+
+    def end(self, tag: str, /) -> Element:
+        self.depth -= 1
+        return super().end(tag)
 
 
 def read_voc_xml(path: Path) -> VocImage:
@@ -83,14 +100,14 @@ def parse_xml(path: Path, advice: str = ADVICE) -> Element:
     def refuse(*_: object) -> NoReturn:
         raise UserError(f"{path}: has a DOCTYPE, which may define entities: take it out")
 
-    builder, parser = TreeBuilder(), expat.ParserCreate()
+    builder, parser = _Builder(), expat.ParserCreate()
     parser.buffer_text = True
     parser.StartElementHandler = builder.start
     parser.EndElementHandler = builder.end
     parser.CharacterDataHandler = builder.data
     parser.StartDoctypeDeclHandler = refuse
     try:
-        parser.Parse(path.read_bytes(), True)
+        parser.Parse(read_bytes(path, XML_BYTES), True)
         return builder.close()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}): check the file") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,17 @@ import numpy as np
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.box_kinds import FRACTIONS
 from dynamic_atss.data.dataset import DetectionDataset
+from dynamic_atss.data.frames import AS_USUAL
 from dynamic_atss.data.header import image_header
 from dynamic_atss.data.yolo_labels import Labels
-from dynamic_atss.data.yolo_layout import Layout, label_file, label_files, read_layout, split_images
+from dynamic_atss.data.yolo_layout import (
+    Layout,
+    check_labels,
+    label_file,
+    label_files,
+    read_layout,
+    split_images,
+)
 from dynamic_atss.errors import UserError
 
 
@@ -37,19 +46,25 @@ class YoloDataset(DetectionDataset):
         """
         self.split = split
         self.layout = read_layout(Path(file).expanduser())
-        self._files, self._layout_notes = split_images(self.layout, split)
+        self._outside = options.get("reading", AS_USUAL).outside
+        self._files, self._layout_notes = split_images(self.layout, split, outside=self._outside)
         folder = os.path.commonpath([str(image.parent) for image in self._files])
         super().__init__(file, folder or ".", training=training, **options)
 
+    def refuse_outside(self, names: Sequence[str]) -> None:
+        """`split_images` knows the folders that the data.yaml names."""
+
     def read(self, *, need_boxes: bool = False) -> Annotations:
-        images = [image for image in self._files if image.is_file()]
+        images = [image for image in self._files if os.path.isfile(image)]
         if len(images) < len(self._files):
-            lacking = next(image for image in self._files if not image.is_file())
+            lacking = next(image for image in self._files if not os.path.isfile(image))
             raise UserError(
                 f"{lacking}: no such image, but {self.split} of {self.layout.file} lists it "
                 f"({len(self._files) - len(images)} of its {len(self._files)} are missing)"
             )
         files, beside = label_files(images)
+        if not self._outside:
+            check_labels(self.layout.file, [file for file in files if file])
         if need_boxes and not any(files):
             raise UserError(
                 f"{label_file(images[0])}: no such label file, nor one for any other of the "

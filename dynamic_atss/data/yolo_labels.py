@@ -10,6 +10,7 @@ import numpy as np
 
 from dynamic_atss.data.values import as_integer, as_number
 from dynamic_atss.errors import UserError
+from dynamic_atss.reading import LABELS_BYTES, read_text
 
 BOX = 5  # numbers in the row of a box: class, centre x and y, width, height
 _TOO_FAR = 2.0  # no fraction, but a pixel
@@ -102,6 +103,7 @@ class Labels:
 
 def _lines(file: Path) -> list[str]:
     try:
-        return file.read_text("utf-8-sig").splitlines()
+        return read_text(file, LABELS_BYTES).splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read ({error}): give a text in UTF-8") from None
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{file}: cannot be read ({why}): give a text in UTF-8") from None

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dynamic_atss.data.file_names import below
+from dynamic_atss.data.inside import check_inside, leading_out, outside_error
 from dynamic_atss.data.values import as_integer
 from dynamic_atss.data.voc_names import IMAGE_ENDINGS, read_lines
 from dynamic_atss.errors import UserError
+from dynamic_atss.reading import YAML_BYTES, YAML_NODES, read_text
+from dynamic_atss.yaml_text import load_yaml
 
-LARGEST_FILE = 1 << 20  # bytes of a data.yaml: thousands of class names are a tenth of it
 SPLITS = ("train", "val", "test")
 
 
@@ -46,18 +46,13 @@ def read_layout(file: Path) -> Layout:
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
-    """Texts, lists and dictionaries alone: "no" stays a name, and nothing is run or expanded."""
+    """Texts, lists and dictionaries alone: "no" stays a name, and nothing is run."""
     try:
-        if file.stat().st_size > LARGEST_FILE:
-            raise UserError(f"{file}: has more than {LARGEST_FILE} bytes: give a data.yaml")
-        text = file.read_text("utf-8-sig")
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise UserError(f"{file}: has an alias (*name): write its content in its place")
-        content = yaml.load(text, Loader=yaml.BaseLoader)
+        content = load_yaml(read_text(file, YAML_BYTES), as_texts=True)
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}): give a data.yaml") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not a YAML file: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise UserError(f"{file}: not a YAML file: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{file}: has no keys: write path, train, val and names")
     return content
@@ -70,7 +65,7 @@ def _class_names(file: Path, content: dict[str, Any]) -> list[str]:
         if sorted(k for k in by_id if k is not None) != list(range(len(names))):
             raise UserError(f"{file}: the keys of 'names' are not 0 to {len(names) - 1}: number so")
         names = [by_id[i] for i in range(len(names))]
-    elif names is None and count and 0 < count <= LARGEST_FILE:
+    elif names is None and count and 0 < count <= YAML_NODES:
         return [str(i) for i in range(count)]
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise UserError(f"{file}: 'names' is no list of class names: give one, in order of the ids")
@@ -79,9 +74,13 @@ def _class_names(file: Path, content: dict[str, Any]) -> list[str]:
     return names
 
 
-def split_images(layout: Layout, split: str) -> tuple[list[Path], list[str]]:
+def split_images(
+    layout: Layout, split: str, *, outside: bool = False
+) -> tuple[list[Path], list[str]]:
     """The image files of a split, sorted, and what to tell of where they were found.
 
+    The folders that a data.yaml names may lie anywhere; what lies in them, and what a list names,
+    stays there unless `outside`: in `path`, or beside the data.yaml or the list.
     Raises UserError: no such split, no such folder or list, no image in it.
     """
     value = layout.content.get(split)
@@ -94,7 +93,13 @@ def split_images(layout: Layout, split: str) -> tuple[list[Path], list[str]]:
     images: dict[Path, None] = {}
     for place in value if isinstance(value, list) else [value]:
         found = _find(layout, split, place, notes)
-        images |= dict.fromkeys(_in_folder(found) if found.is_dir() else _in_list(layout, found))
+        if os.path.isdir(found):
+            listed, roots = _in_folder(found), [found]
+        else:
+            listed, roots = _in_list(layout, found), [layout.root, layout.file.parent, found.parent]
+        if not outside:
+            _check_inside(found, listed, roots)
+        images |= dict.fromkeys(listed)
     if not images:
         endings = ", ".join(IMAGE_ENDINGS)
         raise UserError(f"{layout.file}: {split} {value!r:.80}: no image there ({endings})")
@@ -109,7 +114,7 @@ def _find(layout: Layout, split: str, place: object, notes: list[str]) -> Path:
     path = Path(str(layout.content.get("path", "")))
     ways = [layout.root / place, path / place]
     ways += [root / text for root in (layout.root, here, here.parent) for text in (place, inner)]
-    found = next((way for way in ways if way.exists()), None)
+    found = next((way for way in ways if os.path.exists(way)), None)
     if found is None:
         looked = ", ".join(dict.fromkeys(str(way) for way in ways[:1] + ways[4:5]))
         raise UserError(
@@ -132,8 +137,26 @@ def _in_list(layout: Layout, file: Path) -> list[Path]:
         text = line.replace("\\", "/")
         roots = (file.parent,) if text.startswith("./") else (layout.root, file.parent, Path())
         ways = [root / text for root in roots]
-        found.append(next((way for way in ways if way.exists()), ways[0]))
+        found.append(next((way for way in ways if os.path.exists(way)), ways[0]))
     return found
+
+
+def _check_inside(source: Path, images: list[Path], roots: list[Path]) -> None:
+    """Raises UserError: an image lies in none of the folders."""
+    out = [os.path.abspath(image) for image in images]
+    for root in roots:
+        out = leading_out(root, out)
+    if out:
+        raise outside_error(source, roots[0], out, len(images), "image")
+
+
+def check_labels(source: Path, files: list[Path]) -> None:
+    """Raises UserError: a label file is a link out of its folder."""
+    folders: dict[Path, list[str]] = {}
+    for file in files:
+        folders.setdefault(file.parent, []).append(file.name)
+    for folder, names in folders.items():
+        check_inside(source, folder, names, "label file")
 
 
 def label_files(images: Iterable[Path]) -> tuple[list[Path | None], int]:
@@ -145,9 +168,9 @@ def label_files(images: Iterable[Path]) -> tuple[list[Path | None], int]:
     beside = 0
     for image in images:
         own, near = label_file(image), image.with_suffix(".txt")
-        is_near = not own.is_file() and near.is_file()
+        is_near = not os.path.isfile(own) and os.path.isfile(near)
         beside += is_near
-        found.append(near if is_near else own if own.is_file() else None)
+        found.append(near if is_near else own if os.path.isfile(own) else None)
     return found, beside
 
 

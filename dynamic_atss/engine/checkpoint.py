@@ -16,7 +16,7 @@ from torch import Tensor
 from dynamic_atss.engine.newest import LAST, find_newest, is_whole
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import CHECKPOINT_FORMAT, link_or_copy, write_atomically, write_text
-from dynamic_atss.weights.unpickle import load_torch
+from dynamic_atss.weights.unpickle import load_own
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise UserError(f"{path}: no such checkpoint; {_advice(path)}")
     if not is_whole(path):
         raise UserError(f"{path}: the checkpoint is truncated or damaged; {_advice(path)}")
-    content = load_torch(path)
+    content = load_own(path)
     if not isinstance(content, dict) or "format" not in content:
         raise UserError(f"{path}: not a checkpoint of a run; use it as MODEL.WEIGHT instead")
     if content["format"] != CHECKPOINT_FORMAT:

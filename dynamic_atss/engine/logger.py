@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import sys
 from pathlib import Path
 
 from tqdm import tqdm
 
+from dynamic_atss.quoting import printable
+
 ROOT = "dynamic_atss"
+_DATE = re.compile(r"\s*\d{4}-\d\d-\d\d ")
 
 
 class _ToldOnce(logging.Handler):
@@ -60,6 +64,19 @@ class _File(_ToldOnce, logging.FileHandler):
             super().close()
 
 
+class _Lines(logging.Formatter):
+    """Names from files can neither move the cursor nor forge a line: a line that begins with a date
+    begins a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                printable(str(x)) if isinstance(x, Path) else x for x in record.args
+            )
+        first, *others = printable(super().format(record), keep="\n\t").split("\n")
+        return "\n".join([first, *(f"  {o}" if _DATE.match(o) else o for o in others)])
+
+
 def log_to_file(message: str, error: BaseException) -> str:
     """Writes a message and the traceback of `error` to `log.txt` alone, and returns the path of
     that; "" if there is none."""
@@ -87,7 +104,7 @@ def setup_logging(output_dir: str | Path | None = None, rank: int = 0) -> loggin
         Path(output_dir).mkdir(parents=True, exist_ok=True)
         handlers["file"] = _File(Path(output_dir) / "log.txt")
     origin = "" if rank == 0 else f" rank {rank}"
-    form = logging.Formatter(f"%(asctime)s %(levelname)s{origin} %(message)s", "%Y-%m-%d %H:%M:%S")
+    form = _Lines(f"%(asctime)s %(levelname)s{origin} %(message)s", "%Y-%m-%d %H:%M:%S")
     for name, handler in handlers.items():
         handler.set_name(f"{ROOT}.{name}")
         handler.setFormatter(form)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import zipfile
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,11 +11,12 @@ import torch
 
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import CHECKPOINT_FORMAT
+from dynamic_atss.reading import NAME_BYTES, WEIGHT_BYTES, open_file
+from dynamic_atss.weights.archive import open_zip
 
 logger = logging.getLogger(__name__)
 
 LAST = "last_checkpoint"
-_MOST_BYTES = 4096  # of last_checkpoint, which holds a name
 
 
 def find_newest(folder: Path) -> Path | None:
@@ -50,9 +51,9 @@ def find_newest(folder: Path) -> Path | None:
 def is_whole(path: Path) -> bool:
     """True if every part of the file has its checksum."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except Exception:  # zipfile fails in many ways on damaged files
+        with open_file(path, WEIGHT_BYTES) as file:
+            return open_zip(file, os.fstat(file.fileno()).st_size).testzip() is None
+    except Exception:  # a broken archive can fail anywhere: also in the encoding of a name
         return False
 
 
@@ -63,8 +64,8 @@ def _named(folder: Path) -> tuple[Path | None, str]:
     """
     pointer = folder / LAST
     try:
-        with open(pointer, "rb") as file:
-            name = file.read(_MOST_BYTES).decode("utf-8").strip()
+        with open_file(pointer, NAME_BYTES) as file:
+            name = file.read().decode("utf-8").strip()
         # Only the last part: the folder may have been moved since a path was written by hand.
         path = folder / Path(name).name
         there = path.is_file()

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from dynamic_atss.data.check.balance import numbers
 from dynamic_atss.data.survey import LEVELS, Finding, Surveyed, several
+from dynamic_atss.quoting import printable
 
 _BLUE, _GREY = "#2f6f9f", "#888888"
 _MOST_CLASSES = 25  # that a plot names
@@ -63,15 +64,19 @@ def dataset_page(sets: Iterable[tuple[str, Surveyed]], found: Sequence[Finding])
 
 
 def _line(finding: Finding) -> str:
-    text, advice, where = map(escape, (finding.text, finding.advice, finding.where))
+    text, advice, where = map(_html, (finding.text, finding.advice, finding.where))
     return (
         f'<li class="{finding.level}"><b>{finding.level}</b>: {_MEANING[finding.level]}<br>'
         f"{text}<br>What to do: {advice}.<small>{where}</small>{_items(finding)}</li>"
     )
 
 
+def _html(text: str) -> str:
+    return escape(printable(text))
+
+
 def _items(finding: Finding) -> str:
-    shown = "<br>".join(escape(item) for item in finding.items[:_MOST_ITEMS])
+    shown = "<br>".join(_html(item) for item in finding.items[:_MOST_ITEMS])
     rest = len(finding.items) - _MOST_ITEMS
     shown += f"<br>and {rest:,} more (--json has all)" if rest > 0 else ""
     return f"<details><summary>All of them</summary>{shown}</details>" if finding.items[1:] else ""
@@ -82,7 +87,7 @@ def _section(name: str, one: Surveyed) -> str:
     drawn = PLOTS.items() if own["images"] and own["boxes"] else ()
     plots = "".join(_figure(title, _png(draw, one)) for title, draw in drawn)
     return (
-        f"<h2>{escape(name)}</h2><p>{own['images']:,} images, of which "
+        f"<h2>{_html(name)}</h2><p>{own['images']:,} images, of which "
         f"{own['images_without_boxes']:,} have no box; {own['boxes']:,} boxes of "
         f"{len(own['classes'])} classes, at most {own['largest_number_of_boxes']:,} in an image; "
         f"{own['regions']:,} crowds, difficult or ignored boxes.</p>"
@@ -91,7 +96,7 @@ def _section(name: str, one: Surveyed) -> str:
 
 
 def _figure(title: str, png: str) -> str:
-    return f'<figure><img alt="{escape(title)}" src="data:image/png;base64,{png}"></figure>'
+    return f'<figure><img alt="{_html(title)}" src="data:image/png;base64,{png}"></figure>'
 
 
 def _png(draw: Any, one: Surveyed) -> str:

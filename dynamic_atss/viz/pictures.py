@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from dataclasses import replace
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dynamic_atss.data.annotations import read_json
 from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.image import resize
 from dynamic_atss.types import Detections
@@ -81,7 +81,7 @@ def sample_pictures(
 
 def _by_image(results: str | Path) -> dict[int, list[dict[str, Any]]]:
     by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for result in json.loads(Path(results).read_text()):
+    for result in read_json(Path(results)):
         by_image[result["image_id"]].append(result)
     return by_image
 

@@ -9,11 +9,14 @@ from typing import Any, BinaryIO
 
 import torch
 
-from dynamic_atss.weights.inert import DamagedError, Known, Machine
+from dynamic_atss.reading import PICKLE_BYTES, ZIP_DIRECTORY
+from dynamic_atss.weights.bounds import DamagedError
+from dynamic_atss.weights.inert import Known, Machine
 from dynamic_atss.weights.known import KNOWN, Storage
 
 ZIP = b"PK\x03\x04"
 STREAM = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"
+_END_RECORD = (1 << 16) + 200  # bytes at the end where it is: a comment may follow it
 _COUNT = 8  # bytes before each storage of a stream: its entries
 
 
@@ -23,9 +26,7 @@ def read_zip(file: BinaryIO, size: int) -> Any:
     Raises DamagedError, or what zipfile raises, for a file that is not whole; DamagedError, before
     anything is inflated, for parts that are larger than the file.
     """
-    archive = zipfile.ZipFile(file)
-    if sum(part.file_size for part in archive.infolist()) > size:
-        raise DamagedError("its parts are larger than the file")
+    archive = open_zip(file, size)
     (pickled,) = (n for n in archive.namelist() if n == "data.pkl" or n.endswith("/data.pkl"))
     prefix = pickled.removesuffix("data.pkl")
     order = f"{prefix}byteorder"
@@ -41,8 +42,36 @@ def read_zip(file: BinaryIO, size: int) -> Any:
                 storages[key].untyped.byteswap(dtype)
         return storages[key]
 
+    length = archive.getinfo(pickled).file_size
+    if length > PICKLE_BYTES:
+        raise DamagedError(f"a pickle of {length:,} bytes; at most {PICKLE_BYTES:,} are read")
     stream = io.BytesIO(archive.read(pickled))
     return Machine(stream, ALL_KNOWN, size, storage).load()
+
+
+def open_zip(file: BinaryIO, size: int) -> zipfile.ZipFile:
+    """An archive of `size` bytes, none of which is inflated yet.
+
+    Raises DamagedError, or what zipfile raises, for a file that is not whole, with too many parts,
+    or with parts that are larger than the file: PyTorch does not compress.
+    """
+    if _directory_bytes(file, size) > ZIP_DIRECTORY:
+        raise DamagedError("its directory is too long")
+    archive = zipfile.ZipFile(file)
+    if sum(part.file_size for part in archive.infolist()) > size:
+        raise DamagedError("its parts are larger than the file")
+    return archive
+
+
+def _directory_bytes(file: BinaryIO, size: int) -> int:
+    """What the record at the end says; zipfile refuses a file in which that is wrong."""
+    file.seek(max(0, size - _END_RECORD))
+    end = file.read(_END_RECORD)
+    file.seek(0)
+    at = max(0, end.rfind(b"PK\5\6"))
+    if end[at - 20 : at - 16] == b"PK\6\7" and at >= 76:  # of a file of many GB
+        return int.from_bytes(end[at - 36 : at - 28], "little")
+    return int.from_bytes(end[at + 12 : at + 16], "little")
 
 
 def read_stream(file: BinaryIO, size: int) -> Any:

@@ -3,44 +3,67 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
-import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import cache_folder, replacement
 from dynamic_atss.progress import progress
+from dynamic_atss.reading import DOWNLOAD_BYTES, WEIGHT_BYTES, open_file
 from dynamic_atss.weights.pip import PREFIX as PIP
 from dynamic_atss.weights.pip import installed_file
-from dynamic_atss.weights.urls import PREFIX, weight_url
+from dynamic_atss.weights.urls import OPEN_MMLAB, PREFIX, TORCHVISION, weight_url
 
 _TIMEOUT = 30  # seconds without a byte
 _CHUNK = 1 << 20
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # not a drive letter
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+# Places whose file names end with the first digits of the file's sha256.
+_NAMED_BY_DIGEST = (TORCHVISION, OPEN_MMLAB)
+_HOW = "give http(s)://host/path, with #sha256=<64 hexadecimal digits> to have it checked"
+
+
+@dataclass(frozen=True)
+class _Address:
+    """url, without its fragment · place, of its file in the cache · digest: what the sha256 of its
+    file begins with; "" if that is not known"""
+
+    url: str
+    place: Path
+    digest: str
 
 
 def weight_file(name: str | os.PathLike[str], cache_dir: str | os.PathLike[str] | None) -> Path:
-    """The local file of a path, of `catalog://...`, or of a http(s) URL (`#name` names its file).
+    """The local file of a path, of `catalog://...`, or of a http(s) URL.
 
+    A URL may end with `#name`, which names its file, with `#sha256=<hex>`, which its content has to
+    have, or with `#name&sha256=<hex>`. Of torchvision's files the names tell the digest's start.
     cache_dir: where downloads are kept; None is $DYNAMIC_ATSS_CACHE or ~/.cache/dynamic_atss.
     `catalog://pip/...` is a file of an installed package and is never downloaded.
     Raises UserError for an unknown catalog name, for a package that is not installed (with the
-    command), and for a failed download: with the URL and the place to put the file at by hand.
+    command), for a mistyped URL, and for a failed download: with the URL and the place to put the
+    file at by hand.
     """
     url = str(name)
     if url.startswith(PIP):
         return installed_file(url)
     if url.startswith(PREFIX):
         url = weight_url(url)
-    if not url.startswith(("http://", "https://")):
+    if not _ADDRESS.match(url) or os.path.exists(url):
         return Path(name).expanduser()
-    target = Path(cache_dir or cache_folder()).expanduser() / _place(url)
-    if target.is_file():
-        return target
+    address = _address(url)
+    target = Path(cache_dir or cache_folder()).expanduser() / address.place
     try:
-        _fetch_once(url, target)
+        if not os.path.isfile(target):
+            _fetch_once(address, target)
+        elif len(address.digest) == 64:
+            _check_kept(address, target)
     except (OSError, ValueError) as error:  # URLError and time-outs are OSErrors
         reason = getattr(error, "reason", None) or error.args[-1:] or error
         raise UserError(
@@ -54,32 +77,98 @@ def _plain(reason: object) -> str:
     return str(last[-1] if isinstance(last, tuple) else last)
 
 
-def _place(url: str) -> Path:
+def _address(url: str) -> _Address:
+    """Raises UserError: no URL of http(s), or no digest."""
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number, brackets that do not close
+        known = False
+    if not known:
+        raise UserError(f"MODEL.WEIGHT {url}: not an address that can be downloaded from: {_HOW}")
+    *names, digest = _fragments(unquote(parts.fragment))
+    if digest and not _DIGEST.fullmatch(digest):
+        raise UserError(f"MODEL.WEIGHT {url}: its sha256 is no digest: {_HOW}")
+    digest = digest or _digest_in_name(url)
+    place = _place(parts.netloc, unquote(parts.path), "".join(names))
+    return _Address(url.partition("#")[0], place, digest)
+
+
+def _fragments(fragment: str) -> tuple[str, str]:
+    """name, sha256: "" for what is not given."""
+    parts = fragment.split("&")
+    given = [part.removeprefix("sha256=") or "none" for part in parts if part[:7] == "sha256="]
+    return "&".join(part for part in parts if part[:7] != "sha256="), "".join(given).lower()
+
+
+def _digest_in_name(url: str) -> str:
+    found = re.search(r"-([0-9a-f]{8})\.pth$", url)
+    return found[1] if found and url.startswith(_NAMED_BY_DIGEST) else ""
+
+
+def _place(host: str, path: str, name: str) -> Path:
     """host/folders/name: files of the same name from two places do not meet."""
-    parts = urlsplit(url)
-    folders = [p for p in unquote(parts.path).split("/") if p not in ("", ".", "..")]
-    name = Path(unquote(parts.fragment)).name or (folders.pop() if folders else "weights")
-    host = re.sub(r"[^\w.-]", "_", parts.netloc)
-    return Path(host, *folders, name)
+    folders = [p for p in path.split("/") if p not in ("", ".", "..")]
+    name = os.path.basename(name).strip(".") or (folders.pop() if folders else "weights")
+    return Path(re.sub(r"[^\w.-]", "_", host).strip("."), *folders, name)
 
 
-def _fetch_once(url: str, target: Path) -> None:
+def _fetch_once(address: _Address, target: Path) -> None:
     """One process of the machine downloads; the others wait for its lock and find the file."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with open(target.with_name(f".{target.name}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # released by the kernel, however the process ends
         if not target.is_file():
-            _download(url, target)
+            _download(address, target)
 
 
-def _download(url: str, target: Path) -> None:
-    with (
-        urllib.request.urlopen(url.partition("#")[0], timeout=_TIMEOUT) as response,
-        replacement(target) as file,
-    ):
-        size = int(response.headers.get("Content-Length") or 0)
+def _download(address: _Address, target: Path) -> None:
+    """Raises OSError or ValueError; the file is then not there."""
+    opener = urllib.request.build_opener(_Redirects)
+    with opener.open(address.url, timeout=_TIMEOUT) as response, replacement(target) as file:
+        size, digest = int(response.headers.get("Content-Length") or 0), hashlib.sha256()
+        _check_size(size)
         chunks = iter(lambda: response.read(_CHUNK), b"")
         for chunk in progress(chunks, target.name, total=-(-size // _CHUNK) or None):
+            digest.update(chunk)
+            _check_size(file.tell() + len(chunk))
             file.write(chunk)
         if size and file.tell() != size:
             raise OSError(f"{file.tell()} of {size} bytes came")
+        _check_digest(digest.hexdigest(), address)
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """From http(s) to http(s), and not from https to http, where anybody on the way can answer."""
+
+    def redirect_request(
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        allowed = ("https://",) if req.full_url.startswith("https://") else ("https://", "http://")
+        if not newurl.lower().startswith(allowed):
+            raise OSError(f"it leads on to {newurl}, which is not followed")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _check_size(size: int) -> None:
+    if size > DOWNLOAD_BYTES:
+        raise OSError(f"it has {size:,} bytes or more; at most {DOWNLOAD_BYTES:,} are fetched")
+
+
+def _check_digest(found: str, address: _Address) -> None:
+    if not found.startswith(address.digest):
+        raise OSError(f"its sha256 is {found}, not {address.digest}: it is not the file meant")
+
+
+def _check_kept(address: _Address, target: Path) -> None:
+    """Raises UserError: the file in the cache is another one."""
+    with open_file(target, WEIGHT_BYTES) as file:
+        digest = hashlib.sha256()
+        for chunk in iter(lambda: file.read(_CHUNK), b""):
+            digest.update(chunk)
+    found = digest.hexdigest()
+    if found != address.digest:
+        raise UserError(
+            f"{target}: its sha256 is {found}, not {address.digest}: delete it to fetch it again, "
+            "or correct the digest"
+        )

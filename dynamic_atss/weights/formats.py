@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dynamic_atss.errors import UserError
+from dynamic_atss.quoting import printable
 from dynamic_atss.weights.backbone_names import BODY, from_timm, from_torchvision, is_torchvision
 from dynamic_atss.weights.efficientnet_names import is_efficientnet, to_timm_names
 from dynamic_atss.weights.mmdet_names import from_mmdet, value_from_mmdet
@@ -184,7 +185,7 @@ def class_names(content: Mapping[str, Any]) -> list[str]:
     """The names of the classes, in the order of the logits; empty if the file does not tell."""
     for named in (content.get("classes"), nested(content, "meta").get("CLASSES")):
         if isinstance(named, (list, tuple)) and named:
-            return [str(name) for name in named]
+            return [printable(str(name)) for name in named]
     return []
 
 

@@ -14,6 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, ClassVar
 
+from dynamic_atss.quoting import printable
+from dynamic_atss.weights.bounds import DamagedError, Steps, Stream, Tuples
+
 # How many entries builders may copy: old protocols have bytes as texts, whose copies count, too.
 _PER_BYTE, _SLACK = 4, 1000
 _LONGEST_NAME = 80  # characters; a name from a file goes into messages
@@ -26,10 +29,6 @@ _ACTING = set(
     marshal multiprocessing""".split()
 )
 _WITH_FUNCTIONS = ("builtins", "numpy", "torch")  # imported here: functions can be told
-
-
-class DamagedError(Exception):
-    """The stream does what no writer of weights does."""
 
 
 class RefusedError(Exception):
@@ -62,6 +61,7 @@ class Machine(pickle._Unpickler):  # Python's own in Python: its steps can be re
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
     stack: list[Any]
     append: Callable[[Any], None]
+    read: Callable[[int], bytes]
     pop_mark: Callable[[], list[Any]]
 
     def __init__(
@@ -71,7 +71,9 @@ class Machine(pickle._Unpickler):  # Python's own in Python: its steps can be re
         size: int,
         storage: Callable[[Any], Any] | None = None,
     ) -> None:
-        super().__init__(file, encoding="latin1")
+        super().__init__(Stream(file, size), encoding="latin1")
+        self.dispatch = Steps(type(self).dispatch)  # type: ignore[misc]
+        self.tuples = Tuples()
         self.known = known
         self.left = _PER_BYTE * size + _SLACK
         self.storage = storage
@@ -95,6 +97,8 @@ class Machine(pickle._Unpickler):  # Python's own in Python: its steps can be re
         """What REDUCE, NEWOBJ, OBJ and INST ask for."""
         if isinstance(function, Known):
             self.charge(arguments)
+            for items in arguments:
+                self.tuples.use_as_keys(items if isinstance(items, list) else ())
             return function.build(*arguments)
         if not isinstance(function, Skipped):
             raise DamagedError(f"calls a {type(function).__name__}")
@@ -130,6 +134,28 @@ class Machine(pickle._Unpickler):  # Python's own in Python: its steps can be re
             self.charge(tuple(state))
             take(target, state)
 
+    def load_bytearray8(self) -> None:
+        """Python's own provides the memory before it reads."""
+        self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
+
+    def load_tuple(self) -> None:
+        self._push(tuple(self.pop_mark()))
+
+    def load_tuple1(self) -> None:
+        self._push((self.stack.pop(),))
+
+    def load_tuple2(self) -> None:
+        second = self.stack.pop()
+        self._push((self.stack.pop(), second))
+
+    def load_tuple3(self) -> None:
+        third, second = self.stack.pop(), self.stack.pop()
+        self._push((self.stack.pop(), second, third))
+
+    def _push(self, value: tuple[Any, ...]) -> None:
+        self.tuples.add(value)
+        self.append(value)
+
     def load_append(self) -> None:
         self._fill(list, list.extend, [self.stack.pop()])
 
@@ -137,15 +163,32 @@ class Machine(pickle._Unpickler):  # Python's own in Python: its steps can be re
         self._fill(list, list.extend, self.pop_mark())
 
     def load_additems(self) -> None:
-        self._fill(set, set.update, self.pop_mark())
+        items = self._keys(self.pop_mark())
+        self._fill(set, set.update, items)
+
+    def load_frozenset(self) -> None:
+        self.append(frozenset(self._keys(self.pop_mark())))
+
+    def load_dict(self) -> None:
+        items = self.pop_mark()
+        self.append({})
+        self._set(items)
 
     def load_setitem(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
-        self._fill(dict, _put, [(key, value)])
+        self._set([key, value])
 
     def load_setitems(self) -> None:
-        items = self.pop_mark()
-        self._fill(dict, _put, list(zip(items[::2], items[1::2], strict=True)))
+        self._set(self.pop_mark())
+
+    def _set(self, items: list[Any]) -> None:
+        """items: key, value, key, value, ..."""
+        keys = self._keys(items[::2])
+        self._fill(dict, _put, list(zip(keys, items[1::2], strict=True)))
+
+    def _keys(self, keys: list[Any]) -> list[Any]:
+        self.tuples.use_as_keys(keys)
+        return keys
 
     def _fill(self, kind: type, add: Callable[[Any, Any], Any], items: list[Any]) -> None:
         """Entries go into plain containers; those of a subclass are skipped with the rest of it."""
@@ -155,12 +198,19 @@ class Machine(pickle._Unpickler):  # Python's own in Python: its steps can be re
         elif not isinstance(target, Skipped):
             raise DamagedError(f"entries for a {type(target).__name__}")
 
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
+    dispatch[pickle.TUPLE[0]] = load_tuple
+    dispatch[pickle.TUPLE1[0]] = load_tuple1
+    dispatch[pickle.TUPLE2[0]] = load_tuple2
+    dispatch[pickle.TUPLE3[0]] = load_tuple3
     dispatch[pickle.REDUCE[0]] = load_reduce
     dispatch[pickle.NEWOBJ[0]] = load_newobj
     dispatch[pickle.NEWOBJ_EX[0]] = load_newobj_ex
     dispatch[pickle.BUILD[0]] = load_build
     dispatch[pickle.APPEND[0]] = load_append
     dispatch[pickle.APPENDS[0]] = load_appends
+    dispatch[pickle.DICT[0]] = load_dict
+    dispatch[pickle.FROZENSET[0]] = load_frozenset
     dispatch[pickle.ADDITEMS[0]] = load_additems
     dispatch[pickle.SETITEM[0]] = load_setitem
     dispatch[pickle.SETITEMS[0]] = load_setitems
@@ -190,6 +240,5 @@ def _acts(name: str, first: Any) -> bool:
 
 def _shown(name: str) -> str:
     """A name from a file as a message may have it: printable, of a length that can be read."""
-    plain = name.encode("ascii", "backslashreplace").decode()
-    printable = "".join(c if c.isprintable() else "?" for c in plain)
-    return printable if len(printable) <= _LONGEST_NAME else printable[:_LONGEST_NAME] + "..."
+    plain = printable(name)
+    return plain if len(plain) <= _LONGEST_NAME else plain[:_LONGEST_NAME] + "..."

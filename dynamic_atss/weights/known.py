@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynamic_atss.weights.inert import DamagedError, Known, RefusedError, Skipped
+from dynamic_atss.reading import TENSOR_BYTES
+from dynamic_atss.weights.bounds import DamagedError, check_extent
+from dynamic_atss.weights.inert import Known, RefusedError, Skipped
 
 
 class Dtype:
@@ -101,7 +103,11 @@ def _strided(storage: Storage, dtype: Any, offset: int, size: Any, stride: Any) 
     if not isinstance(storage, Storage):
         raise DamagedError("a tensor without a storage")
     place = storage.offset + offset
-    return torch.empty(0, dtype=dtype).set_(storage.untyped, place, size, stride)
+    tensor = torch.empty(0, dtype=dtype).set_(storage.untyped, place, size, stride)
+    # An expanded tensor repeats entries, as often as it says: a copy has them all.
+    if tensor.nbytes > storage.untyped.nbytes() + TENSOR_BYTES:
+        raise DamagedError("a tensor far larger than its storage")
+    return tensor
 
 
 def _parameter(data: Any, *_: Any) -> Any:
@@ -183,9 +189,12 @@ KNOWN = dict(_names())
 def finished(value: Any) -> Any:
     """The value with real arrays in place of their stand-ins.
 
-    What a name of the table means by itself is of no use: `Skipped`.
+    What a name of the table means by itself is of no use: `Skipped`, as is a container that stands
+    within itself. Raises DamagedError: beyond a limit of `reading`.
     """
-    return rebuilt(value, _finished_leaf, {})
+    whole = rebuilt(value, _finished_leaf, {})
+    check_extent(whole)
+    return whole
 
 
 def plain(value: Any) -> Any:
@@ -197,18 +206,20 @@ def plain(value: Any) -> Any:
 def rebuilt(value: Any, leaf: Callable[[Any], Any], done: dict[int, Any]) -> Any:
     """Lists, tuples and dictionaries again, with `leaf` of all else; keys are plain or left out.
 
-    done: what is rebuilt, by id: a list that stands in many places, or in itself, is walked once.
+    done: what is rebuilt, by id: a list that stands in many places is walked once; `_ITSELF` stands
+    for one within itself.
     """
     if id(value) in done:
         return done[id(value)]
     if isinstance(value, dict):
-        whole = done[id(value)] = type(value)()
+        done[id(value)], whole = _ITSELF, type(value)()
         for key, item in value.items():
             if not isinstance(key, _INERT):
                 whole[key] = rebuilt(item, leaf, done)
+        done[id(value)] = whole
     elif type(value) is list:
-        entries = done[id(value)] = []
-        entries.extend(rebuilt(item, leaf, done) for item in value)
+        done[id(value)] = _ITSELF
+        done[id(value)] = [rebuilt(item, leaf, done) for item in value]
     elif type(value) is tuple:
         done[id(value)] = tuple(rebuilt(item, leaf, done) for item in value)
     else:
@@ -234,4 +245,5 @@ def _plain_leaf(value: Any) -> Any:
     return value
 
 
+_ITSELF = Skipped("container within itself")
 _INERT = (Skipped, Known, Array, Dtype, Storage)

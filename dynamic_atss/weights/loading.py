@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
 
 from dynamic_atss.errors import UserError
+from dynamic_atss.reading import SAFETENSORS_HEADER, WEIGHT_BYTES, open_file
 from dynamic_atss.weights.adapt import adapt
 from dynamic_atss.weights.backbone_names import TIMM_BODY
 from dynamic_atss.weights.classes import arrange
@@ -133,9 +134,12 @@ def read_file(path: Path) -> Any:
 
 
 def _read_whole(path: Path) -> Any:
-    if not path.is_file():
+    try:
+        with open_file(path, WEIGHT_BYTES) as file:
+            _refuse_other_downloads(file, path)
+            _check_header(file, path)
+    except OSError:
         return read_weights(path)  # which says so
-    _refuse_other_downloads(path)
     if path.suffix != ".safetensors":
         return read_weights(path)
     try:
@@ -148,10 +152,20 @@ def _read_whole(path: Path) -> Any:
         raise UserError(f"{path}: truncated or damaged: fetch or copy it again") from error
 
 
-def _refuse_other_downloads(path: Path) -> None:
+def _check_header(file: BinaryIO, path: Path) -> None:
+    """Raises UserError for a `.safetensors` file whose description is longer than is sensible."""
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    if path.suffix == ".safetensors" and length > SAFETENSORS_HEADER:
+        raise UserError(
+            f"{path}: truncated or damaged: its header claims {length:,} bytes; at most "
+            f"{SAFETENSORS_HEADER:,} are read"
+        )
+
+
+def _refuse_other_downloads(file: BinaryIO, path: Path) -> None:
     """Raises UserError for what a failed download leaves under the name of a weight file."""
-    with open(path, "rb") as file:
-        head = file.read(64).lstrip().lower()
+    head = file.read(64).lstrip().lower()
     for start, what in _NO_WEIGHTS.items():
         if head.startswith(start) and (start or not head):
             raise UserError(f"{path}: {what}, not weights: fetch the file itself")

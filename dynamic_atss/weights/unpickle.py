@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
-import re
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
-
 from dynamic_atss.errors import UserError
+from dynamic_atss.reading import WEIGHT_BYTES, open_file
 from dynamic_atss.weights.archive import ALL_KNOWN, STREAM, ZIP, read_stream, read_zip
-from dynamic_atss.weights.inert import DamagedError, Machine, RefusedError, Skipped
+from dynamic_atss.weights.bounds import DamagedError
+from dynamic_atss.weights.inert import Machine, RefusedError, Skipped
 from dynamic_atss.weights.known import finished
 from dynamic_atss.weights.wrappers import refuse_object
 
@@ -29,11 +27,13 @@ def read_weights(path: Path) -> Any:
     names are logged at debug level. Raises UserError for a file that is missing, damaged, that is
     such an object as a whole, or that calls what could act on the machine.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such weight file; set MODEL.WEIGHT to an existing one")
     try:
-        with open(path, "rb") as file:
+        with open_file(path, WEIGHT_BYTES) as file:
             content = finished(_read(file, os.fstat(file.fileno()).st_size))
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: no such weight file; set MODEL.WEIGHT to an existing one"
+        ) from None
     except (zipfile.BadZipFile, DamagedError) as error:
         raise UserError(f"{path}: {_DAMAGED} ({error})") from error
     except RefusedError as refused:
@@ -74,20 +74,16 @@ def _skipped(value: Any, seen: set[int]) -> list[str]:
     return [name for item in items for name in _skipped(item, seen)]
 
 
-def load_torch(path: Path) -> Any:
-    """A checkpoint of this project by `torch.load(weights_only=True)` on the CPU.
+def load_own(path: Path) -> Any:
+    """A checkpoint of this project; its bytes are held against their checksums.
 
     It holds nothing that has to be skipped. Raises UserError of one line for any other file.
     """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)|class '(\S+?)'>", str(error))
-        if found is None:
-            raise UserError(f"{path}: {_DAMAGED}") from error
+    content = read_weights(path)
+    names = _skipped(content, set())
+    if names:
         raise UserError(
-            f"{path}: refused, the file holds {found[1] or found[2]}, which is no part of a "
-            "checkpoint and could run code; use it as MODEL.WEIGHT instead"
-        ) from error
-    except Exception as error:  # torch's reader of broken files fails in many ways
-        raise UserError(f"{path}: {_DAMAGED}") from error
+            f"{path}: refused, the file holds {names[0]}, which is no part of a checkpoint and "
+            "could run code; use it as MODEL.WEIGHT instead"
+        )
+    return content

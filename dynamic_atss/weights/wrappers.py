@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -170,7 +171,7 @@ def bare(name: object) -> str:
 def split_key(path: Path) -> tuple[Path, str]:
     """`file.pth#ema` -> the file and "ema"; "" where nothing is chosen, or a file has that name."""
     name, mark, key = path.name.rpartition("#")
-    return (path, "") if not mark or path.exists() else (path.with_name(name), key)
+    return (path, "") if not mark or os.path.exists(path) else (path.with_name(name), key)
 
 
 def choose(content: Any, key: str, path: object) -> Any:

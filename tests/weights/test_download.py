@@ -1,8 +1,10 @@
 """Catalog names and URLs: fetched once, whole or not at all, with a way out without a network."""
 
+import hashlib
 import multiprocessing
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import quote, unquote
 
 import pytest
 
@@ -16,8 +18,13 @@ CONTENT = b"weights" * 1000
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.requests.append(self.path)
-        self.send_response(404 if "absent" in self.path else 200)
-        self.send_header("Content-Length", str(len(CONTENT)))
+        leads_on = "/to=" in self.path
+        self.send_response(302 if leads_on else 404 if "absent" in self.path else 200)
+        if leads_on:
+            self.send_header("Location", unquote(self.path.partition("/to=")[2]))
+        size = 10**12 if "huge" in self.path else len(CONTENT)
+        if "endless" not in self.path:
+            self.send_header("Content-Length", str(size))
         self.end_headers()
         self.wfile.write(CONTENT[:100] if "short" in self.path else CONTENT)
 
@@ -95,3 +102,81 @@ def test_catalog_urls_and_the_nearest_name():
 
 def test_a_path_stays_a_path(tmp_path):
     assert weight_file(tmp_path / "x.pth", None) == tmp_path / "x.pth"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "htps://host/x.pth",
+            "http:/host/x.pth",
+            "https://",
+            "http://:80/x",
+            "file:///etc/passwd",
+        ),
+        *("ftp://host/x.pth", "http://[::1/x.pth", "http://host:no/x", "data:/text,x"),
+        *("http://host/x.pth#sha256=abc", "http://host/x.pth#sha256="),
+        f"http://host/x.pth#sha256={'g' * 64}",
+    ],
+)
+def test_mistyped_urls(tmp_path, url):
+    with pytest.raises(UserError, match=r"MODEL\.WEIGHT .*give http\(s\)://host/path") as error:
+        weight_file(url, tmp_path)
+    assert url in str(error.value) and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("to", ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:,x", "//"])
+def test_redirects_stay_with_http(server, tmp_path, to):
+    with pytest.raises(UserError, match="cannot be downloaded"):
+        weight_file(f"{server.url}/to={quote(to, safe='')}#x.pth", tmp_path)
+    assert _whole(tmp_path) == []
+    other = f"{server.url}/other.pth"
+    assert weight_file(f"{server.url}/to={quote(other, safe='')}#x.pth", tmp_path).is_file()
+
+
+def test_from_https_to_http_is_refused():
+    import urllib.request
+
+    from dynamic_atss.weights.download import _Redirects
+
+    asked = urllib.request.Request("https://host/x")
+    with pytest.raises(OSError, match="it leads on to http://host/y, which is not followed"):
+        _Redirects().redirect_request(asked, None, 302, "Found", {}, "http://host/y")
+
+
+def test_a_digest_is_checked_also_of_the_file_that_is_kept(server, tmp_path):
+    right, wrong = hashlib.sha256(CONTENT).hexdigest(), "0" * 64
+    with pytest.raises(UserError, match=rf"its sha256 is {right}, not {wrong}"):
+        weight_file(f"{server.url}/x.pth#sha256={wrong}", tmp_path)
+    assert _whole(tmp_path) == []
+    path = weight_file(f"{server.url}/x.pth#sha256={right.upper()}", tmp_path)
+    assert path.name == "x.pth" and path.read_bytes() == CONTENT
+    named = weight_file(f"{server.url}/of/a#y.pth&sha256={right}", tmp_path)
+    assert named.name == "y.pth" and len(server.requests) == 3
+    path.write_bytes(CONTENT[:-1])
+    with pytest.raises(UserError, match="delete it to fetch it again"):
+        weight_file(f"{server.url}/x.pth#sha256={right}", tmp_path)
+
+
+def test_the_digest_in_the_names_of_the_catalog(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("dynamic_atss.weights.download._NAMED_BY_DIGEST", (server.url,))
+    start = hashlib.sha256(CONTENT).hexdigest()[:8]
+    assert weight_file(f"{server.url}/resnet50-{start}.pth", tmp_path).is_file()
+    with pytest.raises(UserError, match="not 0676ba61: it is not the file meant"):
+        weight_file(f"{server.url}/resnet50-0676ba61.pth", tmp_path)
+    assert len(_whole(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("what", ["huge", "endless"])
+def test_no_more_than_the_limit_is_fetched(server, tmp_path, monkeypatch, what):
+    monkeypatch.setattr("dynamic_atss.weights.download.DOWNLOAD_BYTES", 5000)
+    with pytest.raises(UserError, match="at most 5,000 are fetched"):
+        weight_file(f"{server.url}/{what}.pth", tmp_path)
+    assert _whole(tmp_path) == []
+
+
+@pytest.mark.parametrize("path", ["/a/..%2f..%2fx", "/../../x", "/x#..", "/x#a/../../y", "//..//x"])
+def test_files_stay_in_the_cache(server, tmp_path, path):
+    cache = tmp_path / "cache"
+    found = weight_file(server.url + path, cache)
+    assert cache.resolve() in found.resolve().parents and _whole(tmp_path) == [found]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import hotcoco
+import numpy as np
 
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.survey import Finding, Surveyed, share
+from dynamic_atss.quoting import printable
 
 # Codes of the health check that the survey does not have: level, what the affected are, advice.
 HEALTH = {
@@ -67,7 +70,8 @@ def health_findings(one: Surveyed) -> Iterator[Finding]:
     """What hotcoco finds beyond the survey."""
     if not len(one.content.xywh):
         return
-    report = hotcoco.COCO(to_coco(one.content)).healthcheck()
+    names = np.array([*map(printable, one.content.names.tolist())], np.str_)  # it takes UTF-8 alone
+    report = hotcoco.COCO(to_coco(replace(one.content, names=names))).healthcheck()
     for code, ids in ((w["code"], w["affected_ids"]) for w in report["warnings"]):
         if code in HEALTH:
             level, what, advice = HEALTH[code]

@@ -80,6 +80,7 @@ def _lenient(kind: type[DetectionDataset], opened: Opened) -> type[DetectionData
         if "" in content.names.tolist() or not opened.there:
             return content  # the data set has a message for that
         content, _, _ = find_names(self.images, content)
+        self.refuse_outside(content.names.tolist())
         names, label = content.names.tolist(), f"headers of {self.short_name}"
         most = self.reading.max_pixels
         headers = [
