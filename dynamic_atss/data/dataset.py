@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from dynamic_atss.data.file_names import with_slashes
 from dynamic_atss.data.frames import AS_USUAL, Frames, Reading, find_frames
 from dynamic_atss.data.image import read_image
 from dynamic_atss.data.inside import check_inside
-from dynamic_atss.data.samples import Sample, TrainingSet, Transform, loaded, name_of, transformed
+from dynamic_atss.data.samples import Sample, Transform, loaded, name_of, transformed
 from dynamic_atss.errors import UserError
 from dynamic_atss.types import GroundTruth
 
@@ -38,6 +38,39 @@ __all__ = [
     "transformed",
 ]
 logger = logging.getLogger(__name__)
+
+
+class TrainingSet(Protocol):
+    """What a loader and a run read of a data set, be it one, several joined, or with mosaics.
+
+    The members are those of `DetectionDataset`.
+    """
+
+    class_names: list[str]
+    category_ids: list[int | None]
+    image_ids: list[int]
+    sizes: np.ndarray
+    transform: Transform | None
+    seed: int
+
+    @property
+    def annotations(self) -> Path | str: ...
+
+    @property
+    def class_advice(self) -> str: ...
+
+    @property
+    def parts(self) -> Sequence[DetectionDataset]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample: ...
+
+    def load(self, index: int) -> tuple[Tensor, GroundTruth]: ...
+
+    def path(self, index: int) -> Path: ...
+
+    def classes_by_image(self) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 class DetectionDataset(Dataset, ABC):

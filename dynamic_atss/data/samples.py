@@ -1,11 +1,11 @@
-"""One image of a data set and its boxes, and what a training reads of a data set."""
+"""One image of a data set and its boxes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor
@@ -14,9 +14,6 @@ from dynamic_atss.data.checks import fault
 from dynamic_atss.errors import UserError, described, own_place
 from dynamic_atss.system_limits import limit_reached
 from dynamic_atss.types import GroundTruth
-
-if TYPE_CHECKING:
-    from dynamic_atss.data.dataset import DetectionDataset
 
 Transform = Callable[[Tensor, GroundTruth, np.random.Generator], tuple[Tensor, GroundTruth]]
 
@@ -33,40 +30,19 @@ class Sample:
     original_size: tuple[int, int]
 
 
-class TrainingSet(Protocol):
-    """What a loader and a run read of a data set, be it one, several joined, or with mosaics.
-
-    The members are those of `DetectionDataset`.
-    """
+class Images(Protocol):
+    """What this file reads of a data set."""
 
     class_names: list[str]
-    category_ids: list[int | None]
     image_ids: list[int]
-    sizes: np.ndarray
     transform: Transform | None
-    seed: int
-
-    @property
-    def annotations(self) -> Path | str: ...
-
-    @property
-    def class_advice(self) -> str: ...
-
-    @property
-    def parts(self) -> Sequence[DetectionDataset]: ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample: ...
 
     def load(self, index: int) -> tuple[Tensor, GroundTruth]: ...
 
     def path(self, index: int) -> Path: ...
 
-    def classes_by_image(self) -> tuple[np.ndarray, np.ndarray]: ...
 
-
-def loaded(dataset: TrainingSet, index: int) -> tuple[Tensor, GroundTruth]:
+def loaded(dataset: Images, index: int) -> tuple[Tensor, GroundTruth]:
     """`dataset.load(index)`; what a class of the user's gives is checked.
 
     Raises UserError: code of the user's fails there, or gives something else.
@@ -88,7 +64,7 @@ def loaded(dataset: TrainingSet, index: int) -> tuple[Tensor, GroundTruth]:
 
 
 def transformed(
-    dataset: TrainingSet, index: int, image: Tensor, gt: GroundTruth, rng: np.random.Generator
+    dataset: Images, index: int, image: Tensor, gt: GroundTruth, rng: np.random.Generator
 ) -> tuple[Tensor, GroundTruth]:
     """The image and its boxes after the data set's transform. Raises UserError with the image."""
     assert dataset.transform is not None
@@ -98,7 +74,7 @@ def transformed(
         raise UserError(f"{name_of(dataset, index)}: {error}") from error
 
 
-def name_of(dataset: TrainingSet, index: int) -> str:
+def name_of(dataset: Images, index: int) -> str:
     """How messages call an image: by its file, or where a data set of the user's has none, by its
     id."""
     try:
