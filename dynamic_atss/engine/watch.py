@@ -106,6 +106,7 @@ class Watch:
         self.sight = Sight(meeting.hosts, meeting.rank, timeout, time.monotonic())
         self.iteration = 0
         self.ended = 0
+        self._place = "its start"
         self._count = 0
         self._over = threading.Event()
         self._threads = [
@@ -156,7 +157,8 @@ class Watch:
 
     def _exchange(self) -> None:
         self._count += 1
-        own = {"count": self._count, "iteration": self.iteration, "place": self._place()}
+        self._place = code_place(sys._current_frames().get(self._main or 0)) or self._place
+        own = {"count": self._count, "iteration": self.iteration, "place": self._place}
         own["ended"] = self.ended
         self._store.set(self._keys[self._rank], json.dumps(own))
         if self._store.check(self._keys):
@@ -175,9 +177,6 @@ class Watch:
             if trouble := self.sight.trouble(now):
                 self._end(trouble)
                 return
-
-    def _place(self) -> str:
-        return code_place(sys._current_frames().get(self._main or 0))
 
 
 def _and(texts: Any) -> str:
