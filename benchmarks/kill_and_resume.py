@@ -1,18 +1,22 @@
 """Kills training runs with SIGKILL at random moments, resumes them, and compares the ends.
 
 python benchmarks/kill_and_resume.py --config-file configs/X.yaml [--times 10] [--kills 1]
-    [--work-dir output/kill_and_resume] [KEY VALUE ...]
+    [--processes 1] [--work-dir output/kill_and_resume] [KEY VALUE ...]
 
 The ends have to be bitwise the same: it is one machine, and each process has one thread. Each time
 is a new run that is killed `--kills` times: after a random number of lines of its metrics, none to
-all, and a random moment up to a quarter of a second.
+all, at a random moment up to a quarter of a second later, or as soon as a file is being written. Of
+several processes a random one is killed, or their launcher. A minute after a kill none of the
+others may be left.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -22,47 +26,102 @@ from typing import Any
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from namespaces import processes_of
+
 from dynamic_atss import cli
 from dynamic_atss.files import read_metrics
 
-TRAIN = Path(__file__).resolve().parents[1] / "tools" / "train_net.py"
+TOOLS = Path(__file__).resolve().parents[1] / "tools"
+TRAIN, LAUNCH = TOOLS / "train_net.py", TOOLS / "launch.py"
+LEFT_SECONDS = 60.0  # after which no process may be left
+WRITING = ".*.tmp*"  # files that are being written
 MEASURED = ("time", "data_time", "max_mem_mb")
 
 
-def start(args: Sequence[str]) -> subprocess.Popen[bytes]:
-    """A training process of one thread: the last bits depend on the number of threads."""
+def start(args: Sequence[str], processes: int = 1) -> subprocess.Popen[bytes]:
+    """Training processes of one thread: the last bits depend on the number of threads."""
+    launcher = [str(LAUNCH), "--standalone", "--nproc-per-node", str(processes)]
     return subprocess.Popen(
-        [sys.executable, str(TRAIN), *args],
+        [sys.executable, *(launcher if processes > 1 else ()), str(TRAIN), *args],
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
     )
 
 
-def finish(args: Sequence[str]) -> float:
+def finish(args: Sequence[str], processes: int = 1) -> float:
     """A run to its end; seconds. Raises CalledProcessError for any exit code but 0."""
     begin = time.perf_counter()
-    process = start(args)
+    process = start(args, processes)
     if process.wait():
         raise subprocess.CalledProcessError(process.returncode, args)
     return time.perf_counter() - begin
 
 
 def killed_run(
-    args: Sequence[str], output: Path, lines: Sequence[int], rng: random.Random
+    args: Sequence[str],
+    output: Path,
+    lines: Sequence[int],
+    rng: random.Random,
+    processes: int = 1,
 ) -> list[str]:
-    """A run killed after each of `lines` of its metrics and resumed; where it was each time."""
+    """A run killed after each of `lines` of its metrics and resumed; where it was each time.
+
+    Raises RuntimeError if a process is left after a kill.
+    """
+    args = [*args, "--resume", "OUTPUT_DIR", str(output)]
     places = []
     for count in lines:
-        process = start([*args, "--resume", "OUTPUT_DIR", str(output)])
+        process = start(args, processes)
         while process.poll() is None and len(read_metrics(output / "metrics.jsonl")) < count:
             time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.25))
-        ended = process.poll() is not None
-        process.kill()
+        how = _wait_for_a_moment(process, output, rng)
+        what = "ended" if process.poll() is not None else f"{_kill(process, rng)} {how}"
         process.wait()
-        places.append(f"{'ended' if ended else 'killed'} at {_place(output)}")
-    finish([*args, "--resume", "OUTPUT_DIR", str(output)])
+        places.append(f"{what} at {_place(output)}")
+    finish(args, processes)
     return places
+
+
+def _wait_for_a_moment(process: subprocess.Popen[bytes], output: Path, rng: random.Random) -> str:
+    """A random one, or one in which a file is written; what it is."""
+    if rng.random() < 0.5:
+        time.sleep(rng.uniform(0, 0.25))
+        return ""
+    while process.poll() is None and not any(output.glob(WRITING)):
+        time.sleep(0.001)
+    return "in a write"
+
+
+def _kill(process: subprocess.Popen[bytes], rng: random.Random) -> str:
+    """Kills the process, or one of those that it has started; what it was."""
+    below = processes_of(process.pid, below=True)
+    workers = [pid for pid in processes_of(process.pid) if _trains(pid)]
+    victim = rng.choice([process.pid, *workers])
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(victim, signal.SIGKILL)
+    end = time.monotonic() + LEFT_SECONDS
+    while left := [pid for pid in [process.pid, *below] if _runs(pid)]:
+        if time.monotonic() > end:
+            raise RuntimeError(f"processes {left} are left after process {victim} was killed")
+        process.poll()
+        time.sleep(0.05)
+    return "killed" if not workers else "launcher killed" if victim == process.pid else "one killed"
+
+
+def _trains(pid: int) -> bool:
+    """Whether it is a training process of a launcher, not a loader worker."""
+    try:
+        return b"\0LOCAL_RANK=" in Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def differences(first: Path, second: Path) -> list[str]:
@@ -111,11 +170,12 @@ def main() -> int:
     parser = cli.config_parser(__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=10, help="runs to kill")
     parser.add_argument("--kills", type=int, default=1, help="of each run")
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--work-dir", type=Path, default=Path("output/kill_and_resume"))
     args = cli.parse(parser)
     common = ["--config-file", args.config_file, *args.opts]
     whole = args.work_dir / "uninterrupted"
-    seconds = finish([*common, "OUTPUT_DIR", str(whole)])
+    seconds = finish([*common, "OUTPUT_DIR", str(whole)], args.processes)
     print(f"uninterrupted: {seconds:.1f} s", flush=True)
     rng = random.Random(0)
     total = len(read_metrics(whole / "metrics.jsonl"))
@@ -123,12 +183,15 @@ def main() -> int:
     for number in range(args.times):
         output = args.work_dir / f"killed_{number}"
         lines = sorted(rng.randint(0, total) for _ in range(args.kills))
-        places = killed_run(common, output, lines, rng)
+        places = killed_run(common, output, lines, rng, args.processes)
         found = differences(whole, output)
         failures += bool(found)
         verdict = f"DIFFERENT: {', '.join(found[:5])}" if found else "bitwise the same"
         print(f"{', '.join(places)}: {verdict}", flush=True)
-    print(f"{args.times - failures} of {args.times} runs ended bitwise the same")
+    print(
+        f"{args.times - failures} of {args.times} runs ended bitwise the same; after no kill was a "
+        "process left"
+    )
     return int(failures > 0)
 
 

@@ -62,11 +62,11 @@ def _is_own(file: str) -> bool:
 
 def code_place(frame: FrameType | None) -> str:
     """The innermost function of a running stack that belongs to this package or to the user, as
-    "<function> (<file>:<line>)": what a thread is busy with."""
+    "<function> (<file>:<line>)": what a thread is busy with. "" where a function has just ended."""
     package = str(Path(__file__).parent)
     while frame is not None:
         code = frame.f_code
         if code.co_filename.startswith(package) or _is_own(code.co_filename):
             return f"{code.co_name} ({Path(code.co_filename).name}:{frame.f_lineno})"
         frame = frame.f_back
-    return "code of other packages"
+    return ""

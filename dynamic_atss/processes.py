@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 # Windows has only the first two.
@@ -33,6 +34,16 @@ def end_with_launcher() -> None:
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent(signal.SIGTERM)
+        if os.getppid() == 1 and not _started_by_first():  # it was gone before
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _started_by_first() -> bool:
+    """Whether process 1 is the launcher, as in a container: its command names this program."""
+    try:
+        return os.fsencode(sys.argv[0]) in Path("/proc/1/cmdline").read_bytes()
+    except OSError:
+        return True
 
 
 def end_at_once(code: int) -> NoReturn:

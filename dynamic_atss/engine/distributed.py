@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dynamic_atss.engine.interrupt import ignore, on_signals
 from dynamic_atss.engine.meeting import meet
-from dynamic_atss.engine.told import code_of_another, tell
+from dynamic_atss.engine.told import MISTAKE, before_the_end, code_of_another, tell
 from dynamic_atss.engine.watch import Watch
 from dynamic_atss.errors import Lost, UserError
 from dynamic_atss.processes import end_at_once
@@ -76,6 +76,7 @@ def init_distributed(device: str, timeout: float) -> torch.device:
 def _join(backend: str, timeout: float) -> None:
     meeting = meet(timeout)
     _run.watch = Watch(meeting, timeout, lambda trouble: _end(_line(trouble)))
+    before_the_end(_run.watch.leave)
     dist.init_process_group(
         backend,
         store=meeting.store,
@@ -108,7 +109,10 @@ def naming_the_lost() -> Iterator[None]:
         if watch is None or not _of_collective(error) or code_of_another():
             raise
         with on_signals(ignore):  # the launcher's, since a process has gone
-            _end(_line(watch.reason()))
+            line = _line(watch.reason())
+            if watch.ended_with(MISTAKE):  # on another machine, where it is told
+                end_at_once(MISTAKE)
+            _end(line)
 
 
 def _of_collective(error: RuntimeError) -> bool:

@@ -17,6 +17,10 @@ from dynamic_atss.errors import Lost
 _PAUSE = 0.1  # seconds between two looks
 
 
+class _Absent(Exception):
+    """Who has not come."""
+
+
 @dataclass(frozen=True)
 class Meeting:
     """rank, world: of this process · hosts: of all, by rank · store: of this start alone · side:
@@ -37,6 +41,7 @@ def meet(timeout: float) -> Meeting:
     Raises:
         Lost: after that time, with who has not come.
     """
+    late = f"within {timeout:g} s (SOLVER.TIMEOUT)"
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     end = time.monotonic() + timeout
     try:
@@ -44,8 +49,9 @@ def meet(timeout: float) -> Meeting:
         name, hosts = _agree(store, rank, world, end)
         side = _connect(world, timeout, serves=False)
     except DistError as error:
-        reason = str(error).splitlines()[0]
-        raise Lost(f"no meeting with the other processes at {place()} ({reason})") from error
+        raise Lost(f"no answer from {place()}, where the processes meet, {late}") from error
+    except _Absent as absent:
+        raise Lost(f"{absent} did not come to {place()} {late}") from None
     return Meeting(rank, world, hosts, PrefixStore(name, store), PrefixStore(name, side))
 
 
@@ -95,7 +101,7 @@ def _agree(store: Store, rank: int, world: int, end: float) -> tuple[str, list[s
         time.sleep(_PAUSE)
     absent = [r for r in range(world) if not store.check([hellos[r]])]
     late = absent or [r for r in range(world) if not agreed[r] and r != rank]
-    raise Lost(f"{_ranks(late)} of {world} did not come to {place()}")
+    raise _Absent(f"{_ranks(late)} of {world}")
 
 
 def _ranks(ranks: list[int]) -> str:

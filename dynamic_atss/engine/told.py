@@ -8,11 +8,13 @@ import contextlib
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from dynamic_atss.engine.interrupt import ignore, on_signals
 
 MISTAKE = 2  # the exit code after one
+_before_the_end: list[Callable[[int], None]] = []
 
 
 def tell(message: str, code: int = MISTAKE) -> None:
@@ -24,6 +26,8 @@ def tell(message: str, code: int = MISTAKE) -> None:
     with on_signals(ignore) if main else contextlib.nullcontext():
         if ends_first(code, message) and not _told_before(message):
             print(message, file=sys.stderr, flush=True)
+        for do in _before_the_end if code == MISTAKE else ():
+            do(code)
 
 
 def _told_before(message: str) -> bool:
@@ -33,6 +37,11 @@ def _told_before(message: str) -> bool:
         return False
     others = [path for path in mark.parent.parent.glob(f"*/{mark.name}") if path != mark]
     return message in (path.read_text().partition("\n")[2] for path in others)
+
+
+def before_the_end(do: Callable[[int], None]) -> None:
+    """`do` is called with the exit code after a mistake has been told, or was told by another."""
+    _before_the_end.append(do)
 
 
 def ends_first(code: int, message: str = "") -> bool:

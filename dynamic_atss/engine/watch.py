@@ -105,6 +105,8 @@ class Watch:
         self.period = min(1.0, timeout / 10)
         self.sight = Sight(meeting.hosts, meeting.rank, timeout, time.monotonic())
         self.iteration = 0
+        self.ended = 0
+        self._place = "its start"
         self._count = 0
         self._over = threading.Event()
         self._threads = [
@@ -129,6 +131,16 @@ class Watch:
         for thread in self._threads:
             thread.join(timeout=2 * self.period)
 
+    def leave(self, code: int) -> None:
+        """Tells the others that this process ends with that code, and gives them the time to hear
+        it: the store may end with it."""
+        self.ended = code
+        self._over.wait(3 * self.period)
+
+    def ended_with(self, code: int) -> bool:
+        """Whether another process has said so."""
+        return any(told.get("ended") == code for told in self.sight.told)
+
     def reason(self) -> str:
         """Why a collective may have failed, a few periods after it did."""
         self._over.wait(4 * self.period)
@@ -145,7 +157,9 @@ class Watch:
 
     def _exchange(self) -> None:
         self._count += 1
-        own = {"count": self._count, "iteration": self.iteration, "place": self._place()}
+        self._place = code_place(sys._current_frames().get(self._main or 0)) or self._place
+        own = {"count": self._count, "iteration": self.iteration, "place": self._place}
+        own["ended"] = self.ended
         self._store.set(self._keys[self._rank], json.dumps(own))
         if self._store.check(self._keys):
             told = [json.loads(x) for x in self._store.multi_get(self._keys)]
@@ -163,9 +177,6 @@ class Watch:
             if trouble := self.sight.trouble(now):
                 self._end(trouble)
                 return
-
-    def _place(self) -> str:
-        return code_place(sys._current_frames().get(self._main or 0))
 
 
 def _and(texts: Any) -> str:

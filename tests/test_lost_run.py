@@ -1,0 +1,169 @@
+"""Two processes of one machine: one of them, or their launcher, stops or goes."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from helpers_run import (
+    ROOT,
+    command,
+    environment,
+    load_module,
+    read_lines,
+    run_tool,
+    write_config,
+)
+
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+LAUNCH = [str(ROOT / "tools" / "launch.py"), *TORCHRUN[2:]]
+ENDLESS = 300.0  # seconds after which a test gives up waiting
+
+kill_and_resume = load_module("benchmarks/kill_and_resume.py")
+
+
+@pytest.fixture(scope="module")
+def args(tmp_path_factory):
+    settings = ["SOLVER.LOG_PERIOD", 1, "SOLVER.CHECKPOINT_PERIOD", 3, "SOLVER.TIMEOUT", 8]
+    own = write_config(tmp_path_factory.mktemp("tiny"))
+    return [*own, *settings, "DATALOADER.NUM_WORKERS", 1, "--skip-test"]
+
+
+def until(reached, process: subprocess.Popen | None = None) -> None:
+    end = time.monotonic() + ENDLESS
+    while not reached():
+        assert time.monotonic() < end and (process is None or process.poll() is None)
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def training(
+    args: Sequence[object], out: Path, launcher: Sequence[str] = LAUNCH
+) -> Iterator[subprocess.Popen]:
+    """A training that has made four iterations; its stderr is in <out>.err."""
+    with open(f"{out}.err", "w") as err, open(f"{out}.out", "w") as log:
+        process = subprocess.Popen(
+            command("train_net", [*args, "OUTPUT_DIR", out], launcher),
+            **{"env": environment(), "stdout": log, "stderr": err},
+        )
+    metrics = out / "metrics.jsonl"
+    try:
+        until(lambda: metrics.is_file() and len(read_lines(out)) >= 4, process)
+        yield process
+    finally:
+        for pid in [process.pid, *below(process.pid)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
+
+
+def children(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        return [int(x) for x in text.split()]
+    return []
+
+
+def below(pid: int) -> list[int]:
+    return [x for child in children(pid) for x in (child, *below(child))]
+
+
+def process_of(rank: int, launcher: int) -> int:
+    for pid in children(launcher):
+        if f"\0RANK={rank}\0" in Path(f"/proc/{pid}/environ").read_text():
+            return pid
+    raise LookupError(rank)
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def errors(out: Path) -> list[str]:
+    lines = Path(f"{out}.err").read_text().splitlines()
+    return [x for x in lines if x.startswith("error: ")]
+
+
+@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_process_that_stops_or_is_killed_ends_the_other_with_its_name(args, tmp_path, how):
+    out = tmp_path / "run"
+    with training([*args, "SOLVER.MAX_ITER", 5000], out) as process:
+        os.kill(process_of(1, process.pid), how)
+        assert process.wait(timeout=ENDLESS) == 75
+    (line,) = errors(out)
+    assert "iteration " in line and "rank 1 (" in line and "rank 0" not in line
+    assert "is saved, --resume goes on from it" in line
+    saved = next(word for word in line.split() if word.endswith(".pth"))
+    assert (out / "last_checkpoint").read_text() == saved
+    assert "Traceback" not in Path(f"{out}.err").read_text()
+
+
+@pytest.mark.parametrize("launcher", [LAUNCH, TORCHRUN], ids=["launch.py", "torchrun"])
+def test_a_launcher_that_begins_again_goes_on_bit_by_bit(args, tmp_path, launcher):
+    out, whole = tmp_path / "run", tmp_path / "whole"
+    args = [*args, "SOLVER.MAX_ITER", 30]
+    with training(args, out, [*launcher, "--max-restarts", "2"]) as process:
+        os.kill(process_of(1, process.pid), signal.SIGKILL)
+        assert process.wait(timeout=ENDLESS) == 0
+    assert "started anew by the launcher" in (out / "log.txt").read_text()
+    ended = run_tool("train_net", [*args, "OUTPUT_DIR", whole], launcher)
+    assert ended.returncode == 0, ended.stderr
+    torch.set_num_threads(1)
+    assert kill_and_resume.differences(whole, out) == []
+
+
+def test_nothing_is_left_when_the_launcher_is_killed(args, tmp_path):
+    out = tmp_path / "run"
+    with training([*args, "SOLVER.MAX_ITER", 5000], out) as process:
+        started = below(process.pid)
+        assert len(started) == 4  # two processes with a loader worker each
+        process.kill()
+        until(lambda: not any(map(runs, started)))
+    saved = torch.load(out / (out / "last_checkpoint").read_text(), weights_only=True)
+    assert saved["iteration"] == read_lines(out)[-1]["iteration"]
+
+
+def test_a_process_that_never_comes_is_named(args, tmp_path):
+    """The one that waits has been started by hand."""
+    alone = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29641"}
+    out = ["SOLVER.TIMEOUT", 2, "OUTPUT_DIR", tmp_path / "run"]
+    ended = subprocess.run(
+        command("train_net", [*args, *out]),
+        **{"env": {**environment(), **alone}, "timeout": ENDLESS},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 75
+    assert ended.stderr.splitlines() == [
+        "error: rank 1 of 2 did not come to 127.0.0.1:29641 within 2 s (SOLVER.TIMEOUT)"
+    ]
+
+
+def test_a_mistake_is_not_met_again(args, tmp_path):
+    launcher = [*LAUNCH, "--max-restarts", "3"]
+    ended = run_tool("train_net", [*args, "NO.KEY", 1, "OUTPUT_DIR", tmp_path], launcher)
+    assert ended.returncode == 2 and ended.stderr.count("NO.KEY") == 1
+
+
+def test_torchrun_meets_a_mistake_again_and_it_is_told_once(args, tmp_path):
+    launcher = [*TORCHRUN, "--max-restarts", "1"]
+    ended = run_tool("train_net", [*args, "NO.KEY", 1, "OUTPUT_DIR", tmp_path], launcher)
+    assert ended.returncode == 1 and ended.stderr.count("error: command line: unknown key") == 1
+
+
+def test_another_number_of_processes_goes_on_and_says_what_differs(args, tmp_path):
+    out = ["OUTPUT_DIR", tmp_path / "run"]
+    first = run_tool("train_net", [*args, *out, "SOLVER.MAX_ITER", 3], LAUNCH)
+    assert first.returncode == 0, first.stderr
+    ended = run_tool("train_net", [*args, *out, "SOLVER.MAX_ITER", 6, "--resume"])
+    assert ended.returncode == 0, ended.stderr
+    assert [line["iteration"] for line in read_lines(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
+    assert "1 process(es) go on with a run of 2" in (tmp_path / "run/log.txt").read_text()
