@@ -14,7 +14,7 @@ import numpy as np
 from dynamic_atss.data.coco_boxes import odd_areas_of, read_areas, read_boxes, warn_of_areas
 from dynamic_atss.data.coco_ids import check_annotation_ids, look_up, read_ids
 from dynamic_atss.data.coco_images import file_name_of, note_placeholders, size_of
-from dynamic_atss.data.flags import means_regions, read_flags
+from dynamic_atss.data.flags import means_regions, read_flags, warn_of_likely_flags
 from dynamic_atss.data.recognise import FIX, describe
 from dynamic_atss.data.rotation import count_rotated, rotation_of
 from dynamic_atss.data.values import read_values
@@ -138,6 +138,7 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
         odd_areas=odd_areas,
         warnings=(
             *warn_of_areas(entries, *odd_areas),
+            *warn_of_likely_flags(entries),
             *_warn_of_regions(content["categories"]),
         ),
         rotated=count_rotated(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from dynamic_atss.errors import UserError
 
 # In lower case and without signs between words; of the annotation or of its "attributes".
 _SPELLINGS = {
-    "iscrowd": ("iscrowd", "crowd"),
-    "ignore": ("ignore", "ignored", "isignore", "isignored", "ignoreflag", "difficult"),
+    "iscrowd": re.compile(r"(is)?crowd"),
+    "ignore": re.compile(r"(is|gt)?(ignored?|difficult|(dont|donot)care)(flag|region)?"),
 }
+_LIKELY = re.compile(r"ignor|crowd|difficult|dontcare|donotcare")  # somewhere in such a name
 _REGIONS = re.compile(r"ignored?(regions?|areas?)?|(dont|donot)care(regions?|areas?)?")
 
 Entries = Sequence[dict[str, Any]]
@@ -46,6 +48,33 @@ def read_flags(path: Path, entries: Entries) -> tuple[np.ndarray, np.ndarray, li
     return found["iscrowd"], found["ignore"], notes
 
 
+def flag_of(name: str) -> str:
+    """The flag that a name means, "iscrowd" or "ignore"; "" if it is none of the spellings."""
+    plain = _plain(name)
+    return next((key for key, known in _SPELLINGS.items() if known.fullmatch(plain)), "")
+
+
+def warn_of_likely_flags(entries: Entries) -> list[str]:
+    """A line for each name that looks like a flag, is none of the spellings, and says yes."""
+    found: Counter[str] = Counter()
+    for entry in entries:
+        attributes = entry.get("attributes")
+        for place, part in (("", entry), ("attributes.", attributes)):
+            if isinstance(part, dict):
+                found.update(place + name for name, value in part.items() if _says(name, value))
+    return [
+        f"'{name}' of {count} annotations says yes and is not read: if it marks boxes to ignore, "
+        'call it "ignore"'
+        for name, count in found.items()
+    ]
+
+
+def _says(name: str, value: Any) -> bool:
+    """Whether it looks like a flag that is set, but is none that is read."""
+    known = _LIKELY.search(_plain(name)) and not flag_of(name)
+    return bool(known) and type(_value(value)) in (bool, int, float) and _value(value) == 1
+
+
 def means_regions(category: str) -> bool:
     """Whether a category is named as if it marked regions to ignore."""
     return _REGIONS.fullmatch(_plain(category)) is not None
@@ -54,7 +83,7 @@ def means_regions(category: str) -> bool:
 def _flags_in(parts: Entries) -> list[tuple[str, str]]:
     """(name as written, key that it means) of the flags that some of the entries have."""
     names = sorted({name for part in parts for name in part})
-    return [(n, key) for n in names for key, known in _SPELLINGS.items() if _plain(n) in known]
+    return [(name, key) for name in names if (key := flag_of(name))]
 
 
 def _values(

@@ -191,6 +191,10 @@ def _notes(
     if words:
         shown = ", ".join(f"{w!r} as {as_flag(w)} ({times} times)" for w, times in words.items())
         yield f"difficult is a word, read by its meaning: {shown}"
+    marks = [mark for image in images for mark in image.marks]
+    for name, count in Counter(name for name, _ in marks).items():
+        yes = marks.count((name, True))
+        yield f"'{name}' of {count} objects is read as difficult: {yes} say yes"
 
 
 def read_classes(folder: Path) -> list[str]:

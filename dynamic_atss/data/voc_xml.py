@@ -9,6 +9,7 @@ from typing import NoReturn
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
+from dynamic_atss.data.flags import flag_of
 from dynamic_atss.data.rotation import rotation_in_xml
 from dynamic_atss.data.values import as_flag
 from dynamic_atss.errors import UserError
@@ -17,6 +18,7 @@ from dynamic_atss.reading import XML_BYTES, XML_DEPTH, read_bytes
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 LARGEST = 2.0**24  # pixels: up to here float32 has all whole numbers
 _PLAIN = ("", "0", "1")  # what VOC itself writes for difficult
+_NO_SIZE = ("", "-1", "none", "null", "nan", "unknown")  # what tools write for a size beside 0
 _OTHER_BOXES = ("robndbox", "polygon", "obb")  # of tools for rotated boxes and outlines
 
 ADVICE = "correct it, or take the image out of the split"
@@ -27,7 +29,6 @@ class VocImage:
     """size (height, width), 0 where the file has none · names of the objects' classes ·
     boxes (x, y, w, h) of each, in pixels counted from 0 · difficult, whether evaluation
     leaves the object out · rotations, what each object says of one, "" without ·
-    reversed, how many have a minimum above its maximum · words, those that difficult was given by
     """
 
     size: tuple[int, int]
@@ -37,6 +38,7 @@ class VocImage:
     rotations: list[str]
     reversed: int = 0
     words: tuple[str, ...] = ()
+    marks: tuple[tuple[str, bool], ...] = ()
 
 
 class _Builder(TreeBuilder):
@@ -63,20 +65,25 @@ def read_voc_xml(path: Path) -> VocImage:
     Raises UserError: file missing, broken or with a DOCTYPE; entries missing or malformed.
     """
     root = parse_xml(path)
-    objects = root.findall("object")
+    objects = _objects(path, root)
     if not objects and root.tag != "annotation":
         raise UserError(f"{path}: its root is <{root.tag}>: give VOC's format, <annotation>")
     names = [_name(path, number, o) for number, o in enumerate(objects, 1)]
     corners = [_corners(path, number, o) for number, o in enumerate(objects, 1)]
     words = [(o.findtext("difficult") or "").strip() for o in objects]
+    marks = [_marks(path, number, o) for number, o in enumerate(objects, 1)]
     return VocImage(
         size=_size(path, root),
         names=names,
         boxes=[_box(*c) for c in corners],
-        difficult=[_difficult(path, number, word) for number, word in enumerate(words, 1)],
+        difficult=[
+            _flag(path, number, "difficult", word) or any(yes for _, yes in own)
+            for number, (word, own) in enumerate(zip(words, marks, strict=True), 1)
+        ],
         rotations=[rotation_in_xml(o) for o in objects],
         reversed=sum(x2 < x1 or y2 < y1 for x1, y1, x2, y2 in corners),
         words=tuple(word for word in words if word not in _PLAIN),
+        marks=tuple(mark for own in marks for mark in own),
     )
 
 
@@ -85,7 +92,7 @@ def read_class_names(path: Path, advice: str) -> set[str]:
 
     advice: what the message on broken XML advises
     """
-    objects = parse_xml(path, advice).findall("object")
+    objects = _objects(path, parse_xml(path, advice))
     return {_name(path, number, o) for number, o in enumerate(objects, 1)}
 
 
@@ -115,12 +122,25 @@ def parse_xml(path: Path, advice: str = ADVICE) -> Element:
         raise UserError(f"{path}: broken XML ({error}): {advice}") from None
 
 
+def _objects(path: Path, root: Element) -> list[Element]:
+    """Raises UserError: there are some in another place or with other letters, never to be read."""
+    found = root.findall("object")
+    others = [e for e in root.iter() if e.tag.lower() == "object" and e not in found]
+    if others:
+        raise UserError(
+            f"{path}: {len(others)} <{others[0].tag}> would not be read: write each object as "
+            "<object>, directly in <annotation>"
+        )
+    return found
+
+
 def _size(path: Path, root: Element) -> tuple[int, int]:
     """(height, width); (0, 0) where one is missing, empty or 0, as some labelling tools write."""
     sides = []
     for key in ("height", "width"):
         text = root.findtext(f"size/{key}")
-        value = _number((text or "").strip() or "0")
+        word = (text or "").strip()
+        value = 0.0 if word.lower() in _NO_SIZE else _number(word)
         if not 0 <= value < 1e6 or value != int(value):
             raise UserError(
                 f"{path}: size/{key} is {_shown(text)}: give the image's in pixels, or 0 to have "
@@ -139,6 +159,8 @@ def _name(path: Path, number: int, entry: Element) -> str:
 
 def _corners(path: Path, number: int, entry: Element) -> tuple[float, ...]:
     """xmin, ymin, xmax, ymax as they are written."""
+    if len(entry.findall("bndbox")) > 1:
+        raise UserError(f"{path}: object {number} has several bndbox: make each an object")
     texts = [entry.findtext(f"bndbox/{key}") for key in _CORNERS]
     for key, text in zip(_CORNERS, texts, strict=True):
         if not abs(_number(text)) <= LARGEST:  # so written, NaN is refused, too
@@ -156,11 +178,22 @@ def _box(x1: float, y1: float, x2: float, y2: float) -> tuple[float, float, floa
     return min(x1, x2) - 1, min(y1, y2) - 1, abs(x2 - x1) + 1, abs(y2 - y1) + 1
 
 
-def _difficult(path: Path, number: int, word: str) -> bool:
+def _marks(path: Path, number: int, entry: Element) -> list[tuple[str, bool]]:
+    """Flags of other names than difficult, also as CVAT's <attribute>, and what they say."""
+    children = [(child.tag, child.text) for child in entry if child.tag != "difficult"]
+    named = [(a.findtext("name") or "", a.findtext("value")) for a in entry.iter("attribute")]
+    return [
+        (name, _flag(path, number, name, (text or "").strip()))
+        for name, text in (*children, *named)
+        if flag_of(name)
+    ]
+
+
+def _flag(path: Path, number: int, name: str, word: str) -> bool:
     flag = as_flag(word)
     if flag is None:
         raise UserError(
-            f"{path}: object {number}: difficult is {_shown(word)}, neither 0 nor 1: correct it"
+            f"{path}: object {number}: {name} is {_shown(word)}, neither 0 nor 1: correct it"
         )
     return bool(flag)
 

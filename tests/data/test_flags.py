@@ -22,6 +22,9 @@ SIZES = {9: (20, 30)}
         ({"attributes": {"ignore": True}}, "attributes.ignore", "ignore"),
         ({"attributes": {"occluded": True, "iscrowd": "Yes"}}, "attributes.iscrowd", "iscrowd"),
         ({"difficult": 1}, "difficult", "ignore"),
+        ({"is_difficult": 1}, "is_difficult", "ignore"),
+        ({"gt_ignore": 1}, "gt_ignore", "ignore"),
+        ({"dontCare": True}, "dontCare", "ignore"),
         ({"ignore": 1}, None, "ignore"),
     ],
 )
@@ -60,3 +63,40 @@ def test_a_devkit_of_difficult_objects_alone(tmp_path):
     folder = write_voc(tmp_path / "d", {"a": objects}, {"t": ["a"]})
     with pytest.raises(UserError, match=r"usable box: all its 2 boxes are marked as crowd, diff"):
         VocDataset(folder, "t", training=True)
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        ({"crowded": 1}, "crowded"),
+        ({"attributes": {"Ignore me": "yes"}}, "attributes.Ignore me"),
+        ({"difficulty": 1.0}, "difficulty"),
+        ({"crowded": 0}, None),
+        ({"ignored_by": [1]}, None),
+        ({"occluded": 1}, None),
+    ],
+)
+def test_what_only_looks_like_a_flag_is_told(tmp_path, more, name):
+    entries = [box(1, 9, [1, 2, 10, 5]), box(2, 9, [0, 0, 9, 9], **more)]
+    content = open_coco(write_coco(tmp_path, SIZES, entries)).read()
+    assert not content.crowd.any()
+    wanted = [] if name is None else [f"'{name}' of 1 annotations says yes"]
+    assert [w.partition(" and is not read")[0] for w in content.warnings] == wanted
+
+
+@pytest.mark.parametrize(
+    ("tags", "name"),
+    [
+        ("<Difficult>1</Difficult>", "Difficult"),
+        ("<ignore>true</ignore>", "ignore"),
+        ("<attribute><name>ignored</name><value>True</value></attribute>", "ignored"),
+    ],
+)
+def test_other_flags_of_a_devkit(tmp_path, tags, name):
+    marked = voc_object("cat", "2 2 9 9").replace("</object>", f"{tags}</object>")
+    objects = {"a": voc_object("cat", "3 3 8 8") + marked}
+    content = VocDataset(
+        write_voc(tmp_path / "d", objects, {"t": ["a"]}), "t", training=True
+    ).read()
+    assert content.crowd.tolist() == [False, True]
+    assert content.notes == (f"'{name}' of 1 objects is read as difficult: 1 say yes",)

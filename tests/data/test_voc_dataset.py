@@ -1,6 +1,7 @@
 """VOC devkits: boxes, classes, splits, and one line for every mistake."""
 
 import logging
+import re
 import unicodedata
 
 import numpy as np
@@ -190,7 +191,7 @@ def test_entities_are_refused_without_being_expanded(devkit):
         ("", "broken XML"),
         ("<a>&unknown;</a>", "broken XML (undefined entity"),
         ('<?xml version="1.0" encoding="nonsense"?><a/>', "broken XML"),
-        (voc_xml("", -1), "size/height is '-1'"),
+        (voc_xml("", -2), "size/height is '-2'"),
         (voc_xml("", 20, "wide"), "size/width is 'wide'"),
         (voc_xml("<object></object>"), "object 1 has no name"),
         (voc_xml("<object><name>cat</name></object>"), "object 1: bndbox/xmin is missing"),
@@ -333,3 +334,25 @@ def test_real_data_equal_their_coco_version(shared):
     names = [np.array(c.class_names)[c.classes].tolist() for c in (voc, other)]
     assert names[0] == names[1]
     assert np.array_equal(voc.xywh - other.xywh, np.tile([-1, -1, 1, 1], (len(voc.xywh), 1)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "wanted"),
+    [
+        ("object>", "Object>", "1 <Object> would not be read"),
+        ("<object>", "<objects><object>", "1 <object> would not be read"),
+        ("</bndbox>", "</bndbox><bndbox/>", "object 1 has several bndbox"),
+    ],
+)
+def test_objects_that_would_not_be_read_are_refused(devkit, old, new, wanted):
+    objects = voc_object("cat", "1 1 5 5").replace(old, new)
+    closing = "</objects>" if "objects" in new else ""
+    assert wanted in with_xml(devkit, voc_xml(objects + closing))
+
+
+@pytest.mark.parametrize("word", ["-1", " None ", "Unknown"])
+def test_sizes_that_tools_write_for_none(devkit, word):
+    for path in (devkit / "Annotations").glob("*.xml"):
+        path.write_text(re.sub(r"<width>\d+<", f"<width>{word}<", path.read_text()))
+    data = VocDataset(devkit, "train", training=True)
+    assert (data.read().sizes == 0).all() and data.sizes.tolist() == [[20, 30]] * 2
