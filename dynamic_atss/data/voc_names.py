@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dynamic_atss.data.file_names import match
+from dynamic_atss.data.texts import read_text
 from dynamic_atss.errors import UserError
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # in any case
@@ -54,7 +55,7 @@ def _without_ending(name: str) -> str:
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file, without blank ones. Raises UserError: none, one twice, no text."""
     try:
-        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+        lines = [line.strip() for line in read_text(path).splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error}): give a text in UTF-8") from None
     lines = [line for line in lines if line]

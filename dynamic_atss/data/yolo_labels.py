@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dynamic_atss.data.texts import read_text
 from dynamic_atss.data.values import as_integer, as_number
 from dynamic_atss.errors import UserError
 
@@ -102,6 +103,6 @@ class Labels:
 
 def _lines(file: Path) -> list[str]:
     try:
-        return file.read_text("utf-8-sig").splitlines()
+        return read_text(file).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: cannot be read ({error}): give a text in UTF-8") from None

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from dynamic_atss.data.file_names import below
+from dynamic_atss.data.texts import read_text
 from dynamic_atss.data.values import as_integer
 from dynamic_atss.data.voc_names import IMAGE_ENDINGS, read_lines
 from dynamic_atss.errors import UserError
@@ -50,7 +51,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     try:
         if file.stat().st_size > LARGEST_FILE:
             raise UserError(f"{file}: has more than {LARGEST_FILE} bytes: give a data.yaml")
-        text = file.read_text("utf-8-sig")
+        text = read_text(file)
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
             raise UserError(f"{file}: has an alias (*name): write its content in its place")
         content = yaml.load(text, Loader=yaml.BaseLoader)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import hotcoco
+import numpy as np
 
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.survey import Finding, Surveyed, share
@@ -67,7 +69,13 @@ def health_findings(one: Surveyed) -> Iterator[Finding]:
     """What hotcoco finds beyond the survey."""
     if not len(one.content.xywh):
         return
-    report = hotcoco.COCO(to_coco(one.content)).healthcheck()
+    content = one.content
+    numbered = replace(  # hotcoco takes no ids below zero, and none of these is told
+        content,
+        image_ids=np.arange(1, len(content.names) + 1),
+        category_ids=[*range(1, len(content.class_names) + 1)],
+    )
+    report = hotcoco.COCO(to_coco(numbered)).healthcheck()
     for code, ids in ((w["code"], w["affected_ids"]) for w in report["warnings"]):
         if code in HEALTH:
             level, what, advice = HEALTH[code]
