@@ -6,6 +6,7 @@ or memory; the message names the limit. INPUT.MAX_PIXELS is the one limit that i
 
 from __future__ import annotations
 
+import codecs
 import errno
 import math
 import os
@@ -78,9 +79,12 @@ def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
 
 
 def read_text(path: str | os.PathLike[str], most: int) -> str:
-    """A text in UTF-8, with or without its mark. Raises OSError as `open_file`, and
-    UnicodeDecodeError."""
-    return read_bytes(path, most).decode("utf-8-sig")
+    """A text in UTF-8, with or without its mark, or in UTF-16 with its mark. Raises OSError as
+    `open_file`, and UnicodeDecodeError."""
+    content = read_bytes(path, most)
+    # PowerShell's `>` writes UTF-16.
+    utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if utf_16 else "utf-8-sig")
 
 
 def check_memory(needed: int) -> None:

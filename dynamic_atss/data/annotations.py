@@ -140,6 +140,7 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
             *warn_of_areas(entries, *odd_areas),
             *warn_of_likely_flags(entries),
             *_warn_of_regions(content["categories"]),
+            *_warn_without_names(content["categories"]),
         ),
         rotated=count_rotated(
             (annotation_name(entry, n), rotation_of(entry)) for n, entry in enumerate(entries)
@@ -189,4 +190,14 @@ def _warn_of_regions(categories: list[dict[str, Any]]) -> list[str]:
         f"category {name!r} is learnt and scored like any other: if its boxes are regions to "
         'ignore, give them "ignore": 1 and the category_id of the class that they may hold'
         for name in found[:1]
+    ]
+
+
+def _warn_without_names(categories: list[dict[str, Any]]) -> list[str]:
+    without = [entry["id"] for entry in categories if "name" not in entry]
+    if not without:
+        return []
+    return [
+        f"{len(without)} of {len(categories)} categories have no 'name', such as id {without[0]}: "
+        "they are called by their ids; write names there, as results and checkpoints carry them"
     ]

@@ -75,6 +75,26 @@ def box_warning(
     return ("" if form.fractions else _normalised(xywh)) or _beyond(xywh, sizes, areas, form)
 
 
+def upright_warning(xywh: np.ndarray, sizes: np.ndarray, lying: np.ndarray) -> str:
+    """What tells that boxes were drawn on upright pictures whose annotated sizes are those of the
+    stored pixels; "" if nothing does.
+
+    xywh (A, 4) as annotated · sizes (A, 2) height, width of each box's image as stored · lying (A,)
+    bool: the image is read as stored, and its EXIF orientation would exchange its sides
+    """
+    xywh, sizes = xywh[lying], sizes[lying]
+    leaves = ~_inside(_corners(xywh), sizes)
+    upright = _inside(_corners(xywh), sizes[:, ::-1])
+    if not len(xywh) or leaves.mean() < SUSPECT_IF_EXPLAINED or upright.mean() < FITS:
+        return ""
+    return (
+        f"{leaves.sum()} of {len(xywh)} boxes of pictures with an EXIF orientation reach beyond "
+        f"the stored picture, such as {_text(xywh[leaves][0])}, and lie inside the upright one: "
+        "they seem to be drawn there, while width and height are those of the stored pixels. "
+        "Exchange width and height of these pictures, or leave them out: they are then turned"
+    )
+
+
 def _normalised(xywh: np.ndarray) -> str:
     """Boxes within the first pixel are fractions of the image, read by COCO's or VOC's rules."""
     small, ends = xywh[:, 2:] <= 1, xywh[:, :2] + xywh[:, 2:] <= 1

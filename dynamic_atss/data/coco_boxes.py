@@ -41,10 +41,19 @@ def _is_box(box: object) -> bool:
 def read_areas(entries: list[dict[str, Any]], xywh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(A,) float64: of the objects' outlines, or of the boxes where the file has none that is
     positive and finite; (A,) bool: these."""
-    areas = np.array([_number(e.get("area")) for e in entries], dtype=np.float64)
-    without = ~(np.isfinite(areas) & (areas > 0))
+    areas = np.array([area_of(e.get("area")) for e in entries], dtype=np.float64)
+    without = np.isnan(areas)
     with np.errstate(all="ignore"):  # boxes of infinite extent
-        return np.where(without, xywh[:, 2] * xywh[:, 3], areas), without
+        return np.where(without, xywh[:, 2:].prod(1), areas), without
+
+
+def area_of(value: Any) -> float:
+    """NaN for what is no positive and finite number."""
+    try:
+        number = float(value) if type(value) in NUMBERS else math.nan
+    except OverflowError:
+        return math.nan
+    return number if 0 < number < math.inf else math.nan
 
 
 def odd_areas_of(entries: list[dict[str, Any]], wrong: np.ndarray) -> tuple[int, str]:
@@ -65,11 +74,3 @@ def warn_of_areas(entries: list[dict[str, Any]], count: int, example: str) -> li
         "height of their boxes is taken. Scores call objects small, medium or large by it. "
         "Correct the areas, or leave them out"
     ]
-
-
-def _number(value: Any) -> float:
-    """NaN for what is no number."""
-    try:
-        return float(value) if type(value) in NUMBERS else math.nan
-    except OverflowError:
-        return math.inf

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import Annotations
-from dynamic_atss.data.box_kinds import PIXELS, BoxForm, box_warning
+from dynamic_atss.data.box_kinds import PIXELS, BoxForm, box_warning, upright_warning
 from dynamic_atss.data.class_names import check_known, check_same, unused_classes
 from dynamic_atss.data.cleaning import check_files, clean_boxes, complete_sizes, what_was_done
 from dynamic_atss.data.depth import check_bits
@@ -149,7 +149,10 @@ class DetectionDataset(Dataset, ABC):
         usable = np.ones(len(sizes), bool) if keep_empty or not training else objects > 0
         kept &= usable[content.image]
         self.statistics["images_without_boxes"] = int((~usable).sum())
-        suspicion = box_warning(content.xywh, sizes[content.image], content.areas, self.box_form)
+        of_boxes = content.xywh, sizes[content.image]
+        suspicion = upright_warning(*of_boxes, frames.lying[content.image]) or box_warning(
+            *of_boxes, content.areas, self.box_form
+        )
         if training and not usable.any():
             raise UserError(
                 f"{self.annotations}: none of its {len(sizes)} images has a usable box: "
@@ -227,7 +230,7 @@ class DetectionDataset(Dataset, ABC):
             logger.info(text, self.annotations, (~given).sum(), len(given))
         if self.reading.as_stored:
             sizes = complete_sizes(content, self.images)
-            return Frames(sizes, np.ones(len(sizes), np.uint8))
+            return Frames(sizes, np.ones(len(sizes), np.uint8), np.zeros(len(sizes), bool))
         source, names = str(self.annotations), content.names.tolist()
         frames, headers = find_frames(content.sizes, self.images, names, self.reading, source)
         wrong = np.flatnonzero(given & (content.sizes != frames.sizes).any(axis=1))

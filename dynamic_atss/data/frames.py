@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dynamic_atss.data.header import ImageHeader, check_pixels
+from dynamic_atss.data.header import ImageHeader, check_pixels, check_readable
 from dynamic_atss.data.header_cache import cached_headers
 from dynamic_atss.data.image import MAX_PIXELS, check_end
 from dynamic_atss.errors import UserError
@@ -50,10 +50,11 @@ AS_USUAL = Reading()
 @dataclass(frozen=True)
 class Frames:
     """sizes (n, 2) int64 height, width as the images are read · orientation (n,) uint8, the turn of
-    each; 1: none"""
+    each; 1: none · lying (n,) bool, those read as stored whose turn would exchange the sides"""
 
     sizes: np.ndarray
     orientation: np.ndarray
+    lying: np.ndarray
 
 
 def find_frames(
@@ -79,7 +80,8 @@ def find_frames(
         _log_frames(paths, orientation, turned, _why(reading.exif, told), source)
     swapped = turned & (orientation >= 5)
     sizes = np.where(swapped[:, None], stored[:, ::-1], stored)
-    return Frames(sizes, np.where(turned, orientation, 1).astype(np.uint8)), good
+    done = np.where(turned, orientation, 1).astype(np.uint8)
+    return Frames(sizes, done, ~turned & (orientation >= 5)), good
 
 
 def upright(
@@ -112,6 +114,7 @@ def _checked(
     if isinstance(header, ImageHeader):
         try:
             check_pixels(path, header, reading.max_pixels)
+            check_readable(path, header)
             check_end(path, header, reading.max_pixels)
         except UserError as error:
             return error

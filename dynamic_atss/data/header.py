@@ -250,6 +250,12 @@ def check_pixels(path: Path, header: ImageHeader, most: int) -> None:
         )
 
 
+def check_readable(path: Path, header: ImageHeader) -> None:
+    """Raises UserError: the pixels have 32 bits or more, which no image is decoded from."""
+    if header.bits > 16:
+        raise undecodable(path, "32-bit pixels, whose range is not known; 8 and 16 bits are read")
+
+
 def missing(path: Path) -> UserError:
     return UserError(
         f"{path}: no such image: check the image folder and the annotations' file_name"

@@ -8,6 +8,7 @@ import io
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,32 @@ def evaluate_coco(
     _require(chosen, known_images, f"image_ids: image %s is not in {truth.source}")
     _require(table[:, 0], known_images, f"{source}: image %s is not in {truth.source}")
     _require(table[:, 6], category_ids, f"{source}: category %s is not in {truth.source}")
-    curves = _scorer(scorer)(truth, table, chosen, category_ids, all_caps(max_dets))
+    inputs = (truth, table, chosen, category_ids)
+    if min([0, *known_images, *category_ids]) < 0:
+        inputs = _numbered(*inputs)
+    curves = _scorer(scorer)(*inputs, all_caps(max_dets))
     return scores_from_curves(*curves, truth.categories, category_ids, max_dets)
+
+
+def _numbered(
+    truth: TruthTable, table: NDArray[np.float64], image_ids: list[int], category_ids: list[int]
+) -> tuple[TruthTable, NDArray[np.float64], list[int], list[int]]:
+    """The same with places in the order of the ids for ids: hotcoco takes no negative ones."""
+    images = np.sort([image["id"] for image in truth.images])
+    categories = np.array(category_ids)
+    names = {category["id"]: category["name"] for category in truth.categories}
+    numbered = replace(
+        truth,
+        images=[{"id": i} for i in range(len(images))],
+        categories=[{"id": i, "name": names[id]} for i, id in enumerate(category_ids)],
+        image_ids=np.searchsorted(images, truth.image_ids),
+        category_ids=np.searchsorted(categories, truth.category_ids),
+    )
+    table = table.copy()
+    table[:, 0] = np.searchsorted(images, table[:, 0])
+    table[:, 6] = np.searchsorted(categories, table[:, 6])
+    chosen = np.searchsorted(images, image_ids).tolist()
+    return numbered, table, chosen, list(range(len(category_ids)))
 
 
 def _require(used: Sequence[int] | NDArray[Any], known: Sequence[int], message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from string import Template
@@ -64,10 +65,11 @@ def dataset_page(sets: Iterable[tuple[str, Surveyed]], found: Sequence[Finding])
 
 
 def _line(finding: Finding) -> str:
-    text, advice, where = map(_html, (finding.text, finding.advice, finding.where))
+    text, advice = _html(finding.text), _html(finding.advice)
     return (
         f'<li class="{finding.level}"><b>{finding.level}</b>: {_MEANING[finding.level]}<br>'
-        f"{text}<br>What to do: {advice}.<small>{where}</small>{_items(finding)}</li>"
+        f"{text}<br>What to do: {advice}.<small>{_breakable(finding.where)}</small>"
+        f"{_items(finding)}</li>"
     )
 
 
@@ -87,12 +89,26 @@ def _section(name: str, one: Surveyed) -> str:
     drawn = PLOTS.items() if own["images"] and own["boxes"] else ()
     plots = "".join(_figure(title, _png(draw, one)) for title, draw in drawn)
     return (
-        f"<h2>{_html(name)}</h2><p>{own['images']:,} images, of which "
-        f"{own['images_without_boxes']:,} have no box; {own['boxes']:,} boxes of "
+        f"<h2>{_breakable(name)}</h2><p>{several(own['images'], 'image')}, "
+        f"{own['images_without_boxes'] or 'none'} without a box; {own['boxes']:,} boxes of "
         f"{len(own['classes'])} classes, at most {own['largest_number_of_boxes']:,} in an image; "
         f"{own['regions']:,} crowds, difficult or ignored boxes.</p>"
-        f'<div class="plots">{plots}</div>'
+        f'<div class="plots">{plots}</div>{_all_classes(own["classes"])}'
     )
+
+
+def _all_classes(counts: dict[str, int]) -> str:
+    """Those that the plot has no room for, too."""
+    if len(counts) <= _MOST_CLASSES:
+        return ""
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    shown = ", ".join(f"{_html(name)}&nbsp;{count:,}" for name, count in ordered)
+    return f"<details><summary>All {len(counts)} classes</summary>{shown}</details>"
+
+
+def _breakable(path: str) -> str:
+    """May be broken into lines at its slashes and colons, rather than within a name."""
+    return re.sub(r"([/\\:])", r"\1<wbr>", _html(path))
 
 
 def _figure(title: str, png: str) -> str:

@@ -56,7 +56,7 @@ def arrange(source: Source, class_names: Sequence[str]) -> list[str]:
     if not class_names or not count:
         return []
     if not names:
-        return [_trusted(class_names)] if count == len(class_names) else []
+        return [_trusted(class_names), *_nearly_coco(class_names)] * (count == len(class_names))
     notes = [] if source.classes else ["no class names in the file: its 80 classes are COCO's"]
     if names != list(class_names) and _same(names, class_names) and len(names) == count:
         _reorder(source, [names.index(name) for name in class_names])
@@ -72,6 +72,20 @@ def _trusted(class_names: Sequence[str]) -> str:
         "no class names in the file: its classes are taken in the order of the data set, which has "
         f"to be that of its training: {shown}{more}"
     )
+
+
+def _nearly_coco(class_names: Sequence[str]) -> list[str]:
+    """Of 80 classes that have most of COCO's names and some others: in another order than COCO's
+    they would be taken for each other."""
+    known = {_plain(name) for name in COCO}
+    others = [name for name in class_names if _plain(name) not in known]
+    if len(class_names) != len(COCO) or not 0 < len(others) <= len(COCO) // 2:
+        return []
+    return [
+        f"{len(COCO) - len(others)} of these are COCO's names, but {others[0]!r} is none"
+        f"{f' ({len(others) - 1} more)' if others[1:] else ''}: spelt as COCO's all are matched by "
+        "name, in any order"
+    ]
 
 
 def _same(names: Sequence[str], others: Sequence[str]) -> bool:

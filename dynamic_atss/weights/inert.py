@@ -89,7 +89,9 @@ class Machine(pickle._Unpickler):  # Python's own in Python: its steps can be re
 
     def charge(self, values: tuple[Any, ...]) -> None:
         """Counts what is about to be copied. Raises DamagedError if the file cannot hold it."""
-        self.left -= sum(len(value) for value in values if hasattr(value, "__len__"))
+        # A tensor of no dimension has a __len__ that fails.
+        sized = (v for v in values if hasattr(v, "__len__") and getattr(v, "shape", None) != ())
+        self.left -= sum(map(len, sized))
         if self.left < 0:
             raise DamagedError("copies more than the file holds")
 

@@ -167,3 +167,33 @@ def test_two_spellings_of_a_file_are_joined(tmp_path):
     assert changed == ["entries of a file that is listed twice joined: 1"]
     assert [e["file_name"] for e in content["images"]] == ["1.png"]
     assert [e["image_id"] for e in content["annotations"]] == [1, 1]
+
+
+def test_ids_below_zero(tmp_path):
+    def negative(content):
+        for key in ("images", "categories"):
+            for entry in content[key]:
+                entry["id"] *= -1
+        for entry in content["annotations"]:
+            entry.update(image_id=-entry["image_id"], category_id=-entry["category_id"])
+
+    path = write_coco(tmp_path, SIZES, [good(1, 1), good(2, 3)])
+    content = json.loads(path.read_text())
+    negative(content)
+    path.write_text(json.dumps(content))
+    assert fix(opened(f"coco:{path}:{tmp_path / 'images'}"), tmp_path / "new.json") == []
+    assert json.loads((tmp_path / "new.json").read_text()) == content
+
+
+@pytest.mark.parametrize("area", [-1, 0, True, "many", [1], 10**400, float("nan")])
+def test_areas_that_a_training_does_not_take_are_written(tmp_path, area):
+    content, changed = repaired(tmp_path, [good(1, 1) | {"area": area}, good(2, 2)])
+    assert changed == ["areas written, from width x height: 1"]
+    assert [entry["area"] for entry in content["annotations"]] == [400, 300]
+
+
+@pytest.mark.parametrize("side", [0.25, 1])
+def test_boxes_that_a_training_drops_for_their_size_go(tmp_path, side):
+    content, changed = repaired(tmp_path, [box(1, 1, [5, 5, 9, side]), good(2, 2)])
+    assert changed == ["boxes of one pixel or less left out: 1"]
+    assert [entry["id"] for entry in content["annotations"]] == [2]

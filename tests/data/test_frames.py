@@ -192,3 +192,11 @@ def test_files_that_end_too_early_are_told_when_the_set_is_opened(tmp_path, endi
     (tmp_path / f"images/3.{ending}").write_bytes(good[1][:-2000])
     with pytest.raises(UserError, match=rf"3\.{ending}: the image cannot be decoded"):
         open_coco(path, training=False)
+
+
+@pytest.mark.parametrize(("bbox", "told"), [([15, 6, 12, 5], True), ([5, 6, 10, 5], False)])
+def test_upright_boxes_beside_sizes_of_the_stored_pixels_are_told(tmp_path, caplog, bbox, told):
+    data = open_coco(write(tmp_path, [6, 8, 1], "stored", bbox))
+    assert data.sizes.tolist() == [[30, 20], [30, 20], [20, 30]]  # as the sizes say
+    assert ("2 of 2 boxes of pictures with an EXIF orientation" in caplog.text) == told
+    assert ("and lie inside the upright one" in caplog.text) == told

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from dynamic_atss.data.header import image_header
+from dynamic_atss.data.header import check_readable, image_header
 from dynamic_atss.data.image import read_image, resize, resize_with_pillow
 from dynamic_atss.data.transforms import resized
 from dynamic_atss.errors import UserError
@@ -242,6 +242,8 @@ def test_pixels_of_32_bits_have_no_known_range(tmp_path, dtype):
     (tmp_path / "deep").write_bytes(encoded(Image.fromarray(pixels), "TIFF"))
     with pytest.raises(UserError, match="32-bit pixels"):
         read_image(tmp_path / "deep")
+    with pytest.raises(UserError, match="32-bit pixels"):  # and before anything is decoded
+        check_readable(tmp_path / "deep", image_header(tmp_path / "deep"))
 
 
 def test_a_thumbnail_does_not_hide_the_truncation(tmp_path):

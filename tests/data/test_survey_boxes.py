@@ -236,3 +236,23 @@ def test_class_names(tmp_path):
 )
 def test_a_line_is_sentences(advice, text):
     assert Finding("note", "x", "a.json", 1, "2 boxes", advice).line == f"a.json: 2 boxes. {text}"
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [(("Cat", "cat "), True), (("dead_tree", "dead tree"), True), (("cat", "cats"), False)],
+)
+def test_class_names_that_differ_in_signs_alone(tmp_path, names, told):
+    categories = [{"id": i, "name": name} for i, name in zip((7, 8), names, strict=True)]
+    one = surveyed(tmp_path, [box(1, 1, [1, 1, 9, 9])], changes={"categories": categories})
+    found = [f for f in box_findings(one) if f.code == "near_names"]
+    assert len(found) == told
+    assert not told or all(repr(name) in found[0].line for name in names)
+
+
+def test_categories_without_a_name(tmp_path):
+    changes = {"categories": [{"id": 7, "supercategory": "cat"}, {"id": 3, "name": "dog"}]}
+    path = write_coco(tmp_path, {9: (20, 30)}, [box(1, 9, [1, 1, 9, 9])], changes)
+    content = open_coco(path).read()
+    assert content.class_names == ["7", "dog"]
+    assert "1 of 2 categories have no 'name', such as id 7" in content.warnings[0]

@@ -166,7 +166,7 @@ def test_missing_files(devkit):
     assert "train.txt: 'b' is there twice" in error_of(devkit)
     (devkit / "ImageSets/Main/train.txt").write_text("\n")
     assert "train.txt: is empty" in error_of(devkit)
-    (devkit / "ImageSets/Main/train.txt").write_bytes(b"\xff\xfe")
+    (devkit / "ImageSets/Main/train.txt").write_bytes(b"\xff\xffa")
     assert "UTF-8" in error_of(devkit)
     assert "no such folder" in error_of(devkit / "nowhere")
     assert "no Annotations in it" in error_of(devkit / "JPEGImages")
@@ -356,3 +356,11 @@ def test_sizes_that_tools_write_for_none(devkit, word):
         path.write_text(re.sub(r"<width>\d+<", f"<width>{word}<", path.read_text()))
     data = VocDataset(devkit, "train", training=True)
     assert (data.read().sizes == 0).all() and data.sizes.tolist() == [[20, 30]] * 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "utf-16-be"])
+def test_lists_that_windows_programs_write(devkit, encoding):
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    (devkit / "ImageSets/Main/train.txt").write_bytes(f"{mark}b\r\na\r\n".encode(encoding))
+    data = VocDataset(devkit, "train", training=True)
+    assert data.read().names.tolist() == ["b.jpg", "a.jpg"]

@@ -398,3 +398,16 @@ def test_table_of_many_categories_of_which_few_have_objects():
     assert [line.split() for line in table.split("\n")[4:]] == [
         *(["highest", "AP", "lowest", "AP"], ["cat", "0.500"])
     ]
+
+
+@pytest.mark.parametrize("scorer", ["hotcoco", "pycocotools"])
+def test_ids_below_zero_are_scored_like_others(tmp_path, scorer):
+    boxes = ([10, 10, 30, 30], [60, 10, 30, 30])
+    scores = []
+    for images, categories in (((-7, 3), (-1, 5)), ((1, 2), (1, 2))):
+        ids = [*zip(images, categories, strict=True)]
+        annotations = [truth(i, c, box) for (i, c), box in zip(ids, boxes, strict=True)]
+        path = write(tmp_path / "t.json", annotations, images, categories)
+        results = [found(*ids[0], boxes[0], 0.9), found(*ids[0], [200, 10, 30, 30], 0.95)]
+        scores.append(evaluate_coco(path, results, scorer=scorer).metrics)
+    assert scores[0] == scores[1] and scores[0]["AP"] == pytest.approx(0.25)

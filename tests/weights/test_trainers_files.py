@@ -243,3 +243,9 @@ def test_what_was_not_read_does_not_go_into_a_converted_file(tmp_path):
     got = torch.load(tmp_path / "y.pth", weights_only=True)
     assert list(got) == ["log", "per_class", "model"] and got["log"] == [None, 0.5]
     assert got["per_class"].tolist() == [1, 1, 1] and list(got["model"]) == list(NAMES)
+
+
+def test_a_parameter_of_no_dimension(tmp_path):
+    entries = {"scale": torch.nn.Parameter(torch.tensor(2.5)), "bias": torch.zeros(3)}
+    torch.save({"model": entries}, tmp_path / "w.pth")
+    assert read_file(tmp_path / "w.pth")["model"]["scale"].item() == 2.5

@@ -71,3 +71,11 @@ def test_names_in_the_file():
         file = source(3, 1, ["a", "b", "c"])
         assert arrange(file, others) == [] and file.tensors["head.cls_logits.bias"][2] == 2
     assert class_count(Source(PUBLISHED, {"backbone.body.x": torch.zeros(2)})) == 0
+
+
+def test_a_name_that_is_not_quite_coco_is_told():
+    names = [{"couch": "sofa", "hair drier": "hair dryer"}.get(name, name) for name in COCO[::-1]]
+    file = source(80)
+    _, near = arrange(file, names)
+    assert near.startswith("78 of these are COCO's names, but 'hair dryer' is none (1 more)")
+    assert file.tensors["head.cls_logits.bias"].equal(torch.arange(80).float())  # as it was

@@ -70,8 +70,14 @@ def health_findings(one: Surveyed) -> Iterator[Finding]:
     """What hotcoco finds beyond the survey."""
     if not len(one.content.xywh):
         return
-    names = np.array([*map(printable, one.content.names.tolist())], np.str_)  # it takes UTF-8 alone
-    report = hotcoco.COCO(to_coco(replace(one.content, names=names))).healthcheck()
+    content = one.content
+    numbered = replace(  # hotcoco takes UTF-8 and no ids below zero, and none of these is told
+        content,
+        names=np.array([*map(printable, content.names.tolist())], np.str_),
+        image_ids=np.arange(1, len(content.names) + 1),
+        category_ids=[*range(1, len(content.class_names) + 1)],
+    )
+    report = hotcoco.COCO(to_coco(numbered)).healthcheck()
     for code, ids in ((w["code"], w["affected_ids"]) for w in report["warnings"]):
         if code in HEALTH:
             level, what, advice = HEALTH[code]

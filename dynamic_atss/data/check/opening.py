@@ -14,7 +14,7 @@ from dynamic_atss.data.catalog import open_dataset
 from dynamic_atss.data.check.told import kept_back, told_on_opening
 from dynamic_atss.data.cleaning import find_names
 from dynamic_atss.data.dataset import DetectionDataset
-from dynamic_atss.data.header import ImageHeader, check_pixels
+from dynamic_atss.data.header import ImageHeader, check_pixels, check_readable
 from dynamic_atss.data.header_cache import cached_headers
 from dynamic_atss.data.image import read_image
 from dynamic_atss.data.survey import Finding, Surveyed, file_findings
@@ -103,10 +103,11 @@ def _lenient(kind: type[DetectionDataset], opened: Opened) -> type[DetectionData
 
 
 def _within(header: Header, path: Path, max_pixels: int) -> Header:
-    """The header, or that the image has more pixels."""
+    """The header, or that the image has more pixels, or some of 32 bits."""
     try:
         if isinstance(header, ImageHeader):
             check_pixels(path, header, max_pixels)
+            check_readable(path, header)
     except UserError as error:
         return error
     return header

@@ -11,6 +11,7 @@ import numpy as np
 from dynamic_atss.data.annotations import read_json
 from dynamic_atss.data.check.coco_file import to_coco
 from dynamic_atss.data.coco import CocoDataset
+from dynamic_atss.data.coco_boxes import area_of
 from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.header import ImageHeader
 from dynamic_atss.data.survey import Surveyed
@@ -107,12 +108,14 @@ class Repair:
         if not np.isfinite(box).all() or cut[2] <= cut[0] or cut[3] <= cut[1]:
             self._count("boxes without an extent in their image left out")
             return False
+        if cut[2] - cut[0] <= 1 or cut[3] - cut[1] <= 1:  # a training drops them, too
+            self._count("boxes of one pixel or less left out")
+            return False
         if cut != (x1, y1, x2, y2):
             self._count("boxes cut at the border of their image")
         if cut != (box[0], box[1], box[0] + box[2], box[1] + box[3]):
             entry["bbox"] = [cut[0], cut[1], cut[2] - cut[0], cut[3] - cut[1]]
-        area = entry.get("area")
-        if not (isinstance(area, int | float) and 0 < area < float("inf")):
+        if np.isnan(area_of(entry.get("area"))):
             self._count("areas written, from width x height")
             entry["area"] = entry["bbox"][2] * entry["bbox"][3]
         return True

@@ -7,7 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from dynamic_atss.data.survey.classes import names_given_twice, names_that_are_none
+from dynamic_atss.data.survey.classes import (
+    names_given_twice,
+    names_nearly_the_same,
+    names_that_are_none,
+)
 from dynamic_atss.data.survey.finding import Finding, several, share
 from dynamic_atss.data.survey.surveyed import Surveyed
 
@@ -137,7 +141,7 @@ def odd_areas(one: Surveyed) -> Iterator[Finding]:
 
 CHECKS = (
     *(boxes_in_fractions, boxes_beyond, rotated_boxes, odd_areas),
-    *(names_given_twice, names_that_are_none),
+    *(names_given_twice, names_nearly_the_same, names_that_are_none),
 )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 
 from dynamic_atss.data.survey.finding import Finding
 from dynamic_atss.data.survey.surveyed import Surveyed
 
-_NO_NAMES = ("", "none", "null", "nan")  # what tools write where they have none
+_NO_NAMES = ("", "~", "none", "null", "nan")  # what tools write where they have none
 
 
 def names_given_twice(one: Surveyed) -> Iterator[Finding]:
@@ -19,6 +20,21 @@ def names_given_twice(one: Surveyed) -> Iterator[Finding]:
             *("warning", "same_names", one.where, len(twice)),
             f"{one.content.class_names.count(twice[0])} classes are called {twice[0]!r}",
             "each is learnt and scored as a class of its own: join them, or name them apart",
+        )
+
+
+def names_nearly_the_same(one: Surveyed) -> Iterator[Finding]:
+    """Classes whose names differ in letter case or in blanks and signs alone."""
+    spelt: dict[str, set[str]] = {}
+    for name in one.content.class_names:
+        spelt.setdefault(re.sub(r"[\s_-]+", "", name).casefold(), set()).add(name)
+    found = [sorted(names) for plain, names in spelt.items() if plain and len(names) > 1]
+    if found:
+        yield Finding(
+            *("warning", "near_names", one.where, len(found)),
+            f"classes {' and '.join(map(repr, found[0]))} differ in letter case, blanks or signs "
+            f"alone{f' ({len(found) - 1} more such names)' if found[1:] else ''}",
+            "each is learnt and scored as a class of its own: give them one name if they are one",
         )
 
 
