@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import math
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
+from torch import Tensor
 
 from dynamic_atss.errors import UserError
 from dynamic_atss.quoting import printable
@@ -104,3 +108,38 @@ def _places(tree: Any) -> list[tuple[Any, Any]]:
 def bytes_of(strategy: SearchStrategy[str]) -> SearchStrategy[bytes]:
     """In UTF-8, half pairs included."""
     return strategy.map(lambda text: text.encode("utf-8", "surrogatepass"))
+
+
+COORDINATES = (
+    *(0.0, -0.0, 1.0, 4.0, 8.0, 12.0, 16.5, 20.0, 31.999, 40.0, -7.0, 56.0, 1e-30, -1e-30),
+    *(1e6, -1e6, 1e25, -1e25, 3e38, -3e38, math.nan, math.inf, -math.inf),
+)
+ORDINARY = 14  # of these
+
+
+@st.composite
+def layouts(draw: DrawFn, tensor: Tensor) -> Tensor:
+    """The same values, in this or another order in memory."""
+    kind = draw(st.sampled_from(["plain", "turned", "spread"]))
+    if kind == "turned":
+        return tensor.transpose(0, -1).contiguous().transpose(0, -1)
+    return torch.stack((tensor, tensor), -1)[..., 0] if kind == "spread" else tensor
+
+
+@st.composite
+def tensors(draw: DrawFn, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Ordinary coordinates, with ties and rows that are there twice, or any numbers; in any layout.
+
+    The numbers are drawn by a seed: one by one they would take most of the time.
+    """
+    rng = random.Random(draw(st.integers(0, 2**32 - 1)))
+    most = draw(st.sampled_from([ORDINARY, ORDINARY, len(COORDINATES)]))
+    count = math.prod(shape)
+    pick = [rng.choice(COORDINATES[:most]) + rng.choice((0.0, 0.0, 0.25)) for _ in range(count)]
+    values = torch.tensor(pick, dtype=torch.float64).to(dtype).view(*shape)
+    if len(shape) == 2 and shape[1] == 4 and draw(st.booleans()):  # none is inverted
+        low, high = values[:, :2].minimum(values[:, 2:]), values[:, :2].maximum(values[:, 2:])
+        values = torch.cat((low, high), 1)
+    if shape[0] > 1 and draw(st.booleans()):
+        values[-1] = values[0]
+    return draw(layouts(values))
