@@ -27,7 +27,9 @@ PIECES = (
     *("<a>" * 40, "</a>", "</annotation>", "<object/>", "<name/>", '<size width="3"/>'),
 )
 LABELS = "0 0.5 0.5 0.25 0.25\n2 0.1 0.1 0.2 0.1 0.2 0.3\n\n1 .5 .5 1 1\n"
-LAYOUT = "path: .\ntrain: images/train\nval: [a, b.txt]\nnames: {0: cat, 1: dog}\nkpt_shape: [17, 3]"
+LAYOUT = (
+    "path: .\ntrain: images/train\nval: [a, b.txt]\nnames: {0: cat, 1: dog}\nkpt_shape: [17, 3]"
+)
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,13 @@ NAMES = [
     *(b"ctorch._utils\n_rebuild_tensor_v2\n", b"ccollections\nOrderedDict\n"),
     *(b"c_codecs\nencode\n", b"cnumpy.core.multiarray\n_reconstruct\n", b"c__builtin__\nset\n"),
 ]
-VALUES = [b"K\x01", b"J\xff\xff\xff\x7f", b"X\x01\x00\x00\x00a", b"U\x02f4", b"\x8a\x09" + b"\x7f" * 9]
+VALUES = [
+    b"K\x01",
+    b"J\xff\xff\xff\x7f",
+    b"X\x01\x00\x00\x00a",
+    b"U\x02f4",
+    b"\x8a\x09" + b"\x7f" * 9,
+]
 
 
 @pytest.fixture(scope="module")
