@@ -62,7 +62,7 @@ def outcome(door: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
 
 @st.composite
 def damaged(draw: DrawFn, files: Sequence[bytes]) -> bytes:
-    """One of some files after a few accidents: bits flipped, bytes lost, doubled or written over."""
+    """One of some files after a few accidents: bits flipped, bytes lost, doubled, overwritten."""
     data = bytearray(draw(st.sampled_from(files)))
     for _ in range(draw(st.integers(0, 4))):
         place = draw(st.integers(0, max(len(data) - 1, 0)))

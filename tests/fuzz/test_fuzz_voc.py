@@ -12,6 +12,7 @@ from dynamic_atss.data.yolo_labels import Labels
 from dynamic_atss.data.yolo_layout import read_layout
 
 CLASSES = 3
+ROWS = st.lists(texts | st.just("0.5"), max_size=9).map(" ".join)
 XML = """<?xml version="1.0" encoding="utf-8"?>
 <annotation><filename>x.jpg</filename>
 <size><width>30</width><height>20</height><depth>3</depth></size>
@@ -80,10 +81,10 @@ def test_damaged_xml(folder, data):
 @given(
     data=st.one_of(
         damaged([LABELS.encode()]),
-        bytes_of(st.lists(st.lists(texts | st.just("0.5"), max_size=9).map(" ".join)).map("\n".join)),
+        bytes_of(st.lists(ROWS).map("\n".join)),
     ),
     keypoints=st.integers(0, 4),
-)  # fmt: skip
+)
 def test_labels(folder, data, keypoints):
     path = folder / "labels.txt"
     path.write_bytes(data)
