@@ -106,4 +106,5 @@ def centerness(points: Tensor, boxes: Tensor) -> Tensor:
     left, top, right, bottom = sides(points, boxes).clamp(min=0).unbind(-1)
     ratio = torch.minimum(left, right) * torch.minimum(top, bottom)
     whole = torch.maximum(left, right) * torch.maximum(top, bottom)
-    return torch.where(whole > 0, ratio / whole, torch.zeros_like(whole)).sqrt()
+    # Outside of a box without end, 0 times infinity is no ratio.
+    return torch.where(ratio > 0, ratio / whole, torch.zeros_like(whole)).sqrt()

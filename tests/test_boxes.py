@@ -93,3 +93,10 @@ def test_centerness():
     expected = [1, (2 / 6 * 1 / 3) ** 0.5, 0, 0, 0, 0]
     assert B.centerness(points, box).tolist() == pytest.approx(expected)
     assert B.centerness(torch.tensor([3.0, 3]), torch.tensor([3.0, 3, 3, 3])).item() == 0
+
+
+def test_centerness_outside_of_a_box_without_end():
+    """0 times infinity is no number. Found by tests/fuzz."""
+    inf = float("inf")
+    boxes = torch.tensor([[5.0, 0, 8, inf], [-inf, 5, inf, 8], [0, 0, -9, inf]])
+    assert B.centerness(torch.tensor([3.0, 3]), boxes).tolist() == [0, 0, 0]
