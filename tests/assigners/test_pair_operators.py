@@ -310,6 +310,7 @@ WRONG = {
     ],
     "resolve": [
         (1, torch.full((40, 7), 30), "flat"),
+        (1, torch.zeros(40, 7, dtype=torch.int32), "flat has another dtype"),
         (3, torch.ones(40, 7), "selected has another dtype"),
         (4, torch.zeros(40, 6), "score has shape"),
         (6, -1, "negative"),
