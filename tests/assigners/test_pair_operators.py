@@ -181,6 +181,18 @@ def test_kernel_equals_the_plain_form(name, kind, dtype):
             assert_rounded(a, b) if name in ROUNDED else assert_same(a, b)
 
 
+@native
+def test_a_box_without_end_on_a_level_whose_reach_has_none():
+    """Infinity less infinity is no limit. Found by tests/fuzz."""
+    boxes = torch.tensor([[-math.inf, 0, 16, 20], [0, 3, math.inf, 9]])
+    arguments = list(arguments_of("points_inside", "empty", variant=1))
+    arguments[:2], arguments[5], arguments[-1] = (boxes, torch.tensor([0, 1])), 0.0, 40
+    found, expected = both_forms("points_inside", arguments)
+    assert found[3].any()
+    for a, b in zip(found, expected, strict=True):
+        assert_same(a, b)
+
+
 def assert_same(a, b):
     torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
 
@@ -310,6 +322,7 @@ WRONG = {
     ],
     "resolve": [
         (1, torch.full((40, 7), 30), "flat"),
+        (1, torch.zeros(40, 7, dtype=torch.int32), "flat has another dtype"),
         (3, torch.ones(40, 7), "selected has another dtype"),
         (4, torch.zeros(40, 6), "score has shape"),
         (6, -1, "negative"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-SHORT = 25  # inputs of each test
+SHORT = 40  # inputs of each test
 MEMORY = 600  # MB above those at a test's start: a decoded picture of the largest size, twice
 ASKED = os.environ.get("DYNAMIC_ATSS_FUZZ", "")
 

@@ -101,8 +101,12 @@ def _within_reach(region: Tensor, boxes: Tensor, reach: Tensor) -> Tensor:
     """The part (..., 4) of a region from where no side of the box is farther than `reach` (...);
     its own sides are at most that long."""
     far = reach[..., None]
-    low = torch.maximum(region[..., :2], boxes[..., 2:] - far)
-    return torch.cat((low, torch.minimum(region[..., 2:], boxes[..., :2] + far)), dim=-1)
+    # A side without end meets a reach without end: that is no limit.
+    first = (boxes[..., 2:] - far).nan_to_num(-torch.inf, torch.inf, -torch.inf)
+    last = (boxes[..., :2] + far).nan_to_num(torch.inf, torch.inf, -torch.inf)
+    return torch.cat(
+        (torch.maximum(region[..., :2], first), torch.minimum(region[..., 2:], last)), dim=-1
+    )
 
 
 def most_locations(

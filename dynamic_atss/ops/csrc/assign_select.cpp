@@ -122,6 +122,7 @@ void resolve_all(const Tensor& box, const Tensor& flat, const Tensor& exists,
 std::tuple<Tensor, Tensor> resolve(const Tensor& box, const Tensor& flat, const Tensor& exists,
                                    const Tensor& selected, const Tensor& score,
                                    const Tensor& quality, int64_t images, int64_t priors) {
+  require_type(flat, ScalarType::Long, "flat");  // the result has its type
   require_same_shape(exists, flat, "exists");
   require_same_shape(selected, flat, "selected");
   require_same_shape(score, flat, "score");
