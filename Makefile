@@ -40,7 +40,7 @@ demo: $(INSTALLED)
 
 # A process for each core, a thread each: most tests start processes or wait for them.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # The numerical tests as other processors run them; QUICK=1: operators and rules, in three runs.
 test-machines: $(INSTALLED)

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import other_rounding
@@ -11,12 +11,25 @@ import torch
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`-m cuda` picks the tests of the GPU; where there is none they say so."""
+    """The files of whole programs, which take longest, begin; `-m cuda` picks the tests of the GPU;
+    where there is none they say so."""
+    folder = Path(__file__).parent
+    items.sort(key=lambda item: item.path.parent not in (folder, folder / "tools"))
     if torch.cuda.is_available():
         return
     for item in items:
         if item.get_closest_marker("cuda"):
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test printed may have names that no encoding has; pytest-xdist sends UTF-8 alone."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
 
 
 ROUNDING = os.environ.get("DYNAMIC_ATSS_TEST_ROUNDING", "0") == "1"

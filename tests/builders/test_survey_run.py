@@ -80,7 +80,7 @@ def test_warnings_are_lines_of_the_log(run, shapes, tmp_path):
     lines = [line for line in log if "survey: " in line]
     assert code == 0
     assert sum("WARNING survey: " in line and "marked as rotated" in line for line in lines) == 1
-    assert sum("'none of them'" in line for line in log) == 1
+    assert sum("WARNING" in line and "'none of them'" in line for line in log) == 1
     assert "findings of 16 images" in lines[-1]  # the test set is left out
     first = next(i for i, line in enumerate(log) if "iteration 1/1" in line)
     assert log.index(lines[-1]) < first

@@ -45,7 +45,8 @@ def test_the_one_that_last_checkpoint_names(run, caplog):
         (b"\xff\xfe\x00model", "last_checkpoint is damaged"),
         (b"model_0000099.pth", "last_checkpoint names 'model_0000099.pth', which is not there"),
         (b"\x00", "last_checkpoint names '\\x00', which is not there"),
-        (b"m" * 5000, "File name too long"),
+        (b"m" * 4000, "File name too long"),
+        (b"m" * 5000, "last_checkpoint names no file (has 5,000 bytes"),
         (b"a\x1b[31m\nerror: x", r"names 'a\x1b[31m\nerror: x', which is not there"),
     ],
 )

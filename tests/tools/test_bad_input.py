@@ -199,7 +199,7 @@ def test_a_hostile_pickle_is_not_run(refused, tmp_path, suffix):
     assert not trace.exists()
 
 
-def test_a_damaged_checkpoint_to_resume_is_told_and_not_skipped(
+def test_a_damaged_checkpoint_to_resume_is_told_and_the_one_before_is_taken(
     config, tmp_path, monkeypatch, capsys
 ):
     out = tmp_path / "run"
@@ -208,8 +208,9 @@ def test_a_damaged_checkpoint_to_resume_is_told_and_not_skipped(
     path = out / "model_final.pth"
     path.write_bytes(path.read_bytes()[:1000])
     capsys.readouterr()
-    assert call_tool(monkeypatch, "train_net", [*args, "--resume"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    assert call_tool(monkeypatch, "train_net", [*args, "--resume"]) == 0
+    log = (out / "log.txt").read_text().splitlines()
+    (line,) = [n for n in log if "truncated or damaged" in n]
     assert str(path) in line and "truncated or damaged" in line and "model_0000004.pth" in line
 
 

@@ -176,7 +176,7 @@ class Tags(HTMLParser):
         attributes = dict(attrs)
         if tag == "img":
             self.images.append(attributes["src"])
-        elif tag not in ("meta", "br"):
+        elif tag not in ("meta", "br", "wbr"):
             self.open.append(tag)
         self.outside += [v for k, v in attrs if k in ("href", "src") and not v.startswith("data:")]
 
