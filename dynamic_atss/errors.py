@@ -9,6 +9,10 @@ from types import FrameType
 
 from dynamic_atss.quoting import printable
 
+LONGEST_MESSAGE = (
+    4000  # characters of a message: paths and a few names; a name in a file has no limit
+)
+
 
 class UserError(Exception):
     """A mistake in what the user gave: the message says in one line which file and entry it is, and
@@ -21,7 +25,13 @@ class UserError(Exception):
     exit_code = 2
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(printable(str(message), keep="\n\t"))
+        super().__init__(_shortened(printable(str(message), keep="\n\t")))
+
+
+def _shortened(text: str) -> str:
+    """Without its middle, where it is too long to be read: the advice stands at the end."""
+    half = LONGEST_MESSAGE // 2 - 10
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:half]} [...] {text[-half:]}"
 
 
 class Lost(UserError):

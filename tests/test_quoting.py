@@ -7,7 +7,7 @@ import pytest
 
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.engine.logger import ROOT, setup_logging
-from dynamic_atss.errors import UserError
+from dynamic_atss.errors import LONGEST_MESSAGE, UserError
 from dynamic_atss.quoting import LONGEST, printable, shown
 
 
@@ -60,3 +60,13 @@ def test_no_name_forges_a_line_of_the_log(tmp_path):
 def test_class_names_are_printable_from_the_start():
     content = Annotations.of_rows(["a.png"], ["\ud800x", "b\n"], [])
     assert content.class_names == [r"\ud800x", r"b\n"]
+
+
+def test_a_message_that_nobody_could_read_loses_its_middle():
+    """As an unknown key of 5000 characters made it. Found by tests/fuzz."""
+    message = str(UserError(f"x.yaml: unknown key {'1' * 5000}; the nearest is SEED"))
+    assert len(message) <= LONGEST_MESSAGE and " [...] " in message
+    assert message.startswith("x.yaml: unknown key 111") and message.endswith(
+        "1; the nearest is SEED"
+    )
+    assert str(UserError("a" * LONGEST_MESSAGE)) == "a" * LONGEST_MESSAGE

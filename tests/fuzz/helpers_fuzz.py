@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 from torch import Tensor
 
-from dynamic_atss.errors import UserError
+from dynamic_atss.errors import LONGEST_MESSAGE, UserError
 from dynamic_atss.quoting import printable
 
 REFUSED = object()
-LONGEST = 4000  # characters of a message: paths and a value are in it
 
 ODD_NUMBERS = (0, -1, 1, 2**31, -(2**31), 2**53 + 1, 2**63, -(2**63), 2**70, 10**400)
 ODD_FLOATS = (0.0, -0.0, 0.5, -1.0, 1e-320, 1e30, -1e300, float("nan"), float("inf"), -float("inf"))
@@ -56,7 +55,7 @@ def outcome(door: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         return door(*arguments, **named)
     except UserError as error:
         line = str(error)
-        assert line and line == printable(line) and len(line) < LONGEST, line
+        assert line and line == printable(line) and len(line) <= LONGEST_MESSAGE, line
         return REFUSED
 
 
