@@ -19,7 +19,7 @@ from dynamic_atss.engine.interrupt import (
     second_sigint_ends,
     stop_now,
 )
-from dynamic_atss.engine.told import MISTAKE, code_of_another, ends_first, tell
+from dynamic_atss.engine.told import MISTAKE, code_of_another, ends_first, tell, wait_until_told
 from dynamic_atss.errors import UserError, own_place
 from dynamic_atss.processes import end_at_once, end_with_launcher
 from dynamic_atss.quoting import LONGEST, printable
@@ -132,6 +132,8 @@ def _code_of(main: Callable[[], int | None]) -> int:
     except SystemExit as ended:
         if isinstance(ended.code, str):  # Python prints it
             raise
+        if ended.code == MISTAKE:
+            wait_until_told()
         return ended.code or 0
 
 

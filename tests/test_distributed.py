@@ -249,6 +249,7 @@ from dynamic_atss.engine import distributed
 dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=2))
 distributed.on_first(lambda: time.sleep(6))
 print("went on", flush=True)
+distributed.shut_down()
 """
 
 

@@ -8,12 +8,14 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from dynamic_atss.engine.interrupt import ignore, on_signals
 
 MISTAKE = 2  # the exit code after one
+_LONGEST_WAIT = 10  # seconds
 _before_the_end: list[Callable[[int], None]] = []
 
 
@@ -68,6 +70,15 @@ def code_of_another() -> int:
     except OSError:
         return 0
     return int(text.partition("\n")[0] or MISTAKE) if mark is not None else 0
+
+
+def wait_until_told() -> None:
+    """For a process that ends since another has the word: the launcher sends SIGTERM to the others
+    as soon as one has ended, and that one may still be on its way to tell. On another machine it
+    may be, whose word is not seen here: so not for long."""
+    end = time.monotonic() + _LONGEST_WAIT
+    while _mark() is not None and not code_of_another() and time.monotonic() < end:
+        time.sleep(0.05)
 
 
 def _mark() -> Path | None:
