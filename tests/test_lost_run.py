@@ -106,15 +106,15 @@ def test_a_process_that_stops_or_is_killed_ends_the_other_with_its_name(args, tm
     assert "Traceback" not in Path(f"{out}.err").read_text()
 
 
-@pytest.mark.parametrize("launcher", [LAUNCH, TORCHRUN], ids=["launch.py", "torchrun"])
-def test_a_launcher_that_begins_again_goes_on_bit_by_bit(args, tmp_path, launcher):
+def test_torchrun_begins_again_and_the_run_goes_on_bit_by_bit(args, tmp_path):
+    """With tools/launch.py: tests/test_two_machines.py."""
     out, whole = tmp_path / "run", tmp_path / "whole"
     args = [*args, "SOLVER.MAX_ITER", 30]
-    with training(args, out, [*launcher, "--max-restarts", "2"]) as process:
+    with training(args, out, [*TORCHRUN, "--max-restarts", "2"]) as process:
         os.kill(process_of(1, process.pid), signal.SIGKILL)
         assert process.wait(timeout=ENDLESS) == 0
     assert "started anew by the launcher" in (out / "log.txt").read_text()
-    ended = run_tool("train_net", [*args, "OUTPUT_DIR", whole], launcher)
+    ended = run_tool("train_net", [*args, "OUTPUT_DIR", whole], TORCHRUN)
     assert ended.returncode == 0, ended.stderr
     torch.set_num_threads(1)
     assert kill_and_resume.differences(whole, out) == []
