@@ -18,6 +18,9 @@ from dynamic_atss import cli
 from dynamic_atss.data.shapes import make_shapes
 
 ROOT = Path(__file__).resolve().parents[1]
+# Before a tool's path: two processes by torchrun, and by tools/launch.py.
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+LAUNCH = [str(ROOT / "tools" / "launch.py"), *TORCHRUN[2:]]
 MEASURED = ("time", "data_time", "max_mem_mb")  # of metrics.jsonl; all else is reproducible
 
 TINY = """

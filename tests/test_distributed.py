@@ -13,6 +13,7 @@ import pytest
 import torch
 from helpers_run import (
     ROOT,
+    TORCHRUN,
     call_tool,
     command,
     environment,
@@ -28,7 +29,6 @@ from dynamic_atss.data.samplers import TrainingSampler, aspect_groups
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 LAUNCH = ["-m", "torch.distributed.launch", "--standalone", "--nproc-per-node", "2"]
 QUIET = [str(ROOT / "tools" / "launch.py"), *TORCHRUN[2:]]
 FROZEN = ["MODEL.RESNETS.NORM", "FrozenBN", "INPUT.MIN_SIZE_TRAIN", "(96,)"]

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from helpers_run import (
-    ROOT,
+    LAUNCH,
+    TORCHRUN,
     command,
     environment,
     load_module,
@@ -20,8 +21,6 @@ from helpers_run import (
     write_config,
 )
 
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-LAUNCH = [str(ROOT / "tools" / "launch.py"), *TORCHRUN[2:]]
 ENDLESS = 300.0  # seconds after which a test gives up waiting
 
 kill_and_resume = load_module("benchmarks/kill_and_resume.py")

@@ -6,10 +6,9 @@ import sys
 
 import pytest
 import torch
-from helpers_run import ROOT, call_tool, load_module, read_lines, run_tool, write_config
+from helpers_run import LAUNCH, call_tool, load_module, read_lines, run_tool, write_config
 
 kill_and_resume = load_module("benchmarks/kill_and_resume.py")
-LAUNCH = [str(ROOT / "tools" / "launch.py"), "--standalone", "--nproc-per-node", "2"]
 
 # The iterations in BAD are not finite: always, or (ONCE) the first time.
 CODE = """

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers_run import ROOT, command, environment, read_lines, run_tool, write_config
+from helpers_run import LAUNCH, command, environment, read_lines, run_tool, write_config
 
 from dynamic_atss.processes import SIGNALS
 
-LAUNCH = [str(ROOT / "tools" / "launch.py"), "--standalone", "--nproc-per-node", "2"]
 NAMES = [number.name for number in SIGNALS]
 
 # A step takes a moment, so that a signal comes in the middle of one.
