@@ -44,11 +44,7 @@ def _call() -> int:
         print(f"{PROGRAM} {__version__}")
         return 0
     if name not in COMMANDS:
-        advice = (
-            hint(name, COMMANDS, "the nearest command is {}")
-            or f"give one of {', '.join(COMMANDS)}"
-        )
-        raise UserError(f"command line: {name}: no command of {PROGRAM}; {advice}")
+        raise UserError(f"command line: {name}: no command of {PROGRAM}; {advice(name)}")
     sys.argv = [f"{PROGRAM} {name}", *rest]  # whose first word argparse shows
     return import_module(f"{__name__}.{name}").main()
 

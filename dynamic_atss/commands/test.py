@@ -12,13 +12,12 @@ dynamic-atss test --config-file output/mine/config.yaml \\
 """
 
 from dynamic_atss import cli
-from dynamic_atss.config.load import load_config
 
 
 def main() -> int:
     parser = cli.config_parser(__doc__, cli.TEST_KEYS)
     args = cli.parse(parser)
-    cfg = load_config(args.config_file, args.opts, allow_code=args.allow_code)
+    cfg = cli.configuration(args)
 
     from dynamic_atss.run import test  # imports torch: mistakes are told before
 

@@ -12,6 +12,7 @@ from yacs.config import CfgNode as CN
 from dynamic_atss.config.code import refuse_code, refuse_unknown_formats
 from dynamic_atss.config.data_names import refuse_miswritten
 from dynamic_atss.config.defaults import FREE_SECTIONS, NAME_LISTS, WITHOUT_EFFECT, default_config
+from dynamic_atss.config.files import advice, config_path
 from dynamic_atss.config.names import missing_bracket, names_in
 from dynamic_atss.config.other_names import other_name
 from dynamic_atss.errors import UserError
@@ -26,6 +27,8 @@ def load_config(
 ) -> CN:
     """The defaults, then the YAML `file`, then `KEY VALUE KEY VALUE ...`; frozen.
 
+    A `file` "configs/..." that is not there is the package's own of that name.
+
     A file that is read does not decide which code runs: a name of code counts only if `overrides`
     gives its key, or with `allow_code`.
 
@@ -36,6 +39,7 @@ def load_config(
         type, or code that only the file names.
     """
     cfg, defaults = default_config(), default_config()
+    file = config_path(file) if file else None
     entries = [(k, v, str(file)) for k, v in _file_entries(file)] if file else []
     entries += [(k, v, "command line") for k, v in _override_entries(overrides)]
     unused = {key for key, value, where in entries if not _set(cfg, defaults, key, value, where)}
@@ -68,9 +72,7 @@ def _file_entries(file: str | Path) -> list[tuple[str, Any]]:
     try:
         tree = load_yaml(read_text(file, YAML_BYTES))
     except OSError as error:
-        raise UserError(
-            f"--config-file {file}: {error.strerror}; give the path of a YAML file"
-        ) from None
+        raise UserError(f"--config-file {file}: {error.strerror}; {advice(file)}") from None
     except ValueError as error:  # no text, or no YAML
         raise UserError(f"{file}: not a YAML file: {error}") from None
     if not isinstance(tree, dict | None):
