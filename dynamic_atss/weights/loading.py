@@ -21,6 +21,7 @@ from dynamic_atss.weights.download import weight_file
 from dynamic_atss.weights.epsilon import COUNTER
 from dynamic_atss.weights.fit import check_fit, check_names
 from dynamic_atss.weights.formats import Source, identify
+from dynamic_atss.weights.unchecked import unchecked
 from dynamic_atss.weights.unpickle import read_weights
 from dynamic_atss.weights.wrappers import choose, split_key
 
@@ -91,6 +92,8 @@ def load_weights(
     source = identify(read_file(path), path, timm_names)
     check_finite(source, path)
     notes = source.notes + adapt(source, model, path)
+    if "://" not in str(weight):  # a package or a download has a digest of its own
+        notes += unchecked(split_key(path)[0])
     skipped = check_fit(source, targets, path, allow_new_classes, notes)
     notes += arrange(source, class_names)
     skipped |= check_names(source, class_names, path, allow_new_classes, notes)
