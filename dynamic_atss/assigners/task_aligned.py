@@ -72,6 +72,7 @@ class TaskAligned:
         index = resolve(best, best.exists, overlap, overlap, shape).gt_index
         won = best.exists & (index.take(best.flat) == best.box)
         scaled = (alignment - _largest(won, alignment)).exp()
+        note(score="predicted IoU")
         return resolve(best, won, overlap, scaled * _largest(won, overlap), shape)
 
     def _alignment(self, overlap: Tensor, logit: Tensor) -> Tensor:
