@@ -1,6 +1,6 @@
 """Images with errors marked, and crops of single errors.
 
-A colour never stands alone: an error has a caption, a missed object a dashed outline.
+A colour never stands alone: an error has a caption, an object a dashed outline.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from torch import Tensor
 
 from dynamic_atss.data.image import resize
 from dynamic_atss.errors import UserError
-from dynamic_atss.reports.errors import KINDS, Errors
+from dynamic_atss.evaluation.voc import box_iou
+from dynamic_atss.reports.errors import BACKGROUND_IOU, KINDS, Errors
 from dynamic_atss.viz.draw import Color, draw_boxes
 from dynamic_atss.viz.html import breakable, picture, safe
 
-RIGHT, FALSE, MISSED = (60, 130, 200), (250, 200, 40), (255, 255, 255)
+RIGHT, FALSE, OBJECT = (60, 130, 200), (250, 200, 40), (255, 255, 255)
 LONG_SIDE, CROP_SIDE = 900, 240  # pixels of a picture and of a crop at most
 MOST_CAPTIONS = 16  # of a picture in words; more are first letters
 _SURROUNDING = 0.6  # of the longer side of a box, on each side of a crop
@@ -30,7 +31,7 @@ _SURROUNDING = 0.6  # of the longer side of a box, on each side of a crop
 class Images(Protocol):
     """What is read of a data set."""
 
-    image_ids: list[int]
+    image_ids: Sequence[int]
 
     def load(self, index: int) -> tuple[Tensor, Any]: ...
 
@@ -57,7 +58,7 @@ class Boxes:
         if ratio < 1:
             image = resize(image, *(max(1, round(side * ratio)) for side in image.shape[1:]))
         corners = (_corners(self.xywh) - torch.tensor([left, top, left, top])) * ratio
-        dashed = [color == MISSED for color in self.colors]
+        dashed = [color == OBJECT for color in self.colors]
         style: dict[str, Any] = {"colors": self.colors, "dashed": dashed, "short_side": short_side}
         return draw_boxes(image.contiguous(), corners, self.captions, **style)
 
@@ -87,19 +88,24 @@ class Drawer:
             boxes.add(matches.table[errors.false[place], 1:5], FALSE, text)
         for row in missed:
             name = self.names[int(matches.truth.category_ids[row])]
-            boxes.add(matches.truth.boxes[row], MISSED, f"missed: {name}" if words else "")
+            boxes.add(matches.truth.boxes[row], OBJECT, f"missed: {name}" if words else "")
         return self._figure(image, boxes, self.file_name(image), caption)
 
     def crop_of_false(self, place: int) -> str:
-        """A figure. place: in `errors.false`"""
-        row, boxes = int(self.errors.false[place]), Boxes()
-        boxes.add(self.errors.matches.table[row, 1:5], FALSE)
-        return self._crop(int(self.errors.matches.image[row]), boxes, self.text(place))
+        """A figure, with the objects that it overlaps. place: in `errors.false`"""
+        matches, row, boxes = self.errors.matches, int(self.errors.false[place]), Boxes()
+        box, image = matches.table[row, 1:5], int(matches.image[row])
+        boxes.add(box, FALSE)
+        truth = matches.truth.boxes[matches.objects & (matches.truth.image_ids == image)]
+        overlap = box_iou(np.broadcast_to(box, truth.shape), truth) >= BACKGROUND_IOU
+        for other in truth[overlap]:
+            boxes.add(other, OBJECT)
+        return self._crop(image, boxes, self.text(place))
 
     def crop_of_missed(self, row: int) -> str:
         """A figure. row: of the truth"""
         truth, boxes = self.errors.matches.truth, Boxes()
-        boxes.add(truth.boxes[row], MISSED)
+        boxes.add(truth.boxes[row], OBJECT)
         name = self.names[int(truth.category_ids[row])]
         return self._crop(int(truth.image_ids[row]), boxes, name)
 

@@ -12,6 +12,7 @@ from dynamic_atss.reports.worst import by_image, largest_missed, most_confident_
 from dynamic_atss.viz.html import breakable, safe
 
 MOST_IMAGES, MOST_CROPS = 12, 18
+_OF_CROPS = "<p>Yellow: the detection. White and dashed: objects that it overlaps.</p>"
 
 
 def worst_images(errors: Errors, dataset: Images) -> list[dict[str, Any]]:
@@ -39,8 +40,8 @@ def picture_sections(
     figures = [drawer.crop_of_false(i) for i in false]
     others = [drawer.crop_of_missed(i) for i in missed]
     return [
-        ("False detections", _crops(figures, len(errors.false), "with the highest scores")),
-        ("Missed objects", _crops(others, len(errors.missed), "that are largest")),
+        ("False detections", _OF_CROPS + _crops(figures, len(errors.false), "of highest score")),
+        ("Missed objects", _crops(others, len(errors.missed), "largest")),
         ("Worst images", _worst(drawer)),
     ]
 
@@ -53,7 +54,7 @@ def _crops(figures: Sequence[str], total: int, which: str) -> str:
 
 
 def _worst(drawer: Drawer) -> str:
-    errors, counts = drawer.errors, by_image(drawer.errors)
+    counts = by_image(drawer.errors)
     images = counts.worst(MOST_IMAGES)
     if not images:
         return "<p>No image has an error.</p>"

@@ -14,7 +14,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Sweep:
-    """Objects found and false detections at each of `THRESHOLDS`, (1001,) each; `objects` in all."""
+    """Objects found, of `objects`, and false detections at each of `THRESHOLDS`: (1001,)."""
 
     found: Ints
     false: Ints

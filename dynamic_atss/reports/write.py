@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from typing import Protocol
 
 from dynamic_atss.data.annotations import read_json
-from dynamic_atss.data.dataset import DetectionDataset
-from dynamic_atss.engine.evaluator import scores_of
+from dynamic_atss.engine.evaluator import ScoredDataset, scores_of
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.ground_truth import truth_table
 from dynamic_atss.evaluation.results import result_table
 from dynamic_atss.files import write_text
+from dynamic_atss.reports.drawing import Images
 from dynamic_atss.reports.errors import errors_at
 from dynamic_atss.reports.matching import match
 from dynamic_atss.reports.numbers import category_names, numbers, sweep_of
@@ -24,7 +25,11 @@ PAGE, NUMBERS = "report.html", "report.json"
 WITHOUT_BEST = 0.5  # at which errors are counted where no object is found at any threshold
 
 
-def write_report(dataset: DetectionDataset, folder: Path, name: str, max_dets: int) -> Path | None:
+class ReportedDataset(ScoredDataset, Images, Protocol):
+    """What a report reads of a data set: boxes and images."""
+
+
+def write_report(dataset: ReportedDataset, folder: Path, name: str, max_dets: int) -> Path | None:
     """Writes a report on a folder's `bbox.json` beside it; the page's path, None where the
     annotations hold nothing to score against. Then an older report is removed.
 

@@ -213,8 +213,8 @@ def _dashed_outline(pixels: Pixels, box: NDArray[np.float64], color: Color, unit
     part = pixels[low[1] : high[1], low[0] : high[0]]
     whole = part.copy()
     _outline(whole, box - np.tile(low, 2), color, unit)
-    rows, columns = np.indices(part.shape[:2], sparse=True)
-    shown = (rows + columns) // (6 * unit) % 2 == 0
+    diagonal = np.add.outer(np.arange(part.shape[0]), np.arange(part.shape[1]))
+    shown = diagonal // (6 * unit) % 2 == 0
     np.copyto(part, whole, where=shown[..., None])
 
 
