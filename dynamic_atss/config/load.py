@@ -108,7 +108,7 @@ def _set(cfg: CN, defaults: CN, key: str, value: Any, source: str) -> bool:
         return False
     section, _, name = key.rpartition(".")
     if section in FREE_SECTIONS:
-        _look_up(cfg, section)[name] = _decoded(value) if isinstance(value, str) else value
+        _look_up(cfg, section)[name] = decoded(value) if isinstance(value, str) else value
         return True
     default = _look_up(defaults, key)
     if default is None:
@@ -138,7 +138,7 @@ def _look_up(cfg: CN, key: str) -> Any:
 def _coerce(value: Any, default: Any, key: str, source: str) -> Any:
     """`value` in the type of the default; texts of tuples and numbers come from YAML files, too."""
     if isinstance(value, str) and not isinstance(default, str):
-        value = _names(key, value, source) if key in NAME_LISTS else _decoded(value)
+        value = _names(key, value, source) if key in NAME_LISTS else decoded(value)
     try:
         return _as(default, value)
     except (TypeError, OverflowError):  # an integer that no float holds
@@ -155,7 +155,7 @@ def _names(key: str, text: str, source: str) -> Any:
     return text if names is None else names
 
 
-def _decoded(text: str) -> Any:
+def decoded(text: str) -> Any:
     """The Python literal in `text`, or `text` itself where there is none."""
     try:
         return ast.literal_eval(text)
