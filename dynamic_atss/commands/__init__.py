@@ -16,6 +16,7 @@ PROGRAM = "dynamic-atss"
 COMMANDS = {
     "train": "train a detector and score it",
     "test": "score a detector",
+    "inspect": "see which priors learn which box, and why",
     "check": "look through data sets before a training",
     "convert": "convert a checkpoint from and to other formats",
     "launch": "start train or test in several processes, on one machine or more",
@@ -44,11 +45,7 @@ def _call() -> int:
         print(f"{PROGRAM} {__version__}")
         return 0
     if name not in COMMANDS:
-        advice = (
-            hint(name, COMMANDS, "the nearest command is {}")
-            or f"give one of {', '.join(COMMANDS)}"
-        )
-        raise UserError(f"command line: {name}: no command of {PROGRAM}; {advice}")
+        raise UserError(f"command line: {name}: no command of {PROGRAM}; {advice(name)}")
     sys.argv = [f"{PROGRAM} {name}", *rest]  # whose first word argparse shows
     return import_module(f"{__name__}.{name}").main()
 
