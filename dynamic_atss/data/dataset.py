@@ -88,6 +88,7 @@ class DetectionDataset(Dataset, ABC):
     sizes (n, 2) int64 height, width of the images as they are read (see `data.frames`) ·
     statistics, how much was dropped or clipped and why ·
     content, what the files say of all images and boxes, with the sizes that they lack ·
+    exif, "apply" or "ignore": how further pictures of this kind are to be read ·
     voc_scores, whether PASCAL VOC's numbers are asked for beside COCO's
     """
 
@@ -140,7 +141,7 @@ class DetectionDataset(Dataset, ABC):
         self.refuse_outside(content.names.tolist())
         self._names, self.image_ids = content.names, content.image_ids.tolist()
         frames = self._find_frames(content)
-        sizes = frames.sizes
+        sizes, self.exif = frames.sizes, frames.exif
         self.content = replace(content, sizes=sizes)
         boxes, kept, self.statistics = clean_boxes(
             content.xywh, sizes[content.image], content.crowd, convention, keep_crowds

@@ -86,9 +86,25 @@ def load_weights(
     architecture.
     """
     path = weight_file(weight, cache_dir)
+    return load_content(
+        *(model, read_file(path), path),
+        class_names=class_names,
+        allow_new_classes=allow_new_classes,
+    )
+
+
+def load_content(
+    model: nn.Module,
+    content: Any,
+    path: Path,
+    *,
+    class_names: Sequence[str] = (),
+    allow_new_classes: bool = True,
+) -> LoadReport:
+    """`load_weights` of a file that is read already (`read_file`)."""
     targets = model.state_dict()
     timm_names = [name for name in targets if name.startswith(TIMM_BODY)]
-    source = identify(read_file(path), path, timm_names)
+    source = identify(content, path, timm_names)
     check_finite(source, path)
     notes = source.notes + adapt(source, model, path)
     skipped = check_fit(source, targets, path, allow_new_classes, notes)
