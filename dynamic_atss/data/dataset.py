@@ -56,6 +56,7 @@ class DetectionDataset(Dataset, ABC):
     sizes (n, 2) int64 height, width of the images as they are read (see `data.frames`) ·
     statistics, how much was dropped or clipped and why ·
     content, what the files say of all images and boxes, with the sizes that they lack ·
+    exif, "apply" or "ignore": how further pictures of this kind are to be read ·
     voc_scores, whether PASCAL VOC's numbers are asked for beside COCO's
     """
 
@@ -109,7 +110,7 @@ class DetectionDataset(Dataset, ABC):
         self._names, self.image_ids = content.names, content.image_ids.tolist()
         frames = self._find_frames(content)
         self.content = content = replace(content, sizes=frames.sizes)
-        sizes = frames.sizes[content.image]
+        sizes, self.exif = frames.sizes[content.image], frames.exif
         boxes, kept, self.statistics = clean_boxes(
             content.xywh, sizes, content.crowd, convention, keep_crowds
         )
