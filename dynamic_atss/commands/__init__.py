@@ -16,6 +16,7 @@ PROGRAM = "dynamic-atss"
 COMMANDS = {
     "train": "train a detector and score it",
     "test": "score a detector",
+    "inspect": "see which priors learn which box, and why",
     "check": "look through data sets before a training",
     "convert": "convert a checkpoint from and to other formats",
     "launch": "start train or test in several processes, on one machine or more",

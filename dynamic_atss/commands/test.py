@@ -9,6 +9,9 @@ dynamic-atss test --config-file output/mine/config.yaml
 # other images than the run's
 dynamic-atss test --config-file output/mine/config.yaml \\
   DATASETS.TEST coco:my/new.json:my/images
+
+# a page about the errors; with --report-only of results that are there, without the model
+dynamic-atss test --config-file output/mine/config.yaml --report
 """
 
 from dynamic_atss import cli
@@ -16,9 +19,13 @@ from dynamic_atss import cli
 
 def main() -> int:
     parser = cli.config_parser(__doc__, cli.TEST_KEYS)
+    parser.add_argument("--report", action="store_true", help="write report.html and report.json")
+    parser.add_argument("--report-only", action="store_true", help="the same of an earlier test")
     args = cli.parse(parser)
     cfg = cli.configuration(args)
 
-    from dynamic_atss.run import test  # imports torch: mistakes are told before
+    from dynamic_atss.run import report, test  # imports torch: mistakes are told before
 
-    return test(cfg, weight_given="MODEL.WEIGHT" in args.opts[::2])
+    if args.report_only:
+        return report(cfg)
+    return test(cfg, weight_given="MODEL.WEIGHT" in args.opts[::2], report=args.report)
