@@ -35,8 +35,28 @@ def load_config(
         UserError: file missing or broken, key unknown (names the nearest one), value of a wrong
         type, or code that only the file names.
     """
+    entries = _file_entries(file) if file else []
+    return _checked(entries, str(file), overrides, allow_code)
+
+
+def parse_config(
+    text: str, source: str, overrides: Sequence[str] = (), *, allow_code: bool = False
+) -> CN:
+    """`load_config` of a YAML text, as checkpoints hold it.
+
+    source: how messages call the text
+
+    Raises:
+        UserError: as `load_config`.
+    """
+    return _checked(_text_entries(text, source), source, overrides, allow_code)
+
+
+def _checked(
+    given: Sequence[tuple[str, Any]], source: str, overrides: Sequence[str], allow_code: bool
+) -> CN:
     cfg, defaults = default_config(), default_config()
-    entries = [(k, v, str(file)) for k, v in _file_entries(file)] if file else []
+    entries = [(k, v, source) for k, v in given]
     entries += [(k, v, "command line") for k, v in _override_entries(overrides)]
     unused = {key for key, value, where in entries if not _set(cfg, defaults, key, value, where)}
     for key in unused:
@@ -45,7 +65,7 @@ def load_config(
         refuse_miswritten(key, _look_up(cfg, key))
     refuse_unknown_formats(cfg)
     if not allow_code:
-        refuse_code(cfg, set(overrides[::2]), file)
+        refuse_code(cfg, set(overrides[::2]), source)
     cfg.freeze()
     return cfg
 
@@ -66,16 +86,24 @@ def known_keys(node: CN, prefix: str = "") -> Iterator[str]:
 
 def _file_entries(file: str | Path) -> list[tuple[str, Any]]:
     try:
-        tree = load_yaml(read_text(file, YAML_BYTES))
+        text = read_text(file, YAML_BYTES)
     except OSError as error:
         raise UserError(
             f"--config-file {file}: {error.strerror}; give the path of a YAML file"
         ) from None
-    except ValueError as error:  # no text, or no YAML
+    except ValueError as error:
         raise UserError(f"{file}: not a YAML file: {error}") from None
+    return _text_entries(text, str(file))
+
+
+def _text_entries(text: str, source: str) -> list[tuple[str, Any]]:
+    try:
+        tree = load_yaml(text)
+    except ValueError as error:
+        raise UserError(f"{source}: not a YAML file: {error}") from None
     if not isinstance(tree, dict | None):
         raise UserError(
-            f"{file}: expected KEY: VALUE pairs at the top, found {type(tree).__name__}"
+            f"{source}: expected KEY: VALUE pairs at the top, found {type(tree).__name__}"
         )
     return list(_leaves(tree or {}))
 

@@ -39,7 +39,9 @@ small { color: #555; display: block; }
 figure { margin: 0; } img { width: 100%; height: auto; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; overflow-wrap: normal; }
 th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #ddd; }
-th:first-child, td:first-child { text-align: left; }
+td { white-space: nowrap; font-variant-numeric: tabular-nums; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
+td:first-child { white-space: normal; min-width: 5rem; }
 $css
 </style></head><body>
 <h1>$title</h1>
