@@ -106,8 +106,9 @@ def _threshold(numbers: Numbers) -> str:
     return (
         f'<div class="plots">{drawn}<div><p>{seen}The dashed line is the threshold with the '
         "highest F1 over all categories; the table by category has the best one of each. They are "
-        "chosen on these images: check them on others.</p><p>The highest F1 of each category on COCO's "
-        "101 recalls, as a mean over the categories, for IoU 0.50 to 0.95, 0.50 and 0.75:</p>"
+        "chosen on these images: check them on others.</p><p>The highest F1 of each category on "
+        "COCO's 101 recalls, as a mean over the categories, for IoU 0.50 to 0.95, 0.50 and 0.75:"
+        "</p>"
         f"{means}</div></div>"
     )
 
