@@ -1,4 +1,4 @@
-"""What the tools share: arguments, and mistakes of the user in one line."""
+"""What the commands share: arguments, and mistakes of the user in one line."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import argparse
 import errno
 import io
 import os
+import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from dynamic_atss.engine.interrupt import (
@@ -51,10 +53,10 @@ def config_parser(text: str, keys: Sequence[str] = ()) -> argparse.ArgumentParse
 
     `--local-rank` is what python -m torch.distributed.launch passes.
 
-    text: what the tool does; examples may follow after a blank line · keys: those that --help
+    text: what the command does; examples may follow after a blank line · keys: those that --help
     explains
     """
-    description, _, examples = text.partition("\n\n")
+    description, _, examples = as_typed(text).partition("\n\n")
     parser = Parser(
         description=description,
         epilog="\n\n".join(_epilog(examples, keys)),
@@ -69,6 +71,15 @@ def config_parser(text: str, keys: Sequence[str] = ()) -> argparse.ArgumentParse
         "opts", nargs="*", metavar="KEY VALUE", help="set keys of the configuration"
     )
     return parser
+
+
+def as_typed(text: str) -> str:
+    """The examples in `text` as one types them who has called a file of tools/."""
+    tool = Path(sys.argv[0])
+    if tool.suffix != ".py":
+        return text
+    text = re.sub(r"-m dynamic_atss \w+", f"tools/{tool.name}", text)
+    return re.sub(r"\bdynamic-atss \w+", f"python tools/{tool.name}", text)
 
 
 def _epilog(examples: str, keys: Sequence[str]) -> list[str]:

@@ -35,8 +35,28 @@ def load_config(
         UserError: file missing or broken, key unknown (names the nearest one), value of a wrong
         type, or code that only the file names.
     """
+    entries = _file_entries(file) if file else []
+    return _checked(entries, str(file), overrides, allow_code)
+
+
+def parse_config(
+    text: str, source: str, overrides: Sequence[str] = (), *, allow_code: bool = False
+) -> CN:
+    """`load_config` of a YAML text, as checkpoints hold it.
+
+    source: how messages call the text
+
+    Raises:
+        UserError: as `load_config`.
+    """
+    return _checked(_text_entries(text, source), source, overrides, allow_code)
+
+
+def _checked(
+    given: Sequence[tuple[str, Any]], source: str, overrides: Sequence[str], allow_code: bool
+) -> CN:
     cfg, defaults = default_config(), default_config()
-    entries = [(k, v, str(file)) for k, v in _file_entries(file)] if file else []
+    entries = [(k, v, source) for k, v in given]
     entries += [(k, v, "command line") for k, v in _override_entries(overrides)]
     unused = {key for key, value, where in entries if not _set(cfg, defaults, key, value, where)}
     for key in unused:
@@ -45,7 +65,7 @@ def load_config(
         refuse_miswritten(key, _look_up(cfg, key))
     refuse_unknown_formats(cfg)
     if not allow_code:
-        refuse_code(cfg, set(overrides[::2]), file)
+        refuse_code(cfg, set(overrides[::2]), source)
     cfg.freeze()
     return cfg
 
@@ -66,16 +86,24 @@ def known_keys(node: CN, prefix: str = "") -> Iterator[str]:
 
 def _file_entries(file: str | Path) -> list[tuple[str, Any]]:
     try:
-        tree = load_yaml(read_text(file, YAML_BYTES))
+        text = read_text(file, YAML_BYTES)
     except OSError as error:
         raise UserError(
             f"--config-file {file}: {error.strerror}; give the path of a YAML file"
         ) from None
-    except ValueError as error:  # no text, or no YAML
+    except ValueError as error:
         raise UserError(f"{file}: not a YAML file: {error}") from None
+    return _text_entries(text, str(file))
+
+
+def _text_entries(text: str, source: str) -> list[tuple[str, Any]]:
+    try:
+        tree = load_yaml(text)
+    except ValueError as error:
+        raise UserError(f"{source}: not a YAML file: {error}") from None
     if not isinstance(tree, dict | None):
         raise UserError(
-            f"{file}: expected KEY: VALUE pairs at the top, found {type(tree).__name__}"
+            f"{source}: expected KEY: VALUE pairs at the top, found {type(tree).__name__}"
         )
     return list(_leaves(tree or {}))
 
@@ -108,7 +136,7 @@ def _set(cfg: CN, defaults: CN, key: str, value: Any, source: str) -> bool:
         return False
     section, _, name = key.rpartition(".")
     if section in FREE_SECTIONS:
-        _look_up(cfg, section)[name] = _decoded(value) if isinstance(value, str) else value
+        _look_up(cfg, section)[name] = decoded(value) if isinstance(value, str) else value
         return True
     default = _look_up(defaults, key)
     if default is None:
@@ -138,7 +166,7 @@ def _look_up(cfg: CN, key: str) -> Any:
 def _coerce(value: Any, default: Any, key: str, source: str) -> Any:
     """`value` in the type of the default; texts of tuples and numbers come from YAML files, too."""
     if isinstance(value, str) and not isinstance(default, str):
-        value = _names(key, value, source) if key in NAME_LISTS else _decoded(value)
+        value = _names(key, value, source) if key in NAME_LISTS else decoded(value)
     try:
         return _as(default, value)
     except (TypeError, OverflowError):  # an integer that no float holds
@@ -155,7 +183,7 @@ def _names(key: str, text: str, source: str) -> Any:
     return text if names is None else names
 
 
-def _decoded(text: str) -> Any:
+def decoded(text: str) -> Any:
     """The Python literal in `text`, or `text` itself where there is none."""
     try:
         return ast.literal_eval(text)

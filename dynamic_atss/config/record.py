@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from yacs.config import CfgNode
 
@@ -19,6 +19,22 @@ logger = logging.getLogger(__name__)
 
 NAME = "config.yaml"
 NOTHING = "(not there)"
+USAGE = ("config", "exif")  # entries of a checkpoint; see `usage`
+
+
+class _Read(Protocol):
+    """exif: "apply" or "ignore", as `DetectionDataset` has it."""
+
+    exif: str
+
+    def __len__(self) -> int: ...
+
+
+def usage(cfg: CfgNode, parts: Sequence[_Read]) -> dict[str, str]:
+    """What a checkpoint holds beside weights and classes, so that the file alone is enough to use
+    the model: `config`, the YAML text of the configuration, and `exif`, how the pictures of the
+    largest of the training sets are read."""
+    return {"config": with_absolute_code(cfg).dump(), "exif": max(parts, key=len).exif}
 
 
 def tell_changes(cfg: CfgNode, output: Path) -> None:
