@@ -4,6 +4,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,11 +74,15 @@ def rule(folder: Path, name: str) -> list[str]:
 
 
 @contextmanager
-def running(args, folder: Path, launcher=()):
-    """A training, leader of its own group, that writes to folder/out; none of it outlives this."""
+def running(args, folder: Path, launcher=(), words=()):
+    """A training, leader of its own group, that writes to folder/out; none of it outlives this.
+
+    words: Python's, in place of a tool of tools/ and its launcher
+    """
+    typed = [sys.executable, *words, *map(str, args)]
     with open(folder / "out", "w") as file:
         process = subprocess.Popen(
-            command("train_net", args, launcher),
+            typed if words else command("train_net", args, launcher),
             **{"env": environment(), "stdout": file, "stderr": file, "start_new_session": True},
         )
     pids = []
@@ -164,6 +169,20 @@ def test_two_processes(args, tmp_path, name, to):
         os.kill(target, number)
         assert process.wait(timeout=120) == 128 + number
     check_end(tmp_path, name, 128 + number)
+
+
+def test_two_processes_of_the_one_command(args, tmp_path):
+    """The last line is what was typed, and goes on."""
+    words = ["-m", "dynamic_atss", "launch", *LAUNCH[1:], "train"]
+    with running(args, tmp_path, words=words) as process:
+        wait_for(has_lines(tmp_path / "run", 2), process)
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait(timeout=120) == 143
+    typed = shlex.split(check_end(tmp_path, "SIGTERM", 143))
+    assert typed == [sys.executable, *words, *map(str, args), "--resume"]
+    done = subprocess.run(typed, env=environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert [line["iteration"] for line in read_lines(tmp_path / "run")] == [*range(1, 13)]
 
 
 def test_ctrl_c_reaches_the_workers_too_and_loses_nothing(args, tmp_path):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dynamic_atss.assigners import notes
 from dynamic_atss.assigners.base import Assigner
 from dynamic_atss.errors import UserError
 from dynamic_atss.types import BACKGROUND, IGNORE, Assignment, GroundTruth, Predictions, Priors
@@ -26,6 +27,8 @@ def answer(rule: Assigner, priors: Priors, gt: GroundTruth, predictions: Predict
         UserError: it is no `Assignment` of as many images and priors, or of other boxes.
     """
     gt = gt if getattr(rule, "sees_regions", False) else gt.objects
+    if notes.recorder is not None:
+        notes.recorder.begin(rule)
     found = rule(priors, gt, predictions)
     if fault := _fault(found, predictions.boxes.shape[:2]):
         shape = tuple(predictions.boxes.shape[:2])
@@ -35,6 +38,8 @@ def answer(rule: Assigner, priors: Priors, gt: GroundTruth, predictions: Predict
         fault = _out_of_range(found, len(gt))
     if fault:
         raise UserError(f"rule {type(rule).__name__} gives {fault} is needed")
+    if notes.recorder is not None:
+        notes.recorder.end(priors, gt, predictions, found)
     return found
 
 

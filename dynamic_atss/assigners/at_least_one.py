@@ -17,6 +17,7 @@ from dynamic_atss.assigners.base import (
     Pairs,
     anchor_iou,
     at_least,
+    note,
     predicted_iou,
     resolve,
     whole,
@@ -75,6 +76,7 @@ class AtLeastOne(Around):
         # select and resolve
         for _ in range(self.rounds):
             wanted = _wanted(pairs, overlap, found)
+            note(score="anchor IoU")
             taken = resolve(pairs, wanted, overlap, quality, found.gt_index.shape)
             found = _with(taken, found)
         return found

@@ -12,6 +12,7 @@ from dynamic_atss.assigners.base import (
     box_sides,
     centerness,
     inside_of,
+    note,
     resolve,
     std,
     whole,
@@ -46,7 +47,9 @@ class ATSS:
         anchor = anchor_iou(priors, gt, pairs)
         # select
         threshold = anchor.mean(1, keepdim=True) + std(anchor)
-        selected = (anchor >= threshold) & inside_of(box_sides(priors, gt, pairs))
+        inside = inside_of(box_sides(priors, gt, pairs))
+        note(score="anchor IoU", threshold=threshold, inside=inside)
+        selected = (anchor >= threshold) & inside
         # resolve
         shape = predictions.boxes.shape[:2]
         return resolve(pairs, selected, anchor, centerness(priors, gt, pairs), shape)

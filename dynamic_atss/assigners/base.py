@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from dynamic_atss.assigners.notes import note
 from dynamic_atss.assigners.pairs import (
     Pairs,
     anchor_iou,
@@ -40,6 +41,7 @@ __all__ = [
     "inside",
     "inside_of",
     "logit_of_class",
+    "note",
     "predicted_iou",
     "resolve",
     "rising",

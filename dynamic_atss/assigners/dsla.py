@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners.base import Pairs, at_least, box_sides, resolve, rising
+from dynamic_atss.assigners.base import Pairs, at_least, box_sides, note, resolve, rising
 from dynamic_atss.assigners.ranges import constant, points_inside
 from dynamic_atss.boxes import centers
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
@@ -69,6 +69,7 @@ class DSLA:
         score = score * self._fit(distances.amax(0), level)
         # select
         selected = (score > 0) & pairs.exists
+        note(score="centerness x fit of the level", above_0=selected)
         # resolve
         return resolve(pairs, selected, score, score, predictions.boxes.shape[:2])
 

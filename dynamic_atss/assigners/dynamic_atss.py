@@ -12,6 +12,7 @@ from dynamic_atss.assigners.base import (
     anchor_iou,
     box_sides,
     inside_of,
+    note,
     predicted_iou,
     resolve,
     std,
@@ -60,6 +61,8 @@ class DynamicATSS:
         self.topk = topk
         self.combine, self.use, self.warmup = combine, use, warmup
         self.needs_size = use != "predicted"
+        terms = ("predicted", "anchor") if use == "both" else (use,)
+        self.score = f"{' x '.join(terms) if combine == 'product' else ' + '.join(terms)} IoU"
 
     @torch.no_grad()
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
@@ -74,7 +77,9 @@ class DynamicATSS:
         if self.combine != "sum":
             terms = combined[None]
         threshold = terms.mean(-1, keepdim=True).sum(0) + std(terms).sum(0)
-        selected = (combined >= threshold) & inside_of(box_sides(priors, gt, pairs))
+        inside = inside_of(box_sides(priors, gt, pairs))
+        note(score=self.score, threshold=threshold, inside=inside)
+        selected = (combined >= threshold) & inside
         # resolve
         return resolve(pairs, selected, combined, predicted, predictions.boxes.shape[:2])
 

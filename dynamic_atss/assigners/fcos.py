@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from dynamic_atss.assigners.base import at_least, box_sides, centerness, resolve, rising
+from dynamic_atss.assigners.base import at_least, box_sides, centerness, note, resolve, rising
 from dynamic_atss.assigners.ranges import constant, points_inside
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
@@ -55,6 +55,7 @@ class FCOS:
         device, level = farthest.device, priors.level.index_select(0, pairs.prior)
         selected = (farthest >= constant(low, device).index_select(0, level)) & pairs.exists
         selected &= farthest <= constant(high, device).index_select(0, level)
+        note(score="-area", farthest_side=farthest, fits_level=selected)
         # resolve
         shape = predictions.boxes.shape[:2]
         return resolve(pairs, selected, -size, centerness(priors, gt, pairs), shape)

@@ -8,9 +8,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners.base import Pairs, at_least, centerness, inside
+from dynamic_atss.assigners import notes
+from dynamic_atss.assigners.base import (
+    Pairs,
+    anchor_iou,
+    at_least,
+    centerness,
+    inside,
+    note,
+    resolve,
+)
+from dynamic_atss.assigners.ranges import priors_within
 from dynamic_atss.assigners.reference.levels import level_numbers
-from dynamic_atss.assigners.reference.overlaps import MAX_IOU_LABELS
+from dynamic_atss.assigners.reference.overlaps import MAX_IOU_LABELS, best_of_a_box
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.types import IGNORE, Assignment, GroundTruth, Predictions, Priors, rows
 
 
@@ -45,6 +56,8 @@ class MaxIoU:
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
         # propose, score, resolve and select: it is the prior that chooses
         index = self._labels(priors, gt, len(predictions.boxes))
+        if notes.recorder is not None:
+            self._tell(priors, gt, index.shape)
         if self.inside_only:
             outside = (index >= 0) & ~inside(priors.centers, rows(gt.boxes, index))
             index = torch.where(outside, IGNORE, index)
@@ -52,10 +65,27 @@ class MaxIoU:
 
     def _labels(self, priors: Priors, gt: GroundTruth, images: int) -> Tensor:
         """(N, P): the gt index of the largest IoU, or IGNORE, or BACKGROUND."""
-        margin = tuple(side + 2.0 for side in priors.largest)  # 2: both boxes' "+1"
-        lattice = (level_numbers(priors.levels), priors.offset, margin)
+        lattice = (level_numbers(priors.levels), priors.offset, _margin(priors))
         boxes = (priors.boxes, gt.boxes, gt.image, gt.extent)
         return MAX_IOU_LABELS(*boxes, *lattice, images, self.positive, self.negative)
+
+    def _tell(self, priors: Priors, gt: GroundTruth, shape: torch.Size) -> None:
+        """The same again in pairs, for whoever records."""
+        half = torch.tensor(_margin(priors), device=gt.boxes.device)[:, None] / 2
+        region = torch.cat((gt.boxes[:, None, :2] - half, gt.boxes[:, None, 2:] + half), dim=-1)
+        pairs = priors_within(priors, gt, region, margin=_margin(priors))
+        overlap = anchor_iou(priors, gt, pairs, BoxConvention.LEGACY).where(pairs.exists, 0.0)
+        pairs = pairs._replace(exists=overlap > 0)
+        best = best_of_a_box(pairs.box, pairs.flat, overlap, len(gt), shape).take(pairs.flat)
+        note(score="anchor IoU", threshold=self.positive)
+        if self.inside_only:
+            note(inside=inside(priors.centers[pairs.prior], gt.boxes[pairs.box]))
+        resolve(pairs, (overlap >= self.positive) | best, overlap, overlap, shape)
+
+
+def _margin(priors: Priors) -> tuple[float, ...]:
+    """By level: how much wider than a box the region is in which priors overlap it."""
+    return tuple(side + 2.0 for side in priors.largest)  # 2: both boxes' "+1"
 
 
 def _centerness(priors: Priors, gt: GroundTruth, index: Tensor) -> Tensor:

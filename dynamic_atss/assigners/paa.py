@@ -12,6 +12,7 @@ from dynamic_atss.assigners.base import (
     Pairs,
     at_least,
     best_of_box,
+    note,
     predicted_iou,
     resolve,
     whole,
@@ -66,11 +67,13 @@ class PAA:
         loss = self._loss(gt, predictions, pairs)
         # select
         groups = pairs._replace(box=group)
+        note(score="-loss", box=pairs.box)
         best, loss = _lowest(groups, loss, self.topk, len(priors.levels), len(gt))
         rank = torch.arange(loss.shape[1], device=loss.device)
         kept = rank < LOW_COMPONENT(loss, best.exists.sum(1))[:, None]
         kept |= ~loss.isfinite()  # the trainer tells of them
         quality = predicted_iou(predictions, gt, best)
+        note(score="predicted IoU", in_low_component=kept)
         return resolve(best, kept, quality, quality, index.shape)
 
     def _loss(self, gt: GroundTruth, predictions: Predictions, pairs: Pairs) -> Tensor:

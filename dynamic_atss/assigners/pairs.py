@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dynamic_atss.assigners import notes
 from dynamic_atss.assigners.reference.pairs import PAIR_CENTERNESS, PAIR_IOU, PAIR_SIDES
 from dynamic_atss.assigners.reference.selection import BEST_OF_BOX, RESOLVE
 from dynamic_atss.boxes import BoxConvention, centers
@@ -91,6 +92,9 @@ def best_of_box(pairs: Pairs, score: Tensor, k: int, boxes: int) -> tuple[Pairs,
     """
     box, prior, flat, exists = pairs
     places, *best = BEST_OF_BOX(box, prior, flat, exists, score, k, boxes)
+    if notes.recorder is not None:
+        found = torch.where(best[-1], places, -1)
+        notes.recorder.chosen(pairs, score, k, boxes, found)
     if box.ndim == 1:
         box = torch.arange(boxes, device=box.device)[:, None]
     return Pairs(box, *best), places
@@ -109,6 +113,9 @@ def resolve(
         quality: becomes the quality of the priors whose pair wins.
         shape: (N, P).
     """
-    return Assignment(
+    found = Assignment(
         *RESOLVE(pairs.box, pairs.flat, pairs.exists, selected, score, quality, *shape)
     )
+    if notes.recorder is not None:
+        notes.recorder.resolved(pairs, selected, score, found.gt_index)
+    return found

@@ -19,6 +19,7 @@ from dynamic_atss.assigners.base import (
     center_offsets,
     inside_of,
     logit_of_class,
+    note,
     predicted_iou,
     resolve,
     whole,
@@ -72,13 +73,15 @@ class SimOTA:
         overlap = predicted_iou(predictions, gt, pairs, BoxConvention.EXACT)  # as the release
         overlap = torch.where(pairs.exists, overlap, 0.0)
         cost = _class_cost(predictions, gt, pairs) - self.iou_weight * (overlap + EPS).log()
-        outside = ~inside_of(box_sides(priors, gt, pairs), margin=0)
-        cost = cost.double() + OUTSIDE * outside  # a float32 would lose the rest of the cost
+        inside = inside_of(box_sides(priors, gt, pairs), margin=0)
+        cost = cost.double() + OUTSIDE * ~inside  # a float32 would lose the rest of the cost
         # select
         largest = overlap.topk(min(self.topk, overlap.shape[1]), dim=1).values
         count = largest.sum(1).long().clamp(min=1)
+        note(score="-cost", inside=inside)
         best, places = best_of_box(pairs, -cost, self.topk, len(gt))
         selected = torch.arange(self.topk, device=count.device) < count[:, None]
+        note(score="-cost", sum_of_IoUs=count[:, None], within_sum_of_IoUs=selected)
         # resolve
         shape = predictions.boxes.shape[:2]
         return resolve(best, selected, -cost.take(places), overlap.take(places), shape)

@@ -14,6 +14,7 @@ from dynamic_atss.assigners.base import (
     at_least,
     best_of_box,
     logit_of_class,
+    note,
     predicted_iou,
     resolve,
     whole,
@@ -60,15 +61,18 @@ class TaskAligned:
         alignment = self._alignment(overlap, logit_of_class(predictions, gt, pairs))
         counts = pairs.exists & (overlap > 0) & (alignment > -torch.inf)
         # select
+        note(score="log alignment")
         best, places = best_of_box(pairs._replace(exists=counts), alignment, self.topk, len(gt))
         alignment, overlap = (  # `take` would not compile: the list's length is unknown then
             x.index_select(0, places.flatten()).view_as(places) for x in (alignment, overlap)
         )
         # resolve
         shape = predictions.boxes.shape[:2]
+        note(score="predicted IoU")
         index = resolve(best, best.exists, overlap, overlap, shape).gt_index
         won = best.exists & (index.take(best.flat) == best.box)
         scaled = (alignment - _largest(won, alignment)).exp()
+        note(score="predicted IoU")
         return resolve(best, won, overlap, scaled * _largest(won, overlap), shape)
 
     def _alignment(self, overlap: Tensor, logit: Tensor) -> Tensor:

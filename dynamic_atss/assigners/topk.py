@@ -17,6 +17,7 @@ from dynamic_atss.assigners.base import (
     center_offsets,
     centerness,
     inside_of,
+    note,
     resolve,
     whole,
 )
@@ -57,8 +58,10 @@ class TopK:
         longest = _longest_distance(priors, gt, images).index_select(0, gt.image)[:, None]
         score = overlap - (x * x + y * y).sqrt() / longest / 1000
         # select
+        note(score="anchor IoU less nearness")
         best, places = best_of_box(pairs, score, self.topk, len(gt))
         selected = inside_of(box_sides(priors, gt, best))
+        note(score="anchor IoU", inside=selected)
         # resolve
         quality = centerness(priors, gt, best)
         return resolve(best, selected, overlap.take(places), quality, (images, count))

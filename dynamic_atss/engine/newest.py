@@ -34,7 +34,7 @@ def find_newest(folder: Path) -> Path | None:
     if not others and not wrong:
         return None
     damaged: list[str] = []
-    for iteration, path in _by_iteration(others):
+    for iteration, path in by_iteration(others):
         if iteration is not None and is_whole(path):
             also = f"; damaged, too: {', '.join(damaged)}" if damaged else ""
             reason = wrong or f"{folder / LAST} is not there"
@@ -81,8 +81,8 @@ def _named(folder: Path) -> tuple[Path | None, str]:
     return path, "" if is_whole(path) else f"{path} is truncated or damaged"
 
 
-def _by_iteration(paths: Iterable[Path]) -> list[tuple[int | None, Path]]:
-    """The latest first; of the same iteration the one with a number before a copy (the best)."""
+def by_iteration(paths: Iterable[Path]) -> list[tuple[int | None, Path]]:
+    """The latest first, None where it cannot be read; of the same iteration the one with a number before a copy (the best)."""
     found = [(_iteration_in(path), path) for path in sorted(paths)]
     return sorted(found, key=lambda entry: -1 if entry[0] is None else entry[0], reverse=True)
 

@@ -21,6 +21,7 @@ from dynamic_atss.weights.download import weight_file
 from dynamic_atss.weights.epsilon import COUNTER
 from dynamic_atss.weights.fit import check_fit, check_names
 from dynamic_atss.weights.formats import Source, identify
+from dynamic_atss.weights.unchecked import unchecked
 from dynamic_atss.weights.unpickle import read_weights
 from dynamic_atss.weights.wrappers import choose, split_key
 
@@ -86,11 +87,14 @@ def load_weights(
     architecture.
     """
     path = weight_file(weight, cache_dir)
-    return load_content(
+    report = load_content(
         *(model, read_file(path), path),
         class_names=class_names,
         allow_new_classes=allow_new_classes,
     )
+    if "://" not in str(weight):  # a package or a download has a digest of its own
+        report.notes.extend(unchecked(split_key(path)[0]))
+    return report
 
 
 def load_content(

@@ -36,11 +36,11 @@ def max_iou_labels(
     # resolve and select
     shape = (images, len(anchors))
     index, largest = resolve(box, flat, exists, score > 0, score, score, *shape)
-    wins = (largest >= positive) | _best_of_a_box(box, flat, score, len(boxes), shape)
+    wins = (largest >= positive) | best_of_a_box(box, flat, score, len(boxes), shape)
     return torch.where(wins, index, torch.where(largest >= negative, IGNORE, BACKGROUND))
 
 
-def _best_of_a_box(
+def best_of_a_box(
     box: Tensor, flat: Tensor, score: Tensor, boxes: int, shape: tuple[int, int]
 ) -> Tensor:
     """(N, P) bool: no prior has a larger IoU with some box that it overlaps."""

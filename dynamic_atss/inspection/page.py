@@ -1,0 +1,44 @@
+"""The page: one HTML file with its style, its code and all data, which loads nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from dynamic_atss.quoting import printable
+
+_PARTS = Path(__file__).parent / "page"
+# In this order; each is a few functions of one subject.
+SCRIPTS = ("data", "state", "marks", "draw", "boxes", "details", "controls", "keys", "main")
+
+
+def page(data: Mapping[str, Any]) -> str:
+    """data: what the scripts show (see `run.collected`); texts from files may be in it."""
+    return Template(_part("page.html")).substitute(
+        title=escape(data["title"]),
+        style=_part("page.css"),
+        data=_in_script(data),
+        script="\n".join(_part(f"{name}.js") for name in SCRIPTS),
+    )
+
+
+def _part(name: str) -> str:
+    return (_PARTS / name).read_text(encoding="utf-8")
+
+
+def _in_script(data: Mapping[str, Any]) -> str:
+    """JSON that ends no script element; what cannot be shown stands there as an escape."""
+    text = json.dumps(_printable(data), ensure_ascii=True, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {key: _printable(item) for key, item in value.items()}
+    return [_printable(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,148 @@
+"""What the page shows of one picture under one rule: numbers in short types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dynamic_atss.assigners.nearest import nearest_candidates
+from dynamic_atss.inspection.fates import IGNORED, LOST, TAKEN, WON, Fates, fates
+from dynamic_atss.inspection.reasons import Reasons
+from dynamic_atss.inspection.recorder import Answer, Event
+from dynamic_atss.types import IGNORE
+
+NEAREST = 9  # locations of each level that are shown of a rule that tells nothing
+# Of a box's pairs so many are kept of each status, in shares of the most that are kept.
+SHARES = {WON: 0.4, TAKEN: 0.2, LOST: 0.3, IGNORED: 0.1}
+
+
+@dataclass(frozen=True)
+class View:
+    """One picture under one rule.
+
+    arrays, by name: positive_prior, positive_box, positive_quality (and positive_weight) of all
+    positives · ignored, first and number of each run of ignored priors · pair_box, pair_prior,
+    pair_status, pair_reason, pair_other, pair_predicted, pair_class (and pair_anchor), and value_0,
+    value_1, ... of the pairs that are kept, by box, the best first · counts (3 each): box, reason,
+    number, of all pairs
+
+    values: the names of value_0, value_1, ...
+    """
+
+    arrays: dict[str, NDArray[Any]]
+    values: list[str]
+
+
+def view(answer: Answer, reasons: Reasons, most: int) -> View:
+    """most: pairs that are kept of a box."""
+    if all(event.around for event in answer.events):
+        answer = replace(answer, events=[_nearest(answer), *answer.events])
+    all_pairs = fates(answer, reasons)
+    kept = _kept(all_pairs, most)
+    values = {name: value[kept] for name, value in all_pairs.values.items()}
+    values = {name: value for name, value in values.items() if not np.isnan(value).all()}
+    arrays = _positives(answer) | _pairs(all_pairs, kept) | _known(answer, all_pairs, kept)
+    arrays |= {f"value_{i}": _short(value) for i, value in enumerate(values.values())}
+    arrays["counts"] = _counts(all_pairs)
+    return View(arrays, list(values))
+
+
+def _positives(answer: Answer) -> dict[str, NDArray[Any]]:
+    found = answer.found
+    index, quality, positive = (
+        x.detach().cpu().flatten().numpy() for x in (found.gt_index, found.quality, found.positive)
+    )
+    prior = np.flatnonzero(positive)
+    arrays = {
+        "positive_prior": prior.astype(np.uint32),
+        "positive_box": index[prior].astype(np.uint16),
+        "positive_quality": in_bytes(quality[prior]),
+        "ignored": _runs(index == IGNORE),
+    }
+    if found.weight is not None:
+        weight = found.weight.detach().cpu().flatten().numpy()[prior]
+        arrays["positive_weight"] = _short(weight)
+    return arrays
+
+
+def _runs(flags: NDArray[np.bool_]) -> NDArray[np.uint32]:
+    """(2 R,): first and number of each run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], flags.astype(np.int8), [0]))))
+    first, end = edges[::2], edges[1::2]
+    return np.stack((first, end - first), axis=1).reshape(-1).astype(np.uint32)
+
+
+def _kept(found: Fates, most: int) -> NDArray[np.int64]:
+    """Places of the pairs that are kept, by box, then by status, then by falling score."""
+    score = np.where(np.isnan(found.score), -np.inf, found.score)
+    order = np.lexsort((-score, found.status, found.box))
+    group = found.box[order] * 4 + found.status[order]
+    first = np.searchsorted(group, group)
+    limits = np.array([max(1, round(most * SHARES[s])) for s in (WON, TAKEN, LOST, IGNORED)])
+    return order[np.arange(len(order)) - first < limits[found.status[order]]]
+
+
+def _pairs(found: Fates, kept: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    return {
+        "pair_box": found.box[kept].astype(np.uint16),
+        "pair_prior": found.prior[kept].astype(np.uint32),
+        "pair_status": found.status[kept],
+        "pair_reason": found.reason[kept].astype(np.uint16),
+        "pair_other": found.other[kept].astype(np.int16),
+    }
+
+
+def _known(answer: Answer, found: Fates, kept: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """What can be asked of any pair: IoU of anchor and predicted box, score of the class."""
+    box, prior = torch.from_numpy(found.box[kept]), torch.from_numpy(found.prior[kept])
+    gt, seen = answer.gt, answer.predictions
+    boxes, classes = gt.boxes.cpu()[box], gt.classes.cpu()[box]
+    iou = gt.convention.iou
+    known = {
+        "pair_predicted": iou(seen.boxes[0].cpu()[prior], boxes),
+        "pair_class": seen.logits[0].cpu()[prior, classes].sigmoid(),
+    }
+    if answer.priors.sized:
+        known["pair_anchor"] = iou(answer.priors.boxes.cpu()[prior], boxes)
+    return {name: in_bytes(value.numpy()) for name, value in known.items()}
+
+
+def _counts(found: Fates) -> NDArray[np.uint32]:
+    pairs, number = np.unique(
+        np.stack((found.box, found.reason), axis=1), axis=0, return_counts=True
+    )
+    return np.concatenate((pairs, number[:, None]), axis=1).reshape(-1).astype(np.uint32)
+
+
+def _nearest(answer: Answer) -> Event:
+    """Of a rule that tells nothing: the priors nearest to each box, and its answer."""
+    pairs = nearest_candidates(answer.priors, answer.gt, NEAREST)
+    box = pairs.box.expand_as(pairs.prior).cpu().flatten().numpy()
+    prior = pairs.prior.cpu().flatten().numpy()
+    label = answer.found.gt_index.cpu().flatten().numpy()[prior]
+    score = np.full(len(box), np.nan)
+    return Event(box, prior, score, label == box, label, told=True)
+
+
+def in_bytes(share: NDArray[Any]) -> NDArray[np.uint8]:
+    """0..255 for 0..1; what is not finite is 0."""
+    return np.rint(np.clip(np.nan_to_num(share), 0, 1) * 255).astype(np.uint8)
+
+
+def _short(values: NDArray[Any]) -> NDArray[np.float32]:
+    """float32 with 12 binary places, as exact as it is shown; the rest is 0 and packs well."""
+    mantissa, exponent = np.frexp(values.astype(np.float32))
+    return np.ldexp(np.rint(mantissa * 4096) / 4096, exponent).astype(np.float32)
+
+
+def predicted(answer: Answer, priors: NDArray[Any], scale: int = 4) -> NDArray[np.int16]:
+    """(4 M,) the predicted boxes of some priors, in 1 / scale pixels."""
+    boxes: Tensor = answer.predictions.boxes[0].cpu()[torch.from_numpy(priors.astype(np.int64))]
+    limit = np.iinfo(np.int16).max
+    scaled = np.nan_to_num(boxes.numpy() * scale, nan=0.0, posinf=limit, neginf=-limit)
+    return np.rint(np.clip(scaled, -limit, limit)).astype(np.int16).reshape(-1)
