@@ -56,13 +56,15 @@ def load(
 class Stream:
     """The `Found` of each picture of a folder, video, camera or iterator, in turn; nothing is kept.
 
-    broken: a line for each picture or frame that could not be read, which is left out · total: how
-    many there are, as far as it is known
+    broken: a line for each picture or frame that could not be read, which is left out · tell: is
+    called with each such line, by default a warning in the log · total: how many there are, as far
+    as it is known
     """
 
     def __init__(self, found: Iterator[Found | Broken], source: Source) -> None:
         self._found, self.source, self.total = found, source, source.total
         self.broken: list[str] = []
+        self.tell: Callable[[str], None] = logger.warning
 
     def __iter__(self) -> Iterator[Found]:
         return self
@@ -72,7 +74,7 @@ class Stream:
             if isinstance(found, Found):
                 return found
             self.broken.append(found.message)
-            logger.warning("left out: %s", found.message)
+            self.tell(f"left out: {found.message}")
         raise StopIteration
 
 

@@ -27,12 +27,13 @@ ONE, LIST, STREAM = "one", "list", "stream"
 class Source:
     """pictures, in turn · kind: "one" picture, a "list" of which each one counts, or a "stream"
     that may be long, of which broken ones are left out · total, how many, as far as it is known ·
-    video, if it is one"""
+    video, if it is one · folder, of the files"""
 
     pictures: Iterable[Picture | Broken]
     kind: str
     total: int | None = None
     video: Video | None = None
+    folder: Path | None = None
 
 
 def open_source(given: Any, reading: Reading) -> Source:
@@ -42,6 +43,8 @@ def open_source(given: Any, reading: Reading) -> Source:
     Raises UserError: there is no such file, or no picture in the folder; a video that OpenCV cannot
     open; what is no picture.
     """
+    if isinstance(given, Source):
+        return given
     if isinstance(given, bool | bytes):
         raise UserError(f"a {type(given).__name__} is no picture: give a path, array or tensor")
     if isinstance(given, int):
@@ -78,12 +81,12 @@ def _of_path(given: str, reading: Reading) -> Source:
         if not files:
             raise UserError(f"{given}: no file fits this pattern")
         return of_files(files, reading, Path(os.path.commonpath([f.parent for f in files])))
-    return Source([read(path, reading, path.name)], ONE, 1)
+    return Source([read(path, reading, path.name)], ONE, 1, folder=path.parent)
 
 
 def of_files(files: Sequence[Path], reading: Reading, folder: Path) -> Source:
     """Picture files as a stream, named by their paths below `folder`."""
-    return Source(_read_each(files, reading, folder), STREAM, len(files))
+    return Source(_read_each(files, reading, folder), STREAM, len(files), folder=folder)
 
 
 def _read_each(files: Sequence[Path], reading: Reading, folder: Path) -> Iterator[Picture | Broken]:
@@ -106,7 +109,7 @@ def _picture_of_each(given: Iterable[Any], reading: Reading) -> Iterator[Picture
 
 
 def _stream_of(video: Video) -> Source:
-    return Source(video, STREAM, video.total, video)
+    return Source(video, STREAM, video.total, video, video.folder)
 
 
 def chunks(pictures: Iterable[Picture | Broken], size: int) -> Iterator[list[Picture | Broken]]:

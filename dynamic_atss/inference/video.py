@@ -29,14 +29,15 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 class Video:
     """The frames of a video file or of a camera, in turn.
 
-    name, as messages call it · total, of a file's frames as far as they are known · rate, frames
-    per second
+    name, as messages call it · folder, of the file · total, of a file's frames, as far as it is
+    known · rate, frames per second
     """
 
     def __init__(self, source: Path | int, max_pixels: int) -> None:
         """Raises UserError: it cannot be opened, or its frames have too many pixels."""
         self.name = f"camera {source}" if isinstance(source, int) else str(source)
         self.live = isinstance(source, int)
+        self.folder = None if isinstance(source, int) else source.parent
         with _quiet():
             self._capture = (
                 cv2.VideoCapture(source)
@@ -82,7 +83,7 @@ class Video:
                     continue
                 yield from self._broken(number - lost, number - 1)
                 lost = 0
-                yield Picture(rgb(pixels), self.name, frame=number)
+                yield Picture(rgb(pixels), Path(self.name).name, frame=number)
             if self._counted:
                 yield from self._broken(number - lost + 1, number)
         finally:
