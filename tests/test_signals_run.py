@@ -74,15 +74,16 @@ def rule(folder: Path, name: str) -> list[str]:
 
 
 @contextmanager
-def running(args, folder: Path, launcher=(), words=()):
+def running(args, folder: Path, launcher=(), words=(), before=()):
     """A training, leader of its own group, that writes to folder/out; none of it outlives this.
 
-    words: Python's, in place of a tool of tools/ and its launcher
+    words: Python's, in place of a tool of tools/ and its launcher · before: a command that starts
+    it
     """
     typed = [sys.executable, *words, *map(str, args)]
     with open(folder / "out", "w") as file:
         process = subprocess.Popen(
-            typed if words else command("train_net", args, launcher),
+            [*before, *(typed if words else command("train_net", args, launcher))],
             **{"env": environment(), "stdout": file, "stderr": file, "start_new_session": True},
         )
     pids = []
@@ -151,6 +152,17 @@ def test_one_process(args, tmp_path, name):
         )
         assert done.returncode == 0, done.stderr
         assert [line["iteration"] for line in read_lines(tmp_path / "run")] == [*range(1, 13)]
+
+
+@pytest.mark.parametrize("launcher", [(), LAUNCH])
+def test_under_nohup_a_terminal_that_closes_ends_nothing(args, tmp_path, launcher):
+    with running(args, tmp_path, launcher, ["nohup"]) as process:
+        wait_for(has_lines(tmp_path / "run", 2), process)
+        os.killpg(process.pid, signal.SIGHUP)
+        for pid in descendants(process.pid):  # the workers lead groups of their own
+            os.kill(pid, signal.SIGHUP)
+        assert process.wait(timeout=120) == 0
+    assert len(read_lines(tmp_path / "run")) == 12
 
 
 @pytest.mark.parametrize(
