@@ -313,31 +313,6 @@ _C.TEST.BBOX_AUG.SCALE_RANGES = ()  # (low, high) for each of SCALES, of the box
 _C.TEST.BBOX_AUG.MERGE_TYPE = "vote"  # with VOTE: "vote" (their mean) | "soft-vote" (and the voters
 # with what is left of their score, if enough) | "nms"
 
-# What published YAML files carry along for two-stage models: accepted, without effect.
-WITHOUT_EFFECT = (
-    "MODEL.RPN",
-    "MODEL.ROI_HEADS",
-    "MODEL.ROI_BOX_HEAD",
-    "PATHS_CATALOG",
-)
-
-# Sections whose keys are not listed here.
-FREE_SECTIONS = ("MODEL.ASSIGNER.ARGS", "MODEL.BACKBONE.ARGS", "MODEL.HEAD.ARGS")
-
-# Keys that may name code, as "path/to/file.py:Name" or "module:Name".
-CODE_KEYS = (
-    "MODEL.ASSIGNER.NAME",
-    "MODEL.BACKBONE.CONV_BODY",
-    "MODEL.BOX_LOSS",
-    "MODEL.HEAD.NAME",
-    "INPUT.AUGMENTATIONS",
-    "DATASETS.TRAIN",
-    "DATASETS.TEST",
-)
-# Keys that hold names: a text is one of them, or several with commas.
-NAME_LISTS = ("DATASETS.TRAIN", "DATASETS.TEST", "INPUT.AUGMENTATIONS")
-DATA_FORMATS = ("coco", "voc", "yolo")  # what a name of DATASETS may begin with that is no code
-
 
 def default_config() -> CN:
     """A fresh copy of the defaults."""
