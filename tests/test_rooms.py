@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+Arrow = tuple[str, str]
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "dynamic_atss"
 # From the bottom: a room imports from itself and from those before it in this list. The first is
@@ -16,13 +18,17 @@ ROOMS = """
     dynamic_atss quoting errors reading yaml_text suggest processes system_limits boxes moved types
     files progress config
     ops losses assigners data modeling weights
-    evaluation viz engine builders scoring summary run
-    build cli
+    evaluation viz engine reports builders scoring summary run
+    inspection inference comparison
+    build cli commands __main__
 """.split()
-SEE_CFG = {"config", "builders", "scoring", "summary", "run"}
+SEE_CFG = {
+    *("config", "builders", "scoring", "summary", "run", "inspection", "inference", "comparison"),
+    *("cli", "commands"),
+}
+# `from dynamic_atss import load` is imported when it is asked for.
+LATE = {(PACKAGE, f"{PACKAGE}.inference.model")}
 DOORS = {f"{PACKAGE}.ops.focal": f"{PACKAGE}.losses"}  # what is imported through its door alone
-
-Arrow = tuple[str, str]
 
 
 def modules(root: Path) -> dict[str, Path]:
@@ -103,11 +109,11 @@ def test_every_module_has_a_room(files):
 
 
 def test_no_import_runs_upwards(files):
-    assert not upwards(arrows(files))
+    assert not upwards(arrows(files) - LATE)
 
 
 def test_there_are_no_circles(files):
-    found = arrows(files)
+    found = arrows(files) - LATE
     assert not circle(found), "between modules"
     assert not circle({(room(a), room(b)) for a, b in found if room(a) != room(b)}), "between rooms"
 
