@@ -184,7 +184,9 @@ def _confusion(found: Numbers) -> str:
     names, matrix = [*map(shorten, found["categories"])], np.array(found["matrix"])
     shown = confusion.shown_categories(matrix)
     part = (
-        f" The {len(shown)} of {len(names)} that are confused most." if names[len(shown) :] else ""
+        f" Shown are the {len(shown)} of {len(names)} categories that are confused most."
+        if names[len(shown) :]
+        else ""
     )
     return (
         f"<p>Rows: what the object is; none: a detection without an object. Columns: what it is "
