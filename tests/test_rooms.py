@@ -16,7 +16,7 @@ ROOMS = """
     dynamic_atss quoting errors reading yaml_text suggest processes system_limits boxes moved types
     files progress config
     ops losses assigners data modeling weights
-    evaluation viz engine builders scoring summary run
+    evaluation viz engine reports builders scoring summary run
     build cli
 """.split()
 SEE_CFG = {"config", "builders", "scoring", "summary", "run"}
