@@ -272,8 +272,14 @@ _C.SOLVER.CHECKPOINT_PERIOD = 2500  # iterations between checkpoints
 _C.SOLVER.KEEP_CHECKPOINTS = 0  # (new) the newest model_<iteration>.pth that stay; 0 = all;
 # model_final.pth and model_best.pth always do
 _C.SOLVER.LOG_PERIOD = 20  # (new) iterations between lines of the log
+_C.SOLVER.PICTURE_PERIOD = 1000  # (new) iterations between pictures of the assignment, of training
+# images, on TensorBoard and Weights & Biases, after those of the first; 0 = none
 _C.SOLVER.TIMEOUT = 600.0  # (new) seconds after which a process that has gone or stands still ends
 # the others; longer than any iteration
+
+_C.WANDB = CN()
+_C.WANDB.PROJECT = ""  # (new) of Weights & Biases, to which the run is logged, too; "" = not at all
+_C.WANDB.NAME = ""  # (new) of the run there; "" = the last part of OUTPUT_DIR
 
 _C.TEST = CN()
 _C.TEST.IMS_PER_BATCH = 8  # images of a batch, over all processes

@@ -22,6 +22,7 @@ from dynamic_atss.engine.state import RunState
 from dynamic_atss.engine.trainer import Trainer
 from dynamic_atss.errors import UserError
 from dynamic_atss.run.records import Records
+from dynamic_atss.run.watch import Watch
 from dynamic_atss.weights import lacking_package, load_weights
 
 logger = logging.getLogger(__name__)
@@ -107,6 +108,7 @@ def build_trainer(
         setbacks=state.setbacks,
         reaction=_reaction(cfg, records, dataset),
         largest_logit=state.model.largest_logit,
+        watch=Watch(cfg.SOLVER.PICTURE_PERIOD, records.metrics, state.class_names, state.window),
     )
 
 
