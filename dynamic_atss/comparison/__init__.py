@@ -3,6 +3,7 @@ by side.
 
 rules.py: a rule as typed · plan.py: the runs of a comparison · running.py: trains them, one process
 a device · runs.py: what a run's folder says · groups.py: which runs belong together ·
-statistics.py, agreement.py, measures.py: the numbers · result.py: all of them · tables.py, plots.py,
-page.py, files.py: how they are shown
+statistics.py, agreement.py, measures.py: the numbers · truths.py: what was to be found · result.py:
+all numbers · tables.py, plots.py, report.py: how they are shown · whole.py: from arguments to
+numbers
 """

@@ -5,9 +5,9 @@ may lie worse than one that is suppressed.
 
 Each detection of a test has the IoU with the object of its class in its image that it overlaps
 most, 0 where there is none. Crowds (VOC's difficult, ignored boxes) are no objects, and a detection
-that lies in one by half of its area or more is left out, unless it has an IoU of 0.5 with an object.
-Pearson's and Spearman's correlation of score and IoU are over all detections of the test that are
-left, and over those of them with an IoU of at least 0.5.
+that lies in one by half of its area or more is left out, unless it has an IoU of 0.5 with an
+object. Pearson's and Spearman's correlation of score and IoU are over all detections of the test
+that are left, and over those of them with an IoU of at least 0.5.
 """
 
 from __future__ import annotations

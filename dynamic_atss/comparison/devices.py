@@ -21,7 +21,7 @@ class Device(NamedTuple):
 
 
 def devices(names: Sequence[str]) -> list[Device]:
-    """"cpu", "cuda", "cuda:1" or "auto"; a name given twice has two processes.
+    """ "cpu", "cuda", "cuda:1" or "auto"; a name given twice has two processes.
 
     Several processes on the CPU share its cores, unless OMP_NUM_THREADS is set.
 

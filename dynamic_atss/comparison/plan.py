@@ -108,7 +108,7 @@ def _check(config_file: str, seeds: Sequence[int], overrides: Sequence[str]) -> 
 def _with_rule(cfg: CfgNode, rule: Rule) -> CfgNode:
     found = cfg.clone()
     section = found.MODEL.ASSIGNER
-    if section.NAME != rule.name:
+    if rule.name != section.NAME:
         section.ARGS = CfgNode()
     section.NAME = rule.name
     section.ARGS.update(rule.arguments)

@@ -1,4 +1,4 @@
-"""A rule as the command line names it: "topk", "topk:topk=5,...", "my_rule.py:Name:threshold=0.5"."""
+"""A rule as the command line names it: "topk", "topk:topk=5", "my_rule.py:Name:threshold=0.5"."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Rule(NamedTuple):
 
     @property
     def folder(self) -> str:
-        """The name of its runs' folder; where that does not tell all of the text, with a checksum."""
+        """Of its runs; where the name cannot tell all of the text, with a checksum."""
         plain = re.sub(r"[^A-Za-z0-9_.=,+-]", "-", self.label)
         told = self.text.replace(":", "-") == plain
         return plain if told else f"{plain}-{hashlib.sha256(self.text.encode()).hexdigest()[:6]}"

@@ -32,11 +32,16 @@ class Difference(NamedTuple):
     high: float | None
 
     @property
+    def told(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+
+    @property
     def verdict(self) -> str:
         """What can be told of it."""
-        if self.low is None or self.high is None:
+        if self.n == 1:
             return "one seed: cannot be told"
-        if self.low <= 0 <= self.high:
+        if not self.told:
             return "cannot be told apart"
         return "higher" if self.mean > 0 else "lower"
 
@@ -80,7 +85,7 @@ def t_quantile(freedom: int, probability: float = (1 + CONFIDENCE) / 2) -> float
 
 
 def t_within(t: float, freedom: int) -> float:
-    """The probability that Student's t lies in [-t, t] (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
+    """The probability that Student's t lies in [-t, t] (Abramowitz and Stegun 26.7.3, 26.7.4)."""
     angle = math.atan(t / math.sqrt(freedom))
     odd = freedom % 2
     term = math.cos(angle) if odd else 1.0

@@ -83,10 +83,19 @@ def changes(old: str, new: str) -> list[str]:
     Raises:
         ValueError: `old` is no configuration.
     """
-    before, after = (dict(_leaves(_tree(text))) for text in (old, new))
+    before, after = leaves(old), leaves(new)
     keys = [*after, *(key for key in before if key not in after)]
     pairs = [(key, *(_shown(side, key) for side in (before, after))) for key in keys]
     return [f"{key} {was} -> {now}" for key, was, now in pairs if was != now]
+
+
+def leaves(text: str) -> dict[str, Any]:
+    """The values of a YAML text by their full names, lists as tuples.
+
+    Raises:
+        ValueError: it is no configuration.
+    """
+    return {name: _tuples(value) for name, value in _leaves(_tree(text))}
 
 
 def _tree(text: str) -> dict[str, Any]:
@@ -104,8 +113,8 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield f"{prefix}{name}", value
 
 
-def _shown(leaves: dict[str, Any], key: str) -> str:
-    return repr(_tuples(leaves[key])) if key in leaves else NOTHING
+def _shown(side: dict[str, Any], key: str) -> str:
+    return repr(side[key]) if key in side else NOTHING
 
 
 def _tuples(value: Any) -> Any:
