@@ -82,7 +82,8 @@ def _named(folder: Path) -> tuple[Path | None, str]:
 
 
 def by_iteration(paths: Iterable[Path]) -> list[tuple[int | None, Path]]:
-    """The latest first, None where it cannot be read; of the same iteration the one with a number before a copy (the best)."""
+    """The latest first, and at the end, with None, what cannot be read; of the same iteration the
+    one with a number before a copy (the best)."""
     found = [(_iteration_in(path), path) for path in sorted(paths)]
     return sorted(found, key=lambda entry: -1 if entry[0] is None else entry[0], reverse=True)
 

@@ -72,7 +72,7 @@ function under(stage, rule, event) {
 }
 
 function nearestMark(view, to, px, py) {
-  const pairs = chosenBox() < 0 ? [] : view.pairs.get(chosenBox()) || [];
+  const pairs = view.pairs.get(state.box) || []; // of a box that is chosen they are marked, too
   const marked = [...view.positive_prior, ...pairs.map((i) => view.pair_prior[i])];
   let best = -1, least = Infinity;
   for (const prior of marked) {

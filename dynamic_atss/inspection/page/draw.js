@@ -175,7 +175,7 @@ function halfRing(pen, x, y, r, colour) {
 }
 
 function drawPrior(pen, to, view, prior) {
-  const place = placeOf(current, prior), predicted = current.predicted[state.step].get(prior);
+  const place = placeOf(current, prior), predicted = view.predicted.get(prior);
   drawRectangle(pen, to, anchorOf(current, prior), "#111", [8, 5]);
   if (predicted) drawRectangle(pen, to, predicted, "#111", [2, 4]);
   const [x, y] = spot(to, place);
