@@ -28,7 +28,7 @@ from dynamic_atss.progress import progress
 from dynamic_atss.scoring import classes_in_file
 from dynamic_atss.types import Priors
 
-PAIRS = 150_000  # kept in the page, of all boxes, rules and steps together
+PAIRS = 120_000  # kept in the page, of all boxes, rules and steps together
 FEWEST, MOST = 12, 64  # of a box
 
 
