@@ -1,4 +1,4 @@
-"""What the tools share: arguments, and mistakes of the user in one line."""
+"""What the commands share: arguments, and mistakes of the user in one line."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import argparse
 import errno
 import io
 import os
+import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from dynamic_atss.engine.interrupt import (
     STOP_CODES,
@@ -24,6 +26,9 @@ from dynamic_atss.errors import UserError, own_place
 from dynamic_atss.processes import end_at_once, end_with_launcher
 from dynamic_atss.quoting import LONGEST, printable
 from dynamic_atss.system_limits import limit_reached
+
+if TYPE_CHECKING:
+    from yacs.config import CfgNode
 
 _ANY_KEYS = ("DATALOADER.NUM_WORKERS", "MODEL.DEVICE", "DTYPE", "OUTPUT_DIR")
 TRAINING_KEYS = (
@@ -51,10 +56,10 @@ def config_parser(text: str, keys: Sequence[str] = ()) -> argparse.ArgumentParse
 
     `--local-rank` is what python -m torch.distributed.launch passes.
 
-    text: what the tool does; examples may follow after a blank line · keys: those that --help
+    text: what the command does; examples may follow after a blank line · keys: those that --help
     explains
     """
-    description, _, examples = text.partition("\n\n")
+    description, _, examples = as_typed(text).partition("\n\n")
     parser = Parser(
         description=description,
         epilog="\n\n".join(_epilog(examples, keys)),
@@ -69,6 +74,15 @@ def config_parser(text: str, keys: Sequence[str] = ()) -> argparse.ArgumentParse
         "opts", nargs="*", metavar="KEY VALUE", help="set keys of the configuration"
     )
     return parser
+
+
+def as_typed(text: str) -> str:
+    """The examples in `text` as one types them who has called a file of tools/."""
+    tool = Path(sys.argv[0])
+    if tool.suffix != ".py":
+        return text
+    text = re.sub(r"-m dynamic_atss \w+", f"tools/{tool.name}", text)
+    return re.sub(r"\bdynamic-atss \w+", f"python tools/{tool.name}", text)
 
 
 def _epilog(examples: str, keys: Sequence[str]) -> list[str]:
@@ -98,6 +112,18 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     if args.local_rank is not None:
         os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     return args
+
+
+def configuration(args: argparse.Namespace) -> CfgNode:
+    """That of `--config-file`, if it is given, and of KEY VALUE; a line tells where the file is
+    taken from the package."""
+    from dynamic_atss.config.files import config_path
+    from dynamic_atss.config.load import load_config
+
+    path = config_path(args.config_file) if args.config_file else None
+    if path not in (None, Path(args.config_file)) and os.environ.get("RANK", "0") == "0":
+        print(f"{args.config_file}: not in this folder, taken from {path}", file=sys.stderr)
+    return load_config(path, args.opts, allow_code=args.allow_code)
 
 
 def run(main: Callable[[], int | None]) -> None:

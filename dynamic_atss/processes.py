@@ -41,9 +41,17 @@ def end_with_launcher() -> None:
 def _started_by_first() -> bool:
     """Whether process 1 is the launcher, as in a container: its command names this program."""
     try:
-        return os.fsencode(sys.argv[0]) in Path("/proc/1/cmdline").read_bytes()
+        first = Path("/proc/1/cmdline").read_bytes()
     except OSError:
         return True
+    return any(os.fsencode(name) in first for name in _program())
+
+
+def _program() -> tuple[str, ...]:
+    """What a launcher was told to start: a file, or a package (of which it may be a command)."""
+    path = Path(sys.argv[0])
+    package = path.parent.name
+    return (package, package.replace("_", "-")) if path.name == "__main__.py" else (sys.argv[0],)
 
 
 def end_at_once(code: int) -> NoReturn:

@@ -25,7 +25,7 @@ XML_BYTES = 8 * MB  # 20,000 boxes; as elements a text takes up to 30 times its 
 XML_DEPTH = 32  # VOC has 4: an object's part's box
 LIST_BYTES = 64 * MB  # a million names of 60 characters
 LABELS_BYTES = 8 * MB  # of one image: 100,000 boxes
-RECORD_BYTES = GB  # metrics.jsonl, log.txt: 300 bytes a line, so 3 million lines
+RECORD_BYTES = GB  # metrics.jsonl, log.txt: 1.5 KB a line, so 700,000 lines
 NAME_BYTES = 4 * KB  # of last_checkpoint: Linux has no longer path
 
 # Pictures, besides INPUT.MAX_PIXELS.

@@ -82,7 +82,7 @@ def load_module(path: str) -> ModuleType:
 
 def call_tool(monkeypatch: pytest.MonkeyPatch, tool: str, args: Sequence[object]) -> int:
     """Exit code of tools/<tool>.py, run in this process."""
-    monkeypatch.setattr(sys, "argv", [tool, *map(str, args)])
+    monkeypatch.setattr(sys, "argv", [f"tools/{tool}.py", *map(str, args)])
     main: Callable[[], int] = load_module(f"tools/{tool}.py").main
     with pytest.raises(SystemExit) as ended:
         cli.run(main)

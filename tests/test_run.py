@@ -21,6 +21,8 @@ from helpers_run import (
     write_config,
 )
 
+from dynamic_atss.modeling.assignment_metrics import BY_SIZE, SIZES
+
 EventAccumulator = pytest.importorskip(
     "tensorboard.backend.event_processing.event_accumulator"
 ).EventAccumulator
@@ -53,6 +55,7 @@ def error_of(capsys) -> str:
 TIMES = {"time", "data_time", "max_mem_mb"}
 METRICS = {"positives", "boxes_without_positive", "iou_of_positives", "ignored"}
 METRICS |= {f"positives_s{stride}" for stride in (8, 16, 32, 64, 128)}
+METRICS |= {f"{name}_{size}" for name in BY_SIZE for size in SIZES}
 LINE = {"iteration", "loss", "loss_cls", "loss_reg", "loss_IoU", "lr"} | TIMES | METRICS
 SCORES = {"AP", "AP50", "AP75", "APs", "APm", "APl"} | {"AR1", "AR10", "AR100", "ARs", "ARm", "ARl"}
 

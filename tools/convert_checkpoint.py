@@ -1,4 +1,4 @@
-"""Convert a checkpoint between this project's format and the published ones.
+"""Convert a checkpoint from and to other formats; the same as `dynamic-atss convert`.
 
 python tools/convert_checkpoint.py model_final.pth release.pth --to project --strip
 python tools/convert_checkpoint.py dsla_r50.pth ours.pth --to project
@@ -6,41 +6,8 @@ python tools/convert_checkpoint.py ours.pth dsla_r50.pth --to mmdet
 python tools/convert_checkpoint.py ours.pth timm.pth --to backbone --body timm/convnext_atto
 """
 
-from pathlib import Path
-
 from dynamic_atss import cli
-
-DESCRIPTION = """Convert a checkpoint; the weights stay the same to the bit.
-project: of this project; published: names of the maskrcnn-benchmark family (ATSS, FCOS, RetinaNet);
-mmdet: names of mmdetection's DSLA; backbone: the body alone, for torchvision's load_state_dict
-(the entries are under "state_dict") or, with --body, for timm's (they are the file)."""
-
-FORMATS = ("project", "published", "mmdet", "backbone")
-
-
-def main() -> int:
-    parser = cli.Parser(description=DESCRIPTION)
-    parser.add_argument("src", metavar="SRC", help="file of any format that MODEL.WEIGHT takes")
-    parser.add_argument("dst", metavar="DST", help="file to write")
-    parser.add_argument("--to", required=True, choices=FORMATS)
-    parser.add_argument("--body", metavar="timm/NAME", help="model of timm's that SRC is or has")
-    parser.add_argument("--strip", action="store_true", help="without optimizer and training state")
-    parser.add_argument("--force", action="store_true", help="leave out what DST cannot hold")
-    parser.add_argument("--overwrite", action="store_true", help="replace DST if it exists")
-    args = parser.parse_args()
-
-    from dynamic_atss.weights import convert_file, weight_file
-    from dynamic_atss.weights.timm import timm_names
-
-    body = timm_names(args.body) if args.body else None
-    src, dst = weight_file(args.src, None), Path(args.dst).expanduser()
-    flags = {"strip": args.strip, "force": args.force, "overwrite": args.overwrite}
-    converted = convert_file(src, dst, args.to, body=body, **flags)
-    print(converted.summary())
-    sizes = [f"{path} {path.stat().st_size / 1e6:.1f} MB" for path in (src, dst)]
-    print(" -> ".join(sizes))
-    return 0
-
+from dynamic_atss.commands.convert import main
 
 if __name__ == "__main__":
     cli.run(main)

@@ -1,29 +1,11 @@
-"""Score a detector on each of DATASETS.TEST: MODEL.WEIGHT, or the last checkpoint of OUTPUT_DIR.
+"""Score a detector; the same as `dynamic-atss test`. --help has examples.
 
 python tools/test_net.py --config-file configs/X.yaml MODEL.WEIGHT file.pth
 torchrun --nproc-per-node 8 tools/test_net.py --config-file configs/X.yaml MODEL.WEIGHT file.pth
-
-# the last checkpoint of a run
-python tools/test_net.py --config-file output/mine/config.yaml
-
-# other images than the run's
-python tools/test_net.py --config-file output/mine/config.yaml \\
-  DATASETS.TEST coco:my/new.json:my/images
 """
 
 from dynamic_atss import cli
-from dynamic_atss.config.load import load_config
-
-
-def main() -> int:
-    parser = cli.config_parser(__doc__, cli.TEST_KEYS)
-    args = cli.parse(parser)
-    cfg = load_config(args.config_file, args.opts, allow_code=args.allow_code)
-
-    from dynamic_atss.run import test  # imports torch: mistakes are told before
-
-    return test(cfg, weight_given="MODEL.WEIGHT" in args.opts[::2])
-
+from dynamic_atss.commands.test import main
 
 if __name__ == "__main__":
     cli.run(main)

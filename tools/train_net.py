@@ -1,32 +1,12 @@
-"""Train a detector and score it.
+"""Train a detector and score it; the same as `dynamic-atss train`. --help has examples.
 
 python tools/train_net.py --config-file configs/dynamic_atss/dynamic_atss_R_50_FPN_1x.yaml
 torchrun --nproc-per-node 8 tools/train_net.py --config-file configs/atss/atss_R_50_FPN_1x.yaml
-
-# your own data, with a rule and a learning rate of your choice
-python tools/train_net.py --config-file configs/quickstart/own_data.yaml \\
-  DATASETS.TRAIN coco:my/train.json:my/images DATASETS.TEST coco:my/val.json:my/images \\
-  MODEL.ASSIGNER.NAME atss SOLVER.BASE_LR 0.001 OUTPUT_DIR output/mine
-
-# go on with a run that was interrupted
 python tools/train_net.py --config-file output/mine/config.yaml --resume
 """
 
 from dynamic_atss import cli
-from dynamic_atss.config.load import load_config
-
-
-def main() -> int:
-    parser = cli.config_parser(__doc__, cli.TRAINING_KEYS)
-    parser.add_argument("--skip-test", action="store_true", help="do not score the final model")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in OUTPUT_DIR")
-    args = cli.parse(parser)
-    cfg = load_config(args.config_file, args.opts, allow_code=args.allow_code)
-
-    from dynamic_atss.run import train  # imports torch: mistakes are told before
-
-    return train(cfg, resume=args.resume, test=not args.skip_test)
-
+from dynamic_atss.commands.train import main
 
 if __name__ == "__main__":
     cli.run(main)

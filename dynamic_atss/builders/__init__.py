@@ -1,20 +1,26 @@
-"""cfg -> explicit keyword arguments. The one place that reads cfg; no object keeps it."""
+"""cfg -> explicit keyword arguments. The one place that reads cfg; no object keeps it.
 
-from dynamic_atss.builders.backbone import build_backbone
-from dynamic_atss.builders.check import check_config
-from dynamic_atss.builders.data import (
-    build_test_loaders,
-    build_train_dataset,
-    build_train_loader,
-    check_num_classes,
-    images_per_epoch,
-)
-from dynamic_atss.builders.heads import build_head
-from dynamic_atss.builders.model import build_model
-from dynamic_atss.builders.rules import build_assigner
-from dynamic_atss.builders.solver import build_lr_factor, build_optimizer
-from dynamic_atss.builders.survey import survey
-from dynamic_atss.builders.tta import build_tested
+A module is imported when a name of it is asked for: who only uses a model needs no data sets.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dynamic_atss.builders.backbone import build_backbone
+    from dynamic_atss.builders.check import check_config
+    from dynamic_atss.builders.data import (
+        build_test_loaders,
+        build_train_dataset,
+        build_train_loader,
+        check_num_classes,
+        images_per_epoch,
+    )
+    from dynamic_atss.builders.heads import build_head
+    from dynamic_atss.builders.model import build_model
+    from dynamic_atss.builders.rules import build_assigner
+    from dynamic_atss.builders.solver import build_lr_factor, build_optimizer
+    from dynamic_atss.builders.tta import build_tested
 
 __all__ = [
     "build_assigner",
@@ -30,5 +36,25 @@ __all__ = [
     "check_config",
     "check_num_classes",
     "images_per_epoch",
-    "survey",
 ]
+
+_PLACES = {
+    "backbone": ("build_backbone",),
+    "check": ("check_config",),
+    "data": (
+        *("build_test_loaders", "build_train_dataset", "build_train_loader"),
+        *("check_num_classes", "images_per_epoch"),
+    ),
+    "heads": ("build_head",),
+    "model": ("build_model",),
+    "rules": ("build_assigner",),
+    "solver": ("build_lr_factor", "build_optimizer"),
+    "tta": ("build_tested",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for place, names in _PLACES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{place}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 
 from dynamic_atss.builders.augment import find_augmentation
 from dynamic_atss.builders.backbone import find_own_body
-from dynamic_atss.builders.data import find_formats
+from dynamic_atss.builders.formats import find_formats
 from dynamic_atss.builders.heads import HEADS, build_head
 from dynamic_atss.builders.heads.base import named_box_loss
 from dynamic_atss.builders.limits import ACCEPTED, CARRIED, ENTRIES, LIMITS, NOT_EMPTY

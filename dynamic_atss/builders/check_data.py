@@ -7,7 +7,8 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from dynamic_atss.builders.data import build_reading, find_formats
+from dynamic_atss.builders.data import build_reading
+from dynamic_atss.builders.formats import find_formats
 from dynamic_atss.builders.heads import HEADS, build_head
 from dynamic_atss.builders.survey import build_matching
 from dynamic_atss.data.check.everything import check_everything

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +10,12 @@ import torch
 from yacs.config import CfgNode
 
 from dynamic_atss.builders.augment import add_mosaic, build_train_transform, tell_classes
+from dynamic_atss.builders.formats import FITS, find_formats
 from dynamic_atss.builders.heads import build_head
-from dynamic_atss.builders.outside import find, require
 from dynamic_atss.builders.tta import build_test_resizes
 from dynamic_atss.config.code import names_code
-from dynamic_atss.config.data_names import refuse_miswritten
 from dynamic_atss.data import loader
-from dynamic_atss.data.catalog import FORMATS, UnknownName, open_dataset
+from dynamic_atss.data.catalog import UnknownName, open_dataset
 from dynamic_atss.data.concat import ConcatDataset
 from dynamic_atss.data.dataset import DetectionDataset, TrainingSet
 from dynamic_atss.data.frames import Reading
@@ -26,8 +24,6 @@ from dynamic_atss.engine import distributed
 from dynamic_atss.errors import UserError, described
 
 logger = logging.getLogger(__name__)
-
-FITS = "a format is a subclass of dynamic_atss.data.dataset.DetectionDataset with read()"
 
 COCO_CLASSES = 81  # the published default of NUM_CLASSES, with background
 
@@ -100,22 +96,6 @@ def _open(key: str, name: str, options: dict[str, Any]) -> DetectionDataset:
         if not names_code(key, name):
             raise
         raise UserError(f"{key} {name!r}: reading fails ({described(error)}); {FITS}") from error
-
-
-def find_formats(key: str, names: Sequence[str]) -> dict[str, type[DetectionDataset]]:
-    """The package's formats, and those of the user's that the names of `key` begin with.
-
-    Raises:
-        UserError: a class of the user's that is no data set.
-    """
-    refuse_miswritten(key, names)
-    own = {}
-    for name in (name for name in names if names_code(key, name)):
-        place, _, rest = name.partition(":")
-        code = f"{place}:{rest.partition(':')[0]}"
-        own[code] = find(key, code, {})
-        require(key, code, own[code], DetectionDataset, ("read",), FITS)
-    return {**FORMATS, **own}
 
 
 def images_per_epoch(cfg: CfgNode, dataset: TrainingSet) -> float:

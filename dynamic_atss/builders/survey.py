@@ -40,7 +40,7 @@ _LOG_LEVELS = {
 _log = logging.getLogger(__name__)
 
 # By each data set, as code that opens one alone needs it, too.
-TOLD_ON_OPENING = {"orientation", "bits", "area", "clipped", "fractions"}
+TOLD_ON_OPENING = {"orientation", "bits", "area", "clipped", "fractions", "upright"}
 
 Named = Sequence[tuple[str, DetectionDataset]]  # names as DATASETS has them
 

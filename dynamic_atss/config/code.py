@@ -30,7 +30,8 @@ def refuse_code(cfg: CN, given: set[str], file: str | Path | None) -> None:
         if key not in given:
             raise UserError(
                 f"{file}: {key} {name!r} names code, which a file alone does not run: "
-                f"add --allow-code if you trust it, or give {key} on the command line"
+                "add --allow-code (in Python allow_code=True) if you trust it, or give "
+                f"{key} on the command line"
             )
 
 

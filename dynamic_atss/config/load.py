@@ -12,6 +12,7 @@ from yacs.config import CfgNode as CN
 from dynamic_atss.config.code import refuse_code, refuse_unknown_formats
 from dynamic_atss.config.data_names import refuse_miswritten
 from dynamic_atss.config.defaults import FREE_SECTIONS, NAME_LISTS, WITHOUT_EFFECT, default_config
+from dynamic_atss.config.files import advice, config_path
 from dynamic_atss.config.names import missing_bracket, names_in
 from dynamic_atss.config.other_names import other_name
 from dynamic_atss.errors import UserError
@@ -26,6 +27,8 @@ def load_config(
 ) -> CN:
     """The defaults, then the YAML `file`, then `KEY VALUE KEY VALUE ...`; frozen.
 
+    A `file` "configs/..." that is not there is the package's own of that name.
+
     A file that is read does not decide which code runs: a name of code counts only if `overrides`
     gives its key, or with `allow_code`.
 
@@ -35,8 +38,29 @@ def load_config(
         UserError: file missing or broken, key unknown (names the nearest one), value of a wrong
         type, or code that only the file names.
     """
+    file = config_path(file) if file else None
+    entries = _file_entries(file) if file else []
+    return _checked(entries, str(file), overrides, allow_code)
+
+
+def parse_config(
+    text: str, source: str, overrides: Sequence[str] = (), *, allow_code: bool = False
+) -> CN:
+    """`load_config` of a YAML text, as checkpoints hold it.
+
+    source: how messages call the text
+
+    Raises:
+        UserError: as `load_config`.
+    """
+    return _checked(_text_entries(text, source), source, overrides, allow_code)
+
+
+def _checked(
+    given: Sequence[tuple[str, Any]], source: str, overrides: Sequence[str], allow_code: bool
+) -> CN:
     cfg, defaults = default_config(), default_config()
-    entries = [(k, v, str(file)) for k, v in _file_entries(file)] if file else []
+    entries = [(k, v, source) for k, v in given]
     entries += [(k, v, "command line") for k, v in _override_entries(overrides)]
     unused = {key for key, value, where in entries if not _set(cfg, defaults, key, value, where)}
     for key in unused:
@@ -45,7 +69,7 @@ def load_config(
         refuse_miswritten(key, _look_up(cfg, key))
     refuse_unknown_formats(cfg)
     if not allow_code:
-        refuse_code(cfg, set(overrides[::2]), file)
+        refuse_code(cfg, set(overrides[::2]), source)
     cfg.freeze()
     return cfg
 
@@ -66,16 +90,22 @@ def known_keys(node: CN, prefix: str = "") -> Iterator[str]:
 
 def _file_entries(file: str | Path) -> list[tuple[str, Any]]:
     try:
-        tree = load_yaml(read_text(file, YAML_BYTES))
+        text = read_text(file, YAML_BYTES)
     except OSError as error:
-        raise UserError(
-            f"--config-file {file}: {error.strerror}; give the path of a YAML file"
-        ) from None
-    except ValueError as error:  # no text, or no YAML
+        raise UserError(f"--config-file {file}: {error.strerror}; {advice(file)}") from None
+    except ValueError as error:
         raise UserError(f"{file}: not a YAML file: {error}") from None
+    return _text_entries(text, str(file))
+
+
+def _text_entries(text: str, source: str) -> list[tuple[str, Any]]:
+    try:
+        tree = load_yaml(text)
+    except ValueError as error:
+        raise UserError(f"{source}: not a YAML file: {error}") from None
     if not isinstance(tree, dict | None):
         raise UserError(
-            f"{file}: expected KEY: VALUE pairs at the top, found {type(tree).__name__}"
+            f"{source}: expected KEY: VALUE pairs at the top, found {type(tree).__name__}"
         )
     return list(_leaves(tree or {}))
 
@@ -108,7 +138,7 @@ def _set(cfg: CN, defaults: CN, key: str, value: Any, source: str) -> bool:
         return False
     section, _, name = key.rpartition(".")
     if section in FREE_SECTIONS:
-        _look_up(cfg, section)[name] = _decoded(value) if isinstance(value, str) else value
+        _look_up(cfg, section)[name] = decoded(value) if isinstance(value, str) else value
         return True
     default = _look_up(defaults, key)
     if default is None:
@@ -138,7 +168,7 @@ def _look_up(cfg: CN, key: str) -> Any:
 def _coerce(value: Any, default: Any, key: str, source: str) -> Any:
     """`value` in the type of the default; texts of tuples and numbers come from YAML files, too."""
     if isinstance(value, str) and not isinstance(default, str):
-        value = _names(key, value, source) if key in NAME_LISTS else _decoded(value)
+        value = _names(key, value, source) if key in NAME_LISTS else decoded(value)
     try:
         return _as(default, value)
     except (TypeError, OverflowError):  # an integer that no float holds
@@ -155,7 +185,7 @@ def _names(key: str, text: str, source: str) -> Any:
     return text if names is None else names
 
 
-def _decoded(text: str) -> Any:
+def decoded(text: str) -> Any:
     """The Python literal in `text`, or `text` itself where there is none."""
     try:
         return ast.literal_eval(text)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from yacs.config import CfgNode
 
@@ -19,6 +19,22 @@ logger = logging.getLogger(__name__)
 
 NAME = "config.yaml"
 NOTHING = "(not there)"
+USAGE = ("config", "exif")  # entries of a checkpoint; see `usage`
+
+
+class _Read(Protocol):
+    """exif: "apply" or "ignore", as `DetectionDataset` has it."""
+
+    exif: str
+
+    def __len__(self) -> int: ...
+
+
+def usage(cfg: CfgNode, parts: Sequence[_Read]) -> dict[str, str]:
+    """What a checkpoint holds beside weights and classes, so that the file alone is enough to use
+    the model: `config`, the YAML text of the configuration, and `exif`, how the pictures of the
+    largest of the training sets are read."""
+    return {"config": with_absolute_code(cfg).dump(), "exif": max(parts, key=len).exif}
 
 
 def tell_changes(cfg: CfgNode, output: Path) -> None:
@@ -67,10 +83,19 @@ def changes(old: str, new: str) -> list[str]:
     Raises:
         ValueError: `old` is no configuration.
     """
-    before, after = (dict(_leaves(_tree(text))) for text in (old, new))
+    before, after = leaves(old), leaves(new)
     keys = [*after, *(key for key in before if key not in after)]
     pairs = [(key, *(_shown(side, key) for side in (before, after))) for key in keys]
     return [f"{key} {was} -> {now}" for key, was, now in pairs if was != now]
+
+
+def leaves(text: str) -> dict[str, Any]:
+    """The values of a YAML text by their full names, lists as tuples.
+
+    Raises:
+        ValueError: it is no configuration.
+    """
+    return {name: _tuples(value) for name, value in _leaves(_tree(text))}
 
 
 def _tree(text: str) -> dict[str, Any]:
@@ -88,8 +113,8 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield f"{prefix}{name}", value
 
 
-def _shown(leaves: dict[str, Any], key: str) -> str:
-    return repr(_tuples(leaves[key])) if key in leaves else NOTHING
+def _shown(side: dict[str, Any], key: str) -> str:
+    return repr(side[key]) if key in side else NOTHING
 
 
 def _tuples(value: Any) -> Any:

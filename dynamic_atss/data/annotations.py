@@ -13,7 +13,7 @@ import numpy as np
 
 from dynamic_atss.data.coco_boxes import odd_areas_of, read_areas, read_boxes, warn_of_areas
 from dynamic_atss.data.coco_ids import check_annotation_ids, look_up, read_ids
-from dynamic_atss.data.coco_images import file_name_of, note_placeholders, size_of
+from dynamic_atss.data.coco_images import file_name_of, note_names, note_placeholders, size_of
 from dynamic_atss.data.flags import means_regions, read_flags, warn_of_likely_flags
 from dynamic_atss.data.recognise import FIX, describe
 from dynamic_atss.data.rotation import count_rotated, rotation_of
@@ -106,6 +106,8 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
             raise UserError(f"{path}: no '{key}': the top level is {describe(content)}: {FIX}")
     for key in ("images", "categories", "annotations"):
         _check_entries(path, key, content.get(key, []))
+    if not content["images"]:
+        raise UserError(f"{path}: 'images' is an empty list: give a file that lists images")
     notes = read_values(path, content)
     category_ids = read_ids(path, "category", content["categories"])
     image_ids = read_ids(path, "image", content["images"])
@@ -133,7 +135,7 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
         image=image[by_image],
         crowd=(crowd | ignored)[by_image],
         flagged=int((ignored & ~crowd).sum()),
-        notes=(*notes, *spellings, *note_placeholders(images)),
+        notes=(*notes, *spellings, *note_placeholders(images), *note_names(images)),
         missing_areas=int((~given).sum()),
         odd_areas=odd_areas,
         warnings=(

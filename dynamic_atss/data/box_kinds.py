@@ -75,9 +75,9 @@ def box_warning(
     return ("" if form.fractions else _normalised(xywh)) or _beyond(xywh, sizes, areas, form)
 
 
-def upright_warning(xywh: np.ndarray, sizes: np.ndarray, lying: np.ndarray) -> str:
+def upright_boxes(xywh: np.ndarray, sizes: np.ndarray, lying: np.ndarray) -> tuple[int, str, str]:
     """What tells that boxes were drawn on upright pictures whose annotated sizes are those of the
-    stored pixels; "" if nothing does.
+    stored pixels: how many boxes, what was found, what to do. (0, "", "") where nothing does.
 
     xywh (A, 4) as annotated · sizes (A, 2) height, width of each box's image as stored · lying (A,)
     bool: the image is read as stored, and its EXIF orientation would exchange its sides
@@ -86,12 +86,14 @@ def upright_warning(xywh: np.ndarray, sizes: np.ndarray, lying: np.ndarray) -> s
     leaves = ~_inside(_corners(xywh), sizes)
     upright = _inside(_corners(xywh), sizes[:, ::-1])
     if not len(xywh) or leaves.mean() < SUSPECT_IF_EXPLAINED or upright.mean() < FITS:
-        return ""
+        return 0, "", ""
+    count = int(leaves.sum())
     return (
-        f"{leaves.sum()} of {len(xywh)} boxes of pictures with an EXIF orientation reach beyond "
+        count,
+        f"{count} of {len(xywh)} boxes of pictures with an EXIF orientation reach beyond "
         f"the stored picture, such as {_text(xywh[leaves][0])}, and lie inside the upright one: "
-        "they seem to be drawn there, while width and height are those of the stored pixels. "
-        "Exchange width and height of these pictures, or leave them out: they are then turned"
+        "they seem to be drawn there, while width and height are those of the stored pixels",
+        "exchange width and height of these pictures, or leave them out: they are then turned",
     )
 
 

@@ -17,7 +17,7 @@ NUMBERS = (int, float)  # exact types: bool is an int to isinstance
 def read_boxes(path: Path, entries: list[dict[str, Any]]) -> np.ndarray:
     """(A, 4) float64 as in the file. Raises UserError: one is not four numbers."""
     given = [entry.get("bbox") for entry in entries]
-    wrong = [i for i, box in enumerate(given) if not _is_box(box)]
+    wrong = [i for i, box in enumerate(given) if not is_box(box)]
     if wrong:
         first = wrong[0]
         raise UserError(
@@ -33,7 +33,7 @@ def read_boxes(path: Path, entries: list[dict[str, Any]]) -> np.ndarray:
     return boxes
 
 
-def _is_box(box: object) -> bool:
+def is_box(box: object) -> bool:
     """Exact types: bool is an int to isinstance, and numpy would turn None into NaN."""
     return isinstance(box, list) and len(box) == 4 and all(type(v) in NUMBERS for v in box)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,14 +14,33 @@ from dynamic_atss.errors import UserError
 
 
 def file_name_of(path: Path, entry: dict[str, Any]) -> str:
-    """`file_name`, or the last two parts of `coco_url`, which is all that LVIS gives."""
-    key = "coco_url" if "file_name" not in entry and "coco_url" in entry else "file_name"
+    """`file_name`, in any spelling, or the last two parts of `coco_url`, which is all that LVIS
+    gives; "" without."""
+    key = _name_key(entry) or "file_name"
     name = entry.get(key, "")
     if not isinstance(name, str):
         raise UserError(
             f"{path}: image id {entry['id']}: {key} {short(name)} is not a text: correct it"
         )
-    return name if key == "file_name" else "/".join(name.split("/")[-2:])
+    return "/".join(name.split("/")[-2:]) if key == "coco_url" else name
+
+
+def _name_key(entry: dict[str, Any]) -> str:
+    """The key that names the file; "" without."""
+    if "file_name" in entry:
+        return "file_name"
+    spelt = (key for key in entry if re.sub(r"[^a-z]", "", key.lower()) == "filename")
+    return next(spelt, "coco_url" if "coco_url" in entry else "")
+
+
+def note_names(images: Iterable[dict[str, Any]]) -> list[str]:
+    """A line for each other spelling of file_name."""
+    keys = Counter(_name_key(entry) for entry in images)
+    return [
+        f"'{key}' of {count} images is read as file_name"
+        for key, count in keys.items()
+        if key not in ("", "file_name", "coco_url")
+    ]
 
 
 def _has_placeholder(entry: dict[str, Any]) -> bool:

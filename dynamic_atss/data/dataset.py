@@ -7,16 +7,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import Annotations
-from dynamic_atss.data.box_kinds import PIXELS, BoxForm, box_warning, upright_warning
+from dynamic_atss.data.box_kinds import PIXELS, BoxForm, box_warning, upright_boxes
 from dynamic_atss.data.class_names import check_known, check_same, unused_classes
 from dynamic_atss.data.cleaning import check_files, clean_boxes, complete_sizes, what_was_done
 from dynamic_atss.data.depth import check_bits
@@ -24,7 +23,9 @@ from dynamic_atss.data.file_names import with_slashes
 from dynamic_atss.data.frames import AS_USUAL, Frames, Reading, find_frames
 from dynamic_atss.data.image import read_image
 from dynamic_atss.data.inside import check_inside
+from dynamic_atss.data.packed import PackedBoxes
 from dynamic_atss.data.samples import Sample, Transform, loaded, name_of, transformed
+from dynamic_atss.data.training_set import TrainingSet
 from dynamic_atss.errors import UserError
 from dynamic_atss.types import GroundTruth
 
@@ -38,39 +39,6 @@ __all__ = [
     "transformed",
 ]
 logger = logging.getLogger(__name__)
-
-
-class TrainingSet(Protocol):
-    """What a loader and a run read of a data set, be it one, several joined, or with mosaics.
-
-    The members are those of `DetectionDataset`.
-    """
-
-    class_names: list[str]
-    category_ids: list[int | None]
-    image_ids: list[int]
-    sizes: np.ndarray
-    transform: Transform | None
-    seed: int
-
-    @property
-    def annotations(self) -> Path | str: ...
-
-    @property
-    def class_advice(self) -> str: ...
-
-    @property
-    def parts(self) -> Sequence[DetectionDataset]: ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample: ...
-
-    def load(self, index: int) -> tuple[Tensor, GroundTruth]: ...
-
-    def path(self, index: int) -> Path: ...
-
-    def classes_by_image(self) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 class DetectionDataset(Dataset, ABC):
@@ -88,6 +56,7 @@ class DetectionDataset(Dataset, ABC):
     sizes (n, 2) int64 height, width of the images as they are read (see `data.frames`) ·
     statistics, how much was dropped or clipped and why ·
     content, what the files say of all images and boxes, with the sizes that they lack ·
+    exif, "apply" or "ignore": how further pictures of this kind are to be read ·
     voc_scores, whether PASCAL VOC's numbers are asked for beside COCO's
     """
 
@@ -140,41 +109,25 @@ class DetectionDataset(Dataset, ABC):
         self.refuse_outside(content.names.tolist())
         self._names, self.image_ids = content.names, content.image_ids.tolist()
         frames = self._find_frames(content)
-        sizes = frames.sizes
-        self.content = replace(content, sizes=sizes)
+        self.content = content = replace(content, sizes=frames.sizes)
+        sizes, self.exif = frames.sizes[content.image], frames.exif
         boxes, kept, self.statistics = clean_boxes(
-            content.xywh, sizes[content.image], content.crowd, convention, keep_crowds
+            content.xywh, sizes, content.crowd, convention, keep_crowds
         )
-        objects = np.bincount(content.image[kept & ~content.crowd], minlength=len(sizes))
-        usable = np.ones(len(sizes), bool) if keep_empty or not training else objects > 0
-        kept &= usable[content.image]
+        objects = np.bincount(content.image[kept & ~content.crowd], minlength=len(content.sizes))
+        usable = (objects > 0) | (keep_empty or not training)
         self.statistics["images_without_boxes"] = int((~usable).sum())
-        of_boxes = content.xywh, sizes[content.image]
-        suspicion = upright_warning(*of_boxes, frames.lying[content.image]) or box_warning(
-            *of_boxes, content.areas, self.box_form
-        )
+        suspicion = _suspicion(content, frames.lying, self.box_form)
         if training and not usable.any():
             raise UserError(
-                f"{self.annotations}: none of its {len(sizes)} images has a usable box: "
+                f"{self.annotations}: none of its {len(usable)} images has a usable box: "
                 f"{suspicion or _advice(content)}"
             )
-        order = np.lexsort((content.crowd, content.image))  # in each image the regions come last
-        order = order[kept[order]]
-        self._boxes, self._classes = boxes[order], content.classes[order]
-        self._ignore = content.crowd[order]
-        # Boxes are sorted by image, and dropped images have none: the others' ends remain right.
-        counts = np.bincount(content.image[order], minlength=len(sizes))
-        ends = np.cumsum(counts)
-        self._first, self._last = (ends - counts)[usable], ends[usable]
-        self._names = content.names[usable]
-        self.sizes, self._orientation = sizes[usable], frames.orientation[usable]
+        self._packed = PackedBoxes.of(content, boxes, kept, usable)
+        self._names, self.sizes = content.names[usable], content.sizes[usable]
+        self._orientation = frames.orientation[usable]
         self.image_ids = content.image_ids[usable].tolist()
-        self._log(content)
-        unused = unused_classes(content) if training else ""  # the survey says what follows of it
-        for note in filter(None, [*content.notes, unused]):
-            logger.info("%s: %s", self.annotations, note)
-        for warning in filter(None, [*content.warnings, suspicion]):
-            logger.warning("%s: %s", self.annotations, warning)
+        self._log(content, suspicion, training)
 
     @abstractmethod
     def read(self, *, need_boxes: bool = False) -> Annotations:
@@ -255,12 +208,7 @@ class DetectionDataset(Dataset, ABC):
 
     def ground_truth(self, index: int) -> GroundTruth:
         """The boxes of one image in pixels of its file, without reading it."""
-        span = slice(self._first[index], self._last[index])
-        boxes = torch.from_numpy(self._boxes[span].copy())
-        classes = torch.from_numpy(self._classes[span].copy())
-        image = torch.zeros(len(classes), dtype=torch.int64)
-        ignore = torch.from_numpy(self._ignore[span].copy()) if self.keep_crowds else None
-        return GroundTruth(boxes, classes, image, ignore, self.convention)
+        return self._packed.of_image(index, self.convention, regions=self.keep_crowds)
 
     def path(self, index: int) -> Path:
         """The image file."""
@@ -272,8 +220,7 @@ class DetectionDataset(Dataset, ABC):
 
     def classes_by_image(self) -> tuple[np.ndarray, np.ndarray]:
         """(index of the image (A,), class (A,)) of every object, image by image."""
-        image = np.repeat(np.arange(len(self)), self._last - self._first)
-        return image[~self._ignore], self._classes[~self._ignore]
+        return self._packed.classes_by_image()
 
     @property
     def parts(self) -> Sequence[DetectionDataset]:
@@ -308,7 +255,7 @@ class DetectionDataset(Dataset, ABC):
         """
         if self.class_names == list(class_names):
             return
-        with_boxes = {self.class_names[c] for c in set(self._classes.tolist())}
+        with_boxes = {self.class_names[c] for c in set(self._packed.classes.tolist())}
         check_known(self.annotations, self.class_names, with_boxes, class_names)
         self.reorder_classes(class_names)
 
@@ -317,17 +264,28 @@ class DetectionDataset(Dataset, ABC):
         own_id = dict(zip(self.class_names, self.category_ids, strict=True))
         place = {name: i for i, name in enumerate(class_names)}
         places = [place.get(name, -1) for name in self.class_names]
-        self._classes = np.array(places, np.int64)[self._classes]
+        self._packed = self._packed.renumbered(places)
         self.class_names = list(class_names)
         self.category_ids = [own_id.get(name) for name in class_names]
 
-    def _log(self, content: Annotations) -> None:
-        boxes = int((~self._ignore).sum())
-        found = f"{self.annotations}: {len(self)} images, {boxes} boxes"
+    def _log(self, content: Annotations, suspicion: str, training: bool) -> None:
+        found = f"{self.annotations}: {len(self)} images, {self._packed.objects} boxes"
         notes = what_was_done(
             self.statistics, content.flagged, content.missing_areas, self.keep_crowds
         )
         logger.info("%s", ". ".join([found, *notes]))
+        unused = unused_classes(content) if training else ""  # the survey says what follows of it
+        for note in filter(None, [*content.notes, unused]):
+            logger.info("%s: %s", self.annotations, note)
+        for warning in filter(None, [*content.warnings, suspicion]):
+            logger.warning("%s: %s", self.annotations, warning)
+
+
+def _suspicion(content: Annotations, lying: np.ndarray, form: BoxForm) -> str:
+    """What is odd about the boxes as a whole, and what to do; "" if nothing."""
+    of_boxes = content.xywh, content.sizes[content.image]
+    count, found, advice = upright_boxes(*of_boxes, lying[content.image])
+    return f"{found}: {advice}" if count else box_warning(*of_boxes, content.areas, form)
 
 
 def _advice(content: Annotations) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dynamic_atss.data.attributes import attributes_of
 from dynamic_atss.data.values import as_flag
 from dynamic_atss.data.wording import annotation_name, more, short
 from dynamic_atss.errors import UserError
@@ -31,8 +32,7 @@ def read_flags(path: Path, entries: Entries) -> tuple[np.ndarray, np.ndarray, li
 
     Raises UserError: a flag is neither yes nor no.
     """
-    given = [entry.get("attributes") for entry in entries]
-    attributes = [value if isinstance(value, dict) else {} for value in given]
+    attributes = [attributes_of(entry) for entry in entries]
     found = {key: np.zeros(len(entries), bool) for key in _SPELLINGS}
     notes = []
     for place, parts in (("", entries), ("attributes.", attributes)):
@@ -58,10 +58,8 @@ def warn_of_likely_flags(entries: Entries) -> list[str]:
     """A line for each name that looks like a flag, is none of the spellings, and says yes."""
     found: Counter[str] = Counter()
     for entry in entries:
-        attributes = entry.get("attributes")
-        for place, part in (("", entry), ("attributes.", attributes)):
-            if isinstance(part, dict):
-                found.update(place + name for name, value in part.items() if _says(name, value))
+        for place, part in (("", entry), ("attributes.", attributes_of(entry))):
+            found.update(place + name for name, value in part.items() if _says(name, value))
     return [
         f"'{name}' of {count} annotations says yes and is not read: if it marks boxes to ignore, "
         'call it "ignore"'

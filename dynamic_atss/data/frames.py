@@ -50,11 +50,13 @@ AS_USUAL = Reading()
 @dataclass(frozen=True)
 class Frames:
     """sizes (n, 2) int64 height, width as the images are read · orientation (n,) uint8, the turn of
-    each; 1: none · lying (n,) bool, those read as stored whose turn would exchange the sides"""
+    each; 1: none · lying (n,) bool, those read as stored whose turn would exchange the sides ·
+    exif: "apply" or "ignore", how further pictures of this kind are to be read"""
 
     sizes: np.ndarray
     orientation: np.ndarray
     lying: np.ndarray
+    exif: str = "ignore"
 
 
 def find_frames(
@@ -81,7 +83,8 @@ def find_frames(
     swapped = turned & (orientation >= 5)
     sizes = np.where(swapped[:, None], stored[:, ::-1], stored)
     done = np.where(turned, orientation, 1).astype(np.uint8)
-    return Frames(sizes, done, ~turned & (orientation >= 5)), good
+    exif = "apply" if _is_upright(given, stored, orientation, reading.exif) else "ignore"
+    return Frames(sizes, done, ~turned & (orientation >= 5), exif), good
 
 
 def upright(
@@ -93,10 +96,19 @@ def upright(
     upside down or mirrored, no size) as most of the data set that can; if none can, upright.
     """
     marked = orientation > 1
+    mostly = _is_upright(given, stored, orientation, exif)
     if exif != "auto":
-        return marked & (exif == "apply")
+        return marked & mostly
     turned, as_stored = _told(given, stored, orientation)
-    return turned | (marked & ~as_stored & (turned.sum() >= as_stored.sum()))
+    return turned | (marked & ~as_stored & mostly)
+
+
+def _is_upright(given: np.ndarray, stored: np.ndarray, orientation: np.ndarray, exif: str) -> bool:
+    """Whether a picture is turned whose given size does not tell."""
+    if exif != "auto":
+        return exif == "apply"
+    turned, as_stored = _told(given, stored, orientation)
+    return bool(turned.sum() >= as_stored.sum())
 
 
 def _told(

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from xml.etree.ElementTree import Element
 
+from dynamic_atss.data.attributes import attributes_of
+
 ANGLES = ("rotation", "angle", "theta", "rotation_angle", "bbox_rotation")
 BOXES = ("rbbox", "rbox", "rotated_bbox", "rotated_box", "obb", "robndbox")
 _KEYS = frozenset((*ANGLES, *BOXES))
@@ -14,8 +16,7 @@ _KEYS = frozenset((*ANGLES, *BOXES))
 
 def rotation_of(entry: Mapping[str, Any]) -> str:
     """What an annotation, or its "attributes" (CVAT), says of a rotation; "" where it is none."""
-    attributes = entry.get("attributes")
-    for part in (entry, attributes if isinstance(attributes, dict) else {}):
+    for part in (entry, attributes_of(entry)):
         for key in () if _KEYS.isdisjoint(part) else _KEYS.intersection(part):
             value = part[key]
             if bool(value) if key in BOXES else _turns(value):
@@ -41,6 +42,8 @@ def count_rotated(marks: Iterable[tuple[str, str]]) -> tuple[int, str]:
 
 def _turns(value: Any) -> bool:
     """Whether an angle is not a multiple of a whole turn."""
+    if isinstance(value, bool):  # the name of an attribute alone
+        return False
     try:
         angle = float(value)
     except (TypeError, ValueError, OverflowError):

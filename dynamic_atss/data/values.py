@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dynamic_atss.data.box_modes import read_modes
 from dynamic_atss.errors import UserError
 
 _INTEGER = re.compile(r"\s*([+-]?\d{1,18})(?:\.0*)?\s*")
@@ -82,7 +83,8 @@ def read_values(path: Path, content: dict[str, Any]) -> list[str]:
     found += [_read(texts, "images", key, as_integer) for key in _SIZES]
     told = "; ".join(filter(None, found))
     read = f"values read by their meaning: {told}" if told else ""
-    return [line for line in (*numbered, read) if line]
+    modes = read_modes(path, content.get("annotations", []))
+    return [line for line in (*numbered, read, *modes) if line]
 
 
 def _number(path: Path, content: dict[str, Any], part: str, key: str) -> str:

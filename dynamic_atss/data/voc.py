@@ -127,7 +127,7 @@ def read_voc(folder: Path, split: Path, *, outside: bool = False) -> Annotations
     if not outside:
         xml = [stems.get(name, f"{name}.xml") for name in names]
         check_inside(split, folder / "Annotations", xml, "annotation file")
-    files = _image_files(folder / "JPEGImages", split, names)
+    files, several = _image_files(folder / "JPEGImages", split, names)
     paths = [folder / "Annotations" / stems.get(name, f"{name}.xml") for name in names]
     for name, path in zip(names, paths, strict=True):
         if not os.path.isfile(path):
@@ -149,6 +149,7 @@ def read_voc(folder: Path, split: Path, *, outside: bool = False) -> Annotations
         image=np.repeat(np.arange(len(images)), [len(image.names) for image in images]),
         crowd=np.array([d for image in images for d in image.difficult], bool),
         notes=tuple(_notes(listed, names, paths, images)),
+        warnings=tuple(several),
         rotated=count_rotated(
             (f"object {n} of {path.name}", mark)
             for path, image in zip(paths, images, strict=True)
@@ -214,8 +215,9 @@ def read_classes(folder: Path) -> list[str]:
     return names
 
 
-def _image_files(folder: Path, split: Path, names: list[str]) -> list[str]:
-    """The file of each name, with any ending; of several the .jpg, as VOC has it."""
+def _image_files(folder: Path, split: Path, names: list[str]) -> tuple[list[str], list[str]]:
+    """The file of each name, with any ending; of several the .jpg, as VOC has it, or else the last
+    by name, with a line that tells it."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such image folder: give a devkit with JPEGImages")
     present = {f for f in below(folder) if f.lower().endswith(IMAGE_ENDINGS)}
@@ -232,7 +234,21 @@ def _image_files(folder: Path, split: Path, names: list[str]) -> list[str]:
             f"{folder / name}.jpg: no such image, but {split} lists {name!r} ({count}"
             f"{f'; the folder has {near!r}' if near else ''}): add it, or correct the name"
         )
-    return files
+    return files, _notes_of_several(files, present)
+
+
+def _notes_of_several(files: list[str], present: set[str]) -> list[str]:
+    """A line if images that are read have others of their name beside them."""
+    times = Counter(os.path.splitext(file)[0] for file in present)
+    several = [file for file in files if times[os.path.splitext(file)[0]] > 1]
+    if not several:
+        return []
+    stem = os.path.splitext(several[0])[0]
+    all_of_it = ", ".join(sorted(f for f in present if os.path.splitext(f)[0] == stem))
+    return [
+        f"{len(several)} images have several files of one name, such as {all_of_it}, of which "
+        f"{several[0]} is read: take the others out if their pictures differ"
+    ]
 
 
 def _classes(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from dynamic_atss.data.yolo_layout import (
     check_labels,
     label_file,
     label_files,
+    labels_without_image,
     read_layout,
     split_images,
 )
@@ -76,7 +78,8 @@ class YoloDataset(DetectionDataset):
         labels.check()
         notes = [*self._layout_notes, *_notes(images, files, beside), *labels.notes()]
         names = [os.path.relpath(image, self.images) for image in images]
-        return _annotations(self.layout, images, names, labels.rows, notes)
+        found = _annotations(self.layout, images, names, labels.rows, notes)
+        return replace(found, warnings=tuple(_warnings(images, files)))
 
     @property
     def short_name(self) -> str:
@@ -111,6 +114,17 @@ def _annotations(
         crowd=np.zeros(len(table), bool),
         notes=tuple(notes),
     )
+
+
+def _warnings(images: list[Path], files: list[Path | None]) -> list[str]:
+    """A line if label files have no image, as where images were lost, or have another ending."""
+    lone = labels_without_image(images, files)
+    if not lone:
+        return []
+    return [
+        f"{len(lone)} label files have no image of their name, such as {lone[0]}, and are not "
+        "read: add the images, or delete the files"
+    ]
 
 
 def _notes(images: list[Path], files: list[Path | None], beside: int) -> list[str]:

@@ -19,13 +19,15 @@ _TOO_FAR = 2.0  # no fraction, but a pixel
 @dataclass
 class Labels:
     """What label files say: rows, for each file (n, 5) class, x, y, w, h as fractions, x and y of
-    the upper left corner · faults, in words · counts and examples of what was read by its meaning
+    the upper left corner · faults, in words · numbers of the classes, of those that there are not,
+    too · counts and examples of what was read by its meaning
     """
 
     classes: int
     keypoints: int = 0
     rows: list[np.ndarray] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    numbers: set[int] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
 
@@ -41,13 +43,21 @@ class Labels:
         """Raises UserError for the first fault; it tells how many rows have one."""
         if self.faults:
             more = f" ({len(self.faults) - 1} more rows)" if len(self.faults) > 1 else ""
-            raise UserError(f"{self.faults[0]}{more}")
+            raise UserError(f"{self.faults[0]}{self._gaps()}{more}")
 
     def notes(self) -> list[str]:
         """A line for each kind of what was read by its meaning."""
         return [
             f"{count} {what} (such as {self.examples[what]})" for what, count in self.counts.items()
         ]
+
+    def _gaps(self) -> str:
+        """What all the numbers of classes are, where one of them is too large."""
+        found = sorted(self.numbers)
+        if not found or 0 <= found[0] <= found[-1] < self.classes:
+            return ""
+        shown = ", ".join(map(str, found[:8])) + (", ..." if len(found) > 8 else "")
+        return f"; the files use {len(found)} class numbers ({shown}) for {self.classes} names"
 
     def _add(self, found: dict[tuple[float, ...], None], line: str, where: str) -> None:
         try:
@@ -62,6 +72,8 @@ class Labels:
     def _row(self, words: list[str], where: str) -> tuple[float, ...]:
         """class, x, y, w, h. Raises ValueError for what is no row."""
         label = as_integer(words[0])
+        if label is not None:
+            self.numbers.add(label)
         if label is None or not 0 <= label < self.classes:
             raise ValueError(
                 f"class {words[0]!r:.40} is none of 0 to {self.classes - 1}: correct it"
@@ -86,6 +98,12 @@ class Labels:
             numbers = numbers[: BOX - 1]
         if len(numbers) == BOX - 1:
             return np.concatenate([numbers[:2] - numbers[2:] / 2, numbers[2:]])
+        if len(numbers) == BOX:
+            raise ValueError(
+                f"6 numbers: after the box there is {numbers[-1]:g}, which looks like the "
+                "confidence of a prediction, or the angle of a rotated box: write class, centre "
+                "x, centre y, width, height"
+            )
         if len(numbers) < 6 or len(numbers) % 2:
             raise ValueError(
                 f"{len(numbers) + 1} numbers: write class, centre x, centre y, width, height, or "

@@ -17,6 +17,7 @@ from dynamic_atss.reading import YAML_BYTES, YAML_NODES, read_text
 from dynamic_atss.yaml_text import load_yaml
 
 SPLITS = ("train", "val", "test")
+_NO_LABELS = {f"{s}.txt" for s in (*SPLITS, "classes", "labels", "obj", "README", "requirements")}
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,21 @@ def label_files(images: Iterable[Path]) -> tuple[list[Path | None], int]:
         beside += is_near
         found.append(near if is_near else own if os.path.isfile(own) else None)
     return found, beside
+
+
+def labels_without_image(images: Iterable[Path], files: Iterable[Path | None]) -> list[Path]:
+    """Label files in the folders of those that were read whose image is in no split: none in its
+    folder has their name.
+
+    images, with the label file of each
+    """
+    folders = {f.parent: i.parent for i, f in zip(images, files, strict=True) if f is not None}
+    lone = []
+    for labels, pictures in folders.items():
+        known = {Path(name).stem for name in os.listdir(pictures) if not name.endswith(".txt")}
+        names = sorted(name for name in os.listdir(labels) if name.endswith(".txt"))
+        lone += [labels / n for n in names if Path(n).stem not in known and n not in _NO_LABELS]
+    return lone
 
 
 def label_file(image: Path) -> Path:

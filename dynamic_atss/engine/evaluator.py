@@ -134,7 +134,7 @@ def evaluate_dataset(
     if output_dir is not None:
         write_results(output_dir, as_results(table), None)
     truth = truth_table(dataset.read(), str(dataset.annotations))
-    scores = _scores(dataset, truth, table, max_dets)
+    scores = scores_of(dataset, truth, table, max_dets)
     if scores is None:
         return None
     _log_scores(dataset, scores, output_dir)
@@ -160,13 +160,19 @@ def defined_numbers(dataset: ScoredDataset) -> list[str]:
     if not len(truth):
         return []
     anything = np.array([[truth.image_ids[0], *truth.boxes[0], 1.0, truth.category_ids[0]]])
-    scores = _scores(dataset, truth, anything, max_dets=100)
+    scores = scores_of(dataset, truth, anything, max_dets=100)
     return [n for n, value in scores.numbers.items() if value != UNDEFINED] if scores else []
 
 
-def _scores(
+def scores_of(
     dataset: ScoredDataset, truth: TruthTable, table: Table, max_dets: int
 ) -> CocoScores | None:
+    """Of a data set's boxes and detections on it: COCO's, and VOC's where it asks for them; None
+    without boxes.
+
+    Raises:
+        UserError: as `evaluate_coco`.
+    """
     scores = evaluate_coco(truth, table, image_ids=dataset.image_ids, max_dets=max_dets)
     if scores is None or not dataset.voc_scores:
         return scores

@@ -4,7 +4,7 @@ with the same software and number of threads."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -33,7 +33,8 @@ class RunState:
 
     model: the detector, unwrapped · ema: its average, or None · class_names: of its classes ·
     window: what the next line of the log averages · best: of the tests so far ·
-    setbacks: of iterations that were not finite
+    setbacks: of iterations that were not finite · usage: what using the model needs beside its
+    weights (see `usage`); a checkpoint has it, `restore` leaves it
     """
 
     model: Detector
@@ -43,6 +44,7 @@ class RunState:
     window: Window = field(default_factory=Window)
     best: Best = field(default_factory=Best)
     setbacks: Setbacks = field(default_factory=Setbacks)
+    usage: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tested(self) -> Detector:
@@ -58,6 +60,7 @@ class RunState:
         content: dict[str, Any] = {
             "iteration": iteration,
             "classes": list(self.class_names),
+            **self.usage,
             "model": self.tested.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "window": self.window.state_dict(),

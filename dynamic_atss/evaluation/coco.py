@@ -66,15 +66,16 @@ def evaluate_coco(
     _require(table[:, 6], category_ids, f"{source}: category %s is not in {truth.source}")
     inputs = (truth, table, chosen, category_ids)
     if min([0, *known_images, *category_ids]) < 0:
-        inputs = _numbered(*inputs)
+        inputs = numbered(*inputs)
     curves = _scorer(scorer)(*inputs, all_caps(max_dets))
     return scores_from_curves(*curves, truth.categories, category_ids, max_dets)
 
 
-def _numbered(
+def numbered(
     truth: TruthTable, table: NDArray[np.float64], image_ids: list[int], category_ids: list[int]
 ) -> tuple[TruthTable, NDArray[np.float64], list[int], list[int]]:
-    """The same with places in the order of the ids for ids: hotcoco takes no negative ones."""
+    """The same with places in the order of the ids for ids: hotcoco takes no negative ones. Names
+    of categories stay."""
     images = np.sort([image["id"] for image in truth.images])
     categories = np.array(category_ids)
     names = {category["id"]: category["name"] for category in truth.categories}
@@ -116,6 +117,19 @@ def _hotcoco_curves(
     caps: list[int],
 ) -> Curves:
     """Precision (10, 101, K, 4, caps) and recall (10, K, 4, caps), -1 where undefined."""
+    arrays = hotcoco_evaluation(truth, table, image_ids, category_ids, caps).eval
+    return np.asarray(arrays["precision"]), np.asarray(arrays["recall"])
+
+
+def hotcoco_evaluation(
+    truth: TruthTable,
+    table: NDArray[np.float64],
+    image_ids: list[int],
+    category_ids: list[int],
+    caps: list[int],
+) -> Any:
+    """hotcoco's COCOeval, accumulated. Detections and boxes have the ids 1, 2, ... there, in the
+    order of their rows."""
     import hotcoco
 
     gt = hotcoco.COCO.from_arrays(
@@ -133,8 +147,7 @@ def _hotcoco_curves(
     evaluation.params.max_dets = caps
     evaluation.evaluate()
     evaluation.accumulate()
-    arrays: Any = evaluation.eval  # None until accumulate() has filled it
-    return np.asarray(arrays["precision"]), np.asarray(arrays["recall"])
+    return evaluation
 
 
 def _pycocotools_curves(

@@ -81,15 +81,7 @@ def _precision(correct: Ints) -> Floats:
 def best_boxes(table: Floats, truth: TruthTable, min_iou: float = MIN_IOU) -> Ints:
     """(D,) for each detection the box of its image and category that it overlaps most, -1 where
     that is below `min_iou`."""
-    group, truth_group = _groups(table, truth)
-    order = np.argsort(truth_group, kind="stable")
-    ordered = truth_group[order]
-    first = np.searchsorted(ordered, group, side="left")
-    count = np.searchsorted(ordered, group, side="right") - first
-    detection = np.repeat(np.arange(len(table)), count)
-    # The pairs of a detection follow each other: the k-th is with the k-th box of its group.
-    k = np.arange(len(detection)) - np.repeat(np.cumsum(count) - count, count)
-    box = order[first[detection] + k]
+    detection, box = pairs(table, truth)
     iou = box_iou(table[detection, 1:5], truth.boxes[box])
     best = np.full(len(table), -1, np.int64)
     # Ascending IoU, then descending place: the last pair of a detection wins.
@@ -97,6 +89,20 @@ def best_boxes(table: Floats, truth: TruthTable, min_iou: float = MIN_IOU) -> In
     by_iou = by_iou[iou[by_iou] >= min_iou]
     best[detection[by_iou]] = box[by_iou]
     return best
+
+
+def pairs(table: Floats, truth: TruthTable) -> tuple[Ints, Ints]:
+    """(M,), (M,) every detection with every box of its image and category, by their places; the
+    pairs of a detection follow each other."""
+    group, truth_group = _groups(table, truth)
+    order = np.argsort(truth_group, kind="stable")
+    ordered = truth_group[order]
+    first = np.searchsorted(ordered, group, side="left")
+    count = np.searchsorted(ordered, group, side="right") - first
+    detection = np.repeat(np.arange(len(table)), count)
+    # The k-th pair of a detection is with the k-th box of its group.
+    k = np.arange(len(detection)) - np.repeat(np.cumsum(count) - count, count)
+    return detection, order[first[detection] + k]
 
 
 def _groups(table: Floats, truth: TruthTable) -> tuple[Ints, Ints]:

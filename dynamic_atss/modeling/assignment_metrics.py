@@ -9,9 +9,17 @@ from torch import Tensor
 
 from dynamic_atss.boxes import iou
 from dynamic_atss.modeling.matching import Matched
-from dynamic_atss.types import IGNORE, GroundTruth, Priors
+from dynamic_atss.types import IGNORE, Assignment, GroundTruth, Priors
 
-_NAMES = re.compile("positives(_s[0-9]+)?|boxes_without_positive|iou_of_positives|ignored")
+# Of boxes by their size, the square root of width x height in pixels of the network's image: each
+# begins at twice the size of the one before, as the strides do.
+SIZES = ("0to8", "8to16", "16to32", "32to64", "64to128", "128to256", "256up")
+BY_SIZE = ("boxes", "positives", "boxes_without_positive")
+
+_NAMES = re.compile(
+    rf"positives(_s[0-9]+)?|boxes_without_positive|iou_of_positives|ignored"
+    rf"|({'|'.join(BY_SIZE)})_({'|'.join(SIZES)})"
+)
 
 
 def is_of_assignment(name: str) -> bool:
@@ -25,19 +33,22 @@ def assignment_metrics(found: Matched, priors: Priors, gt: GroundTruth) -> dict[
 
     positives, positives_s8, ...: positives per image, of all levels and by the level's stride ·
     boxes_without_positive: per image · iou_of_positives: mean IoU of predicted boxes and targets,
-    of all positives together · ignored: share of the priors that are IGNORE
+    of all positives together · ignored: share of the priors that are IGNORE ·
+    boxes_8to16, positives_8to16, boxes_without_positive_8to16, and so on: per image, of the boxes
+    of that size (`SIZES`)
     """
     by_level = _by_stride(found.positive.sum(0), priors)
     images = len(found.positive)
     overlap = torch.where(found.positive, iou(found.boxes, found.targets), 0.0).sum()
     total = torch.stack(list(by_level.values())).sum()
-    missed = (~found.target.learnt(gt.split)).sum()
+    counts = _positives_of_boxes(found.target, gt.split)
     return {
         "positives": total / images,
         **{f"positives_s{stride}": count / images for stride, count in by_level.items()},
-        "boxes_without_positive": missed / images,
+        "boxes_without_positive": (counts == 0).sum() / images,
         "iou_of_positives": torch.stack((overlap, total.to(overlap.dtype))),
         "ignored": (found.target.gt_index == IGNORE).float().mean(),
+        **_by_size(counts, gt, images),
     }
 
 
@@ -48,3 +59,30 @@ def _by_stride(counts: Tensor, priors: Priors) -> dict[int, Tensor]:
     for level, part in zip(priors.levels, counts.split(lengths), strict=True):
         sums[level.stride] = sums.get(level.stride, 0) + part.sum()
     return sums
+
+
+def _positives_of_boxes(target: Assignment, boxes: int) -> Tensor:
+    """(T,) int64: how many positives each of the T = `boxes` boxes has."""
+    index = torch.where(target.positive, target.gt_index, boxes).flatten()
+    counts = torch.zeros(boxes + 1, dtype=torch.int64, device=index.device)
+    return counts.scatter_add_(0, index, torch.ones_like(index))[:boxes]
+
+
+def _by_size(counts: Tensor, gt: GroundTruth, images: int) -> dict[str, Tensor]:
+    """The numbers of BY_SIZE per image, for each of SIZES. counts (T,): positives of each box."""
+    size = size_of(gt.convention.area(gt.boxes[: gt.split]))
+    member = size == torch.arange(len(SIZES), device=size.device)[:, None]
+    each = torch.stack((torch.ones_like(counts), counts, counts == 0))
+    sums = (member[:, None] * each).sum(-1) / images  # (S, 3)
+    names = [f"{name}_{size}" for size in SIZES for name in BY_SIZE]
+    return dict(zip(names, sums.flatten().unbind(), strict=True))
+
+
+def size_of(area: Tensor) -> Tensor:
+    """Areas (...), square pixels -> places in SIZES.
+
+    The exponent of the area tells it exactly: no table has to come to the device, which would wait
+    for it.
+    """
+    exponent = torch.frexp(area.clamp(min=0, max=2.0**40)).exponent - 1  # of 2, rounded down
+    return (exponent // 2 - 2).clamp(0, len(SIZES) - 1)

@@ -2,10 +2,11 @@
 
 training.py: the order of things · start.py: before the first image · wiring.py: the parts, from the
 configuration · records.py: what is saved, logged and tested · last_words.py: after a signal ·
-testing.py: a test alone
+testing.py: a test alone · reporting.py: pages about the errors of a test
 """
 
+from dynamic_atss.run.reporting import report
 from dynamic_atss.run.testing import test
 from dynamic_atss.run.training import train
 
-__all__ = ["test", "train"]
+__all__ = ["report", "test", "train"]

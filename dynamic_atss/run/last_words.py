@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from dynamic_atss.engine.lines import Clock
 from dynamic_atss.engine.told import code_of_another
 
 logger = logging.getLogger(__name__)
+
+SCRIPTS = ("torchrun", "dynamic-atss")  # which pip writes into a folder of PATH
 
 
 @contextlib.contextmanager
@@ -53,7 +56,7 @@ def _tell(stopped: Stopped, checkpoints: Checkpointer, clock: Clock, again: str)
 
 def command() -> str:
     """The command line that began the run, as typed, with --resume."""
-    words = _of_launcher() if "TORCHELASTIC_RUN_ID" in os.environ else sys.orig_argv
+    words = _of_launcher() if "TORCHELASTIC_RUN_ID" in os.environ else _as_typed(sys.orig_argv)
     return shlex.join(words if "--resume" in words else [*words, "--resume"])
 
 
@@ -62,11 +65,19 @@ def _of_launcher() -> list[str]:
     try:
         words = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().split(b"\0")[:-1]
     except OSError:
-        return ["torchrun", "...", *sys.argv]
-    typed = [os.fsdecode(word) for word in words]
-    if len(typed) > 1 and Path(typed[1]).name == "torchrun":  # a script that Python runs
-        return ["torchrun", *typed[2:]]
-    return typed
+        return ["torchrun", "...", *(word for word in sys.orig_argv[1:] if word != "-u")]
+    return _as_typed([os.fsdecode(word) for word in words])
+
+
+def _as_typed(words: list[str]) -> list[str]:
+    """Without the interpreter before a script that a shell finds by its name."""
+    script = words[1] if len(words) > 1 else ""
+    name = Path(script).name
+    if name not in SCRIPTS:
+        return words
+    found = shutil.which(name)
+    typed = found and Path(found).resolve() == Path(script).resolve()
+    return [name if typed else script, *words[2:]]
 
 
 def _where() -> str:

@@ -13,6 +13,7 @@ import torch
 from yacs.config import CfgNode
 
 from dynamic_atss import builders
+from dynamic_atss.builders.survey import survey as look_over
 from dynamic_atss.config.load import keys_without_effect
 from dynamic_atss.data.catalog import FROM_CATALOG
 from dynamic_atss.data.dataset import TrainingSet
@@ -104,4 +105,4 @@ def tell_unused(cfg: CfgNode) -> None:
 def survey(cfg: CfgNode, train: TrainingSet | None, loaders: dict[str, Loader]) -> None:
     """By rank 0, while the others wait."""
     tests = [loader.dataset for loader in loaders.values()]
-    distributed.on_first(lambda: builders.survey(cfg, train, tests))
+    distributed.on_first(lambda: look_over(cfg, train, tests))

@@ -11,6 +11,7 @@ from dynamic_atss import builders, summary
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.checkpoint import Checkpointer
 from dynamic_atss.errors import UserError
+from dynamic_atss.run.reporting import check_possible, write_reports
 from dynamic_atss.run.start import begin, open_folder, survey, tell_unused
 from dynamic_atss.scoring import (
     check_expected,
@@ -25,12 +26,14 @@ logger = logging.getLogger(__name__)
 
 
 @distributed.naming_the_lost()
-def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
+def test(cfg: CfgNode, *, weight_given: bool = True, report: bool = False) -> int:
     """Scores a detector on each of DATASETS.TEST. Detections and scores go to
     OUTPUT_DIR/inference/<data set>.
 
     The detector is MODEL.WEIGHT if that was given on the command line (`weight_given`), else the
     last checkpoint of OUTPUT_DIR, else MODEL.WEIGHT of the YAML file.
+
+    report: a page about the errors, beside the scores
 
     Returns:
         the exit code.
@@ -38,6 +41,8 @@ def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
     Raises:
         UserError: for what the user can correct.
     """
+    if report:
+        check_possible()
     device = begin(cfg)
     output = Path(cfg.OUTPUT_DIR)
     find = Checkpointer(output).find
@@ -58,16 +63,18 @@ def test(cfg: CfgNode, *, weight_given: bool = True) -> int:
     builders.check_num_classes(cfg, next(iter(loaders.values())).dataset)
     survey(cfg, None, loaders)
     model = builders.build_model(cfg, len(names)).to(device)
-    report = load_weights(model, weight, class_names=names, allow_new_classes=False)
-    if any(name.startswith("head.") for name in report.initial):
+    loaded = load_weights(model, weight, class_names=names, allow_new_classes=False)
+    if any(name.startswith("head.") for name in loaded.initial):
         raise UserError(f"{weight}: weights of a backbone only; give those of a whole detector")
-    logger.info("%s", report.summary())
+    logger.info("%s", loaded.summary())
     tested = [loader.dataset for loader in loaders.values()]
     logger.info("%s", summary.of_test(cfg, model, tested, device))
     suspects = suspects_of_file(cfg, model, weight)
     tested_model = builders.build_tested(cfg, model)
     most = cfg.TEST.DETECTIONS_PER_IMG
     scores = score(tested_model, loaders, device, output, suspects, max_dets=most)
+    if report:
+        write_reports(cfg, loaders)
     check_expected(cfg, scores)
     distributed.shut_down()
     return 0

@@ -78,7 +78,7 @@ def _train(
     take_class_order(dataset.class_names, test_loaders)
     distributed.on_first(lambda: check_metric(cfg.TEST.BEST_METRIC, test_loaders))
     survey(cfg, dataset, test_loaders)
-    state = build_state(cfg, dataset.class_names, device)
+    state = build_state(cfg, dataset, device)
     start = initial_weights(cfg, state, checkpoints, resume=resume)
     distributed.check_same(start, "--resume: the processes find different checkpoints")
     loader = builders.build_train_loader(cfg, dataset, start)

@@ -10,12 +10,13 @@ from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
 from dynamic_atss import builders
+from dynamic_atss.config.record import usage
 from dynamic_atss.data.dataset import TrainingSet
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.average import averaged_model
 from dynamic_atss.engine.best import Best
-from dynamic_atss.engine.checkpoint import Checkpointer, load_checkpoint
+from dynamic_atss.engine.checkpoint import Checkpointer
 from dynamic_atss.engine.setbacks import Reaction, Rewind, Skip, Stop
 from dynamic_atss.engine.state import RunState
 from dynamic_atss.engine.trainer import Trainer
@@ -26,12 +27,13 @@ from dynamic_atss.weights import lacking_package, load_weights
 logger = logging.getLogger(__name__)
 
 
-def build_state(cfg: CfgNode, class_names: list[str], device: torch.device) -> RunState:
-    model = builders.build_model(cfg, len(class_names)).to(device)
+def build_state(cfg: CfgNode, dataset: TrainingSet, device: torch.device) -> RunState:
+    names = dataset.class_names
+    model = builders.build_model(cfg, len(names)).to(device)
     optimizer = builders.build_optimizer(cfg, model)
     average = averaged_model(model, cfg.SOLVER.EMA_DECAY, ramp=cfg.SOLVER.EMA_RAMP)
     best = Best(cfg.TEST.BEST_METRIC, cfg.TEST.PATIENCE)
-    return RunState(model, optimizer, average, class_names, best=best)
+    return RunState(model, optimizer, average, names, best=best, usage=usage(cfg, dataset.parts))
 
 
 def initial_weights(
@@ -65,7 +67,7 @@ def resume_newest(state: RunState, checkpoints: Checkpointer) -> int | None:
     path = distributed.on_first(checkpoints.find)
     if path is None:
         return None
-    start = state.restore(load_checkpoint(path))
+    start = state.restore(checkpoints.load(path))
     distributed.saved(path.name)
     if distributed.rank() == 0:
         checkpoints.go_on_from(path, start)

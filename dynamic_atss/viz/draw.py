@@ -49,23 +49,26 @@ def draw_boxes(
     scores: Tensor | None = None,
     *,
     colors: Sequence[Color] | None = None,
+    dashed: Sequence[bool] | None = None,
     short_side: int = 480,
 ) -> Tensor:
-    """A copy of the image with boxes and captions ("name" or "name 0.87").
+    """A copy of the image with boxes and captions ("name" or "name 0.87"; none where it is "").
 
     An image whose short side is below `short_side` pixels is enlarged to it, so that captions stay
     legible; the boxes, xyxy in pixels of the image as given, are scaled with it.
 
-    boxes (D, 4) · labels, D texts · scores (D,) · colors, D RGB colours; None: one per text.
+    boxes (D, 4) · labels, D texts · scores (D,) · colors, D RGB colours; None: one per text ·
+    dashed, D: which outlines are; None: none
 
     Raises:
-        ValueError: boxes, labels, scores and colours differ in number.
+        ValueError: boxes, labels, scores, colours and `dashed` differ in number.
     """
     texts = list(labels) if scores is None else _with_scores(labels, scores)
     if colors is None:
         order = {text: i for i, text in enumerate(dict.fromkeys(labels))}
         colors = [class_color(order[text]) for text in labels]
-    if not len(boxes) == len(labels) == len(texts) == len(colors):
+    dashed = [False] * len(labels) if dashed is None else dashed
+    if not len(boxes) == len(labels) == len(texts) == len(colors) == len(dashed):
         raise ValueError(f"{len(boxes)} boxes, {len(labels)} labels, {len(colors)} colours")
     pixels, ratio = _enlarged(_to_pixels(image), short_side)
     side = min(pixels.shape[:2])
@@ -74,9 +77,11 @@ def draw_boxes(
     # The largest first, so that no outline hides a smaller box.
     rows.sort(key=lambda i: -_area(corners[i]))
     for i in rows:
-        _outline(pixels, corners[i], colors[i], unit=max(1, round(side / 400)))
+        draw = _dashed_outline if dashed[i] else _outline
+        draw(pixels, corners[i], colors[i], unit=max(1, round(side / 400)))
     canvas = Canvas(pixels, size=max(12, round(side / 34)))
-    put_captions(canvas, caption_boxes(canvas, [(texts[i], corners[i], colors[i]) for i in rows]))
+    captions = [(texts[i], corners[i], colors[i]) for i in rows if texts[i]]
+    put_captions(canvas, caption_boxes(canvas, captions))
     return _to_tensor(canvas.pixels)
 
 
@@ -197,6 +202,20 @@ def _outline(pixels: Pixels, box: NDArray[np.float64], color: Color, unit: int) 
     left, top, right, bottom = np.clip(np.rint(box), 0, limit).astype(int).tolist()
     for shade, thickness in (((20, 20, 20), 2 * unit + 2), (color, 2 * unit)):
         cv2.rectangle(pixels, (left, top), (right, bottom), shade, thickness, cv2.LINE_8)
+
+
+def _dashed_outline(pixels: Pixels, box: NDArray[np.float64], color: Color, unit: int) -> None:
+    """The same in dashes: every other band along the diagonals shows the image."""
+    height, width = pixels.shape[:2]
+    edge = 2 * unit + 4  # more than half of an outline's thickness, even where it is cut off
+    low = np.floor(np.clip(box[:2] - edge, 0, [width - 1, height - 1])).astype(int)
+    high = np.ceil(np.clip(box[2:] + edge, 1, [width, height])).astype(int)
+    part = pixels[low[1] : high[1], low[0] : high[0]]
+    whole = part.copy()
+    _outline(whole, box - np.tile(low, 2), color, unit)
+    diagonal = np.add.outer(np.arange(part.shape[0]), np.arange(part.shape[1]))
+    shown = diagonal // (6 * unit) % 2 == 0
+    np.copyto(part, whole, where=shown[..., None])
 
 
 def _titled(image: Tensor, title: str) -> Tensor:

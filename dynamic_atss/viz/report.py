@@ -84,7 +84,7 @@ def _top(records: Sequence[Mapping[str, Any]]) -> float | None:
     return 1.15 * float(np.percentile(values, 99)) or None if values.size else None
 
 
-def _smooth(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+def smooth(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     """The centred mean over `window` records, of those that are there at the ends and at gaps."""
     known = np.isfinite(values)
     kernel = np.ones(window)
@@ -105,4 +105,4 @@ def _curve(
     color = _INK if name == "loss" else color
     if window > 1:
         axes.plot(iterations, values, color=color, linewidth=0.7, alpha=0.3)
-    axes.plot(iterations, _smooth(values, window), color=color, linewidth=1.8, label=name)
+    axes.plot(iterations, smooth(values, window), color=color, linewidth=1.8, label=name)

@@ -4,7 +4,7 @@ from dynamic_atss.weights.classes import class_count, names_of
 from dynamic_atss.weights.convert import convert_file
 from dynamic_atss.weights.download import weight_file
 from dynamic_atss.weights.formats import class_names, from_published, identify, to_published
-from dynamic_atss.weights.loading import LoadReport, load_weights, read_file
+from dynamic_atss.weights.loading import LoadReport, load_content, load_weights, read_file
 from dynamic_atss.weights.pip import lacking_package
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "from_published",
     "identify",
     "lacking_package",
+    "load_content",
     "load_weights",
     "names_of",
     "read_file",

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dynamic_atss.config.record import USAGE
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import CHECKPOINT_FORMAT, write_atomically
 from dynamic_atss.weights.backbone_names import BODY, TIMM_BODY, from_torchvision, to_torchvision
@@ -250,15 +251,18 @@ def _wrap(
     unmapped: dict[str, Tensor],
     strip: bool,
 ) -> dict[str, Any]:
-    """The state with what stood beside it in the file; `strip` keeps the classes and meta alone."""
+    """The state with what stood beside it in the file; `strip` keeps the classes, meta and what
+    using the model needs alone."""
     keys = find_state(content, "").keys
     beside = {k: v for k, v in content.items() if keys and k not in (*_OWN_KEYS, keys[0])}
     rest = plain({k: v for k, v in beside.items() if not isinstance(v, Skipped)})
     classes, meta = class_names(content), dict(nested(rest, "meta"))
     rest.pop("meta", None)
     meta.pop("CLASSES", None)
-    if strip or to == "backbone":
+    if to == "backbone":
         rest = {}
+    elif strip:
+        rest = {k: v for k, v in rest.items() if k in USAGE and isinstance(v, str)}
     if classes and to == "mmdet":
         meta["CLASSES"] = tuple(classes)
     elif classes or to == "project":

@@ -20,7 +20,9 @@ from dynamic_atss.weights.classes import arrange
 from dynamic_atss.weights.download import weight_file
 from dynamic_atss.weights.epsilon import COUNTER
 from dynamic_atss.weights.fit import check_fit, check_names
+from dynamic_atss.weights.foreign import foreign
 from dynamic_atss.weights.formats import Source, identify
+from dynamic_atss.weights.unchecked import unchecked
 from dynamic_atss.weights.unpickle import read_weights
 from dynamic_atss.weights.wrappers import choose, split_key
 
@@ -86,9 +88,28 @@ def load_weights(
     architecture.
     """
     path = weight_file(weight, cache_dir)
+    report = load_content(
+        *(model, read_file(path), path),
+        class_names=class_names,
+        allow_new_classes=allow_new_classes,
+    )
+    if "://" not in str(weight):  # a package or a download has a digest of its own
+        report.notes.extend(unchecked(split_key(path)[0]))
+    return report
+
+
+def load_content(
+    model: nn.Module,
+    content: Any,
+    path: Path,
+    *,
+    class_names: Sequence[str] = (),
+    allow_new_classes: bool = True,
+) -> LoadReport:
+    """`load_weights` of a file that is read already (`read_file`)."""
     targets = model.state_dict()
     timm_names = [name for name in targets if name.startswith(TIMM_BODY)]
-    source = identify(read_file(path), path, timm_names)
+    source = identify(content, path, timm_names)
     check_finite(source, path)
     notes = source.notes + adapt(source, model, path)
     skipped = check_fit(source, targets, path, allow_new_classes, notes)
@@ -138,8 +159,11 @@ def _read_whole(path: Path) -> Any:
         with open_file(path, WEIGHT_BYTES) as file:
             _refuse_other_downloads(file, path)
             _check_header(file, path)
+            other = "" if path.suffix == ".safetensors" else foreign(file)
     except OSError:
         return read_weights(path)  # which says so
+    if other:
+        raise UserError(f"{path}: {other}")
     if path.suffix != ".safetensors":
         return read_weights(path)
     try:

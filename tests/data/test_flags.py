@@ -21,6 +21,8 @@ SIZES = {9: (20, 30)}
         ({"ignore-flag": 1}, "ignore-flag", "ignore"),
         ({"attributes": {"ignore": True}}, "attributes.ignore", "ignore"),
         ({"attributes": {"occluded": True, "iscrowd": "Yes"}}, "attributes.iscrowd", "iscrowd"),
+        ({"attributes": ["occluded", "ignore"]}, "attributes.ignore", "ignore"),
+        ({"attributes": [{"name": "crowd", "value": "1"}, 7]}, "attributes.crowd", "iscrowd"),
         ({"difficult": 1}, "difficult", "ignore"),
         ({"is_difficult": 1}, "is_difficult", "ignore"),
         ({"gt_ignore": 1}, "gt_ignore", "ignore"),

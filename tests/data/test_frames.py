@@ -7,9 +7,12 @@ import pytest
 from helpers_data import box, open_coco, voc_object, voc_xml
 from PIL import Image
 
-from dynamic_atss.data.catalog import open_dataset
+from dynamic_atss.data.catalog import FORMATS, open_dataset
+from dynamic_atss.data.check.everything import fix
+from dynamic_atss.data.check.opening import open_leniently
 from dynamic_atss.data.coco import CocoDataset
 from dynamic_atss.data.frames import Reading, upright
+from dynamic_atss.data.survey import box_findings
 from dynamic_atss.data.voc import VocDataset
 from dynamic_atss.errors import UserError
 
@@ -200,3 +203,16 @@ def test_upright_boxes_beside_sizes_of_the_stored_pixels_are_told(tmp_path, capl
     assert data.sizes.tolist() == [[30, 20], [30, 20], [20, 30]]  # as the sizes say
     assert ("2 of 2 boxes of pictures with an EXIF orientation" in caplog.text) == told
     assert ("and lie inside the upright one" in caplog.text) == told
+
+
+def test_the_data_check_names_them_and_its_copy_has_the_upright_sizes(tmp_path, monkeypatch):
+    monkeypatch.setenv("DYNAMIC_ATSS_CACHE", str(tmp_path / "cache"))
+    path = write(tmp_path, [6, 8, 1], "stored", [15, 6, 12, 5])
+    opened = open_leniently(f"coco:{path}:{path.parent / 'images'}", FORMATS, root=tmp_path)
+    (finding,) = [f for f in box_findings(opened.surveyed) if f.code in ("upright", "clipped")]
+    assert (finding.code, finding.level, finding.count) == ("upright", "fix", 2)
+    assert "Exchange width and height" in finding.line
+    assert "sizes of images corrected: 2" in fix(opened, tmp_path / "fixed.json")
+    fixed = CocoDataset(tmp_path / "fixed.json", path.parent / "images", training=True)
+    assert fixed.sizes.tolist() == [[20, 30]] * 3
+    assert fixed.content.xywh.tolist() == [[15, 6, 12, 5]] * 3

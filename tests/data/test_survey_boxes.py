@@ -16,6 +16,8 @@ from dynamic_atss.data.survey import (
 )
 from dynamic_atss.data.survey.together import used_classes
 from dynamic_atss.data.voc import VocDataset
+from dynamic_atss.evaluation.coco import evaluate_coco
+from dynamic_atss.evaluation.ground_truth import TruthTable
 
 SIZE = (60, 100)  # height, width
 
@@ -256,3 +258,38 @@ def test_categories_without_a_name(tmp_path):
     content = open_coco(path).read()
     assert content.class_names == ["7", "dog"]
     assert "1 of 2 categories have no 'name', such as id 7" in content.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("areas", "told"),
+    [
+        ([0.0001, 0.0002, 0.0001], "3 of 3 areas are below 10% of their box, such as 0.0001"),
+        ([60, 300, 1801], "1 of 3 areas are larger than their box, such as 1801 of one of 30 x 20"),
+        ([1, 300, 665], ""),  # thin, and of a box that was rounded down
+    ],
+)
+def test_areas_of_another_unit(tmp_path, areas, told):
+    boxes = [box(i, 1, [5, 5, 30, 20], area=area) for i, area in enumerate(areas)]
+    found = box_findings(surveyed(tmp_path, boxes))
+    assert told in one_of(found, "area_unit").line if told else found == []
+
+
+def test_objects_that_no_detection_can_match_are_counted(tmp_path):
+    values = ([5, 5, 0, 20], [5, 5, 20, -1], [200, 5, 9, 9], [5, 5, 0.5, 9])
+    boxes = [box(i, 1, list(v)) for i, v in enumerate(values)]
+    one = surveyed(tmp_path, [*boxes, box(9, 1, [1, 1, 0, 9], iscrowd=1)])
+    finding = one_of(together_findings([], [one]), "never_found")
+    assert "2 of 5 boxes to test with" in finding.line and "(5, 5, 0, 20)" in finding.line
+
+
+def test_objects_without_extent_count_as_missed():
+    """As the line says that `never_found` gives."""
+    empty = np.zeros(2, bool)
+    truth = TruthTable(
+        *("truth", [{"id": 1}], [{"id": 1, "name": "cat"}], np.array([1, 1]), np.array([1, 1])),
+        *(np.array([[5.0, 5, 20, 10], [5, 5, 0, 20]]), np.array([200.0, 0]), empty),
+    )
+    result = {"image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 10], "score": 0.9}
+    for scorer in ("hotcoco", "pycocotools"):
+        scores = evaluate_coco(truth, [result], scorer=scorer)
+        assert scores.metrics["AR100"] == pytest.approx(0.5)

@@ -135,3 +135,38 @@ def test_references_to_texts_are_texts(tmp_path, part, key, value):
     with pytest.raises(UserError, match=wanted) as error:
         open_coco(path)
     assert f"ids of '{part}' are texts ('t_0', 't_1'" in str(error.value)
+
+
+def test_corners_by_their_bbox_mode(tmp_path, caplog):
+    """As detectron2's dictionaries say what a box is."""
+    entries = [
+        box(1, 9, ["2", 3, 12, 8], bbox_mode=0),
+        box(2, 9, [2, 3, 10, 5], bbox_mode="BoxMode.XYWH_ABS"),
+        box(3, 9, [2, 3, 10, 5]),
+    ]
+    path = write_coco(tmp_path, SIZES, entries)
+    with caplog.at_level(logging.INFO):
+        assert open_coco(path).read().xywh.tolist() == [[2, 3, 10, 5]] * 3
+    assert "bbox_mode of 1 annotations is XYXY_ABS: read so" in caplog.text
+
+
+@pytest.mark.parametrize("mode", [2, 3, 4, 9, "XYXY_REL", None, True])
+def test_other_modes_are_refused(tmp_path, mode):
+    path = write_coco(tmp_path, SIZES, [box(1, 9, [0.1, 0.1, 0.5, 0.5], bbox_mode=mode)])
+    with pytest.raises(UserError, match=r"annotation id 1: bbox_mode .* is not read"):
+        open_coco(path)
+
+
+def test_other_spellings_of_file_name(tmp_path, caplog):
+    path = write_coco(tmp_path, SIZES, [box(1, 9, [1, 2, 10, 5])])
+    path.write_text(path.read_text().replace("file_name", "filename"))
+    with caplog.at_level(logging.INFO):
+        assert open_coco(path).path(0).name == "9.png"
+    assert "'filename' of 2 images is read as file_name" in caplog.text
+
+
+def test_a_file_without_images(tmp_path):
+    path = write_coco(tmp_path, SIZES, [], {"images": []})
+    for training in (True, False):
+        with pytest.raises(UserError, match="'images' is an empty list"):
+            open_coco(path, training=training)

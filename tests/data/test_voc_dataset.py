@@ -364,3 +364,12 @@ def test_lists_that_windows_programs_write(devkit, encoding):
     (devkit / "ImageSets/Main/train.txt").write_bytes(f"{mark}b\r\na\r\n".encode(encoding))
     data = VocDataset(devkit, "train", training=True)
     assert data.read().names.tolist() == ["b.jpg", "a.jpg"]
+
+
+def test_images_of_one_name_and_several_formats_are_told(devkit, caplog):
+    folder = devkit / "JPEGImages"
+    name = sorted(folder.iterdir())[0].stem
+    (folder / f"{name}.png").write_bytes((folder / f"{name}.jpg").read_bytes())
+    data = VocDataset(devkit, "train", training=False)
+    assert f"1 images have several files of one name, such as {name}.jpg, {name}.png" in caplog.text
+    assert {data.path(i).suffix for i in range(len(data))} == {".jpg"}

@@ -166,7 +166,7 @@ def test_boxes_are_those_of_the_upright_picture(tmp_path):
         ("cat .5 .5 .1 .1", "class 'cat' is none of 0 to 1"),
         ("0.5 .5 .5 .1 .1", "class '0.5' is none of 0 to 1"),
         ("0 .5 .5 .1", "row 2: 4 numbers: write class, centre x"),
-        ("0 .5 .5 .1 .1 .9", "row 2: 6 numbers: write class"),
+        ("0 .5 .5 .1 .1 .9", "row 2: 6 numbers: after the box there is 0.9, which looks like"),
         ("0 .5 .5 .1 nan", "row 2: 'nan' is no number"),
         ("0 .5 .5 .1 x", "row 2: 'x' is no number"),
         ("0,.5,.5,.1,.1", "class '0,.5,.5,.1,.1' is none of"),
@@ -240,3 +240,26 @@ def test_a_path_with_backslashes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert len(opened("my\\set\\data.yaml")) == 3
     assert not Path("my\\set").exists()
+
+
+def test_label_files_without_an_image(tmp_path, caplog):
+    file = write(tmp_path)
+    for name in ("lost", "gone", "classes"):
+        (tmp_path / f"labels/train/{name}.txt").write_text("0 .5 .5 .1 .1\n")
+    opened(file)
+    (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert "2 label files have no image of their name" in line
+    assert str(tmp_path / "labels/train/gone.txt") in line
+
+
+def test_labels_of_another_split_in_the_same_folder_have_their_image(tmp_path, caplog):
+    text = YAML.replace("images/train", "train.txt")
+    file = write(tmp_path, text=text)
+    (tmp_path / "train.txt").write_text("./images/train/a.jpg\n")
+    assert len(opened(file)) == 1
+    assert "label files" not in caplog.text
+
+
+def test_numbers_of_classes_with_gaps(tmp_path):
+    error = error_of(write(tmp_path, {"a": "0 .5 .5 .1 .1\n7 .5 .5 .1 .1\n2 .5 .5 .2 .2\n"}))
+    assert "the files use 3 class numbers (0, 2, 7) for 2 names (1 more rows)" in error

@@ -128,10 +128,10 @@ def bad(folder, tiny, run):
     torch.save({k: v for k, v in state.items() if k.startswith("backbone.body.")}, backbone)
     beside = ("--config-file", run / "config.yaml")
     return [
-        (("--weights", folder / "none.pth", *wide), "there is no such file or folder"),
+        (("--weights", folder / "none.pth", *wide), "no such weights"),
         (wide, "Give --weights RUN_OR_FILE, or --config-file FILE"),
-        (("--weights", folder / "empty", *wide), "the folder has no checkpoint"),
-        (("--weights", broken, *wide), "has no config.yaml beside it: add --config-file FILE"),
+        (("--weights", folder / "empty", *wide), "the folder holds no checkpoint"),
+        (("--weights", backbone, *wide), "does not hold its configuration"),
         (("--weights", broken, *beside, *wide), "truncated, damaged or not a weight file"),
         (("--weights", backbone, *beside, *wide), "a backbone only"),
         (("--weights", run, "--rules", "atts", *wide), "--rules atts: there is no rule 'atts'"),

@@ -32,7 +32,13 @@ def write_set(folder, seeds):
         for k, bbox in enumerate(([5, 5, 20, 30], [40, 20, 30, 30])):
             id = len(boxes) + 1
             boxes.append(
-                {"id": id, "image_id": number, "category_id": k + 1, "bbox": bbox, "area": 9}
+                {
+                    "id": id,
+                    "image_id": number,
+                    "category_id": k + 1,
+                    "bbox": bbox,
+                    "area": 500,
+                }
             )
     images = [{"id": n, "file_name": f"{n}.png"} for n in range(1, len(seeds) + 1)]
     categories = [{"id": 1, "name": "<b>cat</b>"}, {"id": 2, "name": "dog $x$"}]

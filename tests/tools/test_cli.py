@@ -83,7 +83,7 @@ def test_an_error_in_code_of_the_users_is_one_line(own, log, tmp_path):
 def test_help_has_examples_that_can_be_typed_and_the_keys(tool, key, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "100")
     module = load_module(f"tools/{tool}.py")
-    monkeypatch.setattr(sys, "argv", [tool, "--help"])
+    monkeypatch.setattr(sys, "argv", [f"tools/{tool}.py", "--help"])
     with pytest.raises(SystemExit) as ended:
         module.main()
     told = capsys.readouterr().out

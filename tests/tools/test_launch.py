@@ -13,7 +13,7 @@ LAUNCH = [sys.executable, str(ROOT / "tools/launch.py")]
 def test_the_help_says_what_it_is_before_the_options_of_torchrun(arguments):
     done = subprocess.run([*LAUNCH, *arguments], capture_output=True, text=True)
     first, example, *_ = done.stdout.splitlines()
-    assert first.startswith("launch.py is torchrun") and "tools/train_net.py" in example
+    assert first.startswith("This is torchrun") and "python tools/launch.py --nproc" in example
     options = (done.stdout + done.stderr).replace(example, "").replace("_", "-")
     assert "--nproc-per-node" in options
 
@@ -24,5 +24,5 @@ def test_the_help_of_a_tool_is_its_own():
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0 and "launch.py is torchrun" not in done.stdout
+    assert done.returncode == 0 and "This is torchrun" not in done.stdout
     assert "--config-file" in done.stdout

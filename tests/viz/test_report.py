@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dynamic_atss.errors import UserError
-from dynamic_atss.viz.report import _loss_names, _smooth, plot_losses, plot_run
+from dynamic_atss.viz.report import _loss_names, plot_losses, plot_run, smooth
 
 
 def write(path, records):
@@ -53,7 +53,7 @@ def test_terms_are_drawn_and_metrics_are_not_also_of_branches():
     assert _loss_names([record]) == ["loss", "one/loss_cls", "loss_a"]
 
 
-def test_smoothing_is_the_mean_of_what_is_there():
+def testsmoothing_is_the_mean_of_what_is_there():
     values = np.array([1.0, 2, np.nan, 6, 8])
     expected = [1.5, 1.5, np.nan, 7, 7]
-    np.testing.assert_allclose(_smooth(values, 3), expected)
+    np.testing.assert_allclose(smooth(values, 3), expected)

@@ -1,5 +1,6 @@
 """Weight files of every format into models: exact names, all or nothing, nothing run."""
 
+import hashlib
 import json
 import pickle
 from pathlib import Path
@@ -215,6 +216,15 @@ def test_published_checkpoint_of_any_age(tmp_path, zipped, prefix):
     assert report.initial == [] and report.unused == [
         f"{prefix}rpn.anchor_generator.cell_anchors.0"
     ]
+
+
+def test_file_without_checksums_is_told_with_its_digest(tmp_path):
+    for zipped in (True, False):
+        path = tmp_path / f"{zipped}.pth"
+        torch.save(_model().state_dict(), path, _use_new_zipfile_serialization=zipped)
+        told = [n for n in load_weights(_model(), path).notes if "no checksum" in n]
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert told == [] if zipped else told[0].endswith(digest), told
 
 
 def test_own_checkpoint_and_batch_norm_into_frozen(tmp_path):

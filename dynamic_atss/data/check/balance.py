@@ -52,7 +52,7 @@ def dropped_boxes(one: Surveyed, statistics: dict[str, int]) -> Iterator[Finding
     for code, what in kinds.items():
         if statistics[code]:
             text = f"{share(statistics[code], len(one.content.xywh), 'boxes')} {what}"
-            advice = "they are dropped; --fix takes them out"
+            advice = "a training drops them; --fix takes them out"
             yield Finding("warning", code, one.where, statistics[code], text, advice)
 
 

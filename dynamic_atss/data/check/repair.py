@@ -15,7 +15,13 @@ from dynamic_atss.data.coco_boxes import area_of
 from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.header import ImageHeader
 from dynamic_atss.data.survey import Surveyed
-from dynamic_atss.data.survey.boxes import CERTAIN, OTHERS, as_written, likely_reading
+from dynamic_atss.data.survey.boxes import (
+    CERTAIN,
+    OTHERS,
+    as_written,
+    drawn_upright,
+    likely_reading,
+)
 from dynamic_atss.data.values import read_values
 
 Box = tuple[float, float, float, float]
@@ -30,6 +36,7 @@ class Repair:
         self.changes: Counter[str] = Counter()
         name = likely_reading(whole)
         self.reading = OTHERS[name] if name in CERTAIN else as_written
+        self.drawn_upright = drawn_upright(whole)[0] > 0
         content = whole.content
         rows = zip(
             *(content.image_ids.tolist(), whole.names, whole.files(), whole.headers), strict=True
@@ -83,6 +90,8 @@ class Repair:
     ) -> tuple[int, int] | None:
         """(height, width): as written where it is right, else the file's if the boxes lie in it."""
         written = as_size(entry.get("height")), as_size(entry.get("width"))
+        if self.drawn_upright:
+            return header.upright
         if written in (header[:2], header.upright):
             return written
         ends = [self._corners(e["bbox"])[2:] for e in boxes]

@@ -11,7 +11,7 @@ from dynamic_atss.data.box_kinds import box_warning
 from dynamic_atss.data.survey import Finding, Surveyed
 
 _LOGGERS = [logging.getLogger(module.__name__) for module in (dataset, depth, frames)]
-_OF_BOXES = {"clipped", "fractions"}  # codes of what `box_warning` says, too
+_OF_BOXES = {"clipped", "fractions", "upright"}  # codes of what `box_warning` says, too
 
 
 class _Kept(logging.Handler):

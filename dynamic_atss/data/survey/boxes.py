@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from dynamic_atss.data.box_kinds import upright_boxes
+from dynamic_atss.data.survey.areas import areas_of_another_unit, odd_areas
 from dynamic_atss.data.survey.classes import (
     names_given_twice,
     names_nearly_the_same,
@@ -45,7 +47,12 @@ CERTAIN = tuple(OTHERS)[:2]  # which nothing else explains
 
 
 def boxes_beyond(one: Surveyed) -> Iterator[Finding]:
-    """A large share of boxes reaches beyond their images; another reading may explain it."""
+    """A large share of boxes reaches beyond their images; another reading may explain it, or that
+    the pictures are read as stored, but were annotated upright."""
+    count, found, advice = drawn_upright(one)
+    if count:
+        yield Finding("fix", "upright", one.where, count, found, advice)
+        return
     chosen = np.flatnonzero(one.objects())
     beyond = chosen[~_inside(as_written, *_values(one, chosen))]
     if len(beyond) < max(LARGE_SHARE * len(chosen), 1):
@@ -65,6 +72,13 @@ def boxes_beyond(one: Surveyed) -> Iterator[Finding]:
     )
 
 
+def drawn_upright(one: Surveyed) -> tuple[int, str, str]:
+    """As `upright_boxes`, of the objects."""
+    chosen, lying = one.objects(), one.lying()
+    image = one.content.image[chosen]
+    return upright_boxes(one.content.xywh[chosen], one.content.sizes[image], lying[image])
+
+
 def likely_reading(one: Surveyed) -> str:
     """What the boxes look like where many reach beyond their images: a key of OTHERS.
 
@@ -72,6 +86,8 @@ def likely_reading(one: Surveyed) -> str:
     """
     values, sizes = _values(one, np.flatnonzero(one.objects()))
     if not len(sizes) or _inside(as_written, values, sizes).mean() > 1 - LARGE_SHARE:
+        return ""
+    if drawn_upright(one)[0]:  # then it is the size that is written in another way
         return ""
     for name, reading in OTHERS.items():
         if _inside(reading, values, sizes).mean() >= _FITS:
@@ -128,19 +144,9 @@ def rotated_boxes(one: Surveyed) -> Iterator[Finding]:
         )
 
 
-def odd_areas(one: Surveyed) -> Iterator[Finding]:
-    count, example = one.content.odd_areas
-    if count:
-        yield Finding(
-            *("fix", "area", one.where, count),
-            f"{share(count, len(one.content.areas), 'boxes')} with an area that is not a positive "
-            f"number, such as {example}; width x height is taken",
-            "write width x height, or leave the area out",
-        )
-
-
 CHECKS = (
-    *(boxes_in_fractions, boxes_beyond, rotated_boxes, odd_areas),
+    *(boxes_in_fractions, boxes_beyond, rotated_boxes),
+    *(odd_areas, areas_of_another_unit),
     *(names_given_twice, names_nearly_the_same, names_that_are_none),
 )
 

@@ -54,3 +54,12 @@ class Surveyed:
         xywh = self.content.xywh
         extent = np.isfinite(xywh).all(1) & (np.nan_to_num(xywh[:, 2:]) > 0).all(1)
         return extent & ~self.content.crowd
+
+    def lying(self) -> np.ndarray:
+        """(n,) bool: the images whose size here is that of the stored pixels, where their EXIF
+        orientation exchanges the sides. None where the headers were not read."""
+        found = np.zeros(len(self.content.sizes), bool)
+        for i, header in enumerate(self.headers):
+            if isinstance(header, ImageHeader) and header.orientation >= 5:
+                found[i] = tuple(self.content.sizes[i]) == header[:2] != header.upright
+        return found

@@ -93,32 +93,52 @@ def listed_twice(one: Surveyed) -> Iterator[Finding]:
         )
 
 
-def shared_files(train: Surveyed, test: Surveyed) -> Iterator[Finding]:
-    """Pictures that are trained on and tested with."""
-    if train.where == test.where:
-        count, example = len(test.names), "the same file"
-    else:
-        common = sorted(set(train.files()) & set(test.files()))
-        count, example = len(common), repr(common[0]) if common else ""
-    if count:
+def files_in_both(one: Surveyed, other: Surveyed, code: str) -> Iterator[Finding]:
+    """Pictures that two data sets have. code: a key of _IN_BOTH"""
+    known = set(one.files())
+    common = [file for file in other.files() if file in known]
+    if common:
+        what, advice = _IN_BOTH[code]
+        where = one.where if one.where == other.where else f"{one.where} and {other.where}"
         yield Finding(
-            *("warning", "shared_files", f"{train.where} and {test.where}", count),
-            f"{share(count, len(test.names), 'images')} to test with that are trained on, too "
-            f"({example})",
-            "the scores say nothing about new pictures: take them out of one of the two",
+            *("warning", code, where, len(common)),
+            f"{share(len(common), len(other.names), what)} ({common[0]!r})",
+            advice,
         )
 
 
-def files_trained_twice(one: Surveyed, other: Surveyed) -> Iterator[Finding]:
-    """Pictures that two of the training sets have."""
-    common = sorted(set(one.files()) & set(other.files()))
-    if common:
+# What pictures that are in both mean: two training sets, a training set and a test set.
+_IN_BOTH = {
+    "trained_twice": (
+        "images of the latter are in the former, too",
+        "they are trained on twice as often, and an object that only one of the sets has is "
+        "background in the other: keep them in one",
+    ),
+    "shared_files": (
+        "images to test with that are trained on, too",
+        "the scores say nothing about new pictures: take them out of one of the two",
+    ),
+}
+
+
+def never_found(test: Surveyed) -> Iterator[Finding]:
+    """Objects to test with that no detection can match. COCO's own evaluation counts them, and so
+    do the scores here, as numbers would not compare otherwise."""
+    content = test.content
+    x, y, w, h = content.xywh.T
+    height, width = content.sizes[content.image].T
+    outside = (x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0)
+    lost = np.isfinite(content.xywh).all(1) & (w >= 0) & (h >= 0) & ~content.crowd
+    lost &= outside | (w == 0) | (h == 0)
+    if lost.any():
+        first = int(np.argmax(lost))
+        numbers = ", ".join(f"{v:g}" for v in content.xywh[first])
         yield Finding(
-            *("warning", "trained_twice", f"{one.where} and {other.where}", len(common)),
-            f"{share(len(common), len(other.names), 'images')} of the latter are in the former, "
-            f"too ({common[0]!r})",
-            "they are trained on twice as often, and an object that only one of the sets has is "
-            "background in the other: keep them in one",
+            *("warning", "never_found", test.where, int(lost.sum())),
+            f"{share(int(lost.sum()), len(lost), 'boxes')} to test with have no extent in their "
+            f"image, such as ({numbers}) of {test.image_of(first)}: no detection can match them, "
+            "and they count as missed objects, as in COCO's own evaluation",
+            "correct them, or take them out",
         )
 
 
@@ -126,13 +146,14 @@ def together_findings(train: Sequence[Surveyed], tests: Sequence[Surveyed]) -> l
     """Of the training sets, as one, and the test sets of a run; of each set's list of files."""
     found = [*unused_classes(train, tests)] if train else []
     for pair in itertools.combinations(train, 2):
-        found += files_trained_twice(*pair)
+        found += files_in_both(*pair, "trained_twice")
     for one in (*train, *tests):
         found += listed_twice(one)
     for test in tests:
         found += without_boxes(test)
+        found += never_found(test)
         found += untrained_classes(train, test)
-        found += [finding for one in train for finding in shared_files(one, test)]
+        found += [f for one in train for f in files_in_both(one, test, "shared_files")]
     return found
 
 

@@ -1,0 +1,6 @@
+"""`python -m dynamic_atss COMMAND ...`, for torchrun: `torchrun -m dynamic_atss train ...`."""
+
+from dynamic_atss.commands import main
+
+if __name__ == "__main__":  # not in processes that import it again
+    main()

@@ -1,0 +1,110 @@
+"""Compare assignment rules: the same training with each of them, or runs that are finished.
+
+# five rules, three seeds each; the same command goes on where it was stopped
+dynamic-atss compare --config-file configs/quickstart/own_data.yaml \\
+  --rules atss dynamic_atss dynamic_atss:warmup=500 simota my_rule.py:BestOverlap:threshold=0.5 \\
+  --seeds 0 1 2 --output output/rules --devices cuda:0 cuda:1 \\
+  DATASETS.TRAIN coco:my/train.json:my/images DATASETS.TEST coco:my/val.json:my/images
+
+# runs that are finished: grouped by what differs between them, seeds told apart
+dynamic-atss compare output/one output/two output/three --output output/compared
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dynamic_atss import cli
+from dynamic_atss.config.defaults import FREE_SECTIONS, default_config
+from dynamic_atss.config.load import known_keys
+from dynamic_atss.errors import UserError
+from dynamic_atss.quoting import printable
+
+if TYPE_CHECKING:
+    from dynamic_atss.comparison.whole import Request
+
+_LISTS: dict[str, tuple[list[str], str, str]] = {
+    "rules": ([], "RULE", "NAME, or with arguments NAME:argument=value,argument=value"),
+    "seeds": (["0", "1", "2"], "N", "each rule trains once with each of them; 0 1 2"),
+    "devices": (["auto"], "DEVICE", "cpu, cuda:0, ...: one process on each; twice: two processes"),
+}
+_REFERENCE = "the rule that the others are compared with; the first"
+_OUTPUT = "for the runs, and comparison.html, .md, .csv and .json"
+
+
+def main() -> int:
+    args = _arguments()
+
+    from dynamic_atss.comparison import whole  # imports torch: mistakes are told before
+    from dynamic_atss.comparison.report import STEM, write_reports
+    from dynamic_atss.comparison.tables import conclusions
+
+    if args.rules:
+        found, failures = whole.of_rules(_request(args))
+    else:
+        own = {"reference": args.reference, "allow_code": args.allow_code}
+        found, failures = whole.of_runs([*map(Path, args.opts)], args.output, **own), []
+    for failure in failures:
+        print(printable(f"failed: {failure.job.name}: {failure.reason}"))
+    if found is not None:
+        write_reports(args.output, found, whole.facts(found))
+        for line in [*found.notes, *conclusions(found)]:
+            print(printable(line))
+        print(f"written: {args.output / STEM}.html, .md, .csv, .json")
+    return int(bool(failures))
+
+
+def _request(args: argparse.Namespace) -> Request:
+    from dynamic_atss.comparison.whole import Request
+
+    return Request(
+        *(args.config_file, args.rules, args.seeds, args.opts, args.devices, args.output),
+        reference=args.reference,
+        allow_code=args.allow_code,
+    )
+
+
+def _arguments() -> argparse.Namespace:
+    parser = cli.config_parser(__doc__ or "")
+    for name, (default, what, text) in _LISTS.items():
+        parser.add_argument(f"--{name}", nargs="+", default=default, metavar=what, help=text)
+    parser.add_argument("--reference", default="", metavar="RULE", help=_REFERENCE)
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help=_OUTPUT)
+    args = cli.parse(parser)
+    for name in _LISTS:
+        words, rest = _cut(getattr(args, name))
+        setattr(args, name, words)
+        args.opts = [*rest, *args.opts]
+    args.seeds = [_seed(word) for word in args.seeds]
+    _check(args)
+    return args
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.config_file and not args.rules:
+        raise UserError("command line: --rules is missing: give the rules to train with")
+    if args.rules and not args.config_file:
+        raise UserError("command line: --config-file is missing: give what the rules train with")
+    if not args.rules and not args.opts:
+        raise UserError(
+            "command line: nothing to compare: give --config-file FILE --rules RULE RULE, or the "
+            "folders of finished runs"
+        )
+
+
+def _cut(words: list[str]) -> tuple[list[str], list[str]]:
+    """What stands before the first key of the configuration, and the rest."""
+    keys = {*known_keys(default_config())}
+    for place, word in enumerate(words):
+        if word in keys or word.startswith(tuple(f"{section}." for section in FREE_SECTIONS)):
+            return words[:place], words[place:]
+    return words, []
+
+
+def _seed(word: str) -> int:
+    try:
+        return int(word)
+    except ValueError:
+        raise UserError(f"--seeds {word!r}: give whole numbers") from None

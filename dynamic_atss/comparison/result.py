@@ -1,0 +1,157 @@
+"""All numbers of a comparison, as its reports show them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dynamic_atss.comparison.agreement import Agreement, agreement
+from dynamic_atss.comparison.groups import Group
+from dynamic_atss.comparison.measures import Measures, measures
+from dynamic_atss.comparison.runs import Run
+from dynamic_atss.comparison.statistics import CONFIDENCE, Difference, Spread, paired, spread
+from dynamic_atss.data.annotations import read_json
+from dynamic_atss.errors import UserError
+from dynamic_atss.evaluation.ground_truth import TruthTable
+from dynamic_atss.evaluation.results import result_table
+from dynamic_atss.suggest import hint
+
+SCORES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+# Numbers of a run that have a spread and differences.
+CORRELATIONS = ("pearson", "spearman", "pearson_matched", "spearman_matched")
+NUMBERS = (*SCORES, *CORRELATIONS, "iou_of_positives", "seconds")
+
+FORMAT = "dynamic_atss comparison 1"
+
+
+class Measured(NamedTuple):
+    """A run and its numbers; agreement: None where it could not be measured."""
+
+    run: Run
+    measures: Measures
+    agreement: Agreement | None
+
+    def number(self, name: str) -> float | None:
+        """One of NUMBERS; None where it is undefined or was not recorded."""
+        if name in CORRELATIONS:
+            return getattr(self.agreement, name, None)
+        if name == "iou_of_positives":
+            return self.measures.overlap_at_end
+        return self.measures.seconds if name == "seconds" else self.run.scores.get(name)
+
+    def numbers(self) -> dict[str, float | None]:
+        return {name: self.number(name) for name in NUMBERS}
+
+
+class Column(NamedTuple):
+    """What is compared: a rule, or a setting, with its runs by seed."""
+
+    label: str
+    runs: dict[int, Measured]
+
+    def values(self, name: str) -> dict[int, float]:
+        """A number by seed."""
+        found = {seed: run.number(name) for seed, run in self.runs.items()}
+        return {seed: value for seed, value in found.items() if value is not None}
+
+    def spread(self, name: str) -> Spread | None:
+        return spread([*self.values(name).values()])
+
+
+class Comparison(NamedTuple):
+    """reference: the label of the column that the others are compared with · notes: warnings, and
+    what could not be measured · failures: runs that are not in it, and why"""
+
+    columns: list[Column]
+    reference: str
+    notes: list[str]
+    failures: dict[str, str]
+
+    def difference(self, column: Column, name: str) -> Difference | None:
+        """To the reference, whose own is None."""
+        other = next(c for c in self.columns if c.label == self.reference)
+        return None if column is other else paired(column.values(name), other.values(name))
+
+    def to_json(self) -> dict[str, Any]:
+        """What comparison.json holds."""
+        return {
+            "format": FORMAT,
+            "reference": self.reference,
+            "confidence": CONFIDENCE,
+            "notes": self.notes,
+            "failures": self.failures,
+            "rules": [self._column_json(column) for column in self.columns],
+        }
+
+    def _column_json(self, column: Column) -> dict[str, Any]:
+        spreads = {name: column.spread(name) for name in NUMBERS}
+        differences = {name: self.difference(column, name) for name in NUMBERS}
+        return {
+            "label": column.label,
+            "numbers": {n: x._asdict() for n, x in spreads.items() if x},
+            "differences": {
+                n: {**x._asdict(), "verdict": x.verdict} for n, x in differences.items() if x
+            },
+            "runs": [_run_json(run) for run in column.runs.values()],
+        }
+
+
+def _run_json(measured: Measured) -> dict[str, Any]:
+    run, found = measured.run, measured.measures
+    return {
+        "seed": run.seed,
+        "folder": str(run.folder),
+        "test_set": run.test_set,
+        **measured.numbers(),
+        "max_mem_mb": found.memory,
+        "positives_per_box": found.positives,
+        "share_without_positive": found.without,
+        "agreement": measured.agreement and measured.agreement._asdict(),
+    }
+
+
+Truths = Callable[[Run], TruthTable]  # what was to be found in a run's test; may raise UserError
+
+
+def compared(
+    groups: Sequence[Group],
+    truths: Truths,
+    *,
+    reference: str = "",
+    notes: Sequence[str] = (),
+    failures: dict[str, str] | None = None,
+) -> Comparison:
+    """The numbers of all runs. reference: a label, "" the first group's.
+
+    Raises:
+        UserError: no group of that label; a file of a run that is broken.
+    """
+    labels = [group.label for group in groups]
+    check_reference(reference, labels)
+    told: dict[str, None] = dict.fromkeys(notes)
+    columns = [
+        Column(
+            group.label, {seed: _measured(run, truths, told) for seed, run in group.runs.items()}
+        )
+        for group in groups
+    ]
+    return Comparison(columns, reference or labels[0], [*told], failures or {})
+
+
+def check_reference(reference: str, labels: Sequence[str]) -> None:
+    """Raises UserError: it is none of the labels."""
+    if reference and reference not in labels:
+        near = hint(reference, labels, "; the nearest is {!r}")
+        raise UserError(f"--reference {reference!r}: compared are {', '.join(labels)}{near}")
+
+
+def _measured(run: Run, truths: Truths, notes: dict[str, None]) -> Measured:
+    try:
+        truth = truths(run)
+        table = result_table(read_json(Path(run.results)), str(run.results))
+        found = agreement(table, truth)
+    except UserError as error:
+        found = None
+        notes[f"scores and IoUs of detections are not compared for {run.folder}: {error}"] = None
+    return Measured(run, measures(run.lines), found)

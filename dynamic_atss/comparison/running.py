@@ -1,0 +1,180 @@
+"""Trains the runs of a comparison: each is the usual training command in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from dynamic_atss.comparison.devices import Device
+from dynamic_atss.comparison.plan import Job
+from dynamic_atss.engine.interrupt import STOP_CODES, ignore, on_signals
+from dynamic_atss.files import METRICS_FILE
+from dynamic_atss.processes import end_with_parent
+from dynamic_atss.progress import progress
+
+OUTPUT = "output.txt"  # of a run's folder: what its processes print
+TRAIN = (sys.executable, "-m", "dynamic_atss", "train")
+_SECONDS = 0.2  # between two looks
+_LONGEST_REASON = 500  # characters
+_TAIL = 2**16  # bytes, some lines
+
+
+class Failure(NamedTuple):
+    """A run that did not end well, and why."""
+
+    job: Job
+    reason: str
+
+
+class _Started(NamedTuple):
+    job: Job
+    process: subprocess.Popen[bytes]
+    begin: float
+
+
+class Runner:
+    """Makes the runs that are not complete, one at a time on each device.
+
+    However it is left, no process of its own trains on: they are told to save and end, by the
+    system if this process is killed.
+    """
+
+    def __init__(
+        self, jobs: Sequence[Job], devices: Sequence[Device], test_sets: Sequence[str]
+    ) -> None:
+        self._jobs, self._devices, self._test_sets = jobs, devices, test_sets
+        self._running: dict[int, _Started] = {}
+        self._failures: list[Failure] = []
+        self._begin, self._at_begin = time.monotonic(), 0
+
+    def run(self) -> list[Failure]:
+        """Those that failed; the others go on.
+
+        Raises:
+            Stopped: a signal came; all that was under way is saved.
+        """
+        self._tell_complete()
+        waiting = [job for job in self._jobs if not job.complete(self._test_sets)]
+        total = sum(job.cfg.SOLVER.MAX_ITER for job in self._jobs)
+        self._at_begin = self._iterations()
+        with progress((), "compare", total) as bar:
+            try:
+                while waiting or self._running:
+                    self._start(waiting)
+                    time.sleep(_SECONDS)
+                    self._take_ended()
+                    bar.update(self._iterations() - bar.n)
+            finally:
+                self._stop()
+        return self._failures
+
+    def _start(self, waiting: list[Job]) -> None:
+        for place, device in enumerate(self._devices):
+            if waiting and place not in self._running:
+                self._running[place] = _start(waiting.pop(0), device)
+
+    def _take_ended(self) -> None:
+        for place, started in [*self._running.items()]:
+            code = started.process.poll()
+            if code is None:
+                continue
+            del self._running[place]
+            reason = "" if started.job.complete(self._test_sets) else _reason(started.job, code)
+            if reason:
+                self._failures.append(Failure(started.job, reason))
+            self._tell_ended(started, reason)
+
+    def _stop(self) -> None:
+        """Each run saves a checkpoint after the iteration under way."""
+        with on_signals(ignore):
+            for started in self._running.values():
+                started.process.terminate()
+            for started in self._running.values():
+                started.process.wait()
+
+    def _iterations(self) -> int:
+        """Of all runs."""
+        return sum(_iterations(job.folder) for job in self._jobs)
+
+    def _tell_complete(self) -> None:
+        count = self._complete()
+        if count:
+            tqdm.write(f"{count} of {len(self._jobs)} runs are complete already")
+
+    def _complete(self) -> int:
+        return sum(job.complete(self._test_sets) for job in self._jobs)
+
+    def _tell_ended(self, started: _Started, reason: str) -> None:
+        spent = timedelta(seconds=round(time.monotonic() - started.begin))
+        what = f"failed: {reason}" if reason else "done"
+        tqdm.write(
+            f"{started.job.name}: {what}, after {spent}; {self._complete()} of {len(self._jobs)} "
+            f"runs are complete{self._left()}"
+        )
+
+    def _left(self) -> str:
+        """The time left, by the iterations since the start on all devices together."""
+        failed = {failure.job.folder for failure in self._failures}
+        left = sum(
+            job.cfg.SOLVER.MAX_ITER - _iterations(job.folder)
+            for job in self._jobs
+            if job.folder not in failed and not job.complete(self._test_sets)
+        )
+        done = self._iterations() - self._at_begin
+        if not left or done <= 0:
+            return ""
+        seconds = (time.monotonic() - self._begin) / done * left
+        return f", about {timedelta(seconds=round(seconds))} left"
+
+
+def _start(job: Job, device: Device) -> _Started:
+    settings = job.write_settings(device.kind)
+    # The file was written from what the command line allowed already.
+    command = [*TRAIN, "--config-file", str(settings), "--allow-code", "--resume"]
+    with open(job.folder / OUTPUT, "ab") as output:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **device.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C comes to this process alone, which tells them once
+            preexec_fn=_end_with_parent,
+        )
+    return _Started(job, process, time.monotonic())
+
+
+def _end_with_parent() -> None:
+    end_with_parent(signal.SIGTERM)
+
+
+def _iterations(folder: Path) -> int:
+    """The last that is logged; of a long file the end is read."""
+    try:
+        with open(folder / METRICS_FILE, "rb") as file:
+            file.seek(-min(_TAIL, file.seek(0, os.SEEK_END)), os.SEEK_END)
+            found = re.findall(rb'^{"iteration": (\d+)', file.read(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[-1]) if found else 0
+
+
+def _reason(job: Job, code: int) -> str:
+    """Why a run that is not complete has ended, from the last line that it printed."""
+    output = job.folder / OUTPUT
+    if code in STOP_CODES or code < 0:
+        return f"ended by a signal (exit code {code}); the same command goes on with it"
+    lines = output.read_text(errors="replace").splitlines()
+    last = next((line for line in reversed(lines) if line.strip()), "")
+    told = last.removeprefix("error: ")[:_LONGEST_REASON] or "without a word"
+    return f"{told} (exit code {code}, {output})"

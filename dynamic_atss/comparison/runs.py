@@ -1,0 +1,81 @@
+"""What the folder of a finished run says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dynamic_atss.config.record import NAME as CONFIG
+from dynamic_atss.config.record import leaves
+from dynamic_atss.errors import UserError
+from dynamic_atss.evaluation.scores import METRICS, UNDEFINED
+from dynamic_atss.files import METRICS_FILE, read_metrics
+from dynamic_atss.reading import YAML_BYTES, read_text
+from dynamic_atss.suggest import hint
+
+
+class Run(NamedTuple):
+    """settings: of its config.yaml, by their full names · lines: of metrics.jsonl, of the training
+    alone · test_set: the first of DATASETS.TEST, by the name of its folder · scores: COCO's numbers
+    there, without those that are undefined"""
+
+    folder: Path
+    settings: dict[str, Any]
+    lines: list[dict[str, Any]]
+    test_set: str
+    scores: dict[str, float]
+
+    @property
+    def seed(self) -> int:
+        return int(self.settings["SEED"])
+
+    @property
+    def results(self) -> Path:
+        """Its detections, in COCO's format."""
+        return self.folder / "inference" / self.test_set / "bbox.json"
+
+
+def read_run(folder: Path) -> Run:
+    """Raises UserError: there is no such run, or it is not complete."""
+    settings = _settings(folder)
+    records = read_metrics(folder / METRICS_FILE)
+    test_set = next((str(r["dataset"]) for r in records if "dataset" in r), "")
+    path = folder / "inference" / test_set / "coco_metrics.json"
+    if not test_set or not path.is_file() or not (folder / "model_final.pth").is_file():
+        raise UserError(
+            f"{folder}: is not trained and tested to its end: go on with it "
+            f"(train --config-file {folder / CONFIG} --resume), or leave it out"
+        )
+    lines = [record for record in records if "loss" in record]
+    return Run(folder, settings, lines, test_set, _scores(path))
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    if not path.is_file():
+        what = "holds no run (no config.yaml)" if folder.is_dir() else "there is no such folder"
+        raise UserError(f"{folder}: {what}; give the OUTPUT_DIR of a run{_nearest(folder)}")
+    try:
+        found = leaves(read_text(path, YAML_BYTES))
+        int(found["SEED"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: is no configuration of a run ({error})") from None
+    return found
+
+
+def _nearest(folder: Path) -> str:
+    """Another run beside a folder that is none."""
+    try:
+        known = [p.name for p in folder.parent.iterdir() if (p / CONFIG).is_file()]
+    except OSError:
+        return ""
+    return hint(folder.name, known, f"; the nearest is {folder.parent}/{{}}")
+
+
+def _scores(path: Path) -> dict[str, float]:
+    try:
+        found = json.loads(path.read_bytes())
+        return {m: float(found[m]) for m in METRICS if found[m] != UNDEFINED}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: does not hold COCO's scores ({error!r}); test again") from None

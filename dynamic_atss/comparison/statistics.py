@@ -1,0 +1,117 @@
+"""Mean, spread, paired differences with their intervals, correlations: plain formulas."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+CONFIDENCE = 0.95
+FEW = 3  # seeds; with so many or fewer an interval is wide
+
+Floats = NDArray[np.float64]
+
+
+class Spread(NamedTuple):
+    """Of n numbers; sd: the sample's standard deviation (n - 1), None of one number."""
+
+    n: int
+    mean: float
+    sd: float | None
+
+
+class Difference(NamedTuple):
+    """Mean of n paired differences, and the ends of its interval; None where n is 1."""
+
+    n: int
+    mean: float
+    low: float | None
+    high: float | None
+
+    @property
+    def told(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+
+    @property
+    def verdict(self) -> str:
+        """What can be told of it."""
+        if self.n == 1:
+            return "one seed: cannot be told"
+        if not self.told:
+            return "cannot be told apart"
+        return "higher" if self.mean > 0 else "lower"
+
+
+def spread(values: Sequence[float]) -> Spread | None:
+    """None of no number."""
+    n = len(values)
+    if not n:
+        return None
+    mean = math.fsum(values) / n
+    if n == 1:
+        return Spread(n, mean, None)
+    squares = math.fsum((x - mean) ** 2 for x in values)
+    return Spread(n, mean, math.sqrt(squares / (n - 1)))
+
+
+def paired(values: Mapping[int, float], reference: Mapping[int, float]) -> Difference | None:
+    """Differences of numbers by seed to the reference's of the same seed; the interval is Student's
+    t of their mean: mean -+ t(0.975, n - 1) sd / sqrt(n). None without a common seed."""
+    found = spread([values[seed] - reference[seed] for seed in values if seed in reference])
+    if found is None:
+        return None
+    if found.sd is None:
+        return Difference(found.n, found.mean, None, None)
+    half = t_quantile(found.n - 1) * found.sd / math.sqrt(found.n)
+    return Difference(found.n, found.mean, found.mean - half, found.mean + half)
+
+
+def t_quantile(freedom: int, probability: float = (1 + CONFIDENCE) / 2) -> float:
+    """Of Student's t with an integer number of degrees of freedom, for a probability above 1/2: by
+    halving, to the last digit, as its distribution is a finite sum (`t_within`)."""
+    low, high = 0.0, 1.0
+    while (1 + t_within(high, freedom)) / 2 < probability:
+        low, high = high, 2 * high
+    while low < (middle := (low + high) / 2) < high:
+        if (1 + t_within(middle, freedom)) / 2 < probability:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def t_within(t: float, freedom: int) -> float:
+    """The probability that Student's t lies in [-t, t] (Abramowitz and Stegun 26.7.3, 26.7.4)."""
+    angle = math.atan(t / math.sqrt(freedom))
+    odd = freedom % 2
+    term = math.cos(angle) if odd else 1.0
+    total = 0.0
+    for k in range(1 + odd, freedom, 2):
+        total += term
+        term *= math.cos(angle) ** 2 * k / (k + 1)
+    total *= math.sin(angle)
+    return 2 / math.pi * (angle + total) if odd else total
+
+
+def pearson(a: Floats, b: Floats) -> float | None:
+    """The correlation of two columns; None where one of them does not vary."""
+    if not len(a) or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    x, y = a - a.mean(), b - b.mean()
+    return float(np.clip(x @ y / math.sqrt((x @ x) * (y @ y)), -1.0, 1.0))
+
+
+def spearman(a: Floats, b: Floats) -> float | None:
+    """Pearson's correlation of the ranks; equal numbers share the mean of their ranks."""
+    return pearson(_ranks(a), _ranks(b))
+
+
+def _ranks(values: Floats) -> Floats:
+    """0-based."""
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    return (ends - (counts + 1) / 2)[group.reshape(-1)]

@@ -1,0 +1,59 @@
+"""What was to be found in the test of a finished run, read anew from its data set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dynamic_atss import builders
+from dynamic_atss.comparison.runs import Run
+from dynamic_atss.config.code import names_code
+from dynamic_atss.config.load import load_config
+from dynamic_atss.data.dataset import DetectionDataset
+from dynamic_atss.errors import UserError
+from dynamic_atss.evaluation.ground_truth import TruthTable, truth_table
+
+# What decides how a test set is read. The rest of a run may name code that nobody has allowed.
+_KEYS = (
+    *("DATASETS.ROOT", "DATASETS.TEST", "DATASETS.ALLOW_OUTSIDE"),
+    *("INPUT.EXIF", "INPUT.MAX_PIXELS", "INPUT.BITS"),
+)
+
+
+class Truths:
+    """Reads each test set once."""
+
+    def __init__(self, *, allow_code: bool = False) -> None:
+        """allow_code: of the data sets' formats."""
+        self._allow_code = allow_code
+        self._known: dict[str, dict[str, DetectionDataset]] = {}
+        self._tables: dict[tuple[str, str], TruthTable] = {}
+
+    def __call__(self, run: Run) -> TruthTable:
+        """Raises UserError: its data set cannot be opened, or is code."""
+        return self.of(run.settings, run.test_set)
+
+    def of(self, settings: dict[str, Any], test_set: str) -> TruthTable:
+        """Of one test set of a configuration, by the name of its folder."""
+        chosen = {key: settings[key] for key in _KEYS if key in settings}
+        key = repr(chosen), test_set
+        if key not in self._tables:
+            dataset = self._datasets(chosen).get(test_set)
+            if dataset is None:
+                raise UserError(f"DATASETS.TEST has no {test_set}: the run was tested on another")
+            self._tables[key] = truth_table(dataset.read(), str(dataset.annotations))
+        return self._tables[key]
+
+    def _datasets(self, chosen: dict[str, Any]) -> dict[str, DetectionDataset]:
+        key = repr(chosen)
+        if key not in self._known:
+            for name in chosen["DATASETS.TEST"]:
+                if names_code("DATASETS.TEST", name) and not self._allow_code:
+                    raise UserError(f"DATASETS.TEST {name!r} names code: add --allow-code")
+            words = [str(word) for pair in chosen.items() for word in pair]
+            # Any head will do: boxes are read as the files have them.
+            cfg = load_config(
+                None, [*words, "MODEL.HEAD.NAME", "atss", "DATALOADER.NUM_WORKERS", "0"]
+            )
+            loaders = builders.build_test_loaders(cfg)
+            self._known[key] = {name: loader.dataset for name, loader in loaders.items()}
+        return self._known[key]

@@ -1,0 +1,132 @@
+"""A comparison from its arguments to its numbers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from dynamic_atss import builders
+from dynamic_atss.comparison.devices import devices
+from dynamic_atss.comparison.groups import Group, grouped, warnings
+from dynamic_atss.comparison.plan import Job, planned
+from dynamic_atss.comparison.result import Comparison, check_reference, compared
+from dynamic_atss.comparison.rules import Rule, parsed
+from dynamic_atss.comparison.running import Failure, Runner
+from dynamic_atss.comparison.runs import read_run
+from dynamic_atss.comparison.truths import Truths
+from dynamic_atss.errors import UserError
+
+
+class Request(NamedTuple):
+    """What the command line asks for: rules x seeds of a configuration, with its overrides."""
+
+    config_file: str
+    rules: Sequence[str]
+    seeds: Sequence[int]
+    overrides: Sequence[str]
+    devices: Sequence[str]
+    output: Path
+    reference: str
+    allow_code: bool
+
+
+def of_rules(asked: Request) -> tuple[Comparison | None, list[Failure]]:
+    """Trains what is not trained yet. None: no run ended well; and those that did not.
+
+    Raises:
+        UserError: before the first run starts, for what the user can correct.
+        Stopped: a signal came; the same request goes on.
+    """
+    rules = parsed(asked.rules)
+    labels = _labels(rules)
+    check_reference(asked.reference, [*labels])
+    open_output(asked.output)
+    given = devices(asked.devices)
+    jobs = planned(
+        *(asked.config_file, rules, asked.seeds, asked.overrides),
+        output=asked.output,
+        device=given[0].kind,
+        allow_code=asked.allow_code,
+    )
+    test_sets = _open_data(jobs[0])
+    failures = Runner(jobs, given, test_sets).run()
+    groups = [_group(rule, labels[rule.text], jobs, test_sets) for rule in rules]
+    groups = [group for group in groups if group.runs]
+    reference = labels[asked.reference or rules[0].text]
+    if not groups:
+        return None, failures
+    found = compared(
+        groups,
+        Truths(allow_code=True),  # the command line has allowed it, or nothing would have been run
+        reference=reference if any(group.label == reference for group in groups) else "",
+        failures={failure.job.name: failure.reason for failure in failures},
+    )
+    return found, failures
+
+
+def of_runs(
+    folders: Sequence[Path], output: Path, *, reference: str = "", allow_code: bool = False
+) -> Comparison:
+    """Reads finished runs.
+
+    Raises:
+        UserError: a folder is no complete run; two of the same settings and seed.
+    """
+    runs = [read_run(folder) for folder in folders]
+    groups = grouped(runs)
+    check_reference(reference, [group.label for group in groups])
+    open_output(output)
+    truths = Truths(allow_code=allow_code)
+    return compared(groups, truths, reference=reference, notes=warnings(runs))
+
+
+def facts(found: Comparison) -> list[str]:
+    """What was compared, in lines."""
+    first = next(iter(found.columns[0].runs.values())).run
+    of = first.settings
+    seeds = sorted({seed for column in found.columns for seed in column.runs})
+    return [
+        f"Trained on {', '.join(of['DATASETS.TRAIN'])}; tested on {first.test_set} "
+        f"({of['DATASETS.TEST'][0]})",
+        f"{of['SOLVER.MAX_ITER']} iterations of {of['SOLVER.IMS_PER_BATCH']} images each",
+        f"Seeds {', '.join(map(str, seeds))}: a seed is the same initial weights and the same "
+        "images in the same order for all rules",
+        f"Differences are to {found.reference}",
+    ]
+
+
+def open_output(folder: Path) -> None:
+    """Before hours of training. Raises UserError: it cannot be made or written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--output {folder}: cannot be made ({error}); choose another") from None
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"--output {folder}: cannot be written; choose another folder")
+
+
+def _labels(rules: Sequence[Rule]) -> dict[str, str]:
+    """How each rule is shown, by its text: as typed where two would be shown alike."""
+    short = [rule.label for rule in rules]
+    return {r.text: r.label if short.count(r.label) == 1 else r.text for r in rules}
+
+
+def _open_data(job: Job) -> list[str]:
+    """The names of the test sets. Opens all data sets: what is wrong with them is told once, before
+    the first run.
+
+    Raises:
+        UserError: one cannot be opened, or there is no test set.
+    """
+    if not job.cfg.DATASETS.TEST:
+        raise UserError("DATASETS.TEST is empty: rules are compared by their scores; name a set")
+    builders.check_num_classes(job.cfg, builders.build_train_dataset(job.cfg))
+    return [*builders.build_test_loaders(job.cfg)]
+
+
+def _group(rule: Rule, label: str, jobs: Sequence[Job], test_sets: Sequence[str]) -> Group:
+    """Its runs that are complete."""
+    own = [job for job in jobs if job.rule == rule and job.complete(test_sets)]
+    return Group(label, {job.seed: read_run(job.folder) for job in own})

@@ -1,0 +1,23 @@
+"""What exporters put below "attributes" of an annotation, in the forms that they write it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def attributes_of(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Name -> value. Of a list: names that are set, or objects with "name" and "value". Anything
+    else, such as numbers of attributes, has no names and is none."""
+    given = entry.get("attributes")
+    if isinstance(given, dict):
+        return given
+    parts = given if isinstance(given, list) else [given]
+    named = [_pair(part) for part in parts if isinstance(part, str | dict)]
+    return {name: value for name, value in named if isinstance(name, str)}
+
+
+def _pair(part: str | dict[str, Any]) -> tuple[Any, Any]:
+    if isinstance(part, str):
+        return part, True
+    return part.get("name"), part.get("value", True)

@@ -1,0 +1,47 @@
+"""`bbox_mode` of annotations: how detectron2's dictionaries say what the four numbers are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dynamic_atss.data.coco_boxes import is_box
+from dynamic_atss.data.wording import annotation_name, more, short
+from dynamic_atss.errors import UserError
+
+_MODES = ("XYXY_ABS", "XYWH_ABS", "XYXY_REL", "XYWH_REL", "XYWHA_ABS")  # by their numbers
+_READ = ("XYXY_ABS", "XYWH_ABS")
+
+
+def read_modes(path: Path, entries: Sequence[dict[str, Any]]) -> list[str]:
+    """Puts x, y, w, h in the place of corners, where the mode says that they are such, and tells
+    how many modes were read.
+
+    Raises UserError: a mode is unknown, or of fractions or rotated boxes.
+    """
+    given = [(number, entry) for number, entry in enumerate(entries) if "bbox_mode" in entry]
+    modes = [_mode(entry["bbox_mode"]) for _, entry in given]
+    wrong = [place for place, mode in enumerate(modes) if mode not in _READ]
+    if wrong:
+        number, entry = given[wrong[0]]
+        raise UserError(
+            f"{path}: {annotation_name(entry, number)}: bbox_mode {short(entry['bbox_mode'])} "
+            f"({modes[wrong[0]]}) is not read: write x, y, width and height in pixels, and take "
+            f"bbox_mode out{more(wrong)}"
+        )
+    for (_, entry), mode in zip(given, modes, strict=True):
+        if mode == "XYXY_ABS" and is_box(entry.get("bbox")):
+            x1, y1, x2, y2 = entry["bbox"]
+            entry |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "bbox_mode": _MODES.index("XYWH_ABS")}
+    counts = Counter(modes)
+    return [f"bbox_mode of {n} annotations is {mode}: read so" for mode, n in counts.items()]
+
+
+def _mode(value: Any) -> str:
+    """The name of a mode, written as its number, its name, or `BoxMode.` and its name."""
+    if type(value) is int:
+        return _MODES[value] if 0 <= value < len(_MODES) else "unknown"
+    name = str(value).rpartition(".")[2].upper()
+    return name if name in _MODES else "unknown"

@@ -1,0 +1,32 @@
+"""A tiny run, trained once for all tests of using it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers_run import call_tool, write_config
+
+# A detector of six iterations is sure of nothing: every score counts.
+OWN = ["MODEL.ATSS.INFERENCE_TH", 0.001, "TEST.IMS_PER_BATCH", 1, "SOLVER.EMA_DECAY", 0.5]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with generated pictures (`datasets/shapes`) and a trained run (`run`)."""
+    folder = tmp_path_factory.mktemp("tiny")
+    args = [*write_config(folder), *OWN, "OUTPUT_DIR", folder / "run"]
+    with pytest.MonkeyPatch.context() as patch:
+        assert call_tool(patch, "train_net", args) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run(tiny: Path) -> Path:
+    return tiny / "run"
+
+
+@pytest.fixture(scope="session")
+def pictures(tiny: Path) -> Path:
+    """The folder of the 8 test pictures."""
+    return tiny / "datasets/shapes/val"
