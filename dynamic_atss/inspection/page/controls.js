@@ -35,7 +35,7 @@ function listen() {
 
 function panel(rule, r) {
   const layer = svg("svg", { "aria-hidden": "false" });
-  layer.append(hatch(), svg("g"), svg("g"));
+  layer.append(hatch(), svg("g"), svg("g"), svg("g")); // boxes, regions, numbers on top
   const stage = el("div", { class: "stage" }, el("canvas", {
     role: "img", "aria-label": `positives under ${rule.name}` }), layer);
   const made = el("section", { class: "panel", "data-rule": r, "aria-label": rule.name },

@@ -35,7 +35,9 @@ function open(number) {
 async function openNow(picture) {
   const [block, image] = await Promise.all([inflated(picture.block), imageOf(picture.jpeg)]);
   const views = picture.views.map((steps) => steps.map((view) => viewOf(block, view)));
-  return { ...picture, image, views, firsts: firstsOf(picture) };
+  const colours = looksOf(picture.boxes, COLOURS.length);
+  const shapes = looksOf(picture.boxes, SHAPES.length);
+  return { ...picture, image, views, colours, shapes, firsts: firstsOf(picture) };
 }
 
 function viewOf(block, view) {
