@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "train a detector and score it",
     "test": "score a detector",
     "inspect": "see which priors learn which box, and why",
+    "compare": "train with several rules and seeds, or read finished runs, and compare them",
     "check": "look through data sets before a training",
     "convert": "convert a checkpoint from and to other formats",
     "launch": "start train or test in several processes, on one machine or more",

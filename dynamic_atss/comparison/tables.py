@@ -76,9 +76,9 @@ def _limits(compared: int, seeds: int) -> Iterator[str]:
     if compared > 1 and seeds > 1:
         chance = 1 - CONFIDENCE**compared
         yield (
-            f"Each interval is right in {100 * CONFIDENCE:.0f} % of all cases by itself. Of {compared} "
-            f"comparisons without any true difference, one or more would still be told as one in "
-            f"{100 * chance:.0f} % of all cases"
+            f"Each interval is right in {100 * CONFIDENCE:.0f} % of all cases by itself. Of "
+            f"{compared} comparisons without any true difference, one or more would still be told "
+            f"as one in {100 * chance:.0f} % of all cases"
         )
 
 
@@ -102,8 +102,8 @@ def _differences(found: Comparison) -> Section:
     ]
     text = (
         f"Mean of the differences to {found.reference} with the same seed, and in brackets the "
-        f"{100 * CONFIDENCE:.0f} % interval of that mean (Student's t over the seeds). * marks an interval "
-        "without 0; one seed has none."
+        f"{100 * CONFIDENCE:.0f} % interval of that mean (Student's t over the seeds). * marks an "
+        "interval without 0; one seed has none."
     )
     return Section("differences", "Paired differences", text, ["rule", *SCORES], rows)
 
