@@ -180,26 +180,27 @@ def _training(found: Comparison) -> Section:
         rows.append(
             [
                 column.label,
+                spread(column.spread("positives"), digits=1),
                 spread(column.spread("iou_of_positives")),
                 spread(column.spread("seconds")),
                 f"{max(memory):,.0f}" if memory else NONE,
             ]
         )
     text = (
-        "IoU of positives: of predicted boxes with the boxes that they learn, mean of the last "
-        "quarter of the training. Seconds: the median of an iteration, with the wait for data; "
+        "Positives per image: mean of the whole training. IoU of positives: of predicted boxes with "
+        "the boxes that they learn, mean of the last quarter of the training. Seconds: the median of an iteration, with the wait for data; "
         "runs beside each other, or other work, slow each other down. Losses of different rules "
         "have different labels and normalisers: their height cannot be compared."
     )
-    heads = ["rule", "IoU of positives", "s per iteration", "memory, MiB"]
+    heads = ["rule", "positives per image", "IoU of positives", "s per iteration", "memory, MiB"]
     return Section("training", "Training and cost", text, heads, rows)
 
 
-def spread(found: Spread | None) -> str:
+def spread(found: Spread | None, digits: int = 3) -> str:
     if found is None:
         return NONE
-    mean = f"{found.mean:.3f}".replace("-", "−")
-    return mean + (f" ± {found.sd:.3f}" if found.sd is not None else "")
+    mean = f"{found.mean:.{digits}f}".replace("-", "−")
+    return mean + (f" ± {found.sd:.{digits}f}" if found.sd is not None else "")
 
 
 def interval(found: Difference) -> str:

@@ -68,5 +68,11 @@ def line(iteration: int) -> dict[str, Any]:
     sizes |= {f"boxes_without_positive_{size}": 0.0 for size in SIZES}
     sizes |= {"boxes_8to16": 2.0, "positives_8to16": 6.0, "boxes_without_positive_8to16": 0.5}
     sizes |= {"boxes_16to32": 1.0, "positives_16to32": 10.0}
-    own = {"loss": 3.0, "loss_cls": 2.0, "loss_reg": 1.0, "iou_of_positives": iteration / 100}
+    own = {
+        "positives": 16.0,
+        "loss": 3.0,
+        "loss_cls": 2.0,
+        "loss_reg": 1.0,
+        "iou_of_positives": iteration / 100,
+    }
     return {"iteration": iteration, **own, **sizes, "time": 0.5, "max_mem_mb": 700, "lr": 0.01}

@@ -67,9 +67,12 @@ def test_another_budget_is_told(make):
 
 
 def test_measures_of_lines():
-    found = measures([line(20), line(40), {**line(50), "positives_8to16": 12.0, "time": 0.8}])
+    found = measures(
+        [line(20), line(40), {**line(50), "positives_8to16": 12.0, "positives": 22.0, "time": 0.8}]
+    )
     assert found.positives == pytest.approx({"8to16": (40 * 6 + 10 * 12) / 100, "16to32": 10})
     assert found.without == pytest.approx({"8to16": 0.25, "16to32": 0})
+    assert found.per_image == pytest.approx((40 * 16 + 10 * 22) / 50)
     assert found.overlap == {20: 0.2, 40: 0.4, 50: 0.5}
     assert found.overlap_at_end == pytest.approx(0.45)  # beyond three quarters of 50
     assert found.seconds == pytest.approx(0.65) and found.memory == 700
@@ -79,7 +82,7 @@ def test_measures_of_lines():
 def test_measures_of_what_was_not_recorded_and_of_branches():
     old = {"iteration": 20, "loss": 1.0, "one/loss_cls": None, "one/iou_of_positives": 0.3}
     found = measures([old])
-    assert found.positives == found.without == {}
+    assert found.positives == found.without == {} and found.per_image is None
     assert found.overlap == {20: 0.3} and found.losses["one/loss_cls"] == {}
     assert (found.seconds, found.memory) == (None, None)
     assert measures([]).overlap_at_end is None
