@@ -1,4 +1,5 @@
-"""Compiles the kernels of dynamic_atss/ops/csrc where a compiler and PyTorch are found.
+"""Compiles the kernels of dynamic_atss/ops/csrc where a compiler and PyTorch are found, and puts
+the configurations into the package.
 
     pip install --no-build-isolation .
 
@@ -17,6 +18,7 @@ import sysconfig
 from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.build_py import build_py
 
 CSRC = Path("dynamic_atss/ops/csrc")
 FORCE_CUDA = os.environ.get("FORCE_CUDA", "0").lower() in ("1", "true", "yes", "on")
@@ -150,5 +152,22 @@ def extensions() -> dict:
     }
 
 
+class Package(build_py):
+    """The package with the configurations inside, which a clone has beside it."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            inside = Path(self.build_lib, "dynamic_atss/configs")
+            shutil.rmtree(inside, ignore_errors=True)  # of an earlier build
+            shutil.copytree("configs", inside)
+
+
+def arguments() -> dict:
+    """Those of setup()."""
+    found = extensions()
+    return {**found, "cmdclass": {**found.get("cmdclass", {}), "build_py": Package}}
+
+
 if __name__ == "__main__":
-    setup(**extensions())
+    setup(**arguments())

@@ -141,7 +141,7 @@ def differences(first: Path, second: Path) -> list[str]:
 
 def _different(a: Any, b: Any, name: str) -> list[str]:
     if isinstance(a, dict) and isinstance(b, dict) and list(a) == list(b):
-        parts = [(a[key], b[key], f"{name}[{key!r}]") for key in a if key not in _TIMES]
+        parts = [(a[key], b[key], f"{name}[{key!r}]") for key in a if key not in _ASIDE]
         return [found for part in parts for found in _different(*part)]
     if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
         parts = [(x, y, f"{name}[{i}]") for i, (x, y) in enumerate(zip(a, b, strict=True))]
@@ -151,7 +151,8 @@ def _different(a: Any, b: Any, name: str) -> list[str]:
     return [] if type(a) is type(b) and a == b else [name]
 
 
-_TIMES = ("seconds", "data_time")  # of the log's window
+# Times in the log's window; the configuration, which names OUTPUT_DIR.
+_ASIDE = ("seconds", "data_time", "config")
 
 
 def _reproducible(record: dict[str, Any]) -> dict[str, Any]:

@@ -1,3 +1,17 @@
 """Training of dense object detectors in which label assignment is a small, swappable rule."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dynamic_atss.inference.model import load as load
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """`load`, which imports torch, when it is asked for."""
+    if name == "load":
+        from dynamic_atss.inference.model import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

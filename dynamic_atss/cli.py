@@ -12,7 +12,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from dynamic_atss.engine.interrupt import (
     STOP_CODES,
@@ -26,6 +26,9 @@ from dynamic_atss.errors import UserError, own_place
 from dynamic_atss.processes import end_at_once, end_with_launcher
 from dynamic_atss.quoting import LONGEST, printable
 from dynamic_atss.system_limits import limit_reached
+
+if TYPE_CHECKING:
+    from yacs.config import CfgNode
 
 _ANY_KEYS = ("DATALOADER.NUM_WORKERS", "MODEL.DEVICE", "DTYPE", "OUTPUT_DIR")
 TRAINING_KEYS = (
@@ -109,6 +112,18 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     if args.local_rank is not None:
         os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     return args
+
+
+def configuration(args: argparse.Namespace) -> CfgNode:
+    """That of `--config-file`, if it is given, and of KEY VALUE; a line tells where the file is
+    taken from the package."""
+    from dynamic_atss.config.files import config_path
+    from dynamic_atss.config.load import load_config
+
+    path = config_path(args.config_file) if args.config_file else None
+    if path not in (None, Path(args.config_file)) and os.environ.get("RANK", "0") == "0":
+        print(f"{args.config_file}: not in this folder, taken from {path}", file=sys.stderr)
+    return load_config(path, args.opts, allow_code=args.allow_code)
 
 
 def run(main: Callable[[], int | None]) -> None:

@@ -261,6 +261,59 @@ def test_the_others_wait_for_the_first_longer_than_a_collective_may_take(tmp_pat
     assert ended.stdout.count("went on") == 2
 
 
+SLOW_SCORES = """
+import os, time
+from dynamic_atss.engine import evaluator
+from dynamic_atss.losses import giou_loss
+
+fast = evaluator.evaluate_coco
+
+def slow(*args, **named):
+    time.sleep(9)
+    return fast(*args, **named)
+
+evaluator.evaluate_coco = slow
+
+def box_loss(raw, decoded, targets, weight, priors):
+    return {"loss_reg": giou_loss(decoded, targets, weight)}
+"""
+
+
+def test_scores_may_take_longer_than_an_iteration(config, tmp_path):
+    """Rank 0 scores while the other waits, in a test between and in the last one."""
+    (tmp_path / "loss.py").write_text(SLOW_SCORES)
+    out = tmp_path / "run"
+    own = ["MODEL.BOX_LOSS", f"{tmp_path / 'loss.py'}:box_loss", "SOLVER.TIMEOUT", 4]
+    args = [*config, *own, "SOLVER.MAX_ITER", 2, "TEST.PERIOD", 1, "OUTPUT_DIR", out]
+    ended = run_tool("train_net", args, QUIET)
+    assert ended.returncode == 0, ended.stderr
+    assert (out / "inference/shapes_val/coco_metrics.json").is_file()
+
+
+HALF_THERE = """
+import os
+from dynamic_atss.data.coco import CocoDataset
+
+class Half(CocoDataset):
+    @classmethod
+    def parts_of(cls, rest):
+        annotations, folder = super().parts_of(rest)
+        return annotations, "/lost" if os.environ["LOCAL_RANK"] == "1" else folder
+"""
+
+
+@pytest.mark.parametrize("split", ["TRAIN", "TEST"])
+def test_a_data_set_that_one_machine_lacks(config, tmp_path, split):
+    (tmp_path / "half.py").write_text(HALF_THERE)
+    shapes = Path(config[3]) / "shapes"
+    name = f"{tmp_path / 'half.py'}:Half:{shapes}/annotations/train.json:{shapes}/train"
+    args = [*config, f"DATASETS.{split}", f"({name!r},)", "OUTPUT_DIR", tmp_path / "run"]
+    ended = run_tool("train_net", args, QUIET)
+    assert ended.returncode == 2, ended.stderr
+    (line,) = [x for x in ended.stderr.splitlines() if x.startswith("error: ")]
+    assert "/lost: no such image folder" in line and "Traceback" not in ended.stderr
+
+
 def test_one_process_surveys_and_tells_what_is_wrong(config, tmp_path):
     folder = tmp_path / "shapes"
     shutil.copytree(Path(config[3]) / "shapes", folder)

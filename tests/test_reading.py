@@ -306,7 +306,7 @@ def _overlapping(path, count):
 def test_archives_are_bounded(tmp_path, door):
     path = tmp_path / "model_0000001.pth"
     _overlapping(path, 1000)
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match=r"damaged|a zip archive, and none of torch.save"):
         DOORS[door](path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("a/data.pkl", b"\x80\x02N.")

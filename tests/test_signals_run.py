@@ -4,6 +4,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,11 +74,16 @@ def rule(folder: Path, name: str) -> list[str]:
 
 
 @contextmanager
-def running(args, folder: Path, launcher=()):
-    """A training, leader of its own group, that writes to folder/out; none of it outlives this."""
+def running(args, folder: Path, launcher=(), words=(), before=()):
+    """A training, leader of its own group, that writes to folder/out; none of it outlives this.
+
+    words: Python's, in place of a tool of tools/ and its launcher · before: a command that starts
+    it
+    """
+    typed = [sys.executable, *words, *map(str, args)]
     with open(folder / "out", "w") as file:
         process = subprocess.Popen(
-            command("train_net", args, launcher),
+            [*before, *(typed if words else command("train_net", args, launcher))],
             **{"env": environment(), "stdout": file, "stderr": file, "start_new_session": True},
         )
     pids = []
@@ -148,6 +154,17 @@ def test_one_process(args, tmp_path, name):
         assert [line["iteration"] for line in read_lines(tmp_path / "run")] == [*range(1, 13)]
 
 
+@pytest.mark.parametrize("launcher", [(), LAUNCH])
+def test_under_nohup_a_terminal_that_closes_ends_nothing(args, tmp_path, launcher):
+    with running(args, tmp_path, launcher, ["nohup"]) as process:
+        wait_for(has_lines(tmp_path / "run", 2), process)
+        os.killpg(process.pid, signal.SIGHUP)
+        for pid in descendants(process.pid):  # the workers lead groups of their own
+            os.kill(pid, signal.SIGHUP)
+        assert process.wait(timeout=120) == 0
+    assert len(read_lines(tmp_path / "run")) == 12
+
+
 @pytest.mark.parametrize(
     ("name", "to"),
     [
@@ -164,6 +181,20 @@ def test_two_processes(args, tmp_path, name, to):
         os.kill(target, number)
         assert process.wait(timeout=120) == 128 + number
     check_end(tmp_path, name, 128 + number)
+
+
+def test_two_processes_of_the_one_command(args, tmp_path):
+    """The last line is what was typed, and goes on."""
+    words = ["-m", "dynamic_atss", "launch", *LAUNCH[1:], "train"]
+    with running(args, tmp_path, words=words) as process:
+        wait_for(has_lines(tmp_path / "run", 2), process)
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait(timeout=120) == 143
+    typed = shlex.split(check_end(tmp_path, "SIGTERM", 143))
+    assert typed == [sys.executable, *words, *map(str, args), "--resume"]
+    done = subprocess.run(typed, env=environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert [line["iteration"] for line in read_lines(tmp_path / "run")] == [*range(1, 13)]
 
 
 def test_ctrl_c_reaches_the_workers_too_and_loses_nothing(args, tmp_path):

@@ -21,11 +21,10 @@ def main() -> int:
     args = cli.parse(parser)
 
     from dynamic_atss.builders import build_train_dataset, build_train_loader, check_config
-    from dynamic_atss.config.load import load_config
     from dynamic_atss.viz.batches import draw_batch
     from dynamic_atss.viz.draw import contact_sheet, write_image
 
-    cfg = load_config(args.config_file or None, args.opts, allow_code=args.allow_code)
+    cfg = cli.configuration(args)
     check_config(cfg)
     if args.count < 1 or args.columns < 1:
         raise UserError(f"--count {args.count} --columns {args.columns}: at least 1 is needed")

@@ -12,7 +12,6 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from dynamic_atss import cli
-from dynamic_atss.config.load import load_config
 from dynamic_atss.errors import UserError
 from dynamic_atss.quoting import printable
 
@@ -23,7 +22,7 @@ mistake in the call."""
 
 def main() -> int:
     args = _arguments()
-    cfg = load_config(args.config_file or None, args.set, allow_code=args.allow_code)
+    cfg = cli.configuration(args)
     train, tests = _names(args, cfg)
 
     from dynamic_atss.builders.check_data import check_data
@@ -55,7 +54,9 @@ def _arguments() -> argparse.Namespace:
     parser = cli.Parser(description=DESCRIPTION)
     parser.add_argument("specs", nargs="*", metavar="SPEC", help="as in DATASETS.TRAIN")
     parser.add_argument("--config-file", default="", metavar="FILE", help="of which head and sizes")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="override keys")
+    parser.add_argument(
+        "--set", nargs="+", default=[], dest="opts", metavar="KEY VALUE", help="override keys"
+    )
     parser.add_argument("--allow-code", action="store_true", help="run code that the file names")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the findings")
     parser.add_argument("--html", type=Path, metavar="OUT", help="write a page with plots")

@@ -1,32 +1,50 @@
 """Score a detector on each of DATASETS.TEST: MODEL.WEIGHT, or the last checkpoint of OUTPUT_DIR.
 
+dynamic-atss test --weights output/mine
 dynamic-atss test --config-file configs/X.yaml MODEL.WEIGHT file.pth
 torchrun --nproc-per-node 8 -m dynamic_atss test --config-file configs/X.yaml MODEL.WEIGHT file.pth
 
-# the last checkpoint of a run
-dynamic-atss test --config-file output/mine/config.yaml
-
 # other images than the run's
-dynamic-atss test --config-file output/mine/config.yaml \\
+dynamic-atss test --weights output/mine/model_0001000.pth \\
   DATASETS.TEST coco:my/new.json:my/images
 
 # a page about the errors; with --report-only of results that are there, without the model
-dynamic-atss test --config-file output/mine/config.yaml --report
+dynamic-atss test --weights output/mine --report
 """
 
+import argparse
+from pathlib import Path
+
+from yacs.config import CfgNode
+
 from dynamic_atss import cli
-from dynamic_atss.config.load import load_config
 
 
 def main() -> int:
     parser = cli.config_parser(__doc__, cli.TEST_KEYS)
+    parser.add_argument("--weights", default="", metavar="RUN_OR_FILE", help="what is to be tested")
     parser.add_argument("--report", action="store_true", help="write report.html and report.json")
     parser.add_argument("--report-only", action="store_true", help="the same of an earlier test")
     args = cli.parse(parser)
-    cfg = load_config(args.config_file, args.opts, allow_code=args.allow_code)
+    cfg = _configuration(args)
 
     from dynamic_atss.run import report, test  # imports torch: mistakes are told before
 
     if args.report_only:
         return report(cfg)
     return test(cfg, weight_given="MODEL.WEIGHT" in args.opts[::2], report=args.report)
+
+
+def _configuration(args: argparse.Namespace) -> CfgNode:
+    """With --weights, that of the run or of the file, which is what is tested then."""
+    if not args.weights:
+        return cli.configuration(args)
+    run = Path(args.weights).expanduser()
+    given = ("OUTPUT_DIR", str(run)) if run.is_dir() else ("MODEL.WEIGHT", args.weights)
+    args.opts = [*given, *args.opts]
+    if args.config_file:
+        return cli.configuration(args)
+
+    from dynamic_atss.inference.restore import recorded_config  # imports torch
+
+    return recorded_config(args.weights, args.opts, allow_code=args.allow_code)

@@ -13,7 +13,6 @@ dynamic-atss train --config-file output/mine/config.yaml --resume
 """
 
 from dynamic_atss import cli
-from dynamic_atss.config.load import load_config
 
 
 def main() -> int:
@@ -21,7 +20,7 @@ def main() -> int:
     parser.add_argument("--skip-test", action="store_true", help="do not score the final model")
     parser.add_argument("--resume", action="store_true", help="go on with the run in OUTPUT_DIR")
     args = cli.parse(parser)
-    cfg = load_config(args.config_file, args.opts, allow_code=args.allow_code)
+    cfg = cli.configuration(args)
 
     from dynamic_atss.run import train  # imports torch: mistakes are told before
 

@@ -12,6 +12,7 @@ from yacs.config import CfgNode as CN
 from dynamic_atss.config.code import refuse_code, refuse_unknown_formats
 from dynamic_atss.config.data_names import refuse_miswritten
 from dynamic_atss.config.defaults import FREE_SECTIONS, NAME_LISTS, WITHOUT_EFFECT, default_config
+from dynamic_atss.config.files import advice, config_path
 from dynamic_atss.config.names import missing_bracket, names_in
 from dynamic_atss.config.other_names import other_name
 from dynamic_atss.errors import UserError
@@ -26,6 +27,8 @@ def load_config(
 ) -> CN:
     """The defaults, then the YAML `file`, then `KEY VALUE KEY VALUE ...`; frozen.
 
+    A `file` "configs/..." that is not there is the package's own of that name.
+
     A file that is read does not decide which code runs: a name of code counts only if `overrides`
     gives its key, or with `allow_code`.
 
@@ -35,6 +38,7 @@ def load_config(
         UserError: file missing or broken, key unknown (names the nearest one), value of a wrong
         type, or code that only the file names.
     """
+    file = config_path(file) if file else None
     entries = _file_entries(file) if file else []
     return _checked(entries, str(file), overrides, allow_code)
 
@@ -88,9 +92,7 @@ def _file_entries(file: str | Path) -> list[tuple[str, Any]]:
     try:
         text = read_text(file, YAML_BYTES)
     except OSError as error:
-        raise UserError(
-            f"--config-file {file}: {error.strerror}; give the path of a YAML file"
-        ) from None
+        raise UserError(f"--config-file {file}: {error.strerror}; {advice(file)}") from None
     except ValueError as error:
         raise UserError(f"{file}: not a YAML file: {error}") from None
     return _text_entries(text, str(file))

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dynamic_atss.engine.newest import LAST, find_newest, is_whole
+from dynamic_atss.engine.newest import LAST, find_newest, whole
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import CHECKPOINT_FORMAT, link_or_copy, write_atomically, write_text
 from dynamic_atss.weights.unpickle import load_own
@@ -45,9 +45,15 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; {_advice(path)}")
-    if not is_whole(path):
-        raise UserError(f"{path}: the checkpoint is truncated or damaged; {_advice(path)}")
-    content = load_own(path)
+    try:
+        content = load_own(path)
+    except UserError as error:
+        raise UserError(f"{error}; {_advice(path)}") from None
+    return _checked(path, content)
+
+
+def _checked(path: Path, content: Any) -> dict[str, Any]:
+    """Raises UserError: it is no checkpoint, or of another version."""
     if not isinstance(content, dict) or "format" not in content:
         raise UserError(f"{path}: not a checkpoint of a run; use it as MODEL.WEIGHT instead")
     if content["format"] != CHECKPOINT_FORMAT:
@@ -82,6 +88,7 @@ class Checkpointer:
         self.folder = Path(output_dir)
         self.keep = keep
         self.current: tuple[Path, int] | None = None  # saved or resumed last, with its iteration
+        self._read: dict[Path, Any] = {}  # what `find` found, until `load` takes it
 
     def save(self, name: str, content: dict[str, Any]) -> Path:
         """Writes `<name>.pth`, then points `last_checkpoint` at it, then deletes what is too old.
@@ -112,7 +119,16 @@ class Checkpointer:
 
     def find(self) -> Path | None:
         """The checkpoint to go on from, None if the folder has none: see `find_newest`."""
-        return find_newest(self.folder)
+        newest = find_newest(self.folder)
+        self._read = {newest.path: newest.content} if newest else {}
+        return newest.path if newest else None
+
+    def load(self, path: Path) -> dict[str, Any]:
+        """As `load_checkpoint`; what `find` has just read, in this process or another, is not read
+        again."""
+        if path in self._read:
+            return _checked(path, self._read.pop(path))
+        return load_checkpoint(path)
 
     def go_on_from(self, path: Path, iteration: int) -> None:
         """`path` of the folder is the checkpoint of now. `last_checkpoint` names it, too; UserError
@@ -156,6 +172,6 @@ def _advice(path: Path) -> str:
     """What to do without `path`: the newest other checkpoint that is whole, if there is one."""
     others = sorted((p for p in _numbered(path.parent) if p.name != path.name), reverse=True)
     for other in others:
-        if is_whole(other):
+        if whole(other):
             return f"to go on from {other.name}, write that name into {path.parent / LAST}"
     return "no other checkpoint in its folder is whole: begin in a new OUTPUT_DIR"

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import CHECKPOINT_FORMAT
-from dynamic_atss.reading import NAME_BYTES, WEIGHT_BYTES, open_file
-from dynamic_atss.weights.archive import open_zip
+from dynamic_atss.reading import NAME_BYTES, open_file
+from dynamic_atss.weights.unpickle import load_own, outline
 
 logger = logging.getLogger(__name__)
 
 LAST = "last_checkpoint"
 
 
-def find_newest(folder: Path) -> Path | None:
+@dataclass(frozen=True)
+class Newest:
+    """A checkpoint that is whole, with its content: it is read once."""
+
+    path: Path
+    content: Any
+
+
+def find_newest(folder: Path) -> Newest | None:
     """The checkpoint that `last_checkpoint` names, if it is whole; else the one of the latest
     iteration, as the files themselves say, that is whole, and a line in the log. None if the
     folder has no checkpoint and never had one.
@@ -28,18 +35,22 @@ def find_newest(folder: Path) -> Path | None:
         UserError: there are checkpoints, but none is whole.
     """
     named, wrong = _named(folder)
-    if named is not None and not wrong:
-        return named
+    if named is not None:
+        newest = whole(named)
+        if newest is not None:
+            return newest
+        wrong = f"{named} is truncated or damaged"
     others = [p for p in folder.glob("model_*.pth") if p != named and p.is_file()]
     if not others and not wrong:
         return None
     damaged: list[str] = []
     for iteration, path in by_iteration(others):
-        if iteration is not None and is_whole(path):
+        newest = None if iteration is None else whole(path)
+        if newest is not None:
             also = f"; damaged, too: {', '.join(damaged)}" if damaged else ""
             reason = wrong or f"{folder / LAST} is not there"
             logger.warning("%s: %s, of iteration %d, is taken%s", reason, path, iteration, also)
-            return path
+            return newest
         damaged.append(path.name)
     also = f" ({', '.join(damaged)})" if damaged else ""
     raise UserError(
@@ -48,13 +59,13 @@ def find_newest(folder: Path) -> Path | None:
     )
 
 
-def is_whole(path: Path) -> bool:
-    """True if every part of the file has its checksum."""
+def whole(path: Path) -> Newest | None:
+    """The checkpoint, if each part of it has its checksum."""
     try:
-        with open_file(path, WEIGHT_BYTES) as file:
-            return open_zip(file, os.fstat(file.fileno()).st_size).testzip() is None
-    except Exception:  # a broken archive can fail anywhere: also in the encoding of a name
-        return False
+        content = load_own(path)
+    except UserError:
+        return None
+    return Newest(path, content)
 
 
 def _named(folder: Path) -> tuple[Path | None, str]:
@@ -78,11 +89,12 @@ def _named(folder: Path) -> tuple[Path | None, str]:
     if not there:
         what = f"{path.name!r}, which is not there" if name else "no file: it is empty"
         return None, f"{pointer} names {what}"
-    return path, "" if is_whole(path) else f"{path} is truncated or damaged"
+    return path, ""
 
 
 def by_iteration(paths: Iterable[Path]) -> list[tuple[int | None, Path]]:
-    """The latest first, None where it cannot be read; of the same iteration the one with a number before a copy (the best)."""
+    """The latest first, None where it cannot be read; of the same iteration the one with a number
+    before a copy (the best)."""
     found = [(_iteration_in(path), path) for path in sorted(paths)]
     return sorted(found, key=lambda entry: -1 if entry[0] is None else entry[0], reverse=True)
 
@@ -90,9 +102,9 @@ def by_iteration(paths: Iterable[Path]) -> list[tuple[int | None, Path]]:
 def _iteration_in(path: Path) -> int | None:
     """As the content says; None if it cannot be read. The tensors stay on the disk."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = outline(path)
         if content["format"] == CHECKPOINT_FORMAT and type(content["iteration"]) is int:
             return content["iteration"]
-    except Exception:  # torch's reader of broken files fails in many ways
+    except Exception:  # a broken archive can fail anywhere: also in the encoding of a name
         return None
     return None

@@ -54,7 +54,7 @@ class VocScores:
         mean, mean07 = self.metrics.values()
         rows, many = [("mean", mean, mean07)], len(self.all_points) > MOST_SHOWN
         shown = () if many else self.all_points.items()
-        rows += [(_shorten(n), ap, self.eleven_points[n]) for n, ap in shown]
+        rows += [(shorten(n), ap, self.eleven_points[n]) for n, ap in shown]
         longest = max(len("category"), *(len(name) for name, *_ in rows))
         lines = [f"{name:<{longest}}{_cell(ap):>7}{_cell(ap07):>7}" for name, ap, ap07 in rows]
         rest = ["", *_extremes(self.all_points)] if many else []
@@ -107,7 +107,7 @@ class CocoScores:
             return []
         if len(self.per_category) > MOST_SHOWN:
             return ["", *_extremes(self.per_category)]
-        names = [_shorten(name) for name in self.per_category]
+        names = [shorten(name) for name in self.per_category]
         cells = [_cell(value) for value in self.per_category.values()]
         longest = max(8, *map(len, names))
         gap, cell_width = 3, longest + 7
@@ -129,7 +129,7 @@ def _extremes(aps: Mapping[str, float]) -> list[str]:
     """The categories with the highest and with the lowest AP, side by side."""
     ordered = sorted((n for n, ap in aps.items() if ap >= 0), key=lambda n: -aps[n])
     columns = ordered[:_FEW], ordered[_FEW:][-_FEW:]
-    names = [[_shorten(name) for name in column] for column in columns]
+    names = [[shorten(name) for name in column] for column in columns]
     longest = max(len("highest"), *(len(name) for column in names for name in column), 0)
     cells = [
         [f"{short:<{longest}}{_cell(aps[name]):>7}" for short, name in zip(*pair, strict=True)]
@@ -145,7 +145,8 @@ def _cell(value: float) -> str:
     return "-" if value < 0 else f"{value:.3f}"
 
 
-def _shorten(name: str, longest: int = 40) -> str:
+def shorten(name: str, longest: int = 40) -> str:
+    """A name for a table or a picture."""
     return name if len(name) <= longest else name[: longest - 1] + "…"
 
 

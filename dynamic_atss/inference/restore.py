@@ -71,7 +71,7 @@ def restore(
     where = _device(device)
     file = _weights_of(path)
     content = read_file(file)
-    cfg = _config(file, content, config_file, overrides)
+    cfg = _config(file, content, config_file, overrides, allow_code=True)  # none of it is run
     used = for_prediction(cfg)
     if not allow_code:
         refuse_code(used, {*overrides[::2]}, str(config_file or file))
@@ -85,6 +85,18 @@ def restore(
     exif = _exif(cfg, content, "INPUT.EXIF" in overrides[::2])
     reading = Reading(exif=exif, max_pixels=cfg.INPUT.MAX_PIXELS, bits=cfg.INPUT.BITS)
     return Restored(detector, cfg, names, reading, file, where)
+
+
+def recorded_config(
+    path: str | os.PathLike[str], overrides: Sequence[str] = (), *, allow_code: bool = False
+) -> CfgNode:
+    """The configuration of a run's folder or of a file, with overrides, as `load_config` has it.
+
+    Raises:
+        UserError: as `restore`, and for code that only the configuration names.
+    """
+    file = _weights_of(path)
+    return _config(file, read_file(file), "", overrides, allow_code=allow_code)
 
 
 def for_prediction(cfg: CfgNode) -> CfgNode:
@@ -129,17 +141,21 @@ def _weights_of(path: str | os.PathLike[str]) -> Path:
 
 
 def _config(
-    file: Path, content: Any, config_file: str | os.PathLike[str], overrides: Sequence[str]
+    file: Path,
+    content: Any,
+    config_file: str | os.PathLike[str],
+    overrides: Sequence[str],
+    *,
+    allow_code: bool,
 ) -> CfgNode:
-    """The configuration as it is; naming code is no error, and runs nothing."""
     if config_file:
-        return load_config(os.fspath(config_file), overrides, allow_code=True)
+        return load_config(os.fspath(config_file), overrides, allow_code=allow_code)
     text = content.get("config") if isinstance(content, dict) else None
     if isinstance(text, str) and len(text) <= YAML_BYTES:
-        return parse_config(text, f"{file}, its configuration", overrides, allow_code=True)
+        return parse_config(text, f"{file}, its configuration", overrides, allow_code=allow_code)
     beside = file.with_name(NAME)
     if beside.is_file():
-        return load_config(beside, overrides, allow_code=True)
+        return load_config(beside, overrides, allow_code=allow_code)
     raise UserError(
         f"{file}: does not hold its configuration, and there is no {NAME} beside it: give the YAML "
         "file by --config-file (in Python config_file=)"

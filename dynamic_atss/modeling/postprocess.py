@@ -119,7 +119,7 @@ class PostProcess:
         for logits, quality, count in levels:
             scores, index = self._best(logits, quality, complete)
             if self.by_location and not complete and scores.shape[1] < logits[0].numel():
-                cut.append((scores[:, -1] > 0).sum()[None])
+                cut.append((scores > 0).all(1).sum()[None])
             found.append((scores, first + index // logits.shape[2], index % logits.shape[2]))
             first += count
         scores, prior, classes = (torch.cat(x, dim=1) for x in zip(*found, strict=True))
@@ -138,7 +138,7 @@ class PostProcess:
         if not self.nms:
             return self._best_of_image(found)
         if self.in_original:
-            original = torch.tensor(original_sizes, dtype=sizes.dtype)
+            original = torch.as_tensor(original_sizes, dtype=sizes.dtype)
             original = original.to(sizes.device, non_blocking=True)
             scale = (original / sizes).flip(1).repeat(1, 2)  # x, y, x, y
             boxes = boxes * scale[:, None]
@@ -164,16 +164,19 @@ class PostProcess:
         joint = self._scores(logits.sigmoid(), quality).flatten(1)
         most = self.pre_nms_top_n * (_AT_FIRST if self.by_location else 1)
         if self.by_location and complete:
-            most = int((joint > 0).sum(1).max())
-        scores, index = joint.topk(min(most, joint.shape[1]))
+            most = (joint > 0).sum(1).max().item()
+        best = joint.topk(torch.sym_min(most, joint.shape[1]), sorted=False).indices
+        index = best.sort().values  # so that of equal scores the first prior is the better one
+        scores = joint.gather(1, index)
         return scores if quality is None else scores.sqrt(), index
 
     def _scores(self, classes: Tensor, quality: Tensor | None) -> Tensor:
         """(N, priors of a level, C), with the quality squared; 0: no candidate."""
         scores = classes if quality is None else classes * quality.sigmoid()[..., None]
         chosen = classes > self.score_threshold
-        if self.by_location and classes.shape[1] > self.pre_nms_top_n:
-            best = classes.amax(2).topk(self.pre_nms_top_n).indices
+        if self.by_location:
+            count = torch.sym_min(self.pre_nms_top_n, classes.shape[1])
+            best = classes.amax(2).topk(count, sorted=False).indices
             among = torch.zeros_like(classes[..., 0], dtype=torch.bool).scatter_(1, best, True)
             chosen &= among[..., None]
         return torch.where(chosen, scores, 0.0)

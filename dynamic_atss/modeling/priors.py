@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -48,14 +49,20 @@ class AnchorGenerator:
 
     def __call__(self, sizes: Sequence[tuple[int, int]], device: torch.device) -> Priors:
         """Priors for feature maps of `sizes` (height, width), one per level."""
+        if any(isinstance(side, torch.SymInt) for size in sizes for side in size):  # traced
+            made = self._lattice(sizes)
+            return replace(made, boxes=made.boxes.to(device))
         return self._cached(tuple(sizes), device)
 
     @torch.inference_mode(False)  # else what a test makes could not be used in training later
     def _make(self, sizes: tuple[tuple[int, int], ...], device: torch.device) -> Priors:
+        return to_device(self._lattice(sizes), device)
+
+    def _lattice(self, sizes: Sequence[tuple[int, int]]) -> Priors:
+        """On the host."""
         levels = tuple(Level(h, w, s) for (h, w), s in zip(sizes, self.strides, strict=True))
         boxes = [_spread(cell, level) for cell, level in zip(self.cells, levels, strict=True)]
-        made = Priors(torch.cat(boxes), levels, self.per_location, self.offset, self.sized)
-        return to_device(made, device)
+        return Priors(torch.cat(boxes), levels, self.per_location, self.offset, self.sized)
 
 
 class PointGenerator(AnchorGenerator):

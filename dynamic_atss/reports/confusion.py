@@ -14,6 +14,7 @@ MOST_CONFUSED = 10
 CSS = """.matrix td { text-align: center; min-width: 2.2rem; }
 .matrix th[scope=col] { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left;
   max-height: 10rem; padding: .4rem .7rem .4rem 0; }
+.matrix th[scope=row] { white-space: nowrap; }
 .matrix .dark { color: #fff; }"""
 
 

@@ -132,10 +132,10 @@ class Drawer:
         except UserError as error:  # it may have gone since the test
             return f"<p>{safe(error)}</p>"
         if not crop:
-            return picture(alt, boxes.drawn(pixels, LONG_SIDE, 320, 0, 0), 75, caption)
+            return picture(alt, boxes.drawn(pixels, LONG_SIDE, 320, 0, 0), caption)
         left, top, right, bottom = _window(boxes.xywh[0], pixels.shape[1:])
         part = pixels[:, top:bottom, left:right]
-        return picture(alt, boxes.drawn(part, CROP_SIDE, CROP_SIDE // 2, left, top), 80, caption)
+        return picture(alt, boxes.drawn(part, CROP_SIDE, CROP_SIDE // 2, left, top), caption)
 
 
 def letters(kind: str) -> str:

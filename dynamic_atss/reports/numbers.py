@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynamic_atss.evaluation.scores import CocoScores, by_name
+from dynamic_atss.evaluation.scores import CocoScores
 from dynamic_atss.reports.errors import KINDS, Errors
 from dynamic_atss.reports.matching import MIN_IOU, Matches
 from dynamic_atss.reports.thresholds import Sweep, sweep
@@ -17,12 +17,6 @@ SIZES = ("small", "medium", "large")
 BORDERS = (32**2, 96**2)  # square pixels
 IOUS = {"AP50": 0, "AP75": 5}  # places on hotcoco's axis 0.5, 0.55, ..., 0.95
 Numbers = dict[str, Any]
-
-
-def category_names(matches: Matches) -> list[str]:
-    """Of categories 0..K-1; a name that several bear is completed by their numbers."""
-    names = by_name(matches.truth.categories, float)
-    return sorted(names, key=lambda name: names[name])
 
 
 def sweep_of(matches: Matches, category: int | None = None) -> Sweep:
@@ -38,7 +32,7 @@ def sweep_of(matches: Matches, category: int | None = None) -> Sweep:
 def numbers(errors: Errors, scores: CocoScores) -> Numbers:
     """errors: at the threshold at which the report counts them"""
     matches, threshold = errors.matches, errors.threshold
-    names, whole = category_names(matches), sweep_of(matches)
+    names, whole = matches.names, sweep_of(matches)
     at = matches.evaluation_at(threshold)
     calibration = matches.evaluation.calibration(n_bins=10, iou_threshold=MIN_IOU)
     return {
@@ -153,7 +147,7 @@ def _defined(value: float) -> float | None:
 def _errors(errors: Errors, at: Any) -> Numbers:
     """By kind of TIDE: how much AP50 gains if it is corrected, among all detections; how many
     there are, among all and at the threshold."""
-    every = errors.matches.evaluation.tide_errors()
+    every = errors.matches.evaluation_at(-np.inf).tide_errors()
     counts = {kind: int((errors.kind == kind).sum()) for kind in KINDS}
     counts["Miss"] = at.tide_errors()["counts"]["Miss"]
     return {

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dynamic_atss.evaluation.scores import shorten
 from dynamic_atss.reports import confusion
 from dynamic_atss.reports.errors import KINDS, MEANINGS
 from dynamic_atss.reports.matching import MIN_IOU
@@ -87,7 +88,8 @@ def _scores(numbers: Numbers) -> str:
     parts = ["<h3>COCO</h3>", table([*coco], [[number(v) for v in coco.values()]])]
     if voc := numbers.get("voc"):
         means = {k: v for k, v in voc.items() if isinstance(v, float)}
-        rows = [(n, number(v["AP"]), number(v["AP07"])) for n, v in voc["per_category"].items()]
+        aps = voc["per_category"].items()
+        rows = [(shorten(name), number(ap["AP"]), number(ap["AP07"])) for name, ap in aps]
         listed = table(["category", "AP", "AP07 (eleven points)"], rows)
         parts += ["<h3>PASCAL VOC</h3>", table([*means], [[number(v) for v in means.values()]])]
         parts.append(folded("VOC's AP of each category", listed))
@@ -99,15 +101,16 @@ def _threshold(numbers: Numbers) -> str:
     names = {"precision": "precision", "recall": "recall", "f1": "F1"}
     lines = [Line(names[key], _HUNDREDTHS, _array(values)) for key, values in columns.items()]
     lowest = numbers["lowest_score"]
-    seen = f"The results hold no score below {lowest:.3f}. " if lowest is not None else ""
+    seen = f"The results hold no score below {lowest:.3f}. " if lowest and lowest > 0.01 else ""
     drawn = chart.chart("By threshold", lines, "score", "", mark=numbers["best_threshold"])
     f_scores = numbers["f_scores"]
     means = table([*f_scores], [[number(v) for v in f_scores.values()]])
     return (
         f'<div class="plots">{drawn}<div><p>{seen}The dashed line is the threshold with the '
         "highest F1 over all categories; the table by category has the best one of each. They are "
-        "chosen on these images: check them on others.</p><p>The highest F1 of each category on COCO's "
-        "101 recalls, as a mean over the categories, for IoU 0.50 to 0.95, 0.50 and 0.75:</p>"
+        "chosen on these images: check them on others.</p><p>The highest F1 of each category on "
+        "COCO's 101 recalls, as a mean over the categories, for IoU 0.50 to 0.95, 0.50 and 0.75:"
+        "</p>"
         f"{means}</div></div>"
     )
 
@@ -124,7 +127,7 @@ def _curves(numbers: Numbers) -> str:
     drawn = (
         chart.chart(
             title,
-            [Line(name, _HUNDREDTHS, _array(values)) for name, values in lines.items()],
+            [Line(shorten(n), _HUNDREDTHS, _array(values)) for n, values in lines.items()],
             *("recall", "precision"),
         )
         for title, lines in charts
@@ -150,7 +153,7 @@ def _array(values: Sequence[float | None]) -> NDArray[np.float64]:
 def _categories(rows: Numbers) -> str:
     heads = ["category", "objects", "AP", "AP50", "AP75", "found", "missed", "false"]
     heads += ["precision", "recall", "F1", "best threshold", "its F1", "ECE"]
-    listed = table(heads, [[name, *map(number, _category(row))] for name, row in rows.items()])
+    listed = table(heads, [[shorten(n), *map(number, _category(row))] for n, row in rows.items()])
     return listed if len(rows) <= MOST_CATEGORIES else folded(f"{len(rows)} categories", listed)
 
 
@@ -165,7 +168,10 @@ def _sizes(numbers: Numbers) -> str:
     keys, rows = ("objects", "AP", "AR", "found", "missed", "false"), numbers["per_size"]
     cells = [[size, *(number(row[key]) for key in keys)] for size, row in rows.items()]
     categories = numbers["per_category"]
-    parts = [[name, *map(number, row["AP_by_size"].values())] for name, row in categories.items()]
+    parts = [
+        [shorten(name), *map(number, row["AP_by_size"].values())]
+        for name, row in categories.items()
+    ]
     return (
         "<p>COCO's sizes: small, below 32 x 32 pixels; medium; large, from 96 x 96. An object's is "
         "that of its annotation, a false detection's that of its box.</p>"
@@ -175,7 +181,7 @@ def _sizes(numbers: Numbers) -> str:
 
 
 def _confusion(found: Numbers) -> str:
-    names, matrix = found["categories"], np.array(found["matrix"])
+    names, matrix = [*map(shorten, found["categories"])], np.array(found["matrix"])
     shown = confusion.shown_categories(matrix)
     part = (
         f" The {len(shown)} of {len(names)} that are confused most." if names[len(shown) :] else ""

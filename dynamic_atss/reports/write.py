@@ -12,11 +12,12 @@ from dynamic_atss.engine.evaluator import ScoredDataset, scores_of
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.ground_truth import truth_table
 from dynamic_atss.evaluation.results import result_table
+from dynamic_atss.evaluation.scores import shorten
 from dynamic_atss.files import write_text
 from dynamic_atss.reports.drawing import Images
 from dynamic_atss.reports.errors import errors_at
 from dynamic_atss.reports.matching import match
-from dynamic_atss.reports.numbers import category_names, numbers, sweep_of
+from dynamic_atss.reports.numbers import numbers, sweep_of
 from dynamic_atss.reports.page import report_page
 from dynamic_atss.reports.pictures import picture_sections, worst_images
 
@@ -57,7 +58,8 @@ def write_report(dataset: ReportedDataset, folder: Path, name: str, max_dets: in
         **numbers(errors, scores),
         "worst_images": worst_images(errors, dataset),
     }
-    page = report_page(found, picture_sections(errors, dataset, category_names(matches)))
+    names = [*map(shorten, matches.names)]
+    page = report_page(found, picture_sections(errors, dataset, names))
     write_text(folder / NUMBERS, json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False))
     write_text(folder / PAGE, page)
     _log.info("%s: report in %s", name, folder / PAGE)

@@ -16,7 +16,7 @@ from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.average import averaged_model
 from dynamic_atss.engine.best import Best
-from dynamic_atss.engine.checkpoint import Checkpointer, load_checkpoint
+from dynamic_atss.engine.checkpoint import Checkpointer
 from dynamic_atss.engine.setbacks import Reaction, Rewind, Skip, Stop
 from dynamic_atss.engine.state import RunState
 from dynamic_atss.engine.trainer import Trainer
@@ -67,7 +67,7 @@ def resume_newest(state: RunState, checkpoints: Checkpointer) -> int | None:
     path = distributed.on_first(checkpoints.find)
     if path is None:
         return None
-    start = state.restore(load_checkpoint(path))
+    start = state.restore(checkpoints.load(path))
     distributed.saved(path.name)
     if distributed.rank() == 0:
         checkpoints.go_on_from(path, start)

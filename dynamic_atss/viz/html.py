@@ -80,10 +80,14 @@ def plot(alt: str, draw: Draw, size: tuple[float, float] = (5.2, 3.6)) -> str:
     return _figure(alt, "png", buffer.getvalue())
 
 
-def picture(alt: str, image: torch.Tensor, quality: int = 80, caption: str = "") -> str:
-    """An image (3, H, W) uint8 RGB as a `<figure>` with a JPEG. caption: HTML below it"""
+def picture(alt: str, image: torch.Tensor, caption: str = "", most_bytes: int = 200_000) -> str:
+    """An image (3, H, W) uint8 RGB as a `<figure>` with a JPEG, of lower quality where it would be
+    larger than `most_bytes`. caption: HTML below it"""
     pixels = image.permute(1, 2, 0).contiguous().numpy()[..., ::-1]
-    _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    for quality in (80, 60, 40, 20):
+        _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        if len(data) <= most_bytes:
+            break
     return _figure(alt, "jpeg", data.tobytes(), caption)
 
 

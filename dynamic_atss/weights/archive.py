@@ -20,8 +20,11 @@ _END_RECORD = (1 << 16) + 200  # bytes at the end where it is: a comment may fol
 _COUNT = 8  # bytes before each storage of a stream: its entries
 
 
-def read_zip(file: BinaryIO, size: int) -> Any:
+def read_zip(file: BinaryIO, size: int, *, tensors: bool = True) -> Any:
     """The content of an archive of `size` bytes. Each part is checked against its checksum.
+
+    tensors: False leaves their bytes on the disk; they are of the device "meta" then, with their
+    shapes and types alone.
 
     Raises DamagedError, or what zipfile raises, for a file that is not whole; DamagedError, before
     anything is inflated, for parts that are larger than the file.
@@ -35,6 +38,8 @@ def read_zip(file: BinaryIO, size: int) -> Any:
 
     def storage(pid: Any) -> Storage:
         _, dtype, key, _, count = pid
+        if not tensors:
+            return Storage(torch.UntypedStorage(count * dtype.itemsize, device="meta"), dtype)
         if key not in storages:
             content = bytearray(archive.read(f"{prefix}data/{key}"))
             storages[key] = _storage(content, dtype, count)
@@ -52,15 +57,24 @@ def read_zip(file: BinaryIO, size: int) -> Any:
 def open_zip(file: BinaryIO, size: int) -> zipfile.ZipFile:
     """An archive of `size` bytes, none of which is inflated yet.
 
-    Raises DamagedError, or what zipfile raises, for a file that is not whole, with too many parts,
-    or with parts that are larger than the file: PyTorch does not compress.
+    Raises as `zip_directory`, and DamagedError for parts that are larger than the file: PyTorch
+    does not compress.
     """
-    if _directory_bytes(file, size) > ZIP_DIRECTORY:
-        raise DamagedError("its directory is too long")
-    archive = zipfile.ZipFile(file)
+    archive = zip_directory(file, size)
     if sum(part.file_size for part in archive.infolist()) > size:
         raise DamagedError("its parts are larger than the file")
     return archive
+
+
+def zip_directory(file: BinaryIO, size: int) -> zipfile.ZipFile:
+    """Any archive of `size` bytes, of which the directory is read.
+
+    Raises DamagedError, or what zipfile raises, for a file that is not whole, or with too many
+    parts.
+    """
+    if _directory_bytes(file, size) > ZIP_DIRECTORY:
+        raise DamagedError("its directory is too long")
+    return zipfile.ZipFile(file)
 
 
 def _directory_bytes(file: BinaryIO, size: int) -> int:

@@ -6,7 +6,9 @@ import fcntl
 import hashlib
 import os
 import re
+import time
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from dynamic_atss.weights.pip import installed_file
 from dynamic_atss.weights.urls import OPEN_MMLAB, PREFIX, TORCHVISION, weight_url
 
 _TIMEOUT = 30  # seconds without a byte
+_SLOWEST = 10_000  # bytes a second, on average over what has come: less is as good as none
+_PATIENCE = 60  # seconds before that is asked
 _CHUNK = 1 << 20
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # not a drive letter
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -128,8 +132,8 @@ def _download(address: _Address, target: Path) -> None:
     with opener.open(address.url, timeout=_TIMEOUT) as response, replacement(target) as file:
         size, digest = int(response.headers.get("Content-Length") or 0), hashlib.sha256()
         _check_size(size)
-        chunks = iter(lambda: response.read(_CHUNK), b"")
-        for chunk in progress(chunks, target.name, total=-(-size // _CHUNK) or None):
+        total = -(-size // _CHUNK) or None
+        for chunk in progress(_chunks(response), target.name, total=total):
             digest.update(chunk)
             _check_size(file.tell() + len(chunk))
             file.write(chunk)
@@ -153,6 +157,25 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 def _check_size(size: int) -> None:
     if size > DOWNLOAD_BYTES:
         raise OSError(f"it has {size:,} bytes or more; at most {DOWNLOAD_BYTES:,} are fetched")
+
+
+def _chunks(response: Any) -> Iterator[bytes]:
+    """Of about _CHUNK bytes. Raises OSError: they come too slowly."""
+    begin, came, chunk = time.monotonic(), 0, bytearray()
+    while piece := response.read1(_CHUNK):  # what is there: to wait for more may take for ever
+        chunk += piece
+        came += len(piece)
+        _check_pace(came, time.monotonic() - begin)
+        if len(chunk) >= _CHUNK:
+            yield bytes(chunk)
+            chunk.clear()
+    yield bytes(chunk)
+
+
+def _check_pace(size: int, seconds: float) -> None:
+    """A server that sends a byte now and then never lets a time-out come."""
+    if seconds > _PATIENCE and size < _SLOWEST * seconds:
+        raise OSError(f"{size:,} bytes came in {seconds:.0f} seconds, which is too slow")
 
 
 def _check_digest(found: str, address: _Address) -> None:

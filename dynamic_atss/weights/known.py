@@ -103,7 +103,8 @@ def _strided(storage: Storage, dtype: Any, offset: int, size: Any, stride: Any) 
     if not isinstance(storage, Storage):
         raise DamagedError("a tensor without a storage")
     place = storage.offset + offset
-    tensor = torch.empty(0, dtype=dtype).set_(storage.untyped, place, size, stride)
+    empty = torch.empty(0, dtype=dtype, device=storage.untyped.device)
+    tensor = empty.set_(storage.untyped, place, size, stride)
     # An expanded tensor repeats entries, as often as it says: a copy has them all.
     if tensor.nbytes > storage.untyped.nbytes() + TENSOR_BYTES:
         raise DamagedError("a tensor far larger than its storage")

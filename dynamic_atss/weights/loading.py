@@ -20,6 +20,7 @@ from dynamic_atss.weights.classes import arrange
 from dynamic_atss.weights.download import weight_file
 from dynamic_atss.weights.epsilon import COUNTER
 from dynamic_atss.weights.fit import check_fit, check_names
+from dynamic_atss.weights.foreign import foreign
 from dynamic_atss.weights.formats import Source, identify
 from dynamic_atss.weights.unchecked import unchecked
 from dynamic_atss.weights.unpickle import read_weights
@@ -158,8 +159,11 @@ def _read_whole(path: Path) -> Any:
         with open_file(path, WEIGHT_BYTES) as file:
             _refuse_other_downloads(file, path)
             _check_header(file, path)
+            other = "" if path.suffix == ".safetensors" else foreign(file)
     except OSError:
         return read_weights(path)  # which says so
+    if other:
+        raise UserError(f"{path}: {other}")
     if path.suffix != ".safetensors":
         return read_weights(path)
     try:

@@ -74,6 +74,16 @@ def _skipped(value: Any, seen: set[int]) -> list[str]:
     return [name for item in items for name in _skipped(item, seen)]
 
 
+def outline(path: Path) -> Any:
+    """What an archive of `torch.save` holds but for the bytes of its tensors, which stay on the
+    disk.
+
+    Raises: OSError, UserError and whatever else a file that is not whole leads to.
+    """
+    with open_file(path, WEIGHT_BYTES) as file:
+        return finished(read_zip(file, os.fstat(file.fileno()).st_size, tensors=False))
+
+
 def load_own(path: Path) -> Any:
     """A checkpoint of this project; its bytes are held against their checksums.
 

@@ -6,9 +6,11 @@ import zipfile
 import pytest
 import torch
 
+from dynamic_atss.engine import checkpoint, newest
 from dynamic_atss.engine.checkpoint import Checkpointer, save_checkpoint
-from dynamic_atss.engine.newest import find_newest, is_whole
+from dynamic_atss.engine.newest import find_newest, whole
 from dynamic_atss.errors import UserError
+from dynamic_atss.weights.unpickle import load_own, outline
 
 
 @pytest.fixture
@@ -32,9 +34,9 @@ def flip(path):
 
 
 def test_the_one_that_last_checkpoint_names(run, caplog):
-    assert find_newest(run) == run / "model_final.pth"
+    assert find_newest(run).path == run / "model_final.pth"
     (run / "last_checkpoint").write_text("/moved/from/model_0000004.pth\n")
-    assert find_newest(run) == run / "model_0000004.pth"
+    assert find_newest(run).path == run / "model_0000004.pth"
     assert not caplog.records
 
 
@@ -52,7 +54,7 @@ def test_the_one_that_last_checkpoint_names(run, caplog):
 )
 def test_a_last_checkpoint_that_helps_nobody(run, caplog, pointer, told):
     (run / "last_checkpoint").write_bytes(pointer)
-    assert find_newest(run) == run / "model_final.pth"
+    assert find_newest(run).path == run / "model_final.pth"
     (record,) = caplog.records
     assert told in record.message
     assert record.message.endswith(f"{run / 'model_final.pth'}, of iteration 12, is taken")
@@ -61,12 +63,12 @@ def test_a_last_checkpoint_that_helps_nobody(run, caplog, pointer, told):
 def test_the_content_counts_not_the_name(run):
     (run / "last_checkpoint").unlink()
     (run / "model_final.pth").rename(run / "model_0000001.pth")
-    assert find_newest(run) == run / "model_0000001.pth"
+    assert find_newest(run).path == run / "model_0000001.pth"
 
 
 def test_a_damaged_newest_falls_back_to_the_one_before(run, caplog):
     flip(run / "model_final.pth")
-    assert find_newest(run) == run / "model_0000008.pth"
+    assert find_newest(run).path == run / "model_0000008.pth"
     assert "model_final.pth is truncated or damaged: " in caplog.text
     assert "model_0000008.pth, of iteration 8, is taken" in caplog.text
 
@@ -79,7 +81,7 @@ def test_the_best_serves_where_it_alone_is_whole(run, caplog):
         path = run / f"{name}.pth"
         path.unlink()
         path.write_bytes(b"PK\x03\x04")
-    assert find_newest(run) == best
+    assert find_newest(run).path == best
     flip(best)
     with pytest.raises(UserError, match=r"no other checkpoint there is whole \(.*new OUTPUT_DIR"):
         find_newest(run)
@@ -101,14 +103,34 @@ def test_a_folder_without_checkpoints(tmp_path):
 def test_a_fifo_is_no_checkpoint(run):
     os.mkfifo(run / "model_0000100.pth")
     (run / "last_checkpoint").unlink()
-    assert find_newest(run) == run / "model_final.pth"
+    assert find_newest(run).path == run / "model_final.pth"
 
 
 def test_truncation_anywhere_is_seen(tmp_path):
     path = tmp_path / "model_0000001.pth"
     save_checkpoint(path, {"iteration": 1, "model": {"w": torch.rand(500)}})
     data = path.read_bytes()
-    assert is_whole(path)
+    assert whole(path).content["iteration"] == 1
     for part in range(0, 100, 5):
         path.write_bytes(data[: len(data) * part // 100])
-        assert not is_whole(path), part
+        assert whole(path) is None, part
+
+
+def test_a_checkpoint_to_resume_is_read_once(run, monkeypatch):
+    read = []
+    monkeypatch.setattr(newest, "load_own", lambda path: read.append(path) or load_own(path))
+    monkeypatch.setattr(checkpoint, "load_own", lambda path: read.append(path) or load_own(path))
+    saver = Checkpointer(run)
+    path = saver.find()
+    assert saver.load(path)["iteration"] == 12 and read == [run / "model_final.pth"]
+    assert saver.load(path)["iteration"] == 12 and len(read) == 2  # its content is not kept
+
+
+def test_the_iteration_is_read_without_running_anything(run):
+    """Of a pickle in a checkpoint's place; the weights stay on the disk."""
+    (run / "last_checkpoint").unlink()
+    torch.save({"format": "dynamic_atss/1", "iteration": 99, "x": os.system}, run / "model_99.pth")
+    assert find_newest(run).path == run / "model_final.pth"
+    seen = outline(run / "model_final.pth")
+    assert seen["iteration"] == 12 and seen["model"]["w"].is_meta
+    assert seen["model"]["w"].shape == (5000,)

@@ -38,6 +38,28 @@ def test_small_images_grow_and_their_boxes_with_them():
     assert abs(int(columns.max()) - 320) <= 3
 
 
+@pytest.mark.parametrize(
+    "box", [[100.0, 200, 300, 400], [-50.0, -50, 20, 30], [630, 470, 700, 700]]
+)
+def test_a_dashed_frame_is_a_part_of_the_whole_one(box):
+    boxes = torch.tensor([box])
+    whole, dashed = (
+        draw_boxes(GREY, boxes, [""], colors=[(250, 200, 40)], dashed=[is_dashed])
+        for is_dashed in (False, True)
+    )
+    changed, of_dashed = ((image != GREY).any(0) for image in (whole, dashed))
+    assert 0.35 < of_dashed.sum() / changed.sum() < 0.65
+    assert torch.equal(dashed[:, of_dashed], whole[:, of_dashed])
+    assert not (of_dashed & ~changed).any()
+
+
+def test_an_empty_label_has_no_caption():
+    boxes = torch.tensor([[100.0, 200, 300, 400]])
+    plain, named = (draw_boxes(GREY, boxes, [label], colors=[(9, 9, 250)]) for label in ("", "a"))
+    above = has_color(plain, (9, 9, 250))[:195].sum(), has_color(named, (9, 9, 250))[:195].sum()
+    assert above[0] == 0 < above[1]
+
+
 def test_odd_boxes_are_drawn_or_passed_over_but_never_fatal():
     nan, inf = float("nan"), float("inf")
     odd = [[nan, 0, 5, 5], [-50, -50, 9999, 9999], [30, 30, 30, 30], [9, 9, 3, 3], [0, 0, inf, 9]]

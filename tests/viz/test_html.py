@@ -44,3 +44,9 @@ def test_a_plot_has_the_size_asked_for():
     data = re.search('src="data:image/png;base64,([^"]+)"', figure)[1]
     pixels = cv2.imdecode(np.frombuffer(b64decode(data), np.uint8), cv2.IMREAD_COLOR)
     assert pixels.shape == (360, 480, 3)
+
+
+def test_a_picture_is_of_lower_quality_where_it_would_be_too_large():
+    noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 300, 300), np.uint8))
+    sizes = [len(html.picture("noise", noise, most_bytes=most)) for most in (10**6, 60_000)]
+    assert sizes[1] < 60_000 * 4 / 3 + 200 < sizes[0]

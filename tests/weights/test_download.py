@@ -1,14 +1,17 @@
 """Catalog names and URLs: fetched once, whole or not at all, with a way out without a network."""
 
+import contextlib
 import hashlib
 import multiprocessing
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote, unquote
 
 import pytest
 
 from dynamic_atss.errors import UserError
+from dynamic_atss.weights import download
 from dynamic_atss.weights.download import weight_file
 from dynamic_atss.weights.urls import WEIGHTS, weight_url
 
@@ -26,7 +29,17 @@ class _Handler(BaseHTTPRequestHandler):
         if "endless" not in self.path:
             self.send_header("Content-Length", str(size))
         self.end_headers()
-        self.wfile.write(CONTENT[:100] if "short" in self.path else CONTENT)
+        if "drip" in self.path:
+            self._drip()
+        else:
+            self.wfile.write(CONTENT[:100] if "short" in self.path else CONTENT)
+
+    def _drip(self):
+        """A byte now and then, of a file that is announced whole."""
+        with contextlib.suppress(OSError):  # the client has gone
+            for byte in CONTENT:
+                self.wfile.write(bytes([byte]))
+                time.sleep(0.02)
 
     def log_message(self, *_):
         pass
@@ -180,3 +193,11 @@ def test_files_stay_in_the_cache(server, tmp_path, path):
     cache = tmp_path / "cache"
     found = weight_file(server.url + path, cache)
     assert cache.resolve() in found.resolve().parents and _whole(tmp_path) == [found]
+
+
+def test_a_download_that_drips_ends(server, tmp_path, monkeypatch):
+    """A time-out of the socket alone never comes: there is always another byte."""
+    monkeypatch.setattr(download, "_PATIENCE", 0.2)
+    with pytest.raises(UserError, match=r"bytes came in 0 seconds, which is too slow.*put"):
+        weight_file(f"{server.url}/drip#model.pth", tmp_path)
+    assert not _whole(tmp_path)

@@ -1,0 +1,62 @@
+"""Detect in pictures, folders and videos with a trained model: it draws what is found.
+
+dynamic-atss predict --weights output/demo/run --input my/pictures
+dynamic-atss predict --weights model_final.pth --input street.mp4 --threshold 0.5 --classes car
+dynamic-atss predict --weights output/mine --input scene.png --tile 640 --output found
+
+# a published checkpoint, whose file holds no configuration
+dynamic-atss predict --weights file.pth --config-file configs/X.yaml --input a.jpg b.jpg
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from dynamic_atss import cli
+
+
+def main() -> int:
+    args = _arguments()
+
+    from dynamic_atss.inference.predict import predict  # imports torch: mistakes are told before
+
+    classes = args.classes.split(",") if args.classes else None
+    looking = {"threshold": args.threshold, "classes": classes, "batch": args.batch}
+    tiles = {"tile": args.tile, "overlap": args.overlap}
+    names = args.names.split(",") if args.names else []
+    loading = {"device": args.device, "config_file": args.config_file, "overrides": args.set}
+    return predict(
+        args.weights,
+        args.input,
+        args.output,
+        loading={**loading, "class_names": names, "allow_code": args.allow_code},
+        looking={**looking, **tiles},
+        pictures=not args.no_pictures,
+        overwrite=args.overwrite,
+    )
+
+
+def _arguments() -> argparse.Namespace:
+    text, _, examples = (__doc__ or "").partition("\n\n")
+    parser = cli.Parser(
+        description=text,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--weights", required=True, metavar="RUN_OR_FILE", help="a run's folder or a checkpoint")
+    add("--input", required=True, nargs="+", metavar="X", help="picture(s), folder, video, camera")
+    add("--output", default="", metavar="DIR", help="default: output/predict, -2, -3, ...")
+    add("--overwrite", action="store_true", help="replace files of the same names in --output")
+    add("--no-pictures", action="store_true", help="only detections.json and detections.csv")
+    add("--threshold", type=float, default=0.3, help="lowest score; 0: all that a test counts")
+    add("--classes", default="", metavar="A,B", help="names or indices of those that are kept")
+    add("--tile", type=int, default=0, metavar="PIXELS", help="large pictures in tiles, too")
+    add("--overlap", type=float, default=0.2, help="of two tiles, a part of their side")
+    add("--batch", type=int, default=0, help="pictures at a time; 0: 8 on a GPU, 1 on a CPU")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    add("--config-file", default="", metavar="FILE", help="for weights that do not hold theirs")
+    add("--names", default="", metavar="A,B", help="of the classes, if the weights tell none")
+    add("--set", nargs="+", default=[], metavar="KEY VALUE", help="override configuration keys")
+    add("--allow-code", action="store_true", help="run a head or body of your own that it names")
+    return parser.parse_args()

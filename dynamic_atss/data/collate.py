@@ -1,0 +1,45 @@
+"""Samples -> one batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from dynamic_atss.data.samples import Sample
+from dynamic_atss.types import Batch, joined
+
+
+def collate(samples: Sequence[Sample], size_divisibility: int) -> Batch:
+    """Pads at the right and the bottom with 0 to the common maximum.
+
+    The maximum is rounded up to `size_divisibility` (0 or 1: not rounded). The images' memory is
+    channels-last, as that of the samples: the copy goes row by row, and whoever needs planes makes
+    them on the device.
+    """
+    sizes = [tuple(s.image.shape[1:]) for s in samples]
+    step = max(size_divisibility, 1)
+    height, width = (-(-max(side) // step) * step for side in zip(*sizes, strict=True))
+    pixels = _zeros(len(samples), height, width, 3)
+    for target, sample, (h, w) in zip(pixels, samples, sizes, strict=True):
+        target[:h, :w] = sample.image.permute(1, 2, 0)
+    truths = [replace(s.gt, image=torch.full_like(s.gt.image, n)) for n, s in enumerate(samples)]
+    return Batch(
+        images=pixels.permute(0, 3, 1, 2),
+        sizes=torch.tensor(sizes, dtype=torch.int64),
+        gt=joined(truths),
+        image_ids=tuple(s.image_id for s in samples),
+        original_sizes=tuple(s.original_size for s in samples),
+    )
+
+
+def _zeros(*shape: int) -> Tensor:
+    """Pixels; in a worker in shared memory, where it would have to copy them on their way out."""
+    if get_worker_info() is None:
+        return torch.zeros(shape, dtype=torch.uint8)
+    fresh = torch.UntypedStorage._new_shared(math.prod(shape))  # the system's pages are zero
+    return torch.empty(0, dtype=torch.uint8).set_(fresh).view(shape)

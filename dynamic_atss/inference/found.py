@@ -1,0 +1,132 @@
+"""What is found in one picture, and what one does with it: draw, save, hand on."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dynamic_atss.errors import UserError
+from dynamic_atss.weights.classes import COCO
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+# COCO numbers its 80 categories 1..90.
+_LEFT_OUT = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
+COCO_IDS = [number for number in range(1, 91) if number not in _LEFT_OUT]
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The detections of one picture, best first.
+
+    image (3, H, W) uint8 RGB, the picture as the model was given it · name, of its file, as far as
+    it has one · xywh (D, 4) float64 in pixels of the picture, as in COCO's results · scores (D,)
+    float32 · labels (D,) int64, indices into class_names · frame, of a video, from 1; else None
+    """
+
+    image: Tensor
+    name: str
+    xywh: NDArray[np.float64]
+    scores: Tensor
+    labels: Tensor
+    class_names: list[str]
+    frame: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __repr__(self) -> str:
+        counts = Counter(self.names)
+        found = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
+        place = self.name if self.frame is None else f"{self.name}, frame {self.frame}"
+        return f"<Found in {place or 'a picture'}: {found}>"
+
+    def __getitem__(self, index: Tensor | Sequence[int] | Sequence[bool] | slice) -> Found:
+        """Those at an index, a mask or a slice, as `found[found.scores > 0.5]`."""
+        chosen = torch.arange(len(self))[index]
+        parts = self.xywh[chosen.numpy()].reshape(-1, 4), self.scores[chosen], self.labels[chosen]
+        return Found(self.image, self.name, *parts, self.class_names, self.frame)
+
+    @property
+    def boxes(self) -> Tensor:
+        """(D, 4) float32 xyxy in pixels of the picture; a box is x2 - x1 wide."""
+        corners = np.concatenate((self.xywh[:, :2], self.xywh[:, :2] + self.xywh[:, 2:]), axis=1)
+        return torch.from_numpy(corners).float()
+
+    @property
+    def names(self) -> list[str]:
+        """The name of each detection's class."""
+        return [self.class_names[label] for label in self.labels.tolist()]
+
+    def plot(self, *, short_side: int = 1) -> Image.Image:
+        """A PIL picture (RGB) with boxes, names and scores.
+
+        short_side: smaller pictures are enlarged to it, so that the texts can be read
+        """
+        from PIL import Image
+
+        return Image.fromarray(self.drawn(short_side).permute(1, 2, 0).contiguous().numpy())
+
+    def drawn(self, short_side: int = 1) -> Tensor:
+        """(3, H, W) uint8 RGB: what `plot` shows."""
+        from dynamic_atss.viz.draw import class_color, draw_boxes  # imports matplotlib, for a font
+
+        colors = [class_color(label) for label in self.labels.tolist()]
+        return draw_boxes(
+            *(self.image, self.boxes, self.names, self.scores),
+            colors=colors,
+            short_side=short_side,
+        )
+
+    def save(self, path: str | os.PathLike[str], *, short_side: int = 1) -> None:
+        """Writes what `plot` shows, as the ending of the path says (.jpg, .png, ...).
+
+        Raises UserError: no picture format has this ending; the file cannot be written.
+        """
+        from dynamic_atss.viz.draw import write_image
+
+        write_image(os.fspath(path), self.drawn(short_side))
+
+    def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
+        """The detections as COCO results.
+
+        Category ids are 1, 2, ... in the order of class_names; COCO's own 80 classes have COCO's.
+        """
+        ids = COCO_IDS if self.class_names == list(COCO) else None
+        rows = zip(self.labels.tolist(), self.xywh.tolist(), self.scores.tolist(), strict=True)
+        return [
+            {
+                "image_id": image_id,
+                "category_id": ids[label] if ids else label + 1,
+                "bbox": box,
+                "score": score,
+            }
+            for label, box, score in rows
+        ]
+
+    def to_supervision(self) -> Any:
+        """`supervision.Detections`, with the names under data["class_name"].
+
+        Raises UserError: the package is not installed.
+        """
+        try:
+            import supervision
+        except ImportError:
+            raise UserError(
+                "to_supervision: needs the package supervision: pip install supervision"
+            ) from None
+        return supervision.Detections(
+            xyxy=self.boxes.numpy(),
+            confidence=self.scores.numpy(),
+            class_id=self.labels.numpy(),
+            data={"class_name": np.array(self.names, dtype=str)},
+        )

@@ -1,0 +1,111 @@
+"""One picture, from a file, an array, a PIL picture or a tensor."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from dynamic_atss.data.frames import Reading
+from dynamic_atss.data.header import image_header
+from dynamic_atss.data.image import read_image
+from dynamic_atss.errors import UserError
+
+
+@dataclass(frozen=True)
+class Picture:
+    """image (3, H, W) uint8 RGB · name, of the file; "" of what has none · frame, of a video, from
+    1; else None · path, of a picture's file"""
+
+    image: Tensor
+    name: str = ""
+    frame: int | None = None
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A picture or frame that cannot be read, in one line."""
+
+    message: str
+
+
+def read(path: Path, reading: Reading, name: str = "") -> Picture:
+    """The picture of a file, in the frame of the pictures that the model learnt.
+
+    name: what it is called; its path by default
+
+    Raises UserError: missing, unreadable, or too many pixels.
+    """
+    if not os.path.lexists(path):
+        raise UserError(f"{path}: no such picture, folder or video")
+    turn = image_header(path).orientation if reading.exif == "apply" else 1
+    image = read_image(path, orientation=turn, max_pixels=reading.max_pixels, bits=reading.bits)
+    return Picture(image, name or str(path), path=path)
+
+
+def picture_of(value: Any, reading: Reading) -> Picture:
+    """The picture of a path, a PIL picture, an array or a tensor.
+
+    Raises UserError: it is none of these, or of another shape or type.
+    """
+    if isinstance(value, str | os.PathLike):
+        return read(Path(os.fspath(value)).expanduser(), reading)
+    if isinstance(value, Image.Image):
+        return Picture(_of_pil(value, reading), getattr(value, "filename", "") or "")
+    if isinstance(value, np.ndarray):
+        return Picture(_of_array(value))
+    if isinstance(value, Tensor):
+        return Picture(_of_tensor(value))
+    raise UserError(
+        f"a picture is a path, a numpy array, a PIL picture or a tensor, not a "
+        f"{type(value).__name__}"
+    )
+
+
+def _of_pil(picture: Image.Image, reading: Reading) -> Tensor:
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+        raise UserError(
+            f"a PIL picture of mode {picture.mode}: give the path of its file, or 8-bit pixels"
+        )
+    if reading.exif == "apply":
+        picture = ImageOps.exif_transpose(picture)
+    return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+
+
+def _of_array(pixels: np.ndarray) -> Tensor:
+    """(H, W, 3) BGR as OpenCV has it, (H, W, 4) BGRA or (H, W) grey."""
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    if pixels.dtype == np.uint8 and 0 not in pixels.shape:
+        if pixels.ndim == 2:
+            pixels = np.repeat(pixels[:, :, None], 3, axis=2)
+        if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
+            rgb = np.ascontiguousarray(pixels[:, :, 2::-1])
+            return torch.from_numpy(rgb).permute(2, 0, 1)
+    raise UserError(
+        f"an array {pixels.shape} of {pixels.dtype}: give (H, W, 3) uint8 BGR as OpenCV reads it, "
+        "or (H, W) grey; for RGB give PIL.Image.fromarray(array)"
+    )
+
+
+def _of_tensor(image: Tensor) -> Tensor:
+    """(3, H, W) RGB, uint8 or floats in 0..1; (1, H, W) is grey."""
+    image = image.detach().cpu()
+    if image.ndim == 3 and image.shape[0] in (1, 3) and image.numel():
+        if image.is_floating_point():
+            low, high = image.aminmax()
+            if low >= 0 and high <= 1:  # nor NaN
+                image = (image.float() * 255).round().to(torch.uint8)
+        if image.dtype == torch.uint8:
+            return image.expand(3, -1, -1)
+    raise UserError(
+        f"a tensor {tuple(image.shape)} of {image.dtype}: give (3, H, W) RGB, uint8 in 0..255 or "
+        "floating point in 0..1, not normalised"
+    )

@@ -1,0 +1,102 @@
+"""A prediction from its arguments to its files: what `dynamic-atss predict` calls."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from dynamic_atss.data.frames import Reading
+from dynamic_atss.engine.interrupt import Stopped
+from dynamic_atss.errors import UserError
+from dynamic_atss.inference.model import Stream, load
+from dynamic_atss.inference.outputs import RESULTS, TABLE, Outputs, output_folder
+from dynamic_atss.inference.sources import Source, of_files, open_source
+from dynamic_atss.progress import progress
+
+
+def predict(
+    weights: str,
+    inputs: Sequence[str],
+    output: str = "",
+    *,
+    loading: Mapping[str, Any],
+    looking: Mapping[str, Any],
+    pictures: bool = True,
+    overwrite: bool = False,
+) -> int:
+    """Detects in `inputs` and writes what is found to a folder.
+
+    Args:
+        loading, looking: arguments of `load`, and of the `Model` that it returns.
+        pictures: draw them, too.
+
+    Returns:
+        the exit code: 0, or 1 if a picture or frame could not be read and the rest was done.
+
+    Raises:
+        UserError: nothing could be done.
+    """
+    model = load(weights, **loading)
+    source = _source(inputs, model.restored.reading)
+    folder = output_folder(output, source, overwrite=overwrite)
+    stream: Stream = model(source, stream=True, **looking)
+    stream.tell = partial(tqdm.write, file=sys.stderr)  # beside the bar of progress
+    begin, outputs = time.perf_counter(), Outputs(folder, source, pictures=pictures)
+    done = _write(stream, outputs)
+    seconds = (time.perf_counter() - begin) / max(done, 1)  # a camera may be stopped at once
+    what = "frames" if source.video else "pictures"
+    print(
+        f"{done} {what}, {1000 * seconds:.0f} ms each, with drawing and writing: "
+        f"{outputs.summary() or 'nothing found'}"
+    )
+    if stream.broken:
+        print(f"{len(stream.broken)} places could not be read")
+    print(f"{RESULTS}, {TABLE}{' and what is drawn' if pictures else ''}: {folder}")
+    return 1 if stream.broken else 0
+
+
+def _write(stream: Stream, outputs: Outputs) -> int:
+    """How many pictures were done. Raises UserError: none."""
+    done = 0
+    with outputs, _end_of_camera(stream.source):
+        for found in progress(stream, "predict", stream.total, rank=0):
+            outputs.add(found, found.frame or 1 + done + len(stream.broken))
+            done += 1
+        if not done:
+            count = len(stream.broken)
+            first = stream.broken[0] if count else "the input gave no picture"
+            raise UserError(first + (f" (so all {count})" if count > 1 else ""))
+    return done
+
+
+@contextlib.contextmanager
+def _end_of_camera(source: Source) -> Iterator[None]:
+    """A camera has no end but the signal that stops the program."""
+    try:
+        yield
+    except Stopped:
+        if source.video is None or not source.video.live:
+            raise
+
+
+def _source(inputs: Sequence[str], reading: Reading) -> Source:
+    """Raises UserError: no such thing, or several that are not all pictures."""
+    if len(inputs) == 1:
+        given = inputs[0]
+        camera = given.isdecimal() and not os.path.lexists(given)
+        return open_source(int(given) if camera else given, reading)
+    files = [Path(name).expanduser() for name in inputs]
+    for file in files:
+        if not file.is_file():
+            what = "is a folder" if file.is_dir() else "no such picture"
+            raise UserError(f"--input {file}: {what}; of several inputs each is a picture's file")
+    folder = Path(os.path.commonpath([file.absolute().parent for file in files]))
+    return of_files([file.absolute() for file in files], reading, folder)

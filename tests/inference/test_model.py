@@ -1,0 +1,238 @@
+"""`load` and what one can give the model that it returns."""
+
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from helpers_run import environment
+from PIL import Image
+
+from dynamic_atss import load
+from dynamic_atss.errors import UserError
+
+ORIENTATION = 274
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    return load(run)
+
+
+@pytest.fixture(scope="module")
+def files(pictures):
+    return sorted(pictures.glob("*.jpg"))
+
+
+def same(a, b):
+    return (
+        np.array_equal(a.xywh, b.xywh)
+        and torch.equal(a.scores, b.scores)
+        and torch.equal(a.labels, b.labels)
+    )
+
+
+def test_detections_are_those_of_test_net(model, run, pictures):
+    """All that the test of the training counted, to 1e-6: boxes, scores, categories, order."""
+    tested = json.loads((run / "inference/shapes_val/bbox.json").read_text())
+    truth = json.loads((pictures.parent / "annotations/val.json").read_text())
+    ids = {image["file_name"]: image["id"] for image in truth["images"]}
+    found = [r for f in model(pictures, threshold=0) for r in f.to_coco(ids[f.name])]
+    assert len(found) == len(tested) > 100
+    categories = {c["id"]: c["name"] for c in truth["categories"]}
+    for ours, theirs in zip(sorted_rows(found), sorted_rows(tested), strict=True):
+        assert ours["image_id"] == theirs["image_id"]
+        assert model.class_names[ours["category_id"] - 1] == categories[theirs["category_id"]]
+        assert ours["bbox"] == pytest.approx(theirs["bbox"], abs=1e-6)
+        assert ours["score"] == pytest.approx(theirs["score"], abs=1e-6)
+
+
+def sorted_rows(rows):
+    return sorted(rows, key=lambda r: (r["image_id"], -r["score"], r["bbox"]))
+
+
+def test_one_picture_in_all_its_forms(model, files):
+    path = files[0]
+    bgr = cv2.imread(str(path))
+    rgb = torch.from_numpy(np.ascontiguousarray(bgr[:, :, ::-1])).permute(2, 0, 1)
+    expected = model(path, threshold=0)
+    assert len(expected) > 10 and expected.name == path.name
+    grey = np.full((64, 80), 90, np.uint8)
+    alpha = np.dstack([bgr, np.zeros_like(bgr[:, :, :1])])
+    for given in (str(path), bgr, alpha, Image.open(path), rgb, rgb.float() / 255):
+        assert same(model(given, threshold=0), expected)
+    assert same(model(grey, threshold=0), model(np.dstack([grey] * 3), threshold=0))
+    assert torch.equal(expected.image, rgb)
+
+
+def test_lists_give_lists_and_long_sources_streams(model, files, pictures):
+    expected = [model(f, threshold=0) for f in files]
+    batch = torch.stack([f.image for f in expected])
+    for given in (files, batch, list(batch)):
+        found = model(given, threshold=0, batch=3)
+        assert isinstance(found, list) and len(found) == len(files)
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours.xywh == pytest.approx(theirs.xywh, abs=1e-3)
+    for given in (pictures, f"{pictures}/*.jpg", iter(files), (f for f in files)):
+        stream = model(given, threshold=0)
+        assert iter(stream) is stream
+        assert all(same(a, b) for a, b in zip(stream, expected, strict=True))
+
+
+def test_a_stream_reads_a_picture_when_it_is_asked_for(model, files):
+    asked = []
+
+    def pictures():
+        for file in files:
+            asked.append(file)
+            yield file
+
+    stream = model(pictures())
+    assert not asked
+    next(stream)
+    assert len(asked) == 1
+
+
+def test_what_one_asks_of_the_result(model, files, tmp_path):
+    found = model(files[0], threshold=0)[:5]
+    assert found.boxes.shape == (5, 4) and found.boxes.dtype == torch.float32
+    assert found.names == [model.class_names[i] for i in found.labels.tolist()]
+    width = found.boxes[:, 2] - found.boxes[:, 0]
+    assert width.numpy() == pytest.approx(found.xywh[:, 2], abs=1e-4)
+    assert (found.scores.diff() <= 0).all()
+    picture = found.plot()
+    assert picture.size == (found.image.shape[2], found.image.shape[1])
+    assert (np.asarray(picture) != found.image.permute(1, 2, 0).numpy()).any()
+    assert min(found.plot(short_side=300).size) == 300
+    found.save(tmp_path / "x.png")
+    assert cv2.imread(str(tmp_path / "x.png")).shape[:2] == found.image.shape[1:]
+    rows = found.to_coco(image_id=7)
+    assert rows[0]["image_id"] == 7 and rows[0]["category_id"] == found.labels[0] + 1
+    best = found[found.scores >= found.scores[1]]
+    assert (len(best) == 2 and "2 " in repr(best)) or "1 " in repr(best)
+    with pytest.raises(UserError, match="no image format has this ending"):
+        found.save(tmp_path / "x.txt")
+
+
+def test_supervision_is_optional(model, files, monkeypatch):
+    found = model(files[0], threshold=0)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "supervision", None)
+        with pytest.raises(UserError, match="pip install supervision"):
+            found.to_supervision()
+    supervision = pytest.importorskip("supervision")
+    given = found.to_supervision()
+    assert isinstance(given, supervision.Detections) and len(given) == len(found)
+    assert given.xyxy == pytest.approx(found.boxes.numpy())
+    assert list(given.data["class_name"]) == found.names
+
+
+def test_threshold_and_classes(model, files):
+    every = model(files[0], threshold=0)
+    limit = float(every.scores[4])
+    assert len(model(files[0], threshold=limit)) == int((every.scores >= limit).sum())
+    name = every.names[0]
+    chosen = model(files[0], threshold=0, classes=name)
+    assert set(chosen.names) == {name} and len(chosen) == every.names.count(name)
+    index = model.class_names.index(name)
+    for classes in ([index], [name], index, str(index)):
+        assert same(model(files[0], threshold=0, classes=classes), chosen)
+    with pytest.raises(UserError, match=r"no class 'cirle'; the nearest is circle"):
+        model(files[0], classes="cirle")
+    with pytest.raises(UserError, match=r"no class 6; it has circle, square"):
+        model(files[0], classes=[6])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"threshold": 30}, "threshold 30: give a score"),
+        ({"tile": 8}, "tile 8: give 32 pixels or more"),
+        ({"tile": 64, "overlap": 1.0}, "overlap 1.0"),
+        ({"batch": -1}, "batch -1"),
+    ],
+)
+def test_options_that_cannot_be(model, files, options, message):
+    with pytest.raises(UserError, match=message):
+        model(files[0], **options)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("nowhere.jpg", "nowhere.jpg: no such picture, folder or video"),
+        ("nowhere/*.jpg", "no file fits this pattern"),
+        (np.zeros((3, 4, 5), np.uint8), r"an array \(3, 4, 5\) of uint8: give \(H, W, 3\)"),
+        (np.zeros((4, 4, 3)), "of float64"),
+        (torch.full((3, 4, 4), 2.0), "not normalised"),
+        (torch.full((3, 4, 4), torch.nan), "not normalised"),
+        ([object()], "not a object"),
+        (3.5, "not a float"),
+        (b"x", "a bytes is no picture"),
+        (Image.new("I", (4, 4)), "mode I"),
+        (99, "camera 99: no such camera"),
+    ],
+)
+def test_what_is_no_picture(model, given, message):
+    with pytest.raises(UserError, match=message):
+        model(given)
+
+
+def test_a_broken_picture_of_a_folder_is_left_out(model, files, tmp_path, caplog):
+    for file in files[:3]:
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    broken = tmp_path / files[1].name
+    broken.write_bytes(files[1].read_bytes()[:400])
+    stream = model(tmp_path)
+    assert [f.name for f in stream] == [files[0].name, files[2].name]
+    assert len(stream.broken) == 1 and str(broken) in stream.broken[0]
+    assert f"left out: {broken}" in caplog.text
+    assert [f.name for f in model(iter([broken, files[0]]))] == [str(files[0])]
+    for given in (broken, [files[0], broken]):
+        with pytest.raises(UserError, match=r"cannot be decoded"):
+            model(given)
+    with pytest.raises(UserError, match=r"holds no pictures \(.jpg"):
+        (tmp_path / "empty").mkdir()
+        model(tmp_path / "empty")
+
+
+def test_the_frame_and_the_limit_of_the_training(run, files, tmp_path):
+    """A quarter turn by EXIF counts if the training set's did; INPUT.MAX_PIXELS holds."""
+    turned = tmp_path / "turned.jpg"
+    with Image.open(files[0]) as picture:
+        exif = picture.getexif()
+        exif[ORIENTATION] = 6
+        picture.crop((0, 0, 96, 60)).save(turned, exif=exif)
+    as_stored, upright = load(run), load(run, overrides=["INPUT.EXIF", "apply"])
+    for given in (turned, Image.open(turned)):
+        assert as_stored(given).image.shape == (3, 60, 96)
+        assert upright(given).image.shape == (3, 96, 60)
+    few = load(run, overrides=["INPUT.MAX_PIXELS", "1000"])
+    with pytest.raises(UserError, match=r"more than INPUT.MAX_PIXELS 1000"):
+        few(files[0])
+
+
+def test_nothing_of_the_training_is_imported(run, files):
+    code = (
+        "import sys\n"
+        "import dynamic_atss\n"
+        "assert 'torch' not in sys.modules\n"
+        "from dynamic_atss import load\n"
+        f"found = load({str(run)!r})({str(files[0])!r}, threshold=0)\n"
+        "assert len(found)\n"
+        "print(*sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
+    )
+    imported = set(done.stdout.split())
+    assert "dynamic_atss.inference.model" in imported
+    unwanted = {
+        *("dynamic_atss.engine.trainer", "dynamic_atss.data.loader", "dynamic_atss.run"),
+        *("dynamic_atss.engine.metrics", "dynamic_atss.engine.evaluator", "dynamic_atss.scoring"),
+        *("tensorboard", "torch.utils.tensorboard", "matplotlib", "hotcoco", "pycocotools"),
+    }
+    assert not imported & unwanted

@@ -1,0 +1,55 @@
+"""`dynamic-atss test --weights`: a run's folder or a file is enough."""
+
+import shutil
+
+import pytest
+from helpers_run import call_tool
+
+BOXES = "inference/shapes_val/bbox.json"
+
+
+@pytest.fixture
+def whole(run, tmp_path):
+    """A copy of the run, without what it found."""
+    copy = shutil.copytree(run, tmp_path / "whole")
+    shutil.rmtree(copy / "inference")
+    return copy
+
+
+def test_of_a_folder_in_which_the_results_go(run, whole, monkeypatch):
+    """Also one that has moved since the training."""
+    assert call_tool(monkeypatch, "test_net", ["--weights", whole]) == 0
+    assert (whole / BOXES).read_text() == (run / BOXES).read_text()
+
+
+def test_of_a_file_alone(run, whole, tmp_path, monkeypatch):
+    alone = shutil.copy(whole / "model_final.pth", tmp_path / "alone.pth")
+    args = ["--weights", alone, "OUTPUT_DIR", tmp_path / "out"]
+    assert call_tool(monkeypatch, "test_net", args) == 0
+    assert (tmp_path / "out" / BOXES).read_text() == (run / BOXES).read_text()
+
+
+def test_an_earlier_checkpoint_is_the_one_that_is_tested(run, tmp_path, monkeypatch):
+    """Not the newest of the folder, in which the results would be."""
+    args = ["--weights", run / "model_0000002.pth", "OUTPUT_DIR", tmp_path / "out"]
+    assert call_tool(monkeypatch, "test_net", args) == 0
+    assert (tmp_path / "out" / BOXES).read_text() != (run / BOXES).read_text()
+
+
+def test_code_of_the_configuration_needs_leave(run, whole, tmp_path, monkeypatch, capsys):
+    """As with its config.yaml."""
+    (tmp_path / "rule.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Rule: ...\n")
+    config = (whole / "config.yaml").read_text()
+    own = tmp_path / "own.yaml"
+    own.write_text(config.replace("NAME: ''", f"NAME: {tmp_path}/rule.py:Rule", 1))
+    args = ["--weights", whole, "--config-file", own]
+    assert call_tool(monkeypatch, "test_net", args) == 2
+    error = capsys.readouterr().err
+    assert "--allow-code" in error and error.count("\n") == 1 and not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["nowhere", "nowhere.pth"])
+def test_no_such_weights(tmp_path, monkeypatch, capsys, name):
+    assert call_tool(monkeypatch, "test_net", ["--weights", tmp_path / name]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path / name}: no such") and error.count("\n") == 1

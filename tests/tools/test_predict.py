@@ -1,0 +1,207 @@
+"""`dynamic-atss predict`: what it leaves, and what it refuses."""
+
+import csv
+import json
+import re
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from helpers_run import call_tool, run_tool, write_config
+from helpers_video import break_frame, write_video
+
+OWN = ["MODEL.ATSS.INFERENCE_TH", 0.001, "SOLVER.MAX_ITER", 2, "--skip-test"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    args = [*write_config(folder), *OWN, "OUTPUT_DIR", folder / "run"]
+    with pytest.MonkeyPatch.context() as patch:
+        assert call_tool(patch, "train_net", args) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(trained):
+    return trained / "run"
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    """Four pictures, one of them in a format that OpenCV does not write."""
+    files = sorted((trained / "datasets/shapes/val").glob("*.jpg"))[:4]
+    own = tmp_path / "pictures"
+    own.mkdir()
+    for file in files:
+        shutil.copy(file, own)
+    (own / "notes.txt").write_text("no picture")
+    return own
+
+
+@pytest.fixture
+def predict(run, monkeypatch, tmp_path, capfd):
+    """The exit code and what was printed; every score counts."""
+
+    def call(*args, weights=run, threshold=0):
+        monkeypatch.chdir(tmp_path)
+        given = ["--weights", weights, "--threshold", threshold, *args]
+        code = call_tool(monkeypatch, "predict", given)
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return call
+
+
+def rows(out):
+    return json.loads((out / "detections.json").read_text())
+
+
+def table(out):
+    with open(out / "detections.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def leftovers(out):
+    return [p.name for p in out.rglob(".*")]
+
+
+def test_a_folder(predict, folder, tmp_path):
+    code, out, err = predict("--input", folder, "--output", tmp_path / "found")
+    names = sorted(p.name for p in folder.glob("*.jpg"))
+    assert (code, err) == (0, "")
+    assert out.startswith("4 pictures, ") and str(tmp_path / "found") in out
+    left = sorted(p.name for p in (tmp_path / "found").iterdir())
+    assert left == sorted([*names, "detections.csv", "detections.json"])
+    for name in names:
+        before, after = (cv2.imread(str(p / name)) for p in (folder, tmp_path / "found"))
+        assert before.shape == after.shape and np.abs(before.astype(int) - after).max() > 60
+    found, listed = rows(tmp_path / "found"), table(tmp_path / "found")
+    assert {(r["image_id"], r["file_name"]) for r in found} == set(enumerate(names, start=1))
+    assert len(found) == len(listed) > 40
+    for row, line in zip(found, listed, strict=True):
+        assert (line["file_name"], line["category"]) == (row["file_name"], row["category"])
+        assert float(line["score"]) == pytest.approx(row["score"], abs=1e-6)
+        box = [float(line[key]) for key in ("x", "y", "width", "height")]
+        assert box == pytest.approx(row["bbox"], abs=1e-3)
+
+
+def test_a_broken_picture_is_named_and_the_rest_done(predict, folder, tmp_path):
+    broken = sorted(folder.glob("*.jpg"))[1]
+    broken.write_bytes(broken.read_bytes()[:300])
+    code, out, err = predict("--input", folder, "--output", tmp_path / "found")
+    assert code == 1 and out.startswith("3 pictures") and "1 places could not be read" in out
+    assert err.count("\n") == 1 and str(broken) in err
+    assert {r["image_id"] for r in rows(tmp_path / "found")} == {1, 3, 4}
+    assert not (tmp_path / "found" / broken.name).exists()
+    for file in folder.glob("*.jpg"):
+        file.write_bytes(b"x")
+    code, out, err = predict("--input", folder, "--output", tmp_path / "none")
+    assert code == 2 and "(so all 4)" in err and not (tmp_path / "none").exists()
+
+
+def test_a_video_stays_a_video(predict, tmp_path):
+    write_video(tmp_path / "a.avi")
+    code, out, err = predict("--input", tmp_path / "a.avi", "--output", tmp_path / "found")
+    assert (code, err) == (0, "") and out.startswith("8 frames, ")
+    (video,) = (p for p in (tmp_path / "found").iterdir() if p.suffix in (".mp4", ".avi"))
+    capture = cv2.VideoCapture(str(video))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 8 and capture.get(cv2.CAP_PROP_FPS) == 10
+    assert capture.read()[1].shape == (64, 96, 3)
+    found = rows(tmp_path / "found")
+    assert {r["frame"] for r in found} == {r["image_id"] for r in found} == set(range(1, 9))
+    assert {r["file_name"] for r in found} == {"a.avi"} and not leftovers(tmp_path / "found")
+
+
+def test_a_broken_frame_is_named_and_the_rest_done(predict, tmp_path):
+    write_video(tmp_path / "a.avi")
+    break_frame(tmp_path / "a.avi", 4)
+    code, out, err = predict("--input", tmp_path / "a.avi", "--output", tmp_path / "found")
+    assert code == 1 and out.startswith("7 frames")
+    assert err == f"left out: {tmp_path}/a.avi, frame 4: cannot be decoded\n"
+    assert {r["frame"] for r in rows(tmp_path / "found")} == {1, 2, 3, 5, 6, 7, 8}
+
+
+def test_a_picture_several_and_a_pattern(predict, folder, tmp_path):
+    files = sorted(folder.glob("*.jpg"))
+    assert predict("--input", files[0])[0] == 0
+    assert predict("--input", *files[:2], "--no-pictures")[0] == 0
+    assert predict("--input", f"{tmp_path}/*/*.jpg", "--output", tmp_path / "c")[0] == 0
+    first, second = tmp_path / "output/predict", tmp_path / "output/predict-2"
+    assert (first / files[0].name).is_file()
+    assert sorted(p.name for p in second.iterdir()) == ["detections.csv", "detections.json"]
+    assert {r["file_name"] for r in rows(second)} == {f.name for f in files[:2]}
+    assert {r["file_name"] for r in rows(tmp_path / "c")} >= {f.name for f in files}
+
+
+def test_classes_and_threshold(predict, folder, tmp_path):
+    given = ["--input", folder, "--classes", "ring,0", "--output", tmp_path / "found"]
+    assert predict(*given)[0] == 0
+    assert {r["category"] for r in rows(tmp_path / "found")} <= {"ring", "circle"}
+    code, out, _ = predict("--input", folder, "--output", tmp_path / "high", threshold=1)
+    assert code == 0 and "nothing found" in out and rows(tmp_path / "high") == []
+    code, _, err = predict("--input", folder, "--classes", "rnig")
+    assert code == 2 and "the nearest is ring" in err and not (tmp_path / "output").exists()
+
+
+def test_nothing_is_overwritten_unasked(predict, folder, tmp_path):
+    out = tmp_path / "found"
+    assert predict("--input", folder, "--output", out)[0] == 0
+    code, _, err = predict("--input", folder, "--output", out)
+    assert code == 2 and "is not empty" in err and "--overwrite" in err
+    assert predict("--input", folder, "--output", out, "--overwrite")[0] == 0
+    before = {p: p.read_bytes() for p in folder.iterdir()}
+    code, _, err = predict("--input", folder, "--output", folder, "--overwrite")
+    assert code == 2 and "holds what is read" in err
+    assert {p: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def test_an_interrupted_run_leaves_no_half_file(predict, folder, tmp_path, monkeypatch):
+    from dynamic_atss.inference import outputs
+
+    def fail(path, image):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(outputs, "write_image", fail)
+    code, _, err = predict("--input", folder, "--output", tmp_path / "found")
+    assert code == 2 and "No space left" in err and err.count("\n") == 1
+    assert not (tmp_path / "found").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--input", "nowhere"], "nowhere: no such picture, folder or video"),
+        (["--input", "."], "the folder holds no pictures"),
+        (["--input", "text.jpg"], "text.jpg: the image cannot be decoded"),
+        (["--input", "text.mp4"], "text.mp4: the video cannot be opened"),
+        (["--input", "97"], "camera 97: no such camera"),
+        (["--input", "text.jpg", "."], "--input .: is a folder; of several inputs each is"),
+        (["--input", "*.tif"], r"no file fits this pattern"),
+        (["--input", "text.jpg", "--device", "gpu"], "device 'gpu'"),
+        (["--input", "text.jpg", "--weights", "none.pth"], "none.pth: no such weights"),
+        (["--input", "text.jpg", "--set", "INPUT.MIN_SIZ_TEST", "9"], "nearest is INPUT.MIN_SIZE"),
+    ],
+)
+def test_mistakes(predict, tmp_path, args, message):
+    for name in ("text.jpg", "text.mp4"):
+        (tmp_path / name).write_text("no picture")
+    code, out, err = predict(*args)
+    if args[1] == ".":
+        (tmp_path / "text.jpg").unlink()
+        code, out, err = predict(*args)
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert re.search(re.escape(message).replace("\\ ", " "), err), err
+
+
+def test_names_from_files_cannot_act_on_the_terminal(predict, folder, tmp_path):
+    (folder / "a\x1b[31m.jpg").write_bytes(b"broken")
+    code, out, err = predict("--input", folder, "--output", tmp_path / "found")
+    assert code == 1 and "\x1b[31m" not in out + err and "a\\x1b[31m.jpg" in err
+
+
+def test_as_typed(run, folder, tmp_path):
+    done = run_tool("predict", ["--weights", run, "--input", folder], cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.startswith("4 pictures"), done.stderr
+    assert (tmp_path / "output/predict/detections.json").is_file()

@@ -1,0 +1,92 @@
+"""The wheel, built without kernels: what it holds, and a run with it from a folder of its own."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import Distribution
+
+import pytest
+from helpers_run import ROOT, environment
+
+from dynamic_atss.data.shapes import make_shapes
+
+SOURCES = "configs dynamic_atss setup.py pyproject.toml MANIFEST.in README.md LICENSE".split()
+# No torch is found, so that nothing is compiled.
+BUILD = """
+import runpy, sys
+sys.modules["torch"] = None
+sys.argv = ["setup.py", "--quiet", "bdist_wheel", "--dist-dir", "dist"]
+runpy.run_path("setup.py", run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """What pip makes of the wheel: a folder of packages."""
+    folder, site = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("site")
+    for name in SOURCES:
+        path = ROOT / name
+        copy = shutil.copytree if path.is_dir() else shutil.copy
+        copy(path, folder / name)
+    done = subprocess.run([sys.executable, "-c", BUILD], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    [wheel] = (folder / "dist").glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(site)
+    return site
+
+
+def run(site, cwd, *words, code="from dynamic_atss.commands import main; main()"):
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)],
+        env={**environment(), "PYTHONPATH": str(site)},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def files(folder):
+    """All below it but what is compiled, by Python or from csrc."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    kept = {path.relative_to(folder) for path in found if path.suffix not in (".pyc", ".so")}
+    return {str(path) for path in kept if "csrc" not in path.parts}
+
+
+def test_every_module_page_and_configuration_is_in_it(site):
+    inside = {f"configs/{name}" for name in files(ROOT / "configs")}
+    assert files(site / "dynamic_atss") == files(ROOT / "dynamic_atss") | inside
+    assert {path.name for path in site.iterdir() if not path.suffix} == {"dynamic_atss"}
+
+
+def test_the_command_is_the_dispatcher(site):
+    [info] = site.glob("*.dist-info")
+    [script] = Distribution.at(info).entry_points.select(group="console_scripts")
+    assert (script.name, script.value) == ("dynamic-atss", "dynamic_atss.commands:main")
+
+
+def test_a_training_from_an_empty_folder(site, tmp_path):
+    """With a configuration of the package, which is named; the log is of that package."""
+    make_shapes(tmp_path / "datasets/shapes", train=8, val=4, size=96)
+    small = "MODEL.RESNETS.RES2_OUT_CHANNELS 32 MODEL.RESNETS.BACKBONE_OUT_CHANNELS 32".split()
+    small += "INPUT.MIN_SIZE_TRAIN (64,) INPUT.MIN_SIZE_TEST 64 MODEL.DEVICE cpu".split()
+    small += "SOLVER.MAX_ITER 2 SOLVER.IMS_PER_BATCH 2 DATALOADER.NUM_WORKERS 0".split()
+    config = "configs/quickstart/shapes_R_18.yaml"
+    done = run(site, tmp_path, "train", "--config-file", config, *small, "OUTPUT_DIR", "run")
+    assert done.returncode == 0, done.stderr
+    taken = site / "dynamic_atss" / config
+    assert f"{config}: not in this folder, taken from {taken}\n" in done.stderr
+    assert "AP" in (tmp_path / "run/log.txt").read_text()
+    assert (tmp_path / "run/inference/shapes_val/coco_metrics.json").is_file()
+    done = run(site, tmp_path, "train", "--config-file", "configs/quickstart/shapes_R_81.yaml")
+    assert done.returncode == 2 and done.stderr.endswith(f"the nearest is {config}\n")
+
+
+def test_a_file_of_that_folder_goes_first(site, tmp_path):
+    own = tmp_path / "configs/quickstart/shapes_R_18.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("SOLVER:\n  MAX_ITERATION: 3\n")
+    done = run(site, tmp_path, "test", "--config-file", own.relative_to(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: configs/quickstart/shapes_R_18.yaml: unknown key SOLVER.")

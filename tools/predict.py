@@ -1,0 +1,10 @@
+"""Detect in pictures, folders and videos; the same as `dynamic-atss predict`. --help has examples.
+
+python tools/predict.py --weights output/demo/run --input my/pictures --output found
+"""
+
+from dynamic_atss import cli
+from dynamic_atss.commands.predict import main
+
+if __name__ == "__main__":
+    cli.run(main)
