@@ -187,10 +187,11 @@ def _training(found: Comparison) -> Section:
             ]
         )
     text = (
-        "Positives per image: mean of the whole training. IoU of positives: of predicted boxes with "
-        "the boxes that they learn, mean of the last quarter of the training. Seconds: the median of an iteration, with the wait for data; "
-        "runs beside each other, or other work, slow each other down. Losses of different rules "
-        "have different labels and normalisers: their height cannot be compared."
+        "Positives per image: mean of the whole training. IoU of positives: of predicted boxes "
+        "with the boxes that they learn, mean of the last quarter of the training. Seconds: the "
+        "median of an iteration, with the wait for data; runs beside each other, or other work, "
+        "slow each other down. Losses of different rules have different labels and normalisers: "
+        "their height cannot be compared."
     )
     heads = ["rule", "positives per image", "IoU of positives", "s per iteration", "memory, MiB"]
     return Section("training", "Training and cost", text, heads, rows)
