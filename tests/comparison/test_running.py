@@ -81,10 +81,17 @@ def test_what_is_complete_is_not_run_again(jobs, capsys):
 def test_a_run_that_fails_is_told_and_the_others_go_on(jobs, capsys):
     bad, good = jobs("topk", "atss")
     output = bad.folder / "output.txt"
+    output.parent.mkdir(parents=True)
+    output.write_text("error: of another start\n")
     reason = f"no luck (exit code 2, {output})"
     assert Runner([bad, good], [CPU], TESTS).run() == [Failure(bad, reason)]
     assert good.complete(TESTS) and not bad.complete(TESTS)
     assert f"topk, seed 0: failed: {reason}, after 0:00:0" in capsys.readouterr().out
+
+
+def test_a_run_without_scores_is_told_as_such(jobs):
+    [(_, reason)] = Runner(jobs("paa"), [CPU], TESTS).run()
+    assert reason.startswith("it has no scores")
 
 
 def test_a_run_that_a_signal_ends_is_told_as_such(jobs, monkeypatch):
