@@ -16,10 +16,11 @@ ROOMS = """
     dynamic_atss quoting errors reading yaml_text suggest processes system_limits boxes moved types
     files progress config
     ops losses assigners data modeling weights
-    evaluation viz engine reports builders scoring summary run
+    evaluation viz engine reports builders scoring summary inference export inspection run
+    comparison commands
     build cli
 """.split()
-SEE_CFG = {"config", "builders", "scoring", "summary", "run"}
+SEE_CFG = {"config", "builders", "scoring", "summary", "run", "inference", "inspection", "comparison"}
 DOORS = {f"{PACKAGE}.ops.focal": f"{PACKAGE}.losses"}  # what is imported through its door alone
 
 Arrow = tuple[str, str]
