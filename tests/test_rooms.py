@@ -15,11 +15,11 @@ PACKAGE = "dynamic_atss"
 # From the bottom: a room imports from itself and from those before it in this list. The first is
 # the package's own file, which holds the version.
 ROOMS = """
-    dynamic_atss quoting errors reading yaml_text suggest processes system_limits boxes moved types
-    files progress config
+    dynamic_atss quoting errors reading yaml_text suggest processes system_limits boxes moved
+    ground_truth types files progress config
     ops losses assigners data modeling weights
-    evaluation viz engine reports builders scoring summary run
-    inspection inference comparison
+    evaluation viz engine reports builders scoring summary inference export inspection run
+    comparison
     build cli commands __main__
 """.split()
 SEE_CFG = {

@@ -18,7 +18,7 @@ COMMANDS = {
     "test": "score a detector",
     "predict": "detect in pictures, folders and videos, and draw what is found",
     "inspect": "see which priors learn which box, and why",
-    "compare": "train with several rules and seeds, and compare them",
+    "compare": "train with several rules and seeds, or read finished runs, and compare them",
     "check": "look through data sets before a training",
     "convert": "convert a checkpoint from and to other formats",
     "launch": "start train or test in several processes, on one machine or more",
