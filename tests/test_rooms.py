@@ -13,8 +13,8 @@ PACKAGE = "dynamic_atss"
 # From the bottom: a room imports from itself and from those before it in this list.
 # `dynamic_atss` is the package's own file, with `load`.
 ROOMS = """
-    version quoting errors reading yaml_text suggest processes system_limits boxes ground_truth moved types
-    files progress config
+    version quoting errors reading yaml_text suggest processes system_limits boxes ground_truth
+    moved types files progress config
     ops losses assigners data modeling weights
     evaluation viz engine reports builders scoring summary inference export inspection run
     dynamic_atss cli comparison commands
