@@ -16,10 +16,10 @@ ROOMS = """
     dynamic_atss quoting errors reading yaml_text suggest processes system_limits boxes moved types
     files progress config
     ops losses assigners data modeling weights
-    evaluation viz engine builders scoring summary run
+    evaluation viz engine builders scoring summary inference run
     build cli
 """.split()
-SEE_CFG = {"config", "builders", "scoring", "summary", "run"}
+SEE_CFG = {"config", "builders", "scoring", "summary", "inference", "run"}
 DOORS = {f"{PACKAGE}.ops.focal": f"{PACKAGE}.losses"}  # what is imported through its door alone
 
 Arrow = tuple[str, str]
@@ -35,10 +35,12 @@ def modules(root: Path) -> dict[str, Path]:
 
 
 def arrows(files: dict[str, Path]) -> set[Arrow]:
-    """(importing module, imported module), also for imports inside functions."""
+    """(importing module, imported module), also for imports inside functions; without the
+    package's own file, whose `load` is a door for users."""
     return {
         (name, target)
         for name, path in files.items()
+        if name != PACKAGE
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         for target in targets(node, files)
         if target.split(".")[0] == PACKAGE
