@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "train a detector and score it",
     "test": "score a detector",
     "predict": "detect in pictures, folders and videos, and draw what is found",
+    "export": "write a detector as ONNX, or as a file for torch alone",
     "inspect": "see which priors learn which box, and why",
     "check": "look through data sets before a training",
     "convert": "convert a checkpoint from and to other formats",

@@ -107,8 +107,10 @@ def _built(cfg: CfgNode, text: str) -> Assigner:
     own.MODEL.ASSIGNER.ARGS = CfgNode(dict(_argument(text, one) for one in arguments))
     if name not in ASSIGNERS and not names_code(KEY, name):
         known = ", ".join(ASSIGNERS)
-        raise UserError(f"--rules {text}: there is no rule {name!r}; names are {known}, and code "
-                        "of your own, path/to/file.py:Name")
+        raise UserError(
+            f"--rules {text}: there is no rule {name!r}; names are {known}, and code "
+            "of your own, path/to/file.py:Name"
+        )
     rule = build_assigner(own, build_head(own))
     return rule.eval() if isinstance(rule, nn.Module) else rule
 
@@ -121,5 +123,3 @@ def _argument(text: str, pair: str) -> tuple[str, Any]:
         return key, ast.literal_eval(value)
     except (ValueError, SyntaxError):
         return key, value
-
-

@@ -85,8 +85,7 @@ def collected(
         "reasons": reasons.texts,
         "data": str(dataset.annotations),
         "pictures": [
-            _picture(one, jpeg)
-            for one, jpeg in zip(gathered, as_jpegs(pictures), strict=True)
+            _picture(one, jpeg) for one, jpeg in zip(gathered, as_jpegs(pictures), strict=True)
         ],
     }
 

@@ -89,7 +89,9 @@ def _config_of(place: Path | None, weights: str) -> Path:
         raise UserError("whose rules? Give --weights RUN_OR_FILE, or --config-file FILE")
     folder = place if place.is_dir() else place.parent
     if not (folder / "config.yaml").is_file():
-        raise UserError(f"--weights {weights}: has no config.yaml beside it: add --config-file FILE")
+        raise UserError(
+            f"--weights {weights}: has no config.yaml beside it: add --config-file FILE"
+        )
     return folder / "config.yaml"
 
 
