@@ -57,7 +57,7 @@ class MaxIoU:
         # propose, score, resolve and select: it is the prior that chooses
         index = self._labels(priors, gt, len(predictions.boxes))
         if notes.recorder is not None:
-            self._tell(priors, gt, index.shape)
+            self._tell(priors, gt, len(index))
         if self.inside_only:
             outside = (index >= 0) & ~inside(priors.centers, rows(gt.boxes, index))
             index = torch.where(outside, IGNORE, index)
@@ -69,13 +69,14 @@ class MaxIoU:
         boxes = (priors.boxes, gt.boxes, gt.image, gt.extent)
         return MAX_IOU_LABELS(*boxes, *lattice, images, self.positive, self.negative)
 
-    def _tell(self, priors: Priors, gt: GroundTruth, shape: torch.Size) -> None:
+    def _tell(self, priors: Priors, gt: GroundTruth, images: int) -> None:
         """The same again in pairs, for whoever records."""
         half = torch.tensor(_margin(priors), device=gt.boxes.device)[:, None] / 2
         region = torch.cat((gt.boxes[:, None, :2] - half, gt.boxes[:, None, 2:] + half), dim=-1)
         pairs = priors_within(priors, gt, region, margin=_margin(priors))
         overlap = anchor_iou(priors, gt, pairs, BoxConvention.LEGACY).where(pairs.exists, 0.0)
         pairs = pairs._replace(exists=overlap > 0)
+        shape = (images, len(priors))
         best = best_of_a_box(pairs.box, pairs.flat, overlap, len(gt), shape).take(pairs.flat)
         note(score="anchor IoU", threshold=self.positive)
         if self.inside_only:

@@ -137,7 +137,7 @@ def _weights_of(path: str | os.PathLike[str]) -> Path:
         runs = sorted(pointer.parent for pointer in folder.glob(f"*/{LAST}"))
         near = f": did you mean {runs[0]}?" if runs else ""
         raise UserError(f"{given}: the folder holds no checkpoint (model_*.pth){near}")
-    return found
+    return found.path
 
 
 def _config(

@@ -22,7 +22,7 @@ from dynamic_atss.types import Batch
 
 # From large to small: longest side and JPEG quality, until all pictures fit.
 FORMS = ((1400, 85), (1100, 80), (900, 70), (700, 65), (560, 55), (420, 45), (320, 35))
-BYTES = 2_200_000  # of all pictures together
+BYTES = 1_600_000  # of all pictures together
 KEY = "--images"
 
 

@@ -138,7 +138,6 @@ class Record:
         """Of every prior with every box, what was noted and not yet taken."""
         index = found.gt_index.cpu().flatten()
         shape = torch.Size((len(index), boxes))
-        prior, box = (x.flatten().numpy() for x in torch.meshgrid(_to(len(index)), _to(boxes)))
         score = self._notes.pop(UNNAMED, None)
         known = torch.is_tensor(score)
         score = score.double().expand(shape) if known else torch.full(shape, torch.nan).double()
@@ -148,15 +147,11 @@ class Record:
 
         notes = {name: x for name, x in self._notes.items() if known or name != THRESHOLD}
         values, conditions = _sorted(asked.rule, notes, shape, score, flat)
+        prior, box = flat(torch.arange(len(index))[:, None]), flat(torch.arange(boxes))
         winner = flat(index[:, None])
-        event = Event(
+        return Event(
             box, prior, flat(score), winner == box, winner, 0, values, conditions, told=True
         )
-        return event
-
-
-def _to(count: int) -> Tensor:
-    return torch.arange(count)
 
 
 def _sorted(

@@ -81,7 +81,10 @@ def criteria(model: Detector) -> dict[str | None, Any]:
     """
     criterion: Any = model.criterion
     by_branch = getattr(criterion, "criteria", None)
-    found = dict(by_branch.items()) if isinstance(by_branch, nn.ModuleDict) else {None: criterion}
+    found: dict[str | None, Any] = {None: criterion}
+    if isinstance(by_branch, nn.ModuleDict):
+        found = {}
+        found.update(by_branch.items())
     for one in found.values():
         if not (hasattr(one, "assigner") and hasattr(one, "coder")):
             raise UserError(

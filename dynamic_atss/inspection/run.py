@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,19 +28,42 @@ from dynamic_atss.progress import progress
 from dynamic_atss.scoring import classes_in_file
 from dynamic_atss.types import Priors
 
-PAIRS = 150_000  # kept in the page, of all boxes, rules and steps together
+PAIRS = 120_000  # kept in the page, of all boxes, rules and steps together
 FEWEST, MOST = 12, 64  # of a box
 
 
 @dataclass
 class Gathered:
-    """What is known of one picture: its block of arrays, and for each rule and step the places."""
+    """What is known of one picture.
+
+    block: all arrays · views: for each rule, for each step, where its arrays lie, and those of the
+    priors that are looked at with the boxes that they predict
+    """
 
     picture: Picture
-    priors: Priors
-    block: Block
-    views: list[list[dict[str, Any]]]
-    predicted: list[dict[str, Any]]
+    block: Block = field(default_factory=Block)
+    views: list[list[dict[str, Any]]] = field(default_factory=list)
+    priors: Priors | None = None
+
+    def add(self, answers: Sequence[Answer], reasons: Reasons, most: int) -> None:
+        """One step: the answers of all rules."""
+        self.priors = answers[0].priors
+        self.views = self.views or [[] for _ in answers]
+        seen = [view(answer, reasons, most) for answer in answers]
+        priors = [one.arrays[name] for one in seen for name in ("pair_prior", "positive_prior")]
+        prior = np.unique(np.concatenate(priors))
+        for answer, one, views in zip(answers, seen, self.views, strict=True):
+            boxes = {"prior": prior, "box": predicted(answer, prior)}  # of the rule's own branch
+            views.append(
+                {
+                    "arrays": self._placed(one.arrays),
+                    "values": one.values,
+                    "predicted": self._placed(boxes),
+                }
+            )
+
+    def _placed(self, arrays: dict[str, Any]) -> dict[str, Any]:
+        return {name: self.block.add(values) for name, values in arrays.items()}
 
 
 @torch.no_grad()
@@ -63,27 +88,25 @@ def collected(
     """
     names = _class_names(source, dataset)
     pictures = [load(source.cfg, dataset, place) for place in choose(dataset, count, only)]
-    reasons, steps, shown, gathered = Reasons(), [], [], []
-    for number, step in enumerate(progress(source.steps, "checkpoints")):
+    gathered = [Gathered(picture) for picture in pictures]
+    reasons, steps = Reasons(), []
+    for step in progress(source.steps, "checkpoints"):
         model, what = network(source.cfg, step, names, averaged=averaged)
-        if not shown:
-            shown = shown_rules(source.cfg, model, rules)
-            most = _pairs_of_a_box(pictures, len(shown) * len(source.steps))
         steps.append({"name": step.name, "iteration": step.iteration, "weights": what})
+        shown = shown_rules(source.cfg, model, rules)
+        most = _pairs_of_a_box(pictures, len(shown) * len(source.steps))
         at = source.cfg.SOLVER.MAX_ITER if step.iteration is None else step.iteration
-        for place, picture in enumerate(pictures):
-            answers = _answers(model, picture, shown, at)
-            if not number:
-                gathered.append(_begun(picture, answers[0].priors, len(shown)))
-                told = _told_of(shown, answers) if not place else told
-            _gather(gathered[place], answers, reasons, most)
+        for one in gathered:
+            answers = _answers(model, one.picture, shown, at)
+            one.add(answers, reasons, most)
+            of_last = shown, answers
     return {
-        "title": f"Assignment: {', '.join(one.name for one in shown)}",
+        "title": f"Assignment: {', '.join(one.name for one in of_last[0])}",
         "steps": steps,
-        "rules": told,
+        "rules": [_rule(one, answer) for one, answer in zip(*of_last, strict=True)],
         "classes": list(names),
         "reasons": reasons.texts,
-        "data": str(dataset.annotations),
+        "data": "/".join(Path(dataset.annotations).parts[-3:]),
         "pictures": [
             _picture(one, jpeg) for one, jpeg in zip(gathered, as_jpegs(pictures), strict=True)
         ],
@@ -124,28 +147,6 @@ def _answer(
     return record.answers[0]
 
 
-def _begun(picture: Picture, priors: Priors, rules: int) -> Gathered:
-    return Gathered(picture, priors, Block(), [[] for _ in range(rules)], [])
-
-
-def _gather(to: Gathered, answers: Sequence[Answer], reasons: Reasons, most: int) -> None:
-    """Adds the views of one step."""
-    looked_at = []
-    for answer, views in zip(answers, to.views, strict=True):
-        seen = view(answer, reasons, most)
-        looked_at += [seen.arrays["pair_prior"], seen.arrays["positive_prior"]]
-        places = {name: to.block.add(values) for name, values in seen.arrays.items()}
-        views.append({"arrays": places, "values": seen.values})
-    priors = torch.cat([torch.from_numpy(x.astype("int64")) for x in looked_at]).unique().numpy()
-    boxes = predicted(answers[0], priors)
-    arrays = {"prior": priors.astype("uint32"), "box": boxes}
-    to.predicted.append({name: to.block.add(values) for name, values in arrays.items()})
-
-
-def _told_of(shown: Sequence[Shown], answers: Sequence[Answer]) -> list[dict[str, Any]]:
-    return [_rule(one, answer) for one, answer in zip(shown, answers, strict=True)]
-
-
 def _rule(shown: Shown, answer: Answer) -> dict[str, Any]:
     rule, around = answer.rule, []
     while hasattr(rule, "rule") and answer.inner:
@@ -181,6 +182,7 @@ def _numbers(found: Any) -> list[Tensor]:
 
 def _picture(one: Gathered, jpeg: str) -> dict[str, Any]:
     batch, priors = one.picture.batch, one.priors
+    assert priors is not None
     height, width = batch.sizes[0].tolist()
     gt, regions = batch.gt.objects, batch.gt.regions
     return {
@@ -196,7 +198,6 @@ def _picture(one: Gathered, jpeg: str) -> dict[str, Any]:
         "offset": priors.offset,
         "jpeg": jpeg,
         "views": one.views,
-        "predicted": one.predicted,
         "block": one.block.text(),
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,9 @@ from dynamic_atss.config.load import load_config
 from dynamic_atss.engine.checkpoint import load_checkpoint
 from dynamic_atss.engine.newest import by_iteration
 from dynamic_atss.errors import UserError
+from dynamic_atss.inference.restore import recorded_config
 from dynamic_atss.modeling.detector import Detector
 from dynamic_atss.weights import load_weights
-
-logger = logging.getLogger(__name__)
 
 TRAINED = "trained_model"  # of a checkpoint that has an average: what the rule saw in training
 
@@ -62,37 +60,28 @@ def find_source(
     Args:
         weights: a run's folder, whose checkpoints are the steps, with the initial network before
             them; a file, which is the only one; or "", the initial network alone.
-        config_file: "": the run's own.
+        config_file: "": the configuration that a checkpoint holds, or that is beside it.
         most: steps of a run; the first and the last are among them.
 
     Raises:
         UserError: there are no such weights, or no configuration.
     """
-    place = Path(weights).expanduser() if weights else None
-    if place is not None and not place.exists() and "://" not in weights:
-        raise UserError(f"--weights {weights}: there is no such file or folder")
-    cfg = load_config(config_file or _config_of(place, weights), overrides, allow_code=allow_code)
-    if place is None:
-        return Source(cfg, [Step(None, None)])
-    if not place.is_dir():
-        return Source(cfg, [_of_file(place, weights)])
+    code = {"allow_code": allow_code}
+    if config_file:
+        cfg = load_config(config_file, overrides, **code)
+    elif weights:
+        cfg = recorded_config(weights, overrides, **code)
+    else:
+        raise UserError("whose rules? Give --weights RUN_OR_FILE, or --config-file FILE")
+    place = Path(weights).expanduser()
+    if not weights or not place.is_dir():
+        return Source(cfg, [_of_file(place, weights) if weights else Step(None, None)])
     found = [(i, p) for i, p in by_iteration(place.glob("model_*.pth")) if i is not None]
     if not found:
         raise UserError(f"--weights {weights}: the folder has no checkpoint model_*.pth to be read")
     by_number = {number: Step(path, number) for number, path in reversed(found)}
     steps = [Step(None, 0), *by_number.values()]
     return Source(cfg, _spread(steps, most))
-
-
-def _config_of(place: Path | None, weights: str) -> Path:
-    if place is None:
-        raise UserError("whose rules? Give --weights RUN_OR_FILE, or --config-file FILE")
-    folder = place if place.is_dir() else place.parent
-    if not (folder / "config.yaml").is_file():
-        raise UserError(
-            f"--weights {weights}: has no config.yaml beside it: add --config-file FILE"
-        )
-    return folder / "config.yaml"
 
 
 def _of_file(place: Path, weights: str) -> Step:

@@ -58,7 +58,7 @@ def _positives(answer: Answer) -> dict[str, NDArray[Any]]:
         x.detach().cpu().flatten().numpy() for x in (found.gt_index, found.quality, found.positive)
     )
     prior = np.flatnonzero(positive)
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "positive_prior": prior.astype(np.uint32),
         "positive_box": index[prior].astype(np.uint16),
         "positive_quality": in_bytes(quality[prior]),

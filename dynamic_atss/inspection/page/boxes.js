@@ -7,7 +7,20 @@ function drawBoxes(layer, rule, w, h) {
   while (layer.children.length > current.boxes.length) layer.lastChild.remove();
   while (layer.children.length < current.boxes.length) layer.append(newBox(layer.children.length));
   current.boxes.forEach((_, b) => placeBox(layer.children[b], b, to, view, active));
-  drawRegions(layer.nextSibling, to);
+  const [, , regions, top] = layer.parentNode.children;
+  drawRegions(regions, to);
+  top.replaceChildren(...numbersOnTop(layer, view));
+}
+
+// The numbers that others must not cover: of boxes without a positive, and of the chosen one.
+function numbersOnTop(layer, view) {
+  const boxes = [...new Set([...without(current, view), chosenBox()])].filter((b) => b >= 0);
+  return boxes.map((b) => {
+    const copy = svg("g", { class: layer.children[b].getAttribute("class"), "aria-hidden": "true" });
+    const [, , ground, text] = layer.children[b].children;
+    copy.append(ground.cloneNode(), text.cloneNode(true));
+    return copy;
+  });
 }
 
 function newBox(b) {
@@ -31,6 +44,7 @@ function placeBox(group, b, to, view, active) {
   group.setAttribute("class", ["box", missing && "without", mine && "chosen",
     chosen >= 0 && !mine && "faded"].filter(Boolean).join(" "));
   const written = mine || missing || Math.min(edge.width, edge.height) >= NARROWEST;
+  group.style.display = edge.y + edge.height < 0 || edge.x + edge.width < 0 ? "none" : "";
   write(ground, text, written ? `${b + 1}${missing ? " !" : ""}` : "", edge, colourOf(b));
   group.setAttribute("tabindex", active ? 0 : -1);
   group.setAttribute("aria-label", describeBox(b, view));
@@ -72,7 +86,7 @@ function under(stage, rule, event) {
 }
 
 function nearestMark(view, to, px, py) {
-  const pairs = chosenBox() < 0 ? [] : view.pairs.get(chosenBox()) || [];
+  const pairs = view.pairs.get(state.box) || []; // of a box that is chosen they are marked, too
   const marked = [...view.positive_prior, ...pairs.map((i) => view.pair_prior[i])];
   let best = -1, least = Infinity;
   for (const prior of marked) {

@@ -35,7 +35,7 @@ function listen() {
 
 function panel(rule, r) {
   const layer = svg("svg", { "aria-hidden": "false" });
-  layer.append(hatch(), svg("g"), svg("g"));
+  layer.append(hatch(), svg("g"), svg("g"), svg("g")); // boxes, regions, numbers on top
   const stage = el("div", { class: "stage" }, el("canvas", {
     role: "img", "aria-label": `positives under ${rule.name}` }), layer);
   const made = el("section", { class: "panel", "data-rule": r, "aria-label": rule.name },
@@ -98,13 +98,15 @@ function drag(stage, from, event) {
 }
 
 function moveTo(x, y) {
-  const within = (v) => Math.max(0, Math.min(1, v));
+  const half = 0.5 / state.zoom; // nothing beside the picture
+  const within = (v) => Math.max(half, Math.min(1 - half, v));
   change({ x: within(x), y: within(y) });
 }
 
 function zoomBy(factor) {
   const zoom = Math.max(1, Math.min(40, state.zoom * factor));
-  change(zoom === 1 ? { zoom, x: 0.5, y: 0.5 } : { zoom });
+  change({ zoom });
+  moveTo(state.x, state.y);
 }
 
 function zoomToBox(b) {

@@ -35,8 +35,9 @@ function open(number) {
 async function openNow(picture) {
   const [block, image] = await Promise.all([inflated(picture.block), imageOf(picture.jpeg)]);
   const views = picture.views.map((steps) => steps.map((view) => viewOf(block, view)));
-  const predicted = picture.predicted.map((places) => predictedOf(arraysIn(block, places)));
-  return { ...picture, image, views, predicted, firsts: firstsOf(picture) };
+  const colours = looksOf(picture.boxes, COLOURS.length);
+  const shapes = looksOf(picture.boxes, SHAPES.length);
+  return { ...picture, image, views, colours, shapes, firsts: firstsOf(picture) };
 }
 
 function viewOf(block, view) {
@@ -47,7 +48,8 @@ function viewOf(block, view) {
   arrays.pair_prior.forEach((prior, i) => grouped(byPrior, prior).push(i));
   const positives = new Map();
   arrays.positive_box.forEach((b) => positives.set(b, (positives.get(b) || 0) + 1));
-  return { ...arrays, values: view.values, at: box, pairs, byPrior, positives };
+  const predicted = predictedOf(arraysIn(block, view.predicted));
+  return { ...arrays, predicted, values: view.values, at: box, pairs, byPrior, positives };
 }
 
 function grouped(map, key) {

@@ -159,12 +159,18 @@ function drawCandidates(pen, to, view, box) {
     if (status === LOST) {
       const d = 0.6 * r;
       stroke(pen, "#222", 1.3, x - d, y - d, x + d, y + d, x - d, y + d, x + d, y - d);
-    } else if (status === TAKEN) halfRing(pen, x, y, r + 2, colourOf(view.pair_other[i]));
+    } else if (status === TAKEN) halfRing(pen, x, y, r + 2, view.pair_other[i]);
     else if (status === IGNORED) crossedRing(pen, x, y, r);
   }
 }
 
-function halfRing(pen, x, y, r, colour) {
+// In the colour, and with the number, of the box that has the prior.
+function halfRing(pen, x, y, r, other) {
+  const colour = colourOf(other);
+  pen.beginPath();
+  pen.arc(x, y, r, 0, 2 * Math.PI);
+  pen.fillStyle = "#fff";
+  pen.fill();
   pen.beginPath();
   pen.arc(x, y, r, Math.PI / 2, 1.5 * Math.PI);
   pen.closePath();
@@ -172,10 +178,11 @@ function halfRing(pen, x, y, r, colour) {
   pen.fill();
   ring(pen, x, y, r, "#fff", 3);
   ring(pen, x, y, r, colour, 1.6);
+  if (r >= 8) label(pen, String(other + 1), x, y, "#111");
 }
 
 function drawPrior(pen, to, view, prior) {
-  const place = placeOf(current, prior), predicted = current.predicted[state.step].get(prior);
+  const place = placeOf(current, prior), predicted = view.predicted.get(prior);
   drawRectangle(pen, to, anchorOf(current, prior), "#111", [8, 5]);
   if (predicted) drawRectangle(pen, to, predicted, "#111", [2, 4]);
   const [x, y] = spot(to, place);

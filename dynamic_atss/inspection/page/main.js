@@ -27,7 +27,7 @@ function drawFocusedDetails() {
 }
 
 function drawLegend() {
-  const texts = ["colour and shape: the box that a prior learns", "paler: lower quality",
+  const texts = ["●■◆▲▼ colour, shape and number: the box that a prior learns", "paler: lower quality",
     "larger: coarser level", "dashed, with “!”: a box without a positive",
     "✓ won", "✕ lost", "⇄ taken by another box (half-filled)", "⊘ ignored", "? keys and marks"];
   $("legend").replaceChildren(...texts.map((text) => el("span", {}, text)));

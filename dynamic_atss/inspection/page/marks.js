@@ -5,8 +5,25 @@ const SHAPES = ["circle", "square", "diamond", "up", "down"];
 const ICONS = ["✓", "⇄", "✕", "⊘"];
 const STATUS = ["won", "taken", "lost", "ignored"];
 
-function colourOf(box) { return COLOURS[box % COLOURS.length]; }
-function shapeOf(box) { return SHAPES[box % SHAPES.length]; }
+function colourOf(box) { return COLOURS[current.colours[box]]; }
+function shapeOf(box) { return SHAPES[current.shapes[box]]; }
+
+// Of `count` looks one for each box, so that boxes that are near each other differ.
+function looksOf(boxes, count) {
+  const looks = [];
+  boxes.forEach((box, b) => {
+    const seen = new Array(count).fill(0);
+    for (let a = 0; a < b; a += 1) seen[looks[a]] += 1 / (1 + apart(box, boxes[a])) ** 2;
+    const turn = seen.map((_, k) => (b + k) % count); // all looks are used where all are free
+    looks.push(turn.reduce((best, k) => seen[k] < seen[best] ? k : best));
+  });
+  return looks;
+}
+
+// Pixels between two boxes; 0 where they touch.
+function apart([x1, y1, x2, y2], [u1, v1, u2, v2]) {
+  return Math.hypot(Math.max(u1 - x2, x1 - u2, 0), Math.max(v1 - y2, y1 - v2, 0));
+}
 
 // The colour over white: the lower the share, the paler.
 function pale(colour, share) {

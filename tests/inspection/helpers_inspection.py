@@ -1,0 +1,70 @@
+"""Crowded pictures, and a rule's record of one."""
+
+import torch
+
+from dynamic_atss.assigners import notes
+from dynamic_atss.assigners.answer import answer
+from dynamic_atss.data.catalog import open_dataset
+from dynamic_atss.inspection.fates import fates
+from dynamic_atss.inspection.reasons import Reasons
+from dynamic_atss.inspection.recorder import Record
+from dynamic_atss.modeling.priors import AnchorGenerator
+from dynamic_atss.types import GroundTruth, Predictions
+
+CLASSES = 3
+STRIDES = (8, 16, 32, 64, 128)
+
+
+def priors_for(height, width):
+    sizes = tuple((-(-height // s), -(-width // s)) for s in STRIDES)
+    generator = AnchorGenerator(STRIDES, [8.0 * s for s in STRIDES])
+    return generator(sizes, torch.device("cpu"))
+
+
+def crowd(seed, count=30, height=160, width=224):
+    """Boxes on top of each other, some of them twice, and predictions near boxes."""
+    random = torch.Generator().manual_seed(seed)
+    center = torch.rand(count, 2, generator=random) * torch.tensor([width, height])
+    half = 3 * 20 ** torch.rand(count, 2, generator=random)
+    boxes = torch.cat((center - half, center + half), dim=1)
+    boxes[1] = boxes[0]
+    return scene(boxes, priors_for(height, width), seed)
+
+
+def nuclei(shared):
+    """The picture of the most nuclei."""
+    folder = shared / "data/nuclei"
+    name = f"coco:{folder / 'annotations/train.json'}:{folder / 'images'}"
+    data = open_dataset(name, root=shared, training=False)
+    place = max(range(len(data)), key=lambda i: len(data.ground_truth(i)))
+    height, width = data.sizes[place].tolist()
+    return scene(data.ground_truth(place).boxes, priors_for(height, width), 0)
+
+
+def scene(boxes, priors, seed):
+    """(priors, gt, predictions) of one image."""
+    random = torch.Generator().manual_seed(seed)
+    classes = torch.randint(0, CLASSES, (len(boxes),), generator=random)
+    gt = GroundTruth(boxes, classes, torch.zeros(len(boxes), dtype=torch.int64))
+    near = boxes[torch.randint(0, len(boxes), (len(priors),), generator=random)]
+    some = torch.rand(len(priors), 1, generator=random) < 0.3
+    predicted = torch.where(some, near, priors.boxes)
+    predicted = predicted + 2 * torch.randn(len(priors), 4, generator=random)
+    predicted = torch.cat((predicted[:, :2], torch.maximum(predicted[:, :2], predicted[:, 2:])), 1)
+    logits = torch.randn(1, len(priors), CLASSES, generator=random)
+    return priors, gt, Predictions(predicted[None], logits, iteration=1)
+
+
+def recorded(rule, priors, gt, predictions):
+    """The answer with its steps."""
+    record = Record()
+    with notes.recording(record):
+        answer(rule, priors, gt, predictions)
+    (found,) = record.answers
+    return found
+
+
+def told(rule, priors, gt, predictions):
+    """(the answer, the fates, their texts by number)."""
+    found, reasons = recorded(rule, priors, gt, predictions), Reasons()
+    return found, fates(found, reasons), reasons.texts

@@ -1,0 +1,40 @@
+"""A small run and its page."""
+
+import json
+import re
+
+import pytest
+from helpers_run import call_tool, run_tool
+
+
+def train(arguments, run, *more):
+    found = run_tool("train_net", [*arguments, "--skip-test", "OUTPUT_DIR", run, *more])
+    assert found.returncode == 0, found.stderr
+
+
+class Inspect:
+    """Calls the tool in this process."""
+
+    def __init__(self, capsys):
+        self.capsys = capsys
+
+    def page(self, *arguments):
+        """(what is said, the page's data)"""
+        code, out, err = self._call(arguments)
+        assert not code, err
+        return out, data_of(arguments[arguments.index("--output") + 1].read_text())
+
+    def refused(self, *arguments):
+        """The line that is said."""
+        code, out, err = self._call(arguments)
+        assert (code, out) == (2, "") and err.count("\n") == 1, err
+        return err
+
+    def _call(self, arguments):
+        with pytest.MonkeyPatch.context() as patch:
+            code = call_tool(patch, "inspect_assignment", arguments)
+        return code, *self.capsys.readouterr()
+
+
+def data_of(text):
+    return json.loads(re.search(r'type="application/json" id="data">(.*?)</script>', text, re.S)[1])

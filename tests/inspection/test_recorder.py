@@ -1,0 +1,122 @@
+"""What a rule of the user's tells, with notes and without."""
+
+import numpy as np
+import pytest
+import torch
+from helpers_inspection import crowd, recorded, told
+
+from dynamic_atss.assigners import notes
+from dynamic_atss.assigners.base import anchor_iou, best_of_box, box_sides, inside_of, note, resolve
+from dynamic_atss.assigners.nearest import nearest_candidates
+from dynamic_atss.assigners.per_image import PerImage
+from dynamic_atss.boxes import iou, sides
+from dynamic_atss.errors import UserError
+from dynamic_atss.inspection.fates import LOST, TAKEN, WON
+from dynamic_atss.inspection.reasons import Reasons
+from dynamic_atss.inspection.views import view
+from dynamic_atss.types import BACKGROUND
+
+
+class Plain:
+    """The nearest priors inside; it notes nothing."""
+
+    soft_labels, quality_name, needs_size = False, "IoU", True
+    shape_of_note = None
+
+    def __call__(self, priors, gt, predictions):
+        pairs = nearest_candidates(priors, gt, 4)
+        score = anchor_iou(priors, gt, pairs)
+        selected = inside_of(box_sides(priors, gt, pairs))
+        if self.shape_of_note:
+            note(wrong=torch.zeros(self.shape_of_note))
+        return resolve(pairs, selected, score, score, predictions.boxes.shape[:2])
+
+
+class Noted(Plain):
+    """The same, with names; the best three, of which two."""
+
+    def __call__(self, priors, gt, predictions):
+        pairs = nearest_candidates(priors, gt, 4)
+        score = anchor_iou(priors, gt, pairs)
+        note(score="overlap", twice=2 * score)
+        best, places = best_of_box(pairs, score, 3, len(gt))
+        score = score.take(places)
+        near_enough = torch.arange(3).expand(len(gt), 3) < 2
+        note(score="overlap", near_enough=near_enough)
+        return resolve(best, near_enough, score, score, predictions.boxes.shape[:2])
+
+
+class Dense(PerImage):
+    def assign(self, priors, boxes, classes, predicted_boxes, logits):
+        overlap = iou(priors.boxes[:, None], boxes)
+        within = sides(priors.centers[:, None], boxes).amin(-1) > 0
+        threshold = overlap.mean(0) + overlap.std(0)
+        self.tell(overlap, threshold, within)
+        positive = (overlap >= threshold) & within
+        best, index = overlap.where(positive, -1).max(1)
+        return index.where(best >= 0, BACKGROUND), best.clamp(min=0)
+
+    def tell(self, overlap, threshold, within):
+        """Nothing."""
+
+
+class DenseNoted(Dense):
+    def tell(self, overlap, threshold, within):
+        note(score=overlap, threshold=threshold, inside=within)
+
+
+def test_a_rule_that_notes_nothing_is_shown():
+    answer, found, texts = told(Plain(), *crowd(0))
+    assert {texts[i] for i in found.reason} == {"won", "taken by another box", "not selected"}
+    assert len(found.box) == 4 * 5 * len(answer.gt)
+    assert list(found.values) == ["score"]
+
+
+def test_names_and_conditions_of_the_users_own():
+    answer, found, texts = told(Noted(), *crowd(0))
+    known = {"won", "taken by another box", "not among the 3 best", "not near enough"}
+    assert {texts[i] for i in found.reason} == known
+    np.testing.assert_allclose(found.values["twice"], 2 * found.values["overlap"], rtol=1e-6)
+    of_a_box = np.bincount(found.box[[texts[i] == "not among the 3 best" for i in found.reason]])
+    assert of_a_box.tolist() == [17] * len(answer.gt)
+
+
+def test_a_rule_for_one_image_with_notes():
+    priors, gt, predictions = crowd(1)
+    _, found, texts = told(DenseNoted(), priors, gt, predictions)
+    assert len(found.box) == len(gt) * len(priors)
+    overlap = iou(priors.boxes[:, None], gt.boxes)
+    positive = overlap >= overlap.mean(0) + overlap.std(0)
+    positive &= sides(priors.centers[:, None], gt.boxes).amin(-1) > 0
+    mine = positive[found.prior, found.box].numpy()
+    assert ((found.status == WON) | (found.status == TAKEN)).tolist() == mine.tolist()
+    refused = {texts[i] for i in found.reason[found.status == LOST]}
+    assert "below the threshold; centre outside the box" in refused
+
+
+def test_a_rule_for_one_image_without_notes():
+    """Its positives, and the nearest priors of each box, of which nothing more is known."""
+    answer = recorded(Dense(), *crowd(1))
+    reasons = Reasons()
+    arrays = view(answer, reasons, 1000).arrays
+    texts = {reasons.texts[i] for i in arrays["pair_reason"]}
+    assert texts == {"won", "taken by another box", "the rule does not tell why"}
+    assert (np.bincount(arrays["pair_box"]) >= 9).all()
+    won = arrays["pair_status"] == WON
+    assert won.sum() == answer.found.positive.sum()
+
+
+def test_a_note_that_does_not_fit_is_a_line():
+    rule = Plain()
+    rule.shape_of_note = (2, 3)
+    with pytest.raises(UserError, match=r"rule Plain: notes 'wrong' of shape \(2, 3\) for pairs"):
+        recorded(rule, *crowd(0))
+
+
+def test_nobody_records_afterwards_also_after_an_error():
+    rule = Plain()
+    rule.shape_of_note = (2, 3)
+    with pytest.raises(UserError):
+        recorded(rule, *crowd(0))
+    assert notes.recorder is None
+    rule(*crowd(0))
