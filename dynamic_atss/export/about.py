@@ -9,6 +9,7 @@ import torch
 from dynamic_atss import __version__
 from dynamic_atss.export.module import INPUTS, OUTPUTS
 from dynamic_atss.inference.restore import Restored
+from dynamic_atss.modeling.postprocess import PostProcess
 
 RESIZE = (
     "short side min_size, or less where the long side would exceed max_size: then "
@@ -18,9 +19,9 @@ RESIZE = (
 SMALLEST = "one side of images above 128 pixels"  # of torch and aoti, whose graphs check it
 
 
-def about(restored: Restored) -> dict[str, str]:
+def about(restored: Restored, process: PostProcess) -> dict[str, str]:
     """By name; lists as JSON."""
-    cfg, process = restored.cfg, restored.detector.postprocess
+    cfg = restored.cfg
     return {
         "producer": f"dynamic_atss {__version__}, torch {torch.__version__}",
         "inputs": json.dumps(INPUTS),

@@ -33,7 +33,9 @@ def write_onnx(program: ExportedProgram, path: Path, about: Mapping[str, str]) -
 
     from dynamic_atss.export.onnx_nms import batched_multiclass_nms
 
-    table = {torch.ops.dynamic_atss.batched_multiclass_nms.default: batched_multiclass_nms}
+    table: dict[Any, Any] = {
+        torch.ops.dynamic_atss.batched_multiclass_nms.default: batched_multiclass_nms
+    }
     names: dict[str, Any] = {"input_names": INPUTS, "output_names": OUTPUTS}
     try:
         with warnings.catch_warnings():

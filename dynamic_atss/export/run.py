@@ -67,7 +67,7 @@ def export(
     model = TensorDetector(restored.detector, chosen.suppress).eval()
     with tempfile.TemporaryDirectory(prefix="dynamic_atss_export_") as folder:
         made = Path(folder) / "model.pt2"  # a name that all formats take
-        chosen.write(traced(model, restored.device), made, about(restored))
+        chosen.write(traced(model, restored.device), made, about(restored, model.process))
         found = check(chosen.open(made), restored, images)
         with made.open("rb") as content:
             write_atomically(output, lambda file: shutil.copyfileobj(content, file))
