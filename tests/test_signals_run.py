@@ -156,7 +156,7 @@ def test_one_process(args, tmp_path, name):
 
 @pytest.mark.parametrize("launcher", [(), LAUNCH])
 def test_under_nohup_a_terminal_that_closes_ends_nothing(args, tmp_path, launcher):
-    with running(args, tmp_path, launcher, ["nohup"]) as process:
+    with running(args, tmp_path, launcher, before=["nohup"]) as process:
         wait_for(has_lines(tmp_path / "run", 2), process)
         os.killpg(process.pid, signal.SIGHUP)
         for pid in descendants(process.pid):  # the workers lead groups of their own

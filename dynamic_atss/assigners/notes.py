@@ -55,10 +55,16 @@ def note(**values: Tensor | float | str) -> None:
 @contextmanager
 def recording(to: Recorder) -> Iterator[None]:
     """Rules that are called inside tell `to`; compiled ones run as they are written."""
+    with told(to), torch.compiler.set_stance("force_eager"):
+        yield
+
+
+@contextmanager
+def told(to: Recorder) -> Iterator[None]:
+    """The same, for steps of a training, in which everything runs as it does without."""
     global recorder
     before, recorder = recorder, to
     try:
-        with torch.compiler.set_stance("force_eager"):
-            yield
+        yield
     finally:
         recorder = before

@@ -8,9 +8,10 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from dynamic_atss import __version__, cli
+from dynamic_atss import cli
 from dynamic_atss.errors import UserError
 from dynamic_atss.suggest import hint
+from dynamic_atss.version import __version__
 
 PROGRAM = "dynamic-atss"
 COMMANDS = {
@@ -18,6 +19,7 @@ COMMANDS = {
     "test": "score a detector",
     "predict": "detect in pictures, folders and videos, and draw what is found",
     "inspect": "see which priors learn which box, and why",
+    "compare": "train with several rules and seeds, or read finished runs, and compare them",
     "check": "look through data sets before a training",
     "convert": "convert a checkpoint from and to other formats",
     "launch": "start train or test in several processes, on one machine or more",

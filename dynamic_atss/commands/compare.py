@@ -2,7 +2,7 @@
 
 # five rules, three seeds each; the same command goes on where it was stopped
 dynamic-atss compare --config-file configs/quickstart/own_data.yaml \\
-  --rules atss dynamic_atss dynamic_atss:warmup=500 simota my_rule.py:BestOverlap:threshold=0.5 \\
+  --rules atss dynamic_atss dynamic_atss,warmup=500 simota my_rule.py:BestOverlap,threshold=0.5 \\
   --seeds 0 1 2 --output output/rules --devices cuda:0 cuda:1 \\
   DATASETS.TRAIN coco:my/train.json:my/images DATASETS.TEST coco:my/val.json:my/images
 
@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynamic_atss import cli
-from dynamic_atss.config.defaults import FREE_SECTIONS, default_config
+from dynamic_atss.config.defaults import default_config
+from dynamic_atss.config.kinds import FREE_SECTIONS
 from dynamic_atss.config.load import known_keys
 from dynamic_atss.errors import UserError
 from dynamic_atss.quoting import printable
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from dynamic_atss.comparison.whole import Request
 
 _LISTS: dict[str, tuple[list[str], str, str]] = {
-    "rules": ([], "RULE", "NAME, or with arguments NAME:argument=value,argument=value"),
+    "rules": ([], "RULE", "NAME, or with arguments NAME,argument=value,argument=value"),
     "seeds": (["0", "1", "2"], "N", "each rule trains once with each of them; 0 1 2"),
     "devices": (["auto"], "DEVICE", "cpu, cuda:0, ...: one process on each; twice: two processes"),
 }

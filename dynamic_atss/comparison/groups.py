@@ -100,7 +100,7 @@ def rule_label(settings: dict[str, Any]) -> str:
     start = f"{_RULE}.ARGS."
     pairs = [f"{k.removeprefix(start)}={v}" for k, v in settings.items() if k.startswith(start)]
     label = f"{Path(place).name}.py:{rest}" if code else name
-    return f"{label}:{','.join(pairs)}" if pairs else label
+    return ",".join([label, *pairs])
 
 
 def _of_rule(key: str) -> bool:

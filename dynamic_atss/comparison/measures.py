@@ -16,7 +16,8 @@ _PARTS = 4  # the last of so many parts of a training is its end
 
 class Measures(NamedTuple):
     """positives: per box, by the size of the box; without: share of the boxes without a positive;
-    both without sizes that no box has, {} where they were not recorded · overlap: mean IoU of the
+    both without sizes that no box has, {} where they were not recorded · per_image: positives, mean
+    over the training · overlap: mean IoU of the
     positives' predicted boxes by iteration · overlap_at_end: its mean over the last quarter ·
     losses: by name and iteration · seconds: median of an iteration, waiting for data included ·
     memory: MiB, the most
@@ -24,6 +25,7 @@ class Measures(NamedTuple):
 
     positives: dict[str, float]
     without: dict[str, float]
+    per_image: float | None
     overlap: Curve
     overlap_at_end: float | None
     losses: dict[str, Curve]
@@ -42,6 +44,7 @@ def measures(lines: Lines) -> Measures:
     return Measures(
         positives={size: positives[size] / boxes[size] for size in seen},
         without={size: missed[size] / boxes[size] for size in seen},
+        per_image=_per_image(lines),
         overlap=overlap,
         overlap_at_end=_at_end(overlap),
         losses={name: curve(lines, name) for name in _losses(lines)},
@@ -76,6 +79,11 @@ def _total(lines: Lines, name: str) -> float:
         total += (_value(line, name) or 0.0) * (line["iteration"] - before)
         before = line["iteration"]
     return total
+
+
+def _per_image(lines: Lines) -> float | None:
+    last = max((line["iteration"] for line in lines), default=0)
+    return _total(lines, "positives") / last if curve(lines, "positives") else None
 
 
 def _at_end(values: Curve) -> float | None:

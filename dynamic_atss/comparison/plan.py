@@ -23,7 +23,7 @@ SETTINGS = "settings.yaml"  # of a run's folder: what it is started with
 FREE_KEYS = ("OUTPUT_DIR", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS", "SOLVER.TIMEOUT")
 _OWN_KEYS = {
     "MODEL.ASSIGNER.NAME": "name it by --rules",
-    "MODEL.ASSIGNER.ARGS": "write it in --rules, as NAME:argument=value",
+    "MODEL.ASSIGNER.ARGS": "write it in --rules, as NAME,argument=value",
     "SEED": "give it by --seeds",
     "OUTPUT_DIR": "give it by --output",
     "MODEL.DEVICE": "give it by --devices",

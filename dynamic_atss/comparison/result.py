@@ -20,7 +20,7 @@ from dynamic_atss.suggest import hint
 SCORES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 # Numbers of a run that have a spread and differences.
 CORRELATIONS = ("pearson", "spearman", "pearson_matched", "spearman_matched")
-NUMBERS = (*SCORES, *CORRELATIONS, "iou_of_positives", "seconds")
+NUMBERS = (*SCORES, *CORRELATIONS, "positives", "iou_of_positives", "seconds")
 
 FORMAT = "dynamic_atss comparison 1"
 
@@ -36,9 +36,13 @@ class Measured(NamedTuple):
         """One of NUMBERS; None where it is undefined or was not recorded."""
         if name in CORRELATIONS:
             return getattr(self.agreement, name, None)
-        if name == "iou_of_positives":
-            return self.measures.overlap_at_end
-        return self.measures.seconds if name == "seconds" else self.run.scores.get(name)
+        found = self.measures
+        of_training = {
+            "positives": found.per_image,
+            "iou_of_positives": found.overlap_at_end,
+            "seconds": found.seconds,
+        }
+        return of_training[name] if name in of_training else self.run.scores.get(name)
 
     def numbers(self) -> dict[str, float | None]:
         return {name: self.number(name) for name in NUMBERS}

@@ -1,4 +1,4 @@
-"""A rule as the command line names it: "topk", "topk:topk=5", "my_rule.py:Name:threshold=0.5"."""
+"""A rule as the command line names it: "topk", "topk,topk=5", "my_rule.py:Name,threshold=0.5"."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 from dynamic_atss.config.load import decoded
 from dynamic_atss.errors import UserError
 
-_ARGUMENTS = re.compile(r":(?=[A-Za-z_]\w*=)")  # between name and arguments
+_FIRST = re.compile(r"[,:](?=[A-Za-z_]\w*=)")  # between name and arguments
 _NEXT = re.compile(r",(?=[A-Za-z_]\w*=)")  # between arguments, whose values may have commas
-_FORM = "write rules as NAME or NAME:argument=value,argument=value"
+_FORM = "write rules as NAME or NAME,argument=value,argument=value"
 
 
 class Rule(NamedTuple):
-    """text: as typed · name: of MODEL.ASSIGNER.NAME · arguments: of MODEL.ASSIGNER.ARGS"""
+    """text: as typed, with a comma before the arguments · name: of MODEL.ASSIGNER.NAME ·
+    arguments: of MODEL.ASSIGNER.ARGS"""
 
     text: str
     name: str
@@ -57,11 +58,11 @@ def parsed(texts: Sequence[str]) -> list[Rule]:
 
 
 def _parsed(text: str) -> Rule:
-    name, *rest = _ARGUMENTS.split(text, maxsplit=1)
+    name, *rest = _FIRST.split(text, maxsplit=1)
     if not name or "=" in name:
         raise UserError(f"--rules {text!r}: {_FORM}")
     pairs = [part.partition("=") for part in (_NEXT.split(rest[0]) if rest else ())]
     arguments = {key: decoded(value) for key, _, value in pairs}
     if len(arguments) < len(pairs):
         raise UserError(f"--rules {text!r}: an argument is given twice")
-    return Rule(text, name, arguments)
+    return Rule(",".join([name, *rest]), name, arguments)

@@ -37,9 +37,12 @@ class Failure(NamedTuple):
 
 
 class _Started(NamedTuple):
+    """begin: when · place: in `output.txt`, where its lines begin"""
+
     job: Job
     process: subprocess.Popen[bytes]
     begin: float
+    place: int
 
 
 class Runner:
@@ -68,6 +71,7 @@ class Runner:
         total = sum(job.cfg.SOLVER.MAX_ITER for job in self._jobs)
         self._at_begin = self._iterations()
         with progress((), "compare", total) as bar:
+            bar.initial = bar.n = self._at_begin  # does not count for the speed
             try:
                 while waiting or self._running:
                     self._start(waiting)
@@ -89,7 +93,7 @@ class Runner:
             if code is None:
                 continue
             del self._running[place]
-            reason = "" if started.job.complete(self._test_sets) else _reason(started.job, code)
+            reason = "" if started.job.complete(self._test_sets) else _reason(started, code)
             if reason:
                 self._failures.append(Failure(started.job, reason))
             self._tell_ended(started, reason)
@@ -142,6 +146,7 @@ def _start(job: Job, device: Device) -> _Started:
     # The file was written from what the command line allowed already.
     command = [*TRAIN, "--config-file", str(settings), "--allow-code", "--resume"]
     with open(job.folder / OUTPUT, "ab") as output:
+        place = output.tell()
         process = subprocess.Popen(
             command,
             env={**os.environ, **device.environment},
@@ -151,7 +156,7 @@ def _start(job: Job, device: Device) -> _Started:
             start_new_session=True,  # Ctrl-C comes to this process alone, which tells them once
             preexec_fn=_end_with_parent,
         )
-    return _Started(job, process, time.monotonic())
+    return _Started(job, process, time.monotonic(), place)
 
 
 def _end_with_parent() -> None:
@@ -169,12 +174,14 @@ def _iterations(folder: Path) -> int:
     return int(found[-1]) if found else 0
 
 
-def _reason(job: Job, code: int) -> str:
-    """Why a run that is not complete has ended, from the last line that it printed."""
-    output = job.folder / OUTPUT
+def _reason(started: _Started, code: int) -> str:
+    """Why a run that is not complete has ended, from what it printed."""
+    output = started.job.folder / OUTPUT
     if code in STOP_CODES or code < 0:
         return f"ended by a signal (exit code {code}); the same command goes on with it"
-    lines = output.read_text(errors="replace").splitlines()
-    last = next((line for line in reversed(lines) if line.strip()), "")
-    told = last.removeprefix("error: ")[:_LONGEST_REASON] or "without a word"
-    return f"{told} (exit code {code}, {output})"
+    if code == 0:
+        return f"it has no scores: has its test set boxes? ({output})"
+    printed = output.read_bytes()[started.place :].decode(errors="replace")
+    lines = [line for line in printed.splitlines() if line.strip()]
+    told = [line for line in lines if line.startswith("error: ")] or lines or ["without a word"]
+    return f"{told[-1].removeprefix('error: ')[:_LONGEST_REASON]} (exit code {code}, {output})"

@@ -76,9 +76,9 @@ def _limits(compared: int, seeds: int) -> Iterator[str]:
     if compared > 1 and seeds > 1:
         chance = 1 - CONFIDENCE**compared
         yield (
-            f"Each interval is right in {100 * CONFIDENCE:.0f} % of all cases by itself. Of {compared} "
-            f"comparisons without any true difference, one or more would still be told as one in "
-            f"{100 * chance:.0f} % of all cases"
+            f"Each interval is right in {100 * CONFIDENCE:.0f} % of all cases by itself. Of "
+            f"{compared} comparisons without any true difference, one or more would still be told "
+            f"as one in {100 * chance:.0f} % of all cases"
         )
 
 
@@ -102,8 +102,8 @@ def _differences(found: Comparison) -> Section:
     ]
     text = (
         f"Mean of the differences to {found.reference} with the same seed, and in brackets the "
-        f"{100 * CONFIDENCE:.0f} % interval of that mean (Student's t over the seeds). * marks an interval "
-        "without 0; one seed has none."
+        f"{100 * CONFIDENCE:.0f} % interval of that mean (Student's t over the seeds). * marks an "
+        "interval without 0; one seed has none."
     )
     return Section("differences", "Paired differences", text, ["rule", *SCORES], rows)
 
@@ -180,26 +180,28 @@ def _training(found: Comparison) -> Section:
         rows.append(
             [
                 column.label,
+                spread(column.spread("positives"), digits=1),
                 spread(column.spread("iou_of_positives")),
                 spread(column.spread("seconds")),
                 f"{max(memory):,.0f}" if memory else NONE,
             ]
         )
     text = (
-        "IoU of positives: of predicted boxes with the boxes that they learn, mean of the last "
-        "quarter of the training. Seconds: the median of an iteration, with the wait for data; "
-        "runs beside each other, or other work, slow each other down. Losses of different rules "
-        "have different labels and normalisers: their height cannot be compared."
+        "Positives per image: mean of the whole training. IoU of positives: of predicted boxes "
+        "with the boxes that they learn, mean of the last quarter of the training. Seconds: the "
+        "median of an iteration, with the wait for data; runs beside each other, or other work, "
+        "slow each other down. Losses of different rules have different labels and normalisers: "
+        "their height cannot be compared."
     )
-    heads = ["rule", "IoU of positives", "s per iteration", "memory, MiB"]
+    heads = ["rule", "positives per image", "IoU of positives", "s per iteration", "memory, MiB"]
     return Section("training", "Training and cost", text, heads, rows)
 
 
-def spread(found: Spread | None) -> str:
+def spread(found: Spread | None, digits: int = 3) -> str:
     if found is None:
         return NONE
-    mean = f"{found.mean:.3f}".replace("-", "−")
-    return mean + (f" ± {found.sd:.3f}" if found.sd is not None else "")
+    mean = f"{found.mean:.{digits}f}".replace("-", "−")
+    return mean + (f" ± {found.sd:.{digits}f}" if found.sd is not None else "")
 
 
 def interval(found: Difference) -> str:

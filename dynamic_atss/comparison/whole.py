@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from dynamic_atss.comparison.rules import Rule, parsed
 from dynamic_atss.comparison.running import Failure, Runner
 from dynamic_atss.comparison.runs import read_run
 from dynamic_atss.comparison.truths import Truths
+from dynamic_atss.engine.interrupt import Stopped
 from dynamic_atss.errors import UserError
 
 
@@ -42,7 +44,6 @@ def of_rules(asked: Request) -> tuple[Comparison | None, list[Failure]]:
     rules = parsed(asked.rules)
     labels = _labels(rules)
     check_reference(asked.reference, [*labels])
-    open_output(asked.output)
     given = devices(asked.devices)
     jobs = planned(
         *(asked.config_file, rules, asked.seeds, asked.overrides),
@@ -51,7 +52,8 @@ def of_rules(asked: Request) -> tuple[Comparison | None, list[Failure]]:
         allow_code=asked.allow_code,
     )
     test_sets = _open_data(jobs[0])
-    failures = Runner(jobs, given, test_sets).run()
+    open_output(asked.output)
+    failures = _run(Runner(jobs, given, test_sets))
     groups = [_group(rule, labels[rule.text], jobs, test_sets) for rule in rules]
     groups = [group for group in groups if group.runs]
     reference = labels[asked.reference or rules[0].text]
@@ -64,6 +66,14 @@ def of_rules(asked: Request) -> tuple[Comparison | None, list[Failure]]:
         failures={failure.job.name: failure.reason for failure in failures},
     )
     return found, failures
+
+
+def _run(runner: Runner) -> list[Failure]:
+    try:
+        return runner.run()
+    except Stopped as stopped:
+        print(f"{stopped.name}: all runs are saved; the same command goes on", file=sys.stderr)
+        raise
 
 
 def of_runs(

@@ -272,8 +272,14 @@ _C.SOLVER.CHECKPOINT_PERIOD = 2500  # iterations between checkpoints
 _C.SOLVER.KEEP_CHECKPOINTS = 0  # (new) the newest model_<iteration>.pth that stay; 0 = all;
 # model_final.pth and model_best.pth always do
 _C.SOLVER.LOG_PERIOD = 20  # (new) iterations between lines of the log
+_C.SOLVER.PICTURE_PERIOD = 1000  # (new) iterations between pictures of the assignment, of training
+# images, on TensorBoard and Weights & Biases, after those of the first; 0 = none
 _C.SOLVER.TIMEOUT = 600.0  # (new) seconds after which a process that has gone or stands still ends
 # the others; longer than any iteration
+
+_C.WANDB = CN()
+_C.WANDB.PROJECT = ""  # (new) of Weights & Biases, to which the run is logged, too; "" = not at all
+_C.WANDB.NAME = ""  # (new) of the run there; "" = the last part of OUTPUT_DIR
 
 _C.TEST = CN()
 _C.TEST.IMS_PER_BATCH = 8  # images of a batch, over all processes
@@ -306,31 +312,6 @@ _C.TEST.BBOX_AUG.SCALE_RANGES = ()  # (low, high) for each of SCALES, of the box
 # with VOTE: low < sqrt(area) < high, in pixels of that scale; () = all
 _C.TEST.BBOX_AUG.MERGE_TYPE = "vote"  # with VOTE: "vote" (their mean) | "soft-vote" (and the voters
 # with what is left of their score, if enough) | "nms"
-
-# What published YAML files carry along for two-stage models: accepted, without effect.
-WITHOUT_EFFECT = (
-    "MODEL.RPN",
-    "MODEL.ROI_HEADS",
-    "MODEL.ROI_BOX_HEAD",
-    "PATHS_CATALOG",
-)
-
-# Sections whose keys are not listed here.
-FREE_SECTIONS = ("MODEL.ASSIGNER.ARGS", "MODEL.BACKBONE.ARGS", "MODEL.HEAD.ARGS")
-
-# Keys that may name code, as "path/to/file.py:Name" or "module:Name".
-CODE_KEYS = (
-    "MODEL.ASSIGNER.NAME",
-    "MODEL.BACKBONE.CONV_BODY",
-    "MODEL.BOX_LOSS",
-    "MODEL.HEAD.NAME",
-    "INPUT.AUGMENTATIONS",
-    "DATASETS.TRAIN",
-    "DATASETS.TEST",
-)
-# Keys that hold names: a text is one of them, or several with commas.
-NAME_LISTS = ("DATASETS.TRAIN", "DATASETS.TEST", "INPUT.AUGMENTATIONS")
-DATA_FORMATS = ("coco", "voc", "yolo")  # what a name of DATASETS may begin with that is no code
 
 
 def default_config() -> CN:

@@ -33,8 +33,12 @@ class _Read(Protocol):
 def usage(cfg: CfgNode, parts: Sequence[_Read]) -> dict[str, str]:
     """What a checkpoint holds beside weights and classes, so that the file alone is enough to use
     the model: `config`, the YAML text of the configuration, and `exif`, how the pictures of the
-    largest of the training sets are read."""
-    return {"config": with_absolute_code(cfg).dump(), "exif": max(parts, key=len).exif}
+    largest of the training sets are read. OUTPUT_DIR is left out: a run is the same in any folder.
+    """
+    used = with_absolute_code(cfg).clone()
+    used.defrost()
+    used.pop("OUTPUT_DIR")
+    return {"config": used.dump(), "exif": max(parts, key=len).exif}
 
 
 def tell_changes(cfg: CfgNode, output: Path) -> None:

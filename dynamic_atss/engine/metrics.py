@@ -1,4 +1,4 @@
-"""What a run measures: `metrics.jsonl` and TensorBoard events."""
+"""What a run measures: `metrics.jsonl`, and boards that show it: TensorBoard, Weights & Biases."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import json
 import logging
 import math
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from dynamic_atss.engine.events import Events
 from dynamic_atss.engine.lines import is_loss
+from dynamic_atss.engine.panels import per_box
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.scores import UNDEFINED, CocoScores
 from dynamic_atss.files import METRICS_FILE, read_metrics, write_text
@@ -24,8 +25,27 @@ _log = logging.getLogger(__name__)
 _SPEED = ("time", "data_time", "max_mem_mb")
 
 
+class Board(Protocol):
+    """What shows the numbers of a run as curves. `Events` and `WandbRun` are such."""
+
+    @property
+    def open(self) -> bool:
+        """Whether it shows anything: else what is to be added is lost."""
+
+    def add_scalar(self, tag: str, value: float, iteration: int) -> None: ...
+
+    def add_text(self, tag: str, text: str, iteration: int) -> None: ...
+
+    def add_picture(self, tag: str, picture: Tensor, iteration: int) -> None: ...
+
+    def add_hyperparameters(self, values: Mapping[str, Any], shown: Iterable[str]) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class MetricsWriter:
-    """Appends records to `output_dir/metrics.jsonl` and to TensorBoard events beside it.
+    """Appends records to `output_dir/metrics.jsonl`, and shows them on boards: TensorBoard events
+    beside it, and `more`, which stay open when the run goes back to an earlier iteration.
 
     One line per record, written through at once: a killed run loses half a line at most. Of a
     file that is there already, the records after `start_iteration` are dropped first, and the tests
@@ -33,9 +53,14 @@ class MetricsWriter:
     """
 
     def __init__(
-        self, output_dir: str | Path, start_iteration: int = 0, *, tensorboard: bool = True
+        self,
+        output_dir: str | Path,
+        start_iteration: int = 0,
+        *,
+        tensorboard: bool = True,
+        more: Sequence[Board] = (),
     ) -> None:
-        self._folder, self._tensorboard = Path(output_dir), tensorboard
+        self._folder, self._tensorboard, self._more = Path(output_dir), tensorboard, more
         self._folder.mkdir(parents=True, exist_ok=True)
         self._open(start_iteration)
 
@@ -44,11 +69,15 @@ class MetricsWriter:
         _drop_after(path, start)
         self._start = start
         self._lines = _Lines(path)
-        self._events = Events(self._folder, start) if self._tensorboard else None
+        self._events = [Events(self._folder, start)] if self._tensorboard else []
+
+    @property
+    def _boards(self) -> list[Board]:
+        return [*self._events, *self._more]
 
     def rewind(self, iteration: int) -> None:
         """The run goes on from that iteration: as a writer that is made for it."""
-        self.close()
+        self._close_files()
         self._open(iteration)
 
     def write(self, iteration: int, values: Mapping[str, Any]) -> None:
@@ -60,9 +89,11 @@ class MetricsWriter:
         self._append({"iteration": iteration, **{k: _plain(v) for k, v in values.items()}})
         for name, value in values.items():
             self._draw(iteration, f"{_group(name)}/{name}", value)
+        for name, value in per_box(values).items():
+            self._draw(iteration, f"assignment/{name}", value)
 
     def write_evaluation(self, iteration: int, dataset: str, scores: CocoScores) -> None:
-        """Record the numbers of one data set (its name under `dataset`); TensorBoard gets the AP of
+        """Record the numbers of one data set (its name under `dataset`); the boards get the AP of
         each class, too."""
         self._append({"iteration": iteration, "dataset": dataset, **scores.numbers})
         for name, value in scores.numbers.items():
@@ -72,34 +103,37 @@ class MetricsWriter:
 
     @property
     def draws(self) -> bool:
-        """Whether there is a TensorBoard to draw pictures for."""
-        return self._events is not None and self._events.open
+        """Whether there is a board to draw pictures for."""
+        return any(board.open for board in self._boards)
 
     def write_run(
         self, text: str, config: str, hyperparameters: Mapping[str, Any], test_sets: Iterable[str]
     ) -> None:
-        """What TensorBoard shows of the run: its description, config.yaml and hyperparameters,
+        """What the boards show of the run: its description, config.yaml and hyperparameters,
         these beside the loss and the AP of each test set."""
-        if self._events is None:
-            return
-        for name, content in (("run", text), ("config", config)):
-            # Indented: Markdown's form of a text that keeps its lines.
-            self._events.add_text(name, textwrap.indent(content, "    "), self._start)
         shown = ["train/loss", *(f"eval/{name}/AP" for name in test_sets)]
-        self._events.add_hyperparameters(hyperparameters, shown)
+        for board in self._boards:
+            for name, content in (("run", text), ("config", config)):
+                # Indented: Markdown's form of a text that keeps its lines.
+                board.add_text(name, textwrap.indent(content, "    "), self._start)
+            board.add_hyperparameters(hyperparameters, shown)
 
-    def write_pictures(self, iteration: int, dataset: str, pictures: Mapping[str, Tensor]) -> None:
-        """Pictures (3, H, W) uint8 by name, for TensorBoard."""
-        if self._events is None:
-            return
-        for name, picture in pictures.items():
-            self._events.add_picture(f"pictures/{dataset}/{name}", picture, iteration)
+    def write_pictures(self, iteration: int, group: str, pictures: Mapping[str, Tensor]) -> None:
+        """Pictures (3, H, W) uint8 by name, for the boards. group: the first part of their tags"""
+        for board in self._boards:
+            for name, picture in pictures.items():
+                board.add_picture(f"{group}/{name}", picture, iteration)
 
     def close(self) -> None:
-        """Close the file and the events; a second call does nothing."""
+        """Close the file and the boards; a second call does nothing."""
+        self._close_files()
+        for board in self._more:
+            board.close()
+
+    def _close_files(self) -> None:
         self._lines.close()
-        if self._events is not None:
-            self._events.close()
+        for events in self._events:
+            events.close()
 
     def __enter__(self) -> MetricsWriter:
         return self
@@ -116,11 +150,12 @@ class MetricsWriter:
         self._lines.add(json.dumps(record, allow_nan=False))
 
     def _draw(self, iteration: int, tag: str, value: Any) -> None:
-        if self._events is None or isinstance(value, str):
+        if isinstance(value, str):
             return
         if tag.startswith("eval") and value == UNDEFINED:  # a point at -1 would bend the curve
             return
-        self._events.add_scalar(tag, float(value), iteration)
+        for board in self._boards:
+            board.add_scalar(tag, float(value), iteration)
 
 
 class _Lines:
@@ -158,7 +193,7 @@ class _Lines:
 
 
 def _group(name: str) -> str:
-    """TensorBoard's section of a number of a line."""
+    """The boards' section of a number of a line."""
     if name in _SPEED:
         return "speed"
     return "train" if name == "lr" or is_loss(name) else "metrics"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -44,6 +45,7 @@ class Trainer:
     ema: averaged model (torch.optim.swa_utils.AveragedModel) or None
     setbacks, reaction: what was not finite so far, and what is done where something is not
     largest_logit: batch on the device -> the largest logit of the model, in absolute value
+    watch: (iteration, batch on the device) -> what the losses and gradients of it are computed in
     """
 
     model: nn.Module
@@ -65,6 +67,7 @@ class Trainer:
     setbacks: Setbacks = field(default_factory=Setbacks)
     reaction: Reaction = field(default_factory=Stop)
     largest_logit: Callable[[Batch], float] | None = None
+    watch: Callable[[int, Batch], AbstractContextManager[None]] = lambda *_: nullcontext()
     _signal: int = field(default=0, init=False)
     _names: Names = field(default_factory=Names, init=False)
 
@@ -137,7 +140,7 @@ class Trainer:
         batch = feed.take()
         moved = to_device(replace(batch, iteration=iteration - 1), self.device)
         self.reaction.prepare()
-        with naming_batch(batch, iteration):
+        with naming_batch(batch, iteration), self.watch(iteration, moved):
             report = Report(Terms.of(self.model(moved)), self._names)
             report.loss.backward()
         if iteration < self.stop:

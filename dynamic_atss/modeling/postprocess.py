@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -130,10 +130,14 @@ class PostProcess:
         return (boxes, scores, classes), cut
 
     def select(
-        self, found: Found, sizes: Tensor, original_sizes: Sequence[tuple[int, int]]
+        self,
+        found: Found,
+        sizes: Tensor,
+        original_sizes: Sequence[tuple[int, int]] | Tensor,
+        suppress: Callable[..., tuple[Tensor, Tensor]] = batched_multiclass_nms,
     ) -> tuple[Found, Tensor]:
         """The best of each image, after NMS where there is one, and (N,) how many. Nothing waits
-        for the device."""
+        for the device. `suppress` stands in for the project's operator."""
         boxes, scores, classes = found
         if not self.nms:
             return self._best_of_image(found)
@@ -142,7 +146,7 @@ class PostProcess:
             original = original.to(sizes.device, non_blocking=True)
             scale = (original / sizes).flip(1).repeat(1, 2)  # x, y, x, y
             boxes = boxes * scale[:, None]
-        keep, counts = batched_multiclass_nms(
+        keep, counts = suppress(
             *(boxes, scores, classes, self.nms_threshold, self.convention),
             limit=self.detections_per_image,
         )

@@ -22,6 +22,7 @@ from dynamic_atss.types import IGNORE
 
 SIGMOID, QUALITY, VARIFOCAL = range(3)  # as in csrc/focal.h
 
+_LARGE = 1e30  # in place of infinity, where it would meet a factor of 0
 _TENSORS = 4  # of the operator's seven arguments: logits, classes, quality, divisor
 _NO_OTHERS = (None,) * 6  # gradients
 
@@ -206,7 +207,7 @@ def negative_term(x: Tensor, weight: float, gamma: float) -> tuple[Tensor, Tenso
     """weight p^gamma softplus(x), and its derivative."""
     p, rest, softplus = x.sigmoid(), (-x).sigmoid(), F.softplus(x)
     weighted = weight * p.pow(gamma)
-    return weighted * softplus, weighted * (gamma * rest * softplus + p)
+    return weighted * softplus, weighted * (gamma * rest * softplus.clamp(max=_LARGE) + p)
 
 
 def positive_term(
@@ -217,7 +218,7 @@ def positive_term(
         loss, gradient = negative_term(-x, alpha, gamma)
         return loss, -gradient
     p, rest = x.sigmoid(), (-x).sigmoid()
-    entropy = (1 - quality) * F.softplus(x) + quality * F.softplus(-x)
+    entropy = _weighted(1 - quality, F.softplus(x)) + _weighted(quality, F.softplus(-x))
     difference = p - quality
     if kind == VARIFOCAL:
         worthless = negative_term(x, alpha, gamma)
@@ -226,18 +227,23 @@ def positive_term(
         return loss, gradient
     power = difference.abs().pow(gamma)
     slope = torch.where(difference == 0, 0.0, gamma * power / difference)
-    return power * entropy, slope * p * rest * entropy + power * difference
+    return power * entropy, slope * p * rest * entropy.clamp(max=_LARGE) + power * difference
+
+
+def _weighted(weight: Tensor, x: Tensor) -> Tensor:
+    """Without what has no weight, which may be infinite."""
+    return torch.where(weight == 0, 0.0, weight * x)
 
 
 def _losses_of_rows(
     logits: Tensor, rows: Tensor, classes: Tensor, alpha: float, gamma: float
 ) -> Tensor:
     precise = logits.index_select(0, rows).to(torch.promote_types(logits.dtype, torch.float32))
-    x, _ = _of_class(precise, classes)
+    x, place = _of_class(precise, classes)
     (negative, _), (at_class, _) = (negative_term(some, 1 - alpha, gamma) for some in (precise, x))
     wanted, _ = positive_term(x, None, SIGMOID, alpha, gamma)
-    loss = negative.sum(1) + torch.where(classes >= 0, wanted - at_class, 0.0)
-    return torch.where(classes == IGNORE, 0.0, loss)
+    here = torch.where(classes >= 0, wanted, at_class)
+    return torch.where(classes == IGNORE, 0.0, negative.scatter(1, place, here[:, None]).sum(1))
 
 
 def _fake(logits: Tensor, classes: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:

@@ -14,8 +14,7 @@ MOST_CONFUSED = 10
 CSS = """.matrix td { text-align: center; min-width: 2.2rem; }
 .matrix th[scope=col] { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left;
   max-height: 10rem; padding: .4rem .7rem .4rem 0; }
-.matrix th[scope=row] { white-space: nowrap; }
-.matrix .dark { color: #fff; }"""
+.matrix th[scope=row] { white-space: nowrap; }"""
 
 
 def matrix_table(matrix: NDArray[np.int64], names: Sequence[str]) -> str:
@@ -55,7 +54,6 @@ def most_confused(matrix: NDArray[np.int64], names: Sequence[str]) -> str:
 
 def _cell(count: int, share: float) -> str:
     """Darker for a larger share of the row; the number tells it without the shade."""
-    shade = round(255 - 190 * share)
-    dark = ' class="dark"' if share > 0.6 else ""
+    shade = round(255 - 130 * share)  # black on the darkest has a contrast of 7
     text = f"{count:,}" if count else ""
-    return f'<td{dark} style="background:rgb({shade},{min(255, shade + 25)},255)">{text}</td>'
+    return f'<td style="background:rgb({shade},{min(255, shade + 25)},255)">{text}</td>'

@@ -25,11 +25,11 @@ class Matches:
     in the order of the files' ids.
 
     names, of the categories; what several bear is completed by the file's ids · truth · table (D,
-    7) · file_ids: the file's id of each image · image_ids: of those that are
-    scored · evaluation, hotcoco's of all of them · counted (D,) bool: not those on a region to
-    ignore, nor those beyond `max_dets` of an image and a category · right (D,) bool: finds an
-    object · objects (T,) bool: not crowds, nor those of images that are not scored · found_by (T,)
-    float64: the score of the detection that finds a box, -inf if none does
+    7) · file_ids: the file's id of each image · image_ids: of those that are scored · evaluation,
+    hotcoco's of all of them · counted (D,) bool: not those on a region to ignore, nor those beyond
+    `max_dets` of an image and a category · right (D,) bool: finds an object · objects (T,) bool:
+    not crowds, nor those of images that are not scored · found_by (T,) float64: the score of the
+    detection that finds a box, -inf if none does
     """
 
     names: list[str]

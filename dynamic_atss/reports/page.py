@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dynamic_atss.evaluation.scores import shorten
-from dynamic_atss.reports import confusion
+from dynamic_atss.reports import confusion, curves
 from dynamic_atss.reports.errors import KINDS, MEANINGS
 from dynamic_atss.reports.matching import MIN_IOU
+from dynamic_atss.reports.wording import Numbers, number
 from dynamic_atss.viz import chart
 from dynamic_atss.viz.chart import Line
 from dynamic_atss.viz.html import breakable, folded, page, safe, table
 
 MOST_CATEGORIES = 20  # that a table shows unfolded
-_HUNDREDTHS = np.arange(101) / 100
 _CSS = f"""nav a {{ margin-right: 1rem; white-space: nowrap; }}
 .take {{ border-left: .4rem solid #2f6f9f; padding: .3rem .8rem; background: #f6f6f6; }}
 .crops {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .8rem; }}
@@ -27,7 +25,6 @@ _CSS = f"""nav a {{ margin-right: 1rem; white-space: nowrap; }}
 {chart.CSS}
 {confusion.CSS}"""
 
-Numbers = Mapping[str, Any]
 Section = tuple[str, str]  # title, HTML
 
 
@@ -35,8 +32,8 @@ def report_page(numbers: Numbers, pictures: Sequence[Section]) -> str:
     """numbers: as `report.json` has them · pictures: the sections with pictures"""
     sections = [
         ("Scores", _scores(numbers)),
-        ("Threshold", _threshold(numbers)),
-        ("Precision and recall", _curves(numbers)),
+        ("Threshold", curves.by_threshold(numbers)),
+        ("Precision and recall", curves.precision_recall(numbers)),
         ("By category", _categories(numbers["per_category"])),
         ("By size", _sizes(numbers)),
         ("Confusion matrix", _confusion(numbers["confusion"])),
@@ -48,13 +45,6 @@ def report_page(numbers: Numbers, pictures: Sequence[Section]) -> str:
     parts = [f'<h2 id="s{i}">{safe(t)}</h2>{body}' for i, (t, body) in enumerate(sections)]
     text = f"{_summary(numbers)}<nav>{links}</nav>{''.join(parts)}"
     return page(f"Report: {numbers['data_set']}", text, _CSS)
-
-
-def number(value: float | int | None) -> str:
-    """As text: counts in full, shares with three digits, "-" where undefined."""
-    if value is None or value == -1:
-        return "-"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
 def _summary(numbers: Numbers) -> str:
@@ -96,60 +86,6 @@ def _scores(numbers: Numbers) -> str:
     return "".join(parts)
 
 
-def _threshold(numbers: Numbers) -> str:
-    columns = numbers["by_threshold"]
-    names = {"precision": "precision", "recall": "recall", "f1": "F1"}
-    lines = [Line(names[key], _HUNDREDTHS, _array(values)) for key, values in columns.items()]
-    lowest = numbers["lowest_score"]
-    seen = f"The results hold no score below {lowest:.3f}. " if lowest and lowest > 0.01 else ""
-    drawn = chart.chart("By threshold", lines, "score", "", mark=numbers["best_threshold"])
-    f_scores = numbers["f_scores"]
-    means = table([*f_scores], [[number(v) for v in f_scores.values()]])
-    return (
-        f'<div class="plots">{drawn}<div><p>{seen}The dashed line is the threshold with the '
-        "highest F1 over all categories; the table by category has the best one of each. They are "
-        "chosen on these images: check them on others.</p><p>The highest F1 of each category on "
-        "COCO's 101 recalls, as a mean over the categories, for IoU 0.50 to 0.95, 0.50 and 0.75:"
-        "</p>"
-        f"{means}</div></div>"
-    )
-
-
-def _curves(numbers: Numbers) -> str:
-    curves = numbers["precision_by_recall"]
-    means = {name: values for name, values in curves.items() if name.startswith("IoU")}
-    shown, heading = _some(curves["per_category"], numbers["per_category"])
-    charts = (
-        ("Mean over categories", means),
-        (f"IoU 0.50, {heading}", shown),
-        ("IoU 0.50, by size", curves["per_size"]),
-    )
-    drawn = (
-        chart.chart(
-            title,
-            [Line(shorten(n), _HUNDREDTHS, _array(values)) for n, values in lines.items()],
-            *("recall", "precision"),
-        )
-        for title, lines in charts
-    )
-    return f'<div class="plots">{"".join(drawn)}</div>'
-
-
-def _some(curves: Numbers, rows: Numbers) -> tuple[dict[str, Any], str]:
-    """Curves of the categories with objects, of many those with the highest and the lowest AP."""
-    known = [name for name in curves if rows[name]["objects"]]
-    if len(known) <= chart.MOST_LINES:
-        return {name: curves[name] for name in known}, "by category"
-    known.sort(key=lambda name: -(rows[name]["AP50"] or 0.0))
-    half = chart.MOST_LINES // 2
-    chosen = {name: curves[name] for name in known[:half] + known[-half:]}
-    return chosen, f"the {half} highest and {half} lowest of {len(known)} categories"
-
-
-def _array(values: Sequence[float | None]) -> NDArray[np.float64]:
-    return np.array([np.nan if value is None else value for value in values])
-
-
 def _categories(rows: Numbers) -> str:
     heads = ["category", "objects", "AP", "AP50", "AP75", "found", "missed", "false"]
     heads += ["precision", "recall", "F1", "best threshold", "its F1", "ECE"]
@@ -184,7 +120,9 @@ def _confusion(found: Numbers) -> str:
     names, matrix = [*map(shorten, found["categories"])], np.array(found["matrix"])
     shown = confusion.shown_categories(matrix)
     part = (
-        f" The {len(shown)} of {len(names)} that are confused most." if names[len(shown) :] else ""
+        f" Shown are the {len(shown)} of {len(names)} categories that are confused most."
+        if names[len(shown) :]
+        else ""
     )
     return (
         f"<p>Rows: what the object is; none: a detection without an object. Columns: what it is "

@@ -100,7 +100,7 @@ class Records:
 
         results = self.checkpoints.folder / "inference" / name / folder / "bbox.json"
         pictures = sample_pictures(self.test_loaders[name].dataset, results)
-        metrics.write_pictures(iteration, name, pictures)
+        metrics.write_pictures(iteration, f"pictures/{name}", pictures)
 
     def _watch(self, iteration: int, found: dict[str, CocoScores | None]) -> None:
         """Whether the test is the best, on every process by what rank 0 knows."""

@@ -12,14 +12,15 @@ from yacs.config import CfgNode
 
 from dynamic_atss import builders, summary
 from dynamic_atss.config.record import tell_changes, write_config
-from dynamic_atss.data.dataset import TrainingSet
 from dynamic_atss.data.loader import Loader
+from dynamic_atss.data.training_set import TrainingSet
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.checkpoint import Checkpointer, name_after, naming
 from dynamic_atss.engine.interrupt import Stopped, on_signals, stop_now
 from dynamic_atss.engine.lines import Clock, Lines
 from dynamic_atss.engine.metrics import MetricsWriter
 from dynamic_atss.engine.state import RunState
+from dynamic_atss.engine.wandb_run import WandbRun, check_wandb
 from dynamic_atss.run.last_words import last_words
 from dynamic_atss.run.records import Records
 from dynamic_atss.run.start import (
@@ -48,6 +49,7 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
         UserError: for what the user can correct.
     """
     clock = Clock()
+    check_wandb(cfg.WANDB.PROJECT)
     device = begin(cfg)
     output = Path(cfg.OUTPUT_DIR)
     open_folder(output)
@@ -84,7 +86,7 @@ def _train(
     loader = builders.build_train_loader(cfg, dataset, start)
     if first:
         write_config(cfg, output, start)
-    writer = MetricsWriter(output, start) if first else contextlib.nullcontext()
+    writer = _writer(cfg, output, start) if first else contextlib.nullcontext()
     with _plot_at_end(output), writer as metrics:
         if metrics is not None:
             _describe(cfg, state, dataset, test_loaders, device, start, metrics)
@@ -106,6 +108,13 @@ def _train(
         if test:
             with naming(name_after(cfg.SOLVER.MAX_ITER, cfg.SOLVER.MAX_ITER)):
                 records.finish(again=ended)
+
+
+def _writer(cfg: CfgNode, output: Path, start: int) -> MetricsWriter:
+    """Of the numbers, on rank 0."""
+    wandb = cfg.WANDB
+    more = [WandbRun(output, wandb.PROJECT, wandb.NAME)] if wandb.PROJECT else []
+    return MetricsWriter(output, start, more=more)
 
 
 def _describe(

@@ -11,8 +11,8 @@ from yacs.config import CfgNode
 
 from dynamic_atss import builders
 from dynamic_atss.config.record import usage
-from dynamic_atss.data.dataset import TrainingSet
 from dynamic_atss.data.loader import Loader
+from dynamic_atss.data.training_set import TrainingSet
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.average import averaged_model
 from dynamic_atss.engine.best import Best
@@ -22,6 +22,7 @@ from dynamic_atss.engine.state import RunState
 from dynamic_atss.engine.trainer import Trainer
 from dynamic_atss.errors import UserError
 from dynamic_atss.run.records import Records
+from dynamic_atss.run.watch import Watch
 from dynamic_atss.weights import lacking_package, load_weights
 
 logger = logging.getLogger(__name__)
@@ -107,6 +108,7 @@ def build_trainer(
         setbacks=state.setbacks,
         reaction=_reaction(cfg, records, dataset),
         largest_logit=state.model.largest_logit,
+        watch=Watch(cfg.SOLVER.PICTURE_PERIOD, records.metrics, state.class_names, state.window),
     )
 
 

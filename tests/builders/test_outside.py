@@ -14,7 +14,7 @@ from dynamic_atss.builders import (
     check_config,
 )
 from dynamic_atss.builders.outside import construct, find
-from dynamic_atss.config.defaults import CODE_KEYS, DATA_FORMATS
+from dynamic_atss.config.kinds import CODE_KEYS, DATA_FORMATS
 from dynamic_atss.config.load import load_config
 from dynamic_atss.data.catalog import FORMATS
 from dynamic_atss.errors import UserError

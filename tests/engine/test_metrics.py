@@ -1,6 +1,7 @@
 import json
 import logging
 import sys
+import time
 
 import pytest
 import torch
@@ -65,11 +66,14 @@ def test_reading_a_file_that_is_not_there(tmp_path):
     assert read_metrics(tmp_path / "metrics.jsonl") == []
 
 
-def test_tensorboard_events_hold_each_number_once_after_a_resume(tmp_path):
+def test_tensorboard_events_hold_each_number_once_after_a_resume(tmp_path, monkeypatch):
+    """A resumed run begins in a later second, by which the files of events are in order."""
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    now = time.time()
     for start, steps in ((0, (1, 2, 3)), (2, (3, 4))):
+        monkeypatch.setattr(time, "time", lambda seconds=now + start: seconds)
         with MetricsWriter(tmp_path, start) as writer:
             for step in steps:
                 writer.write(step, {"loss": step + start / 10})
@@ -89,7 +93,7 @@ def test_tensorboard_has_classes_text_pictures_and_hyperparameters(tmp_path):
         writer.write_run("Training\n  head  ATSS", "SEED: 7", keys, ["bccd"])
         writer.write(20, {"loss": 1.0, "one/loss_cls": 1.0, "positives": 5, "time": 1, "lr": 0.1})
         writer.write_evaluation(20, "bccd", scores)
-        writer.write_pictures(20, "bccd", {"7": torch.zeros(3, 30, 40, dtype=torch.uint8)})
+        writer.write_pictures(20, "pictures/bccd", {"7": torch.zeros(3, 30, 40, dtype=torch.uint8)})
         assert writer.draws
     events = EventAccumulator(str(tmp_path)).Reload()
     tags = events.Tags()

@@ -301,3 +301,39 @@ def test_losses_of_rows_as_pytorch_wants_an_operator():
         arguments[place] = wrong
         with pytest.raises(RuntimeError, match=message):
             focal._ROWS(*arguments)
+
+
+INFINITE = [float("-inf"), -1e30, -1000.0, -104.0, 0.0, 104.0, 1000.0, 1e30, float("inf")]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 3.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_without_end_have_the_loss_of_their_limit(device, dtype, gamma, kind):
+    """Each alone, as an infinite loss hides all others: zero or infinite, with a gradient that is
+    that of a large logit; of a positive of each quality and of a prior without an object."""
+    for x in INFINITE:
+        for label, value in ((-1, 0.0), (0, 0.0), (0, 0.5), (0, 1.0)):
+            logits = torch.tensor([[x, -2.0]], dtype=dtype, device=device)
+            classes = torch.tensor([label], device=device)
+            quality = None if kind == SIGMOID else torch.tensor([value], dtype=dtype, device=device)
+            loss, gradient = OP(logits, classes, quality, None, kind, 0.25, gamma)
+            labels = None if quality is None else quality.double()
+            wanted, slope = focal._loss_and_gradient(
+                logits.double(), classes, labels, None, kind, 0.25, gamma
+            )
+            assert not wanted.isnan() and slope.isfinite().all()
+            torch.testing.assert_close(loss.double(), wanted, rtol=1e-5, atol=1e-12)
+            torch.testing.assert_close(gradient.double(), slope, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("x", INFINITE)
+def test_rows_with_logits_without_end(x):
+    logits = torch.tensor([[x] + [-2.0] * 20, [x] + [1.0] * 20])
+    rows, classes = torch.tensor([0, 1, 0]), torch.tensor([0, -1, 3])
+    found = focal.sigmoid_focal_rows(logits, rows, classes)
+    wanted = focal._losses_of_rows(logits.double(), rows, classes, 0.25, 2.0)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-12)
+    alone = focal._loss_and_gradient(logits[:1].double(), classes[:1], None, None, 0, 0.25, 2.0)
+    torch.testing.assert_close(wanted[0], alone[0])

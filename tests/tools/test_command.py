@@ -17,6 +17,9 @@ from dynamic_atss.run import last_words
 TOOLS = {
     "train_net": "train",
     "test_net": "test",
+    "predict": "predict",
+    "inspect_assignment": "inspect",
+    "compare": "compare",
     "check_dataset": "check",
     "convert_checkpoint": "convert",
     "launch": "launch",

@@ -84,30 +84,32 @@ struct Rows {
       int64_t end = row;
       const bool ignored = classes[row] == kIgnore;
       while (end < last && (classes[end] == kIgnore) == ignored) ++end;
-      const int64_t begin = row * columns, size = (end - row) * columns;
+      const int64_t begin = row * columns, stop = end * columns;
       if (ignored) {
-        std::fill_n(gradient + begin, size, Scalar(0.0f));
-      } else {
-        total += with_widest(negatives, begin, size);
-        for (; row < end; ++row) {
-          if (classes[row] >= 0) total += correct<kSquare>(row);
-        }
+        std::fill_n(gradient + begin, stop - begin, Scalar(0.0f));
+        row = end;
+        continue;
       }
-      row = end;
+      // Around the positives' own classes: an infinite term could not be taken away again.
+      int64_t from = begin;
+      for (; row < end; ++row) {
+        if (classes[row] < 0) continue;
+        const int64_t at = row * columns + classes[row];
+        total += with_widest(negatives, from, at - from) + own<kSquare>(row, at);
+        from = at + 1;
+      }
+      total += with_widest(negatives, from, stop - from);
     }
     return total;
   }
 
-  // Puts a positive's own term in the place of the negative one, and returns the difference.
+  // A positive's own term; its gradient is written.
   template <bool kSquare>
-  double correct(int64_t row) const {
-    const int64_t at = row * columns + classes[row];
-    const T x = static_cast<T>(logits[at]);
-    const T label = quality ? quality[row] : T(1);
-    const auto wanted = positive_term<T, kSquare>(focal, x, label);
-    const auto wrong = negative_term<T, kSquare>(x, focal.negative_weight(), focal.gamma);
-    gradient[at] = static_cast<Scalar>(wanted.gradient * scale);
-    return static_cast<double>(wanted.loss) - static_cast<double>(wrong.loss);
+  double own(int64_t row, int64_t at) const {
+    const auto term =
+        positive_term<T, kSquare>(focal, static_cast<T>(logits[at]), quality ? quality[row] : T(1));
+    gradient[at] = static_cast<Scalar>(term.gradient * scale);
+    return term.loss;
   }
 };
 
@@ -181,27 +183,25 @@ std::tuple<Tensor, Tensor> focal_loss(const Tensor& logits, const Tensor& classe
 
 // The focal loss of one row with a hard label, without its gradient.
 template <typename Scalar, bool kSquare>
-ALWAYS_INLINE Accumulate<Scalar> loss_of_row(const Scalar* logits, int64_t columns, int64_t wanted,
+ALWAYS_INLINE Accumulate<Scalar> loss_of_row(const Scalar* logits, int32_t columns, int32_t wanted,
                                              const Focal<Accumulate<Scalar>>& focal) {
   using T = Accumulate<Scalar>;
   const T weight = focal.negative_weight();
+  const auto negative = [=](int32_t column) INLINED {  // 0 for the row's own class
+    const T x = static_cast<T>(logits[column]);
+    const T loss = negative_term<T, kSquare>(x, weight, focal.gamma).loss;
+    return column == wanted ? T(0) : loss;
+  };
   T lanes[kLanes] = {};
-  int64_t i = 0;
+  int32_t i = 0;
   for (; i + kLanes <= columns; i += kLanes) {
-    for (int64_t lane = 0; lane < kLanes; ++lane) {
-      const T x = static_cast<T>(logits[i + lane]);
-      lanes[lane] += negative_term<T, kSquare>(x, weight, focal.gamma).loss;
-    }
+    for (int32_t lane = 0; lane < kLanes; ++lane) lanes[lane] += negative(i + lane);
   }
-  for (; i < columns; ++i) {
-    lanes[0] += negative_term<T, kSquare>(static_cast<T>(logits[i]), weight, focal.gamma).loss;
-  }
+  for (; i < columns; ++i) lanes[0] += negative(i);
   T total = 0;
   for (const T lane : lanes) total += lane;
   if (wanted < 0) return total;
-  const T x = static_cast<T>(logits[wanted]);
-  const T wrong = negative_term<T, kSquare>(x, weight, focal.gamma).loss;
-  return total + (positive_term<T, kSquare>(focal, x, T(1)).loss - wrong);
+  return total + positive_term<T, kSquare>(focal, static_cast<T>(logits[wanted]), T(1)).loss;
 }
 
 template <typename Scalar>

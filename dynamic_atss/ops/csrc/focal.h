@@ -52,34 +52,48 @@ HOST_DEVICE Sigmoid<T> sigmoid(T x) {
           (negative ? T(0) : x) + log1p};
 }
 
+// An infinite logit has a loss that is 0 or infinite, and the gradient of a large one: its parts
+// are bounded where infinity would meet a factor of 0.
+template <typename T>
+HOST_DEVICE T at_most_large(T x) {
+  return x > T(1e30) ? T(1e30) : x;  // NaN stays NaN
+}
+
 // weight * p^gamma * softplus(x): a class that the prior should not have.
 template <typename T, bool kSquare>
 HOST_DEVICE Term<T> negative_term(T x, T weight, T gamma) {
   const Sigmoid<T> s = sigmoid<T>(x);
-  const T power = kSquare ? s.p * s.p : Math<T>::exp(gamma * s.log_p);
+  const T power = kSquare ? s.p * s.p : Math<T>::exp(-gamma * at_most_large(-s.log_p));
   const T weighted = weight * power;
-  return {weighted * s.minus_log_rest, weighted * (gamma * s.rest * s.minus_log_rest + s.p)};
+  const T slope = gamma * s.rest * at_most_large(s.minus_log_rest);
+  return {weighted * s.minus_log_rest, weighted * (slope + s.p)};
+}
+
+// BCE(p, quality). Not softplus(x) - quality * x, which cancels; without a part of no weight, which
+// may be infinite.
+template <typename T>
+HOST_DEVICE T cross_entropy(const Sigmoid<T>& s, T quality) {
+  const T wrong = quality == T(1) ? T(0) : (T(1) - quality) * s.minus_log_rest;
+  return quality == T(0) ? wrong : wrong - quality * s.log_p;
 }
 
 // |quality - p|^gamma BCE(p, quality)
 template <typename T>
 HOST_DEVICE Term<T> quality_term(T x, T quality, T gamma) {
   const Sigmoid<T> s = sigmoid<T>(x);
-  // Not softplus(x) - quality * x, which cancels.
-  const T entropy = (T(1) - quality) * s.minus_log_rest - quality * s.log_p;
+  const T entropy = cross_entropy(s, quality);
   const T difference = s.p - quality;
   const T size = difference < T(0) ? -difference : difference;
   const T power = std::pow(size, gamma);
   const T slope = size > T(0) ? gamma * power / difference : T(0);
-  return {power * entropy, slope * s.p * s.rest * entropy + power * difference};
+  return {power * entropy, slope * s.p * s.rest * at_most_large(entropy) + power * difference};
 }
 
 // quality * BCE(p, quality)
 template <typename T>
 HOST_DEVICE Term<T> weighted_term(T x, T quality) {
   const Sigmoid<T> s = sigmoid<T>(x);
-  const T entropy = (T(1) - quality) * s.minus_log_rest - quality * s.log_p;
-  return {quality * entropy, quality * (s.p - quality)};
+  return {quality * cross_entropy(s, quality), quality * (s.p - quality)};
 }
 
 // The class of a positive.

@@ -186,3 +186,12 @@ def test_worst_images_come_first(tmp_path):
     errors = [image["missed"] + image["false"] for image in numbers["worst_images"]]
     assert errors == sorted(errors, reverse=True) and errors[0] > errors[-1] > 0
     assert np.sum([image["found"] for image in numbers["worst_images"]]) > 0
+
+
+def test_negative_ids(tmp_path):
+    boxes = [truth(-3, -1, BOX), truth(5, 2, BOX)]
+    results = [found(-3, -1, BOX, 0.9), found(5, -1, BOX, 0.95)]
+    dataset = write_set(tmp_path / "set", boxes, results, {2: "b", -1: "a"}, images=(-3, 5))
+    _, numbers = report_of(dataset)
+    assert numbers["confusion"]["matrix"] == [[1, 0, 0], [1, 0, 0], [0, 0, 0]]
+    assert [image["image_id"] for image in numbers["worst_images"]] == [5]

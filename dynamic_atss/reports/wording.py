@@ -1,0 +1,15 @@
+"""How a report writes its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Numbers = Mapping[str, Any]  # a part of `report.json`
+
+
+def number(value: float | int | None) -> str:
+    """As text: counts in full, shares with three digits, "-" where undefined."""
+    if value is None or value == -1:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"

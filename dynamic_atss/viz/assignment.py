@@ -1,0 +1,76 @@
+"""Pictures of an assignment: which priors learn which box."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import torch
+from torch import Tensor
+
+from dynamic_atss.data.image import resize
+from dynamic_atss.types import Assignment, Batch, GroundTruth, Priors
+from dynamic_atss.viz.draw import class_color, draw_boxes
+
+RIM = (20, 20, 20)
+
+
+def draw_assignment(
+    batch: Batch,
+    priors: Priors,
+    found: Assignment,
+    class_names: Sequence[str],
+    *,
+    count: int = 4,
+    short_side: int = 480,
+) -> list[Tensor]:
+    """The first `count` images of a batch, each with its boxes and the priors that learn them:
+    (3, H, W) uint8 on the CPU.
+
+    A prior is a dot at its centre in the colour of its box, the larger the coarser its level. The
+    caption of a box is its class and the number of its priors; a box without any is dashed. Images
+    whose short side is below `short_side` pixels are enlarged to it.
+    """
+    index = torch.where(found.positive, found.gt_index, -1)[:count].cpu()
+    centers, strides, gt = priors.centers.cpu(), priors.strides.cpu(), _on_host(batch.gt.objects)
+    pictures = []
+    for n, (height, width) in enumerate(batch.sizes[:count].tolist()):
+        image = batch.images[n, :, :height, :width].cpu()
+        ratio = max(1.0, short_side / min(height, width))
+        image = resize(image, round(height * ratio), round(width * ratio)) if ratio > 1 else image
+        boxes = (gt.image == n).nonzero().flatten()
+        places = torch.full((len(gt) + 1,), -1)  # in `boxes`; -1 of no box
+        places[boxes] = torch.arange(len(boxes))
+        learns = places[torch.where(index[n] < len(gt), index[n], -1)]  # a region is no box
+        image = _dots(image, centers * ratio, strides, learns)
+        counts = torch.bincount(learns[learns >= 0], minlength=len(boxes)).tolist()
+        names = [class_names[c] for c in gt.classes[boxes].tolist()]
+        pictures.append(
+            draw_boxes(
+                image,
+                gt.boxes[boxes] * ratio,
+                [f"{name} {k}" for name, k in zip(names, counts, strict=True)],
+                colors=[class_color(i) for i in range(len(boxes))],
+                dashed=[k == 0 for k in counts],
+                short_side=1,
+            )
+        )
+    return pictures
+
+
+def _on_host(gt: GroundTruth) -> GroundTruth:
+    return GroundTruth(gt.boxes.cpu(), gt.classes.cpu(), gt.image.cpu())
+
+
+def _dots(image: Tensor, centers: Tensor, strides: Tensor, learns: Tensor) -> Tensor:
+    """The image with a dot for each prior that learns a box. learns (P,): its place, else -1."""
+    pixels = image.permute(1, 2, 0).contiguous().numpy().copy()
+    chosen = (learns >= 0).nonzero().flatten()
+    chosen = chosen[strides[chosen].argsort(descending=True, stable=True)]  # the small ones on top
+    for prior in chosen.tolist():
+        x, y = (round(value) for value in centers[prior].tolist())
+        radius = max(2, round(math.log2(float(strides[prior]))) - 1)
+        cv2.circle(pixels, (x, y), radius + 1, RIM, -1, cv2.LINE_AA)
+        cv2.circle(pixels, (x, y), radius, class_color(int(learns[prior])), -1, cv2.LINE_AA)
+    return torch.from_numpy(pixels).permute(2, 0, 1)

@@ -1,0 +1,125 @@
+"""A comparison as one types it: mistakes before it begins, then two rules with two seeds."""
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from helpers_run import call_tool, command, environment, run_tool, write_config
+
+RULE = """
+from dynamic_atss.assigners import ASSIGNERS
+
+class Mine(ASSIGNERS["topk"]):
+    pass
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    small = ["INPUT.MIN_SIZE_TRAIN", "64", "INPUT.MIN_SIZE_TEST", "64", "SOLVER.LOG_PERIOD", "1"]
+    return [*write_config(folder), *small, "MODEL.ATSS.INFERENCE_TH", "0.001"]
+
+
+def arguments(config, out, *rules, seeds=(0, 1), more=()):
+    file, rest = config[:2], config[2:]
+    own = ["--rules", *rules, "--seeds", *seeds, "--output", out, "--devices", "cpu"]
+    return [*file, *own, *rest, *more]
+
+
+@pytest.mark.parametrize(
+    "rules, seeds, more, told",
+    [
+        (["atss", "atsss"], (0,), [], "'atsss': accepted are"),
+        (["atss", "atsss"], (0,), [], "(the nearest is 'atss')"),
+        (["atss", "topk,topq=3"], (0,), [], "ARGS.topq: topk has no such argument; the nearest"),
+        (["atss", "atss"], (0,), [], "--rules: atss is given twice"),
+        (["atss"], (0, 0), [], "--seeds [0, 0]: give one seed or more, each once"),
+        (["atss"], ("x",), [], "--seeds 'x': give whole numbers"),
+        (["atss"], (0,), ["SEED", 3], "SEED is what is compared or set here: give it by --seeds"),
+        (["atss"], (0,), ["MODEL.ASSIGNER.ARGS.topk", 3], "write it in --rules"),
+        (["atss"], (0,), ["DATASETS.TEST", "()"], "DATASETS.TEST is empty"),
+        (["atss"], (0,), ["DATASETS.TEST", "shapes_vall"], "DATASETS.TEST: "),
+        (["atss"], (0,), ["--reference", "topk"], "--reference 'topk': compared are atss"),
+        (["no/such.py:Rule"], (0,), [], "no/such.py cannot be imported"),
+    ],
+)
+def test_mistakes_are_told_before_the_first_run(
+    config, tmp_path, monkeypatch, capsys, rules, seeds, more, told
+):
+    out = tmp_path / "out"
+    args = arguments(config, out, *rules, seeds=seeds, more=more)
+    assert call_tool(monkeypatch, "compare", args) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and told in line
+    assert not out.exists() or not [*out.iterdir()]
+
+
+def test_a_comparison_that_is_interrupted_goes_on(config, tmp_path, monkeypatch, capsys):
+    (tmp_path / "rule.py").write_text(RULE)
+    out = tmp_path / "out"
+    args = arguments(config, out, "atss", f"{tmp_path / 'rule.py'}:Mine,topk=4")
+    first = out / "atss/seed_0"
+    process = subprocess.Popen(
+        command("compare", args), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    end = time.monotonic() + 200
+    while not (first / "model_0000002.pth").is_file() and time.monotonic() < end:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=200)
+    assert process.returncode == 130, stderr
+    assert b"the same command goes on" in stderr and b"Traceback" not in stderr
+    assert (first / "last_checkpoint").is_file() and not (first / "model_final.pth").exists()
+
+    done = run_tool("compare", args, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "Resuming from" in (first / "log.txt").read_text()
+    found = json.loads((out / "comparison.json").read_text())
+    assert [rule["label"] for rule in found["rules"]] == ["atss", "rule.py:Mine,topk=4"]
+    for rule in found["rules"]:
+        assert [run["seed"] for run in rule["runs"]] == [0, 1]
+        for run in rule["runs"]:
+            check_run(run)
+    ours, reference = ([run["AP50"] for run in rule["runs"]] for rule in found["rules"][::-1])
+    mean = (ours[0] - reference[0] + ours[1] - reference[1]) / 2
+    assert found["rules"][1]["differences"]["AP50"]["mean"] == pytest.approx(mean, abs=1e-12)
+    same_start(out)
+
+    assert call_tool(monkeypatch, "compare", args) == 0
+    told = capsys.readouterr().out
+    assert "4 of 4 runs are complete already" in told and "done, after" not in told
+    assert call_tool(monkeypatch, "compare", [*args, "SOLVER.BASE_LR", "0.01"]) == 2
+    told = capsys.readouterr().err
+    assert f"{first}: holds a run of other settings: SOLVER.BASE_LR 0.02 -> 0.01: choose" in told
+
+
+def check_run(run) -> None:
+    """The numbers are those of the run's own files."""
+    folder = Path(run["folder"])
+    scores = json.loads((folder / "inference/shapes_val/coco_metrics.json").read_text())
+    assert run["AP50"] == scores["AP50"] and run["agreement"]["detections"] > 0
+    lines = [*map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())]
+    lines = [line for line in lines if "loss" in line]
+    assert [line["iteration"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    boxes = sum(line["boxes_16to32"] for line in lines)
+    positives = sum(line["positives_16to32"] for line in lines)
+    assert run["positives_per_box"]["16to32"] == pytest.approx(positives / boxes)
+
+
+def same_start(out) -> None:
+    """With one seed all rules see the same boxes in the same iterations; with another, others."""
+    seen = [boxes(out / rule / f"seed_{seed}") for seed in (0, 1) for rule in folders(out)]
+    assert seen[0] == seen[1] != seen[2] == seen[3]
+
+
+def folders(out) -> list[str]:
+    return [path.name for path in out.iterdir() if path.is_dir()]
+
+
+def boxes(run) -> list[float]:
+    lines = [*map(json.loads, (run / "metrics.jsonl").read_text().splitlines())]
+    return [line["boxes_16to32"] for line in lines if "loss" in line]

@@ -1,0 +1,188 @@
+"""Finished runs: read, told apart, compared."""
+
+import csv
+import json
+
+import pytest
+from helpers_comparison import line, write_data, write_run
+from helpers_run import call_tool
+
+from dynamic_atss.comparison.groups import grouped, warnings
+from dynamic_atss.comparison.measures import curve, mean_curve, measures
+from dynamic_atss.comparison.runs import read_run
+from dynamic_atss.errors import UserError
+
+NAME = "MODEL.ASSIGNER.NAME"
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_data(tmp_path / "images")
+
+
+@pytest.fixture
+def make(tmp_path, data):
+    return lambda name, *args, **more: write_run(tmp_path / name, data, *args, **more)
+
+
+@pytest.fixture
+def compare(monkeypatch):
+    return lambda *args: call_tool(monkeypatch, "compare", args)
+
+
+def error_of(capsys) -> str:
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith("error: ")
+    return told
+
+
+def test_runs_are_grouped_by_what_differs_but_for_their_seeds(make):
+    runs = [
+        make("a0", 0, settings=(NAME, "atss")),
+        make("a1", 1, settings=(NAME, "atss", "DATALOADER.NUM_WORKERS", 3)),
+        make("b0", 0, settings=(NAME, "topk", "MODEL.ASSIGNER.ARGS.topk", 5)),
+        make("c0", 0, settings=(NAME, "here/rule.py:Best", "SOLVER.BASE_LR", 0.02)),
+        make("d0", 0, settings=(NAME, "there/rule.py:Best", "SOLVER.BASE_LR", 0.02)),
+    ]
+    found = grouped([*map(read_run, runs)])
+    labels = [group.label for group in found]
+    assert labels == [
+        "atss, SOLVER.BASE_LR 0.001",
+        "topk,topk=5, SOLVER.BASE_LR 0.001",
+        "rule.py:Best, SOLVER.BASE_LR 0.02",
+        "rule.py:Best, SOLVER.BASE_LR 0.02 #2",
+    ]
+    assert [[*group.runs] for group in found] == [[0, 1], [0], [0], [0]]
+    (only,) = grouped([read_run(runs[0])])
+    assert only.label == "atss"
+
+
+def test_another_budget_is_told(make):
+    runs = [
+        make("a", settings=(NAME, "atss", "SOLVER.MAX_ITER", 40)),
+        make("b", settings=(NAME, "topk", "SOLVER.MAX_ITER", 50)),
+    ]
+    (told,) = warnings([*map(read_run, runs)])
+    assert told.startswith("the runs differ in SOLVER.MAX_ITER (40, 50)")
+
+
+def test_measures_of_lines():
+    found = measures(
+        [line(20), line(40), {**line(50), "positives_8to16": 12.0, "positives": 22.0, "time": 0.8}]
+    )
+    assert found.positives == pytest.approx({"8to16": (40 * 6 + 10 * 12) / 100, "16to32": 10})
+    assert found.without == pytest.approx({"8to16": 0.25, "16to32": 0})
+    assert found.per_image == pytest.approx((40 * 16 + 10 * 22) / 50)
+    assert found.overlap == {20: 0.2, 40: 0.4, 50: 0.5}
+    assert found.overlap_at_end == pytest.approx(0.45)  # beyond three quarters of 50
+    assert found.seconds == pytest.approx(0.65) and found.memory == 700
+    assert [*found.losses] == ["loss", "loss_cls", "loss_reg"]
+
+
+def test_measures_of_what_was_not_recorded_and_of_branches():
+    old = {"iteration": 20, "loss": 1.0, "one/loss_cls": None, "one/iou_of_positives": 0.3}
+    found = measures([old])
+    assert found.positives == found.without == {} and found.per_image is None
+    assert found.overlap == {20: 0.3} and found.losses["one/loss_cls"] == {}
+    assert (found.seconds, found.memory) == (None, None)
+    assert measures([]).overlap_at_end is None
+    assert curve([old], "loss") == {20: 1.0}
+    assert mean_curve([{1: 1.0, 2: 2.0}, {2: 4.0, 3: 1.0}]) == {2: 3.0}
+    assert mean_curve([]) == {}
+
+
+def test_the_files_of_a_comparison(make, compare, tmp_path, capsys):
+    aps = {"atss": (0.30, 0.32, 0.31), "topk": (0.35, 0.36, 0.37)}
+    runs = [
+        make(f"{rule}{seed}", seed, ap, settings=(NAME, rule))
+        for rule, values in aps.items()
+        for seed, ap in enumerate(values)
+    ]
+    out = tmp_path / "out"
+    assert compare(*runs, "--output", out) == 0
+    printed = capsys.readouterr()
+    assert "topk: AP is higher than that of atss (+0.050 [+0.025, +0.075], 3 seeds)" in printed.out
+    assert printed.err == ""
+
+    found = json.loads((out / "comparison.json").read_text())
+    topk = found["rules"][1]
+    assert found["reference"] == "atss" and topk["label"] == "topk"
+    assert topk["numbers"]["AP"] == pytest.approx({"n": 3, "mean": 0.36, "sd": 0.01})
+    # Differences 0.05, 0.04, 0.06: 0.05 -+ 4.3027 x 0.01 / sqrt(3)
+    difference = topk["differences"]["AP"]
+    assert difference["low"] == pytest.approx(0.02516, abs=1e-5)
+    assert difference["high"] == pytest.approx(0.07484, abs=1e-5)
+    assert difference["verdict"] == "higher"
+    assert "APl" not in topk["numbers"]  # undefined
+    # Three detections of IoU 1, 0.5 and 0, and scores of 0.9, 0.6 and 0.2.
+    assert topk["numbers"]["spearman"]["mean"] == 1
+    assert topk["runs"][0]["agreement"]["matched"] == 2
+    assert topk["runs"][0]["positives_per_box"] == {"8to16": 3.0, "16to32": 10.0}
+
+    rows = [*csv.DictReader((out / "comparison.csv").open())]
+    assert [(row["rule"], row["seed"], float(row["AP"])) for row in rows] == [
+        (rule, str(seed), ap) for rule, values in aps.items() for seed, ap in enumerate(values)
+    ]
+    assert rows[0]["APl"] == "" and float(rows[0]["positives_per_box_16to32"]) == 10
+    text = (out / "comparison.md").read_text()
+    assert "| topk | 3 | 0.360 ± 0.010 |" in text and "| topk | +0.050 [+0.025, +0.075] * |" in text
+    assert "| atss | 3.0 | 10.0 |" in text and "| atss | 25.0 % | 0.0 % |" in text
+    page = (out / "comparison.html").read_text()
+    assert page.count("<img") == page.count('src="data:image/png;base64,') == 11
+    assert "src=" not in page.replace('src="data:', "") and "href" not in page
+    assert "+0.050 [+0.025, +0.075] *" in page and len(page) < 2_000_000
+
+
+def test_one_seed_tells_nothing(make, compare, tmp_path, capsys):
+    runs = [make(rule, 4, 0.3, settings=(NAME, rule)) for rule in ("atss", "topk")]
+    assert compare(*runs, "--reference", "topk", "--output", tmp_path / "out") == 0
+    out = capsys.readouterr().out
+    assert "atss: +0.000 AP to topk with one seed: whether that is more than luck" in out
+    assert "One seed tells nothing of the spread" in out
+    text = (tmp_path / "out/comparison.md").read_text()
+    assert "| atss | +0.000 |" in text and "±" not in text.partition("| rule |")[2].split("\n\n")[0]
+
+
+def test_no_seed_in_common(make, compare, tmp_path, capsys):
+    runs = [make(rule, seed, settings=(NAME, rule)) for seed, rule in enumerate(("atss", "topk"))]
+    assert compare(*runs, "--output", tmp_path / "out") == 0
+    assert "topk: has no AP with a seed that atss has, too" in capsys.readouterr().out
+
+
+def test_runs_whose_data_are_gone_are_compared_but_for_their_detections(
+    make, compare, tmp_path, capsys
+):
+    runs = [make(rule, settings=(NAME, rule)) for rule in ("atss", "topk")]
+    (tmp_path / "images" / "boxes.json").unlink()
+    assert compare(*runs, "--output", tmp_path / "out") == 0
+    out = capsys.readouterr().out
+    assert f"scores and IoUs of detections are not compared for {runs[0]}: " in out
+    assert "| atss | – | – | – | – | – |" in (tmp_path / "out/comparison.md").read_text()
+
+
+def test_a_data_set_by_code_needs_to_be_allowed(make, tmp_path):
+    from dynamic_atss.comparison.truths import Truths
+
+    run = read_run(make("a", settings=("DATASETS.TEST", ("format.py:Mine:x",))))
+    with pytest.raises(UserError, match="names code: add --allow-code"):
+        Truths()(run)
+
+
+def test_mistakes(make, compare, tmp_path, capsys):
+    run, out = make("first", settings=(NAME, "atss")), tmp_path / "out"
+    same = make("second", settings=(NAME, "atss"))
+    cut = make("cut", settings=(NAME, "topk"))
+    (cut / "model_final.pth").unlink()
+    for folders, told in {
+        (run, tmp_path / "fist"): f"{tmp_path}/fist: there is no such folder; give the OUTPUT_DIR "
+        f"of a run; the nearest is {tmp_path}/first",
+        (run, tmp_path / "images"): "holds no run (no config.yaml)",
+        (run, same): f"{run} and {same}: have the same settings and SEED 0: give one of them",
+        (run, cut): f"{cut}: is not trained and tested to its end: go on with it",
+        (): "nothing to compare: give --config-file FILE --rules",
+    }.items():
+        assert compare(*folders, "--output", out) == 2
+        assert told in error_of(capsys)
+    assert compare(run, "--reference", "ats", "--output", out) == 2
+    assert "--reference 'ats': compared are atss; the nearest is" in error_of(capsys)
+    assert not out.exists()
