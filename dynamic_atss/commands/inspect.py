@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 from dynamic_atss import cli
+from dynamic_atss.comparison.rules import parsed
 from dynamic_atss.errors import UserError
 
 DESCRIPTION = """Write one HTML page on which one sees, picture by picture and rule by rule, which
@@ -20,6 +21,8 @@ predictions learn."""
 
 def main() -> int:
     args = _arguments()
+    asked = parsed(args.rules) if args.rules else []
+    rules = [(rule.label, rule.name, rule.arguments) for rule in asked]
 
     from dynamic_atss.files import write_text
     from dynamic_atss.inspection.page import page
@@ -31,7 +34,7 @@ def main() -> int:
     source = find_source(args.weights, args.config_file, args.set, **given)
     dataset = open_images(source.cfg, args.images)
     chosen = {"count": args.count, "only": args.only, "averaged": args.averaged}
-    data = collected(source, dataset, args.rules, **chosen)
+    data = collected(source, dataset, rules, **chosen)
     text = page(data)
     write_text(args.output, text)
     counts = [f"{len(data[name])} {name}" for name in ("pictures", "rules", "steps")]

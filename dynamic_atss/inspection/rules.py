@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,15 @@ from dynamic_atss.modeling.detector import Detector
 from dynamic_atss.modeling.head import HeadOutput
 
 KEY = "MODEL.ASSIGNER.NAME"
+Asked = tuple[str, str, Mapping[str, Any]]  # label, MODEL.ASSIGNER.NAME, MODEL.ASSIGNER.ARGS
 
 
 @dataclass(frozen=True)
 class Shown:
     """A rule of the page.
 
-    name: for people · branch: of the head, None: it has none · rule: None: the network's own ·
-    own: whether it is the one that the network is trained with
+    name: as the page calls it · branch: of the head, None: it has none · rule: None: the network's
+    own · own: whether it is the one that the network is trained with
     """
 
     name: str
@@ -40,8 +40,8 @@ class Shown:
         return self.rule is None
 
 
-def shown_rules(cfg: CfgNode, model: Detector, asked: Sequence[str]) -> list[Shown]:
-    """The rules of `asked`, each NAME or NAME,ARGUMENT=VALUE,...; none: those of the network.
+def shown_rules(cfg: CfgNode, model: Detector, asked: Sequence[Asked]) -> list[Shown]:
+    """The rules of `asked`, or, where there are none, those of the network.
 
     The name of the network's own rule, without arguments, is that one, with what it has learnt.
 
@@ -51,11 +51,12 @@ def shown_rules(cfg: CfgNode, model: Detector, asked: Sequence[str]) -> list[Sho
     own = list(_of_network(cfg, model))
     if not asked:
         return own
-    name, reads = rule_name(cfg, build_head(cfg)), getattr(model.postprocess, "branch", None)
+    mine, reads = rule_name(cfg, build_head(cfg)), getattr(model.postprocess, "branch", None)
     shown = []
-    for text in asked:
-        mine = [one for one in own if one.branch == reads and _whole(text) == _whole(name)]
-        shown += mine or [Shown(text, reads, _built(cfg, text))]
+    for label, name, arguments in asked:
+        same = not arguments and _whole(name) == _whole(mine)
+        found = [replace(one, name=label) for one in own if same and one.branch == reads]
+        shown += found or [Shown(label, reads, _built(cfg, name, arguments))]
     return shown
 
 
@@ -109,27 +110,16 @@ def asked_of(model: Detector, shown: Shown, output: Any) -> tuple[Assigner, Head
     return shown.rule or own.assigner, read, own.coder
 
 
-def _built(cfg: CfgNode, text: str) -> Assigner:
-    name, *arguments = text.split(",")
-    own = cfg.clone()
-    own.defrost()
-    own.MODEL.ASSIGNER.NAME = name
-    own.MODEL.ASSIGNER.ARGS = CfgNode(dict(_argument(text, one) for one in arguments))
+def _built(cfg: CfgNode, name: str, arguments: Mapping[str, Any]) -> Assigner:
     if name not in ASSIGNERS and not names_code(KEY, name):
         known = ", ".join(ASSIGNERS)
         raise UserError(
-            f"--rules {text}: there is no rule {name!r}; names are {known}, and code "
-            "of your own, path/to/file.py:Name"
+            f"--rules {name}: there is no such rule; names are {known}, and code of your own, "
+            "path/to/file.py:Name"
         )
+    own = cfg.clone()
+    own.defrost()
+    own.MODEL.ASSIGNER.NAME = name
+    own.MODEL.ASSIGNER.ARGS = CfgNode(dict(arguments))
     rule = build_assigner(own, build_head(own))
     return rule.eval() if isinstance(rule, nn.Module) else rule
-
-
-def _argument(text: str, pair: str) -> tuple[str, Any]:
-    key, equals, value = pair.partition("=")
-    if not equals or not key.isidentifier():
-        raise UserError(f"--rules {text}: write NAME, or NAME,ARGUMENT=VALUE as atss,topk=5")
-    try:
-        return key, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return key, value

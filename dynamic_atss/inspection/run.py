@@ -17,7 +17,7 @@ from dynamic_atss.inspection.pack import Block
 from dynamic_atss.inspection.pictures import Picture, as_jpegs, choose, load
 from dynamic_atss.inspection.reasons import Reasons
 from dynamic_atss.inspection.recorder import Answer, Record
-from dynamic_atss.inspection.rules import Shown, asked_of, shown_rules
+from dynamic_atss.inspection.rules import Asked, Shown, asked_of, shown_rules
 from dynamic_atss.inspection.source import Source, network
 from dynamic_atss.inspection.views import predicted, view
 from dynamic_atss.modeling.coder import decode
@@ -70,7 +70,7 @@ class Gathered:
 def collected(
     source: Source,
     dataset: DetectionDataset,
-    rules: Sequence[str] = (),
+    rules: Sequence[Asked] = (),
     *,
     count: int = 6,
     only: Sequence[str] = (),

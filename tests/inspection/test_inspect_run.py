@@ -137,8 +137,11 @@ def bad(folder, tiny, run):
         (("--weights", backbone, *wide), "does not hold its configuration"),
         (("--weights", broken, *beside, *wide), "truncated, damaged or not a weight file"),
         (("--weights", backbone, *beside, *wide), "a backbone only"),
-        (("--weights", run, "--rules", "atts", *wide), "--rules atts: there is no rule 'atts'"),
-        (("--weights", run, "--rules", "atss,topk", *wide), "write NAME, or NAME,ARGUMENT=VALUE"),
+        (("--weights", run, "--rules", "atts", *wide), "--rules atts: there is no such rule"),
+        (
+            ("--weights", run, "--rules", "atss,topk", *wide),
+            "--rules atss,topk: there is no such rule",
+        ),
         (("--weights", run, "--rules", "atss,k=1", *wide), "MODEL.ASSIGNER.ARGS"),
         (("--weights", run, "--images", folder, *wide), "alone has no boxes"),
         (("--weights", run, "--images", "shapes_vall", *wide), "nearest name is 'shapes_val'"),

@@ -241,3 +241,13 @@ def test_the_address_keeps_what_is_looked_at(page, file):
     page.settle()
     assert page.run("[state.picture, state.box]") == [1, 1]
     page.requests = [file.as_uri()]
+
+
+def test_one_step_has_no_slider(run, tmp_path):
+    output = tmp_path / "page.html"
+    arguments = ("--weights", run / "model_final.pth", "--count", 1, "--output", output)
+    Inspect(Silent()).page(*arguments)
+    with Page(tmp_path / "profile") as one:
+        one.open(output.as_uri())
+        assert one.run("document.getElementById('steps').offsetHeight") == 0
+        assert one.messages == []

@@ -40,7 +40,7 @@ async function begin() {
   drawLegend();
   listenToKeys();
   await show();
-  change({});
+  drawAll();
   document.body.dataset.ready = "true";
 }
 
