@@ -48,7 +48,7 @@ def draw_assignment(
 
 
 def _places(boxes: Tensor, index: Tensor, total: int) -> Tensor:
-    """Where in `boxes`, indices of boxes, each of `index` stands; -1: nowhere, as regions do not."""
+    """Where in `boxes`, which are indices, each of `index` stands; -1: nowhere, as of regions."""
     places = torch.full((total + 1,), -1)
     places[boxes] = torch.arange(len(boxes))
     return places[torch.where(index < total, index, -1)]
