@@ -39,24 +39,32 @@ def draw_assignment(
         image = batch.images[n, :, :height, :width].cpu()
         ratio = max(1.0, short_side / min(height, width))
         image = resize(image, round(height * ratio), round(width * ratio)) if ratio > 1 else image
-        boxes = (gt.image == n).nonzero().flatten()
-        places = torch.full((len(gt) + 1,), -1)  # in `boxes`; -1 of no box
-        places[boxes] = torch.arange(len(boxes))
-        learns = places[torch.where(index[n] < len(gt), index[n], -1)]  # a region is no box
+        mine = (gt.image == n).nonzero().flatten()
+        learns = _places(mine, index[n], len(gt))
         image = _dots(image, centers * ratio, strides, learns)
-        counts = torch.bincount(learns[learns >= 0], minlength=len(boxes)).tolist()
-        names = [class_names[c] for c in gt.classes[boxes].tolist()]
-        pictures.append(
-            draw_boxes(
-                image,
-                gt.boxes[boxes] * ratio,
-                [f"{name} {k}" for name, k in zip(names, counts, strict=True)],
-                colors=[class_color(i) for i in range(len(boxes))],
-                dashed=[k == 0 for k in counts],
-                short_side=1,
-            )
-        )
+        names = [class_names[c] for c in gt.classes[mine].tolist()]
+        pictures.append(_boxes(image, gt.boxes[mine] * ratio, names, learns))
     return pictures
+
+
+def _places(boxes: Tensor, index: Tensor, total: int) -> Tensor:
+    """Where in `boxes`, which are indices, each of `index` stands; -1: nowhere, as of regions."""
+    places = torch.full((total + 1,), -1)
+    places[boxes] = torch.arange(len(boxes))
+    return places[torch.where(index < total, index, -1)]
+
+
+def _boxes(image: Tensor, boxes: Tensor, names: Sequence[str], learns: Tensor) -> Tensor:
+    """The image with its boxes, each with the number of the priors that learn it."""
+    counts = torch.bincount(learns[learns >= 0], minlength=len(boxes)).tolist()
+    return draw_boxes(
+        image,
+        boxes,
+        [f"{name} {k}" for name, k in zip(names, counts, strict=True)],
+        colors=[class_color(i) for i in range(len(boxes))],
+        dashed=[k == 0 for k in counts],
+        short_side=1,
+    )
 
 
 def _on_host(gt: GroundTruth) -> GroundTruth:
