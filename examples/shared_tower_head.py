@@ -16,7 +16,7 @@ from dynamic_atss.modeling.head import HeadOutput
 
 def flat(x: torch.Tensor, values: int) -> torch.Tensor:
     """(N, values, h, w) -> (N, h * w, values), the order of the priors."""
-    return x.flatten(2).transpose(1, 2).reshape(len(x), -1, values).float()
+    return x.flatten(2).transpose(1, 2).reshape(x.shape[0], -1, values).float()
 
 
 class SharedTower(nn.Module):

@@ -37,8 +37,8 @@ def traced(model: TensorDetector, device: torch.device) -> ExportedProgram:
         raise
     except Exception as error:  # a head or body of the user's may raise any
         raise UserError(
-            f"{_parts(model)}: cannot be traced ({_first_line(error)}): a part that goes by the "
-            "values of its tensors, or takes one size alone, cannot be exported"
+            f"{_parts(model)}: cannot be traced ({_first_line(error)}): a part must not go by the "
+            "values of its tensors, and reads sizes as x.shape[0], not len(x)"
         ) from error
 
 

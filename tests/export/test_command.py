@@ -81,7 +81,9 @@ def test_a_file_of_torch_needs_torch_alone(tiny, tmp_path):
         [sys.executable, "-c", LOADING, *files], capture_output=True, text=True, env=environment()
     )
     assert done.returncode == 0, done.stderr
-    for got, wanted in zip(torch.load(files[2]), TensorDetector(model.detector)(*given), strict=True):
+    for got, wanted in zip(
+        torch.load(files[2]), TensorDetector(model.detector)(*given), strict=True
+    ):
         torch.testing.assert_close(got, wanted, rtol=0, atol=1e-3)
         assert got.shape[0] == 3 and got.any()
 
