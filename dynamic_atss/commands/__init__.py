@@ -18,9 +18,11 @@ COMMANDS = {
     "train": "train a detector and score it",
     "test": "score a detector",
     "predict": "detect in pictures, folders and videos, and draw what is found",
+    "export": "write a detector as ONNX, or as a file for torch alone",
     "inspect": "see which priors learn which box, and why",
     "compare": "train with several rules and seeds, or read finished runs, and compare them",
     "check": "look through data sets before a training",
+    "show": "draw training images as the network gets them",
     "convert": "convert a checkpoint from and to other formats",
     "launch": "start train or test in several processes, on one machine or more",
 }

@@ -1,0 +1,1 @@
+"""A trained detector as one file that runs without this package."""

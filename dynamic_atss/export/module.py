@@ -37,7 +37,7 @@ class TensorDetector(nn.Module):
                 f"post-processing {type(detector.postprocess).__name__}: cannot be exported; give "
                 "a PostProcess of dynamic_atss.modeling.postprocess, or a subclass"
             )
-        self.detector, self.suppress = detector, suppress
+        self.detector, self.process, self.suppress = detector, detector.postprocess, suppress
 
     def forward(
         self, images: Tensor, sizes: Tensor, original_sizes: Tensor
@@ -50,7 +50,7 @@ class TensorDetector(nn.Module):
             classes (N, D) int64 · counts (N,) int64, how many rows of each image are filled; of the
             others boxes and scores are 0 and classes -1.
         """
-        model, process = self.detector, self.detector.postprocess
+        model, process = self.detector, self.process
         output = process.output(model.head(model.backbone(model.normalize(images, sizes))))
         priors = model.priors(output.sizes, images.device)
         found, _ = process.candidates(output, priors, sizes, complete=True)

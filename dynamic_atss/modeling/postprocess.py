@@ -164,13 +164,13 @@ class PostProcess:
         self, logits: Tensor, quality: Tensor | None, complete: bool
     ) -> tuple[Tensor, Tensor]:
         """The best candidates of a level: scores and places in (priors, C), (N, candidates) each,
-        best first."""
+        in the order of the places, so that of equal scores NMS takes the first prior."""
         joint = self._scores(logits.sigmoid(), quality).flatten(1)
-        most = self.pre_nms_top_n * (_AT_FIRST if self.by_location else 1)
+        most: Any = self.pre_nms_top_n * (_AT_FIRST if self.by_location else 1)
         if self.by_location and complete:
             most = (joint > 0).sum(1).max().item()
         best = joint.topk(torch.sym_min(most, joint.shape[1]), sorted=False).indices
-        index = best.sort().values  # so that of equal scores the first prior is the better one
+        index = best.sort().values
         scores = joint.gather(1, index)
         return scores if quality is None else scores.sqrt(), index
 

@@ -21,6 +21,7 @@ TOOLS = {
     "inspect_assignment": "inspect",
     "compare": "compare",
     "check_dataset": "check",
+    "show_data": "show",
     "convert_checkpoint": "convert",
     "launch": "launch",
 }

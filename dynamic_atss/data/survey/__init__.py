@@ -1,6 +1,6 @@
 """What is wrong, or odd, with data sets, told before the first iteration.
 
-From annotations and file headers alone; `tools/check_dataset.py` also reads every picture.
+From annotations and file headers alone; `dynamic-atss check` also reads every picture.
 """
 
 from dynamic_atss.data.survey.boxes import box_findings, crowded_images

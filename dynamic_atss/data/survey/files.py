@@ -22,7 +22,7 @@ def unreadable_files(one: Surveyed) -> Iterator[Finding]:
             *("stop", "unreadable", one.where, len(errors)),
             f"{share(len(errors), len(one.headers), 'images')} cannot be read, the first: "
             f"{errors[0]}",
-            "tools/check_dataset.py lists all and --fix leaves them out",
+            "dynamic-atss check lists all and --fix leaves them out",
             tuple(errors),
         )
 
@@ -52,7 +52,7 @@ def turned_files(one: Surveyed) -> Iterator[Finding]:
             *("note", "orientation", one.where, len(turned)),
             f"{share(len(turned), len(one.headers), 'images')} with an EXIF orientation, such as "
             f"{one.names[first]!r} ({orientation})",
-            "INPUT.EXIF decides whether they are turned upright; tools/show_data.py shows whether "
+            "INPUT.EXIF decides whether they are turned upright; dynamic-atss show tells whether "
             "the boxes lie on their objects",
         )
 

@@ -1,0 +1,53 @@
+"""Write a trained detector to one file that runs without this package: images in, boxes out.
+
+dynamic-atss export --weights output/demo/run --format onnx --output model.onnx
+dynamic-atss export --weights model_final.pth --format torch --output model.pt2
+dynamic-atss export --weights output/mine --format aoti --device cuda --output model.pt2 \\
+  --check-images my/pictures
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from dynamic_atss import cli
+from dynamic_atss.export.formats import PACKAGES, check_packages
+
+
+def main() -> int:
+    args = _arguments()
+    check_packages(args.format)
+
+    from dynamic_atss.export.run import export  # imports torch: mistakes are told before
+
+    names = args.names.split(",") if args.names else []
+    loading = {"device": args.device, "config_file": args.config_file, "overrides": args.set}
+    loading |= {"class_names": names, "allow_code": args.allow_code}
+    print(
+        export(
+            *(args.weights, args.output, args.format),
+            check_images=args.check_images,
+            loading=loading,
+        )
+    )
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    text, _, examples = (__doc__ or "").partition("\n\n")
+    parser = cli.Parser(
+        description=text,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--weights", required=True, metavar="RUN_OR_FILE", help="a run's folder or a checkpoint")
+    add("--format", required=True, choices=PACKAGES, help="onnx, torch (torch.export) or aoti")
+    add("--output", required=True, metavar="FILE", help="the file to write")
+    add("--check-images", default="", metavar="FOLDER", help="default: some of the test set")
+    add("--device", default="cpu", help="where a torch or aoti file will run: cpu or cuda")
+    add("--config-file", default="", metavar="FILE", help="for weights that do not hold theirs")
+    add("--names", default="", metavar="A,B", help="of the classes, if the weights tell none")
+    add("--set", nargs="+", default=[], metavar="KEY VALUE", help="override configuration keys")
+    add("--allow-code", action="store_true", help="run a head or body of your own that it names")
+    return parser.parse_args()

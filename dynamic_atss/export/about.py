@@ -1,0 +1,43 @@
+"""What the user of an exported file has to know, as texts by name, which the file carries."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+
+from dynamic_atss import __version__
+from dynamic_atss.export.module import INPUTS, OUTPUTS
+from dynamic_atss.inference.restore import Restored
+from dynamic_atss.modeling.postprocess import PostProcess
+
+RESIZE = (
+    "short side min_size, or less where the long side would exceed max_size: then "
+    "round(max_size * short / long); the other side int(size * long / short); bilinear with "
+    "antialias, as Pillow's"
+)
+SMALLEST = "one side of images above 128 pixels"  # of torch and aoti, whose graphs check it
+
+
+def about(restored: Restored, process: PostProcess) -> dict[str, str]:
+    """By name; lists as JSON."""
+    cfg = restored.cfg
+    return {
+        "producer": f"dynamic_atss {__version__}, torch {torch.__version__}",
+        "inputs": json.dumps(INPUTS),
+        "outputs": json.dumps(OUTPUTS),
+        "class_names": json.dumps(restored.class_names),
+        "pixels": "images (N, 3, H, W) uint8 RGB 0..255, not normalised, padded by 0 at the right "
+        "and the bottom to multiples of size_divisibility",
+        "sizes": "sizes and original_sizes (N, 2) int64: height, width of each picture, resized "
+        "without the padding, and as it was",
+        "min_size": str(cfg.INPUT.MIN_SIZE_TEST),
+        "max_size": str(cfg.INPUT.MAX_SIZE_TEST),
+        "resize": RESIZE,
+        "size_divisibility": str(max(cfg.DATALOADER.SIZE_DIVISIBILITY, 1)),
+        "exif": restored.reading.exif,
+        "boxes": "x1, y1, x2, y2 in pixels of the picture, x2 - x1 wide, best first; counts says "
+        "how many of an image's rows are filled",
+        "score_threshold": str(process.score_threshold),
+        "nms_threshold": str(process.nms_threshold),
+    }

@@ -1,0 +1,87 @@
+"""From a run or a file of weights to a file that runs without this package."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dynamic_atss.errors import UserError
+from dynamic_atss.export.about import about
+from dynamic_atss.export.checking import check
+from dynamic_atss.export.formats import AOTI, ONNX, TORCH, check_packages
+from dynamic_atss.export.module import Suppress, TensorDetector
+from dynamic_atss.export.onnx_file import OnnxRunner, write_onnx
+from dynamic_atss.export.pictures import pictures
+from dynamic_atss.export.torch_file import aoti_runner, torch_runner, write_aoti, write_torch
+from dynamic_atss.export.torch_nms import greedy_nms
+from dynamic_atss.export.tracing import traced
+from dynamic_atss.files import write_atomically
+from dynamic_atss.inference.restore import Restored, restore
+from dynamic_atss.ops.nms import batched_multiclass_nms
+
+
+class Format(NamedTuple):
+    """suppress: the NMS that is traced · write: (program, path, about) · open: what runs a file"""
+
+    suppress: Suppress
+    write: Callable[..., None]
+    open: Callable[[Path], Any]
+
+
+FORMATS = {
+    ONNX: Format(batched_multiclass_nms, write_onnx, OnnxRunner),
+    TORCH: Format(greedy_nms, write_torch, torch_runner),
+    AOTI: Format(greedy_nms, write_aoti, aoti_runner),
+}
+
+
+def export(
+    weights: str,
+    output: str | Path,
+    name: str,
+    *,
+    check_images: str = "",
+    loading: Mapping[str, Any] | None = None,
+) -> str:
+    """Writes `output` once it agrees with PyTorch; the line that says so.
+
+    Args:
+        name: of the format, a key of FORMATS.
+        check_images: a folder or a picture; see `pictures`.
+        loading: further arguments of `restore`.
+
+    Raises:
+        UserError: for what the user can correct; then nothing is written.
+    """
+    check_packages(name)
+    output = Path(output).expanduser()
+    if output.is_dir():
+        raise UserError(f"--output {output}: is a folder; name a file in it")
+    restored = restore(weights, **(loading or {}))
+    _refuse(restored)
+    images, source = pictures(restored, check_images)
+    chosen = FORMATS[name]
+    model = TensorDetector(restored.detector, chosen.suppress).eval()
+    with tempfile.TemporaryDirectory(prefix="dynamic_atss_export_") as folder:
+        made = Path(folder) / "model.pt2"  # a name that all formats take
+        chosen.write(traced(model, restored.device), made, about(restored, model.process))
+        found = check(chosen.open(made), restored, images)
+        with made.open("rb") as content:
+            write_atomically(output, lambda file: shutil.copyfileobj(content, file))
+    return (
+        f"{output}: {output.stat().st_size / 1e6:.1f} MB, {len(restored.class_names)} classes; as "
+        f"PyTorch on {len(images)} pictures of {source}: {found.count} boxes, which differ by up "
+        f"to {found.box:.2g} pixels, their scores by {found.score:.1g}"
+    )
+
+
+def _refuse(restored: Restored) -> None:
+    """Raises UserError for a test that is more than the detector."""
+    if restored.cfg.TEST.BBOX_AUG.ENABLED:
+        raise UserError(
+            "TEST.BBOX_AUG.ENABLED True: test-time augmentation cannot be exported; add --set "
+            "TEST.BBOX_AUG.ENABLED False"
+        )

@@ -1,0 +1,53 @@
+"""The detector as a graph of operators, for any number of images of any size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.fx.experimental._config
+from torch.export import Dim, ExportedProgram
+
+from dynamic_atss.errors import UserError
+from dynamic_atss.export.module import TensorDetector
+
+_SYMBOLIC: Any = torch.fx.experimental._config
+# Of the example that is traced: every level has more than one place, both sides differ.
+_EXAMPLE = 2, 288, 320
+
+
+def traced(model: TensorDetector, device: torch.device) -> ExportedProgram:
+    """The graph of a model in evaluation mode, on `device`.
+
+    Raises:
+        UserError: a part of the model cannot be traced, or not for every size.
+    """
+    images, height, width = _EXAMPLE
+    sizes = torch.tensor([[height, width], [height - 9, width - 30]], device=device)
+    pixels = torch.zeros(images, 3, height, width, dtype=torch.uint8, device=device)
+    batch = Dim("batch", min=1)
+    shapes = ({0: batch, 2: Dim("height", min=1), 3: Dim("width", min=1)}, {0: batch}, {0: batch})
+    try:
+        # Else maps of one place, of the last levels, would be refused: they may broadcast.
+        with torch.no_grad(), _SYMBOLIC.patch(backed_size_oblivious=True):
+            return torch.export.export(
+                *(model, (pixels, sizes, sizes * 2)), dynamic_shapes=shapes, strict=False
+            )
+    except UserError:
+        raise
+    except Exception as error:  # a head or body of the user's may raise any
+        raise UserError(
+            f"{_parts(model)}: cannot be traced ({_first_line(error)}): a part that goes by the "
+            "values of its tensors, or takes one size alone, cannot be exported"
+        ) from error
+
+
+def _parts(model: TensorDetector) -> str:
+    detector = model.detector
+    body = getattr(detector.backbone, "body", detector.backbone)
+    return f"head {type(detector.head).__name__} over {type(body).__name__}"
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {' '.join(lines[:2])[:300]}"

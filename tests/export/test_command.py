@@ -1,0 +1,105 @@
+"""`dynamic-atss export` on a run, and its file in a process without the package."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers_run import ROOT, call_tool, environment, write_config
+
+from dynamic_atss import load
+from dynamic_atss.export import formats
+
+OWN = ["MODEL.ATSS.INFERENCE_TH", 0.001, "MODEL.BACKBONE.ARGS.width", 8]
+BODY = ["MODEL.BACKBONE.CONV_BODY", f"{ROOT}/examples/plain_body.py:PlainBody"]
+SIZES = ["INPUT.MIN_SIZE_TEST", 160, "INPUT.MAX_SIZE_TEST", 224]
+
+LOADING = """
+import json, sys, torch
+sys.modules["dynamic_atss"] = None
+extra = {"metadata.json": ""}
+program = torch.export.load(sys.argv[1], extra_files=extra)
+assert json.loads(extra["metadata.json"])["min_size"] == "160"
+given = torch.load(sys.argv[2])
+torch.save(program.module()(*given), sys.argv[3])
+assert not any(name.startswith("dynamic_atss.") for name in sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    args = [*write_config(folder), *BODY, *OWN, *SIZES, "OUTPUT_DIR", folder / "run"]
+    with pytest.MonkeyPatch.context() as patch:
+        assert call_tool(patch, "train_net", [*args, "--skip-test"]) == 0
+    return folder
+
+
+def export(tiny, name, output, *more):
+    """Exit code of the tool."""
+    given = ["--weights", tiny / "run", "--format", name, "--output", output, "--allow-code", *more]
+    with pytest.MonkeyPatch.context() as patch:
+        return call_tool(patch, "export", given)
+
+
+def test_an_onnx_file_and_the_example(tiny, tmp_path, capsys):
+    for package in formats.PACKAGES["onnx"]:
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install it")
+    output = tmp_path / "new folder" / "x.onnx"
+    assert export(tiny, "onnx", output) == 0
+    line = capsys.readouterr().out.strip().splitlines()[-1]
+    assert "6 classes; as PyTorch on 8 pictures of shapes_val" in line
+    assert [path.name for path in output.parent.iterdir()] == ["x.onnx"]
+    picture = sorted((tiny / "datasets/shapes/val").glob("*.jpg"))[3]
+    found = load(tiny / "run", allow_code=True)(picture, threshold=0)
+    command = [sys.executable, ROOT / "examples/onnx_detect.py", output, picture]
+    printed = subprocess.run(command, capture_output=True, text=True, env=environment())
+    assert printed.returncode == 0, printed.stderr
+    rows = [line.split(" ", 2) for line in printed.stdout.splitlines()]
+    assert len(rows) == len(found) > 10
+    # The resize may differ by a grey level: the best scores, not their order, nor the last ones.
+    scores = torch.tensor([float(row[1]) for row in rows])
+    torch.testing.assert_close(scores, found.scores, atol=2e-3, rtol=0)
+
+
+def test_a_file_of_torch_needs_torch_alone(tiny, tmp_path):
+    from dynamic_atss.export import checking
+    from dynamic_atss.export.module import TensorDetector
+    from dynamic_atss.inference.picture import read
+    from dynamic_atss.inference.restore import restore
+
+    output = tmp_path / "x.pt2"
+    assert export(tiny, "torch", output, "--check-images", tiny / "datasets/shapes/val") == 0
+    model = restore(tiny / "run", allow_code=True)
+    pictures = sorted((tiny / "datasets/shapes/val").glob("*.jpg"))[:3]
+    images = [read(path, model.reading).image for path in pictures]
+    given = checking.inputs_of(checking.batch_of(model, images))
+    torch.save(given, tmp_path / "given.pt")
+    files = [output, tmp_path / "given.pt", tmp_path / "found.pt"]
+    done = subprocess.run(
+        [sys.executable, "-c", LOADING, *files], capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    for got, wanted in zip(torch.load(files[2]), TensorDetector(model.detector)(*given), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=0, atol=1e-3)
+        assert got.shape[0] == 3 and got.any()
+
+
+def test_mistakes_are_one_line(tiny, tmp_path, capsys, monkeypatch):
+    output = tmp_path / "x.onnx"
+    aug = ["--set", "TEST.BBOX_AUG.ENABLED", "True"]
+    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    assert export(tiny, "onnx", output) == 2
+    assert "onnxruntime: pip install 'dynamic_atss[export]'" in capsys.readouterr().err
+    for more, told in (
+        (aug, "TEST.BBOX_AUG.ENABLED True: test-time augmentation cannot be exported"),
+        (["--check-images", tmp_path / "none"], "none: no such picture, folder or video"),
+        (["--output", tmp_path], "is a folder; name a file in it"),
+        (["--weights", tmp_path / "none"], "no such weights"),
+        (["--format", "tflite"], "invalid choice: 'tflite'"),
+    ):
+        assert export(tiny, "torch", output, *more) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1 and told in err
+    assert not list(tmp_path.iterdir())

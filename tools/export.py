@@ -1,0 +1,10 @@
+"""Write a detector as ONNX or for torch alone; the same as `dynamic-atss export`.
+
+python tools/export.py --weights output/demo/run --format onnx --output model.onnx
+"""
+
+from dynamic_atss import cli
+from dynamic_atss.commands.export import main
+
+if __name__ == "__main__":
+    cli.run(main)
