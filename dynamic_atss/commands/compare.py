@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynamic_atss import cli
-from dynamic_atss.config.defaults import FREE_SECTIONS, default_config
+from dynamic_atss.config.defaults import default_config
+from dynamic_atss.config.kinds import FREE_SECTIONS
 from dynamic_atss.config.load import known_keys
 from dynamic_atss.errors import UserError
 from dynamic_atss.quoting import printable
