@@ -20,7 +20,6 @@ TOOLS = {
     "predict": "predict",
     "inspect_assignment": "inspect",
     "compare": "compare",
-    "compare": "compare",
     "check_dataset": "check",
     "convert_checkpoint": "convert",
     "launch": "launch",
