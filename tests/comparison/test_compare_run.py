@@ -44,7 +44,7 @@ def arguments(config, out, *rules, seeds=(0, 1), more=()):
         (["atss", "topk,topq=3"], (0,), [], "ARGS.topq: topk has no such argument; the nearest"),
         (["atss", "atss"], (0,), [], "--rules: atss is given twice"),
         (["atss"], (0, 0), [], "--seeds [0, 0]: give one seed or more, each once"),
-        (["atss"], ("x",), [], "--seeds 'x': give whole numbers"),
+        (["atss"], ("x",), [], "--seeds x: give whole numbers"),
         (["atss"], (0,), ["SEED", 3], "SEED is what is compared or set here: give it by --seeds"),
         (["atss"], (0,), ["MODEL.ASSIGNER.ARGS.topk", 3], "write it in --rules"),
         (["atss"], (0,), ["DATASETS.TEST", "()"], "DATASETS.TEST is empty"),
