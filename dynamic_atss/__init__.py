@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
+from dynamic_atss.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from dynamic_atss.inference.model import load as load
-
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

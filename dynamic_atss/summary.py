@@ -12,14 +12,14 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
-import dynamic_atss
 from dynamic_atss import builders
 from dynamic_atss.builders.heads import head_key
 from dynamic_atss.builders.rules import rule_arguments, rule_name, rule_origin
 from dynamic_atss.config import describe
-from dynamic_atss.data.dataset import TrainingSet
+from dynamic_atss.data.training_set import TrainingSet
 from dynamic_atss.engine import distributed
 from dynamic_atss.ops import library
+from dynamic_atss.version import __version__
 
 Row = tuple[str, str]
 _WIDTH = 92  # of a row's text
@@ -203,7 +203,7 @@ def _version_rows(device: torch.device) -> Iterator[Row]:
     cuda = f"CUDA {torch.version.cuda}" if device.type == "cuda" else "CUDA not used"
     yield (
         "versions",
-        f"dynamic_atss {dynamic_atss.__version__}, Python {platform.python_version()}, "
+        f"dynamic_atss {__version__}, Python {platform.python_version()}, "
         f"torch {torch.__version__}, {cuda}",
     )
     yield "operators", library.serving(device.type)

@@ -57,6 +57,8 @@ class PerImage(ABC):
             predicted_boxes: (P, 4), what each prior predicts.
             logits: (P, C).
 
+        What it may tell of itself for a page: `dynamic_atss.assigners.notes.note`.
+
         Returns:
             index (P,) int64, which of the G boxes, or BACKGROUND, or IGNORE; and quality (P,) in
             [0, 1], of which only that of positives counts.

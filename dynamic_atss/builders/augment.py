@@ -12,10 +12,10 @@ from dynamic_atss.builders.outside import construct, find, require_call
 from dynamic_atss.data.checks import fault
 from dynamic_atss.data.color import ColorJitter
 from dynamic_atss.data.crop import RandomCrop
-from dynamic_atss.data.dataset import TrainingSet
 from dynamic_atss.data.jitter import LargeScaleJitter, Pad
 from dynamic_atss.data.mosaic import MosaicDataset
 from dynamic_atss.data.samples import Transform
+from dynamic_atss.data.training_set import TrainingSet
 from dynamic_atss.data.transforms import Compose, HorizontalFlip, Resize, VerticalFlip
 from dynamic_atss.errors import UserError, described
 from dynamic_atss.types import GroundTruth

@@ -17,9 +17,10 @@ from dynamic_atss.config.code import names_code
 from dynamic_atss.data import loader
 from dynamic_atss.data.catalog import UnknownName, open_dataset
 from dynamic_atss.data.concat import ConcatDataset
-from dynamic_atss.data.dataset import DetectionDataset, TrainingSet
+from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.frames import Reading
 from dynamic_atss.data.samplers import repeat_factors
+from dynamic_atss.data.training_set import TrainingSet
 from dynamic_atss.engine import distributed
 from dynamic_atss.errors import UserError, described
 

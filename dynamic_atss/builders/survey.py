@@ -13,7 +13,7 @@ from yacs.config import CfgNode
 from dynamic_atss.builders.heads import build_head
 from dynamic_atss.builders.rules import build_assigner
 from dynamic_atss.config.code import names_code
-from dynamic_atss.data.dataset import DetectionDataset, TrainingSet
+from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.header_cache import cached_headers
 from dynamic_atss.data.survey import (
     Finding,
@@ -27,6 +27,7 @@ from dynamic_atss.data.survey import (
     several,
     together_findings,
 )
+from dynamic_atss.data.training_set import TrainingSet
 from dynamic_atss.data.transforms import resized
 from dynamic_atss.errors import UserError
 from dynamic_atss.types import Priors

@@ -8,9 +8,10 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from dynamic_atss import __version__, cli
+from dynamic_atss import cli
 from dynamic_atss.errors import UserError
 from dynamic_atss.suggest import hint
+from dynamic_atss.version import __version__
 
 PROGRAM = "dynamic-atss"
 COMMANDS = {

@@ -32,6 +32,7 @@ def main() -> int:
         loading={**loading, "class_names": names, "allow_code": args.allow_code},
         looking={**looking, **tiles},
         pictures=not args.no_pictures,
+        short_side=args.short_side,
         overwrite=args.overwrite,
     )
 
@@ -49,6 +50,7 @@ def _arguments() -> argparse.Namespace:
     add("--output", default="", metavar="DIR", help="default: output/predict, -2, -3, ...")
     add("--overwrite", action="store_true", help="replace files of the same names in --output")
     add("--no-pictures", action="store_true", help="only detections.json and detections.csv")
+    add("--short-side", type=int, default=1, help="smaller pictures are enlarged to it, to be read")
     add("--threshold", type=float, default=0.3, help="lowest score; 0: all that a test counts")
     add("--classes", default="", metavar="A,B", help="names or indices of those that are kept")
     add("--tile", type=int, default=0, metavar="PIXELS", help="large pictures in tiles, too")

@@ -25,14 +25,12 @@ from dynamic_atss.data.image import read_image
 from dynamic_atss.data.inside import check_inside
 from dynamic_atss.data.packed import PackedBoxes
 from dynamic_atss.data.samples import Sample, Transform, loaded, name_of, transformed
-from dynamic_atss.data.training_set import TrainingSet
 from dynamic_atss.errors import UserError
 from dynamic_atss.types import GroundTruth
 
 __all__ = [
     "DetectionDataset",
     "Sample",
-    "TrainingSet",
     "Transform",
     "loaded",
     "name_of",
@@ -237,7 +235,7 @@ class DetectionDataset(Dataset, ABC):
         """How messages say where a class that is lacking is to be added."""
         return "correct its name in the categories, or add it there"
 
-    def take_order_of(self, first: TrainingSet) -> None:
+    def take_order_of(self, first: DetectionDataset) -> None:
         """Brings the classes into the order of another data set; each keeps its own category id.
 
         Raises UserError: the class names are not the same.

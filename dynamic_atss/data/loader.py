@@ -13,9 +13,10 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from dynamic_atss.data.collate import collate
-from dynamic_atss.data.dataset import DetectionDataset, TrainingSet
+from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.samplers import TrainingSampler, aspect_groups, inference_batches
 from dynamic_atss.data.samples import Sample, Transform
+from dynamic_atss.data.training_set import TrainingSet
 from dynamic_atss.data.views import Failure, Views
 from dynamic_atss.data.workers import Workers, start_worker
 from dynamic_atss.errors import UserError

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dynamic_atss.data.crop import Window, cut_boxes, draw_window, scale_boxes
-from dynamic_atss.data.dataset import DetectionDataset, TrainingSet
+from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.image import resize, resize_with_pillow
 from dynamic_atss.data.samples import Sample, loaded, transformed
+from dynamic_atss.data.training_set import TrainingSet
 from dynamic_atss.types import GroundTruth, joined
 
 Part = tuple[Tensor, GroundTruth]

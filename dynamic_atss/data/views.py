@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from dynamic_atss.data.dataset import TrainingSet
 from dynamic_atss.data.samples import Sample, Transform, name_of
+from dynamic_atss.data.training_set import TrainingSet
 from dynamic_atss.errors import UserError, described, own_place
 from dynamic_atss.system_limits import limit_reached
 

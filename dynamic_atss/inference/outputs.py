@@ -54,11 +54,14 @@ class Outputs:
     """Takes the detections of one picture after another: a context, at whose end the files are
     there; after an error in it none of the tables nor a video is, and the pictures drawn so far.
 
-    counts: detections by the name of their class
+    counts: detections by the name of their class · short_side: as `Found.plot`
     """
 
-    def __init__(self, folder: Path, source: Source, *, pictures: bool) -> None:
+    def __init__(
+        self, folder: Path, source: Source, *, pictures: bool, short_side: int = 1
+    ) -> None:
         self.folder, self.counts = folder, Counter[str]()
+        self._short_side = short_side
         self._pictures, self._stack, self._rows = pictures, contextlib.ExitStack(), 0
         self._video: VideoWriter | None = None
         if source.video is not None and pictures:
@@ -80,9 +83,9 @@ class Outputs:
             for row, name in zip(found.to_coco(image_id), found.names, strict=True):
                 self._write(row, found, name)
             if self._video is not None:
-                self._video.add(found.drawn())
+                self._video.add(found.drawn(self._short_side))
             elif self._pictures:
-                write_image(self.folder / picture_name(found.name), found.drawn())
+                write_image(self.folder / picture_name(found.name), found.drawn(self._short_side))
         self.counts.update(found.names)
 
     def _write(self, row: dict[str, Any], found: Found, name: str) -> None:

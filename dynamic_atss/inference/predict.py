@@ -30,13 +30,14 @@ def predict(
     loading: Mapping[str, Any],
     looking: Mapping[str, Any],
     pictures: bool = True,
+    short_side: int = 1,
     overwrite: bool = False,
 ) -> int:
     """Detects in `inputs` and writes what is found to a folder.
 
     Args:
         loading, looking: arguments of `load`, and of the `Model` that it returns.
-        pictures: draw them, too.
+        pictures: draw them, too · short_side: smaller ones are drawn enlarged to it.
 
     Returns:
         the exit code: 0, or 1 if a picture or frame could not be read and the rest was done.
@@ -49,7 +50,8 @@ def predict(
     folder = output_folder(output, source, overwrite=overwrite)
     stream: Stream = model(source, stream=True, **looking)
     stream.tell = partial(tqdm.write, file=sys.stderr)  # beside the bar of progress
-    begin, outputs = time.perf_counter(), Outputs(folder, source, pictures=pictures)
+    outputs = Outputs(folder, source, pictures=pictures, short_side=short_side)
+    begin = time.perf_counter()
     done = _write(stream, outputs)
     seconds = (time.perf_counter() - begin) / max(done, 1)  # a camera may be stopped at once
     what = "frames" if source.video else "pictures"
@@ -58,7 +60,7 @@ def predict(
         f"{outputs.summary() or 'nothing found'}"
     )
     if stream.broken:
-        print(f"{len(stream.broken)} places could not be read")
+        print(f"{len(stream.broken)} could not be read: left out, by name above")
     print(f"{RESULTS}, {TABLE}{' and what is drawn' if pictures else ''}: {folder}")
     return 1 if stream.broken else 0
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from dynamic_atss.quoting import printable
+from dynamic_atss.viz.html import safe
 
 _PARTS = Path(__file__).parent / "page"
 # In this order; each is a few functions of one subject.
@@ -19,7 +19,7 @@ SCRIPTS = ("data", "state", "marks", "draw", "boxes", "details", "controls", "ke
 def page(data: Mapping[str, Any]) -> str:
     """data: what the scripts show (see `run.collected`); texts from files may be in it."""
     return Template(_part("page.html")).substitute(
-        title=escape(data["title"]),
+        title=safe(data["title"]),
         style=_part("page.css"),
         data=_in_script(data),
         script="\n".join(_part(f"{name}.js") for name in SCRIPTS),

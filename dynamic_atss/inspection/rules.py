@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -53,9 +54,15 @@ def shown_rules(cfg: CfgNode, model: Detector, asked: Sequence[str]) -> list[Sho
     name, reads = rule_name(cfg, build_head(cfg)), getattr(model.postprocess, "branch", None)
     shown = []
     for text in asked:
-        mine = [one for one in own if one.branch == reads] if text == name else []
+        mine = [one for one in own if one.branch == reads and _whole(text) == _whole(name)]
         shown += mine or [Shown(text, reads, _built(cfg, text))]
     return shown
+
+
+def _whole(name: str) -> tuple[str, str]:
+    """A name of code means the same however its path is written."""
+    place, _, attribute = name.rpartition(":")
+    return (str(Path(place).resolve()) if place.endswith(".py") else place), attribute
 
 
 def _of_network(cfg: CfgNode, model: Detector) -> Iterator[Shown]:

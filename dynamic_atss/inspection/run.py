@@ -90,6 +90,7 @@ def collected(
     pictures = [load(source.cfg, dataset, place) for place in choose(dataset, count, only)]
     gathered = [Gathered(picture) for picture in pictures]
     reasons, steps = Reasons(), []
+    told: list[dict[str, Any]] = []
     for step in progress(source.steps, "checkpoints"):
         model, what = network(source.cfg, step, names, averaged=averaged)
         steps.append({"name": step.name, "iteration": step.iteration, "weights": what})
@@ -99,11 +100,12 @@ def collected(
         for one in gathered:
             answers = _answers(model, one.picture, shown, at)
             one.add(answers, reasons, most)
-            of_last = shown, answers
+            if one.picture.batch.gt.split or not told:
+                told = [_rule(*pair) for pair in zip(shown, answers, strict=True)]
     return {
-        "title": f"Assignment: {', '.join(one.name for one in of_last[0])}",
+        "title": f"Assignment: {', '.join(rule['name'] for rule in told)}",
         "steps": steps,
-        "rules": [_rule(one, answer) for one, answer in zip(*of_last, strict=True)],
+        "rules": told,
         "classes": list(names),
         "reasons": reasons.texts,
         "data": "/".join(Path(dataset.annotations).parts[-3:]),

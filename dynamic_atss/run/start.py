@@ -16,8 +16,8 @@ from dynamic_atss import builders
 from dynamic_atss.builders.survey import survey as look_over
 from dynamic_atss.config.load import keys_without_effect
 from dynamic_atss.data.catalog import FROM_CATALOG
-from dynamic_atss.data.dataset import TrainingSet
 from dynamic_atss.data.loader import Loader
+from dynamic_atss.data.training_set import TrainingSet
 from dynamic_atss.engine import distributed, launch
 from dynamic_atss.engine.checkpoint import Checkpointer
 from dynamic_atss.engine.lock import Lock

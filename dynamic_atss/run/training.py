@@ -12,8 +12,8 @@ from yacs.config import CfgNode
 
 from dynamic_atss import builders, summary
 from dynamic_atss.config.record import tell_changes, write_config
-from dynamic_atss.data.dataset import TrainingSet
 from dynamic_atss.data.loader import Loader
+from dynamic_atss.data.training_set import TrainingSet
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.checkpoint import Checkpointer, name_after, naming
 from dynamic_atss.engine.interrupt import Stopped, on_signals, stop_now

@@ -11,8 +11,8 @@ from yacs.config import CfgNode
 
 from dynamic_atss import builders
 from dynamic_atss.config.record import usage
-from dynamic_atss.data.dataset import TrainingSet
 from dynamic_atss.data.loader import Loader
+from dynamic_atss.data.training_set import TrainingSet
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.average import averaged_model
 from dynamic_atss.engine.best import Best

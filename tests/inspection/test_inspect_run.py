@@ -3,7 +3,7 @@
 import torch
 from helpers_pages import train
 
-NOTHING = "examples/learned_width.py:LearnedWidth"
+LEARNS = "examples/learned_width.py:LearnedWidth"
 
 
 def test_a_run_under_three_rules(inspect, run, tmp_path):
@@ -59,7 +59,7 @@ def test_without_weights(inspect, tiny, tmp_path):
 def test_a_rule_of_examples_with_what_it_has_learnt(inspect, tiny, tmp_path):
     _, arguments = tiny
     run = tmp_path / "learned"
-    train(arguments, run, "MODEL.ASSIGNER.NAME", NOTHING, "MODEL.ASSIGNER.AT_LEAST_ONE", "True")
+    train(arguments, run, "MODEL.ASSIGNER.NAME", LEARNS, "MODEL.ASSIGNER.AT_LEAST_ONE", "True")
     refused = inspect.refused("--weights", run)
     assert "add --allow-code" in refused
     output = tmp_path / "page.html"
@@ -72,6 +72,9 @@ def test_a_rule_of_examples_with_what_it_has_learnt(inspect, tiny, tmp_path):
         places = {tuple(step["arrays"]["positive_weight"]) for step in steps}
         assert len(places) == len(steps) == 4
     assert "below the threshold" in data["reasons"]  # of ATSS, which the rule asks
+    beside = ("--rules", LEARNS, f"{LEARNS},width=2.0", "--count", 1)
+    _, data = inspect.page("--weights", run, "--allow-code", *beside, "--output", output)
+    assert [rule["own"] for rule in data["rules"]] == [True, False]
 
 
 TWO_BRANCHES = """

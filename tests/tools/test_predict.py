@@ -91,7 +91,7 @@ def test_a_broken_picture_is_named_and_the_rest_done(predict, folder, tmp_path):
     broken = sorted(folder.glob("*.jpg"))[1]
     broken.write_bytes(broken.read_bytes()[:300])
     code, out, err = predict("--input", folder, "--output", tmp_path / "found")
-    assert code == 1 and out.startswith("3 pictures") and "1 places could not be read" in out
+    assert code == 1 and out.startswith("3 pictures") and "1 could not be read" in out
     assert err.count("\n") == 1 and str(broken) in err
     assert {r["image_id"] for r in rows(tmp_path / "found")} == {1, 3, 4}
     assert not (tmp_path / "found" / broken.name).exists()
