@@ -17,10 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynamic_atss import cli
-from dynamic_atss.config.defaults import default_config
-from dynamic_atss.config.kinds import FREE_SECTIONS
-from dynamic_atss.config.load import known_keys
-from dynamic_atss.errors import UserError
+from dynamic_atss.comparison.words import before_keys, check_what, whole_numbers
 from dynamic_atss.quoting import printable
 
 if TYPE_CHECKING:
@@ -75,37 +72,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help=_OUTPUT)
     args = cli.parse(parser)
     for name in _LISTS:
-        words, rest = _cut(getattr(args, name))
+        words, rest = before_keys(getattr(args, name))
         setattr(args, name, words)
         args.opts = [*rest, *args.opts]
-    args.seeds = [_seed(word) for word in args.seeds]
-    _check(args)
+    args.seeds = whole_numbers(args.seeds)
+    check_what(args.config_file, args.rules, args.opts)
     return args
-
-
-def _check(args: argparse.Namespace) -> None:
-    if args.config_file and not args.rules:
-        raise UserError("command line: --rules is missing: give the rules to train with")
-    if args.rules and not args.config_file:
-        raise UserError("command line: --config-file is missing: give what the rules train with")
-    if not args.rules and not args.opts:
-        raise UserError(
-            "command line: nothing to compare: give --config-file FILE --rules RULE RULE, or the "
-            "folders of finished runs"
-        )
-
-
-def _cut(words: list[str]) -> tuple[list[str], list[str]]:
-    """What stands before the first key of the configuration, and the rest."""
-    keys = {*known_keys(default_config())}
-    for place, word in enumerate(words):
-        if word in keys or word.startswith(tuple(f"{section}." for section in FREE_SECTIONS)):
-            return words[:place], words[place:]
-    return words, []
-
-
-def _seed(word: str) -> int:
-    try:
-        return int(word)
-    except ValueError:
-        raise UserError(f"--seeds {word!r}: give whole numbers") from None

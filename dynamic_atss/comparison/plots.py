@@ -23,7 +23,7 @@ from dynamic_atss.viz.report import smooth
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#333333", "#cc79a7", "#56b4e9", "#e69f00")
 _MARKERS = "os^DvPX<>"
 _DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-_MOST_LOSSES = 4
+_MOST_LOSSES = 6  # the sum, class, box, and the names of the quality branch by rule
 _MOST_MARKS = 8  # on a curve
 _LONGEST = 24  # characters of a rule in a plot
 

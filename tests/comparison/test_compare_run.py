@@ -7,7 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from helpers_run import call_tool, command, environment, run_tool, write_config
+
+from dynamic_atss import builders
+from dynamic_atss.assigners import ASSIGNERS
+from dynamic_atss.comparison.plan import planned
+from dynamic_atss.comparison.rules import parsed
 
 RULE = """
 from dynamic_atss.assigners import ASSIGNERS
@@ -38,7 +44,7 @@ def arguments(config, out, *rules, seeds=(0, 1), more=()):
         (["atss", "topk,topq=3"], (0,), [], "ARGS.topq: topk has no such argument; the nearest"),
         (["atss", "atss"], (0,), [], "--rules: atss is given twice"),
         (["atss"], (0, 0), [], "--seeds [0, 0]: give one seed or more, each once"),
-        (["atss"], ("x",), [], "--seeds 'x': give whole numbers"),
+        (["atss"], ("x",), [], "--seeds x: give whole numbers"),
         (["atss"], (0,), ["SEED", 3], "SEED is what is compared or set here: give it by --seeds"),
         (["atss"], (0,), ["MODEL.ASSIGNER.ARGS.topk", 3], "write it in --rules"),
         (["atss"], (0,), ["DATASETS.TEST", "()"], "DATASETS.TEST is empty"),
@@ -56,6 +62,20 @@ def test_mistakes_are_told_before_the_first_run(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and told in line
     assert not out.exists() or not [*out.iterdir()]
+
+
+def test_all_rules_begin_with_the_same_weights(config, tmp_path):
+    rules = parsed([*ASSIGNERS])
+    jobs = planned(
+        *(config[1], rules, [3], config[2:]), output=tmp_path, device="cpu", allow_code=False
+    )
+    found = []
+    for job in jobs:
+        torch.manual_seed(job.cfg.SEED)  # as a run does
+        found.append(builders.build_model(job.cfg, 3).state_dict())
+    for other in found[1:]:
+        assert list(other) == list(found[0])
+        assert all(torch.equal(other[name], found[0][name]) for name in other)
 
 
 def test_a_comparison_that_is_interrupted_goes_on(config, tmp_path, monkeypatch, capsys):

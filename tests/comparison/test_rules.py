@@ -3,6 +3,7 @@
 import pytest
 
 from dynamic_atss.comparison.rules import parsed
+from dynamic_atss.comparison.words import before_keys
 from dynamic_atss.errors import UserError
 
 
@@ -50,3 +51,12 @@ def test_folders_are_names_and_tell_rules_apart():
 def test_mistakes(texts, told):
     with pytest.raises(UserError, match=told):
         parsed(texts)
+
+
+@pytest.mark.parametrize("key", ["SEED", "SOLVER.MAX_ITER", "MODEL.ASSIGNER.ARGS.topk"])
+def test_keys_after_a_list_do_not_belong_to_it(key):
+    assert before_keys(["atss", "my.py:Rule", key, "3", "DTYPE", "x"]) == (
+        ["atss", "my.py:Rule"],
+        [key, "3", "DTYPE", "x"],
+    )
+    assert before_keys(["atss", "topk"]) == (["atss", "topk"], [])

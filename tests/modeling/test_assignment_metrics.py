@@ -14,7 +14,15 @@ from dynamic_atss.modeling.assignment_metrics import (
     size_of,
 )
 from dynamic_atss.modeling.matching import Matched
-from dynamic_atss.types import BACKGROUND, IGNORE, Assignment, GroundTruth, Level, Priors
+from dynamic_atss.types import (
+    BACKGROUND,
+    IGNORE,
+    Assignment,
+    GroundTruth,
+    Level,
+    Priors,
+    to_device,
+)
 
 EDGES = (8, 16, 32, 64, 128, 256)
 
@@ -78,6 +86,19 @@ def test_without_boxes_all_are_zero():
     index[0, 3] = IGNORE
     found = measured(truth(0), index)
     assert all(found[f"{kind}_{size}"] == 0 for kind in BY_SIZE for size in SIZES)
+
+
+def test_nothing_waits_for_the_device():
+    """Tensors of the meta device have shapes alone: what reads a value fails there."""
+    gt = to_device(truth(12, regions=2), "meta")
+    index = torch.zeros(2, 40, dtype=torch.int64, device="meta")
+    found = Assignment(index, index.float())
+    boxes = torch.zeros(2, 40, 4, device="meta")
+    matched = Matched(found, found.positive, found.quality, None, boxes, boxes, boxes)
+    metrics = assignment_metrics(matched, to_device(priors(), "meta"), gt)
+    assert all(value.is_meta and value.numel() in (1, 2) for value in metrics.values())
+    with pytest.raises(RuntimeError):
+        metrics["positives_8to16"].item()
 
 
 def test_their_names_are_known():
