@@ -20,21 +20,25 @@ def main() -> int:
 
     from dynamic_atss.inference.predict import predict  # imports torch: mistakes are told before
 
-    classes = args.classes.split(",") if args.classes else None
+    classes = _parts(args.classes) or None
     looking = {"threshold": args.threshold, "classes": classes, "batch": args.batch}
     tiles = {"tile": args.tile, "overlap": args.overlap}
-    names = args.names.split(",") if args.names else []
     loading = {"device": args.device, "config_file": args.config_file, "overrides": args.set}
     return predict(
         args.weights,
         args.input,
         args.output,
-        loading={**loading, "class_names": names, "allow_code": args.allow_code},
+        loading={**loading, "class_names": _parts(args.names), "allow_code": args.allow_code},
         looking={**looking, **tiles},
         pictures=not args.no_pictures,
         short_side=args.short_side,
         overwrite=args.overwrite,
     )
+
+
+def _parts(text: str) -> list[str]:
+    """What stands between the commas."""
+    return [part.strip() for part in text.split(",")] if text else []
 
 
 def _arguments() -> argparse.Namespace:

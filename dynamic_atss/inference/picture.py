@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from dynamic_atss.data.frames import Reading
-from dynamic_atss.data.header import image_header
+from dynamic_atss.data.header import PIL_ERRORS, image_header, reason, undecodable
 from dynamic_atss.data.image import read_image
 from dynamic_atss.errors import UserError
 
@@ -74,9 +74,14 @@ def _of_pil(picture: Image.Image, reading: Reading) -> Tensor:
         raise UserError(
             f"a PIL picture of mode {picture.mode}: give the path of its file, or 8-bit pixels"
         )
-    if reading.exif == "apply":
-        picture = ImageOps.exif_transpose(picture)
-    return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+    try:
+        if reading.exif == "apply":
+            picture = ImageOps.exif_transpose(picture)
+        pixels = np.array(picture.convert("RGB"))
+    except PIL_ERRORS as error:  # Pillow decodes a file when its pixels are asked for
+        name = getattr(picture, "filename", "") or "a PIL picture"
+        raise undecodable(Path(name), reason(error)) from None
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _of_array(pixels: np.ndarray) -> Tensor:

@@ -60,7 +60,7 @@ def test_collate_rounds_up(step, size):
 def test_a_worker_writes_the_batch_where_the_main_process_reads_it(monkeypatch):
     samples = [sample(20, 33, 2, 7), sample(31, 30, 0, 8)]
     here = collate(samples, 32).images
-    monkeypatch.setattr("dynamic_atss.data.loader.get_worker_info", object)
+    monkeypatch.setattr("dynamic_atss.data.collate.get_worker_info", object)
     there = collate(samples, 32).images
     assert there.is_shared() and not here.is_shared()
     assert torch.equal(here, there) and here.stride() == there.stride()

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers_run import environment
+from helpers_run import call_tool, environment
 from PIL import Image
 
 from dynamic_atss import load
@@ -48,6 +48,20 @@ def test_detections_are_those_of_test_net(model, run, pictures):
         assert model.class_names[ours["category_id"] - 1] == categories[theirs["category_id"]]
         assert ours["bbox"] == pytest.approx(theirs["bbox"], abs=1e-6)
         assert ours["score"] == pytest.approx(theirs["score"], abs=1e-6)
+
+
+def test_detections_are_those_of_test_net_in_several_passes(run, pictures, tmp_path, monkeypatch):
+    """TEST.BBOX_AUG counts here, too."""
+    aug = ["TEST.BBOX_AUG.ENABLED", "True", "TEST.BBOX_AUG.H_FLIP", "True"]
+    aug += ["TEST.BBOX_AUG.SCALES", "(64,)"]
+    args = ["--config-file", run / "config.yaml", "MODEL.WEIGHT", run / "model_final.pth", *aug]
+    assert call_tool(monkeypatch, "test_net", [*args, "OUTPUT_DIR", tmp_path]) == 0
+    tested = json.loads((tmp_path / "inference/shapes_val/bbox.json").read_text())
+    found = [r for f in load(run, overrides=aug)(pictures, threshold=0) for r in f.to_coco()]
+    assert len(found) == len(tested) > 100
+    for key in ("score", "bbox"):
+        ours, theirs = (np.array(sorted(row[key] for row in some)) for some in (found, tested))
+        assert ours == pytest.approx(theirs, abs=1e-6)
 
 
 def sorted_rows(rows):
@@ -185,13 +199,13 @@ def test_a_broken_picture_of_a_folder_is_left_out(model, files, tmp_path, caplog
     for file in files[:3]:
         (tmp_path / file.name).write_bytes(file.read_bytes())
     broken = tmp_path / files[1].name
-    broken.write_bytes(files[1].read_bytes()[:400])
+    broken.write_bytes(files[1].read_bytes()[:-200])
     stream = model(tmp_path)
     assert [f.name for f in stream] == [files[0].name, files[2].name]
     assert len(stream.broken) == 1 and str(broken) in stream.broken[0]
     assert f"left out: {broken}" in caplog.text
     assert [f.name for f in model(iter([broken, files[0]]))] == [str(files[0])]
-    for given in (broken, [files[0], broken]):
+    for given in (broken, [files[0], broken], Image.open(broken)):
         with pytest.raises(UserError, match=r"cannot be decoded"):
             model(given)
     with pytest.raises(UserError, match=r"holds no pictures \(.jpg"):

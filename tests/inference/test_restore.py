@@ -115,6 +115,19 @@ def test_a_rule_of_ones_own_is_not_run(run, changed, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+def test_what_a_rule_learns_is_left(tiny, tmp_path, monkeypatch):
+    """Its weights lie in the checkpoint; its file need not be there to predict."""
+    rule = shutil.copy(ROOT / "examples/learned_width.py", tmp_path)
+    args = ["--config-file", tiny / "tiny.yaml", "DATASETS.ROOT", tiny / "datasets"]
+    args += ["MODEL.ASSIGNER.NAME", f"{rule}:LearnedWidth", "SOLVER.MAX_ITER", 1, "--skip-test"]
+    assert call_tool(monkeypatch, "train_net", [*args, "OUTPUT_DIR", tmp_path / "run"]) == 0
+    (tmp_path / "learned_width.py").unlink()
+    content = load_checkpoint(tmp_path / "run/model_final.pth")
+    assert any(name.startswith("criterion.") for name in content["model"])
+    weights = restore(tmp_path / "run").detector.state_dict()
+    assert all(torch.equal(weights[k], content["model"][k]) for k in weights)
+
+
 def test_a_body_of_ones_own_needs_leave(run, changed, tmp_path):
     body = tmp_path / "body.py"
     body.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
