@@ -22,7 +22,7 @@ ROOMS = """
 """.split()
 SEE_CFG = {
     *("config", "builders", "scoring", "summary", "run"),
-    *("inference", "inspection", "comparison", "cli", "commands"),
+    *("inference", "export", "inspection", "comparison", "cli", "commands"),
 }
 DOORS = {f"{PACKAGE}.ops.focal": f"{PACKAGE}.losses"}  # what is imported through its door alone
 

@@ -6,10 +6,10 @@ import json
 
 import torch
 
-from dynamic_atss import __version__
 from dynamic_atss.export.module import INPUTS, OUTPUTS
 from dynamic_atss.inference.restore import Restored
 from dynamic_atss.modeling.postprocess import PostProcess
+from dynamic_atss.version import __version__
 
 RESIZE = (
     "short side min_size, or less where the long side would exceed max_size: then "
