@@ -119,7 +119,7 @@ def test_the_rows_that_are_not_filled_hold_nothing(images):
     model = restored("MODEL.ATSS.INFERENCE_TH", 0.6)
     given = checking.inputs_of(checking.batch_of(model, images))
     boxes, scores, classes, counts = TensorDetector(model.detector)(*given)
-    assert boxes.shape == (3, 100, 4) and 0 < counts.min() and counts.max() < 100
+    assert boxes.shape == (3, 100, 4) and counts.min() > 0 and counts.max() < 100
     for n, count in enumerate(counts.tolist()):
         assert (scores[n, :count] > 0).all() and (classes[n, :count] >= 0).all()
         assert not boxes[n, count:].any() and not scores[n, count:].any()
