@@ -24,6 +24,7 @@ about = session.get_modelmeta().custom_metadata_map
 low, high, step = (int(about[k]) for k in ("min_size", "max_size", "size_divisibility"))
 turn = 0 if about["exif"] == "apply" else cv2.IMREAD_IGNORE_ORIENTATION
 image = cv2.imread(sys.argv[2], cv2.IMREAD_COLOR_RGB | turn)
+assert image is not None, "no picture"
 height, width = image.shape[:2]
 short, long = min(height, width), max(height, width)
 side = low if long / short * low <= high else max(round(high * short / long), 1)
