@@ -270,6 +270,5 @@ def reason(error: BaseException) -> str:
 
 def undecodable(path: Path, why: str) -> UserError:
     return UserError(
-        f"{path}: the image cannot be decoded ({why}): "
-        "replace the file or leave it out"
+        f"{path}: the image cannot be decoded ({why}): replace the file or leave it out"
     )
