@@ -19,10 +19,13 @@ KB, MB, GB = 1 << 10, 1 << 20, 1 << 30
 YAML_BYTES = MB  # thousands of class names are a tenth of it
 YAML_DEPTH = 32  # a configuration has 4
 YAML_NODES = 100_000  # an alias counts as all that it stands for; 21,000 class names take 42,000
+YAML_DIRECTIVES = 10  # lines that begin with %: libyaml takes time by the square of their number
 YAML_TEXT = 10_000  # characters of one value: whole numbers take time by the square of their digits
+NUMBER_KEY = 15  # characters of a number that is a key: below 2^53 (PICKLE_KEYS has the reason)
 JSON_BYTES = 8 * GB  # annotations of Objects365, the largest public set, are 6 GB
 XML_BYTES = 8 * MB  # 20,000 boxes; as elements a text takes up to 30 times its memory
 XML_DEPTH = 32  # VOC has 4: an object's part's box
+XML_NODES = 400_000  # 20,000 objects of 14 elements are 280,000
 LIST_BYTES = 64 * MB  # a million names of 60 characters
 LABELS_BYTES = 8 * MB  # of one image: 100,000 boxes
 RECORD_BYTES = GB  # metrics.jsonl, log.txt: 1.5 KB a line, so 700,000 lines
@@ -41,6 +44,9 @@ PICKLE_BYTES = 64 * MB  # of the pickle in a zip; the tensors' bytes lie beside 
 PICKLE_STEPS = 300_000  # operations of one pickle; a large detector with Adam takes 100,000
 PICKLE_NODES = 2_000_000  # entries of all containers, each counted wherever it is used
 PICKLE_DEPTH = 100  # containers within each other
+# Keys whose hashes a file can choose, so that all are one: numbers beyond 2^53, fractions, tuples.
+# Each is compared with all before it then. Weights have texts and small integers as keys.
+PICKLE_KEYS = 1000
 ZIP_DIRECTORY = 8 * MB  # about 100,000 members; a detector has 1,000
 TENSOR_BYTES = 64 * MB  # by which a tensor may exceed its storage (expanded ones repeat entries)
 SAFETENSORS_HEADER = 16 * MB  # about 100 bytes a tensor

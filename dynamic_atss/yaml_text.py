@@ -12,13 +12,14 @@ from typing import Any
 import yaml
 
 from dynamic_atss.quoting import LONGEST
-from dynamic_atss.reading import YAML_DEPTH, YAML_NODES, YAML_TEXT
+from dynamic_atss.reading import NUMBER_KEY, YAML_DEPTH, YAML_DIRECTIVES, YAML_NODES, YAML_TEXT
 
 # libyaml's, ten times as fast, where PyYAML has it. One parser walks and loads: two could
 # understand a text differently.
 _SAFE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TEXTS = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 _OPENS = (yaml.SequenceStartEvent, yaml.MappingStartEvent)
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _CLOSES = (yaml.SequenceEndEvent, yaml.MappingEndEvent)
 
 
@@ -30,7 +31,7 @@ def load_yaml(text: str, *, as_texts: bool = False) -> Any:
     """
     try:
         _check(text)
-        return yaml.load(text, Loader=_TEXTS if as_texts else _SAFE)
+        return _loaded(text, _TEXTS if as_texts else _SAFE)
     except yaml.YAMLError as error:
         raise ValueError(f"{' '.join(str(error).split()):.{LONGEST}}") from None
     except ValueError:
@@ -39,8 +40,38 @@ def load_yaml(text: str, *, as_texts: bool = False) -> Any:
         raise ValueError(f"a value is not what its tag says ({error!r:.{LONGEST}})") from None
 
 
+def _loaded(text: str, kind: Any) -> Any:
+    """As yaml.load does; the keys are looked at before a dictionary is made of them."""
+    loader = kind(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        _check_keys(root, set())
+        return loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
+def _check_keys(node: Any, seen: set[int]) -> None:
+    """Raises ValueError: a large number is a key. Their hashes can be chosen to be all the same."""
+    if isinstance(node, yaml.ScalarNode) or id(node) in seen:
+        return
+    seen.add(id(node))
+    pairs = isinstance(node, yaml.MappingNode)
+    for key in (key for key, _ in node.value) if pairs else ():
+        if key.tag in _NUMBERS and len(key.value) > NUMBER_KEY:
+            raise ValueError(
+                f"has the number {key.value:.{LONGEST}} as a key; at most {NUMBER_KEY} characters"
+            )
+    for child in (child for pair in node.value for child in pair) if pairs else node.value:
+        _check_keys(child, seen)
+
+
 def _check(text: str) -> None:
     """Raises ValueError: beyond a limit, or holding itself."""
+    if sum(line.startswith("%") for line in text.splitlines()) > YAML_DIRECTIVES:
+        raise ValueError(f"has more than {YAML_DIRECTIVES} directives (lines that begin with %)")
     sizes: dict[str, int] = {}  # of what an alias can stand for, in nodes
     open_nodes: list[tuple[str | None, int]] = []  # name, and the count at its start
     count = 0

@@ -3,8 +3,10 @@
 Each is refused in one line, without waiting, and before it takes memory.
 """
 
+import bz2
 import io
 import json
+import lzma
 import os
 import pickle
 import socket
@@ -35,6 +37,8 @@ from dynamic_atss.errors import UserError
 from dynamic_atss.files import read_metrics
 from dynamic_atss.reading import KB, open_file, read_bytes
 from dynamic_atss.weights import read_file
+from dynamic_atss.weights.bounds import DamagedError
+from dynamic_atss.weights.unpickle import load_own, outline
 from dynamic_atss.yaml_text import load_yaml
 
 DOORS = {
@@ -120,6 +124,9 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" fo
         ("a: !!int ''", "not what its tag says"),
         ("a: !!python/object/apply:os.system [id]", "could not determine a constructor"),
         ("a: *b", "undefined alias"),
+        (f"{{{2**61 - 1}: 1}}", "has the number 2305843009213693951 as a key; at most 15"),
+        ("a: [{0x1fffffffffffffff: 1}]", "has the number 0x1fffffffffffffff as a key"),
+        ("".join(f"%TAG !a{i}! x\n" for i in range(11)) + "---\na: 1", "more than 10 directives"),
         ("a: \x07", "control characters|special characters"),
     ],
 )
@@ -138,6 +145,9 @@ def test_yaml_within_the_limits():
     assert load_yaml("a: no", as_texts=True) == {"a": "no"}
     names = load_yaml("names:\n" + "".join(f"  {i}: class {i}\n" for i in range(21_000)))
     assert len(names["names"]) == 21_000
+    text = f"%TAG !e! tag:yaml.org,2002:\n---\na: {2**61 - 1}\n999999999999999: !e!str 1\n"
+    assert load_yaml(text) == {"a": 2**61 - 1, 10**15 - 1: "1"}
+    assert load_yaml("# nothing") is None
 
 
 def test_a_value_of_a_configuration_is_shown_short(tmp_path):
@@ -151,6 +161,9 @@ def test_xml_is_bounded(tmp_path):
     path = tmp_path / "x.xml"
     path.write_text("<a>" * 100_000)
     with pytest.raises(UserError, match="nested more than 32 deep"):
+        parse_xml(path)
+    path.write_text("<a>" + "<b/>" * 400_000 + "</a>")
+    with pytest.raises(UserError, match="more than 400,000 elements"):
         parse_xml(path)
     path.write_text("<a>" + "<b/>" * 2_500_000 + "</a>")
     with pytest.raises(UserError, match="at most 8,388,608 are read"):
@@ -287,6 +300,96 @@ def test_expanded_tensors_are_bounded(tmp_path):
     torch.save({"model": {"head.x": Forged()}}, tmp_path / "b")
     with pytest.raises(UserError, match="a tensor far larger than its storage"):
         read_file(tmp_path / "b")
+
+
+KEYS, P = range(1001, 2002), 2**61 - 1  # multiples of P have the hash 0
+KEYED = {
+    "large numbers": b"}(" + b"".join(b"L%dL\nN" % (k * P) for k in KEYS) + b"u",
+    "fractions in a set": b"\x8f(" + b"".join(b"F%d.5\n" % k for k in KEYS) + b"\x90",
+    "pairs": b"}(" + b"".join(b"I%d\nI%d\n\x86N" % (k, -k) for k in KEYS) + b"u",
+    "large numbers in pairs": b"ccollections\nOrderedDict\n]("
+    + b"".join(b"L%dL\nN\x86" % (k * P) for k in KEYS)
+    + b"e\x85R",
+}
+
+
+@pytest.mark.parametrize("name", KEYED)
+def test_keys_whose_hashes_a_file_chooses_are_few(tmp_path, name):
+    (tmp_path / "x.pth").write_bytes(b"\x80\x04" + KEYED[name] + b".")
+    with pytest.raises(UserError, match="more than 1,000 keys that are no text or small number"):
+        read_file(tmp_path / "x.pth")
+
+
+def test_numbers_of_the_memo_are_small(tmp_path):
+    (tmp_path / "x.pth").write_bytes(b"\x80\x04Np%d\n." % P)
+    with pytest.raises(UserError, match="a number of the memo beyond 32 bits"):
+        read_file(tmp_path / "x.pth")
+
+
+def test_large_numbers_as_keys_of_storages(tmp_path):
+    pid = b"(X\x07\0\0\0storagectorch\nFloatStorage\n" + b"L%dL\n" % P + b"X\x03\0\0\0cpuK\0tQ"
+    with zipfile.ZipFile(tmp_path / "x.pth", "w") as file:
+        file.writestr("x/data.pkl", b"\x80\x02" + pid + b".")
+        file.writestr(f"x/data/{P}", b"")
+    with pytest.raises(UserError, match="a storage whose key is no text"):
+        read_file(tmp_path / "x.pth")
+
+
+def test_a_thousand_keys_of_other_kinds_are_read(tmp_path):
+    content = {"model": {(k, 0.5): k for k in range(1000)} | {k: k for k in range(3000)}}
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(content))
+    assert read_file(tmp_path / "x.pkl") == content
+
+
+def _archive(path, method, stream, declared):
+    """One part, a pickle, of which the directory says that it has `declared` bytes."""
+    name = b"archive/data.pkl"
+    sums = zlib.crc32(PICKLE), len(stream), declared
+    part = struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, method, 0, 0, *sums, len(name), 0) + name
+    head = struct.pack(
+        "<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, method, 0, 0, *sums, len(name), 0, 0, 0, 0, 0, 0
+    )
+    sizes = len(head + name), len(part + stream)
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, *sizes, 0)
+    path.write_bytes(part + stream + head + name + end)
+
+
+PICKLE = pickle.dumps({"model": {"x": 1}}, 2)
+LONG = PICKLE + bytes(100 << 20)
+
+
+def _deflated(content):
+    squeeze = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return squeeze.compress(content) + squeeze.flush()
+
+
+@pytest.mark.parametrize("read", [read_file, outline, load_own])
+def test_parts_inflate_to_what_is_declared_and_no_further(tmp_path, read):
+    path = tmp_path / "x.pth"
+    _archive(path, zipfile.ZIP_DEFLATED, _deflated(PICKLE), len(PICKLE))
+    assert read(path) == {"model": {"x": 1}}
+    _archive(path, zipfile.ZIP_DEFLATED, _deflated(LONG), len(PICKLE))
+    tracemalloc.start()
+    assert read(path) == {"model": {"x": 1}}
+    assert tracemalloc.get_traced_memory()[1] < 5e6
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("read", [read_file, outline, load_own])
+@pytest.mark.parametrize(
+    ("method", "stream", "said"),
+    [
+        (zipfile.ZIP_DEFLATED, _deflated(PICKLE[:-1]), "Bad CRC-32"),
+        (zipfile.ZIP_STORED, PICKLE + bytes(100), "a part that is not compressed has two sizes"),
+        (zipfile.ZIP_BZIP2, bz2.compress(LONG), "compressed by method 12"),
+        (zipfile.ZIP_LZMA, b"\t\4\5\0" + lzma.compress(LONG)[:500], "compressed by method 14"),
+        (93, PICKLE, "compressed by method 93"),
+    ],
+)
+def test_parts_of_other_methods_or_sizes_are_refused(tmp_path, read, method, stream, said):
+    _archive(tmp_path / "x.pth", method, stream, len(PICKLE))
+    with pytest.raises((UserError, DamagedError, zipfile.BadZipFile), match=said):
+        read(tmp_path / "x.pth")
 
 
 def _overlapping(path, count):

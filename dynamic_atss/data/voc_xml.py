@@ -13,7 +13,7 @@ from dynamic_atss.data.flags import flag_of
 from dynamic_atss.data.rotation import rotation_in_xml
 from dynamic_atss.data.values import as_flag
 from dynamic_atss.errors import UserError
-from dynamic_atss.reading import XML_BYTES, XML_DEPTH, read_bytes
+from dynamic_atss.reading import XML_BYTES, XML_DEPTH, XML_NODES, read_bytes
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 LARGEST = 2.0**24  # pixels: up to here float32 has all whole numbers
@@ -42,12 +42,15 @@ class VocImage:
 
 
 class _Builder(TreeBuilder):
-    """Raises ValueError for elements that are nested too deeply."""
+    """Raises ValueError for elements that are nested too deeply, and for too many."""
 
-    depth = 0
+    depth = count = 0
 
     def start(self, tag: str, attrs: dict[str, str], /) -> Element:
         self.depth += 1
+        self.count += 1
+        if self.count > XML_NODES:
+            raise ValueError(f"more than {XML_NODES:,} elements")
         if self.depth > XML_DEPTH:
             raise ValueError(f"nested more than {XML_DEPTH} deep")
         return super().start(tag, attrs)
@@ -125,7 +128,8 @@ def parse_xml(path: Path, advice: str = ADVICE) -> Element:
 def _objects(path: Path, root: Element) -> list[Element]:
     """Raises UserError: there are some in another place or with other letters, never to be read."""
     found = root.findall("object")
-    others = [e for e in root.iter() if e.tag.lower() == "object" and e not in found]
+    read = set(map(id, found))
+    others = [e for e in root.iter() if e.tag.lower() == "object" and id(e) not in read]
     if others:
         raise UserError(
             f"{path}: {len(others)} <{others[0].tag}> would not be read: write each object as "

@@ -33,15 +33,16 @@ def read_zip(file: BinaryIO, size: int, *, tensors: bool = True) -> Any:
     (pickled,) = (n for n in archive.namelist() if n == "data.pkl" or n.endswith("/data.pkl"))
     prefix = pickled.removesuffix("data.pkl")
     order = f"{prefix}byteorder"
-    swapped = order in archive.namelist() and archive.read(order) != sys.byteorder.encode()
+    swapped = order in archive.namelist() and _part(archive, order) != sys.byteorder.encode()
     storages: dict[str, Storage] = {}
 
     def storage(pid: Any) -> Storage:
         _, dtype, key, _, count = pid
+        _check_key(key)
         if not tensors:
             return Storage(torch.UntypedStorage(count * dtype.itemsize, device="meta"), dtype)
         if key not in storages:
-            content = bytearray(archive.read(f"{prefix}data/{key}"))
+            content = bytearray(_part(archive, f"{prefix}data/{key}"))
             storages[key] = _storage(content, dtype, count)
             if swapped:
                 storages[key].untyped.byteswap(dtype)
@@ -50,20 +51,47 @@ def read_zip(file: BinaryIO, size: int, *, tensors: bool = True) -> Any:
     length = archive.getinfo(pickled).file_size
     if length > PICKLE_BYTES:
         raise DamagedError(f"a pickle of {length:,} bytes; at most {PICKLE_BYTES:,} are read")
-    stream = io.BytesIO(archive.read(pickled))
+    stream = io.BytesIO(_part(archive, pickled))
     return Machine(stream, ALL_KNOWN, size, storage).load()
 
 
 def open_zip(file: BinaryIO, size: int) -> zipfile.ZipFile:
     """An archive of `size` bytes, none of which is inflated yet.
 
-    Raises as `zip_directory`, and DamagedError for parts that are larger than the file: PyTorch
-    does not compress.
+    Raises as `zip_directory`, and DamagedError for parts that are larger than the file (PyTorch
+    does not compress) or that are compressed by anything but deflate.
     """
     archive = zip_directory(file, size)
-    if sum(part.file_size for part in archive.infolist()) > size:
+    parts = archive.infolist()
+    if sum(part.file_size for part in parts) > size:
         raise DamagedError("its parts are larger than the file")
+    for part in parts:
+        _check_method(part)
     return archive
+
+
+def _check_method(part: zipfile.ZipInfo) -> None:
+    """Raises DamagedError: a part that cannot be read in pieces (zipfile inflates bzip2 and LZMA
+    without a limit), or a stored one with two sizes."""
+    stored = part.compress_type == zipfile.ZIP_STORED
+    if not stored and part.compress_type != zipfile.ZIP_DEFLATED:
+        raise DamagedError(f"compressed by method {part.compress_type}; only deflate is read")
+    if stored and part.compress_size != part.file_size:
+        raise DamagedError("a part that is not compressed has two sizes")
+
+
+def _part(archive: zipfile.ZipFile, name: str) -> bytes:
+    """One part, no more of it than the directory declares, held against its checksum.
+
+    `ZipFile.read` would inflate the whole stream first, and cut it then.
+    """
+    info = archive.getinfo(name)
+    with archive.open(info) as part:
+        content = part.read(info.file_size)
+        # Asked for more, it notices the end of an empty part, and so its checksum.
+        if part.read(1) or len(content) != info.file_size:
+            raise DamagedError("a part of another size than its directory declares")
+    return content
 
 
 def zip_directory(file: BinaryIO, size: int) -> zipfile.ZipFile:
@@ -102,6 +130,7 @@ def read_stream(file: BinaryIO, size: int) -> Any:
         if kind == "module":  # a class, with its source text
             return rest[0]
         dtype, key, _, count, view = rest
+        _check_key(key)
         if key not in found:
             left[0] -= count * dtype.itemsize
             if count < 0 or left[0] < 0:
@@ -115,6 +144,12 @@ def read_stream(file: BinaryIO, size: int) -> Any:
     for key in Machine(file, {}, size).load():
         _fill(file, *found[key], swapped=system["little_endian"] is not (sys.byteorder == "little"))
     return value
+
+
+def _check_key(key: Any) -> None:
+    """Raises DamagedError: no text. The hashes of numbers can be chosen so that all are one."""
+    if not isinstance(key, str):
+        raise DamagedError("a storage whose key is no text")
 
 
 def _fill(file: BinaryIO, storage: Storage, content: bytearray, swapped: bool) -> None:

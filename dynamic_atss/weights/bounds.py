@@ -6,10 +6,10 @@ length of gigabytes is written in eight bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Any, BinaryIO
 
-from dynamic_atss.reading import PICKLE_DEPTH, PICKLE_NODES, PICKLE_STEPS
+from dynamic_atss.reading import PICKLE_DEPTH, PICKLE_KEYS, PICKLE_NODES, PICKLE_STEPS
 
 
 class DamagedError(Exception):
@@ -44,26 +44,47 @@ class Stream:
         return self.file.readline()
 
 
-class Tuples:
-    """The sizes of tuples, with what they hold: those alone can be keys, whose hash walks all."""
+class Memo(dict[int, Any]):
+    """What a pickle refers to by number. Its writers count from 0."""
+
+    def __setitem__(self, number: int, value: Any) -> None:
+        if not 0 <= number < 1 << 32:
+            raise DamagedError("a number of the memo beyond 32 bits")
+        super().__setitem__(number, value)
+
+
+class Keys:
+    """What the keys of a pickle cost: the hash of a tuple walks all that it holds, and equal
+    hashes are compared one by one."""
 
     def __init__(self) -> None:
         self._sizes: dict[int, tuple[int, Any]] = {}  # by id, with the tuple, which keeps its id
         self._left = PICKLE_NODES
+        self._chosen = PICKLE_KEYS
 
     def add(self, value: tuple[Any, ...]) -> None:
-        """Raises DamagedError: it is too large."""
+        """Notes a tuple. Raises DamagedError: it is too large."""
         size = 1 + sum(map(self._size, value))
         _check(size, 0)
         self._sizes[id(value)] = size, value
 
-    def use_as_keys(self, values: Iterable[Any]) -> None:
-        """Raises DamagedError: to hash them, and those before, takes too long."""
+    def use(self, values: Collection[Any]) -> None:
+        """Raises DamagedError: to hash and compare these keys, and those before, takes too long."""
         self._left -= sum(map(self._size, values))
         _check(PICKLE_NODES - self._left, 0)
+        self._chosen -= sum(map(_has_chosen_hash, values))
+        if self._chosen < 0:
+            raise DamagedError(f"more than {PICKLE_KEYS:,} keys that are no text or small number")
 
     def _size(self, value: Any) -> int:
         return self._sizes[id(value)][0] if id(value) in self._sizes else 1
+
+
+def _has_chosen_hash(key: Any) -> bool:
+    """Whether a file chooses the hash: not that of a text, nor that of an object's place."""
+    if isinstance(key, int):
+        return abs(key) > 1 << 53  # a smaller one is its own hash
+    return isinstance(key, float | complex | tuple | frozenset)
 
 
 def check_extent(value: Any) -> None:

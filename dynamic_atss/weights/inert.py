@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, ClassVar
 
 from dynamic_atss.quoting import printable
-from dynamic_atss.weights.bounds import DamagedError, Steps, Stream, Tuples
+from dynamic_atss.weights.bounds import DamagedError, Keys, Memo, Steps, Stream
 
 # How many entries builders may copy: old protocols have bytes as texts, whose copies count, too.
 _PER_BYTE, _SLACK = 4, 1000
@@ -73,7 +73,8 @@ class Machine(pickle._Unpickler):  # Python's own in Python: its steps can be re
     ) -> None:
         super().__init__(Stream(file, size), encoding="latin1")
         self.dispatch = Steps(type(self).dispatch)  # type: ignore[misc]
-        self.tuples = Tuples()
+        self.memo = Memo()
+        self.keys = Keys()
         self.known = known
         self.left = _PER_BYTE * size + _SLACK
         self.storage = storage
@@ -100,7 +101,7 @@ class Machine(pickle._Unpickler):  # Python's own in Python: its steps can be re
         if isinstance(function, Known):
             self.charge(arguments)
             for items in arguments:
-                self.tuples.use_as_keys(items if isinstance(items, list) else ())
+                self._count_keys(items)
             return function.build(*arguments)
         if not isinstance(function, Skipped):
             raise DamagedError(f"calls a {type(function).__name__}")
@@ -109,6 +110,13 @@ class Machine(pickle._Unpickler):  # Python's own in Python: its steps can be re
             raise RefusedError(function.name)
         made = function.name in _MAKERS and isinstance(first, Skipped)
         return Skipped(first.name if made and isinstance(first, Skipped) else function.name)
+
+    def _count_keys(self, items: Any) -> None:
+        """Those that a builder may make of an argument: its entries, or the first of each pair."""
+        if isinstance(items, dict | set | frozenset | list | tuple):
+            self.keys.use(items)
+        if isinstance(items, list | tuple):
+            self.keys.use([item[0] for item in items if isinstance(item, list | tuple) and item])
 
     def load_reduce(self) -> None:
         arguments = self.stack.pop()
@@ -155,7 +163,7 @@ class Machine(pickle._Unpickler):  # Python's own in Python: its steps can be re
         self._push((self.stack.pop(), second, third))
 
     def _push(self, value: tuple[Any, ...]) -> None:
-        self.tuples.add(value)
+        self.keys.add(value)
         self.append(value)
 
     def load_append(self) -> None:
@@ -189,7 +197,7 @@ class Machine(pickle._Unpickler):  # Python's own in Python: its steps can be re
         self._fill(dict, _put, list(zip(keys, items[1::2], strict=True)))
 
     def _keys(self, keys: list[Any]) -> list[Any]:
-        self.tuples.use_as_keys(keys)
+        self.keys.use(keys)
         return keys
 
     def _fill(self, kind: type, add: Callable[[Any, Any], Any], items: list[Any]) -> None:

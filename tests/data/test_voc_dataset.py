@@ -373,3 +373,9 @@ def test_images_of_one_name_and_several_formats_are_told(devkit, caplog):
     data = VocDataset(devkit, "train", training=False)
     assert f"1 images have several files of one name, such as {name}.jpg, {name}.png" in caplog.text
     assert {data.path(i).suffix for i in range(len(data))} == {".jpg"}
+
+
+def test_many_objects_with_other_letters_are_counted(devkit):
+    inner = "<object><name>a</name></object>" * 3
+    wrong = with_xml(devkit, f"<annotation>{inner}<part>{inner}</part></annotation>")
+    assert "3 <object> would not be read" in wrong
