@@ -272,8 +272,9 @@ _C.SOLVER.CHECKPOINT_PERIOD = 2500  # iterations between checkpoints
 _C.SOLVER.KEEP_CHECKPOINTS = 0  # (new) the newest model_<iteration>.pth that stay; 0 = all;
 # model_final.pth and model_best.pth always do
 _C.SOLVER.LOG_PERIOD = 20  # (new) iterations between lines of the log
-_C.SOLVER.TIMEOUT = 600.0  # (new) seconds after which a process that has gone or stands still ends
-# the others; longer than any iteration
+_C.SOLVER.TIMEOUT = 600.0  # (new) seconds, up to 30 days, after which a process that has gone or
+# stands still ends the others, and after 0.8 of them a loader worker the run; longer than any
+# iteration
 
 _C.TEST = CN()
 _C.TEST.IMS_PER_BATCH = 8  # images of a batch, over all processes
