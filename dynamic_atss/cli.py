@@ -22,7 +22,7 @@ from dynamic_atss.engine.interrupt import (
     stop_now,
 )
 from dynamic_atss.engine.told import MISTAKE, code_of_another, ends_first, tell, wait_until_told
-from dynamic_atss.errors import UserError, own_place
+from dynamic_atss.errors import Lost, UserError, own_place
 from dynamic_atss.processes import end_at_once, end_with_launcher
 from dynamic_atss.quoting import LONGEST, printable
 from dynamic_atss.system_limits import limit_reached
@@ -158,7 +158,7 @@ def _code_of(main: Callable[[], int | None]) -> int:
     except SystemExit as ended:
         if isinstance(ended.code, str):  # Python prints it
             raise
-        if ended.code == MISTAKE:
+        if ended.code in (MISTAKE, Lost.exit_code):
             wait_until_told()
         return ended.code or 0
 

@@ -1,16 +1,19 @@
-"""How processes end: the signals that ask them to, and an end with the one that started them."""
+"""How processes end: by a signal, with their parent, at once, or late in their work."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import logging
+import math
 import multiprocessing
 import os
 import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 # Windows has only the first two.
 _NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2")
@@ -52,6 +55,34 @@ def _program() -> tuple[str, ...]:
     path = Path(sys.argv[0])
     package = path.parent.name
     return (package, package.replace("_", "-")) if path.name == "__main__.py" else (sys.argv[0],)
+
+
+@contextlib.contextmanager
+def within(seconds: float, late: Callable[[], NoReturn]) -> Iterator[None]:
+    """`late`, which raises, is called in the middle of what is done inside once that has taken so
+    long; the time in which this process was stopped does not count.
+
+    A timer and not a limit of a call: a read from a process that stands still has none. In a thread
+    that is not the main one, and where the system has no such timer (Windows), there is no limit.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
+        yield
+        return
+    left = math.ceil(seconds)
+
+    def tick(*_: Any) -> None:  # once, after a stop of any length
+        nonlocal left
+        left -= 1
+        if left <= 0:
+            late()
+
+    before = signal.signal(signal.SIGALRM, tick)
+    signal.setitimer(signal.ITIMER_REAL, 1, 1)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def end_at_once(code: int) -> NoReturn:

@@ -140,7 +140,13 @@ def build_train_loader(cfg: CfgNode, dataset: TrainingSet, start: int) -> loader
         group_by_aspect=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
         pin_memory=_pins(cfg),
         repeat_factors=build_repeat_factors(cfg, dataset),
+        timeout=_timeout(cfg),
     )
+
+
+def _timeout(cfg: CfgNode) -> float:
+    """Of a loader: the other processes give up after SOLVER.TIMEOUT, and nothing would be saved."""
+    return 0.8 * cfg.SOLVER.TIMEOUT
 
 
 def build_test_loaders(cfg: CfgNode) -> dict[str, loader.Loader]:
@@ -167,6 +173,7 @@ def build_test_loaders(cfg: CfgNode) -> dict[str, loader.Loader]:
             group_by_aspect=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
             pin_memory=_pins(cfg),
             views=build_test_resizes(cfg),
+            timeout=_timeout(cfg),
         )
     return loaders
 

@@ -179,6 +179,7 @@ AT_MOST = {
     "MODEL.RESNETS.WIDTH_PER_GROUP": 16_384,
     "SOLVER.GAMMA": 1,
     "SOLVER.NOT_FINITE_LR_FACTOR": 1,
+    "SOLVER.TIMEOUT": 30 * 86_400,  # a month: what waits longer has been forgotten
     "SOLVER.WARMUP_FACTOR": 1,
     "SOLVER.WEIGHT_DECAY": 1,
     "SOLVER.WEIGHT_DECAY_BIAS": 1,

@@ -274,8 +274,9 @@ _C.SOLVER.KEEP_CHECKPOINTS = 0  # (new) the newest model_<iteration>.pth that st
 _C.SOLVER.LOG_PERIOD = 20  # (new) iterations between lines of the log
 _C.SOLVER.PICTURE_PERIOD = 1000  # (new) iterations between pictures of the assignment, of training
 # images, on TensorBoard and Weights & Biases, after those of the first; 0 = none
-_C.SOLVER.TIMEOUT = 600.0  # (new) seconds after which a process that has gone or stands still ends
-# the others; longer than any iteration
+_C.SOLVER.TIMEOUT = 600.0  # (new) seconds, up to 30 days, after which a process that has gone or
+# stands still ends the others, and after 0.8 of them a loader worker the run; longer than any
+# iteration
 
 _C.WANDB = CN()
 _C.WANDB.PROJECT = ""  # (new) of Weights & Biases, to which the run is logged, too; "" = not at all

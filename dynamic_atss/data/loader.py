@@ -24,12 +24,14 @@ from dynamic_atss.system_limits import provide_descriptors
 from dynamic_atss.types import Batch, GroundTruth
 
 Data = TypeVar("Data", bound=TrainingSet)
+TIMEOUT = 600.0  # seconds
 
 
 class Loader(Generic[Data]):
     """Iterates over batches. A UserError of a worker is raised here with its own message.
 
     With `views`, a batch holds the images of the first transform, and its `scaled` the others'.
+    A worker that takes longer than `timeout` seconds for its batch ends the iteration with `Lost`.
     """
 
     def __init__(
@@ -42,8 +44,9 @@ class Loader(Generic[Data]):
         seed: int = 0,
         pin_memory: bool = False,
         views: Sequence[Transform] = (),
+        timeout: float = TIMEOUT,
     ) -> None:
-        self.dataset = dataset
+        self.dataset, self._timeout = dataset, timeout
         self._views = len(views)
         self._loader = DataLoader(
             Views(dataset, views),
@@ -67,7 +70,7 @@ class Loader(Generic[Data]):
         if self._loader.num_workers:
             provide_descriptors(self._descriptors())
         with Workers() as workers:
-            for batch in workers.start(self._loader):
+            for batch in workers.batches(self._loader, self._timeout):
                 if isinstance(batch, Failure):
                     raise UserError(batch.message)
                 yield batch.batch
@@ -94,11 +97,13 @@ def build_train_loader(
     group_by_aspect: bool = True,
     pin_memory: bool = False,
     repeat_factors: np.ndarray | None = None,
+    timeout: float = TIMEOUT,
 ) -> Loader[TrainingSet]:
     """This rank's share of the optimizer steps start..stop-1, a batch for each.
 
     ims_per_batch: images of one optimizer step over all ranks · accumulate: into so many parts the
-    network cuts a batch · repeat_factors (n,): how often each image is seen in an epoch.
+    network cuts a batch · repeat_factors (n,): how often each image is seen in an epoch ·
+    timeout: see `Loader`
     Raises UserError if it does not divide.
     """
     check_batch("SOLVER.IMS_PER_BATCH", ims_per_batch, world_size, accumulate)
@@ -120,6 +125,7 @@ def build_train_loader(
         size_divisibility=size_divisibility,
         seed=seed,
         pin_memory=pin_memory,
+        timeout=timeout,
     )
 
 
@@ -134,11 +140,12 @@ def build_test_loader(
     group_by_aspect: bool = True,
     pin_memory: bool = False,
     views: Sequence[Transform] = (),
+    timeout: float = TIMEOUT,
 ) -> Loader[DetectionDataset]:
     """This rank's share of the data set: over all ranks every image once.
 
-    ims_per_batch: images over all ranks; raises UserError if it does not divide · views: see
-    `Loader`; the data set itself is then to have no transform
+    ims_per_batch: images over all ranks; raises UserError if it does not divide · views, timeout:
+    see `Loader`; with views the data set itself is to have no transform
     """
     check_batch("TEST.IMS_PER_BATCH", ims_per_batch, world_size)
     batches = inference_batches(dataset.sizes, ims_per_batch // world_size, group_by_aspect)
@@ -149,6 +156,7 @@ def build_test_loader(
         size_divisibility=size_divisibility,
         pin_memory=pin_memory,
         views=views,
+        timeout=timeout,
     )
 
 

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import itertools
 import multiprocessing
 import signal
+import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import cv2
 import torch
 from torch.utils.data import DataLoader
 
 from dynamic_atss.data.views import Failure
-from dynamic_atss.errors import UserError
-from dynamic_atss.processes import SIGNALS, end_with_parent
+from dynamic_atss.errors import Lost, UserError
+from dynamic_atss.processes import SIGNALS, end_with_parent, within
 from dynamic_atss.system_limits import end_of_workers, limit_reached
 
 _SECONDS_AFTER_SIGTERM = 60
+_SECONDS_TO_END = 3  # for all workers of a pass, which hold nothing of value then
+_STATES = {"T": ", which is stopped", "D": ", which waits for a disk or a file system"}
 
 
 class Workers:
@@ -37,8 +43,33 @@ class Workers:
         self._batches: Any = None
         self._processes: list[BaseProcess] = []
 
-    def start(self, loader: DataLoader) -> Iterator[Any]:
-        """The loader's batches."""
+    def batches(self, loader: DataLoader, most: float) -> Iterator[Any]:
+        """The loader's batches.
+
+        Raises:
+            Lost: one of the workers has not given its batch in `most` seconds, those apart in which
+                this process itself was stopped.
+        """
+        self._start(loader)
+        for count in itertools.count():
+            try:
+                with within(most, partial(self._late, count, most)):
+                    batch = next(self._batches)
+            except StopIteration:
+                return
+            yield batch
+
+    def _late(self, count: int, seconds: float) -> NoReturn:
+        if not self._processes:
+            raise Lost(f"no batch has been read for {seconds:g} s (of SOLVER.TIMEOUT)")
+        workers = self._batches._workers
+        worker = count % len(workers)  # they take turns
+        raise Lost(
+            f"loader worker {worker} ({_described(workers[worker].pid)}) has given no batch for "
+            f"{seconds:g} s (of SOLVER.TIMEOUT)"
+        )
+
+    def _start(self, loader: DataLoader) -> None:
         others = set(multiprocessing.active_children())
         try:
             with _signals_held_back(), _ends_told_by_the_next_batch():
@@ -46,8 +77,7 @@ class Workers:
         finally:
             self._processes = [p for p in multiprocessing.active_children() if p not in others]
         # At an exit in the middle, too: workers do not obey the SIGTERM that Python would send.
-        atexit.register(self._stop)
-        return self._batches
+        atexit.register(self._kill)
 
     def __enter__(self) -> Workers:
         return self
@@ -61,7 +91,9 @@ class Workers:
         told = None
         if isinstance(error, Exception) and not isinstance(error, UserError):
             told = end_of_workers(self._exit_codes(error)) or limit_reached(error)
-        atexit.unregister(self._stop)
+        atexit.unregister(self._kill)
+        if error is not None and kind is not GeneratorExit:  # perhaps since they do not go on
+            self._kill()
         self._stop()
         if told:
             raise UserError(told) from error
@@ -77,10 +109,26 @@ class Workers:
 
     def _stop(self) -> None:
         if hasattr(self._batches, "_shutdown_workers"):  # the iterator without workers has none
-            self._batches._shutdown_workers()
+            # In a thread: it waits for a worker that stands still, or for a lock that one held
+            # when it was killed.
+            orderly = threading.Thread(target=self._batches._shutdown_workers, daemon=True)
+            orderly.start()
+            orderly.join(_SECONDS_TO_END)
+        self._kill()
+
+    def _kill(self) -> None:
         for process in self._processes:
-            if process.is_alive():  # it waits for a lock of one that was killed
+            if process.is_alive():
                 process.kill()
+
+
+def _described(pid: int) -> str:
+    """A process, where it is, and what keeps it, as far as the system tells."""
+    state = ""
+    with contextlib.suppress(OSError):
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        state = _STATES.get(stat.rpartition(")")[2].split()[0], "")
+    return f"process {pid} on {socket.gethostname()}{state}"
 
 
 def start_worker(_: int) -> None:

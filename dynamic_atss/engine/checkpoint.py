@@ -75,7 +75,7 @@ def naming(name: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UserError(f"{error}; {name}.pth is saved, --resume goes on from it") from error
+        raise type(error)(f"{error}; {name}.pth is saved, --resume goes on from it") from error
 
 
 class Checkpointer:

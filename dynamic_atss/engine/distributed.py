@@ -127,6 +127,14 @@ def iteration(number: int) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def waiting() -> Iterator[None]:
+    """For what ends when all processes have come to it."""
+    watch = _run.watch
+    with watch.waiting() if watch else contextlib.nullcontext():
+        yield
+
+
 def saved(checkpoint: str) -> None:
     """The name of the checkpoint from which a run would go on from now on."""
     _run.saved = checkpoint
@@ -145,15 +153,17 @@ def average(x: Tensor) -> Tensor:
     if world_size() == 1:
         return x
     x = x.clone()
-    dist.all_reduce(x)
+    with waiting():
+        dist.all_reduce(x)
     return x / world_size()
 
 
 def same_buffers(model: nn.Module) -> None:
     """Rank 0's buffers on every process: batch norm's statistics are each process's own."""
     if world_size() > 1:
-        for buffer in model.buffers():
-            dist.broadcast(buffer, 0)
+        with waiting():
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
 
 
 def on_first(do: Callable[[], _T]) -> _T:
@@ -206,7 +216,8 @@ def gather(value: Any) -> list[Any]:
     if world_size() == 1:
         return [value]
     values = [None] * world_size()
-    dist.all_gather_object(values, value)
+    with waiting():
+        dist.all_gather_object(values, value)
     return values
 
 

@@ -50,6 +50,11 @@ class Feed:
         if close is not None:
             close()
 
-    def raise_failure(self) -> NoReturn:
-        """Ends every process; the one whose data failed has the word."""
-        raise self.failure or SystemExit(2)
+    def raise_failure(self, iteration: int, code: int) -> NoReturn:
+        """Ends every process, with that exit code; the one whose data failed has the word.
+
+        iteration: the one that the data were for
+        """
+        if self.failure is None:
+            raise SystemExit(code)
+        raise type(self.failure)(f"iteration {iteration}: {self.failure}") from self.failure

@@ -26,9 +26,10 @@ Handler = Callable[..., Any] | signal.Handlers
 
 
 class Stopped(SystemExit):
-    """A signal asked the process to end. code: 128 + its number"""
+    """A signal asked the process to end. exit_code: 128 + its number"""
 
     def __init__(self, number: int) -> None:
+        self.number = number
         self.exit_code = 128 + number
         super().__init__(self.exit_code)
         self.name = signal.Signals(number).name

@@ -12,25 +12,27 @@ from torch import Tensor
 
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.names import Names
-from dynamic_atss.errors import UserError
+from dynamic_atss.errors import Lost, UserError
 from dynamic_atss.modeling.terms import Terms
 
 # What else stands in a line of the log.
 RESERVED = ("iteration", "loss", "lr", "time", "data_time", "max_mem_mb", "dataset")
+
+_CODES = (UserError.exit_code, Lost.exit_code)
 
 
 class Status(NamedTuple):
     """Means over the processes.
 
     losses, by name · metrics, by name: a number, or a sum and a count · gradient: its norm ·
-    stopping: a signal came · data_failed: data are missing; of any process
+    stopping: a signal came to one · failed: the exit code of one whose data are missing, else 0
     """
 
     losses: dict[str, float]
     metrics: dict[str, tuple[float, ...]]
     gradient: float
     stopping: bool
-    data_failed: bool
+    failed: int
 
     @property
     def finite(self) -> bool:
@@ -58,17 +60,22 @@ class Report:
         self._values = torch.cat((losses.detach(), *numbers))
         self.loss = losses.sum()
 
-    def status(self, gradient: Tensor, stopping: bool, data_failed: bool) -> Status:
-        """One collective, in every step, with and without boxes. gradient: its norm."""
+    def status(self, gradient: Tensor, stopping: bool, failed: int) -> Status:
+        """One collective, in every step, with and without boxes.
+
+        gradient: its norm · stopping, failed: as in `Status`, of this process
+        """
         # Filled on the device: a copy of them would wait for it, which only the report is to do.
-        stop = [self._values.new_full((1,), x) for x in (stopping, data_failed)]
+        stop = [self._values.new_full((1,), x) for x in (stopping, *(failed == c for c in _CODES))]
         norm = gradient.detach().to(self._values).reshape(1)
-        report = distributed.average(torch.cat((self._values, norm, *stop)))
-        *values, mean_norm, any_stopping, any_failed = report.tolist()
+        with distributed.waiting():
+            report = distributed.average(torch.cat((self._values, norm, *stop))).tolist()
+        *values, mean_norm, any_stopping = report[: -len(_CODES)]
+        any_failed = next((c for c, x in zip(_CODES, report[-len(_CODES) :], strict=True) if x), 0)
         numbers = iter(values)
         losses = {name: next(numbers) for name in self._losses}
         metrics = {n: tuple(next(numbers) for _ in range(k)) for n, k in self._metrics.items()}
-        return Status(losses, metrics, mean_norm, any_stopping > 0, any_failed > 0)
+        return Status(losses, metrics, mean_norm, any_stopping > 0, any_failed)
 
 
 def _check_reserved(metrics: Mapping[str, Any]) -> None:

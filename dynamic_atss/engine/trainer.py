@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -104,6 +104,8 @@ class Trainer:
         self.window.start()
         iterations = range(self.start + 1, self.stop + 1)
         try:
+            with self._ended_by_signals():  # nothing would be lost
+                feed.fetch()
             for iteration in progress(iterations, "train", rank=distributed.rank()):
                 with distributed.iteration(iteration):
                     self._step(feed, iteration)
@@ -126,12 +128,12 @@ class Trainer:
             loss = sum(status.losses.values())
             logger.info("%s", first_text(iteration, self.stop, loss, *work))
         due = iteration % self.checkpoint_period == 0 or self._test_due(iteration)
-        if due or last or status.stopping or status.data_failed:
+        if due or last or status.stopping or status.failed:
             self._check_weights(iteration)
             self.save(iteration)
-        if status.data_failed:
+        if status.failed:
             with naming(name_after(iteration, self.stop)):
-                feed.raise_failure()
+                feed.raise_failure(iteration + 1, status.failed)
         if status.stopping:  # the signal may have come to another process alone
             raise Stopped(next(filter(None, distributed.gather(self._signal))))
 
@@ -142,13 +144,15 @@ class Trainer:
         self.reaction.prepare()
         with naming_batch(batch, iteration), self.watch(iteration, moved):
             report = Report(Terms.of(self.model(moved)), self._names)
-            report.loss.backward()
+            with distributed.waiting():  # by DistributedDataParallel
+                report.loss.backward()
         if iteration < self.stop:
-            feed.fetch()
+            self._fetch(feed)
         with naming_batch(batch, iteration):
             norm = gradient_norm(self.model.parameters())
             # One collective tells all processes the means and whether any of them has to stop.
-            status = report.status(norm, self._signal > 0, feed.failure is not None)
+            failed = feed.failure.exit_code if feed.failure else 0
+            status = report.status(norm, self._signal > 0, failed)
             if status.finite:
                 self._update(norm)
         if status.finite:
@@ -158,6 +162,22 @@ class Trainer:
             self._not_finite(iteration, status, moved)
         self.optimizer.zero_grad(set_to_none=True)
         return status
+
+    def _fetch(self, feed: Feed) -> None:
+        """A signal ends the wait for data: the batch will not be needed."""
+        try:
+            with self._ended_by_signals():
+                feed.fetch()
+        except Stopped as stopped:
+            self._note_signal(stopped.number)
+
+    @contextmanager
+    def _ended_by_signals(self) -> Iterator[None]:
+        """A signal ends what is done inside at once, also one that came before."""
+        with on_signals(stop_now):
+            if self._signal:
+                stop_now(self._signal)
+            yield
 
     def _update(self, norm: torch.Tensor) -> None:
         if self.clip_grad_norm:
@@ -188,11 +208,9 @@ class Trainer:
         a signal ends it at once."""
         if not self._test_due(iteration):
             return False
-        with on_signals(stop_now):
-            if self._signal:  # it came while the checkpoint was written
-                stop_now(self._signal)
-            with naming(name_after(iteration, self.stop)), self.window.paused():
-                return bool(self.evaluate(iteration))
+        name = name_after(iteration, self.stop)
+        with self._ended_by_signals(), naming(name), self.window.paused():
+            return bool(self.evaluate(iteration))
 
     def _not_finite(self, iteration: int, status: Status, moved: Batch) -> None:
         measure = self.largest_logit

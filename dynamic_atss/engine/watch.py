@@ -72,12 +72,13 @@ class Sight:
         return [r for r, t in enumerate(self.heard) if now - t > seconds and r != self.rank]
 
     def behind(self) -> list[int]:
-        """Those of the earliest iteration; of one iteration, those that are where fewest are: the
-        others wait for them, all at the same collective."""
+        """Those of the earliest iteration; of one iteration, those that wait for nobody. If all
+        wait, those that are where fewest are: the others wait at the same collective."""
         iterations = [told.get("iteration", 0) for told in self.told]
         last = [r for r, i in enumerate(iterations) if i == min(iterations)]
-        if len(last) < len(self.told):
-            return last
+        busy = [r for r in last if not self.told[r].get("waits")]
+        if busy or len(last) < len(self.told):
+            return busy or last
         places = [told.get("place") for told in self.told]
         fewest = min(map(places.count, places))
         return [r for r in last if places.count(places[r]) == fewest]
@@ -106,6 +107,7 @@ class Watch:
         self.sight = Sight(meeting.hosts, meeting.rank, timeout, time.monotonic())
         self.iteration = 0
         self.ended = 0
+        self._waits = False
         self._place = "its start"
         self._count = 0
         self._over = threading.Event()
@@ -125,6 +127,15 @@ class Watch:
             yield
         finally:
             self.sight.moved = None
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """This process waits for the others inside."""
+        before, self._waits = self._waits, True
+        try:
+            yield
+        finally:
+            self._waits = before
 
     def stop(self) -> None:
         self._over.set()
@@ -159,7 +170,7 @@ class Watch:
         self._count += 1
         self._place = code_place(sys._current_frames().get(self._main or 0)) or self._place
         own = {"count": self._count, "iteration": self.iteration, "place": self._place}
-        own["ended"] = self.ended
+        own |= {"waits": self._waits, "ended": self.ended}
         self._store.set(self._keys[self._rank], json.dumps(own))
         if self._store.check(self._keys):
             told = [json.loads(x) for x in self._store.multi_get(self._keys)]

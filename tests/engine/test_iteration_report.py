@@ -20,7 +20,7 @@ def number(*values):
 
 
 def told(report):
-    return report.status(torch.tensor(1.0), False, False)
+    return report.status(torch.tensor(1.0), False, 0)
 
 
 def test_losses_alone_are_minimised():
@@ -37,7 +37,7 @@ def test_one_collective_for_all(monkeypatch):
     monkeypatch.setattr(distributed, "average", lambda x: calls.append(x.shape) or x)
     metrics = {"n": number(1.0), "iou": number(1.0, 2.0)}
     report = Report(Terms({"loss_a": number(1.0)}, metrics), Names())
-    assert report.status(torch.tensor(2.0), True, False)[2:] == (2.0, True, False)
+    assert report.status(torch.tensor(2.0), True, 75)[2:] == (2.0, True, 75)
     assert calls == [(7,)]
 
 

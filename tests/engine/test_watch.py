@@ -127,3 +127,11 @@ def test_without_a_launcher_no_run_is_a_launchers(tmp_path, monkeypatch):
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     launch.sign(tmp_path)
     assert not launch.began(tmp_path) and not list(tmp_path.iterdir())
+
+
+def test_of_one_iteration_those_that_wait_for_the_others_are_not_behind():
+    waiting = {**at(3, "average (distributed.py:9)"), "waits": True}
+    assert seen([waiting, at(3, "read (loader.py:4)")]).behind() == [1]
+    assert seen([at(3, "read (loader.py:4)"), waiting, waiting, at(3)]).behind() == [0, 3]
+    elsewhere = {**waiting, "place": "gather (distributed.py:7)"}
+    assert seen([waiting, elsewhere, waiting]).behind() == [1]
