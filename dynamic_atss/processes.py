@@ -1,4 +1,4 @@
-"""How processes end: by a signal, with their parent, at once, or late in their work."""
+"""How processes end: by a signal, with the one that started them, at once, or when late."""
 
 from __future__ import annotations
 

@@ -105,11 +105,12 @@ def tensors(content):
 @pytest.mark.parametrize("loss", ["loss", "gradient"])
 def test_a_skipped_step_leaves_everything_as_it_was(train, tmp_path, loss):
     """Weights, momenta and batch norm's statistics, which the forward pass has changed."""
-    every = "SOLVER.CHECKPOINT_PERIOD", 1
-    assert train("3", *policy("skip"), "SOLVER.MAX_ITER", 5, *every, loss=loss) == 0
-    saved = [
-        torch.load(tmp_path / f"run/model_000000{i}.pth", weights_only=True) for i in (2, 3, 4)
-    ]
+    skip = [*policy("skip"), "SOLVER.CHECKPOINT_PERIOD", 1]
+    assert train("3", *skip, "SOLVER.MAX_ITER", 3, loss=loss) == 0
+    names = ["model_0000002", "model_final", "model_0000004"]
+    saved = [torch.load(tmp_path / f"run/{n}.pth", weights_only=True) for n in names[:2]]
+    assert train("3", *skip, "SOLVER.MAX_ITER", 5, "--resume", loss=loss) == 0
+    saved.append(torch.load(tmp_path / f"run/{names[2]}.pth", weights_only=True))
     before, skipped, after = map(tensors, saved)
     assert [x["setbacks"]["in_a_row"] for x in saved] == [0, 1, 0]
     assert all(torch.equal(before[name], skipped[name]) for name in before)
@@ -120,6 +121,14 @@ def test_a_skipped_step_leaves_everything_as_it_was(train, tmp_path, loss):
     log = (tmp_path / "run/log.txt").read_text()
     assert log.count("WARNING iteration 3: ") == 1
     assert "largest logit is 4." in log and "on image ids [" in log and "left out" in log
+
+
+def test_no_checkpoint_is_written_amid_iterations_that_are_not_finite(train, tmp_path, capsys):
+    every = "SOLVER.CHECKPOINT_PERIOD", 1
+    assert train("3 4 5 6 7", *policy("skip", limit=3), *lasts(9), *every) == 2
+    assert error_of(capsys).endswith("model_0000002.pth is saved, --resume goes on from it")
+    assert not (tmp_path / "run/model_0000003.pth").exists()
+    assert (tmp_path / "run/last_checkpoint").read_text() == "model_0000002.pth"
 
 
 def test_a_gradient_that_is_not_finite_is_told_before_the_step(train, tmp_path, capsys):

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dynamic_atss.engine import distributed
 from dynamic_atss.engine.newest import LAST, find_newest, whole
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import CHECKPOINT_FORMAT, link_or_copy, write_atomically, write_text
@@ -55,7 +56,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _checked(path: Path, content: Any) -> dict[str, Any]:
     """Raises UserError: it is no checkpoint, or of another version."""
     if not isinstance(content, dict) or "format" not in content:
-        raise UserError(f"{path}: not a checkpoint of a run; use it as MODEL.WEIGHT instead")
+        raise UserError(f"{path}: not a checkpoint of a run; {_advice(path)}")
     if content["format"] != CHECKPOINT_FORMAT:
         raise UserError(
             f"{path}: checkpoint format {content['format']!r}, "
@@ -70,12 +71,12 @@ def name_after(iteration: int, last: int) -> str:
 
 
 @contextlib.contextmanager
-def naming(name: str) -> Iterator[None]:
-    """A UserError inside says, too, that the run can go on from that checkpoint."""
+def naming() -> Iterator[None]:
+    """A UserError inside says, too, from which checkpoint the run can go on."""
     try:
         yield
     except UserError as error:
-        raise type(error)(f"{error}; {name}.pth is saved, --resume goes on from it") from error
+        raise type(error)(f"{error}; {distributed.saved_text()}") from error
 
 
 class Checkpointer:

@@ -95,8 +95,7 @@ def _end(line: str) -> NoReturn:
 def _line(trouble: str) -> str:
     watch = _run.watch
     where = f"iteration {watch.iteration}: " if watch and watch.iteration else ""
-    saved = f"{_run.saved} is saved, --resume goes on from it" if _run.saved else "nothing is saved"
-    return f"{where}{trouble}; {saved}"
+    return f"{where}{trouble}; {saved_text()}"
 
 
 @contextlib.contextmanager
@@ -138,6 +137,10 @@ def waiting() -> Iterator[None]:
 def saved(checkpoint: str) -> None:
     """The name of the checkpoint from which a run would go on from now on."""
     _run.saved = checkpoint
+
+
+def saved_text() -> str:
+    return f"{_run.saved} is saved, --resume goes on from it" if _run.saved else "nothing is saved"
 
 
 def rank() -> int:

@@ -39,7 +39,7 @@ def find_newest(folder: Path) -> Newest | None:
         newest = whole(named)
         if newest is not None:
             return newest
-        wrong = f"{named} is truncated or damaged"
+        wrong = f"{named} is truncated or damaged, or no checkpoint of a run"
     others = [p for p in folder.glob("model_*.pth") if p != named and p.is_file()]
     if not others and not wrong:
         return None
@@ -60,12 +60,21 @@ def find_newest(folder: Path) -> Newest | None:
 
 
 def whole(path: Path) -> Newest | None:
-    """The checkpoint, if each part of it has its checksum."""
+    """The checkpoint, if each part of it has its checksum, and a run can go on from it."""
     try:
         content = load_own(path)
     except UserError:
         return None
-    return Newest(path, content)
+    return Newest(path, content) if _of_a_run(content) else None
+
+
+def _of_a_run(content: Any) -> bool:
+    """One of another version is, too: it is refused with its name."""
+    if not isinstance(content, dict) or "format" not in content:
+        return False
+    return content["format"] != CHECKPOINT_FORMAT or (
+        type(content.get("iteration")) is int and "model" in content
+    )
 
 
 def _named(folder: Path) -> tuple[Path | None, str]:

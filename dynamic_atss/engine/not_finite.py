@@ -51,6 +51,11 @@ def _largest(values: Iterable[float]) -> float:
     return max(values, key=lambda x: math.inf if math.isnan(x) else x)
 
 
+def parts(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
+    """The parameters and buffers of a model, by name."""
+    return itertools.chain(model.named_parameters(), model.named_buffers())
+
+
 def first_not_finite(tensors: Iterable[tuple[str, Tensor | None]]) -> str:
     """The name of the first of some tensors that holds NaN or an infinity; "" if none does."""
     for name, tensor in tensors:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from dynamic_atss.engine import distributed
-from dynamic_atss.engine.not_finite import first_not_finite
+from dynamic_atss.engine.not_finite import first_not_finite, parts
 from dynamic_atss.errors import UserError
 from dynamic_atss.types import Batch
 
@@ -106,7 +106,7 @@ class Skip:
     def react(self, iteration: int, found: str) -> None:
         torch._foreach_copy_(self._buffers, self._copies)
         line = f"iteration {iteration}: {found}"
-        if first_not_finite(self._model.named_parameters()):
+        if first_not_finite(parts(self._model)):
             _end(f"{line}; a weight is not finite, so that no step would be; {_ADVICE}")
         if self._setbacks.add(iteration) > self._limit:
             _end(f"{line}; more than {_LIMIT} {self._limit} in a row; {_ADVICE}")
@@ -152,4 +152,4 @@ def _tell(line: str) -> None:
 def _end(line: str) -> NoReturn:
     if distributed.rank() > 0:  # told once
         raise SystemExit(2)
-    raise UserError(line)
+    raise UserError(f"{line}; {distributed.saved_text()}")

@@ -14,13 +14,18 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dynamic_atss.engine import distributed
-from dynamic_atss.engine.checkpoint import name_after, naming
+from dynamic_atss.engine.checkpoint import naming
 from dynamic_atss.engine.feed import Feed
 from dynamic_atss.engine.interrupt import Stopped, on_signals, stop_now
 from dynamic_atss.engine.lines import first_text
 from dynamic_atss.engine.memory import naming_batch
 from dynamic_atss.engine.names import Names
-from dynamic_atss.engine.not_finite import first_not_finite, gradient_norm, what_is_not_finite
+from dynamic_atss.engine.not_finite import (
+    first_not_finite,
+    gradient_norm,
+    parts,
+    what_is_not_finite,
+)
 from dynamic_atss.engine.optim import set_lr
 from dynamic_atss.engine.report import Report, Status
 from dynamic_atss.engine.setbacks import Reaction, Rewound, Setbacks, Stop
@@ -108,15 +113,15 @@ class Trainer:
                 feed.fetch()
             for iteration in progress(iterations, "train", rank=distributed.rank()):
                 with distributed.iteration(iteration):
-                    self._step(feed, iteration)
-                if self._test_if_due(iteration):
+                    finite = self._step(feed, iteration)
+                if finite and self._test_if_due(iteration):
                     return iteration
         finally:
             feed.close()
         return 0
 
-    def _step(self, feed: Feed, iteration: int) -> None:
-        """One iteration, its line of the log and its checkpoint."""
+    def _step(self, feed: Feed, iteration: int) -> bool:
+        """One iteration, its line of the log and its checkpoint. Whether it was finite."""
         begin = time.perf_counter()
         set_lr(self.optimizer, self.lr_factor(iteration - 1) * self.setbacks.lr_factor)
         status = self._learn(feed, iteration)
@@ -128,22 +133,25 @@ class Trainer:
             loss = sum(status.losses.values())
             logger.info("%s", first_text(iteration, self.stop, loss, *work))
         due = iteration % self.checkpoint_period == 0 or self._test_due(iteration)
-        if due or last or status.stopping or status.failed:
+        # Weights that have just led to numbers that are not finite may always do so.
+        if last or (status.finite and (due or status.stopping or status.failed)):
             self._check_weights(iteration)
             self.save(iteration)
         if status.failed:
-            with naming(name_after(iteration, self.stop)):
+            with naming():
                 feed.raise_failure(iteration + 1, status.failed)
         if status.stopping:  # the signal may have come to another process alone
             raise Stopped(next(filter(None, distributed.gather(self._signal))))
+        return status.finite
 
     def _learn(self, feed: Feed, iteration: int) -> Status:
         """The step of an iteration, which is not taken where its numbers are not finite."""
         batch = feed.take()
-        moved = to_device(replace(batch, iteration=iteration - 1), self.device)
         self.reaction.prepare()
-        with naming_batch(batch, iteration), self.watch(iteration, moved):
-            report = Report(Terms.of(self.model(moved)), self._names)
+        with naming_batch(batch, iteration):
+            moved = to_device(replace(batch, iteration=iteration - 1), self.device)
+            with self.watch(iteration, moved):
+                report = Report(Terms.of(self.model(moved)), self._names)
             with distributed.waiting():  # by DistributedDataParallel
                 report.loss.backward()
         if iteration < self.stop:
@@ -208,8 +216,7 @@ class Trainer:
         a signal ends it at once."""
         if not self._test_due(iteration):
             return False
-        name = name_after(iteration, self.stop)
-        with self._ended_by_signals(), naming(name), self.window.paused():
+        with self._ended_by_signals(), naming(), self.window.paused():
             return bool(self.evaluate(iteration))
 
     def _not_finite(self, iteration: int, status: Status, moved: Batch) -> None:
@@ -221,8 +228,9 @@ class Trainer:
     def _check_weights(self, iteration: int) -> None:
         """A finite gradient may still be too large for a step: do not let its weights replace a
         good checkpoint."""
-        name = first_not_finite(unwrap(self.model).named_parameters())
-        if name:
+        # Batch norm's statistics are each process's own.
+        found = distributed.gather(first_not_finite(parts(unwrap(self.model))))
+        if name := next(filter(None, found), ""):
             self.reaction.react(iteration, f"{name} is not finite, nothing was saved")
 
     def _note_signal(self, number: int, *_: Any) -> None:

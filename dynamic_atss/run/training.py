@@ -15,7 +15,7 @@ from dynamic_atss.config.record import tell_changes, write_config
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.data.training_set import TrainingSet
 from dynamic_atss.engine import distributed
-from dynamic_atss.engine.checkpoint import Checkpointer, name_after, naming
+from dynamic_atss.engine.checkpoint import Checkpointer, naming
 from dynamic_atss.engine.interrupt import Stopped, on_signals, stop_now
 from dynamic_atss.engine.lines import Clock, Lines
 from dynamic_atss.engine.metrics import MetricsWriter
@@ -106,7 +106,7 @@ def _train(
         if not ended:
             build_trainer(cfg, dataset, loader, start, records).train()
         if test:
-            with naming(name_after(cfg.SOLVER.MAX_ITER, cfg.SOLVER.MAX_ITER)):
+            with naming():
                 records.finish(again=ended)
 
 

@@ -69,7 +69,7 @@ def test_the_content_counts_not_the_name(run):
 def test_a_damaged_newest_falls_back_to_the_one_before(run, caplog):
     flip(run / "model_final.pth")
     assert find_newest(run).path == run / "model_0000008.pth"
-    assert "model_final.pth is truncated or damaged: " in caplog.text
+    assert "model_final.pth is truncated or damaged, or" in caplog.text
     assert "model_0000008.pth, of iteration 8, is taken" in caplog.text
 
 
@@ -134,3 +134,18 @@ def test_the_iteration_is_read_without_running_anything(run):
     seen = outline(run / "model_final.pth")
     assert seen["iteration"] == 12 and seen["model"]["w"].is_meta
     assert seen["model"]["w"].shape == (5000,)
+
+
+@pytest.mark.parametrize("kind", ["empty zip", "foreign zip", "weights", "no model"])
+def test_a_whole_file_that_is_no_checkpoint_of_a_run(run, caplog, kind):
+    path = run / "model_final.pth"
+    if "zip" in kind:
+        with zipfile.ZipFile(path, "w") as archive:
+            if kind == "foreign zip":
+                archive.writestr("a.txt", "hello")
+    else:
+        own = {"format": "dynamic_atss/1", "iteration": 20}
+        torch.save({"w": torch.zeros(3)} if kind == "weights" else own, path)
+    assert find_newest(run).path == run / "model_0000008.pth"
+    told = caplog.records[0].message
+    assert "model_final.pth is truncated or damaged, or no checkpoint of a run" in told
