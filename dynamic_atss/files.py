@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,8 +15,12 @@ from dynamic_atss.errors import UserError
 from dynamic_atss.reading import RECORD_BYTES, read_bytes
 from dynamic_atss.system_limits import limit_reached
 
+_log = logging.getLogger(__name__)
+
 METRICS_FILE = "metrics.jsonl"
 CHECKPOINT_FORMAT = "dynamic_atss/1"  # the entry "format" of this project's checkpoints
+_NUMBERS = {"iteration", "loss", "lr"}  # of a record, where they are in it
+_LARGEST = 2.0**63  # an integer beyond it fits into no array
 CACHE_VARIABLE = "DYNAMIC_ATSS_CACHE"
 
 
@@ -104,8 +109,8 @@ def _sync_folder(folder: Path) -> None:
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """The records of a `metrics.jsonl`, in the file's order; [] if there is no file.
 
-    Lines that are not whole JSON objects are skipped: a killed run may leave half a line. Numbers
-    that were not finite read None.
+    Lines that are no whole records are skipped, and counted in the log: a killed run may leave half
+    a line. Numbers that were not finite read None.
     """
     try:
         lines = read_bytes(path, RECORD_BYTES).decode("utf-8", "replace").splitlines()
@@ -113,12 +118,21 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
         return []
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}): check the file") from None
-    return [record for record in map(_record, lines) if record is not None]
+    records = [record for record in map(_record, lines) if record is not None]
+    if skipped := len(lines) - len(records):
+        _log.warning("%s: %d of %d lines are no records, and skipped", path, skipped, len(lines))
+    return records
 
 
 def _record(line: str) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) and "iteration" in record else None
+    whole = isinstance(record, dict) and type(record.get("iteration")) is int
+    numbers = [record[key] for key in _NUMBERS & record.keys()] if whole else []
+    return record if whole and all(map(_is_number, numbers)) else None
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and abs(value) < _LARGEST)

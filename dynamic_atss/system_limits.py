@@ -38,13 +38,13 @@ def memory_full(error: BaseException) -> str | None:
     if type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
         return (
             "the GPU's memory is full: set SOLVER.ACCUMULATE 2 (or more), or lower "
-            "SOLVER.IMS_PER_BATCH or the sizes of INPUT"
+            "SOLVER.IMS_PER_BATCH (in a test TEST.IMS_PER_BATCH) or the sizes of INPUT"
         )
     number, text = getattr(error, "errno", None), str(error)
     if number == errno.ENOMEM or isinstance(error, MemoryError) or _MEMORY.search(text):
         return (
-            f"the memory is full: {_LOADER}, SOLVER.IMS_PER_BATCH or the sizes of INPUT, or set "
-            "SOLVER.ACCUMULATE 2 (or more)"
+            f"the memory is full: {_LOADER}, SOLVER.IMS_PER_BATCH (in a test TEST.IMS_PER_BATCH) "
+            "or the sizes of INPUT, or set SOLVER.ACCUMULATE 2 (or more)"
         )
     return None
 

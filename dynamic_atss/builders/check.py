@@ -20,6 +20,7 @@ from dynamic_atss.builders.rules import build_assigner
 from dynamic_atss.config.load import known_keys
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.scores import METRICS
+from dynamic_atss.quoting import shown
 
 _T = TypeVar("_T")
 
@@ -96,7 +97,8 @@ def _check_numbers(cfg: CfgNode) -> None:
     for key in known_keys(cfg):
         if not all(map(_can_be_held, _numbers(_value(cfg, key)))):
             raise UserError(
-                f"{key} {_value(cfg, key)}: finite numbers and integers of 64 bits are needed"
+                f"{key} {shown(_value(cfg, key))}: "
+                "finite numbers and integers of 64 bits are needed"
             )
     for words, holds, limits in LIMITS:
         for key, value, limit in _each(cfg, limits):

@@ -198,12 +198,15 @@ def _as(default: Any, value: Any) -> Any:
     """`value` in the type of `default`, entry by entry: 1 -> 1.0, [1] -> (1,), 9e4 -> 90000;
     a number alone is the only entry: 800 -> (800,).
 
-    Raises TypeError. What an empty default holds is not known here: `check_config` looks there.
+    Raises TypeError, and OverflowError for an integer that no float holds. What an empty default
+    holds is not known here: `check_config` looks there.
     """
     if isinstance(default, tuple | list) and isinstance(value, tuple | list):
         return type(default)(_as(default[0], entry) if default else entry for entry in value)
     if default and isinstance(default, tuple | list) and type(value) in (int, float):
         return type(default)([_as(default[0], value)])
+    if type(value) is int:
+        float(value)  # neither does Python write one of more than 4300 digits
     if type(value) is type(default):
         return value
     if isinstance(default, float) and type(value) is int:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from yacs.config import CfgNode
 
 from dynamic_atss.config.code import with_absolute_code
+from dynamic_atss.errors import UserError
 from dynamic_atss.files import write_atomically, write_text
 from dynamic_atss.reading import YAML_BYTES, read_bytes, read_text
 from dynamic_atss.yaml_text import load_yaml
@@ -57,9 +58,12 @@ def tell_changes(cfg: CfgNode, output: Path) -> None:
 
 def write_config(cfg: CfgNode, output: Path, start: int) -> None:
     """Writes config.yaml; another one that is there is kept beside it, under the iteration up to
-    which it counted, `start`."""
+    which it counted, `start`. Raises UserError: that one cannot be read."""
     path, text = output / NAME, with_absolute_code(cfg).dump()
-    before = read_bytes(path, YAML_BYTES) if path.is_file() else None
+    try:
+        before = read_bytes(path, YAML_BYTES) if path.is_file() else None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); move it away") from None
     if before is not None and _differs(before, text):
         kept = _free_path(output, f"config-before-{start:07d}")
         write_atomically(kept, lambda file: file.write(before))

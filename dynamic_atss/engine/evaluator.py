@@ -20,6 +20,7 @@ from torch import nn
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.lines import rate
+from dynamic_atss.engine.memory import naming_batch
 from dynamic_atss.evaluation.coco import evaluate_coco, write_results, write_scores
 from dynamic_atss.evaluation.ground_truth import TruthTable, truth_table
 from dynamic_atss.evaluation.results import Table, as_results, detection_table
@@ -79,7 +80,8 @@ def run_detection(
     total = len(loader) if isinstance(loader, Sized) else None
     with evaluation_mode(plain), torch.inference_mode():
         for batch in progress(loader, progress_label, total, rank=rank):
-            detections = plain(to_device(batch, device))
+            with naming_batch(batch, progress_label):
+                detections = plain(to_device(batch, device))
             seen += batch.image_ids
             tables.append(_batch_table(batch, detections, category_ids))
     distributed.meet_again()  # one process may have had the slower images

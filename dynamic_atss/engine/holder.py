@@ -41,7 +41,14 @@ class Holder:
             pid = int(values.pop("pid"))
             found = cls(pid=pid, **values)
             return found if "".join(values.values()).isprintable() else None
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (
+            ArithmeticError,
+            LookupError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ):
             return None
 
     def text(self) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
 from dynamic_atss.files import write_text
+from dynamic_atss.reading import NAME_BYTES, read_bytes
+
+logger = logging.getLogger(__name__)
 
 _SIGNATURE = "launch"  # a file of OUTPUT_DIR
 _NO_NAME = "none"  # torchrun's run id where the user gave none
@@ -20,7 +24,13 @@ def sign(output: Path) -> None:
 def began(output: Path) -> bool:
     """Whether the run in `output` is this launcher's: it goes on without --resume."""
     path = output / _SIGNATURE
-    return bool(_name()) and path.is_file() and path.read_text() == _name()
+    if not _name() or not path.exists():
+        return False
+    try:
+        return read_bytes(path, NAME_BYTES) == os.fsencode(_name())
+    except OSError as error:
+        logger.warning("%s does not count: %s", path, error.strerror)
+        return False
 
 
 def _name() -> str:

@@ -13,16 +13,16 @@ from dynamic_atss.types import Batch
 
 
 @contextlib.contextmanager
-def naming_batch(batch: Batch, iteration: int) -> Iterator[None]:
+def naming_batch(batch: Batch, where: str) -> Iterator[None]:
     """A full memory inside becomes a UserError that tells the sizes and boxes of a batch (on the
-    host)."""
+    host). where: as "iteration 3" """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         line = memory_full(error)
         if line is None:
             raise
-        raise UserError(f"iteration {iteration}: {line}; {_described(batch)}") from error
+        raise UserError(f"{where}: {line}; {_described(batch)}") from error
 
 
 def _described(batch: Batch) -> str:

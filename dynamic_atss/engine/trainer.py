@@ -148,7 +148,7 @@ class Trainer:
         """The step of an iteration, which is not taken where its numbers are not finite."""
         batch = feed.take()
         self.reaction.prepare()
-        with naming_batch(batch, iteration):
+        with naming_batch(batch, f"iteration {iteration}"):
             moved = to_device(replace(batch, iteration=iteration - 1), self.device)
             with self.watch(iteration, moved):
                 report = Report(Terms.of(self.model(moved)), self._names)
@@ -156,7 +156,7 @@ class Trainer:
                 report.loss.backward()
         if iteration < self.stop:
             self._fetch(feed)
-        with naming_batch(batch, iteration):
+        with naming_batch(batch, f"iteration {iteration}"):
             norm = gradient_norm(self.model.parameters())
             # One collective tells all processes the means and whether any of them has to stop.
             failed = feed.failure.exit_code if feed.failure else 0

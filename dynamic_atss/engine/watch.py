@@ -72,16 +72,16 @@ class Sight:
         return [r for r, t in enumerate(self.heard) if now - t > seconds and r != self.rank]
 
     def behind(self) -> list[int]:
-        """Those of the earliest iteration; of one iteration, those that wait for nobody. If all
-        wait, those that are where fewest are: the others wait at the same collective."""
+        """Those of the earliest iteration that wait for nobody, or all of them if all wait; where
+        all are in one iteration, those of them that are where fewest are."""
         iterations = [told.get("iteration", 0) for told in self.told]
         last = [r for r, i in enumerate(iterations) if i == min(iterations)]
-        busy = [r for r in last if not self.told[r].get("waits")]
-        if busy or len(last) < len(self.told):
-            return busy or last
-        places = [told.get("place") for told in self.told]
+        busy = [r for r in last if not self.told[r].get("waits")] or last
+        if len(last) < len(self.told):
+            return busy
+        places = [self.told[r].get("place") for r in busy]
         fewest = min(map(places.count, places))
-        return [r for r in last if places.count(places[r]) == fewest]
+        return [r for r, place in zip(busy, places, strict=True) if places.count(place) == fewest]
 
     def name(self, rank: int) -> str:
         return f"rank {rank} ({self.hosts[rank]})"

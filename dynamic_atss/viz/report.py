@@ -73,8 +73,15 @@ def _loss_names(records: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _column(records: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:
     """Values by record; NaN, a gap in the curve, where one is absent or was not finite."""
-    values = [record.get(name) for record in records]
-    return np.array([np.nan if value is None else value for value in values], np.float64)
+    return np.array([_float(record.get(name)) for record in records], np.float64)
+
+
+def _float(value: object) -> float:
+    """NaN: it is no number that a float holds."""
+    try:
+        return float(value) if isinstance(value, int | float) else np.nan
+    except OverflowError:
+        return np.nan
 
 
 def _top(records: Sequence[Mapping[str, Any]]) -> float | None:

@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPException, IncompleteRead
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -17,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import cache_folder, replacement
 from dynamic_atss.progress import progress
+from dynamic_atss.quoting import shown
 from dynamic_atss.reading import DOWNLOAD_BYTES, WEIGHT_BYTES, open_file
 from dynamic_atss.weights.pip import PREFIX as PIP
 from dynamic_atss.weights.pip import installed_file
@@ -27,6 +29,7 @@ _SLOWEST = 10_000  # bytes a second, on average over what has come: less is as g
 _PATIENCE = 60  # seconds before that is asked
 _CHUNK = 1 << 20
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # not a drive letter
+_UNWRITTEN = re.compile(r"[\x00-\x20\x7f]")  # in a URL: blanks and control characters
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 # Places whose file names end with the first digits of the file's sha256.
 _NAMED_BY_DIGEST = (TORCHVISION, OPEN_MMLAB)
@@ -68,12 +71,21 @@ def weight_file(name: str | os.PathLike[str], cache_dir: str | os.PathLike[str] 
             _fetch_once(address, target)
         elif len(address.digest) == 64:
             _check_kept(address, target)
-    except (OSError, ValueError) as error:  # URLError and time-outs are OSErrors
-        reason = getattr(error, "reason", None) or error.args[-1:] or error
+    except (OSError, ValueError, HTTPException) as error:  # URLError, time-outs are OSErrors
+        reason = getattr(error, "reason", None) or _of_answer(error) or error.args[-1:] or error
         raise UserError(
             f"{url}: cannot be downloaded ({_plain(reason)}); put the file at {target}"
         ) from error
     return target
+
+
+def _of_answer(error: Exception) -> str:
+    """What is wrong with an answer; "" where the error tells it."""
+    if isinstance(error, IncompleteRead):
+        return f"the connection was lost after {len(error.partial):,} bytes of a part"
+    if isinstance(error, HTTPException):
+        return f"the server's answer is no HTTP: {shown(str(error))}"
+    return ""
 
 
 def _plain(reason: object) -> str:
@@ -86,6 +98,7 @@ def _address(url: str) -> _Address:
     try:
         parts = urlsplit(url)
         known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        known = known and not _UNWRITTEN.search(url.partition("#")[0])
     except ValueError:  # a port that is no number, brackets that do not close
         known = False
     if not known:
@@ -101,8 +114,9 @@ def _address(url: str) -> _Address:
 def _fragments(fragment: str) -> tuple[str, str]:
     """name, sha256: "" for what is not given."""
     parts = fragment.split("&")
-    given = [part.removeprefix("sha256=") or "none" for part in parts if part[:7] == "sha256="]
-    return "&".join(part for part in parts if part[:7] != "sha256="), "".join(given).lower()
+    given = [part[7:] or "none" for part in parts if part[:7].lower() == "sha256="]
+    names = [part for part in parts if part[:7].lower() != "sha256="]
+    return "&".join(names), "".join(given).lower()
 
 
 def _digest_in_name(url: str) -> str:
@@ -139,6 +153,8 @@ def _download(address: _Address, target: Path) -> None:
             file.write(chunk)
         if size and file.tell() != size:
             raise OSError(f"{file.tell()} of {size} bytes came")
+        if not file.tell():
+            raise OSError("the answer is empty")
         _check_digest(digest.hexdigest(), address)
 
 
@@ -155,6 +171,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _check_size(size: int) -> None:
+    if size < 0:
+        raise OSError(f"the server tells a size of {size} bytes")
     if size > DOWNLOAD_BYTES:
         raise OSError(f"it has {size:,} bytes or more; at most {DOWNLOAD_BYTES:,} are fetched")
 

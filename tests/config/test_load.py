@@ -574,3 +574,20 @@ def test_a_number_alone_is_the_only_entry_of_a_tuple():
 def test_key_and_value_are_two_words(words, told):
     with pytest.raises(UserError, match=told):
         load_config(overrides=words)
+
+
+@pytest.mark.parametrize("number", ["0x" + "F" * 5000, "1" + ":1" * 4000, "9" * 400])
+@pytest.mark.parametrize("key", ["SOLVER.MAX_ITER", "SEED", "SOLVER.BASE_LR", "SOLVER.TIMEOUT"])
+def test_a_number_that_nothing_holds_is_one_line(tmp_path, number, key):
+    section, _, name = key.rpartition(".")
+    text = f"{section}: {{{name}: {number}}}" if section else f"{name}: {number}"
+    (tmp_path / "a.yaml").write_text(text)
+    for file, words in ((tmp_path / "a.yaml", []), (None, [key, number])):
+        with pytest.raises(UserError, match=key):
+            load_config(file, words)
+
+
+@pytest.mark.parametrize("seconds", ["1e10", "1e300", "0"])
+def test_a_timeout_out_of_all_measure_is_refused(seconds):
+    with pytest.raises(UserError, match=r"SOLVER\.TIMEOUT"):
+        check_config(load_config(None, ["MODEL.ATSS_ON", "True", "SOLVER.TIMEOUT", seconds]))

@@ -11,6 +11,7 @@ from torch import nn
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import read_annotations
 from dynamic_atss.engine.evaluator import defined_numbers, evaluate_dataset, run_detection
+from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.results import as_results
 from dynamic_atss.progress import progress
 from dynamic_atss.types import Batch, Detections, GroundTruth
@@ -223,3 +224,12 @@ def test_progress_is_silent_without_a_terminal_and_on_other_ranks(capsys, monkey
     assert capsys.readouterr().err == ""
     assert list(progress([1, 2], "work")) == [1, 2]
     assert "work" in capsys.readouterr().err
+
+
+def test_a_full_memory_is_told_with_the_batch():
+    class Full(nn.Module):
+        def forward(self, batch):
+            raise MemoryError
+
+    with pytest.raises(UserError, match=r"^test val: .*TEST\.IMS_PER_BATCH.*20 x 40 \(0\)"):
+        infer_with(Full(), [batch([1, 2])], progress_label="test val")

@@ -156,3 +156,22 @@ def test_other_ranks_speak_up_for_warnings_only(tmp_path, capsys, package_log):
     package_log.warning("a truncated image")
     assert capsys.readouterr().out.endswith("WARNING rank 3 a truncated image\n")
     assert "truncated" in (tmp_path / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 100_000,
+        '{"iteration": "x"}',
+        '{"iteration": null}',
+        '{"iteration": []}',
+        '{"iteration": 1e999}',
+        '{"iteration": 3, "loss": "x"}',
+        '{"iteration": 3, "loss": ' + "9" * 400 + "}",
+    ],
+)
+def test_lines_that_are_no_records_are_skipped_and_counted(tmp_path, caplog, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f'{{"iteration": 1, "loss": 2.5, "lr": 0.1}}\n{line}\n')
+    assert [record["iteration"] for record in read_metrics(path)] == [1]
+    assert "1 of 2 lines are no records" in caplog.text

@@ -135,3 +135,10 @@ def test_of_one_iteration_those_that_wait_for_the_others_are_not_behind():
     assert seen([at(3, "read (loader.py:4)"), waiting, waiting, at(3)]).behind() == [0, 3]
     elsewhere = {**waiting, "place": "gather (distributed.py:7)"}
     assert seen([waiting, elsewhere, waiting]).behind() == [1]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x80", b"job7" * 5000])
+def test_a_damaged_signature_is_no_launchers(tmp_path, monkeypatch, content):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job7")
+    (tmp_path / "launch").write_bytes(content)
+    assert not launch.began(tmp_path)

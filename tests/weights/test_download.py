@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import multiprocessing
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -201,3 +202,45 @@ def test_a_download_that_drips_ends(server, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"bytes came in 0 seconds, which is too slow.*put"):
         weight_file(f"{server.url}/drip#model.pth", tmp_path)
     assert not _whole(tmp_path)
+
+
+ANSWERS = {
+    "no HTTP": (b"SSH-2.0-OpenSSH\r\n", "no HTTP"),
+    "cut": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\nhel",
+        "connection was lost",
+    ),
+    "long": (b"HTTP/1.1 200 " + b"x" * 70_000 + b"\r\n\r\n", "no HTTP"),
+    "headers": (b"HTTP/1.1 200 OK\r\n" + b"X: a\r\n" * 300 + b"\r\n", "no HTTP"),
+    "negative": (b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nabc", "size of -5 bytes"),
+    "empty": (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "the answer is empty"),
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_an_answer_that_is_no_file_is_one_line_and_leaves_nothing(tmp_path, answer):
+    content, told = ANSWERS[answer]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve():
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(4096)
+                with contextlib.suppress(OSError):  # the client has read enough
+                    connection.sendall(content)
+
+        threading.Thread(target=serve, daemon=True).start()
+        with pytest.raises(UserError, match=told):
+            weight_file(f"http://127.0.0.1:{listening.getsockname()[1]}/a.pth", tmp_path)
+    assert not _whole(tmp_path)
+
+
+@pytest.mark.parametrize("url", ["http://h/a b.pth", "http://h/a\nb", "http://exa mple/a.pth"])
+def test_a_url_with_a_blank_is_one_line(tmp_path, url):
+    with pytest.raises(UserError, match="not an address"):
+        weight_file(url, tmp_path)
+
+
+def test_a_digest_is_checked_however_its_name_is_written(server, tmp_path):
+    with pytest.raises(UserError, match="its sha256 is"):
+        weight_file(f"{server.url}/a.pth#SHA256={'0' * 64}", tmp_path)
