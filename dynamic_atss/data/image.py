@@ -183,9 +183,7 @@ def _decode_png(data: bytes, path: Path, header: ImageHeader, bits: int) -> np.n
     except DamagedPng as error:
         pixels, fault = None, str(error)
     if pixels is None:
-        _decode_with_pillow(
-            data, path, header, 0
-        )  # if it sees the fault, too, it has a name for it
+        _decode_with_pillow(data, path, header, 0)  # which may have a name for the fault
         raise undecodable(path, fault)
     # Byte 24, bits; byte 25, colour type: 0 grey, 2 RGB, 6 RGBA; not 3 palette, 4 grey with alpha.
     opencv_is_right = data[24] >= 8 and data[25] in (0, 2, 6)
