@@ -25,16 +25,19 @@ NUMBER_KEY = 15  # characters of a number that is a key: below 2^53 (PICKLE_KEYS
 JSON_BYTES = 8 * GB  # annotations of Objects365, the largest public set, are 6 GB
 XML_BYTES = 8 * MB  # 20,000 boxes; as elements a text takes up to 30 times its memory
 XML_DEPTH = 32  # VOC has 4: an object's part's box
-XML_NODES = 400_000  # 20,000 objects of 14 elements are 280,000
+XML_NODES = 300_000  # 20,000 objects of 14 elements are 280,000
 LIST_BYTES = 64 * MB  # a million names of 60 characters
 LABELS_BYTES = 8 * MB  # of one image: 100,000 boxes
 RECORD_BYTES = GB  # metrics.jsonl, log.txt: 1.5 KB a line, so 700,000 lines
 NAME_BYTES = 4 * KB  # of last_checkpoint: Linux has no longer path
 
 # Pictures, besides INPUT.MAX_PIXELS.
-PICTURE_BYTES = 64 * MB  # a larger file is held against its pixels before it is read
+PICTURE_BYTES = 64 * MB  # a larger file is held against its pixels before it is read; of AVIF: all
 BYTES_PER_PIXEL = 16  # four channels of 32 bits, not compressed
 PICTURE_PARTS = 200_000  # chunks of a PNG (900 MB in chunks of 8 KB have 115,000), parts of a JPEG
+HEADER_BYTES = MB  # that a library may read for a header: BMP, PPM, TGA and JPEG 2000 take a few KB
+EXIF_BYTES = MB  # more is no EXIF
+TILE_PIXELS = 1 << 24  # of one tile of a TIFF, 4096 x 4096, unless the picture itself has more
 FILE_BYTES = 64 * GB  # of a picture, before its header is known
 
 # Weights.

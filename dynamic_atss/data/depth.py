@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dynamic_atss.data.header import ImageHeader
+from dynamic_atss.data.headers.record import ImageHeader
 
 LOOKED_AT = 8  # images, spread over the data set
 MOST_BITS = 14  # of values that are far below the largest, 65535

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dynamic_atss.data.header import ImageHeader, check_pixels, check_readable
+from dynamic_atss.data.header import check_pixels, check_readable
 from dynamic_atss.data.header_cache import cached_headers
+from dynamic_atss.data.headers.record import ImageHeader
 from dynamic_atss.data.image import MAX_PIXELS, check_end
 from dynamic_atss.errors import UserError
 

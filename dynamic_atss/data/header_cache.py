@@ -18,7 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import get_type_hints
 
-from dynamic_atss.data.header import ImageHeader, read_headers
+from dynamic_atss.data.header import read_headers
+from dynamic_atss.data.headers.record import ImageHeader
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import cache_folder
 from dynamic_atss.reading import JSON_BYTES, read_bytes

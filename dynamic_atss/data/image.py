@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,15 +20,14 @@ from torch import Tensor
 
 from dynamic_atss.data.header import (
     FORMATS,
-    ORIENTATION,
     PIL_ERRORS,
-    ImageHeader,
     check_pixels,
     header_of,
     missing,
     reason,
     undecodable,
 )
+from dynamic_atss.data.headers.record import ORIENTATION, ImageHeader
 from dynamic_atss.data.png import DamagedPng, picture_alone
 from dynamic_atss.errors import UserError
 from dynamic_atss.reading import BYTES_PER_PIXEL, FILE_BYTES, PICTURE_BYTES, open_file
@@ -64,6 +63,7 @@ def read_image(
     path = Path(path)
     data, header = _read_picture(path, max_pixels)
     pixels = _decode(data, path, header, bits if header.bits == 16 else 0)
+    _check_size(path, header, pixels.shape[:2])
     return torch.from_numpy(turned(pixels, orientation)).permute(2, 0, 1)
 
 
@@ -143,16 +143,23 @@ def _header(file: BinaryIO, path: Path, max_pixels: int) -> ImageHeader:
     return header
 
 
+def _check_size(path: Path, header: ImageHeader, size: Sequence[int]) -> None:
+    """Raises UserError: a decoder has another size than the header. size: both sides in any order,
+    for Pillow exchanges those of a TIFF that it will turn."""
+    if sorted(size) != sorted((header.height, header.width)):
+        raise undecodable(path, "its parts disagree about its size")
+
+
 def _decode(data: bytes, path: Path, header: ImageHeader, bits: int) -> np.ndarray:
     """(H, W, 3) uint8. bits: those used of 16; 0: all, or the file has fewer."""
     if header.format == "PNG":
-        return _decode_png(data, path, bits)
+        return _decode_png(data, path, header, bits)
     if (
         _opencv_is_right_about_jpeg(data, header)
         and (found := _decode_with_opencv(data)) is not None
     ):
         return found
-    return _decode_with_pillow(data, path, bits)
+    return _decode_with_pillow(data, path, header, bits)
 
 
 def _decode_with_opencv(data: bytes, bits: int = 0) -> np.ndarray | None:
@@ -168,7 +175,7 @@ def _opencv(data: bytes, flags: int) -> np.ndarray | None:
         return None
 
 
-def _decode_png(data: bytes, path: Path, bits: int) -> np.ndarray:
+def _decode_png(data: bytes, path: Path, header: ImageHeader, bits: int) -> np.ndarray:
     """(H, W, 3) uint8. OpenCV notices pixel data that end early, which Pillow fills up with black;
     Pillow has the right pixels of all kinds."""
     try:
@@ -176,11 +183,11 @@ def _decode_png(data: bytes, path: Path, bits: int) -> np.ndarray:
     except DamagedPng as error:
         pixels, fault = None, str(error)
     if pixels is None:
-        _decode_with_pillow(data, path, 0)  # if it sees the fault, too, it has a name for it
+        _decode_with_pillow(data, path, header, 0)  # which may have a name for the fault
         raise undecodable(path, fault)
     # Byte 24, bits; byte 25, colour type: 0 grey, 2 RGB, 6 RGBA; not 3 palette, 4 grey with alpha.
     opencv_is_right = data[24] >= 8 and data[25] in (0, 2, 6)
-    return pixels if opencv_is_right else _decode_with_pillow(data, path, bits)
+    return pixels if opencv_is_right else _decode_with_pillow(data, path, header, bits)
 
 
 def _opencv_is_right_about_jpeg(data: bytes, header: ImageHeader) -> bool:
@@ -197,10 +204,11 @@ def _jpeg_is_complete(data: bytes) -> bool:
     return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda") > 0
 
 
-def _decode_with_pillow(data: bytes, path: Path, bits: int) -> np.ndarray:
+def _decode_with_pillow(data: bytes, path: Path, header: ImageHeader, bits: int) -> np.ndarray:
     """(H, W, 3) uint8, as stored; Pillow is slower, and refuses files that end too early."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check_size(path, header, image.size)  # which may be more than MAX_PIXELS
             turn = _turn_of_pillow(image)
             image.load()
             pixels = _pixels_of_pillow(image, path, bits)

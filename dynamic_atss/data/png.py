@@ -6,7 +6,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 
-from dynamic_atss.data.header import PNG
+from dynamic_atss.data.headers.png import PNG
 
 _PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")  # what a picture is made of
 

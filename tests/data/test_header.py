@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dynamic_atss.data.header import ImageHeader, exif_orientation, image_header, read_headers
+from dynamic_atss.data.header import image_header, read_headers
+from dynamic_atss.data.headers.record import ImageHeader, exif_orientation
 from dynamic_atss.errors import UserError
 
 

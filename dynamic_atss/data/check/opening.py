@@ -14,8 +14,9 @@ from dynamic_atss.data.catalog import open_dataset
 from dynamic_atss.data.check.told import kept_back, told_on_opening
 from dynamic_atss.data.cleaning import find_names
 from dynamic_atss.data.dataset import DetectionDataset
-from dynamic_atss.data.header import ImageHeader, check_pixels, check_readable
+from dynamic_atss.data.header import check_pixels, check_readable
 from dynamic_atss.data.header_cache import cached_headers
+from dynamic_atss.data.headers.record import ImageHeader
 from dynamic_atss.data.image import read_image
 from dynamic_atss.data.survey import Finding, Surveyed, file_findings
 from dynamic_atss.data.survey.files import fits

@@ -13,7 +13,7 @@ from dynamic_atss.data.check.coco_file import to_coco
 from dynamic_atss.data.coco import CocoDataset
 from dynamic_atss.data.coco_boxes import area_of
 from dynamic_atss.data.dataset import DetectionDataset
-from dynamic_atss.data.header import ImageHeader
+from dynamic_atss.data.headers.record import ImageHeader
 from dynamic_atss.data.survey import Surveyed
 from dynamic_atss.data.survey.boxes import (
     CERTAIN,

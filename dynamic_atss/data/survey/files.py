@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from dynamic_atss.data.frames import Reading
-from dynamic_atss.data.header import ImageHeader
+from dynamic_atss.data.headers.record import ImageHeader
 from dynamic_atss.data.survey.finding import Finding, share
 from dynamic_atss.data.survey.surveyed import Surveyed
 

@@ -12,7 +12,7 @@ import numpy as np
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.frames import AS_USUAL, Reading
-from dynamic_atss.data.header import ImageHeader
+from dynamic_atss.data.headers.record import ImageHeader
 from dynamic_atss.errors import UserError
 
 Header = ImageHeader | UserError  # what a file's header says, or why it says nothing
