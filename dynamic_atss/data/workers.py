@@ -8,6 +8,7 @@ import itertools
 import multiprocessing
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -108,7 +109,8 @@ class Workers:
         return [process.exitcode for process in self._processes]
 
     def _stop(self) -> None:
-        if hasattr(self._batches, "_shutdown_workers"):  # the iterator without workers has none
+        # The iterator without workers has none; when Python ends, no thread starts any more.
+        if hasattr(self._batches, "_shutdown_workers") and not sys.is_finalizing():
             # In a thread: it waits for a worker that stands still, or for a lock that one held
             # when it was killed.
             orderly = threading.Thread(target=self._batches._shutdown_workers, daemon=True)

@@ -252,7 +252,7 @@ def test_a_file_that_breaks_costs_no_finished_iteration(trained, tmp_path, launc
     args += ["--skip-test", "SOLVER.CHECKPOINT_PERIOD", 1000]
     done = run_tool("train_net", args, launcher)
     assert done.returncode == (1 if launcher else 2)  # torchrun's own code is 1
-    assert done.stderr.count(f"error: {broken}") == 1
+    assert done.stderr.count(f"error: iteration 3: {broken}") == 1
     assert "trainer.py" not in done.stderr
     assert (tmp_path / "run/last_checkpoint").read_text() == "model_0000002.pth"
     broken.write_bytes(data)

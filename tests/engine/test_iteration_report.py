@@ -38,7 +38,7 @@ def test_one_collective_for_all(monkeypatch):
     metrics = {"n": number(1.0), "iou": number(1.0, 2.0)}
     report = Report(Terms({"loss_a": number(1.0)}, metrics), Names())
     assert report.status(torch.tensor(2.0), True, 75)[2:] == (2.0, True, 75)
-    assert calls == [(7,)]
+    assert calls == [(8,)]
 
 
 def test_plain_numbers_and_other_types_will_do():

@@ -1,6 +1,7 @@
 """A small run and its page."""
 
 import json
+import logging
 import re
 
 import pytest
@@ -32,6 +33,8 @@ class Inspect:
 
     def _call(self, arguments):
         with pytest.MonkeyPatch.context() as patch:
+            # An earlier test of this process may have set up the log, on this test's output.
+            patch.setattr(logging.getLogger("dynamic_atss"), "handlers", [])
             code = call_tool(patch, "inspect_assignment", arguments)
         return code, *self.capsys.readouterr()
 
