@@ -37,7 +37,7 @@ from dynamic_atss.types import Batch, to_device
 logger = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(repr=False)  # Python's signal.signal asks for it, of a method's object, each time
 class Trainer:
     """What a run consists of; `train` is the loop.
 
