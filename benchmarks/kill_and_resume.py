@@ -151,7 +151,7 @@ def _different(a: Any, b: Any, name: str) -> list[str]:
     return [] if type(a) is type(b) and a == b else [name]
 
 
-# Times in the log's window; the configuration, which names OUTPUT_DIR.
+# Times in the log's window; the configuration: runs of other settings are compared, too.
 _ASIDE = ("seconds", "data_time", "config")
 
 

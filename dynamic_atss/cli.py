@@ -51,6 +51,16 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"command line: {message}; --help lists what is accepted")
 
 
+def parser_with_examples(text: str | None) -> Parser:
+    """text: what the command does; examples follow after a blank line."""
+    description, _, examples = (text or "").partition("\n\n")
+    return Parser(
+        description=description,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
 def config_parser(text: str, keys: Sequence[str] = ()) -> argparse.ArgumentParser:
     """`--config-file FILE ... KEY VALUE KEY VALUE ...`.
 

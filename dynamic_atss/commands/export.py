@@ -34,12 +34,7 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    text, _, examples = (__doc__ or "").partition("\n\n")
-    parser = cli.Parser(
-        description=text,
-        epilog=f"examples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.parser_with_examples(__doc__)
     add = parser.add_argument
     add("--weights", required=True, metavar="RUN_OR_FILE", help="a run's folder or a checkpoint")
     add("--format", required=True, choices=PACKAGES, help="onnx, torch (torch.export) or aoti")

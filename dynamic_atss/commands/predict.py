@@ -42,12 +42,7 @@ def _parts(text: str) -> list[str]:
 
 
 def _arguments() -> argparse.Namespace:
-    text, _, examples = (__doc__ or "").partition("\n\n")
-    parser = cli.Parser(
-        description=text,
-        epilog=f"examples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.parser_with_examples(__doc__)
     add = parser.add_argument
     add("--weights", required=True, metavar="RUN_OR_FILE", help="a run's folder or a checkpoint")
     add("--input", required=True, nargs="+", metavar="X", help="picture(s), folder, video, camera")
