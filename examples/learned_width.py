@@ -10,7 +10,7 @@ python tools/train_net.py --config-file configs/quickstart/bccd_R_18.yaml \
 import torch
 from torch import Tensor, nn
 
-from dynamic_atss.assigners.atss import ATSS
+from dynamic_atss.assigners.rules.atss import ATSS
 from dynamic_atss.boxes import centers
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors, rows
 

@@ -191,7 +191,7 @@ def test_a_mistake_is_told_once_by_the_process_that_met_it(config, tmp_path, mis
 
 COUNTING = """
 import os
-from dynamic_atss.assigners.atss import ATSS
+from dynamic_atss.assigners.rules.atss import ATSS
 from dynamic_atss.types import Assignment
 
 class FirstStep(ATSS):

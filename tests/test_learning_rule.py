@@ -16,7 +16,7 @@ RULE = '''
 import torch
 from torch import nn
 
-from dynamic_atss.assigners.atss import ATSS
+from dynamic_atss.assigners.rules.atss import ATSS
 from dynamic_atss.types import Assignment
 
 

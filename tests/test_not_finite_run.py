@@ -15,7 +15,7 @@ CODE = """
 import os, resource
 from pathlib import Path
 import torch
-from dynamic_atss.assigners.atss import ATSS
+from dynamic_atss.assigners.rules.atss import ATSS
 from dynamic_atss.losses import giou_loss
 
 class Watched(ATSS):

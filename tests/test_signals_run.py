@@ -21,7 +21,7 @@ NAMES = [number.name for number in SIGNALS]
 CODE = """
 import os, time
 from pathlib import Path
-from dynamic_atss.assigners.atss import ATSS
+from dynamic_atss.assigners.rules.atss import ATSS
 from dynamic_atss.data.coco import CocoDataset
 
 HERE = Path(__file__).parent

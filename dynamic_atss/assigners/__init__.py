@@ -1,15 +1,15 @@
-"""Label assignment rules by name. A new rule is one file here and one line below."""
+"""Label assignment rules by name. A new rule is one file in `rules` and one line below."""
 
-from dynamic_atss.assigners.atss import ATSS
 from dynamic_atss.assigners.base import Assigner
-from dynamic_atss.assigners.dsla import DSLA
-from dynamic_atss.assigners.dynamic_atss import DynamicATSS
-from dynamic_atss.assigners.fcos import FCOS
-from dynamic_atss.assigners.max_iou import MaxIoU
-from dynamic_atss.assigners.paa import PAA
-from dynamic_atss.assigners.simota import SimOTA
-from dynamic_atss.assigners.task_aligned import TaskAligned
-from dynamic_atss.assigners.topk import TopK
+from dynamic_atss.assigners.rules.atss import ATSS
+from dynamic_atss.assigners.rules.dsla import DSLA
+from dynamic_atss.assigners.rules.dynamic_atss import DynamicATSS
+from dynamic_atss.assigners.rules.fcos import FCOS
+from dynamic_atss.assigners.rules.max_iou import MaxIoU
+from dynamic_atss.assigners.rules.paa import PAA
+from dynamic_atss.assigners.rules.simota import SimOTA
+from dynamic_atss.assigners.rules.task_aligned import TaskAligned
+from dynamic_atss.assigners.rules.topk import TopK
 
 ASSIGNERS: dict[str, type[Assigner]] = {
     "dynamic_atss": DynamicATSS,

@@ -12,10 +12,10 @@ import pytest
 from oracle import center, centerness, iou
 from test_random_scenes import random_scene
 
-from dynamic_atss.assigners.dsla import DSLA
-from dynamic_atss.assigners.fcos import FCOS
-from dynamic_atss.assigners.max_iou import MaxIoU
-from dynamic_atss.assigners.topk import TopK
+from dynamic_atss.assigners.rules.dsla import DSLA
+from dynamic_atss.assigners.rules.fcos import FCOS
+from dynamic_atss.assigners.rules.max_iou import MaxIoU
+from dynamic_atss.assigners.rules.topk import TopK
 
 SCENES = 250  # of each rule
 CLOSE = 1e-6  # of scores; relative where they are above 1

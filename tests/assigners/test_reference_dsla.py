@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers_reference import read_arrays
 
-from dynamic_atss.assigners.dsla import DSLA
+from dynamic_atss.assigners.rules.dsla import DSLA
 from dynamic_atss.boxes import sides
 from dynamic_atss.modeling.priors import PointGenerator
 from dynamic_atss.types import GroundTruth, Predictions

@@ -4,9 +4,9 @@ import pytest
 import torch
 from helpers_reference import read_arrays
 
-from dynamic_atss.assigners.fcos import FCOS
-from dynamic_atss.assigners.max_iou import MaxIoU
-from dynamic_atss.assigners.topk import TopK
+from dynamic_atss.assigners.rules.fcos import FCOS
+from dynamic_atss.assigners.rules.max_iou import MaxIoU
+from dynamic_atss.assigners.rules.topk import TopK
 from dynamic_atss.boxes import BoxConvention, centers, sides
 from dynamic_atss.modeling.coder import DeltaCoder
 from dynamic_atss.modeling.priors import AnchorGenerator, PointGenerator

@@ -8,8 +8,8 @@ import pytest
 import torch
 from scenes import CLASSES, agree, iou, random_scene, sigmoid, unpacked
 
-from dynamic_atss.assigners.max_iou import MaxIoU
-from dynamic_atss.assigners.paa import PAA
+from dynamic_atss.assigners.rules.max_iou import MaxIoU
+from dynamic_atss.assigners.rules.paa import PAA
 
 mixture = pytest.importorskip("sklearn.mixture")
 

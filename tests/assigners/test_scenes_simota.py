@@ -7,7 +7,7 @@ import pytest
 import torch
 from scenes import CLASSES, agree, cross_entropy, iou, random_scene, unpacked
 
-from dynamic_atss.assigners.simota import SimOTA
+from dynamic_atss.assigners.rules.simota import SimOTA
 from dynamic_atss.modeling.priors import AnchorGenerator, PointGenerator
 from dynamic_atss.types import GroundTruth, Predictions
 

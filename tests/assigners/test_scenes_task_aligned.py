@@ -7,7 +7,7 @@ import pytest
 import torch
 from scenes import agree, iou, nearest_side, random_scene, sigmoid, unpacked
 
-from dynamic_atss.assigners.task_aligned import TaskAligned
+from dynamic_atss.assigners.rules.task_aligned import TaskAligned
 
 
 def double_loop(scene, topk, alpha, beta):

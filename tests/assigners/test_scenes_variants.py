@@ -10,8 +10,8 @@ import torch
 from scenes import random_scene, unpacked
 
 from dynamic_atss.assigners import ASSIGNERS
-from dynamic_atss.assigners.atss import ATSS
-from dynamic_atss.assigners.dynamic_atss import DynamicATSS
+from dynamic_atss.assigners.rules.atss import ATSS
+from dynamic_atss.assigners.rules.dynamic_atss import DynamicATSS
 
 VARIANTS = [
     {"combine": "mean"},

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dynamic_atss.assigners.topk import _longest_distance
+from dynamic_atss.assigners.rules.topk import _longest_distance
 from dynamic_atss.modeling.priors import AnchorGenerator
 from dynamic_atss.types import GroundTruth
 

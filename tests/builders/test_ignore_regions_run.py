@@ -64,7 +64,7 @@ def test_the_order_of_the_wrappers(folder):
 
 BRANCHES = """
 from torch import nn
-from dynamic_atss.assigners.task_aligned import TaskAligned
+from dynamic_atss.assigners.rules.task_aligned import TaskAligned
 from dynamic_atss.builders.heads.fcos import FCOSHead
 from dynamic_atss.modeling.branches import BranchCriterion
 

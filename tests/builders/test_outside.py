@@ -278,7 +278,7 @@ def test_a_runs_own_config_holds_from_another_folder(tmp_path):
     for folder in (here / "code", there):
         folder.mkdir(parents=True)
     (here / "code" / "own.py").write_text(
-        "from dynamic_atss.assigners.atss import ATSS\n"
+        "from dynamic_atss.assigners.rules.atss import ATSS\n"
         "from dynamic_atss.data.coco import CocoDataset\n"
         "class Rule(ATSS): ...\n"
         "class Data(CocoDataset): ...\n"

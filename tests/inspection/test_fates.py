@@ -8,7 +8,7 @@ from helpers_inspection import crowd, nuclei, recorded, told
 from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.assigners.at_least_one import AtLeastOne
 from dynamic_atss.assigners.ignore_regions import IgnoreRegions
-from dynamic_atss.assigners.max_iou import MaxIoU
+from dynamic_atss.assigners.rules.max_iou import MaxIoU
 from dynamic_atss.boxes import BoxConvention, sides
 from dynamic_atss.inspection.fates import IGNORED, LOST, TAKEN, WON
 from dynamic_atss.types import BACKGROUND, Assignment, GroundTruth

@@ -79,7 +79,7 @@ def test_a_rule_of_examples_with_what_it_has_learnt(inspect, tiny, tmp_path):
 
 TWO_BRANCHES = """
 from torch import nn
-from dynamic_atss.assigners.fcos import FCOS
+from dynamic_atss.assigners.rules.fcos import FCOS
 from dynamic_atss.builders.heads.atss import ATSSHead
 from dynamic_atss.modeling.branches import BranchCriterion
 

@@ -9,7 +9,7 @@ import torch
 from helpers_inspection import crowd, recorded, told
 
 from dynamic_atss.assigners import ASSIGNERS
-from dynamic_atss.assigners.max_iou import MaxIoU
+from dynamic_atss.assigners.rules.max_iou import MaxIoU
 from dynamic_atss.inspection.fates import LOST, WON
 from dynamic_atss.inspection.pack import Block
 from dynamic_atss.inspection.reasons import Reasons

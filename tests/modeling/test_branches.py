@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dynamic_atss.assigners.task_aligned import TaskAligned
+from dynamic_atss.assigners.rules.task_aligned import TaskAligned
 from dynamic_atss.boxes import iou
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.branches import BranchCriterion

@@ -17,8 +17,8 @@ from dynamic_atss.assigners.base import (
     resolve,
     whole,
 )
-from dynamic_atss.assigners.max_iou import MaxIoU
 from dynamic_atss.assigners.reference.mixture import LOW_COMPONENT
+from dynamic_atss.assigners.rules.max_iou import MaxIoU
 from dynamic_atss.boxes import giou
 from dynamic_atss.losses import sigmoid_focal_rows
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors

@@ -1,0 +1,1 @@
+"""The rules, one file each. `dynamic_atss.assigners.ASSIGNERS` has them by name."""
