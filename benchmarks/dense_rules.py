@@ -146,6 +146,21 @@ def _cheapest(cost: Tensor, overlap: Tensor, k: int) -> Tensor:
     return matched
 
 
+def poto(image: Image, alpha: float = 0.8, radius: float = 1.5) -> Tensor:
+    """By a matching of all priors with all boxes on the host, as released; its pairs of priors that
+    are not in their box's region, at -1, are left out."""
+    from scipy.optimize import linear_sum_assignment
+
+    score = image.logits[:, image.classes].sigmoid()
+    overlap = iou(image.predicted[:, None], image.boxes[None])
+    fits = (_sides(image).amin(-1) > 0) & _near(image, radius)
+    quality = torch.where(fits, score ** (1 - alpha) * overlap**alpha, -1.0)
+    matched = linear_sum_assignment(quality.t().cpu().numpy(), maximize=True)
+    box, prior = (torch.from_numpy(x).to(fits.device) for x in matched)
+    box = torch.where(fits[prior, box], box, -1)
+    return box.new_full((len(fits),), -1).scatter_(0, prior, box)
+
+
 def paa(image: Image, k: int = 9) -> Tensor:
     """Loops over boxes and levels, as released; every box looks through all priors."""
     index = max_iou(image, 0.1, 0.1)
@@ -237,6 +252,7 @@ DENSE: dict[str, Rule] = {
     "task_aligned": task_aligned,
     "simota": simota,
     "paa": paa,
+    "poto": poto,
 }
 # For the labels, where the release's form would need too much memory.
 SAME: dict[str, Rule] = {"simota": simota_by_logits}

@@ -14,7 +14,7 @@ from dynamic_atss.inspection.fates import IGNORED, LOST, TAKEN, WON
 from dynamic_atss.types import BACKGROUND, Assignment, GroundTruth
 
 # In these a box that is alone takes what it would take in a crowd: its own threshold or number.
-ALONE = [name for name in ASSIGNERS if name not in ("max_iou", "paa")]
+ALONE = [name for name in ASSIGNERS if name not in ("max_iou", "paa", "poto")]
 SCENES = ["crowd 0", "crowd 1", "nuclei"]
 
 
