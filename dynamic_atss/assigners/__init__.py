@@ -9,6 +9,7 @@ from dynamic_atss.assigners.rules.fcos import FCOS
 from dynamic_atss.assigners.rules.max_iou import MaxIoU
 from dynamic_atss.assigners.rules.paa import PAA
 from dynamic_atss.assigners.rules.simota import SimOTA
+from dynamic_atss.assigners.rules.small_target_aligned import SmallTargetAligned
 from dynamic_atss.assigners.rules.task_aligned import TaskAligned
 from dynamic_atss.assigners.rules.topk import TopK
 
@@ -23,4 +24,5 @@ ASSIGNERS: dict[str, type[Assigner]] = {
     "simota": SimOTA,
     "paa": PAA,
     "dynamic_soft_label": DynamicSoftLabel,
+    "small_target_aligned": SmallTargetAligned,
 }
