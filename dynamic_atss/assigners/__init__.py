@@ -3,6 +3,7 @@
 from dynamic_atss.assigners.base import Assigner
 from dynamic_atss.assigners.rules.atss import ATSS
 from dynamic_atss.assigners.rules.dsla import DSLA
+from dynamic_atss.assigners.rules.dw import DW
 from dynamic_atss.assigners.rules.dynamic_atss import DynamicATSS
 from dynamic_atss.assigners.rules.dynamic_soft_label import DynamicSoftLabel
 from dynamic_atss.assigners.rules.fcos import FCOS
@@ -25,4 +26,5 @@ ASSIGNERS: dict[str, type[Assigner]] = {
     "paa": PAA,
     "dynamic_soft_label": DynamicSoftLabel,
     "small_target_aligned": SmallTargetAligned,
+    "dw": DW,
 }
