@@ -8,6 +8,7 @@ from dynamic_atss.assigners.rules.dynamic_atss import DynamicATSS
 from dynamic_atss.assigners.rules.dynamic_soft_label import DynamicSoftLabel
 from dynamic_atss.assigners.rules.fcos import FCOS
 from dynamic_atss.assigners.rules.max_iou import MaxIoU
+from dynamic_atss.assigners.rules.o2f import O2F
 from dynamic_atss.assigners.rules.paa import PAA
 from dynamic_atss.assigners.rules.simota import SimOTA
 from dynamic_atss.assigners.rules.small_target_aligned import SmallTargetAligned
@@ -27,4 +28,5 @@ ASSIGNERS: dict[str, type[Assigner]] = {
     "dynamic_soft_label": DynamicSoftLabel,
     "small_target_aligned": SmallTargetAligned,
     "dw": DW,
+    "o2f": O2F,
 }
