@@ -51,7 +51,8 @@ _C.MODEL.ONE_TO_ONE.PREDICTS = True  # (new) it predicts, without NMS; False: th
 
 _C.MODEL.BOX_LOSS = ""  # (new) "iou" | "linear_iou" | "giou" | "path/to/file.py:Name"; "" = the
 # head's own
-_C.MODEL.CLASS_LOSS = ""  # (new) "focal" | "quality_focal" | "varifocal"; "" = as the labels ask
+_C.MODEL.CLASS_LOSS = ""  # (new) "focal" | "quality_focal" | "varifocal" | "soft_focal" (of o2f);
+# "" = as the labels ask
 _C.MODEL.CLASS_LOSS_DIVISOR = ""  # (new) "positives" | "labels" (their sum, as in TOOD); "" = the
 # head's own: labels in DSLA where they are soft, else positives; RetinaNet's has its own alone
 

@@ -26,7 +26,7 @@ from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors, to_
 
 CPU = torch.device("cpu")
 # Rules whose positives need not have their centre in the box.
-MAY_BE_OUTSIDE = ("max_iou", "simota", "paa")
+MAY_BE_OUTSIDE = ("max_iou", "simota", "paa", "small_target_aligned")
 ONE_EACH = ("poto",)  # rules whose equal boxes take a prior each
 MAY_TIE = ("dsla",)  # rules whose scores of different boxes are often equal: 1 in the core zone
 MAPS = ((12, 16), (6, 8), (3, 4), (2, 2), (1, 1))
