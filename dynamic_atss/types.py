@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 BACKGROUND = -1
 IGNORE = -2
+POINT_SIDE = 8  # strides: the side of ATSS's anchors
 
 _T = TypeVar("_T", bound="DataclassInstance")
 
@@ -85,7 +86,7 @@ class Priors:
 
     boxes (P, 4) · levels, one `Level` each · per_location, anchors at each location (A) ·
     offset, of the lattice in strides (0.5: centres of the cells) · sized, False for points, whose
-    boxes are one stride wide and only tell where they are
+    boxes are one stride wide and only tell where they are: see `with_size`
 
     >>> import torch
     >>> from dynamic_atss import Priors
@@ -123,6 +124,20 @@ class Priors:
         counts = [level.locations * self.per_location for level in self.levels]
         side = (self.boxes[:, 2:] - self.boxes[:, :2]).amax(-1)
         return tuple(float(x.max()) if len(x) else 0.0 for x in side.split(counts))
+
+    def with_size(self) -> Priors:
+        """Priors that have a size: of points ATSS's anchors at the same places, squares of 8
+        strides."""
+        return self if self.sized else self._squares
+
+    @cached_property
+    def _squares(self) -> Priors:
+        half = (self.strides[:, None] * POINT_SIDE - 1) / 2
+        boxes = torch.cat((self.centers - half, self.centers + half), dim=1)
+        squares = replace(self, boxes=boxes, sized=True)
+        # Known without a wait for the device.
+        vars(squares)["largest"] = tuple(x.stride * POINT_SIDE - 1.0 for x in self.levels)
+        return squares
 
     @cached_property
     def level(self) -> Tensor:

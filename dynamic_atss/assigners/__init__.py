@@ -4,6 +4,7 @@ from dynamic_atss.assigners.base import Assigner
 from dynamic_atss.assigners.rules.atss import ATSS
 from dynamic_atss.assigners.rules.dsla import DSLA
 from dynamic_atss.assigners.rules.dynamic_atss import DynamicATSS
+from dynamic_atss.assigners.rules.dynamic_soft_label import DynamicSoftLabel
 from dynamic_atss.assigners.rules.fcos import FCOS
 from dynamic_atss.assigners.rules.max_iou import MaxIoU
 from dynamic_atss.assigners.rules.paa import PAA
@@ -21,4 +22,5 @@ ASSIGNERS: dict[str, type[Assigner]] = {
     "task_aligned": TaskAligned,
     "simota": SimOTA,
     "paa": PAA,
+    "dynamic_soft_label": DynamicSoftLabel,
 }

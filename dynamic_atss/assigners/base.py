@@ -67,7 +67,7 @@ class Assigner(Protocol):
     soft_labels: the quality is also the class target (quality focal loss) rather than 1 (focal
     loss)
     quality_name: what the quality is; names the third loss term in the log, as the releases do
-    needs_size: it reads the size of priors, so that points will not do
+    needs_size: it reads the size of priors: points come to it as squares of 8 strides
     waits: True for a rule that does wait for the device; may be left out
     sees_regions: True for a rule whose gt has the regions, too (`GroundTruth.ignore`), behind the
     objects; may be left out, and gt has the objects alone

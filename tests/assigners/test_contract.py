@@ -16,6 +16,7 @@ from helpers_per_image import PER_IMAGE
 from helpers_rounding import assert_rounded
 
 from dynamic_atss.assigners import ASSIGNERS
+from dynamic_atss.assigners.answer import answer
 from dynamic_atss.assigners.at_least_one import AtLeastOne
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.modeling.priors import AnchorGenerator, PointGenerator
@@ -111,7 +112,7 @@ def check(result: Assignment, gt: GroundTruth, images: int, priors: int) -> None
 
 
 def run(assigner, priors, gt, images):
-    result = assigner(priors, gt, make_predictions(priors, images))
+    result = answer(assigner, priors, gt, make_predictions(priors, images))
     check(result, gt, images, len(priors))
     return result
 
@@ -283,9 +284,7 @@ def test_never_loops_over_images_or_boxes(patient):
 
 @pytest.mark.parametrize("maps", [MAPS, ((1, 30),), ((1, 1),) * 5])
 def test_points(assigner, maps):
-    """A rule that needs no sizes works on points; boxes that no level fits are in these, too."""
-    if assigner.needs_size:
-        pytest.skip("the rule reads the size of priors")
+    """Boxes that no level fits are in these, too."""
     images = (random_boxes(12, 15), [], [[16.0, 16, 80, 80]], HOSTILE["smaller than a stride"])
     result = run(assigner, make_points(maps), make_gt(*images), len(images))
     assert not result.positive[1].any()
@@ -293,12 +292,10 @@ def test_points(assigner, maps):
 
 
 def test_points_have_the_place_of_anchors(assigner):
-    """A rule that needs no sizes gives anchors and points of the same places the same boxes."""
-    if assigner.needs_size:
-        pytest.skip("the rule reads the size of priors")
+    """A rule gives anchors of 8 strides and points of the same places the same boxes."""
     priors, gt = make_priors(), make_gt(random_boxes(30, 16))
     predictions = make_predictions(priors, 1)
-    anchors, points = (assigner(p, gt, predictions) for p in (priors, make_points()))
+    anchors, points = (answer(assigner, p, gt, predictions) for p in (priors, make_points()))
     assert torch.equal(anchors.gt_index, points.gt_index)
     torch.testing.assert_close(anchors.quality, points.quality)
 
