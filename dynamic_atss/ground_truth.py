@@ -25,6 +25,13 @@ class GroundTruth:
     convention: what x2 and y2 are, by which transforms and rules measure.
 
     Raises ValueError: as many flags as boxes are needed.
+
+    >>> import torch
+    >>> from dynamic_atss import GroundTruth
+    >>> boxes = torch.tensor([[0.0, 0, 9, 9], [4, 4, 20, 12]])
+    >>> gt = GroundTruth(boxes, classes=torch.tensor([2, 0]), image=torch.tensor([0, 0]))
+    >>> gt[gt.classes == 0].boxes
+    tensor([[ 4.,  4., 20., 12.]])
     """
 
     boxes: Tensor

@@ -87,6 +87,14 @@ class Priors:
     boxes (P, 4) · levels, one `Level` each · per_location, anchors at each location (A) ·
     offset, of the lattice in strides (0.5: centres of the cells) · sized, False for points, whose
     boxes are one stride wide and only tell where they are: see `with_size`
+
+    >>> import torch
+    >>> from dynamic_atss import Priors
+    >>> from dynamic_atss.types import Level
+    >>> boxes = torch.tensor([[-28.0, -28, 36, 36], [-20, -28, 44, 36]])
+    >>> priors = Priors(boxes, levels=(Level(height=1, width=2, stride=8),))
+    >>> priors.centers.tolist(), priors.strides.tolist()
+    ([[4.0, 4.0], [12.0, 4.0]], [8.0, 8.0])
     """
 
     boxes: Tensor
@@ -151,6 +159,11 @@ class Predictions:
     boxes (N, P, 4) · logits (N, P, C) · iteration, 0-based, of the training that it is from ·
     quality (N, P), a logit, None where the head has no such branch · extras, the head's further
     maps (N, P, ...) by name
+
+    >>> import torch
+    >>> from dynamic_atss import Predictions
+    >>> Predictions(boxes=torch.zeros(1, 2, 4), logits=torch.zeros(1, 2, 3)).scores[0, 0]
+    tensor([0.5000, 0.5000, 0.5000])
     """
 
     boxes: Tensor
@@ -185,6 +198,14 @@ class Assignment:
 
     Gradients reach what the rule computes `weight`, `negative` and `losses` from; `quality` is
     detached.
+
+    >>> import torch
+    >>> from dynamic_atss import Assignment
+    >>> found = Assignment(torch.tensor([[1, -1, 1, -2]]), torch.tensor([[0.9, 0, 0.5, 0]]))
+    >>> found.positive
+    tensor([[ True, False,  True, False]])
+    >>> found.learnt(2)  # box 0 has no positive
+    tensor([False,  True])
     """
 
     gt_index: Tensor
