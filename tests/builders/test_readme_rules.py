@@ -6,7 +6,7 @@ import pytest
 from helpers_run import ROOT, read_lines, run_tool, write_config
 
 SECTION = re.search(
-    r"## Write an assigner\n(.*?)\n## ", (ROOT / "README.md").read_text(), re.DOTALL
+    r"## Write an assigner\n(.*?)\n## ", (ROOT / "docs/assigners.md").read_text(), re.DOTALL
 )[1]
 PYTHON = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
 CODE = dict(zip(("per image", "packed"), PYTHON, strict=True))
