@@ -84,15 +84,15 @@ def _load(device: str) -> str:
         return f"none in DYNAMIC_ATSS_NATIVE={place}"
     if not found:
         return "not compiled (docs/install.md, Kernels)"
-    known = sources.FOLDER.is_dir()  # a package may come without
+    name, known = found[0].name, sources.FOLDER.is_dir()  # a package may come without
     if not place and known and sources.mark().encode() not in found[0].read_bytes():
-        reason = f"{found[0].name} is of other sources; build it again (docs/install.md, Kernels)"
+        reason = f"{name} is of other sources; build it again (docs/install.md, Kernels)"
         warnings.warn(reason, stacklevel=2)
         return reason
     try:
         torch.ops.load_library(found[0])
     except OSError as error:
-        reason = f"{found[0].name} does not load ({error}); build it again (docs/install.md, Kernels)"
+        reason = f"{name} does not load ({error}); build it again (docs/install.md, Kernels)"
         warnings.warn(reason, stacklevel=2)
         return reason
     return "native"
