@@ -14,7 +14,7 @@ PIP_INSTALL := $(BIN)/pip install --quiet \
 # Who asks for the newest gets it again; who asked for it earlier keeps what there is.
 NEWEST := $(if $(CONSTRAINTS),,$(if $(findstring command,$(origin CONSTRAINTS)),FORCE))
 
-.PHONY: install demo test test-machines lint asan gpu clean FORCE
+.PHONY: install demo test test-machines lint docs asan gpu clean FORCE
 
 install: $(INSTALLED)
 
@@ -22,7 +22,7 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml setup.py $(wildcard $(CONSTRAINTS)) $(CHOSEN) $(NEWEST) \
 		dynamic_atss/ops/sources.py $(wildcard dynamic_atss/ops/csrc/*)
 	$(PIP_INSTALL) "setuptools>=77" torch torchvision
-	$(PIP_INSTALL) --no-build-isolation --editable ".[dev]"
+	$(PIP_INSTALL) --no-build-isolation --editable ".[dev,docs]"
 	touch $@
 
 # Rewritten only when another CONSTRAINTS is asked for, which then installs again.
@@ -51,6 +51,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
+
+# The site, in build/site; a dead link is an error. The variable silences the theme's notice.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # The CPU kernels under AddressSanitizer, which ends the tests at the first access out of bounds.
 asan: $(INSTALLED)

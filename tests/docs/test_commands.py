@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers_docs import MARK, PAGES, PLAIN, blocks, commands
 from helpers_parse import check
-from helpers_run import TINY
+from helpers_run import TINY, read_lines
 
 from dynamic_atss import commands as program
 from dynamic_atss.data.shapes import make_shapes
@@ -32,6 +32,9 @@ def call(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as ended:
         program.main()
     assert ended.value.code in (0, None), words
+    if "OUTPUT_DIR" in words and words[1] == "train":
+        run = Path(words[words.index("OUTPUT_DIR") + 1])
+        assert all(line["positives"] > 0 for line in read_lines(run) if "loss" in line)
 
 
 @pytest.fixture(scope="module")
