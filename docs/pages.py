@@ -1,7 +1,7 @@
 """The hook of mkdocs: what pages take from other files, and links that leave the folder of pages.
 
-A page holds a comment where the text of a file goes (`include: FILE`, or `include: FILE up to
-HEADING`), or the tables of all keys (`keys`). On GitHub the page reads well without them.
+A page holds a comment where the text of a file goes, in place of its line (`include: FILE`, or
+`include: FILE up to HEADING`), or the tables of all keys (`keys`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-INCLUDE = re.compile(r"<!-- include: (?P<file>\S+?)(?: up to (?P<end>[^>]+?))? -->")
+INCLUDE = re.compile(r"<!-- include: (?P<file>\S+?)(?: up to (?P<end>[^>]+?))? -->.*")
+PICTURE = re.compile(r"\[(?P<image>!\[[^\]]*\]\([^)]+\))\]\(\.\./[^)]+\)")  # with such a link
 OUTSIDE = re.compile(r"(?<!!)\[(?P<text>[^\]]+)\]\(\.\./(?P<path>[^)]+)\)")
 COMMENT = re.compile(r"^<!-- (?:run|parse|skip|file)\b.*? -->\n", re.MULTILINE)
 
@@ -21,7 +22,8 @@ def on_page_markdown(markdown: str, *, config: Any = None, **_: Any) -> str:
     text = INCLUDE.sub(lambda found: included(found["file"], found["end"]), markdown)
     if "<!-- keys -->" in text:
         text = text.replace("<!-- keys -->", keys())
-    return OUTSIDE.sub(lambda found: outside(found, config), COMMENT.sub("", text))
+    text = PICTURE.sub(lambda found: found["image"], COMMENT.sub("", text))
+    return OUTSIDE.sub(lambda found: outside(found, config), text)
 
 
 def included(file: str, end: str | None) -> str:
@@ -33,7 +35,7 @@ def included(file: str, end: str | None) -> str:
     def moved(found: re.Match[str]) -> str:
         path = found["path"]
         inside = path.removeprefix("docs/")
-        page = f"{path.lower()}"  # SECURITY.md is shown by security.md
+        page = path.lower()  # SECURITY.md is shown by security.md
         if inside != path:
             return f"]({inside})"
         return f"]({page})" if (ROOT / "docs" / page).is_file() else f"](../{path})"
