@@ -250,7 +250,7 @@ _C.SOLVER.OPTIMIZER = "sgd"  # (new) "sgd" | "adamw"
 _C.SOLVER.SCHEDULE = "multistep"  # (new) "multistep" (STEPS, GAMMA) | "cosine" (to 0 at MAX_ITER)
 _C.SOLVER.IMS_PER_BATCH = 16  # images of an iteration, over all processes
 _C.SOLVER.ACCUMULATE = 1  # (new) parts in which the network takes the images of an iteration; the
-# step is that of the whole. Less memory for more time: see README, Train and test
+# step is that of the whole. Less memory for more time: see docs/train.md
 _C.SOLVER.MAX_ITER = 40000  # iterations of the training
 _C.SOLVER.BASE_LR = 0.001  # learning rate
 _C.SOLVER.BIAS_LR_FACTOR = 2  # parameters with "bias" in their name: BASE_LR times this
