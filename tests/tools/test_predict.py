@@ -37,7 +37,6 @@ def folder(trained, tmp_path):
     own.mkdir()
     for file in files:
         shutil.copy(file, own)
-    (own / "notes.txt").write_text("no picture")
     return own
 
 
@@ -69,9 +68,11 @@ def leftovers(out):
 
 
 def test_a_folder(predict, folder, tmp_path):
+    (folder / "notes.txt").write_text("no picture")
     code, out, err = predict("--input", folder, "--output", tmp_path / "found")
     names = sorted(p.name for p in folder.glob("*.jpg"))
-    assert (code, err) == (0, "")
+    assert code == 0 and "1 of 5 entries are not looked at, such as notes.txt" in err
+    assert err.count("\n") == 1
     assert out.startswith("4 pictures, ") and str(tmp_path / "found") in out
     left = sorted(p.name for p in (tmp_path / "found").iterdir())
     assert left == sorted([*names, "detections.csv", "detections.json"])
