@@ -10,6 +10,7 @@ from torch.export import Dim, ExportedProgram
 
 from dynamic_atss.errors import UserError
 from dynamic_atss.export.module import TensorDetector
+from dynamic_atss.export.timm_padding import in_whole_numbers
 
 _SYMBOLIC: Any = torch.fx.experimental._config
 # Of the example that is traced: every level has more than one place, both sides differ.
@@ -29,7 +30,7 @@ def traced(model: TensorDetector, device: torch.device) -> ExportedProgram:
     shapes = ({0: batch, 2: Dim("height", min=1), 3: Dim("width", min=1)}, {0: batch}, {0: batch})
     try:
         # Else maps of one place, of the last levels, would be refused: they may broadcast.
-        with torch.no_grad(), _SYMBOLIC.patch(backed_size_oblivious=True):
+        with torch.no_grad(), _SYMBOLIC.patch(backed_size_oblivious=True), in_whole_numbers():
             return torch.export.export(
                 *(model, (pixels, sizes, sizes * 2)), dynamic_shapes=shapes, strict=False
             )
