@@ -105,6 +105,7 @@ _C.MODEL.ATSS.BG_IOU_THRESHOLD = 0.4  # max_iou: anchors below it are background
 _C.MODEL.ATSS.TOPK = 9  # candidate locations of a box on each level; topk: anchors of a box
 _C.MODEL.ATSS.REGRESSION_TYPE = "BOX"  # "BOX" (deltas of the anchor) | "POINT" (distances)
 _C.MODEL.ATSS.REG_LOSS_WEIGHT = 2.0  # weight of the GIoU loss
+_C.MODEL.ATSS.QUALITY_LOSS_WEIGHT = 1.0  # (new) weight of the quality branch's loss; PAA: 0.5
 _C.MODEL.ATSS.PRIOR_PROB = 0.01  # initial score of every class
 _C.MODEL.ATSS.INFERENCE_TH = 0.05  # class scores above it are candidates
 _C.MODEL.ATSS.NMS_TH = 0.6  # IoU above it suppresses
@@ -286,6 +287,8 @@ _C.TEST = CN()
 _C.TEST.IMS_PER_BATCH = 8  # images of a batch, over all processes
 _C.TEST.DETECTIONS_PER_IMG = 100  # the best of an image; as many count in the scores, beside which
 # those of COCO's own 100 are shown where it is another number
+_C.TEST.SCORE_VOTING = False  # (new) after NMS, a box becomes the mean of its class's candidates,
+# weighted by their scores and their IoUs with it, as in PAA
 _C.TEST.PERIOD = 0  # (new) iterations between tests in training; 0 = at the end only
 _C.TEST.BEST_METRIC = ""  # (new) model_best.pth is of the test with the largest of this number:
 # "AP", "AP50", ...; of VOC sets "VOC_mAP", "VOC07_mAP", too; on the first test set; "" = off

@@ -98,7 +98,7 @@ class Criterion(DenseCriterion):
     Args:
         assigner, coder, average, class_loss: see `DenseCriterion`.
         box_loss: None: GIoU.
-        class_weight, box_weight: of the two terms.
+        class_weight, box_weight, quality_weight: of the terms.
         label: the soft class target of positives, one of LABELS; "iou": of the predicted box.
         divide_by_labels: the class loss is divided by the sum of the labels (at least 1).
         least_quality: lower bound of the box loss's divisor.
@@ -114,6 +114,7 @@ class Criterion(DenseCriterion):
         box_loss: BoxTerm | None = None,
         class_weight: float = 1.0,
         box_weight: float = 2.0,
+        quality_weight: float = 1.0,
         label: str = "quality",
         divide_by_labels: bool = False,
         least_quality: float = EPS,
@@ -121,6 +122,7 @@ class Criterion(DenseCriterion):
         super().__init__(assigner, coder, average, class_loss, box_loss or giou)
         self.class_weight = class_weight
         self.box_weight = box_weight
+        self.quality_weight = quality_weight
         self.label = label
         self.divide_by_labels = divide_by_labels
         self.least_quality = least_quality
@@ -147,6 +149,7 @@ class Criterion(DenseCriterion):
         if output.quality is None:
             return losses
         loss = quality_loss(output.quality, quality, positive, found.weight) / positives
+        loss = loss * self.quality_weight
         return joined(losses, {f"loss_{self.assigner.quality_name}": loss}, "quality branch")
 
     def _labels(self, boxes: Tensor, targets: Tensor, quality: Tensor) -> Tensor:

@@ -64,6 +64,18 @@ def test_finite_with_the_same_terms_and_one_collective_whatever_the_data(rule, b
     assert 0 <= qualities <= positives
 
 
+def test_the_quality_loss_has_a_weight():
+    output, gt = make_output(), make_gt(BOXES)
+    once, half = (
+        Criterion(ASSIGNERS["atss"](), DeltaCoder(), Counting(), quality_weight=w)(
+            output, PRIORS, gt
+        ).losses
+        for w in (1.0, 0.5)
+    )
+    assert once["loss_centerness"] > 0
+    assert half == once | {"loss_centerness": once["loss_centerness"] / 2}
+
+
 @pytest.mark.parametrize("rule", ASSIGNERS)
 def test_without_boxes_only_the_background_is_learnt(rule):
     output = make_output()

@@ -63,6 +63,7 @@ class Head(ABC):
         self.own = cfg.MODEL[self.section]
         self.model = cfg.MODEL
         self.detections_per_image = cfg.TEST.DETECTIONS_PER_IMG
+        self.score_voting = cfg.TEST.SCORE_VOTING
 
     @abstractmethod
     def priors(self) -> AnchorGenerator:
@@ -119,6 +120,7 @@ class Head(ABC):
             pre_nms_top_n=self.own.PRE_NMS_TOP_N,
             detections_per_image=self.detections_per_image,
             convention=self.boxes,
+            score_voting=self.score_voting,
             **self.postprocess_arguments(),
         )
 
