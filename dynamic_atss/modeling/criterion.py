@@ -21,6 +21,7 @@ from dynamic_atss.modeling.terms import Terms, check_box_terms, joined
 from dynamic_atss.types import GroundTruth, Priors
 
 LABELS = ("quality", "iou", "quality_x_iou")
+RETINANET = {"loss_cls": "loss_retina_cls", "loss_reg": "loss_retina_reg"}  # as released
 EPS = torch.finfo(torch.float32).eps
 
 Average = Callable[[Tensor], Tensor]  # the mean of a tensor over the processes
@@ -188,7 +189,7 @@ class RetinaNetCriterion(DenseCriterion):
     def losses(
         self, found: Matched, output: HeadOutput, priors: Priors, gt: GroundTruth
     ) -> dict[str, Tensor]:
-        """loss_cls and the box term's."""
+        """loss_retina_cls and loss_retina_reg, or what else the box term is called."""
         positive = found.positive
         positives = self.average(positive.sum().float()[None])[0]
         class_loss = self.class_loss(
@@ -196,5 +197,5 @@ class RetinaNetCriterion(DenseCriterion):
         )
         divisor = (positives * self.divisor).clamp(min=1.0)
         terms = self.box_terms(found, positive.float(), priors)
-        scaled = {name: x / divisor for name, x in terms.items()}
-        return joined({"loss_cls": class_loss}, scaled, "box loss")
+        scaled = {RETINANET.get(name, name): x / divisor for name, x in terms.items()}
+        return joined({RETINANET["loss_cls"]: class_loss}, scaled, "box loss")

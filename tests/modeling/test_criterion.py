@@ -171,7 +171,7 @@ def test_retinanet_by_hand():
     rule.soft_labels = False
     average = Counting()
     losses = RetinaNetCriterion(rule, DeltaCoder(), average)(output, PRIORS, gt).losses
-    assert list(losses) == ["loss_cls", "loss_reg"] and len(average.calls) == 1
+    assert list(losses) == ["loss_retina_cls", "loss_retina_reg"] and len(average.calls) == 1
     target = torch.zeros_like(output.logits)
     target[0, 3, 1] = 1
     p = output.logits.sigmoid()
@@ -179,11 +179,11 @@ def test_retinanet_by_hand():
     alpha = torch.where(target > 0, 0.25, 0.75)
     dense = -alpha * (1 - right) ** 2 * right.log()
     dense[1, 5] = 0
-    torch.testing.assert_close(losses["loss_cls"], dense.sum() / 3)
+    torch.testing.assert_close(losses["loss_retina_cls"], dense.sum() / 3)
     wanted = DeltaCoder().encode(gt.boxes[1], PRIORS.boxes[3])
     far = (output.deltas[0, 3] - wanted).abs()
     smooth = torch.where(far < 0.11, far.square() / 0.22, far - 0.055).sum()
-    torch.testing.assert_close(losses["loss_reg"], smooth / 4)
+    torch.testing.assert_close(losses["loss_retina_reg"], smooth / 4)
 
 
 @pytest.mark.parametrize("boxes", [[], BOXES])
