@@ -121,7 +121,7 @@ class Head(ABC):
             detections_per_image=self.detections_per_image,
             convention=self.boxes,
             score_voting=self.score_voting,
-            **self.postprocess_arguments(),
+            **{"nms": self.own.NMS_TH > 0} | self.postprocess_arguments(),
         )
 
     def postprocess_arguments(self) -> dict[str, Any]:
