@@ -129,9 +129,13 @@ def weighted_focal_loss(
         label: (M,) in [0, 1]; read where there is a class, and not by "focal".
         weight, negative: (M,), read where there is a class, with gradient; None: 1, and 0.
         kind: "focal", "quality_focal", "varifocal" or "soft_focal".
-        alpha: of "focal"; it is 0.75 in the last two, as in `varifocal_loss`.
+        alpha: of "focal", as in `sigmoid_focal_loss`; it is 0.75 in the last two, as in
+            `varifocal_loss`.
         gamma: exponent.
     """
+    if kind == "focal" and alpha < 0:
+        row = logits, classes, label, weight, negative
+        return 2 * weighted_focal_loss(*row, kind, 0.5, gamma)
     number = KINDS[kind]
     alpha = 0.75 if kind in ("varifocal", "soft_focal") else alpha
     background = (1 - alpha, 1.0, alpha, alpha)[number]

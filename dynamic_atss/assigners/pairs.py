@@ -63,9 +63,9 @@ def box_sides(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
 
 
 def centerness(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
-    """Centerness of each pair's prior in its box, as `boxes.centerness`; 0 without a box, below
-    0."""
-    return PAIR_CENTERNESS(priors.centers, pairs.prior, gt.boxes, pairs.box)
+    """Centerness of each pair's prior in its box, as `boxes.centerness`; 0 without a box, of
+    an index below 0, and where it is not a number, as between infinite sides."""
+    return PAIR_CENTERNESS(priors.centers, pairs.prior, gt.boxes, pairs.box).nan_to_num_(0.0)
 
 
 def center_offsets(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:

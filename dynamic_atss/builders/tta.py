@@ -10,7 +10,13 @@ from yacs.config import CfgNode
 
 from dynamic_atss.data.transforms import Resize
 from dynamic_atss.modeling.detector import Detector
-from dynamic_atss.modeling.tta import AugmentedDetector, View, merge_by_nms, merge_by_vote
+from dynamic_atss.modeling.tta import (
+    AugmentedDetector,
+    View,
+    keep_best,
+    merge_by_nms,
+    merge_by_vote,
+)
 from dynamic_atss.types import Detections
 
 # The release gives SCALES below this the long side of the plain test, if the passes vote.
@@ -53,6 +59,8 @@ def _merge(cfg: CfgNode) -> Callable[..., Detections]:
             merge_by_nms, threshold=cfg.MODEL.FCOS.NMS_TH, limit=cfg.TEST.DETECTIONS_PER_IMG
         )
     limit = cfg.MODEL.ATSS.PRE_NMS_TOP_N
+    if not cfg.MODEL.ATSS.NMS_TH:  # as in the release, of any MERGE_TYPE
+        return partial(keep_best, limit=limit)
     if aug.MERGE_TYPE == "nms":
         return partial(merge_by_nms, threshold=cfg.MODEL.ATSS.NMS_TH, limit=limit)
     soft = cfg.MODEL.RETINANET.INFERENCE_TH if aug.MERGE_TYPE == "soft-vote" else None

@@ -21,6 +21,7 @@ from dynamic_atss.modeling.terms import Terms, check_box_terms, joined
 from dynamic_atss.types import GroundTruth, Priors
 
 LABELS = ("quality", "iou", "quality_x_iou")
+RETINANET = {"loss_cls": "loss_retina_cls", "loss_reg": "loss_retina_reg"}  # as released
 EPS = torch.finfo(torch.float32).eps
 
 Average = Callable[[Tensor], Tensor]  # the mean of a tensor over the processes
@@ -98,7 +99,7 @@ class Criterion(DenseCriterion):
     Args:
         assigner, coder, average, class_loss: see `DenseCriterion`.
         box_loss: None: GIoU.
-        class_weight, box_weight: of the two terms.
+        class_weight, box_weight, quality_weight: of the terms.
         label: the soft class target of positives, one of LABELS; "iou": of the predicted box.
         divide_by_labels: the class loss is divided by the sum of the labels (at least 1).
         least_quality: lower bound of the box loss's divisor.
@@ -114,6 +115,7 @@ class Criterion(DenseCriterion):
         box_loss: BoxTerm | None = None,
         class_weight: float = 1.0,
         box_weight: float = 2.0,
+        quality_weight: float = 1.0,
         label: str = "quality",
         divide_by_labels: bool = False,
         least_quality: float = EPS,
@@ -121,6 +123,7 @@ class Criterion(DenseCriterion):
         super().__init__(assigner, coder, average, class_loss, box_loss or giou)
         self.class_weight = class_weight
         self.box_weight = box_weight
+        self.quality_weight = quality_weight
         self.label = label
         self.divide_by_labels = divide_by_labels
         self.least_quality = least_quality
@@ -147,6 +150,7 @@ class Criterion(DenseCriterion):
         if output.quality is None:
             return losses
         loss = quality_loss(output.quality, quality, positive, found.weight) / positives
+        loss = loss * self.quality_weight
         return joined(losses, {f"loss_{self.assigner.quality_name}": loss}, "quality branch")
 
     def _labels(self, boxes: Tensor, targets: Tensor, quality: Tensor) -> Tensor:
@@ -185,7 +189,7 @@ class RetinaNetCriterion(DenseCriterion):
     def losses(
         self, found: Matched, output: HeadOutput, priors: Priors, gt: GroundTruth
     ) -> dict[str, Tensor]:
-        """loss_cls and the box term's."""
+        """loss_retina_cls and loss_retina_reg, or what else the box term is called."""
         positive = found.positive
         positives = self.average(positive.sum().float()[None])[0]
         class_loss = self.class_loss(
@@ -193,5 +197,5 @@ class RetinaNetCriterion(DenseCriterion):
         )
         divisor = (positives * self.divisor).clamp(min=1.0)
         terms = self.box_terms(found, positive.float(), priors)
-        scaled = {name: x / divisor for name, x in terms.items()}
-        return joined({"loss_cls": class_loss}, scaled, "box loss")
+        scaled = {RETINANET.get(name, name): x / divisor for name, x in terms.items()}
+        return joined({RETINANET["loss_cls"]: class_loss}, scaled, "box loss")

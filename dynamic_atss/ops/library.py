@@ -50,8 +50,9 @@ def load() -> dict[str, str]:
     serves.
 
     Two environment variables change what is loaded. DYNAMIC_ATSS_NATIVE: 0 switches the kernels
-    off, a folder has others (another compiler's, or with checks). DYNAMIC_ATSS_CPU_CAPABILITY: the
-    widest vectors that the CPU kernels may use, one of CAPABILITIES.
+    off, 1 means the usual ones, a folder has others (another compiler's, or with checks).
+    DYNAMIC_ATSS_CPU_CAPABILITY: the widest vectors that the CPU kernels may use, one of
+    CAPABILITIES.
 
     Raises:
         UserError: for another value of DYNAMIC_ATSS_CPU_CAPABILITY.
@@ -75,6 +76,7 @@ def serving(device: str) -> str:
 
 def _load(device: str) -> str:
     place = os.environ.get("DYNAMIC_ATSS_NATIVE", "")
+    place = "" if place == "1" else place
     if place == "0":
         return "switched off by DYNAMIC_ATSS_NATIVE=0"
     if device == "cuda" and torch.version.cuda is None:

@@ -243,6 +243,21 @@ def test_predictions_that_are_not_finite_do_not_raise(assigner, value):
     assert assigner(priors, gt, predictions).gt_index.shape == (1, len(priors))
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf, 3e38])
+def test_boxes_that_are_not_finite_give_no_quality_that_is_not(rule, assigner, value):
+    """Each choice of the coordinates of a box around the priors."""
+    if rule in PER_IMAGE:
+        pytest.skip("what such a rule gives is checked when it is called")
+    priors = make_priors()
+    boxes = torch.tensor([0.0, -10, 60, 70]).repeat(15, 1)
+    boxes[torch.arange(1, 16)[:, None] >> torch.arange(4) & 1 > 0] = value
+    infinite = torch.tensor([[0.0, -torch.inf, 50, torch.inf], [-torch.inf] * 2 + [torch.inf] * 2])
+    for box in (*boxes, *infinite):
+        found = assigner(priors, make_gt([box.tolist()]), make_predictions(priors, 1))
+        assert found.quality.isfinite().all(), box
+        assert ((found.quality >= 0) & (found.quality <= 1)).all(), box
+
+
 def test_copies_assign_the_same(assigner):
     """A model is copied for its moving average, and pickled."""
     priors, gt = make_priors(), make_gt(random_boxes(5, 18))

@@ -102,6 +102,7 @@ MERGES = {
     "vote": lambda *found: naive_vote(*found, 0.5, None, 1.0),
     "soft-vote": lambda *found: naive_vote(*found, 0.5, 0.05, 1.0),
     "nms": lambda *found: naive_nms(*found, 0.6),
+    "nothing": lambda *found: rows(*found),  # MODEL.ATSS.NMS_TH 0: no NMS in the passes, either
     "": lambda *found: naive_nms(*found, 0.55),  # VOTE False: the FCOS threshold
 }
 
@@ -109,8 +110,9 @@ MERGES = {
 @pytest.mark.parametrize("kind", MERGES)
 def test_as_step_by_step(config, kind):
     vote, limit = bool(kind), 1000 if kind else 40
-    merge = {"VOTE": vote, "MERGE_TYPE": kind or "vote"}
+    merge = {"VOTE": vote, "MERGE_TYPE": kind if kind in ("nms", "soft-vote") else "vote"}
     other = ["MODEL.FCOS.NMS_TH", "0.55", "TEST.DETECTIONS_PER_IMG", "40"]
+    other += ["MODEL.ATSS.NMS_TH", "0"] if kind == "nothing" else []
     other += ["MODEL.ATSS.PRE_NMS_TOP_N", "60" if kind == "" else "1000"]
     cfg = load_config(
         config[1], [*config[2:], *map(str, NORM), *other, *words(**AUG, **MORE, **merge)]

@@ -63,7 +63,11 @@ class ATSSHead(AnchorHead):
         return DeltaCoder()
 
     def criterion_arguments(self, assigner: Assigner) -> dict[str, Any]:
-        return super().criterion_arguments(assigner) | {"box_weight": self.own.REG_LOSS_WEIGHT}
+        own = {
+            "box_weight": self.own.REG_LOSS_WEIGHT,
+            "quality_weight": self.own.QUALITY_LOSS_WEIGHT,
+        }
+        return super().criterion_arguments(assigner) | own
 
     def _points(self) -> bool:
         return self.own.REGRESSION_TYPE == "POINT"
