@@ -50,7 +50,7 @@ def build_assigner(cfg: CfgNode, head: Head) -> Assigner:
     head's keys say of it and MODEL.ASSIGNER.ARGS.
 
     Raises:
-        UserError: unknown names or arguments; a rule that reads what the head does not have.
+        UserError: unknown names or arguments.
     """
     given = rule_name(cfg, head), rule_arguments(cfg, head)
     return _built("MODEL.ASSIGNER", *given, ASSIGNERS, head)
@@ -89,17 +89,4 @@ def _built(
     missing = [x for x in Assigner.__annotations__ if not hasattr(rule, x)]
     if missing:
         raise UserError(f"{key} {name!r}: has no {', '.join(missing)}; {FITS}")
-    _check_fit(key, head, name, rule)
     return head.wrapped(rule)
-
-
-def _check_fit(key: str, head: Head, name: str, rule: Any) -> None:
-    """A rule that reads the size of priors needs a head that has anchors."""
-    if head.priors().sized or not rule.needs_size:
-        return
-    fits = [n for n, known in ASSIGNERS.items() if not known.needs_size]
-    raise UserError(
-        f"{key} {name!r} reads the size of anchors, but the head "
-        f"{type(head).__name__} has points, which have none: choose one of {', '.join(fits)}, or a "
-        "head with anchors (MODEL.HEAD.NAME atss or retinanet, as by MODEL.ATSS_ON)"
-    )

@@ -51,7 +51,8 @@ _C.MODEL.ONE_TO_ONE.PREDICTS = True  # (new) it predicts, without NMS; False: th
 
 _C.MODEL.BOX_LOSS = ""  # (new) "iou" | "linear_iou" | "giou" | "path/to/file.py:Name"; "" = the
 # head's own
-_C.MODEL.CLASS_LOSS = ""  # (new) "focal" | "quality_focal" | "varifocal"; "" = as the labels ask
+_C.MODEL.CLASS_LOSS = ""  # (new) "focal" | "quality_focal" | "varifocal" | "soft_focal" (of o2f);
+# "" = as the labels ask
 _C.MODEL.CLASS_LOSS_DIVISOR = ""  # (new) "positives" | "labels" (their sum, as in TOOD); "" = the
 # head's own: labels in DSLA where they are soft, else positives; RetinaNet's has its own alone
 
@@ -249,7 +250,7 @@ _C.SOLVER.OPTIMIZER = "sgd"  # (new) "sgd" | "adamw"
 _C.SOLVER.SCHEDULE = "multistep"  # (new) "multistep" (STEPS, GAMMA) | "cosine" (to 0 at MAX_ITER)
 _C.SOLVER.IMS_PER_BATCH = 16  # images of an iteration, over all processes
 _C.SOLVER.ACCUMULATE = 1  # (new) parts in which the network takes the images of an iteration; the
-# step is that of the whole. Less memory for more time: see README, Train and test
+# step is that of the whole. Less memory for more time: see docs/train.md
 _C.SOLVER.MAX_ITER = 40000  # iterations of the training
 _C.SOLVER.BASE_LR = 0.001  # learning rate
 _C.SOLVER.BIAS_LR_FACTOR = 2  # parameters with "bias" in their name: BASE_LR times this
