@@ -22,6 +22,7 @@ ONE_TO_ONE: dict[str, dict[str, Any]] = {
     "poto": {},
     "task_aligned": {"topk": 1},
     "topk": {"topk": 1},
+    "small_target_aligned": {"per_box": 1},
 }
 
 
