@@ -272,3 +272,9 @@ def test_the_one_to_one_branch_takes_the_cap_of_task_alignment():
     cfg = config("MODEL.ONE_TO_ONE.NAME", "small_target_aligned")
     assert build_one_to_one(cfg, build_head(cfg)).per_box == 1
     assert ASSIGNERS["small_target_aligned"]().per_box == 10
+
+
+def test_the_labels_of_o2f_fall_over_the_whole_training():
+    asked = ("MODEL.ASSIGNER.NAME", "o2f", "SOLVER.MAX_ITER", 700)
+    assert rule(*asked).iterations == 700
+    assert rule(*asked, "MODEL.ASSIGNER.ARGS.iterations", 90).iterations == 90
