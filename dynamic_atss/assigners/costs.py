@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from dynamic_atss.assigners.pairs import Pairs, logit_of_class, predicted_iou
+from dynamic_atss.assigners.pairs import Pairs, center_offsets, logit_of_class, predicted_iou
 from dynamic_atss.boxes import BoxConvention
-from dynamic_atss.types import GroundTruth, Predictions
+from dynamic_atss.types import GroundTruth, Predictions, Priors
 
 EPS = 1e-8  # of the IoU's logarithm, as YOLOX released it
+EPS_SOFT = 1e-7  # the same, as mmdetection released RTMDet
+FARTHEST = 300.0  # an exponent of 10 that a float64 holds
 
 
 class PairCost:
@@ -40,3 +42,41 @@ def _cost_of_no_class(logits: Tensor, flat: Tensor) -> Tensor:
     if flat.numel() >= len(logits):
         return F.softplus(logits).sum(-1)
     return logits.new_zeros(len(logits)).scatter_(0, flat, F.softplus(logits[flat]).sum(-1))
+
+
+class SoftLabelCost:
+    """The cost of pairs = quality focal loss of all classes, with the IoU as the label at the box's
+    class, + iou_weight * -log IoU + 10^(distance from the box's centre in strides - radius); and
+    their IoU."""
+
+    def __init__(
+        self,
+        priors: Priors,
+        gt: GroundTruth,
+        predictions: Predictions,
+        iou_weight: float,
+        radius: float,
+    ) -> None:
+        self.priors, self.gt, self.predictions = priors, gt, predictions
+        self.iou_weight, self.radius = iou_weight, radius
+        self._nobody = _as_background(predictions.logits.flatten(0, 1)).sum(-1)  # (N * P,)
+
+    def __call__(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """Two tensors of the shape of pairs.flat; the cost is float64."""
+        overlap = predicted_iou(self.predictions, self.gt, pairs, BoxConvention.EXACT)
+        logit = logit_of_class(self.predictions, self.gt, pairs)
+        entropy = F.softplus(logit) - overlap * logit
+        focal = entropy * (overlap - logit.sigmoid()).square() - _as_background(logit)
+        cost = self._nobody[pairs.flat] + focal - self.iou_weight * (overlap + EPS_SOFT).log()
+        return cost + self._of_distance(pairs), overlap
+
+    def _of_distance(self, pairs: Pairs) -> Tensor:
+        """A float32 would not hold 10^(strides across a large box)."""
+        x, y = center_offsets(self.priors, self.gt, pairs)
+        distance = (x * x + y * y).sqrt() / self.priors.strides[pairs.prior]
+        return 10 ** (distance.double() - self.radius).clamp(max=FARTHEST)
+
+
+def _as_background(logits: Tensor) -> Tensor:
+    """The focal loss of 0 at each class."""
+    return F.softplus(logits) * logits.sigmoid().square()

@@ -22,6 +22,7 @@ ONE_TO_ONE: dict[str, dict[str, Any]] = {
     "poto": {},
     "task_aligned": {"topk": 1},
     "topk": {"topk": 1},
+    "small_target_aligned": {"per_box": 1},
 }
 
 
@@ -31,8 +32,11 @@ def rule_name(cfg: CfgNode, head: Head) -> str:
 
 
 def rule_arguments(cfg: CfgNode, head: Head) -> dict[str, Any]:
-    """What the head's keys say of the rule, and MODEL.ASSIGNER.ARGS."""
-    return head.rule_arguments(rule_name(cfg, head)) | dict(cfg.MODEL.ASSIGNER.ARGS)
+    """What the head's keys say of the rule, or the length of the training, and
+    MODEL.ASSIGNER.ARGS."""
+    name = rule_name(cfg, head)
+    known = {"iterations": cfg.SOLVER.MAX_ITER} if name == "o2f" else head.rule_arguments(name)
+    return known | dict(cfg.MODEL.ASSIGNER.ARGS)
 
 
 def rule_origin(cfg: CfgNode, head: Head) -> str:

@@ -7,6 +7,7 @@ from helpers_run import read_lines, run_tool, write_config
 from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.assigners.at_least_one import AtLeastOne
 from dynamic_atss.builders import build_assigner, build_head, build_model
+from dynamic_atss.builders.rules import build_one_to_one
 from dynamic_atss.config.load import load_config
 from dynamic_atss.errors import UserError
 from dynamic_atss.types import GroundTruth
@@ -258,10 +259,22 @@ def test_the_terms_are_of_the_same_size_under_every_head(head, name):
     assert 0 < losses["loss_cls"] < 10
     assert 0 < losses["loss_reg"] < 20
     coupled = getattr(parts.criterion, "label", "") == "quality_x_iou"
-    assert coupled == (head == "DSLA" and name in ("dsla", "fcos", "poto"))
+    assert coupled == (head == "DSLA" and name in ("dsla", "fcos", "poto", "dw", "o2f"))
 
 
 def test_a_hard_label_in_the_head_of_dsla_is_divided_by_positives():
     for overrides in (("MODEL.ASSIGNER.NAME", "fcos"), ("MODEL.CLASS_LOSS", "focal")):
         cfg = config("MODEL.DSLA_ON", True, *overrides)
         assert not build_parts(cfg, 32, 3).criterion.divide_by_labels
+
+
+def test_the_one_to_one_branch_takes_the_cap_of_task_alignment():
+    cfg = config("MODEL.ONE_TO_ONE.NAME", "small_target_aligned")
+    assert build_one_to_one(cfg, build_head(cfg)).per_box == 1
+    assert ASSIGNERS["small_target_aligned"]().per_box == 10
+
+
+def test_the_labels_of_o2f_fall_over_the_whole_training():
+    asked = ("MODEL.ASSIGNER.NAME", "o2f", "SOLVER.MAX_ITER", 700)
+    assert rule(*asked).iterations == 700
+    assert rule(*asked, "MODEL.ASSIGNER.ARGS.iterations", 90).iterations == 90

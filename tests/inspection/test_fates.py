@@ -15,6 +15,7 @@ from dynamic_atss.types import BACKGROUND, Assignment, GroundTruth
 
 # In these a box that is alone takes what it would take in a crowd: its own threshold or number.
 ALONE = [name for name in ASSIGNERS if name not in ("max_iou", "paa", "poto")]
+OF_IMAGE = ("simota", "dynamic_soft_label")  # unless they are told otherwise
 SCENES = ["crowd 0", "crowd 1", "nuclei"]
 
 
@@ -52,7 +53,7 @@ def test_won_are_the_positives(name, wrapped, picture):
 def test_taken_are_those_that_a_box_would_have_alone(name, picture):
     priors, gt, predictions = picture
     # As released, SimOTA counts what is near other boxes, too.
-    rule = ASSIGNERS[name](**({"candidates": "box"} if name == "simota" else {}))
+    rule = ASSIGNERS[name](**({"candidates": "box"} if name in OF_IMAGE else {}))
     answer, found, _ = told(rule, *picture)
     label = answer.found.gt_index[0].tolist()
     expected = {}
