@@ -7,6 +7,8 @@ from dynamic_atss.assigners.rules.dynamic_atss import DynamicATSS
 from dynamic_atss.assigners.rules.fcos import FCOS
 from dynamic_atss.assigners.rules.max_iou import MaxIoU
 from dynamic_atss.assigners.rules.paa import PAA
+from dynamic_atss.assigners.rules.rfla import RFLA
+from dynamic_atss.assigners.rules.simd import SimD
 from dynamic_atss.assigners.rules.simota import SimOTA
 from dynamic_atss.assigners.rules.task_aligned import TaskAligned
 from dynamic_atss.assigners.rules.topk import TopK
@@ -21,4 +23,6 @@ ASSIGNERS: dict[str, type[Assigner]] = {
     "task_aligned": TaskAligned,
     "simota": SimOTA,
     "paa": PAA,
+    "rfla": RFLA,
+    "simd": SimD,
 }

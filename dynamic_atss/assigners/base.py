@@ -22,6 +22,8 @@ from dynamic_atss.assigners.pairs import (
     box_sides,
     center_offsets,
     centerness,
+    centerness_of_tiny,
+    has_pair,
     logit_of_class,
     predicted_iou,
     resolve,
@@ -38,10 +40,14 @@ __all__ = [
     "box_sides",
     "center_offsets",
     "centerness",
+    "centerness_of_tiny",
+    "has_pair",
     "inside",
     "inside_of",
     "logit_of_class",
     "note",
+    "one_of",
+    "pair",
     "predicted_iou",
     "resolve",
     "rising",
@@ -93,6 +99,20 @@ def whole(limit: int, **arguments: int) -> None:
     for name, value in arguments.items():
         if type(value) is not int or value < limit:
             raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {limit}")
+
+
+def one_of(known: Sequence[str], **arguments: str) -> None:
+    """Raises ValueError for the first argument of a rule that is none of the known words."""
+    for name, value in arguments.items():
+        if value not in known:
+            raise ValueError(f"{name} {value!r} is not one of {', '.join(known)}")
+
+
+def pair(**arguments: Sequence[float]) -> None:
+    """Raises ValueError for the first argument of a rule that is no list of two."""
+    for name, value in arguments.items():
+        if not isinstance(value, list | tuple) or len(value) != 2:
+            raise ValueError(f"{name} is {value!r}; give two numbers")
 
 
 def rising(**arguments: Sequence[float]) -> None:
