@@ -24,6 +24,7 @@ CLASSES = 3
 BODY = Path(__file__).resolve().parents[1] / "examples" / "plain_body.py"
 SETTINGS = {
     "MODEL.BACKBONE.CONV_BODY": f"{BODY}:PlainBody",
+    "MODEL.BACKBONE.ARGS.width": 4,
     "MODEL.RESNETS.BACKBONE_OUT_CHANNELS": 32,
 }
 
