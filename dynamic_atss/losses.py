@@ -91,6 +91,22 @@ def smooth_l1_loss(deltas: Tensor, targets: Tensor, weight: Tensor, beta: float)
     return (weight * loss).sum()
 
 
+def distribution_focal_loss(logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+    """Sum of weight * the mean over the sides of the cross-entropy with the two bins around a
+    target, each by its nearness (Li et al., NeurIPS 2020).
+
+    Args:
+        logits: (..., S, B) of S sides and B bins, which mean 0 to B - 1; with gradient.
+        targets: (..., S) in [0, B - 1).
+        weight: (...).
+    """
+    below = targets.floor()
+    share = targets - below  # of the bin above
+    bins = below.long()[..., None] + torch.arange(2, device=targets.device)
+    low, high = logits.log_softmax(-1).gather(-1, bins).unbind(-1)
+    return -(weight * (low * (1 - share) + high * share).mean(-1)).sum()
+
+
 def quality_loss(
     logits: Tensor, quality: Tensor, positive: Tensor, weight: Tensor | None = None
 ) -> Tensor:

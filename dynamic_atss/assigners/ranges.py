@@ -44,7 +44,12 @@ def points_inside(
 
 
 def priors_within(
-    priors: Priors, gt: GroundTruth, region: Tensor, *, margin: Sequence[float] = ()
+    priors: Priors,
+    gt: GroundTruth,
+    region: Tensor,
+    *,
+    margin: Sequence[float] = (),
+    scale: float = 1.0,
 ) -> Pairs:
     """The pairs of every box with the priors whose location lies in its region, in one list (M,).
 
@@ -55,8 +60,9 @@ def priors_within(
     Args:
         region: (T, L, 4) xyxy, or (T, 1, 4) for all levels.
         margin: by level, by how much a region may be wider or higher than its box; () = 0.
+        scale: of the box, before the margin is added.
     """
     numbers = level_numbers(priors.levels)
-    length = MOST_LOCATIONS(gt.extent, numbers, 0.0, (), margin)
+    length = MOST_LOCATIONS(gt.extent * scale, numbers, 0.0, (), margin)
     lattice = numbers, priors.offset, priors.per_location
     return Pairs(*list_locations(gt.boxes, gt.image, region, *lattice, length))

@@ -111,7 +111,13 @@ _C.MODEL.ATSS.POSITIVE_TYPE = "ATSS"  # "ATSS" | "SSC" (fcos) | "IoU" (max_iou) 
 _C.MODEL.ATSS.FG_IOU_THRESHOLD = 0.5  # max_iou: anchors of at least this IoU are positive
 _C.MODEL.ATSS.BG_IOU_THRESHOLD = 0.4  # max_iou: anchors below it are background
 _C.MODEL.ATSS.TOPK = 9  # candidate locations of a box on each level; topk: anchors of a box
-_C.MODEL.ATSS.REGRESSION_TYPE = "BOX"  # "BOX" (deltas of the anchor) | "POINT" (distances)
+_C.MODEL.ATSS.REGRESSION_TYPE = "BOX"  # "BOX" (deltas of the anchor) | "POINT" (distances) |
+# "DISTRIBUTION" (new; of each distance, as in GFL)
+_C.MODEL.ATSS.REG_MAX = 16  # (new) the largest distance of a DISTRIBUTION, in strides
+_C.MODEL.ATSS.DFL_WEIGHT = 0.25  # (new) weight of its distribution focal loss
+_C.MODEL.ATSS.BOX_WEIGHT = "quality"  # (new) what weighs the box loss of a positive: "quality" |
+# "score" (the largest of its classes, as in GFL)
+_C.MODEL.ATSS.QUALITY_BRANCH = True  # (new) False: none, as in GFL, whose class scores are IoUs
 _C.MODEL.ATSS.REG_LOSS_WEIGHT = 2.0  # weight of the GIoU loss
 _C.MODEL.ATSS.QUALITY_LOSS_WEIGHT = 1.0  # (new) weight of the quality branch's loss; PAA: 0.5
 _C.MODEL.ATSS.PRIOR_PROB = 0.01  # initial score of every class

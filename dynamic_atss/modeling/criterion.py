@@ -22,6 +22,7 @@ from dynamic_atss.types import GroundTruth, Priors
 
 LABELS = ("quality", "iou", "quality_x_iou")
 RETINANET = {"loss_cls": "loss_retina_cls", "loss_reg": "loss_retina_reg"}  # as released
+BOX_WEIGHTS = ("quality", "score")
 EPS = torch.finfo(torch.float32).eps
 
 Average = Callable[[Tensor], Tensor]  # the mean of a tensor over the processes
@@ -93,8 +94,8 @@ class Criterion(DenseCriterion):
 
     Normalisers are means over the processes, from one collective in every step, with and without
     boxes: the class and the quality loss are divided by the number of positives (at least 1), the
-    box loss, weighted by the quality, by the sum of the qualities. Weights of the rule are in none
-    of them.
+    box loss, weighted by the quality or the score, by the sum of these. Weights of the rule are in
+    none of them.
 
     Args:
         assigner, coder, average, class_loss: see `DenseCriterion`.
@@ -103,6 +104,7 @@ class Criterion(DenseCriterion):
         label: the soft class target of positives, one of LABELS; "iou": of the predicted box.
         divide_by_labels: the class loss is divided by the sum of the labels (at least 1).
         least_quality: lower bound of the box loss's divisor.
+        weigh_by: what weighs a positive's box loss, one of BOX_WEIGHTS; "score": its largest.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class Criterion(DenseCriterion):
         label: str = "quality",
         divide_by_labels: bool = False,
         least_quality: float = EPS,
+        weigh_by: str = "quality",
     ) -> None:
         super().__init__(assigner, coder, average, class_loss, box_loss or giou)
         self.class_weight = class_weight
@@ -127,6 +130,7 @@ class Criterion(DenseCriterion):
         self.label = label
         self.divide_by_labels = divide_by_labels
         self.least_quality = least_quality
+        self.weigh_by = weigh_by
 
     def losses(
         self, found: Matched, output: HeadOutput, priors: Priors, gt: GroundTruth
@@ -135,17 +139,21 @@ class Criterion(DenseCriterion):
         the rule."""
         positive, quality = found.positive, found.quality
         label = self._labels(found.boxes.detach(), found.targets, quality)
-        sums = torch.stack((positive.sum().float(), quality.sum(), label.sum()))
-        positives, qualities, labels = self.average(sums)
+        weight = quality
+        if self.weigh_by == "score":
+            score = output.logits.detach().amax(-1).sigmoid()
+            weight = torch.where(positive, score, 0.0)
+        sums = torch.stack((positive.sum().float(), weight.sum(), label.sum()))
+        positives, weights, labels = self.average(sums)
         positives = positives.clamp(min=1.0)
         # All of quality 0: loss 0, not inf.
-        qualities = qualities.clamp(min=self.least_quality)
+        weights = weights.clamp(min=self.least_quality)
         divisor = labels.clamp(min=1.0) if self.divide_by_labels else positives
 
         divisor = divisor / self.class_weight
         losses = {"loss_cls": self.class_loss(output.logits, found.target, gt, label, divisor)}
-        terms = self.box_terms(found, quality, priors)
-        scaled = {name: x / qualities * self.box_weight for name, x in terms.items()}
+        terms = self.box_terms(found, weight, priors)
+        scaled = {name: x / weights * self.box_weight for name, x in terms.items()}
         losses = joined(losses, scaled, "box loss")
         if output.quality is None:
             return losses

@@ -26,6 +26,7 @@ OFF = ("MODEL.ATSS_ON", False)
 HEADS = {
     "atss": (),
     "atss-points": ("MODEL.ATSS.REGRESSION_TYPE", "POINT"),
+    "atss-distribution": ("MODEL.ATSS.REGRESSION_TYPE", "DISTRIBUTION"),
     "atss-deformable": ("MODEL.ATSS.USE_DCN_IN_TOWER", True),
     "fcos": (*OFF, "MODEL.FCOS_ON", True, "MODEL.FCOS.NUM_CONVS", 1),
     "retinanet": (*OFF, "MODEL.RETINANET_ON", True, "MODEL.RETINANET.NUM_CONVS", 1),
