@@ -66,8 +66,12 @@ def keys() -> str:
             cells = kind(values[key]), f"`{text.default}`", limits.get(key, ""), text.meaning
             row = f"| `{key}` | {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
             sections.setdefault(key.rpartition(".")[0] or "Top", []).append(row)
-    head = "| key | type | default | limits | meaning |\n|---|---|---|---|---|\n"
-    return "\n\n".join(f"## {name}\n\n{head}" + "\n".join(rows) for name, rows in sections.items())
+    head = ["| key | type | default | limits | meaning |", "|---|---|---|---|---|"]
+    tables = {name: "\n".join([*head, *rows]) for name, rows in sections.items()}
+    return "\n\n".join(
+        f'## {name}\n\n<div class="keys" markdown="1">\n\n{table}\n\n</div>'
+        for name, table in tables.items()
+    )
 
 
 def value_of(cfg: Any, key: str) -> Any:
