@@ -1,4 +1,4 @@
-# Everything a newcomer needs. `make demo` and `make test` work on a fresh machine: each makes .venv first.
+# Everything a newcomer needs. `make` lists it. Each target works on a fresh machine: it makes .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,9 +14,12 @@ PIP_INSTALL := $(BIN)/pip install --quiet \
 # Who asks for the newest gets it again; who asked for it earlier keeps what there is.
 NEWEST := $(if $(CONSTRAINTS),,$(if $(findstring command,$(origin CONSTRAINTS)),FORCE))
 
-.PHONY: install demo test test-machines lint docs asan gpu clean FORCE
+.PHONY: help install demo test test-fast test-machines lint docs asan gpu clean FORCE
 
-install: $(INSTALLED)
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## make .venv with everything, compile the kernels: two minutes
 
 # torch first: the kernels are compiled against it, which pip's isolated builds cannot see.
 $(INSTALLED): pyproject.toml setup.py $(wildcard $(CONSTRAINTS)) $(CHOSEN) $(NEWEST) \
@@ -35,29 +38,34 @@ $(CHOSEN): FORCE
 	@echo "$(CONSTRAINTS)" | cmp -s - $@ || echo "$(CONSTRAINTS)" > $@
 FORCE:
 
-demo: $(INSTALLED)
+demo: $(INSTALLED)  ## train on generated images, score and draw: five minutes on two cores
 	$(BIN)/python tools/demo.py
 
-# A process for each core, a thread each: most tests start processes or wait for them.
-test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+# A thread each: most tests start processes or wait for them.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+test: $(INSTALLED)  ## run all tests: a quarter of an hour on two cores
+	$(PYTEST)
+
+test-fast: $(INSTALLED)  ## run the tests that are not marked slow: under a minute on two cores
+	$(PYTEST) -m "not slow"
 
 # The numerical tests as other processors run them; QUICK=1: operators and rules, in three runs.
-test-machines: $(INSTALLED)
+test-machines: $(INSTALLED)  ## run the numerical tests as other processors do; QUICK=1: in three runs
 	$(BIN)/python tests/machines.py $(if $(QUICK),--quick)
 
-lint: $(INSTALLED)
+lint: $(INSTALLED)  ## check style, types and format, without changing a file
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
 
 # The site, in build/site; a dead link is an error. The variable silences the theme's notice.
-docs: $(INSTALLED)
+docs: $(INSTALLED)  ## build the site into build/site; a dead link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # The CPU kernels under AddressSanitizer, which ends the tests at the first access out of bounds.
-asan: $(INSTALLED)
+asan: $(INSTALLED)  ## run the CPU kernels under AddressSanitizer
 	CFLAGS="-fsanitize=address -fno-omit-frame-pointer" $(BIN)/python setup.py --quiet build_ext \
 		--build-lib build/asan --build-temp build/asan_objects
 	DYNAMIC_ATSS_NATIVE=build/asan/dynamic_atss/ops ASAN_OPTIONS=detect_leaks=0 \
@@ -66,8 +74,8 @@ asan: $(INSTALLED)
 
 # On a machine with a GPU and perhaps no network: its own Python, which has PyTorch, and no .venv.
 # WHEELS: a folder with the packages that it lacks.
-gpu:
+gpu:  ## build, test, train and measure on a machine with an NVIDIA GPU (INSTALL.md)
 	$(PYTHON) tools/gpu_check.py $(if $(WHEELS),--wheels "$(WHEELS)") $(GPU_ARGS)
 
-clean:
+clean:  ## remove .venv, builds, caches and output/
 	rm -rf $(VENV) build dynamic_atss/ops/*.so output .pytest_cache .ruff_cache .mypy_cache *.egg-info

@@ -1,17 +1,51 @@
-"""Training of dense object detectors in which label assignment is a small, swappable rule."""
+"""Training of dense object detectors in which label assignment is a small, swappable rule.
 
+What programs use is here by name; what needs torch is imported when it is asked for.
+
+>>> import dynamic_atss
+>>> dynamic_atss.__all__
+['Assignment', 'Found', 'GroundTruth', 'Model', 'PerImage', 'Predictions', 'Priors', 'UserError', \
+'load']
+"""
+
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from dynamic_atss.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from dynamic_atss.inference.model import load as load
+    from dynamic_atss.assigners.per_image import PerImage
+    from dynamic_atss.errors import UserError
+    from dynamic_atss.inference.found import Found
+    from dynamic_atss.inference.model import Model, load
+    from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
+
+__all__ = [
+    "Assignment",
+    "Found",
+    "GroundTruth",
+    "Model",
+    "PerImage",
+    "Predictions",
+    "Priors",
+    "UserError",
+    "load",
+]
+_PLACES = {  # of those that are not in `types`
+    "Found": "inference.found",
+    "Model": "inference.model",
+    "PerImage": "assigners.per_image",
+    "UserError": "errors",
+    "load": "inference.model",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """`load`, which imports torch, when it is asked for."""
-    if name == "load":
-        from dynamic_atss.inference.model import load
+    """A name of `__all__`, from the module that defines it."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_PLACES.get(name, 'types')}"), name)
 
-        return load
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -20,6 +20,13 @@ class UserError(Exception):
 
     The tools print the message without a traceback and end with `exit_code`. Names from files may
     be in it: what cannot be shown stands there as an escape.
+
+    >>> from dynamic_atss import UserError, load
+    >>> try:
+    ...     load("nowhere.pth")
+    ... except UserError as error:
+    ...     print(error)
+    nowhere.pth: no such weights: ...
     """
 
     exit_code = 2

@@ -25,6 +25,13 @@ class GroundTruth:
     convention: what x2 and y2 are, by which transforms and rules measure.
 
     Raises ValueError: as many flags as boxes are needed.
+
+    >>> import torch
+    >>> from dynamic_atss import GroundTruth
+    >>> boxes = torch.tensor([[0.0, 0, 9, 9], [4, 4, 20, 12]])
+    >>> gt = GroundTruth(boxes, classes=torch.tensor([2, 0]), image=torch.tensor([0, 0]))
+    >>> gt[gt.classes == 0].boxes
+    tensor([[ 4.,  4., 20., 12.]])
     """
 
     boxes: Tensor
@@ -33,7 +40,7 @@ class GroundTruth:
     ignore: Tensor | None = None
     convention: BoxConvention = BoxConvention.LEGACY
 
-    HOST: ClassVar = ("extent", "split")
+    HOST: ClassVar = ("extent", "split", "most")
 
     def __post_init__(self) -> None:
         if self.ignore is not None and len(self.ignore) != len(self.boxes):
@@ -69,7 +76,13 @@ class GroundTruth:
     def _part(self, place: slice) -> GroundTruth:
         part = replace(self[place], ignore=None)
         vars(part)["extent"] = self.extent[place]  # known, without a wait for the device
+        vars(part)["most"] = self.most
         return part
+
+    @cached_property
+    def most(self) -> int:
+        """No image has more boxes; on the host. It bounds how many priors are near boxes."""
+        return int(self.image.bincount().max()) if len(self) else 0
 
     @cached_property
     def extent(self) -> Tensor:

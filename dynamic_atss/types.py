@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 BACKGROUND = -1
 IGNORE = -2
+POINT_SIDE = 8  # strides: the side of ATSS's anchors
 
 _T = TypeVar("_T", bound="DataclassInstance")
 
@@ -85,7 +86,15 @@ class Priors:
 
     boxes (P, 4) · levels, one `Level` each · per_location, anchors at each location (A) ·
     offset, of the lattice in strides (0.5: centres of the cells) · sized, False for points, whose
-    boxes are one stride wide and only tell where they are
+    boxes are one stride wide and only tell where they are: see `with_size`
+
+    >>> import torch
+    >>> from dynamic_atss import Priors
+    >>> from dynamic_atss.types import Level
+    >>> boxes = torch.tensor([[-28.0, -28, 36, 36], [-20, -28, 44, 36]])
+    >>> priors = Priors(boxes, levels=(Level(height=1, width=2, stride=8),))
+    >>> priors.centers.tolist(), priors.strides.tolist()
+    ([[4.0, 4.0], [12.0, 4.0]], [8.0, 8.0])
     """
 
     boxes: Tensor
@@ -116,6 +125,20 @@ class Priors:
         side = (self.boxes[:, 2:] - self.boxes[:, :2]).amax(-1)
         return tuple(float(x.max()) if len(x) else 0.0 for x in side.split(counts))
 
+    def with_size(self) -> Priors:
+        """Priors that have a size: of points ATSS's anchors at the same places, squares of 8
+        strides."""
+        return self if self.sized else self._squares
+
+    @cached_property
+    def _squares(self) -> Priors:
+        half = (self.strides[:, None] * POINT_SIDE - 1) / 2
+        boxes = torch.cat((self.centers - half, self.centers + half), dim=1)
+        squares = replace(self, boxes=boxes, sized=True)
+        # Known without a wait for the device.
+        vars(squares)["largest"] = tuple(x.stride * POINT_SIDE - 1.0 for x in self.levels)
+        return squares
+
     @cached_property
     def level(self) -> Tensor:
         """(P,) int64: the number of each prior's level."""
@@ -136,6 +159,11 @@ class Predictions:
     boxes (N, P, 4) · logits (N, P, C) · iteration, 0-based, of the training that it is from ·
     quality (N, P), a logit, None where the head has no such branch · extras, the head's further
     maps (N, P, ...) by name
+
+    >>> import torch
+    >>> from dynamic_atss import Predictions
+    >>> Predictions(boxes=torch.zeros(1, 2, 4), logits=torch.zeros(1, 2, 3)).scores[0, 0]
+    tensor([0.5000, 0.5000, 0.5000])
     """
 
     boxes: Tensor
@@ -170,6 +198,14 @@ class Assignment:
 
     Gradients reach what the rule computes `weight`, `negative` and `losses` from; `quality` is
     detached.
+
+    >>> import torch
+    >>> from dynamic_atss import Assignment
+    >>> found = Assignment(torch.tensor([[1, -1, 1, -2]]), torch.tensor([[0.9, 0, 0.5, 0]]))
+    >>> found.positive
+    tensor([[ True, False,  True, False]])
+    >>> found.learnt(2)  # box 0 has no positive
+    tensor([False,  True])
     """
 
     gt_index: Tensor

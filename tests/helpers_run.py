@@ -9,10 +9,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import ModuleType
-from typing import Any
+from typing import IO, Any
 
 import pytest
+from helpers_fork import Program
 
 from dynamic_atss import cli
 from dynamic_atss.data.shapes import make_shapes
@@ -99,6 +101,21 @@ def environment() -> dict[str, str]:
     return {**os.environ, **own}
 
 
+def start_tool(
+    tool: str,
+    args: Sequence[object],
+    launcher: Sequence[str] = (),
+    *,
+    stdout: IO[Any],
+    stderr: IO[Any],
+    cwd: Path = ROOT,
+    start_new_session: bool = False,
+) -> Program:
+    """tools/<tool>.py in a process of its own, which writes to open files."""
+    words = command(tool, args, launcher)[1:]
+    return Program(words, environment(), stdout, stderr, cwd, start_new_session)
+
+
 def run_tool(
     tool: str,
     args: Sequence[object],
@@ -106,15 +123,22 @@ def run_tool(
     timeout: float = 300,
     cwd: Path = ROOT,
 ) -> subprocess.CompletedProcess[str]:
-    """tools/<tool>.py in a process of its own; fails after `timeout` seconds."""
-    return subprocess.run(
-        command(tool, args, launcher),
-        env=environment(),
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
+    """tools/<tool>.py in a process of its own, to its end; fails after `timeout` seconds."""
+    return run_program(command(tool, args, launcher)[1:], timeout, cwd)
+
+
+def run_program(
+    words: Sequence[str], timeout: float = 300, cwd: Path = ROOT, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """`python <words>` in a process of its own, to its end; more: of its environment"""
+    with TemporaryFile("w+") as stdout, TemporaryFile("w+") as stderr:
+        process = Program(words, {**environment(), **more}, stdout, stderr, cwd)
+        try:
+            code = process.wait(timeout)
+        finally:
+            process.kill()
+        said = [file.seek(0) or file.read() for file in (stdout, stderr)]
+    return subprocess.CompletedProcess([*words], code, *said)
 
 
 def read_lines(run: Path) -> list[dict[str, Any]]:

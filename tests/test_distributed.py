@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,11 +13,11 @@ from helpers_run import (
     ROOT,
     TORCHRUN,
     call_tool,
-    command,
-    environment,
     load_module,
     read_lines,
+    run_program,
     run_tool,
+    start_tool,
     write_config,
 )
 
@@ -255,8 +253,7 @@ distributed.shut_down()
 
 def test_the_others_wait_for_the_first_longer_than_a_collective_may_take(tmp_path):
     (tmp_path / "patient.py").write_text(PATIENT)
-    args = [sys.executable, *TORCHRUN, str(tmp_path / "patient.py")]
-    ended = subprocess.run(args, env=environment(), capture_output=True, text=True, timeout=120)
+    ended = run_program([*TORCHRUN, str(tmp_path / "patient.py")], timeout=120)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("went on") == 2
 
@@ -334,9 +331,8 @@ def test_sigterm_to_the_launcher_saves_and_the_resumed_run_is_the_same(config, t
     args += ["SOLVER.LOG_PERIOD", 1]
     out, whole = tmp_path / "run", tmp_path / "whole"
     with open(tmp_path / "log", "w") as log:
-        process = subprocess.Popen(
-            command("train_net", [*args, "OUTPUT_DIR", out], TORCHRUN),
-            **{"env": environment(), "stdout": log, "stderr": log},
+        process = start_tool(
+            "train_net", [*args, "OUTPUT_DIR", out], TORCHRUN, stdout=log, stderr=log
         )
         try:
             end = time.monotonic() + 300  # of a launcher that hangs

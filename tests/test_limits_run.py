@@ -7,7 +7,15 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers_run import command, environment, load_module, read_lines, run_tool, write_config
+from helpers_run import (
+    command,
+    environment,
+    load_module,
+    read_lines,
+    run_tool,
+    start_tool,
+    write_config,
+)
 from test_distributed import FROZEN, TORCHRUN
 
 kill_and_resume = load_module("benchmarks/kill_and_resume.py")
@@ -38,11 +46,11 @@ def last_line(stderr: str) -> str:
 
 def killed_under_way(args, out: Path, launcher=()) -> str:
     """Kills a worker of the first training process after three iterations; what is on stderr."""
-    process = subprocess.Popen(
-        command("train_net", [*args, "OUTPUT_DIR", out], launcher),
-        **{"env": environment(), "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE},
-        text=True,
-    )
+    said = out.with_name("stderr")
+    with open(said, "w") as err, open(os.devnull, "w") as log:
+        process = start_tool(
+            "train_net", [*args, "OUTPUT_DIR", out], launcher, stdout=log, stderr=err
+        )
     try:
         end = time.monotonic() + 300  # of a process that hangs
         while not (out / "metrics.jsonl").is_file() or len(read_lines(out)) < 3:
@@ -50,9 +58,8 @@ def killed_under_way(args, out: Path, launcher=()) -> str:
             time.sleep(0.01)
         training = children(process.pid)[0] if launcher else process.pid
         os.kill(children(training)[0], signal.SIGKILL)
-        stderr = process.communicate(timeout=300)[1]
-        assert process.returncode == (1 if launcher else 2)
-        return stderr
+        assert process.wait(timeout=300) == (1 if launcher else 2)
+        return said.read_text()
     finally:
         process.kill()
         process.wait()
@@ -82,8 +89,16 @@ def test_a_killed_worker_of_one_of_two_processes(config, tmp_path):
     check_saved(last_line(killed_under_way([*config, *LONG], tmp_path, TORCHRUN)), tmp_path)
 
 
+def run_limited(args) -> subprocess.CompletedProcess[str]:
+    """A training that may open 40 files."""
+    return subprocess.run(
+        command("train_net", args, ["-c", LIMITED]),
+        **{"env": environment(), "capture_output": True, "text": True, "timeout": 300},
+    )
+
+
 def test_too_few_open_files(config, tmp_path):
-    done = run_tool("train_net", [*config, "OUTPUT_DIR", tmp_path / "run"], ["-c", LIMITED])
+    done = run_limited([*config, "OUTPUT_DIR", tmp_path / "run"])
     assert done.returncode == 2
     told = last_line(done.stderr)
     assert told.startswith("error: too few open files are allowed (the limit is 40, ")
@@ -92,7 +107,7 @@ def test_too_few_open_files(config, tmp_path):
 
 def test_without_workers_they_suffice(config, tmp_path):
     args = [*config, "DATALOADER.NUM_WORKERS", 0, "OUTPUT_DIR", tmp_path / "run"]
-    done = run_tool("train_net", args, ["-c", LIMITED])
+    done = run_limited(args)
     assert done.returncode == 0, done.stderr
 
 

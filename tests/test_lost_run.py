@@ -3,21 +3,22 @@
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from helpers_fork import Program
 from helpers_run import (
     LAUNCH,
     TORCHRUN,
     command,
-    environment,
     load_module,
     read_lines,
+    run_program,
     run_tool,
+    start_tool,
     write_config,
 )
 
@@ -33,7 +34,7 @@ def args(tmp_path_factory):
     return [*own, *settings, "DATALOADER.NUM_WORKERS", 1, "--skip-test"]
 
 
-def until(reached, process: subprocess.Popen | None = None) -> None:
+def until(reached, process: Program | None = None) -> None:
     end = time.monotonic() + ENDLESS
     while not reached():
         assert time.monotonic() < end and (process is None or process.poll() is None)
@@ -43,12 +44,11 @@ def until(reached, process: subprocess.Popen | None = None) -> None:
 @contextlib.contextmanager
 def training(
     args: Sequence[object], out: Path, launcher: Sequence[str] = LAUNCH
-) -> Iterator[subprocess.Popen]:
+) -> Iterator[Program]:
     """A training that has made four iterations; its stderr is in <out>.err."""
     with open(f"{out}.err", "w") as err, open(f"{out}.out", "w") as log:
-        process = subprocess.Popen(
-            command("train_net", [*args, "OUTPUT_DIR", out], launcher),
-            **{"env": environment(), "stdout": log, "stderr": err},
+        process = start_tool(
+            "train_net", [*args, "OUTPUT_DIR", out], launcher, stdout=log, stderr=err
         )
     metrics = out / "metrics.jsonl"
     try:
@@ -73,10 +73,8 @@ def below(pid: int) -> list[int]:
 
 
 def process_of(rank: int, launcher: int) -> int:
-    for pid in children(launcher):
-        if f"\0RANK={rank}\0" in Path(f"/proc/{pid}/environ").read_text():
-            return pid
-    raise LookupError(rank)
+    """The launcher starts its two processes in the order of their ranks."""
+    return children(launcher)[rank]
 
 
 def runs(pid: int) -> bool:
@@ -108,7 +106,7 @@ def test_a_process_that_stops_or_is_killed_ends_the_other_with_its_name(args, tm
 def test_torchrun_begins_again_and_the_run_goes_on_bit_by_bit(args, tmp_path):
     """With tools/launch.py: tests/test_two_machines.py."""
     out, whole = tmp_path / "run", tmp_path / "whole"
-    args = [*args, "SOLVER.MAX_ITER", 30]
+    args = [*args, "SOLVER.MAX_ITER", 20]
     with training(args, out, [*TORCHRUN, "--max-restarts", "2"]) as process:
         os.kill(process_of(1, process.pid), signal.SIGKILL)
         assert process.wait(timeout=ENDLESS) == 0
@@ -134,12 +132,7 @@ def test_a_process_that_never_comes_is_named(args, tmp_path):
     """The one that waits has been started by hand."""
     alone = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29641"}
     out = ["SOLVER.TIMEOUT", 2, "OUTPUT_DIR", tmp_path / "run"]
-    ended = subprocess.run(
-        command("train_net", [*args, *out]),
-        **{"env": {**environment(), **alone}, "timeout": ENDLESS},
-        capture_output=True,
-        text=True,
-    )
+    ended = run_program(command("train_net", [*args, *out])[1:], ENDLESS, **alone)
     assert ended.returncode == 75
     assert ended.stderr.splitlines() == [
         "error: rank 1 of 2 did not come to 127.0.0.1:29641 within 2 s (SOLVER.TIMEOUT)"

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +12,10 @@ import pytest
 import torch
 from helpers_run import (
     call_tool,
-    command,
-    environment,
     load_module,
     read_lines,
     run_tool,
+    start_tool,
     write_config,
 )
 
@@ -273,13 +271,7 @@ def uninterrupted(config, tmp_path_factory):
 def running(args, log: Path):
     """A training process, leader of its own group; killed at the end if it still runs."""
     with open(log, "w") as file:
-        process = subprocess.Popen(
-            command("train_net", args),
-            env=environment(),
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        process = start_tool("train_net", args, stdout=file, stderr=file, start_new_session=True)
         try:
             yield process
         finally:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers_run import LAUNCH, command, environment, read_lines, run_tool, write_config
+from helpers_run import LAUNCH, command, environment, read_lines, run_tool, start_tool, write_config
 
 from dynamic_atss.processes import SIGNALS
 
@@ -80,12 +80,14 @@ def running(args, folder: Path, launcher=(), words=(), before=()):
     words: Python's, in place of a tool of tools/ and its launcher · before: a command that starts
     it
     """
-    typed = [sys.executable, *words, *map(str, args)]
     with open(folder / "out", "w") as file:
-        process = subprocess.Popen(
-            [*before, *(typed if words else command("train_net", args, launcher))],
-            **{"env": environment(), "stdout": file, "stderr": file, "start_new_session": True},
-        )
+        own = {"stdout": file, "stderr": file, "start_new_session": True}
+        if words or before:
+            typed = [sys.executable, *words, *map(str, args)]
+            typed = [*before, *(typed if words else command("train_net", args, launcher))]
+            process = subprocess.Popen(typed, env=environment(), **own)
+        else:
+            process = start_tool("train_net", args, launcher, **own)
     pids = []
     try:
         yield process

@@ -21,12 +21,13 @@ def answer(rule: Assigner, priors: Priors, gt: GroundTruth, predictions: Predict
     the first iteration of a training values, too, which waits.
 
     The rule sees the objects alone, unless it has `sees_regions`: regions come after all objects,
-    so that its indices hold in `gt`, too.
+    so that its indices hold in `gt`, too. Points have a size where it `needs_size`.
 
     Raises:
         UserError: it is no `Assignment` of as many images and priors, or of other boxes.
     """
     gt = gt if getattr(rule, "sees_regions", False) else gt.objects
+    priors = priors.with_size() if rule.needs_size else priors
     if notes.recorder is not None:
         notes.recorder.begin(rule)
     found = rule(priors, gt, predictions)

@@ -12,6 +12,7 @@ from dynamic_atss.assigners.base import Assigner
 
 class Around(nn.Module):
     """A rule around another: it has the other's attributes and, in checkpoints, the other's names.
+    It reads priors as the head has them and asks the other one by `answer`.
 
     So a rule that learns is found under `criterion.assigner.` with and without such a rule around
     it, and a run can go on with another choice.
@@ -25,7 +26,7 @@ class Around(nn.Module):
         self.rule = rule
         self.soft_labels = rule.soft_labels
         self.quality_name = rule.quality_name
-        self.needs_size = rule.needs_size
+        self.needs_size = False  # the rule gets sizes where it is asked, see `answer`
         self.waits = getattr(rule, "waits", False)
         self.register_load_state_dict_pre_hook(_one_level_down)
 

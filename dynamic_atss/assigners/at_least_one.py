@@ -25,8 +25,6 @@ from dynamic_atss.assigners.base import (
 from dynamic_atss.assigners.nearest import nearest_candidates
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
-POINT_SIDE = 8  # strides: the side of ATSS's anchors
-
 
 class AtLeastOne(Around):
     """After `rule`, a box without a positive takes its best candidate.
@@ -71,7 +69,7 @@ class AtLeastOne(Around):
         # propose
         pairs = nearest_candidates(priors, gt, self.topk)
         # score
-        overlap = anchor_iou(replace(priors, boxes=_reference(priors)), gt, pairs)
+        overlap = anchor_iou(priors.with_size(), gt, pairs)
         quality = predicted_iou(predictions, gt, pairs).clamp(min=self.quality)
         # select and resolve
         for _ in range(self.rounds):
@@ -109,11 +107,3 @@ def _wanted(pairs: Pairs, overlap: Tensor, found: Assignment) -> Tensor:
     overlap = torch.where(found.positive.flatten()[pairs.flat], 0.0, overlap)
     best = torch.zeros_like(pairs.exists).scatter_(1, overlap.argmax(1, keepdim=True), True)
     return best & (overlap > 0) & ~learnt[:, None]
-
-
-def _reference(priors: Priors) -> Tensor:
-    """(P, 4) the boxes of priors; of points, ATSS's anchors."""
-    if priors.sized:
-        return priors.boxes
-    half = (priors.strides[:, None] * POINT_SIDE - 1) / 2
-    return torch.cat((priors.centers - half, priors.centers + half), dim=1)

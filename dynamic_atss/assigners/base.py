@@ -42,6 +42,7 @@ __all__ = [
     "inside_of",
     "logit_of_class",
     "note",
+    "one_of",
     "predicted_iou",
     "resolve",
     "rising",
@@ -67,7 +68,7 @@ class Assigner(Protocol):
     soft_labels: the quality is also the class target (quality focal loss) rather than 1 (focal
     loss)
     quality_name: what the quality is; names the third loss term in the log, as the releases do
-    needs_size: it reads the size of priors, so that points will not do
+    needs_size: it reads the size of priors: points come to it as squares of 8 strides
     waits: True for a rule that does wait for the device; may be left out
     sees_regions: True for a rule whose gt has the regions, too (`GroundTruth.ignore`), behind the
     objects; may be left out, and gt has the objects alone
@@ -93,6 +94,13 @@ def whole(limit: int, **arguments: int) -> None:
     for name, value in arguments.items():
         if type(value) is not int or value < limit:
             raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {limit}")
+
+
+def one_of(names: Sequence[str], **arguments: str) -> None:
+    """Raises ValueError for the first argument of a rule that is none of the names."""
+    for name, value in arguments.items():
+        if value not in names:
+            raise ValueError(f"{name} is {value!r}; give one of {', '.join(map(repr, names))}")
 
 
 def rising(**arguments: Sequence[float]) -> None:

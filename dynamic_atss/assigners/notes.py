@@ -26,6 +26,10 @@ class Recorder(Protocol):
     def resolved(self, pairs: Any, selected: Tensor, score: Tensor, index: Tensor) -> None:
         """`resolve` is called, and gives the gt_index (N, P)."""
 
+    def capped(self, pairs: Any, kept: Tensor, score: Tensor, index: Tensor) -> None:
+        """The same `resolve` has a limit: of the pairs that exist, which have won, it leaves those
+        `kept`, and gives the gt_index (N, P)."""
+
     def begin(self, rule: Any) -> None:
         """A rule is asked; a rule around another asks that one before it ends."""
 

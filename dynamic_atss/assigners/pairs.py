@@ -101,7 +101,12 @@ def best_of_box(pairs: Pairs, score: Tensor, k: int, boxes: int) -> tuple[Pairs,
 
 
 def resolve(
-    pairs: Pairs, selected: Tensor, score: Tensor, quality: Tensor, shape: tuple[int, ...]
+    pairs: Pairs,
+    selected: Tensor,
+    score: Tensor,
+    quality: Tensor,
+    shape: tuple[int, ...],
+    per_box: int | None = None,
 ) -> Assignment:
     """One box per prior: of the `selected` pairs the one with the largest score, then the lowest
     gt index.
@@ -112,10 +117,35 @@ def resolve(
         score: the largest wins.
         quality: becomes the quality of the priors whose pair wins.
         shape: (N, P).
+        per_box: so many of the priors that it wins a box keeps at most, those of the largest score,
+            and of equal ones the first of `pairs`; the others are background. None: all.
     """
-    found = Assignment(
-        *RESOLVE(pairs.box, pairs.flat, pairs.exists, selected, score, quality, *shape)
-    )
+    found = _resolved(pairs, selected, score, quality, shape)
     if notes.recorder is not None:
         notes.recorder.resolved(pairs, selected, score, found.gt_index)
+    if per_box is None:
+        return found
+    won = selected & pairs.exists & (found.gt_index.take(pairs.flat) == pairs.box)
+    pairs, kept = pairs._replace(exists=won), _first_of_box(pairs, won, score, per_box)
+    found = _resolved(pairs, kept, score, quality, shape)
+    if notes.recorder is not None:
+        notes.recorder.capped(pairs, kept, score, found.gt_index)
     return found
+
+
+def _resolved(
+    pairs: Pairs, selected: Tensor, score: Tensor, quality: Tensor, shape: tuple[int, ...]
+) -> Assignment:
+    box, _, flat, exists = pairs
+    return Assignment(*RESOLVE(box, flat, exists, selected, score, quality, *shape))
+
+
+def _first_of_box(pairs: Pairs, won: Tensor, score: Tensor, k: int) -> Tensor:
+    """Bool, of the shape of `won`: the k pairs of each box that have won and score most."""
+    order = score.flatten().argsort(descending=True, stable=True)
+    # By box, those that have won first, and among them by score still.
+    group = (2 * pairs.box + ~won).flatten()[order]
+    group, place = group.sort(stable=True)
+    rank = torch.arange(len(group), device=group.device) - torch.searchsorted(group, group)
+    first = torch.zeros_like(won.flatten()).scatter_(0, order[place], rank < k)
+    return first.view_as(won) & won

@@ -23,6 +23,20 @@ class PerImage(ABC):
 
     soft_labels, quality_name, needs_size: as of any `Assigner`; a rule may set its own
     waits: it loops over the images and so waits for the device
+
+    >>> import torch
+    >>> from dynamic_atss import GroundTruth, PerImage, Predictions, Priors
+    >>> from dynamic_atss.boxes import iou
+    >>> from dynamic_atss.types import Level
+    >>> class BestOverlap(PerImage):
+    ...     def assign(self, priors, boxes, classes, predicted_boxes, logits):
+    ...         best, index = iou(priors.boxes[:, None], boxes).max(1)
+    ...         return index.where(best > 0.5, -1), best
+    >>> two = torch.tensor([[0.0, 0, 8, 8], [8, 0, 16, 8]])
+    >>> priors = Priors(two, levels=(Level(1, 2, 8),))
+    >>> gt = GroundTruth(two[1:] - 1, torch.tensor([3]), image=torch.tensor([0]))
+    >>> BestOverlap()(priors, gt, Predictions(two[None], torch.zeros(1, 2, 5))).gt_index
+    tensor([[-1,  0]])
     """
 
     soft_labels = False

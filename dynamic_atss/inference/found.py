@@ -31,6 +31,13 @@ class Found:
     image (3, H, W) uint8 RGB, the picture as the model was given it · name, of its file, as far as
     it has one · xywh (D, 4) float64 in pixels of the picture, as in COCO's results · scores (D,)
     float32 · labels (D,) int64, indices into class_names · frame, of a video, from 1; else None
+
+    >>> from dynamic_atss import load
+    >>> found = load("output/demo/run", device="cpu")("picture.png", threshold=0)
+    >>> best = found[:2]
+    >>> best.boxes.shape, best.scores[0] >= best.scores[1]
+    (torch.Size([2, 4]), tensor(True))
+    >>> best.save("drawn.png")
     """
 
     image: Tensor

@@ -38,9 +38,13 @@ def load(
     class_names: Sequence[str] = (),
     allow_code: bool = False,
 ) -> Model:
-    """A trained model, ready to be called: `load("output/demo/run")("image.jpg")`.
+    """A trained model, ready to be called.
 
     Arguments and errors: as `dynamic_atss.inference.restore.restore`.
+
+    >>> from dynamic_atss import load
+    >>> load("output/demo/run", device="cpu")
+    <Model of output/demo/run...: 6 classes, cpu>
     """
     restored = restore(
         path,
@@ -80,7 +84,15 @@ class Stream:
 
 class Model:
     """A detector with its classes. class_names: in the order of the labels · device, where it
-    computes · restored, its parts and its configuration"""
+    computes · restored, its parts and its configuration
+
+    >>> from dynamic_atss import load
+    >>> model = load("output/demo/run", device="cpu")
+    >>> model.class_names
+    ['circle', 'square', 'triangle', 'star', 'ring', 'cross']
+    >>> for found in model("pictures", threshold=0, classes=["ring"]):
+    ...     assert set(found.names) <= {"ring"}
+    """
 
     def __init__(self, restored: Restored) -> None:
         self.restored, self.class_names = restored, restored.class_names

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynamic_atss.inspection.recorder import THRESHOLD, Event
+from dynamic_atss.inspection.recorder import CAP, THRESHOLD, Event
 from dynamic_atss.quoting import printable
 
 # Where a condition that a rule notes does not hold; of others: "not <its name>".
 FAILED = {
     THRESHOLD: "below the threshold",
+    CAP: "won, but the box keeps only its best",
     "inside": "centre outside the box",
     "fits_level": "box of a size for another level",
     "above_0": "score 0: on the border, or a box of a size for another level",

@@ -16,6 +16,7 @@ from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 THRESHOLD = "threshold"
 UNNAMED = "score"
+CAP = "within_per_box"  # a condition: of `resolve`, of pairs that have won
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,12 @@ class Record:
 
     def resolved(self, pairs: Pairs, selected: Tensor, score: Tensor, index: Tensor) -> None:
         self._add(pairs, score, selected, index=index)
+
+    def capped(self, pairs: Pairs, kept: Tensor, score: Tensor, index: Tensor) -> None:
+        if self._asked:
+            name = next(iter(self._asked[-1].events[-1].values))  # the score, as it was noted
+            self.note({UNNAMED: name, CAP: kept})
+        self.resolved(pairs, kept, score, index)
 
     def begin(self, rule: Any) -> None:
         self._asked.append(_Asked(rule))

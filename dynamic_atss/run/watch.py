@@ -39,6 +39,8 @@ class Answers:
 
     def resolved(self, *_: Any) -> None: ...
 
+    def capped(self, *_: Any) -> None: ...
+
 
 class Watch:
     """What a step is computed in. The answers of the step itself are drawn: nothing is computed

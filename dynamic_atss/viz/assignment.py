@@ -11,9 +11,7 @@ from torch import Tensor
 
 from dynamic_atss.data.image import resize
 from dynamic_atss.types import Assignment, Batch, GroundTruth, Priors
-from dynamic_atss.viz.draw import class_color, draw_boxes
-
-RIM = (20, 20, 20)
+from dynamic_atss.viz.draw import RIM, class_color, draw_boxes
 
 
 def draw_assignment(

@@ -3,6 +3,7 @@ border."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 Color = tuple[int, int, int]
 Rectangle = tuple[int, int, int, int]  # left, top, right, bottom in pixels, the last two exclusive
+
+_LEGEND_LINES = 10
 
 
 @cache
@@ -82,6 +85,41 @@ def caption_boxes(
         covered = [_covered(place, small) + 4 * _covered(place, taken) for place in places]
         placed.append(Caption(text, places[int(np.argmin(covered))], color))
     return placed
+
+
+def crowded(canvas: Canvas, texts: Sequence[str]) -> bool:
+    """Whether captions of these texts would cover more than a third of the image."""
+    taken = sum((canvas.width_of(text) + 2 * canvas.padding) * (canvas.line + 2) for text in texts)
+    width, height = canvas.extent
+    return 3 * taken > width * height
+
+
+def put_legend(canvas: Canvas, boxes: Sequence[tuple[str, Color]]) -> None:
+    """Write in the upper left corner how many boxes each label has, the most frequent first.
+
+    A line has the colour of its label, white where boxes of the label differ in colour.
+    """
+    colors: dict[str, set[Color]] = {}
+    for label, color in boxes:
+        colors.setdefault(label, set()).add(color)
+    counts = Counter(label for label, _ in boxes).most_common()
+    lines = [(f"{label} \u00d7 {n}", colors[label]) for label, n in counts[:_LEGEND_LINES]]
+    if len(counts) > _LEGEND_LINES:
+        rest = sum(n for _, n in counts[_LEGEND_LINES:])
+        lines.append((f"{len(counts) - _LEGEND_LINES} other labels \u00d7 {rest}", set()))
+    width = max(canvas.width_of(text) for text, _ in lines) + 2 * canvas.padding
+    height = canvas.line + 2
+    put_captions(
+        canvas,
+        [
+            Caption(text, (0, i * height, width, (i + 1) * height), _only(found))
+            for i, (text, found) in enumerate(lines)
+        ],
+    )
+
+
+def _only(colors: set[Color]) -> Color:
+    return next(iter(colors)) if len(colors) == 1 else (255, 255, 255)
 
 
 def put_captions(canvas: Canvas, captions: Iterable[Caption]) -> None:

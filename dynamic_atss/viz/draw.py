@@ -19,11 +19,12 @@ from torch import Tensor
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import write_atomically
 from dynamic_atss.types import Detections
-from dynamic_atss.viz.captions import Canvas, caption_boxes, put_captions
+from dynamic_atss.viz.captions import Canvas, caption_boxes, crowded, put_captions, put_legend
 
 Color = tuple[int, int, int]
 Pixels = NDArray[np.uint8]
 
+RIM = (20, 20, 20)
 _BACKGROUND = 255
 # Saturation and value: bright ones for the first classes, then ever further from those.
 _TONES = (
@@ -54,8 +55,10 @@ def draw_boxes(
 ) -> Tensor:
     """A copy of the image with boxes and captions ("name" or "name 0.87"; none where it is "").
 
-    An image whose short side is below `short_side` pixels is enlarged to it, so that captions stay
-    legible; the boxes, xyxy in pixels of the image as given, are scaled with it.
+    Where captions would cover more than a third of the image, a legend in its corner counts the
+    boxes of each label instead. An image whose short side is below `short_side` pixels is enlarged
+    to it, so that captions stay legible; the boxes, xyxy in pixels of the image as given, are
+    scaled with it.
 
     boxes (D, 4) · labels, D texts · scores (D,) · colors, D RGB colours; None: one per text ·
     dashed, D: which outlines are; None: none
@@ -76,12 +79,16 @@ def draw_boxes(
     rows = [i for i in range(len(corners)) if np.isfinite(corners[i]).all()]
     # The largest first, so that no outline hides a smaller box.
     rows.sort(key=lambda i: -_area(corners[i]))
+    thickness = _thickness(corners[rows], side)
     for i in rows:
         draw = _dashed_outline if dashed[i] else _outline
-        draw(pixels, corners[i], colors[i], unit=max(1, round(side / 400)))
+        draw(pixels, corners[i], colors[i], thickness)
     canvas = Canvas(pixels, size=max(12, round(side / 34)))
     captions = [(texts[i], corners[i], colors[i]) for i in rows if texts[i]]
-    put_captions(canvas, caption_boxes(canvas, captions))
+    if crowded(canvas, [text for text, _, _ in captions]):
+        put_legend(canvas, [(labels[i], colors[i]) for i in rows if texts[i]])
+    else:
+        put_captions(canvas, caption_boxes(canvas, captions))
     return _to_tensor(canvas.pixels)
 
 
@@ -192,29 +199,41 @@ def _enlarged(pixels: Pixels, short_side: int) -> tuple[Pixels, float]:
     return np.ascontiguousarray(cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC)), ratio
 
 
-def _outline(pixels: Pixels, box: NDArray[np.float64], color: Color, unit: int) -> None:
-    """A coloured frame with a dark rim, which sets it off from bright and from dark ground alike.
+def _thickness(boxes: NDArray[np.float64], side: int) -> int:
+    """Of all frames of an image of that short side: at most a tenth of the median box's short
+    side, or frames would hide what is in them."""
+    largest = 2 * max(1, round(side / 400))
+    if not len(boxes):
+        return largest
+    median = np.median((boxes[:, 2:] - boxes[:, :2]).min(1))
+    return int(np.clip(median / 10, 1, largest))
+
+
+def _outline(pixels: Pixels, box: NDArray[np.float64], color: Color, thickness: int) -> None:
+    """A coloured frame with a dark rim, which sets it off from bright and from dark ground alike;
+    a line of one pixel has no rim.
 
     Corners are rounded to whole pixels and kept on the image: a box at the border shows its frame.
     """
     height, width = pixels.shape[:2]
     limit = np.array([width - 1, height - 1] * 2)
     left, top, right, bottom = np.clip(np.rint(box), 0, limit).astype(int).tolist()
-    for shade, thickness in (((20, 20, 20), 2 * unit + 2), (color, 2 * unit)):
-        cv2.rectangle(pixels, (left, top), (right, bottom), shade, thickness, cv2.LINE_8)
+    if thickness > 1:
+        cv2.rectangle(pixels, (left, top), (right, bottom), RIM, thickness + 2, cv2.LINE_8)
+    cv2.rectangle(pixels, (left, top), (right, bottom), color, thickness, cv2.LINE_8)
 
 
-def _dashed_outline(pixels: Pixels, box: NDArray[np.float64], color: Color, unit: int) -> None:
+def _dashed_outline(pixels: Pixels, box: NDArray[np.float64], color: Color, thickness: int) -> None:
     """The same in dashes: every other band along the diagonals shows the image."""
     height, width = pixels.shape[:2]
-    edge = 2 * unit + 4  # more than half of an outline's thickness, even where it is cut off
+    edge = thickness + 4  # more than half of an outline's thickness, even where it is cut off
     low = np.floor(np.clip(box[:2] - edge, 0, [width - 1, height - 1])).astype(int)
     high = np.ceil(np.clip(box[2:] + edge, 1, [width, height])).astype(int)
     part = pixels[low[1] : high[1], low[0] : high[0]]
     whole = part.copy()
-    _outline(whole, box - np.tile(low, 2), color, unit)
+    _outline(whole, box - np.tile(low, 2), color, thickness)
     diagonal = np.add.outer(np.arange(part.shape[0]), np.arange(part.shape[1]))
-    shown = diagonal // (6 * unit) % 2 == 0
+    shown = diagonal // max(3, 3 * thickness) % 2 == 0
     np.copyto(part, whole, where=shown[..., None])
 
 

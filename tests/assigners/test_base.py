@@ -50,6 +50,75 @@ def test_resolve_takes_the_best_then_the_first():
     assert torch.equal(result.quality, expected)
 
 
+def capped_by_loops(box, flat, selected, score, per_box):
+    """{prior: box}: conflicts first, then the best of each box, equal ones in the order given."""
+    pairs = [x for x in zip(box, flat, selected, score, range(len(box)), strict=True) if x[2]]
+    winner = {}
+    for t, p, _, s, i in sorted(pairs, key=lambda x: (-x[3], x[0])):
+        winner.setdefault(p, (t, s, i))
+    answer = {}
+    for t in set(box):
+        mine = sorted((-s, i, p) for p, (owner, s, i) in winner.items() if owner == t)
+        answer |= {p: t for _, _, p in mine[:per_box]}
+    return answer
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("per_box", [1, 2, 5])
+def test_resolve_keeps_the_best_of_each_box(per_box, listed):
+    """Ten boxes want the same fifteen priors, with scores of which many are equal."""
+    fewer = 0
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        flat = torch.rand(10, 15, generator=generator).argsort(1)
+        box = torch.arange(10)[:, None]
+        score = torch.randint(-3, 3, flat.shape, generator=generator) / 2
+        selected = torch.rand(flat.shape, generator=generator) < 0.8
+        exists = torch.rand(flat.shape, generator=generator) < 0.8
+        pairs = Pairs(box, flat, flat, exists)
+        answer = capped_by_loops(
+            box.expand(10, 15).flatten().tolist(),
+            *(x.flatten().tolist() for x in (flat, selected & exists, score)),
+            per_box,
+        )
+        if listed:
+            box = box.expand(10, 15).flatten()
+            flat, exists, selected, score = (x.flatten() for x in (flat, exists, selected, score))
+            pairs = Pairs(box, flat, flat, exists)
+        result = resolve(pairs, selected, score, score + 2, (1, 15), per_box=per_box)
+        expected = [answer.get(p, -1) for p in range(15)]
+        assert result.gt_index.tolist() == [expected]
+        places = {
+            (int(b), int(p)): i
+            for i, (b, p) in enumerate(
+                zip(pairs.box.expand_as(flat).flatten(), flat.flatten(), strict=True)
+            )
+        }
+        quality = [
+            score.flatten()[places[b, p]].item() + 2 if b >= 0 else 0
+            for p, b in enumerate(expected)
+        ]
+        assert result.quality.tolist() == [quality]
+        fewer += len(answer) < 15
+    assert fewer > 5 or per_box == 5
+
+
+def test_a_cap_that_nothing_reaches_changes_nothing():
+    pairs = Pairs(
+        torch.arange(2)[:, None],
+        torch.tensor([[0, 1], [1, 2]]),
+        torch.tensor([[0, 1], [1, 2]]),
+        torch.ones(2, 2, dtype=torch.bool),
+    )
+    score = torch.tensor([[1.0, 2], [1, 3]])
+    free, capped = (resolve(pairs, score > 0, score, score, (1, 3), per_box=k) for k in (None, 2))
+    assert torch.equal(free.gt_index, capped.gt_index)
+    assert torch.equal(free.quality, capped.quality)
+    none = Pairs(*(x[:0] for x in pairs))
+    empty = resolve(none, score[:0] > 0, score[:0], score[:0], (1, 3), per_box=1)
+    assert empty.gt_index.tolist() == [[-1, -1, -1]]
+
+
 @pytest.mark.parametrize("listed", [False, True])
 def test_center_offsets_and_logits_of_a_pair(listed):
     """Two boxes of two images, three candidates each, in rows or in one list."""

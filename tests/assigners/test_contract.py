@@ -9,6 +9,7 @@ its sigmoid and softplus differs there.
 import pickle
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -16,14 +17,17 @@ from helpers_per_image import PER_IMAGE
 from helpers_rounding import assert_rounded
 
 from dynamic_atss.assigners import ASSIGNERS
+from dynamic_atss.assigners.answer import answer
 from dynamic_atss.assigners.at_least_one import AtLeastOne
+from dynamic_atss.assigners.rules.poto import POTO
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.modeling.priors import AnchorGenerator, PointGenerator
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors, to_device
 
 CPU = torch.device("cpu")
 # Rules whose positives need not have their centre in the box.
-MAY_BE_OUTSIDE = ("max_iou", "simota", "paa")
+MAY_BE_OUTSIDE = ("max_iou", "simota", "paa", "small_target_aligned")
+ONE_EACH = ("poto",)  # rules whose equal boxes take a prior each
 MAY_TIE = ("dsla",)  # rules whose scores of different boxes are often equal: 1 in the core zone
 MAPS = ((12, 16), (6, 8), (3, 4), (2, 2), (1, 1))
 CLASSES = 5
@@ -38,7 +42,9 @@ HOSTILE = {
 }
 
 
-RULES = ASSIGNERS | PER_IMAGE
+# Forms of a rule that work another way than by default.
+FORMS = {"poto_not_exact": partial(POTO, exact=False)}
+RULES = ASSIGNERS | FORMS | PER_IMAGE
 
 
 @pytest.fixture(params=RULES)
@@ -111,7 +117,7 @@ def check(result: Assignment, gt: GroundTruth, images: int, priors: int) -> None
 
 
 def run(assigner, priors, gt, images):
-    result = assigner(priors, gt, make_predictions(priors, images))
+    result = answer(assigner, priors, gt, make_predictions(priors, images))
     check(result, gt, images, len(priors))
     return result
 
@@ -168,13 +174,13 @@ def test_several_anchors_at_a_location(assigner):
     assert run(assigner, priors, make_gt(random_boxes(5, 3)), 1).positive.any()
 
 
-def test_the_first_of_equal_boxes_wins(assigner, wrapped):
+def test_the_first_of_equal_boxes_wins(rule, assigner, wrapped):
     box = [16.0, 16, 80, 80]
     once = run(assigner, make_priors(), make_gt([box]), 1)
     gt = make_gt([box, box, box])
     thrice = run(assigner, make_priors(), replace(gt, classes=gt.classes * 0), 1)
     assert once.positive.any()
-    if wrapped:  # the others take what is left
+    if wrapped or rule in ONE_EACH:  # the others take what is left
         assert thrice.gt_index[thrice.positive].unique().tolist() == [0, 1, 2]
         thrice = replace(thrice, gt_index=torch.where(once.positive, thrice.gt_index, -1))
         thrice = replace(thrice, quality=torch.where(once.positive, thrice.quality, 0.0))
@@ -283,9 +289,7 @@ def test_never_loops_over_images_or_boxes(patient):
 
 @pytest.mark.parametrize("maps", [MAPS, ((1, 30),), ((1, 1),) * 5])
 def test_points(assigner, maps):
-    """A rule that needs no sizes works on points; boxes that no level fits are in these, too."""
-    if assigner.needs_size:
-        pytest.skip("the rule reads the size of priors")
+    """Boxes that no level fits are in these, too."""
     images = (random_boxes(12, 15), [], [[16.0, 16, 80, 80]], HOSTILE["smaller than a stride"])
     result = run(assigner, make_points(maps), make_gt(*images), len(images))
     assert not result.positive[1].any()
@@ -293,12 +297,10 @@ def test_points(assigner, maps):
 
 
 def test_points_have_the_place_of_anchors(assigner):
-    """A rule that needs no sizes gives anchors and points of the same places the same boxes."""
-    if assigner.needs_size:
-        pytest.skip("the rule reads the size of priors")
+    """A rule gives anchors of 8 strides and points of the same places the same boxes."""
     priors, gt = make_priors(), make_gt(random_boxes(30, 16))
     predictions = make_predictions(priors, 1)
-    anchors, points = (assigner(p, gt, predictions) for p in (priors, make_points()))
+    anchors, points = (answer(assigner, p, gt, predictions) for p in (priors, make_points()))
     assert torch.equal(anchors.gt_index, points.gt_index)
     torch.testing.assert_close(anchors.quality, points.quality)
 

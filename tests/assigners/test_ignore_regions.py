@@ -9,6 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dynamic_atss.assigners import ASSIGNERS
+from dynamic_atss.assigners.answer import answer
 from dynamic_atss.assigners.at_least_one import AtLeastOne
 from dynamic_atss.assigners.ignore_regions import IgnoreRegions
 from dynamic_atss.modeling.class_loss import CLASS_LOSSES, ClassLoss
@@ -87,11 +88,9 @@ def rule(request, name):
 @pytest.mark.parametrize("kind", PRIORS)
 @pytest.mark.parametrize("seed", range(3))
 def test_what_is_mostly_in_a_region_is_no_background_and_all_else_stays(rule, kind, seed):
-    if rule.needs_size and not PRIORS[kind].sized:
-        pytest.skip("the rule reads the size of priors")
     priors, gt = PRIORS[kind], make_gt(seed=100 * seed)
     predictions = make_predictions(priors, 3)
-    before = rule(priors, gt.objects, predictions)
+    before = answer(rule, priors, gt.objects, predictions)
     after = IgnoreRegions(rule)(priors, gt, predictions)
     covered = covered_by_hand(priors, gt, 3)
     background = before.gt_index == BACKGROUND
@@ -133,7 +132,7 @@ def test_positives_stay_in_a_region(rule):
     priors, gt = PRIORS["anchors"], make_gt((5,), (0,))
     everything = truth(torch.tensor([[-500.0, -500, 700, 700]]), 0, True)
     predictions = make_predictions(priors, 1)
-    before = rule(priors, gt.objects, predictions)
+    before = answer(rule, priors, gt.objects, predictions)
     after = IgnoreRegions(rule)(priors, joined([everything, gt]), predictions)
     assert before.positive.any() and not (after.gt_index == BACKGROUND).any()
     assert torch.equal(before.positive, after.positive)
@@ -213,8 +212,9 @@ def test_hostile_regions(box, maps):
 
 def test_names_of_the_rule_are_the_wrappers(rule):
     wrapped = IgnoreRegions(rule)
-    for name in ("soft_labels", "quality_name", "needs_size"):
+    for name in ("soft_labels", "quality_name"):
         assert getattr(wrapped, name) == getattr(rule, name)
+    assert not wrapped.needs_size  # a point is the square of one stride to it
     assert wrapped.waits == getattr(rule, "waits", False)
 
 

@@ -124,6 +124,7 @@ def test_speaks_for_its_rule():
     for name, make in ASSIGNERS.items():
         rule = make()
         wrapped = AtLeastOne(rule)
-        for attribute in ("soft_labels", "quality_name", "needs_size"):
+        for attribute in ("soft_labels", "quality_name"):
             assert getattr(wrapped, attribute) == getattr(rule, attribute)
+        assert not wrapped.needs_size
         assert wrapped.waits == (name == "paa")

@@ -97,26 +97,6 @@ def test_at_least_one():
     assert isinstance(built, AtLeastOne)
 
 
-@pytest.mark.parametrize("head", ["FCOS", "DSLA"])
-@pytest.mark.parametrize("name", ["atss", "dynamic_atss", "max_iou", "topk", "paa"])
-def test_a_rule_for_anchors_does_not_fit_points(head, name):
-    with pytest.raises(UserError) as caught:
-        rule(f"MODEL.{head}_ON", True, "MODEL.ASSIGNER.NAME", name)
-    message = str(caught.value)
-    assert (
-        f"'{name}' reads the size of anchors" in message and f"the head {head}Head has" in message
-    )
-    assert "choose one of fcos, dsla" in message and "MODEL.ATSS_ON" in message
-
-
-def test_a_rule_for_anchors_does_not_fit_points_of_a_head_by_name(tmp_path):
-    (tmp_path / "head.py").write_text(
-        "from dynamic_atss.builders.heads.fcos import FCOSHead\nclass Dots(FCOSHead): ...\n"
-    )
-    with pytest.raises(UserError, match=r"the head Dots has points.*MODEL.HEAD.NAME atss"):
-        rule("MODEL.HEAD.NAME", f"{tmp_path}/head.py:Dots", "MODEL.ASSIGNER.NAME", "atss")
-
-
 def test_a_rule_for_one_image_without_its_method(tmp_path):
     path = tmp_path / "rule.py"
     path.write_text(
@@ -278,7 +258,7 @@ def test_the_terms_are_of_the_same_size_under_every_head(head, name):
     assert 0 < losses["loss_cls"] < 10
     assert 0 < losses["loss_reg"] < 20
     coupled = getattr(parts.criterion, "label", "") == "quality_x_iou"
-    assert coupled == (head == "DSLA" and name in ("dsla", "fcos"))
+    assert coupled == (head == "DSLA" and name in ("dsla", "fcos", "poto"))
 
 
 def test_a_hard_label_in_the_head_of_dsla_is_divided_by_positives():

@@ -2,13 +2,12 @@
 
 import json
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from helpers_run import call_tool, command, environment, run_tool, write_config
+from helpers_run import call_tool, run_tool, start_tool, write_config
 
 from dynamic_atss import builders
 from dynamic_atss.assigners import ASSIGNERS
@@ -83,16 +82,15 @@ def test_a_comparison_that_is_interrupted_goes_on(config, tmp_path, monkeypatch,
     out = tmp_path / "out"
     args = arguments(config, out, "atss", f"{tmp_path / 'rule.py'}:Mine,topk=4")
     first = out / "atss/seed_0"
-    process = subprocess.Popen(
-        command("compare", args), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    said = tmp_path / "stderr"
+    with open(said, "w") as file:
+        process = start_tool("compare", args, stdout=file, stderr=file)
     end = time.monotonic() + 200
     while not (first / "model_0000002.pth").is_file() and time.monotonic() < end:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=200)
-    assert process.returncode == 130, stderr
-    assert b"the same command goes on" in stderr and b"Traceback" not in stderr
+    assert process.wait(timeout=200) == 130, said.read_text()
+    assert "the same command goes on" in said.read_text() and "Traceback" not in said.read_text()
     assert (first / "last_checkpoint").is_file() and not (first / "model_final.pth").exists()
 
     done = run_tool("compare", args, timeout=600)

@@ -6,7 +6,8 @@ from helpers_fuzz import tensors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamic_atss.assigners import ASSIGNERS, max_iou, nearest, paa, pairs, ranges
+from dynamic_atss.assigners import ASSIGNERS, nearest, pairs, ranges
+from dynamic_atss.assigners.rules import max_iou, paa
 from dynamic_atss.assigners.at_least_one import AtLeastOne
 from dynamic_atss.assigners.ignore_regions import IgnoreRegions
 from dynamic_atss.assigners.reference import PLAIN

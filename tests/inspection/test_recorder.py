@@ -46,6 +46,23 @@ class Noted(Plain):
         return resolve(best, near_enough, score, score, predictions.boxes.shape[:2])
 
 
+class Uncapped(Plain):
+    """The nearest priors, wherever they lie; each box keeps `per_box` of those that it wins."""
+
+    per_box = None
+
+    def __call__(self, priors, gt, predictions):
+        pairs = nearest_candidates(priors, gt, 4)
+        score = anchor_iou(priors, gt, pairs)
+        note(score="overlap")
+        shape = predictions.boxes.shape[:2]
+        return resolve(pairs, pairs.exists, score, score, shape, per_box=self.per_box)
+
+
+class Capped(Uncapped):
+    per_box = 2
+
+
 class Dense(PerImage):
     def assign(self, priors, boxes, classes, predicted_boxes, logits):
         overlap = iou(priors.boxes[:, None], boxes)
@@ -79,6 +96,21 @@ def test_names_and_conditions_of_the_users_own():
     np.testing.assert_allclose(found.values["twice"], 2 * found.values["overlap"], rtol=1e-6)
     of_a_box = np.bincount(found.box[[texts[i] == "not among the 3 best" for i in found.reason]])
     assert of_a_box.tolist() == [17] * len(answer.gt)
+
+
+def test_a_prior_that_loses_to_the_cap_of_its_box():
+    priors, gt, predictions = crowd(0)
+    _, found, texts = told(Capped(), priors, gt, predictions)
+    _, free, _ = told(Uncapped(), priors, gt, predictions)
+    beyond = np.array([texts[i] == "won, but the box keeps only its best" for i in found.reason])
+    won = found.status == WON
+    assert beyond.any() and (np.bincount(found.box[won]) <= 2).all()
+    before = set(zip(free.box[free.status == WON], free.prior[free.status == WON], strict=True))
+    either = beyond | won
+    assert before == set(zip(found.box[either], found.prior[either], strict=True))
+    lost = {texts[i] for i in found.reason[~either]}
+    assert lost == {"taken by another box", "taken by a box that did not keep it"}
+    assert list(found.values) == ["overlap"]
 
 
 def test_a_rule_for_one_image_with_notes():

@@ -97,3 +97,14 @@ def test_points(offset):
     assert priors.strides.tolist() == [8.0] * 15 + [16.0] * 6
     assert priors.level.tolist() == [0] * 15 + [1] * 6
     assert priors.largest == (7.0, 15.0)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.5])
+def test_points_with_a_size_are_the_anchors_of_atss(offset):
+    points = PointGenerator(STRIDES, offset)(MAPS, CPU)
+    anchors = AnchorGenerator(STRIDES, SIZES, offset=offset)(MAPS, CPU)
+    sized = points.with_size()
+    assert torch.equal(sized.boxes, anchors.boxes)
+    assert (sized.levels, sized.largest) == (anchors.levels, anchors.largest)
+    assert sized.sized and sized.offset == offset and sized is points.with_size()
+    assert anchors.with_size() is anchors

@@ -60,6 +60,27 @@ def test_an_empty_label_has_no_caption():
     assert above[0] == 0 < above[1]
 
 
+def test_many_small_boxes_stay_visible_under_a_legend():
+    """Captions of a crowd would cover the image; thick frames would cover what is in them."""
+    corner = torch.cartesian_prod(torch.arange(40.0, 620, 24), torch.arange(60.0, 460, 24))
+    boxes = torch.cat([corner, corner + 12], 1)
+    labels = ["tiny"] * (len(boxes) - 1) + ["other"]
+    drawn = draw_boxes(GREY, boxes, labels)
+    inside = drawn[:, 60:460, 40:620]
+    untouched = (inside == 128).all(0).float().mean()
+    assert untouched > 0.7
+    for place, color in enumerate((class_color(0), class_color(1))):  # a line of each label
+        row = has_color(drawn, color)[18 * place : 18 * (place + 1), :100]
+        assert row.float().mean() > 0.2
+
+
+def test_few_boxes_keep_their_captions():
+    boxes = torch.tensor([[100.0, 200, 300, 400], [350, 100, 500, 300]])
+    drawn = draw_boxes(GREY, boxes, ["one", "two"], torch.tensor([0.5, 0.75]))
+    assert not has_color(drawn, class_color(0))[:20, :20].any()
+    assert has_color(drawn, class_color(0))[180:199, 95:150].float().mean() > 0.2
+
+
 def test_odd_boxes_are_drawn_or_passed_over_but_never_fatal():
     nan, inf = float("nan"), float("inf")
     odd = [[nan, 0, 5, 5], [-50, -50, 9999, 9999], [30, 30, 30, 30], [9, 9, 3, 3], [0, 0, inf, 9]]

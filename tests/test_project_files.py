@@ -1,0 +1,68 @@
+"""What tells a newcomer how to work here names files, targets and versions that exist."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dynamic_atss.version import __version__
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_version_is_the_same_everywhere():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]
+    assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text() and cited == (
+        __version__
+    )
+    assert re.search(rf"^## {re.escape(__version__)}\b", (ROOT / "CHANGELOG.md").read_text(), re.M)
+
+
+def test_make_alone_lists_each_target():
+    told = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    (line,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M)
+    listed = dict(re.findall(r"^make (\S+) +(\S.*)$", told, re.M))
+    assert {*listed} == {*line.split()} - {"FORCE"}
+    assert len(told.splitlines()) == len(listed) and all(map(str.strip, listed.values()))
+
+
+def test_the_paths_of_contributing_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = set(
+        re.findall(r"\b(?:dynamic_atss|tests|configs|examples|benchmarks|tools)/[\w./]+", text)
+    )
+    named = {name.rstrip(".") for name in named if "my_" not in name}
+    assert len(named) > 15
+    assert not [name for name in named if not any(ROOT.glob(f"{name}*"))]
+
+
+def test_the_targets_of_contributing_exist():
+    known = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
+    assert set(re.findall(r"\bmake ([a-z-]+)", (ROOT / "CONTRIBUTING.md").read_text())) <= {*known}
+
+
+@pytest.mark.parametrize(
+    "name", sorted(str(path.relative_to(ROOT)) for path in (ROOT / ".github").rglob("*.yml"))
+)
+def test_github_can_read_it(name):
+    found = yaml.safe_load((ROOT / name).read_text())
+    if "workflows" in name:
+        for job in found["jobs"].values():
+            commands = [step["run"] for step in job["steps"] if "run" in step]
+            assert commands and all((ROOT / command.split()[0]).is_file() for command in commands)
+    elif "body" in found:
+        ids = [part["id"] for part in found["body"]]
+        assert len(ids) == len(set(ids)) and found["name"] and found["description"]
+
+
+def test_hooks_and_the_container_use_what_make_installs():
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    makefile = (ROOT / "Makefile").read_text()
+    for hook in repository["hooks"]:
+        tool = Path(hook["entry"].split()[0])
+        assert tool.parts[:2] == (".venv", "bin") and f"$(BIN)/{tool.name}" in makefile
+    container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
+    assert container["postCreateCommand"] == "make install"
