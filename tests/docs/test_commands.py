@@ -62,6 +62,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_works(page, house, tmp_path, monkeypatch):
     shutil.copytree(house, tmp_path, dirs_exist_ok=True)
