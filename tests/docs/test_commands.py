@@ -92,5 +92,7 @@ def test_every_block_says_what_it_is(page):
         assert block.language in ("bash", "python", *PLAIN), where
         assert (block.mode == "") == (block.language in PLAIN), where
         assert (block.mode in ("file", "skip")) == bool(block.what), f"{where}: a name or a reason"
-    marks = [line for line in page.read_text().splitlines() if MARK.match(line)]
-    assert len(marks) <= len(blocks(page)), "a mark stands directly above its block"
+    lines = page.read_text().splitlines()
+    for number, line in enumerate(lines):
+        if MARK.match(line):
+            assert lines[number + 1].startswith("```"), f"{page.name}:{number + 1}: above no block"
