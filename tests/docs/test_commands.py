@@ -13,6 +13,7 @@ from helpers_run import TINY, read_lines
 
 from dynamic_atss import commands as program
 from dynamic_atss.data.shapes import make_shapes
+from dynamic_atss.errors import UserError
 
 QUICK = {
     "(64, 96)": "(64,)",
@@ -60,6 +61,24 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
         train = ["train", "--config-file", str(config), "OUTPUT_DIR", "output/demo/run"]
         call(["dynamic-atss", *train], monkeypatch)
     return folder
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "dynamic-atss train --config-file configs/atss/none.yaml",
+        "dynamic-atss train SOLVER.MAX_ITERS 3",
+        "dynamic-atss predict --weights run --input a.jpg --set FOO.BAR 1",
+        "dynamic-atss launch --nproc-per-node 8 trai --config-file configs/atss/none.yaml",
+        "torchrun --nproc-per-node 8 tools/none.py",
+        "pip install 'dynamic_atss[none]'",
+        "make none",
+        "none at all",
+    ],
+)
+def test_a_command_that_would_not_start_is_found(command, monkeypatch):
+    with pytest.raises((AssertionError, UserError)):
+        check(commands(command)[0], monkeypatch)
 
 
 @pytest.mark.slow
