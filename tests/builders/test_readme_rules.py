@@ -5,6 +5,8 @@ import re
 import pytest
 from helpers_run import ROOT, read_lines, run_tool, write_config
 
+pytestmark = pytest.mark.slow
+
 SECTION = re.search(
     r"## Write an assigner\n(.*?)\n## ", (ROOT / "README.md").read_text(), re.DOTALL
 )[1]

@@ -7,12 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamic_atss.assigners import ASSIGNERS, nearest, pairs, ranges
-from dynamic_atss.assigners.rules import max_iou, paa
 from dynamic_atss.assigners.at_least_one import AtLeastOne
 from dynamic_atss.assigners.ignore_regions import IgnoreRegions
 from dynamic_atss.assigners.reference import PLAIN
+from dynamic_atss.assigners.rules import max_iou, paa
 from dynamic_atss.modeling.priors import AnchorGenerator
 from dynamic_atss.types import GroundTruth, Predictions
+
+pytestmark = pytest.mark.slow
 
 IMAGES, CLASSES = 2, 3
 MAPS = (((5, 7), (3, 4), (2, 2)), ((1, 1),) * 3, ((1, 9), (1, 5), (1, 3)))
