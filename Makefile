@@ -14,7 +14,7 @@ PIP_INSTALL := $(BIN)/pip install --quiet \
 # Who asks for the newest gets it again; who asked for it earlier keeps what there is.
 NEWEST := $(if $(CONSTRAINTS),,$(if $(findstring command,$(origin CONSTRAINTS)),FORCE))
 
-.PHONY: help install demo test test-fast test-machines lint asan gpu clean FORCE
+.PHONY: help install demo test test-fast test-machines lint docs asan gpu clean FORCE
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ install: $(INSTALLED)  ## make .venv with everything, compile the kernels: two m
 $(INSTALLED): pyproject.toml setup.py $(wildcard $(CONSTRAINTS)) $(CHOSEN) $(NEWEST) \
 		dynamic_atss/ops/sources.py $(wildcard dynamic_atss/ops/csrc/*)
 	$(PIP_INSTALL) "setuptools>=77" torch torchvision
-	$(PIP_INSTALL) --no-build-isolation --editable ".[dev]"
+	$(PIP_INSTALL) --no-build-isolation --editable ".[dev,docs]"
 	touch $@
 
 # Rewritten only when another CONSTRAINTS is asked for, which then installs again.
@@ -63,6 +63,10 @@ lint: $(INSTALLED)  ## check style, types and format, without changing a file
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
+
+# The site, in build/site; a dead link is an error. The variable silences the theme's notice.
+docs: $(INSTALLED)  ## build the site into build/site; a dead link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # The CPU kernels under AddressSanitizer, which ends the tests at the first access out of bounds.
 asan: $(INSTALLED)  ## run the CPU kernels under AddressSanitizer

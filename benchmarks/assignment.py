@@ -5,11 +5,9 @@
 
 One image of 800 x 1344 has 22,400 priors. The dense forms are in `dense_rules.py`: plain PyTorch,
 vectorised over boxes as the releases are, image by image. Both must give the same gt index on every
-prior, but for what rounding may decide (MAY_DIFFER); where ours is not defined as the release
-(task-aligned, SimOTA: see the rules), labels are compared with a dense form of our definition, and
-the release's is timed. A call of more than a second is repeated once to three times. The dense form
-of PAA fits its mixtures by scikit-learn, one box after the other, as released. Ultralytics'
-assigner is a further peer where it is installed.
+prior, but for what rounding may decide (MAY_DIFFER). A call of more than a second is repeated once
+to three times. The dense form of PAA fits its mixtures by scikit-learn, one box after the other, as
+released. Ultralytics' assigner is a further peer where it is installed.
 
 On a machine that others use, `--threads 1` is the steadier comparison: with more, each operator
 waits for its slowest thread. `2> /dev/null` drops the profiler's own notes.

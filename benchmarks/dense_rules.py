@@ -108,43 +108,33 @@ def task_aligned(image: Image, k: int = 13) -> Tensor:
     return _best(overlap, candidate, selected)
 
 
-def task_aligned_of_inside(image: Image, k: int = 13) -> Tensor:
-    """The best of the points inside the box: our definition."""
-    overlap = iou(image.predicted[:, None], image.boxes[None])
-    alignment = F.logsigmoid(image.logits[:, image.classes]) + 6 * overlap.log()
-    alignment = torch.where(_sides(image).amin(-1) > 0.01, alignment, -torch.inf)
-    best, candidate = alignment.topk(min(k, len(alignment)), dim=0)
-    return _best(overlap, candidate, best > -torch.inf)
-
-
-def simota(image: Image, radius: float = 2.5, k: int = 10) -> Tensor:
+def simota(image: Image, radius: float = 1.5, k: int = 10) -> Tensor:
     """With scores and one-hot classes repeated for every pair, (V, T, C), V of the P points being
-    in some box or near some centre."""
-    inside, near, boxes = _sides(image).amin(-1) > 0, _near(image, radius), len(image.boxes)
-    valid = (inside | near).any(1).nonzero().squeeze(1)
-    both = (inside & near)[valid]
+    near some centre."""
+    near, boxes = _near(image, radius), len(image.boxes)
+    valid = near.any(1).nonzero().squeeze(1)
     scores = image.logits[valid].sigmoid()[:, None].repeat(1, boxes, 1)
     target = F.one_hot(image.classes, scores.shape[-1]).float()[None].repeat(len(valid), 1, 1)
     cost = F.binary_cross_entropy(scores, target, reduction="none").sum(-1)
     del scores, target
+    return _of_costs(image, valid, near[valid], cost, k)
+
+
+def simota_by_logits(image: Image, radius: float = 1.5, k: int = 10) -> Tensor:
+    """The same without the (V, T, C)."""
+    near = _near(image, radius)
+    valid = near.any(1).nonzero().squeeze(1)
+    cost = F.softplus(image.logits[valid]).sum(-1)[:, None] - image.logits[valid][:, image.classes]
+    return _of_costs(image, valid, near[valid], cost, k)
+
+
+def _of_costs(image: Image, valid: Tensor, near: Tensor, cost: Tensor, k: int) -> Tensor:
     overlap = iou(image.predicted[valid, None], image.boxes[None])
-    cost = cost - 3 * (overlap + 1e-8).log() + 1e5 * ~both
+    cost = (cost - 3 * (overlap + 1e-8).log()).double() + 1e6 * ~near
     matched = _cheapest(cost, overlap, k)
     index = torch.where(matched.any(1), matched.int().argmax(1), -1)
     index = torch.where(matched.sum(1) > 1, cost.argmin(1), index)
-    return torch.full((len(image.priors),), -1).scatter_(0, valid, index)
-
-
-def simota_of_center(image: Image, radius: float = 2.5, k: int = 10) -> Tensor:
-    """Only with points near the box's own centre, and without the (P, T, C): our definition."""
-    near = _near(image, radius)
-    overlap = torch.where(near, iou(image.predicted[:, None], image.boxes[None]), 0.0)
-    cost = F.softplus(image.logits).sum(-1)[:, None] - image.logits[:, image.classes]
-    cost = (cost - 3 * (overlap + 1e-8).log()).double() + 1e5 * (_sides(image).amin(-1) <= 0)
-    cost = torch.where(near, cost, torch.inf)
-    matched = _cheapest(cost, overlap, k) & near
-    best, index = torch.where(matched, -cost, -torch.inf).max(1)
-    return torch.where(best > -torch.inf, index, -1)
+    return index.new_full((len(image.priors),), -1).scatter_(0, valid, index)
 
 
 def _cheapest(cost: Tensor, overlap: Tensor, k: int) -> Tensor:
@@ -154,6 +144,21 @@ def _cheapest(cost: Tensor, overlap: Tensor, k: int) -> Tensor:
     for t, count in enumerate(counts.tolist()):
         matched[cost[:, t].topk(count, largest=False).indices, t] = True
     return matched
+
+
+def poto(image: Image, alpha: float = 0.8, radius: float = 1.5) -> Tensor:
+    """By a matching of all priors with all boxes on the host, as released; its pairs of priors that
+    are not in their box's region, at -1, are left out."""
+    from scipy.optimize import linear_sum_assignment
+
+    score = image.logits[:, image.classes].sigmoid()
+    overlap = iou(image.predicted[:, None], image.boxes[None])
+    fits = (_sides(image).amin(-1) > 0) & _near(image, radius)
+    quality = torch.where(fits, score ** (1 - alpha) * overlap**alpha, -1.0)
+    matched = linear_sum_assignment(quality.t().cpu().numpy(), maximize=True)
+    box, prior = (torch.from_numpy(x).to(fits.device) for x in matched)
+    box = torch.where(fits[prior, box], box, -1)
+    return box.new_full((len(fits),), -1).scatter_(0, prior, box)
 
 
 def paa(image: Image, k: int = 9) -> Tensor:
@@ -247,8 +252,9 @@ DENSE: dict[str, Rule] = {
     "task_aligned": task_aligned,
     "simota": simota,
     "paa": paa,
+    "poto": poto,
 }
-# For the labels, where ours is not defined as the release.
-SAME: dict[str, Rule] = {"task_aligned": task_aligned_of_inside, "simota": simota_of_center}
+# For the labels, where the release's form would need too much memory.
+SAME: dict[str, Rule] = {"simota": simota_by_logits}
 # Float32 matrices of P x T that live at once (measured); SimOTA: three of 80 classes, at most.
 MATRICES = dict.fromkeys(DENSE, 9) | {"dsla": 19, "simota": 240}

@@ -1,19 +1,26 @@
-"""Rows of measurements -> Markdown."""
+"""Rows of measurements -> Markdown.
+
+python benchmarks/report.py results.json page.md
+
+The tables replace what stands on the page below its line of MARK.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+MARK = "<!-- by benchmarks/report.py -->"
 
 
 def markdown(rows: Sequence[Row], machine: dict[str, str]) -> str:
     """A table for each stage; a case on the CPU and on the GPU is one line."""
     named = ", ".join(f"{key} {value}" for key, value in machine.items() if value)
     parts = [f"Medians of calls that take turns in one process; {named}."]
-    if not any(row["device"] == "cuda" for row in rows):
-        parts.append("The GPU columns are empty: nothing was run on a GPU.")
     for stage in dict.fromkeys(row["stage"] for row in rows):
         own = [row for row in rows if row["stage"] == stage]
         # Operators that are not compiled would be timed in their slow form.
@@ -25,18 +32,13 @@ def markdown(rows: Sequence[Row], machine: dict[str, str]) -> str:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    """Without the columns in which nothing stands; the GPU's are there where the CPU's are."""
+    """Without the columns in which nothing stands."""
     pairs: dict[tuple[str, str], dict[str, Row]] = {}
     for row in rows:
         device = "cuda" if row["device"] == "cuda" else "cpu"
         pairs.setdefault((row["case"], row["peer"]), {})[device] = row
     lines = [_cells(pair.get("cpu", {}), pair.get("cuda", {})) for pair in pairs.values()]
-    on_gpu = any(row["device"] != "host" for row in rows)
-    shown = [
-        title
-        for title in lines[0]
-        if any(line[title] or (on_gpu and line.get(title.removeprefix("GPU: "))) for line in lines)
-    ]
+    shown = [title for title in lines[0] if any(line[title] for line in lines)]
     head = f"| {' | '.join(shown)} |\n|{'|'.join('---' if t in _TEXT else '---:' for t in shown)}|"
     return "\n".join([head, *(f"| {' | '.join(line[t] for t in shown)} |" for line in lines)])
 
@@ -88,3 +90,24 @@ def _seconds(value: float | None) -> str:
 
 def _megabytes(value: float | None) -> str:
     return "" if value is None else f"{value:.{0 if value >= 100 else 2}f} MB"
+
+
+def with_tables(page: str, results: dict[str, Any]) -> str:
+    """The page with new tables below its line of MARK."""
+    text, mark, _ = page.partition(MARK)
+    assert mark, f"the page has no line {MARK}"
+    return f"{text}{MARK}\n\n{markdown(results['rows'], results['machine'])}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", type=Path, help="results.json of run.py")
+    parser.add_argument("page", type=Path, help="a page of docs/")
+    args = parser.parse_args()
+    results = json.loads(args.results.read_text("utf-8"))
+    args.page.write_text(with_tables(args.page.read_text("utf-8"), results), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -40,7 +40,7 @@ class GroundTruth:
     ignore: Tensor | None = None
     convention: BoxConvention = BoxConvention.LEGACY
 
-    HOST: ClassVar = ("extent", "split")
+    HOST: ClassVar = ("extent", "split", "most")
 
     def __post_init__(self) -> None:
         if self.ignore is not None and len(self.ignore) != len(self.boxes):
@@ -76,7 +76,13 @@ class GroundTruth:
     def _part(self, place: slice) -> GroundTruth:
         part = replace(self[place], ignore=None)
         vars(part)["extent"] = self.extent[place]  # known, without a wait for the device
+        vars(part)["most"] = self.most
         return part
+
+    @cached_property
+    def most(self) -> int:
+        """No image has more boxes; on the host. It bounds how many priors are near boxes."""
+        return int(self.image.bincount().max()) if len(self) else 0
 
     @cached_property
     def extent(self) -> Tensor:

@@ -13,6 +13,7 @@ from dynamic_atss.boxes import area, giou, intersection
 from dynamic_atss.ops.focal import (
     QUALITY,
     SIGMOID,
+    SOFT,
     VARIFOCAL,
     negative_term,
     positive_term,
@@ -35,7 +36,7 @@ __all__ = [
     "weighted_focal_loss",
 ]
 
-KINDS = {"focal": SIGMOID, "quality_focal": QUALITY, "varifocal": VARIFOCAL}
+KINDS = {"focal": SIGMOID, "quality_focal": QUALITY, "varifocal": VARIFOCAL, "soft_focal": SOFT}
 
 
 def giou_loss(boxes: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
@@ -119,18 +120,21 @@ def weighted_focal_loss(
     """Sum of the focal loss `kind`, in which the term at a row's class is `weight` times that of a
     positive plus `negative` times that of the background. With 1 and 0 it is the loss of that name.
 
+    "soft_focal" is the loss of o2f's release: BCE(p, label) at a positive's class, 0.75 p^gamma
+    BCE(p, 0) elsewhere.
+
     Args:
         logits: (M, C).
         classes: (M,), as of the other focal losses.
         label: (M,) in [0, 1]; read where there is a class, and not by "focal".
         weight, negative: (M,), read where there is a class, with gradient; None: 1, and 0.
-        kind: "focal", "quality_focal" or "varifocal".
-        alpha: of "focal"; as in `varifocal_loss` it is 0.75 there.
+        kind: "focal", "quality_focal", "varifocal" or "soft_focal".
+        alpha: of "focal"; it is 0.75 in the last two, as in `varifocal_loss`.
         gamma: exponent.
     """
     number = KINDS[kind]
-    alpha = 0.75 if kind == "varifocal" else alpha
-    background = (1 - alpha, 1.0, alpha)[number]
+    alpha = 0.75 if kind in ("varifocal", "soft_focal") else alpha
+    background = (1 - alpha, 1.0, alpha, alpha)[number]
     place = classes.clamp(min=0)[:, None]
     x = logits.gather(1, place)[:, 0]
     with torch.no_grad():  # each has its own derivative, which stays finite where autograd's is not

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,12 @@ from yacs.config import CfgNode
 
 from dynamic_atss import builders
 from dynamic_atss.builders.heads import head_key
-from dynamic_atss.builders.rules import rule_arguments, rule_name, rule_origin
+from dynamic_atss.builders.rules import (
+    one_to_one_arguments,
+    rule_arguments,
+    rule_name,
+    rule_origin,
+)
 from dynamic_atss.config import describe
 from dynamic_atss.data.training_set import TrainingSet
 from dynamic_atss.engine import distributed
@@ -82,11 +87,17 @@ def _head_row(cfg: CfgNode) -> Row:
 def _rule_rows(cfg: CfgNode) -> Iterator[Row]:
     head = builders.build_head(cfg)
     rule = rule_name(cfg, head)
-    arguments = ", ".join(f"{k} {v}" for k, v in rule_arguments(cfg, head).items())
-    yield "rule", f"{rule} ({arguments})" if arguments else rule
+    yield "rule", _with_arguments(rule, rule_arguments(cfg, head))
     unnamed = not cfg.MODEL.ASSIGNER.NAME
     hint = f"; {PLAIN_ATSS}" if unnamed and rule == "dynamic_atss" else ""
     yield "", f"{rule_origin(cfg, head)}{hint}"
+    if second := cfg.MODEL.ONE_TO_ONE.NAME:
+        yield "one to one", _with_arguments(second, one_to_one_arguments(cfg))
+
+
+def _with_arguments(rule: str, arguments: Mapping[str, Any]) -> str:
+    shown = ", ".join(f"{k} {v}" for k, v in arguments.items())
+    return f"{rule} ({shown})" if shown else rule
 
 
 def _model_rows(cfg: CfgNode, model: nn.Module) -> Iterator[Row]:

@@ -3,12 +3,16 @@
 from dynamic_atss.assigners.base import Assigner
 from dynamic_atss.assigners.rules.atss import ATSS
 from dynamic_atss.assigners.rules.dsla import DSLA
+from dynamic_atss.assigners.rules.dw import DW
 from dynamic_atss.assigners.rules.dynamic_atss import DynamicATSS
 from dynamic_atss.assigners.rules.dynamic_soft_label import DynamicSoftLabel
 from dynamic_atss.assigners.rules.fcos import FCOS
 from dynamic_atss.assigners.rules.max_iou import MaxIoU
+from dynamic_atss.assigners.rules.o2f import O2F
 from dynamic_atss.assigners.rules.paa import PAA
+from dynamic_atss.assigners.rules.poto import POTO
 from dynamic_atss.assigners.rules.simota import SimOTA
+from dynamic_atss.assigners.rules.small_target_aligned import SmallTargetAligned
 from dynamic_atss.assigners.rules.task_aligned import TaskAligned
 from dynamic_atss.assigners.rules.topk import TopK
 
@@ -23,4 +27,8 @@ ASSIGNERS: dict[str, type[Assigner]] = {
     "simota": SimOTA,
     "paa": PAA,
     "dynamic_soft_label": DynamicSoftLabel,
+    "poto": POTO,
+    "small_target_aligned": SmallTargetAligned,
+    "dw": DW,
+    "o2f": O2F,
 }

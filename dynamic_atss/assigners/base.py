@@ -42,6 +42,7 @@ __all__ = [
     "inside_of",
     "logit_of_class",
     "note",
+    "one_of",
     "predicted_iou",
     "resolve",
     "rising",
@@ -93,6 +94,13 @@ def whole(limit: int, **arguments: int) -> None:
     for name, value in arguments.items():
         if type(value) is not int or value < limit:
             raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {limit}")
+
+
+def one_of(names: Sequence[str], **arguments: str) -> None:
+    """Raises ValueError for the first argument of a rule that is none of the names."""
+    for name, value in arguments.items():
+        if value not in names:
+            raise ValueError(f"{name} is {value!r}; give one of {', '.join(map(repr, names))}")
 
 
 def rising(**arguments: Sequence[float]) -> None:

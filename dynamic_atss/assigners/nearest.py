@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners.pairs import Pairs
+from dynamic_atss.assigners.pairs import Pairs, center_offsets
 from dynamic_atss.assigners.reference.levels import level_numbers
 from dynamic_atss.assigners.reference.nearest import LOCATIONS_AROUND, NEAREST_LOCATIONS
 from dynamic_atss.boxes import centers
@@ -35,6 +37,19 @@ def square_candidates(priors: Priors, gt: GroundTruth, lines: int) -> Pairs:
     """The locations in the `lines` columns and as many rows of each level nearest to each box's
     centre; with all their anchors. By prior, for each level."""
     return _around_center(priors, gt, lines, square=True)
+
+
+def near_center(priors: Priors, gt: GroundTruth, radius: float) -> Pairs:
+    """The priors less than `radius` strides from each box's centre, both ways: (T, K)."""
+    most = max(max(level.height, level.width) for level in priors.levels)
+    pairs = square_candidates(priors, gt, min(math.ceil(2 * radius), most))
+    return pairs._replace(exists=pairs.exists & is_near(priors, gt, pairs, radius))
+
+
+def is_near(priors: Priors, gt: GroundTruth, pairs: Pairs, radius: float) -> Tensor:
+    """(T, K) bool: the prior is less than `radius` strides from the box's centre, both ways."""
+    away = center_offsets(priors, gt, pairs).abs().amax(0)
+    return away < radius * priors.strides[pairs.prior]
 
 
 def _around_center(priors: Priors, gt: GroundTruth, k: int, square: bool) -> Pairs:

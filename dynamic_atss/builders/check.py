@@ -16,7 +16,7 @@ from dynamic_atss.builders.formats import find_formats
 from dynamic_atss.builders.heads import HEADS, build_head
 from dynamic_atss.builders.heads.base import named_box_loss
 from dynamic_atss.builders.limits import ACCEPTED, CARRIED, ENTRIES, LIMITS, NOT_EMPTY
-from dynamic_atss.builders.rules import build_assigner
+from dynamic_atss.builders.rules import build_assigner, build_one_to_one
 from dynamic_atss.config.load import known_keys
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.scores import METRICS
@@ -112,6 +112,8 @@ def _check_names(cfg: CfgNode) -> None:
     head = build_head(cfg)
     head.check()
     build_assigner(cfg, head)
+    if cfg.MODEL.ONE_TO_ONE.NAME:
+        build_one_to_one(cfg, head)
     if cfg.MODEL.BOX_LOSS:
         named_box_loss(cfg.MODEL.BOX_LOSS)
     find_own_body(cfg)

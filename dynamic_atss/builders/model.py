@@ -5,9 +5,9 @@ from __future__ import annotations
 from yacs.config import CfgNode
 
 from dynamic_atss.builders.backbone import build_backbone
+from dynamic_atss.builders.dual import build_parts
 from dynamic_atss.builders.heads import build_head
 from dynamic_atss.builders.limits import DTYPES
-from dynamic_atss.builders.rules import build_assigner
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.detector import Detector
 
@@ -15,10 +15,9 @@ from dynamic_atss.modeling.detector import Detector
 def build_model(cfg: CfgNode, classes: int) -> Detector:
     """The detector for `classes` classes (without background), with its initial weights."""
     head = build_head(cfg)
-    assigner = build_assigner(cfg, head)
     backbone = build_backbone(cfg)
     try:
-        parts = head.build(assigner, backbone.out_channels, classes)
+        parts = build_parts(cfg, head, backbone.out_channels, classes)
     except ValueError as error:
         raise UserError(f"configuration of MODEL: {error}") from error
     model = Detector(

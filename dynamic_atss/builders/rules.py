@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from yacs.config import CfgNode
@@ -15,6 +16,13 @@ FITS = (
     "a rule has soft_labels, quality_name and needs_size, and is called with "
     "(priors, gt, predictions)"
 )
+
+# The rules that give a box one prior, with these arguments.
+ONE_TO_ONE: dict[str, dict[str, Any]] = {
+    "poto": {},
+    "task_aligned": {"topk": 1},
+    "topk": {"topk": 1},
+}
 
 
 def rule_name(cfg: CfgNode, head: Head) -> str:
@@ -44,11 +52,37 @@ def build_assigner(cfg: CfgNode, head: Head) -> Assigner:
     Raises:
         UserError: unknown names or arguments.
     """
-    name = rule_name(cfg, head)
-    make = find("MODEL.ASSIGNER.NAME", name, ASSIGNERS)
-    require_call("MODEL.ASSIGNER.NAME", name, make, 3, FITS)
-    rule = construct("MODEL.ASSIGNER.ARGS", name, make, **rule_arguments(cfg, head))
+    return _built("MODEL.ASSIGNER", rule_name(cfg, head), rule_arguments(cfg, head), head)
+
+
+def build_one_to_one(cfg: CfgNode, head: Head) -> Assigner:
+    """The rule of MODEL.ONE_TO_ONE.NAME, with MODEL.ONE_TO_ONE.ARGS.
+
+    Raises:
+        UserError: as `build_assigner`; a rule of ours that gives a box several priors.
+    """
+    name = cfg.MODEL.ONE_TO_ONE.NAME
+    if name in ASSIGNERS and name not in ONE_TO_ONE:
+        raise UserError(
+            f"MODEL.ONE_TO_ONE.NAME {name!r}: gives a box several priors, whose detections only "
+            f"NMS would make one; choose one of {', '.join(ONE_TO_ONE)}"
+        )
+    return _built("MODEL.ONE_TO_ONE", name, one_to_one_arguments(cfg), head)
+
+
+def one_to_one_arguments(cfg: CfgNode) -> dict[str, Any]:
+    """What makes the rule one of a prior for a box, and MODEL.ONE_TO_ONE.ARGS."""
+    own = cfg.MODEL.ONE_TO_ONE
+    return ONE_TO_ONE.get(own.NAME, {}) | dict(own.ARGS)
+
+
+def _built(section: str, name: str, arguments: Mapping[str, Any], head: Head) -> Assigner:
+    """section: whose keys NAME and ARGS are."""
+    key = f"{section}.NAME"
+    make = find(key, name, ASSIGNERS)
+    require_call(key, name, make, 3, FITS)
+    rule = construct(f"{section}.ARGS", name, make, **arguments)
     missing = [x for x in Assigner.__annotations__ if not hasattr(rule, x)]
     if missing:
-        raise UserError(f"MODEL.ASSIGNER.NAME {name!r}: has no {', '.join(missing)}; {FITS}")
+        raise UserError(f"{key} {name!r}: has no {', '.join(missing)}; {FITS}")
     return head.wrapped(rule)

@@ -42,9 +42,17 @@ _C.MODEL.ASSIGNER.AT_LEAST_ONE = False  # (new) a box without a positive takes i
 _C.MODEL.ASSIGNER.IGNORE_REGIONS = False  # (new) background that lies mostly in a crowd, a
 # difficult or an ignored box is not learnt; False: these boxes are dropped, as in the releases
 
+_C.MODEL.ONE_TO_ONE = CN()  # a second branch of any head, beside the one of MODEL.ASSIGNER, which
+# is for training: it learns from the same features, to which its gradient does not go
+_C.MODEL.ONE_TO_ONE.NAME = ""  # (new) its rule, of one prior for a box: "poto" | "task_aligned" |
+# "topk" | your own; "" = there is no such branch
+_C.MODEL.ONE_TO_ONE.ARGS = CN()  # (new) keyword arguments of that rule, which has topk 1 if any
+_C.MODEL.ONE_TO_ONE.PREDICTS = True  # (new) it predicts, without NMS; False: the other branch, with
+
 _C.MODEL.BOX_LOSS = ""  # (new) "iou" | "linear_iou" | "giou" | "path/to/file.py:Name"; "" = the
 # head's own
-_C.MODEL.CLASS_LOSS = ""  # (new) "focal" | "quality_focal" | "varifocal"; "" = as the labels ask
+_C.MODEL.CLASS_LOSS = ""  # (new) "focal" | "quality_focal" | "varifocal" | "soft_focal" (of o2f);
+# "" = as the labels ask
 _C.MODEL.CLASS_LOSS_DIVISOR = ""  # (new) "positives" | "labels" (their sum, as in TOOD); "" = the
 # head's own: labels in DSLA where they are soft, else positives; RetinaNet's has its own alone
 
@@ -242,7 +250,7 @@ _C.SOLVER.OPTIMIZER = "sgd"  # (new) "sgd" | "adamw"
 _C.SOLVER.SCHEDULE = "multistep"  # (new) "multistep" (STEPS, GAMMA) | "cosine" (to 0 at MAX_ITER)
 _C.SOLVER.IMS_PER_BATCH = 16  # images of an iteration, over all processes
 _C.SOLVER.ACCUMULATE = 1  # (new) parts in which the network takes the images of an iteration; the
-# step is that of the whole. Less memory for more time: see README, Train and test
+# step is that of the whole. Less memory for more time: see docs/train.md
 _C.SOLVER.MAX_ITER = 40000  # iterations of the training
 _C.SOLVER.BASE_LR = 0.001  # learning rate
 _C.SOLVER.BIAS_LR_FACTOR = 2  # parameters with "bias" in their name: BASE_LR times this
@@ -286,6 +294,8 @@ _C.TEST = CN()
 _C.TEST.IMS_PER_BATCH = 8  # images of a batch, over all processes
 _C.TEST.DETECTIONS_PER_IMG = 100  # the best of an image; as many count in the scores, beside which
 # those of COCO's own 100 are shown where it is another number
+_C.TEST.NMS = True  # (new) False: the best scores of an image as they are, for rules of one prior
+# for a box, as poto
 _C.TEST.PERIOD = 0  # (new) iterations between tests in training; 0 = at the end only
 _C.TEST.BEST_METRIC = ""  # (new) model_best.pth is of the test with the largest of this number:
 # "AP", "AP50", ...; of VOC sets "VOC_mAP", "VOC07_mAP", too; on the first test set; "" = off

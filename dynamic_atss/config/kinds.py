@@ -9,7 +9,12 @@ WITHOUT_EFFECT = (
 )
 
 # Sections whose keys are not listed here.
-FREE_SECTIONS = ("MODEL.ASSIGNER.ARGS", "MODEL.BACKBONE.ARGS", "MODEL.HEAD.ARGS")
+FREE_SECTIONS = (
+    "MODEL.ASSIGNER.ARGS",
+    "MODEL.BACKBONE.ARGS",
+    "MODEL.HEAD.ARGS",
+    "MODEL.ONE_TO_ONE.ARGS",
+)
 
 # Keys that may name code, as "path/to/file.py:Name" or "module:Name".
 CODE_KEYS = (
@@ -17,6 +22,7 @@ CODE_KEYS = (
     "MODEL.BACKBONE.CONV_BODY",
     "MODEL.BOX_LOSS",
     "MODEL.HEAD.NAME",
+    "MODEL.ONE_TO_ONE.NAME",
     "INPUT.AUGMENTATIONS",
     "DATASETS.TRAIN",
     "DATASETS.TEST",

@@ -39,5 +39,5 @@ def about(restored: Restored, process: PostProcess) -> dict[str, str]:
         "boxes": "x1, y1, x2, y2 in pixels of the picture, x2 - x1 wide, best first; counts says "
         "how many of an image's rows are filled",
         "score_threshold": str(process.score_threshold),
-        "nms_threshold": str(process.nms_threshold),
+        "nms_threshold": str(process.nms_threshold) if process.nms else "none: there is no NMS",
     }

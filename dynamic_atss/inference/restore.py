@@ -105,6 +105,8 @@ def for_prediction(cfg: CfgNode) -> CfgNode:
     used = cfg.clone()
     used.defrost()
     used.MODEL.ASSIGNER.NAME, used.MODEL.ASSIGNER.ARGS = "", CfgNode()
+    if used.MODEL.ONE_TO_ONE.NAME:  # the branch is there, whatever has taught it
+        used.MODEL.ONE_TO_ONE.NAME, used.MODEL.ONE_TO_ONE.ARGS = "poto", CfgNode()
     used.MODEL.BOX_LOSS = used.MODEL.CLASS_LOSS = used.MODEL.CLASS_LOSS_DIVISOR = ""
     used.INPUT.AUGMENTATIONS = used.DATASETS.TRAIN = used.DATASETS.TEST = ()
     used.MODEL.DEVICE, used.MODEL.COMPILE = "auto", False  # compiling takes longer than a folder

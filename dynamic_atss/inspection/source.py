@@ -16,6 +16,7 @@ from dynamic_atss.engine.newest import by_iteration
 from dynamic_atss.errors import UserError
 from dynamic_atss.inference.restore import recorded_config
 from dynamic_atss.modeling.detector import Detector
+from dynamic_atss.modeling.dual import Dual
 from dynamic_atss.weights import load_weights
 
 TRAINED = "trained_model"  # of a checkpoint that has an average: what the rule saw in training
@@ -108,6 +109,8 @@ def network(
     """
     torch.manual_seed(cfg.SEED)  # the initial network is the run's own
     model = build_model(cfg, len(class_names)).eval()
+    if isinstance(model.head, Dual):
+        model.head.read = None  # the rules of both branches are shown
     if step.file is None:
         return model, _begin(cfg, model, class_names)
     path, what = str(step.file), ""

@@ -14,7 +14,7 @@ from dynamic_atss.losses import (
 )
 from dynamic_atss.types import Assignment, GroundTruth, rows
 
-CLASS_LOSSES = ("focal", "quality_focal", "varifocal")
+CLASS_LOSSES = ("focal", "quality_focal", "varifocal", "soft_focal")
 
 
 class ClassLoss:
@@ -37,7 +37,8 @@ class ClassLoss:
         index = target.gt_index
         classes = torch.where(index >= 0, rows(gt.classes, index), index).flatten()
         logits, label = logits.flatten(0, 1), label.flatten()
-        if target.weight is not None or target.negative is not None:
+        weighs = target.weight is not None or target.negative is not None
+        if weighs or self.kind == "soft_focal":
             return self._weighted(logits, classes, label, target) / divisor
         if self.kind == "focal":
             return sigmoid_focal_loss(logits, classes, self.alpha, self.gamma, divisor)

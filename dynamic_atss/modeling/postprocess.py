@@ -157,7 +157,8 @@ class PostProcess:
 
     def _best_of_image(self, found: Found) -> tuple[Found, Tensor]:
         """The highest scores; a prior may come with several classes."""
-        scores, keep = found[1].topk(min(self.detections_per_image, found[1].shape[1]))
+        count = torch.sym_min(self.detections_per_image, found[1].shape[1])
+        scores, keep = found[1].topk(count)
         return _chosen(found, keep), (scores > 0).sum(1)
 
     def _best(

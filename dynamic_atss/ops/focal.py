@@ -21,6 +21,7 @@ from dynamic_atss.ops.library import define
 from dynamic_atss.types import IGNORE
 
 SIGMOID, QUALITY, VARIFOCAL = range(3)  # as in csrc/focal.h
+SOFT = 3  # has no operator
 
 _LARGE = 1e30  # in place of infinity, where it would meet a factor of 0
 _TENSORS = 4  # of the operator's seven arguments: logits, classes, quality, divisor
@@ -220,6 +221,8 @@ def positive_term(
     p, rest = x.sigmoid(), (-x).sigmoid()
     entropy = _weighted(1 - quality, F.softplus(x)) + _weighted(quality, F.softplus(-x))
     difference = p - quality
+    if kind == SOFT:
+        return entropy, difference
     if kind == VARIFOCAL:
         worthless = negative_term(x, alpha, gamma)
         both = zip((quality * entropy, quality * difference), worthless, strict=True)

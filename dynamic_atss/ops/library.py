@@ -83,16 +83,16 @@ def _load(device: str) -> str:
     if place and not found:
         return f"none in DYNAMIC_ATSS_NATIVE={place}"
     if not found:
-        return "not compiled (INSTALL.md: Kernels)"
-    known = sources.FOLDER.is_dir()  # a package may come without
+        return "not compiled (docs/install.md, Kernels)"
+    name, known = found[0].name, sources.FOLDER.is_dir()  # a package may come without
     if not place and known and sources.mark().encode() not in found[0].read_bytes():
-        reason = f"{found[0].name} is of other sources; build it again (INSTALL.md: Kernels)"
+        reason = f"{name} is of other sources; build it again (docs/install.md, Kernels)"
         warnings.warn(reason, stacklevel=2)
         return reason
     try:
         torch.ops.load_library(found[0])
     except OSError as error:
-        reason = f"{found[0].name} does not load ({error}); build it again (INSTALL.md: Kernels)"
+        reason = f"{name} does not load ({error}); build it again (docs/install.md, Kernels)"
         warnings.warn(reason, stacklevel=2)
         return reason
     return "native"

@@ -8,6 +8,7 @@ from torch import nn
 
 from dynamic_atss.modeling.layers import FrozenBatchNorm2d
 from dynamic_atss.weights.backbone_names import BODY, TIMM_BODY
+from dynamic_atss.weights.classes import ONE_TO_ONE
 from dynamic_atss.weights.epsilon import add_epsilon, frozen_variances, take_epsilon
 from dynamic_atss.weights.fit import misfit
 from dynamic_atss.weights.formats import (
@@ -30,9 +31,22 @@ def adapt(source: Source, model: nn.Module, path: Path) -> list[str]:
     if source.backbone_only:
         _check_norm_kind(model, source, path)
         _rename_deformable(source, model, notes)
+    notes += _into_both_branches(source, model)
     notes += _pixel_notes(source, model) + _stride_notes(source, model)
     _fold_epsilon(source, model)
     return notes
+
+
+def _into_both_branches(source: Source, model: nn.Module) -> list[str]:
+    """A file of one branch is where both of a model with two begin."""
+    ours = [name for name in model.state_dict() if name.startswith(ONE_TO_ONE)]
+    if any(name.startswith(ONE_TO_ONE) for name in source.tensors):
+        return []
+    given = {name: f"head.{name.removeprefix(ONE_TO_ONE)}" for name in ours}
+    given = {name: theirs for name, theirs in given.items() if theirs in source.tensors}
+    for name, theirs in given.items():
+        source.tensors[name], source.origin[name] = source.tensors[theirs], source.origin[theirs]
+    return ["the file's head has one branch: both of MODEL.ONE_TO_ONE begin with it"] * bool(given)
 
 
 def _check_norm_kind(model: nn.Module, source: Source, path: Path) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from dynamic_atss.weights.formats import Source
 
-LOGITS = "head.cls_logits."
+ONE_TO_ONE = "head.one_to_one."  # of MODEL.ONE_TO_ONE's branch
+_LOGITS = ("head.cls_logits.", f"{ONE_TO_ONE}cls_logits.")
 # COCO's names in the order of the logits of every published file, which do not tell them.
 COCO = (
     "person;bicycle;car;motorcycle;airplane;bus;train;truck;boat;traffic light;fire hydrant;"
@@ -19,6 +20,11 @@ COCO = (
     "oven;toaster;sink;refrigerator;book;clock;vase;scissors;teddy bear;hair drier;toothbrush"
 ).split(";")
 _MOST_SHOWN = 20
+
+
+def of_logits(name: str) -> bool:
+    """Whether an entry is of the convolution that gives the class logits."""
+    return name.startswith(_LOGITS)
 
 
 def class_count(source: Source) -> int:
@@ -95,6 +101,6 @@ def _same(names: Sequence[str], others: Sequence[str]) -> bool:
 def _reorder(source: Source, order: list[int]) -> None:
     """The logits of each prior, class by class in another order."""
     for name, value in source.tensors.items():
-        if name.startswith(LOGITS):
+        if of_logits(name):
             by_class = value.reshape(-1, len(order), *value.shape[1:])
             source.tensors[name] = by_class[:, order].reshape(value.shape)

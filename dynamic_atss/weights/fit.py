@@ -10,11 +10,11 @@ from torch import Tensor
 
 from dynamic_atss.errors import UserError
 from dynamic_atss.weights.backbone_names import BODY
+from dynamic_atss.weights.classes import of_logits
 from dynamic_atss.weights.epsilon import COUNTER
 from dynamic_atss.weights.formats import CAFFE2, MMDET, PUBLISHED, Source
 
 _STATISTICS = (".running_mean", ".running_var")
-_LOGITS = "head.cls_logits."
 RULE = "criterion."  # what a rule that learns has learnt: the file's rule may be another one
 
 
@@ -64,14 +64,14 @@ def check_names(
             f"{path}: {names}; make the data set's categories and their order the file's"
         )
     notes.append(f"{names}: head.cls_logits.* left at its initial value")
-    return {name for name in source.tensors if name.startswith(_LOGITS)}
+    return {name for name in source.tensors if of_logits(name)}
 
 
 def _reason_to_skip(name: str, tensor: Tensor, target: Tensor, allow_new_classes: bool) -> str:
     """Why an entry of another size may be left out; "": it may not."""
     if name.startswith(RULE):
         return "another rule"
-    other_classes = name.startswith(_LOGITS) and tensor.shape[1:] == target.shape[1:]
+    other_classes = of_logits(name) and tensor.shape[1:] == target.shape[1:]
     return "another number of classes" if allow_new_classes and other_classes else ""
 
 
@@ -96,7 +96,7 @@ def misfit(path: Path, source: Source, what: str, name: str) -> UserError:
 
 
 def _keys(name: str, source: Source) -> str:
-    if name.startswith(_LOGITS) and name in source.tensors:
+    if of_logits(name) and name in source.tensors:
         return "the number of classes (MODEL.ATSS.NUM_CLASSES or the data set)"
     keys = "MODEL.BACKBONE.CONV_BODY and MODEL.RESNETS.*"
     if name.startswith(BODY) or source.backbone_only:

@@ -9,6 +9,7 @@ its sigmoid and softplus differs there.
 import pickle
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -18,13 +19,15 @@ from helpers_rounding import assert_rounded
 from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.assigners.answer import answer
 from dynamic_atss.assigners.at_least_one import AtLeastOne
+from dynamic_atss.assigners.rules.poto import POTO
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.modeling.priors import AnchorGenerator, PointGenerator
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors, to_device
 
 CPU = torch.device("cpu")
 # Rules whose positives need not have their centre in the box.
-MAY_BE_OUTSIDE = ("max_iou", "simota", "paa")
+MAY_BE_OUTSIDE = ("max_iou", "simota", "paa", "small_target_aligned")
+ONE_EACH = ("poto",)  # rules whose equal boxes take a prior each
 MAY_TIE = ("dsla",)  # rules whose scores of different boxes are often equal: 1 in the core zone
 MAPS = ((12, 16), (6, 8), (3, 4), (2, 2), (1, 1))
 CLASSES = 5
@@ -39,7 +42,9 @@ HOSTILE = {
 }
 
 
-RULES = ASSIGNERS | PER_IMAGE
+# Forms of a rule that work another way than by default.
+FORMS = {"poto_not_exact": partial(POTO, exact=False)}
+RULES = ASSIGNERS | FORMS | PER_IMAGE
 
 
 @pytest.fixture(params=RULES)
@@ -169,13 +174,13 @@ def test_several_anchors_at_a_location(assigner):
     assert run(assigner, priors, make_gt(random_boxes(5, 3)), 1).positive.any()
 
 
-def test_the_first_of_equal_boxes_wins(assigner, wrapped):
+def test_the_first_of_equal_boxes_wins(rule, assigner, wrapped):
     box = [16.0, 16, 80, 80]
     once = run(assigner, make_priors(), make_gt([box]), 1)
     gt = make_gt([box, box, box])
     thrice = run(assigner, make_priors(), replace(gt, classes=gt.classes * 0), 1)
     assert once.positive.any()
-    if wrapped:  # the others take what is left
+    if wrapped or rule in ONE_EACH:  # the others take what is left
         assert thrice.gt_index[thrice.positive].unique().tolist() == [0, 1, 2]
         thrice = replace(thrice, gt_index=torch.where(once.positive, thrice.gt_index, -1))
         thrice = replace(thrice, quality=torch.where(once.positive, thrice.quality, 0.0))

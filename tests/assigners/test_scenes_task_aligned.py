@@ -8,43 +8,64 @@ import torch
 from scenes import agree, iou, nearest_side, random_scene, sigmoid, unpacked
 
 from dynamic_atss.assigners.rules.task_aligned import TaskAligned
+from dynamic_atss.modeling.priors import PointGenerator
+from dynamic_atss.types import GroundTruth, Predictions
 
 
-def double_loop(scene, topk, alpha, beta):
+def double_loop(scene, topk, alpha, beta, candidates):
     s, winners = scene, {}
     for t, (box, label, n) in enumerate(zip(s["boxes"], s["classes"], s["images"], strict=True)):
-        inside = []
+        ranked = []
         for p, point in enumerate(s["points"]):
-            if nearest_side(point, box) > 0.01:
+            inside = nearest_side(point, box) > 0.01
+            if inside or candidates == "image":
                 u = iou(s["predicted"][n][p], box)
-                inside.append((-(sigmoid(s["logits"][n][p][label]) ** alpha) * u**beta, p, u))
-        for negative, p, u in sorted(inside)[:topk]:
-            if u > 0 and u > winners.get((n, p), (0, 0, 0))[1]:
+                score = sigmoid(s["logits"][n][p][label]) ** alpha * u**beta
+                ranked.append((-score, p, u, inside))
+        for negative, p, u, inside in sorted(ranked)[:topk]:
+            if inside and u > 0 and u > winners.get((n, p), (0, 0, 0))[1]:
                 winners[n, p] = (t, u, -negative)
     answer = {}
     for place, (t, _, alignment) in winners.items():
         own = [x for x in winners.values() if x[0] == t]
-        quality = alignment / max(x[2] for x in own) * max(x[1] for x in own)
-        answer[place] = (t, quality)
+        most = max(x[2] for x in own) + (1e-7 if candidates == "image" else 0)
+        answer[place] = (t, alignment / most * max(x[1] for x in own))
     return answer
 
 
-def test_double_loop_agrees():
+@pytest.mark.parametrize("candidates", ["image", "box"])
+def test_double_loop_agrees(candidates):
     rng, positives = random.Random(13), 0
     for _ in range(200):
         scene = random_scene(rng, ("square", "three", "points"))
         arguments = (rng.choice((1, 4, 13)), *rng.choice(((1.0, 6.0), (0.5, 2.0), (0.0, 1.0))))
-        answer = double_loop(unpacked(*scene), *arguments)
-        agree(TaskAligned(*arguments)(*scene), answer)
+        answer = double_loop(unpacked(*scene), *arguments, candidates)
+        agree(TaskAligned(*arguments, candidates)(*scene), answer)
         positives += len(answer)
-    assert positives > 800
+    assert positives > 600
+
+
+def test_points_outside_take_places():
+    """The three best predictions of a box lie outside of it: of four places one is left."""
+    points = PointGenerator((8,))(((6, 6),), torch.device("cpu"))
+    box = torch.tensor([8.0, 8, 32, 32])
+    gt = GroundTruth(box[None], torch.tensor([0]), torch.tensor([0]))
+    worse = torch.tensor([8.0, 8, 32, 24])
+    predicted = torch.where((torch.arange(36) < 3)[:, None], box, worse)
+    found = {
+        form: TaskAligned(topk=4, candidates=form)(
+            points, gt, Predictions(predicted[None], torch.zeros(1, 36, 1))
+        ).positive.sum()
+        for form in ("image", "box")
+    }
+    assert found == {"image": 1, "box": 4}
 
 
 def test_the_best_of_a_box_has_its_largest_iou():
     rng = random.Random(1)
     for _ in range(20):
         priors, gt, predictions = random_scene(rng, ("square",))
-        result = TaskAligned()(priors, gt, predictions)
+        result = TaskAligned(candidates="box")(priors, gt, predictions)
         for t in result.gt_index[result.positive].unique().tolist():
             mine = result.gt_index == t
             n = gt.image[t].item()
@@ -57,12 +78,13 @@ def test_the_best_of_a_box_has_its_largest_iou():
 def test_scores_far_below_what_float32_holds_still_align():
     """sigmoid(-120) is 0 in float32; the order of t, and t / max t, are not."""
     rng = random.Random(3)
+    rule = TaskAligned(candidates="box")
     while True:
         priors, gt, predictions = random_scene(rng, ("square",), torch.float32)
-        usual = TaskAligned()(priors, gt, replace(predictions, logits=predictions.logits * 0 - 20))
+        usual = rule(priors, gt, replace(predictions, logits=predictions.logits * 0 - 20))
         if usual.positive.sum() > 10:
             break
-    tiny = TaskAligned()(priors, gt, replace(predictions, logits=predictions.logits * 0 - 120))
+    tiny = rule(priors, gt, replace(predictions, logits=predictions.logits * 0 - 120))
     assert torch.equal(usual.gt_index, tiny.gt_index)
     torch.testing.assert_close(usual.quality, tiny.quality, rtol=1e-4, atol=1e-6)
 
@@ -72,3 +94,8 @@ def test_wrong_arguments(arguments):
     (name,) = arguments
     with pytest.raises(ValueError, match=f"{name} is .*; it must be a .*number of at least"):
         TaskAligned(**arguments)
+
+
+def test_the_candidates_have_a_name():
+    with pytest.raises(ValueError, match="candidates is 'all'; give one of 'image', 'box'"):
+        TaskAligned(candidates="all")

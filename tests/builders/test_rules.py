@@ -258,7 +258,7 @@ def test_the_terms_are_of_the_same_size_under_every_head(head, name):
     assert 0 < losses["loss_cls"] < 10
     assert 0 < losses["loss_reg"] < 20
     coupled = getattr(parts.criterion, "label", "") == "quality_x_iou"
-    assert coupled == (head == "DSLA" and name in ("dsla", "fcos"))
+    assert coupled == (head == "DSLA" and name in ("dsla", "fcos", "poto"))
 
 
 def test_a_hard_label_in_the_head_of_dsla_is_divided_by_positives():

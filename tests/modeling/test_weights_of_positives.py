@@ -71,6 +71,7 @@ def background(logits, kind):
         "focal": 0.75 * p**2 * entropy,
         "quality_focal": p**2 * entropy,
         "varifocal": 0.75 * p**2 * entropy,
+        "soft_focal": 0.75 * p**2 * entropy,
     }[kind]
 
 
@@ -81,7 +82,19 @@ def of_positive(x, q, kind):
         "focal": -0.25 * (1 - p) ** 2 * p.log(),
         "quality_focal": (q - p).abs() ** 2 * entropy,
         "varifocal": q * entropy,
+        "soft_focal": entropy,
     }[kind]
+
+
+def soft_focal(logits, classes, label):
+    rows = []
+    for x, c, q in zip(logits, classes.tolist(), label, strict=True):
+        terms = background(x, "soft_focal")
+        terms = torch.stack(
+            [of_positive(x[k], q, "soft_focal") if k == c else terms[k] for k in range(CLASSES)]
+        )
+        rows.append(terms.sum() * (c != IGNORE))
+    return torch.stack(rows).sum()
 
 
 def written_out(logits, found, weight, negative, kind):
@@ -124,6 +137,7 @@ def test_weights_of_one_are_no_weights(kind):
         "focal": lambda: sigmoid_focal_loss(logits, classes),
         "quality_focal": lambda: quality_focal_loss(logits, classes, label),
         "varifocal": lambda: varifocal_loss(logits, classes, label),
+        "soft_focal": lambda: soft_focal(logits, classes, label),
     }[kind]()
     weighted = weighted_focal_loss(logits, classes, label, torch.ones(50), torch.zeros(50), kind)
     torch.testing.assert_close(weighted, plain)

@@ -29,7 +29,7 @@ def test_demo_leaves_scores_pictures_and_a_loss_plot(tmp_path: Path) -> None:
     *lines, last = done.stdout.splitlines()[-5:]
     ap, expected = re.fullmatch(r"AP: +(\S+) \(of the demo as it is: (.+)\)", last).groups()
     assert ap == f"{scores['AP']:.3f}"
-    assert f"AP {expected} " in (ROOT / "README.md").read_text()
+    assert f"AP {expected} " in (ROOT / "docs/benchmarks.md").read_text()
     printed = [Path(line.split(": ")[1].strip()) for line in lines]
     assert all(path.exists() for path in printed)
     overview, losses = (cv2.imread(str(path)) for path in printed[:2])

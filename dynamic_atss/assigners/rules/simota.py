@@ -1,14 +1,11 @@
 """SimOTA: every box takes as many of the cheapest priors around its centre as its IoUs add up to.
 
-Ge et al. (YOLOX), arXiv 2107.08430.
+Ge et al. (YOLOX), arXiv 2107.08430; released as github.com/Megvii-BaseDetection/YOLOX.
 """
 
 from __future__ import annotations
 
-import math
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dynamic_atss.assigners.base import (
@@ -16,38 +13,39 @@ from dynamic_atss.assigners.base import (
     at_least,
     best_of_box,
     box_sides,
-    center_offsets,
     inside_of,
-    logit_of_class,
     note,
-    predicted_iou,
+    one_of,
     resolve,
     whole,
 )
-from dynamic_atss.assigners.nearest import square_candidates
-from dynamic_atss.boxes import BoxConvention
+from dynamic_atss.assigners.costs import PairCost
+from dynamic_atss.assigners.everywhere import beside, best_priors, every_pair, listed, marked
+from dynamic_atss.assigners.nearest import is_near, near_center
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
-EPS = 1e-8  # of the IoU's logarithm, as published
-OUTSIDE = 1e5  # cost of a prior outside of the box, as published
+LAST = 1e6  # cost of a prior that comes last, as released
 
 
 class SimOTA:
-    """Candidates are the priors within `radius` strides of the box's centre, on every level; cost =
-    binary cross-entropy of the classes + iou_weight * -log IoU, and 1e5 for those outside of the
-    box, which so come last; a prior that several boxes take goes to the one that it costs least.
+    """A box takes the cheapest priors within `radius` strides of its centre, on every level: as
+    many as its `topk` largest IoUs with all candidates of the image add up to; these are the priors
+    near any box's centre. Where it lacks priors of its own, it goes on with those of others. Cost =
+    binary cross-entropy of the classes + iou_weight * -log IoU. A prior that several boxes take
+    goes to the box of the image that it costs least, be it one that has not taken it.
 
-    Quality = predicted IoU, which is also the class target, as in the release. The release compares
-    every box with every point that is in any box or near any centre (P x T), and adds the 1e5 to
-    all that are not both in this box and near this centre. The paper's words, "within a fixed
-    center region", are taken as they stand, so that the work is 25 points a level for boxes of any
-    size; sums of IoUs and conflicts are over a box's own candidates, too. There is no
-    objectness in the class score.
+    Quality = predicted IoU, which is also the class target, as released. The release is YOLOX since
+    January 2023. Until then its radius was 2.5, points inside any box were candidates, too, and
+    those that are not both inside the box and near its centre came last; mmdetection does so still.
+    There is no objectness in the class score here.
 
     Args:
         radius: of the centre region in strides.
         topk: IoUs that are added up.
         iou_weight: of the IoU's part of the cost.
+        candidates: "image": as released: every box looks at the priors near any box of its image,
+            some boxes at a time. "box": a box knows only those near its own centre, also for the
+            sum and for conflicts, and those outside of it come last; this is work per pair.
 
     Raises:
         ValueError: for a value that is not accepted.
@@ -57,51 +55,72 @@ class SimOTA:
     quality_name = "IoU"
     needs_size = False
 
-    def __init__(self, radius: float = 2.5, topk: int = 10, iou_weight: float = 3.0) -> None:
+    def __init__(
+        self,
+        radius: float = 1.5,
+        topk: int = 10,
+        iou_weight: float = 3.0,
+        candidates: str = "image",
+    ) -> None:
         whole(1, topk=topk)
         at_least(0.5, radius=radius)
         at_least(0, iou_weight=iou_weight)
+        one_of(("image", "box"), candidates=candidates)
         self.radius = radius
         self.topk = topk
         self.iou_weight = iou_weight
+        self.candidates = candidates
 
     @torch.no_grad()
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
+        of_image = self.candidates == "image"
         # propose
-        pairs = _around_center(priors, gt, self.radius)
+        pairs = near_center(priors, gt, self.radius)
+        ask = PairCost(predictions, gt, self.iou_weight, pairs.flat)
+        if of_image:
+            pairs, last, sums = self._with_others(priors, gt, pairs, ask)
         # score
-        overlap = predicted_iou(predictions, gt, pairs, BoxConvention.EXACT)  # as the release
-        overlap = torch.where(pairs.exists, overlap, 0.0)
-        cost = _class_cost(predictions, gt, pairs) - self.iou_weight * (overlap + EPS).log()
-        inside = inside_of(box_sides(priors, gt, pairs), margin=0)
-        cost = cost.double() + OUTSIDE * ~inside  # a float32 would lose the rest of the cost
+        cost, overlap = ask(pairs)
+        if not of_image:
+            last = ~inside_of(box_sides(priors, gt, pairs), margin=0)
+            sums = self._sum(overlap, pairs.exists)
+        cost = cost.double() + LAST * last  # a float32 would lose the rest of the cost
         # select
-        largest = overlap.topk(min(self.topk, overlap.shape[1]), dim=1).values
-        count = largest.sum(1).long().clamp(min=1)
-        note(score="-cost", inside=inside)
+        note(score="-cost")
         best, places = best_of_box(pairs, -cost, self.topk, len(gt))
-        selected = torch.arange(self.topk, device=count.device) < count[:, None]
-        note(score="-cost", sum_of_IoUs=count[:, None], within_sum_of_IoUs=selected)
+        taken = torch.arange(self.topk, device=places.device) < sums.long().clamp(min=1)[:, None]
+        taken &= best.exists
+        selected = marked(places, taken, pairs.flat.numel()).view_as(pairs.flat)
+        if of_image:
+            selected |= _several(best.flat, taken, ask.count)[pairs.flat]
         # resolve
-        shape = predictions.boxes.shape[:2]
-        return resolve(best, selected, -cost.take(places), overlap.take(places), shape)
+        note(score="-cost", sum_of_IoUs=sums[:, None], within_sum_of_IoUs=selected)
+        return resolve(pairs, selected, -cost, overlap, predictions.boxes.shape[:2])
+
+    def _with_others(
+        self, priors: Priors, gt: GroundTruth, near: Pairs, ask: PairCost
+    ) -> tuple[Pairs, Tensor, Tensor]:
+        """`near` and behind them each box's cheapest of the image's other candidates, (T, K); which
+        of the K come last; the sums of IoUs (T,)."""
+        candidate = marked(near.flat, near.exists, ask.count).view(-1, len(priors))
+        own = near.flat.shape[1]
+        others, sums = [], []
+        for pairs in every_pair(priors, gt, *listed(candidate, min(own * gt.most, len(priors)))):
+            cost, overlap = ask(pairs)
+            sums.append(self._sum(overlap, pairs.exists))
+            far = pairs.exists & ~is_near(priors, gt, pairs, self.radius)
+            others.append(best_priors(pairs._replace(exists=far), -cost, self.topk))
+        pairs = beside([near, beside(others, 0)], 1)
+        place = torch.arange(pairs.flat.shape[1], device=near.flat.device)
+        return pairs, place >= own, torch.cat(sums)
+
+    def _sum(self, overlap: Tensor, exists: Tensor) -> Tensor:
+        """(T,) of the largest of each box."""
+        k = min(self.topk, overlap.shape[1])
+        return overlap.where(exists, 0.0).topk(k, dim=1).values.sum(1)
 
 
-def _class_cost(predictions: Predictions, gt: GroundTruth, pairs: Pairs) -> Tensor:
-    """The cross-entropy of all classes' scores with 1 at the box's class and 0 elsewhere: what all
-    0 costs the prior, which its boxes share, less the logit."""
-    logits = predictions.logits.flatten(0, 1)
-    if pairs.flat.numel() < len(logits):  # few boxes: most priors are nobody's candidates
-        negative = F.softplus(logits[pairs.flat]).sum(-1)
-    else:
-        negative = F.softplus(logits).sum(-1)[pairs.flat]
-    return negative - logit_of_class(predictions, gt, pairs)
-
-
-def _around_center(priors: Priors, gt: GroundTruth, radius: float) -> Pairs:
-    """(T, K): the priors less than `radius` strides from each box's centre, both ways."""
-    most = max(max(level.height, level.width) for level in priors.levels)
-    pairs = square_candidates(priors, gt, min(math.ceil(2 * radius), most))
-    away = center_offsets(priors, gt, pairs).abs().amax(0)
-    near = away < radius * priors.strides[pairs.prior]
-    return pairs._replace(exists=pairs.exists & near)
+def _several(flat: Tensor, taken: Tensor, count: int) -> Tensor:
+    """(count,) bool: more than one pair has taken the prior."""
+    times = torch.zeros(count, device=flat.device)
+    return times.scatter_add_(0, flat.flatten(), taken.flatten().float()) > 1

@@ -1,9 +1,11 @@
 """Task-aligned assignment: positives by class score and predicted IoU together.
 
-Feng et al. (TOOD), ICCV 2021, arXiv 2108.07755.
+Feng et al. (TOOD), ICCV 2021, arXiv 2108.07755; released as github.com/fcjian/TOOD.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -11,32 +13,42 @@ from torch import Tensor
 
 from dynamic_atss.assigners.base import (
     MARGIN,
+    Pairs,
     at_least,
     best_of_box,
+    box_sides,
+    inside_of,
     logit_of_class,
     note,
+    one_of,
     predicted_iou,
     resolve,
     whole,
 )
+from dynamic_atss.assigners.everywhere import beside, best_priors, every_pair, every_prior
 from dynamic_atss.assigners.ranges import points_inside
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 TINY = 1e-30  # logarithms of 0 are slow, and of pairs that do not count
+EPS = 1e-7  # added to the largest t of a box, as released
 
 
 class TaskAligned:
-    """A box takes the points inside it of the largest t = score^alpha * IoU^beta; of several boxes
-    the one of the largest IoU wins.
+    """A box looks at the `topk` points of the largest t = score^alpha * IoU^beta and takes those of
+    them that lie inside it; of several boxes the one of the largest IoU wins.
 
-    Quality = t, scaled so that the best of a box has the largest IoU of its positives; it is also
-    the class target. The release takes the best of all points and drops those outside the box
-    afterwards, and trains the first epochs with ATSS; here all that count are inside, always.
+    Quality = t / (largest t of the box's positives + 1e-7) * the largest IoU of them; it is also
+    the class target. As in the release, points outside of the box take part in the ranking, and
+    so take places: a box may have fewer than `topk` positives, or none. That is P x T numbers,
+    some at a time. The release trains the first four epochs with ATSS; this rule does not.
 
     Args:
         topk: positives of a box at most.
         alpha, beta: powers of the class score and of the IoU.
+        candidates: "image": all points of the image are ranked, as released. "box": only those
+            inside the box, which is work per pair, and nothing is added to the largest t, so that
+            the best of a box always has its largest IoU as quality.
 
     Raises:
         ValueError: for a value that is not accepted.
@@ -46,39 +58,62 @@ class TaskAligned:
     quality_name = "alignment"
     needs_size = False
 
-    def __init__(self, topk: int = 13, alpha: float = 1.0, beta: float = 6.0) -> None:
+    def __init__(
+        self,
+        topk: int = 13,
+        alpha: float = 1.0,
+        beta: float = 6.0,
+        candidates: str = "image",
+    ) -> None:
         whole(1, topk=topk)
         at_least(0, alpha=alpha, beta=beta)
+        one_of(("image", "box"), candidates=candidates)
         self.topk = topk
         self.alpha, self.beta = alpha, beta
+        self.candidates = candidates
 
     @torch.no_grad()
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
+        of_image = self.candidates == "image"
         # propose
-        pairs = points_inside(priors, gt, margin=MARGIN)
-        # score, by its logarithm: a small score times a small IoU^6 would be 0
-        overlap = predicted_iou(predictions, gt, pairs, BoxConvention.EXACT)  # as the release
-        alignment = self._alignment(overlap, logit_of_class(predictions, gt, pairs))
-        counts = pairs.exists & (overlap > 0) & (alignment > -torch.inf)
+        best = (self._of_image if of_image else self._of_box)(priors, gt, predictions)
+        # score
+        alignment = self._alignment(predictions, gt, best)
+        overlap = predicted_iou(predictions, gt, best, BoxConvention.EXACT)  # as released
         # select
-        note(score="log alignment")
-        best, places = best_of_box(pairs._replace(exists=counts), alignment, self.topk, len(gt))
-        alignment, overlap = (  # `take` would not compile: the list's length is unknown then
-            x.index_select(0, places.flatten()).view_as(places) for x in (alignment, overlap)
-        )
+        inside = inside_of(box_sides(priors, gt, best), MARGIN)
         # resolve
         shape = predictions.boxes.shape[:2]
-        note(score="predicted IoU")
-        index = resolve(best, best.exists, overlap, overlap, shape).gt_index
-        won = best.exists & (index.take(best.flat) == best.box)
-        scaled = (alignment - _largest(won, alignment)).exp()
+        note(score="predicted IoU", inside=inside, log_alignment=alignment)
+        index = resolve(best, inside, overlap, overlap, shape).gt_index
+        won = best.exists & inside & (index.take(best.flat) == best.box)
+        most = _largest(won, alignment)
+        scaled = (alignment - most).exp()
+        if of_image:
+            scaled = scaled * (most - math.log(EPS)).sigmoid()  # = t / (largest t + EPS)
         note(score="predicted IoU")
         return resolve(best, won, overlap, scaled * _largest(won, overlap), shape)
 
-    def _alignment(self, overlap: Tensor, logit: Tensor) -> Tensor:
-        """(M,) log t."""
-        score = F.logsigmoid(logit.to(overlap.dtype))
-        return overlap.clamp(min=TINY).log().mul_(self.beta).add_(score, alpha=self.alpha)
+    def _of_image(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Pairs:
+        """(T, min(topk, P)): the best of all points."""
+        turns = every_pair(priors, gt, *every_prior(predictions))
+        parts = [best_priors(x, self._alignment(predictions, gt, x), self.topk) for x in turns]
+        return beside(parts, 0)
+
+    def _of_box(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Pairs:
+        """(T, topk): the best of the points inside the box."""
+        pairs = points_inside(priors, gt, margin=MARGIN)
+        alignment = self._alignment(predictions, gt, pairs)
+        counts = pairs.exists & (alignment > -torch.inf)
+        note(score="log alignment")
+        return best_of_box(pairs._replace(exists=counts), alignment, self.topk, len(gt))[0]
+
+    def _alignment(self, predictions: Predictions, gt: GroundTruth, pairs: Pairs) -> Tensor:
+        """log t, since a small score times a small IoU^6 would be 0; -inf where the IoU is."""
+        overlap = predicted_iou(predictions, gt, pairs, BoxConvention.EXACT)
+        score = F.logsigmoid(logit_of_class(predictions, gt, pairs).to(overlap.dtype))
+        found = overlap.clamp(min=TINY).log().mul_(self.beta).add_(score, alpha=self.alpha)
+        return found.where(overlap > 0, -torch.inf)
 
 
 def _largest(won: Tensor, values: Tensor) -> Tensor:

@@ -63,6 +63,7 @@ class Head(ABC):
         self.own = cfg.MODEL[self.section]
         self.model = cfg.MODEL
         self.detections_per_image = cfg.TEST.DETECTIONS_PER_IMG
+        self.nms = cfg.TEST.NMS
 
     @abstractmethod
     def priors(self) -> AnchorGenerator:
@@ -119,7 +120,7 @@ class Head(ABC):
             pre_nms_top_n=self.own.PRE_NMS_TOP_N,
             detections_per_image=self.detections_per_image,
             convention=self.boxes,
-            **self.postprocess_arguments(),
+            **{"nms": self.nms} | self.postprocess_arguments(),
         )
 
     def postprocess_arguments(self) -> dict[str, Any]:

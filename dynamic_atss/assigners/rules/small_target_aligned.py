@@ -1,0 +1,124 @@
+"""Small-target-aware task alignment: a box smaller than a stride has candidates beyond its inside.
+
+After what Ultralytics tells of YOLO26 (STAL, 2026), on Feng et al. (TOOD), arXiv 2108.07755.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dynamic_atss.assigners.base import (
+    Pairs,
+    at_least,
+    best_of_box,
+    box_sides,
+    inside_of,
+    logit_of_class,
+    note,
+    predicted_iou,
+    resolve,
+    whole,
+)
+from dynamic_atss.assigners.ranges import priors_within
+from dynamic_atss.boxes import BoxConvention
+from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
+
+TINY = 1e-30  # logarithms of 0 are slow, and of pairs that do not count
+
+
+class SmallTargetAligned:
+    """A box takes the `topk` candidates of the largest t = score^alpha * IoU^beta; of several boxes
+    the one of the largest IoU wins; then a box keeps the `per_box` of the largest t.
+
+    The documents say: alignment as in TOOD with these powers and `topk`, candidates for targets so
+    small that no location lies in them, a second top-k after conflicts, and one positive a box in
+    the branch without NMS (`per_box` 1). Decided here, from no code: a side below `small` strides
+    of the finest level counts as `side` of them around the same centre, in which one to four
+    locations of that level lie; candidates lie inside of that; the IoU is with the true box,
+    and plain; pairs of IoU 0 are left out. Quality = t, scaled so that the best of a box has the
+    largest IoU of those it keeps; it is also the class target.
+
+    Args:
+        topk: candidates that a box takes at most.
+        per_box: positives of a box at most; None: all that it wins.
+        alpha, beta: powers of the class score and of the IoU.
+        small, side: in strides of the finest level.
+
+    Raises:
+        ValueError: for a value that is not accepted.
+    """
+
+    soft_labels = True
+    quality_name = "alignment"
+    needs_size = False
+
+    def __init__(
+        self,
+        topk: int = 10,
+        per_box: int | None = None,
+        alpha: float = 0.5,
+        beta: float = 6.0,
+        small: float = 1.0,
+        side: float = 2.0,
+    ) -> None:
+        per_box = topk if per_box is None else per_box
+        whole(1, topk=topk, per_box=per_box)
+        at_least(0, alpha=alpha, beta=beta, small=small)
+        at_least(small, side=side)
+        self.topk, self.per_box = topk, per_box
+        self.alpha, self.beta = alpha, beta
+        self.small, self.side = small, side
+
+    @torch.no_grad()
+    def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
+        # propose
+        pairs = self._candidates(priors, gt)
+        # score, by its logarithm: a small score times a small IoU^6 would be 0
+        overlap = predicted_iou(predictions, gt, pairs, BoxConvention.EXACT)
+        alignment = self._alignment(overlap, logit_of_class(predictions, gt, pairs))
+        counts = pairs.exists & (overlap > 0) & (alignment > -torch.inf)
+        # select
+        note(score="log alignment")
+        best, places = best_of_box(pairs._replace(exists=counts), alignment, self.topk, len(gt))
+        alignment, overlap = (
+            x.index_select(0, places.flatten()).view_as(places) for x in (alignment, overlap)
+        )
+        # resolve
+        shape = predictions.boxes.shape[:2]
+        note(score="predicted IoU")
+        won = _won(best, resolve(best, best.exists, overlap, overlap, shape))
+        note(score="log alignment")
+        kept = _won(best, resolve(best, won, alignment, overlap, shape, per_box=self.per_box))
+        quality = (alignment - _largest(kept, alignment)).exp() * _largest(kept, overlap)
+        note(score="log alignment")
+        return resolve(best, kept, alignment, quality, shape)
+
+    def _candidates(self, priors: Priors, gt: GroundTruth) -> Pairs:
+        """(M,): the priors inside each box, whose small sides are longer than they are."""
+        finest = min(level.stride for level in priors.levels)
+        sides = gt.boxes[:, 2:] - gt.boxes[:, :2]
+        lacking = (self.side * finest - sides).where(sides < self.small * finest, 0.0) / 2
+        wide = gt.boxes + torch.cat((-lacking, lacking), dim=1)
+        margin = [self.side * finest] * len(priors.levels)
+        pairs = priors_within(priors, gt, wide[:, None], margin=margin)
+        inside = inside_of(box_sides(priors, replace(gt, boxes=wide), pairs))
+        return pairs._replace(exists=pairs.exists & inside)
+
+    def _alignment(self, overlap: Tensor, logit: Tensor) -> Tensor:
+        """(M,) log t."""
+        score = F.logsigmoid(logit.to(overlap.dtype))
+        return overlap.clamp(min=TINY).log() * self.beta + score * self.alpha
+
+
+def _won(pairs: Pairs, found: Assignment) -> Tensor:
+    """Bool, of the shape of pairs.flat: the prior has the pair's box."""
+    return pairs.exists & (found.gt_index.take(pairs.flat) == pairs.box)
+
+
+def _largest(won: Tensor, values: Tensor) -> Tensor:
+    """(T, 1) the largest value among the `won` pairs of each box."""
+    return torch.where(won, values, -torch.inf).amax(1, keepdim=True)

@@ -1,0 +1,95 @@
+"""Every command and snippet of README and docs is run, or read by its program."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from helpers_docs import MARK, PAGES, PLAIN, blocks, commands
+from helpers_parse import check
+from helpers_run import TINY, read_lines
+
+from dynamic_atss import commands as program
+from dynamic_atss.data.shapes import make_shapes
+
+QUICK = {
+    "(64, 96)": "(64,)",
+    "96": "64",
+    "MAX_ITER: 6": "MAX_ITER: 2",
+    "(4,)": "(1,)",
+    "WARMUP_ITERS: 2": "WARMUP_ITERS: 1",
+    "CHECKPOINT_PERIOD: 2": "CHECKPOINT_PERIOD: 1",
+    "NUM_CONVS: 1": "NUM_CONVS: 1\n    INFERENCE_TH: 0.001",  # something is found
+}
+
+
+def call(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command of `dynamic-atss` in this process; fails unless its exit code is 0."""
+    assert words[0] == "dynamic-atss", words
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code in (0, None), words
+    if "OUTPUT_DIR" in words and words[1] == "train":
+        run = Path(words[words.index("OUTPUT_DIR") + 1])
+        assert all(line["positives"] > 0 for line in read_lines(run) if "loss" in line)
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the pages call by name: a run, a data set, a picture, and a tiny configuration in place
+    of the one for own data."""
+    folder = tmp_path_factory.mktemp("house")
+    make_shapes(folder / "datasets/shapes", train=6, val=2, size=64)
+    shapes, mine = folder / "datasets/shapes", folder / "my"
+    shutil.copytree(shapes / "train", mine / "images")
+    shutil.copytree(shapes / "val", mine / "images", dirs_exist_ok=True)
+    for split in ("train", "val"):
+        shutil.copy(shapes / "annotations" / f"{split}.json", mine / f"{split}.json")
+    shutil.copy(next((mine / "images").glob("*.jpg")), folder / "image.jpg")
+    config = folder / "configs/quickstart/own_data.yaml"
+    config.parent.mkdir(parents=True)
+    text = TINY
+    for long, short in QUICK.items():
+        text = text.replace(long, short)
+    config.write_text(text)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(folder)
+        train = ["train", "--config-file", str(config), "OUTPUT_DIR", "output/demo/run"]
+        call(["dynamic-atss", *train], monkeypatch)
+    return folder
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_works(page, house, tmp_path, monkeypatch):
+    shutil.copytree(house, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(page):
+        where = f"{page.name}:{block.line}"
+        if block.mode == "file":
+            Path(block.what).write_text(block.code)
+            compile(block.code, block.what, "exec")
+        elif block.mode == "parse" and block.language == "python":
+            compile(block.code, where, "exec")
+        elif block.mode == "parse":
+            for words in commands(block.code):
+                with pytest.MonkeyPatch.context() as patch:
+                    check(words, patch)
+        elif block.mode == "run" and block.language == "python":
+            exec(compile(block.code, where, "exec"), {"__name__": "page"})
+        elif block.mode == "run":
+            for words in commands(block.code):
+                call(words, monkeypatch)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_says_what_it_is(page):
+    for block in blocks(page):
+        where = f"{page.name}:{block.line}"
+        assert block.language in ("bash", "python", *PLAIN), where
+        assert (block.mode == "") == (block.language in PLAIN), where
+        assert (block.mode in ("file", "skip")) == bool(block.what), f"{where}: a name or a reason"
+    marks = [line for line in page.read_text().splitlines() if MARK.match(line)]
+    assert len(marks) <= len(blocks(page)), "a mark stands directly above its block"
