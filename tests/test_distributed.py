@@ -25,7 +25,7 @@ from dynamic_atss.builders import build_train_dataset
 from dynamic_atss.config.load import load_config
 from dynamic_atss.data.samplers import TrainingSampler, aspect_groups
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 LAUNCH = ["-m", "torch.distributed.launch", "--standalone", "--nproc-per-node", "2"]
 QUIET = [str(ROOT / "tools" / "launch.py"), *TORCHRUN[2:]]

@@ -21,6 +21,8 @@ from helpers_run import (
 
 from dynamic_atss.modeling.assignment_metrics import BY_SIZE, SIZES
 
+pytestmark = pytest.mark.slow
+
 EventAccumulator = pytest.importorskip(
     "tensorboard.backend.event_processing.event_accumulator"
 ).EventAccumulator
@@ -219,11 +221,9 @@ def test_resume_takes_the_configurations_learning_rate(config, tmp_path, tool):
     assert read_lines(out)[-1]["lr"] == pytest.approx(0.001)
     told = [line for line in (out / "log.txt").read_text().splitlines() if " WARNING " in line]
     told = [line.split(" WARNING ")[1] for line in told if "survey: " not in line]
-    assert told == [
-        "--resume with another configuration: SOLVER.BASE_LR 0.02 -> 0.001",
-        "--resume with another configuration: SOLVER.MAX_ITER 2 -> 4",
-        f"the configuration up to iteration 2 is kept as {out / 'config-before-0000002.yaml'}",
-    ]
+    rate, last, kept = told
+    assert "SOLVER.BASE_LR 0.02 -> 0.001" in rate and "SOLVER.MAX_ITER 2 -> 4" in last
+    assert str(out / "config-before-0000002.yaml") in kept
     assert "BASE_LR: 0.02" in (out / "config-before-0000002.yaml").read_text()
     assert "BASE_LR: 0.001" in (out / "config.yaml").read_text()
 

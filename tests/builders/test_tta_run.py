@@ -14,6 +14,8 @@ from dynamic_atss.config.load import load_config
 from dynamic_atss.data.loader import collate
 from dynamic_atss.data.transforms import HorizontalFlip, Resize
 
+pytestmark = pytest.mark.slow
+
 AUG = {"ENABLED": True, "H_FLIP": True, "SCALES": (48, 128), "SCALE_H_FLIP": True, "MAX_SIZE": 200}
 MORE = {"SCALE_RANGES": ((20, 1000), (0, 70)), "VOTE_TH": 0.5}
 NORM = ["MODEL.RESNETS.NORM", "FrozenBN", "MODEL.ATSS.PRIOR_PROB", 0.06]

@@ -92,7 +92,7 @@ def test_without_boxes_only_the_background_is_learnt(rule):
 class Fixed:
     """An assigner that gives prior 3 of image 0 to box 1 with a set quality."""
 
-    soft_labels, quality_name = True, "IoU"
+    soft_labels, quality_name, needs_size = True, "IoU", True
 
     def __init__(self, quality):
         self.quality = quality
