@@ -8,9 +8,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from dynamic_atss.comparison.conclusions import conclusions
+from dynamic_atss.comparison.facts import what_differs
 from dynamic_atss.comparison.plots import plots_of
 from dynamic_atss.comparison.result import NUMBERS, Comparison
-from dynamic_atss.comparison.tables import Section, conclusions, sections
+from dynamic_atss.comparison.tables import Section, sections
 from dynamic_atss.files import write_text
 from dynamic_atss.modeling.assignment_metrics import SIZES
 from dynamic_atss.quoting import printable
@@ -57,9 +59,13 @@ def markdown(found: Comparison, facts: Sequence[str]) -> str:
     parts = [f"# {TITLE}", _items(facts), "## What can be told", _items(conclusions(found))]
     if notes := _notes(found):
         parts += ["## Notes", _items(notes)]
-    for section in sections(found):
+    for section in _sections(found):
         parts += [f"## {section.title}", section.text, _markdown_table(section)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _sections(found: Comparison) -> list[Section]:
+    return [*sections(found), *what_differs(found)]
 
 
 def _notes(found: Comparison) -> list[str]:
@@ -90,7 +96,7 @@ def page(found: Comparison, facts: Sequence[str]) -> str:
         "<h2>What can be told</h2>",
         _list(conclusions(found)),
         *(f'<p class="warn">{html.safe(note)}</p>' for note in _notes(found)),
-        *(_section(section, found) for section in sections(found)),
+        *(_section(section, found) for section in _sections(found)),
     ]
     return html.page(TITLE, "\n".join(parts), _CSS)
 

@@ -18,7 +18,7 @@ from dynamic_atss.export.pictures import pictures
 from dynamic_atss.export.torch_file import aoti_runner, torch_runner, write_aoti, write_torch
 from dynamic_atss.export.torch_nms import greedy_nms
 from dynamic_atss.export.tracing import traced
-from dynamic_atss.files import write_atomically
+from dynamic_atss.files import check_place, write_atomically
 from dynamic_atss.inference.restore import Restored, restore
 from dynamic_atss.ops.nms import batched_multiclass_nms
 
@@ -58,8 +58,7 @@ def export(
     """
     check_packages(name)
     output = Path(output).expanduser()
-    if output.is_dir():
-        raise UserError(f"--output {output}: is a folder; name a file in it")
+    check_place(output)
     restored = _restored(weights, **(loading or {}))
     images, source = pictures(restored, check_images)
     chosen = FORMATS[name]
