@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -59,24 +61,27 @@ class SoftLabelCost:
     ) -> None:
         self.priors, self.gt, self.predictions = priors, gt, predictions
         self.iou_weight, self.radius = iou_weight, radius
-        self._nobody = _as_background(predictions.logits.flatten(0, 1)).sum(-1)  # (N * P,)
+        logits = predictions.logits.flatten(0, 1).to(predictions.boxes.dtype)
+        self._nobody = _as_background(logits).sum(-1)  # (N * P,)
 
     def __call__(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """Two tensors of the shape of pairs.flat; the cost is float64."""
         overlap = predicted_iou(self.predictions, self.gt, pairs, BoxConvention.EXACT)
-        logit = logit_of_class(self.predictions, self.gt, pairs)
-        entropy = F.softplus(logit) - overlap * logit
-        focal = entropy * (overlap - logit.sigmoid()).square() - _as_background(logit)
-        cost = self._nobody[pairs.flat] + focal - self.iou_weight * (overlap + EPS_SOFT).log()
-        return cost + self._of_distance(pairs), overlap
+        logit = logit_of_class(self.predictions, self.gt, pairs).to(overlap.dtype)
+        entropy = F.softplus(logit).sub_(overlap * logit)
+        focal = (overlap - logit.sigmoid()).square_().mul_(entropy).sub_(_as_background(logit))
+        focal.add_(self._nobody[pairs.flat])
+        focal.sub_((overlap + EPS_SOFT).log_(), alpha=self.iou_weight)
+        return self._of_distance(pairs).add_(focal), overlap
 
     def _of_distance(self, pairs: Pairs) -> Tensor:
         """A float32 would not hold 10^(strides across a large box)."""
         x, y = center_offsets(self.priors, self.gt, pairs)
-        distance = (x * x + y * y).sqrt() / self.priors.strides[pairs.prior]
-        return 10 ** (distance.double() - self.radius).clamp(max=FARTHEST)
+        distance = (x * x).add_(y * y).sqrt_().div_(self.priors.strides[pairs.prior])
+        power = distance.double().sub_(self.radius).clamp_(max=FARTHEST)
+        return power.mul_(math.log(10)).exp_()
 
 
 def _as_background(logits: Tensor) -> Tensor:
     """The focal loss of 0 at each class."""
-    return F.softplus(logits) * logits.sigmoid().square()
+    return logits.sigmoid().square_().mul_(F.softplus(logits))
