@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -29,7 +31,8 @@ class PairCost:
     ) -> None:
         self.predictions, self.gt, self.iou_weight = predictions, gt, iou_weight
         self.count = predictions.boxes[..., 0].numel()  # N * P
-        self._nobody = _cost_of_no_class(predictions.logits.flatten(0, 1), flat.flatten())
+        logits = predictions.logits.flatten(0, 1)
+        self._nobody = _cost_of_no_class(F.softplus, logits, flat.flatten())
 
     def __call__(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """Two tensors of the shape of pairs.flat."""
@@ -38,18 +41,22 @@ class PairCost:
         return cost - self.iou_weight * (overlap + EPS).log(), overlap
 
 
-def _cost_of_no_class(logits: Tensor, flat: Tensor) -> Tensor:
-    """(N * P,): the cross-entropy of all classes with 0, which the boxes of a prior share; of the
-    priors in `flat` alone where they are few, as those near boxes are."""
-    if flat.numel() >= len(logits):
-        return F.softplus(logits).sum(-1)
-    return logits.new_zeros(len(logits)).scatter_(0, flat, F.softplus(logits[flat]).sum(-1))
+def _cost_of_no_class(term: Callable[[Tensor], Tensor], logits: Tensor, flat: Tensor) -> Tensor:
+    """(N * P,): the sum of each class's term as background, which the boxes of a prior share; of
+    the priors in `flat` alone where they are few, as those near boxes are."""
+    if torch.compiler.is_compiling() or flat.numel() >= len(logits):  # a list's length is unknown
+        return term(logits).sum(-1)
+    return logits.new_zeros(len(logits)).scatter_(0, flat, term(logits[flat]).sum(-1))
 
 
 class SoftLabelCost:
     """The cost of pairs = quality focal loss of all classes, with the IoU as the label at the box's
     class, + iou_weight * -log IoU + 10^(distance from the box's centre in strides - radius); and
-    their IoU."""
+    their IoU.
+
+    Args:
+        flat: as of `PairCost`.
+    """
 
     def __init__(
         self,
@@ -58,11 +65,12 @@ class SoftLabelCost:
         predictions: Predictions,
         iou_weight: float,
         radius: float,
+        flat: Tensor,
     ) -> None:
         self.priors, self.gt, self.predictions = priors, gt, predictions
         self.iou_weight, self.radius = iou_weight, radius
         logits = predictions.logits.flatten(0, 1).to(predictions.boxes.dtype)
-        self._nobody = _as_background(logits).sum(-1)  # (N * P,)
+        self._nobody = _cost_of_no_class(_as_background, logits, flat.flatten())
 
     def __call__(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """Two tensors of the shape of pairs.flat; the cost is float64."""
