@@ -95,8 +95,8 @@ class RFLA:
             # select
             k = min(k * priors.per_location, score.shape[1])
             threshold = score.topk(k, dim=1).values[:, -1:]
-            note(similarity=score, threshold=threshold)
             selected = score >= threshold
+            note(similarity=score, k_th_similarity=threshold, among_the_k=selected)
             # resolve
             order = pairs.box.to(score.dtype) if self.conflicts == "last" else score
             rounds.append(resolve(pairs, selected, order.expand_as(score), quality, shape))

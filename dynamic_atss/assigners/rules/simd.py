@@ -97,13 +97,14 @@ class SimD(nn.Module):
         most = score.new_zeros(len(gt)).scatter_reduce_(0, pairs.box, score, "amax")
         # select
         best = (score >= self.least) & (score == most.index_select(0, pairs.box))
-        note(SimD=score, threshold=self.positive)
+        selected = best | (score >= self.positive)
+        note(SimD=score, best_or_similar_enough=selected)
         # resolve
         order = pairs.box.to(score.dtype) if self.conflicts == "last" else score
         order = torch.where(best, 2 + order, score)  # no similarity is above 1
         shape = predictions.boxes.shape[:2]
         quality = centerness_of_tiny(box_sides(priors, gt, pairs))
-        found = resolve(pairs, best | (score >= self.positive), order, quality, shape)
+        found = resolve(pairs, selected, order, quality, shape)
         between = has_pair(pairs, score >= self.negative, shape) & ~found.positive
         return Assignment(torch.where(between, IGNORE, found.gt_index), found.quality)
 
