@@ -318,7 +318,7 @@ _C.TEST.EXPECTED_RESULTS_SIGMA_TOL = 4  # a result further off is an error
 #   VOTE True, MERGE_TYPE "vote"          VOTE_TH, MODEL.ATSS.PRE_NMS_TOP_N (boxes kept)
 #   VOTE True, MERGE_TYPE "soft-vote"     these and MODEL.RETINANET.INFERENCE_TH (least score left)
 #   VOTE True, MERGE_TYPE "nms"           MODEL.ATSS.NMS_TH, MODEL.ATSS.PRE_NMS_TOP_N (boxes kept)
-#   VOTE True, MODEL.ATSS.NMS_TH 0        MODEL.ATSS.PRE_NMS_TOP_N (boxes kept): nothing is merged
+# With a threshold of 0 for NMS (MODEL.FCOS.NMS_TH, with VOTE MODEL.ATSS.NMS_TH) nothing is merged.
 _C.TEST.BBOX_AUG = CN()
 _C.TEST.BBOX_AUG.ENABLED = False  # tests (in training, too) see each image in several passes
 _C.TEST.BBOX_AUG.H_FLIP = False  # a pass over the mirrored image

@@ -205,5 +205,6 @@ class RetinaNetCriterion(DenseCriterion):
         )
         divisor = (positives * self.divisor).clamp(min=1.0)
         terms = self.box_terms(found, positive.float(), priors)
-        scaled = {RETINANET.get(name, name): x / divisor for name, x in terms.items()}
-        return joined({RETINANET["loss_cls"]: class_loss}, scaled, "box loss")
+        scaled = {name: x / divisor for name, x in terms.items()}
+        losses = joined({"loss_cls": class_loss}, scaled, "box loss")
+        return {RETINANET.get(name, name): x for name, x in losses.items()}
