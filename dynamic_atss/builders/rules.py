@@ -20,7 +20,8 @@ FITS = (
 # The rules that give a box one prior, with these arguments.
 ONE_TO_ONE: dict[str, dict[str, Any]] = {
     "poto": {},
-    "task_aligned": {"topk": 1},
+    "task_aligned": {"topk": 1, "candidates": "box"},  # of all points the best is often outside
+    "small_target_aligned": {"per_box": 1},
     "topk": {"topk": 1},
     "small_target_aligned": {"per_box": 1},
 }

@@ -45,8 +45,8 @@ _C.MODEL.ASSIGNER.IGNORE_REGIONS = False  # (new) background that lies mostly in
 _C.MODEL.ONE_TO_ONE = CN()  # a second branch of any head, beside the one of MODEL.ASSIGNER, which
 # is for training: it learns from the same features, to which its gradient does not go
 _C.MODEL.ONE_TO_ONE.NAME = ""  # (new) its rule, of one prior for a box: "poto" | "task_aligned" |
-# "topk" | "small_target_aligned" | your own; "" = there is no such branch
-_C.MODEL.ONE_TO_ONE.ARGS = CN()  # (new) keyword arguments of that rule; ours have topk or per_box 1
+# "small_target_aligned" | "topk" | your own; "" = there is no such branch
+_C.MODEL.ONE_TO_ONE.ARGS = CN()  # (new) keyword arguments of that rule, beside topk 1 or per_box 1
 _C.MODEL.ONE_TO_ONE.PREDICTS = True  # (new) it predicts, without NMS; False: the other branch, with
 
 _C.MODEL.BOX_LOSS = ""  # (new) "iou" | "linear_iou" | "giou" | "path/to/file.py:Name"; "" = the

@@ -114,6 +114,8 @@ def test_the_rule_has_one_prior_for_a_box(config):
         return model_of(config(*words)).criterion.criteria[ONE_TO_ONE].assigner
 
     assert rule(*on("ATSS", "task_aligned")).topk == 1 == rule(*on("ATSS", "topk")).topk
+    assert rule(*on("ATSS", "task_aligned")).candidates == "box"
+    assert rule(*on("FCOS", "small_target_aligned")).per_box == 1
     assert rule(*on("ATSS", "task_aligned", "MODEL.ONE_TO_ONE.ARGS.topk 2")).topk == 2
     assert not rule(*on("ATSS", "poto", "MODEL.ONE_TO_ONE.ARGS.exact False")).exact
 
@@ -123,7 +125,6 @@ def test_the_rule_has_one_prior_for_a_box(config):
     [
         (on("ATSS", "atss"), r"NAME 'atss': gives a box several priors.* choose one of poto"),
         (on("ATSS", "pot"), r"MODEL.ONE_TO_ONE.NAME 'pot'.*nearest is 'poto'"),
-        (on("FCOS", "topk"), r"MODEL.ONE_TO_ONE.NAME 'topk' reads the size of anchors"),
         (
             on("ATSS", "poto", "MODEL.ONE_TO_ONE.ARGS.alfa 1"),
             r"MODEL.ONE_TO_ONE.ARGS.alfa: poto has no such argument; the nearest is 'alpha'",
