@@ -23,7 +23,6 @@ ONE_TO_ONE: dict[str, dict[str, Any]] = {
     "task_aligned": {"topk": 1, "candidates": "box"},  # of all points the best is often outside
     "small_target_aligned": {"per_box": 1},
     "topk": {"topk": 1},
-    "small_target_aligned": {"per_box": 1},
 }
 
 

@@ -23,13 +23,14 @@ from dynamic_atss.assigners.base import (
     resolve,
     whole,
 )
-from dynamic_atss.assigners.from_anchors import distances
-from dynamic_atss.assigners.ranges import constant, priors_within
+from dynamic_atss.assigners.from_anchors import anchor_sides, box_size, distances
+from dynamic_atss.assigners.ranges import priors_within
 from dynamic_atss.boxes import centers
 from dynamic_atss.types import IGNORE, Assignment, GroundTruth, Predictions, Priors, rows
 
 VISDRONE = (6.13, 4.59)  # the release's means, of the data set of that name
 EPS = 1e-6  # of widths, as published
+ROUNDING = 1e-3  # by which the exponent may be larger
 CONFLICTS = ("last", "best")
 
 
@@ -73,10 +74,9 @@ class SimD(nn.Module):
     ) -> None:
         super().__init__()
         whole(0, batches=batches)
-        at_least(0.01, positive=positive, negative=negative, least=least)
         pair(means=means or VISDRONE)
         x, y = means or VISDRONE
-        at_least(0.01, mean_x=x, mean_y=y)
+        at_least(0.01, positive=positive, negative=negative, least=least, mean_x=x, mean_y=y)
         one_of(CONFLICTS, conflicts=conflicts)
         if negative > positive:
             raise ValueError(f"negative {negative} must not be above positive {positive}")
@@ -99,9 +99,9 @@ class SimD(nn.Module):
         best = (score >= self.least) & (score == most.index_select(0, pairs.box))
         selected = best | (score >= self.positive)
         note(SimD=score, best_or_similar_enough=selected)
-        # resolve
+        # resolve; no similarity is above 1
         order = pairs.box.to(score.dtype) if self.conflicts == "last" else score
-        order = torch.where(best, 2 + order, score)  # no similarity is above 1
+        order = torch.where(best, 2 + order, score)
         shape = predictions.boxes.shape[:2]
         quality = centerness_of_tiny(box_sides(priors, gt, pairs))
         found = resolve(pairs, selected, order, quality, shape)
@@ -110,22 +110,21 @@ class SimD(nn.Module):
 
     def _near(self, priors: Priors, gt: GroundTruth, means: Sequence[float]) -> Pairs:
         """(M,): all pairs whose SimD may count."""
-        lowest = min(self.positive, self.negative, self.least)
-        reach = [-log(lowest) / mean for mean in means]  # of x and y, in sums of both sides
-        largest = constant(priors.largest, gt.boxes.device)[:, None] + 4  # 4: "+1", rounding
-        half = gt.boxes[:, None, 2:] - gt.boxes[:, None, :2] + largest
-        half, center = half * half.new_tensor(reach), centers(gt.boxes)[:, None]
-        region, most = torch.cat((center - half, center + half), dim=-1), 2 * max(reach)
-        margin = tuple(most * (side + 4) for side in priors.largest)
-        return priors_within(priors, gt, region, scale=most, margin=margin)
+        most = -log(min(self.positive, self.negative, self.least)) + ROUNDING
+        anchor = anchor_sides(priors, gt.convention)  # (L, A, 2)
+        side = box_size(gt)[:, None, None]
+        unit = (side + anchor) / anchor.new_tensor(means)
+        left = most - ((side - anchor) / unit).square().sum(-1).sqrt()  # for the location
+        half, center = (left[..., None] * unit).amax(2), centers(gt.boxes)[:, None]
+        region = torch.cat((center - half, center + half), dim=-1)
+        return priors_within(priors, gt, region, extent=2 * half.double().cpu())
 
 
 def similarity(priors: Priors, gt: GroundTruth, pairs: Pairs, means: Sequence[float]) -> Tensor:
     """SimD (M,) of the pairs, in (0, 1]."""
     anchor = priors.boxes.index_select(0, pairs.prior)
     box = rows(gt.boxes, pairs.box)
-    extra = gt.convention.value + EPS
-    side, other = (b[:, 2:] - b[:, :2] + extra for b in (box, anchor))
+    side, other = (b[:, 2:] - b[:, :2] + (gt.convention.value + EPS) for b in (box, anchor))
     unit = (side + other) / side.new_tensor(means)
     location = ((centers(box) - centers(anchor)) / unit).square().sum(-1).sqrt()
     shape = ((side - other) / unit).square().sum(-1).sqrt()
