@@ -60,7 +60,7 @@ class DynamicSoftLabel:
         # propose
         pairs = points_inside(priors, gt)
         # score and select
-        ask = SoftLabelCost(priors, gt, predictions, self.iou_weight, self.radius)
+        ask = SoftLabelCost(priors, gt, predictions, self.iou_weight, self.radius, pairs.flat)
         if self.candidates == "image" and len(gt):
             best, sums, cheapest = self._of_image(priors, gt, pairs, ask)
             pairs, selected = _with_cheapest(best, _counted(best, sums), cheapest)
