@@ -327,7 +327,7 @@ def test_one_process_surveys_and_tells_what_is_wrong(config, tmp_path):
 
 
 def test_sigterm_to_the_launcher_saves_and_the_resumed_run_is_the_same(config, tmp_path):
-    args = [*config, *FROZEN, "SOLVER.MAX_ITER", 45, "SOLVER.CHECKPOINT_PERIOD", 40, "--skip-test"]
+    args = [*config, *FROZEN, "SOLVER.MAX_ITER", 25, "SOLVER.CHECKPOINT_PERIOD", 20, "--skip-test"]
     args += ["SOLVER.LOG_PERIOD", 1]
     out, whole = tmp_path / "run", tmp_path / "whole"
     with open(tmp_path / "log", "w") as log:

@@ -75,7 +75,7 @@ def check_saved(told: str, out: Path) -> None:
     assert (out / saved).is_file() and saved != "model_final.pth"
 
 
-LONG = ["SOLVER.MAX_ITER", 60, "SOLVER.CHECKPOINT_PERIOD", 50, "SOLVER.LOG_PERIOD", 1]
+LONG = ["SOLVER.MAX_ITER", 40, "SOLVER.CHECKPOINT_PERIOD", 35, "SOLVER.LOG_PERIOD", 1]
 
 
 def test_a_killed_worker_costs_nothing(config, tmp_path):
