@@ -91,7 +91,12 @@ def warnings(runs: Sequence[Run]) -> list[str]:
 
 
 def _values(key: str, runs: Sequence[Run]) -> str:
-    return ", ".join(dict.fromkeys(str(run.settings.get(key)) for run in runs))
+    return " / ".join(dict.fromkeys(in_words(run.settings.get(key)) for run in runs))
+
+
+def in_words(value: Any) -> str:
+    """A value of the configuration."""
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _label(run: Run, keys: Sequence[str]) -> str:
@@ -99,7 +104,7 @@ def _label(run: Run, keys: Sequence[str]) -> str:
     rest = [key for key in keys if not of_rule(key)]
     ends = [key.rpartition(".")[2] for key in rest]
     names = [end if ends.count(end) == 1 else key for key, end in zip(rest, ends, strict=True)]
-    values = [run.settings.get(key, "-") for key in rest]
+    values = [in_words(run.settings.get(key, "-")) for key in rest]
     told = [f"{name} {value}" for name, value in zip(names, values, strict=True)]
     return ", ".join([rule_label(run.settings), *told])
 
