@@ -82,16 +82,10 @@ def differing(runs: Sequence[Run]) -> list[str]:
 
 
 def warnings(runs: Sequence[Run]) -> list[str]:
-    """A line for each key of data and budget that differs: the runs are not trained alike."""
-    return [
-        f"the runs differ in {key} ({_values(key, runs)}): a difference may come from that"
-        for key in differing(runs)
-        if key in _BUDGET
-    ]
-
-
-def _values(key: str, runs: Sequence[Run]) -> str:
-    return " / ".join(dict.fromkeys(in_words(run.settings.get(key)) for run in runs))
+    """A line, where keys of data and budget differ: the runs are not trained or tested alike."""
+    keys = [key for key in differing(runs) if key in _BUDGET]
+    told = f"the runs differ in {', '.join(keys)}: a difference may come from that"
+    return [told] if keys else []
 
 
 def in_words(value: Any) -> str:
