@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dynamic_atss.comparison.groups import differing, of_rule
+from dynamic_atss.comparison.groups import differing, in_words, of_rule, rule_label
 from dynamic_atss.comparison.result import Column, Comparison
 from dynamic_atss.comparison.runs import Run
 from dynamic_atss.comparison.tables import NONE, Section
@@ -25,7 +25,7 @@ def facts(found: Comparison, *, trained: bool) -> list[str]:
     seeds = sorted({seed for column in found.columns for seed in column.runs})
     told = f"a seed is {_TRAINED}" if trained else _OTHERWISE if _others(found) else _FOUND
     return [
-        f"Trained on {_each(found, lambda run: ', '.join(run.settings['DATASETS.TRAIN']))}",
+        f"Trained on {_each(found, lambda run: in_words(run.settings['DATASETS.TRAIN']))}",
         f"Tested on {_each(found, _test)}",
         f"{_each(found, _budget)}",
         f"Seeds {', '.join(map(str, seeds))}: {told}",
@@ -37,7 +37,8 @@ def what_differs(found: Comparison) -> list[Section]:
     """A table of the settings that differ, beside those of the rule; none, where none does."""
     keys = _others(found)
     firsts = [_first(column) for column in found.columns]
-    rows = [[key, *(str(run.settings.get(key, NONE)) for run in firsts)] for key in keys]
+    rows = [["rule", *(rule_label(run.settings) for run in firsts)]]
+    rows += [[key, *(in_words(run.settings.get(key, NONE)) for run in firsts)] for key in keys]
     rows.append(["folders", *map(_folders, found.columns)])
     heads = ["key", *(column.label for column in found.columns)]
     text = "Settings beside the rule that are not the same in all runs, and where the runs are."

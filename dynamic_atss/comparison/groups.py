@@ -82,16 +82,15 @@ def differing(runs: Sequence[Run]) -> list[str]:
 
 
 def warnings(runs: Sequence[Run]) -> list[str]:
-    """A line for each key of data and budget that differs: the runs are not trained alike."""
-    return [
-        f"the runs differ in {key} ({_values(key, runs)}): a difference may come from that"
-        for key in differing(runs)
-        if key in _BUDGET
-    ]
+    """A line, where keys of data and budget differ: the runs are not trained or tested alike."""
+    keys = [key for key in differing(runs) if key in _BUDGET]
+    told = f"the runs differ in {', '.join(keys)}: a difference may come from that"
+    return [told] if keys else []
 
 
-def _values(key: str, runs: Sequence[Run]) -> str:
-    return ", ".join(dict.fromkeys(str(run.settings.get(key)) for run in runs))
+def in_words(value: Any) -> str:
+    """A value of the configuration."""
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _label(run: Run, keys: Sequence[str]) -> str:
@@ -99,7 +98,7 @@ def _label(run: Run, keys: Sequence[str]) -> str:
     rest = [key for key in keys if not of_rule(key)]
     ends = [key.rpartition(".")[2] for key in rest]
     names = [end if ends.count(end) == 1 else key for key, end in zip(rest, ends, strict=True)]
-    values = [run.settings.get(key, "-") for key in rest]
+    values = [in_words(run.settings.get(key, "-")) for key in rest]
     told = [f"{name} {value}" for name, value in zip(names, values, strict=True)]
     return ", ".join([rule_label(run.settings), *told])
 

@@ -23,7 +23,9 @@ TITLE = "Comparison of assignment rules"
 _CSS = """.warn { border-left: .4rem solid #c77700; background: #f6f6f6; padding: .3rem .8rem; }
 figure { max-width: 35rem; } .scroll { margin-bottom: 1rem; }
 table { font-size: .85rem; } th, td { padding: .2rem .4rem; white-space: nowrap; }
-td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 7rem; }"""
+td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 7rem; }
+.settings td { white-space: normal; overflow-wrap: anywhere; min-width: 7rem; }
+.settings td:first-child { white-space: nowrap; }"""
 
 
 def write_reports(folder: Path, found: Comparison, facts: Sequence[str]) -> None:
@@ -104,7 +106,8 @@ def page(found: Comparison, facts: Sequence[str]) -> str:
 def _section(section: Section, found: Comparison) -> str:
     table = html.table(section.heads, section.rows) if section.rows else ""
     return (
-        f"<h2>{html.safe(section.title)}</h2><p>{html.safe(section.text)}</p>{table}"
+        f"<h2>{html.safe(section.title)}</h2><p>{html.safe(section.text)}</p>"
+        f'<div class="{section.key}">{table}</div>'
         f'<div class="plots">{plots_of(section.key, found)}</div>'
     )
 

@@ -119,6 +119,7 @@ class Comparison(NamedTuple):
         differences = {name: self.difference(column, name) for name in NUMBERS}
         return {
             "label": column.label,
+            "comparable": self.comparable(column),
             "numbers": {n: x._asdict() for n, x in spreads.items() if x},
             "differences": {
                 n: {**x._asdict(), "verdict": x.verdict} for n, x in differences.items() if x

@@ -85,7 +85,8 @@ def _by_size(
         "Mean over the whole training. The size is the square root of width x height, in pixels "
         "as the network sees the box."
     )
-    return Section(key, title, f"{text} {told}".strip(), ["rule", *map(size_label, sizes)], rows)
+    text = f"{text} {told}".strip() if rows else told
+    return Section(key, title, text, ["rule", *map(size_label, sizes)], rows)
 
 
 def by_size(column: Column, values: Callable[[Measures], dict[str, float]]) -> dict[str, float]:
