@@ -40,12 +40,12 @@ class WindowAttention(ShiftedWindowAttention):
         shifts = [torch.sym_min(shift, size - side) for size in padded.shape[1:3]]
         regions = None
         if shift:
-            padded = torch.roll(padded, [-s for s in shifts], (1, 2))
+            padded = _rolled(padded, [-s for s in shifts])
             regions = _windows(_regions(padded, side, shifts), side)
         mixed = self._attention(_windows(padded, side), regions)
         padded = _swapped(mixed.unflatten(3, (side, side))).flatten(3, 4).flatten(1, 2)
         if shift:
-            padded = torch.roll(padded, shifts, (1, 2))
+            padded = _rolled(padded, shifts)
         return _resized(padded, *x.shape[1:3])
 
     def _attention(self, x: Tensor, regions: Tensor | None) -> Tensor:
@@ -78,6 +78,16 @@ def _windows(x: Tensor, side: int) -> Tensor:
 def _swapped(x: Tensor) -> Tensor:
     """Dimensions 2 and 3; a copy in any case, as whether views suffice depends on the size."""
     return x.transpose(2, 3).clone(memory_format=torch.contiguous_format)
+
+
+def _rolled(x: Tensor, shifts: Sequence[int]) -> Tensor:
+    """As torch.roll of (N, H, W, C), which ONNX can write for fixed shifts only."""
+    for dim, shift in zip((1, 2), shifts, strict=True):
+        size = x.shape[dim]
+        places = torch.arange(size, device=x.device) - shift
+        places = torch.where(places < 0, places + size, places)
+        x = x.index_select(dim, torch.where(places >= size, places - size, places))
+    return x
 
 
 def _regions(x: Tensor, side: int, shifts: Sequence[int]) -> Tensor:
