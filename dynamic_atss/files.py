@@ -54,6 +54,28 @@ def write_text(path: str | Path, text: str) -> None:
     write_atomically(path, lambda file: file.write(text.encode(errors="backslashreplace")))
 
 
+def check_place(path: Path, told: str = "--output") -> None:
+    """Before long work, for the file that it ends with; nothing is made.
+
+    told: what names the file, for messages. Raises UserError: it cannot be written there.
+    """
+    if path.is_dir():
+        raise UserError(f"{told} {path}: is a folder; name a file in it")
+    above = next(place for place in path.absolute().parents if os.path.lexists(place))
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise UserError(f"{told} {path}: {above} is no folder that can be written; choose another")
+
+
+def open_folder(folder: Path, told: str = "--output") -> None:
+    """Makes it where it is missing. Raises UserError: it cannot be made or written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{told} {folder}: cannot be made ({error}); choose another") from None
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{told} {folder}: cannot be written; choose another folder")
+
+
 def link_or_copy(source: str | Path, path: str | Path) -> None:
     """`path` becomes the same file as `source`, or a copy where the file system has no hard links;
     whole or not at all.

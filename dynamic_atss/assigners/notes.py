@@ -48,8 +48,8 @@ def note(**values: Tensor | float | str) -> None:
     (P, G), (P, 1) or (G,), once.
 
     A number (floating-point or integer) is shown beside each pair. `threshold` is what the score
-    must reach. A bool is something that a pair must be: where it is False and the pair is not
-    selected, that is why. A text says what the value of that name is, such as score="-area".
+    must reach. A bool is something that a pair must be: where it is False and the prior does not go
+    to the pair's box, that is why. A text says what the value of that name is, as score="-area".
     `box`: (M,) the gt of each pair, where `best_of_box` is given groups in place of boxes.
     """
     if recorder is not None:

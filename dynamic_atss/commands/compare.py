@@ -36,8 +36,9 @@ def main() -> int:
     args = _arguments()
 
     from dynamic_atss.comparison import whole  # imports torch: mistakes are told before
+    from dynamic_atss.comparison.conclusions import conclusions
+    from dynamic_atss.comparison.facts import facts
     from dynamic_atss.comparison.report import STEM, write_reports
-    from dynamic_atss.comparison.tables import conclusions
 
     if args.rules:
         found, failures = whole.of_rules(_request(args))
@@ -47,7 +48,7 @@ def main() -> int:
     for failure in failures:
         print(printable(f"failed: {failure.job.name}: {failure.reason}"))
     if found is not None:
-        write_reports(args.output, found, whole.facts(found))
+        write_reports(args.output, found, facts(found, trained=bool(args.rules)))
         for line in [*found.notes, *conclusions(found)]:
             print(printable(line))
         print(f"written: {args.output / STEM}.html, .md, .csv, .json")

@@ -24,12 +24,13 @@ def main() -> int:
     asked = parsed(args.rules) if args.rules else []
     rules = [(rule.label, rule.name, rule.arguments) for rule in asked]
 
-    from dynamic_atss.files import write_text
+    from dynamic_atss.files import check_place, write_text
     from dynamic_atss.inspection.page import page
     from dynamic_atss.inspection.pictures import open_images
     from dynamic_atss.inspection.run import collected
     from dynamic_atss.inspection.source import find_source
 
+    check_place(args.output)
     given = {"allow_code": args.allow_code, "most": args.steps}
     source = find_source(args.weights, args.config_file, args.set, **given)
     dataset = open_images(source.cfg, args.images)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dynamic_atss.comparison.names import numbered
 from dynamic_atss.comparison.runs import Run
 from dynamic_atss.errors import UserError
 
@@ -16,6 +17,7 @@ _BESIDE = (
     *("TEST.PERIOD", "TEST.IMS_PER_BATCH", "DATASETS.SURVEY"),
 )
 _RULE = "MODEL.ASSIGNER"
+_LONGEST = 48  # characters of a label
 # With another of these a difference may not be the rule's.
 _BUDGET = (
     *("DATASETS.TRAIN", "DATASETS.TEST", "MODEL.WEIGHT", "SOLVER.MAX_ITER", "SOLVER.IMS_PER_BATCH"),
@@ -48,17 +50,29 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
                 f"{run.seed}: give one of them"
             )
         seeds[run.seed] = run
-    found = [Group(_label(next(iter(seeds.values())), keys), seeds) for seeds in groups.values()]
-    return _distinct(found)
+    firsts = [next(iter(seeds.values())) for seeds in groups.values()]
+    labels = _labels(firsts, keys)
+    return [Group(label, seeds) for label, seeds in zip(labels, groups.values(), strict=True)]
 
 
-def _distinct(groups: Sequence[Group]) -> list[Group]:
-    """Rules in files of one name in two folders are numbered."""
-    labels: list[str] = []
-    for group in groups:
-        same = sum(label.partition(" #")[0] == group.label for label in labels)
-        labels.append(f"{group.label} #{same + 1}" if same else group.label)
-    return [group._replace(label=label) for group, label in zip(groups, labels, strict=True)]
+def _labels(runs: Sequence[Run], keys: Sequence[str]) -> list[str]:
+    """One for the first run of each group: its rule and what else differs; where that is long, the
+    rule, or, of equal rules, the folder."""
+    every = numbered([_label(run, keys) for run in runs])
+    rules = [rule_label(run.settings) for run in runs]
+    if max(map(len, every)) <= _LONGEST:
+        return every
+    return rules if len(set(rules)) == len(rules) else _tails([run.folder for run in runs])
+
+
+def _tails(folders: Sequence[Path]) -> list[str]:
+    """The last parts of the paths, as many as tell them apart."""
+    parts = [folder.absolute().parts for folder in folders]
+    for count in range(1, max(map(len, parts)) + 1):
+        found = ["/".join(one[-count:]) for one in parts]
+        if len(set(found)) == len(found):
+            break
+    return found
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
@@ -68,28 +82,25 @@ def differing(runs: Sequence[Run]) -> list[str]:
 
 
 def warnings(runs: Sequence[Run]) -> list[str]:
-    """A line for each key of data and budget that differs: the runs are not trained alike."""
-    return [
-        f"the runs differ in {key} ({_values(key, runs)}): a difference may come from that"
-        for key in differing(runs)
-        if key in _BUDGET
-    ] + _of_test_sets(runs)
+    """A line, where keys of data and budget differ: the runs are not trained or tested alike."""
+    keys = [key for key in differing(runs) if key in _BUDGET]
+    told = f"the runs differ in {', '.join(keys)}: a difference may come from that"
+    return [told] if keys else []
 
 
-def _of_test_sets(runs: Sequence[Run]) -> list[str]:
-    names = dict.fromkeys(run.test_set for run in runs)
-    told = f"the runs are tested on different data sets ({', '.join(names)})"
-    return [f"{told}: their scores cannot be compared"] if len(names) > 1 else []
-
-
-def _values(key: str, runs: Sequence[Run]) -> str:
-    return ", ".join(dict.fromkeys(str(run.settings.get(key)) for run in runs))
+def in_words(value: Any) -> str:
+    """A value of the configuration."""
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _label(run: Run, keys: Sequence[str]) -> str:
     """The rule with its arguments, then what else differs."""
-    rest = [f"{key} {run.settings.get(key, '-')}" for key in keys if not _of_rule(key)]
-    return ", ".join([rule_label(run.settings), *rest])
+    rest = [key for key in keys if not of_rule(key)]
+    ends = [key.rpartition(".")[2] for key in rest]
+    names = [end if ends.count(end) == 1 else key for key, end in zip(rest, ends, strict=True)]
+    values = [in_words(run.settings.get(key, "-")) for key in rest]
+    told = [f"{name} {value}" for name, value in zip(names, values, strict=True)]
+    return ", ".join([rule_label(run.settings), *told])
 
 
 def rule_label(settings: dict[str, Any]) -> str:
@@ -103,5 +114,5 @@ def rule_label(settings: dict[str, Any]) -> str:
     return ",".join([label, *pairs])
 
 
-def _of_rule(key: str) -> bool:
+def of_rule(key: str) -> bool:
     return key == f"{_RULE}.NAME" or key.startswith(f"{_RULE}.ARGS.")

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from dynamic_atss.comparison.agreement import BINS
 from dynamic_atss.comparison.measures import Curve, Measures, mean_curve
+from dynamic_atss.comparison.names import short
 from dynamic_atss.comparison.result import Column, Comparison
 from dynamic_atss.comparison.tables import by_size, size_label
 from dynamic_atss.modeling.assignment_metrics import SIZES
@@ -25,14 +26,17 @@ _MARKERS = "os^DvPX<>"
 _DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 _MOST_LOSSES = 6  # the sum, class, box, and the names of the quality branch by rule
 _MOST_MARKS = 8  # on a curve
-_LONGEST = 24  # characters of a rule in a plot
 
 Draw = Callable[[Axes], None]
 
 
 def plots_of(key: str, found: Comparison) -> str:
     """The plots of a section as HTML."""
-    return "".join(_plot(title, draw, found) for title, draw in PLOTS[key](found.columns, found))
+    labels = [column.label for column in found.columns]
+    names = dict(zip(labels, short(labels), strict=True))
+    columns = [column._replace(label=names[column.label]) for column in found.columns]
+    drawn = found._replace(columns=columns, reference=names[found.reference])
+    return "".join(_plot(title, draw, drawn) for title, draw in PLOTS[key](drawn.columns, drawn))
 
 
 def _plot(title: str, draw: Draw, found: Comparison) -> str:
@@ -55,12 +59,6 @@ def _style(place: int) -> dict[str, Any]:
     }
 
 
-def _name(label: str) -> str:
-    """Without what matplotlib would take for a formula."""
-    shown = label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…"
-    return shown.replace("$", r"\$")
-
-
 def _legend(axes: Axes) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
@@ -79,13 +77,13 @@ def _dots(columns: Sequence[Column], name: str, axes: Axes) -> None:
 
 def _rules(axes: Axes, columns: Sequence[Column]) -> None:
     """The rules from the top down."""
-    axes.set_yticks(range(len(columns)), [_name(column.label) for column in columns], fontsize=8)
+    axes.set_yticks(range(len(columns)), [column.label for column in columns], fontsize=8)
     axes.set_ylim(len(columns) - 0.4, -0.6)
     axes.xaxis.set_major_locator(MaxNLocator(5))
 
 
 def _forest(found: Comparison, axes: Axes) -> None:
-    shown = [c for c in found.columns if c.label != found.reference]
+    shown = found.compared
     for row, column in enumerate(shown):
         difference = found.difference(column, "AP")
         if difference is None:
@@ -107,9 +105,11 @@ def _over(
     """A line for each rule over named places, side by side so that equal ones are seen."""
     for place, column in enumerate(columns):
         found = values(column)
+        if not found:
+            continue
         known = [i for i, name in enumerate(places) if name in found]
         shift = 0.3 * ((place + 0.5) / len(columns) - 0.5)
-        style, label = _style(place), _name(column.label)
+        style, label = _style(place), column.label
         y = [found[places[i]] for i in known]
         axes.plot([i + shift for i in known], y, label=label, **style)
     _legend(axes)
@@ -155,7 +155,7 @@ def _by_score(columns: Sequence[Column], axes: Axes) -> None:
         total = counts.sum(0)
         known = np.flatnonzero(total)
         mean = (counts * ious).sum(0)[known] / total[known]
-        axes.plot((known + 0.5) / BINS, mean, label=_name(column.label), **_style(place))
+        axes.plot((known + 0.5) / BINS, mean, label=column.label, **_style(place))
     axes.plot([0, 1], [0, 1], color=html.GREY, linestyle=":", linewidth=1)
     axes.set(xlabel="score", ylabel="mean IoU", xlim=(0, 1), ylim=(0, 1))
     _legend(axes)
@@ -171,7 +171,7 @@ def _curves(columns: Sequence[Column], values: Callable[[Measures], Curve], axes
         x, y = np.array([*found]), smooth(np.array([*found.values()]), len(found) // 25 | 1)
         marks = max(1, len(x) // _MOST_MARKS)
         start = place * marks // len(columns)  # not all at the same places
-        axes.plot(x, y, label=_name(column.label), markevery=(start, marks), **_style(place))
+        axes.plot(x, y, label=column.label, markevery=(start, marks), **_style(place))
         tops.append(np.percentile(y, 99))
     axes.set_ylim(0, 1.15 * max(tops, default=0.0) or None)  # spikes would flatten the rest
     axes.set_xlabel("iteration")
@@ -187,6 +187,8 @@ Plots = list[tuple[str, Draw]]
 
 
 def _of_scores(columns: Sequence[Column], found: Comparison) -> Plots:
+    if not all(map(found.comparable, columns)):
+        return []
     return [
         ("AP (rings: seeds; bars: standard deviation)", partial(_dots, columns, "AP")),
         ("AP by size", partial(_scores_by_size, columns)),
@@ -194,8 +196,8 @@ def _of_scores(columns: Sequence[Column], found: Comparison) -> Plots:
 
 
 def _of_differences(columns: Sequence[Column], found: Comparison) -> Plots:
-    title = f"AP, difference to {_name(found.reference)}"
-    return [(title, partial(_forest, found))] if columns[1:] else []
+    title = f"AP, difference to {found.reference}"
+    return [(title, partial(_forest, found))]
 
 
 def _of_training(columns: Sequence[Column], found: Comparison) -> Plots:
@@ -209,11 +211,23 @@ def _of_training(columns: Sequence[Column], found: Comparison) -> Plots:
     ]
 
 
+def _of_sizes(
+    title: str,
+    draw: Callable[[Sequence[Column], Axes], None],
+    columns: Sequence[Column],
+    found: Comparison,
+) -> Plots:
+    """None, where no run has recorded it."""
+    known = any(by_size(column, lambda measures: measures.positives) for column in columns)
+    return [(title, partial(draw, columns))] if known else []
+
+
 PLOTS: dict[str, Callable[[Sequence[Column], Comparison], Plots]] = {
     "scores": _of_scores,
     "differences": _of_differences,
-    "positives": lambda columns, found: [("Positives per box", partial(_positives, columns))],
-    "without": lambda columns, found: [("Boxes without a positive", partial(_without, columns))],
+    "positives": partial(_of_sizes, "Positives per box", _positives),
+    "without": partial(_of_sizes, "Boxes without a positive", _without),
+    "settings": lambda columns, found: [],
     "agreement": lambda columns, found: [
         ("IoU by score (dotted: equal)", partial(_by_score, columns))
     ],

@@ -8,9 +8,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from dynamic_atss.comparison.conclusions import conclusions
+from dynamic_atss.comparison.facts import what_differs
 from dynamic_atss.comparison.plots import plots_of
 from dynamic_atss.comparison.result import NUMBERS, Comparison
-from dynamic_atss.comparison.tables import Section, conclusions, sections
+from dynamic_atss.comparison.tables import Section, sections
 from dynamic_atss.files import write_text
 from dynamic_atss.modeling.assignment_metrics import SIZES
 from dynamic_atss.quoting import printable
@@ -21,7 +23,9 @@ TITLE = "Comparison of assignment rules"
 _CSS = """.warn { border-left: .4rem solid #c77700; background: #f6f6f6; padding: .3rem .8rem; }
 figure { max-width: 35rem; } .scroll { margin-bottom: 1rem; }
 table { font-size: .85rem; } th, td { padding: .2rem .4rem; white-space: nowrap; }
-td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 7rem; }"""
+td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 7rem; }
+.settings td { white-space: normal; overflow-wrap: anywhere; min-width: 7rem; }
+.settings td:first-child { white-space: nowrap; }"""
 
 
 def write_reports(folder: Path, found: Comparison, facts: Sequence[str]) -> None:
@@ -57,9 +61,13 @@ def markdown(found: Comparison, facts: Sequence[str]) -> str:
     parts = [f"# {TITLE}", _items(facts), "## What can be told", _items(conclusions(found))]
     if notes := _notes(found):
         parts += ["## Notes", _items(notes)]
-    for section in sections(found):
+    for section in _sections(found):
         parts += [f"## {section.title}", section.text, _markdown_table(section)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _sections(found: Comparison) -> list[Section]:
+    return [*sections(found), *what_differs(found)]
 
 
 def _notes(found: Comparison) -> list[str]:
@@ -90,7 +98,7 @@ def page(found: Comparison, facts: Sequence[str]) -> str:
         "<h2>What can be told</h2>",
         _list(conclusions(found)),
         *(f'<p class="warn">{html.safe(note)}</p>' for note in _notes(found)),
-        *(_section(section, found) for section in sections(found)),
+        *(_section(section, found) for section in _sections(found)),
     ]
     return html.page(TITLE, "\n".join(parts), _CSS)
 
@@ -98,7 +106,8 @@ def page(found: Comparison, facts: Sequence[str]) -> str:
 def _section(section: Section, found: Comparison) -> str:
     table = html.table(section.heads, section.rows) if section.rows else ""
     return (
-        f"<h2>{html.safe(section.title)}</h2><p>{html.safe(section.text)}</p>{table}"
+        f"<h2>{html.safe(section.title)}</h2><p>{html.safe(section.text)}</p>"
+        f'<div class="{section.key}">{table}</div>'
         f'<div class="plots">{plots_of(section.key, found)}</div>'
     )
 

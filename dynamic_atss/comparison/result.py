@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,11 +27,13 @@ FORMAT = "dynamic_atss comparison 1"
 
 
 class Measured(NamedTuple):
-    """A run and its numbers; agreement: None where it could not be measured."""
+    """A run and its numbers; agreement: None where it could not be measured · truth: tells what
+    was to be found in its test, "": that could not be read."""
 
     run: Run
     measures: Measures
     agreement: Agreement | None
+    truth: str = ""
 
     def number(self, name: str) -> float | None:
         """One of NUMBERS; None where it is undefined or was not recorded."""
@@ -62,6 +65,13 @@ class Column(NamedTuple):
     def spread(self, name: str) -> Spread | None:
         return spread([*self.values(name).values()])
 
+    def same_test(self, other: Column) -> bool:
+        """Whether both were to find the same objects; by the name of the test set where those of
+        one cannot be read any more."""
+        mine, its = (next(iter(column.runs.values())) for column in (self, other))
+        unknown = not (mine.truth and its.truth)
+        return mine.run.test_set == its.run.test_set and (unknown or mine.truth == its.truth)
+
 
 class Comparison(NamedTuple):
     """reference: the label of the column that the others are compared with · notes: warnings, and
@@ -73,9 +83,25 @@ class Comparison(NamedTuple):
     failures: dict[str, str]
 
     def difference(self, column: Column, name: str) -> Difference | None:
-        """To the reference, whose own is None."""
-        other = next(c for c in self.columns if c.label == self.reference)
-        return None if column is other else paired(column.values(name), other.values(name))
+        """To the reference; None of the reference, and of what cannot be compared with it."""
+        other = self._reference
+        if column is other or not self.comparable(column):
+            return None
+        return paired(column.values(name), other.values(name))
+
+    def comparable(self, column: Column) -> bool:
+        """Whether its test is that of the reference."""
+        return column.same_test(self._reference)
+
+    @property
+    def compared(self) -> list[Column]:
+        """All but the reference that can be compared with it."""
+        others = [column for column in self.columns if column is not self._reference]
+        return [column for column in others if self.comparable(column)]
+
+    @property
+    def _reference(self) -> Column:
+        return next(column for column in self.columns if column.label == self.reference)
 
     def to_json(self) -> dict[str, Any]:
         """What comparison.json holds."""
@@ -93,6 +119,7 @@ class Comparison(NamedTuple):
         differences = {name: self.difference(column, name) for name in NUMBERS}
         return {
             "label": column.label,
+            "comparable": self.comparable(column),
             "numbers": {n: x._asdict() for n, x in spreads.items() if x},
             "differences": {
                 n: {**x._asdict(), "verdict": x.verdict} for n, x in differences.items() if x
@@ -151,11 +178,22 @@ def check_reference(reference: str, labels: Sequence[str]) -> None:
 
 
 def _measured(run: Run, truths: Truths, notes: dict[str, None]) -> Measured:
+    told = ""
     try:
         truth = truths(run)
+        told = _told(truth)
         table = result_table(read_json(Path(run.results)), str(run.results))
         found = agreement(table, truth)
     except UserError as error:
         found = None
         notes[f"scores and IoUs of detections are not compared for {run.folder}: {error}"] = None
-    return Measured(run, measures(run.lines), found)
+    return Measured(run, measures(run.lines), found, told)
+
+
+def _told(truth: TruthTable) -> str:
+    """A checksum of the images and their objects."""
+    images = sorted(str(image["id"]) for image in truth.images)
+    found = hashlib.sha256(repr(images).encode())
+    for column in (truth.image_ids, truth.category_ids, truth.boxes):
+        found.update(column.tobytes())
+    return found.hexdigest()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 from dynamic_atss.comparison.measures import Measures
 from dynamic_atss.comparison.result import SCORES, Column, Comparison
-from dynamic_atss.comparison.statistics import CONFIDENCE, FEW, Difference, Spread
+from dynamic_atss.comparison.statistics import CONFIDENCE, Difference, Spread
 from dynamic_atss.modeling.assignment_metrics import SIZES
 
 NONE = "–"
@@ -26,7 +26,7 @@ class Section(NamedTuple):
 def sections(found: Comparison) -> list[Section]:
     return [
         _scores(found),
-        _differences(found),
+        *([_differences(found)] if found.compared else []),
         _by_size(found, "positives", "Positives per box by its size", lambda m: m.positives, 1, ""),
         _by_size(
             *(found, "without", "Boxes without a positive by their size", lambda m: m.without),
@@ -35,51 +35,6 @@ def sections(found: Comparison) -> list[Section]:
         _agreement(found),
         _training(found),
     ]
-
-
-def conclusions(found: Comparison) -> list[str]:
-    """What can be told of AP, a line for each rule but the reference, and how far that goes."""
-    lines = [line for column in found.columns if (line := _told(found, column))]
-    counts = [len(column.values("AP")) for column in found.columns]
-    return [*lines, *_limits(len(lines), min(counts, default=0))]
-
-
-def _told(found: Comparison, column: Column) -> str:
-    """ "" of the reference."""
-    if column.label == found.reference:
-        return ""
-    difference = found.difference(column, "AP")
-    if difference is None:
-        return f"{column.label}: has no AP with a seed that {found.reference} has, too"
-    if difference.n == 1:
-        return (
-            f"{column.label}: {_signed(difference.mean)} AP to {found.reference} with one seed: "
-            "whether that is more than luck cannot be told"
-        )
-    numbers = f"{found.reference} ({interval(difference)}, {difference.n} seeds)"
-    if difference.told:
-        return f"{column.label}: AP is {difference.verdict} than that of {numbers}"
-    return f"{column.label}: AP cannot be told apart from that of {numbers}"
-
-
-def _limits(compared: int, seeds: int) -> Iterator[str]:
-    if seeds < 2:
-        yield (
-            "One seed tells nothing of the spread: a difference may be luck, of any size. Give "
-            "three seeds or more"
-        )
-    elif seeds <= FEW:
-        yield (
-            f"{seeds} seeds give wide intervals: a difference that is there may well not be told. "
-            "More seeds narrow them"
-        )
-    if compared > 1 and seeds > 1:
-        chance = 1 - CONFIDENCE**compared
-        yield (
-            f"Each interval is right in {100 * CONFIDENCE:.0f} % of all cases by itself. Of "
-            f"{compared} comparisons without any true difference, one or more would still be told "
-            f"as one in {100 * chance:.0f} % of all cases"
-        )
 
 
 def _scores(found: Comparison) -> Section:
@@ -91,14 +46,15 @@ def _scores(found: Comparison) -> Section:
         "COCO's scores on the test set: the mean over the seeds ± their standard deviation. "
         "APs, APm, APl: of boxes below 32² pixels, up to 96², above, as the annotations measure."
     )
+    if others := [column.label for column in found.columns if not found.comparable(column)]:
+        text += f" Of another test set than {found.reference}: {', '.join(others)}."
     return Section("scores", "Scores", text, ["rule", "seeds", *SCORES], rows)
 
 
 def _differences(found: Comparison) -> Section:
     rows = [
         [column.label, *(_cell(found.difference(column, name)) for name in SCORES)]
-        for column in found.columns
-        if column.label != found.reference
+        for column in found.compared
     ]
     text = (
         f"Mean of the differences to {found.reference} with the same seed, and in brackets the "
@@ -116,22 +72,20 @@ def _by_size(
     scale: float,
     unit: str,
 ) -> Section:
-    sizes = [s for s in SIZES if any(s in by_size(c, values) for c in found.columns)]
-    rows = []
-    for column in found.columns:
-        means = by_size(column, values)
-        rows.append(
-            [
-                column.label,
-                *(f"{scale * means[s]:.1f}{unit}" if s in means else NONE for s in sizes),
-            ]
-        )
+    means = {column.label: by_size(column, values) for column in found.columns}
+    missing = [label for label, of in means.items() if not of]
+    means = {label: of for label, of in means.items() if of}
+    sizes = [size for size in SIZES if any(size in of for of in means.values())]
+    rows = [
+        [label, *(f"{scale * of[s]:.1f}{unit}" if s in of else NONE for s in sizes)]
+        for label, of in means.items()
+    ]
+    told = f"Not recorded: {', '.join(missing)} (runs of an older version)." if missing else ""
     text = (
         "Mean over the whole training. The size is the square root of width x height, in pixels "
         "as the network sees the box."
     )
-    missing = [column.label for column in found.columns if not by_size(column, values)]
-    text += f" Not recorded: {', '.join(missing)} (runs of an older version)." if missing else ""
+    text = f"{text} {told}".strip() if rows else told
     return Section(key, title, text, ["rule", *map(size_label, sizes)], rows)
 
 
@@ -205,10 +159,10 @@ def spread(found: Spread | None, digits: int = 3) -> str:
 
 
 def interval(found: Difference) -> str:
-    told = _signed(found.mean)
+    told = signed(found.mean)
     if found.low is None or found.high is None:
         return told
-    return f"{told} [{_signed(found.low)}, {_signed(found.high)}]"
+    return f"{told} [{signed(found.low)}, {signed(found.high)}]"
 
 
 def _cell(found: Difference | None) -> str:
@@ -217,5 +171,5 @@ def _cell(found: Difference | None) -> str:
     return interval(found) + (" *" if found.told else "")
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from dynamic_atss.comparison.runs import read_run
 from dynamic_atss.comparison.truths import Truths
 from dynamic_atss.engine.interrupt import Stopped
 from dynamic_atss.errors import UserError
+from dynamic_atss.files import open_folder
 
 
 class Request(NamedTuple):
@@ -52,7 +52,7 @@ def of_rules(asked: Request) -> tuple[Comparison | None, list[Failure]]:
         allow_code=asked.allow_code,
     )
     test_sets = _open_data(jobs[0])
-    open_output(asked.output)
+    open_folder(asked.output)
     failures = _run(Runner(jobs, given, test_sets))
     groups = [_group(rule, labels[rule.text], jobs, test_sets) for rule in rules]
     groups = [group for group in groups if group.runs]
@@ -87,34 +87,9 @@ def of_runs(
     runs = [read_run(folder) for folder in folders]
     groups = grouped(runs)
     check_reference(reference, [group.label for group in groups])
-    open_output(output)
+    open_folder(output)
     truths = Truths(allow_code=allow_code)
     return compared(groups, truths, reference=reference, notes=warnings(runs))
-
-
-def facts(found: Comparison) -> list[str]:
-    """What was compared, in lines."""
-    first = next(iter(found.columns[0].runs.values())).run
-    of = first.settings
-    seeds = sorted({seed for column in found.columns for seed in column.runs})
-    return [
-        f"Trained on {', '.join(of['DATASETS.TRAIN'])}; tested on {first.test_set} "
-        f"({of['DATASETS.TEST'][0]})",
-        f"{of['SOLVER.MAX_ITER']} iterations of {of['SOLVER.IMS_PER_BATCH']} images each",
-        f"Seeds {', '.join(map(str, seeds))}: a seed is the same initial weights and the same "
-        "images in the same order for all rules",
-        f"Differences are to {found.reference}",
-    ]
-
-
-def open_output(folder: Path) -> None:
-    """Before hours of training. Raises UserError: it cannot be made or written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise UserError(f"--output {folder}: cannot be made ({error}); choose another") from None
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"--output {folder}: cannot be written; choose another folder")
 
 
 def _labels(rules: Sequence[Rule]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from dynamic_atss.export.pictures import pictures
 from dynamic_atss.export.torch_file import aoti_runner, torch_runner, write_aoti, write_torch
 from dynamic_atss.export.torch_nms import greedy_nms
 from dynamic_atss.export.tracing import traced
-from dynamic_atss.files import write_atomically
+from dynamic_atss.files import check_place, write_atomically
 from dynamic_atss.inference.restore import Restored, restore
 from dynamic_atss.ops.nms import batched_multiclass_nms
 
@@ -58,10 +58,8 @@ def export(
     """
     check_packages(name)
     output = Path(output).expanduser()
-    if output.is_dir():
-        raise UserError(f"--output {output}: is a folder; name a file in it")
-    restored = restore(weights, **(loading or {}))
-    _refuse(restored)
+    check_place(output)
+    restored = _restored(weights, **(loading or {}))
     images, source = pictures(restored, check_images)
     chosen = FORMATS[name]
     model = TensorDetector(restored.detector, chosen.suppress).eval()
@@ -78,10 +76,13 @@ def export(
     )
 
 
-def _refuse(restored: Restored) -> None:
+def _restored(weights: str, overrides: Sequence[str] = (), **loading: Any) -> Restored:
     """Raises UserError for a test that is more than the detector."""
+    # channels_last maps of one place are contiguous, too: a trace would exclude them.
+    restored = restore(weights, overrides=[*overrides, "MODEL.CHANNELS_LAST", "False"], **loading)
     if restored.cfg.TEST.BBOX_AUG.ENABLED:
         raise UserError(
             "TEST.BBOX_AUG.ENABLED True: test-time augmentation cannot be exported; add --set "
             "TEST.BBOX_AUG.ENABLED False"
         )
+    return restored

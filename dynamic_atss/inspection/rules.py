@@ -18,6 +18,7 @@ from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.branches import branch
 from dynamic_atss.modeling.detector import Detector
 from dynamic_atss.modeling.head import HeadOutput
+from dynamic_atss.suggest import hint
 
 KEY = "MODEL.ASSIGNER.NAME"
 Asked = tuple[str, str, Mapping[str, Any]]  # label, MODEL.ASSIGNER.NAME, MODEL.ASSIGNER.ARGS
@@ -112,10 +113,10 @@ def asked_of(model: Detector, shown: Shown, output: Any) -> tuple[Assigner, Head
 
 def _built(cfg: CfgNode, name: str, arguments: Mapping[str, Any]) -> Assigner:
     if name not in ASSIGNERS and not names_code(KEY, name):
-        known = ", ".join(ASSIGNERS)
+        known, near = ", ".join(ASSIGNERS), hint(name, ASSIGNERS, "; the nearest is {}")
         raise UserError(
-            f"--rules {name}: there is no such rule; names are {known}, and code of your own, "
-            "path/to/file.py:Name"
+            f"--rules {name}: there is no such rule{near}; names are {known}, and code of your "
+            "own, path/to/file.py:Name"
         )
     own = cfg.clone()
     own.defrost()

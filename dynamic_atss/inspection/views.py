@@ -40,9 +40,7 @@ class View:
 
 def view(answer: Answer, reasons: Reasons, most: int) -> View:
     """most: pairs that are kept of a box."""
-    if all(event.around for event in answer.events):
-        answer = replace(answer, events=[_nearest(answer), *answer.events])
-    all_pairs = fates(answer, reasons)
+    all_pairs = fates(with_nearest(answer), reasons)
     kept = _kept(all_pairs, most)
     values = {name: value[kept] for name, value in all_pairs.values.items()}
     values = {name: value for name, value in values.items() if not np.isnan(value).all()}
@@ -119,8 +117,13 @@ def _counts(found: Fates) -> NDArray[np.uint32]:
     return np.concatenate((pairs, number[:, None]), axis=1).reshape(-1).astype(np.uint32)
 
 
+def with_nearest(answer: Answer) -> Answer:
+    """Of a rule that tells nothing, with a step: the priors nearest to each box, and its answer."""
+    told = not all(event.around for event in answer.events)
+    return answer if told else replace(answer, events=[_nearest(answer), *answer.events])
+
+
 def _nearest(answer: Answer) -> Event:
-    """Of a rule that tells nothing: the priors nearest to each box, and its answer."""
     pairs = nearest_candidates(answer.priors, answer.gt, NEAREST)
     box = pairs.box.expand_as(pairs.prior).cpu().flatten().numpy()
     prior = pairs.prior.cpu().flatten().numpy()

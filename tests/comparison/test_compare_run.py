@@ -122,6 +122,9 @@ def test_a_comparison_that_is_interrupted_goes_on(config, tmp_path, monkeypatch,
     assert found["rules"][1]["differences"]["AP50"]["mean"] == pytest.approx(mean, abs=1e-12)
     same_start(out)
 
+    config = (first / "config.yaml").read_text()  # as of a version without this key
+    (first / "config.yaml").write_text(config.replace("  NOT_FINITE_LIMIT: 5\n", ""))
+    assert (first / "config.yaml").read_text() != config
     assert call_tool(monkeypatch, "compare", args) == 0
     told = capsys.readouterr().out
     assert "4 of 4 runs are complete already" in told and "done, after" not in told

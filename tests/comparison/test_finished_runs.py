@@ -9,6 +9,7 @@ from helpers_run import call_tool
 
 from dynamic_atss.comparison.groups import grouped, warnings
 from dynamic_atss.comparison.measures import curve, mean_curve, measures
+from dynamic_atss.comparison.names import short
 from dynamic_atss.comparison.runs import read_run
 from dynamic_atss.errors import UserError
 
@@ -22,7 +23,11 @@ def data(tmp_path):
 
 @pytest.fixture
 def make(tmp_path, data):
-    return lambda name, *args, **more: write_run(tmp_path / name, data, *args, **more)
+    def made(name, *args, **more):
+        return write_run(tmp_path / name, data, *args, **more)
+
+    made.data = data
+    return made
 
 
 @pytest.fixture
@@ -47,10 +52,10 @@ def test_runs_are_grouped_by_what_differs_but_for_their_seeds(make):
     found = grouped([*map(read_run, runs)])
     labels = [group.label for group in found]
     assert labels == [
-        "atss, SOLVER.BASE_LR 0.001",
-        "topk,topk=5, SOLVER.BASE_LR 0.001",
-        "rule.py:Best, SOLVER.BASE_LR 0.02",
-        "rule.py:Best, SOLVER.BASE_LR 0.02 #2",
+        "atss, BASE_LR 0.001",
+        "topk,topk=5, BASE_LR 0.001",
+        "rule.py:Best, BASE_LR 0.02",
+        "rule.py:Best, BASE_LR 0.02 #2",
     ]
     assert [[*group.runs] for group in found] == [[0, 1], [0], [0], [0]]
     (only,) = grouped([read_run(runs[0])])
@@ -63,7 +68,30 @@ def test_another_budget_is_told(make):
         make("b", settings=(NAME, "topk", "SOLVER.MAX_ITER", 50)),
     ]
     (told,) = warnings([*map(read_run, runs)])
-    assert told.startswith("the runs differ in SOLVER.MAX_ITER (40, 50)")
+    assert told.startswith("the runs differ in SOLVER.MAX_ITER: a difference may")
+
+
+def test_many_differences_are_named_by_the_rule_or_else_by_the_folder(make):
+    many = ("SOLVER.BASE_LR", 0.02, "INPUT.MIN_SIZE_TEST", 700, "INPUT.MAX_SIZE_TEST", 900)
+    one, two = make("one", settings=(NAME, "atss")), make("two", settings=(NAME, "topk", *many))
+    same = make("runs/one", 1, settings=(NAME, "atss", *many))
+
+    def label(*folders):
+        return [group.label for group in grouped([*map(read_run, folders)])]
+
+    assert label(one, two) == ["atss", "topk"]
+    assert label(two, same) == ["topk", "atss"]
+    assert label(one, same) == [f"{one.parent.name}/one", "runs/one"]
+    assert label(one, two, same) == [f"{one.parent.name}/one", f"{one.parent.name}/two", "runs/one"]
+
+
+def test_names_in_plots_are_short_and_differ():
+    rules = ["dynamic_atss,combine=product,topk=9", "dynamic_atss,combine=sum,topk=9", "atss$"]
+    assert short(rules) == ["dynamic_ats…duct,topk=9", "dynamic_ats…=sum,topk=9", r"atss\$"]
+    assert short([f"dynamic_atss,topk={n},combine=product" for n in (7, 8)]) == [
+        "dynamic_ats…ine=product",
+        "dynamic_ats…ine=product #2",
+    ]
 
 
 def test_measures_of_lines():
@@ -131,6 +159,52 @@ def test_the_files_of_a_comparison(make, compare, tmp_path, capsys):
     assert page.count("<img") == page.count('src="data:image/png;base64,') == 11
     assert "src=" not in page.replace('src="data:', "") and "href" not in page
     assert "+0.050 [+0.025, +0.075] *" in page and len(page) < 2_000_000
+
+
+def test_runs_of_other_test_sets_are_shown_and_not_compared(make, compare, tmp_path, capsys):
+    other = write_data(tmp_path / "other", boxes=1)
+    keys = ("DATASETS.TRAIN", (other,), "DATASETS.TEST", (other,))
+    runs = [
+        *(make(f"atss{seed}", seed, 0.3, settings=(NAME, "atss")) for seed in (0, 1)),
+        *(make(f"topk{seed}", seed, 0.4, settings=(NAME, "topk", *keys)) for seed in (0, 1)),
+    ]
+    out = tmp_path / "out"
+    assert compare(*runs, "--output", out) == 0
+    told = "topk: is tested on another data set than atss: their scores cannot be compared"
+    assert told in capsys.readouterr().out
+    found = json.loads((out / "comparison.json").read_text())
+    assert [rule["comparable"] for rule in found["rules"]] == [True, False]
+    assert found["rules"][1]["differences"] == {} and found["rules"][1]["numbers"]["AP"]
+    text = (out / "comparison.md").read_text()
+    assert told in text and "| topk | 2 | 0.400 ± 0.000 |" in text
+    assert "Paired differences" not in text and "seeds give wide intervals" not in text
+    assert f"Trained on {make.data} [atss]; {other} [topk]" in text
+    assert "runs of one seed differ in more than the rule" in text
+    assert f"| DATASETS.TRAIN | {make.data} | {other} |" in text
+    page = (out / "comparison.html").read_text()
+    assert "Paired differences" not in page and page.count("<img") == 11 - 3
+
+
+def test_test_sets_of_one_content_are_compared_wherever_they_lie(make, compare, tmp_path, capsys):
+    copy = write_data(tmp_path / "copy")
+    runs = [make("a", settings=(NAME, "atss"))]
+    runs += [make("b", 0, 0.4, settings=(NAME, "topk", "DATASETS.TEST", (copy,)))]
+    assert compare(*runs, "--output", tmp_path / "out") == 0
+    assert "topk: +0.100 AP to atss" in capsys.readouterr().out
+
+
+def test_what_no_run_has_recorded_is_a_line(make, compare, tmp_path):
+    runs = [make(rule, settings=(NAME, rule)) for rule in ("atss", "topk")]
+    for run in runs:
+        (run / "metrics.jsonl").write_text(
+            '{"iteration": 40, "loss": 1.0}\n{"iteration": 40, "dataset": "boxes"}\n'
+        )
+    assert compare(*runs, "--output", tmp_path / "out") == 0
+    text = (tmp_path / "out/comparison.md").read_text()
+    section = text.partition("## Positives per box by its size")[2].partition("##")[0]
+    assert section.strip() == "Not recorded: atss, topk (runs of an older version)."
+    assert 'alt="Positives per box' not in (tmp_path / "out/comparison.html").read_text()
+    assert "whether they began with the same weights" in text
 
 
 def test_one_seed_tells_nothing(make, compare, tmp_path, capsys):

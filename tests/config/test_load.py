@@ -355,6 +355,7 @@ REFUSED = {
     "MODEL.ATSS.OCTAVE": ["0", "-2"],
     "MODEL.ATSS.PRE_NMS_TOP_N": ["0"],
     "MODEL.ATSS.PRIOR_PROB": ["0", "1"],
+    "MODEL.ATSS.QUALITY_LOSS_WEIGHT": ["-0.5", "1e999"],
     "MODEL.ATSS.REG_LOSS_WEIGHT": ["-2", "1e999"],
     "MODEL.ATSS.SCALES_PER_OCTAVE": ["0", "1000"],
     "MODEL.ATSS.TOPK": ["0", "-9"],

@@ -4,15 +4,39 @@ import torch
 
 from dynamic_atss.assigners import notes
 from dynamic_atss.assigners.answer import answer
+from dynamic_atss.assigners.notes import note
+from dynamic_atss.assigners.per_image import PerImage
+from dynamic_atss.boxes import iou, sides
 from dynamic_atss.data.catalog import open_dataset
 from dynamic_atss.inspection.fates import fates
 from dynamic_atss.inspection.reasons import Reasons
 from dynamic_atss.inspection.recorder import Record
 from dynamic_atss.modeling.priors import AnchorGenerator
-from dynamic_atss.types import GroundTruth, Predictions
+from dynamic_atss.types import BACKGROUND, GroundTruth, Predictions
 
 CLASSES = 3
 STRIDES = (8, 16, 32, 64, 128)
+
+
+class Dense(PerImage):
+    """ATSS's threshold over all priors, for one image."""
+
+    def assign(self, priors, boxes, classes, predicted_boxes, logits):
+        overlap = iou(priors.boxes[:, None], boxes)
+        within = sides(priors.centers[:, None], boxes).amin(-1) > 0
+        threshold = overlap.mean(0) + overlap.std(0)
+        self.tell(overlap, threshold, within)
+        positive = (overlap >= threshold) & within
+        best, index = overlap.where(positive, -1).max(1)
+        return index.where(best >= 0, BACKGROUND), best.clamp(min=0)
+
+    def tell(self, overlap, threshold, within):
+        """Nothing."""
+
+
+class DenseNoted(Dense):
+    def tell(self, overlap, threshold, within):
+        note(score=overlap, threshold=threshold, inside=within)
 
 
 def priors_for(height, width):

@@ -140,7 +140,10 @@ def bad(folder, tiny, run):
         (("--weights", backbone, *wide), "does not hold its configuration"),
         (("--weights", broken, *beside, *wide), "truncated, damaged or not a weight file"),
         (("--weights", backbone, *beside, *wide), "a backbone only"),
-        (("--weights", run, "--rules", "atts", *wide), "--rules atts: there is no such rule"),
+        (
+            ("--weights", run, "--rules", "atts", *wide),
+            "--rules atts: there is no such rule; the nearest is atss;",
+        ),
         (
             ("--weights", run, "--rules", "atss,topk", *wide),
             "--rules atss,topk: there is no such rule",
@@ -173,3 +176,14 @@ def test_bad_input_is_one_line(inspect, tiny, run, tmp_path):
         said = inspect.refused(*arguments)
         assert text in said, said
     assert not (tmp_path / "page.html").exists()
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(inspect, run, tmp_path):
+    missing = ("--weights", tmp_path / "none.pth")  # would be told by the work's first step
+    (tmp_path / "file").touch()
+    for place, text in {
+        tmp_path: f"--output {tmp_path}: is a folder; name a file in it",
+        tmp_path / "file" / "page.html": f"{tmp_path}/file is no folder that can be written",
+    }.items():
+        said = inspect.refused(*missing, "--output", place)
+        assert text in said, said

@@ -3,18 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from helpers_inspection import crowd, recorded, told
+from helpers_inspection import Dense, DenseNoted, crowd, recorded, told
 
 from dynamic_atss.assigners import notes
 from dynamic_atss.assigners.base import anchor_iou, best_of_box, box_sides, inside_of, note, resolve
 from dynamic_atss.assigners.nearest import nearest_candidates
-from dynamic_atss.assigners.per_image import PerImage
 from dynamic_atss.boxes import iou, sides
 from dynamic_atss.errors import UserError
 from dynamic_atss.inspection.fates import LOST, TAKEN, WON
 from dynamic_atss.inspection.reasons import Reasons
 from dynamic_atss.inspection.views import view
-from dynamic_atss.types import BACKGROUND
 
 
 class Plain:
@@ -63,25 +61,6 @@ class Capped(Uncapped):
     per_box = 2
 
 
-class Dense(PerImage):
-    def assign(self, priors, boxes, classes, predicted_boxes, logits):
-        overlap = iou(priors.boxes[:, None], boxes)
-        within = sides(priors.centers[:, None], boxes).amin(-1) > 0
-        threshold = overlap.mean(0) + overlap.std(0)
-        self.tell(overlap, threshold, within)
-        positive = (overlap >= threshold) & within
-        best, index = overlap.where(positive, -1).max(1)
-        return index.where(best >= 0, BACKGROUND), best.clamp(min=0)
-
-    def tell(self, overlap, threshold, within):
-        """Nothing."""
-
-
-class DenseNoted(Dense):
-    def tell(self, overlap, threshold, within):
-        note(score=overlap, threshold=threshold, inside=within)
-
-
 def test_a_rule_that_notes_nothing_is_shown():
     answer, found, texts = told(Plain(), *crowd(0))
     assert {texts[i] for i in found.reason} == {"won", "taken by another box", "not selected"}
@@ -109,7 +88,12 @@ def test_a_prior_that_loses_to_the_cap_of_its_box():
     either = beyond | won
     assert before == set(zip(found.box[either], found.prior[either], strict=True))
     lost = {texts[i] for i in found.reason[~either]}
-    assert lost == {"taken by another box", "taken by a box that did not keep it"}
+    known = {"taken by another box", "taken by a box that did not keep it"}
+    assert lost == {*known, "refused without the other boxes, too"}
+    for i in np.flatnonzero(~either):  # alone, too, a box keeps two
+        box = int(found.box[i])
+        alone = Capped()(priors, gt[box : box + 1], predictions).positive[0, found.prior[i]]
+        assert bool(alone) or texts[found.reason[i]] != "taken by another box"
     assert list(found.values) == ["overlap"]
 
 
@@ -132,7 +116,8 @@ def test_a_rule_for_one_image_without_notes():
     reasons = Reasons()
     arrays = view(answer, reasons, 1000).arrays
     texts = {reasons.texts[i] for i in arrays["pair_reason"]}
-    assert texts == {"won", "taken by another box", "the rule does not tell why"}
+    taken = {"taken by another box", "refused without the other boxes, too"}
+    assert texts == {"won", *taken, "the rule does not tell why"}
     assert (np.bincount(arrays["pair_box"]) >= 9).all()
     won = arrays["pair_status"] == WON
     assert won.sum() == answer.found.positive.sum()

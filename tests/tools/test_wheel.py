@@ -1,5 +1,6 @@
 """The wheel, built without kernels: what it holds, and a run with it from a folder of its own."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from dynamic_atss.data.shapes import make_shapes
 pytestmark = pytest.mark.slow
 
 SOURCES = "configs dynamic_atss setup.py pyproject.toml MANIFEST.in README.md LICENSE".split()
+CONFIG = "configs/quickstart/shapes_R_18.yaml"
 # No torch is found, so that nothing is compiled.
 BUILD = """
 import runpy, sys
@@ -68,21 +70,51 @@ def test_the_command_is_the_dispatcher(site):
     assert (script.name, script.value) == ("dynamic-atss", "dynamic_atss.commands:main")
 
 
-def test_a_training_from_an_empty_folder(site, tmp_path):
-    """With a configuration of the package, which is named; the log is of that package."""
-    make_shapes(tmp_path / "datasets/shapes", train=8, val=4, size=96)
+@pytest.fixture(scope="module")
+def trained(site, tmp_path_factory):
+    """(a folder that had nothing but pictures, with a run made in it; what the training said)"""
+    folder = tmp_path_factory.mktemp("empty")
+    make_shapes(folder / "datasets/shapes", train=8, val=4, size=96)
     small = "MODEL.RESNETS.RES2_OUT_CHANNELS 32 MODEL.RESNETS.BACKBONE_OUT_CHANNELS 32".split()
     small += "INPUT.MIN_SIZE_TRAIN (64,) INPUT.MIN_SIZE_TEST 64 MODEL.DEVICE cpu".split()
     small += "SOLVER.MAX_ITER 2 SOLVER.IMS_PER_BATCH 2 DATALOADER.NUM_WORKERS 0".split()
-    config = "configs/quickstart/shapes_R_18.yaml"
-    done = run(site, tmp_path, "train", "--config-file", config, *small, "OUTPUT_DIR", "run")
+    small += ["MODEL.ATSS.INFERENCE_TH", "0.0"]  # after two iterations nothing scores much
+    done = run(site, folder, "train", "--config-file", CONFIG, *small, "OUTPUT_DIR", "run")
     assert done.returncode == 0, done.stderr
-    taken = site / "dynamic_atss" / config
-    assert f"{config}: not in this folder, taken from {taken}\n" in done.stderr
-    assert "AP" in (tmp_path / "run/log.txt").read_text()
-    assert (tmp_path / "run/inference/shapes_val/coco_metrics.json").is_file()
-    done = run(site, tmp_path, "train", "--config-file", "configs/quickstart/shapes_R_81.yaml")
-    assert done.returncode == 2 and done.stderr.endswith(f"the nearest is {config}\n")
+    return folder, done.stderr
+
+
+def test_a_training_from_an_empty_folder(site, trained):
+    """With a configuration of the package, which is named; the log is of that package."""
+    folder, said = trained
+    taken = site / "dynamic_atss" / CONFIG
+    assert f"{CONFIG}: not in this folder, taken from {taken}\n" in said
+    assert "AP" in (folder / "run/log.txt").read_text()
+    assert (folder / "run/inference/shapes_val/coco_metrics.json").is_file()
+    done = run(site, folder, "train", "--config-file", "configs/quickstart/shapes_R_81.yaml")
+    assert done.returncode == 2 and done.stderr.endswith(f"the nearest is {CONFIG}\n")
+
+
+def test_its_run_detects(site, trained):
+    folder, _ = trained
+    words = "--weights run --input datasets/shapes/val --output found --threshold 0 --no-pictures"
+    done = run(site, folder, "predict", *words.split())
+    assert done.returncode == 0, done.stderr
+    found = json.loads((folder / "found/detections.json").read_text())
+    test = json.loads((folder / "run/inference/shapes_val/bbox.json").read_text())
+    # As many as the test of the training has found, of every picture.
+    assert len(found) == len(test) > 0
+    assert len({one["file_name"] for one in found}) == 4
+
+
+def test_its_run_is_inspected(site, trained):
+    """The page is made of the package's own files."""
+    folder, _ = trained
+    done = run(site, folder, "inspect", *"--weights run --rules atss fcos --count 1".split())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("assignment.html: 1 pictures, 2 rules, 2 steps")
+    page = (folder / "assignment.html").read_text()
+    assert (site / "dynamic_atss/inspection/page/draw.js").read_text() in page
 
 
 def test_a_file_of_that_folder_goes_first(site, tmp_path):

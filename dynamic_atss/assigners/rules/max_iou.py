@@ -78,7 +78,9 @@ class MaxIoU:
         pairs = pairs._replace(exists=overlap > 0)
         shape = (images, len(priors))
         best = best_of_a_box(pairs.box, pairs.flat, overlap, len(gt), shape).take(pairs.flat)
-        note(score="anchor IoU", threshold=self.positive)
+        # A box wants its best priors, too, but a prior goes to its box of the largest IoU.
+        most = overlap.new_zeros(len(gt)).scatter_reduce_(0, pairs.box, overlap, "amax")
+        note(score="anchor IoU", threshold=most.clamp(max=self.positive)[pairs.box])
         if self.inside_only:
             note(inside=inside(priors.centers[pairs.prior], gt.boxes[pairs.box]))
         resolve(pairs, (overlap >= self.positive) | best, overlap, overlap, shape)

@@ -91,10 +91,10 @@ class SimOTA:
         taken = torch.arange(self.topk, device=places.device) < sums.long().clamp(min=1)[:, None]
         taken &= best.exists
         selected = marked(places, taken, pairs.flat.numel()).view_as(pairs.flat)
-        if of_image:
-            selected |= _several(best.flat, taken, ask.count)[pairs.flat]
-        # resolve
         note(score="-cost", sum_of_IoUs=sums[:, None], within_sum_of_IoUs=selected)
+        if of_image:
+            selected = selected | _several(best.flat, taken, ask.count)[pairs.flat]
+        # resolve
         return resolve(pairs, selected, -cost, overlap, predictions.boxes.shape[:2])
 
     def _with_others(
