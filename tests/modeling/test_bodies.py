@@ -6,6 +6,8 @@ import torch
 from dynamic_atss.modeling.backbones import MobileNetV2, ResNet, Swin, TimmBody
 from dynamic_atss.modeling.fpn import FPN, BackboneWithFPN
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("timm")
 
 BODIES = {

@@ -9,6 +9,8 @@ from torchvision.models import Swin_B_Weights, Swin_S_Weights, Swin_T_Weights
 from dynamic_atss.modeling.backbones import Swin
 from dynamic_atss.modeling.backbones.swin import SIZES
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = {"T": Swin_T_Weights, "S": Swin_S_Weights, "B": Swin_B_Weights}
 
 

@@ -8,6 +8,8 @@ from torch import nn
 
 from dynamic_atss.modeling.backbones import TimmBody
 
+pytestmark = pytest.mark.slow
+
 timm = pytest.importorskip("timm")
 
 
