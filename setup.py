@@ -5,7 +5,7 @@ the configurations into the package.
 
 CUDA kernels are compiled where a toolkit is found and PyTorch has CUDA. What cannot be compiled is
 left out with a warning, and plain PyTorch serves in its place; with FORCE_CUDA=1 CUDA kernels that
-cannot be compiled are an error. docs/install.md (Kernels) has the rest.
+cannot be compiled are an error. INSTALL.md (Kernels) has the rest.
 """
 
 import os

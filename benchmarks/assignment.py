@@ -87,6 +87,8 @@ def rows(args: argparse.Namespace) -> list[dict[str, Any]]:
 def case_rows(rule: str, boxes: int, batch: int, args: argparse.Namespace) -> list[dict[str, Any]]:
     inputs = [to_device(part, args.device) for part in scene(boxes, batch)]
     assigner = ASSIGNERS[rule]()
+    if isinstance(assigner, torch.nn.Module):  # what it learns of the scene changes its labels
+        assigner.eval()
 
     def ours() -> Tensor:
         return assigner(*inputs).gt_index

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dynamic_atss.assigners.rules.rfla import FIELDS
+from dynamic_atss.assigners.rules.simd import VISDRONE
 from dynamic_atss.boxes import BoxConvention, centers, giou, iou, sides
 from dynamic_atss.types import Priors
 
@@ -228,6 +230,46 @@ def _near(image: Image, radius: float) -> Tensor:
     return away < radius * image.priors.strides[:, None]
 
 
+def rfla(image: Image) -> Tensor:
+    index = image.classes.new_full((len(image.priors),), -1)
+    for k, scale in ((3, 1.0), (1, 0.9)):
+        similar = _field_similarity(image, scale)
+        taken = similar >= similar.topk(min(k, len(similar)), dim=0).values[-1]
+        index = torch.where(index >= 0, index, _last(taken))
+    return torch.where((index < 0) & (similar.amax(1) >= 0.8), -2, index)
+
+
+def _field_similarity(image: Image, scale: float) -> Tensor:
+    """(P, T) of boxes with the receptive fields of locations."""
+    field = image.boxes.new_tensor(FIELDS)[image.priors.level, None] * scale + 1e-6
+    x, y = (image.priors.centers[:, None] - centers(image.boxes)).unbind(-1)
+    w, h = (image.boxes[:, 2:] - image.boxes[:, :2] + 1 + 1e-6).square().unbind(-1)
+    f = field.square()
+    spread = f / w + f / h + (w / f).log() + (h / f).log() - 2
+    return 1 / (1 + (spread + 4 * x.square() / w + 4 * y.square() / h) / 2)
+
+
+def simd(image: Image) -> Tensor:
+    """With the means of the release."""
+    anchors, means = image.priors.boxes[:, None], image.boxes.new_tensor(VISDRONE)
+    extra = 1 + 1e-6
+    side, other = (b[..., 2:] - b[..., :2] + extra for b in (image.boxes, anchors))
+    unit = (side + other) / means
+    away = ((centers(image.boxes) - centers(anchors)) / unit).square().sum(-1).sqrt()
+    similar = (-(away + ((side - other) / unit).square().sum(-1).sqrt())).exp()
+    best, index = similar.max(1)
+    most = similar.amax(0)
+    claimed = _last((similar == most) & (most >= 0.3))
+    index = torch.where(claimed >= 0, claimed, torch.where(best >= 0.7, index, -2))
+    return torch.where((index == -2) & (best < 0.3), -1, index)
+
+
+def _last(taken: Tensor) -> Tensor:
+    """(P,): the last box of those that take a prior in (P, T)."""
+    order = torch.arange(1, taken.shape[1] + 1, device=taken.device)
+    return torch.where(taken, order, 0).amax(1) - 1
+
+
 def _inside(image: Image, candidate: Tensor) -> Tensor:
     """Of (K, T) priors; per pair, as in the releases."""
     boxes = image.boxes.expand(len(candidate), -1, -1)
@@ -253,6 +295,8 @@ DENSE: dict[str, Rule] = {
     "simota": simota,
     "paa": paa,
     "poto": poto,
+    "rfla": rfla,
+    "simd": simd,
 }
 # For the labels, where the release's form would need too much memory.
 SAME: dict[str, Rule] = {"simota": simota_by_logits}

@@ -13,7 +13,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 INCLUDE = re.compile(r"<!-- include: (?P<file>\S+?)(?: up to (?P<end>[^>]+?))? -->.*")
 PICTURE = re.compile(r"\[(?P<image>!\[[^\]]*\]\([^)]+\))\]\(\.\./[^)]+\)")  # with such a link
-OUTSIDE = re.compile(r"(?<!!)\[(?P<text>[^\]]+)\]\(\.\./(?P<path>[^)]+)\)")
+OUTSIDE = re.compile(r"(?<!!)\[(?P<text>[^\]]+)\]\(\.\./(?P<path>[^)#]+)(?P<anchor>#[^)]+)?\)")
 COMMENT = re.compile(r"^<!-- (?:run|parse|skip|file)\b.*? -->\n", re.MULTILINE)
 
 
@@ -35,17 +35,17 @@ def included(file: str, end: str | None) -> str:
     def moved(found: re.Match[str]) -> str:
         path = found["path"]
         inside = path.removeprefix("docs/")
-        page = path.lower()  # SECURITY.md is shown by security.md
-        if inside != path:
-            return f"]({inside})"
-        return f"]({page})" if (ROOT / "docs" / page).is_file() else f"](../{path})"
+        return f"]({inside})" if inside != path else f"](../{path})"
 
     return re.sub(r"\]\((?P<path>(?!https?:|#)[^)]+)\)", moved, text)
 
 
 def outside(found: re.Match[str], config: Any) -> str:
-    """A link to a file of the repository: to its address where there is one, else its path."""
-    text, path = found["text"], found["path"]
+    """A link to a file of the repository: to the page that shows it, to its address where there is
+    one, else its path."""
+    text, path, page = found["text"], found["path"], found["path"].lower()
+    if (ROOT / "docs" / page).is_file():  # SECURITY.md is shown by security.md
+        return f"[{text}]({page}{found['anchor'] or ''})"
     if config is not None and config.repo_url:
         return f"[{text}]({config.repo_url.rstrip('/')}/blob/main/{path})"
     bare = text.strip("`")
@@ -66,8 +66,12 @@ def keys() -> str:
             cells = kind(values[key]), f"`{text.default}`", limits.get(key, ""), text.meaning
             row = f"| `{key}` | {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
             sections.setdefault(key.rpartition(".")[0] or "Top", []).append(row)
-    head = "| key | type | default | limits | meaning |\n|---|---|---|---|---|\n"
-    return "\n\n".join(f"## {name}\n\n{head}" + "\n".join(rows) for name, rows in sections.items())
+    head = ["| key | type | default | limits | meaning |", "|---|---|---|---|---|"]
+    tables = {name: "\n".join([*head, *rows]) for name, rows in sections.items()}
+    return "\n\n".join(
+        f'## {name}\n\n<div class="keys" markdown="1">\n\n{table}\n\n</div>'
+        for name, table in tables.items()
+    )
 
 
 def value_of(cfg: Any, key: str) -> Any:

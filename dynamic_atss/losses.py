@@ -91,6 +91,22 @@ def smooth_l1_loss(deltas: Tensor, targets: Tensor, weight: Tensor, beta: float)
     return (weight * loss).sum()
 
 
+def distribution_focal_loss(logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+    """Sum of weight * the mean over the sides of the cross-entropy with the two bins around a
+    target, each by its nearness (Li et al., NeurIPS 2020).
+
+    Args:
+        logits: (..., S, B) of S sides and B bins, which mean 0 to B - 1; with gradient.
+        targets: (..., S) in [0, B - 1).
+        weight: (...).
+    """
+    below = targets.floor()
+    share = targets - below  # of the bin above
+    bins = below.long()[..., None] + torch.arange(2, device=targets.device)
+    low, high = logits.log_softmax(-1).gather(-1, bins).unbind(-1)
+    return -(weight * (low * (1 - share) + high * share).mean(-1)).sum()
+
+
 def quality_loss(
     logits: Tensor, quality: Tensor, positive: Tensor, weight: Tensor | None = None
 ) -> Tensor:
@@ -129,9 +145,13 @@ def weighted_focal_loss(
         label: (M,) in [0, 1]; read where there is a class, and not by "focal".
         weight, negative: (M,), read where there is a class, with gradient; None: 1, and 0.
         kind: "focal", "quality_focal", "varifocal" or "soft_focal".
-        alpha: of "focal"; it is 0.75 in the last two, as in `varifocal_loss`.
+        alpha: of "focal", as in `sigmoid_focal_loss`; it is 0.75 in the last two, as in
+            `varifocal_loss`.
         gamma: exponent.
     """
+    if kind == "focal" and alpha < 0:
+        row = logits, classes, label, weight, negative
+        return 2 * weighted_focal_loss(*row, kind, 0.5, gamma)
     number = KINDS[kind]
     alpha = 0.75 if kind in ("varifocal", "soft_focal") else alpha
     background = (1 - alpha, 1.0, alpha, alpha)[number]

@@ -23,7 +23,7 @@ from typing import Any
 
 PRELOADED = ("dynamic_atss.run", "dynamic_atss.viz.report", "dynamic_atss.viz.assignment")
 PRELOADED += ("torch.utils.tensorboard", "torch.distributed.run", "torch._dynamo")
-PROCESSES = "--nproc-per-node"  # of torchrun and of tools/launch.py
+PROCESSES, RESTARTS = "--nproc-per-node", "--max-restarts"  # of torchrun and of tools/launch.py
 
 Request = tuple[dict[str, Any], list[int]]  # with the file descriptors of stdout and stderr
 
@@ -69,10 +69,18 @@ def become(request: dict[str, Any], files: Sequence[int]) -> None:
     os.environ.update(request["env"])
     seed()
     args = request["args"]
-    if PROCESSES in args and (asked := fork_workers(int(args[args.index(PROCESSES) + 1]))):
+    if PROCESSES in args and (asked := fork_workers(started_by(args))):
         become(*asked)
     else:
         run(args)
+
+
+def started_by(args: list[str]) -> int:
+    """The number of processes that a launcher starts at most."""
+    count, again = (
+        int(args[args.index(name) + 1]) if name in args else 0 for name in (PROCESSES, RESTARTS)
+    )
+    return count * (1 + again)
 
 
 def seed() -> None:
@@ -101,9 +109,9 @@ waiting: list[tuple[int, socket.socket]] = []  # process id, and where it waits 
 
 
 def fork_workers(count: int) -> Request | None:
-    """A launcher forks the first processes that it will start before it does anything else, so that
-    they have nothing of it but the imports. Returns in each of them when it is started, with its
-    request; None in the launcher."""
+    """A launcher forks the processes that it may start before it does anything else, so that they
+    have nothing of it but the imports. Returns in each of them when it is started, with its
+    request; None in the launcher. Those that are never started end with it."""
     for _ in range(count):
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         if (pid := os.fork()) == 0:
@@ -121,7 +129,8 @@ def fork_workers(count: int) -> Request | None:
 
 
 def start(args: Sequence[str], **named: Any) -> Any:
-    """For torchrun's call of subprocess.Popen: the next process that waits, else a new one."""
+    """For torchrun's call of subprocess.Popen: the next process that waits. A launcher of several
+    machines may start more: those are new."""
     return Worker(args, **named) if waiting else subprocess.Popen(args, **named)
 
 

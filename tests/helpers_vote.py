@@ -1,5 +1,7 @@
 """Joining detections of one image, written out one box after the other in Python numbers."""
 
+from math import exp
+
 
 def rows(boxes, scores, classes):
     """Sorted rows of class, score, box."""
@@ -41,6 +43,18 @@ def naive_vote(boxes, scores, classes, threshold, soft, extra):
         mine = [(box, score) for box, score, own in entries if own == c]
         found += [[c, score, *box] for box, score in _vote_one_class(mine, threshold, soft, extra)]
     return sorted(found)
+
+
+def naive_score_vote(box, label, boxes, scores, classes, extra):
+    """Where one box goes, by all candidates of its image."""
+    total, sums = 0.0, [0.0] * 4
+    for voter, score, c in zip(boxes.tolist(), scores.tolist(), classes.tolist(), strict=True):
+        u = _iou(box, voter, extra)
+        if c == label and u > 0.01:
+            weight = score * exp(-((1 - u) ** 2) / 0.025)
+            total += weight
+            sums = [s + weight * v for s, v in zip(sums, voter, strict=True)]
+    return [s / total for s in sums] if total else box
 
 
 def naive_nms(boxes, scores, classes, threshold, extra=1.0):

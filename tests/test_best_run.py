@@ -10,6 +10,8 @@ from helpers_run import call_tool, load_module, read_lines, write_config
 from dynamic_atss.evaluation.scores import METRICS, CocoScores
 from dynamic_atss.run import records
 
+pytestmark = pytest.mark.slow
+
 kill_and_resume = load_module("benchmarks/kill_and_resume.py")
 
 # Every test has AP 0, so that the first, of iteration 2, is the best.

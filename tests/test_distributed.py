@@ -25,7 +25,7 @@ from dynamic_atss.builders import build_train_dataset
 from dynamic_atss.config.load import load_config
 from dynamic_atss.data.samplers import TrainingSampler, aspect_groups
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 LAUNCH = ["-m", "torch.distributed.launch", "--standalone", "--nproc-per-node", "2"]
 QUIET = [str(ROOT / "tools" / "launch.py"), *TORCHRUN[2:]]
@@ -327,7 +327,7 @@ def test_one_process_surveys_and_tells_what_is_wrong(config, tmp_path):
 
 
 def test_sigterm_to_the_launcher_saves_and_the_resumed_run_is_the_same(config, tmp_path):
-    args = [*config, *FROZEN, "SOLVER.MAX_ITER", 45, "SOLVER.CHECKPOINT_PERIOD", 40, "--skip-test"]
+    args = [*config, *FROZEN, "SOLVER.MAX_ITER", 25, "SOLVER.CHECKPOINT_PERIOD", 20, "--skip-test"]
     args += ["SOLVER.LOG_PERIOD", 1]
     out, whole = tmp_path / "run", tmp_path / "whole"
     with open(tmp_path / "log", "w") as log:

@@ -10,6 +10,8 @@ from helpers_run import ROOT, read_lines, run_tool, write_config
 
 from dynamic_atss.data.catalog import open_dataset
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 DOORS = {
     "shared_tower_head": (

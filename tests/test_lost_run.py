@@ -22,6 +22,8 @@ from helpers_run import (
     write_config,
 )
 
+pytestmark = pytest.mark.slow
+
 ENDLESS = 300.0  # seconds after which a test gives up waiting
 
 kill_and_resume = load_module("benchmarks/kill_and_resume.py")
@@ -106,7 +108,7 @@ def test_a_process_that_stops_or_is_killed_ends_the_other_with_its_name(args, tm
 def test_torchrun_begins_again_and_the_run_goes_on_bit_by_bit(args, tmp_path):
     """With tools/launch.py: tests/test_two_machines.py."""
     out, whole = tmp_path / "run", tmp_path / "whole"
-    args = [*args, "SOLVER.MAX_ITER", 20]
+    args = [*args, "SOLVER.MAX_ITER", 14]
     with training(args, out, [*TORCHRUN, "--max-restarts", "2"]) as process:
         os.kill(process_of(1, process.pid), signal.SIGKILL)
         assert process.wait(timeout=ENDLESS) == 0
@@ -134,9 +136,9 @@ def test_a_process_that_never_comes_is_named(args, tmp_path):
     out = ["SOLVER.TIMEOUT", 2, "OUTPUT_DIR", tmp_path / "run"]
     ended = run_program(command("train_net", [*args, *out])[1:], ENDLESS, **alone)
     assert ended.returncode == 75
-    assert ended.stderr.splitlines() == [
-        "error: rank 1 of 2 did not come to 127.0.0.1:29641 within 2 s (SOLVER.TIMEOUT)"
-    ]
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: rank 1 of 2 ") and "127.0.0.1:29641" in line
+    assert "2 s (SOLVER.TIMEOUT)" in line
 
 
 def test_a_mistake_is_not_met_again(args, tmp_path):

@@ -8,6 +8,8 @@ import pytest
 import torch
 from helpers_run import LAUNCH, call_tool, load_module, read_lines, run_tool, write_config
 
+pytestmark = pytest.mark.slow
+
 kill_and_resume = load_module("benchmarks/kill_and_resume.py")
 
 # The iterations in BAD are not finite: always, or (ONCE) the first time.

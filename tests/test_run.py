@@ -21,6 +21,8 @@ from helpers_run import (
 
 from dynamic_atss.modeling.assignment_metrics import BY_SIZE, SIZES
 
+pytestmark = pytest.mark.slow
+
 EventAccumulator = pytest.importorskip(
     "tensorboard.backend.event_processing.event_accumulator"
 ).EventAccumulator
@@ -219,11 +221,9 @@ def test_resume_takes_the_configurations_learning_rate(config, tmp_path, tool):
     assert read_lines(out)[-1]["lr"] == pytest.approx(0.001)
     told = [line for line in (out / "log.txt").read_text().splitlines() if " WARNING " in line]
     told = [line.split(" WARNING ")[1] for line in told if "survey: " not in line]
-    assert told == [
-        "--resume with another configuration: SOLVER.BASE_LR 0.02 -> 0.001",
-        "--resume with another configuration: SOLVER.MAX_ITER 2 -> 4",
-        f"the configuration up to iteration 2 is kept as {out / 'config-before-0000002.yaml'}",
-    ]
+    rate, last, kept = told
+    assert "SOLVER.BASE_LR 0.02 -> 0.001" in rate and "SOLVER.MAX_ITER 2 -> 4" in last
+    assert str(out / "config-before-0000002.yaml") in kept
     assert "BASE_LR: 0.02" in (out / "config-before-0000002.yaml").read_text()
     assert "BASE_LR: 0.001" in (out / "config.yaml").read_text()
 
@@ -254,7 +254,7 @@ def test_resume_with_another_model_is_refused(config, tmp_path, tool, capsys, ch
 
 # --- runs that are interrupted -----------------------------------------------------------------
 
-LONG = ["SOLVER.MAX_ITER", 60, "SOLVER.CHECKPOINT_PERIOD", 7, "SOLVER.LOG_PERIOD", 3]
+LONG = ["SOLVER.MAX_ITER", 40, "SOLVER.CHECKPOINT_PERIOD", 7, "SOLVER.LOG_PERIOD", 3]
 LONG += ["TEST.PERIOD", 10, "SOLVER.EMA_DECAY", 0.9, "SOLVER.EMA_RAMP", True]
 LONG += ["TEST.BEST_METRIC", "AP", "SOLVER.KEEP_CHECKPOINTS", 3]
 
@@ -319,7 +319,7 @@ def test_sigterm_saves_and_ends(config, tmp_path, uninterrupted, workers, to_gro
         assert process.wait(timeout=300) == 143
     assert "Traceback" not in (tmp_path / "log").read_text()
     saved = torch.load(out / (out / "last_checkpoint").read_text(), weights_only=True)
-    assert 6 <= saved["iteration"] < 60
+    assert 6 <= saved["iteration"] < 40
     first = cv2.imread(str(out / "losses.png"))
     assert "Stopped after" in (out / "log.txt").read_text()
     ended = run_tool("train_net", [*args, "--resume"])

@@ -15,6 +15,8 @@ from helpers_run import LAUNCH, command, environment, read_lines, run_tool, star
 
 from dynamic_atss.processes import SIGNALS
 
+pytestmark = pytest.mark.slow
+
 NAMES = [number.name for number in SIGNALS]
 
 # A step takes a moment, so that a signal comes in the middle of one.

@@ -9,6 +9,8 @@ import torch
 from helpers_run import LAUNCH, write_config
 from test_lost_run import ENDLESS, children, errors, process_of, training
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def args(tmp_path_factory):

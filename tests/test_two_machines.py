@@ -8,6 +8,8 @@ import sys
 import pytest
 from helpers_run import ROOT, load_module, write_config
 
+pytestmark = pytest.mark.slow
+
 sys.path.insert(0, str(ROOT / "benchmarks"))
 two_machines = load_module("benchmarks/two_machines.py")
 

@@ -4,7 +4,7 @@ import pytest
 from helpers_run import call_tool, run_tool, write_config
 from test_distributed import EVERY, FROZEN, TORCHRUN, check_same_training
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 HEADS = """
 import torch

@@ -11,6 +11,8 @@ from dynamic_atss.assigners.rules.max_iou import MaxIoU
 from dynamic_atss.assigners.rules.o2f import O2F
 from dynamic_atss.assigners.rules.paa import PAA
 from dynamic_atss.assigners.rules.poto import POTO
+from dynamic_atss.assigners.rules.rfla import RFLA
+from dynamic_atss.assigners.rules.simd import SimD
 from dynamic_atss.assigners.rules.simota import SimOTA
 from dynamic_atss.assigners.rules.small_target_aligned import SmallTargetAligned
 from dynamic_atss.assigners.rules.task_aligned import TaskAligned
@@ -31,4 +33,6 @@ ASSIGNERS: dict[str, type[Assigner]] = {
     "small_target_aligned": SmallTargetAligned,
     "dw": DW,
     "o2f": O2F,
+    "rfla": RFLA,
+    "simd": SimD,
 }

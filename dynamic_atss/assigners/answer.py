@@ -27,7 +27,7 @@ def answer(rule: Assigner, priors: Priors, gt: GroundTruth, predictions: Predict
         UserError: it is no `Assignment` of as many images and priors, or of other boxes.
     """
     gt = gt if getattr(rule, "sees_regions", False) else gt.objects
-    priors = priors.with_size() if rule.needs_size else priors
+    priors = priors.with_size() if getattr(rule, "needs_size", False) else priors
     if notes.recorder is not None:
         notes.recorder.begin(rule)
     found = rule(priors, gt, predictions)

@@ -22,6 +22,8 @@ from dynamic_atss.assigners.pairs import (
     box_sides,
     center_offsets,
     centerness,
+    centerness_of_tiny,
+    has_pair,
     logit_of_class,
     predicted_iou,
     resolve,
@@ -38,11 +40,14 @@ __all__ = [
     "box_sides",
     "center_offsets",
     "centerness",
+    "centerness_of_tiny",
+    "has_pair",
     "inside",
     "inside_of",
     "logit_of_class",
     "note",
     "one_of",
+    "pair",
     "predicted_iou",
     "resolve",
     "rising",
@@ -101,6 +106,13 @@ def one_of(names: Sequence[str], **arguments: str) -> None:
     for name, value in arguments.items():
         if value not in names:
             raise ValueError(f"{name} is {value!r}; give one of {', '.join(map(repr, names))}")
+
+
+def pair(**arguments: Sequence[float]) -> None:
+    """Raises ValueError for the first argument of a rule that is no list of two."""
+    for name, value in arguments.items():
+        if not isinstance(value, list | tuple) or len(value) != 2:
+            raise ValueError(f"{name} is {value!r}; give two numbers")
 
 
 def rising(**arguments: Sequence[float]) -> None:

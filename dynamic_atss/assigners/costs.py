@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dynamic_atss.assigners.pairs import Pairs, logit_of_class, predicted_iou
+from dynamic_atss.assigners.pairs import Pairs, center_offsets, logit_of_class, predicted_iou
 from dynamic_atss.boxes import BoxConvention
-from dynamic_atss.types import GroundTruth, Predictions
+from dynamic_atss.types import GroundTruth, Predictions, Priors
 
 EPS = 1e-8  # of the IoU's logarithm, as YOLOX released it
+EPS_SOFT = 1e-7  # the same, as mmdetection released RTMDet
+FARTHEST = 300.0  # an exponent of 10 that a float64 holds
 
 
 class PairCost:
@@ -25,7 +31,8 @@ class PairCost:
     ) -> None:
         self.predictions, self.gt, self.iou_weight = predictions, gt, iou_weight
         self.count = predictions.boxes[..., 0].numel()  # N * P
-        self._nobody = _cost_of_no_class(predictions.logits.flatten(0, 1), flat.flatten())
+        logits = predictions.logits.flatten(0, 1)
+        self._nobody = _cost_of_no_class(F.softplus, logits, flat.flatten())
 
     def __call__(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """Two tensors of the shape of pairs.flat."""
@@ -34,9 +41,55 @@ class PairCost:
         return cost - self.iou_weight * (overlap + EPS).log(), overlap
 
 
-def _cost_of_no_class(logits: Tensor, flat: Tensor) -> Tensor:
-    """(N * P,): the cross-entropy of all classes with 0, which the boxes of a prior share; of the
-    priors in `flat` alone where they are few, as those near boxes are."""
-    if flat.numel() >= len(logits):
-        return F.softplus(logits).sum(-1)
-    return logits.new_zeros(len(logits)).scatter_(0, flat, F.softplus(logits[flat]).sum(-1))
+def _cost_of_no_class(term: Callable[[Tensor], Tensor], logits: Tensor, flat: Tensor) -> Tensor:
+    """(N * P,): the sum of each class's term as background, which the boxes of a prior share; of
+    the priors in `flat` alone where they are few, as those near boxes are."""
+    if torch.compiler.is_compiling() or flat.numel() >= len(logits):  # a list's length is unknown
+        return term(logits).sum(-1)
+    return logits.new_zeros(len(logits)).scatter_(0, flat, term(logits[flat]).sum(-1))
+
+
+class SoftLabelCost:
+    """The cost of pairs = quality focal loss of all classes, with the IoU as the label at the box's
+    class, + iou_weight * -log IoU + 10^(distance from the box's centre in strides - radius); and
+    their IoU.
+
+    Args:
+        flat: as of `PairCost`.
+    """
+
+    def __init__(
+        self,
+        priors: Priors,
+        gt: GroundTruth,
+        predictions: Predictions,
+        iou_weight: float,
+        radius: float,
+        flat: Tensor,
+    ) -> None:
+        self.priors, self.gt, self.predictions = priors, gt, predictions
+        self.iou_weight, self.radius = iou_weight, radius
+        logits = predictions.logits.flatten(0, 1).to(predictions.boxes.dtype)
+        self._nobody = _cost_of_no_class(_as_background, logits, flat.flatten())
+
+    def __call__(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """Two tensors of the shape of pairs.flat; the cost is float64."""
+        overlap = predicted_iou(self.predictions, self.gt, pairs, BoxConvention.EXACT)
+        logit = logit_of_class(self.predictions, self.gt, pairs).to(overlap.dtype)
+        entropy = F.softplus(logit).sub_(overlap * logit)
+        focal = (overlap - logit.sigmoid()).square_().mul_(entropy).sub_(_as_background(logit))
+        focal.add_(self._nobody[pairs.flat])
+        focal.sub_((overlap + EPS_SOFT).log_(), alpha=self.iou_weight)
+        return self._of_distance(pairs).add_(focal), overlap
+
+    def _of_distance(self, pairs: Pairs) -> Tensor:
+        """A float32 would not hold 10^(strides across a large box)."""
+        x, y = center_offsets(self.priors, self.gt, pairs)
+        distance = (x * x).add_(y * y).sqrt_().div_(self.priors.strides[pairs.prior])
+        power = distance.double().sub_(self.radius).clamp_(max=FARTHEST)
+        return power.mul_(math.log(10)).exp_()
+
+
+def _as_background(logits: Tensor) -> Tensor:
+    """The focal loss of 0 at each class."""
+    return logits.sigmoid().square_().mul_(F.softplus(logits))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dynamic_atss.assigners.answer import answer
 from dynamic_atss.assigners.around import Around
+from dynamic_atss.assigners.pairs import has_pair
 from dynamic_atss.assigners.ranges import priors_within
 from dynamic_atss.types import BACKGROUND, IGNORE, Assignment, GroundTruth, Predictions, Priors
 
@@ -39,13 +40,13 @@ class IgnoreRegions(Around):
         if gt.split == len(gt):
             return found
         index = found.gt_index
-        covered = _covered(priors, gt.regions, len(index)).view_as(index)
+        covered = _covered(priors, gt.regions, len(index))
         index = torch.where(covered & (index == BACKGROUND), IGNORE, index)
         return replace(found, gt_index=index)
 
 
 def _covered(priors: Priors, regions: GroundTruth, images: int) -> Tensor:
-    """(images * P,) bool: the priors of which a region covers the share."""
+    """(N, P) bool: the priors of which a region covers the share."""
     # A side that is covered halfway has its middle in the region. LEGACY sides end half a
     # pixel farther out, both of the prior and of the region.
     wider = torch.cat((regions.boxes[:, :2] - 0.5, regions.boxes[:, 2:] + 0.5), dim=1)
@@ -53,7 +54,5 @@ def _covered(priors: Priors, regions: GroundTruth, images: int) -> Tensor:
     pairs = priors_within(priors, regions, wider[:, None], margin=margin)
     boxes = priors.boxes.index_select(0, pairs.prior)
     shared = regions.convention.intersection(boxes, regions.boxes.index_select(0, pairs.box))
-    hit = pairs.exists & (shared >= SHARE * regions.convention.area(boxes))
-    slots = images * len(priors)  # pairs that do not count write to one of their own at the end
-    flags = torch.zeros(slots + 1, dtype=torch.bool, device=hit.device)
-    return flags.scatter_(0, torch.where(hit, pairs.flat, slots), True)[:slots]
+    hit = shared >= SHARE * regions.convention.area(boxes)
+    return has_pair(pairs, hit, (images, len(priors)))

@@ -63,9 +63,25 @@ def box_sides(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
 
 
 def centerness(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
-    """Centerness of each pair's prior in its box, as `boxes.centerness`; 0 without a box, below
-    0."""
-    return PAIR_CENTERNESS(priors.centers, pairs.prior, gt.boxes, pairs.box)
+    """Centerness of each pair's prior in its box, as `boxes.centerness`; 0 without a box, of
+    an index below 0, and where it is not a number, as between infinite sides."""
+    return PAIR_CENTERNESS(priors.centers, pairs.prior, gt.boxes, pairs.box).nan_to_num_(0.0)
+
+
+def centerness_of_tiny(distances: Tensor) -> Tensor:
+    """Centerness of pairs from their distances (4, ...), where the nearer side counts as 0.01
+    pixels away or more: above 0 outside of the box, too, so that such positives learn it."""
+    both = distances.view(2, 2, *distances.shape[1:]).clamp(min=0.01)  # one side, the other
+    low, high = both.amin(0), both.amax(0)  # along x, along y
+    return (low / high).prod(0).sqrt().nan_to_num(0.0)
+
+
+def has_pair(pairs: Pairs, wanted: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """(N, P) bool: the priors of which some pair exists and is `wanted`; shape: (N, P)."""
+    slots = shape[0] * shape[1]  # pairs that do not count write to one of their own at the end
+    flags = torch.zeros(slots + 1, dtype=torch.bool, device=wanted.device)
+    flat = torch.where(wanted & pairs.exists, pairs.flat, slots)
+    return flags.scatter_(0, flat.flatten(), True)[:slots].view(shape)
 
 
 def center_offsets(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:

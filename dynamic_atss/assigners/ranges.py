@@ -44,7 +44,13 @@ def points_inside(
 
 
 def priors_within(
-    priors: Priors, gt: GroundTruth, region: Tensor, *, margin: Sequence[float] = ()
+    priors: Priors,
+    gt: GroundTruth,
+    region: Tensor,
+    *,
+    margin: Sequence[float] = (),
+    scale: float = 1.0,
+    extent: Tensor | None = None,
 ) -> Pairs:
     """The pairs of every box with the priors whose location lies in its region, in one list (M,).
 
@@ -55,8 +61,19 @@ def priors_within(
     Args:
         region: (T, L, 4) xyxy, or (T, 1, 4) for all levels.
         margin: by level, by how much a region may be wider or higher than its box; () = 0.
+        scale: of the box, before the margin is added.
+        extent: (T, L, 2) float64 on the host: the extents of the regions, where they are known
+            there; then scale and margin are not read.
     """
     numbers = level_numbers(priors.levels)
-    length = MOST_LOCATIONS(gt.extent, numbers, 0.0, (), margin)
+    if extent is None:
+        length = MOST_LOCATIONS(gt.extent * scale, numbers, 0.0, (), margin)
+    else:
+        levels = zip(extent.unbind(1), _by_level(numbers), strict=True)
+        length = sum(MOST_LOCATIONS(side, level, 0.0, (), ()) for side, level in levels)
     lattice = numbers, priors.offset, priors.per_location
     return Pairs(*list_locations(gt.boxes, gt.image, region, *lattice, length))
+
+
+def _by_level(numbers: list[int]) -> list[list[int]]:
+    return [numbers[i : i + 3] for i in range(0, len(numbers), 3)]

@@ -13,6 +13,7 @@ from dynamic_atss.builders.heads.atss import POSITIVE_TYPES
 from dynamic_atss.data.frames import EXIF
 from dynamic_atss.evaluation.scores import METRICS, VOC_METRICS
 from dynamic_atss.modeling.class_loss import CLASS_LOSSES
+from dynamic_atss.modeling.criterion import BOX_WEIGHTS
 from dynamic_atss.modeling.layers import NORMS
 
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
@@ -20,7 +21,8 @@ DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
 ACCEPTED: dict[str, Collection[Any]] = {
     "DTYPE": DTYPES,
     "MODEL.DEVICE": ("auto", "cuda", "cpu"),
-    "MODEL.ATSS.REGRESSION_TYPE": ("BOX", "POINT"),
+    "MODEL.ATSS.REGRESSION_TYPE": ("BOX", "POINT", "DISTRIBUTION"),
+    "MODEL.ATSS.BOX_WEIGHT": BOX_WEIGHTS,
     "MODEL.ATSS.POSITIVE_TYPE": POSITIVE_TYPES,
     "MODEL.CLASS_LOSS": ("", *CLASS_LOSSES),
     "MODEL.CLASS_LOSS_DIVISOR": ("", "positives", "labels"),
@@ -76,6 +78,8 @@ AT_LEAST = {
     "INPUT.MAX_SIZE_TRAIN": 1,
     "INPUT.MIN_SIZE_TEST": 1,
     "INPUT.MAX_SIZE_TEST": 1,
+    "MODEL.ATSS.REG_MAX": 1,
+    "MODEL.ATSS.DFL_WEIGHT": 0,
     "HEAD.ASPECT_RATIOS": 0.01,  # further off, a side is rounded to 0
     "HEAD.INFERENCE_TH": 0,
     "HEAD.LOSS_ALPHA": 0,
@@ -91,6 +95,7 @@ AT_LEAST = {
     "HEAD.CENTER_SAMPLING_RADIUS": 0,
     "HEAD.CLS_LOSS_WEIGHT": 0,
     "HEAD.FG_IOU_THRESHOLD": 0,
+    "HEAD.QUALITY_LOSS_WEIGHT": 0,
     "HEAD.REG_LOSS_WEIGHT": 0,
     "HEAD.RELAXATION_FACTOR": 0,
     "HEAD.SCALES_PER_OCTAVE": 1,

@@ -20,7 +20,8 @@ FITS = (
 # The rules that give a box one prior, with these arguments.
 ONE_TO_ONE: dict[str, dict[str, Any]] = {
     "poto": {},
-    "task_aligned": {"topk": 1},
+    "task_aligned": {"topk": 1, "candidates": "box"},  # of all points the best is often outside
+    "small_target_aligned": {"per_box": 1},
     "topk": {"topk": 1},
 }
 
@@ -31,8 +32,11 @@ def rule_name(cfg: CfgNode, head: Head) -> str:
 
 
 def rule_arguments(cfg: CfgNode, head: Head) -> dict[str, Any]:
-    """What the head's keys say of the rule, and MODEL.ASSIGNER.ARGS."""
-    return head.rule_arguments(rule_name(cfg, head)) | dict(cfg.MODEL.ASSIGNER.ARGS)
+    """What the head's keys say of the rule, or the length of the training, and
+    MODEL.ASSIGNER.ARGS."""
+    name = rule_name(cfg, head)
+    known = {"iterations": cfg.SOLVER.MAX_ITER} if name == "o2f" else head.rule_arguments(name)
+    return known | dict(cfg.MODEL.ASSIGNER.ARGS)
 
 
 def rule_origin(cfg: CfgNode, head: Head) -> str:
@@ -52,7 +56,8 @@ def build_assigner(cfg: CfgNode, head: Head) -> Assigner:
     Raises:
         UserError: unknown names or arguments.
     """
-    return _built("MODEL.ASSIGNER", rule_name(cfg, head), rule_arguments(cfg, head), head)
+    given = rule_name(cfg, head), rule_arguments(cfg, head)
+    return _built("MODEL.ASSIGNER", *given, ASSIGNERS, head)
 
 
 def build_one_to_one(cfg: CfgNode, head: Head) -> Assigner:
@@ -67,7 +72,8 @@ def build_one_to_one(cfg: CfgNode, head: Head) -> Assigner:
             f"MODEL.ONE_TO_ONE.NAME {name!r}: gives a box several priors, whose detections only "
             f"NMS would make one; choose one of {', '.join(ONE_TO_ONE)}"
         )
-    return _built("MODEL.ONE_TO_ONE", name, one_to_one_arguments(cfg), head)
+    known = {rule: ASSIGNERS[rule] for rule in ONE_TO_ONE}
+    return _built("MODEL.ONE_TO_ONE", name, one_to_one_arguments(cfg), known, head)
 
 
 def one_to_one_arguments(cfg: CfgNode) -> dict[str, Any]:
@@ -76,10 +82,12 @@ def one_to_one_arguments(cfg: CfgNode) -> dict[str, Any]:
     return ONE_TO_ONE.get(own.NAME, {}) | dict(own.ARGS)
 
 
-def _built(section: str, name: str, arguments: Mapping[str, Any], head: Head) -> Assigner:
-    """section: whose keys NAME and ARGS are."""
+def _built(
+    section: str, name: str, arguments: Mapping[str, Any], known: Mapping[str, Any], head: Head
+) -> Assigner:
+    """section: whose keys NAME and ARGS are · known: the rules by name."""
     key = f"{section}.NAME"
-    make = find(key, name, ASSIGNERS)
+    make = find(key, name, known)
     require_call(key, name, make, 3, FITS)
     rule = construct(f"{section}.ARGS", name, make, **arguments)
     missing = [x for x in Assigner.__annotations__ if not hasattr(rule, x)]

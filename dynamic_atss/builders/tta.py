@@ -10,7 +10,13 @@ from yacs.config import CfgNode
 
 from dynamic_atss.data.transforms import Resize
 from dynamic_atss.modeling.detector import Detector
-from dynamic_atss.modeling.tta import AugmentedDetector, View, merge_by_nms, merge_by_vote
+from dynamic_atss.modeling.tta import (
+    AugmentedDetector,
+    View,
+    keep_best,
+    merge_by_nms,
+    merge_by_vote,
+)
 from dynamic_atss.types import Detections
 
 # The release gives SCALES below this the long side of the plain test, if the passes vote.
@@ -47,13 +53,14 @@ def _max_size(cfg: CfgNode, scale: int) -> int:
 
 
 def _merge(cfg: CfgNode) -> Callable[..., Detections]:
-    aug = cfg.TEST.BBOX_AUG
+    """A threshold of 0 merges nothing, as in the release."""
+    aug, limit = cfg.TEST.BBOX_AUG, cfg.MODEL.ATSS.PRE_NMS_TOP_N
+    threshold = cfg.MODEL.ATSS.NMS_TH
     if not aug.VOTE:
-        return partial(
-            merge_by_nms, threshold=cfg.MODEL.FCOS.NMS_TH, limit=cfg.TEST.DETECTIONS_PER_IMG
-        )
-    limit = cfg.MODEL.ATSS.PRE_NMS_TOP_N
-    if aug.MERGE_TYPE == "nms":
-        return partial(merge_by_nms, threshold=cfg.MODEL.ATSS.NMS_TH, limit=limit)
+        threshold, limit = cfg.MODEL.FCOS.NMS_TH, cfg.TEST.DETECTIONS_PER_IMG
+    if not threshold:
+        return partial(keep_best, limit=limit)
+    if not aug.VOTE or aug.MERGE_TYPE == "nms":
+        return partial(merge_by_nms, threshold=threshold, limit=limit)
     soft = cfg.MODEL.RETINANET.INFERENCE_TH if aug.MERGE_TYPE == "soft-vote" else None
     return partial(merge_by_vote, threshold=aug.VOTE_TH, soft_threshold=soft, limit=limit)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 
 from dynamic_atss import cli
+from dynamic_atss.errors import UserError
 
 
 def main() -> int:
@@ -20,15 +21,20 @@ def main() -> int:
 
     from dynamic_atss.inference.predict import predict  # imports torch: mistakes are told before
 
-    classes = _parts(args.classes) or None
+    classes = _parts("--classes", args.classes) or None
     looking = {"threshold": args.threshold, "classes": classes, "batch": args.batch}
-    tiles = {"tile": args.tile, "overlap": args.overlap}
+    tiles = {"tile": args.tile} | ({} if args.overlap is None else {"overlap": args.overlap})
     loading = {"device": args.device, "config_file": args.config_file, "overrides": args.set}
+    names = _parts("--names", args.names)
     return predict(
         args.weights,
         args.input,
         args.output,
-        loading={**loading, "class_names": _parts(args.names), "allow_code": args.allow_code},
+        loading={
+            **loading,
+            "class_names": names,
+            "allow_code": args.allow_code,
+        },
         looking={**looking, **tiles},
         pictures=not args.no_pictures,
         short_side=args.short_side,
@@ -36,9 +42,12 @@ def main() -> int:
     )
 
 
-def _parts(text: str) -> list[str]:
-    """What stands between the commas."""
-    return [part.strip() for part in text.split(",")] if text else []
+def _parts(option: str, text: str) -> list[str]:
+    """What stands between the commas. Raises UserError: nothing does."""
+    parts = [part.strip() for part in text.split(",")] if text else []
+    if "" in parts:
+        raise UserError(f"{option} {text!r}: a name is empty; give A,B without blanks around")
+    return parts
 
 
 def _arguments() -> argparse.Namespace:
@@ -53,11 +62,14 @@ def _arguments() -> argparse.Namespace:
     add("--threshold", type=float, default=0.3, help="lowest score; 0: all that a test counts")
     add("--classes", default="", metavar="A,B", help="names or indices of those that are kept")
     add("--tile", type=int, default=0, metavar="PIXELS", help="large pictures in tiles, too")
-    add("--overlap", type=float, default=0.2, help="of two tiles, a part of their side")
+    add("--overlap", type=float, help="of two tiles, a part of their side; 0.2")
     add("--batch", type=int, default=0, help="pictures at a time; 0: 8 on a GPU, 1 on a CPU")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     add("--config-file", default="", metavar="FILE", help="for weights that do not hold theirs")
     add("--names", default="", metavar="A,B", help="of the classes, if the weights tell none")
     add("--set", nargs="+", default=[], metavar="KEY VALUE", help="override configuration keys")
     add("--allow-code", action="store_true", help="run a head or body of your own that it names")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.overlap is not None and not args.tile:
+        raise UserError("--overlap is of tiles: give --tile PIXELS, too")
+    return args

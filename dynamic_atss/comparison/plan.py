@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 from dynamic_atss import builders
 from dynamic_atss.comparison.rules import Rule
 from dynamic_atss.config.code import with_absolute_code
-from dynamic_atss.config.load import load_config
+from dynamic_atss.config.load import load_config, parse_config
 from dynamic_atss.config.record import NAME as CONFIG
 from dynamic_atss.config.record import changes
 from dynamic_atss.errors import UserError
@@ -126,7 +126,9 @@ def _refuse_changes(job: Job) -> None:
     if not path.is_file():
         return
     try:
-        found = changes(read_text(path, YAML_BYTES), with_absolute_code(job.cfg).dump())
+        # A key that is newer than the run has its default there.
+        recorded = parse_config(read_text(path, YAML_BYTES), str(path), allow_code=True)
+        found = changes(recorded.dump(), with_absolute_code(job.cfg).dump())
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be compared with the settings of now: {error}") from None
     other = [line for line in found if line.partition(" ")[0] not in FREE_KEYS]

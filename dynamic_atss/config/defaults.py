@@ -45,8 +45,8 @@ _C.MODEL.ASSIGNER.IGNORE_REGIONS = False  # (new) background that lies mostly in
 _C.MODEL.ONE_TO_ONE = CN()  # a second branch of any head, beside the one of MODEL.ASSIGNER, which
 # is for training: it learns from the same features, to which its gradient does not go
 _C.MODEL.ONE_TO_ONE.NAME = ""  # (new) its rule, of one prior for a box: "poto" | "task_aligned" |
-# "topk" | your own; "" = there is no such branch
-_C.MODEL.ONE_TO_ONE.ARGS = CN()  # (new) keyword arguments of that rule, which has topk 1 if any
+# "small_target_aligned" | "topk" | your own; "" = there is no such branch
+_C.MODEL.ONE_TO_ONE.ARGS = CN()  # (new) keyword arguments of that rule, beside topk 1 or per_box 1
 _C.MODEL.ONE_TO_ONE.PREDICTS = True  # (new) it predicts, without NMS; False: the other branch, with
 
 _C.MODEL.BOX_LOSS = ""  # (new) "iou" | "linear_iou" | "giou" | "path/to/file.py:Name"; "" = the
@@ -111,11 +111,18 @@ _C.MODEL.ATSS.POSITIVE_TYPE = "ATSS"  # "ATSS" | "SSC" (fcos) | "IoU" (max_iou) 
 _C.MODEL.ATSS.FG_IOU_THRESHOLD = 0.5  # max_iou: anchors of at least this IoU are positive
 _C.MODEL.ATSS.BG_IOU_THRESHOLD = 0.4  # max_iou: anchors below it are background
 _C.MODEL.ATSS.TOPK = 9  # candidate locations of a box on each level; topk: anchors of a box
-_C.MODEL.ATSS.REGRESSION_TYPE = "BOX"  # "BOX" (deltas of the anchor) | "POINT" (distances)
+_C.MODEL.ATSS.REGRESSION_TYPE = "BOX"  # "BOX" (deltas of the anchor) | "POINT" (distances) |
+# "DISTRIBUTION" (new; of each distance, as in GFL)
+_C.MODEL.ATSS.REG_MAX = 16  # (new) the largest distance of a DISTRIBUTION, in strides
+_C.MODEL.ATSS.DFL_WEIGHT = 0.25  # (new) weight of its distribution focal loss
+_C.MODEL.ATSS.BOX_WEIGHT = "quality"  # (new) what weighs the box loss of a positive: "quality" |
+# "score" (the largest of its classes, as in GFL)
+_C.MODEL.ATSS.QUALITY_BRANCH = True  # (new) False: none, as in GFL, whose class scores are IoUs
 _C.MODEL.ATSS.REG_LOSS_WEIGHT = 2.0  # weight of the GIoU loss
+_C.MODEL.ATSS.QUALITY_LOSS_WEIGHT = 1.0  # (new) weight of the quality branch's loss; PAA: 0.5
 _C.MODEL.ATSS.PRIOR_PROB = 0.01  # initial score of every class
 _C.MODEL.ATSS.INFERENCE_TH = 0.05  # class scores above it are candidates
-_C.MODEL.ATSS.NMS_TH = 0.6  # IoU above it suppresses
+_C.MODEL.ATSS.NMS_TH = 0.6  # IoU above it suppresses; 0: no NMS, as in the releases
 _C.MODEL.ATSS.PRE_NMS_TOP_N = 1000  # candidates of a level that reach NMS
 
 # Without effect while RETINANET_ON is False, but for USE_C5.
@@ -138,7 +145,7 @@ _C.MODEL.RETINANET.LOSS_ALPHA = 0.25  # focal loss
 _C.MODEL.RETINANET.LOSS_GAMMA = 2.0  # focal loss
 _C.MODEL.RETINANET.PRIOR_PROB = 0.01  # initial score of every class
 _C.MODEL.RETINANET.INFERENCE_TH = 0.05  # class scores above it are candidates
-_C.MODEL.RETINANET.NMS_TH = 0.4  # IoU above it suppresses
+_C.MODEL.RETINANET.NMS_TH = 0.4  # IoU above it suppresses; 0: no NMS
 
 # Without effect while FCOS_ON is False.
 _C.MODEL.FCOS = CN()
@@ -146,7 +153,7 @@ _C.MODEL.FCOS.NUM_CLASSES = 81  # with background
 _C.MODEL.FCOS.FPN_STRIDES = [8, 16, 32, 64, 128]  # by level
 _C.MODEL.FCOS.PRIOR_PROB = 0.01  # initial score of every class
 _C.MODEL.FCOS.INFERENCE_TH = 0.05  # class scores above it are candidates
-_C.MODEL.FCOS.NMS_TH = 0.6  # IoU above it suppresses
+_C.MODEL.FCOS.NMS_TH = 0.6  # IoU above it suppresses; 0: no NMS
 _C.MODEL.FCOS.PRE_NMS_TOP_N = 1000  # candidates of a level that reach NMS
 _C.MODEL.FCOS.LOSS_ALPHA = 0.25  # focal loss
 _C.MODEL.FCOS.LOSS_GAMMA = 2.0  # focal loss
@@ -296,6 +303,8 @@ _C.TEST.DETECTIONS_PER_IMG = 100  # the best of an image; as many count in the s
 # those of COCO's own 100 are shown where it is another number
 _C.TEST.NMS = True  # (new) False: the best scores of an image as they are, for rules of one prior
 # for a box, as poto
+_C.TEST.SCORE_VOTING = False  # (new) after NMS, a box becomes the mean of its class's candidates,
+# weighted by their scores and their IoUs with it, as in PAA
 _C.TEST.PERIOD = 0  # (new) iterations between tests in training; 0 = at the end only
 _C.TEST.BEST_METRIC = ""  # (new) model_best.pth is of the test with the largest of this number:
 # "AP", "AP50", ...; of VOC sets "VOC_mAP", "VOC07_mAP", too; on the first test set; "" = off
@@ -309,6 +318,7 @@ _C.TEST.EXPECTED_RESULTS_SIGMA_TOL = 4  # a result further off is an error
 #   VOTE True, MERGE_TYPE "vote"          VOTE_TH, MODEL.ATSS.PRE_NMS_TOP_N (boxes kept)
 #   VOTE True, MERGE_TYPE "soft-vote"     these and MODEL.RETINANET.INFERENCE_TH (least score left)
 #   VOTE True, MERGE_TYPE "nms"           MODEL.ATSS.NMS_TH, MODEL.ATSS.PRE_NMS_TOP_N (boxes kept)
+# With a threshold of 0 for NMS (MODEL.FCOS.NMS_TH, with VOTE MODEL.ATSS.NMS_TH) nothing is merged.
 _C.TEST.BBOX_AUG = CN()
 _C.TEST.BBOX_AUG.ENABLED = False  # tests (in training, too) see each image in several passes
 _C.TEST.BBOX_AUG.H_FLIP = False  # a pass over the mirrored image

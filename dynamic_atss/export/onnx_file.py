@@ -91,7 +91,11 @@ def _told(error: Exception) -> str:
 
 
 class OnnxRunner:
-    """images, sizes, original_sizes -> the outputs, by onnxruntime on the CPU."""
+    """images, sizes, original_sizes -> the outputs, by onnxruntime on the CPU.
+
+    Raises:
+        UserError: it lacks an operator of the file.
+    """
 
     def __init__(self, path: Path) -> None:
         import onnxruntime
@@ -99,7 +103,14 @@ class OnnxRunner:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         providers = ["CPUExecutionProvider"]
-        self.session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        except Exception as error:  # one of many kinds, which have no base of their own
+            raise UserError(
+                f"--format onnx: onnxruntime {onnxruntime.__version__} cannot run the model "
+                f"({' '.join(str(error).split())[:200]}); update it (it knows deformable "
+                "convolutions since 1.25), or use --format torch or aoti"
+            ) from error
 
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
         given = {name: x.cpu().numpy() for name, x in zip(INPUTS, inputs, strict=True)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,8 +59,7 @@ def export(
     check_packages(name)
     output = Path(output).expanduser()
     check_place(output)
-    restored = restore(weights, **(loading or {}))
-    _refuse(restored)
+    restored = _restored(weights, **(loading or {}))
     images, source = pictures(restored, check_images)
     chosen = FORMATS[name]
     model = TensorDetector(restored.detector, chosen.suppress).eval()
@@ -77,10 +76,13 @@ def export(
     )
 
 
-def _refuse(restored: Restored) -> None:
+def _restored(weights: str, overrides: Sequence[str] = (), **loading: Any) -> Restored:
     """Raises UserError for a test that is more than the detector."""
+    # channels_last maps of one place are contiguous, too: a trace would exclude them.
+    restored = restore(weights, overrides=[*overrides, "MODEL.CHANNELS_LAST", "False"], **loading)
     if restored.cfg.TEST.BBOX_AUG.ENABLED:
         raise UserError(
             "TEST.BBOX_AUG.ENABLED True: test-time augmentation cannot be exported; add --set "
             "TEST.BBOX_AUG.ENABLED False"
         )
+    return restored

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 import torch.fx.experimental._config
+from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from dynamic_atss.errors import UserError
 from dynamic_atss.export.module import TensorDetector
+from dynamic_atss.export.timm_padding import in_whole_numbers
+from dynamic_atss.modeling.fpn import FPN
 
 _SYMBOLIC: Any = torch.fx.experimental._config
 # Of the example that is traced: every level has more than one place, both sides differ.
@@ -29,7 +34,8 @@ def traced(model: TensorDetector, device: torch.device) -> ExportedProgram:
     shapes = ({0: batch, 2: Dim("height", min=1), 3: Dim("width", min=1)}, {0: batch}, {0: batch})
     try:
         # Else maps of one place, of the last levels, would be refused: they may broadcast.
-        with torch.no_grad(), _SYMBOLIC.patch(backed_size_oblivious=True):
+        patch = _SYMBOLIC.patch(backed_size_oblivious=True)
+        with torch.no_grad(), patch, in_whole_numbers(), _contiguous_maps(model):
             return torch.export.export(
                 *(model, (pixels, sizes, sizes * 2)), dynamic_shapes=shapes, strict=False
             )
@@ -40,6 +46,20 @@ def traced(model: TensorDetector, device: torch.device) -> ExportedProgram:
             f"{_parts(model)}: cannot be traced ({_first_line(error)}): a part must not go by the "
             "values of its tensors, and reads sizes as x.shape[0], not len(x)"
         ) from error
+
+
+@contextmanager
+def _contiguous_maps(model: TensorDetector) -> Iterator[None]:
+    """Bodies with channels last (Swin) give views of other strides, which convolutions would pass
+    on: a map of one place has both kinds, and a trace would exclude it."""
+    with ExitStack() as stack:
+        for fpn in (part for part in model.modules() if isinstance(part, FPN)):
+            stack.enter_context(fpn.register_forward_pre_hook(_contiguous))
+        yield
+
+
+def _contiguous(fpn: nn.Module, args: tuple[Sequence[Tensor]]) -> tuple[list[Tensor]]:
+    return ([x.clone(memory_format=torch.contiguous_format) for x in args[0]],)
 
 
 def _parts(model: TensorDetector) -> str:

@@ -11,22 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynamic_atss.errors import UserError
 from dynamic_atss.inference.detect import Detecting, Rows
 from dynamic_atss.inference.found import Found
+from dynamic_atss.inference.options import check_options, class_indices
 from dynamic_atss.inference.picture import Broken, Picture
 from dynamic_atss.inference.restore import Restored, restore
 from dynamic_atss.inference.sources import LIST, ONE, Source, chunks, open_source
 from dynamic_atss.inference.tiles import detect_in_tiles
-from dynamic_atss.suggest import hint
 
 logger = logging.getLogger(__name__)
 
 THRESHOLD = 0.3  # of a score, where none is given: what is worth showing
 OVERLAP = 0.2
 _GPU_BATCH = 8  # a CPU gains nothing by more than one
-_LEAST_TILE = 32
-_MOST_OVERLAP = 0.9
 
 
 def load(
@@ -131,9 +128,12 @@ class Model:
             UserError: an argument that cannot be; no such file; a single picture, or one of a
             list, that cannot be read.
         """
-        kept = self._indices(classes)
-        _check(threshold, tile, overlap, batch)
+        kept = class_indices(classes, self.class_names)
+        check_options(threshold, tile, overlap, batch)
+        self._tell_of_small_tiles(tile)
         opened = open_source(source, self.restored.reading)
+        if opened.note and opened is not source:  # who opened it has the note
+            logger.warning("%s", opened.note)
         size = batch or (_GPU_BATCH if self.device.type == "cuda" else 1)
         if opened.video is not None and opened.video.live:
             size = 1
@@ -159,6 +159,16 @@ class Model:
         every = list(found)
         return every[0] if opened.kind == ONE else every
 
+    def _tell_of_small_tiles(self, tile: int) -> None:
+        """Warns of tiles that are enlarged, which no whole picture of their size is."""
+        side = self.restored.cfg.INPUT.MIN_SIZE_TEST
+        if 0 < tile < side:
+            logger.warning(
+                "tile %d: the model looks at a short side of %d pixels, so tiles are enlarged %.1f "
+                "times, and objects may look larger than those that it learnt; give %d or more",
+                *(tile, side, side / tile, side),
+            )
+
     def _found(
         self, picture: Picture, rows: Rows, threshold: float, kept: list[int] | None
     ) -> Found:
@@ -169,25 +179,6 @@ class Model:
         scores, labels = torch.from_numpy(rows.scores), torch.from_numpy(rows.labels)
         names = self.class_names
         return Found(picture.image, picture.name, rows.xywh, scores, labels, names, picture.frame)
-
-    def _indices(self, classes: Sequence[str | int] | str | int | None) -> list[int] | None:
-        """Raises UserError: no such class, with the nearest name."""
-        if classes is None:
-            return None
-        given = [classes] if isinstance(classes, str | int) else classes
-        return [self._index(one) for one in given]
-
-    def _index(self, given: str | int) -> int:
-        names = self.class_names
-        if isinstance(given, str) and given in names:
-            return names.index(given)
-        if not isinstance(given, str) and 0 <= given < len(names):
-            return int(given)
-        if isinstance(given, str) and given.isdecimal() and int(given) < len(names):
-            return int(given)
-        near = hint(str(given), names, "; the nearest is {}")
-        known = near or f"; it has {', '.join(names[:20])}{', ...' if names[20:] else ''}"
-        raise UserError(f"classes: the model has no class {given!r}{known}")
 
 
 def _each(
@@ -200,15 +191,3 @@ def _each(
         rows = iter(detect([one.image for one in chunk if isinstance(one, Picture)]))
         for one in chunk:
             yield (one, next(rows)) if isinstance(one, Picture) else one
-
-
-def _check(threshold: float, tile: int, overlap: float, batch: int) -> None:
-    """Raises UserError: an option that cannot be."""
-    if not 0 <= threshold <= 1:
-        raise UserError(f"threshold {threshold}: give a score, 0 to 1")
-    if tile and tile < _LEAST_TILE:
-        raise UserError(f"tile {tile}: give {_LEAST_TILE} pixels or more, or 0 for no tiles")
-    if not 0 <= overlap <= _MOST_OVERLAP:
-        raise UserError(f"overlap {overlap}: give a part of the tile's side, 0 to {_MOST_OVERLAP}")
-    if batch < 0:
-        raise UserError(f"batch {batch}: give 1 or more, or 0 for the usual")

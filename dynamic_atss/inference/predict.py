@@ -18,7 +18,7 @@ from dynamic_atss.engine.interrupt import Stopped
 from dynamic_atss.errors import UserError
 from dynamic_atss.inference.model import Stream, load
 from dynamic_atss.inference.outputs import RESULTS, TABLE, Outputs, output_folder
-from dynamic_atss.inference.sources import Source, of_files, open_source
+from dynamic_atss.inference.sources import Source, is_video, of_files, open_source
 from dynamic_atss.progress import progress
 
 
@@ -44,9 +44,14 @@ def predict(
 
     Raises:
         UserError: nothing could be done.
+        Stopped: a signal came; what is drawn stays, and a line says so.
     """
+    if short_side < 1:
+        raise UserError(f"--short-side {short_side}: give 1 pixel or more")
     model = load(weights, **loading)
     source = _source(inputs, model.restored.reading)
+    if source.note:
+        print(source.note, file=sys.stderr)
     folder = output_folder(output, source, overwrite=overwrite)
     stream: Stream = model(source, stream=True, **looking)
     stream.tell = partial(tqdm.write, file=sys.stderr)  # beside the bar of progress
@@ -54,9 +59,8 @@ def predict(
     begin = time.perf_counter()
     done = _write(stream, outputs)
     seconds = (time.perf_counter() - begin) / max(done, 1)  # a camera may be stopped at once
-    what = "frames" if source.video else "pictures"
     print(
-        f"{done} {what}, {1000 * seconds:.0f} ms each, with drawing and writing: "
+        f"{done} {_noun(source, done)}, {1000 * seconds:.0f} ms each, with drawing and writing: "
         f"{outputs.summary() or 'nothing found'}"
     )
     if stream.broken:
@@ -69,9 +73,13 @@ def _write(stream: Stream, outputs: Outputs) -> int:
     """How many pictures were done. Raises UserError: none."""
     done = 0
     with outputs, _end_of_camera(stream.source):
-        for found in progress(stream, "predict", stream.total, rank=0):
-            outputs.add(found, found.frame or 1 + done + len(stream.broken))
-            done += 1
+        try:
+            for found in progress(stream, "predict", stream.total, rank=0):
+                outputs.add(found, found.frame or 1 + done + len(stream.broken))
+                done += 1
+        except Stopped as stopped:
+            _tell_of_stop(stopped, stream.source, done, outputs.folder)
+            raise
         if not done:
             count = len(stream.broken)
             first = stream.broken[0] if count else "the input gave no picture"
@@ -89,6 +97,22 @@ def _end_of_camera(source: Source) -> Iterator[None]:
             raise
 
 
+def _tell_of_stop(stopped: Stopped, source: Source, done: int, folder: Path) -> None:
+    """Says what a signal leaves behind; it is how a camera ends."""
+    if source.video is not None and source.video.live:
+        return
+    stays = "" if source.video else f"what is drawn stays in {folder}, "
+    tqdm.write(
+        f"stopped by {stopped.name} after {done} {_noun(source, done)}: {stays}{RESULTS}, {TABLE}"
+        f"{' and the video' if source.video else ''} are not written",
+        sys.stderr,
+    )
+
+
+def _noun(source: Source, count: int) -> str:
+    return ("frame" if source.video else "picture") + "s" * (count != 1)
+
+
 def _source(inputs: Sequence[str], reading: Reading) -> Source:
     """Raises UserError: no such thing, or several that are not all pictures."""
     if len(inputs) == 1:
@@ -97,6 +121,8 @@ def _source(inputs: Sequence[str], reading: Reading) -> Source:
         return open_source(int(given) if camera else given, reading)
     files = [Path(name).expanduser() for name in inputs]
     for file in files:
+        if is_video(file):
+            raise UserError(f"--input {file}: is a video; give each video to a command of its own")
         if not file.is_file():
             what = "is a folder" if file.is_dir() else "no such picture"
             raise UserError(f"--input {file}: {what}; of several inputs each is a picture's file")

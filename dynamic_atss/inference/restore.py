@@ -76,7 +76,7 @@ def restore(
     if not allow_code:
         refuse_code(used, {*overrides[::2]}, str(config_file or file))
     check_config(used)
-    names = list(class_names) or _names_in(content, file)
+    names = _names_in(content, file, class_names)
     detector = build_model(used, len(names))
     report = load_content(detector, content, file, class_names=names, allow_new_classes=False)
     if any(name.startswith("head.") for name in report.initial):
@@ -121,12 +121,15 @@ def _device(device: str | torch.device) -> torch.device:
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:  # AssertionError: torch without CUDA
-        reason = str(error).split("\n")[0]
+        unknown = str(error).startswith("Expected one of")  # PyTorch lists twenty kinds
+        reason = "there is no such kind" if unknown else str(error).split("\n")[0]
         raise UserError(f"device {str(device)!r}: {reason}; auto or cpu works everywhere") from None
 
 
 def _weights_of(path: str | os.PathLike[str]) -> Path:
     """The file; of a folder the newest checkpoint."""
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise UserError(f"weights {path!r}: give the path of a run's folder or of a .pth file")
     given = os.fspath(path)
     folder = Path(given).expanduser()
     if not folder.is_dir():
@@ -164,10 +167,17 @@ def _config(
     )
 
 
-def _names_in(content: Any, file: Path) -> list[str]:
-    """The classes that a file tells; 80 without names are COCO's."""
+def _names_in(content: Any, file: Path, given: Sequence[str]) -> list[str]:
+    """The classes by the names `given`, else those that the file tells; 80 without names are
+    COCO's."""
     source = identify(content, file)
     count = class_count(source)
+    if given and count and len(given) != count:
+        raise UserError(
+            f"{file}: has {count} classes, but --names (in Python class_names=) gives {len(given)}"
+        )
+    if given:
+        return list(given)
     names = source.classes or (list(COCO) if count == len(COCO) else [])
     if not names:
         raise UserError(

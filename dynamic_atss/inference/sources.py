@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from dynamic_atss.errors import UserError
 from dynamic_atss.inference.picture import Broken, Picture, picture_of, read
 from dynamic_atss.inference.video import ENDINGS as VIDEO_ENDINGS
 from dynamic_atss.inference.video import Video
+from dynamic_atss.quoting import printable
 
 ONE, LIST, STREAM = "one", "list", "stream"
 
@@ -27,13 +28,14 @@ ONE, LIST, STREAM = "one", "list", "stream"
 class Source:
     """pictures, in turn · kind: "one" picture, a "list" of which each one counts, or a "stream"
     that may be long, of which broken ones are left out · total, how many, as far as it is known ·
-    video, if it is one · folder, of the files"""
+    video, if it is one · folder, of the files · note, what is passed over, in a line"""
 
     pictures: Iterable[Picture | Broken]
     kind: str
     total: int | None = None
     video: Video | None = None
     folder: Path | None = None
+    note: str = ""
 
 
 def open_source(given: Any, reading: Reading) -> Source:
@@ -45,7 +47,7 @@ def open_source(given: Any, reading: Reading) -> Source:
     """
     if isinstance(given, Source):
         return given
-    if isinstance(given, bool | bytes):
+    if isinstance(given, bool | bytes | Mapping | Set):
         raise UserError(f"a {type(given).__name__} is no picture: give a path, array or tensor")
     if isinstance(given, int):
         return _stream_of(Video(given, reading.max_pixels))
@@ -63,17 +65,12 @@ def open_source(given: Any, reading: Reading) -> Source:
 
 
 def _of_path(given: str, reading: Reading) -> Source:
+    _check_path(given)
     path = Path(given).expanduser()
     if path.is_dir():
-        names = sorted(n for n in os.listdir(path) if n.lower().endswith(IMAGE_ENDINGS))
-        files = [path / name for name in names if (path / name).is_file()]
-        if not files:
-            raise UserError(
-                f"{given}: the folder holds no pictures ({', '.join(IMAGE_ENDINGS)}); for "
-                f"those of its folders give {glob.escape(given)}/**/*.jpg"
-            )
-        return of_files(files, reading, path)
-    if path.suffix.lower() in VIDEO_ENDINGS and path.is_file():
+        files, note = _pictures_of(path)
+        return replace(of_files(files, reading, path), note=note)
+    if is_video(path):
         return _stream_of(Video(path, reading.max_pixels))
     if not os.path.lexists(path) and glob.has_magic(str(path)):
         files = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
@@ -82,6 +79,39 @@ def _of_path(given: str, reading: Reading) -> Source:
             raise UserError(f"{given}: no file fits this pattern")
         return of_files(files, reading, Path(os.path.commonpath([f.parent for f in files])))
     return Source([read(path, reading, path.name)], ONE, 1, folder=path.parent)
+
+
+def _check_path(given: str) -> None:
+    """Raises UserError for what would silently mean another path."""
+    if not given.strip():
+        raise UserError("the input is an empty text: give a picture, folder or video; . is here")
+    if "://" in given and not os.path.lexists(given):
+        raise UserError(f"{given}: addresses are not read: download it and give the file")
+
+
+def is_video(path: Path) -> bool:
+    """Whether it is a file that is named as a video."""
+    return path.suffix.lower() in VIDEO_ENDINGS and path.is_file()
+
+
+def _pictures_of(folder: Path) -> tuple[list[Path], str]:
+    """The picture files of a folder, and what else lies in it. Raises UserError: none."""
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    files = [x for x in entries if x.name.lower().endswith(IMAGE_ENDINGS) and x.is_file()]
+    endings, deeper = ", ".join(IMAGE_ENDINGS), f"{glob.escape(str(folder))}/**/*.jpg"
+    if not files:
+        raise UserError(
+            f"{folder}: the folder holds no pictures ({endings}); for those of its folders give "
+            f"{deeper}"
+        )
+    others = [entry for entry in entries if entry not in {*files}]
+    if not others:
+        return files, ""
+    return files, (
+        f"{folder}: {len(others)} of {len(entries)} entries are not looked at, such as "
+        f"{printable(others[0].name)}: pictures of a folder end in {endings}; give videos alone, "
+        f"and pictures of its folders as {deeper}"
+    )
 
 
 def of_files(files: Sequence[Path], reading: Reading, folder: Path) -> Source:

@@ -38,12 +38,12 @@ def decode(coder: Coder, deltas: Tensor, priors: Tensor) -> Tensor:
     return boxes
 
 
-def _check_four(coder: Coder, deltas: Tensor) -> None:
+def _check_values(coder: Coder, deltas: Tensor, wanted: int = 4) -> None:
     """UserError for another number of deltas: it could broadcast to boxes that look right."""
-    if deltas.shape[-1] != 4:
+    if deltas.shape[-1] != wanted:
         raise UserError(
             f"coder {type(coder).__name__}: the deltas of the head have shape "
-            f"{tuple(deltas.shape)}; (N, P, 4) is needed, or a head with another coder"
+            f"{tuple(deltas.shape)}; (N, P, {wanted}) is needed, or a head with another coder"
         )
 
 
@@ -71,7 +71,7 @@ class DeltaCoder:
     def decode(self, deltas: Tensor, priors: Tensor) -> Tensor:
         """Boxes (..., 4) from deltas (..., 4); leading dimensions broadcast. Not clipped to the
         image."""
-        _check_four(self, deltas)
+        _check_values(self, deltas)
         center, size = _center_size(priors)
         center = deltas[..., :2] / self.shift_weight * size + center
         half = (
@@ -101,8 +101,32 @@ class DistanceCoder:
 
     def decode(self, deltas: Tensor, priors: Tensor) -> Tensor:
         """Boxes (..., 4) from distances (..., 4); leading dimensions broadcast."""
-        _check_four(self, deltas)
+        _check_values(self, deltas)
         center, size = _center_size(priors)
         if self.unit is not None:
             deltas = deltas / self.unit * torch.cat((size, size), dim=-1)
         return torch.cat((center - deltas[..., :2], center + deltas[..., 2:]), dim=-1)
+
+
+class DistributionCoder(DistanceCoder):
+    """Each distance as the mean of a distribution over 0, 1, ..., `reg_max` units (Li et al.,
+    NeurIPS 2020, arXiv 2006.04388), of which the network gives the logits."""
+
+    def __init__(self, unit: float, reg_max: int) -> None:
+        super().__init__(unit)
+        self.reg_max = reg_max
+
+    @property
+    def values(self) -> int:
+        """What the network gives for a prior."""
+        return 4 * (self.reg_max + 1)
+
+    def logits(self, deltas: Tensor) -> Tensor:
+        """(..., 4, bins) of deltas (..., 4 * bins)."""
+        _check_values(self, deltas, self.values)
+        return deltas.unflatten(-1, (4, self.reg_max + 1))
+
+    def decode(self, deltas: Tensor, priors: Tensor) -> Tensor:
+        """Boxes (..., 4) from deltas (..., 4 * bins); leading dimensions broadcast."""
+        distance = torch.arange(self.reg_max + 1, dtype=deltas.dtype, device=deltas.device)
+        return super().decode((self.logits(deltas).softmax(-1) * distance).sum(-1), priors)

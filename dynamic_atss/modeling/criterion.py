@@ -21,6 +21,8 @@ from dynamic_atss.modeling.terms import Terms, check_box_terms, joined
 from dynamic_atss.types import GroundTruth, Priors
 
 LABELS = ("quality", "iou", "quality_x_iou")
+RETINANET = {"loss_cls": "loss_retina_cls", "loss_reg": "loss_retina_reg"}  # as released
+BOX_WEIGHTS = ("quality", "score")
 EPS = torch.finfo(torch.float32).eps
 
 Average = Callable[[Tensor], Tensor]  # the mean of a tensor over the processes
@@ -92,16 +94,17 @@ class Criterion(DenseCriterion):
 
     Normalisers are means over the processes, from one collective in every step, with and without
     boxes: the class and the quality loss are divided by the number of positives (at least 1), the
-    box loss, weighted by the quality, by the sum of the qualities. Weights of the rule are in none
-    of them.
+    box loss, weighted by the quality or the score, by the sum of these. Weights of the rule are in
+    none of them.
 
     Args:
         assigner, coder, average, class_loss: see `DenseCriterion`.
         box_loss: None: GIoU.
-        class_weight, box_weight: of the two terms.
+        class_weight, box_weight, quality_weight: of the terms.
         label: the soft class target of positives, one of LABELS; "iou": of the predicted box.
         divide_by_labels: the class loss is divided by the sum of the labels (at least 1).
         least_quality: lower bound of the box loss's divisor.
+        weigh_by: what weighs a positive's box loss, one of BOX_WEIGHTS; "score": its largest.
     """
 
     def __init__(
@@ -114,16 +117,20 @@ class Criterion(DenseCriterion):
         box_loss: BoxTerm | None = None,
         class_weight: float = 1.0,
         box_weight: float = 2.0,
+        quality_weight: float = 1.0,
         label: str = "quality",
         divide_by_labels: bool = False,
         least_quality: float = EPS,
+        weigh_by: str = "quality",
     ) -> None:
         super().__init__(assigner, coder, average, class_loss, box_loss or giou)
         self.class_weight = class_weight
         self.box_weight = box_weight
+        self.quality_weight = quality_weight
         self.label = label
         self.divide_by_labels = divide_by_labels
         self.least_quality = least_quality
+        self.weigh_by = weigh_by
 
     def losses(
         self, found: Matched, output: HeadOutput, priors: Priors, gt: GroundTruth
@@ -132,21 +139,26 @@ class Criterion(DenseCriterion):
         the rule."""
         positive, quality = found.positive, found.quality
         label = self._labels(found.boxes.detach(), found.targets, quality)
-        sums = torch.stack((positive.sum().float(), quality.sum(), label.sum()))
-        positives, qualities, labels = self.average(sums)
+        weight = quality
+        if self.weigh_by == "score":
+            score = output.logits.detach().amax(-1).sigmoid()
+            weight = torch.where(positive, score, 0.0)
+        sums = torch.stack((positive.sum().float(), weight.sum(), label.sum()))
+        positives, weights, labels = self.average(sums)
         positives = positives.clamp(min=1.0)
         # All of quality 0: loss 0, not inf.
-        qualities = qualities.clamp(min=self.least_quality)
+        weights = weights.clamp(min=self.least_quality)
         divisor = labels.clamp(min=1.0) if self.divide_by_labels else positives
 
         divisor = divisor / self.class_weight
         losses = {"loss_cls": self.class_loss(output.logits, found.target, gt, label, divisor)}
-        terms = self.box_terms(found, quality, priors)
-        scaled = {name: x / qualities * self.box_weight for name, x in terms.items()}
+        terms = self.box_terms(found, weight, priors)
+        scaled = {name: x / weights * self.box_weight for name, x in terms.items()}
         losses = joined(losses, scaled, "box loss")
         if output.quality is None:
             return losses
         loss = quality_loss(output.quality, quality, positive, found.weight) / positives
+        loss = loss * self.quality_weight
         return joined(losses, {f"loss_{self.assigner.quality_name}": loss}, "quality branch")
 
     def _labels(self, boxes: Tensor, targets: Tensor, quality: Tensor) -> Tensor:
@@ -185,7 +197,7 @@ class RetinaNetCriterion(DenseCriterion):
     def losses(
         self, found: Matched, output: HeadOutput, priors: Priors, gt: GroundTruth
     ) -> dict[str, Tensor]:
-        """loss_cls and the box term's."""
+        """loss_retina_cls and loss_retina_reg, or what else the box term is called."""
         positive = found.positive
         positives = self.average(positive.sum().float()[None])[0]
         class_loss = self.class_loss(
@@ -194,4 +206,5 @@ class RetinaNetCriterion(DenseCriterion):
         divisor = (positives * self.divisor).clamp(min=1.0)
         terms = self.box_terms(found, positive.float(), priors)
         scaled = {name: x / divisor for name, x in terms.items()}
-        return joined({"loss_cls": class_loss}, scaled, "box loss")
+        losses = joined({"loss_cls": class_loss}, scaled, "box loss")
+        return {RETINANET.get(name, name): x for name, x in losses.items()}

@@ -134,6 +134,7 @@ class DenseHead(nn.Module):
         quality: the tower that the quality branch stands on, "box" or "class"; None: no such
             branch.
         positive: what makes the box branch's values positive, "relu" or "exp"; None: any sign.
+        box_values: of the box branch for each prior; what the coder decodes.
         box_bias: initial bias of the box branch.
         prior_prob: initial score of every class.
     """
@@ -152,17 +153,19 @@ class DenseHead(nn.Module):
         scales: bool = True,
         quality: str | None = "box",
         positive: str | None = None,
+        box_values: int = 4,
         box_bias: float = 0.0,
         prior_prob: float = 0.01,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
+        self.box_values = box_values
         self.positive = positive
         self.quality_from = quality
         self.cls_tower = tower(channels, num_convs, deformable_last, norm=norm, bias=conv_bias)
         self.bbox_tower = tower(channels, num_convs, deformable_last, norm=norm, bias=conv_bias)
         self.cls_logits = nn.Conv2d(channels, per_location * num_classes, 3, padding=1)
-        self.bbox_pred = nn.Conv2d(channels, per_location * 4, 3, padding=1)
+        self.bbox_pred = nn.Conv2d(channels, per_location * box_values, 3, padding=1)
         self.quality = nn.Conv2d(channels, per_location, 3, padding=1) if quality else None
         self.scales = nn.ModuleList(Scale() for _ in range(num_levels)) if scales else None
         for branch in filter(None, (self.cls_logits, self.bbox_pred, self.quality)):
@@ -191,7 +194,8 @@ class DenseHead(nn.Module):
             features = box_features if self.quality_from == "box" else class_features
             quality = _flat(self.quality(features), 1)
         deltas = scale(self.bbox_pred(box_features))
-        return _flat(self.cls_logits(class_features), self.num_classes), _flat(deltas, 4), quality
+        logits = _flat(self.cls_logits(class_features), self.num_classes)
+        return logits, _flat(deltas, self.box_values), quality
 
     def _signed(self, deltas: Tensor) -> Tensor:
         if self.positive == "relu":

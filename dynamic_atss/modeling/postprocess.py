@@ -13,6 +13,7 @@ from dynamic_atss.modeling.branches import Outputs, branch
 from dynamic_atss.modeling.coder import decode
 from dynamic_atss.modeling.head import HeadOutput
 from dynamic_atss.ops.nms import batched_multiclass_nms
+from dynamic_atss.ops.vote import score_vote
 from dynamic_atss.types import Detections, Priors
 
 # By location, how many candidates of a level are looked for at first, for each prior that its
@@ -37,6 +38,7 @@ class PostProcess:
         in_original: NMS looks at the boxes in pixels of the original image.
         branch: the name of the head's branch that is read; None: the head has none.
         nms: False: no NMS, the best of the image, for a branch that learns one prior per box.
+        score_voting: what NMS keeps is moved to the mean of its class's candidates (`score_vote`).
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class PostProcess:
         in_original: bool = False,
         branch: str | None = None,
         nms: bool = True,
+        score_voting: bool = False,
     ) -> None:
         self.coder = coder
         self.score_threshold = score_threshold
@@ -63,6 +66,7 @@ class PostProcess:
         self.in_original = in_original
         self.branch = branch
         self.nms = nms
+        self.score_voting = score_voting
 
     def __call__(
         self,
@@ -150,7 +154,11 @@ class PostProcess:
             *(boxes, scores, classes, self.nms_threshold, self.convention),
             limit=self.detections_per_image,
         )
-        return _chosen(found, keep.clamp(min=0)), counts
+        chosen = _chosen(found, keep.clamp(min=0))
+        if self.score_voting:
+            kept, scores, classes = chosen
+            chosen = score_vote(kept, classes, found, self.convention), scores, classes
+        return chosen, counts
 
     def _present(self, boxes: Tensor, scores: Tensor, classes: Tensor) -> Detections:
         return Detections(boxes, scores, classes, self.convention)[scores > 0]

@@ -109,6 +109,11 @@ def merge_by_nms(found: Detections, *, threshold: float, limit: int) -> Detectio
     return found[multiclass_nms(*scored, threshold, found.convention, limit)]
 
 
+def keep_best(found: Detections, *, limit: int) -> Detections:
+    """The `limit` best, not merged."""
+    return found[found.scores.argsort(descending=True, stable=True)[:limit]]
+
+
 def merge_by_vote(
     found: Detections,
     *,

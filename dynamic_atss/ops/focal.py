@@ -62,6 +62,8 @@ def varifocal_loss(
         classes: (M,), see above.
         quality: (M,) in [0, 1]; read at positives only.
     """
+    if alpha < 0:
+        raise ValueError(f"varifocal loss: alpha is {alpha}; it must be at least 0")
     return _focal(logits, classes, quality, divisor, VARIFOCAL, alpha, gamma)
 
 
@@ -78,7 +80,11 @@ def sigmoid_focal_loss(
     Args:
         logits: (M, C).
         classes: (M,), see above.
+        alpha: weight of the positives, 1 - alpha of the negatives; below 0: both 1, as in
+            torchvision.
     """
+    if alpha < 0:
+        return 2 * _focal(logits, classes, None, divisor, SIGMOID, 0.5, gamma)
     return _focal(logits, classes, None, divisor, SIGMOID, alpha, gamma)
 
 
@@ -92,6 +98,8 @@ def sigmoid_focal_rows(
         rows: (M,) int64, 0..R-1.
         classes: (M,), see above.
     """
+    if alpha < 0:
+        return 2 * _ROWS(logits.detach(), rows, classes, 0.5, gamma)
     return _ROWS(logits.detach(), rows, classes, alpha, gamma)
 
 

@@ -50,8 +50,9 @@ def load() -> dict[str, str]:
     serves.
 
     Two environment variables change what is loaded. DYNAMIC_ATSS_NATIVE: 0 switches the kernels
-    off, a folder has others (another compiler's, or with checks). DYNAMIC_ATSS_CPU_CAPABILITY: the
-    widest vectors that the CPU kernels may use, one of CAPABILITIES.
+    off, 1 means the usual ones, a folder has others (another compiler's, or with checks).
+    DYNAMIC_ATSS_CPU_CAPABILITY: the widest vectors that the CPU kernels may use, one of
+    CAPABILITIES.
 
     Raises:
         UserError: for another value of DYNAMIC_ATSS_CPU_CAPABILITY.
@@ -75,6 +76,7 @@ def serving(device: str) -> str:
 
 def _load(device: str) -> str:
     place = os.environ.get("DYNAMIC_ATSS_NATIVE", "")
+    place = "" if place == "1" else place
     if place == "0":
         return "switched off by DYNAMIC_ATSS_NATIVE=0"
     if device == "cuda" and torch.version.cuda is None:
@@ -83,16 +85,16 @@ def _load(device: str) -> str:
     if place and not found:
         return f"none in DYNAMIC_ATSS_NATIVE={place}"
     if not found:
-        return "not compiled (docs/install.md, Kernels)"
+        return "not compiled (INSTALL.md, Kernels)"
     name, known = found[0].name, sources.FOLDER.is_dir()  # a package may come without
     if not place and known and sources.mark().encode() not in found[0].read_bytes():
-        reason = f"{name} is of other sources; build it again (docs/install.md, Kernels)"
+        reason = f"{name} is of other sources; build it again (INSTALL.md, Kernels)"
         warnings.warn(reason, stacklevel=2)
         return reason
     try:
         torch.ops.load_library(found[0])
     except OSError as error:
-        reason = f"{name} does not load ({error}); build it again (docs/install.md, Kernels)"
+        reason = f"{name} does not load ({error}); build it again (INSTALL.md, Kernels)"
         warnings.warn(reason, stacklevel=2)
         return reason
     return "native"

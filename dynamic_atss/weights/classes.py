@@ -30,6 +30,8 @@ def of_logits(name: str) -> bool:
 def class_count(source: Source) -> int:
     """How many classes a file's detector has; 0 for a backbone, and where it cannot be told."""
     logits, boxes = (source.tensors.get(f"head.{n}.bias") for n in ("cls_logits", "bbox_pred"))
+    if logits is not None and source.classes and len(logits) == len(source.classes):
+        return len(logits)  # of one anchor, whose box may be a distribution of more values
     if logits is None or boxes is None or not len(boxes) or len(logits) * 4 % len(boxes):
         return 0
     return len(logits) * 4 // len(boxes)

@@ -58,7 +58,8 @@ class Source:
 
     @property
     def backbone_only(self) -> bool:
-        return all(name.startswith(BODY) for name in self.tensors)
+        """It fills no head. A Caffe2 file may have convolutions of the FPN, too."""
+        return self.format == CAFFE2 or all(name.startswith(BODY) for name in self.tensors)
 
 
 def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -92,11 +93,18 @@ def _to_published(name: str) -> str:
 
 _CAFFE2_STEM = re.compile(r"(?:res_)?conv1_(?:(w)|[bg]n_([sb]))")
 _CAFFE2_BLOCK = re.compile(r"res([2-5])_(\d+)_branch(?:(1)|2([abc]))_(?:(w)|[bg]n_([sb]))")
+_CAFFE2_FPN = re.compile(r"fpn_(inner_)?res([3-5])_\d+_sum(?:_lateral)?_([wb])")
 
 
 def _from_caffe2(name: str) -> str | None:
-    """`res3_1_branch2b_bn_s` -> `layer2.1.bn2.weight`; None for momenta, classifier, biases."""
-    kinds = {"s": "weight", "b": "bias"}
+    """`res3_1_branch2b_bn_s` -> `layer2.1.bn2.weight`; None for momenta, classifier, biases.
+
+    Of Detectron's own models also the FPN: `fpn_inner_res5_2_sum_w` -> `fpn_inner4.weight`.
+    """
+    kinds = {"s": "weight", "b": "bias", "w": "weight"}
+    if fpn := _CAFFE2_FPN.fullmatch(name):
+        kind = "inner" if fpn[1] else "layer"
+        return f"backbone.fpn.fpn_{kind}{int(fpn[2]) - 1}.{kinds[fpn[3]]}"
     if stem := _CAFFE2_STEM.fullmatch(name):
         return BODY + ("stem.conv1.weight" if stem[1] else f"stem.bn1.{kinds[stem[2]]}")
     if not (block := _CAFFE2_BLOCK.fullmatch(name)):

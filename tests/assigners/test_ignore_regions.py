@@ -19,6 +19,8 @@ from dynamic_atss.modeling.head import HeadOutput
 from dynamic_atss.modeling.priors import AnchorGenerator, PointGenerator
 from dynamic_atss.types import BACKGROUND, IGNORE, GroundTruth, Predictions, joined, to_device
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 MAPS = ((12, 16), (6, 8), (3, 4), (2, 2))
 STRIDES = (8, 16, 32, 64)

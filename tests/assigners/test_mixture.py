@@ -93,12 +93,14 @@ def test_nothing(form, shape):
     assert found.tolist() == [0] * shape[0]
 
 
+@pytest.mark.slow
 def test_the_plain_form_never_waits_for_the_device():
     """The meta device has no values: whatever reads one raises."""
     x, count = (part.to("meta") for part in make_rows("uniform"))
     assert low_component(x, count).shape == count.shape
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_opcheck():
     torch.library.opcheck(LOW_COMPONENT, make_rows("uniform"))

@@ -17,6 +17,8 @@ from dynamic_atss.assigners.rules.fcos import FCOS
 from dynamic_atss.assigners.rules.max_iou import MaxIoU
 from dynamic_atss.assigners.rules.topk import TopK
 
+pytestmark = pytest.mark.slow
+
 SCENES = 250  # of each rule
 CLOSE = 1e-6  # of scores; relative where they are above 1
 LIMITS = ((64, 128, 256, 512), (16, 40), (10.5, 30))

@@ -11,6 +11,8 @@ from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.modeling.priors import AnchorGenerator
 from dynamic_atss.types import GroundTruth, Predictions
 
+pytestmark = pytest.mark.slow
+
 SCENES = 1000  # of each rule
 STRIDES, SIZES = (8, 16, 32), (32.0, 64.0, 128.0)
 ANCHORS = {

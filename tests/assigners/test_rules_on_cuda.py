@@ -18,6 +18,8 @@ from dynamic_atss.assigners.at_least_one import AtLeastOne
 from dynamic_atss.modeling.priors import AnchorGenerator
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, to_device
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 STRIDES = (8, 16, 32, 64, 128)
 MAPS = {

@@ -84,6 +84,7 @@ def double_loop(s, topk, threshold):
     return answer
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_double_loop_agrees():
     rng, count = random.Random(4), 0

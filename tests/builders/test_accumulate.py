@@ -19,7 +19,7 @@ from dynamic_atss.modeling.branches import BranchCriterion
 from dynamic_atss.modeling.head import HeadOutput
 from dynamic_atss.types import Batch, GroundTruth
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
 FROZEN = ["MODEL.RESNETS.NORM", "FrozenBN"]

@@ -12,6 +12,8 @@ from dynamic_atss.data.samplers import training_batches
 from dynamic_atss.weights import to_published
 from dynamic_atss.weights.classes import COCO
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):

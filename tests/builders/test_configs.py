@@ -60,7 +60,7 @@ def test_one_step_of_training_and_of_testing(name):
     optimizer = build_optimizer(cfg, model)
     model.train()
     losses = model(batch()).losses
-    assert list(losses)[:2] == ["loss_cls", "loss_reg"]
+    assert [name.rpartition("/")[2] for name in losses][:2] == ["loss_cls", "loss_reg"]
     assert all(loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
     assert model.head.cls_logits.weight.grad.abs().sum() > 0
@@ -71,6 +71,15 @@ def test_one_step_of_training_and_of_testing(name):
         found = model(batch())
     assert len(found) == 2 and all(isinstance(x, Detections) for x in found)
     assert all(0 < len(x) <= 100 and x.boxes.isfinite().all() for x in found)
+
+
+def test_paa_has_the_values_of_its_release():
+    model = build_model(load_config(FOLDER / "rules/paa_R_50_FPN_1x.yaml"), CLASSES)
+    weights = model.criterion.box_weight, model.criterion.quality_weight
+    assert weights == (1.3, 0.5)
+    assert model.postprocess.score_voting
+    other = build_model(load_config(FOLDER / "rules/atss_R_50_FPN_1x.yaml"), CLASSES)
+    assert (other.criterion.quality_weight, other.postprocess.score_voting) == (1.0, False)
 
 
 def test_the_file_for_own_data_suits_its_weights():

@@ -15,6 +15,8 @@ from dynamic_atss.config.load import load_config
 from dynamic_atss.data.frames import Reading
 from dynamic_atss.data.shapes import make_shapes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -19,6 +19,8 @@ from dynamic_atss.builders import (
 from dynamic_atss.config.load import load_config
 from dynamic_atss.data.shapes import make_shapes
 
+pytestmark = pytest.mark.slow
+
 ON = ("MODEL.ASSIGNER.IGNORE_REGIONS", "True")
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -19,6 +19,8 @@ from dynamic_atss.config.load import load_config
 from dynamic_atss.data.catalog import FORMATS
 from dynamic_atss.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 HEAD = ("MODEL.ATSS_ON", "True")
 FIT = {
     "MODEL.BOX_LOSS": ("run",),

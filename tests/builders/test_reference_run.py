@@ -21,6 +21,8 @@ from dynamic_atss.engine.trainer import Trainer
 from dynamic_atss.evaluation.results import as_results
 from dynamic_atss.weights.loading import load_weights
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Path(__file__).resolve().parents[2] / "configs/dynamic_atss/dynamic_atss_R_50_FPN_1x.yaml"
 
 

@@ -10,6 +10,8 @@ from dynamic_atss.config.load import load_config
 from dynamic_atss.engine.evaluator import run_detection
 from dynamic_atss.evaluation.results import as_results
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {
     "INPUT.MIN_SIZE_TEST": "320",
     "INPUT.MAX_SIZE_TEST": "533",

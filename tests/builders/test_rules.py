@@ -6,7 +6,8 @@ from helpers_run import read_lines, run_tool, write_config
 
 from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.assigners.at_least_one import AtLeastOne
-from dynamic_atss.builders import build_assigner, build_head, build_model
+from dynamic_atss.builders import build_assigner, build_head
+from dynamic_atss.builders.rules import build_one_to_one
 from dynamic_atss.config.load import load_config
 from dynamic_atss.errors import UserError
 from dynamic_atss.types import GroundTruth
@@ -104,19 +105,6 @@ def test_a_rule_for_one_image_without_its_method(tmp_path):
     )
     with pytest.raises(UserError, match=r"rule.py:Half': has no assign; a rule has"):
         rule("MODEL.ASSIGNER.NAME", f"{path}:Half")
-
-
-@pytest.mark.parametrize("head", ["ATSS", "RETINANET"])
-@pytest.mark.parametrize("name", ASSIGNERS)
-def test_every_rule_fits_anchors(head, name):
-    model = build_model(
-        config(
-            f"MODEL.{head}_ON", True, "MODEL.ASSIGNER.NAME", name,
-            "MODEL.BACKBONE.CONV_BODY", "R-18-FPN", "MODEL.RESNETS.BACKBONE_OUT_CHANNELS", 32,
-        ),
-        3,
-    )  # fmt: skip
-    assert type(model.criterion.assigner) is ASSIGNERS[name]
 
 
 @pytest.mark.parametrize(
@@ -258,10 +246,23 @@ def test_the_terms_are_of_the_same_size_under_every_head(head, name):
     assert 0 < losses["loss_cls"] < 10
     assert 0 < losses["loss_reg"] < 20
     coupled = getattr(parts.criterion, "label", "") == "quality_x_iou"
-    assert coupled == (head == "DSLA" and name in ("dsla", "fcos", "poto"))
+    hard = ("dsla", "fcos", "poto", "dw", "o2f", "rfla")
+    assert coupled == (head == "DSLA" and name in hard)
 
 
 def test_a_hard_label_in_the_head_of_dsla_is_divided_by_positives():
     for overrides in (("MODEL.ASSIGNER.NAME", "fcos"), ("MODEL.CLASS_LOSS", "focal")):
         cfg = config("MODEL.DSLA_ON", True, *overrides)
         assert not build_parts(cfg, 32, 3).criterion.divide_by_labels
+
+
+def test_the_one_to_one_branch_takes_the_cap_of_task_alignment():
+    cfg = config("MODEL.ONE_TO_ONE.NAME", "small_target_aligned")
+    assert build_one_to_one(cfg, build_head(cfg)).per_box == 1
+    assert ASSIGNERS["small_target_aligned"]().per_box == 10
+
+
+def test_the_labels_of_o2f_fall_over_the_whole_training():
+    asked = ("MODEL.ASSIGNER.NAME", "o2f", "SOLVER.MAX_ITER", 700)
+    assert rule(*asked).iterations == 700
+    assert rule(*asked, "MODEL.ASSIGNER.ARGS.iterations", 90).iterations == 90

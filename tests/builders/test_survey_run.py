@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from helpers_run import call_tool, write_config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):

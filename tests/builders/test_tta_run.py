@@ -7,12 +7,16 @@ import pytest
 import torch
 from helpers_run import call_tool, read_lines, run_tool, write_config
 from helpers_vote import naive_nms, naive_vote, rows
+from torch import nn
 
 from dynamic_atss.builders import build_model, build_test_loaders, build_tested
 from dynamic_atss.builders.tta import build_test_resizes
 from dynamic_atss.config.load import load_config
 from dynamic_atss.data.loader import collate
 from dynamic_atss.data.transforms import HorizontalFlip, Resize
+from dynamic_atss.types import Detections
+
+pytestmark = pytest.mark.slow
 
 AUG = {"ENABLED": True, "H_FLIP": True, "SCALES": (48, 128), "SCALE_H_FLIP": True, "MAX_SIZE": 200}
 MORE = {"SCALE_RANGES": ((20, 1000), (0, 70)), "VOTE_TH": 0.5}
@@ -102,6 +106,7 @@ MERGES = {
     "vote": lambda *found: naive_vote(*found, 0.5, None, 1.0),
     "soft-vote": lambda *found: naive_vote(*found, 0.5, 0.05, 1.0),
     "nms": lambda *found: naive_nms(*found, 0.6),
+    "nothing": lambda *found: rows(*found),  # MODEL.ATSS.NMS_TH 0: no NMS in the passes, either
     "": lambda *found: naive_nms(*found, 0.55),  # VOTE False: the FCOS threshold
 }
 
@@ -109,8 +114,9 @@ MERGES = {
 @pytest.mark.parametrize("kind", MERGES)
 def test_as_step_by_step(config, kind):
     vote, limit = bool(kind), 1000 if kind else 40
-    merge = {"VOTE": vote, "MERGE_TYPE": kind or "vote"}
+    merge = {"VOTE": vote, "MERGE_TYPE": kind if kind in ("nms", "soft-vote") else "vote"}
     other = ["MODEL.FCOS.NMS_TH", "0.55", "TEST.DETECTIONS_PER_IMG", "40"]
+    other += ["MODEL.ATSS.NMS_TH", "0"] if kind == "nothing" else []
     other += ["MODEL.ATSS.PRE_NMS_TOP_N", "60" if kind == "" else "1000"]
     cfg = load_config(
         config[1], [*config[2:], *map(str, NORM), *other, *words(**AUG, **MORE, **merge)]
@@ -132,6 +138,17 @@ def test_as_step_by_step(config, kind):
             rtol=1e-4,
             atol=2e-3,
         )
+
+
+@pytest.mark.parametrize("vote, key", [(False, "FCOS"), (True, "ATSS")])
+def test_a_threshold_of_0_merges_nothing(config, vote, key):
+    box = torch.tensor([[0.0, 0, 9, 9]])
+    found = Detections(box.repeat(3, 1), torch.tensor([0.2, 0.9, 0.5]), torch.zeros(3).long())
+    for threshold, left in (("0", [0.9, 0.5]), ("0.6", [0.9])):
+        limits = ["TEST.DETECTIONS_PER_IMG", "2", "MODEL.ATSS.PRE_NMS_TOP_N", "2"]
+        keys = [f"MODEL.{key}.NMS_TH", threshold, *limits, *words(**AUG, VOTE=vote)]
+        tested = build_tested(load_config(config[1], [*config[2:], *keys]), nn.Identity())
+        assert tested.merge(found).scores.tolist() == pytest.approx(left)
 
 
 HEADS = {"ATSS_ON": "LEGACY", "FCOS_ON": "LEGACY", "RETINANET_ON": "LEGACY", "DSLA_ON": "EXACT"}

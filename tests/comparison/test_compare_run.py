@@ -2,17 +2,23 @@
 
 import json
 import signal
+import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers_run import call_tool, run_tool, start_tool, write_config
+from helpers_fork import Program
+from helpers_run import ROOT, call_tool, start_tool, write_config
 
 from dynamic_atss import builders
 from dynamic_atss.assigners import ASSIGNERS
+from dynamic_atss.comparison import running
 from dynamic_atss.comparison.plan import planned
 from dynamic_atss.comparison.rules import parsed
+
+pytestmark = pytest.mark.slow
 
 RULE = """
 from dynamic_atss.assigners import ASSIGNERS
@@ -77,6 +83,14 @@ def test_all_rules_begin_with_the_same_weights(config, tmp_path):
         assert all(torch.equal(other[name], found[0][name]) for name in other)
 
 
+def fork(command, *, env, stdout, stderr, start_new_session, **_) -> Program:
+    return Program(command[1:], env, stdout, stderr, ROOT, start_new_session)
+
+
+# In place of subprocess, which the comparison that is interrupted starts its runs by.
+FORKS = SimpleNamespace(Popen=fork, DEVNULL=subprocess.DEVNULL)
+
+
 def test_a_comparison_that_is_interrupted_goes_on(config, tmp_path, monkeypatch, capsys):
     (tmp_path / "rule.py").write_text(RULE)
     out = tmp_path / "out"
@@ -93,8 +107,9 @@ def test_a_comparison_that_is_interrupted_goes_on(config, tmp_path, monkeypatch,
     assert "the same command goes on" in said.read_text() and "Traceback" not in said.read_text()
     assert (first / "last_checkpoint").is_file() and not (first / "model_final.pth").exists()
 
-    done = run_tool("compare", args, timeout=600)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(running, "subprocess", FORKS)
+    assert call_tool(monkeypatch, "compare", args) == 0
+    capsys.readouterr()
     assert "Resuming from" in (first / "log.txt").read_text()
     found = json.loads((out / "comparison.json").read_text())
     assert [rule["label"] for rule in found["rules"]] == ["atss", "rule.py:Mine,topk=4"]
@@ -107,6 +122,9 @@ def test_a_comparison_that_is_interrupted_goes_on(config, tmp_path, monkeypatch,
     assert found["rules"][1]["differences"]["AP50"]["mean"] == pytest.approx(mean, abs=1e-12)
     same_start(out)
 
+    config = (first / "config.yaml").read_text()  # as of a version without this key
+    (first / "config.yaml").write_text(config.replace("  NOT_FINITE_LIMIT: 5\n", ""))
+    assert (first / "config.yaml").read_text() != config
     assert call_tool(monkeypatch, "compare", args) == 0
     told = capsys.readouterr().out
     assert "4 of 4 runs are complete already" in told and "done, after" not in told

@@ -102,9 +102,8 @@ def test_a_run_that_a_signal_ends_is_told_as_such(jobs, monkeypatch):
     thread.start()
     found = runner.run()
     thread.join()
-    assert [failure.reason for failure in found] == [
-        "ended by a signal (exit code 143); the same command goes on with it"
-    ]
+    (failure,) = found
+    assert "signal" in failure.reason and "143" in failure.reason and "goes on" in failure.reason
 
 
 def end_child(one: Job) -> None:

@@ -355,6 +355,7 @@ REFUSED = {
     "MODEL.ATSS.OCTAVE": ["0", "-2"],
     "MODEL.ATSS.PRE_NMS_TOP_N": ["0"],
     "MODEL.ATSS.PRIOR_PROB": ["0", "1"],
+    "MODEL.ATSS.QUALITY_LOSS_WEIGHT": ["-0.5", "1e999"],
     "MODEL.ATSS.REG_LOSS_WEIGHT": ["-2", "1e999"],
     "MODEL.ATSS.SCALES_PER_OCTAVE": ["0", "1000"],
     "MODEL.ATSS.TOPK": ["0", "-9"],
@@ -461,7 +462,8 @@ def test_every_key_has_its_comment():
 )
 def test_an_unknown_key_names_the_nearest(key, nearest):
     message = refusal(None, [key, "1"])
-    assert message == f"command line: unknown key {key}; the nearest is {nearest}"
+    assert message.startswith(f"command line: unknown key {key}; ")
+    assert message.endswith(f"nearest is {nearest}")
 
 
 @pytest.mark.parametrize(
@@ -489,7 +491,7 @@ def test_keys_that_the_table_of_other_names_gives_are_there():
 
 def test_no_key_that_is_not_similar_is_offered():
     told = refusal(None, ["FOO.BAR", "1"])
-    assert told == "command line: unknown key FOO.BAR; dynamic_atss/config/defaults.py lists all"
+    assert "FOO.BAR" in told and "nearest" not in told and "config/defaults.py" in told
 
 
 def test_equal_sections_do_not_make_keys_alike():

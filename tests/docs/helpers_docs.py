@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "SECURITY.md"]
+TOP = [ROOT / name for name in ("README.md", "INSTALL.md", "SECURITY.md")]
+PAGES = [*TOP, *sorted((ROOT / "docs").glob("*.md"))]
 MARK = re.compile(r"<!-- (?P<mode>run|parse|skip|file)(?:: (?P<what>.+))? -->")
 DEFAULT = {"python": "run", "bash": "parse"}
 PLAIN = ("text", "yaml", "svg")  # what is shown, not typed

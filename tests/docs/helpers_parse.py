@@ -88,8 +88,8 @@ def _check_keys(args: argparse.Namespace) -> None:
     pairs = [*getattr(args, "set", []), *getattr(args, "opts", [])]
     for name in ("rules", "seeds", "devices"):  # lists of words in front of KEY VALUE
         pairs = [*before_keys(getattr(args, name, []))[1], *pairs]
-    if "=" in "".join(pairs[::2]) or not all(map(str.isupper, (w[0] for w in pairs[::2]))):
-        return  # words of the program's own
+    if not all(word[0].isupper() for word in pairs[::2]):
+        return  # folders of runs
     file = getattr(args, "config_file", "") or ""
     load_config(None if file.startswith("output/") else file, pairs, allow_code=True)
 

@@ -13,6 +13,7 @@ from helpers_run import TINY, read_lines
 
 from dynamic_atss import commands as program
 from dynamic_atss.data.shapes import make_shapes
+from dynamic_atss.errors import UserError
 
 QUICK = {
     "(64, 96)": "(64,)",
@@ -62,6 +63,25 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "dynamic-atss train --config-file configs/atss/none.yaml",
+        "dynamic-atss train SOLVER.MAX_ITERS 3",
+        "dynamic-atss predict --weights run --input a.jpg --set FOO.BAR 1",
+        "dynamic-atss launch --nproc-per-node 8 trai --config-file configs/atss/none.yaml",
+        "torchrun --nproc-per-node 8 tools/none.py",
+        "pip install 'dynamic_atss[none]'",
+        "make none",
+        "none at all",
+    ],
+)
+def test_a_command_that_would_not_start_is_found(command, monkeypatch):
+    with pytest.raises((AssertionError, UserError)):
+        check(commands(command)[0], monkeypatch)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_works(page, house, tmp_path, monkeypatch):
     shutil.copytree(house, tmp_path, dirs_exist_ok=True)
@@ -91,5 +111,7 @@ def test_every_block_says_what_it_is(page):
         assert block.language in ("bash", "python", *PLAIN), where
         assert (block.mode == "") == (block.language in PLAIN), where
         assert (block.mode in ("file", "skip")) == bool(block.what), f"{where}: a name or a reason"
-    marks = [line for line in page.read_text().splitlines() if MARK.match(line)]
-    assert len(marks) <= len(blocks(page)), "a mark stands directly above its block"
+    lines = page.read_text().splitlines()
+    for number, line in enumerate(lines):
+        if MARK.match(line):
+            assert lines[number + 1].startswith("```"), f"{page.name}:{number + 1}: above no block"

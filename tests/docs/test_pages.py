@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -37,6 +38,13 @@ def test_every_page_is_in_the_contents():
     assert listed == {page.name for page in PAGES if page.parent.name == "docs"}
     hooks = yaml.safe_load(text)["hooks"]
     assert all((ROOT / hook).is_file() for hook in hooks)
+
+
+def test_the_page_of_all_rows_has_the_tables_of_the_results():
+    report = load_module("benchmarks/report.py")
+    page = (ROOT / "docs/benchmarks_all.md").read_text()
+    results = json.loads((ROOT / "docs/benchmarks.json").read_text())
+    assert report.with_tables(page, results) == page and "GPU" not in page
 
 
 def test_the_page_of_keys_has_each_once_with_its_limits():

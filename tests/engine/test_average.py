@@ -104,6 +104,7 @@ def trained_for_40_iterations(folder, *overrides):
     return model, average.module, loader[0]
 
 
+@pytest.mark.slow
 def test_40_iterations_are_not_hurt_by_the_ramp(tmp_path):
     """Without it the average still has the scores of the first iterations."""
     apart, scores = {}, {}

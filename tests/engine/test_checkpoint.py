@@ -93,6 +93,7 @@ save_checkpoint(sys.argv[1], {"model": {"w": torch.zeros(100_000)}})
 """
 
 
+@pytest.mark.slow
 def test_disk_full_while_torch_writes(tmp_path):
     target = tmp_path / "model_0000001.pth"
     save_checkpoint(target, {"model": {}})
@@ -110,6 +111,7 @@ def test_impossible_folder_is_an_error_of_one_line(tmp_path):
     assert "\n" not in str(error.value) and "file/x.pth" in str(error.value)
 
 
+@pytest.mark.slow
 def test_killed_while_saving_leaves_a_whole_checkpoint(tmp_path):
     code = (
         "import sys, torch\n"

@@ -204,6 +204,7 @@ def worker(rank, folder):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     annotation_file(tmp_path / "a.json", (1, 2, 3, 4, 5))

@@ -11,6 +11,8 @@ from dynamic_atss.engine.wandb_run import ID_FILE, WandbRun, check_wandb
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.scores import METRICS, CocoScores
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def wandb(monkeypatch):

@@ -20,7 +20,8 @@ import json, sys, torch
 sys.modules["dynamic_atss"] = None
 extra = {"metadata.json": ""}
 program = torch.export.load(sys.argv[1], extra_files=extra)
-assert json.loads(extra["metadata.json"])["min_size"] == "160"
+about = json.loads(extra["metadata.json"])
+assert about["min_size"] == "160" and about["imports"] == '["torch"]'
 given = torch.load(sys.argv[2])
 torch.save(program.module()(*given), sys.argv[3])
 assert not any(name.startswith("dynamic_atss.") for name in sys.modules)

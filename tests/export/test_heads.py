@@ -1,31 +1,26 @@
-"""Every head as ONNX, beside the detector itself: two sizes and a batch of three."""
+"""Every head as ONNX, beside the detector itself: two sizes and a batch of three; ATSS's on all
+levels, the others on two."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers_run import ROOT, TINY
-from yacs.config import CfgNode
+from helpers_export import need_onnx, restored, two_levels
+from helpers_run import ROOT
 
-from dynamic_atss import builders
-from dynamic_atss.config.defaults import default_config
-from dynamic_atss.data.frames import Reading
-from dynamic_atss.data.shapes import make_shapes
 from dynamic_atss.errors import UserError
 from dynamic_atss.export import checking
 from dynamic_atss.export.module import TensorDetector
 from dynamic_atss.export.onnx_file import OnnxRunner, write_onnx
+from dynamic_atss.export.torch_file import libraries
 from dynamic_atss.export.tracing import traced
-from dynamic_atss.inference.picture import read
-from dynamic_atss.inference.restore import Restored
 
-CLASSES = 4
 OFF = ("MODEL.ATSS_ON", False)
 HEADS = {
     "atss": (),
     "atss-points": ("MODEL.ATSS.REGRESSION_TYPE", "POINT"),
+    "atss-distribution": ("MODEL.ATSS.REGRESSION_TYPE", "DISTRIBUTION"),
     "atss-deformable": ("MODEL.ATSS.USE_DCN_IN_TOWER", True),
     "fcos": (*OFF, "MODEL.FCOS_ON", True, "MODEL.FCOS.NUM_CONVS", 1),
     "retinanet": (*OFF, "MODEL.RETINANET_ON", True, "MODEL.RETINANET.NUM_CONVS", 1),
@@ -35,59 +30,23 @@ HEADS = {
         *("MODEL.HEAD.ARGS.convs", 1),
     ),
 }
-BODY = f"{ROOT}/examples/plain_body.py:PlainBody"
-
-
-def restored(*options, body=("MODEL.BACKBONE.CONV_BODY", BODY, "MODEL.BACKBONE.ARGS.width", 8)):
-    """A small detector whose scores and boxes differ from place to place."""
-    cfg = default_config()
-    cfg.merge_from_other_cfg(CfgNode.load_cfg(TINY))
-    for key, value in zip(options[::2], options[1::2], strict=True):
-        set_key(cfg, key, value)
-    for key, value in zip(body[::2], body[1::2], strict=True):
-        set_key(cfg, key, value)
-    torch.manual_seed(0)
-    detector = builders.build_model(cfg, CLASSES).eval().requires_grad_(False)
-    for name, parameter in detector.head.named_parameters():
-        if "cls_logits" in name:
-            parameter.mul_(40) if parameter.ndim == 4 else parameter.fill_(-2.0)
-        elif "bbox_pred.weight" in name:
-            parameter.mul_(20)
-        elif "branches.weight" in name:
-            parameter.mul_(8)
-        elif "branches.bias" in name:
-            parameter[:CLASSES] = -2.0
-    names = [f"class {k}" for k in range(CLASSES)]
-    return Restored(detector, cfg, names, Reading(exif="apply"), Path("x"), torch.device("cpu"))
-
-
-def set_key(cfg, key, value):
-    section, _, name = key.rpartition(".")
-    for part in section.split("."):
-        cfg = cfg[part]
-    cfg[name] = value
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures") / "shapes"
-    make_shapes(folder, train=1, val=3, size=128)
-    first, second, third = (
-        read(path, Reading()).image for path in sorted((folder / "val").glob("*.jpg"))
-    )
-    return [first, second[:, :90], third[:, :, :100]]
 
 
 @pytest.fixture(scope="module")
 def runtime():
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(name, reason=f"{name} is not installed: pip install it")
+    need_onnx()
 
 
 @pytest.mark.parametrize("name", HEADS)
 def test_onnx_finds_what_the_detector_finds(name, images, runtime, tmp_path):
+    deformable = name == "atss-deformable"
+    if deformable:
+        pytest.importorskip("onnxruntime", "1.25", reason="no deformable convolutions")
     model = restored(*HEADS[name])
+    if name != "atss":
+        two_levels(model)
     program = traced(TensorDetector(model.detector).eval(), model.device)
+    assert libraries(program) == ["dynamic_atss", "torchvision"][: 1 + deformable]
     write_onnx(program, tmp_path / "x.onnx", {"a": "b"})
     run = OnnxRunner(tmp_path / "x.onnx")
     found = checking.check(run, model, images)

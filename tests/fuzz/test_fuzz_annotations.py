@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from dynamic_atss.data.annotations import read_annotations
 from dynamic_atss.data.coco import CocoDataset
 
+pytestmark = pytest.mark.slow
+
 SIZES = {1: (20, 30), 2: (16, 16), 5: (40, 8)}  # height, width
 
 

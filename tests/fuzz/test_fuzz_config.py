@@ -13,6 +13,8 @@ from dynamic_atss.config.kinds import FREE_SECTIONS
 from dynamic_atss.config.load import known_keys, load_config
 from dynamic_atss.yaml_text import load_yaml
 
+pytestmark = pytest.mark.slow
+
 DEFAULTS = default_config()
 KEYS = sorted(known_keys(DEFAULTS))
 YAML = """# a comment

@@ -15,7 +15,10 @@ from dynamic_atss.ops import focal, nms
 from dynamic_atss.ops.library import load
 from dynamic_atss.ops.vote import box_vote
 
-pytestmark = pytest.mark.skipif(load()["cpu"] != "native", reason=f"CPU kernels: {load()['cpu']}")
+pytestmark = [
+    pytest.mark.skipif(load()["cpu"] != "native", reason=f"CPU kernels: {load()['cpu']}"),
+    pytest.mark.slow,
+]
 OPS = torch.ops.dynamic_atss
 MAPS, STRIDES = ((5, 7), (3, 4), (1, 1)), (8, 16, 32)
 LEVELS = [n for (h, w), s in zip(MAPS, STRIDES, strict=True) for n in (h, w, s)]

@@ -13,6 +13,8 @@ from PIL import Image
 from dynamic_atss.data.header import image_header
 from dynamic_atss.data.image import check_end, read_image
 
+pytestmark = pytest.mark.slow
+
 MOST = 250_000  # pixels
 KINDS = (
     *(("RGB", "JPEG", {}), ("L", "JPEG", {}), ("CMYK", "JPEG", {}), ("RGB", "PNG", {})),

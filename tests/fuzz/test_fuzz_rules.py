@@ -14,6 +14,8 @@ from dynamic_atss.assigners.rules import max_iou, paa
 from dynamic_atss.modeling.priors import AnchorGenerator
 from dynamic_atss.types import GroundTruth, Predictions
 
+pytestmark = pytest.mark.slow
+
 IMAGES, CLASSES = 2, 3
 MAPS = (((5, 7), (3, 4), (2, 2)), ((1, 1),) * 3, ((1, 9), (1, 5), (1, 3)))
 MAKE = AnchorGenerator((8, 16, 32), (64, 128, 256))

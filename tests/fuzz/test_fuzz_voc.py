@@ -11,6 +11,8 @@ from dynamic_atss.data.voc_xml import LARGEST, read_class_names, read_voc_xml
 from dynamic_atss.data.yolo_labels import Labels
 from dynamic_atss.data.yolo_layout import read_layout
 
+pytestmark = pytest.mark.slow
+
 CLASSES = 3
 ROWS = st.lists(texts | st.just("0.5"), max_size=9).map(" ".join)
 XML = """<?xml version="1.0" encoding="utf-8"?>

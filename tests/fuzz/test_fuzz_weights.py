@@ -15,6 +15,8 @@ from dynamic_atss.engine.checkpoint import load_checkpoint, save_checkpoint
 from dynamic_atss.weights import identify, read_file
 from dynamic_atss.weights.convert import convert_file
 
+pytestmark = pytest.mark.slow
+
 BODY = "backbone.body.stem.conv1.weight"
 STATE = {BODY: torch.arange(24.0).view(2, 3, 2, 2), "head.cls_logits.bias": torch.zeros(3).half()}
 CONTENT = {

@@ -167,6 +167,14 @@ def test_threshold_and_classes(model, files):
         ({"tile": 8}, "tile 8: give 32 pixels or more"),
         ({"tile": 64, "overlap": 1.0}, "overlap 1.0"),
         ({"batch": -1}, "batch -1"),
+        ({"threshold": "0.5"}, "threshold '0.5': give a score"),
+        ({"threshold": None}, "threshold None"),
+        ({"tile": "640"}, "tile '640'"),
+        ({"tile": 640.5}, "tile 640.5"),
+        ({"batch": 1.5}, "batch 1.5"),
+        ({"classes": 1.0}, "classes 1.0: give names or indices"),
+        ({"classes": True}, "no class True"),
+        ({"classes": [None]}, "no class None"),
     ],
 )
 def test_options_that_cannot_be(model, files, options, message):
@@ -186,6 +194,10 @@ def test_options_that_cannot_be(model, files, options, message):
         ([object()], "not a object"),
         (3.5, "not a float"),
         (b"x", "a bytes is no picture"),
+        ({"image": 1}, "a dict is no picture"),
+        ("", "an empty text"),
+        (" ", "an empty text"),
+        ("https://example.org/a.jpg", "https://example.org/a.jpg: addresses are not read"),
         (Image.new("I", (4, 4)), "mode I"),
         (99, "camera 99: no such camera"),
     ],
@@ -193,6 +205,26 @@ def test_options_that_cannot_be(model, files, options, message):
 def test_what_is_no_picture(model, given, message):
     with pytest.raises(UserError, match=message):
         model(given)
+
+
+def test_what_is_passed_over_in_a_folder_is_told(model, files, tmp_path, caplog):
+    (tmp_path / "a.jpg").write_bytes(files[0].read_bytes())
+    list(model(tmp_path))
+    assert not caplog.messages
+    (tmp_path / "street.mp4").touch()
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / ".hidden").touch()
+    assert len(list(model(tmp_path))) == 1
+    (line,) = caplog.messages
+    assert "2 of 3 entries are not looked at, such as deeper" in line and "**/*.jpg" in line
+
+
+def test_tiles_that_are_enlarged_are_told(model, files, caplog):
+    side = model.restored.cfg.INPUT.MIN_SIZE_TEST
+    model(files[0], tile=side)
+    assert not caplog.messages
+    model(files[0], tile=side // 2)
+    assert f"give {side} or more" in caplog.text and "2.0 times" in caplog.text
 
 
 def test_a_broken_picture_of_a_folder_is_left_out(model, files, tmp_path, caplog):

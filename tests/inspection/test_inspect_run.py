@@ -1,7 +1,10 @@
 """`dynamic-atss inspect` on a run that the test makes, on a rule of examples/, and bad input."""
 
+import pytest
 import torch
 from helpers_pages import train
+
+pytestmark = pytest.mark.slow
 
 LEARNS = "examples/learned_width.py:LearnedWidth"
 

@@ -4,9 +4,8 @@ import pytest
 from helpers_browser import BROWSER, Page
 from helpers_pages import Inspect
 
-pytestmark = pytest.mark.skipif(
-    BROWSER is None, reason="no Chromium: apt-get install chromium, to run the tests of the page"
-)
+NEEDS = "no Chromium: apt-get install chromium, to run the tests of the page"
+pytestmark = [pytest.mark.skipif(BROWSER is None, reason=NEEDS), pytest.mark.slow]
 # The middle of a box, or of a prior's mark, on the screen.
 PLACE = """(({0}) => {{
   const stage = document.querySelector('.panel[data-rule="{1}"] .stage');

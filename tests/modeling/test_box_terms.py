@@ -90,7 +90,8 @@ def test_another_term_in_the_criterion_of_retinanet():
     matched = rule(PRIORS, GT, _seen(output))
     n, p = matched.positive.nonzero().unbind(1)
     wanted = giou_loss(PRIORS.boxes[p], GT.boxes[matched.gt_index[n, p]], torch.ones(len(p)))
-    torch.testing.assert_close(found.losses["loss_reg"], wanted / positives, rtol=1e-4, atol=0)
+    loss = found.losses["loss_retina_reg"]
+    torch.testing.assert_close(loss, wanted / positives, rtol=1e-4, atol=0)
 
 
 def _seen(output):

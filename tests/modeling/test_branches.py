@@ -70,6 +70,7 @@ def make_batch(iteration=0):
     return Batch(images, sizes, GT, (0, 1), ((64, 64),) * 2, iteration)
 
 
+@pytest.mark.slow
 def test_it_trains_and_finds_each_box_once_without_nms():
     detector = make_detector(score_threshold=0.3)
     optimizer = torch.optim.Adam(detector.parameters(), 2e-3)

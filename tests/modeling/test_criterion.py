@@ -64,6 +64,18 @@ def test_finite_with_the_same_terms_and_one_collective_whatever_the_data(rule, b
     assert 0 <= qualities <= positives
 
 
+def test_the_quality_loss_has_a_weight():
+    output, gt = make_output(), make_gt(BOXES)
+    once, half = (
+        Criterion(ASSIGNERS["atss"](), DeltaCoder(), Counting(), quality_weight=w)(
+            output, PRIORS, gt
+        ).losses
+        for w in (1.0, 0.5)
+    )
+    assert once["loss_centerness"] > 0
+    assert half == once | {"loss_centerness": once["loss_centerness"] / 2}
+
+
 @pytest.mark.parametrize("rule", ASSIGNERS)
 def test_without_boxes_only_the_background_is_learnt(rule):
     output = make_output()
@@ -80,7 +92,7 @@ def test_without_boxes_only_the_background_is_learnt(rule):
 class Fixed:
     """An assigner that gives prior 3 of image 0 to box 1 with a set quality."""
 
-    soft_labels, quality_name = True, "IoU"
+    soft_labels, quality_name, needs_size = True, "IoU", True
 
     def __init__(self, quality):
         self.quality = quality
@@ -159,7 +171,7 @@ def test_retinanet_by_hand():
     rule.soft_labels = False
     average = Counting()
     losses = RetinaNetCriterion(rule, DeltaCoder(), average)(output, PRIORS, gt).losses
-    assert list(losses) == ["loss_cls", "loss_reg"] and len(average.calls) == 1
+    assert list(losses) == ["loss_retina_cls", "loss_retina_reg"] and len(average.calls) == 1
     target = torch.zeros_like(output.logits)
     target[0, 3, 1] = 1
     p = output.logits.sigmoid()
@@ -167,11 +179,11 @@ def test_retinanet_by_hand():
     alpha = torch.where(target > 0, 0.25, 0.75)
     dense = -alpha * (1 - right) ** 2 * right.log()
     dense[1, 5] = 0
-    torch.testing.assert_close(losses["loss_cls"], dense.sum() / 3)
+    torch.testing.assert_close(losses["loss_retina_cls"], dense.sum() / 3)
     wanted = DeltaCoder().encode(gt.boxes[1], PRIORS.boxes[3])
     far = (output.deltas[0, 3] - wanted).abs()
     smooth = torch.where(far < 0.11, far.square() / 0.22, far - 0.055).sum()
-    torch.testing.assert_close(losses["loss_reg"], smooth / 4)
+    torch.testing.assert_close(losses["loss_retina_reg"], smooth / 4)
 
 
 @pytest.mark.parametrize("boxes", [[], BOXES])

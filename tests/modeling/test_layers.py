@@ -111,6 +111,7 @@ def _sync_worker(rank, x, weights, expected, store):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_sync_batch_norm_of_two_cpu_processes_is_batch_norm_of_the_whole_batch(tmp_path):
     torch.manual_seed(0)
     x, weights = torch.randn(4, 3, 4, 4) * 3 + 5, torch.randn(4, 3, 4, 4)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from helpers_rounding import assert_apart
+from helpers_vote import naive_score_vote
 
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.modeling.coder import DeltaCoder
@@ -94,6 +95,22 @@ def test_loops_agree(settings):
         torch.testing.assert_close(found.scores, torch.tensor(scores), rtol=1e-5, atol=1e-6)
         assert found.classes.tolist() == list(classes)
         torch.testing.assert_close(found.boxes, torch.tensor(boxes), rtol=1e-5, atol=1e-4)
+
+
+def test_score_voting_moves_the_boxes_alone():
+    output = make_output()
+    plain = PostProcess(DeltaCoder())(output, PRIORS, SIZES)
+    process = PostProcess(DeltaCoder(), score_voting=True)
+    candidates = process(output, PRIORS, SIZES, nms=False)  # these do not vote: the passes join
+    for found, still, among in zip(process(output, PRIORS, SIZES), plain, candidates, strict=True):
+        assert torch.equal(found.scores, still.scores)
+        assert torch.equal(found.classes, still.classes)
+        wanted = [
+            naive_score_vote(box, c, among.boxes, among.scores, among.classes, 1)
+            for box, c in zip(still.boxes.tolist(), still.classes.tolist(), strict=True)
+        ]
+        torch.testing.assert_close(found.boxes, torch.tensor(wanted), rtol=1e-4, atol=1e-3)
+        assert (found.boxes - still.boxes).abs().amax() > 0.5
 
 
 def test_the_threshold_is_before_the_quality():

@@ -12,6 +12,8 @@ from dynamic_atss.builders import build_model
 from dynamic_atss.config.load import load_config
 from dynamic_atss.weights.loading import load_weights
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Path(__file__).resolve().parents[2] / "configs/dsla"
 STRIDES = (8, 16, 32, 64, 128)
 FILES = {"dsla_R_50_FPN_1x": "r50_as_logged", "dsla_dcn_R_101_FPN_2x": "r101_as_logged"}

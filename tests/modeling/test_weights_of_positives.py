@@ -182,7 +182,7 @@ def test_retinanet_weighs_its_box_term():
         RetinaNetCriterion(Fixed(found), DeltaCoder(), no_average)(output, PRIORS, GT).losses
         for found in (answer(), answer(weight=weight))
     )
-    torch.testing.assert_close(weighted["loss_reg"], 3 * plain["loss_reg"])
+    torch.testing.assert_close(weighted["loss_retina_reg"], 3 * plain["loss_retina_reg"])
 
 
 def test_weight_zero_is_a_box_for_the_background_of_its_class_alone():

@@ -143,6 +143,14 @@ def test_what_an_editor_leaves_among_the_sources_changes_nothing(monkeypatch, tm
     assert sources.mark() == before
 
 
+def test_one_means_the_usual_kernels(monkeypatch, tmp_path):
+    states = []
+    for value in ("", "1", "0"):
+        monkeypatch.setenv("DYNAMIC_ATSS_NATIVE", value)
+        states.append(library._load("cpu"))
+    assert states[0] == states[1] != states[2]
+
+
 def test_a_folder_without_kernels_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("DYNAMIC_ATSS_NATIVE", str(tmp_path))
     assert library._load("cpu") == f"none in DYNAMIC_ATSS_NATIVE={tmp_path}"

@@ -8,6 +8,8 @@ from helpers_nms import SCENES, crowd
 
 from dynamic_atss.ops import focal, nms
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def nms_op(tmp_path_factory):

@@ -4,7 +4,9 @@ import math
 
 import pytest
 import torch
+from torchvision.ops import sigmoid_focal_loss as torchvision_focal_loss
 
+from dynamic_atss.losses import weighted_focal_loss
 from dynamic_atss.ops.focal import (
     quality_focal_loss,
     sigmoid_focal_loss,
@@ -75,6 +77,25 @@ def test_sigmoid_focal_loss(alpha, gamma):
     expected = written_out_focal(logits, classes, alpha, gamma)
     loss = sigmoid_focal_loss(logits, classes, alpha, gamma)
     assert loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("gamma", [2.0, 0.0])
+def test_no_alpha_as_in_torchvision(gamma):
+    """alpha below 0: positives and negatives weigh the same, 1."""
+    logits, classes, label = make_inputs()
+    kept = classes != -2
+    target = torch.zeros_like(logits)
+    positive = (classes >= 0).nonzero()[:, 0]
+    target[positive, classes[positive]] = 1.0
+    dense = torchvision_focal_loss(logits, target, alpha=-1, gamma=gamma)[kept]
+    torch.testing.assert_close(sigmoid_focal_loss(logits, classes, -1, gamma), dense.sum())
+    rows = kept.nonzero()[:, 0]
+    found = sigmoid_focal_rows(logits, rows, classes[rows], -1, gamma)
+    torch.testing.assert_close(found, dense.sum(1))
+    weighted = weighted_focal_loss(logits, classes, label, None, None, "focal", -1, gamma)
+    torch.testing.assert_close(weighted, dense.sum())
+    with pytest.raises(ValueError, match="varifocal loss: alpha is -1; it must be at least 0"):
+        varifocal_loss(logits, classes, label, -1, gamma)
 
 
 @pytest.mark.parametrize("alpha, gamma", [(0.75, 2.0), (0.5, 1.5), (1.0, 3.0)])

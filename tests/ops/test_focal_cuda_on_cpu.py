@@ -9,6 +9,8 @@ from helpers_cuda_on_cpu import compiled, pointer
 from dynamic_atss.ops import focal
 from dynamic_atss.ops.focal import QUALITY, SIGMOID, VARIFOCAL
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory):

@@ -131,6 +131,7 @@ def test_wrong_arguments(change, message):
         OP(*arguments, 0.0, 2.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_opcheck(device, kind):
@@ -250,6 +251,7 @@ def test_compile_without_a_graph_break():
     torch.testing.assert_close(*gradients)
 
 
+@pytest.mark.slow
 def test_without_kernels_the_reference_serves():
     code = (
         "import torch; from dynamic_atss.ops import library;"

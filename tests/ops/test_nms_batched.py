@@ -202,6 +202,7 @@ def test_the_kernels_look_at_their_arguments_themselves(arguments, message, devi
         torch.ops.dynamic_atss.batched_multiclass_nms(*moved)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [None, 20])
 def test_opcheck(limit, device):
     scene = [x.to(device) for x in crowd(2, 50, 3, seed=17)]

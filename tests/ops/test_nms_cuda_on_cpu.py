@@ -9,6 +9,8 @@ from helpers_nms import SCENES, crowd
 
 from dynamic_atss.ops import nms
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory):

@@ -3,10 +3,10 @@
 import pytest
 import torch
 from helpers_rounding import assert_rounded
-from helpers_vote import naive_vote, rows
+from helpers_vote import naive_score_vote, naive_vote, rows
 
 from dynamic_atss.boxes import BoxConvention
-from dynamic_atss.ops.vote import box_vote
+from dynamic_atss.ops.vote import box_vote, score_vote
 
 
 def crowd(count, classes, seed, side=100.0):
@@ -117,3 +117,28 @@ def test_thousands_of_boxes_are_those_of_each_class():
         here = found[2] == c
         assert_rounded(found[0][here], alone[0])
         assert_rounded(found[1][here], alone[1])
+
+
+@pytest.mark.parametrize("convention", BoxConvention)
+def test_score_voting_as_the_double_loop(convention):
+    images = [crowd(60, 3, seed) for seed in (1, 2)]
+    candidates = tuple(torch.stack(x) for x in zip(*images, strict=True))
+    candidates[1][:, ::7] = 0  # no candidates
+    kept, classes = candidates[0][:, :20], candidates[2][:, :20]
+    found = score_vote(kept, classes, candidates, convention)
+    for n in range(2):
+        image = [x[n] for x in candidates]
+        for box, label, voted in zip(kept[n], classes[n], found[n], strict=True):
+            wanted = naive_score_vote(box.tolist(), label.item(), *image, convention.value)
+            torch.testing.assert_close(voted, torch.tensor(wanted))
+    assert (found - kept).abs().amax() > 1
+
+
+def test_score_voting_by_hand():
+    """Of a box alone, one beside it of another class, and one whose only voter has score 0."""
+    boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 9], [50, 50, 60, 60]])
+    scores, classes = torch.tensor([0.5, 0.9, 0.0]), torch.tensor([1, 0, 1])
+    candidates = boxes[None], scores[None], classes[None]
+    found = score_vote(boxes[None], classes[None], candidates)
+    assert torch.equal(found, boxes[None])
+    assert score_vote(boxes[None, :0], classes[None, :0], candidates).shape == (1, 0, 4)

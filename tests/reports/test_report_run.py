@@ -6,6 +6,8 @@ import json
 import pytest
 from helpers_run import call_tool, write_config
 
+pytestmark = pytest.mark.slow
+
 LOW = ["MODEL.ATSS.INFERENCE_TH", 0.001]  # so that there are detections
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+import signal
 
 import cv2
 import numpy as np
@@ -36,7 +37,6 @@ def folder(trained, tmp_path):
     own.mkdir()
     for file in files:
         shutil.copy(file, own)
-    (own / "notes.txt").write_text("no picture")
     return own
 
 
@@ -68,9 +68,11 @@ def leftovers(out):
 
 
 def test_a_folder(predict, folder, tmp_path):
+    (folder / "notes.txt").write_text("no picture")
     code, out, err = predict("--input", folder, "--output", tmp_path / "found")
     names = sorted(p.name for p in folder.glob("*.jpg"))
-    assert (code, err) == (0, "")
+    assert code == 0 and "1 of 5 entries are not looked at, such as notes.txt" in err
+    assert err.count("\n") == 1
     assert out.startswith("4 pictures, ") and str(tmp_path / "found") in out
     left = sorted(p.name for p in (tmp_path / "found").iterdir())
     assert left == sorted([*names, "detections.csv", "detections.json"])
@@ -169,6 +171,24 @@ def test_an_interrupted_run_leaves_no_half_file(predict, folder, tmp_path, monke
     assert not (tmp_path / "found").exists()
 
 
+def test_a_signal_says_what_it_leaves(predict, folder, tmp_path, monkeypatch):
+    from dynamic_atss.engine.interrupt import Stopped
+    from dynamic_atss.inference import outputs
+
+    write, drawn = outputs.write_image, []
+
+    def write_two(path, image):
+        if len(drawn) == 2:
+            raise Stopped(signal.SIGINT)
+        drawn.append(path)
+        write(path, image)
+
+    monkeypatch.setattr(outputs, "write_image", write_two)
+    code, _, err = predict("--input", folder, "--output", tmp_path / "found")
+    assert code == 130 and "stopped by SIGINT after 2 pictures: what is drawn stays in" in err
+    assert sorted(p.name for p in (tmp_path / "found").iterdir()) == sorted(p.name for p in drawn)
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -178,6 +198,12 @@ def test_an_interrupted_run_leaves_no_half_file(predict, folder, tmp_path, monke
         (["--input", "text.mp4"], "text.mp4: the video cannot be opened"),
         (["--input", "97"], "camera 97: no such camera"),
         (["--input", "text.jpg", "."], "--input .: is a folder; of several inputs each is"),
+        (["--input", ""], "the input is an empty text"),
+        (["--input", "text.jpg", "text.mp4"], "text.mp4: is a video; give each video"),
+        (["--input", "text.jpg", "--overlap", "0.3"], "--overlap is of tiles: give --tile"),
+        (["--input", "text.jpg", "--short-side", "0"], "--short-side 0"),
+        (["--input", "text.jpg", "--classes", ","], "a name is empty"),
+        (["--input", "text.jpg", "--names", "a,b"], "(in Python class_names=) gives 2"),
         (["--input", "*.tif"], r"no file fits this pattern"),
         (["--input", "text.jpg", "--device", "gpu"], "device 'gpu'"),
         (["--input", "text.jpg", "--weights", "none.pth"], "none.pth: no such weights"),

@@ -9,6 +9,8 @@ import time
 import pytest
 from helpers_run import ROOT, environment, read_lines, write_config
 
+pytestmark = pytest.mark.slow
+
 SRUN = """#!/bin/bash
 while [[ $1 == --* ]]; do shift; done
 exec "$@"

@@ -12,6 +12,8 @@ from helpers_run import ROOT, environment
 
 from dynamic_atss.data.shapes import make_shapes
 
+pytestmark = pytest.mark.slow
+
 SOURCES = "configs dynamic_atss setup.py pyproject.toml MANIFEST.in README.md LICENSE".split()
 CONFIG = "configs/quickstart/shapes_R_18.yaml"
 # No torch is found, so that nothing is compiled.

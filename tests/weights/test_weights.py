@@ -158,6 +158,35 @@ def test_another_depth_is_a_wrong_architecture(tmp_path, file, model, entry):
     assert all(v.equal(before[k]) for k, v in target.state_dict().items())
 
 
+def test_detectron_s_fpn_goes_with_the_body(tmp_path):
+    """Of a model that Detectron trained: P3 to P5; of P2, the extra levels and its head nothing."""
+    model = _model()
+    blobs, ours = _caffe2(50)
+    rng, state = np.random.default_rng(1), _copy(model)
+    last = {2: "res2_2", 3: "res3_3", 4: "res4_5", 5: "res5_2"}
+    for stage, block in last.items():
+        lateral = "" if stage == 5 else "_lateral"
+        for blob, kind in (
+            (f"fpn_inner_{block}_sum{lateral}", "inner"),
+            (f"fpn_{block}_sum", "layer"),
+        ):
+            for end, entry in (("w", "weight"), ("b", "bias")):
+                name = f"backbone.fpn.fpn_{kind}{stage - 1}.{entry}"
+                shape = state[name].shape if name in state else (8, 8, 1, 1)
+                blobs[f"{blob}_{end}"] = rng.random(shape, dtype=np.float32)
+                if name in state:
+                    ours[name] = torch.from_numpy(blobs[f"{blob}_{end}"])
+    more = ("fpn_6_w", "retnet_cls_conv_n0_fpn3_w")
+    blobs |= {name: np.zeros((8, 8, 3, 3), np.float32) for name in more}
+    report = load_weights(model, _dump(tmp_path / "x.pkl", blobs))
+    assert sum("fpn" in name for name in report.loaded) == 12
+    assert sorted(report.loaded) == sorted(ours)
+    unused = {f"fpn_{x}_{end}" for x in ("inner_res2_2_sum_lateral", "res2_2_sum") for end in "wb"}
+    assert set(report.unused) == {*more, *unused}
+    for name, value in model.state_dict().items():
+        assert value.equal(ours.get(name, state[name])), name
+
+
 def test_missing_and_misshapen_blobs(tmp_path):
     blobs, _ = _caffe2(50)
     less = {k: v for k, v in blobs.items() if k != "res3_2_branch2b_w"}

@@ -13,6 +13,7 @@ from dynamic_atss.assigners.base import (
     box_sides,
     inside_of,
     note,
+    one_of,
     predicted_iou,
     resolve,
     std,
@@ -52,10 +53,8 @@ class DynamicATSS:
     ) -> None:
         whole(1, topk=topk)
         whole(0, warmup=warmup)
-        if combine not in COMBINE:
-            raise ValueError(f"combine {combine!r} is not one of {', '.join(COMBINE)}")
-        if use not in USE:
-            raise ValueError(f"use {use!r} is not one of {', '.join(USE)}")
+        one_of(COMBINE, combine=combine)
+        one_of(USE, use=use)
         if use != "both" and (combine != "sum" or warmup):
             raise ValueError(f'combine and warmup need use "both", not {use!r}')
         self.topk = topk

@@ -45,7 +45,8 @@ class O2F:
         radius: of the centre region in strides.
         labels: the factor at the first and at the last iteration.
         soft_weight: of all but the best.
-        iterations: of the whole training, SOLVER.MAX_ITER; the factor stays afterwards.
+        iterations: of the whole training (SOLVER.MAX_ITER unless MODEL.ASSIGNER.ARGS has it); the
+            factor stays afterwards.
 
     Raises:
         ValueError: for a value that is not accepted.

@@ -34,13 +34,13 @@ class SmallTargetAligned:
     """A box takes the `topk` candidates of the largest t = score^alpha * IoU^beta; of several boxes
     the one of the largest IoU wins; then a box keeps the `per_box` of the largest t.
 
-    The documents say: alignment as in TOOD with these powers and `topk`, candidates for targets so
-    small that no location lies in them, a second top-k after conflicts, and one positive a box in
-    the branch without NMS (`per_box` 1). Decided here, from no code: a side below `small` strides
-    of the finest level counts as `side` of them around the same centre, in which one to four
-    locations of that level lie; candidates lie inside of that; the IoU is with the true box,
-    and plain; pairs of IoU 0 are left out. Quality = t, scaled so that the best of a box has the
-    largest IoU of those it keeps; it is also the class target.
+    The public descriptions say: alignment as in TOOD with these powers and `topk`, candidates for
+    targets so small that no location lies in them, a second top-k after conflicts, and one positive
+    a box in the branch without NMS (`per_box` 1). Decided here: a side below `small` strides of the
+    finest level counts as `side` of them around the same centre, in which one to four locations of
+    that level lie; candidates lie inside of that; the IoU is with the true box, and plain; pairs of
+    IoU 0 are left out. Quality = t, scaled so that the best of a box has the largest IoU of those
+    it keeps; it is also the class target.
 
     Args:
         topk: candidates that a box takes at most.

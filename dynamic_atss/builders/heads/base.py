@@ -63,7 +63,8 @@ class Head(ABC):
         self.own = cfg.MODEL[self.section]
         self.model = cfg.MODEL
         self.detections_per_image = cfg.TEST.DETECTIONS_PER_IMG
-        self.nms = cfg.TEST.NMS
+        self.nms = cfg.TEST.NMS and self.own.NMS_TH > 0  # NMS_TH 0 is none, as released
+        self.score_voting = cfg.TEST.SCORE_VOTING
 
     @abstractmethod
     def priors(self) -> AnchorGenerator:
@@ -120,6 +121,7 @@ class Head(ABC):
             pre_nms_top_n=self.own.PRE_NMS_TOP_N,
             detections_per_image=self.detections_per_image,
             convention=self.boxes,
+            score_voting=self.score_voting,
             **{"nms": self.nms} | self.postprocess_arguments(),
         )
 

@@ -62,7 +62,7 @@ class DSLAHead(Head):
         }
 
     def postprocess_arguments(self) -> dict[str, Any]:
-        return {"by_location": True, "in_original": True}
+        return {"by_location": True, "in_original": True, "nms": True}
 
     def _label(self, assigner: Assigner) -> str:
         if self.own.IOU_ONLY:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 
 class FrozenParts(nn.Module):
@@ -36,3 +37,18 @@ def check_freeze_at(freeze_at: int, parts: int, what: str) -> None:
     """Raises ValueError unless freeze_at counts 0 to `parts` parts; `what` names them."""
     if not 0 <= freeze_at <= parts:
         raise ValueError(f"freeze_at counts {what}, 0 to {parts}, not {freeze_at}")
+
+
+def whole(size: int, step: int) -> int:
+    """size > 0 rounded up to a multiple of `step`.
+
+    In this form, and not size + -size % step, the sizes of all later maps stay short expressions of
+    the image's where an export traces them for any size: (size - 1) // 2 // 2 is (size - 1) // 4.
+    """
+    return ((size - 1) // step + 1) * step
+
+
+def pad_to(x: Tensor, step: int) -> Tensor:
+    """(N, C, H, W), by zeros at the right and the bottom to multiples of `step`."""
+    height, width = x.shape[-2:]
+    return F.pad(x, (0, whole(width, step) - width, 0, whole(height, step) - height))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torchvision.models import SwinTransformer
+from functools import partial
 
-from dynamic_atss.modeling.backbones.parts import FrozenParts, check_freeze_at
+from torch import Tensor, nn
+from torchvision.models.swin_transformer import SwinTransformer, SwinTransformerBlock
+
+from dynamic_atss.modeling.backbones.parts import FrozenParts, check_freeze_at, pad_to
+from dynamic_atss.modeling.backbones.windows import Merging, WindowAttention
 
 # size: (channels of C2, blocks per stage, heads per stage, drop path of the published detectors)
 SIZES = {
@@ -46,6 +48,8 @@ class Swin(FrozenParts):
             heads,
             [WINDOW] * 2,
             stochastic_depth_prob=published if drop_path < 0 else drop_path,
+            block=partial(SwinTransformerBlock, attn_layer=WindowAttention),
+            downsample_layer=Merging,
         )
         self.features = whole.features
         self.out_channels = [channels * 2**level for level in (1, 2, 3)]
@@ -58,8 +62,7 @@ class Swin(FrozenParts):
 
         Images are padded by zeros to whole patches, as in the published detectors.
         """
-        height, width = x.shape[-2:]
-        x = F.pad(x, (0, -width % PATCH, 0, -height % PATCH))
+        x = pad_to(x, PATCH)
         maps, start = [], 0
         for end in STAGES:
             x = self.features[start:end](x)

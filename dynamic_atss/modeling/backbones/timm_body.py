@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynamic_atss.modeling.backbones.parts import FrozenParts, check_freeze_at
+from dynamic_atss.modeling.backbones.parts import FrozenParts, check_freeze_at, pad_to
 from dynamic_atss.suggest import nearest
 
 STRIDES = (8, 16, 32)
@@ -49,8 +48,7 @@ class TimmBody(FrozenParts):
         H' and W' are H and W rounded up to 32, by zeros: patches and halves are whole, so that
         strides are exact (but where an architecture convolves without padding: inception).
         """
-        height, width = x.shape[-2:]
-        maps = self.net(F.pad(x, (0, -width % 32, 0, -height % 32)))
+        maps = self.net(pad_to(x, STRIDES[-1]))
         return [y.permute(0, 3, 1, 2) for y in maps] if self.channels_last else list(maps)
 
 

@@ -1,0 +1,131 @@
+"""SimD: positives by a similarity of anchor and box that is scaled by means of the data set.
+
+Shi et al., IROS 2024, arXiv 2407.02394.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log
+
+import torch
+from torch import Tensor, nn
+
+from dynamic_atss.assigners.base import (
+    Pairs,
+    at_least,
+    box_sides,
+    centerness_of_tiny,
+    has_pair,
+    note,
+    one_of,
+    pair,
+    resolve,
+    whole,
+)
+from dynamic_atss.assigners.from_anchors import anchor_sides, box_size, distances
+from dynamic_atss.assigners.ranges import priors_within
+from dynamic_atss.boxes import centers
+from dynamic_atss.types import IGNORE, Assignment, GroundTruth, Predictions, Priors, rows
+
+VISDRONE = (6.13, 4.59)  # the release's means, of the data set of that name
+EPS = 1e-6  # of widths, as published
+ROUNDING = 1e-3  # by which the exponent may be larger
+CONFLICTS = ("last", "best")
+
+
+class SimD(nn.Module):
+    """Max-IoU assignment with SimD in place of IoU. SimD = exp(-location - shape): the distance of
+    the centres and of the sides, both in units of (side of the box + side of the anchor) / mean.
+
+    A prior belongs to its box of the largest SimD from `positive` on, is background below
+    `negative` and ignored between. The best priors of a box are positive from `least` on. Quality
+    = centerness, at least that of 0.01 pixels: tiny boxes have positives outside. The mean is that
+    of |x of box - x of anchor| / (sum of the widths) over all pairs of the data set, and so of y.
+    It is taken over the first `batches` iterations, of images as they are resized and cropped,
+    which no survey of the files knows, and saved with the model. Before the first one it is the
+    release's. This rule waits for the device, once, for the means.
+
+    Args:
+        positive, negative, least: of SimD.
+        means: of x and y, which are then not learnt; (): learnt.
+        batches: iterations in which they are learnt.
+        conflicts: of several boxes whose best prior is the same the "last" of the image wins, as
+            released, or the "best", the most similar.
+
+    Raises:
+        ValueError: for a value that is not accepted.
+    """
+
+    soft_labels = False
+    quality_name = "centerness"
+    needs_size = True
+    waits = True
+    sums: Tensor
+
+    def __init__(
+        self,
+        positive: float = 0.7,
+        negative: float = 0.3,
+        least: float = 0.3,
+        means: Sequence[float] = (),
+        batches: int = 1000,
+        conflicts: str = "last",
+    ) -> None:
+        super().__init__()
+        whole(0, batches=batches)
+        pair(means=means or VISDRONE)
+        x, y = means or VISDRONE
+        at_least(0.01, positive=positive, negative=negative, least=least, mean_x=x, mean_y=y)
+        one_of(CONFLICTS, conflicts=conflicts)
+        if negative > positive:
+            raise ValueError(f"negative {negative} must not be above positive {positive}")
+        self.positive, self.negative, self.least = positive, negative, least
+        self.batches, self.conflicts = 0 if means else batches, conflicts
+        # Of x, of y and the number of pairs: at first one pair.
+        self.register_buffer("sums", torch.tensor([x, y, 1.0], dtype=torch.float64))
+
+    @torch.no_grad()
+    def forward(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
+        if self.training and predictions.iteration < self.batches:
+            self.sums += distances(priors, gt)
+        means = (self.sums[:2] / self.sums[2]).tolist()
+        # propose
+        pairs = self._near(priors, gt, means)
+        # score
+        score = similarity(priors, gt, pairs, means).where(pairs.exists, 0.0)
+        most = score.new_zeros(len(gt)).scatter_reduce_(0, pairs.box, score, "amax")
+        # select
+        best = (score >= self.least) & (score == most.index_select(0, pairs.box))
+        selected = best | (score >= self.positive)
+        note(SimD=score, best_or_similar_enough=selected)
+        # resolve; no similarity is above 1
+        order = pairs.box.to(score.dtype) if self.conflicts == "last" else score
+        order = torch.where(best, 2 + order, score)
+        shape = predictions.boxes.shape[:2]
+        quality = centerness_of_tiny(box_sides(priors, gt, pairs))
+        found = resolve(pairs, selected, order, quality, shape)
+        between = has_pair(pairs, score >= self.negative, shape) & ~found.positive
+        return Assignment(torch.where(between, IGNORE, found.gt_index), found.quality)
+
+    def _near(self, priors: Priors, gt: GroundTruth, means: Sequence[float]) -> Pairs:
+        """(M,): all pairs whose SimD may count."""
+        most = -log(min(self.positive, self.negative, self.least)) + ROUNDING
+        anchor = anchor_sides(priors, gt.convention)  # (L, A, 2)
+        side = box_size(gt)[:, None, None]
+        unit = (side + anchor) / anchor.new_tensor(means)
+        left = most - ((side - anchor) / unit).square().sum(-1).sqrt()  # for the location
+        half, center = (left[..., None] * unit).amax(2), centers(gt.boxes)[:, None]
+        region = torch.cat((center - half, center + half), dim=-1)
+        return priors_within(priors, gt, region, extent=2 * half.double().cpu())
+
+
+def similarity(priors: Priors, gt: GroundTruth, pairs: Pairs, means: Sequence[float]) -> Tensor:
+    """SimD (M,) of the pairs, in (0, 1]."""
+    anchor = priors.boxes.index_select(0, pairs.prior)
+    box = rows(gt.boxes, pairs.box)
+    side, other = (b[:, 2:] - b[:, :2] + (gt.convention.value + EPS) for b in (box, anchor))
+    unit = (side + other) / side.new_tensor(means)
+    location = ((centers(box) - centers(anchor)) / unit).square().sum(-1).sqrt()
+    shape = ((side - other) / unit).square().sum(-1).sqrt()
+    return (-(location + shape)).exp()
