@@ -121,10 +121,9 @@ def test_a_head_of_two_branches(inspect, tiny, tmp_path):
     assert [rule["class"] for rule in other["rules"]] == ["TopK"]
 
 
-def bad(folder, tiny, run):
+def bad(folder, run):
     """(arguments, what is said)"""
     wide = ("--output", folder / "page.html")
-    config = tiny[1][:2]
     broken = folder / "broken.pth"
     broken.write_bytes((run / "model_final.pth").read_bytes()[:9000])
     (folder / "empty").mkdir()
@@ -153,26 +152,11 @@ def bad(folder, tiny, run):
         (("--weights", run, "--images", "shapes_vall", *wide), "nearest name is 'shapes_val'"),
         (("--weights", run, "--only", "nobody.jpg", *wide), "has no picture of that name or id"),
         (("--weights", run, "--count", 0, *wide), "--count 0: at least 1 is needed"),
-        (
-            (
-                *config,
-                "--rules",
-                "atss",
-                *wide,
-                "--set",
-                "MODEL.FCOS_ON",
-                "True",
-                "MODEL.ATSS_ON",
-                "False",
-                *tiny[1][2:],
-            ),
-            "reads the size of anchors",
-        ),
     ]
 
 
-def test_bad_input_is_one_line(inspect, tiny, run, tmp_path):
-    for arguments, text in bad(tmp_path, tiny, run):
+def test_bad_input_is_one_line(inspect, run, tmp_path):
+    for arguments, text in bad(tmp_path, run):
         said = inspect.refused(*arguments)
         assert text in said, said
     assert not (tmp_path / "page.html").exists()
