@@ -23,6 +23,7 @@ from typing import Any
 
 PRELOADED = ("dynamic_atss.run", "dynamic_atss.viz.report", "dynamic_atss.viz.assignment")
 PRELOADED += ("torch.utils.tensorboard", "torch.distributed.run", "torch._dynamo")
+INTERRUPT = signal.getsignal(signal.SIGINT)  # ignored where the tests run in the background
 PROCESSES, RESTARTS = "--nproc-per-node", "--max-restarts"  # of torchrun and of tools/launch.py
 
 Request = tuple[dict[str, Any], list[int]]  # with the file descriptors of stdout and stderr
@@ -60,7 +61,7 @@ def become(request: dict[str, Any], files: Sequence[int]) -> None:
     """Makes this process what `python <args>` would be, and runs it."""
     if request["session"]:
         os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, INTERRUPT)
     for number, file in zip((1, 2), files, strict=True):
         os.dup2(file, number)
         os.close(file)
