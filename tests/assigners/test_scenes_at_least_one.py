@@ -127,4 +127,4 @@ def test_speaks_for_its_rule():
         for attribute in ("soft_labels", "quality_name"):
             assert getattr(wrapped, attribute) == getattr(rule, attribute)
         assert not wrapped.needs_size
-        assert wrapped.waits == (name in ("paa", "poto"))
+        assert wrapped.waits == (name in ("paa", "poto", "simd"))

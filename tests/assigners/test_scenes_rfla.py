@@ -119,8 +119,8 @@ def test_a_tiny_box_between_points_has_positives():
         ({"topk": (0, 1)}, "topk_0 is 0"),
         ({"decay": 0}, "decay is 0"),
         ({"fields": (5, 4)}, "rising order"),
-        ({"distance": "iou"}, "'iou' is not one of kl, wasserstein"),
-        ({"conflicts": "first"}, "'first' is not one of last, best"),
+        ({"distance": "iou"}, "distance is 'iou'; give one of 'kl', 'wasserstein'"),
+        ({"conflicts": "first"}, "conflicts is 'first'; give one of 'last', 'best'"),
         ({"topk": (3,)}, "topk is .* two numbers"),
     ],
 )

@@ -133,7 +133,7 @@ def test_an_evaluation_learns_no_means():
         ({"means": (1.0, -1.0)}, "mean_y is -1.0"),
         ({"means": (1.0,)}, "means is .* two numbers"),
         ({"batches": -1}, "batches is -1"),
-        ({"conflicts": "first"}, "'first' is not one of last, best"),
+        ({"conflicts": "first"}, "conflicts is 'first'; give one of 'last', 'best'"),
     ],
 )
 def test_wrong_arguments(arguments, message):
