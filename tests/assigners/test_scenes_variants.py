@@ -115,8 +115,8 @@ def test_anchors_alone_choose_as_atss_does_and_predictions_need_no_anchors(scene
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"combine": "max"}, "combine 'max' is not one of sum, mean, product"),
-        ({"use": "none"}, "use 'none' is not one of both, predicted, anchor"),
+        ({"combine": "max"}, "combine is 'max'; give one of 'sum', 'mean', 'product'"),
+        ({"use": "none"}, "use is 'none'; give one of 'both', 'predicted', 'anchor'"),
         ({"warmup": -1}, "warmup is -1; it must be a whole number of at least 0"),
         ({"topk": 0}, "topk is 0; it must be a whole number of at least 1"),
         ({"topk": 2.5}, "topk is 2.5; it must be a whole number of at least 1"),
