@@ -42,9 +42,8 @@ class SimD(nn.Module):
     `negative` and ignored between. The best priors of a box are positive from `least` on. Quality
     = centerness, at least that of 0.01 pixels: tiny boxes have positives outside. The mean is that
     of |x of box - x of anchor| / (sum of the widths) over all pairs of the data set, and so of y.
-    It is taken over the first `batches` iterations, of images as they are resized and cropped,
-    which no survey of the files knows, and saved with the model. Before the first one it is the
-    release's. This rule waits for the device, once, for the means.
+    It is taken over the first `batches` iterations, of images as they are resized and cropped, and
+    saved with the model; before, it is the release's. This rule waits for the device for the means.
 
     Args:
         positive, negative, least: of SimD.
