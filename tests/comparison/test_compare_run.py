@@ -77,7 +77,8 @@ def test_all_rules_begin_with_the_same_weights(config, tmp_path):
     found = []
     for job in jobs:
         torch.manual_seed(job.cfg.SEED)  # as a run does
-        found.append(builders.build_model(job.cfg, 3).state_dict())
+        weights = builders.build_model(job.cfg, 3).state_dict()  # beside what a rule learns itself
+        found.append({k: v for k, v in weights.items() if not k.startswith("criterion.assigner.")})
     for other in found[1:]:
         assert list(other) == list(found[0])
         assert all(torch.equal(other[name], found[0][name]) for name in other)
