@@ -87,7 +87,7 @@ class SimD(nn.Module):
     @torch.no_grad()
     def forward(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
         if self.training and predictions.iteration < self.batches:
-            self.sums += distances(priors, gt)
+            self.sums += distances(priors, gt).nan_to_num(0, 0, 0)  # of damaged boxes
         means = (self.sums[:2] / self.sums[2]).tolist()
         # propose
         pairs = self._near(priors, gt, means)
