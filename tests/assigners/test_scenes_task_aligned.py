@@ -52,6 +52,7 @@ def test_points_outside_take_places():
     gt = GroundTruth(box[None], torch.tensor([0]), torch.tensor([0]))
     worse = torch.tensor([8.0, 8, 32, 24])
     predicted = torch.where((torch.arange(36) < 3)[:, None], box, worse)
+    predicted[14] = torch.tensor([8.0, 8, 32, 28])  # in the middle of the box: the next one
     found = {
         form: TaskAligned(topk=4, candidates=form)(
             points, gt, Predictions(predicted[None], torch.zeros(1, 36, 1))
