@@ -69,3 +69,10 @@ def marked(places: Tensor, which: Tensor, count: int) -> Tensor:
     """(count,) bool: True at the `places` of which `which`, a bool of their shape, is True."""
     flags = torch.zeros(count + 1, dtype=torch.bool, device=places.device)
     return flags.scatter_(0, torch.where(which, places, count).flatten(), True)[:count]
+
+
+def taken_by_several(flat: Tensor, taken: Tensor, count: int) -> Tensor:
+    """(count,) bool: the priors that more than one of the `taken` pairs has; flat and taken are of
+    one shape."""
+    times = torch.zeros(count, device=flat.device)
+    return times.scatter_add_(0, flat.flatten(), taken.flatten().float()) > 1

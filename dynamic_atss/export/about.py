@@ -16,7 +16,6 @@ RESIZE = (
     "round(max_size * short / long); the other side int(size * long / short); bilinear with "
     "antialias, as Pillow's"
 )
-SMALLEST = "one side of images above 128 pixels"  # of torch and aoti, whose graphs check it
 
 
 def about(restored: Restored, process: PostProcess) -> dict[str, str]:

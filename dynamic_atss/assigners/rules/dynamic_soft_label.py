@@ -10,7 +10,14 @@ from torch import Tensor
 
 from dynamic_atss.assigners.base import Pairs, at_least, best_of_box, note, one_of, resolve, whole
 from dynamic_atss.assigners.costs import SoftLabelCost
-from dynamic_atss.assigners.everywhere import beside, best_priors, every_pair, listed, marked
+from dynamic_atss.assigners.everywhere import (
+    beside,
+    best_priors,
+    every_pair,
+    listed,
+    marked,
+    taken_by_several,
+)
 from dynamic_atss.assigners.ranges import points_inside
 from dynamic_atss.assigners.reference.selection import BEST_OF_BOX, RESOLVE
 from dynamic_atss.types import BACKGROUND, Assignment, GroundTruth, Predictions, Priors
@@ -86,9 +93,8 @@ class DynamicSoftLabel:
     ) -> tuple[Pairs, Tensor, Tensor]:
         """The cheapest candidates of each box (T, topk), its sum of IoUs (T,), and the box (N, P)
         that each prior costs least, or BACKGROUND."""
-        shape = ask.predictions.boxes.shape[:2]
+        shape, most = ask.predictions.boxes.shape[:2], len(priors)
         candidate = marked(inside.flat, inside.exists, shape.numel()).view(shape)
-        most = len(priors)
         if not torch.compiler.is_compiling():  # the compiler does not know the list's length
             most = min(most, inside.flat.numel())
         parts, sums = [], []
@@ -96,9 +102,9 @@ class DynamicSoftLabel:
         least = torch.full(shape, -torch.inf, device=index.device, dtype=torch.float64)
         for pairs in every_pair(priors, gt, *listed(candidate, most)):
             cost, overlap = ask(pairs)
-            k = min(self.topk, most)
-            sums.append(overlap.where(pairs.exists, 0.0).topk(k, dim=1).values.sum(1))
-            parts.append(best_priors(pairs, -cost, k))
+            largest = overlap.where(pairs.exists, 0.0).topk(min(self.topk, most), dim=1).values
+            sums.append(largest.sum(1))
+            parts.append(best_priors(pairs, -cost, self.topk))
             box, _, flat, exists = pairs
             found, score = RESOLVE(box, flat, exists, exists, -cost, -cost, *shape)
             better = (found >= 0) & (score > least)
@@ -116,12 +122,9 @@ def _with_cheapest(best: Pairs, selected: Tensor, cheapest: Tensor) -> tuple[Pai
     """All pairs in one list, and behind them, of each prior that more than one of the `selected`
     takes, that with the box that it costs least; and which count."""
     number = torch.arange(cheapest.numel(), device=cheapest.device)
-    taken = selected.flatten().float()
-    several = torch.zeros_like(number, dtype=taken.dtype).scatter_add_(
-        0, best.flat.flatten(), taken
-    )
+    several = taken_by_several(best.flat, selected, len(number))
     box = cheapest.flatten()
-    more = Pairs(box.clamp(min=0), number % cheapest.shape[1], number, (several > 1) & (box >= 0))
-    listed = best._replace(box=best.box.expand_as(best.flat))
-    pairs = Pairs(*(torch.cat((x.flatten(), y)) for x, y in zip(listed, more, strict=True)))
+    more = Pairs(box.clamp(min=0), number % cheapest.shape[1], number, several & (box >= 0))
+    both = zip(best._replace(box=best.box.expand_as(best.flat)), more, strict=True)
+    pairs = Pairs(*(torch.cat((x.flatten(), y)) for x, y in both))
     return pairs, torch.cat((selected.flatten(), more.exists))

@@ -20,7 +20,14 @@ from dynamic_atss.assigners.base import (
     whole,
 )
 from dynamic_atss.assigners.costs import PairCost
-from dynamic_atss.assigners.everywhere import beside, best_priors, every_pair, listed, marked
+from dynamic_atss.assigners.everywhere import (
+    beside,
+    best_priors,
+    every_pair,
+    listed,
+    marked,
+    taken_by_several,
+)
 from dynamic_atss.assigners.nearest import is_near, near_center
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
@@ -93,7 +100,7 @@ class SimOTA:
         selected = marked(places, taken, pairs.flat.numel()).view_as(pairs.flat)
         note(score="-cost", sum_of_IoUs=sums[:, None], within_sum_of_IoUs=selected)
         if of_image:
-            selected = selected | _several(best.flat, taken, ask.count)[pairs.flat]
+            selected = selected | taken_by_several(best.flat, taken, ask.count)[pairs.flat]
         # resolve
         return resolve(pairs, selected, -cost, overlap, predictions.boxes.shape[:2])
 
@@ -118,9 +125,3 @@ class SimOTA:
         """(T,) of the largest of each box."""
         k = min(self.topk, overlap.shape[1])
         return overlap.where(exists, 0.0).topk(k, dim=1).values.sum(1)
-
-
-def _several(flat: Tensor, taken: Tensor, count: int) -> Tensor:
-    """(count,) bool: more than one pair has taken the prior."""
-    times = torch.zeros(count, device=flat.device)
-    return times.scatter_add_(0, flat.flatten(), taken.flatten().float()) > 1
