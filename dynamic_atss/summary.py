@@ -16,6 +16,7 @@ from dynamic_atss import builders
 from dynamic_atss.builders.heads import head_key
 from dynamic_atss.builders.rules import (
     one_to_one_arguments,
+    one_to_one_start,
     rule_arguments,
     rule_name,
     rule_origin,
@@ -92,7 +93,9 @@ def _rule_rows(cfg: CfgNode) -> Iterator[Row]:
     hint = f"; {PLAIN_ATSS}" if unnamed and rule == "dynamic_atss" else ""
     yield "", f"{rule_origin(cfg, head)}{hint}"
     if second := cfg.MODEL.ONE_TO_ONE.NAME:
-        yield "one to one", _with_arguments(second, one_to_one_arguments(cfg))
+        start = one_to_one_start(cfg)
+        before = f", after {start:,} iterations with {rule}" if start else ""
+        yield "one to one", _with_arguments(second, one_to_one_arguments(cfg)) + before
 
 
 def _with_arguments(rule: str, arguments: Mapping[str, Any]) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from yacs.config import CfgNode
 
+from dynamic_atss.assigners import Assigner
+from dynamic_atss.assigners.after import After
 from dynamic_atss.builders.heads import Head, Parts
-from dynamic_atss.builders.rules import build_assigner, build_one_to_one
+from dynamic_atss.builders.rules import build_assigner, build_one_to_one, one_to_one_start
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.branches import BranchCriterion
 from dynamic_atss.modeling.dual import ONE_TO_MANY, ONE_TO_ONE, Dual
@@ -19,10 +21,11 @@ def build_parts(cfg: CfgNode, head: Head, channels: int, classes: int) -> Parts:
     Raises:
         UserError: as `Head.build`; for a head of the user's that has branches already.
     """
-    many = head.build(build_assigner(cfg, head), channels, classes)
+    rule = build_assigner(cfg, head)
+    many = head.build(rule, channels, classes)
     if not cfg.MODEL.ONE_TO_ONE.NAME:
         return many
-    one = head.build(build_one_to_one(cfg, head), channels, classes)
+    one = head.build(_second_rule(cfg, head, rule), channels, classes)
     _check_plain(many)
     predicts = cfg.MODEL.ONE_TO_ONE.PREDICTS
     process = one.postprocess if predicts else many.postprocess
@@ -34,6 +37,12 @@ def build_parts(cfg: CfgNode, head: Head, channels: int, classes: int) -> Parts:
         BranchCriterion({ONE_TO_MANY: many.criterion, ONE_TO_ONE: one.criterion}),
         process,
     )
+
+
+def _second_rule(cfg: CfgNode, head: Head, first: Assigner) -> Assigner:
+    """That of MODEL.ONE_TO_ONE, after `first` if it does not begin at once."""
+    rule, start = build_one_to_one(cfg, head), one_to_one_start(cfg)
+    return After(rule, first, start) if start else rule
 
 
 def _check_plain(parts: Parts) -> None:
