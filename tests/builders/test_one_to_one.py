@@ -1,6 +1,7 @@
 """MODEL.ONE_TO_ONE: a second branch of any head, by keys."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -160,6 +161,19 @@ def test_a_head_that_has_branches(config, tmp_path):
 def test_no_nms_with_one_branch(config):
     cfg = config("MODEL.ASSIGNER.NAME poto TEST.NMS False MODEL.ATSS.INFERENCE_TH 0.0")
     assert [len(x) for x in model_of(cfg).eval()(batch())] == [100, 100]
+
+
+def test_the_first_rule_teaches_both_until_the_start(config):
+    start = "MODEL.ASSIGNER.NAME atss SOLVER.MAX_ITER 10 MODEL.ONE_TO_ONE.START 0.4"
+    cfg = config(*on("ATSS", "poto", start))
+    model = model_of(cfg).train()
+    learnt = []
+    for iteration in (0, 3, 4, 9):
+        metrics = model(replace(batch(), iteration=iteration)).metrics
+        learnt.append([metrics[f"{x}/positives"].item() for x in (ONE_TO_MANY, ONE_TO_ONE)])
+    many = learnt[0][0]
+    assert many > 1.5
+    assert learnt == [[many, many]] * 2 + [[many, 1.5]] * 2
 
 
 @pytest.mark.parametrize(
