@@ -11,6 +11,7 @@ from helpers_run import call_tool, read_lines, write_config
 from dynamic_atss.engine.checkpoint import load_checkpoint
 
 OWN = ["MODEL.ONE_TO_ONE.NAME", "poto", "MODEL.ATSS.INFERENCE_TH", 0.001, "SOLVER.MAX_ITER", 4]
+OWN += ["MODEL.ONE_TO_ONE.START", 0.5]
 BRANCHES = {"one_to_many", "one_to_one"}
 
 
@@ -43,7 +44,8 @@ def test_the_log_has_both_branches(folder):
     assert losses >= {f"{branch}/loss_{x}" for branch in BRANCHES for x in ("cls", "reg")}
     assert line["one_to_one/positives"] <= line["one_to_many/positives"]
     log = (folder / "run/log.txt").read_text()
-    assert re.search(r"^ +rule +dynamic_atss.*\n(.*\n)? +one to one +poto$", log, re.MULTILINE)
+    row = r"^ +rule +dynamic_atss.*\n(.*\n)? +one to one +poto, after 2 iterations with dynamic"
+    assert re.search(row, log, re.MULTILINE)
 
 
 def test_one_checkpoint_is_tested_by_either_branch(folder, tmp_path, monkeypatch):
