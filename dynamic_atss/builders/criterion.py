@@ -5,12 +5,10 @@ from __future__ import annotations
 from torch import nn
 from yacs.config import CfgNode
 
-from dynamic_atss.assigners import Assigner
-from dynamic_atss.assigners.after import After
 from dynamic_atss.builders.dual import ONE_OUTPUT, Coders
 from dynamic_atss.builders.heads import Head
 from dynamic_atss.builders.heads.fit import ask
-from dynamic_atss.builders.rules import build_assigner, build_one_to_one, one_to_one_start
+from dynamic_atss.builders.rules import build_assigner, build_one_to_one
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.branches import BranchCriterion
 from dynamic_atss.modeling.dual import ONE_TO_MANY, ONE_TO_ONE
@@ -31,12 +29,5 @@ def build_criterion(cfg: CfgNode, head: Head, coders: Coders) -> nn.Module:
     many = ask(head, "criterion", assigner, coders[ONE_TO_MANY])
     if isinstance(many, BranchCriterion):
         raise UserError(ONE_OUTPUT)
-    second = _second_rule(cfg, head, assigner)
-    one = ask(head, "criterion", second, coders[ONE_TO_ONE])
+    one = ask(head, "criterion", build_one_to_one(cfg, head), coders[ONE_TO_ONE])
     return BranchCriterion({ONE_TO_MANY: many, ONE_TO_ONE: one})
-
-
-def _second_rule(cfg: CfgNode, head: Head, first: Assigner) -> Assigner:
-    """The rule of MODEL.ONE_TO_ONE; if it starts later, `first` before it."""
-    rule, start = build_one_to_one(cfg, head), one_to_one_start(cfg)
-    return After(rule, first, start) if start else rule

@@ -93,11 +93,6 @@ def one_to_one_arguments(cfg: CfgNode) -> dict[str, Any]:
     return ONE_TO_ONE.get(own.NAME, {}) | dict(own.ARGS)
 
 
-def one_to_one_start(cfg: CfgNode) -> int:
-    """The 0-based iteration from which on the second branch learns by its own rule."""
-    return round(cfg.MODEL.ONE_TO_ONE.START * cfg.SOLVER.MAX_ITER)
-
-
 def _built(
     section: str, name: str, arguments: Mapping[str, Any], known: Mapping[str, Any], head: Head
 ) -> Assigner:

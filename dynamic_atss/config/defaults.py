@@ -47,10 +47,8 @@ _C.MODEL.ONE_TO_ONE = CN()  # a second branch of any head, beside the one of MOD
 _C.MODEL.ONE_TO_ONE.NAME = ""  # (new) its rule, of one prior for a box: "poto" | "task_aligned" |
 # "small_target_aligned" | "topk" | your own; "" = there is no such branch
 _C.MODEL.ONE_TO_ONE.ARGS = CN()  # (new) keyword arguments of that rule, beside topk 1 or per_box 1
-_C.MODEL.ONE_TO_ONE.START = (
-    0.0  # (new) share of SOLVER.MAX_ITER after which it learns by that rule;
-)
-# before, by MODEL.ASSIGNER's, which makes a short training better
+_C.MODEL.ONE_TO_ONE.LR_FACTOR = 1.0  # (new) of its learning rate; above 1 it learns a prior for a
+# box in a shorter training
 _C.MODEL.ONE_TO_ONE.PREDICTS = True  # (new) it predicts, without NMS; False: the other branch, with
 
 _C.MODEL.BOX_LOSS = ""  # (new) "iou" | "linear_iou" | "giou" | "path/to/file.py:Name"; "" = the

@@ -1,14 +1,13 @@
 """MODEL.ONE_TO_ONE: a second branch of any head, by keys."""
 
 import re
-from dataclasses import replace
 
 import pytest
 import torch
 from helpers_run import ROOT, TINY
 
 from dynamic_atss.assigners.at_least_one import AtLeastOne
-from dynamic_atss.builders import build_model, build_tested, check_config
+from dynamic_atss.builders import build_model, build_optimizer, build_tested, check_config
 from dynamic_atss.config.load import load_config
 from dynamic_atss.errors import UserError
 from dynamic_atss.export.module import TensorDetector
@@ -163,17 +162,14 @@ def test_no_nms_with_one_branch(config):
     assert [len(x) for x in model_of(cfg).eval()(batch())] == [100, 100]
 
 
-def test_the_first_rule_teaches_both_until_the_start(config):
-    start = "MODEL.ASSIGNER.NAME atss SOLVER.MAX_ITER 10 MODEL.ONE_TO_ONE.START 0.4"
-    cfg = config(*on("ATSS", "poto", start))
-    model = model_of(cfg).train()
-    learnt = []
-    for iteration in (0, 3, 4, 9):
-        metrics = model(replace(batch(), iteration=iteration)).metrics
-        learnt.append([metrics[f"{x}/positives"].item() for x in (ONE_TO_MANY, ONE_TO_ONE)])
-    many = learnt[0][0]
-    assert many > 1.5
-    assert learnt == [[many, many]] * 2 + [[many, 1.5]] * 2
+def test_the_second_branch_has_its_learning_rate(config):
+    cfg = config(*on("ATSS", "poto", "SOLVER.BASE_LR 0.1 MODEL.ONE_TO_ONE.LR_FACTOR 3.0"))
+    model = model_of(cfg)
+    rates = {id(p): g["lr"] for g in build_optimizer(cfg, model).param_groups for p in g["params"]}
+    for name, parameter in model.named_parameters():
+        factor = 3 if name.startswith("head.one_to_one.") else 1
+        bias = cfg.SOLVER.BIAS_LR_FACTOR if "bias" in name else 1
+        assert rates[id(parameter)] == pytest.approx(0.1 * factor * bias), name
 
 
 @pytest.mark.parametrize(
