@@ -58,9 +58,9 @@ def scene(seed):
 
 def picture_of(pixels, name):
     pytest.importorskip("imagehash")
-    from dynamic_atss.data.check.pictures import kept_of
+    from dynamic_atss.data.check.pictures import hash_and_thumb
 
-    return Picture("", name, *kept_of(pixels))
+    return Picture("", name, *hash_and_thumb(pixels))
 
 
 def test_copies_that_were_made_anew():

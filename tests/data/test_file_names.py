@@ -8,7 +8,7 @@ import pytest
 from helpers_data import box, write_coco
 
 from dynamic_atss.data.coco import CocoDataset
-from dynamic_atss.data.file_names import as_pair, match
+from dynamic_atss.data.file_names import match_names, shown_pair
 from dynamic_atss.errors import UserError
 
 SIZES = {1: (20, 30), 2: (40, 24)}
@@ -64,7 +64,7 @@ def test_names_that_mean_one_file(tmp_path, caplog, written, on_disk):
         f"{tmp_path}/photos/{on_disk}", f"{tmp_path}/photos/2.png",
     ]  # fmt: skip
     assert data[0].image.shape == (3, 20, 30)
-    shown = " as ".join(as_pair(written, on_disk))
+    shown = " as ".join(shown_pair(written, on_disk))
     assert f"1 file names found in another form, such as {shown}" in caplog.text
 
 
@@ -93,11 +93,13 @@ def test_a_name_that_exists_is_not_changed(tmp_path):
 
 
 def test_two_names_of_one_file_and_two_files_of_one_name(tmp_path):
-    assert match(["A.png", "a.PNG"], ["a.png"], [], tmp_path) == {}
-    assert match(["A.png"], ["a.png"], ["a.png"], tmp_path) == {}
-    assert match(["A.png"], ["a.png", "a.PNG"], [], tmp_path) == {}
+    assert match_names(["A.png", "a.PNG"], ["a.png"], [], tmp_path) == {}
+    assert match_names(["A.png"], ["a.png"], ["a.png"], tmp_path) == {}
+    assert match_names(["A.png"], ["a.png", "a.PNG"], [], tmp_path) == {}
     # Of two the one that differs less, in letter case or in percent signs.
-    assert match(["a%20b.png"], ["A b.png", "a b.png"], [], tmp_path) == {"a%20b.png": "a b.png"}
+    assert match_names(["a%20b.png"], ["A b.png", "a b.png"], [], tmp_path) == {
+        "a%20b.png": "a b.png"
+    }
 
 
 def test_nothing_outside_of_the_folder_is_found(tmp_path):
@@ -105,9 +107,9 @@ def test_nothing_outside_of_the_folder_is_found(tmp_path):
     (tmp_path / "secret.png").write_bytes(b"")
     files = ["a.png", "2.png"]
     for name in ("..\\secret.png", "%2e%2e/secret.png", "photos\\..\\..\\secret.png"):
-        assert match([name], files, [], tmp_path / "photos") == {}
+        assert match_names([name], files, [], tmp_path / "photos") == {}
 
 
 def test_decomposed_letters_are_shown_with_escapes():
-    assert as_pair("u\u0308.png", "\u00fc.png") == (r"'u\u0308.png'", r"'\xfc.png'")
-    assert as_pair("\u00fc.PNG", "\u00fc.png") == ("'\u00fc.PNG'", "'\u00fc.png'")
+    assert shown_pair("u\u0308.png", "\u00fc.png") == (r"'u\u0308.png'", r"'\xfc.png'")
+    assert shown_pair("\u00fc.PNG", "\u00fc.png") == ("'\u00fc.PNG'", "'\u00fc.png'")

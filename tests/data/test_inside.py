@@ -10,7 +10,7 @@ import pytest
 
 from dynamic_atss.data.catalog import open_dataset
 from dynamic_atss.data.frames import Reading
-from dynamic_atss.data.inside import leading_out
+from dynamic_atss.data.inside import names_outside
 from dynamic_atss.errors import UserError
 
 
@@ -69,7 +69,7 @@ def test_what_stays_in_its_folder_is_read(folders):
     assert len(dataset) == 4
     (folders / "also").symlink_to("images")  # the folder itself may be a link
     assert len(opened(coco(folders, [(1, "a.png")], "also"))) == 1
-    assert leading_out(folders / "images", ["loop", "loop/x.png", "..", "."]) == ["..", "."][:1]
+    assert names_outside(folders / "images", ["loop", "loop/x.png", "..", "."]) == ["..", "."][:1]
 
 
 def test_names_without_a_file_are_not_taken_for_others(folders):
