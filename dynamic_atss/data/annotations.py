@@ -36,7 +36,7 @@ class Annotations:
         xywh: (A, 4) float64 as in the file.
         areas: (A,) float64; w * h if missing.
         classes: (A,) int64 in 0..C-1.
-        image: (A,) int64, ascending index into the images.
+        image_index: (A,) int64 in 0..n-1, ascending.
         crowd: (A,) bool; not trained on, and detections of it are no errors (VOC: difficult).
         flagged: number of boxes that are crowds only by an "ignore" flag.
         notes: lines for the log on values that were interpreted.
@@ -54,7 +54,7 @@ class Annotations:
     xywh: np.ndarray
     areas: np.ndarray
     classes: np.ndarray
-    image: np.ndarray
+    image_index: np.ndarray
     crowd: np.ndarray
     flagged: int = 0
     notes: tuple[str, ...] = ()
@@ -90,7 +90,7 @@ class Annotations:
             xywh=xywh,
             areas=xywh[:, 2] * xywh[:, 3],
             classes=table[:, 1].astype(np.int64),
-            image=table[:, 0].astype(np.int64),
+            image_index=table[:, 0].astype(np.int64),
             crowd=np.zeros(len(table), bool),
         )
 
@@ -121,8 +121,8 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
     order = np.argsort(np.array(image_ids, dtype=np.int64), kind="stable")
     images = [content["images"][i] for i in order]
     classes = look_up(path, entries, "category_id", content["categories"], "name")
-    image = look_up(path, entries, "image_id", images, "file_name")
-    by_image = np.argsort(image, kind="stable")
+    image_index = look_up(path, entries, "image_id", images, "file_name")
+    by_image = np.argsort(image_index, kind="stable")
     xywh = read_boxes(path, entries)
     crowd, ignored, spellings = read_flags(path, entries)
     given = np.array([entry.get("area") is not None for entry in entries], bool)
@@ -137,7 +137,7 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
         xywh=xywh[by_image],
         areas=areas[by_image],
         classes=classes[by_image],
-        image=image[by_image],
+        image_index=image_index[by_image],
         crowd=(crowd | ignored)[by_image],
         flagged=int((ignored & ~crowd).sum()),
         notes=(*notes, *spellings, *note_placeholders(images), *note_names(images)),

@@ -113,11 +113,13 @@ class DetectionDataset(Dataset, ABC):
         self._names, self.image_ids = content.names, content.image_ids.tolist()
         frames = self._find_frames(content)
         self.content = content = replace(content, sizes=frames.sizes)
-        sizes, self.exif = frames.sizes[content.image], frames.exif
+        sizes, self.exif = frames.sizes[content.image_index], frames.exif
         boxes, kept, self.statistics = clean_boxes(
             content.xywh, sizes, content.crowd, convention, keep_crowds
         )
-        objects = np.bincount(content.image[kept & ~content.crowd], minlength=len(content.sizes))
+        objects = np.bincount(
+            content.image_index[kept & ~content.crowd], minlength=len(content.sizes)
+        )
         usable = (objects > 0) | (keep_empty or not training)
         self.statistics["images_without_boxes"] = int((~usable).sum())
         suspicion = _suspicion(content, frames.sideways, self.box_form)
@@ -287,8 +289,8 @@ class DetectionDataset(Dataset, ABC):
 
 def _suspicion(content: Annotations, sideways: np.ndarray, form: BoxForm) -> str:
     """Says what looks wrong about the boxes in general, with advice; "" if nothing does."""
-    sizes = content.sizes[content.image]
-    count, found, advice = upright_boxes(content.xywh, sizes, sideways[content.image])
+    sizes = content.sizes[content.image_index]
+    count, found, advice = upright_boxes(content.xywh, sizes, sideways[content.image_index])
     return f"{found}: {advice}" if count else box_warning(content.xywh, sizes, content.areas, form)
 
 

@@ -32,10 +32,10 @@ class PackedBoxes:
         cls, content: Annotations, boxes: np.ndarray, kept: np.ndarray, images: np.ndarray
     ) -> PackedBoxes:
         """Packs the boxes to keep. boxes: (A, 4) cleaned · kept: (A,) bool · images: (n,) bool."""
-        kept = kept & images[content.image]
-        order = np.lexsort((content.crowd, content.image))
+        kept = kept & images[content.image_index]
+        order = np.lexsort((content.crowd, content.image_index))
         order = order[kept[order]]
-        counts = np.bincount(content.image[order], minlength=len(images))
+        counts = np.bincount(content.image_index[order], minlength=len(images))
         ends = np.cumsum(counts)
         spans = (ends - counts)[images], ends[images]
         return cls(boxes[order], content.classes[order], content.crowd[order], *spans)

@@ -99,9 +99,9 @@ def _annotations(
 ) -> Annotations:
     # YOLO's boxes belong to the upright picture, as viewers show it.
     sizes = np.array([image_header(image).upright for image in images], np.int64).reshape(-1, 2)
-    image = np.repeat(np.arange(len(images)), [len(table) for table in rows])
+    image_index = np.repeat(np.arange(len(images)), [len(table) for table in rows])
     table = np.concatenate([np.zeros((0, 5)), *rows])
-    xywh = table[:, 1:] * np.tile(sizes[image, ::-1], 2)
+    xywh = table[:, 1:] * np.tile(sizes[image_index, ::-1], 2)
     return Annotations(
         image_ids=np.arange(1, len(images) + 1),
         names=np.array(names, np.str_),
@@ -111,7 +111,7 @@ def _annotations(
         xywh=xywh,
         areas=xywh[:, 2] * xywh[:, 3],
         classes=table[:, 0].astype(np.int64),
-        image=image,
+        image_index=image_index,
         crowd=np.zeros(len(table), bool),
         notes=tuple(notes),
     )

@@ -69,7 +69,7 @@ def truth_table(found: Annotations, source: str) -> TruthTable:
         source=source,
         images=[{"id": i} for i in found.image_ids.tolist()],
         categories=[{"id": i, "name": name} for i, name in pairs],
-        image_ids=found.image_ids[found.image[keep]],
+        image_ids=found.image_ids[found.image_index[keep]],
         category_ids=np.array(found.category_ids, np.int64)[found.classes[keep]],
         boxes=found.xywh[keep],
         areas=found.areas[keep],

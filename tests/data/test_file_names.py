@@ -1,4 +1,4 @@
-"""File names as other machines write them."""
+"""File names in the forms of other machines."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ DECOMPOSED = unicodedata.normalize("NFD", "Häuser.png")
 
 
 def data_set(folder, written, on_disk):
-    """Two images: `written` in the annotations, `on_disk` below photos; and 2.png as it is."""
+    """Writes two images: 2.png, and one named `written` in the annotations, `on_disk` in photos."""
     path = write_coco(folder, SIZES, [box(1, 1, [1, 1, 9, 9]), box(2, 2, [1, 1, 9, 9])])
     content = json.loads(path.read_text())
     content["images"][0]["file_name"] = written
@@ -69,7 +69,7 @@ def test_names_that_mean_one_file(tmp_path, caplog, written, on_disk):
 
 
 @pytest.mark.parametrize(
-    ("written", "on_disk", "said"),
+    ("written", "on_disk", "message"),
     [
         ("a.jpg", "a.png", "the folder has 'a.png'"),
         ("a.png", "sub/a.png", "the folder has 'sub/a.png'"),
@@ -79,11 +79,11 @@ def test_names_that_mean_one_file(tmp_path, caplog, written, on_disk):
         ("\x1b[31m.png", "a.png", "the folder has 2 files"),
     ],
 )
-def test_names_that_are_not_certain_are_told(tmp_path, written, on_disk, said):
+def test_names_that_are_not_certain_are_errors(tmp_path, written, on_disk, message):
     with pytest.raises(UserError) as error:
         opened(data_set(tmp_path, written, on_disk))
-    message = str(error.value)
-    assert said in message and "1 of the 2 that" in message and message.isprintable()
+    text = str(error.value)
+    assert message in text and "1 of the 2 that" in text and text.isprintable()
 
 
 def test_a_name_that_exists_is_not_changed(tmp_path):
@@ -96,10 +96,9 @@ def test_two_names_of_one_file_and_two_files_of_one_name(tmp_path):
     assert match_names(["A.png", "a.PNG"], ["a.png"], [], tmp_path) == {}
     assert match_names(["A.png"], ["a.png"], ["a.png"], tmp_path) == {}
     assert match_names(["A.png"], ["a.png", "a.PNG"], [], tmp_path) == {}
-    # Of two the one that differs less, in letter case or in percent signs.
-    assert match_names(["a%20b.png"], ["A b.png", "a b.png"], [], tmp_path) == {
-        "a%20b.png": "a b.png"
-    }
+    # "A b.png" differs in letter case, too.
+    found = match_names(["a%20b.png"], ["A b.png", "a b.png"], [], tmp_path)
+    assert found == {"a%20b.png": "a b.png"}
 
 
 def test_nothing_outside_of_the_folder_is_found(tmp_path):

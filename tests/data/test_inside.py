@@ -117,7 +117,7 @@ def labelled(picture_path):
 
 
 def test_yolo(folders):
-    """The folders of the data.yaml may lie anywhere; what is in them, and in lists, may not."""
+    """Folders of a data.yaml may be anywhere; files in them and in lists must not lead out."""
     home = folders / "yolo"
     home.mkdir()
     far = picture(folders / "far/images/a.png")

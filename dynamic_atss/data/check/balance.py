@@ -16,7 +16,7 @@ UNEVEN = 50  # ratio of the objects of two classes that gives a note
 def numbers(data: Surveyed) -> dict[str, Any]:
     """Counts images, boxes (objects), regions and empty images, with objects by class name."""
     objects = data.objects()
-    counts = np.bincount(data.content.image[objects], minlength=len(data.names))
+    counts = np.bincount(data.content.image_index[objects], minlength=len(data.names))
     wh = data.content.xywh[objects][:, 2:]
     return {
         "images": len(data.names),

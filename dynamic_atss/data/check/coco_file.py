@@ -37,7 +37,7 @@ def to_coco(content: Annotations) -> dict[str, Any]:
     """Makes the content of a COCO file. Annotation ids count boxes from 1; regions are crowds."""
     sizes = content.sizes.tolist()
     rows = zip(
-        content.image_ids[content.image].tolist(),
+        content.image_ids[content.image_index].tolist(),
         content.classes.tolist(),
         content.xywh.tolist(),
         content.areas.tolist(),

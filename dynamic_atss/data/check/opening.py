@@ -135,8 +135,10 @@ def _cut_files(folder: Path, headers: Mapping[str, ImageHeader], max_pixels: int
 
 def with_images(content: Annotations, kept: np.ndarray) -> Annotations:
     """Keeps only some images, with their boxes. kept: (n,) bool."""
-    boxes = kept[content.image]
+    boxes = kept[content.image_index]
     new_index = np.cumsum(kept) - 1
     per_box = {n: getattr(content, n)[boxes] for n in ("xywh", "areas", "classes", "crowd")}
     per_image = {n: getattr(content, n)[kept] for n in ("image_ids", "names", "sizes")}
-    return replace(content, **per_box, **per_image, image=new_index[content.image[boxes]])
+    return replace(
+        content, **per_box, **per_image, image_index=new_index[content.image_index[boxes]]
+    )

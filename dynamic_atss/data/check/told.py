@@ -61,7 +61,7 @@ def box_form_findings(data: Surveyed, found: Sequence[Finding]) -> Iterator[Find
     """Yields the warning of `box_warning` if the survey has found nothing. found: by the survey."""
     if not _OF_BOXES & {finding.code for finding in found}:
         content = data.content
-        warning = box_warning(content.xywh, content.sizes[content.image], content.areas)
+        warning = box_warning(content.xywh, content.sizes[content.image_index], content.areas)
         if warning:
             yield _finding("box_kinds", data.where, warning)
 

@@ -61,7 +61,7 @@ def boxes_beyond(data: Surveyed) -> Iterator[Finding]:
     if len(beyond) < max(LARGE_SHARE * len(chosen), 1):
         return
     cause = likely_reading(data)
-    height, width = data.content.sizes[data.content.image[beyond[0]]]
+    height, width = data.content.sizes[data.content.image_index[beyond[0]]]
     numbers = ", ".join(f"{v:g}" for v in data.content.xywh[beyond[0]])
     wrong = cause or len(beyond) >= MOST * len(chosen)
     yield Finding(
@@ -81,7 +81,7 @@ def boxes_beyond(data: Surveyed) -> Iterator[Finding]:
 def drawn_upright(data: Surveyed) -> tuple[int, str, str]:
     """Returns what `upright_boxes` does, for the objects."""
     chosen, sideways = data.objects(), data.sideways()
-    image_index = data.content.image[chosen]
+    image_index = data.content.image_index[chosen]
     sizes = data.content.sizes[image_index]
     return upright_boxes(data.content.xywh[chosen], sizes, sideways[image_index])
 
@@ -104,7 +104,7 @@ def likely_reading(data: Surveyed) -> str:
 
 def _values(data: Surveyed, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the numbers (4, B) of B chosen boxes, and (B, 2) height, width of their images."""
-    return data.content.xywh[chosen].T, data.content.sizes[data.content.image[chosen]]
+    return data.content.xywh[chosen].T, data.content.sizes[data.content.image_index[chosen]]
 
 
 def _inside(reading: Reading, values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -131,7 +131,7 @@ def boxes_in_fractions(data: Surveyed) -> Iterator[Finding]:
 
 def crowded_images(data: Surveyed, cap: int) -> Iterator[Finding]:
     """Finds images with more objects than a test keeps. cap: TEST.DETECTIONS_PER_IMG."""
-    counts = np.bincount(data.content.image[data.objects()], minlength=1)
+    counts = np.bincount(data.content.image_index[data.objects()], minlength=1)
     above = int((counts > cap).sum())
     if above:
         most = int(counts.max())

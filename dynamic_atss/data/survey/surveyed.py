@@ -48,7 +48,7 @@ class Surveyed:
 
     def image_of(self, box: int) -> str:
         """Returns the quoted file name of a box's image, for a message."""
-        return repr(str(self.content.names[self.content.image[box]]))
+        return repr(str(self.content.names[self.content.image_index[box]]))
 
     def objects(self) -> np.ndarray:
         """Returns (A,) bool: boxes with an extent that are not crowd, difficult or ignored."""

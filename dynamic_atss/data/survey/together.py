@@ -146,7 +146,7 @@ def never_found(test: Surveyed) -> Iterator[Finding]:
     """
     content = test.content
     x, y, w, h = content.xywh.T
-    height, width = content.sizes[content.image].T
+    height, width = content.sizes[content.image_index].T
     outside = (x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0)
     lost = np.isfinite(content.xywh).all(1) & (w >= 0) & (h >= 0) & ~content.crowd
     lost &= outside | (w == 0) | (h == 0)
