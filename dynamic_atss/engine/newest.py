@@ -11,7 +11,7 @@ from typing import Any
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import CHECKPOINT_FORMAT
 from dynamic_atss.reading import NAME_BYTES, open_file
-from dynamic_atss.weights.unpickle import load_own, outline
+from dynamic_atss.weights.unpickle import outline, read_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def find_newest(folder: Path) -> Newest | None:
 def whole(path: Path) -> Newest | None:
     """The checkpoint, if each part of it has its checksum, and a run can go on from it."""
     try:
-        content = load_own(path)
+        content = read_checkpoint(path)
     except UserError:
         return None
     return Newest(path, content) if _of_a_run(content) else None
