@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from dynamic_atss.data.samples import Sample, Transform, name_of
 from dynamic_atss.data.training_set import TrainingSet
-from dynamic_atss.errors import UserError, described, own_place
+from dynamic_atss.errors import UserError, described, user_place
 from dynamic_atss.system_limits import limit_reached
 
 
@@ -45,7 +45,7 @@ class Views(Dataset):
         except (UserError, MemoryError):
             raise
         except Exception as error:
-            if limit_reached(error) or not own_place(error):
+            if limit_reached(error) or not user_place(error):
                 raise
             raise UserError(f"{name}: {self._image(key)} fails ({described(error)})") from error
         if not isinstance(sample, Sample):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dynamic_atss.engine.interrupt import ignore, on_signals
 from dynamic_atss.engine.meeting import meet
-from dynamic_atss.engine.told import MISTAKE, before_the_end, code_of_another, tell
+from dynamic_atss.engine.told import MISTAKE, after_mistake, report_end, reported_code
 from dynamic_atss.engine.watch import Watch
 from dynamic_atss.errors import Lost, UserError
 from dynamic_atss.processes import end_at_once
@@ -76,7 +76,7 @@ def init_distributed(device: str, timeout: float) -> torch.device:
 def _join(backend: str, timeout: float) -> None:
     meeting = meet(timeout)
     _run.watch = Watch(meeting, timeout, lambda trouble: _end(_line(trouble)))
-    before_the_end(_run.watch.leave)
+    after_mistake(_run.watch.leave)
     dist.init_process_group(
         backend,
         store=meeting.store,
@@ -88,7 +88,7 @@ def _join(backend: str, timeout: float) -> None:
 
 def _end(line: str) -> NoReturn:
     """From a thread: the main one waits in a collective."""
-    tell(f"error: {line}", Lost.exit_code)
+    report_end(f"error: {line}", Lost.exit_code)
     end_at_once(Lost.exit_code)
 
 
@@ -105,7 +105,7 @@ def naming_the_lost() -> Iterator[None]:
         yield
     except RuntimeError as error:
         watch = _run.watch
-        if watch is None or not _of_collective(error) or code_of_another():
+        if watch is None or not _of_collective(error) or reported_code():
             raise
         with on_signals(ignore):  # the launcher's, since a process has gone
             line = _line(watch.reason())

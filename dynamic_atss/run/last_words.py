@@ -15,7 +15,7 @@ from dynamic_atss.engine import distributed
 from dynamic_atss.engine.checkpoint import Checkpointer
 from dynamic_atss.engine.interrupt import STOP_CODES, Stopped, ignore, on_signals
 from dynamic_atss.engine.lines import Clock
-from dynamic_atss.engine.told import code_of_another
+from dynamic_atss.engine.told import reported_code
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def last_words(checkpoints: Checkpointer) -> Iterator[None]:
         _tell(stopped, checkpoints, clock, again)
         raise
     except Exception:
-        code = code_of_another()
+        code = reported_code()
         if code not in STOP_CODES:
             raise
         follows = Stopped(code - 128)

@@ -13,7 +13,7 @@ LAUNCH = [sys.executable, str(ROOT / "tools/launch.py")]
 def test_the_help_says_what_it_is_before_the_options_of_torchrun(arguments):
     done = subprocess.run([*LAUNCH, *arguments], capture_output=True, text=True)
     first, example, *_ = done.stdout.splitlines()
-    assert first.startswith("This is torchrun") and "python tools/launch.py --nproc" in example
+    assert "torchrun" in first and "python tools/launch.py --nproc" in example
     options = (done.stdout + done.stderr).replace(example, "").replace("_", "-")
     assert "--nproc-per-node" in options
 

@@ -200,7 +200,10 @@ def test_a_signal_says_what_it_leaves(predict, folder, tmp_path, monkeypatch):
         (["--input", "text.jpg", "."], "--input .: is a folder; of several inputs each is"),
         (["--input", ""], "the input is an empty text"),
         (["--input", "text.jpg", "text.mp4"], "text.mp4: is a video; give each video"),
-        (["--input", "text.jpg", "--overlap", "0.3"], "--overlap is of tiles: give --tile"),
+        (
+            ["--input", "text.jpg", "--overlap", "0.3"],
+            "--overlap 0.3: works only with tiles: add --tile",
+        ),
         (["--input", "text.jpg", "--short-side", "0"], "--short-side 0"),
         (["--input", "text.jpg", "--classes", ","], "a name is empty"),
         (["--input", "text.jpg", "--names", "a,b"], "(in Python class_names=) gives 2"),
