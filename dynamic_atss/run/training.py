@@ -11,7 +11,7 @@ import torch
 from yacs.config import CfgNode
 
 from dynamic_atss import builders, summary
-from dynamic_atss.config.record import tell_changes, write_config
+from dynamic_atss.config.record import log_changes, write_config
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.data.training_set import TrainingSet
 from dynamic_atss.engine import distributed
@@ -73,7 +73,7 @@ def _train(
     output, first = checkpoints.folder, distributed.rank() == 0
     tell_unused(cfg)
     if first and resume:  # before what the changes may bring about
-        tell_changes(cfg, output)
+        log_changes(cfg, output)
     dataset = builders.build_train_dataset(cfg)
     test_loaders = builders.build_test_loaders(cfg) if test or cfg.TEST.PERIOD else {}
     builders.check_num_classes(cfg, dataset)

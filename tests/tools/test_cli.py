@@ -78,7 +78,7 @@ def test_an_error_in_code_of_the_users_is_one_line(own, log, tmp_path):
     ("tool", "key"),
     [
         ("train_net", r"SOLVER.MAX_ITER +iterations of the training \[40000\]"),
-        ("test_net", r"TEST.DETECTIONS_PER_IMG +the best of an image;"),
+        ("test_net", r"TEST.DETECTIONS_PER_IMG +keeps and scores"),
     ],
 )
 def test_help_has_examples_that_can_be_typed_and_the_keys(tool, key, monkeypatch, capsys):
