@@ -245,7 +245,7 @@ import datetime, time
 import torch.distributed as dist
 from dynamic_atss.engine import distributed
 dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=2))
-distributed.on_first(lambda: time.sleep(6))
+distributed.on_rank_0(lambda: time.sleep(6))
 print("went on", flush=True)
 distributed.shut_down()
 """

@@ -133,6 +133,6 @@ def test_too_little_shared_memory(config, tmp_path, small_shared_memory):
     )
     assert done.returncode == 2, done.stderr
     told = last_line(done.stderr)
-    assert "the shared memory of the loader workers does not suffice (" in told
+    assert "the shared memory of the loader workers is too small (" in told
     assert "/dev/shm has 0.1 MiB" in told and "--shm-size" in told
     assert "DATALOADER.NUM_WORKERS (0 needs none)" in told

@@ -102,7 +102,7 @@ def test_files_up_to_the_limit_are_read(tmp_path):
     assert read_bytes(tmp_path / "x", KB) == bytes(KB)
     with pytest.raises(OSError, match="has 1,024 bytes; at most 1,023 are read"):
         read_bytes(tmp_path / "x", KB - 1)
-    with pytest.raises(OSError, match="no end that can be told"):
+    with pytest.raises(OSError, match="no known end"):
         read_bytes("/proc/self/maps", 10)
 
 
@@ -114,14 +114,14 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" fo
     [
         (LAUGHS, "more than 100,000 entries, aliases counted at each use"),
         (LAUGHS.replace("[", "{k: ").replace(", ", ", l: ").replace("]", "}"), "more than 100,000"),
-        ("a: &a {b: *a}", r"\*a stands within what it stands for"),
-        ("a: &a [[*a]]", r"\*a stands within what it stands for"),
+        ("a: &a {b: *a}", r"\*a contains itself"),
+        ("a: &a [[*a]]", r"\*a contains itself"),
         ("- " * 40 + "x", "nested more than 32 deep"),
         ("{a: " * 40 + "}" * 40, "nested more than 32 deep"),
         ("a: " + "1:" * 10_000 + "1", "has a value of 20,001 characters; at most 10,000"),
         ("a: 2001-02-30", "day is out of range"),
-        ("a: !!timestamp x", "not what its tag says"),
-        ("a: !!int ''", "not what its tag says"),
+        ("a: !!timestamp x", "does not match its tag"),
+        ("a: !!int ''", "does not match its tag"),
         ("a: !!python/object/apply:os.system [id]", "could not determine a constructor"),
         ("a: *b", "undefined alias"),
         (f"{{{2**61 - 1}: 1}}", "has the number 2305843009213693951 as a key; at most 15"),
