@@ -224,8 +224,8 @@ def test_nothing_is_deleted_before_the_new_file_is_complete(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_the_best_is_a_file_of_its_own(tmp_path, monkeypatch, links):
-    """Later saves, under the name that it was made from, too, leave it as it is."""
+def test_later_saves_do_not_change_the_best(tmp_path, monkeypatch, links):
+    """This also holds for a save under the name of the file to which the best was linked."""
     if not links:
         monkeypatch.setattr(files.os, "link", lambda *_: (_ for _ in ()).throw(OSError("none")))
     saver = Checkpointer(tmp_path)

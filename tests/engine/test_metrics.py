@@ -46,7 +46,7 @@ def test_numbers_that_are_not_finite_stay_valid_json(tmp_path):
     }
 
 
-def test_a_resumed_run_drops_what_it_will_write_again_and_the_broken_line(tmp_path):
+def test_a_resumed_run_drops_records_that_it_writes_again_and_the_broken_line(tmp_path):
     write_steps(tmp_path, (20, 40, 60, 80))
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"iteration": 100, "lo')
@@ -56,18 +56,18 @@ def test_a_resumed_run_drops_what_it_will_write_again_and_the_broken_line(tmp_pa
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
-def test_a_broken_line_at_the_end_does_not_swallow_the_next_one(tmp_path):
+def test_a_broken_last_line_does_not_break_the_next_one(tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes(b'{"iteration": 20, "loss": 1.0}\n{"iter\xff')
     write_steps(tmp_path, (40,), start=20)
     assert [r["iteration"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [20, 40]
 
 
-def test_reading_a_file_that_is_not_there(tmp_path):
+def test_reading_a_missing_file(tmp_path):
     assert read_metrics(tmp_path / "metrics.jsonl") == []
 
 
 def test_tensorboard_events_hold_each_number_once_after_a_resume(tmp_path, monkeypatch):
-    """A resumed run begins in a later second, by which the files of events are in order."""
+    """A resumed run begins in a later second, which gives the order of the event files."""
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
