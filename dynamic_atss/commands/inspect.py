@@ -27,7 +27,7 @@ def main() -> int:
     from dynamic_atss.files import check_place, write_text
     from dynamic_atss.inspection.page import page
     from dynamic_atss.inspection.pictures import open_images
-    from dynamic_atss.inspection.run import collected
+    from dynamic_atss.inspection.run import page_data
     from dynamic_atss.inspection.source import find_source
 
     check_place(args.output)
@@ -35,7 +35,7 @@ def main() -> int:
     source = find_source(args.weights, args.config_file, args.set, **given)
     dataset = open_images(source.cfg, args.images)
     chosen = {"count": args.count, "only": args.only, "averaged": args.averaged}
-    data = collected(source, dataset, rules, **chosen)
+    data = page_data(source, dataset, rules, **chosen)
     text = page(data)
     write_text(args.output, text)
     counts = [f"{len(data[name])} {name}" for name in ("pictures", "rules", "steps")]
