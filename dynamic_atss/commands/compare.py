@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynamic_atss import cli
-from dynamic_atss.comparison.words import before_keys, check_what, whole_numbers
+from dynamic_atss.comparison.words import check_arguments, integers, split_at_key
 from dynamic_atss.quoting import printable
 
 if TYPE_CHECKING:
@@ -35,16 +35,21 @@ _OUTPUT = "for the runs, and comparison.html, .md, .csv and .json"
 def main() -> int:
     args = _arguments()
 
-    from dynamic_atss.comparison import whole  # imports torch: mistakes are told before
+    from dynamic_atss.comparison import whole  # imports torch, after the arguments are checked
     from dynamic_atss.comparison.conclusions import conclusions
     from dynamic_atss.comparison.facts import facts
     from dynamic_atss.comparison.report import STEM, write_reports
 
     if args.rules:
-        found, failures = whole.of_rules(_request(args))
+        found, failures = whole.compare_rules(_request(args))
     else:
-        own = {"reference": args.reference, "allow_code": args.allow_code}
-        found, failures = whole.of_runs([*map(Path, args.opts)], args.output, **own), []
+        found = whole.compare_runs(
+            [*map(Path, args.opts)],
+            args.output,
+            reference=args.reference,
+            allow_code=args.allow_code,
+        )
+        failures = []
     for failure in failures:
         print(printable(f"failed: {failure.job.name}: {failure.reason}"))
     if found is not None:
@@ -73,9 +78,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help=_OUTPUT)
     args = cli.parse(parser)
     for name in _LISTS:
-        words, rest = before_keys(getattr(args, name))
+        words, rest = split_at_key(getattr(args, name))
         setattr(args, name, words)
         args.opts = [*rest, *args.opts]
-    args.seeds = whole_numbers(args.seeds)
-    check_what(args.config_file, args.rules, args.opts)
+    args.seeds = integers(args.seeds)
+    check_arguments(args.config_file, args.rules, args.opts)
     return args
