@@ -18,14 +18,16 @@ def main() -> int:
     args = _arguments()
     check_packages(args.format)
 
-    from dynamic_atss.export.run import export  # imports torch: mistakes are told before
+    from dynamic_atss.export.run import export  # imports torch, after the arguments are checked
 
     names = args.names.split(",") if args.names else []
     loading = {"device": args.device, "config_file": args.config_file, "overrides": args.set}
     loading |= {"class_names": names, "allow_code": args.allow_code}
     print(
         export(
-            *(args.weights, args.output, args.format),
+            args.weights,
+            args.output,
+            args.format,
             check_images=args.check_images,
             loading=loading,
         )
