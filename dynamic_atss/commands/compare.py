@@ -21,7 +21,7 @@ from dynamic_atss.comparison.words import check_arguments, integers, split_at_ke
 from dynamic_atss.quoting import printable
 
 if TYPE_CHECKING:
-    from dynamic_atss.comparison.whole import Request
+    from dynamic_atss.comparison.compare import Request
 
 _LISTS: dict[str, tuple[list[str], str, str]] = {
     "rules": ([], "RULE", "NAME, or with arguments NAME,argument=value,argument=value"),
@@ -35,15 +35,15 @@ _OUTPUT = "for the runs, and comparison.html, .md, .csv and .json"
 def main() -> int:
     args = _arguments()
 
-    from dynamic_atss.comparison import whole  # imports torch, after the arguments are checked
+    from dynamic_atss.comparison import compare  # imports torch, after the arguments are checked
     from dynamic_atss.comparison.conclusions import conclusions
     from dynamic_atss.comparison.facts import facts
     from dynamic_atss.comparison.report import STEM, write_reports
 
     if args.rules:
-        found, failures = whole.compare_rules(_request(args))
+        found, failures = compare.compare_rules(_request(args))
     else:
-        found = whole.compare_runs(
+        found = compare.compare_runs(
             [*map(Path, args.opts)],
             args.output,
             reference=args.reference,
@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def _request(args: argparse.Namespace) -> Request:
-    from dynamic_atss.comparison.whole import Request
+    from dynamic_atss.comparison.compare import Request
 
     return Request(
         *(args.config_file, args.rules, args.seeds, args.opts, args.devices, args.output),

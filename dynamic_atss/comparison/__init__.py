@@ -4,5 +4,5 @@ words.py, rules.py: read the command line · plan.py: plans the runs · devices.
 them, one process per device · runs.py: reads a run's folder · groups.py: groups runs that differ
 only in their seeds · statistics.py, agreement.py, measures.py: compute the numbers · truths.py:
 reads the ground truth · result.py: collects all numbers · tables.py, plots.py, report.py: write the
-reports · whole.py: runs a comparison
+reports · compare.py: runs a comparison
 """

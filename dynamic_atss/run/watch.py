@@ -67,7 +67,7 @@ class Watch:
             yield
             return
         answers = Answers()
-        with notes.told(answers):
+        with notes.record_to(answers):
             yield
         with self._window.paused():
             self._show(iteration, batch, answers)

@@ -112,7 +112,7 @@ INDEX, QUALITY = torch.tensor([0, -1, -1]), torch.tensor([0.5, 0, 0])
         ((INDEX, INDEX), r"quality is torch\.int64; give floating-point"),
         ((INDEX + 1, QUALITY), r"index holds 1; give 0 to 0, BACKGROUND \(-1\) or IGNORE \(-2\)"),
         ((INDEX - 2, QUALITY), "index holds -3"),
-        ((INDEX, QUALITY * 3), r"quality is 1\.5 of a positive; give numbers in \[0, 1\]"),
+        ((INDEX, QUALITY * 3), r"quality of a positive is 1\.5; give numbers in \[0, 1\]"),
         ((INDEX, QUALITY * torch.nan), "quality is nan of a positive"),
     ],
 )

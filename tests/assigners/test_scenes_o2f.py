@@ -79,8 +79,8 @@ def test_labels_fall_during_the_training():
 @pytest.mark.parametrize(
     "arguments, match",
     [
-        ({"topk": 0}, "topk is 0; it must be a whole number of at least 1"),
-        ({"iterations": 0}, "iterations is 0; it must be a whole number"),
+        ({"topk": 0}, "topk is 0; it must be an integer of at least 1"),
+        ({"iterations": 0}, "iterations is 0; it must be an integer"),
         ({"radius": 0.0}, "radius is 0.0; it must be a number of at least 0.5"),
         ({"power": 1.5}, "power is 1.5; it must be at most 1"),
         ({"labels": (0.5,)}, r"labels is \(0.5,\); give two numbers from 0 to 1"),

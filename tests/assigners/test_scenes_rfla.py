@@ -118,7 +118,7 @@ def test_a_tiny_box_between_points_has_positives():
     [
         ({"topk": (0, 1)}, "topk_0 is 0"),
         ({"decay": 0}, "decay is 0"),
-        ({"fields": (5, 4)}, "rising order"),
+        ({"fields": (5, 4)}, "increasing order"),
         ({"distance": "iou"}, "distance is 'iou'; give one of 'kl', 'wasserstein'"),
         ({"conflicts": "first"}, "conflicts is 'first'; give one of 'last', 'best'"),
         ({"topk": (3,)}, "topk is .* two numbers"),

@@ -128,7 +128,7 @@ def test_an_evaluation_learns_no_means():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"positive": 0.2}, "negative 0.3 must not be above positive 0.2"),
+        ({"positive": 0.2}, "negative is 0.3; it must not be above positive, 0.2"),
         ({"least": 0}, "least is 0"),
         ({"means": (1.0, -1.0)}, "mean_y is -1.0"),
         ({"means": (1.0,)}, "means is .* two numbers"),
