@@ -78,7 +78,7 @@ SCENES = {
 }
 
 
-def greedy(boxes, scores, classes, threshold, extra):
+def greedy(boxes, scores, classes, threshold, offset):
     """The kept of one image, (M, 4), (M,), (M,)."""
     boxes, scores, classes = boxes.tolist(), scores.tolist(), classes.tolist()
     keep = []
@@ -86,10 +86,10 @@ def greedy(boxes, scores, classes, threshold, extra):
         a = boxes[i]
         for j in keep:
             b = boxes[j]
-            width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]) + extra)
-            height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]) + extra)
+            width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]) + offset)
+            height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]) + offset)
             inter = width * height
-            areas = [(c[2] - c[0] + extra) * (c[3] - c[1] + extra) for c in (a, b)]
+            areas = [(c[2] - c[0] + offset) * (c[3] - c[1] + offset) for c in (a, b)]
             if classes[i] == classes[j] and inter > threshold * (sum(areas) - inter):
                 break
         else:

@@ -9,20 +9,20 @@ def rows(boxes, scores, classes):
     return sorted([c, s, *b] for c, s, b in zip(*columns, strict=True))
 
 
-def _iou(a, b, extra):
-    width = min(a[2], b[2]) - max(a[0], b[0]) + extra
-    height = min(a[3], b[3]) - max(a[1], b[1]) + extra
+def _iou(a, b, offset):
+    width = min(a[2], b[2]) - max(a[0], b[0]) + offset
+    height = min(a[3], b[3]) - max(a[1], b[1]) + offset
     inter = max(width, 0) * max(height, 0)
-    areas = [(x2 - x1 + extra) * (y2 - y1 + extra) for x1, y1, x2, y2 in (a, b)]
+    areas = [(x2 - x1 + offset) * (y2 - y1 + offset) for x1, y1, x2, y2 in (a, b)]
     return inter / (sum(areas) - inter)
 
 
-def _vote_one_class(boxes, threshold, soft, extra):
+def _vote_one_class(boxes, threshold, soft, offset):
     """[(box, score)] of one class -> what remains of it."""
     left, result = sorted(boxes, key=lambda entry: -entry[1]), []
     while left:
         best, best_score = left[0]
-        cluster = [e for e in left if _iou(best, e[0], extra) >= threshold]
+        cluster = [e for e in left if _iou(best, e[0], offset) >= threshold]
         left = [e for e in left if e not in cluster]
         if len(cluster) == 1:
             result.append((best, best_score))
@@ -30,26 +30,26 @@ def _vote_one_class(boxes, threshold, soft, extra):
         total = sum(score for _, score in cluster)
         mean = [sum(box[k] * score for box, score in cluster) / total for k in range(4)]
         result.append((mean, best_score))
-        lowered = [(box, score * (1 - _iou(best, box, extra))) for box, score in cluster]
+        lowered = [(box, score * (1 - _iou(best, box, offset))) for box, score in cluster]
         result += [e for e in lowered if soft is not None and e[1] >= soft]
     return result
 
 
-def naive_vote(boxes, scores, classes, threshold, soft, extra):
+def naive_vote(boxes, scores, classes, threshold, soft, offset):
     """Sorted rows of class, score, box."""
     found = []
     entries = list(zip(boxes.tolist(), scores.tolist(), classes.tolist(), strict=True))
     for c in sorted(set(classes.tolist())):
         mine = [(box, score) for box, score, own in entries if own == c]
-        found += [[c, score, *box] for box, score in _vote_one_class(mine, threshold, soft, extra)]
+        found += [[c, score, *box] for box, score in _vote_one_class(mine, threshold, soft, offset)]
     return sorted(found)
 
 
-def naive_score_vote(box, label, boxes, scores, classes, extra):
+def naive_score_vote(box, label, boxes, scores, classes, offset):
     """Where one box goes, by all candidates of its image."""
     total, sums = 0.0, [0.0] * 4
     for voter, score, c in zip(boxes.tolist(), scores.tolist(), classes.tolist(), strict=True):
-        u = _iou(box, voter, extra)
+        u = _iou(box, voter, offset)
         if c == label and u > 0.01:
             weight = score * exp(-((1 - u) ** 2) / 0.025)
             total += weight
@@ -57,11 +57,11 @@ def naive_score_vote(box, label, boxes, scores, classes, extra):
     return [s / total for s in sums] if total else box
 
 
-def naive_nms(boxes, scores, classes, threshold, extra=1.0):
+def naive_nms(boxes, scores, classes, threshold, offset=1.0):
     """Sorted rows of class, score, box."""
     kept = []
     for row in sorted(rows(boxes, scores, classes), key=lambda row: -row[1]):
         others = [k for k in kept if k[0] == row[0]]
-        if all(_iou(other[2:], row[2:], extra) <= threshold for other in others):
+        if all(_iou(other[2:], row[2:], offset) <= threshold for other in others):
             kept.append(row)
     return sorted(kept)

@@ -81,11 +81,11 @@ def unpacked(priors, gt, predictions):
     }
 
 
-def iou(a, b, extra=0):
-    width = max(min(a[2], b[2]) - max(a[0], b[0]) + extra, 0.0)
-    height = max(min(a[3], b[3]) - max(a[1], b[1]) + extra, 0.0)
-    area_a = (a[2] - a[0] + extra) * (a[3] - a[1] + extra)
-    area_b = (b[2] - b[0] + extra) * (b[3] - b[1] + extra)
+def iou(a, b, offset=0):
+    width = max(min(a[2], b[2]) - max(a[0], b[0]) + offset, 0.0)
+    height = max(min(a[3], b[3]) - max(a[1], b[1]) + offset, 0.0)
+    area_a = (a[2] - a[0] + offset) * (a[3] - a[1] + offset)
+    area_b = (b[2] - b[0] + offset) * (b[3] - b[1] + offset)
     union = area_a + area_b - width * height
     return width * height / union if union > 0 else 0.0
 

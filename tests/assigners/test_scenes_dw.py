@@ -92,5 +92,5 @@ def test_the_negative_weight_falls_from_a_half_to_the_best():
 @pytest.mark.parametrize("arguments", [{"sigma": 0}, {"beta": -1.0}, {"mu": "x"}])
 def test_wrong_arguments(arguments):
     (name,) = arguments
-    with pytest.raises(ValueError, match=f"{name} is .*; it must be a .*number of at least"):
+    with pytest.raises(ValueError, match=rf"{name} is .*; it must be an? \w+ of at least"):
         DW(**arguments)

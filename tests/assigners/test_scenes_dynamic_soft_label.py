@@ -111,5 +111,5 @@ def test_far_priors_of_a_huge_box_are_told_apart():
 @pytest.mark.parametrize("arguments", [{"radius": -1.0}, {"topk": 0}, {"iou_weight": -1.0}])
 def test_wrong_arguments(arguments):
     (name,) = arguments
-    with pytest.raises(ValueError, match=f"{name} is .*; it must be a .*number of at least"):
+    with pytest.raises(ValueError, match=rf"{name} is .*; it must be an? \w+ of at least"):
         DynamicSoftLabel(**arguments)

@@ -133,5 +133,5 @@ def test_a_loss_that_is_not_finite_leaves_its_box_all_candidates(bad):
 @pytest.mark.parametrize("arguments", [{"topk": 0}, {"threshold": -0.1}, {"gamma": -1.0}])
 def test_wrong_arguments(arguments):
     (name,) = arguments
-    with pytest.raises(ValueError, match=f"{name} is .*; it must be a .*number of at least"):
+    with pytest.raises(ValueError, match=rf"{name} is .*; it must be an? \w+ of at least"):
         PAA(**arguments)

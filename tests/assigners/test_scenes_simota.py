@@ -173,7 +173,7 @@ def test_a_prior_of_several_boxes_may_go_to_one_that_has_not_taken_it():
 @pytest.mark.parametrize("arguments", [{"radius": 0.0}, {"topk": 0}, {"iou_weight": -1.0}])
 def test_wrong_arguments(arguments):
     (name,) = arguments
-    with pytest.raises(ValueError, match=f"{name} is .*; it must be a .*number of at least"):
+    with pytest.raises(ValueError, match=rf"{name} is .*; it must be an? \w+ of at least"):
         SimOTA(**arguments)
 
 

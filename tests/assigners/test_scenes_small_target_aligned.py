@@ -96,5 +96,5 @@ def test_a_box_smaller_than_a_stride_has_candidates_of_the_finest_level(place, c
 )
 def test_wrong_arguments(arguments):
     (name,) = arguments
-    with pytest.raises(ValueError, match=f"{name} is .*; it must be a .*number of at least"):
+    with pytest.raises(ValueError, match=rf"{name} is .*; it must be an? \w+ of at least"):
         SmallTargetAligned(**arguments)

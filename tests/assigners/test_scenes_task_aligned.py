@@ -93,7 +93,7 @@ def test_scores_far_below_what_float32_holds_still_align():
 @pytest.mark.parametrize("arguments", [{"topk": 0}, {"alpha": -1}, {"beta": -0.5}, {"alpha": "x"}])
 def test_wrong_arguments(arguments):
     (name,) = arguments
-    with pytest.raises(ValueError, match=f"{name} is .*; it must be a .*number of at least"):
+    with pytest.raises(ValueError, match=rf"{name} is .*; it must be an? \w+ of at least"):
         TaskAligned(**arguments)
 
 

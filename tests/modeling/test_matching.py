@@ -70,12 +70,12 @@ def one(name, value):
     [
         (
             Assignment(INDEX + 2, QUALITY),
-            r"gt_index 1 where there are 1 boxes; .* BACKGROUND \(-1\)",
+            r"gt_index 1 for 1 boxes; .* BACKGROUND \(-1\)",
         ),
-        (Assignment(INDEX - 2, QUALITY), "gt_index -3 where"),
-        (one("weight", -0.5), "a weight of -0.5, of which at least 0 is needed"),
-        (one("negative", -0.5), "a negative of -0.5, of which 0 to 1 is needed"),
-        (one("negative", 1.5), "a negative of 1.5, of which 0 to 1 is needed"),
+        (Assignment(INDEX - 2, QUALITY), "gt_index -3 for"),
+        (one("weight", -0.5), "a weight of -0.5; a number at least 0 is needed"),
+        (one("negative", -0.5), "a negative of -0.5; a number from 0 to 1 is needed"),
+        (one("negative", 1.5), "a negative of 1.5; a number from 0 to 1 is needed"),
     ],
 )
 def test_values_of_the_first_iteration(around, found, words):

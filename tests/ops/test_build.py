@@ -114,7 +114,7 @@ def test_the_cuda_kernels_are_compiled_and_load_without_a_gpu():
 
 
 @pytest.mark.parametrize(
-    "content, reason", [(sources.mark(), "does not load"), (sources.MARK, "of other sources")]
+    "content, reason", [(sources.mark(), "does not load"), (sources.MARK, "other sources")]
 )
 def test_a_library_that_will_not_do_is_one_warning(monkeypatch, tmp_path, content, reason):
     (tmp_path / "_cpu.abi3.so").write_text(content)
