@@ -1,4 +1,4 @@
-"""SimD beside a double loop; its means by hand, and through a checkpoint."""
+"""Compares SimD with a double loop, and tests its means by hand and in a checkpoint."""
 
 import random
 from math import exp, sqrt
@@ -15,7 +15,7 @@ EPS = 1e-6
 
 
 def relative(anchor, box):
-    """x, y, width and height of the box less those of the anchor, by the sum of both sides."""
+    """Gives the differences of box and anchor in x, y, width, height, by the sum of the sides."""
     sides = [[b[i + 2] - b[i] + 1 + EPS for i in (0, 1)] for b in (box, anchor)]
     centers = [[(b[i + 2] + b[i]) / 2 for i in (0, 1)] for b in (box, anchor)]
     total = [a + b for a, b in zip(*sides, strict=True)]
@@ -28,7 +28,7 @@ def simd(anchor, box, means):
 
 
 def double_loop(s, means, positive, negative, least, conflicts):
-    """{(image, prior): (gt index, quality)} and the places that are ignored."""
+    """Gives {(image, prior): (gt index, quality)} and the ignored places."""
     found, claims, ignored = {}, {}, set()
     for t, (box, n) in enumerate(zip(s["boxes"], s["images"], strict=True)):
         values = [simd(anchor, box, means) for anchor in s["anchors"]]

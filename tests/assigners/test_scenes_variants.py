@@ -1,4 +1,4 @@
-"""The variants of Dynamic ATSS beside a double loop, and where they meet known rules."""
+"""Compares the variants of Dynamic ATSS with a double loop and with known rules."""
 
 import random
 from dataclasses import replace
@@ -25,7 +25,7 @@ VARIANTS = [
 
 
 def scored(combine, use, weight, predicted, anchor):
-    """Scores and threshold from the IoUs of a box's candidates."""
+    """Computes scores and threshold from the IoUs of a box's candidates."""
     if use != "both":
         scores = predicted if use == "predicted" else anchor
         return scores, sum(oracle.mean_and_std(scores))
@@ -40,7 +40,7 @@ def scored(combine, use, weight, predicted, anchor):
 
 
 def double_loop(s, priors, iteration, topk=9, combine="sum", use="both", warmup=0):
-    """{place: (gt index, quality)}, and the boxes whose decisions nearly tie in float32."""
+    """Gives {place: (gt index, quality)}, and the boxes whose decisions nearly tie in float32."""
     maps = [(level.height, level.width) for level in priors.levels]
     weight = min(iteration / warmup, 1.0) if warmup else 1.0
     winners, doubtful = {}, set()
@@ -59,7 +59,7 @@ def double_loop(s, priors, iteration, topk=9, combine="sum", use="both", warmup=
             if abs(score - threshold) < oracle.CLOSE:
                 doubtful.add(t)
             other = winners.get((n, p), (t, -1.0))
-            # Equal boxes as well: a library may round their scores by their place in a tensor.
+            # Also for equal boxes, because rounding may depend on the place in a tensor.
             if abs(other[1] - score) < oracle.CLOSE:
                 doubtful |= {t, other[0]}
             if score >= threshold and score > other[1]:
