@@ -1,4 +1,4 @@
-"""Candidates of NMS, friendly and hostile, and a greedy loop written out."""
+"""Makes ordinary and extreme candidates of NMS, and does NMS in a greedy loop."""
 
 import torch
 
@@ -6,7 +6,7 @@ INF, NAN = float("inf"), float("nan")
 
 
 def crowd(images, count, classes, seed=0):
-    """Boxes that overlap a lot, some scores the same and a tenth of them 0."""
+    """Makes boxes that overlap a lot. Some scores are equal, and a tenth of them are 0."""
     generator = torch.Generator().manual_seed(seed)
     corner = torch.rand(images, count, 2, generator=generator) * 60
     side = torch.rand(images, count, 2, generator=generator) * 40
@@ -23,13 +23,13 @@ def all_ties(images=2, count=150):
 
 
 def whole_pixels():
-    """IoUs that are just at a threshold of a half, a third and so on."""
+    """Makes boxes at integer pixels, whose IoUs are exactly 1/2, 1/3 and so on."""
     boxes, scores, classes = crowd(2, 300, 2, seed=2)
     return (boxes / 8).round() * 8, scores, classes
 
 
 def not_finite():
-    """Every way in which coordinates are not finite, inverted, without area, or not there."""
+    """Makes boxes that are infinite, NaN, inverted, empty or missing."""
     boxes, scores, classes = crowd(2, 160, 2, seed=3)
     for step, value in enumerate((NAN, INF, -INF, 1e38, -1e38, 0.0)):
         boxes[0, step::16] = value
@@ -48,7 +48,7 @@ def odd_classes():
 
 
 def huge():
-    """Around 2^55 and 1e30, where a pixel more does not show; all of one place, in two classes."""
+    """Makes boxes around 2^55 and 1e30, where adding a pixel changes nothing, in two classes."""
     boxes, scores, classes = crowd(3, 60, 2, seed=5)
     boxes = boxes * torch.tensor([2.0**50, 1e28, 0.0])[:, None, None]
     boxes[2] = 2.0**60
@@ -56,7 +56,7 @@ def huge():
 
 
 def tiny():
-    """Of sizes that an offset would round away, with scores next to 0."""
+    """Makes boxes so small that an offset would round them away, with scores near 0."""
     boxes, scores, classes = crowd(2, 100, 3, seed=6)
     return boxes * 1e-30, scores * 1e-38, classes
 
@@ -79,7 +79,7 @@ SCENES = {
 
 
 def greedy(boxes, scores, classes, threshold, offset):
-    """The kept of one image, (M, 4), (M,), (M,)."""
+    """Gives the kept boxes of one image (M, 4), (M,), (M,)."""
     boxes, scores, classes = boxes.tolist(), scores.tolist(), classes.tolist()
     keep = []
     for i in sorted((i for i, s in enumerate(scores) if s > 0), key=lambda i: -scores[i]):

@@ -1,10 +1,10 @@
-"""Joining detections of one image, written out one box after the other in Python numbers."""
+"""Merges detections of one image box by box in plain Python."""
 
 from math import exp
 
 
 def rows(boxes, scores, classes):
-    """Sorted rows of class, score, box."""
+    """Gives sorted rows of class, score and box."""
     columns = classes.tolist(), scores.tolist(), boxes.tolist()
     return sorted([c, s, *b] for c, s, b in zip(*columns, strict=True))
 
@@ -18,7 +18,7 @@ def _iou(a, b, offset):
 
 
 def _vote_one_class(boxes, threshold, soft, offset):
-    """[(box, score)] of one class -> what remains of it."""
+    """Merges the [(box, score)] of one class."""
     left, result = sorted(boxes, key=lambda entry: -entry[1]), []
     while left:
         best, best_score = left[0]
@@ -36,7 +36,7 @@ def _vote_one_class(boxes, threshold, soft, offset):
 
 
 def naive_vote(boxes, scores, classes, threshold, soft, offset):
-    """Sorted rows of class, score, box."""
+    """Gives sorted rows of class, score and box."""
     found = []
     entries = list(zip(boxes.tolist(), scores.tolist(), classes.tolist(), strict=True))
     for c in sorted(set(classes.tolist())):
@@ -46,7 +46,7 @@ def naive_vote(boxes, scores, classes, threshold, soft, offset):
 
 
 def naive_score_vote(box, label, boxes, scores, classes, offset):
-    """Where one box goes, by all candidates of its image."""
+    """Gives the place of a box after the vote of its image's candidates."""
     total, sums = 0.0, [0.0] * 4
     for voter, score, c in zip(boxes.tolist(), scores.tolist(), classes.tolist(), strict=True):
         u = _iou(box, voter, offset)
@@ -58,7 +58,7 @@ def naive_score_vote(box, label, boxes, scores, classes, offset):
 
 
 def naive_nms(boxes, scores, classes, threshold, offset=1.0):
-    """Sorted rows of class, score, box."""
+    """Gives sorted rows of class, score and box."""
     kept = []
     for row in sorted(rows(boxes, scores, classes), key=lambda row: -row[1]):
         others = [k for k in kept if k[0] == row[0]]

@@ -1,4 +1,4 @@
-"""Passes of test-time augmentation, with detectors whose answer is known."""
+"""Tests the passes of test-time augmentation with detectors of known results."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ NO_GT = GroundTruth(
 
 
 def make_batch(*sizes, scaled=()):
-    """Random images of these (height, width), padded with 0."""
+    """Makes random images of these (height, width), padded with 0."""
     height, width = (max(side) for side in zip(*sizes, strict=True))
     images = torch.zeros(len(sizes), 3, height, width, dtype=torch.uint8)
     for image, (h, w) in zip(images, sizes, strict=True):
@@ -35,13 +35,13 @@ def make_batch(*sizes, scaled=()):
 
 
 def found(*rows):
-    """Rows of x1 y1 x2 y2 score class."""
+    """Makes detections from rows of x1 y1 x2 y2 score class."""
     table = torch.tensor(rows, dtype=torch.float32).reshape(-1, 6)
     return Detections(table[:, :4], table[:, 4], table[:, 5].long())
 
 
 class Brightest(nn.Module):
-    """Finds the rectangle of pixels of value 255: one box with a score by the call."""
+    """Finds the rectangle of pixels of value 255. The score depends on the number of the call."""
 
     def __init__(self):
         super().__init__()
@@ -70,12 +70,12 @@ def test_mirrored_within_each_image():
     images = mirrored(batch).images
     for image, source, (h, w) in zip(images, batch.images, batch.sizes.tolist(), strict=True):
         assert torch.equal(image[:, :h, :w], source[:, :h, :w].flip(2))
-        assert image.sum() == source.sum()  # the padding stayed 0, at the right and the bottom
+        assert image.sum() == source.sum()  # the padding is still 0 at the right and the bottom
     assert torch.equal(mirrored(mirrored(batch)).images, batch.images)
 
 
 def test_passes_find_the_same_box():
-    """Two sizes, each mirrored: four times the same rectangle, in pixels of the first size."""
+    """Two sizes, each also mirrored, give the same rectangle four times in the first size."""
     large = with_rectangle(make_batch((40, 60), (30, 20)), 8, 12, 23, 31)
     batch = with_rectangle(make_batch((20, 30), (15, 10), scaled=[large]), 4, 6, 11, 15)
     model = Brightest()

@@ -1,5 +1,4 @@
-"""The CUDA operators with their host code (sorts, sizes of launches, order of arguments), compiled
-for the CPU, against the references."""
+"""Compares the CUDA operators, compiled for the CPU with their host code, with the references."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The CUDA kernels of NMS, run by the CPU (cuda_on_cpu.h), against the reference."""
+"""Compares the CUDA kernels of NMS, run on the CPU, with the reference."""
 
 import ctypes
 
@@ -41,7 +41,7 @@ def test_the_kernels_keep_what_the_reference_keeps(kernels, name, offset):
 
 
 def test_a_block_of_many_threads(kernels):
-    """As many as on a GPU; four tiles, the last one not full."""
+    """Uses as many threads as a GPU, and four tiles, the last one partial."""
     scene = crowd(1, 250, 1, seed=8)
     wanted = nms._reference(*scene, 0.4, 1.0, 250)
     found = run(kernels, *scene, 0.4, 1.0, 250, 256)
