@@ -1,4 +1,4 @@
-"""cfg -> the sizes and passes of a test, one or, with TEST.BBOX_AUG.ENABLED, many."""
+"""Builds the sizes and passes of a test: one, or several with TEST.BBOX_AUG.ENABLED."""
 
 from __future__ import annotations
 
@@ -19,28 +19,27 @@ from dynamic_atss.modeling.tta import (
 )
 from dynamic_atss.types import Detections
 
-# The release gives SCALES below this the long side of the plain test, if the passes vote.
+# If the passes vote, the release limits the long side of SCALES below this as in a plain test.
 _SMALL = 800
 
 
 def build_test_resizes(cfg: CfgNode) -> list[Resize]:
-    """Of the test itself first, then of each of the further sizes."""
+    """Builds the resizes: that of the plain test first, then one for each further scale."""
     sizes = [(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)]
     if cfg.TEST.BBOX_AUG.ENABLED:
         sizes += [(scale, _max_size(cfg, scale)) for scale in cfg.TEST.BBOX_AUG.SCALES]
     return [Resize((short,), long, exact=cfg.INPUT.EXACT_RESIZE) for short, long in sizes]
 
 
-def build_tested(cfg: CfgNode, model: Detector) -> nn.Module:
-    """What is tested: the model itself, or the model in all the passes of TEST.BBOX_AUG.
+def build_test_model(cfg: CfgNode, model: Detector) -> nn.Module:
+    """Returns the model to test: the model itself, or with all passes of TEST.BBOX_AUG.
 
-    The thresholds and limits of the joined detections are the keys that the release reads,
-    whichever head is on.
+    The joined detections use the thresholds and limits that the release reads, for every head.
     """
     aug = cfg.TEST.BBOX_AUG
     if not aug.ENABLED:
         return model
-    # Without SCALE_RANGES, and without VOTE as in the release, all sizes count.
+    # Without SCALE_RANGES or, as in the release, without VOTE, boxes of all sizes count.
     ranges = aug.SCALE_RANGES if aug.VOTE and aug.SCALE_RANGES else [None] * len(aug.SCALES)
     scales = [ScaleOptions(flip=aug.H_FLIP)]
     scales += [ScaleOptions(aug.SCALE_H_FLIP, tuple(r) if r is not None else None) for r in ranges]
@@ -53,7 +52,7 @@ def _max_size(cfg: CfgNode, scale: int) -> int:
 
 
 def _merge(cfg: CfgNode) -> Callable[..., Detections]:
-    """A threshold of 0 merges nothing, as in the release."""
+    """Returns how to merge the passes. A threshold of 0 merges nothing, as in the release."""
     aug, limit = cfg.TEST.BBOX_AUG, cfg.MODEL.ATSS.PRE_NMS_TOP_N
     threshold = cfg.MODEL.ATSS.NMS_TH
     if not aug.VOTE:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynamic_atss.builders.tta import build_test_resizes, build_tested
+from dynamic_atss.builders.tta import build_test_model, build_test_resizes
 from dynamic_atss.data.collate import collate
 from dynamic_atss.data.samples import Sample
 from dynamic_atss.evaluation.results import detection_table
@@ -43,7 +43,7 @@ class Detecting:
 
     def __init__(self, restored: Restored) -> None:
         cfg = restored.cfg
-        self.model = build_tested(cfg, restored.detector).eval()
+        self.model = build_test_model(cfg, restored.detector).eval()
         self.resizes = build_test_resizes(cfg)
         self.divisibility = cfg.DATALOADER.SIZE_DIVISIBILITY
         self.classes, self.device = len(restored.class_names), restored.device

@@ -70,7 +70,7 @@ def test(cfg: CfgNode, *, weight_given: bool = True, report: bool = False) -> in
     tested = [loader.dataset for loader in loaders.values()]
     logger.info("%s", summary.of_test(cfg, model, tested, device))
     suspects = suspects_of_file(cfg, model, weight)
-    tested_model = builders.build_tested(cfg, model)
+    tested_model = builders.build_test_model(cfg, model)
     most = cfg.TEST.DETECTIONS_PER_IMG
     scores = score(tested_model, loaders, device, output, suspects, max_dets=most)
     if report:

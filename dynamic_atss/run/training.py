@@ -92,7 +92,7 @@ def _train(
             _describe(cfg, state, dataset, test_loaders, device, start, metrics)
         records = Records(
             state=state,
-            tested=builders.build_tested(cfg, state.tested),
+            tested=builders.build_test_model(cfg, state.tested),
             suspects=suspects_of_run(cfg, state),
             test_loaders=test_loaders,
             device=device,

@@ -123,7 +123,7 @@ def test_the_rule_has_one_prior_for_a_box(config):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (on("ATSS", "atss"), r"NAME 'atss': gives a box several priors.* choose one of poto"),
+        (on("ATSS", "atss"), r"NAME 'atss': assigns several priors to a box.* choose one of poto"),
         (on("ATSS", "pot"), r"MODEL.ONE_TO_ONE.NAME 'pot'.*nearest is 'poto'"),
         (
             on("ATSS", "poto", "MODEL.ONE_TO_ONE.ARGS.alfa 1"),

@@ -225,7 +225,7 @@ def test_a_file_that_imports_its_neighbour(tmp_path):
         check_config(cfg)
     told = str(caught.value)
     assert "No module named 'neighbour_of_rule'" in told
-    assert told.endswith(f"neighbour_of_rule stands beside it: set PYTHONPATH={tmp_path}")
+    assert told.endswith(f"neighbour_of_rule is in the same folder: set PYTHONPATH={tmp_path}")
     (tmp_path / "neighbour_of_rule.py").unlink()
     with pytest.raises(UserError, match=r"correct the file$"):
         check_config(cfg)

@@ -83,15 +83,15 @@ def test_warnings_are_lines_of_the_log(run, shapes, tmp_path):
     assert code == 0
     assert sum("WARNING survey: " in line and "marked as rotated" in line for line in lines) == 1
     assert sum("WARNING" in line and "'none of them'" in line for line in log) == 1
-    assert "findings of 16 images" in lines[-1]  # the test set is left out
+    assert "findings in 16 images" in lines[-1]  # the test set is left out
     first = next(i for i, line in enumerate(log) if "iteration 1/1" in line)
     assert log.index(lines[-1]) < first
 
 
-def test_nothing_to_tell(run):
+def test_no_findings(run):
     code, out, _ = run("MODEL.ASSIGNER.AT_LEAST_ONE", True)
     lines = [line for line in out.splitlines() if "survey: " in line]
-    assert code == 0 and len(lines) == 1 and "survey: nothing to tell of 24 images" in lines[0]
+    assert code == 0 and len(lines) == 1 and "survey: no findings in 24 images" in lines[0]
 
 
 def test_the_survey_can_be_switched_off(run, shapes):

@@ -427,7 +427,7 @@ def test_nonsense_is_refused_before_the_run_starts(key, text):
 def test_what_is_no_number_in_a_file(tmp_path, text):
     path = tmp_path / "mine.yaml"
     path.write_text(f"MODEL:\n  ATSS_ON: True\nSOLVER:\n  BASE_LR: {text}\n")
-    with pytest.raises(UserError, match=r"SOLVER\.BASE_LR (nan|-inf): finite numbers and"):
+    with pytest.raises(UserError, match=r"SOLVER\.BASE_LR (nan|-inf): give finite numbers"):
         check_config(load_config(path))
 
 
