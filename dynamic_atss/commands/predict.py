@@ -22,20 +22,26 @@ def main() -> int:
     from dynamic_atss.inference.predict import predict  # imports torch: mistakes are told before
 
     classes = _parts("--classes", args.classes) or None
-    looking = {"threshold": args.threshold, "classes": classes, "batch": args.batch}
-    tiles = {"tile": args.tile} | ({} if args.overlap is None else {"overlap": args.overlap})
-    loading = {"device": args.device, "config_file": args.config_file, "overrides": args.set}
-    names = _parts("--names", args.names)
+    call_options = {
+        "threshold": args.threshold,
+        "classes": classes,
+        "batch": args.batch,
+        "tile": args.tile,
+    }
+    if args.overlap is not None:
+        call_options["overlap"] = args.overlap
     return predict(
         args.weights,
         args.input,
         args.output,
-        loading={
-            **loading,
-            "class_names": names,
+        load_options={
+            "device": args.device,
+            "config_file": args.config_file,
+            "overrides": args.set,
+            "class_names": _parts("--names", args.names),
             "allow_code": args.allow_code,
         },
-        looking={**looking, **tiles},
+        call_options=call_options,
         pictures=not args.no_pictures,
         short_side=args.short_side,
         overwrite=args.overwrite,

@@ -186,7 +186,7 @@ def test_options_that_cannot_be(model, files, options, message):
     ("given", "message"),
     [
         ("nowhere.jpg", "nowhere.jpg: no such picture, folder or video"),
-        ("nowhere/*.jpg", "no file fits this pattern"),
+        ("nowhere/*.jpg", "no file matches this pattern"),
         (np.zeros((3, 4, 5), np.uint8), r"an array \(3, 4, 5\) of uint8: give \(H, W, 3\)"),
         (np.zeros((4, 4, 3)), "of float64"),
         (torch.full((3, 4, 4), 2.0), "not normalised"),
@@ -197,7 +197,7 @@ def test_options_that_cannot_be(model, files, options, message):
         ({"image": 1}, "a dict is no picture"),
         ("", "an empty text"),
         (" ", "an empty text"),
-        ("https://example.org/a.jpg", "https://example.org/a.jpg: addresses are not read"),
+        ("https://example.org/a.jpg", "https://example.org/a.jpg: addresses are not opened"),
         (Image.new("I", (4, 4)), "mode I"),
         (99, "camera 99: no such camera"),
     ],
@@ -216,7 +216,7 @@ def test_what_is_passed_over_in_a_folder_is_told(model, files, tmp_path, caplog)
     (tmp_path / ".hidden").touch()
     assert len(list(model(tmp_path))) == 1
     (line,) = caplog.messages
-    assert "2 of 3 entries are not looked at, such as deeper" in line and "**/*.jpg" in line
+    assert "2 of 3 entries are skipped, such as deeper" in line and "**/*.jpg" in line
 
 
 def test_tiles_that_are_enlarged_are_told(model, files, caplog):
@@ -235,12 +235,12 @@ def test_a_broken_picture_of_a_folder_is_left_out(model, files, tmp_path, caplog
     stream = model(tmp_path)
     assert [f.name for f in stream] == [files[0].name, files[2].name]
     assert len(stream.broken) == 1 and str(broken) in stream.broken[0]
-    assert f"left out: {broken}" in caplog.text
+    assert f"skipped: {broken}" in caplog.text
     assert [f.name for f in model(iter([broken, files[0]]))] == [str(files[0])]
     for given in (broken, [files[0], broken], Image.open(broken)):
         with pytest.raises(UserError, match=r"cannot be decoded"):
             model(given)
-    with pytest.raises(UserError, match=r"holds no pictures \(.jpg"):
+    with pytest.raises(UserError, match=r"has no pictures \(.jpg"):
         (tmp_path / "empty").mkdir()
         model(tmp_path / "empty")
 

@@ -60,7 +60,7 @@ def test_a_folder_means_its_newest_checkpoint(run):
 
 def test_checkpoints_of_before_take_the_configuration_beside_them(run, changed, tmp_path):
     old = changed(config=None, exif=None)
-    with pytest.raises(UserError, match=r"alone.pth: does not hold its configuration.*--config-fi"):
+    with pytest.raises(UserError, match=r"alone.pth: contains no configuration.*--config-fi"):
         restore(old)
     given = restore(old, config_file=run / "config.yaml")
     shutil.copy(run / "config.yaml", tmp_path)
@@ -152,7 +152,7 @@ def test_a_published_checkpoint_works_with_a_config_file(run, tmp_path):
     found = restore(path, config_file=run / "config.yaml")
     assert found.class_names[0] == "person" and len(found.class_names) == 80
     torch.save({"model": to_published(build_model(cfg, 2).state_dict())}, path)
-    with pytest.raises(UserError, match=r"tells no class names \(2 classes\).*--names a,b,c"):
+    with pytest.raises(UserError, match=r"contains no class names \(2 classes\).*--names a,b,c"):
         restore(path, config_file=run / "config.yaml")
     named = restore(path, config_file=run / "config.yaml", class_names=["a", "b"])
     assert named.class_names == ["a", "b"]

@@ -57,7 +57,7 @@ def test_what_is_no_video(tmp_path):
     with pytest.raises(UserError, match=r"a.mp4: the video cannot be opened: .* lacks its codec"):
         Video(path, PIXELS)
     write_video(path, codec="mp4v")
-    with pytest.raises(UserError, match=r"frames of 96 x 64 pixels, more than INPUT.MAX_PIXELS"):
+    with pytest.raises(UserError, match=r"frames have 96 x 64 pixels, more than INPUT.MAX_PIXELS"):
         Video(path, 1000)
 
 
