@@ -1,4 +1,4 @@
-"""A head of the user's that lacks something: one line that names the head and what fits."""
+"""Mistakes in a custom head: one line names the head and what is accepted."""
 
 import pytest
 

@@ -32,7 +32,7 @@ IMAGES = (885, 1000, 5477, 7281)
 
 @pytest.fixture(scope="module")
 def four_images(reference, tmp_path_factory):
-    """The data set without the two images that the reference was made without."""
+    """Returns the data set without the two images that the reference lacks."""
     folder = reference / "detections"
     content = json.loads((folder / "annotations.json").read_text())
     content["images"] = [i for i in content["images"] if i["id"] in IMAGES]

@@ -25,7 +25,7 @@ LOW = [*NORM, "MODEL.ATSS.INFERENCE_TH", 0.001]
 
 
 def words(**aug):
-    """Overrides of TEST.BBOX_AUG."""
+    """Returns overrides of TEST.BBOX_AUG."""
     return [word for k, v in aug.items() for word in (f"TEST.BBOX_AUG.{k}", str(v))]
 
 
@@ -64,7 +64,7 @@ def test_off_it_is_the_model_itself():
 
 
 def naive_pass(model, samples, size, flip, nms):
-    """Detections of images that are resized, mirrored and batched one by one."""
+    """Returns detections of images that are resized, mirrored and batched one by one."""
     rng = np.random.default_rng(0)
     views = []
     for sample in samples:
@@ -83,7 +83,7 @@ def naive_pass(model, samples, size, flip, nms):
 
 
 def naive_passes(model, samples, vote):
-    """For each image all boxes, scores and classes, in pixels of the first pass."""
+    """Returns for each image all boxes, scores and classes, in pixels of the first pass."""
     plan = [(((96,), 96), None), (((48,), 96 if vote else 200), MORE["SCALE_RANGES"][0])]
     plan += [(((128,), 96 if vote else 200), MORE["SCALE_RANGES"][1])]
     parts = [[] for _ in samples]

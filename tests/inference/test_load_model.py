@@ -1,4 +1,4 @@
-"""`load` and what one can give the model that it returns."""
+"""`load` and the inputs of the model that it returns."""
 
 import json
 import subprocess
@@ -36,14 +36,14 @@ def same(a, b):
 
 
 def test_detections_are_those_of_test_net(model, run, pictures):
-    """All that the test of the training counted, to 1e-6: boxes, scores, categories, order."""
-    tested = json.loads((run / "inference/shapes_val/bbox.json").read_text())
+    """Boxes, scores, categories and order agree with the test of the training, to 1e-6."""
+    expected = json.loads((run / "inference/shapes_val/bbox.json").read_text())
     truth = json.loads((pictures.parent / "annotations/val.json").read_text())
     ids = {image["file_name"]: image["id"] for image in truth["images"]}
     found = [r for f in model(pictures, threshold=0) for r in f.to_coco(ids[f.name])]
-    assert len(found) == len(tested) > 100
+    assert len(found) == len(expected) > 100
     categories = {c["id"]: c["name"] for c in truth["categories"]}
-    for ours, theirs in zip(sorted_rows(found), sorted_rows(tested), strict=True):
+    for ours, theirs in zip(sorted_rows(found), sorted_rows(expected), strict=True):
         assert ours["image_id"] == theirs["image_id"]
         assert model.class_names[ours["category_id"] - 1] == categories[theirs["category_id"]]
         assert ours["bbox"] == pytest.approx(theirs["bbox"], abs=1e-6)
@@ -51,16 +51,16 @@ def test_detections_are_those_of_test_net(model, run, pictures):
 
 
 def test_detections_are_those_of_test_net_in_several_passes(run, pictures, tmp_path, monkeypatch):
-    """TEST.BBOX_AUG counts here, too."""
+    """TEST.BBOX_AUG applies to the loaded model, too."""
     aug = ["TEST.BBOX_AUG.ENABLED", "True", "TEST.BBOX_AUG.H_FLIP", "True"]
     aug += ["TEST.BBOX_AUG.SCALES", "(64,)"]
     args = ["--config-file", run / "config.yaml", "MODEL.WEIGHT", run / "model_final.pth", *aug]
     assert call_tool(monkeypatch, "test_net", [*args, "OUTPUT_DIR", tmp_path]) == 0
-    tested = json.loads((tmp_path / "inference/shapes_val/bbox.json").read_text())
+    expected = json.loads((tmp_path / "inference/shapes_val/bbox.json").read_text())
     found = [r for f in load(run, overrides=aug)(pictures, threshold=0) for r in f.to_coco()]
-    assert len(found) == len(tested) > 100
+    assert len(found) == len(expected) > 100
     for key in ("score", "bbox"):
-        ours, theirs = (np.array(sorted(row[key] for row in some)) for some in (found, tested))
+        ours, theirs = (np.array(sorted(row[key] for row in rows)) for rows in (found, expected))
         assert ours == pytest.approx(theirs, abs=1e-6)
 
 
@@ -246,7 +246,7 @@ def test_a_broken_picture_of_a_folder_is_left_out(model, files, tmp_path, caplog
 
 
 def test_the_frame_and_the_limit_of_the_training(run, files, tmp_path):
-    """A quarter turn by EXIF counts if the training set's did; INPUT.MAX_PIXELS holds."""
+    """A quarter turn by EXIF applies if it did in training. INPUT.MAX_PIXELS applies."""
     turned = tmp_path / "turned.jpg"
     with Image.open(files[0]) as picture:
         exif = picture.getexif()

@@ -1,4 +1,4 @@
-"""A checkpoint alone is enough to use the model, and nothing that it names is run."""
+"""A checkpoint alone is enough to use the model, and code that it names is not run."""
 
 import shutil
 
@@ -21,7 +21,7 @@ EXIF = b"\xff\xe1\x00\x22Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x
 
 @pytest.fixture
 def changed(run, tmp_path):
-    """A file alone in a folder, with other entries than the run's checkpoint; None: without it."""
+    """Writes a copy of the run's checkpoint with changed entries. None removes an entry."""
 
     def write(**entries):
         content = {**load_checkpoint(run / "model_final.pth"), **entries}
@@ -116,7 +116,7 @@ def test_a_rule_of_ones_own_is_not_run(run, changed, tmp_path):
 
 
 def test_what_a_rule_learns_is_left(tiny, tmp_path, monkeypatch):
-    """Its weights lie in the checkpoint; its file need not be there to predict."""
+    """The checkpoint has the weights of the rule. Prediction does not need the rule's file."""
     rule = shutil.copy(ROOT / "examples/learned_width.py", tmp_path)
     args = ["--config-file", tiny / "tiny.yaml", "DATASETS.ROOT", tiny / "datasets"]
     args += ["MODEL.ASSIGNER.NAME", f"{rule}:LearnedWidth", "SOLVER.MAX_ITER", 1, "--skip-test"]
@@ -141,7 +141,7 @@ def test_a_body_of_ones_own_needs_leave(run, changed, tmp_path):
 
 
 def test_a_published_checkpoint_works_with_a_config_file(run, tmp_path):
-    """Names and layout of the releases, 80 classes without names."""
+    """It has the keys and layout of the releases, and 80 classes without names."""
     from dynamic_atss.builders import build_model
     from dynamic_atss.config.load import load_config
     from dynamic_atss.weights import to_published
@@ -183,7 +183,7 @@ def test_no_such_weights(tmp_path, run):
 
 
 def test_the_frame_of_the_training_set(tmp_path, monkeypatch):
-    """Pictures of a phone, with the sizes of the upright pictures, and of the stored pixels."""
+    """Tests a phone's pictures with the upright sizes, and with the sizes of stored pixels."""
     folder = tmp_path / "datasets/shapes"
     args = write_config(tmp_path)
     names = ["SOLVER.MAX_ITER", 1, "--skip-test"]
