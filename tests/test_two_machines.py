@@ -28,6 +28,6 @@ def test_the_run_ends_by_itself_with_every_iteration(config, tmp_path):
     ended = two_machines.run_case(
         "worker-killed", [*map(str, [*config, *settings]), "--skip-test"], tmp_path / "run"
     )
-    assert ended.codes == two_machines.CASES["worker-killed"].codes, ended.said
+    assert ended.codes == two_machines.CASES["worker-killed"].codes, ended.messages
     assert ended.iterations == list(range(1, LAST + 1))
-    assert "rank 1 (gpu-b) has ended" in ended.said and "goes on" in ended.said
+    assert "rank 1 (gpu-b) has ended" in ended.messages and "goes on" in ended.messages

@@ -81,7 +81,7 @@ def test_startup_tells_packages(monkeypatch):
     module = importlib.import_module("startup")
     assert module.process("-c", "raise SystemExit(3)")() == 3
     monkeypatch.setattr(module, "BASE", ("json",))
-    found = module.imported("import sqlite3, json", least=0)
+    found = module.imported("import sqlite3, json", min_ms=0)
     assert "sqlite3 " in found and "json" not in found
 
 
