@@ -130,7 +130,8 @@ def _images(axes: Axes, surveyed: Surveyed) -> None:
 
 
 def _per_image(axes: Axes, surveyed: Surveyed) -> None:
-    counts = np.bincount(surveyed.content.image[surveyed.objects()], minlength=len(surveyed.names))
+    image_index = surveyed.content.image_index[surveyed.objects()]
+    counts = np.bincount(image_index, minlength=len(surveyed.names))
     step = -(-(int(counts.max()) + 1) // 40)  # makes all bars equally wide in integers
     edges = np.arange(0, counts.max() + step + 1, step) - 0.5
     axes.hist(counts, bins=edges.tolist(), color=BLUE)
@@ -139,11 +140,8 @@ def _per_image(axes: Axes, surveyed: Surveyed) -> None:
 
 
 def _places(axes: Axes, surveyed: Surveyed) -> None:
-    chosen = surveyed.objects()
-    xywh, sizes = (
-        surveyed.content.xywh[chosen],
-        surveyed.content.sizes[surveyed.content.image[chosen]],
-    )
+    chosen, content = surveyed.objects(), surveyed.content
+    xywh, sizes = content.xywh[chosen], content.sizes[content.image_index[chosen]]
     centers = (xywh[:, :2] + xywh[:, 2:] / 2) / np.maximum(sizes[:, ::-1], 1)
     axes.hist2d(centers[:, 0], centers[:, 1], bins=32, range=[[0, 1], [0, 1]], cmap="Blues")
     axes.invert_yaxis()

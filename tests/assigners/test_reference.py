@@ -64,8 +64,8 @@ def test_labels_and_targets(reference, case):
 
 
 @pytest.mark.parametrize("rule", FILES)
-def test_batch_losses_and_gradients(golden_or_whole, rule):
-    arrays = read_arrays(golden_or_whole, FILES[rule])
+def test_batch_losses_and_gradients(golden_or_complete, rule):
+    arrays = read_arrays(golden_or_complete, FILES[rule])
     names = [f"case{i:02d}" for i in arrays["batch01_pair"].tolist()]
     priors, gt = priors_of(arrays, names[0]), truth_of(arrays, *names)
     inputs = [

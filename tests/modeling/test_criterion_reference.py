@@ -36,8 +36,8 @@ def truth(boxes, classes):
     return GroundTruth(torch.cat(boxes), torch.cat(classes), image)
 
 
-def test_fcos(golden_or_whole):
-    arrays = read_arrays(golden_or_whole, "assign_fcos.npz")
+def test_fcos(golden_or_complete):
+    arrays = read_arrays(golden_or_complete, "assign_fcos.npz")
     names = [f"case{i:02d}" for i in arrays["batch01_pair"].tolist()]
     gt = truth(
         [arrays[f"{n}_gt_boxes"] for n in names], [arrays[f"{n}_gt_labels"] - 1 for n in names]
@@ -61,8 +61,8 @@ def test_fcos(golden_or_whole):
 
 @pytest.mark.parametrize("setting", DSLA)
 @pytest.mark.parametrize("case", ["l0", "l2"])
-def test_dsla(golden_or_whole, case, setting):
-    arrays = read_arrays(golden_or_whole, "dsla_targets.npz")
+def test_dsla(golden_or_complete, case, setting):
+    arrays = read_arrays(golden_or_complete, "dsla_targets.npz")
     none = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
     gt = truth(
         [arrays.get(f"{case}_gt_bboxes{n}", none[0]) for n in (0, 1)],

@@ -78,7 +78,7 @@ def test_the_reference_keeps_what_a_loop_keeps(name, threshold):
 
 @pytest.mark.parametrize(
     "name, exact",
-    [("some classes", True), ("whole pixels", True), ("all ties", True), ("huge", False),
+    [("some classes", True), ("integer pixels", True), ("all ties", True), ("huge", False),
      ("not finite", False), ("tiny", False)],
 )  # fmt: skip
 def test_the_reference_moves_classes_apart_only_where_that_is_exact(monkeypatch, name, exact):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from dynamic_atss.errors import UserError, described, own_place
+from dynamic_atss.errors import UserError, described, user_place
 from dynamic_atss.system_limits import limit_reached
 
 
@@ -84,7 +84,7 @@ def call_checked(head: Any, part: str, *given: Any) -> Any:
     except UserError:
         raise
     except Exception as error:  # the user's code may raise anything
-        if limit_reached(error) or not own_place(error):
+        if limit_reached(error) or not user_place(error):
             raise
         raise UserError(f"{place} fails ({described(error)})") from error
     if not expected.accepts(result):
