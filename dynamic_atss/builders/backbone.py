@@ -163,8 +163,8 @@ def _check_maps(name: str, body: nn.Module) -> None:
         with torch.no_grad():
             maps = body(torch.zeros(1, 3, 64, 64))
     except Exception as error:  # the user's code may raise anything
-        what = f"its forward fails ({described(error)})"
-        raise UserError(f"{KEY} {name!r}: {what}; {REQUIREMENT}") from error
+        reason = f"its forward fails ({described(error)})"
+        raise UserError(f"{KEY} {name!r}: {reason}; {REQUIREMENT}") from error
     body.train()
     if not isinstance(maps, list | tuple) or not all(isinstance(x, Tensor) for x in maps):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Every stage's script measures a toy size, and refuses to time a peer of other results."""
+"""Every benchmark measures a tiny size, and refuses to time a peer with other results."""
 
 import argparse
 import importlib
@@ -25,7 +25,7 @@ TOY = {
 
 @pytest.fixture(autouse=True)
 def scripts(monkeypatch):
-    """The scripts import each other by plain names, as when they are started."""
+    """Lets the scripts import each other by plain names, as when they are started."""
     monkeypatch.syspath_prepend(str(FOLDER))
     before = set(sys.modules)
     yield
