@@ -100,7 +100,7 @@ def collected(
         for one in gathered:
             answers = _answers(model, one.picture, shown, at)
             one.add(answers, reasons, most)
-            if one.picture.batch.gt.split or not told:
+            if one.picture.batch.gt.object_count or not told:
                 told = [_rule(*pair) for pair in zip(shown, answers, strict=True)]
     return {
         "title": f"Assignment: {', '.join(rule['name'] for rule in told)}",
@@ -124,7 +124,7 @@ def _class_names(source: Source, dataset: DetectionDataset) -> list[str]:
 
 
 def _pairs_of_a_box(pictures: Sequence[Picture], views: int) -> int:
-    boxes = sum(picture.batch.gt.split for picture in pictures)
+    boxes = sum(picture.batch.gt.object_count for picture in pictures)
     return max(FEWEST, min(MOST, PAIRS // max(boxes * views, 1)))
 
 

@@ -86,9 +86,9 @@ def _order_is_assumed(class_names: Sequence[str]) -> str:
 
 
 def _nearly_coco(class_names: Sequence[str]) -> list[str]:
-    """Warns of 80 classes of which most, but not all, have COCO's names.
+    """Warns if most, but not all, of 80 classes have COCO's names.
 
-    They are not matched by name, so that another order than COCO's would mix up the classes.
+    Such classes are not matched by name: another order than COCO's would mix them up.
     """
     known = {_plain(name) for name in COCO}
     others = [name for name in class_names if _plain(name) not in known]

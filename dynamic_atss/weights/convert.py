@@ -118,7 +118,7 @@ def convert(
       "backbone" holds the body only: under "state_dict" in torchvision's names, or, with `body`,
       bare in timm's plain names. (A bare file in torchvision's names would be taken for one of
       torchvision, whose pixels are known.)
-    body: names the timm model. The entries of a file do not tell it.
+    body: the names of the timm model, which cannot be recognised by the entries of a file.
     strip: drops all other entries (optimizer, anchors, ...). Without it they are kept, so that
       converting back restores them.
     force: leaves out entries that `to` has no place for, and rounds numbers that it cannot hold.

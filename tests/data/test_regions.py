@@ -55,7 +55,7 @@ def test_dropped_by_default(path, caplog):
         data = open_coco(path)
     assert data.image_ids == [5, 9] and data.statistics["crowd"] == 5
     gt = data.ground_truth(1)
-    assert gt.boxes.tolist() == OBJECTS and gt.ignore is None and gt.split == 2
+    assert gt.boxes.tolist() == OBJECTS and gt.ignore is None and gt.object_count == 2
     assert len(caplog.records) == 1
     assert 'Dropped 5 crowd, difficult or ignored boxes (3 by "ignore": 1' in caplog.text
     without = [e for e in ENTRIES if not (e.get("ignore") or e.get("iscrowd"))]
@@ -243,7 +243,7 @@ def sample(objects, regions, ignore=True):
 def test_batches_have_the_objects_of_all_images_first(monkeypatch):
     samples = [sample(2, 1), sample(0, 2), sample(0, 0), sample(1, 0, ignore=False), sample(1, 1)]
     gt = collate(samples, 0).gt
-    assert gt.image.tolist() == [0, 0, 3, 4, 0, 1, 1, 4] and gt.split == 4
+    assert gt.image.tolist() == [0, 0, 3, 4, 0, 1, 1, 4] and gt.object_count == 4
     assert gt.ignore.tolist() == [False] * 4 + [True] * 4
     assert gt.classes.tolist() == [0, 1, 0, 0, 2, 0, 1, 1]
     for n, part in enumerate(samples):

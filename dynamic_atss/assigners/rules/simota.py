@@ -112,7 +112,9 @@ class SimOTA:
         candidate = marked(near.flat, near.exists, ask.count).view(-1, len(priors))
         own = near.flat.shape[1]
         others, sums = [], []
-        for pairs in every_pair(priors, gt, *listed(candidate, min(own * gt.most, len(priors)))):
+        for pairs in every_pair(
+            priors, gt, *listed(candidate, min(own * gt.max_boxes, len(priors)))
+        ):
             cost, overlap = ask(pairs)
             sums.append(self._sum(overlap, pairs.exists))
             far = pairs.exists & ~is_near(priors, gt, pairs, self.radius)
