@@ -190,7 +190,7 @@ def test_files_that_are_listed_or_used_twice(tmp_path):
     found = together_findings([train], [test])
     assert "1 of 3 files listed twice or more" in only(found, "listed_twice").line
     shared = only(found, "shared_files")
-    assert f"a.json and {tmp_path / 'b.json'}: 1 of 1 images" in shared.line
+    assert f"a.json and {tmp_path / 'b.json'}: 1 of 1 test images" in shared.line
     assert "2.png" in shared.line
     assert only(together_findings([train], [train]), "shared_files").count == 3
 
