@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from dynamic_atss.data.checks import fault
-from dynamic_atss.errors import UserError, described, own_place
+from dynamic_atss.errors import UserError, described, user_place
 from dynamic_atss.system_limits import limit_reached
 from dynamic_atss.types import GroundTruth
 
@@ -55,7 +55,7 @@ def loaded(dataset: Images, index: int) -> tuple[Tensor, GroundTruth]:
     except (UserError, MemoryError):
         raise
     except Exception as error:
-        if limit_reached(error) or not own_place(error):  # a fault of this package or the system
+        if limit_reached(error) or not user_place(error):  # a fault of this package or the system
             raise
         place = f"data set {type(dataset).__name__}: {name_of(dataset, index)}"
         raise UserError(f"{place} cannot be loaded ({described(error)})") from error

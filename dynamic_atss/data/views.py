@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from dynamic_atss.data.samples import Sample, Transform, name_of
 from dynamic_atss.data.training_set import TrainingSet
-from dynamic_atss.errors import UserError, described, own_place
+from dynamic_atss.errors import UserError, described, user_place
 from dynamic_atss.system_limits import limit_reached
 
 
@@ -47,7 +47,7 @@ class TransformedSamples(Dataset):
         except (UserError, MemoryError):
             raise
         except Exception as error:
-            if limit_reached(error) or not own_place(error):
+            if limit_reached(error) or not user_place(error):
                 raise
             image = self._image_name(key)
             raise UserError(f"{name}: {image} cannot be loaded ({described(error)})") from error

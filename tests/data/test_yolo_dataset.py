@@ -186,7 +186,7 @@ def test_mistakes_in_a_row(tmp_path, row, problem):
         ("- a\n", "has no keys"),
         ("train: [\n", "not a YAML file"),
         ("[" * 3000, "not a YAML file"),
-        ("a: &a [*a]\n", "*a stands within what it stands for"),
+        ("a: &a [*a]\n", "*a contains itself"),
         ("train: images/train\n", "'names' is not a list of class names"),
         ("train: images/train\nnames: x\n", "'names' is not a list of class names"),
         ("train: images/train\nnames: [[x]]\n", "'names' is not a list of class names"),

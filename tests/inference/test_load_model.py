@@ -127,7 +127,7 @@ def test_what_one_asks_of_the_result(model, files, tmp_path):
     assert rows[0]["image_id"] == 7 and rows[0]["category_id"] == found.labels[0] + 1
     best = found[found.scores >= found.scores[1]]
     assert (len(best) == 2 and "2 " in repr(best)) or "1 " in repr(best)
-    with pytest.raises(UserError, match="no image format has this ending"):
+    with pytest.raises(UserError, match="no image format has this extension"):
         found.save(tmp_path / "x.txt")
 
 
@@ -276,9 +276,29 @@ def test_nothing_of_the_training_is_imported(run, files):
     )
     imported = set(done.stdout.split())
     assert "dynamic_atss.inference.model" in imported
-    unwanted = {
-        *("dynamic_atss.engine.trainer", "dynamic_atss.data.loader", "dynamic_atss.run"),
-        *("dynamic_atss.engine.metrics", "dynamic_atss.engine.evaluator", "dynamic_atss.scoring"),
-        *("tensorboard", "torch.utils.tensorboard", "matplotlib", "hotcoco", "pycocotools"),
-    }
-    assert not imported & unwanted
+    training = (
+        "dynamic_atss.assigners",
+        "dynamic_atss.losses",
+        "dynamic_atss.modeling.criterion",
+        "dynamic_atss.modeling.box_terms",
+        "dynamic_atss.modeling.class_loss",
+        "dynamic_atss.builders.augment",
+        "dynamic_atss.builders.data",
+        "dynamic_atss.builders.solver",
+        "dynamic_atss.data.dataset",
+        "dynamic_atss.data.loader",
+        "dynamic_atss.data.mosaic",
+        "dynamic_atss.engine.distributed",
+        "dynamic_atss.engine.evaluator",
+        "dynamic_atss.engine.metrics",
+        "dynamic_atss.engine.optim",
+        "dynamic_atss.engine.trainer",
+        "dynamic_atss.run",
+        "dynamic_atss.scoring",
+        "tensorboard",
+        "torch.utils.tensorboard",
+        "matplotlib",
+        "hotcoco",
+        "pycocotools",
+    )
+    assert [x for x in imported if any(x == y or x.startswith(f"{y}.") for y in training)] == []
