@@ -23,7 +23,7 @@ class GroundTruth:
     Attributes:
         boxes: (T, 4) float32 xyxy.
         classes: (T,) int64 in 0..C-1.
-        image: (T,) int64 in 0..N-1, the index of each box's image.
+        image_index: (T,) int64 in 0..N-1, of each box.
         ignore: (T,) bool, True for regions; None without regions.
         convention: the meaning of x2 and y2.
 
@@ -32,14 +32,14 @@ class GroundTruth:
     >>> import torch
     >>> from dynamic_atss import GroundTruth
     >>> boxes = torch.tensor([[0.0, 0, 9, 9], [4, 4, 20, 12]])
-    >>> gt = GroundTruth(boxes, classes=torch.tensor([2, 0]), image=torch.tensor([0, 0]))
+    >>> gt = GroundTruth(boxes, classes=torch.tensor([2, 0]), image_index=torch.tensor([0, 0]))
     >>> gt[gt.classes == 0].boxes
     tensor([[ 4.,  4., 20., 12.]])
     """
 
     boxes: Tensor
     classes: Tensor
-    image: Tensor
+    image_index: Tensor
     ignore: Tensor | None = None
     convention: BoxConvention = BoxConvention.LEGACY
 
@@ -61,7 +61,7 @@ class GroundTruth:
         return GroundTruth(
             self.boxes[index],
             self.classes[index],
-            self.image[index],
+            self.image_index[index],
             ignore,
             self.convention,
         )
@@ -90,7 +90,7 @@ class GroundTruth:
     @cached_property
     def max_boxes(self) -> int:
         """The largest number of boxes in an image, on the host. Bounds the priors near boxes."""
-        return int(self.image.bincount().max()) if len(self) else 0
+        return int(self.image_index.bincount().max()) if len(self) else 0
 
     @cached_property
     def extent(self) -> Tensor:
@@ -106,14 +106,16 @@ def joined(parts: Sequence[GroundTruth]) -> GroundTruth:
     convention = parts[0].convention
     if any(part.convention is not convention for part in parts):
         raise ValueError("boxes of two conventions cannot be joined: convert one of them first")
-    boxes, classes, image = (
-        torch.cat([getattr(part, name) for part in parts]) for name in ("boxes", "classes", "image")
+    packed = GroundTruth(
+        torch.cat([part.boxes for part in parts]),
+        torch.cat([part.classes for part in parts]),
+        torch.cat([part.image_index for part in parts]),
+        convention=convention,
     )
     if all(part.ignore is None for part in parts):
-        return GroundTruth(boxes, classes, image, convention=convention)
+        return packed
     ignore = torch.cat([_flags(part) for part in parts])
-    packed = GroundTruth(boxes, classes, image, ignore, convention)
-    return packed[ignore.int().argsort(stable=True)]
+    return replace(packed, ignore=ignore)[ignore.int().argsort(stable=True)]
 
 
 def _flags(gt: GroundTruth) -> Tensor:

@@ -69,7 +69,7 @@ def test_images_without_boxes_are_dropped_only_in_training(tmp_path, entry):
     for data in (open_coco(path, training=False), open_coco(path, keep_empty=True)):
         assert data.image_ids == [4, 9]
         gt = data[0].gt
-        assert gt.boxes.shape == (0, 4) and gt.classes.shape == gt.image.shape == (0,)
+        assert gt.boxes.shape == (0, 4) and gt.classes.shape == gt.image_index.shape == (0,)
         assert boxes_of(data, 1) == [[0, 0, 4, 4]]
 
 

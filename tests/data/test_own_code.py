@@ -112,7 +112,7 @@ WRONG = {
     "return image, replace(gt, classes=gt.classes.int())": "torch.int32; (",
     "return image, replace(gt, classes=gt.classes * 0 + 6)": "class 6; classes are 0 to 5",
     "return image, replace(gt, classes=gt.classes * 0 - 1)": "class -1; classes are 0 to 5",
-    "return image, replace(gt, image=gt.image + 1)": "a gt.image other than 0",
+    "return image, replace(gt, image_index=gt.image_index + 1)": "a gt.image_index other than 0",
 }
 
 
