@@ -45,7 +45,10 @@ _REWRITTEN_KEYS = ("format", "model", "state_dict", "classes", "unmapped", "blob
 
 @dataclass(frozen=True)
 class Converted:
-    """content: the converted file · source: the file as read · left_out: entries not converted"""
+    """A converted file.
+
+    content: to be written · source: the file as read · left_out: entries not converted
+    """
 
     content: dict[str, Any]
     source: Source

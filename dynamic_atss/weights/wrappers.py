@@ -35,8 +35,11 @@ _HOW = "save the weights only: torch.save(model.state_dict(), 'weights.pth')"
 
 @dataclass(frozen=True)
 class State:
-    """entries: by the file's names · keys: path to them, () at the top of the file · others: paths
-    to more weights, as a.b · notes: for the user"""
+    """The weights of a file.
+
+    entries: by the file's names · keys: path to them, () at the top of the file · others: paths to
+    more weights, as a.b · notes: for the user
+    """
 
     entries: dict[str, Any]
     keys: tuple[str, ...] = ()
