@@ -38,7 +38,7 @@ def test_coco_names_in_any_order_are_matched(per_location):
     expected = torch.arange(79, -1, -1).float().repeat(per_location)
     assert file.tensors["head.cls_logits.bias"].equal(expected)
     assert file.tensors["head.cls_logits.weight"][:, 1, 2, 0].equal(expected)
-    assert "80 classes must be COCO's" in notes[0] and "matched by name" in notes[1]
+    assert "80 classes are taken as COCO's" in notes[0] and "matched by name" in notes[1]
 
 
 def test_spellings():
