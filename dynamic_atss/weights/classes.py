@@ -68,9 +68,8 @@ def arrange(source: Source, class_names: Sequence[str]) -> list[str]:
     if not names:
         notes = [_order_is_assumed(class_names), *_nearly_coco(class_names)]
         return notes if count == len(class_names) else []
-    notes = (
-        [] if source.classes else ["no class names in the file: its 80 classes are taken as COCO's"]
-    )
+    unnamed = "no class names in the file: its 80 classes are taken as COCO's"
+    notes = [] if source.classes else [unnamed]
     if names != list(class_names) and _same(names, class_names) and len(names) == count:
         _reorder(source, [names.index(name) for name in class_names])
         source.classes = list(class_names)
