@@ -21,7 +21,7 @@ from dynamic_atss.engine.interrupt import (
     second_sigint_ends,
     stop_now,
 )
-from dynamic_atss.engine.told import (
+from dynamic_atss.engine.first_report import (
     MISTAKE,
     claim_report,
     report_end,
