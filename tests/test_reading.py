@@ -39,7 +39,7 @@ from dynamic_atss.files import read_metrics
 from dynamic_atss.reading import KB, open_file, read_bytes
 from dynamic_atss.weights import read_file
 from dynamic_atss.weights.bounds import DamagedError
-from dynamic_atss.weights.unpickle import load_own, outline
+from dynamic_atss.weights.unpickle import outline, read_checkpoint
 from dynamic_atss.yaml_text import load_yaml
 
 READERS = {
@@ -299,7 +299,7 @@ def test_expanded_tensors_are_bounded(tmp_path):
     )
     assert read_file(tmp_path / "a")["model"]["head.x"].shape == (1000,)
     torch.save({"model": {"head.x": Forged()}}, tmp_path / "b")
-    with pytest.raises(UserError, match="a tensor far larger than its storage"):
+    with pytest.raises(UserError, match="tensor is far larger"):
         read_file(tmp_path / "b")
 
 
@@ -317,13 +317,13 @@ KEYED = {
 @pytest.mark.parametrize("name", KEYED)
 def test_keys_whose_hashes_a_file_chooses_are_few(tmp_path, name):
     (tmp_path / "x.pth").write_bytes(b"\x80\x04" + KEYED[name] + b".")
-    with pytest.raises(UserError, match="more than 1,000 keys that are no text or small number"):
+    with pytest.raises(UserError, match="more than 1,000 keys"):
         read_file(tmp_path / "x.pth")
 
 
 def test_numbers_of_the_memo_are_small(tmp_path):
     (tmp_path / "x.pth").write_bytes(b"\x80\x04Np%d\n." % P)
-    with pytest.raises(UserError, match="a number of the memo beyond 32 bits"):
+    with pytest.raises(UserError, match="memo number beyond 32 bits"):
         read_file(tmp_path / "x.pth")
 
 
@@ -332,7 +332,7 @@ def test_large_numbers_as_keys_of_storages(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.pth", "w") as file:
         file.writestr("x/data.pkl", b"\x80\x02" + pid + b".")
         file.writestr(f"x/data/{P}", b"")
-    with pytest.raises(UserError, match="a storage whose key is no text"):
+    with pytest.raises(UserError, match="key of a storage"):
         read_file(tmp_path / "x.pth")
 
 
@@ -364,7 +364,7 @@ def _deflated(content):
     return squeeze.compress(content) + squeeze.flush()
 
 
-@pytest.mark.parametrize("read", [read_file, outline, load_own])
+@pytest.mark.parametrize("read", [read_file, outline, read_checkpoint])
 def test_parts_are_decompressed_only_to_the_declared_size(tmp_path, read):
     path = tmp_path / "x.pth"
     _archive(path, zipfile.ZIP_DEFLATED, _deflated(PICKLE), len(PICKLE))
@@ -376,7 +376,7 @@ def test_parts_are_decompressed_only_to_the_declared_size(tmp_path, read):
     tracemalloc.stop()
 
 
-@pytest.mark.parametrize("read", [read_file, outline, load_own])
+@pytest.mark.parametrize("read", [read_file, outline, read_checkpoint])
 @pytest.mark.parametrize(
     ("method", "stream", "fault"),
     [
@@ -410,7 +410,7 @@ def _overlapping(path, count):
 def test_archives_are_bounded(tmp_path, reader):
     path = tmp_path / "model_0000001.pth"
     _overlapping(path, 1000)
-    with pytest.raises(UserError, match=r"damaged|a zip archive, and none of torch.save"):
+    with pytest.raises(UserError, match=r"damaged|not of torch.save"):
         READERS[reader](path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("a/data.pkl", b"\x80\x02N.")
@@ -429,7 +429,7 @@ def test_archives_with_a_long_directory(tmp_path):
     with zipfile.ZipFile(path, "w") as file:
         for i in range(150):
             file.writestr(f"{i}/" + "a" * 60_000, b"")
-    with pytest.raises(UserError, match="its directory is too long"):
+    with pytest.raises(UserError, match="directory is too long"):
         read_file(path)
 
 

@@ -19,11 +19,11 @@ def main() -> int:
     args = parser.parse_args()
 
     from dynamic_atss.weights import convert_file
-    from dynamic_atss.weights.convert import own_format
+    from dynamic_atss.weights.convert import detector_format
 
     src = Path(args.model).expanduser()
     dst = src.with_name(src.stem + SUFFIX + src.suffix)
-    to = own_format(src)
+    to = detector_format(src)
     print(convert_file(src, dst, to, strip=True, overwrite=args.overwrite).summary())
     print(f"Done. The model without solver states is saved to {dst}")
     return 0

@@ -43,7 +43,7 @@ def main() -> int:
         write_text(args.html, dataset_page(good, found))
     if args.fix:
         print(f"{args.fix}: {'; '.join(fix(sets[0], args.fix)) or 'nothing had to be changed'}")
-    images = sum(len(s.whole.names) for s in sets if s.whole is not None)
+    images = sum(len(s.all_images.names) for s in sets if s.all_images is not None)
     warnings = sum(finding.level == "warning" for finding in found)
     result = "something must be fixed" if code else "nothing must be fixed"
     print(f"{images:,} images: {result}, {warnings} warning{'s' if warnings != 1 else ''}")

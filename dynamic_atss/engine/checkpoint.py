@@ -17,7 +17,7 @@ from dynamic_atss.engine import distributed
 from dynamic_atss.engine.newest import LAST, find_newest, read_complete
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import CHECKPOINT_FORMAT, link_or_copy, write_atomically, write_text
-from dynamic_atss.weights.unpickle import load_own
+from dynamic_atss.weights.unpickle import read_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; {_advice(path)}")
     try:
-        content = load_own(path)
+        content = read_checkpoint(path)
     except UserError as error:
         raise UserError(f"{error}; {_advice(path)}") from None
     return _checked(path, content)

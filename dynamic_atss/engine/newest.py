@@ -11,7 +11,7 @@ from typing import Any
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import CHECKPOINT_FORMAT
 from dynamic_atss.reading import NAME_BYTES, open_file
-from dynamic_atss.weights.unpickle import load_own, outline
+from dynamic_atss.weights.unpickle import outline, read_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def find_newest(folder: Path) -> Newest | None:
 def read_complete(path: Path) -> Newest | None:
     """Reads a checkpoint; None if a checksum is wrong, or no run can resume from it."""
     try:
-        content = load_own(path)
+        content = read_checkpoint(path)
     except UserError:
         return None
     return Newest(path, content) if _is_of_run(content) else None

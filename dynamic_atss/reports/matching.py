@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynamic_atss.evaluation.coco import hotcoco_evaluation, numbered
+from dynamic_atss.evaluation.coco import hotcoco_evaluation, with_positive_ids
 from dynamic_atss.evaluation.ground_truth import TruthTable
 from dynamic_atss.evaluation.results import Table
 from dynamic_atss.evaluation.scores import by_name
@@ -87,7 +87,7 @@ def match(truth: TruthTable, table: Table, image_ids: Sequence[int], max_dets: i
     id_of = by_name(truth.categories, lambda i: i)
     category_ids = sorted(category["id"] for category in truth.categories)
     file_ids = sorted(image["id"] for image in truth.images)
-    truth, table, images, _ = numbered(truth, table, sorted(image_ids), category_ids)
+    truth, table, images, _ = with_positive_ids(truth, table, sorted(image_ids), category_ids)
     evaluation = _evaluation(truth, table, images, max_dets)
     found = evaluation.image_diagnostics(iou_thr=MIN_IOU, score_thr=0.0)
     counted, right = np.zeros((2, len(table)), bool)

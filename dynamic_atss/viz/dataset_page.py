@@ -130,7 +130,7 @@ def _images(axes: Axes, one: Surveyed) -> None:
 
 
 def _per_image(axes: Axes, one: Surveyed) -> None:
-    counts = np.bincount(one.content.image[one.objects()], minlength=len(one.names))
+    counts = np.bincount(one.content.image_index[one.objects()], minlength=len(one.names))
     step = -(-(int(counts.max()) + 1) // 40)  # a bar is of whole numbers
     edges = np.arange(0, counts.max() + step + 1, step) - 0.5
     axes.hist(counts, bins=edges.tolist(), color=BLUE)
@@ -140,7 +140,7 @@ def _per_image(axes: Axes, one: Surveyed) -> None:
 
 def _places(axes: Axes, one: Surveyed) -> None:
     chosen = one.objects()
-    xywh, sizes = one.content.xywh[chosen], one.content.sizes[one.content.image[chosen]]
+    xywh, sizes = one.content.xywh[chosen], one.content.sizes[one.content.image_index[chosen]]
     centers = (xywh[:, :2] + xywh[:, 2:] / 2) / np.maximum(sizes[:, ::-1], 1)
     axes.hist2d(centers[:, 0], centers[:, 1], bins=32, range=[[0, 1], [0, 1]], cmap="Blues")
     axes.invert_yaxis()

@@ -10,7 +10,7 @@ from dynamic_atss.engine import checkpoint, newest
 from dynamic_atss.engine.checkpoint import Checkpointer, save_checkpoint
 from dynamic_atss.engine.newest import find_newest, read_complete
 from dynamic_atss.errors import UserError
-from dynamic_atss.weights.unpickle import load_own, outline
+from dynamic_atss.weights.unpickle import outline, read_checkpoint
 
 
 @pytest.fixture
@@ -118,8 +118,12 @@ def test_truncation_anywhere_is_detected(tmp_path):
 
 def test_a_checkpoint_to_resume_is_read_once(run, monkeypatch):
     read = []
-    monkeypatch.setattr(newest, "load_own", lambda path: read.append(path) or load_own(path))
-    monkeypatch.setattr(checkpoint, "load_own", lambda path: read.append(path) or load_own(path))
+    monkeypatch.setattr(
+        newest, "read_checkpoint", lambda path: read.append(path) or read_checkpoint(path)
+    )
+    monkeypatch.setattr(
+        checkpoint, "read_checkpoint", lambda path: read.append(path) or read_checkpoint(path)
+    )
     saver = Checkpointer(run)
     path = saver.find()
     assert saver.load(path)["iteration"] == 12 and read == [run / "model_final.pth"]
