@@ -92,7 +92,7 @@ def test_the_exported_file(folder, tmp_path, monkeypatch, capfd, branch):
     given = ["--weights", folder / "run", "--format", "onnx", "--output", tmp_path / "x.onnx"]
     more = ["--set", "MODEL.ONE_TO_ONE.PREDICTS", str(branch == "one")]
     assert call_tool(monkeypatch, "export", [*given, *more]) == 0
-    assert "as PyTorch on 8 pictures of shapes_val" in capfd.readouterr().out
+    assert "agrees with PyTorch on 8 pictures of shapes_val" in capfd.readouterr().out
     graph = onnx.load(tmp_path / "x.onnx").graph
     kinds = {node.op_type for node in graph.node}
     assert "TopK" in kinds and ("NonMaxSuppression" in kinds) == (branch == "many")

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynamic_atss import cli
-from dynamic_atss.comparison.words import before_keys, check_what, whole_numbers
+from dynamic_atss.comparison.words import check_arguments, integers, split_at_key
 from dynamic_atss.quoting import printable
 
 if TYPE_CHECKING:
-    from dynamic_atss.comparison.whole import Request
+    from dynamic_atss.comparison.compare import Request
 
 _LISTS: dict[str, tuple[list[str], str, str]] = {
     "rules": ([], "RULE", "NAME, or with arguments NAME,argument=value,argument=value"),
@@ -36,16 +36,16 @@ def main() -> int:
     args = _arguments()
 
     # Imported here, as it imports torch: mistakes in the command line are reported before.
-    from dynamic_atss.comparison import whole
+    from dynamic_atss.comparison import compare
     from dynamic_atss.comparison.conclusions import conclusions
     from dynamic_atss.comparison.facts import facts
     from dynamic_atss.comparison.report import STEM, write_reports
 
     if args.rules:
-        found, failures = whole.of_rules(_request(args))
+        found, failures = compare.compare_rules(_request(args))
     else:
         failures = []
-        found = whole.of_runs(
+        found = compare.compare_runs(
             [Path(run) for run in args.opts],
             args.output,
             reference=args.reference,
@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def _request(args: argparse.Namespace) -> Request:
-    from dynamic_atss.comparison.whole import Request
+    from dynamic_atss.comparison.compare import Request
 
     return Request(
         args.config_file,
@@ -84,9 +84,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help=_OUTPUT)
     args = cli.parse(parser)
     for name in _LISTS:
-        words, overrides = before_keys(getattr(args, name))
+        words, overrides = split_at_key(getattr(args, name))
         setattr(args, name, words)
         args.opts = [*overrides, *args.opts]
-    args.seeds = whole_numbers(args.seeds)
-    check_what(args.config_file, args.rules, args.opts)
+    args.seeds = integers(args.seeds)
+    check_arguments(args.config_file, args.rules, args.opts)
     return args

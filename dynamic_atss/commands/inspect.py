@@ -27,7 +27,7 @@ def main() -> int:
     from dynamic_atss.files import check_place, write_text
     from dynamic_atss.inspection.page import page
     from dynamic_atss.inspection.pictures import open_images
-    from dynamic_atss.inspection.run import collected
+    from dynamic_atss.inspection.run import page_data
     from dynamic_atss.inspection.source import find_source
 
     check_place(args.output)
@@ -39,7 +39,7 @@ def main() -> int:
         most=args.steps,
     )
     dataset = open_images(source.cfg, args.images)
-    data = collected(
+    data = page_data(
         source,
         dataset,
         rules,

@@ -72,7 +72,7 @@ class AssignmentPictures:
             yield
             return
         assignments = Assignments()
-        with notes.told(assignments):
+        with notes.record_to(assignments):
             yield
         with self._window.paused():
             self._draw(iteration, batch, assignments)

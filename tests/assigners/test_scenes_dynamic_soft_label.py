@@ -1,4 +1,4 @@
-"""RTMDet's dynamic soft labels beside a double loop, and by hand."""
+"""Compares RTMDet's dynamic soft labels with a double loop and with hand-made cases."""
 
 import random
 from math import hypot, log
@@ -22,7 +22,7 @@ def cost_of(logits, label, u, away, radius, iou_weight):
 
 
 def offers(s, t, priors, radius, iou_weight):
-    """{prior: (cost, IoU)} of box t."""
+    """Gives {prior: (cost, IoU)} of box t."""
     box, label, n = s["boxes"][t], s["classes"][t], s["images"][t]
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     found = {}
@@ -34,7 +34,7 @@ def offers(s, t, priors, radius, iou_weight):
 
 
 def taken(offered, topk):
-    """The cheapest priors, as many as the largest IoUs add up to."""
+    """Gives the cheapest priors, as many as the largest IoUs add up to."""
     largest = sorted((u for _, u in offered.values()), reverse=True)[:topk]
     by_cost = sorted(offered, key=lambda p: (offered[p][0], p))
     return by_cost[: max(int(sum(largest)), 1)]
@@ -99,7 +99,7 @@ def test_a_box_without_a_prior_inside_takes_one_of_another_box(candidates, posit
 
 
 def test_far_priors_of_a_huge_box_are_told_apart():
-    """A float32 holds no more than 10^38: priors 42 strides and more from the centre would tie."""
+    """A float32 overflows at 10^38, so priors 42 strides or more from the centre would tie."""
     points = PointGenerator((8,))(((1, 100),), torch.device("cpu"))
     box = torch.tensor([[-44.0, 0, 2356, 8]])  # 45 to 144 strides to the right of the priors
     gt = GroundTruth(box, torch.tensor([0]), torch.tensor([0]))
@@ -111,5 +111,5 @@ def test_far_priors_of_a_huge_box_are_told_apart():
 @pytest.mark.parametrize("arguments", [{"radius": -1.0}, {"topk": 0}, {"iou_weight": -1.0}])
 def test_wrong_arguments(arguments):
     (name,) = arguments
-    with pytest.raises(ValueError, match=f"{name} is .*; it must be a .*number of at least"):
+    with pytest.raises(ValueError, match=rf"{name} is .*; it must be an? \w+ of at least"):
         DynamicSoftLabel(**arguments)

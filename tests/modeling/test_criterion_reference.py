@@ -1,4 +1,4 @@
-"""Losses and gradients of the FCOS and DSLA releases, with heads built from the configuration."""
+"""Compares losses and gradients with the FCOS and DSLA releases, with configured heads."""
 
 import pytest
 import torch
@@ -72,7 +72,7 @@ def test_dsla(golden_or_complete, case, setting):
     sizes = tuple(map(tuple, arrays[f"{case}_featmap_sizes"].tolist()))
     priors = parts.priors(sizes, torch.device("cpu"))
     logits = flat(arrays, f"{case}_cls").requires_grad_()
-    # The release got the r101 setting's distances divided by the stride, and did not undo that.
+    # The release divided the r101 setting's distances by the stride, and did not multiply again.
     unit = priors.strides[:, None] if setting == "r101" else 1.0
     distances = (flat(arrays, f"{case}_reg_px") / unit).requires_grad_()
     losses = parts.criterion(HeadOutput(logits, distances, None, sizes), priors, gt).losses
@@ -94,8 +94,8 @@ def test_dsla(golden_or_complete, case, setting):
 
 
 def ties(rule, priors, gt):
-    """(N, P): points whose box depends on the order of the boxes; the release may take the class of
-    one and the box of the other."""
+    """Flags points whose box depends on the order of the boxes, (N, P). The release may mix the
+    class of one box with another box."""
     order = torch.arange(len(gt)).flip(0)
     turned = GroundTruth(gt.boxes[order], gt.classes[order], gt.image[order])
     predictions = Predictions(torch.zeros(2, len(priors), 4), torch.zeros(2, len(priors), 80))
