@@ -1,4 +1,4 @@
-"""cfg -> optimizer and learning rate."""
+"""Builds the optimizer and the learning rate schedule from the configuration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dynamic_atss.weights.classes import ONE_TO_ONE
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """SGD or AdamW over the releases' parameter groups."""
+    """Builds SGD or AdamW with the parameter groups of the releases."""
     groups = parameter_groups(
         model,
         lr=cfg.SOLVER.BASE_LR,
@@ -31,7 +31,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def build_lr_factor(cfg: CfgNode) -> Callable[[int], float]:
-    """Factor of the learning rates by 0-based iteration."""
+    """Returns the function from iteration (from 0) to the factor of all learning rates."""
     solver = cfg.SOLVER
     schedule = (
         cosine(solver.MAX_ITER)

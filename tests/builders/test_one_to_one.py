@@ -71,7 +71,7 @@ def test_every_head_learns_both_and_its_features_from_one(config, head, rule):
 
 @pytest.mark.parametrize("head", HEADS)
 def test_no_box_is_found_twice_by_training_and_none_is_suppressed(config, head):
-    """One prior for each box; of equal predictions both stay: there is no NMS."""
+    """Each box has one prior. Two equal predictions both stay, as there is no NMS."""
     model = model_of(config(*on(head, "poto", f"MODEL.{head}.INFERENCE_TH 0.0")))
     metrics = model.train()(batch()).metrics
     assert metrics[f"{ONE_TO_ONE}/positives"] == 1.5 <= metrics[f"{ONE_TO_MANY}/positives"]
@@ -125,7 +125,7 @@ def test_the_rule_has_one_prior_for_a_box(config):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (on("ATSS", "atss"), r"NAME 'atss': gives a box several priors.* choose one of poto"),
+        (on("ATSS", "atss"), r"NAME 'atss': assigns several priors to a box.* choose one of poto"),
         (on("ATSS", "pot"), r"MODEL.ONE_TO_ONE.NAME 'pot'.*nearest is 'poto'"),
         (
             on("ATSS", "poto", "MODEL.ONE_TO_ONE.ARGS.alfa 1"),
@@ -211,8 +211,10 @@ def test_what_is_exported_has_one_branch(config):
 
 
 def test_weights_of_one_branch_begin_both(config, tmp_path):
-    """A published checkpoint, or a run without the key, goes on with two branches; other classes
-    leave both class logits as they were."""
+    """The weights of a checkpoint with one branch fill both branches.
+
+    With other classes, the class logits of both branches keep their initial weights.
+    """
     alone = model_of(config(*on("ATSS", "")))
     torch.save({"model": alone.state_dict()}, tmp_path / "alone.pth")
     dual = model_of(config(*on("ATSS", "poto")))
