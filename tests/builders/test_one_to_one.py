@@ -7,7 +7,7 @@ import torch
 from helpers_run import ROOT, TINY
 
 from dynamic_atss.assigners.at_least_one import AtLeastOne
-from dynamic_atss.builders import build_model, build_optimizer, build_tested, check_config
+from dynamic_atss.builders import build_model, build_optimizer, build_test_model, check_config
 from dynamic_atss.config.load import load_config
 from dynamic_atss.errors import UserError
 from dynamic_atss.export.module import TensorDetector
@@ -153,7 +153,7 @@ def test_a_head_that_has_branches(config, tmp_path):
         f"MODEL.ATSS_ON False MODEL.HEAD.NAME {tmp_path}/named.py:Named",
         "MODEL.ONE_TO_ONE.NAME poto",
     )
-    with pytest.raises(UserError, match=r"makes two branches of a head, but this one has branches"):
+    with pytest.raises(UserError, match=r"makes two branches of a head, but this head already has branches"):
         model_of(cfg)
 
 
@@ -184,7 +184,7 @@ def test_the_second_branch_has_its_learning_rate(config):
 )
 def test_passes_are_joined_also_without_nms(config, caplog, words, told):
     cfg = config("TEST.BBOX_AUG.ENABLED True TEST.BBOX_AUG.H_FLIP True", words)
-    build_tested(cfg, torch.nn.Identity())
+    build_test_model(cfg, torch.nn.Identity())
     lines = [record.getMessage() for record in caplog.records]
     assert [bool(re.search(told, line)) for line in lines] == [True] * bool(told)
 
