@@ -1,7 +1,11 @@
 """Tests `dynamic-atss inspect` on a small run, on a rule of examples/, and on bad input."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 from helpers_pages import train
 
 pytestmark = pytest.mark.slow
@@ -46,6 +50,22 @@ def test_few_steps_of_a_run_and_chosen_pictures(inspect, run, tmp_path):
     _, data = inspect.page("--weights", run, "--steps", 2, *named, "--output", output)
     assert [step["iteration"] for step in data["steps"]] == [0, 6]
     assert [picture["name"] for picture in data["pictures"]] == ["000047.jpg", "000011.jpg"]
+
+
+def test_what_reads_predictions_is_told_by_pictures_with_boxes(inspect, run, tmp_path):
+    """Without boxes, no prediction changes the answer of any rule."""
+    root = Path(yaml.safe_load((run / "config.yaml").read_text())["DATASETS"]["ROOT"]) / "shapes"
+    content = json.loads((root / "annotations/val.json").read_text())
+    empty = content["images"][-1]["id"]
+    kept = [one for one in content["annotations"] if one["image_id"] != empty]
+    (tmp_path / "empty.json").write_text(json.dumps(content | {"annotations": kept}))
+    images = f"coco:{tmp_path / 'empty.json'}:{root / 'val'}"
+    shown = ("--weights", run, "--images", images, "--rules", "simota", "atss")
+    output = ("--steps", 1, "--output", tmp_path / "page.html")
+    first = content["images"][0]["id"]
+    for chosen, expected in (((first, empty), [True, False]), ((empty,), [None, None])):
+        _, data = inspect.page(*shown, "--only", *chosen, *output)
+        assert [rule["dynamic"] for rule in data["rules"]] == expected
 
 
 def test_without_weights(inspect, tiny, tmp_path):
