@@ -1,7 +1,8 @@
-"""The assignment rules over all P x T pairs of one image, as their releases compute them.
+"""Computes assignment rules over all P x T pairs of one image, like their releases.
 
-Written from the papers and what the releases are known to compute: plain PyTorch, vectorised over
-boxes where the releases are. Matrices are (P, T). Each gives the gt index (P,) of every prior.
+The code is written from the papers and the known behaviour of the releases: plain PyTorch,
+vectorised over boxes where the releases are. P: priors, T: boxes, C: classes, L: levels. Matrices
+are (P, T). Each rule returns the gt index (P,).
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ def topk(image: Image, k: int = 9) -> Tensor:
 def max_iou(image: Image, positive: float = 0.5, negative: float = 0.4) -> Tensor:
     overlap = _anchor_iou(image)
     best, index = overlap.max(1)
-    most = overlap.max(0).values
-    claimed = ((overlap == most) & (overlap > 0)).any(1)
+    best = overlap.max(0).values
+    claimed = ((overlap == best) & (overlap > 0)).any(1)
     index = torch.where(claimed | (best >= positive), index, -2)
     return torch.where((index == -2) & (best < negative), -1, index)
 
@@ -76,8 +77,8 @@ def fcos(image: Image) -> Tensor:
     high = farthest.new_tensor((64, 128, 256, 512, torch.inf))[image.priors.level, None]
     fits = (distances.amin(-1) > 0) & (farthest >= low) & (farthest <= high)
     size = BoxConvention.LEGACY.area(image.boxes).expand(fits.shape)
-    least, index = torch.where(fits, size, torch.inf).min(1)
-    return torch.where(least.isfinite(), index, -1)
+    smallest, index = torch.where(fits, size, torch.inf).min(1)
+    return torch.where(smallest.isfinite(), index, -1)
 
 
 def dsla(image: Image) -> Tensor:
@@ -102,7 +103,7 @@ def dsla(image: Image) -> Tensor:
 
 
 def task_aligned(image: Image, k: int = 13) -> Tensor:
-    """The best of all points, of which those outside the box are dropped."""
+    """Takes the best of all points, then drops those outside the box."""
     overlap = iou(image.predicted[:, None], image.boxes[None])
     alignment = image.logits.sigmoid()[:, image.classes] * overlap**6
     candidate = alignment.topk(min(k, len(alignment)), dim=0).indices
@@ -111,8 +112,7 @@ def task_aligned(image: Image, k: int = 13) -> Tensor:
 
 
 def simota(image: Image, radius: float = 1.5, k: int = 10) -> Tensor:
-    """With scores and one-hot classes repeated for every pair, (V, T, C), V of the P points being
-    near some centre."""
+    """Repeats scores and one-hot classes for every pair, (V, T, C), for V points near a centre."""
     near, boxes = _near(image, radius), len(image.boxes)
     valid = near.any(1).nonzero().squeeze(1)
     scores = image.logits[valid].sigmoid()[:, None].repeat(1, boxes, 1)
@@ -123,7 +123,7 @@ def simota(image: Image, radius: float = 1.5, k: int = 10) -> Tensor:
 
 
 def simota_by_logits(image: Image, radius: float = 1.5, k: int = 10) -> Tensor:
-    """The same without the (V, T, C)."""
+    """Computes `simota` without the tensor (V, T, C)."""
     near = _near(image, radius)
     valid = near.any(1).nonzero().squeeze(1)
     cost = F.softplus(image.logits[valid]).sum(-1)[:, None] - image.logits[valid][:, image.classes]
@@ -140,7 +140,7 @@ def _of_costs(image: Image, valid: Tensor, near: Tensor, cost: Tensor, k: int) -
 
 
 def _cheapest(cost: Tensor, overlap: Tensor, k: int) -> Tensor:
-    """(V, T) bool: of each box as many as its k largest IoUs add up to; a loop, as released."""
+    """Flags (V, T) as many points of a box as its k largest IoUs sum to; loops like the release."""
     counts = overlap.topk(min(k, len(overlap)), dim=0).values.sum(0).int().clamp(min=1)
     matched = torch.zeros_like(cost, dtype=torch.bool)
     for t, count in enumerate(counts.tolist()):
@@ -149,8 +149,10 @@ def _cheapest(cost: Tensor, overlap: Tensor, k: int) -> Tensor:
 
 
 def poto(image: Image, alpha: float = 0.8, radius: float = 1.5) -> Tensor:
-    """By a matching of all priors with all boxes on the host, as released; its pairs of priors that
-    are not in their box's region, at -1, are left out."""
+    """Matches all priors with all boxes on the host, like the release.
+
+    Drops pairs whose prior is not in the region of its box (score -1).
+    """
     from scipy.optimize import linear_sum_assignment
 
     score = image.logits[:, image.classes].sigmoid()
@@ -164,7 +166,7 @@ def poto(image: Image, alpha: float = 0.8, radius: float = 1.5) -> Tensor:
 
 
 def paa(image: Image, k: int = 9) -> Tensor:
-    """Loops over boxes and levels, as released; every box looks through all priors."""
+    """Loops over boxes and levels, like the release; every box searches all priors."""
     index = max_iou(image, 0.1, 0.1)
     learner = (index >= 0).nonzero().squeeze(1)
     box, level = index[learner], image.priors.level[learner]
@@ -183,7 +185,7 @@ def paa(image: Image, k: int = 9) -> Tensor:
 
 
 def _focal(logits: Tensor, classes: Tensor, alpha: float = 0.25) -> Tensor:
-    """(M,) of all classes, alpha 0.25, gamma 2."""
+    """Returns the focal loss (M,) over all classes, alpha 0.25, gamma 2."""
     target, p = F.one_hot(classes, logits.shape[-1]).float(), logits.sigmoid()
     weight = target * alpha * (1 - p) ** 2 + (1 - target) * (1 - alpha) * p**2
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
@@ -191,7 +193,7 @@ def _focal(logits: Tensor, classes: Tensor, alpha: float = 0.25) -> Tensor:
 
 
 def _low_component(loss: Tensor) -> int:
-    """How many of the rising losses lie before the likeliest one of the low component, and it."""
+    """Counts the sorted losses up to the most likely one of the low component, inclusive."""
     from sklearn.mixture import GaussianMixture
 
     if len(loss) < 2:
@@ -240,7 +242,7 @@ def rfla(image: Image) -> Tensor:
 
 
 def _field_similarity(image: Image, scale: float) -> Tensor:
-    """(P, T) of boxes with the receptive fields of locations."""
+    """Returns the similarity (P, T) of boxes with the receptive fields of locations."""
     field = image.boxes.new_tensor(FIELDS)[image.priors.level, None] * scale + 1e-6
     x, y = (image.priors.centers[:, None] - centers(image.boxes)).unbind(-1)
     w, h = (image.boxes[:, 2:] - image.boxes[:, :2] + 1 + 1e-6).square().unbind(-1)
@@ -250,34 +252,34 @@ def _field_similarity(image: Image, scale: float) -> Tensor:
 
 
 def simd(image: Image) -> Tensor:
-    """With the means of the release."""
+    """Computes SimD with the means of the release."""
     anchors, means = image.priors.boxes[:, None], image.boxes.new_tensor(VISDRONE)
-    extra = 1 + 1e-6
-    side, other = (b[..., 2:] - b[..., :2] + extra for b in (image.boxes, anchors))
+    side_offset = 1 + 1e-6
+    side, other = (b[..., 2:] - b[..., :2] + side_offset for b in (image.boxes, anchors))
     unit = (side + other) / means
     away = ((centers(image.boxes) - centers(anchors)) / unit).square().sum(-1).sqrt()
     similar = (-(away + ((side - other) / unit).square().sum(-1).sqrt())).exp()
     best, index = similar.max(1)
-    most = similar.amax(0)
-    claimed = _last((similar == most) & (most >= 0.3))
+    best = similar.amax(0)
+    claimed = _last((similar == best) & (best >= 0.3))
     index = torch.where(claimed >= 0, claimed, torch.where(best >= 0.7, index, -2))
     return torch.where((index == -2) & (best < 0.3), -1, index)
 
 
 def _last(taken: Tensor) -> Tensor:
-    """(P,): the last box of those that take a prior in (P, T)."""
+    """Returns the last box (P,) that selects a prior in (P, T)."""
     order = torch.arange(1, taken.shape[1] + 1, device=taken.device)
     return torch.where(taken, order, 0).amax(1) - 1
 
 
 def _inside(image: Image, candidate: Tensor) -> Tensor:
-    """Of (K, T) priors; per pair, as in the releases."""
+    """Tests for (K, T) priors whether each lies inside its box, pair by pair like the releases."""
     boxes = image.boxes.expand(len(candidate), -1, -1)
     return sides(image.priors.centers[candidate], boxes).amin(-1) > 0.01
 
 
 def _best(score: Tensor, candidate: Tensor, selected: Tensor) -> Tensor:
-    """Of a prior's selected boxes the one with the largest score."""
+    """Returns for each prior the selected box with the largest score."""
     kept = torch.where(selected, score.gather(0, candidate), -torch.inf)
     best, index = torch.full_like(score, -torch.inf).scatter_(0, candidate, kept).max(dim=1)
     return torch.where(best > -torch.inf, index, -1)
@@ -298,7 +300,7 @@ DENSE: dict[str, Rule] = {
     "rfla": rfla,
     "simd": simd,
 }
-# For the labels, where the release's form would need too much memory.
+# Used for the labels if the form of the release would need too much memory.
 SAME: dict[str, Rule] = {"simota": simota_by_logits}
-# Float32 matrices of P x T that live at once (measured); SimOTA: three of 80 classes, at most.
+# Number of float32 matrices (P, T) in memory at once, measured; SimOTA: up to three of 80 classes.
 MATRICES = dict.fromkeys(DENSE, 9) | {"dsla": 19, "simota": 240}

@@ -79,7 +79,7 @@ def test_some_boxes_at_a_time_give_the_same(monkeypatch):
     for _ in range(20):
         scene = random_scene(rng, ("square",))
         whole = DynamicSoftLabel()(*scene)
-        monkeypatch.setattr(everywhere, "MOST_PAIRS", 1)  # one box at a time
+        monkeypatch.setattr(everywhere, "MAX_PAIRS", 1)  # one box at a time
         parts = DynamicSoftLabel()(*scene)
         monkeypatch.undo()
         assert torch.equal(whole.gt_index, parts.gt_index)

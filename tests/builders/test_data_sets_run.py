@@ -1,4 +1,4 @@
-"""Whole runs on VOC devkits and on several training sets."""
+"""Runs on VOC devkits and on several training sets."""
 
 import json
 import shutil
@@ -170,7 +170,7 @@ def test_dsla_has_boxes_without_the_legacy_pixel(folder):
 
 @pytest.fixture
 def photographs(folder, tmp_path):
-    """The generated sets as cameras leave them: stored on their side, marked so, without sizes."""
+    """Writes the generated sets like photographs: stored sideways, with EXIF, without sizes."""
     for split in ("train", "val"):
         content = json.loads((folder / f"shapes/annotations/{split}.json").read_text())
         for entry in content["images"]:

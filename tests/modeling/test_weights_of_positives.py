@@ -233,8 +233,14 @@ def test_a_rules_own_losses_and_metrics_come_beside_the_others():
     ("more", "told"),
     [
         ({"losses": {"width": torch.tensor(1.0)}}, "'width': its name must begin with 'loss_'"),
-        ({"losses": {"loss_cls": torch.tensor(1.0)}}, "'loss_cls', which the criterion has"),
-        ({"metrics": {"positives": torch.tensor(1.0)}}, "'positives', which the criterion has"),
+        (
+            {"losses": {"loss_cls": torch.tensor(1.0)}},
+            "'loss_cls', a name that the criterion already uses",
+        ),
+        (
+            {"metrics": {"positives": torch.tensor(1.0)}},
+            "'positives', a name that the criterion already uses",
+        ),
     ],
 )
 def test_names_that_are_taken_are_refused(more, told):
