@@ -48,8 +48,10 @@ def of_image(s):
         for t in here:
             for _, p, _ in taken(s, t, candidates, far[t]):
                 takers.setdefault(p, []).append(t)
-        for p, boxes in takers.items():
-            rivals = boxes if len(boxes) == 1 else here  # any box of the image may win the prior
+        for p, claimants in takers.items():
+            rivals = (
+                claimants if len(claimants) == 1 else here
+            )  # any box of the image may win the prior
             _, t = min((cost_and_iou(s, t, p)[0] + 1e6 * far[t][p], t) for t in rivals)
             answer[n, p] = (t, cost_and_iou(s, t, p)[1])
     return answer
