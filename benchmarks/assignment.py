@@ -61,7 +61,7 @@ def dense(rule: Rule, priors: Priors, gt: GroundTruth, predictions: Predictions)
     """Returns the gt index (N, P) over all pairs, image by image like the releases."""
     images, first = [], 0
     for n, (boxes, logits) in enumerate(zip(predictions.boxes, predictions.logits, strict=True)):
-        here = gt.image == n
+        here = gt.image_index == n
         index = rule(Image(priors, gt.boxes[here], gt.classes[here], boxes, logits))
         images.append(torch.where(index >= 0, index + first, index))
         first += int(here.sum())

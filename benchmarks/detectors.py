@@ -239,7 +239,7 @@ def padded(batch: Batch, divisor: int = 32) -> Batch:
 def their_inputs(batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
     targets = []
     for i in range(len(batch.images)):
-        here = batch.gt.image == i
+        here = batch.gt.image_index == i
         targets.append({"boxes": batch.gt.boxes[here], "labels": batch.gt.classes[here]})
     return list(batch.images.float().contiguous() / 255), targets
 

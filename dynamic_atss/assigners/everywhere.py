@@ -52,7 +52,7 @@ def every_pair(priors: Priors, gt: GroundTruth, prior: Tensor, exists: Tensor) -
     """
     boxes, step = len(gt), max(1, MAX_PAIRS // max(prior.shape[1], 1))
     for first in range(0, max(boxes, 1), step):
-        image = gt.image[first : first + step]
+        image = gt.image_index[first : first + step]
         box = torch.arange(first, min(first + step, boxes), device=image.device)[:, None]
         of_box = prior[image]
         yield Pairs(box, of_box, image[:, None] * len(priors) + of_box, exists[image])

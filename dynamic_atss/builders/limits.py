@@ -139,6 +139,7 @@ AT_LEAST = {
 }
 
 ABOVE = {
+    "MODEL.ONE_TO_ONE.LR_FACTOR": 0,
     "INPUT.CROP.SIDE": 0,
     "INPUT.LSJ.SCALE": 0,
     "INPUT.PIXEL_STD": 0,

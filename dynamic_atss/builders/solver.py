@@ -9,6 +9,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from dynamic_atss.engine.optim import cosine, multistep, parameter_groups, warmed_up
+from dynamic_atss.weights.classes import ONE_TO_ONE
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -22,6 +23,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         norm_weight_decay=cfg.SOLVER.WEIGHT_DECAY_NORM,
         norm_bias_lr_factor=cfg.SOLVER.NORM_BIAS_LR_FACTOR,
         offset_lr_factor=cfg.SOLVER.DCONV_OFFSETS_LR_FACTOR,
+        part_lr_factors={ONE_TO_ONE: cfg.MODEL.ONE_TO_ONE.LR_FACTOR},
     )
     if cfg.SOLVER.OPTIMIZER == "adamw":
         return torch.optim.AdamW(groups)

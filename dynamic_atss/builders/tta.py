@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 
@@ -18,6 +19,8 @@ from dynamic_atss.modeling.tta import (
     merge_by_vote,
 )
 from dynamic_atss.types import Detections
+
+logger = logging.getLogger(__name__)
 
 # If the passes vote, the release limits the long side of SCALES below this as in a plain test.
 _SMALL = 800
@@ -39,6 +42,7 @@ def build_test_model(cfg: CfgNode, model: Detector) -> nn.Module:
     aug = cfg.TEST.BBOX_AUG
     if not aug.ENABLED:
         return model
+    _warn_without_nms(cfg)
     # Without SCALE_RANGES or, as in the release, without VOTE, boxes of all sizes count.
     ranges = aug.SCALE_RANGES if aug.VOTE and aug.SCALE_RANGES else [None] * len(aug.SCALES)
     scales = [ScaleOptions(flip=aug.H_FLIP)]
@@ -51,12 +55,45 @@ def _max_size(cfg: CfgNode, scale: int) -> int:
     return cfg.INPUT.MAX_SIZE_TEST if plain else cfg.TEST.BBOX_AUG.MAX_SIZE
 
 
+def _warn_without_nms(cfg: CfgNode) -> None:
+    """Warns that a model without NMS finds each object once in every pass, so that passes are
+    joined all the same."""
+    one = cfg.MODEL.ONE_TO_ONE
+    without = "MODEL.ONE_TO_ONE" if one.NAME and one.PREDICTS else ""
+    without = without or ("" if cfg.TEST.NMS else "TEST.NMS False")
+    if without:
+        logger.warning(
+            "%s predicts without NMS, but TEST.BBOX_AUG finds an object in each of its passes. "
+            "They are joined by %s",
+            without,
+            _joined_by(cfg),
+        )
+
+
+def _joined_by(cfg: CfgNode) -> str:
+    """Says how TEST.BBOX_AUG joins the passes."""
+    aug = cfg.TEST.BBOX_AUG
+    key, threshold = _threshold(cfg)
+    if not threshold:
+        return f"nothing ({key} 0): set it to 0.6 or so"
+    return aug.MERGE_TYPE if aug.VOTE else "nms"
+
+
+def _threshold(cfg: CfgNode) -> tuple[str, float]:
+    """Returns the key of the IoU threshold that joins the passes, and its value.
+
+    A threshold of 0 joins nothing, as in the release, also with votes.
+    """
+    section = "ATSS" if cfg.TEST.BBOX_AUG.VOTE else "FCOS"
+    return f"MODEL.{section}.NMS_TH", cfg.MODEL[section].NMS_TH
+
+
 def _merge(cfg: CfgNode) -> Callable[..., Detections]:
     """Returns how to merge the passes. A threshold of 0 merges nothing, as in the release."""
     aug, limit = cfg.TEST.BBOX_AUG, cfg.MODEL.ATSS.PRE_NMS_TOP_N
-    threshold = cfg.MODEL.ATSS.NMS_TH
+    _, threshold = _threshold(cfg)
     if not aug.VOTE:
-        threshold, limit = cfg.MODEL.FCOS.NMS_TH, cfg.TEST.DETECTIONS_PER_IMG
+        limit = cfg.TEST.DETECTIONS_PER_IMG
     if not threshold:
         return partial(keep_best, limit=limit)
     if not aug.VOTE or aug.MERGE_TYPE == "nms":

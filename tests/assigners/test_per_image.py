@@ -61,7 +61,7 @@ def test_labels_of_random_scenes(name):
             continue
         different += int(unequal.sum())
         levels = [(level.height, level.width) for level in priors.levels]
-        lists = (gt.boxes.tolist(), gt.image.tolist(), predictions.boxes.tolist())
+        lists = (gt.boxes.tolist(), gt.image_index.tolist(), predictions.boxes.tolist())
         answer = oracle.assign(
             "atss", priors.boxes.tolist(), levels, priors.per_location, *lists, 9
         )

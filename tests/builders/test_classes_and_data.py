@@ -155,7 +155,7 @@ def test_cocos_names_in_any_order_fit_a_published_file(trained, tmp_path, monkey
         assert call_tool(monkeypatch, "test_net", args) == 0
         (results,) = out.glob("inference/*/bbox.json")
         found[name] = json.loads(results.read_text())
-        assert "its 80 classes must be COCO's" in (out / "log.txt").read_text()
+        assert "its 80 classes are taken as COCO's" in (out / "log.txt").read_text()
     assert found[plain] and found[plain] == found[back]
     # When training starts from these weights, the rows of the class layer follow the names.
     args = [*config, "DATASETS.TRAIN", back, "SOLVER.MAX_ITER", 1, "SOLVER.BASE_LR", 1e-9]

@@ -1,11 +1,13 @@
 """MODEL.ONE_TO_ONE: a second branch of any head, by keys."""
 
+import re
+
 import pytest
 import torch
 from helpers_run import ROOT, TINY
 
 from dynamic_atss.assigners.at_least_one import AtLeastOne
-from dynamic_atss.builders import build_model, check_config
+from dynamic_atss.builders import build_model, build_optimizer, build_tested, check_config
 from dynamic_atss.config.load import load_config
 from dynamic_atss.errors import UserError
 from dynamic_atss.export.module import TensorDetector
@@ -158,6 +160,33 @@ def test_a_head_that_has_branches(config, tmp_path):
 def test_no_nms_with_one_branch(config):
     cfg = config("MODEL.ASSIGNER.NAME poto TEST.NMS False MODEL.ATSS.INFERENCE_TH 0.0")
     assert [len(x) for x in model_of(cfg).eval()(batch())] == [100, 100]
+
+
+def test_the_second_branch_has_its_learning_rate(config):
+    cfg = config(*on("ATSS", "poto", "SOLVER.BASE_LR 0.1 MODEL.ONE_TO_ONE.LR_FACTOR 3.0"))
+    model = model_of(cfg)
+    rates = {id(p): g["lr"] for g in build_optimizer(cfg, model).param_groups for p in g["params"]}
+    for name, parameter in model.named_parameters():
+        factor = 3 if name.startswith("head.one_to_one.") else 1
+        bias = cfg.SOLVER.BIAS_LR_FACTOR if "bias" in name else 1
+        assert rates[id(parameter)] == pytest.approx(0.1 * factor * bias), name
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("MODEL.ONE_TO_ONE.NAME poto", "MODEL.ONE_TO_ONE predicts without NMS.* joined by nms$"),
+        ("TEST.NMS False TEST.BBOX_AUG.VOTE True", "TEST.NMS False.* joined by vote$"),
+        ("TEST.NMS False MODEL.FCOS.NMS_TH 0", r"joined by nothing \(MODEL.FCOS.NMS_TH 0.*to 0.6"),
+        ("MODEL.ONE_TO_ONE.NAME poto MODEL.ONE_TO_ONE.PREDICTS False", ""),
+        ("", ""),
+    ],
+)
+def test_passes_are_joined_also_without_nms(config, caplog, words, told):
+    cfg = config("TEST.BBOX_AUG.ENABLED True TEST.BBOX_AUG.H_FLIP True", words)
+    build_tested(cfg, torch.nn.Identity())
+    lines = [record.getMessage() for record in caplog.records]
+    assert [bool(re.search(told, line)) for line in lines] == [True] * bool(told)
 
 
 def test_what_is_exported_has_one_branch(config):

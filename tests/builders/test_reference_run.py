@@ -58,7 +58,7 @@ def check_inputs(batch, model, wanted):
         found = pixels[tuple(int(i) for i in place.strip("[]").split(","))].item()
         assert found == pytest.approx(value, abs=1e-4), place
     for i, target in enumerate(wanted["targets"]):
-        mine = batch.gt.image == i
+        mine = batch.gt.image_index == i
         torch.testing.assert_close(batch.gt.boxes[mine], torch.tensor(target["boxes_xyxy"]))
         assert (batch.gt.classes[mine] + 1).tolist() == target["labels"]
 

@@ -37,8 +37,8 @@ class Nearest:
         for t, box in enumerate(gt.boxes):
             distance = (priors.centers - (box[:2] + box[2:]) / 2).square().sum(1)
             nearest = distance.topk(self.count, largest=False).indices
-            index[gt.image[t], nearest] = t
-            quality[gt.image[t], nearest] = 1.0
+            index[gt.image_index[t], nearest] = t
+            quality[gt.image_index[t], nearest] = 1.0
         return Assignment(index, quality)
 '''
 

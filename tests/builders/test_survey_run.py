@@ -66,7 +66,7 @@ def test_files_that_are_no_images_stop_the_run_at_once(run, shapes):
     for file in files:
         file.write_bytes(b"nothing")
     code, _, error = run()
-    assert code == 2 and str(files[0]) in error and "(so 2 of 16 images)" in error
+    assert code == 2 and str(files[0]) in error and "2 of 16 images" in error
 
 
 def test_warnings_are_lines_of_the_log(run, shapes, tmp_path):

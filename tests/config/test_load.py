@@ -410,6 +410,7 @@ REFUSED = {
     "MODEL.CLASS_LOSS_DIVISOR": ["images"],
     "MODEL.DSLA.RELAXATION_FACTOR": ["1.0", "-0.1"],
     "MODEL.FCOS.IOU_LOSS_TYPE": ["diou"],
+    "MODEL.ONE_TO_ONE.LR_FACTOR": ["0.0", "-3.0"],
     "MODEL.RETINANET.FG_IOU_THRESHOLD": ["1.5"],
 }
 

@@ -347,7 +347,9 @@ def test_metrics_of_an_assignment():
     assert found["ignored"] == pytest.approx(1 / (2 * P))
     overlap, count = found["iou_of_positives"].tolist()
     assert count == 3 and 1 <= overlap < 3
-    far = GroundTruth(torch.cat((GT.boxes, GT.boxes)), GT.classes.repeat(2), GT.image.repeat(2))
+    far = GroundTruth(
+        torch.cat((GT.boxes, GT.boxes)), GT.classes.repeat(2), GT.image_index.repeat(2)
+    )
     more = Criterion(Fixed(answer()), DeltaCoder(), no_average)(output, PRIORS, far).metrics
     assert more["boxes_without_positive"] == 1  # two boxes, two images
 

@@ -110,7 +110,7 @@ class SimOTA:
         near_count = near.flat.shape[1]
         others, sums = [], []
         for pairs in every_pair(
-            priors, gt, *list_flagged(candidate, min(near_count * gt.most, len(priors)))
+            priors, gt, *list_flagged(candidate, min(near_count * gt.max_boxes, len(priors)))
         ):
             cost, overlap = cost_of(pairs)
             sums.append(self._sum(overlap, pairs.exists))
