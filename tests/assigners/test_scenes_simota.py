@@ -49,9 +49,8 @@ def of_image(s):
             for _, p, _ in taken(s, t, candidates, far[t]):
                 takers.setdefault(p, []).append(t)
         for p, claimants in takers.items():
-            rivals = (
-                claimants if len(claimants) == 1 else here
-            )  # any box of the image may win the prior
+            # If several boxes claim the prior, any box of the image may win it.
+            rivals = claimants if len(claimants) == 1 else here
             _, t = min((cost_and_iou(s, t, p)[0] + 1e6 * far[t][p], t) for t in rivals)
             answer[n, p] = (t, cost_and_iou(s, t, p)[1])
     return answer

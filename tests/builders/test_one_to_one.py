@@ -7,7 +7,7 @@ import torch
 from helpers_run import ROOT, TINY
 
 from dynamic_atss.assigners.at_least_one import AtLeastOne
-from dynamic_atss.builders import build_model, build_optimizer, build_tested, check_config
+from dynamic_atss.builders import build_model, build_optimizer, build_test_model, check_config
 from dynamic_atss.config.load import load_config
 from dynamic_atss.errors import UserError
 from dynamic_atss.export.module import TensorDetector
@@ -184,7 +184,7 @@ def test_the_second_branch_has_its_learning_rate(config):
 )
 def test_passes_are_joined_also_without_nms(config, caplog, words, told):
     cfg = config("TEST.BBOX_AUG.ENABLED True TEST.BBOX_AUG.H_FLIP True", words)
-    build_tested(cfg, torch.nn.Identity())
+    build_test_model(cfg, torch.nn.Identity())
     lines = [record.getMessage() for record in caplog.records]
     assert [bool(re.search(told, line)) for line in lines] == [True] * bool(told)
 
