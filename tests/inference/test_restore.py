@@ -128,7 +128,7 @@ def test_what_a_rule_learns_is_left(tiny, tmp_path, monkeypatch):
     assert all(torch.equal(weights[k], content["model"][k]) for k in weights)
 
 
-def test_a_body_of_ones_own_needs_leave(run, changed, tmp_path):
+def test_a_custom_body_needs_allow_code(run, changed, tmp_path):
     body = tmp_path / "body.py"
     body.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     text = (run / "config.yaml").read_text().replace("R-18-FPN-RETINANET", f"{body}:Body")
