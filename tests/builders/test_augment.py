@@ -88,7 +88,7 @@ REFUSED = {
     "order": (["INPUT.CROP.SIDE", "(0.9, 0.1)"], "INPUT.CROP.SIDE (0.9, 0.1): give (low, high)"),
     "nothing": (["INPUT.CROP.SIDE", "(0.0, 1.0)"], "INPUT.CROP.SIDE (0.0, 1.0): above 0"),
     "scale": (["INPUT.LSJ.SCALE", "(2.0, 0.1)"], "INPUT.LSJ.SCALE (2.0, 0.1): give (low, high)"),
-    "size": (["INPUT.LSJ.SIZE", "(64,)"], "INPUT.LSJ.SIZE (64,): 2 entries"),
+    "size": (["INPUT.LSJ.SIZE", "(64,)"], "INPUT.LSJ.SIZE (64,): give 2 entries"),
     "prob": (["INPUT.MOSAIC.PROB", "1.5"], "INPUT.MOSAIC.PROB 1.5: at most 1"),
     "not a number": (["INPUT.MIN_VISIBLE", "1e999"], "INPUT.MIN_VISIBLE inf"),
 }

@@ -153,7 +153,9 @@ def test_a_head_that_has_branches(config, tmp_path):
         f"MODEL.ATSS_ON False MODEL.HEAD.NAME {tmp_path}/named.py:Named",
         "MODEL.ONE_TO_ONE.NAME poto",
     )
-    with pytest.raises(UserError, match=r"makes two branches of a head, but this one has branches"):
+    with pytest.raises(
+        UserError, match=r"makes two branches of a head, but this head already has branches"
+    ):
         model_of(cfg)
 
 
