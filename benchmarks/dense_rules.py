@@ -64,8 +64,8 @@ def topk(image: Image, k: int = 9) -> Tensor:
 def max_iou(image: Image, positive: float = 0.5, negative: float = 0.4) -> Tensor:
     overlap = _anchor_iou(image)
     best, index = overlap.max(1)
-    best = overlap.max(0).values
-    claimed = ((overlap == best) & (overlap > 0)).any(1)
+    best_of_box = overlap.max(0).values
+    claimed = ((overlap == best_of_box) & (overlap > 0)).any(1)
     index = torch.where(claimed | (best >= positive), index, -2)
     return torch.where((index == -2) & (best < negative), -1, index)
 
@@ -260,8 +260,8 @@ def simd(image: Image) -> Tensor:
     away = ((centers(image.boxes) - centers(anchors)) / unit).square().sum(-1).sqrt()
     similar = (-(away + ((side - other) / unit).square().sum(-1).sqrt())).exp()
     best, index = similar.max(1)
-    best = similar.amax(0)
-    claimed = _last((similar == best) & (best >= 0.3))
+    best_of_box = similar.amax(0)
+    claimed = _last((similar == best_of_box) & (best_of_box >= 0.3))
     index = torch.where(claimed >= 0, claimed, torch.where(best >= 0.7, index, -2))
     return torch.where((index == -2) & (best < 0.3), -1, index)
 

@@ -78,11 +78,11 @@ def test_some_boxes_at_a_time_give_the_same(monkeypatch):
     rng = random.Random(7)
     for _ in range(20):
         scene = random_scene(rng, ("square",))
-        whole = DynamicSoftLabel()(*scene)
+        at_once = DynamicSoftLabel()(*scene)
         monkeypatch.setattr(everywhere, "MAX_PAIRS", 1)  # one box at a time
         parts = DynamicSoftLabel()(*scene)
         monkeypatch.undo()
-        assert torch.equal(whole.gt_index, parts.gt_index)
+        assert torch.equal(at_once.gt_index, parts.gt_index)
 
 
 @pytest.mark.parametrize("candidates, positives", [("image", 1), ("box", 0)])
