@@ -1,16 +1,16 @@
 """Time and peak memory of the assignment rules beside the same rules over all P x T pairs.
 
     python benchmarks/assignment.py [--rules atss fcos] [--boxes 10 100 1000] [--batch 1 16]
-        [--threads 2]
+        [--threads 2] [--processor-time]
 
-One image of 800 x 1344 has 22,400 priors. The dense forms are in `dense_rules.py`: plain PyTorch,
+One image of 800 x 1344 has 22,400 priors. The dense forms are in `dense`: plain PyTorch,
 vectorised over boxes as the releases are, image by image. Both must give the same gt index on every
 prior, but for what rounding may decide (MAY_DIFFER). A call of more than a second is repeated once
 to three times. The dense form of PAA fits its mixtures by scikit-learn, one box after the other, as
 released. Ultralytics' assigner is a further peer where it is installed.
 
-On a machine that others use, `--threads 1` is the steadier comparison: with more, each operator
-waits for its slowest thread. `2> /dev/null` drops the profiler's own notes.
+On a machine that others use, `--threads 1 --processor-time` is the steadier comparison: with more
+threads, each operator waits for its slowest one. `2> /dev/null` drops the profiler's own notes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from common import Call, Row, main, measure
-from dense_rules import DENSE, MATRICES, SAME, Image, Rule
+from common import Call, Row, main, measure, processor_time
+from dense import DENSE, MATRICES, SAME, Image, Rule
 from torch import Tensor
 
 from dynamic_atss.assigners import ASSIGNERS
@@ -46,7 +46,8 @@ def scene(
     make = AnchorGenerator((8, 16, 32, 64, 128), (64, 128, 256, 512, 1024))
     priors = make(sizes, torch.device("cpu"))
     total = boxes * batch
-    center = torch.rand(total, 2, generator=generator) * torch.tensor([1344.0, 800.0])
+    height, width = sizes[0]
+    center = torch.rand(total, 2, generator=generator) * torch.tensor([8.0 * width, 8.0 * height])
     half = 4 * 50 ** torch.rand(total, 2, generator=generator)
     image = torch.arange(batch).repeat_interleave(boxes)
     classes = torch.randint(CLASSES, (total,), generator=generator)
@@ -173,6 +174,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="images")
     parser.add_argument("--dense-limit", type=float, default=8.0, help="GB the dense form may take")
     parser.add_argument("--dense-boxes", type=int, default=16000, help="of the batch, at most")
+    processor_time(parser)
 
 
 if __name__ == "__main__":
