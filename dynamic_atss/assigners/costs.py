@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dynamic_atss.assigners.pairs import Pairs, center_offsets, logit_of_class, predicted_iou
+from dynamic_atss.assigners.pairs import Pairs, at, center_offsets, logit_of_class, predicted_iou
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.types import GroundTruth, Predictions, Priors
 
@@ -37,7 +37,7 @@ class PairCost:
     def __call__(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """Two tensors of the shape of pairs.flat."""
         overlap = predicted_iou(self.predictions, self.gt, pairs, BoxConvention.EXACT)
-        cost = self._nobody[pairs.flat] - logit_of_class(self.predictions, self.gt, pairs)
+        cost = at(self._nobody, pairs.flat) - logit_of_class(self.predictions, self.gt, pairs)
         return cost - self.iou_weight * (overlap + EPS).log(), overlap
 
 
@@ -76,16 +76,19 @@ class SoftLabelCost:
         """Two tensors of the shape of pairs.flat; the cost is float64."""
         overlap = predicted_iou(self.predictions, self.gt, pairs, BoxConvention.EXACT)
         logit = logit_of_class(self.predictions, self.gt, pairs).to(overlap.dtype)
-        entropy = F.softplus(logit).sub_(overlap * logit)
-        focal = (overlap - logit.sigmoid()).square_().mul_(entropy).sub_(_as_background(logit))
-        focal.add_(self._nobody[pairs.flat])
+        # By `logsigmoid`: `softplus` and `sigmoid` round differently at the end of a tensor, and
+        # equal boxes would not cost the same.
+        nothing, score = F.logsigmoid(-logit).neg_(), F.logsigmoid(logit).exp_()
+        entropy = nothing - overlap * logit
+        focal = (overlap - score).square_().mul_(entropy).sub_(score.square_().mul_(nothing))
+        focal.add_(at(self._nobody, pairs.flat))
         focal.sub_((overlap + EPS_SOFT).log_(), alpha=self.iou_weight)
         return self._of_distance(pairs).add_(focal), overlap
 
     def _of_distance(self, pairs: Pairs) -> Tensor:
         """A float32 would not hold 10^(strides across a large box)."""
         x, y = center_offsets(self.priors, self.gt, pairs)
-        distance = (x * x).add_(y * y).sqrt_().div_(self.priors.strides[pairs.prior])
+        distance = (x * x).add_(y * y).sqrt_().div_(at(self.priors.strides, pairs.prior))
         power = distance.double().sub_(self.radius).clamp_(max=FARTHEST)
         return power.mul_(math.log(10)).exp_()
 

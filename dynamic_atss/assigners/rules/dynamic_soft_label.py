@@ -10,17 +10,22 @@ from torch import Tensor
 
 from dynamic_atss.assigners.base import Pairs, at_least, best_of_box, note, one_of, resolve, whole
 from dynamic_atss.assigners.costs import SoftLabelCost
+from dynamic_atss.assigners.dynamic_k import counts, first_of, shared, sum_of_largest
 from dynamic_atss.assigners.everywhere import (
     beside,
     best_priors,
     every_pair,
     listed,
     marked,
-    taken_by_several,
+    overlapping,
+    put,
+    seen,
 )
 from dynamic_atss.assigners.ranges import points_inside
-from dynamic_atss.assigners.reference.selection import BEST_OF_BOX, RESOLVE
-from dynamic_atss.types import BACKGROUND, Assignment, GroundTruth, Predictions, Priors
+from dynamic_atss.assigners.reference.selection import BEST_OF_BOX
+from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
+
+COST_OF_NONE = 16.0  # an IoU of 0 costs iou_weight * 16.1 at least
 
 
 class DynamicSoftLabel:
@@ -69,11 +74,10 @@ class DynamicSoftLabel:
         # score and select
         ask = SoftLabelCost(priors, gt, predictions, self.iou_weight, self.radius, pairs.flat)
         if self.candidates == "image" and len(gt):
-            best, sums, cheapest = self._of_image(priors, gt, pairs, ask)
-            pairs, selected = _with_cheapest(best, _counted(best, sums), cheapest)
+            pairs, selected = self._of_image(priors, gt, pairs, ask)
         else:
             pairs, sums = self._of_box(gt, pairs, ask)
-            selected = _counted(pairs, sums)
+            selected = first_of(pairs, counts(sums))
         # resolve
         cost, overlap = ask(pairs)
         note(score="-cost", within_sum_of_IoUs=selected)
@@ -90,41 +94,27 @@ class DynamicSoftLabel:
 
     def _of_image(
         self, priors: Priors, gt: GroundTruth, inside: Pairs, ask: SoftLabelCost
-    ) -> tuple[Pairs, Tensor, Tensor]:
-        """The cheapest candidates of each box (T, topk), its sum of IoUs (T,), and the box (N, P)
-        that each prior costs least, or BACKGROUND."""
+    ) -> tuple[Pairs, Tensor]:
+        """All pairs that may win a prior, in one list, and which of them count."""
         shape, most = ask.predictions.boxes.shape[:2], len(priors)
-        candidate = marked(inside.flat, inside.exists, shape.numel()).view(shape)
         if not torch.compiler.is_compiling():  # the compiler does not know the list's length
             most = min(most, inside.flat.numel())
-        parts, sums = [], []
-        index = torch.full(shape, BACKGROUND, device=inside.flat.device)
-        least = torch.full(shape, -torch.inf, device=index.device, dtype=torch.float64)
-        for pairs in every_pair(priors, gt, *listed(candidate, most)):
-            cost, overlap = ask(pairs)
-            largest = overlap.where(pairs.exists, 0.0).topk(min(self.topk, most), dim=1).values
-            sums.append(largest.sum(1))
-            parts.append(best_priors(pairs, -cost, self.topk))
-            box, _, flat, exists = pairs
-            found, score = RESOLVE(box, flat, exists, exists, -cost, -cost, *shape)
-            better = (found >= 0) & (score > least)
-            index, least = found.where(better, index), score.where(better, least)
-        return beside(parts, 0), torch.cat(sums), index
-
-
-def _counted(best: Pairs, sums: Tensor) -> Tensor:
-    """Bool, of the shape of best.flat: as many of each box as its sum (T,) says, rounded down."""
-    rank = torch.arange(best.flat.shape[1], device=sums.device)
-    return best.exists & (rank < sums.long().clamp(min=1)[:, None])
-
-
-def _with_cheapest(best: Pairs, selected: Tensor, cheapest: Tensor) -> tuple[Pairs, Tensor]:
-    """All pairs in one list, and behind them, of each prior that more than one of the `selected`
-    takes, that with the box that it costs least; and which count."""
-    number = torch.arange(cheapest.numel(), device=cheapest.device)
-    several = taken_by_several(best.flat, selected, len(number))
-    box = cheapest.flatten()
-    more = Pairs(box.clamp(min=0), number % cheapest.shape[1], number, several & (box >= 0))
-    both = zip(best._replace(box=best.box.expand_as(best.flat)), more, strict=True)
-    pairs = Pairs(*(torch.cat((x.flatten(), y)) for x, y in both))
-    return pairs, torch.cat((selected.flatten(), more.exists))
+        candidates = listed(marked(inside.flat, inside.exists, shape.numel()).view(shape), most)
+        parts, costs, sums = [], [], []
+        for box, pairs, overlap in overlapping(priors, gt, ask.predictions, *candidates):
+            best, score = best_priors(box, pairs, -ask(pairs)[0], self.topk)
+            parts.append(best)
+            costs.append(-score)
+            sums.append(sum_of_largest(box, pairs, overlap, self.topk))
+        best, count = beside(parts, 0), counts(torch.cat(sums))
+        if seen(count):  # elsewhere these are the cheapest of all
+            known = first_of(best, count) & (torch.cat(costs) < self.iou_weight * COST_OF_NONE)
+            again = (known.sum(1) < count).nonzero().squeeze(1)
+            for pairs in every_pair(priors, gt, *candidates, again):
+                box = pairs.box.squeeze(1)
+                best = put(best, best_priors(box, pairs, -ask(pairs)[0], self.topk)[0])
+        taken = first_of(best, count)
+        more = shared(priors, gt, ask, best, taken, shape)
+        both = zip(best._replace(box=best.box.expand_as(best.flat)), more, strict=True)
+        pairs = Pairs(*(torch.cat((x.flatten(), y)) for x, y in both))
+        return pairs, torch.cat((taken.flatten(), more.exists))

@@ -20,13 +20,17 @@ from dynamic_atss.assigners.base import (
     whole,
 )
 from dynamic_atss.assigners.costs import PairCost
+from dynamic_atss.assigners.dynamic_k import counts, first_of, sum_of_largest
 from dynamic_atss.assigners.everywhere import (
     beside,
     best_priors,
     every_pair,
     listed,
     marked,
+    overlapping,
+    put,
     taken_by_several,
+    those,
 )
 from dynamic_atss.assigners.nearest import is_near, near_center
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
@@ -95,8 +99,7 @@ class SimOTA:
         # select
         note(score="-cost")
         best, places = best_of_box(pairs, -cost, self.topk, len(gt))
-        taken = torch.arange(self.topk, device=places.device) < sums.long().clamp(min=1)[:, None]
-        taken &= best.exists
+        taken = first_of(best, counts(sums))
         selected = marked(places, taken, pairs.flat.numel()).view_as(pairs.flat)
         note(score="-cost", sum_of_IoUs=sums[:, None], within_sum_of_IoUs=selected)
         if of_image:
@@ -112,12 +115,16 @@ class SimOTA:
         candidate = marked(near.flat, near.exists, ask.count).view(-1, len(priors))
         own = near.flat.shape[1]
         others, sums = [], []
-        for pairs in every_pair(priors, gt, *listed(candidate, min(own * gt.most, len(priors)))):
-            cost, overlap = ask(pairs)
-            sums.append(self._sum(overlap, pairs.exists))
+        candidates = listed(candidate, min(own * gt.most, len(priors)))
+        for box, pairs, overlap in overlapping(priors, gt, ask.predictions, *candidates):
+            sums.append(sum_of_largest(box, pairs, overlap, self.topk))
+        lacking = near.exists.sum(1) < counts(torch.cat(sums))
+        for pairs in every_pair(priors, gt, *candidates, those(lacking)):
             far = pairs.exists & ~is_near(priors, gt, pairs, self.radius)
-            others.append(best_priors(pairs._replace(exists=far), -cost, self.topk))
-        pairs = beside([near, beside(others, 0)], 1)
+            pairs = pairs._replace(exists=far)
+            others.append(best_priors(pairs.box.squeeze(1), pairs, -ask(pairs)[0], self.topk)[0])
+        nobody = (x.new_zeros(len(gt), self.topk) for x in near[1:])
+        pairs = beside([near, put(Pairs(near.box, *nobody), beside(others, 0))], 1)
         place = torch.arange(pairs.flat.shape[1], device=near.flat.device)
         return pairs, place >= own, torch.cat(sums)
 

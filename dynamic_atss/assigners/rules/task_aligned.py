@@ -25,7 +25,7 @@ from dynamic_atss.assigners.base import (
     resolve,
     whole,
 )
-from dynamic_atss.assigners.everywhere import beside, best_priors, every_pair, every_prior
+from dynamic_atss.assigners.everywhere import beside, best_priors, every_prior, overlapping
 from dynamic_atss.assigners.ranges import points_inside
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
@@ -78,8 +78,8 @@ class TaskAligned:
         # propose
         best = (self._of_image if of_image else self._of_box)(priors, gt, predictions)
         # score
-        alignment = self._alignment(predictions, gt, best)
         overlap = predicted_iou(predictions, gt, best, BoxConvention.EXACT)  # as released
+        alignment = self._alignment(predictions, gt, best, overlap)
         # select
         inside = inside_of(box_sides(priors, gt, best), MARGIN)
         # resolve
@@ -95,22 +95,26 @@ class TaskAligned:
         return resolve(best, won, overlap, scaled * _largest(won, overlap), shape)
 
     def _of_image(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Pairs:
-        """(T, min(topk, P)): the best of all points."""
-        turns = every_pair(priors, gt, *every_prior(predictions))
-        parts = [best_priors(x, self._alignment(predictions, gt, x), self.topk) for x in turns]
+        """(T, topk): the best of all points."""
+        parts = []
+        for box, pairs, overlap in overlapping(priors, gt, predictions, *every_prior(predictions)):
+            alignment = self._alignment(predictions, gt, pairs, overlap)
+            parts.append(best_priors(box, pairs, alignment, self.topk)[0])
         return beside(parts, 0)
 
     def _of_box(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Pairs:
         """(T, topk): the best of the points inside the box."""
         pairs = points_inside(priors, gt, margin=MARGIN)
-        alignment = self._alignment(predictions, gt, pairs)
+        overlap = predicted_iou(predictions, gt, pairs, BoxConvention.EXACT)
+        alignment = self._alignment(predictions, gt, pairs, overlap)
         counts = pairs.exists & (alignment > -torch.inf)
         note(score="log alignment")
         return best_of_box(pairs._replace(exists=counts), alignment, self.topk, len(gt))[0]
 
-    def _alignment(self, predictions: Predictions, gt: GroundTruth, pairs: Pairs) -> Tensor:
+    def _alignment(
+        self, predictions: Predictions, gt: GroundTruth, pairs: Pairs, overlap: Tensor
+    ) -> Tensor:
         """log t, since a small score times a small IoU^6 would be 0; -inf where the IoU is."""
-        overlap = predicted_iou(predictions, gt, pairs, BoxConvention.EXACT)
         score = F.logsigmoid(logit_of_class(predictions, gt, pairs).to(overlap.dtype))
         found = overlap.clamp(min=TINY).log().mul_(self.beta).add_(score, alpha=self.alpha)
         return found.where(overlap > 0, -torch.inf)
