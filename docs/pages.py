@@ -92,7 +92,7 @@ def kind(value: Any) -> str:
 def limits_by_key() -> dict[str, str]:
     """What a value may be, from the tables that the program refuses by."""
     from dynamic_atss.builders import limits
-    from dynamic_atss.builders.check import _each
+    from dynamic_atss.builders.values import _each
     from dynamic_atss.config.defaults import default_config
 
     cfg = default_config()

@@ -56,7 +56,8 @@ class Ignoring(Criterion):
 
 
 class NoQuality(ATSSHead):
-    criterion_type = Ignoring
+    def criterion_type(self):
+        return Ignoring
 """
 
 

@@ -1,47 +1,44 @@
-"""cfg and head -> the parts of a detector, with MODEL.ONE_TO_ONE's second branch or without."""
+"""Configuration and head -> the modules of a detector, with or without MODEL.ONE_TO_ONE's second
+branch."""
 
 from __future__ import annotations
 
 from yacs.config import CfgNode
 
-from dynamic_atss.builders.heads import Head, Parts
-from dynamic_atss.builders.rules import build_assigner, build_one_to_one
+from dynamic_atss.builders.heads import Head, HeadModules
 from dynamic_atss.errors import UserError
-from dynamic_atss.modeling.branches import BranchCriterion
+from dynamic_atss.modeling.coder import Coder
 from dynamic_atss.modeling.dual import ONE_TO_MANY, ONE_TO_ONE, Dual
 from dynamic_atss.modeling.postprocess import PostProcess
 
+ONE_OUTPUT = (
+    "MODEL.ONE_TO_ONE.NAME: makes two branches of a head, but this one has branches or a "
+    "post-processing of its own; leave the key out, or choose another MODEL.HEAD.NAME"
+)
 
-def build_parts(cfg: CfgNode, head: Head, channels: int, classes: int) -> Parts:
-    """As `Head.build`. With MODEL.ONE_TO_ONE.NAME the head is built twice: each branch has its own
-    weights, coder, criterion and rule.
+Coders = dict[str | None, Coder]  # by branch; None: the head has none
+
+
+def build_head_modules(
+    cfg: CfgNode, head: Head, channels: int, classes: int
+) -> tuple[HeadModules, Coders]:
+    """Makes the modules of `head`, and the coder of each branch.
+
+    With MODEL.ONE_TO_ONE.NAME the head is built twice: each branch has its own weights and coder.
 
     Raises:
-        UserError: as `Head.build`; for a head of the user's that has branches already.
+        UserError: as `Head.build`; with MODEL.ONE_TO_ONE.NAME, a head that already has branches.
     """
-    many = head.build(build_assigner(cfg, head), channels, classes)
+    many = head.build(channels, classes)
     if not cfg.MODEL.ONE_TO_ONE.NAME:
-        return many
-    one = head.build(build_one_to_one(cfg, head), channels, classes)
-    _check_plain(many)
-    predicts = cfg.MODEL.ONE_TO_ONE.PREDICTS
-    process = one.postprocess if predicts else many.postprocess
-    process.branch = ONE_TO_ONE if predicts else ONE_TO_MANY
-    process.nms = process.nms and not predicts
-    return Parts(
-        Dual(many.head, one.head, process.branch),
-        many.priors,
-        BranchCriterion({ONE_TO_MANY: many.criterion, ONE_TO_ONE: one.criterion}),
-        process,
-    )
-
-
-def _check_plain(parts: Parts) -> None:
-    """Raises UserError for a head that cannot be one branch of two."""
-    process = parts.postprocess
-    plain = isinstance(process, PostProcess) and process.branch is None
-    if isinstance(parts.criterion, BranchCriterion) or not plain:
-        raise UserError(
-            "MODEL.ONE_TO_ONE.NAME: makes two branches of a head, but this one has branches or a "
-            "post-processing of its own; leave the key out, or choose another MODEL.HEAD.NAME"
-        )
+        return many, {None: many.coder}
+    process = many.postprocess
+    if not isinstance(process, PostProcess) or process.branch is not None:
+        raise UserError(ONE_OUTPUT)
+    one = head.build(channels, classes)
+    read = one if cfg.MODEL.ONE_TO_ONE.PREDICTS else many
+    read.postprocess.branch = ONE_TO_ONE if read is one else ONE_TO_MANY
+    read.postprocess.nms = read.postprocess.nms and read is many
+    network = Dual(many.network, one.network, read.postprocess.branch)
+    coders: Coders = {ONE_TO_MANY: many.coder, ONE_TO_ONE: one.coder}
+    return HeadModules(network, many.priors, read.coder, read.postprocess), coders

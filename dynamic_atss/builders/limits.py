@@ -1,5 +1,5 @@
 """Tables of what a value of the configuration may be; HEAD stands for the section of each head that
-has the key. `dynamic_atss.builders.check` goes through them."""
+has the key. `dynamic_atss.builders.values` goes through them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ import torch
 from dynamic_atss.builders.heads.atss import POSITIVE_TYPES
 from dynamic_atss.data.frames import EXIF
 from dynamic_atss.evaluation.scores import METRICS, VOC_METRICS
-from dynamic_atss.modeling.class_loss import CLASS_LOSSES
-from dynamic_atss.modeling.criterion import BOX_WEIGHTS
 from dynamic_atss.modeling.layers import NORMS
 
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
@@ -22,9 +20,9 @@ ACCEPTED: dict[str, Collection[Any]] = {
     "DTYPE": DTYPES,
     "MODEL.DEVICE": ("auto", "cuda", "cpu"),
     "MODEL.ATSS.REGRESSION_TYPE": ("BOX", "POINT", "DISTRIBUTION"),
-    "MODEL.ATSS.BOX_WEIGHT": BOX_WEIGHTS,
+    "MODEL.ATSS.BOX_WEIGHT": ("quality", "score"),
     "MODEL.ATSS.POSITIVE_TYPE": POSITIVE_TYPES,
-    "MODEL.CLASS_LOSS": ("", *CLASS_LOSSES),
+    "MODEL.CLASS_LOSS": ("", "focal", "quality_focal", "varifocal", "soft_focal"),
     "MODEL.CLASS_LOSS_DIVISOR": ("", "positives", "labels"),
     "MODEL.RESNETS.NORM": ("", *NORMS),
     "HEAD.IOU_LOSS_TYPE": ("iou", "linear_iou", "giou"),

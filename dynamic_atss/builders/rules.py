@@ -9,6 +9,7 @@ from yacs.config import CfgNode
 
 from dynamic_atss.assigners import ASSIGNERS, Assigner
 from dynamic_atss.builders.heads import Head, head_key
+from dynamic_atss.builders.heads.fit import ask, named
 from dynamic_atss.builders.outside import construct, find, require_call
 from dynamic_atss.errors import UserError
 
@@ -27,8 +28,18 @@ ONE_TO_ONE: dict[str, dict[str, Any]] = {
 
 
 def rule_name(cfg: CfgNode, head: Head) -> str:
-    """MODEL.ASSIGNER.NAME or, where that is "", the head's own rule."""
-    return cfg.MODEL.ASSIGNER.NAME or head.default_rule()
+    """MODEL.ASSIGNER.NAME or, where that is "", the head's default rule.
+
+    Raises:
+        UserError: the default is neither a known rule nor code.
+    """
+    rule = ask(head, "default_rule")
+    if rule not in ASSIGNERS and ":" not in rule:
+        raise UserError(
+            f"{named(head)}: its default_rule (or rule) is {rule!r}; accepted are "
+            f'{", ".join(ASSIGNERS)}, and code of your own, as "path/to/file.py:Name"'
+        )
+    return cfg.MODEL.ASSIGNER.NAME or rule
 
 
 def rule_arguments(cfg: CfgNode, head: Head) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
-from dynamic_atss.builders.check import check_config
 from dynamic_atss.builders.model import build_model
+from dynamic_atss.builders.values import check_values
 from dynamic_atss.config.code import refuse_code
 from dynamic_atss.config.load import load_config, parse_config
 from dynamic_atss.config.record import NAME
@@ -75,9 +75,9 @@ def restore(
     used = for_prediction(cfg)
     if not allow_code:
         refuse_code(used, {*overrides[::2]}, str(config_file or file))
-    check_config(used)
+    check_values(used)
     names = _names_in(content, file, class_names)
-    detector = build_model(used, len(names))
+    detector = build_model(used, len(names), losses=False)
     report = load_content(detector, content, file, class_names=names, allow_new_classes=False)
     if any(name.startswith("head.") for name in report.initial):
         raise UserError(f"{file}: weights of a backbone only; give those of a whole detector")

@@ -22,7 +22,6 @@ from dynamic_atss.types import GroundTruth, Priors
 
 LABELS = ("quality", "iou", "quality_x_iou")
 RETINANET = {"loss_cls": "loss_retina_cls", "loss_reg": "loss_retina_reg"}  # as released
-BOX_WEIGHTS = ("quality", "score")
 EPS = torch.finfo(torch.float32).eps
 
 Average = Callable[[Tensor], Tensor]  # the mean of a tensor over the processes
@@ -104,7 +103,7 @@ class Criterion(DenseCriterion):
         label: the soft class target of positives, one of LABELS; "iou": of the predicted box.
         divide_by_labels: the class loss is divided by the sum of the labels (at least 1).
         least_quality: lower bound of the box loss's divisor.
-        weigh_by: what weighs a positive's box loss, one of BOX_WEIGHTS; "score": its largest.
+        weigh_by: what weighs a positive's box loss, "quality", or "score", its largest.
     """
 
     def __init__(

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from dynamic_atss.modeling.branches import Outputs
-from dynamic_atss.modeling.criterion import Criterion, RetinaNetCriterion
 from dynamic_atss.modeling.head import DenseHead, branches_of, check_output, check_sizes
 from dynamic_atss.modeling.in_parts import in_parts
 from dynamic_atss.modeling.postprocess import PostProcess
@@ -25,7 +24,7 @@ class Detector(nn.Module):
         head: feature maps -> `HeadOutput`, or a dict of them by branch, all of the same priors.
         priors: (feature sizes, device) -> `Priors`.
         criterion: (output, priors, gt, iteration) -> `Terms`, or loss terms by name. An
-            `nn.Module` is a part of the model.
+            `nn.Module` is a part of the model. None: the detector only predicts.
         postprocess: (output, priors, sizes, nms=...) -> list of `Detections`.
         pixel_mean, pixel_std: in the order and range of `bgr255`.
         bgr255: the network sees BGR in 0..255; otherwise RGB in 0..1.
@@ -42,7 +41,7 @@ class Detector(nn.Module):
         backbone: nn.Module,
         head: nn.Module,
         priors: Callable[..., Any],
-        criterion: Callable[..., Terms | Mapping[str, Tensor]],
+        criterion: Callable[..., Terms | Mapping[str, Tensor]] | None,
         postprocess: Callable[..., list[Detections]],
         *,
         pixel_mean: Sequence[float],
@@ -78,6 +77,8 @@ class Detector(nn.Module):
         if self.training:
             if isinstance(self.postprocess, PostProcess):
                 self.postprocess.output(output)  # refused now, not after the training
+            if self.criterion is None:
+                raise RuntimeError("this detector only predicts: build it with its losses")
             found = self.criterion(output, priors, batch.gt, batch.iteration)
             terms = Terms.of(found, f"criterion {type(self.criterion).__name__}")
             return terms.touching(self._perhaps_unused())
@@ -112,6 +113,8 @@ class Detector(nn.Module):
         Those of the criterion, where a rule may be. Those of the head, too, if head or criterion
         are the user's: a branch or a map may be in no loss. Ours use every parameter of the head.
         """
+        from dynamic_atss.modeling.criterion import Criterion, RetinaNetCriterion
+
         parts = [self.criterion, self.head]
         if type(self.head) is DenseHead and type(self.criterion) in (Criterion, RetinaNetCriterion):
             parts.remove(self.head)

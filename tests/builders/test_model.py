@@ -297,6 +297,19 @@ def test_a_coder_that_learns_is_the_one_that_decodes_detections(tiny, tmp_path):
     assert model.postprocess.coder.shift.is_meta
 
 
+def test_a_detector_that_only_predicts(tiny, tmp_path):
+    """It has a criterion only where that holds the weights of a coder, which a file must fill."""
+    (tmp_path / "head.py").write_text(LEARNED_CODER)
+    for own, learns in (((), False), (("MODEL.HEAD.NAME", f"{tmp_path}/head.py:Head"), True)):
+        cfg = tiny(*own)
+        trained, predicting = build_model(cfg, 3), build_model(cfg, 3, losses=False)
+        assert trained.state_dict().keys() == predicting.state_dict().keys()
+        assert (predicting.criterion is not None) is learns
+        assert ("criterion.coder.shift" in predicting.state_dict()) is learns
+    with pytest.raises(RuntimeError, match="only predicts"):
+        train_steps(tiny(), build_model(tiny(), 3, losses=False), steps=1)
+
+
 # --- what cannot be built ----------------------------------------------------------------------
 
 

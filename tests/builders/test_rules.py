@@ -2,14 +2,17 @@
 
 import pytest
 import torch
+from helpers_head import build_parts
 from helpers_run import read_lines, run_tool, write_config
 
 from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.assigners.at_least_one import AtLeastOne
 from dynamic_atss.builders import build_assigner, build_head
+from dynamic_atss.builders.limits import ACCEPTED
 from dynamic_atss.builders.rules import build_one_to_one
 from dynamic_atss.config.load import load_config
 from dynamic_atss.errors import UserError
+from dynamic_atss.modeling.class_loss import CLASS_LOSSES
 from dynamic_atss.types import GroundTruth
 
 OWN = '''
@@ -38,11 +41,6 @@ class Nearest:
             quality[gt.image[t], nearest] = 1.0
         return Assignment(index, quality)
 '''
-
-
-def build_parts(cfg, channels, classes):
-    head = build_head(cfg)
-    return head.build(build_assigner(cfg, head), channels, classes)
 
 
 def config(*overrides):
@@ -207,6 +205,10 @@ def test_which_class_loss(rule_name, asked, kind):
     assert build_parts(cfg, 32, 3).criterion.class_loss.kind == kind
 
 
+def test_every_class_loss_is_accepted():
+    assert set(ACCEPTED["MODEL.CLASS_LOSS"]) == {"", *CLASS_LOSSES}
+
+
 def test_a_file_with_a_dataclass(tmp_path):
     """Dataclasses look their module up; the same file is the same class."""
     path = tmp_path / "my_rule.py"
@@ -239,7 +241,7 @@ def test_the_terms_are_of_the_same_size_under_every_head(head, name):
     parts = build_parts(cfg, 32, 3)
     torch.manual_seed(0)
     sizes = ((16, 16), (8, 8), (4, 4), (2, 2), (1, 1))
-    output = parts.head([torch.randn(2, 32, h, w) for h, w in sizes])
+    output = parts.network([torch.randn(2, 32, h, w) for h, w in sizes])
     boxes = torch.tensor([[10.0, 12, 60, 70], [30, 20, 120, 100], [5, 5, 40, 30]])
     gt = GroundTruth(boxes, torch.tensor([0, 1, 2]), torch.tensor([0, 0, 1]))
     losses = parts.criterion(output, parts.priors(sizes, torch.device("cpu")), gt).losses

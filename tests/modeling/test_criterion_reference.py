@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from helpers_head import build_parts
 from helpers_reference import flat, kept, read_arrays
 
-from dynamic_atss.builders import build_assigner, build_head
 from dynamic_atss.config.load import load_config
 from dynamic_atss.modeling.head import HeadOutput
 from dynamic_atss.types import GroundTruth, Predictions
@@ -21,11 +21,6 @@ DSLA = {
     "full": {"CLS_LOSS_WEIGHT": 2.0},
     "r101": {"CENTER_SAMPLING": True, "NORM_REG_TARGETS": True, "IOU_LOSS_TYPE": "giou"},
 }
-
-
-def build_parts(cfg, channels, classes):
-    head = build_head(cfg)
-    return head.build(build_assigner(cfg, head), channels, classes)
 
 
 def parts_of(head, settings):

@@ -4,10 +4,11 @@ from math import exp, log
 
 import pytest
 import torch
+from helpers_head import build_parts
 from helpers_run import ROOT
 from torch import nn
 
-from dynamic_atss.builders import build_assigner, build_head, check_config
+from dynamic_atss.builders import check_config
 from dynamic_atss.config.load import load_config
 from dynamic_atss.errors import UserError
 from dynamic_atss.losses import distribution_focal_loss, giou_loss
@@ -30,8 +31,7 @@ GT = GroundTruth(
 def parts(*overrides, file=FILE):
     cfg = load_config(file, [str(x) for x in overrides])
     check_config(cfg)
-    head = build_head(cfg)
-    return head.build(build_assigner(cfg, head), 32, 3)
+    return build_parts(cfg, 32, 3)
 
 
 def test_a_distribution_of_one_peak_is_its_distance():
@@ -99,7 +99,7 @@ def test_the_published_losses_by_their_definition():
     torch.manual_seed(2)
     made = parts()
     priors = made.priors(LEVELS, torch.device("cpu"))
-    output = made.head([torch.randn(2, 32, h, w) for h, w in LEVELS])
+    output = made.network([torch.randn(2, 32, h, w) for h, w in LEVELS])
     assert output.quality is None and output.deltas.shape == (2, len(priors), 68)
     output = HeadOutput(output.logits + 2, 3 * output.deltas, None, LEVELS)
     losses = made.criterion(output, priors, GT).losses
@@ -126,7 +126,7 @@ def test_with_another_box_loss_and_rule_and_with_a_quality_branch():
         *("MODEL.ATSS_ON", True, "MODEL.ATSS.REGRESSION_TYPE", "DISTRIBUTION"),
         file=None,
     )
-    output = made.head([torch.randn(2, 32, h, w) for h, w in LEVELS])
+    output = made.network([torch.randn(2, 32, h, w) for h, w in LEVELS])
     losses = made.criterion(output, made.priors(LEVELS, torch.device("cpu")), GT).losses
     assert list(losses) == ["loss_cls", "loss_reg", "loss_dfl", "loss_IoU"]
     assert made.criterion.box_loss.term.__name__ == "diou"

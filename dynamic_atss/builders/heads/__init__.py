@@ -5,17 +5,16 @@ from __future__ import annotations
 
 from yacs.config import CfgNode
 
-from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.builders.heads.atss import ATSSHead
-from dynamic_atss.builders.heads.base import Head, Parts
+from dynamic_atss.builders.heads.base import Head, HeadModules
 from dynamic_atss.builders.heads.dsla import DSLAHead
 from dynamic_atss.builders.heads.fcos import FCOSHead
-from dynamic_atss.builders.heads.fit import ask, check_made, check_section, named
+from dynamic_atss.builders.heads.fit import ask, check_made, check_section
 from dynamic_atss.builders.heads.retinanet import RetinaNetHead
 from dynamic_atss.builders.outside import construct, find, require
 from dynamic_atss.errors import UserError
 
-__all__ = ["HEADS", "Head", "Parts", "build_head", "head_key"]
+__all__ = ["HEADS", "Head", "HeadModules", "build_head", "head_key"]
 
 HEADS: dict[str, type[Head]] = {
     "atss": ATSSHead,
@@ -39,7 +38,6 @@ def build_head(cfg: CfgNode) -> Head:
     head = construct("MODEL.HEAD.ARGS", name, found, cfg, **cfg.MODEL.HEAD.ARGS)
     check_made(head)
     ask(head, "priors")  # before the rule, which is compared with them
-    _check_rule(head)
     return head
 
 
@@ -47,16 +45,6 @@ def head_key(cfg: CfgNode) -> str:
     """What of the configuration chooses the head: "MODEL.ATSS_ON" or "MODEL.HEAD.NAME atss"."""
     name = cfg.MODEL.HEAD.NAME
     return f"MODEL.HEAD.NAME {name}" if name else f"MODEL.{_name(cfg).upper()}_ON"
-
-
-def _check_rule(head: Head) -> None:
-    """Raises UserError unless the head's own rule is one of ours or code."""
-    rule = ask(head, "default_rule")
-    if rule not in ASSIGNERS and ":" not in rule:
-        raise UserError(
-            f"{named(head)}: its default_rule (or rule) is {rule!r}; accepted are "
-            f'{", ".join(ASSIGNERS)}, and code of your own, as "path/to/file.py:Name"'
-        )
 
 
 def _name(cfg: CfgNode) -> str:

@@ -6,17 +6,17 @@ Dynamic ATSS.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from dynamic_atss.assigners import Assigner
 from dynamic_atss.builders.heads.base import AnchorHead
 from dynamic_atss.errors import UserError
-from dynamic_atss.modeling.box_terms import Distribution
 from dynamic_atss.modeling.coder import Coder, DeltaCoder, DistanceCoder, DistributionCoder
-from dynamic_atss.modeling.criterion import Criterion
 from dynamic_atss.modeling.head import DenseHead
+
+if TYPE_CHECKING:
+    from dynamic_atss.assigners import Assigner
 
 # MODEL.ATSS.POSITIVE_TYPE of the release -> the rule.
 POSITIVE_TYPES = {"ATSS": "dynamic_atss", "SSC": "fcos", "IoU": "max_iou", "TOPK": "topk"}
@@ -78,6 +78,9 @@ class ATSSHead(AnchorHead):
         return super().criterion_arguments(assigner) | own
 
     def criterion(self, assigner: Assigner, coder: Coder) -> nn.Module:
+        from dynamic_atss.modeling.box_terms import Distribution
+        from dynamic_atss.modeling.criterion import Criterion
+
         found = super().criterion(assigner, coder)
         if isinstance(coder, DistributionCoder) and isinstance(found, Criterion):
             weights = found.box_weight, self.own.DFL_WEIGHT

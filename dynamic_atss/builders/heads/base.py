@@ -1,32 +1,32 @@
-"""What a head is: one object with all that belongs to it.
+"""The base class of heads. A head is one object that makes all parts which belong to it.
 
-To bring a head of your own, subclass `Head`, or one of the published heads, in a file anywhere and
-name it: `MODEL.HEAD.NAME my_head.py:MyHead`; `MODEL.HEAD.ARGS` are its keyword arguments.
+To write a head, subclass `Head` or one of the published heads in a file anywhere, and name it:
+`MODEL.HEAD.NAME my_head.py:MyHead`. `MODEL.HEAD.ARGS` are its keyword arguments.
+
+Rules and losses are imported where a criterion is made, so that a prediction does not import them.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from inspect import isclass
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from torch import nn
 from yacs.config import CfgNode
 
-from dynamic_atss.assigners import Assigner
-from dynamic_atss.assigners.at_least_one import AtLeastOne
-from dynamic_atss.assigners.ignore_regions import IgnoreRegions
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.builders.heads.fit import ask
 from dynamic_atss.builders.outside import construct, find, require_call
-from dynamic_atss.engine import distributed
 from dynamic_atss.errors import UserError
-from dynamic_atss.modeling.box_terms import BOX_LOSSES
-from dynamic_atss.modeling.class_loss import ClassLoss, default_class_loss
 from dynamic_atss.modeling.coder import Coder
-from dynamic_atss.modeling.criterion import Criterion, DenseCriterion
 from dynamic_atss.modeling.postprocess import PostProcess
 from dynamic_atss.modeling.priors import AnchorGenerator
+
+if TYPE_CHECKING:
+    from dynamic_atss.assigners import Assigner
+    from dynamic_atss.modeling.class_loss import ClassLoss
+    from dynamic_atss.modeling.criterion import DenseCriterion
 
 BOX_LOSS_FITS = (
     "a box loss is called with (raw, decoded, targets, weight, priors) and returns a dict, "
@@ -34,12 +34,12 @@ BOX_LOSS_FITS = (
 )
 
 
-class Parts(NamedTuple):
-    """What a detector needs of a head beside the backbone."""
+class HeadModules(NamedTuple):
+    """The parts of a head that turn feature maps into detections."""
 
-    head: nn.Module
+    network: nn.Module
     priors: AnchorGenerator
-    criterion: nn.Module
+    coder: Coder
     postprocess: PostProcess
 
 
@@ -56,7 +56,6 @@ class Head(ABC):
     rule: ClassVar[str] = "atss"
     boxes: ClassVar[BoxConvention] = BoxConvention.LEGACY
     rule_key: ClassVar[str] = ""
-    criterion_type: ClassVar[type[DenseCriterion]] = Criterion
 
     def __init__(self, cfg: CfgNode) -> None:
         """cfg: the whole configuration. A subclass may take MODEL.HEAD.ARGS as keywords."""
@@ -92,15 +91,26 @@ class Head(ABC):
         The rule that `criterion` is given is wrapped already; call this for each further rule that
         the head makes itself, as for its branches.
         """
+        from dynamic_atss.assigners.at_least_one import AtLeastOne
+        from dynamic_atss.assigners.ignore_regions import IgnoreRegions
+
         rule = AtLeastOne(rule) if self.model.ASSIGNER.AT_LEAST_ONE else rule
         return IgnoreRegions(rule) if self.model.ASSIGNER.IGNORE_REGIONS else rule
 
+    def criterion_type(self) -> type[DenseCriterion]:
+        """The class of the criterion."""
+        from dynamic_atss.modeling.criterion import Criterion
+
+        return Criterion
+
     def criterion(self, assigner: Assigner, coder: Coder) -> nn.Module:
         """From the network's output to losses."""
+        from dynamic_atss.engine import distributed
+
         arguments = self.criterion_arguments(assigner)
         if self.model.BOX_LOSS:
             arguments["box_loss"] = named_box_loss(self.model.BOX_LOSS)
-        return self.criterion_type(
+        return self.criterion_type()(
             assigner,
             coder,
             distributed.average,
@@ -109,7 +119,7 @@ class Head(ABC):
         )
 
     def criterion_arguments(self, assigner: Assigner) -> dict[str, Any]:
-        """What the head's `criterion_type` has otherwise than by default."""
+        """The keyword arguments of `criterion_type` that are not its defaults."""
         return {"divide_by_labels": self.divides_by_labels()}
 
     def postprocess(self, coder: Coder) -> PostProcess:
@@ -139,24 +149,23 @@ class Head(ABC):
         if 0 < own.LOSS_GAMMA < 1:  # its gradient is infinite where the loss is 0
             raise UserError(f"{section}.LOSS_GAMMA {own.LOSS_GAMMA}: 0, or at least 1, is needed")
 
-    def build(self, assigner: Assigner, channels: int, classes: int) -> Parts:
-        """All parts, over maps of `channels`, for `classes` classes.
+    def build(self, channels: int, classes: int) -> HeadModules:
+        """Makes all parts but the criterion, for feature maps of `channels` and `classes` classes.
 
-        Criterion and post-processing share one coder, which may have parameters that train.
+        The criterion is made with the same coder, which may have parameters that train.
 
         Raises:
-            UserError: a method takes other arguments, fails, or gives what does not fit.
+            UserError: a method takes other arguments, fails, or returns an object that does not
+            fit.
         """
         coder = ask(self, "coder")
-        return Parts(
-            ask(self, "network", channels, classes),
-            ask(self, "priors"),
-            ask(self, "criterion", assigner, coder),
-            ask(self, "postprocess", coder),
-        )
+        network = ask(self, "network", channels, classes)
+        return HeadModules(network, ask(self, "priors"), coder, ask(self, "postprocess", coder))
 
     def class_loss(self, assigner: Assigner) -> ClassLoss:
         """MODEL.CLASS_LOSS, or what the labels of the rule ask for."""
+        from dynamic_atss.modeling.class_loss import default_class_loss
+
         kind = self.model.CLASS_LOSS
         return default_class_loss(assigner, kind, self.own.LOSS_ALPHA, self.own.LOSS_GAMMA)
 
@@ -206,6 +215,8 @@ def named_box_loss(name: str) -> Any:
     Raises:
         UserError: there is no such term, or it is not called like one.
     """
+    from dynamic_atss.modeling.box_terms import BOX_LOSSES
+
     key = "MODEL.BOX_LOSS"
     found = find(key, name, BOX_LOSSES, functions=True)
     require_call(key, name, found, 5, BOX_LOSS_FITS)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from dynamic_atss.assigners import Assigner
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.builders.heads.base import Head
-from dynamic_atss.modeling.box_terms import IoU
 from dynamic_atss.modeling.coder import Coder, DistanceCoder
 from dynamic_atss.modeling.head import DenseHead
 from dynamic_atss.modeling.priors import AnchorGenerator, PointGenerator
+
+if TYPE_CHECKING:
+    from dynamic_atss.assigners import Assigner
 
 MADE_OF_IOU = ("IoU", "alignment")  # qualities that hold the IoU of the prediction
 
@@ -51,6 +52,8 @@ class DSLAHead(Head):
         return DistanceCoder(1.0 if self.own.NORM_REG_TARGETS else None)
 
     def criterion_arguments(self, assigner: Assigner) -> dict[str, Any]:
+        from dynamic_atss.modeling.box_terms import IoU
+
         hard = self.class_loss(assigner).kind == "focal"
         return {
             "box_loss": IoU(self.own.IOU_LOSS_TYPE),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from dynamic_atss.assigners import Assigner
 from dynamic_atss.builders.heads.base import Head
-from dynamic_atss.modeling.box_terms import IoU
 from dynamic_atss.modeling.coder import Coder, DistanceCoder
 from dynamic_atss.modeling.head import DenseHead
 from dynamic_atss.modeling.priors import AnchorGenerator, PointGenerator
+
+if TYPE_CHECKING:
+    from dynamic_atss.assigners import Assigner
 
 
 class FCOSHead(Head):
@@ -39,6 +40,8 @@ class FCOSHead(Head):
         return DistanceCoder(1.0 if self.own.NORM_REG_TARGETS else None)
 
     def criterion_arguments(self, assigner: Assigner) -> dict[str, Any]:
+        from dynamic_atss.modeling.box_terms import IoU
+
         area = "strides" if self.own.NORM_REG_TARGETS else "pixels"
         own = {"box_loss": IoU(self.own.IOU_LOSS_TYPE, area), "box_weight": 1.0}
         return super().criterion_arguments(assigner) | own

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from dynamic_atss.assigners import Assigner
 from dynamic_atss.builders.heads.base import AnchorHead
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.coder import Coder, DeltaCoder
-from dynamic_atss.modeling.criterion import RetinaNetCriterion
 from dynamic_atss.modeling.head import DenseHead
+
+if TYPE_CHECKING:
+    from dynamic_atss.assigners import Assigner
+    from dynamic_atss.modeling.criterion import DenseCriterion
 
 
 class RetinaNetHead(AnchorHead):
@@ -19,7 +21,6 @@ class RetinaNetHead(AnchorHead):
 
     section = "RETINANET"
     rule = "max_iou"
-    criterion_type = RetinaNetCriterion
 
     def rule_arguments(self, rule: str) -> dict[str, Any]:
         return self.thresholds() | {"inside_only": False} if rule == "max_iou" else {}
@@ -46,6 +47,11 @@ class RetinaNetHead(AnchorHead):
 
     def coder(self) -> Coder:
         return DeltaCoder()
+
+    def criterion_type(self) -> type[DenseCriterion]:
+        from dynamic_atss.modeling.criterion import RetinaNetCriterion
+
+        return RetinaNetCriterion
 
     def criterion_arguments(self, assigner: Assigner) -> dict[str, Any]:
         return {"beta": self.own.BBOX_REG_BETA, "divisor": self.own.BBOX_REG_WEIGHT}
