@@ -55,5 +55,5 @@ def shared(
         better = (found >= 0) & (best_of < least)
         index, least = found.where(better, index), best_of.where(better, least)
     image = torch.arange(shape[0], device=prior.device)[:, None]
-    pairs = index.clamp(min=0), prior, image * shape[1] + prior, exists & (index >= 0)
-    return Pairs(*(x.flatten() for x in pairs))
+    found = index.clamp(min=0), prior, image * shape[1] + prior, exists & (index >= 0)
+    return Pairs(*(x.flatten() for x in found))
