@@ -41,7 +41,7 @@ def scenes(path: Path, short: int, limit: int) -> Iterator[tuple[Priors, GroundT
     read = read_annotations(path, need_boxes=True)
     classes = len(read.class_names)
     for i, (height, width) in enumerate(read.sizes.tolist()):
-        here = (read.image == i) & ~read.crowd & (read.xywh[:, 2:] > 1).all(1)
+        here = (read.image_index == i) & ~read.crowd & (read.xywh[:, 2:] > 1).all(1)
         high, wide = resized(height, width, short, limit)
         scale = np.array([wide / width, high / height])
         corner, extent = read.xywh[here, :2], np.maximum(read.xywh[here, 2:] - 1, 0)

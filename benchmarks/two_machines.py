@@ -34,7 +34,7 @@ PORT = 29511  # of the rendezvous, which the first machine holds
 SOON = "last_call_timeout=4,keep_alive_interval=1,keep_alive_max_attempt=4,join_timeout=120"
 AWAY = 15.0  # seconds that a machine is cut off
 LONGEST = 300.0  # seconds that a case may take
-_TOLD = ("error: ", "rank ", "started anew", "Resuming", "go on with", "SIGTERM")
+_TOLD = ("error: ", "rank ", "restarted by", "Resuming", "resumed with", "SIGTERM")
 
 
 class Case(NamedTuple):

@@ -1,6 +1,6 @@
-"""Training of dense object detectors in which label assignment is a small, swappable rule.
+"""Trains dense object detectors whose label assignment is a small, swappable rule.
 
-What programs use is here by name; what needs torch is imported when it is asked for.
+Names that need torch are imported only when they are used.
 
 >>> import dynamic_atss
 >>> dynamic_atss.__all__
@@ -31,7 +31,7 @@ __all__ = [
     "UserError",
     "load",
 ]
-_PLACES = {  # of those that are not in `types`
+_MODULES = {  # the module of each name that is not in `types`
     "Found": "inference.found",
     "Model": "inference.model",
     "PerImage": "assigners.per_image",
@@ -41,10 +41,10 @@ _PLACES = {  # of those that are not in `types`
 
 
 def __getattr__(name: str) -> Any:
-    """A name of `__all__`, from the module that defines it."""
+    """Imports a name of `__all__` from the module that defines it."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_PLACES.get(name, 'types')}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'types')}"), name)
 
 
 def __dir__() -> list[str]:

@@ -2,5 +2,5 @@
 
 from dynamic_atss.commands import main
 
-if __name__ == "__main__":  # not in processes that import it again
+if __name__ == "__main__":  # loader workers import this module again
     main()

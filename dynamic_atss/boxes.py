@@ -1,7 +1,7 @@
-"""Pure geometry of xyxy boxes, and the two conventions of what x2 and y2 are.
+"""Geometry of xyxy boxes, under the two conventions for the meaning of x2 and y2.
 
-The functions measure as today's libraries do: a box is x2 - x1 wide. The methods of a
-`BoxConvention` measure as boxes of that convention are meant.
+The functions take a box to be x2 - x1 wide, as today's libraries do. The methods of a
+`BoxConvention` measure boxes by that convention.
 """
 
 from __future__ import annotations
@@ -13,71 +13,72 @@ from torch import Tensor
 
 
 class BoxConvention(Enum):
-    """What x2 and y2 of a box are. The value is what a side counts beyond x2 - x1.
+    """The meaning of x2 and y2 of a box. The value is added to x2 - x1 to give a side.
 
-    LEGACY: the last pixel of the box, so that it is x2 - x1 + 1 wide. The releases of the
-    maskrcnn-benchmark family assign, clip and suppress so.
-    EXACT: the edge behind the last pixel, so that the box is x2 - x1 wide. DSLA and today's
-    libraries compute so.
+    LEGACY: x2 is the last pixel of the box, so the box is x2 - x1 + 1 wide. The releases of the
+    maskrcnn-benchmark family assign, clip and suppress boxes in this way.
+    EXACT: x2 is the edge behind the last pixel, so the box is x2 - x1 wide. DSLA and today's
+    libraries use it.
 
-    The head chooses one; ground truth and detections carry it.
+    The head chooses the convention. Ground truth and detections store it.
     """
 
     LEGACY = 1.0
     EXACT = 0.0
 
     def area(self, boxes: Tensor) -> Tensor:
-        """Areas (...) of boxes (..., 4)."""
+        """Gives the areas (...) of boxes (..., 4)."""
         sides = boxes[..., 2:] - boxes[..., :2] + self.value
         return sides[..., 0] * sides[..., 1]
 
     def intersection(self, a: Tensor, b: Tensor) -> Tensor:
-        """Intersections (...) of boxes a and b, whose leading dimensions broadcast: pairwise with
-        a[:, None], b[None]; aligned with equal shapes."""
+        """Gives the areas (...) in which boxes a and b overlap. Leading dimensions broadcast:
+        a[:, None] and b[None] give all pairs, equal shapes give aligned pairs."""
         low = torch.maximum(a[..., :2], b[..., :2])
         high = torch.minimum(a[..., 2:], b[..., 2:])
         side = (high - low + self.value).clamp(min=0)
         return side[..., 0] * side[..., 1]
 
     def iou(self, a: Tensor, b: Tensor) -> Tensor:
-        """Intersection over union (...) of boxes a and b, whose leading dimensions broadcast.
+        """Gives intersection over union (...) of boxes a and b, whose leading dimensions broadcast.
 
-        Two boxes without extent have IoU 0.
+        Two boxes with area 0 have IoU 0.
         """
         inter = self.intersection(a, b)
         union = self.area(a) + self.area(b) - inter
         return torch.where(union > 0, inter / union, torch.zeros_like(inter))
 
     def limits(self, sizes: Tensor) -> Tensor:
-        """(..., 4): the largest x and y of boxes in images of sizes (..., 2): height, width."""
+        """Gives the largest x and y (..., 4) of boxes in images of (height, width) `sizes`
+        (..., 2)."""
         limit = sizes.flip(-1) - self.value
         return torch.cat((limit, limit), dim=-1)
 
     def clip(self, boxes: Tensor, sizes: Tensor) -> Tensor:
-        """Boxes (..., 4) moved into images of sizes (..., 2): height, width."""
+        """Clips boxes (..., 4) to images of sizes (..., 2): height, width."""
         return torch.minimum(boxes.clamp(min=0), self.limits(sizes).to(boxes.dtype))
 
 
 def area(boxes: Tensor) -> Tensor:
-    """Areas (...) of boxes (..., 4)."""
+    """Gives the areas (...) of boxes (..., 4)."""
     return BoxConvention.EXACT.area(boxes)
 
 
 def intersection(a: Tensor, b: Tensor) -> Tensor:
-    """Intersections (...) of boxes a and b: see `BoxConvention.intersection`."""
+    """Gives the areas (...) in which boxes a and b overlap: see `BoxConvention.intersection`."""
     return BoxConvention.EXACT.intersection(a, b)
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union (...) of boxes a and b: see `BoxConvention.iou`."""
+    """Gives intersection over union (...) of boxes a and b: see `BoxConvention.iou`."""
     return BoxConvention.EXACT.iou(a, b)
 
 
 def giou(a: Tensor, b: Tensor, eps: float = 1e-7) -> Tensor:
-    """Generalized IoU (...) in [-1, 1] of aligned boxes, without "+1" (Rezatofighi et al., CVPR
-    2019).
+    """Gives the generalized IoU (...) in [-1, 1] of aligned boxes, without "+1".
 
-    An inverted side of `a` counts as one without extent; `eps` keeps empty unions finite.
+    Follows Rezatofighi et al., CVPR 2019. A side of `a` with x2 < x1 counts as 0. `eps` keeps the
+    result finite for empty unions.
     """
     a = torch.cat((a[..., :2], torch.maximum(a[..., :2], a[..., 2:])), dim=-1)
     inter = intersection(a, b)
@@ -90,21 +91,24 @@ def giou(a: Tensor, b: Tensor, eps: float = 1e-7) -> Tensor:
 
 
 def centers(boxes: Tensor) -> Tensor:
-    """(..., 2): x and y of the centres of boxes (..., 4)."""
+    """Gives the centres (..., 2), x and y, of boxes (..., 4)."""
     return (boxes[..., :2] + boxes[..., 2:]) / 2
 
 
 def sides(points: Tensor, boxes: Tensor) -> Tensor:
-    """Distances (..., 4) left, top, right, bottom from points (..., 2) to the sides of boxes (...,
-    4); all positive inside."""
+    """Gives the distances (..., 4) from points (..., 2) to the left, top, right and bottom side of
+    boxes (..., 4). All are positive inside the box."""
     return torch.cat((points - boxes[..., :2], boxes[..., 2:] - points), dim=-1)
 
 
 def centerness(points: Tensor, boxes: Tensor) -> Tensor:
-    """sqrt of the ratio of the nearer to the farther side, both ways (Tian et al., ICCV 2019):
-    (...) in [0, 1]; 1 in the centre, 0 on the border and outside."""
+    """Gives the centerness (...) in [0, 1] of points (..., 2) in boxes (..., 4).
+
+    It is the square root of (nearer / farther side), horizontally times vertically: 1 in the
+    centre, 0 on the border and outside (Tian et al., ICCV 2019).
+    """
     left, top, right, bottom = sides(points, boxes).clamp(min=0).unbind(-1)
-    ratio = torch.minimum(left, right) * torch.minimum(top, bottom)
-    whole = torch.maximum(left, right) * torch.maximum(top, bottom)
-    # Outside of a box without end, 0 times infinity is no ratio.
-    return torch.where(ratio > 0, ratio / whole, torch.zeros_like(whole)).sqrt()
+    nearer = torch.minimum(left, right) * torch.minimum(top, bottom)
+    farther = torch.maximum(left, right) * torch.maximum(top, bottom)
+    # A point outside an infinite box would give 0 times infinity, which is NaN.
+    return torch.where(nearer > 0, nearer / farther, torch.zeros_like(farther)).sqrt()

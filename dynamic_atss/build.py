@@ -1,4 +1,4 @@
-"""Moved to `dynamic_atss.builders`; this path goes with the next release."""
+"""Moved to `dynamic_atss.builders`. The next release removes this path."""
 
 from dynamic_atss.moved import moved
 

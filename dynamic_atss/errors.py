@@ -9,17 +9,16 @@ from types import FrameType
 
 from dynamic_atss.quoting import printable
 
-LONGEST_MESSAGE = (
-    4000  # characters of a message: paths and a few names; a name in a file has no limit
-)
+# Characters. A message with paths and a few names is shorter; a name in a file has no limit.
+LONGEST_MESSAGE = 4000
 
 
 class UserError(Exception):
-    """A mistake in what the user gave: the message says in one line which file and entry it is, and
-    how to correct it.
+    """A mistake that the user can correct. The message says in one line what is wrong, in which
+    file or entry, and how to correct it.
 
-    The tools print the message without a traceback and end with `exit_code`. Names from files may
-    be in it: what cannot be shown stands there as an escape.
+    The commands print the message without a traceback and end with `exit_code`. Characters that
+    cannot be shown, as names in files may have, become escapes.
 
     >>> from dynamic_atss import UserError, load
     >>> try:
@@ -36,40 +35,44 @@ class UserError(Exception):
 
 
 def _shortened(text: str) -> str:
-    """Without its middle, where it is too long to be read: the advice stands at the end."""
+    """Cuts the middle of a message that is too long; the advice at its end stays."""
     half = LONGEST_MESSAGE // 2 - 10
     return text if len(text) <= LONGEST_MESSAGE else f"{text[:half]} [...] {text[-half:]}"
 
 
 class Lost(UserError):
-    """Another process of the run has gone, stands still, or cannot be reached: nobody's mistake.
+    """Another process of the run has ended, does not respond, or cannot be reached.
 
-    The exit code is EX_TEMPFAIL of sysexits.h, "try again": launchers may start the run anew.
+    This is no mistake of the user. The exit code is EX_TEMPFAIL ("try again") of sysexits.h, after
+    which a launcher may restart the run.
     """
 
     exit_code = 75
 
 
 def described(error: BaseException) -> str:
-    """An error in code of the user's, as "ValueError: <its text> (<file>:<line>)"."""
-    place = own_place(error)
+    """Formats an error in the user's code as "ValueError: <its text> (<file>:<line>)"."""
+    place = user_place(error)
     return f"{type(error).__name__}: {error}" + (f" ({place})" if place else "")
 
 
-def own_place(error: BaseException, but: str = "") -> str:
-    """Where in code of the user's an error was raised, as "<file>:<line>"; "" if it was not.
+def user_place(error: BaseException, excluded: str = "") -> str:
+    """Finds the innermost line of the user's code that an error came through, as "<file>:<line>".
 
-    The user's is what belongs neither to this package nor to Python or an installed package; of
-    several such calls the innermost counts. but: a file that does not count
+    Code that belongs neither to this package, nor to Python or an installed package, is the user's.
+    Returns "" if there is none in the traceback.
+
+    Args:
+        excluded: a file that does not count as the user's.
     """
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename != but and _is_own(frame.filename)]
-    return f"{own[-1].filename}:{own[-1].lineno}" if own else ""
+    users = [f for f in frames if f.filename != excluded and _is_users(f.filename)]
+    return f"{users[-1].filename}:{users[-1].lineno}" if users else ""
 
 
-def _is_own(file: str) -> bool:
+def _is_users(file: str) -> bool:
     if file.startswith("<"):  # frozen parts of Python, evaluated texts
         return False
     names = ("stdlib", "platstdlib", "purelib", "platlib")
@@ -78,12 +81,14 @@ def _is_own(file: str) -> bool:
 
 
 def code_place(frame: FrameType | None) -> str:
-    """The innermost function of a running stack that belongs to this package or to the user, as
-    "<function> (<file>:<line>)": what a thread is busy with. "" where a function has just ended."""
+    """Finds the innermost function of a running stack in this package or in the user's code.
+
+    Returns "<function> (<file>:<line>)", which says what a thread is doing; "" if there is none.
+    """
     package = str(Path(__file__).parent)
     while frame is not None:
         code = frame.f_code
-        if code.co_filename.startswith(package) or _is_own(code.co_filename):
+        if code.co_filename.startswith(package) or _is_users(code.co_filename):
             return f"{code.co_name} ({Path(code.co_filename).name}:{frame.f_lineno})"
         frame = frame.f_back
     return ""

@@ -1,4 +1,4 @@
-"""Files that a run leaves: each appears whole or not at all, and is readable after a crash."""
+"""Writes the files of a run so that each is complete or absent, also after a crash."""
 
 from __future__ import annotations
 
@@ -19,27 +19,29 @@ _log = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.jsonl"
 CHECKPOINT_FORMAT = "dynamic_atss/1"  # the entry "format" of this project's checkpoints
-_NUMBERS = {"iteration", "loss", "lr"}  # of a record, where they are in it
-_LARGEST = 2.0**63  # an integer beyond it fits into no array
+_NUMBERS = {"iteration", "loss", "lr"}  # entries of a record that must be numbers
+_LARGEST = 2.0**63  # a larger integer fits into no array
 CACHE_VARIABLE = "DYNAMIC_ATSS_CACHE"
 
 
 def cache_folder() -> Path:
-    """Of what can be fetched or found out again: $DYNAMIC_ATSS_CACHE or ~/.cache/dynamic_atss."""
+    """Gives the folder for files that can be made again: $DYNAMIC_ATSS_CACHE or
+    ~/.cache/dynamic_atss."""
     return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/dynamic_atss").expanduser()
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) -> None:
-    """Calls `write` with the file that becomes `path`; its folder is made where it is missing.
+    """Calls `write` with a temporary file that then replaces `path`. Makes the folder if needed.
 
-    Raises UserError if that fails; then nothing is left behind and an older file is as it was.
+    Raises:
+        UserError: writing failed. No temporary file is left, and an older `path` is unchanged.
     """
     path = Path(path)
     try:
         with replacement(path) as file:
             write(file)
     except (OSError, RuntimeError) as error:
-        # torch reports the failed write of a file as RuntimeError; the cause is in its context.
+        # torch raises RuntimeError for a failed write; the OSError is its context.
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             raise
@@ -50,44 +52,49 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], A
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """`write_atomically` of a text in UTF-8."""
+    """Writes a text in UTF-8, as `write_atomically` does."""
     write_atomically(path, lambda file: file.write(text.encode(errors="backslashreplace")))
 
 
-def check_place(path: Path, told: str = "--output") -> None:
-    """Before long work, for the file that it ends with; nothing is made.
+def check_place(path: Path, option: str = "--output") -> None:
+    """Checks, before long work, that the file `path` can be written. Makes nothing.
 
-    told: what names the file, for messages. Raises UserError: it cannot be written there.
+    Args:
+        option: the option that gave the path, for messages.
+
+    Raises:
+        UserError: the file cannot be written.
     """
     if path.is_dir():
-        raise UserError(f"{told} {path}: is a folder; name a file in it")
-    above = next(place for place in path.absolute().parents if os.path.lexists(place))
+        raise UserError(f"{option} {path}: is a folder; name a file in it")
+    above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
     if not above.is_dir() or not os.access(above, os.W_OK):
-        raise UserError(f"{told} {path}: {above} is no folder that can be written; choose another")
+        raise UserError(
+            f"{option} {path}: {above} is no folder that can be written; choose another"
+        )
 
 
-def open_folder(folder: Path, told: str = "--output") -> None:
-    """Makes it where it is missing. Raises UserError: it cannot be made or written."""
+def open_folder(folder: Path, option: str = "--output") -> None:
+    """Makes a folder if needed. Raises UserError: it cannot be made or written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        raise UserError(f"{told} {folder}: cannot be made ({error}); choose another") from None
+        raise UserError(f"{option} {folder}: cannot be made ({error}); choose another") from None
     if not os.access(folder, os.W_OK):
-        raise UserError(f"{told} {folder}: cannot be written; choose another folder")
+        raise UserError(f"{option} {folder}: cannot be written; choose another folder")
 
 
 def link_or_copy(source: str | Path, path: str | Path) -> None:
-    """`path` becomes the same file as `source`, or a copy where the file system has no hard links;
-    whole or not at all.
+    """Makes `path` a hard link to `source`, or a copy if the file system has no hard links.
 
-    Raises UserError as `write_atomically`.
+    Raises UserError as `write_atomically`, and never leaves an incomplete file.
     """
     source, path = Path(source), Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         temporary.unlink(missing_ok=True)
         os.link(source, temporary)
-        os.replace(temporary, path)  # does nothing, and leaves both, if they are one file already
+        os.replace(temporary, path)  # does nothing if both are links to the same file already
     except OSError:
         with open(source, "rb") as content:
             write_atomically(path, lambda file: shutil.copyfileobj(content, file))
@@ -97,10 +104,12 @@ def link_or_copy(source: str | Path, path: str | Path) -> None:
 
 @contextlib.contextmanager
 def replacement(path: Path) -> Iterator[BinaryIO]:
-    """A temporary file in the same folder; at the end of the block it is on the disk and renamed.
+    """Opens a temporary file in the same folder; after the block, syncs it and renames it to
+    `path`.
 
-    Its name is fixed, so that a killed run leaves at most one, which the next overwrites: one
-    process at a time writes a path. An error of the block or of the disk goes on to the caller.
+    Only one process at a time may write a path, as the temporary name is fixed. A killed run
+    therefore leaves at most one temporary file, which the next run overwrites. Errors of the block
+    and of the disk reach the caller.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -112,12 +121,12 @@ def replacement(path: Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     finally:
-        with contextlib.suppress(OSError):  # mostly: renamed, so no longer there
+        with contextlib.suppress(OSError):  # it does not exist if it was renamed
             temporary.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes the rename itself last; a folder cannot be opened for this on every file system."""
+    """Syncs a rename to the disk, on file systems that can open a folder."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -129,10 +138,13 @@ def _sync_folder(folder: Path) -> None:
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """The records of a `metrics.jsonl`, in the file's order; [] if there is no file.
+    """Reads the records of a `metrics.jsonl`, in the file's order; [] if there is no file.
 
-    Lines that are no whole records are skipped, and counted in the log: a killed run may leave half
-    a line. Numbers that were not finite read None.
+    Skips incomplete lines, which a killed run may leave, and logs their number. Numbers that were
+    not finite become None.
+
+    Raises:
+        UserError: the file cannot be read.
     """
     try:
         lines = read_bytes(path, RECORD_BYTES).decode("utf-8", "replace").splitlines()
@@ -142,7 +154,7 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
         raise UserError(f"{path}: cannot be read ({error.strerror}): check the file") from None
     records = [record for record in map(_record, lines) if record is not None]
     if skipped := len(lines) - len(records):
-        _log.warning("%s: %d of %d lines are no records, and skipped", path, skipped, len(lines))
+        _log.warning("%s: skipped %d of %d lines: no records", path, skipped, len(lines))
     return records
 
 
@@ -151,9 +163,10 @@ def _record(line: str) -> dict[str, Any] | None:
         record = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    whole = isinstance(record, dict) and type(record.get("iteration")) is int
-    numbers = [record[key] for key in _NUMBERS & record.keys()] if whole else []
-    return record if whole and all(map(_is_number, numbers)) else None
+    if not isinstance(record, dict) or type(record.get("iteration")) is not int:
+        return None
+    numbers = [record[key] for key in _NUMBERS & record.keys()]
+    return record if all(map(_is_number, numbers)) else None
 
 
 def _is_number(value: Any) -> bool:

@@ -1,6 +1,7 @@
-"""All losses, as pure functions of (prediction, target, weight).
+"""Computes all losses, as pure functions of (prediction, target, weight).
 
-They are sums: the caller chooses the normaliser. The focal losses are operators, in `ops/focal.py`.
+They return sums; the caller chooses the normaliser. The focal losses are operators in
+`ops/focal.py`.
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ KINDS = {"focal": SIGMOID, "quality_focal": QUALITY, "varifocal": VARIFOCAL, "so
 
 
 def giou_loss(boxes: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
-    """Sum of weight * (1 - GIoU).
+    """Sums weight * (1 - GIoU).
 
     Args:
         boxes: (..., 4) xyxy, with gradient.
         targets: (..., 4) xyxy.
-        weight: (...); where it is 0 the pair does not count.
+        weight: (...); a pair with weight 0 does not count.
     """
     return (weight * (1 - giou(boxes, targets))).sum()
 
@@ -53,15 +54,15 @@ def giou_loss(boxes: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
 def iou_loss(
     boxes: Tensor, targets: Tensor, weight: Tensor, kind: str, plus: Tensor | float = 0.0
 ) -> Tensor:
-    """Sum of weight * loss, the forms of the FCOS and DSLA releases.
+    """Sums weight * IoU loss, as the FCOS and DSLA releases do.
 
     Args:
         boxes: (..., 4) xyxy, sides not negative, with gradient.
         targets: (..., 4) xyxy.
-        weight: (...); where it is 0 the pair does not count.
+        weight: (...); a pair with weight 0 does not count.
         kind: "iou" (-log IoU; Yu et al., ACM MM 2016), "linear_iou" (1 - IoU) or "giou".
-        plus: (...) area that is added to intersection and union (FCOS); 0: the IoU is at least
-            1e-6 in the logarithm (DSLA).
+        plus: (...) area that is added to intersection and union (FCOS). With 0, the logarithm takes
+            an IoU of at least 1e-6 (DSLA).
     """
     inter = intersection(boxes, targets)
     union = area(boxes) + area(targets) - inter
@@ -79,29 +80,31 @@ def iou_loss(
 
 
 def smooth_l1_loss(deltas: Tensor, targets: Tensor, weight: Tensor, beta: float) -> Tensor:
-    """Sum over the last dimension and the others of weight * smooth L1 (Girshick, ICCV 2015).
+    """Sums weight * smooth L1 loss (Girshick, ICCV 2015) over all entries.
 
     Args:
         deltas: (..., 4), with gradient.
         targets: (..., 4).
         weight: (...).
-        beta: where square turns into linear.
+        beta: the difference at which the square loss turns into a linear one.
     """
     loss = F.smooth_l1_loss(deltas, targets, beta=beta, reduction="none").sum(-1)
     return (weight * loss).sum()
 
 
 def distribution_focal_loss(logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
-    """Sum of weight * the mean over the sides of the cross-entropy with the two bins around a
-    target, each by its nearness (Li et al., NeurIPS 2020).
+    """Sums weight * distribution focal loss (Li et al., NeurIPS 2020).
+
+    The loss of a side is the cross-entropy with the two bins around its target, each weighted by
+    how near it is to the target. The loss of a box is the mean over its sides.
 
     Args:
-        logits: (..., S, B) of S sides and B bins, which mean 0 to B - 1; with gradient.
+        logits: (..., S, B) of S sides and B bins, whose values are 0 to B - 1; with gradient.
         targets: (..., S) in [0, B - 1).
         weight: (...).
     """
     below = targets.floor()
-    share = targets - below  # of the bin above
+    share = targets - below  # weight of the upper bin
     bins = below.long()[..., None] + torch.arange(2, device=targets.device)
     low, high = logits.log_softmax(-1).gather(-1, bins).unbind(-1)
     return -(weight * (low * (1 - share) + high * share).mean(-1)).sum()
@@ -110,13 +113,13 @@ def distribution_focal_loss(logits: Tensor, targets: Tensor, weight: Tensor) -> 
 def quality_loss(
     logits: Tensor, quality: Tensor, positive: Tensor, weight: Tensor | None = None
 ) -> Tensor:
-    """Sum over positives of the binary cross-entropy between a quality logit and its soft target.
+    """Sums the binary cross-entropy between quality logits and soft targets over positives.
 
     Args:
         logits: (...).
         quality: (...) in [0, 1].
         positive: (...) bool.
-        weight: (...) of the terms; None: 1.
+        weight: (...) of each term; None: 1.
     """
     loss = F.binary_cross_entropy_with_logits(logits, quality, reduction="none")
     loss = loss if weight is None else loss * weight
@@ -133,44 +136,61 @@ def weighted_focal_loss(
     alpha: float = 0.25,
     gamma: float = 2.0,
 ) -> Tensor:
-    """Sum of the focal loss `kind`, in which the term at a row's class is `weight` times that of a
-    positive plus `negative` times that of the background. With 1 and 0 it is the loss of that name.
+    """Sums the focal loss `kind` with weighted terms.
 
-    "soft_focal" is the loss of o2f's release: BCE(p, label) at a positive's class, 0.75 p^gamma
-    BCE(p, 0) elsewhere.
+    The term at the class of a row is `weight` times the positive term plus `negative` times the
+    background term. Weights of 1 and 0 give the usual loss of that name.
+
+    "soft_focal" is the loss of o2f's release: BCE(p, label) at a positive's class, and
+    0.75 p^gamma BCE(p, 0) at the other classes.
 
     Args:
-        logits: (M, C).
-        classes: (M,), as of the other focal losses.
-        label: (M,) in [0, 1]; read where there is a class, and not by "focal".
-        weight, negative: (M,), read where there is a class, with gradient; None: 1, and 0.
+        logits: (M, C) of M priors and C classes.
+        classes: (M,), as in the other focal losses.
+        label: (M,) in [0, 1], used for rows with a class; "focal" does not use it.
+        weight: (M,), used for rows with a class, with gradient; None: 1.
+        negative: (M,), used for rows with a class, with gradient; None: 0.
         kind: "focal", "quality_focal", "varifocal" or "soft_focal".
-        alpha: of "focal", as in `sigmoid_focal_loss`; it is 0.75 in the last two, as in
-            `varifocal_loss`.
+        alpha: as in `sigmoid_focal_loss`, for "focal". "varifocal" and "soft_focal" use 0.75, as
+            `varifocal_loss` does.
         gamma: exponent.
     """
     if kind == "focal" and alpha < 0:
-        row = logits, classes, label, weight, negative
-        return 2 * weighted_focal_loss(*row, kind, 0.5, gamma)
+        return 2 * weighted_focal_loss(
+            logits,
+            classes,
+            label,
+            weight,
+            negative,
+            kind,
+            alpha=0.5,
+            gamma=gamma,
+        )
     number = KINDS[kind]
     alpha = 0.75 if kind in ("varifocal", "soft_focal") else alpha
     background = (1 - alpha, 1.0, alpha, alpha)[number]
-    place = classes.clamp(min=0)[:, None]
-    x = logits.gather(1, place)[:, 0]
-    with torch.no_grad():  # each has its own derivative, which stays finite where autograd's is not
-        parts = negative_term(logits, background, gamma), negative_term(x, background, gamma)
-        found = positive_term(x, label, number, alpha, gamma)
-    of_all, of_class, of_positive = map(_attached, (logits, x, x), (*parts, found))
-    # The weights of priors without a class do not pass through where, not even NaN.
+    column = classes.clamp(min=0)[:, None]
+    x = logits.gather(1, column)[:, 0]
+    with torch.no_grad():  # the terms give derivatives that stay finite where autograd's do not
+        all_terms = negative_term(logits, background, gamma)
+        class_term = negative_term(x, background, gamma)
+        label_term = positive_term(x, label, number, alpha, gamma)
+    background_loss = _with_derivative(logits, all_terms)
+    background_at_class = _with_derivative(x, class_term)
+    positive_at_class = _with_derivative(x, label_term)
+    # Weights of priors without a class, even NaN, must not reach the result or the gradient.
     has_class = classes >= 0
-    own = of_positive if weight is None else torch.where(has_class, weight, 0.0) * of_positive
+    at_class = positive_at_class
+    if weight is not None:
+        at_class = torch.where(has_class, weight, 0.0) * positive_at_class
     if negative is not None:
-        own = own + torch.where(has_class, negative, 0.0) * of_class
-    loss = of_all.scatter(1, place, torch.where(has_class, own, of_class)[:, None])
+        at_class = at_class + torch.where(has_class, negative, 0.0) * background_at_class
+    at_class = torch.where(has_class, at_class, background_at_class)
+    loss = background_loss.scatter(1, column, at_class[:, None])
     return torch.where((classes == IGNORE)[:, None], 0.0, loss).sum()
 
 
-def _attached(x: Tensor, term: tuple[Tensor, Tensor]) -> Tensor:
-    """A value that has a written-out derivative with respect to x."""
+def _with_derivative(x: Tensor, term: tuple[Tensor, Tensor]) -> Tensor:
+    """Gives a value whose derivative with respect to x is the second part of `term`."""
     value, derivative = term
     return value + derivative * (x - x.detach())

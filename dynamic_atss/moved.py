@@ -1,4 +1,4 @@
-"""Paths and arguments of an earlier release, which work with a warning."""
+"""Keeps paths and arguments of an earlier release working, with a warning."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def moved(old: str, new: str) -> Callable[[str], Any]:
-    """The `__getattr__` of a module that moved: what it is asked for comes from `new`.
+    """Makes the `__getattr__` of a module that has moved, which gives the names of `new`.
 
-    Each access warns with the new path. The new module is imported only then.
+    Each access warns and names the new path. Only then the new module is imported.
     """
 
     def find(name: str) -> Any:
-        if name.startswith("__"):  # what the import system asks for
+        if name.startswith("__"):  # looked up by the import system
             raise AttributeError(f"module {old!r} has no attribute {name!r}")
-        found = getattr(import_module(new), name)
+        attribute = getattr(import_module(new), name)
         warnings.warn(
-            f"{old} goes with the next release: import {name} from {new}",
+            f"the next release removes {old}: import {name} from {new}",
             DeprecationWarning,
             stacklevel=2,
         )
-        return found
+        return attribute
 
     return find
 
 
 def extra_was_convention(function: F) -> F:
-    """The function, which also takes `extra` (1 or 0) in place of `convention`."""
+    """Lets `function` accept the former argument `extra` (1 or 0) instead of `convention`."""
 
     @wraps(function)
-    def called(*args: Any, extra: float | None = None, **more: Any) -> Any:
+    def wrapper(*args: Any, extra: float | None = None, **kwargs: Any) -> Any:
         if extra is not None:
-            from dynamic_atss.boxes import BoxConvention  # not for old paths, which cost nothing
+            from dynamic_atss.boxes import BoxConvention  # here, so that `moved` needs no torch
 
-            more["convention"] = BoxConvention(float(extra))
+            kwargs["convention"] = BoxConvention(float(extra))
             warnings.warn(
-                f"{function.__name__}(extra=...) goes with the next release: leave it out to "
+                f"the next release removes {function.__name__}(extra=...): leave it out to "
                 "measure by the convention of the boxes, or give a BoxConvention",
                 DeprecationWarning,
                 stacklevel=2,
             )
-        return function(*args, **more)
+        return function(*args, **kwargs)
 
-    return cast(F, called)
+    return cast(F, wrapper)

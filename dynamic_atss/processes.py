@@ -1,4 +1,4 @@
-"""How processes end: by a signal, with the one that started them, at once, or when late."""
+"""Ends processes: by a signal, together with their parent, at once, or after a time limit."""
 
 from __future__ import annotations
 
@@ -18,30 +18,31 @@ from typing import Any, NoReturn
 # Windows has only the first two.
 _NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2")
 SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
-_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+_PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 
 def end_with_parent(number: int = signal.SIGKILL) -> None:
-    """The system sends this process that signal when the thread that started it has ended, however
-    that was: with its process at the latest. Without effect where there is no such service (Linux
-    has it)."""
+    """Asks the system to send signal `number` to this process when the thread that started it ends.
+
+    Has no effect on systems other than Linux.
+    """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
 
 
 def end_with_launcher() -> None:
-    """SIGTERM when torchrun's agent, which started this process, is gone.
+    """Ends this process by SIGTERM when torchrun's agent, which started it, has ended.
 
-    Else its processes would train on when it is killed, and nobody would know of them. A process
-    that a shell started, perhaps to outlive it, is left alone.
+    Otherwise the processes would continue to train, unnoticed, after the agent was killed. Leaves
+    alone a process that a shell started, as it may be meant to outlive the shell.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent(signal.SIGTERM)
-        if os.getppid() == 1 and not _started_by_first():  # it was gone before
+        if os.getppid() == 1 and not _launcher_is_first():  # the agent ended before this call
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _started_by_first() -> bool:
+def _launcher_is_first() -> bool:
     """Whether process 1 is the launcher, as in a container: its command names this program."""
     try:
         first = Path("/proc/1/cmdline").read_bytes()
@@ -51,7 +52,7 @@ def _started_by_first() -> bool:
 
 
 def _program() -> tuple[str, ...]:
-    """What a launcher was told to start: a file, or a package (of which it may be a command)."""
+    """Gives the names under which a launcher may have started this program: a file or a package."""
     path = Path(sys.argv[0])
     package = path.parent.name
     return (package, package.replace("_", "-")) if path.name == "__main__.py" else (sys.argv[0],)
@@ -59,18 +60,18 @@ def _program() -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def within(seconds: float, late: Callable[[], NoReturn]) -> Iterator[None]:
-    """`late`, which raises, is called in the middle of what is done inside once that has taken so
-    long; the time in which this process was stopped does not count.
+    """Calls `late`, which must raise, if the block takes longer than `seconds`.
 
-    A timer and not a limit of a call: a read from a process that stands still has none. In a thread
-    that is not the main one, and where the system has no such timer (Windows), there is no limit.
+    The time in which this process was stopped does not count. A timer is used since a read from a
+    process that does not respond has no time limit. There is no limit outside the main thread and
+    on systems without such a timer (Windows).
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
         yield
         return
     left = math.ceil(seconds)
 
-    def tick(*_: Any) -> None:  # once, after a stop of any length
+    def tick(*_: Any) -> None:  # called only once after a stop of any length
         nonlocal left
         left -= 1
         if left <= 0:
@@ -86,8 +87,11 @@ def within(seconds: float, late: Callable[[], NoReturn]) -> Iterator[None]:
 
 
 def end_at_once(code: int) -> NoReturn:
-    """Ends without taking the process group apart: that aborts where the other processes have ended
-    and closed their connections. Loader workers, which Python would stop, are stopped here."""
+    """Ends this process with `code`, without destroying the process group.
+
+    Destroying it aborts if other processes have closed their connections. Kills the loader workers,
+    which Python would stop at a normal exit.
+    """
     for worker in multiprocessing.active_children():
         worker.kill()
     logging.shutdown()

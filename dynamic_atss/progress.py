@@ -1,4 +1,4 @@
-"""The bar of progress of long work."""
+"""Shows a progress bar for long work."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ _T = TypeVar("_T")
 def progress(
     iterable: Iterable[_T], label: str, total: int | None = None, *, rank: int | None = None
 ) -> tqdm[_T]:
-    """An iterable that shows a bar with the time left on stderr while it is consumed.
+    """Wraps `iterable` so that a bar on stderr shows the progress and the time left.
 
-    Silent on ranks other than 0 and where stderr is not a terminal (a log file, a pipe, CI).
-    The bar object is returned, so that a caller may add numbers with `set_postfix`.
-    rank: None asks torch.distributed.
+    The bar is hidden on ranks other than 0 and where stderr is not a terminal (a log file, a pipe,
+    CI). The caller may add numbers with `set_postfix`.
+
+    Args:
+        rank: the rank of this process; None: as torch.distributed says.
     """
     if rank is None:
         rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0

@@ -1,7 +1,7 @@
-"""Names and texts from files as they may be shown: in a message, a log, a page, a picture.
+"""Escapes names and texts from files, so that messages, logs, pages and pictures can show them.
 
-A name may hold what moves the cursor, begins a new line, turns the direction of reading, or what no
-encoding has. None of that reaches a terminal or a file: it stands there as an escape.
+A name may contain characters that move the cursor, begin a new line, change the direction of
+reading, or exist in no encoding. Each becomes an escape before it reaches a terminal or a file.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import unicodedata
 
 LONGEST = 200  # characters of a value in a message
-_HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format, half pairs, ends of lines
+_HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format, surrogate, line and paragraph ends
 _JOINERS = "\u200c\u200d"  # format characters that Persian and Indian words and emojis need
 
 
 def printable(text: str, keep: str = "") -> str:
-    """The text with an escape (\\n, \\x1b, \\u202e) for each character that cannot be shown.
+    """Replaces each character that cannot be shown by an escape (\\n, \\x1b, \\u202e).
 
-    keep: characters that stay as they are
+    Args:
+        keep: characters that are not replaced.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -24,7 +25,7 @@ def printable(text: str, keep: str = "") -> str:
 
 
 def shown(value: object) -> str:
-    """A value as Python writes it, printable and of a length that can be read."""
+    """Formats a value by `repr`, with escapes, and cuts it to `LONGEST` characters."""
     try:
         text = printable(repr(value))
     except (ValueError, RecursionError):  # a number of more than 4300 digits

@@ -1,4 +1,4 @@
-"""Test sets in the order of the model's classes, their scores, and what is expected of them."""
+"""Puts test sets into the class order of the model, scores them, and checks expected results."""
 
 from __future__ import annotations
 
@@ -30,21 +30,25 @@ logger = logging.getLogger(__name__)
 
 
 def take_class_order(class_names: Sequence[str], loaders: dict[str, Loader]) -> None:
-    """The test sets' classes as those of the model; results carry each set's own category ids.
+    """Gives all test sets the class order of the model. Results keep the category ids of each set.
 
-    Raises UserError: a test set has a class that the model lacks.
+    Raises:
+        UserError: a test set has a class that the model lacks.
     """
     for loader in loaders.values():
         loader.dataset.take_classes(class_names)
 
 
 def classes_in_file(weight: str | Path, datasets: Sequence[DetectionDataset]) -> list[str]:
-    """The classes of a detector's file in the order of its logits: by the names that it tells or
-    that are certain (`names_of`), else those of the first test set with as many."""
+    """Gives the class names of a detector's file, in the order of its logits.
+
+    Takes the names that the file holds or implies (`names_of`), else those of the first test set
+    with the same number of classes.
+    """
     path = weight_file(weight, None)
     try:
         source = identify(read_file(path), path)
-    except UserError:  # no detector's file, which its loading tells better
+    except UserError:  # not a detector's file: loading it gives a better message
         return datasets[0].class_names
     all_names = list(dict.fromkeys(name for data in datasets for name in data.class_names))
     count = class_count(source)
@@ -52,9 +56,10 @@ def classes_in_file(weight: str | Path, datasets: Sequence[DetectionDataset]) ->
     names = names_of(source, all_names)
     if not names and not _ascending(first.category_ids):
         logger.warning(
-            "%s: tells no class names, and %s lists its categories in another order than their "
-            "ids: if the scores are low, list them as the training's file did",
-            *(path, first.annotations),
+            "%s: holds no class names, and the categories of %s are not in the order of their ids: "
+            "if the scores are low, list them in the order of the training set",
+            path,
+            first.annotations,
         )
     return names or first.class_names
 
@@ -74,11 +79,12 @@ def score(
     *,
     max_dets: int,
 ) -> dict[str, CocoScores | None]:
-    """Detections and scores of each test set, in `output`/inference/<its name>/`part`; None on
-    other ranks.
+    """Tests the model on each test set, and gives the scores; None on ranks other than 0.
 
-    suspects: for a line in the log where nothing is found · max_dets: so many detections of an
-    image and a category count
+    Args:
+        output: detections and scores go to <output>/inference/<name of the test set>/<part>.
+        suspects: finds causes to log if almost nothing is detected.
+        max_dets: the number of detections for each image and category that are scored.
     """
     return {
         name: evaluate_dataset(
@@ -98,17 +104,18 @@ def score(
 
 
 def suspects_of_run(cfg: CfgNode, state: RunState) -> Suspects:
-    """Of the model of a run: its averaged weights, if it has some, and its log."""
+    """Prepares the diagnosis for the model of a run, from its averaged weights and its log."""
 
     def history() -> tuple[Detector | None, list[dict[str, Any]]]:
         trained = None if state.ema is None else state.model
         return trained, read_metrics(Path(cfg.OUTPUT_DIR) / METRICS_FILE)
 
-    return Suspects(state.tested, _threshold_key(cfg), history)
+    return Suspects(state.tested_model, _threshold_key(cfg), history)
 
 
 def suspects_of_file(cfg: CfgNode, model: Detector, weight: str | Path) -> Suspects:
-    """Of a model with the weights of a file: what else is in it, and the log beside it."""
+    """Prepares the diagnosis for a model with the weights of a file, from the trained weights in
+    the file and the log in its folder."""
 
     def history() -> tuple[Detector | None, list[dict[str, Any]]]:
         path = weight_file(weight, None)
@@ -126,7 +133,7 @@ def _with_weights(model: Detector, weights: Any) -> Detector | None:
     if not weights:
         return None
     model = copy.deepcopy(model)
-    model.load_state_dict(weights, strict=False)  # a rule may have learnt what this one does not
+    model.load_state_dict(weights, strict=False)  # the run's rule may have had other parameters
     return model
 
 
@@ -135,7 +142,7 @@ def _threshold_key(cfg: CfgNode) -> str:
 
 
 def take_results(output: Path, loaders: dict[str, Loader], part: str) -> None:
-    """What a test left in `part` of each test set's folder is in the folder itself, too."""
+    """Links the result files from `part` of each test set's folder into the folder."""
     for name in loaders:
         folder = output / "inference" / name
         for path in (folder / part).glob("*.json"):
@@ -143,7 +150,7 @@ def take_results(output: Path, loaders: dict[str, Loader], part: str) -> None:
 
 
 def check_metric(metric: str, loaders: dict[str, Loader]) -> None:
-    """Refuses a TEST.BEST_METRIC that the tests will not have; the first test set is watched."""
+    """Raises UserError if the first test set does not have the metric of TEST.BEST_METRIC."""
     if not metric:
         return
     if not loaders:
@@ -156,7 +163,10 @@ def check_metric(metric: str, loaders: dict[str, Loader]) -> None:
 
 
 def check_expected(cfg: CfgNode, scores: dict[str, CocoScores | None]) -> None:
-    """TEST.EXPECTED_RESULTS: [["bbox", metric, mean, deviation], ...], as in the releases."""
+    """Raises UserError if a score differs too much from its value in TEST.EXPECTED_RESULTS.
+
+    The entries are ["bbox", metric, mean, deviation], as in the releases.
+    """
     measured = {name: found.metrics for name, found in scores.items() if found}
     for name, metrics in measured.items():
         for _, metric, mean, deviation in cfg.TEST.EXPECTED_RESULTS:

@@ -1,4 +1,4 @@
-"""The nearest known name to one that is unknown, for messages."""
+"""Finds the known name that is nearest to an unknown one, for messages."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import difflib
 import re
 from collections.abc import Iterable
 
-CUTOFF = 0.6  # difflib's own: below it a name is more likely something else than a slip
+CUTOFF = 0.6  # difflib's default: a name less similar is probably not a misspelling
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = CUTOFF) -> str | None:
-    """The known name that is most alike, in any letter case; None if no one is alike.
+    """Gives the known name that is most similar, in any letter case; None if none is similar.
 
-    A name may leave out the first parts: "MSRA/R-50" is near to "ImageNetPretrained/MSRA/R-50".
-    cutoff: how much has to be alike, 0 to 1; for names with a common ending more than the usual
+    A name may lack its first parts: "MSRA/R-50" is near to "ImageNetPretrained/MSRA/R-50".
+
+    Args:
+        cutoff: the least similarity, 0 to 1. Names with a common ending need a higher one.
     """
     parts = len(re.split(r"[./]", name))
     forms: dict[str, str] = {}
@@ -21,25 +23,25 @@ def nearest(name: str, known: Iterable[str], cutoff: float = CUTOFF) -> str | No
         forms.setdefault(_tail(full, parts).lower(), full)
     forms |= {full.lower(): full for full in list(forms.values())}
     found = difflib.get_close_matches(name.lower(), forms, n=5, cutoff=cutoff)
-    return next((forms[f] for f in found if _rests_alike(name.lower(), f, cutoff)), None)
+    return next((forms[f] for f in found if _ends_similarly(name.lower(), f, cutoff)), None)
 
 
 def hint(name: str, known: Iterable[str], text: str) -> str:
-    """`text` with the nearest name in place of its "{}"; "" if no name is alike."""
+    """Puts the nearest name in place of "{}" in `text`; "" if no name is similar."""
     found = nearest(name, known)
     return text.format(found) if found is not None else ""
 
 
-def _rests_alike(name: str, other: str, cutoff: float) -> bool:
-    """Whether what follows equal first parts is alike: those make any two keys of a section so."""
+def _ends_similarly(name: str, other: str, cutoff: float) -> bool:
+    """Whether the names are similar without equal first parts, which all keys of a section have."""
     parts, others = name.split("."), other.split(".")
     while len(parts) > 1 and len(others) > 1 and parts[0] == others[0]:
         parts, others = parts[1:], others[1:]
-    rests = ".".join(others), ".".join(parts)
-    return difflib.SequenceMatcher(None, *rests).ratio() >= cutoff
+    matcher = difflib.SequenceMatcher(None, ".".join(others), ".".join(parts))
+    return matcher.ratio() >= cutoff
 
 
 def _tail(name: str, parts: int) -> str:
-    """The last parts of a name: those of keys end at dots, those of paths at slashes."""
+    """Gives the last `parts` parts of a name, which end at dots (keys) or slashes (paths)."""
     starts = [0, *(m.end() for m in re.finditer(r"[./]", name))]
     return name[starts[max(0, len(starts) - parts)] :]

@@ -1,4 +1,4 @@
-"""What a run is about to do, as the block at the start of its log."""
+"""Describes what a run will do, in a block at the start of its log."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dynamic_atss.ops import library
 from dynamic_atss.version import __version__
 
 Row = tuple[str, str]
-_WIDTH = 92  # of a row's text
+_WIDTH = 92  # characters of a row's text
 
 PLAIN_ATSS = "for plain ATSS set MODEL.ASSIGNER.NAME atss"
 
@@ -40,7 +40,12 @@ def of_training(
     device: torch.device,
     start: int,
 ) -> str:
-    """start: iterations that are done already."""
+    """Describes a training run.
+
+    Args:
+        tested: the test sets.
+        start: the number of iterations that are already done.
+    """
     rows = [
         _head_row(cfg),
         *_rule_rows(cfg),
@@ -58,7 +63,11 @@ def of_training(
 def of_test(
     cfg: CfgNode, model: nn.Module, tested: Sequence[TrainingSet], device: torch.device
 ) -> str:
-    """The rule is not in it: detections do not depend on it."""
+    """Describes a test, without the assignment rule, as detections do not depend on it.
+
+    Args:
+        tested: the test sets.
+    """
     rows = [
         _head_row(cfg),
         *_model_rows(cfg, model),
@@ -71,7 +80,7 @@ def of_test(
 
 
 def hyperparameters(cfg: CfgNode) -> dict[str, Any]:
-    """What tells a run from others: its rule, and the keys that are not at their defaults."""
+    """Gives the rule of a run, and the keys whose values are not the defaults."""
     return {"rule": rule_name(cfg, builders.build_head(cfg)), **describe.changed(cfg)}
 
 
@@ -142,7 +151,7 @@ def _counted(number: int, one: str, many: str = "") -> str:
 
 
 def _processor() -> str:
-    """The CPU's name, or the kind of CPU where the system does not tell it."""
+    """Gives the name of the CPU, or its architecture if the system does not give a name."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -170,7 +179,7 @@ def _schedule_rows(cfg: CfgNode, epoch: float, start: int) -> Iterator[Row]:
 
 
 def _rates(cfg: CfgNode) -> Iterator[str]:
-    """What is done to the weights, and how the learning rate goes."""
+    """Describes the optimizer and the course of the learning rate."""
     solver = cfg.SOLVER
     yield f"{solver.OPTIMIZER} at {solver.BASE_LR:g}"
     if solver.WARMUP_ITERS:
@@ -187,7 +196,7 @@ def _rates(cfg: CfgNode) -> Iterator[str]:
 
 
 def _data_rows(datasets: Sequence[tuple[str, TrainingSet]]) -> Iterator[Row]:
-    """A row for each, then the classes with the boxes of the first."""
+    """Gives a row for each data set, then the classes and box counts of the first."""
     counts = [_boxes_by_class(dataset) for _, dataset in datasets]
     for (label, dataset), boxes in zip(datasets, counts, strict=True):
         content = f"{_counted(len(dataset), 'image')}, {_counted(boxes.sum(), 'box', 'boxes')}"
@@ -201,13 +210,16 @@ def _boxes_by_class(dataset: TrainingSet) -> np.ndarray:
 
 
 def _classes(names: Iterable[str], counts: Iterable[int]) -> str:
-    """As many as fit into a row, with the number of boxes of each."""
-    text, left = "", 0
+    """Lists as many classes as a row can hold, each with its number of boxes."""
+    text, omitted = "", 0
     for name, count in zip(names, counts, strict=True):
-        more = f"{', ' if text else ''}{name} {count:,}"
-        fits = not left and len(text) + len(more) <= _WIDTH
-        text, left = (text + more, 0) if fits or not text else (text, left + 1)
-    return f"{text}, and {left:,} more" if left else text
+        entry = f"{', ' if text else ''}{name} {count:,}"
+        has_room = not omitted and len(text) + len(entry) <= _WIDTH
+        if has_room or not text:
+            text += entry
+        else:
+            omitted += 1
+    return f"{text}, and {omitted:,} more" if omitted else text
 
 
 def _version_rows(device: torch.device) -> Iterator[Row]:

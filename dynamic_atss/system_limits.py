@@ -1,4 +1,4 @@
-"""Limits of the system: which errors mean that one is reached, and what to do about it."""
+"""Recognises errors that mean a limit of the system is reached, and says what to do."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from collections.abc import Iterable
 from dynamic_atss.errors import UserError
 
 SHARED = "/dev/shm"
-USUAL_FILES = 4096  # that a process may open
+USUAL_FILES = 4096  # open files of a process
 _FILES = re.compile(r"too many open files|received \d+ items of ancdata", re.IGNORECASE)
-# torch's names for what processes share; the reason of the system comes last.
+# Torch's names for shared memory. The system's reason is at the end of the message.
 _SHARED_MEMORY = re.compile(r"shared memory|</torch_\d+|bus error", re.IGNORECASE)
 _MEMORY = re.compile(r"can(?:no|')t allocate memory|out of memory", re.IGNORECASE)
 _LOADER = "lower DATALOADER.NUM_WORKERS"
 
 
 def limit_reached(error: BaseException) -> str | None:
-    """The limit that an exception means and how to raise it, in one line; None for any other."""
+    """Says in one line which limit an exception means, and how to raise it; None for others."""
     number, text = getattr(error, "errno", None), str(error)
     if number in (errno.EMFILE, errno.ENFILE) or _FILES.search(text):
         limit = _soft_limit()
@@ -34,7 +34,7 @@ def limit_reached(error: BaseException) -> str | None:
 
 
 def memory_full(error: BaseException) -> str | None:
-    """The line for an error that means that the memory is full; None for any other."""
+    """Gives the message for an error that means that the memory is full; None for others."""
     if type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
         return (
             "the GPU's memory is full: set SOLVER.ACCUMULATE 2 (or more), or lower "
@@ -50,7 +50,7 @@ def memory_full(error: BaseException) -> str | None:
 
 
 def end_of_workers(codes: Iterable[int | None]) -> str | None:
-    """What ended the first of some loader workers that ended by itself, from their exit codes."""
+    """Says why the first loader worker ended, from the workers' exit codes; None if none failed."""
     ended = next((code for code in codes if code), None)
     if ended is None:
         return None
@@ -66,10 +66,10 @@ def end_of_workers(codes: Iterable[int | None]) -> str | None:
 
 
 def provide_descriptors(needed: int) -> None:
-    """Lets the process open `needed` files more than now, within the limit that it may not raise.
+    """Raises the soft limit of open files, so that the process can open `needed` more.
 
     Raises:
-        UserError: that limit is too low.
+        UserError: the hard limit is too low.
     """
     try:
         import resource  # not on Windows
@@ -78,14 +78,13 @@ def provide_descriptors(needed: int) -> None:
     except (ImportError, FileNotFoundError):
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted, endless = used + needed, resource.RLIM_INFINITY
-    if soft == endless or soft >= wanted:
+    wanted, unlimited = used + needed, resource.RLIM_INFINITY
+    if soft == unlimited or soft >= wanted:
         return
-    if hard == endless or hard >= wanted:
+    if hard == unlimited or hard >= wanted:
         usual = max(wanted, USUAL_FILES)
-        resource.setrlimit(
-            resource.RLIMIT_NOFILE, (usual if hard == endless else min(usual, hard), hard)
-        )
+        limit = usual if hard == unlimited else min(usual, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
         return
     raise UserError(
         f"too few open files are allowed (the limit is {hard}, {used} are open, a loader with "
@@ -111,6 +110,6 @@ def _shared_memory(reason: str) -> str:
         disk = os.statvfs(SHARED)
         room = f"; {SHARED} has {disk.f_blocks * disk.f_frsize / 2**20:.1f} MiB"
     return (
-        f"the shared memory of the loader workers does not suffice ({reason}{room}): give a "
+        f"the shared memory of the loader workers is too small ({reason}{room}): give a "
         f"container more (docker run --shm-size 8g), or {_LOADER} (0 needs none)"
     )

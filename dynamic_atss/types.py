@@ -1,4 +1,4 @@
-"""The tensors that travel from disk to loss, each with its layout fixed here.
+"""Defines the tensors that travel from disk to loss, and their layouts.
 
 Letters in shapes: N images, L levels, P priors of all levels, T ground-truth boxes of the whole
 batch, C classes, D detections of one image. Boxes are float32 xyxy in pixels of the resized image;
@@ -24,37 +24,43 @@ if TYPE_CHECKING:
 
 BACKGROUND = -1
 IGNORE = -2
-POINT_SIDE = 8  # strides: the side of ATSS's anchors
+POINT_SIDE = 8  # side of ATSS's anchors in strides
 
 _T = TypeVar("_T", bound="DataclassInstance")
 
 
 def to_device(value: _T, device: torch.device | str) -> _T:
-    """A copy of a dataclass whose tensors (also those of nested dataclasses) lie on `device`.
+    """Copies a dataclass to `device` with all tensors, also those of nested dataclasses.
 
-    HOST of its class names properties that are read before the move and go along.
+    The properties that HOST of its class names are computed before the move and copied, so that
+    nothing has to wait for the device later.
     """
 
-    def move(part: Any) -> Any:
-        if isinstance(part, Tensor):
-            return part.to(device, non_blocking=True)
-        return to_device(part, device) if hasattr(part, "__dataclass_fields__") else part
+    def move(entry: Any) -> Any:
+        if isinstance(entry, Tensor):
+            return entry.to(device, non_blocking=True)
+        return to_device(entry, device) if hasattr(entry, "__dataclass_fields__") else entry
 
     names = [f.name for f in fields(value)]
     moved = replace(value, **{n: move(getattr(value, n)) for n in names})
-    for name in getattr(value, "HOST", ()):  # while it is known without a wait for the device
+    for name in getattr(value, "HOST", ()):
         vars(moved)[name] = getattr(value, name)
     return moved
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images padded at the right and the bottom to one size.
+    """Images, padded at the right and the bottom to one size, with their ground truth.
 
-    images (N, 3, H, W) uint8 RGB · sizes (N, 2) int64, (height, width) without the padding ·
-    image_ids, the data set's own ids · original_sizes, (height, width) of the files · iteration,
-    0-based, of the training step that the batch is for · scaled, the same images at the further
-    sizes of test-time augmentation (left on the host by `to_device`)
+    Attributes:
+        images: (N, 3, H, W) uint8 RGB.
+        sizes: (N, 2) int64, height and width without the padding.
+        gt: the packed ground truth.
+        image_ids: the ids in the data set.
+        original_sizes: (height, width) of each file.
+        iteration: 0-based iteration of the training step that uses the batch.
+        scaled: the same images at the other sizes of test-time augmentation; `to_device` does not
+            move them.
     """
 
     images: Tensor
@@ -68,8 +74,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Level:
-    """One feature level's lattice of priors: location (row, column) lies at `(column + offset) *
-    stride`."""
+    """The lattice of priors of a feature level.
+
+    The location (row, column) lies at x = (column + offset) * stride; y is (row + offset) * stride.
+    """
 
     height: int
     width: int
@@ -82,11 +90,15 @@ class Level:
 
 @dataclass(frozen=True)
 class Priors:
-    """The priors of all levels; order: level, row, column, anchor of the location.
+    """The priors of all levels, ordered by level, row, column and anchor of the location.
 
-    boxes (P, 4) · levels, one `Level` each · per_location, anchors at each location (A) ·
-    offset, of the lattice in strides (0.5: centres of the cells) · sized, False for points, whose
-    boxes are one stride wide and only tell where they are: see `with_size`
+    Attributes:
+        boxes: (P, 4).
+        levels: the lattice of each level.
+        per_location: the number of anchors at each location.
+        offset: offset of the lattice in strides; 0.5: the centres of the cells.
+        sized: False for points. Their boxes are one stride wide and only mark the position: see
+            `with_size`.
 
     >>> import torch
     >>> from dynamic_atss import Priors
@@ -110,24 +122,24 @@ class Priors:
 
     @cached_property
     def centers(self) -> Tensor:
-        """(P, 2), x and y."""
+        """Centres (P, 2), x and y."""
         return (self.boxes[:, :2] + self.boxes[:, 2:]) / 2
 
     @cached_property
     def numbers(self) -> Tensor:
-        """(P,) int64: 0..P-1."""
+        """Indices (P,) int64: 0..P-1."""
         return torch.arange(len(self), device=self.boxes.device)
 
     @cached_property
     def largest(self) -> tuple[float, ...]:
-        """The longest side of each level's boxes, on the host."""
+        """The longest side of the boxes of each level, on the host."""
         counts = [level.locations * self.per_location for level in self.levels]
         side = (self.boxes[:, 2:] - self.boxes[:, :2]).amax(-1)
         return tuple(float(x.max()) if len(x) else 0.0 for x in side.split(counts))
 
     def with_size(self) -> Priors:
-        """Priors that have a size: of points ATSS's anchors at the same places, squares of 8
-        strides."""
+        """Gives priors with a size. Points become ATSS's anchors at the same positions, squares of
+        8 strides."""
         return self if self.sized else self._squares
 
     @cached_property
@@ -135,30 +147,33 @@ class Priors:
         half = (self.strides[:, None] * POINT_SIDE - 1) / 2
         boxes = torch.cat((self.centers - half, self.centers + half), dim=1)
         squares = replace(self, boxes=boxes, sized=True)
-        # Known without a wait for the device.
+        # Computed here, so that `largest` need not wait for the device.
         vars(squares)["largest"] = tuple(x.stride * POINT_SIDE - 1.0 for x in self.levels)
         return squares
 
     @cached_property
     def level(self) -> Tensor:
-        """(P,) int64: the number of each prior's level."""
+        """The level index (P,) int64 of each prior."""
         counts = torch.tensor([level.locations * self.per_location for level in self.levels])
         return torch.arange(len(counts)).repeat_interleave(counts).to(self.boxes.device)
 
     @cached_property
     def strides(self) -> Tensor:
-        """(P,) float32: the stride of each prior's level."""
+        """The stride (P,) float32 of each prior's level."""
         strides = torch.tensor([float(level.stride) for level in self.levels])
         return strides.to(self.boxes.device)[self.level]
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What an assigner may read of the network's output, detached.
+    """The outputs of the network that an assigner may read, detached.
 
-    boxes (N, P, 4) · logits (N, P, C) · iteration, 0-based, of the training that it is from ·
-    quality (N, P), a logit, None where the head has no such branch · extras, the head's further
-    maps (N, P, ...) by name
+    Attributes:
+        boxes: (N, P, 4).
+        logits: (N, P, C).
+        iteration: 0-based iteration of the training.
+        quality: (N, P) logits; None if the head has no such branch.
+        extras: further maps (N, P, ...) of the head, by name.
 
     >>> import torch
     >>> from dynamic_atss import Predictions
@@ -174,7 +189,7 @@ class Predictions:
 
     @property
     def scores(self) -> Tensor:
-        """(N, P, C) in [0, 1]."""
+        """Class scores (N, P, C) in [0, 1]."""
         return self.logits.sigmoid()
 
 
@@ -182,22 +197,20 @@ class Predictions:
 class Assignment:
     """What every prior learns.
 
-    gt_index (N, P) int64: an index into the packed ground truth, or BACKGROUND, or IGNORE ·
-    quality (N, P) float32 in [0, 1]: the soft target of positives, 0 elsewhere
+    Gradients flow through `weight`, `negative` and `losses` to the inputs from which a rule
+    computes them; `quality` is detached. Most rules set only the first two attributes.
 
-    More, for rules that say more; None and empty say what most rules mean:
-
-    weight (N, P) >= 0, read where gt_index >= 0, None: 1. It multiplies the prior's class term at
-    the class of its box, its box term and its quality term, and enters no normaliser. A prior of
-    weight 0 is no positive: it has a box only so that `negative` has a class.
-    negative (N, P) in [0, 1], read where gt_index >= 0, None: 0. How much the prior is background
-    for the class of its box: that class's term becomes weight * (term of a positive) + negative *
-    (term of the background). Of the other classes every prior is background.
-    losses: loss terms of the rule's own, scalars, their names "loss_...".
-    metrics: numbers for the log, as those of `modeling.terms.Terms`.
-
-    Gradients reach what the rule computes `weight`, `negative` and `losses` from; `quality` is
-    detached.
+    Attributes:
+        gt_index: (N, P) int64, an index into the packed ground truth, BACKGROUND or IGNORE.
+        quality: (N, P) float32 in [0, 1], the soft target of positives; 0 elsewhere.
+        weight: (N, P) >= 0, used where gt_index >= 0; None: 1. It multiplies the prior's class term
+            at the class of its box, its box term and its quality term, and enters no normaliser. A
+            prior of weight 0 is no positive: its box only gives the class for `negative`.
+        negative: (N, P) in [0, 1], used where gt_index >= 0; None: 0. It says how much the prior is
+            background for the class of its box. The term of that class becomes weight * (positive
+            term) + negative * (background term). For other classes every prior is background.
+        losses: further loss terms of the rule, scalars, with names "loss_...".
+        metrics: numbers for the log, as in `modeling.terms.Terms`.
 
     >>> import torch
     >>> from dynamic_atss import Assignment
@@ -217,29 +230,37 @@ class Assignment:
 
     @property
     def positive(self) -> Tensor:
-        """(N, P) bool: with a box, and of a weight above 0."""
+        """Marks (N, P) bool the priors with a box and a weight above 0."""
         has_box = self.gt_index >= 0
         return has_box if self.weight is None else has_box & (self.weight.detach() > 0)
 
     def learnt(self, boxes: int) -> Tensor:
-        """(T,) bool: which of the T = `boxes` boxes have a positive."""
+        """Marks (T,) bool which of the T = `boxes` boxes have a positive."""
         flags = torch.zeros(boxes + 1, dtype=torch.bool, device=self.gt_index.device)
         index = torch.where(self.positive, self.gt_index, boxes)
         return flags.scatter_(0, index.flatten(), True)[:boxes]
 
 
 def rows(values: Tensor, index: Tensor) -> Tensor:
-    """values[index], and zeros where the index is negative, as `gt_index` is of what is not
-    positive; values may have no rows."""
+    """Gives values[index], and zeros where the index is negative. `values` may have no rows.
+
+    Args:
+        values: (T, ...).
+        index: any shape, such as a `gt_index`, which is negative for priors without a box.
+    """
     padded = torch.cat((values, values.new_zeros(1, *values.shape[1:])))
     return padded[torch.where(index < 0, len(values), index)]
 
 
 @dataclass(frozen=True)
 class Detections:
-    """What is found in one image, best first.
+    """The detections of one image, best first.
 
-    boxes (D, 4) · scores (D,) · classes (D,) int64 in 0..C-1 · convention, what x2 and y2 are
+    Attributes:
+        boxes: (D, 4).
+        scores: (D,).
+        classes: (D,) int64 in 0..C-1.
+        convention: the meaning of x2 and y2.
     """
 
     boxes: Tensor
@@ -251,6 +272,10 @@ class Detections:
         return self.boxes.shape[0]
 
     def __getitem__(self, index: Tensor) -> Detections:
-        """Those at an index or a mask."""
-        chosen = self.boxes[index], self.scores[index], self.classes[index]
-        return Detections(*chosen, self.convention)
+        """Selects detections by an index or a mask."""
+        return Detections(
+            self.boxes[index],
+            self.scores[index],
+            self.classes[index],
+            self.convention,
+        )

@@ -1,7 +1,7 @@
-"""YAML texts -> plain values, within limits.
+"""Loads YAML texts as plain values, within limits.
 
-A short text can stand for an endless one: by aliases (`*name`) of lists that hold aliases. So the
-text is walked once, without building anything, before it is loaded.
+Aliases (`*name`) of lists that hold aliases can make a short text stand for an endless one. So the
+text is scanned once, without building values, before it is loaded.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import yaml
 from dynamic_atss.quoting import LONGEST
 from dynamic_atss.reading import NUMBER_KEY, YAML_DEPTH, YAML_DIRECTIVES, YAML_NODES, YAML_TEXT
 
-# libyaml's, ten times as fast, where PyYAML has it. One parser walks and loads: two could
-# understand a text differently.
+# libyaml's loaders, if PyYAML has them, are ten times as fast. The same parser scans and loads, as
+# two parsers could read a text differently.
 _SAFE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TEXTS = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 _OPENS = (yaml.SequenceStartEvent, yaml.MappingStartEvent)
@@ -24,10 +24,14 @@ _CLOSES = (yaml.SequenceEndEvent, yaml.MappingEndEvent)
 
 
 def load_yaml(text: str, *, as_texts: bool = False) -> Any:
-    """The content of a YAML text; runs nothing.
+    """Loads a YAML text, without running code.
 
-    as_texts: values stay texts, "no" and 1e3 as well
-    Raises ValueError, in one line: not YAML, beyond a limit of `reading`, or holding itself.
+    Args:
+        as_texts: keep all values as texts, also "no" and 1e3.
+
+    Raises:
+        ValueError: the text is not YAML, exceeds a limit of `reading`, or contains itself. The
+            message is one line.
     """
     try:
         _check(text)
@@ -36,12 +40,12 @@ def load_yaml(text: str, *, as_texts: bool = False) -> Any:
         raise ValueError(f"{' '.join(str(error).split()):.{LONGEST}}") from None
     except ValueError:
         raise
-    except Exception as error:  # !!int with a text, !!timestamp of the year 0: each fails as it can
-        raise ValueError(f"a value is not what its tag says ({error!r:.{LONGEST}})") from None
+    except Exception as error:  # constructors raise many types: !!int of a text, !!timestamp of 0
+        raise ValueError(f"a value does not match its tag ({error!r:.{LONGEST}})") from None
 
 
 def _loaded(text: str, kind: Any) -> Any:
-    """As yaml.load does; the keys are looked at before a dictionary is made of them."""
+    """Loads a text as yaml.load does, but checks the keys before it makes a dictionary."""
     loader = kind(text)
     try:
         root = loader.get_single_node()
@@ -54,26 +58,26 @@ def _loaded(text: str, kind: Any) -> Any:
 
 
 def _check_keys(node: Any, seen: set[int]) -> None:
-    """Raises ValueError: a large number is a key. Their hashes can be chosen to be all the same."""
+    """Raises ValueError if a large number is a key: such keys can all have the same hash."""
     if isinstance(node, yaml.ScalarNode) or id(node) in seen:
         return
     seen.add(id(node))
-    pairs = isinstance(node, yaml.MappingNode)
-    for key in (key for key, _ in node.value) if pairs else ():
+    is_mapping = isinstance(node, yaml.MappingNode)
+    for key in (key for key, _ in node.value) if is_mapping else ():
         if key.tag in _NUMBERS and len(key.value) > NUMBER_KEY:
             raise ValueError(
                 f"has the number {key.value:.{LONGEST}} as a key; at most {NUMBER_KEY} characters"
             )
-    for child in (child for pair in node.value for child in pair) if pairs else node.value:
+    for child in (child for pair in node.value for child in pair) if is_mapping else node.value:
         _check_keys(child, seen)
 
 
 def _check(text: str) -> None:
-    """Raises ValueError: beyond a limit, or holding itself."""
+    """Raises ValueError if the text exceeds a limit or contains itself."""
     if sum(line.startswith("%") for line in text.splitlines()) > YAML_DIRECTIVES:
         raise ValueError(f"has more than {YAML_DIRECTIVES} directives (lines that begin with %)")
-    sizes: dict[str, int] = {}  # of what an alias can stand for, in nodes
-    open_nodes: list[tuple[str | None, int]] = []  # name, and the count at its start
+    sizes: dict[str, int] = {}  # nodes that each alias stands for
+    open_nodes: list[tuple[str | None, int]] = []  # anchor, and the count at its start
     count = 0
     for event in _events(text):
         if isinstance(event, _CLOSES):
@@ -102,11 +106,11 @@ def _remember(sizes: dict[str, int], name: str | None, size: int) -> None:
 
 
 def _size(event: Any, sizes: dict[str, int], open_names: list[str | None]) -> int:
-    """How many nodes an event adds."""
+    """Gives the number of nodes that an event adds."""
     if isinstance(event, yaml.AliasEvent):
         if event.anchor in open_names:
-            raise ValueError(f"*{event.anchor} stands within what it stands for")
-        return sizes.get(event.anchor, 1)  # unknown: the loader has a name for that fault
+            raise ValueError(f"*{event.anchor} contains itself")
+        return sizes.get(event.anchor, 1)  # the loader reports an unknown alias
     if isinstance(event, yaml.ScalarEvent) and len(event.value) > YAML_TEXT:
         raise ValueError(f"has a value of {len(event.value):,} characters; at most {YAML_TEXT:,}")
     return 1

@@ -1,4 +1,4 @@
-"""A data format of one's own: CSV rows of `file, x1, y1, x2, y2, class`, in pixels.
+"""Reads a custom data format: CSV rows of `file, x1, y1, x2, y2, class` in pixels.
 
 python tools/train_net.py --config-file configs/quickstart/bccd_R_18.yaml \
   DATASETS.TRAIN "('examples/csv_boxes.py:CsvBoxes:train.csv:images',)" \
@@ -15,8 +15,10 @@ COLUMNS = 6
 
 
 class CsvBoxes(DetectionDataset):
-    """`CsvBoxes(<rows.csv>, <image folder>, ...)`; an image without boxes is a row with its file
-    alone. Classes are in alphabetical order."""
+    """The data set `CsvBoxes(<rows.csv>, <image folder>, ...)`.
+
+    An image without boxes is a row with only its file. Classes are in alphabetical order.
+    """
 
     written_as = "examples/csv_boxes.py:CsvBoxes:<rows.csv>:<image folder>"
 
@@ -33,7 +35,7 @@ class CsvBoxes(DetectionDataset):
         return Annotations.of_rows(names, classes, boxes)
 
     def _rows(self) -> list[list[str]]:
-        """The cells of every row. Raises UserError for a row with too few or too many."""
+        """Gives the cells of every row. Raises UserError for a row with a wrong number of cells."""
         try:
             with self.annotations.open(newline="", encoding="utf-8") as file:
                 rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]

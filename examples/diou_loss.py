@@ -1,4 +1,4 @@
-"""A box loss of one's own: DIoU (Zheng et al., AAAI 2020, arXiv 1911.08287).
+"""Computes a custom box loss: DIoU (Zheng et al., AAAI 2020, arXiv 1911.08287).
 
 python tools/train_net.py --config-file configs/quickstart/bccd_R_18.yaml \
   MODEL.BOX_LOSS examples/diou_loss.py:diou
@@ -13,9 +13,11 @@ from dynamic_atss.types import Priors
 def diou(
     raw: Tensor, decoded: Tensor, targets: Tensor, weight: Tensor, priors: Priors
 ) -> dict[str, Tensor]:
-    """1 - IoU, plus the squared distance of the centres in units of the enclosing box's diagonal.
+    """Sums 1 - IoU + (distance of the centres / diagonal of the enclosing box)^2.
 
-    decoded and targets (N, P, 4), boxes; weight (N, P), 0 where a prior learns no box.
+    Args:
+        decoded, targets: (N, P, 4) boxes xyxy.
+        weight: (N, P), 0 where a prior learns no box.
     """
     distance = (centers(decoded) - centers(targets)).square().sum(-1)
     low = decoded[..., :2].minimum(targets[..., :2])

@@ -1,7 +1,7 @@
-"""A rule that learns: the farther a positive lies from the centre of its box, the less it counts.
+"""Defines a rule that learns. Positives farther from the centre of their box weigh less.
 
-How fast its weight falls is learnt, in x and in y, after AutoAssign's centre prior (Zhu et al.,
-arXiv 2007.03496). What is positive, ATSS decides.
+The rule learns how fast the weight falls in x and in y, after AutoAssign's centre prior (Zhu et
+al., arXiv 2007.03496). ATSS selects the positives.
 
 python tools/train_net.py --config-file configs/quickstart/bccd_R_18.yaml \
   MODEL.ASSIGNER.NAME examples/learned_width.py:LearnedWidth
@@ -16,11 +16,11 @@ from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors, row
 
 
 class LearnedWidth(nn.Module):
-    """ATSS's assignment, weighted by a Gaussian around the centre of each box.
+    """Weighs ATSS's positives by a Gaussian around the centre of each box.
 
     Args:
-        width: where the weight has fallen to exp(-1), in half sides of the box, at the start.
-        pull: weight of the loss that keeps the width from falling to 0, where no positive counts.
+        width: initial distance at which the weight is exp(-1), in half sides of the box.
+        pull: weight of the loss that keeps the width above 0. At 0 no positive would count.
     """
 
     soft_labels = False
@@ -34,7 +34,7 @@ class LearnedWidth(nn.Module):
 
     def forward(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
         found = self.rule(priors, gt, predictions)
-        boxes = rows(gt.boxes, found.gt_index)  # zeros where a prior is not positive
+        boxes = rows(gt.boxes, found.gt_index)  # 0 where a prior is not positive
         half = ((boxes[..., 2:] - boxes[..., :2]) / 2).clamp(min=1)
         offset = (priors.centers - centers(boxes)) / half
         weight: Tensor = (-(offset / self.width).square().sum(-1)).exp()

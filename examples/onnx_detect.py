@@ -1,4 +1,4 @@
-"""Detect with an exported file, by onnxruntime and OpenCV alone.
+"""Detects with an exported file. It needs only onnxruntime and OpenCV.
 
 dynamic-atss export --weights output/demo/run --format onnx --output model.onnx
 python examples/onnx_detect.py model.onnx picture.jpg
@@ -13,7 +13,7 @@ import onnxruntime
 
 
 def weights(old: int, new: int) -> np.ndarray:
-    """(new, old): bilinear with antialias, as in the test."""
+    """Gives weights (new, old) for a bilinear resize with antialias, as in the test."""
     centers = (np.arange(new)[:, None] + 0.5) * old / new
     near = (1 - abs(np.arange(old) + 0.5 - centers) / max(old / new, 1)).clip(0)
     return near / near.sum(1, keepdims=True)
@@ -24,7 +24,7 @@ about = session.get_modelmeta().custom_metadata_map
 low, high, step = (int(about[k]) for k in ("min_size", "max_size", "size_divisibility"))
 turn = 0 if about["exif"] == "apply" else cv2.IMREAD_IGNORE_ORIENTATION
 image = cv2.imread(sys.argv[2], cv2.IMREAD_COLOR_RGB | turn)
-assert image is not None, "no picture"
+assert image is not None, f"{sys.argv[2]}: cannot be read as a picture"
 height, width = image.shape[:2]
 short, long = min(height, width), max(height, width)
 side = low if long / short * low <= high else max(round(high * short / long), 1)

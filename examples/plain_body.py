@@ -1,4 +1,4 @@
-"""A body of one's own: a convolution of stride 2, norm and ReLU, five times.
+"""Defines a custom body: five times a convolution of stride 2, norm and ReLU.
 
 python tools/train_net.py --config-file configs/quickstart/bccd_R_18.yaml \
   MODEL.BACKBONE.CONV_BODY examples/plain_body.py:PlainBody MODEL.BACKBONE.ARGS.width 32
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class PlainBody(nn.Module):
-    """Images (N, 3, H, W) -> maps of strides 8, 16 and 32; `out_channels` are their channels."""
+    """Gives maps of strides 8, 16 and 32. `out_channels` lists their channels."""
 
     def __init__(self, width: int = 16) -> None:
         super().__init__()
@@ -24,6 +24,7 @@ class PlainBody(nn.Module):
         self.out_channels = channels[3:]
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        """x: images (N, 3, H, W)"""
         maps = []
         for stage in self.stages:
             x = stage(x)

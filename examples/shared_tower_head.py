@@ -1,4 +1,4 @@
-"""A head of one's own: ATSS's with one tower for all branches, in half the time.
+"""Defines a custom head: ATSS's head with one tower for all branches, which takes half the time.
 
 python tools/train_net.py --config-file configs/quickstart/bccd_R_18.yaml \
   MODEL.HEAD.NAME examples/shared_tower_head.py:SharedTowerHead MODEL.HEAD.ARGS.convs 2
@@ -15,12 +15,12 @@ from dynamic_atss.modeling.head import HeadOutput
 
 
 def flat(x: torch.Tensor, values: int) -> torch.Tensor:
-    """(N, values, h, w) -> (N, h * w, values), the order of the priors."""
+    """Reshapes (N, values, H, W) to (N, H * W, values), the order of the priors."""
     return x.flatten(2).transpose(1, 2).reshape(x.shape[0], -1, values).float()
 
 
 class SharedTower(nn.Module):
-    """Feature maps (N, channels, h, w), finest first -> `HeadOutput`."""
+    """Computes the output of feature maps (N, channels, H, W), finest first."""
 
     def __init__(self, channels: int, classes: int, convs: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class SharedTower(nn.Module):
         self.classes = classes
         nn.init.normal_(self.branches.weight, std=0.01)
         bias = torch.zeros(classes + 5)
-        bias[:classes] = -math.log(99)  # all scores begin at 0.01
+        bias[:classes] = -math.log(99)  # all scores start at 0.01
         self.branches.bias = nn.Parameter(bias)
 
     def forward(self, features: list[torch.Tensor]) -> HeadOutput:
@@ -44,7 +44,7 @@ class SharedTower(nn.Module):
 
 
 class SharedTowerHead(ATSSHead):
-    """Everything else is ATSS's: its priors, its rule, its losses, the keys of MODEL.ATSS."""
+    """Uses priors, rule, losses and the keys of MODEL.ATSS unchanged."""
 
     def __init__(self, cfg: CfgNode, convs: int = 4) -> None:
         super().__init__(cfg)

@@ -1,4 +1,4 @@
-"""Fixtures for every test."""
+"""Fixtures and hooks for all tests."""
 
 import os
 import tempfile
@@ -11,8 +11,10 @@ import torch
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files of whole programs, which take longest, begin; `-m cuda` picks the tests of the GPU;
-    where there is none they say so."""
+    """Puts tests of complete programs first, as they take longest, and skips GPU tests without one.
+
+    `-m cuda` selects the tests that need a GPU.
+    """
     folder = Path(__file__).parent
     items.sort(key=lambda item: item.path.parent not in (folder, folder / "tools"))
     if torch.cuda.is_available():
@@ -24,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
-    """Of `-n auto`: one more than cores, for many tests wait for a process that they started."""
+    """Makes `-n auto` use one more worker than cores, as many tests wait for their processes."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None  # pytest-xdist reads it
     return (os.cpu_count() or 1) + 1
@@ -32,7 +34,7 @@ def pytest_xdist_auto_num_workers() -> int | None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What a test printed may have names that no encoding has; pytest-xdist sends UTF-8 alone."""
+    """Escapes printed characters that UTF-8 cannot encode, as pytest-xdist sends only UTF-8."""
     report = yield
     report.sections = [
         (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
@@ -44,7 +46,7 @@ ROUNDING = os.environ.get("DYNAMIC_ATSS_TEST_ROUNDING", "0") == "1"
 
 
 def pytest_configure() -> None:
-    # What is kept from one run to the next (headers of images, downloads) is the tests' own.
+    # The tests use another cache folder (headers of images, downloads) than the user's.
     os.environ["DYNAMIC_ATSS_CACHE"] = tempfile.mkdtemp(prefix="dynamic_atss_tests_")
     if ROUNDING:
         other_rounding.install()
@@ -56,22 +58,22 @@ def pytest_report_header() -> str | None:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of reference and real data beside the checkout; without it the test is skipped."""
+    """Gives the folder of reference and real data next to the checkout, or skips the test."""
     folder = Path(__file__).resolve().parents[1].parent / "shared"
     if not (folder / "data").is_dir():
-        pytest.skip(f"no reference data: {folder} is not there")
+        pytest.skip(f"no reference data: {folder} does not exist")
     return folder
 
 
 @pytest.fixture(scope="session")
 def golden() -> Path:
-    """The folder of reference arrays and names that is part of the repository."""
+    """Gives the folder of reference arrays and names that is part of the repository."""
     return Path(__file__).parent / "golden"
 
 
-@pytest.fixture(scope="session", params=["golden", "whole"])
-def golden_or_whole(request: pytest.FixtureRequest) -> Path:
-    """That folder, and the whole reference beside the checkout: for what the first has in part."""
+@pytest.fixture(scope="session", params=["golden", "complete"])
+def golden_or_complete(request: pytest.FixtureRequest) -> Path:
+    """Gives the repository's part of the reference, and the complete reference next to it."""
     if request.param == "golden":
         return request.getfixturevalue("golden")
     return request.getfixturevalue("shared") / "reference"
@@ -79,8 +81,8 @@ def golden_or_whole(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """For runs in this process whose bits are compared: they depend on the number of threads."""
-    before = torch.get_num_threads()
+    """Uses one thread, as the bits of results depend on the number of threads."""
+    previous = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(previous)

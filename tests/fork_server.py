@@ -1,8 +1,9 @@
 """Forks Python programs from a process that has imported torch. helpers_fork.py starts it.
 
-A request is a JSON object of one message, an answer a number or null:
-{"args", "env", "cwd", "session"} with the file descriptors of stdout and stderr -> the program's
-process id; {"pid"} -> the exit status of that program, null as long as it runs.
+A request is a JSON object in one message. There are two kinds:
+{"args", "env", "cwd", "session"} with the file descriptors of stdout and stderr starts a program;
+the answer is its process id. {"pid"} asks for the exit status of a program; the answer is null
+while it runs.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from typing import Any
 
 PRELOADED = ("dynamic_atss.run", "dynamic_atss.viz.report", "dynamic_atss.viz.assignment")
 PRELOADED += ("torch.utils.tensorboard", "torch.distributed.run", "torch._dynamo")
-INTERRUPT = signal.getsignal(signal.SIGINT)  # ignored where the tests run in the background
-PROCESSES, RESTARTS = "--nproc-per-node", "--max-restarts"  # of torchrun and of tools/launch.py
+INTERRUPT = signal.getsignal(signal.SIGINT)  # ignored if the tests run in the background
+PROCESSES, RESTARTS = "--nproc-per-node", "--max-restarts"  # options of torchrun
 
 Request = tuple[dict[str, Any], list[int]]  # with the file descriptors of stdout and stderr
 
 
 def receive(peer: socket.socket) -> Request:
-    """The next request; ends this process when the other side has gone."""
+    """Receives the next request; ends this process when the other side has closed."""
     message, files, _, _ = socket.recv_fds(peer, 1 << 20, 2)
     if not message:
         os._exit(0)
@@ -38,7 +39,7 @@ def receive(peer: socket.socket) -> Request:
 
 
 def serve(peer: socket.socket) -> Request:
-    """Answers until the other side has gone. Returns in each fork, with its request."""
+    """Answers requests until the other side has closed. Returns the request in each fork."""
     while True:
         request, files = receive(peer)
         if "pid" in request:
@@ -52,13 +53,13 @@ def serve(peer: socket.socket) -> Request:
 
 
 def status(pid: int) -> int | None:
-    """As subprocess has it: minus the number of the signal that ended the program."""
+    """Gives the exit status as subprocess does: -N if signal N ended the program."""
     found, ended = os.waitpid(pid, os.WNOHANG)
     return os.waitstatus_to_exitcode(ended) if found else None
 
 
 def become(request: dict[str, Any], files: Sequence[int]) -> None:
-    """Makes this process what `python <args>` would be, and runs it."""
+    """Turns this process into `python <args>`."""
     if request["session"]:
         os.setsid()
     signal.signal(signal.SIGINT, INTERRUPT)
@@ -70,28 +71,28 @@ def become(request: dict[str, Any], files: Sequence[int]) -> None:
     os.environ.update(request["env"])
     seed()
     args = request["args"]
-    if PROCESSES in args and (asked := fork_workers(started_by(args))):
-        become(*asked)
+    if PROCESSES in args and (worker_request := fork_workers(started_by(args))):
+        become(*worker_request)
     else:
         run(args)
 
 
 def started_by(args: list[str]) -> int:
-    """The number of processes that a launcher starts at most."""
-    count, again = (
+    """Gives the largest number of processes that a launcher starts."""
+    count, restarts = (
         int(args[args.index(name) + 1]) if name in args else 0 for name in (PROCESSES, RESTARTS)
     )
-    return count * (1 + again)
+    return count * (1 + restarts)
 
 
 def seed() -> None:
-    """Two programs have nothing random in common, as if each had been started by itself."""
+    """Sets new random seeds, as two programs that Python starts have different ones."""
     random.seed()
     sys.modules["numpy"].random.seed()
 
 
 def run(args: list[str]) -> None:
-    """args: a file, or "-m" and a module, with its arguments"""
+    """Runs a file, or "-m" and a module, with its arguments."""
     sys.orig_argv = [sys.executable, *args]
     if args[0] == "-u":
         sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
@@ -106,23 +107,25 @@ def run(args: list[str]) -> None:
 
 # --- the processes of a launcher ----------------------------------------------------------------
 
-waiting: list[tuple[int, socket.socket]] = []  # process id, and where it waits for its request
+waiting: list[tuple[int, socket.socket]] = []  # process id, and the socket on which it waits
 
 
 def fork_workers(count: int) -> Request | None:
-    """A launcher forks the processes that it may start before it does anything else, so that they
-    have nothing of it but the imports. Returns in each of them when it is started, with its
-    request; None in the launcher. Those that are never started end with it."""
+    """Forks all processes that a launcher may start, before it has any state but the imports.
+
+    Returns None in the launcher. Returns the request in each process when it is started. A process
+    that is never started ends with the launcher.
+    """
     for _ in range(count):
-        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        parent_end, worker_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         if (pid := os.fork()) == 0:
-            for _, peer in [*waiting, (0, ours)]:
+            for _, peer in [*waiting, (0, parent_end)]:
                 peer.close()
             waiting.clear()
-            with its:
-                return receive(its)
-        its.close()
-        waiting.append((pid, ours))
+            with worker_end:
+                return receive(worker_end)
+        worker_end.close()
+        waiting.append((pid, parent_end))
     from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
 
     subprocess_handler.Popen = start  # type: ignore[assignment]
@@ -130,13 +133,15 @@ def fork_workers(count: int) -> Request | None:
 
 
 def start(args: Sequence[str], **named: Any) -> Any:
-    """For torchrun's call of subprocess.Popen: the next process that waits. A launcher of several
-    machines may start more: those are new."""
+    """Replaces subprocess.Popen in torchrun: starts the next process that waits.
+
+    Starts a new one if none waits, as a launcher of several machines may need more.
+    """
     return Worker(args, **named) if waiting else subprocess.Popen(args, **named)
 
 
 class Worker:
-    """What torchrun uses of subprocess.Popen."""
+    """Provides the part of subprocess.Popen that torchrun uses."""
 
     def __init__(
         self, args: Sequence[str], env: dict[str, str], start_new_session: bool, **_: Any
@@ -162,9 +167,9 @@ class Worker:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, which end it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the tests, and they end it
     for name in PRELOADED:
         importlib.import_module(name)
     gc.collect()
-    gc.freeze()  # the collector of a fork does not touch, and so copy, what all share
+    gc.freeze()  # keeps a fork's collector from touching, and so copying, shared memory
     become(*serve(socket.socket(fileno=int(sys.argv[1]))))

@@ -1,9 +1,9 @@
-"""Programs of this project in processes of their own, without the four seconds that importing
-torch takes: each is a fork of a process that has imported it (fork_server.py).
+"""Starts programs of this project in new processes, without the four seconds of importing torch.
 
-It has its own arguments, environment, folder, files, signals and end. It shares the seed of its
-hashes and the time of its imports with the other programs of one test process: what needs them, a
-shell, or a limit set before the start takes subprocess.
+Each program is a fork of a process that has imported it (fork_server.py). It has its arguments,
+environment, folder, files and signals like a normal process. But all programs of a test process
+share the hash seed and the imports. A test that depends on these, on a shell, or on a limit that is
+set before the start uses subprocess.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 SERVER = Path(__file__).with_name("fork_server.py")
-# What torch and the kernels read when they are loaded is as it was before the first test.
+# The variables that torch and the kernels read when they are loaded.
 AT_START = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 AT_START |= {"PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 AT_START |= {"THP_MEM_ALLOC_ENABLE": "1"}
@@ -29,19 +29,21 @@ AT_START |= {"THP_MEM_ALLOC_ENABLE": "1"}
 
 @cache
 def server() -> socket.socket:
-    """The connection to the server, which ends with this process."""
-    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with its:
+    """Starts the server, and gives the connection to it. The server ends with this process."""
+    connection, server_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with server_end:
         subprocess.Popen(
-            [sys.executable, str(SERVER), str(its.fileno())],
-            **{"env": AT_START, "pass_fds": [its.fileno()], "stdin": subprocess.DEVNULL},
+            [sys.executable, str(SERVER), str(server_end.fileno())],
+            env=AT_START,
+            pass_fds=[server_end.fileno()],
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
-    return ours
+    return connection
 
 
 def ask(request: dict[str, Any], files: Sequence[int] = ()) -> Any:
-    """The server's answer."""
+    """Sends a request to the server, and returns the answer."""
     socket.send_fds(server(), [json.dumps(request).encode()], files)
     answer = server().recv(1 << 10)
     assert answer, "the fork server has ended: what it wrote on stderr says why"
@@ -49,7 +51,10 @@ def ask(request: dict[str, Any], files: Sequence[int] = ()) -> Any:
 
 
 class Program:
-    """What the tests use of subprocess.Popen, for `python <args>`; args: a file or "-m" first."""
+    """Starts `python <args>`, with the part of subprocess.Popen that the tests use.
+
+    args: a file, or "-m" and a module, and the arguments.
+    """
 
     def __init__(
         self,
@@ -70,7 +75,7 @@ class Program:
         return self.returncode
 
     def wait(self, timeout: float = 600) -> int:
-        """The exit code; fails after `timeout` seconds."""
+        """Waits for the exit code; raises TimeoutExpired after `timeout` seconds."""
         end = time.monotonic() + timeout
         while (code := self.poll()) is None:
             if time.monotonic() > end:

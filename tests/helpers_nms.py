@@ -1,4 +1,4 @@
-"""Candidates of NMS, friendly and hostile, and a greedy loop written out."""
+"""Makes candidates for NMS, normal and hostile ones, and suppresses them by a simple loop."""
 
 import torch
 
@@ -6,7 +6,7 @@ INF, NAN = float("inf"), float("nan")
 
 
 def crowd(images, count, classes, seed=0):
-    """Boxes that overlap a lot, some scores the same and a tenth of them 0."""
+    """Makes boxes that overlap a lot, with some equal scores and a tenth of the scores 0."""
     generator = torch.Generator().manual_seed(seed)
     corner = torch.rand(images, count, 2, generator=generator) * 60
     side = torch.rand(images, count, 2, generator=generator) * 40
@@ -22,14 +22,14 @@ def all_ties(images=2, count=150):
     return boxes, torch.full_like(scores, 0.5), classes
 
 
-def whole_pixels():
-    """IoUs that are just at a threshold of a half, a third and so on."""
+def integer_pixels():
+    """Makes boxes whose IoUs are exactly a half, a third and so on."""
     boxes, scores, classes = crowd(2, 300, 2, seed=2)
     return (boxes / 8).round() * 8, scores, classes
 
 
 def not_finite():
-    """Every way in which coordinates are not finite, inverted, without area, or not there."""
+    """Makes boxes that are not finite, inverted, or without area, and bad scores."""
     boxes, scores, classes = crowd(2, 160, 2, seed=3)
     for step, value in enumerate((NAN, INF, -INF, 1e38, -1e38, 0.0)):
         boxes[0, step::16] = value
@@ -48,7 +48,8 @@ def odd_classes():
 
 
 def huge():
-    """Around 2^55 and 1e30, where a pixel more does not show; all of one place, in two classes."""
+    """Makes boxes around 2^55 and 1e30, where adding a pixel changes nothing, and equal boxes in
+    two classes."""
     boxes, scores, classes = crowd(3, 60, 2, seed=5)
     boxes = boxes * torch.tensor([2.0**50, 1e28, 0.0])[:, None, None]
     boxes[2] = 2.0**60
@@ -56,7 +57,7 @@ def huge():
 
 
 def tiny():
-    """Of sizes that an offset would round away, with scores next to 0."""
+    """Makes boxes so small that adding an offset would round them away, with scores near 0."""
     boxes, scores, classes = crowd(2, 100, 3, seed=6)
     return boxes * 1e-30, scores * 1e-38, classes
 
@@ -66,7 +67,7 @@ SCENES = {
     "one class, crowded": lambda: crowd(1, 400, 1),
     "each of its own class": lambda: (*crowd(1, 100, 1)[:2], torch.arange(100)[None]),
     "all ties": all_ties,
-    "whole pixels": whole_pixels,
+    "integer pixels": integer_pixels,
     "not finite": not_finite,
     "odd classes": odd_classes,
     "huge": huge,
@@ -78,18 +79,21 @@ SCENES = {
 }
 
 
-def greedy(boxes, scores, classes, threshold, extra):
-    """The kept of one image, (M, 4), (M,), (M,)."""
+def greedy(boxes, scores, classes, threshold, plus):
+    """Gives the indices that NMS keeps in an image with boxes (M, 4), scores (M,), classes (M,).
+
+    plus: 1 if x2 and y2 are the last pixels of a box, else 0.
+    """
     boxes, scores, classes = boxes.tolist(), scores.tolist(), classes.tolist()
     keep = []
     for i in sorted((i for i, s in enumerate(scores) if s > 0), key=lambda i: -scores[i]):
         a = boxes[i]
         for j in keep:
             b = boxes[j]
-            width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]) + extra)
-            height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]) + extra)
+            width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]) + plus)
+            height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]) + plus)
             inter = width * height
-            areas = [(c[2] - c[0] + extra) * (c[3] - c[1] + extra) for c in (a, b)]
+            areas = [(c[2] - c[0] + plus) * (c[3] - c[1] + plus) for c in (a, b)]
             if classes[i] == classes[j] and inter > threshold * (sum(areas) - inter):
                 break
         else:

@@ -1,4 +1,4 @@
-"""Reading the published releases' arrays, whole or the part of them in tests/golden."""
+"""Reads the arrays of the published releases, all or those in tests/golden."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Tensors = dict[str, Tensor]
 
 
 def read_arrays(folder: Path, name: str) -> Tensors:
-    """The file's arrays, whole numbers as int64, with the logits that tests/golden leaves out."""
+    """Reads arrays from a file, integers as int64. Makes the logits that tests/golden omits."""
     with np.load(folder / name) as file:
         arrays = {k: torch.from_numpy(file[k]) for k in file.files if file[k].dtype.kind != "U"}
     arrays = {k: v if v.is_floating_point() else v.long() for k, v in arrays.items()}
@@ -31,7 +31,7 @@ def _logits(arrays: Tensors, case: str) -> Tensors:
 
 
 def flat(arrays: Tensors, prefix: str) -> Tensor:
-    """The levels' maps (N, C, h, w) as (N, P, C); tests/golden may have them flat."""
+    """Joins the maps (N, C, H, W) of all levels to (N, P, C), unless the file has them joined."""
     if prefix in arrays:
         return arrays[prefix]
     maps = [arrays[f"{prefix}{i}"].flatten(2).transpose(1, 2) for i in range(5)]
@@ -39,7 +39,6 @@ def flat(arrays: Tensors, prefix: str) -> Tensor:
 
 
 def kept(values: Tensor, arrays: Tensors, name: str) -> Tensor:
-    """Of values (N, P, ...) those places that array `name` is of: all, or the rows that
-    tests/golden keeps."""
+    """Selects from values (N, P, ...) the rows of array `name`: all, or those in tests/golden."""
     rows = arrays.get(f"{name}_rows")
     return values if rows is None else values[tuple(rows.unbind(1))]

@@ -1,29 +1,29 @@
-"""Comparisons of two routes that another library may round differently.
+"""Compares results that another math library may round differently.
 
-IEEE 754 fixes the bits of +, -, *, / and of a correctly rounded sqrt. It fixes neither PyTorch's
-sqrt, exp, log and the like, which come from vector libraries that differ by processor, nor the
-order of a sum. Those are compared in units in the last place, and what is chosen by them may
-differ where two choices nearly tie.
+IEEE 754 fixes the bits of +, -, *, / and of a correctly rounded sqrt. It does not fix the order of
+a sum, nor PyTorch's sqrt, exp, log and similar functions, which come from vector libraries that
+differ by processor. Such results are compared in units in the last place. Choices that depend on
+them may differ if two candidates nearly tie.
 """
 
 import torch
 
-UNITS = 4  # of a few roundings, one after the other
+UNITS = 4  # enough for a few consecutive roundings
 
 
 def assert_rounded(found, expected, units=UNITS):
-    """Equal but for so many units in the last place; NaN equals NaN."""
+    """Asserts equality within so many units in the last place; NaN equals NaN."""
     close = units * torch.finfo(expected.dtype).eps
     torch.testing.assert_close(found, expected, rtol=close, atol=0, equal_nan=True)
 
 
 def near_ties(found, expected, score, units=UNITS, size=0.0):
-    """The number of indices that differ; each of them must have nearly the score of the other.
+    """Counts the indices that differ, and asserts that their scores nearly tie.
 
     Args:
         found, expected: indices of one shape.
-        score: gives the scores of such indices, of their shape.
-        size: of the terms whose difference a score is, if it is one.
+        score: gives the scores of such indices, in the same shape.
+        size: the size of the terms if a score is a difference.
     """
     other = found != expected
     a, b = score(found)[other], score(expected)[other]
@@ -33,5 +33,5 @@ def near_ties(found, expected, score, units=UNITS, size=0.0):
 
 
 def assert_apart(scores, least=1e-5):
-    """No two of the sorted scores are so near that another rounding could change their order."""
+    """Asserts that another rounding cannot change the order of the sorted scores."""
     assert torch.as_tensor(scores).diff().abs().min() > least

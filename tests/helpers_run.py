@@ -1,4 +1,4 @@
-"""Whole runs that are small: a tiny detector on a few generated images."""
+"""Runs a tiny detector on a few generated images."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from dynamic_atss import cli
 from dynamic_atss.data.shapes import make_shapes
 
 ROOT = Path(__file__).resolve().parents[1]
-# Before a tool's path: two processes by torchrun, and by tools/launch.py.
+# Prefixes of a tool's path that start two processes, by torchrun and by tools/launch.py.
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 LAUNCH = [str(ROOT / "tools" / "launch.py"), *TORCHRUN[2:]]
-MEASURED = ("time", "data_time", "max_mem_mb")  # of metrics.jsonl; all else is reproducible
+MEASURED = ("time", "data_time", "max_mem_mb")  # numbers of metrics.jsonl that vary between runs
 
 TINY = """
 MODEL:
@@ -67,14 +67,14 @@ TEST:
 
 
 def write_config(folder: Path) -> list[str]:
-    """A config file and generated images in `folder`; the arguments that name them."""
+    """Writes a config file and images to `folder`; returns the arguments that name them."""
     make_shapes(folder / "datasets" / "shapes", train=16, val=8, size=96)
     (folder / "tiny.yaml").write_text(TINY)
     return ["--config-file", str(folder / "tiny.yaml"), "DATASETS.ROOT", str(folder / "datasets")]
 
 
 def load_module(path: str) -> ModuleType:
-    """A Python file of the repository, by its path there."""
+    """Imports a Python file by its path in the repository."""
     spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -83,7 +83,7 @@ def load_module(path: str) -> ModuleType:
 
 
 def call_tool(monkeypatch: pytest.MonkeyPatch, tool: str, args: Sequence[object]) -> int:
-    """Exit code of tools/<tool>.py, run in this process."""
+    """Runs tools/<tool>.py in this process, and returns the exit code."""
     monkeypatch.setattr(sys, "argv", [f"tools/{tool}.py", *map(str, args)])
     main: Callable[[], int] = load_module(f"tools/{tool}.py").main
     with pytest.raises(SystemExit) as ended:
@@ -96,9 +96,9 @@ def command(tool: str, args: Sequence[object], launcher: Sequence[str] = ()) -> 
 
 
 def environment() -> dict[str, str]:
-    """On the CPU; one thread: results depend on the number of threads in the last bits."""
-    own = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    return {**os.environ, **own}
+    """Gives variables for the CPU and one thread, as the last bits depend on the threads."""
+    settings = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    return {**os.environ, **settings}
 
 
 def start_tool(
@@ -111,7 +111,7 @@ def start_tool(
     cwd: Path = ROOT,
     start_new_session: bool = False,
 ) -> Program:
-    """tools/<tool>.py in a process of its own, which writes to open files."""
+    """Starts tools/<tool>.py in a new process, which writes to open files."""
     words = command(tool, args, launcher)[1:]
     return Program(words, environment(), stdout, stderr, cwd, start_new_session)
 
@@ -123,25 +123,25 @@ def run_tool(
     timeout: float = 300,
     cwd: Path = ROOT,
 ) -> subprocess.CompletedProcess[str]:
-    """tools/<tool>.py in a process of its own, to its end; fails after `timeout` seconds."""
+    """Runs tools/<tool>.py in a new process; fails after `timeout` seconds."""
     return run_program(command(tool, args, launcher)[1:], timeout, cwd)
 
 
 def run_program(
-    words: Sequence[str], timeout: float = 300, cwd: Path = ROOT, **more: str
+    words: Sequence[str], timeout: float = 300, cwd: Path = ROOT, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """`python <words>` in a process of its own, to its end; more: of its environment"""
+    """Runs `python <words>` in a new process. variables: added to its environment."""
     with TemporaryFile("w+") as stdout, TemporaryFile("w+") as stderr:
-        process = Program(words, {**environment(), **more}, stdout, stderr, cwd)
+        process = Program(words, {**environment(), **variables}, stdout, stderr, cwd)
         try:
             code = process.wait(timeout)
         finally:
             process.kill()
-        said = [file.seek(0) or file.read() for file in (stdout, stderr)]
-    return subprocess.CompletedProcess([*words], code, *said)
+        out, err = (file.seek(0) or file.read() for file in (stdout, stderr))
+    return subprocess.CompletedProcess([*words], code, out, err)
 
 
 def read_lines(run: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl without what is measured."""
+    """Reads metrics.jsonl without the numbers that vary between runs."""
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     return [{k: v for k, v in line.items() if k not in MEASURED} for line in lines]

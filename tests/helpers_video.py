@@ -1,4 +1,4 @@
-"""A small video, and how one frame of it is broken."""
+"""Writes a small video, and breaks a frame of it."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def write_video(path: Path, frames: int = 8, codec: str = "MJPG") -> None:
-    """96 x 64 pixels, 10 frames per second, each frame brighter than the one before."""
+    """Writes 96 x 64 pixels at 10 frames per second; each frame is brighter than the last."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), 10, (96, 64))
     assert writer.isOpened()
     for number in range(frames):
@@ -19,14 +19,14 @@ def write_video(path: Path, frames: int = 8, codec: str = "MJPG") -> None:
 
 
 def frame_place(data: bytes, number: int) -> int:
-    """Where a frame, from 1, begins in an AVI file of JPEGs."""
+    """Gives the offset of a frame, counted from 1, in an AVI file of JPEGs."""
     return [m.start() for m in re.finditer(b"00dc....\xff\xd8", data, re.S)][number - 1]
 
 
 def break_frame(path: Path, number: int) -> None:
-    """Zeros in place of the JPEG of a frame, from 1."""
+    """Overwrites the JPEG of a frame, counted from 1, by zeros."""
     data = bytearray(path.read_bytes())
-    at = frame_place(bytes(data), number)
-    size = int.from_bytes(data[at + 4 : at + 8], "little")
-    data[at + 8 : at + 8 + size] = bytes(size)
+    start = frame_place(bytes(data), number)
+    size = int.from_bytes(data[start + 4 : start + 8], "little")
+    data[start + 8 : start + 8 + size] = bytes(size)
     path.write_bytes(data)

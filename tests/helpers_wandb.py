@@ -1,4 +1,4 @@
-"""A package `wandb` that keeps what it is given."""
+"""Replaces the package `wandb` by one that only records the calls."""
 
 from types import ModuleType, SimpleNamespace
 
@@ -20,7 +20,7 @@ class Run:
 
 
 class Wandb(ModuleType):
-    """runs: those that were begun · steps: of a run that is begun again by its id"""
+    """Records the runs. A run that is started again by its id continues after its last step."""
 
     def __init__(self, refuses=""):
         super().__init__("wandb")
@@ -36,8 +36,8 @@ class Wandb(ModuleType):
         self.runs.append(Run(asked["id"] or "abc123", step))
         return self.runs[-1]
 
-    def Settings(self, **given):
-        return given
+    def Settings(self, **settings):
+        return settings
 
     def Image(self, pixels, file_type):
         return pixels.shape, file_type

@@ -2,9 +2,9 @@
 
 python tests/machines.py [--quick] [--only NAME ...] [PATH ...]
 
-Each setting is a process of its own with environment variables that limit what the math libraries
-and our kernels may use. A test that only passes with one library's rounding fails in one of them.
-Exit code 0 if every setting passes, 1 otherwise.
+Each setting is a process with environment variables that limit the instructions of the math
+libraries and of our kernels. A test that passes only with the rounding of one library fails in one
+of them. Exit code 0 if every setting passes, 1 otherwise.
 """
 
 from __future__ import annotations
@@ -24,16 +24,25 @@ from numpy._core._multiarray_umath import __cpu_dispatch__ as NUMPY_VECTORS
 ROOT = Path(__file__).resolve().parents[1]
 
 NUMERICAL = (
-    *("tests/ops", "tests/assigners", "tests/modeling", "tests/evaluation", "tests/data"),
-    *("tests/test_boxes.py", "tests/test_losses.py", "tests/test_types.py"),
-    *("tests/builders/test_model.py", "tests/builders/test_rules.py"),
-    *("tests/builders/test_reference_run.py", "tests/builders/test_reference_tta.py"),
+    "tests/ops",
+    "tests/assigners",
+    "tests/modeling",
+    "tests/evaluation",
+    "tests/data",
+    "tests/test_boxes.py",
+    "tests/test_losses.py",
+    "tests/test_types.py",
+    "tests/builders/test_model.py",
+    "tests/builders/test_rules.py",
+    "tests/builders/test_reference_run.py",
+    "tests/builders/test_reference_tta.py",
 )
 OPERATORS = ("tests/ops", "tests/assigners")
 
-# What no variable below can change: compilers, and kernels that a compiler built for the test.
+# Words in the names of tests that the variables below cannot change: tests of compilers, and of
+# kernels that a compiler builds for the test.
 SAME_EVERYWHERE = ("on_cpu", "cuda_operators", "test_build", "compiles", "opcheck")
-LEFT_TO_THE_WHOLE = ("ignore_regions", "on_cuda", "reference_serves")  # too long for quick runs
+TOO_LONG = ("ignore_regions", "on_cuda", "reference_serves")  # omitted by --quick
 
 SETTINGS: dict[str, dict[str, str]] = {
     "MKL compatible": {"MKL_CBWR": "COMPATIBLE"},
@@ -55,15 +64,23 @@ SETTINGS: dict[str, dict[str, str]] = {
     },
 }
 
-# The same variables in few runs; each value of each variable occurs in one of them.
+# Combines the settings in three runs; each value of each variable occurs in one of them.
 QUICK: dict[str, Sequence[str]] = {
     "an old processor": (
-        *("MKL compatible", "PyTorch default", "oneDNN SSE4.1", "NumPy baseline"),
-        *("kernels of plain x86", "1 thread"),
+        "MKL compatible",
+        "PyTorch default",
+        "oneDNN SSE4.1",
+        "NumPy baseline",
+        "kernels of plain x86",
+        "1 thread",
     ),
     "a processor with AVX2, another math library": (
-        *("MKL AVX2", "PyTorch AVX2", "oneDNN AVX2", "another math library"),
-        *("kernels of AVX2", "3 threads"),
+        "MKL AVX2",
+        "PyTorch AVX2",
+        "oneDNN AVX2",
+        "another math library",
+        "kernels of AVX2",
+        "3 threads",
     ),
     "no kernels, another math library": ("another math library, plain PyTorch", "1 thread"),
 }
@@ -71,7 +88,7 @@ QUICK: dict[str, Sequence[str]] = {
 
 @dataclass(frozen=True)
 class Result:
-    """name, of the setting · seconds, of the whole process · output, of pytest · passed"""
+    """The result of a setting: its name, the seconds it took and pytest's output."""
 
     name: str
     seconds: float
@@ -86,7 +103,7 @@ class Result:
 
 
 def chosen(quick: bool, only: Sequence[str]) -> dict[str, dict[str, str]]:
-    """The variables of each setting to run, by its name."""
+    """Gives the variables of each setting to run, by its name."""
     table = SETTINGS
     if quick:
         table = {
@@ -100,12 +117,12 @@ def chosen(quick: bool, only: Sequence[str]) -> dict[str, dict[str, str]]:
 
 
 def run(
-    name: str, variables: dict[str, str], paths: Sequence[str], left_out: Sequence[str]
+    name: str, variables: dict[str, str], paths: Sequence[str], omitted: Sequence[str]
 ) -> Result:
-    """Runs the tests of `paths` in one setting; without those that have a word of `left_out`."""
+    """Runs the tests of `paths` in a setting, without tests whose names contain an omitted word."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *paths]
-    command += ["-k", " and ".join(f"not {word}" for word in left_out), "-m", "not cuda"]
-    # The settings share the cores: one thread each, and threads that wait without spinning.
+    command += ["-k", " and ".join(f"not {word}" for word in omitted), "-m", "not cuda"]
+    # The settings share the cores: each has one thread, and threads wait without spinning.
     shared = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
     environment = {**shared, **os.environ, **variables}
     start = time.monotonic()
@@ -117,18 +134,19 @@ def run(
 
 
 def run_all(
-    settings: dict[str, dict[str, str]], paths: Sequence[str], left_out: Sequence[str], jobs: int
+    settings: dict[str, dict[str, str]], paths: Sequence[str], omitted: Sequence[str], jobs: int
 ) -> Iterator[Result]:
-    """Runs the settings, `jobs` of them at a time; gives them in the order of the table."""
+    """Runs the settings, `jobs` of them at a time, and yields results in the order of the table."""
     with ThreadPoolExecutor(jobs) as pool:
-        yield from pool.map(lambda item: run(*item, paths, left_out), settings.items())
+        yield from pool.map(lambda item: run(*item, paths, omitted), settings.items())
 
 
 def report(result: Result, variables: dict[str, str]) -> None:
-    """Prints one line of a setting, and all that pytest said where it failed."""
-    said = " ".join(f"{key}={value!r}" if " " in value else f"{key}={value}"
-                    for key, value in variables.items())  # fmt: skip
-    print(f"{result.name} ({said}): {result.closing_line}", flush=True)
+    """Prints a line for a setting, and pytest's output if a test failed."""
+    texts = [
+        f"{key}={value!r}" if " " in value else f"{key}={value}" for key, value in variables.items()
+    ]
+    print(f"{result.name} ({' '.join(texts)}): {result.closing_line}", flush=True)
     if not result.passed:
         print(result.output, flush=True)
 
@@ -142,9 +160,9 @@ def main() -> int:
     args = parser.parse_args()
     settings = chosen(args.quick, args.only)
     paths = args.paths or (OPERATORS if args.quick else NUMERICAL)
-    left_out = SAME_EVERYWHERE + (LEFT_TO_THE_WHOLE if args.quick else ())
+    omitted = SAME_EVERYWHERE + (TOO_LONG if args.quick else ())
     failed = 0
-    for result in run_all(settings, paths, left_out, args.jobs):
+    for result in run_all(settings, paths, omitted, args.jobs):
         report(result, settings[result.name])
         failed += not result.passed
     print(f"{len(settings) - failed} of {len(settings)} settings passed")

@@ -1,10 +1,11 @@
-"""Another processor's rounding, on any machine: PyTorch's functions on the CPU come out off by one
-unit in the last place for about half of their values, and its sums of float32 as of float64. Which
-half depends on the value and on its place: a library computes what its vectors leave over, the last
-elements of a tensor, by other code.
+"""Imitates the rounding of another processor.
 
-`DYNAMIC_ATSS_TEST_ROUNDING=1 pytest ...` runs the tests so. A test that fails only then asks two
-libraries for the same bits. Kernels of this project compute by themselves and are not reached.
+PyTorch's CPU functions return about half of their values off by one unit in the last place, and
+sums of float32 are computed in float64. Which values are changed depends on the value and on the
+position, as libraries compute the last elements of a tensor, which fill no vector, by other code.
+
+`DYNAMIC_ATSS_TEST_ROUNDING=1 pytest ...` runs the tests in this way. A test that fails only then
+expects the same bits from two libraries. The kernels of this project are not changed.
 """
 
 from collections.abc import Callable
@@ -12,30 +13,28 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-FUNCTIONS = (
-    *("sqrt", "rsqrt", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sigmoid"),
-    *("tanh", "sin", "cos", "atan", "erf", "silu", "gelu", "softplus", "atan2", "hypot"),
-    *("logaddexp", "pow.Tensor_Tensor", "pow.Scalar", "log_sigmoid_forward"),
-    *("_softmax", "_log_softmax"),
-)
+FUNCTIONS = """
+    sqrt rsqrt exp exp2 expm1 log log2 log10 log1p sigmoid tanh sin cos atan erf silu gelu softplus
+    atan2 hypot logaddexp pow.Tensor_Tensor pow.Scalar log_sigmoid_forward _softmax _log_softmax
+""".split()
 IN_PLACE = ("sqrt_", "rsqrt_", "exp_", "log_", "log1p_", "expm1_", "sigmoid_", "tanh_")
 POWERS = ("pow.Tensor_Scalar",)
-SUMS = (
-    *("sum.dim_IntList", "mean.dim", "std.correction", "var.correction", "linalg_vector_norm"),
-    *("mm", "addmm", "bmm", "baddbmm", "convolution", "native_group_norm"),
-)
-LANES = 16  # of float32 in a vector of AVX-512
-PRODUCTS = (0, 1, 2, -1)  # powers that IEEE 754 fixes
+SUMS = """
+    sum.dim_IntList mean.dim std.correction var.correction linalg_vector_norm
+    mm addmm bmm baddbmm convolution native_group_norm
+""".split()
+LANES = 16  # float32 numbers in a vector of AVX-512
+PRODUCTS = (0, 1, 2, -1)  # powers whose bits IEEE 754 fixes
 BITS = {torch.float64: torch.int64, torch.float32: torch.int32}
 BITS |= {torch.bfloat16: torch.int16, torch.float16: torch.int16}
 EXACT = {torch.float64: 40, torch.float32: 12, torch.bfloat16: 3, torch.float16: 5}
 FACTORS = {torch.int64: -7046029254386353131, torch.int32: -1640531535, torch.int16: -25033}
 
-_library: list[torch.library.Library] = []  # its kernels end with the object
+_library: list[torch.library.Library] = []  # keeps the object, without which its kernels are lost
 
 
 def install() -> None:
-    """For the rest of the process."""
+    """Replaces the functions for the rest of the process."""
     if _library:
         return
     library = torch.library.Library("aten", "IMPL")
@@ -47,8 +46,8 @@ def install() -> None:
 
 
 def _off_by_one(kernel: Callable) -> Callable:
-    def run(keys, *arguments, **named):
-        result = kernel(keys, *arguments, **named)
+    def run(keys, *arguments, **options):
+        result = kernel(keys, *arguments, **options)
         first = result[0] if isinstance(result, tuple) else result
         first.copy_(nudged(first, *arguments))
         return result
@@ -57,30 +56,30 @@ def _off_by_one(kernel: Callable) -> Callable:
 
 
 def _off_in_place(kernel: Callable) -> Callable:
-    def run(keys, x, *arguments, **named):
+    def run(keys, x, *arguments, **options):
         before = x.clone()
-        kernel(keys, x, *arguments, **named)
+        kernel(keys, x, *arguments, **options)
         return x.copy_(nudged(x, before, *arguments))
 
     return run
 
 
 def _power_off_by_one(kernel: Callable) -> Callable:
-    off = _off_by_one(kernel)
+    changed = _off_by_one(kernel)
 
     def run(keys, x, power):
-        return kernel(keys, x, power) if power in PRODUCTS else off(keys, x, power)
+        return kernel(keys, x, power) if power in PRODUCTS else changed(keys, x, power)
 
     return run
 
 
-def _of_float64(kernel: Callable) -> Callable:
-    def run(keys, *arguments, **named):
+def _in_float64(kernel: Callable) -> Callable:
+    def run(keys, *arguments, **options):
         dtypes = {x.dtype for x in arguments if isinstance(x, Tensor)}
-        if dtypes != {torch.float32} or named.get("dtype") is not None:
-            return kernel(keys, *arguments, **named)
+        if dtypes != {torch.float32} or options.get("dtype") is not None:
+            return kernel(keys, *arguments, **options)
         wider = (x.double() if isinstance(x, Tensor) else x for x in arguments)
-        result = kernel(keys, *wider, **named)
+        result = kernel(keys, *wider, **options)
         return tuple(x.float() for x in result) if isinstance(result, tuple) else result.float()
 
     return run
@@ -90,16 +89,20 @@ KINDS = {
     _off_by_one: FUNCTIONS,
     _off_in_place: IN_PLACE,
     _power_off_by_one: POWERS,
-    _of_float64: SUMS,
+    _in_float64: SUMS,
 }
 
 
 def nudged(result: Tensor, *inputs: object) -> Tensor:
-    """`result`, of any shape, about half of it off by one unit, by the bits of the inputs; other
-    elements of the last numel % 16 than of those before.
+    """Changes about half of the values by one unit in the last place.
 
-    0, infinities, NaN and short numbers stay, as they mostly are exact: the root of a square,
-    exp(0), the ends of a range.
+    The bits of the inputs decide which values, by another rule for the last numel % 16 elements.
+    Keeps 0, infinities, NaN and numbers with few bits, as these are mostly exact: the root of a
+    square, exp(0), the ends of a range.
+
+    Args:
+        result: any shape.
+        inputs: the arguments of the function; tensors must broadcast to `result`.
     """
     kind = BITS.get(result.dtype)
     if kind is None:
@@ -113,13 +116,13 @@ def nudged(result: Tensor, *inputs: object) -> Tensor:
 
 
 def _left_over(result: Tensor) -> Tensor:
-    """True for what does not fill a vector."""
+    """Marks the last elements, which do not fill a vector."""
     count = result.numel()
     return torch.arange(count).view(result.shape) >= count - count % LANES
 
 
 def _hash(result: Tensor, inputs: tuple[object, ...]) -> Tensor:
-    """The same for the same values, at whichever place."""
+    """Hashes the inputs of each element, independently of its position."""
     total = torch.zeros(result.shape, dtype=BITS[result.dtype])
     for x in inputs:
         if isinstance(x, Tensor):

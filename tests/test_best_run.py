@@ -1,5 +1,5 @@
-"""Runs that watch their tests: the best model, early stop, kept checkpoints, and the causes of a
-test that finds nothing."""
+"""Tests runs that follow a metric: the best model, early stop and kept checkpoints. Also tests the
+causes that are logged if a test detects nothing."""
 
 import shutil
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 kill_and_resume = load_module("benchmarks/kill_and_resume.py")
 
-# Every test has AP 0, so that the first, of iteration 2, is the best.
+# Every test has AP 0, so the first, at iteration 2, is the best.
 WATCH = ["SOLVER.MAX_ITER", 12, "TEST.PERIOD", 2, "TEST.BEST_METRIC", "AP", "TEST.PATIENCE", 2]
 WATCH += ["SOLVER.LOG_PERIOD", 4, "SOLVER.CHECKPOINT_PERIOD", 100]
 
@@ -33,7 +33,7 @@ def train(config, monkeypatch):
 
 @pytest.fixture(scope="module")
 def ended(config, tmp_path_factory):
-    """A run that two tests without a better one ended at iteration 6."""
+    """Makes a run that ended at iteration 6, after two tests without a better one."""
     out = tmp_path_factory.mktemp("ended")
     with pytest.MonkeyPatch.context() as patch:
         assert call_tool(patch, "train_net", [*config, *WATCH, "OUTPUT_DIR", out]) == 0
@@ -48,7 +48,7 @@ def iterations_with_tests(out) -> list[int]:
     return [line["iteration"] for line in read_lines(out) if "dataset" in line]
 
 
-def test_a_run_that_has_had_enough_ends_like_any_other(ended):
+def test_a_run_that_ends_early_ends_like_any_other(ended):
     assert iterations_with_tests(ended) == [2, 4, 6]
     assert [x["iteration"] for x in read_lines(ended) if "loss" in x] == [4, 6]
     assert (ended / "last_checkpoint").read_text() == "model_final.pth"
@@ -60,11 +60,10 @@ def test_a_run_that_has_had_enough_ends_like_any_other(ended):
     assert reason in log and "TEST.PATIENCE 2" in log
 
 
-def test_tests_in_training_have_folders_of_their_own(ended):
+def test_each_test_in_training_has_its_folder(ended):
     folder = ended / "inference/shapes_val"
-    assert sorted(p.name for p in folder.iterdir() if p.is_dir()) == [
-        *("0000002", "0000004", "0000006"),
-    ]
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir())
+    assert names == ["0000002", "0000004", "0000006"]
     for name in ("bbox.json", "coco_metrics.json"):
         assert (folder / name).read_bytes() == (folder / "0000006" / name).read_bytes()
 
@@ -86,7 +85,9 @@ def test_resumed_between_the_checkpoint_and_the_last_test_it_ends_the_same(ended
     assert read_lines(out) == read_lines(ended)
 
 
-def test_resumed_after_its_end_it_only_tests_and_goes_on_with_more_patience(ended, train, tmp_path):
+def test_a_run_resumed_after_its_end_only_tests_unless_the_patience_is_larger(
+    ended, train, tmp_path
+):
     out = tmp_path / "run"
     shutil.copytree(ended, out)
     (out / "inference/shapes_val/bbox.json").unlink()
@@ -101,7 +102,7 @@ def test_resumed_after_its_end_it_only_tests_and_goes_on_with_more_patience(ende
 
 
 def scripted(values):
-    """In place of `run.score`: the values of the tests, one after the other."""
+    """Replaces `run.score` by a function that gives these values, one at each test."""
     values = iter(values)
     return lambda *_, **more: {"shapes_val": CocoScores(dict.fromkeys(METRICS, next(values)), {})}
 
@@ -109,7 +110,7 @@ def scripted(values):
 @pytest.mark.parametrize(
     ("values", "best"), [([0.1, 0.3, 0.2], 4), ([0.1, 0.2, 0.3], 6), ([0.3, 0.2, 0.1], 2)]
 )
-def test_the_largest_value_of_all_tests_counts_the_final_one_too(
+def test_the_best_is_over_all_tests_including_the_final_one(
     train, tmp_path, monkeypatch, values, best
 ):
     monkeypatch.setattr(records, "score", scripted(values))
@@ -121,13 +122,13 @@ def test_the_largest_value_of_all_tests_counts_the_final_one_too(
     assert names == ["model_0000004.pth", "model_best.pth", "model_final.pth"]
 
 
-def test_a_run_that_watches_nothing_has_nothing_of_it(train, tmp_path):
+def test_a_run_without_a_metric_has_no_best(train, tmp_path):
     assert train(tmp_path, "SOLVER.MAX_ITER", 2) == 0
     assert "best" not in load(tmp_path / "model_final.pth")
     assert not (tmp_path / "model_best.pth").exists()
 
 
-def test_a_metric_that_no_test_will_have_is_refused_before_the_training(train, tmp_path, capsys):
+def test_an_undefined_metric_is_refused_before_the_training(train, tmp_path, capsys):
     watch = ["TEST.PERIOD", 2, "TEST.BEST_METRIC"]
     assert train(tmp_path / "a", *watch, "VOC_mAP") == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -146,19 +147,19 @@ def test_a_metric_without_a_test_set_is_refused(train, tmp_path, capsys):
     assert "DATASETS.TEST is empty" in capsys.readouterr().err
 
 
-# --- tests that find nothing -------------------------------------------------------------------
+# --- tests that detect nothing -----------------------------------------------------------------
 
 AVERAGED = ["SOLVER.OPTIMIZER", "adamw", "SOLVER.BASE_LR", 0.002, "SOLVER.MAX_ITER", 40]
 AVERAGED += ["SOLVER.STEPS", "(35,)", "SOLVER.CHECKPOINT_PERIOD", 100, "SOLVER.EMA_DECAY", 0.995]
 
 
 def causes(out) -> list[str]:
-    """Of the last test in the log."""
+    """Gives the causes of the last test in the log."""
     text = (out / "log.txt").read_text().rpartition("Likely causes, as measured:\n")[2]
     return [line for line in text.splitlines() if line.startswith("- ")]
 
 
-def test_averaged_weights_are_found_in_training_and_from_the_file(
+def test_averaged_weights_are_named_in_training_and_for_the_file(
     config, train, tmp_path, monkeypatch
 ):
     assert train(tmp_path / "run", *AVERAGED) == 0
@@ -169,8 +170,8 @@ def test_averaged_weights_are_found_in_training_and_from_the_file(
     assert causes(tmp_path / "test") == [cause]
 
 
-def test_with_the_ramp_they_are_not(config, train, tmp_path, monkeypatch):
-    """Nor is anything to be seen of a log that is not there."""
+def test_averaged_weights_with_the_ramp_are_not_named(config, train, tmp_path, monkeypatch):
+    """A missing log is no error."""
     assert train(tmp_path / "run", *AVERAGED, "SOLVER.EMA_RAMP", True) == 0
     assert "averaged weights" not in (tmp_path / "run/log.txt").read_text()
     shutil.copy(tmp_path / "run/model_final.pth", tmp_path / "alone.pth")

@@ -1,4 +1,4 @@
-"""Box geometry against closed forms and values worked out by hand."""
+"""Tests box geometry against closed forms and values computed by hand."""
 
 import pytest
 import torch
@@ -31,10 +31,10 @@ def test_legacy_iou_of_touching_pixels():
     """Boxes of whole pixels: [0, 0] and [0, 1] share one pixel of two."""
     one, two = torch.tensor([0.0, 0, 0, 0]), torch.tensor([0.0, 0, 0, 1])
     assert LEGACY.iou(one, two).item() == 0.5
-    assert B.iou(one, two).item() == 0  # no extent: 0, not NaN
+    assert B.iou(one, two).item() == 0  # boxes without area: 0, not NaN
 
 
-def test_pairwise_is_aligned_one_by_one():
+def test_pairwise_equals_aligned_for_each_pair():
     a, b = random_boxes(7, 0), random_boxes(5, 1)
     pairwise = LEGACY.iou(a[:, None], b[None])
     assert pairwise.shape == (7, 5)
@@ -44,12 +44,12 @@ def test_pairwise_is_aligned_one_by_one():
 
 
 def test_iou_of_boxes_that_are_not_finite_is_zero():
-    wild = torch.tensor([[torch.nan] * 4, [torch.inf] * 4, [-torch.inf, 0, torch.inf, 1]])
-    assert B.iou(wild, torch.tensor([0.0, 0, 10, 10])).tolist() == [0, 0, 0]
+    boxes = torch.tensor([[torch.nan] * 4, [torch.inf] * 4, [-torch.inf, 0, torch.inf, 1]])
+    assert B.iou(boxes, torch.tensor([0.0, 0, 10, 10])).tolist() == [0, 0, 0]
 
 
 def test_giou_by_hand():
-    # side by side: no overlap, hull 20 x 10 filled; diagonal: hull 30 x 30, union 200
+    # Boxes side by side have a hull of 20 x 10, diagonal ones a hull of 30 x 30 and a union of 200.
     assert B.giou(A, BB).tolist() == pytest.approx(
         [1, 1 / 3, -(900 - 200) / 900, 4 / 100], abs=1e-6
     )
@@ -57,7 +57,7 @@ def test_giou_by_hand():
     assert apart.item() == pytest.approx(-1, abs=1e-4)
 
 
-def test_giou_of_boxes_without_extent_and_inverted_ones():
+def test_giou_of_boxes_without_area_and_inverted_ones():
     points = torch.zeros(1, 4, requires_grad=True)
     value = B.giou(points, torch.zeros(1, 4))
     assert value.isfinite().all()
@@ -95,8 +95,8 @@ def test_centerness():
     assert B.centerness(torch.tensor([3.0, 3]), torch.tensor([3.0, 3, 3, 3])).item() == 0
 
 
-def test_centerness_outside_of_a_box_without_end():
-    """0 times infinity is no number. Found by tests/fuzz."""
+def test_centerness_outside_of_an_infinite_box():
+    """0 times infinity would be NaN. Found by tests/fuzz."""
     inf = float("inf")
     boxes = torch.tensor([[5.0, 0, 8, inf], [-inf, 5, inf, 8], [0, 0, -9, inf]])
     assert B.centerness(torch.tensor([3.0, 3]), boxes).tolist() == [0, 0, 0]

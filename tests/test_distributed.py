@@ -1,4 +1,4 @@
-"""Two gloo processes against one, and how they end."""
+"""Tests that two gloo processes train as one does, and how they end."""
 
 import json
 import os
@@ -30,10 +30,8 @@ pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 LAUNCH = ["-m", "torch.distributed.launch", "--standalone", "--nproc-per-node", "2"]
 QUIET = [str(ROOT / "tools" / "launch.py"), *TORCHRUN[2:]]
 FROZEN = ["MODEL.RESNETS.NORM", "FrozenBN", "INPUT.MIN_SIZE_TRAIN", "(96,)"]
-GROUP_NORM = [
-    *("MODEL.RESNETS.NORM", "GN", "INPUT.MIN_SIZE_TRAIN", "(96,)"),
-    *("MODEL.RESNETS.STEM_OUT_CHANNELS", 32, "MODEL.RESNETS.RES2_OUT_CHANNELS", 128),
-]
+GROUP_NORM = ["MODEL.RESNETS.NORM", "GN", "INPUT.MIN_SIZE_TRAIN", "(96,)"]
+GROUP_NORM += ["MODEL.RESNETS.STEM_OUT_CHANNELS", 32, "MODEL.RESNETS.RES2_OUT_CHANNELS", 128]
 EVERY = ["SOLVER.LOG_PERIOD", 1, "SOLVER.CHECKPOINT_PERIOD", 1, "SOLVER.MAX_ITER", 5]
 
 kill_and_resume = load_module("benchmarks/kill_and_resume.py")
@@ -45,23 +43,29 @@ def config(tmp_path_factory):
 
 
 def seen_by(rank: int, config, *overrides: str) -> list[list[int]]:
-    """Indices of the images that a rank of two trains on, by iteration."""
+    """Lists the indices of the images on which one of two ranks trains, by iteration."""
     dataset = build_train_dataset(load_config(config[1], [*config[2:], *overrides]))
     sampler = TrainingSampler(
-        *(aspect_groups(dataset.sizes), len(dataset), 4, 0),
-        **{"rank": rank, "world_size": 2, "start": 0, "stop": 5},
+        aspect_groups(dataset.sizes),
+        len(dataset),
+        4,
+        0,
+        rank=rank,
+        world_size=2,
+        start=0,
+        stop=5,
     )
     return [[index for index, _ in batch] for batch in sampler]
 
 
 def without_boxes(config, folder: Path) -> list[str]:
-    """The training set with no boxes in what the second rank sees in the first four iterations."""
+    """Makes a training set without boxes in the first four batches of the second rank."""
     root = Path(config[3])
     content = json.loads((root / "shapes/annotations/train.json").read_text())
     ids = sorted(image["id"] for image in content["images"])
-    gone = {ids[i] for batch in seen_by(1, config)[:4] for i in batch}
-    assert len(gone) == 8
-    content["annotations"] = [a for a in content["annotations"] if a["image_id"] not in gone]
+    emptied = {ids[i] for batch in seen_by(1, config)[:4] for i in batch}
+    assert len(emptied) == 8
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] not in emptied]
     (folder / "half.json").write_text(json.dumps(content))
     name = f"coco:{folder / 'half.json'}:{root / 'shapes/train'}"
     return ["DATASETS.TRAIN", f"({name!r},)", "DATASETS.KEEP_EMPTY", "True"]
@@ -75,12 +79,12 @@ def check_same_training(one: Path, two: Path) -> None:
     for name in ("model_0000001.pth", "model_final.pth"):
         a, b = (torch.load(run / name, weights_only=True) for run in (one, two))
         pairs = [(a["model"][key], b["model"][key]) for key in a["model"]]
-        # After the first iteration the momentum is the gradient (and the decayed weight).
+        # After the first iteration the momentum is the gradient, with the weight decay.
         states = zip(*(x["optimizer"]["state"].values() for x in (a, b)), strict=True)
         pairs += [(x["momentum_buffer"], y["momentum_buffer"]) for x, y in states]
         for pair in pairs:
             x, y = (value.float() for value in pair)  # counters are integers
-            # The floor: biases before a GroupNorm have gradients of noise only.
+            # The minimum is needed as gradients of biases before a GroupNorm are only noise.
             assert (x - y).norm() <= 1e-4 * x.norm().clamp(min=1e-3)
 
 
@@ -101,7 +105,7 @@ def test_a_rank_without_objects(config, tmp_path, monkeypatch):
 
 
 def test_torch_distributed_launch_and_the_test(config, tmp_path, monkeypatch):
-    """Detections are the same to the last bit where each process's batches are."""
+    """Detections are the same to the last bit if each process tests the same batches."""
     args = [*config, *GROUP_NORM, *EVERY, "MODEL.ATSS.INFERENCE_TH", 0.001]
     one, two, test = tmp_path / "one", tmp_path / "two", tmp_path / "test"
     assert (
@@ -124,31 +128,31 @@ def test_torch_distributed_launch_and_the_test(config, tmp_path, monkeypatch):
 
 
 def test_an_error_of_one_rank_ends_all(config, tmp_path):
-    """The second rank meets a damaged image in its third iteration."""
+    """The second rank reads a damaged image in its third iteration."""
     source = Path(config[3]) / "shapes"
     content = json.loads((source / "annotations/train.json").read_text())
     names = [i["file_name"] for i in sorted(content["images"], key=lambda i: i["id"])]
     bad = names[seen_by(1, config)[2][0]]
-    # Of the catalog's sets no file is looked at before.
+    # The files of a set of the catalog are not checked before the training.
     shutil.copytree(source, tmp_path / "datasets/shapes")
     broken = tmp_path / "datasets/shapes/train" / bad
     broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
     args = [*config, *FROZEN, *EVERY, "DATASETS.ROOT", tmp_path / "datasets"]
     out = tmp_path / "run"
-    # A process that waits for the other without end runs into this limit.
+    # The timeout ends a process that would wait forever for the other.
     ended = run_tool("train_net", [*args, "--skip-test", "OUTPUT_DIR", out], TORCHRUN, timeout=300)
     assert ended.returncode != 0
-    told = [line for line in ended.stderr.splitlines() if "error: " in line and bad in line]
-    assert len(told) == 1
+    lines = [line for line in ended.stderr.splitlines() if "error: " in line and bad in line]
+    assert len(lines) == 1
     assert not (out / "model_final.pth").exists() and (out / "model_0000002.pth").exists()
 
 
-def test_a_refused_folder_is_told_once(config, tmp_path):
+def test_a_refused_folder_is_reported_once(config, tmp_path):
     (tmp_path / "config.yaml").write_text("")
     ended = run_tool("train_net", [*config, "OUTPUT_DIR", tmp_path], TORCHRUN)
     assert ended.returncode != 0
-    told = [line for line in ended.stderr.splitlines() if "error: " in line and "--resume" in line]
-    assert len(told) == 1
+    errors = [x for x in ended.stderr.splitlines() if "error: " in x and "--resume" in x]
+    assert len(errors) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"]
 
 
@@ -168,7 +172,7 @@ def in_a_step(raw, decoded, targets, weight, priors):
     wrong = os.environ["LOCAL_RANK"] == "1" and len(calls) == 2
     return [] if wrong else {"loss_reg": giou_loss(decoded, targets, weight)}
 """
-MISTAKES = {  # what the one line says; the first is met by both processes
+MISTAKES = {  # with a part of the message; both processes make the first mistake
     "NO.KEY": "unknown key NO.KEY",
     "at_the_import": "defines no class or function at_the_import",
     "in_a_step": "the box loss returns a list",
@@ -176,11 +180,11 @@ MISTAKES = {  # what the one line says; the first is met by both processes
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_told_once_by_the_process_that_met_it(config, tmp_path, mistake):
+def test_a_mistake_is_reported_once(config, tmp_path, mistake):
     (tmp_path / "loss.py").write_text(ONE_RANK)
     loss = ["MODEL.BOX_LOSS", f"{tmp_path / 'loss.py'}:{mistake}"]
-    own = [mistake, 1] if mistake == "NO.KEY" else loss
-    args = [*config, *own, "OUTPUT_DIR", tmp_path / "run"]
+    wrong = [mistake, 1] if mistake == "NO.KEY" else loss
+    args = [*config, *wrong, "OUTPUT_DIR", tmp_path / "run"]
     ended = run_tool("train_net", args, QUIET)
     assert ended.returncode == 2
     (line,) = [x for x in ended.stderr.splitlines() if " INFO " not in x]
@@ -197,8 +201,8 @@ class FirstStep(ATSS):
 
     def __call__(self, priors, gt, predictions):
         found = super().__call__(priors, gt, predictions)
-        own = os.environ["LOCAL_RANK"] == "1" and predictions.iteration + 1 >= self.first
-        name = "mine" if own else "ours"
+        differs = os.environ["LOCAL_RANK"] == "1" and predictions.iteration + 1 >= self.first
+        name = "mine" if differs else "ours"
         return Assignment(found.gt_index, found.quality, metrics={name: len(gt)})
 
 class ThirdStep(FirstStep):
@@ -207,25 +211,25 @@ class ThirdStep(FirstStep):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("FirstStep", "process 1 differs from process 0: without 'ours', with 'mine'; "),
         ("ThirdStep", "this step differs from the first: without 'ours', with 'mine'; "),
     ],
 )
-def test_metrics_that_differ_between_processes(config, tmp_path, name, told):
-    """Neither waited for without end nor added to another number."""
+def test_metrics_that_differ_between_processes(config, tmp_path, name, message):
+    """No process waits forever for such a metric, and none adds it to another one."""
     (tmp_path / "rule.py").write_text(COUNTING)
     args = [*config, *EVERY, "MODEL.ASSIGNER.NAME", f"{tmp_path / 'rule.py'}:{name}"]
     ended = run_tool("train_net", [*args, "OUTPUT_DIR", tmp_path / "run"], QUIET)
     assert ended.returncode == 2
     (line,) = [x for x in ended.stderr.splitlines() if x.startswith("error: ")]
-    assert line.startswith(f"error: {told}losses and metrics must have the same names")
+    assert line.startswith(f"error: {message}losses and metrics must have the same names")
     assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize("launcher", ["run", "launch"])
-def test_pytorchs_launchers_tell_a_mistake_once_above_their_traceback(config, launcher):
+def test_pytorchs_launchers_show_a_mistake_once_above_their_traceback(config, launcher):
     ended = run_tool("train_net", [*config, "NO.KEY", 1], {"run": TORCHRUN}.get(launcher, LAUNCH))
     assert ended.returncode == 1  # as after any failure
     assert ended.stderr.count("error: command line: unknown key NO.KEY") == 1
@@ -245,17 +249,17 @@ import datetime, time
 import torch.distributed as dist
 from dynamic_atss.engine import distributed
 dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=2))
-distributed.on_first(lambda: time.sleep(6))
-print("went on", flush=True)
+distributed.on_rank_0(lambda: time.sleep(6))
+print("continued", flush=True)
 distributed.shut_down()
 """
 
 
-def test_the_others_wait_for_the_first_longer_than_a_collective_may_take(tmp_path):
+def test_the_others_wait_for_rank_0_longer_than_the_timeout_of_collectives(tmp_path):
     (tmp_path / "patient.py").write_text(PATIENT)
     ended = run_program([*TORCHRUN, str(tmp_path / "patient.py")], timeout=120)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("went on") == 2
+    assert ended.stdout.count("continued") == 2
 
 
 SLOW_SCORES = """
@@ -265,9 +269,9 @@ from dynamic_atss.losses import giou_loss
 
 fast = evaluator.evaluate_coco
 
-def slow(*args, **named):
+def slow(*args, **options):
     time.sleep(9)
-    return fast(*args, **named)
+    return fast(*args, **options)
 
 evaluator.evaluate_coco = slow
 
@@ -277,17 +281,17 @@ def box_loss(raw, decoded, targets, weight, priors):
 
 
 def test_scores_may_take_longer_than_an_iteration(config, tmp_path):
-    """Rank 0 scores while the other waits, in a test between and in the last one."""
+    """Rank 0 scores while the other waits, in a test during the training and in the last one."""
     (tmp_path / "loss.py").write_text(SLOW_SCORES)
     out = tmp_path / "run"
-    own = ["MODEL.BOX_LOSS", f"{tmp_path / 'loss.py'}:box_loss", "SOLVER.TIMEOUT", 4]
-    args = [*config, *own, "SOLVER.MAX_ITER", 2, "TEST.PERIOD", 1, "OUTPUT_DIR", out]
+    slow = ["MODEL.BOX_LOSS", f"{tmp_path / 'loss.py'}:box_loss", "SOLVER.TIMEOUT", 4]
+    args = [*config, *slow, "SOLVER.MAX_ITER", 2, "TEST.PERIOD", 1, "OUTPUT_DIR", out]
     ended = run_tool("train_net", args, QUIET)
     assert ended.returncode == 0, ended.stderr
     assert (out / "inference/shapes_val/coco_metrics.json").is_file()
 
 
-HALF_THERE = """
+ON_ONE_MACHINE = """
 import os
 from dynamic_atss.data.coco import CocoDataset
 
@@ -301,7 +305,7 @@ class Half(CocoDataset):
 
 @pytest.mark.parametrize("split", ["TRAIN", "TEST"])
 def test_a_data_set_that_one_machine_lacks(config, tmp_path, split):
-    (tmp_path / "half.py").write_text(HALF_THERE)
+    (tmp_path / "half.py").write_text(ON_ONE_MACHINE)
     shapes = Path(config[3]) / "shapes"
     name = f"{tmp_path / 'half.py'}:Half:{shapes}/annotations/train.json:{shapes}/train"
     args = [*config, f"DATASETS.{split}", f"({name!r},)", "OUTPUT_DIR", tmp_path / "run"]
@@ -311,7 +315,7 @@ def test_a_data_set_that_one_machine_lacks(config, tmp_path, split):
     assert "/lost: no such image folder" in line and "Traceback" not in ended.stderr
 
 
-def test_one_process_surveys_and_tells_what_is_wrong(config, tmp_path):
+def test_one_process_checks_the_data_and_reports_faults(config, tmp_path):
     folder = tmp_path / "shapes"
     shutil.copytree(Path(config[3]) / "shapes", folder)
     sorted((folder / "val").iterdir())[0].write_bytes(b"")
@@ -323,19 +327,19 @@ def test_one_process_surveys_and_tells_what_is_wrong(config, tmp_path):
         "train_net", [*config, "--skip-test", "OUTPUT_DIR", tmp_path / "good"], TORCHRUN
     )
     log = (tmp_path / "good/log.txt").read_text()
-    assert log.count("survey: ") == 2  # a box without a prior, and the sum
+    assert log.count("survey: ") == 2  # a box without a prior, and the totals
 
 
 def test_sigterm_to_the_launcher_saves_and_the_resumed_run_is_the_same(config, tmp_path):
     args = [*config, *FROZEN, "SOLVER.MAX_ITER", 25, "SOLVER.CHECKPOINT_PERIOD", 20, "--skip-test"]
     args += ["SOLVER.LOG_PERIOD", 1]
-    out, whole = tmp_path / "run", tmp_path / "whole"
+    out, uninterrupted = tmp_path / "run", tmp_path / "uninterrupted"
     with open(tmp_path / "log", "w") as log:
         process = start_tool(
             "train_net", [*args, "OUTPUT_DIR", out], TORCHRUN, stdout=log, stderr=log
         )
         try:
-            end = time.monotonic() + 300  # of a launcher that hangs
+            end = time.monotonic() + 300  # for a launcher that hangs
             while not (out / "metrics.jsonl").is_file() or len(read_lines(out)) < 3:
                 assert time.monotonic() < end and process.poll() is None
                 time.sleep(0.01)
@@ -346,14 +350,14 @@ def test_sigterm_to_the_launcher_saves_and_the_resumed_run_is_the_same(config, t
             process.wait()
     assert "SIGTERM: iteration " in (out / "log.txt").read_text()
     assert (out / "last_checkpoint").read_text() != "model_final.pth"
-    for folder in (out, whole):
+    for folder in (out, uninterrupted):
         ended = run_tool("train_net", [*args, "--resume", "OUTPUT_DIR", folder], TORCHRUN)
         assert ended.returncode == 0, ended.stderr
-    assert kill_and_resume.differences(whole, out) == []
+    assert kill_and_resume.differences(uninterrupted, out) == []
 
 
 def test_the_model_tested_at_the_end_is_the_one_saved(config, tmp_path, monkeypatch):
-    """Batch norm's statistics, and their average, are each process's own until the test."""
+    """Until the test, batch norm's statistics and their average differ between processes."""
     low = ["MODEL.ATSS.INFERENCE_TH", 0.001]  # so that there are detections to compare
     args = [*config, "SOLVER.EMA_DECAY", 0.5, "OUTPUT_DIR", tmp_path / "run", *low]
     done = run_tool("train_net", args, TORCHRUN)
@@ -368,8 +372,8 @@ def test_the_model_tested_at_the_end_is_the_one_saved(config, tmp_path, monkeypa
     assert there == here and len(here) > 0
 
 
-def test_all_processes_end_where_one_knows_that_the_run_has_had_enough(config, tmp_path):
-    """The scores, and so the reason, are rank 0's. Each test has AP 0: the first is the best."""
+def test_all_processes_end_early_together(config, tmp_path):
+    """Only rank 0 has the scores. Each test has AP 0, so the first is the best."""
     watch = ["TEST.PERIOD", 2, "TEST.BEST_METRIC", "AP", "TEST.PATIENCE", 2, "SOLVER.MAX_ITER", 12]
     args = [*config, *watch, "SOLVER.KEEP_CHECKPOINTS", 1, "OUTPUT_DIR", tmp_path]
     done = run_tool("train_net", args, TORCHRUN)
@@ -383,9 +387,9 @@ def test_all_processes_end_where_one_knows_that_the_run_has_had_enough(config, t
     assert again.returncode == 0, again.stderr
 
 
-def test_a_metric_that_will_not_exist_is_told_once(config, tmp_path):
+def test_an_undefined_metric_is_reported_once(config, tmp_path):
     watch = ["TEST.PERIOD", 2, "TEST.BEST_METRIC", "VOC_mAP", "OUTPUT_DIR", tmp_path]
     ended = run_tool("train_net", [*config, *watch], TORCHRUN)
     assert ended.returncode != 0
-    told = [line for line in ended.stderr.splitlines() if "TEST.BEST_METRIC 'VOC_mAP'" in line]
-    assert len(told) == 1 and not list(tmp_path.glob("*.pth"))
+    lines = [line for line in ended.stderr.splitlines() if "TEST.BEST_METRIC 'VOC_mAP'" in line]
+    assert len(lines) == 1 and not list(tmp_path.glob("*.pth"))

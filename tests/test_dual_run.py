@@ -1,4 +1,5 @@
-"""A run with MODEL.ONE_TO_ONE, and every command on it: test, resume, predict, export, inspect."""
+"""Tests a run with MODEL.ONE_TO_ONE, and all commands with it: test, resume, predict, export and
+inspect."""
 
 import json
 import re
@@ -10,27 +11,27 @@ from helpers_run import call_tool, read_lines, write_config
 
 from dynamic_atss.engine.checkpoint import load_checkpoint
 
-OWN = ["MODEL.ONE_TO_ONE.NAME", "poto", "MODEL.ATSS.INFERENCE_TH", 0.001, "SOLVER.MAX_ITER", 4]
+DUAL = ["MODEL.ONE_TO_ONE.NAME", "poto", "MODEL.ATSS.INFERENCE_TH", 0.001, "SOLVER.MAX_ITER", 4]
 BRANCHES = {"one_to_many", "one_to_one"}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dual")
-    args = [*write_config(folder), *OWN, "OUTPUT_DIR", folder / "run"]
+    args = [*write_config(folder), *DUAL, "OUTPUT_DIR", folder / "run"]
     with pytest.MonkeyPatch.context() as patch:
         assert call_tool(patch, "train_net", args) == 0
     return folder
 
 
 def found(run):
-    """{(image, class, score): box}"""
+    """Gives the detections as {(image, class, score): box}."""
     rows = json.loads((run / "inference/shapes_val/bbox.json").read_text())
     return {(r["image_id"], r["category_id"], r["score"]): r["bbox"] for r in rows}
 
 
 def scored(folder, tmp_path, monkeypatch, *more):
-    args = ["--config-file", folder / "tiny.yaml", "DATASETS.ROOT", folder / "datasets", *OWN]
+    args = ["--config-file", folder / "tiny.yaml", "DATASETS.ROOT", folder / "datasets", *DUAL]
     weight = ["MODEL.WEIGHT", folder / "run/model_final.pth", "OUTPUT_DIR", tmp_path]
     assert call_tool(monkeypatch, "test_net", [*args, *weight, *more]) == 0
     return found(tmp_path)
@@ -53,13 +54,13 @@ def test_one_checkpoint_is_tested_by_either_branch(folder, tmp_path, monkeypatch
     assert one and many and not one.keys() & many.keys()
 
 
-def test_it_goes_on_as_if_it_had_not_ended(folder, tmp_path, monkeypatch):
+def test_a_resumed_run_gives_the_same_weights(folder, tmp_path, monkeypatch):
     again = tmp_path / "again"
     shutil.copytree(folder / "run", again)
     for path in (*again.glob("model_0000004*"), again / "model_final.pth"):
         path.unlink(missing_ok=True)
     (again / "last_checkpoint").write_text("model_0000002.pth")
-    args = ["--config-file", folder / "tiny.yaml", "DATASETS.ROOT", folder / "datasets", *OWN]
+    args = ["--config-file", folder / "tiny.yaml", "DATASETS.ROOT", folder / "datasets", *DUAL]
     given = [*args, "OUTPUT_DIR", again, "--resume", "--skip-test"]
     assert call_tool(monkeypatch, "train_net", given) == 0
     first, second = (load_checkpoint(x / "model_final.pth") for x in (folder / "run", again))
@@ -84,14 +85,14 @@ def test_predict(folder, tmp_path, monkeypatch, capfd):
 
 @pytest.mark.parametrize("branch", ["one", "many"])
 def test_the_exported_file(folder, tmp_path, monkeypatch, capfd, branch):
-    """Without NMS, and with the weights of one branch alone."""
+    """It has the weights of only one branch. The file of the one-to-one branch has no NMS."""
     onnx = pytest.importorskip("onnx")
     for package in ("onnxscript", "onnxruntime"):
         pytest.importorskip(package)
     given = ["--weights", folder / "run", "--format", "onnx", "--output", tmp_path / "x.onnx"]
     more = ["--set", "MODEL.ONE_TO_ONE.PREDICTS", str(branch == "one")]
     assert call_tool(monkeypatch, "export", [*given, *more]) == 0
-    assert "as PyTorch on 8 pictures of shapes_val" in capfd.readouterr().out
+    assert "agrees with PyTorch on 8 pictures of shapes_val" in capfd.readouterr().out
     graph = onnx.load(tmp_path / "x.onnx").graph
     kinds = {node.op_type for node in graph.node}
     assert "TopK" in kinds and ("NonMaxSuppression" in kinds) == (branch == "many")
@@ -101,7 +102,7 @@ def test_the_exported_file(folder, tmp_path, monkeypatch, capfd, branch):
     assert ("none" in about["nms_threshold"]) == (branch == "one")
 
 
-def test_inspect_shows_the_rules_of_both(folder, tmp_path, monkeypatch, capfd):
+def test_inspect_shows_the_rules_of_both_branches(folder, tmp_path, monkeypatch, capfd):
     given = ["--weights", folder / "run", "--count", 1, "--output", tmp_path / "page.html"]
     assert call_tool(monkeypatch, "inspect_assignment", given) == 0
     assert ", 2 rules, " in capfd.readouterr().out

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Tests that files are complete or absent."""
 
 import json
 
@@ -18,7 +18,7 @@ def test_the_folder_is_made_and_nothing_else_is_left(tmp_path):
     assert names(tmp_path / "a" / "b") == ["note.txt"]
 
 
-def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
+def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path):
     path = tmp_path / "x.bin"
     path.write_bytes(b"old")
     with files.replacement(path) as file:
@@ -30,7 +30,7 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, RuntimeError])
-def test_an_error_of_the_writer_goes_on_and_the_old_file_stays(tmp_path, error):
+def test_an_error_of_the_writer_is_raised_and_the_old_file_stays(tmp_path, error):
     path = tmp_path / "x.bin"
     path.write_bytes(b"old")
 
@@ -43,7 +43,7 @@ def test_an_error_of_the_writer_goes_on_and_the_old_file_stays(tmp_path, error):
     assert path.read_bytes() == b"old" and names(tmp_path) == ["x.bin"]
 
 
-def test_what_a_killed_writer_left_is_overwritten(tmp_path):
+def test_the_temporary_file_of_a_killed_writer_is_overwritten(tmp_path):
     (tmp_path / ".x.bin.tmp").write_bytes(b"half of a file, and longer")
     files.write_text(tmp_path / "x.bin", "new")
     assert (tmp_path / "x.bin").read_text() == "new" and names(tmp_path) == ["x.bin"]
@@ -59,7 +59,7 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path, place):
     assert "\n" not in str(error.value) and names(tmp_path) == ["file", "folder"]
 
 
-def test_records_of_a_killed_run_are_read_up_to_the_half_line(tmp_path):
+def test_records_of_a_killed_run_are_read_up_to_the_incomplete_line(tmp_path):
     path = tmp_path / "metrics.jsonl"
     assert files.read_metrics(path) == []
     record = json.dumps({"iteration": 1, "loss": 0.5})

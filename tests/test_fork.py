@@ -1,4 +1,4 @@
-"""A program that helpers_fork.py starts has what it would have if Python started it."""
+"""Tests that a program started by helpers_fork.py behaves as if Python had started it."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ import pytest
 from helpers_fork import Program
 from helpers_run import environment, run_program
 
-TELLS = """
+PRINTS = """
 import atexit, os, signal, sys
 atexit.register(print, "the end")
 print(__name__, sys.argv, sys.orig_argv[1:], sys.path[0], os.getcwd(), os.environ["MINE"])
@@ -23,12 +23,14 @@ ENDS = {"returns": "", "exits": "sys.exit(3)", "says why": "sys.exit('no')", "fa
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("module", [False, True], ids=["file", "module"])
-def test_it_is_as_python_starts_it(tmp_path, end, module):
-    (tmp_path / "tells.py").write_text(TELLS + ENDS[end])
-    words = ["-m", "tells", "a b"] if module else [str(tmp_path / "tells.py"), "a b", "--c"]
+def test_a_fork_behaves_as_a_started_program(tmp_path, end, module):
+    (tmp_path / "prints.py").write_text(PRINTS + ENDS[end])
+    words = ["-m", "prints", "a b"] if module else [str(tmp_path / "prints.py"), "a b", "--c"]
     real = subprocess.run(
         [sys.executable, *words],
-        **{"env": {**environment(), "MINE": "yes"}, "cwd": tmp_path, "stdin": subprocess.DEVNULL},
+        env={**environment(), "MINE": "yes"},
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
     )
@@ -39,7 +41,7 @@ def test_it_is_as_python_starts_it(tmp_path, end, module):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_signal_that_ends_it_is_told(tmp_path, number):
+def test_the_exit_code_names_the_signal(tmp_path, number):
     (tmp_path / "waits.py").write_text("import time\ntime.sleep(60)")
     with tempfile.TemporaryFile() as file:
         words = [str(tmp_path / "waits.py")]
@@ -52,8 +54,8 @@ def test_a_signal_that_ends_it_is_told(tmp_path, number):
 
 
 def test_two_programs_draw_different_numbers(tmp_path):
-    """Else two runs would agree that would not if each were started by itself."""
+    """Otherwise two runs could agree only because they share a seed."""
     code = "import random, numpy\nprint(random.random(), numpy.random.rand())"
     (tmp_path / "draws.py").write_text(code)
-    told = [run_program([str(tmp_path / "draws.py")]).stdout.split() for _ in range(2)]
-    assert len({*told[0], *told[1]}) == 4
+    first, second = (run_program([str(tmp_path / "draws.py")]).stdout.split() for _ in range(2))
+    assert len({*first, *second}) == 4

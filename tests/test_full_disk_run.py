@@ -1,4 +1,4 @@
-"""Disks that are full, and folders that cannot be: a log may be lost, the training is not."""
+"""Tests full disks and impossible folders: a log may be lost, the training is not."""
 
 import subprocess
 import sys
@@ -28,8 +28,8 @@ def error_of(capsys) -> str:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no /dev/full")
-def test_a_disk_that_is_full_for_the_logs_alone(train, tmp_path, capsys):
-    """Each loss of lines is told once, and the checkpoints are there."""
+def test_a_disk_that_is_full_only_for_the_logs(train, tmp_path, capsys):
+    """Each loss of lines is reported once, and the checkpoints are complete."""
     for name in ("log.txt", "metrics.jsonl"):
         (tmp_path / name).symlink_to("/dev/full")
     assert train("OUTPUT_DIR", tmp_path, "--resume", "SOLVER.LOG_PERIOD", 1) == 0
@@ -39,7 +39,7 @@ def test_a_disk_that_is_full_for_the_logs_alone(train, tmp_path, capsys):
     assert load_checkpoint(tmp_path / "model_final.pth")["iteration"] == 4
 
 
-# The limit is on each file, and holds for the process.
+# The limit is on the size of each file of the process.
 LIMITED = """
 import resource, sys
 from dynamic_atss.engine.logger import setup_logging
@@ -56,31 +56,31 @@ print("trained on")
 """
 
 
-def test_files_that_can_grow_no_more(tmp_path):
-    """TensorBoard's writer has a thread of its own."""
-    args = [sys.executable, "-c", LIMITED, str(tmp_path)]  # to pipes, which the limit is not for
+def test_files_that_cannot_grow_any_more(tmp_path):
+    """This includes the files that TensorBoard's thread writes. Pipes have no limit."""
+    args = [sys.executable, "-c", LIMITED, str(tmp_path)]
     done = subprocess.run(args, env=environment(), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stdout.endswith("trained on\n"), done.stderr
     assert done.stderr == f"{tmp_path / 'log.txt'}: lines are lost (File too large)\n"
-    for told in ("metrics.jsonl: lines are lost (File too large)", "events cannot be written any"):
-        assert done.stdout.count(told) == 1
+    for text in ("metrics.jsonl: lines are lost (File too large)", "events cannot be written any"):
+        assert done.stdout.count(text) == 1
     assert (tmp_path / "metrics.jsonl").stat().st_size == 3000
 
 
-def test_a_console_that_is_gone(config, tmp_path):
-    args, said = [*config, "OUTPUT_DIR", tmp_path / "run"], tmp_path / "stderr"
-    with open("/dev/full", "w") as full, open(said, "w") as err:
+def test_a_console_that_cannot_be_written(config, tmp_path):
+    args, errors = [*config, "OUTPUT_DIR", tmp_path / "run"], tmp_path / "stderr"
+    with open("/dev/full", "w") as full, open(errors, "w") as err:
         start_tool("train_net", args, stdout=full, stderr=err).wait()
-    told = said.read_text()
-    assert told.startswith("the log on the console: lines are lost (No space left")
-    assert "Traceback" not in told and (tmp_path / "run/model_final.pth").is_file()
+    text = errors.read_text()
+    assert text.startswith("the log on the console: lines are lost (No space left")
+    assert "Traceback" not in text and (tmp_path / "run/model_final.pth").is_file()
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [("n" * 300, "File name too long"), ("file/run", "Not a directory"), ("file", "File exists")],
 )
-def test_a_folder_that_cannot_be(train, tmp_path, capsys, name, reason):
+def test_a_folder_that_cannot_be_made(train, tmp_path, capsys, name, reason):
     (tmp_path / "file").touch()
     for more in ((), ("--resume",)):
         assert train("OUTPUT_DIR", tmp_path / name, *more) == 2
@@ -90,7 +90,7 @@ def test_a_folder_that_cannot_be(train, tmp_path, capsys, name, reason):
 
 @pytest.mark.parametrize("name", ["config.yaml", "run.lock"])
 def test_a_disk_that_is_full_at_the_start(train, tmp_path, capsys, monkeypatch, name):
-    """What the run cannot do without is one line, and leaves nothing half written."""
+    """If a needed file cannot be written, the run ends with one line and no incomplete file."""
     import errno
     import os
 
@@ -111,7 +111,7 @@ def test_a_disk_that_is_full_at_the_start(train, tmp_path, capsys, monkeypatch, 
     assert not left
 
 
-def test_a_name_that_utf_8_does_not_have(train, tmp_path, capsys):
+def test_a_name_that_is_not_utf_8(train, tmp_path, capsys):
     assert train("OUTPUT_DIR", tmp_path / "run\udcff") == 2
     assert error_of(capsys).endswith("run\\udcff': is not UTF-8; choose another name")
     assert not list(tmp_path.iterdir())

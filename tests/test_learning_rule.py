@@ -1,4 +1,4 @@
-"""A rule with a parameter, in whole runs: trained, saved, resumed, averaged, tested."""
+"""Tests complete runs of a rule with a parameter: trained, saved, resumed, averaged and tested."""
 
 import json
 from itertools import pairwise
@@ -21,7 +21,7 @@ from dynamic_atss.types import Assignment
 
 
 class Centred(nn.Module):
-    """ATSS, whose positives weigh by a Gaussian of learnt width around the box's centre."""
+    """ATSS with positives weighted by a Gaussian around the box's centre, whose width is learnt."""
 
     soft_labels, quality_name, needs_size = True, "IoU", True
 
@@ -37,16 +37,16 @@ class Centred(nn.Module):
         if self.training:
             self.steps += 1
         if not len(gt):
-            return Assignment(found.gt_index, found.quality, **self.beside())
+            return Assignment(found.gt_index, found.quality, **self.loss_and_metric())
         if self.training:
             self.boxes += len(gt)
         box = gt.boxes[found.gt_index.clamp(min=0)]
         center, size = (box[..., :2] + box[..., 2:]) / 2, box[..., 2:] - box[..., :2]
         offset = (priors.centers - center) / size
         weight = (-(offset / self.width).square().sum(-1)).exp()
-        return Assignment(found.gt_index, found.quality, weight, **self.beside())
+        return Assignment(found.gt_index, found.quality, weight, **self.loss_and_metric())
 
-    def beside(self):
+    def loss_and_metric(self):
         return {
             "losses": {"loss_width": 0.01 * (1 / self.width.square()).sum()},
             "metrics": {"width": self.width.mean()},
@@ -54,7 +54,7 @@ class Centred(nn.Module):
 
 
 class Clashing(Centred):
-    def beside(self):
+    def loss_and_metric(self):
         return {"metrics": {"loss_cls": self.width.mean()}}
 '''
 WIDTH = "criterion.assigner.width"
@@ -77,7 +77,7 @@ def state(run: Path, name: str, entry: str = "model"):
 
 @pytest.fixture(scope="module")
 def run(config, tmp_path_factory):
-    """Six iterations with a running average."""
+    """Makes a run of five iterations with averaged weights."""
     out = tmp_path_factory.mktemp("runs") / "run"
     with pytest.MonkeyPatch.context() as patch:
         args = [*config, *EVERY, "SOLVER.EMA_DECAY", 0.5, "--skip-test", "OUTPUT_DIR", out]
@@ -96,13 +96,13 @@ def test_the_parameter_moves_and_is_saved_and_averaged(run):
     before, now = (state(run, name)["criterion.assigner.boxes"] for name in (names[-2], names[-1]))
     torch.testing.assert_close(now, 0.5 * before + 0.5 * counts[-1])
     steps = [state(run, name)["criterion.assigner.steps"] for name in names]
-    assert steps == [1, 2, 3, 4, 5]  # averaged, an integer would lag behind
+    assert steps == [1, 2, 3, 4, 5]  # copied: an averaged integer would lag behind
     batches = [v for k, v in state(run, "model_final").items() if k.endswith("batches_tracked")]
     assert batches and set(map(int, batches)) == {5}
 
 
 def test_its_losses_and_metrics_are_in_all_three_logs(run):
-    """Metrics of the assignment are in two: `log.txt` has short lines."""
+    """Metrics of the assignment are only in two, as `log.txt` has short lines."""
     lines = read_lines(run)
     before = [1.0] + [
         state(run, f"model_{i:07d}", "trained_model")[WIDTH].mean().item() for i in (1, 2, 3, 4)
@@ -128,7 +128,7 @@ def test_its_losses_and_metrics_are_in_all_three_logs(run):
         assert 0 < line["iou_of_positives"] < 1
 
 
-def test_resumed_it_is_bitwise_the_same(config, run, tmp_path, monkeypatch):
+def test_a_resumed_run_is_bitwise_the_same(config, run, tmp_path, monkeypatch):
     args = [*config, *EVERY, "SOLVER.EMA_DECAY", 0.5, "--skip-test", "OUTPUT_DIR", tmp_path]
     assert call_tool(monkeypatch, "train_net", [*args, "SOLVER.MAX_ITER", 3]) == 0
     (tmp_path / "last_checkpoint").write_text("model_0000002.pth")
@@ -136,38 +136,36 @@ def test_resumed_it_is_bitwise_the_same(config, run, tmp_path, monkeypatch):
     assert kill_and_resume.differences(run, tmp_path) == []
 
 
-def test_the_file_is_tested_with_it_and_with_another_rule(
-    config, run, tmp_path, monkeypatch, capsys
-):
-    """Detections do not depend on the rule; the log tells of its entries."""
+def test_a_test_works_with_the_rule_and_with_another(config, run, tmp_path, monkeypatch, capsys):
+    """Detections do not depend on the rule. The log names the rule's entries of the file."""
     found = {}
-    for name in ("own", "atss"):
+    for name in ("same", "atss"):
         out = tmp_path / name
         weight = ["MODEL.WEIGHT", run / "model_final.pth", "OUTPUT_DIR", out]
-        rule = [] if name == "own" else ["MODEL.ASSIGNER.NAME", "atss"]
+        rule = [] if name == "same" else ["MODEL.ASSIGNER.NAME", "atss"]
         low = ["MODEL.ATSS.INFERENCE_TH", 0.001]
         assert call_tool(monkeypatch, "test_net", [*config, *weight, *low, *rule]) == 0
         found[name] = json.loads((out / "inference/shapes_val/bbox.json").read_text())
-    assert found["own"] == found["atss"] and len(found["own"]) > 0
-    assert "criterion 3" in (tmp_path / "own/log.txt").read_text()
+    assert found["same"] == found["atss"] and len(found["same"]) > 0
+    assert "criterion 3" in (tmp_path / "same/log.txt").read_text()
     log = (tmp_path / "atss/log.txt").read_text()
     unused = f"{WIDTH}, criterion.assigner.boxes, criterion.assigner.steps"
     assert f"not used from the file: 3 ({unused})" in log
 
 
-def test_a_file_without_its_entries_leaves_them_and_says_so(config, tmp_path, monkeypatch):
+def test_entries_that_a_file_lacks_keep_their_initial_values(config, tmp_path, monkeypatch):
     first, second = tmp_path / "first", tmp_path / "second"
     args = [*config, "SOLVER.MAX_ITER", 1, "--skip-test"]
     atss = ["MODEL.ASSIGNER.NAME", "atss", "OUTPUT_DIR", first]
     assert call_tool(monkeypatch, "train_net", [*args, *atss]) == 0
-    own = ["MODEL.WEIGHT", first / "model_final.pth", "OUTPUT_DIR", second]
+    weight = ["MODEL.WEIGHT", first / "model_final.pth", "OUTPUT_DIR", second]
     width = ["MODEL.ASSIGNER.ARGS.width", 3.0, "SOLVER.BASE_LR", 1e-20]
-    assert call_tool(monkeypatch, "train_net", [*args, *own, *width]) == 0
+    assert call_tool(monkeypatch, "train_net", [*args, *weight, *width]) == 0
     assert "left at the initial value: criterion 3" in (second / "log.txt").read_text()
     assert state(second, "model_final")[WIDTH].tolist() == [3, 3]
 
 
-def test_converted_it_is_kept_or_named(config, run, tmp_path, monkeypatch, capsys):
+def test_conversion_keeps_the_entries_or_names_them(config, run, tmp_path, monkeypatch, capsys):
     source = run / "model_final.pth"
     kept = tmp_path / "kept.pth"
     assert call_tool(monkeypatch, "convert_checkpoint", [source, kept, "--to", "project"]) == 0
@@ -181,8 +179,8 @@ def test_converted_it_is_kept_or_named(config, run, tmp_path, monkeypatch, capsy
 AROUND = ["MODEL.ASSIGNER.AT_LEAST_ONE", "MODEL.ASSIGNER.IGNORE_REGIONS"]
 
 
-def test_its_names_are_those_without_a_rule_around_it(config, run, tmp_path, monkeypatch):
-    """So a run goes on with another choice; the optimizer's state follows the same order."""
+def test_rules_around_it_do_not_change_its_names(config, run, tmp_path, monkeypatch):
+    """So a run continues with another choice. The optimizer's state has the same order."""
     args = [*config, *EVERY, "SOLVER.EMA_DECAY", 0.5, "--skip-test", "OUTPUT_DIR", tmp_path]
     around = [x for key in AROUND for x in (key, True)]
     assert call_tool(monkeypatch, "train_net", [*args, *around, "SOLVER.MAX_ITER", 2]) == 0
@@ -198,12 +196,12 @@ def test_its_names_are_those_without_a_rule_around_it(config, run, tmp_path, mon
 def test_a_metric_with_the_name_of_a_loss_is_refused(config, tmp_path, monkeypatch, capsys):
     rule = ["MODEL.ASSIGNER.NAME", config[-1].replace("Centred", "Clashing")]
     assert call_tool(monkeypatch, "train_net", [*config, *rule, "OUTPUT_DIR", tmp_path]) == 2
-    told = capsys.readouterr().err.splitlines()[-1]
-    assert told.startswith("error: metric 'loss_cls': ") and "another" in told
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("error: metric 'loss_cls': ") and "another" in line
 
 
 def test_two_processes_of_which_one_has_no_boxes(config, tmp_path, monkeypatch):
-    """That one does not use the parameter in four of its five steps."""
+    """It does not use the parameter in four of its five steps."""
     data = without_boxes(config, tmp_path)
     args = [*config, *FROZEN, *data, *EVERY, "--skip-test", "OUTPUT_DIR"]
     one, two = tmp_path / "one", tmp_path / "two"

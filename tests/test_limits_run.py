@@ -1,4 +1,4 @@
-"""Whole runs that meet a limit of the system: one line, exit code 2, and nothing lost."""
+"""Tests runs that reach a limit of the system: one line, exit code 2, and nothing is lost."""
 
 import os
 import signal
@@ -42,50 +42,50 @@ def children(pid: int) -> list[int]:
 
 
 def last_line(stderr: str) -> str:
-    told = [line for line in stderr.splitlines() if "error: " in line]
-    assert len(told) == 1 and "Traceback" not in stderr.partition("error: ")[0], stderr
-    return told[0]
+    lines = [line for line in stderr.splitlines() if "error: " in line]
+    assert len(lines) == 1 and "Traceback" not in stderr.partition("error: ")[0], stderr
+    return lines[0]
 
 
 def killed_under_way(args, out: Path, launcher=()) -> str:
-    """Kills a worker of the first training process after three iterations; what is on stderr."""
-    said = out.with_name("stderr")
-    with open(said, "w") as err, open(os.devnull, "w") as log:
+    """Kills a worker of the first training process after three iterations; returns stderr."""
+    errors = out.with_name("stderr")
+    with open(errors, "w") as err, open(os.devnull, "w") as log:
         process = start_tool(
             "train_net", [*args, "OUTPUT_DIR", out], launcher, stdout=log, stderr=err
         )
     try:
-        end = time.monotonic() + 300  # of a process that hangs
+        end = time.monotonic() + 300  # for a process that hangs
         while not (out / "metrics.jsonl").is_file() or len(read_lines(out)) < 3:
             assert time.monotonic() < end and process.poll() is None
             time.sleep(0.01)
         training = children(process.pid)[0] if launcher else process.pid
         os.kill(children(training)[0], signal.SIGKILL)
         assert process.wait(timeout=300) == (1 if launcher else 2)
-        return said.read_text()
+        return errors.read_text()
     finally:
         process.kill()
         process.wait()
 
 
-def check_saved(told: str, out: Path) -> None:
+def check_saved(line: str, out: Path) -> None:
     saved = (out / "last_checkpoint").read_text()
-    assert "a loader worker was killed (SIGKILL)" in told and "DATALOADER.NUM_WORKERS" in told
-    assert told.endswith(f"; {saved} is saved, --resume goes on from it")
+    assert "a loader worker was killed (SIGKILL)" in line and "DATALOADER.NUM_WORKERS" in line
+    assert line.endswith(f"; --resume continues from {saved}")
     assert (out / saved).is_file() and saved != "model_final.pth"
 
 
 LONG = ["SOLVER.MAX_ITER", 40, "SOLVER.CHECKPOINT_PERIOD", 35, "SOLVER.LOG_PERIOD", 1]
 
 
-def test_a_killed_worker_costs_nothing(config, tmp_path):
-    """What the line says is done: the resumed run is the same to the bit."""
-    args, out, whole = [*config, *LONG], tmp_path / "run", tmp_path / "whole"
+def test_a_killed_worker_loses_nothing(config, tmp_path):
+    """The resumed run is the same to the bit as an uninterrupted one."""
+    args, out, uninterrupted = [*config, *LONG], tmp_path / "run", tmp_path / "uninterrupted"
     check_saved(last_line(killed_under_way(args, out)), out)
-    for folder in (out, whole):
+    for folder in (out, uninterrupted):
         ended = run_tool("train_net", [*args, "--resume", "OUTPUT_DIR", folder])
         assert ended.returncode == 0, ended.stderr
-    assert kill_and_resume.differences(whole, out) == []
+    assert kill_and_resume.differences(uninterrupted, out) == []
 
 
 def test_a_killed_worker_of_one_of_two_processes(config, tmp_path):
@@ -93,7 +93,7 @@ def test_a_killed_worker_of_one_of_two_processes(config, tmp_path):
 
 
 def run_limited(args, folder: Path) -> subprocess.CompletedProcess[str]:
-    """A training that may open 40 files."""
+    """Runs a training that may open 40 files."""
     (folder / "limited.py").write_text(LIMITED)
     return run_program(command("train_net", args, [str(folder / "limited.py")])[1:])
 
@@ -101,12 +101,12 @@ def run_limited(args, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_too_few_open_files(config, tmp_path):
     done = run_limited([*config, "OUTPUT_DIR", tmp_path / "run"], tmp_path)
     assert done.returncode == 2
-    told = last_line(done.stderr)
-    assert told.startswith("error: too few open files are allowed (the limit is 40, ")
-    assert "`ulimit -n 4096`" in told and "DATALOADER.NUM_WORKERS" in told
+    line = last_line(done.stderr)
+    assert line.startswith("error: too few open files are allowed (the limit is 40, ")
+    assert "`ulimit -n 4096`" in line and "DATALOADER.NUM_WORKERS" in line
 
 
-def test_without_workers_they_suffice(config, tmp_path):
+def test_without_workers_few_open_files_are_enough(config, tmp_path):
     args = [*config, "DATALOADER.NUM_WORKERS", 0, "OUTPUT_DIR", tmp_path / "run"]
     done = run_limited(args, tmp_path)
     assert done.returncode == 0, done.stderr
@@ -118,10 +118,10 @@ MOUNT = 'mount -t tmpfs -o size=128k none /dev/shm && exec "$@"'
 
 @pytest.fixture
 def small_shared_memory():
-    """A command in front that gives another /dev/shm, of 128 KiB, to what follows it alone."""
-    tried = subprocess.run([*SMALL, MOUNT, "sh", "true"], capture_output=True, check=False)
-    if tried.returncode:
-        pytest.skip("this system lets nobody mount a /dev/shm of one's own")
+    """Gives a command prefix that replaces /dev/shm by one of 128 KiB for one command."""
+    trial = subprocess.run([*SMALL, MOUNT, "sh", "true"], capture_output=True, check=False)
+    if trial.returncode:
+        pytest.skip("this system does not let a user mount another /dev/shm")
     return [*SMALL, MOUNT, "sh"]
 
 
@@ -129,10 +129,13 @@ def test_too_little_shared_memory(config, tmp_path, small_shared_memory):
     args = [*config, "OUTPUT_DIR", tmp_path / "run"]
     done = subprocess.run(
         [*small_shared_memory, *command("train_net", args)],
-        **{"env": environment(), "capture_output": True, "text": True, "timeout": 300},
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 2, done.stderr
-    told = last_line(done.stderr)
-    assert "the shared memory of the loader workers does not suffice (" in told
-    assert "/dev/shm has 0.1 MiB" in told and "--shm-size" in told
-    assert "DATALOADER.NUM_WORKERS (0 needs none)" in told
+    line = last_line(done.stderr)
+    assert "the shared memory of the loader workers is too small (" in line
+    assert "/dev/shm has 0.1 MiB" in line and "--shm-size" in line
+    assert "DATALOADER.NUM_WORKERS (0 needs none)" in line

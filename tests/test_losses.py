@@ -1,4 +1,4 @@
-"""The losses against written-out sums."""
+"""Tests the losses against sums computed by hand."""
 
 import math
 
@@ -16,7 +16,7 @@ def test_giou_loss_is_a_weighted_sum():
     assert giou_loss(boxes, targets, weight).item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_pair_of_weight_zero_neither_counts_nor_learns():
+def test_a_pair_of_weight_zero_has_no_loss_and_no_gradient():
     boxes = torch.tensor([[0.0, 0, 10, 10], [1e4, 1e4, 9e4, 9e4]], requires_grad=True)
     targets = torch.tensor([[1.0, 1, 9, 9], [0, 0, 0, 0]])
     loss = giou_loss(boxes, targets, torch.tensor([1.0, 0.0]))
@@ -39,7 +39,7 @@ def test_quality_loss_is_the_cross_entropy_of_positives():
 
 
 @pytest.mark.parametrize("size", [120.0, 1e4])
-def test_quality_loss_far_out(size):
+def test_quality_loss_of_large_logits(size):
     logits = torch.tensor([size, -size], requires_grad=True)
     loss = quality_loss(logits, torch.tensor([0.25, 0.25]), torch.tensor([True, True]))
     assert loss.item() == pytest.approx(0.75 * size + 0.25 * size)
@@ -47,7 +47,7 @@ def test_quality_loss_far_out(size):
     assert logits.grad.tolist() == pytest.approx([0.75, -0.25])
 
 
-def test_nothing_positive_is_zero_with_zero_gradient():
+def test_without_positives_loss_and_gradient_are_zero():
     logits = torch.randn(4, requires_grad=True)
     loss = quality_loss(logits, torch.zeros(4), torch.zeros(4, dtype=torch.bool))
     loss.backward()
@@ -71,7 +71,7 @@ def test_iou_losses_by_hand(plus):
 
 
 @pytest.mark.parametrize("kind", ["iou", "linear_iou", "giou"])
-def test_iou_losses_of_boxes_that_do_not_meet_are_finite(kind):
+def test_iou_losses_of_boxes_that_do_not_overlap_are_finite(kind):
     boxes = torch.tensor([[20.0, 20, 30, 30], [5, 5, 5, 5]], requires_grad=True)
     targets = torch.tensor([[0.0, 0, 10, 10], [5, 5, 5, 5]])
     loss = iou_loss(boxes, targets, torch.ones(2), kind)
@@ -80,7 +80,7 @@ def test_iou_losses_of_boxes_that_do_not_meet_are_finite(kind):
 
 
 def test_a_very_wrong_box_still_learns_in_fcos():
-    """12,000 pixels for 8: an IoU below 1e-6, which only DSLA bounds."""
+    """A box of 12,000 pixels for one of 8 has an IoU below 1e-6, which only DSLA limits."""
     boxes = torch.tensor([[0.0, 0, 12000, 12000]], requires_grad=True)
     targets = torch.tensor([[0.0, 0, 8, 8]])
     loss = iou_loss(boxes, targets, torch.ones(1), "iou", 1.0)

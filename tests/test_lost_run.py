@@ -1,4 +1,4 @@
-"""Two processes of one machine: one of them, or their launcher, stops or goes."""
+"""Tests two processes of a machine when one of them, or their launcher, stops or is killed."""
 
 import contextlib
 import os
@@ -32,8 +32,8 @@ kill_and_resume = load_module("benchmarks/kill_and_resume.py")
 @pytest.fixture(scope="module")
 def args(tmp_path_factory):
     settings = ["SOLVER.LOG_PERIOD", 1, "SOLVER.CHECKPOINT_PERIOD", 3, "SOLVER.TIMEOUT", 8]
-    own = write_config(tmp_path_factory.mktemp("tiny"))
-    return [*own, *settings, "DATALOADER.NUM_WORKERS", 1, "--skip-test"]
+    config = write_config(tmp_path_factory.mktemp("tiny"))
+    return [*config, *settings, "DATALOADER.NUM_WORKERS", 1, "--skip-test"]
 
 
 def until(reached, process: Program | None = None) -> None:
@@ -47,7 +47,7 @@ def until(reached, process: Program | None = None) -> None:
 def training(
     args: Sequence[object], out: Path, launcher: Sequence[str] = LAUNCH
 ) -> Iterator[Program]:
-    """A training that has made four iterations; its stderr is in <out>.err."""
+    """Starts a training and waits for four iterations; its stderr goes to <out>.err."""
     with open(f"{out}.err", "w") as err, open(f"{out}.out", "w") as log:
         process = start_tool(
             "train_net", [*args, "OUTPUT_DIR", out], launcher, stdout=log, stderr=err
@@ -75,7 +75,7 @@ def below(pid: int) -> list[int]:
 
 
 def process_of(rank: int, launcher: int) -> int:
-    """The launcher starts its two processes in the order of their ranks."""
+    """Gives the process of a rank: the launcher starts its processes in the order of ranks."""
     return children(launcher)[rank]
 
 
@@ -92,34 +92,34 @@ def errors(out: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
-def test_a_process_that_stops_or_is_killed_ends_the_other_with_its_name(args, tmp_path, how):
+def test_a_stopped_or_killed_process_is_named_by_the_other_which_ends(args, tmp_path, how):
     out = tmp_path / "run"
     with training([*args, "SOLVER.MAX_ITER", 5000], out) as process:
         os.kill(process_of(1, process.pid), how)
         assert process.wait(timeout=ENDLESS) == 75
     (line,) = errors(out)
     assert "iteration " in line and "rank 1 (" in line and "rank 0" not in line
-    assert "is saved, --resume goes on from it" in line
+    assert "; --resume continues from model_" in line
     saved = next(word for word in line.split() if word.endswith(".pth"))
     assert (out / "last_checkpoint").read_text() == saved
     assert "Traceback" not in Path(f"{out}.err").read_text()
 
 
-def test_torchrun_begins_again_and_the_run_goes_on_bit_by_bit(args, tmp_path):
-    """With tools/launch.py: tests/test_two_machines.py."""
-    out, whole = tmp_path / "run", tmp_path / "whole"
+def test_torchrun_restarts_and_the_run_continues_bit_by_bit(args, tmp_path):
+    """tests/test_two_machines.py does the same with tools/launch.py."""
+    out, uninterrupted = tmp_path / "run", tmp_path / "uninterrupted"
     args = [*args, "SOLVER.MAX_ITER", 14]
     with training(args, out, [*TORCHRUN, "--max-restarts", "2"]) as process:
         os.kill(process_of(1, process.pid), signal.SIGKILL)
         assert process.wait(timeout=ENDLESS) == 0
-    assert "started anew by the launcher" in (out / "log.txt").read_text()
-    ended = run_tool("train_net", [*args, "OUTPUT_DIR", whole], TORCHRUN)
+    assert "restarted by the launcher" in (out / "log.txt").read_text()
+    ended = run_tool("train_net", [*args, "OUTPUT_DIR", uninterrupted], TORCHRUN)
     assert ended.returncode == 0, ended.stderr
     torch.set_num_threads(1)
-    assert kill_and_resume.differences(whole, out) == []
+    assert kill_and_resume.differences(uninterrupted, out) == []
 
 
-def test_nothing_is_left_when_the_launcher_is_killed(args, tmp_path):
+def test_no_process_is_left_when_the_launcher_is_killed(args, tmp_path):
     out = tmp_path / "run"
     with training([*args, "SOLVER.MAX_ITER", 5000], out) as process:
         started = below(process.pid)
@@ -130,8 +130,8 @@ def test_nothing_is_left_when_the_launcher_is_killed(args, tmp_path):
     assert saved["iteration"] == read_lines(out)[-1]["iteration"]
 
 
-def test_a_process_that_never_comes_is_named(args, tmp_path):
-    """The one that waits has been started by hand."""
+def test_a_process_that_never_joins_is_named(args, tmp_path):
+    """The test starts only one of two processes, without a launcher."""
     alone = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29641"}
     out = ["SOLVER.TIMEOUT", 2, "OUTPUT_DIR", tmp_path / "run"]
     ended = run_program(command("train_net", [*args, *out])[1:], ENDLESS, **alone)
@@ -141,23 +141,23 @@ def test_a_process_that_never_comes_is_named(args, tmp_path):
     assert "2 s (SOLVER.TIMEOUT)" in line
 
 
-def test_a_mistake_is_not_met_again(args, tmp_path):
+def test_no_restart_follows_a_mistake(args, tmp_path):
     launcher = [*LAUNCH, "--max-restarts", "3"]
     ended = run_tool("train_net", [*args, "NO.KEY", 1, "OUTPUT_DIR", tmp_path], launcher)
     assert ended.returncode == 2 and ended.stderr.count("NO.KEY") == 1
 
 
-def test_torchrun_meets_a_mistake_again_and_it_is_told_once(args, tmp_path):
+def test_torchrun_restarts_after_a_mistake_which_is_reported_once(args, tmp_path):
     launcher = [*TORCHRUN, "--max-restarts", "1"]
     ended = run_tool("train_net", [*args, "NO.KEY", 1, "OUTPUT_DIR", tmp_path], launcher)
     assert ended.returncode == 1 and ended.stderr.count("error: command line: unknown key") == 1
 
 
-def test_another_number_of_processes_goes_on_and_says_what_differs(args, tmp_path):
+def test_another_number_of_processes_continues_and_logs_what_differs(args, tmp_path):
     out = ["OUTPUT_DIR", tmp_path / "run"]
     first = run_tool("train_net", [*args, *out, "SOLVER.MAX_ITER", 3], LAUNCH)
     assert first.returncode == 0, first.stderr
     ended = run_tool("train_net", [*args, *out, "SOLVER.MAX_ITER", 6, "--resume"])
     assert ended.returncode == 0, ended.stderr
     assert [line["iteration"] for line in read_lines(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
-    assert "1 process(es) go on with a run of 2" in (tmp_path / "run/log.txt").read_text()
+    assert "resumed with 1 process(es) instead of 2" in (tmp_path / "run/log.txt").read_text()

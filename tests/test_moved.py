@@ -23,10 +23,10 @@ from dynamic_atss.types import GroundTruth, Level, Predictions, Priors
 )
 def test_old_paths_give_the_same_and_name_the_new_one(old, new, names):
     for name in names:
-        with pytest.warns(DeprecationWarning, match=f"^{old} .*import {name} from {new}$") as told:
+        with pytest.warns(DeprecationWarning, match=f"{old}: import {name} from {new}$") as record:
             found = getattr(importlib.import_module(old), name)
         assert found is getattr(importlib.import_module(new), name)
-        assert [warning.filename for warning in told] == [__file__]
+        assert [warning.filename for warning in record] == [__file__]
 
 
 def test_extra_is_taken_in_place_of_a_convention():
@@ -40,16 +40,16 @@ def test_extra_is_taken_in_place_of_a_convention():
     for measure, seen in ((anchor_iou, priors), (predicted_iou, predictions)):
         assert measure(seen, gt, pairs).item() == pytest.approx(4 / 9)
         assert measure(seen, gt, pairs, BoxConvention.LEGACY).item() == 0.5
-        with pytest.warns(DeprecationWarning, match="extra=.*next release"):
+        with pytest.warns(DeprecationWarning, match="extra="):
             assert measure(seen, gt, pairs, extra=1).item() == 0.5
 
 
-def test_what_was_never_there_is_an_import_error():
+def test_an_unknown_name_is_an_import_error():
     with pytest.raises(ImportError, match="nothing"):
         from dynamic_atss.build import nothing  # noqa: F401
 
 
-def test_what_the_readme_names_for_rules_did_not_move():
+def test_names_that_the_readme_gives_for_rules_have_not_moved():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         from dynamic_atss.assigners.base import box_sides, inside_of, predicted_iou, resolve
@@ -60,7 +60,7 @@ def test_what_the_readme_names_for_rules_did_not_move():
     assert nearest_candidates.__module__ == "dynamic_atss.assigners.nearest"
 
 
-def test_importing_an_old_path_alone_costs_nothing_and_says_nothing():
+def test_importing_an_old_path_alone_imports_no_torch_and_does_not_warn():
     code = "import sys, dynamic_atss.build; sys.exit('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60

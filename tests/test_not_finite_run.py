@@ -1,4 +1,4 @@
-"""Whole runs with iterations that are not finite, or that the memory does not suffice for."""
+"""Tests complete runs with iterations that are not finite, or that do not fit into the memory."""
 
 import contextlib
 import os
@@ -65,7 +65,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture
 def train(config, tmp_path, monkeypatch):
-    """A training in this process, in tmp_path/<folder>; its exit code."""
+    """Gives a function that trains in this process, into tmp_path/<folder>, for an exit code."""
     (tmp_path / "code.py").write_text(CODE)
 
     def call(bad: str, *more, folder: str = "run", loss: str = "loss", once: bool = False) -> int:
@@ -79,19 +79,23 @@ def train(config, tmp_path, monkeypatch):
 
 def arguments(config, tmp_path, folder, loss, more):
     code = tmp_path / "code.py"
-    own = ["MODEL.ASSIGNER.NAME", f"{code}:Watched", "MODEL.BOX_LOSS", f"{code}:{loss}"]
-    return [*config, *own, "OUTPUT_DIR", tmp_path / folder, "SOLVER.LOG_PERIOD", 1, *more]
+    user_code = ["MODEL.ASSIGNER.NAME", f"{code}:Watched", "MODEL.BOX_LOSS", f"{code}:{loss}"]
+    return [*config, *user_code, "OUTPUT_DIR", tmp_path / folder, "SOLVER.LOG_PERIOD", 1, *more]
 
 
 def policy(mode, limit=5, factor=0.5):
     return (
-        *("SOLVER.NOT_FINITE", mode, "SOLVER.NOT_FINITE_LIMIT", limit),
-        *("SOLVER.NOT_FINITE_LR_FACTOR", factor),
+        "SOLVER.NOT_FINITE",
+        mode,
+        "SOLVER.NOT_FINITE_LIMIT",
+        limit,
+        "SOLVER.NOT_FINITE_LR_FACTOR",
+        factor,
     )
 
 
-def lasts(number):
-    return "SOLVER.MAX_ITER", number, "SOLVER.CHECKPOINT_PERIOD", 2
+def length(iterations):
+    return "SOLVER.MAX_ITER", iterations, "SOLVER.CHECKPOINT_PERIOD", 2
 
 
 def error_of(capsys) -> str:
@@ -106,7 +110,7 @@ def tensors(content):
 
 @pytest.mark.parametrize("loss", ["loss", "gradient"])
 def test_a_skipped_step_leaves_everything_as_it_was(train, tmp_path, loss):
-    """Weights, momenta and batch norm's statistics, which the forward pass has changed."""
+    """That includes batch norm's statistics, which the forward pass has changed."""
     skip = [*policy("skip"), "SOLVER.CHECKPOINT_PERIOD", 1]
     assert train("3", *skip, "SOLVER.MAX_ITER", 3, loss=loss) == 0
     names = ["model_0000002", "model_final", "model_0000004"]
@@ -122,19 +126,19 @@ def test_a_skipped_step_leaves_everything_as_it_was(train, tmp_path, loss):
     assert [line["iteration"] for line in lines] == [1, 2, 4, 5]
     log = (tmp_path / "run/log.txt").read_text()
     assert log.count("WARNING iteration 3: ") == 1
-    assert "largest logit is 4." in log and "on image ids [" in log and "left out" in log
+    assert "largest logit is 4." in log and "on image ids [" in log and "is skipped" in log
 
 
-def test_no_checkpoint_is_written_amid_iterations_that_are_not_finite(train, tmp_path, capsys):
+def test_no_checkpoint_is_written_during_iterations_that_are_not_finite(train, tmp_path, capsys):
     every = "SOLVER.CHECKPOINT_PERIOD", 1
-    assert train("3 4 5 6 7", *policy("skip", limit=3), *lasts(9), *every) == 2
-    assert error_of(capsys).endswith("model_0000002.pth is saved, --resume goes on from it")
+    assert train("3 4 5 6 7", *policy("skip", limit=3), *length(9), *every) == 2
+    assert error_of(capsys).endswith("--resume continues from model_0000002.pth")
     assert not (tmp_path / "run/model_0000003.pth").exists()
     assert (tmp_path / "run/last_checkpoint").read_text() == "model_0000002.pth"
 
 
-def test_a_gradient_that_is_not_finite_is_told_before_the_step(train, tmp_path, capsys):
-    assert train("3", *lasts(6), loss="gradient") == 2
+def test_a_gradient_that_is_not_finite_is_reported_before_the_step(train, tmp_path, capsys):
+    assert train("3", *length(6), loss="gradient") == 2
     line = error_of(capsys)
     assert "error: iteration 3: the gradient of " in line and "is not finite (loss_cls 1." in line
     assert "SOLVER.NOT_FINITE skip or rewind" in line
@@ -144,30 +148,31 @@ def test_a_gradient_that_is_not_finite_is_told_before_the_step(train, tmp_path, 
 
 @pytest.mark.parametrize("mode", ["skip", "rewind"])
 def test_a_resumed_run_is_the_same(train, tmp_path, mode):
-    """Bit by bit: the counts and the factor of the learning rates are in the checkpoint."""
-    keys = {"once": mode == "rewind"}
-    assert train("3 5", *policy(mode), *lasts(10), folder="whole", **keys) == 0
+    """The checkpoint holds the counts and the factor of the learning rates."""
+    once = mode == "rewind"
+    assert train("3 5", *policy(mode), *length(10), folder="at_once", once=once) == 0
     for last in (4, 6, 10):
-        assert train("3 5", *policy(mode), *lasts(last), "--resume", folder="parts", **keys) == 0
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert kill_and_resume.differences(whole, parts) == []
-    assert read_lines(whole) == read_lines(parts)
+        words = [*policy(mode), *length(last), "--resume"]
+        assert train("3 5", *words, folder="resumed", once=once) == 0
+    at_once, resumed = tmp_path / "at_once", tmp_path / "resumed"
+    assert kill_and_resume.differences(at_once, resumed) == []
+    assert read_lines(at_once) == read_lines(resumed)
 
 
-def test_rewind_goes_back_and_on_with_smaller_rates(train, tmp_path):
-    assert train("5", *policy("rewind", factor=0.25), *lasts(6), once=True) == 0
+def test_rewind_goes_back_and_continues_with_smaller_rates(train, tmp_path):
+    assert train("5", *policy("rewind", factor=0.25), *length(6), once=True) == 0
     lines = {line["iteration"]: line for line in read_lines(tmp_path / "run")}
     assert list(lines) == [1, 2, 3, 4, 5, 6]
     # TINY: 0.02 from iteration 3, a tenth from 5.
     assert [lines[i]["lr"] for i in (4, 5)] == pytest.approx([0.02, 0.02 * 0.1 * 0.25])
     log = (tmp_path / "run/log.txt").read_text()
     assert "iteration 5: the loss is not finite" in log
-    assert "goes on after iteration 4, learning rates x 0.25" in log
+    assert "continues after iteration 4, learning rates x 0.25" in log
 
 
 @pytest.mark.parametrize(("mode", "bad"), [("skip", "3 4 5 6 7"), ("rewind", "3")])
-def test_no_more_than_so_many_in_a_row(train, tmp_path, capsys, mode, bad):
-    assert train(bad, *policy(mode, limit=2), *lasts(9)) == 2
+def test_too_many_setbacks_in_a_row_end_the_run(train, tmp_path, capsys, mode, bad):
+    assert train(bad, *policy(mode, limit=2), *length(9)) == 2
     assert "more than SOLVER.NOT_FINITE_LIMIT 2 in a row" in error_of(capsys)
     log = (tmp_path / "run/log.txt").read_text()
     assert log.count(" is not finite") == 2
@@ -175,29 +180,29 @@ def test_no_more_than_so_many_in_a_row(train, tmp_path, capsys, mode, bad):
 
 
 def test_skips_with_steps_between_them_are_not_in_a_row(train):
-    assert train("2 3 5 6 8 9", *policy("skip", limit=2), *lasts(9)) == 0
+    assert train("2 3 5 6 8 9", *policy("skip", limit=2), *length(9)) == 0
 
 
-def test_there_is_nothing_to_go_back_to(train, capsys):
-    assert train("1", *policy("rewind"), *lasts(4)) == 2
-    assert "there is no checkpoint to go back to yet" in error_of(capsys)
+def test_a_rewind_without_a_checkpoint_is_an_error(train, capsys):
+    assert train("1", *policy("rewind"), *length(4)) == 2
+    assert "there is no checkpoint yet" in error_of(capsys)
 
 
-def test_no_step_is_finite_with_weights_that_are_not(train, tmp_path, capsys):
-    assert train("", *lasts(1)) == 0
+def test_weights_that_are_not_finite_end_the_run(train, tmp_path, capsys):
+    assert train("", *length(1)) == 0
     content = torch.load(tmp_path / "run/model_final.pth", weights_only=True)
     content["model"]["head.bbox_pred.bias"][0] = float("nan")
     torch.save(content, tmp_path / "run/model_final.pth")
-    assert train("", *lasts(4), *policy("skip"), "--resume") == 2
-    assert "a weight is not finite, so that no step would be" in error_of(capsys)
+    assert train("", *length(4), *policy("skip"), "--resume") == 2
+    assert "a weight is not finite" in error_of(capsys)
 
 
 @pytest.mark.parametrize("mode", ["skip", "rewind"])
-def test_two_processes_do_the_same_where_one_meets_it(config, tmp_path, monkeypatch, mode):
+def test_two_processes_react_together_if_one_has_the_fault(config, tmp_path, monkeypatch, mode):
     (tmp_path / "code.py").write_text(CODE)
     for name, value in (("BAD", "3"), ("ONCE", "1"), ("MARK", str(tmp_path / "mark_"))):
         monkeypatch.setenv(name, value)
-    more = [*policy(mode), *lasts(4)]
+    more = [*policy(mode), *length(4)]
     ended = run_tool("train_net", arguments(config, tmp_path, "run", "loss", more), LAUNCH)
     assert ended.returncode == 0, ended.stderr
     (line,) = [x for x in ended.stdout.splitlines() if "iteration 3: " in x]
@@ -208,13 +213,13 @@ def test_two_processes_do_the_same_where_one_meets_it(config, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("loss", ["full", "limited"])
-def test_a_full_memory_is_told_with_the_batch(config, tmp_path, monkeypatch, loss):
+def test_the_message_of_a_full_memory_describes_the_batch(config, tmp_path, monkeypatch, loss):
     if loss == "limited" and sys.platform != "linux":
         pytest.skip("the address space cannot be limited here")
     (tmp_path / "code.py").write_text(CODE)
     for name, value in (("BAD", "3"), ("MARK", str(tmp_path / "mark_"))):
         monkeypatch.setenv(name, value)
-    ended = run_tool("train_net", arguments(config, tmp_path, "run", loss, lasts(4)))
+    ended = run_tool("train_net", arguments(config, tmp_path, "run", loss, length(4)))
     assert ended.returncode == 2, ended.stderr
     (line,) = ended.stderr.splitlines()
     assert line.startswith("error: iteration 3: the memory is full: lower DATALOADER.NUM_WORKERS")

@@ -1,4 +1,4 @@
-"""What tells a newcomer how to work here names files, targets and versions that exist."""
+"""Tests that the files for contributors name files, targets and versions that exist."""
 
 import json
 import os
@@ -23,14 +23,13 @@ def test_the_version_is_the_same_everywhere():
 
 
 def test_make_alone_lists_each_target():
-    # `make test` tells a make inside it so, and that one then names the folders that it enters.
-    own = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    done = subprocess.run(["make"], cwd=ROOT, env=own, capture_output=True, text=True, check=True)
-    told = done.stdout
+    # Inside `make test`, variables would make another make print the folders that it enters.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    done = subprocess.run(["make"], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     (line,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M)
-    listed = dict(re.findall(r"^make (\S+) +(\S.*)$", told, re.M))
+    listed = dict(re.findall(r"^make (\S+) +(\S.*)$", done.stdout, re.M))
     assert {*listed} == {*line.split()} - {"FORCE"}
-    assert len(told.splitlines()) == len(listed) and all(map(str.strip, listed.values()))
+    assert len(done.stdout.splitlines()) == len(listed) and all(map(str.strip, listed.values()))
 
 
 def test_the_paths_of_contributing_exist():

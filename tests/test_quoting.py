@@ -1,4 +1,4 @@
-"""What names from files may do to a terminal, a log and a file."""
+"""Tests that names from files cannot harm a terminal, a log or a file."""
 
 import logging
 import pickle
@@ -24,7 +24,7 @@ from dynamic_atss.quoting import LONGEST, printable, shown
         (r"\n", r"\n"),
     ],
 )
-def test_what_cannot_be_shown_becomes_an_escape(text, as_shown):
+def test_characters_that_cannot_be_shown_become_escapes(text, as_shown):
     assert printable(text) == as_shown and printable(as_shown) == as_shown
     as_shown.encode()
 
@@ -62,8 +62,8 @@ def test_class_names_are_printable_from_the_start():
     assert content.class_names == [r"\ud800x", r"b\n"]
 
 
-def test_a_message_that_nobody_could_read_loses_its_middle():
-    """As an unknown key of 5000 characters made it. Found by tests/fuzz."""
+def test_a_message_that_is_too_long_loses_its_middle():
+    """An unknown key of 5000 characters made such a message. Found by tests/fuzz."""
     message = str(UserError(f"x.yaml: unknown key {'1' * 5000}; the nearest is SEED"))
     assert len(message) <= LONGEST_MESSAGE and " [...] " in message
     assert message.startswith("x.yaml: unknown key 111") and message.endswith(

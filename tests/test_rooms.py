@@ -1,4 +1,8 @@
-"""Who imports whom: rooms import only what lies below them, without circles; few see cfg."""
+"""Tests which modules import which.
+
+A room is a folder or file at the top of the package. Rooms import only from rooms below them,
+without circles, and only a few of them use cfg.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "dynamic_atss"
-# From the bottom: a room imports from itself and from those before it in this list.
-# `dynamic_atss` is the package's own file, with `load`.
+# From the bottom to the top: a room imports from itself and from those before it in this list.
+# `dynamic_atss` is the file __init__.py.
 ROOMS = """
     version quoting errors reading yaml_text suggest processes system_limits boxes ground_truth
     moved types files progress config
@@ -20,17 +24,26 @@ ROOMS = """
     dynamic_atss cli comparison commands
     build __main__
 """.split()
-SEE_CFG = {
-    *("config", "builders", "scoring", "summary", "run"),
-    *("inference", "export", "inspection", "comparison", "cli", "commands"),
+USE_CFG = {
+    "config",
+    "builders",
+    "scoring",
+    "summary",
+    "run",
+    "inference",
+    "export",
+    "inspection",
+    "comparison",
+    "cli",
+    "commands",
 }
-DOORS = {f"{PACKAGE}.ops.focal": f"{PACKAGE}.losses"}  # what is imported through its door alone
+DOORS = {f"{PACKAGE}.ops.focal": f"{PACKAGE}.losses"}  # module -> the only module that imports it
 
 Arrow = tuple[str, str]
 
 
 def modules(root: Path) -> dict[str, Path]:
-    """The package's modules by dotted name."""
+    """Gives the package's modules by dotted name."""
     names = {}
     for path in (root / PACKAGE).rglob("*.py"):
         parts = path.relative_to(root).with_suffix("").parts
@@ -39,7 +52,7 @@ def modules(root: Path) -> dict[str, Path]:
 
 
 def arrows(files: dict[str, Path]) -> set[Arrow]:
-    """(importing module, imported module), also for imports inside functions."""
+    """Gives all (importing module, imported module), also for imports inside functions."""
     return {
         (name, target)
         for name, path in files.items()
@@ -50,14 +63,14 @@ def arrows(files: dict[str, Path]) -> set[Arrow]:
 
 
 def targets(node: ast.AST, files: dict[str, Path]) -> Iterator[str]:
-    """`from a import b` is an arrow to the module a.b, if there is one, and else to a."""
+    """Yields the modules that a node imports. `from a import b` imports a.b if that is a module."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
         assert node.level == 0, "imports are written from the root"
         for alias in node.names:
-            whole = f"{node.module}.{alias.name}"
-            yield whole if whole in files else str(node.module)
+            full_name = f"{node.module}.{alias.name}"
+            yield full_name if full_name in files else str(node.module)
 
 
 def room(module: str) -> str:
@@ -70,12 +83,15 @@ def upwards(found: Iterable[Arrow]) -> list[str]:
 
 
 def circle(found: Iterable[Arrow]) -> list[str]:
-    """The modules of a circle in the order of their imports, or []: what is left after all that
-    import nothing of the rest are taken away."""
+    """Gives the modules of a circle in the order of their imports; [] if there is none.
+
+    Removes modules that import none of the others until only circles, and what leads to them, are
+    left.
+    """
     below: dict[str, set[str]] = {}
     for a, b in found:
         below.setdefault(a, set()).add(b)
-    while leaves := [m for m, rest in below.items() if not rest & below.keys()]:
+    while leaves := [m for m, imported in below.items() if not imported & below.keys()]:
         for leaf in leaves:
             del below[leaf]
     path = sorted(below)[:1]
@@ -85,7 +101,7 @@ def circle(found: Iterable[Arrow]) -> list[str]:
 
 
 def mentions_cfg(tree: ast.Module) -> bool:
-    """A name `cfg` or anything of yacs."""
+    """Whether a module uses the name `cfg` or imports yacs."""
     for node in ast.walk(tree):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             names = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
@@ -123,17 +139,17 @@ def test_tools_and_benchmarks_are_imported_by_none(files):
             assert not first & {"tools", "benchmarks", "examples", "tests"}, name
 
 
-def test_few_rooms_see_cfg(files):
-    seen = {n for n, path in files.items() if mentions_cfg(ast.parse(path.read_text("utf-8")))}
-    assert {room(name) for name in seen} == SEE_CFG, sorted(seen)
+def test_only_a_few_rooms_use_cfg(files):
+    users = {n for n, path in files.items() if mentions_cfg(ast.parse(path.read_text("utf-8")))}
+    assert {room(name) for name in users} == USE_CFG, sorted(users)
 
 
 def test_losses_come_through_their_door(files):
-    beside = {(a, b) for a, b in arrows(files) if b in DOORS and a != DOORS[b]}
-    assert not beside
+    others = {(a, b) for a, b in arrows(files) if b in DOORS and a != DOORS[b]}
+    assert not others
 
 
-# --- the tests themselves see what they should ---------------------------------------------------
+# --- tests of the functions above ----------------------------------------------------------------
 
 
 def write(root: Path, content: dict[str, str]) -> dict[str, Path]:
@@ -144,13 +160,13 @@ def write(root: Path, content: dict[str, str]) -> dict[str, Path]:
     return modules(root)
 
 
-def test_an_arrow_upwards_is_named_wherever_it_stands(tmp_path):
+def test_an_import_upwards_inside_a_function_is_found(tmp_path):
     late = f"def f():\n    from {PACKAGE}.engine import trainer\n"
     found = arrows(write(tmp_path, {"modeling/head.py": late, "engine/trainer.py": ""}))
     assert upwards(found) == ["dynamic_atss.modeling.head -> dynamic_atss.engine.trainer"]
 
 
-def test_a_circle_is_named_without_what_leads_to_it(tmp_path):
+def test_a_circle_is_named_without_the_modules_that_lead_to_it(tmp_path):
     texts = {"a": "b", "b": "c", "c": "d", "d": "b", "e": ""}
     content = {
         f"ops/{name}.py": f"import {PACKAGE}.ops.{target}\n" if target else ""
@@ -168,7 +184,7 @@ def modules_without(root: Path, name: str) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize(
-    ("text", "seen"),
+    ("text", "expected"),
     [
         ("def build(cfg): ...", True),
         ("class A:\n    def __init__(self, c): self.cfg = c", True),
@@ -177,5 +193,5 @@ def modules_without(root: Path, name: str) -> dict[str, Path]:
         ("def f(topk: int): return topk", False),
     ],
 )
-def test_what_counts_as_seeing_cfg(text, seen):
-    assert mentions_cfg(ast.parse(text)) is seen
+def test_uses_of_cfg(text, expected):
+    assert mentions_cfg(ast.parse(text)) is expected

@@ -1,4 +1,4 @@
-"""The comparisons that allow another rounding, and the other rounding itself."""
+"""Tests the comparisons that allow another rounding, and the imitation of another rounding."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import torch
 from helpers_rounding import assert_apart, assert_rounded, near_ties
 from other_rounding import LANES, nudged
 
-FULL = 1000 - 1000 % LANES  # of 1000 elements those in whole vectors
+FULL = 1000 - 1000 % LANES  # of 1000 elements, the number in full vectors
 X = torch.rand(1000, generator=torch.Generator().manual_seed(0)) + 1
 INSTALLED = """
 import other_rounding, torch
@@ -30,7 +30,7 @@ assert torch.arange(9).sum() == 36
 """
 
 
-def test_a_unit_is_rounding_and_more_is_not():
+def test_a_unit_counts_as_rounding_and_eight_do_not():
     for units in (1, -1):
         assert_rounded(X * (1 + units * 2**-23), X)
     with pytest.raises(AssertionError):
@@ -62,8 +62,8 @@ def test_half_of_the_values_are_off_by_one_unit_by_their_bits(dtype):
     assert torch.equal(found[:FULL][order], nudged(root[:FULL][order], x[:FULL][order]))
 
 
-def test_what_vectors_leave_over_is_rounded_otherwise():
-    """The same values 15 at a time, which fill no vector, and all of them in whole vectors."""
+def test_elements_that_fill_no_vector_are_rounded_differently():
+    """The same values are passed 15 at a time, which fill no vector, and all in full vectors."""
     count, root = 60 * LANES, X.sqrt()
     within = nudged(root[:count], X[:count])
     pairs = zip(root[:count].split(15), X[:count].split(15), strict=True)
@@ -72,7 +72,7 @@ def test_what_vectors_leave_over_is_rounded_otherwise():
     assert torch.equal(nudged(root[: count + 15], X[: count + 15])[:count], within)
 
 
-def test_what_every_library_gets_right_stays():
+def test_exact_values_are_not_changed():
     short = torch.tensor([0.0, -0.0, 1, 0.5, 7, torch.inf, -torch.inf])
     for seed in range(20):
         assert torch.equal(nudged(short, short * seed + seed), short)
@@ -81,7 +81,7 @@ def test_what_every_library_gets_right_stays():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_functions_of_pytorch_are_replaced(dtype):
-    """In a process of its own, which they are replaced in for good."""
+    """This needs a new process, as they stay replaced."""
     code = INSTALLED.format(dtype=dtype, full=FULL)
     folder = Path(__file__).parent
     ended = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)

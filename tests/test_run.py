@@ -1,4 +1,4 @@
-"""Whole runs: what they leave, how they end, how they go on."""
+"""Tests complete runs: the files that they write, how they end, and how they resume."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture
 def tool(monkeypatch):
-    """(name, *args) -> exit code, in this process."""
+    """Gives a function (name, *args) that runs a tool in this process and returns its exit code."""
     return lambda name, *args: call_tool(monkeypatch, name, args)
 
 
@@ -50,7 +50,7 @@ def error_of(capsys) -> str:
     return line
 
 
-# --- what a run leaves -------------------------------------------------------------------------
+# --- the files of a run ------------------------------------------------------------------------
 
 TIMES = {"time", "data_time", "max_mem_mb"}
 METRICS = {"positives", "boxes_without_positive", "iou_of_positives", "ignored"}
@@ -60,7 +60,7 @@ LINE = {"iteration", "loss", "loss_cls", "loss_reg", "loss_IoU", "lr"} | TIMES |
 SCORES = {"AP", "AP50", "AP75", "APs", "APm", "APl"} | {"AR1", "AR10", "AR100", "ARs", "ARm", "ARl"}
 
 
-def test_a_run_leaves_what_the_contract_says(config, tmp_path, tool, capsys):
+def test_a_run_writes_all_documented_files(config, tmp_path, tool, capsys):
     out = tmp_path / "run"
     assert tool("train_net", *config, "OUTPUT_DIR", out, "TEST.PERIOD", 2) == 0
     assert capsys.readouterr().err == ""
@@ -133,7 +133,7 @@ def test_keys_without_effect_are_named_once_in_the_log(config, tmp_path, tool):
     assert tool("train_net", *config, *two_stage, *args) == 0
     log = (out / "log.txt").read_text()
     assert log.count("MODEL.RPN.FG_IOU_THRESHOLD") == log.count("MODEL.ROI_HEADS.USE_FPN") == 1
-    assert "PATHS_CATALOG: its code is not read; an entry of it is coco:<DATA_DIR>" in log
+    assert "PATHS_CATALOG: " in log and "coco:<DATA_DIR>" in log
     assert "RPN:" not in (out / "config.yaml").read_text()
 
 
@@ -213,15 +213,15 @@ def test_resume_of_a_finished_run_only_tests(config, tmp_path, tool):
 
 
 def test_resume_takes_the_configurations_learning_rate(config, tmp_path, tool):
-    """What the message about a loss that is not finite advises."""
+    """The message about a loss that is not finite advises to change it."""
     out = tmp_path / "run"
     args = [*config, "OUTPUT_DIR", out, "--skip-test"]
     assert tool("train_net", *args, "SOLVER.MAX_ITER", 2) == 0
     assert tool("train_net", *args, "--resume", "SOLVER.BASE_LR", 0.001, "SOLVER.MAX_ITER", 4) == 0
     assert read_lines(out)[-1]["lr"] == pytest.approx(0.001)
-    told = [line for line in (out / "log.txt").read_text().splitlines() if " WARNING " in line]
-    told = [line.split(" WARNING ")[1] for line in told if "survey: " not in line]
-    rate, last, kept = told
+    lines = [line for line in (out / "log.txt").read_text().splitlines() if " WARNING " in line]
+    warnings = [line.split(" WARNING ")[1] for line in lines if "survey: " not in line]
+    rate, last, kept = warnings
     assert "SOLVER.BASE_LR 0.02 -> 0.001" in rate and "SOLVER.MAX_ITER 2 -> 4" in last
     assert str(out / "config-before-0000002.yaml") in kept
     assert "BASE_LR: 0.02" in (out / "config-before-0000002.yaml").read_text()
@@ -269,7 +269,7 @@ def uninterrupted(config, tmp_path_factory):
 
 @contextmanager
 def running(args, log: Path):
-    """A training process, leader of its own group; killed at the end if it still runs."""
+    """Starts a training in a new process group; kills it at the end if it still runs."""
     with open(log, "w") as file:
         process = start_tool("train_net", args, stdout=file, stderr=file, start_new_session=True)
         try:
@@ -281,7 +281,7 @@ def running(args, log: Path):
 
 
 def wait_for_iteration(process, out: Path, iteration: int, seconds: float = 60) -> None:
-    """Until metrics.jsonl has a line of that iteration or a later one."""
+    """Waits until metrics.jsonl has a line of that iteration or a later one."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if process.poll() is not None:
@@ -329,7 +329,7 @@ def test_sigterm_saves_and_ends(config, tmp_path, uninterrupted, workers, to_gro
     assert f"{saved['iteration']} iterations done" in (out / "log.txt").read_text()
 
 
-# --- runs that go wrong ------------------------------------------------------------------------
+# --- runs that fail ----------------------------------------------------------------------------
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path, tool, capsys):
@@ -338,8 +338,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path, tool, capsys)
     assert tool("train_net", *args, "SOLVER.MAX_ITER", 2) == 0
     good = (out / "model_final.pth").read_bytes()
     capsys.readouterr()
-    mad = ["SOLVER.BASE_LR", 1e12, "SOLVER.CHECKPOINT_PERIOD", 100, "SOLVER.MAX_ITER", 50]
-    assert tool("train_net", *args, "--resume", *mad) == 2
+    huge = ["SOLVER.BASE_LR", 1e12, "SOLVER.CHECKPOINT_PERIOD", 100, "SOLVER.MAX_ITER", 50]
+    assert tool("train_net", *args, "--resume", *huge) == 2
     line = error_of(capsys)
     assert "the loss is not finite" in line and "loss_cls" in line and "image ids [" in line
     assert (out / "losses.png").is_file()
@@ -348,15 +348,15 @@ def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path, tool, capsys)
     assert [p.name for p in out.glob("model_*.pth")] == ["model_final.pth"]
 
 
-def test_poisoned_weights_are_refused(config, tmp_path, tool, capsys):
+def test_a_file_with_weights_that_are_not_finite_is_refused(config, tmp_path, tool, capsys):
     out = tmp_path / "run"
     args = [*config, "--skip-test", "SOLVER.MAX_ITER", 2]
     assert tool("train_net", *args, "OUTPUT_DIR", out) == 0
     content = torch.load(out / "model_final.pth", weights_only=True)
     content["model"]["head.bbox_pred.bias"][0] = float("nan")
-    torch.save(content, tmp_path / "poisoned.pth")
+    torch.save(content, tmp_path / "nan.pth")
     capsys.readouterr()
-    weight = ["MODEL.WEIGHT", tmp_path / "poisoned.pth"]
+    weight = ["MODEL.WEIGHT", tmp_path / "nan.pth"]
     assert tool("train_net", *args, "OUTPUT_DIR", tmp_path / "second", *weight) == 2
     assert "head.bbox_pred.bias, 1 of its 4 numbers" in error_of(capsys)
     assert not list((tmp_path / "second").glob("*.pth"))
@@ -364,7 +364,7 @@ def test_poisoned_weights_are_refused(config, tmp_path, tool, capsys):
 
 
 def test_weights_that_are_not_finite_are_not_saved(config, tmp_path, tool, capsys):
-    """Loss and gradient of the last iteration are finite, its step is not."""
+    """Loss and gradient of the last iteration are finite, but its step is not."""
     out = tmp_path / "run"
     args = [*config, "OUTPUT_DIR", out, "--skip-test", "SOLVER.MAX_ITER", 1]
     overflow = ["MODEL.ATSS.REG_LOSS_WEIGHT", 1e8, "SOLVER.BASE_LR", 1e35]
@@ -377,19 +377,19 @@ def test_weights_that_are_not_finite_are_not_saved(config, tmp_path, tool, capsy
 
 
 def empty_copy(config, folder: Path, empty) -> list[str]:
-    """The training set with the boxes of images at the places `empty` left out."""
+    """Writes the training set without the boxes of images for whose index `empty` is true."""
     root = Path(config[3])
     content = json.loads((root / "shapes/annotations/train.json").read_text())
     ids = sorted(image["id"] for image in content["images"])
-    gone = {ids[i] for i in range(len(ids)) if empty(i)}
-    content["annotations"] = [a for a in content["annotations"] if a["image_id"] not in gone]
+    emptied = {ids[i] for i in range(len(ids)) if empty(i)}
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] not in emptied]
     (folder / "empty.json").write_text(json.dumps(content))
     return ["DATASETS.TRAIN", f"('coco:{folder / 'empty.json'}:{root / 'shapes/train'}',)"]
 
 
 @pytest.mark.parametrize("rule", ["dynamic_atss", "atss"])
 def test_images_without_boxes_train(config, tmp_path, tool, rule):
-    """Two images of sixteen have boxes: of the batches of two, most have none."""
+    """Two images of sixteen have boxes, so most batches of two have none."""
     data = empty_copy(config, tmp_path, lambda i: i > 1)
     args = ["DATASETS.KEEP_EMPTY", True, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.LOG_PERIOD", 1]
     args += ["MODEL.ASSIGNER.NAME", rule, "--skip-test", "OUTPUT_DIR", tmp_path / "run"]

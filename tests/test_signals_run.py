@@ -1,4 +1,4 @@
-"""Signals that ask a run to end: exit code, checkpoint, last lines; one process and two."""
+"""Tests signals that ask a run to end: exit code, checkpoint and last lines."""
 
 import os
 import shlex
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 NAMES = [number.name for number in SIGNALS]
 
-# A step takes a moment, so that a signal comes in the middle of one.
+# Each step takes long enough that a signal comes in the middle of one.
 CODE = """
 import os, time
 from pathlib import Path
@@ -45,7 +45,7 @@ class SlowStart(ATSS):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         SlowStart.made += 1
-        if SlowStart.made == 2:  # the first is looked at only
+        if SlowStart.made == 2:  # the first is only for checks
             (HERE / f"start_of_{os.getpid()}").touch()
             time.sleep(30)
 
@@ -77,19 +77,20 @@ def rule(folder: Path, name: str) -> list[str]:
 
 @contextmanager
 def running(args, folder: Path, launcher=(), words=(), before=()):
-    """A training, leader of its own group, that writes to folder/out; none of it outlives this.
+    """Starts a training in a new process group, which writes to folder/out; kills it at the end.
 
-    words: Python's, in place of a tool of tools/ and its launcher · before: a command that starts
-    it
+    Args:
+        words: Python's arguments, instead of a tool of tools/ and its launcher.
+        before: a command that starts it.
     """
     with open(folder / "out", "w") as file:
-        own = {"stdout": file, "stderr": file, "start_new_session": True}
+        options = {"stdout": file, "stderr": file, "start_new_session": True}
         if words or before:
             typed = [sys.executable, *words, *map(str, args)]
             typed = [*before, *(typed if words else command("train_net", args, launcher))]
-            process = subprocess.Popen(typed, env=environment(), **own)
+            process = subprocess.Popen(typed, env=environment(), **options)
         else:
-            process = start_tool("train_net", args, launcher, **own)
+            process = start_tool("train_net", args, launcher, **options)
     pids = []
     try:
         yield process
@@ -103,10 +104,10 @@ def running(args, folder: Path, launcher=(), words=(), before=()):
 
 def descendants(pid: int) -> list[int]:
     try:
-        own = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return []
-    return [*map(int, own), *(x for child in own for x in descendants(int(child)))]
+    return [*map(int, children), *(x for child in children for x in descendants(int(child)))]
 
 
 def alive(pid: int) -> bool:
@@ -129,17 +130,18 @@ def has_lines(run: Path, count: int):
 
 
 def check_end(folder: Path, name: str, code: int) -> str:
-    """What a run that was asked to end by that signal leaves; the command of its last line."""
+    """Checks the files of a run that the signal ended; returns the command of its last line."""
     out, run = (folder / "out").read_text(), folder / "run"
     assert "Traceback" not in out
     path = run / (run / "last_checkpoint").read_text()
     iteration = torch.load(path, weights_only=True)["iteration"]
     assert 2 <= iteration < 12 and path.name == f"model_{iteration:07d}.pth"
-    told = [line.partition(" WARNING ")[2] for line in (run / "log.txt").read_text().splitlines()]
-    assert told[-2] == f"{name}: iteration {iteration} is saved in {path}; exit code {code}"
-    assert told[-1].startswith("to go on: ") and told[-1].endswith(" --resume")
+    log = (run / "log.txt").read_text().splitlines()
+    warnings = [line.partition(" WARNING ")[2] for line in log]
+    assert warnings[-2] == f"{name}: iteration {iteration} is saved in {path}; exit code {code}"
+    assert warnings[-1].startswith("to continue: ") and warnings[-1].endswith(" --resume")
     assert not (run / "run.lock").exists() and not list(run.glob(".*"))
-    return told[-1].removeprefix("to go on: ")
+    return warnings[-1].removeprefix("to continue: ")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -150,7 +152,7 @@ def test_one_process(args, tmp_path, name):
         os.kill(process.pid, number)
         assert process.wait(timeout=120) == 128 + number
     typed = check_end(tmp_path, name, 128 + number)
-    if name == "SIGUSR1":  # the line is a command that goes on
+    if name == "SIGUSR1":  # the line is a command that continues the run
         done = subprocess.run(
             shlex.split(typed), env=environment(), capture_output=True, text=True, timeout=300
         )
@@ -159,11 +161,11 @@ def test_one_process(args, tmp_path, name):
 
 
 @pytest.mark.parametrize("launcher", [(), LAUNCH])
-def test_under_nohup_a_terminal_that_closes_ends_nothing(args, tmp_path, launcher):
+def test_under_nohup_a_closed_terminal_does_not_end_the_run(args, tmp_path, launcher):
     with running(args, tmp_path, launcher, before=["nohup"]) as process:
         wait_for(has_lines(tmp_path / "run", 2), process)
         os.killpg(process.pid, signal.SIGHUP)
-        for pid in descendants(process.pid):  # the workers lead groups of their own
+        for pid in descendants(process.pid):  # the workers are in other process groups
             os.kill(pid, signal.SIGHUP)
         assert process.wait(timeout=120) == 0
     assert len(read_lines(tmp_path / "run")) == 12
@@ -172,12 +174,15 @@ def test_under_nohup_a_terminal_that_closes_ends_nothing(args, tmp_path, launche
 @pytest.mark.parametrize(
     ("name", "to"),
     [
-        *(("SIGTERM", "launcher"), ("SIGINT", "launcher"), ("SIGUSR2", "launcher")),
-        *(("SIGHUP", "one"), ("SIGUSR1", "one")),
+        ("SIGTERM", "launcher"),
+        ("SIGINT", "launcher"),
+        ("SIGUSR2", "launcher"),
+        ("SIGHUP", "one"),
+        ("SIGUSR1", "one"),
     ],
 )
 def test_two_processes(args, tmp_path, name, to):
-    """A signal to one process alone stops both."""
+    """A signal to only one process stops both."""
     number = getattr(signal, name)
     with running(args, tmp_path, LAUNCH) as process:
         wait_for(has_lines(tmp_path / "run", 2), process)
@@ -187,8 +192,8 @@ def test_two_processes(args, tmp_path, name, to):
     check_end(tmp_path, name, 128 + number)
 
 
-def test_two_processes_of_the_one_command(args, tmp_path):
-    """The last line is what was typed, and goes on."""
+def test_two_processes_of_the_launch_command(args, tmp_path):
+    """The last line is the typed command with --resume, which continues the run."""
     words = ["-m", "dynamic_atss", "launch", *LAUNCH[1:], "train"]
     with running(args, tmp_path, words=words) as process:
         wait_for(has_lines(tmp_path / "run", 2), process)
@@ -201,7 +206,7 @@ def test_two_processes_of_the_one_command(args, tmp_path):
     assert [line["iteration"] for line in read_lines(tmp_path / "run")] == [*range(1, 13)]
 
 
-def test_ctrl_c_reaches_the_workers_too_and_loses_nothing(args, tmp_path):
+def test_ctrl_c_also_reaches_the_workers_and_loses_nothing(args, tmp_path):
     with running([*args, "DATALOADER.NUM_WORKERS", 2], tmp_path) as process:
         wait_for(has_lines(tmp_path / "run", 2), process)
         workers = descendants(process.pid)
@@ -213,14 +218,14 @@ def test_ctrl_c_reaches_the_workers_too_and_loses_nothing(args, tmp_path):
 
 @pytest.mark.parametrize("launcher", [[], LAUNCH], ids=["one", "two"])
 def test_a_second_sigint_ends_at_once(args, tmp_path, launcher):
-    """In the middle of a step of half a minute, which would be saved after one."""
+    """It comes in a step of half a minute, after which one SIGINT would save."""
     more = [*rule(tmp_path, "VerySlow"), "DATALOADER.NUM_WORKERS", 1]
     steps = 2 if launcher else 1
     with running([*args, *more], tmp_path, launcher) as process:
         wait_for(lambda: len(list(tmp_path.glob("step_of_*"))) == steps, process)
         others = descendants(process.pid)
         os.kill(process.pid, signal.SIGINT)
-        time.sleep(1)  # another press
+        time.sleep(1)  # so that the next SIGINT is another press
         assert process.poll() is None
         os.kill(process.pid, signal.SIGINT)
         assert process.wait(timeout=20) == 130
@@ -252,7 +257,7 @@ def test_before_the_first_iteration(args, tmp_path, launcher):
 
 @pytest.mark.parametrize("to", ["launcher", "one"])
 def test_in_a_test_of_two_processes(args, tmp_path, to):
-    """It ends at once, for everything is saved; also where one process alone is asked."""
+    """It ends at once, as everything is saved, even if only one process gets the signal."""
     root = Path(args[3]) / "shapes"
     test = f"{tmp_path / 'code.py'}:SlowTest:{root}/annotations/val.json:{root}/val"
     more = ["TEST.PERIOD", 2, "DATASETS.TEST", test, "TEST.IMS_PER_BATCH", 2]
@@ -262,7 +267,7 @@ def test_in_a_test_of_two_processes(args, tmp_path, to):
         assert process.wait(timeout=120) == 138
     out = (tmp_path / "out").read_text()
     assert "Traceback" not in out
-    assert "iteration 2 is saved in" in out and "to go on: " in out
+    assert "iteration 2 is saved in" in out and "to continue: " in out
 
 
 def test_a_second_run_in_the_folder_is_refused_and_a_test_is_not(args, tmp_path):
@@ -272,7 +277,7 @@ def test_a_second_run_in_the_folder_is_refused_and_a_test_is_not(args, tmp_path)
         for more in ([], ["--resume"]):
             second = run_tool("train_net", [*args, *more])
             assert second.returncode == 2 and "Traceback" not in second.stderr
-            assert f"a run is at work in it (process {process.pid} on " in second.stderr
+            assert f"another run uses it (process {process.pid} on " in second.stderr
         tested = [x for x in args if x != "--skip-test"]
         assert run_tool("test_net", tested).returncode == 0
         assert process.poll() is None

@@ -1,4 +1,4 @@
-"""A loader worker that stands still ends the run, and does not keep a signal from ending it."""
+"""Tests that a stopped loader worker ends the run, and does not delay the end by a signal."""
 
 import os
 import signal
@@ -15,8 +15,8 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def args(tmp_path_factory):
     settings = ["SOLVER.LOG_PERIOD", 1, "SOLVER.CHECKPOINT_PERIOD", 5000, "SOLVER.MAX_ITER", 5000]
-    own = write_config(tmp_path_factory.mktemp("tiny"))
-    return [*own, *settings, "DATALOADER.NUM_WORKERS", 1, "--skip-test"]
+    config = write_config(tmp_path_factory.mktemp("tiny"))
+    return [*config, *settings, "DATALOADER.NUM_WORKERS", 1, "--skip-test"]
 
 
 def saved(out: Path) -> tuple[str, int]:
@@ -25,7 +25,7 @@ def saved(out: Path) -> tuple[str, int]:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_it_ends_the_run_after_a_checkpoint(args, tmp_path, processes):
+def test_a_stopped_worker_ends_the_run_after_a_checkpoint(args, tmp_path, processes):
     out = tmp_path / "run"
     launcher = LAUNCH if processes == 2 else ()
     with training([*args, "SOLVER.TIMEOUT", 10], out, launcher) as process:
@@ -37,11 +37,11 @@ def test_it_ends_the_run_after_a_checkpoint(args, tmp_path, processes):
     name, iteration = saved(out)
     assert f"loader worker 0 (process {worker} on " in line and "which is stopped" in line
     assert line.startswith(f"error: iteration {iteration + 1}: ")
-    assert line.endswith(f"{name} is saved, --resume goes on from it") and iteration >= 4
+    assert line.endswith(f"; --resume continues from {name}") and iteration >= 4
     assert "rank 0" not in line
 
 
-def test_a_signal_in_the_wait_for_it_saves_and_ends(args, tmp_path):
+def test_a_signal_while_waiting_for_a_stopped_worker_saves_and_ends(args, tmp_path):
     out = tmp_path / "run"
     with training(args, out, ()) as process:
         (worker,) = children(process.pid)

@@ -1,4 +1,4 @@
-"""The nearest name, and none where no one is alike."""
+"""Tests the suggestion of the nearest name, and that there is none if no name is similar."""
 
 import pytest
 

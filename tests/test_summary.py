@@ -1,4 +1,4 @@
-"""The block at the start of a log."""
+"""Tests the summary of a run at the start of its log."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def config(tmp_path_factory):
 
 
 class Data:
-    """A data set of ten images by its numbers alone; all boxes are in the first image."""
+    """A data set of ten images without files; all boxes are in the first image."""
 
     annotations = "my/train.json"
 
@@ -36,7 +36,7 @@ class Data:
 
 
 def rows(*overrides, boxes=(3, 2, 0), start=0) -> dict[str, str]:
-    """The block's rows by their labels; a row without one is joined to the row above."""
+    """Gives the rows of the summary by label. A row without a label is joined to the row above."""
     head = [] if "MODEL.HEAD.NAME" in overrides else ["MODEL.ATSS_ON", "True"]
     cfg = load_config(None, [*head, *overrides])
     model = nn.Linear(100, 10)
@@ -51,7 +51,7 @@ def rows(*overrides, boxes=(3, 2, 0), start=0) -> dict[str, str]:
     return found
 
 
-def test_the_rule_that_a_published_file_means_is_told_with_the_way_out():
+def test_the_rule_of_a_published_file_is_shown_with_the_alternative():
     assert rows()["rule"] == f"dynamic_atss (topk 9); {TRAP}"
     named = rows("MODEL.ASSIGNER.NAME", "atss")["rule"]
     assert named == "atss (topk 9); named by MODEL.ASSIGNER.NAME"
@@ -104,25 +104,25 @@ def test_an_epoch_of_repeated_images_is_longer():
     assert epochs == pytest.approx([16.0, 160 / (9 + factor)], abs=0.05)
 
 
-def test_data_sets_and_as_many_classes_as_fit():
+def test_data_sets_and_as_many_classes_as_a_row_can_hold():
     found = rows()
     assert found["train"] == found["test"] == "10 images, 5 boxes: my/train.json"
     assert found["classes"] == "3: class 0 3, class 1 2, class 2 0"
     many = rows(boxes=[1000] * 80)["classes"]
-    shown, left = many.split(", and ")
-    assert len(shown) < 100 and shown.count(" 1,000") + int(left.split()[0]) == 80
+    shown, omitted = many.split(", and ")
+    assert len(shown) < 100 and shown.count(" 1,000") + int(omitted.split()[0]) == 80
 
 
-def test_the_numbers_of_a_test_are_those_of_its_data_set_and_model(config):
+def test_the_summary_of_a_test_describes_data_set_and_model(config):
     cfg = load_config(config[1], config[2:])
     dataset = builders.build_train_dataset(cfg)
     model = builders.build_model(cfg, len(dataset.class_names))
-    told = summary.of_test(cfg, model, [dataset], CPU)
-    assert "schedule" not in told and "rule" not in told
+    text = summary.of_test(cfg, model, [dataset], CPU)
+    assert "schedule" not in text and "rule" not in text
     boxes = sum(len(dataset.ground_truth(i)) for i in range(len(dataset)))
-    assert f"16 images, {boxes} boxes: {dataset.annotations}" in told
-    assert f"{sum(p.numel() for p in model.parameters()):,}, all of them trained" in told
-    assert f"torch {torch.__version__}" in told
+    assert f"16 images, {boxes} boxes: {dataset.annotations}" in text
+    assert f"{sum(p.numel() for p in model.parameters()):,}, all of them trained" in text
+    assert f"torch {torch.__version__}" in text
 
 
 @pytest.mark.parametrize("file", sorted(ROOT.glob("configs/atss/*.yaml")), ids=lambda f: f.stem)

@@ -1,6 +1,6 @@
-"""Two machines, network namespaces with a launcher each: a process of one is killed.
+"""Tests two machines, which are network namespaces with a launcher each: a process is killed.
 
-`benchmarks/two_machines.py` has the accidents that take minutes: a machine that is cut off or gone.
+`benchmarks/two_machines.py` tests faults that take minutes: a machine that is cut off or lost.
 """
 
 import sys
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 sys.path.insert(0, str(ROOT / "benchmarks"))
 two_machines = load_module("benchmarks/two_machines.py")
 
-LAST = 40  # iterations, which leave time for the accident
+LAST = 40  # iterations, which give enough time for the fault
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +23,11 @@ def config(tmp_path_factory):
     return write_config(tmp_path_factory.mktemp("tiny"))
 
 
-def test_the_run_ends_by_itself_with_every_iteration(config, tmp_path):
+def test_the_run_recovers_and_has_every_iteration(config, tmp_path):
     settings = ["SOLVER.CHECKPOINT_PERIOD", 5, "SOLVER.TIMEOUT", 8, "SOLVER.MAX_ITER", LAST]
     ended = two_machines.run_case(
         "worker-killed", [*map(str, [*config, *settings]), "--skip-test"], tmp_path / "run"
     )
     assert ended.codes == two_machines.CASES["worker-killed"].codes, ended.said
     assert ended.iterations == list(range(1, LAST + 1))
-    assert "rank 1 (gpu-b) has ended" in ended.said and "goes on" in ended.said
+    assert "rank 1 (gpu-b) has ended" in ended.said and "--resume continues from" in ended.said

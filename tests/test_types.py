@@ -1,4 +1,4 @@
-"""The types that travel between the parts."""
+"""Tests the types that travel from disk to loss."""
 
 from dataclasses import FrozenInstanceError
 
@@ -42,7 +42,7 @@ def test_to_device_of_priors_keeps_the_lattice():
     assert priors.centers.device.type == "cpu"
     moved = to_device(priors, "meta")
     assert (moved.levels, moved.per_location, moved.offset) == (priors.levels, 2, 0.0)
-    assert moved.centers.device.type == "meta"  # not the one kept from before
+    assert moved.centers.device.type == "meta"  # not the cached tensor on the CPU
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Heads of which a part is in no loss, trained by two processes: none waits for its gradient."""
+"""Tests that two processes can train heads with a part that enters no loss."""
 
 import pytest
 from helpers_run import call_tool, run_tool, write_config
@@ -64,8 +64,8 @@ class NoQuality(ATSSHead):
 @pytest.mark.parametrize("head", ["Map", "Branch", "NoQuality"])
 def test_a_part_of_the_head_that_is_in_no_loss(head, tmp_path, monkeypatch):
     (tmp_path / "heads.py").write_text(HEADS)
-    own = ["MODEL.ATSS_ON", False, "MODEL.HEAD.NAME", f"{tmp_path / 'heads.py'}:{head}"]
-    args = [*write_config(tmp_path), *FROZEN, *EVERY, *own, "--skip-test", "OUTPUT_DIR"]
+    name = ["MODEL.ATSS_ON", False, "MODEL.HEAD.NAME", f"{tmp_path / 'heads.py'}:{head}"]
+    args = [*write_config(tmp_path), *FROZEN, *EVERY, *name, "--skip-test", "OUTPUT_DIR"]
     one, two = tmp_path / "one", tmp_path / "two"
     assert call_tool(monkeypatch, "train_net", [*args, one]) == 0
     ended = run_tool("train_net", [*args, two], TORCHRUN)

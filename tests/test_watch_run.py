@@ -1,4 +1,4 @@
-"""What follows a run: pictures of the assignment, and Weights & Biases; both change no number."""
+"""Tests that pictures of the assignment and Weights & Biases change no number of a run."""
 
 import sys
 
@@ -27,7 +27,7 @@ def train(config, monkeypatch):
 
 @pytest.fixture(scope="module")
 def plain(config, tmp_path_factory):
-    """The run without pictures."""
+    """Makes a run without pictures."""
     out = tmp_path_factory.mktemp("plain")
     args = [*config, "OUTPUT_DIR", out, "SOLVER.LOG_PERIOD", 1, "SOLVER.PICTURE_PERIOD", 0]
     with pytest.MonkeyPatch.context() as patch:
@@ -42,11 +42,11 @@ def images(out):
 
 
 @pytest.mark.parametrize("rule", ["dynamic_atss", "max_iou", "paa"])
-def test_pictures_every_so_often_and_a_run_that_is_bitwise_the_same(train, tmp_path, rule):
+def test_a_run_with_pictures_is_bitwise_the_same(train, tmp_path, rule):
     other = tmp_path / "plain"
-    own = ["MODEL.ASSIGNER.NAME", rule, "--skip-test"]
-    assert train(other, *own, "SOLVER.PICTURE_PERIOD", 0) == 0
-    assert train(tmp_path / "run", *own, "SOLVER.PICTURE_PERIOD", 3) == 0
+    settings = ["MODEL.ASSIGNER.NAME", rule, "--skip-test"]
+    assert train(other, *settings, "SOLVER.PICTURE_PERIOD", 0) == 0
+    assert train(tmp_path / "run", *settings, "SOLVER.PICTURE_PERIOD", 3) == 0
     assert images(tmp_path / "run") == {f"assignment/image{n}": [1, 3, 6] for n in range(4)}
     assert images(other) == {}
     # The checkpoints hold their configuration, too.
@@ -54,7 +54,7 @@ def test_pictures_every_so_often_and_a_run_that_is_bitwise_the_same(train, tmp_p
     assert set(found) <= {"model_final.pth['config']"}
 
 
-def test_a_picture_that_fails_ends_nothing(plain, train, tmp_path, monkeypatch):
+def test_a_picture_that_fails_does_not_end_the_run(plain, train, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise ValueError("no\nfont")
 
@@ -80,7 +80,7 @@ def test_a_run_on_weights_and_biases_and_its_resume(plain, train, tmp_path, monk
     assert second.keys["WANDB.PROJECT"] == "mine"
 
 
-def test_without_the_package_nothing_is_begun(train, tmp_path, monkeypatch, capsys):
+def test_without_the_package_the_run_does_not_start(train, tmp_path, monkeypatch, capsys):
     monkeypatch.delitem(sys.modules, "wandb", raising=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert train(tmp_path / "run", "WANDB.PROJECT", "mine") == 2

@@ -1,4 +1,4 @@
-"""Look through data sets before a training; the same as `dynamic-atss check`.
+"""Check data sets before a training; the same as `dynamic-atss check`.
 
 python tools/check_dataset.py coco:my/train.json:my/images coco:my/val.json:my/images --html my.html
 python tools/check_dataset.py voc:my/devkit:trainval --fix clean.json

@@ -1,4 +1,4 @@
-"""The whole road in a few minutes: data, training, scores, pictures.
+"""Make data, train on them, score the model and draw pictures, in a few minutes.
 
 python tools/demo.py [--output output/demo] [KEY VALUE ...]
 """
@@ -11,15 +11,16 @@ from dynamic_atss import cli
 
 QUICKSTART = Path(__file__).parents[1] / "configs/quickstart"
 WEIGHT = "catalog://pip/efficientnet_lite0"
-# A configuration, and the AP that its runs had. In so short a training the last digits of the
-# arithmetic, which depend on the processor, the number of threads and the kernels, are worth that
-# much.
+# Each configuration with the lowest and highest AP of its runs. The rounding of the arithmetic
+# depends on the processor, the number of threads and the kernels; in so short a training it moves
+# the AP by that much.
 PRETRAINED = QUICKSTART / "shapes_pretrained.yaml", (0.5, 0.54)
 SCRATCH = QUICKSTART / "shapes_R_18.yaml", (0.37, 0.44)
 
 
 def choose() -> tuple[Path, tuple[float, float]]:
-    """From ImageNet weights where their package is installed, else from scratch, with a line."""
+    """Chooses the configuration: with ImageNet weights if their package is installed, else from
+    scratch, which it prints."""
     from dynamic_atss.weights.pip import lacking_package
 
     lacking = lacking_package(WEIGHT)
@@ -39,20 +40,21 @@ def main() -> int:
     from dynamic_atss.viz.pictures import draw_results
 
     output = Path(args.output)
-    own = ["OUTPUT_DIR", str(output / "run"), "DATASETS.ROOT", str(output / "datasets")]
+    folders = ["OUTPUT_DIR", str(output / "run"), "DATASETS.ROOT", str(output / "datasets")]
     config, (low, high) = choose()
-    cfg = load_config(args.config_file or config, [*own, *args.opts], allow_code=args.allow_code)
-    code = train(cfg, resume=True)  # goes on with a demo that was interrupted
+    overrides = [*folders, *args.opts]
+    cfg = load_config(args.config_file or config, overrides, allow_code=args.allow_code)
+    code = train(cfg, resume=True)  # continues a demo that was interrupted
     if code:
         return code
     name, loader = next(iter(build_test_loaders(cfg).items()))
-    tested = output / "run/inference" / name
-    overview = draw_results(loader.dataset, tested / "bbox.json", output / "pictures")
+    results = output / "run/inference" / name
+    overview = draw_results(loader.dataset, results / "bbox.json", output / "pictures")
     print(f"detections beside the ground truth: {overview}")
     print(f"loss plot:                          {output / 'run/losses.png'}")
-    print(f"COCO scores:                        {tested / 'coco_metrics.json'}")
+    print(f"COCO scores:                        {results / 'coco_metrics.json'}")
     print(f"log, metrics and checkpoints:       {output / 'run'}")
-    ap = json.loads((tested / "coco_metrics.json").read_text())["AP"]
+    ap = json.loads((results / "coco_metrics.json").read_text())["AP"]
     print(f"AP:                                 {ap:.3f} (of the demo as it is: {low} to {high})")
     return 0
 

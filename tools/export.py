@@ -1,4 +1,4 @@
-"""Write a detector as ONNX or for torch alone; the same as `dynamic-atss export`.
+"""Export a detector to ONNX or to torch formats; the same as `dynamic-atss export`.
 
 python tools/export.py --weights output/demo/run --format onnx --output model.onnx
 """

@@ -1,4 +1,4 @@
-"""Try everything on a machine with a GPU, within nine minutes and without a network.
+"""Build, test, train and measure on a machine with a GPU, in nine minutes and without a network.
 
 python tools/gpu_check.py [--wheels DIR] [--output output/gpu] [--stages build focal ...]
 python tools/gpu_check.py --device cpu      # a dry run
@@ -9,24 +9,28 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]  # the project is not installed there
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]  # the project need not be installed
 
 from dynamic_atss import cli  # noqa: E402
 
 
 def main() -> int:
-    begin = time.monotonic()  # of the budget, which the look for packages is a part of
+    begin = time.monotonic()  # before the imports, which count as part of the time
     from on_gpu import check, table
 
     parser = cli.Parser(description="Build, test, train and measure on a GPU.")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a dry run")
-    parser.add_argument("--wheels", type=Path, metavar="DIR", help="packages for this Python")
-    parser.add_argument("--output", type=Path, default=Path("output/gpu"))
-    parser.add_argument("--minutes", type=float, default=9.0, help="for all stages together")
+    parser.add_argument("--wheels", type=Path, metavar="DIR", help="install packages from it")
+    parser.add_argument("--output", type=Path, default=Path("output/gpu"), help="folder to write")
+    parser.add_argument("--minutes", type=float, default=9.0, help="time for all stages together")
     parser.add_argument(
-        "--stages", nargs="+", choices=table.NAMES, default=table.NAMES, metavar="STAGE",
-        help=" ".join(table.NAMES),
-    )  # fmt: skip
+        "--stages",
+        nargs="+",
+        choices=table.NAMES,
+        default=table.NAMES,
+        metavar="STAGE",
+        help=f"run only these, of: {' '.join(table.NAMES)}",
+    )
     return check.check(parser.parse_args(), begin)
 
 

@@ -1,4 +1,4 @@
-"""See which priors learn which box; the same as `dynamic-atss inspect`.
+"""Show which priors learn which box; the same as `dynamic-atss inspect`.
 
 python tools/inspect_assignment.py --weights output/mine --rules dynamic_atss atss simota
 """

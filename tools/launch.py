@@ -1,4 +1,4 @@
-"""torchrun that ends as its processes do, without a traceback; the same as `dynamic-atss launch`.
+"""Run torchrun without its tracebacks; the same as `dynamic-atss launch`.
 
 python tools/launch.py --nproc-per-node 8 tools/train_net.py --config-file configs/X.yaml
 """

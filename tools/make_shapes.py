@@ -1,4 +1,4 @@
-"""Makes the `shapes` data set: python tools/make_shapes.py --output datasets/shapes"""
+"""Make the `shapes` data set: python tools/make_shapes.py --output datasets/shapes"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=600, help="training images")
     parser.add_argument("--val", type=int, default=120, help="validation images")
     parser.add_argument("--size", type=int, default=192, help="height and width in pixels")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the random shapes")
     args = parser.parse_args()
     try:
         make_shapes(args.output, train=args.train, val=args.val, size=args.size, seed=args.seed)

@@ -1,4 +1,4 @@
-"""Label assignment rules by name. A new rule is one file in `rules` and one line below."""
+"""Lists the label assignment rules by name. A new rule is a file in `rules` and a line below."""
 
 from dynamic_atss.assigners.base import Assigner
 from dynamic_atss.assigners.rules.atss import ATSS

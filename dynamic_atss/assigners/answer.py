@@ -1,4 +1,4 @@
-"""A rule's answer, checked: a rule of the user's may give something else."""
+"""Calls a rule and checks its answer, because a custom rule may return something invalid."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ NEEDED = "needs an Assignment with gt_index int64 and quality floating-point, bo
 
 
 def answer(rule: Assigner, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
-    """What the rule returns. Types and shapes are compared, without a wait for the device, and in
-    the first iteration of a training values, too, which waits.
+    """Calls the rule and checks the types and shapes of its answer without waiting for the device.
 
-    The rule sees the objects alone, unless it has `sees_regions`: regions come after all objects,
-    so that its indices hold in `gt`, too. Points have a size where it `needs_size`.
+    Also checks the values in the first iteration of a training, which waits for the device.
+
+    The rule gets only the objects, unless its `sees_regions` is True. Regions come after all
+    objects, so its indices are also valid in `gt`. Points get a size if `needs_size` is True.
 
     Raises:
-        UserError: it is no `Assignment` of as many images and priors, or of other boxes.
+        UserError: the answer is not an `Assignment`, or has a wrong type, shape or value.
     """
     gt = gt if getattr(rule, "sees_regions", False) else gt.objects
     priors = priors.with_size() if getattr(rule, "needs_size", False) else priors
@@ -45,7 +46,7 @@ def answer(rule: Assigner, priors: Priors, gt: GroundTruth, predictions: Predict
 
 
 def _fault(found: Any, shape: torch.Size) -> str:
-    """What is wrong; "" if nothing is."""
+    """Describes a wrong type or shape. "": there is none."""
     if not isinstance(found, Assignment):
         return f"a {type(found).__name__}"
     for name in ("gt_index", "quality", "weight", "negative"):
@@ -61,7 +62,7 @@ def _fault(found: Any, shape: torch.Size) -> str:
 
 
 def _no_mapping(found: Assignment) -> str:
-    """What is wrong with the dicts, and what is needed; "" if nothing is."""
+    """Describes a wrong type of a dict, and what is needed. "": all types are right."""
     for name in ("losses", "metrics"):
         values = getattr(found, name)
         if not isinstance(values, Mapping):
@@ -70,12 +71,12 @@ def _no_mapping(found: Assignment) -> str:
 
 
 def _out_of_range(found: Assignment, boxes: int) -> str:
-    """As `_no_mapping`, of the values. NaN is let through: the loss will tell of it."""
+    """Describes a wrong value, and what is needed. Accepts NaN, which the loss reports."""
     index = found.gt_index
     wrong = index[(index < IGNORE) | (index >= boxes)]
     if len(wrong):
         return (
-            f"gt_index {int(wrong[0])} where there are {boxes} boxes; the index of one, BACKGROUND "
+            f"gt_index {int(wrong[0])} for {boxes} boxes; an index of a box, BACKGROUND "
             f"({BACKGROUND}) or IGNORE ({IGNORE})"
         )
     for name, most in (("weight", torch.inf), ("negative", 1.0)):
@@ -85,6 +86,6 @@ def _out_of_range(found: Assignment, boxes: int) -> str:
         values = values.detach()[index >= 0]
         wrong = values[(values < 0) | (values > most)]
         if len(wrong):
-            limits = "at least 0" if most == torch.inf else "0 to 1"
-            return f"a {name} of {float(wrong[0]):.4g}, of which {limits}"
+            limits = "at least 0" if most == torch.inf else "from 0 to 1"
+            return f"a {name} of {float(wrong[0]):.4g}; a number {limits}"
     return ""

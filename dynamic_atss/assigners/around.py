@@ -1,4 +1,4 @@
-"""What rules around another rule have in common."""
+"""Provides the base class of rules that wrap another rule."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dynamic_atss.assigners.base import Assigner
 
 
 class Around(nn.Module):
-    """A rule around another: it has the other's attributes and, in checkpoints, the other's names.
-    It reads priors as the head has them and asks the other one by `answer`.
+    """Wraps another rule. Has its attributes and, in checkpoints, its names.
 
-    So a rule that learns is found under `criterion.assigner.` with and without such a rule around
-    it, and a run can go on with another choice.
+    Gets the priors of the head unchanged and calls the inner rule by `answer`. The entries of a
+    rule that learns have the same names in a checkpoint with and without a wrapper, so a run can
+    be resumed with another choice of wrappers.
 
     Args:
-        rule: any assigner. One that is an `nn.Module` is registered: it trains and moves along.
+        rule: any assigner. An `nn.Module` is registered, so that it is trained and moved, too.
     """
 
     def __init__(self, rule: Assigner) -> None:
@@ -26,18 +26,18 @@ class Around(nn.Module):
         self.rule = rule
         self.soft_labels = rule.soft_labels
         self.quality_name = rule.quality_name
-        self.needs_size = False  # the rule gets sizes where it is asked, see `answer`
+        self.needs_size = False  # `answer` gives sizes to the inner rule
         self.waits = getattr(rule, "waits", False)
         self.register_load_state_dict_pre_hook(_one_level_down)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        own: Any = self.rule if isinstance(self.rule, nn.Module) else super()
-        return own.state_dict(*args, **kwargs)
+        source: Any = self.rule if isinstance(self.rule, nn.Module) else super()
+        return source.state_dict(*args, **kwargs)
 
     def named_modules(
         self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Module]]:
-        """This one and the rule under one name, on which those of parameters and buffers build."""
+        """Gives the wrapper and the rule the same name, also for parameters and buffers."""
         memo = set() if memo is None else memo
         if self in memo:
             return
@@ -49,7 +49,7 @@ class Around(nn.Module):
 
 
 def _one_level_down(module: Around, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Entries of the rule, under the names that `load_state_dict` looks for."""
+    """Renames the entries of the rule to the names that `load_state_dict` expects."""
     if isinstance(module.rule, nn.Module):
         for name in [name for name in state_dict if name.startswith(prefix)]:
             state_dict[f"{prefix}rule.{name.removeprefix(prefix)}"] = state_dict.pop(name)

@@ -1,4 +1,4 @@
-"""At least one positive for every box, around any rule.
+"""Gives every box at least one positive, after any rule.
 
 Small-target-aware assignment, after YOLO26's STAL and Guan et al. (RFAssigner), arXiv 2601.01240.
 """
@@ -10,49 +10,41 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from dynamic_atss.assigners import check
 from dynamic_atss.assigners.answer import answer
 from dynamic_atss.assigners.around import Around
-from dynamic_atss.assigners.base import (
-    Assigner,
-    Pairs,
-    anchor_iou,
-    at_least,
-    note,
-    predicted_iou,
-    resolve,
-    whole,
-)
+from dynamic_atss.assigners.base import Assigner, Pairs, anchor_iou, note, predicted_iou, resolve
 from dynamic_atss.assigners.nearest import nearest_candidates
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 
 class AtLeastOne(Around):
-    """After `rule`, a box without a positive takes its best candidate.
+    """Gives each box without a positive under `rule` its best candidate.
 
-    Candidates are the `topk` locations of each level nearest to the box's centre, of them the
-    priors that are not positive; the best has the largest IoU with the box, as an anchor or, for
-    points, as a square of 8 strides around it, and of equal ones is the nearest. Of several boxes
-    that want one prior the largest IoU wins, then the lower index; the others try their next in the
-    next of `rounds` rounds. What they end without stays without (a crowd on one spot), as does a
-    box that overlaps no candidate (outside of the image).
+    Candidates are the priors at the `topk` locations of each level nearest to the box's centre
+    that are not positive yet. The best candidate has the largest IoU of anchor and box, and of
+    equal ones is the nearest. For points, the anchor is a square of 8 strides. If several boxes
+    want the same prior, the one with the largest IoU wins, then the one with the lowest index. The
+    others try their next candidate in the next of `rounds` rounds. A box stays without a positive
+    if it gets none in all rounds or overlaps no candidate.
 
-    Quality = IoU of the predicted box, but at least `quality`: it weighs the box loss and, with
-    soft labels, is the class target, so that the box would not be learnt with an IoU of 0, which is
-    how predictions of tiny boxes begin; from 0.5 on a detection counts as found in AP50.
+    Quality = IoU of the predicted box, but at least `quality`. It weighs the box loss and is the
+    class target with soft labels. With an IoU of 0, as first predictions of tiny boxes have, the
+    box would not be learnt. The default is the IoU at which AP50 counts a detection as right.
 
     Args:
         rule: any assigner.
         topk: candidate locations of a box on each level.
-        rounds: tries of each box.
-        quality: the least.
+        rounds: number of tries of each box.
+        quality: lower limit of the quality.
     """
 
     def __init__(
         self, rule: Assigner, topk: int = 9, rounds: int = 4, quality: float = 0.5
     ) -> None:
         super().__init__(rule)
-        whole(1, topk=topk, rounds=rounds)
-        at_least(0, quality=quality)
+        check.integer(1, topk=topk, rounds=rounds)
+        check.at_least(0, quality=quality)
         self.topk = topk
         self.rounds = rounds
         self.quality = quality
@@ -81,7 +73,7 @@ class AtLeastOne(Around):
 
 
 def _with(taken: Assignment, found: Assignment) -> Assignment:
-    """`found`, and the positives of `taken`."""
+    """Adds the positives of `taken` to `found`."""
     new = taken.positive
     completed = replace(
         found,
@@ -92,7 +84,7 @@ def _with(taken: Assignment, found: Assignment) -> Assignment:
 
 
 def _with_weights(completed: Assignment, found: Assignment, new: Tensor) -> Assignment:
-    """The weights that the rule found; of `new` (N, P) positives 1, and 0 as background."""
+    """Copies the rule's weights. Sets weight 1 and negative weight 0 for the `new` (N, P)."""
     weight, negative = found.weight, found.negative
     return replace(
         completed,
@@ -102,7 +94,7 @@ def _with_weights(completed: Assignment, found: Assignment, new: Tensor) -> Assi
 
 
 def _wanted(pairs: Pairs, overlap: Tensor, found: Assignment) -> Tensor:
-    """(T, K) bool: the best free candidate of each box that has no positive yet."""
+    """Flags the best free candidate of each box that has no positive yet, (T, K)."""
     learnt = found.learnt(len(overlap))
     overlap = torch.where(found.positive.flatten()[pairs.flat], 0.0, overlap)
     best = torch.zeros_like(pairs.exists).scatter_(1, overlap.argmax(1, keepdim=True), True)

@@ -1,4 +1,4 @@
-"""What a pair costs by its classes and its IoU, as rules ask that take the cheapest."""
+"""Computes the costs of pairs from class scores and IoU, for rules that take the cheapest pairs."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from dynamic_atss.assigners.pairs import Pairs, at, center_offsets, logit_of_cla
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.types import GroundTruth, Predictions, Priors
 
-EPS = 1e-8  # of the IoU's logarithm, as YOLOX released it
-EPS_SOFT = 1e-7  # the same, as mmdetection released RTMDet
-FARTHEST = 300.0  # an exponent of 10 that a float64 holds
+EPS = 1e-8  # added to the IoU before the logarithm, as in YOLOX
+EPS_SOFT = 1e-7  # the same in mmdetection's RTMDet
+FARTHEST = 300.0  # largest exponent of 10, which a float64 can hold
 
 
 class PairCost:
-    """The cost of pairs = binary cross-entropy of all classes, with 1 at the box's and 0 elsewhere,
-    + iou_weight * -log IoU; and their IoU.
+    """Computes the cost and the IoU of pairs.
+
+    Cost = binary cross-entropy of all classes + iou_weight * -log IoU. The class target is 1 for
+    the class of the box and 0 for others.
 
     Args:
-        flat: image * P + prior, in any shape, of all that is ever asked for.
+        flat: image * P + prior, in any shape, of all priors that may occur.
     """
 
     def __init__(
@@ -32,30 +34,34 @@ class PairCost:
         self.predictions, self.gt, self.iou_weight = predictions, gt, iou_weight
         self.count = predictions.boxes[..., 0].numel()  # N * P
         logits = predictions.logits.flatten(0, 1)
-        self._nobody = _cost_of_no_class(F.softplus, logits, flat.flatten())
+        self._background = _background_cost(F.softplus, logits, flat.flatten())
 
     def __call__(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """Two tensors of the shape of pairs.flat."""
+        """Gives cost and IoU in the shape of pairs.flat."""
         overlap = predicted_iou(self.predictions, self.gt, pairs, BoxConvention.EXACT)
-        cost = at(self._nobody, pairs.flat) - logit_of_class(self.predictions, self.gt, pairs)
+        cost = at(self._background, pairs.flat) - logit_of_class(self.predictions, self.gt, pairs)
         return cost - self.iou_weight * (overlap + EPS).log(), overlap
 
 
-def _cost_of_no_class(term: Callable[[Tensor], Tensor], logits: Tensor, flat: Tensor) -> Tensor:
-    """(N * P,): the sum of each class's term as background, which the boxes of a prior share; of
-    the priors in `flat` alone where they are few, as those near boxes are."""
-    if torch.compiler.is_compiling() or flat.numel() >= len(logits):  # a list's length is unknown
+def _background_cost(term: Callable[[Tensor], Tensor], logits: Tensor, flat: Tensor) -> Tensor:
+    """Sums the terms of all classes as background for each prior, (N * P,).
+
+    All boxes of a prior share this sum. If `flat` has few priors, computes only theirs.
+    """
+    # torch.compile does not know the length of `flat`.
+    if torch.compiler.is_compiling() or flat.numel() >= len(logits):
         return term(logits).sum(-1)
     return logits.new_zeros(len(logits)).scatter_(0, flat, term(logits[flat]).sum(-1))
 
 
 class SoftLabelCost:
-    """The cost of pairs = quality focal loss of all classes, with the IoU as the label at the box's
-    class, + iou_weight * -log IoU + 10^(distance from the box's centre in strides - radius); and
-    their IoU.
+    """Computes the cost and the IoU of pairs.
+
+    Cost = quality focal loss of all classes + iou_weight * -log IoU + 10^(distance - radius). The
+    label of the box's class is the IoU. The distance is that from the box's centre in strides.
 
     Args:
-        flat: as of `PairCost`.
+        flat: image * P + prior, in any shape, of all priors that may occur.
     """
 
     def __init__(
@@ -70,23 +76,23 @@ class SoftLabelCost:
         self.priors, self.gt, self.predictions = priors, gt, predictions
         self.iou_weight, self.radius = iou_weight, radius
         logits = predictions.logits.flatten(0, 1).to(predictions.boxes.dtype)
-        self._nobody = _cost_of_no_class(_as_background, logits, flat.flatten())
+        self._background = _background_cost(_as_background, logits, flat.flatten())
 
     def __call__(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """Two tensors of the shape of pairs.flat; the cost is float64."""
+        """Gives cost (float64) and IoU in the shape of pairs.flat."""
         overlap = predicted_iou(self.predictions, self.gt, pairs, BoxConvention.EXACT)
         logit = logit_of_class(self.predictions, self.gt, pairs).to(overlap.dtype)
-        # By `logsigmoid`: `softplus` and `sigmoid` round differently at the end of a tensor, and
-        # equal boxes would not cost the same.
-        nothing, score = F.logsigmoid(-logit).neg_(), F.logsigmoid(logit).exp_()
-        entropy = nothing - overlap * logit
-        focal = (overlap - score).square_().mul_(entropy).sub_(score.square_().mul_(nothing))
-        focal.add_(at(self._nobody, pairs.flat))
+        # `softplus` and `sigmoid` round differently at the end of a tensor, so the costs of equal
+        # boxes would differ. `logsigmoid` does not.
+        as_background, score = F.logsigmoid(-logit).neg_(), F.logsigmoid(logit).exp_()
+        entropy = as_background - overlap * logit
+        focal = (overlap - score).square_().mul_(entropy)
+        focal.sub_(score.square_().mul_(as_background)).add_(at(self._background, pairs.flat))
         focal.sub_((overlap + EPS_SOFT).log_(), alpha=self.iou_weight)
         return self._of_distance(pairs).add_(focal), overlap
 
     def _of_distance(self, pairs: Pairs) -> Tensor:
-        """A float32 would not hold 10^(strides across a large box)."""
+        """Computes the term of the distance in float64, because a float32 would overflow."""
         x, y = center_offsets(self.priors, self.gt, pairs)
         distance = (x * x).add_(y * y).sqrt_().div_(at(self.priors.strides, pairs.prior))
         power = distance.double().sub_(self.radius).clamp_(max=FARTHEST)
@@ -94,5 +100,5 @@ class SoftLabelCost:
 
 
 def _as_background(logits: Tensor) -> Tensor:
-    """The focal loss of 0 at each class."""
+    """Computes the focal loss of each class for the target 0."""
     return logits.sigmoid().square_().mul_(F.softplus(logits))

@@ -1,5 +1,7 @@
-"""Dynamic k: a box takes as many of the cheapest candidates of its image as its largest IoUs add up
-to, at least one; a candidate that several boxes take goes to the one that it costs least."""
+"""Dynamic k: gives each box its cheapest candidates, as many as its IoUs add up to.
+
+If several boxes take a candidate, it goes to the box of the image with the least cost.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners.everywhere import best_priors, every_pair, listed, taken_by_several
+from dynamic_atss.assigners.everywhere import (
+    best_priors,
+    every_pair,
+    in_several_pairs,
+    list_flagged,
+)
 from dynamic_atss.assigners.pairs import Pairs
 from dynamic_atss.assigners.reference.selection import RESOLVE
 from dynamic_atss.types import BACKGROUND, GroundTruth, Priors
@@ -17,43 +24,55 @@ Cost = Callable[[Pairs], tuple[Tensor, Tensor]]  # of pairs, and their IoU
 
 
 def sum_of_largest(box: Tensor, pairs: Pairs, overlap: Tensor, k: int) -> Tensor:
-    """(t,) of the k largest IoUs of each box; the arguments are those of `best_priors`."""
+    """Sums the k largest IoUs of each box, (t,). The arguments are those of `best_priors`."""
     return best_priors(box, pairs, overlap, k)[1].clamp(min=0).sum(1)
 
 
 def counts(sums: Tensor) -> Tensor:
-    """(T,) how many candidates boxes take whose largest IoUs add up to `sums` (T,)."""
+    """Gives how many candidates boxes take if their largest IoUs have these sums (T,)."""
     return sums.long().clamp(min=1)
 
 
-def first_of(best: Pairs, count: Tensor) -> Tensor:
-    """(T, k) bool: the first `count` (T,) of the pairs of each box."""
+def flag_first(best: Pairs, count: Tensor) -> Tensor:
+    """Flags the first `count` (T,) pairs of each box, (T, k)."""
     rank = torch.arange(best.flat.shape[1], device=count.device)
     return best.exists & (rank < count[:, None])
 
 
-def shared(
-    priors: Priors, gt: GroundTruth, cost: Cost, best: Pairs, taken: Tensor, shape: tuple[int, ...]
-) -> Pairs:
-    """(M,): the pair of each prior of which several boxes have a `taken` pair (T, k), with the box
-    of the image that it costs least, be it one that has not taken it.
+def with_cheapest(
+    priors: Priors, gt: GroundTruth, cost: Cost, best: Pairs, taken: Tensor, shape: torch.Size
+) -> tuple[Pairs, Tensor]:
+    """Appends the cheapest pair of each prior that occurs in several `taken` pairs.
 
     Args:
+        best, taken: the pairs of each box, and which it takes, (T, k).
         shape: (N, P).
+
+    Returns:
+        all pairs in one list (M,), and which of them are selected (M,).
     """
-    several = taken_by_several(best.flat, taken, shape[0] * shape[1]).view(shape)
+    several = in_several_pairs(best.flat, taken, shape.numel()).view(shape)
     most = min(gt.most * best.flat.shape[1] // 2, shape[1])
-    prior, exists = listed(several, most)
+    prior, exists = list_flagged(several, most)
+    box = _cheapest_box(priors, gt, cost, prior, exists)
+    image = torch.arange(len(prior), device=prior.device)[:, None]
+    added = Pairs(box.clamp(min=0), prior, image * shape[1] + prior, exists & (box >= 0))
+    both = zip(best._replace(box=best.box.expand_as(best.flat)), added, strict=True)
+    pairs = Pairs(*(torch.cat((x.flatten(), y.flatten())) for x, y in both))
+    return pairs, torch.cat((taken.flatten(), added.exists.flatten()))
+
+
+def _cheapest_box(
+    priors: Priors, gt: GroundTruth, cost: Cost, prior: Tensor, exists: Tensor
+) -> Tensor:
+    """Gives the box with the least cost of each listed prior, or BACKGROUND, (N, M)."""
     place = torch.arange(prior.shape[1], device=prior.device)
     index = torch.full_like(prior, BACKGROUND)
     least = torch.full(prior.shape, torch.inf, device=prior.device, dtype=torch.float64)
-    for pairs in every_pair(priors, gt, prior, exists):
-        costs, slot = cost(pairs)[0].double(), gt.image[pairs.box] * prior.shape[1] + place
-        found, best_of = RESOLVE(
-            pairs.box, slot, pairs.exists, pairs.exists, -costs, costs, *prior.shape
-        )
-        better = (found >= 0) & (best_of < least)
-        index, least = found.where(better, index), best_of.where(better, least)
-    image = torch.arange(shape[0], device=prior.device)[:, None]
-    found = index.clamp(min=0), prior, image * shape[1] + prior, exists & (index >= 0)
-    return Pairs(*(x.flatten() for x in found))
+    for box, own, flat, known in every_pair(priors, gt, prior, exists):
+        costs = cost(Pairs(box, own, flat, known))[0].double()
+        slot = gt.image[box] * prior.shape[1] + place
+        found, best = RESOLVE(box, slot, known, known, -costs, costs, *prior.shape)
+        better = (found >= 0) & (best < least)
+        index, least = found.where(better, index), best.where(better, least)
+    return index

@@ -1,4 +1,4 @@
-"""Background in regions that nobody has annotated is not learnt, around any rule."""
+"""Ignores background in regions without annotations, after any rule."""
 
 from __future__ import annotations
 
@@ -13,20 +13,18 @@ from dynamic_atss.assigners.pairs import has_pair
 from dynamic_atss.assigners.ranges import priors_within
 from dynamic_atss.types import BACKGROUND, IGNORE, Assignment, GroundTruth, Predictions, Priors
 
-SHARE = 0.5  # of a prior's own box, from which on it lies mostly in a region
+SHARE = 0.5  # of a prior's box that a region must cover
 
 
 class IgnoreRegions(Around):
-    """After `rule`, background that lies mostly in a region of its image is IGNORE.
+    """Labels background as IGNORE if a region covers half of the prior's box or more.
 
-    Regions are the boxes that `GroundTruth.ignore` marks; the rule sees the others alone, and its
-    positives stay, also in a region. A prior lies mostly in a region if the region covers half of
-    its own box or more, as the boxes are meant: of an anchor its box, of a point the square of one
-    stride around it, which is the part of the image that it stands for. So a region that is smaller
-    than half of a level's anchors or strides changes nothing there.
+    Regions are the boxes that `GroundTruth.ignore` marks. The rule gets only the other boxes, and
+    its positives stay positive in a region. The box of a point is the square of one stride around
+    it. A region smaller than half of a level's anchors or strides changes nothing on that level.
 
-    Such a prior's location lies in the region, so the work is per pair of a region and a location
-    in it: boxes of priors are to have their locations as centres.
+    The location of a covered prior always lies in the region, so only pairs of a region and a
+    location in it are tested. This requires that priors are centred on their locations.
 
     Args:
         rule: any assigner, also `AtLeastOne`.
@@ -35,7 +33,7 @@ class IgnoreRegions(Around):
     sees_regions = True
 
     def forward(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
-        """As of any rule; gt may have regions."""
+        """Does the same as any rule. gt may have regions."""
         found = answer(self.rule, priors, gt.objects, predictions)
         if gt.split == len(gt):
             return found
@@ -46,9 +44,9 @@ class IgnoreRegions(Around):
 
 
 def _covered(priors: Priors, regions: GroundTruth, images: int) -> Tensor:
-    """(N, P) bool: the priors of which a region covers the share."""
-    # A side that is covered halfway has its middle in the region. LEGACY sides end half a
-    # pixel farther out, both of the prior and of the region.
+    """Flags the priors that a region covers by SHARE or more, (N, P)."""
+    # If half of a side is covered, its middle lies in the region. In the LEGACY convention,
+    # sides of priors and regions end half a pixel farther out.
     wider = torch.cat((regions.boxes[:, :2] - 0.5, regions.boxes[:, 2:] + 0.5), dim=1)
     margin = [1.0] * len(priors.levels)
     pairs = priors_within(priors, regions, wider[:, None], margin=margin)

@@ -1,8 +1,7 @@
-"""One prior for each box and one box for each prior, of the largest sum of values: exact, on the
-host.
+"""Matches boxes and priors one to one with the largest sum of values, exactly, on the CPU.
 
-Jonker and Volgenant's form of the Hungarian method (Computing 1987), over pairs in place of a full
-matrix: work is for the boxes that want the same prior, and for those around them.
+Uses Jonker and Volgenant's form of the Hungarian method (Computing 1987) on a list of pairs instead
+of a full matrix. It works only on boxes that want the same prior, and on those near them.
 """
 
 from __future__ import annotations
@@ -19,21 +18,21 @@ Path = dict[int, tuple[int, int]]  # prior -> the pair and the box from which it
 
 
 def best_matching(box: Tensor, prior: Tensor, value: Tensor, boxes: int) -> Tensor:
-    """(M,) bool: the pairs that are matched; boxes may be left without.
+    """Flags the matched pairs, (M,). A box may stay unmatched.
 
     Args:
-        box: (M,) in rising order, of 0..boxes-1.
-        prior: (M,), no pair twice.
+        box: (M,) in increasing order, from 0 to boxes - 1.
+        prior: (M,). No pair may occur twice.
         value: (M,) above 0.
-        boxes: T.
+        boxes: number of boxes.
     """
-    own, priors, values = (x.cpu().numpy() for x in (box, prior, value.double()))
-    chosen = torch.from_numpy(_Matching(own, priors, values, boxes).solved()).to(box.device)
+    box_index, priors, values = (x.cpu().numpy() for x in (box, prior, value.double()))
+    chosen = torch.from_numpy(_Matching(box_index, priors, values, boxes).solved()).to(box.device)
     return torch.zeros_like(box, dtype=torch.bool).index_fill_(0, chosen, True)
 
 
 class _End(NamedTuple):
-    """Where a path ends: at a free prior, or at a box that gives its prior up; and its loss."""
+    """The end of a path and its loss: a free prior, or a box that gives up its prior."""
 
     loss: float
     prior: int
@@ -41,8 +40,10 @@ class _End(NamedTuple):
 
 
 class _Matching:
-    """Prices of priors and profits of boxes prove the sum: profit + price >= value for every pair,
-    and equal for those that are matched."""
+    """Keeps prices of priors and profits of boxes that prove that the sum is the largest.
+
+    profit + price >= value for every pair, with equality for matched pairs.
+    """
 
     def __init__(self, box: np.ndarray, prior: np.ndarray, value: np.ndarray, boxes: int) -> None:
         self.prior, self.value = prior, value
@@ -50,7 +51,7 @@ class _Matching:
         profit = np.zeros(boxes)
         np.maximum.at(profit, box, value)
         self.profit = profit.tolist()
-        self.price: dict[int, float] = {}  # of the others 0
+        self.price: dict[int, float] = {}  # other priors have the price 0
         self.pair = [NONE] * boxes
         self.owner: dict[int, int] = {}
         best = np.flatnonzero(value == profit[box])
@@ -58,7 +59,7 @@ class _Matching:
         self.wanting = box[self.best].tolist()
 
     def solved(self) -> np.ndarray:
-        """The matched pairs."""
+        """Gives the matched pairs."""
         left = []
         for box, pair in zip(self.wanting, self.best.tolist(), strict=True):
             if self.owner.setdefault(int(self.prior[pair]), box) == box:
@@ -66,12 +67,12 @@ class _Matching:
             else:
                 left.append(box)
         for box in left:
-            self._take_in(box)
+            self._add(box)
         pairs = np.array(self.pair, dtype=np.int64)
         return pairs[pairs != NONE]
 
-    def _take_in(self, start: int) -> None:
-        """Gives one more box a prior, or none, by the changes of the least loss."""
+    def _add(self, start: int) -> None:
+        """Adds a box to the matching by the changes with the least loss. It may stay unmatched."""
         path: Path = {}
         end, settled = self._least_loss(start, path)
         for box, loss in settled.items():
@@ -90,8 +91,13 @@ class _Matching:
             prior = NONE if box == start else int(self.prior[before])
 
     def _least_loss(self, start: int, path: Path) -> tuple[_End, dict[int, float]]:
-        """The end of the best path, and the boxes on the way by their losses (Dijkstra); of equal
-        losses the lowest prior. Fills `path`."""
+        """Finds the best path by Dijkstra's algorithm. Fills `path`.
+
+        Of equal losses, takes the lowest prior.
+
+        Returns:
+            the end of the path, and the losses of the visited boxes.
+        """
         settled, known = {start: 0.0}, dict[int, float]()
         queue: list[tuple[float, int]] = []
         end = _End(self.profit[start], NONE, start)
@@ -118,12 +124,12 @@ class _Matching:
         path: Path,
         queue: list[tuple[float, int]],
     ) -> None:
-        """Queues the priors that a box would take, by the loss of it."""
+        """Queues the priors that a box could take, by the loss of doing so."""
         begin, end = self.first[box], self.first[box + 1]
         priors, values = self.prior[begin:end].tolist(), self.value[begin:end].tolist()
         start = loss + self.profit[box]
         for pair, (prior, value) in enumerate(zip(priors, values, strict=True), begin):
-            total = max(start + self.price.get(prior, 0.0) - value, loss)  # no loss by rounding
+            total = max(start + self.price.get(prior, 0.0) - value, loss)  # rounding must not gain
             if total < known.get(prior, np.inf):
                 known[prior] = total
                 path[prior] = pair, box

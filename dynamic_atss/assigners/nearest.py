@@ -1,4 +1,4 @@
-"""Priors near the centre of each box, found by arithmetic on the levels' lattices."""
+"""Finds the priors near the centre of each box by arithmetic on the levels' lattices."""
 
 from __future__ import annotations
 
@@ -15,39 +15,41 @@ from dynamic_atss.types import GroundTruth, Level, Priors
 
 
 def nearest_candidates(priors: Priors, gt: GroundTruth, topk: int) -> Pairs:
-    """The `topk` locations of each level nearest to each box's centre, with all their anchors.
+    """Gives the `topk` locations of each level nearest to each box's centre, with all anchors.
 
-    Fewer on a level that has fewer. Nearness is between centres; a tie goes to the lower prior
-    index.
+    Measures distances between centres. In a tie, takes the lower prior index. A level with fewer
+    locations gives all of them.
     """
     location = nearest_locations(centers(gt.boxes), priors.levels, priors.offset, topk)
     return _pairs(priors, gt, location, torch.ones_like(location, dtype=torch.bool))
 
 
 def surrounding_candidates(priors: Priors, gt: GroundTruth, topk: int) -> Pairs:
-    """The locations among which are the `topk` best of each level by any score that does not rise
-    with the distance from the box's centre along columns or along rows; with all their anchors.
+    """Gives locations around each box's centre that contain the `topk` best of each level.
 
-    By prior, for each level.
+    This holds for any score that does not increase with the distance from the centre along columns
+    or rows. The pairs have all anchors and are sorted by prior on each level.
     """
     return _around_center(priors, gt, topk, square=False)
 
 
 def square_candidates(priors: Priors, gt: GroundTruth, lines: int) -> Pairs:
-    """The locations in the `lines` columns and as many rows of each level nearest to each box's
-    centre; with all their anchors. By prior, for each level."""
+    """Gives the locations in the `lines` nearest columns and rows around each box's centre.
+
+    The pairs have all anchors and are sorted by prior on each level.
+    """
     return _around_center(priors, gt, lines, square=True)
 
 
 def near_center(priors: Priors, gt: GroundTruth, radius: float) -> Pairs:
-    """The priors less than `radius` strides from each box's centre, both ways: (T, K)."""
+    """Gives the priors less than `radius` strides from each box's centre in x and y, (T, K)."""
     most = max(max(level.height, level.width) for level in priors.levels)
     pairs = square_candidates(priors, gt, min(math.ceil(2 * radius), most))
     return pairs._replace(exists=pairs.exists & is_near(priors, gt, pairs, radius))
 
 
 def is_near(priors: Priors, gt: GroundTruth, pairs: Pairs, radius: float) -> Tensor:
-    """(T, K) bool: the prior is less than `radius` strides from the box's centre, both ways."""
+    """Tests whether priors are less than `radius` strides from the box's centre in x and y."""
     away = center_offsets(priors, gt, pairs).abs().amax(0)
     return away < radius * at(priors.strides, pairs.prior)
 
@@ -60,7 +62,7 @@ def _around_center(priors: Priors, gt: GroundTruth, k: int, square: bool) -> Pai
 
 
 def _pairs(priors: Priors, gt: GroundTruth, location: Tensor, exists: Tensor) -> Pairs:
-    """With all anchors of each location (T, K)."""
+    """Pairs each box with all anchors of its locations (T, K)."""
     count, prior = priors.per_location, location
     if count > 1:
         anchor = torch.arange(count, device=location.device)
@@ -71,6 +73,8 @@ def _pairs(priors: Priors, gt: GroundTruth, location: Tensor, exists: Tensor) ->
 
 
 def nearest_locations(points: Tensor, levels: tuple[Level, ...], offset: float, k: int) -> Tensor:
-    """The min(k, h * w) locations of each level nearest to points (T, 2): (T, K), level after
-    level, each level nearest first; indices count the locations of all levels."""
+    """Gives the min(k, H * W) locations of each level nearest to points (T, 2), (T, K).
+
+    Sorted by level, then nearest first. Indices count the locations of all levels.
+    """
     return NEAREST_LOCATIONS(points, level_numbers(levels), offset, k)

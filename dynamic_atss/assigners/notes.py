@@ -1,7 +1,6 @@
-"""What a rule does on its way to its answer, for whoever records it: the page of `inspection`.
+"""Reports the steps of a rule to a recorder, such as that of `inspection`.
 
-Nobody does in a training: then a note is a comparison with None, and nothing is computed, kept or
-waited for.
+A training has no recorder. Then a note costs only a comparison with None.
 """
 
 from __future__ import annotations
@@ -15,42 +14,46 @@ from torch import Tensor
 
 
 class Recorder(Protocol):
-    """Is told of every step that goes through the helpers of `pairs`, and of every answer."""
+    """Receives every step that uses the helpers of `pairs`, and every answer."""
 
     def note(self, values: dict[str, Any]) -> None:
-        """What `note` is given."""
+        """Receives the arguments of `note`."""
 
     def chosen(self, pairs: Any, score: Tensor, k: int, boxes: int, places: Tensor) -> None:
-        """`best_of_box` is called, and finds `places` (T, k) of the pairs; others are negative."""
+        """Receives a call of `best_of_box` and the places (T, k) of the pairs, negative: none."""
 
     def resolved(self, pairs: Any, selected: Tensor, score: Tensor, index: Tensor) -> None:
-        """`resolve` is called, and gives the gt_index (N, P)."""
+        """Receives a call of `resolve` and the gt_index (N, P)."""
 
     def capped(self, pairs: Any, kept: Tensor, score: Tensor, index: Tensor) -> None:
-        """The same `resolve` has a limit: of the pairs that exist, which have won, it leaves those
-        `kept`, and gives the gt_index (N, P)."""
+        """Receives the second step of a `resolve` with `per_box`.
+
+        The existing pairs are those that have won. `kept` are those that stay, and `index` is the
+        gt_index (N, P).
+        """
 
     def begin(self, rule: Any) -> None:
-        """A rule is asked; a rule around another asks that one before it ends."""
+        """A rule is called. A wrapper calls its inner rule before `end`."""
 
     def end(self, priors: Any, gt: Any, predictions: Any, found: Any) -> None:
-        """It answers with the `Assignment`."""
+        """The rule returns its `Assignment`."""
 
 
 recorder: Recorder | None = None
 
 
 def note(**values: Tensor | float | str) -> None:
-    """Says how the rule comes to its answer; it changes nothing, and costs nothing in a training.
+    """Explains a step of a rule to the recorder. It does not change the assignment.
 
-    The names are shown as they are, with blanks for underscores. Call it before `best_of_box` or
-    `resolve`, with tensors that broadcast to the pairs given there; in a rule for one image, with
-    (P, G), (P, 1) or (G,), once.
+    Call it before `best_of_box` or `resolve` with tensors that broadcast to the pairs given there.
+    A rule for one image calls it once with (P, G), (P, 1) or (G,). Names are shown with spaces
+    instead of underscores.
 
-    A number (floating-point or integer) is shown beside each pair. `threshold` is what the score
-    must reach. A bool is something that a pair must be: where it is False and the prior does not go
-    to the pair's box, that is why. A text says what the value of that name is, as score="-area".
-    `box`: (M,) the gt of each pair, where `best_of_box` is given groups in place of boxes.
+    Args:
+        values: by name. A number is shown for each pair. A bool is a condition: where it is False
+            it explains why the pair's box does not get the prior. A text describes the value of
+            that name, such as score="-area". `threshold` is the limit that the score must reach.
+            `box` is the gt of each pair (M,), needed if `best_of_box` gets groups, not boxes.
     """
     if recorder is not None:
         recorder.note(values)
@@ -58,14 +61,14 @@ def note(**values: Tensor | float | str) -> None:
 
 @contextmanager
 def recording(to: Recorder) -> Iterator[None]:
-    """Rules that are called inside tell `to`; compiled ones run as they are written."""
-    with told(to), torch.compiler.set_stance("force_eager"):
+    """Sends the notes of rules to the recorder. Runs compiled rules without compilation."""
+    with record_to(to), torch.compiler.set_stance("force_eager"):
         yield
 
 
 @contextmanager
-def told(to: Recorder) -> Iterator[None]:
-    """The same, for steps of a training, in which everything runs as it does without."""
+def record_to(to: Recorder) -> Iterator[None]:
+    """Sends the notes of rules to the recorder, and lets compiled rules run compiled."""
     global recorder
     before, recorder = recorder, to
     try:

@@ -1,7 +1,7 @@
-"""(Box, prior) pairs: what can be asked of them, and which of them win.
+"""Computes values of (box, prior) pairs, and resolves which pairs win.
 
-What takes long is an operator: plain PyTorch in `reference`, native on the CPU where it is
-compiled.
+Slow parts are operators. `reference` defines them in plain PyTorch, and compiled kernels replace
+them on the CPU.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 
 class Pairs(NamedTuple):
-    """(Box, prior) pairs that are worth a look: K of each box, (T, K), or M in one list, (M,).
+    """Candidate pairs of a box and a prior: K of each box, (T, K), or M in one list, (M,).
 
-    box, (T, 1) or (M,): 0..T-1 · prior, 0..P-1 · flat = image * P + prior · exists, bool: False
-    for the places of a list that hold no pair
+    Args:
+        box: (T, 1) or (M,), 0..T-1.
+        prior: (T, K) or (M,), 0..P-1.
+        flat: (T, K) or (M,), image * P + prior.
+        exists: (T, K) or (M,) bool, False for places that hold no pair.
     """
 
     box: Tensor
@@ -33,7 +36,7 @@ class Pairs(NamedTuple):
 
 
 def at(values: Tensor, index: Tensor) -> Tensor:
-    """values[index] of values (M,), which takes several times as long when written so."""
+    """Gives values[index] of values (M,), which is several times slower when written so."""
     return values.index_select(0, index.flatten()).view_as(index)
 
 
@@ -41,9 +44,9 @@ def at(values: Tensor, index: Tensor) -> Tensor:
 def anchor_iou(
     priors: Priors, gt: GroundTruth, pairs: Pairs, convention: BoxConvention | None = None
 ) -> Tensor:
-    """The IoU of each pair's prior and box.
+    """Gives the IoU of each pair's prior and box.
 
-    convention: the one to measure by; None: the one of the ground truth.
+    convention: None: that of the ground truth.
     """
     side = (convention or gt.convention).value
     return PAIR_IOU(priors.boxes, pairs.prior, gt.boxes, pairs.box, side)
@@ -56,60 +59,77 @@ def predicted_iou(
     pairs: Pairs,
     convention: BoxConvention | None = None,
 ) -> Tensor:
-    """The IoU of what each pair's prior predicts with the pair's box; `convention` as above."""
+    """Gives the IoU of each pair's predicted box and box.
+
+    convention: None: that of the ground truth.
+    """
     side = (convention or gt.convention).value
     return PAIR_IOU(predictions.boxes.flatten(0, 1), pairs.flat, gt.boxes, pairs.box, side)
 
 
 def box_sides(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
-    """Distances left, top, right, bottom from each pair's prior to the sides of its box: (4, T, K)
-    or (4, M); all positive inside."""
+    """Gives the distances from each pair's prior to the left, top, right and bottom of its box.
+
+    They are all positive inside the box.
+
+    Returns:
+        (4, T, K) or (4, M).
+    """
     return PAIR_SIDES(priors.centers, pairs.prior, gt.boxes, pairs.box)
 
 
 def centerness(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
-    """Centerness of each pair's prior in its box, as `boxes.centerness`; 0 without a box, of
-    an index below 0, and where it is not a number, as between infinite sides."""
+    """Gives the centerness of each pair's prior in its box, see `boxes.centerness`.
+
+    It is 0 for a box index below 0, and where it would be NaN, as between infinite sides.
+    """
     return PAIR_CENTERNESS(priors.centers, pairs.prior, gt.boxes, pairs.box).nan_to_num_(0.0)
 
 
 def centerness_of_tiny(distances: Tensor) -> Tensor:
-    """Centerness of pairs from their distances (4, ...), where the nearer side counts as 0.01
-    pixels away or more: above 0 outside of the box, too, so that such positives learn it."""
-    both = distances.view(2, 2, *distances.shape[1:]).clamp(min=0.01)  # one side, the other
-    low, high = both.amin(0), both.amax(0)  # along x, along y
+    """Gives the centerness of pairs from their distances (4, ...), clamped to 0.01 pixels.
+
+    It is above 0 outside of the box, so that positives there learn the box.
+    """
+    opposite = distances.view(2, 2, *distances.shape[1:]).clamp(min=0.01)  # (low, high) x (x, y)
+    low, high = opposite.amin(0), opposite.amax(0)
     return (low / high).prod(0).sqrt().nan_to_num(0.0)
 
 
 def has_pair(pairs: Pairs, wanted: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """(N, P) bool: the priors of which some pair exists and is `wanted`; shape: (N, P)."""
-    slots = shape[0] * shape[1]  # pairs that do not count write to one of their own at the end
+    """Flags the priors that have an existing pair that is `wanted`, (N, P).
+
+    shape: N, P
+    """
+    slots = shape[0] * shape[1]  # pairs that do not count write to an additional last slot
     flags = torch.zeros(slots + 1, dtype=torch.bool, device=wanted.device)
     flat = torch.where(wanted & pairs.exists, pairs.flat, slots)
     return flags.scatter_(0, flat.flatten(), True)[:slots].view(shape)
 
 
 def center_offsets(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
-    """x and y of each pair's prior from the centre of its box: (2, T, K) or (2, M)."""
+    """Gives x and y of each pair's prior relative to the centre of its box, (2, T, K) or (2, M)."""
     points = priors.centers.index_select(0, pairs.prior.flatten()).view(*pairs.prior.shape, 2)
     return points.sub_(centers(gt.boxes)[pairs.box]).movedim(-1, 0)
 
 
 def logit_of_class(predictions: Predictions, gt: GroundTruth, pairs: Pairs) -> Tensor:
-    """The logit of each pair's prior for the class of its box, of the shape of pairs.flat."""
-    wanted = at(gt.classes, pairs.box)
-    place = torch.add(wanted, pairs.flat, alpha=predictions.logits.shape[-1])
+    """Gives the logit of each pair's prior for the class of its box, in the shape of pairs.flat."""
+    place = torch.add(at(gt.classes, pairs.box), pairs.flat, alpha=predictions.logits.shape[-1])
     return at(predictions.logits.flatten(), place)
 
 
 def best_of_box(pairs: Pairs, score: Tensor, k: int, boxes: int) -> tuple[Pairs, Tensor]:
-    """The k best pairs (T, k) of each box, best first and of equal ones the first, and their places
-    among `pairs`: `score.take(places)` are their scores.
+    """Gives the k best pairs of each box, best first. In a tie, takes the first pair.
 
     Args:
-        pairs: (T, K), or (M,) by box.
-        score: of their shape.
+        pairs: (T, K), or (M,) sorted by box.
+        score: in the shape of the pairs.
         boxes: T.
+
+    Returns:
+        the pairs (T, k), and their places among `pairs` (T, k). `score.take(places)` gives their
+        scores.
     """
     box, prior, flat, exists = pairs
     places, *best = BEST_OF_BOX(box, prior, flat, exists, score, k, boxes)
@@ -129,17 +149,17 @@ def resolve(
     shape: tuple[int, ...],
     per_box: int | None = None,
 ) -> Assignment:
-    """One box per prior: of the `selected` pairs the one with the largest score, then the lowest
-    gt index.
+    """Assigns each prior the box of its `selected` pair with the largest score.
+
+    In a tie, takes the lowest gt index.
 
     Args:
-        pairs: (T, K) or (M,), as all that follow.
-        selected: bool.
-        score: the largest wins.
-        quality: becomes the quality of the priors whose pair wins.
-        shape: (N, P).
-        per_box: so many of the priors that it wins a box keeps at most, those of the largest score,
-            and of equal ones the first of `pairs`; the others are background. None: all.
+        pairs: (T, K) or (M,).
+        selected, score, quality: in the shape of the pairs. `quality` becomes the quality of the
+            priors whose pair wins.
+        shape: N, P.
+        per_box: how many of its priors a box keeps at most. It keeps those with the largest
+            score, and in a tie the first of `pairs`. The others become background. None: all.
     """
     found = _resolved(pairs, selected, score, quality, shape)
     if notes.recorder is not None:
@@ -162,9 +182,9 @@ def _resolved(
 
 
 def _first_of_box(pairs: Pairs, won: Tensor, score: Tensor, k: int) -> Tensor:
-    """Bool, of the shape of `won`: the k pairs of each box that have won and score most."""
+    """Flags the k winning pairs of each box with the largest score, in the shape of `won`."""
     order = score.flatten().argsort(descending=True, stable=True)
-    # By box, those that have won first, and among them by score still.
+    # Sorts by box and puts winning pairs first. The sort is stable, so it keeps the order by score.
     group = (2 * pairs.box + ~won).flatten()[order]
     group, place = group.sort(stable=True)
     rank = torch.arange(len(group), device=group.device) - torch.searchsorted(group, group)

@@ -1,7 +1,7 @@
-"""The first tier of rule writing: one image, every prior beside every box, as one thinks of it.
+"""Provides the simple form of a rule: one image at a time, every prior with every box.
 
-Memory and time grow with P x G. A rule that proves worth it can be written again in the packed form
-(`base.py`), which keeps the device busy.
+Memory and time grow with P x G. The packed form (`base.py`) is faster. A rule that proves useful
+can be rewritten in it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from dynamic_atss.errors import UserError
 from dynamic_atss.types import BACKGROUND, IGNORE, Assignment, GroundTruth, Predictions, Priors
 
-ROUNDING = 1e-4  # by which a quality may leave [0, 1]
+ROUNDING = 1e-4  # how far a quality may lie outside [0, 1]
 
 
 class PerImage(ABC):
-    """A rule that says in `assign` what the priors of one image learn.
+    """A rule that assigns the priors of one image in `assign`.
 
-    soft_labels, quality_name, needs_size: as of any `Assigner`; a rule may set its own
-    waits: it loops over the images and so waits for the device
+    soft_labels, quality_name, needs_size: see `Assigner`. A rule may set them.
+    waits: True, because the loop over the images waits for the device.
 
     >>> import torch
     >>> from dynamic_atss import GroundTruth, PerImage, Predictions, Priors
@@ -45,12 +45,12 @@ class PerImage(ABC):
     waits = True
 
     def __init_subclass__(cls, **arguments: Any) -> None:
-        """Raises TypeError for one that is an `nn.Module`, too."""
+        """Raises TypeError for a subclass that is also an `nn.Module`."""
         super().__init_subclass__(**arguments)
         if issubclass(cls, nn.Module):
             raise TypeError(
-                f"{cls.__name__}: a PerImage rule does not learn and can be no nn.Module; write "
-                "the rule in the packed form (dynamic_atss/assigners/base.py)"
+                f"{cls.__name__}: a PerImage rule cannot learn, so it must not be an nn.Module; "
+                "write the rule in the packed form (dynamic_atss/assigners/base.py)"
             )
 
     @abstractmethod
@@ -62,28 +62,28 @@ class PerImage(ABC):
         predicted_boxes: Tensor,
         logits: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """What each prior of one image learns. It is not called for an image without boxes.
+        """Assigns the priors of one image. It is not called for an image without boxes.
+
+        It may call `dynamic_atss.assigners.notes.note` to explain its answer.
 
         Args:
-            priors: P of them.
-            boxes: (G, 4), xyxy in pixels.
+            priors: the P priors.
+            boxes: (G, 4) xyxy in pixels.
             classes: (G,) int64.
-            predicted_boxes: (P, 4), what each prior predicts.
+            predicted_boxes: (P, 4) xyxy in pixels.
             logits: (P, C).
 
-        What it may tell of itself for a page: `dynamic_atss.assigners.notes.note`.
-
         Returns:
-            index (P,) int64, which of the G boxes, or BACKGROUND, or IGNORE; and quality (P,) in
-            [0, 1], of which only that of positives counts.
+            index: (P,) int64, 0..G-1, BACKGROUND or IGNORE.
+            quality: (P,) in [0, 1]. Only that of positives counts.
         """
 
     @torch.no_grad()
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
-        """Calls `assign` for each image and packs what it returns.
+        """Calls `assign` for each image and packs its results.
 
         Raises:
-            UserError: for a return value of the wrong type, shape or range.
+            UserError: `assign` returned a wrong type, shape or value.
         """
         shape = predictions.boxes.shape[:2]
         index = gt.image.new_full(shape, BACKGROUND)
@@ -108,13 +108,13 @@ class PerImage(ABC):
 
 
 def _form(found: Any, priors: int) -> str:
-    """What is wrong with types and shapes; "" if nothing is."""
+    """Describes a wrong type or shape. "": there is none."""
     pair = isinstance(found, tuple) and len(found) == 2
     if not pair or not all(isinstance(x, Tensor) for x in found):
         return "return two tensors, (index, quality)"
     for name, values in zip(("index", "quality"), found, strict=True):
         if values.shape != (priors,):
-            return f"{name} has shape {tuple(values.shape)}; give one number a prior, ({priors},)"
+            return f"{name} has shape {tuple(values.shape)}; give a number per prior, ({priors},)"
     if found[0].dtype != torch.int64:
         return f"index is {found[0].dtype}; give torch.int64"
     if not found[1].is_floating_point():
@@ -123,14 +123,16 @@ def _form(found: Any, priors: int) -> str:
 
 
 def _range(index: Tensor, quality: Tensor, boxes: int, finite: bool) -> str:
-    """What is wrong with the numbers; "" if nothing is. Of predictions that are not finite the
-    quality may be anything: the trainer tells of them, by the loss."""
+    """Describes a wrong value. "": there is none.
+
+    Accepts any quality if predictions are not finite, because the trainer reports their loss.
+    """
     low, high = (int(x) for x in index.aminmax())
     if low < IGNORE or high >= boxes:
-        wanted = f"0 to {boxes - 1}, BACKGROUND ({BACKGROUND}) or IGNORE ({IGNORE})"
-        return f"index holds {low if low < IGNORE else high}; give {wanted}"
-    fits = (quality >= -ROUNDING) & (quality <= 1 + ROUNDING)
-    wrong = quality[(index >= 0) & ~fits]
+        valid = f"0 to {boxes - 1}, BACKGROUND ({BACKGROUND}) or IGNORE ({IGNORE})"
+        return f"index holds {low if low < IGNORE else high}; give {valid}"
+    in_range = (quality >= -ROUNDING) & (quality <= 1 + ROUNDING)
+    wrong = quality[(index >= 0) & ~in_range]
     if len(wrong) and finite:
-        return f"quality is {float(wrong[0]):g} of a positive; give numbers in [0, 1]"
+        return f"quality of a positive is {float(wrong[0]):g}; give numbers in [0, 1]"
     return ""

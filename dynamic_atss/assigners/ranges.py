@@ -1,4 +1,4 @@
-"""Priors inside a region of each box, as integer ranges of the levels' columns and rows."""
+"""Finds the priors inside a region of each box by integer ranges of columns and rows."""
 
 from __future__ import annotations
 
@@ -7,11 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from dynamic_atss.assigners.pairs import Pairs
-from dynamic_atss.assigners.reference.inside import (
-    MOST_LOCATIONS,
-    POINTS_INSIDE,
-    list_locations,
-)
+from dynamic_atss.assigners.reference.inside import MOST_LOCATIONS, POINTS_INSIDE, list_locations
 from dynamic_atss.assigners.reference.levels import constant, level_numbers
 from dynamic_atss.types import GroundTruth, Priors
 
@@ -26,12 +22,11 @@ def points_inside(
     reach: Sequence[float] = (),
     margin: float = 0.0,
 ) -> Pairs:
-    """The pairs of every box with the priors whose location lies inside it; others have `exists`
-    False.
+    """Pairs every box with the priors whose location lies inside it. Other pairs do not exist.
 
     Args:
-        radius: of the region around the centre to which a box is cut, in strides; 0 = the whole.
-        reach: by level, at least as far as the farthest side of the box may be; () = anywhere.
+        radius: strides around the centre to which a box is cut, 0: the entire box.
+        reach: by level, an upper limit of the distance to the farthest side of the box, (): none.
         margin: pixels by which a location must lie inside.
     """
     numbers, offset = level_numbers(priors.levels), priors.offset
@@ -52,18 +47,18 @@ def priors_within(
     scale: float = 1.0,
     extent: Tensor | None = None,
 ) -> Pairs:
-    """The pairs of every box with the priors whose location lies in its region, in one list (M,).
+    """Pairs every box with the priors whose location lies in its region, in one list (M,).
 
-    The list is as long as the extents of the boxes allow, which the host knows without a wait for
-    the device; what lies beyond the last pair has `exists` False. A location on the border of a
-    region, or beyond it by rounding, may be in the list.
+    The length of the list follows from the extents of the boxes, which are known without waiting
+    for the device. Places after the last pair have `exists` False. Locations on the border of a
+    region, or outside by rounding, may be in the list.
 
     Args:
         region: (T, L, 4) xyxy, or (T, 1, 4) for all levels.
-        margin: by level, by how much a region may be wider or higher than its box; () = 0.
-        scale: of the box, before the margin is added.
-        extent: (T, L, 2) float64 on the host: the extents of the regions, where they are known
-            there; then scale and margin are not read.
+        margin: by level, how many pixels a region may be wider or higher than its box, (): 0.
+        scale: factor of the box's extent, before the margin is added.
+        extent: (T, L, 2) float64 on the CPU, the extents of the regions. If given, scale and
+            margin are not used.
     """
     numbers = level_numbers(priors.levels)
     if extent is None:

@@ -172,7 +172,7 @@ def build_test_loaders(cfg: CfgNode) -> dict[str, loader.Loader]:
             size_divisibility=cfg.DATALOADER.SIZE_DIVISIBILITY,
             group_by_aspect=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
             pin_memory=_pins(cfg),
-            views=build_test_resizes(cfg),
+            transforms=build_test_resizes(cfg),
             timeout=_timeout(cfg),
         )
     return loaders

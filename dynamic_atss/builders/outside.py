@@ -17,7 +17,7 @@ from typing import Any
 from torch import nn
 
 from dynamic_atss.config.code import names_code
-from dynamic_atss.errors import UserError, described, own_place
+from dynamic_atss.errors import UserError, described, user_place
 from dynamic_atss.suggest import nearest
 
 
@@ -65,7 +65,7 @@ def construct(key: str, name: str, make: Any, /, *given: Any, **arguments: Any) 
     except UserError:
         raise
     except Exception as error:  # a class of the user's may raise any
-        what = described(error) if own_place(error) else error
+        what = described(error) if user_place(error) else error
         raise UserError(f"{key} of {name}: {what}") from error
 
 
@@ -139,7 +139,7 @@ def _imported(key: str, name: str, place: str) -> Any:
 
 def _advice(place: str, error: BaseException) -> str:
     """What to do about an import that failed."""
-    if not own_place(error):
+    if not user_place(error):
         return "give the path of the file, as path/to/file.py:Name, or put its folder on PYTHONPATH"
     folder = Path(place).absolute().parent
     missing = (getattr(error, "name", None) or "").partition(".")[0]

@@ -12,7 +12,7 @@ from dynamic_atss.data.transforms import Resize
 from dynamic_atss.modeling.detector import Detector
 from dynamic_atss.modeling.tta import (
     AugmentedDetector,
-    View,
+    ScaleOptions,
     keep_best,
     merge_by_nms,
     merge_by_vote,
@@ -42,9 +42,9 @@ def build_tested(cfg: CfgNode, model: Detector) -> nn.Module:
         return model
     # Without SCALE_RANGES, and without VOTE as in the release, all sizes count.
     ranges = aug.SCALE_RANGES if aug.VOTE and aug.SCALE_RANGES else [None] * len(aug.SCALES)
-    views = [View(flip=aug.H_FLIP)]
-    views += [View(aug.SCALE_H_FLIP, tuple(r) if r is not None else None) for r in ranges]
-    return AugmentedDetector(model, views, _merge(cfg), nms=aug.VOTE)
+    scales = [ScaleOptions(flip=aug.H_FLIP)]
+    scales += [ScaleOptions(aug.SCALE_H_FLIP, tuple(r) if r is not None else None) for r in ranges]
+    return AugmentedDetector(model, scales, _merge(cfg), nms=aug.VOTE)
 
 
 def _max_size(cfg: CfgNode, scale: int) -> int:

@@ -1,6 +1,7 @@
-"""The command `dynamic-atss`: each of its words is a module here, imported when it is typed.
+"""The program `dynamic-atss`. Each command is a module here, imported only when it is called.
 
-A new word is a module with `main() -> int`, which reads `sys.argv[1:]`, and a line of COMMANDS.
+To add a command, write a module with `main() -> int`, which reads `sys.argv[1:]`, and add a line
+to COMMANDS.
 """
 
 from __future__ import annotations
@@ -18,31 +19,31 @@ COMMANDS = {
     "train": "train a detector and score it",
     "test": "score a detector",
     "predict": "detect in pictures, folders and videos, and draw what is found",
-    "export": "write a detector as ONNX, or as a file for torch alone",
+    "export": "write a detector as ONNX, or as a file that needs only torch",
     "inspect": "see which priors learn which box, and why",
     "compare": "train with several rules and seeds, or read finished runs, and compare them",
-    "check": "look through data sets before a training",
+    "check": "check data sets before a training",
     "show": "draw training images as the network gets them",
     "convert": "convert a checkpoint from and to other formats",
-    "launch": "start train or test in several processes, on one machine or more",
+    "launch": "start train or test in several processes, on one or more machines",
 }
 
 
 def main() -> None:
-    """The console script, and `python -m dynamic_atss`."""
-    if sys.argv[1:2] == ["launch"]:  # torchrun's way with signals and exit codes
+    """Runs a command for the console script and for `python -m dynamic_atss`."""
+    if sys.argv[1:2] == ["launch"]:  # handles signals and exit codes as torchrun does
         _call()
     else:
         cli.run(_call)
 
 
 def _call() -> int:
-    """The exit code of the command that is typed.
+    """Runs the command that `sys.argv` names and returns its exit code.
 
     Raises:
         UserError: there is no such command.
     """
-    name, rest = sys.argv[1] if sys.argv[1:] else "--help", sys.argv[2:]
+    name, arguments = sys.argv[1] if sys.argv[1:] else "--help", sys.argv[2:]
     if name in ("-h", "--help"):
         print(_help())
         return 0
@@ -51,12 +52,12 @@ def _call() -> int:
         return 0
     if name not in COMMANDS:
         raise UserError(f"command line: {name}: no command of {PROGRAM}; {advice(name)}")
-    sys.argv = [f"{PROGRAM} {name}", *rest]  # whose first word argparse shows
+    sys.argv = [f"{PROGRAM} {name}", *arguments]  # argparse shows the first entry in the usage
     return import_module(f"{__name__}.{name}").main()
 
 
 def advice(name: str) -> str:
-    """What to type in place of an unknown command."""
+    """Says what to type instead of the unknown command `name`."""
     return hint(name, COMMANDS, "the nearest is {}") or f"give one of {', '.join(COMMANDS)}"
 
 

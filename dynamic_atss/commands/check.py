@@ -1,4 +1,4 @@
-"""Look through data sets before a training: annotations, every picture, copies among them.
+"""Check data sets before a training: annotations, every picture and duplicates.
 
 dynamic-atss check coco:my/train.json:my/images coco:my/val.json:my/images --html my.html
 dynamic-atss check voc:my/devkit:trainval --fix clean.json
@@ -15,9 +15,9 @@ from dynamic_atss import cli
 from dynamic_atss.errors import UserError
 from dynamic_atss.quoting import printable
 
-DESCRIPTION = """Look through data sets: the first SPEC, or DATASETS.TRAIN, is to be trained on, the
-others, or DATASETS.TEST, to be tested with. Exit code: 0 fine, 1 something must be fixed, 2 a
-mistake in the call."""
+DESCRIPTION = """Check data sets. The first SPEC (or DATASETS.TRAIN) is the training set; the others
+(or DATASETS.TEST) are test sets. Exit code 0: no fault, 1: something must be fixed, 2: a mistake in
+the command line."""
 
 
 def main() -> int:
@@ -43,17 +43,17 @@ def main() -> int:
         write_text(args.html, dataset_page(good, found))
     if args.fix:
         print(f"{args.fix}: {'; '.join(fix(sets[0], args.fix)) or 'nothing had to be changed'}")
-    images = sum(len(s.whole.names) for s in sets if s.whole is not None)
+    images = sum(len(s.all_images.names) for s in sets if s.all_images is not None)
     warnings = sum(finding.level == "warning" for finding in found)
-    what = "something must be fixed" if code else "nothing must be fixed"
-    print(f"{images:,} images: {what}, {warnings} warning{'s' if warnings != 1 else ''}")
+    result = "something must be fixed" if code else "nothing must be fixed"
+    print(f"{images:,} images: {result}, {warnings} warning{'s' if warnings != 1 else ''}")
     return code
 
 
 def _arguments() -> argparse.Namespace:
     parser = cli.Parser(description=DESCRIPTION)
     parser.add_argument("specs", nargs="*", metavar="SPEC", help="as in DATASETS.TRAIN")
-    parser.add_argument("--config-file", default="", metavar="FILE", help="of which head and sizes")
+    parser.add_argument("--config-file", default="", metavar="FILE", help="for its head and sizes")
     parser.add_argument(
         "--set", nargs="+", default=[], dest="opts", metavar="KEY VALUE", help="override keys"
     )
@@ -65,13 +65,18 @@ def _arguments() -> argparse.Namespace:
 
 
 def _names(args: argparse.Namespace, cfg: CfgNode) -> tuple[list[str], list[str]]:
+    """Gives the names of the training sets and of the test sets.
+
+    Raises:
+        UserError: there is no data set, or --fix cannot be done.
+    """
     train, tests = args.specs[:1], args.specs[1:]
     if not args.specs:
         train, tests = [*cfg.DATASETS.TRAIN], [*cfg.DATASETS.TEST]
     if not train + tests:
         raise UserError("no data set: give a SPEC, such as coco:<annotations.json>:<image folder>")
     if args.fix and len(train + tests) != 1:
-        raise UserError(f"--fix {args.fix}: cleans one data set: give one SPEC")
+        raise UserError(f"--fix {args.fix}: cleans one data set at a time: give one SPEC")
     if args.fix and args.fix.exists():
-        raise UserError(f"--fix {args.fix}: is there already: give the name of a new file")
+        raise UserError(f"--fix {args.fix}: exists already: give the name of a new file")
     return train, tests

@@ -1,12 +1,12 @@
-"""Compare assignment rules: the same training with each of them, or runs that are finished.
+"""Compare assignment rules: train the same model with each rule, or read finished runs.
 
-# five rules, three seeds each; the same command goes on where it was stopped
+# four rules, three seeds each; the same command continues where it was stopped
 dynamic-atss compare --config-file configs/quickstart/own_data.yaml \\
   --rules atss dynamic_atss dynamic_atss,warmup=500 simota my_rule.py:BestOverlap,threshold=0.5 \\
   --seeds 0 1 2 --output output/rules --devices cuda:0 cuda:1 \\
   DATASETS.TRAIN coco:my/train.json:my/images DATASETS.TEST coco:my/val.json:my/images
 
-# runs that are finished: grouped by what differs between them, seeds told apart
+# finished runs: grouped by the keys that differ; runs of one group differ by the seed
 dynamic-atss compare output/one output/two output/three --output output/compared
 """
 
@@ -17,34 +17,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynamic_atss import cli
-from dynamic_atss.comparison.words import before_keys, check_what, whole_numbers
+from dynamic_atss.comparison.words import check_arguments, integers, split_at_key
 from dynamic_atss.quoting import printable
 
 if TYPE_CHECKING:
-    from dynamic_atss.comparison.whole import Request
+    from dynamic_atss.comparison.compare import Request
 
 _LISTS: dict[str, tuple[list[str], str, str]] = {
     "rules": ([], "RULE", "NAME, or with arguments NAME,argument=value,argument=value"),
-    "seeds": (["0", "1", "2"], "N", "each rule trains once with each of them; 0 1 2"),
-    "devices": (["auto"], "DEVICE", "cpu, cuda:0, ...: one process on each; twice: two processes"),
+    "seeds": (["0", "1", "2"], "N", "each rule trains once with each seed; default: 0 1 2"),
+    "devices": (["auto"], "DEVICE", "cpu, cuda:0, ...: one process for each time it is listed"),
 }
-_REFERENCE = "the rule that the others are compared with; the first"
-_OUTPUT = "for the runs, and comparison.html, .md, .csv and .json"
+_REFERENCE = "compare the others with this rule; default: the first"
+_OUTPUT = "folder for the runs and for comparison.html, .md, .csv and .json"
 
 
 def main() -> int:
     args = _arguments()
 
-    from dynamic_atss.comparison import whole  # imports torch: mistakes are told before
+    # Imported here, as it imports torch: mistakes in the command line are reported before.
+    from dynamic_atss.comparison import compare
     from dynamic_atss.comparison.conclusions import conclusions
     from dynamic_atss.comparison.facts import facts
     from dynamic_atss.comparison.report import STEM, write_reports
 
     if args.rules:
-        found, failures = whole.of_rules(_request(args))
+        found, failures = compare.compare_rules(_request(args))
     else:
-        own = {"reference": args.reference, "allow_code": args.allow_code}
-        found, failures = whole.of_runs([*map(Path, args.opts)], args.output, **own), []
+        failures = []
+        found = compare.compare_runs(
+            [Path(run) for run in args.opts],
+            args.output,
+            reference=args.reference,
+            allow_code=args.allow_code,
+        )
     for failure in failures:
         print(printable(f"failed: {failure.job.name}: {failure.reason}"))
     if found is not None:
@@ -56,10 +62,15 @@ def main() -> int:
 
 
 def _request(args: argparse.Namespace) -> Request:
-    from dynamic_atss.comparison.whole import Request
+    from dynamic_atss.comparison.compare import Request
 
     return Request(
-        *(args.config_file, args.rules, args.seeds, args.opts, args.devices, args.output),
+        args.config_file,
+        args.rules,
+        args.seeds,
+        args.opts,
+        args.devices,
+        args.output,
         reference=args.reference,
         allow_code=args.allow_code,
     )
@@ -67,15 +78,15 @@ def _request(args: argparse.Namespace) -> Request:
 
 def _arguments() -> argparse.Namespace:
     parser = cli.config_parser(__doc__ or "")
-    for name, (default, what, text) in _LISTS.items():
-        parser.add_argument(f"--{name}", nargs="+", default=default, metavar=what, help=text)
+    for name, (default, metavar, text) in _LISTS.items():
+        parser.add_argument(f"--{name}", nargs="+", default=default, metavar=metavar, help=text)
     parser.add_argument("--reference", default="", metavar="RULE", help=_REFERENCE)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help=_OUTPUT)
     args = cli.parse(parser)
     for name in _LISTS:
-        words, rest = before_keys(getattr(args, name))
+        words, overrides = split_at_key(getattr(args, name))
         setattr(args, name, words)
-        args.opts = [*rest, *args.opts]
-    args.seeds = whole_numbers(args.seeds)
-    check_what(args.config_file, args.rules, args.opts)
+        args.opts = [*overrides, *args.opts]
+    args.seeds = integers(args.seeds)
+    check_arguments(args.config_file, args.rules, args.opts)
     return args

@@ -18,18 +18,24 @@ def main() -> int:
     args = _arguments()
     check_packages(args.format)
 
-    from dynamic_atss.export.run import export  # imports torch: mistakes are told before
+    # Imported here, as it imports torch: mistakes in the command line are reported before.
+    from dynamic_atss.export.run import export
 
-    names = args.names.split(",") if args.names else []
-    loading = {"device": args.device, "config_file": args.config_file, "overrides": args.set}
-    loading |= {"class_names": names, "allow_code": args.allow_code}
-    print(
-        export(
-            *(args.weights, args.output, args.format),
-            check_images=args.check_images,
-            loading=loading,
-        )
+    loading = {
+        "device": args.device,
+        "config_file": args.config_file,
+        "overrides": args.set,
+        "class_names": args.names.split(",") if args.names else [],
+        "allow_code": args.allow_code,
+    }
+    report = export(
+        args.weights,
+        args.output,
+        args.format,
+        check_images=args.check_images,
+        loading=loading,
     )
+    print(report)
     return 0
 
 
@@ -39,10 +45,10 @@ def _arguments() -> argparse.Namespace:
     add("--weights", required=True, metavar="RUN_OR_FILE", help="a run's folder or a checkpoint")
     add("--format", required=True, choices=PACKAGES, help="onnx, torch (torch.export) or aoti")
     add("--output", required=True, metavar="FILE", help="the file to write")
-    add("--check-images", default="", metavar="FOLDER", help="default: some of the test set")
+    add("--check-images", default="", metavar="FOLDER", help="default: images of the test set")
     add("--device", default="cpu", help="where a torch or aoti file will run: cpu or cuda")
-    add("--config-file", default="", metavar="FILE", help="for weights that do not hold theirs")
-    add("--names", default="", metavar="A,B", help="of the classes, if the weights tell none")
+    add("--config-file", default="", metavar="FILE", help="if the weights hold no configuration")
+    add("--names", default="", metavar="A,B", help="class names, if the weights hold none")
     add("--set", nargs="+", default=[], metavar="KEY VALUE", help="override configuration keys")
-    add("--allow-code", action="store_true", help="run a head or body of your own that it names")
+    add("--allow-code", action="store_true", help="run code that the configuration names")
     return parser.parse_args()

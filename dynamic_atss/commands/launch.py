@@ -1,13 +1,14 @@
-"""torchrun that ends as its processes do, without a traceback: with the one line and exit code 2
-after a mistake, with 128 + the signal after one that asked it to end.
+"""Runs torchrun, and ends with the exit code of its processes and without a traceback.
 
 dynamic-atss launch --nproc-per-node 8 train --config-file configs/X.yaml
 
-All arguments are torchrun's; a command of dynamic-atss may stand in place of a file. It hands
-SIGUSR1 and SIGUSR2 on, too, and gives the processes five minutes for their last checkpoint
-(PET_SHUTDOWN_TIMEOUT: seconds). A second Ctrl-C ends all at once. Exit code 75: a process or a
-machine has gone or stands still; begin again with --resume. After a mistake, --max-restarts does
-not begin again. What else fails is reported as by torchrun.
+The arguments are those of torchrun; a command of dynamic-atss may replace the file. Unlike
+torchrun, it passes SIGUSR1 and SIGUSR2 on. It gives the processes five minutes to save their last
+checkpoint (PET_SHUTDOWN_TIMEOUT sets the seconds). A second Ctrl-C ends all processes at once.
+
+Exit codes: 2 after a user's mistake, which is printed once and not retried by --max-restarts; 75
+when a process or a machine is lost or does not answer (start again with --resume); 128 + N after
+signal N. Other failures are reported by torchrun.
 """
 
 import os
@@ -16,7 +17,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-# Without the C++ stack of each call to a machine that has gone; read when torch is imported.
+# Hides the C++ stack of each call to a lost machine. Torch reads it when it is imported.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 from torch.distributed import run
@@ -30,24 +31,24 @@ from dynamic_atss.engine import agent
 from dynamic_atss.engine.interrupt import second_sigint_ends
 from dynamic_atss.errors import UserError
 
-MISTAKE = 2  # the exit code of a process after a mistake, which one of them has told
-LOST = 75  # of one that has told that another has gone or stands still
+MISTAKE = 2  # exit code of all processes after a user's mistake, which one of them has printed
+LOST = 75  # exit code of a process that has reported that another is lost or does not answer
 SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
 
 
-HELP = """This is torchrun: it starts several processes of a command, and tells a mistake once.
+HELP = """Starts several processes of a command by torchrun, and prints a mistake only once.
 Example: dynamic-atss launch --nproc-per-node 8 train --config-file configs/X.yaml
-The options below are torchrun's. Those of the command come after its name, its --help too.
+The options below are torchrun's. Options of the command, such as its --help, follow its name.
 """
 
 
 def main() -> int:
     if sys.argv[1:2] in ([], ["-h"], ["--help"]):
-        print(cli.as_typed(HELP), flush=True)  # torchrun goes on
+        print(cli.as_typed(HELP), flush=True)  # torchrun prints its options after it
     agent.prepare()
-    # nohup ignores SIGHUP, and torchrun would hear it all the same.
-    heard = [x for x in SIGNALS if signal.getsignal(getattr(signal, x)) is not signal.SIG_IGN]
-    os.environ.setdefault("PET_SIGNALS_TO_HANDLE", ",".join(heard))
+    # A signal that is ignored, as SIGHUP under nohup, stays ignored: torchrun would handle it.
+    handled = [x for x in SIGNALS if signal.getsignal(getattr(signal, x)) is not signal.SIG_IGN]
+    os.environ.setdefault("PET_SIGNALS_TO_HANDLE", ",".join(handled))
     os.environ.setdefault("PET_SHUTDOWN_TIMEOUT", "300")
     try:
         with second_sigint_ends(agent.kill_workers):
@@ -61,7 +62,7 @@ def main() -> int:
             raise
         sys.exit(code)
     except RendezvousError as error:
-        print(f"error: the launchers do not meet: {error}", file=sys.stderr)
+        print(f"error: the launchers cannot reach each other: {error}", file=sys.stderr)
         sys.exit(LOST)
     except SignalException as caught:
         sys.exit(128 + caught.sigval)
@@ -69,25 +70,26 @@ def main() -> int:
 
 
 def with_module(words: list[str]) -> list[str]:
-    """torchrun's arguments, with `-m dynamic_atss` before a command of that.
+    """Inserts `-m dynamic_atss` into torchrun's arguments before a command of dynamic-atss.
 
     Raises:
-        UserError: what is to be started is neither a file nor a command.
+        UserError: the program to start is neither a file nor a command.
     """
     args = run.get_args_parser().parse_args(words)
-    at = len(words) - len(args.training_script_args) - 1
-    if args.module or args.no_python or Path(words[at]).is_file():
+    index = len(words) - len(args.training_script_args) - 1
+    program = words[index]
+    if args.module or args.no_python or Path(program).is_file():
         return words
-    if words[at] not in COMMANDS:
-        raise UserError(f"command line: {words[at]}: no such file; {advice(words[at])}")
-    return [*words[:at], "-m", "dynamic_atss", *words[at:]]
+    if program not in COMMANDS:
+        raise UserError(f"command line: {program}: no such file; {advice(program)}")
+    return [*words[:index], "-m", "dynamic_atss", *words[index:]]
 
 
 def code_of(codes: Iterable[int]) -> int:
-    """The exit code of all, from those of the processes; 0 if one of them crashed."""
-    codes = [128 - code if code < 0 else code for code in codes]  # ended by the signal itself
-    for told in (MISTAKE, LOST):
-        if told in codes:
-            return told
-    asked = {128 + getattr(signal, name) for name in SIGNALS}
-    return codes[0] if asked.issuperset(codes) else 0
+    """Gives the exit code of the launcher from those of its processes; 0 if one crashed."""
+    codes = [128 - code if code < 0 else code for code in codes]  # below 0: ended by a signal
+    for reported in (MISTAKE, LOST):
+        if reported in codes:
+            return reported
+    stop_codes = {128 + getattr(signal, name) for name in SIGNALS}
+    return codes[0] if stop_codes.issuperset(codes) else 0

@@ -1,4 +1,4 @@
-"""Detect in pictures, folders and videos with a trained model: it draws what is found.
+"""Detect objects in pictures, folders and videos with a trained model, and draw them.
 
 dynamic-atss predict --weights output/demo/run --input my/pictures
 dynamic-atss predict --weights model_final.pth --input street.mp4 --threshold 0.5 --classes car
@@ -19,23 +19,30 @@ from dynamic_atss.errors import UserError
 def main() -> int:
     args = _arguments()
 
-    from dynamic_atss.inference.predict import predict  # imports torch: mistakes are told before
+    # Imported here, as it imports torch: mistakes in the command line are reported before.
+    from dynamic_atss.inference.predict import predict
 
-    classes = _parts("--classes", args.classes) or None
-    looking = {"threshold": args.threshold, "classes": classes, "batch": args.batch}
-    tiles = {"tile": args.tile} | ({} if args.overlap is None else {"overlap": args.overlap})
-    loading = {"device": args.device, "config_file": args.config_file, "overrides": args.set}
-    names = _parts("--names", args.names)
+    looking = {
+        "threshold": args.threshold,
+        "classes": _parts("--classes", args.classes) or None,
+        "batch": args.batch,
+        "tile": args.tile,
+    }
+    if args.overlap is not None:
+        looking["overlap"] = args.overlap
+    loading = {
+        "device": args.device,
+        "config_file": args.config_file,
+        "overrides": args.set,
+        "class_names": _parts("--names", args.names),
+        "allow_code": args.allow_code,
+    }
     return predict(
         args.weights,
         args.input,
         args.output,
-        loading={
-            **loading,
-            "class_names": names,
-            "allow_code": args.allow_code,
-        },
-        looking={**looking, **tiles},
+        loading=loading,
+        looking=looking,
         pictures=not args.no_pictures,
         short_side=args.short_side,
         overwrite=args.overwrite,
@@ -43,7 +50,7 @@ def main() -> int:
 
 
 def _parts(option: str, text: str) -> list[str]:
-    """What stands between the commas. Raises UserError: nothing does."""
+    """Splits `text` at its commas. Raises UserError: a part is empty."""
     parts = [part.strip() for part in text.split(",")] if text else []
     if "" in parts:
         raise UserError(f"{option} {text!r}: a name is empty; give A,B without blanks around")
@@ -57,19 +64,19 @@ def _arguments() -> argparse.Namespace:
     add("--input", required=True, nargs="+", metavar="X", help="picture(s), folder, video, camera")
     add("--output", default="", metavar="DIR", help="default: output/predict, -2, -3, ...")
     add("--overwrite", action="store_true", help="replace files of the same names in --output")
-    add("--no-pictures", action="store_true", help="only detections.json and detections.csv")
-    add("--short-side", type=int, default=1, help="smaller pictures are enlarged to it, to be read")
+    add("--no-pictures", action="store_true", help="write only detections.json and detections.csv")
+    add("--short-side", type=int, default=1, help="enlarge smaller output pictures to this side")
     add("--threshold", type=float, default=0.3, help="lowest score; 0: all that a test counts")
-    add("--classes", default="", metavar="A,B", help="names or indices of those that are kept")
-    add("--tile", type=int, default=0, metavar="PIXELS", help="large pictures in tiles, too")
-    add("--overlap", type=float, help="of two tiles, a part of their side; 0.2")
+    add("--classes", default="", metavar="A,B", help="keep only these: names or indices")
+    add("--tile", type=int, default=0, metavar="PIXELS", help="side of the tiles of large pictures")
+    add("--overlap", type=float, help="of neighbouring tiles, as a part of their side; 0.2")
     add("--batch", type=int, default=0, help="pictures at a time; 0: 8 on a GPU, 1 on a CPU")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    add("--config-file", default="", metavar="FILE", help="for weights that do not hold theirs")
-    add("--names", default="", metavar="A,B", help="of the classes, if the weights tell none")
+    add("--config-file", default="", metavar="FILE", help="if the weights hold no configuration")
+    add("--names", default="", metavar="A,B", help="class names, if the weights hold none")
     add("--set", nargs="+", default=[], metavar="KEY VALUE", help="override configuration keys")
-    add("--allow-code", action="store_true", help="run a head or body of your own that it names")
+    add("--allow-code", action="store_true", help="run code that the configuration names")
     args = parser.parse_args()
     if args.overlap is not None and not args.tile:
-        raise UserError("--overlap is of tiles: give --tile PIXELS, too")
+        raise UserError(f"--overlap {args.overlap}: works only with tiles: add --tile PIXELS")
     return args

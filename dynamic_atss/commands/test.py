@@ -4,11 +4,11 @@ dynamic-atss test --weights output/mine
 dynamic-atss test --config-file configs/X.yaml MODEL.WEIGHT file.pth
 torchrun --nproc-per-node 8 -m dynamic_atss test --config-file configs/X.yaml MODEL.WEIGHT file.pth
 
-# other images than the run's
+# test the model on other images
 dynamic-atss test --weights output/mine/model_0001000.pth \\
   DATASETS.TEST coco:my/new.json:my/images
 
-# a page about the errors; with --report-only of results that are there, without the model
+# write a page about the errors; --report-only does so for an earlier test, without the model
 dynamic-atss test --weights output/mine --report
 """
 
@@ -22,13 +22,14 @@ from dynamic_atss import cli
 
 def main() -> int:
     parser = cli.config_parser(__doc__, cli.TEST_KEYS)
-    parser.add_argument("--weights", default="", metavar="RUN_OR_FILE", help="what is to be tested")
+    parser.add_argument("--weights", default="", metavar="RUN_OR_FILE", help="model to test")
     parser.add_argument("--report", action="store_true", help="write report.html and report.json")
-    parser.add_argument("--report-only", action="store_true", help="the same of an earlier test")
+    parser.add_argument("--report-only", action="store_true", help="report on an earlier test")
     args = cli.parse(parser)
     cfg = _configuration(args)
 
-    from dynamic_atss.run import report, test  # imports torch: mistakes are told before
+    # Imported here, as it imports torch: mistakes in the command line are reported before.
+    from dynamic_atss.run import report, test
 
     if args.report_only:
         return report(cfg)
@@ -36,7 +37,7 @@ def main() -> int:
 
 
 def _configuration(args: argparse.Namespace) -> CfgNode:
-    """With --weights, that of the run or of the file, which is what is tested then."""
+    """Gives the configuration of --config-file, else of the run or file that --weights names."""
     if not args.weights:
         return cli.configuration(args)
     run = Path(args.weights).expanduser()

@@ -1,9 +1,8 @@
-"""Rules compared: several rules x seeds are trained alike, or finished runs are read, and told side
-by side.
+"""Compares assignment rules. Trains several rules with several seeds, or reads finished runs.
 
-words.py, rules.py: the command line · plan.py: the runs of a comparison · devices.py, running.py:
-trains them, one process a device · runs.py: what a run's folder says · groups.py: which runs belong
-together · statistics.py, agreement.py, measures.py: the numbers · truths.py: what was to be found ·
-result.py: all numbers · tables.py, plots.py, report.py: how they are shown · whole.py: from
-arguments to numbers
+words.py, rules.py: read the command line · plan.py: plans the runs · devices.py, running.py: train
+them, one process per device · runs.py: reads a run's folder · groups.py: groups runs that differ
+only in their seeds · statistics.py, agreement.py, measures.py: compute the numbers · truths.py:
+reads the ground truth · result.py: collects all numbers · tables.py, plots.py, report.py: write the
+reports · compare.py: runs a comparison
 """

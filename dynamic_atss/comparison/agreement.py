@@ -1,13 +1,13 @@
-"""How well the scores of detections tell how well they are placed.
+"""Measures how well the scores of detections agree with their IoUs.
 
-Dynamic ATSS and DSLA are about the discrepancy of the two: a detection that is kept for its score
-may lie worse than one that is suppressed.
+Dynamic ATSS and DSLA reduce the discrepancy between the two. With a discrepancy, NMS may keep a
+detection that is placed worse than the one that it suppresses.
 
-Each detection of a test has the IoU with the object of its class in its image that it overlaps
-most, 0 where there is none. Crowds (VOC's difficult, ignored boxes) are no objects, and a detection
-that lies in one by half of its area or more is left out, unless it has an IoU of 0.5 with an
-object. Pearson's and Spearman's correlation of score and IoU are over all detections of the test
-that are left, and over those of them with an IoU of at least 0.5.
+The IoU of a detection is its largest IoU with an object of its class in its image, 0 without such
+an object. Crowds (VOC's difficult boxes, ignored boxes) are not objects. A detection with half of
+its area or more in a crowd is left out, unless it has an IoU of 0.5 with an object. Pearson's and
+Spearman's correlations are computed over all remaining detections, and over those with an IoU of
+at least 0.5.
 """
 
 from __future__ import annotations
@@ -27,9 +27,16 @@ _IN_CROWD = 0.5  # share of the area
 
 
 class Agreement(NamedTuple):
-    """detections: that count · left_out: in crowds · matched: of them with an IoU of 0.5 ·
-    pearson, spearman: of score and IoU, of all and of the matched ones; None where undefined ·
-    counts, ious (BINS,): by score from 0 to 1, how many there are and their mean IoU, None of none
+    """The agreement of scores and IoUs.
+
+    Args:
+        detections: number of detections that count.
+        left_out: number of detections left out because they lie in crowds.
+        matched: number of counted detections with an IoU of 0.5 or more.
+        pearson, spearman: correlation of score and IoU over all, and over the matched ones
+            (`_matched`). None: undefined.
+        counts, ious: (BINS,) number of detections and their mean IoU by score from 0 to 1. The
+            mean of an empty bin is None.
     """
 
     detections: int
@@ -44,7 +51,7 @@ class Agreement(NamedTuple):
 
 
 def agreement(table: Table, truth: TruthTable) -> Agreement:
-    """Of the detections of a test, and what was to be found."""
+    """Compares scores and IoUs of a test's detections."""
     best, covered = best_ious(table, truth)
     kept = (best >= MIN_IOU) | ~covered
     score, iou = table[kept, 5], best[kept]
@@ -66,8 +73,8 @@ def agreement(table: Table, truth: TruthTable) -> Agreement:
 
 
 def best_ious(table: Table, truth: TruthTable) -> tuple[Floats, NDArray[np.bool_]]:
-    """(D,) the largest IoU with an object of its class in its image · (D,) whether it lies in a
-    crowd."""
+    """Gives for each of D detections its largest IoU with an object of its class in its image,
+    (D,), and whether it lies in a crowd, (D,)."""
     detection, box = pairs(table, truth)
     crowd = truth.crowd[box]
     best = np.zeros(len(table))
@@ -81,7 +88,7 @@ def best_ious(table: Table, truth: TruthTable) -> tuple[Floats, NDArray[np.bool_
 
 
 def _share(boxes: Floats, regions: Floats) -> Floats:
-    """(n,) of the area of boxes x y w h that lies in aligned regions."""
+    """Gives the share of the area of each box (x y w h) that lies in its region, (n,)."""
     low = np.maximum(boxes[:, :2], regions[:, :2])
     high = np.minimum(boxes[:, :2] + boxes[:, 2:], regions[:, :2] + regions[:, 2:])
     area = boxes[:, 2:].prod(1)

@@ -1,4 +1,4 @@
-"""What can be told of a comparison, in words."""
+"""States the conclusions of a comparison in words."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from dynamic_atss.comparison.tables import interval, signed
 
 
 def conclusions(found: Comparison) -> list[str]:
-    """What can be told of AP, a line for each rule but the reference, and how far that goes."""
-    lines = [line for column in found.columns if (line := _told(found, column))]
+    """Gives a line on the AP of each rule except the reference, then warnings."""
+    lines = [line for column in found.columns if (line := _conclusion(found, column))]
     counts = [len(column.values("AP")) for column in found.columns]
     return [*lines, *_limits(len(found.compared), min(counts, default=0))]
 
 
-def _told(found: Comparison, column: Column) -> str:
-    """ "" of the reference."""
+def _conclusion(found: Comparison, column: Column) -> str:
+    """Gives the line of a rule, "" for the reference."""
     if column.label == found.reference:
         return ""
     if not found.comparable(column):
         return (
-            f"{column.label}: is tested on another data set than {found.reference}: their scores "
-            "cannot be compared"
+            f"{column.label}: scores cannot be compared with those of {found.reference}, because "
+            "the test sets differ"
         )
     difference = found.difference(column, "AP")
     if difference is None:
-        return f"{column.label}: has no AP with a seed that {found.reference} has, too"
+        return f"{column.label}: has no seed in common with {found.reference}"
     if difference.n == 1:
         return (
-            f"{column.label}: {signed(difference.mean)} AP to {found.reference} with one seed: "
-            "whether that is more than luck cannot be told"
+            f"{column.label}: {signed(difference.mean)} AP compared with {found.reference}, with "
+            "one seed; this may be chance"
         )
     numbers = f"{found.reference} ({interval(difference)}, {difference.n} seeds)"
-    if difference.told:
+    if difference.significant:
         return f"{column.label}: AP is {difference.verdict} than that of {numbers}"
-    return f"{column.label}: AP cannot be told apart from that of {numbers}"
+    return f"{column.label}: AP does not differ significantly from that of {numbers}"
 
 
 def _limits(compared: int, seeds: int) -> Iterator[str]:
@@ -44,18 +44,18 @@ def _limits(compared: int, seeds: int) -> Iterator[str]:
         return
     if seeds < 2:
         yield (
-            "One seed tells nothing of the spread: a difference may be luck, of any size. Give "
-            "three seeds or more"
+            "With one seed the spread is unknown, and any difference may be chance. Give three "
+            "seeds or more"
         )
     elif seeds <= FEW:
         yield (
-            f"{seeds} seeds give wide intervals: a difference that is there may well not be told. "
-            "More seeds narrow them"
+            f"{seeds} seeds give wide intervals, which may hide a true difference. Give more "
+            "seeds to narrow them"
         )
     if compared > 1 and seeds > 1:
         chance = 1 - CONFIDENCE**compared
         yield (
-            f"Each interval is right in {100 * CONFIDENCE:.0f} % of all cases by itself. Of "
-            f"{compared} comparisons without any true difference, one or more would still be told "
-            f"as one in {100 * chance:.0f} % of all cases"
+            f"Each interval alone is right in {100 * CONFIDENCE:.0f} % of all cases. With "
+            f"{compared} comparisons and no true difference, at least one appears significant in "
+            f"{100 * chance:.0f} % of all cases"
         )

@@ -1,4 +1,4 @@
-"""The devices that a comparison is given: one process at a time on each."""
+"""Reads the devices of a comparison. Each device runs one process at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from dynamic_atss.errors import UserError
 
 
 class Device(NamedTuple):
-    """name: as typed · kind: of MODEL.DEVICE · environment: what its processes see"""
+    """A device of --devices.
+
+    name: as typed · kind: the value of MODEL.DEVICE · environment: variables of its processes
+    """
 
     name: str
     kind: str
@@ -21,12 +24,12 @@ class Device(NamedTuple):
 
 
 def devices(names: Sequence[str]) -> list[Device]:
-    """ "cpu", "cuda", "cuda:1" or "auto"; a name given twice has two processes.
+    """Reads names such as "cpu", "cuda", "cuda:1" and "auto". A repeated name runs two processes.
 
-    Several processes on the CPU share its cores, unless OMP_NUM_THREADS is set.
+    Divides the cores among several processes on the CPU, unless OMP_NUM_THREADS is set.
 
     Raises:
-        UserError: there is no such device.
+        UserError: a device does not exist.
     """
     found = [_device(name) for name in names]
     on_cpu = sum(device.kind == "cpu" for device in found)
@@ -41,12 +44,12 @@ def _device(name: str) -> Device:
         return Device(name, name, {})
     match = re.fullmatch(r"cuda(?::(\d+))?", name)
     if not match:
-        raise UserError(f"--devices {name!r}: accepted are cpu, cuda:0, cuda:1, ... and auto")
+        raise UserError(f"--devices {name!r}: give cpu, cuda:0, cuda:1, ... or auto")
     number, count = int(match[1] or 0), torch.cuda.device_count()
     if number >= count:
         known = f"{count} GPU{'s' if count > 1 else ''}" if count else "no GPU"
-        raise UserError(f"--devices {name}: torch sees {known}; choose another, or cpu")
-    # Not the order of the system, but that of those that this process may see.
+        raise UserError(f"--devices {name}: torch sees {known}; choose another device, or cpu")
+    # The number counts the devices that this process may see, not those of the system.
     seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     visible = seen.split(",") if seen else [*map(str, range(count))]
     return Device(name, "cuda", {"CUDA_VISIBLE_DEVICES": visible[number]})

@@ -1,4 +1,4 @@
-"""What the lines of a run's metrics.jsonl tell of its assignment, losses and cost."""
+"""Computes assignment, losses and cost of a run from the lines of its metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -11,16 +11,22 @@ from dynamic_atss.modeling.assignment_metrics import SIZES
 Lines = Sequence[Mapping[str, Any]]
 Curve = dict[int, float]  # by iteration
 
-_PARTS = 4  # the last of so many parts of a training is its end
+_PARTS = 4  # the last quarter of the iterations is the end of a training
 
 
 class Measures(NamedTuple):
-    """positives: per box, by the size of the box; without: share of the boxes without a positive;
-    both without sizes that no box has, {} where they were not recorded · per_image: positives, mean
-    over the training · overlap: mean IoU of the
-    positives' predicted boxes by iteration · overlap_at_end: its mean over the last quarter ·
-    losses: by name and iteration · seconds: median of an iteration, waiting for data included ·
-    memory: MiB, the most
+    """The measures of one training.
+
+    Args:
+        positives: mean number of positives per box, by size of the box.
+        without: share of the boxes without a positive, by size of the box. Like `positives` it
+            omits sizes without boxes, and is {} where nothing was recorded.
+        per_image: mean number of positives per image.
+        overlap: mean IoU of the positives' predicted boxes, by iteration.
+        overlap_at_end: mean of `overlap` over the last quarter of the training.
+        losses: by name and iteration.
+        seconds: median duration of an iteration, with the wait for data.
+        memory: peak in MiB.
     """
 
     positives: dict[str, float]
@@ -34,7 +40,7 @@ class Measures(NamedTuple):
 
 
 def measures(lines: Lines) -> Measures:
-    """Of the lines of one training."""
+    """Computes the measures of one training."""
     boxes, positives, missed = (
         {size: _total(lines, f"{name}_{size}") for size in SIZES}
         for name in ("boxes", "positives", "boxes_without_positive")
@@ -54,13 +60,13 @@ def measures(lines: Lines) -> Measures:
 
 
 def curve(lines: Lines, name: str) -> Curve:
-    """The numbers of a name, of a head with branches those of the first that has it."""
+    """Gives the values of a name. A head with branches gives those of the first that has it."""
     found = [(line["iteration"], _value(line, name)) for line in lines]
     return {iteration: value for iteration, value in found if value is not None}
 
 
 def mean_curve(curves: Sequence[Curve]) -> Curve:
-    """Over several runs, at the iterations that all have."""
+    """Averages several runs at the iterations that all of them have."""
     shared = [i for i in curves[0] if all(i in other for other in curves)] if curves else []
     return {i: statistics.fmean(curve[i] for curve in curves) for i in shared}
 
@@ -72,8 +78,7 @@ def _value(line: Mapping[str, Any], name: str) -> float | None:
 
 
 def _total(lines: Lines, name: str) -> float:
-    """Of a mean per image: its sum over the iterations, as a line is the mean of those since the
-    one before."""
+    """Sums a value over all iterations. Each line holds the mean since the previous line."""
     total, before = 0.0, 0
     for line in lines:
         total += (_value(line, name) or 0.0) * (line["iteration"] - before)
@@ -93,12 +98,12 @@ def _at_end(values: Curve) -> float | None:
 
 
 def _losses(lines: Lines) -> list[str]:
-    """The sum, then its terms in the order of the file."""
+    """Gives "loss", then its terms in the order of the file."""
     names = dict.fromkeys(name for line in lines for name in line)
     return [n for n in names if n == "loss" or n.rpartition("/")[2].startswith("loss_")]
 
 
 def _seconds(lines: Lines) -> float | None:
-    """Without the first line, which also has what happens once."""
+    """Gives the median time. Leaves out the first line, which includes the start-up."""
     times = [line["time"] for line in lines if line.get("time")]
     return statistics.median(times[1:] or times) if times else None

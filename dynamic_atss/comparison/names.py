@@ -1,4 +1,4 @@
-"""Names of what is compared that are short, and all different."""
+"""Makes short and distinct names for the compared rules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _LONGEST = 24  # characters of a rule in a plot
 
 
 def numbered(labels: Sequence[str]) -> list[str]:
-    """With " #2", " #3" behind those that are there already."""
+    """Appends " #2", " #3", ... to repeated labels."""
     found: list[str] = []
     for label in labels:
         same = sum(other.partition(" #")[0] == label for other in found)
@@ -17,8 +17,7 @@ def numbered(labels: Sequence[str]) -> list[str]:
 
 
 def short(labels: Sequence[str]) -> list[str]:
-    """For a plot: of a long label the begin and the end; without what matplotlib would take for a
-    formula."""
+    """Shortens long labels for a plot to their two ends. Escapes matplotlib's sign for formulas."""
     half = (_LONGEST - 1) // 2
     shown = [x if len(x) <= _LONGEST else f"{x[:half]}…{x[-half:]}" for x in labels]
     return numbered([label.replace("$", r"\$") for label in shown])

@@ -1,4 +1,4 @@
-"""The runs of a comparison: every rule with every seed, and nothing else that differs."""
+"""Plans the runs of a comparison: every rule with every seed, and otherwise equal settings."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from dynamic_atss.errors import UserError
 from dynamic_atss.files import write_text
 from dynamic_atss.reading import YAML_BYTES, read_text
 
-SETTINGS = "settings.yaml"  # of a run's folder: what it is started with
-# What may differ between two starts of a run: its numbers stay those of the settings.
+SETTINGS = "settings.yaml"  # in a run's folder: the configuration that it starts with
+# Keys that may differ when a run is resumed, because they do not change its numbers.
 FREE_KEYS = ("OUTPUT_DIR", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS", "SOLVER.TIMEOUT")
-_OWN_KEYS = {
-    "MODEL.ASSIGNER.NAME": "name it by --rules",
-    "MODEL.ASSIGNER.ARGS": "write it in --rules, as NAME,argument=value",
+_RESERVED_KEYS = {
+    "MODEL.ASSIGNER.NAME": "give it by --rules",
+    "MODEL.ASSIGNER.ARGS": "write it in --rules as NAME,argument=value",
     "SEED": "give it by --seeds",
     "OUTPUT_DIR": "give it by --output",
     "MODEL.DEVICE": "give it by --devices",
@@ -31,7 +31,7 @@ _OWN_KEYS = {
 
 
 class Job(NamedTuple):
-    """A run to be made. cfg: its whole configuration"""
+    """A planned run with its complete configuration."""
 
     rule: Rule
     seed: int
@@ -51,7 +51,7 @@ class Job(NamedTuple):
         return all(path.is_file() for path in (self.folder / "model_final.pth", *scores))
 
     def write_settings(self, device: str) -> Path:
-        """The file that it is trained with; device: of MODEL.DEVICE."""
+        """Writes the configuration to train with and gives its path. device: for MODEL.DEVICE."""
         cfg = with_absolute_code(self.cfg)
         cfg.MODEL.DEVICE = device
         write_text(self.folder / SETTINGS, cfg.dump())
@@ -68,13 +68,16 @@ def planned(
     device: str,
     allow_code: bool,
 ) -> list[Job]:
-    """The runs, all rules of the first seed first: if the time ends, whole seeds can be compared.
+    """Plans the runs. Writes nothing.
 
-    Arguments of a rule that the configuration has are those of the rule that it names.
-    Nothing is written. device: of MODEL.DEVICE
+    Orders the runs by seed, so that complete seeds can be compared if the time runs out. Arguments
+    in the configuration apply only to the rule that the configuration names.
+
+    Args:
+        device: the value of MODEL.DEVICE.
 
     Raises:
-        UserError: a rule that does not exist, or does not fit the head; a folder with a run of
+        UserError: a rule does not exist or does not fit the head, or a folder holds a run with
             other settings.
     """
     _check(config_file, seeds, overrides)
@@ -100,9 +103,9 @@ def _check(config_file: str, seeds: Sequence[int], overrides: Sequence[str]) -> 
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise UserError(f"--seeds {[*seeds]}: give one seed or more, each once, 0 or above")
     for key in overrides[::2]:
-        for own, advice in _OWN_KEYS.items():
-            if key == own or key.startswith(f"{own}."):
-                raise UserError(f"command line: {key} is what is compared or set here: {advice}")
+        for reserved, advice in _RESERVED_KEYS.items():
+            if key == reserved or key.startswith(f"{reserved}."):
+                raise UserError(f"command line: {key} cannot be set here: {advice}")
 
 
 def _with_rule(cfg: CfgNode, rule: Rule) -> CfgNode:
@@ -126,15 +129,18 @@ def _refuse_changes(job: Job) -> None:
     if not path.is_file():
         return
     try:
-        # A key that is newer than the run has its default there.
+        # A key that the run's version did not have yet takes its default.
         recorded = parse_config(read_text(path, YAML_BYTES), str(path), allow_code=True)
         found = changes(recorded.dump(), with_absolute_code(job.cfg).dump())
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be compared with the settings of now: {error}") from None
+        raise UserError(
+            f"{path}: cannot be compared with the present settings ({error}); choose another "
+            "--output"
+        ) from None
     other = [line for line in found if line.partition(" ")[0] not in FREE_KEYS]
     if other:
-        rest = f" and {len(other) - 3} more" if other[3:] else ""
+        more = f" and {len(other) - 3} more" if other[3:] else ""
         raise UserError(
-            f"{job.folder}: holds a run of other settings: {'; '.join(other[:3])}{rest}: choose "
+            f"{job.folder}: holds a run with other settings ({'; '.join(other[:3])}{more}); choose "
             "another --output, or delete the folder"
         )

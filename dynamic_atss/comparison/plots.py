@@ -1,5 +1,5 @@
-"""The plots of a report. Rules differ by colour, marker and dashes, so that they are told apart
-without colour vision, too."""
+"""Draws the plots of a report. Rules differ by colour, marker and dashes, to be readable without
+colour vision."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from dynamic_atss.viz.report import smooth
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#333333", "#cc79a7", "#56b4e9", "#e69f00")
 _MARKERS = "os^DvPX<>"
 _DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-_MOST_LOSSES = 6  # the sum, class, box, and the names of the quality branch by rule
-_MOST_MARKS = 8  # on a curve
+_MAX_LOSSES = 6  # the sum, class, box, and the names of the quality branch by rule
+_MAX_MARKS = 8  # on a curve
 
 Draw = Callable[[Axes], None]
 
 
 def plots_of(key: str, found: Comparison) -> str:
-    """The plots of a section as HTML."""
+    """Draws the plots of a section as HTML."""
     labels = [column.label for column in found.columns]
     names = dict(zip(labels, short(labels), strict=True))
     columns = [column._replace(label=names[column.label]) for column in found.columns]
@@ -40,13 +40,13 @@ def plots_of(key: str, found: Comparison) -> str:
 
 
 def _plot(title: str, draw: Draw, found: Comparison) -> str:
-    def whole(axes: Axes) -> None:
+    def titled(axes: Axes) -> None:
         draw(axes)
         axes.set_title(title, fontsize=10)
         axes.grid(alpha=0.25, linewidth=0.6)
 
     rows = -(-len(found.columns) // 2)
-    return html.plot(title, whole, (5.2, 3.6 + 0.17 * rows))
+    return html.plot(title, titled, (5.2, 3.6 + 0.17 * rows))
 
 
 def _style(place: int) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def _legend(axes: Axes) -> None:
 
 
 def _dots(columns: Sequence[Column], name: str, axes: Axes) -> None:
-    """A line for each rule: each seed as a ring, their mean with the standard deviation."""
+    """Draws a row for each rule: a ring for each seed, and the mean with the standard deviation."""
     for place, column in enumerate(columns):
         values = [*column.values(name).values()]
         style = _style(place) | {"linestyle": "none"}
@@ -76,7 +76,7 @@ def _dots(columns: Sequence[Column], name: str, axes: Axes) -> None:
 
 
 def _rules(axes: Axes, columns: Sequence[Column]) -> None:
-    """The rules from the top down."""
+    """Labels the rows with the rules, from the top down."""
     axes.set_yticks(range(len(columns)), [column.label for column in columns], fontsize=8)
     axes.set_ylim(len(columns) - 0.4, -0.6)
     axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -102,7 +102,7 @@ def _over(
     columns: Sequence[Column],
     axes: Axes,
 ) -> None:
-    """A line for each rule over named places, side by side so that equal ones are seen."""
+    """Draws a line for each rule over named places. Shifts the lines so that equal ones show."""
     for place, column in enumerate(columns):
         found = values(column)
         if not found:
@@ -147,11 +147,11 @@ def _scores_by_size(columns: Sequence[Column], axes: Axes) -> None:
 
 
 def _by_score(columns: Sequence[Column], axes: Axes) -> None:
-    """Mean IoU of the detections of each bin of the score, of all seeds together."""
+    """Draws the mean IoU of the detections in each bin of the score, over all seeds."""
     for place, column in enumerate(columns):
         found = [run.agreement for run in column.runs.values() if run.agreement]
-        counts = np.array([one.counts for one in found]).reshape(-1, BINS)
-        ious = np.array([[x or 0.0 for x in one.ious] for one in found]).reshape(-1, BINS)
+        counts = np.array([of_run.counts for of_run in found]).reshape(-1, BINS)
+        ious = np.array([[x or 0.0 for x in of_run.ious] for of_run in found]).reshape(-1, BINS)
         total = counts.sum(0)
         known = np.flatnonzero(total)
         mean = (counts * ious).sum(0)[known] / total[known]
@@ -162,18 +162,18 @@ def _by_score(columns: Sequence[Column], axes: Axes) -> None:
 
 
 def _curves(columns: Sequence[Column], values: Callable[[Measures], Curve], axes: Axes) -> None:
-    """Over the iterations, means over the seeds, smoothed."""
+    """Draws the mean over the seeds by iteration, smoothed."""
     tops = []
     for place, column in enumerate(columns):
         found = mean_curve([values(run.measures) for run in column.runs.values()])
         if not found:
             continue
         x, y = np.array([*found]), smooth(np.array([*found.values()]), len(found) // 25 | 1)
-        marks = max(1, len(x) // _MOST_MARKS)
-        start = place * marks // len(columns)  # not all at the same places
+        marks = max(1, len(x) // _MAX_MARKS)
+        start = place * marks // len(columns)  # avoids marks on top of each other
         axes.plot(x, y, label=column.label, markevery=(start, marks), **_style(place))
         tops.append(np.percentile(y, 99))
-    axes.set_ylim(0, 1.15 * max(tops, default=0.0) or None)  # spikes would flatten the rest
+    axes.set_ylim(0, 1.15 * max(tops, default=0.0) or None)  # cuts spikes off
     axes.set_xlabel("iteration")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     _legend(axes)
@@ -202,7 +202,7 @@ def _of_differences(columns: Sequence[Column], found: Comparison) -> Plots:
 
 def _of_training(columns: Sequence[Column], found: Comparison) -> Plots:
     runs = [run.measures for column in columns for run in column.runs.values()]
-    names = [*dict.fromkeys(name for one in runs for name in one.losses)][:_MOST_LOSSES]
+    names = [*dict.fromkeys(name for measures in runs for name in measures.losses)][:_MAX_LOSSES]
     losses = [(name, partial(_losses, columns, name)) for name in names]
     return [
         ("IoU of positives", partial(_curves, columns, lambda m: m.overlap)),
@@ -217,7 +217,7 @@ def _of_sizes(
     columns: Sequence[Column],
     found: Comparison,
 ) -> Plots:
-    """None, where no run has recorded it."""
+    """Gives no plot if no run recorded the positives."""
     known = any(by_size(column, lambda measures: measures.positives) for column in columns)
     return [(title, partial(draw, columns))] if known else []
 

@@ -1,4 +1,4 @@
-"""The files of a comparison: Markdown, JSON, CSV, and one HTML page."""
+"""Writes the files of a comparison: Markdown, JSON, CSV and one HTML page."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 7rem; 
 
 
 def write_reports(folder: Path, found: Comparison, facts: Sequence[str]) -> None:
-    """comparison.md, .json, .csv and .html. facts: lines that say what was compared.
+    """Writes comparison.md, .json, .csv and .html. facts: lines that state what was compared.
 
     Raises:
         UserError: a file cannot be written.
@@ -42,23 +42,24 @@ def write_reports(folder: Path, found: Comparison, facts: Sequence[str]) -> None
 
 
 def table_of_runs(found: Comparison) -> str:
-    """CSV with a line for each run; what is undefined or was not recorded is empty."""
+    """Gives CSV with a line for each run. A number that is undefined or missing is empty."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     by_size = [f"{name}_{size}" for name in ("positives_per_box", "without") for size in SIZES]
     rows.writerow(["rule", "seed", *NUMBERS, "max_mem_mb", *by_size, "folder"])
     for column in found.columns:
         for seed, run in column.runs.items():
-            one = run.measures
-            sizes = [m.get(size) for m in (one.positives, one.without) for size in SIZES]
-            numbers = [*run.numbers().values(), one.memory, *sizes]
+            measures = run.measures
+            shares = (measures.positives, measures.without)
+            sizes = [by_box.get(size) for by_box in shares for size in SIZES]
+            numbers = [*run.numbers().values(), measures.memory, *sizes]
             rows.writerow([column.label, seed, *numbers, run.run.folder])
     return text.getvalue()
 
 
 def markdown(found: Comparison, facts: Sequence[str]) -> str:
-    """The sections with their tables."""
-    parts = [f"# {TITLE}", _items(facts), "## What can be told", _items(conclusions(found))]
+    """Gives the report in Markdown."""
+    parts = [f"# {TITLE}", _items(facts), "## Conclusions", _items(conclusions(found))]
     if notes := _notes(found):
         parts += ["## Notes", _items(notes)]
     for section in _sections(found):
@@ -71,7 +72,7 @@ def _sections(found: Comparison) -> list[Section]:
 
 
 def _notes(found: Comparison) -> list[str]:
-    """Warnings, and the runs that are missing."""
+    """Gives the warnings and the missing runs."""
     return [*found.notes, *(f"{run} is missing: {why}" for run, why in found.failures.items())]
 
 
@@ -87,15 +88,15 @@ def _markdown_table(section: Section) -> str:
 
 
 def _cell(text: str) -> str:
-    """A text that cannot end a cell or a line."""
+    """Escapes a text so that it cannot end a cell or a line."""
     return printable(text).replace("|", "\\|")
 
 
 def page(found: Comparison, facts: Sequence[str]) -> str:
-    """One file, which loads nothing."""
+    """Gives the report as one HTML file that loads nothing."""
     parts = [
         _list(facts),
-        "<h2>What can be told</h2>",
+        "<h2>Conclusions</h2>",
         _list(conclusions(found)),
         *(f'<p class="warn">{html.safe(note)}</p>' for note in _notes(found)),
         *(_section(section, found) for section in _sections(found)),

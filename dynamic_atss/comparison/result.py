@@ -1,4 +1,4 @@
-"""All numbers of a comparison, as its reports show them."""
+"""Collects all numbers of a comparison for its reports."""
 
 from __future__ import annotations
 
@@ -27,16 +27,19 @@ FORMAT = "dynamic_atss comparison 1"
 
 
 class Measured(NamedTuple):
-    """A run and its numbers; agreement: None where it could not be measured · truth: tells what
-    was to be found in its test, "": that could not be read."""
+    """A run and its numbers.
+
+    agreement: None: it could not be measured · truth_checksum: of the ground truth of its test,
+    "": the ground truth could not be read.
+    """
 
     run: Run
     measures: Measures
     agreement: Agreement | None
-    truth: str = ""
+    truth_checksum: str = ""
 
     def number(self, name: str) -> float | None:
-        """One of NUMBERS; None where it is undefined or was not recorded."""
+        """Gives one of NUMBERS. None: undefined or not recorded."""
         if name in CORRELATIONS:
             return getattr(self.agreement, name, None)
         found = self.measures
@@ -52,13 +55,13 @@ class Measured(NamedTuple):
 
 
 class Column(NamedTuple):
-    """What is compared: a rule, or a setting, with its runs by seed."""
+    """A compared rule or setting with its runs by seed."""
 
     label: str
     runs: dict[int, Measured]
 
     def values(self, name: str) -> dict[int, float]:
-        """A number by seed."""
+        """Gives a number by seed, without undefined values."""
         found = {seed: run.number(name) for seed, run in self.runs.items()}
         return {seed: value for seed, value in found.items() if value is not None}
 
@@ -66,16 +69,22 @@ class Column(NamedTuple):
         return spread([*self.values(name).values()])
 
     def same_test(self, other: Column) -> bool:
-        """Whether both were to find the same objects; by the name of the test set where those of
-        one cannot be read any more."""
+        """Tests whether both have the same test set and ground truth.
+
+        Compares only the names if one ground truth cannot be read.
+        """
         mine, its = (next(iter(column.runs.values())) for column in (self, other))
-        unknown = not (mine.truth and its.truth)
-        return mine.run.test_set == its.run.test_set and (unknown or mine.truth == its.truth)
+        unknown = not (mine.truth_checksum and its.truth_checksum)
+        same_truth = unknown or mine.truth_checksum == its.truth_checksum
+        return mine.run.test_set == its.run.test_set and same_truth
 
 
 class Comparison(NamedTuple):
-    """reference: the label of the column that the others are compared with · notes: warnings, and
-    what could not be measured · failures: runs that are not in it, and why"""
+    """All numbers of a comparison.
+
+    reference: label of the column that the others are compared with · notes: warnings ·
+    failures: the reason for each run that is missing
+    """
 
     columns: list[Column]
     reference: str
@@ -83,19 +92,19 @@ class Comparison(NamedTuple):
     failures: dict[str, str]
 
     def difference(self, column: Column, name: str) -> Difference | None:
-        """To the reference; None of the reference, and of what cannot be compared with it."""
+        """Gives the difference to the reference. None: the reference itself, or not comparable."""
         other = self._reference
         if column is other or not self.comparable(column):
             return None
         return paired(column.values(name), other.values(name))
 
     def comparable(self, column: Column) -> bool:
-        """Whether its test is that of the reference."""
+        """Whether the column has the same test as the reference."""
         return column.same_test(self._reference)
 
     @property
     def compared(self) -> list[Column]:
-        """All but the reference that can be compared with it."""
+        """The other columns that can be compared with the reference."""
         others = [column for column in self.columns if column is not self._reference]
         return [column for column in others if self.comparable(column)]
 
@@ -104,7 +113,7 @@ class Comparison(NamedTuple):
         return next(column for column in self.columns if column.label == self.reference)
 
     def to_json(self) -> dict[str, Any]:
-        """What comparison.json holds."""
+        """Gives the content of comparison.json."""
         return {
             "format": FORMAT,
             "reference": self.reference,
@@ -142,7 +151,7 @@ def _run_json(measured: Measured) -> dict[str, Any]:
     }
 
 
-Truths = Callable[[Run], TruthTable]  # what was to be found in a run's test; may raise UserError
+Truths = Callable[[Run], TruthTable]  # reads the ground truth of a run's test; may raise UserError
 
 
 def compared(
@@ -153,45 +162,46 @@ def compared(
     notes: Sequence[str] = (),
     failures: dict[str, str] | None = None,
 ) -> Comparison:
-    """The numbers of all runs. reference: a label, "" the first group's.
+    """Computes the numbers of all runs. reference: a label, "": that of the first group.
 
     Raises:
-        UserError: no group of that label; a file of a run that is broken.
+        UserError: no group has that label, or a file of a run is broken.
     """
     labels = [group.label for group in groups]
     check_reference(reference, labels)
-    told: dict[str, None] = dict.fromkeys(notes)
+    all_notes: dict[str, None] = dict.fromkeys(notes)
     columns = [
         Column(
-            group.label, {seed: _measured(run, truths, told) for seed, run in group.runs.items()}
+            group.label,
+            {seed: _measured(run, truths, all_notes) for seed, run in group.runs.items()},
         )
         for group in groups
     ]
-    return Comparison(columns, reference or labels[0], [*told], failures or {})
+    return Comparison(columns, reference or labels[0], [*all_notes], failures or {})
 
 
 def check_reference(reference: str, labels: Sequence[str]) -> None:
-    """Raises UserError: it is none of the labels."""
+    """Raises UserError if the reference is not one of the labels."""
     if reference and reference not in labels:
         near = hint(reference, labels, "; the nearest is {!r}")
-        raise UserError(f"--reference {reference!r}: compared are {', '.join(labels)}{near}")
+        raise UserError(f"--reference {reference!r}: give one of {', '.join(labels)}{near}")
 
 
 def _measured(run: Run, truths: Truths, notes: dict[str, None]) -> Measured:
-    told = ""
+    checksum = ""
     try:
         truth = truths(run)
-        told = _told(truth)
+        checksum = _checksum(truth)
         table = result_table(read_json(Path(run.results)), str(run.results))
         found = agreement(table, truth)
     except UserError as error:
         found = None
         notes[f"scores and IoUs of detections are not compared for {run.folder}: {error}"] = None
-    return Measured(run, measures(run.lines), found, told)
+    return Measured(run, measures(run.lines), found, checksum)
 
 
-def _told(truth: TruthTable) -> str:
-    """A checksum of the images and their objects."""
+def _checksum(truth: TruthTable) -> str:
+    """Computes a checksum of the images and their objects."""
     images = sorted(str(image["id"]) for image in truth.images)
     found = hashlib.sha256(repr(images).encode())
     for column in (truth.image_ids, truth.category_ids, truth.boxes):

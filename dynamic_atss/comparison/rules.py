@@ -1,4 +1,4 @@
-"""A rule as the command line names it: "topk", "topk,topk=5", "my_rule.py:Name,threshold=0.5"."""
+"""Reads rules of the command line: "topk", "topk,topk=5", "my_rule.py:Name,threshold=0.5"."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ _FORM = "write rules as NAME or NAME,argument=value,argument=value"
 
 
 class Rule(NamedTuple):
-    """text: as typed, with a comma before the arguments · name: of MODEL.ASSIGNER.NAME ·
-    arguments: of MODEL.ASSIGNER.ARGS"""
+    """A rule of the command line.
+
+    text: as typed, with a comma before the arguments · name: the value of MODEL.ASSIGNER.NAME ·
+    arguments: the values of MODEL.ASSIGNER.ARGS
+    """
 
     text: str
     name: str
@@ -26,15 +29,15 @@ class Rule(NamedTuple):
 
     @property
     def label(self) -> str:
-        """As typed, without the folder of a file."""
+        """The rule as typed, without the folder of a file."""
         return self.text.removeprefix(self._folder)
 
     @property
     def folder(self) -> str:
-        """Of its runs; where the name cannot tell all of the text, with a checksum."""
+        """The folder of its runs. A checksum makes the name unique if characters were replaced."""
         plain = re.sub(r"[^A-Za-z0-9_.=,+-]", "-", self.label)
-        told = self.text.replace(":", "-") == plain
-        return plain if told else f"{plain}-{hashlib.sha256(self.text.encode()).hexdigest()[:6]}"
+        unique = self.text.replace(":", "-") == plain
+        return plain if unique else f"{plain}-{hashlib.sha256(self.text.encode()).hexdigest()[:6]}"
 
     @property
     def _folder(self) -> str:
@@ -43,26 +46,27 @@ class Rule(NamedTuple):
 
 
 def parsed(texts: Sequence[str]) -> list[Rule]:
-    """The rules of a command line.
+    """Reads the rules of a command line.
 
     Raises:
-        UserError: none, one twice, or one that is not written so.
+        UserError: there are no rules, a rule is repeated, or a rule has another form.
     """
     rules = [_parsed(text) for text in texts]
     if not rules:
-        raise UserError(f"--rules: give two rules or more; {_FORM}")
-    twice = [rule.text for i, rule in enumerate(rules) if rule in rules[:i]]
-    if twice:
-        raise UserError(f"--rules: {twice[0]} is given twice")
+        raise UserError(f"--rules: give two or more rules; {_FORM}")
+    repeated = [rule.text for i, rule in enumerate(rules) if rule in rules[:i]]
+    if repeated:
+        raise UserError(f"--rules: {repeated[0]} is given twice; give each rule once")
     return rules
 
 
 def _parsed(text: str) -> Rule:
-    name, *rest = _FIRST.split(text, maxsplit=1)
+    name, *arguments_text = _FIRST.split(text, maxsplit=1)
     if not name or "=" in name:
         raise UserError(f"--rules {text!r}: {_FORM}")
-    pairs = [part.partition("=") for part in (_NEXT.split(rest[0]) if rest else ())]
+    parts = _NEXT.split(arguments_text[0]) if arguments_text else []
+    pairs = [part.partition("=") for part in parts]
     arguments = {key: decoded(value) for key, _, value in pairs}
     if len(arguments) < len(pairs):
-        raise UserError(f"--rules {text!r}: an argument is given twice")
-    return Rule(",".join([name, *rest]), name, arguments)
+        raise UserError(f"--rules {text!r}: an argument is given twice; give it once")
+    return Rule(",".join([name, *arguments_text]), name, arguments)

@@ -1,4 +1,4 @@
-"""Trains the runs of a comparison: each is the usual training command in a process of its own."""
+"""Trains the runs of a comparison. Starts the training command in a new process for each run."""
 
 from __future__ import annotations
 
@@ -22,22 +22,25 @@ from dynamic_atss.files import METRICS_FILE
 from dynamic_atss.processes import end_with_parent
 from dynamic_atss.progress import progress
 
-OUTPUT = "output.txt"  # of a run's folder: what its processes print
+OUTPUT = "output.txt"  # in a run's folder: the output of its processes
 TRAIN = (sys.executable, "-m", "dynamic_atss", "train")
-_SECONDS = 0.2  # between two looks
+_SECONDS = 0.2  # between two checks of the processes
 _LONGEST_REASON = 500  # characters
-_TAIL = 2**16  # bytes, some lines
+_TAIL = 2**16  # bytes at the end of a log that hold its last lines
 
 
 class Failure(NamedTuple):
-    """A run that did not end well, and why."""
+    """A run that failed, and the reason."""
 
     job: Job
     reason: str
 
 
 class _Started(NamedTuple):
-    """begin: when · place: in `output.txt`, where its lines begin"""
+    """A running job.
+
+    begin: time of the start in seconds · place: where its lines begin in output.txt, in bytes
+    """
 
     job: Job
     process: subprocess.Popen[bytes]
@@ -46,10 +49,10 @@ class _Started(NamedTuple):
 
 
 class Runner:
-    """Makes the runs that are not complete, one at a time on each device.
+    """Trains the runs that are not complete, one at a time on each device.
 
-    However it is left, no process of its own trains on: they are told to save and end, by the
-    system if this process is killed.
+    Stops all its processes at the end, also after an error. They save a checkpoint first. If this
+    process is killed, the system stops them.
     """
 
     def __init__(
@@ -61,17 +64,17 @@ class Runner:
         self._begin, self._at_begin = time.monotonic(), 0
 
     def run(self) -> list[Failure]:
-        """Those that failed; the others go on.
+        """Trains all runs and gives those that failed. A failure does not stop the others.
 
         Raises:
-            Stopped: a signal came; all that was under way is saved.
+            Stopped: a signal came. The checkpoints of all runs are saved.
         """
-        self._tell_complete()
+        self._print_complete()
         waiting = [job for job in self._jobs if not job.complete(self._test_sets)]
         total = sum(job.cfg.SOLVER.MAX_ITER for job in self._jobs)
         self._at_begin = self._iterations()
         with progress((), "compare", total) as bar:
-            bar.initial = bar.n = self._at_begin  # does not count for the speed
+            bar.initial = bar.n = self._at_begin  # earlier iterations do not count for the speed
             try:
                 while waiting or self._running:
                     self._start(waiting)
@@ -96,10 +99,10 @@ class Runner:
             reason = "" if started.job.complete(self._test_sets) else _reason(started, code)
             if reason:
                 self._failures.append(Failure(started.job, reason))
-            self._tell_ended(started, reason)
+            self._print_ended(started, reason)
 
     def _stop(self) -> None:
-        """Each run saves a checkpoint after the iteration under way."""
+        """Stops all runs. Each saves a checkpoint after its current iteration."""
         with on_signals(ignore):
             for started in self._running.values():
                 started.process.terminate()
@@ -107,27 +110,27 @@ class Runner:
                 started.process.wait()
 
     def _iterations(self) -> int:
-        """Of all runs."""
+        """Counts the iterations of all runs."""
         return sum(_iterations(job.folder) for job in self._jobs)
 
-    def _tell_complete(self) -> None:
+    def _print_complete(self) -> None:
         count = self._complete()
         if count:
-            tqdm.write(f"{count} of {len(self._jobs)} runs are complete already")
+            tqdm.write(f"{count} of {len(self._jobs)} runs are already complete")
 
     def _complete(self) -> int:
         return sum(job.complete(self._test_sets) for job in self._jobs)
 
-    def _tell_ended(self, started: _Started, reason: str) -> None:
+    def _print_ended(self, started: _Started, reason: str) -> None:
         spent = timedelta(seconds=round(time.monotonic() - started.begin))
-        what = f"failed: {reason}" if reason else "done"
+        result = f"failed: {reason}" if reason else "done"
         tqdm.write(
-            f"{started.job.name}: {what}, after {spent}; {self._complete()} of {len(self._jobs)} "
+            f"{started.job.name}: {result}, after {spent}; {self._complete()} of {len(self._jobs)} "
             f"runs are complete{self._left()}"
         )
 
     def _left(self) -> str:
-        """The time left, by the iterations since the start on all devices together."""
+        """Estimates the time left from the iterations since the start on all devices."""
         failed = {failure.job.folder for failure in self._failures}
         left = sum(
             job.cfg.SOLVER.MAX_ITER - _iterations(job.folder)
@@ -143,7 +146,7 @@ class Runner:
 
 def _start(job: Job, device: Device) -> _Started:
     settings = job.write_settings(device.kind)
-    # The file was written from what the command line allowed already.
+    # --allow-code is safe here: the command line has already allowed the code in the file.
     command = [*TRAIN, "--config-file", str(settings), "--allow-code", "--resume"]
     with open(job.folder / OUTPUT, "ab") as output:
         place = output.tell()
@@ -153,7 +156,7 @@ def _start(job: Job, device: Device) -> _Started:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            start_new_session=True,  # Ctrl-C comes to this process alone, which tells them once
+            start_new_session=True,  # keeps Ctrl-C from the runs; this process stops them once
             preexec_fn=_end_with_parent,
         )
     return _Started(job, process, time.monotonic(), place)
@@ -164,7 +167,7 @@ def _end_with_parent() -> None:
 
 
 def _iterations(folder: Path) -> int:
-    """The last that is logged; of a long file the end is read."""
+    """Reads the last logged iteration from the end of the file."""
     try:
         with open(folder / METRICS_FILE, "rb") as file:
             file.seek(-min(_TAIL, file.seek(0, os.SEEK_END)), os.SEEK_END)
@@ -175,13 +178,13 @@ def _iterations(folder: Path) -> int:
 
 
 def _reason(started: _Started, code: int) -> str:
-    """Why a run that is not complete has ended, from what it printed."""
+    """Finds in the output why an incomplete run ended."""
     output = started.job.folder / OUTPUT
     if code in STOP_CODES or code < 0:
-        return f"ended by a signal (exit code {code}); the same command goes on with it"
+        return f"ended by a signal (exit code {code}); the same command resumes it"
     if code == 0:
-        return f"it has no scores: has its test set boxes? ({output})"
+        return f"it has no scores; check that its test set has boxes ({output})"
     printed = output.read_bytes()[started.place :].decode(errors="replace")
     lines = [line for line in printed.splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith("error: ")] or lines or ["without a word"]
-    return f"{told[-1].removeprefix('error: ')[:_LONGEST_REASON]} (exit code {code}, {output})"
+    errors = [line for line in lines if line.startswith("error: ")] or lines or ["no output"]
+    return f"{errors[-1].removeprefix('error: ')[:_LONGEST_REASON]} (exit code {code}, {output})"

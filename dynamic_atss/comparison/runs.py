@@ -1,4 +1,4 @@
-"""What the folder of a finished run says."""
+"""Reads the folder of a finished run."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ from dynamic_atss.suggest import hint
 
 
 class Run(NamedTuple):
-    """settings: of its config.yaml, by their full names · lines: of metrics.jsonl, of the training
-    alone · test_set: the first of DATASETS.TEST, by the name of its folder · scores: COCO's numbers
-    there, without those that are undefined"""
+    """A finished run.
+
+    Args:
+        settings: the values of config.yaml by full key name.
+        lines: the training lines of metrics.jsonl.
+        test_set: the folder name of the first of DATASETS.TEST.
+        scores: COCO's numbers on the test set, without undefined ones.
+    """
 
     folder: Path
     settings: dict[str, Any]
@@ -32,19 +37,19 @@ class Run(NamedTuple):
 
     @property
     def results(self) -> Path:
-        """Its detections, in COCO's format."""
+        """The file of its detections in COCO's format."""
         return self.folder / "inference" / self.test_set / "bbox.json"
 
 
 def read_run(folder: Path) -> Run:
-    """Raises UserError: there is no such run, or it is not complete."""
+    """Reads a run. Raises UserError if it does not exist or is not complete."""
     settings = _settings(folder)
     records = read_metrics(folder / METRICS_FILE)
     test_set = next((str(r["dataset"]) for r in records if "dataset" in r), "")
     path = folder / "inference" / test_set / "coco_metrics.json"
     if not test_set or not path.is_file() or not (folder / "model_final.pth").is_file():
         raise UserError(
-            f"{folder}: is not trained and tested to its end: go on with it "
+            f"{folder}: training or test is not complete; resume it "
             f"(train --config-file {folder / CONFIG} --resume), or leave it out"
         )
     lines = [record for record in records if "loss" in record]
@@ -54,18 +59,20 @@ def read_run(folder: Path) -> Run:
 def _settings(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
-        what = "holds no run (no config.yaml)" if folder.is_dir() else "there is no such folder"
-        raise UserError(f"{folder}: {what}; give the OUTPUT_DIR of a run{_nearest(folder)}")
+        reason = "holds no run (no config.yaml)" if folder.is_dir() else "there is no such folder"
+        raise UserError(f"{folder}: {reason}; give the OUTPUT_DIR of a run{_nearest(folder)}")
     try:
         found = leaves(read_text(path, YAML_BYTES))
         int(found["SEED"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: is no configuration of a run ({error})") from None
+        raise UserError(
+            f"{path}: is not the configuration of a run ({error}); give the OUTPUT_DIR of a run"
+        ) from None
     return found
 
 
 def _nearest(folder: Path) -> str:
-    """Another run beside a folder that is none."""
+    """Suggests a run next to a folder that holds none."""
     try:
         known = [p.name for p in folder.parent.iterdir() if (p / CONFIG).is_file()]
     except OSError:
@@ -78,4 +85,6 @@ def _scores(path: Path) -> dict[str, float]:
         found = json.loads(path.read_bytes())
         return {m: float(found[m]) for m in METRICS if found[m] != UNDEFINED}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: does not hold COCO's scores ({error!r}); test again") from None
+        raise UserError(
+            f"{path}: does not hold COCO's scores ({error!r}); test the run again"
+        ) from None

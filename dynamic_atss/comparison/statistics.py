@@ -1,4 +1,4 @@
-"""Mean, spread, paired differences with their intervals, correlations: plain formulas."""
+"""Computes means, spreads, paired differences with their intervals, and correlations."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
-FEW = 3  # seeds; with so many or fewer an interval is wide
+FEW = 3  # with this many seeds or fewer, an interval is wide
 
 Floats = NDArray[np.float64]
 
 
 class Spread(NamedTuple):
-    """Of n numbers; sd: the sample's standard deviation (n - 1), None of one number."""
+    """Mean and standard deviation of n numbers. sd: divided by n - 1, None for one number."""
 
     n: int
     mean: float
@@ -24,7 +24,7 @@ class Spread(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Mean of n paired differences, and the ends of its interval; None where n is 1."""
+    """Mean of n paired differences, and the bounds of its interval. They are None for n = 1."""
 
     n: int
     mean: float
@@ -32,22 +32,22 @@ class Difference(NamedTuple):
     high: float | None
 
     @property
-    def told(self) -> bool:
-        """Whether the interval leaves 0 out."""
+    def significant(self) -> bool:
+        """Whether the interval excludes 0."""
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
     @property
     def verdict(self) -> str:
-        """What can be told of it."""
+        """The conclusion in words."""
         if self.n == 1:
-            return "one seed: cannot be told"
-        if not self.told:
-            return "cannot be told apart"
+            return "unknown with one seed"
+        if not self.significant:
+            return "not significantly different"
         return "higher" if self.mean > 0 else "lower"
 
 
 def spread(values: Sequence[float]) -> Spread | None:
-    """None of no number."""
+    """Computes mean and standard deviation. None: there are no numbers."""
     n = len(values)
     if not n:
         return None
@@ -59,8 +59,10 @@ def spread(values: Sequence[float]) -> Spread | None:
 
 
 def paired(values: Mapping[int, float], reference: Mapping[int, float]) -> Difference | None:
-    """Differences of numbers by seed to the reference's of the same seed; the interval is Student's
-    t of their mean: mean -+ t(0.975, n - 1) sd / sqrt(n). None without a common seed."""
+    """Averages the differences of numbers with the same seed.
+
+    Uses Student's t for the interval: mean -+ t(0.975, n - 1) sd / sqrt(n). None: no common seed.
+    """
     found = spread([values[seed] - reference[seed] for seed in values if seed in reference])
     if found is None:
         return None
@@ -71,8 +73,13 @@ def paired(values: Mapping[int, float], reference: Mapping[int, float]) -> Diffe
 
 
 def t_quantile(freedom: int, probability: float = (1 + CONFIDENCE) / 2) -> float:
-    """Of Student's t with an integer number of degrees of freedom, for a probability above 1/2: by
-    halving, to the last digit, as its distribution is a finite sum (`t_within`)."""
+    """Computes a quantile of Student's t for an integer number of degrees of freedom.
+
+    Bisects the distribution, which is a finite sum (`t_within`), to full float precision.
+
+    Args:
+        probability: above 1/2.
+    """
     low, high = 0.0, 1.0
     while (1 + t_within(high, freedom)) / 2 < probability:
         low, high = high, 2 * high
@@ -85,7 +92,10 @@ def t_quantile(freedom: int, probability: float = (1 + CONFIDENCE) / 2) -> float
 
 
 def t_within(t: float, freedom: int) -> float:
-    """The probability that Student's t lies in [-t, t] (Abramowitz and Stegun 26.7.3, 26.7.4)."""
+    """Computes the probability that Student's t lies in [-t, t].
+
+    Formulas: Abramowitz and Stegun 26.7.3 and 26.7.4.
+    """
     angle = math.atan(t / math.sqrt(freedom))
     odd = freedom % 2
     term = math.cos(angle) if odd else 1.0
@@ -98,7 +108,7 @@ def t_within(t: float, freedom: int) -> float:
 
 
 def pearson(a: Floats, b: Floats) -> float | None:
-    """The correlation of two columns; None where one of them does not vary."""
+    """Computes the correlation of two columns. None: one of them does not vary."""
     if not len(a) or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     x, y = a - a.mean(), b - b.mean()
@@ -106,12 +116,12 @@ def pearson(a: Floats, b: Floats) -> float | None:
 
 
 def spearman(a: Floats, b: Floats) -> float | None:
-    """Pearson's correlation of the ranks; equal numbers share the mean of their ranks."""
+    """Computes Pearson's correlation of the ranks. Equal numbers get the mean of their ranks."""
     return pearson(_ranks(a), _ranks(b))
 
 
 def _ranks(values: Floats) -> Floats:
-    """0-based."""
+    """Gives the 0-based ranks."""
     _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
     return (ends - (counts + 1) / 2)[group.reshape(-1)]

@@ -1,4 +1,4 @@
-"""The sections of a report: what each of them says in words and in a table."""
+"""Writes the sections of a report, each as a text and a table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NONE = "–"
 
 
 class Section(NamedTuple):
-    """key: by which plots.PLOTS has its plots · heads, rows: of its table, texts"""
+    """A section. key: of its plots in plots.PLOTS · heads, rows: the texts of its table"""
 
     key: str
     title: str
@@ -29,8 +29,12 @@ def sections(found: Comparison) -> list[Section]:
         *([_differences(found)] if found.compared else []),
         _by_size(found, "positives", "Positives per box by its size", lambda m: m.positives, 1, ""),
         _by_size(
-            *(found, "without", "Boxes without a positive by their size", lambda m: m.without),
-            *(100, " %"),
+            found,
+            "without",
+            "Boxes without a positive by their size",
+            lambda m: m.without,
+            100,
+            " %",
         ),
         _agreement(found),
         _training(found),
@@ -43,11 +47,11 @@ def _scores(found: Comparison) -> Section:
         for column in found.columns
     ]
     text = (
-        "COCO's scores on the test set: the mean over the seeds ± their standard deviation. "
-        "APs, APm, APl: of boxes below 32² pixels, up to 96², above, as the annotations measure."
+        "COCO's scores on the test set: mean over the seeds ± standard deviation. APs, APm and APl "
+        "count boxes with an annotated area below 32², from 32² to 96², and above 96² pixels."
     )
     if others := [column.label for column in found.columns if not found.comparable(column)]:
-        text += f" Of another test set than {found.reference}: {', '.join(others)}."
+        text += f" These have another test set than {found.reference}: {', '.join(others)}."
     return Section("scores", "Scores", text, ["rule", "seeds", *SCORES], rows)
 
 
@@ -57,9 +61,9 @@ def _differences(found: Comparison) -> Section:
         for column in found.compared
     ]
     text = (
-        f"Mean of the differences to {found.reference} with the same seed, and in brackets the "
+        f"Mean of the differences to {found.reference} with the same seed. Brackets show the "
         f"{100 * CONFIDENCE:.0f} % interval of that mean (Student's t over the seeds). * marks an "
-        "interval without 0; one seed has none."
+        "interval that excludes 0. One seed has no interval."
     )
     return Section("differences", "Paired differences", text, ["rule", *SCORES], rows)
 
@@ -73,31 +77,31 @@ def _by_size(
     unit: str,
 ) -> Section:
     means = {column.label: by_size(column, values) for column in found.columns}
-    missing = [label for label, of in means.items() if not of]
-    means = {label: of for label, of in means.items() if of}
-    sizes = [size for size in SIZES if any(size in of for of in means.values())]
+    missing = [label for label, mean in means.items() if not mean]
+    means = {label: mean for label, mean in means.items() if mean}
+    sizes = [size for size in SIZES if any(size in mean for mean in means.values())]
     rows = [
-        [label, *(f"{scale * of[s]:.1f}{unit}" if s in of else NONE for s in sizes)]
-        for label, of in means.items()
+        [label, *(f"{scale * mean[s]:.1f}{unit}" if s in mean else NONE for s in sizes)]
+        for label, mean in means.items()
     ]
-    told = f"Not recorded: {', '.join(missing)} (runs of an older version)." if missing else ""
+    note = f"Not recorded: {', '.join(missing)} (runs of an older version)." if missing else ""
     text = (
-        "Mean over the whole training. The size is the square root of width x height, in pixels "
-        "as the network sees the box."
+        "Mean over the training. The size is the square root of width x height, in pixels of the "
+        "resized image."
     )
-    text = f"{text} {told}".strip() if rows else told
+    text = f"{text} {note}".strip() if rows else note
     return Section(key, title, text, ["rule", *map(size_label, sizes)], rows)
 
 
 def by_size(column: Column, values: Callable[[Measures], dict[str, float]]) -> dict[str, float]:
-    """The mean over the runs that have it."""
+    """Averages each size over the runs that recorded it."""
     found = [values(run.measures) for run in column.runs.values()]
-    sums = {size: [one[size] for one in found if size in one] for size in SIZES}
-    return {size: sum(some) / len(some) for size, some in sums.items() if some}
+    by_run = {size: [of_run[size] for of_run in found if size in of_run] for size in SIZES}
+    return {size: sum(numbers) / len(numbers) for size, numbers in by_run.items() if numbers}
 
 
 def size_label(size: str) -> str:
-    """ "8to16" -> "8 to 16"."""
+    """Turns "8to16" into "8 to 16"."""
     if size.startswith("0to"):
         return f"below {size[3:]}"
     return f"from {size[:-2]}" if size.endswith("up") else size.replace("to", " to ")
@@ -111,14 +115,14 @@ def _agreement(found: Comparison) -> Section:
         for column in found.columns
     ]
     text = (
-        "The correlation of score and IoU of the detections of the test. Each detection has the "
-        "IoU with the object of its class in its image that it overlaps most, 0 without one. "
-        "Crowds are no objects; a detection with half of its area or more in one is left out, "
-        "unless it has an IoU of 0.5 with an object. Over all detections a rule gains by giving "
-        "low scores to what is wrong; over those with an IoU of 0.5 or more, by ranking what is "
-        "right by its place."
+        "Correlation of score and IoU over the detections of the test. The IoU of a detection is "
+        "its largest IoU with an object of its class in its image, 0 without such an object. "
+        "Crowds are not objects. A detection with half of its area or more in a crowd is left "
+        "out, unless it has an IoU of 0.5 with an object. The correlation over all detections "
+        "rises when wrong detections get low scores. The correlation over those with an IoU of "
+        "0.5 or more rises when better placed boxes get higher scores."
     )
-    title = "Do scores tell how well boxes lie?"
+    title = "Agreement of scores and IoUs"
     return Section("agreement", title, text, ["rule", *heads, "detections"], rows)
 
 
@@ -141,11 +145,11 @@ def _training(found: Comparison) -> Section:
             ]
         )
     text = (
-        "Positives per image: mean of the whole training. IoU of positives: of predicted boxes "
-        "with the boxes that they learn, mean of the last quarter of the training. Seconds: the "
-        "median of an iteration, with the wait for data; runs beside each other, or other work, "
-        "slow each other down. Losses of different rules have different labels and normalisers: "
-        "their height cannot be compared."
+        "Positives per image: mean over the training. IoU of positives: mean IoU of the positives' "
+        "predicted boxes with the boxes that they learn, over the last quarter of the training. "
+        "Seconds: median of an iteration, with the wait for data; runs at the same time slow each "
+        "other down. Losses of different rules cannot be compared, because their labels and "
+        "normalisers differ."
     )
     heads = ["rule", "positives per image", "IoU of positives", "s per iteration", "memory, MiB"]
     return Section("training", "Training and cost", text, heads, rows)
@@ -159,16 +163,16 @@ def spread(found: Spread | None, digits: int = 3) -> str:
 
 
 def interval(found: Difference) -> str:
-    told = signed(found.mean)
+    mean = signed(found.mean)
     if found.low is None or found.high is None:
-        return told
-    return f"{told} [{signed(found.low)}, {signed(found.high)}]"
+        return mean
+    return f"{mean} [{signed(found.low)}, {signed(found.high)}]"
 
 
 def _cell(found: Difference | None) -> str:
     if found is None:
         return NONE
-    return interval(found) + (" *" if found.told else "")
+    return interval(found) + (" *" if found.significant else "")
 
 
 def signed(value: float) -> str:

@@ -1,4 +1,4 @@
-"""What was to be found in the test of a finished run, read anew from its data set."""
+"""Reads the ground truth of a finished run's test set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.ground_truth import TruthTable, truth_table
 
-# What decides how a test set is read. The rest of a run may name code that nobody has allowed.
+# These keys decide how a test set is read. Other keys of a run may name code that is not allowed.
 _KEYS = (
     *("DATASETS.ROOT", "DATASETS.TEST", "DATASETS.ALLOW_OUTSIDE"),
     *("INPUT.EXIF", "INPUT.MAX_PIXELS", "INPUT.BITS"),
@@ -23,23 +23,29 @@ class Truths:
     """Reads each test set once."""
 
     def __init__(self, *, allow_code: bool = False) -> None:
-        """allow_code: of the data sets' formats."""
+        """allow_code: whether a data set may name code that reads it."""
         self._allow_code = allow_code
         self._known: dict[str, dict[str, DetectionDataset]] = {}
         self._tables: dict[tuple[str, str], TruthTable] = {}
 
     def __call__(self, run: Run) -> TruthTable:
-        """Raises UserError: its data set cannot be opened, or is code."""
+        """Reads the first test set of a run.
+
+        Raises:
+            UserError: the data set cannot be opened, or names code that is not allowed.
+        """
         return self.of(run.settings, run.test_set)
 
     def of(self, settings: dict[str, Any], test_set: str) -> TruthTable:
-        """Of one test set of a configuration, by the name of its folder."""
+        """Reads one test set of a configuration, given by its folder name."""
         chosen = {key: settings[key] for key in _KEYS if key in settings}
         key = repr(chosen), test_set
         if key not in self._tables:
             dataset = self._datasets(chosen).get(test_set)
             if dataset is None:
-                raise UserError(f"DATASETS.TEST has no {test_set}: the run was tested on another")
+                raise UserError(
+                    f"DATASETS.TEST has no {test_set}, on which the run was tested; test it again"
+                )
             self._tables[key] = truth_table(dataset.read(), str(dataset.annotations))
         return self._tables[key]
 
@@ -50,7 +56,7 @@ class Truths:
                 if names_code("DATASETS.TEST", name) and not self._allow_code:
                     raise UserError(f"DATASETS.TEST {name!r} names code: add --allow-code")
             words = [str(word) for pair in chosen.items() for word in pair]
-            # Any head will do: boxes are read as the files have them.
+            # The head makes no difference, because boxes are read as the files hold them.
             cfg = load_config(
                 None, [*words, "MODEL.HEAD.NAME", "atss", "DATALOADER.NUM_WORKERS", "0"]
             )

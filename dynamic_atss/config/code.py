@@ -1,4 +1,4 @@
-"""Names of code in a configuration: which they are, who may give them, where their files are."""
+"""Finds names of code in a configuration, and refuses those that only a file gives."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from dynamic_atss.suggest import nearest
 
 
 def names_code(key: str, name: str) -> bool:
-    """Whether a name means a file or module of the user's: "file.py:Name" or "module:Name".
+    """Whether `name` is code of the user: "file.py:Name" or "module:Name".
 
-    key: of the configuration, or SPEC; only names of data sets may begin with a format, as "coco:"
+    Args:
+        key: the configuration key, or SPEC. Only names of data sets may begin with a format, such
+            as "coco:".
     """
     formats = DATA_FORMATS if key.startswith(("DATASETS", "SPEC")) else ()
     return ":" in name and name.partition(":")[0] not in formats
 
 
-def refuse_code(cfg: CN, given: set[str], file: str | Path | None) -> None:
-    """Raises UserError for the first key outside of `given` that names code."""
-    for key, name in _names(cfg):
-        if key not in given:
+def refuse_code(cfg: CN, overridden: set[str], file: str | Path | None) -> None:
+    """Raises UserError for the first key that names code and is not in `overridden`."""
+    for key, name in _code_names(cfg):
+        if key not in overridden:
             raise UserError(
                 f"{file}: {key} {name!r} names code, which a file alone does not run: "
                 "add --allow-code (in Python allow_code=True) if you trust it, or give "
@@ -36,9 +38,11 @@ def refuse_code(cfg: CN, given: set[str], file: str | Path | None) -> None:
 
 
 def refuse_unknown_formats(cfg: CN) -> None:
-    """Raises UserError for a data set that begins with nearly the name of a format ("COCO:a:b"),
-    which else would be taken for a module of the user's."""
-    for key, name in _names(cfg):
+    """Raises UserError for a data set whose format is misspelt, such as "COCO:a:b".
+
+    The misspelt format would be taken for a module of the user.
+    """
+    for key, name in _code_names(cfg):
         place = name.partition(":")[0] if key.startswith("DATASETS") else ""
         near = nearest(place.lower(), DATA_FORMATS)
         if near and (place.lower() == near or not _is_module(place)):
@@ -49,27 +53,29 @@ def refuse_unknown_formats(cfg: CN) -> None:
 
 
 def with_absolute_code(cfg: CN) -> CN:
-    """A copy in which files of code have absolute paths: it means the same from any folder."""
+    """Copies `cfg` with absolute paths of code files, so that it works from any folder."""
     copy = cfg.clone()
     copy.defrost()
     for key in CODE_KEYS:
         section, _, name = key.rpartition(".")
         node, value = _value(copy, section), _value(copy, key)
-        one = isinstance(value, str)
-        node[name] = _absolute(key, value) if one else type(value)(_absolute(key, x) for x in value)
+        if isinstance(value, str):
+            node[name] = _absolute(key, value)
+        else:
+            node[name] = type(value)(_absolute(key, entry) for entry in value)
     return copy
 
 
 def _absolute(key: str, name: Any) -> Any:
-    """The name with the absolute path of its file; all but the names of files as they are."""
+    """Makes the path of a code file absolute; returns any other value as it is."""
     if not isinstance(name, str) or not names_code(key, name) or ".py:" not in name:
         return name
-    stem, rest = name.split(".py:", 1)
-    return f"{Path(f'{stem}.py').absolute()}:{rest}"
+    stem, attribute = name.split(".py:", 1)
+    return f"{Path(f'{stem}.py').absolute()}:{attribute}"
 
 
-def _names(cfg: CN) -> Iterator[tuple[str, str]]:
-    """(key, name) of all code that is named."""
+def _code_names(cfg: CN) -> Iterator[tuple[str, str]]:
+    """Yields (key, name) for each name of code in the configuration."""
     for key in CODE_KEYS:
         value = _value(cfg, key)
         for name in [value] if isinstance(value, str) else value:
@@ -82,9 +88,9 @@ def _value(cfg: CN, key: str) -> Any:
 
 
 def _is_module(place: str) -> bool:
-    """Whether code may be meant: a path or dotted name, or a module. Nothing is imported."""
+    """Whether `place` can be code: a path, a dotted name or a module. Imports nothing."""
     if not place.isidentifier():
         return True
     spec = importlib.util.find_spec(place)
-    named = spec is not None and spec.origin is not None  # else a folder of that name
-    return named or Path(f"{place}.py").is_file() or Path(place, "__init__.py").is_file()
+    is_module = spec is not None and spec.origin is not None  # a mere folder has no origin
+    return is_module or Path(f"{place}.py").is_file() or Path(place, "__init__.py").is_file()

@@ -1,4 +1,4 @@
-"""Names of data sets that are written in another way than they are meant: how to write them."""
+"""Detects miswritten names of data sets, and says how to write them."""
 
 from __future__ import annotations
 
@@ -17,52 +17,59 @@ _SPLIT_FIRST = "the split stands first"
 def refuse_miswritten(key: str, names: Iterable[object]) -> None:
     """Raises UserError: a name lacks its format, or has its parts in the wrong order.
 
-    key: which holds the names · names: those that are no texts are passed over
+    Args:
+        key: the configuration key that holds the names.
+        names: the names; entries that are not texts are skipped.
     """
     for name in names:
-        found = _meant(name) if isinstance(name, str) else None
-        if found:
-            raise UserError(f"{key} {name!r}: {found[0]}: write {found[1]}")
+        correction = _correction(name) if isinstance(name, str) else None
+        if correction:
+            fault, correct = correction
+            raise UserError(f"{key} {name!r}: {fault}: write {correct}")
 
 
-def _meant(name: str) -> tuple[str, str] | None:
-    """What is wrong, and the name that is meant; None if nothing is known to be wrong."""
-    kind, colon, rest = name.partition(":")
-    if colon and kind in DATA_FORMATS:
-        return _turned(kind, rest)
-    if name.count(":") > 1:  # a format of the user's, as my.py:Name:labels.json
+def _correction(name: str) -> tuple[str, str] | None:
+    """Gives the fault of a name and the correct name; None if no fault is known."""
+    data_format, colon, parts = name.partition(":")
+    if colon and data_format in DATA_FORMATS:
+        return _swapped(data_format, parts)
+    if name.count(":") > 1:  # a format of the user, such as my.py:Name:labels.json
         return None
-    found = (_with_format(kind, name) for kind in DATA_FORMATS)
-    return next(((_NO_FORMAT, full) for full in found if full), None)
+    completed = (_with_format(data_format, name) for data_format in DATA_FORMATS)
+    return next(((_NO_FORMAT, full) for full in completed if full), None)
 
 
-def _with_format(kind: str, name: str) -> str:
-    """A name without a format as that of one; "" if it does not look like it."""
-    if _begins_with(kind, name):
-        return f"{kind}:{name}"
-    if _is_first(kind, name) and ":" not in name:
-        return f"{kind}:{name}:{'<image folder>' if kind == 'coco' else '<split>'}"
-    turned = _turned(kind, name)
-    return turned[1] if turned else ""
+def _with_format(data_format: str, name: str) -> str:
+    """Adds a format to a name that lacks it; "" if the name does not look like that format."""
+    if _begins_correctly(data_format, name):
+        return f"{data_format}:{name}"
+    if _is_first_part(data_format, name) and ":" not in name:
+        second = "<image folder>" if data_format == "coco" else "<split>"
+        return f"{data_format}:{name}:{second}"
+    swapped = _swapped(data_format, name)
+    return swapped[1] if swapped else ""
 
 
-def _turned(kind: str, rest: str) -> tuple[str, str] | None:
-    """What is wrong with two parts in the wrong order, and the right name."""
-    first, _, second = rest.rpartition(":")
-    if len(first) < 2 or _begins_with(kind, rest) or not _is_first(kind, second):
-        return None  # one letter: a drive of Windows
-    return _FOLDER_FIRST if kind == "coco" else _SPLIT_FIRST, f"{kind}:{second}:{first}"
+def _swapped(data_format: str, parts: str) -> tuple[str, str] | None:
+    """Gives the fault and the correct name if the two parts are in the wrong order, else None."""
+    first, _, second = parts.rpartition(":")
+    if len(first) < 2:  # a drive of Windows
+        return None
+    if _begins_correctly(data_format, parts) or not _is_first_part(data_format, second):
+        return None
+    fault = _FOLDER_FIRST if data_format == "coco" else _SPLIT_FIRST
+    return fault, f"{data_format}:{second}:{first}"
 
 
-def _begins_with(kind: str, rest: str) -> bool:
-    """Whether two parts are there, and the first is what a format has first."""
-    ends = [m.start() for m in re.finditer(":", rest)]
-    return any(_is_first(kind, rest[:end]) for end in ends)
+def _begins_correctly(data_format: str, parts: str) -> bool:
+    """Whether there are two parts, and the first fits the format's first part."""
+    ends = [m.start() for m in re.finditer(":", parts)]
+    return any(_is_first_part(data_format, parts[:end]) for end in ends)
 
 
-def _is_first(kind: str, part: str) -> bool:
-    """Whether a part of a name is what the format has first."""
-    if kind == "voc":
+def _is_first_part(data_format: str, part: str) -> bool:
+    """Whether `part` fits the format's first part: its annotation file or devkit folder."""
+    if data_format == "voc":
         return (Path(part).expanduser() / "ImageSets").is_dir()
     endings = {"coco": (".json",), "yolo": (".yaml", ".yml")}
-    return part.lower().endswith(endings[kind])
+    return part.lower().endswith(endings[data_format])

@@ -1,4 +1,4 @@
-"""What the keys mean, from the comments beside the defaults, and which of them a run changes."""
+"""Reads the meaning of each key from the comments in `defaults.py`, and lists changed keys."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dynamic_atss.config import defaults
 
 _KEY = re.compile(r"_C\.(?P<key>[A-Z0-9_.]+) = (?P<default>.+?)(  # (?P<meaning>.*))?")
 _NEW = re.compile(r"\(new\) ?| \(new\)")
-_MORE = re.compile(r"# (?P<text>.*)")  # of the meaning, in the lines below the key
+_CONTINUATION = re.compile(r"# (?P<text>.*)")  # a line below the key that continues its meaning
 
 
 class Key(NamedTuple):
-    """default: as it is written · meaning: one line"""
+    """A key's default, as `defaults.py` writes it, and its meaning in one line."""
 
     default: str
     meaning: str
@@ -26,24 +26,24 @@ class Key(NamedTuple):
 
 @cache
 def keys() -> dict[str, Key]:
-    """Every key by its full name, in the order of `defaults.py`; sections are among them."""
+    """Gives every key and section by its full name, in the order of `defaults.py`."""
     found: dict[str, Key] = {}
-    name = ""  # of the key that a comment goes on with; a blank line ends it
+    name = ""  # the key that the next comment continues; a blank line resets it
     for line in Path(defaults.__file__).read_text("utf-8").splitlines():
         if key := _KEY.fullmatch(line):
             name = key["key"]
             found[name] = Key(key["default"], key["meaning"] or "")
-        elif name and (more := _MORE.fullmatch(line)):
-            found[name] = found[name]._replace(meaning=f"{found[name].meaning} {more['text']}")
+        elif name and (comment := _CONTINUATION.fullmatch(line)):
+            found[name] = found[name]._replace(meaning=f"{found[name].meaning} {comment['text']}")
         else:
             name = ""
     return {name: key._replace(meaning=_NEW.sub("", key.meaning)) for name, key in found.items()}
 
 
 def changed(cfg: CN) -> dict[str, Any]:
-    """The values that differ from the defaults, by full name."""
-    plain = dict(_leaves(defaults.default_config()))
-    return {key: value for key, value in _leaves(cfg) if plain.get(key) != value}
+    """Gives the values that differ from the defaults, by full name."""
+    by_default = dict(_leaves(defaults.default_config()))
+    return {key: value for key, value in _leaves(cfg) if by_default.get(key) != value}
 
 
 def _leaves(node: CN, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,6 +1,6 @@
-"""Keys of the configuration that are read in a way of their own."""
+"""Keys of the configuration that are not read as usual."""
 
-# What published YAML files carry along for two-stage models: accepted, without effect.
+# Keys of two-stage models in published YAML files: accepted, without effect.
 WITHOUT_EFFECT = (
     "MODEL.RPN",
     "MODEL.ROI_HEADS",
@@ -8,7 +8,7 @@ WITHOUT_EFFECT = (
     "PATHS_CATALOG",
 )
 
-# Sections whose keys are not listed here.
+# Sections that accept any key.
 FREE_SECTIONS = (
     "MODEL.ASSIGNER.ARGS",
     "MODEL.BACKBONE.ARGS",
@@ -27,6 +27,6 @@ CODE_KEYS = (
     "DATASETS.TRAIN",
     "DATASETS.TEST",
 )
-# Keys that hold names: a text is one of them, or several with commas.
+# Keys that hold names: a text is one name, or several separated by commas.
 NAME_LISTS = ("DATASETS.TRAIN", "DATASETS.TEST", "INPUT.AUGMENTATIONS")
-DATA_FORMATS = ("coco", "voc", "yolo")  # what a name of DATASETS may begin with that is no code
+DATA_FORMATS = ("coco", "voc", "yolo")  # a name of DATASETS that begins so does not name code

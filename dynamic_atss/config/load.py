@@ -1,4 +1,4 @@
-"""YAML file + command-line overrides -> one checked, frozen configuration."""
+"""Loads a YAML file and command-line overrides into one checked, frozen configuration."""
 
 from __future__ import annotations
 
@@ -26,18 +26,20 @@ from dynamic_atss.yaml_text import load_yaml
 def load_config(
     file: str | Path | None = None, overrides: Sequence[str] = (), *, allow_code: bool = False
 ) -> CN:
-    """The defaults, then the YAML `file`, then `KEY VALUE KEY VALUE ...`; frozen.
+    """Applies the YAML `file`, then `KEY VALUE KEY VALUE ...`, to the defaults; frozen.
 
-    A `file` "configs/..." that is not there is the package's own of that name.
+    If a `file` "configs/..." does not exist, the file of that name in the package is read. Keys of
+    two-stage models are accepted and left out; `keys_without_effect` lists them.
 
-    A file that is read does not decide which code runs: a name of code counts only if `overrides`
-    gives its key, or with `allow_code`.
-
-    Keys of two-stage models are accepted: `keys_without_effect` tells which they were.
+    Args:
+        file: a YAML file; None: only the defaults.
+        overrides: keys and their values, alternating.
+        allow_code: accept names of code in the file. Otherwise a name of code is accepted only from
+            `overrides`, so that reading a file does not decide which code runs.
 
     Raises:
-        UserError: file missing or broken, key unknown (names the nearest one), value of a wrong
-        type, or code that only the file names.
+        UserError: the file is missing or broken, a key is unknown, a value has a wrong type, or
+            only the file names some code.
     """
     file = config_path(file) if file else None
     entries = _file_entries(file) if file else []
@@ -47,9 +49,10 @@ def load_config(
 def parse_config(
     text: str, source: str, overrides: Sequence[str] = (), *, allow_code: bool = False
 ) -> CN:
-    """`load_config` of a YAML text, as checkpoints hold it.
+    """Does the same as `load_config` for a YAML text, as checkpoints hold it.
 
-    source: how messages call the text
+    Args:
+        source: the name of the text in messages.
 
     Raises:
         UserError: as `load_config`.
@@ -76,12 +79,12 @@ def _checked(
 
 
 def keys_without_effect(cfg: CN) -> list[str]:
-    """Keys of two-stage models that `load_config` met and left out of `cfg`."""
+    """Lists the keys of two-stage models that `load_config` has left out of `cfg`."""
     return sorted(cfg.__dict__[CN.DEPRECATED_KEYS])
 
 
 def known_keys(node: CN, prefix: str = "") -> Iterator[str]:
-    """Full names of all leaves below `node`."""
+    """Yields the full names of all keys below `node`."""
     for name, value in node.items():
         if isinstance(value, CN):
             yield from known_keys(value, f"{prefix}{name}.")
@@ -124,17 +127,17 @@ def _override_entries(overrides: Sequence[str]) -> list[tuple[str, str]]:
     for word, value in zip(overrides[::2], [*overrides[1::2], None], strict=False):
         if word.partition("=")[0] in keys and "=" in word:
             key, _, given = word.partition("=")
-            raise UserError(f"command line: write {key} {given}, with a blank in place of the =")
+            raise UserError(f"command line: {word}: write {key} {given}, without the =")
         if value is None:
             raise UserError(
-                f"command line: {word!r} has no value; overrides are KEY VALUE pairs, and several "
-                "values of one key are joined by commas without blanks"
+                f"command line: {word!r} has no value; give KEY VALUE pairs, and join several "
+                "values of one key by commas, without spaces"
             )
     return list(zip(overrides[::2], overrides[1::2], strict=True))
 
 
 def _set(cfg: CN, defaults: CN, key: str, value: Any, source: str) -> bool:
-    """Sets one key; False if it is one of those that are accepted without effect."""
+    """Sets one key. Returns False if the key is accepted without effect."""
     if any(key == name or key.startswith(name + ".") for name in WITHOUT_EFFECT):
         return False
     section, _, name = key.rpartition(".")
@@ -151,7 +154,7 @@ def _set(cfg: CN, defaults: CN, key: str, value: Any, source: str) -> bool:
 
 
 def _advice(key: str, defaults: CN) -> str:
-    """What to write in place of an unknown key."""
+    """Says what to write instead of an unknown key."""
     if name := other_name(key):
         return f"here it is {name}"
     near = nearest(key, known_keys(defaults))
@@ -159,7 +162,7 @@ def _advice(key: str, defaults: CN) -> str:
 
 
 def _look_up(cfg: CN, key: str) -> Any:
-    """The value or section of that full name, None if there is none (no default is None)."""
+    """Gives the value or section of a full name; None if there is none (no default is None)."""
     node: Any = cfg
     for name in key.split("."):
         node = node.get(name) if isinstance(node, CN) else None
@@ -167,7 +170,7 @@ def _look_up(cfg: CN, key: str) -> Any:
 
 
 def _coerce(value: Any, default: Any, key: str, source: str) -> Any:
-    """`value` in the type of the default; texts of tuples and numbers come from YAML files, too."""
+    """Converts `value` to the type of the default. Texts may come from YAML files, too."""
     if isinstance(value, str) and not isinstance(default, str):
         value = _names(key, value, source) if key in NAME_LISTS else decoded(value)
     try:
@@ -181,13 +184,13 @@ def _coerce(value: Any, default: Any, key: str, source: str) -> Any:
 
 def _names(key: str, text: str, source: str) -> Any:
     if bracket := missing_bracket(text):
-        raise UserError(f"{source}: {key} {text!r}: the bracket {bracket!r} is missing: add it")
+        raise UserError(f"{source}: {key} {text!r}: add the missing bracket {bracket!r}")
     names = names_in(key, text)
     return text if names is None else names
 
 
 def decoded(text: str) -> Any:
-    """The Python literal in `text`, or `text` itself where there is none."""
+    """Evaluates the Python literal in `text`; returns `text` if it is no literal."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
@@ -195,18 +198,21 @@ def decoded(text: str) -> Any:
 
 
 def _as(default: Any, value: Any) -> Any:
-    """`value` in the type of `default`, entry by entry: 1 -> 1.0, [1] -> (1,), 9e4 -> 90000;
-    a number alone is the only entry: 800 -> (800,).
+    """Converts `value` to the type of `default`, entry by entry: 1 -> 1.0, [1] -> (1,),
+    9e4 -> 90000. A single number becomes the only entry: 800 -> (800,).
 
-    Raises TypeError, and OverflowError for an integer that no float holds. What an empty default
-    holds is not known here: `check_config` looks there.
+    Entries are not checked if the default is empty: `check_config` checks them.
+
+    Raises:
+        TypeError: the types do not match.
+        OverflowError: no float can hold the integer.
     """
     if isinstance(default, tuple | list) and isinstance(value, tuple | list):
         return type(default)(_as(default[0], entry) if default else entry for entry in value)
     if default and isinstance(default, tuple | list) and type(value) in (int, float):
         return type(default)([_as(default[0], value)])
     if type(value) is int:
-        float(value)  # neither does Python write one of more than 4300 digits
+        float(value)  # raises OverflowError; Python cannot print so long an integer either
     if type(value) is type(default):
         return value
     if isinstance(default, float) and type(value) is int:

@@ -1,29 +1,30 @@
-"""Lists of names, such as DATASETS.TRAIN, in the ways that people write them."""
+"""Reads lists of names, such as DATASETS.TRAIN, in the forms that people write."""
 
 from __future__ import annotations
 
 import ast
 import re
 
-# What a name of DATASETS begins with. A comma elsewhere belongs to a path.
+# The beginning of a name of DATASETS. A comma that no such beginning follows is part of a path.
 _DATA_SET = re.compile(
     r"""\s*['"]?(?:(?:coco|voc|yolo):      # a format
-    |[^,]*?\.py:[A-Za-z_]\w*(?=:|\s*['"]?\Z)  # the file of a format of one's own
+    |[^,]*?\.py:[A-Za-z_]\w*(?=:|\s*['"]?\Z)  # the file of a user's format
     |[A-Za-z_][\w.]*:[A-Za-z_]\w*:            # or its module
     |\w+\s*['"]?\Z)                           # or a catalog name
     """,
     re.VERBOSE,
 )
-_CODE = re.compile(r".*:")  # what a name of another key begins with
+_CODE = re.compile(r".*:")  # the beginning of a name of another key
 
 
 def names_in(key: str, text: str) -> tuple[object, ...] | None:
-    """The names in a text: a Python tuple or list, or names with commas between them, with quotes
-    and brackets or without. None for a text that is another value, such as a number.
+    """Reads the names in `text`: a Python tuple or list, or names separated by commas, with or
+    without quotes and brackets. Returns None if `text` is another value, such as a number.
 
-    key: of NAME_LISTS, which says what its names look like
+    Backslashes belong to paths: "C:\\new" contains no line break.
 
-    Backslashes are those of paths: "C:\\new" has no line break.
+    Args:
+        key: a key of NAME_LISTS, which decides what names look like.
     """
     try:
         value = ast.literal_eval(_doubled(text.strip()))
@@ -35,9 +36,9 @@ def names_in(key: str, text: str) -> tuple[object, ...] | None:
 
 
 def missing_bracket(text: str) -> str:
-    """The bracket that a list of names lacks at its start or its end; "" if it lacks none.
+    """Gives the bracket that a list of names lacks at its start or end; "" if none is missing.
 
-    A bracket elsewhere may belong to a path.
+    A bracket elsewhere may be part of a path.
     """
     text = text.strip()
     for opening, closing in ("()", "[]"):
@@ -50,12 +51,12 @@ def missing_bracket(text: str) -> str:
 
 
 def _doubled(text: str) -> str:
-    r"""Single backslashes doubled, but for those of \\, \' and \"."""
+    r"""Doubles single backslashes, but not those of \\, \' and \"."""
     return re.sub(r"""\\\\|\\['"]|\\""", lambda m: m[0] if len(m[0]) == 2 else "\\\\", text)
 
 
 def _split(text: str, start: re.Pattern[str]) -> list[str]:
-    """The pieces between commas; one that begins like no name is a part of the one before."""
+    """Splits `text` at its commas, and rejoins a piece that does not begin like a name."""
     text = text.strip()
     if text[:1] + text[-1:] in ("()", "[]"):
         text = text[1:-1]

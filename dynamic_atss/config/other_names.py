@@ -1,17 +1,17 @@
-"""Keys as users of other frameworks type them, and what they are here."""
+"""Maps the key names of other frameworks to the keys of this one."""
 
 from __future__ import annotations
 
 _BATCH = "SOLVER.IMS_PER_BATCH, images of an iteration over all processes"
 _RATE = "SOLVER.BASE_LR"
 _ITERATIONS = "SOLVER.MAX_ITER: epochs x images of the training set / SOLVER.IMS_PER_BATCH"
-_CLASSES = "not needed, as the data set tells the number: leave it out"
+_CLASSES = "not needed, as the data set gives the number: leave it out"
 _WEIGHT = "MODEL.WEIGHT"
 _SIZE = "INPUT.MIN_SIZE_TRAIN and INPUT.MIN_SIZE_TEST, of the shorter side"
 _THRESHOLD = "INFERENCE_TH of the head's section, as MODEL.ATSS.INFERENCE_TH"
 _OUTPUT = "OUTPUT_DIR"
 
-# The last part of a key, in capitals -> what it is here.
+# The last part of a key, in capitals -> the key here.
 OTHER_NAMES = {
     **dict.fromkeys(("LEARNING_RATE", "BASE_LEARNING_RATE", "LR", "LR0", "INIT_LR"), _RATE),
     **dict.fromkeys(("BATCH_SIZE", "BATCH", "SAMPLES_PER_GPU", "IMS_PER_GPU"), _BATCH),
@@ -38,5 +38,5 @@ OTHER_NAMES = {
 
 
 def other_name(key: str) -> str:
-    """What an unknown key is called here; "" if it is no known name of another framework."""
+    """Gives the key here for a key of another framework; "" if the name is not known."""
     return OTHER_NAMES.get(key.rpartition(".")[2].upper(), "")

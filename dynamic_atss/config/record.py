@@ -1,4 +1,4 @@
-"""The `config.yaml` of a run: what --resume changes in it is told, and the one before is kept."""
+"""Writes a run's `config.yaml`. Logs what --resume changes in it, and keeps the former file."""
 
 from __future__ import annotations
 
@@ -19,46 +19,53 @@ from dynamic_atss.yaml_text import load_yaml
 logger = logging.getLogger(__name__)
 
 NAME = "config.yaml"
-NOTHING = "(not there)"
+NOTHING = "(not set)"
 USAGE = ("config", "exif")  # entries of a checkpoint; see `usage`
 
 
-class _Read(Protocol):
-    """exif: "apply" or "ignore", as `DetectionDataset` has it."""
+class _Dataset(Protocol):
+    """A training set. exif: "apply" or "ignore", as in `DetectionDataset`."""
 
     exif: str
 
     def __len__(self) -> int: ...
 
 
-def usage(cfg: CfgNode, parts: Sequence[_Read]) -> dict[str, str]:
-    """What a checkpoint holds beside weights and classes, so that the file alone is enough to use
-    the model: `config`, the YAML text of the configuration, and `exif`, how the pictures of the
-    largest of the training sets are read. OUTPUT_DIR is left out: a run is the same in any folder.
+def usage(cfg: CfgNode, datasets: Sequence[_Dataset]) -> dict[str, str]:
+    """Gives the entries of a checkpoint that make its model usable without other files.
+
+    `config` is the YAML text of the configuration, without OUTPUT_DIR. `exif` says how the pictures
+    of the largest training set are read.
     """
     used = with_absolute_code(cfg).clone()
     used.defrost()
-    used.pop("OUTPUT_DIR")
-    return {"config": used.dump(), "exif": max(parts, key=len).exif}
+    used.pop("OUTPUT_DIR")  # a run is the same in any folder
+    return {"config": used.dump(), "exif": max(datasets, key=len).exif}
 
 
-def tell_changes(cfg: CfgNode, output: Path) -> None:
-    """A line of the log for each key that was otherwise before."""
+def log_changes(cfg: CfgNode, output: Path) -> None:
+    """Logs each key whose value differs from that in the config.yaml of the folder."""
     path = output / NAME
     if not path.is_file():
         return
     try:
-        found = changes(read_text(path, YAML_BYTES), with_absolute_code(cfg).dump())
+        lines = changes(read_text(path, YAML_BYTES), with_absolute_code(cfg).dump())
     except (OSError, ValueError) as error:
-        logger.warning("%s cannot be compared with the configuration of now: %s", path, error)
+        logger.warning("%s cannot be compared with the current configuration: %s", path, error)
         return
-    for line in found:
+    for line in lines:
         logger.warning("--resume with another configuration: %s", line)
 
 
 def write_config(cfg: CfgNode, output: Path, start: int) -> None:
-    """Writes config.yaml; another one that is there is kept beside it, under the iteration up to
-    which it counted, `start`. Raises UserError: that one cannot be read."""
+    """Writes config.yaml. Keeps a different file that exists, as config-before-<start>.yaml.
+
+    Args:
+        start: the iteration up to which the former configuration was used.
+
+    Raises:
+        UserError: the existing file cannot be read, or a file cannot be written.
+    """
     path, text = output / NAME, with_absolute_code(cfg).dump()
     try:
         before = read_bytes(path, YAML_BYTES) if path.is_file() else None
@@ -72,7 +79,7 @@ def write_config(cfg: CfgNode, output: Path, start: int) -> None:
 
 
 def _differs(before: bytes, text: str) -> bool:
-    """Whether a file says something else, or is no configuration; its form does not count."""
+    """Whether a file has other values than `text`, or is no configuration."""
     try:
         return bool(changes(before.decode("utf-8"), text))
     except ValueError:
@@ -80,25 +87,28 @@ def _differs(before: bytes, text: str) -> bool:
 
 
 def _free_path(folder: Path, stem: str) -> Path:
-    """<stem>.yaml or, where that is taken, <stem>-2.yaml and so on."""
+    """Gives <stem>.yaml or, if that exists, <stem>-2.yaml and so on."""
     paths = (folder / f"{stem}{'' if n == 1 else f'-{n}'}.yaml" for n in itertools.count(1))
     return next(path for path in paths if not path.exists())
 
 
 def changes(old: str, new: str) -> list[str]:
-    """A line for each key of two YAML texts whose value differs: `SOLVER.BASE_LR 0.01 -> 0.02`.
+    """Lists the keys whose values differ, as `SOLVER.BASE_LR 0.01 -> 0.02`.
+
+    Args:
+        old, new: YAML texts.
 
     Raises:
         ValueError: `old` is no configuration.
     """
     before, after = leaves(old), leaves(new)
     keys = [*after, *(key for key in before if key not in after)]
-    pairs = [(key, *(_shown(side, key) for side in (before, after))) for key in keys]
-    return [f"{key} {was} -> {now}" for key, was, now in pairs if was != now]
+    values = [(key, _shown(before, key), _shown(after, key)) for key in keys]
+    return [f"{key} {was} -> {now}" for key, was, now in values if was != now]
 
 
 def leaves(text: str) -> dict[str, Any]:
-    """The values of a YAML text by their full names, lists as tuples.
+    """Gives the values of a YAML text by their full names, with tuples in place of lists.
 
     Raises:
         ValueError: it is no configuration.
@@ -121,10 +131,10 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield f"{prefix}{name}", value
 
 
-def _shown(side: dict[str, Any], key: str) -> str:
-    return repr(side[key]) if key in side else NOTHING
+def _shown(values: dict[str, Any], key: str) -> str:
+    return repr(values[key]) if key in values else NOTHING
 
 
 def _tuples(value: Any) -> Any:
-    """Lists as the command line has them."""
+    """Converts lists to tuples, as the command line has them."""
     return tuple(map(_tuples, value)) if isinstance(value, list) else value

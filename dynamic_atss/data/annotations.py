@@ -1,4 +1,4 @@
-"""COCO JSON -> packed numpy arrays, with every mistake of the file told in one line."""
+"""Reads COCO JSON into numpy arrays. Reports mistakes of the file in one line."""
 
 from __future__ import annotations
 
@@ -26,19 +26,24 @@ from dynamic_atss.reading import JSON_BYTES, KB, check_memory, open_file
 
 @dataclass(frozen=True)
 class Annotations:
-    """What a data set's files say: n images by ascending id, A boxes image by image.
+    """The annotations of a data set: n images sorted by id, A boxes sorted by image.
 
-    image_ids (n,) int64 · names (n,) str of the files, "" where the file has none ·
-    sizes (n, 2) int64 height, width, 0 where the file has none ·
-    xywh (A, 4) float64 as in the file · areas (A,) float64, w * h where the file has none ·
-    classes (A,) int64 in 0..C-1, the order of `categories` ·
-    image (A,) int64 index into the images, ascending ·
-    crowd (A,) bool: neither trained on nor a fault of the detector (VOC: difficult) ·
-    flagged, how many of these are so by an "ignore" flag alone ·
-    notes, what was read by its meaning, and warnings, what may be a mistake: lines for the log ·
-    missing_areas, how many have none in the file ·
-    odd_areas, how many are no positive numbers, and the first of them; the boxes' are taken ·
-    rotated, how many are marked as rotated, and the first of them: the mark is not used
+    Attributes:
+        image_ids: (n,) int64.
+        names: (n,) str, of the image files; "" if missing.
+        sizes: (n, 2) int64 height, width; 0 if missing.
+        class_names, category_ids: of the C classes, in the order of `categories`.
+        xywh: (A, 4) float64 as in the file.
+        areas: (A,) float64; w * h if missing.
+        classes: (A,) int64 in 0..C-1.
+        image_index: (A,) int64 in 0..n-1, ascending.
+        crowd: (A,) bool; not trained on, and detections of it are no errors (VOC: difficult).
+        flagged: number of boxes that are crowds only by an "ignore" flag.
+        notes: lines for the log on values that were interpreted.
+        missing_areas: number of boxes without an area in the file.
+        odd_areas: number of areas that are not positive, and the first; w * h replaces them.
+        warnings: lines for the log on likely mistakes.
+        rotated: number of boxes marked as rotated, and the first; the mark has no effect.
     """
 
     image_ids: np.ndarray
@@ -49,7 +54,7 @@ class Annotations:
     xywh: np.ndarray
     areas: np.ndarray
     classes: np.ndarray
-    image: np.ndarray
+    image_index: np.ndarray
     crowd: np.ndarray
     flagged: int = 0
     notes: tuple[str, ...] = ()
@@ -59,19 +64,19 @@ class Annotations:
     rotated: tuple[int, str] = (0, "")
 
     def __post_init__(self) -> None:
-        """Class names go into logs, pictures and files: what cannot be shown becomes an escape."""
+        """Escapes characters of class names that logs, pictures and files cannot show."""
         object.__setattr__(self, "class_names", [*map(printable, self.class_names)])
 
     @classmethod
     def of_rows(
         cls, names: Sequence[str], class_names: Sequence[str], rows: Sequence[Sequence[float]]
     ) -> Annotations:
-        """Of a format that lists boxes in any order. Image ids and category ids count from 1.
+        """Makes annotations of boxes in any order. Image ids and category ids start at 1.
 
         Args:
             names: the image files.
             class_names: the classes.
-            rows: (index of the image, index of the class, x, y, w, h) of each box, in pixels.
+            rows: (image index, class index, x, y, w, h) of each box, in pixels.
         """
         table = np.array(rows, np.float64).reshape(-1, 6)
         table = table[np.argsort(table[:, 0], kind="stable")]
@@ -85,7 +90,7 @@ class Annotations:
             xywh=xywh,
             areas=xywh[:, 2] * xywh[:, 3],
             classes=table[:, 1].astype(np.int64),
-            image=table[:, 0].astype(np.int64),
+            image_index=table[:, 0].astype(np.int64),
             crowd=np.zeros(len(table), bool),
         )
 
@@ -93,9 +98,9 @@ class Annotations:
 def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
     """Reads and checks a COCO file.
 
-    need_boxes: the file must have `annotations` (those of test sets have none).
-    Ids and other numbers may be texts or whole floats (`read_values`); the notes tell it.
-    Raises UserError: file missing or broken, entries missing, ids unknown or given twice,
+    need_boxes: the file must have `annotations` (files of test sets have none).
+    Accepts ids and numbers as texts or floats (`read_values`) and notes it.
+    Raises UserError for a missing or damaged file, missing entries, unknown or repeated ids, and
     malformed boxes.
     """
     content = read_json(path)
@@ -116,8 +121,8 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
     order = np.argsort(np.array(image_ids, dtype=np.int64), kind="stable")
     images = [content["images"][i] for i in order]
     classes = look_up(path, entries, "category_id", content["categories"], "name")
-    image = look_up(path, entries, "image_id", images, "file_name")
-    by_image = np.argsort(image, kind="stable")
+    image_index = look_up(path, entries, "image_id", images, "file_name")
+    by_image = np.argsort(image_index, kind="stable")
     xywh = read_boxes(path, entries)
     crowd, ignored, spellings = read_flags(path, entries)
     given = np.array([entry.get("area") is not None for entry in entries], bool)
@@ -132,7 +137,7 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
         xywh=xywh[by_image],
         areas=areas[by_image],
         classes=classes[by_image],
-        image=image[by_image],
+        image_index=image_index[by_image],
         crowd=(crowd | ignored)[by_image],
         flagged=int((ignored & ~crowd).sum()),
         notes=(*notes, *spellings, *note_placeholders(images), *note_names(images)),
@@ -151,7 +156,7 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises UserError: the file is missing, unreadable or no JSON."""
+    """Reads a JSON file. Raises UserError if it is missing, unreadable or not JSON."""
     try:
         return json.loads(_json_bytes(path))
     except FileNotFoundError:
@@ -163,17 +168,17 @@ def read_json(path: Path) -> Any:
         raise UserError(
             f"{path}: broken JSON at {where} ({error.msg}): correct it or fetch the file again"
         ) from None
-    except (ValueError, RecursionError) as error:  # other than UTF-8; numbers of 4301 digits
-        raise UserError(f"{path}: not a JSON text ({error}): give a JSON file") from None
+    except (ValueError, RecursionError) as error:  # not UTF-8; numbers of over 4300 digits
+        raise UserError(f"{path}: not JSON ({error}): give a JSON file") from None
 
 
 def _json_bytes(path: Path) -> bytes:
-    """Raises OSError, and ValueError for what begins as no JSON does, however large it is."""
+    """Reads a file. Raises OSError, and ValueError, before reading all, if it is not JSON."""
     with open_file(path, JSON_BYTES) as file:
-        check_memory(2 * os.fstat(file.fileno()).st_size)  # as bytes and as a text
+        check_memory(2 * os.fstat(file.fileno()).st_size)  # bytes and decoded text
         head = file.read(KB)
         if head and not any(sign in head for sign in b'{["'):
-            raise ValueError("it begins neither with { nor with [")
+            raise ValueError("it does not begin with { or [")
         return head + file.read()
 
 
@@ -189,8 +194,8 @@ def _warn_of_regions(categories: list[dict[str, Any]]) -> list[str]:
     names = [e["name"] for e in categories if isinstance(e.get("name"), str)]
     found = [name for name in names if means_regions(name)]
     return [
-        f"category {name!r} is learnt and scored like any other: if its boxes are regions to "
-        'ignore, give them "ignore": 1 and the category_id of the class that they may hold'
+        f"category {name!r} is learnt and scored as all others: if its boxes are regions to "
+        'ignore, give them "ignore": 1 and the category_id of the class that they may contain'
         for name in found[:1]
     ]
 
@@ -200,6 +205,6 @@ def _warn_without_names(categories: list[dict[str, Any]]) -> list[str]:
     if not without:
         return []
     return [
-        f"{len(without)} of {len(categories)} categories have no 'name', such as id {without[0]}: "
-        "they are called by their ids; write names there, as results and checkpoints carry them"
+        f"{len(without)} of {len(categories)} categories have no 'name', such as id {without[0]}; "
+        "their ids are used: add names, which results and checkpoints store"
     ]

@@ -1,4 +1,4 @@
-"""What exporters put below "attributes" of an annotation, in the forms that they write it."""
+"""Reads "attributes" of an annotation in the forms that exporters write."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import Any
 
 
 def attributes_of(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Name -> value. Of a list: names that are set, or objects with "name" and "value". Anything
-    else, such as numbers of attributes, has no names and is none."""
+    """Returns name -> value.
+
+    A list may have names, which are set, or objects with "name" and "value". Ignores entries
+    without a name, such as numbers of attributes.
+    """
     given = entry.get("attributes")
     if isinstance(given, dict):
         return given

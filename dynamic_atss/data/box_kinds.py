@@ -1,4 +1,4 @@
-"""Boxes that are written in another way than their format has it: told, never changed."""
+"""Warns of boxes that seem to be written in another form than their format has."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SUSPECT = 0.2  # share of the boxes that has to be strange before anything is said
-SUSPECT_IF_EXPLAINED = 0.05  # the share, if another reading keeps them inside
-FITS = 0.99  # share that another reading has to keep inside to be named as the cause
-REACH = 0.01  # of a side, and a pixel: annotators and rounding go that far beyond the border
+SUSPECT = 0.2  # share of suspicious boxes that gives a warning
+SUSPECT_IF_EXPLAINED = 0.05  # the share if another form keeps the boxes inside
+MIN_INSIDE = 0.99  # share of boxes inside by which another form counts as the cause
+REACH = 0.01  # of a side, plus a pixel: annotators and rounding exceed the border by so much
 
 _Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 _Readings = dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], _Columns]]
@@ -20,9 +20,9 @@ _Readings = dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
 class BoxForm:
     """How a format writes boxes.
 
-    text, in words · readings, other ways to read the four numbers, in pixels: what they are called,
-    and their corners x1, y1, x2, y2 · fractions: centre, width, height as parts of the image's
-    sides; False: x, y, width, height in pixels
+    text: in words · readings: name -> function from the four numbers, in another form, to corners
+    x1, y1, x2, y2 in pixels · fractions: True for centre, width, height as fractions of the image's
+    sides, False for x, y, width, height in pixels
     """
 
     text: str
@@ -30,12 +30,12 @@ class BoxForm:
     fractions: bool = False
 
     def written(self, xywh: np.ndarray) -> np.ndarray:
-        """(A, 4) the numbers in the file, in pixels, of boxes x, y, w, h."""
-        moved = xywh[:, :2] + xywh[:, 2:] / 2 if self.fractions else xywh[:, :2]
-        return np.concatenate([moved, xywh[:, 2:]], axis=1)
+        """Converts boxes x, y, w, h (A, 4) to the form of the file, in pixels."""
+        origin = xywh[:, :2] + xywh[:, 2:] / 2 if self.fractions else xywh[:, :2]
+        return np.concatenate([origin, xywh[:, 2:]], axis=1)
 
     def example(self, xywh: np.ndarray, sizes: np.ndarray) -> str:
-        """The first of some boxes as the file has it."""
+        """Formats the first box as in the file."""
         sides = np.tile(sizes[0, ::-1], 2) if self.fractions else 1
         return _text(self.written(xywh[:1])[0] / sides)
 
@@ -62,9 +62,9 @@ FRACTIONS = BoxForm(
 def box_warning(
     xywh: np.ndarray, sizes: np.ndarray, areas: np.ndarray, form: BoxForm = PIXELS
 ) -> str:
-    """What is suspicious about a data set's boxes as a whole, with the likely cause; "" if nothing.
+    """Says what looks wrong about the boxes of a data set, with the likely cause; "" if nothing.
 
-    xywh (A, 4) as annotated · sizes (A, 2) height, width of each box's image · areas (A,) as
+    xywh: (A, 4) as annotated · sizes: (A, 2) height, width of each box's image · areas: (A,) as
     annotated · form: how the format writes boxes
     """
     with np.errstate(invalid="ignore"):
@@ -75,30 +75,34 @@ def box_warning(
     return ("" if form.fractions else _normalised(xywh)) or _beyond(xywh, sizes, areas, form)
 
 
-def upright_boxes(xywh: np.ndarray, sizes: np.ndarray, lying: np.ndarray) -> tuple[int, str, str]:
-    """What tells that boxes were drawn on upright pictures whose annotated sizes are those of the
-    stored pixels: how many boxes, what was found, what to do. (0, "", "") where nothing does.
+def upright_boxes(
+    xywh: np.ndarray, sizes: np.ndarray, sideways: np.ndarray
+) -> tuple[int, str, str]:
+    """Detects boxes drawn on the upright picture although the annotated size is the stored one.
 
-    xywh (A, 4) as annotated · sizes (A, 2) height, width of each box's image as stored · lying (A,)
-    bool: the image is read as stored, and its EXIF orientation would exchange its sides
+    Returns the number of boxes, a description and advice; (0, "", "") if there are none.
+
+    xywh: (A, 4) as annotated · sizes: (A, 2) height, width of each box's image as stored ·
+    sideways: (A,) bool, True if the image is read as stored and its EXIF orientation would exchange
+    its sides
     """
-    xywh, sizes = xywh[lying], sizes[lying]
-    leaves = ~_inside(_corners(xywh), sizes)
+    xywh, sizes = xywh[sideways], sizes[sideways]
+    beyond = ~_inside(_corners(xywh), sizes)
     upright = _inside(_corners(xywh), sizes[:, ::-1])
-    if not len(xywh) or leaves.mean() < SUSPECT_IF_EXPLAINED or upright.mean() < FITS:
+    if not len(xywh) or beyond.mean() < SUSPECT_IF_EXPLAINED or upright.mean() < MIN_INSIDE:
         return 0, "", ""
-    count = int(leaves.sum())
+    count = int(beyond.sum())
     return (
         count,
         f"{count} of {len(xywh)} boxes of pictures with an EXIF orientation reach beyond "
-        f"the stored picture, such as {_text(xywh[leaves][0])}, and lie inside the upright one: "
-        "they seem to be drawn there, while width and height are those of the stored pixels",
-        "exchange width and height of these pictures, or leave them out: they are then turned",
+        f"the stored picture, such as {_text(xywh[beyond][0])}, but lie inside the upright one: "
+        "they seem to be drawn on it, while width and height are those of the stored picture",
+        "exchange width and height of these pictures, or leave both out to turn them upright",
     )
 
 
 def _normalised(xywh: np.ndarray) -> str:
-    """Boxes within the first pixel are fractions of the image, read by COCO's or VOC's rules."""
+    """Detects boxes within the first pixel: fractions that were read as pixels."""
     small, ends = xywh[:, 2:] <= 1, xywh[:, :2] + xywh[:, 2:] <= 1
     inside = (np.abs(xywh[:, :2]) <= 1).all(1) & (small.all(1) | ends.all(1))
     if inside.mean() < SUSPECT:
@@ -106,45 +110,44 @@ def _normalised(xywh: np.ndarray) -> str:
     return (
         f"{inside.sum()} of {len(xywh)} boxes lie within one pixel, such as "
         f"{_text(xywh[inside][0])}: they look like fractions of the image's sides. Multiply "
-        "them by the sides, as boxes are x, y, width, height in pixels (files of YOLO's: use "
+        "them by the sides to get x, y, width, height in pixels (for files of YOLO use "
         "yolo:<data.yaml>:<split>)"
     )
 
 
 def _beyond(xywh: np.ndarray, sizes: np.ndarray, areas: np.ndarray, form: BoxForm) -> str:
-    """Boxes that leave their image, or whose areas are those of corners."""
-    leaves = ~_inside(_corners(xywh), sizes)
+    """Detects boxes that reach beyond their image, or whose areas are those of corners."""
+    beyond = ~_inside(_corners(xywh), sizes)
     corner_areas = (xywh[:, 2:] - xywh[:, :2]).prod(1)
     agree = np.isclose(areas, corner_areas, rtol=0.02) & ~np.isclose(areas, xywh[:, 2:].prod(1))
-    strange = leaves if leaves.any() else agree
-    fitting = _fitting_reading(form.written(xywh), sizes, form.readings)
-    known = "" if fitting is None else fitting[0]
-    areas_say_so = form is PIXELS and known.startswith("corners (x1") and agree.mean() >= FITS
-    if leaves.mean() < (SUSPECT_IF_EXPLAINED if known else SUSPECT) and not areas_say_so:
+    suspicious = beyond if beyond.any() else agree
+    other = _other_reading(form.written(xywh), sizes, form.readings)
+    name = "" if other is None else other[0]
+    areas_agree = form is PIXELS and name.startswith("corners (x1") and agree.mean() >= MIN_INSIDE
+    if beyond.mean() < (SUSPECT_IF_EXPLAINED if name else SUSPECT) and not areas_agree:
         return ""
     found = (
-        f"{leaves.sum()} of {len(xywh)} boxes reach beyond their image"
-        f"{f' and {agree.sum()} have the area of corners' if areas_say_so else ''}, such as "
-        f"{form.example(xywh[strange], sizes[strange])}: "
+        f"{beyond.sum()} of {len(xywh)} boxes reach beyond their image"
+        f"{f' and {agree.sum()} have the area of corners' if areas_agree else ''}, such as "
+        f"{form.example(xywh[suspicious], sizes[suspicious])}: "
     )
-    if fitting is None:
+    if other is None:
         return (
-            f"{found}they look as if made for pictures of another size or another way up. Boxes "
-            f"are {form.text}"
+            f"{found}they seem to belong to pictures of another size or orientation. Boxes are "
+            f"{form.text}"
         )
     return (
-        f"{found}they look like {known}, by which {fitting[1]} lie inside. Convert them, as "
-        f"boxes are {form.text}"
+        f"{found}they look like {name}, by which {other[1]} lie inside. Convert them to {form.text}"
     )
 
 
-def _fitting_reading(
+def _other_reading(
     written: np.ndarray, sizes: np.ndarray, readings: _Readings
 ) -> tuple[str, int] | None:
-    """The other reading that keeps the boxes inside, and how many of them."""
+    """Finds another form that keeps the boxes inside. Returns its name and the number inside."""
     for name, corners in readings.items():
         inside = _inside(corners(*written.T), sizes)
-        if inside.mean() >= FITS:
+        if inside.mean() >= MIN_INSIDE:
             return name, int(inside.sum())
     return None
 
@@ -155,7 +158,7 @@ def _corners(xywh: np.ndarray) -> _Columns:
 
 
 def _inside(corners: _Columns, sizes: np.ndarray) -> np.ndarray:
-    """(A,) bool: boxes of positive extent within their image, or nearly."""
+    """Returns (A,) bool: boxes of positive extent inside their image, within REACH."""
     x1, y1, x2, y2 = corners
     height, width = sizes.T
     reach_x, reach_y = 1 + REACH * width, 1 + REACH * height

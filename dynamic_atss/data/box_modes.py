@@ -1,4 +1,4 @@
-"""`bbox_mode` of annotations: how detectron2's dictionaries say what the four numbers are."""
+"""Reads `bbox_mode`, by which detectron2's annotations give the form of `bbox`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ _READ = ("XYXY_ABS", "XYWH_ABS")
 
 
 def read_modes(path: Path, entries: Sequence[dict[str, Any]]) -> list[str]:
-    """Puts x, y, w, h in the place of corners, where the mode says that they are such, and tells
-    how many modes were read.
+    """Converts boxes of mode XYXY_ABS to x, y, w, h, in place. Returns notes with the counts.
 
-    Raises UserError: a mode is unknown, or of fractions or rotated boxes.
+    Raises UserError for an unknown mode, and for fractions and rotated boxes.
     """
     given = [(number, entry) for number, entry in enumerate(entries) if "bbox_mode" in entry]
     modes = [_mode(entry["bbox_mode"]) for _, entry in given]
@@ -28,19 +27,19 @@ def read_modes(path: Path, entries: Sequence[dict[str, Any]]) -> list[str]:
         number, entry = given[wrong[0]]
         raise UserError(
             f"{path}: {annotation_name(entry, number)}: bbox_mode {short(entry['bbox_mode'])} "
-            f"({modes[wrong[0]]}) is not read: write x, y, width and height in pixels, and take "
-            f"bbox_mode out{more(wrong)}"
+            f"({modes[wrong[0]]}) is not supported: write x, y, width and height in pixels, and "
+            f"remove bbox_mode{more(wrong)}"
         )
     for (_, entry), mode in zip(given, modes, strict=True):
         if mode == "XYXY_ABS" and is_box(entry.get("bbox")):
             x1, y1, x2, y2 = entry["bbox"]
             entry |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "bbox_mode": _MODES.index("XYWH_ABS")}
     counts = Counter(modes)
-    return [f"bbox_mode of {n} annotations is {mode}: read so" for mode, n in counts.items()]
+    return [f"{n} annotations are read by their bbox_mode {mode}" for mode, n in counts.items()]
 
 
 def _mode(value: Any) -> str:
-    """The name of a mode, written as its number, its name, or `BoxMode.` and its name."""
+    """Returns the name of a mode that is given as number, as name, or as `BoxMode.<name>`."""
     if type(value) is int:
         return _MODES[value] if 0 <= value < len(_MODES) else "unknown"
     name = str(value).rpartition(".")[2].upper()

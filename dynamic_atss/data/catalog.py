@@ -1,4 +1,4 @@
-"""Data set names -> data sets."""
+"""Opens data sets by name."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from dynamic_atss.data.coco import CocoDataset
 from dynamic_atss.data.dataset import DetectionDataset
-from dynamic_atss.data.frames import AS_USUAL, Reading
+from dynamic_atss.data.frames import DEFAULT_READING, Reading
 from dynamic_atss.data.shapes import is_complete, make_shapes
 from dynamic_atss.data.voc import VocDataset
 from dynamic_atss.data.yolo import YoloDataset
 from dynamic_atss.errors import UserError
 from dynamic_atss.suggest import nearest
 
-# Name: (annotation file, image folder), below the root, as the published releases lay them out.
+# Name: (annotation file, image folder) below the root, laid out as for the published releases.
 _COCO = {
     "coco_2017_train": ("instances_train2017", "train2017"),
     "coco_2017_val": ("instances_val2017", "val2017"),
@@ -33,8 +33,8 @@ _VOC = {
     for year in (2007, 2012)
     for split in ("train", "val", "trainval", *(["test"] if year == 2007 else []))
 }
-ALIKE = 0.7  # of a name's letters: "my_pigs_train" is not meant as "shapes_train"
-# How an entry that a user added to the releases' paths_catalog.py is written here.
+ALIKE = 0.7  # share of equal letters; "my_pigs_train" is too far from "shapes_train"
+# How to write an entry that a user has added to the releases' paths_catalog.py.
 FROM_CATALOG = "coco:<DATA_DIR>/<its ann_file>:<DATA_DIR>/<its img_dir> in place of its name"
 FORMATS: dict[str, type[DetectionDataset]] = {
     "coco": CocoDataset,
@@ -44,7 +44,7 @@ FORMATS: dict[str, type[DetectionDataset]] = {
 
 
 class UnknownName(UserError):
-    """A data set that is neither in the catalog nor of a format."""
+    """The name is neither in the catalog nor of the form `<format>:...`."""
 
 
 def open_dataset(
@@ -52,30 +52,39 @@ def open_dataset(
     *,
     root: str | Path,
     formats: Mapping[str, type[DetectionDataset]] = FORMATS,
-    reading: Reading = AS_USUAL,
+    reading: Reading = DEFAULT_READING,
     **options: Any,
 ) -> DetectionDataset:
-    """The data set of a catalog name below `root`, or of `<format>:<what its class reads>`.
+    """Opens the data set of a catalog name, or of `<format>:<arguments of the format>`.
 
-    `reading` and `options` are those of `DetectionDataset`. The catalog's own sets stay as they
-    were released: their files are read as stored, unless the reading says "apply", and not ahead.
-    `shapes_train` and `shapes_val` are generated in `root`/shapes when they are not there.
+    Reads images of the catalog's sets as stored, unless `reading.exif` is "apply", and skips the
+    check of their headers: these sets are known. Generates `shapes_train` and `shapes_val` in
+    `root`/shapes if they are missing.
+
+    Args:
+        root: the folder of the catalog's data sets.
+        formats: the class of each format.
+        reading, options: as for `DetectionDataset`.
 
     Raises:
-        UnknownName: with the nearest valid one.
-        UserError: files missing.
+        UnknownName: unknown name; the message has the nearest valid one.
+        UserError: files are missing.
     """
     if name in {**_COCO, **_VOC, **_SHAPES}:
         reading = replace(reading, headers=False)
-    full = in_full(name, Path(root).expanduser())
-    for kind, found in formats.items():
+    full = full_name(name, Path(root).expanduser())
+    for kind, format_class in formats.items():
         if full.startswith(f"{kind}:"):
-            return found.from_name(full.removeprefix(f"{kind}:"), reading=reading, **options)
+            arguments = full.removeprefix(f"{kind}:")
+            return format_class.from_name(arguments, reading=reading, **options)
     raise _unknown(name)
 
 
-def in_full(name: str, root: Path) -> str:
-    """The name with its format: a catalog name's files below `root`, which exist."""
+def full_name(name: str, root: Path) -> str:
+    """Replaces a catalog name by `<format>:<files>` below `root`; other names stay.
+
+    Raises UserError if the files do not exist.
+    """
     if name in _SHAPES:
         folder = root / "shapes"
         if not is_complete(folder):
@@ -85,23 +94,23 @@ def in_full(name: str, root: Path) -> str:
     if name in _COCO:
         annotations, images = _COCO[name]
         paths = root / "coco" / "annotations" / f"{annotations}.json", root / "coco" / images
-        _check_there(name, root, paths, CocoDataset)
+        _check_exist(name, root, paths, CocoDataset)
         return f"coco:{paths[0]}:{paths[1]}"
     if name in _VOC:
         devkit, split = _VOC[name]
-        _check_there(name, root, (root / devkit,), VocDataset)
+        _check_exist(name, root, (root / devkit,), VocDataset)
         return f"voc:{root / devkit}:{split}"
     return name
 
 
-def _check_there(
+def _check_exist(
     name: str, root: Path, paths: tuple[Path, ...], kind: type[DetectionDataset]
 ) -> None:
     for path in paths:
         if not path.exists():
             raise UserError(
-                f"{path}: data set '{name}' is not there: put it there, or set DATASETS.ROOT "
-                f"(now '{root}') or use {kind.written_as}"
+                f"{path}: not found, but data set '{name}' needs it: put it there, set "
+                f"DATASETS.ROOT (now '{root}'), or use {kind.written_as}"
             )
 
 
@@ -109,8 +118,8 @@ def _unknown(name: str) -> UnknownName:
     names = [*_COCO, *_VOC, *_SHAPES]
     near = nearest(name, names, ALIKE)
     known = f"the nearest name is '{near}'" if near else f"names are {', '.join(names)}"
-    ways = " or ".join(kind.written_as for kind in FORMATS.values())
+    forms = " or ".join(kind.written_as for kind in FORMATS.values())
     return UnknownName(
-        f"data set '{name}' is unknown: {known}; or use {ways}; an entry of a paths_catalog.py is "
-        f"{FROM_CATALOG}"
+        f"data set '{name}' is unknown: {known}; or use {forms}; for an entry of a "
+        f"paths_catalog.py use {FROM_CATALOG}"
     )

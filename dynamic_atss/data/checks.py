@@ -1,4 +1,4 @@
-"""An image and its boxes, checked: a data set or a transform of the user's may give others."""
+"""Checks images and boxes that a user's data set or transform returns."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dynamic_atss.types import GroundTruth
 
 
 def fault(found: Any, classes: int | None) -> str:
-    """What is wrong with an (image, gt) of one image; "" if nothing is.
+    """Says what is wrong with an (image, gt) of one image; "" if nothing is.
 
-    classes: how many there are; None: not known, and not compared.
+    classes: number of classes; None skips their check.
     """
     if not isinstance(found, tuple | list) or len(found) != 2:
         return f"a {type(found).__name__}, not (image, gt)"
@@ -25,13 +25,15 @@ def fault(found: Any, classes: int | None) -> str:
 
 def _of_image(image: Any) -> str:
     if not isinstance(image, Tensor):
-        return f"a {type(image).__name__} in place of an image, a tensor"
-    right = image.dtype == torch.uint8 and image.ndim == 3 and len(image) == 3 and image.numel() > 0
-    return "" if right else f"an image of shape {tuple(image.shape)} and {image.dtype}"
+        return f"a {type(image).__name__} in place of an image tensor"
+    valid = image.dtype == torch.uint8 and image.ndim == 3 and len(image) == 3 and image.numel() > 0
+    if valid:
+        return ""
+    return f"an image {tuple(image.shape)} {image.dtype}; (3, H, W) torch.uint8 is needed"
 
 
 def _of_form(gt: GroundTruth) -> str:
-    """Types and shapes."""
+    """Checks types and shapes."""
     count = len(gt.boxes) if isinstance(gt.boxes, Tensor) and gt.boxes.ndim else 0
     wanted = {
         "boxes": (torch.float32, (count, 4)),
@@ -43,16 +45,15 @@ def _of_form(gt: GroundTruth) -> str:
         if not isinstance(values, Tensor):
             return f"{name} as a {type(values).__name__}, not a tensor"
         if values.dtype != dtype or values.shape != shape:
-            have = f"{name} of shape {tuple(values.shape)} and {values.dtype}"
-            return f"{have}, where {shape} and {dtype} are needed"
+            return f"{name} {tuple(values.shape)} {values.dtype}; {shape} {dtype} is needed"
     return ""
 
 
 def _of_boxes(boxes: Tensor) -> str:
-    right = boxes.isfinite().all(1) & (boxes[:, 2:] >= boxes[:, :2]).all(1)
-    if right.all():
+    valid = boxes.isfinite().all(1) & (boxes[:, 2:] >= boxes[:, :2]).all(1)
+    if valid.all():
         return ""
-    return f"the box {boxes[~right][0].tolist()}; four finite numbers x1 <= x2, y1 <= y2 are needed"
+    return f"the box {boxes[~valid][0].tolist()}; four finite numbers x1 <= x2, y1 <= y2 are needed"
 
 
 def _of_classes(gt: GroundTruth, classes: int | None) -> str:
@@ -60,4 +61,6 @@ def _of_classes(gt: GroundTruth, classes: int | None) -> str:
     if not known.all():
         last = "" if classes is None else f" to {classes - 1}"
         return f"class {int(gt.classes[~known][0])}; classes are 0{last}"
-    return "" if (gt.image == 0).all() else "a gt.image other than 0; keep that of the gt given"
+    return (
+        "" if (gt.image == 0).all() else "a gt.image other than 0; keep the gt.image of the input"
+    )

@@ -1,4 +1,4 @@
-"""The class names of data sets that belong together: those of a run, and a model's."""
+"""Compares the class names of the data sets of a run, and of a data set and a model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RULE = "the data sets of a run need the same class names"
 
 
 class Named(Protocol):
-    """What messages read of a data set."""
+    """The members of a data set that messages use."""
 
     class_names: list[str]
 
@@ -32,26 +32,25 @@ class Named(Protocol):
 
 
 def check_same(first: Named, other: Named) -> None:
-    """Raises UserError: the two do not have the same class names, each once."""
-    for one, two in ((first, other), (other, first)):
-        lacking = Counter(one.class_names) - Counter(two.class_names)
-        if lacking:
-            first_name = next(iter(lacking))
-            name = f"'{first_name}'"
-            names = name if len(lacking) == 1 else f"{name} and {len(lacking) - 1} others"
+    """Raises UserError unless both have the same class names, each once."""
+    for left, right in ((first, other), (other, first)):
+        missing = Counter(left.class_names) - Counter(right.class_names)
+        if missing:
+            name = next(iter(missing))
+            others = "" if len(missing) == 1 else f" and {len(missing) - 1} others"
             raise UserError(
-                f"{two.annotations}: lacks class {names} of {one.annotations}"
-                f"{_spelt(first_name, two.class_names)}: {_RULE}; {two.class_advice}"
+                f"{right.annotations}: lacks class '{name}'{others} of {left.annotations}"
+                f"{_similar_name(name, right.class_names)}: {_RULE}; {right.class_advice}"
             )
     _check_once(other.annotations, first.class_names)
 
 
-def _spelt(name: str, others: Sequence[str]) -> str:
-    """Which of other names is the same one in another spelling, in words; "" if none is."""
+def _similar_name(name: str, others: Sequence[str]) -> str:
+    """Says which of the other names is a spelling of `name`; "" if none is."""
     for difference, is_same in _SPELLINGS:
         same = [other for other in others if is_same(name, other)]
         if same:
-            return f", but has '{same[0]}', which differs in {difference} alone"
+            return f", but has '{same[0]}', which differs only in {difference}"
     return ""
 
 
@@ -68,7 +67,7 @@ def _one_is_plural(name: str, other: str) -> bool:
     return long in (f"{short}s", f"{short}es", f"{short[:-1]}ies")
 
 
-# From the least difference on.
+# Sorted from the smallest difference to the largest.
 _SPELLINGS: tuple[tuple[str, Callable[[str, str], bool]], ...] = (
     ("letter case", lambda a, b: a.casefold() == b.casefold()),
     ("blanks and signs", lambda a, b: _letters(a) == _letters(b)),
@@ -78,48 +77,53 @@ _SPELLINGS: tuple[tuple[str, Callable[[str, str], bool]], ...] = (
 
 
 def _check_once(source: Path | str, names: Sequence[str]) -> None:
-    twice = [name for name, times in Counter(names).items() if times > 1]
-    if twice:
-        raise UserError(f"{source}: class '{twice[0]}' is there twice: {_RULE}, once")
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise UserError(f"{source}: class '{repeated[0]}' occurs twice: {_RULE}, each once")
 
 
 def check_known(
     source: Path | str,
-    own: Sequence[str],
+    in_test_set: Sequence[str],
     with_boxes: Collection[str],
-    model: Sequence[str],
+    in_model: Sequence[str],
 ) -> None:
-    """Tells how the classes of a test set differ from those of the model that it tests.
+    """Compares the classes of a test set with those of a model and logs differences.
 
-    own: of the test set · with_boxes: those of them that have any
+    with_boxes: the classes of the test set that have boxes
 
-    Raises UserError: the model lacks a class that has boxes, or all classes.
+    Raises UserError if the model lacks a class that has boxes, or all classes.
     """
-    for names in (own, model):
+    for names in (in_test_set, in_model):
         _check_once(source, names)
-    lacking = [name for name in own if name not in set(model)]
-    others = [name for name in model if name not in set(own)]
-    wanted = [name for name in lacking if name in with_boxes]
-    if wanted or len(lacking) == len(own):
-        name = (wanted or lacking)[0]
-        near = _spelt(name, model) or hint(name, model, "; the nearest is '{}'")
-        raise UserError(
-            f"{source}: the model has no class {listed(wanted or lacking)}{near}: it has "
-            f"{listed(model)}; correct the name, leave its boxes out, or take another test set"
+    missing = [name for name in in_test_set if name not in set(in_model)]
+    others = [name for name in in_model if name not in set(in_test_set)]
+    missing_with_boxes = [name for name in missing if name in with_boxes]
+    if missing_with_boxes or len(missing) == len(in_test_set):
+        names = missing_with_boxes or missing
+        near = _similar_name(names[0], in_model) or hint(
+            names[0], in_model, "; the nearest is '{}'"
         )
-    if lacking:
-        text = "%s: the model has no class %s, which has no box here either"
-        logger.info(text, source, listed(lacking))
+        raise UserError(
+            f"{source}: the model has no class {listed(names)}{near}: it has "
+            f"{listed(in_model)}; correct the name, remove its boxes, or use another test set"
+        )
+    if missing:
+        text = "%s: the model has no class %s, which has no boxes in this test set"
+        logger.info(text, source, listed(missing))
     if others:
         logger.info(
             "%s: has %d of the model's %d classes and is scored on these; detections of the others "
             "are left out (%s)",
-            *(source, len(model) - len(others), len(model), listed(others)),
+            source,
+            len(in_model) - len(others),
+            len(in_model),
+            listed(others),
         )
 
 
 def unused_classes(content: Annotations) -> str:
-    """The classes without any annotation, in words; "" if there are none."""
+    """Lists the classes without boxes, for the log; "" if there are none."""
     names = content.class_names
     counts = np.bincount(content.classes, minlength=len(names))
     unused = [name for name, count in zip(names, counts, strict=True) if not count]
@@ -127,5 +131,5 @@ def unused_classes(content: Annotations) -> str:
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
-    """The first names, as messages show them."""
+    """Lists the first names, quoted, for a message."""
     return ", ".join(map(repr, names[:most])) + (", ..." if len(names) > most else "")

@@ -1,4 +1,4 @@
-"""What is done to annotations before anything is trained on: checks, sizes, unusable boxes."""
+"""Prepares annotations for training: checks files, completes sizes, drops unusable boxes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ import numpy as np
 
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import Annotations
-from dynamic_atss.data.file_names import absent, as_pair, below, likely, match
+from dynamic_atss.data.file_names import (
+    files_below,
+    match_names,
+    missing_names,
+    shown_pair,
+    similar_file,
+)
 from dynamic_atss.data.header import image_header
 from dynamic_atss.errors import UserError
 
@@ -22,13 +28,16 @@ def clean_boxes(
     convention: BoxConvention = BoxConvention.LEGACY,
     keep_crowds: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
-    """Boxes as annotated -> boxes to train on.
+    """Converts annotated boxes to boxes for training.
 
-    xywh (A, 4) · sizes (A, 2) height, width of each box's image · crowd (A,) bool · convention:
-    LEGACY: x2 = x + w - 1, boxes of one pixel have no extent; EXACT: x2 = x + w ·
-    keep_crowds: crowds are kept by the rules of the other boxes
-    -> xyxy (A, 4) float32 clipped to the image, kept (A,) bool, counts by
-    reason
+    Args:
+        xywh: (A, 4).
+        sizes: (A, 2) height, width of each box's image.
+        crowd: (A,) bool.
+        convention: LEGACY: x2 = x + w - 1, boxes of one pixel have no extent. EXACT: x2 = x + w.
+        keep_crowds: treats crowds as the other boxes; otherwise drops them.
+
+    Returns xyxy (A, 4) float32 clipped to the image, kept (A,) bool, and counts by reason.
     """
     beyond = convention.value
     valid = np.isfinite(xywh).all(axis=1) & (np.nan_to_num(xywh[:, 2:]) > 0).all(axis=1)
@@ -49,12 +58,12 @@ def clean_boxes(
     return boxes.astype(np.float32), kept, {k: int(v.sum()) for k, v in counts.items()}
 
 
-def what_was_done(
+def cleaning_notes(
     statistics: Mapping[str, int], flagged: int, missing_areas: int, keep_crowds: bool
 ) -> list[str]:
-    """What was dropped or clipped, if anything was: sentences without their full stop.
+    """Describes what was dropped or clipped, in sentences without a full stop.
 
-    flagged: boxes with an "ignore" flag · missing_areas: annotations without an area
+    flagged: number of boxes with an "ignore" flag · missing_areas: number of boxes without an area
     """
     fate = "Ignores the regions of %d" if keep_crowds else "Dropped %d"
     flags = f' ({flagged} by "ignore": 1; scored as crowds)' if flagged else ""
@@ -68,12 +77,12 @@ def what_was_done(
     }
     notes = [text % statistics[k] for k, text in names.items() if statistics[k]]
     if missing_areas:
-        notes.append(f"Took width times height for the lacking areas of {missing_areas} boxes")
+        notes.append(f"Took width times height as area of {missing_areas} boxes that have none")
     return notes
 
 
 def complete_sizes(content: Annotations, folder: Path) -> np.ndarray:
-    """(n, 2) height, width; what the annotations lack is read from the image files' headers."""
+    """Returns (n, 2) height, width. Reads missing sizes from the headers of the image files."""
     sizes = content.sizes.copy()
     for i in np.flatnonzero((sizes == 0).any(axis=1)):
         sizes[i] = image_header(folder / str(content.names[i]))[:2]
@@ -81,10 +90,9 @@ def complete_sizes(content: Annotations, folder: Path) -> np.ndarray:
 
 
 def check_files(annotations: Path, folder: Path, content: Annotations) -> Annotations:
-    """The annotations with the names of the files that are there, each of which was looked for:
-    told before the training starts. Names in another form are noted.
+    """Checks that all image files exist. Corrects file names in another form, with a note.
 
-    Raises UserError: an image has no name or no file.
+    Raises UserError if an image has no name or no file.
     """
     names = content.names.tolist()
     if "" in names:
@@ -93,36 +101,39 @@ def check_files(annotations: Path, folder: Path, content: Annotations) -> Annota
         raise UserError(f"{annotations}: image id {unnamed} has no file_name: add it{more}")
     if not folder.is_dir():
         raise UserError(f"{folder}: no such image folder: check the path")
-    content, left, files = find_names(folder, content)
-    if left:
-        file = likely(left[0], files)
+    content, missing, files = find_names(folder, content)
+    if missing:
+        file = similar_file(missing[0], files)
         near = f"the folder has {file!r}" if file else f"the folder has {len(files)} files"
         raise UserError(
-            f"{_shown(folder / left[0])}: no such image ({len(left)} of the {len(names)} that "
-            f"{annotations} names are missing; {near}): check the image folder"
+            f"{_shown(folder / missing[0])}: no such image ({len(missing)} of the {len(names)} "
+            f"that {annotations} names are missing; {near}): check the image folder"
         )
     return content
 
 
 def find_names(folder: Path, content: Annotations) -> tuple[Annotations, list[str], list[str]]:
-    """The annotations with the names of the files that are there, names in another form noted ·
-    the names without a file · the folder's files, looked for only where a name is none."""
+    """Corrects file names in another form, with a note.
+
+    Returns the annotations, the names without a file, and the folder's files. Lists the files only
+    if a name is not found as written.
+    """
     names = content.names.tolist()
-    missing = absent(folder, names)
+    missing = missing_names(folder, names)
     if not missing:
         return content, [], []
-    files = below(folder)
-    found = match(missing, files, set(names) - set(missing), folder)
-    left = [name for name in missing if name not in found]
+    files = files_below(folder)
+    found = match_names(missing, files, set(names) - set(missing), folder)
+    missing = [name for name in missing if name not in found]
     if not found:
-        return content, left, files
-    name, file = as_pair(*next(iter(found.items())))
+        return content, missing, files
+    name, file = shown_pair(*next(iter(found.items())))
     note = f"{len(found)} file names found in another form, such as {name} as {file}"
     names = [found.get(name, name) for name in names]
     notes = (*content.notes, note)
-    return replace(content, names=np.array(names, np.str_), notes=notes), left, files
+    return replace(content, names=np.array(names, np.str_), notes=notes), missing, files
 
 
 def _shown(path: Path) -> str:
-    """Without control characters."""
+    """Quotes a path that has control characters."""
     return str(path) if str(path).isprintable() else repr(str(path))

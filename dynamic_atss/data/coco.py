@@ -1,4 +1,4 @@
-"""Data sets in COCO's format."""
+"""Reads data sets in COCO's format."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class CocoDataset(DetectionDataset):
     written_as = "coco:<annotations.json>:<image folder>"
 
     @classmethod
-    def parts_of(cls, rest: str) -> tuple[str, str]:
-        # Paths may hold colons: the annotation file's end is the better place to cut.
-        found = re.fullmatch(r"(.*?\.json):(.*)", rest, re.IGNORECASE | re.DOTALL)
+    def parts_of(cls, name: str) -> tuple[str, str]:
+        # Split after ".json", because paths may have colons.
+        found = re.fullmatch(r"(.*?\.json):(.*)", name, re.IGNORECASE | re.DOTALL)
         if found:
             return found[1], found[2]
-        annotations, _, folder = rest.partition(":")
+        annotations, _, folder = name.partition(":")
         return annotations, folder
 
     def read(self, *, need_boxes: bool = False) -> Annotations:

@@ -1,4 +1,4 @@
-"""Boxes and areas of a COCO file's annotations."""
+"""Reads boxes and areas of a COCO file's annotations."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 from dynamic_atss.data.wording import annotation_name, more, short
 from dynamic_atss.errors import UserError
 
-NUMBERS = (int, float)  # exact types: bool is an int to isinstance
+NUMBERS = (int, float)  # compared with type(), because isinstance takes bool for int
 
 
 def read_boxes(path: Path, entries: list[dict[str, Any]]) -> np.ndarray:
-    """(A, 4) float64 as in the file. Raises UserError: one is not four numbers."""
+    """Reads the boxes (A, 4) float64 as in the file. Raises UserError for a malformed box."""
     given = [entry.get("bbox") for entry in entries]
     wrong = [i for i, box in enumerate(given) if not is_box(box)]
     if wrong:
@@ -28,19 +28,21 @@ def read_boxes(path: Path, entries: list[dict[str, Any]]) -> np.ndarray:
     for number, box in enumerate(given):
         try:
             boxes[number] = box
-        except OverflowError:  # an integer that float64 cannot hold; JSON's 1e999 is inf, too
+        except OverflowError:  # an integer beyond float64; JSON's 1e999 becomes inf as well
             boxes[number] = math.inf
     return boxes
 
 
 def is_box(box: object) -> bool:
-    """Exact types: bool is an int to isinstance, and numpy would turn None into NaN."""
+    """Returns True for a list of four numbers. numpy would take bool, and None as NaN."""
     return isinstance(box, list) and len(box) == 4 and all(type(v) in NUMBERS for v in box)
 
 
 def read_areas(entries: list[dict[str, Any]], xywh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(A,) float64: of the objects' outlines, or of the boxes where the file has none that is
-    positive and finite; (A,) bool: these."""
+    """Reads the areas (A,) float64 of the objects' outlines.
+
+    Takes w * h if the file has no positive and finite area. Returns (A,) bool for these, too.
+    """
     areas = np.array([area_of(e.get("area")) for e in entries], dtype=np.float64)
     without = np.isnan(areas)
     with np.errstate(all="ignore"):  # boxes of infinite extent
@@ -48,7 +50,7 @@ def read_areas(entries: list[dict[str, Any]], xywh: np.ndarray) -> tuple[np.ndar
 
 
 def area_of(value: Any) -> float:
-    """NaN for what is no positive and finite number."""
+    """Returns an area as float; NaN if it is not a positive and finite number."""
     try:
         number = float(value) if type(value) in NUMBERS else math.nan
     except OverflowError:
@@ -57,7 +59,7 @@ def area_of(value: Any) -> float:
 
 
 def odd_areas_of(entries: list[dict[str, Any]], wrong: np.ndarray) -> tuple[int, str]:
-    """How many areas are wrong, (A,) bool, and the first of them."""
+    """Counts the wrong areas, given as (A,) bool, and describes the first."""
     if not wrong.any():
         return 0, ""
     number = int(np.argmax(wrong))
@@ -66,11 +68,11 @@ def odd_areas_of(entries: list[dict[str, Any]], wrong: np.ndarray) -> tuple[int,
 
 
 def warn_of_areas(entries: list[dict[str, Any]], count: int, example: str) -> list[str]:
-    """A line for the log, or none."""
+    """Warns of wrong areas in a line for the log."""
     if not count:
         return []
     return [
         f"{count} of {len(entries)} areas are not positive numbers ({example}): width times "
-        "height of their boxes is taken. Scores call objects small, medium or large by it. "
-        "Correct the areas, or leave them out"
+        "height of their boxes is taken. It decides whether scores count an object as small, "
+        "medium or large. Correct the areas, or leave them out"
     ]

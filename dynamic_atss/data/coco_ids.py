@@ -1,4 +1,4 @@
-"""The ids of a COCO file, and what refers to them."""
+"""Checks the ids of a COCO file and the references to them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from dynamic_atss.data.wording import annotation_name, more, short
 from dynamic_atss.errors import UserError
 
-LARGEST_ID = 2**53  # of images and categories: tables of results hold them as float64
+LARGEST_ID = 2**53  # of images and categories: tables of results store ids as float64
 
 
 def _is_integer(value: object) -> TypeGuard[int]:
@@ -20,7 +20,7 @@ def _is_integer(value: object) -> TypeGuard[int]:
 
 
 def read_ids(path: Path, kind: str, entries: Iterable[dict[str, Any]]) -> list[Any]:
-    """The `id` of every entry: integers from -2^53 to 2^53, none twice."""
+    """Returns the `id` of every entry. Raises UserError unless they are different integers."""
     ids = [entry.get("id") for entry in entries]
     wrong = [i for i, v in enumerate(ids) if not _is_integer(v) or abs(v) > LARGEST_ID]
     if wrong:
@@ -33,9 +33,9 @@ def read_ids(path: Path, kind: str, entries: Iterable[dict[str, Any]]) -> list[A
 
 
 def check_annotation_ids(path: Path, entries: list[dict[str, Any]]) -> None:
-    """Nothing but messages reads them: they may be texts, or not there."""
+    """Raises UserError for a repeated id. Ids may be texts or missing: only messages use them."""
     given = (entry.get("id") for entry in entries)
-    # Large integers as texts: their hashes can be chosen to be all the same.
+    # As texts, because a file can choose large integers that all have the same hash.
     _check_once(
         path,
         "annotation",
@@ -48,36 +48,38 @@ def check_annotation_ids(path: Path, entries: list[dict[str, Any]]) -> None:
 
 
 def _check_once(path: Path, kind: str, ids: Sequence[Any]) -> None:
-    twice = [(value, times) for value, times in Counter(ids).items() if times > 1]
-    if twice:
-        value, times = twice[0]
-        often = "twice" if times == 2 else f"{times} times"
+    repeated = [(value, count) for value, count in Counter(ids).items() if count > 1]
+    if repeated:
+        value, count = repeated[0]
         raise UserError(
-            f"{path}: {kind} id {short(value)} is there {often}: give each its own id{more(twice)}"
+            f"{path}: {kind} id {short(value)} occurs {count} times: give each {kind} a different "
+            f"id{more(repeated)}"
         )
 
 
 def look_up(
     path: Path, entries: list[dict[str, Any]], key: str, known: list[dict[str, Any]], name: str
 ) -> np.ndarray:
-    """(A,) int64: the place in `known` of the entry with the id that each annotation's `key` gives.
+    """Returns (A,) int64: the index in `known` of the id under `key` of each annotation.
 
-    name: the key of what people may have written in place of the id
+    name: the key of a value that people write in place of the id by mistake
+
+    Raises UserError for an id that `known` lacks.
     """
-    place = {entry["id"]: i for i, entry in enumerate(known)}
+    index_of = {entry["id"]: i for i, entry in enumerate(known)}
     values = [entry.get(key) for entry in entries]
-    found = [place.get(v, -1) if _is_integer(v) else -1 for v in values]
+    found = [index_of.get(v, -1) if _is_integer(v) else -1 for v in values]
     wrong = [i for i, index in enumerate(found) if index < 0]
     if wrong:
         where, value = annotation_name(entries[wrong[0]], wrong[0]), values[wrong[0]]
         raise UserError(
-            f"{path}: {where}: {key} {short(value)} is {_meant(value, known, name)}{more(wrong)}"
+            f"{path}: {where}: {key} {short(value)} is {_problem(value, known, name)}{more(wrong)}"
         )
     return np.array(found, dtype=np.int64)
 
 
-def _meant(value: object, known: list[dict[str, Any]], name: str) -> str:
-    """What is wrong with an id that is unknown, and what to do."""
+def _problem(value: object, known: list[dict[str, Any]], name: str) -> str:
+    """Says what is wrong with an unknown id, and what to do."""
     part = "categories" if name == "name" else "images"
     for entry in known:
         if isinstance(value, str) and value == entry.get(name):

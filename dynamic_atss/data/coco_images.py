@@ -1,4 +1,4 @@
-"""File names and sizes of a COCO file's images."""
+"""Reads file names and sizes of a COCO file's images."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from dynamic_atss.errors import UserError
 
 
 def file_name_of(path: Path, entry: dict[str, Any]) -> str:
-    """`file_name`, in any spelling, or the last two parts of `coco_url`, which is all that LVIS
-    gives; "" without."""
+    """Returns `file_name`, in any spelling; "" if there is none.
+
+    LVIS has only `coco_url`: its last two parts are taken.
+    """
     key = _name_key(entry) or "file_name"
     name = entry.get(key, "")
     if not isinstance(name, str):
@@ -26,7 +28,7 @@ def file_name_of(path: Path, entry: dict[str, Any]) -> str:
 
 
 def _name_key(entry: dict[str, Any]) -> str:
-    """The key that names the file; "" without."""
+    """Returns the key that names the file; "" if there is none."""
     if "file_name" in entry:
         return "file_name"
     spelt = (key for key in entry if re.sub(r"[^a-z]", "", key.lower()) == "filename")
@@ -34,7 +36,7 @@ def _name_key(entry: dict[str, Any]) -> str:
 
 
 def note_names(images: Iterable[dict[str, Any]]) -> list[str]:
-    """A line for each other spelling of file_name."""
+    """Notes each other spelling of file_name, in a line for the log."""
     keys = Counter(_name_key(entry) for entry in images)
     return [
         f"'{key}' of {count} images is read as file_name"
@@ -44,18 +46,18 @@ def note_names(images: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def _has_placeholder(entry: dict[str, Any]) -> bool:
-    """Whether a side is 0 or -1, which exporters write that have not looked at the picture."""
+    """Returns True if a side is 0 or -1, as exporters write that do not open the picture."""
     return any(type(v) in NUMBERS and v in (0, -1) for v in map(entry.get, ("height", "width")))
 
 
 def note_placeholders(images: Iterable[dict[str, Any]]) -> list[str]:
-    """A line for the log, or none."""
+    """Notes images with such a side, in a line for the log."""
     count = sum(map(_has_placeholder, images))
-    return [f"the width or height of {count} images is 0 or -1, which counts as none"] * bool(count)
+    return [f"width or height of {count} images is 0 or -1, taken as missing"] if count else []
 
 
 def size_of(path: Path, entry: dict[str, Any]) -> tuple[int, int]:
-    """(height, width); (0, 0) if the entry lacks one of them, or has 0 or -1 in its place."""
+    """Returns (height, width); (0, 0) if one of them is missing, 0 or -1."""
     height, width = entry.get("height"), entry.get("width")
     if height is None or width is None or _has_placeholder(entry):
         return 0, 0

@@ -1,4 +1,4 @@
-"""Samples -> one batch."""
+"""Joins samples into a batch."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from dynamic_atss.types import Batch, joined
 
 
 def collate(samples: Sequence[Sample], size_divisibility: int) -> Batch:
-    """Pads at the right and the bottom with 0 to the common maximum.
+    """Pads images with 0 at the right and the bottom to a common size and joins the samples.
 
-    The maximum is rounded up to `size_divisibility` (0 or 1: not rounded). The images' memory is
-    channels-last, as that of the samples: the copy goes row by row, and whoever needs planes makes
-    them on the device.
+    The common size is the largest, rounded up to `size_divisibility` (0 or 1: not rounded). The
+    images are channels-last in memory, as the samples are, so that whole rows are copied.
     """
     sizes = [tuple(s.image.shape[1:]) for s in samples]
     step = max(size_divisibility, 1)
@@ -38,8 +37,8 @@ def collate(samples: Sequence[Sample], size_divisibility: int) -> Batch:
 
 
 def _zeros(*shape: int) -> Tensor:
-    """Pixels; in a worker in shared memory, where it would have to copy them on their way out."""
+    """Allocates black pixels; in a worker in shared memory, which saves a copy to the trainer."""
     if get_worker_info() is None:
         return torch.zeros(shape, dtype=torch.uint8)
-    fresh = torch.UntypedStorage._new_shared(math.prod(shape))  # the system's pages are zero
-    return torch.empty(0, dtype=torch.uint8).set_(fresh).view(shape)
+    shared = torch.UntypedStorage._new_shared(math.prod(shape))  # new pages of the system are zero
+    return torch.empty(0, dtype=torch.uint8).set_(shared).view(shape)

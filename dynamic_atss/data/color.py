@@ -1,4 +1,4 @@
-"""Colour jitter."""
+"""Changes the colours of an image at random."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Change = Callable[[Tensor, float], Tensor]
 
 
 def adjust_contrast(image: Tensor, factor: float) -> Tensor:
-    """Pixels moved from the mean grey by `factor`, as torchvision's function of this name does.
+    """Scales the distance of pixels to the mean grey by `factor`, as torchvision does.
 
-    There the mean is a float32 sum, whose last bits depend on the number of threads, and so would
-    a run on its number of workers. In float64 the sum of grey levels is exact.
+    Computes the mean in float64, in which the sum of grey levels is exact. torchvision's float32
+    sum depends on the number of threads, so that a run would depend on its number of workers.
     """
     grey = float(functional.rgb_to_grayscale(image).double().mean())
     blend = image.float() * factor + grey * (1 - factor)
@@ -26,10 +26,10 @@ def adjust_contrast(image: Tensor, factor: float) -> Tensor:
 
 
 class ColorJitter:
-    """Brightness, contrast, saturation and hue, each changed by a random factor, in random order.
+    """Changes brightness, contrast, saturation and hue by random factors, in random order.
 
-    Factors are drawn from [max(0, 1 - x), 1 + x]; the hue's shift, in turns of the colour circle,
-    from [-hue, hue]. 0 leaves a property alone. Boxes stay as they are.
+    Draws factors from [max(0, 1 - x), 1 + x], and the shift of the hue, in turns of the colour
+    circle, from [-hue, hue]. 0 leaves a property unchanged. Boxes stay as they are.
     """
 
     def __init__(self, brightness: float, contrast: float, saturation: float, hue: float) -> None:
@@ -50,5 +50,5 @@ class ColorJitter:
         for i in rng.permutation(len(self.changes)).tolist():
             change, limits = self.changes[i]
             image = change(image, float(rng.uniform(*limits)))
-        # Back to the memory order of an (H, W, 3) array, as all images: the changes leave planes.
+        # Restore the memory order of an (H, W, 3) array, which all images have.
         return image.permute(1, 2, 0).contiguous().permute(2, 0, 1), gt

@@ -1,4 +1,4 @@
-"""Several training sets as one."""
+"""Joins several training sets."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from dynamic_atss.types import GroundTruth
 
 
 class ConcatDataset(Dataset):
-    """The images of several data sets, one set after the other, with the classes of the first.
+    """The images of several data sets in sequence, with the classes of the first set.
 
-    Ids of images may be there in several sets: here they are the places 0, 1, 2, ... The sets are
-    to have the same transform and the same seed, which are the whole's. It has the members of a
-    `TrainingSet`, and `statistics`, `ground_truth` and `path`; what belongs to one file alone
-    (`images`, `read`, `entry`) the `parts` have.
+    Image ids are 0, 1, 2, ..., because two sets may use the same id. All sets must have the same
+    transform and seed. The class has the members of a `TrainingSet`, `statistics` and
+    `ground_truth`; `parts` have the members that belong to one file (`images`, `read`, `entry`).
     """
 
     def __init__(self, parts: Sequence[DetectionDataset]) -> None:
-        """parts: one or more; their classes are brought into the first's order.
+        """Reorders the classes of `parts` (one or more) as in the first.
 
-        Raises UserError: the names of the classes are not the same.
+        Raises UserError if the class names differ.
         """
         self.parts: Sequence[DetectionDataset] = list(parts)
         first = self.parts[0]
@@ -49,32 +48,31 @@ class ConcatDataset(Dataset):
         return len(self.image_ids)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        """`key`: index, or (index, position in the endless training stream)."""
+        """Loads and transforms a sample. key: index, or (index, position in the stream)."""
         index, position = key if isinstance(key, tuple) else (key, key)
-        part, own = self._place(index)
-        return replace(part[own, position], image_id=index)
+        part, part_index = self._locate(index)
+        return replace(part[part_index, position], image_id=index)
 
     def load(self, index: int) -> tuple[Tensor, GroundTruth]:
-        part, own = self._place(index)
-        return loaded(part, own)
+        return loaded(*self._locate(index))
 
     def ground_truth(self, index: int) -> GroundTruth:
-        part, own = self._place(index)
-        return part.ground_truth(own)
+        part, part_index = self._locate(index)
+        return part.ground_truth(part_index)
 
     def path(self, index: int) -> Path:
-        part, own = self._place(index)
-        return part.path(own)
+        part, part_index = self._locate(index)
+        return part.path(part_index)
 
     def classes_by_image(self) -> tuple[np.ndarray, np.ndarray]:
-        """(index of the image (A,), class (A,)) of every box, image by image."""
+        """Returns (image index (A,), class (A,)) of all objects, sorted by image."""
         firsts = [0, *self._ends[:-1].tolist()]
         found = [part.classes_by_image() for part in self.parts]
         images = [image + first for (image, _), first in zip(found, firsts, strict=True)]
         return np.concatenate(images), np.concatenate([classes for _, classes in found])
 
-    def _place(self, index: int) -> tuple[DetectionDataset, int]:
-        """The part that holds an image, and the image's index there."""
+    def _locate(self, index: int) -> tuple[DetectionDataset, int]:
+        """Returns the part that has an image, and the index of the image in it."""
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         number = int(np.searchsorted(self._ends, index, side="right"))

@@ -1,4 +1,4 @@
-"""Windows of an image, the boxes that remain in them, and a random crop."""
+"""Crops images and their boxes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 from dynamic_atss.types import GroundTruth
 
-TRIES = 20  # windows drawn until one holds a box: bounded, and seldom more than two or three
+TRIES = 20  # limit of windows drawn until one contains a box; two or three usually suffice
 
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle of whole pixels."""
+    """A rectangle, in integer pixels."""
 
     left: int
     top: int
@@ -23,40 +23,40 @@ class Window:
     width: int
 
     def of(self, image: Tensor) -> Tensor:
-        """A view of the image's (3, H, W) pixels in the window."""
+        """Returns a view of the pixels of an image (3, H, W) in the window."""
         rows = slice(self.top, self.top + self.height)
         return image[:, rows, self.left : self.left + self.width]
 
 
 def draw_window(height: int, width: int, size: tuple[int, int], rng: np.random.Generator) -> Window:
-    """A window of `size` (height, width) anywhere in an image that is at least as large."""
+    """Draws a window of `size` (height, width) in an image that is at least as large."""
     top = int(rng.integers(height - size[0], endpoint=True))
     left = int(rng.integers(width - size[1], endpoint=True))
     return Window(left, top, *size)
 
 
 def scale_boxes(gt: GroundTruth, old: tuple[int, int], new: tuple[int, int]) -> GroundTruth:
-    """Boxes of an image of size `old` (height, width) in pixels of the same image at size `new`.
+    """Scales boxes with their image from size `old` to `new` (height, width).
 
-    The releases' rule, also in the legacy convention: every corner times the ratio of its axis.
+    Multiplies corners by the ratio of the sizes, as the releases do, in both box conventions.
     """
     ratio = torch.tensor([new[1] / old[1], new[0] / old[0]] * 2)
     return replace(gt, boxes=gt.boxes * ratio)
 
 
 def cut_boxes(gt: GroundTruth, window: Window, min_visible: float) -> GroundTruth:
-    """What of the boxes lies in the window, in its pixels.
+    """Clips boxes to the window, in its pixels.
 
-    Dropped are objects of which less than the fraction `min_visible` of the area is left, and, as
-    in the data set, boxes without extent or of less than a pixel in width or height. Of a region to
-    ignore what is left stays one, however little.
+    Drops objects with less than the fraction `min_visible` of their area left. Drops boxes without
+    extent or with a side below one pixel, as the data set does. Regions to ignore only need the
+    latter.
     """
-    beyond = gt.convention.value
+    last_pixel = gt.convention.value
     moved = gt.boxes - gt.boxes.new_tensor([window.left, window.top] * 2)
-    limit = gt.boxes.new_tensor([window.width, window.height] * 2) - beyond
+    limit = gt.boxes.new_tensor([window.width, window.height] * 2) - last_pixel
     inside = torch.minimum(moved.clamp(min=0), limit.clamp(min=0))
     side = inside[:, 2:] - inside[:, :2]
-    large = ((side > 0) & (side + beyond >= 1)).all(1)
+    large = ((side > 0) & (side + last_pixel >= 1)).all(1)
     area = gt.convention.area
     visible = area(inside) >= min_visible * area(moved)
     if gt.ignore is not None:
@@ -65,11 +65,11 @@ def cut_boxes(gt: GroundTruth, window: Window, min_visible: float) -> GroundTrut
 
 
 class RandomCrop:
-    """With probability `prob` a random window of the image, which holds at least one object.
+    """Crops an image, with probability `prob`, to a random window with at least one object.
 
-    Its height and its width are drawn by themselves from the fractions `side`, (low, high), of the
-    image's. Of an image whose boxes would be lost in every one of a few windows, all is kept; one
-    without boxes is cropped anywhere.
+    Draws height and width of the window separately, as fractions `side` (low, high) of the image's.
+    Keeps the entire image if TRIES windows contain no object. Crops images without objects
+    anywhere.
     """
 
     def __init__(self, prob: float, side: tuple[float, float], min_visible: float) -> None:

@@ -1,4 +1,4 @@
-"""Detection data sets: images and their boxes, read from files of any format."""
+"""The base class of detection data sets of any format."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.box_kinds import PIXELS, BoxForm, box_warning, upright_boxes
 from dynamic_atss.data.class_names import check_known, check_same, unused_classes
-from dynamic_atss.data.cleaning import check_files, clean_boxes, complete_sizes, what_was_done
+from dynamic_atss.data.cleaning import check_files, clean_boxes, cleaning_notes, complete_sizes
 from dynamic_atss.data.depth import check_bits
 from dynamic_atss.data.file_names import with_slashes
-from dynamic_atss.data.frames import AS_USUAL, Frames, Reading, find_frames
+from dynamic_atss.data.frames import DEFAULT_READING, Frames, Reading, find_frames
 from dynamic_atss.data.image import read_image
 from dynamic_atss.data.inside import check_inside
 from dynamic_atss.data.packed import PackedBoxes
@@ -40,43 +40,45 @@ logger = logging.getLogger(__name__)
 
 
 class DetectionDataset(Dataset, ABC):
-    """Images and their boxes, in ascending order of image ids.
+    """Images with their boxes, sorted by image id.
 
-    Boxes become xyxy with x2 = x + w (LEGACY: x + w - 1), are clipped to the image and dropped
-    without extent; crowds, difficult and ignored ones are dropped or, with `keep_crowds`, are
-    regions to ignore (`GroundTruth.ignore`). For training, images without an object that remains
-    are dropped, too, unless `keep_empty`. All annotations lie in a few arrays, which forked workers
-    share.
+    Boxes become xyxy with x2 = x + w (LEGACY: x + w - 1) and are clipped to the image. Boxes
+    without extent are dropped. Crowds, difficult and ignored boxes are dropped, or become regions
+    to ignore with `keep_crowds` (`GroundTruth.ignore`). Training sets drop images without objects,
+    unless `keep_empty`. A few arrays, which forked workers share, hold all annotations.
 
-    annotations, the file that messages name · images, the folder · image_ids, of the kept images ·
-    class_names and category_ids, in the file's order until they are reordered; None: a class of
-    the model that the data set lacks ·
-    sizes (n, 2) int64 height, width of the images as they are read (see `data.frames`) ·
-    statistics, how much was dropped or clipped and why ·
-    content, what the files say of all images and boxes, with the sizes that they lack ·
-    exif, "apply" or "ignore": how further pictures of this kind are to be read ·
-    voc_scores, whether PASCAL VOC's numbers are asked for beside COCO's
+    Attributes:
+        annotations: the annotation file.
+        images: the image folder.
+        image_ids: of the kept images.
+        class_names, category_ids: in the file's order, unless they are reordered. The id is None
+            for a class of the model that the data set lacks.
+        sizes: (n, 2) int64 height, width of the images as they are read (see `data.frames`).
+        statistics: reason -> number of boxes or images that were dropped or clipped.
+        content: the annotations of all images, with missing sizes read from the image files.
+        exif: "apply" or "ignore"; how to read more pictures of the same source.
+        voc_scores: whether PASCAL VOC's scores are computed in addition to COCO's.
     """
 
     voc_scores = False
     box_form: BoxForm = PIXELS  # how the files write boxes
-    written_as = "<format>:<annotations>:<image folder>"  # how messages write its names
+    written_as = "<format>:<annotations>:<image folder>"  # the form of its names, for messages
 
     @classmethod
-    def from_name(cls, rest: str, **options: Any) -> DetectionDataset:
-        """The data set of a name of DATASETS, without its format. `options`: as __init__.
+    def from_name(cls, name: str, **options: Any) -> DetectionDataset:
+        """Opens the data set of a name in DATASETS, given without its format.
 
-        Raises UserError: a part is missing.
+        options: as __init__. Raises UserError if a part of the name is missing.
         """
-        parts = cls.parts_of(rest)
+        parts = cls.parts_of(name)
         if not all(parts):
-            raise UserError(f"data set '{rest}': write it as {cls.written_as}")
+            raise UserError(f"data set '{name}': write it as {cls.written_as}")
         return cls(*map(with_slashes, parts), **options)
 
     @classmethod
-    def parts_of(cls, rest: str) -> tuple[str, str]:
-        """The first two arguments of __init__ in such a name: what the last colon divides."""
-        first, _, second = rest.rpartition(":")
+    def parts_of(cls, name: str) -> tuple[str, str]:
+        """Splits a name at its last colon into the first two arguments of __init__."""
+        first, _, second = name.rpartition(":")
         return first, second
 
     def __init__(
@@ -90,11 +92,14 @@ class DetectionDataset(Dataset, ABC):
         seed: int = 0,
         convention: BoxConvention = BoxConvention.LEGACY,
         keep_crowds: bool = False,
-        reading: Reading = AS_USUAL,
+        reading: Reading = DEFAULT_READING,
     ) -> None:
-        """convention: what x2 and y2 of its boxes are to be · reading: how files become pixels.
+        """Reads and checks all annotations.
 
-        Raises UserError: something is wrong with the file or the folder, no image usable.
+        convention: meaning of x2 and y2 · reading: how to read the image files · transform: applied
+        to each sample, with random numbers of `seed`
+
+        Raises UserError for a mistake in the file or the folder, and if no image is usable.
         """
         self.annotations = Path(annotations).expanduser()
         self.images = Path(images).expanduser()
@@ -108,14 +113,16 @@ class DetectionDataset(Dataset, ABC):
         self._names, self.image_ids = content.names, content.image_ids.tolist()
         frames = self._find_frames(content)
         self.content = content = replace(content, sizes=frames.sizes)
-        sizes, self.exif = frames.sizes[content.image], frames.exif
+        sizes, self.exif = frames.sizes[content.image_index], frames.exif
         boxes, kept, self.statistics = clean_boxes(
             content.xywh, sizes, content.crowd, convention, keep_crowds
         )
-        objects = np.bincount(content.image[kept & ~content.crowd], minlength=len(content.sizes))
+        objects = np.bincount(
+            content.image_index[kept & ~content.crowd], minlength=len(content.sizes)
+        )
         usable = (objects > 0) | (keep_empty or not training)
         self.statistics["images_without_boxes"] = int((~usable).sum())
-        suspicion = _suspicion(content, frames.lying, self.box_form)
+        suspicion = _suspicion(content, frames.sideways, self.box_form)
         if training and not usable.any():
             raise UserError(
                 f"{self.annotations}: none of its {len(usable)} images has a usable box: "
@@ -129,13 +136,13 @@ class DetectionDataset(Dataset, ABC):
 
     @abstractmethod
     def read(self, *, need_boxes: bool = False) -> Annotations:
-        """The files' content, read anew. need_boxes: it is an error if there can be none.
+        """Reads the annotation files. need_boxes: files without annotations are an error.
 
-        Raises UserError: a mistake in the files.
+        Raises UserError for a mistake in the files.
         """
 
     def refuse_outside(self, names: Sequence[str]) -> None:
-        """Raises UserError: an image file lies outside of the image folder."""
+        """Raises UserError if an image file lies outside of the image folder."""
         if not self.reading.outside:
             check_inside(self.annotations, self.images, names)
 
@@ -143,10 +150,10 @@ class DetectionDataset(Dataset, ABC):
         return len(self.image_ids)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        """`key`: index, or (index, position in the endless training stream).
+        """Loads and transforms a sample. key: index, or (index, position in the training stream).
 
-        The transform's random numbers depend on (seed, position) alone, so that a resumed run
-        draws the same ones with any number of workers.
+        The transform's random numbers depend only on (seed, position), so that a resumed run draws
+        the same numbers with any number of workers.
         """
         index, position = key if isinstance(key, tuple) else (key, key)
         image, gt = loaded(self, index)
@@ -157,9 +164,10 @@ class DetectionDataset(Dataset, ABC):
         return Sample(image, gt, self.image_ids[index], original_size)
 
     def load(self, index: int) -> tuple[Tensor, GroundTruth]:
-        """The image (3, H, W) uint8 and its boxes before any transform.
+        """Loads an image (3, H, W) uint8 and its boxes, without the transform.
 
-        Raises UserError: image missing, undecodable, or of another size than the annotations say.
+        Raises UserError if the file is missing, cannot be decoded, or has another size than
+        annotated.
         """
         path, reading = self.path(index), self.reading
         image = read_image(
@@ -174,10 +182,10 @@ class DetectionDataset(Dataset, ABC):
         return image, self.ground_truth(index)
 
     def _find_frames(self, content: Annotations) -> Frames:
-        """Raises UserError: an image has another size than the annotations say."""
+        """Reads the sizes of the images. Raises UserError if one differs from the annotations."""
         given = np.all(content.sizes > 0, axis=1)
         if not given.all():
-            text = "%s: %d of %d images have no size there: it is read from their files"
+            text = "%s: %d of %d images have no size in it; the sizes are read from the image files"
             logger.info(text, self.annotations, (~given).sum(), len(given))
         if self.reading.as_stored:
             sizes = complete_sizes(content, self.images)
@@ -194,51 +202,51 @@ class DetectionDataset(Dataset, ABC):
         return frames
 
     def _wrong_size(
-        self, index: int, found: Sequence[int], given: Sequence[int], turn: int, more: int = 0
+        self, index: int, found: Sequence[int], given: Sequence[int], turn: int, others: int = 0
     ) -> UserError:
         frame = f"turned by its EXIF orientation {turn}" if turn > 1 else "as stored"
-        others = f" ({more} others differ, too)" if more else ""
+        count = f" ({others} other images differ as well)" if others else ""
         return UserError(
             f"{self.path(index)}: {found[1]} x {found[0]} pixels {frame} (INPUT.EXIF "
-            f"{self.reading.exif}), but {self.entry(index)} says {given[1]} x {given[0]}{others}: "
-            "correct width and height there, or replace the file"
+            f"{self.reading.exif}), but {self.entry(index)} says {given[1]} x {given[0]}{count}: "
+            "correct width and height there, or replace the image file"
         )
 
     def ground_truth(self, index: int) -> GroundTruth:
-        """The boxes of one image in pixels of its file, without reading it."""
+        """Returns the boxes of an image, in pixels of its file. Does not read the file."""
         return self._packed.of_image(index, self.convention, regions=self.keep_crowds)
 
     def path(self, index: int) -> Path:
-        """The image file."""
+        """Returns the path of an image file."""
         return self.images / str(self._names[index])
 
     def entry(self, index: int) -> str:
-        """How messages call what the annotations say of an image."""
+        """Names the annotation entry of an image, for messages."""
         return f"image id {self.image_ids[index]} of {self.annotations}"
 
     def classes_by_image(self) -> tuple[np.ndarray, np.ndarray]:
-        """(index of the image (A,), class (A,)) of every object, image by image."""
+        """Returns (image index (A,), class (A,)) of all objects, sorted by image."""
         return self._packed.classes_by_image()
 
     @property
     def parts(self) -> Sequence[DetectionDataset]:
-        """The data sets that it is joined from: itself."""
+        """The data sets that this one consists of: only itself."""
         return [self]
 
     @property
     def short_name(self) -> str:
-        """Names the folder of its scores."""
+        """The name of the folder for its scores."""
         return self.annotations.stem
 
     @property
     def class_advice(self) -> str:
-        """How messages say where a class that is lacking is to be added."""
+        """The advice of messages on how to add a missing class."""
         return "correct its name in the categories, or add it there"
 
     def take_order_of(self, first: DetectionDataset) -> None:
-        """Brings the classes into the order of another data set; each keeps its own category id.
+        """Reorders the classes as in another data set. Each class keeps its category id.
 
-        Raises UserError: the class names are not the same.
+        Raises UserError if the class names differ.
         """
         if self.class_names == first.class_names:
             return
@@ -246,10 +254,10 @@ class DetectionDataset(Dataset, ABC):
         self.reorder_classes(first.class_names)
 
     def take_classes(self, class_names: Sequence[str]) -> None:
-        """Makes the classes those of a model that is to be tested, by their names; classes that the
-        data set lacks have no category id (None).
+        """Replaces the classes by those of a model, matched by name, to test the model.
 
-        Raises UserError: the data set has boxes of a class that the model lacks.
+        Classes that the data set lacks get the category id None. Raises UserError if the data set
+        has boxes of a class that the model lacks.
         """
         if self.class_names == list(class_names):
             return
@@ -258,39 +266,39 @@ class DetectionDataset(Dataset, ABC):
         self.reorder_classes(class_names)
 
     def reorder_classes(self, class_names: Sequence[str]) -> None:
-        """class_names: the data set's own that have boxes, and others, in any order."""
-        own_id = dict(zip(self.class_names, self.category_ids, strict=True))
-        place = {name: i for i, name in enumerate(class_names)}
-        places = [place.get(name, -1) for name in self.class_names]
-        self._packed = self._packed.renumbered(places)
+        """Replaces the list of classes. It must have all classes that have boxes."""
+        id_of = dict(zip(self.class_names, self.category_ids, strict=True))
+        index_of = {name: i for i, name in enumerate(class_names)}
+        new_indices = [index_of.get(name, -1) for name in self.class_names]
+        self._packed = self._packed.renumbered(new_indices)
         self.class_names = list(class_names)
-        self.category_ids = [own_id.get(name) for name in class_names]
+        self.category_ids = [id_of.get(name) for name in class_names]
 
     def _log(self, content: Annotations, suspicion: str, training: bool) -> None:
-        found = f"{self.annotations}: {len(self)} images, {self._packed.objects} boxes"
-        notes = what_was_done(
+        counts = f"{self.annotations}: {len(self)} images, {self._packed.objects} boxes"
+        notes = cleaning_notes(
             self.statistics, content.flagged, content.missing_areas, self.keep_crowds
         )
-        logger.info("%s", ". ".join([found, *notes]))
-        unused = unused_classes(content) if training else ""  # the survey says what follows of it
+        logger.info("%s", ". ".join([counts, *notes]))
+        unused = unused_classes(content) if training else ""  # the survey gives advice on them
         for note in filter(None, [*content.notes, unused]):
             logger.info("%s: %s", self.annotations, note)
         for warning in filter(None, [*content.warnings, suspicion]):
             logger.warning("%s: %s", self.annotations, warning)
 
 
-def _suspicion(content: Annotations, lying: np.ndarray, form: BoxForm) -> str:
-    """What is odd about the boxes as a whole, and what to do; "" if nothing."""
-    of_boxes = content.xywh, content.sizes[content.image]
-    count, found, advice = upright_boxes(*of_boxes, lying[content.image])
-    return f"{found}: {advice}" if count else box_warning(*of_boxes, content.areas, form)
+def _suspicion(content: Annotations, sideways: np.ndarray, form: BoxForm) -> str:
+    """Says what looks wrong about the boxes in general, with advice; "" if nothing does."""
+    sizes = content.sizes[content.image_index]
+    count, found, advice = upright_boxes(content.xywh, sizes, sideways[content.image_index])
+    return f"{found}: {advice}" if count else box_warning(content.xywh, sizes, content.areas, form)
 
 
 def _advice(content: Annotations) -> str:
-    """What to do about a data set without a usable box."""
+    """Says what to do about a data set without a usable box."""
     if len(content.crowd) and content.crowd.all():
         return (
-            f"all its {len(content.crowd)} boxes are marked as crowd, difficult or ignored, which "
-            "are not trained on: correct the marks"
+            f"all its {len(content.crowd)} boxes are marked as crowd, difficult or ignored and are "
+            "not trained on: correct the marks"
         )
     return "check the boxes, or set DATASETS.KEEP_EMPTY True"

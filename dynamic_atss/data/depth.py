@@ -1,4 +1,4 @@
-"""16-bit files of which fewer bits are used, as by cameras and scanners of 10, 12 and 14 bits."""
+"""Warns of 16-bit files that use fewer bits, as those of cameras with 10, 12 or 14 bits."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import numpy as np
 
 from dynamic_atss.data.headers.record import ImageHeader
 
-LOOKED_AT = 8  # images, spread over the data set
-MOST_BITS = 14  # of values that are far below the largest, 65535
+MAX_IMAGES = 8  # images that are opened, spread over the data set
+MOST_BITS = 14  # files that use no more bits than this would look nearly black
 _log = logging.getLogger(__name__)
 
 
 def check_bits(
     paths: Sequence[Path], headers: Sequence[ImageHeader], bits: int, source: str
 ) -> None:
-    """Warns where INPUT.BITS does not fit the largest value of some of the 16-bit images: they
-    would be nearly black, or partly white.
+    """Warns if the largest value of 16-bit images does not fit INPUT.BITS.
 
-    bits: the key; 0: all 16 · source: how the message calls the data set
+    Such images would be nearly black, or partly white.
+    bits: INPUT.BITS; 0 is all 16 · source: the name of the data set in the message
     """
     deep = [path for path, header in zip(paths, headers, strict=True) if header.bits == 16]
-    seen = deep[:: -(-len(deep) // LOOKED_AT) or 1]
-    found = [(largest_value(path), path) for path in seen]
+    sample = deep[:: -(-len(deep) // MAX_IMAGES) or 1]
+    found = [(largest_value(path), path) for path in sample]
     if not found:
         return
     largest, example = max(found)
@@ -35,13 +35,19 @@ def check_bits(
         _log.warning(
             "%s: %d images have 16 bits. The largest value in %d of them is %d (%r). With "
             "INPUT.BITS %d they are %s: set INPUT.BITS %d",
-            *(source, len(deep), len(seen), largest, str(example)),
-            *(bits, "partly white" if bits else "nearly black", used + used % 2),
+            source,
+            len(deep),
+            len(sample),
+            largest,
+            str(example),
+            bits,
+            "partly white" if bits else "nearly black",
+            used + used % 2,
         )
 
 
 def largest_value(path: Path) -> int:
-    """Of a 16-bit image; 0 where OpenCV does not read it."""
+    """Returns the largest value of a 16-bit image; 0 if OpenCV cannot read it."""
     try:
         pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     except cv2.error:

@@ -1,8 +1,8 @@
-"""File names as other machines write them -> the files that are there.
+"""Finds image files whose names are written in another form.
 
-An annotation file comes from Windows, from a web address or from a folder of another name, and
-names its images so. A name is read in another form only if it does not exist as written, exactly
-one file has that form, and no two names end at the same file.
+Annotation files written on Windows, from web addresses or for another folder name their images
+accordingly. A name is read in another form only if it does not exist as written, if exactly one
+file has that form, and if no two names lead to the same file.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-MOST_FILES = 1_000_000  # how many a search through subfolders looks at
+MOST_FILES = 1_000_000  # limit of a search through subfolders
 
-# What may differ between a name and its file, from the most certain on: slashes, percent signs,
-# composed letters, blanks at the ends, letter case. Each is applied to both sides, after the ones
-# before, so that it does not matter which side has it.
+# Differences between a name and its file that are allowed, the most certain first: slashes, percent
+# signs, composed letters, blanks at the ends, letter case. Each function is applied to both sides,
+# in sequence, so that either side may have the difference.
 _FORMS: tuple[Callable[[str], str], ...] = (
     lambda name: name.replace("\\", "/"),
     unquote,
@@ -31,8 +31,8 @@ _ABSOLUTE = re.compile(r"/|[A-Za-z]:/|[a-z]+://", re.IGNORECASE)
 _SPLIT = re.compile(r"(train|val|test|dev)", re.IGNORECASE)
 
 
-def absent(folder: Path, names: Iterable[str]) -> list[str]:
-    """The names that are no file in a folder, found by listing each of its folders once."""
+def missing_names(folder: Path, names: Iterable[str]) -> list[str]:
+    """Returns the names without a file in a folder. Lists each subfolder once."""
     listed: dict[str, set[str]] = {}
     missing = []
     for name in names:
@@ -45,8 +45,8 @@ def absent(folder: Path, names: Iterable[str]) -> list[str]:
     return missing
 
 
-def below(folder: Path) -> list[str]:
-    """The files of a folder and its subfolders, relative to it, at most about MOST_FILES."""
+def files_below(folder: Path) -> list[str]:
+    """Lists the files of a folder and its subfolders, relative to it, up to about MOST_FILES."""
     found: list[str] = []
     for directory, _, files in os.walk(folder):
         head = os.path.relpath(directory, folder)
@@ -56,13 +56,13 @@ def below(folder: Path) -> list[str]:
     return found
 
 
-def match(
+def match_names(
     missing: Sequence[str], files: Sequence[str], taken: Iterable[str], folder: Path
 ) -> dict[str, str]:
-    """The file of each missing name that certainly means one; other names are left out.
+    """Maps missing names to the files that they mean. Leaves out names that stay unclear.
 
-    files: those that there are · taken: the ones that a name means as written · folder: what they
-    are relative to; a name may repeat the end of its path
+    files: existing files, relative to `folder` · taken: files that other names mean as written ·
+    folder: names may repeat the end of its path
     """
     found: dict[str, str] = {}
     forms, file_forms = {n: n for n in missing}, {f: f for f in files}
@@ -72,15 +72,15 @@ def match(
         file_forms = {file: form(before) for file, before in file_forms.items()}
         by_form = _unique(file_forms)
         for name, written in forms.items():
-            files_of_it = (by_form[c] for c in _candidates(written, parts) if c in by_form)
-            if name not in found and (file := next(files_of_it, None)) is not None:
+            matches = (by_form[c] for c in _candidates(written, parts) if c in by_form)
+            if name not in found and (file := next(matches, None)) is not None:
                 found[name] = file
-    times = Counter([*found.values(), *taken])
-    return {name: file for name, file in found.items() if times[file] == 1}
+    counts = Counter([*found.values(), *taken])
+    return {name: file for name, file in found.items() if counts[file] == 1}
 
 
-def likely(name: str, files: Iterable[str]) -> str | None:
-    """A file that a missing name may mean, for a message: in another folder, of another ending."""
+def similar_file(name: str, files: Iterable[str]) -> str | None:
+    """Finds a file of the same name in another folder or with another ending, for a message."""
     wanted = PurePosixPath(unquote(name.replace("\\", "/")).casefold())
     stem = None
     for file in files:
@@ -92,22 +92,20 @@ def likely(name: str, files: Iterable[str]) -> str | None:
     return stem
 
 
-def as_pair(name: str, file: str) -> tuple[str, str]:
-    """A name and its file, as messages show them: with escapes where letters are decomposed, so
-    that a difference is seen."""
+def shown_pair(name: str, file: str) -> tuple[str, str]:
+    """Quotes a name and its file for a message. Escapes decomposed letters, to show differences."""
     composed = all(unicodedata.is_normalized("NFC", text) for text in (name, file))
     return (repr(name), repr(file)) if composed else (ascii(name), ascii(file))
 
 
 def _unique(forms: dict[str, str]) -> dict[str, str]:
-    """Form -> file, where one file alone has it."""
-    times = Counter(forms.values())
-    return {form: file for file, form in forms.items() if times[form] == 1}
+    """Returns form -> file for forms that only one file has."""
+    counts = Counter(forms.values())
+    return {form: file for file, form in forms.items() if counts[form] == 1}
 
 
 def _candidates(name: str, folder: Sequence[str]) -> list[str]:
-    """A name as it is, and without the folders in front that are the end of the image folder's
-    path."""
+    """Returns a name as it is, and without leading folders that end the image folder's path."""
     parts = PurePosixPath(name).parts
     ends, lower = [p.casefold() for p in folder], [p.casefold() for p in parts]
     places = [k for k in range(1, len(parts)) if ends[-k:] == lower[:k]]
@@ -117,12 +115,12 @@ def _candidates(name: str, folder: Sequence[str]) -> list[str]:
 
 
 def _splits(parts: Sequence[str]) -> set[str]:
-    """The folders that name a split: a picture of train/ is none of val/ with the same name."""
+    """Returns the folders that name a split: train/a.jpg and val/a.jpg are different pictures."""
     return {part for part in parts if _SPLIT.match(part)}
 
 
 def with_slashes(path: str) -> str:
-    """A path with backslashes that is not there as written, with slashes if it is there so."""
+    """Replaces backslashes by slashes if the path exists only with slashes."""
     slashed = path.replace("\\", "/")
-    there = Path(slashed).expanduser().exists() and not Path(path).expanduser().exists()
-    return slashed if there else path
+    replaces = Path(slashed).expanduser().exists() and not Path(path).expanduser().exists()
+    return slashed if replaces else path

@@ -1,4 +1,4 @@
-"""Flags of COCO annotations: crowds, and objects to ignore, in the spellings of exporters."""
+"""Reads the flags of COCO annotations for crowds and objects to ignore, in any known spelling."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from dynamic_atss.data.values import as_flag
 from dynamic_atss.data.wording import annotation_name, more, short
 from dynamic_atss.errors import UserError
 
-# In lower case and without signs between words; of the annotation or of its "attributes".
+# Keys of an annotation or of its "attributes", in lower case and letters only.
 _SPELLINGS = {
     "iscrowd": re.compile(r"(is)?crowd"),
     "ignore": re.compile(r"(is|gt)?(ignored?|difficult|(dont|donot)care)(flag|region)?"),
 }
-_LIKELY = re.compile(r"ignor|crowd|difficult|dontcare|donotcare")  # somewhere in such a name
+_LIKELY = re.compile(r"ignor|crowd|difficult|dontcare|donotcare")  # parts of names of flags
 _REGIONS = re.compile(r"ignored?(regions?|areas?)?|(dont|donot)care(regions?|areas?)?")
 
 Entries = Sequence[dict[str, Any]]
 
 
 def read_flags(path: Path, entries: Entries) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """(A,) bool of the crowds, (A,) bool of those to ignore, and which other spellings were read.
+    """Returns (A,) bool for crowds, (A,) bool for boxes to ignore, and notes on other spellings.
 
-    Raises UserError: a flag is neither yes nor no.
+    Raises UserError for a flag that is neither yes nor no.
     """
     attributes = [attributes_of(entry) for entry in entries]
     found = {key: np.zeros(len(entries), bool) for key in _SPELLINGS}
@@ -43,43 +43,42 @@ def read_flags(path: Path, entries: Entries) -> tuple[np.ndarray, np.ndarray, li
                 count = sum(value is not None for value in values)
                 yes = sum(value == 1 for value in values)
                 notes.append(
-                    f"'{place}{name}' of {count} annotations is read as {key}: {yes} say yes"
+                    f"'{place}{name}' of {count} annotations is read as {key}; {yes} are set"
                 )
     return found["iscrowd"], found["ignore"], notes
 
 
 def flag_of(name: str) -> str:
-    """The flag that a name means, "iscrowd" or "ignore"; "" if it is none of the spellings."""
-    plain = _plain(name)
-    return next((key for key, known in _SPELLINGS.items() if known.fullmatch(plain)), "")
+    """Returns the flag that a name means, "iscrowd" or "ignore"; "" for other names."""
+    letters = _letters(name)
+    return next((key for key, known in _SPELLINGS.items() if known.fullmatch(letters)), "")
 
 
 def warn_of_likely_flags(entries: Entries) -> list[str]:
-    """A line for each name that looks like a flag, is none of the spellings, and says yes."""
+    """Warns of names that look like a flag and are set, but are not read: a line for each."""
     found: Counter[str] = Counter()
     for entry in entries:
         for place, part in (("", entry), ("attributes.", attributes_of(entry))):
-            found.update(place + name for name, value in part.items() if _says(name, value))
+            found.update(place + n for n, value in part.items() if _is_unread_flag(n, value))
     return [
-        f"'{name}' of {count} annotations says yes and is not read: if it marks boxes to ignore, "
+        f"'{name}' is set in {count} annotations but not read: if it marks boxes to ignore, "
         'call it "ignore"'
         for name, count in found.items()
     ]
 
 
-def _says(name: str, value: Any) -> bool:
-    """Whether it looks like a flag that is set, but is none that is read."""
-    known = _LIKELY.search(_plain(name)) and not flag_of(name)
-    return bool(known) and type(_value(value)) in (bool, int, float) and _value(value) == 1
+def _is_unread_flag(name: str, value: Any) -> bool:
+    likely = _LIKELY.search(_letters(name)) and not flag_of(name)
+    return bool(likely) and type(_value(value)) in (bool, int, float) and _value(value) == 1
 
 
 def means_regions(category: str) -> bool:
-    """Whether a category is named as if it marked regions to ignore."""
-    return _REGIONS.fullmatch(_plain(category)) is not None
+    """Returns True if the name of a category suggests regions to ignore."""
+    return _REGIONS.fullmatch(_letters(category)) is not None
 
 
 def _flags_in(parts: Entries) -> list[tuple[str, str]]:
-    """(name as written, key that it means) of the flags that some of the entries have."""
+    """Returns (name as written, key that it means) of the flags in the entries."""
     names = sorted({name for part in parts for name in part})
     return [(name, key) for name in names if (key := flag_of(name))]
 
@@ -87,7 +86,7 @@ def _flags_in(parts: Entries) -> list[tuple[str, str]]:
 def _values(
     path: Path, entries: Entries, parts: Entries, place: str, name: str
 ) -> list[int | None]:
-    """0, 1 or None, not given, of each entry. JSON's false equals 0, its true 1."""
+    """Returns 0, 1 or None (missing) for each entry. JSON's false equals 0, its true 1."""
     values = [_value(part.get(name)) for part in parts]
     wrong = [i for i, value in enumerate(values) if value not in (0, 1, None)]
     if wrong:
@@ -100,11 +99,11 @@ def _values(
 
 
 def _value(value: Any) -> Any:
-    """Of a text what it means; as it is where it means nothing."""
+    """Converts a text to the flag that it means; returns other values unchanged."""
     meant = as_flag(value)
     return value if meant is None else meant
 
 
 @functools.cache
-def _plain(name: str) -> str:
+def _letters(name: str) -> str:
     return re.sub(r"[^a-z]", "", name.lower())

@@ -1,7 +1,7 @@
-"""Which way is up: the size of each image and the EXIF orientation by which it is turned.
+"""Decides which images are turned upright by their EXIF orientation.
 
-Boxes lie in the frame that their tool showed: the upright one, as viewers show pictures, or that of
-the stored pixels. The sizes in the annotations tell, where the turn exchanges the sides.
+Boxes belong to the picture that the annotation tool showed: upright, as viewers show it, or as
+stored. The annotated size decides, if the turn exchanges the sides.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Reading:
-    """How the image files of a data set become pixels.
+    """How to read the image files of a data set.
 
-    exif: "apply" turns pictures upright, "ignore" leaves them as stored, "auto" goes by the sizes
-    in the annotations · max_pixels, bits: as `read_image` · headers: whether the headers of all
-    files are read when the set is opened; False: as stored, unless `exif` is "apply" · outside:
-    whether files may lie outside of the image folder (see `data.inside`)
+    Attributes:
+        exif: "apply" turns pictures upright, "ignore" reads them as stored, "auto" decides by the
+            annotated sizes.
+        max_pixels, bits: as in `read_image`.
+        headers: reads the headers of all files when the set is opened. False reads images as
+            stored, unless `exif` is "apply".
+        outside: allows files outside of the image folder (see `data.inside`).
     """
 
     exif: str = "auto"
@@ -41,34 +44,40 @@ class Reading:
 
     @property
     def as_stored(self) -> bool:
-        """Whether no header has to be read."""
+        """True if no headers have to be read."""
         return not self.headers and self.exif != "apply"
 
 
-AS_USUAL = Reading()
+DEFAULT_READING = Reading()
 
 
 @dataclass(frozen=True)
 class Frames:
-    """sizes (n, 2) int64 height, width as the images are read · orientation (n,) uint8, the turn of
-    each; 1: none · lying (n,) bool, those read as stored whose turn would exchange the sides ·
-    exif: "apply" or "ignore", how further pictures of this kind are to be read"""
+    """Sizes and turns of n images.
+
+    Attributes:
+        sizes: (n, 2) int64 height, width as the images are read.
+        orientation: (n,) uint8, the turn to apply; 1 is none.
+        sideways: (n,) bool, images read as stored whose orientation would exchange the sides.
+        exif: "apply" or "ignore"; how to read more pictures of the same source.
+    """
 
     sizes: np.ndarray
     orientation: np.ndarray
-    lying: np.ndarray
+    sideways: np.ndarray
     exif: str = "ignore"
 
 
 def find_frames(
     given: np.ndarray, folder: Path, names: Sequence[str], reading: Reading, source: str
 ) -> tuple[Frames, list[ImageHeader]]:
-    """Reads the headers of all files, decides which way is up, and says so in the log.
+    """Reads the headers of all files, decides which images to turn, and logs it.
 
-    given (n, 2): height, width in the annotations, 0 where they have none · source: how messages
-    call them
+    given: (n, 2) annotated height, width; 0 if missing · source: the name of the annotations in
+    messages
 
-    Raises UserError: a file is missing, no image, cut, or has too many pixels; with their count.
+    Raises UserError, with the number of files, for a file that is missing, not an image or
+    truncated, or that has too many pixels.
     """
     paths = [folder / name for name in names]
     found = cached_headers(folder, names, f"headers of {source}")
@@ -79,46 +88,50 @@ def find_frames(
     orientation = np.array([header.orientation for header in good], np.uint8)
     turned = upright(given, stored, orientation, reading.exif)
     if (orientation > 1).any():
-        told = reading.exif == "auto" and any(m.any() for m in _told(given, stored, orientation))
-        _log_frames(paths, orientation, turned, _why(reading.exif, told), source)
+        by_size = reading.exif == "auto" and any(
+            mask.any() for mask in _known_by_size(given, stored, orientation)
+        )
+        _log_frames(paths, orientation, turned, _reason(reading.exif, by_size), source)
     swapped = turned & (orientation >= 5)
     sizes = np.where(swapped[:, None], stored[:, ::-1], stored)
-    done = np.where(turned, orientation, 1).astype(np.uint8)
-    exif = "apply" if _is_upright(given, stored, orientation, reading.exif) else "ignore"
-    return Frames(sizes, done, ~turned & (orientation >= 5), exif), good
+    applied = np.where(turned, orientation, 1).astype(np.uint8)
+    exif = "apply" if _is_mostly_upright(given, stored, orientation, reading.exif) else "ignore"
+    return Frames(sizes, applied, ~turned & (orientation >= 5), exif), good
 
 
 def upright(
     given: np.ndarray, stored: np.ndarray, orientation: np.ndarray, exif: str
 ) -> np.ndarray:
-    """(n,) bool: the images that are turned by their orientation.
+    """Returns (n,) bool: the images to turn by their orientation.
 
-    "auto": those whose given size is that of the upright picture. Where it cannot tell (square,
-    upside down or mirrored, no size) as most of the data set that can; if none can, upright.
+    exif: "auto" turns images whose annotated size is that of the upright picture. If the size does
+    not decide (square, upside down, mirrored, no size), the majority of the data set decides; if
+    there is none, the image is turned.
     """
     marked = orientation > 1
-    mostly = _is_upright(given, stored, orientation, exif)
+    mostly = _is_mostly_upright(given, stored, orientation, exif)
     if exif != "auto":
         return marked & mostly
-    turned, as_stored = _told(given, stored, orientation)
+    turned, as_stored = _known_by_size(given, stored, orientation)
     return turned | (marked & ~as_stored & mostly)
 
 
-def _is_upright(given: np.ndarray, stored: np.ndarray, orientation: np.ndarray, exif: str) -> bool:
-    """Whether a picture is turned whose given size does not tell."""
+def _is_mostly_upright(
+    given: np.ndarray, stored: np.ndarray, orientation: np.ndarray, exif: str
+) -> bool:
+    """Decides whether to turn the pictures whose annotated size does not decide."""
     if exif != "auto":
         return exif == "apply"
-    turned, as_stored = _told(given, stored, orientation)
+    turned, as_stored = _known_by_size(given, stored, orientation)
     return bool(turned.sum() >= as_stored.sum())
 
 
-def _told(
+def _known_by_size(
     given: np.ndarray, stored: np.ndarray, orientation: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) bool each: the images whose given size is that of the upright picture alone, and that
-    of the stored pixels alone."""
-    tells = (orientation >= 5) & (stored[:, 0] != stored[:, 1])
-    return tells & (given == stored[:, ::-1]).all(1), tells & (given == stored).all(1)
+    """Returns (n,) bool twice: annotated size is only the upright one, or only the stored one."""
+    decides = (orientation >= 5) & (stored[:, 0] != stored[:, 1])
+    return decides & (given == stored[:, ::-1]).all(1), decides & (given == stored).all(1)
 
 
 def _checked(
@@ -136,26 +149,32 @@ def _checked(
 
 def _raise_first(errors: Sequence[UserError], total: int) -> None:
     if len(errors) > 1:
-        raise UserError(f"{errors[0]} (so {len(errors)} of {total} images)")
+        raise UserError(f"{errors[0]} ({len(errors)} of {total} images have such a fault)")
     if errors:
         raise errors[0]
 
 
-def _why(exif: str, told: bool) -> str:
+def _reason(exif: str, by_size: bool) -> str:
     if exif != "auto":
         return f"by INPUT.EXIF {exif}"
-    by_size, by_habit = "as the sizes in the annotations say", "as viewers show them: no size tells"
-    return f"{by_size if told else by_habit} (INPUT.EXIF auto; or apply, ignore)"
+    reason = "by the annotated sizes" if by_size else "as viewers do, because no size decides"
+    return f"{reason} (INPUT.EXIF auto; or apply, ignore)"
 
 
 def _log_frames(
-    paths: Sequence[Path], orientation: np.ndarray, turned: np.ndarray, why: str, source: str
+    paths: Sequence[Path], orientation: np.ndarray, turned: np.ndarray, reason: str, source: str
 ) -> None:
     marked = orientation > 1
     first = int(np.argmax(marked))
     _log.info(
         "%s: %d of %d images have an EXIF orientation, such as %r (%d). %d are turned upright and "
         "%d read as stored, %s",
-        *(source, marked.sum(), len(paths), str(paths[first]), orientation[first]),
-        *(turned.sum(), (marked & ~turned).sum(), why),
+        source,
+        marked.sum(),
+        len(paths),
+        str(paths[first]),
+        orientation[first],
+        turned.sum(),
+        (marked & ~turned).sum(),
+        reason,
     )

@@ -1,4 +1,4 @@
-"""What the header of an image file tells, without decoding its pixels."""
+"""Reads the headers of image files without decoding pixels."""
 
 from __future__ import annotations
 
@@ -23,43 +23,42 @@ from dynamic_atss.errors import UserError
 from dynamic_atss.progress import progress
 from dynamic_atss.reading import FILE_BYTES, open_file
 
-# Pillow's own limit would refuse a header; INPUT.MAX_PIXELS is checked before anything is decoded,
-# in all formats alike.
+# Pillow's limit would refuse some headers. INPUT.MAX_PIXELS is checked before decoding any format.
 Image.MAX_IMAGE_PIXELS = None
 PIL_ERRORS = (
     OSError,
     ValueError,
-    SyntaxError,  # what Pillow raises for a broken PNG
+    SyntaxError,  # Pillow raises it for a damaged PNG
     EOFError,
     NotImplementedError,
     MemoryError,
     Image.DecompressionBombError,
     UnidentifiedImageError,
 )
-# Pillow's readers of pictures. Others start programs (EPS: Ghostscript) or are little looked after.
+# Pillow's readers that are used. Others start programs (EPS: Ghostscript) or are hardly maintained.
 _READERS = "Jpeg Png Tiff WebP Bmp Gif Ppm Tga Jpeg2K Avif".split()
 for _reader in _READERS:
     with contextlib.suppress(ImportError):  # older versions of Pillow lack some
         importlib.import_module(f"PIL.{_reader}ImagePlugin")
 _NAMES = "JPEG PNG TIFF WEBP BMP DIB GIF PPM TGA JPEG2000 AVIF".split()
 FORMATS = tuple(name for name in _NAMES if name in Image.OPEN)
-_OWN = {
+_READ_HERE = {
     "JPEG": jpeg_header,
     "PNG": png_header,
     "TIFF": tiff_header,
     "WEBP": webp_header,
     "GIF": gif_header,
 }
-_OTHERS = tuple(name for name in FORMATS if name not in _OWN)
+_OTHERS = tuple(name for name in FORMATS if name not in _READ_HERE)
 _THREADS, _CHUNK = 8, 64
+DEEP_PIXELS = "its pixels have 32 bits, of unknown range; 8 and 16 bits are supported"
 
 
 def image_header(path: str | Path) -> ImageHeader:
-    """The header of one file. Reads a few hundred bytes; a PNG is walked through to its end, since
-    its EXIF may stand there.
+    """Reads the header of a file: a few hundred bytes, or all chunks of a PNG for its EXIF.
 
-    Raises UserError: file missing or unreadable, no image. Pixels are not decoded: a broken file
-    may pass, with `ended` False if it was cut.
+    Raises UserError for a file that is missing, unreadable or not an image. Does not decode
+    pixels: a damaged file may pass. `ended` is False for a truncated one.
     """
     try:
         with open_file(path, FILE_BYTES) as file:
@@ -71,8 +70,8 @@ def image_header(path: str | Path) -> ImageHeader:
 
 
 def header_of(file: BinaryIO) -> ImageHeader:
-    """The header of an open file. Raises one of PIL_ERRORS: no image."""
-    found = next(filter(None, (read(file) for read in _OWN.values())), None)
+    """Reads the header of an open file. Raises one of PIL_ERRORS if it is not an image."""
+    found = next(filter(None, (read(file) for read in _READ_HERE.values())), None)
     found = found or other_header(file, _OTHERS)
     if not found.height * found.width:
         raise ValueError("no pixels")
@@ -80,9 +79,9 @@ def header_of(file: BinaryIO) -> ImageHeader:
 
 
 def read_headers(paths: Sequence[str | Path], label: str) -> list[ImageHeader | UserError]:
-    """The header of each file, in several threads, or what is wrong with it, in the same order.
+    """Reads the headers of files in several threads. Returns an error in place of a bad header.
 
-    label: of the bar of progress
+    label: of the progress bar
     """
     chunks = [paths[i : i + _CHUNK] for i in range(0, len(paths), _CHUNK)]
     with ThreadPoolExecutor(_THREADS) as threads:
@@ -102,29 +101,29 @@ def _header_or_error(path: str | Path) -> ImageHeader | UserError:
 
 
 def check_pixels(path: Path, header: ImageHeader, most: int) -> None:
-    """Raises UserError: the image has more than `most` pixels."""
+    """Raises UserError if the image has more than `most` pixels."""
     if header.height * header.width > most:
         raise UserError(
             f"{path}: {header.width} x {header.height} pixels, more than INPUT.MAX_PIXELS {most}: "
-            f"raise it (decoded they take {header.height * header.width * 3 / 1e9:.1f} GB), or cut "
+            f"raise it (the pixels take {header.height * header.width * 3 / 1e9:.1f} GB), or cut "
             "the image into tiles"
         )
 
 
 def check_readable(path: Path, header: ImageHeader) -> None:
-    """Raises UserError: the pixels have 32 bits or more, which no image is decoded from."""
+    """Raises UserError for pixels of 32 bits or more."""
     if header.bits > 16:
-        raise undecodable(path, "32-bit pixels, whose range is not known; 8 and 16 bits are read")
+        raise undecodable(path, DEEP_PIXELS)
 
 
 def missing(path: Path) -> UserError:
     return UserError(
-        f"{path}: no such image: check the image folder and the annotations' file_name"
+        f"{path}: no such image: check the image folder and the file_name of the annotations"
     )
 
 
 def reason(error: BaseException) -> str:
-    """An error of Pillow's in one line."""
+    """Formats an error of Pillow in one line."""
     text = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
     return " ".join(text.split()) or type(error).__name__
 

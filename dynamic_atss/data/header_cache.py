@@ -1,7 +1,7 @@
-"""Headers of image files, kept from one run to the next.
+"""Caches the headers of image files from run to run, in one JSON file per image folder.
 
-Reading 118,000 headers takes longer than all other checks together: what was read once counts as
-long as a file's size and time of change stay. One JSON file for each image folder.
+Reading 118,000 headers takes longer than all other checks. A cached header is used while size and
+modification time of the file stay the same.
 """
 
 from __future__ import annotations
@@ -26,42 +26,42 @@ from dynamic_atss.reading import JSON_BYTES, read_bytes
 
 FORMAT = "headers/1"
 _THREADS, _CHUNK = 16, 256
-_KINDS = [int, int, *get_type_hints(ImageHeader).values()]  # of an entry
+_TYPES = [int, int, *get_type_hints(ImageHeader).values()]  # of an entry
 _log = logging.getLogger(__name__)
 
-Stamp = tuple[int, int] | None  # bytes and time of change in nanoseconds; None: no such file
-Kept = dict[str, list]  # file name -> bytes, time, then the fields of its header
+Stamp = tuple[int, int] | None  # bytes and modification time in ns; None: no such file
+Cache = dict[str, list]  # file name -> bytes, time, then the fields of its header
 
 
 def cached_headers(folder: Path, names: Sequence[str], label: str) -> list[ImageHeader | UserError]:
-    """What `read_headers` says of the files of a folder; only new and changed ones are read.
+    """Returns what `read_headers` does for files of a folder, but reads only changed files.
 
-    label: of the bar of progress
+    label: of the progress bar
     """
-    place = cache_place(folder)
-    kept, stamps = _load(place), _stamps(folder, names)
-    known = [_known(kept.get(n), s) for n, s in zip(names, stamps, strict=True)]
-    lacking = [i for i, header in enumerate(known) if header is None]
-    if not lacking:
+    cache_file = cache_place(folder)
+    cache, stamps = _load(cache_file), _stamps(folder, names)
+    known = [_known(cache.get(n), s) for n, s in zip(names, stamps, strict=True)]
+    missing = [i for i, header in enumerate(known) if header is None]
+    if not missing:
         return [header for header in known if header]
-    found = read_headers([folder / names[i] for i in lacking], label)
-    read = dict(zip(lacking, found, strict=True))
+    found = read_headers([folder / names[i] for i in missing], label)
+    read = dict(zip(missing, found, strict=True))
     for i, header in read.items():
         stamp = stamps[i]
         if isinstance(header, ImageHeader) and stamp is not None:
-            kept[names[i]] = [*stamp, *header]
-    _save(place, kept)
+            cache[names[i]] = [*stamp, *header]
+    _save(cache_file, cache)
     return [header or read[i] for i, header in enumerate(known)]
 
 
 def cache_place(folder: Path) -> Path:
-    """The file that keeps the headers of an image folder."""
+    """Returns the cache file of an image folder."""
     digest = hashlib.sha256(os.path.realpath(folder).encode("utf-8", "surrogateescape"))
     return cache_folder() / "headers" / f"{digest.hexdigest()[:24]}.json"
 
 
 def _stamps(folder: Path, names: Sequence[str]) -> list[Stamp]:
-    """In threads: over a network each question takes its time."""
+    """Asks in threads, because each query over a network takes time."""
     chunks = [names[i : i + _CHUNK] for i in range(0, len(names), _CHUNK)]
     with ThreadPoolExecutor(_THREADS) as threads:
         found = threads.map(lambda chunk: [_stamp(folder, name) for name in chunk], chunks)
@@ -82,35 +82,35 @@ def _known(entry: list | None, stamp: Stamp) -> ImageHeader | None:
     return ImageHeader(*entry[2:])
 
 
-def _load(place: Path) -> Kept:
-    """Nothing, and a line, where the file is damaged."""
+def _load(cache_file: Path) -> Cache:
+    """Reads the cache. Returns an empty one, with a warning, if the file is damaged."""
     try:
-        content = json.loads(read_bytes(place, JSON_BYTES))
+        content = json.loads(read_bytes(cache_file, JSON_BYTES))
         if content["format"] != FORMAT or not all(map(_is_entry, content["files"].values())):
-            raise ValueError("not what this version writes")
+            raise ValueError("of another version")
         return content["files"]
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        _log.warning("%s: kept headers are of no use (%s): all files are read anew", place, error)
+        _log.warning("%s: unusable cache of headers (%s): all files are read", cache_file, error)
         return {}
 
 
 def _is_entry(entry: object) -> bool:
-    return isinstance(entry, list) and [type(value) for value in entry] == _KINDS
+    return isinstance(entry, list) and [type(value) for value in entry] == _TYPES
 
 
-def _save(place: Path, kept: Kept) -> None:
-    """Several processes may write: each has a file of its own, and the last one counts."""
+def _save(cache_file: Path, cache: Cache) -> None:
+    """Writes through a temporary file: of several processes that write, the last one wins."""
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=place.parent, suffix=".tmp")
+        cache_file.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=cache_file.parent, suffix=".tmp")
         try:
             with open(handle, "w", encoding="utf-8") as file:
-                json.dump({"format": FORMAT, "files": kept}, file)
-            os.replace(temporary, place)
+                json.dump({"format": FORMAT, "files": cache}, file)
+            os.replace(temporary, cache_file)
         finally:
-            with contextlib.suppress(FileNotFoundError):  # mostly: renamed, so no longer there
+            with contextlib.suppress(FileNotFoundError):  # os.replace has moved it
                 os.unlink(temporary)
     except OSError as error:
-        _log.info("%s: headers are not kept for the next run (%s)", place, error.strerror)
+        _log.info("%s: headers are not cached for the next run (%s)", cache_file, error.strerror)

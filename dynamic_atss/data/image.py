@@ -1,7 +1,7 @@
-"""Image files -> uint8 tensors, and their resize.
+"""Reads image files into uint8 tensors, and resizes them.
 
-Tensors are (3, H, W) RGB with the memory of an (H, W, 3) array: what decoders write, and the layout
-for which the resize, the flip and the copy into a batch are fastest.
+Tensors are (3, H, W) RGB with the memory order of an (H, W, 3) array. Decoders write this order,
+and resize, flip and the copy into a batch are fastest in it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from dynamic_atss.data.header import (
+    DEEP_PIXELS,
     FORMATS,
     PIL_ERRORS,
     check_pixels,
@@ -28,12 +29,12 @@ from dynamic_atss.data.header import (
     undecodable,
 )
 from dynamic_atss.data.headers.record import ORIENTATION, ImageHeader
-from dynamic_atss.data.png import DamagedPng, picture_alone
+from dynamic_atss.data.png import DamagedPng, strip_metadata
 from dynamic_atss.errors import UserError
 from dynamic_atss.reading import BYTES_PER_PIXEL, FILE_BYTES, PICTURE_BYTES, open_file
 from dynamic_atss.system_limits import limit_reached
 
-MAX_PIXELS = 300_000_000  # 0.9 GB decoded: aerial scenes pass, what a broken header claims does not
+MAX_PIXELS = 300_000_000  # 0.9 GB decoded; enough for aerial scenes
 _DECODE = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda pixels: cv2.flip(pixels, 1),
@@ -44,56 +45,60 @@ _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     7: lambda pixels: cv2.rotate(cv2.transpose(pixels), cv2.ROTATE_180),
     8: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
-_INVERSE = {6: 8, 8: 6}  # the others undo themselves
+_INVERSE = {6: 8, 8: 6}  # the others are their own inverse
 
 
 def read_image(
     path: str | Path, *, orientation: int = 1, max_pixels: int = MAX_PIXELS, bits: int = 0
 ) -> Tensor:
-    """(3, H, W) uint8 RGB; the pixels of Pillow's `convert("RGB")`, in the frame asked for.
+    """Reads an image (3, H, W) uint8 RGB with the pixels of Pillow's `convert("RGB")`.
 
-    Alpha is dropped, grey is repeated, CMYK and palettes are converted. One deviation: 16-bit grey
-    is scaled to 8 bits, where Pillow cuts everything above 255 to white.
+    Drops alpha, repeats grey, converts CMYK and palettes. One difference: scales 16-bit grey to 8
+    bits, where Pillow makes all values above 255 white.
 
-    orientation: the turn to make, by the numbers of EXIF; 1: pixels as stored. The file's own is
-    not looked at · max_pixels: a file with more is refused before it is decoded · bits: how many
-    bits of 16-bit files are used, 8..16; larger values become white; 0: all 16
-    Raises UserError: file missing, empty, truncated, of too many or of 32-bit pixels, or no image.
+    Args:
+        orientation: the turn to apply, as a number of EXIF; 1 is none. The orientation in the file
+            is ignored.
+        max_pixels: refuses a larger image before it is decoded.
+        bits: number of bits that 16-bit files use, 8..16; larger values become white. 0 is all 16.
+
+    Raises UserError for a file that is missing, empty, truncated or not an image, and for too many
+    pixels or pixels of 32 bits.
     """
     path = Path(path)
     data, header = _read_picture(path, max_pixels)
     pixels = _decode(data, path, header, bits if header.bits == 16 else 0)
     _check_size(path, header, pixels.shape[:2])
-    return torch.from_numpy(turned(pixels, orientation)).permute(2, 0, 1)
+    return torch.from_numpy(apply_orientation(pixels, orientation)).permute(2, 0, 1)
 
 
 def check_end(path: Path, header: ImageHeader, max_pixels: int) -> None:
-    """Raises UserError: the file ends too early. Decodes only files that look so."""
+    """Raises UserError for a truncated file. Decodes only files without an end mark."""
     if header.ended:
         return
     if header.format == "JPEG":
         data, _ = _read_picture(path, max_pixels)
-        if _jpeg_is_complete(data):  # cameras append to it
+        if _jpeg_is_complete(data):  # with bytes appended, as cameras do
             return
     read_image(path, max_pixels=max_pixels)
 
 
-def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """(H, W, C) as stored -> upright, for an EXIF orientation."""
+def apply_orientation(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turns stored pixels (H, W, C) upright, by an EXIF orientation."""
     turn = _TURNS.get(orientation)
     return turn(pixels) if turn else pixels
 
 
 def resize(image: Tensor, height: int, width: int) -> Tensor:
-    """(3, height, width) uint8: Pillow's bilinear resize with antialias, within one grey level.
+    """Resizes to (3, height, width) uint8 as Pillow's bilinear resize, nearly within a grey level.
 
     PyTorch's kernel is Pillow's with 16-bit weights: about two values in a thousand differ by one,
-    and 4 in 10 million by two (159 COCO images at 320). `resize_with_pillow` has no difference.
+    and 4 in 10 million by two (159 COCO images at 320). `resize_with_pillow` has no differences.
     """
     if image.shape[1:] == (height, width):
         return image
-    # The batch axis first: after the permutation its stride would hide the channels-last memory,
-    # for which the kernel is three times as fast (benchmarks/image_loading.py).
+    # Add the batch axis before the permutation. Otherwise torch does not see that the memory is
+    # channels-last, for which the kernel is three times as fast (benchmarks/image_loading.py).
     batch = image.permute(1, 2, 0).contiguous()[None].permute(0, 3, 1, 2)
     return torch.nn.functional.interpolate(batch, (height, width), mode="bilinear", antialias=True)[
         0
@@ -101,18 +106,18 @@ def resize(image: Tensor, height: int, width: int) -> Tensor:
 
 
 def resize_with_pillow(image: Tensor, height: int, width: int) -> Tensor:
-    """(3, height, width) uint8: the releases' own resize, several times slower."""
+    """Resizes to (3, height, width) uint8 exactly as the releases do, several times slower."""
     pixels = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     resized = np.array(pixels.resize((width, height), Image.Resampling.BILINEAR))
     return torch.from_numpy(resized).permute(2, 0, 1)
 
 
 def _read_picture(path: Path, max_pixels: int) -> tuple[bytes, ImageHeader]:
-    """The bytes of the file and its header. Raises UserError as `read_image`."""
+    """Reads the bytes of a file and its header. Raises UserError as `read_image`."""
     try:
         with open_file(path, FILE_BYTES) as file:
             size = os.fstat(file.fileno()).st_size
-            if size > PICTURE_BYTES:  # a small file is read at once: its header costs less so
+            if size > PICTURE_BYTES:  # a smaller file is read at once, which is faster
                 _check_bytes(path, _header(file, path, max_pixels), size)
                 file.seek(0)
             data = file.read()
@@ -125,12 +130,12 @@ def _read_picture(path: Path, max_pixels: int) -> tuple[bytes, ImageHeader]:
 
 
 def _check_bytes(path: Path, header: ImageHeader, size: int) -> None:
-    """Raises UserError: the file is larger than so many pixels can be."""
+    """Raises UserError if the file is larger than its number of pixels can need."""
     most = header.height * header.width * BYTES_PER_PIXEL + PICTURE_BYTES
     if size > most:
         raise UserError(
-            f"{path}: {size:,} bytes for {header.width} x {header.height} pixels, which take "
-            f"{most:,} at most: save the picture anew"
+            f"{path}: {size:,} bytes for {header.width} x {header.height} pixels, which need at "
+            f"most {most:,}: save the picture again"
         )
 
 
@@ -144,26 +149,27 @@ def _header(file: BinaryIO, path: Path, max_pixels: int) -> ImageHeader:
 
 
 def _check_size(path: Path, header: ImageHeader, size: Sequence[int]) -> None:
-    """Raises UserError: a decoder has another size than the header. size: both sides in any order,
-    for Pillow exchanges those of a TIFF that it will turn."""
+    """Raises UserError if a decoder found another size than the header.
+
+    size: both sides in any order, because Pillow exchanges those of a TIFF that it will turn
+    """
     if sorted(size) != sorted((header.height, header.width)):
-        raise undecodable(path, "its parts disagree about its size")
+        raise undecodable(path, "header and pixels differ in size")
 
 
 def _decode(data: bytes, path: Path, header: ImageHeader, bits: int) -> np.ndarray:
-    """(H, W, 3) uint8. bits: those used of 16; 0: all, or the file has fewer."""
+    """Decodes to (H, W, 3) uint8. bits: used bits of 16; 0 is all, also for files with fewer."""
     if header.format == "PNG":
         return _decode_png(data, path, header, bits)
-    if (
-        _opencv_is_right_about_jpeg(data, header)
-        and (found := _decode_with_opencv(data)) is not None
-    ):
-        return found
+    if _opencv_is_right_about_jpeg(data, header):
+        pixels = _decode_with_opencv(data)
+        if pixels is not None:
+            return pixels
     return _decode_with_pillow(data, path, header, bits)
 
 
 def _decode_with_opencv(data: bytes, bits: int = 0) -> np.ndarray | None:
-    """(H, W, 3) uint8; None where OpenCV does not take the file, for whatever reason."""
+    """Decodes to (H, W, 3) uint8; None if OpenCV refuses the file."""
     pixels = _opencv(data, _DECODE | (cv2.IMREAD_ANYDEPTH if bits else 0))
     return pixels if pixels is None or not bits else _to_eight_bits(pixels, bits)
 
@@ -171,44 +177,50 @@ def _decode_with_opencv(data: bytes, bits: int = 0) -> np.ndarray | None:
 def _opencv(data: bytes, flags: int) -> np.ndarray | None:
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:  # more pixels than it is willing to decode
+    except cv2.error:  # more pixels than OpenCV's limit
         return None
 
 
 def _decode_png(data: bytes, path: Path, header: ImageHeader, bits: int) -> np.ndarray:
-    """(H, W, 3) uint8. OpenCV notices pixel data that end early, which Pillow fills up with black;
-    Pillow has the right pixels of all kinds."""
+    """Decodes to (H, W, 3) uint8.
+
+    OpenCV detects truncated pixel data, which Pillow fills with black. Pillow has the right pixels
+    of all kinds of PNG.
+    """
     try:
-        pixels, fault = _decode_with_opencv(picture_alone(data), bits), "its picture ends too early"
+        pixels, fault = _decode_with_opencv(strip_metadata(data), bits), "it is truncated"
     except DamagedPng as error:
         pixels, fault = None, str(error)
     if pixels is None:
-        _decode_with_pillow(data, path, header, 0)  # which may have a name for the fault
+        _decode_with_pillow(data, path, header, 0)  # may raise a more precise error
         raise undecodable(path, fault)
-    # Byte 24, bits; byte 25, colour type: 0 grey, 2 RGB, 6 RGBA; not 3 palette, 4 grey with alpha.
+    # Byte 24: bits. Byte 25: colour type 0 grey, 2 RGB, 6 RGBA; not 3 palette, 4 grey with alpha.
     opencv_is_right = data[24] >= 8 and data[25] in (0, 2, 6)
     return pixels if opencv_is_right else _decode_with_pillow(data, path, header, bits)
 
 
 def _opencv_is_right_about_jpeg(data: bytes, header: ImageHeader) -> bool:
-    """Whether OpenCV decodes this JPEG completely and to Pillow's pixels: it does not say."""
-    plain = header.format == "JPEG" and header.bits == 8 and header.channels in (1, 3)
-    return plain and _jpeg_is_complete(data)
+    """Returns True if OpenCV decodes this JPEG completely and to Pillow's pixels.
+
+    OpenCV itself reports no truncated files.
+    """
+    common = header.format == "JPEG" and header.bits == 8 and header.channels in (1, 3)
+    return common and _jpeg_is_complete(data)
 
 
 def _jpeg_is_complete(data: bytes) -> bool:
-    """An end marker after the last start of a scan; within a scan FF is escaped.
+    """Returns True if an end marker follows the start of the last scan, in which FF is escaped.
 
-    The order matters because the thumbnail in an EXIF header has an end marker of its own.
+    The order matters, because the thumbnail in an EXIF header has an end marker, too.
     """
     return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda") > 0
 
 
 def _decode_with_pillow(data: bytes, path: Path, header: ImageHeader, bits: int) -> np.ndarray:
-    """(H, W, 3) uint8, as stored; Pillow is slower, and refuses files that end too early."""
+    """Decodes to (H, W, 3) uint8, as stored. Pillow is slower, but refuses truncated files."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check_size(path, header, image.size)  # which may be more than MAX_PIXELS
+            _check_size(path, header, image.size)  # it may exceed MAX_PIXELS
             turn = _turn_of_pillow(image)
             image.load()
             pixels = _pixels_of_pillow(image, path, bits)
@@ -216,11 +228,11 @@ def _decode_with_pillow(data: bytes, path: Path, header: ImageHeader, bits: int)
                 pixels = _deep_colours(data, pixels, path, bits)
     except PIL_ERRORS as error:
         raise undecodable(path, reason(error)) from None
-    return turned(pixels, _INVERSE.get(turn, turn))
+    return apply_orientation(pixels, _INVERSE.get(turn, turn))
 
 
 def _turn_of_pillow(image: Image.Image) -> int:
-    """The orientation by which Pillow turns an image when it loads it: it does so with TIFF."""
+    """Returns the orientation that Pillow applies on loading, which it does for TIFF."""
     return image.getexif().get(ORIENTATION, 1) if image.format == "TIFF" else 1
 
 
@@ -231,26 +243,25 @@ def _pixels_of_pillow(image: Image.Image, path: Path, bits: int) -> np.ndarray:
         grey = _to_eight_bits(np.asarray(image), bits or 16)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if kind in ("I", "F"):
-        raise undecodable(path, "32-bit pixels, whose range is not known; 8 and 16 bits are read")
+        raise undecodable(path, DEEP_PIXELS)
     return np.array(image.convert("RGB"))
 
 
 def _deep_colours(data: bytes, high: np.ndarray, path: Path, bits: int) -> np.ndarray:
-    """(H, W, 3) uint8 of colours of 16 bits, of which OpenCV reads all; it turns a TIFF as Pillow
-    does.
+    """Decodes colours of 16 bits to (H, W, 3) uint8 with OpenCV, which turns a TIFF as Pillow does.
 
-    high: what Pillow reads, the highest 8 bits of each value, which have to be the same
+    high: the highest 8 bits of each value, from Pillow, which must agree
     """
-    # As BGR: version 5 of OpenCV has a fault with RGB in TIFF files of 16 bits.
+    # BGR, because OpenCV 5 has a fault with RGB in TIFF files of 16 bits.
     found = _opencv(data, cv2.IMREAD_COLOR_BGR | cv2.IMREAD_ANYDEPTH)
     if found is None or not np.array_equal(found[:, :, ::-1] >> 8, high):
         raise UserError(
-            f"{path}: INPUT.BITS {bits} holds for grey images and for colours in PNG and usual "
-            "TIFF files: convert the file to such a PNG, or set 0"
+            f"{path}: INPUT.BITS {bits} is supported for grey images and for colours in PNG and "
+            "usual TIFF files: convert the file to such a PNG, or set INPUT.BITS 0"
         )
     return np.ascontiguousarray(_to_eight_bits(found, bits)[:, :, ::-1])
 
 
 def _to_eight_bits(values: np.ndarray, bits: int) -> np.ndarray:
-    """uint8 of 16-bit values of which the lowest `bits` are used; larger ones become 255."""
+    """Scales 16-bit values that use the lowest `bits` to uint8; larger values become 255."""
     return np.minimum(values >> (bits - 8), 255).astype(np.uint8)

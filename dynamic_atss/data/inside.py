@@ -1,6 +1,6 @@
-"""Names of files stay in their folder: what a file that is read names may lie nowhere else.
+"""Refuses names in annotation files that lead out of the folder of the data set.
 
-Otherwise a data set from somebody else decides which files of the machine are opened.
+Otherwise a data set from somebody else would decide which files of the machine are opened.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from dynamic_atss.errors import UserError
 from dynamic_atss.quoting import shown
 
 
-def leading_out(folder: Path, names: Iterable[str]) -> list[str]:
-    """The names, relative to a folder or absolute, whose files lie outside of it: by their path, by
-    `..`, or by a link. The folder itself may be a link. Each of its folders is listed once."""
+def names_outside(folder: Path, names: Iterable[str]) -> list[str]:
+    """Returns the names whose files lie outside of a folder: by their path, by `..`, or by a link.
+
+    names: relative to the folder, or absolute. The folder itself may be a link. Lists each of its
+    subfolders once.
+    """
     root = os.path.realpath(folder)
     by_folder: dict[str, list[str]] = defaultdict(list)
     for name in names:
@@ -33,21 +36,24 @@ def leading_out(folder: Path, names: Iterable[str]) -> list[str]:
     return found
 
 
-def check_inside(source: Path, folder: Path, names: Sequence[str], what: str = "image") -> None:
-    """Raises UserError: a name leads out of the folder. source: the file that names them · what:
-    they name, in the message"""
-    if out := leading_out(folder, names):
-        raise outside_error(source, folder, out, len(names), what)
+def check_inside(source: Path, folder: Path, names: Sequence[str], kind: str = "image") -> None:
+    """Raises UserError if a name leads out of the folder.
+
+    source: the file with the names · kind: what they name, in the message
+    """
+    if outside := names_outside(folder, names):
+        raise outside_error(source, folder, outside, len(names), kind)
 
 
 def outside_error(
-    source: Path, folder: Path, out: Sequence[str], total: int, what: str
+    source: Path, folder: Path, outside: Sequence[str], total: int, kind: str
 ) -> UserError:
-    """The error for the names `out`, of `total`."""
-    place = os.path.realpath(os.path.join(folder, out[0]))
+    """Makes the error for the names `outside`, of `total` names."""
+    target = os.path.realpath(os.path.join(folder, outside[0]))
     return UserError(
-        f"{source}: {what} {shown(out[0])} leads out of {folder}, to {place} ({len(out)} of "
-        f"{total} do): put the files there, or set DATASETS.ALLOW_OUTSIDE True if you mean it"
+        f"{source}: {kind} {shown(outside[0])} leads out of {folder}, to {target} ({len(outside)} "
+        f"of {total} do): move the files into the folder, or set DATASETS.ALLOW_OUTSIDE True to "
+        "allow it"
     )
 
 
@@ -56,7 +62,7 @@ def _is_within(path: str, root: str) -> bool:
 
 
 def _links(directory: str) -> set[str]:
-    # A folder that is missing has a message of its own.
+    # Another check reports a missing folder.
     with contextlib.suppress(OSError), os.scandir(directory) as entries:
         return {entry.name for entry in entries if entry.is_symlink()}
     return set()

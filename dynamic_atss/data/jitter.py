@@ -1,4 +1,4 @@
-"""Large-scale jitter (Ghiasi et al., "Simple Copy-Paste", CVPR 2021)."""
+"""Applies large-scale jitter (Ghiasi et al., "Simple Copy-Paste", CVPR 2021)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from dynamic_atss.types import GroundTruth
 
 
 class LargeScaleJitter:
-    """Resizes by a wide range of scales and crops to one fixed size, in place of `Resize`; `Pad`
-    then fills up what is missing.
+    """Resizes by a random scale and crops to a fixed size, in place of `Resize`. `Pad` follows.
 
-    At scale 1 the image just fits into `size` (height, width). What exceeds it is cut to a random
-    window. If a few draws of scale and window leave no box, the image is taken whole, at scale 1.
+    At scale 1 the image just fits into `size` (height, width). A larger one is cropped to a random
+    window. If TRIES draws of scale and window contain no box, the entire image is taken at scale 1.
     """
 
     def __init__(
@@ -27,7 +26,7 @@ class LargeScaleJitter:
         *,
         exact: bool = False,
     ) -> None:
-        """scale: (low, high) · exact: resize by Pillow, as the releases."""
+        """scale: (low, high) · exact: resizes by Pillow, as the releases do."""
         self.size, self.scale = size, scale
         self.resize = resize_with_pillow if exact else resize
         self.min_visible = min_visible
@@ -49,7 +48,7 @@ class LargeScaleJitter:
     def _placed(
         self, old: tuple[int, int], scale: float, rng: np.random.Generator
     ) -> tuple[tuple[int, int], Window]:
-        """The image's new size, and the window of it that is kept."""
+        """Returns the new size of the image, and the window of it to keep."""
         ratio = scale * min(self.size[0] / old[0], self.size[1] / old[1])
         new = max(round(old[0] * ratio), 1), max(round(old[1] * ratio), 1)
         kept = min(new[0], self.size[0]), min(new[1], self.size[1])
@@ -62,9 +61,9 @@ class LargeScaleJitter:
 
 
 class Pad:
-    """Fills an image up to `size` (height, width) at the right and the bottom.
+    """Pads an image to `size` (height, width) at the right and the bottom.
 
-    size: at least the image's · fill: RGB in 0..255
+    size: at least the size of the image · fill: RGB in 0..255
     """
 
     def __init__(self, size: tuple[int, int], fill: tuple[int, int, int]) -> None:
@@ -73,7 +72,7 @@ class Pad:
     def __call__(
         self, image: Tensor, gt: GroundTruth, rng: np.random.Generator
     ) -> tuple[Tensor, GroundTruth]:
-        """The image comes back in the memory order of an (H, W, 3) array, as all images."""
+        """Keeps the memory order of an (H, W, 3) array, which all images have."""
         canvas = torch.tensor(self.fill, dtype=torch.uint8).repeat(*self.size, 1).permute(2, 0, 1)
         canvas[:, : image.shape[1], : image.shape[2]] = image
         return canvas, gt

@@ -1,4 +1,4 @@
-"""Samples -> batches, in worker processes."""
+"""Loads batches in worker processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.samplers import TrainingSampler, aspect_groups, inference_batches
 from dynamic_atss.data.samples import Sample, Transform
 from dynamic_atss.data.training_set import TrainingSet
-from dynamic_atss.data.views import Failure, Views
+from dynamic_atss.data.views import Failure, TransformedSamples
 from dynamic_atss.data.workers import Workers, start_worker
 from dynamic_atss.errors import UserError
 from dynamic_atss.system_limits import provide_descriptors
@@ -28,10 +28,11 @@ TIMEOUT = 600.0  # seconds
 
 
 class Loader(Generic[Data]):
-    """Iterates over batches. A UserError of a worker is raised here with its own message.
+    """Iterates over batches. Raises the UserError of a worker here, with its message.
 
-    With `views`, a batch holds the images of the first transform, and its `scaled` the others'.
-    A worker that takes longer than `timeout` seconds for its batch ends the iteration with `Lost`.
+    transforms: of a test with several sizes. A batch has the images of the first transform, and
+      `batch.scaled` those of the others.
+    timeout: seconds that a worker may take for a batch; after that the iteration raises `Lost`.
     """
 
     def __init__(
@@ -43,20 +44,20 @@ class Loader(Generic[Data]):
         size_divisibility: int,
         seed: int = 0,
         pin_memory: bool = False,
-        views: Sequence[Transform] = (),
+        transforms: Sequence[Transform] = (),
         timeout: float = TIMEOUT,
     ) -> None:
         self.dataset, self._timeout = dataset, timeout
-        self._views = len(views)
+        self._transforms = len(transforms)
         self._loader = DataLoader(
-            Views(dataset, views),
+            TransformedSamples(dataset, transforms),
             batch_sampler=batches,
             num_workers=num_workers,
-            # A dozen sizes of a batch are hundreds of megabytes of shared memory: few at a time.
-            prefetch_factor=1 if num_workers and len(views) > 1 else None,
+            # A batch in a dozen sizes takes hundreds of megabytes of shared memory.
+            prefetch_factor=1 if num_workers and len(transforms) > 1 else None,
             collate_fn=partial(_collate_or_pass, size_divisibility=size_divisibility),
             worker_init_fn=start_worker,
-            # Its own generator: the default one would draw from the run's state at each start.
+            # The default generator would draw from the state of the run at each start.
             generator=torch.Generator().manual_seed(seed),
             pin_memory=pin_memory,
             # Forked workers share the annotations' memory.
@@ -76,9 +77,9 @@ class Loader(Generic[Data]):
                 yield batch.batch
 
     def _descriptors(self) -> int:
-        """How many files the workers and the batches on their way may keep open in one process."""
+        """Counts the files that workers and waiting batches may keep open in one process."""
         workers, ahead = self._loader.num_workers, self._loader.prefetch_factor or 0
-        tensors = 6 * max(self._views, 1)  # of a batch
+        tensors = 6 * max(self._transforms, 1)  # of a batch
         return 4 * workers + tensors * (ahead * workers + 2) + 16
 
 
@@ -99,12 +100,13 @@ def build_train_loader(
     repeat_factors: np.ndarray | None = None,
     timeout: float = TIMEOUT,
 ) -> Loader[TrainingSet]:
-    """This rank's share of the optimizer steps start..stop-1, a batch for each.
+    """Builds the loader of this rank's batches for the optimizer steps start..stop-1.
 
-    ims_per_batch: images of one optimizer step over all ranks · accumulate: into so many parts the
-    network cuts a batch · repeat_factors (n,): how often each image is seen in an epoch ·
+    ims_per_batch: images of an optimizer step over all ranks · accumulate: number of parts in which
+    the network processes a batch · repeat_factors: (n,) how often each image is seen in an epoch ·
     timeout: see `Loader`
-    Raises UserError if it does not divide.
+
+    Raises UserError if `ims_per_batch` does not divide by ranks and parts.
     """
     check_batch("SOLVER.IMS_PER_BATCH", ims_per_batch, world_size, accumulate)
     sampler = TrainingSampler(
@@ -139,13 +141,15 @@ def build_test_loader(
     size_divisibility: int = 0,
     group_by_aspect: bool = True,
     pin_memory: bool = False,
-    views: Sequence[Transform] = (),
+    transforms: Sequence[Transform] = (),
     timeout: float = TIMEOUT,
 ) -> Loader[DetectionDataset]:
-    """This rank's share of the data set: over all ranks every image once.
+    """Builds the loader of this rank's images. All ranks together load each image once.
 
-    ims_per_batch: images over all ranks; raises UserError if it does not divide · views, timeout:
-    see `Loader`; with views the data set itself is to have no transform
+    ims_per_batch: images over all ranks · transforms, timeout: see `Loader`. With `transforms`, the
+    data set must have no transform.
+
+    Raises UserError if `ims_per_batch` does not divide by the ranks.
     """
     check_batch("TEST.IMS_PER_BATCH", ims_per_batch, world_size)
     batches = inference_batches(dataset.sizes, ims_per_batch // world_size, group_by_aspect)
@@ -155,44 +159,46 @@ def build_test_loader(
         num_workers=num_workers,
         size_divisibility=size_divisibility,
         pin_memory=pin_memory,
-        views=views,
+        transforms=transforms,
         timeout=timeout,
     )
 
 
 def check_batch(key: str, images: int, processes: int, accumulate: int = 1) -> None:
-    """Raises UserError: the images of an iteration do not divide by processes and parts."""
+    """Raises UserError if the images of an iteration do not divide by processes and parts."""
     parts = f"{processes} process(es)" + (f" x {accumulate} parts" if accumulate > 1 else "")
-    by = processes * accumulate
-    if images < 1 or images % by:
-        fitting = ", ".join(str(n) for n in range(1, min(images, 64) + 1) if images % n == 0)
-        others = f", or start one of {fitting} processes" if images > 0 else ""
+    divisor = processes * accumulate
+    if images < 1 or images % divisor:
+        counts = ", ".join(str(n) for n in range(1, min(images, 64) + 1) if images % n == 0)
+        others = f", or start {counts} processes" if images > 0 else ""
         raise UserError(
-            f"{key} {images} does not divide by {parts}: set a multiple of {by}{others}"
+            f"{key} {images} does not divide by {parts}: set a multiple of {divisor}{others}"
         )
 
 
-class _Packed:
-    """A batch on its way from a worker; the DataLoader's pinning calls `pin_memory`."""
+class _WorkerBatch:
+    """A batch from a worker. The DataLoader calls `pin_memory`."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
 
-    def pin_memory(self) -> _Packed:
+    def pin_memory(self) -> _WorkerBatch:
         gt = self.batch.gt
         boxes, classes, image = (t.pin_memory() for t in (gt.boxes, gt.classes, gt.image))
         ignore = None if gt.ignore is None else gt.ignore.pin_memory()
         pinned = GroundTruth(boxes, classes, image, ignore, gt.convention)
         images, sizes = self.batch.images.pin_memory(), self.batch.sizes.pin_memory()
-        scaled = tuple(_Packed(batch).pin_memory().batch for batch in self.batch.scaled)
-        return _Packed(replace(self.batch, images=images, sizes=sizes, gt=pinned, scaled=scaled))
+        scaled = tuple(_WorkerBatch(batch).pin_memory().batch for batch in self.batch.scaled)
+        batch = replace(self.batch, images=images, sizes=sizes, gt=pinned, scaled=scaled)
+        return _WorkerBatch(batch)
 
 
 def _collate_or_pass(
     samples: list[list[Sample] | Failure], size_divisibility: int
-) -> _Packed | Failure:
-    good = [views for views in samples if isinstance(views, list)]
+) -> _WorkerBatch | Failure:
+    """Collates the samples of each transform into a batch, or passes on a failure."""
+    good = [versions for versions in samples if isinstance(versions, list)]
     if len(good) < len(samples):
         return next(s for s in samples if isinstance(s, Failure))
-    first, *others = (collate(view, size_divisibility) for view in zip(*good, strict=True))
-    return _Packed(replace(first, scaled=tuple(others)))
+    first, *others = (collate(batch, size_divisibility) for batch in zip(*good, strict=True))
+    return _WorkerBatch(replace(first, scaled=tuple(others)))

@@ -1,4 +1,4 @@
-"""Mosaic: four training images in one (Bochkovskiy et al., YOLOv4, 2020)."""
+"""Joins four training images into a mosaic (Bochkovskiy et al., YOLOv4, 2020)."""
 
 from __future__ import annotations
 
@@ -19,20 +19,19 @@ from dynamic_atss.data.training_set import TrainingSet
 from dynamic_atss.types import GroundTruth, joined
 
 Part = tuple[Tensor, GroundTruth]
-NEAREST_CUT = 0.2  # the four meet at least this fraction of the side from the border, as in YOLOv4
+NEAREST_CUT = 0.2  # least distance from the border to the cut, as a fraction of the side (YOLOv4)
 
 
 class MosaicDataset(Dataset):
-    """A training data set of which each image is, with probability `prob`, the first of a mosaic.
+    """A training set in which each image becomes, with probability `prob`, the first of a mosaic.
 
-    The other three are drawn from the whole data set, with probabilities proportional to `factors`:
-    images that are seen more often are partners more often, too. A mosaic has the size of its first
-    image: so it belongs to that image's aspect-ratio group, and `sizes` holds for it, too. The data
-    set's transform follows. Random numbers depend on (seed, position) alone, as without mosaics.
+    The three other images are drawn from the data set, with probabilities proportional to
+    `factors`. A mosaic has the size of its first image, so that `sizes` and the aspect-ratio groups
+    stay right. The data set's transform follows. Random numbers depend only on (seed, position).
 
-    From position `stop` in the stream of samples on there are none: the last part of the training
-    then sees images as the test does. Iteration i takes about positions i * batch onwards; a sample
-    that waits for others of its aspect-ratio group comes later than its position tells.
+    There are no mosaics from position `stop` in the stream of samples on: the end of the training
+    sees images as the test does. Iteration i takes samples from about position i * batch. A sample
+    that waits for others of its aspect-ratio group comes later.
     """
 
     def __init__(
@@ -45,8 +44,8 @@ class MosaicDataset(Dataset):
         exact: bool = False,
         factors: np.ndarray | None = None,
     ) -> None:
-        """exact: resize by Pillow, as the releases · factors (n,): how often each image is seen in
-        an epoch; None: all equally."""
+        """exact: resizes by Pillow, as the releases do · factors: (n,) how often each image is seen
+        in an epoch; None is once each."""
         self.dataset, self.prob, self.stop = dataset, prob, stop
         self.min_visible, self.exact = min_visible, exact
         self._cumulative = np.cumsum(np.ones(len(dataset)) if factors is None else factors)
@@ -66,7 +65,7 @@ class MosaicDataset(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        """`key`: index, or (index, position in the endless training stream)."""
+        """Loads and transforms a sample. key: index, or (index, position in the stream)."""
         index, position = key if isinstance(key, tuple) else (key, key)
         rng = np.random.default_rng((self.seed, position))
         image, gt = self.load(index)
@@ -80,15 +79,15 @@ class MosaicDataset(Dataset):
         return Sample(image, gt, self.image_ids[index], (int(height), int(width)))
 
     def load(self, index: int) -> Part:
-        """One image as it is, before mosaic and transform."""
+        """Loads one image, without mosaic and transform."""
         return loaded(self.dataset, index)
 
     def path(self, index: int) -> Path:
-        """The image file."""
+        """Returns the path of an image file."""
         return self.dataset.path(index)
 
     def classes_by_image(self) -> tuple[np.ndarray, np.ndarray]:
-        """(index of the image (A,), class (A,)) of every box, image by image."""
+        """Returns (image index (A,), class (A,)) of all objects, sorted by image."""
         return self.dataset.classes_by_image()
 
     def _draw(self, rng: np.random.Generator) -> list[int]:
@@ -102,10 +101,10 @@ def mosaic(
     min_visible: float,
     exact: bool = False,
 ) -> Part:
-    """Four images as the quarters of one of the first's size; the point where they meet is random.
+    """Joins four images into one of the size of the first. They meet at a random point.
 
-    The first alone, where the mosaic would hold no box or a quarter no pixel. exact: resized by
-    Pillow.
+    Returns the first image if the mosaic would have no box, or a quarter no pixel.
+    exact: resizes by Pillow
     """
     height, width = parts[0][0].shape[1:]
     if min(height, width) < 2:
@@ -123,7 +122,7 @@ def mosaic(
 
 
 def _cut(side: int, rng: np.random.Generator) -> int:
-    """Where a side is cut: 1..side - 1."""
+    """Draws where to cut a side, in 1..side - 1."""
     place = round(side * rng.uniform(NEAREST_CUT, 1 - NEAREST_CUT))
     return min(max(place, 1), side - 1)
 
@@ -134,8 +133,10 @@ def _quarters(height: int, width: int, row: int, column: int) -> list[Window]:
 
 
 def _cut_out(part: Part, quarter: Window, rng: np.random.Generator, min_visible: float) -> Part:
-    """The largest window of the quarter's shape at a random place in the image: resized to the
-    quarter, it leaves nothing to fill. The boxes are already in pixels of the mosaic."""
+    """Cuts the largest window of the quarter's aspect ratio out of an image, at a random place.
+
+    Returns the pixels before the resize to the quarter, and the boxes in pixels of the mosaic.
+    """
     image, gt = part
     height, width = image.shape[1:]
     shape = quarter.height / quarter.width

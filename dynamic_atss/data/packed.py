@@ -1,4 +1,4 @@
-"""The boxes of a data set, in a few arrays, which forked workers share."""
+"""Stores the boxes of a data set in a few arrays, which forked workers share."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from dynamic_atss.types import GroundTruth
 
 @dataclass(frozen=True)
 class PackedBoxes:
-    """boxes (B, 4) float32 xyxy, classes (B,) int64, region (B,) bool: image by image, and in each
-    image the objects, then the regions · first, last (n,) int64: where those of an image lie
+    """The B boxes of n images, sorted by image; in each image objects first, then regions.
+
+    boxes: (B, 4) float32 xyxy · classes: (B,) int64 · region: (B,) bool · first, last: (n,) int64,
+    slice of each image's boxes
     """
 
     boxes: np.ndarray
@@ -29,23 +31,22 @@ class PackedBoxes:
     def of(
         cls, content: Annotations, boxes: np.ndarray, kept: np.ndarray, images: np.ndarray
     ) -> PackedBoxes:
-        """boxes (A, 4) of the annotations, cleaned · kept (A,) bool · images (n,) bool, which stay:
-        the boxes of the others are left out, too"""
-        kept = kept & images[content.image]
-        order = np.lexsort((content.crowd, content.image))
+        """Packs the boxes to keep. boxes: (A, 4) cleaned · kept: (A,) bool · images: (n,) bool."""
+        kept = kept & images[content.image_index]
+        order = np.lexsort((content.crowd, content.image_index))
         order = order[kept[order]]
-        counts = np.bincount(content.image[order], minlength=len(images))
+        counts = np.bincount(content.image_index[order], minlength=len(images))
         ends = np.cumsum(counts)
         spans = (ends - counts)[images], ends[images]
         return cls(boxes[order], content.classes[order], content.crowd[order], *spans)
 
     @property
     def objects(self) -> int:
-        """How many are no regions."""
+        """The number of boxes that are not regions."""
         return int((~self.region).sum())
 
     def of_image(self, index: int, convention: BoxConvention, *, regions: bool) -> GroundTruth:
-        """regions: whether any box may be one"""
+        """Returns the boxes of an image. regions: marks regions to ignore."""
         span = slice(self.first[index], self.last[index])
         boxes = torch.from_numpy(self.boxes[span].copy())
         classes = torch.from_numpy(self.classes[span].copy())
@@ -53,10 +54,10 @@ class PackedBoxes:
         return GroundTruth(boxes, classes, torch.zeros_like(classes), ignore, convention)
 
     def classes_by_image(self) -> tuple[np.ndarray, np.ndarray]:
-        """(index of the image (A,), class (A,)) of every object, image by image."""
+        """Returns (image index (A,), class (A,)) of all objects, sorted by image."""
         image = np.repeat(np.arange(len(self.first)), self.last - self.first)
         return image[~self.region], self.classes[~self.region]
 
-    def renumbered(self, places: Sequence[int]) -> PackedBoxes:
-        """With another number for each class."""
-        return replace(self, classes=np.array(places, np.int64)[self.classes])
+    def renumbered(self, new_indices: Sequence[int]) -> PackedBoxes:
+        """Replaces class c by new_indices[c]."""
+        return replace(self, classes=np.array(new_indices, np.int64)[self.classes])

@@ -1,5 +1,7 @@
-"""The chunks of a PNG file: looked at before libpng meets a fault, which it prints to stderr, where
-nobody can tell it from a message of this project, or keep it back."""
+"""Checks the chunks of a PNG file before libpng does.
+
+libpng prints faults to stderr, where they look like messages of this project.
+"""
 
 from __future__ import annotations
 
@@ -8,34 +10,33 @@ from collections.abc import Iterator
 
 from dynamic_atss.data.headers.png import PNG
 
-_PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")  # what a picture is made of
+_PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")  # the chunks that a picture needs
 
 
 class DamagedPng(Exception):
-    """What is wrong, in words."""
+    """The file is damaged. The message says how."""
 
 
-def picture_alone(data: bytes) -> bytes:
-    """The file without texts, times, profiles, animations, ...: libpng warns of odd ones, and none
-    changes the stored pixels.
+def strip_metadata(data: bytes) -> bytes:
+    """Removes texts, times, profiles, animations, ... of which libpng may warn.
 
-    Raises DamagedPng: the file ends before its last chunk, or a checksum is wrong.
+    The stored pixels stay the same. Raises DamagedPng for a truncated file or a wrong checksum.
     """
     view, kept = memoryview(data), []
     for name, chunk in _chunks(view):
         if name in _PIXELS:
             if zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
-                raise DamagedPng(f"its part {name.decode()} has a wrong checksum")
+                raise DamagedPng(f"its chunk {name.decode()} has a wrong checksum")
             kept.append(chunk)
-        elif not name[0] & 0x20:  # a capital: no reader may pass it over
-            raise DamagedPng(f"its part {name!r} is unknown")
+        elif not name[0] & 0x20:  # a capital letter: readers must not skip the chunk
+            raise DamagedPng(f"its chunk {name!r} is unknown")
         if name == b"IEND":
             return b"".join([PNG, *kept])
-    raise DamagedPng("the file ends too early")
+    raise DamagedPng("it is truncated")
 
 
 def _chunks(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """(name, chunk) of those that are there as a whole: length, name, content, checksum."""
+    """Yields (name, chunk) of complete chunks. A chunk is length, name, content, checksum."""
     at = len(PNG)
     while at + 12 <= len(data):
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")

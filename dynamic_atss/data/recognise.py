@@ -1,4 +1,4 @@
-"""What a JSON file is that is not in COCO's format, for the message that refuses it."""
+"""Names the format of a JSON file that is not COCO's, for error messages."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from typing import Any
 
 FIX = "give a COCO file, with 'images', 'annotations' and 'categories'"
 
-# Keys that tell a format, and what it is; the first that fits counts.
+# Keys of a format, and its name. The first match counts.
 _FORMATS: list[tuple[set[str], str]] = [
-    ({"image_id", "bbox", "score"}, "COCO's format of results, not of annotations"),
+    ({"image_id", "bbox", "score"}, "COCO results, not annotations"),
     (
         {"image_id", "category_id", "bbox"},
-        "COCO's annotations alone, without images and categories",
+        "only COCO's annotations, without images and categories",
     ),
     ({"shapes", "imagePath"}, "labelme's format of one picture"),
     ({"_via_img_metadata"}, "a project of the VGG Image Annotator"),
     ({"regions", "filename"}, "the VGG Image Annotator's format"),
     ({"image", "annotations"}, "CreateML's format"),
-    ({"data", "annotations"}, "Label Studio's own format"),
-    ({"file_name", "annotations"}, "a list of images with their annotations inside"),
+    ({"data", "annotations"}, "Label Studio's JSON format"),
+    ({"file_name", "annotations"}, "images that include their annotations"),
     ({"segments_info"}, "COCO's panoptic format"),
     ({"features", "type"}, "GeoJSON"),
 ]
 
 
 def describe(content: Any) -> str:
-    """What the top level of a JSON file is, in words: its type, its keys, and whose they are."""
+    """Describes the top level of a JSON file: its type, its keys and, if known, its format."""
     if not isinstance(content, dict | list):
         return f"a {type(content).__name__}"
     entry = content if isinstance(content, dict) else next(iter(content), None)

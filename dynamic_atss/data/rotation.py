@@ -1,4 +1,4 @@
-"""Marks of rotated boxes in annotation files, whose upright boxes do not surround the objects."""
+"""Finds marks of rotated boxes, whose upright boxes do not enclose the objects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KEYS = frozenset((*ANGLES, *BOXES))
 
 
 def rotation_of(entry: Mapping[str, Any]) -> str:
-    """What an annotation, or its "attributes" (CVAT), says of a rotation; "" where it is none."""
+    """Returns the mark of a rotation in an annotation or its "attributes" (CVAT); "" if none."""
     for part in (entry, attributes_of(entry)):
         for key in () if _KEYS.isdisjoint(part) else _KEYS.intersection(part):
             value = part[key]
@@ -25,7 +25,7 @@ def rotation_of(entry: Mapping[str, Any]) -> str:
 
 
 def rotation_in_xml(entry: Element) -> str:
-    """The same of an <object>: as an element, below <bndbox>, or as CVAT's <attribute>."""
+    """Does the same for an <object>: an element, an element of <bndbox>, or CVAT's <attribute>."""
     named = {a.findtext("name") or "": a.findtext("value") for a in entry.iter("attribute")}
     children = {
         child.tag: child.text for part in (entry, *entry.findall("bndbox")) for child in part
@@ -35,14 +35,14 @@ def rotation_in_xml(entry: Element) -> str:
 
 
 def count_rotated(marks: Iterable[tuple[str, str]]) -> tuple[int, str]:
-    """(number, first example) of (name of an annotation, its mark)."""
+    """Counts the marks in pairs (annotation's name, mark). Returns the number and an example."""
     found = [(name, mark) for name, mark in marks if mark]
     return (len(found), f"{found[0][0]} ({found[0][1]})") if found else (0, "")
 
 
 def _turns(value: Any) -> bool:
-    """Whether an angle is not a multiple of a whole turn."""
-    if isinstance(value, bool):  # the name of an attribute alone
+    """Returns True if an angle is not a multiple of 360 degrees."""
+    if isinstance(value, bool):  # an attribute without a value
         return False
     try:
         angle = float(value)

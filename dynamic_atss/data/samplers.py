@@ -1,4 +1,4 @@
-"""Which images make a batch, as pure functions of the seed: nothing needs saving to resume."""
+"""Chooses the images of each batch as a function of the seed, so that resuming needs no state."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ Key = tuple[int, int]
 
 
 def aspect_groups(sizes: np.ndarray) -> list[int]:
-    """The group of each image, 0: landscape, 1: h / w >= 1; sizes (n, 2) height, width."""
+    """Returns the group of each image: 0 landscape, 1 h / w >= 1. sizes: (n, 2) height, width."""
     return (sizes[:, 0] >= sizes[:, 1]).astype(int).tolist()
 
 
 def repeat_factors(
-    image: np.ndarray, classes: np.ndarray, size: int, threshold: float
+    image_index: np.ndarray, classes: np.ndarray, size: int, threshold: float
 ) -> np.ndarray:
-    """How often an image is to be seen in an epoch, (size,) float64 >= 1 (LVIS, arXiv 1908.03195).
+    """Computes how often to show each image in an epoch (LVIS, arXiv 1908.03195).
 
-    f(c) is the fraction of the `size` images that hold class c; r(c) = max(1, sqrt(threshold /
-    f(c))); an image takes the largest r of its classes, 1 without boxes. image, classes (A,): those
-    of every box.
+    f(c) is the fraction of images with class c, and r(c) = max(1, sqrt(threshold / f(c))). An image
+    gets the largest r of its classes, 1 without boxes.
+
+    image_index, classes: (A,) of all boxes · size: number of images. Returns (size,) float64 >= 1.
     """
-    pairs = np.unique(np.stack([image, classes]), axis=1)
+    pairs = np.unique(np.stack([image_index, classes]), axis=1)
     fraction = np.bincount(pairs[1]) / size
     factors = np.ones(size)
     np.maximum.at(factors, pairs[0], np.sqrt(threshold / fraction[pairs[1]]))
@@ -36,16 +37,16 @@ def repeat_factors(
 def epoch_indices(
     size: int, seed: int, epoch: int, factors: np.ndarray | None = None
 ) -> np.ndarray:
-    """The images of an epoch in random order, which (seed, epoch) determines.
+    """Returns the images of an epoch in a random order that depends only on (seed, epoch).
 
-    Each once; with `factors` (size,) each that often, where the fraction is a probability.
+    factors: (size,) how often each image occurs; the fraction is a probability. None is once each.
     """
     rng = np.random.default_rng((seed, epoch))
     if factors is None:
         return rng.permutation(size)
-    whole = np.floor(factors)
-    times = whole + (rng.random(size) < factors - whole)
-    return rng.permutation(np.repeat(np.arange(size), times.astype(np.int64)))
+    floors = np.floor(factors)
+    counts = floors + (rng.random(size) < factors - floors)
+    return rng.permutation(np.repeat(np.arange(size), counts.astype(np.int64)))
 
 
 def training_batches(
@@ -55,11 +56,13 @@ def training_batches(
     seed: int,
     factors: np.ndarray | None = None,
 ) -> Iterator[list[Key]]:
-    """The endless stream of global batches of (index, position in the stream of samples).
+    """Yields global batches of (index, position in the stream of samples) without end.
 
-    The images of an epoch are those of `epoch_indices`. With `groups`, (size,), a batch holds
-    images of one group; what is left of a group at the end of an epoch waits for the next, so that
-    none is lost. Raises ValueError for an empty data set, which would never yield.
+    The images of an epoch are those of `epoch_indices`.
+    groups: (size,) a batch has images of one group only. Images that are left over at the end of an
+      epoch wait for the next epoch.
+
+    Raises ValueError for an empty data set.
     """
     if size < 1 or batch_size < 1:
         raise ValueError(f"size {size} and batch_size {batch_size} must be positive")
@@ -77,10 +80,10 @@ def training_batches(
 
 
 class TrainingSampler(Sampler[list[Key]]):
-    """One rank's share of the global batches number start..stop-1.
+    """Yields one rank's part of the global batches start..stop-1.
 
-    The global batch is cut into world_size equal parts, one for each rank, so that their union is
-    the global batch, the same for any number of ranks.
+    A global batch is split into world_size equal parts, so that it is the same for any number of
+    ranks.
     """
 
     def __init__(
@@ -96,9 +99,9 @@ class TrainingSampler(Sampler[list[Key]]):
         stop: int,
         factors: np.ndarray | None = None,
     ) -> None:
-        """batch_size: of the global batch · factors (size,): see `epoch_indices`.
+        """batch_size: of the global batch · factors: (size,) see `epoch_indices`.
 
-        Raises ValueError if batch_size does not divide.
+        Raises ValueError if batch_size does not divide by world_size.
         """
         if batch_size % world_size:
             raise ValueError(f"{batch_size} does not divide by {world_size}")
@@ -116,10 +119,10 @@ class TrainingSampler(Sampler[list[Key]]):
 
 
 def inference_batches(sizes: np.ndarray, batch_size: int, group: bool) -> list[list[int]]:
-    """Every image once, in ascending order; sizes (n, 2) height, width.
+    """Returns batches with each image once, in ascending order. sizes: (n, 2) height, width.
 
-    With `group`, landscape images first, then the others, and no batch holds both.
-    Rank r of W takes batches r, r + W, ...
+    group: landscape images first, then the others; no batch has both. Rank r of W takes batches
+    r, r + W, ...
     """
     groups = np.array(aspect_groups(sizes)) if group else np.zeros(len(sizes), dtype=int)
     batches = []

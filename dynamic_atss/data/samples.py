@@ -1,4 +1,4 @@
-"""One image of a data set and its boxes."""
+"""Loads an image of a data set with its boxes, and checks the results of users' code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from dynamic_atss.data.checks import fault
-from dynamic_atss.errors import UserError, described, own_place
+from dynamic_atss.errors import UserError, described, user_place
 from dynamic_atss.system_limits import limit_reached
 from dynamic_atss.types import GroundTruth
 
@@ -20,8 +20,10 @@ Transform = Callable[[Tensor, GroundTruth, np.random.Generator], tuple[Tensor, G
 
 @dataclass(frozen=True)
 class Sample:
-    """One image: image (3, H, W) uint8 RGB · gt, all of image 0 · image_id, the data set's own ·
-    original_size (height, width) of the file, in the frame in which it is read.
+    """One image with its boxes.
+
+    image: (3, H, W) uint8 RGB · gt: its `image` is 0 for all boxes · image_id: of the data set ·
+    original_size: (height, width) of the file, after a turn by EXIF
     """
 
     image: Tensor
@@ -31,7 +33,7 @@ class Sample:
 
 
 class Images(Protocol):
-    """What this file reads of a data set."""
+    """The members of a data set that this module uses."""
 
     class_names: list[str]
     image_ids: list[int]
@@ -43,30 +45,30 @@ class Images(Protocol):
 
 
 def loaded(dataset: Images, index: int) -> tuple[Tensor, GroundTruth]:
-    """`dataset.load(index)`; what a class of the user's gives is checked.
+    """Calls `dataset.load(index)` and checks the result of a user's class.
 
-    Raises UserError: code of the user's fails there, or gives something else.
+    Raises UserError if the user's code fails or returns something else.
     """
-    own = not type(dataset).__module__.startswith("dynamic_atss.")
+    by_user = not type(dataset).__module__.startswith("dynamic_atss.")
     try:
         found = dataset.load(index)
     except (UserError, MemoryError):
         raise
     except Exception as error:
-        if limit_reached(error) or not own_place(error):  # a fault of the package, or the system's
+        if limit_reached(error) or not user_place(error):  # a fault of this package or the system
             raise
         place = f"data set {type(dataset).__name__}: {name_of(dataset, index)}"
         raise UserError(f"{place} cannot be loaded ({described(error)})") from error
-    if own and (wrong := fault(found, len(dataset.class_names))):
-        place = f"data set {type(dataset).__name__}: for {name_of(dataset, index)}"
-        raise UserError(f"{place} load gives {wrong}")
+    if by_user and (wrong := fault(found, len(dataset.class_names))):
+        name = f"data set {type(dataset).__name__}"
+        raise UserError(f"{name}: load returns, for {name_of(dataset, index)}, {wrong}")
     return found
 
 
 def transformed(
     dataset: Images, index: int, image: Tensor, gt: GroundTruth, rng: np.random.Generator
 ) -> tuple[Tensor, GroundTruth]:
-    """The image and its boxes after the data set's transform. Raises UserError with the image."""
+    """Applies the data set's transform. A UserError gets the name of the image."""
     assert dataset.transform is not None
     try:
         return dataset.transform(image, gt, rng)
@@ -75,8 +77,7 @@ def transformed(
 
 
 def name_of(dataset: Images, index: int) -> str:
-    """How messages call an image: by its file, or where a data set of the user's has none, by its
-    id."""
+    """Names an image for messages: by its file, or by its id if a user's data set has no files."""
     try:
         return str(dataset.path(index))
     except Exception:

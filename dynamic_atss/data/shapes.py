@@ -1,6 +1,6 @@
-"""Writes the `shapes` data set: real image files with COCO JSON, the same for the same seed.
+"""Writes the `shapes` data set: JPEG images with COCO JSON, the same for the same seed.
 
-The same files on the same machine; elsewhere OpenCV may round some pixels to the next grey level.
+On another machine OpenCV may round some pixels to the next grey level.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dynamic_atss.reading import KB, read_text
 
 _MANIFEST = "shapes.json"
 _VERSION = 1
-# Full resolution of colours: small objects may differ from the background by colour only.
+# Full resolution of colours, because small objects may differ from the background only by colour.
 _JPEG = [
     cv2.IMWRITE_JPEG_QUALITY,
     92,
@@ -36,28 +36,30 @@ _JPEG = [
 def make_shapes(
     folder: str | Path, *, train: int = 600, val: int = 120, size: int = 192, seed: int = 0
 ) -> None:
-    """Makes `folder`/{train,val}/*.jpg and annotations/{train,val}.json, unless they are there.
+    """Writes `folder`/{train,val}/*.jpg and annotations/{train,val}.json, unless they exist.
 
-    train, val: numbers of images of `size` x `size` pixels. Safe when several processes call it at
-    the same time: one makes the files, in a temporary folder that is renamed when it is complete.
-    Raises UserError: `folder` holds something else, or cannot be written.
+    Several processes may call it at the same time: one of them writes the files, into a temporary
+    folder that is renamed when it is complete.
+    train, val: numbers of images of `size` x `size` pixels
+
+    Raises UserError if `folder` has other files or cannot be written.
     """
     folder = Path(folder)
     parameters = {"version": _VERSION, "train": train, "val": val, "size": size, "seed": seed}
     if min(train, val) < 1 or size < 64:
-        raise UserError(f"{folder}: shapes need one image per split and 64 pixels at least")
+        raise UserError(f"{folder}: shapes need at least one image per split and 64 pixels")
     try:
         with _locked(folder):
             if is_complete(folder) and _manifest(folder) == parameters:
                 return
-            _check_own(folder)
+            _check_replaceable(folder)
             _make(folder, parameters)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error}): choose another folder") from None
 
 
 def is_complete(folder: str | Path) -> bool:
-    """Whether `folder` holds a complete shapes data set, of any parameters."""
+    """Returns True if `folder` has a complete shapes data set, with any parameters."""
     folder = Path(folder)
     manifest = _manifest(folder)
     return manifest is not None and all(
@@ -74,10 +76,10 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def _check_own(folder: Path) -> None:
-    """A folder is replaced only if the manifest shows that it was made here."""
+def _check_replaceable(folder: Path) -> None:
+    """Raises UserError for a folder with files but without the manifest of shapes."""
     if folder.exists() and not (folder / _MANIFEST).is_file() and any(folder.iterdir()):
-        raise UserError(f"{folder}: holds other files: choose an empty or a new folder for shapes")
+        raise UserError(f"{folder}: has other files: choose an empty or a new folder for shapes")
 
 
 @contextmanager
@@ -91,7 +93,7 @@ def _locked(folder: Path) -> Iterator[None]:
 def _make(folder: Path, parameters: dict[str, int]) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        temporary.chmod(0o755)  # mkdtemp's own mode keeps other users out
+        temporary.chmod(0o755)  # mkdtemp's mode keeps other users out
         (temporary / "annotations").mkdir()
         for number, split in enumerate(("train", "val")):
             seed = (parameters["seed"], number)
@@ -111,7 +113,7 @@ def _write_split(folder: Path, split: str, count: int, size: int, seed: tuple[in
     for number in range(count):
         rng = np.random.default_rng((*seed, number))
         scene = draw_scene(size, rng)
-        image_id = 10 * number + int(rng.integers(1, 10))  # ascending, with gaps, as in real data
+        image_id = 10 * number + int(rng.integers(1, 10))  # ids with gaps, as in real data
         name = f"{image_id:06d}.jpg"
         bgr = cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR)
         if not cv2.imwrite(str(folder / split / name), bgr, _JPEG):
@@ -124,7 +126,7 @@ def _write_split(folder: Path, split: str, count: int, size: int, seed: tuple[in
 
 
 def _entries(scene: Scene, image_id: int, first_id: int) -> Iterator[dict[str, Any]]:
-    """The COCO annotations of a scene, from the pixels that can be seen of each object."""
+    """Yields the COCO annotations of a scene, from the visible pixels of each object."""
     for number, (kind, mask) in enumerate(zip(scene.classes, scene.visible, strict=True)):
         x, y, width, height = cv2.boundingRect(mask)
         contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)

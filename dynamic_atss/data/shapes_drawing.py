@@ -8,15 +8,15 @@ import cv2
 import numpy as np
 
 CLASSES = ("circle", "square", "triangle", "star", "ring", "cross")
-_FINE = 4  # drawn so many times larger: OpenCV's own antialiasing makes small circles lumpy
-_SHIFT = 4  # and there at 1/16 of a pixel
-_MIN_VISIBLE = 0.4  # of an object that later ones cover
+_FINE = 4  # factor by which masks are drawn larger; OpenCV's antialiasing distorts small circles
+_SHIFT = 4  # fractional bits of coordinates: 1/16 pixel
+_MIN_VISIBLE = 0.4  # least visible fraction of an object that later ones cover
 _MIN_SIDE = 8
 
 
 @dataclass(frozen=True)
 class Scene:
-    """image (S, S, 3) uint8 RGB · classes, indices into CLASSES · visible, (S, S) masks 0 or 1"""
+    """image: (S, S, 3) uint8 RGB · classes: indices into CLASSES · visible: masks (S, S), 0 or 1"""
 
     image: np.ndarray
     classes: list[int]
@@ -24,7 +24,7 @@ class Scene:
 
 
 def draw_scene(size: int, rng: np.random.Generator) -> Scene:
-    """A scene of 1 to 8 objects; one that would hide an earlier one too far is left out."""
+    """Draws 1 to 8 objects. Leaves out an object that would hide too much of an earlier one."""
     image = _background(size, rng)
     classes: list[int] = []
     visible: list[np.ndarray] = []
@@ -35,7 +35,7 @@ def draw_scene(size: int, rng: np.random.Generator) -> Scene:
         colour = _colour(image, coverage, rng)
         mask = (coverage >= 128).astype(np.uint8)
         remaining = [v & (1 - mask) for v in visible]
-        if not _fits(mask, remaining, areas):
+        if not _is_allowed(mask, remaining, areas):
             continue
         _paint(image, coverage, colour, rng)
         classes.append(kind)
@@ -48,7 +48,8 @@ def draw_scene(size: int, rng: np.random.Generator) -> Scene:
     return Scene(noisy, classes, visible)
 
 
-def _fits(mask: np.ndarray, remaining: list[np.ndarray], areas: list[int]) -> bool:
+def _is_allowed(mask: np.ndarray, remaining: list[np.ndarray], areas: list[int]) -> bool:
+    """Checks the size of a new object, and what it leaves visible of the earlier ones."""
     _, _, width, height = cv2.boundingRect(mask)
     if min(width, height) < _MIN_SIDE:
         return False
@@ -58,7 +59,7 @@ def _fits(mask: np.ndarray, remaining: list[np.ndarray], areas: list[int]) -> bo
 
 
 def _background(size: int, rng: np.random.Generator) -> np.ndarray:
-    """(S, S, 3) uint8: a gradient, noise at four scales, and lines as clutter."""
+    """Draws (S, S, 3) uint8: a gradient, noise at four scales, and lines as clutter."""
     corners = rng.integers(40, 216, (2, 2, 3)).astype(np.float32)
     image: np.ndarray = cv2.resize(corners, (size, size), interpolation=cv2.INTER_LINEAR)
     for cells, strength in ((3, 30), (8, 22), (24, 14), (size, 8)):
@@ -73,7 +74,7 @@ def _background(size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _outlines(kind: int) -> list[np.ndarray]:
-    """Contours of a class in the square [-1, 1]²; a second one is a hole."""
+    """Returns the contours of a class in the square [-1, 1]². A second contour is a hole."""
     turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     circle = np.stack([np.cos(turn), np.sin(turn)], axis=1)
     corner = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]], float)
@@ -87,7 +88,7 @@ def _outlines(kind: int) -> list[np.ndarray]:
         "triangle": [np.array([[0, -1], [1, 0.9], [-1, 0.9]])],
         "star": [np.stack([np.cos(spokes), np.sin(spokes)], axis=1) * radius[:, None]],
         "ring": [circle, 0.55 * circle],
-        # Each quarter in the order in which the outline runs through it.
+        # The outline passes two of the quarters in reverse order.
         "cross": [
             np.concatenate([quarter * s if s[0] * s[1] < 0 else quarter[::-1] * s for s in corner])
         ],
@@ -95,7 +96,7 @@ def _outlines(kind: int) -> list[np.ndarray]:
 
 
 def _draw_mask(kind: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """(S, S) uint8 coverage of an object of random place, size, aspect ratio and rotation."""
+    """Draws the coverage (S, S) uint8 of an object with random place, size, aspect and rotation."""
     side = np.exp(rng.uniform(np.log(size / 14), np.log(size / 1.45)))
     stretch = np.exp(rng.uniform(-0.5, 0.5))
     half = side / 2 * np.array([stretch**0.5, stretch**-0.5])
@@ -112,7 +113,7 @@ def _draw_mask(kind: int, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _colour(image: np.ndarray, coverage: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(3,) a random colour that differs from what it will cover."""
+    """Returns a random colour (3,) that differs from the pixels that it will cover."""
     under = np.array(cv2.mean(image, coverage)[:3])
     for _ in range(20):
         colour = rng.integers(0, 256, 3).astype(np.float32)
@@ -124,7 +125,7 @@ def _colour(image: np.ndarray, coverage: np.ndarray, rng: np.random.Generator) -
 def _paint(
     image: np.ndarray, coverage: np.ndarray, colour: np.ndarray, rng: np.random.Generator
 ) -> None:
-    """Blends a colour with a slight gradient into `image`, in place."""
+    """Paints a colour with a slight gradient into `image`, in place."""
     size = len(image)
     shade: np.ndarray = rng.integers(-28, 29, (2, 2, 1)).astype(np.float32)
     shade = cv2.resize(shade, (size, size), interpolation=cv2.INTER_LINEAR)[:, :, None]

@@ -1,4 +1,4 @@
-"""What a training reads of a data set."""
+"""Defines the members of a data set that a training uses."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class TrainingSet(Protocol):
-    """What a loader and a run read of a data set, be it one, several joined, or with mosaics.
+    """The members that a loader and a run use of a data set: single, joined, or with mosaics.
 
-    The members are those of `DetectionDataset`.
+    `DetectionDataset` documents them.
     """
 
     class_names: list[str]

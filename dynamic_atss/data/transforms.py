@@ -1,7 +1,7 @@
-"""Transforms: (image, gt, rng) -> (image, gt).
+"""Transforms images with their boxes: (image, gt, rng) -> (image, gt).
 
-image (3, H, W) uint8 · gt, boxes xyxy in pixels of the image before and after · all random numbers
-come from `rng`.
+image: (3, H, W) uint8 · gt: boxes xyxy in pixels of the image, before and after · rng: source of
+all random numbers
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dynamic_atss.types import GroundTruth
 
 
 class Compose:
-    """One transform after the other."""
+    """Applies transforms in sequence."""
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
         self.transforms = tuple(transforms)
@@ -38,23 +38,23 @@ class Compose:
 
 
 def _check_kept(before: GroundTruth, after: GroundTruth, name: str) -> None:
-    """Raises UserError: a transform lost what no default can replace."""
+    """Raises UserError if a transform lost a field of the ground truth."""
     lost = ""
-    if before.ignore is not None and after.ignore is None:  # they would be learnt as objects
+    if before.ignore is not None and after.ignore is None:  # regions would be learnt as objects
         lost = "the regions to ignore"
     elif after.convention is not before.convention:  # boxes would be off by a pixel
         lost = "the convention of the boxes"
     if lost:
         raise UserError(
-            f"{name} lost {lost}: return dataclasses.replace(gt, boxes=...) or gt[mask], not a "
+            f"{name} lost {lost}: return dataclasses.replace(gt, boxes=...) or gt[mask], not a new "
             "GroundTruth of three fields"
         )
 
 
 class Resize:
-    """Resizes the short side to one of `min_sizes`, or to an integer in closed `min_size_range`.
+    """Resizes the short side to one of `min_sizes`, or to an integer of `min_size_range` (closed).
 
-    The long side stays about within `max_size`: see `resized`. `exact`: by Pillow, as the releases.
+    max_size: limit of the long side, see `resized` · exact: resizes by Pillow, as the releases do
     """
 
     def __init__(
@@ -84,9 +84,9 @@ class Resize:
 
 
 def resized(height: int, width: int, size: int, max_size: int) -> tuple[int, int]:
-    """(height, width) with the short side `size`, or less where the long would exceed `max_size`.
+    """Returns (height, width) with the short side `size`, or less to keep the long in `max_size`.
 
-    The release's rounding, by which the long side may exceed `max_size` by one pixel.
+    By the release's rounding the long side may exceed `max_size` by one pixel.
     """
     short, long = min(height, width), max(height, width)
     if long / short * size > max_size:
@@ -96,7 +96,7 @@ def resized(height: int, width: int, size: int, max_size: int) -> tuple[int, int
 
 
 class HorizontalFlip:
-    """Mirrors left and right with probability `prob`; x -> the largest x of a box - x."""
+    """Mirrors left and right with probability `prob`: x becomes (largest x of a box) - x."""
 
     def __init__(self, prob: float) -> None:
         self.prob = prob
@@ -113,7 +113,7 @@ class HorizontalFlip:
 
 
 class VerticalFlip:
-    """Mirrors top and bottom with probability `prob`; y -> the largest y of a box - y."""
+    """Mirrors top and bottom with probability `prob`: y becomes (largest y of a box) - y."""
 
     def __init__(self, prob: float) -> None:
         self.prob = prob

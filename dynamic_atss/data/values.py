@@ -1,6 +1,6 @@
-"""Numbers and flags as exporters write them: "1" and 1.0 for 1, "False" for 0.
+"""Reads numbers and flags as exporters write them: "1" and 1.0 for 1, "False" for 0.
 
-Only what has one meaning is read; everything else is left as it is, to be refused where it is used.
+Converts only values with a clear meaning. The code that uses other values refuses them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dynamic_atss.errors import UserError
 
 _INTEGER = re.compile(r"\s*([+-]?\d{1,18})(?:\.0*)?\s*")
 _NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*")
-_LARGEST = 2.0**53  # up to here every whole float64 is one integer
+_LARGEST = 2.0**53  # float64 represents every integer up to it
 _FLAGS = {
     **dict.fromkeys(("1", "1.0", "true", "yes"), 1),
     **dict.fromkeys(("", "0", "0.0", "false", "no", "unspecified", "none"), 0),
@@ -23,7 +23,7 @@ _FLAGS = {
 
 
 def as_integer(value: object) -> int | None:
-    """The integer that a text or a whole float means; None for any other value."""
+    """Converts a text or an integral float to an integer; None for any other value."""
     if isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST:
         return int(value)
     match = _INTEGER.fullmatch(value) if isinstance(value, str) and value.isascii() else None
@@ -31,25 +31,27 @@ def as_integer(value: object) -> int | None:
 
 
 def as_number(value: object) -> float | None:
-    """The number that a text means; None for any other value."""
+    """Converts a text to a number; None for any other value."""
     return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else None
 
 
 def as_flag(value: object) -> int | None:
-    """0 or 1 for a text that says so in digits or words, in any letter case; None for any other
-    value. VOC's word "Unspecified", and no word, say no."""
+    """Converts a digit or word, in any letter case, to 0 or 1; None for any other value.
+
+    VOC's word "Unspecified" and an empty text mean 0.
+    """
     return _FLAGS.get(value.strip().lower()) if isinstance(value, str) else None
 
 
 def as_box(value: object) -> list[Any] | None:
-    """A list with numbers for its texts; None if it has none, or one that is no number."""
+    """Converts the texts in a list to numbers; None if it has no texts, or texts of other kinds."""
     if not isinstance(value, list) or not any(isinstance(v, str) for v in value):
         return None
     found = [as_number(v) if isinstance(v, str) else v for v in value]
     return None if None in found else found
 
 
-# What is read so, by list and key of a COCO file. Floats of width, height and flags need no help.
+# Converters by list and key of a COCO file. Width, height and flags may be floats without them.
 _READERS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "images": {"id": as_integer},
     "categories": {"id": as_integer},
@@ -68,11 +70,11 @@ _SIZES = ("width", "height")
 
 
 def read_values(path: Path, content: dict[str, Any]) -> list[str]:
-    """Puts plain numbers in the place of such values of a COCO file, and tells which and how many.
+    """Converts such values of a COCO file to numbers, in place. Returns notes with the counts.
 
-    path: how messages call the file · content: lists of objects under "images", "categories" and
-    "annotations"; it is changed.
-    Raises UserError: ids are texts, and an annotation refers to something else.
+    path: for messages · content: has lists of objects under "images", "categories", "annotations"
+
+    Raises UserError if ids are texts and an annotation refers to another value.
     """
     numbered = [_number(path, content, *keys) for keys in _REFERENCES]
     found = []
@@ -81,14 +83,14 @@ def read_values(path: Path, content: dict[str, Any]) -> list[str]:
         found += [_read(entries, part, key, reader) for key, reader in readers.items()]
     texts = [e for e in content.get("images", []) if any(isinstance(e.get(k), str) for k in _SIZES)]
     found += [_read(texts, "images", key, as_integer) for key in _SIZES]
-    told = "; ".join(filter(None, found))
-    read = f"values read by their meaning: {told}" if told else ""
+    conversions = "; ".join(filter(None, found))
+    converted = f"values read by their meaning: {conversions}" if conversions else ""
     modes = read_modes(path, content.get("annotations", []))
-    return [line for line in (*numbered, read, *modes) if line]
+    return [line for line in (*numbered, converted, *modes) if line]
 
 
 def _number(path: Path, content: dict[str, Any], part: str, key: str) -> str:
-    """Puts numbers in the place of ids that are texts and differ, and of what refers to them."""
+    """Replaces ids that are different texts, and references to them, by 1, 2, ..."""
     ids = [entry.get("id") for entry in content.get(part, [])]
     texts = [i for i in ids if isinstance(i, str)]
     if len(set(texts)) < len(ids) or all(as_integer(text) is not None for text in texts):
@@ -101,29 +103,28 @@ def _number(path: Path, content: dict[str, Any], part: str, key: str) -> str:
     for entry in annotations:
         entry[key] = numbers[entry[key]]
     return (
-        f"the ids of '{part}' are texts, such as {texts[0]!r}: numbered 1 to {len(texts)} in the "
-        "order of the file, also in results"
+        f"the ids of '{part}' are texts, such as {texts[0]!r}: they become 1 to {len(texts)} in "
+        "the order of the file, also in results"
     )
 
 
 def _check_references(
     path: Path, part: str, key: str, values: list[Any], known: dict[str, int]
 ) -> None:
-    """Raises UserError: a value is none of the texts. An integer must not meet one of the numbers
-    that stand for them."""
+    """Raises UserError if a value is not one of the texts. An integer could match a new number."""
     wrong = [v for v in values if not isinstance(v, str) or v not in known]
     if wrong:
         shown = ", ".join(repr(text) for text in list(known)[:3])
-        rest = ", ..." if len(known) > 3 else ""
+        dots = ", ..." if len(known) > 3 else ""
         raise UserError(
-            f"{path}: the ids of '{part}' are texts ({shown:.90}{rest}), but the {key} of "
-            f"{len(wrong)} of {len(values)} annotations is none of them, such as {wrong[0]!r:.40}: "
-            "write one of these texts there"
+            f"{path}: the ids of '{part}' are texts ({shown:.90}{dots}), but the {key} of "
+            f"{len(wrong)} of {len(values)} annotations is something else, such as "
+            f"{wrong[0]!r:.40}: write an id of '{part}' there"
         )
 
 
 def _read(entries: list[dict[str, Any]], part: str, key: str, reader: Callable[[Any], Any]) -> str:
-    """What was read, in words, with one example; "" if nothing was."""
+    """Converts the values of a key. Describes it with an example; "" if nothing was converted."""
     count, example = 0, ""
     for entry in entries:
         value = entry.get(key)

@@ -1,4 +1,4 @@
-"""What a loader's workers read: samples, each at one or several sizes."""
+"""Reads the samples in a loader's workers, each with one or several transforms."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from torch.utils.data import Dataset
 
 from dynamic_atss.data.samples import Sample, Transform, name_of
 from dynamic_atss.data.training_set import TrainingSet
-from dynamic_atss.errors import UserError, described, own_place
+from dynamic_atss.errors import UserError, described, user_place
 from dynamic_atss.system_limits import limit_reached
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A UserError on its way from a worker: a DataLoader would wrap it into a traceback text."""
+    """Carries a UserError out of a worker. A DataLoader would turn the error into a traceback."""
 
     message: str
 
 
-class Views(Dataset):
-    """The samples of `dataset`, each as a list of views: the sample itself, or with `transforms`
-    what each of them makes of it. The image is read once."""
+class TransformedSamples(Dataset):
+    """The samples of `dataset`, each as a list: of the results of `transforms`, or of the sample.
+
+    Reads each image once.
+    """
 
     def __init__(self, dataset: TrainingSet, transforms: Sequence[Transform] = ()) -> None:
-        """`transforms`: those of a test, which draw nothing."""
+        """transforms: of a test; they use no random numbers."""
         self.dataset, self.transforms = dataset, tuple(transforms)
 
     def __getitem__(self, key: Any) -> list[Sample] | Failure:
@@ -38,22 +40,23 @@ class Views(Dataset):
         return [_apply(t, sample) for t in self.transforms] or [sample]
 
     def _sample(self, key: Any) -> Sample:
-        """Raises UserError: a `__getitem__` of the user's fails, or gives something else."""
+        """Raises UserError if a user's `__getitem__` fails or returns another type."""
         name = f"data set {type(self.dataset).__name__}"
         try:
             sample = self.dataset[key]
         except (UserError, MemoryError):
             raise
         except Exception as error:
-            if limit_reached(error) or not own_place(error):
+            if limit_reached(error) or not user_place(error):
                 raise
-            raise UserError(f"{name}: {self._image(key)} fails ({described(error)})") from error
+            image = self._image_name(key)
+            raise UserError(f"{name}: {image} cannot be loaded ({described(error)})") from error
         if not isinstance(sample, Sample):
-            what = type(sample).__name__
-            raise UserError(f"{name}: for {self._image(key)} it gives a {what}, not a Sample")
+            image, kind = self._image_name(key), type(sample).__name__
+            raise UserError(f"{name}: __getitem__ returns a {kind} for {image}, not a Sample")
         return sample
 
-    def _image(self, key: Any) -> str:
+    def _image_name(self, key: Any) -> str:
         return name_of(self.dataset, key[0] if isinstance(key, tuple) else key)
 
 

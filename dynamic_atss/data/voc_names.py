@@ -1,4 +1,4 @@
-"""The images that a split file of a VOC devkit lists, in the forms that people write them."""
+"""Reads the names in a split file of a VOC devkit, in the forms that people write them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from dynamic_atss.data.file_names import match
+from dynamic_atss.data.file_names import match_names
 from dynamic_atss.errors import UserError
 from dynamic_atss.reading import LIST_BYTES, read_text
 
@@ -16,9 +16,9 @@ _FOLDERS = ("JPEGImages", "Annotations")
 
 
 def listed_names(folder: Path, split: Path) -> list[str]:
-    """The names that a split file lists, without the flags in a second column: see `VocDataset`.
+    """Reads the names of a split file, without the flags in a second column (see `VocDataset`).
 
-    A name may hold blanks: where the first line as it stands is an image, there are no flags.
+    Names may have blanks: there are no flags if the entire first line names an image.
     """
     lines = read_lines(split)
     flagged = [re.fullmatch(r"(.*\S)\s+(?:-1|0|1)", line) for line in lines]
@@ -30,20 +30,20 @@ def listed_names(folder: Path, split: Path) -> list[str]:
 
 
 def plain_names(listed: Sequence[str], known: Sequence[str], folder: Path) -> list[str]:
-    """Names without ending, relative to Annotations, of which `known` are there.
+    """Converts listed names to names without ending, relative to Annotations.
 
-    A list may have images with their endings, paths through JPEGImages, an image and its XML file
-    in one line, and what `file_names.match` puts right.
+    known: the names that exist. A list may have images with endings, paths through JPEGImages, an
+    image and its XML file in one line, and forms that `file_names.match_names` corrects.
     """
-    there = set(known)
-    names = [name if name in there else _without_ending(name) for name in listed]
-    missing = [name for name in names if name not in there]
-    found = match(missing, known, there.intersection(names), folder)
+    existing = set(known)
+    names = [name if name in existing else _without_ending(name) for name in listed]
+    missing = [name for name in names if name not in existing]
+    found = match_names(missing, known, existing.intersection(names), folder)
     return [found.get(name, name) for name in names]
 
 
 def _without_ending(name: str) -> str:
-    """`some/JPEGImages/sub/a.jpg` -> `sub/a`."""
+    """Converts `some/JPEGImages/sub/a.jpg` to `sub/a`."""
     image = re.fullmatch(r"(.*\S)\s+\S+\.xml", name, re.IGNORECASE)
     parts = (image[1] if image else name).replace("\\", "/").split("/")
     places = [k for k, part in enumerate(parts) if part in _FOLDERS]
@@ -53,23 +53,26 @@ def _without_ending(name: str) -> str:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file, without blank ones. Raises UserError: none, one twice, no text."""
+    """Reads the lines of a text file, without blank lines.
+
+    Raises UserError for a file that is empty or not text, and for a repeated line.
+    """
     try:
         lines = [line.strip() for line in read_text(path, LIST_BYTES).splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be read ({why}): give a text in UTF-8") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read ({reason}): give a text file in UTF-8") from None
     lines = [line for line in lines if line]
     if not lines:
-        raise UserError(f"{path}: is empty: write one name a line")
+        raise UserError(f"{path}: is empty: write one name per line")
     check_once(path, lines)
     return lines
 
 
 def check_once(path: Path, names: Sequence[str]) -> None:
-    """Raises UserError: a name is there twice."""
+    """Raises UserError if a name occurs twice."""
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise UserError(f"{path}: '{name}' is there twice: take one out")
+            raise UserError(f"{path}: '{name}' occurs twice: remove one")
         seen.add(name)

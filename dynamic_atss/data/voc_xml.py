@@ -1,4 +1,4 @@
-"""One PASCAL VOC annotation file (XML) -> its size, boxes and class names."""
+"""Reads size, boxes and class names of a PASCAL VOC annotation file (XML)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,27 @@ from dynamic_atss.errors import UserError
 from dynamic_atss.reading import XML_BYTES, XML_DEPTH, XML_NODES, read_bytes
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
-LARGEST = 2.0**24  # pixels: up to here float32 has all whole numbers
-_PLAIN = ("", "0", "1")  # what VOC itself writes for difficult
-_NO_SIZE = ("", "-1", "none", "null", "nan", "unknown")  # what tools write for a size beside 0
-_OTHER_BOXES = ("robndbox", "polygon", "obb")  # of tools for rotated boxes and outlines
+LARGEST = 2.0**24  # pixels; float32 represents every integer up to it
+_STANDARD = ("", "0", "1")  # VOC's values of difficult
+_NO_SIZE = ("", "-1", "none", "null", "nan", "unknown")  # values, other than 0, for a missing size
+_OTHER_BOXES = ("robndbox", "polygon", "obb")  # elements for rotated boxes and outlines
 
-ADVICE = "correct it, or take the image out of the split"
+ADVICE = "correct it, or remove the image from the split"
 
 
 @dataclass(frozen=True)
 class VocImage:
-    """size (height, width), 0 where the file has none · names of the objects' classes ·
-    boxes (x, y, w, h) of each, in pixels counted from 0 · difficult, whether evaluation
-    leaves the object out · rotations, what each object says of one, "" without ·
+    """The content of one annotation file.
+
+    Attributes:
+        size: (height, width); 0 if missing.
+        names: the class of each object.
+        boxes: (x, y, w, h) of each object, in pixels from 0.
+        difficult: True for objects that the evaluation ignores.
+        rotations: the mark of a rotation of each object; "" if none.
+        reversed: number of boxes with a minimum above its maximum.
+        words: the values of difficult that are not 0 or 1.
+        marks: (name, value) of flags with other names than difficult.
     """
 
     size: tuple[int, int]
@@ -42,7 +50,7 @@ class VocImage:
 
 
 class _Builder(TreeBuilder):
-    """Raises ValueError for elements that are nested too deeply, and for too many."""
+    """Builds elements. Raises ValueError if they are nested too deeply, or too many."""
 
     depth = count = 0
 
@@ -63,14 +71,18 @@ class _Builder(TreeBuilder):
 def read_voc_xml(path: Path) -> VocImage:
     """Reads and checks one file.
 
-    VOC counts pixels from 1 and includes the last: x = xmin - 1, w = xmax - xmin + 1. Corners in
-    the other order are put right, and difficult may be a word, such as False.
-    Raises UserError: file missing, broken or with a DOCTYPE; entries missing or malformed.
+    VOC counts pixels from 1 and includes the last: x = xmin - 1, w = xmax - xmin + 1. Swaps corners
+    in reverse order. Accepts words for difficult, such as False.
+
+    Raises UserError for a file that is missing, malformed or has a DOCTYPE, and for entries that
+    are missing or malformed.
     """
     root = parse_xml(path)
     objects = _objects(path, root)
     if not objects and root.tag != "annotation":
-        raise UserError(f"{path}: its root is <{root.tag}>: give VOC's format, <annotation>")
+        raise UserError(
+            f"{path}: its root is <{root.tag}>, not VOC's <annotation>: give a VOC file"
+        )
     names = [_name(path, number, o) for number, o in enumerate(objects, 1)]
     corners = [_corners(path, number, o) for number, o in enumerate(objects, 1)]
     words = [(o.findtext("difficult") or "").strip() for o in objects]
@@ -80,35 +92,35 @@ def read_voc_xml(path: Path) -> VocImage:
         names=names,
         boxes=[_box(*c) for c in corners],
         difficult=[
-            _flag(path, number, "difficult", word) or any(yes for _, yes in own)
-            for number, (word, own) in enumerate(zip(words, marks, strict=True), 1)
+            _flag(path, number, "difficult", word) or any(is_set for _, is_set in flags)
+            for number, (word, flags) in enumerate(zip(words, marks, strict=True), 1)
         ],
         rotations=[rotation_in_xml(o) for o in objects],
         reversed=sum(x2 < x1 or y2 < y1 for x1, y1, x2, y2 in corners),
-        words=tuple(word for word in words if word not in _PLAIN),
-        marks=tuple(mark for own in marks for mark in own),
+        words=tuple(word for word in words if word not in _STANDARD),
+        marks=tuple(flag for flags in marks for flag in flags),
     )
 
 
 def read_class_names(path: Path, advice: str) -> set[str]:
-    """The classes of one file's objects; their parts (head, hand, foot) are none.
+    """Reads the classes of a file's objects, without those of their parts (head, hand, foot).
 
-    advice: what the message on broken XML advises
+    advice: for the message on malformed XML
     """
     objects = _objects(path, parse_xml(path, advice))
     return {_name(path, number, o) for number, o in enumerate(objects, 1)}
 
 
 def parse_xml(path: Path, advice: str = ADVICE) -> Element:
-    """The root element. A DOCTYPE, and so every entity, is refused before it takes effect.
+    """Parses a file and returns its root. Refuses a DOCTYPE before its entities take effect.
 
-    advice: what the message on broken XML advises
+    advice: for the message on malformed XML
 
-    Raises UserError: file missing, unreadable, not well-formed, or with a DOCTYPE.
+    Raises UserError for a file that is missing, unreadable, malformed or has a DOCTYPE.
     """
 
     def refuse(*_: object) -> NoReturn:
-        raise UserError(f"{path}: has a DOCTYPE, which may define entities: take it out")
+        raise UserError(f"{path}: has a DOCTYPE, which may define entities: remove it")
 
     builder, parser = _Builder(), expat.ParserCreate()
     parser.buffer_text = True
@@ -121,25 +133,25 @@ def parse_xml(path: Path, advice: str = ADVICE) -> Element:
         return builder.close()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}): check the file") from None
-    except (expat.ExpatError, ValueError, LookupError) as error:  # the latter: unknown encodings
+    except (expat.ExpatError, ValueError, LookupError) as error:  # LookupError: unknown encoding
         raise UserError(f"{path}: broken XML ({error}): {advice}") from None
 
 
 def _objects(path: Path, root: Element) -> list[Element]:
-    """Raises UserError: there are some in another place or with other letters, never to be read."""
+    """Returns the objects. Raises UserError for objects in other places or with capital letters."""
     found = root.findall("object")
     read = set(map(id, found))
     others = [e for e in root.iter() if e.tag.lower() == "object" and id(e) not in read]
     if others:
         raise UserError(
-            f"{path}: {len(others)} <{others[0].tag}> would not be read: write each object as "
+            f"{path}: {len(others)} <{others[0].tag}> cannot be read: write each object as "
             "<object>, directly in <annotation>"
         )
     return found
 
 
 def _size(path: Path, root: Element) -> tuple[int, int]:
-    """(height, width); (0, 0) where one is missing, empty or 0, as some labelling tools write."""
+    """Returns (height, width); (0, 0) if one is missing, empty or 0, as some tools write."""
     sides = []
     for key in ("height", "width"):
         text = root.findtext(f"size/{key}")
@@ -147,8 +159,8 @@ def _size(path: Path, root: Element) -> tuple[int, int]:
         value = 0.0 if word.lower() in _NO_SIZE else _number(word)
         if not 0 <= value < 1e6 or value != int(value):
             raise UserError(
-                f"{path}: size/{key} is {_shown(text)}: give the image's in pixels, or 0 to have "
-                "it read from the file"
+                f"{path}: size/{key} is {_shown(text)}: give the {key} in pixels, or 0 to have it "
+                "read from the image file"
             )
         sides.append(int(value))
     return (sides[0], sides[1]) if all(sides) else (0, 0)
@@ -162,28 +174,28 @@ def _name(path: Path, number: int, entry: Element) -> str:
 
 
 def _corners(path: Path, number: int, entry: Element) -> tuple[float, ...]:
-    """xmin, ymin, xmax, ymax as they are written."""
+    """Returns xmin, ymin, xmax, ymax as in the file."""
     if len(entry.findall("bndbox")) > 1:
         raise UserError(f"{path}: object {number} has several bndbox: make each an object")
     texts = [entry.findtext(f"bndbox/{key}") for key in _CORNERS]
     for key, text in zip(_CORNERS, texts, strict=True):
-        if not abs(_number(text)) <= LARGEST:  # so written, NaN is refused, too
+        if not abs(_number(text)) <= LARGEST:  # also refuses NaN
             other = next((tag for tag in _OTHER_BOXES if entry.find(tag) is not None), None)
-            there = f" (there is a {other}, which is not read)" if text is None and other else ""
+            hint = f" (it has a {other}, which is not read)" if text is None and other else ""
             raise UserError(
                 f"{path}: object {number}: bndbox/{key} is {_shown(text)}, not a number of pixels"
-                f"{there}: correct it"
+                f"{hint}: correct it"
             )
     return tuple(map(_number, texts))
 
 
 def _box(x1: float, y1: float, x2: float, y2: float) -> tuple[float, float, float, float]:
-    """x, y, w, h of corners in any order."""
+    """Converts corners in any order to x, y, w, h."""
     return min(x1, x2) - 1, min(y1, y2) - 1, abs(x2 - x1) + 1, abs(y2 - y1) + 1
 
 
 def _marks(path: Path, number: int, entry: Element) -> list[tuple[str, bool]]:
-    """Flags of other names than difficult, also as CVAT's <attribute>, and what they say."""
+    """Returns (name, value) of flags other than difficult, including CVAT's <attribute>."""
     children = [(child.tag, child.text) for child in entry if child.tag != "difficult"]
     named = [(a.findtext("name") or "", a.findtext("value")) for a in entry.iter("attribute")]
     return [
@@ -203,7 +215,7 @@ def _flag(path: Path, number: int, name: str, word: str) -> bool:
 
 
 def _number(text: str | None) -> float:
-    """NaN for what is no number."""
+    """Converts a text to a number; NaN if it is none."""
     try:
         return float(text or "nan")
     except ValueError:
@@ -211,7 +223,7 @@ def _number(text: str | None) -> float:
 
 
 def _shown(text: str | None) -> str:
-    """How messages show an element's text."""
+    """Formats the text of an element for a message."""
     if text is None:
         return "missing"
     return repr(text) if len(text) <= 40 else repr(text[:40]) + "..."

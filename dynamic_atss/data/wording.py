@@ -1,4 +1,4 @@
-"""How messages on annotation files call an entry, shorten a value, and count."""
+"""Formats entries, values and counts for messages on annotation files."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 
 def short(value: object) -> str:
-    """A value as Python writes it, of at most 60 characters."""
+    """Formats a value as Python does, in at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def more(faults: Sequence[Any]) -> str:
-    """How many entries beside the first have the same fault."""
+    """Says how many other entries have the same fault."""
     return f" ({len(faults) - 1} more like it)" if len(faults) > 1 else ""
 
 
 def annotation_name(entry: Mapping[str, Any], number: int) -> str:
-    """An annotation by its id, or by its place in the file."""
+    """Names an annotation by its id, or by its index in the file."""
     return f"annotation id {short(entry['id'])}" if "id" in entry else f"annotation number {number}"

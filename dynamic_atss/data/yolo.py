@@ -1,4 +1,4 @@
-"""Data sets in YOLO's layout: data.yaml, images/ and labels/, a text file for each image."""
+"""Reads data sets in YOLO's layout: data.yaml, images/ and labels/, a text file per image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.box_kinds import FRACTIONS
 from dynamic_atss.data.dataset import DetectionDataset
-from dynamic_atss.data.frames import AS_USUAL
+from dynamic_atss.data.frames import DEFAULT_READING
 from dynamic_atss.data.header import image_header
 from dynamic_atss.data.yolo_labels import Labels
 from dynamic_atss.data.yolo_layout import (
@@ -29,54 +29,55 @@ from dynamic_atss.errors import UserError
 
 
 class YoloDataset(DetectionDataset):
-    """`YoloDataset(<data.yaml>, <split>, training=...)`: one split of a data.yaml, as Ultralytics
-    lays it out: path, train, val, test (a folder, a list of them, or a text file that lists images)
-    and names.
+    """`YoloDataset(<data.yaml>, <split>, training=...)`: one split of a data.yaml of Ultralytics.
 
-    Image number i in the order of the paths (from 1) has the image id i, and class c the category
-    id c + 1. A box is class, centre x, centre y, width, height as fractions of the upright image;
-    polygons become boxes. An image without a label file is background.
+    The data.yaml has path, names, and train, val, test: each a folder, a list of folders, or a text
+    file that lists images. Image number i in the order of the paths (from 1) has the image id i,
+    class c has the category id c + 1. A box is class, centre x, centre y, width, height as
+    fractions of the upright image. Polygons become boxes. Images without a label file are
+    background.
     """
 
     box_form = FRACTIONS
     written_as = "yolo:<data.yaml>:<split>"
 
     def __init__(self, file: str | Path, split: str, *, training: bool, **options: Any) -> None:
-        """options: as `DetectionDataset`.
+        """options: as for `DetectionDataset`.
 
-        Raises UserError: something is wrong with a file or a folder, no image usable.
+        Raises UserError for a mistake in a file or a folder, and if no image is usable.
         """
         self.split = split
         self.layout = read_layout(Path(file).expanduser())
-        self._outside = options.get("reading", AS_USUAL).outside
+        self._outside = options.get("reading", DEFAULT_READING).outside
         self._files, self._layout_notes = split_images(self.layout, split, outside=self._outside)
         folder = os.path.commonpath([str(image.parent) for image in self._files])
         super().__init__(file, folder or ".", training=training, **options)
 
     def refuse_outside(self, names: Sequence[str]) -> None:
-        """`split_images` knows the folders that the data.yaml names."""
+        """Does nothing: `split_images` has checked the names by the folders of the data.yaml."""
 
     def read(self, *, need_boxes: bool = False) -> Annotations:
         images = [image for image in self._files if os.path.isfile(image)]
         if len(images) < len(self._files):
-            lacking = next(image for image in self._files if not os.path.isfile(image))
+            missing = next(image for image in self._files if not os.path.isfile(image))
             raise UserError(
-                f"{lacking}: no such image, but {self.split} of {self.layout.file} lists it "
-                f"({len(self._files) - len(images)} of its {len(self._files)} are missing)"
+                f"{missing}: no such image, but {self.split} of {self.layout.file} lists it "
+                f"({len(self._files) - len(images)} of its {len(self._files)} are missing): add "
+                "it, or remove the name"
             )
-        files, beside = label_files(images)
+        files, next_to_images = label_files(images)
         if not self._outside:
             check_labels(self.layout.file, [file for file in files if file])
         if need_boxes and not any(files):
             raise UserError(
-                f"{label_file(images[0])}: no such label file, nor one for any other of the "
-                f"{len(images)} images of {self.split}: put them there (images/ becomes labels/)"
+                f"{label_file(images[0])}: no such label file, and none for the other images of "
+                f"{self.split} ({len(images)} in all): put them there (images/ becomes labels/)"
             )
         labels = Labels(len(self.layout.names), self.layout.keypoints)
         for file in files:
             labels.read(file)
         labels.check()
-        notes = [*self._layout_notes, *_notes(images, files, beside), *labels.notes()]
+        notes = [*self._layout_notes, *_notes(images, files, next_to_images), *labels.notes()]
         names = [os.path.relpath(image, self.images) for image in images]
         found = _annotations(self.layout, images, names, labels.rows, notes)
         return replace(found, warnings=tuple(_warnings(images, files)))
@@ -96,11 +97,11 @@ class YoloDataset(DetectionDataset):
 def _annotations(
     layout: Layout, images: list[Path], names: list[str], rows: list[np.ndarray], notes: list[str]
 ) -> Annotations:
-    # The upright size, as viewers show the picture, is the frame of YOLO's boxes.
+    # YOLO's boxes belong to the upright picture, as viewers show it.
     sizes = np.array([image_header(image).upright for image in images], np.int64).reshape(-1, 2)
-    image = np.repeat(np.arange(len(images)), [len(table) for table in rows])
+    image_index = np.repeat(np.arange(len(images)), [len(table) for table in rows])
     table = np.concatenate([np.zeros((0, 5)), *rows])
-    xywh = table[:, 1:] * np.tile(sizes[image, ::-1], 2)
+    xywh = table[:, 1:] * np.tile(sizes[image_index, ::-1], 2)
     return Annotations(
         image_ids=np.arange(1, len(images) + 1),
         names=np.array(names, np.str_),
@@ -110,25 +111,27 @@ def _annotations(
         xywh=xywh,
         areas=xywh[:, 2] * xywh[:, 3],
         classes=table[:, 0].astype(np.int64),
-        image=image,
+        image_index=image_index,
         crowd=np.zeros(len(table), bool),
         notes=tuple(notes),
     )
 
 
 def _warnings(images: list[Path], files: list[Path | None]) -> list[str]:
-    """A line if label files have no image, as where images were lost, or have another ending."""
-    lone = labels_without_image(images, files)
-    if not lone:
+    """Warns of label files without an image, in a line for the log."""
+    unmatched = labels_without_image(images, files)
+    if not unmatched:
         return []
     return [
-        f"{len(lone)} label files have no image of their name, such as {lone[0]}, and are not "
-        "read: add the images, or delete the files"
+        f"{len(unmatched)} label files have no image of their name, such as {unmatched[0]}, and "
+        "are not read: add the images, or delete the files"
     ]
 
 
-def _notes(images: list[Path], files: list[Path | None], beside: int) -> list[str]:
-    notes = [f"{beside} label files lie beside their images, not in labels/"] if beside else []
+def _notes(images: list[Path], files: list[Path | None], next_to_images: int) -> list[str]:
+    notes = []
+    if next_to_images:
+        notes.append(f"{next_to_images} label files are next to their images, not in labels/")
     without = [image for image, file in zip(images, files, strict=True) if file is None]
     if without:
         notes.append(

@@ -1,4 +1,4 @@
-"""data.yaml of YOLO's layout -> class names, and the images of a split with their label files."""
+"""Reads a data.yaml of YOLO's layout: class names, images of a split, and their label files."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dynamic_atss.data.file_names import below
-from dynamic_atss.data.inside import check_inside, leading_out, outside_error
+from dynamic_atss.data.file_names import files_below
+from dynamic_atss.data.inside import check_inside, names_outside, outside_error
 from dynamic_atss.data.values import as_integer
 from dynamic_atss.data.voc_names import IMAGE_ENDINGS, read_lines
 from dynamic_atss.errors import UserError
@@ -22,8 +22,10 @@ _NO_LABELS = {f"{s}.txt" for s in (*SPLITS, "classes", "labels", "obj", "README"
 
 @dataclass(frozen=True)
 class Layout:
-    """What a data.yaml says: root, the folder of `path` · names of the classes · keypoints, how
-    many numbers of them follow each box · content, all keys with texts for values
+    """The content of a data.yaml.
+
+    root: the folder of `path` · names: of the classes · keypoints: count of numbers for keypoints
+    after each box · content: all keys, with texts as values
     """
 
     file: Path
@@ -34,11 +36,14 @@ class Layout:
 
 
 def read_layout(file: Path) -> Layout:
-    """Raises UserError: no such file, not YAML, class names that are missing or unclear."""
+    """Reads a data.yaml.
+
+    Raises UserError if it is missing or not YAML, or for missing or malformed class names.
+    """
     content = _read_yaml(file)
     path = content.get("path", "")
     if not isinstance(path, str):
-        raise UserError(f"{file}: 'path' is no text: give the folder of the data set")
+        raise UserError(f"{file}: 'path' is not a text: give the folder of the data set")
     shape = content.get("kpt_shape", [])
     sides = [as_integer(side) or 0 for side in shape] if isinstance(shape, list) else []
     names = _class_names(file, content)
@@ -47,7 +52,7 @@ def read_layout(file: Path) -> Layout:
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
-    """Texts, lists and dictionaries alone: "no" stays a name, and nothing is run."""
+    """Reads only texts, lists and dictionaries: "no" stays a text, and no code runs."""
     try:
         content = load_yaml(read_text(file, YAML_BYTES), as_texts=True)
     except OSError as error:
@@ -64,25 +69,31 @@ def _class_names(file: Path, content: dict[str, Any]) -> list[str]:
     if isinstance(names, dict):
         by_id = {as_integer(key): name for key, name in names.items()}
         if sorted(k for k in by_id if k is not None) != list(range(len(names))):
-            raise UserError(f"{file}: the keys of 'names' are not 0 to {len(names) - 1}: number so")
+            raise UserError(
+                f"{file}: the keys of 'names' are not 0 to {len(names) - 1}: renumber them"
+            )
         names = [by_id[i] for i in range(len(names))]
     elif names is None and count and 0 < count <= YAML_NODES:
         return [str(i) for i in range(count)]
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
-        raise UserError(f"{file}: 'names' is no list of class names: give one, in order of the ids")
+        raise UserError(f"{file}: 'names' is not a list of class names: give one, in order of ids")
     if content.get("nc") is not None and count != len(names):
-        raise UserError(f"{file}: nc is {content['nc']!r:.40}, but 'names' has {len(names)} names")
+        raise UserError(
+            f"{file}: nc is {content['nc']!r:.40}, but 'names' has {len(names)} names: correct one"
+        )
     return names
 
 
 def split_images(
     layout: Layout, split: str, *, outside: bool = False
 ) -> tuple[list[Path], list[str]]:
-    """The image files of a split, sorted, and what to tell of where they were found.
+    """Finds the image files of a split, sorted. Returns notes on where they were found, too.
 
-    The folders that a data.yaml names may lie anywhere; what lies in them, and what a list names,
-    stays there unless `outside`: in `path`, or beside the data.yaml or the list.
-    Raises UserError: no such split, no such folder or list, no image in it.
+    The folders of a data.yaml may be anywhere. Files in a folder must not lead out of it; files of
+    a list must be in `path`, or in the folder of the data.yaml or of the list.
+    outside: allows all places
+
+    Raises UserError for a missing split, folder or list, and if there is no image.
     """
     value = layout.content.get(split)
     if not value or split in ("path", "names", "nc"):
@@ -103,56 +114,60 @@ def split_images(
         images |= dict.fromkeys(listed)
     if not images:
         endings = ", ".join(IMAGE_ENDINGS)
-        raise UserError(f"{layout.file}: {split} {value!r:.80}: no image there ({endings})")
+        raise UserError(f"{layout.file}: {split} {value!r:.80}: has no image ({endings})")
     return sorted(images), notes
 
 
 def _find(layout: Layout, split: str, place: object, notes: list[str]) -> Path:
-    """The folder or list, below `path`, or where exporters that mistake it put it."""
+    """Finds a folder or list below `path`, or where some exporters put it by mistake."""
     if not isinstance(place, str):
-        raise UserError(f"{layout.file}: {split} is no path or list of paths: correct it")
+        raise UserError(f"{layout.file}: {split} is not a path or list of paths: correct it")
     here, inner = layout.file.parent, place.replace("\\", "/").removeprefix("../")
     path = Path(str(layout.content.get("path", "")))
-    ways = [layout.root / place, path / place]
-    ways += [root / text for root in (layout.root, here, here.parent) for text in (place, inner)]
-    found = next((way for way in ways if os.path.exists(way)), None)
+    candidates = [layout.root / place, path / place]
+    candidates += [
+        root / text for root in (layout.root, here, here.parent) for text in (place, inner)
+    ]
+    found = next((candidate for candidate in candidates if os.path.exists(candidate)), None)
     if found is None:
-        looked = ", ".join(dict.fromkeys(str(way) for way in ways[:1] + ways[4:5]))
+        searched = ", ".join(dict.fromkeys(map(str, candidates[:1] + candidates[4:5])))
         raise UserError(
-            f"{layout.file}: {split} {place!r}: no such folder or list (looked at {looked}): "
+            f"{layout.file}: {split} {place!r}: no such folder or list (searched {searched}): "
             "correct it or 'path'"
         )
-    if found != ways[0]:
-        notes.append(f"{split} {place!r} is not at {ways[0]}: {found} is read")
+    if found != candidates[0]:
+        notes.append(f"{split} {place!r} is not at {candidates[0]}: {found} is read")
     return found
 
 
 def _in_folder(folder: Path) -> list[Path]:
-    return [folder / file for file in below(folder) if file.lower().endswith(IMAGE_ENDINGS)]
+    files = files_below(folder)
+    return [folder / file for file in files if file.lower().endswith(IMAGE_ENDINGS)]
 
 
 def _in_list(layout: Layout, file: Path) -> list[Path]:
-    """The images that a text file lists; those that are nowhere are below the root, to be told."""
+    """Finds the images of a list. A missing image gets a path below the root, for the message."""
     found = []
     for line in read_lines(file):
         text = line.replace("\\", "/")
         roots = (file.parent,) if text.startswith("./") else (layout.root, file.parent, Path())
-        ways = [root / text for root in roots]
-        found.append(next((way for way in ways if os.path.exists(way)), ways[0]))
+        candidates = [root / text for root in roots]
+        existing = (candidate for candidate in candidates if os.path.exists(candidate))
+        found.append(next(existing, candidates[0]))
     return found
 
 
 def _check_inside(source: Path, images: list[Path], roots: list[Path]) -> None:
-    """Raises UserError: an image lies in none of the folders."""
-    out = [os.path.abspath(image) for image in images]
+    """Raises UserError if an image is in none of the folders."""
+    outside = [os.path.abspath(image) for image in images]
     for root in roots:
-        out = leading_out(root, out)
-    if out:
-        raise outside_error(source, roots[0], out, len(images), "image")
+        outside = names_outside(root, outside)
+    if outside:
+        raise outside_error(source, roots[0], outside, len(images), "image")
 
 
 def check_labels(source: Path, files: list[Path]) -> None:
-    """Raises UserError: a label file is a link out of its folder."""
+    """Raises UserError if a label file is a link out of its folder."""
     folders: dict[Path, list[str]] = {}
     for file in files:
         folders.setdefault(file.parent, []).append(file.name)
@@ -161,36 +176,36 @@ def check_labels(source: Path, files: list[Path]) -> None:
 
 
 def label_files(images: Iterable[Path]) -> tuple[list[Path | None], int]:
-    """The label file of each image, None where it has none, and how many lie beside their images.
+    """Finds the label file of each image, None if missing. Counts those next to their images.
 
-    `images/` becomes `labels/`, at its last place in the path, and the ending `.txt`.
+    The last `images/` in the path becomes `labels/`, and the ending becomes `.txt`.
     """
     found: list[Path | None] = []
-    beside = 0
+    next_to_images = 0
     for image in images:
-        own, near = label_file(image), image.with_suffix(".txt")
-        is_near = not os.path.isfile(own) and os.path.isfile(near)
-        beside += is_near
-        found.append(near if is_near else own if os.path.isfile(own) else None)
-    return found, beside
+        usual, adjacent = label_file(image), image.with_suffix(".txt")
+        is_adjacent = not os.path.isfile(usual) and os.path.isfile(adjacent)
+        next_to_images += is_adjacent
+        file = adjacent if is_adjacent else usual
+        found.append(file if os.path.isfile(file) else None)
+    return found, next_to_images
 
 
 def labels_without_image(images: Iterable[Path], files: Iterable[Path | None]) -> list[Path]:
-    """Label files in the folders of those that were read whose image is in no split: none in its
-    folder has their name.
+    """Finds label files without an image of their name in the folder of the images.
 
-    images, with the label file of each
+    Searches the folders of `files`, the label files of `images`.
     """
     folders = {f.parent: i.parent for i, f in zip(images, files, strict=True) if f is not None}
-    lone = []
+    found = []
     for labels, pictures in folders.items():
         known = {Path(name).stem for name in os.listdir(pictures) if not name.endswith(".txt")}
         names = sorted(name for name in os.listdir(labels) if name.endswith(".txt"))
-        lone += [labels / n for n in names if Path(n).stem not in known and n not in _NO_LABELS]
-    return lone
+        found += [labels / n for n in names if Path(n).stem not in known and n not in _NO_LABELS]
+    return found
 
 
 def label_file(image: Path) -> Path:
-    """Where the labels of an image belong."""
+    """Returns where the labels of an image belong."""
     head, folder, tail = str(image.with_suffix(".txt")).rpartition(f"{os.sep}images{os.sep}")
     return Path(f"{head}{os.sep}labels{os.sep}{tail}") if folder else image.with_suffix(".txt")

@@ -1,4 +1,4 @@
-"""torchrun's agent, which starts the processes of a machine, as tools/launch.py has it."""
+"""Adapts torchrun's agent, which starts the processes of a machine, for tools/launch.py."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dynamic_atss.engine.told import MISTAKE
 
 
 class Agent(LocalElasticAgent):
-    """Does not begin again after a mistake, which would be met again."""
+    """Does not restart the processes after a user's mistake, which would occur again."""
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         result = super()._monitor_workers(worker_group)
@@ -26,18 +26,18 @@ class Agent(LocalElasticAgent):
 
 
 def prepare() -> None:
-    """torchrun uses this agent from now on, in this process."""
+    """Makes torchrun use this agent in this process."""
     api.LocalElasticAgent = Agent  # type: ignore[misc]
-    # A store for each start, held by its first process: the one that torchrun keeps is not found
-    # by machines that stay where the first of them is another one than before.
+    # Each start gets a store, held by its first process. After a restart with another first
+    # machine, the remaining machines would not find the store that torchrun keeps.
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
-    # Which process it stops and why, and what it does not reach: its exceptions tell the same.
+    # These loggers only repeat what torchrun's exceptions say.
     for name in ("multiprocessing.api", "rendezvous.dynamic_rendezvous"):
         logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.CRITICAL)
 
 
 def kill_workers(_: int) -> None:
-    """Ends the processes that torchrun has started; each is the first of a group."""
+    """Kills the processes that torchrun has started, each with its process group."""
     with contextlib.suppress(OSError):
         for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
             with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -1,4 +1,4 @@
-"""Averaged weights: an exponential moving average, and how far it lies from what was trained."""
+"""Averages weights exponentially, and measures the distance to the trained weights."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ _RAMP = 10
 
 
 def averaged_model(model: nn.Module, decay: float, *, ramp: bool = False) -> AveragedModel | None:
-    """An exponential moving average of weights and of floating-point buffers, which are running
-    statistics; the other buffers, which count, are copied. None for decay 0.
+    """Makes an exponential moving average of a model's weights; None for decay 0.
+
+    Averages floating-point buffers, too, as they are running statistics. Copies the other buffers,
+    which are counters.
 
     Args:
         decay: the share of the average that an update keeps.
-        ramp: the decay begins small and rises to `decay`, see `decay_at`. Without it, a run of
-            fewer than some 1 / (1 - decay) iterations ends with an average of its first weights.
+        ramp: let the decay rise to `decay`, see `decay_at`. Without it, the average of a run of
+            fewer than about 1 / (1 - decay) iterations consists mostly of its first weights.
     """
     if not decay:
         return None
 
     def update(averaged: Any, current: Any, _: object) -> None:
-        if not averaged[0].is_floating_point():  # tensors come one type at a time
+        if not averaged[0].is_floating_point():  # all tensors of a call have the same type
             torch._foreach_copy_(averaged, current)
             return
-        # The count comes as a tensor of the weights' device, too, which nothing should wait for.
+        # The third argument is the same count on the device; reading it would wait for the device.
         rate = decay_at(int(average.n_averaged), decay) if ramp else decay
         get_ema_multi_avg_fn(rate)(averaged, current, None)
 
@@ -36,20 +38,20 @@ def averaged_model(model: nn.Module, decay: float, *, ramp: bool = False) -> Ave
 
 
 def decay_at(updates: int, decay: float) -> float:
-    """The decay after `updates` updates: min(decay, (1 + n) / (10 + n)).
+    """Gives the decay after n = `updates` updates: min(decay, (1 + n) / (10 + n)).
 
-    The average reaches back over the last ninth of the run, until 1 / (1 - decay) iterations are
-    less than that.
+    The average covers the last ninth of the run, or 1 / (1 - decay) iterations if that is less.
     """
     return min(decay, (1 + updates) / (_RAMP + updates))
 
 
 @torch.no_grad()
 def distance(averaged: nn.Module, trained: nn.Module) -> float:
-    """The norm of the difference of all parameters, by the norm of the trained ones."""
+    """Gives the norm of the difference of all parameters, divided by that of the trained ones."""
     pairs = list(zip(averaged.parameters(), trained.parameters(), strict=True))
-    apart = _norm([a.double() - b.double() for a, b in pairs])
-    return apart / max(_norm([b.double() for _, b in pairs]), torch.finfo(torch.float64).tiny)
+    difference = _norm([a.double() - b.double() for a, b in pairs])
+    norm = _norm([b.double() for _, b in pairs])
+    return difference / max(norm, torch.finfo(torch.float64).tiny)
 
 
 def _norm(tensors: list[Tensor]) -> float:

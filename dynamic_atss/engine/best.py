@@ -1,4 +1,4 @@
-"""The best test of a run, and how long ago it was."""
+"""Keeps the best test of a run, and the number of tests since then."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Best:
-    """Watches one number of the tests; part of a run's state, the same on all processes.
+    """Follows one number of the tests. It is part of a run's state, and equal on all processes.
 
-    metric: its name, "" to watch none · patience: the run has had enough after so many tests
-    without a better value, 0 for never · value, iteration: of the best test so far · waited: tests
-    since then · tested: iteration of the last test that counted
+    Attributes:
+        metric: the name of the number; "": none.
+        patience: the run ends after so many tests without a better value; 0: never.
+        value, iteration: value and iteration of the best test.
+        waited: the number of tests since the best one.
+        tested: the iteration of the last test that was counted.
     """
 
     metric: str = ""
@@ -28,7 +31,7 @@ class Best:
     tested: int = 0
 
     def add(self, iteration: int, value: float) -> bool:
-        """Whether this test is the best so far. One that a resumed run repeats counts once."""
+        """Adds a test, and returns whether it is the best. Counts a repeated test only once."""
         if iteration <= self.tested:
             return iteration == self.iteration
         better = value > self.value
@@ -39,6 +42,7 @@ class Best:
 
     @property
     def enough(self) -> bool:
+        """Whether the run should end."""
         return 0 < self.patience <= self.waited
 
     def summary(self) -> str:
@@ -48,7 +52,7 @@ class Best:
         )
 
     def reason(self) -> str:
-        """Why the run has had enough."""
+        """Says why the run should end."""
         return (
             f"{self.waited} tests gave no {self.metric} above {self.value:.4f} of iteration "
             f"{self.iteration} (TEST.PATIENCE {self.patience})"
@@ -58,11 +62,10 @@ class Best:
         return {k: v for k, v in asdict(self).items() if k != "patience"}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Of another metric, or none, nothing is taken over; the patience is the configuration's,
-        which may have changed since."""
+        """Restores the state, unless it is of another metric. Keeps the configured patience."""
         if state.get("metric") != self.metric:
             if self.metric:
-                logger.info("TEST.BEST_METRIC %s: watched from here on", self.metric)
+                logger.info("TEST.BEST_METRIC %s: followed from now on", self.metric)
             return
         for name in self.state_dict():
             setattr(self, name, state[name])

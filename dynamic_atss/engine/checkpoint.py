@@ -1,4 +1,4 @@
-"""Checkpoints that survive a crash at any moment, and the reading of them."""
+"""Writes checkpoints that survive a crash at any moment, and reads them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from dynamic_atss.engine import distributed
-from dynamic_atss.engine.newest import LAST, find_newest, whole
+from dynamic_atss.engine.newest import LAST, find_newest, read_complete
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import CHECKPOINT_FORMAT, link_or_copy, write_atomically, write_text
-from dynamic_atss.weights.unpickle import load_own
+from dynamic_atss.weights.unpickle import read_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -26,11 +26,13 @@ _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.
 
 
 def save_checkpoint(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
-    """Writes `content` (tensors and plain Python values) so that `path` is at no time half a file.
+    """Writes `content`, tensors and plain Python values, with an entry "format".
 
-    The entry "format" is added. Raises UserError if the file cannot be written (then the old file
-    is as it was and nothing is left behind), and TypeError, naming the entry, for a value that
-    `load_checkpoint` would refuse to read.
+    `path` is never incomplete.
+
+    Raises:
+        UserError: the file cannot be written. The old file is unchanged, and no other is left.
+        TypeError: `load_checkpoint` could not read a value; the message names the entry.
     """
     _check_plain(content, "checkpoint")
     content = {"format": CHECKPOINT_FORMAT, **content}
@@ -38,23 +40,24 @@ def save_checkpoint(path: str | os.PathLike[str], content: dict[str, Any]) -> No
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The content that `save_checkpoint` wrote, with all tensors on the CPU.
+    """Reads a file of `save_checkpoint`, with all tensors on the CPU.
 
-    Raises UserError for a file that is missing, damaged or of another kind; it names the newest
-    other checkpoint of the folder that is whole.
+    Raises:
+        UserError: the file is missing, damaged or no checkpoint. The message names the newest
+            complete checkpoint of the folder.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; {_advice(path)}")
     try:
-        content = load_own(path)
+        content = read_checkpoint(path)
     except UserError as error:
         raise UserError(f"{error}; {_advice(path)}") from None
     return _checked(path, content)
 
 
 def _checked(path: Path, content: Any) -> dict[str, Any]:
-    """Raises UserError: it is no checkpoint, or of another version."""
+    """Returns `content`. Raises UserError if it is no checkpoint, or of another version."""
     if not isinstance(content, dict) or "format" not in content:
         raise UserError(f"{path}: not a checkpoint of a run; {_advice(path)}")
     if content["format"] != CHECKPOINT_FORMAT:
@@ -66,13 +69,13 @@ def _checked(path: Path, content: Any) -> dict[str, Any]:
 
 
 def name_after(iteration: int, last: int) -> str:
-    """The checkpoint's name, without its ending; last: the run's last iteration."""
+    """Gives the checkpoint's name without its ending. last: the last iteration of the run."""
     return "model_final" if iteration == last else f"model_{iteration:07d}"
 
 
 @contextlib.contextmanager
-def naming() -> Iterator[None]:
-    """A UserError inside says, too, from which checkpoint the run can go on."""
+def naming_checkpoint() -> Iterator[None]:
+    """Adds to a UserError of the block from which checkpoint the run can continue."""
     try:
         yield
     except UserError as error:
@@ -80,37 +83,43 @@ def naming() -> Iterator[None]:
 
 
 class Checkpointer:
-    """The checkpoints of one output folder: `<name>.pth`, and `last_checkpoint` with its name.
+    """Handles the checkpoints of an output folder: `<name>.pth`, and `last_checkpoint`, which names
+    the last one.
 
-    keep: how many `model_<iteration>.pth` a save leaves, those of later iterations apart; 0: all
+    Args:
+        keep: the number of `model_<iteration>.pth` that are kept; 0: all. Files of later iterations
+            than the current one do not count.
     """
 
     def __init__(self, output_dir: str | os.PathLike[str], keep: int = 0) -> None:
         self.folder = Path(output_dir)
         self.keep = keep
-        self.current: tuple[Path, int] | None = None  # saved or resumed last, with its iteration
-        self._read: dict[Path, Any] = {}  # what `find` found, until `load` takes it
+        self.current: tuple[Path, int] | None = None  # last saved or resumed, with its iteration
+        self._contents: dict[Path, Any] = {}  # read by `find`, kept for `load`
 
     def save(self, name: str, content: dict[str, Any]) -> Path:
-        """Writes `<name>.pth`, then points `last_checkpoint` at it, then deletes what is too old.
+        """Writes `<name>.pth`, points `last_checkpoint` to it, then deletes old checkpoints.
 
-        Raises as save_checkpoint; nothing is deleted then.
+        Raises as `save_checkpoint`, without deleting any.
         """
         path = self.folder / f"{name}.pth"
         save_checkpoint(path, content)
-        self.go_on_from(path, content["iteration"])
+        self.set_current(path, content["iteration"])
         if self.keep:
             self._delete_before(content["iteration"])
         return path
 
     def mark_best(self) -> None:
-        """The checkpoint saved last is `model_best.pth`, too. Raises UserError: as for a save."""
+        """Links `model_best.pth` to the last saved checkpoint. Raises UserError as `save`."""
         if self.current is not None:
             link_or_copy(self.current[0], self.folder / BEST)
 
     def _delete_before(self, iteration: int) -> None:
-        """Later files, of a run that was resumed from further back, are not counted: the one that
-        was just written would be the oldest."""
+        """Deletes the oldest checkpoints up to `iteration`.
+
+        Files of later iterations, from before the run went back, do not count. Otherwise the newly
+        written file could be deleted as the oldest.
+        """
         past = [p for p in _numbered(self.folder) if _iteration(p) <= iteration]
         for path in sorted(past, key=_iteration)[: -self.keep]:
             try:
@@ -119,26 +128,28 @@ class Checkpointer:
                 logger.warning("%s: cannot be deleted (%s)", path, error.strerror)
 
     def find(self) -> Path | None:
-        """The checkpoint to go on from, None if the folder has none: see `find_newest`."""
+        """Finds the checkpoint to resume from; None if there is none. See `find_newest`."""
         newest = find_newest(self.folder)
-        self._read = {newest.path: newest.content} if newest else {}
+        self._contents = {newest.path: newest.content} if newest else {}
         return newest.path if newest else None
 
     def load(self, path: Path) -> dict[str, Any]:
-        """As `load_checkpoint`; what `find` has just read, in this process or another, is not read
-        again."""
-        if path in self._read:
-            return _checked(path, self._read.pop(path))
+        """Does the same as `load_checkpoint`, but does not read a file again that `find` has just
+        read."""
+        if path in self._contents:
+            return _checked(path, self._contents.pop(path))
         return load_checkpoint(path)
 
-    def go_on_from(self, path: Path, iteration: int) -> None:
-        """`path` of the folder is the checkpoint of now. `last_checkpoint` names it, too; UserError
-        as for a save."""
+    def set_current(self, path: Path, iteration: int) -> None:
+        """Makes `path` the current checkpoint, and points `last_checkpoint` to it.
+
+        Raises UserError as `save`.
+        """
         self.current = path, iteration
         write_text(self.folder / LAST, path.name)
 
     def holds_run(self) -> bool:
-        """True if the folder holds anything that a new run would overwrite or mix with its own."""
+        """Whether the folder holds files of a run, which a new run would overwrite."""
         names = ("config.yaml", "metrics.jsonl", LAST)
         return any((self.folder / n).exists() for n in names) or any(
             self.folder.glob("model_*.pth")
@@ -146,9 +157,9 @@ class Checkpointer:
 
 
 def _check_plain(value: Any, where: str) -> None:
-    """Raises TypeError for what weights_only=True would not read back.
+    """Raises TypeError for a value that torch.load with weights_only=True would refuse.
 
-    Types are compared exactly: a yacs node is a dict, and a numpy number is a float.
+    Compares types exactly, as subclasses, such as yacs nodes and numpy numbers, are refused.
     """
     if type(value) in (dict, OrderedDict, Counter):
         for key, item in value.items():
@@ -158,7 +169,7 @@ def _check_plain(value: Any, where: str) -> None:
         for i, item in enumerate(value):
             _check_plain(item, f"{where}[{i}]")
     elif type(value) not in _PLAIN and not isinstance(value, Tensor):
-        raise TypeError(f"{where}: a {type(value).__name__}; only tensors and plain values go in")
+        raise TypeError(f"{where}: a {type(value).__name__}; give tensors and plain values only")
 
 
 def _numbered(folder: Path) -> list[Path]:
@@ -170,9 +181,9 @@ def _iteration(path: Path) -> int:
 
 
 def _advice(path: Path) -> str:
-    """What to do without `path`: the newest other checkpoint that is whole, if there is one."""
+    """Says how to continue without `path`: from the newest other complete checkpoint, if any."""
     others = sorted((p for p in _numbered(path.parent) if p.name != path.name), reverse=True)
     for other in others:
-        if whole(other):
-            return f"to go on from {other.name}, write that name into {path.parent / LAST}"
-    return "no other checkpoint in its folder is whole: begin in a new OUTPUT_DIR"
+        if read_complete(other):
+            return f"to continue from {other.name}, write that name into {path.parent / LAST}"
+    return "no other checkpoint in its folder is complete: start in a new OUTPUT_DIR"

@@ -1,4 +1,4 @@
-"""Why a test finds nothing, as far as that can be measured: a line for each likely cause."""
+"""Measures why a test detects almost nothing, and gives a line for each likely cause."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ Records = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Suspects:
-    """What may be to blame for a test that finds nothing, beside the detections themselves.
+    """The data in which causes are searched, in addition to the detections.
 
-    model: the detector · threshold_key: the key of its score threshold · history: called if it is
-    needed, the detector with the trained weights if those of `model` are their average, and the
-    lines of the log so far
+    Attributes:
+        model: the detector.
+        threshold_key: the key of its score threshold.
+        history: gives, only when it is needed, the detector with the trained weights if `model` has
+            averaged ones (else None), and the records of the log.
     """
 
     model: Detector
@@ -38,19 +40,19 @@ class Suspects:
     history: Callable[[], tuple[Detector | None, Records]]
 
     def causes(self, truth: TruthTable, table: Table, loader: Loader) -> list[str]:
-        """One line for each cause that the measured numbers support.
+        """Gives a line for each cause that the measured numbers support.
 
         Args:
-            truth: what was to be found.
+            truth: the ground-truth boxes.
             table: the detections.
-            loader: of the tested images; the first batch is looked at again.
+            loader: loads the tested images; the first batch is tested again.
         """
         trained, records = self.history()
         batch = next(iter(loader))
         score = largest_score(self.model, batch)
         seen = f"on the first {len(batch.image_ids)} images"
         if trained is not None and (other := largest_score(trained, batch)) > 2 * score:
-            # The distance alone says little: 3 % is usual while the learning rate is high.
+            # The distance alone is no sign: 3 % is usual while the learning rate is high.
             return [
                 f"the averaged weights, which are tested, are {distance(self.model, trained):.1%} "
                 f"of their norm away from the trained ones, whose largest class score is "
@@ -61,7 +63,7 @@ class Suspects:
         return [line for line in lines if line]
 
     def _scores(self, score: float, seen: str) -> str | None:
-        """What the largest class score tells."""
+        """Gives a line if the largest class score is NaN or below the threshold."""
         least = getattr(self.model.postprocess, "score_threshold", 0.0)
         if math.isnan(score):
             return f"class scores are not numbers (NaN, {seen}): the weights are broken"
@@ -75,8 +77,10 @@ class Suspects:
 
 @torch.inference_mode()
 def largest_score(model: Detector, batch: Batch) -> float:
-    """Of all priors and classes of a batch; NaN if one is. Infinite, so nothing to complain about,
-    where the post-processing is of another kind, whose scores may mean something else."""
+    """Gives the largest class score of a batch; NaN if any score is NaN.
+
+    Gives infinity for another kind of post-processing, whose scores may have another meaning.
+    """
     if not isinstance(model.postprocess, PostProcess):
         return math.inf
     outputs: list[Any] = []
@@ -91,15 +95,14 @@ def largest_score(model: Detector, batch: Batch) -> float:
 
 
 def _training(records: Records) -> Iterator[str]:
-    """What the lines of the log tell: a rate that still rises, a loss that does not fall or falls
-    on."""
+    """Gives lines if the learning rate still rises, or if the loss does not fall or still falls."""
     lines = [r for r in records if r.get("loss") is not None and "lr" in r]
     if len(lines) < 2:
         return
-    part = max(1, len(lines) // 4)
+    quarter = max(1, len(lines) // 4)
     first, before, last = (
-        fmean(line["loss"] for line in some)
-        for some in (lines[:part], lines[-2 * part : -part], lines[-part:])
+        fmean(line["loss"] for line in section)
+        for section in (lines[:quarter], lines[-2 * quarter : -quarter], lines[-quarter:])
     )
     end, rate = lines[-1]["iteration"], lines[-1]["lr"]
     if all(a["lr"] < b["lr"] for a, b in pairwise(lines)):

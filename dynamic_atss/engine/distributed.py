@@ -1,4 +1,4 @@
-"""One process or many: the few questions that the rest of the engine asks."""
+"""Connects the processes of a run. All functions also work with one process."""
 
 from __future__ import annotations
 
@@ -16,22 +16,27 @@ from torch import Tensor, nn
 
 from dynamic_atss.engine.interrupt import ignore, on_signals
 from dynamic_atss.engine.meeting import meet
-from dynamic_atss.engine.told import MISTAKE, before_the_end, code_of_another, tell
+from dynamic_atss.engine.told import MISTAKE, after_mistake, report_end, reported_code
 from dynamic_atss.engine.watch import Watch
 from dynamic_atss.errors import Lost, UserError
 from dynamic_atss.processes import end_at_once
 
 _T = TypeVar("_T")
-LONGEST_WAIT = timedelta(days=2)  # for rank 0, which may look through millions of files
-_AFTER_THE_WATCH = 10  # seconds that a collective may wait longer than the watch, which names who
-# The sources that errors of a collective name; NCCL's have a class.
+LONGEST_WAIT = timedelta(days=2)  # for rank 0, which may check millions of files
+_AFTER_THE_WATCH = 10  # seconds: collectives time out after the watch, which names the lost process
+# Words in the errors of collectives. Errors of NCCL have a class.
 _COLLECTIVE = ("gloo", "ProcessGroup", "TCPStore")
 
 
 @dataclass
 class _Run:
-    """What the processes have together: watch: over each other · patient: a group whose collectives
-    may take as long as it takes, made when it is first needed · saved: the last checkpoint"""
+    """The state that all processes share.
+
+    Attributes:
+        watch: reports which other process is lost.
+        patient: a process group with a very long timeout, made at its first use.
+        saved: the name of the last checkpoint.
+    """
 
     watch: Watch | None = None
     patient: Any = None
@@ -42,18 +47,18 @@ _run = _Run()
 
 
 def init_distributed(device: str, timeout: float) -> torch.device:
-    """Joins the process group that torchrun or torch.distributed.launch set up, if they did.
+    """Joins the process group of torchrun or torch.distributed.launch, if there is one.
 
     Args:
-        device: "auto" | "cuda" | "cpu"; NCCL serves cuda, gloo serves cpu.
-        timeout: seconds after which a process that has gone or stands still ends the others.
+        device: "auto" | "cuda" | "cpu"; cuda uses NCCL, cpu uses gloo.
+        timeout: seconds after which a process that is lost or does not respond ends the others.
 
     Returns:
-        this process's device.
+        the device of this process.
 
     Raises:
         UserError: there are fewer GPUs than processes.
-        Lost: another process has not come.
+        Lost: another process has not joined in time.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -67,7 +72,7 @@ def init_distributed(device: str, timeout: float) -> torch.device:
         torch.cuda.set_device(local_rank)
         device = f"cuda:{local_rank}"
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
-        # The wait for the others runs no handler of Python's; nothing is to be saved yet.
+        # Python's signal handlers do not run while joining waits. Nothing needs saving yet.
         with on_signals(signal.SIG_DFL):
             _join("nccl" if device.startswith("cuda") else "gloo", timeout)
     return torch.device(device)
@@ -76,7 +81,7 @@ def init_distributed(device: str, timeout: float) -> torch.device:
 def _join(backend: str, timeout: float) -> None:
     meeting = meet(timeout)
     _run.watch = Watch(meeting, timeout, lambda trouble: _end(_line(trouble)))
-    before_the_end(_run.watch.leave)
+    after_mistake(_run.watch.leave)
     dist.init_process_group(
         backend,
         store=meeting.store,
@@ -87,8 +92,8 @@ def _join(backend: str, timeout: float) -> None:
 
 
 def _end(line: str) -> NoReturn:
-    """From a thread: the main one waits in a collective."""
-    tell(f"error: {line}", Lost.exit_code)
+    """Ends the process from a thread, while the main thread waits in a collective."""
+    report_end(f"error: {line}", Lost.exit_code)
     end_at_once(Lost.exit_code)
 
 
@@ -99,17 +104,17 @@ def _line(trouble: str) -> str:
 
 
 @contextlib.contextmanager
-def naming_the_lost() -> Iterator[None]:
-    """A collective that fails inside ends the process with the name of the one that has gone."""
+def naming_lost_process() -> Iterator[None]:
+    """If a collective fails in the block, ends the process and names the lost one."""
     try:
         yield
     except RuntimeError as error:
         watch = _run.watch
-        if watch is None or not _of_collective(error) or code_of_another():
+        if watch is None or not _of_collective(error) or reported_code():
             raise
-        with on_signals(ignore):  # the launcher's, since a process has gone
+        with on_signals(ignore):  # the launcher sends them, as a process has ended
             line = _line(watch.reason())
-            if watch.ended_with(MISTAKE):  # on another machine, where it is told
+            if watch.ended_with(MISTAKE):  # on another machine, which reports it
                 end_at_once(MISTAKE)
             _end(line)
 
@@ -120,27 +125,28 @@ def _of_collective(error: RuntimeError) -> bool:
 
 @contextlib.contextmanager
 def iteration(number: int) -> Iterator[None]:
-    """For what the processes do in an iteration, all at the same time: it is to end in time."""
+    """Encloses a training iteration, which must end within the timeout on all processes."""
     watch = _run.watch
-    with naming_the_lost(), watch.of_iteration(number) if watch else contextlib.nullcontext():
+    with naming_lost_process(), watch.of_iteration(number) if watch else contextlib.nullcontext():
         yield
 
 
 @contextlib.contextmanager
 def waiting() -> Iterator[None]:
-    """For what ends when all processes have come to it."""
+    """Encloses a collective, so that the watch knows that this process only waits for others."""
     watch = _run.watch
     with watch.waiting() if watch else contextlib.nullcontext():
         yield
 
 
-def saved(checkpoint: str) -> None:
-    """The name of the checkpoint from which a run would go on from now on."""
+def note_saved(checkpoint: str) -> None:
+    """Records the name of the checkpoint from which the run can be resumed."""
     _run.saved = checkpoint
 
 
 def saved_text() -> str:
-    return f"{_run.saved} is saved, --resume goes on from it" if _run.saved else "nothing is saved"
+    """Says, for messages, from which checkpoint the run can be resumed."""
+    return f"--resume continues from {_run.saved}" if _run.saved else "nothing is saved"
 
 
 def rank() -> int:
@@ -152,7 +158,7 @@ def world_size() -> int:
 
 
 def average(x: Tensor) -> Tensor:
-    """Mean of `x` over the processes, on each of them; a collective, so call it on all."""
+    """Gives the mean of `x` over all processes. It is a collective: call it on all of them."""
     if world_size() == 1:
         return x
     x = x.clone()
@@ -162,60 +168,63 @@ def average(x: Tensor) -> Tensor:
 
 
 def same_buffers(model: nn.Module) -> None:
-    """Rank 0's buffers on every process: batch norm's statistics are each process's own."""
+    """Copies the buffers of rank 0 to all processes, as batch norm's statistics differ."""
     if world_size() > 1:
         with waiting():
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
 
 
-def on_first(do: Callable[[], _T]) -> _T:
-    """What `do` gives on rank 0, on every process, none of which goes on before: for what looks at
-    files that rank 0 writes, and for what one process should do for all, however long it takes.
+def on_rank_0(call: Callable[[], _T]) -> _T:
+    """Runs `call` only on rank 0, and gives its result to all processes, which wait for it.
 
-    Its UserError ends every process; rank 0 has the word.
+    Use it to read files that rank 0 writes, and for work that one process does for all. There is no
+    time limit.
+
+    Raises:
+        UserError: on rank 0, if `call` raises it; the other processes raise SystemExit.
     """
     group = patient_group()
     error = None
-    told: list[Any] = [True, None]
+    message: list[Any] = [True, None]  # whether `call` failed, and its result
     if rank() == 0:
         try:
-            told = [False, do()]
-        except UserError as refusal:
-            error = refusal
+            message = [False, call()]
+        except UserError as caught:
+            error = caught
     if group is not None:
-        dist.broadcast_object_list(told, src=0, group=group)
+        dist.broadcast_object_list(message, src=0, group=group)
     if error is not None:
         raise error
-    refused, found = told
-    if refused:
+    failed, result = message
+    if failed:
         raise SystemExit(2)
-    return found
+    return result
 
 
 def patient_group() -> Any:
-    """A process group that waits as long as it takes, which NCCL does not; None of one process.
+    """Gives a process group with a very long timeout; None for one process.
 
-    Gloo on a CPU serves beside any other.
+    It is a gloo group on the CPU, as NCCL cannot wait so long.
     """
     if world_size() > 1 and _run.patient is None:
         _run.patient = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
     return _run.patient
 
 
-def meet_again() -> None:
-    """All go on when the last has come, however long that takes."""
-    on_first(lambda: None)
+def patient_barrier() -> None:
+    """Waits until all processes have reached this call, without a time limit."""
+    on_rank_0(lambda: None)
 
 
 def check_same(value: Any, complaint: str) -> None:
-    """Raises UserError on every process if `value`, read from files, differs between them."""
+    """Raises UserError on all processes if `value`, read from files, differs between them."""
     if len(set(gather(value))) > 1:
         raise UserError(f"{complaint}; put OUTPUT_DIR on a file system that all machines share")
 
 
 def gather(value: Any) -> list[Any]:
-    """`value` of every process, by rank, on each of them."""
+    """Gives the `value` of every process, by rank, to all of them."""
     if world_size() == 1:
         return [value]
     values = [None] * world_size()
@@ -225,6 +234,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def shut_down() -> None:
+    """Stops the watch and leaves the process group."""
     if _run.watch is not None:
         _run.watch.stop()
     _run.watch = _run.patient = None

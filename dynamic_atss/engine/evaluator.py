@@ -1,4 +1,4 @@
-"""Inference over a data set, on one process or many, and its scores."""
+"""Runs a model over a data set, on one process or several, and scores it."""
 
 from __future__ import annotations
 
@@ -30,15 +30,19 @@ from dynamic_atss.progress import progress
 from dynamic_atss.types import Batch, Detections, to_device
 
 _log = logging.getLogger(__name__)
-_NOTHING = 0.0005  # an AP below it reads 0.000
+_ALMOST_ZERO = 0.0005  # an AP below it is printed as 0.000
 
 
 class ScoredDataset(Protocol):
-    """What `evaluate_dataset` reads of a data set.
+    """The part of a data set that `evaluate_dataset` uses.
 
-    annotations: the file that messages name · read: what its files say · voc_scores: whether VOC's
-    scores are asked for, too · category_ids: the COCO id of each class, None for one that the set
-    lacks · class_names: the name of each class · image_ids: all the images that have to be seen
+    Attributes:
+        annotations: the annotation file, for messages.
+        category_ids: the COCO id of each class; None for a class that the set lacks.
+        class_names: the name of each class.
+        image_ids: the images that must be tested.
+        voc_scores: compute VOC's scores, too.
+        read: reads the annotations.
     """
 
     annotations: str | Path
@@ -61,19 +65,21 @@ def run_detection(
     world_size: int = 1,
     progress_label: str = "inference",
 ) -> Table:
-    """The detections of every image of the loader as a table (`evaluation.results`): all ranks' on
-    rank 0, an empty one on the others.
+    """Detects in all images of the loader, and gives a table (`evaluation.results`) by image id.
 
-    `model(batch)` gives one `Detections` per image, in pixels of the resized image. The modes
-    (training or not) of all its modules are put back afterwards. Ordered by image id.
+    Rank 0 gets the detections of all ranks, the others an empty table. `model(batch)` gives one
+    `Detections` per image, in pixels of the resized image. The training modes of its modules are
+    restored.
 
-    category_ids: the COCO id of class c is category_ids[c]; None: it is left out · image_ids: what
-    has to be seen, each image once over all ranks; None: only the "once" is checked
+    Args:
+        category_ids: the COCO id of each class; detections of a class with None are dropped.
+        image_ids: the images that the ranks together must test, each once. None: only repeated
+            images are checked.
 
     Raises:
-        RuntimeError: an image was seen twice, or not at all, or was not to be seen (on all ranks).
+        RuntimeError: on all ranks, if an image was tested twice, was missed or was unexpected.
     """
-    # DDP's forward exchanges buffers in evaluation, too, and ranks differ in their batch counts.
+    # The forward pass of DDP exchanges buffers, but the ranks have different numbers of batches.
     plain = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
     seen: list[int] = []
     tables: list[Table] = []
@@ -84,7 +90,7 @@ def run_detection(
                 detections = plain(to_device(batch, device))
             seen += batch.image_ids
             tables.append(_batch_table(batch, detections, category_ids))
-    distributed.meet_again()  # one process may have had the slower images
+    distributed.patient_barrier()  # one process may have slower images
     _check_images(list(itertools.chain(*distributed.gather(seen))), image_ids)
     table = _gather_on_first(_joined(tables), rank, world_size)
     return table[table[:, 0].argsort(kind="stable")]
@@ -103,14 +109,15 @@ def evaluate_dataset(
     progress_label: str = "inference",
     explain: Callable[[TruthTable, Table], Sequence[str]] | None = None,
 ) -> CocoScores | None:
-    """Run the model over a data set and score it; None on ranks other than 0 and where the
-    annotation file holds nothing to score against.
+    """Runs the model over a data set and scores it.
 
-    With `output_dir`, rank 0 leaves `bbox.json`, `coco_metrics.json` and `voc_metrics.json` there.
-    The results are written before they are scored: a scorer that fails does not cost the inference.
+    Returns None on ranks other than 0, and if the annotation file has no boxes.
 
-    explain: likely causes, a line each, asked for where nothing is found
-    max_dets: so many detections of an image and a category count (`evaluate_coco`)
+    Args:
+        output_dir: rank 0 writes `bbox.json`, `coco_metrics.json` and `voc_metrics.json` there. The
+            detections are written first, so that an error in the scoring does not lose them.
+        max_dets: the number of detections for each image and category that are scored.
+        explain: gives likely causes, a line each, if almost nothing is detected.
 
     Raises:
         RuntimeError, UserError: as `run_detection` and `evaluate_coco`.
@@ -131,7 +138,11 @@ def evaluate_dataset(
     images, seconds = len(dataset.image_ids), time.perf_counter() - begin
     _log.info(
         "%s: %d images in %.1f s (%s images/s), %d detections",
-        *(progress_label, images, seconds, rate(images / seconds), len(table)),
+        progress_label,
+        images,
+        seconds,
+        rate(images / seconds),
+        len(table),
     )
     if output_dir is not None:
         write_results(output_dir, as_results(table), None)
@@ -142,7 +153,7 @@ def evaluate_dataset(
     _log_scores(dataset, scores, output_dir)
     if output_dir is not None:
         write_scores(output_dir, scores)
-    if explain is not None and 0 <= scores.metrics["AP"] < _NOTHING:
+    if explain is not None and 0 <= scores.metrics["AP"] < _ALMOST_ZERO:
         _log_causes(len(table), explain(truth, table))
     return scores
 
@@ -150,27 +161,27 @@ def evaluate_dataset(
 def _log_causes(detections: int, causes: Sequence[str]) -> None:
     _log.warning(
         "almost nothing is found: %d detections, AP below %g. Likely causes, as measured:%s",
-        *(detections, _NOTHING),
+        detections,
+        _ALMOST_ZERO,
         "".join(f"\n- {cause}" for cause in causes or ("none is evident: train longer",)),
     )
 
 
 def defined_numbers(dataset: ScoredDataset) -> list[str]:
-    """The names of the numbers that a test on a data set has: those that its boxes define,
-    whatever is detected."""
+    """Names the scores that are defined for a data set, which depends only on its boxes."""
     truth = truth_table(dataset.read(), str(dataset.annotations))
     if not len(truth):
         return []
-    anything = np.array([[truth.image_ids[0], *truth.boxes[0], 1.0, truth.category_ids[0]]])
-    scores = scores_of(dataset, truth, anything, max_dets=100)
+    one_detection = np.array([[truth.image_ids[0], *truth.boxes[0], 1.0, truth.category_ids[0]]])
+    scores = scores_of(dataset, truth, one_detection, max_dets=100)
     return [n for n, value in scores.numbers.items() if value != UNDEFINED] if scores else []
 
 
 def scores_of(
     dataset: ScoredDataset, truth: TruthTable, table: Table, max_dets: int
 ) -> CocoScores | None:
-    """Of a data set's boxes and detections on it: COCO's, and VOC's where it asks for them; None
-    without boxes.
+    """Scores detections by COCO's metrics, and by VOC's if the data set asks for them; None if the
+    data set has no boxes.
 
     Raises:
         UserError: as `evaluate_coco`.
@@ -182,8 +193,7 @@ def scores_of(
 
 
 def _log_scores(dataset: ScoredDataset, scores: CocoScores, folder: str | Path | None) -> None:
-    """folder: where the files are that tell the scores of all classes, of which a table may show
-    a few."""
+    """Logs the tables of scores, and the files in `folder` that have the scores of all classes."""
     tables = {"COCO": scores.table(), "VOC": scores.voc.table() if scores.voc else ""}
     for name, table in tables.items():
         file = f", in {Path(folder) / f'{name.lower()}_metrics.json'}" if folder else ""
@@ -193,8 +203,10 @@ def _log_scores(dataset: ScoredDataset, scores: CocoScores, folder: str | Path |
 
 @contextlib.contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """`model.eval()` inside; afterwards each module is as it was (frozen parts differ from the
-    rest, so one `model.train()` would not do)."""
+    """Sets `model.eval()` for the block, and then restores the mode of each module.
+
+    One `model.train()` would be wrong, as frozen parts stay in evaluation mode.
+    """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -221,8 +233,7 @@ def _joined(tables: Sequence[Table]) -> Table:
 
 
 def _gather_on_first(table: Table, rank: int, world_size: int) -> Table:
-    """All ranks' rows on rank 0, none on the others: half a million detections that only the
-    scorer reads need not travel to every process."""
+    """Gathers the rows of all ranks on rank 0, which scores them; the others get no rows."""
     if world_size == 1:
         return table
     parts: list[Any] | None = [None] * world_size if rank == 0 else None
@@ -231,15 +242,18 @@ def _gather_on_first(table: Table, rank: int, world_size: int) -> Table:
 
 
 def _check_images(seen: Sequence[int], expected: Iterable[int] | None) -> None:
-    """Every rank checks the same list, so that all of them stop and none waits for another."""
-    twice = [i for i, times in Counter(seen).items() if times > 1]
+    """Raises RuntimeError if images are repeated, missing or unexpected.
+
+    All ranks check the same list, so that all stop together.
+    """
+    repeated = [i for i, times in Counter(seen).items() if times > 1]
     wanted = set(seen) if expected is None else set(expected)
-    faults = {"twice": twice, "not": wanted - set(seen), "unexpectedly": set(seen) - wanted}
-    texts = [f"{len(ids)} images {how} seen: {_some(ids)}" for how, ids in faults.items() if ids]
+    faults = {"twice": repeated, "not": wanted - set(seen), "unexpectedly": set(seen) - wanted}
+    texts = [f"{len(ids)} images {how} seen: {_first(ids)}" for how, ids in faults.items() if ids]
     if texts:
         raise RuntimeError(f"inference: {'; '.join(texts)}; check the sampler of the test loader")
 
 
-def _some(ids: Iterable[int], most: int = 10) -> str:
+def _first(ids: Iterable[int], most: int = 10) -> str:
     ordered = sorted(ids)
     return ", ".join(map(str, ordered[:most])) + (", ..." if len(ordered) > most else "")

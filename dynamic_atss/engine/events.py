@@ -1,4 +1,4 @@
-"""TensorBoard's events of a run."""
+"""Writes TensorBoard's event files of a run."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ _log = logging.getLogger(__name__)
 
 
 class Events:
-    """What TensorBoard shows of a run. Where it is not installed nothing is written, and a line of
-    the log says so; nor from the moment that the disk is full, and the training goes on."""
+    """Writes the numbers, texts and pictures that TensorBoard shows.
+
+    Writes nothing if TensorBoard is not installed, or after a failed write, such as to a full disk.
+    Logs either case, and the training continues.
+    """
 
     def __init__(self, folder: Path, start: int) -> None:
-        """start: what an interrupted run wrote of later iterations is hidden."""
+        """start: iteration after which events of an interrupted run are hidden."""
         self._folder = folder
         self._writer: Any = None
         try:
@@ -45,15 +48,15 @@ class Events:
         self._write(lambda writer: writer.add_text(tag, text, iteration))
 
     def add_picture(self, tag: str, picture: Tensor, iteration: int) -> None:
-        """picture: (3, H, W) uint8."""
+        """Writes a picture (3, H, W) uint8."""
         self._write(lambda writer: _write_picture(writer, tag, picture, iteration))
 
     def add_hyperparameters(self, values: Mapping[str, Any], shown: Iterable[str]) -> None:
-        """shown: names of scalars."""
+        """Writes hyperparameters. shown: the names of scalars to show with them."""
         self._write(lambda writer: _write_hyperparameters(writer, values, shown))
 
     def close(self) -> None:
-        """A second call does nothing."""
+        """Closes the files. A second call does nothing."""
         self._write(lambda writer: writer.close())
 
     def _write(self, write: Callable[[Any], None]) -> None:
@@ -67,26 +70,28 @@ class Events:
     def _give_up(self, error: OSError) -> None:
         self._writer = None
         _log.warning(
-            "%s: TensorBoard's events cannot be written any more (%s); the training goes on",
-            *(self._folder, error.strerror or error),
+            "%s: TensorBoard's events cannot be written any more (%s); the training continues",
+            self._folder,
+            error.strerror or error,
         )
 
 
 @functools.cache
 def _silence_writing_thread() -> None:
-    """The writer has a thread whose error the next call raises again, so that it is told once."""
-    before = threading.excepthook
+    """Hides OSErrors of TensorBoard's writer thread: the next call raises the same error."""
+    previous_hook = threading.excepthook
 
     def hook(failed: threading.ExceptHookArgs) -> None:
-        ours = type(failed.thread).__name__ == "_AsyncWriterThread"
-        if not (ours and issubclass(failed.exc_type, OSError)):
-            before(failed)
+        by_writer = type(failed.thread).__name__ == "_AsyncWriterThread"
+        if not (by_writer and issubclass(failed.exc_type, OSError)):
+            previous_hook(failed)
 
     threading.excepthook = hook
 
 
 def _write_picture(events: Any, tag: str, picture: Tensor, iteration: int) -> None:
-    """As JPEG: the PNG of `SummaryWriter.add_image` takes ten times as long, and twice the room."""
+    """Writes a picture as JPEG: `SummaryWriter.add_image` writes PNG, which takes ten times as long
+    and twice the space."""
     from tensorboard.compat.proto.summary_pb2 import Summary
 
     pixels = picture.permute(1, 2, 0).flip(2).contiguous().numpy()
@@ -99,8 +104,10 @@ def _write_picture(events: Any, tag: str, picture: Tensor, iteration: int) -> No
 
 
 def _write_hyperparameters(events: Any, values: Mapping[str, Any], shown: Iterable[str]) -> None:
-    """For TensorBoard's HPARAMS page, with the scalars `shown`. `SummaryWriter.add_hparams` would
-    open a folder of its own, where the page does not find the run's scalars."""
+    """Writes hyperparameters for TensorBoard's HPARAMS page, which shows them with some scalars.
+
+    `SummaryWriter.add_hparams` would write to another folder, without the scalars of the run.
+    """
     from torch.utils.tensorboard.summary import hparams
 
     plain = {k: v if type(v) in (int, float, str) else str(v) for k, v in values.items()}

@@ -1,4 +1,4 @@
-"""Batches, fetched an iteration ahead."""
+"""Fetches batches one iteration ahead."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from dynamic_atss.types import Batch
 
 
 class Feed:
-    """The batch of one iteration after the other, fetched an iteration ahead.
+    """Gives the batch of each iteration, and fetches the next one in advance.
 
-    So a file that cannot be read is known before the step that needs it, while the processes can
-    still agree to save and stop.
+    So an unreadable file is known one step early, while the processes can still save and stop
+    together.
     """
 
     def __init__(self, batches: Iterator[Batch], window: Window) -> None:
         self._batches = batches
         self._window = window
         self._ahead: Batch | None = None
-        self.images = 0  # of the batch taken last
+        self.images = 0  # in the last batch
         self.failure: UserError | None = None
 
     def fetch(self) -> None:
-        """Fetches the next iteration's batch; a UserError is kept as `failure`."""
+        """Fetches the batch of the next iteration. Stores a UserError as `failure`."""
         try:
             with self._window.waiting_for_data():
                 self._ahead = next(self._batches, None)
@@ -33,7 +33,7 @@ class Feed:
             self.failure = error
 
     def take(self) -> Batch:
-        """The batch fetched last; that of the first iteration is fetched now."""
+        """Gives the fetched batch; fetches it first if none is there. Raises `failure`."""
         if self._ahead is None:
             self.fetch()
         if self.failure is not None:
@@ -45,15 +45,16 @@ class Feed:
         return batch
 
     def close(self) -> None:
-        """Ends the loader's workers, if it has some."""
-        close = getattr(self._batches, "close", None)  # a generator has it
+        """Stops the workers of the loader, if there are any."""
+        close = getattr(self._batches, "close", None)  # generators have it
         if close is not None:
             close()
 
     def raise_failure(self, iteration: int, code: int) -> NoReturn:
-        """Ends every process, with that exit code; the one whose data failed has the word.
+        """Ends this process with `code`. Raises `failure` on the process whose data failed.
 
-        iteration: the one that the data were for
+        Args:
+            iteration: the iteration that needed the data.
         """
         if self.failure is None:
             raise SystemExit(code)

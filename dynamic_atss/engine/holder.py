@@ -1,4 +1,4 @@
-"""Who holds the lock of a folder."""
+"""Describes the process that holds the lock of a folder."""
 
 from __future__ import annotations
 
@@ -12,8 +12,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a folder: host and process, by its id and the time it began; `born`: that time as
-    the system counts it; `launch`: the launcher's run, whose restarts are one run."""
+    """The process that holds a folder.
+
+    Attributes:
+        host: the name of the machine.
+        pid: the id of the process.
+        began: the time at which it took the lock.
+        born: the start of the process as the system counts it, see `_born`.
+        launch: the id of the launcher's run, which all its restarts share; "": none.
+    """
 
     host: str
     pid: int
@@ -22,7 +29,8 @@ class Holder:
     launch: str = ""
 
     @classmethod
-    def own(cls) -> Holder:
+    def this_process(cls) -> Holder:
+        """Describes the current process."""
         pid = os.getpid()
         launch = os.environ.get("TORCHELASTIC_RUN_ID", "none")
         return cls(
@@ -30,12 +38,12 @@ class Holder:
             pid=pid,
             began=time.strftime("%Y-%m-%d %H:%M:%S %z"),
             born=_born(pid),
-            launch="" if launch == "none" else launch,  # torchrun's name for none
+            launch="" if launch == "none" else launch,  # torchrun's default
         )
 
     @classmethod
     def read(cls, text: bytes) -> Holder | None:
-        """None: the text names nobody. What it names is printed, and so has to be printable."""
+        """Reads the text of a lock file; None if it is broken or contains unprintable names."""
         try:
             values = json.loads(text)
             pid = int(values.pop("pid"))
@@ -52,12 +60,13 @@ class Holder:
             return None
 
     def text(self) -> str:
+        """Gives the text of a lock file."""
         return json.dumps(asdict(self))
 
     @property
     def runs_here(self) -> bool:
-        """Whether it is a process of this machine that is still there, and not another one that
-        has got its id."""
+        """Whether the process still runs on this machine; another process with its id does not
+        count."""
         return self.host == socket.gethostname() and self.born == _born(self.pid) != ""
 
     def __str__(self) -> str:
@@ -65,8 +74,11 @@ class Holder:
 
 
 def _born(pid: int) -> str:
-    """When a process began, in ticks since the start of a machine, and which start that was; ""
-    if there is no such process. The same id comes again, the same time does not."""
+    """Gives the start of a process in ticks since boot, and the id of the boot; "" if there is no
+    such process.
+
+    A process id can be used again; the same start time cannot.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

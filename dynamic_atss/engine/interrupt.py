@@ -1,7 +1,7 @@
-"""The signals that ask a process to end, and what they do at which time.
+"""Handles the signals that ask a process to end.
 
-A part of the program chooses by `on_signals` what they do: `stop_now` where nothing would be lost,
-a handler that only notes the signal where something has to be finished first.
+Each part of the program chooses a handler by `on_signals`: `stop_now` where nothing would be lost,
+or a handler that only records the signal where work must be finished first.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import Any, NoReturn
 
 from dynamic_atss.processes import SIGNALS
 
-STOP_CODES = tuple(128 + number for number in SIGNALS)  # exit codes, as shells have them
-# Two SIGINTs within it are one press of Ctrl-C: the terminal and a wrapper such as `uv run` send
-# one each.
+STOP_CODES = tuple(128 + number for number in SIGNALS)  # exit codes as in shells
+# Two SIGINTs within this time are one press of Ctrl-C: the terminal and a wrapper such as `uv run`
+# send one each.
 _ONE_PRESS_SECONDS = 0.5
 
 Handler = Callable[..., Any] | signal.Handlers
 
 
 class Stopped(SystemExit):
-    """A signal asked the process to end. exit_code: 128 + its number"""
+    """A signal asked the process to end. exit_code: 128 + the number of the signal."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -36,62 +36,62 @@ class Stopped(SystemExit):
 
 
 def stop_now(number: int, *_: Any) -> NoReturn:
-    """The handler that ends the process in order: files are closed, workers stopped."""
+    """Raises `Stopped`: a handler after which files are closed and workers are stopped."""
     raise Stopped(number)
 
 
 def ignore(*_: Any) -> None:
-    """The handler that does nothing. With the system's own, a second SIGINT would not be seen."""
+    """Does nothing. With SIG_IGN as the handler, a second SIGINT would not be noticed."""
 
 
 @contextlib.contextmanager
 def on_signals(handler: Handler) -> Iterator[None]:
-    """The signals call `handler` inside, and what they called before from then on; nothing, if
-    `Stopped` leaves the block in a program that they stop: one end is enough.
+    """Sets `handler` for the stop signals during the block, and then restores the old handlers.
 
-    One that is ignored stays ignored: nohup and a shell's `&` ask for that.
+    After `Stopped`, `ignore` replaces an old handler `stop_now`, as the program ends already.
+    A signal that is ignored stays ignored, as under nohup and behind a shell's `&`.
     """
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    heard = [number for number in SIGNALS if before[number] is not signal.SIG_IGN]
-    for number in heard:
+    previous = {number: signal.getsignal(number) for number in SIGNALS}
+    handled = [number for number in SIGNALS if previous[number] is not signal.SIG_IGN]
+    for number in handled:
         signal.signal(number, handler)
     try:
         yield
     except Stopped:
-        before = {n: ignore if old is stop_now else old for n, old in before.items()}
+        previous = {n: ignore if old is stop_now else old for n, old in previous.items()}
         raise
     finally:
-        for number in heard:
-            signal.signal(number, before[number])
+        for number in handled:
+            signal.signal(number, previous[number])
 
 
 @contextlib.contextmanager
-def second_sigint_ends(before: Callable[[int], Any]) -> Iterator[None]:
-    """A second SIGINT ends the process at once inside, also in the middle of a long computation;
-    `before` is called with the exit code.
+def second_sigint_ends(on_end: Callable[[int], Any]) -> Iterator[None]:
+    """Lets a second SIGINT end the process at once during the block, even in a long computation.
 
-    Python runs handlers between two of its own instructions only, and a step is one instruction of
-    many seconds. So a thread listens to what the system's own handler tells at once.
+    Calls `on_end` with the exit code before. Python runs its handlers only between two bytecode
+    instructions, and a training step is one instruction of many seconds. So a thread reads the
+    socket to which the system's handler writes at once.
     """
-    ours, systems = socket.socketpair()
-    systems.setblocking(False)
-    fd_before = signal.set_wakeup_fd(systems.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_listen, args=(ours, before), daemon=True).start()
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    previous_fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_listen, args=(reader, on_end), daemon=True).start()
     try:
         yield
     finally:
-        signal.set_wakeup_fd(fd_before)
-        systems.close()  # ends the thread
+        signal.set_wakeup_fd(previous_fd)
+        writer.close()  # ends the thread
 
 
-def _listen(told: socket.socket, before: Callable[[int], Any]) -> None:
-    first = None
-    while number := told.recv(1):
+def _listen(reader: socket.socket, on_end: Callable[[int], Any]) -> None:
+    first = None  # time of the first SIGINT
+    while number := reader.recv(1):
         if number[0] != signal.SIGINT:
             continue
         now = time.monotonic()
         if first is not None and now - first > _ONE_PRESS_SECONDS:
-            before(128 + signal.SIGINT)
+            on_end(128 + signal.SIGINT)
             os._exit(128 + signal.SIGINT)
         first = now if first is None else first
-    told.close()
+    reader.close()

@@ -1,4 +1,4 @@
-"""Whether a run was begun by the launcher that now starts its processes anew."""
+"""Recognises a run whose launcher restarts its processes."""
 
 from __future__ import annotations
 
@@ -12,30 +12,33 @@ from dynamic_atss.reading import NAME_BYTES, read_bytes
 logger = logging.getLogger(__name__)
 
 _SIGNATURE = "launch"  # a file of OUTPUT_DIR
-_NO_NAME = "none"  # torchrun's run id where the user gave none
+_NO_NAME = "none"  # torchrun's default run id
 
 
 def sign(output: Path) -> None:
-    """The run in `output` is this launcher's from now on."""
+    """Marks the run in `output` as begun by this launcher."""
     if name := _name():
         write_text(output / _SIGNATURE, name)
 
 
 def began(output: Path) -> bool:
-    """Whether the run in `output` is this launcher's: it goes on without --resume."""
+    """Whether this launcher has begun the run in `output`, which then resumes without --resume."""
     path = output / _SIGNATURE
     if not _name() or not path.exists():
         return False
     try:
         return read_bytes(path, NAME_BYTES) == os.fsencode(_name())
     except OSError as error:
-        logger.warning("%s does not count: %s", path, error.strerror)
+        logger.warning("%s is ignored: it cannot be read (%s)", path, error.strerror)
         return False
 
 
 def _name() -> str:
-    """The launcher's: --rdzv-id, the same on all machines; else the folder for the errors of its
-    processes on this machine, start after start. "" without a launcher."""
-    run = os.environ.get("TORCHELASTIC_RUN_ID", "")
-    own = os.environ.get("TORCHELASTIC_ERROR_FILE", "")
-    return str(Path(own).parents[2]) if run == _NO_NAME and own else run
+    """Gives the name of the launcher's run; "" without a launcher.
+
+    It is --rdzv-id, which is the same on all machines, else the launcher's folder for errors on
+    this machine, which is the same for all its restarts.
+    """
+    run_id = os.environ.get("TORCHELASTIC_RUN_ID", "")
+    error_file = os.environ.get("TORCHELASTIC_ERROR_FILE", "")
+    return str(Path(error_file).parents[2]) if run_id == _NO_NAME and error_file else run_id

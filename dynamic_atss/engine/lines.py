@@ -1,4 +1,4 @@
-"""The lines of the log while training."""
+"""Formats the lines of the log during a training."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from datetime import timedelta
 from dynamic_atss.engine.report import RESERVED
 from dynamic_atss.modeling.assignment_metrics import is_of_assignment
 
-_NEWEST = 0.3  # share of the newest line in the speed that the time left is reckoned with
+_NEWEST = 0.3  # share of the newest line in the smoothed speed
 
 
 class Clock:
-    """Starts when it is made; its text is the time since then, in hours, minutes and seconds."""
+    """Measures the time since it was made. Its text is in hours, minutes and seconds."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -24,20 +24,20 @@ class Clock:
 
 
 class Lines:
-    """Writes a line of numbers as text: with units, in the same order each time.
+    """Formats numbers as a line of text with units, always in the same order.
 
-    Metrics of the assignment are left out, as a line would be twice as long; `metrics.jsonl` and
-    TensorBoard have them. Those of a user's own rule or criterion are there.
+    Metrics of the assignment are left out, as they would double the length of a line;
+    `metrics.jsonl` and TensorBoard have them. Metrics of a user's rule or criterion are shown.
     """
 
     def __init__(self, last: int, images: int) -> None:
-        """last: the run's last iteration · images: of an iteration, over all processes."""
+        """last: the last iteration of the run. images: per iteration, over all processes."""
         self._last, self._images = last, images
-        self._seconds = math.nan  # of an iteration, smoothed
+        self._seconds = math.nan  # per iteration, smoothed
         self._order: dict[str, None] = {}
 
     def text(self, iteration: int, values: Mapping[str, float]) -> str:
-        """values: what `Window.close` gives, and `lr`."""
+        """Formats a line. values: those of `Window.close`, and `lr`."""
         seconds = values["time"]
         speed = self._images / seconds if seconds else 0.0
         waiting = 100 * values["data_time"] / seconds if seconds else 0.0
@@ -53,12 +53,12 @@ class Lines:
         return "  ".join(parts)
 
     def _terms(self, values: Mapping[str, float]) -> str:
-        """The terms of the loss in brackets, then the user's own metrics."""
+        """Formats the terms of the loss, in brackets, and the user's metrics."""
         self._order.update(dict.fromkeys(values))
-        own = [n for n in self._order if n in values and n not in RESERVED]
-        losses = [f"{_short(n)} {_number(values[n])}" for n in own if is_loss(n)]
-        rest = [n for n in own if not is_loss(n) and not is_of_assignment(n)]
-        metrics = [f"  {name} {_number(values[name])}" for name in rest]
+        names = [n for n in self._order if n in values and n not in RESERVED]
+        losses = [f"{_short(n)} {_number(values[n])}" for n in names if is_loss(n)]
+        user_metrics = [n for n in names if not is_loss(n) and not is_of_assignment(n)]
+        metrics = [f"  {name} {_number(values[name])}" for name in user_metrics]
         return (f" ({', '.join(losses)})" if losses else "") + "".join(metrics)
 
     def _left(self, iteration: int, seconds: float) -> timedelta:
@@ -68,25 +68,28 @@ class Lines:
 
 
 def first_text(iteration: int, last: int, loss: float, images: int, seconds: float) -> str:
-    """The line after the first iteration, on its own: on a slow machine the first full line takes
-    minutes. seconds: of this iteration, with what happens only once, as the workers' start."""
+    """Formats the line after the first iteration, as the first full line can take minutes.
+
+    Args:
+        seconds: the time of this iteration, which includes the start of the workers.
+    """
     left = timedelta(seconds=round((last - iteration) * seconds))
     speed = images / seconds if seconds else 0.0
     return (
         f"iteration {iteration}/{last}  loss {_number(loss)}  {rate(speed)} images/s  ETA {left} "
-        "(by the first iteration, which also starts things)"
+        "(by the first iteration, which is slower)"
     )
 
 
 def rate(speed: float) -> str:
-    """A number per second: one digit after the point, or two digits that count below 1."""
+    """Formats a number per second: with one decimal, or with two significant digits below 1."""
     return f"{speed:.1f}" if speed >= 1 or not speed else f"{speed:.2g}"
 
 
 def is_loss(name: str) -> bool:
-    """Whether a number of a line is the loss or a term of it, also of a branch."""
-    own = name.rpartition("/")[2]
-    return own == "loss" or own.startswith("loss_")
+    """Whether a number is the loss or a term of it; branches have names "<branch>/<name>"."""
+    last_part = name.rpartition("/")[2]
+    return last_part == "loss" or last_part.startswith("loss_")
 
 
 def _short(name: str) -> str:

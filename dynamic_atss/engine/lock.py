@@ -1,8 +1,8 @@
-"""One run in one folder: a lock that says whose it is.
+"""Locks a folder, so that only one run uses it, and says which run does.
 
-The system's own lock on the file (`fcntl.lockf`) ends with the process that holds it, however that
-ends; a loader worker does not inherit it. Machines that share the folder over a network may not see
-each other's locks, so the file also says who holds it, and its holder touches it every minute.
+The system's lock on the file (`fcntl.lockf`) ends with the process that holds it, even if it is
+killed, and loader workers do not inherit it. Machines that share the folder over a network may not
+see each other's locks, so the file also names its holder, which touches it every minute.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ logger = logging.getLogger(__name__)
 
 NAME = "run.lock"
 _BEAT_SECONDS = 60.0
-_SILENT_SECONDS = 5 * _BEAT_SECONDS  # a holder on another machine is given up after
+_SILENT_SECONDS = 5 * _BEAT_SECONDS  # after it, a holder on another machine counts as ended
 _MOST_BYTES = 4096
 _HELD = (errno.EACCES, errno.EAGAIN)
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 class Lock:
-    """The lock of a folder. Release it in the end; a process that is killed does so, too."""
+    """The lock of a folder. Call `release` at the end; the system releases it after a kill."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / NAME
@@ -41,7 +41,7 @@ class Lock:
         self._released = threading.Event()
 
     def take(self) -> None:
-        """Raises UserError if another run has the folder, or the lock cannot be written."""
+        """Takes the lock. Raises UserError if another run holds it, or it cannot be written."""
         if fcntl is None:
             return
         try:
@@ -54,43 +54,43 @@ class Lock:
         threading.Thread(target=self._beat, args=(self._file,), daemon=True).start()
 
     def _take(self) -> None:
-        file, certain = _open_locked(self._path)
+        file, has_locks = _open_locked(self._path)
         if file is None:
             raise UserError(
-                f"{self._refusal(_read(self._path))}; choose another OUTPUT_DIR, or wait for its "
-                "end"
+                f"{self._refusal(_read(self._path))}; choose another OUTPUT_DIR, or wait until it "
+                "ends"
             )
         try:
-            found = Holder.read(os.pread(file, _MOST_BYTES, 0))
-            if found is not None:
-                self._take_over(found, certain)
-            _write(file, Holder.own().text().encode())
+            holder = Holder.read(os.pread(file, _MOST_BYTES, 0))
+            if holder is not None:
+                self._take_over(holder, has_locks)
+            _write(file, Holder.this_process().text().encode())
         except BaseException:
             os.close(file)
             raise
         self._file = file
 
-    def _take_over(self, found: Holder, certain: bool) -> None:
-        """Raises UserError if the holder that a file names is at work, though it is not locked."""
-        if self._alive(found, certain):
+    def _take_over(self, holder: Holder, has_locks: bool) -> None:
+        """Raises UserError if the holder that the file names still runs without a system lock."""
+        if self._alive(holder, has_locks):
             raise UserError(
-                f"{self._refusal(found)}; its last sign of life is {_age(self._path):.0f} s old: "
-                f"if it is gone, delete {self._path} or wait until that is {_SILENT_SECONDS:.0f} s"
+                f"{self._refusal(holder)}; its last sign of life is {_age(self._path):.0f} s old: "
+                f"if it has ended, delete {self._path} or wait until {_SILENT_SECONDS:.0f} s"
             )
-        logger.warning("%s is taken over: its holder has ended (%s)", self._path, found)
+        logger.warning("%s is taken over: its holder has ended (%s)", self._path, holder)
 
-    def _alive(self, found: Holder, certain: bool) -> bool:
-        """certain: the system has locks, so that one of this machine would have been seen"""
-        own = Holder.own()
-        if found.launch and found.launch == own.launch:  # before the launcher's restart
+    def _alive(self, holder: Holder, has_locks: bool) -> bool:
+        """has_locks: the file system has locks, so a holder on this machine would have one."""
+        current = Holder.this_process()
+        if holder.launch and holder.launch == current.launch:  # before the launcher's restart
             return False
-        if found.host == own.host:
-            return not certain and found.runs_here
+        if holder.host == current.host:
+            return not has_locks and holder.runs_here
         return _age(self._path) < _SILENT_SECONDS
 
-    def _refusal(self, found: Holder | None) -> str:
-        who = found or "another process"
-        return f"OUTPUT_DIR {self._path.parent}: a run is at work in it ({who})"
+    def _refusal(self, holder: Holder | None) -> str:
+        who = holder or "another process"
+        return f"OUTPUT_DIR {self._path.parent}: another run uses it ({who})"
 
     def _beat(self, file: int) -> None:
         while not self._released.wait(_BEAT_SECONDS):
@@ -98,19 +98,19 @@ class Lock:
                 os.utime(file)
 
     def release(self) -> None:
-        """A second call, or one without `take`, does nothing."""
+        """Releases the lock. Does nothing if it is not taken."""
         self._released.set()
         file, self._file = self._file, None
         if file is None:
             return
         with contextlib.suppress(OSError):
-            if _is_at(file, self._path):  # it may have been deleted, and be another run's by now
+            if _is_at(file, self._path):  # not if it was deleted and another run made a new one
                 self._path.unlink()
         os.close(file)
 
 
 def _read(path: Path) -> Holder | None:
-    """Of a file that another process has locked."""
+    """Reads the holder from a file that another process has locked."""
     try:
         with open(path, "rb") as file:
             return Holder.read(file.read(_MOST_BYTES))
@@ -119,24 +119,28 @@ def _read(path: Path) -> Holder | None:
 
 
 def _open_locked(path: Path) -> tuple[int | None, bool]:
-    """The file, locked, or None if another process has locked it; and whether the file system has
-    locks at all. Where it has none, the file comes without."""
+    """Opens and locks the file.
+
+    Returns:
+        the file, or None if another process has locked it; and whether the file system has locks.
+        If it has none, the file is not locked.
+    """
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
-            certain = _lock(file)
+            has_locks = _lock(file)
         except OSError as error:
             os.close(file)
             if error.errno in _HELD:
                 return None, True
             raise
         if _is_at(file, path):
-            return file, certain
-        os.close(file)  # its holder has just deleted it
+            return file, has_locks
+        os.close(file)  # the holder has just deleted it
 
 
 def _lock(file: int) -> bool:
-    """Raises OSError if it is another's; False where there are no locks."""
+    """Locks a file; False if the file system has no locks. Raises OSError if it is locked."""
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -160,8 +164,8 @@ def _write(file: int, text: bytes) -> None:
 
 
 def _age(path: Path) -> float:
-    """Seconds since a file was touched, by the clock of its file system: that of another machine
-    may be wrong."""
+    """Gives the seconds since a file was touched, by the clock of its file system, as the clocks of
+    machines differ."""
     probe = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         probe.touch()

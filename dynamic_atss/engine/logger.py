@@ -1,4 +1,4 @@
-"""The package's log: console and `log.txt`."""
+"""Sets up the log of the package: console and `log.txt`."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ ROOT = "dynamic_atss"
 _DATE = re.compile(r"\s*\d{4}-\d\d-\d\d ")
 
 
-class _ToldOnce(logging.Handler):
-    """Where lines cannot be written (the disk is full, the terminal is gone) one on stderr says so,
-    and the run goes on; logging itself would print a traceback for each."""
+class _WarnsOnce(logging.Handler):
+    """Prints one line to stderr when lines cannot be written, as to a full disk.
+
+    The run continues. The base class would print a traceback for each line.
+    """
 
     place = ""
-    _told = False
+    _warned = False
 
     def handleError(self, record: logging.LogRecord) -> None:
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             super().handleError(record)
-        elif not self._told:
-            self._told = True
+        elif not self._warned:
+            self._warned = True
             with contextlib.suppress(OSError):
                 print(f"{self.place}: lines are lost ({error.strerror})", file=sys.stderr)
 
 
-class _Console(_ToldOnce):
-    """Lines on stdout that go above a running bar of progress instead of through it."""
+class _Console(_WarnsOnce):
+    """Writes lines to stdout, above a progress bar."""
 
     place = "the log on the console"
 
@@ -45,8 +47,8 @@ class _Console(_ToldOnce):
             self.handleError(record)
 
 
-class _File(_ToldOnce, logging.FileHandler):
-    """`log.txt`. A name that UTF-8 does not have is written with backslashes."""
+class _File(_WarnsOnce, logging.FileHandler):
+    """Writes `log.txt`. Escapes characters that UTF-8 cannot encode."""
 
     def __init__(self, path: Path) -> None:
         # delay: a rank that has nothing to report never opens the file.
@@ -56,17 +58,19 @@ class _File(_ToldOnce, logging.FileHandler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             super().emit(record)
-        except OSError:  # it cannot be opened
+        except OSError:  # the file cannot be opened
             self.handleError(record)
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):  # told before
+        with contextlib.suppress(OSError):  # the failed write has been reported
             super().close()
 
 
 class _Lines(logging.Formatter):
-    """Names from files can neither move the cursor nor forge a line: a line that begins with a date
-    begins a record."""
+    """Formats records so that a name from a file can neither move the cursor nor forge a line.
+
+    A record begins with a date; other lines that begin so are indented.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         if isinstance(record.args, tuple):
@@ -78,8 +82,10 @@ class _Lines(logging.Formatter):
 
 
 def log_to_file(message: str, error: BaseException) -> str:
-    """Writes a message and the traceback of `error` to `log.txt` alone, and returns the path of
-    that; "" if there is none."""
+    """Writes a message and the traceback of `error` only to `log.txt`.
+
+    Returns the path of the file; "" if there is none.
+    """
     logger = logging.getLogger(ROOT)
     file = next((h for h in logger.handlers if isinstance(h, logging.FileHandler)), None)
     if file is None:
@@ -90,10 +96,10 @@ def log_to_file(message: str, error: BaseException) -> str:
 
 
 def setup_logging(output_dir: str | Path | None = None, rank: int = 0) -> logging.Logger:
-    """Send the package's log to stdout and, if a folder is given, to the end of its `log.txt`.
+    """Sends the package's log to stdout and, if a folder is given, to the end of its `log.txt`.
 
-    Rank 0 logs INFO and above, the other ranks WARNING and above with their rank in the line.
-    A second call replaces the first one: no line appears twice. The folder is made if need be.
+    Rank 0 logs INFO and above. The other ranks log WARNING and above, with the rank in the line.
+    A second call replaces the handlers of the first. Makes the folder if needed.
     """
     logger = logging.getLogger(ROOT)
     for handler in [h for h in logger.handlers if (h.name or "").startswith(f"{ROOT}.")]:
@@ -104,10 +110,10 @@ def setup_logging(output_dir: str | Path | None = None, rank: int = 0) -> loggin
         Path(output_dir).mkdir(parents=True, exist_ok=True)
         handlers["file"] = _File(Path(output_dir) / "log.txt")
     origin = "" if rank == 0 else f" rank {rank}"
-    form = _Lines(f"%(asctime)s %(levelname)s{origin} %(message)s", "%Y-%m-%d %H:%M:%S")
+    formatter = _Lines(f"%(asctime)s %(levelname)s{origin} %(message)s", "%Y-%m-%d %H:%M:%S")
     for name, handler in handlers.items():
         handler.set_name(f"{ROOT}.{name}")
-        handler.setFormatter(form)
+        handler.setFormatter(formatter)
         logger.addHandler(handler)
     logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
     return logger

@@ -1,4 +1,4 @@
-"""How the processes of a start find each other: a store that they all know, and a name for it."""
+"""Lets the processes of a run find each other through a store, under a name for this start."""
 
 from __future__ import annotations
 
@@ -14,17 +14,23 @@ from torch.distributed import DistError, PrefixStore, Store, TCPStore
 
 from dynamic_atss.errors import Lost
 
-_PAUSE = 0.1  # seconds between two looks
+_PAUSE = 0.1  # seconds between two checks
 
 
 class _Absent(Exception):
-    """Who has not come."""
+    """Processes have not joined. The message names them."""
 
 
 @dataclass(frozen=True)
 class Meeting:
-    """rank, world: of this process · hosts: of all, by rank · store: of this start alone · side:
-    the same through a connection of its own, which no collective waits on"""
+    """The processes of a start, and the store that they share.
+
+    Attributes:
+        rank, world: rank of this process, and number of processes.
+        hosts: the machine of each rank.
+        store: a store that only this start uses.
+        side: the same store through a second connection, which collectives do not block.
+    """
 
     rank: int
     world: int
@@ -36,10 +42,11 @@ class Meeting:
 def meet(timeout: float) -> Meeting:
     """Waits for the other processes at MASTER_ADDR:MASTER_PORT.
 
-    timeout: seconds
+    Args:
+        timeout: in seconds.
 
     Raises:
-        Lost: after that time, with who has not come.
+        Lost: a process has not joined in this time; the message names it.
     """
     late = f"within {timeout:g} s (SOLVER.TIMEOUT)"
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -51,16 +58,17 @@ def meet(timeout: float) -> Meeting:
     except DistError as error:
         raise Lost(f"no answer from {place()}, where the processes meet, {late}") from error
     except _Absent as absent:
-        raise Lost(f"{absent} did not come to {place()} {late}") from None
+        raise Lost(f"{absent} did not connect to {place()} {late}") from None
     return Meeting(rank, world, hosts, PrefixStore(name, store), PrefixStore(name, side))
 
 
 def place() -> str:
+    """Gives the address of the store."""
     return f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
 
 
 def _agent_serves() -> bool:
-    """Whether torchrun's agent holds the store; else the first process does."""
+    """Whether torchrun's agent holds the store, and not the first process."""
     return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
@@ -77,13 +85,19 @@ def _connect(world: int, timeout: float, *, serves: bool) -> TCPStore:
 
 
 def _agree(store: Store, rank: int, world: int, end: float) -> tuple[str, list[str]]:
-    """A name for this start, and the hosts by rank.
+    """Agrees with the other processes on a name for this start; also gives the hosts by rank.
 
-    torchrun's store outlives a start and still holds the addresses of the one before. It names
-    starts by the restarts of each machine, of which machines may have different numbers: some
-    processes would then wait under the new name, and others call at addresses that are gone.
-    So the name comes from a random number of each process. All have agreed as soon as everyone's
-    name is one's own, since that contains one's own number.
+    torchrun's store survives a restart and still holds addresses of the previous start. torchrun
+    names a start by the number of restarts, which can differ between machines: some processes would
+    then wait under the new name, and others use old addresses. So each process writes a random
+    number, and the name is a hash of all numbers. All have agreed when the names of all processes
+    are equal.
+
+    Args:
+        end: monotonic time at which waiting ends.
+
+    Raises:
+        _Absent: processes have not joined in time.
     """
     hellos = [f"hello/{r}" for r in range(world)]
     names = [f"name/{r}" for r in range(world)]
@@ -91,13 +105,13 @@ def _agree(store: Store, rank: int, world: int, end: float) -> tuple[str, list[s
     agreed = [False] * world
     while time.monotonic() < end:
         if store.check(hellos):
-            said = store.multi_get(hellos)
-            name = hashlib.sha256(b"\n".join(said)).hexdigest()
+            messages = store.multi_get(hellos)
+            name = hashlib.sha256(b"\n".join(messages)).hexdigest()
             store.set(names[rank], name)
-            given = store.multi_get(names) if store.check(names) else []
-            agreed = [x.decode() == name for x in given] or agreed
-            if given and all(agreed):
-                return name, [x.decode().split(" ", 1)[1] for x in said]
+            all_names = store.multi_get(names) if store.check(names) else []
+            agreed = [x.decode() == name for x in all_names] or agreed
+            if all_names and all(agreed):
+                return name, [x.decode().split(" ", 1)[1] for x in messages]
         time.sleep(_PAUSE)
     absent = [r for r in range(world) if not store.check([hellos[r]])]
     late = absent or [r for r in range(world) if not agreed[r] and r != rank]
@@ -105,5 +119,5 @@ def _agree(store: Store, rank: int, world: int, end: float) -> tuple[str, list[s
 
 
 def _ranks(ranks: list[int]) -> str:
-    some = ", ".join(map(str, ranks[:10])) + (", ..." if len(ranks) > 10 else "")
-    return f"rank {some}"
+    first = ", ".join(map(str, ranks[:10])) + (", ..." if len(ranks) > 10 else "")
+    return f"rank {first}"

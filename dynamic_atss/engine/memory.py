@@ -1,4 +1,4 @@
-"""A step that does not fit into the memory: told with the batch that was too much."""
+"""Reports a step that does not fit into the memory, together with its batch."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ from dynamic_atss.types import Batch
 
 @contextlib.contextmanager
 def naming_batch(batch: Batch, where: str) -> Iterator[None]:
-    """A full memory inside becomes a UserError that tells the sizes and boxes of a batch (on the
-    host). where: as "iteration 3" """
+    """Turns a full memory in the block into a UserError that gives the sizes and boxes of a batch.
+
+    Args:
+        batch: the batch, on the host.
+        where: the place, such as "iteration 3".
+    """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -26,7 +30,7 @@ def naming_batch(batch: Batch, where: str) -> Iterator[None]:
 
 
 def _described(batch: Batch) -> str:
-    """Height x width and boxes of each image."""
+    """Gives the height, width and number of boxes of each image."""
     count, _, height, width = batch.images.shape
     boxes = torch.bincount(batch.gt.image, minlength=count).tolist()
     images = [f"{h} x {w} ({n})" for (h, w), n in zip(batch.sizes.tolist(), boxes, strict=True)]

@@ -1,4 +1,4 @@
-"""What a run measures: `metrics.jsonl`, and boards that show it: TensorBoard, Weights & Biases."""
+"""Writes the numbers of a run to `metrics.jsonl`, TensorBoard and Weights & Biases."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _SPEED = ("time", "data_time", "max_mem_mb")
 
 
 class Board(Protocol):
-    """What shows the numbers of a run as curves. `Events` and `WandbRun` are such."""
+    """Shows the numbers of a run as curves. `Events` and `WandbRun` are boards."""
 
     @property
     def open(self) -> bool:
-        """Whether it shows anything: else what is to be added is lost."""
+        """Whether it accepts entries; otherwise they are dropped."""
 
     def add_scalar(self, tag: str, value: float, iteration: int) -> None: ...
 
@@ -44,12 +44,15 @@ class Board(Protocol):
 
 
 class MetricsWriter:
-    """Appends records to `output_dir/metrics.jsonl`, and shows them on boards: TensorBoard events
-    beside it, and `more`, which stay open when the run goes back to an earlier iteration.
+    """Appends records to `output_dir/metrics.jsonl`, and shows them on boards. Use it on rank 0.
 
-    One line per record, written through at once: a killed run loses half a line at most. Of a
-    file that is there already, the records after `start_iteration` are dropped first, and the tests
-    at it, as the resumed run writes them again. To be made on rank 0 only.
+    Each record is a line that is flushed at once, so that a killed run loses at most part of a
+    line. From an existing file, drops the records after `start_iteration` and the tests at it, as
+    the resumed run writes them again.
+
+    Args:
+        tensorboard: write TensorBoard's event files to the same folder.
+        boards: further boards. They stay open when the run goes back to an earlier iteration.
     """
 
     def __init__(
@@ -58,9 +61,10 @@ class MetricsWriter:
         start_iteration: int = 0,
         *,
         tensorboard: bool = True,
-        more: Sequence[Board] = (),
+        boards: Sequence[Board] = (),
     ) -> None:
-        self._folder, self._tensorboard, self._more = Path(output_dir), tensorboard, more
+        self._folder, self._tensorboard = Path(output_dir), tensorboard
+        self._other_boards = boards
         self._folder.mkdir(parents=True, exist_ok=True)
         self._open(start_iteration)
 
@@ -73,18 +77,19 @@ class MetricsWriter:
 
     @property
     def _boards(self) -> list[Board]:
-        return [*self._events, *self._more]
+        return [*self._events, *self._other_boards]
 
     def rewind(self, iteration: int) -> None:
-        """The run goes on from that iteration: as a writer that is made for it."""
+        """Drops the records after `iteration`, from which the run continues."""
         self._close_files()
         self._open(iteration)
 
     def write(self, iteration: int, values: Mapping[str, Any]) -> None:
-        """Record numbers by name: `loss`, each loss term, each metric, `lr`, `time`, `data_time`,
+        """Records numbers by name: `loss`, each loss term, each metric, `lr`, `time`, `data_time`,
         `max_mem_mb`.
 
-        Values are numbers, tensors of one element (which waits for their device), or strings.
+        Args:
+            values: numbers, strings, or tensors of one element, whose device this waits for.
         """
         self._append({"iteration": iteration, **{k: _plain(v) for k, v in values.items()}})
         for name, value in values.items():
@@ -93,8 +98,7 @@ class MetricsWriter:
             self._draw(iteration, f"assignment/{name}", value)
 
     def write_evaluation(self, iteration: int, dataset: str, scores: CocoScores) -> None:
-        """Record the numbers of one data set (its name under `dataset`); the boards get the AP of
-        each class, too."""
+        """Records the scores of a data set. The boards also get the AP of each class."""
         self._append({"iteration": iteration, "dataset": dataset, **scores.numbers})
         for name, value in scores.numbers.items():
             self._draw(iteration, f"eval/{dataset}/{name}", value)
@@ -103,31 +107,37 @@ class MetricsWriter:
 
     @property
     def draws(self) -> bool:
-        """Whether there is a board to draw pictures for."""
+        """Whether a board accepts pictures."""
         return any(board.open for board in self._boards)
 
     def write_run(
         self, text: str, config: str, hyperparameters: Mapping[str, Any], test_sets: Iterable[str]
     ) -> None:
-        """What the boards show of the run: its description, config.yaml and hyperparameters,
-        these beside the loss and the AP of each test set."""
+        """Shows the description, config.yaml and hyperparameters of the run on the boards.
+
+        The hyperparameters appear together with the loss and the AP of each test set.
+        """
         shown = ["train/loss", *(f"eval/{name}/AP" for name in test_sets)]
         for board in self._boards:
             for name, content in (("run", text), ("config", config)):
-                # Indented: Markdown's form of a text that keeps its lines.
+                # Indented, as Markdown then keeps the line breaks.
                 board.add_text(name, textwrap.indent(content, "    "), self._start)
             board.add_hyperparameters(hyperparameters, shown)
 
     def write_pictures(self, iteration: int, group: str, pictures: Mapping[str, Tensor]) -> None:
-        """Pictures (3, H, W) uint8 by name, for the boards. group: the first part of their tags"""
+        """Shows pictures (3, H, W) uint8 by name on the boards.
+
+        Args:
+            group: the first part of their tags.
+        """
         for board in self._boards:
             for name, picture in pictures.items():
                 board.add_picture(f"{group}/{name}", picture, iteration)
 
     def close(self) -> None:
-        """Close the file and the boards; a second call does nothing."""
+        """Closes the file and the boards. A second call does nothing."""
         self._close_files()
-        for board in self._more:
+        for board in self._other_boards:
             board.close()
 
     def _close_files(self) -> None:
@@ -152,55 +162,59 @@ class MetricsWriter:
     def _draw(self, iteration: int, tag: str, value: Any) -> None:
         if isinstance(value, str):
             return
-        if tag.startswith("eval") and value == UNDEFINED:  # a point at -1 would bend the curve
+        if tag.startswith("eval") and value == UNDEFINED:  # -1 is no point of the curve
             return
         for board in self._boards:
             board.add_scalar(tag, float(value), iteration)
 
 
 class _Lines:
-    """A file that grows by lines, each written through at once. A full disk is told once: the
-    training is worth more than its log. What could not be written comes with a later line, if there
-    is room again."""
+    """Appends lines to a file, and flushes each at once.
+
+    Logs only the first failed write, such as to a full disk, and lets the training continue. Lines
+    that could not be written follow with a later line, if there is space again.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Raises UserError: the file cannot be opened."""
-        self._path, self._told = path, False
+        """Opens the file. Raises UserError: it cannot be opened."""
+        self._path, self._warned = path, False
         try:
             self._file = path.open("a", encoding="utf-8")
         except OSError as error:
-            raise UserError(f"{path}: cannot be opened ({error.strerror})") from error
+            raise UserError(
+                f"{path}: cannot be opened ({error.strerror}): choose another OUTPUT_DIR"
+            ) from error
 
     def add(self, line: str) -> None:
         try:
             self._file.write(line + "\n")
             self._file.flush()
         except OSError as error:
-            self._tell(error)
+            self._warn(error)
 
     def close(self) -> None:
         try:
             self._file.close()
         except OSError as error:
-            self._tell(error)
+            self._warn(error)
 
-    def _tell(self, error: OSError) -> None:
-        if not self._told:
+    def _warn(self, error: OSError) -> None:
+        if not self._warned:
             _log.warning(
-                "%s: lines are lost (%s); the training goes on", self._path, error.strerror
+                "%s: lines are lost (%s); the training continues", self._path, error.strerror
             )
-        self._told = True
+        self._warned = True
 
 
 def _group(name: str) -> str:
-    """The boards' section of a number of a line."""
+    """Gives the section of the boards in which a number is shown."""
     if name in _SPEED:
         return "speed"
     return "train" if name == "lr" or is_loss(name) else "metrics"
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON can hold: NaN and infinities become None (null)."""
+    """Converts a value for JSON: NaN and infinities become None (null)."""
     if value is None or isinstance(value, (str, bool, int)):
         return value
     number = float(value)
@@ -208,7 +222,7 @@ def _plain(value: Any) -> Any:
 
 
 def _drop_after(path: Path, iteration: int) -> None:
-    """Rewrite the file, at once or not at all, with the records up to an iteration's training."""
+    """Rewrites the file without records after `iteration` and without the tests at it."""
     if not path.is_file():
         return
     kept = [r for r in read_metrics(path) if r["iteration"] < iteration + ("dataset" not in r)]

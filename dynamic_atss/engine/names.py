@@ -1,4 +1,4 @@
-"""Names of losses and metrics: the same in every step and on every process."""
+"""Checks that losses and metrics have the same names in every step and on every process."""
 
 from __future__ import annotations
 
@@ -14,41 +14,42 @@ NEEDED = (
 
 
 class Names:
-    """Names of numbers, each with how many there are of it.
+    """Names of numbers, each with the count of its numbers.
 
-    Processes add their numbers up by place, so that others would be mixed up or waited for in vain.
-    They are compared once, in the first step: from then on each process compares with its own.
+    Processes add their numbers by position, so different names would be mixed up, and different
+    counts would block. All processes compare their names in the first step. In later steps each
+    process compares with its names of the first step.
     """
 
     def __init__(self) -> None:
         self._known: dict[str, int] | None = None
 
     def check(self, found: Mapping[str, int]) -> None:
-        """One collective at the first call, none later.
+        """Compares names with those of the first step. Only the first call is a collective.
 
         Raises:
-            UserError: names that differ, on the process that has them, or at the first call on all.
+            UserError: names differ. The first call raises it on all processes.
         """
         if self._known is None:
             everywhere = distributed.gather(list(found.items()))
             for number, other in enumerate(everywhere):
                 if other != everywhere[0]:
-                    told = _difference(everywhere[0], other)
-                    raise UserError(f"process {number} differs from process 0: {told}; {NEEDED}")
+                    text = _difference(everywhere[0], other)
+                    raise UserError(f"process {number} differs from process 0: {text}; {NEEDED}")
             self._known = dict(found)
         elif list(found.items()) != list(self._known.items()):
-            told = _difference(list(self._known.items()), list(found.items()))
-            raise UserError(f"this step differs from the first: {told}; {NEEDED}")
+            text = _difference(list(self._known.items()), list(found.items()))
+            raise UserError(f"this step differs from the first: {text}; {NEEDED}")
 
 
 def _difference(one: Sequence[tuple[str, int]], other: Sequence[tuple[str, int]]) -> str:
     before, now = dict(one), dict(other)
-    lacking = [f"without {name!r}" for name in before if name not in now]
-    more = [f"with {name!r}" for name in now if name not in before]
+    missing = [f"without {name!r}" for name in before if name not in now]
+    added = [f"with {name!r}" for name in now if name not in before]
     counts = [
         f"{name!r} has {now[name]} numbers, not {before[name]}"
         for name in before.keys() & now.keys()
         if now[name] != before[name]
     ]
     order = f"the order is {', '.join(now)}, not {', '.join(before)}"
-    return ", ".join(lacking + more + sorted(counts)) or order
+    return ", ".join(missing + added + sorted(counts)) or order

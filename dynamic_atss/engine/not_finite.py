@@ -1,4 +1,4 @@
-"""Losses, gradients and weights that are not finite: how they are found, what is told of them."""
+"""Finds losses, gradients and weights that are not finite, and describes them."""
 
 from __future__ import annotations
 
@@ -14,27 +14,32 @@ from dynamic_atss.types import Batch
 
 
 def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
-    """The norm of all gradients, on their device: nothing waits for it."""
+    """Gives the norm of all gradients, on their device, without waiting for it."""
     return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
-def what_is_not_finite(
+def describe_not_finite(
     model: nn.Module,
     status: Status,
     batch: Batch,
     largest_logit: Callable[[], float] | None,
 ) -> str:
-    """The term, the images of all processes and the largest logit of an iteration that is not
-    finite; the same on all. A collective, so call it on all.
+    """Describes an iteration that is not finite: the term, all image ids and the largest logit.
 
-    model: the detector · batch: of this process · largest_logit: of this process, in absolute value
+    It is a collective: call it on all processes. All get the same text.
+
+    Args:
+        model: the detector.
+        status: the losses and metrics of the iteration.
+        batch: the batch of this process.
+        largest_logit: gives the largest logit of this process, in absolute value.
     """
-    own = list(batch.image_ids), largest_logit() if largest_logit else None
-    ids, logits = zip(*distributed.gather(own), strict=True)
-    parts = [_terms(model, status), f"on image ids {sorted(itertools.chain(*ids))}"]
+    local = list(batch.image_ids), largest_logit() if largest_logit else None
+    ids, logits = zip(*distributed.gather(local), strict=True)
+    texts = [_terms(model, status), f"on image ids {sorted(itertools.chain(*ids))}"]
     if largest_logit:
-        parts.append(f"the largest logit is {_largest(logits):.4g}")
-    return ", ".join(parts)
+        texts.append(f"the largest logit is {_largest(logits):.4g}")
+    return ", ".join(texts)
 
 
 def _terms(model: nn.Module, status: Status) -> str:
@@ -47,17 +52,17 @@ def _terms(model: nn.Module, status: Status) -> str:
 
 
 def _largest(values: Iterable[float]) -> float:
-    """NaN if one is."""
+    """Gives the largest value; NaN if any value is NaN."""
     return max(values, key=lambda x: math.inf if math.isnan(x) else x)
 
 
-def parts(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
-    """The parameters and buffers of a model, by name."""
+def named_tensors(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
+    """Gives the parameters and buffers of a model, by name."""
     return itertools.chain(model.named_parameters(), model.named_buffers())
 
 
 def first_not_finite(tensors: Iterable[tuple[str, Tensor | None]]) -> str:
-    """The name of the first of some tensors that holds NaN or an infinity; "" if none does."""
+    """Gives the name of the first tensor that holds NaN or an infinity; "" if none does."""
     for name, tensor in tensors:
         if tensor is not None and not bool(tensor.isfinite().all()):
             return name

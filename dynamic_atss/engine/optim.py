@@ -1,4 +1,4 @@
-"""The releases' parameter groups, and the learning rate as a function of the iteration."""
+"""Makes the parameter groups of the releases, and gives the learning rate by iteration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._BatchNorm)
-_POSITIONS = ("relative_position_bias_table", "pos_embed")  # not biases, for all their names
+_POSITIONS = ("relative_position_bias_table", "pos_embed")  # not biases, in spite of the names
 
 
 def parameter_groups(
@@ -24,15 +24,20 @@ def parameter_groups(
     norm_bias_lr_factor: float = -1.0,
     offset_lr_factor: float = 1.0,
 ) -> list[dict]:
-    """Groups by the releases' rule, which goes by names.
+    """Groups parameters by learning rate and weight decay, by their names as in the releases.
 
-    Parameters with "bias" in it, of norms too, learn `bias_lr_factor` times as fast and decay by
-    `bias_weight_decay`; the weights of norms and the scales decay like all others, and so do
-    position tables of transformers; offset convolutions of deformable ones have a factor of their
-    own. A `norm_weight_decay` of 0 or more is that of norms, their biases too, and of position
-    tables. With a `norm_bias_lr_factor` of 0 or more the biases of norms and of offset convolutions
-    learn by it and decay like weights, as in mmdetection. Each group keeps its rate at factor 1 as
-    `base_lr`.
+    Each group has its learning rate also as `base_lr`, which schedules multiply by their factor.
+
+    Args:
+        lr: learning rate of weights.
+        weight_decay: decay of weights, of norms' weights, of scales and of position tables.
+        bias_lr_factor: factor of the rate of parameters with "bias" in their name.
+        bias_weight_decay: decay of these biases.
+        norm_weight_decay: if 0 or more, the decay of norms, with their biases, and of position
+            tables of transformers.
+        norm_bias_lr_factor: if 0 or more, the factor of the rate of biases of norms and of offset
+            convolutions, which then decay like weights, as in mmdetection.
+        offset_lr_factor: factor of the rate of the offset convolutions of deformable ones.
     """
     norms = {id(p) for m in model.modules() if isinstance(m, _NORMS) for p in m.parameters()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -58,20 +63,23 @@ def parameter_groups(
 
 
 def multistep(steps: Sequence[int], gamma: float) -> Callable[[int], float]:
-    """Factor by 0-based iteration: `gamma` to the number of `steps` reached."""
+    """Makes a factor by 0-based iteration: `gamma` to the power of the number of steps reached."""
     return lambda i: gamma ** bisect_right(list(steps), i)
 
 
 def cosine(max_iter: int) -> Callable[[int], float]:
-    """Factor by 0-based iteration: half a cosine from 1 to 0 at `max_iter`."""
+    """Makes a factor by 0-based iteration: half a cosine from 1 to 0 at `max_iter`."""
     return lambda i: 0.5 * (1 + math.cos(math.pi * i / max_iter))
 
 
 def warmed_up(
     schedule: Callable[[int], float], method: str, factor: float, iterations: int
 ) -> Callable[[int], float]:
-    """`schedule` with the first `iterations` scaled: by `factor` ("constant"), or from `factor` to
-    1 ("linear")."""
+    """Adds a warm-up to a schedule.
+
+    In the first `iterations` the schedule is multiplied by `factor` (method "constant"), or by a
+    factor that rises from `factor` to 1 (method "linear").
+    """
 
     def factor_at(i: int) -> float:
         if i >= iterations:
@@ -83,6 +91,6 @@ def warmed_up(
 
 
 def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Every group's rate = its `base_lr` times `factor`."""
+    """Sets the rate of every group to its `base_lr` times `factor`."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor

@@ -1,4 +1,4 @@
-"""What the processes know of an iteration, told to all in one collective and one wait."""
+"""Shares the losses, metrics and stop signals of an iteration in one collective."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ from dynamic_atss.engine.names import Names
 from dynamic_atss.errors import Lost, UserError
 from dynamic_atss.modeling.terms import Terms
 
-# What else stands in a line of the log.
+# Names of a line of the log that metrics must not use.
 RESERVED = ("iteration", "loss", "lr", "time", "data_time", "max_mem_mb", "dataset")
 
 _CODES = (UserError.exit_code, Lost.exit_code)
 
 
 class Status(NamedTuple):
-    """Means over the processes.
+    """The state of an iteration over all processes.
 
-    losses, by name · metrics, by name: a number, or a sum and a count · gradient: its norm ·
-    stopping: a signal came to one · failed: the exit code of one whose data are missing, else 0
+    Attributes:
+        losses: the mean of each loss term, by name.
+        metrics: the mean of each metric, by name: a number, or a sum and a count.
+        gradient: the mean norm of the gradient.
+        stopping: a process has received a stop signal.
+        failed: the exit code of a process whose data could not be read; 0: none.
     """
 
     losses: dict[str, float]
@@ -41,16 +45,17 @@ class Status(NamedTuple):
 
 
 class Report:
-    """Loss terms and metrics of an iteration, as this process has them.
+    """Loss terms and metrics of an iteration on this process.
 
-    loss: their sum, for the gradient
+    Attributes:
+        loss: the sum of the loss terms, with gradient.
 
     Raises:
-        UserError: a name or a number that does not fit.
+        UserError: a name or a number is not allowed.
     """
 
     def __init__(self, terms: Terms, names: Names) -> None:
-        """names: those of the run, which every iteration is compared with."""
+        """names: the names of the run, with which the terms are compared."""
         _check_reserved(terms.metrics)
         losses = torch.stack(list(terms.losses.values()))
         numbers = [_numbers(name, x, losses) for name, x in terms.metrics.items()]
@@ -61,11 +66,13 @@ class Report:
         self.loss = losses.sum()
 
     def status(self, gradient: Tensor, stopping: bool, failed: int) -> Status:
-        """One collective, in every step, with and without boxes.
+        """Averages over the processes. It is one collective: call it in every step, on all.
 
-        gradient: its norm · stopping, failed: as in `Status`, of this process
+        Args:
+            gradient: the norm of the gradient.
+            stopping, failed: as in `Status`, for this process.
         """
-        # Filled on the device: a copy of them would wait for it, which only the report is to do.
+        # Made on the device: copies from the host would wait for it, and only `tolist` should wait.
         stop = [self._values.new_full((1,), x) for x in (stopping, *(failed == c for c in _CODES))]
         norm = gradient.detach().to(self._values).reshape(1)
         with distributed.waiting():
@@ -79,13 +86,13 @@ class Report:
 
 
 def _check_reserved(metrics: Mapping[str, Any]) -> None:
-    """Raises UserError for names that the log has already."""
+    """Raises UserError for names that the log uses already."""
     if taken := sorted(set(RESERVED) & metrics.keys()):
         raise UserError(f"metric {taken[0]!r}: the log has a number of that name; rename it")
 
 
 def _numbers(name: str, value: Any, like: Tensor) -> Tensor:
-    """(1,) or (2,): a metric, without gradient."""
+    """Converts a metric to a tensor (1,) or (2,), without gradient."""
     needed = "give one number, or a sum and a count"
     if isinstance(value, Tensor):
         if value.numel() not in (1, 2):
@@ -98,14 +105,14 @@ def _numbers(name: str, value: Any, like: Tensor) -> Tensor:
 
 
 def mean(sums: Sequence[float], count: int) -> float:
-    """Of a metric that was added up over `count` iterations."""
+    """Gives the mean of a metric whose numbers were added over `count` iterations."""
     if len(sums) == 1:
         return sums[0] / count
     return sums[0] / sums[1] if sums[1] else 0.0
 
 
 def added(sums: Mapping[str, Sequence[float]], more: Mapping[str, Sequence[float]]) -> dict:
-    """Both, number by number."""
+    """Adds two sets of metrics, number by number."""
     return dict(sums) | {
         name: [a + b for a, b in zip(sums.get(name, [0.0] * len(x)), x, strict=True)]
         for name, x in more.items()

@@ -1,6 +1,6 @@
-"""What is done in an iteration that is not finite: the run stops, skips the step, or rewinds.
+"""Reacts to an iteration that is not finite: the run stops, skips the step, or rewinds.
 
-All processes come here in the same iteration, and rank 0 has the word.
+All processes react in the same iteration. Rank 0 writes the messages.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from dynamic_atss.engine import distributed
-from dynamic_atss.engine.not_finite import first_not_finite, parts
+from dynamic_atss.engine.not_finite import first_not_finite, named_tensors
 from dynamic_atss.errors import UserError
 from dynamic_atss.types import Batch
 
@@ -22,17 +22,19 @@ logger = logging.getLogger(__name__)
 
 _LIMIT = "SOLVER.NOT_FINITE_LIMIT"
 _ADVICE = (
-    "checkpoints up to here are good: lower SOLVER.BASE_LR or set SOLVER.CLIP_GRAD_NORM, and "
+    "the checkpoints so far are good: lower SOLVER.BASE_LR or set SOLVER.CLIP_GRAD_NORM, and "
     "--resume"
 )
 
 
 @dataclass
 class Setbacks:
-    """What has happened so far, a part of a run's state.
+    """Counts iterations that were not finite. It is part of a run's state.
 
-    lr_factor: of all learning rates · in_a_row: skips or rewinds without progress between them ·
-    iteration: the last one that was not finite
+    Attributes:
+        lr_factor: factor of all learning rates.
+        in_a_row: skips or rewinds without progress between them.
+        iteration: the last iteration that was not finite.
     """
 
     lr_factor: float = 1.0
@@ -40,13 +42,13 @@ class Setbacks:
     iteration: int = 0
 
     def add(self, iteration: int) -> int:
-        """Counts one more; how many in a row there are now."""
+        """Counts a setback, and returns how many there are now in a row."""
         self.in_a_row += 1
         self.iteration = max(iteration, self.iteration)
         return self.in_a_row
 
     def passed(self, iteration: int) -> None:
-        """An iteration was finite, which beyond the last setback is progress."""
+        """Records a finite iteration, which resets the count if it is after the last setback."""
         if iteration > self.iteration:
             self.in_a_row = 0
 
@@ -58,7 +60,7 @@ class Setbacks:
 
 
 class Rewound(Exception):
-    """Training goes on after iteration `start` with `loader`."""
+    """Training continues after iteration `start` with `loader`."""
 
     def __init__(self, start: int, loader: Iterable[Batch]) -> None:
         super().__init__(start)
@@ -66,20 +68,25 @@ class Rewound(Exception):
 
 
 class Reaction(Protocol):
-    """What is done; `prepare` is called before each forward pass, `react` where a loss, a gradient
-    or a weight is not finite.
+    """Reacts to a loss, gradient or weight that is not finite."""
 
-    `react` returns if the run goes on with the next iteration. It raises Rewound if it goes on
-    elsewhere, UserError or, on ranks other than 0, SystemExit if it ends.
-    """
+    def prepare(self) -> None:
+        """Is called before each forward pass."""
 
-    def prepare(self) -> None: ...
+    def react(self, iteration: int, found: str) -> None:
+        """Returns if the run continues with the next iteration.
 
-    def react(self, iteration: int, found: str) -> None: ...
+        Args:
+            found: describes what is not finite.
+
+        Raises:
+            Rewound: the run continues from a checkpoint.
+            UserError, SystemExit: the run ends. Ranks other than 0 raise SystemExit.
+        """
 
 
 class Stop:
-    """The run ends."""
+    """Ends the run."""
 
     def prepare(self) -> None:
         pass
@@ -89,12 +96,12 @@ class Stop:
 
 
 class Skip:
-    """The step is left out, and the model is as it was before the iteration."""
+    """Skips the step, and restores the model as it was before the iteration."""
 
     def __init__(self, model: nn.Module, setbacks: Setbacks, limit: int) -> None:
-        """limit: so many in a row."""
+        """limit: the largest number of skips in a row."""
         self._model, self._setbacks, self._limit = model, setbacks, limit
-        # Batch norm's statistics: a forward pass changes them before its loss is known.
+        # The forward pass changes batch norm's statistics before the loss is known.
         self._buffers = list(model.buffers())
         self._copies = [buffer.clone() for buffer in self._buffers]
 
@@ -106,15 +113,22 @@ class Skip:
     def react(self, iteration: int, found: str) -> None:
         torch._foreach_copy_(self._buffers, self._copies)
         line = f"iteration {iteration}: {found}"
-        if first_not_finite(parts(self._model)):
-            _end(f"{line}; a weight is not finite, so that no step would be; {_ADVICE}")
+        if first_not_finite(named_tensors(self._model)):
+            _end(f"{line}; a weight is not finite, so every step would fail; {_ADVICE}")
         if self._setbacks.add(iteration) > self._limit:
             _end(f"{line}; more than {_LIMIT} {self._limit} in a row; {_ADVICE}")
-        _tell(f"{line}; the step is left out")
+        _warn(f"{line}; the step is skipped")
 
 
 class Rewind:
-    """The run goes back to its newest checkpoint, and on with smaller learning rates."""
+    """Goes back to the newest checkpoint, and continues with smaller learning rates.
+
+    Args:
+        go_back: restores the newest checkpoint; gives its iteration and the loader from there.
+        setbacks: the count of the run.
+        limit: the largest number of rewinds without progress.
+        lr_factor: factor of the learning rates at each rewind.
+    """
 
     def __init__(
         self,
@@ -123,8 +137,7 @@ class Rewind:
         limit: int,
         lr_factor: float,
     ) -> None:
-        """go_back: puts the newest checkpoint back; its iteration, and the loader from there ·
-        limit: so many times without progress · lr_factor: of the learning rates, each time."""
+
         self._go_back, self._setbacks = go_back, setbacks
         self._limit, self._lr_factor = limit, lr_factor
 
@@ -136,20 +149,20 @@ class Rewind:
         if self._setbacks.add(iteration) > self._limit:
             _end(f"{line}; more than {_LIMIT} {self._limit} in a row; {_ADVICE}")
         kept = self._setbacks.state_dict()
-        _tell(f"{line}; the run rewinds to its newest checkpoint")
+        _warn(f"{line}; the run rewinds to its newest checkpoint")
         start, loader = self._go_back()
-        self._setbacks.load_state_dict(kept)  # the checkpoint has those of its own time
+        self._setbacks.load_state_dict(kept)  # the checkpoint has restored an older count
         self._setbacks.lr_factor *= self._lr_factor
-        _tell(f"goes on after iteration {start}, learning rates x {self._setbacks.lr_factor:g}")
+        _warn(f"continues after iteration {start}, learning rates x {self._setbacks.lr_factor:g}")
         raise Rewound(start, loader)
 
 
-def _tell(line: str) -> None:
+def _warn(line: str) -> None:
     if distributed.rank() == 0:
         logger.warning("%s", line)
 
 
 def _end(line: str) -> NoReturn:
-    if distributed.rank() > 0:  # told once
+    if distributed.rank() > 0:  # only rank 0 prints the message
         raise SystemExit(2)
     raise UserError(f"{line}; {distributed.saved_text()}")

@@ -1,5 +1,7 @@
-"""What a run consists of, as one dict of plain values: enough to go on bit by bit on the same CPU
-with the same software and number of threads."""
+"""Converts the state of a run to a dict of plain values, and restores it.
+
+A resumed run gives the same bits on the same CPU with the same software and number of threads.
+"""
 
 from __future__ import annotations
 
@@ -21,20 +23,26 @@ from dynamic_atss.modeling.detector import Detector
 
 logger = logging.getLogger(__name__)
 _OTHER_NUMBER = (
-    "%d process(es) go on with a run of %d. Each iteration has the same images in the same order. "
-    "Not bit by bit the same are sums over the processes, batch norm's statistics, which each "
-    "process has of its own images, and random numbers of the network (drop path)"
+    "resumed with %d process(es) instead of %d: each iteration has the same images in the same "
+    "order, but results differ by the rounding of sums over processes, by batch norm's statistics, "
+    "which each process takes of its images, and by random numbers of the network (drop path)"
 )
 
 
 @dataclass
 class RunState:
-    """The parts of a run that change: `capture` them into a checkpoint, `restore` them from one.
+    """The parts of a run that change. `capture` gives a checkpoint, `restore` reads one.
 
-    model: the detector, unwrapped · ema: its average, or None · class_names: of its classes ·
-    window: what the next line of the log averages · best: of the tests so far ·
-    setbacks: of iterations that were not finite · usage: what using the model needs beside its
-    weights (see `usage`); a checkpoint has it, `restore` leaves it
+    Attributes:
+        model: the detector, without DistributedDataParallel.
+        optimizer: its optimizer.
+        ema: the averaged model, or None.
+        class_names: the names of the classes.
+        window: the numbers that the next line of the log averages.
+        best: the best test so far.
+        setbacks: the count of iterations that were not finite.
+        usage: entries for using the model (see `config.record.usage`). `capture` writes them,
+            `restore` ignores them.
     """
 
     model: Detector
@@ -47,21 +55,21 @@ class RunState:
     usage: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def tested(self) -> Detector:
-        """The model that is tested and released: the average where there is one."""
+    def tested_model(self) -> Detector:
+        """The model that is tested and released: the averaged one, if there is one."""
         return self.model if self.ema is None else cast(Detector, self.ema.module)
 
     def capture(self, iteration: int) -> dict[str, Any]:
-        """A checkpoint's content after `iteration`. Gathers from all processes, so call it on all.
+        """Gives the content of a checkpoint after `iteration`. It is a collective.
 
-        `model` is the tested model; with an average, the trained one goes to `trained_model`. The
-        sampler needs no entry: the order of the images follows from SEED and the iteration.
+        The entry `model` is the tested model. If that is averaged, `trained_model` is the trained
+        one. The sampler needs no entry, as SEED and the iteration give the order of the images.
         """
         content: dict[str, Any] = {
             "iteration": iteration,
             "classes": list(self.class_names),
             **self.usage,
-            "model": self.tested.state_dict(),
+            "model": self.tested_model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "window": self.window.state_dict(),
             "setbacks": self.setbacks.state_dict(),
@@ -75,11 +83,12 @@ class RunState:
         return content
 
     def restore(self, content: dict[str, Any]) -> int:
-        """Puts everything back in place; returns the iteration. Learning rates, decays and the like
-        stay those of the configuration, which may have changed since.
+        """Restores the state from a checkpoint, and returns its iteration.
+
+        Learning rates, decays and similar settings stay as configured.
 
         Raises:
-            UserError: the checkpoint is of other classes, another model, optimizer or EMA setting.
+            UserError: the classes, the model, the optimizer or the EMA setting differ.
         """
         classes = content.get("classes", [])
         if classes != list(self.class_names):
@@ -97,7 +106,7 @@ class RunState:
             self.best.load_state_dict(content.get("best", {}))
             self.setbacks.load_state_dict(content.get("setbacks", {}))
             states, iteration = content["rng"], int(content["iteration"])
-            if len(states) == distributed.world_size():  # other numbers of processes start afresh
+            if len(states) == distributed.world_size():  # else each process keeps its new state
                 _set_rng_state(states[distributed.rank()])
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:300]
@@ -111,14 +120,18 @@ class RunState:
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, content: dict[str, Any]) -> None:
-    """Momenta and the like from `content`, settings as they are. Raises ValueError."""
+    """Restores momenta and similar state, but keeps the current settings.
+
+    Raises:
+        ValueError: the content is of another optimizer.
+    """
     settings = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
     saved = content["param_groups"]
     if set(saved[0]) != set(optimizer.param_groups[0]):
         raise ValueError("it is of another SOLVER.OPTIMIZER")
     optimizer.load_state_dict(content)
-    for group, own in zip(optimizer.param_groups, settings, strict=True):
-        group.update(own)
+    for group, setting in zip(optimizer.param_groups, settings, strict=True):
+        group.update(setting)
 
 
 def _rng_state() -> dict[str, Tensor]:

@@ -1,5 +1,5 @@
-"""One voice: of the processes of one launcher on a machine, the first that meets a mistake tells
-it. A mistake that all of them meet is told once, and one that only one of them meets is told, too.
+"""Reports an error once: of the processes that one launcher started on a machine, the first that
+fails prints why. The others see that it has, and print nothing.
 """
 
 from __future__ import annotations
@@ -14,26 +14,29 @@ from pathlib import Path
 
 from dynamic_atss.engine.interrupt import ignore, on_signals
 
-MISTAKE = 2  # the exit code after one
+MISTAKE = 2  # exit code after a user's mistake
 _LONGEST_WAIT = 10  # seconds
-_before_the_end: list[Callable[[int], None]] = []
+_after_mistake: list[Callable[[int], None]] = []
 
 
-def tell(message: str, code: int = MISTAKE) -> None:
-    """Prints `message`, why this process ends with that code, to stderr, unless another process has
-    told why it ends, or the launcher has started all anew and they meet the same again."""
-    # The launcher sends SIGTERM to all processes as soon as one of them has ended. Its handler runs
+def report_end(message: str, code: int = MISTAKE) -> None:
+    """Prints to stderr why this process ends with exit code `code`.
+
+    Prints nothing if another process has reported an end, or if processes of an earlier start by
+    the same launcher have reported the same message.
+    """
+    # The launcher sends SIGTERM to all processes as soon as one of them has ended. The handler runs
     # in the main thread, which does not get to it while another thread ends the process.
     main = threading.current_thread() is threading.main_thread()
     with on_signals(ignore) if main else contextlib.nullcontext():
-        if ends_first(code, message) and not _told_before(message):
+        if claim_report(code, message) and not _reported_before(message):
             print(message, file=sys.stderr, flush=True)
-        for do in _before_the_end if code == MISTAKE else ():
-            do(code)
+        for call in _after_mistake if code == MISTAKE else ():
+            call(code)
 
 
-def _told_before(message: str) -> bool:
-    """By a process of an earlier start."""
+def _reported_before(message: str) -> bool:
+    """Whether a process of an earlier start has reported the same message."""
     mark = _mark()
     if mark is None:
         return False
@@ -41,29 +44,33 @@ def _told_before(message: str) -> bool:
     return message in (path.read_text().partition("\n")[2] for path in others)
 
 
-def before_the_end(do: Callable[[int], None]) -> None:
-    """`do` is called with the exit code after a mistake has been told, or was told by another."""
-    _before_the_end.append(do)
+def after_mistake(call: Callable[[int], None]) -> None:
+    """Has `call` called with the exit code after a user's mistake is reported, by any process."""
+    _after_mistake.append(call)
 
 
-def ends_first(code: int, message: str = "") -> bool:
-    """Notes for the others that this process ends with that code, and why is told. Whether no
-    other has noted an end before."""
+def claim_report(code: int, message: str = "") -> bool:
+    """Records for the other processes that this one ends with `code`, and why.
+
+    Returns whether it is the first to do so, and therefore the one that prints.
+    """
     mark = _mark()
     try:
         if mark is not None:
-            with open(mark, "x") as file:  # of several processes the system lets one succeed
+            with open(mark, "x") as file:  # succeeds in only one process
                 file.write(f"{code}\n{message}")
     except FileExistsError:
         return False
-    except OSError:  # the folder is full or gone: better twice than never
+    except OSError:  # the folder is full or lost: a message may be printed twice, but never lost
         return True
     return True
 
 
-def code_of_another() -> int:
-    """The exit code of a process of this launcher that has ended, and told why: what else fails
-    then follows from it, such as a connection that is closed. 0: there is none."""
+def reported_code() -> int:
+    """Gives the exit code of the process of this launcher that has reported its end; 0 if none has.
+
+    An error after that, such as a closed connection, is only a consequence.
+    """
     mark = _mark()
     try:
         text = "" if mark is None else mark.read_text()
@@ -72,19 +79,22 @@ def code_of_another() -> int:
     return int(text.partition("\n")[0] or MISTAKE) if mark is not None else 0
 
 
-def wait_until_told() -> None:
-    """For a process that ends since another has the word: the launcher sends SIGTERM to the others
-    as soon as one has ended, and that one may still be on its way to tell. On another machine it
-    may be, whose word is not seen here: so not for long."""
+def wait_for_report() -> None:
+    """Waits until the process that has the message has reported it.
+
+    The launcher sends SIGTERM to the others as soon as one process ends, so a process without a
+    message must not end first. The wait is short, as the report of another machine is not seen.
+    """
     end = time.monotonic() + _LONGEST_WAIT
-    while _mark() is not None and not code_of_another() and time.monotonic() < end:
+    while _mark() is not None and not reported_code() and time.monotonic() < end:
         time.sleep(0.05)
 
 
 def _mark() -> Path | None:
-    """A file in the launcher's folder of this machine, run and restart; None without a launcher.
+    """Gives the file that records the report of this launcher, machine and restart; None without a
+    launcher.
 
-    torchrun names the file for errors of each process, <folder>/<local rank>/error.json.
+    torchrun names a file for errors of each process, <folder>/<local rank>/error.json.
     """
-    own = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    return Path(own).parent.parent / "end_told" if own else None
+    error_file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    return Path(error_file).parent.parent / "end_told" if error_file else None

@@ -1,4 +1,4 @@
-"""The training loop."""
+"""Runs the training loop."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dynamic_atss.engine import distributed
-from dynamic_atss.engine.checkpoint import naming
+from dynamic_atss.engine.checkpoint import naming_checkpoint
 from dynamic_atss.engine.feed import Feed
 from dynamic_atss.engine.interrupt import Stopped, on_signals, stop_now
 from dynamic_atss.engine.lines import first_text
 from dynamic_atss.engine.memory import naming_batch
 from dynamic_atss.engine.names import Names
 from dynamic_atss.engine.not_finite import (
+    describe_not_finite,
     first_not_finite,
     gradient_norm,
-    parts,
-    what_is_not_finite,
+    named_tensors,
 )
 from dynamic_atss.engine.optim import set_lr
 from dynamic_atss.engine.report import Report, Status
@@ -37,20 +37,32 @@ from dynamic_atss.types import Batch, to_device
 logger = logging.getLogger(__name__)
 
 
-@dataclass(repr=False)  # Python's signal.signal asks for it, of a method's object, each time
+@dataclass(repr=False)  # signal.signal formats the handler's object by repr, which would be slow
 class Trainer:
-    """What a run consists of; `train` is the loop.
+    """Trains a model by `train`.
 
-    model: batch -> `Terms`; in DistributedDataParallel where there are several processes
-    loader: one batch for each iteration
-    lr_factor: factor of the learning rates by 0-based iteration
-    save: (iteration) -> None, on every process; log: a line of numbers; evaluate: (iteration) ->
-    whether the run has had enough, on every process and the same on all
-    window: what the next line of the log averages
-    ema: averaged model (torch.optim.swa_utils.AveragedModel) or None
-    setbacks, reaction: what was not finite so far, and what is done where something is not
-    largest_logit: batch on the device -> the largest logit of the model, in absolute value
-    watch: (iteration, batch on the device) -> what the losses and gradients of it are computed in
+    Attributes:
+        model: gives the `Terms` of a batch; in DistributedDataParallel for several processes.
+        loader: gives one batch for each iteration.
+        optimizer: the optimizer of the model.
+        lr_factor: gives the factor of the learning rates by 0-based iteration.
+        device: the device of the model.
+        save: saves a checkpoint of an iteration; called on every process.
+        log: writes a line of numbers.
+        evaluate: tests after an iteration; called on every process. Gives, equally on all, whether
+            the run ends early.
+        start: the iteration after which the training starts.
+        stop: the last iteration.
+        window: the numbers that the next line of the log averages.
+        ema: averaged model (torch.optim.swa_utils.AveragedModel) or None.
+        clip_grad_norm: the largest norm of the gradient; 0: no limit.
+        log_period, checkpoint_period, test_period: iterations between lines of the log, checkpoints
+            and tests; test_period 0: no tests.
+        setbacks: the count of iterations that were not finite.
+        reaction: reacts to an iteration that is not finite.
+        largest_logit: gives the largest logit, in absolute value, for a batch on the device.
+        step_context: gives a context manager for an iteration and its batch on the device, in which
+            the losses are computed.
     """
 
     model: nn.Module
@@ -72,44 +84,43 @@ class Trainer:
     setbacks: Setbacks = field(default_factory=Setbacks)
     reaction: Reaction = field(default_factory=Stop)
     largest_logit: Callable[[Batch], float] | None = None
-    watch: Callable[[int, Batch], AbstractContextManager[None]] = lambda *_: nullcontext()
+    step_context: Callable[[int, Batch], AbstractContextManager[None]] = lambda *_: nullcontext()
     _signal: int = field(default=0, init=False)
     _names: Names = field(default_factory=Names, init=False)
 
     def train(self) -> None:
-        """Runs iterations start + 1 .. stop, or to the test that has had enough.
+        """Runs the iterations start + 1 .. stop, or until a test ends the run.
 
         Raises:
-            Stopped: a signal ended the run, after a save.
-            UserError: a loss, gradient or weight is not finite, and nothing is saved from then on;
-                or the data of the next iteration cannot be read, after a save; or the memory is
-                full.
+            Stopped: a signal ended the run, after a checkpoint.
+            UserError: the data of the next iteration cannot be read, after a checkpoint; or a loss,
+                gradient or weight is not finite, or the memory is full, without a checkpoint.
         """
         with on_signals(self._note_signal):
-            # A checkpoint is of the moment before its test.
-            enough = self.start if self._test_if_due(self.start) else self._iterate()
-            if enough:
-                self._end_early(enough)
-        if self._signal:  # it came to this process after the last step
+            # Checkpoints are saved before their test, so a resumed run begins with the test.
+            last = self.start if self._test_if_due(self.start) else self._iterate()
+            if last:
+                self._end_early(last)
+        if self._signal:  # it came after the last step
             raise Stopped(self._signal)
 
     def _iterate(self) -> int:
-        """The iteration whose test has had enough, 0 if there was none."""
+        """Runs the iterations. Gives the iteration whose test ended the run; 0: no test did."""
         while True:
             try:
-                return self._stretch()
+                return self._iterate_until_rewind()
             except Rewound as rewound:
                 self.start, self.loader = rewound.start, rewound.loader
                 self.optimizer.zero_grad(set_to_none=True)  # of the step that was not taken
 
-    def _stretch(self) -> int:
-        """As `_iterate`, which calls it again after each rewind."""
+    def _iterate_until_rewind(self) -> int:
+        """Does the work of `_iterate`, which calls it again after each rewind."""
         feed = Feed(iter(self.loader), self.window)
         self.model.train()
         self.window.start()
         iterations = range(self.start + 1, self.stop + 1)
         try:
-            with self._ended_by_signals():  # nothing would be lost
+            with self._ended_by_signals():  # there is nothing to save yet
                 feed.fetch()
             for iteration in progress(iterations, "train", rank=distributed.rank()):
                 with distributed.iteration(iteration):
@@ -121,7 +132,8 @@ class Trainer:
         return 0
 
     def _step(self, feed: Feed, iteration: int) -> bool:
-        """One iteration, its line of the log and its checkpoint. Whether it was finite."""
+        """Runs an iteration, with its line of the log and its checkpoint. Returns whether it was
+        finite."""
         begin = time.perf_counter()
         set_lr(self.optimizer, self.lr_factor(iteration - 1) * self.setbacks.lr_factor)
         status = self._learn(feed, iteration)
@@ -129,36 +141,42 @@ class Trainer:
         if (iteration % self.log_period == 0 or last) and self.window.count:
             self._log(iteration)
         elif iteration == self.start + 1:
-            work = feed.images * distributed.world_size(), time.perf_counter() - begin
-            loss = sum(status.losses.values())
-            logger.info("%s", first_text(iteration, self.stop, loss, *work))
+            text = first_text(
+                iteration,
+                self.stop,
+                loss=sum(status.losses.values()),
+                images=feed.images * distributed.world_size(),
+                seconds=time.perf_counter() - begin,
+            )
+            logger.info("%s", text)
         due = iteration % self.checkpoint_period == 0 or self._test_due(iteration)
-        # Weights that have just led to numbers that are not finite may always do so.
+        # After numbers that are not finite, the weights may be bad: they do not replace a good
+        # checkpoint.
         if last or (status.finite and (due or status.stopping or status.failed)):
             self._check_weights(iteration)
             self.save(iteration)
         if status.failed:
-            with naming():
+            with naming_checkpoint():
                 feed.raise_failure(iteration + 1, status.failed)
-        if status.stopping:  # the signal may have come to another process alone
+        if status.stopping:  # the signal may have come only to another process
             raise Stopped(next(filter(None, distributed.gather(self._signal))))
         return status.finite
 
     def _learn(self, feed: Feed, iteration: int) -> Status:
-        """The step of an iteration, which is not taken where its numbers are not finite."""
+        """Computes the losses and takes the step, if all numbers are finite."""
         batch = feed.take()
         self.reaction.prepare()
         with naming_batch(batch, f"iteration {iteration}"):
             moved = to_device(replace(batch, iteration=iteration - 1), self.device)
-            with self.watch(iteration, moved):
+            with self.step_context(iteration, moved):
                 report = Report(Terms.of(self.model(moved)), self._names)
-            with distributed.waiting():  # by DistributedDataParallel
+            with distributed.waiting():  # DistributedDataParallel waits for the other processes
                 report.loss.backward()
         if iteration < self.stop:
             self._fetch(feed)
         with naming_batch(batch, f"iteration {iteration}"):
             norm = gradient_norm(self.model.parameters())
-            # One collective tells all processes the means and whether any of them has to stop.
+            # One collective shares the means, and whether any process has to stop.
             failed = feed.failure.exit_code if feed.failure else 0
             status = report.status(norm, self._signal > 0, failed)
             if status.finite:
@@ -172,7 +190,7 @@ class Trainer:
         return status
 
     def _fetch(self, feed: Feed) -> None:
-        """A signal ends the wait for data: the batch will not be needed."""
+        """Fetches the next batch. A signal ends the wait, as the batch will not be needed."""
         try:
             with self._ended_by_signals():
                 feed.fetch()
@@ -181,7 +199,7 @@ class Trainer:
 
     @contextmanager
     def _ended_by_signals(self) -> Iterator[None]:
-        """A signal ends what is done inside at once, also one that came before."""
+        """Lets a signal end the block at once, also a signal that came before."""
         with on_signals(stop_now):
             if self._signal:
                 stop_now(self._signal)
@@ -199,38 +217,40 @@ class Trainer:
         self.log({"iteration": iteration, **self.window.close(self.device), "lr": lr})
 
     def _end_early(self, iteration: int) -> None:
-        """What `_step` does after the last iteration, for one that turned out to be it."""
+        """Logs and saves after an iteration whose test ended the run, as `_step` does at the
+        end."""
         if self.window.count:
-            # A resumed run has not yet set it.
+            # A resumed run has not set the rate yet.
             set_lr(self.optimizer, self.lr_factor(iteration - 1) * self.setbacks.lr_factor)
             self._log(iteration)
         self.save(iteration)
 
     def _test_due(self, iteration: int) -> bool:
-        """Whether a test follows this iteration; the one after the last is not the trainer's."""
-        inside = self.test_period > 0 and 0 < iteration < self.stop
-        return inside and iteration % self.test_period == 0
+        """Whether a test follows this iteration. The test after the last one is not done here."""
+        during_training = self.test_period > 0 and 0 < iteration < self.stop
+        return during_training and iteration % self.test_period == 0
 
     def _test_if_due(self, iteration: int) -> bool:
-        """Whether the run has had enough. A test may take long, and everything is saved by now:
-        a signal ends it at once."""
+        """Tests if a test is due, and returns whether the run ends early.
+
+        A signal ends the test at once, as it can take long and everything is saved.
+        """
         if not self._test_due(iteration):
             return False
-        with self._ended_by_signals(), naming(), self.window.paused():
+        with self._ended_by_signals(), naming_checkpoint(), self.window.paused():
             return bool(self.evaluate(iteration))
 
     def _not_finite(self, iteration: int, status: Status, moved: Batch) -> None:
         measure = self.largest_logit
         logit = None if measure is None else lambda: measure(moved)
-        found = what_is_not_finite(unwrap(self.model), status, moved, logit)
+        found = describe_not_finite(unwrap(self.model), status, moved, logit)
         self.reaction.react(iteration, found)
 
     def _check_weights(self, iteration: int) -> None:
-        """A finite gradient may still be too large for a step: do not let its weights replace a
-        good checkpoint."""
-        # Batch norm's statistics are each process's own.
-        found = distributed.gather(first_not_finite(parts(unwrap(self.model))))
-        if name := next(filter(None, found), ""):
+        """Prevents a checkpoint with weights that are not finite, as after a too large step."""
+        # Gathered, as batch norm's statistics differ between processes.
+        names = distributed.gather(first_not_finite(named_tensors(unwrap(self.model))))
+        if name := next(filter(None, names), ""):
             self.reaction.react(iteration, f"{name} is not finite, nothing was saved")
 
     def _note_signal(self, number: int, *_: Any) -> None:
@@ -238,5 +258,5 @@ class Trainer:
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The detector inside DistributedDataParallel."""
+    """Gives the detector inside DistributedDataParallel."""
     return model.module if isinstance(model, DistributedDataParallel) else model

@@ -1,4 +1,4 @@
-"""A run on Weights & Biases (the package `wandb`, which is imported here alone)."""
+"""Logs a run to Weights & Biases. Only this file imports the package `wandb`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from dynamic_atss.files import write_text
 
 _log = logging.getLogger(__name__)
 
-ID_FILE = "wandb_id"  # of OUTPUT_DIR: by it a resumed run goes on there, too
+ID_FILE = "wandb_id"  # in OUTPUT_DIR: lets a resumed run continue the same run there
 
 
 def check_wandb(project: str) -> None:
-    """Raises UserError: a project is named, and the package is missing."""
-    known = "wandb" in sys.modules or importlib.util.find_spec("wandb") is not None
-    if project and not known:
+    """Raises UserError if a project is named, but the package is missing."""
+    installed = "wandb" in sys.modules or importlib.util.find_spec("wandb") is not None
+    if project and not installed:
         raise UserError(
             f"WANDB.PROJECT {project!r}: needs a package that is missing: pip install "
             "'dynamic_atss[wandb]' (or set WANDB.PROJECT '')"
@@ -31,41 +31,44 @@ def check_wandb(project: str) -> None:
 
 
 class WandbRun:
-    """What Weights & Biases show of a run, as a `Board`.
+    """A `Board` on Weights & Biases. Its step is the iteration.
 
-    Its step is the iteration. What it has of an iteration stays: a run that goes back writes the
-    same again, or is shown from where it stopped on.
+    Its entries cannot be changed. When a run goes back, entries of iterations that it has already
+    are not added again.
     """
 
     open = True
 
     def __init__(self, folder: Path, project: str, name: str = "") -> None:
-        """folder: OUTPUT_DIR, whose last part is the name where none is given.
+        """Starts or continues the run.
+
+        Args:
+            folder: OUTPUT_DIR; its last part is the name if none is given.
 
         Raises:
-            UserError: the run cannot be begun, as without a login.
+            UserError: the run cannot be started, for example without a login.
         """
         import wandb
 
         self._wandb = wandb
         path = folder / ID_FILE
-        known = path.read_text().strip() if path.is_file() else None
+        run_id = path.read_text().strip() if path.is_file() else None
         try:
             self._run = wandb.init(
                 project=project,
                 name=name or folder.resolve().name,
-                id=known,
-                resume="allow" if known else None,
+                id=run_id,
+                resume="allow" if run_id else None,
                 dir=str(folder),
                 settings=wandb.Settings(console="off"),  # log.txt has it
             )
         except Exception as error:
             reason = " ".join(str(error).split())
             raise UserError(
-                f"WANDB.PROJECT {project!r}: {reason}; `wandb login`, or WANDB_MODE=offline"
+                f"WANDB.PROJECT {project!r}: {reason}; run `wandb login`, or set WANDB_MODE=offline"
             ) from None
         write_text(path, self._run.id)
-        self._first = self._run.step  # 0, or after what an interrupted run has written
+        self._first = self._run.step  # 0, or the step after those of an interrupted run
         _log.info("Weights & Biases: %s", self._run.url or f"offline, in {self._run.dir}")
 
     def add_scalar(self, tag: str, value: float, iteration: int) -> None:
@@ -75,16 +78,16 @@ class WandbRun:
         self._run.summary[tag] = textwrap.dedent(text)
 
     def add_picture(self, tag: str, picture: Tensor, iteration: int) -> None:
-        """picture: (3, H, W) uint8."""
+        """Adds a picture (3, H, W) uint8."""
         image = self._wandb.Image(picture.permute(1, 2, 0).numpy(), file_type="jpg")
         self._add(iteration, {tag: image})
 
     def add_hyperparameters(self, values: Mapping[str, Any], shown: Iterable[str]) -> None:
-        """shown: names of scalars, of which nothing is needed here."""
+        """Adds hyperparameters. shown: names of scalars, which are not needed here."""
         self._run.config.update(dict(values), allow_val_change=True)
 
     def close(self) -> None:
-        """A second call does nothing."""
+        """Ends the run. A second call does nothing."""
         if self.open:
             self._run.finish()
         self.open = False

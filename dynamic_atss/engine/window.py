@@ -1,4 +1,4 @@
-"""What a line of the log averages."""
+"""Averages the numbers of a line of the log."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from dynamic_atss.engine.report import added, mean
 
 
 class Window:
-    """Loss terms, metrics and times since the last line of the log.
+    """Adds loss terms, metrics and times since the last line of the log.
 
-    It is a part of a run's state: a resumed run's lines average the same iterations as an
-    uninterrupted one's.
+    It is part of a run's state, so that a resumed run averages the same iterations as one that was
+    not interrupted.
     """
 
     def __init__(self) -> None:
-        self._open()
+        self._reset()
 
-    def _open(self) -> None:
+    def _reset(self) -> None:
         self._start, self._spent = time.perf_counter(), 0.0
         self._count = 0
         self._data_time = 0.0
@@ -37,7 +37,8 @@ class Window:
     def add(
         self, losses: Mapping[str, float], metrics: Mapping[str, Sequence[float]] | None = None
     ) -> None:
-        """The loss terms of one iteration, and its metrics: a number, or a sum and a count."""
+        """Adds the loss terms and metrics of an iteration. A metric is a number, or a sum and a
+        count."""
         self._count += 1
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
@@ -45,25 +46,27 @@ class Window:
 
     @contextlib.contextmanager
     def waiting_for_data(self) -> Iterator[None]:
-        """What happens inside counts as `data_time`."""
+        """Counts the time of the block as `data_time`."""
         start = time.perf_counter()
         yield
         self._data_time += time.perf_counter() - start
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens inside does not count: a test says nothing of the speed of the training."""
+        """Does not count the time of the block, such as a test, as time of the training."""
         start = time.perf_counter()
         yield
         self._start += time.perf_counter() - start
 
     def start(self) -> None:
-        """Time counts from now on, beside what was spent before a resume; start-up does not."""
+        """Starts the clock after the start-up. Adds the time that was spent before a resume."""
         self._start = time.perf_counter() - self._spent
 
     def close(self, device: torch.device) -> dict[str, float]:
-        """Means over the window's iterations, times in seconds; the next window starts. Of a metric
-        with a count: the sum over all of them by the count."""
+        """Gives the means over the iterations since the last line, and starts the next line.
+
+        Times are in seconds. The mean of a metric with a count is the sum divided by the count.
+        """
         seconds = time.perf_counter() - self._start
         terms = {name: value / self._count for name, value in self._sums.items()}
         line = {
@@ -74,7 +77,7 @@ class Window:
             "data_time": self._data_time / self._count,
             "max_mem_mb": round(_peak_mb(device)),
         }
-        self._open()
+        self._reset()
         return line
 
     def state_dict(self) -> dict[str, Any]:
@@ -89,11 +92,11 @@ class Window:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._count, self._sums = state["count"], dict(state["sums"])
         self._data_time, self._spent = state["data_time"], state["seconds"]
-        self._metrics = dict(state.get("metrics", {}))  # a checkpoint from before has none
+        self._metrics = dict(state.get("metrics", {}))  # older checkpoints have none
 
 
 def _peak_mb(device: torch.device) -> float:
-    """Largest memory so far in MiB: of the GPU, or of this process."""
+    """Gives the largest memory so far in MiB, of the GPU or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     try:

@@ -1,4 +1,4 @@
-"""COCO box evaluation: detections -> COCO results -> scores -> files."""
+"""Computes COCO box scores of detections and writes them to files."""
 
 from __future__ import annotations
 
@@ -36,14 +36,17 @@ def evaluate_coco(
     image_ids: Iterable[int] | None = None,
     max_dets: int = COCO_CAPS[-1],
 ) -> CocoScores | None:
-    """COCO box scores of results against an annotation file, or what was read of one; None if it
-    holds no annotation.
+    """Computes the COCO box scores of results; None if the ground truth is empty.
 
-    results: dicts with image_id, category_id, bbox (x y w h in original pixels) and score, the
-    table of such (`detection_table`), or their JSON file · scorer: "hotcoco", "pycocotools" (the
-    reference, whose numbers hotcoco gives in the tests; much slower), or "auto", the first of them
-    that is installed · image_ids: score these images only · max_dets: so many detections of an
-    image and a category count; COCO's numbers come with 100, and beside any other
+    Args:
+        annotations: a COCO annotation file, or the `TruthTable` of one.
+        results: dicts with image_id, category_id, bbox (x y w h in original pixels) and score, a
+            table of them (`detection_table`), or their JSON file.
+        scorer: "hotcoco", "pycocotools" (the reference; same numbers, much slower), or "auto", the
+            first of them that is installed.
+        image_ids: scores only these images.
+        max_dets: number of detections per image and category that count. COCO's is 100; its numbers
+            are always included.
 
     Raises:
         UserError: a file is missing or malformed; results or image_ids name an image or category
@@ -51,13 +54,13 @@ def evaluate_coco(
     """
     truth = annotations if isinstance(annotations, TruthTable) else load_truth(annotations)
     if not len(truth):
-        _log.warning("%s holds no annotations: there is nothing to score against", truth.source)
+        _log.warning("%s holds no annotations: nothing can be scored", truth.source)
         return None
     source = f"{results}" if isinstance(results, (str, Path)) else "results"
     rows = read_json(Path(results)) if isinstance(results, (str, Path)) else results
     table = result_table(rows, source)
     if not len(table):
-        _log.warning("%s: no detections at all, so every score is 0", source)
+        _log.warning("%s: no detections, so all scores are 0", source)
     known_images = [image["id"] for image in truth.images]
     chosen = sorted(set(known_images if image_ids is None else image_ids))
     category_ids = sorted(category["id"] for category in truth.categories)
@@ -66,20 +69,22 @@ def evaluate_coco(
     _require(table[:, 6], category_ids, f"{source}: category %s is not in {truth.source}")
     inputs = (truth, table, chosen, category_ids)
     if min([0, *known_images, *category_ids]) < 0:
-        inputs = numbered(*inputs)
+        inputs = with_positive_ids(*inputs)
     curves = _scorer(scorer)(*inputs, all_caps(max_dets))
     return scores_from_curves(*curves, truth.categories, category_ids, max_dets)
 
 
-def numbered(
+def with_positive_ids(
     truth: TruthTable, table: NDArray[np.float64], image_ids: list[int], category_ids: list[int]
 ) -> tuple[TruthTable, NDArray[np.float64], list[int], list[int]]:
-    """The same with places in the order of the ids for ids: hotcoco takes no negative ones. Names
-    of categories stay."""
+    """Replaces all ids of images and categories by 0, 1, ... in their order.
+
+    hotcoco does not accept negative ids. Names of categories stay.
+    """
     images = np.sort([image["id"] for image in truth.images])
     categories = np.array(category_ids)
     names = {category["id"]: category["name"] for category in truth.categories}
-    numbered = replace(
+    renumbered = replace(
         truth,
         images=[{"id": i} for i in range(len(images))],
         categories=[{"id": i, "name": names[id]} for i, id in enumerate(category_ids)],
@@ -90,13 +95,13 @@ def numbered(
     table[:, 0] = np.searchsorted(images, table[:, 0])
     table[:, 6] = np.searchsorted(categories, table[:, 6])
     chosen = np.searchsorted(images, image_ids).tolist()
-    return numbered, table, chosen, list(range(len(category_ids)))
+    return renumbered, table, chosen, list(range(len(category_ids)))
 
 
 def _require(used: Sequence[int] | NDArray[Any], known: Sequence[int], message: str) -> None:
-    strange = np.setdiff1d(used, known)
-    if strange.size:
-        raise UserError(message % int(strange[0]) + "; are these the annotations of these results?")
+    unknown = np.setdiff1d(used, known)
+    if unknown.size:
+        raise UserError(message % int(unknown[0]) + "; give the annotations of these results")
 
 
 def _scorer(name: str) -> Scorer:
@@ -116,7 +121,10 @@ def _hotcoco_curves(
     category_ids: list[int],
     caps: list[int],
 ) -> Curves:
-    """Precision (10, 101, K, 4, caps) and recall (10, K, 4, caps), -1 where undefined."""
+    """Computes precision (10, 101, K, 4, M) and recall (10, K, 4, M), -1 where undefined.
+
+    10 IoU thresholds, 101 recalls, K categories, 4 ranges of areas, M caps on detections.
+    """
     arrays = hotcoco_evaluation(truth, table, image_ids, category_ids, caps).eval
     return np.asarray(arrays["precision"]), np.asarray(arrays["recall"])
 
@@ -128,8 +136,10 @@ def hotcoco_evaluation(
     category_ids: list[int],
     caps: list[int],
 ) -> Any:
-    """hotcoco's COCOeval, accumulated. Detections and boxes have the ids 1, 2, ... there, in the
-    order of their rows."""
+    """Runs hotcoco's COCOeval up to `accumulate`.
+
+    Its detections and boxes have the ids 1, 2, ... in the order of the rows.
+    """
     import hotcoco
 
     gt = hotcoco.COCO.from_arrays(
@@ -157,17 +167,17 @@ def _pycocotools_curves(
     category_ids: list[int],
     caps: list[int],
 ) -> Curves:
-    """As `_hotcoco_curves`; pycocotools reports every step on stdout, which is swallowed here."""
+    """Does as `_hotcoco_curves`, without the lines that pycocotools prints."""
     from pycocotools.cocoeval import COCOeval
 
     with contextlib.redirect_stdout(io.StringIO()):
         areas = table[:, 3] * table[:, 4]
-        plain = np.zeros(len(table), np.bool_)
+        no_crowd = np.zeros(len(table), np.bool_)
         columns = (table[:, 0].astype(np.int64), table[:, 6].astype(np.int64), table[:, 1:5])
         gt = _pycocotools_set(
             truth, (truth.image_ids, truth.category_ids, truth.boxes, truth.areas, truth.crowd)
         )
-        found = _pycocotools_set(truth, (*columns, areas, plain), table[:, 5])
+        found = _pycocotools_set(truth, (*columns, areas, no_crowd), table[:, 5])
         evaluation = COCOeval(gt, found, "bbox")
         evaluation.params.imgIds = image_ids
         evaluation.params.catIds = category_ids
@@ -180,8 +190,10 @@ def _pycocotools_curves(
 def _pycocotools_set(
     truth: TruthTable, columns: tuple[NDArray[Any], ...], scores: NDArray[np.float64] | None = None
 ) -> Any:
-    """A pycocotools data set of columns. Ids count from 1: an annotation with id 0 counts as
-    unmatched there, whatever matches it."""
+    """Makes a pycocotools data set of columns.
+
+    Its ids start at 1, because pycocotools counts an annotation with id 0 as unmatched.
+    """
     from pycocotools.coco import COCO
 
     names = ("image_id", "category_id", "bbox", "area", "iscrowd")
@@ -203,10 +215,10 @@ def _pycocotools_set(
 def write_results(
     folder: str | Path, results: Sequence[Mapping[str, Any]], scores: CocoScores | None
 ) -> None:
-    """Write `bbox.json` and the scores' files into a folder, which is made if need be.
+    """Writes `bbox.json` and the files of the scores into a folder; creates it if it is missing.
 
-    Each file appears whole or not at all. Without scores those of an older run are removed: they
-    would speak of other results than the file beside them.
+    Each file is written completely or not at all. Without scores, removes the scores of an older
+    run, which belong to other results.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -215,8 +227,10 @@ def write_results(
 
 
 def write_scores(folder: str | Path, scores: CocoScores | None) -> None:
-    """Write (or, without scores, remove) `coco_metrics.json` and `voc_metrics.json` in a folder
-    that is there."""
+    """Writes `coco_metrics.json` and `voc_metrics.json` into an existing folder.
+
+    Removes the files for which there are no scores.
+    """
     files = {"coco_metrics.json": scores, "voc_metrics.json": scores and scores.voc}
     for name, content in files.items():
         path = Path(folder) / name

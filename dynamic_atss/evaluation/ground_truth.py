@@ -1,4 +1,4 @@
-"""What box scoring needs of annotations, as columns."""
+"""Stores the annotations that box scoring needs, as columns."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TruthTable:
-    """The A annotations of a data set as columns, image by image.
+    """The A annotations of a data set as columns, sorted by image.
 
-    source: the file that messages name · images: an entry with its `id` for each · categories:
-    an entry with its `id` and `name` for each, in the file's order · image_ids (A,) int64 ·
-    category_ids (A,) int64 · boxes (A, 4) float64, x y w h in
-    pixels · areas (A,) float64, square pixels · crowd (A,) bool, VOC's difficult ones included
+    Attributes:
+        source: the name of the file in messages.
+        images: dicts with `id`.
+        categories: dicts with `id` and `name`, in the file's order.
+        image_ids: (A,) int64.
+        category_ids: (A,) int64.
+        boxes: (A, 4) float64, x y w h in pixels.
+        areas: (A,) float64, square pixels.
+        crowd: (A,) bool; also True for VOC's difficult boxes.
     """
 
     source: str
@@ -39,7 +44,7 @@ class TruthTable:
 
 
 def load_truth(path: str | Path) -> TruthTable:
-    """The ground truth of a COCO annotation file, read by the rules of the training set.
+    """Reads the ground truth of a COCO annotation file by the same rules as a training set.
 
     Raises:
         UserError: as `read_annotations`.
@@ -51,10 +56,10 @@ def load_truth(path: str | Path) -> TruthTable:
 
 
 def truth_table(found: Annotations, source: str) -> TruthTable:
-    """Annotations as ground truth; `source`: how messages call them.
+    """Converts annotations to ground truth. source: their name in messages.
 
-    Boxes that are not finite or of negative extent are left out and counted in the log; boxes of
-    zero extent stay, as they do in the COCO scores.
+    Leaves out boxes that are not finite or have a negative side, and logs their number. Keeps boxes
+    with a side of zero, as COCO does.
     """
     keep = np.isfinite(found.xywh).all(1) & (found.xywh[:, 2:] >= 0).all(1)
     if not keep.all():
@@ -64,7 +69,7 @@ def truth_table(found: Annotations, source: str) -> TruthTable:
         source=source,
         images=[{"id": i} for i in found.image_ids.tolist()],
         categories=[{"id": i, "name": name} for i, name in pairs],
-        image_ids=found.image_ids[found.image[keep]],
+        image_ids=found.image_ids[found.image_index[keep]],
         category_ids=np.array(found.category_ids, np.int64)[found.classes[keep]],
         boxes=found.xywh[keep],
         areas=found.areas[keep],

@@ -1,4 +1,4 @@
-"""What detections and ground truth have to do with each other where the scores are 0."""
+"""Explains scores of 0 by the overlaps of detections and ground truth."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _FEW = 0.1
 
 
 def why_no_match(truth: TruthTable, table: Table) -> str | None:
-    """Why detections do not score, in one line: they lie on no box, or on boxes of other classes.
+    """Says in one line that detections lie on no box, or on boxes of other classes.
 
-    None if neither is so, or if there are none.
+    Returns None if neither is true, or without detections.
     """
     if not len(table):
         return None
@@ -27,30 +27,29 @@ def why_no_match(truth: TruthTable, table: Table) -> str | None:
     hit = iou >= MIN_IOU
     if not hit.any():
         return (
-            f"none of {len(table)} detections overlaps a box by IoU {MIN_IOU} (the best by "
-            f"{iou.max():.2f}): the boxes are not learnt yet, or the annotations are in the pixels "
-            "of other images"
+            f"none of {len(table)} detections has IoU {MIN_IOU} with a box (the best has "
+            f"{iou.max():.2f}): train longer, or check that the annotations belong to these images"
         )
-    found = table[hit, 6].astype(np.int64)
-    asked = truth.category_ids[box[hit]]
-    right = int((found == asked).sum())
-    return None if right > _FEW * len(found) else _of_other_classes(truth, found, asked)
+    detected = table[hit, 6].astype(np.int64)
+    annotated = truth.category_ids[box[hit]]
+    right = int((detected == annotated).sum())
+    return None if right > _FEW * len(detected) else _wrong_classes(truth, detected, annotated)
 
 
-def _of_other_classes(truth: TruthTable, found: np.ndarray, asked: np.ndarray) -> str:
+def _wrong_classes(truth: TruthTable, detected: np.ndarray, annotated: np.ndarray) -> str:
     names = {c["id"]: c.get("name", c["id"]) for c in truth.categories}
-    pairs = Counter(zip(found.tolist(), asked.tolist(), strict=True))
-    one, other = max((p for p in pairs if p[0] != p[1]), key=pairs.__getitem__)
+    pairs = Counter(zip(detected.tolist(), annotated.tolist(), strict=True))
+    wrong, right = max((p for p in pairs if p[0] != p[1]), key=pairs.__getitem__)
     return (
-        f"of {len(found)} detections that overlap a box by IoU {MIN_IOU}, "
-        f"only {int((found == asked).sum())} with its class; most often {names[one]!r} was found "
-        f"on boxes of {names[other]!r}: compare the class names of the weights and of the "
-        "annotations, or train longer"
+        f"only {int((detected == annotated).sum())} of {len(detected)} detections with IoU "
+        f"{MIN_IOU} on a box have its class; most often {names[wrong]!r} was detected on boxes of "
+        f"{names[right]!r}: compare the class names of the weights and of the annotations, or "
+        "train longer"
     )
 
 
 def _objects(truth: TruthTable) -> TruthTable:
-    """Without crowds."""
+    """Drops crowds."""
     kept = ~truth.crowd
     columns = ("image_ids", "category_ids", "boxes", "areas", "crowd")
     return replace(truth, **{name: getattr(truth, name)[kept] for name in columns})

@@ -1,8 +1,8 @@
-"""Detections as one table, and the COCO results format as a table and back.
+"""Converts detections and COCO results to one table, and back.
 
-A table is (D, 7) float64: image id, x, y, w, h, score, category id; ids are exact, since float64
-holds every integer up to 2^53. Half a million detections are 28 MB so, and as dictionaries a second
-of work for the garbage collector.
+A table is (D, 7) float64: image id, x, y, w, h, score, category id. Ids are exact: float64 holds
+every integer up to 2^53. Half a million detections take 28 MB; as dictionaries, they would cost the
+garbage collector a second.
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ def detection_table(
     original_sizes: Mapping[int, Size],
     category_ids: Sequence[int | None],
 ) -> Table:
-    """Detections by image id as a table, images in ascending order of their ids.
+    """Makes a table of the detections, sorted by image id.
 
-    Boxes are scaled per axis from the resized image to the file's, then become (x, y, w, h):
-    LEGACY ones count one pixel of the file more, as the releases write them. Nothing is clipped.
-    A detection with a coordinate or score that is not finite is left out, with a warning: JSON
-    cannot hold it.
+    Scales boxes per axis from the resized image to the original, then converts them to (x, y, w,
+    h). The sides of LEGACY boxes get one pixel more, as the releases write them. Clips nothing.
+    Leaves out detections with numbers that are not finite, which JSON cannot hold, with a warning.
 
-    sizes, original_sizes: (height, width) of each image, resized and as filed ·
-    category_ids: the COCO id of class c is category_ids[c]; detections of a class without an id
-    are left out
+    Args:
+        detections: image id -> detections.
+        sizes, original_sizes: image id -> (height, width), resized and as in the file.
+        category_ids: the COCO id of class c is category_ids[c]. Detections of a class with id None
+            are left out.
     """
     ids = sorted(detections)
     if not ids:
@@ -49,13 +50,14 @@ def detection_table(
     found = [detections[i] for i in ids]
     counts = [len(image) for image in found]
     ratios = np.array([_ratio(sizes[i], original_sizes[i]) for i in ids], np.float32)
-    beyond = np.array([[image.convention.value] for image in found], np.float32).repeat(counts, 0)
-    # float32 from here to the scores, as the releases compute; in numpy, whose operators do not
-    # wait for other threads: a batch has few rows.
+    last_pixel = np.array([[image.convention.value] for image in found], np.float32).repeat(
+        counts, 0
+    )
+    # float32, as the releases compute. numpy, because torch's threads cost more than so few rows.
     boxes = _joined([image.boxes for image in found]).float().numpy()
-    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is named below
+    with np.errstate(invalid="ignore", over="ignore"):  # non-finite rows are dropped below
         boxes = boxes * np.tile(ratios, 2).repeat(counts, axis=0)
-        sides = boxes[:, 2:] - boxes[:, :2] + beyond
+        sides = boxes[:, 2:] - boxes[:, :2] + last_pixel
     scores = _joined([image.scores for image in found]).float().numpy()
     known_ids = np.array([np.nan if i is None else i for i in category_ids])
     categories = known_ids[_joined([image.classes for image in found]).numpy()]
@@ -69,18 +71,18 @@ def detection_table(
 
 
 def _ratio(size: Size, original: Size) -> tuple[float, float]:
-    """x, y."""
+    """Returns the factors (x, y) from the resized image to the original."""
     (height, width), (full_height, full_width) = size, original
     return full_width / width, full_height / height
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """On the host, with one copy from the device for all images."""
+    """Joins tensors on the host, with one copy from the device for all images."""
     return torch.cat(list(parts)).detach().cpu()
 
 
 def as_results(table: Table) -> list[dict[str, Any]]:
-    """A table's rows in the COCO results format."""
+    """Converts the rows of a table to the COCO results format."""
     images, categories = (table[:, k].astype(np.int64).tolist() for k in (0, 6))
     columns = zip(images, categories, table[:, 1:5].tolist(), table[:, 5].tolist(), strict=True)
     return [
@@ -90,10 +92,12 @@ def as_results(table: Table) -> list[dict[str, Any]]:
 
 
 def result_table(results: Sequence[Mapping[str, Any]] | Table, source: str) -> Table:
-    """The table of results in the COCO format; a table as it is.
+    """Converts results in the COCO format to a table; returns a table unchanged.
+
+    source: the name of the results in messages.
 
     Raises:
-        UserError: the results are not in this format; `source` is how the message calls them.
+        UserError: the results are not in this format.
     """
     if isinstance(results, np.ndarray):
         return results

@@ -1,4 +1,4 @@
-"""The twelve COCO numbers, per-category AP, and how they are shown."""
+"""Computes the twelve COCO numbers and AP per category, and prints them as tables."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-UNDEFINED = -1.0  # COCO's own mark: there is no ground truth that the number could speak of
+UNDEFINED = -1.0  # COCO's value for a score without ground truth
 
-COCO_CAPS = (1, 10, 100)  # detections of an image and a category that COCO counts
+COCO_CAPS = (1, 10, 100)  # COCO's limits of detections per image and category
 
-MOST_SHOWN = 20  # classes that a table in the log names; of more, so many of both ends:
-_FEW = 5
+MOST_SHOWN = 20  # largest number of classes that a table in the log lists
+_FEW = 5  # number of best and of worst classes that it lists instead
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-VOC_METRICS = ("VOC_mAP", "VOC07_mAP")  # 2010 and later: area under the curve; 2007: eleven points
+VOC_METRICS = ("VOC_mAP", "VOC07_mAP")  # area under the curve (2010 and later); eleven points
 
 
 @dataclass(frozen=True)
 class VocScores:
-    """PASCAL VOC's AP at IoU 0.5 by category in [0, 1], -1 for one without ground truth.
+    """PASCAL VOC's AP at IoU 0.5 by category, in [0, 1]; -1 for categories without ground truth.
 
     all_points: area under the curve, VOC 2010 and later · eleven_points: VOC 2007
     """
@@ -34,12 +34,12 @@ class VocScores:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The means over the categories that have ground truth."""
+        """The means over all categories that have ground truth."""
         values = (np.array([*aps.values()]) for aps in (self.all_points, self.eleven_points))
         return dict(zip(VOC_METRICS, map(_mean, values), strict=True))
 
     def to_json(self) -> dict[str, object]:
-        """What `voc_metrics.json` holds: the means, and both AP of each category."""
+        """Returns the content of `voc_metrics.json`: the means, and both AP of each category."""
         return {
             **self.metrics,
             "per_category": {
@@ -49,27 +49,31 @@ class VocScores:
         }
 
     def table(self) -> str:
-        """A line for the mean and for each category: name, AP, eleven-point AP. Of many categories
-        the highest and lowest AP."""
+        """Prints name, AP and eleven-point AP of the mean and of each category.
+
+        Prints only the highest and lowest AP of more than MOST_SHOWN categories.
+        """
         mean, mean07 = self.metrics.values()
         rows, many = [("mean", mean, mean07)], len(self.all_points) > MOST_SHOWN
         shown = () if many else self.all_points.items()
         rows += [(shorten(n), ap, self.eleven_points[n]) for n, ap in shown]
         longest = max(len("category"), *(len(name) for name, *_ in rows))
         lines = [f"{name:<{longest}}{_cell(ap):>7}{_cell(ap07):>7}" for name, ap, ap07 in rows]
-        rest = ["", *_extremes(self.all_points)] if many else []
-        return "\n".join([f"{'category':<{longest}}{'AP':>7}{'AP07':>7}", *lines, *rest])
+        extremes = ["", *_extremes(self.all_points)] if many else []
+        return "\n".join([f"{'category':<{longest}}{'AP':>7}{'AP07':>7}", *lines, *extremes])
 
 
 @dataclass(frozen=True)
 class CocoScores:
     """COCO box scores in [0, 1], -1 where undefined.
 
-    metrics: the names of `METRICS` in that order · per_category: category name -> AP, in the
-    order of the annotation file · voc: PASCAL VOC's scores of the same results, if asked for ·
-    max_dets: so many detections of an image and a category count, but in AR1, AR10 and AR100 ·
-    at_100: where that is not COCO's 100, the twelve numbers with 100; `metrics` has one more, the
-    AR with `max_dets`
+    Attributes:
+        metrics: name of `METRICS` -> score, in that order. Also AR with `max_dets` if that is no
+            limit of COCO.
+        per_category: category name -> AP, in the order of the annotation file.
+        voc: PASCAL VOC's scores of the same results, if requested.
+        max_dets: number of detections per image and category that count (not in AR1, AR10, AR100).
+        at_100: the twelve numbers with COCO's 100 detections, if `max_dets` is another number.
     """
 
     metrics: dict[str, float]
@@ -80,22 +84,26 @@ class CocoScores:
 
     @property
     def numbers(self) -> dict[str, float]:
-        """The twelve numbers, AP with COCO's cap where another holds, and VOC's if asked for."""
-        other = {"AP@100": self.at_100["AP"]} if self.at_100 else {}
-        return {**self.metrics, **other, **(self.voc.metrics if self.voc else {})}
+        """All scores by name: `metrics`, AP@100 if `max_dets` is another number, and VOC's."""
+        ap_at_100 = {"AP@100": self.at_100["AP"]} if self.at_100 else {}
+        return {**self.metrics, **ap_at_100, **(self.voc.metrics if self.voc else {})}
 
     def to_json(self) -> dict[str, object]:
-        """What `coco_metrics.json` holds: the twelve numbers and `per_category`; where `max_dets`
-        is not COCO's 100, also it and the numbers with 100."""
-        found = {**self.metrics, "per_category": self.per_category}
+        """Returns the content of `coco_metrics.json`: `metrics` and `per_category`.
+
+        Adds `max_dets` and the numbers with 100 detections if `max_dets` is not 100.
+        """
+        content = {**self.metrics, "per_category": self.per_category}
         if self.at_100 is None:
-            return found
-        return {**found, "max_dets": self.max_dets, "at_max_dets_100": self.at_100}
+            return content
+        return {**content, "max_dets": self.max_dets, "at_max_dets_100": self.at_100}
 
     def table(self, width: int = 100) -> str:
-        """The twelve numbers, then the AP of each category, or of the highest and lowest of many;
-        no line longer than `width` characters as long as one category fits into it. Undefined
-        numbers read "-"."""
+        """Prints the twelve numbers and the AP of each category; "-" for undefined numbers.
+
+        Prints only the highest and lowest AP of more than MOST_SHOWN categories. Lines have at most
+        `width` characters, unless one category needs more.
+        """
         lines = _rows(self.metrics)
         if self.at_100 is not None:
             heading = "at most {} detections of an image and a category:".format
@@ -116,7 +124,7 @@ class CocoScores:
         separator = " " * gap
         heading = separator.join([f"{'category':<{longest}}{'AP':>7}"] * -(-len(names) // rows))
         pairs = [f"{n:<{longest}}{c:>7}" for n, c in zip(names, cells, strict=True)]
-        # Read downwards, as in a newspaper: row r holds the entries r, r + rows, r + 2 rows ...
+        # Column by column: row r holds the entries r, r + rows, r + 2 rows, ...
         return ["", heading, *(separator.join(pairs[r::rows]) for r in range(rows))]
 
 
@@ -126,7 +134,7 @@ def _rows(metrics: Mapping[str, float]) -> list[str]:
 
 
 def _extremes(aps: Mapping[str, float]) -> list[str]:
-    """The categories with the highest and with the lowest AP, side by side."""
+    """Lists the categories with the highest and with the lowest AP, side by side."""
     ordered = sorted((n for n, ap in aps.items() if ap >= 0), key=lambda n: -aps[n])
     columns = ordered[:_FEW], ordered[_FEW:][-_FEW:]
     names = [[shorten(name) for name in column] for column in columns]
@@ -135,8 +143,8 @@ def _extremes(aps: Mapping[str, float]) -> list[str]:
         [f"{short:<{longest}}{_cell(aps[name]):>7}" for short, name in zip(*pair, strict=True)]
         for pair in zip(names, columns, strict=True)
     ]
-    without = len(aps) - len(ordered)
-    lines = [f"{len(aps)} categories" + (f", {without} without an object" if without else "")]
+    empty = len(aps) - len(ordered)
+    lines = [f"{len(aps)} categories" + (f", {empty} without an object" if empty else "")]
     lines += ["   ".join(f"{word:<{longest}}{'AP':>7}" for word in ("highest", "lowest"))]
     return lines + ["   ".join(pair) for pair in zip_longest(*cells, fillvalue="")]
 
@@ -146,18 +154,18 @@ def _cell(value: float) -> str:
 
 
 def shorten(name: str, longest: int = 40) -> str:
-    """A name for a table or a picture."""
+    """Cuts a name to `longest` characters, for a table or a picture."""
     return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
 def _mean(values: NDArray[np.float64]) -> float:
-    """The mean of the defined entries, -1 when there is none, as COCO takes it."""
+    """Returns the mean of the defined entries; -1 if there is none, as COCO does."""
     defined = values[values > UNDEFINED]
     return float(np.mean(defined)) if defined.size else UNDEFINED
 
 
 def all_caps(max_dets: int) -> list[int]:
-    """COCO's caps and one's own, ascending: the last axis of the accumulated arrays."""
+    """Returns COCO's caps and `max_dets`, ascending: the last axis of the accumulated arrays."""
     return sorted({*COCO_CAPS, max_dets})
 
 
@@ -168,11 +176,14 @@ def scores_from_curves(
     column_ids: Sequence[int],
     max_dets: int = COCO_CAPS[-1],
 ) -> CocoScores:
-    """The scores of COCO's accumulated arrays.
+    """Computes the scores from COCO's accumulated arrays.
 
-    precision (10 IoUs, 101 recalls, K categories, 4 areas, caps) · recall (10, K, 4, caps), for
-    the caps of `all_caps(max_dets)` · categories: the file's entries (`id`, `name`) · column_ids:
-    the category id of each of the K
+    Args:
+        precision: (10, 101, K, 4, M): IoU thresholds, recalls, categories, ranges of areas, and
+            the M caps of `all_caps(max_dets)`.
+        recall: (10, K, 4, M).
+        categories: the file's entries (`id`, `name`).
+        column_ids: the K category ids.
     """
     caps = all_caps(max_dets)
 
@@ -183,18 +194,14 @@ def scores_from_curves(
         def ar(area: int, cap: int) -> float:
             return _mean(recall[:, :, area, caps.index(cap)])
 
-        values = (
-            *(ap(0), ap(0, slice(0, 1)), ap(0, slice(5, 6)), ap(1), ap(2), ap(3)),
-            *(ar(0, 1), ar(0, 10), ar(0, 100), ar(1, cap), ar(2, cap), ar(3, cap)),
-        )
-        own = {} if cap in COCO_CAPS else {f"AR{cap}": ar(0, cap)}
-        return {**dict(zip(METRICS, values, strict=True)), **own}
+        precisions = ap(0), ap(0, slice(0, 1)), ap(0, slice(5, 6)), ap(1), ap(2), ap(3)
+        recalls = ar(0, 1), ar(0, 10), ar(0, 100), ar(1, cap), ar(2, cap), ar(3, cap)
+        at_cap = {} if cap in COCO_CAPS else {f"AR{cap}": ar(0, cap)}
+        return {**dict(zip(METRICS, precisions + recalls, strict=True)), **at_cap}
 
-    column, last = (
-        {category_id: k for k, category_id in enumerate(column_ids)},
-        caps.index(max_dets),
-    )
-    per_category = by_name(categories, lambda i: _mean(precision[:, :, column[i], 0, last]))
+    column = {category_id: k for k, category_id in enumerate(column_ids)}
+    cap = caps.index(max_dets)
+    per_category = by_name(categories, lambda i: _mean(precision[:, :, column[i], 0, cap]))
     at_100 = None if max_dets == 100 else numbers(100)
     return CocoScores(numbers(max_dets), per_category, max_dets=max_dets, at_100=at_100)
 
@@ -202,10 +209,10 @@ def scores_from_curves(
 def by_name(
     categories: Sequence[Mapping[str, Any]], value: Callable[[int], float]
 ) -> dict[str, float]:
-    """Values by category name; a name that several categories bear is completed by their ids."""
+    """Maps category names to `value(id)`. Adds the id to a name that several categories have."""
     names = [str(c.get("name", c["id"])) for c in categories]
-    times = Counter(names)
+    counts = Counter(names)
     return {
-        name if times[name] == 1 else f"{name}#{c['id']}": value(c["id"])
+        name if counts[name] == 1 else f"{name}#{c['id']}": value(c["id"])
         for name, c in zip(names, categories, strict=True)
     }

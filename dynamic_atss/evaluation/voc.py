@@ -1,7 +1,8 @@
-"""PASCAL VOC box evaluation (Everingham et al., IJCV 2010): AP at IoU 0.5, by category.
+"""Computes PASCAL VOC's AP at IoU 0.5 by category (Everingham et al., IJCV 2010).
 
-As in the devkit: a detection belongs to the box of its image and category that it overlaps most,
-taken or not; of several with one box only the best counts; difficult boxes count neither way.
+As in the devkit, a detection belongs to the box of its image and category that it overlaps most,
+even if another detection has that box. Of several detections of a box only the best is correct.
+Detections of difficult boxes are ignored.
 """
 
 from __future__ import annotations
@@ -22,11 +23,10 @@ Ints = NDArray[np.int64]
 
 
 def evaluate_voc(truth: TruthTable, results: Sequence[Mapping[str, Any]] | Table) -> VocScores:
-    """VOC's scores of COCO results or their table; `crowd` of the truth are the difficult boxes.
+    """Computes VOC's scores of COCO results or their table. `truth.crowd` marks difficult boxes.
 
-    Boxes are x y w h, so that the IoU of VOC, whose boxes include their last pixel, is that of
-    plain rectangles. Equal scores are taken in the order of the results (the devkit's sort is
-    stable, too); equal overlaps go to the first box.
+    The IoU of boxes x y w h is VOC's, whose corners include the last pixel. Detections with equal
+    scores keep the order of the results, as in the devkit. Of equal overlaps the first box wins.
 
     Raises:
         UserError: the results are not in COCO's format.
@@ -50,10 +50,9 @@ def evaluate_voc(truth: TruthTable, results: Sequence[Mapping[str, Any]] | Table
 
 
 def all_point_ap(correct: Ints, total: int) -> float:
-    """Area under the precision-recall curve, precision made non-increasing (VOC 2010 and later).
+    """Computes the area under the precision-recall curve (VOC 2010 and later); -1 without boxes.
 
-    correct (D,): how many of the 1, 2, ... D best detections are right · total: boxes to be found.
-    -1 if there are none.
+    correct: (D,) numbers of correct detections among the 1, 2, ..., D best · total: number of boxes
     """
     if not total:
         return UNDEFINED
@@ -62,9 +61,9 @@ def all_point_ap(correct: Ints, total: int) -> float:
 
 
 def eleven_point_ap(correct: Ints, total: int) -> float:
-    """Mean of the best precision at recall 0, 0.1, ..., 1 or more (VOC 2007); see `all_point_ap`.
+    """Averages the best precision at recalls >= 0, 0.1, ..., 1 (VOC 2007). Args: `all_point_ap`.
 
-    Recalls are compared as integers: in floating point 3 of 10 are less than 3 * 0.1.
+    Compares recalls as integers: in floating point, 3 / 10 is less than 3 * 0.1.
     """
     if not total:
         return UNDEFINED
@@ -73,18 +72,20 @@ def eleven_point_ap(correct: Ints, total: int) -> float:
 
 
 def _precision(correct: Ints) -> Floats:
-    """(D,) the best precision from each detection on."""
+    """Returns (D,): the highest precision at or after each detection."""
     precision = correct / np.arange(1, len(correct) + 1)
     return np.maximum.accumulate(precision[::-1])[::-1]
 
 
 def best_boxes(table: Floats, truth: TruthTable, min_iou: float = MIN_IOU) -> Ints:
-    """(D,) for each detection the box of its image and category that it overlaps most, -1 where
-    that is below `min_iou`."""
+    """Returns (D,): the box of the same image and category that each detection overlaps most.
+
+    The value is -1 if that IoU is below `min_iou`.
+    """
     detection, box = pairs(table, truth)
     iou = box_iou(table[detection, 1:5], truth.boxes[box])
     best = np.full(len(table), -1, np.int64)
-    # Ascending IoU, then descending place: the last pair of a detection wins.
+    # Sorted by ascending IoU, then descending index. The last pair of a detection wins.
     by_iou = np.lexsort((-box, iou))
     by_iou = by_iou[iou[by_iou] >= min_iou]
     best[detection[by_iou]] = box[by_iou]
@@ -92,21 +93,23 @@ def best_boxes(table: Floats, truth: TruthTable, min_iou: float = MIN_IOU) -> In
 
 
 def pairs(table: Floats, truth: TruthTable) -> tuple[Ints, Ints]:
-    """(M,), (M,) every detection with every box of its image and category, by their places; the
-    pairs of a detection follow each other."""
+    """Pairs each detection with all boxes of its image and category.
+
+    Returns two (M,): indices of detections, ascending, and of boxes.
+    """
     group, truth_group = _groups(table, truth)
     order = np.argsort(truth_group, kind="stable")
     ordered = truth_group[order]
     first = np.searchsorted(ordered, group, side="left")
     count = np.searchsorted(ordered, group, side="right") - first
     detection = np.repeat(np.arange(len(table)), count)
-    # The k-th pair of a detection is with the k-th box of its group.
+    # Pair k of a detection has box k of its group.
     k = np.arange(len(detection)) - np.repeat(np.cumsum(count) - count, count)
     return detection, order[first[detection] + k]
 
 
 def _groups(table: Floats, truth: TruthTable) -> tuple[Ints, Ints]:
-    """One number for each pair of image and category: of the detections and of the boxes."""
+    """Numbers the pairs (image, category). Returns those of detections (D,) and boxes (A,)."""
     pairs = np.concatenate(
         [table[:, [0, 6]].astype(np.int64), np.stack([truth.image_ids, truth.category_ids], 1)]
     )
@@ -115,7 +118,7 @@ def _groups(table: Floats, truth: TruthTable) -> tuple[Ints, Ints]:
 
 
 def box_iou(a: Floats, b: Floats) -> Floats:
-    """IoU of aligned boxes x y w h, (n,)."""
+    """Computes the IoU (n,) of boxes a[i] and b[i], x y w h."""
     low = np.maximum(a[:, :2], b[:, :2])
     high = np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
     inter = np.clip(high - low, 0, None).prod(1)
@@ -124,7 +127,7 @@ def box_iou(a: Floats, b: Floats) -> Floats:
 
 
 def _first_of_each(box: Ints) -> NDArray[np.bool_]:
-    """(D,) whether a detection has a box, and none before it has the same."""
+    """Returns (D,): True for the first detection of each box."""
     first = np.zeros(len(box), bool)
     first[np.unique(box, return_index=True)[1]] = True
     return first & (box >= 0)

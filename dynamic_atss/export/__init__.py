@@ -1,1 +1,1 @@
-"""A trained detector as one file that runs without this package."""
+"""Exports a trained detector to one file that runs without this package."""

@@ -1,4 +1,4 @@
-"""An exported file beside the detector in PyTorch, on the same pictures."""
+"""Compares an exported file with the detector in PyTorch on the same pictures."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from dynamic_atss.errors import UserError
 from dynamic_atss.inference.restore import Restored
 from dynamic_atss.types import Batch, GroundTruth, to_device
 
-BOX, SCORE = 0.1, 1e-4  # largest differences: pixels of the picture, and of a score
+BOX, SCORE = 0.1, 1e-4  # largest accepted differences of boxes in pixels, and of scores
 
 
 @dataclass(frozen=True)
 class Row:
-    """Of one picture: boxes (D, 4) xyxy, scores (D,), classes (D,), on the host."""
+    """Detections of one picture on the CPU: boxes (D, 4) xyxy, scores (D,), classes (D,)."""
 
     boxes: Tensor
     scores: Tensor
@@ -30,19 +30,24 @@ class Row:
 
 @dataclass(frozen=True)
 class Difference:
-    """box, in pixels · score · lost, detections that only one of the two has · count, of those that
-    both have"""
+    """The difference of two sets of detections.
+
+    Args:
+        box, score: largest differences, boxes in pixels.
+        unmatched: number of detections in only one of the sets.
+        count: number of detections in both sets.
+    """
 
     box: float = 0.0
     score: float = 0.0
-    lost: int = 0
+    unmatched: int = 0
     count: int = 0
 
     def __add__(self, other: Difference) -> Difference:
         return Difference(
             max(self.box, other.box),
             max(self.score, other.score),
-            self.lost + other.lost,
+            self.unmatched + other.unmatched,
             self.count + other.count,
         )
 
@@ -50,19 +55,20 @@ class Difference:
 def check(
     run: Callable[..., Sequence[Tensor]], restored: Restored, images: Sequence[Tensor]
 ) -> Difference:
-    """The largest difference over pictures (3, H, W): each alone, then three in a batch.
+    """Gives the largest difference over pictures (3, H, W), each alone and then three in a batch.
 
     Raises:
-        UserError: it is too large.
+        UserError: the difference is too large.
     """
     total = Difference()
     for batch in _batches(restored, images):
         total = total + _of_batch(run, restored, batch)
-    if total.lost or not (total.box <= BOX and total.score <= SCORE):
+    if total.unmatched or not (total.box <= BOX and total.score <= SCORE):
         raise UserError(
-            f"the exported model finds something else than PyTorch in {len(images)} pictures: "
-            f"{total.lost} detections that only one of them has; boxes differ by up to "
-            f"{total.box:.3g} pixels and scores by {total.score:.2g}; nothing is written"
+            f"the exported model differs from PyTorch on {len(images)} pictures: "
+            f"{total.unmatched} detections have no match, boxes differ by up to "
+            f"{total.box:.3g} pixels and scores by {total.score:.2g}; no file is written; try "
+            "another --format"
         )
     return total
 
@@ -71,13 +77,12 @@ def _batches(restored: Restored, images: Sequence[Tensor]) -> Iterator[Batch]:
     for image in images:
         yield batch_of(restored, [image])
     three = [images[k % len(images)] for k in range(3)]
-    # One is cut, so that sizes differ also where all pictures have the same.
+    # Cuts one picture, so that sizes differ even if all pictures are equally large.
     yield batch_of(restored, [three[0], three[1][:, : -(three[1].shape[1] // 4)], three[2]])
 
 
 def batch_of(restored: Restored, images: Sequence[Tensor]) -> Batch:
-    """Pictures (3, H, W) uint8 RGB as a test would resize and pad them, on the detector's
-    device."""
+    """Resizes and pads pictures (3, H, W) uint8 RGB as a test does, on the detector's device."""
     cfg, none = restored.cfg, torch.zeros(0)
     gt, rng = GroundTruth(none.view(0, 4), none.long(), none.long()), np.random.default_rng(0)
     resize = build_test_resizes(cfg)[0]
@@ -89,7 +94,7 @@ def batch_of(restored: Restored, images: Sequence[Tensor]) -> Batch:
 
 
 def inputs_of(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """What an exported model is given."""
+    """Gives the inputs of an exported model."""
     original = torch.tensor(batch.original_sizes, device=batch.images.device)
     return batch.images.contiguous(), batch.sizes, original
 
@@ -113,16 +118,19 @@ def _of_batch(run: Callable[..., Sequence[Tensor]], restored: Restored, batch: B
 
 
 def compare(a: Row, b: Row, rows: int) -> Difference:
-    """rows: the most of a picture; where they are full, rounding decides on the last ones, which
-    only one of the two may have."""
+    """Compares detections.
+
+    rows: maximum number per picture. If all rows are filled, rounding decides which detections come
+    last, so that unmatched ones of the lowest score are accepted.
+    """
     least = max((float(x.scores.min()) for x in (a, b) if len(x.scores) == rows), default=0.0)
     there, back = _one_way(a, b, least + SCORE), _one_way(b, a, least + SCORE)
-    return Difference(there.box, there.score, there.lost + back.lost, there.count)
+    return Difference(there.box, there.score, there.unmatched + back.unmatched, there.count)
 
 
 def _one_way(a: Row, b: Row, edge: float) -> Difference:
     if not len(a.scores) or not len(b.scores):
-        return Difference(lost=int((a.scores > edge).sum()))
+        return Difference(unmatched=int((a.scores > edge).sum()))
     distance = (a.boxes[:, None] - b.boxes).abs().amax(2)
     other = (a.classes[:, None] != b.classes) | ((a.scores[:, None] - b.scores).abs() > SCORE)
     box, place = distance.masked_fill(other, float("inf")).min(1)
@@ -130,5 +138,5 @@ def _one_way(a: Row, b: Row, edge: float) -> Difference:
     score = (a.scores - b.scores[place]).abs()[both]
     lost = int((~both & (a.scores > edge)).sum())
     if not both.any():
-        return Difference(lost=lost)
+        return Difference(unmatched=lost)
     return Difference(float(box[both].max()), float(score.max()), lost, int(both.sum()))

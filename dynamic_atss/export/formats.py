@@ -1,4 +1,4 @@
-"""The formats of `export`, and the packages that they need."""
+"""Lists the formats of `export` and the packages that they need."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PACKAGES = {ONNX: ("onnx", "onnxscript", "onnxruntime"), TORCH: (), AOTI: ()}
 
 
 def check_packages(name: str) -> None:
-    """Raises UserError: the format needs a package that is not installed."""
+    """Raises UserError if the format needs a package that is not installed."""
     missing = [package for package in PACKAGES[name] if find_spec(package) is None]
     if missing:
         raise UserError(

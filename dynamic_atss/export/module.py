@@ -1,4 +1,4 @@
-"""The detector as one function of tensors, for a file that runs without this package."""
+"""Wraps the detector as a function of tensors, which can be exported."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from dynamic_atss.ops.nms import batched_multiclass_nms
 
 INPUTS = ("images", "sizes", "original_sizes")
 OUTPUTS = ("boxes", "scores", "classes", "counts")
-NO_CLASS = -1  # of the rows of an image that are not filled
+NO_CLASS = -1  # in rows that are not filled
 
 Suppress = Callable[..., tuple[Tensor, Tensor]]
 
 
 class TensorDetector(nn.Module):
-    """Normalisation, network, decoding and NMS; every image has as many rows, best first.
+    """Runs normalisation, network, decoding and NMS. Every image has equally many rows.
 
-    The network computes in float32, also where a training did not. `suppress`: what computes NMS,
-    called as `batched_multiclass_nms`.
+    The network computes in float32, even if it was trained in another type.
+
+    Args:
+        suppress: the NMS function, with the arguments of `batched_multiclass_nms`.
 
     Raises:
-        UserError: the post-processing is one of the user's own.
+        UserError: the post-processing is not a PostProcess.
     """
 
     def __init__(self, detector: Detector, suppress: Suppress = batched_multiclass_nms) -> None:
@@ -42,13 +44,20 @@ class TensorDetector(nn.Module):
     def forward(
         self, images: Tensor, sizes: Tensor, original_sizes: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """images (N, 3, H, W) uint8 RGB, padded by 0 at the right and the bottom · sizes (N, 2)
-        int64, height and width without the padding · original_sizes (N, 2), of the pictures.
+        """Detects objects in N images.
+
+        Args:
+            images: (N, 3, H, W) uint8 RGB, padded by 0 at the right and the bottom.
+            sizes: (N, 2) int64 height and width without padding.
+            original_sizes: (N, 2) int64 height and width of the original pictures.
 
         Returns:
-            boxes (N, D, 4), x1, y1, x2, y2 in pixels of the picture, x2 - x1 wide · scores (N, D) ·
-            classes (N, D) int64 · counts (N,) int64, how many rows of each image are filled; of the
-            others boxes and scores are 0 and classes -1.
+            boxes: (N, D, 4) x1, y1, x2, y2 in pixels of the original picture, width x2 - x1,
+                highest score first.
+            scores: (N, D).
+            classes: (N, D) int64.
+            counts: (N,) int64 number of filled rows of each image. Other rows hold boxes and
+                scores 0 and class -1.
         """
         model, process = self.detector, self.process
         output = process.output(model.head(model.backbone(model.normalize(images, sizes))))
@@ -57,17 +66,17 @@ class TensorDetector(nn.Module):
         found, counts = process.select(found, sizes, original_sizes, self.suppress)
         ratio = (original_sizes / sizes).flip(1).repeat(1, 2)  # x, y, x, y
         boxes = found[0] * ratio[:, None]
-        beyond = boxes.new_tensor([0.0, 0.0, process.convention.value, process.convention.value])
-        return *_rows((boxes + beyond, *found[1:]), counts, process.detections_per_image), counts
+        offset = boxes.new_tensor([0.0, 0.0, process.convention.value, process.convention.value])
+        return *_rows((boxes + offset, *found[1:]), counts, process.detections_per_image), counts
 
 
 def _rows(found: Found, counts: Tensor, rows: int) -> Found:
-    """`rows` of each image; those from its count on hold nothing."""
+    """Pads each image to `rows` rows. Clears the rows after its count."""
     boxes, scores, classes = found
-    free = torch.arange(scores.shape[1], device=counts.device) >= counts[:, None]
-    more = rows - scores.shape[1]
+    empty = torch.arange(scores.shape[1], device=counts.device) >= counts[:, None]
+    padding = rows - scores.shape[1]
     return (
-        F.pad(boxes.masked_fill(free[..., None], 0.0), (0, 0, 0, more)),
-        F.pad(scores.masked_fill(free, 0.0), (0, more)),
-        F.pad(classes.masked_fill(free, NO_CLASS), (0, more), value=NO_CLASS),
+        F.pad(boxes.masked_fill(empty[..., None], 0.0), (0, 0, 0, padding)),
+        F.pad(scores.masked_fill(empty, 0.0), (0, padding)),
+        F.pad(classes.masked_fill(empty, NO_CLASS), (0, padding), value=NO_CLASS),
     )

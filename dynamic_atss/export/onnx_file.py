@@ -1,4 +1,4 @@
-"""The traced detector as an ONNX file of standard operators."""
+"""Writes the traced detector as an ONNX file of standard operators, and runs such a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 from dynamic_atss.errors import UserError
 from dynamic_atss.export.module import INPUTS, OUTPUTS
 
-OPSET = 20  # the first with deformable convolution is 19
+OPSET = 20  # deformable convolution needs 19 or later
 SHAPES = {
     "images": ("batch", 3, "height", "width"),
     "sizes": ("batch", 2),
@@ -24,7 +24,7 @@ SHAPES = {
 
 
 def write_onnx(program: ExportedProgram, path: Path, about: Mapping[str, str]) -> None:
-    """Writes one file, with the weights in it.
+    """Writes one file that contains the weights.
 
     Raises:
         UserError: ONNX lacks an operator of the model.
@@ -36,27 +36,27 @@ def write_onnx(program: ExportedProgram, path: Path, about: Mapping[str, str]) -
     table: dict[Any, Any] = {
         torch.ops.dynamic_atss.batched_multiclass_nms.default: batched_multiclass_nms
     }
-    names: dict[str, Any] = {"input_names": INPUTS, "output_names": OUTPUTS}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the exporter, on its own functions
+            warnings.simplefilter("ignore")  # the exporter warns about its own functions
             made: Any = torch.onnx.export(
                 program,
+                input_names=INPUTS,
+                output_names=OUTPUTS,
                 dynamo=True,
                 opset_version=OPSET,
                 custom_translation_table=table,
                 verbose=False,
-                **names,
             )
     except torch.onnx.errors.OnnxExporterError as error:
-        raise UserError(_told(error)) from error
+        raise UserError(_message(error)) from error
     model = _plain(made.model)
     model.metadata_props.update(about)
     onnx.save(made.model_proto, str(path))
 
 
 def _plain(model: Any) -> Any:
-    """Without the places in Python files and the names of sizes that the exporter notes."""
+    """Removes the paths of Python files and the names of sizes that the exporter records."""
     from onnx_ir import Shape
 
     for node in model.graph.all_nodes():
@@ -75,8 +75,8 @@ def _plain(model: Any) -> Any:
     return model
 
 
-def _told(error: Exception) -> str:
-    """The operator's name, where the exporter tells it."""
+def _message(error: Exception) -> str:
+    """Gives the error message, with the operator's name if the exporter reports it."""
     chain: BaseException | None = error
     text = ""
     while chain is not None:
@@ -91,10 +91,10 @@ def _told(error: Exception) -> str:
 
 
 class OnnxRunner:
-    """images, sizes, original_sizes -> the outputs, by onnxruntime on the CPU.
+    """Runs an ONNX file by onnxruntime on the CPU.
 
     Raises:
-        UserError: it lacks an operator of the file.
+        UserError: onnxruntime lacks an operator of the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -105,11 +105,11 @@ class OnnxRunner:
         providers = ["CPUExecutionProvider"]
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-        except Exception as error:  # one of many kinds, which have no base of their own
+        except Exception as error:  # onnxruntime has many exceptions without a common base
             raise UserError(
                 f"--format onnx: onnxruntime {onnxruntime.__version__} cannot run the model "
-                f"({' '.join(str(error).split())[:200]}); update it (it knows deformable "
-                "convolutions since 1.25), or use --format torch or aoti"
+                f"({' '.join(str(error).split())[:200]}); update it (1.25 or later has deformable "
+                "convolutions), or use --format torch or aoti"
             ) from error
 
     def __call__(self, *inputs: Tensor) -> list[Tensor]:

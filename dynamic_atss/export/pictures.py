@@ -1,4 +1,4 @@
-"""The pictures on which an exported file is checked."""
+"""Chooses the pictures for checking an exported file."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from dynamic_atss.inference.picture import Picture
 from dynamic_atss.inference.restore import Restored
 from dynamic_atss.inference.sources import Source, of_files, open_source
 
-MOST = 10
+MAX_PICTURES = 10
 
 
 def pictures(restored: Restored, given: str) -> tuple[list[Tensor], str]:
-    """(3, H, W) uint8 RGB each, and where they are from: `given` (a folder, a picture), else the
-    run's first test set, else generated shapes.
+    """Gives pictures (3, H, W) uint8 RGB and the name of their source.
+
+    Reads `given` (a folder or a picture), or else the run's first test set, or else generated
+    shapes.
 
     Raises:
         UserError: `given` has no readable picture.
@@ -29,7 +31,10 @@ def pictures(restored: Restored, given: str) -> tuple[list[Tensor], str]:
     if given:
         found = _read(open_source(given, restored.reading))
         if not found:
-            raise UserError(f"--check-images {given}: no picture in it can be read")
+            raise UserError(
+                f"--check-images {given}: no picture can be read; give a picture, or a folder of "
+                "pictures"
+            )
         return found, given
     name, found = _of_test_set(restored)
     if found:
@@ -45,13 +50,13 @@ def _read(source: Source) -> list[Tensor]:
     for picture in source.pictures:
         if isinstance(picture, Picture):
             found.append(picture.image)
-        if len(found) == MOST:
+        if len(found) == MAX_PICTURES:
             break
     return found
 
 
 def _of_test_set(restored: Restored) -> tuple[str, list[Tensor]]:
-    """Nothing where there is none any more, or code of the user's would have to read it."""
+    """Reads the first test set. Gives nothing if it is missing or if custom code has to read it."""
     cfg = restored.cfg
     names = [name for name in cfg.DATASETS.TEST if not names_code("DATASETS.TEST", name)]
     try:
@@ -64,5 +69,5 @@ def _of_test_set(restored: Restored) -> tuple[str, list[Tensor]]:
 
 def _files(cfg: CfgNode, name: str) -> list[Path]:
     data = open_dataset(name, root=cfg.DATASETS.ROOT, training=False)
-    step = max(len(data) // MOST, 1)
-    return [data.path(index) for index in range(0, len(data), step)][:MOST]
+    step = max(len(data) // MAX_PICTURES, 1)
+    return [data.path(index) for index in range(0, len(data), step)][:MAX_PICTURES]

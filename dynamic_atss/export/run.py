@@ -1,4 +1,4 @@
-"""From a run or a file of weights to a file that runs without this package."""
+"""Exports a run or a file of weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ from dynamic_atss.ops.nms import batched_multiclass_nms
 
 
 class Format(NamedTuple):
-    """suppress: the NMS that is traced · write: (program, path, about) · open: what runs a file"""
+    """A format of exported files.
+
+    suppress: the NMS function to trace · write: writes (program, path, about) · open: gives a
+    function that runs a file
+    """
 
     suppress: Suppress
     write: Callable[..., None]
@@ -46,15 +50,15 @@ def export(
     check_images: str = "",
     loading: Mapping[str, Any] | None = None,
 ) -> str:
-    """Writes `output` once it agrees with PyTorch; the line that says so.
+    """Writes `output` after checking that it agrees with PyTorch. Gives a line about the check.
 
     Args:
-        name: of the format, a key of FORMATS.
-        check_images: a folder or a picture; see `pictures`.
+        name: the format, a key of FORMATS.
+        check_images: a folder or a picture, see `pictures`.
         loading: further arguments of `restore`.
 
     Raises:
-        UserError: for what the user can correct; then nothing is written.
+        UserError: an argument is wrong, or the check failed. Writes nothing then.
     """
     check_packages(name)
     output = Path(output).expanduser()
@@ -64,21 +68,21 @@ def export(
     chosen = FORMATS[name]
     model = TensorDetector(restored.detector, chosen.suppress).eval()
     with tempfile.TemporaryDirectory(prefix="dynamic_atss_export_") as folder:
-        made = Path(folder) / "model.pt2"  # a name that all formats take
+        made = Path(folder) / "model.pt2"  # an extension that all formats accept
         chosen.write(traced(model, restored.device), made, about(restored, model.process))
         found = check(chosen.open(made), restored, images)
         with made.open("rb") as content:
             write_atomically(output, lambda file: shutil.copyfileobj(content, file))
     return (
-        f"{output}: {output.stat().st_size / 1e6:.1f} MB, {len(restored.class_names)} classes; as "
-        f"PyTorch on {len(images)} pictures of {source}: {found.count} boxes, which differ by up "
-        f"to {found.box:.2g} pixels, their scores by {found.score:.1g}"
+        f"{output}: {output.stat().st_size / 1e6:.1f} MB, {len(restored.class_names)} classes; "
+        f"agrees with PyTorch on {len(images)} pictures of {source}: {found.count} boxes differ "
+        f"by at most {found.box:.2g} pixels, and their scores by {found.score:.1g}"
     )
 
 
 def _restored(weights: str, overrides: Sequence[str] = (), **loading: Any) -> Restored:
-    """Raises UserError for a test that is more than the detector."""
-    # channels_last maps of one place are contiguous, too: a trace would exclude them.
+    """Loads the detector. Raises UserError if the test uses augmentation."""
+    # With channels_last, the trace would not accept maps of 1 x 1, which are also contiguous.
     restored = restore(weights, overrides=[*overrides, "MODEL.CHANNELS_LAST", "False"], **loading)
     if restored.cfg.TEST.BBOX_AUG.ENABLED:
         raise UserError(

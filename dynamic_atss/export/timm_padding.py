@@ -1,4 +1,4 @@
-"""timm's "same" padding of any size, for as long as a model is traced."""
+"""Replaces timm's "same" padding while a model is traced."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ NAME = "get_same_padding"
 
 
 @contextmanager
-def in_whole_numbers() -> Iterator[None]:
-    """timm rounds a quotient of floats up, which a trace keeps as it is; after some convolutions
-    the sizes are expressions that take minutes to compare. The quotient of integers stays short."""
-    padding = sys.modules.get("timm.layers.padding")  # imported where a body is timm's
-    own = getattr(padding, NAME, None)
-    if own is None:
+def integer_padding() -> Iterator[None]:
+    """Computes timm's padding with integers.
+
+    timm rounds up a quotient of floats. A trace keeps such expressions, and after some
+    convolutions it takes minutes to compare them. Quotients of integers stay short.
+    """
+    padding = sys.modules.get("timm.layers.padding")  # None: the body is not from timm
+    original = getattr(padding, NAME, None)
+    if original is None:
         yield
         return
     setattr(padding, NAME, same_padding)
     try:
         yield
     finally:
-        setattr(padding, NAME, own)
+        setattr(padding, NAME, original)
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int) -> int:
-    """Of both ends: so much that ceil(size / stride) windows fit."""
+    """Gives the padding of both ends together, with which ceil(size / stride) windows fit."""
     return max((size - 1) // stride * stride + (kernel - 1) * dilation + 1 - size, 0)

@@ -1,5 +1,7 @@
-"""The traced detector as a file of torch.export, or compiled by AOTInductor. Both are read by torch
-alone."""
+"""Writes the traced detector as a file of torch.export, or compiled by AOTInductor.
+
+Such files need only torch.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,15 @@ from torch.fx import GraphModule
 
 from dynamic_atss.errors import UserError
 
-ABOUT = "metadata.json"  # the file in a .pt2 of torch.export
+ABOUT = "metadata.json"  # name of the description in a .pt2 of torch.export
 
-COMPILING = "AOTInductor compiles the model by the C++ compiler, which takes minutes"
+COMPILING = "AOTInductor compiles the model with the C++ compiler, which takes minutes"
 
 Runner = Callable[..., Sequence[Tensor]]
 
 
 def libraries(program: ExportedProgram) -> list[str]:
-    """Those whose operators it calls, besides torch: to be imported before the file is loaded."""
+    """Finds the libraries besides torch that have to be imported before the file is loaded."""
     graphs = (x.graph for x in program.graph_module.modules() if isinstance(x, GraphModule))
     targets = (node.target for graph in graphs for node in graph.nodes)
     names = {x.namespace for x in targets if isinstance(x, torch._ops.OpOverload)}
@@ -31,12 +33,17 @@ def libraries(program: ExportedProgram) -> list[str]:
 
 
 def write_torch(program: ExportedProgram, path: Path, about: Mapping[str, str]) -> None:
-    """`torch.export.load` reads it; `extra_files={"metadata.json": ""}` gets what it says."""
+    """Writes a file for `torch.export.load`.
+
+    Its argument `extra_files={"metadata.json": ""}` receives the description.
+    """
     torch.export.save(program, path, extra_files={ABOUT: json.dumps(_with_imports(program, about))})
 
 
 def write_aoti(program: ExportedProgram, path: Path, about: Mapping[str, str]) -> None:
-    """`torch._inductor.aoti_load_package` reads it; its `get_metadata()` tells what it says.
+    """Writes a file for `torch._inductor.aoti_load_package`.
+
+    The loaded package's `get_metadata()` gives the description.
 
     Raises:
         UserError: there is no C++ compiler.
@@ -50,15 +57,15 @@ def write_aoti(program: ExportedProgram, path: Path, about: Mapping[str, str]) -
 
 
 def _check_compiler() -> None:
-    from torch._inductor import cpp_builder  # takes seconds
+    from torch._inductor import cpp_builder  # imported here, because it takes seconds
     from torch._inductor.exc import InvalidCxxCompiler
 
     try:
         cpp_builder.get_cpp_compiler()
     except InvalidCxxCompiler as error:
         raise UserError(
-            "--format aoti: no C++ compiler is found; install g++, or name one by "
-            "the variable CXX, or use --format torch"
+            "--format aoti: no C++ compiler is found; install g++, name a compiler by the "
+            "environment variable CXX, or use --format torch"
         ) from error
 
 

@@ -1,5 +1,7 @@
-"""The project's NMS operator in PyTorch's own operators, of a batch at once: a loop over the boxes
-that are kept. What is exported with it needs no library but torch."""
+"""Expresses the project's NMS operator by operators of PyTorch.
+
+An exported file then needs no library but torch.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ def greedy_nms(
     convention: BoxConvention,
     limit: int,
 ) -> tuple[Tensor, Tensor]:
-    """As `dynamic_atss.ops.nms.batched_multiclass_nms`, for finite boxes."""
+    """Does the same as `dynamic_atss.ops.nms.batched_multiclass_nms` for finite boxes.
+
+    Handles a batch of N images at once, in a loop over the kept boxes.
+    """
     wide = boxes.double()
     left = torch.where(scores > 0, scores, 0.0)
     places = torch.arange(torch.sym_min(limit, scores.shape[1]), device=scores.device)
@@ -27,7 +32,7 @@ def greedy_nms(
         return (step < keep.shape[1]) & (left > 0).any()
 
     def take(step: Tensor, left: Tensor, keep: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        best, place = left.max(1, keepdim=True)  # the first of equal ones
+        best, place = left.max(1, keepdim=True)  # the first of equal scores
         chosen = wide.gather(1, place[..., None].expand(-1, -1, 4))
         gone = (convention.iou(wide, chosen) > threshold) & (classes == classes.gather(1, place))
         now = torch.where((places == step) & (best > 0), place, keep)

@@ -1,4 +1,4 @@
-"""The detector as a graph of operators, for any number of images of any size."""
+"""Traces the detector as a graph of operators for any number of images of any size."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from torch.export import Dim, ExportedProgram
 
 from dynamic_atss.errors import UserError
 from dynamic_atss.export.module import TensorDetector
-from dynamic_atss.export.timm_padding import in_whole_numbers
+from dynamic_atss.export.timm_padding import integer_padding
 from dynamic_atss.modeling.fpn import FPN
 
 _SYMBOLIC: Any = torch.fx.experimental._config
-# Of the example that is traced: every level has more than one place, both sides differ.
+# Images, height and width of the traced example. Every level has several locations, and the sides
+# differ.
 _EXAMPLE = 2, 288, 320
 
 
 def traced(model: TensorDetector, device: torch.device) -> ExportedProgram:
-    """The graph of a model in evaluation mode, on `device`.
+    """Traces a model in evaluation mode on `device`.
 
     Raises:
         UserError: a part of the model cannot be traced, or not for every size.
@@ -33,25 +34,31 @@ def traced(model: TensorDetector, device: torch.device) -> ExportedProgram:
     batch = Dim("batch", min=1)
     shapes = ({0: batch, 2: Dim("height", min=1), 3: Dim("width", min=1)}, {0: batch}, {0: batch})
     try:
-        # Else maps of one place, of the last levels, would be refused: they may broadcast.
+        # Without it the trace refuses maps of 1 x 1, which could broadcast.
         patch = _SYMBOLIC.patch(backed_size_oblivious=True)
-        with torch.no_grad(), patch, in_whole_numbers(), _contiguous_maps(model):
+        with torch.no_grad(), patch, integer_padding(), _contiguous_maps(model):
             return torch.export.export(
-                *(model, (pixels, sizes, sizes * 2)), dynamic_shapes=shapes, strict=False
+                model,
+                (pixels, sizes, sizes * 2),
+                dynamic_shapes=shapes,
+                strict=False,
             )
     except UserError:
         raise
-    except Exception as error:  # a head or body of the user's may raise any
+    except Exception as error:  # a custom head or body may raise any exception
         raise UserError(
-            f"{_parts(model)}: cannot be traced ({_first_line(error)}): a part must not go by the "
-            "values of its tensors, and reads sizes as x.shape[0], not len(x)"
+            f"{_parts(model)}: cannot be traced ({_first_line(error)}); do not branch on values "
+            "of tensors in it, and read sizes as x.shape[0], not len(x)"
         ) from error
 
 
 @contextmanager
 def _contiguous_maps(model: TensorDetector) -> Iterator[None]:
-    """Bodies with channels last (Swin) give views of other strides, which convolutions would pass
-    on: a map of one place has both kinds, and a trace would exclude it."""
+    """Makes the maps that enter the FPN contiguous.
+
+    Bodies with channels last (Swin) give views with other strides. A trace with such strides does
+    not accept maps of 1 x 1, which have both kinds of strides.
+    """
     with ExitStack() as stack:
         for fpn in (part for part in model.modules() if isinstance(part, FPN)):
             stack.enter_context(fpn.register_forward_pre_hook(_contiguous))

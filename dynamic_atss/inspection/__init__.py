@@ -1,5 +1,6 @@
-"""Which priors learn which box, and why the others do not: seen picture by picture, rule by rule.
+"""Writes an HTML page that shows which priors learn which box, and why the others do not.
 
-recorder: what a rule does · fates: what became of each pair of a box and a prior · views: what the
-page shows of it · page: one HTML file · source, rules, pictures: of which weights, rules, pictures
+recorder: records the steps of a rule · outcomes: explains each pair of a box and a prior · views:
+packs the outcomes for the page · page: writes the HTML file · source, rules, pictures: choose the
+weights, the rules and the pictures
 """

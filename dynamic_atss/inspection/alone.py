@@ -1,4 +1,4 @@
-"""Whether a box would have had a prior if the other boxes were not there: the rule is asked."""
+"""Asks the rule whether a box gets a prior when the image has no other boxes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from dynamic_atss.inspection.recorder import Answer
 
 
-def had_alone(answer: Answer, box: NDArray[Any], prior: NDArray[Any]) -> NDArray[np.bool_]:
-    """(M,) of the pairs of box and prior (M,): one call of the rule for each box among them."""
+def positive_alone(answer: Answer, box: NDArray[Any], prior: NDArray[Any]) -> NDArray[np.bool_]:
+    """Gives (M,) flags for the M pairs of a box and a prior. Calls the rule once per box."""
     gt, found = answer.gt.objects, np.zeros(len(box), bool)
-    for one in np.unique(box).tolist():
-        own = answer.rule(answer.priors, gt[one : one + 1], answer.predictions)
-        here = box == one
-        found[here] = own.positive.detach().cpu().flatten().numpy()[prior[here]]
+    for index in np.unique(box).tolist():
+        assignment = answer.rule(answer.priors, gt[index : index + 1], answer.predictions)
+        here = box == index
+        found[here] = assignment.positive.detach().cpu().flatten().numpy()[prior[here]]
     return found

@@ -1,4 +1,4 @@
-"""Arrays of numbers in a page: one block of bytes, and where each array lies in it."""
+"""Packs arrays of numbers into one block of bytes for a page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# As the page's code names the types.
+# The names that page/data.js uses.
 TYPES = {"uint8": "u1", "uint16": "u2", "int16": "i2", "uint32": "u4", "float32": "f4"}
 _ALIGNED = 4
 
@@ -17,14 +17,14 @@ Place = tuple[str, int, int]  # type, first byte, number of values
 
 
 class Block:
-    """Little-endian arrays, each at a multiple of 4 bytes; equal ones are kept once."""
+    """Stores little-endian arrays at multiples of 4 bytes. Stores equal arrays once."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
         self._places: dict[tuple[str, bytes], Place] = {}
 
     def add(self, values: NDArray[Any]) -> Place:
-        """Raises KeyError: a type that the page does not read."""
+        """Gives the array's place. Raises KeyError for a type that the page cannot read."""
         kind = TYPES[values.dtype.name]
         content = np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
         if (kind, content) not in self._places:
@@ -34,5 +34,5 @@ class Block:
         return self._places[kind, content]
 
     def text(self) -> str:
-        """Deflated (zlib), in base64."""
+        """Gives the block, compressed with zlib, in base64."""
         return base64.b64encode(zlib.compress(bytes(self._bytes), 9)).decode()

@@ -1,4 +1,4 @@
-"""The page: one HTML file with its style, its code and all data, which loads nothing else."""
+"""Builds one HTML file that contains style, code and data, and loads nothing else."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from dynamic_atss.quoting import printable
 from dynamic_atss.viz.html import safe
 
 _PARTS = Path(__file__).parent / "page"
-# In this order; each is a few functions of one subject.
+# The page needs them in this order.
 SCRIPTS = ("data", "state", "marks", "draw", "boxes", "details", "controls", "keys", "main")
 
 
 def page(data: Mapping[str, Any]) -> str:
-    """data: what the scripts show (see `run.collected`); texts from files may be in it."""
+    """Gives the HTML text of the data that `run.page_data` collects. Escapes texts from files."""
     return Template(_part("page.html")).substitute(
         title=safe(data["title"]),
         style=_part("page.css"),
@@ -31,7 +31,7 @@ def _part(name: str) -> str:
 
 
 def _in_script(data: Mapping[str, Any]) -> str:
-    """JSON that ends no script element; what cannot be shown stands there as an escape."""
+    """Gives JSON that cannot end a script element. Escapes characters that cannot be shown."""
     text = json.dumps(_printable(data), ensure_ascii=True, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

@@ -1,4 +1,4 @@
-"""The pictures that are shown, as the network gets them."""
+"""Loads the pictures of the page, resized as the network receives them."""
 
 from __future__ import annotations
 
@@ -20,33 +20,36 @@ from dynamic_atss.data.loader import collate
 from dynamic_atss.errors import UserError
 from dynamic_atss.types import Batch
 
-# From large to small: longest side and JPEG quality, until all pictures fit.
-FORMS = ((1400, 85), (1100, 80), (900, 70), (700, 65), (560, 55), (420, 45), (320, 35))
-BYTES = 1_600_000  # of all pictures together
+# Longest side in pixels and JPEG quality. The first form in which all pictures fit is used.
+JPEG_FORMS = ((1400, 85), (1100, 80), (900, 70), (700, 65), (560, 55), (420, 45), (320, 35))
+MAX_BYTES = 1_600_000  # for all pictures together
 KEY = "--images"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """name: of its file · batch: of this picture alone"""
+    """One picture: its file's name and a batch that contains only this picture."""
 
     name: str
     batch: Batch
 
 
 def open_images(cfg: CfgNode, name: str) -> DetectionDataset:
-    """The data set `name` or, where that is "", the first of DATASETS.TRAIN, or of TEST.
+    """Opens the data set `name`, or the first of DATASETS.TRAIN and DATASETS.TEST for "".
 
     Raises:
-        UserError: there is none, or it cannot be read.
+        UserError: there is no data set, or it cannot be read.
     """
     names = [name] if name else [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST][:1]
     if not names:
-        raise UserError("no pictures: give --images, such as coco:<annotations.json>:<folder>")
+        raise UserError(
+            "the configuration names no data set: add --images, such as "
+            "coco:<annotations.json>:<folder>"
+        )
     if Path(names[0]).expanduser().exists():
         raise UserError(
-            f"{KEY} {names[0]}: a file or folder alone has no boxes, which a rule needs: give a "
-            "data set, such as coco:<annotations.json>:<folder>"
+            f"{KEY} {names[0]}: a file or folder without annotations has no boxes; give a data "
+            "set, such as coco:<annotations.json>:<folder>"
         )
     try:
         return open_dataset(
@@ -65,11 +68,14 @@ def open_images(cfg: CfgNode, name: str) -> DetectionDataset:
 
 
 def choose(dataset: DetectionDataset, count: int, only: Sequence[str]) -> list[int]:
-    """Places of `count` pictures with boxes, spread over the data set; or those of `only`, which
-    are file names or image ids.
+    """Chooses pictures and gives their indices in the data set.
+
+    Args:
+        count: pictures with boxes, spread evenly over the data set, when `only` is empty.
+        only: file names or image ids.
 
     Raises:
-        UserError: there is none.
+        UserError: no picture has a box, or a name of `only` is unknown.
     """
     if only:
         return [_place_of(dataset, name) for name in only]
@@ -94,13 +100,16 @@ def load(cfg: CfgNode, dataset: DetectionDataset, place: int) -> Picture:
 
 
 def as_jpegs(pictures: Sequence[Picture]) -> list[str]:
-    """Each picture without its padding, in base64; all of one form, small enough together."""
+    """Encodes each picture without its padding as JPEG in base64, all at the same quality.
+
+    Chooses the largest form of JPEG_FORMS in which all pictures together fit MAX_BYTES.
+    """
     coded: list[bytes] = []
-    for side, quality in FORMS:
+    for side, quality in JPEG_FORMS:
         coded = [_jpeg(picture.batch, side, quality) for picture in pictures]
-        if sum(map(len, coded)) <= BYTES:
+        if sum(map(len, coded)) <= MAX_BYTES:
             break
-    return [base64.b64encode(one).decode() for one in coded]
+    return [base64.b64encode(jpeg).decode() for jpeg in coded]
 
 
 def _jpeg(batch: Batch, side: int, quality: int) -> bytes:

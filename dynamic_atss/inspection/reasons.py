@@ -1,4 +1,4 @@
-"""Why a pair of a box and a prior is not a positive, in words."""
+"""Describes in words why a pair of a box and a prior is not a positive."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dynamic_atss.inspection.recorder import CAP, THRESHOLD, Event
 from dynamic_atss.quoting import printable
 
-# Where a condition that a rule notes does not hold; of others: "not <its name>".
+# Texts for conditions that fail. The text for any other condition is "not <name>".
 FAILED = {
     THRESHOLD: "below the threshold",
     CAP: "won, but the box keeps only its best",
@@ -25,7 +25,7 @@ _MOST_CONDITIONS = 16
 
 
 class Reasons:
-    """Texts by number; each is kept once."""
+    """Numbers texts. Stores each text once."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -36,13 +36,13 @@ class Reasons:
         return self.texts.index(text)
 
     def numbers(self, codes: NDArray[Any], texts: dict[int, str]) -> NDArray[np.int64]:
-        """(M,) numbers of the texts that the codes (M,) have."""
+        """Gives the (M,) numbers of the texts that belong to the (M,) codes."""
         found, place = np.unique(codes, return_inverse=True)
         return np.array([self.number(texts[int(c)]) for c in found], np.int64)[place.reshape(-1)]
 
 
 def failed(event: Event) -> tuple[NDArray[Any], dict[int, str]]:
-    """Codes (M,) of the conditions that do not hold, and what each code means; 0: all hold."""
+    """Gives (M,) codes of the conditions that fail, and the text of each code. 0: none fails."""
     names = list(event.conditions)[:_MOST_CONDITIONS]
     codes = np.zeros(len(event.box), np.int64)
     for bit, name in enumerate(names):
@@ -57,7 +57,7 @@ def _text(code: int, names: list[str]) -> str:
 
 
 def lost(event: Event) -> tuple[NDArray[Any], dict[int, str]]:
-    """As `failed`, of pairs that are not kept: there is a text for 0, too."""
+    """Does the same as `failed` for pairs that are not kept. Code 0 has a text, too."""
     codes, texts = failed(event)
     first = f"not among the {event.limit} best" if event.limit else ""
     return codes, {c: "; ".join(filter(None, (first, t))) or NOT_SELECTED for c, t in texts.items()}

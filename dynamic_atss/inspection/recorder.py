@@ -1,4 +1,4 @@
-"""What a rule does, step by step, on the host."""
+"""Records the steps of a rule as NumPy arrays on the CPU."""
 
 from __future__ import annotations
 
@@ -16,18 +16,23 @@ from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 THRESHOLD = "threshold"
 UNNAMED = "score"
-CAP = "within_per_box"  # a condition: of `resolve`, of pairs that have won
+CAP = "within_per_box"  # the condition that `resolve` notes for pairs that have won
 
 
 @dataclass(frozen=True)
 class Event:
-    """A step about M pairs of one image.
+    """One step of a rule, which handles M pairs of one image.
 
-    box, prior, score (M,) · kept (M,) bool: chosen, or selected · winner (M,) the gt index that
-    the pair's prior has after the step, or None: it gives priors to no box · limit: so many of a
-    box are chosen, 0: any number · values and conditions (M,) by name, as noted · around: of a
-    rule around another, which has answered · told: the whole is said in one go by a rule for one
-    image
+    Args:
+        box, prior, score: (M,).
+        kept: (M,) whether the step selects the pair.
+        winner: (M,) the gt index of the pair's prior after the step. None: the step gives priors
+            to no box.
+        limit: how many pairs of a box the step keeps, 0: any number.
+        values, conditions: by name, (M,) notes of the rule.
+        by_wrapper: whether a wrapper made the step, after its inner rule had answered.
+        from_notes: whether the event holds all pairs and comes only from notes, as for a rule
+            that handles one image and calls no helper.
     """
 
     box: NDArray[Any]
@@ -38,14 +43,16 @@ class Event:
     limit: int = 0
     values: dict[str, NDArray[Any]] = field(default_factory=dict)
     conditions: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
-    around: bool = False
-    told: bool = False
+    by_wrapper: bool = False
+    from_notes: bool = False
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one rule was asked and answered, with its steps; `inner`: answers of the rules that it
-    is around, in order."""
+    """The inputs, the steps and the assignment of one rule.
+
+    inner: the answers of the rules that it wraps, in order of the calls.
+    """
 
     rule: Any
     priors: Priors
@@ -57,25 +64,25 @@ class Answer:
 
 
 @dataclass
-class _Asked:
+class _OpenCall:
     rule: Any
     events: list[Event] = field(default_factory=list)
     inner: list[Answer] = field(default_factory=list)
 
 
 class Record:
-    """A `Recorder` of rules that are asked about one image.
+    """A `Recorder` for rules that assign one image.
 
-    answers: of the rules that nothing is around, in order
+    answers: the answers of the outermost rules, in order of the calls.
     """
 
     def __init__(self) -> None:
         self.answers: list[Answer] = []
-        self._asked: list[_Asked] = []
+        self._asked: list[_OpenCall] = []
         self._notes: dict[str, Any] = {}
 
     def note(self, values: dict[str, Any]) -> None:
-        for name, value in values.items():  # copies: the rule may go on to write into them
+        for name, value in values.items():  # copies, because the rule may change its tensors later
             self._notes[name] = value.detach().cpu().clone() if torch.is_tensor(value) else value
 
     def chosen(self, pairs: Pairs, score: Tensor, k: int, boxes: int, places: Tensor) -> None:
@@ -88,12 +95,12 @@ class Record:
 
     def capped(self, pairs: Pairs, kept: Tensor, score: Tensor, index: Tensor) -> None:
         if self._asked:
-            name = next(iter(self._asked[-1].events[-1].values))  # the score, as it was noted
+            name = next(iter(self._asked[-1].events[-1].values))  # the noted name of the score
             self.note({UNNAMED: name, CAP: kept})
         self.resolved(pairs, kept, score, index)
 
     def begin(self, rule: Any) -> None:
-        self._asked.append(_Asked(rule))
+        self._asked.append(_OpenCall(rule))
         self._notes = {}
 
     def end(
@@ -101,7 +108,7 @@ class Record:
     ) -> None:
         asked = self._asked.pop()
         if any(not isinstance(value, str) for value in self._notes.values()):
-            asked.events.append(self._said(asked, found, len(gt)))
+            asked.events.append(self._event_from_notes(asked, found, len(gt)))
         self._notes = {}
         answer = Answer(asked.rule, priors, gt, predictions, found, asked.events, asked.inner)
         if not self._asked:
@@ -120,7 +127,7 @@ class Record:
         limit: int = 0,
         index: Tensor | None = None,
     ) -> None:
-        """The event of a helper's call, with what was noted for it."""
+        """Adds the event of a helper's call, with the notes that came before it."""
         if not self._asked:
             return
         asked, notes, self._notes = self._asked[-1], self._notes, {}
@@ -135,14 +142,20 @@ class Record:
         winner = None if index is None else index.cpu().flatten().numpy()[flat(pairs.flat)]
         asked.events.append(
             Event(
-                *(box, flat(pairs.prior), flat(score).astype(np.float64), flat(kept)),
-                *(winner, limit, values, conditions),
-                around=bool(asked.inner),
+                box=box,
+                prior=flat(pairs.prior),
+                score=flat(score).astype(np.float64),
+                kept=flat(kept),
+                winner=winner,
+                limit=limit,
+                values=values,
+                conditions=conditions,
+                by_wrapper=bool(asked.inner),
             )
         )
 
-    def _said(self, asked: _Asked, found: Assignment, boxes: int) -> Event:
-        """Of every prior with every box, what was noted and not yet taken."""
+    def _event_from_notes(self, asked: _OpenCall, found: Assignment, boxes: int) -> Event:
+        """Gives an event of every prior with every box, made of the notes that no step used."""
         index = found.gt_index.cpu().flatten()
         shape = torch.Size((len(index), boxes))
         score = self._notes.pop(UNNAMED, None)
@@ -157,16 +170,17 @@ class Record:
         prior, box = flat(torch.arange(len(index))[:, None]), flat(torch.arange(boxes))
         winner = flat(index[:, None])
         return Event(
-            box, prior, flat(score), winner == box, winner, 0, values, conditions, told=True
+            box, prior, flat(score), winner == box, winner, 0, values, conditions, from_notes=True
         )
 
 
 def _sorted(
     rule: Any, notes: dict[str, Any], shape: torch.Size, score: Tensor, flat: Any
 ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.bool_]]]:
-    """Numbers and conditions of the notes; the score is a number, under the name noted for it.
+    """Separates the notes into numbers and conditions. Adds the score under its noted name.
 
-    Raises UserError: a note does not fit the pairs.
+    Raises:
+        UserError: a note does not broadcast to the pairs.
     """
     name = notes.get(UNNAMED)
     values = {name if isinstance(name, str) else UNNAMED: flat(score).astype(np.float32)}
@@ -190,7 +204,7 @@ def _check_fit(rule: Any, name: str, value: Tensor, shape: torch.Size) -> None:
         value.expand(shape)
     except RuntimeError:
         raise UserError(
-            f"rule {type(rule).__name__}: notes {name!r} of shape {tuple(value.shape)} for pairs "
-            f"of shape {tuple(shape)}: note it before the step that it belongs to, in a shape "
-            "that broadcasts to them"
+            f"rule {type(rule).__name__}: note {name!r} has shape {tuple(value.shape)}, which does "
+            f"not broadcast to the pairs' shape {tuple(shape)}; call note() directly before the "
+            "step that makes these pairs"
         ) from None

@@ -1,4 +1,4 @@
-"""The rules that are shown: the network's own, and others in its place."""
+"""Chooses the rules of the page: those of the network, or others in their place."""
 
 from __future__ import annotations
 
@@ -21,15 +21,19 @@ from dynamic_atss.modeling.head import HeadOutput
 from dynamic_atss.suggest import hint
 
 KEY = "MODEL.ASSIGNER.NAME"
-Asked = tuple[str, str, Mapping[str, Any]]  # label, MODEL.ASSIGNER.NAME, MODEL.ASSIGNER.ARGS
+RequestedRule = tuple[
+    str, str, Mapping[str, Any]
+]  # label, MODEL.ASSIGNER.NAME, MODEL.ASSIGNER.ARGS
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownRule:
     """A rule of the page.
 
-    name: as the page calls it · branch: of the head, None: it has none · rule: None: the network's
-    own · own: whether it is the one that the network is trained with
+    Args:
+        name: its label on the page.
+        branch: the branch of the head, None: the head has no branches.
+        rule: None: the rule that the network is trained with.
     """
 
     name: str
@@ -37,56 +41,62 @@ class Shown:
     rule: Assigner | None
 
     @property
-    def own(self) -> bool:
+    def of_network(self) -> bool:
+        """Whether the network is trained with this rule."""
         return self.rule is None
 
 
-def shown_rules(cfg: CfgNode, model: Detector, asked: Sequence[Asked]) -> list[Shown]:
-    """The rules of `asked`, or, where there are none, those of the network.
+def shown_rules(
+    cfg: CfgNode, model: Detector, requested: Sequence[RequestedRule]
+) -> list[ShownRule]:
+    """Gives the requested rules, or those of the network when none is requested.
 
-    The name of the network's own rule, without arguments, is that one, with what it has learnt.
+    The name of the network's rule, given without arguments, selects the trained rule itself.
 
     Raises:
-        UserError: a rule that there is not, or that does not fit the head.
+        UserError: a rule does not exist, or does not fit the head.
     """
-    own = list(_of_network(cfg, model))
-    if not asked:
-        return own
-    mine, reads = rule_name(cfg, build_head(cfg)), getattr(model.postprocess, "branch", None)
+    trained = list(_of_network(cfg, model))
+    if not requested:
+        return trained
+    trained_name = rule_name(cfg, build_head(cfg))
+    branch_read = getattr(model.postprocess, "branch", None)
     shown = []
-    for label, name, arguments in asked:
-        same = not arguments and _whole(name) == _whole(mine)
-        found = [replace(one, name=label) for one in own if same and one.branch == reads]
-        shown += found or [Shown(label, reads, _built(cfg, name, arguments))]
+    for label, name, arguments in requested:
+        same = not arguments and _resolved(name) == _resolved(trained_name)
+        found = [
+            replace(rule, name=label) for rule in trained if same and rule.branch == branch_read
+        ]
+        shown += found or [ShownRule(label, branch_read, _built(cfg, name, arguments))]
     return shown
 
 
-def _whole(name: str) -> tuple[str, str]:
-    """A name of code means the same however its path is written."""
+def _resolved(name: str) -> tuple[str, str]:
+    """Makes the path in a name absolute, so that two spellings of one file compare equal."""
     place, _, attribute = name.rpartition(":")
     return (str(Path(place).resolve()) if place.endswith(".py") else place), attribute
 
 
-def _of_network(cfg: CfgNode, model: Detector) -> Iterator[Shown]:
+def _of_network(cfg: CfgNode, model: Detector) -> Iterator[ShownRule]:
     name = rule_name(cfg, build_head(cfg)).rpartition(":")[2]
     for place in criteria(model):
         rule = criteria(model)[place].assigner
         label = name if place is None else f"{place}: {_class_name(rule)}"
-        yield Shown(label, place, None)
+        yield ShownRule(label, place, None)
 
 
 def _class_name(rule: Any) -> str:
-    while hasattr(rule, "rule"):  # what stands around it
+    while hasattr(rule, "rule"):  # a wrapper
         rule = rule.rule
     names = [name for name, kind in ASSIGNERS.items() if type(rule) is kind]
     return names[0] if names else type(rule).__name__
 
 
 def criteria(model: Detector) -> dict[str | None, Any]:
-    """What asks a rule, by branch of the head; None: the head has none.
+    """Gives the criteria that call a rule, by branch of the head. None: a head without branches.
 
     Raises:
-        UserError: a criterion of the user's keeps its rule elsewhere.
+        UserError: a custom criterion has no `assigner` or `coder`.
     """
     criterion: Any = model.criterion
     by_branch = getattr(criterion, "criteria", None)
@@ -94,33 +104,33 @@ def criteria(model: Detector) -> dict[str | None, Any]:
     if isinstance(by_branch, nn.ModuleDict):
         found = {}
         found.update(by_branch.items())
-    for one in found.values():
-        if not (hasattr(one, "assigner") and hasattr(one, "coder")):
+    for part in found.values():
+        if not (hasattr(part, "assigner") and hasattr(part, "coder")):
             raise UserError(
-                f"criterion {type(one).__name__}: has no `assigner` and `coder`, as a "
-                "DenseCriterion has, so that its rule cannot be shown"
+                f"criterion {type(part).__name__}: its rule cannot be shown, because it lacks the "
+                "attributes `assigner` and `coder`; add them as DenseCriterion does"
             )
     return found
 
 
-def asked_of(model: Detector, shown: Shown, output: Any) -> tuple[Assigner, HeadOutput, Any]:
-    """The rule, the branch's output and the boxes (N, P, 4) that it predicts are made of."""
-    every = criteria(model)
-    own = every.get(shown.branch) or next(iter(every.values()))
+def rule_inputs(model: Detector, shown: ShownRule, output: Any) -> tuple[Assigner, HeadOutput, Any]:
+    """Gives the rule, the output of its branch, and the coder that decodes the output's boxes."""
+    by_branch = criteria(model)
+    criterion = by_branch.get(shown.branch) or next(iter(by_branch.values()))
     read = branch(output, shown.branch, f"rule {shown.name}")
-    return shown.rule or own.assigner, read, own.coder
+    return shown.rule or criterion.assigner, read, criterion.coder
 
 
 def _built(cfg: CfgNode, name: str, arguments: Mapping[str, Any]) -> Assigner:
     if name not in ASSIGNERS and not names_code(KEY, name):
         known, near = ", ".join(ASSIGNERS), hint(name, ASSIGNERS, "; the nearest is {}")
         raise UserError(
-            f"--rules {name}: there is no such rule{near}; names are {known}, and code of your "
-            "own, path/to/file.py:Name"
+            f"--rules {name}: there is no such rule{near}; give one of {known}, or your code as "
+            "path/to/file.py:Name"
         )
-    own = cfg.clone()
-    own.defrost()
-    own.MODEL.ASSIGNER.NAME = name
-    own.MODEL.ASSIGNER.ARGS = CfgNode(dict(arguments))
-    rule = build_assigner(own, build_head(own))
+    changed = cfg.clone()
+    changed.defrost()
+    changed.MODEL.ASSIGNER.NAME = name
+    changed.MODEL.ASSIGNER.ARGS = CfgNode(dict(arguments))
+    rule = build_assigner(changed, build_head(changed))
     return rule.eval() if isinstance(rule, nn.Module) else rule

@@ -1,4 +1,4 @@
-"""From weights, rules and pictures to what the page shows."""
+"""Runs the rules on the pictures and collects the data of the page."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from dynamic_atss.inspection.pack import Block
 from dynamic_atss.inspection.pictures import Picture, as_jpegs, choose, load
 from dynamic_atss.inspection.reasons import Reasons
 from dynamic_atss.inspection.recorder import Answer, Record
-from dynamic_atss.inspection.rules import Asked, Shown, asked_of, shown_rules
+from dynamic_atss.inspection.rules import RequestedRule, ShownRule, rule_inputs, shown_rules
 from dynamic_atss.inspection.source import Source, network
-from dynamic_atss.inspection.views import predicted, view
+from dynamic_atss.inspection.views import page_arrays, predicted
 from dynamic_atss.modeling.coder import decode
 from dynamic_atss.modeling.detector import Detector
 from dynamic_atss.modeling.head import branches_of
@@ -28,16 +28,19 @@ from dynamic_atss.progress import progress
 from dynamic_atss.scoring import classes_in_file
 from dynamic_atss.types import Priors
 
-PAIRS = 120_000  # kept in the page, of all boxes, rules and steps together
-FEWEST, MOST = 12, 64  # of a box
+MAX_PAIRS = 120_000  # in the page, of all boxes, rules and steps together
+MIN_PER_BOX, MAX_PER_BOX = 12, 64  # pairs of one box in the page
 
 
 @dataclass
-class Gathered:
-    """What is known of one picture.
+class PictureData:
+    """The page's data of one picture.
 
-    block: all arrays · views: for each rule, for each step, where its arrays lie, and those of the
-    priors that are looked at with the boxes that they predict
+    Args:
+        block: the bytes of all arrays.
+        views: for each rule and each step, the places of its arrays in the block, and those of
+            the shown priors and their predicted boxes.
+        priors: those of the last step.
     """
 
     picture: Picture
@@ -46,18 +49,19 @@ class Gathered:
     priors: Priors | None = None
 
     def add(self, answers: Sequence[Answer], reasons: Reasons, most: int) -> None:
-        """One step: the answers of all rules."""
+        """Adds one step: the answers of all rules."""
         self.priors = answers[0].priors
         self.views = self.views or [[] for _ in answers]
-        seen = [view(answer, reasons, most) for answer in answers]
-        priors = [one.arrays[name] for one in seen for name in ("pair_prior", "positive_prior")]
+        by_rule = [page_arrays(answer, reasons, most) for answer in answers]
+        names = ("pair_prior", "positive_prior")
+        priors = [shown.arrays[name] for shown in by_rule for name in names]
         prior = np.unique(np.concatenate(priors))
-        for answer, one, views in zip(answers, seen, self.views, strict=True):
-            boxes = {"prior": prior, "box": predicted(answer, prior)}  # of the rule's own branch
+        for answer, shown, views in zip(answers, by_rule, self.views, strict=True):
+            boxes = {"prior": prior, "box": predicted(answer, prior)}  # rules may read two branches
             views.append(
                 {
-                    "arrays": self._placed(one.arrays),
-                    "values": one.values,
+                    "arrays": self._placed(shown.arrays),
+                    "values": shown.values,
                     "predicted": self._placed(boxes),
                 }
             )
@@ -67,16 +71,16 @@ class Gathered:
 
 
 @torch.no_grad()
-def collected(
+def page_data(
     source: Source,
     dataset: DetectionDataset,
-    rules: Sequence[Asked] = (),
+    rules: Sequence[RequestedRule] = (),
     *,
     count: int = 6,
     only: Sequence[str] = (),
     averaged: bool = False,
 ) -> dict[str, Any]:
-    """What `page` shows.
+    """Collects the data that `page` shows.
 
     Args:
         rules: see `shown_rules`.
@@ -84,39 +88,39 @@ def collected(
         averaged: see `network`.
 
     Raises:
-        UserError: something does not fit, or cannot be read.
+        UserError: weights, rules or pictures cannot be read, or do not fit together.
     """
     names = _class_names(source, dataset)
     pictures = [load(source.cfg, dataset, place) for place in choose(dataset, count, only)]
-    gathered = [Gathered(picture) for picture in pictures]
+    gathered = [PictureData(picture) for picture in pictures]
     reasons, steps = Reasons(), []
-    told: list[dict[str, Any]] = []
+    described: list[dict[str, Any]] = []
     for step in progress(source.steps, "checkpoints"):
-        model, what = network(source.cfg, step, names, averaged=averaged)
-        steps.append({"name": step.name, "iteration": step.iteration, "weights": what})
+        model, weights = network(source.cfg, step, names, averaged=averaged)
+        steps.append({"name": step.name, "iteration": step.iteration, "weights": weights})
         shown = shown_rules(source.cfg, model, rules)
         most = _pairs_of_a_box(pictures, len(shown) * len(source.steps))
-        at = source.cfg.SOLVER.MAX_ITER if step.iteration is None else step.iteration
-        for one in gathered:
-            answers = _answers(model, one.picture, shown, at)
-            one.add(answers, reasons, most)
-            if one.picture.batch.gt.split or not told:
-                told = [_rule(*pair) for pair in zip(shown, answers, strict=True)]
+        iteration = source.cfg.SOLVER.MAX_ITER if step.iteration is None else step.iteration
+        for data in gathered:
+            answers = _answers(model, data.picture, shown, iteration)
+            data.add(answers, reasons, most)
+            if data.picture.batch.gt.split or not described:
+                described = [_rule(*pair) for pair in zip(shown, answers, strict=True)]
     return {
-        "title": f"Assignment: {', '.join(rule['name'] for rule in told)}",
+        "title": f"Assignment: {', '.join(rule['name'] for rule in described)}",
         "steps": steps,
-        "rules": told,
+        "rules": described,
         "classes": list(names),
         "reasons": reasons.texts,
         "data": "/".join(Path(dataset.annotations).parts[-3:]),
         "pictures": [
-            _picture(one, jpeg) for one, jpeg in zip(gathered, as_jpegs(pictures), strict=True)
+            _picture(data, jpeg) for data, jpeg in zip(gathered, as_jpegs(pictures), strict=True)
         ],
     }
 
 
 def _class_names(source: Source, dataset: DetectionDataset) -> list[str]:
-    """The network's, in its order; the data set takes that order, too."""
+    """Gives the network's classes in its order, and sets the data set to that order."""
     file = source.steps[-1].file
     names = classes_in_file(file, [dataset]) if file else list(dataset.class_names)
     dataset.take_classes(names)
@@ -125,23 +129,23 @@ def _class_names(source: Source, dataset: DetectionDataset) -> list[str]:
 
 def _pairs_of_a_box(pictures: Sequence[Picture], views: int) -> int:
     boxes = sum(picture.batch.gt.split for picture in pictures)
-    return max(FEWEST, min(MOST, PAIRS // max(boxes * views, 1)))
+    return max(MIN_PER_BOX, min(MAX_PER_BOX, MAX_PAIRS // max(boxes * views, 1)))
 
 
 def _answers(
-    model: Detector, picture: Picture, shown: Sequence[Shown], iteration: int
+    model: Detector, picture: Picture, shown: Sequence[ShownRule], iteration: int
 ) -> list[Answer]:
-    """Of each rule, to what the network predicts for the picture."""
+    """Runs the network on the picture and gives the answer of each rule."""
     batch = picture.batch
     output = model.head(model.backbone(model.normalize(batch.images, batch.sizes)))
     priors = model.priors(branches_of(model.head, output)[0].sizes, batch.images.device)
-    return [_answer(model, one, output, priors, picture, iteration) for one in shown]
+    return [_answer(model, rule, output, priors, picture, iteration) for rule in shown]
 
 
 def _answer(
-    model: Detector, shown: Shown, output: Any, priors: Priors, picture: Picture, iteration: int
+    model: Detector, shown: ShownRule, output: Any, priors: Priors, picture: Picture, iteration: int
 ) -> Answer:
-    rule, read, coder = asked_of(model, shown, output)
+    rule, read, coder = rule_inputs(model, shown, output)
     boxes = decode(coder, read.deltas, priors.boxes)
     record = Record()
     with notes.recording(record):
@@ -149,46 +153,48 @@ def _answer(
     return record.answers[0]
 
 
-def _rule(shown: Shown, answer: Answer) -> dict[str, Any]:
-    rule, around = answer.rule, []
+def _rule(shown: ShownRule, answer: Answer) -> dict[str, Any]:
+    rule, wrappers = answer.rule, []
     while hasattr(rule, "rule") and answer.inner:
-        around.append(type(rule).__name__)
+        wrappers.append(type(rule).__name__)
         rule, answer = answer.inner[0].rule, answer.inner[0]
     return {
         "name": shown.name,
         "class": type(rule).__name__,
-        "around": around,
+        "wrappers": wrappers,
         "quality": rule.quality_name,
-        "own": shown.own,
+        "of_network": shown.of_network,
         "dynamic": reads_predictions(answer),
     }
 
 
 def reads_predictions(answer: Answer) -> bool:
-    """Whether the rule's answer or one of its scores depends on the predictions: it is asked once
-    more, with those of other priors."""
+    """Tests whether the rule's assignment depends on the predictions.
+
+    Calls the rule again with the predictions of other priors and compares the assignments.
+    """
     seen = answer.predictions
     half = len(answer.priors) // 2
     others = replace(seen, boxes=seen.boxes.roll(half, 1), logits=seen.logits.roll(half, 1))
     if seen.quality is not None:
         others = replace(others, quality=seen.quality.roll(half, 1))
     again = answer.rule(answer.priors, answer.gt.objects, others)
-    mine, its = (_numbers(found) for found in (answer.found, again))
-    return not all(torch.equal(a, b) for a, b in zip(mine, its, strict=True))
+    before, after = _tensors(answer.found), _tensors(again)
+    return not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def _numbers(found: Any) -> list[Tensor]:
+def _tensors(found: Any) -> list[Tensor]:
     values = (found.gt_index, found.quality, found.weight, found.negative)
     return [x.detach() for x in values if x is not None]
 
 
-def _picture(one: Gathered, jpeg: str) -> dict[str, Any]:
-    batch, priors = one.picture.batch, one.priors
+def _picture(data: PictureData, jpeg: str) -> dict[str, Any]:
+    batch, priors = data.picture.batch, data.priors
     assert priors is not None
     height, width = batch.sizes[0].tolist()
     gt, regions = batch.gt.objects, batch.gt.regions
     return {
-        "name": one.picture.name,
+        "name": data.picture.name,
         "id": batch.image_ids[0],
         "width": width,
         "height": height,
@@ -199,13 +205,13 @@ def _picture(one: Gathered, jpeg: str) -> dict[str, Any]:
         "anchors": _anchors(priors),
         "offset": priors.offset,
         "jpeg": jpeg,
-        "views": one.views,
-        "block": one.block.text(),
+        "views": data.views,
+        "block": data.block.text(),
     }
 
 
 def _anchors(priors: Priors) -> list[list[list[float]]]:
-    """By level, the boxes of the priors of a location, from the location on."""
+    """Gives for each level the boxes of one location's priors, relative to that location."""
     first, found = 0, []
     for level in priors.levels:
         here = slice(first, first + priors.per_location)

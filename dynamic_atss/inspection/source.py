@@ -1,4 +1,4 @@
-"""Whose predictions are shown: the checkpoints of a run, one file of weights, or the first ones."""
+"""Chooses whose predictions are shown: a run's checkpoints, one file, or the initial network."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from dynamic_atss.modeling.detector import Detector
 from dynamic_atss.modeling.dual import Dual
 from dynamic_atss.weights import load_weights
 
-TRAINED = "trained_model"  # of a checkpoint that has an average: what the rule saw in training
+# The weights that the rule saw in training, in a checkpoint that also holds averaged weights.
+TRAINED = "trained_model"
 
 
 @dataclass(frozen=True)
 class Step:
-    """Weights of one moment.
+    """The weights at one iteration.
 
-    file: None for those that a training begins with · iteration: None where it is not known
+    file: None: the weights that training begins with · iteration: None: unknown
     """
 
     file: Path | None
@@ -34,7 +35,7 @@ class Step:
 
     @property
     def name(self) -> str:
-        """For the slider."""
+        """The label of the page's slider."""
         if self.file is None:
             return "initial network"
         return self.file.name if self.iteration is None else f"iteration {self.iteration:,}"
@@ -42,7 +43,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Source:
-    """cfg: of the network · steps: by iteration"""
+    """The network's configuration, and its steps by iteration."""
 
     cfg: CfgNode
     steps: list[Step]
@@ -56,16 +57,16 @@ def find_source(
     allow_code: bool = False,
     most: int = 6,
 ) -> Source:
-    """The configuration, and the steps that are shown.
+    """Finds the configuration and the steps to show.
 
     Args:
-        weights: a run's folder, whose checkpoints are the steps, with the initial network before
-            them; a file, which is the only one; or "", the initial network alone.
-        config_file: "": the configuration that a checkpoint holds, or that is beside it.
-        most: steps of a run; the first and the last are among them.
+        weights: a run's folder: the initial network and its checkpoints. A file: that one step.
+            "": the initial network only.
+        config_file: "": the configuration in the checkpoint or in its folder.
+        most: the largest number of steps. The first and the last are always among them.
 
     Raises:
-        UserError: there are no such weights, or no configuration.
+        UserError: the weights or the configuration do not exist.
     """
     code = {"allow_code": allow_code}
     if config_file:
@@ -73,13 +74,16 @@ def find_source(
     elif weights:
         cfg = recorded_config(weights, overrides, **code)
     else:
-        raise UserError("whose rules? Give --weights RUN_OR_FILE, or --config-file FILE")
+        raise UserError("no network is named: add --weights RUN_OR_FILE or --config-file FILE")
     place = Path(weights).expanduser()
     if not weights or not place.is_dir():
         return Source(cfg, [_of_file(place, weights) if weights else Step(None, None)])
     found = [(i, p) for i, p in by_iteration(place.glob("model_*.pth")) if i is not None]
     if not found:
-        raise UserError(f"--weights {weights}: the folder has no checkpoint model_*.pth to be read")
+        raise UserError(
+            f"--weights {weights}: the folder has no checkpoint model_*.pth; give a run's folder "
+            "that has one"
+        )
     by_number = {number: Step(path, number) for number, path in reversed(found)}
     steps = [Step(None, 0), *by_number.values()]
     return Source(cfg, _spread(steps, most))
@@ -92,7 +96,7 @@ def _of_file(place: Path, weights: str) -> Step:
 
 
 def _spread(steps: list[Step], most: int) -> list[Step]:
-    """`most` of them at equal distances, the first and the last included."""
+    """Picks `most` steps at equal distances, the first and the last included."""
     if len(steps) <= most:
         return steps
     places = [round(i * (len(steps) - 1) / max(most - 1, 1)) for i in range(most)]
@@ -102,33 +106,36 @@ def _spread(steps: list[Step], most: int) -> list[Step]:
 def network(
     cfg: CfgNode, step: Step, class_names: Sequence[str], *, averaged: bool
 ) -> tuple[Detector, str]:
-    """The detector of a step, in evaluation mode, and in words which weights it has.
+    """Builds the detector of a step in evaluation mode, and describes its weights.
 
-    averaged: the average where a checkpoint has one; else what was trained, whose predictions the
-    rule saw.
+    averaged: whether to load the averaged weights of a checkpoint that has them, instead of the
+    trained weights that the rule saw.
+
+    Raises:
+        UserError: the file holds only a backbone.
     """
-    torch.manual_seed(cfg.SEED)  # the initial network is the run's own
+    torch.manual_seed(cfg.SEED)  # gives the initial weights of the run
     model = build_model(cfg, len(class_names)).eval()
     if isinstance(model.head, Dual):
-        model.head.read = None  # the rules of both branches are shown
+        model.head.read = None  # outputs both branches, because the rules of both are shown
     if step.file is None:
         return model, _begin(cfg, model, class_names)
-    path, what = str(step.file), ""
+    path, kind = str(step.file), ""
     if step.iteration is not None and TRAINED in load_checkpoint(step.file):
-        what = "averaged weights" if averaged else "trained (raw) weights"
+        kind = "averaged weights" if averaged else "trained (raw) weights"
         path = path if averaged else f"{path}#{TRAINED}"
     report = load_weights(model, path, class_names=class_names, allow_new_classes=False)
     if any(name.startswith("head.") for name in report.initial):
-        raise UserError(f"{path}: weights of a backbone only; give those of a whole detector")
-    return model, f"{step.file.name}, {what}" if what else step.file.name
+        raise UserError(f"{path}: holds a backbone only; give the weights of a complete detector")
+    return model, f"{step.file.name}, {kind}" if kind else step.file.name
 
 
 def _begin(cfg: CfgNode, model: Detector, class_names: Sequence[str]) -> str:
-    """Loads what the training began with, and says what that is."""
+    """Loads the weights that training began with, and describes them."""
     weight = cfg.MODEL.WEIGHT
     if not weight:
         return f"SEED {cfg.SEED}, nothing learnt"
     if "://" not in weight and not Path(weight).expanduser().is_file():
-        return f"SEED {cfg.SEED}, without MODEL.WEIGHT, which is not there any more"
+        return f"SEED {cfg.SEED}, without MODEL.WEIGHT, whose file no longer exists"
     load_weights(model, weight, class_names=class_names)
     return f"SEED {cfg.SEED}, from {weight}"

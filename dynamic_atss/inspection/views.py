@@ -1,4 +1,4 @@
-"""What the page shows of one picture under one rule: numbers in short types."""
+"""Packs the outcomes of one picture under one rule into arrays of short types for the page."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynamic_atss.assigners.nearest import nearest_candidates
-from dynamic_atss.inspection.fates import IGNORED, LOST, TAKEN, WON, Fates, fates
+from dynamic_atss.inspection.outcomes import IGNORED, LOST, TAKEN, WON, Outcomes, outcomes
 from dynamic_atss.inspection.reasons import Reasons
 from dynamic_atss.inspection.recorder import Answer, Event
 from dynamic_atss.types import IGNORE
 
-NEAREST = 9  # locations of each level that are shown of a rule that tells nothing
-# Of a box's pairs so many are kept of each status, in shares of the most that are kept.
+NEAREST = 9  # locations of each level that are shown for a rule that records no steps
+# How the pairs that are kept of a box are divided among the statuses.
 SHARES = {WON: 0.4, TAKEN: 0.2, LOST: 0.3, IGNORED: 0.1}
 
 
 @dataclass(frozen=True)
-class View:
-    """One picture under one rule.
+class PageArrays:
+    """The arrays of one picture under one rule.
 
-    arrays, by name: positive_prior, positive_box, positive_quality (and positive_weight) of all
-    positives · ignored, first and number of each run of ignored priors · pair_box, pair_prior,
-    pair_status, pair_reason, pair_other, pair_predicted, pair_class (and pair_anchor), and value_0,
-    value_1, ... of the pairs that are kept, by box, the best first · counts (3 each): box, reason,
-    number, of all pairs
-
+    arrays, by name:
+        positive_prior, positive_box, positive_quality (and positive_weight): all positives.
+        ignored: the first prior and the length of each run of ignored priors.
+        pair_box, pair_prior, pair_status, pair_reason, pair_other, pair_predicted, pair_class (and
+            pair_anchor), value_0, value_1, ...: the kept pairs by box, the best first.
+        counts: box, reason and number of pairs, for all pairs.
     values: the names of value_0, value_1, ...
     """
 
@@ -38,16 +38,16 @@ class View:
     values: list[str]
 
 
-def view(answer: Answer, reasons: Reasons, most: int) -> View:
-    """most: pairs that are kept of a box."""
-    all_pairs = fates(with_nearest(answer), reasons)
+def page_arrays(answer: Answer, reasons: Reasons, most: int) -> PageArrays:
+    """Packs the answer. Keeps up to `most` pairs of each box. Adds texts to `reasons`."""
+    all_pairs = outcomes(with_nearest(answer), reasons)
     kept = _kept(all_pairs, most)
     values = {name: value[kept] for name, value in all_pairs.values.items()}
     values = {name: value for name, value in values.items() if not np.isnan(value).all()}
     arrays = _positives(answer) | _pairs(all_pairs, kept) | _known(answer, all_pairs, kept)
     arrays |= {f"value_{i}": _short(value) for i, value in enumerate(values.values())}
     arrays["counts"] = _counts(all_pairs)
-    return View(arrays, list(values))
+    return PageArrays(arrays, list(values))
 
 
 def _positives(answer: Answer) -> dict[str, NDArray[Any]]:
@@ -69,14 +69,14 @@ def _positives(answer: Answer) -> dict[str, NDArray[Any]]:
 
 
 def _runs(flags: NDArray[np.bool_]) -> NDArray[np.uint32]:
-    """(2 R,): first and number of each run of True."""
+    """Gives the first index and the length of each of the R runs of True, (2 R,)."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], flags.astype(np.int8), [0]))))
     first, end = edges[::2], edges[1::2]
     return np.stack((first, end - first), axis=1).reshape(-1).astype(np.uint32)
 
 
-def _kept(found: Fates, most: int) -> NDArray[np.int64]:
-    """Places of the pairs that are kept, by box, then by status, then by falling score."""
+def _kept(found: Outcomes, most: int) -> NDArray[np.int64]:
+    """Gives the places of the kept pairs by box, then by status, then by score, highest first."""
     score = np.where(np.isnan(found.score), -np.inf, found.score)
     order = np.lexsort((-score, found.status, found.box))
     group = found.box[order] * 4 + found.status[order]
@@ -85,7 +85,7 @@ def _kept(found: Fates, most: int) -> NDArray[np.int64]:
     return order[np.arange(len(order)) - first < limits[found.status[order]]]
 
 
-def _pairs(found: Fates, kept: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+def _pairs(found: Outcomes, kept: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
     return {
         "pair_box": found.box[kept].astype(np.uint16),
         "pair_prior": found.prior[kept].astype(np.uint32),
@@ -95,8 +95,8 @@ def _pairs(found: Fates, kept: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
     }
 
 
-def _known(answer: Answer, found: Fates, kept: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """What can be asked of any pair: IoU of anchor and predicted box, score of the class."""
+def _known(answer: Answer, found: Outcomes, kept: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Computes, for any rule, the IoUs of anchor and predicted box, and the class score."""
     box, prior = torch.from_numpy(found.box[kept]), torch.from_numpy(found.prior[kept])
     gt, seen = answer.gt, answer.predictions
     boxes, classes = gt.boxes.cpu()[box], gt.classes.cpu()[box]
@@ -110,7 +110,7 @@ def _known(answer: Answer, found: Fates, kept: NDArray[np.int64]) -> dict[str, N
     return {name: in_bytes(value.numpy()) for name, value in known.items()}
 
 
-def _counts(found: Fates) -> NDArray[np.uint32]:
+def _counts(found: Outcomes) -> NDArray[np.uint32]:
     pairs, number = np.unique(
         np.stack((found.box, found.reason), axis=1), axis=0, return_counts=True
     )
@@ -118,9 +118,9 @@ def _counts(found: Fates) -> NDArray[np.uint32]:
 
 
 def with_nearest(answer: Answer) -> Answer:
-    """Of a rule that tells nothing, with a step: the priors nearest to each box, and its answer."""
-    told = not all(event.around for event in answer.events)
-    return answer if told else replace(answer, events=[_nearest(answer), *answer.events])
+    """Adds a step with the priors nearest to each box if the rule recorded no steps."""
+    has_steps = not all(event.by_wrapper for event in answer.events)
+    return answer if has_steps else replace(answer, events=[_nearest(answer), *answer.events])
 
 
 def _nearest(answer: Answer) -> Event:
@@ -129,22 +129,22 @@ def _nearest(answer: Answer) -> Event:
     prior = pairs.prior.cpu().flatten().numpy()
     label = answer.found.gt_index.cpu().flatten().numpy()[prior]
     score = np.full(len(box), np.nan)
-    return Event(box, prior, score, label == box, label, told=True)
+    return Event(box, prior, score, label == box, label, from_notes=True)
 
 
 def in_bytes(share: NDArray[Any]) -> NDArray[np.uint8]:
-    """0..255 for 0..1; what is not finite is 0."""
+    """Maps 0..1 to 0..255. Clips other values, and maps NaN to 0."""
     return np.rint(np.clip(np.nan_to_num(share), 0, 1) * 255).astype(np.uint8)
 
 
 def _short(values: NDArray[Any]) -> NDArray[np.float32]:
-    """float32 with 12 binary places, as exact as it is shown; the rest is 0 and packs well."""
+    """Rounds to 12 significant bits, which is what the page shows. The zero bits compress well."""
     mantissa, exponent = np.frexp(values.astype(np.float32))
     return np.ldexp(np.rint(mantissa * 4096) / 4096, exponent).astype(np.float32)
 
 
 def predicted(answer: Answer, priors: NDArray[Any], scale: int = 4) -> NDArray[np.int16]:
-    """(4 M,) the predicted boxes of some priors, in 1 / scale pixels."""
+    """Gives the predicted boxes of the M priors in units of 1 / scale pixels, (4 M,)."""
     boxes: Tensor = answer.predictions.boxes[0].cpu()[torch.from_numpy(priors.astype(np.int64))]
     limit = np.iinfo(np.int16).max
     scaled = np.nan_to_num(boxes.numpy() * scale, nan=0.0, posinf=limit, neginf=-limit)

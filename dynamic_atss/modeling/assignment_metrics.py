@@ -1,4 +1,4 @@
-"""Numbers that tell how a rule assigns."""
+"""Computes metrics of an assignment."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dynamic_atss.boxes import iou
 from dynamic_atss.modeling.matching import Matched
 from dynamic_atss.types import IGNORE, Assignment, GroundTruth, Priors
 
-# Of boxes by their size, the square root of width x height in pixels of the network's image: each
-# begins at twice the size of the one before, as the strides do.
+# Classes of box sizes. A size is the square root of width x height in pixels of the resized image.
+# Each class starts at twice the size of the previous one, like the strides.
 SIZES = ("0to8", "8to16", "16to32", "32to64", "64to128", "128to256", "256up")
 BY_SIZE = ("boxes", "positives", "boxes_without_positive")
 
@@ -23,19 +23,21 @@ _NAMES = re.compile(
 
 
 def is_of_assignment(name: str) -> bool:
-    """Whether a metric is one of `assignment_metrics`, also of a branch: "one/positives"."""
+    """Tests whether a name is one of `assignment_metrics`, also of a branch ("one/positives")."""
     return _NAMES.fullmatch(name.rpartition("/")[2]) is not None
 
 
 @torch.no_grad()
 def assignment_metrics(found: Matched, priors: Priors, gt: GroundTruth) -> dict[str, Tensor]:
-    """Metrics, as of `Terms`, without a wait for the device.
+    """Computes the metrics for `Terms` without waiting for the device.
 
-    positives, positives_s8, ...: positives per image, of all levels and by the level's stride ·
-    boxes_without_positive: per image · iou_of_positives: mean IoU of predicted boxes and targets,
-    of all positives together · ignored: share of the priors that are IGNORE ·
-    boxes_8to16, positives_8to16, boxes_without_positive_8to16, and so on: per image, of the boxes
-    of that size (`SIZES`)
+    Returns:
+        positives, positives_s8, ...: positives per image, on all levels and by stride.
+        boxes_without_positive: per image.
+        iou_of_positives: mean IoU of predicted boxes and targets over all positives.
+        ignored: share of the priors that are IGNORE.
+        boxes_8to16, positives_8to16, boxes_without_positive_8to16, ...: per image, for the boxes
+            of each of `SIZES`.
     """
     by_level = _by_stride(found.positive.sum(0), priors)
     images = len(found.positive)
@@ -53,7 +55,7 @@ def assignment_metrics(found: Matched, priors: Priors, gt: GroundTruth) -> dict[
 
 
 def _by_stride(counts: Tensor, priors: Priors) -> dict[int, Tensor]:
-    """Sums of counts (P,); levels of one stride count together."""
+    """Sums the counts (P,) by stride."""
     lengths = [level.locations * priors.per_location for level in priors.levels]
     sums: dict[int, Tensor] = {}
     for level, part in zip(priors.levels, counts.split(lengths), strict=True):
@@ -62,14 +64,14 @@ def _by_stride(counts: Tensor, priors: Priors) -> dict[int, Tensor]:
 
 
 def _positives_of_boxes(target: Assignment, boxes: int) -> Tensor:
-    """(T,) int64: how many positives each of the T = `boxes` boxes has."""
+    """Counts the positives of each of the T = `boxes` boxes, (T,) int64."""
     index = torch.where(target.positive, target.gt_index, boxes).flatten()
     counts = torch.zeros(boxes + 1, dtype=torch.int64, device=index.device)
     return counts.scatter_add_(0, index, torch.ones_like(index))[:boxes]
 
 
 def _by_size(counts: Tensor, gt: GroundTruth, images: int) -> dict[str, Tensor]:
-    """The numbers of BY_SIZE per image, for each of SIZES. counts (T,): positives of each box."""
+    """Gives the numbers of BY_SIZE per image for each of SIZES. counts: (T,) positives by box"""
     size = size_of(gt.convention.area(gt.boxes[: gt.split]))
     member = size == torch.arange(len(SIZES), device=size.device)[:, None]
     each = torch.stack((torch.ones_like(counts), counts, counts == 0))
@@ -79,10 +81,9 @@ def _by_size(counts: Tensor, gt: GroundTruth, images: int) -> dict[str, Tensor]:
 
 
 def size_of(area: Tensor) -> Tensor:
-    """Areas (...), square pixels -> places in SIZES.
+    """Converts areas (...) in square pixels to indices of SIZES.
 
-    The exponent of the area tells it exactly: no table has to come to the device, which would wait
-    for it.
+    Uses the exponent of the area, which is exact. Copying a table to the device would wait for it.
     """
     exponent = torch.frexp(area.clamp(min=0, max=2.0**40)).exponent - 1  # of 2, rounded down
     return (exponent // 2 - 2).clamp(0, len(SIZES) - 1)

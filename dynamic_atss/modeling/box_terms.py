@@ -1,11 +1,13 @@
-"""Box terms: what the regression of positives costs.
+"""Defines box terms, the losses of the box regression of positives.
 
 A box term is called with (raw, decoded, targets, weight, priors) and returns sums by name:
-raw (N, P, R) as the head gives it · decoded (N, P, 4) xyxy, of `raw` · targets (N, P, 4) xyxy ·
-weight (N, P) · priors, `Priors`. Where there is no positive, weight and raw are 0 and decoded is
-targets. Names are "loss_..." and always the same; the criterion divides each sum by its
-normaliser. So a distribution over distances is a coder that decodes it, and a term (`Distribution`)
-that adds to the loss of the decoded box one of the raw values.
+    raw: (N, P, R) the head's output.
+    decoded: (N, P, 4) xyxy, decoded from `raw`.
+    targets: (N, P, 4) xyxy.
+    weight: (N, P).
+    priors: `Priors`.
+For priors that are not positive, weight and raw are 0, and decoded equals targets. Names are
+"loss_..." and the same in every step. The criterion divides each sum by its normaliser.
 """
 
 from __future__ import annotations
@@ -27,26 +29,26 @@ from dynamic_atss.types import Priors
 
 BoxTerm = Callable[[Tensor, Tensor, Tensor, Tensor, Priors], dict[str, Tensor]]
 AREAS = ("", "pixels", "strides")
-BELOW_LAST = 0.1  # bins: how far below the last one the farthest target lies, as published
+BELOW_LAST = 0.1  # bins between the largest target and the last bin, as published
 
 
 def giou(
     raw: Tensor, decoded: Tensor, targets: Tensor, weight: Tensor, priors: Priors
 ) -> dict[str, Tensor]:
-    """1 - GIoU."""
+    """Computes 1 - GIoU."""
     return {"loss_reg": giou_loss(decoded, targets, weight)}
 
 
 class IoU:
-    """The forms of the FCOS and DSLA releases, for boxes whose sides are not negative.
+    """Computes the IoU losses of the FCOS and DSLA releases, for boxes without negative sides.
 
     Args:
         kind: "iou" (-log IoU), "linear_iou" (1 - IoU) or "giou".
-        area: FCOS adds an area of 1 to intersection and union, in squares of "pixels" or of
-            "strides", the unit of its distances; "" (DSLA) adds nothing.
+        area: unit of the area of 1 that FCOS adds to intersection and union: square "pixels" or
+            square "strides", the unit of its distances. "" (DSLA) adds nothing.
 
     Raises:
-        ValueError: an unknown `area`.
+        ValueError: `area` is unknown.
     """
 
     def __init__(self, kind: str, area: str = "") -> None:
@@ -63,11 +65,11 @@ class IoU:
 
 
 class SmoothL1:
-    """Smooth L1 of what the network regresses (RetinaNet).
+    """Computes smooth L1 of the deltas (RetinaNet).
 
     Args:
         coder: encodes the targets.
-        beta: where square turns into linear.
+        beta: difference at which the square turns into a line.
     """
 
     def __init__(self, coder: Any, beta: float) -> None:
@@ -81,13 +83,14 @@ class SmoothL1:
 
 
 class Distribution(nn.Module):
-    """A term of the decoded box and, beside it, distribution focal loss of what it is decoded from
-    (Li et al., NeurIPS 2020, arXiv 2006.04388).
+    """Adds distribution focal loss of the raw values to a term of the decoded box.
+
+    Li et al., NeurIPS 2020, arXiv 2006.04388.
 
     Args:
         coder: of the head.
-        term: of the box.
-        box_weight, weight: of the two.
+        term: of the decoded box.
+        box_weight, weight: of the box term and of distribution focal loss.
     """
 
     def __init__(
@@ -105,11 +108,11 @@ class Distribution(nn.Module):
         loss = distribution_focal_loss(self.coder.logits(raw), distances, weight)
         terms = self.term(raw, decoded, targets, weight, priors)
         check_box_terms(terms)
-        own = {"loss_dfl": self.weight * loss}
-        return joined({name: self.box_weight * x for name, x in terms.items()}, own, "box loss")
+        weighted = {name: self.box_weight * x for name, x in terms.items()}
+        return joined(weighted, {"loss_dfl": self.weight * loss}, "box loss")
 
 
-# By the names of MODEL.BOX_LOSS. Smooth L1 is not among them: it needs the head's coder.
+# By the names of MODEL.BOX_LOSS. Smooth L1 is missing, because it needs the head's coder.
 BOX_LOSSES: dict[str, BoxTerm] = {
     "giou": giou,
     "iou": IoU("iou"),

@@ -1,4 +1,4 @@
-"""Heads with several branches, each with its own rule and losses."""
+"""Computes the losses of heads with several branches, each with a separate rule and losses."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ Outputs = HeadOutput | Mapping[str, HeadOutput]
 
 
 class BranchCriterion(nn.Module):
-    """Losses and metrics of all branches, under names like `one_to_many/loss_cls`.
+    """Computes losses and metrics of all branches, with names like `one_to_many/loss_cls`.
 
-    Each criterion has its one collective per step, always in the same order.
+    Each criterion makes one collective call per step, always in the same order.
 
     Args:
-        criteria: by the names under which the head gives its branches. A branch without a criterion
-            does not train.
-        weights: by the same names, (0-based iteration) -> factor of the branch's losses; without
-            an entry 1.
+        criteria: by name of the head's branch. A branch without a criterion is not trained.
+        weights: by name of the branch, (0-based iteration) -> factor of its losses. Default: 1.
 
     Raises:
-        ValueError: a weight without a criterion.
+        ValueError: a weight has no criterion.
     """
 
     def __init__(
@@ -43,8 +41,7 @@ class BranchCriterion(nn.Module):
     def forward(
         self, outputs: Outputs, priors: Priors, gt: GroundTruth, iteration: int = 0
     ) -> Terms:
-        """Raises UserError for a branch that the head does not give, and for what a criterion may
-        not."""
+        """Raises UserError if the head lacks a branch, or if a criterion returns invalid terms."""
         losses: dict[str, Tensor] = {}
         metrics: dict[str, Tensor] = {}
         for name, criterion in self.criteria.items():
@@ -58,13 +55,13 @@ class BranchCriterion(nn.Module):
 
 
 def branch(outputs: Outputs, name: str | None, reader: str) -> HeadOutput:
-    """The branch of that name; with None that of a head without branches.
+    """Gives the branch of that name. None: the output of a head without branches.
 
     Args:
-        reader: what reads it, for the messages.
+        reader: what reads the branch, for error messages.
 
     Raises:
-        UserError: the head does not give it.
+        UserError: the head does not have the branch.
     """
     if isinstance(outputs, HeadOutput):
         if name is None:

@@ -1,4 +1,4 @@
-"""The class term."""
+"""Computes the class loss."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ CLASS_LOSSES = ("focal", "quality_focal", "varifocal", "soft_focal")
 
 
 class ClassLoss:
-    """Sum over priors and classes of a focal loss.
+    """Sums a focal loss over priors and classes.
 
     Args:
-        kind: one of CLASS_LOSSES; the targets of "focal" are 0 and 1, of the others soft.
+        kind: one of CLASS_LOSSES. "focal" has targets 0 and 1, the others have soft targets.
         alpha: weight of positives in "focal".
         gamma: exponent.
     """
@@ -32,8 +32,13 @@ class ClassLoss:
     def __call__(
         self, logits: Tensor, target: Assignment, gt: GroundTruth, label: Tensor, divisor: Tensor
     ) -> Tensor:
-        """logits (N, P, C) · label (N, P) in [0, 1], of positives · divisor, a scalar, of the
-        sum."""
+        """Computes the loss.
+
+        Args:
+            logits: (N, P, C).
+            label: (N, P) in [0, 1], used for positives.
+            divisor: scalar that divides the sum.
+        """
         index = target.gt_index
         classes = torch.where(index >= 0, rows(gt.classes, index), index).flatten()
         logits, label = logits.flatten(0, 1), label.flatten()
@@ -59,5 +64,5 @@ class ClassLoss:
 def default_class_loss(
     assigner: Assigner, kind: str = "", alpha: float = 0.25, gamma: float = 2.0
 ) -> ClassLoss:
-    """Of `kind`, or of the kind that the rule's labels ask for."""
+    """Gives the class loss of `kind`. "": quality focal if the rule has soft labels, else focal."""
     return ClassLoss(kind or ("quality_focal" if assigner.soft_labels else "focal"), alpha, gamma)

@@ -1,4 +1,4 @@
-"""From the head's output to the loss terms."""
+"""Computes the loss terms from the head's output."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ LABELS = ("quality", "iou", "quality_x_iou")
 RETINANET = {"loss_cls": "loss_retina_cls", "loss_reg": "loss_retina_reg"}  # as released
 EPS = torch.finfo(torch.float32).eps
 
-Average = Callable[[Tensor], Tensor]  # the mean of a tensor over the processes
+Average = Callable[[Tensor], Tensor]  # averages a tensor over the processes
 
 
 class DenseCriterion(nn.Module):
-    """What the criteria have in common: the rule is called, its answer turned into `Terms`.
+    """Calls the rule and turns its answer into `Terms`. Base class of the criteria.
 
-    A rule, box term or coder that is an `nn.Module` is a part of the model: its parameters train.
+    A rule, box term or coder that is an `nn.Module` belongs to the model, and is trained.
 
     Args:
         assigner: the rule.
         coder: decodes the deltas.
-        average: mean of a tensor over the processes.
-        class_loss: None: quality focal if the rule's labels are soft, else focal.
-        box_loss: a box term (see `box_terms`).
+        average: averages a tensor over the processes.
+        class_loss: None: quality focal if the rule has soft labels, else focal.
+        box_loss: a box term, see `box_terms`.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class DenseCriterion(nn.Module):
     def forward(
         self, outputs: Outputs, priors: Priors, gt: GroundTruth, iteration: int = 0
     ) -> Terms:
-        """Scalars; the loss terms by the names that the releases log.
+        """Computes losses and metrics. The loss terms have the names that the releases log.
 
         Raises:
-            UserError: names of loss terms or metrics that do not fit; a head of several branches,
-                which wants a `BranchCriterion`.
+            UserError: a name of a loss term or metric is invalid, or the head has several branches
+                and needs a `BranchCriterion`.
         """
         output = branch(outputs, None, f"criterion {type(self).__name__}")
         found = match(self.assigner, self.coder, output, priors, gt, iteration)
@@ -73,14 +73,14 @@ class DenseCriterion(nn.Module):
     def losses(
         self, found: Matched, output: HeadOutput, priors: Priors, gt: GroundTruth
     ) -> dict[str, Tensor]:
-        """The loss terms; one collective in every step, with and without boxes."""
+        """Computes the loss terms with one collective call in every step, also without boxes."""
         raise NotImplementedError
 
     def box_terms(self, found: Matched, weight: Tensor, priors: Priors) -> dict[str, Tensor]:
-        """Sums by name; weight (N, P), times the rule's.
+        """Computes the sums of the box term by name. Multiplies weight (N, P) by the rule's weight.
 
         Raises:
-            UserError: the box term gives something else.
+            UserError: the box term returns something else.
         """
         weight = found.weighted(weight)
         terms = self.box_loss(found.raw, found.boxes, found.targets, weight, priors)
@@ -89,21 +89,22 @@ class DenseCriterion(nn.Module):
 
 
 class Criterion(DenseCriterion):
-    """Class, box and quality loss of heads whose box loss compares boxes.
+    """Computes class, box and quality loss of heads whose box loss compares boxes.
 
-    Normalisers are means over the processes, from one collective in every step, with and without
-    boxes: the class and the quality loss are divided by the number of positives (at least 1), the
-    box loss, weighted by the quality or the score, by the sum of these. Weights of the rule are in
-    none of them.
+    Divides the class and the quality loss by the number of positives, at least 1. Weighs the box
+    loss by the quality or the score, and divides it by the sum of these weights. The divisors are
+    means over the processes, from one collective call in every step. They do not contain the
+    rule's weights.
 
     Args:
         assigner, coder, average, class_loss: see `DenseCriterion`.
         box_loss: None: GIoU.
         class_weight, box_weight, quality_weight: of the terms.
-        label: the soft class target of positives, one of LABELS; "iou": of the predicted box.
-        divide_by_labels: the class loss is divided by the sum of the labels (at least 1).
+        label: the soft class target of positives, one of LABELS. "iou" is that of the predicted
+            box.
+        divide_by_labels: whether to divide the class loss by the sum of the labels, at least 1.
         least_quality: lower bound of the box loss's divisor.
-        weigh_by: what weighs a positive's box loss, "quality", or "score", its largest.
+        weigh_by: weight of a positive's box loss, "quality" or "score" (the largest class score).
     """
 
     def __init__(
@@ -134,8 +135,10 @@ class Criterion(DenseCriterion):
     def losses(
         self, found: Matched, output: HeadOutput, priors: Priors, gt: GroundTruth
     ) -> dict[str, Tensor]:
-        """loss_cls, the box term's, and of a head with a quality branch the loss that is named by
-        the rule."""
+        """Gives loss_cls, the terms of the box loss, and the loss of a quality branch.
+
+        The rule names the last one.
+        """
         positive, quality = found.positive, found.quality
         label = self._labels(found.boxes.detach(), found.targets, quality)
         weight = quality
@@ -145,7 +148,7 @@ class Criterion(DenseCriterion):
         sums = torch.stack((positive.sum().float(), weight.sum(), label.sum()))
         positives, weights, labels = self.average(sums)
         positives = positives.clamp(min=1.0)
-        # All of quality 0: loss 0, not inf.
+        # If all qualities are 0, the loss is 0 and not infinite.
         weights = weights.clamp(min=self.least_quality)
         divisor = labels.clamp(min=1.0) if self.divide_by_labels else positives
 
@@ -168,10 +171,10 @@ class Criterion(DenseCriterion):
 
 
 class RetinaNetCriterion(DenseCriterion):
-    """Class loss and smooth L1 of the deltas (Lin et al., ICCV 2017), as released.
+    """Computes class loss and smooth L1 of the deltas as released (Lin et al., ICCV 2017).
 
-    The class loss is divided by positives + images, the box loss by positives * `divisor`; both
-    means over the processes, from one collective per step.
+    Divides the class loss by positives + images, and the box loss by positives * `divisor`. The
+    number of positives is a mean over the processes, from one collective call per step.
 
     Args:
         assigner, coder, average, class_loss: see `DenseCriterion`.
@@ -196,7 +199,7 @@ class RetinaNetCriterion(DenseCriterion):
     def losses(
         self, found: Matched, output: HeadOutput, priors: Priors, gt: GroundTruth
     ) -> dict[str, Tensor]:
-        """loss_retina_cls and loss_retina_reg, or what else the box term is called."""
+        """Gives loss_retina_cls, and loss_retina_reg or the terms of another box loss."""
         positive = found.positive
         positives = self.average(positive.sum().float()[None])[0]
         class_loss = self.class_loss(

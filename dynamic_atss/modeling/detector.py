@@ -1,4 +1,4 @@
-"""Images in; losses and metrics out in training, detections otherwise."""
+"""Computes losses and metrics of images in training, and detections otherwise."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from dynamic_atss.types import Batch, Detections
 
 
 class Detector(nn.Module):
-    """Backbone + head, with the parts that have no weights, or a rule's alone, handed in.
+    """Combines backbone, head, priors, criterion and post-processing.
 
     Args:
         backbone: images (N, 3, H, W) float -> list of feature maps, finest first.
-        head: feature maps -> `HeadOutput`, or a dict of them by branch, all of the same priors.
+        head: feature maps -> `HeadOutput`, or a dict of them by branch with the same priors.
         priors: (feature sizes, device) -> `Priors`.
         criterion: (output, priors, gt, iteration) -> `Terms`, or loss terms by name. An
-            `nn.Module` is a part of the model. None: the detector only predicts.
+            `nn.Module` belongs to the model. None: the detector only predicts.
         postprocess: (output, priors, sizes, nms=...) -> list of `Detections`.
         pixel_mean, pixel_std: in the order and range of `bgr255`.
-        bgr255: the network sees BGR in 0..255; otherwise RGB in 0..1.
-        autocast: dtype of the convolutions, None for float32.
-        channels_last: memory format of the convolutions.
-        parts: in so many parts the network computes a batch in training: see `in_parts`.
+        bgr255: whether the network takes BGR in 0..255. Otherwise it takes RGB in 0..1.
+        autocast: dtype of the convolutions, None: float32.
+        channels_last: whether the convolutions use channels_last memory format.
+        parts: number of parts in which the network computes a training batch, see `in_parts`.
     """
 
     mean: Tensor
@@ -69,14 +69,16 @@ class Detector(nn.Module):
         self.to(memory_format=self.memory_format)
 
     def forward(self, batch: Batch, *, nms: bool = True) -> Terms | list[Detections]:
-        """`Terms` in training, else detections: one per image, or with `nms` False all the
-        candidates that NMS would choose from."""
+        """Gives `Terms` in training, and otherwise detections, one per image.
+
+        nms: False: gives all candidates before NMS.
+        """
         parts = self.parts if self.training else 1
         output = in_parts(self._network, self, parts, batch.images, batch.sizes)
         priors = self.priors(branches_of(self.head, output)[0].sizes, batch.images.device)
         if self.training:
             if isinstance(self.postprocess, PostProcess):
-                self.postprocess.output(output)  # refused now, not after the training
+                self.postprocess.output(output)  # reports a missing branch before the training
             if self.criterion is None:
                 raise RuntimeError("this detector only predicts: build it with its losses")
             found = self.criterion(output, priors, batch.gt, batch.iteration)
@@ -85,10 +87,10 @@ class Detector(nn.Module):
         return self.postprocess(output, priors, batch.sizes, batch.original_sizes, nms=nms)
 
     def _network(self, images: Tensor, sizes: Tensor) -> Outputs:
-        """The head's output for uint8 images (N, 3, H, W) of sizes (N, 2).
+        """Gives the head's output for uint8 images (N, 3, H, W) of sizes (N, 2).
 
         Raises:
-            UserError: it does not fit the priors.
+            UserError: the output does not match the priors.
         """
         images = self.normalize(images, sizes)
         with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
@@ -102,32 +104,33 @@ class Detector(nn.Module):
 
     @torch.no_grad()
     def largest_logit(self, batch: Batch) -> float:
-        """In absolute value, NaN if one is; of the same forward pass as in training."""
+        """Gives the largest absolute logit of a forward pass as in training. NaN if one is NaN."""
         output = self._network(batch.images, batch.sizes)
         logits = [branch.logits.flatten() for branch in branches_of(self.head, output)]
         return float(torch.cat(logits).abs().amax())
 
     def _perhaps_unused(self) -> list[nn.Parameter]:
-        """The parameters that train, but that the losses of a step may not depend on.
+        """Gives the trained parameters that the losses of a step may not depend on.
 
-        Those of the criterion, where a rule may be. Those of the head, too, if head or criterion
-        are the user's: a branch or a map may be in no loss. Ours use every parameter of the head.
+        These are the parameters of the criterion, which includes the rule. If head or criterion are
+        custom, they include those of the head, because a branch may be in no loss. The built-in
+        criteria use every parameter of the built-in head.
         """
         from dynamic_atss.modeling.criterion import Criterion, RetinaNetCriterion
 
         parts = [self.criterion, self.head]
         if type(self.head) is DenseHead and type(self.criterion) in (Criterion, RetinaNetCriterion):
             parts.remove(self.head)
-        every = nn.ModuleList(x for x in parts if isinstance(x, nn.Module)).parameters()
-        return [p for p in every if p.requires_grad]
+        parameters = nn.ModuleList(x for x in parts if isinstance(x, nn.Module)).parameters()
+        return [p for p in parameters if p.requires_grad]
 
     def normalize(self, images: Tensor, sizes: Tensor) -> Tensor:
-        """uint8 RGB (N, 3, H, W) -> float, in the network's order and range, the padding 0."""
+        """Converts uint8 RGB (N, 3, H, W) to the network's float input, with 0 in the padding."""
         images = images.to(memory_format=self.memory_format)
         if self.bgr255:
             images = images.flip(1)
         pixels = images.to(torch.float32, copy=True).sub_(self.mean).div_(self.std)
         rows = torch.arange(images.shape[2], device=images.device) >= sizes[:, :1]
         columns = torch.arange(images.shape[3], device=images.device) >= sizes[:, 1:]
-        # Filled, not multiplied: 0 * x is -0 for a negative x.
+        # Fills the padding and does not multiply, because 0 * x is -0 for a negative x.
         return pixels.masked_fill_(rows[:, None, :, None] | columns[:, None, None, :], 0.0)

@@ -1,7 +1,8 @@
-"""A head twice: one branch learns many priors of a box and teaches the features, one learns a
-single prior and predicts without NMS.
+"""Combines a one-to-many and a one-to-one branch of the same head.
 
-Consistent dual assignments (Wang et al., YOLOv10, NeurIPS 2024, arXiv 2405.14458).
+The one-to-many branch learns many priors per box and trains the features. The one-to-one branch
+learns one prior per box and predicts without NMS. Consistent dual assignments (Wang et al.,
+YOLOv10, NeurIPS 2024, arXiv 2405.14458).
 """
 
 from __future__ import annotations
@@ -16,15 +17,14 @@ ONE_TO_MANY, ONE_TO_ONE = "one_to_many", "one_to_one"
 
 
 class Dual(nn.Module):
-    """Two heads over the same features; the gradient of the one-to-one branch stops there.
+    """Runs two heads on the same features. The one-to-one branch sends no gradient to them.
 
-    The parts of the one-to-many branch are registered as this module's own, so that they have the
-    names of a head that is alone, in checkpoints, too; before those of the other branch stands
-    `one_to_one.`.
+    Registers the parts of the one-to-many branch directly in this module. So they have the names of
+    a single head, also in checkpoints. Names of the other branch start with `one_to_one.`.
 
     Args:
         many, one: features -> `HeadOutput`.
-        read: the branch that is computed in evaluation; None: both.
+        read: the branch to compute in evaluation, None: both.
     """
 
     many: nn.Module
@@ -35,7 +35,7 @@ class Dual(nn.Module):
         self._parameters, self._buffers = many._parameters, many._buffers
         self._non_persistent_buffers_set = many._non_persistent_buffers_set
         self._modules = {**many._modules, ONE_TO_ONE: one}
-        self.__dict__["many"] = many  # no child: its parts are
+        self.__dict__["many"] = many  # not registered as a child, because its parts are
         self.read = read
 
     def forward(self, features: Sequence[Tensor]) -> dict[str, HeadOutput]:

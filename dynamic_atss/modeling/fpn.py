@@ -1,4 +1,4 @@
-"""Feature pyramid P3 to P7 over C3 to C5, with the names of the published checkpoints."""
+"""Defines the feature pyramid P3 to P7 with the names of the published checkpoints."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _conv(c_in: int, c_out: int, size: int, stride: int = 1, bias: bool = True) 
 
 
 def _conv_norm(c_in: int, c_out: int, size: int, norm: str | None, relu: bool) -> nn.Module:
-    """A convolution, or a Sequential of it, norm and ReLU: the names differ as in the releases."""
+    """Makes a convolution, or a Sequential of it with norm and ReLU. Names are the releases'."""
     layers: list[nn.Module] = [_conv(c_in, c_out, size, bias=norm is None)]
     if norm is not None:
         layers.append(make_norm(norm, c_out))
@@ -28,7 +28,7 @@ def _conv_norm(c_in: int, c_out: int, size: int, norm: str | None, relu: bool) -
 
 
 class TopBlocks(nn.Module):
-    """P6 by a convolution of stride 2, and P7 by another from relu(P6)."""
+    """Computes P6 by a convolution of stride 2, and P7 by another one from relu(P6)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -36,17 +36,22 @@ class TopBlocks(nn.Module):
         self.p7 = _conv(out_channels, out_channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """P5 or C5 (N, in_channels, h, w) -> [P6, P7]."""
+        """Gives P6 and P7 of P5 or C5 (N, in_channels, H, W)."""
         p6 = self.p6(x)
         return [p6, self.p7(F.relu(p6))]
 
 
 class FPN(nn.Module):
-    """[C3, C4, C5] -> [P3, ..., P7] of `out_channels` channels (Lin et al. 2017, RetinaNet form).
+    """Computes P3 to P7 with `out_channels` channels from C3, C4, C5 (Lin et al. 2017).
 
-    top_from: "P5" or "C5", the map that P6 is made of · norm: of the lateral and output
-    convolutions, None or a name of `make_norm` (then without bias) · relu: a ReLU after each.
-    Raises ValueError for another `top_from` or number of maps.
+    Args:
+        top_from: "P5" or "C5", the map from which P6 is computed.
+        norm: of the lateral and output convolutions, a name of `make_norm` or None. With a norm
+            they have no bias.
+        relu: whether a ReLU follows each of them.
+
+    Raises:
+        ValueError: `top_from` or the number of maps is wrong.
     """
 
     def __init__(
@@ -62,12 +67,12 @@ class FPN(nn.Module):
         if top_from not in ("P5", "C5"):
             raise ValueError(f'top_from is "P5" or "C5", not {top_from!r}')
         if len(in_channels) != 3:
-            raise ValueError(f"the pyramid stands on C3, C4, C5, not on {len(in_channels)} maps")
+            raise ValueError(f"the pyramid needs C3, C4 and C5, not {len(in_channels)} maps")
         self.top_from = top_from
         self.out_channels = out_channels
 
         def pair(channels: int) -> tuple[nn.Module, nn.Module]:
-            """The lateral and the output convolution of one map."""
+            """Makes the lateral and the output convolution of a map."""
             inner = _conv_norm(channels, out_channels, 1, norm, relu)
             return inner, _conv_norm(out_channels, out_channels, 3, norm, relu)
 
@@ -78,7 +83,7 @@ class FPN(nn.Module):
         self.top_blocks = TopBlocks(c5 if top_from == "C5" else out_channels, out_channels)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Three maps (N, C, h, w) of strides 8, 16, 32 -> five of strides 8 to 128."""
+        """Gives five maps of strides 8 to 128 from three maps (N, C, H, W) of strides 8 to 32."""
         c3, c4, c5 = maps
         inner5 = self.fpn_inner4(c5)
         inner4 = self.fpn_inner3(c4) + _upsample_to(inner5, c4)
@@ -89,12 +94,12 @@ class FPN(nn.Module):
 
 
 def _upsample_to(coarse: Tensor, fine: Tensor) -> Tensor:
-    """Nearest, to the exact size of the finer map, which need not be twice the coarse one."""
+    """Resizes to the exact size of the finer map, which may differ from twice the coarse size."""
     return F.interpolate(coarse, size=fine.shape[-2:], mode="nearest")
 
 
 class BackboneWithFPN(nn.Module):
-    """`body` (images -> C3, C4, C5) and `fpn`: the published `backbone.body` and `backbone.fpn`."""
+    """Combines `body` (images -> C3, C4, C5) and `fpn`, with the published names."""
 
     def __init__(self, body: nn.Module, fpn: FPN) -> None:
         super().__init__()
@@ -103,5 +108,5 @@ class BackboneWithFPN(nn.Module):
         self.out_channels = fpn.out_channels
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) float, normalised -> [P3, ..., P7], each (N, out_channels, h, w)."""
+        """Gives P3 to P7, (N, out_channels, h, w) each, of normalised images (N, 3, H, W)."""
         return self.fpn(self.body(images))

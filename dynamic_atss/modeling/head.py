@@ -1,4 +1,4 @@
-"""The head: class logits, box deltas and perhaps a quality logit for every prior."""
+"""Defines the head, which gives class logits, box deltas and a quality logit for every prior."""
 
 from __future__ import annotations
 
@@ -18,9 +18,15 @@ MAX_LOG_DISTANCE = 12.0
 
 
 class HeadOutput(NamedTuple):
-    """logits (N, P, C) · deltas (N, P, R), R = 4 or what the coder decodes · quality (N, P), a
-    logit, or None · sizes, (height, width) by level · extras, further maps (N, P, ...) by name, for
-    rules."""
+    """The output of a head.
+
+    Args:
+        logits: (N, P, C).
+        deltas: (N, P, R), R is 4 or what the coder needs.
+        quality: (N, P) logits, or None.
+        sizes: (height, width) by level.
+        extras: further maps (N, P, ...) by name, for rules.
+    """
 
     logits: Tensor
     deltas: Tensor
@@ -30,10 +36,10 @@ class HeadOutput(NamedTuple):
 
 
 def branches_of(head: nn.Module, found: Any) -> list[HeadOutput]:
-    """The outputs of all branches of what a head returned.
+    """Gives the outputs of all branches of a head.
 
     Raises:
-        UserError: it is neither a `HeadOutput` nor a dict of them.
+        UserError: the head returned neither a `HeadOutput` nor a dict of them.
     """
     outputs = list(found.values()) if isinstance(found, Mapping) else [found]
     if outputs and all(isinstance(x, HeadOutput) for x in outputs):
@@ -49,10 +55,10 @@ def branches_of(head: nn.Module, found: Any) -> list[HeadOutput]:
 def check_sizes(
     head: nn.Module, outputs: Sequence[HeadOutput], strides: Sequence[int] | None
 ) -> None:
-    """Compares the sizes of the maps; `strides`: of the levels that the priors have, if known.
+    """Checks the sizes of the maps. strides: of the priors' levels, None: unknown
 
     Raises:
-        UserError: sizes that are not (height, width) for each level, or differ between branches.
+        UserError: sizes are not (height, width) for each level, or differ between branches.
     """
     for output in outputs:
         sizes = output.sizes
@@ -76,7 +82,9 @@ def _is_size(size: Any) -> bool:
 
 
 def check_output(head: nn.Module, output: HeadOutput, images: int, priors: Priors) -> None:
-    """Compares shapes, without a wait for the device: a head of the user's may give others.
+    """Checks the shapes of an output, which may come from a custom head.
+
+    Does not wait for the device.
 
     Raises:
         UserError: the output does not have a row for each prior of each image.
@@ -98,7 +106,7 @@ def check_output(head: nn.Module, output: HeadOutput, images: int, priors: Prior
 
 
 def joined_outputs(parts: Sequence[Any]) -> Any:
-    """The outputs of several parts of a batch, each a `HeadOutput` or a dict of them, as one."""
+    """Concatenates the outputs of several parts of a batch: `HeadOutput`s, or dicts of them."""
     first = parts[0]
     if len(parts) == 1:
         return first
@@ -113,7 +121,7 @@ def joined_outputs(parts: Sequence[Any]) -> Any:
 
 
 class Scale(nn.Module):
-    """A learnt factor."""
+    """Multiplies by a learnt factor."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,17 +132,20 @@ class Scale(nn.Module):
 
 
 class DenseHead(nn.Module):
-    """Two towers shared by all levels; module names are those of the published checkpoints, but for
-    `quality`, which they call centerness also where it learns another quality.
+    """Applies two towers, which all levels share.
+
+    Module names are those of the published checkpoints, except `quality`. They call it centerness,
+    also if it learns another quality.
 
     Args:
-        per_location: priors of each location.
-        num_convs: of each tower; `deformable_last`, `norm` and `conv_bias`: see `tower`.
-        scales: the box branch has a learnt factor for each level.
-        quality: the tower that the quality branch stands on, "box" or "class"; None: no such
-            branch.
-        positive: what makes the box branch's values positive, "relu" or "exp"; None: any sign.
-        box_values: of the box branch for each prior; what the coder decodes.
+        per_location: priors per location.
+        num_convs: convolutions of each tower. For `deformable_last`, `norm` and `conv_bias` see
+            `tower`.
+        scales: whether the box branch has a learnt factor for each level.
+        quality: the tower before the quality branch, "box" or "class". None: no quality branch.
+        positive: function that makes the box branch's values positive, "relu" or "exp". None: any
+            sign.
+        box_values: number of values of the box branch for each prior.
         box_bias: initial bias of the box branch.
         prior_prob: initial score of every class.
     """
@@ -200,11 +211,11 @@ class DenseHead(nn.Module):
     def _signed(self, deltas: Tensor) -> Tensor:
         if self.positive == "relu":
             return deltas.relu()
-        # The bound keeps a diverging branch finite: exp of it is beyond any image.
+        # The limit keeps a diverging branch finite. exp of it is larger than any image.
         return deltas.clamp(max=MAX_LOG_DISTANCE).exp() if self.positive == "exp" else deltas
 
 
 def _flat(x: Tensor, values: int) -> Tensor:
-    """(N, A * values, h, w) -> (N, h * w * A, values), the order of the priors."""
+    """Reshapes (N, A * values, h, w) to (N, h * w * A, values), the order of the priors."""
     n, _, h, w = x.shape
     return x.view(n, -1, values, h, w).permute(0, 3, 4, 1, 2).reshape(n, -1, values)

@@ -1,4 +1,4 @@
-"""A batch through the network part by part: the activations of one part at a time."""
+"""Computes a batch part by part, which keeps the activations of only one part at a time."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Network = Callable[..., Outputs]
 
 
 def in_parts(network: Network, module: nn.Module, parts: int, *inputs: Tensor) -> Outputs:
-    """network(*inputs), computed for `parts` parts of the images one after another.
+    """Computes network(*inputs) for `parts` parts of the images in turn.
 
-    What follows sees the outputs of the whole batch, so that losses, and the collective and the
-    rule in them, are those of the whole. All parts but the last keep no activations: the backward
-    pass computes them again, with the random numbers and the buffers of the first time.
+    Gives the output of the entire batch, so that rule, losses and collective calls see all images.
+    All parts except the last keep no activations. The backward pass computes them again with the
+    same random numbers and buffers.
 
     Args:
         network: (part of each input) -> the head's output for it.
-        module: what holds the network's buffers.
+        module: holds the network's buffers.
         inputs: (N, ...) each.
     """
     *first, last = zip(*(x.chunk(parts) for x in inputs), strict=True)
@@ -42,7 +42,7 @@ def _without_activations(network: Network, module: nn.Module, part: tuple[Tensor
 
 
 def _buffers(module: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
-    """Copies of all buffers, each with its place."""
+    """Copies all buffers, with their modules and names."""
     return [
         (owner, name, buffer.clone())
         for owner in module.modules()
@@ -52,8 +52,10 @@ def _buffers(module: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
 
 @contextlib.contextmanager
 def _with_buffers(values: list[tuple[nn.Module, str, Tensor]]) -> Iterator[None]:
-    """Inside, these are the buffers; what is written to them (running statistics, a second time)
-    is forgotten."""
+    """Replaces the buffers inside the context.
+
+    Discards changes of them, so that running statistics are not updated twice.
+    """
     now = [(owner, name, getattr(owner, name)) for owner, name, _ in values]
     try:
         _put(values)

@@ -1,4 +1,4 @@
-"""Normalisation and deformable convolution, in the form of the published checkpoints."""
+"""Defines normalisation and deformable convolution in the form of the published checkpoints."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ NORMS = ("FrozenBN", "FixedBN", "BN", "SyncBN", "GN")
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch norm as a fixed affine map: y = (x - mean) / sqrt(var) * weight + bias, no epsilon.
+    """Batch norm as a fixed map y = (x - mean) / sqrt(var) * weight + bias, without epsilon.
 
-    All four are buffers of shape (C,), as in the published checkpoints. Weights that come from a
-    batch norm with an epsilon need it added to `running_var` when they are loaded.
+    All four are buffers (C,), as in the published checkpoints. When weights of a batch norm with
+    epsilon are loaded, the epsilon must be added to `running_var`.
     """
 
     weight: Tensor
@@ -34,19 +34,19 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> the same shape and dtype."""
-        # The product does not save x for the backward pass, as F.batch_norm would, and the sum can
-        # be written over it.
+        """Normalises x (N, C, H, W)."""
+        # Unlike F.batch_norm, the product does not save x for the backward pass, and the sum can
+        # overwrite it.
         scale, shift = self._affine(x.dtype)
         return (x * scale).add_(shift)
 
     def forward_(self, x: Tensor) -> Tensor:
-        """The same, written over x."""
+        """Normalises x in place."""
         scale, shift = self._affine(x.dtype)
         return x.mul_(scale).add_(shift)
 
     def _affine(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Factor and summand (C, 1, 1); the cast to the map's dtype keeps bf16 maps in bf16."""
+        """Gives factor and summand (C, 1, 1) in the map's dtype, which keeps bf16 maps in bf16."""
         scale = self.weight * self.running_var.rsqrt()
         shift = self.bias - self.running_mean * scale
         return scale.to(dtype).view(-1, 1, 1), shift.to(dtype).view(-1, 1, 1)
@@ -56,39 +56,38 @@ class FrozenBatchNorm2d(nn.Module):
 
 
 def conv_norm(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
-    """norm(conv(x)). A frozen norm is written over the convolution's output, which nothing else
-    needs: one map less, to the bit the same.
+    """Computes norm(conv(x)). Applies a frozen norm in place, which saves a map.
 
-    (In the convolution's weight it would cost no pass over the map, but one over the weight, which
-    takes longer below some 400 x 400 pixels, and another rounding.)
+    The result is bitwise the same. Folding the norm into the convolution's weight would save the
+    pass over the map. But it needs one over the weight, which takes longer below about 400 x 400
+    pixels, and it rounds differently.
     """
     y = conv(x)
     return norm.forward_(y) if type(norm) is FrozenBatchNorm2d else norm(y)
 
 
 def fill_bias(conv: nn.Conv2d, value: float) -> None:
-    """The bias of all channels; a convolution without bias stays as it is."""
+    """Sets the bias of all channels. Leaves a convolution without bias unchanged."""
     if conv.bias is not None:
         nn.init.constant_(conv.bias, value)
 
 
 class FixedBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm whose statistics are fixed while weight and bias learn (mmdetection's
-    `norm_eval`)."""
+    """Batch norm with fixed statistics, whose weight and bias learn (mmdetection's `norm_eval`)."""
 
     def train(self, mode: bool = True) -> FixedBatchNorm2d:
-        """Always in evaluation mode."""
+        """Stays in evaluation mode."""
         return super().train(False)
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """torch's SyncBatchNorm that also works on CPU tensors, where torch's own refuses to train.
+    """SyncBatchNorm that can also be trained on CPU tensors, unlike torch's.
 
-    It is not a subclass of that one: DistributedDataParallel refuses those on CPU by their class.
-    On CPU with one process this is plain batch norm. With several processes (gloo) mean and
-    variance are those of all processes' images, by one differentiable all-reduce of (2 C + 1)
-    numbers per layer: what the GPU computes. Every process must take part in every forward pass.
-    The running statistics are always kept.
+    It is not a subclass of torch's class, because DistributedDataParallel refuses that on CPU.
+    On CPU with one process this is plain batch norm. With several processes (gloo) it computes mean
+    and variance over the images of all processes, as on a GPU, by one differentiable all-reduce of
+    2 C + 1 numbers per layer. Every process must take part in every forward pass. Running
+    statistics are always kept.
     """
 
     running_mean: Tensor
@@ -99,7 +98,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     _check_non_zero_input_channels = nn.SyncBatchNorm._check_non_zero_input_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> the same shape; N may differ between processes."""
+        """Normalises x (N, C, H, W). N may differ between processes."""
         if x.device.type != "cpu":
             return nn.SyncBatchNorm.forward(self, x)  # type: ignore[arg-type]  # see above
         together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
@@ -111,7 +110,10 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         return F.batch_norm(x, mean, var, self.weight, self.bias, self.training, momentum, self.eps)
 
     def _rate(self) -> float:
-        """The share of the new batch in the running statistics (momentum None: cumulative mean)."""
+        """Gives the share of the new batch in the running statistics.
+
+        momentum None: cumulative mean
+        """
         if self.momentum is not None:
             return self.momentum
         return 1.0 / max(int(self.num_batches_tracked), 1)
@@ -119,7 +121,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     def _forward_cpu_group(self, x: Tensor) -> Tensor:
         from torch.distributed.nn.functional import all_reduce
 
-        # float64, so that E[x^2] - E[x]^2 does not cancel.
+        # In float32, E[x^2] - E[x]^2 would lose digits.
         wide = x.double()
         count = wide.new_tensor([x.numel() // x.shape[1]])
         local = torch.cat([wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3)), count])
@@ -138,10 +140,14 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 
 def make_norm(name: str, channels: int) -> nn.Module:
-    """The normalisation layer called `name` for maps of `channels` channels.
+    """Makes the normalisation layer `name` for maps of `channels` channels.
 
-    "FrozenBN" | "FixedBN" | "BN" | "SyncBN" | "GN" (32 groups as published; fewer if 32 does not
-    divide the channels). Raises ValueError for another name.
+    Args:
+        name: "FrozenBN", "FixedBN", "BN", "SyncBN" or "GN". "GN" has 32 groups as published, or
+            fewer if 32 does not divide the channels.
+
+    Raises:
+        ValueError: the name is unknown.
     """
     if name == "FrozenBN":
         return FrozenBatchNorm2d(channels)
@@ -193,8 +199,8 @@ class ModulatedDeformConv(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in, H, W) -> (N, out, H', W'), in the dtype of x."""
-        # Sampling positions need float32: bf16 has 8 bits for a coordinate.
+        """Convolves x (N, in, H, W) to (N, out, H', W') in the dtype of x."""
+        # Sampling positions need float32, because bf16 has only 8 bits for a coordinate.
         wide = torch.promote_types(x.dtype, torch.float32)
         predicted = self.offset(x).to(wide)
         offset, mask = predicted[:, : self.offset_channels], None

@@ -1,4 +1,4 @@
-"""Predictions beside what they learn."""
+"""Matches predictions with their targets."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors, row
 
 
 class Matched(NamedTuple):
-    """Predictions beside what they learn.
+    """Predictions with their targets.
 
-    target: the rule's answer · positive (N, P) bool · quality (N, P), of positives, 0 elsewhere,
-    without gradient · weight (N, P), the same of `target.weight`, with gradient, or None · raw (N,
-    P, R), the head's · boxes, targets (N, P, 4), predicted and true; of no positive: 0, targets
+    Args:
+        target: the rule's answer.
+        positive: (N, P) bool.
+        quality: (N, P) of positives, otherwise 0, without gradient.
+        weight: (N, P) `target.weight` of positives, otherwise 0, with gradient. Or None.
+        raw: (N, P, R) the head's deltas of positives, otherwise 0.
+        boxes: (N, P, 4) the predicted boxes of positives, otherwise equal to `targets`.
+        targets: (N, P, 4) the true boxes.
     """
 
     target: Assignment
@@ -31,7 +36,7 @@ class Matched(NamedTuple):
     targets: Tensor
 
     def weighted(self, values: Tensor) -> Tensor:
-        """values (N, P) times the rule's weights."""
+        """Multiplies values (N, P) by the rule's weights."""
         return values if self.weight is None else values * self.weight
 
 
@@ -43,14 +48,14 @@ def match(
     gt: GroundTruth,
     iteration: int,
 ) -> Matched:
-    """What every prior learns, and what it predicts."""
+    """Calls the rule and matches every prior's prediction with its target."""
     boxes = decode(coder, output.deltas, priors.boxes)
     target = assign(assigner, output, boxes, priors, gt, iteration)
     positive, quality, weight = target.positive, target.quality.detach(), target.weight
     if weight is not None:
         quality, weight = (torch.where(positive, x, 0.0) for x in (quality, weight))
     targets = rows(gt.boxes, target.gt_index)
-    # The others' values do not pass through where, not even NaN.
+    # torch.where stops the values of other priors, also NaN.
     raw = torch.where(positive[..., None], output.deltas, 0.0)
     boxes = torch.where(positive[..., None], boxes, targets)
     return Matched(target, positive, quality, weight, raw, boxes, targets)
@@ -64,10 +69,10 @@ def assign(
     gt: GroundTruth,
     iteration: int,
 ) -> Assignment:
-    """The rule's answer to what the network predicts, which it sees without gradient.
+    """Calls the rule with the network's predictions, without their gradient.
 
     Raises:
-        UserError: for an answer of the wrong type or shape.
+        UserError: the answer has a wrong type or shape.
     """
     quality = None if output.quality is None else output.quality.detach()
     extras = {name: x.detach() for name, x in output.extras.items()}

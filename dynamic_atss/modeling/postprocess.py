@@ -1,4 +1,4 @@
-"""From the head's output to detections."""
+"""Computes detections from the head's output."""
 
 from __future__ import annotations
 
@@ -16,29 +16,27 @@ from dynamic_atss.ops.nms import batched_multiclass_nms
 from dynamic_atss.ops.vote import score_vote
 from dynamic_atss.types import Detections, Priors
 
-# By location, how many candidates of a level are looked for at first, for each prior that its
-# classes may come from. A trained detector has fewer than one.
+# With `by_location`, the number of candidates per prior that are searched first. A trained detector
+# has fewer than one.
 _AT_FIRST = 4
 
 Found = tuple[Tensor, Tensor, Tensor]  # boxes (N, K, 4), scores (N, K), classes (N, K)
 
 
 class PostProcess:
-    """Per level the best candidates, then class-wise NMS over all levels, then the best of the
-    image.
+    """Chooses the best candidates of each level, applies NMS per class, and keeps the best boxes.
 
-    A candidate's class score, before the quality enters, must exceed `score_threshold`; its final
-    score is the geometric mean of class score and quality, or the class score where the head has no
-    quality branch.
+    A candidate's class score must exceed `score_threshold`. Its final score is the geometric mean
+    of class score and quality, or the class score if the head has no quality branch.
 
     Args:
-        pre_nms_top_n: candidates of a level, or with `by_location` priors of a level, chosen by
-            their best class, of which then every class is a candidate.
-        convention: of the boxes: how they are clipped, suppressed and written.
-        in_original: NMS looks at the boxes in pixels of the original image.
-        branch: the name of the head's branch that is read; None: the head has none.
-        nms: False: no NMS, the best of the image, for a branch that learns one prior per box.
-        score_voting: what NMS keeps is moved to the mean of its class's candidates (`score_vote`).
+        pre_nms_top_n: number of candidates per level. With `by_location`, number of priors per
+            level, chosen by their best class. Then all classes of a prior are candidates.
+        convention: of the boxes, for clipping, NMS and output.
+        in_original: whether NMS uses boxes in pixels of the original image.
+        branch: name of the head's branch to read, None: the head has no branches.
+        nms: False: keeps the best boxes without NMS, for a branch that learns one prior per box.
+        score_voting: whether to move kept boxes to the mean of their candidates (`score_vote`).
     """
 
     def __init__(
@@ -77,8 +75,12 @@ class PostProcess:
         *,
         nms: bool = True,
     ) -> list[Detections]:
-        """One per image; boxes in pixels of the resized image, clipped to sizes (N, 2): height,
-        width. Without `nms` all candidates, level by level: test-time augmentation joins them."""
+        """Gives the detections of each image, in pixels of the resized image.
+
+        Args:
+            sizes: (N, 2) height and width, to which boxes are clipped.
+            nms: False: gives all candidates by level, for test-time augmentation.
+        """
         output = self.output(outputs)
         if not nms:
             found, _ = self.candidates(output, priors, sizes, complete=True)
@@ -96,23 +98,26 @@ class PostProcess:
         ]
 
     def output(self, outputs: Outputs) -> HeadOutput:
-        """The one that is read, of what a head gave. Training calls it, too: a branch that is not
-        there is told in the first step. A subclass that reads others has its own.
+        """Gives the branch to read. A subclass may read others.
+
+        Training calls it, too, to report a missing branch in the first step.
 
         Raises:
-            UserError: the head does not give it.
+            UserError: the head lacks the branch.
         """
         return branch(outputs, self.branch, f"post-processing {type(self).__name__}")
 
     def candidates(
         self, output: HeadOutput, priors: Priors, sizes: Tensor, *, complete: bool = False
     ) -> tuple[Found, list[Tensor]]:
-        """The candidates of all images, level by level; score 0: none. Nothing waits for the
-        device.
+        """Gives the candidates of all images by level. A score of 0 marks no candidate.
 
-        How many there are by location is not known then, and more may have been cut off than the
-        rules allow: at levels where a number (1,) of the list is not 0. With `complete` they are
-        counted, for which the device is waited for.
+        With `by_location` the number of candidates is not known in advance, so some may be cut off.
+        With `complete` they are counted first, which waits for the device.
+
+        Returns:
+            the candidates, and numbers (1,) of levels with `by_location`. A number that is not 0
+            means that candidates were cut off.
         """
         counts = [level.locations * priors.per_location for level in priors.levels]
         qualities = [None] * len(counts)
@@ -140,8 +145,10 @@ class PostProcess:
         original_sizes: Sequence[tuple[int, int]] | Tensor,
         suppress: Callable[..., tuple[Tensor, Tensor]] = batched_multiclass_nms,
     ) -> tuple[Found, Tensor]:
-        """The best of each image, after NMS where there is one, and (N,) how many. Nothing waits
-        for the device. `suppress` stands in for the project's operator."""
+        """Gives the best boxes of each image after NMS, and their numbers (N,).
+
+        Does not wait for the device. suppress: replaces the NMS operator
+        """
         boxes, scores, classes = found
         if not self.nms:
             return self._best_of_image(found)
@@ -151,7 +158,11 @@ class PostProcess:
             scale = (original / sizes).flip(1).repeat(1, 2)  # x, y, x, y
             boxes = boxes * scale[:, None]
         keep, counts = suppress(
-            *(boxes, scores, classes, self.nms_threshold, self.convention),
+            boxes,
+            scores,
+            classes,
+            self.nms_threshold,
+            self.convention,
             limit=self.detections_per_image,
         )
         chosen = _chosen(found, keep.clamp(min=0))
@@ -164,7 +175,7 @@ class PostProcess:
         return Detections(boxes, scores, classes, self.convention)[scores > 0]
 
     def _best_of_image(self, found: Found) -> tuple[Found, Tensor]:
-        """The highest scores; a prior may come with several classes."""
+        """Gives the candidates with the highest scores. A prior may have several classes."""
         count = torch.sym_min(self.detections_per_image, found[1].shape[1])
         scores, keep = found[1].topk(count)
         return _chosen(found, keep), (scores > 0).sum(1)
@@ -172,8 +183,10 @@ class PostProcess:
     def _best(
         self, logits: Tensor, quality: Tensor | None, complete: bool
     ) -> tuple[Tensor, Tensor]:
-        """The best candidates of a level: scores and places in (priors, C), (N, candidates) each,
-        in the order of the places, so that of equal scores NMS takes the first prior."""
+        """Gives the best candidates of a level: scores and places in (P, C), (N, K) each.
+
+        Sorts them by place, so that NMS takes the first prior of equal scores.
+        """
         joint = self._scores(logits.sigmoid(), quality).flatten(1)
         most: Any = self.pre_nms_top_n * (_AT_FIRST if self.by_location else 1)
         if self.by_location and complete:
@@ -184,7 +197,7 @@ class PostProcess:
         return scores if quality is None else scores.sqrt(), index
 
     def _scores(self, classes: Tensor, quality: Tensor | None) -> Tensor:
-        """(N, priors of a level, C), with the quality squared; 0: no candidate."""
+        """Gives class score * quality of a level, (N, P, C). 0: no candidate."""
         scores = classes if quality is None else classes * quality.sigmoid()[..., None]
         chosen = classes > self.score_threshold
         if self.by_location:
@@ -196,13 +209,13 @@ class PostProcess:
 
 
 def _chosen(found: Found, index: Tensor) -> Found:
-    """Of each image the candidates at index (N, D)."""
+    """Gives the candidates of each image at index (N, D)."""
     boxes, scores, classes = found
     corners = boxes.gather(1, index[..., None].expand(-1, -1, 4))
     return corners, scores.gather(1, index), classes.gather(1, index)
 
 
 def _to_host(counts: Tensor, cut: list[Tensor]) -> tuple[list[int], list[int]]:
-    """Both, in the one wait for the device."""
+    """Copies both to the CPU with one wait for the device."""
     numbers = torch.cat((counts, *cut)).tolist()
     return numbers[: len(counts)], numbers[len(counts) :]

@@ -1,4 +1,4 @@
-"""Anchors on the lattices of the feature levels."""
+"""Generates anchors and points on the lattices of the feature levels."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from dynamic_atss.types import Level, Priors, to_device
 
 
 class AnchorGenerator:
-    """Anchors of all levels for given feature sizes, made once per size and kept.
+    """Generates the anchors of all levels, and caches them by feature sizes.
 
-    A location is a cell's centre, (column + 0.5) * stride. `sizes` holds the side of the square
-    anchor by level; each location has `len(aspect_ratios) * scales_per_octave` anchors, ratios
-    outermost. Widths and heights follow the releases: the side of a ratio (height / width) is
-    rounded at the scale of the stride, and the box is [centre - (side - 1) / 2, centre + (side -
-    1) / 2]. With another `offset` a location is (column + offset) * stride.
+    A location is at (column + offset) * stride. Each location has `len(aspect_ratios) *
+    scales_per_octave` anchors, sorted by ratio, then by scale. As in the releases, the sides of a
+    ratio (height / width) are rounded for a square of one stride and then scaled. A box is
+    [centre - (side - 1) / 2, centre + (side - 1) / 2].
+
+    Args:
+        sizes: side of the square anchor by level, in pixels.
+        offset: 0.5: centres of the cells.
     """
 
     sized = True
@@ -40,7 +43,7 @@ class AnchorGenerator:
             for stride, size in zip(strides, sizes, strict=True)
         ]
         self.offset = offset
-        # Sizes vary from batch to batch: enough places for the usual ones, bounded for all others.
+        # Sizes vary from batch to batch, so the cache holds the usual ones and has a limit.
         self._cached = lru_cache(maxsize=64)(self._make)
 
     @property
@@ -48,25 +51,25 @@ class AnchorGenerator:
         return len(self.cells[0])
 
     def __call__(self, sizes: Sequence[tuple[int, int]], device: torch.device) -> Priors:
-        """Priors for feature maps of `sizes` (height, width), one per level."""
+        """Gives the priors for feature maps of `sizes`, (height, width) by level."""
         if any(isinstance(side, torch.SymInt) for size in sizes for side in size):  # traced
             made = self._lattice(sizes)
             return replace(made, boxes=made.boxes.to(device))
         return self._cached(tuple(sizes), device)
 
-    @torch.inference_mode(False)  # else what a test makes could not be used in training later
+    @torch.inference_mode(False)  # so that training can use priors that a test has cached
     def _make(self, sizes: tuple[tuple[int, int], ...], device: torch.device) -> Priors:
         return to_device(self._lattice(sizes), device)
 
     def _lattice(self, sizes: Sequence[tuple[int, int]]) -> Priors:
-        """On the host."""
+        """Makes the priors on the CPU."""
         levels = tuple(Level(h, w, s) for (h, w), s in zip(sizes, self.strides, strict=True))
         boxes = [_spread(cell, level) for cell, level in zip(self.cells, levels, strict=True)]
         return Priors(torch.cat(boxes), levels, self.per_location, self.offset, self.sized)
 
 
 class PointGenerator(AnchorGenerator):
-    """Points of all levels, one at each location; their boxes are one stride wide (legacy "+1")."""
+    """Generates one point per location. Its box is one stride wide in the legacy convention."""
 
     sized = False
 
@@ -77,7 +80,7 @@ class PointGenerator(AnchorGenerator):
 def _cell_anchors(
     stride: int, sizes: Sequence[float], ratios: Sequence[float], offset: float
 ) -> Tensor:
-    """(A, 4): the anchors of the cell whose corner is the origin."""
+    """Gives the A anchors of the cell at the origin, (A, 4)."""
     anchors = []
     for ratio in ratios:
         width = round((stride * stride / ratio) ** 0.5)
@@ -90,7 +93,7 @@ def _cell_anchors(
 
 
 def _spread(cell: Tensor, level: Level) -> Tensor:
-    """(height * width * A, 4): the cell's anchors at every location; order row, column, anchor."""
+    """Repeats the cell's anchors at every location, (H * W * A, 4), by row, column and anchor."""
     y = torch.arange(level.height, dtype=torch.float32) * level.stride
     x = torch.arange(level.width, dtype=torch.float32) * level.stride
     y, x = torch.meshgrid(y, x, indexing="ij")

@@ -1,4 +1,4 @@
-"""What a criterion gives: losses, and numbers beside them."""
+"""Defines and checks the result of a criterion: losses and metrics."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from dynamic_atss.errors import UserError
 
 
 class Terms(NamedTuple):
-    """What a criterion gives: losses, scalars whose sum is minimised, and metrics, which are only
-    logged.
+    """The losses and metrics of a criterion. Names are the same on every process and in every step.
 
-    A metric is a number, whose mean over processes and iterations is logged, or two numbers, a sum
-    and a count, of which sum / count over all of these is logged (0 for a count of 0). Names are
-    the same on every process and in every step.
+    Args:
+        losses: scalars, whose sum is minimised.
+        metrics: numbers that are only logged, as the mean over processes and iterations. Two
+            numbers are a sum and a count. Then the sums and the counts are added up, and
+            sum / count is logged, 0 for a count of 0.
     """
 
     losses: Mapping[str, Tensor]
@@ -25,15 +26,15 @@ class Terms(NamedTuple):
 
     @classmethod
     def of(cls, found: Any, giver: str = "the model") -> Terms:
-        """What a criterion returned, checked: `Terms`, or a dict of losses alone.
+        """Checks the result of a criterion: `Terms`, or a dict of losses.
 
-        Types, names and shapes are compared, without a wait for the device.
+        Checks types, names and shapes without waiting for the device.
 
         Args:
-            giver: how messages call it.
+            giver: name of the criterion in messages.
 
         Raises:
-            UserError: it is something else.
+            UserError: the result is invalid.
         """
         terms = found if isinstance(found, Terms) else cls(found)
         for part in terms:
@@ -51,13 +52,12 @@ class Terms(NamedTuple):
         return terms
 
     def touching(self, parameters: Sequence[Tensor]) -> Terms:
-        """The same, with a gradient of 0 for parameters that the losses do not depend on. There
-        must be a loss.
+        """Adds a gradient of 0 for parameters that the losses may not depend on.
 
-        A rule may use its parameters in some steps and on some processes only (those with boxes),
-        and a head may have a branch that is in no loss.
-        With this every step reaches all of them: DistributedDataParallel need not look for unused
-        ones, which would cost every model, and none is waited for in vain.
+        A rule may use its parameters only in some steps and processes, such as those with boxes,
+        and a head may have a branch that is in no loss. With this, all parameters get a gradient in
+        every step. Otherwise DistributedDataParallel would wait for them forever, or would have to
+        search for unused parameters, which slows down every model.
         """
         if not parameters:
             return self
@@ -67,34 +67,35 @@ class Terms(NamedTuple):
 
 
 def joined(
-    own: Mapping[str, Tensor], more: Mapping[str, Tensor], giver: str = "rule"
+    terms: Mapping[str, Tensor], others: Mapping[str, Tensor], giver: str = "rule"
 ) -> dict[str, Tensor]:
-    """Both; UserError for a name that stands in both. giver: what `more` comes from."""
-    twice = sorted(own.keys() & more.keys())
-    if twice:
+    """Merges two dicts. Raises UserError if both have a name. giver: the source of `others`"""
+    shared = sorted(terms.keys() & others.keys())
+    if shared:
         raise UserError(
-            f"the {giver} returns {twice[0]!r}, which the criterion has already; give its own "
-            "another name"
+            f"the {giver} returns {shared[0]!r}, a name that the criterion already uses; rename it"
         )
-    return {**own, **more}
+    return {**terms, **others}
 
 
 def check_box_terms(found: Any) -> None:
-    """UserError unless a box loss of the user's gave scalars by name."""
+    """Raises UserError unless a custom box loss returned scalars by name."""
     needed = "a dict that is not empty, {name: scalar tensor}, is needed"
     if not isinstance(found, Mapping) or not found:
-        what = "an empty dict" if isinstance(found, Mapping) else f"a {type(found).__name__}"
-        raise UserError(f"the box loss returns {what}; {needed}")
+        kind = "an empty dict" if isinstance(found, Mapping) else f"a {type(found).__name__}"
+        raise UserError(f"the box loss returns {kind}; {needed}")
     for name, value in found.items():
         if not isinstance(name, str) or not isinstance(value, Tensor) or value.dim():
             shape = f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
-            what = f"a {type(value).__name__}{shape}"
-            raise UserError(f"the box loss returns {what} as {name!r}; {needed}")
+            kind = f"a {type(value).__name__}{shape}"
+            raise UserError(f"the box loss returns {kind} as {name!r}; {needed}")
 
 
 def check_losses(losses: Mapping[str, Any]) -> None:
-    """UserError for a term that is no scalar, or whose name does not show that it is a loss. Names
-    of branches stand before it: "one_to_many/loss_cls"."""
+    """Raises UserError for a term that is not a scalar, or whose name does not start with "loss_".
+
+    The name of a branch may precede it: "one_to_many/loss_cls".
+    """
     for name, value in losses.items():
         if not isinstance(name, str) or not name.rpartition("/")[2].startswith("loss_"):
             raise UserError(f"loss term {name!r}: its name must begin with 'loss_'")

@@ -1,4 +1,4 @@
-"""The convolutions between the FPN and the predictions."""
+"""Makes the convolutions between the FPN and the predictions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import nn
 
 from dynamic_atss.modeling.layers import ModulatedDeformConv
 
-GROUPS = 32  # of the group norm, as published
+GROUPS = 32  # groups of the group norm, as published
 
 
 def tower(
@@ -17,13 +17,14 @@ def tower(
     norm: bool = True,
     bias: bool = True,
 ) -> nn.Sequential:
-    """`num_convs` times 3x3 convolution, group norm (if `norm`; of 32 groups, 4 for 32 channels),
-    relu; shape (N, channels, h, w) throughout.
+    """Makes `num_convs` layers of 3x3 convolution, group norm and ReLU on (N, channels, H, W).
 
-    With `deformable_last` the last convolution is a modulated deformable one.
+    Args:
+        deformable_last: whether the last convolution is a modulated deformable one.
+        norm: whether to use group norm, with 32 groups, or 4 for 32 channels.
 
     Raises:
-        ValueError: `channels` is not a multiple of the 32 groups.
+        ValueError: `channels` is not a multiple of 32.
     """
     if norm and channels % GROUPS:
         raise ValueError(f"a tower of {channels} channels: group norm needs a multiple of {GROUPS}")
@@ -33,12 +34,12 @@ def tower(
         conv = ModulatedDeformConv if deformable else nn.Conv2d
         layers.append(conv(channels, channels, 3, padding=1, bias=bias))
         if norm:
-            # A group of one channel has no variance on a map of one place, where torch raises.
+            # On a map of 1 x 1 a group of one channel has no variance, and torch raises.
             groups = GROUPS if channels > GROUPS else channels // 8
             layers.append(nn.GroupNorm(groups, channels))
         layers.append(nn.ReLU(inplace=True))
     for name, parameter in nn.Sequential(*layers).named_parameters():
-        if parameter.ndim == 4 and ".offset." not in name:  # offsets start at 0: a plain conv
+        if parameter.ndim == 4 and ".offset." not in name:  # offsets start at 0, as a plain conv
             nn.init.normal_(parameter, std=0.01)
         elif name.endswith("bias"):
             nn.init.zeros_(parameter)

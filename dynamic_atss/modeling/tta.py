@@ -1,4 +1,4 @@
-"""Test-time augmentation: detections of an image at several sizes, mirrored and not, joined."""
+"""Does test-time augmentation: merges detections of an image at several sizes and mirrored."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from dynamic_atss.types import Batch, Detections, to_device
 
 
 @dataclass(frozen=True)
-class View:
-    """How one size of the images is used.
+class ScaleOptions:
+    """How a size of the images is used.
 
-    flip: also mirrored, in a pass of its own · size_range: (low, high), of the boxes of these
-    passes those with low^2 < area < high^2 count, in pixels of that size; None: all
+    Args:
+        flip: whether to also detect in the mirrored images.
+        size_range: (low, high). Only boxes with low^2 < area < high^2 count, in pixels of that
+            size. None: all boxes count.
     """
 
     flip: bool = False
@@ -26,39 +28,39 @@ class View:
 
 
 class AugmentedDetector(nn.Module):
-    """A detector that sees every image in several passes: in place of the detector in a test.
+    """Detects in several passes over every image. Replaces the detector in a test.
 
     Args:
         model: (batch, nms=...) -> list of `Detections`.
-        views: one for the batch itself, then one for each of `batch.scaled`.
-        merge: all the passes' detections of an image -> its detections.
-        nms: whether each pass has its own NMS and its own limit.
+        scales: one for the batch, then one for each of `batch.scaled`.
+        merge: detections of all passes of an image -> its detections.
+        nms: whether each pass applies NMS and its limit.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        views: Sequence[View],
+        scales: Sequence[ScaleOptions],
         merge: Callable[[Detections], Detections],
         *,
         nms: bool,
     ) -> None:
         super().__init__()
-        self.model, self.views, self.merge = model, tuple(views), merge
+        self.model, self.scales, self.merge = model, tuple(scales), merge
         self.nms = nms
 
     def forward(self, batch: Batch) -> list[Detections]:
-        """One per image, in pixels of the batch's own images."""
+        """Gives the detections of each image, in pixels of the batch's images."""
         passes = list(self._passes(batch))
         return [self.merge(join(found)) for found in zip(*passes, strict=True)]
 
     def _passes(self, batch: Batch) -> Iterator[list[Detections]]:
-        for images, view in zip((batch, *batch.scaled), self.views, strict=True):
+        for images, scale in zip((batch, *batch.scaled), self.scales, strict=True):
             images = to_device(images, batch.images.device)
-            for flip in (False, True) if view.flip else (False,):
+            for flip in (False, True) if scale.flip else (False,):
                 found = self._detect(images, flip)
-                if view.size_range is not None:
-                    found = [within(f, view.size_range) for f in found]
+                if scale.size_range is not None:
+                    found = [within(f, scale.size_range) for f in found]
                 ratios = (batch.sizes / images.sizes).flip(1).repeat(1, 2)  # x, y, x, y
                 yield [replace(f, boxes=f.boxes * r) for f, r in zip(found, ratios, strict=True)]
 
@@ -71,7 +73,7 @@ class AugmentedDetector(nn.Module):
 
 
 def mirrored(batch: Batch) -> Batch:
-    """The images mirrored left and right, each within its own width: the padding stays right."""
+    """Mirrors each image left to right within its width. The padding stays at the right."""
     width = batch.sizes[:, 1:]
     column = torch.arange(batch.images.shape[3], device=width.device).expand(len(width), -1)
     source = torch.where(column < width, width - 1 - column, column)
@@ -79,21 +81,21 @@ def mirrored(batch: Batch) -> Batch:
 
 
 def flipped(found: Detections, width: Tensor) -> Detections:
-    """The boxes mirrored left and right in an image of this width."""
+    """Mirrors the boxes left to right in an image of this width."""
     edge = width - found.convention.value
     x1, y1, x2, y2 = found.boxes.unbind(1)
     return replace(found, boxes=torch.stack((edge - x2, y1, edge - x1, y2), dim=1))
 
 
 def within(found: Detections, size_range: tuple[float, float]) -> Detections:
-    """Those with low^2 < area < high^2."""
+    """Gives the boxes with low^2 < area < high^2."""
     low, high = size_range
     size = found.convention.area(found.boxes)
     return found[(size > low**2) & (size < high**2)]
 
 
 def join(found: Sequence[Detections]) -> Detections:
-    """One after the other, without boxes and scores that are not finite: their IoU has no sense."""
+    """Concatenates detections. Drops boxes and scores that are not finite."""
     joined = Detections(
         torch.cat([f.boxes for f in found]),
         torch.cat([f.scores for f in found]),
@@ -104,13 +106,13 @@ def join(found: Sequence[Detections]) -> Detections:
 
 
 def merge_by_nms(found: Detections, *, threshold: float, limit: int) -> Detections:
-    """The `limit` best after NMS within each class."""
+    """Gives the `limit` best after NMS per class."""
     scored = found.boxes, found.scores, found.classes
     return found[multiclass_nms(*scored, threshold, found.convention, limit)]
 
 
 def keep_best(found: Detections, *, limit: int) -> Detections:
-    """The `limit` best, not merged."""
+    """Gives the `limit` best without merging."""
     return found[found.scores.argsort(descending=True, stable=True)[:limit]]
 
 
@@ -121,7 +123,7 @@ def merge_by_vote(
     limit: int,
     soft_threshold: float | None = None,
 ) -> Detections:
-    """The `limit` best after `box_vote`."""
+    """Gives the `limit` best after `box_vote`."""
     boxes, scores, classes = box_vote(
         found.boxes,
         found.scores,

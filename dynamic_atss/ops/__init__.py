@@ -1,4 +1,4 @@
-"""Operators: NMS, focal losses and the search for candidates, native where they are compiled."""
+"""Provides operators for NMS, focal losses and candidate search, native where compiled."""
 
 from dynamic_atss.ops.library import load
 

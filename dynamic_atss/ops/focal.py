@@ -1,12 +1,12 @@
-"""Focal losses with sparse targets: a class index per prior instead of an (M, C) target.
+"""Computes focal losses with sparse targets: a class index per prior instead of an (M, C) target.
 
-`classes` (M,) int64: 0..C-1 for positives, BACKGROUND = -1: all C classes are negatives,
-IGNORE = -2: the prior does not count. No other (M, C) tensor than the gradient is made: it comes
-from the same pass over the logits as the value.
+`classes` (M,) is int64. 0..C-1: positives. BACKGROUND = -1: all C classes are negatives.
+IGNORE = -2: the prior does not count. Value and gradient come from one pass over the logits, and
+the gradient is the only other (M, C) tensor.
 
-Every loss is a sum over the rows, float32 (float64 for float64), divided by `divisor`, one number
-in a tensor, which has no gradient; with it the gradient needs no second pass to be scaled. Shapes,
-dtypes and devices that are not as said raise ValueError.
+Every loss is a sum over the rows, divided by `divisor`, a tensor with one number and without
+gradient. Dividing here saves a second pass over the gradient. The loss is float32 (float64 for
+float64). Other shapes, dtypes and devices raise ValueError.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from dynamic_atss.types import IGNORE
 SIGMOID, QUALITY, VARIFOCAL = range(3)  # as in csrc/focal.h
 SOFT = 3  # has no operator
 
-_LARGE = 1e30  # in place of infinity, where it would meet a factor of 0
-_TENSORS = 4  # of the operator's seven arguments: logits, classes, quality, divisor
-_NO_OTHERS = (None,) * 6  # gradients
+_LARGE = 1e30  # replaces infinity where it would be multiplied by 0
+_TENSORS = 4  # the operator's first arguments: logits, classes, quality, divisor
+_NO_OTHERS = (None,) * 6  # gradients of the other arguments
 
 
 def quality_focal_loss(
@@ -35,13 +35,14 @@ def quality_focal_loss(
     gamma: float = 2.0,
     divisor: Tensor | None = None,
 ) -> Tensor:
-    """Sum of |q - p|^gamma BCE(p, q), q the quality at a positive's class and 0 elsewhere (Li et
-    al., NeurIPS 2020; in the Dynamic ATSS release).
+    """Sums |q - p|^gamma BCE(p, q). q is the quality for a positive's class and 0 elsewhere.
+
+    Li et al., NeurIPS 2020. Used by the Dynamic ATSS release.
 
     Args:
         logits: (M, C).
         classes: (M,), see above.
-        quality: (M,) in [0, 1]; read at positives only.
+        quality: (M,) in [0, 1], used for positives only.
     """
     return _focal(logits, classes, quality, divisor, QUALITY, 0.0, gamma)
 
@@ -54,13 +55,15 @@ def varifocal_loss(
     gamma: float = 2.0,
     divisor: Tensor | None = None,
 ) -> Tensor:
-    """Sum of q BCE(p, q) at a positive's class, q its quality, and alpha p^gamma BCE(p, 0)
-    elsewhere, which includes positives of quality 0 (Zhang et al., CVPR 2021, arXiv 2008.13367).
+    """Sums q BCE(p, q) for a positive's class, and alpha p^gamma BCE(p, 0) elsewhere.
+
+    q is the quality. A positive of quality 0 counts as elsewhere. Zhang et al., CVPR 2021, arXiv
+    2008.13367.
 
     Args:
         logits: (M, C).
         classes: (M,), see above.
-        quality: (M,) in [0, 1]; read at positives only.
+        quality: (M,) in [0, 1], used for positives only.
     """
     if alpha < 0:
         raise ValueError(f"varifocal loss: alpha is {alpha}; it must be at least 0")
@@ -74,13 +77,14 @@ def sigmoid_focal_loss(
     gamma: float = 2.0,
     divisor: Tensor | None = None,
 ) -> Tensor:
-    """Sum of the focal loss (Lin et al., ICCV 2017) with targets 1 at a positive's class, 0
-    elsewhere.
+    """Sums the focal loss with target 1 for a positive's class and 0 elsewhere.
+
+    Lin et al., ICCV 2017.
 
     Args:
         logits: (M, C).
         classes: (M,), see above.
-        alpha: weight of the positives, 1 - alpha of the negatives; below 0: both 1, as in
+        alpha: weight of positives. Negatives have 1 - alpha. Below 0: both weights are 1, as in
             torchvision.
     """
     if alpha < 0:
@@ -91,7 +95,7 @@ def sigmoid_focal_loss(
 def sigmoid_focal_rows(
     logits: Tensor, rows: Tensor, classes: Tensor, alpha: float = 0.25, gamma: float = 2.0
 ) -> Tensor:
-    """(M,) the focal loss of each of some rows, as in `sigmoid_focal_loss`; without a gradient.
+    """Gives the loss of `sigmoid_focal_loss` for each of the M rows, (M,), without a gradient.
 
     Args:
         logits: (R, C).
@@ -104,13 +108,19 @@ def sigmoid_focal_rows(
 
 
 def _focal(
-    logits: Tensor, classes: Tensor, quality: Tensor | None, divisor: Tensor | None, *rest: Any
+    logits: Tensor,
+    classes: Tensor,
+    quality: Tensor | None,
+    divisor: Tensor | None,
+    kind: int,
+    alpha: float,
+    gamma: float,
 ) -> Tensor:
-    _check(logits, classes, quality, divisor, needs_quality=rest[0] != SIGMOID)
+    _check(logits, classes, quality, divisor, needs_quality=kind != SIGMOID)
     dtype = torch.promote_types(logits.dtype, torch.float32)
-    labels, whole = (None if x is None else x.detach().to(dtype) for x in (quality, divisor))
-    arguments = (logits, classes, labels, whole, *rest)
-    # The compiler fuses and frees by itself, and cannot see through the change in place.
+    quality, divisor = (None if x is None else x.detach().to(dtype) for x in (quality, divisor))
+    arguments = (logits, classes, quality, divisor, kind, alpha, gamma)
+    # torch.compile cannot trace the change in place. It fuses the scaling itself.
     return _OP(*arguments)[0] if torch.compiler.is_compiling() else _OnePass.apply(*arguments)
 
 
@@ -139,8 +149,7 @@ def _kind(x: Tensor | None) -> str:
 
 
 class _OnePass(torch.autograd.Function):
-    """The operator, whose gradient is scaled in place: with that of `_OP` itself there would be two
-    of its size."""
+    """Scales the operator's gradient in place. The backward of `_OP` would need a second one."""
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensor:
@@ -157,15 +166,17 @@ class _OnePass(torch.autograd.Function):
         if not _holds_gradient(arguments[0].dtype):
             return _scaled_gradient(upstream, *arguments), *_NO_OTHERS
         gradient, ctx.gradient = ctx.gradient, None
-        if gradient is None:  # a second time through a graph that was retained
+        if gradient is None:  # the second backward of a retained graph
             gradient = _OP(*arguments)[1]
         _SCALE(gradient, upstream)
         return gradient, *_NO_OTHERS
 
 
 def _holds_gradient(dtype: torch.dtype) -> bool:
-    """Whether the gradient can wait for its factor. In float16 most of it would vanish before a
-    gradient scaler's factor comes."""
+    """Tests whether the gradient may be stored before it is scaled.
+
+    In float16 most of it would become 0 before a gradient scaler's factor is applied.
+    """
     return dtype != torch.float16
 
 
@@ -177,9 +188,9 @@ def _scaled_gradient(
     divisor: Tensor | None,
     *numbers: Any,
 ) -> Tensor:
-    """In one pass over the logits."""
-    whole = upstream.reciprocal() if divisor is None else divisor / upstream
-    return _OP(logits, classes, quality, whole, *numbers)[1]
+    """Gives the gradient times `upstream` in one pass over the logits."""
+    scaled_divisor = upstream.reciprocal() if divisor is None else divisor / upstream
+    return _OP(logits, classes, quality, scaled_divisor, *numbers)[1]
 
 
 def _loss_and_gradient(
@@ -191,15 +202,15 @@ def _loss_and_gradient(
     alpha: float,
     gamma: float,
 ) -> tuple[Tensor, Tensor]:
-    """The reference: as if every class were a negative, then put right where the class is."""
+    """Defines the operator: computes all classes as negatives, then replaces the positives'."""
     precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
     loss, gradient = negative_term(precise, (1 - alpha, 1.0, alpha)[kind], gamma)
     x, place = _of_class(precise, classes)
-    for whole, term in zip(
+    for table, term in zip(
         (loss, gradient), positive_term(x, quality, kind, alpha, gamma), strict=True
     ):
-        here = torch.where(classes >= 0, term, whole.gather(1, place)[:, 0])
-        whole.scatter_(1, place, here[:, None]).masked_fill_((classes == IGNORE)[:, None], 0.0)
+        at_class = torch.where(classes >= 0, term, table.gather(1, place)[:, 0])
+        table.scatter_(1, place, at_class[:, None]).masked_fill_((classes == IGNORE)[:, None], 0.0)
     total = loss.sum()
     if divisor is not None:
         total, gradient = total / divisor.reshape(()), gradient / divisor
@@ -207,42 +218,42 @@ def _loss_and_gradient(
 
 
 def _of_class(logits: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-    """Each row's logit (M,) at its class, any class where there is none, and the place (M, 1)."""
+    """Gives each row's logit of its class (M,), or of class 0, and the place (M, 1)."""
     place = classes.clamp(min=0)[:, None]
     return logits.gather(1, place)[:, 0], place
 
 
 def negative_term(x: Tensor, weight: float, gamma: float) -> tuple[Tensor, Tensor]:
-    """weight p^gamma softplus(x), and its derivative."""
-    p, rest, softplus = x.sigmoid(), (-x).sigmoid(), F.softplus(x)
+    """Computes weight p^gamma softplus(x) and its derivative."""
+    p, complement, softplus = x.sigmoid(), (-x).sigmoid(), F.softplus(x)
     weighted = weight * p.pow(gamma)
-    return weighted * softplus, weighted * (gamma * rest * softplus.clamp(max=_LARGE) + p)
+    return weighted * softplus, weighted * (gamma * complement * softplus.clamp(max=_LARGE) + p)
 
 
 def positive_term(
     x: Tensor, quality: Tensor | None, kind: int, alpha: float, gamma: float
 ) -> tuple[Tensor, Tensor]:
-    """The terms (M,) at a positive's class, and their derivatives."""
+    """Computes the terms (M,) of a positive's class and their derivatives."""
     if kind == SIGMOID or quality is None:
         loss, gradient = negative_term(-x, alpha, gamma)
         return loss, -gradient
-    p, rest = x.sigmoid(), (-x).sigmoid()
+    p, complement = x.sigmoid(), (-x).sigmoid()
     entropy = _weighted(1 - quality, F.softplus(x)) + _weighted(quality, F.softplus(-x))
     difference = p - quality
     if kind == SOFT:
         return entropy, difference
     if kind == VARIFOCAL:
-        worthless = negative_term(x, alpha, gamma)
-        both = zip((quality * entropy, quality * difference), worthless, strict=True)
-        loss, gradient = (torch.where(quality > 0, one, other) for one, other in both)
+        loss, gradient = negative_term(x, alpha, gamma)  # for quality 0
+        loss = torch.where(quality > 0, quality * entropy, loss)
+        gradient = torch.where(quality > 0, quality * difference, gradient)
         return loss, gradient
     power = difference.abs().pow(gamma)
     slope = torch.where(difference == 0, 0.0, gamma * power / difference)
-    return power * entropy, slope * p * rest * entropy.clamp(max=_LARGE) + power * difference
+    return power * entropy, slope * p * complement * entropy.clamp(max=_LARGE) + power * difference
 
 
 def _weighted(weight: Tensor, x: Tensor) -> Tensor:
-    """Without what has no weight, which may be infinite."""
+    """Multiplies, with 0 for weight 0, also where x is infinite."""
     return torch.where(weight == 0, 0.0, weight * x)
 
 
@@ -251,13 +262,14 @@ def _losses_of_rows(
 ) -> Tensor:
     precise = logits.index_select(0, rows).to(torch.promote_types(logits.dtype, torch.float32))
     x, place = _of_class(precise, classes)
-    (negative, _), (at_class, _) = (negative_term(some, 1 - alpha, gamma) for some in (precise, x))
-    wanted, _ = positive_term(x, None, SIGMOID, alpha, gamma)
-    here = torch.where(classes >= 0, wanted, at_class)
-    return torch.where(classes == IGNORE, 0.0, negative.scatter(1, place, here[:, None]).sum(1))
+    negative, _ = negative_term(precise, 1 - alpha, gamma)
+    negative_of_class, _ = negative_term(x, 1 - alpha, gamma)
+    positive, _ = positive_term(x, None, SIGMOID, alpha, gamma)
+    at_class = torch.where(classes >= 0, positive, negative_of_class)
+    return torch.where(classes == IGNORE, 0.0, negative.scatter(1, place, at_class[:, None]).sum(1))
 
 
-def _fake(logits: Tensor, classes: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+def _fake(logits: Tensor, classes: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
     loss = logits.new_empty((), dtype=torch.promote_types(logits.dtype, torch.float32))
     return loss, torch.empty_like(logits, memory_format=torch.contiguous_format)
 
@@ -281,7 +293,7 @@ def _backward(ctx: Any, upstream: Tensor | None, _: None) -> tuple[Tensor | None
 
 
 def _scale(gradient: Tensor, factor: Tensor) -> None:
-    if gradient.device.type != "cpu" or factor != 1:  # no wait for another device
+    if gradient.device.type != "cpu" or factor != 1:  # comparing would wait for another device
         gradient.mul_(factor)
 
 

@@ -1,10 +1,9 @@
-"""The native operators: their schemas and references in Python, their kernels compiled from csrc/.
+"""Defines the native operators and loads their compiled kernels.
 
-An operator is defined here together with a plain PyTorch reference, which serves every device. The
-compiled libraries only add kernels to the dispatcher, for the CPU and for CUDA; what they lack goes
-to the reference, so that an installation without a compiler computes the same, slower. The two
-agree up to rounding: sums have another order, and the last place of PyTorch's own roots,
-exponentials and logarithms depends on the processor.
+Every operator has a plain PyTorch reference that works on every device. The compiled libraries add
+kernels for the CPU and for CUDA. Without a kernel the reference is used, which is slower. Both
+agree up to rounding: sums have another order, and the last digit of PyTorch's roots, exponentials
+and logarithms depends on the processor.
 """
 
 from __future__ import annotations
@@ -24,18 +23,18 @@ from dynamic_atss.ops import sources
 NAMESPACE = "dynamic_atss"
 COMPILED = {"cpu": "NMS, focal losses, assignment", "cuda": "NMS, focal losses"}
 FOLDER = Path(__file__).parent
-CAPABILITIES = ("avx512", "avx2", "plain")  # limits that csrc/vectors.h knows
+CAPABILITIES = ("avx512", "avx2", "plain")  # limits that csrc/vectors.h accepts
 
 
 def define(
     schema: str, reference: Callable[..., Any], fake: Callable[..., Any]
 ) -> torch._ops.OpOverload:
-    """The operator `dynamic_atss::<schema>`.
+    """Defines the operator `dynamic_atss::<schema>`.
 
     Args:
-        schema: "name(Tensor x, ...) -> Tensor", as torch.library reads it.
-        reference: what it computes, in plain PyTorch.
-        fake: the same with shapes only.
+        schema: "name(Tensor x, ...) -> Tensor", as for torch.library.
+        reference: computes the result in plain PyTorch.
+        fake: computes only shapes and dtypes of the result.
     """
     name = f"{NAMESPACE}::{schema.split('(')[0]}"
     torch.library.define(name, schema[schema.index("(") :])
@@ -46,16 +45,17 @@ def define(
 
 @lru_cache(maxsize=1)
 def load() -> dict[str, str]:
-    """Loads the compiled libraries, once. For "cpu" and "cuda": "native", or why the reference
-    serves.
+    """Loads the compiled libraries once.
 
-    Two environment variables change what is loaded. DYNAMIC_ATSS_NATIVE: 0 switches the kernels
-    off, 1 means the usual ones, a folder has others (another compiler's, or with checks).
-    DYNAMIC_ATSS_CPU_CAPABILITY: the widest vectors that the CPU kernels may use, one of
-    CAPABILITIES.
+    The environment variable DYNAMIC_ATSS_NATIVE chooses the kernels. 0: none. 1: those of the
+    package. A folder: those in it. DYNAMIC_ATSS_CPU_CAPABILITY limits the vectors of the CPU
+    kernels to one of CAPABILITIES.
+
+    Returns:
+        "native", or why the reference is used, for "cpu" and "cuda".
 
     Raises:
-        UserError: for another value of DYNAMIC_ATSS_CPU_CAPABILITY.
+        UserError: DYNAMIC_ATSS_CPU_CAPABILITY has another value.
     """
     limit = os.environ.get("DYNAMIC_ATSS_CPU_CAPABILITY", "")
     if limit and limit not in CAPABILITIES:
@@ -67,7 +67,7 @@ def load() -> dict[str, str]:
 
 
 def serving(device: str) -> str:
-    """What computes the operators on this type of device, for the log."""
+    """Says for the log how the operators are computed on this type of device."""
     state = load().get(device, "no kernels for this device")
     if state == "native":
         return f"compiled kernels for {COMPILED[device]}"
@@ -86,9 +86,9 @@ def _load(device: str) -> str:
         return f"none in DYNAMIC_ATSS_NATIVE={place}"
     if not found:
         return "not compiled (INSTALL.md, Kernels)"
-    name, known = found[0].name, sources.FOLDER.is_dir()  # a package may come without
-    if not place and known and sources.mark().encode() not in found[0].read_bytes():
-        reason = f"{name} is of other sources; build it again (INSTALL.md, Kernels)"
+    name, has_sources = found[0].name, sources.FOLDER.is_dir()  # a package may lack the sources
+    if not place and has_sources and sources.mark().encode() not in found[0].read_bytes():
+        reason = f"{name} was built from other sources; build it again (INSTALL.md, Kernels)"
         warnings.warn(reason, stacklevel=2)
         return reason
     try:

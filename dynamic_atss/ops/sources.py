@@ -1,5 +1,7 @@
-"""Whether compiled kernels are those of the sources beside them. Also read by setup.py, so without
-imports of the package."""
+"""Marks compiled kernels with a checksum of their sources.
+
+setup.py runs this file too, so it imports nothing from the package.
+"""
 
 import hashlib
 from pathlib import Path
@@ -10,7 +12,7 @@ MARK = "dynamic_atss kernels of "
 
 
 def mark() -> str:
-    """What a library that is compiled from the present sources contains."""
+    """Gives the text that a library compiled from the present sources contains."""
     digest = hashlib.sha256()
     for path in sorted(path for path in FOLDER.glob("[!.]*") if path.suffix in KINDS):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())

@@ -1,5 +1,7 @@
-"""Box voting: boxes of one object become their mean (Gidaris and Komodakis, ICCV 2015); and score
-voting (Kim and Lee, ECCV 2020)."""
+"""Averages the boxes of an object: box voting and score voting.
+
+Box voting: Gidaris and Komodakis, ICCV 2015. Score voting: Kim and Lee, ECCV 2020.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,11 @@ from torch import Tensor
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.ops.nms import multiclass_nms
 
-_ROWS = 1024  # of the IoU matrix at a time, so that 10,000 boxes take tens of megabytes
-_ROUNDING = 1e-9  # of an IoU in float64, far more than NMS and the matrix can differ by
-_APART, _SIGMA = 0.01, 0.025  # of score voting, as released
-_LEAST_WEIGHT = 1e-30
-_LEAST = 1e-300  # boxes apart have IoU 0 and never vote together, however low the threshold
+_ROWS = 1024  # rows of the IoU matrix at a time; 10,000 boxes then take tens of megabytes
+_ROUNDING = 1e-9  # more than the IoUs of NMS and of the matrix can differ in float64
+_MIN_IOU, _SIGMA = 0.01, 0.025  # of score voting, as released
+_MIN_WEIGHT = 1e-30
+_MIN_THRESHOLD = 1e-300  # boxes with an IoU of 0 never vote together
 
 
 def box_vote(
@@ -27,23 +29,27 @@ def box_vote(
     soft_threshold: float | None = None,
     convention: BoxConvention = BoxConvention.LEGACY,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes (V, 4), scores (V,) and classes (V,) after the vote, best first.
+    """Replaces clusters of boxes by their means.
 
-    Within a class, best box first: the boxes with IoU >= `threshold` to the best that is left are
-    its cluster, and become one box at their mean, weighted by the scores, with the best score. With
-    `soft_threshold`, each member of a cluster of two or more also stays where it is, at score *
-    (1 - its IoU to the best), if that is at least `soft_threshold` (the release's "soft-vote").
+    Repeats for each class: takes the best remaining box and all boxes with IoU >= `threshold` to it
+    as a cluster. The cluster becomes a box at the mean, weighted by the scores, with the best
+    score. With `soft_threshold`, each member of a cluster of two or more also stays, with
+    score * (1 - IoU to the best), if that is at least `soft_threshold`. The release calls it
+    "soft-vote".
 
     Args:
-        boxes: (M, 4) xyxy, finite; an inverted one is alone in its cluster.
+        boxes: (M, 4) xyxy, finite. An inverted box forms a cluster alone.
         scores: (M,), above 0.
         classes: (M,) int64.
-        threshold: above 0; with more than 1 every box is alone in its cluster.
+        threshold: above 0. Above 1, every box forms a cluster alone.
         convention: of the boxes.
+
+    Returns:
+        boxes (V, 4), scores (V,) and classes (V,), best first.
     """
     if not len(boxes):
         return boxes, scores, classes
-    # NMS suppresses above its threshold, the vote takes in what is at it.
+    # NMS suppresses above its threshold, but a cluster also has boxes at the threshold.
     best = multiclass_nms(boxes, scores, classes, math.nextafter(threshold, 0.0), convention)
     cluster = _clusters(boxes.double(), classes, best, threshold, convention)
     means = _weighted_means(boxes, scores, cluster, len(best))
@@ -64,38 +70,44 @@ def score_vote(
     candidates: tuple[Tensor, Tensor, Tensor],
     convention: BoxConvention = BoxConvention.LEGACY,
 ) -> Tensor:
-    """Where boxes (N, D, 4) of N images go by the vote of their image's candidates: (N, D, 4).
+    """Moves boxes to the mean of the candidates of their class, as released with PAA.
 
-    It is the mean of the candidates of the same class that have an IoU above 0.01 with the box,
-    weighted by score * exp(-(1 - IoU)^2 / 0.025) (PAA, as released). A box that no candidate
-    reaches stays. Nothing waits for the device; some 40 bytes for each of N x D x M.
+    Uses candidates with an IoU above 0.01 and weighs them by score * exp(-(1 - IoU)^2 / 0.025). A
+    box without such candidates stays. Does not wait for the device. Needs about 40 bytes for each
+    of N x D x M pairs.
 
     Args:
+        boxes: (N, D, 4) xyxy of N images.
         classes: (N, D) int64.
-        candidates: boxes (N, M, 4), scores (N, M), 0: none, and classes (N, M).
+        candidates: boxes (N, M, 4), scores (N, M), 0: no candidate, and classes (N, M).
         convention: of the boxes.
+
+    Returns:
+        boxes (N, D, 4).
     """
     voters, scores, their_classes = candidates
     overlap = convention.iou(boxes[:, :, None], voters[:, None])
-    votes = (overlap > _APART) & (classes[..., None] == their_classes[:, None])
+    votes = (overlap > _MIN_IOU) & (classes[..., None] == their_classes[:, None])
     weight = scores[:, None] * (-(1 - overlap).square() / _SIGMA).exp()
     weight = torch.where(votes, weight, 0.0)
     total = weight.sum(2, keepdim=True)
-    return torch.where(total > 0, weight @ voters / total.clamp(min=_LEAST_WEIGHT), boxes)
+    return torch.where(total > 0, weight @ voters / total.clamp(min=_MIN_WEIGHT), boxes)
 
 
 def _clusters(
     boxes: Tensor, classes: Tensor, best: Tensor, threshold: float, convention: BoxConvention
 ) -> Tensor:
-    """(M,): which of `best` (K,), in this order, each box belongs to: the first of its class that
-    it reaches."""
+    """Gives for each box the place in `best` (K,) of its cluster, (M,).
+
+    This is the first of its class with an IoU of at least the threshold.
+    """
     cluster = torch.zeros_like(classes)
+    least = max(threshold - _ROUNDING, _MIN_THRESHOLD)
     for c in classes.unique():
-        own, rivals = ((some == c).nonzero()[:, 0] for some in (classes, classes[best]))
-        reached = boxes[own], boxes[best[rivals]], max(threshold - _ROUNDING, _LEAST)
-        first = _first_reached(*reached, convention)
-        cluster[own] = rivals[first]
-    # By decree, since an inverted box does not reach even itself.
+        members, rivals = ((x == c).nonzero()[:, 0] for x in (classes, classes[best]))
+        first = _first_reached(boxes[members], boxes[best[rivals]], least, convention)
+        cluster[members] = rivals[first]
+    # Sets the best boxes explicitly, because an inverted box has an IoU of 0 with itself.
     cluster[best] = torch.arange(len(best), device=best.device)
     return cluster
 
@@ -103,13 +115,13 @@ def _clusters(
 def _first_reached(
     boxes: Tensor, rivals: Tensor, threshold: float, convention: BoxConvention
 ) -> Tensor:
-    """(M,): the first of `rivals` (K, 4) with IoU >= threshold, for each of `boxes` (M, 4)."""
-    reached = [convention.iou(some[:, None], rivals) >= threshold for some in boxes.split(_ROWS)]
-    return torch.cat([rows.byte().argmax(dim=1) for rows in reached])  # the first of equal ones
+    """Gives for each of `boxes` (M, 4) the first of `rivals` (K, 4) with IoU >= threshold, (M,)."""
+    reached = [convention.iou(part[:, None], rivals) >= threshold for part in boxes.split(_ROWS)]
+    return torch.cat([rows.byte().argmax(dim=1) for rows in reached])  # argmax gives the first
 
 
 def _weighted_means(boxes: Tensor, scores: Tensor, cluster: Tensor, count: int) -> Tensor:
-    """(count, 4). In float64, in which the mean of a single box is that box to the last bit."""
+    """Averages each cluster, (count, 4). In float64 the mean of one box is exactly that box."""
     weights = scores.double()[:, None]
     sums, total = boxes.new_zeros((count, 4)).double(), weights.new_zeros((count, 1))
     sums.index_add_(0, cluster, boxes.double() * weights)

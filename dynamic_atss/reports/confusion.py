@@ -1,4 +1,4 @@
-"""The confusion matrix of a report: as a table with numbers, and its largest entries in words."""
+"""Shows the confusion matrix of a report as a table, and its largest entries as a list."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from dynamic_atss.viz.html import safe, table
 
-MOST_SHOWN = 20  # categories that the table has room for
-MOST_CONFUSED = 10
+MAX_SHOWN = 20  # categories that fit into the table
+MAX_CONFUSED = 10
 CSS = """.matrix td { text-align: center; min-width: 2.2rem; }
 .matrix th[scope=col] { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left;
   max-height: 10rem; padding: .4rem .7rem .4rem 0; }
@@ -18,7 +18,12 @@ CSS = """.matrix td { text-align: center; min-width: 2.2rem; }
 
 
 def matrix_table(matrix: NDArray[np.int64], names: Sequence[str]) -> str:
-    """matrix (K + 1, K + 1): objects of a category by what they are detected as; last: none."""
+    """Gives the table of a matrix as HTML.
+
+    Args:
+        matrix: (K + 1, K + 1) counts. Row: category of the object. Column: detected category. The
+            last row and column stand for no object and no detection.
+    """
     chosen = shown_categories(matrix)
     heads = [*(names[k] for k in chosen), "none"]
     places = [*chosen, len(names)]
@@ -33,27 +38,27 @@ def matrix_table(matrix: NDArray[np.int64], names: Sequence[str]) -> str:
 
 
 def shown_categories(matrix: NDArray[np.int64]) -> list[int]:
-    """All, or of many those with the most confusions with others, in their order."""
+    """Gives at most MAX_SHOWN categories in order, those that are confused most."""
     number = len(matrix) - 1
     between = matrix[:number, :number] * (1 - np.eye(number, dtype=np.int64))
     order = np.argsort(-(between.sum(0) + between.sum(1)), kind="stable")
-    return sorted(order[:MOST_SHOWN].tolist())
+    return sorted(order[:MAX_SHOWN].tolist())
 
 
 def most_confused(matrix: NDArray[np.int64], names: Sequence[str]) -> str:
-    """The pairs of categories that are taken for each other most often, as a table."""
+    """Gives the pairs of categories with the most confusions as an HTML table."""
     number = len(names)
     between = matrix[:number, :number] * (1 - np.eye(number, dtype=np.int64))
-    order = np.argsort(-between, axis=None, kind="stable")[:MOST_CONFUSED]
+    order = np.argsort(-between, axis=None, kind="stable")[:MAX_CONFUSED]
     pairs = [divmod(int(place), number) for place in order]
     rows = [(names[i], names[j], int(between[i, j])) for i, j in pairs if between[i, j]]
     if not rows:
         return ""
-    return f"<p>Most often taken for another:</p>{table(['object', 'detected as', 'times'], rows)}"
+    return f"<p>Most frequent confusions:</p>{table(['object', 'detected as', 'times'], rows)}"
 
 
 def _cell(count: int, share: float) -> str:
-    """Darker for a larger share of the row; the number tells it without the shade."""
-    shade = round(255 - 130 * share)  # black on the darkest has a contrast of 7
+    """Gives a cell with its count, darker for a larger share of the row."""
+    shade = round(255 - 130 * share)  # black text on the darkest shade has a contrast of 7
     text = f"{count:,}" if count else ""
     return f'<td style="background:rgb({shade},{min(255, shade + 25)},255)">{text}</td>'

@@ -1,4 +1,4 @@
-"""The charts of a report: what a threshold gives, precision over recall."""
+"""Draws the charts of a report: numbers by threshold, precision by recall."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HUNDREDTHS = np.arange(101) / 100
 
 
 def by_threshold(numbers: Numbers) -> str:
-    """Precision, recall and F1 over the threshold, and what to make of it."""
+    """Draws precision, recall and F1 by threshold, with advice on the choice of a threshold."""
     columns = numbers["by_threshold"]
     names = {"precision": "precision", "recall": "recall", "f1": "F1"}
     lines = [Line(names[key], _HUNDREDTHS, _array(values)) for key, values in columns.items()]
@@ -28,20 +28,19 @@ def by_threshold(numbers: Numbers) -> str:
     f_scores = numbers["f_scores"]
     means = table([*f_scores], [[number(v) for v in f_scores.values()]])
     return (
-        f'<div class="plots">{drawn}<div><p>{seen}The dashed line is the threshold with the '
-        "highest F1 over all categories; the table by category has the best one of each. They are "
-        "chosen on these images: check them on others.</p><p>The highest F1 of each category on "
-        "COCO's 101 recalls, as a mean over the categories, for IoU 0.50 to 0.95, 0.50 and 0.75:"
-        "</p>"
+        f'<div class="plots">{drawn}<div><p>{seen}The dashed line marks the threshold with the '
+        "highest F1 over all categories. The table by category lists the best threshold of each. "
+        "They are chosen on these images, so check them on others.</p><p>Mean over the categories "
+        "of the highest F1 on COCO's 101 recalls, for IoU 0.50 to 0.95, 0.50 and 0.75:</p>"
         f"{means}</div></div>"
     )
 
 
 def precision_recall(numbers: Numbers) -> str:
-    """Means over the categories, single categories, sizes."""
+    """Draws precision by recall: means over the categories, single categories, sizes."""
     curves = numbers["precision_by_recall"]
     means = {name: values for name, values in curves.items() if name.startswith("IoU")}
-    shown, heading = _some(curves["per_category"], numbers["per_category"])
+    shown, heading = _chosen(curves["per_category"], numbers["per_category"])
     charts = (
         ("Mean over categories", means),
         (f"IoU 0.50, {heading}", shown),
@@ -51,20 +50,24 @@ def precision_recall(numbers: Numbers) -> str:
         chart.chart(
             title,
             [Line(shorten(n), _HUNDREDTHS, _array(values)) for n, values in lines.items()],
-            *("recall", "precision"),
+            "recall",
+            "precision",
         )
         for title, lines in charts
     )
     return f'<div class="plots">{"".join(drawn)}</div>'
 
 
-def _some(curves: Numbers, rows: Numbers) -> tuple[dict[str, Any], str]:
-    """Curves of the categories with objects, of many those with the highest and the lowest AP."""
+def _chosen(curves: Numbers, rows: Numbers) -> tuple[dict[str, Any], str]:
+    """Chooses the curves of categories with objects, and a heading.
+
+    If there are too many, keeps those with the highest and the lowest AP.
+    """
     known = [name for name in curves if rows[name]["objects"]]
-    if len(known) <= chart.MOST_LINES:
+    if len(known) <= chart.MAX_LINES:
         return {name: curves[name] for name in known}, "by category"
     known.sort(key=lambda name: -(rows[name]["AP50"] or 0.0))
-    half = chart.MOST_LINES // 2
+    half = chart.MAX_LINES // 2
     chosen = {name: curves[name] for name in known[:half] + known[-half:]}
     return chosen, f"the {half} highest and {half} lowest of {len(known)} categories"
 

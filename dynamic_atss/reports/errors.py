@@ -1,6 +1,6 @@
-"""Why a detection is false: the kinds of TIDE (Bolya et al., ECCV 2020), for each one.
+"""Finds the kind of error of each false detection, after TIDE (Bolya et al., ECCV 2020).
 
-hotcoco counts them; here each detection is told its own, to be drawn.
+hotcoco only counts the kinds. The drawings need the kind of each detection.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dynamic_atss.reports.matching import MIN_IOU, Matches
 
 Ints = NDArray[np.int64]
 BACKGROUND_IOU = 0.1
-KINDS = {  # TIDE's names, in the order in which they are asked; the words that are shown
+KINDS = {  # TIDE's names in the order of the tests, and the words that the report shows
     "Loc": "misplaced",
     "Cls": "wrong class",
     "Dupe": "duplicate",
@@ -26,35 +26,38 @@ KINDS = {  # TIDE's names, in the order in which they are asked; the words that 
 MEANINGS = {
     "Loc": f"overlaps an object of its class by IoU {BACKGROUND_IOU} to {MIN_IOU}",
     "Cls": f"overlaps an object of another class by IoU {MIN_IOU} or more",
-    "Dupe": "its object is already found by a detection of a higher score",
-    "Bkg": f"overlaps no object by IoU {BACKGROUND_IOU}",
+    "Dupe": "a detection with a higher score has already found the object",
+    "Bkg": f"overlaps no object by IoU {BACKGROUND_IOU} or more",
     "Both": f"overlaps an object of another class by IoU {BACKGROUND_IOU} to {MIN_IOU}",
-    "Miss": "an object that no detection overlaps well, neither with its class nor another",
+    "Miss": "an object that no detection of any class overlaps well",
 }
 
 
 @dataclass(frozen=True)
 class Errors:
-    """The errors at a threshold of the score: F false detections and the objects that are missed.
+    """The F false detections and the missed objects at a threshold of the score.
 
-    false (F,) int64 rows of the detections · kind (F,) str, keys of `KINDS` · instead (F,) int64,
-    the category of the object of another class that it overlaps most, -1 without any
+    Args:
+        false: (F,) rows of the detections.
+        kind: (F,) keys of `KINDS`.
+        overlapped_category: (F,) the category of the object of another class that the detection
+            overlaps most, -1: none.
     """
 
     matches: Matches
     threshold: float
     false: Ints
     kind: NDArray[np.str_]
-    instead: Ints
+    overlapped_category: Ints
 
     @property
     def missed(self) -> Ints:
-        """Rows of the truth."""
+        """Rows of the missed objects in the truth."""
         return np.flatnonzero(self.matches.missed_at(self.threshold))
 
     @property
     def found(self) -> Ints:
-        """Rows of the truth."""
+        """Rows of the found objects in the truth."""
         return np.flatnonzero(self.matches.found_at(self.threshold))
 
     @property
@@ -65,31 +68,31 @@ class Errors:
 
 
 def errors_at(matches: Matches, threshold: float) -> Errors:
-    """Each false detection of at least this score with its kind."""
+    """Finds the kind of each false detection with at least this score."""
     rows = np.flatnonzero(matches.false_at(threshold))
     place, box = _pairs(matches, rows)
     iou = box_iou(matches.table[rows[place], 1:5], matches.truth.boxes[box])
-    same = matches.category[rows[place]] == matches.truth.category_ids[box]
-    own, _ = _best(place[same], iou[same], box[same], len(rows))
-    other, which = _best(place[~same], iou[~same], box[~same], len(rows))
+    same = matches.category_index[rows[place]] == matches.truth.category_ids[box]
+    same_class, _ = _best(place[same], iou[same], box[same], len(rows))
+    other_class, other_box = _best(place[~same], iou[~same], box[~same], len(rows))
     kinds = {
-        "Loc": (own >= BACKGROUND_IOU) & (own < MIN_IOU),
-        "Cls": other >= MIN_IOU,
-        "Dupe": own >= MIN_IOU,
-        "Bkg": np.maximum(own, other) < BACKGROUND_IOU,
+        "Loc": (same_class >= BACKGROUND_IOU) & (same_class < MIN_IOU),
+        "Cls": other_class >= MIN_IOU,
+        "Dupe": same_class >= MIN_IOU,
+        "Bkg": np.maximum(same_class, other_class) < BACKGROUND_IOU,
     }
     kind = np.select([*kinds.values()], [*kinds], default="Both")
-    instead = np.append(matches.truth.category_ids, -1)[which]  # the last entry where `which` is -1
-    return Errors(matches, threshold, rows, kind, instead)
+    categories = np.append(matches.truth.category_ids, -1)  # the last entry serves the index -1
+    return Errors(matches, threshold, rows, kind, categories[other_box])
 
 
 def _pairs(matches: Matches, rows: Ints) -> tuple[Ints, Ints]:
-    """(place in `rows`, box) of each with each object of its image."""
+    """Pairs each detection with each object of its image: places in `rows`, and boxes."""
     boxes = np.flatnonzero(matches.objects)
     boxes = boxes[np.argsort(matches.truth.image_ids[boxes], kind="stable")]
     images = matches.truth.image_ids[boxes]
-    first = np.searchsorted(images, matches.image[rows], side="left")
-    count = np.searchsorted(images, matches.image[rows], side="right") - first
+    first = np.searchsorted(images, matches.image_index[rows], side="left")
+    count = np.searchsorted(images, matches.image_index[rows], side="right") - first
     place = np.repeat(np.arange(len(rows)), count)
     k = np.arange(len(place)) - np.repeat(np.cumsum(count) - count, count)
     return place, boxes[first[place] + k]
@@ -98,7 +101,7 @@ def _pairs(matches: Matches, rows: Ints) -> tuple[Ints, Ints]:
 def _best(
     place: Ints, iou: NDArray[np.float64], box: Ints, count: int
 ) -> tuple[NDArray[np.float64], Ints]:
-    """(count,) the highest IoU of each place, and its box; 0 and -1 without any."""
+    """Gives the highest IoU of each place and its box, (count,) each. Without a box: 0 and -1."""
     best, which = np.zeros(count), np.full(count, -1, np.int64)
     order = np.argsort(iou, kind="stable")
     best[place[order]], which[place[order]] = iou[order], box[order]

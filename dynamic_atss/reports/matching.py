@@ -1,4 +1,4 @@
-"""What became of each detection and each box, as the COCO scores match them at IoU 0.5."""
+"""Matches detections and boxes at IoU 0.5 as the COCO scores do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynamic_atss.evaluation.coco import hotcoco_evaluation, numbered
+from dynamic_atss.evaluation.coco import hotcoco_evaluation, with_positive_ids
 from dynamic_atss.evaluation.ground_truth import TruthTable
 from dynamic_atss.evaluation.results import Table
 from dynamic_atss.evaluation.scores import by_name
@@ -21,15 +21,21 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Matches:
-    """D detections and T boxes of n images and K categories, whose ids are 0..n-1 and 0..K-1 here,
-    in the order of the files' ids.
+    """The matches of D detections and T boxes of N images and K categories.
 
-    names, of the categories; what several bear is completed by the file's ids · truth · table (D,
-    7) · file_ids: the file's id of each image · image_ids: of those that are scored · evaluation,
-    hotcoco's of all of them · counted (D,) bool: not those on a region to ignore, nor those beyond
-    `max_dets` of an image and a category · right (D,) bool: finds an object · objects (T,) bool:
-    not crowds, nor those of images that are not scored · found_by (T,) float64: the score of the
-    detection that finds a box, -inf if none does
+    Images are numbered 0..N-1 and categories 0..K-1 in the order of the file's ids.
+
+    Args:
+        names: of the categories. Equal names are completed by the file's ids.
+        table: (D, 7) the detections.
+        file_ids: (N,) the file's id of each image.
+        image_ids: numbers of the images that are scored.
+        evaluation: hotcoco's evaluation of these images.
+        counted: (D,) whether the detection counts. Those on a region to ignore do not, nor those
+            beyond `max_dets` per image and category.
+        right: (D,) whether the detection finds an object.
+        objects: (T,) whether the box is an object of a scored image. Crowds are not.
+        found_by: (T,) the score of the detection that finds the box, -inf: none.
     """
 
     names: list[str]
@@ -45,36 +51,41 @@ class Matches:
     found_by: Floats
 
     @property
-    def category(self) -> NDArray[np.int64]:
-        """(D,)"""
+    def category_index(self) -> NDArray[np.int64]:
+        """(D,) the category of each detection."""
         return self.table[:, 6].astype(np.int64)
 
     @property
-    def image(self) -> NDArray[np.int64]:
-        """(D,)"""
+    def image_index(self) -> NDArray[np.int64]:
+        """(D,) the image of each detection."""
         return self.table[:, 0].astype(np.int64)
 
     @property
     def scores(self) -> Floats:
-        """(D,)"""
+        """(D,) the score of each detection."""
         return self.table[:, 5]
 
     def false_at(self, threshold: float) -> Bools:
-        """(D,) the false ones among the detections of at least this score."""
+        """Marks the false detections with at least this score, (D,)."""
         return self.counted & ~self.right & (self.scores >= threshold)
 
     def found_at(self, threshold: float) -> Bools:
-        """(T,) the objects that detections of at least this score find. As detections are matched
-        by descending score, those below a threshold take nothing from those above."""
+        """Marks the objects that detections with at least this score find, (T,).
+
+        Detections are matched by descending score, so those below the threshold do not change
+        the matches of those above it.
+        """
         return self.objects & (self.found_by >= threshold)
 
     def missed_at(self, threshold: float) -> Bools:
-        """(T,) the other objects."""
+        """Marks the objects that no detection with at least this score finds, (T,)."""
         return self.objects & ~(self.found_by >= threshold)
 
     def evaluation_at(self, threshold: float) -> Any:
-        """hotcoco's evaluation of the counted detections of at least this score on the objects
-        alone: its TIDE takes a region to ignore for an object that a detection misses narrowly."""
+        """Evaluates the counted detections with at least this score by hotcoco.
+
+        Leaves out regions to ignore, because hotcoco's TIDE counts them as objects.
+        """
         table = self.table[self.counted & (self.scores >= threshold)]
         columns = ("image_ids", "category_ids", "boxes", "areas", "crowd")
         objects = {name: getattr(self.truth, name)[self.objects] for name in columns}
@@ -82,12 +93,16 @@ class Matches:
 
 
 def match(truth: TruthTable, table: Table, image_ids: Sequence[int], max_dets: int) -> Matches:
-    """image_ids: of the images that are scored, in the file's ids · max_dets: so many detections of
-    an image and a category count"""
+    """Matches detections and boxes.
+
+    Args:
+        image_ids: the file's ids of the images to score.
+        max_dets: how many detections of an image and a category count.
+    """
     id_of = by_name(truth.categories, lambda i: i)
     category_ids = sorted(category["id"] for category in truth.categories)
     file_ids = sorted(image["id"] for image in truth.images)
-    truth, table, images, _ = numbered(truth, table, sorted(image_ids), category_ids)
+    truth, table, images, _ = with_positive_ids(truth, table, sorted(image_ids), category_ids)
     evaluation = _evaluation(truth, table, images, max_dets)
     found = evaluation.image_diagnostics(iou_thr=MIN_IOU, score_thr=0.0)
     counted, right = np.zeros((2, len(table)), bool)
@@ -97,21 +112,24 @@ def match(truth: TruthTable, table: Table, image_ids: Sequence[int], max_dets: i
     objects[_rows(found["gt_status"])] = True
     detections = np.array([*found["gt_match"].values()], np.int64) - 1
     found_by[_rows(found["gt_match"])] = table[detections, 5]
-    parts = evaluation, counted, right & counted, objects, found_by
     return Matches(
-        sorted(id_of, key=lambda name: id_of[name]),
-        truth,
-        table,
-        file_ids,
-        images,
-        max_dets,
-        *parts,
+        names=sorted(id_of, key=lambda name: id_of[name]),
+        truth=truth,
+        table=table,
+        file_ids=file_ids,
+        image_ids=images,
+        max_dets=max_dets,
+        evaluation=evaluation,
+        counted=counted,
+        right=right & counted,
+        objects=objects,
+        found_by=found_by,
     )
 
 
 def _evaluation(truth: TruthTable, table: Table, images: list[int], max_dets: int) -> Any:
     categories = [{"id": i, "name": str(i)} for i in range(len(truth.categories))]
-    # hotcoco keys some answers by name, and names may be there twice.
+    # hotcoco uses names as keys of some answers, so they have to be distinct.
     truth = replace(truth, categories=categories)
     return hotcoco_evaluation(truth, table, images, [*range(len(categories))], [max_dets])
 

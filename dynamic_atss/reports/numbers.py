@@ -1,4 +1,4 @@
-"""All numbers of a report, as `report.json` holds them; the page shows these and no others."""
+"""Computes all numbers of a report for `report.json`. The page shows only these numbers."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from dynamic_atss.reports.thresholds import Sweep, sweep
 
 SIZES = ("small", "medium", "large")
 BORDERS = (32**2, 96**2)  # square pixels
-IOUS = {"AP50": 0, "AP75": 5}  # places on hotcoco's axis 0.5, 0.55, ..., 0.95
+IOUS = {"AP50": 0, "AP75": 5}  # indices on hotcoco's axis 0.5, 0.55, ..., 0.95
 Numbers = dict[str, Any]
 
 
 def sweep_of(matches: Matches, category: int | None = None) -> Sweep:
-    """Of one category, or of all with one threshold."""
+    """Counts by threshold for one category, or for all categories with a common threshold."""
     chosen, boxes = matches.counted, matches.objects
     if category is not None:
-        chosen = chosen & (matches.category == category)
+        chosen = chosen & (matches.category_index == category)
         boxes = boxes & (matches.truth.category_ids == category)
     scores = matches.scores
     return sweep(scores[chosen & matches.right], scores[chosen & ~matches.right], int(boxes.sum()))
 
 
 def numbers(errors: Errors, scores: CocoScores) -> Numbers:
-    """errors: at the threshold at which the report counts them"""
+    """Computes the content of `report.json` for the errors at the chosen threshold."""
     matches, threshold = errors.matches, errors.threshold
-    names, whole = matches.names, sweep_of(matches)
+    names, overall = matches.names, sweep_of(matches)
     at = matches.evaluation_at(threshold)
     calibration = matches.evaluation.calibration(n_bins=10, iou_threshold=MIN_IOU)
     return {
@@ -45,9 +45,9 @@ def numbers(errors: Errors, scores: CocoScores) -> Numbers:
         "coco": scores.to_json(),
         **({"voc": scores.voc.to_json()} if scores.voc else {}),
         "f_scores": matches.evaluation.f_scores(),
-        "best_threshold": whole.best,
-        "at_threshold": whole.at(threshold),
-        "by_threshold": _curve(whole),
+        "best_threshold": overall.best,
+        "at_threshold": overall.at(threshold),
+        "by_threshold": _curve(overall),
         "precision_by_recall": _curves(matches, names),
         "per_category": _per_category(matches, names, threshold, calibration["per_category"]),
         "per_size": _per_size(errors, scores),
@@ -57,9 +57,9 @@ def numbers(errors: Errors, scores: CocoScores) -> Numbers:
     }
 
 
-def _curve(whole: Sweep) -> Numbers:
-    """Each hundredth; None where undefined."""
-    columns = {"precision": whole.precision, "recall": whole.recall, "f1": whole.f1}
+def _curve(overall: Sweep) -> Numbers:
+    """Gives the numbers at thresholds 0, 0.01, ..., 1. None: undefined."""
+    columns = {"precision": overall.precision, "recall": overall.recall, "f1": overall.f1}
     return {name: _listed(values[::10]) for name, values in columns.items()}
 
 
@@ -68,14 +68,16 @@ def _listed(values: NDArray[np.float64]) -> list[float | None]:
 
 
 def mean_of(values: NDArray[np.float64]) -> float | None:
-    """Of the defined ones; None without any."""
+    """Averages the defined values (above -1). None: there are none."""
     known = values[values > -1]
     return float(known.mean()) if known.size else None
 
 
 def _curves(matches: Matches, names: Sequence[str]) -> Numbers:
-    """Precision at recall 0, 0.01, ..., 1: means over the categories, then at IoU 0.5 by category
-    and by size."""
+    """Gives precision at recall 0, 0.01, ..., 1.
+
+    Gives means over the categories, then the curves at IoU 0.5 by category and by size.
+    """
     array = np.asarray(matches.evaluation.eval["precision"])[..., -1]  # (10, 101, K, 4)
 
     def mean(values: NDArray[np.float64]) -> list[float | None]:
@@ -84,9 +86,9 @@ def _curves(matches: Matches, names: Sequence[str]) -> Numbers:
         total = np.nansum(known, -1)
         return _listed(np.divide(total, count, out=np.full(101, np.nan), where=count > 0))
 
-    every = array[..., 0].transpose(1, 0, 2).reshape(101, -1)
+    all_ious = array[..., 0].transpose(1, 0, 2).reshape(101, -1)
     return {
-        "IoU 0.50:0.95": mean(every),
+        "IoU 0.50:0.95": mean(all_ious),
         "IoU 0.50": mean(array[0, :, :, 0]),
         "IoU 0.75": mean(array[5, :, :, 0]),
         "per_category": {name: _listed(array[0, :, k, 0]) for k, name in enumerate(names)},
@@ -100,23 +102,23 @@ def _per_category(
     array = np.asarray(matches.evaluation.eval["precision"])[..., -1]
     rows = {}
     for k, name in enumerate(names):
-        one = sweep_of(matches, k)
-        best = one.best
+        of_category = sweep_of(matches, k)
+        best = of_category.best
         by_size = {size: mean_of(array[:, :, k, a]) for a, size in enumerate(SIZES, 1)}
         rows[name] = {
-            "objects": one.objects,
+            "objects": of_category.objects,
             "AP": mean_of(array[:, :, k, 0]),
             **{ap: mean_of(array[place, :, k, 0]) for ap, place in IOUS.items()},
             "AP_by_size": by_size,
-            "at_threshold": one.at(threshold),
-            "best": None if best is None else one.at(best),
+            "at_threshold": of_category.at(threshold),
+            "best": None if best is None else of_category.at(best),
             "ece": ece.get(str(k)),
         }
     return rows
 
 
 def _per_size(errors: Errors, scores: CocoScores) -> Numbers:
-    """Objects by the area of their annotation, false detections by that of their box."""
+    """Counts objects by the area of their annotation, and false detections by that of their box."""
     matches = errors.matches
     of_boxes = matches.table[errors.false, 3] * matches.table[errors.false, 4]
     areas = matches.truth.areas
@@ -136,7 +138,7 @@ def _per_size(errors: Errors, scores: CocoScores) -> Numbers:
 
 
 def _by_size(areas: NDArray[np.float64]) -> list[int]:
-    """How many are in each size. An area on a border is in the larger; COCO counts it in both."""
+    """Counts areas by size. Counts an area on a border as the larger size. COCO counts it twice."""
     return np.bincount(np.digitize(areas, BORDERS), minlength=len(SIZES)).tolist()
 
 
@@ -145,27 +147,33 @@ def _defined(value: float) -> float | None:
 
 
 def _errors(errors: Errors, at: Any) -> Numbers:
-    """By kind of TIDE: how much AP50 gains if it is corrected, among all detections; how many
-    there are, among all and at the threshold."""
-    every = errors.matches.evaluation_at(-np.inf).tide_errors()
+    """Gives for each kind of TIDE the AP50 that it costs and the number of errors.
+
+    The AP50 is that of all detections. The number is given for all detections and for those at
+    the threshold.
+    """
+    at_any_score = errors.matches.evaluation_at(-np.inf).tide_errors()
     counts = {kind: int((errors.kind == kind).sum()) for kind in KINDS}
     counts["Miss"] = at.tide_errors()["counts"]["Miss"]
     return {
-        "AP50": every["ap_base"],
+        "AP50": at_any_score["ap_base"],
         "kinds": {
             kind: {
-                "AP50_lost": every["delta_ap"][kind],
-                "among_all": every["counts"][kind],
+                "AP50_lost": at_any_score["delta_ap"][kind],
+                "among_all": at_any_score["counts"][kind],
                 "at_threshold": counts[kind],
             }
             for kind in KINDS
         },
-        "AP50_lost_by_false": every["delta_ap"]["FP"],
-        "AP50_lost_by_missed": every["delta_ap"]["FN"],
+        "AP50_lost_by_false": at_any_score["delta_ap"]["FP"],
+        "AP50_lost_by_missed": at_any_score["delta_ap"]["FN"],
     }
 
 
 def _confusion(at: Any, names: Sequence[str], detections: int) -> Numbers:
-    """Rows: objects of a category, last: no object. Columns: detected as, last: not detected."""
+    """Gives the confusion matrix (K + 1, K + 1).
+
+    Row: category of the object, last: no object. Column: detected category, last: not detected.
+    """
     found = at.confusion_matrix(iou_thr=MIN_IOU, max_det=max(detections, 1))
     return {"categories": [*names], "matrix": found["matrix"].astype(int).tolist()}

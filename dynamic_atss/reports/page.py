@@ -1,4 +1,4 @@
-"""The HTML page of a report: its sections in the order in which one asks."""
+"""Builds the HTML page of a report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dynamic_atss.viz import chart
 from dynamic_atss.viz.chart import Line
 from dynamic_atss.viz.html import breakable, folded, page, safe, table
 
-MOST_CATEGORIES = 20  # that a table shows unfolded
+MAX_CATEGORIES = 20  # a longer table is folded
 _CSS = f"""nav a {{ margin-right: 1rem; white-space: nowrap; }}
 .take {{ border-left: .4rem solid #2f6f9f; padding: .3rem .8rem; background: #f6f6f6; }}
 .crops {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .8rem; }}
@@ -29,7 +29,7 @@ Section = tuple[str, str]  # title, HTML
 
 
 def report_page(numbers: Numbers, pictures: Sequence[Section]) -> str:
-    """numbers: as `report.json` has them · pictures: the sections with pictures"""
+    """Gives the page. numbers: the content of `report.json` · pictures: sections with pictures"""
     sections = [
         ("Scores", _scores(numbers)),
         ("Threshold", curves.by_threshold(numbers)),
@@ -48,8 +48,8 @@ def report_page(numbers: Numbers, pictures: Sequence[Section]) -> str:
 
 
 def _summary(numbers: Numbers) -> str:
-    beyond = numbers["detections"] - numbers["detections_counted"]
-    uncounted = f" ({beyond:,} of them on regions to ignore or beyond the limit)" if beyond else ""
+    left_out = numbers["detections"] - numbers["detections_counted"]
+    uncounted = f" ({left_out:,} on regions to ignore or above the limit)" if left_out else ""
     return (
         f"<p>{numbers['images']:,} images, {numbers['objects']:,} objects, "
         f"{numbers['regions_to_ignore']:,} regions to ignore, {numbers['detections']:,} detections"
@@ -61,15 +61,15 @@ def _advice(numbers: Numbers) -> str:
     at, best = numbers["at_threshold"], numbers["best_threshold"]
     if best is None:
         return (
-            f'<p class="take">No object is found by a detection of its class with IoU {MIN_IOU} or '
+            f'<p class="take">No detection finds an object of its class with IoU {MIN_IOU} or '
             f"more. Errors are counted at a score of {at['threshold']}.</p>"
         )
     return (
-        f'<p class="take">Take the threshold <b>{best:g}</b>: detections of at least this score '
-        f"find {at['found']:,} of {numbers['objects']:,} objects (recall {number(at['recall'])}) "
-        f"with {at['false']:,} false ones (precision {number(at['precision'])}); F1 is highest "
-        f"there, {number(at['f1'])}. Below, errors are counted at this threshold and IoU {MIN_IOU} "
-        "unless a line says otherwise.</p>"
+        f'<p class="take">Take the threshold <b>{best:g}</b>, which gives the highest F1 '
+        f"({number(at['f1'])}). Detections with at least this score find {at['found']:,} of "
+        f"{numbers['objects']:,} objects (recall {number(at['recall'])}), and {at['false']:,} "
+        f"detections are false (precision {number(at['precision'])}). Errors on this page are "
+        f"counted at this threshold and IoU {MIN_IOU}, unless a line says otherwise.</p>"
     )
 
 
@@ -90,14 +90,14 @@ def _categories(rows: Numbers) -> str:
     heads = ["category", "objects", "AP", "AP50", "AP75", "found", "missed", "false"]
     heads += ["precision", "recall", "F1", "best threshold", "its F1", "ECE"]
     listed = table(heads, [[shorten(n), *map(number, _category(row))] for n, row in rows.items()])
-    return listed if len(rows) <= MOST_CATEGORIES else folded(f"{len(rows)} categories", listed)
+    return listed if len(rows) <= MAX_CATEGORIES else folded(f"{len(rows)} categories", listed)
 
 
 def _category(row: Numbers) -> list[float | int | None]:
     at, best = row["at_threshold"], row["best"] or {"threshold": None, "f1": None}
-    own = [row[key] for key in ("objects", "AP", "AP50", "AP75")]
+    scores = [row[key] for key in ("objects", "AP", "AP50", "AP75")]
     counts = [at[key] for key in ("found", "missed", "false", "precision", "recall", "f1")]
-    return [*own, *counts, best["threshold"], best["f1"], row["ece"]]
+    return [*scores, *counts, best["threshold"], best["f1"], row["ece"]]
 
 
 def _sizes(numbers: Numbers) -> str:
@@ -109,8 +109,8 @@ def _sizes(numbers: Numbers) -> str:
         for name, row in categories.items()
     ]
     return (
-        "<p>COCO's sizes: small, below 32 x 32 pixels; medium; large, from 96 x 96. An object's is "
-        "that of its annotation, a false detection's that of its box.</p>"
+        "<p>COCO's sizes: small is below 32 x 32 pixels, large is 96 x 96 or more. Objects count "
+        "by the area of their annotation, false detections by the area of their box.</p>"
         + table(["size", *keys], cells)
         + folded("AP by category and size", table(["category", *rows], parts))
     )
@@ -120,14 +120,14 @@ def _confusion(found: Numbers) -> str:
     names, matrix = [*map(shorten, found["categories"])], np.array(found["matrix"])
     shown = confusion.shown_categories(matrix)
     part = (
-        f" Shown are the {len(shown)} of {len(names)} categories that are confused most."
+        f" The table shows the {len(shown)} most confused of {len(names)} categories."
         if names[len(shown) :]
         else ""
     )
     return (
-        f"<p>Rows: what the object is; none: a detection without an object. Columns: what it is "
-        f"detected as; none: missed. Here a detection may take an object of any category. The "
-        f"shade is the share of the row.{part}</p>{confusion.matrix_table(matrix, names)}"
+        f"<p>Row: category of the object, none: a detection without an object. Column: detected "
+        f"category, none: missed. Here a detection may match an object of any category. A darker "
+        f"cell has a larger share of its row.{part}</p>{confusion.matrix_table(matrix, names)}"
         f"{confusion.most_confused(matrix, names)}"
     )
 
@@ -143,30 +143,30 @@ def _errors(numbers: Numbers) -> str:
     rows += [["all missed", "", "", number(errors["AP50_lost_by_missed"])]]
     meanings = "".join(f"<li>{KINDS[kind]}: {safe(text)}</li>" for kind, text in MEANINGS.items())
     return (
-        "<p>The kinds of TIDE (Bolya et al., 2020). AP50 lost: what AP50, now "
-        f"{number(errors['AP50'])}, would gain if all errors of the kind, at any score, were put "
-        "right; the gains do not add up.</p>"
+        "<p>The kinds are those of TIDE (Bolya et al., 2020). AP50 lost: how much AP50, now "
+        f"{number(errors['AP50'])}, would gain without the errors of the kind at any score. The "
+        "gains do not add up.</p>"
         + table(["kind", "at the threshold", "at any score", "AP50 lost"], rows)
         + f"<ul>{meanings}</ul>"
     )
 
 
 def _calibration(found: Numbers) -> str:
-    bins = [one for one in found["bins"] if one["count"]]
-    x, y = (np.array([one[key] for one in bins]) for key in ("avg_confidence", "avg_accuracy"))
+    bins = [tenth for tenth in found["bins"] if tenth["count"]]
+    x, y = (np.array([tenth[key] for tenth in bins]) for key in ("avg_confidence", "avg_accuracy"))
     line = Line("a tenth of the scores", x, y, points=True)
-    drawn = chart.chart("Reliability", [line], "mean score", "share that is right", diagonal=True)
+    drawn = chart.chart("Reliability", [line], "mean score", "share right", diagonal=True)
     rows = [
         (
-            f"{one['bin_lower']:.1f} to {one['bin_upper']:.1f}",
-            *(number(one[key]) for key in ("count", "avg_confidence", "avg_accuracy")),
+            f"{tenth['bin_lower']:.1f} to {tenth['bin_upper']:.1f}",
+            *(number(tenth[key]) for key in ("count", "avg_confidence", "avg_accuracy")),
         )
-        for one in bins
+        for tenth in bins
     ]
     listed = table(["scores", "detections", "mean score", "share right"], rows)
     return (
-        f"<p>A score is calibrated if it is the share of detections that are right (the dashed "
-        f"line). Expected calibration error (ECE, the mean gap): {number(found['ece'])}; largest "
-        f"gap (MCE): {number(found['mce'])}; over all {found['num_detections']:,} detections that "
-        f'count.</p><div class="plots">{drawn}{listed}</div>'
+        f"<p>A score is calibrated if it equals the share of right detections (the dashed line). "
+        f"Expected calibration error (ECE, the mean gap): {number(found['ece'])}. Largest gap "
+        f"(MCE): {number(found['mce'])}. Both are over the {found['num_detections']:,} detections "
+        f'that count.</p><div class="plots">{drawn}{listed}</div>'
     )

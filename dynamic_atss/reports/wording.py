@@ -1,4 +1,4 @@
-"""How a report writes its numbers."""
+"""Formats the numbers of a report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Numbers = Mapping[str, Any]  # a part of `report.json`
 
 
 def number(value: float | int | None) -> str:
-    """As text: counts in full, shares with three digits, "-" where undefined."""
+    """Formats counts in full and shares with three digits. "-": undefined."""
     if value is None or value == -1:
         return "-"
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""`report.html` and `report.json` beside the results of a test."""
+"""Writes `report.html` and `report.json` into the folder of a test's results."""
 
 from __future__ import annotations
 
@@ -23,25 +23,29 @@ from dynamic_atss.reports.pictures import picture_sections, worst_images
 
 _log = logging.getLogger(__name__)
 PAGE, NUMBERS = "report.html", "report.json"
-WITHOUT_BEST = 0.5  # at which errors are counted where no object is found at any threshold
+DEFAULT_THRESHOLD = 0.5  # for counting errors if no threshold finds an object
 
 
 class ReportedDataset(ScoredDataset, Images, Protocol):
-    """What a report reads of a data set: boxes and images."""
+    """The parts of a data set that a report needs: boxes and images."""
 
 
 def write_report(dataset: ReportedDataset, folder: Path, name: str, max_dets: int) -> Path | None:
-    """Writes a report on a folder's `bbox.json` beside it; the page's path, None where the
-    annotations hold nothing to score against. Then an older report is removed.
+    """Writes a report on a folder's `bbox.json` into the folder and gives the page's path.
 
-    name: how the data set is called · max_dets: so many detections of an image and a category count
+    Gives None and removes an older report if the annotations hold nothing to score against.
+
+    Args:
+        name: of the data set.
+        max_dets: how many detections of an image and a category count.
 
     Raises:
-        UserError: there are no results, or not of this data set; the report cannot be written.
+        UserError: there are no results, they belong to another data set, or the report cannot be
+            written.
     """
     results = folder / "bbox.json"
     if not results.is_file():
-        raise UserError(f"{results}: is not there: test the model first (--report)")
+        raise UserError(f"{results}: does not exist; test the model first (--report)")
     table = result_table(read_json(results), str(results))
     truth = truth_table(dataset.read(), str(dataset.annotations))
     scores = scores_of(dataset, truth, table, max_dets)
@@ -51,7 +55,7 @@ def write_report(dataset: ReportedDataset, folder: Path, name: str, max_dets: in
         return None
     matches = match(truth, table, dataset.image_ids, max_dets)
     best = sweep_of(matches).best
-    errors = errors_at(matches, WITHOUT_BEST if best is None else best)
+    errors = errors_at(matches, DEFAULT_THRESHOLD if best is None else best)
     found = {
         "data_set": name,
         "annotations": str(dataset.annotations),

@@ -1,8 +1,13 @@
-"""A whole run, from a configuration to scores: what tools/train_net.py and test_net.py call.
+"""Runs a training or a test from its configuration, for tools/train_net.py and test_net.py.
 
-training.py: the order of things · start.py: before the first image · wiring.py: the parts, from the
-configuration · records.py: what is saved, logged and tested · last_words.py: after a signal ·
-testing.py: a test alone · reporting.py: pages about the errors of a test
+training.py: a training from start to end
+start.py: checks, folder, log and lock before the first image
+wiring.py: builds the parts of a training from the configuration
+records.py: saves, logs and tests during a training
+watch.py: draws the assignment of training images
+last_words.py: logs how to continue after a signal
+testing.py: a test
+reporting.py: pages about the errors of a test
 """
 
 from dynamic_atss.run.reporting import report

@@ -1,4 +1,4 @@
-"""What a run says that a signal ended: what is saved, and how to go on."""
+"""Logs, after a signal has ended a run, what is saved and how to continue."""
 
 from __future__ import annotations
 
@@ -15,53 +15,59 @@ from dynamic_atss.engine import distributed
 from dynamic_atss.engine.checkpoint import Checkpointer
 from dynamic_atss.engine.interrupt import STOP_CODES, Stopped, ignore, on_signals
 from dynamic_atss.engine.lines import Clock
-from dynamic_atss.engine.told import code_of_another
+from dynamic_atss.engine.told import reported_code
 
 logger = logging.getLogger(__name__)
 
-SCRIPTS = ("torchrun", "dynamic-atss")  # which pip writes into a folder of PATH
+SCRIPTS = ("torchrun", "dynamic-atss")  # pip installs them into a folder of PATH
 
 
 @contextlib.contextmanager
-def last_words(checkpoints: Checkpointer) -> Iterator[None]:
-    """After a signal, to this process or to another one, whose end has made this one fail."""
+def log_stop(checkpoints: Checkpointer) -> Iterator[None]:
+    """Logs how to continue if a signal ends the block.
+
+    If the signal ended another process and this one fails for that reason, raises `Stopped` too.
+    """
     clock = Clock()
-    again = command()  # before its launcher may be gone
+    resume_command = command()  # now, as the launcher may have ended later
     try:
         yield
     except Stopped as stopped:
-        _tell(stopped, checkpoints, clock, again)
+        _log_stop(stopped, checkpoints, clock, resume_command)
         raise
     except Exception:
-        code = code_of_another()
+        code = reported_code()
         if code not in STOP_CODES:
             raise
-        follows = Stopped(code - 128)
-        _tell(follows, checkpoints, clock, again)
-        raise follows from None
+        other = Stopped(code - 128)
+        _log_stop(other, checkpoints, clock, resume_command)
+        raise other from None
 
 
-def _tell(stopped: Stopped, checkpoints: Checkpointer, clock: Clock, again: str) -> None:
+def _log_stop(
+    stopped: Stopped, checkpoints: Checkpointer, clock: Clock, resume_command: str
+) -> None:
     if distributed.rank() > 0:
         return
     saved = "there is no checkpoint yet"
     if checkpoints.current is not None:
         path, iteration = checkpoints.current
         saved = f"iteration {iteration} is saved in {path}"
-    with on_signals(ignore):  # the launcher ends all processes as soon as one has ended
+    with on_signals(ignore):  # the launcher signals all processes as soon as one has ended
         logger.info("Stopped after %s; results in %s", clock, checkpoints.folder)
         logger.warning("%s: %s; exit code %s", stopped.name, saved, stopped.code)
-        logger.warning("to go on%s: %s", _where(), again)
+        logger.warning("to continue%s: %s", _where(), resume_command)
 
 
 def command() -> str:
-    """The command line that began the run, as typed, with --resume."""
-    words = _of_launcher() if "TORCHELASTIC_RUN_ID" in os.environ else _as_typed(sys.orig_argv)
+    """Gives the command line that started the run, as typed, with --resume."""
+    launched = "TORCHELASTIC_RUN_ID" in os.environ
+    words = _launcher_command() if launched else _as_typed(sys.orig_argv)
     return shlex.join(words if "--resume" in words else [*words, "--resume"])
 
 
-def _of_launcher() -> list[str]:
-    """torchrun's command line; without it, as far as it is known here."""
+def _launcher_command() -> list[str]:
+    """Gives torchrun's command line; only the known part if it cannot be read."""
     try:
         words = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().split(b"\0")[:-1]
     except OSError:
@@ -70,7 +76,7 @@ def _of_launcher() -> list[str]:
 
 
 def _as_typed(words: list[str]) -> list[str]:
-    """Without the interpreter before a script that a shell finds by its name."""
+    """Removes the interpreter before a script that a shell finds by its name."""
     script = words[1] if len(words) > 1 else ""
     name = Path(script).name
     if name not in SCRIPTS:

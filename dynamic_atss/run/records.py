@@ -1,4 +1,4 @@
-"""What the trainer calls, and what it leaves in OUTPUT_DIR."""
+"""Saves, logs and tests a training run, when the trainer asks for it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Records:
-    """What the trainer calls, and what it leaves in OUTPUT_DIR.
+    """Saves, logs and tests a training run, and writes the results to OUTPUT_DIR.
 
-    tested: `state.tested` in the passes of the test · suspects: of a test that finds nothing ·
-    checkpoints: of OUTPUT_DIR · metrics: on rank 0, else None · lines: of the log ·
-    max_dets: detections of an image that are scored
+    Attributes:
+        state: the state of the run.
+        test_model: `state.tested_model`, with test-time augmentation if that is configured.
+        suspects: finds causes if a test detects almost nothing.
+        checkpoints: the checkpoints in OUTPUT_DIR.
+        metrics: writes the numbers on rank 0; None on other ranks.
+        lines: formats the lines of the log.
+        max_dets: the number of detections of an image that are scored.
     """
 
     state: RunState
-    tested: nn.Module
+    test_model: nn.Module
     suspects: Suspects
     test_loaders: dict[str, Loader]
     device: torch.device
@@ -46,7 +51,7 @@ class Records:
         last = iteration if self.state.best.enough else self.max_iter
         if distributed.rank() == 0:
             self.checkpoints.save(name_after(iteration, last), content)
-        distributed.saved(f"{name_after(iteration, last)}.pth")
+        distributed.note_saved(f"{name_after(iteration, last)}.pth")
 
     def log(self, line: dict[str, float]) -> None:
         if self.metrics is None:
@@ -56,58 +61,67 @@ class Records:
         logger.info("%s", self.lines.text(int(line["iteration"]), values))
 
     def rewind(self, iteration: int) -> None:
-        """The training goes on from there: what was recorded of later iterations is dropped."""
+        """Drops the records after `iteration`, from which the training continues."""
         if self.metrics is not None:
             self.metrics.rewind(iteration)
 
     def evaluate(self, iteration: int) -> bool:
-        """A test in training, in folders of its own. Whether the run has had enough."""
+        """Tests during the training, into folders named by the iteration.
+
+        Returns whether the run ends early (TEST.PATIENCE).
+        """
         self._test(iteration, f"{iteration:07d}")
         if self.state.best.enough:
             logger.info("the run ends at iteration %d: %s", iteration, self.state.best.reason())
         return self.state.best.enough
 
-    def finish(self, *, again: bool) -> None:
-        """The test after the last iteration.
+    def finish(self, *, repeat_last: bool) -> None:
+        """Tests after the last iteration, or uses the results of the test that ended the run.
 
-        again: also if the run ended with a test, whose results could be taken.
+        Args:
+            repeat_last: test again even if a test ended the run.
         """
         best = self.state.best
         if not best.enough:
             self._test(self.max_iter)
-        elif again:
+        elif repeat_last:
             self._test(best.tested)
         elif distributed.rank() == 0:
             take_results(self.checkpoints.folder, self.test_loaders, f"{best.tested:07d}")
 
     def _test(self, iteration: int, folder: str = "") -> None:
-        distributed.same_buffers(self.state.tested)  # rank 0's are those in the checkpoint
-        where = self.device, self.checkpoints.folder
-        found = score(
-            *(self.tested, self.test_loaders, *where, self.suspects, folder), max_dets=self.max_dets
+        distributed.same_buffers(self.state.tested_model)  # the checkpoint has those of rank 0
+        results = score(
+            self.test_model,
+            self.test_loaders,
+            self.device,
+            self.checkpoints.folder,
+            self.suspects,
+            folder,
+            max_dets=self.max_dets,
         )
-        distributed.meet_again()  # the first process scores
-        for name, scores in found.items():
+        distributed.patient_barrier()  # rank 0 takes long to score
+        for name, scores in results.items():
             if self.metrics is not None and scores is not None:
                 self.metrics.write_evaluation(iteration, name, scores)
             if self.metrics is not None and self.metrics.draws:
                 self._draw(iteration, name, folder, self.metrics)
-        self._watch(iteration, found)
+        self._update_best(iteration, results)
 
     def _draw(self, iteration: int, name: str, folder: str, metrics: MetricsWriter) -> None:
-        """A few pictures of a test, the same at each one."""
+        """Draws a few pictures of a test set, the same ones at each test."""
         from dynamic_atss.viz.pictures import sample_pictures  # imports matplotlib
 
-        results = self.checkpoints.folder / "inference" / name / folder / "bbox.json"
-        pictures = sample_pictures(self.test_loaders[name].dataset, results)
+        file = self.checkpoints.folder / "inference" / name / folder / "bbox.json"
+        pictures = sample_pictures(self.test_loaders[name].dataset, file)
         metrics.write_pictures(iteration, f"pictures/{name}", pictures)
 
-    def _watch(self, iteration: int, found: dict[str, CocoScores | None]) -> None:
-        """Whether the test is the best, on every process by what rank 0 knows."""
+    def _update_best(self, iteration: int, results: dict[str, CocoScores | None]) -> None:
+        """Records on every process, by the scores of rank 0, whether this test is the best."""
         best = self.state.best
         if not best.metric:
             return
-        scores = next(iter(found.values()))
+        scores = next(iter(results.values()))
         values = distributed.gather(scores and scores.numbers[best.metric])
         if best.add(iteration, values[0]) and distributed.rank() == 0:
             self.checkpoints.mark_best()

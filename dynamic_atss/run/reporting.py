@@ -1,4 +1,4 @@
-"""Reports on the results of a test: what tools/test_net.py calls with --report-only."""
+"""Writes reports on the results of a test, for --report and --report-only of tools/test_net.py."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ from dynamic_atss.run.start import open_folder
 
 
 def report(cfg: CfgNode) -> int:
-    """Reports on what an earlier test left in OUTPUT_DIR for each of DATASETS.TEST; no model is
-    needed.
+    """Reports on the results of an earlier test in OUTPUT_DIR, for each set of DATASETS.TEST.
 
     Returns:
         the exit code.
 
     Raises:
-        UserError: for what the user can correct.
+        UserError: a mistake that the user can correct.
     """
     check_possible()
     builders.check_config(cfg)
     distributed.init_distributed("cpu", cfg.SOLVER.TIMEOUT)
     output = Path(cfg.OUTPUT_DIR)
     if not output.is_dir():
-        raise UserError(f"OUTPUT_DIR {output}: is no folder of a run: name the one that was tested")
+        raise UserError(f"OUTPUT_DIR {output}: is no folder: name the folder of the tested run")
     open_folder(output)
     loaders = builders.build_test_loaders(cfg)
     if not loaders:
@@ -41,13 +40,14 @@ def report(cfg: CfgNode) -> int:
 
 
 def write_reports(cfg: CfgNode, loaders: dict[str, Loader]) -> None:
-    """One of each data set, beside its results, by rank 0 while the others wait."""
+    """Writes a report next to the results of each data set, on rank 0; the other ranks wait."""
     from dynamic_atss.reports.write import write_report  # imports matplotlib
 
-    folder, most = Path(cfg.OUTPUT_DIR) / "inference", cfg.TEST.DETECTIONS_PER_IMG
+    folder = Path(cfg.OUTPUT_DIR) / "inference"
+    max_dets = cfg.TEST.DETECTIONS_PER_IMG
     for name, loader in loaders.items():
-        write = partial(write_report, loader.dataset, folder / name, name, most)
-        distributed.on_first(write)
+        write = partial(write_report, loader.dataset, folder / name, name, max_dets)
+        distributed.on_rank_0(write)
 
 
 def check_possible() -> None:

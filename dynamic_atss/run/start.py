@@ -1,5 +1,4 @@
-"""How a training or a test begins: checks, the processes, OUTPUT_DIR with its log and its lock, the
-survey."""
+"""Starts a training or a test: checks, process group, OUTPUT_DIR with log and lock, survey."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ import torch
 from yacs.config import CfgNode
 
 from dynamic_atss import builders
-from dynamic_atss.builders.survey import survey as look_over
+from dynamic_atss.builders.survey import survey as survey_data
 from dynamic_atss.config.load import keys_without_effect
 from dynamic_atss.data.catalog import FROM_CATALOG
 from dynamic_atss.data.loader import Loader
@@ -28,16 +27,17 @@ logger = logging.getLogger(__name__)
 
 
 def begin(cfg: CfgNode) -> torch.device:
+    """Checks the configuration, sets the seed, joins the process group and gives the device."""
     builders.check_config(cfg)
     torch.manual_seed(cfg.SEED)
     return distributed.init_distributed(cfg.MODEL.DEVICE, cfg.SOLVER.TIMEOUT)
 
 
 def open_folder(output: Path) -> None:
-    """Makes OUTPUT_DIR where it is missing; the log goes to its `log.txt` from now on.
+    """Makes OUTPUT_DIR if needed, and sends the log to its `log.txt`.
 
     Raises:
-        UserError: it cannot be made or written.
+        UserError: the folder cannot be made or written.
     """
     try:
         str(output).encode()  # TensorBoard needs it, and so do YAML and JSON
@@ -56,53 +56,55 @@ def open_folder(output: Path) -> None:
 
 @contextlib.contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """OUTPUT_DIR is this run's alone inside. Raises UserError: it is another's."""
+    """Locks OUTPUT_DIR for this run during the block. Raises UserError: another run holds it."""
     lock = Lock(output)
     try:
-        distributed.on_first(lock.take)
+        distributed.on_rank_0(lock.take)
         yield
     finally:
         lock.release()
 
 
-def goes_on(checkpoints: Checkpointer) -> bool:
-    """Whether the run is this launcher's, which has started the processes anew: --resume need not
-    be typed then. A folder without a run is this launcher's from now on."""
+def restarted(checkpoints: Checkpointer) -> bool:
+    """Whether the launcher that began this run has restarted it, so that it resumes.
 
-    def look() -> bool:
+    Marks a folder without a run as begun by this launcher.
+    """
+
+    def check() -> bool:
         if launch.began(checkpoints.folder):
-            logger.info("started anew by the launcher that began the run: it goes on")
+            logger.info("restarted by the launcher that began the run: it resumes")
             return True
         if not checkpoints.holds_run():
             launch.sign(checkpoints.folder)
         return False
 
-    return distributed.on_first(look)
+    return distributed.on_rank_0(check)
 
 
 def refuse_to_overwrite(checkpoints: Checkpointer) -> None:
-    """Raises UserError: OUTPUT_DIR holds a run, of which rank 0 knows."""
+    """Raises UserError if OUTPUT_DIR holds a run, as rank 0 sees it."""
 
     def refuse() -> None:
         if checkpoints.holds_run():
             raise UserError(
-                f"OUTPUT_DIR {checkpoints.folder} already holds a run: add --resume to go on with "
+                f"OUTPUT_DIR {checkpoints.folder} already holds a run: add --resume to continue "
                 "it, or choose another OUTPUT_DIR"
             )
 
-    distributed.on_first(refuse)
+    distributed.on_rank_0(refuse)
 
 
-def tell_unused(cfg: CfgNode) -> None:
-    """A line of the log for the keys that are accepted without effect."""
+def log_unused_keys(cfg: CfgNode) -> None:
+    """Logs the keys that are accepted without effect."""
     unused = keys_without_effect(cfg)
     if unused:
         logger.info("Accepted without effect (keys of two-stage models): %s", ", ".join(unused))
     if "PATHS_CATALOG" in unused:
-        logger.warning("PATHS_CATALOG: its code is not read; an entry of it is %s", FROM_CATALOG)
+        logger.warning("PATHS_CATALOG: its code is not read; write an entry as %s", FROM_CATALOG)
 
 
 def survey(cfg: CfgNode, train: TrainingSet | None, loaders: dict[str, Loader]) -> None:
-    """By rank 0, while the others wait."""
+    """Checks the data sets on rank 0, while the other ranks wait."""
     tests = [loader.dataset for loader in loaders.values()]
-    distributed.on_first(lambda: look_over(cfg, train, tests))
+    distributed.on_rank_0(lambda: survey_data(cfg, train, tests))

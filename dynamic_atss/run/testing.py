@@ -1,4 +1,4 @@
-"""Scoring of a detector: what tools/test_net.py calls."""
+"""Scores a detector, for tools/test_net.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dynamic_atss.engine import distributed
 from dynamic_atss.engine.checkpoint import Checkpointer
 from dynamic_atss.errors import UserError
 from dynamic_atss.run.reporting import check_possible, write_reports
-from dynamic_atss.run.start import begin, open_folder, survey, tell_unused
+from dynamic_atss.run.start import begin, log_unused_keys, open_folder, survey
 from dynamic_atss.scoring import (
     check_expected,
     classes_in_file,
@@ -25,28 +25,29 @@ from dynamic_atss.weights import load_weights
 logger = logging.getLogger(__name__)
 
 
-@distributed.naming_the_lost()
+@distributed.naming_lost_process()
 def test(cfg: CfgNode, *, weight_given: bool = True, report: bool = False) -> int:
-    """Scores a detector on each of DATASETS.TEST. Detections and scores go to
-    OUTPUT_DIR/inference/<data set>.
+    """Scores a detector on each set of DATASETS.TEST.
 
-    The detector is MODEL.WEIGHT if that was given on the command line (`weight_given`), else the
-    last checkpoint of OUTPUT_DIR, else MODEL.WEIGHT of the YAML file.
+    Writes detections and scores to OUTPUT_DIR/inference/<data set>.
 
-    report: a page about the errors, beside the scores
+    Args:
+        weight_given: the command line gave MODEL.WEIGHT, which is tested. Otherwise the last
+            checkpoint of OUTPUT_DIR is tested or, without one, MODEL.WEIGHT of the YAML file.
+        report: also write a page about the errors.
 
     Returns:
         the exit code.
 
     Raises:
-        UserError: for what the user can correct.
+        UserError: a mistake that the user can correct.
     """
     if report:
         check_possible()
     device = begin(cfg)
     output = Path(cfg.OUTPUT_DIR)
     find = Checkpointer(output).find
-    weight = None if weight_given else distributed.on_first(find)
+    weight = None if weight_given else distributed.on_rank_0(find)
     weight = weight or cfg.MODEL.WEIGHT
     if not weight:
         raise UserError(
@@ -54,7 +55,7 @@ def test(cfg: CfgNode, *, weight_given: bool = True, report: bool = False) -> in
             "add MODEL.WEIGHT <file.pth>"
         )
     open_folder(output)
-    tell_unused(cfg)
+    log_unused_keys(cfg)
     loaders = builders.build_test_loaders(cfg)
     if not loaders:
         raise UserError("DATASETS.TEST is empty; add DATASETS.TEST \"('name',)\"")
@@ -67,12 +68,16 @@ def test(cfg: CfgNode, *, weight_given: bool = True, report: bool = False) -> in
     if any(name.startswith("head.") for name in loaded.initial):
         raise UserError(f"{weight}: weights of a backbone only; give those of a whole detector")
     logger.info("%s", loaded.summary())
-    tested = [loader.dataset for loader in loaders.values()]
-    logger.info("%s", summary.of_test(cfg, model, tested, device))
-    suspects = suspects_of_file(cfg, model, weight)
-    tested_model = builders.build_tested(cfg, model)
-    most = cfg.TEST.DETECTIONS_PER_IMG
-    scores = score(tested_model, loaders, device, output, suspects, max_dets=most)
+    test_sets = [loader.dataset for loader in loaders.values()]
+    logger.info("%s", summary.of_test(cfg, model, test_sets, device))
+    scores = score(
+        builders.build_tested(cfg, model),
+        loaders,
+        device,
+        output,
+        suspects_of_file(cfg, model, weight),
+        max_dets=cfg.TEST.DETECTIONS_PER_IMG,
+    )
     if report:
         write_reports(cfg, loaders)
     check_expected(cfg, scores)

@@ -1,4 +1,4 @@
-"""A training from its configuration to its scores: what tools/train_net.py calls."""
+"""Trains a detector from a configuration and scores it, for tools/train_net.py."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import torch
 from yacs.config import CfgNode
 
 from dynamic_atss import builders, summary
-from dynamic_atss.config.record import tell_changes, write_config
+from dynamic_atss.config.record import log_changes, write_config
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.data.training_set import TrainingSet
 from dynamic_atss.engine import distributed
-from dynamic_atss.engine.checkpoint import Checkpointer, naming
+from dynamic_atss.engine.checkpoint import Checkpointer, naming_checkpoint
 from dynamic_atss.engine.interrupt import Stopped, on_signals, stop_now
 from dynamic_atss.engine.lines import Clock, Lines
 from dynamic_atss.engine.metrics import MetricsWriter
 from dynamic_atss.engine.state import RunState
 from dynamic_atss.engine.wandb_run import WandbRun, check_wandb
-from dynamic_atss.run.last_words import last_words
+from dynamic_atss.run.last_words import log_stop
 from dynamic_atss.run.records import Records
 from dynamic_atss.run.start import (
     begin,
-    goes_on,
     locked,
+    log_unused_keys,
     open_folder,
     refuse_to_overwrite,
+    restarted,
     survey,
-    tell_unused,
 )
 from dynamic_atss.run.wiring import build_state, build_trainer, initial_weights
 from dynamic_atss.scoring import check_metric, suspects_of_run, take_class_order
@@ -38,15 +38,19 @@ from dynamic_atss.scoring import check_metric, suspects_of_run, take_class_order
 logger = logging.getLogger(__name__)
 
 
-@distributed.naming_the_lost()
+@distributed.naming_lost_process()
 def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
-    """Trains, leaves everything in OUTPUT_DIR, and scores the final model unless `test` is False.
+    """Trains a detector, writes everything to OUTPUT_DIR, and scores the final model.
+
+    Args:
+        resume: continue the run in OUTPUT_DIR.
+        test: score the final model.
 
     Returns:
-        the exit code: 0, or 128 + its number if a signal ended the run (after a checkpoint).
+        the exit code: 0, or 128 + N if signal N ended the run, after a checkpoint.
 
     Raises:
-        UserError: for what the user can correct.
+        UserError: a mistake that the user can correct.
     """
     clock = Clock()
     check_wandb(cfg.WANDB.PROJECT)
@@ -55,8 +59,8 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     open_folder(output)
     checkpoints = Checkpointer(output, cfg.SOLVER.KEEP_CHECKPOINTS)
     try:
-        with locked(output), last_words(checkpoints), on_signals(stop_now):
-            resume = goes_on(checkpoints) or resume
+        with locked(output), log_stop(checkpoints), on_signals(stop_now):
+            resume = restarted(checkpoints) or resume
             if not resume:
                 refuse_to_overwrite(checkpoints)
             _train(cfg, device, checkpoints, resume=resume, test=test)
@@ -71,14 +75,14 @@ def _train(
     cfg: CfgNode, device: torch.device, checkpoints: Checkpointer, *, resume: bool, test: bool
 ) -> None:
     output, first = checkpoints.folder, distributed.rank() == 0
-    tell_unused(cfg)
-    if first and resume:  # before what the changes may bring about
-        tell_changes(cfg, output)
+    log_unused_keys(cfg)
+    if first and resume:  # before an error that the changes may cause
+        log_changes(cfg, output)
     dataset = builders.build_train_dataset(cfg)
     test_loaders = builders.build_test_loaders(cfg) if test or cfg.TEST.PERIOD else {}
     builders.check_num_classes(cfg, dataset)
     take_class_order(dataset.class_names, test_loaders)
-    distributed.on_first(lambda: check_metric(cfg.TEST.BEST_METRIC, test_loaders))
+    distributed.on_rank_0(lambda: check_metric(cfg.TEST.BEST_METRIC, test_loaders))
     survey(cfg, dataset, test_loaders)
     state = build_state(cfg, dataset, device)
     start = initial_weights(cfg, state, checkpoints, resume=resume)
@@ -92,7 +96,7 @@ def _train(
             _describe(cfg, state, dataset, test_loaders, device, start, metrics)
         records = Records(
             state=state,
-            tested=builders.build_tested(cfg, state.tested),
+            test_model=builders.build_tested(cfg, state.tested_model),
             suspects=suspects_of_run(cfg, state),
             test_loaders=test_loaders,
             device=device,
@@ -102,19 +106,19 @@ def _train(
             lines=Lines(cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH),
             max_dets=cfg.TEST.DETECTIONS_PER_IMG,
         )
-        ended = state.best.enough  # and is resumed: its last test was in another process
-        if not ended:
+        ended_early = state.best.enough  # then the run was resumed after its last test
+        if not ended_early:
             build_trainer(cfg, dataset, loader, start, records).train()
         if test:
-            with naming():
-                records.finish(again=ended)
+            with naming_checkpoint():
+                records.finish(repeat_last=ended_early)
 
 
 def _writer(cfg: CfgNode, output: Path, start: int) -> MetricsWriter:
-    """Of the numbers, on rank 0."""
+    """Makes the writer of numbers, which rank 0 uses."""
     wandb = cfg.WANDB
-    more = [WandbRun(output, wandb.PROJECT, wandb.NAME)] if wandb.PROJECT else []
-    return MetricsWriter(output, start, more=more)
+    boards = [WandbRun(output, wandb.PROJECT, wandb.NAME)] if wandb.PROJECT else []
+    return MetricsWriter(output, start, boards=boards)
 
 
 def _describe(
@@ -126,16 +130,16 @@ def _describe(
     start: int,
     metrics: MetricsWriter,
 ) -> None:
-    """The block at the start of the log; TensorBoard gets it, too, and the configuration."""
-    tested = [loader.dataset for loader in test_loaders.values()]
-    text = summary.of_training(cfg, state.model, dataset, tested, device, start)
+    """Writes the summary of the run to the log, and with the configuration to the boards."""
+    test_sets = [loader.dataset for loader in test_loaders.values()]
+    text = summary.of_training(cfg, state.model, dataset, test_sets, device, start)
     logger.info("%s", text)
     metrics.write_run(text, cfg.dump(), summary.hyperparameters(cfg), test_loaders)
 
 
 @contextlib.contextmanager
 def _plot_at_end(output: Path) -> Iterator[None]:
-    """`losses.png` of all that `metrics.jsonl` holds, however the run ends."""
+    """Draws `losses.png` from `metrics.jsonl` when the block ends, also by an error."""
     try:
         yield
     finally:
@@ -144,7 +148,7 @@ def _plot_at_end(output: Path) -> Iterator[None]:
 
 
 def _plot(output: Path) -> None:
-    """A picture that fails (the memory is full, and it needs some) must not hide why a run ends."""
+    """Draws the losses. Only logs an error, so that it does not hide why the run ends."""
     try:
         from dynamic_atss.viz.report import plot_run  # imports matplotlib
 

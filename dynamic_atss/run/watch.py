@@ -1,4 +1,4 @@
-"""Pictures of what a training step assigns, every so often."""
+"""Draws pictures of the assignment in some training steps."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dynamic_atss.types import Assignment, Batch, Priors
 
 logger = logging.getLogger(__name__)
 
-COUNT = 4  # images of a batch
+COUNT = 4  # images of a batch that are drawn
 
 
-class Answers:
-    """A `Recorder` that keeps the answers of the rules that no rule is around, in order."""
+class Assignments:
+    """A `Recorder` that keeps the assignments of the outermost rules, in order."""
 
     def __init__(self) -> None:
         self.kept: list[tuple[Priors, Assignment]] = []
@@ -33,7 +33,7 @@ class Answers:
             self.kept.append((priors, found))
 
     def note(self, values: dict[str, Any]) -> None:
-        """How a rule comes to its answer is not shown."""
+        """Ignores the intermediate values of a rule, which are not drawn."""
 
     def chosen(self, *_: Any) -> None: ...
 
@@ -42,12 +42,17 @@ class Answers:
     def capped(self, *_: Any) -> None: ...
 
 
-class Watch:
-    """What a step is computed in. The answers of the step itself are drawn: nothing is computed
-    again, and no other step is touched.
+class AssignmentPictures:
+    """Draws the assignments of a training step that is computed inside its context manager.
 
-    period: iterations between pictures, 0: none · metrics: None: nobody shows them · window: whose
-    times leave the drawing out
+    It records the assignments of that step, so that nothing is computed twice, and no other step is
+    changed.
+
+    Args:
+        period: iterations between pictures; 0: none.
+        metrics: shows the pictures; None: there are none.
+        class_names: the names of the classes.
+        window: measures the time of the training, without that of the drawing.
     """
 
     def __init__(
@@ -62,29 +67,30 @@ class Watch:
 
     @contextlib.contextmanager
     def __call__(self, iteration: int, batch: Batch) -> Iterator[None]:
-        """batch: on the device."""
+        """Draws the assignments of the block if pictures are due. batch: on the device."""
         if not self._due(iteration):
             yield
             return
-        answers = Answers()
-        with notes.told(answers):
+        assignments = Assignments()
+        with notes.record_to(assignments):
             yield
         with self._window.paused():
-            self._show(iteration, batch, answers)
+            self._draw(iteration, batch, assignments)
 
     def _due(self, iteration: int) -> bool:
-        shown = self._period and self._metrics is not None and self._metrics.draws
-        return bool(shown) and (iteration == 1 or iteration % self._period == 0)
+        enabled = self._period and self._metrics is not None and self._metrics.draws
+        return bool(enabled) and (iteration == 1 or iteration % self._period == 0)
 
-    def _show(self, iteration: int, batch: Batch, answers: Answers) -> None:
-        """A picture that fails must not end the run."""
+    def _draw(self, iteration: int, batch: Batch, assignments: Assignments) -> None:
+        """Draws and writes the pictures. Only logs an error, so that the run continues."""
         assert self._metrics is not None
         try:
             from dynamic_atss.viz.assignment import draw_assignment
 
-            for number, (priors, found) in enumerate(answers.kept):
-                drawn = draw_assignment(batch, priors, found, self._class_names, count=COUNT)
-                group = "assignment" if len(answers.kept) == 1 else f"assignment/branch{number}"
+            branches = assignments.kept
+            for number, (priors, assignment) in enumerate(branches):
+                drawn = draw_assignment(batch, priors, assignment, self._class_names, count=COUNT)
+                group = "assignment" if len(branches) == 1 else f"assignment/branch{number}"
                 pictures = {f"image{n}": picture for n, picture in enumerate(drawn)}
                 self._metrics.write_pictures(iteration, group, pictures)
         except Exception as error:

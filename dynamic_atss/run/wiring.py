@@ -1,4 +1,4 @@
-"""The parts of a training, put together from the configuration."""
+"""Builds the parts of a training from the configuration."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from dynamic_atss.engine.state import RunState
 from dynamic_atss.engine.trainer import Trainer
 from dynamic_atss.errors import UserError
 from dynamic_atss.run.records import Records
-from dynamic_atss.run.watch import Watch
+from dynamic_atss.run.watch import AssignmentPictures
 from dynamic_atss.weights import lacking_package, load_weights
 
 logger = logging.getLogger(__name__)
 
 
 def build_state(cfg: CfgNode, dataset: TrainingSet, device: torch.device) -> RunState:
+    """Builds the model, the optimizer and the other parts of a run that change."""
     names = dataset.class_names
     model = builders.build_model(cfg, len(names)).to(device)
     optimizer = builders.build_optimizer(cfg, model)
@@ -40,15 +41,15 @@ def build_state(cfg: CfgNode, dataset: TrainingSet, device: torch.device) -> Run
 def initial_weights(
     cfg: CfgNode, state: RunState, checkpoints: Checkpointer, *, resume: bool
 ) -> int:
-    """Order matters: a run to resume before the weights to start from. Returns the iteration."""
+    """Resumes the run if there is a checkpoint, else loads MODEL.WEIGHT. Gives the iteration."""
     if resume:
         start = resume_newest(state, checkpoints)
         if start is not None:
             return start
-        logger.info("--resume: %s holds no checkpoint: begins at iteration 0", checkpoints.folder)
+        logger.info("--resume: %s holds no checkpoint: starts at iteration 0", checkpoints.folder)
     lacking = lacking_package(cfg.MODEL.WEIGHT) if cfg.MODEL.WEIGHT_OPTIONAL else ""
     if lacking:
-        logger.warning("weights: none, from scratch, which needs many more iterations: %s", lacking)
+        logger.warning("weights: none; from scratch needs many more iterations: %s", lacking)
     elif cfg.MODEL.WEIGHT:
         report = load_weights(state.model, cfg.MODEL.WEIGHT, class_names=state.class_names)
         logger.info("%s", report.summary())
@@ -60,18 +61,18 @@ def initial_weights(
 
 
 def resume_newest(state: RunState, checkpoints: Checkpointer) -> int | None:
-    """Puts back the newest checkpoint that is whole; its iteration, None if there is none.
+    """Restores the newest complete checkpoint, and gives its iteration; None if there is none.
 
     Raises:
-        UserError: there are checkpoints, but none is whole, or it does not fit.
+        UserError: all checkpoints are damaged, or the newest does not fit the configuration.
     """
-    path = distributed.on_first(checkpoints.find)
+    path = distributed.on_rank_0(checkpoints.find)
     if path is None:
         return None
     start = state.restore(checkpoints.load(path))
-    distributed.saved(path.name)
+    distributed.note_saved(path.name)
     if distributed.rank() == 0:
-        checkpoints.go_on_from(path, start)
+        checkpoints.set_current(path, start)
     logger.info("Resuming from %s after iteration %d", path, start)
     return start
 
@@ -86,7 +87,12 @@ def _parallel(model: nn.Module, device: torch.device) -> nn.Module:
 def build_trainer(
     cfg: CfgNode, dataset: TrainingSet, loader: Loader, start: int, records: Records
 ) -> Trainer:
-    """Of a run whose state is that after iteration `start`; `loader` goes on from there."""
+    """Builds the trainer of a run.
+
+    Args:
+        loader: gives the batches after iteration `start`.
+        start: the iteration after which the run continues.
+    """
     state, device = records.state, records.device
     return Trainer(
         model=_parallel(state.model, device),
@@ -108,18 +114,26 @@ def build_trainer(
         setbacks=state.setbacks,
         reaction=_reaction(cfg, records, dataset),
         largest_logit=state.model.largest_logit,
-        watch=Watch(cfg.SOLVER.PICTURE_PERIOD, records.metrics, state.class_names, state.window),
+        step_context=AssignmentPictures(
+            cfg.SOLVER.PICTURE_PERIOD,
+            records.metrics,
+            state.class_names,
+            state.window,
+        ),
     )
 
 
 def _reaction(cfg: CfgNode, records: Records, dataset: TrainingSet) -> Reaction:
-    """What the run does where a number is not finite."""
+    """Builds the reaction to numbers that are not finite (SOLVER.NOT_FINITE)."""
     state, limit = records.state, cfg.SOLVER.NOT_FINITE_LIMIT
 
     def go_back() -> tuple[int, Loader]:
         start = resume_newest(state, records.checkpoints)
         if start is None:
-            raise UserError("SOLVER.NOT_FINITE rewind: there is no checkpoint to go back to yet")
+            raise UserError(
+                "SOLVER.NOT_FINITE rewind: there is no checkpoint yet to go back to: lower "
+                "SOLVER.CHECKPOINT_PERIOD or SOLVER.BASE_LR"
+            )
         records.rewind(start)
         return start, builders.build_train_loader(cfg, dataset, start)
 

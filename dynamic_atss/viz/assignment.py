@@ -1,4 +1,4 @@
-"""Pictures of an assignment: which priors learn which box."""
+"""Draws an assignment: which priors learn which box."""
 
 from __future__ import annotations
 
@@ -23,12 +23,16 @@ def draw_assignment(
     count: int = 4,
     short_side: int = 480,
 ) -> list[Tensor]:
-    """The first `count` images of a batch, each with its boxes and the priors that learn them:
-    (3, H, W) uint8 on the CPU.
+    """Draws the first `count` images of a batch with their boxes and the priors that learn them.
 
-    A prior is a dot at its centre in the colour of its box, the larger the coarser its level. The
-    caption of a box is its class and the number of its priors; a box without any is dashed. Images
-    whose short side is below `short_side` pixels are enlarged to it.
+    A dot marks the centre of a prior in the colour of its box, larger on coarser levels. The
+    caption of a box shows its class and the number of its priors. A box without priors is dashed.
+
+    Args:
+        short_side: smaller images are enlarged to this short side in pixels.
+
+    Returns:
+        (3, H, W) uint8 images on the CPU.
     """
     index = torch.where(found.positive, found.gt_index, -1)[:count].cpu()
     centers, strides, gt = priors.centers.cpu(), priors.strides.cpu(), _on_host(batch.gt.objects)
@@ -46,14 +50,14 @@ def draw_assignment(
 
 
 def _places(boxes: Tensor, index: Tensor, total: int) -> Tensor:
-    """Where in `boxes`, which are indices, each of `index` stands; -1: nowhere, as of regions."""
+    """Finds the place of each entry of `index` in the indices `boxes`. -1: not in it."""
     places = torch.full((total + 1,), -1)
     places[boxes] = torch.arange(len(boxes))
     return places[torch.where(index < total, index, -1)]
 
 
 def _boxes(image: Tensor, boxes: Tensor, names: Sequence[str], learns: Tensor) -> Tensor:
-    """The image with its boxes, each with the number of the priors that learn it."""
+    """Draws the boxes, each with the number of priors that learn it."""
     counts = torch.bincount(learns[learns >= 0], minlength=len(boxes)).tolist()
     return draw_boxes(
         image,
@@ -70,10 +74,10 @@ def _on_host(gt: GroundTruth) -> GroundTruth:
 
 
 def _dots(image: Tensor, centers: Tensor, strides: Tensor, learns: Tensor) -> Tensor:
-    """The image with a dot for each prior that learns a box. learns (P,): its place, else -1."""
+    """Draws a dot for each prior that learns a box. learns: (P,) place of the box, -1: none"""
     pixels = image.permute(1, 2, 0).contiguous().numpy().copy()
     chosen = (learns >= 0).nonzero().flatten()
-    chosen = chosen[strides[chosen].argsort(descending=True, stable=True)]  # the small ones on top
+    chosen = chosen[strides[chosen].argsort(descending=True, stable=True)]  # small dots on top
     for prior in chosen.tolist():
         x, y = (round(value) for value in centers[prior].tolist())
         radius = max(2, round(math.log2(float(strides[prior]))) - 1)

@@ -1,4 +1,4 @@
-"""Pictures of what a batch holds."""
+"""Draws the images of a batch."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dynamic_atss.viz.draw import class_color, draw_boxes
 
 
 def draw_batch(batch: Batch, class_names: Sequence[str], short_side: int = 320) -> list[Tensor]:
-    """Each image of the batch, without its padding, with its boxes: (3, H, W) uint8.
+    """Draws each image of the batch with its boxes and without padding: (3, H, W) uint8.
 
-    Images whose short side is below `short_side` pixels are enlarged to it.
+    Enlarges smaller images to a short side of `short_side` pixels.
     """
     pictures = []
     for number, (image, size) in enumerate(zip(batch.images, batch.sizes.tolist(), strict=True)):

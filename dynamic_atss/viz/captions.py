@@ -1,5 +1,4 @@
-"""Captions of boxes: text in a real font, placed where it hides neither its neighbours nor the
-border."""
+"""Places captions of boxes so that they hide little and stay inside the image."""
 
 from __future__ import annotations
 
@@ -22,13 +21,15 @@ _LEGEND_LINES = 10
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """matplotlib's own DejaVu Sans: there on every machine, with accents, Greek and Cyrillic,
-    which OpenCV's line fonts lack."""
+    """Loads DejaVu Sans from matplotlib.
+
+    Every machine has it. Unlike OpenCV's fonts it has accents, Greek and Cyrillic.
+    """
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
 
 
 class Canvas:
-    """An image (H, W, 3) uint8 to write on; `size`: the height of the font in pixels."""
+    """An image (H, W, 3) uint8 to write on. size: height of the font in pixels"""
 
     def __init__(self, pixels: NDArray[np.uint8], size: int) -> None:
         self._image = Image.fromarray(pixels)
@@ -43,11 +44,11 @@ class Canvas:
 
     @property
     def extent(self) -> tuple[int, int]:
-        """Width and height."""
+        """Width and height in pixels."""
         return self._image.size
 
     def width_of(self, text: str) -> int:
-        """Pixels that the text takes, without padding."""
+        """Gives the width of the text in pixels, without padding."""
         return round(self._font.getlength(text))
 
     def text(self, text: str, left: int, top: int, color: Color) -> None:
@@ -60,7 +61,7 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Caption:
-    """A text on a coloured ground."""
+    """A text on a coloured background."""
 
     text: str
     where: Rectangle
@@ -70,11 +71,11 @@ class Caption:
 def caption_boxes(
     canvas: Canvas, boxes: Sequence[tuple[str, NDArray[np.float64], Color]]
 ) -> list[Caption]:
-    """A place for the caption of each (text, box, colour), inside the image.
+    """Places the caption of each (text, box, colour) inside the image.
 
-    In turn: above the box at its left or right corner, inside at the top, below, inside at the
-    bottom; the first that covers neither a caption placed before nor a small box, else the one
-    that covers least. Text over text is worse than text over a box.
+    Tries eight places: above the box, inside it at the top, below it, and inside it at the bottom,
+    each at the left and at the right corner. Takes the first place that covers the least area of
+    earlier captions and small boxes. Covered captions count four times as much as boxes.
     """
     placed: list[Caption] = []
     small = _small_boxes([box for _, box, _ in boxes], limit=(6 * canvas.line) ** 2 // 2)
@@ -88,16 +89,16 @@ def caption_boxes(
 
 
 def crowded(canvas: Canvas, texts: Sequence[str]) -> bool:
-    """Whether captions of these texts would cover more than a third of the image."""
+    """Tests whether captions of these texts would cover more than a third of the image."""
     taken = sum((canvas.width_of(text) + 2 * canvas.padding) * (canvas.line + 2) for text in texts)
     width, height = canvas.extent
     return 3 * taken > width * height
 
 
 def put_legend(canvas: Canvas, boxes: Sequence[tuple[str, Color]]) -> None:
-    """Write in the upper left corner how many boxes each label has, the most frequent first.
+    """Writes in the upper left corner how many boxes each label has, the most frequent first.
 
-    A line has the colour of its label, white where boxes of the label differ in colour.
+    A line has the colour of its label, or white if boxes of the label differ in colour.
     """
     colors: dict[str, set[Color]] = {}
     for label, color in boxes:
@@ -105,8 +106,8 @@ def put_legend(canvas: Canvas, boxes: Sequence[tuple[str, Color]]) -> None:
     counts = Counter(label for label, _ in boxes).most_common()
     lines = [(f"{label} \u00d7 {n}", colors[label]) for label, n in counts[:_LEGEND_LINES]]
     if len(counts) > _LEGEND_LINES:
-        rest = sum(n for _, n in counts[_LEGEND_LINES:])
-        lines.append((f"{len(counts) - _LEGEND_LINES} other labels \u00d7 {rest}", set()))
+        others = sum(n for _, n in counts[_LEGEND_LINES:])
+        lines.append((f"{len(counts) - _LEGEND_LINES} other labels \u00d7 {others}", set()))
     width = max(canvas.width_of(text) for text, _ in lines) + 2 * canvas.padding
     height = canvas.line + 2
     put_captions(
@@ -123,7 +124,7 @@ def _only(colors: set[Color]) -> Color:
 
 
 def put_captions(canvas: Canvas, captions: Iterable[Caption]) -> None:
-    """Write captions: black on bright grounds, white on dark ones."""
+    """Writes captions, black on bright backgrounds and white on dark ones."""
     for caption in captions:
         left, top, _, _ = caption.where
         canvas.fill(caption.where, caption.color)
@@ -149,7 +150,7 @@ def _places(box: NDArray[np.float64], size: tuple[int, int]) -> list[Rectangle]:
 
 
 def _kept_inside(place: Rectangle, extent: tuple[int, int]) -> Rectangle:
-    """The rectangle moved into the image; one wider than the image starts at its left border."""
+    """Moves the rectangle into the image. A wider rectangle starts at the image's left border."""
     left, top, right, bottom = place
     x = max(0, min(left, extent[0] - (right - left)))
     y = max(0, min(top, extent[1] - (bottom - top)))
@@ -157,7 +158,7 @@ def _kept_inside(place: Rectangle, extent: tuple[int, int]) -> Rectangle:
 
 
 def _small_boxes(boxes: Sequence[NDArray[np.float64]], limit: int) -> list[Rectangle]:
-    """The boxes of less than `limit` square pixels: a caption would hide a good part of them."""
+    """Gives the boxes of less than `limit` square pixels. A caption would hide much of them."""
     rectangles = [tuple(round(v) for v in box.tolist()) for box in boxes]
     return [r for r in rectangles if (r[2] - r[0]) * (r[3] - r[1]) < limit]
 

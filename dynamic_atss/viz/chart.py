@@ -1,6 +1,6 @@
-"""Line charts as SVG within a page: sharp at any size, names in the page's own font and script.
+"""Draws line charts as SVG, sharp at any size and in the page's font.
 
-Lines differ in colour and in dashes, so that they are told apart without colour vision, too.
+Lines differ in colour and in dashes, to be readable without colour vision.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ STYLES = (
     *((BLUE, ""), (ORANGE, "9 4"), (GREEN, "2 3")),
     *((RED, "10 3 2 3"), ("#222222", "16 4"), ("#7a5195", "5 5")),
 )
-MOST_LINES = len(STYLES)
+MAX_LINES = len(STYLES)
 _WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 420, 300, 48, 10, 408, 250
 
 CSS = """figure svg { width: 100%; height: auto; font: 13px system-ui, sans-serif; }
@@ -28,7 +28,7 @@ figcaption { font-size: .85rem; } .key { list-style: none; padding: 0; margin: 0
 
 @dataclass(frozen=True)
 class Line:
-    """name · x, y (n,): from 0 to 1; NaN is a gap · points: a mark at each, too"""
+    """A line. x, y: (n,) from 0 to 1, NaN: a gap · points: whether each point has a mark"""
 
     name: str
     x: NDArray[np.float64]
@@ -39,9 +39,9 @@ class Line:
 def chart(
     title: str, lines: Sequence[Line], x: str, y: str, *, diagonal: bool = False, mark: Any = None
 ) -> str:
-    """A `<figure>` of at most `MOST_LINES` lines over [0, 1] x [0, 1], with a key.
+    """Draws a `<figure>` of at most `MAX_LINES` lines over [0, 1] x [0, 1], with a key.
 
-    x, y: names of the axes · diagonal: the line x = y, too · mark: an x to point out, or None
+    x, y: names of the axes · diagonal: whether to draw x = y · mark: an x to mark, or None
     """
     parts = [_axes(x, y)]
     if diagonal:

@@ -1,6 +1,6 @@
-"""Boxes on images, and several images on one sheet.
+"""Draws boxes on images, and several images on one sheet.
 
-Images are uint8 RGB tensors (3, H, W), on any device; what comes back lies on the CPU.
+Images are uint8 RGB tensors (3, H, W) on any device. Results are on the CPU.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Pixels = NDArray[np.uint8]
 
 RIM = (20, 20, 20)
 _BACKGROUND = 255
-# Saturation and value: bright ones for the first classes, then ever further from those.
+# Saturation and value. The first classes get bright colours, and later ones differ in tone.
 _TONES = (
     *((0.85, 1.0), (0.85, 0.72), (0.5, 1.0), (1.0, 0.5)),
     *((0.55, 0.8), (0.3, 0.95), (0.7, 0.6), (0.6, 0.4)),
@@ -35,8 +35,11 @@ _TONES = (
 
 @cache
 def class_color(index: int) -> Color:
-    """An RGB colour for a class. The golden ratio keeps neighbours apart on the colour wheel for
-    any number of classes; hues that come back close (after 13, 21, 34, 55) differ in tone."""
+    """Gives an RGB colour for a class.
+
+    The golden ratio separates the hues of neighbouring classes for any number of classes. Hues
+    become similar after 13, 21, 34 and 55 classes, where the tones differ.
+    """
     hue = (0.02 + index * 0.618034) % 1.0
     saturation, value = _TONES[index // 8 % len(_TONES)]
     red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
@@ -53,15 +56,19 @@ def draw_boxes(
     dashed: Sequence[bool] | None = None,
     short_side: int = 480,
 ) -> Tensor:
-    """A copy of the image with boxes and captions ("name" or "name 0.87"; none where it is "").
+    """Draws boxes and captions ("name" or "name 0.87") on a copy of the image.
 
-    Where captions would cover more than a third of the image, a legend in its corner counts the
-    boxes of each label instead. An image whose short side is below `short_side` pixels is enlarged
-    to it, so that captions stay legible; the boxes, xyxy in pixels of the image as given, are
-    scaled with it.
+    If captions would cover more than a third of the image, a legend counts the boxes of each
+    label instead.
 
-    boxes (D, 4) · labels, D texts · scores (D,) · colors, D RGB colours; None: one per text ·
-    dashed, D: which outlines are; None: none
+    Args:
+        boxes: (D, 4) xyxy in pixels of the given image.
+        labels: D texts. "" draws no caption.
+        scores: (D,), or None.
+        colors: D RGB colours. None: one per text.
+        dashed: D flags of dashed outlines. None: none is dashed.
+        short_side: smaller images are enlarged to this short side in pixels, which keeps captions
+            legible.
 
     Raises:
         ValueError: boxes, labels, scores, colours and `dashed` differ in number.
@@ -77,7 +84,7 @@ def draw_boxes(
     side = min(pixels.shape[:2])
     corners = boxes.detach().cpu().double().numpy().reshape(-1, 4) * ratio
     rows = [i for i in range(len(corners)) if np.isfinite(corners[i]).all()]
-    # The largest first, so that no outline hides a smaller box.
+    # Draws the largest box first, so that no outline hides a smaller box.
     rows.sort(key=lambda i: -_area(corners[i]))
     thickness = _thickness(corners[rows], side)
     for i in rows:
@@ -102,10 +109,13 @@ def detections_beside_truth(
     score_threshold: float = 0.3,
     short_side: int = 480,
 ) -> Tensor:
-    """Two copies of the image side by side: the ground truth left, detections with at least
-    `score_threshold` right, each with a title and the count of its boxes.
+    """Draws the ground truth on the left and detections on the right.
 
-    boxes (T, 4) and classes (T,), the image's ground truth; a class has one colour on both sides.
+    Each side has a title with the number of its boxes. A class has the same colour on both sides.
+
+    Args:
+        boxes, classes: (T, 4) and (T,) the image's ground truth.
+        score_threshold: detections with a lower score are not drawn.
     """
     chosen = detections.scores.detach().cpu() >= score_threshold
     found = detections.boxes.detach().cpu()[chosen], detections.classes.detach().cpu()[chosen]
@@ -124,10 +134,10 @@ def detections_beside_truth(
 
 
 def contact_sheet(images: Sequence[Tensor], columns: int = 2, gap: int = 8) -> Tensor:
-    """Images in rows of `columns`, each centred in a cell of the largest one's size, on white.
+    """Puts images in rows of `columns` on white, each centred in a cell of the largest size.
 
     Raises:
-        ValueError: no images, or no columns.
+        ValueError: there are no images or no columns.
     """
     if not images or columns < 1:
         raise ValueError(f"a sheet of {len(images)} images in {columns} columns")
@@ -144,18 +154,19 @@ def contact_sheet(images: Sequence[Tensor], columns: int = 2, gap: int = 8) -> T
 
 
 def write_image(path: str | Path, image: Tensor) -> None:
-    """Write an image as the path's ending says (.png, .jpg, ...); the folder is made if need be and
-    the file appears whole or not at all.
+    """Writes an image in the format of the path's extension (.png, .jpg, ...).
+
+    Creates the folder if necessary. Writes the file completely or not at all.
 
     Raises:
-        UserError: no image format has that ending; the file cannot be written.
+        UserError: no image format has that extension, or the file cannot be written.
     """
     path = Path(path)
     try:
         options = [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix.lower() in (".jpg", ".jpeg") else []
         _, data = cv2.imencode(path.suffix, _to_pixels(image)[..., ::-1], options)
     except cv2.error as error:
-        raise UserError(f"{path}: no image format has this ending; use .png or .jpg") from error
+        raise UserError(f"{path}: no image format has this extension; use .png or .jpg") from error
     write_atomically(path, lambda file: file.write(data.tobytes()))
 
 
@@ -191,7 +202,7 @@ def _to_tensor(pixels: Pixels) -> Tensor:
 
 
 def _enlarged(pixels: Pixels, short_side: int) -> tuple[Pixels, float]:
-    """A copy of at least `short_side` pixels a side, and the ratio to the image as given."""
+    """Gives a copy with a short side of at least `short_side` pixels, and the scale."""
     ratio = max(1.0, short_side / min(pixels.shape[:2]))
     if ratio == 1.0:
         return pixels.copy(), ratio
@@ -200,8 +211,10 @@ def _enlarged(pixels: Pixels, short_side: int) -> tuple[Pixels, float]:
 
 
 def _thickness(boxes: NDArray[np.float64], side: int) -> int:
-    """Of all frames of an image of that short side: at most a tenth of the median box's short
-    side, or frames would hide what is in them."""
+    """Gives the thickness of all frames of an image with that short side.
+
+    It is at most a tenth of the median box's short side, so that frames hide little of the boxes.
+    """
     largest = 2 * max(1, round(side / 400))
     if not len(boxes):
         return largest
@@ -210,10 +223,10 @@ def _thickness(boxes: NDArray[np.float64], side: int) -> int:
 
 
 def _outline(pixels: Pixels, box: NDArray[np.float64], color: Color, thickness: int) -> None:
-    """A coloured frame with a dark rim, which sets it off from bright and from dark ground alike;
-    a line of one pixel has no rim.
+    """Draws a coloured frame with a dark rim, visible on bright and on dark images.
 
-    Corners are rounded to whole pixels and kept on the image: a box at the border shows its frame.
+    A line of one pixel has no rim. Corners are rounded to pixels and clipped to the image, so that
+    a box at the border shows its frame.
     """
     height, width = pixels.shape[:2]
     limit = np.array([width - 1, height - 1] * 2)
@@ -224,21 +237,21 @@ def _outline(pixels: Pixels, box: NDArray[np.float64], color: Color, thickness: 
 
 
 def _dashed_outline(pixels: Pixels, box: NDArray[np.float64], color: Color, thickness: int) -> None:
-    """The same in dashes: every other band along the diagonals shows the image."""
+    """Draws the same frame in dashes: keeps the image in every other diagonal band."""
     height, width = pixels.shape[:2]
-    edge = thickness + 4  # more than half of an outline's thickness, even where it is cut off
+    edge = thickness + 4  # more than half of an outline's thickness
     low = np.floor(np.clip(box[:2] - edge, 0, [width - 1, height - 1])).astype(int)
     high = np.ceil(np.clip(box[2:] + edge, 1, [width, height])).astype(int)
     part = pixels[low[1] : high[1], low[0] : high[0]]
-    whole = part.copy()
-    _outline(whole, box - np.tile(low, 2), color, thickness)
+    framed = part.copy()
+    _outline(framed, box - np.tile(low, 2), color, thickness)
     diagonal = np.add.outer(np.arange(part.shape[0]), np.arange(part.shape[1]))
     shown = diagonal // max(3, 3 * thickness) % 2 == 0
-    np.copyto(part, whole, where=shown[..., None])
+    np.copyto(part, framed, where=shown[..., None])
 
 
 def _titled(image: Tensor, title: str) -> Tensor:
-    """The image below a bar that holds the title."""
+    """Puts a bar with the title above the image."""
     size = max(14, round(min(image.shape[1:]) / 26))
     bar = np.full((2 * size, image.shape[2], 3), _BACKGROUND, np.uint8)
     canvas = Canvas(bar, size)

@@ -1,6 +1,6 @@
-"""What our HTML pages share: the frame, texts that are safe to show, plots, pictures, tables.
+"""Builds the common parts of HTML pages: the frame, escaped texts, plots, pictures, tables.
 
-A page is one file: it loads nothing, neither from the network nor from its folder.
+A page is one file that loads nothing from the network or from its folder.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dynamic_atss.quoting import printable
 
 Draw = Callable[[Axes], None]
 
-# Of Okabe and Ito (2008): told apart without colour vision, and by their lightness in grey.
+# From Okabe and Ito (2008). They differ without colour vision, and in grey by their lightness.
 BLUE, ORANGE, GREEN, RED, GREY = "#2f6f9f", "#c77700", "#00795c", "#b3261e", "#888888"
 
 _PAGE = Template("""<!doctype html>
@@ -51,25 +51,25 @@ $body
 
 
 def page(title: str, body: str, css: str = "") -> str:
-    """A whole page. title: plain text, which is the first heading, too · body: HTML · css: rules
-    that only this page needs"""
+    """Gives a complete page.
+
+    title: plain text, also the first heading · body: HTML · css: rules of this page
+    """
     return _PAGE.substitute(title=safe(title), body=body, css=css)
 
 
 def safe(text: object) -> str:
-    """A text as HTML that shows it: nothing in it is markup, and nothing is hidden."""
+    """Escapes a text for HTML. Shows control characters as escapes."""
     return escape(printable(str(text)))
 
 
 def breakable(path: str) -> str:
-    """A path as HTML: it may be broken into lines at its slashes and colons, rather than within a
-    name."""
+    """Escapes a path for HTML. Lets lines break after slashes and colons."""
     return re.sub(r"([/\\:])", r"\1<wbr>", safe(path))
 
 
 def plot(alt: str, draw: Draw, size: tuple[float, float] = (5.2, 3.6)) -> str:
-    """A plot as a `<figure>`. alt: what it shows, for those who do not see it · size: inches, of
-    120 pixels"""
+    """Gives a plot as a `<figure>`. alt: its description · size: in inches of 120 pixels"""
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -80,13 +80,15 @@ def plot(alt: str, draw: Draw, size: tuple[float, float] = (5.2, 3.6)) -> str:
     return _figure(alt, "png", buffer.getvalue())
 
 
-def picture(alt: str, image: torch.Tensor, caption: str = "", most_bytes: int = 200_000) -> str:
-    """An image (3, H, W) uint8 RGB as a `<figure>` with a JPEG, of lower quality where it would be
-    larger than `most_bytes`. caption: HTML below it"""
+def picture(alt: str, image: torch.Tensor, caption: str = "", max_bytes: int = 200_000) -> str:
+    """Gives an image (3, H, W) uint8 RGB as a `<figure>` with a JPEG.
+
+    Lowers the quality if the JPEG is larger than `max_bytes`. caption: HTML below the image
+    """
     pixels = image.permute(1, 2, 0).contiguous().numpy()[..., ::-1]
     for quality in (80, 60, 40, 20):
         _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        if len(data) <= most_bytes:
+        if len(data) <= max_bytes:
             break
     return _figure(alt, "jpeg", data.tobytes(), caption)
 
@@ -98,7 +100,7 @@ def _figure(alt: str, kind: str, data: bytes, caption: str = "") -> str:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table of plain texts; it scrolls by itself where the screen is narrow."""
+    """Gives a table of plain texts that scrolls on a narrow screen."""
     head = "".join(f"<th>{safe(text)}</th>" for text in heads)
     lines = ("".join(f"<td>{safe(cell)}</td>" for cell in row) for row in rows)
     body = "".join(f"<tr>{line}</tr>" for line in lines)
@@ -106,5 +108,5 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def folded(summary: str, body: str) -> str:
-    """HTML that shows when its summary, a plain text, is opened."""
+    """Hides HTML until the user opens its summary, a plain text."""
     return f"<details><summary>{safe(summary)}</summary>{body}</details>"

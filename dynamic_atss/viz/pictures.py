@@ -1,4 +1,4 @@
-"""Pictures of a run's detections beside the ground truth."""
+"""Draws a run's detections next to the ground truth."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def draw_results(
     count: int = 12,
     score_threshold: float = 0.6,
 ) -> Path:
-    """Draws the first `count` images of a data set, each with its ground truth and its detections.
+    """Draws the first `count` images of a data set with ground truth and detections.
 
     Args:
         dataset: the data set that was tested.
         results: its `bbox.json`.
-        folder: gets <image id>.png for each image, and overview.png with all of them.
+        folder: for <image id>.png of each image, and overview.png with all images.
 
     Returns:
         the path of the overview.
@@ -56,13 +56,14 @@ def sample_pictures(
     long_side: int = 640,
     score_threshold: float = 0.3,
 ) -> dict[str, Tensor]:
-    """Ground truth and detections of a few images that are the same at every test: spread over
-    those that have boxes, or over all if none has.
+    """Draws ground truth and detections of a few images, the same ones at every test.
+
+    The images are spread evenly over those with boxes, or over all if none has boxes.
 
     Args:
         dataset: the data set that was tested.
         results: its `bbox.json`.
-        long_side: larger images are reduced to it.
+        long_side: larger images are reduced to this long side in pixels.
 
     Returns:
         pictures (3, H, W) uint8 by image id.
@@ -93,7 +94,7 @@ def _beside_truth(
     score_threshold: float,
     long_side: int | None = None,
 ) -> Tensor:
-    """The picture of one image, reduced to `long_side` where it is larger."""
+    """Draws one image, reduced to `long_side` if it is larger."""
     image, gt = dataset.load(index)
     gt, found = gt.objects, _detections(results, dataset.category_ids)
     ratio = min(1.0, (long_side or math.inf) / max(image.shape[1:]))
@@ -111,7 +112,7 @@ def _beside_truth(
 
 
 def _detections(results: list[dict[str, Any]], category_ids: list[int | None]) -> Detections:
-    """COCO results (x, y, w, h with the legacy "+1") -> boxes xyxy in pixels of the file."""
+    """Converts COCO results (x y w h with the legacy "+1") to xyxy boxes in pixels of the file."""
     boxes = torch.tensor([r["bbox"] for r in results], dtype=torch.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2] - 1
     classes = [category_ids.index(r["category_id"]) for r in results]

@@ -1,4 +1,4 @@
-"""Plots of a run."""
+"""Plots the losses of a run."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ _INK = "#333333"
 
 
 def plot_run(folder: str | Path) -> None:
-    """`losses.png` of a run's folder, once there is a training record. A picture that cannot be
-    written is a line in the log: the run itself is more than its picture."""
+    """Writes `losses.png` into a run's folder if there is a training record.
+
+    Logs a warning if the file cannot be written, because the run must not fail for it.
+    """
     metrics = Path(folder) / "metrics.jsonl"
     if not any("loss" in record for record in read_metrics(metrics)):
         return
@@ -35,15 +37,16 @@ def plot_run(folder: str | Path) -> None:
 
 
 def plot_losses(metrics: str | Path, output: str | Path) -> None:
-    """Plot the loss terms (as logged, and smoothed) and the learning rate of a `metrics.jsonl`
-    over the iterations, as a PNG that appears whole or not at all.
+    """Plots the loss terms and the learning rate of a `metrics.jsonl` by iteration as PNG.
+
+    Draws the losses as logged and smoothed. Writes the file completely or not at all.
 
     Raises:
         UserError: the file is missing or holds no training record.
     """
     records = [record for record in read_metrics(metrics) if "loss" in record]
     if not records:
-        raise UserError(f"{metrics}: no training record to plot; is this a run's metrics.jsonl?")
+        raise UserError(f"{metrics}: no training record to plot; give a run's metrics.jsonl")
     iterations = np.array([record["iteration"] for record in records])
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
@@ -66,18 +69,18 @@ def plot_losses(metrics: str | Path, output: str | Path) -> None:
 
 
 def _loss_names(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The sum first, then its terms in the order of the file."""
+    """Gives "loss", then its terms in the order of the file."""
     names = dict.fromkeys(name for record in records for name in record)
     return ["loss", *(n for n in names if n.rpartition("/")[2].startswith("loss_"))]
 
 
 def _column(records: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:
-    """Values by record; NaN, a gap in the curve, where one is absent or was not finite."""
+    """Gives the values by record. NaN, a gap in the curve: missing or not finite."""
     return np.array([_float(record.get(name)) for record in records], np.float64)
 
 
 def _float(value: object) -> float:
-    """NaN: it is no number that a float holds."""
+    """Converts a value to float. NaN: not a number, or too large."""
     try:
         return float(value) if isinstance(value, int | float) else np.nan
     except OverflowError:
@@ -85,14 +88,14 @@ def _float(value: object) -> float:
 
 
 def _top(records: Sequence[Mapping[str, Any]]) -> float | None:
-    """A limit that single spikes (an explosion in the first iterations) do not flatten the rest."""
+    """Gives an upper limit of the axis that cuts off single spikes."""
     values = _column(records, "loss")
     values = values[np.isfinite(values)]
     return 1.15 * float(np.percentile(values, 99)) or None if values.size else None
 
 
 def smooth(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """The centred mean over `window` records, of those that are there at the ends and at gaps."""
+    """Computes the centred mean over `window` records. Leaves out missing values and gaps."""
     known = np.isfinite(values)
     kernel = np.ones(window)
     weight = np.convolve(known, kernel, "same")
@@ -107,7 +110,10 @@ def _curve(
     name: str,
     color: str,
 ) -> None:
-    """A thin line as logged and a strong one smoothed; few records are drawn as they are."""
+    """Draws the logged values as a thin line and the smoothed values as a thick line.
+
+    Does not smooth few records.
+    """
     window = len(values) // 25 | 1
     color = _INK if name == "loss" else color
     if window > 1:

@@ -1,4 +1,4 @@
-"""A file's entries in the form of one model's backbone, and what to tell of that."""
+"""Adapts the loaded weights to the model's backbone."""
 
 from __future__ import annotations
 
@@ -23,45 +23,50 @@ from dynamic_atss.weights.pixels import pixel_notes, timm_pixels
 
 
 def adapt(source: Source, model: nn.Module, path: Path) -> list[str]:
-    """Makes a file's entries those of this model's form of the backbone; what to tell of it.
+    """Changes the entries of `source` to fit the model's backbone. Returns notes for the user.
 
-    Raises UserError for norms of another kind.
+    Raises UserError if the norms of file and model are of different kinds.
     """
     notes: list[str] = []
     if source.backbone_only:
         _check_norm_kind(model, source, path)
         _rename_deformable(source, model, notes)
-    notes += _into_both_branches(source, model)
+    notes += _copy_to_second_branch(source, model)
     notes += _pixel_notes(source, model) + _stride_notes(source, model)
     _fold_epsilon(source, model)
     return notes
 
 
-def _into_both_branches(source: Source, model: nn.Module) -> list[str]:
-    """A file of one branch is where both of a model with two begin."""
+def _copy_to_second_branch(source: Source, model: nn.Module) -> list[str]:
+    """Fills both branches of MODEL.ONE_TO_ONE from a file that has one branch."""
     ours = [name for name in model.state_dict() if name.startswith(ONE_TO_ONE)]
     if any(name.startswith(ONE_TO_ONE) for name in source.tensors):
         return []
-    given = {name: f"head.{name.removeprefix(ONE_TO_ONE)}" for name in ours}
-    given = {name: theirs for name, theirs in given.items() if theirs in source.tensors}
-    for name, theirs in given.items():
+    copies = {name: f"head.{name.removeprefix(ONE_TO_ONE)}" for name in ours}
+    copies = {name: theirs for name, theirs in copies.items() if theirs in source.tensors}
+    for name, theirs in copies.items():
         source.tensors[name], source.origin[name] = source.tensors[theirs], source.origin[theirs]
-    return ["the file's head has one branch: both of MODEL.ONE_TO_ONE begin with it"] * bool(given)
+    if not copies:
+        return []
+    return ["the file's head has one branch: it fills both branches of MODEL.ONE_TO_ONE"]
 
 
 def _check_norm_kind(model: nn.Module, source: Source, path: Path) -> None:
-    """Weights of group norm and of folded batch norm differ in sense, not in shape (Caffe2)."""
+    """Raises UserError if one of a Caffe2 file and the model has group norm, the other not.
+
+    The shapes do not show it: weights of group norm and of folded batch norm have the same.
+    """
     names = source.origin.values()
     in_file = any("_gn_" in name for name in names)
     norms = {type(m) for n, m in model.named_modules() if n.endswith(f"{BODY}stem.bn1")}
     if source.format == CAFFE2 and norms and in_file is not (nn.GroupNorm in norms):
         kinds = ("batch norm", "GroupNorm")
-        what = f"it has {kinds[in_file]}, the model {kinds[not in_file]}"
-        raise misfit(path, source, what, f"{BODY}stem.bn1")
+        problem = f"the file has {kinds[in_file]}, the model has {kinds[not in_file]}"
+        raise misfit(path, source, problem, f"{BODY}stem.bn1")
 
 
 def _rename_deformable(source: Source, model: nn.Module, notes: list[str]) -> None:
-    """A plain conv2 fills the weights of the deformable convolution that takes its place."""
+    """Gives the weights of a plain conv2 to the deformable convolution that replaces it."""
     targets = model.state_dict()
     renamed = {}
     for name in source.tensors:
@@ -73,15 +78,15 @@ def _rename_deformable(source: Source, model: nn.Module, notes: list[str]) -> No
         source.origin[new] = source.origin.pop(old)
     if renamed:
         notes.append(
-            f"{len(renamed)} plain conv2.weight went to the deformable conv2.conv.weight; "
-            "their offsets are at the initial value"
+            f"{len(renamed)} plain conv2.weight were loaded into the deformable conv2.conv.weight; "
+            "the offsets keep their initial values"
         )
 
 
 def _fold_epsilon(source: Source, model: nn.Module) -> None:
-    """FrozenBN has no epsilon: that of the batch norm that was trained joins the variance.
+    """Adds batch norm's epsilon to the variances of FrozenBN, which has no epsilon.
 
-    And is taken from the variance of a frozen norm that goes to a batch norm.
+    Subtracts it where the weights of a FrozenBN are loaded into a batch norm.
     """
     frozen = set(frozen_variances(source.tensors)) if source.format not in WITH_EPSILON else set()
     for name, module in model.named_modules():
@@ -100,11 +105,11 @@ def _pixel_notes(source: Source, model: nn.Module) -> list[str]:
         return pixel_notes(pixels, source.format, model)
     if source.format == MMDET:
         return [
-            "the file does not tell its pixels (no configuration in it): DSLA's R-50 expects BGR "
-            "in 0..255, its other networks normalised RGB; compare INPUT.* with configs/dsla"
+            "the file does not say which pixels it expects (it has no configuration): DSLA's R-50 "
+            "needs BGR in 0..255, its other networks normalised RGB; set INPUT.* as configs/dsla do"
         ]
     if source.format == TORCHVISION:
-        return ["the file does not tell its pixels: set INPUT.* as it was trained with"]
+        return ["the file does not say which pixels it expects: set INPUT.* as in its training"]
     return []
 
 
@@ -112,9 +117,9 @@ def _stride_notes(source: Source, model: nn.Module) -> list[str]:
     ours = {m.stride_in_1x1 for m in model.modules() if hasattr(m, "stride_in_1x1")}
     if source.stride_in_1x1 is None or ours <= {source.stride_in_1x1}:
         return []
-    places = ("3x3 convolutions", "1x1")
+    places = ("3x3 convolutions", "1x1 convolutions")
     theirs = source.stride_in_1x1
     return [
-        f"WARNING: the file's network strides in the {places[theirs]}, the model in the "
+        f"WARNING: the file's network has its stride in the {places[theirs]}, the model in the "
         f"{places[not theirs]}: set MODEL.RESNETS.STRIDE_IN_1X1 {theirs}"
     ]

@@ -1,4 +1,4 @@
-"""Files of `torch.save`: the zip archives of PyTorch 1.6 and later, and the streams before them."""
+"""Reads files of `torch.save`: zip archives (PyTorch 1.6 and later) and the older streams."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from dynamic_atss.weights.known import KNOWN, Storage
 
 ZIP = b"PK\x03\x04"
 STREAM = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"
-_END_RECORD = (1 << 16) + 200  # bytes at the end where it is: a comment may follow it
-_COUNT = 8  # bytes before each storage of a stream: its entries
+_END_RECORD = (1 << 16) + 200  # bytes at the end that hold the record and a comment after it
+_COUNT = 8  # bytes before each storage of a stream that give its number of entries
 
 
 def read_zip(file: BinaryIO, size: int, *, tensors: bool = True) -> Any:
-    """The content of an archive of `size` bytes. Each part is checked against its checksum.
+    """Returns the content of an archive of `size` bytes. Checks each part against its checksum.
 
-    tensors: False leaves their bytes on the disk; they are of the device "meta" then, with their
-    shapes and types alone.
+    tensors: False leaves the bytes of tensors on the disk. The tensors are then on the device
+    "meta" and have only shape and type.
 
-    Raises DamagedError, or what zipfile raises, for a file that is not whole; DamagedError, before
+    Raises DamagedError, or what zipfile raises, for an incomplete file. Raises DamagedError, before
     anything is inflated, for parts that are larger than the file.
     """
     archive = open_zip(file, size)
@@ -50,16 +50,16 @@ def read_zip(file: BinaryIO, size: int, *, tensors: bool = True) -> Any:
 
     length = archive.getinfo(pickled).file_size
     if length > PICKLE_BYTES:
-        raise DamagedError(f"a pickle of {length:,} bytes; at most {PICKLE_BYTES:,} are read")
+        raise DamagedError(f"a pickle of {length:,} bytes; the limit is {PICKLE_BYTES:,}")
     stream = io.BytesIO(_part(archive, pickled))
     return Machine(stream, ALL_KNOWN, size, storage).load()
 
 
 def open_zip(file: BinaryIO, size: int) -> zipfile.ZipFile:
-    """An archive of `size` bytes, none of which is inflated yet.
+    """Opens an archive of `size` bytes. Inflates nothing.
 
-    Raises as `zip_directory`, and DamagedError for parts that are larger than the file (PyTorch
-    does not compress) or that are compressed by anything but deflate.
+    Raises as `zip_directory`. Raises DamagedError for parts that are larger than the file (PyTorch
+    does not compress) or compressed by another method than deflate.
     """
     archive = zip_directory(file, size)
     parts = archive.infolist()
@@ -71,65 +71,66 @@ def open_zip(file: BinaryIO, size: int) -> zipfile.ZipFile:
 
 
 def _check_method(part: zipfile.ZipInfo) -> None:
-    """Raises DamagedError: a part that cannot be read in pieces (zipfile inflates bzip2 and LZMA
-    without a limit), or a stored one with two sizes."""
+    """Raises DamagedError for a part that cannot be read in pieces, or a stored part of two sizes.
+
+    zipfile inflates bzip2 and LZMA without a limit.
+    """
     stored = part.compress_type == zipfile.ZIP_STORED
     if not stored and part.compress_type != zipfile.ZIP_DEFLATED:
-        raise DamagedError(f"compressed by method {part.compress_type}; only deflate is read")
+        raise DamagedError(f"compressed by method {part.compress_type}; only deflate is supported")
     if stored and part.compress_size != part.file_size:
         raise DamagedError("a part that is not compressed has two sizes")
 
 
 def _part(archive: zipfile.ZipFile, name: str) -> bytes:
-    """One part, no more of it than the directory declares, held against its checksum.
+    """Reads one part up to its declared size and checks it against its checksum.
 
-    `ZipFile.read` would inflate the whole stream first, and cut it then.
+    `ZipFile.read` would inflate the entire stream before it cuts it.
     """
     info = archive.getinfo(name)
     with archive.open(info) as part:
         content = part.read(info.file_size)
-        # Asked for more, it notices the end of an empty part, and so its checksum.
+        # The second read reaches the end of an empty part, where the checksum is compared.
         if part.read(1) or len(content) != info.file_size:
-            raise DamagedError("a part of another size than its directory declares")
+            raise DamagedError("the size of a part differs from the directory")
     return content
 
 
 def zip_directory(file: BinaryIO, size: int) -> zipfile.ZipFile:
-    """Any archive of `size` bytes, of which the directory is read.
+    """Opens any zip archive of `size` bytes and reads its directory.
 
-    Raises DamagedError, or what zipfile raises, for a file that is not whole, or with too many
-    parts.
+    Raises DamagedError, or what zipfile raises, for an incomplete file or for too many parts.
     """
     if _directory_bytes(file, size) > ZIP_DIRECTORY:
-        raise DamagedError("its directory is too long")
+        raise DamagedError("the zip directory is too long")
     return zipfile.ZipFile(file)
 
 
 def _directory_bytes(file: BinaryIO, size: int) -> int:
-    """What the record at the end says; zipfile refuses a file in which that is wrong."""
+    """Reads the length of the directory from the end record. zipfile refuses a wrong one."""
     file.seek(max(0, size - _END_RECORD))
     end = file.read(_END_RECORD)
     file.seek(0)
     at = max(0, end.rfind(b"PK\5\6"))
-    if end[at - 20 : at - 16] == b"PK\6\7" and at >= 76:  # of a file of many GB
+    if end[at - 20 : at - 16] == b"PK\6\7" and at >= 76:  # zip64: a file of many GB
         return int.from_bytes(end[at - 36 : at - 28], "little")
     return int.from_bytes(end[at + 12 : at + 16], "little")
 
 
 def read_stream(file: BinaryIO, size: int) -> Any:
-    """The content of a stream of `size` bytes: pickles, then the bytes of the storages.
+    """Returns the content of a stream of `size` bytes: pickles, then the bytes of the storages.
 
-    Raises DamagedError, or what the pickle machine raises, for a file that is not whole.
+    Raises DamagedError, or what the pickle machine raises, for an incomplete file.
     """
     _, _, system = (Machine(file, {}, size).load() for _ in range(3))
     found: dict[str, tuple[Storage, bytearray]] = {}
     left = [size]
 
     def storage(pid: Any) -> Any:
-        kind, *rest = pid
+        kind, *fields = pid
         if kind == "module":  # a class, with its source text
-            return rest[0]
-        dtype, key, _, count, view = rest
+            return fields[0]
+        dtype, key, _, count, view = fields
         _check_key(key)
         if key not in found:
             left[0] -= count * dtype.itemsize
@@ -137,8 +138,8 @@ def read_stream(file: BinaryIO, size: int) -> Any:
                 raise DamagedError("storages larger than the file")
             content = bytearray(count * dtype.itemsize)
             found[key] = _storage(content, dtype, count), content
-        whole = found[key][0]
-        return whole if view is None else Storage(whole.untyped, dtype, view[1])
+        base = found[key][0]
+        return base if view is None else Storage(base.untyped, dtype, view[1])
 
     value = Machine(file, ALL_KNOWN, size, storage).load()
     for key in Machine(file, {}, size).load():
@@ -147,25 +148,28 @@ def read_stream(file: BinaryIO, size: int) -> Any:
 
 
 def _check_key(key: Any) -> None:
-    """Raises DamagedError: no text. The hashes of numbers can be chosen so that all are one."""
+    """Raises DamagedError for a key that is not a string.
+
+    A file can choose numbers that all have the same hash.
+    """
     if not isinstance(key, str):
-        raise DamagedError("a storage whose key is no text")
+        raise DamagedError("the key of a storage is not a string")
 
 
 def _fill(file: BinaryIO, storage: Storage, content: bytearray, swapped: bool) -> None:
     count = int.from_bytes(file.read(_COUNT), sys.byteorder)
-    whole = count * storage.dtype.itemsize == len(content)
-    if not whole or file.readinto(content) != len(content):  # type: ignore[attr-defined]
-        raise DamagedError("a storage of another size")
+    complete = count * storage.dtype.itemsize == len(content)
+    if not complete or file.readinto(content) != len(content):  # type: ignore[attr-defined]
+        raise DamagedError("the size of a storage is not the declared size")
     if swapped:
         storage.untyped.byteswap(storage.dtype)
 
 
 def _storage(content: bytearray, dtype: torch.dtype, count: int) -> Storage:
-    """A storage in the memory of `content`."""
+    """Makes a storage that shares the memory of `content`."""
     if len(content) < count * dtype.itemsize:
-        raise DamagedError("a storage that is too short")
-    if not content:  # torch takes no empty buffer
+        raise DamagedError("a storage is too short")
+    if not content:  # torch refuses an empty buffer
         return Storage(torch.UntypedStorage(0), dtype)
     return Storage(torch.frombuffer(content, dtype=torch.uint8).untyped_storage(), dtype)
 
@@ -174,7 +178,7 @@ def _stream_in_bytes(content: bytes) -> Any:
     return read_stream(io.BytesIO(content), len(content))
 
 
-# The table, with the storages of tensors that plain pickle wrote: each is a stream of its own.
+# Plain pickle writes each tensor's storage as a separate stream.
 ALL_KNOWN = KNOWN | {
     ("torch.storage", "_load_from_bytes"): Known("torch.storage._load_from_bytes", _stream_in_bytes)
 }

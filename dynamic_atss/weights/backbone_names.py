@@ -1,4 +1,4 @@
-"""Entries of torchvision's and timm's backbones under this project's names, and back."""
+"""Renames the entries of torchvision's and timm's backbones to this project's names, and back."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import re
 from collections.abc import Callable, Collection, Iterable
 
 BODY = "backbone.body."
-TIMM_BODY = f"{BODY}net."  # where the adapter of timm's models has them
+TIMM_BODY = f"{BODY}net."  # prefix in a model whose body is the adapter of timm's models
 
 _CLASSIFIERS = ("fc.", "head.", "norm.", "classifier.", "features.18.")
 _MOBILE = re.compile(r"(features\.(\d+)\.conv)\.([\d.]+)\.(\w+)")
-# torchvision nests the convolution and norm of a block, the FCOS release (and the file of
-# tonylins that it starts from) counts them with the ReLU6. The first block does not expand.
+# torchvision nests convolution and norm of a block. The FCOS release (and tonylins' file, from
+# which it starts) counts convolution, norm and ReLU6. The first block has no expansion.
 _FIRST = {"0.0": "0", "0.1": "1", "1": "3", "2": "4"}
 _OTHERS = {"0.0": "0", "0.1": "1", "1.0": "3", "1.1": "4", "2": "6", "3": "7"}
 
 
 def is_torchvision(names: Iterable[str]) -> bool:
-    """True for the names of a ResNet, a Swin transformer or a MobileNetV2."""
+    """Returns True for the names of a ResNet, a Swin transformer or a MobileNetV2."""
     names = set(names)
     resnet = {"conv1.weight", "layer1.0.conv1.weight"}
     swin = {"features.0.0.weight", "features.1.0.attn.qkv.weight"}
@@ -26,9 +26,10 @@ def is_torchvision(names: Iterable[str]) -> bool:
 
 
 def from_torchvision(names: Iterable[str]) -> Callable[[str], str | None]:
-    """A function: torchvision's name -> ours, for a file of these `names`; None for a classifier.
+    """Makes a function torchvision's name -> ours for a file with these `names`.
 
-    MobileNetV2's last convolution feeds the classifier alone and goes with it.
+    The function returns None for the classifier. MobileNetV2's last convolution counts as part of
+    the classifier, because nothing else reads it.
     """
     nested = any("." in match[3] for match in map(_MOBILE.fullmatch, names) if match)
 
@@ -48,9 +49,9 @@ def from_torchvision(names: Iterable[str]) -> Callable[[str], str | None]:
 
 
 def to_torchvision(names: Iterable[str]) -> Callable[[str], str | None]:
-    """The inverse of `from_torchvision`; None for what torchvision's models have no place for.
+    """Makes the inverse of `from_torchvision`; None for an entry that torchvision's models lack.
 
-    The weights of a deformable convolution go to the plain one; its offsets have no place.
+    The weights of a deformable convolution get the name of the plain one. Its offsets get None.
     """
     plain = {name: name.replace(".conv2.conv.", ".conv2.") for name in names}
 
@@ -71,35 +72,35 @@ def to_torchvision(names: Iterable[str]) -> Callable[[str], str | None]:
 
 
 def from_timm(body: Collection[str]) -> Callable[[str], str | None]:
-    """A function: name in a file of timm -> ours, for a model with these names of its `body`.
+    """Makes a function timm's name -> ours for a model whose `body` has these names.
 
-    The file has the names of the plain model or of the `features_only` one. None for parts that
-    the body lacks altogether (classifier, last norm).
+    timm's names are those of the plain model or of the `features_only` one. The function returns
+    None for modules that the body lacks (classifier, last norm).
     """
     ours = _by_flat_name(body)
-    parts = {_part(name.removeprefix("model.")) for name in ours.values()}
+    modules = {_first_module(name.removeprefix("model.")) for name in ours.values()}
 
     def rename(name: str) -> str | None:
         if _flat(name) in ours:
             return TIMM_BODY + ours[_flat(name)]
         computed = name.endswith(("relative_position_index", "attn_mask"))
-        return TIMM_BODY + name if _part(name) in parts and not computed else None
+        return TIMM_BODY + name if _first_module(name) in modules and not computed else None
 
     return rename
 
 
 def to_timm(body: Collection[str], plain: Collection[str]) -> Callable[[str], str | None]:
-    """The inverse of `from_timm`, into the names of the `plain` model; None for what it lacks."""
+    """Makes the inverse of `from_timm`, to names of the `plain` model; None where it has none."""
     ours = _by_flat_name(body)
     theirs = {TIMM_BODY + ours[_flat(name)]: name for name in plain if _flat(name) in ours}
     return theirs.get
 
 
 def _by_flat_name(body: Collection[str]) -> dict[str, str]:
-    """Flat name -> the body's name without TIMM_BODY, also without what wraps the whole model.
+    """Maps flat names, with and without a wrapper, to the body's names without TIMM_BODY.
 
-    timm's `features_only` models call `stages.0` `stages_0` and `stem.conv1` `stem_conv1`, or wrap
-    everything in `model` or `body`.
+    timm's `features_only` models write `stages_0` for `stages.0` and `stem_conv1` for `stem.conv1`,
+    or wrap the model in `model` or `body`.
     """
     names = [name.removeprefix(TIMM_BODY) for name in body]
     flat = {_flat(name): name for name in names}
@@ -112,6 +113,6 @@ def _flat(name: str) -> str:
     return name.replace(".", "_")
 
 
-def _part(name: str) -> str:
-    """The first module: `stages` of `stages_0.blocks` and of `stages.0.blocks`."""
+def _first_module(name: str) -> str:
+    """Returns `stages` for `stages_0.blocks` and for `stages.0.blocks`."""
     return re.split(r"\.|_\d", name)[0]

@@ -1,7 +1,7 @@
-"""Limits on what a pickle builds: a few hundred bytes can ask for any amount of time and memory.
+"""Limits what a pickle builds: a few hundred bytes can ask for any amount of time and memory.
 
-Lists and tuples that hold one another twice, thirty deep, are small until something walks them; a
-length of gigabytes is written in eight bytes.
+Lists that each hold the next one twice, 30 deep, are small until something walks them. Eight bytes
+can declare a length of gigabytes.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dynamic_atss.reading import PICKLE_DEPTH, PICKLE_KEYS, PICKLE_NODES, PICKLE
 
 
 class DamagedError(Exception):
-    """The stream does what no writer of weights does."""
+    """The file is incomplete, damaged or not written by a known program."""
 
 
 class Steps(dict[int, Callable[[Any], None]]):
-    """The table of a pickle machine's operations; counts how often it is asked for one."""
+    """The table of a pickle machine's operations. Counts the look-ups and limits them."""
 
     left = PICKLE_STEPS
 
@@ -29,10 +29,10 @@ class Steps(dict[int, Callable[[Any], None]]):
 
 
 class Stream:
-    """A file that is never asked for more than it has: Python would provide that memory first."""
+    """A file that refuses to read more than its size: Python would allocate the memory first."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
-        """size: bytes of the whole file"""
+        """size: bytes of the entire file"""
         self.file, self.size = file, size
 
     def read(self, count: int = -1) -> bytes:
@@ -45,56 +45,64 @@ class Stream:
 
 
 class Memo(dict[int, Any]):
-    """What a pickle refers to by number. Its writers count from 0."""
+    """The values that a pickle refers to by number. Writers of pickles count from 0."""
 
     def __setitem__(self, number: int, value: Any) -> None:
         if not 0 <= number < 1 << 32:
-            raise DamagedError("a number of the memo beyond 32 bits")
+            raise DamagedError("a memo number beyond 32 bits")
         super().__setitem__(number, value)
 
 
 class Keys:
-    """What the keys of a pickle cost: the hash of a tuple walks all that it holds, and equal
-    hashes are compared one by one."""
+    """Limits the cost of a pickle's keys.
+
+    The hash of a tuple walks all its entries. Keys with equal hashes are compared one by one.
+    """
 
     def __init__(self) -> None:
-        self._sizes: dict[int, tuple[int, Any]] = {}  # by id, with the tuple, which keeps its id
+        # id -> size and tuple; holding the tuple keeps its id from being used again
+        self._sizes: dict[int, tuple[int, Any]] = {}
         self._left = PICKLE_NODES
         self._chosen = PICKLE_KEYS
 
     def add(self, value: tuple[Any, ...]) -> None:
-        """Notes a tuple. Raises DamagedError: it is too large."""
+        """Records the size of a tuple. Raises DamagedError if it is too large."""
         size = 1 + sum(map(self._size, value))
         _check(size, 0)
         self._sizes[id(value)] = size, value
 
     def use(self, values: Collection[Any]) -> None:
-        """Raises DamagedError: to hash and compare these keys, and those before, takes too long."""
+        """Counts these keys. Raises DamagedError if hashing and comparing all takes too long."""
         self._left -= sum(map(self._size, values))
         _check(PICKLE_NODES - self._left, 0)
         self._chosen -= sum(map(_has_chosen_hash, values))
         if self._chosen < 0:
-            raise DamagedError(f"more than {PICKLE_KEYS:,} keys that are no text or small number")
+            raise DamagedError(f"more than {PICKLE_KEYS:,} keys that are not text or small numbers")
 
     def _size(self, value: Any) -> int:
         return self._sizes[id(value)][0] if id(value) in self._sizes else 1
 
 
 def _has_chosen_hash(key: Any) -> bool:
-    """Whether a file chooses the hash: not that of a text, nor that of an object's place."""
+    """Returns True if a file can choose the hash of this key.
+
+    Python salts the hashes of texts and takes those of objects from their addresses.
+    """
     if isinstance(key, int):
-        return abs(key) > 1 << 53  # a smaller one is its own hash
+        return abs(key) > 1 << 53  # smaller numbers have different hashes
     return isinstance(key, float | complex | tuple | frozenset)
 
 
 def check_extent(value: Any) -> None:
-    """Raises DamagedError: containers that are nested too deeply or that have too many entries,
-    each counted wherever it is used. No container may hold itself."""
+    """Raises DamagedError for containers that are nested too deeply or have too many entries.
+
+    An entry counts at each place where it is used. No container may hold itself.
+    """
     _extent(value, 0, {})
 
 
 def _extent(value: Any, depth: int, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
-    """(entries, depth) of a value. known: of the containers so far, by id"""
+    """Returns (entries, depth) of a value. known: the same for containers already seen, by id."""
     if not isinstance(value, dict | list | tuple | set | frozenset):
         return 1, 0
     if id(value) not in known:

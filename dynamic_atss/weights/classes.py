@@ -1,4 +1,4 @@
-"""The classes of a weight file in the order of a data set: by their names, where they are known."""
+"""Matches the classes of a weight file with those of a data set, by name where names are known."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from dynamic_atss.weights.formats import Source
 
-ONE_TO_ONE = "head.one_to_one."  # of MODEL.ONE_TO_ONE's branch
+ONE_TO_ONE = "head.one_to_one."  # the second branch, of MODEL.ONE_TO_ONE
 _LOGITS = ("head.cls_logits.", f"{ONE_TO_ONE}cls_logits.")
-# COCO's names in the order of the logits of every published file, which do not tell them.
+# COCO's names in the order of the logits. The published files use this order without naming it.
 COCO = (
     "person;bicycle;car;motorcycle;airplane;bus;train;truck;boat;traffic light;fire hydrant;"
     "stop sign;parking meter;bench;bird;cat;dog;horse;sheep;cow;elephant;bear;zebra;giraffe;"
@@ -23,26 +23,26 @@ _MOST_SHOWN = 20
 
 
 def of_logits(name: str) -> bool:
-    """Whether an entry is of the convolution that gives the class logits."""
+    """Returns True for an entry of the convolution that computes the class logits."""
     return name.startswith(_LOGITS)
 
 
 def class_count(source: Source) -> int:
-    """How many classes a file's detector has; 0 for a backbone, and where it cannot be told."""
+    """Counts the classes of a file's detector; 0 for a backbone or if the count is unknown."""
     logits, boxes = (source.tensors.get(f"head.{n}.bias") for n in ("cls_logits", "bbox_pred"))
     if logits is not None and source.classes and len(logits) == len(source.classes):
-        return len(logits)  # of one anchor, whose box may be a distribution of more values
+        return len(logits)  # one anchor; its box may be a distribution, of more than 4 values
     if logits is None or boxes is None or not len(boxes) or len(logits) * 4 % len(boxes):
         return 0
     return len(logits) * 4 // len(boxes)
 
 
 def names_of(source: Source, class_names: Sequence[str]) -> list[str]:
-    """The names of a file's classes in the order of its logits; empty if they are not known.
+    """Returns the names of a file's classes in the order of its logits; empty if unknown.
 
-    A file of 80 classes without names has COCO's, if each of `class_names` is one of COCO's, in any
-    order. Letter case, blanks, hyphens and underscores do not count; the names are then spelt as
-    there. No other spelling is certain: "aeroplane" and "sofa" are not COCO's.
+    A file with 80 unnamed classes is taken as COCO's if all `class_names` are COCO's, in any order.
+    The comparison ignores letter case, blanks, hyphens and underscores; the result is spelt as
+    `class_names`. Synonyms do not match: "aeroplane" and "sofa" are not COCO's names.
     """
     if source.classes:
         return source.classes
@@ -58,41 +58,46 @@ def _plain(name: str) -> str:
 
 
 def arrange(source: Source, class_names: Sequence[str]) -> list[str]:
-    """Brings the logits of a file into the order of `class_names`, if it has the same names in
-    another one; what to tell of the classes, for users."""
+    """Reorders the logits of a file to the order of `class_names` if both have the same names.
+
+    Returns notes for the user about the classes.
+    """
     count, names = class_count(source), names_of(source, class_names)
     if not class_names or not count:
         return []
     if not names:
-        return [_trusted(class_names), *_nearly_coco(class_names)] * (count == len(class_names))
-    notes = [] if source.classes else ["no class names in the file: its 80 classes are COCO's"]
+        notes = [_order_is_assumed(class_names), *_nearly_coco(class_names)]
+        return notes if count == len(class_names) else []
+    notes = [] if source.classes else ["no class names in the file: its 80 classes must be COCO's"]
     if names != list(class_names) and _same(names, class_names) and len(names) == count:
         _reorder(source, [names.index(name) for name in class_names])
         source.classes = list(class_names)
-        notes.append("its classes are in another order than the data set's: matched by name")
+        notes.append("file and data set order their classes differently: matched by name")
     return notes
 
 
-def _trusted(class_names: Sequence[str]) -> str:
+def _order_is_assumed(class_names: Sequence[str]) -> str:
     shown = ", ".join(class_names[:_MOST_SHOWN])
     more = ", ..." if len(class_names) > _MOST_SHOWN else ""
     return (
-        "no class names in the file: its classes are taken in the order of the data set, which has "
-        f"to be that of its training: {shown}{more}"
+        "no class names in the file: check that it was trained with the classes of this data set "
+        f"in this order: {shown}{more}"
     )
 
 
 def _nearly_coco(class_names: Sequence[str]) -> list[str]:
-    """Of 80 classes that have most of COCO's names and some others: in another order than COCO's
-    they would be taken for each other."""
+    """Warns of 80 classes of which most, but not all, have COCO's names.
+
+    They are not matched by name, so that another order than COCO's would mix up the classes.
+    """
     known = {_plain(name) for name in COCO}
     others = [name for name in class_names if _plain(name) not in known]
     if len(class_names) != len(COCO) or not 0 < len(others) <= len(COCO) // 2:
         return []
+    more = f" ({len(others) - 1} more)" if others[1:] else ""
     return [
-        f"{len(COCO) - len(others)} of these are COCO's names, but {others[0]!r} is none"
-        f"{f' ({len(others) - 1} more)' if others[1:] else ''}: spelt as COCO's all are matched by "
-        "name, in any order"
+        f"{len(COCO) - len(others)} of these are COCO's names, but {others[0]!r} is not{more}: use "
+        "COCO's spelling for all 80 to have them matched by name, in any order"
     ]
 
 
@@ -101,7 +106,7 @@ def _same(names: Sequence[str], others: Sequence[str]) -> bool:
 
 
 def _reorder(source: Source, order: list[int]) -> None:
-    """The logits of each prior, class by class in another order."""
+    """Reorders the class logits of each prior: class i of the result is class order[i]."""
     for name, value in source.tensors.items():
         if of_logits(name):
             by_class = value.reshape(-1, len(order), *value.shape[1:])

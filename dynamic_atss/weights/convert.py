@@ -1,4 +1,4 @@
-"""Weight files from one format into another: the same weights to the bit, or an error."""
+"""Converts weight files between formats: the same weights to the bit, or an error."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ from dynamic_atss.weights.wrappers import bare, find_state
 
 _SAME = {PROJECT: "project", PUBLISHED: "published", MMDET: "mmdet"}
 _OURS = (BODY, "backbone.fpn.", "head.", RULE)
-_OWN_KEYS = ("format", "model", "state_dict", "classes", "unmapped", "blobs")
+_REWRITTEN_KEYS = ("format", "model", "state_dict", "classes", "unmapped", "blobs")
 
 
 @dataclass(frozen=True)
 class Converted:
-    """content, to be written · source, what was read · left_out, entries that are not in it"""
+    """content: the converted file · source: the file as read · left_out: entries not converted"""
 
     content: dict[str, Any]
     source: Source
     left_out: list[str]
 
     def summary(self) -> str:
-        """A few lines for the user."""
+        """Describes the conversion in a few lines."""
         state = entries(self.content)
         lines = [f"read: {self.source.format}, {len(self.source.tensors)} entries"]
         lines.append(f"written: {len(state)} entries, {len(class_names(self.content))} class names")
@@ -60,7 +60,7 @@ class Converted:
             lines.append(f"left out: {len(self.left_out)} ({_few(self.left_out)})")
         lines += [f"note: {note}" for note in self.source.notes]
         if self.source.pixels is not None:
-            lines.append(f"note: its network expects {self.source.pixels.settings()}")
+            lines.append(f"note: the network expects {self.source.pixels.settings()}")
         return "\n".join(lines)
 
 
@@ -78,12 +78,13 @@ def convert_file(
     force: bool = False,
     overwrite: bool,
 ) -> Converted:
-    """Converts a file; `dst` is at no time half a file. See `convert`.
+    """Converts the file `src` and writes `dst` in one step, never half a file. See `convert`.
 
-    Raises UserError, with nothing written, also if `dst` is `src`, or exists without `overwrite`.
+    Raises UserError, with nothing written, as `convert` does, and if `dst` is `src` or exists
+    (unless `overwrite`).
     """
     if dst.exists() and src.exists() and dst.samefile(src):
-        raise UserError(f"{dst}: is the file that is read; give another name")
+        raise UserError(f"{dst}: is the input file; give another name for the output")
     if dst.is_dir() or (dst.exists() and not overwrite):
         raise UserError(f"{dst}: exists already; give another name, or --overwrite for a file")
     converted = convert(read_file(src), src, to, body=body, strip=strip, force=force)
@@ -91,14 +92,14 @@ def convert_file(
     return converted
 
 
-def own_format(path: Path) -> str:
-    """What `convert` calls the format that the file has already.
+def detector_format(path: Path) -> str:
+    """Returns the name that `convert` has for the format of a detector's checkpoint.
 
-    Raises UserError for a file that is no checkpoint of a detector, or cannot be read.
+    Raises UserError for a file that cannot be read or holds no detector.
     """
     kind = identify(read_file(path), path).format
     if kind not in _SAME:
-        raise UserError(f"{path}: is a {kind}, which has no solver's state")
+        raise UserError(f"{path}: is a {kind}; solver states are only in checkpoints of detectors")
     return _SAME[kind]
 
 
@@ -111,15 +112,19 @@ def convert(
     strip: bool = False,
     force: bool = False,
 ) -> Converted:
-    """The content of a file in the format `to`.
+    """Converts the content of a file to the format `to`.
 
-    project, published (maskrcnn-benchmark) and mmdet (DSLA) hold whole detectors; what else the
-    file has (optimizer, anchors, ...) is carried along, so that the way back gives it again, unless
-    `strip`. backbone: the body alone, in the names of torchvision under "state_dict" (a bare file
-    would pass for torchvision's own, of known pixels), or bare in timm's plain names.
-    body: the model of timm's files and of bodies from there, which their entries do not tell.
-    Raises UserError for a file of no known format, for numbers that are not finite, and for entries
-    that `to` cannot hold, or not to the bit, unless `force` leaves them out or rounds them.
+    to: "project", "published" (maskrcnn-benchmark) and "mmdet" (DSLA) hold complete detectors.
+      "backbone" holds the body only: under "state_dict" in torchvision's names, or, with `body`,
+      bare in timm's plain names. (A bare file in torchvision's names would be taken for one of
+      torchvision, whose pixels are known.)
+    body: names the timm model. The entries of a file do not tell it.
+    strip: drops all other entries (optimizer, anchors, ...). Without it they are kept, so that
+      converting back restores them.
+    force: leaves out entries that `to` has no place for, and rounds numbers that it cannot hold.
+
+    Raises UserError for an unknown format, for numbers that are not finite, and for entries that
+    need `force`.
     """
     source = identify(content, path, body.ours if body else ())
     _refuse_unknown(source, path)
@@ -127,11 +132,11 @@ def convert(
     if body:
         check_timm(source, body, path)
     elif to == "backbone" and any(name.startswith(TIMM_BODY) for name in source.tensors):
-        raise UserError(f"{path}: its body is one of timm: give --body timm/<name>, its CONV_BODY")
+        raise UserError(f"{path}: its body is a timm model: give --body timm/<name>, its CONV_BODY")
     ours, lost = _with_norms_of(to, source)
     state, left_out = _renamed(to, ours, body)
-    if to == "backbone":  # its purpose is to leave the rest behind
-        lost += [name for name in left_out if not _beside_body(name)]
+    if to == "backbone":  # entries outside of the body are left out on purpose
+        lost += [name for name in left_out if not _outside_body(name)]
     else:
         lost += left_out
     if lost and not force:
@@ -152,7 +157,7 @@ def convert(
 def _renamed(
     to: str, ours: Mapping[str, Tensor], body: TimmNames | None
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The entries under the names and in the layout of `to`, and those without a name there."""
+    """Returns the entries in the names and layout of `to`, and the names that `to` lacks."""
     rename, state, nameless = _renamer(to, ours, body), {}, []
     for name, value in ours.items():
         theirs = None if name.startswith(RULE) and to != "project" else rename(name)
@@ -161,7 +166,7 @@ def _renamed(
         else:
             try:
                 state[theirs] = value_to_mmdet(name, value) if to == "mmdet" else value
-            except (RuntimeError, IndexError):  # of no size that such a weight has
+            except (RuntimeError, IndexError):  # the shape is wrong for such a weight
                 nameless.append(name)
     return state, nameless
 
@@ -171,13 +176,15 @@ def _refuse_unknown(source: Source, path: object) -> None:
     if unknown:
         raise UserError(
             f"{path}: {source.format} with {len(unknown)} entries that are no part of a detector "
-            f"of this project ({unknown[0]}, ...)"
+            f"of this project ({unknown[0]}, ...); give a file of one of its heads or a backbone"
         )
 
 
 def _with_norms_of(to: str, source: Source) -> tuple[dict[str, Tensor], list[str]]:
-    """The entries with the epsilon of frozen norms where `to` has it (see engine.epsilon), and the
-    variances that are too small for that."""
+    """Moves the epsilon of frozen norms to where `to` has it (see `epsilon`).
+
+    Returns the entries, and the names of variances that are too small to keep their bits.
+    """
     ours = dict(source.tensors)
     if source.format == CAFFE2:
         ours |= _folded_statistics(ours)
@@ -193,10 +200,10 @@ def _with_norms_of(to: str, source: Source) -> tuple[dict[str, Tensor], list[str
 
 
 def _folded_statistics(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Mean 0 and variance 1 of the batch norms, which Caffe2's files have in their weights."""
+    """Returns mean 0 and variance 1 for all batch norms: Caffe2 folds both into the weights."""
     statistics = {}
     for name, value in ours.items():
-        if name.endswith(".bias"):  # no convolution of a body has one
+        if name.endswith(".bias"):  # of a norm: no convolution of a body has a bias
             statistics[name.removesuffix("bias") + "running_mean"] = torch.zeros_like(value)
             statistics[name.removesuffix("bias") + "running_var"] = torch.ones_like(value)
     return statistics
@@ -205,7 +212,7 @@ def _folded_statistics(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _renamer(
     to: str, ours: Mapping[str, Tensor], body: TimmNames | None
 ) -> Callable[[str], str | None]:
-    """A function: our name -> the one in the format, or None."""
+    """Makes a function from our names to those of the format `to`, or None."""
     if to == "mmdet":
         return to_mmdet(ours)
     if to == "published":
@@ -215,12 +222,12 @@ def _renamer(
     return body.renamer() if body else to_torchvision(ours)
 
 
-def _beside_body(name: str) -> bool:
+def _outside_body(name: str) -> bool:
     return not name.startswith(BODY) or name.startswith(f"{BODY}norms.")
 
 
 def _unmapped(content: Mapping[str, Any], source: Source, strip: bool) -> dict[str, Tensor]:
-    """The entries that are no weights of a detector: anchors, averages, the classifier."""
+    """Returns the tensors that are no weights of a detector: anchors, averages, the classifier."""
     carried = {bare(name): value for name, value in source.ignored.items()}
     carried |= nested(content, "unmapped")
     tensors = {
@@ -235,13 +242,13 @@ def _unmapped(content: Mapping[str, Any], source: Source, strip: bool) -> dict[s
 
 
 def _is_native(to: str, name: str, body: TimmNames | None) -> bool:
-    """True for an entry that files of this format have although no detector reads it."""
+    """Returns True for an entry that files of this format have but no detector reads."""
     if to == "published":
         return not from_published({name: torch.empty(0)})
     if to == "mmdet":
         return from_mmdet([])(name) is None
-    theirs = name in body.plain if body else from_torchvision([])(name) is None
-    return to == "backbone" and theirs
+    in_backbone_file = name in body.plain if body else from_torchvision([])(name) is None
+    return to == "backbone" and in_backbone_file
 
 
 def _wrap(
@@ -251,26 +258,28 @@ def _wrap(
     unmapped: dict[str, Tensor],
     strip: bool,
 ) -> dict[str, Any]:
-    """The state with what stood beside it in the file; `strip` keeps the classes, meta and what
-    using the model needs alone."""
+    """Puts the state into a file's content, with the file's other entries.
+
+    strip: of the other entries, keeps only classes, meta and those needed to use the model.
+    """
     keys = find_state(content, "").keys
-    beside = {k: v for k, v in content.items() if keys and k not in (*_OWN_KEYS, keys[0])}
-    rest = plain({k: v for k, v in beside.items() if not isinstance(v, Skipped)})
-    classes, meta = class_names(content), dict(nested(rest, "meta"))
-    rest.pop("meta", None)
+    others = {k: v for k, v in content.items() if keys and k not in (*_REWRITTEN_KEYS, keys[0])}
+    others = plain({k: v for k, v in others.items() if not isinstance(v, Skipped)})
+    classes, meta = class_names(content), dict(nested(others, "meta"))
+    others.pop("meta", None)
     meta.pop("CLASSES", None)
     if to == "backbone":
-        rest = {}
+        others = {}
     elif strip:
-        rest = {k: v for k, v in rest.items() if k in USAGE and isinstance(v, str)}
+        others = {k: v for k, v in others.items() if k in USAGE and isinstance(v, str)}
     if classes and to == "mmdet":
         meta["CLASSES"] = tuple(classes)
     elif classes or to == "project":
-        rest["classes"] = classes
+        others["classes"] = classes
     if meta or to == "mmdet":
-        rest["meta"] = meta
+        others["meta"] = meta
     if unmapped:
-        rest["unmapped"] = unmapped
+        others["unmapped"] = unmapped
     if to == "project":
-        return {"format": CHECKPOINT_FORMAT, **rest, "model": state}
-    return {**rest, "model" if to == "published" else "state_dict": state}
+        return {"format": CHECKPOINT_FORMAT, **others, "model": state}
+    return {**others, "model" if to == "published" else "state_dict": state}

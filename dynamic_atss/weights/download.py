@@ -1,4 +1,4 @@
-"""Files that MODEL.WEIGHT names: a path, a catalog name or a URL that is fetched once."""
+"""Finds the file of MODEL.WEIGHT: a path, a catalog name, or a URL that is downloaded once."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from dynamic_atss.weights.pip import installed_file
 from dynamic_atss.weights.urls import OPEN_MMLAB, PREFIX, TORCHVISION, weight_url
 
 _TIMEOUT = 30  # seconds without a byte
-_SLOWEST = 10_000  # bytes a second, on average over what has come: less is as good as none
-_PATIENCE = 60  # seconds before that is asked
+_SLOWEST = 10_000  # bytes per second on average; a slower download is given up
+_PATIENCE = 60  # seconds before the speed is checked
 _CHUNK = 1 << 20
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # not a drive letter
-_UNWRITTEN = re.compile(r"[\x00-\x20\x7f]")  # in a URL: blanks and control characters
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f]")  # in a URL: blanks and control characters
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-# Places whose file names end with the first digits of the file's sha256.
+# Sites whose file names end with the first digits of the file's sha256.
 _NAMED_BY_DIGEST = (TORCHVISION, OPEN_MMLAB)
 _HOW = "give http(s)://host/path, with #sha256=<64 hexadecimal digits> to have it checked"
 
 
 @dataclass(frozen=True)
 class _Address:
-    """url, without its fragment · place, of its file in the cache · digest: what the sha256 of its
-    file begins with; "" if that is not known"""
+    """url: without its fragment · place: path of the file in the cache · digest: first digits of
+    the file's sha256, "" if unknown"""
 
     url: str
     place: Path
@@ -47,15 +47,16 @@ class _Address:
 
 
 def weight_file(name: str | os.PathLike[str], cache_dir: str | os.PathLike[str] | None) -> Path:
-    """The local file of a path, of `catalog://...`, or of a http(s) URL.
+    """Returns the local file of a path, of `catalog://...` or of a http(s) URL.
 
-    A URL may end with `#name`, which names its file, with `#sha256=<hex>`, which its content has to
-    have, or with `#name&sha256=<hex>`. Of torchvision's files the names tell the digest's start.
-    cache_dir: where downloads are kept; None is $DYNAMIC_ATSS_CACHE or ~/.cache/dynamic_atss.
-    `catalog://pip/...` is a file of an installed package and is never downloaded.
-    Raises UserError for an unknown catalog name, for a package that is not installed (with the
-    command), for a mistyped URL, and for a failed download: with the URL and the place to put the
-    file at by hand.
+    name: a URL may end with `#name` (the name of the file), with `#sha256=<hex>` (its digest, which
+      is checked), or with `#name&sha256=<hex>`. torchvision's file names include the start of the
+      digest. `catalog://pip/...` is a file of an installed package and is never downloaded.
+    cache_dir: keeps the downloads; None is $DYNAMIC_ATSS_CACHE or ~/.cache/dynamic_atss.
+
+    Raises UserError for an unknown catalog name, for a package that is not installed (names the
+    command), for a mistyped URL, and for a failed download (names the URL and the path at which to
+    put the file by hand).
     """
     url = str(name)
     if url.startswith(PIP):
@@ -72,19 +73,19 @@ def weight_file(name: str | os.PathLike[str], cache_dir: str | os.PathLike[str] 
         elif len(address.digest) == 64:
             _check_kept(address, target)
     except (OSError, ValueError, HTTPException) as error:  # URLError, time-outs are OSErrors
-        reason = getattr(error, "reason", None) or _of_answer(error) or error.args[-1:] or error
+        reason = getattr(error, "reason", None) or _bad_answer(error) or error.args[-1:] or error
         raise UserError(
             f"{url}: cannot be downloaded ({_plain(reason)}); put the file at {target}"
         ) from error
     return target
 
 
-def _of_answer(error: Exception) -> str:
-    """What is wrong with an answer; "" where the error tells it."""
+def _bad_answer(error: Exception) -> str:
+    """Describes a malformed answer of the server; "" for errors of other kinds."""
     if isinstance(error, IncompleteRead):
         return f"the connection was lost after {len(error.partial):,} bytes of a part"
     if isinstance(error, HTTPException):
-        return f"the server's answer is no HTTP: {shown(str(error))}"
+        return f"the server's answer is not HTTP: {shown(str(error))}"
     return ""
 
 
@@ -94,25 +95,25 @@ def _plain(reason: object) -> str:
 
 
 def _address(url: str) -> _Address:
-    """Raises UserError: no URL of http(s), or no digest."""
+    """Raises UserError for a URL that is not of http(s), or for a malformed digest."""
     try:
         parts = urlsplit(url)
-        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        known = known and not _UNWRITTEN.search(url.partition("#")[0])
-    except ValueError:  # a port that is no number, brackets that do not close
-        known = False
-    if not known:
-        raise UserError(f"MODEL.WEIGHT {url}: not an address that can be downloaded from: {_HOW}")
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        valid = valid and not _FORBIDDEN.search(url.partition("#")[0])
+    except ValueError:  # a port that is not a number, brackets that do not close
+        valid = False
+    if not valid:
+        raise UserError(f"MODEL.WEIGHT {url}: not an address to download from: {_HOW}")
     *names, digest = _fragments(unquote(parts.fragment))
     if digest and not _DIGEST.fullmatch(digest):
-        raise UserError(f"MODEL.WEIGHT {url}: its sha256 is no digest: {_HOW}")
+        raise UserError(f"MODEL.WEIGHT {url}: its sha256 is not 64 hexadecimal digits: {_HOW}")
     digest = digest or _digest_in_name(url)
     place = _place(parts.netloc, unquote(parts.path), "".join(names))
     return _Address(url.partition("#")[0], place, digest)
 
 
 def _fragments(fragment: str) -> tuple[str, str]:
-    """name, sha256: "" for what is not given."""
+    """Splits a fragment into name and sha256; each is "" if it is not given."""
     parts = fragment.split("&")
     given = [part[7:] or "none" for part in parts if part[:7].lower() == "sha256="]
     names = [part for part in parts if part[:7].lower() != "sha256="]
@@ -125,23 +126,23 @@ def _digest_in_name(url: str) -> str:
 
 
 def _place(host: str, path: str, name: str) -> Path:
-    """host/folders/name: files of the same name from two places do not meet."""
+    """Returns host/folders/name, so that files of the same name from two sites do not collide."""
     folders = [p for p in path.split("/") if p not in ("", ".", "..")]
     name = os.path.basename(name).strip(".") or (folders.pop() if folders else "weights")
     return Path(re.sub(r"[^\w.-]", "_", host).strip("."), *folders, name)
 
 
 def _fetch_once(address: _Address, target: Path) -> None:
-    """One process of the machine downloads; the others wait for its lock and find the file."""
+    """Downloads in one process of the machine. The others wait for its lock and find the file."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with open(target.with_name(f".{target.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # released by the kernel, however the process ends
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel releases it when the process ends
         if not target.is_file():
             _download(address, target)
 
 
 def _download(address: _Address, target: Path) -> None:
-    """Raises OSError or ValueError; the file is then not there."""
+    """Downloads to `target`. Raises OSError or ValueError, and then leaves no file."""
     opener = urllib.request.build_opener(_Redirects)
     with opener.open(address.url, timeout=_TIMEOUT) as response, replacement(target) as file:
         size, digest = int(response.headers.get("Content-Length") or 0), hashlib.sha256()
@@ -152,38 +153,38 @@ def _download(address: _Address, target: Path) -> None:
             _check_size(file.tell() + len(chunk))
             file.write(chunk)
         if size and file.tell() != size:
-            raise OSError(f"{file.tell()} of {size} bytes came")
+            raise OSError(f"only {file.tell()} of {size} bytes arrived")
         if not file.tell():
-            raise OSError("the answer is empty")
+            raise OSError("the server's answer is empty")
         _check_digest(digest.hexdigest(), address)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """From http(s) to http(s), and not from https to http, where anybody on the way can answer."""
+    """Follows redirects to http(s), but not from https to http, which anybody can forge."""
 
     def redirect_request(
         self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
         allowed = ("https://",) if req.full_url.startswith("https://") else ("https://", "http://")
         if not newurl.lower().startswith(allowed):
-            raise OSError(f"it leads on to {newurl}, which is not followed")
+            raise OSError(f"it redirects to {newurl}, which is not followed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _check_size(size: int) -> None:
     if size < 0:
-        raise OSError(f"the server tells a size of {size} bytes")
+        raise OSError(f"the server reports a size of {size} bytes")
     if size > DOWNLOAD_BYTES:
-        raise OSError(f"it has {size:,} bytes or more; at most {DOWNLOAD_BYTES:,} are fetched")
+        raise OSError(f"it has {size:,} bytes or more; the limit is {DOWNLOAD_BYTES:,}")
 
 
 def _chunks(response: Any) -> Iterator[bytes]:
-    """Of about _CHUNK bytes. Raises OSError: they come too slowly."""
-    begin, came, chunk = time.monotonic(), 0, bytearray()
-    while piece := response.read1(_CHUNK):  # what is there: to wait for more may take for ever
+    """Yields chunks of about _CHUNK bytes. Raises OSError if they arrive too slowly."""
+    begin, received, chunk = time.monotonic(), 0, bytearray()
+    while piece := response.read1(_CHUNK):  # read() would wait for the full chunk
         chunk += piece
-        came += len(piece)
-        _check_pace(came, time.monotonic() - begin)
+        received += len(piece)
+        _check_pace(received, time.monotonic() - begin)
         if len(chunk) >= _CHUNK:
             yield bytes(chunk)
             chunk.clear()
@@ -191,18 +192,18 @@ def _chunks(response: Any) -> Iterator[bytes]:
 
 
 def _check_pace(size: int, seconds: float) -> None:
-    """A server that sends a byte now and then never lets a time-out come."""
+    """Raises OSError if too few bytes arrived: single bytes in time never let _TIMEOUT expire."""
     if seconds > _PATIENCE and size < _SLOWEST * seconds:
-        raise OSError(f"{size:,} bytes came in {seconds:.0f} seconds, which is too slow")
+        raise OSError(f"too slow: {size:,} bytes in {seconds:.0f} seconds")
 
 
 def _check_digest(found: str, address: _Address) -> None:
     if not found.startswith(address.digest):
-        raise OSError(f"its sha256 is {found}, not {address.digest}: it is not the file meant")
+        raise OSError(f"its sha256 is {found}, not {address.digest}: it is another file")
 
 
 def _check_kept(address: _Address, target: Path) -> None:
-    """Raises UserError: the file in the cache is another one."""
+    """Raises UserError if the file in the cache has another digest."""
     with open_file(target, WEIGHT_BYTES) as file:
         digest = hashlib.sha256()
         for chunk in iter(lambda: file.read(_CHUNK), b""):

@@ -1,7 +1,8 @@
-"""EfficientNets in the names of the package efficientnet_pytorch, under those of timm.
+"""Renames EfficientNets of the package efficientnet_pytorch to timm's names.
 
-It numbers the blocks from first to last, timm within their stages. Both count the norms of a block
-from its first convolution; a block without expansion has one convolution and one norm less.
+The package numbers the blocks from first to last, timm numbers them within their stages. Both count
+the norms of a block from the first convolution. A block without expansion has one convolution and
+one norm less.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable
 
-_WHOLE = {
+_OUTSIDE_BLOCKS = {
     "_conv_stem": "conv_stem",
     "_bn0": "bn1",
     "_conv_head": "conv_head",
@@ -36,14 +37,15 @@ _TIMM_BLOCK = re.compile(r"(?:^|\.)blocks[._](\d+)[._](\d+)[._]")
 
 
 def is_efficientnet(names: Collection[str]) -> bool:
-    """True for the names of efficientnet_pytorch."""
+    """Returns True for the names of efficientnet_pytorch."""
     return {"_conv_stem.weight", "_blocks.0._depthwise_conv.weight"} <= set(names)
 
 
 def to_timm_names(names: Collection[str], timm: Iterable[str]) -> Callable[[str], str]:
-    """A function: a name of the file -> timm's, for a file of these `names` and a model of `timm`.
+    """Makes a function from the names of a file to timm's.
 
-    Names of blocks that the model does not have stay as they are.
+    names: all names of the file · timm: the names of timm's model. Names of blocks that the model
+    does not have stay as they are.
     """
     found = [match.groups() for match in map(_TIMM_BLOCK.search, timm) if match]
     places = sorted({(int(stage), int(block)) for stage, block in found})
@@ -59,6 +61,6 @@ def to_timm_names(names: Collection[str], timm: Iterable[str]) -> Callable[[str]
             stage, block = places[int(number)]
             return f"blocks.{stage}.{block}.{module}.{entry}"
         module, _, entry = name.rpartition(".")
-        return f"{_WHOLE.get(module, module)}.{entry}"
+        return f"{_OUTSIDE_BLOCKS.get(module, module)}.{entry}"
 
     return rename

@@ -1,8 +1,8 @@
-"""The epsilon of batch norm, which frozen norms have inside their variance.
+"""Adds batch norm's epsilon to the variance of frozen norms, or subtracts it.
 
-The frozen norm of the published detectors divides by sqrt(variance); the batch norm of torchvision
-and mmdetection by sqrt(variance + 1e-5). By name: an entry `X.running_var` without
-`X.num_batches_tracked` beside it is a frozen norm's in files of this project and of the releases.
+The frozen norm of the published detectors divides by sqrt(variance). The batch norm of torchvision
+and mmdetection divides by sqrt(variance + 1e-5). In files of this project and of the releases, an
+entry `X.running_var` without `X.num_batches_tracked` belongs to a frozen norm.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ _VARIANCE = ".running_var"
 
 
 def add_epsilon(variance: Tensor) -> Tensor:
-    """Variance + 1e-5, rounded once: summed in float64."""
+    """Returns variance + 1e-5, summed in float64 and rounded once."""
     return (variance.double() + EPS).to(variance.dtype)
 
 
 def take_epsilon(variance: Tensor) -> Tensor:
-    """What gives `variance` again, to the bit, when epsilon is added to it (from 1e-5 on)."""
+    """Returns variance - 1e-5. `add_epsilon` restores the variance to the bit if it is >= 1e-5."""
     return (variance.double() - EPS).to(variance.dtype)
 
 
 def frozen_variances(names: Mapping[str, Tensor]) -> list[str]:
-    """The variances of norms without a counter of batches."""
+    """Returns the names of the variances of norms without a counter of batches."""
     ends = [name.removesuffix(_VARIANCE) for name in names if name.endswith(_VARIANCE)]
     return [name + _VARIANCE for name in ends if name + COUNTER not in names]

@@ -1,4 +1,4 @@
-"""Whether a weight file fits a model: names and shapes, all or nothing, in one line."""
+"""Checks names and shapes of a weight file against a model, and refuses a file that differs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dynamic_atss.weights.epsilon import COUNTER
 from dynamic_atss.weights.formats import CAFFE2, MMDET, PUBLISHED, Source
 
 _STATISTICS = (".running_mean", ".running_var")
-RULE = "criterion."  # what a rule that learns has learnt: the file's rule may be another one
+RULE = "criterion."  # state that an assignment rule has learnt; file and model may differ in rules
 
 
 def check_fit(
@@ -25,23 +25,26 @@ def check_fit(
     allow_new_classes: bool,
     notes: list[str],
 ) -> set[str]:
-    """Raises UserError at the first entry that does not fit; returns those to leave out."""
+    """Compares all entries with `targets`, the model's. Returns the names of entries to skip.
+
+    Raises UserError at the first entry that does not fit.
+    """
     scope = BODY if source.backbone_only else ""
     if source.format in (PUBLISHED, MMDET):
-        # Buffers that a model of ours adds beside its published parts need not be in the file.
+        # Other programs do not save the buffers that our models have outside of these two parts.
         targets = {n: t for n, t in targets.items() if n.startswith(("backbone.", "head."))}
     skipped = set()
     for name, tensor in source.tensors.items():
         if name not in targets:
             if not name.endswith(COUNTER) and not name.startswith(RULE):
-                what = f"the file's {source.origin[name]} has no place in the model"
-                raise misfit(path, source, what, name)
+                problem = f"the file's {source.origin[name]} has no place in the model"
+                raise misfit(path, source, problem, name)
         elif tensor.shape != targets[name].shape:
-            sizes = f"{tuple(tensor.shape)} in the file, {tuple(targets[name].shape)} in the model"
-            why = _reason_to_skip(name, tensor, targets[name], allow_new_classes)
-            if not why:
-                raise misfit(path, source, f"{source.origin[name]} is {sizes}", name)
-            notes.append(f"{name} is {sizes}: {why}, left at its initial value")
+            shapes = f"{tuple(tensor.shape)} in the file, {tuple(targets[name].shape)} in the model"
+            reason = _reason_to_skip(name, tensor, targets[name], allow_new_classes)
+            if not reason:
+                raise misfit(path, source, f"{source.origin[name]} is {shapes}", name)
+            notes.append(f"{name} is {shapes}: {reason}, left at its initial value")
             skipped.add(name)
     for name in targets:
         needed = name.startswith(scope) and not _may_be_absent(name, source)
@@ -53,7 +56,10 @@ def check_fit(
 def check_names(
     source: Source, class_names: Sequence[str], path: Path, allowed: bool, notes: list[str]
 ) -> set[str]:
-    """The entries to leave out since their classes are others; UserError unless that is allowed."""
+    """Compares the class names of file and data set. Returns the names of entries to skip.
+
+    Raises UserError if the names differ, unless that is `allowed`.
+    """
     if not source.classes or not class_names or source.classes == list(class_names):
         return set()
     pairs = enumerate(zip_longest(source.classes, class_names, fillvalue="nothing"))
@@ -61,14 +67,14 @@ def check_names(
     names = f"class {i} is {theirs} in the file, {ours} in the data set"
     if not allowed:
         raise UserError(
-            f"{path}: {names}; make the data set's categories and their order the file's"
+            f"{path}: {names}; give the data set the file's categories, in the file's order"
         )
     notes.append(f"{names}: head.cls_logits.* left at its initial value")
     return {name for name in source.tensors if of_logits(name)}
 
 
 def _reason_to_skip(name: str, tensor: Tensor, target: Tensor, allow_new_classes: bool) -> str:
-    """Why an entry of another size may be left out; "": it may not."""
+    """Returns why an entry of another shape may be skipped; "" if it may not."""
     if name.startswith(RULE):
         return "another rule"
     other_classes = of_logits(name) and tensor.shape[1:] == target.shape[1:]
@@ -76,23 +82,22 @@ def _reason_to_skip(name: str, tensor: Tensor, target: Tensor, allow_new_classes
 
 
 def _may_be_absent(name: str, source: Source) -> bool:
-    """Counters and tables that follow from the model; what a rule learns; what a backbone file has
-    not learnt."""
+    """Returns True for entries that a file need not have."""
     if name.endswith((COUNTER, ".relative_position_index")) or name.startswith(RULE):
-        return True
+        return True  # counters, tables that the model computes, and the state of a rule
     if source.backbone_only and (".offset." in name or name.startswith(f"{BODY}norms.")):
         return True
     return source.format == CAFFE2 and name.endswith(_STATISTICS)
 
 
-def misfit(path: Path, source: Source, what: str, name: str) -> UserError:
-    """The error of entry `name` (ours), with the keys that decide on it."""
-    mend = f"make {_keys(name, source)} those of the file"
+def misfit(path: Path, source: Source, problem: str, name: str) -> UserError:
+    """Makes the error for entry `name` (ours); it names the configuration keys to change."""
+    advice = f"set {_keys(name, source)} as in the file's training"
     if "top_blocks.p6.weight" in name and name in source.tensors:
         c_out, c_in = source.tensors[name].shape[:2]
-        mend = f"set MODEL.RETINANET.USE_C5 {c_in != c_out} (the file makes P6 from "
-        mend += "C5)" if c_in != c_out else "P5)"
-    return UserError(f"{path}: wrong architecture ({source.format}): {what}; {mend}")
+        advice = f"set MODEL.RETINANET.USE_C5 {c_in != c_out} (the file makes P6 from "
+        advice += "C5)" if c_in != c_out else "P5)"
+    return UserError(f"{path}: wrong architecture ({source.format}): {problem}; {advice}")
 
 
 def _keys(name: str, source: Source) -> str:

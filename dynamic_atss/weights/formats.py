@@ -1,4 +1,4 @@
-"""What a weight file is, told by its content, and its entries under this project's names."""
+"""Recognises the format of a weight file by its content and renames its entries to ours."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dynamic_atss.weights.wrappers import (
     bare_names,
     find_state,
     refuse_object,
-    what_is,
+    type_name,
 )
 
 PROJECT = "dynamic_atss checkpoint"
@@ -31,20 +31,21 @@ MMDET = "published DSLA checkpoint (mmdetection)"
 CAFFE2 = "Caffe2 backbone"
 TORCHVISION = "torchvision backbone"
 TIMM = "timm backbone"
-WITH_EPSILON = (MMDET, TORCHVISION)  # whose batch norms, frozen or not, have an epsilon
+WITH_EPSILON = (MMDET, TORCHVISION)  # formats whose batch norms, frozen or not, add an epsilon
 
 _MMDET = re.compile(r"(bbox_head|neck)\.|backbone\.(?!body\.|fpn\.)")
 
 
 @dataclass
 class Source:
-    """A weight file in this project's names.
+    """The content of a weight file in this project's names.
 
-    tensors, by our name · origin, our name -> the file's name · ignored, by the file's name, what
-    no detector has a place for (classifier, anchors, momenta) · classes, the names of the classes
-    where the file tells them (this project's and mmdetection's do) · pixels and
-    stride_in_1x1, what the network was trained with, where the file tells it · notes, which of
-    several weights were taken
+    tensors: by our name
+    origin: our name -> the file's name
+    ignored: entries that no detector has (classifier, anchors, momenta), by the file's name
+    classes: class names; only files of this project and of mmdetection have them
+    pixels, stride_in_1x1: how the network was trained; None if the file does not say
+    notes: for the user, such as which of several weights were taken
     """
 
     format: str
@@ -58,21 +59,19 @@ class Source:
 
     @property
     def backbone_only(self) -> bool:
-        """It fills no head. A Caffe2 file may have convolutions of the FPN, too."""
+        """True for a file that fills no head. A Caffe2 file may also have convolutions of FPN."""
         return self.format == CAFFE2 or all(name.startswith(BODY) for name in self.tensors)
 
 
 def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Published names -> ours: no `module.`, `rpn.head.X` -> `head.X`, centerness -> quality.
-
-    Anchor buffers are dropped: the model computes its own.
-    """
+    """Renames published entries to ours: drops `module.`, `rpn.head.X` -> `head.X`, centerness ->
+    quality. Drops anchor buffers, which the model computes."""
     renamed = {_from_published(name): tensor for name, tensor in state.items()}
     return {name: tensor for name, tensor in renamed.items() if name is not None}
 
 
 def to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our names -> published ones; `from_published` of it is the same dict again."""
+    """Renames our entries to published ones, the inverse of `from_published`."""
     return {_to_published(name): tensor for name, tensor in state.items()}
 
 
@@ -97,9 +96,11 @@ _CAFFE2_FPN = re.compile(r"fpn_(inner_)?res([3-5])_\d+_sum(?:_lateral)?_([wb])")
 
 
 def _from_caffe2(name: str) -> str | None:
-    """`res3_1_branch2b_bn_s` -> `layer2.1.bn2.weight`; None for momenta, classifier, biases.
+    """Renames `res3_1_branch2b_bn_s` to `layer2.1.bn2.weight`.
 
-    Of Detectron's own models also the FPN: `fpn_inner_res5_2_sum_w` -> `fpn_inner4.weight`.
+    Returns None for momenta, the classifier and biases of convolutions.
+
+    Renames the FPN of Detectron's models as well: `fpn_inner_res5_2_sum_w` -> `fpn_inner4.weight`.
     """
     kinds = {"s": "weight", "b": "bias", "w": "weight"}
     if fpn := _CAFFE2_FPN.fullmatch(name):
@@ -119,24 +120,26 @@ def _from_caffe2(name: str) -> str | None:
 
 
 def identify(content: Any, path: object, timm_names: Collection[str] = ()) -> Source:
-    """The format of a file's content and its entries by our names.
+    """Recognises the format of a file's content and renames its entries to ours.
 
-    timm_names: the entries of the model's body if it is one of timm, whose files cannot be told by
-    their content alone. Raises UserError for content that is none of the known formats, and for
-    weights that only code of the file's could unpack; it shows the first entry.
+    timm_names: entries of the model's body if it is a timm model. Their files cannot be recognised
+      by content.
+
+    Raises UserError for an unknown format (shows the first entry), and for weights that only code
+    from the file could unpack.
     """
     if not isinstance(content, dict):
         raise refuse_object(content, path)
     found = find_state(content, path)
     bare_of, notes = bare_names(found.entries, path)
     names = [name for name in bare_of.values() if name]
-    own = not found.keys and names == list(found.entries)
-    reading = _reading(content, names, own, timm_names)
+    unwrapped = not found.keys and names == list(found.entries)
+    reading = _reading(content, names, unwrapped, timm_names)
     if reading is None:
         raise UserError(
             f"{path}: its entries ({next(iter(names), 'nothing')}, ...) are of no known format "
-            "(dynamic_atss, maskrcnn-benchmark, Caffe2, torchvision, mmdetection's DSLA): convert "
-            "the names; a file of timm or of an EfficientNet needs MODEL.BACKBONE.CONV_BODY "
+            "(dynamic_atss, maskrcnn-benchmark, Caffe2, torchvision, mmdetection's DSLA): rename "
+            "them; a file of timm or of an EfficientNet needs MODEL.BACKBONE.CONV_BODY "
             '"timm/<name>", or --body timm/<name> to convert it'
         )
     reading.source.notes += [*found.notes, *notes]
@@ -145,8 +148,8 @@ def identify(content: Any, path: object, timm_names: Collection[str] = ()) -> So
 
 @dataclass(frozen=True)
 class _Reading:
-    """How a format is read. rename: a bare name -> ours, None for what no detector has · value_of:
-    our name and the file's value -> ours"""
+    """How to read a format. rename: bare name -> ours, None for an entry that no detector has ·
+    value_of: our name and the file's value -> our value"""
 
     source: Source
     rename: Callable[[str], str | None]
@@ -154,9 +157,12 @@ class _Reading:
 
 
 def _reading(
-    content: Mapping[str, Any], names: list[str], own: bool, timm_names: Collection[str]
+    content: Mapping[str, Any], names: list[str], unwrapped: bool, timm_names: Collection[str]
 ) -> _Reading | None:
-    """The format of these bare names; own: nothing wraps them, as in files of their library."""
+    """Recognises the format of these bare names; None if it is unknown.
+
+    unwrapped: the names were bare in the file, as in files that torchvision publishes
+    """
     if any(map(_from_caffe2, names)):
         return _Reading(Source(CAFFE2), _from_caffe2)
     if "format" in content and isinstance(content.get("model"), dict):
@@ -168,9 +174,9 @@ def _reading(
     if timm_names:
         return _Reading(Source(TIMM), _from_timm(names, timm_names))
     if is_torchvision(names):
-        # A wrapped file is of somebody else's training, whose pixels it does not tell.
+        # A wrapped file is from another training, whose pixels are unknown.
         source = Source(TORCHVISION)
-        if own:
+        if unwrapped:
             source.pixels, source.stride_in_1x1 = IMAGENET, False
         return _Reading(source, from_torchvision(names))
     return None
@@ -185,20 +191,20 @@ def _from_timm(names: list[str], timm_names: Collection[str]) -> Callable[[str],
 
 
 def entries(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of a file, under whichever key they stand; see `find_state`."""
+    """Returns the weights of a file's content; see `find_state` for where it looks."""
     return find_state(content, "the file").entries
 
 
 def class_names(content: Mapping[str, Any]) -> list[str]:
-    """The names of the classes, in the order of the logits; empty if the file does not tell."""
-    for named in (content.get("classes"), nested(content, "meta").get("CLASSES")):
-        if isinstance(named, (list, tuple)) and named:
-            return [printable(str(name)) for name in named]
+    """Returns the class names in the order of the logits; empty if the file has none."""
+    for names in (content.get("classes"), nested(content, "meta").get("CLASSES")):
+        if isinstance(names, (list, tuple)) and names:
+            return [printable(str(name)) for name in names]
     return []
 
 
 def nested(content: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """The dictionary under `key`; empty if there is none."""
+    """Returns the dictionary under `key`; an empty one if there is none."""
     value = content.get(key)
     return value if isinstance(value, dict) else {}
 
@@ -226,17 +232,19 @@ def _translate(
             source.ignored[str(name)] = value
             continue
         if not isinstance(value, Tensor):
-            raise UserError(f"{path}: refused: {name} is {what_is(value)}, not a tensor")
+            raise UserError(f"{path}: refused: {name} is {type_name(value)}, not a tensor")
         if ours in source.tensors:
             raise UserError(f"{path}: {name} and {source.origin[ours]} are the same weight")
         try:
             source.tensors[ours] = reading.value_of(ours, value)
-        except (RuntimeError, IndexError):  # not the sizes of such a weight
-            raise UserError(f"{path}: {name} has the shape {tuple(value.shape)}") from None
+        except (RuntimeError, IndexError):  # the shape is wrong for such a weight
+            raise UserError(
+                f"{path}: {name} has the wrong shape {tuple(value.shape)}: fetch the file again"
+            ) from None
         source.origin[ours] = str(name)
     return source
 
 
 def _is_no_weight(name: str, value: Any) -> bool:
-    """What trainers put beside the weights: a name without a module, such as `epoch` or `args`."""
+    """Returns True for other values of a trainer: names without a module, as `epoch` or `args`."""
     return not isinstance(value, Tensor) and ("." not in name or name.endswith("._extra_state"))

@@ -1,8 +1,8 @@
-"""A pickle machine that runs nothing.
+"""Reads pickles without running anything that they name.
 
-Python's own machine imports the classes and functions that a file names, and calls them. This one
-looks each name up in a table (`weights/known.py`). What the table does not have becomes a
-`Skipped`, which takes in everything that the file does with it and keeps its name only.
+Python's pickle machine imports the classes and functions that a file names, and calls them. This
+machine looks each name up in a table (`weights/known.py`). A name that the table lacks becomes a
+`Skipped`, which keeps only the name and ignores all that the file does with it.
 """
 
 from __future__ import annotations
@@ -17,45 +17,46 @@ from typing import Any, BinaryIO, ClassVar
 from dynamic_atss.quoting import printable
 from dynamic_atss.weights.bounds import DamagedError, Keys, Memo, Steps, Stream
 
-# How many entries builders may copy: old protocols have bytes as texts, whose copies count, too.
+# Limit of entries that builders copy. Old protocols store bytes as text, which is copied as well.
 _PER_BYTE, _SLACK = 4, 1000
 _LONGEST_NAME = 80  # characters; a name from a file goes into messages
 _PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 _MAKERS = ("copyreg._reconstructor", "copyreg.__newobj__", "copyreg.__newobj_ex__")
-# What no object of a trainer is made by. Nothing is called in any case; a file that asks for these
-# is refused as a whole, so that its owner hears of it.
+# No object of a trainer is built by these modules. The machine calls nothing in any case, but it
+# refuses a file that asks for these, so that the user learns of the attempt.
 _ACTING = set(
     """os posix nt sys subprocess shutil socket ctypes importlib runpy pty webbrowser pickle _pickle
     marshal multiprocessing""".split()
 )
-_WITH_FUNCTIONS = ("builtins", "numpy", "torch")  # imported here: functions can be told
+_WITH_FUNCTIONS = ("builtins", "numpy", "torch")  # imported already, so names can be looked up
 
 
 class RefusedError(Exception):
-    """The file asks for a call that could act on the machine; it names it."""
+    """The file asks for a call that could act on the machine. The message names the function."""
 
 
 @dataclass(frozen=True, eq=False)
 class Skipped:
-    """In place of an object that only its own code could make. name: its class or function."""
+    """Stands for an object that was not read. name: of its class or function."""
 
     name: str
 
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """A class or function of the table: `build` makes its plain value from the arguments."""
+    """A class or function of the table. build: makes a plain value from the call's arguments."""
 
     name: str
     build: Callable[..., Any]
 
 
-class Machine(pickle._Unpickler):  # Python's own in Python: its steps can be replaced
-    """Loads one pickle. Values: containers, numbers, texts, what `known` builds, and `Skipped`.
+class Machine(pickle._Unpickler):  # the version in Python, whose steps can be replaced
+    """Loads one pickle: containers, numbers, texts, values that `known` builds, and `Skipped`.
 
-    known: (module, name) -> a `Known`, or a value that stands for the name itself · size: bytes of
-    the file; they limit what builders copy, so that a small file that refers to one long list many
-    times does not fill the memory · storage: persistent id -> its value
+    known: (module, name) -> a `Known`, or the value of that name
+    size: bytes of the file. It limits what builders copy: a small file could refer to one long
+      list many times and fill the memory.
+    storage: maps a persistent id to its value
     """
 
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
@@ -80,7 +81,7 @@ class Machine(pickle._Unpickler):  # Python's own in Python: its steps can be re
         self.storage = storage
 
     def find_class(self, module: str, name: str) -> Any:
-        """The table's entry; imports nothing."""
+        """Returns the table's entry, or a `Skipped`. Imports nothing."""
         module = _PYTHON_2.get(module, module)
         found = self.known.get((module, name))
         return Skipped(_shown(f"{module}.{name}")) if found is None else found
@@ -89,22 +90,25 @@ class Machine(pickle._Unpickler):  # Python's own in Python: its steps can be re
         return Skipped("a persistent id") if self.storage is None else self.storage(pid)
 
     def charge(self, values: tuple[Any, ...]) -> None:
-        """Counts what is about to be copied. Raises DamagedError if the file cannot hold it."""
-        # A tensor of no dimension has a __len__ that fails.
+        """Counts the entries to be copied. Raises DamagedError if they exceed the file's limit."""
+        # len() of a tensor without dimensions raises.
         sized = (v for v in values if hasattr(v, "__len__") and getattr(v, "shape", None) != ())
         self.left -= sum(map(len, sized))
         if self.left < 0:
-            raise DamagedError("copies more than the file holds")
+            raise DamagedError("it copies more than the file holds")
 
     def call(self, function: Any, arguments: Any) -> Any:
-        """What REDUCE, NEWOBJ, OBJ and INST ask for."""
+        """Builds the value of a call, for the operations REDUCE, NEWOBJ, OBJ and INST.
+
+        Raises RefusedError for a call that could act on the machine.
+        """
         if isinstance(function, Known):
             self.charge(arguments)
             for items in arguments:
                 self._count_keys(items)
             return function.build(*arguments)
         if not isinstance(function, Skipped):
-            raise DamagedError(f"calls a {type(function).__name__}")
+            raise DamagedError(f"it calls a {type(function).__name__}")
         first = arguments[0] if arguments else None
         if _acts(function.name, first):
             raise RefusedError(function.name)
@@ -112,7 +116,7 @@ class Machine(pickle._Unpickler):  # Python's own in Python: its steps can be re
         return Skipped(first.name if made and isinstance(first, Skipped) else function.name)
 
     def _count_keys(self, items: Any) -> None:
-        """Those that a builder may make of an argument: its entries, or the first of each pair."""
+        """Counts the keys that a builder may make: the entries, or the first of each pair."""
         if isinstance(items, dict | set | frozenset | list | tuple):
             self.keys.use(items)
         if isinstance(items, list | tuple):
@@ -127,7 +131,7 @@ class Machine(pickle._Unpickler):  # Python's own in Python: its steps can be re
         self.append(self.call(self.stack.pop(), arguments))
 
     def load_newobj_ex(self) -> None:
-        self.stack.pop()  # arguments by keyword: no builder has any
+        self.stack.pop()  # keyword arguments: no builder takes any
         self.load_newobj()
 
     def _instantiate(self, function: Any, arguments: list[Any]) -> None:
@@ -137,7 +141,7 @@ class Machine(pickle._Unpickler):  # Python's own in Python: its steps can be re
         self.append(Skipped(f"copyreg extension {code}"))
 
     def load_build(self) -> None:
-        """State goes to the stand-ins of `known`; attributes of anything else are left out."""
+        """Gives the state to a stand-in of `known`; ignores the state of all other objects."""
         state, target = self.stack.pop(), self.stack[-1]
         take = getattr(type(target), "take_state", None)
         if take is not None:
@@ -145,7 +149,7 @@ class Machine(pickle._Unpickler):  # Python's own in Python: its steps can be re
             take(target, state)
 
     def load_bytearray8(self) -> None:
-        """Python's own provides the memory before it reads."""
+        """Reads before it allocates; Python's version allocates the declared length first."""
         self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
 
     def load_tuple(self) -> None:
@@ -192,7 +196,7 @@ class Machine(pickle._Unpickler):  # Python's own in Python: its steps can be re
         self._set(self.pop_mark())
 
     def _set(self, items: list[Any]) -> None:
-        """items: key, value, key, value, ..."""
+        """Adds items to a dictionary. items: key, value, key, value, ..."""
         keys = self._keys(items[::2])
         self._fill(dict, _put, list(zip(keys, items[1::2], strict=True)))
 
@@ -201,12 +205,12 @@ class Machine(pickle._Unpickler):  # Python's own in Python: its steps can be re
         return keys
 
     def _fill(self, kind: type, add: Callable[[Any, Any], Any], items: list[Any]) -> None:
-        """Entries go into plain containers; those of a subclass are skipped with the rest of it."""
+        """Adds items to a plain container. Ignores those of a skipped object."""
         target = self.stack[-1]
         if isinstance(target, kind):
             add(target, items)
         elif not isinstance(target, Skipped):
-            raise DamagedError(f"entries for a {type(target).__name__}")
+            raise DamagedError(f"it adds entries to a {type(target).__name__}")
 
     dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
     dispatch[pickle.TUPLE[0]] = load_tuple
@@ -227,15 +231,15 @@ class Machine(pickle._Unpickler):  # Python's own in Python: its steps can be re
 
 
 def _put(target: Any, items: list[tuple[Any, Any]]) -> None:
-    """Not dict.update, which leaves an OrderedDict without its order and adds up a Counter."""
+    """Sets items one by one: dict.update breaks the order of an OrderedDict and sums a Counter."""
     for key, value in items:
         target[key] = value
 
 
 def _acts(name: str, first: Any) -> bool:
-    """Whether a call of `name` could act on the machine; by name alone, nothing is imported.
+    """Returns True if a call of `name` could act on the machine. Imports nothing.
 
-    getattr of a class that is skipped is how methods are pickled, and iter how iterators are.
+    Allows getattr of a skipped class and iter: pickled methods and iterators use them.
     """
     module, _, function = name.rpartition(".")
     package = name.split(".")[0]
@@ -249,6 +253,6 @@ def _acts(name: str, first: Any) -> bool:
 
 
 def _shown(name: str) -> str:
-    """A name from a file as a message may have it: printable, of a length that can be read."""
-    plain = printable(name)
-    return plain if len(plain) <= _LONGEST_NAME else plain[:_LONGEST_NAME] + "..."
+    """Makes a name from a file fit for a message: printable and not too long."""
+    text = printable(name)
+    return text if len(text) <= _LONGEST_NAME else text[:_LONGEST_NAME] + "..."

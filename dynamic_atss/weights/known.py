@@ -1,7 +1,8 @@
-"""The classes and functions that weights are made of, and what stands for each while it is read.
+"""The table of classes and functions that weights consist of, and builders for each.
 
-Plain containers, numpy's arrays, PyTorch's tensors and storages. Arrays are rebuilt here from their
-bytes: numpy's own state setters trust the file, and a forged dtype makes them read wild pointers.
+It has plain containers, numpy's arrays, PyTorch's tensors and storages. It rebuilds arrays from
+their bytes, because numpy's state setters trust the file: a forged dtype makes them read invalid
+memory.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dynamic_atss.weights.inert import Known, RefusedError, Skipped
 
 
 class Dtype:
-    """Stands for numpy.dtype; code is None for one that has no numbers (objects, texts, fields)."""
+    """Stands for numpy.dtype. code: None for types other than numbers (objects, texts, fields)."""
 
     def __init__(self, code: Any, *_: Any) -> None:
         number = isinstance(code, str) and re.fullmatch(r"[<>|=]?(?:[fiub][1248]|\?)", code)
@@ -44,13 +45,13 @@ class Array:
         self.state = state
 
     def finished(self) -> np.ndarray | Skipped:
-        """The array; `Skipped` if it holds anything but numbers."""
+        """Builds the array; returns `Skipped` if it does not hold numbers."""
         _, shape, dtype, fortran, data = self.state
         if dtype.code is None:
             return Skipped(f"numpy array of dtype {str(dtype.name)[:20]!r}")
         raw = data.encode("latin1") if isinstance(data, str) else data
         flat = np.frombuffer(raw, dtype=np.dtype(dtype.code))
-        # A copy in native byte order: torch takes no other, nor memory that it may not write.
+        # torch needs native byte order and writable memory: copy.
         native = flat.astype(flat.dtype.newbyteorder("="))
         order: Literal["F", "C"] = "F" if fortran else "C"
         return native.reshape(shape, order=order)
@@ -58,7 +59,7 @@ class Array:
 
 @dataclass(frozen=True, eq=False)
 class Storage:
-    """The bytes of tensors. offset: where a view of another storage begins, in its entries."""
+    """The bytes of tensors. offset: start within `untyped`, counted in entries."""
 
     untyped: torch.UntypedStorage
     dtype: torch.dtype
@@ -80,22 +81,22 @@ def _encoded(text: str, encoding: str = "latin1") -> bytes:
 
 
 def _bytes(*text: Any) -> bytes:
-    """bytes() and bytearray(text, "latin-1"); a number would ask for any amount of memory."""
+    """Stands for bytes and bytearray. Refuses a number, which would allocate that many bytes."""
     if text and not isinstance(text[0], str | bytes | bytearray):
-        raise DamagedError("bytes of something else")
+        raise DamagedError("bytes that are made of neither text nor bytes")
     first = text[0] if text else b""
     return first.encode("latin1") if isinstance(first, str) else bytes(first)
 
 
 def _tensor(storage: Storage, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
-    """torch checks that size and stride stay within the storage."""
+    """Builds a tensor. torch checks that size and stride stay within the storage."""
     return _strided(storage, storage.dtype, offset, size, stride)
 
 
 def _tensor_of_dtype(
     storage: Storage, offset: int, size: Any, stride: Any, _: Any, __: Any, dtype: Any, *___: Any
 ) -> Tensor:
-    """Types without a storage class of their own (float8, unsigned integers)."""
+    """Builds a tensor of a type that has no storage class (float8, unsigned integers)."""
     return _strided(storage, dtype, offset, size, stride)
 
 
@@ -105,9 +106,9 @@ def _strided(storage: Storage, dtype: Any, offset: int, size: Any, stride: Any) 
     place = storage.offset + offset
     empty = torch.empty(0, dtype=dtype, device=storage.untyped.device)
     tensor = empty.set_(storage.untyped, place, size, stride)
-    # An expanded tensor repeats entries, as often as it says: a copy has them all.
+    # An expanded tensor repeats entries. A copy of it would need memory for all of them.
     if tensor.nbytes > storage.untyped.nbytes() + TENSOR_BYTES:
-        raise DamagedError("a tensor far larger than its storage")
+        raise DamagedError("a tensor is far larger than its storage")
     return tensor
 
 
@@ -116,7 +117,7 @@ def _parameter(data: Any, *_: Any) -> Any:
 
 
 def _from_type(build: Any, _: Any, arguments: Any, __: Any) -> Any:
-    """Subclasses of Tensor: the values alone, if they are those of an ordinary tensor."""
+    """Builds a plain tensor from a subclass of Tensor, if its values are an ordinary tensor's."""
     if isinstance(build, Known) and build.name.startswith("_rebuild_tensor"):
         return build.build(*arguments)
     return Skipped(build.name if isinstance(build, Known | Skipped) else "a tensor subclass")
@@ -136,7 +137,7 @@ _STORAGES = {
     "ComplexDoubleStorage": torch.complex128,
     "ComplexFloatStorage": torch.complex64,
     "UntypedStorage": torch.uint8,
-    # Of quantized tensors, which are skipped; their bytes have to be passed over.
+    # Quantized tensors are skipped, but the reader has to know the length of their bytes.
     "QInt8Storage": torch.int8,
     "QUInt8Storage": torch.uint8,
     "QInt32Storage": torch.int32,
@@ -188,36 +189,37 @@ KNOWN = dict(_names())
 
 
 def finished(value: Any) -> Any:
-    """The value with real arrays in place of their stand-ins.
+    """Replaces the stand-ins in `value` by real arrays.
 
-    What a name of the table means by itself is of no use: `Skipped`, as is a container that stands
-    within itself. Raises DamagedError: beyond a limit of `reading`.
+    A bare class or function of the table, and a container within itself, become `Skipped`.
+    Raises DamagedError beyond a limit of `reading`.
     """
-    whole = rebuilt(value, _finished_leaf, {})
-    check_extent(whole)
-    return whole
+    result = rebuilt(value, _finished_leaf, {})
+    check_extent(result)
+    return result
 
 
 def plain(value: Any) -> Any:
-    """A finished value as a checkpoint may hold it: None for what was not read, tensors for arrays,
-    numbers for numpy's."""
+    """Converts a finished value for a checkpoint: `Skipped` to None, arrays to tensors, numpy's
+    scalars to numbers."""
     return rebuilt(value, _plain_leaf, {})
 
 
 def rebuilt(value: Any, leaf: Callable[[Any], Any], done: dict[int, Any]) -> Any:
-    """Lists, tuples and dictionaries again, with `leaf` of all else; keys are plain or left out.
+    """Rebuilds lists, tuples and dictionaries, with `leaf(x)` for all other values.
 
-    done: what is rebuilt, by id: a list that stands in many places is walked once; `_ITSELF` stands
-    for one within itself.
+    Leaves out entries with keys that are stand-ins.
+    done: results so far, by id. A list that occurs in many places is walked once. A container
+      within itself becomes `_ITSELF`.
     """
     if id(value) in done:
         return done[id(value)]
     if isinstance(value, dict):
-        done[id(value)], whole = _ITSELF, type(value)()
+        done[id(value)], result = _ITSELF, type(value)()
         for key, item in value.items():
             if not isinstance(key, _INERT):
-                whole[key] = rebuilt(item, leaf, done)
-        done[id(value)] = whole
+                result[key] = rebuilt(item, leaf, done)
+        done[id(value)] = result
     elif type(value) is list:
         done[id(value)] = _ITSELF
         done[id(value)] = [rebuilt(item, leaf, done) for item in value]

@@ -1,4 +1,4 @@
-"""Loading of weights into a model: by exact names, all or nothing, with a report."""
+"""Loads weights into a model: by exact names, completely or not at all, with a report."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from dynamic_atss.weights.wrappers import choose, split_key
 
 _NO_WEIGHTS = {
     b"<": "a web page",
-    b"version https://git-lfs": "a pointer of Git LFS (git lfs pull)",
+    b"version https://git-lfs": "a Git LFS pointer (run git lfs pull)",
     b"": "an empty file",
 }
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a weight file did to a model.
+    """Reports what was loaded from a weight file.
 
-    file, format · loaded and initial: the model's entries that were filled, or left at their
-    initial value · unused: the file's entries that were not used, by its names · notes, for users
+    loaded: the model's entries that were filled · initial: those left at their initial value ·
+    unused: the file's entries that were not used, by the file's names · notes: for the user
     """
 
     file: str
@@ -49,7 +49,7 @@ class LoadReport:
     notes: list[str] = field(default_factory=list)
 
     def summary(self) -> str:
-        """A few lines for the log, entries counted by module."""
+        """Describes the report in a few lines, with the number of entries by module."""
         lines = [f"weights: {self.file} ({self.format})", f"  loaded: {_by_module(self.loaded)}"]
         if self.initial:
             lines.append(f"  left at the initial value: {_by_module(self.initial)}")
@@ -60,7 +60,7 @@ class LoadReport:
 
 
 def _by_module(names: Iterable[str]) -> str:
-    """`backbone.body 159, head 43`: entries per child of the model, per grandchild of backbone."""
+    """Counts entries by module, as in `backbone.body 159, head 43`."""
     depth = {"backbone": 2}
     keys = (name.split(".") for name in names)
     counts = Counter(".".join(key[: depth.get(key[0], 1)]) for key in keys)
@@ -77,23 +77,27 @@ def load_weights(
 ) -> LoadReport:
     """Fills `model` (children `backbone.body`, `backbone.fpn`, `head`) from a weight file.
 
-    weight: a path, `catalog://...` or a URL; its format is told by content. A backbone file must
-    fill the body, any other one the whole model, and leave nothing over, but for what a rule learns
-    (`criterion.*`), which is reported; deformable offsets stay at
-    their initial value for backbone files, and so do `head.cls_logits.*` for other classes than the
-    file's, in number or in name (`class_names`, if both sides tell them), if `allow_new_classes`;
-    the same names in another order are brought into that of `class_names`.
+    The file must fill the complete model, a backbone file the body, and no entry may be left over.
+    Exceptions: the state of a rule (`criterion.*`), and deformable offsets for a backbone file.
+
+    weight: a path, `catalog://...` or a URL. The content decides on the format.
+    class_names: of the data set. Logits are reordered if file and data set have the same names in
+      another order.
+    allow_new_classes: leaves `head.cls_logits.*` at the initial value if the classes differ in
+      number or name; otherwise that is an error.
+
     Raises UserError, and leaves the model as it was, for a file that is missing, damaged, of an
-    unknown format, that holds code or numbers that are not finite, or that belongs to another
-    architecture.
+    unknown format or of another architecture, or that holds code or numbers that are not finite.
     """
     path = weight_file(weight, cache_dir)
     report = load_content(
-        *(model, read_file(path), path),
+        model,
+        read_file(path),
+        path,
         class_names=class_names,
         allow_new_classes=allow_new_classes,
     )
-    if "://" not in str(weight):  # a package or a download has a digest of its own
+    if "://" not in str(weight):  # packages and downloads are checked by their digests
         report.notes.extend(unchecked(split_key(path)[0]))
     return report
 
@@ -106,7 +110,7 @@ def load_content(
     class_names: Sequence[str] = (),
     allow_new_classes: bool = True,
 ) -> LoadReport:
-    """`load_weights` of a file that is read already (`read_file`)."""
+    """Does as `load_weights` for content that `read_file` returned."""
     targets = model.state_dict()
     timm_names = [name for name in targets if name.startswith(TIMM_BODY)]
     source = identify(content, path, timm_names)
@@ -121,22 +125,22 @@ def load_content(
     with torch.no_grad():
         for name in loaded:
             targets[name].copy_(source.tensors[name])
-    rest = [source.origin[n] for n in source.tensors if n not in targets or n in skipped]
-    rest.sort(key=lambda name: name.endswith(COUNTER))  # the report shows what counts first
+    unused = [source.origin[n] for n in source.tensors if n not in targets or n in skipped]
+    unused.sort(key=lambda name: name.endswith(COUNTER))  # counters last: they matter least
     initial = [name for name in targets if name not in set(loaded)]
-    return LoadReport(str(path), source.format, loaded, initial, [*source.ignored, *rest], notes)
+    return LoadReport(str(path), source.format, loaded, initial, [*source.ignored, *unused], notes)
 
 
 def check_finite(source: Source, path: object) -> None:
-    """Raises UserError: some weights are NaN or infinite, as after a training that diverged."""
+    """Raises UserError if weights are NaN or infinite, as after a training that diverged."""
     damaged = [name for name, tensor in source.tensors.items() if not _is_finite(tensor)]
     if damaged:
         first = source.tensors[damaged[0]]
         wrong = int((~first.isfinite()).sum())
         raise UserError(
-            f"{path}: {len(damaged)} of {len(source.tensors)} entries hold NaN or infinity, the "
-            f"first: {source.origin[damaged[0]]}, {wrong:,} of its {first.numel():,} numbers: the "
-            "training that wrote it diverged, or the file is damaged; take an earlier checkpoint"
+            f"{path}: {len(damaged)} of {len(source.tensors)} entries hold NaN or infinity, first "
+            f"{source.origin[damaged[0]]}, {wrong:,} of its {first.numel():,} numbers: training "
+            "diverged or the file is damaged; use an earlier checkpoint"
         )
 
 
@@ -145,23 +149,23 @@ def _is_finite(tensor: Tensor) -> bool:
 
 
 def read_file(path: Path) -> Any:
-    """What a weight file holds, of torch, Caffe2 or `.safetensors` (timm's); nothing of it is run.
+    """Reads a weight file of torch, Caffe2 or safetensors. Runs no code from it.
 
-    `file.pth#key` takes the weights under that key, where the file has several (see `choose`).
+    `file.pth#key` reads the weights under that key of a file that has several (see `choose`).
     Raises UserError for a file that is missing or damaged, or has no such key.
     """
     path, key = split_key(path)
-    return choose(_read_whole(path), key, path)
+    return choose(_read_all(path), key, path)
 
 
-def _read_whole(path: Path) -> Any:
+def _read_all(path: Path) -> Any:
     try:
         with open_file(path, WEIGHT_BYTES) as file:
             _refuse_other_downloads(file, path)
             _check_header(file, path)
             other = "" if path.suffix == ".safetensors" else foreign(file)
     except OSError:
-        return read_weights(path)  # which says so
+        return read_weights(path)  # it raises the error for the user
     if other:
         raise UserError(f"{path}: {other}")
     if path.suffix != ".safetensors":
@@ -172,24 +176,24 @@ def _read_whole(path: Path) -> Any:
         raise UserError(f"{path}: needs the package safetensors: pip install safetensors") from None
     try:
         return load_file(path)
-    except Exception as error:  # its own reader's error, which is no public class
+    except Exception as error:  # the class of safetensors' error is not public
         raise UserError(f"{path}: truncated or damaged: fetch or copy it again") from error
 
 
 def _check_header(file: BinaryIO, path: Path) -> None:
-    """Raises UserError for a `.safetensors` file whose description is longer than is sensible."""
+    """Raises UserError for a `.safetensors` file whose header is too long."""
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
     if path.suffix == ".safetensors" and length > SAFETENSORS_HEADER:
         raise UserError(
-            f"{path}: truncated or damaged: its header claims {length:,} bytes; at most "
-            f"{SAFETENSORS_HEADER:,} are read"
+            f"{path}: truncated or damaged: its header claims {length:,} bytes, the limit is "
+            f"{SAFETENSORS_HEADER:,}: fetch or copy it again"
         )
 
 
 def _refuse_other_downloads(file: BinaryIO, path: Path) -> None:
-    """Raises UserError for what a failed download leaves under the name of a weight file."""
+    """Raises UserError for content that a failed download leaves in place of weights."""
     head = file.read(64).lstrip().lower()
-    for start, what in _NO_WEIGHTS.items():
+    for start, kind in _NO_WEIGHTS.items():
         if head.startswith(start) and (start or not head):
-            raise UserError(f"{path}: {what}, not weights: fetch the file itself")
+            raise UserError(f"{path}: {kind}, not weights: fetch the file again")

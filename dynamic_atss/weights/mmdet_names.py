@@ -1,8 +1,8 @@
-"""Entries of mmdetection's DSLA checkpoints under this project's names, and back.
+"""Renames the entries of mmdetection's DSLA checkpoints to this project's names, and back.
 
-mmdetection puts the weights of a deformable convolution beside its offsets (`conv2.weight`,
-`conv2.conv_offset.weight`), this project below it (`conv2.conv`, `conv2.offset`). The channels of
-both are in the same order: (dy, dx) of every tap, then the masks.
+A deformable convolution has `conv2.weight` and `conv2.conv_offset.weight` in mmdetection, and
+`conv2.conv.weight` and `conv2.offset.weight` here. The channels of the offsets have the same order:
+(dy, dx) of every tap, then the masks.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable
 
 from torch import Tensor
 
-_MAX_CONVS = 32  # of a tower
+_MAX_CONVS = 32  # in a tower
 _INNER = {".attn.w_msa.": ".attn.", ".ffn.layers.0.0.": ".mlp.0.", ".ffn.layers.1.": ".mlp.3."}
 _MERGING = re.compile(r"backbone\.body\.features\.[246]\.(norm|reduction)\.")
 _INDEX = ".relative_position_index"
 
 
 def _modules() -> dict[str, str]:
-    """mmdetection's module -> ours."""
+    """Returns mmdetection's module names -> ours."""
     body, fpn = "backbone.body.", "backbone.fpn."
     pairs = {
         "backbone.conv1": f"{body}stem.conv1",
@@ -42,7 +42,7 @@ def _modules() -> dict[str, str]:
         pairs[f"neck.lateral_convs.{i}.conv"] = f"{fpn}fpn_inner{i + 2}"
         pairs[f"neck.fpn_convs.{i}.conv"] = f"{fpn}fpn_layer{i + 2}"
     for branch, tower in (("cls_convs", "cls_tower"), ("reg_convs", "bbox_tower")):
-        for i in range(_MAX_CONVS):  # ours counts convolution, norm and ReLU
+        for i in range(_MAX_CONVS):  # our towers number convolution, norm and ReLU
             pairs[f"bbox_head.{branch}.{i}.conv"] = f"head.{tower}.{3 * i}"
             pairs[f"bbox_head.{branch}.{i}.gn"] = f"head.{tower}.{3 * i + 1}"
     return pairs
@@ -53,10 +53,10 @@ _TO_MMDET = {ours: theirs for theirs, ours in _TO_OURS.items()}
 
 
 def from_mmdet(names: Iterable[str]) -> Callable[[str], str | None]:
-    """A function: mmdetection's name -> ours, for a file of these `names`.
+    """Makes a function mmdetection's name -> ours, for a file with these `names`.
 
-    None for a copy of `EMAHook` (`ema_...`: while training goes on it holds the raw weights; the
-    averaged ones have the plain names). Names of other heads stay as they are.
+    The function returns None for `ema_...`, the raw weights that `EMAHook` keeps during training
+    (the averaged weights have the plain names). Names of other heads stay as they are.
     """
     deformable = {name.partition(".conv_offset.")[0] for name in names if ".conv_offset." in name}
 
@@ -75,7 +75,7 @@ def from_mmdet(names: Iterable[str]) -> Callable[[str], str | None]:
 
 
 def to_mmdet(names: Iterable[str]) -> Callable[[str], str | None]:
-    """The inverse of `from_mmdet`; None for what mmdetection's DSLA has no place for."""
+    """Makes the inverse of `from_mmdet`; None for an entry that mmdetection's DSLA lacks."""
     deformable = {name.partition(".offset.")[0] for name in names if ".offset." in name}
 
     def rename(name: str) -> str | None:
@@ -93,7 +93,7 @@ def to_mmdet(names: Iterable[str]) -> Callable[[str], str | None]:
 
 
 def _replace_module(name: str, table: dict[str, str]) -> str | None:
-    """The name with the longest module of the table that it begins with replaced, or None."""
+    """Replaces the longest leading module that the table has; None if it has none."""
     parts = name.split(".")
     for end in range(len(parts) - 1, 0, -1):
         module = table.get(".".join(parts[:end]))
@@ -103,10 +103,10 @@ def _replace_module(name: str, table: dict[str, str]) -> str | None:
 
 
 def value_from_mmdet(name: str, value: Tensor) -> Tensor:
-    """The value of our entry `name` from mmdetection's: another layout, the same numbers.
+    """Converts mmdetection's value of our entry `name` to our layout.
 
-    Swin's patch merging reads 4 C channels: mmdetection's in the order of nn.Unfold (channel, row,
-    column), torchvision's as four images one after the other (column, row, channel).
+    Swin's patch merging reads 4 C channels. mmdetection orders them as nn.Unfold does (channel,
+    row, column), torchvision as four images in sequence (column, row, channel).
     """
     if _MERGING.match(name):
         channels = value.shape[-1] // 4
@@ -117,7 +117,7 @@ def value_from_mmdet(name: str, value: Tensor) -> Tensor:
 
 
 def value_to_mmdet(name: str, value: Tensor) -> Tensor:
-    """The inverse of `value_from_mmdet`; `name` is ours."""
+    """Does the inverse of `value_from_mmdet`. `name` is ours."""
     if _MERGING.match(name):
         channels = value.shape[-1] // 4
         return value.unflatten(-1, (2, 2, channels)).transpose(-1, -3).flatten(-3)

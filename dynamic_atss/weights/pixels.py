@@ -1,4 +1,4 @@
-"""What the pixels of a file's network are, against those that the model is given."""
+"""Compares the pixels that a file's network was trained with and those that the model gets."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _NORM = re.compile(rf"dict\(\s*mean={_NUMBERS},\s*std={_NUMBERS},\s*to_rgb=(True
 
 @dataclass(frozen=True)
 class Pixels:
-    """rgb, else BGR · mean, std: three numbers each, in that order, of pixels in 0..255."""
+    """rgb: False for BGR · mean, std: three numbers each, in that order, for pixels in 0..255."""
 
     rgb: bool
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     def settings(self) -> str:
-        """The keys that give such pixels; RGB is in 0..1 here."""
+        """Returns the configuration keys and values for such pixels; for RGB, in 0..1."""
         scale = 255.0 if self.rgb else 1.0
         mean, std = ([float(f"{v / scale:.7g}") for v in part] for part in (self.mean, self.std))
         return f"INPUT.TO_BGR255 {not self.rgb}, INPUT.PIXEL_MEAN {mean}, INPUT.PIXEL_STD {std}"
@@ -30,7 +30,7 @@ IMAGENET = Pixels(True, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 
 
 def mmdet_pixels(config: str) -> Pixels | None:
-    """The pixels in the text of an mmdetection configuration; None if it does not tell."""
+    """Finds the pixels in the text of an mmdetection configuration; None if it has none."""
     match = _NORM.search(config)
     if match is None:
         return None
@@ -39,13 +39,13 @@ def mmdet_pixels(config: str) -> Pixels | None:
 
 
 def mmdet_stride_in_1x1(config: str) -> bool | None:
-    """Where the ResNet of an mmdetection configuration has its stride; None if it does not tell."""
+    """Finds where the ResNet of an mmdetection configuration has its stride; None if unknown."""
     style = re.search(r"style='(caffe|pytorch)'", config)
     return style[1] == "caffe" if style else None
 
 
 def timm_pixels(model: nn.Module) -> Pixels | None:
-    """What timm's description of the model's body says."""
+    """Returns the pixels in timm's description of the model's body; None if there is none."""
     net = getattr(getattr(getattr(model, "backbone", None), "body", None), "net", None)
     described = getattr(net, "pretrained_cfg", None) or {}
     if not {"mean", "std"} <= set(described):
@@ -55,15 +55,15 @@ def timm_pixels(model: nn.Module) -> Pixels | None:
 
 
 def pixel_notes(expected: Pixels, kind: str, model: nn.Module) -> list[str]:
-    """A note if the model is given other pixels than the file's network was trained with."""
+    """Returns a note if the model gets other pixels than the file's network was trained with."""
     if given_pixels(model) == expected.settings():
         return []
     order = "RGB in 0..1" if expected.rgb else "BGR in 0..255"
-    return [f"{kind}: its network expects {order}: set {expected.settings()}"]
+    return [f"{kind}: the network expects {order}: set {expected.settings()}"]
 
 
 def given_pixels(model: nn.Module) -> str:
-    """The settings of the model itself; empty for a model that does not normalise."""
+    """Returns the settings of the model; "" for a model that does not normalise."""
     if not {"bgr255", "mean", "std"} <= set(dir(model)):
         return ""
     mean, std = (tuple(getattr(model, key).flatten().tolist()) for key in ("mean", "std"))

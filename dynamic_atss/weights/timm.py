@@ -1,4 +1,4 @@
-"""The entries of a timm model, whole and as a body of ours: what `--body timm/<name>` tells."""
+"""Names of the entries of a timm model, as timm builds it and as our body: `--body timm/<name>`."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ from dynamic_atss.weights.epsilon import COUNTER
 from dynamic_atss.weights.formats import Source
 
 _PREFIX = "timm/"
+_ANOTHER = "give the --body that the file belongs to"
 
 
 @dataclass(frozen=True)
 class TimmNames:
-    """body, as the user gives it · ours, the shapes of the body's entries by our names · plain,
-    the names of the whole model, as timm.create_model makes it"""
+    """body: as the user gives it · ours: our names of the body's entries -> shapes · plain: the
+    names of the complete model that timm.create_model builds"""
 
     body: str
     ours: dict[str, Size]
     plain: frozenset[str]
 
     def renamer(self) -> Callable[[str], str | None]:
-        """A function: our name -> timm's plain one, or None."""
+        """Makes a function from our names to timm's plain names, or None."""
         return to_timm(self.ours, self.plain)
 
 
 def timm_names(body: str) -> TimmNames:
-    """The names of `body`, "timm/<name>"; builds the model, downloads nothing.
+    """Returns the names of `body`, "timm/<name>". Builds the model, downloads nothing.
 
-    Raises UserError if timm is missing, or has no such model that can be a body.
+    Raises UserError if timm is not installed or has no such model that can be a body.
     """
     if not body.startswith(_PREFIX):
         raise UserError(
-            f"--body {body}: timm/<name> is needed (other bodies' files need no --body)"
+            f"--body {body}: timm/<name> is needed (leave --body out for files of other bodies)"
         )
     from dynamic_atss.modeling.backbones.timm_body import TimmBody
 
@@ -52,25 +53,27 @@ def timm_names(body: str) -> TimmNames:
 
 
 def check_timm(source: Source, names: TimmNames, path: object) -> None:
-    """Raises UserError unless the body in `source` is `names.body`, entry by entry.
+    """Compares the body in `source` with `names.body`. Raises UserError if an entry differs.
 
-    What the whole model has and the body lacks (its last layers) becomes `source.ignored`.
+    Moves the last layers, which timm's model has and the body lacks, to `source.ignored`.
     """
     theirs = [name for name in source.tensors if name.startswith(TIMM_BODY)]
     if not theirs:
-        raise UserError(f"{path}: {source.format} with no entry of a body {names.body}")
+        raise UserError(
+            f"{path}: {source.format} with no entry of a body {names.body}; leave --body out"
+        )
     for name in theirs:
         entry, shape = source.origin[name], source.tensors[name].shape
         if name in names.ours:
             if shape != names.ours[name]:
                 sizes = f"{tuple(shape)}, {names.body} has {tuple(names.ours[name])}"
-                raise UserError(f"{path}: {entry} is {sizes}; give its own --body")
+                raise UserError(f"{path}: {entry} is {sizes}; {_ANOTHER}")
         elif name.removeprefix(TIMM_BODY) in names.plain:
             source.ignored[entry] = source.tensors.pop(name)
             del source.origin[name]
         else:
-            raise UserError(f"{path}: {entry} is no entry of {names.body}; give its own --body")
+            raise UserError(f"{path}: {entry} is no entry of {names.body}; {_ANOTHER}")
     for name in names.ours:
         if name not in source.tensors and not name.endswith((COUNTER, ".relative_position_index")):
             entry = names.renamer()(name) or name
-            raise UserError(f"{path}: lacks {entry} of {names.body}; give its own --body")
+            raise UserError(f"{path}: lacks {entry} of {names.body}; {_ANOTHER}")

@@ -1,4 +1,4 @@
-"""Weight files whose format has no checksum: damage in their numbers cannot be seen."""
+"""Warns of weight files whose format has no checksum, so that damaged numbers go unnoticed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from dynamic_atss.weights.archive import ZIP
 
 
 def unchecked(path: Path) -> list[str]:
-    """A note with the file's sha256, to be held against the publisher's; none for a zip archive,
-    whose parts are checked as they are read. Raises OSError."""
+    """Returns a note with the file's sha256, for the user to compare with the publisher's.
+
+    Returns none for a zip archive, which has checksums. Raises OSError.
+    """
     with open_file(path, WEIGHT_BYTES) as file:
         block = file.read(MB)
         if block.startswith(ZIP):
@@ -21,6 +23,6 @@ def unchecked(path: Path) -> list[str]:
             digest.update(block)
             block = file.read(MB)
     return [
-        "this format has no checksum, so that damage in its numbers cannot be seen; compare the "
-        f"file's sha256 with its publisher's: {digest.hexdigest()}"
+        "this format has no checksum, so damaged numbers cannot be detected; compare the file's "
+        f"sha256 with its publisher's: {digest.hexdigest()}"
     ]

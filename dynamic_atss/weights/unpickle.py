@@ -1,4 +1,4 @@
-"""Reading of weight files without running anything that they hold."""
+"""Reads weight files without running any code from them."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ _DAMAGED = "truncated, damaged or not a weight file: fetch or copy it again"
 
 
 def read_weights(path: Path) -> Any:
-    """What the file holds: tensors, numpy arrays and plain containers.
+    """Reads tensors, numpy arrays and plain containers from a file.
 
-    Anything else is not read: a `Skipped` with the name of its class stands in its place, and the
-    names are logged at debug level. Raises UserError for a file that is missing, damaged, that is
-    such an object as a whole, or that calls what could act on the machine.
+    Puts a `Skipped` with the name of the class in place of any other object, and logs the names at
+    debug level. Raises UserError for a file that is missing or damaged, that consists of one such
+    object, or that calls a function that could act on the machine.
     """
     try:
         with open_file(path, WEIGHT_BYTES) as file:
             content = finished(_read(file, os.fstat(file.fileno()).st_size))
     except FileNotFoundError:
         raise UserError(
-            f"{path}: no such weight file; set MODEL.WEIGHT to an existing one"
+            f"{path}: no such weight file; set MODEL.WEIGHT to an existing file"
         ) from None
     except (zipfile.BadZipFile, DamagedError) as error:
         raise UserError(f"{path}: {_DAMAGED} ({error})") from error
     except RefusedError as refused:
         raise UserError(
             f"{path}: refused, the file calls {refused}, which is no part of weights and could run "
-            "code; nothing of it was run: take the file from whom you trust"
+            "code; nothing was run: get the file from a source that you trust"
         ) from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # a forged or broken stream can fail anywhere
+    except Exception as error:  # a forged or damaged stream can fail anywhere
         raise UserError(f"{path}: {_DAMAGED}") from error
     if isinstance(content, Skipped):
         raise refuse_object(content, path)
@@ -64,7 +64,7 @@ def _read(file: BinaryIO, size: int) -> Any:
 
 
 def _skipped(value: Any, seen: set[int]) -> list[str]:
-    """The classes of what was not read."""
+    """Lists the classes of the objects that were not read."""
     if isinstance(value, Skipped):
         return [value.name]
     if not isinstance(value, dict | list | tuple) or id(value) in seen:
@@ -75,25 +75,24 @@ def _skipped(value: Any, seen: set[int]) -> list[str]:
 
 
 def outline(path: Path) -> Any:
-    """What an archive of `torch.save` holds but for the bytes of its tensors, which stay on the
-    disk.
+    """Reads an archive of `torch.save` without the bytes of its tensors (device "meta").
 
-    Raises: OSError, UserError and whatever else a file that is not whole leads to.
+    Raises OSError, UserError, and any other exception for an incomplete file.
     """
     with open_file(path, WEIGHT_BYTES) as file:
         return finished(read_zip(file, os.fstat(file.fileno()).st_size, tensors=False))
 
 
-def load_own(path: Path) -> Any:
-    """A checkpoint of this project; its bytes are held against their checksums.
+def read_checkpoint(path: Path) -> Any:
+    """Reads a checkpoint of this project and checks it against its checksums.
 
-    It holds nothing that has to be skipped. Raises UserError of one line for any other file.
+    Raises UserError for any other file: a checkpoint holds no objects that have to be skipped.
     """
     content = read_weights(path)
     names = _skipped(content, set())
     if names:
         raise UserError(
             f"{path}: refused, the file holds {names[0]}, which is no part of a checkpoint and "
-            "could run code; use it as MODEL.WEIGHT instead"
+            "could run code; give the file as MODEL.WEIGHT to load its weights only"
         )
     return content

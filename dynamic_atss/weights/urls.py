@@ -1,4 +1,4 @@
-"""Names of published backbone weights: `catalog://<name>` in MODEL.WEIGHT."""
+"""Lists the published backbone weights: `catalog://<name>` in MODEL.WEIGHT."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WEIGHTS = {
     "ImageNetPretrained/MSRA/R-101-GN": "ImageNetPretrained/47592356/R-101-GN.pkl",
     "ImageNetPretrained/FAIR/20171220/X-101-32x8d": "ImageNetPretrained/20171220/X-101-32x8d.pkl",
     "ImageNetPretrained/FAIR/20171220/X-101-64x4d": "ImageNetPretrained/FBResNeXt/X-101-64x4d.pkl",
-    # torchvision's; its second training recipe (IMAGENET1K_V2) with -V2
+    # torchvision's; -V2 is its second training recipe (IMAGENET1K_V2)
     "torchvision/R-18": TORCHVISION + "resnet18-f37072fd.pth",
     "torchvision/R-34": TORCHVISION + "resnet34-b627a593.pth",
     "torchvision/R-50": TORCHVISION + "resnet50-0676ba61.pth",
@@ -33,13 +33,13 @@ WEIGHTS = {
     "torchvision/Swin-B": TORCHVISION + "swin_b-68c6b09e.pth",
     "torchvision/MNV2": TORCHVISION + "mobilenet_v2-b0353104.pth",
     "torchvision/MNV2-V2": TORCHVISION + "mobilenet_v2-7ebf99e0.pth",
-    # what mmdetection calls open-mmlab://resnext101_64x4d: the start of DSLA's X-101
+    # open-mmlab://resnext101_64x4d in mmdetection; DSLA's X-101 starts from it
     "open-mmlab/X-101-64x4d": OPEN_MMLAB + "resnext101_64x4d-ee2c6f71.pth",
 }
 
 
 def weight_url(name: str) -> str:
-    """The URL of `catalog://<name>`. Raises UserError with the nearest name for an unknown one."""
+    """Returns the URL of `catalog://<name>`. Raises UserError, with the nearest name."""
     key = name.removeprefix(PREFIX).strip("/")
     if key not in WEIGHTS:
         near = hint(key, WEIGHTS, f"; nearest: {PREFIX}{{}}")

@@ -1,4 +1,4 @@
-"""Where the weights stand in a trainer's file, and their names without what wrapped the model."""
+"""Finds the weights in a trainer's file and strips the names of modules that wrap the model."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from torch import Tensor
 from dynamic_atss.errors import UserError
 from dynamic_atss.weights.inert import Skipped
 
-# Keys that trainers put weights under; earlier ones are taken first. Averaged weights come last:
-# some trainers (mmengine) keep the trained weights under "ema_state_dict" and the averaged ones
-# under "state_dict", so the plain key is the one that the file's own program would test.
+# Keys under which trainers save weights. Earlier keys have priority, those of averaged weights come
+# last: mmengine saves the trained weights under "ema_state_dict" and the averaged ones under
+# "state_dict", and programs test the weights under the plain key.
 KEYS = (
     *("model", "state_dict", "model_state_dict", "model_state", "blobs", "weights", "params"),
     *("net", "network", "module", "model_ema", "ema", "ema_model", "ema_state_dict"),
     *("state_dict_ema", "ema_state", "averaged_model", "params_ema"),
 )
-# Modules that hold the whole model: data parallel, Lightning, averages.
+# Modules that wrap the complete model: data parallel, Lightning, averages.
 _OUTER = (
     *("module", "model", "net", "network", "detector", "online_model"),
     *("ema", "ema_model", "model_ema", "averaged_model"),
 )
-# Modules that torch.compile, FSDP and activation checkpointing put around any part.
+# Modules that torch.compile, FSDP and activation checkpointing wrap around any submodule.
 _INNER = {"_orig_mod", "_fsdp_wrapped_module", "_fpw_module", "_checkpoint_wrapped_module"}
 _DEEPEST = 3  # wrappers within wrappers
-_HOW = "save its weights alone: torch.save(model.state_dict(), 'weights.pth')"
+_HOW = "save the weights only: torch.save(model.state_dict(), 'weights.pth')"
 
 
 @dataclass(frozen=True)
 class State:
-    """entries, by the file's names · keys, where they stand; () is the top of the file · others,
-    where more weights stand · notes, what to tell the user"""
+    """entries: by the file's names · keys: path to them, () at the top of the file · others: paths
+    to more weights, as a.b · notes: for the user"""
 
     entries: dict[str, Any]
     keys: tuple[str, ...] = ()
@@ -46,22 +46,22 @@ class State:
 
 
 def find_state(content: Mapping[str, Any], path: object) -> State:
-    """The weights of a file. Raises UserError where there are none by name; it says what is there.
+    """Finds the weights of a file. Weights under KEYS, also nested, come before those at the top.
 
-    Weights under one of KEYS, also within each other, come before entries at the top.
+    Raises UserError, with the keys of the file, if it has no weights with names.
     """
     (keys, state), *others = [*_candidates(content), ((), dict(content))]
     if not keys and not _holds_weights(state):
         raise UserError(_why_none(content, path))
     names = [".".join(other) for other, _ in others if other]
-    notes = [f"{key} was not read: {what}" for key, what in _unreadable(content).items()]
+    notes = [f"{key} was not read: {kind}" for key, kind in _unreadable(content).items()]
     if names:
         notes.insert(0, _choice(f"weights under {'.'.join(keys)!r} are taken", names, path))
     return State(state, keys, names, notes)
 
 
 def _candidates(content: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[Any, Any]]:
-    """(keys, entries) of each dictionary with weights below KEYS, the innermost ones."""
+    """Yields (keys, entries) of each innermost dictionary with weights below KEYS."""
     for key in KEYS if depth < _DEEPEST else ():
         value = content.get(key)
         if isinstance(value, dict):
@@ -78,21 +78,21 @@ def _holds_weights(state: Mapping[str, Any]) -> bool:
 
 def _choice(taken: str, others: list[str], path: object) -> str:
     return (
-        f"{taken}, not those under {', '.join(others)}: MODEL.WEIGHT {path}#{others[0]} for these"
+        f"{taken}, not those under {', '.join(others)}: MODEL.WEIGHT {path}#{others[0]} takes those"
     )
 
 
 def _unreadable(content: Mapping[str, Any]) -> dict[str, str]:
-    """What stands under KEYS and holds no weights by name: key -> what it is."""
+    """Describes values under KEYS that hold no weights with names: key -> kind of value."""
     found = {}
     for key in ("", *KEYS):
         value = content.get(key) if key else content
         lists = value.values() if isinstance(value, dict) else [value]
         if isinstance(value, Skipped):
-            found[key] = f"a pickled {value.name}, whose own code would have to run; {_HOW}"
+            found[key] = f"a pickled {value.name}, which only its code could unpack; {_HOW}"
         elif any(_is_list_of_weights(item) for item in lists):
             found[key or "its top"] = (
-                "a list of weights without names, which no model can be matched with; copy them "
+                "a list of weights without names, which cannot be matched with a model; copy them "
                 f"into their model and {_HOW}"
             )
     return found
@@ -103,15 +103,15 @@ def _is_list_of_weights(value: Any) -> bool:
 
 
 def _why_none(content: Mapping[str, Any], path: object) -> str:
-    for key, what in _unreadable(content).items():
-        return f"{path}: refused: {key} is {what}"
-    held = [f"{key} ({what_is(value)})" for key, value in _below_keys(content)]
+    for key, kind in _unreadable(content).items():
+        return f"{path}: refused: {key} is {kind}"
+    held = [f"{key} ({type_name(value)})" for key, value in _below_keys(content)]
     shown = ", ".join(held[:4]) + (", ..." if len(held) > 4 else "")
-    return f"{path}: refused: holds no weights by name, but {shown or 'nothing'}; {_HOW}"
+    return f"{path}: refused: it has no weights with names, but {shown or 'nothing'}; {_HOW}"
 
 
 def _below_keys(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """A file's entries, and those of the dictionaries where weights are looked for."""
+    """Yields a file's entries and those of the dictionaries that are searched for weights."""
     for key, value in content.items():
         if key in KEYS and isinstance(value, dict) and value:
             yield from ((f"{key}.{name}", entry) for name, entry in value.items())
@@ -119,23 +119,23 @@ def _below_keys(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield str(key), value
 
 
-def what_is(value: Any) -> str:
-    """The type of a value, with the class's name if it was not read."""
+def type_name(value: Any) -> str:
+    """Returns the type of a value; for a `Skipped`, the name of its class."""
     return f"a pickled {value.name}" if isinstance(value, Skipped) else f"a {type(value).__name__}"
 
 
 def refuse_object(content: Any, path: object) -> UserError:
-    """The error of a file that is one object, not a dictionary."""
-    code = ", whose own code would have to run" if isinstance(content, Skipped) else ""
-    what = f"{what_is(content)}, not weights by name{code}"
-    return UserError(f"{path}: refused: holds {what}; {_HOW}")
+    """Makes the error for a file that holds one object, not a dictionary."""
+    code = ", which only its code could unpack" if isinstance(content, Skipped) else ""
+    found = f"{type_name(content)}, not weights with names{code}"
+    return UserError(f"{path}: refused: it holds {found}; {_HOW}")
 
 
 def bare_names(names: Iterable[str], path: object) -> tuple[dict[str, str | None], list[str]]:
-    """The file's names -> those within the model, and what to tell of the choice.
+    """Strips the modules that wrap the model (`module._orig_mod.model.x` -> `x`, in any order).
 
-    Modules that wrap the whole model go, in any order (`module._orig_mod.model.x` -> `x`). A name
-    outside of the wrapper that most names share is None: it belongs to the trainer.
+    Returns file's name -> name in the model, and notes for the user. The value is None for a name
+    outside of the wrapper that most names share: it belongs to the trainer.
     """
     bare: dict[str, str | None] = {str(name): _without_inner(str(name)) for name in names}
     notes: list[str] = []
@@ -150,7 +150,7 @@ def bare_names(names: Iterable[str], path: object) -> tuple[dict[str, str | None
 
 
 def _wrappers(names: Iterable[str]) -> list[str]:
-    """The outer modules of the names, if more than half of the names are in one."""
+    """Lists the outer modules of the names, if more than half of the names are in such modules."""
     counts = Counter(name.split(".")[0] for name in names if "." in name)
     found = [module for module in _OUTER if module in counts]
     return found if 2 * sum(counts[m] for m in found) > counts.total() else []
@@ -161,23 +161,23 @@ def _without_inner(name: str) -> str:
 
 
 def bare(name: object) -> str:
-    """One name without the modules that wrap parts or all of a published model."""
-    plain = _without_inner(str(name))
-    while plain.startswith("module."):
-        plain = plain.removeprefix("module.")
-    return plain
+    """Strips the modules that wrap a published model, or submodules of it, from one name."""
+    stripped = _without_inner(str(name))
+    while stripped.startswith("module."):
+        stripped = stripped.removeprefix("module.")
+    return stripped
 
 
 def split_key(path: Path) -> tuple[Path, str]:
-    """`file.pth#ema` -> the file and "ema"; "" where nothing is chosen, or a file has that name."""
+    """Splits `file.pth#ema` into the file and "ema"; "" without a key, or if such a file exists."""
     name, mark, key = path.name.rpartition("#")
     return (path, "") if not mark or os.path.exists(path) else (path.with_name(name), key)
 
 
 def choose(content: Any, key: str, path: object) -> Any:
-    """The content with the weights under `key` in place of its others. `key`: one of the file's,
-    keys within each other as a.b, or a module that wraps the names.
+    """Returns the content with only the weights under `key`.
 
+    key: a key of the file, nested keys as a.b, or a module that wraps the names.
     Raises UserError if the file has no such weights.
     """
     if not key:

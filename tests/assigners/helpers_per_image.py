@@ -1,4 +1,4 @@
-"""Known rules in the form for one image: ATSS, and FCOS without centre sampling."""
+"""Implements ATSS, and FCOS without centre sampling, as rules for one image."""
 
 import torch
 

@@ -1,8 +1,8 @@
-"""ATSS and Dynamic ATSS as a double loop over priors and boxes: plain Python in float64.
+"""Implements ATSS and Dynamic ATSS as a double loop over priors and boxes in float64.
 
-Written from the published conventions and sharing no code with the package. A float32
-implementation may decide otherwise where the numbers nearly tie; `doubtful` names the boxes of
-which that holds, and nothing else may differ.
+Follows the published conventions and shares no code with the package. A float32 implementation may
+decide otherwise where numbers nearly tie. `doubtful` lists the boxes where this is possible. All
+other boxes must agree.
 """
 
 from dataclasses import dataclass, field
@@ -10,13 +10,13 @@ from math import sqrt
 
 import numpy as np
 
-CLOSE = 1e-5  # of IoUs and thresholds, and relative of squared distances
+CLOSE = 1e-5  # of IoUs and thresholds; relative for squared distances
 CLOSE_PIXELS = 1e-4  # of the inside test
 
 
 @dataclass
 class Answer:
-    """gt_index and quality by image and prior; the boxes whose decisions nearly tie."""
+    """gt_index and quality by image and prior, and the boxes whose decisions nearly tie."""
 
     gt_index: list[list[int]]
     quality: list[list[float]]
@@ -24,7 +24,7 @@ class Answer:
 
 
 def center(box):
-    """In float32, as boxes are, and then exact."""
+    """Computes the centre in float32, the type of boxes, and then exactly."""
     return [float(np.float32(box[i] + box[i + 2])) / 2 for i in (0, 1)]
 
 
@@ -51,7 +51,7 @@ def centerness(point, box):
 
 
 def candidates(centers, levels, per_location, gt_center, topk):
-    """Prior indices of one box's candidates, and whether the last of a level nearly ties."""
+    """Gives the candidates of a box, and whether the last one of a level nearly ties."""
     chosen, first, close = [], 0, False
     for height, width in levels:
         count = height * width * per_location
@@ -70,7 +70,7 @@ def candidates(centers, levels, per_location, gt_center, topk):
 
 
 def assign(rule, priors, levels, per_location, gt_boxes, gt_image, predicted, topk):
-    """priors: P boxes; levels: (height, width); predicted: by image, P boxes. -> `Answer`"""
+    """Assigns. priors: P boxes · levels: (height, width) · predicted: by image, P boxes"""
     centers = [center(p) for p in priors]
     images = len(predicted)
     answer = Answer([[-1] * len(priors) for _ in range(images)], [], set())

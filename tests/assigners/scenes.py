@@ -1,7 +1,7 @@
-"""Random scenes for double loops, and what such loops need, in plain Python.
+"""Makes random scenes for double loops in plain Python.
 
-In float64 and on a grid of 1/1024 pixel (float32: 1/4), where areas are exact and nothing nearly
-ties but what ties: rule and loop must agree on every prior.
+The scenes are float64 on a grid of 1/1024 pixel (float32: 1/4). Areas are exact there, so numbers
+tie exactly or clearly differ. Rule and loop must agree on every prior.
 """
 
 import random
@@ -23,7 +23,7 @@ GENERATORS = {
 
 
 def random_scene(rng: random.Random, kinds, dtype=torch.float64, step=1 / 1024, largest=7.0):
-    """Small maps of odd shapes, 0 to 8 boxes over two images, some of them equal or tiny."""
+    """Makes small maps of odd shapes and 0 to 8 boxes in two images. Some are equal or tiny."""
     height, width = rng.randint(1, 6), rng.randint(1, 6)
     sizes = tuple((-(-height // s), -(-width // s)) for s in (1, 2, 4))
     priors = GENERATORS[rng.choice(kinds)](sizes, torch.device("cpu"))
@@ -49,7 +49,7 @@ def random_scene(rng: random.Random, kinds, dtype=torch.float64, step=1 / 1024, 
 
 
 def random_predictions(generator, priors, gt, dtype):
-    """Each prior predicts some box of its image, more or less, or itself."""
+    """Lets each prior predict roughly a box of its image, or itself."""
     base = priors.boxes.expand(2, -1, 4).clone()
     for n in range(2):
         here = gt.boxes[gt.image == n]
@@ -64,7 +64,7 @@ def random_predictions(generator, priors, gt, dtype):
 
 
 def unpacked(priors, gt, predictions):
-    """What a loop reads: lists of centres, strides, levels, boxes, classes, images, predictions."""
+    """Gives lists of centres, strides, levels, boxes, classes, images and predictions."""
     levels = [n for n, x in enumerate(priors.levels) for _ in range(x.locations)]
     levels = [n for n in levels for _ in range(priors.per_location)]
     anchors = priors.boxes.tolist()
@@ -81,11 +81,11 @@ def unpacked(priors, gt, predictions):
     }
 
 
-def iou(a, b, extra=0):
-    width = max(min(a[2], b[2]) - max(a[0], b[0]) + extra, 0.0)
-    height = max(min(a[3], b[3]) - max(a[1], b[1]) + extra, 0.0)
-    area_a = (a[2] - a[0] + extra) * (a[3] - a[1] + extra)
-    area_b = (b[2] - b[0] + extra) * (b[3] - b[1] + extra)
+def iou(a, b, offset=0):
+    width = max(min(a[2], b[2]) - max(a[0], b[0]) + offset, 0.0)
+    height = max(min(a[3], b[3]) - max(a[1], b[1]) + offset, 0.0)
+    area_a = (a[2] - a[0] + offset) * (a[3] - a[1] + offset)
+    area_b = (b[2] - b[0] + offset) * (b[3] - b[1] + offset)
     union = area_a + area_b - width * height
     return width * height / union if union > 0 else 0.0
 
@@ -103,7 +103,7 @@ def cross_entropy(x, target):
 
 
 def agree(result, answer):
-    """answer: {(image, prior): (gt index, quality)}, all others background."""
+    """Compares with {(image, prior): (gt index, quality)}. Other priors must be background."""
     n, p = result.positive.nonzero().unbind(1)
     found = dict(
         zip(zip(n.tolist(), p.tolist(), strict=True), result.gt_index[n, p].tolist(), strict=True)

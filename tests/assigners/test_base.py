@@ -1,4 +1,4 @@
-"""The helpers that rules are made of, by hand."""
+"""Tests the helpers of rules by hand-made cases."""
 
 import pytest
 import torch
@@ -36,8 +36,7 @@ def test_std_without_spread(shape):
 
 
 def test_resolve_takes_the_best_then_the_first():
-    """Two images of four priors; boxes 0, 1 and 2 of image 0, box 3 of image 1; scores of either
-    sign."""
+    """Two images of four priors have boxes 0, 1, 2 and box 3. Scores have both signs."""
     flat = torch.tensor([[0, 1], [0, 1], [1, 2], [4, 6]])
     score = torch.tensor([[-3.0, 0.5], [-2, 0.5], [0.4, 9], [1, 1]])
     quality = torch.tensor([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6], [0.7, 0.0]])
@@ -51,7 +50,7 @@ def test_resolve_takes_the_best_then_the_first():
 
 
 def capped_by_loops(box, flat, selected, score, per_box):
-    """{prior: box}: conflicts first, then the best of each box, equal ones in the order given."""
+    """Resolves conflicts, then keeps the best of each box, in a tie the first. {prior: box}"""
     pairs = [x for x in zip(box, flat, selected, score, range(len(box)), strict=True) if x[2]]
     winner = {}
     for t, p, _, s, i in sorted(pairs, key=lambda x: (-x[3], x[0])):
@@ -66,7 +65,7 @@ def capped_by_loops(box, flat, selected, score, per_box):
 @pytest.mark.parametrize("listed", [False, True])
 @pytest.mark.parametrize("per_box", [1, 2, 5])
 def test_resolve_keeps_the_best_of_each_box(per_box, listed):
-    """Ten boxes want the same fifteen priors, with scores of which many are equal."""
+    """Ten boxes want the same fifteen priors, and many scores are equal."""
     fewer = 0
     for seed in range(20):
         generator = torch.Generator().manual_seed(seed)
@@ -121,7 +120,7 @@ def test_a_cap_that_nothing_reaches_changes_nothing():
 
 @pytest.mark.parametrize("listed", [False, True])
 def test_center_offsets_and_logits_of_a_pair(listed):
-    """Two boxes of two images, three candidates each, in rows or in one list."""
+    """Two boxes of two images have three candidates each, in rows or in one list."""
     corners = torch.tensor([[0.0, 0, 8, 8], [8, 0, 16, 8], [16, 0, 24, 8]])
     priors = Priors(corners, (Level(1, 3, 8),))
     boxes = torch.tensor([[0.0, 0, 10, 6], [-4, 2, 6, 8]])

@@ -1,9 +1,10 @@
-"""What every rule in `ASSIGNERS` promises, alone and within `AtLeastOne`; a new rule is tested by
-being listed there. Rules for one image promise the same, but that they say `waits`.
+"""Tests the contract of every rule in `ASSIGNERS`, alone and within `AtLeastOne`.
 
-Where the same numbers stand in another place (of a batch, in another order of boxes), the quality
-may be rounded otherwise: PyTorch computes the end of a tensor without vectors, and the last bit of
-its sigmoid and softplus differs there.
+A new rule is tested when it is listed there. Rules for one image fulfil the same contract, except
+that `waits` is True.
+
+If numbers move to another place of a tensor, the quality may round otherwise. PyTorch computes the
+end of a tensor without vectors, where the last bit of its sigmoid and softplus differs.
 """
 
 import pickle
@@ -27,10 +28,10 @@ from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors, to_
 CPU = torch.device("cpu")
 # Rules whose positives need not have their centre in the box.
 MAY_BE_OUTSIDE = ("max_iou", "simota", "paa", "small_target_aligned", "rfla", "simd")
-ONE_EACH = ("poto",)  # rules whose equal boxes take a prior each
-MAY_TIE = ("dsla",)  # rules whose scores of different boxes are often equal: 1 in the core zone
+ONE_EACH = ("poto",)  # rules in which each of several equal boxes takes a prior
+MAY_TIE = ("dsla",)  # rules in which different boxes often have equal scores
 MAPS = ((12, 16), (6, 8), (3, 4), (2, 2), (1, 1))
-LAST_WINS = ("rfla", "simd")  # of several boxes that want one prior, as released
+LAST_WINS = ("rfla", "simd")  # which of several boxes gets a prior, as released
 CLASSES = 5
 HOSTILE = {
     "smaller than a stride": [[21.0, 21, 23, 24]],
@@ -43,7 +44,7 @@ HOSTILE = {
 }
 
 
-# Forms of a rule that work another way than by default.
+# Forms of a rule that work differently from the default.
 FORMS = {"poto_not_exact": partial(POTO, exact=False)}
 RULES = ASSIGNERS | FORMS | PER_IMAGE
 
@@ -60,7 +61,7 @@ def wrapped(request):
 
 @pytest.fixture
 def assigner(rule, wrapped):
-    """As it stands: one that learns of what it sees does so in training alone."""
+    """Makes the rule in evaluation mode, because a rule may learn from its calls in training."""
     alone = RULES[rule]()
     found = AtLeastOne(alone) if wrapped else alone
     return found.eval() if isinstance(found, torch.nn.Module) else found
@@ -68,7 +69,7 @@ def assigner(rule, wrapped):
 
 @pytest.fixture
 def patient(assigner):
-    """A rule that keeps the device busy."""
+    """Gives a rule that does not wait for the device."""
     if getattr(assigner, "waits", False):
         pytest.skip("the rule says that it waits for the device")
     return assigner
@@ -84,14 +85,14 @@ def make_points(maps=MAPS) -> Priors:
 
 
 def make_gt(*images) -> GroundTruth:
-    """From the boxes of each image."""
+    """Packs the boxes of each image."""
     boxes = [torch.tensor(b, dtype=torch.float32).view(-1, 4) for b in images]
     image = torch.arange(len(images)).repeat_interleave(torch.tensor([len(b) for b in boxes]))
     return GroundTruth(torch.cat(boxes), torch.arange(len(image)) % CLASSES, image)
 
 
 def make_predictions(priors: Priors, images: int) -> Predictions:
-    """Near the priors, with sides of at least 0 as every coder gives them."""
+    """Makes predictions near the priors without negative sides, as every coder does."""
     generator = torch.Generator().manual_seed(7)
     noise = torch.randn(images, len(priors), 4, generator=generator)
     boxes = priors.boxes + 8 * noise
@@ -107,7 +108,7 @@ def random_boxes(count: int, seed: int) -> list[list[float]]:
 
 
 def check(result: Assignment, gt: GroundTruth, images: int, priors: int) -> None:
-    """The invariants of an assignment."""
+    """Checks the invariants of an assignment."""
     assert result.gt_index.shape == result.quality.shape == (images, priors)
     assert result.gt_index.dtype == torch.int64
     assert result.quality.dtype == torch.float32
@@ -171,7 +172,7 @@ def test_one_candidate_has_no_spread(rule, assigner):
     if rule == "simd":
         pytest.skip("has a threshold of its own, which this anchor does not reach")
     result = run(assigner, make_priors(((1, 1),)), make_gt([[0.0, 0, 8, 8]]), 1)
-    assert result.gt_index.tolist() == [[0]]  # the threshold is its own score, not NaN
+    assert result.gt_index.tolist() == [[0]]  # the threshold is the score, not NaN
 
 
 def test_several_anchors_at_a_location(assigner):
@@ -188,7 +189,7 @@ def test_the_first_of_equal_boxes_wins(rule, assigner, wrapped):
     gt = make_gt([box, box, box])
     thrice = run(assigner, make_priors(), replace(gt, classes=gt.classes * 0), 1)
     assert once.positive.any()
-    if wrapped or rule in ONE_EACH:  # the others take what is left
+    if wrapped or rule in ONE_EACH:  # the other boxes take the remaining priors
         assert thrice.gt_index[thrice.positive].unique().tolist() == [0, 1, 2]
         thrice = replace(thrice, gt_index=torch.where(once.positive, thrice.gt_index, -1))
         thrice = replace(thrice, quality=torch.where(once.positive, thrice.quality, 0.0))
@@ -246,7 +247,7 @@ def test_deterministic_and_leaves_its_inputs_alone(assigner):
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_predictions_that_are_not_finite_do_not_raise(assigner, value):
-    """The trainer tells of them, by the loss."""
+    """The trainer reports them by the loss."""
     priors, gt = make_priors(), make_gt(random_boxes(5, 17))
     predictions = make_predictions(priors, 1)
     predictions = Predictions(predictions.boxes + value, predictions.logits + value)
@@ -255,7 +256,7 @@ def test_predictions_that_are_not_finite_do_not_raise(assigner, value):
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf, 3e38])
 def test_boxes_that_are_not_finite_give_no_quality_that_is_not(rule, assigner, value):
-    """Each choice of the coordinates of a box around the priors."""
+    """Tries every subset of the coordinates of a box around the priors."""
     if rule in PER_IMAGE:
         pytest.skip("what such a rule gives is checked when it is called")
     priors = make_priors()
@@ -269,7 +270,7 @@ def test_boxes_that_are_not_finite_give_no_quality_that_is_not(rule, assigner, v
 
 
 def test_copies_assign_the_same(assigner):
-    """A model is copied for its moving average, and pickled."""
+    """Models are copied for their moving average, and pickled."""
     priors, gt = make_priors(), make_gt(random_boxes(5, 18))
     predictions = make_predictions(priors, 1)
     expected = assigner(priors, gt, predictions)
@@ -287,10 +288,10 @@ def test_no_gradient_flows(assigner):
 
 
 def test_never_waits_for_the_device(patient):
-    """The meta device has shapes but no values: `.item()`, `nonzero`, boolean indexing, a branch on
-    a value and a loop over images or boxes read from the data all raise there."""
+    """The meta device has no values. `.item()`, `nonzero`, boolean indexing, a branch on a value
+    and a loop over images or boxes raise there."""
     priors, gt = make_priors(), make_gt(random_boxes(4, 10), random_boxes(3, 11))
-    later = replace(make_predictions(priors, 2), iteration=1)  # values of the first are looked at
+    later = replace(make_predictions(priors, 2), iteration=1)  # only iteration 0 reads values
     inputs = [to_device(x, "meta") for x in (priors, gt, later)]
     result = patient(*inputs)
     assert result.gt_index.device.type == "meta"
@@ -298,13 +299,13 @@ def test_never_waits_for_the_device(patient):
 
 
 def test_never_loops_over_images_or_boxes(patient):
-    """The number of operators is the same for 2 boxes in one image and for 60 in six."""
+    """Counts the same number of operators for 2 boxes in one image and for 60 in six."""
     priors = make_priors()
 
     def operators(images, boxes):
         gt = make_gt(*(random_boxes(boxes, n) for n in range(images)))
         predictions = make_predictions(priors, images)
-        patient(priors, gt, predictions)  # constants that are kept are made here
+        patient(priors, gt, predictions)  # creates the cached constants
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as record:
             patient(priors, gt, predictions)
         return sum(event.count for event in record.key_averages() if "aten::" in event.key)
@@ -314,7 +315,7 @@ def test_never_loops_over_images_or_boxes(patient):
 
 @pytest.mark.parametrize("maps", [MAPS, ((1, 30),), ((1, 1),) * 5])
 def test_points(assigner, maps):
-    """Boxes that no level fits are in these, too."""
+    """Includes boxes that fit no level."""
     images = (random_boxes(12, 15), [], [[16.0, 16, 80, 80]], HOSTILE["smaller than a stride"])
     result = run(assigner, make_points(maps), make_gt(*images), len(images))
     assert not result.positive[1].any()
@@ -322,7 +323,7 @@ def test_points(assigner, maps):
 
 
 def test_points_have_the_place_of_anchors(assigner):
-    """A rule gives anchors of 8 strides and points of the same places the same boxes."""
+    """A rule gives anchors of 8 strides and points at the same locations the same boxes."""
     priors, gt = make_priors(), make_gt(random_boxes(30, 16))
     predictions = make_predictions(priors, 1)
     anchors, points = (answer(assigner, p, gt, predictions) for p in (priors, make_points()))
@@ -335,7 +336,7 @@ def test_cuda_does_not_synchronize(patient):
     priors = to_device(make_priors(), "cuda")
     gt = to_device(make_gt(random_boxes(10, 14)), "cuda")
     predictions = to_device(make_predictions(make_priors(), 1), "cuda")
-    predictions = replace(predictions, iteration=1)  # the first is looked at
+    predictions = replace(predictions, iteration=1)  # the first iteration is checked
     patient(priors, gt, predictions)
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -1,4 +1,4 @@
-"""Regions to ignore, around every rule: beside a loop, in the losses, and on the hot path."""
+"""Tests regions to ignore with every rule: against a loop, in the losses, and for waits."""
 
 import pickle
 from copy import deepcopy
@@ -41,14 +41,14 @@ def random_boxes(count, seed, largest=16):
 
 
 def truth(boxes, image, ignore):
-    """Of one image; `ignore`: whether they are regions."""
+    """Makes the ground truth of one image. ignore: flags of regions"""
     zeros = torch.zeros(len(boxes), dtype=torch.int64)
     classes = torch.arange(len(boxes)) % CLASSES
     return GroundTruth(boxes, classes, zeros + image, (zeros + int(ignore)).bool())
 
 
 def make_gt(objects=(4, 0, 3), regions=(3, 2, 0), seed=0):
-    """By image, as a loader packs them."""
+    """Packs the boxes of each image as a loader does."""
     counts = enumerate(zip(objects, regions, strict=True))
     parts = [
         truth(random_boxes(count, seed + 10 * n + flag), n, flag)
@@ -67,7 +67,7 @@ def make_predictions(priors, images):
 
 
 def covered_by_hand(priors, gt, images):
-    """Every prior beside every region, in Python's numbers."""
+    """Compares every prior with every region in plain Python."""
     boxes, covered = priors.boxes.tolist(), torch.zeros(images, len(priors), dtype=torch.bool)
     for region, n in zip(gt.regions.boxes.tolist(), gt.regions.image.tolist(), strict=True):
         for p, (x1, y1, x2, y2) in enumerate(boxes):
@@ -84,7 +84,7 @@ def name(request):
 
 @pytest.fixture(params=[False, True], ids=["alone", "at_least_one"])
 def rule(request, name):
-    given = {"means": (6.13, 4.59)} if name == "simd" else {}  # else the second call knows more
+    given = {"means": (6.13, 4.59)} if name == "simd" else {}  # both calls need equal means
     made = ASSIGNERS[name](**given)
     return AtLeastOne(made) if request.param else made
 
@@ -102,13 +102,13 @@ def test_what_is_mostly_in_a_region_is_no_background_and_all_else_stays(rule, ki
     wanted = torch.where(covered & background, IGNORE, before.gt_index)
     assert torch.equal(after.gt_index, wanted)
     assert torch.equal(after.quality, before.quality)
-    n, _ = after.positive.nonzero().unbind(1)  # the indices are those of the whole ground truth
+    n, _ = after.positive.nonzero().unbind(1)  # the indices refer to the complete ground truth
     assert torch.equal(gt.image[after.gt_index[after.positive]], n)
     assert not gt.ignore[after.gt_index[after.positive]].any()
 
 
 def test_half_a_box_is_enough_and_less_is_not():
-    """The first level's anchors are 16 pixels wide with the "+1", the first from -3.5 to 11.5."""
+    """The first level's anchors are 16 pixels wide with the "+1". The first is -3.5 to 11.5."""
     priors, rule = PRIORS["anchors"], IgnoreRegions(ASSIGNERS["atss"]())
     predictions = make_predictions(priors, 1)
     for right, enough in ((3.5, True), (3.4, False)):
@@ -120,7 +120,7 @@ def test_half_a_box_is_enough_and_less_is_not():
 
 
 def test_a_region_a_little_narrower_than_a_stride_covers_two_of_each():
-    """Points at 4 and 12 stand for 0.5..7.5 and 8.5..15.5: with the "+1" more than half of each."""
+    """Points at 4 and 12 stand for 0.5..7.5 and 8.5..15.5. With the "+1" this is over half."""
     priors = PointGenerator((8,))(((3, 3),), CPU)
     gt = truth(torch.tensor([[4.2, 4.2, 11.8, 11.8]]), 0, True)
     result = IgnoreRegions(ASSIGNERS["fcos"]())(priors, gt, make_predictions(priors, 1))
@@ -132,7 +132,7 @@ def test_a_region_a_little_narrower_than_a_stride_covers_two_of_each():
 
 
 def test_positives_stay_in_a_region(rule):
-    """The rule learns the same boxes where all of the image is a crowd, too."""
+    """The rule learns the same boxes if the entire image is a crowd."""
     priors, gt = PRIORS["anchors"], make_gt((5,), (0,))
     everything = truth(torch.tensor([[-500.0, -500, 700, 700]]), 0, True)
     predictions = make_predictions(priors, 1)
@@ -171,11 +171,11 @@ def test_no_gradient_reaches_background_in_a_region(rule, retinanet, loss):
 
 
 def test_without_flags_all_is_as_without_the_wrapper(rule):
-    """To the bit, also where there could be regions and are none."""
+    """Compares bitwise, also if the flags exist and mark no region."""
     priors, output = PRIORS["anchors"], outputs(PRIORS["anchors"], 2)
     none = make_gt((5, 4), (0, 0))
     plain = replace(none, ignore=None)
-    average = list  # the totals as they are
+    average = list  # the unweighted sums
     rules = {rule: [plain], IgnoreRegions(rule): [plain, none]}
     results = [
         Criterion(wrapped, DeltaCoder(), average)(output, priors, gt).losses
@@ -218,7 +218,7 @@ def test_names_of_the_rule_are_the_wrappers(rule):
     wrapped = IgnoreRegions(rule)
     for name in ("soft_labels", "quality_name"):
         assert getattr(wrapped, name) == getattr(rule, name)
-    assert not wrapped.needs_size  # a point is the square of one stride to it
+    assert not wrapped.needs_size  # it treats a point as a square of one stride
     assert wrapped.waits == getattr(rule, "waits", False)
 
 
@@ -242,18 +242,18 @@ def test_copies_assign_the_same(rule):
 
 
 def test_never_waits_for_the_device(rule):
-    """The meta device has no values to wait for."""
+    """The meta device has no values, so a wait raises."""
     if getattr(rule, "waits", False):
         pytest.skip("the rule says that it waits for the device")
     priors = PRIORS["nine"]
-    later = replace(make_predictions(priors, 3), iteration=1)  # values of the first are looked at
+    later = replace(make_predictions(priors, 3), iteration=1)  # only iteration 0 reads values
     inputs = [to_device(x, "meta") for x in (priors, make_gt(), later)]
     result = IgnoreRegions(rule)(*inputs)
     assert result.gt_index.device.type == "meta" and result.gt_index.shape == (3, len(priors))
 
 
 class Watch(TorchDispatchMode):
-    """Counts the operators and keeps the largest number of elements that one gives."""
+    """Counts the operators, and records the largest number of elements of a result."""
 
     calls, largest = 0, 0
 
@@ -268,7 +268,7 @@ class Watch(TorchDispatchMode):
 def watched(gt, priors, images):
     predictions = make_predictions(priors, images)
     rule = IgnoreRegions(ASSIGNERS["atss"]())
-    rule(priors, gt, predictions)  # constants that are kept are made here
+    rule(priors, gt, predictions)  # creates the cached constants
     with Watch() as watch:
         rule(priors, gt, predictions)
     return watch
@@ -280,7 +280,7 @@ def test_neither_a_loop_nor_a_table_of_priors_by_regions():
     small = [truth(random_boxes(300, n, largest=2), n, True) for n in range(6)]
     many = watched(joined([*small, make_gt((9,) * 6, (0,) * 6)]), priors, 6)
     assert many.calls <= few.calls + 5  # a kernel may split differently by size
-    # 1,800 regions of at most 16 pixels hold 3 x 3 locations of stride 8 each, and a few others.
+    # Each of 1,800 regions of at most 16 pixels holds 3 x 3 locations of stride 8 and a few others.
     assert many.largest < 1800 * 50 < 1800 * len(priors)
 
 

@@ -1,4 +1,4 @@
-"""Two Gaussians on a line: beside scikit-learn's, and the kernel beside the plain form."""
+"""Compares the mixtures with scikit-learn's, and the kernel with the plain form."""
 
 import warnings
 
@@ -16,7 +16,7 @@ FORMS = {"operator": LOW_COMPONENT, "plain": low_component}
 
 
 def make_rows(kind, rows=60):
-    """Rising rows of 0 to 45 numbers, inf beyond."""
+    """Makes rows of 0 to 45 increasing numbers, padded with inf."""
     generator = torch.Generator().manual_seed(KINDS.index(kind))
     count = torch.randint(0, COLUMNS + 1, (rows,), generator=generator)
     x = 3 * torch.rand(rows, COLUMNS, generator=generator, dtype=torch.float64)
@@ -36,7 +36,7 @@ def make_rows(kind, rows=60):
 
 
 def by_scikit_learn(row):
-    """How many numbers, and how likely each of the lower Gaussian's is (-inf: the others)."""
+    """Gives the number of low values, and the likelihood of each (-inf for other values)."""
     sklearn = pytest.importorskip("sklearn.mixture")
     if len(row) < 2:
         return len(row), np.zeros(len(row))
@@ -61,7 +61,7 @@ def test_is_that_of_scikit_learn(kind, form):
     found, ties = FORMS[form](x, count).tolist(), 0
     for row, n, place in zip(x, count, found, strict=True):
         expected, likelihood = by_scikit_learn(row[:n].numpy())
-        if place != expected:  # exp and log of two libraries: the likeliest may nearly tie
+        if place != expected:  # the libraries' exp and log differ, so the likeliest may nearly tie
             assert likelihood[place - 1] > -np.inf
             assert likelihood[place - 1] == pytest.approx(likelihood.max(), rel=1e-12)
             ties += 1
@@ -70,7 +70,7 @@ def test_is_that_of_scikit_learn(kind, form):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_two_clear_groups(form):
-    """Of numbers in two groups the low ones count, up to the likeliest of them."""
+    """Of two groups of numbers, the low ones count up to the likeliest."""
     x = torch.tensor([[0.30, 0.31, 0.32, 0.33, 2.0, 2.01, 2.02]], dtype=torch.float64)
     assert 2 <= FORMS[form](x, torch.tensor([7])).item() <= 4
     assert FORMS[form](x, torch.tensor([1])).item() == 1
@@ -95,7 +95,7 @@ def test_nothing(form, shape):
 
 @pytest.mark.slow
 def test_the_plain_form_never_waits_for_the_device():
-    """The meta device has no values: whatever reads one raises."""
+    """The meta device has no values, so reading one raises."""
     x, count = (part.to("meta") for part in make_rows("uniform"))
     assert low_component(x, count).shape == count.shape
 

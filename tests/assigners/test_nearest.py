@@ -1,4 +1,4 @@
-"""The lattice search beside a search of every location."""
+"""Compares the lattice search with a search of every location."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ MAPS = [(1, 1), (1, 7), (7, 1), (2, 2), (1, 40), (3, 5), (20, 23), (40, 2)]
 
 
 def brute_force(points, level, offset, k):
-    """Sorted by (distance, index), in float64."""
+    """Sorts all locations by (distance, index) in float64."""
     x = (torch.arange(level.width).double() + offset) * level.stride
     y = (torch.arange(level.height).double() + offset) * level.stride
     dx = (points[:, :1].double() - x).square()
@@ -26,8 +26,8 @@ def brute_force(points, level, offset, k):
 
 
 def exact_points(level, offset):
-    """Points whose distances are exact in float32: on the lattice, midway, on the map's borders,
-    outside, and quarters in between; on small maps all of them."""
+    """Makes points with exact distances in float32: on the lattice, midway, on the map's borders,
+    outside, and at quarters. On small maps it makes all of them."""
     x = torch.arange(-6, 4 * level.width + 6) / 4 * level.stride + offset * level.stride
     y = torch.arange(-6, 4 * level.height + 6) / 4 * level.stride + offset * level.stride
     grid = torch.cartesian_prod(x, y)
@@ -57,8 +57,8 @@ def test_random_points(height, width, stride):
     for k in range(1, 31):
         expected, distance = brute_force(points, level, 0.5, k)
         found = nearest_locations(points, (level,), 0.5, k)
-        assert (found.sort(dim=1).values.diff(dim=1) > 0).all()  # no location twice
-        # Equal but for near ties, where float32 cannot tell; then as near to 1e-6 of the distance.
+        assert (found.sort(dim=1).values.diff(dim=1) > 0).all()  # no location occurs twice
+        # They are equal, except for near ties in float32, where the distances agree to 1e-6.
         torch.testing.assert_close(
             distance.gather(1, found), distance.gather(1, expected), rtol=1e-5, atol=1e-4
         )

@@ -1,8 +1,8 @@
-"""FCOS, DSLA, max-IoU and top-k beside double loops over priors and boxes: plain Python in float64.
+"""Compares FCOS, DSLA, max-IoU and top-k with double loops over priors and boxes in float64.
 
-Written from the published conventions and sharing no code with the package. The scenes' coordinates
-are so coarse that differences of them are exact in float32, so only products and quotients can
-nearly tie: the answer names the priors where they do, and nothing else may differ.
+The loops follow the published conventions and share no code with the package. Differences of the
+scenes' coordinates are exact in float32, so only products and quotients can nearly tie. The loops
+list the priors where this happens. All other priors must agree.
 """
 
 import random
@@ -19,8 +19,8 @@ from dynamic_atss.assigners.rules.topk import TopK
 
 pytestmark = pytest.mark.slow
 
-SCENES = 250  # of each rule
-CLOSE = 1e-6  # of scores; relative where they are above 1
+SCENES = 250  # scenes of each rule
+CLOSE = 1e-6  # of scores; relative above 1
 LIMITS = ((64, 128, 256, 512), (16, 40), (10.5, 30))
 
 
@@ -33,7 +33,7 @@ def near(a, b):
 
 
 def settle(offers):
-    """(gt, quality, nearly a tie?) of a prior to which boxes offer (score, gt, quality)."""
+    """Gives (gt, quality, whether it nearly ties) of a prior for offers (score, gt, quality)."""
     if not offers:
         return -1, 0.0, False
     score, winner, quality = max(offers, key=lambda offer: (offer[0], -offer[1]))
@@ -41,7 +41,7 @@ def settle(offers):
 
 
 def region(box, radius, stride):
-    """The box, or its part around the centre."""
+    """Gives the box, or its part around the centre."""
     if not radius:
         return box
     x, y = center(box)
@@ -127,7 +127,7 @@ def topk(scene, image, k):
         order = sorted(range(len(scores)), key=lambda p: (-scores[p], p))
         last = scores[order[:k][-1]]
         for p in order[k:]:
-            if near(last, scores[p]):  # may take the place of any that is as near
+            if near(last, scores[p]):  # may replace any that is equally near
                 for q in order:
                     close[q] |= abs(last - scores[q]) <= CLOSE
         for p in order[:k]:
@@ -139,7 +139,7 @@ def topk(scene, image, k):
 
 
 class Scene:
-    """Plain lists: priors and points by prior with level and stride; boxes with their image."""
+    """A scene as plain lists: priors and points with level and stride, and boxes with image."""
 
     def __init__(self, priors, gt):
         self.priors = priors.boxes.tolist()

@@ -1,4 +1,4 @@
-"""The operators of label assignment: kernels beside the plain PyTorch that defines them."""
+"""Compares the kernels of label assignment with the plain PyTorch that defines them."""
 
 import math
 
@@ -21,8 +21,8 @@ OPERATORS = {
     if name != "low_component"  # see test_mixture.py
 }
 MOST = torch.ops.dynamic_atss.most_locations.default
-ROUNDED = {"pair_centerness"}  # PyTorch's square root may be a neighbour of the nearest number
-HOST = {"max_iou_labels": (3,)}  # arguments that stay there
+ROUNDED = {"pair_centerness"}  # PyTorch's square root may round to a neighbouring number
+HOST = {"max_iou_labels": (3,)}  # arguments that stay on the CPU
 KINDS = ("random", "empty", "one", "ties", "not finite", "huge", "strided")
 
 
@@ -32,7 +32,7 @@ def make_priors(ratios=(1.0,)):
 
 
 def make_boxes(kind, generator, dtype=torch.float32):
-    """(T, 4) in quarters of a pixel, so that some lie on the lattice; images (T,) of three."""
+    """Makes boxes (T, 4) in quarters of a pixel, some on the lattice, and images (T,) of three."""
     count = {"empty": 0, "one": 1}.get(kind, 40)
     center = torch.rand(count, 2, generator=generator) * torch.tensor([150.0, 110.0]) - 10
     half = 2 * 40 ** torch.rand(count, 2, generator=generator)
@@ -54,7 +54,7 @@ def make_boxes(kind, generator, dtype=torch.float32):
 
 
 def strided(x):
-    """The same values, one after the other no longer."""
+    """Gives the same values with other strides."""
     return torch.stack((x, x - 1), dim=-1)[..., 0] if x.dtype != torch.bool else x.t().clone().t()
 
 
@@ -72,7 +72,7 @@ def make_points(kind, generator, dtype):
 
 
 def make_pairs(kind, generator, of, listed):
-    """box, index: (T, 1) and (T, K), or two of (M,) by box; T boxes and `of` priors."""
+    """Makes box and index, (T, 1) and (T, K) or both (M,), of T boxes and `of` priors."""
     count = {"empty": 0, "one": 1}.get(kind, 40)
     index = torch.randint(of, (count, 7), generator=generator)
     box = torch.arange(count)[:, None]
@@ -136,14 +136,14 @@ def pair_arguments(name, kind, generator, dtype, variant):
 
 
 def selection_arguments(name, kind, generator, dtype, variant):
-    priors = 10  # many pairs for each
+    priors = 10  # many pairs of each box
     box, index = make_pairs(kind, generator, priors, listed=variant > 0)
     exists = torch.rand(index.shape, generator=generator) < 0.7
     score = make_scores(kind, generator, index.shape, dtype)
     if name == "best_of_box":
         flat = torch.randint(10**6, index.shape, generator=generator)
         return box, index, flat, exists, score, (1, 4, 9)[variant], 41
-    # No pair twice, of which either could be the one that counts.
+    # Makes no pair twice, because either one could win.
     order = torch.rand(max(len(box), 1), 3 * priors, generator=generator).argsort(1)
     rows = torch.arange(len(index))[:, None] if index.ndim == 2 else torch.arange(len(index)) // 7
     columns = torch.arange(7) if index.ndim == 2 else torch.arange(len(index)) % 7
@@ -183,7 +183,7 @@ def test_kernel_equals_the_plain_form(name, kind, dtype):
 
 @native
 def test_a_box_without_end_on_a_level_whose_reach_has_none():
-    """Infinity less infinity is no limit. Found by tests/fuzz."""
+    """Infinity minus infinity means no limit. tests/fuzz found this case."""
     boxes = torch.tensor([[-math.inf, 0, 60, 80], [0, 3, math.inf, 90]])
     arguments = list(arguments_of("points_inside", "empty", variant=1))
     arguments[:2], arguments[5], arguments[-1] = (boxes, torch.tensor([0, 1])), 0.0, 40
@@ -198,7 +198,7 @@ def assert_same(a, b):
 
 
 def both_forms(name, arguments):
-    """What kernel and plain form return; neither changes its arguments."""
+    """Gives the results of kernel and plain form, and checks that neither changes its arguments."""
     before = tuple(x.clone() if isinstance(x, torch.Tensor) else x for x in arguments)
     found, expected = (as_tuple(form(*arguments)) for form in OPERATORS[name])
     assert_same(arguments, before)
@@ -219,7 +219,7 @@ def test_opcheck(name, kind):
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_the_plain_form_never_waits_for_the_device(name):
-    """The meta device has no values: whatever reads one raises."""
+    """The meta device has no values, so reading one raises."""
     for variant in range(3):
         arguments = arguments_of(name, "random", variant=variant)
         shapes = [x.shape for x in as_tuple(OPERATORS[name][1](*arguments))]
@@ -234,14 +234,14 @@ def most_arguments(variant):
     generator = torch.Generator().manual_seed(variant)
     extent = 200 * torch.rand(50, 2, generator=generator, dtype=torch.float64)
     extent[:4, 0] = torch.tensor([0, -3, math.inf, 1e30], dtype=torch.float64)
-    extent[4:40] = extent[4:40].round()  # whole strides
+    extent[4:40] = extent[4:40].round()  # full strides
     reach = [20.0, 44.0, 90.0, math.inf] if variant % 2 else []
     margin = [66.0, 130.0, 258.0, 514.0] if variant == 2 else []
     return extent, LEVELS, (0.0, 1.5, 0.0, 2.5)[variant], reach, margin
 
 
 def most_lines(side, level, count, radius, reach, margin):
-    """Of an axis, in a region around a box with this side."""
+    """Counts the most lines of an axis in a region around a box with this side."""
     if reach:
         side = 2 * reach[level] - side if side > reach[level] else side
     strides = (side + (margin[level] if margin else 0)) / (8, 16, 32, 64)[level]
@@ -273,7 +273,7 @@ def test_the_bound_on_locations_without_boxes_or_with_no_numbers():
 @pytest.mark.parametrize("kind", ["random", "ties", "not finite"])
 @pytest.mark.parametrize("k", [1, 9, 16, 17, 40])
 def test_the_best_of_many_pairs_of_a_box(k, kind, dtype):
-    """Many enough for the sieve, in rows and in a list with boxes of very different size."""
+    """Uses enough pairs for the sieve, in rows and in a list with very unequal boxes."""
     generator = torch.Generator().manual_seed(k)
     for shape in ((20, 200), (3000,)):
         score = make_scores(kind, generator, shape, dtype)
@@ -347,7 +347,7 @@ def test_a_wrong_argument_is_an_error_that_names_it(name):
 
 
 def many_boxes(count=3000, images=2):
-    """Enough for several threads in every kernel."""
+    """Makes enough boxes for several threads in every kernel."""
     generator = torch.Generator().manual_seed(3)
     priors = make_priors()
     center = torch.rand(count, 2, generator=generator) * torch.tensor([128.0, 96.0])
@@ -360,8 +360,8 @@ def many_boxes(count=3000, images=2):
 
 @pytest.mark.parametrize("rule", [x for x in ASSIGNERS if x != "paa"])
 def test_threads_do_not_change_a_label(rule):
-    """Nor the quality, but for its last bits: those of PyTorch's functions, which some rules call,
-    depend on how the threads share a tensor."""
+    """The quality may differ in the last bits, because those of PyTorch's functions depend on how
+    threads divide a tensor."""
     scene, before = many_boxes(), torch.get_num_threads()
     results = []
     try:
@@ -401,10 +401,10 @@ def test_compiles_without_a_graph_break():
     "rule", [x for x in ASSIGNERS if not getattr(ASSIGNERS[x], "waits", False)]
 )
 def test_a_rule_compiles_without_a_graph_break(rule):
-    """With what priors and boxes keep (extents, centres) known, as after the first iteration."""
+    """Priors and boxes have cached extents and centres, as after the first iteration."""
     scene, assigner = many_boxes(20), ASSIGNERS[rule]()
     expected = assigner(*scene)
-    torch.compiler.reset()  # what it compiled for the rules before counts towards its limit
+    torch.compiler.reset()  # earlier compilations count towards its limit
     found = torch.compile(assigner.__call__, fullgraph=True, backend="aot_eager")(*scene)
     assert torch.equal(found.gt_index, expected.gt_index)
     assert_rounded(found.quality, expected.quality)

@@ -1,4 +1,4 @@
-"""Rules for one image beside the packed ones that they are, and returns that are refused."""
+"""Compares rules for one image with the same packed rules, and tests invalid results."""
 
 import random
 
@@ -24,7 +24,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", PER_IMAGE)
 def test_labels_of_the_release(golden, name):
-    """Of every prior of the five cases, and those of the packed rule, too."""
+    """Compares every prior of the five cases, also with the packed rule."""
     file, variant, generator = CASES[name]
     arrays = read_arrays(golden, file)
     compared = different = 0
@@ -47,8 +47,7 @@ def test_labels_of_the_release(golden, name):
 
 @pytest.mark.parametrize("name", PER_IMAGE)
 def test_labels_of_random_scenes(name):
-    """As the packed rule's, but for boxes of which the oracle says that float32 may decide either
-    way."""
+    """Compares with the packed rule, except for boxes that the oracle calls doubtful."""
     rng = random.Random(12)
     compared = different = positives = 0
     for _ in range(300):
@@ -74,7 +73,7 @@ def test_labels_of_random_scenes(name):
 
 
 class Returns(PerImage):
-    """Gives back what it was made with."""
+    """Returns a given result."""
 
     def __init__(self, *found):
         self.found = found
@@ -112,7 +111,7 @@ INDEX, QUALITY = torch.tensor([0, -1, -1]), torch.tensor([0.5, 0, 0])
         ((INDEX, INDEX), r"quality is torch\.int64; give floating-point"),
         ((INDEX + 1, QUALITY), r"index holds 1; give 0 to 0, BACKGROUND \(-1\) or IGNORE \(-2\)"),
         ((INDEX - 2, QUALITY), "index holds -3"),
-        ((INDEX, QUALITY * 3), r"quality is 1\.5 of a positive; give numbers in \[0, 1\]"),
+        ((INDEX, QUALITY * 3), r"quality of a positive is 1\.5; give numbers in \[0, 1\]"),
         ((INDEX, QUALITY * torch.nan), "quality is nan of a positive"),
     ],
 )

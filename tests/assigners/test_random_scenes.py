@@ -1,4 +1,4 @@
-"""The naive double loop agrees on 1,000 random scenes."""
+"""Compares the rules with a naive double loop on 1,000 random scenes."""
 
 import random
 
@@ -13,7 +13,7 @@ from dynamic_atss.types import GroundTruth, Predictions
 
 pytestmark = pytest.mark.slow
 
-SCENES = 1000  # of each rule
+SCENES = 1000  # scenes of each rule
 STRIDES, SIZES = (8, 16, 32), (32.0, 64.0, 128.0)
 ANCHORS = {
     1: AnchorGenerator(STRIDES, SIZES),
@@ -22,7 +22,7 @@ ANCHORS = {
 
 
 def random_scene(rng: random.Random):
-    """Small maps of odd shapes, 0 to 12 boxes over one to three images, some of them equal."""
+    """Makes small maps of odd shapes and 0 to 12 boxes, some equal, in one to three images."""
     height, width = rng.randint(1, 12), rng.randint(1, 12)
     sizes = tuple((-(-height // s), -(-width // s)) for s in (1, 2, 4))
     priors = ANCHORS[rng.choice((1, 1, 3))](sizes, torch.device("cpu"))

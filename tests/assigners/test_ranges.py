@@ -1,4 +1,4 @@
-"""The integer ranges of columns and rows beside a look at every location."""
+"""Compares the integer ranges of columns and rows with a test of every location."""
 
 import math
 import random
@@ -23,7 +23,7 @@ MAPS = [
 ]
 GENERATORS = {
     "anchors": AnchorGenerator(STRIDES, [8.0 * s for s in STRIDES]),
-    "six anchors": AnchorGenerator(  # with centres that are exact in float32
+    "six anchors": AnchorGenerator(  # their centres are exact in float32
         STRIDES, [4.0 * s for s in STRIDES], (0.5, 1.0, 2.0), octave=4.0, scales_per_octave=2
     ),
     "points": PointGenerator(STRIDES),
@@ -38,7 +38,7 @@ def truth(boxes, image=None) -> GroundTruth:
 
 
 def random_boxes(rng, count, width, height):
-    """In quarters of a pixel, so that differences are exact; many end on a line or outside."""
+    """Makes boxes in quarters of a pixel, whose differences are exact. Many end on a line."""
     boxes = []
     for _ in range(count):
         x, y = rng.uniform(-60, width + 60), rng.uniform(-60, height + 60)
@@ -49,7 +49,7 @@ def random_boxes(rng, count, width, height):
 
 
 def scenes(generator, maps, count=6):
-    """Random boxes over three images, the second without any."""
+    """Makes random boxes in three images. The second one has none."""
     rng = random.Random(str(maps))
     priors = GENERATORS[generator](maps, CPU)
     for _ in range(count):
@@ -58,7 +58,7 @@ def scenes(generator, maps, count=6):
 
 
 def locations(priors):
-    """Of each prior: its index, level and place, in plain numbers."""
+    """Gives index, level and place of each prior in plain numbers."""
     p = 0
     for i, level in enumerate(priors.levels):
         for row in range(level.height):
@@ -74,8 +74,8 @@ def distances(place, box):
 
 
 def listed(pairs, gt, priors):
-    """The (box, prior) of the list, which are in order, once each; and it ends with those that do
-    not exist, whose indices are harmless."""
+    """Gives the (box, prior) of the list. Checks that they are sorted and unique, and that pairs
+    that do not exist come last with valid indices."""
     assert pairs.box.shape == pairs.prior.shape == pairs.flat.shape == pairs.exists.shape
     assert ((pairs.box >= 0) & (pairs.box < len(gt))).all()
     assert ((pairs.prior >= 0) & (pairs.prior < len(priors))).all()
@@ -87,7 +87,7 @@ def listed(pairs, gt, priors):
 
 
 def within(priors, gt, region, margin=()):
-    """The pairs of every box with the priors whose location lies in its region (T, L or 1, 4)."""
+    """Gives the pairs of every box with the priors in its region (T, L or 1, 4)."""
     levels = level_numbers(priors.levels)
     length = most_locations(gt.extent, levels, 0.0, [], margin)
     lattice = (levels, priors.offset, priors.per_location)
@@ -97,7 +97,7 @@ def within(priors, gt, region, margin=()):
 @pytest.mark.parametrize("maps", MAPS, ids=str)
 @pytest.mark.parametrize("generator", GENERATORS)
 def test_within_loses_no_pair(generator, maps):
-    """Regions that end on a lattice line hold that line."""
+    """Regions that end on a lattice line contain that line."""
     for priors, gt in scenes(generator, maps):
         pairs = within(priors, gt, gt.boxes[:, None])
         expected = [
@@ -148,7 +148,7 @@ def test_inside_strictly(generator, maps, radius, margin):
 @pytest.mark.parametrize("radius", [0.0, 1.5])
 @pytest.mark.parametrize("maps", MAPS, ids=str)
 def test_reach_loses_none_that_is_near_enough(maps, radius):
-    """And saves places in the list."""
+    """The reach also saves places in the list."""
     reach = (20.0, 44.0, math.inf)
     saved = 0
     for priors, gt in scenes("points", maps):
@@ -166,13 +166,13 @@ def test_reach_loses_none_that_is_near_enough(maps, radius):
 
 
 def lines(low, high, stride, offset, count):
-    """Of an axis' lines those in [low, high], counted in float64."""
+    """Gives the lines of an axis in [low, high] in float64."""
     first = max(math.ceil(low / stride - offset), 0)
     return max(min(math.floor(high / stride - offset), count - 1) - first + 1, 0)
 
 
 def hard_box(rng, stride, offset):
-    """From a thousandth of a pixel to a hundred maps; half of them have both ends on lines."""
+    """Makes boxes from 0.001 pixels to 100 maps. Half of them have both ends on lines."""
     sides = [10 ** rng.uniform(-3, 5) for _ in range(2)]
     low = [rng.uniform(-300, 1500) for _ in range(2)]
     if rng.random() < 0.5:
@@ -185,7 +185,7 @@ def hard_box(rng, stride, offset):
 @pytest.mark.parametrize("offset", [0.0, 0.5])
 @pytest.mark.parametrize("stride", [4, 8, 12, 64])
 def test_the_list_is_never_too_short(stride, offset, margin):
-    """One box at a time, so that none has the room that another does not need."""
+    """Tests one box at a time, so that none uses the places of another."""
     rng = random.Random(stride)
     height, width = 900 // stride, 1300 // stride
     priors = PointGenerator((stride,), offset=offset)(((height, width),), CPU)
@@ -206,7 +206,7 @@ def test_the_list_is_never_too_short(stride, offset, margin):
 
 @pytest.mark.parametrize("reach", [(), (64.0, 128.0, 256.0)], ids=["all", "reach"])
 def test_the_list_is_never_too_short_for_many_boxes(reach):
-    """Hundreds of boxes, half of them of whole strides from line to line."""
+    """Tests hundreds of boxes. Half of them reach from line to line."""
     rng = random.Random(9)
     priors = GENERATORS["points without offset"](((50, 84), (25, 42), (13, 21)), CPU)
     boxes = [hard_box(rng, 32, 0.0) for _ in range(200)]
@@ -250,7 +250,7 @@ def test_no_boxes(generator):
 
 @pytest.mark.parametrize("generator", GENERATORS)
 def test_the_host_knows_the_length(generator):
-    """The meta device has no values: whatever reads one raises."""
+    """The meta device has no values, so reading one raises."""
     priors = GENERATORS[generator](MAPS[0], CPU)
     gt = truth(random_boxes(random.Random(1), 7, 128, 96))
     here = points_inside(priors, gt, radius=2.5, reach=(64.0, 128.0, math.inf))

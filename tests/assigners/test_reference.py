@@ -1,4 +1,4 @@
-"""Labels, targets, losses and gradients of the published releases, on every prior."""
+"""Compares labels, targets, losses and gradients with the published releases on every prior."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ ANCHORS = AnchorGenerator((8, 16, 32, 64, 128), (64, 128, 256, 512, 1024))
 
 @pytest.fixture(scope="module", params=FILES)
 def reference(request, golden):
-    """Rule and its arrays as tensors."""
+    """Gives the rule and its reference arrays as tensors."""
     return request.param, read_arrays(golden, FILES[request.param])
 
 
@@ -48,7 +48,7 @@ def test_labels_and_targets(reference, case):
 
     index, positive, quality = result.gt_index[0], result.positive[0], result.quality[0]
     labels = torch.where(positive, gt.classes[index.clamp(min=0)] + 1, 0)
-    # No IoU of these files is within 8e-4 of its threshold: rounding does not change a label.
+    # All IoUs of these files differ from the thresholds by over 8e-4, so rounding changes no label.
     assert torch.equal(labels, arrays[f"{case}_labels"])
     matched, at = gt.boxes[index[positive]], priors.boxes[positive]
     close = {"rtol": 1e-5, "atol": 5e-6}
@@ -64,8 +64,8 @@ def test_labels_and_targets(reference, case):
 
 
 @pytest.mark.parametrize("rule", FILES)
-def test_batch_losses_and_gradients(golden_or_whole, rule):
-    arrays = read_arrays(golden_or_whole, FILES[rule])
+def test_batch_losses_and_gradients(golden_or_complete, rule):
+    arrays = read_arrays(golden_or_complete, FILES[rule])
     names = [f"case{i:02d}" for i in arrays["batch01_pair"].tolist()]
     priors, gt = priors_of(arrays, names[0]), truth_of(arrays, *names)
     inputs = [
@@ -80,7 +80,7 @@ def test_batch_losses_and_gradients(golden_or_whole, rule):
     third = {"dynamic_atss": "loss_IoU", "atss": "loss_centerness"}[rule]
     assert list(losses) == ["loss_cls", "loss_reg", third]
     terms = torch.stack(list(losses.values())).double()
-    expected = arrays["batch01_losses_cls_reg_ctr"]  # sums of a million logarithms
+    expected = arrays["batch01_losses_cls_reg_ctr"]  # these are sums of a million logarithms
     torch.testing.assert_close(terms, expected, rtol=5e-6, atol=0)
     sum(losses.values()).backward()
     for leaf, name in zip(inputs, ("logits", "box_regression", "centerness"), strict=True):

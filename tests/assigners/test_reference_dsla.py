@@ -1,4 +1,4 @@
-"""Labels and targets of the released DSLA."""
+"""Compares labels and targets with the released DSLA."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def arrays(golden):
 
 @pytest.fixture(params=CASES)
 def case(request, arrays):
-    """Its name, priors and ground truth."""
+    """Gives name, priors and ground truth of a case."""
     name = request.param
     sizes = tuple(map(tuple, arrays[f"{name}_featmap_sizes"].tolist()))
     boxes, classes = arrays[f"{name}_gt_bboxes"], arrays[f"{name}_gt_labels"].long()
@@ -46,7 +46,7 @@ def test_targets(arrays, case, setting):
     positive = result.positive[0].nonzero().squeeze(1)
     assert torch.equal(positive, published("pos_idx").long())
 
-    # Of equal scores either box is right; everywhere else it is the published one.
+    # If scores are equal, either box is right. Otherwise it must be the published one.
     found = result.gt_index[0, positive]
     pairs = published("ambiguous").tolist()
     either = torch.tensor(
@@ -63,7 +63,7 @@ def test_targets(arrays, case, setting):
     expected = published("pos_reg_targets")
     torch.testing.assert_close(targets[same], expected[same], rtol=1e-6, atol=1e-5)
 
-    # Of a point's classes the best, and the class of the box at just that point.
+    # The best class of a point, and the class of its box.
     scores = torch.zeros(len(priors), 80)
     point, label = published("cls_idx").long().unbind(1)
     scores[point, label] = published("cls_val")
@@ -73,7 +73,7 @@ def test_targets(arrays, case, setting):
 
 
 def test_the_files_hold_what_is_tested(arrays):
-    """Cases without positives prove little: how many there are, and some are ambiguous."""
+    """Checks that the cases have enough positives, and that some are ambiguous."""
     positives = {s: sum(len(arrays[f"{c}_{s}_pos_idx"]) for c in CASES) for s in SETTINGS}
     assert positives == {"r50": 575, "r101": 243, "full": 835}
     assert sum(len(arrays[f"{c}_full_ambiguous"]) for c in CASES) == 7

@@ -1,4 +1,4 @@
-"""Labels and targets of the released FCOS, and of the positive types of the released ATSS."""
+"""Compares labels and targets with the released FCOS and the released ATSS's positive types."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def atss(golden):
 
 
 def assign(rule, generator, arrays, case):
-    """priors, labels (P,) as in the files, gt box of each positive, quality of each positive"""
+    """Gives priors, labels (P,) as in the files, and gt box and quality of each positive."""
     sizes = tuple(map(tuple, arrays[f"{case}_level_hw"].tolist()))
     priors = generator(sizes, torch.device("cpu"))
     boxes, classes = arrays[f"{case}_gt_boxes"], arrays[f"{case}_gt_labels"] - 1
@@ -47,7 +47,7 @@ def assign(rule, generator, arrays, case):
 @pytest.mark.parametrize("variant", ["", "plain_"])
 @pytest.mark.parametrize("case", CASES)
 def test_fcos(fcos, case, variant):
-    """With centre sampling, targets in strides; and plain, targets in pixels."""
+    """Targets are in strides with centre sampling, and in pixels without."""
     rule = FCOS() if variant else FCOS(radius=1.5)
     priors, labels, boxes, quality = assign(rule, POINTS, fcos, case)
     assert torch.equal(priors.centers, fcos[f"{case}_locations"])
@@ -80,7 +80,7 @@ def test_positive_types_of_atss(atss, case, kind, rule):
     targets = DeltaCoder().encode(boxes, priors.boxes[positive])
     expected = atss[f"{case}_{kind}_reg_targets"][positive]
     torch.testing.assert_close(targets, expected, **CLOSE)
-    # The quality of the release, from its own targets: the centerness of the decoded box.
+    # The release's quality is the centerness of the box decoded from its targets.
     matched = DeltaCoder().decode(expected, priors.boxes[positive])
     left, top, right, bottom = sides(priors.centers[positive], matched).unbind(-1)
     ratio = torch.minimum(left, right) * torch.minimum(top, bottom)
@@ -89,8 +89,8 @@ def test_positive_types_of_atss(atss, case, kind, rule):
 
 
 def near_the_last(anchors, boxes, k):
-    """(P,) bool: anchors with nearly the score of the k-th of some box, of which a square root
-    rounded otherwise takes one or another; equal ones go by their index."""
+    """Flags the anchors that nearly tie with the k-th of some box, (P,). The rounding of a square
+    root decides which one is taken. Equal scores go by index."""
     anchors, boxes = anchors.double(), boxes.double()
     away = (centers(anchors)[:, None] - centers(boxes)).norm(dim=-1)
     score = BoxConvention.LEGACY.iou(anchors[:, None], boxes) - away / away.max() / 1000
@@ -101,8 +101,8 @@ def near_the_last(anchors, boxes, k):
 
 @pytest.mark.parametrize("case", CASES)
 def test_point_targets_of_atss(atss, case):
-    """The release's POINT targets: distances in units of an eighth of the anchor. They are there
-    for every prior that ATSS's own type makes positive; those of the other types have the same."""
+    """The release's POINT targets are distances in eighths of the anchor. The files have them for
+    every positive of ATSS. The other positive types have the same targets."""
     priors, labels, boxes, _ = assign(TopK(), ANCHORS, atss, case)
     both = (labels > 0) & (labels == atss[f"{case}_labels"])
     assert both.any()

@@ -1,7 +1,7 @@
-"""Every rule on a GPU, in plain PyTorch, beside the kernels on the CPU.
+"""Compares every rule on a GPU in plain PyTorch with the kernels on the CPU.
 
-The two round otherwise, so labels may differ where numbers nearly tie and nowhere else: on priors
-whose label a change of the inputs by a millionth changes as well.
+Both round differently, so labels may differ only where numbers nearly tie. A prior nearly ties if a
+change of the inputs by a millionth changes its label.
 """
 
 import os
@@ -26,11 +26,11 @@ MAPS = {
     "small": ((12, 16), (6, 8), (3, 4), (2, 2), (1, 1)),
     "800 x 1344": ((100, 168), (50, 84), (25, 42), (13, 21), (7, 11)),
 }
-COUNTS = {"small": (40, 0, 25), "800 x 1344": (100, 0, 7)}  # of boxes in each image
+COUNTS = {"small": (40, 0, 25), "800 x 1344": (100, 0, 7)}  # boxes in each image
 CLASSES = 20
 CHANGE = 1e-6
-CHANGES = 24  # a label that hangs on a rounding survives all of them once in 2^24
-MOST_TIES = 0.02  # of the priors that learn a box in any of the changes
+CHANGES = 24  # a label that depends on rounding survives all of them with probability 2^-24
+MOST_TIES = 0.02  # share of the priors that learn a box after some change
 
 
 @pytest.fixture(params=ASSIGNERS)
@@ -44,7 +44,7 @@ def assigner(rule, request):
 
 
 def scene(maps, counts, seed=0):
-    """Boxes of 8 to 400 pixels, so many in each image; predictions near the priors."""
+    """Makes boxes of 8 to 400 pixels, as many per image as given, and predictions near priors."""
     generator = torch.Generator().manual_seed(seed)
     priors = AnchorGenerator(STRIDES, [8.0 * s for s in STRIDES])(maps, torch.device("cpu"))
     total, (height, width) = sum(counts), maps[0]
@@ -65,7 +65,7 @@ def changed(x, generator):
 
 
 def nearly_tied(assigner, inputs):
-    """(N, P) where a small change changes the label; and how many learn a box."""
+    """Flags the priors whose label a small change changes, (N, P), and counts those with a box."""
     priors, gt, predictions = inputs
     generator = torch.Generator().manual_seed(1)
     before = assigner(*inputs).gt_index
@@ -81,14 +81,14 @@ def nearly_tied(assigner, inputs):
 
 
 def assert_same_but_for_ties(here, there, assigner, inputs):
-    """here, there: assignments of the same inputs on two devices or in two precisions."""
+    """Compares assignments of the same inputs on two devices or in two precisions."""
     tied, positive = nearly_tied(assigner, inputs)
     differ = here.gt_index != there.gt_index.cpu()
     print(f"{int(differ.sum())} differ, {int(tied.sum())} nearly tied, {positive} positives")
     assert positive > 0 or not len(inputs[1])
     assert tied.sum() <= MOST_TIES * positive + 2
     assert not (differ & ~tied).any()
-    # A quality may be relative to the others of its box: boxes that nothing has changed.
+    # A quality may depend on the others of its box, so compares only boxes without changes.
     touched = torch.cat((here.gt_index[tied], there.gt_index.cpu()[tied]))
     same = ~tied & ~torch.isin(here.gt_index, touched[touched >= 0])
     assert same.any()
@@ -99,7 +99,7 @@ def assert_same_but_for_ties(here, there, assigner, inputs):
 @pytest.mark.cuda
 @pytest.mark.parametrize("maps", MAPS)
 def test_a_gpu_gives_the_labels_of_the_cpu(assigner, maps):
-    """An image without boxes among those with some."""
+    """One of the images has no boxes."""
     inputs = scene(MAPS[maps], COUNTS[maps])
     there = assigner(*(to_device(x, "cuda") for x in inputs))
     assert there.gt_index.is_cuda and there.quality.is_cuda
@@ -116,7 +116,7 @@ def test_few_boxes_or_none_on_a_gpu(assigner, counts):
 
 @pytest.mark.cuda
 def test_many_boxes_on_a_gpu(rule):
-    """More pairs than one block of any kernel takes."""
+    """Uses more pairs than a block of any kernel handles."""
     assigner, inputs = ASSIGNERS[rule](), scene(MAPS["800 x 1344"], (1000, 500))
     there = assigner(*(to_device(x, "cuda") for x in inputs))
     assert there.positive.sum() > 1000
@@ -126,7 +126,7 @@ def test_many_boxes_on_a_gpu(rule):
 
 @pytest.mark.cuda
 def test_a_stream_of_its_own(assigner):
-    """The inputs are written late: what runs on another stream would read what was there before."""
+    """The inputs are written late, so work on another stream would read the old values."""
     inputs = [to_device(x, "cuda") for x in scene(MAPS["small"], (10, 5))]
     priors, gt, predictions = inputs
     expected, stream = assigner(*inputs), torch.cuda.Stream()
@@ -140,12 +140,12 @@ def test_a_stream_of_its_own(assigner):
         late[1].copy_(predictions.logits)
         found = assigner(priors, gt, Predictions(*late))
     torch.cuda.synchronize()
-    differ = (found.gt_index != expected.gt_index).sum()  # sums of atomic additions may vary
+    differ = (found.gt_index != expected.gt_index).sum()  # the order of atomic additions varies
     assert differ <= 0.01 * expected.positive.sum()
 
 
 def leave_assignments(path):
-    """What plain PyTorch gives, as on a GPU, where kernels are switched off."""
+    """Saves the assignments of plain PyTorch, without kernels."""
     inputs = {name: scene(maps, COUNTS[name]) for name, maps in MAPS.items()}
     found = {(r, n): ASSIGNERS[r]()(*i) for r in ASSIGNERS for n, i in inputs.items()}
     torch.save({key: (x.gt_index, x.quality) for key, x in found.items()}, path)
@@ -153,7 +153,7 @@ def leave_assignments(path):
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    """{(rule, maps): assignment} from a process of its own."""
+    """Gives {(rule, maps): assignment} from another process."""
     path = tmp_path_factory.mktemp("plain") / "assignments.pth"
     code = f"import test_rules_on_cuda as t; t.leave_assignments({str(path)!r})"
     places = os.pathsep.join([str(Path(__file__).parent), str(ROOT)])
@@ -164,7 +164,7 @@ def plain(tmp_path_factory):
 
 @pytest.mark.parametrize("maps", MAPS)
 def test_only_near_ties_may_differ(rule, maps, plain):
-    """The comparison itself, with plain PyTorch on the CPU in place of the GPU."""
+    """Tests the comparison with plain PyTorch on the CPU instead of the GPU."""
     assigner, inputs = ASSIGNERS[rule](), scene(MAPS[maps], COUNTS[maps])
     here, there = assigner(*inputs), plain[rule, maps]
     assert_same_but_for_ties(here, there, assigner, inputs)

@@ -1,4 +1,4 @@
-"""At least one positive for every box: beside a loop, and by hand."""
+"""Compares `AtLeastOne` with a loop and with hand-made cases."""
 
 import random
 
@@ -15,7 +15,7 @@ from dynamic_atss.types import IGNORE, Assignment, GroundTruth, Predictions
 
 
 class Fixed:
-    """A rule that says what it was told."""
+    """A rule that returns a given assignment."""
 
     soft_labels, quality_name, needs_size = False, "IoU", False
 
@@ -27,7 +27,7 @@ class Fixed:
 
 
 def random_assignment(rng, priors, gt):
-    """Some boxes have priors, and some priors are ignored."""
+    """Gives priors to some boxes, and ignores some priors."""
     index = torch.full((2, len(priors)), -1)
     for t, n in enumerate(gt.image.tolist()):
         if rng.random() < 0.3:
@@ -46,7 +46,7 @@ def reference(s, p, sized):
 
 
 def loop(s, priors, given, topk, rounds):
-    """Box after box and round after round."""
+    """Handles box after box and round after round."""
     maps = [(level.height, level.width) for level in priors.levels]
     answer = {
         (n, p): (t, 0.25)
@@ -84,15 +84,15 @@ def test_loop_agrees():
         answer = loop(unpacked(priors, gt, predictions), priors, given, topk, rounds)
         agree(result, answer)
         free = ~result.positive
-        assert torch.equal(result.gt_index[free], given.gt_index[free])  # ignored ones stay so
+        assert torch.equal(result.gt_index[free], given.gt_index[free])  # also ignored priors
         given_more += len(answer) - int(given.positive.sum())
         ended_without += len(gt) - len({t for t, _ in answer.values()})
     assert given_more > 300
-    assert ended_without > 10  # crowds, and few rounds
+    assert ended_without > 10  # crowds with few rounds
 
 
 def tiny_boxes(count):
-    """One to the stride of 8, 3 pixels wide, each around no location."""
+    """Makes boxes 3 pixels wide, one per stride of 8, that contain no location."""
     x = torch.arange(count) * 16.0 + 20.5
     boxes = torch.stack((x, x * 0 + 20.5, x + 3, x * 0 + 23.5), 1)
     return GroundTruth(boxes, torch.zeros(count).long(), torch.zeros(count).long())

@@ -1,4 +1,4 @@
-"""DW beside a double loop, and by hand."""
+"""Compares DW with a double loop and with hand-made cases."""
 
 import random
 from math import exp
@@ -20,7 +20,7 @@ def giou(a, b):
 
 
 def positive_weights(s, t, sigma, beta, mu):
-    """{prior: weight} of box t."""
+    """Gives {prior: weight} of box t."""
     box, label, n = s["boxes"][t], s["classes"][t], s["images"][t]
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     share, whole = {}, 0.0
@@ -47,7 +47,7 @@ def negative_weights(s, t, priors):
 
 
 def double_loop(scene, *arguments):
-    """{(image, prior): {gt index: (positive weight, negative weight)}}"""
+    """Gives {(image, prior): {gt index: (positive weight, negative weight)}}."""
     answer = {}
     for t, n in enumerate(scene["images"]):
         positive = positive_weights(scene, t, *arguments)
@@ -78,7 +78,7 @@ def test_double_loop_agrees():
 
 
 def test_the_negative_weight_falls_from_a_half_to_the_best():
-    """IoUs of 0.3, 0.5, 0.8, 1: 1, 1, (1 - 0.64) / 0.75, 0."""
+    """IoUs of 0.3, 0.5, 0.8 and 1 give 1, 1, (1 - 0.64) / 0.75 and 0."""
     points = PointGenerator((8,))(((1, 4),), torch.device("cpu"))
     box = torch.tensor([[0.0, 0, 32, 8]])
     gt = GroundTruth(box, torch.tensor([0]), torch.tensor([0]))
@@ -92,5 +92,5 @@ def test_the_negative_weight_falls_from_a_half_to_the_best():
 @pytest.mark.parametrize("arguments", [{"sigma": 0}, {"beta": -1.0}, {"mu": "x"}])
 def test_wrong_arguments(arguments):
     (name,) = arguments
-    with pytest.raises(ValueError, match=f"{name} is .*; it must be a .*number of at least"):
+    with pytest.raises(ValueError, match=rf"{name} is .*; it must be an? \w+ of at least"):
         DW(**arguments)

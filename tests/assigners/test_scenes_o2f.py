@@ -1,4 +1,4 @@
-"""o2f beside a double loop, and by hand."""
+"""Compares o2f with a double loop and with hand-made cases."""
 
 import random
 from dataclasses import replace
@@ -19,7 +19,7 @@ def center_region(box, reach):
 
 
 def winners_of(scene, topk, power, radius):
-    """{(image, prior): (gt index, score, class score)}"""
+    """Gives {(image, prior): (gt index, score, class score)}."""
     s, winners = scene, {}
     for t, (box, label, n) in enumerate(zip(s["boxes"], s["classes"], s["images"], strict=True)):
         candidates = []
@@ -50,7 +50,7 @@ def test_double_loop_agrees():
     for _ in range(200):
         scene = random_scene(rng, ("square", "three", "points"))
         arguments = rng.choice(((7, 0.8, 1.5), (7, 0.8, 1.5), (3, 0.5, 2.5), (20, 1.0, 1.0)))
-        rule = O2F(*arguments, iterations=7)  # the scenes are of iterations 0 to 9
+        rule = O2F(*arguments, iterations=7)  # the scenes have iterations 0 to 9
         factor = 0.6 - 0.4 * min(scene[2].iteration / 6, 1)
         answer, best = double_loop(unpacked(*scene), *arguments, factor)
         found = rule(*scene)
@@ -62,7 +62,7 @@ def test_double_loop_agrees():
 
 
 def test_labels_fall_during_the_training():
-    """Four points around the centre of a box, all with perfect boxes; scores of 0.8, 0.4, 0.2."""
+    """Four points around a box's centre predict perfect boxes with scores of 0.8, 0.4 and 0.2."""
     points = PointGenerator((8,))(((2, 2),), torch.device("cpu"))
     box = torch.tensor([[0.0, 0, 16, 16]])
     gt = GroundTruth(box, torch.tensor([0]), torch.tensor([0]))
@@ -79,8 +79,8 @@ def test_labels_fall_during_the_training():
 @pytest.mark.parametrize(
     "arguments, match",
     [
-        ({"topk": 0}, "topk is 0; it must be a whole number of at least 1"),
-        ({"iterations": 0}, "iterations is 0; it must be a whole number"),
+        ({"topk": 0}, "topk is 0; it must be an integer of at least 1"),
+        ({"iterations": 0}, "iterations is 0; it must be an integer"),
         ({"radius": 0.0}, "radius is 0.0; it must be a number of at least 0.5"),
         ({"power": 1.5}, "power is 1.5; it must be at most 1"),
         ({"labels": (0.5,)}, r"labels is \(0.5,\); give two numbers from 0 to 1"),

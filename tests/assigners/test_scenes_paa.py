@@ -1,4 +1,4 @@
-"""PAA beside a double loop, and by hand."""
+"""Compares PAA with a double loop and with hand-made cases."""
 
 import random
 from dataclasses import replace
@@ -32,7 +32,7 @@ def giou_loss(a, b):
 
 
 def box_of_anchors(s, n, threshold):
-    """By prior of image n, the box of the largest IoU where that suffices, or None."""
+    """Gives by prior of image n the box of the largest IoU if it is large enough, or None."""
     mine = [t for t, image in enumerate(s["images"]) if image == n]
     ious = [[iou(a, s["boxes"][t], 1) for t in mine] for a in s["anchors"]]
     best = [max(column) for column in zip(*ious, strict=True)]
@@ -46,7 +46,7 @@ def box_of_anchors(s, n, threshold):
 
 
 def positives(losses):
-    """How many of these rising losses."""
+    """Counts the positives among increasing losses."""
     if len(losses) < 2:
         return len(losses)
     x = np.array(losses)[:, None]
@@ -133,5 +133,5 @@ def test_a_loss_that_is_not_finite_leaves_its_box_all_candidates(bad):
 @pytest.mark.parametrize("arguments", [{"topk": 0}, {"threshold": -0.1}, {"gamma": -1.0}])
 def test_wrong_arguments(arguments):
     (name,) = arguments
-    with pytest.raises(ValueError, match=f"{name} is .*; it must be a .*number of at least"):
+    with pytest.raises(ValueError, match=rf"{name} is .*; it must be an? \w+ of at least"):
         PAA(**arguments)

@@ -1,4 +1,4 @@
-"""POTO beside all matchings of small scenes, and beside another solver."""
+"""Compares POTO with all matchings of small scenes, and with another solver."""
 
 import random
 
@@ -12,7 +12,7 @@ from dynamic_atss.assigners.rules.poto import POTO
 
 
 def region(box, stride, radius):
-    """The part of a box within `radius` strides of its centre; radius 0: all of it."""
+    """Gives the part of a box within `radius` strides of its centre. radius 0: the entire box."""
     if not radius:
         return box
     x, y, reach = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, radius * stride
@@ -21,7 +21,7 @@ def region(box, stride, radius):
 
 
 def qualities(s, alpha, radius):
-    """[{prior: quality}], by box."""
+    """Gives [{prior: quality}] by box."""
     found = []
     for box, label, n in zip(s["boxes"], s["classes"], s["images"], strict=True):
         own = {}
@@ -35,9 +35,8 @@ def qualities(s, alpha, radius):
 
 
 def best_of_all(of_boxes):
-    """The largest sum of 1 + quality over all matchings of one image, and its {box: prior}: every
-    matching is tried, box after box; what is left of the image is known by the priors that are
-    taken, as no other box counts."""
+    """Tries all matchings of one image box after box. Gives the largest sum of 1 + quality and its
+    {box: prior}. The set of taken priors describes the remaining image."""
     known = {}
 
     def rest(t, taken):
@@ -57,7 +56,7 @@ def best_of_all(of_boxes):
 
 
 def sums(scene, found, alpha, radius):
-    """(of the pairs found, of the best matching), of both images."""
+    """Gives the sums of the found pairs and of the best matching over both images."""
     s = unpacked(*scene)
     by_box, best = qualities(s, alpha, radius), 0.0
     for n in range(2):
@@ -80,7 +79,7 @@ ARGUMENTS = ((0.8, 1.5), (0.8, 1.5), (0.5, 1.0), (0.0, 2.5), (1.0, 1.5))
 
 
 def distinct(scene):
-    """The scene, with predictions that no two priors share: nothing ties."""
+    """Makes all predictions of a scene distinct, so that nothing ties."""
     priors, gt, predictions = scene
     generator = torch.Generator().manual_seed(len(priors) + len(gt))
     for values in (predictions.boxes[..., 2:], predictions.logits):
@@ -89,7 +88,7 @@ def distinct(scene):
 
 
 def test_no_matching_has_a_larger_sum():
-    """By their sums: where no predicted box overlaps the true one, all qualities are 0."""
+    """Compares sums, because all qualities are 0 if no predicted box overlaps the true one."""
     rng, boxes, differ = random.Random(21), 0, 0
     for _ in range(150):
         scene = distinct(random_scene(rng, ("square", "three", "points")))
@@ -117,14 +116,14 @@ def test_each_box_its_best_prior():
 
 
 def random_pairs(rng, boxes, priors, share, steps):
-    """(box, prior, value), by box; values in so many steps, so that they tie."""
+    """Makes (box, prior, value) sorted by box. Values have few steps, so that they tie."""
     there = rng.random((boxes, priors)) < share
     box, prior = there.nonzero()
     return box, prior, 1 + rng.integers(0, steps, len(box)) / steps
 
 
 def largest_sum(box, prior, value, boxes):
-    """By trying all matchings: of all sets of taken priors the best, box after box."""
+    """Tries all matchings: keeps the best for each set of taken priors, box after box."""
     best = {frozenset(): 0.0}
     for t in range(boxes):
         new = dict(best)
@@ -166,15 +165,15 @@ def test_the_matching_has_the_largest_sum(check, largest, steps):
 
 
 def test_a_box_is_not_left_out_for_the_quality_of_others():
-    """Box 0 has one prior, which is the best of box 1, too: box 1 takes its other one."""
+    """Box 0 has one prior, which is also the best of box 1. Box 1 takes its other prior."""
     box, prior = torch.tensor([0, 1, 1]), torch.tensor([5, 5, 9])
     value = torch.tensor([1.1, 2.0, 1.0], dtype=torch.float64)
     assert best_matching(box, prior, value, 2).tolist() == [True, False, True]
 
 
 def test_a_long_chain():
-    """Every box has its own prior; one more box wants the first alone, and all move on by one,
-    each for 1/4096 less."""
+    """Every box has a prior. Another box wants only the first one, so all boxes move on by one,
+    and each loses 1/4096."""
     count = 2000
     box = torch.arange(count).repeat_interleave(2)
     prior = (torch.arange(count)[:, None] + torch.tensor([0, 1])).flatten()
@@ -186,7 +185,7 @@ def test_a_long_chain():
     matched = best_matching(box, prior, value, count + 1)
     assert matched.sum() == count + 1
     assert prior[matched].tolist() == [*range(1, count + 1), 0]
-    value[-1] = 0.25  # less than all would lose
+    value[-1] = 0.25  # less than the sum of the losses
     assert best_matching(box, prior, value, count + 1).sum() == count
 
 

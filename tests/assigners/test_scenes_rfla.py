@@ -1,4 +1,4 @@
-"""RFLA beside a double loop, and by hand."""
+"""Compares RFLA with a double loop and with hand-made cases."""
 
 import random
 from math import log, sqrt
@@ -31,8 +31,8 @@ def centerness(point, box):
 
 
 def double_loop(s, topk, decay, fields, distance, conflicts):
-    """{(image, prior): (gt index, quality)}, the places that are ignored, and how many the second
-    round gave."""
+    """Gives {(image, prior): (gt index, quality)}, the ignored places, and how many positives the
+    second round added."""
     winners, ignored, first = {}, set(), 0
     for k, scale in zip(topk, (1.0, decay), strict=True):
         taken = {}
@@ -83,7 +83,7 @@ def test_double_loop_agrees(arguments):
 
 
 def test_the_fields_are_half_of_what_a_resnet_50_with_fpn_sees():
-    """By layer: kernel - 1 times the distance of its inputs is added (7 x 7 and pooling first)."""
+    """Each layer adds (kernel - 1) * the distance of its inputs, from 7 x 7 and pooling on."""
     sees, step, wanted = 1 + 6 + 2 * 2, 4, {}
     for level, blocks in ((2, 3), (3, 3), (4, 5), (5, 2)):  # as the release counts them
         if level > 2:
@@ -118,7 +118,7 @@ def test_a_tiny_box_between_points_has_positives():
     [
         ({"topk": (0, 1)}, "topk_0 is 0"),
         ({"decay": 0}, "decay is 0"),
-        ({"fields": (5, 4)}, "rising order"),
+        ({"fields": (5, 4)}, "increasing order"),
         ({"distance": "iou"}, "distance is 'iou'; give one of 'kl', 'wasserstein'"),
         ({"conflicts": "first"}, "conflicts is 'first'; give one of 'last', 'best'"),
         ({"topk": (3,)}, "topk is .* two numbers"),

@@ -1,4 +1,4 @@
-"""SimD beside a double loop; its means by hand, and through a checkpoint."""
+"""Compares SimD with a double loop, and tests its means by hand and in a checkpoint."""
 
 import random
 from math import exp, sqrt
@@ -15,7 +15,7 @@ EPS = 1e-6
 
 
 def relative(anchor, box):
-    """x, y, width and height of the box less those of the anchor, by the sum of both sides."""
+    """Gives the differences of box and anchor in x, y, width, height, by the sum of the sides."""
     sides = [[b[i + 2] - b[i] + 1 + EPS for i in (0, 1)] for b in (box, anchor)]
     centers = [[(b[i + 2] + b[i]) / 2 for i in (0, 1)] for b in (box, anchor)]
     total = [a + b for a, b in zip(*sides, strict=True)]
@@ -28,7 +28,7 @@ def simd(anchor, box, means):
 
 
 def double_loop(s, means, positive, negative, least, conflicts):
-    """{(image, prior): (gt index, quality)} and the places that are ignored."""
+    """Gives {(image, prior): (gt index, quality)} and the ignored places."""
     found, claims, ignored = {}, {}, set()
     for t, (box, n) in enumerate(zip(s["boxes"], s["images"], strict=True)):
         values = [simd(anchor, box, means) for anchor in s["anchors"]]
@@ -128,7 +128,7 @@ def test_an_evaluation_learns_no_means():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"positive": 0.2}, "negative 0.3 must not be above positive 0.2"),
+        ({"positive": 0.2}, "negative is 0.3; it must not be above positive, 0.2"),
         ({"least": 0}, "least is 0"),
         ({"means": (1.0, -1.0)}, "mean_y is -1.0"),
         ({"means": (1.0,)}, "means is .* two numbers"),

@@ -1,4 +1,4 @@
-"""SimOTA beside a double loop, and by hand."""
+"""Compares SimOTA with a double loop and with hand-made cases."""
 
 import random
 from math import log
@@ -13,7 +13,7 @@ from dynamic_atss.types import GroundTruth, Predictions
 
 
 def cost_and_iou(s, t, p):
-    """Of box t and prior p, without the penalty."""
+    """Gives cost and IoU of box t and prior p, without the penalty."""
     box, label, n = s["boxes"][t], s["classes"][t], s["images"][t]
     u = iou(s["predicted"][n][p], box)
     logits = s["logits"][n][p]
@@ -28,8 +28,7 @@ def near_center(s, t, p):
 
 
 def taken(s, t, priors, comes_last):
-    """[(cost with penalty, prior, IoU)] of the cheapest among `priors`; comes_last: prior by
-    prior."""
+    """Gives [(cost with penalty, prior, IoU)] of the cheapest among `priors`. comes_last: flags"""
     offers = []
     for p in priors:
         cost, u = cost_and_iou(s, t, p)
@@ -39,7 +38,7 @@ def taken(s, t, priors, comes_last):
 
 
 def of_image(s):
-    """The release: candidates and conflicts are the image's."""
+    """Assigns as the release does, with candidates and conflicts of the image."""
     boxes, every, answer = range(len(s["boxes"])), range(len(s["points"])), {}
     far = [[not near_center(s, t, p) for p in every] for t in boxes]
     for n in range(len(s["predicted"])):
@@ -50,14 +49,14 @@ def of_image(s):
             for _, p, _ in taken(s, t, candidates, far[t]):
                 takers.setdefault(p, []).append(t)
         for p, own in takers.items():
-            rivals = own if len(own) == 1 else here  # any box of the image may win it
+            rivals = own if len(own) == 1 else here  # any box of the image may win the prior
             _, t = min((cost_and_iou(s, t, p)[0] + 1e6 * far[t][p], t) for t in rivals)
             answer[n, p] = (t, cost_and_iou(s, t, p)[1])
     return answer
 
 
 def of_box(s):
-    """A box knows the priors near its own centre; those outside of it come last."""
+    """Assigns with the priors near the box's centre. Those outside of the box come last."""
     winners = {}
     for t, (box, n) in enumerate(zip(s["boxes"], s["images"], strict=True)):
         near = [p for p in range(len(s["points"])) if near_center(s, t, p)]
@@ -97,8 +96,7 @@ def one_box(points, box, predicted, classes=1, **arguments):
 
 
 def test_as_many_as_the_iou_adds_up_to():
-    """All predictions have an IoU of 0.45 with the box: floor(10 * 0.45) = 4 of 9 points a
-    level."""
+    """All predictions have an IoU of 0.45, so floor(10 * 0.45) = 4 of 9 points are taken."""
     points = PointGenerator((8,))(((20, 20),), torch.device("cpu"))
     result = one_box(points, [40.0, 40, 140, 140], [40.0, 40, 85, 140])
     assert result.positive.sum() == 4
@@ -107,8 +105,8 @@ def test_as_many_as_the_iou_adds_up_to():
 
 @pytest.mark.parametrize("offset, lines", [(0.0, 5), (4.0, 4), (2.0, 5)])
 def test_the_region_is_open(offset, lines):
-    """Perfect predictions take the ten IoUs' sum; their points are 5 x 5, or 4 x 4 where the
-    region's border lies on the points."""
+    """With perfect predictions a box takes ten points, of 5 x 5, or of 4 x 4 if the border of the
+    region lies on points."""
     points = AnchorGenerator((8,), (64,))(((20, 20),), torch.device("cpu"))
     center = 84.0 + offset
     gt = GroundTruth(
@@ -125,11 +123,11 @@ def test_the_region_is_open(offset, lines):
 
 
 def test_points_outside_of_the_box_come_last():
-    """A box of 10 x 30 holds one of five columns; it takes no other while that suffices."""
+    """A box of 10 x 30 contains one of five columns. It takes no other if that is enough."""
     points = PointGenerator((8,))(((20, 20),), torch.device("cpu"))
     box = [79.0, 65, 89, 95]  # one column, at 84, four rows
     own = {"radius": 2.5, "candidates": "box"}
-    result = one_box(points, box, [79.0, 65, 89, 83.5], **own)  # an IoU above 0.6: six positives
+    result = one_box(points, box, [79.0, 65, 89, 83.5], **own)  # IoU > 0.6: six positives
     x, y = points.centers[result.positive[0]].unbind(1)
     assert len(x) == 6
     assert ((x == 84) & (y > 65) & (y < 95)).sum() == 4
@@ -137,7 +135,7 @@ def test_points_outside_of_the_box_come_last():
 
 @pytest.mark.parametrize("candidates, count", [("image", 4), ("box", 1)])
 def test_what_is_near_another_box_counts_in_the_sum(candidates, count):
-    """All that predict the first box lie near the second one's centre: 4 of an IoU of 1."""
+    """All 4 priors that predict the first box, with an IoU of 1, lie near the second's centre."""
     points = PointGenerator((8,))(((12, 16),), torch.device("cpu"))
     boxes = torch.tensor([[24.0, 24, 64, 64], [64, 24, 104, 64]])
     gt = GroundTruth(boxes, torch.tensor([0, 1]), torch.tensor([0, 0]))
@@ -148,12 +146,12 @@ def test_what_is_near_another_box_counts_in_the_sum(candidates, count):
     index = SimOTA(candidates=candidates)(points, gt, predictions).gt_index[0]
     assert near[0].sum() == 9
     assert (index == 0).sum() == count
-    assert near[0][index == 0].all()  # it takes those near its own centre all the same
+    assert near[0][index == 0].all()  # it still takes those near its centre
 
 
 def test_a_prior_of_several_boxes_may_go_to_one_that_has_not_taken_it():
-    """Three boxes on one centre. The two of class 0 want the same prior; the third, of class 1,
-    takes another that suits it even better, and yet the prior costs it least."""
+    """Three boxes have the same centre. Two boxes of class 0 want the same prior. The third, of
+    class 1, takes a still better one, but has the least cost for that prior."""
     points = PointGenerator((8,))(((6, 6),), torch.device("cpu"))
     boxes = torch.tensor([[8.0, 8, 40, 40], [9, 9, 39, 39], [10, 10, 38, 38]])
     gt = GroundTruth(boxes, torch.tensor([0, 0, 1]), torch.zeros(3, dtype=torch.int64))
@@ -173,7 +171,7 @@ def test_a_prior_of_several_boxes_may_go_to_one_that_has_not_taken_it():
 @pytest.mark.parametrize("arguments", [{"radius": 0.0}, {"topk": 0}, {"iou_weight": -1.0}])
 def test_wrong_arguments(arguments):
     (name,) = arguments
-    with pytest.raises(ValueError, match=f"{name} is .*; it must be a .*number of at least"):
+    with pytest.raises(ValueError, match=rf"{name} is .*; it must be an? \w+ of at least"):
         SimOTA(**arguments)
 
 

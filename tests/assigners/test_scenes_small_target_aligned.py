@@ -1,4 +1,4 @@
-"""Small-target-aware task alignment beside a double loop, and by hand."""
+"""Compares small-target-aware task alignment with a double loop and with hand-made cases."""
 
 import random
 
@@ -78,8 +78,8 @@ def test_a_box_keeps_its_best(per_box, positives):
     [((80.0, 80.0), 4), ((81.5, 86.25), 4), ((84.0, 81.5), 2), ((84.0, 84.0), 1)],
 )
 def test_a_box_smaller_than_a_stride_has_candidates_of_the_finest_level(place, candidates):
-    """Four, but fewer where those around lie on the border of the region; without the wider region
-    it has none but at its very centre."""
+    """It has four, or fewer if some lie on the border of the region. Without the wider region it
+    would have one only at its centre."""
     points = PointGenerator((8, 16))(((20, 20), (10, 10)), torch.device("cpu"))
     x, y = place
     box = torch.tensor([[x - 1.0, y - 1, x + 1, y + 1]])
@@ -96,5 +96,5 @@ def test_a_box_smaller_than_a_stride_has_candidates_of_the_finest_level(place, c
 )
 def test_wrong_arguments(arguments):
     (name,) = arguments
-    with pytest.raises(ValueError, match=f"{name} is .*; it must be a .*number of at least"):
+    with pytest.raises(ValueError, match=rf"{name} is .*; it must be an? \w+ of at least"):
         SmallTargetAligned(**arguments)

@@ -1,4 +1,4 @@
-"""Task-aligned assignment beside a double loop, and by hand."""
+"""Compares task-aligned assignment with a double loop and with hand-made cases."""
 
 import random
 from dataclasses import replace
@@ -46,7 +46,7 @@ def test_double_loop_agrees(candidates):
 
 
 def test_points_outside_take_places():
-    """The three best predictions of a box lie outside of it: of four places one is left."""
+    """The three best predictions of a box lie outside of it, so one of four places is left."""
     points = PointGenerator((8,))(((6, 6),), torch.device("cpu"))
     box = torch.tensor([8.0, 8, 32, 32])
     gt = GroundTruth(box[None], torch.tensor([0]), torch.tensor([0]))
@@ -77,7 +77,7 @@ def test_the_best_of_a_box_has_its_largest_iou():
 
 
 def test_scores_far_below_what_float32_holds_still_align():
-    """sigmoid(-120) is 0 in float32; the order of t, and t / max t, are not."""
+    """sigmoid(-120) is 0 in float32, but the order of t and t / max t are not lost."""
     rng = random.Random(3)
     rule = TaskAligned(candidates="box")
     while True:
@@ -93,7 +93,7 @@ def test_scores_far_below_what_float32_holds_still_align():
 @pytest.mark.parametrize("arguments", [{"topk": 0}, {"alpha": -1}, {"beta": -0.5}, {"alpha": "x"}])
 def test_wrong_arguments(arguments):
     (name,) = arguments
-    with pytest.raises(ValueError, match=f"{name} is .*; it must be a .*number of at least"):
+    with pytest.raises(ValueError, match=rf"{name} is .*; it must be an? \w+ of at least"):
         TaskAligned(**arguments)
 
 

@@ -1,4 +1,4 @@
-"""The variants of Dynamic ATSS beside a double loop, and where they meet known rules."""
+"""Compares the variants of Dynamic ATSS with a double loop and with known rules."""
 
 import random
 from dataclasses import replace
@@ -25,7 +25,7 @@ VARIANTS = [
 
 
 def scored(combine, use, weight, predicted, anchor):
-    """Scores and threshold from the IoUs of a box's candidates."""
+    """Computes scores and threshold from the IoUs of a box's candidates."""
     if use != "both":
         scores = predicted if use == "predicted" else anchor
         return scores, sum(oracle.mean_and_std(scores))
@@ -40,7 +40,7 @@ def scored(combine, use, weight, predicted, anchor):
 
 
 def double_loop(s, priors, iteration, topk=9, combine="sum", use="both", warmup=0):
-    """{place: (gt index, quality)}, and the boxes whose decisions nearly tie in float32."""
+    """Gives {place: (gt index, quality)}, and the boxes whose decisions nearly tie in float32."""
     maps = [(level.height, level.width) for level in priors.levels]
     weight = min(iteration / warmup, 1.0) if warmup else 1.0
     winners, doubtful = {}, set()
@@ -59,7 +59,7 @@ def double_loop(s, priors, iteration, topk=9, combine="sum", use="both", warmup=
             if abs(score - threshold) < oracle.CLOSE:
                 doubtful.add(t)
             other = winners.get((n, p), (t, -1.0))
-            # Equal boxes as well: a library may round their scores by their place in a tensor.
+            # Also for equal boxes, because rounding may depend on the place in a tensor.
             if abs(other[1] - score) < oracle.CLOSE:
                 doubtful |= {t, other[0]}
             if score >= threshold and score > other[1]:
@@ -117,10 +117,10 @@ def test_anchors_alone_choose_as_atss_does_and_predictions_need_no_anchors(scene
     [
         ({"combine": "max"}, "combine is 'max'; give one of 'sum', 'mean', 'product'"),
         ({"use": "none"}, "use is 'none'; give one of 'both', 'predicted', 'anchor'"),
-        ({"warmup": -1}, "warmup is -1; it must be a whole number of at least 0"),
-        ({"topk": 0}, "topk is 0; it must be a whole number of at least 1"),
-        ({"topk": 2.5}, "topk is 2.5; it must be a whole number of at least 1"),
-        ({"warmup": "soon"}, "warmup is 'soon'; it must be a whole number of at least 0"),
+        ({"warmup": -1}, "warmup is -1; it must be an integer of at least 0"),
+        ({"topk": 0}, "topk is 0; it must be an integer of at least 1"),
+        ({"topk": 2.5}, "topk is 2.5; it must be an integer of at least 1"),
+        ({"warmup": "soon"}, "warmup is 'soon'; it must be an integer of at least 0"),
         ({"use": "anchor", "warmup": 5}, 'need use "both"'),
         ({"use": "predicted", "combine": "product"}, 'need use "both"'),
     ],

@@ -1,4 +1,4 @@
-"""What top-k divides the distances by: the longest of the image, over all priors and boxes."""
+"""Tests the divisor of top-k's distances, the longest distance in the image."""
 
 import pytest
 import torch

@@ -156,7 +156,7 @@ def test_cocos_names_in_any_order_fit_a_published_file(trained, tmp_path, monkey
         assert call_tool(monkeypatch, "test_net", args) == 0
         (results,) = out.glob("inference/*/bbox.json")
         found[name] = json.loads(results.read_text())
-        assert "its 80 classes are COCO's" in (out / "log.txt").read_text()
+        assert "its 80 classes must be COCO's" in (out / "log.txt").read_text()
     assert found[plain] and found[plain] == found[back]
     # Trained from: the rows of the class layer follow the names.
     args = [*config, "DATASETS.TRAIN", back, "SOLVER.MAX_ITER", 1, "SOLVER.BASE_LR", 1e-9]
@@ -169,13 +169,13 @@ def test_cocos_names_in_any_order_fit_a_published_file(trained, tmp_path, monkey
     torch.testing.assert_close(other, weight.flip(0))
 
 
-def test_without_names_the_trusted_order_is_told(trained, tmp_path, monkeypatch):
+def test_without_class_names_the_assumed_order_is_logged(trained, tmp_path, monkeypatch):
     config, run = trained
     path = unnamed(run, tmp_path)
     args = [*config, "MODEL.WEIGHT", path, "OUTPUT_DIR", tmp_path / "out"]
     assert call_tool(monkeypatch, "test_net", args) == 0
     text = (tmp_path / "out/log.txt").read_text()
-    assert "no class names in the file: its classes are taken in the order of the data set" in text
+    assert "no class names in the file" in text
     shapes = json.loads((run.parent / "datasets/shapes/annotations/val.json").read_text())
     assert ", ".join(c["name"] for c in shapes["categories"]) in text
     assert "in another order than their ids" not in text
@@ -210,7 +210,7 @@ def test_a_start_from_another_order_takes_the_classes_by_name(trained, tmp_path,
     assert after["classes"] == before["classes"][::-1]
     for name in ("head.cls_logits.weight", "head.cls_logits.bias"):
         torch.testing.assert_close(after["model"][name], before["model"][name].flip(0))
-    assert "in another order than the data set's: matched by name" in (
+    assert "order their classes differently: matched by name" in (
         (tmp_path / "log.txt").read_text()
     )
 

@@ -188,7 +188,7 @@ def test_weights_of_one_branch_begin_both(config, tmp_path):
     torch.save({"model": alone.state_dict()}, tmp_path / "alone.pth")
     dual = model_of(config(*on("ATSS", "poto")))
     report = load_weights(dual, tmp_path / "alone.pth")
-    assert any("both of MODEL.ONE_TO_ONE begin with it" in note for note in report.notes)
+    assert any("it fills both branches of MODEL.ONE_TO_ONE" in note for note in report.notes)
     output = dual.train().head(dual.backbone(dual.normalize(batch().images, batch().sizes)))
     assert torch.equal(output[ONE_TO_MANY].logits, output[ONE_TO_ONE].logits)
     torch.save({"model": dual.state_dict()}, tmp_path / "dual.pth")

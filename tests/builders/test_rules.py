@@ -123,7 +123,10 @@ def test_a_rule_for_one_image_without_its_method(tmp_path):
         (("MODEL.ASSIGNER.NAME", "atss", "MODEL.ASSIGNER.ARGS.topk", "2.5"), "topk is 2.5"),
         (("MODEL.ASSIGNER.NAME", "topk", "MODEL.ASSIGNER.ARGS.topk", "nine"), "topk is 'nine'"),
         (("MODEL.ASSIGNER.NAME", "fcos", "MODEL.ASSIGNER.ARGS.radius", "-1"), "radius is -1"),
-        (("MODEL.ASSIGNER.NAME", "fcos", "MODEL.ASSIGNER.ARGS.limits", "(64, 32)"), "rising order"),
+        (
+            ("MODEL.ASSIGNER.NAME", "fcos", "MODEL.ASSIGNER.ARGS.limits", "(64, 32)"),
+            "increasing order",
+        ),
         (("MODEL.ASSIGNER.NAME", "dsla", "MODEL.ASSIGNER.ARGS.relaxation", "2"), "must be below 1"),
         (("MODEL.ASSIGNER.NAME", "max_iou", "MODEL.ASSIGNER.ARGS.negative", "0.7"), "not be above"),
     ],

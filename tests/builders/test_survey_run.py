@@ -57,7 +57,7 @@ def test_a_bad_file_of_the_test_set_stops_the_run_at_once(run, shapes, tmp_path)
     spoil(shapes, "val", 3)
     code, out, error = run()
     assert code == 2 and error.startswith("error: ") and error.count("\n") == 1
-    assert "50 x 40 pixels as stored" in error and "(2 others differ, too)" in error
+    assert "50 x 40 pixels as stored" in error and "(2 other images differ" in error
     assert "iteration" not in out and not list((tmp_path / "run").glob("*.pth"))
 
 

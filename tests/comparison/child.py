@@ -1,7 +1,7 @@
-"""In place of a training: python child.py --config-file settings.yaml ...
+"""Stands for a training: python child.py --config-file settings.yaml ...
 
-Leaves what a complete run leaves. DELAY seconds of the environment long. "topk" fails, "paa"
-leaves no scores.
+Writes the files of a complete run after DELAY seconds (a variable of the environment). The rule
+"topk" fails, and "paa" writes no scores.
 """
 
 import json
@@ -17,13 +17,13 @@ settings = yaml.safe_load(Path(sys.argv[2]).read_text())
 folder = Path(settings["OUTPUT_DIR"])
 
 
-def told(number, frame):
-    (folder / "told").write_text(signal.Signals(number).name)
+def stop(number, frame):
+    (folder / "signal").write_text(signal.Signals(number).name)
     raise SystemExit(128 + number)
 
 
-signal.signal(signal.SIGTERM, told)
-signal.signal(signal.SIGINT, told)
+signal.signal(signal.SIGTERM, stop)
+signal.signal(signal.SIGINT, stop)
 begin = time.time()
 (folder / "pid").write_text(str(os.getpid()))
 (folder / "metrics.jsonl").write_text('{"iteration": 3}\n{"iteration": 7, "loss": 1.0}\n{"iter')

@@ -1,4 +1,4 @@
-"""Runs that are made by hand: what a training leaves, without one."""
+"""Writes the files of finished runs without training them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RESULTS = [
 
 
 def write_data(folder: Path, boxes: int = 2) -> str:
-    """A data set in COCO's format, with the first `boxes` objects; its name."""
+    """Writes a data set in COCO's format with the first `boxes` objects. Gives its name."""
     import cv2
     import numpy as np
 
@@ -41,7 +41,7 @@ def write_data(folder: Path, boxes: int = 2) -> str:
 def write_run(
     folder: Path, data: str, seed: int = 0, ap: float = 0.3, settings: tuple[Any, ...] = ()
 ) -> Path:
-    """A complete run. settings: keys and values, "MODEL.ASSIGNER.NAME" "atss" and so on."""
+    """Writes a complete run. settings: keys and values in turn."""
     cfg = default_config()
     cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (data,)
     cfg.SEED, cfg.OUTPUT_DIR, cfg.SOLVER.MAX_ITER = seed, str(folder), 40
@@ -64,16 +64,17 @@ def write_run(
 
 
 def line(iteration: int) -> dict[str, Any]:
-    """Of metrics.jsonl: boxes of 8 to 32 pixels, with 6 and 10 positives for 2 and 1 an image."""
+    """Gives a line of metrics.jsonl: per image 2 boxes of 8 to 16 pixels with 6 positives, and 1
+    box of 16 to 32 pixels with 10."""
     sizes = {f"{name}_{size}": 0.0 for name in ("boxes", "positives") for size in SIZES}
     sizes |= {f"boxes_without_positive_{size}": 0.0 for size in SIZES}
     sizes |= {"boxes_8to16": 2.0, "positives_8to16": 6.0, "boxes_without_positive_8to16": 0.5}
     sizes |= {"boxes_16to32": 1.0, "positives_16to32": 10.0}
-    own = {
+    values = {
         "positives": 16.0,
         "loss": 3.0,
         "loss_cls": 2.0,
         "loss_reg": 1.0,
         "iou_of_positives": iteration / 100,
     }
-    return {"iteration": iteration, **own, **sizes, "time": 0.5, "max_mem_mb": 700, "lr": 0.01}
+    return {"iteration": iteration, **values, **sizes, "time": 0.5, "max_mem_mb": 700, "lr": 0.01}

@@ -1,4 +1,4 @@
-"""Scores and IoUs of detections beside a loop over all of them."""
+"""Compares the agreement of scores and IoUs with a loop over all detections."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from dynamic_atss.evaluation.ground_truth import TruthTable
 
 
 def overlap(a, b):
-    """Intersection, and area of each."""
+    """Gives the intersection and the area of each box."""
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     return max(width, 0) * max(height, 0), a[2] * a[3], b[2] * b[3]
@@ -45,7 +45,7 @@ def random_case(seed: int):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_of_all_detections_as_a_loop_has_them(seed):
+def test_agreement_equals_that_of_a_loop(seed):
     table, known = random_case(seed)
     scores, ious, left_out = [], [], 0
     for image, *box, score, category in table:
@@ -53,11 +53,11 @@ def test_of_all_detections_as_a_loop_has_them(seed):
         for place in range(len(known)):
             if known.image_ids[place] != image or known.category_ids[place] != category:
                 continue
-            inter, own, other = overlap(box, known.boxes[place])
+            inter, area, other = overlap(box, known.boxes[place])
             if known.crowd[place]:
-                covered |= inter >= 0.5 * own
+                covered |= inter >= 0.5 * area
             else:
-                best = max(best, inter / (own + other - inter))
+                best = max(best, inter / (area + other - inter))
         if covered and best < 0.5:
             left_out += 1
             continue

@@ -1,4 +1,4 @@
-"""A comparison as one types it: mistakes before it begins, then two rules with two seeds."""
+"""Tests the command `compare`: its error messages, then two rules with two seeds."""
 
 import json
 import signal
@@ -36,48 +36,48 @@ def config(tmp_path_factory):
 
 
 def arguments(config, out, *rules, seeds=(0, 1), more=()):
-    file, rest = config[:2], config[2:]
-    own = ["--rules", *rules, "--seeds", *seeds, "--output", out, "--devices", "cpu"]
-    return [*file, *own, *rest, *more]
+    file, keys = config[:2], config[2:]
+    options = ["--rules", *rules, "--seeds", *seeds, "--output", out, "--devices", "cpu"]
+    return [*file, *options, *keys, *more]
 
 
 @pytest.mark.parametrize(
-    "rules, seeds, more, told",
+    "rules, seeds, more, message",
     [
         (["atss", "atsss"], (0,), [], "'atsss': accepted are"),
         (["atss", "atsss"], (0,), [], "(the nearest is 'atss')"),
         (["atss", "topk,topq=3"], (0,), [], "ARGS.topq: topk has no such argument; the nearest"),
         (["atss", "atss"], (0,), [], "--rules: atss is given twice"),
         (["atss"], (0, 0), [], "--seeds [0, 0]: give one seed or more, each once"),
-        (["atss"], ("x",), [], "--seeds x: give whole numbers"),
-        (["atss"], (0,), ["SEED", 3], "SEED is what is compared or set here: give it by --seeds"),
+        (["atss"], ("x",), [], "--seeds x: give integers"),
+        (["atss"], (0,), ["SEED", 3], "SEED cannot be set here: give it by --seeds"),
         (["atss"], (0,), ["MODEL.ASSIGNER.ARGS.topk", 3], "write it in --rules"),
         (["atss"], (0,), ["DATASETS.TEST", "()"], "DATASETS.TEST is empty"),
         (["atss"], (0,), ["DATASETS.TEST", "shapes_vall"], "DATASETS.TEST: "),
-        (["atss"], (0,), ["--reference", "topk"], "--reference 'topk': compared are atss"),
+        (["atss"], (0,), ["--reference", "topk"], "--reference 'topk': give one of atss"),
         (["no/such.py:Rule"], (0,), [], "no/such.py cannot be imported"),
     ],
 )
-def test_mistakes_are_told_before_the_first_run(
-    config, tmp_path, monkeypatch, capsys, rules, seeds, more, told
+def test_mistakes_are_reported_before_the_first_run(
+    config, tmp_path, monkeypatch, capsys, rules, seeds, more, message
 ):
     out = tmp_path / "out"
     args = arguments(config, out, *rules, seeds=seeds, more=more)
     assert call_tool(monkeypatch, "compare", args) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ") and told in line
+    assert line.startswith("error: ") and message in line
     assert not out.exists() or not [*out.iterdir()]
 
 
 def test_all_rules_begin_with_the_same_weights(config, tmp_path):
     rules = parsed([*ASSIGNERS])
     jobs = planned(
-        *(config[1], rules, [3], config[2:]), output=tmp_path, device="cpu", allow_code=False
+        config[1], rules, [3], config[2:], output=tmp_path, device="cpu", allow_code=False
     )
     found = []
     for job in jobs:
-        torch.manual_seed(job.cfg.SEED)  # as a run does
-        weights = builders.build_model(job.cfg, 3).state_dict()  # beside what a rule learns itself
+        torch.manual_seed(job.cfg.SEED)  # as at the start of a run
+        weights = builders.build_model(job.cfg, 3).state_dict()  # also holds weights of the rule
         found.append({k: v for k, v in weights.items() if not k.startswith("criterion.assigner.")})
     for other in found[1:]:
         assert list(other) == list(found[0])
@@ -88,7 +88,7 @@ def fork(command, *, env, stdout, stderr, start_new_session, **_) -> Program:
     return Program(command[1:], env, stdout, stderr, ROOT, start_new_session)
 
 
-# In place of subprocess, which the comparison that is interrupted starts its runs by.
+# Replaces the module subprocess in the second call, to start runs faster.
 FORKS = SimpleNamespace(Popen=fork, DEVNULL=subprocess.DEVNULL)
 
 
@@ -97,15 +97,15 @@ def test_a_comparison_that_is_interrupted_goes_on(config, tmp_path, monkeypatch,
     out = tmp_path / "out"
     args = arguments(config, out, "atss", f"{tmp_path / 'rule.py'}:Mine,topk=4")
     first = out / "atss/seed_0"
-    said = tmp_path / "stderr"
-    with open(said, "w") as file:
+    stderr = tmp_path / "stderr"
+    with open(stderr, "w") as file:
         process = start_tool("compare", args, stdout=file, stderr=file)
     end = time.monotonic() + 200
     while not (first / "model_0000002.pth").is_file() and time.monotonic() < end:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=200) == 130, said.read_text()
-    assert "the same command goes on" in said.read_text() and "Traceback" not in said.read_text()
+    assert process.wait(timeout=200) == 130, stderr.read_text()
+    assert "repeat the command" in stderr.read_text() and "Traceback" not in stderr.read_text()
     assert (first / "last_checkpoint").is_file() and not (first / "model_final.pth").exists()
 
     monkeypatch.setattr(running, "subprocess", FORKS)
@@ -123,19 +123,19 @@ def test_a_comparison_that_is_interrupted_goes_on(config, tmp_path, monkeypatch,
     assert found["rules"][1]["differences"]["AP50"]["mean"] == pytest.approx(mean, abs=1e-12)
     same_start(out)
 
-    config = (first / "config.yaml").read_text()  # as of a version without this key
+    config = (first / "config.yaml").read_text()  # an older version wrote it without this key
     (first / "config.yaml").write_text(config.replace("  NOT_FINITE_LIMIT: 5\n", ""))
     assert (first / "config.yaml").read_text() != config
     assert call_tool(monkeypatch, "compare", args) == 0
-    told = capsys.readouterr().out
-    assert "4 of 4 runs are complete already" in told and "done, after" not in told
+    printed = capsys.readouterr().out
+    assert "4 of 4 runs are already complete" in printed and "done, after" not in printed
     assert call_tool(monkeypatch, "compare", [*args, "SOLVER.BASE_LR", "0.01"]) == 2
-    told = capsys.readouterr().err
-    assert f"{first}: holds a run of other settings: SOLVER.BASE_LR 0.02 -> 0.01: choose" in told
+    error = capsys.readouterr().err
+    assert f"{first}: holds a run with other settings (SOLVER.BASE_LR 0.02 -> 0.01)" in error
 
 
 def check_run(run) -> None:
-    """The numbers are those of the run's own files."""
+    """Compares the numbers with the files of the run."""
     folder = Path(run["folder"])
     scores = json.loads((folder / "inference/shapes_val/coco_metrics.json").read_text())
     assert run["AP50"] == scores["AP50"] and run["agreement"]["detections"] > 0
@@ -148,7 +148,7 @@ def check_run(run) -> None:
 
 
 def same_start(out) -> None:
-    """With one seed all rules see the same boxes in the same iterations; with another, others."""
+    """All rules see the same boxes with the same seed, and other boxes with another seed."""
     seen = [boxes(out / rule / f"seed_{seed}") for seed in (0, 1) for rule in folders(out)]
     assert seen[0] == seen[1] != seen[2] == seen[3]
 

@@ -1,9 +1,9 @@
-"""Rules as the command line names them."""
+"""Tests how rules are read from the command line."""
 
 import pytest
 
 from dynamic_atss.comparison.rules import parsed
-from dynamic_atss.comparison.words import before_keys
+from dynamic_atss.comparison.words import split_at_key
 from dynamic_atss.errors import UserError
 
 
@@ -30,7 +30,7 @@ def test_name_and_arguments(text, name, arguments, label):
     assert (rule.name, rule.arguments, rule.label) == (name, arguments, label)
 
 
-def test_folders_are_names_and_tell_rules_apart():
+def test_folders_are_plain_names_and_differ():
     texts = ["atss", "topk,topk=5", "a/r.py:Best", "b/r.py:Best", "d,x=a b", "d,x=a-b", "d,x='ä'"]
     folders = [rule.folder for rule in parsed(texts)]
     assert folders[:2] == ["atss", "topk,topk=5"]
@@ -39,24 +39,24 @@ def test_folders_are_names_and_tell_rules_apart():
 
 
 @pytest.mark.parametrize(
-    "texts, told",
+    "texts, message",
     [
-        ([], "give two rules or more"),
+        ([], "give two or more rules"),
         (["atss", "topk", "atss"], "atss is given twice"),
         (["topk,topk=5,topk=6"], "an argument is given twice"),
         ([":topk=5"], "write rules as NAME"),
         (["topk=5"], "write rules as NAME"),
     ],
 )
-def test_mistakes(texts, told):
-    with pytest.raises(UserError, match=told):
+def test_mistakes(texts, message):
+    with pytest.raises(UserError, match=message):
         parsed(texts)
 
 
 @pytest.mark.parametrize("key", ["SEED", "SOLVER.MAX_ITER", "MODEL.ASSIGNER.ARGS.topk"])
 def test_keys_after_a_list_do_not_belong_to_it(key):
-    assert before_keys(["atss", "my.py:Rule", key, "3", "DTYPE", "x"]) == (
+    assert split_at_key(["atss", "my.py:Rule", key, "3", "DTYPE", "x"]) == (
         ["atss", "my.py:Rule"],
         [key, "3", "DTYPE", "x"],
     )
-    assert before_keys(["atss", "topk"]) == (["atss", "topk"], [])
+    assert split_at_key(["atss", "topk"]) == (["atss", "topk"], [])

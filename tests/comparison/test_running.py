@@ -1,4 +1,4 @@
-"""The runs of a comparison as processes; tests/comparison/child.py stands for a training."""
+"""Tests the processes of a comparison. tests/comparison/child.py stands for a training."""
 
 import itertools
 import json
@@ -42,8 +42,8 @@ def job(folder, rule, seed) -> Job:
     return Job(rule, seed, cfg)
 
 
-def done(one: Job) -> dict:
-    return json.loads((one.folder / "done.json").read_text())
+def done(job: Job) -> dict:
+    return json.loads((job.folder / "done.json").read_text())
 
 
 def test_one_process_on_each_device_at_a_time(jobs, monkeypatch, capsys):
@@ -51,11 +51,11 @@ def test_one_process_on_each_device_at_a_time(jobs, monkeypatch, capsys):
     given = [Device("cuda:0", "cuda", {"CUDA_VISIBLE_DEVICES": "4"}), CPU]
     made = jobs("atss", "fcos", seeds=(0, 1))
     assert Runner(made, given, TESTS).run() == []
-    found = [done(one) for one in made]
-    for one, what in zip(made, found, strict=True):
-        settings = str(one.folder / "settings.yaml")
-        assert what["arguments"] == ["--config-file", settings, "--allow-code", "--resume"]
-        assert (one.folder / "output.txt").read_text() == "a line of the log\n"
+    found = [done(job) for job in made]
+    for job, record in zip(made, found, strict=True):
+        settings = str(job.folder / "settings.yaml")
+        assert record["arguments"] == ["--config-file", settings, "--allow-code", "--resume"]
+        assert (job.folder / "output.txt").read_text() == "a line of the log\n"
     on_gpu = [x for x in found if x["device"] == "cuda"]
     assert all(x["CUDA_VISIBLE_DEVICES"] == "4" for x in on_gpu)
     assert {x["device"] for x in found[:2]} == {"cuda", "cpu"}
@@ -64,9 +64,9 @@ def test_one_process_on_each_device_at_a_time(jobs, monkeypatch, capsys):
         assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(times))
     first, second = found[:2]
     assert max(first["begin"], second["begin"]) < min(first["end"], second["end"])
-    told = capsys.readouterr().out.splitlines()
-    assert len(told) == 4 and "4 of 4 runs are complete" in told[-1]
-    assert ", about 0:00:0" in told[1]
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 and "4 of 4 runs are complete" in lines[-1]
+    assert ", about 0:00:0" in lines[1]
 
 
 def test_what_is_complete_is_not_run_again(jobs, capsys):
@@ -75,10 +75,10 @@ def test_what_is_complete_is_not_run_again(jobs, capsys):
     before = done(first)
     Runner([first, second], [CPU], TESTS).run()
     assert done(first) == before and done(second)["begin"] > before["end"]
-    assert "1 of 2 runs are complete already\nfcos, seed 0: done" in capsys.readouterr().out
+    assert "1 of 2 runs are already complete\nfcos, seed 0: done" in capsys.readouterr().out
 
 
-def test_a_run_that_fails_is_told_and_the_others_go_on(jobs, capsys):
+def test_a_run_that_fails_is_reported_and_the_others_go_on(jobs, capsys):
     bad, good = jobs("topk", "atss")
     output = bad.folder / "output.txt"
     output.parent.mkdir(parents=True)
@@ -89,37 +89,37 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(jobs, capsys):
     assert f"topk, seed 0: failed: {reason}, after 0:00:0" in capsys.readouterr().out
 
 
-def test_a_run_without_scores_is_told_as_such(jobs):
+def test_a_run_without_scores_is_reported(jobs):
     [(_, reason)] = Runner(jobs("paa"), [CPU], TESTS).run()
     assert reason.startswith("it has no scores")
 
 
-def test_a_run_that_a_signal_ends_is_told_as_such(jobs, monkeypatch):
+def test_a_run_that_a_signal_ends_is_reported(jobs, monkeypatch):
     monkeypatch.setenv("DELAY", "30")
-    (one,) = jobs("atss")
-    runner = Runner([one], [CPU], TESTS)
-    thread = threading.Thread(target=end_child, args=(one,))
+    (job,) = jobs("atss")
+    runner = Runner([job], [CPU], TESTS)
+    thread = threading.Thread(target=end_child, args=(job,))
     thread.start()
     found = runner.run()
     thread.join()
     (failure,) = found
-    assert "signal" in failure.reason and "143" in failure.reason and "goes on" in failure.reason
+    assert "signal" in failure.reason and "143" in failure.reason and "resumes" in failure.reason
 
 
-def end_child(one: Job) -> None:
-    os.kill(wait_for(lambda: pid(one)), signal.SIGTERM)
+def end_child(job: Job) -> None:
+    os.kill(wait_for(lambda: pid(job)), signal.SIGTERM)
 
 
-def wait_for(what):
+def wait_for(condition):
     end = time.monotonic() + 30
-    while not (found := what()) and time.monotonic() < end:
+    while not (found := condition()) and time.monotonic() < end:
         time.sleep(0.05)
     return found
 
 
-def pid(one: Job) -> int:
-    """Of the process that is at work; 0: it has not begun."""
-    path = one.folder / "pid"
+def pid(job: Job) -> int:
+    """Gives the process id of a running job, 0 before it starts."""
+    path = job.folder / "pid"
     return int(path.read_text() or 0) if path.is_file() else 0
 
 
@@ -144,8 +144,8 @@ def test_a_signal_lets_all_save_and_ends_the_comparison(jobs, monkeypatch):
         thread.start()
         Runner(made, [CPU, CPU], TESTS).run()
     thread.join()
-    assert [(one.folder / "told").read_text() for one in made[:2]] == ["SIGTERM"] * 2
-    assert not any(alive(pid(one)) for one in made[:2]) and not made[2].folder.exists()
+    assert [(job.folder / "signal").read_text() for job in made[:2]] == ["SIGTERM"] * 2
+    assert not any(alive(pid(job)) for job in made[:2]) and not made[2].folder.exists()
 
 
 def test_devices(monkeypatch):
@@ -163,14 +163,14 @@ def test_devices(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name, count, told",
+    "name, count, message",
     [
         ("cuda:2", 2, "--devices cuda:2: torch sees 2 GPUs"),
         ("cuda", 0, "--devices cuda: torch sees no GPU"),
-        ("gpu", 1, "--devices 'gpu': accepted are cpu, cuda:0"),
+        ("gpu", 1, "--devices 'gpu': give cpu, cuda:0"),
     ],
 )
-def test_devices_that_are_none(monkeypatch, name, count, told):
+def test_devices_that_do_not_exist(monkeypatch, name, count, message):
     monkeypatch.setattr("torch.cuda.device_count", lambda: count)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         devices([name])

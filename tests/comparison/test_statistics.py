@@ -1,4 +1,4 @@
-"""Plain formulas beside known values and loops that are written out."""
+"""Compares the statistics with known values and with loops."""
 
 import math
 import statistics
@@ -16,7 +16,7 @@ from dynamic_atss.comparison.statistics import (
     t_within,
 )
 
-# Of any printed table of Student's t, two-sided 95 %.
+# From a printed table of Student's t, two-sided 95 %.
 TABLE = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 TABLE |= {10: 2.228, 15: 2.131, 20: 2.086, 29: 2.045, 30: 2.042, 60: 2.000, 120: 1.980}
 
@@ -34,7 +34,7 @@ def test_t_quantiles_at_other_probabilities():
 
 @pytest.mark.parametrize("freedom", range(1, 8))
 def test_the_distribution_is_the_integral_of_its_density(freedom):
-    """By Simpson's rule over the density's formula."""
+    """Integrates the density by Simpson's rule."""
     end, steps = 1.7, 2000
     scale = math.gamma((freedom + 1) / 2) / (math.sqrt(freedom * math.pi) * math.gamma(freedom / 2))
     total = 0.0
@@ -56,20 +56,20 @@ def test_paired_differences_are_of_common_seeds():
     sd = math.sqrt(((0 - 4 / 30) ** 2 + (0.1 - 4 / 30) ** 2 + (0.3 - 4 / 30) ** 2) / 2)
     half = 4.302653 * sd / math.sqrt(3)
     assert found == pytest.approx((3, 4 / 30, 4 / 30 - half, 4 / 30 + half), rel=1e-6)
-    assert found.verdict == "cannot be told apart" and not found.told
+    assert found.verdict == "not significantly different" and not found.significant
 
 
 def test_verdicts():
     assert paired({0: 0.5}, {1: 0.5}) is None
     one = paired({0: 0.5}, {0: 0.4})
-    assert one[0] == 1 and one[2:] == (None, None) and not one.told
-    assert one.verdict == "one seed: cannot be told"
+    assert one[0] == 1 and one[2:] == (None, None) and not one.significant
+    assert one.verdict == "unknown with one seed"
     assert Difference(3, 0.1, 0.01, 0.19).verdict == "higher"
     assert Difference(3, -0.1, -0.19, -0.01).verdict == "lower"
-    assert Difference(3, 0.1, 0.0, 0.2).verdict == "cannot be told apart"
+    assert Difference(3, 0.1, 0.0, 0.2).verdict == "not significantly different"
 
 
-def test_correlations_beside_loops():
+def test_correlations_equal_those_of_loops():
     generator = np.random.default_rng(0)
     a = generator.integers(0, 6, 40).astype(float)  # with ties
     b = a + generator.normal(0, 2, 40)

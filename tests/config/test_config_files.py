@@ -1,4 +1,4 @@
-"""Where configuration files are found, and what is told of one that is nowhere."""
+"""Tests where configuration files are found, and the message for a missing file."""
 
 import pytest
 
@@ -15,11 +15,11 @@ def test_a_file_of_the_package_from_another_folder(tmp_path, monkeypatch):
     assert load_config(f"./{SHAPES}") == load_config(files.config_path(SHAPES))
 
 
-def test_a_file_that_is_there_goes_first(tmp_path, monkeypatch):
+def test_a_file_of_the_current_folder_goes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    own = tmp_path / SHAPES
-    own.parent.mkdir(parents=True)
-    own.write_text("SEED: 123\n")
+    file = tmp_path / SHAPES
+    file.parent.mkdir(parents=True)
+    file.write_text("SEED: 123\n")
     assert str(files.config_path(SHAPES)) == SHAPES and load_config(SHAPES).SEED == 123
 
 
@@ -29,7 +29,7 @@ def test_only_names_below_configs_are_looked_for_in_the_package(tmp_path, monkey
         assert str(files.config_path(name)) == name
 
 
-def test_the_package_of_a_wheel_has_its_own(tmp_path, monkeypatch):
+def test_a_wheel_has_the_files_inside_the_package(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     inside = tmp_path / "site/dynamic_atss/configs/x.yaml"
     beside = tmp_path / "site/configs/y.yaml"  # of another package
@@ -52,7 +52,7 @@ def test_the_package_of_a_wheel_has_its_own(tmp_path, monkeypatch):
         ("nowhere.yaml", "give the path of a YAML file"),
     ],
 )
-def test_what_is_told_of_a_file_that_is_nowhere(tmp_path, monkeypatch, given, advice):
+def test_the_message_for_a_missing_file_gives_advice(tmp_path, monkeypatch, given, advice):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run").mkdir()
     for name in ("mine.yaml", "run/config.yaml"):

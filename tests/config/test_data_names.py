@@ -1,4 +1,4 @@
-"""Names of data sets without their format, or with their parts in the wrong order."""
+"""Tests names of data sets that lack their format or have their parts in the wrong order."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def devkit(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("written", "meant", "why"),
+    ("written", "correct", "fault"),
     [
         ("coco:my/images:my/train.json", "coco:my/train.json:my/images", "folder stands before"),
         ("my/train.json:my/images", "coco:my/train.json:my/images", "format in front"),
@@ -27,19 +27,29 @@ def devkit(tmp_path, monkeypatch):
         ("my/data.yml:val", "yolo:my/data.yml:val", "format in front"),
     ],
 )
-def test_the_right_name_is_told(written, meant, why):
-    with pytest.raises(UserError) as told:
+def test_the_message_gives_the_correct_name(written, correct, fault):
+    with pytest.raises(UserError) as caught:
         load_config(None, ["DATASETS.TRAIN", f"('{written}',)"])
-    assert str(told.value).startswith(f"DATASETS.TRAIN '{written}': the ")
-    assert why in str(told.value) and str(told.value).endswith(f": write {meant}")
+    message = str(caught.value)
+    assert message.startswith(f"DATASETS.TRAIN '{written}': the ")
+    assert fault in message and message.endswith(f": write {correct}")
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        *("coco:a.json:images", "coco:C:/a.json:images", "coco:a.json:b.json", "coco:a.json"),
-        *("voc:kit:train", "voc:none:train", "yolo:data.yaml:val", "coco_2017_train", "none:kit2"),
-        *("my.py:Labelme:a.json", "my.formats:Labelme:labels:a.json", "coco:labels:images"),
+        "coco:a.json:images",
+        "coco:C:/a.json:images",
+        "coco:a.json:b.json",
+        "coco:a.json",
+        "voc:kit:train",
+        "voc:none:train",
+        "yolo:data.yaml:val",
+        "coco_2017_train",
+        "none:kit2",
+        "my.py:Labelme:a.json",
+        "my.formats:Labelme:labels:a.json",
+        "coco:labels:images",
     ],
 )
 def test_other_names_pass(name):

@@ -13,7 +13,7 @@ from dynamic_atss.errors import UserError
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FILES = sorted(CONFIGS.glob("*/*.yaml"))
 
-# The releases' values, written out.
+# The values of the releases.
 PUBLISHED = {
     "SOLVER.BASE_LR": 0.001,
     "SOLVER.WEIGHT_DECAY": 5e-4,
@@ -110,7 +110,8 @@ PUBLISHED = {
     "MODEL.RETINANET.NMS_TH": 0.4,
 }
 
-# As users of the releases have them: two-stage keys, comments, tuples as texts, empty sections.
+# A file such as users of the releases have: two-stage keys, comments, tuples as texts, empty
+# sections.
 BROUGHT = """
 # An experiment of mine
 MODEL:
@@ -253,7 +254,7 @@ def test_keys_of_two_stage_models_are_named_and_not_kept(brought):
     assert "RPN:" not in cfg.dump() and "PATHS_CATALOG" not in cfg.dump()
 
 
-def test_what_a_run_writes_loads_again(brought, tmp_path):
+def test_the_file_that_a_run_writes_loads_again(brought, tmp_path):
     cfg = load_config(brought, ["SOLVER.STEPS", "(1, 2)"])
     (tmp_path / "config.yaml").write_text(cfg.dump())
     assert load_config(tmp_path / "config.yaml") == cfg
@@ -304,7 +305,7 @@ def test_values_take_the_type_of_the_default(key, text, wanted):
         ("MODEL.RESNETS.STAGE_WITH_DCN", "(0, 0, 1, 1)", "a tuple"),
     ],
 )
-def test_a_wrong_type_is_told_with_key_and_kind(key, text, kind):
+def test_a_wrong_type_is_reported_with_key_and_kind(key, text, kind):
     message = refusal(None, [key, text])
     assert message.startswith(f"command line: {key} wants {kind} such as ")
 
@@ -424,7 +425,7 @@ def test_nonsense_is_refused_before_the_run_starts(key, text):
 
 
 @pytest.mark.parametrize("text", [".nan", "-.inf"])
-def test_what_is_no_number_in_a_file(tmp_path, text):
+def test_a_value_in_a_file_that_is_not_finite(tmp_path, text):
     path = tmp_path / "mine.yaml"
     path.write_text(f"MODEL:\n  ATSS_ON: True\nSOLVER:\n  BASE_LR: {text}\n")
     with pytest.raises(UserError, match=r"SOLVER\.BASE_LR (nan|-inf): finite numbers and"):
@@ -473,7 +474,7 @@ def test_an_unknown_key_names_the_nearest(key, nearest):
         ("lr", "here it is SOLVER.BASE_LR"),
         ("EPOCHS", "here it is SOLVER.MAX_ITER: epochs x images of the training set / SOLVER.IMS"),
         ("BATCH_SIZE", "here it is SOLVER.IMS_PER_BATCH, images of an iteration over all"),
-        ("MODEL.NUM_CLASSES", "here it is not needed, as the data set tells the number"),
+        ("MODEL.NUM_CLASSES", "here it is not needed"),
         ("MODEL.WEIGHTS", "here it is MODEL.WEIGHT"),
         ("DEVICE", "here it is MODEL.DEVICE"),
     ],
@@ -482,7 +483,7 @@ def test_names_of_other_frameworks_are_known(key, advice):
     assert refusal(None, [key, "1"]).startswith(f"command line: unknown key {key}; {advice}")
 
 
-def test_keys_that_the_table_of_other_names_gives_are_there():
+def test_keys_in_the_table_of_other_names_exist():
     words = " ".join(OTHER_NAMES.values()).replace(":", " ").replace(",", " ").split()
     sections = ("SOLVER.", "MODEL.", "INPUT.", "TEST.", "DATASETS.", "DATALOADER.")
     named = {word for word in words if word.startswith(sections)}
@@ -490,8 +491,8 @@ def test_keys_that_the_table_of_other_names_gives_are_there():
 
 
 def test_no_key_that_is_not_similar_is_offered():
-    told = refusal(None, ["FOO.BAR", "1"])
-    assert "FOO.BAR" in told and "nearest" not in told and "config/defaults.py" in told
+    message = refusal(None, ["FOO.BAR", "1"])
+    assert "FOO.BAR" in message and "nearest" not in message and "config/defaults.py" in message
 
 
 def test_equal_sections_do_not_make_keys_alike():
@@ -522,7 +523,7 @@ def test_overrides_come_in_pairs():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "fault"),
     [
         ("MODEL: [1, 2\n", "not a YAML file"),
         ("\tMODEL:\n", "not a YAML file"),
@@ -534,11 +535,11 @@ def test_overrides_come_in_pairs():
         ("!!python/object/apply:os.system ['true']", "not a YAML file"),
     ],
 )
-def test_a_broken_file_is_told_in_one_line(tmp_path, text, said):
+def test_a_broken_file_is_reported_in_one_line(tmp_path, text, fault):
     path = tmp_path / "broken.yaml"
     path.write_text(text)
     message = refusal(path)
-    assert message.startswith(f"{path}: ") and said in message
+    assert message.startswith(f"{path}: ") and fault in message
 
 
 def test_a_file_that_is_no_text(tmp_path):
@@ -566,15 +567,15 @@ def test_a_number_alone_is_the_only_entry_of_a_tuple():
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "advice"),
     [
-        (["SOLVER.MAX_ITER=3", "SOLVER.STEPS", "5"], "write SOLVER.MAX_ITER 3, with a blank"),
-        (["SOLVER.MAX_ITER", "3", "SEED=4"], "write SEED 4, with a blank"),
+        (["SOLVER.MAX_ITER=3", "SOLVER.STEPS", "5"], "SOLVER.MAX_ITER=3: write SOLVER.MAX_ITER 3"),
+        (["SOLVER.MAX_ITER", "3", "SEED=4"], "SEED=4: write SEED 4"),
         (["SOLVER.MAX_ITER", "3", "SEED"], "'SEED' has no value"),
     ],
 )
-def test_key_and_value_are_two_words(words, told):
-    with pytest.raises(UserError, match=told):
+def test_key_and_value_are_two_words(words, advice):
+    with pytest.raises(UserError, match=advice):
         load_config(overrides=words)
 
 
@@ -590,6 +591,6 @@ def test_a_number_that_nothing_holds_is_one_line(tmp_path, number, key):
 
 
 @pytest.mark.parametrize("seconds", ["1e10", "1e300", "0"])
-def test_a_timeout_out_of_all_measure_is_refused(seconds):
+def test_an_excessive_timeout_is_refused(seconds):
     with pytest.raises(UserError, match=r"SOLVER\.TIMEOUT"):
         check_config(load_config(None, ["MODEL.ATSS_ON", "True", "SOLVER.TIMEOUT", seconds]))

@@ -1,4 +1,4 @@
-"""Lists of names as people write them, on a command line and in YAML files."""
+"""Tests the forms in which people write lists of names, on a command line and in YAML files."""
 
 import pytest
 
@@ -40,7 +40,7 @@ def test_ways_to_write_names(text, wanted):
 
 
 @pytest.mark.parametrize("quote", ["{}", "'{}'", "('{}',)", "({},)"])
-def test_backslashes_are_those_of_paths(quote):
+def test_backslashes_belong_to_paths(quote):
     name = r"coco:C:\new\table.json:C:\xy\007"
     assert names_in("DATASETS.TRAIN", quote.format(name)) == (name,)
     assert names_in("DATASETS.TRAIN", repr((name,))) == (name,)  # doubled, as Python writes them
@@ -85,5 +85,5 @@ def test_ways_to_write_augmentations(text, wanted):
 def test_a_missing_bracket(text, bracket):
     assert missing_bracket(text) == bracket
     if bracket:
-        with pytest.raises(UserError, match=r"command line: DATASETS\.TRAIN .* is missing: add it"):
+        with pytest.raises(UserError, match=r"command line: DATASETS\.TRAIN .*missing bracket"):
             load_config(None, ["DATASETS.TRAIN", text])

@@ -1,9 +1,9 @@
-"""What --resume says of a changed configuration, and the one before, which is kept."""
+"""Tests that --resume logs a changed configuration, and keeps the former file."""
 
 import pytest
 
 from dynamic_atss.config.load import load_config
-from dynamic_atss.config.record import changes, tell_changes, write_config
+from dynamic_atss.config.record import changes, log_changes, write_config
 
 DATA = ["DATASETS.TRAIN", "('a', 'b')", "MODEL.ATSS.ANCHOR_SIZES", "(64, 128, 256, 512, 1024)"]
 
@@ -26,15 +26,15 @@ def test_keys_of_another_version_and_types():
     new = "A:\n  SAME: x\n  KIND: true\n  NEW: ''\n"
     assert changes(old, new) == [
         "A.KIND 1 -> True",
-        "A.NEW (not there) -> ''",
-        "A.GONE ((1, 2),) -> (not there)",
+        "A.NEW (not set) -> ''",
+        "A.GONE ((1, 2),) -> (not set)",
     ]
 
 
 @pytest.mark.parametrize("text", [b"", b"- 1", b"a: [", b"\xff\xfe", b"[" * 5000])
-def test_a_file_that_is_no_configuration_is_told_and_kept(tmp_path, caplog, text):
+def test_a_file_that_is_no_configuration_is_logged_and_kept(tmp_path, caplog, text):
     (tmp_path / "config.yaml").write_bytes(text)
-    tell_changes(config(), tmp_path)
+    log_changes(config(), tmp_path)
     [line] = caplog.messages
     assert "cannot be compared" in line and "\n" not in line
     write_config(config(), tmp_path, 7)
@@ -42,7 +42,7 @@ def test_a_file_that_is_no_configuration_is_told_and_kept(tmp_path, caplog, text
     assert (tmp_path / "config.yaml").read_text() == config().dump()
 
 
-def test_nothing_that_was_kept_is_written_over(tmp_path):
+def test_kept_files_are_never_overwritten(tmp_path):
     rates = ("0.1", "0.2", "0.3", "0.4")
     for rate in rates:
         write_config(config("SOLVER.BASE_LR", rate), tmp_path, 12)
@@ -52,10 +52,10 @@ def test_nothing_that_was_kept_is_written_over(tmp_path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_without_a_change_nothing_is_kept_or_told(tmp_path, caplog):
-    tell_changes(config(), tmp_path)
+def test_without_a_change_nothing_is_kept_or_logged(tmp_path, caplog):
+    log_changes(config(), tmp_path)
     for _ in range(2):
         write_config(config(), tmp_path, 3)
-        tell_changes(config(), tmp_path)
+        log_changes(config(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
     assert caplog.messages == []

@@ -14,12 +14,12 @@ from dynamic_atss.data.coco import CocoDataset
 CATEGORIES = [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}]
 
 
-def box(id: int, image: int, bbox: list[float], category: int = 7, **more: Any) -> dict[str, Any]:
-    return {"id": id, "image_id": image, "category_id": category, "bbox": bbox, **more}
+def box(id: int, image: int, bbox: list[float], category: int = 7, **fields: Any) -> dict[str, Any]:
+    return {"id": id, "image_id": image, "category_id": category, "bbox": bbox, **fields}
 
 
 def write_images(folder: Path, sizes: dict[int, tuple[int, int]]) -> list[dict[str, Any]]:
-    """Random PNGs `<id>.png` of (height, width); returns the entries of `images`."""
+    """Writes random PNGs `<id>.png` of (height, width); returns the entries of `images`."""
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
     for id, (height, width) in sizes.items():
@@ -35,7 +35,10 @@ def write_coco(
     annotations: list[dict[str, Any]],
     changes: dict[str, Any] | None = None,
 ) -> Path:
-    """`folder`/a.json with its images in `folder`/images; `changes` replace top-level entries."""
+    """Writes `folder`/a.json, and its images into `folder`/images.
+
+    changes: replace top-level entries
+    """
     content = {
         "images": write_images(folder / "images", sizes),
         "annotations": annotations,
@@ -46,16 +49,16 @@ def write_coco(
     return folder / "a.json"
 
 
-def open_coco(path: Path, training: bool = True, **more: Any) -> CocoDataset:
-    return CocoDataset(path, path.parent / "images", training=training, **more)
+def open_coco(path: Path, training: bool = True, **options: Any) -> CocoDataset:
+    return CocoDataset(path, path.parent / "images", training=training, **options)
 
 
-def voc_object(name: str, corners: str, **more: str) -> str:
-    """An <object>; corners: "xmin ymin xmax ymax"; `more`: further elements, as difficult="1"."""
+def voc_object(name: str, corners: str, **elements: str) -> str:
+    """Makes an <object>. corners: "xmin ymin xmax ymax" · elements: such as difficult="1"."""
     keys = ("xmin", "ymin", "xmax", "ymax")
     box = "".join(f"<{k}>{v}</{k}>" for k, v in zip(keys, corners.split(), strict=True))
-    rest = "".join(f"<{k}>{v}</{k}>" for k, v in more.items())
-    return f"<object><name>{name}</name>{rest}<bndbox>{box}</bndbox></object>"
+    others = "".join(f"<{k}>{v}</{k}>" for k, v in elements.items())
+    return f"<object><name>{name}</name>{others}<bndbox>{box}</bndbox></object>"
 
 
 def voc_xml(objects: str, height: int = 20, width: int = 30) -> str:
@@ -66,7 +69,7 @@ def voc_xml(objects: str, height: int = 20, width: int = 30) -> str:
 def write_voc(
     folder: Path, images: dict[str, str], splits: dict[str, list[str]], ending: str = "jpg"
 ) -> Path:
-    """A devkit of 20 x 30 images, each with its objects."""
+    """Writes a devkit of 20 x 30 images with their objects."""
     for name in ("Annotations", "ImageSets/Main", "JPEGImages"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for number, (name, objects) in enumerate(images.items()):

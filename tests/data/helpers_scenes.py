@@ -1,4 +1,4 @@
-"""Images whose boxes can be found again by their colour."""
+"""Makes images whose boxes can be found by their colour."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ EMPTY = GroundTruth(torch.zeros(0, 4), NONE, NONE)
 
 
 def color(index: int) -> tuple[int, int, int]:
-    """Far from black and from the other indices' colours, 0..6."""
+    """Returns a colour that is far from black and from those of other indices, 0..6."""
     bits = index + 1
     return 255 * (bits & 1), 255 * (bits >> 1 & 1), 255 * (bits >> 2 & 1)
 
 
 def painted(height: int, width: int, boxes: list[list[int]]) -> tuple[Tensor, GroundTruth]:
-    """A black image (3, H, W); the pixels x1..x2, y1..y2 of box i, which is of class i, have
-    color(i)."""
+    """Makes a black image (3, H, W) with pixels x1..x2, y1..y2 of box i in color(i).
+
+    Box i has the class i.
+    """
     pixels = np.zeros((height, width, 3), np.uint8)
     for i, (x1, y1, x2, y2) in enumerate(boxes):
         pixels[y1 : y2 + 1, x1 : x2 + 1] = color(i)
@@ -32,7 +34,7 @@ def painted(height: int, width: int, boxes: list[list[int]]) -> tuple[Tensor, Gr
 
 
 def found(image: Tensor, index: int, at_least: int = 128) -> list[int] | None:
-    """The box of the pixels that are nearer to color(index) than to black or another colour."""
+    """Finds the box of the pixels that are nearer to color(index) than to other colours."""
     wanted = torch.tensor(color(index))[:, None, None] > 0
     rows, columns = torch.nonzero(((image >= at_least) == wanted).all(0), as_tuple=True)
     if not len(rows):
@@ -47,7 +49,7 @@ def random_scene(
     count: int,
     convention: BoxConvention = BoxConvention.LEGACY,
 ) -> tuple[Tensor, GroundTruth]:
-    """Noise with `count` boxes anywhere, of more than one pixel."""
+    """Makes noise with `count` random boxes of more than one pixel."""
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     low = rng.uniform(0, (max(width - 1.5, 0), max(height - 1.5, 0)), (count, 2))
@@ -60,7 +62,7 @@ def random_scene(
 
 
 def check_boxes(image: Tensor, gt: GroundTruth) -> None:
-    """What holds for the boxes of every image: finite, with extent, inside it, packed."""
+    """Checks that the boxes of an image are finite, inside it, with extent, and packed."""
     height, width = image.shape[1:]
     assert image.dtype == torch.uint8 and len(image) == 3
     assert len(gt.boxes) == len(gt.classes) == len(gt.image) and gt.boxes.shape[1] == 4

@@ -1,4 +1,4 @@
-"""Headers that claim much, or hide what a decoder will find: refused before memory is taken."""
+"""Refuses headers that claim too much, or hide another size, before memory is allocated."""
 
 import io
 import struct
@@ -32,7 +32,7 @@ def segment(marker, content):
 
 
 def hidden(before):
-    """After `before`, the frame header; who takes its first bytes for a length meets `SMALL`."""
+    """Puts `before` before the frame header. A reader that takes it for a length finds SMALL."""
     length = FRAME + 2 + int.from_bytes(JPEG[FRAME + 2 : FRAME + 4], "big")
     frame = JPEG[FRAME:length]
     filling = segment(0xE2, bytes(0xFFC0 - len(frame) - 4) + SMALL)
@@ -51,25 +51,25 @@ def test_the_size_of_a_jpeg_is_that_of_its_decoder(tmp_path, before):
 
 
 @pytest.mark.parametrize("size", [0, 1])
-def test_a_segment_has_room_for_its_length(tmp_path, size):
+def test_a_segment_that_is_too_short(tmp_path, size):
     path = tmp_path / "x.jpg"
     path.write_bytes(JPEG[:2] + b"\xff\xe1" + bytes([0, size]) + JPEG[2:])
-    with pytest.raises(UserError, match="shorter than its own length"):
+    with pytest.raises(UserError, match="too short"):
         image_header(path)
 
 
-def test_what_pillow_alone_takes_for_a_frame_is_noticed_before_decoding(tmp_path, monkeypatch):
+def test_a_frame_that_only_pillow_finds_is_refused_before_decoding(tmp_path, monkeypatch):
     monkeypatch.setattr(image, "_opencv_is_right_about_jpeg", lambda *_: False)
     path = tmp_path / "x.jpg"
     path.write_bytes(JPEG[:FRAME] + JPEG[FRAME:-2].replace(b"\xff\xda", SMALL + b"\xff\xda", 1))
-    with pytest.raises(UserError, match="its parts disagree about its size"):
+    with pytest.raises(UserError, match="differ in size"):
         read_image(path)
 
 
 def test_a_decoder_of_another_size_is_noticed(tmp_path, monkeypatch):
     (tmp_path / "x.jpg").write_bytes(JPEG)
     monkeypatch.setattr(image, "header_of", lambda _: ImageHeader(40, 61, 1, "JPEG", 8, True, 3))
-    with pytest.raises(UserError, match="its parts disagree about its size"):
+    with pytest.raises(UserError, match="differ in size"):
         read_image(tmp_path / "x.jpg")
 
 
@@ -78,12 +78,12 @@ def test_a_png_begins_with_its_header(tmp_path):
     text = b"tEXt" + struct.pack(">LL5x", 16, 16)
     chunk = struct.pack(">L", 13) + text + struct.pack(">L", zlib.crc32(text))
     (tmp_path / "x.png").write_bytes(png[:8] + chunk + png[8:])
-    with pytest.raises(UserError, match="does not begin with its header"):
+    with pytest.raises(UserError, match="does not begin with IHDR"):
         image_header(tmp_path / "x.png")
 
 
 def tiff(big=False, order="<", **tags):
-    """Tags by number, each a LONG."""
+    """Makes a TIFF header of tags by number, each a LONG."""
     entry = "HHQ" if big else "HHL"
     mark = b"II" if order == "<" else b"MM"
     start = struct.pack(order + "HHHQ", 43, 8, 0, 16) if big else struct.pack(order + "HL", 42, 8)
@@ -105,12 +105,12 @@ def test_tags_of_a_tiff(tmp_path, big, order):
     assert image_header(path)[:2] == (20, 30)
     path.write_bytes(tiff(big, order, t256=30, t257=20, t322=4096, t323=4097))
     for read in (image_header, read_image):
-        with pytest.raises(UserError, match="tiles of 16,781,312 pixels, more than it has itself"):
+        with pytest.raises(UserError, match="tiles of 16,781,312 pixels"):
             read(path)
 
 
 @pytest.mark.parametrize("place", [2**64 - 1, 2**63 - 1, 10**6])
-def test_a_directory_that_is_nowhere(tmp_path, place):
+def test_a_directory_beyond_the_file(tmp_path, place):
     path = tmp_path / "x.tif"
     path.write_bytes(b"II" + struct.pack("<HHHQ", 43, 8, 0, place) + bytes(8))
     with pytest.raises(UserError, match="cannot be decoded"):
@@ -137,7 +137,7 @@ def test_the_first_picture_of_a_gif_may_be_larger_than_its_screen(tmp_path):
 
 def test_an_icon_is_named(tmp_path):
     (tmp_path / "x.jpg").write_bytes(encoded("ICO", 32, 32))
-    with pytest.raises(UserError, match="an icon, which is not read: save it as a PNG"):
+    with pytest.raises(UserError, match=r"icons .*save it as a PNG"):
         image_header(tmp_path / "x.jpg")
 
 
@@ -163,7 +163,7 @@ LONG = {
 
 @pytest.mark.parametrize("read", [image_header, read_image])
 @pytest.mark.parametrize("name", LONG)
-def test_no_header_takes_the_whole_of_a_long_file(tmp_path, capfd, name, read):
+def test_no_header_needs_all_of_a_long_file(tmp_path, capfd, name, read):
     path = tmp_path / "x"
     path.write_bytes(LONG[name])
     with open(path, "r+b") as file:

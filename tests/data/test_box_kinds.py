@@ -1,4 +1,4 @@
-"""Boxes written in another way than x, y, width, height in pixels."""
+"""Warnings of boxes that are not x, y, width, height in pixels."""
 
 import logging
 
@@ -15,7 +15,7 @@ SIZE = (480, 640)
 
 
 def boxes(count=60, seed=0):
-    """x, y, w, h (A, 4) within SIZE, of a tenth to a half of its sides."""
+    """Makes boxes x, y, w, h (A, 4) within SIZE, of a tenth to a half of its sides."""
     rng = np.random.default_rng(seed)
     sides = np.array(SIZE[::-1])
     wh = rng.uniform(0.1, 0.5, (count, 2)) * sides
@@ -35,7 +35,7 @@ def centres(b):
     return np.hstack([b[:, :2] + b[:, 2:] / 2, b[:, 2:]])
 
 
-def test_classes_that_nothing_has_are_told_in_training(tmp_path, caplog):
+def test_classes_without_boxes_are_logged_in_training(tmp_path, caplog):
     path = write_coco(tmp_path, {9: (20, 30)}, [box(1, 9, [1, 1, 9, 9])])
     caplog.set_level(logging.INFO)
     open_coco(path)
@@ -65,14 +65,14 @@ def test_the_likely_cause_is_named(write, cause):
 def test_boxes_as_they_should_be():
     assert warning(boxes()) == "" and warning(boxes()[:0]) == ""
     assert warning(boxes() + np.array([0, 0, 3, 3])) == ""  # a little beyond the border
-    some = boxes()
-    some[:8] *= 3  # an eighth of the boxes is wrong, for no common reason
-    assert warning(some) == ""
-    whole = np.tile([0.0, 0.0, 640.0, 480.0], (20, 1))
-    assert warning(whole) == "" and warning(np.full((3, 4), np.nan)) == ""
+    few_wrong = boxes()
+    few_wrong[:8] *= 3  # an eighth of the boxes is wrong, for no common reason
+    assert warning(few_wrong) == ""
+    full_images = np.tile([0.0, 0.0, 640.0, 480.0], (20, 1))
+    assert warning(full_images) == "" and warning(np.full((3, 4), np.nan)) == ""
 
 
-def test_areas_tell_corners_of_boxes_that_stay_inside():
+def test_areas_reveal_corners_of_boxes_that_stay_inside():
     near = boxes() * 0.3
     areas = near[:, 2:].prod(1)
     assert warning(corners(near)) == ""
@@ -81,7 +81,7 @@ def test_areas_tell_corners_of_boxes_that_stay_inside():
 
 
 @pytest.mark.parametrize("kind", ["corners", "fractions"])
-def test_a_data_set_says_so(tmp_path, caplog, kind):
+def test_opening_a_data_set_logs_the_warning(tmp_path, caplog, kind):
     rows = [[10, 2, 25, 18], [12, 4, 28, 16], [20, 9, 29, 15]]
     if kind == "fractions":
         rows = [[x / 30, y / 20, w / 60, h / 40] for x, y, w, h in rows]
@@ -119,7 +119,7 @@ def test_real_data_have_no_warning(shared, caplog):
         (lambda b: centres(b) * 2, "pictures of another size"),
     ],
 )
-def test_fractions_that_are_written_in_another_way(write, cause):
+def test_fractions_in_another_form(write, cause):
     written = write(boxes())
     read = np.hstack([written[:, :2] - written[:, 2:] / 2, written[:, 2:]])
     sizes = np.tile(SIZE, (60, 1))

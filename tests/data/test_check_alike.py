@@ -1,4 +1,4 @@
-"""Copies of pictures among data sets: found where they are, and only there."""
+"""Finds copies of pictures in two data sets, and no other pictures."""
 
 import cv2
 import numpy as np
@@ -10,13 +10,13 @@ from dynamic_atss.data.check.pictures import Picture
 
 
 def hashes(values, name="a"):
-    """Pictures of given hashes and no thumb, by which none is refused (see the fixture)."""
+    """Makes pictures of given hashes without thumbs (the fixture replaces the comparison)."""
     return [Picture("", f"{name}{i}", int(v), None) for i, v in enumerate(values)]
 
 
 @pytest.fixture
 def by_hash(monkeypatch):
-    monkeypatch.setattr(alike, "_alike", lambda one, other: True)
+    monkeypatch.setattr(alike, "_alike", lambda first, second: True)
 
 
 @pytest.mark.parametrize("block", [1, 7, 1 << 20])
@@ -58,12 +58,12 @@ def scene(seed):
 
 def picture_of(pixels, name):
     pytest.importorskip("imagehash")
-    from dynamic_atss.data.check.pictures import kept_of
+    from dynamic_atss.data.check.pictures import hash_and_thumb
 
-    return Picture("", name, *kept_of(pixels))
+    return Picture("", name, *hash_and_thumb(pixels))
 
 
-def test_copies_that_were_made_anew():
+def test_copies_that_were_saved_again():
     first = [picture_of(scene(i), f"a{i}") for i in range(20)]
     saved = cv2.imencode(".jpg", scene(3), [cv2.IMWRITE_JPEG_QUALITY, 40])[1]
     second = [
@@ -75,12 +75,10 @@ def test_copies_that_were_made_anew():
     assert similar(first, second) == [(3, 1), (7, 2), (9, 3)]
 
 
-def test_the_same_bytes_are_no_pair_that_only_looks_alike():
+def test_pictures_with_the_same_bytes_are_not_similar():
     assert similar([picture_of(scene(1), "same")], [picture_of(scene(1), "same")]) == []
 
 
-def test_plain_pictures_are_not_taken_for_each_other():
-    plain = [
-        picture_of(np.full((50, 50, 3), value, np.uint8), str(value)) for value in (0, 99, 255)
-    ]
-    assert similar(plain, [picture_of(np.full((60, 40, 3), 99, np.uint8), "other")]) == []
+def test_flat_pictures_are_not_similar():
+    flat = [picture_of(np.full((50, 50, 3), value, np.uint8), str(value)) for value in (0, 99, 255)]
+    assert similar(flat, [picture_of(np.full((60, 40, 3), 99, np.uint8), "other")]) == []

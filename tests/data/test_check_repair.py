@@ -1,4 +1,4 @@
-"""The cleaned copy of a data set: what is changed, what stays, and that it is counted."""
+"""The cleaned copy of a data set: changes, unchanged entries, and counts."""
 
 import json
 
@@ -20,7 +20,7 @@ def opened(spec):
 
 
 def repaired(folder, annotations, changes=None, edit=lambda folder: None):
-    """(the cleaned copy, what was changed)."""
+    """Returns (cleaned copy, changes)."""
     path = write_coco(folder, SIZES, annotations, changes)
     edit(folder / "images")
     before = path.read_bytes()
@@ -29,27 +29,27 @@ def repaired(folder, annotations, changes=None, edit=lambda folder: None):
     return json.loads((folder / "new.json").read_text()), changed
 
 
-def good(id, image, **more):
-    return box(id, image, [5, 5, 20, 20], area=300, **more)
+def good(id, image, **fields):
+    return box(id, image, [5, 5, 20, 20], area=300, **fields)
 
 
-def test_what_is_right_stays(tmp_path):
+def test_correct_entries_stay(tmp_path):
     annotations = [good(1, 1, segmentation=[[5, 5, 20, 20, 5, 20]], iscrowd=0), good(2, 3)]
     content, changed = repaired(tmp_path, annotations, {"info": {"year": 2026}})
     assert changed == [] and content == json.loads((tmp_path / "a.json").read_text())
 
 
 def numbers(changed: list[str], *words: str) -> list[int]:
-    """What each line counts: the one with each of the words, and there are no others."""
+    """Returns the count in the line with each of the words. There must be no other lines."""
     found = [[line for line in changed if word in line] for word in words]
     assert [len(lines) for lines in found] == [1] * len(changed), changed
     return [int(line.rpartition(" ")[2]) for (line,) in found]
 
 
-def test_images_that_cannot_be_read_go_with_their_boxes(tmp_path):
+def test_images_that_cannot_be_read_are_removed_with_their_boxes(tmp_path):
     def edit(images):
-        whole = (images / "1.png").read_bytes()
-        (images / "1.png").write_bytes(whole[: len(whole) // 2])
+        content = (images / "1.png").read_bytes()
+        (images / "1.png").write_bytes(content[: len(content) // 2])
         (images / "2.png").unlink()
 
     content, changed = repaired(tmp_path, [good(i, i) for i in (1, 2, 3)], edit=edit)
@@ -67,8 +67,8 @@ def test_boxes(tmp_path):
         *(good(10 + i, 3, score=i) | {"bbox": [i, 5, 20, 20]} for i in range(40)),
     ]
     content, changed = repaired(tmp_path, annotations)
-    what = ("areas written", "cut at the border", "twice", "without an extent")
-    assert numbers(changed, *what) == [1, 1, 1, 2]
+    kinds = ("wrote areas", "at the border", "copies of boxes", "without extent")
+    assert numbers(changed, *kinds) == [1, 1, 1, 2]
     by_id = {e["id"]: e for e in content["annotations"]}
     assert set(by_id) == {3, 4, *range(10, 50)}
     assert by_id[3]["bbox"] == [50, 5, 10, 10] and by_id[3]["area"] == 100
@@ -78,22 +78,22 @@ def test_boxes(tmp_path):
 def test_corners_are_converted(tmp_path):
     annotations = [box(i, 1, [20 + i, 10, 40 + i, 35]) for i in range(10)]
     content, changed = repaired(tmp_path, annotations)
-    assert "boxes converted to (x, y, w, h): 10" in changed
+    assert "converted boxes to (x, y, w, h): 10" in changed
     assert [e["bbox"] for e in content["annotations"]] == [[20 + i, 10, 20, 25] for i in range(10)]
 
 
 def test_sizes_and_files_listed_twice(tmp_path):
     images = [
-        {"id": 1, "file_name": "1.png", "height": 40, "width": 50},  # its boxes lie in 40 x 60
-        {"id": 2, "file_name": "2.png", "height": 80, "width": 120},  # its box does not
+        {"id": 1, "file_name": "1.png", "height": 40, "width": 50},  # its boxes are inside 40 x 60
+        {"id": 2, "file_name": "2.png", "height": 80, "width": 120},  # its box is not
         {"id": 3, "file_name": "3.png"},
         {"id": 4, "file_name": "3.png", "height": 40, "width": 60},
     ]
     annotations = [good(1, 1), box(2, 2, [60, 40, 50, 30]), good(3, 3), good(4, 4), good(5, 4)]
     annotations[4]["bbox"] = [1, 1, 9, 9]
     content, changed = repaired(tmp_path, annotations, {"images": images})
-    what = ("there twice", "listed twice", "of another size", "sizes of images added", "corrected")
-    assert numbers(changed, *what) == [1, 1, 1, 1, 1]
+    kinds = ("copies of boxes", "listed twice", "of another size", "added sizes", "corrected")
+    assert numbers(changed, *kinds) == [1, 1, 1, 1, 1]
     assert [(e["id"], e["height"], e["width"]) for e in content["images"]] == [
         (1, 40, 60),
         (3, 40, 60),
@@ -106,30 +106,30 @@ def test_the_copy_of_a_voc_devkit(tmp_path):
     write_voc(tmp_path, {"x": objects, "y": voc_object("cat", "5 5 9 9")}, {"all": ["y", "x"]})
     assert fix(opened(f"voc:{tmp_path}:all"), tmp_path / "new.json") == []
     copy = f"coco:{tmp_path / 'new.json'}:{tmp_path / 'JPEGImages'}"
-    one, other = opened(f"voc:{tmp_path}:all").surveyed.content, opened(copy).surveyed.content
-    assert other.class_names == ["cat", "dog"] and other.names.tolist() == ["y.jpg", "x.jpg"]
-    assert (one.xywh == other.xywh).all() and (one.crowd == other.crowd).all()
+    voc, coco = opened(f"voc:{tmp_path}:all").surveyed.content, opened(copy).surveyed.content
+    assert coco.class_names == ["cat", "dog"] and coco.names.tolist() == ["y.jpg", "x.jpg"]
+    assert (voc.xywh == coco.xywh).all() and (voc.crowd == coco.crowd).all()
 
 
 def test_nothing_is_overwritten(tmp_path):
     path = write_coco(tmp_path, SIZES, [good(1, 1)])
-    with pytest.raises(UserError, match=r"a\.json: is there already"):
+    with pytest.raises(UserError, match=r"a\.json: exists already"):
         fix(opened(f"coco:{path}:{tmp_path / 'images'}"), path)
 
 
-def test_names_of_other_machines_become_those_of_the_files(tmp_path):
+def test_names_of_other_machines_are_corrected(tmp_path):
     images = [
         {"id": 1, "file_name": "images\\1.png", "height": 40, "width": 60},
         {"id": 2, "file_name": "%32.png", "height": 40, "width": 60},
     ]
     content, changed = repaired(tmp_path, [good(1, 1), good(2, 2)], {"images": images})
-    assert changed == ["names of files corrected: 2"]
+    assert changed == ["corrected names of files: 2"]
     assert [e["file_name"] for e in content["images"]] == ["1.png", "2.png"]
     assert len(content["annotations"]) == 2
 
 
 @pytest.mark.parametrize("lost", ["images", "annotations"])
-def test_a_copy_without_anything_is_not_written(tmp_path, lost):
+def test_an_empty_copy_is_not_written(tmp_path, lost):
     path = write_coco(tmp_path, SIZES, [box(1, 1, [30, 30, -5, -5])])
     if lost == "images":
         for file in (tmp_path / "images").iterdir():
@@ -139,7 +139,7 @@ def test_a_copy_without_anything_is_not_written(tmp_path, lost):
     assert not (tmp_path / "new.json").exists()
 
 
-def test_ids_that_are_texts_become_the_numbers_that_are_read(tmp_path):
+def test_ids_that_are_texts_become_numbers(tmp_path):
     images = [{"id": f"name{i}", "file_name": f"{i}.png"} for i in (3, 1)]
     annotations = [good(1, "name1"), good("2", "name3")]
     content, changed = repaired(tmp_path, annotations, {"images": images})
@@ -184,14 +184,14 @@ def test_ids_below_zero(tmp_path):
 
 
 @pytest.mark.parametrize("area", [-1, 0, True, "many", [1], 10**400, float("nan")])
-def test_areas_that_a_training_does_not_take_are_written(tmp_path, area):
+def test_areas_that_are_not_positive_are_replaced(tmp_path, area):
     content, changed = repaired(tmp_path, [good(1, 1) | {"area": area}, good(2, 2)])
-    assert numbers(changed, "areas written") == [1]
+    assert numbers(changed, "wrote areas") == [1]
     assert [entry["area"] for entry in content["annotations"]] == [400, 300]
 
 
 @pytest.mark.parametrize("side", [0.25, 1])
-def test_boxes_that_a_training_drops_for_their_size_go(tmp_path, side):
+def test_boxes_that_a_training_drops_for_their_size_are_removed(tmp_path, side):
     content, changed = repaired(tmp_path, [box(1, 1, [5, 5, 9, side]), good(2, 2)])
     assert numbers(changed, "of one pixel") == [1]
     assert [entry["id"] for entry in content["annotations"]] == [2]

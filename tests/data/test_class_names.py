@@ -1,4 +1,4 @@
-"""A test set's classes beside those of the model."""
+"""Comparison of the classes of a test set with those of the model."""
 
 import logging
 
@@ -11,7 +11,7 @@ SIZES = {9: (20, 30)}
 
 
 def opened(folder, names, with_boxes):
-    """A test set with these categories, ids from 11, and a box of some."""
+    """Makes a test set with these categories, ids from 11, and a box of some."""
     categories = [{"id": i, "name": name} for i, name in enumerate(names, 11)]
     ids = {c["name"]: c["id"] for c in categories}
     entries = [box(i, 9, [1, 1, 9, 9], ids[name]) for i, name in enumerate(with_boxes)]
@@ -29,52 +29,49 @@ def test_some_of_the_classes_in_another_order(tmp_path, caplog):
     assert "('cat', 'eel')" in caplog.text
 
 
-def test_classes_without_boxes_may_be_others(tmp_path, caplog):
+def test_classes_without_boxes_may_differ(tmp_path, caplog):
     data = opened(tmp_path, ["project", "dog", "ant"], ["ant", "dog"])
     with caplog.at_level(logging.INFO):
         data.take_classes(["ant", "dog"])
     assert data.category_ids == [13, 12] and data.ground_truth(0).classes.tolist() == [0, 1]
-    assert "the model has no class 'project', which has no box here either" in caplog.text
+    assert "the model has no class 'project', which has no boxes" in caplog.text
     assert data.read().class_names == ["project", "dog", "ant"]
 
 
 @pytest.mark.parametrize(
-    ("own", "boxes", "model", "said"),
+    ("names", "with_boxes", "model", "message"),
     [
-        (
-            *(["Dog", "ant"], ["Dog"], ["ant", "dog"]),
-            "no class 'Dog', but has 'dog', which differs in letter case alone: it has",
-        ),
-        (["traffic_light"], [], ["traffic light"], "'traffic light', which differs in blanks and"),
-        (["Hot-Dog"], [], ["hot dog"], "'hot dog', which differs in letter case, blanks and signs"),
-        (["cats", "ant"], ["cats"], ["ant", "cat"], "but has 'cat', which differs in its plural"),
-        (["bus", "ant"], ["bus"], ["buses"], "but has 'buses', which differs in its plural"),
-        (["berries"], [], ["berry"], "but has 'berry', which differs in its plural"),
+        (["Dog", "ant"], ["Dog"], ["ant", "dog"], "'Dog', but has 'dog', which differs only in l"),
+        (["traffic_light"], [], ["traffic light"], "'traffic light', which differs only in blanks"),
+        (["Hot-Dog"], [], ["hot dog"], "'hot dog', which differs only in letter case, blanks and"),
+        (["cats", "ant"], ["cats"], ["ant", "cat"], "but has 'cat', which differs only in its plu"),
+        (["bus", "ant"], ["bus"], ["buses"], "but has 'buses', which differs only in its plural"),
+        (["berries"], [], ["berry"], "but has 'berry', which differs only in its plural"),
         (["dogg"], [], ["dog"], "no class 'dogg'; the nearest is 'dog'"),
         (["yak", "ant"], ["yak"], ["ant", "dog"], "no class 'yak': it has 'ant', 'dog'; correct"),
         (["x", "y"], [], ["ant", "dog"], "no class 'x', 'y'"),
-        (["ant", "ant"], ["ant"], ["ant", "dog"], "class 'ant' is there twice"),
-        (["ant", "dog"], ["ant"], ["ant", "ant"], "class 'ant' is there twice"),
+        (["ant", "ant"], ["ant"], ["ant", "dog"], "class 'ant' occurs twice"),
+        (["ant", "dog"], ["ant"], ["ant", "ant"], "class 'ant' occurs twice"),
     ],
 )
-def test_what_cannot_be_scored_is_told(tmp_path, own, boxes, model, said):
-    categories = [{"id": i, "name": name} for i, name in enumerate(own, 11)]
-    entries = [box(i, 9, [1, 1, 9, 9], 11 + own.index(name)) for i, name in enumerate(boxes)]
+def test_classes_that_cannot_be_scored(tmp_path, names, with_boxes, model, message):
+    categories = [{"id": i, "name": name} for i, name in enumerate(names, 11)]
+    entries = [box(i, 9, [1, 1, 9, 9], 11 + names.index(n)) for i, n in enumerate(with_boxes)]
     data = open_coco(
         write_coco(tmp_path, SIZES, entries, {"categories": categories}), training=False
     )
     with pytest.raises(UserError) as error:
         data.take_classes(model)
-    assert said in str(error.value) and str(tmp_path) in str(error.value)
+    assert message in str(error.value) and str(tmp_path) in str(error.value)
 
 
-def test_the_same_names_are_left_alone(tmp_path, caplog):
+def test_equal_names_stay_as_they_are(tmp_path, caplog):
     data = opened(tmp_path, ["ant", "ant"], ["ant"])
     data.take_classes(["ant", "ant"])
     assert data.category_ids == [11, 12]
 
 
 def test_training_sets_whose_names_differ_in_spelling(tmp_path):
-    one, two = (opened(tmp_path / name, [name, "dog"], ["dog"]) for name in ("Cat", "cat"))
+    first, second = (opened(tmp_path / name, [name, "dog"], ["dog"]) for name in ("Cat", "cat"))
     with pytest.raises(UserError, match=r"lacks class 'Cat' of .*, but has 'cat', which differs"):
-        two.take_order_of(one)
+        second.take_order_of(first)

@@ -1,4 +1,4 @@
-"""Colours change as told, boxes do not."""
+"""Colour jitter changes colours by its factors, and leaves boxes unchanged."""
 
 import numpy as np
 import pytest
@@ -18,9 +18,9 @@ def jitter(image, gt, seed=0, **strength):
 def test_contrast_is_torchvisions(factor):
     image, _ = random_scene(0, 40, 50, 0)
     ours = adjust_contrast(image, factor)
-    apart = (ours.int() - functional.adjust_contrast(image, factor).int()).abs()
-    # The mean of torchvision is a sum of float32; what it rounds is cut off to a grey level.
-    assert apart.max() <= 1 and apart.float().mean() < 0.01
+    difference = (ours.int() - functional.adjust_contrast(image, factor).int()).abs()
+    # torchvision's float32 mean rounds, and the conversion to uint8 may turn that into a level.
+    assert difference.max() <= 1 and difference.float().mean() < 0.01
 
 
 def test_contrast_does_not_depend_on_the_number_of_threads():
@@ -67,7 +67,7 @@ def test_deterministic_and_boxes_stay(size):
     assert torch.equal(image, before)
 
 
-def test_off_is_off():
+def test_without_changes_the_image_is_returned():
     image, gt = random_scene(3, 9, 9, 1)
     assert jitter(image, gt)[0].data_ptr() == image.data_ptr()
 

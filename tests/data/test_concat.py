@@ -1,4 +1,4 @@
-"""Several training sets as one."""
+"""Joined training sets."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ OPTIONS = {"seed": 3, "transform": Compose([Resize((16, 24), 60), HorizontalFlip
 
 
 def parts(tmp_path):
-    """Id 4 is in both; the second has the classes in the other order."""
+    """Makes two sets that share the image id 4 and order the classes differently."""
     first = [box(1, 3, [1, 2, 9, 9], 7), box(2, 4, [0, 0, 5, 6], 3), box(3, 4, [1, 1, 1, 9], 3)]
     second = [box(i, image, [2, 2, 6, 6], 7 if image == 8 else 3) for i, image in enumerate(SECOND)]
     changes = {"categories": CATEGORIES[::-1]}
@@ -27,7 +27,7 @@ def parts(tmp_path):
     ]
 
 
-def test_whole_is_the_parts_one_after_the_other(tmp_path):
+def test_images_follow_in_the_order_of_the_sets(tmp_path):
     alone = parts(tmp_path)
     data = ConcatDataset(parts(tmp_path))
     assert len(data) == 5 and data.image_ids == [0, 1, 2, 3, 4]
@@ -36,13 +36,14 @@ def test_whole_is_the_parts_one_after_the_other(tmp_path):
     assert data.statistics["tiny"] == 1
     assert str(alone[0].annotations) in data.annotations and " + " in data.annotations
     places = [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]
-    for index, (part, own) in enumerate(places):
-        mine, other = data[index, 71], alone[part][own, 71]
-        assert torch.equal(mine.image, other.image) and torch.equal(mine.gt.boxes, other.gt.boxes)
-        assert mine.image_id == index and mine.original_size == other.original_size
-        assert data.path(index) == alone[part].path(own)
-        assert torch.equal(data.load(index)[0], alone[part].load(own)[0])
-        assert tuple(data.sizes[index]) == tuple(alone[part].sizes[own])
+    for index, (part, part_index) in enumerate(places):
+        joined, single = data[index, 71], alone[part][part_index, 71]
+        assert torch.equal(joined.image, single.image)
+        assert torch.equal(joined.gt.boxes, single.gt.boxes)
+        assert joined.image_id == index and joined.original_size == single.original_size
+        assert data.path(index) == alone[part].path(part_index)
+        assert torch.equal(data.load(index)[0], alone[part].load(part_index)[0])
+        assert tuple(data.sizes[index]) == tuple(alone[part].sizes[part_index])
     assert data[2].gt.boxes.shape == (1, 4)
 
 
@@ -77,13 +78,13 @@ def test_voc_and_coco_join(tmp_path):
         data.ground_truth(6)
 
 
-def test_batches_are_the_same_whatever_the_workers(tmp_path):
+def test_batches_do_not_depend_on_the_number_of_workers(tmp_path):
     data = ConcatDataset(parts(tmp_path))
     factors = np.array([1, 2.5, 1, 1, 3])
     options = {"ims_per_batch": 2, "seed": 1, "repeat_factors": factors}
-    whole = list(build_train_loader(data, start=0, stop=8, **options))
+    batches = list(build_train_loader(data, start=0, stop=8, **options))
     resumed = list(build_train_loader(data, start=5, stop=8, num_workers=2, **options))
-    assert len(whole) == 8 and len(resumed) == 3
-    for one, other in zip(whole[5:], resumed, strict=True):
-        assert one.image_ids == other.image_ids and torch.equal(one.images, other.images)
-        assert torch.equal(one.gt.classes, other.gt.classes)
+    assert len(batches) == 8 and len(resumed) == 3
+    for first, second in zip(batches[5:], resumed, strict=True):
+        assert first.image_ids == second.image_ids and torch.equal(first.images, second.images)
+        assert torch.equal(first.gt.classes, second.gt.classes)

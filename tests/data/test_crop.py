@@ -1,4 +1,4 @@
-"""Boxes go with the pixels that they were drawn around."""
+"""Cropped boxes enclose the same pixels as before."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_painted_boxes_are_found_where_the_crop_says():
     [(BoxConvention.LEGACY, 13, 3 * 6 / (4 * 6)), (BoxConvention.EXACT, 12, 2 * 5 / (3 * 5))],
 )
 def test_visible_fraction(convention, width, left):
-    """Of the box, 3 or 2 columns of pixels are left."""
+    """3 or 2 columns of pixels of the box remain."""
     gt = truth([10, 10, 13, 15], convention=convention)
     window = Window(left=0, top=0, height=40, width=width)
     assert len(cut_boxes(gt, window, left - 0.01)) == 1
@@ -56,7 +56,7 @@ def test_limits_of_both_conventions():
     assert kept.boxes.tolist() == [[0, 0, 40, 30]]
 
 
-def test_boxes_beside_the_window_go_even_with_threshold_0():
+def test_boxes_outside_of_the_window_are_dropped_even_with_threshold_0():
     window = Window(left=10, top=10, height=10, width=10)
     outside = [[0, 0, 9, 9], [0, 12, 10, 14], [20, 10, 25, 15], [30, 30, 40, 40]]
     for convention in BoxConvention:
@@ -64,7 +64,7 @@ def test_boxes_beside_the_window_go_even_with_threshold_0():
 
 
 @pytest.mark.parametrize("convention", BoxConvention)
-def test_an_untouched_box_is_wholly_visible(convention):
+def test_a_box_inside_the_window_is_fully_visible(convention):
     gt = truth([10.3, 11.7, 20.9, 15.1], convention=convention)
     kept = cut_boxes(gt, Window(3, 5, 40, 50), 1.0)
     assert torch.allclose(kept.boxes, gt.boxes - torch.tensor([3.0, 5.0, 3.0, 5.0]))
@@ -83,7 +83,7 @@ def test_random_scenes(seed, convention):
     assert 0.04 * height - 1 <= part.shape[1] <= height
 
 
-def test_a_crop_that_would_lose_everything_is_none():
+def test_no_crop_if_all_boxes_would_be_lost():
     """Windows of 2 x 2 pixels never show 0.9 of a box of 10 x 10."""
     image, gt = painted(20, 20, [[5, 5, 14, 14]])
     for seed in range(10):
@@ -91,7 +91,7 @@ def test_a_crop_that_would_lose_everything_is_none():
         assert part is image and kept is gt
 
 
-def test_without_boxes_every_window_is_right():
+def test_without_boxes_any_window_is_allowed():
     image, _ = random_scene(0, 20, 30, 0)
     part, kept = crop(image, EMPTY, 1, side=(0.5, 0.5))
     assert part.shape == (3, 10, 15) and len(kept) == 0 and kept.boxes.shape == (0, 4)

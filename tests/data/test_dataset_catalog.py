@@ -1,4 +1,4 @@
-"""Data set names."""
+"""Names of data sets: catalog, formats, and errors."""
 
 import shutil
 
@@ -30,7 +30,7 @@ def test_published_layout(tmp_path, name):
     assert data.image_ids == [3] and data[0].image.shape == (3, 8, 9)
 
 
-def test_own_files(tmp_path):
+def test_a_users_coco_files(tmp_path):
     path = write_coco(tmp_path, {3: (8, 9)}, [box(1, 3, [0, 0, 4, 4])])
     name = f"coco:{path}:{tmp_path / 'images'}"
     data = open_dataset(name, root="unused", training=True, seed=4)
@@ -40,16 +40,16 @@ def test_own_files(tmp_path):
     assert len(open_dataset(f"coco:{path}:{colon}", root="unused", training=True)) == 1
 
 
-def test_shapes_of_the_user_are_kept(tmp_path):
+def test_existing_shapes_are_kept(tmp_path):
     make_shapes(tmp_path / "shapes", train=3, val=2, size=64, seed=9)
     assert len(open_dataset("shapes_train", root=tmp_path, training=True)) == 3
     assert len(open_dataset("shapes_val", root=tmp_path, training=False)) == 2
 
 
-def test_an_entry_of_an_edited_paths_catalog_is_told(tmp_path):
+def test_the_error_explains_entries_of_a_paths_catalog(tmp_path):
     with pytest.raises(UserError) as error:
         open_dataset("my_cells_train", root=tmp_path, training=True)
-    assert "paths_catalog.py is coco:<DATA_DIR>/<its ann_file>:<DATA_DIR>/<its" in str(error.value)
+    assert "paths_catalog.py use coco:<DATA_DIR>/<its ann_file>:<DATA_DIR>/" in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -69,13 +69,13 @@ def test_published_voc_names(tmp_path):
     for name in ("voc_2007_trainval", "voc_2007_test"):
         data = open_dataset(name, root=tmp_path, training=True)
         assert len(data) == 1 and len(data.class_names) == 20
-    with pytest.raises(UserError, match=r"voc/VOC2012: data set 'voc_2012_val' is not there"):
+    with pytest.raises(UserError, match=r"voc/VOC2012: not found, but data set 'voc_2012_val'"):
         open_dataset("voc_2012_val", root=tmp_path, training=True)
     with pytest.raises(UserError, match=r"'voc_2007_tes' is unknown: the nearest.*'voc_2007_test'"):
         open_dataset("voc_2007_tes", root=tmp_path, training=True)
 
 
-def test_own_devkit(tmp_path):
+def test_a_users_devkit(tmp_path):
     folder = write_voc(tmp_path / "a:b", {"a": voc_object("x", "1 1 9 9")}, {"t": ["a"]})
     data = open_dataset(
         f"voc:{folder}:t", root="unused", training=True, seed=4, convention=BoxConvention.EXACT
@@ -97,7 +97,7 @@ def test_own_devkit(tmp_path):
         ("pigs_val", None),
     ],
 )
-def test_a_common_ending_is_no_likeness(tmp_path, name, near):
+def test_the_nearest_name_needs_more_than_a_common_ending(tmp_path, name, near):
     with pytest.raises(UserError) as error:
         open_dataset(name, root=tmp_path, training=True)
     wanted = f"the nearest name is '{near}'" if near else "names are coco_2017_train, "

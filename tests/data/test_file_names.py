@@ -1,4 +1,4 @@
-"""File names as other machines write them."""
+"""File names in the forms of other machines."""
 
 import json
 import logging
@@ -8,7 +8,7 @@ import pytest
 from helpers_data import box, write_coco
 
 from dynamic_atss.data.coco import CocoDataset
-from dynamic_atss.data.file_names import as_pair, match
+from dynamic_atss.data.file_names import match_names, shown_pair
 from dynamic_atss.errors import UserError
 
 SIZES = {1: (20, 30), 2: (40, 24)}
@@ -17,7 +17,7 @@ DECOMPOSED = unicodedata.normalize("NFD", "Häuser.png")
 
 
 def data_set(folder, written, on_disk):
-    """Two images: `written` in the annotations, `on_disk` below photos; and 2.png as it is."""
+    """Writes two images: 2.png, and one named `written` in the annotations, `on_disk` in photos."""
     path = write_coco(folder, SIZES, [box(1, 1, [1, 1, 9, 9]), box(2, 2, [1, 1, 9, 9])])
     content = json.loads(path.read_text())
     content["images"][0]["file_name"] = written
@@ -64,12 +64,12 @@ def test_names_that_mean_one_file(tmp_path, caplog, written, on_disk):
         f"{tmp_path}/photos/{on_disk}", f"{tmp_path}/photos/2.png",
     ]  # fmt: skip
     assert data[0].image.shape == (3, 20, 30)
-    shown = " as ".join(as_pair(written, on_disk))
+    shown = " as ".join(shown_pair(written, on_disk))
     assert f"1 file names found in another form, such as {shown}" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("written", "on_disk", "said"),
+    ("written", "on_disk", "message"),
     [
         ("a.jpg", "a.png", "the folder has 'a.png'"),
         ("a.png", "sub/a.png", "the folder has 'sub/a.png'"),
@@ -79,11 +79,11 @@ def test_names_that_mean_one_file(tmp_path, caplog, written, on_disk):
         ("\x1b[31m.png", "a.png", "the folder has 2 files"),
     ],
 )
-def test_names_that_are_not_certain_are_told(tmp_path, written, on_disk, said):
+def test_names_that_are_not_certain_are_errors(tmp_path, written, on_disk, message):
     with pytest.raises(UserError) as error:
         opened(data_set(tmp_path, written, on_disk))
-    message = str(error.value)
-    assert said in message and "1 of the 2 that" in message and message.isprintable()
+    text = str(error.value)
+    assert message in text and "1 of the 2 that" in text and text.isprintable()
 
 
 def test_a_name_that_exists_is_not_changed(tmp_path):
@@ -93,11 +93,12 @@ def test_a_name_that_exists_is_not_changed(tmp_path):
 
 
 def test_two_names_of_one_file_and_two_files_of_one_name(tmp_path):
-    assert match(["A.png", "a.PNG"], ["a.png"], [], tmp_path) == {}
-    assert match(["A.png"], ["a.png"], ["a.png"], tmp_path) == {}
-    assert match(["A.png"], ["a.png", "a.PNG"], [], tmp_path) == {}
-    # Of two the one that differs less, in letter case or in percent signs.
-    assert match(["a%20b.png"], ["A b.png", "a b.png"], [], tmp_path) == {"a%20b.png": "a b.png"}
+    assert match_names(["A.png", "a.PNG"], ["a.png"], [], tmp_path) == {}
+    assert match_names(["A.png"], ["a.png"], ["a.png"], tmp_path) == {}
+    assert match_names(["A.png"], ["a.png", "a.PNG"], [], tmp_path) == {}
+    # "A b.png" differs in letter case, too.
+    found = match_names(["a%20b.png"], ["A b.png", "a b.png"], [], tmp_path)
+    assert found == {"a%20b.png": "a b.png"}
 
 
 def test_nothing_outside_of_the_folder_is_found(tmp_path):
@@ -105,9 +106,9 @@ def test_nothing_outside_of_the_folder_is_found(tmp_path):
     (tmp_path / "secret.png").write_bytes(b"")
     files = ["a.png", "2.png"]
     for name in ("..\\secret.png", "%2e%2e/secret.png", "photos\\..\\..\\secret.png"):
-        assert match([name], files, [], tmp_path / "photos") == {}
+        assert match_names([name], files, [], tmp_path / "photos") == {}
 
 
 def test_decomposed_letters_are_shown_with_escapes():
-    assert as_pair("u\u0308.png", "\u00fc.png") == (r"'u\u0308.png'", r"'\xfc.png'")
-    assert as_pair("\u00fc.PNG", "\u00fc.png") == ("'\u00fc.PNG'", "'\u00fc.png'")
+    assert shown_pair("u\u0308.png", "\u00fc.png") == (r"'u\u0308.png'", r"'\xfc.png'")
+    assert shown_pair("\u00fc.PNG", "\u00fc.png") == ("'\u00fc.PNG'", "'\u00fc.png'")

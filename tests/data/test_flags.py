@@ -1,4 +1,4 @@
-"""Crowds and objects to ignore, in the spellings of exporters."""
+"""Flags of crowds and of objects to ignore, in the spellings of exporters."""
 
 import logging
 
@@ -36,18 +36,18 @@ def test_spellings(tmp_path, caplog, more, name, key):
         data = open_coco(write_coco(tmp_path, SIZES, entries))
     assert data.read().crowd.tolist() == [False, True] and len(data.ground_truth(0)) == 1
     assert data.read().flagged == (key == "ignore")
-    told = [r.getMessage() for r in caplog.records if "is read as" in r.getMessage()]
-    wanted = f"'{name}' of 1 annotations is read as {key}: 1 say yes"
-    assert [line.partition(".json: ")[2] for line in told] == ([wanted] if name else [])
+    notes = [r.getMessage() for r in caplog.records if "is read as" in r.getMessage()]
+    wanted = f"'{name}' of 1 annotations is read as {key}; 1 are set"
+    assert [line.partition(".json: ")[2] for line in notes] == ([wanted] if name else [])
 
 
 @pytest.mark.parametrize("more", [{"Ignore": "false"}, {"difficult": 0}, {"attributes": [1]}])
-def test_no_is_no(tmp_path, more):
+def test_flags_that_are_not_set(tmp_path, more):
     data = open_coco(write_coco(tmp_path, SIZES, [box(1, 9, [1, 2, 10, 5], **more)]))
     assert data.read().crowd.tolist() == [False]
 
 
-def test_what_is_neither(tmp_path):
+def test_flags_that_are_neither_yes_nor_no(tmp_path):
     entries = [box(i, 9, [1, 2, 10, 5], attributes={"difficult": 3}) for i in (1, 2)]
     wanted = r"annotation id 1: attributes\.difficult 3 is neither 0 nor 1: .*\(1 more like it\)"
     with pytest.raises(UserError, match=wanted):
@@ -60,7 +60,7 @@ def test_names_of_regions():
     assert not any(map(means_regions, ("care", "others", "ignored cat", "region")))
 
 
-def test_a_devkit_of_difficult_objects_alone(tmp_path):
+def test_a_devkit_with_only_difficult_objects(tmp_path):
     objects = voc_object("cat", "2 2 9 9", difficult="1") * 2
     folder = write_voc(tmp_path / "d", {"a": objects}, {"t": ["a"]})
     with pytest.raises(UserError, match=r"usable box: all its 2 boxes are marked as crowd, diff"):
@@ -78,11 +78,11 @@ def test_a_devkit_of_difficult_objects_alone(tmp_path):
         ({"occluded": 1}, None),
     ],
 )
-def test_what_only_looks_like_a_flag_is_told(tmp_path, more, name):
+def test_names_that_only_look_like_flags_give_a_warning(tmp_path, more, name):
     entries = [box(1, 9, [1, 2, 10, 5]), box(2, 9, [0, 0, 9, 9], **more)]
     content = open_coco(write_coco(tmp_path, SIZES, entries)).read()
     assert not content.crowd.any()
-    wanted = [] if name is None else [f"'{name}' of 1 annotations says yes"]
+    wanted = [] if name is None else [f"'{name}' is set in 1 annotations"]
     assert [w.partition(" and is not read")[0] for w in content.warnings] == wanted
 
 

@@ -16,14 +16,14 @@ from dynamic_atss.data.survey import box_findings
 from dynamic_atss.data.voc import VocDataset
 from dynamic_atss.errors import UserError
 
-# What a viewer shows: 20 x 30 pixels, a white box at x 4, y 6, 10 wide, 5 high.
+# A viewer shows 20 x 30 pixels with a white box at x 4, y 6, 10 wide, 5 high.
 WHITE = [4, 6, 10, 5]
 METHODS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,  # what 6 turns back
+    6: Image.Transpose.ROTATE_90,  # orientation 6 turns it back
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
@@ -36,7 +36,7 @@ def shown(height=20, width=30):
 
 
 def save(path, image, orientation):
-    """A file that viewers show as `image`; orientation 1: without EXIF."""
+    """Saves a file that viewers show as `image`. Orientation 1 has no EXIF."""
     stored = image.transpose(METHODS[orientation]) if orientation > 1 else image
     options = {}
     if orientation > 1:
@@ -48,7 +48,7 @@ def save(path, image, orientation):
 
 
 def write(folder, orientations, size="none", bbox=WHITE, ending="png", image=None):
-    """A COCO set of one picture for each orientation; size: "none", "shown" or "stored"."""
+    """Writes a COCO set with a picture per orientation. size: "none", "shown" or "stored"."""
     entries = []
     for i, orientation in enumerate(orientations, 1):
         name = f"{i}.{ending}"
@@ -62,7 +62,7 @@ def write(folder, orientations, size="none", bbox=WHITE, ending="png", image=Non
 
 
 def white_share(dataset, index):
-    """Of the pixels in the first box."""
+    """Returns the share of white pixels in the first box."""
     image, gt = dataset.load(index)
     assert image.shape[1:] == tuple(dataset.sizes[index])
     x1, y1, x2, y2 = gt.boxes[0].int().tolist()
@@ -77,25 +77,25 @@ def test_boxes_drawn_upright_in_all_orientations(tmp_path, ending, size):
     assert [white_share(data, i) for i in range(8)] == pytest.approx([1.0] * 8, abs=0.02)
 
 
-def test_a_sample_knows_the_size_of_its_frame(tmp_path):
+def test_the_original_size_is_the_upright_one(tmp_path):
     sample = open_coco(write(tmp_path, [6]), training=False)[0]
     assert sample.original_size == (20, 30) and sample.image.shape == (3, 20, 30)
 
 
-def test_sizes_of_the_stored_pixels_keep_them(tmp_path, caplog):
+def test_stored_sizes_are_read_as_stored(tmp_path, caplog):
     path = write(tmp_path, [1, 6, 8, 3], "stored", [6, 16, 5, 10])  # of orientation 6, as stored
     with caplog.at_level("INFO"):
         data = open_coco(path)
     assert data.sizes.tolist() == [[20, 30], [30, 20], [30, 20], [20, 30]]
     assert white_share(data, 1) == 1.0
-    # Orientation 3 does not tell by its size: the set's others do.
+    # The size of orientation 3 does not decide. The majority of the set does.
     stored = np.asarray(Image.open(tmp_path / "images/4.png"))
     assert np.array_equal(data.load(3)[0].permute(1, 2, 0).numpy(), stored)
     assert "3 of 4 images have an EXIF orientation" in caplog.text
-    assert "0 are turned upright and 3 read as stored, as the sizes" in caplog.text
+    assert "0 are turned upright and 3 read as stored, by the annotated sizes" in caplog.text
 
 
-def test_each_picture_that_tells_has_its_own_frame():
+def test_sizes_decide_for_each_picture_and_the_majority_for_the_others():
     stored = np.array([[20, 30], [20, 30], [20, 30], [20, 30], [25, 25], [20, 30]])
     given = np.array([[30, 20], [20, 30], [30, 20], [20, 30], [25, 25], [0, 0]])
     orientation = np.array([6, 6, 8, 3, 6, 5])
@@ -110,7 +110,7 @@ def test_each_picture_that_tells_has_its_own_frame():
     assert not upright(given, stored, orientation, "ignore").any()
 
 
-def test_keys_decide(tmp_path, caplog):
+def test_the_key_decides(tmp_path, caplog):
     path = write(tmp_path, [6])
     with caplog.at_level("INFO"):
         apply = open_coco(path, reading=Reading(exif="apply"))
@@ -141,7 +141,7 @@ def test_voc_as_coco(tmp_path):
 
 
 @pytest.mark.parametrize(("exif", "size"), [("auto", [30, 20]), ("apply", [20, 30])])
-def test_sets_of_the_catalog_stay_as_released(tmp_path, exif, size):
+def test_sets_of_the_catalog_are_read_as_stored(tmp_path, exif, size):
     path = write(tmp_path, [6])
     for name in ("annotations", "coco/annotations"):
         (tmp_path / name).mkdir(parents=True, exist_ok=True)
@@ -161,24 +161,22 @@ def test_sets_of_the_catalog_read_no_header(tmp_path, monkeypatch):
     assert not read
 
 
-def test_bad_files_are_told_when_the_set_is_opened_with_their_count(tmp_path):
+def test_bad_files_are_counted_when_the_set_is_opened(tmp_path):
     path = write(tmp_path, [1, 1, 1])
     for i in (2, 3):
         (tmp_path / f"images/{i}.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"2\.png: the image cannot.*\(so 2 of 3 images\)"):
+    with pytest.raises(UserError, match=r"2\.png: the image cannot.*2 of 3 images"):
         open_coco(path, training=False)
 
 
-def test_wrong_sizes_are_told_when_the_set_is_opened_with_their_count(tmp_path):
+def test_wrong_sizes_are_counted_when_the_set_is_opened(tmp_path):
     path = write(tmp_path, [1, 1, 1], "stored")
     path.write_text(path.read_text().replace('"width": 30', '"width": 31'))
-    with pytest.raises(
-        UserError, match=r"1\.png: 30 x 20 .* says 31 x 20 \(2 others differ, too\)"
-    ):
+    with pytest.raises(UserError, match=r"1\.png: 30 x 20 .* says 31 x 20 \(2 other images differ"):
         open_coco(path, training=False)
 
 
-def test_the_limit_of_pixels_is_told_when_the_set_is_opened(tmp_path):
+def test_the_limit_of_pixels_is_checked_when_the_set_is_opened(tmp_path):
     path = write(tmp_path, [1, 6], "none")
     assert len(open_coco(path, reading=Reading(max_pixels=600))) == 2
     with pytest.raises(UserError, match=r"30 x 20 pixels, more than INPUT.MAX_PIXELS 599.*2 of 2"):
@@ -186,7 +184,7 @@ def test_the_limit_of_pixels_is_told_when_the_set_is_opened(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg"])
-def test_files_that_end_too_early_are_told_when_the_set_is_opened(tmp_path, ending):
+def test_truncated_files_are_found_when_the_set_is_opened(tmp_path, ending):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 80, 3), np.uint8))
     path = write(tmp_path, [1, 6, 1], image=noise, ending=ending)
     good = [(tmp_path / f"images/{i}.{ending}").read_bytes() for i in (2, 3)]
@@ -197,22 +195,22 @@ def test_files_that_end_too_early_are_told_when_the_set_is_opened(tmp_path, endi
         open_coco(path, training=False)
 
 
-@pytest.mark.parametrize(("bbox", "told"), [([15, 6, 12, 5], True), ([5, 6, 10, 5], False)])
-def test_upright_boxes_beside_sizes_of_the_stored_pixels_are_told(tmp_path, caplog, bbox, told):
+@pytest.mark.parametrize(("bbox", "warned"), [([15, 6, 12, 5], True), ([5, 6, 10, 5], False)])
+def test_upright_boxes_with_stored_sizes_give_a_warning(tmp_path, caplog, bbox, warned):
     data = open_coco(write(tmp_path, [6, 8, 1], "stored", bbox))
-    assert data.sizes.tolist() == [[30, 20], [30, 20], [20, 30]]  # as the sizes say
-    assert ("2 of 2 boxes of pictures with an EXIF orientation" in caplog.text) == told
-    assert ("and lie inside the upright one" in caplog.text) == told
+    assert data.sizes.tolist() == [[30, 20], [30, 20], [20, 30]]  # as annotated
+    assert ("2 of 2 boxes of pictures with an EXIF orientation" in caplog.text) == warned
+    assert ("but lie inside the upright one" in caplog.text) == warned
 
 
-def test_the_data_check_names_them_and_its_copy_has_the_upright_sizes(tmp_path, monkeypatch):
+def test_the_data_check_corrects_the_sizes_of_upright_boxes(tmp_path, monkeypatch):
     monkeypatch.setenv("DYNAMIC_ATSS_CACHE", str(tmp_path / "cache"))
     path = write(tmp_path, [6, 8, 1], "stored", [15, 6, 12, 5])
     opened = open_leniently(f"coco:{path}:{path.parent / 'images'}", FORMATS, root=tmp_path)
     (finding,) = [f for f in box_findings(opened.surveyed) if f.code in ("upright", "clipped")]
     assert (finding.code, finding.level, finding.count) == ("upright", "fix", 2)
     assert "Exchange width and height" in finding.line
-    assert "sizes of images corrected: 2" in fix(opened, tmp_path / "fixed.json")
+    assert "corrected sizes of images: 2" in fix(opened, tmp_path / "fixed.json")
     fixed = CocoDataset(tmp_path / "fixed.json", path.parent / "images", training=True)
     assert fixed.sizes.tolist() == [[20, 30]] * 3
     assert fixed.content.xywh.tolist() == [[15, 6, 12, 5]] * 3

@@ -1,4 +1,4 @@
-"""Headers: sizes as stored, EXIF orientation wherever a format keeps it."""
+"""Headers: stored sizes, bits, and the EXIF orientation in all places of the formats."""
 
 import io
 import struct
@@ -13,7 +13,7 @@ from dynamic_atss.errors import UserError
 
 
 def encoded(format, orientation=None, mode="RGB", **options):
-    """A file of 20 x 30 pixels."""
+    """Encodes 20 x 30 pixels."""
     if orientation is not None:
         options["exif"] = Image.Exif()
         options["exif"][274] = orientation
@@ -60,7 +60,7 @@ def test_progressive_and_fill_bytes(tmp_path):
     assert header(tmp_path, data[:2] + b"\xff\xff" + data[2:]).orientation == 8
 
 
-def test_exif_behind_the_pixels_of_a_png(tmp_path):
+def test_exif_after_the_pixels_of_a_png(tmp_path):
     plain, marked = encoded("PNG"), encoded("PNG", 6)
     at = marked.index(b"eXIf") - 4
     chunk = marked[at : at + 12 + int.from_bytes(marked[at : at + 4], "big")]
@@ -68,7 +68,7 @@ def test_exif_behind_the_pixels_of_a_png(tmp_path):
 
 
 def block(order, kind, value, count=1):
-    """An EXIF block of one entry."""
+    """Makes an EXIF block of one entry."""
     mark = b"II*\0" if order == "<" else b"MM\0*"
     entry = struct.pack(order + "HHL", 274, kind, count) + value
     return mark + struct.pack(order + "LH", 8, 1) + entry + bytes(4)
@@ -88,15 +88,15 @@ def test_numbers_of_an_exif_block(order, kind, code):
         b"Exif\0\0",
         b"II*\0",
         b"nonsense that is no EXIF",
-        b"II*\0\xff\xff\xff\xff",  # the entries lie beyond the end
-        block("<", 3, b"\x06\0\0\0")[:-8],  # the value is cut off
+        b"II*\0\xff\xff\xff\xff",  # the entries are beyond the end
+        block("<", 3, b"\x06\0\0\0")[:-8],  # the value is missing
         block("<", 3, b"\x09\0\0\0"),
         block("<", 3, b"\0\0\0\0"),
         block("<", 2, b"6\0\0\0"),  # a text
         b"II*\0\x08\0\0\0\xff\xff",  # more entries than there are
     ],
 )
-def test_broken_exif_counts_as_none(tmp_path, exif):
+def test_malformed_exif_is_ignored(tmp_path, exif):
     assert exif_orientation(exif) == 1
     data = encoded("JPEG")
     content = b"Exif\0\0" + exif
@@ -104,7 +104,7 @@ def test_broken_exif_counts_as_none(tmp_path, exif):
     assert header(tmp_path, data[:2] + segment + data[2:])[:3] == (20, 30, 1)
 
 
-def test_every_cut_of_a_jpeg_is_an_error_or_right(tmp_path):
+def test_a_truncated_jpeg_gives_an_error_or_the_right_header(tmp_path):
     data = encoded("JPEG", 6)
     for end in range(len(data)):
         try:

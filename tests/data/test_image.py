@@ -1,4 +1,4 @@
-"""Decoding agrees with Pillow's pixels, resizing with Pillow's within one grey level."""
+"""Decoding gives Pillow's pixels, and resizing agrees with Pillow within one grey level."""
 
 import io
 import struct
@@ -17,7 +17,7 @@ from dynamic_atss.errors import UserError
 
 
 def smooth(height, width, channels):
-    """A picture that JPEG keeps nearly as it is."""
+    """Makes a picture that JPEG changes little."""
     y, x = np.mgrid[:height, :width]
     planes = [(x * (3 + c) + y * (5 - c)) % 256 for c in range(channels)]
     return np.stack(planes, axis=2).astype(np.uint8)
@@ -69,10 +69,10 @@ def test_modes_equal_pillow(tmp_path, mode, format):
 
 
 def assert_same_pixels(found, expected, format):
-    """OpenCV and Pillow come with JPEG libraries of their own, which may differ by their age."""
-    apart = np.abs(as_array(found).astype(int) - expected)
-    assert apart.max() <= (3 if format == "JPEG" else 0)
-    assert apart.mean() < 0.1
+    """Allows for the different JPEG libraries of OpenCV and Pillow."""
+    difference = np.abs(as_array(found).astype(int) - expected)
+    assert difference.max() <= (3 if format == "JPEG" else 0)
+    assert difference.mean() < 0.1
 
 
 def test_progressive_and_trailing_bytes(tmp_path):
@@ -103,7 +103,7 @@ def test_truncated_files_are_errors(tmp_path, format, part):
 
 
 def png(*chunks):
-    """A PNG of 300 x 200 RGB pixels with these chunks after its header, checksums right."""
+    """Makes a PNG of 300 x 200 RGB pixels of these chunks after IHDR, with valid checksums."""
     header = (300).to_bytes(4, "big") + (200).to_bytes(4, "big") + bytes([8, 2, 0, 0, 0])
     parts = [b"\x89PNG\r\n\x1a\n"]
     for name, content in ((b"IHDR", header), *chunks):
@@ -116,7 +116,7 @@ ROWS = b"".join(b"\0" + row.tobytes() for row in smooth(200, 300, 3))
 END = (b"IEND", b"")
 
 
-def test_the_png_that_the_next_test_damages_is_a_good_one(tmp_path):
+def test_the_png_of_the_next_test_is_valid_before_its_damage(tmp_path):
     (tmp_path / "good").write_bytes(png((b"IDAT", zlib.compress(ROWS)), END))
     assert np.array_equal(as_array(read_image(tmp_path / "good")), smooth(200, 300, 3))
 
@@ -125,7 +125,7 @@ def test_the_png_that_the_next_test_damages_is_a_good_one(tmp_path):
     "data",
     [
         png((b"IDAT", zlib.compress(ROWS)[:-200]), END),
-        png((b"IDAT", zlib.compress(ROWS[:-9010])), END),  # ten rows short: Pillow makes them black
+        png((b"IDAT", zlib.compress(ROWS[:-9010])), END),  # Pillow makes the missing rows black
         png((b"IDAT", zlib.compress(ROWS))),
         png((b"IDAT", zlib.compress(ROWS)), END)[:-20] + b"IEND",
         png(END),
@@ -145,7 +145,7 @@ def test_a_png_of_few_bits_whose_data_end_early(tmp_path, mode):
     start = buffer.getvalue().index(b"IDAT") - 4
     short = (b"IDAT", zlib.compress(b"\0" * 301 * 190))
     (tmp_path / "cut").write_bytes(buffer.getvalue()[:start] + png(short, END)[33:])
-    with pytest.raises(UserError, match="ends too early"):
+    with pytest.raises(UserError, match="truncated"):
         read_image(tmp_path / "cut")
 
 
@@ -186,7 +186,7 @@ def test_turned_upright_as_pillow_does_or_as_stored(tmp_path, format, orientatio
     path.write_bytes(encoded(Image.fromarray(pixels), format, exif=exif_of(orientation), **options))
     upright = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
     assert_same_pixels(read_image(path, orientation=orientation), upright, format)
-    if format != "JPEG":  # whose pixels change a little
+    if format != "JPEG":  # JPEG changes pixels a little
         assert np.array_equal(as_array(read_image(path)), pixels)
 
 
@@ -198,7 +198,7 @@ def test_the_bits_that_a_16_bit_file_uses(tmp_path, format, bits):
     path.write_bytes(encoded(Image.fromarray(grey), format))
     found = as_array(read_image(path, bits=bits))
     assert np.array_equal(found, (grey >> (bits - 8)).repeat(3).reshape(31, 45, 3))
-    if bits > 8:  # what lies above the range is white
+    if bits > 8:  # larger values are white
         found = as_array(read_image(path, bits=bits - 1)).astype(int)
         assert np.array_equal(found[:, :, 0], np.minimum(grey >> (bits - 9), 255))
 
@@ -230,7 +230,7 @@ def test_deep_colours_in_a_tiff_that_is_turned(tmp_path, orientation):
     assert np.array_equal(found, colours[:, :, ::-1] >> 8)
 
 
-def test_bits_are_of_16_bit_files_alone(tmp_path):
+def test_bits_apply_only_to_16_bit_files(tmp_path):
     path = tmp_path / "image"
     path.write_bytes(encoded(make("RGB"), "PNG"))
     assert torch.equal(read_image(path, bits=12), read_image(path))
@@ -240,16 +240,16 @@ def test_bits_are_of_16_bit_files_alone(tmp_path):
 def test_pixels_of_32_bits_have_no_known_range(tmp_path, dtype):
     pixels = np.full((20, 30), 70_000, dtype)
     (tmp_path / "deep").write_bytes(encoded(Image.fromarray(pixels), "TIFF"))
-    with pytest.raises(UserError, match="32-bit pixels"):
+    with pytest.raises(UserError, match="32 bits"):
         read_image(tmp_path / "deep")
-    with pytest.raises(UserError, match="32-bit pixels"):  # and before anything is decoded
+    with pytest.raises(UserError, match="32 bits"):  # also without decoding
         check_readable(tmp_path / "deep", image_header(tmp_path / "deep"))
 
 
 def test_a_thumbnail_does_not_hide_the_truncation(tmp_path):
     exif = Image.Exif()
     thumbnail = encoded(Image.fromarray(smooth(20, 30, 3)), "JPEG")
-    exif[0x927C] = thumbnail  # any tag: what matters is an end marker before the scan
+    exif[0x927C] = thumbnail  # in any tag: there has to be an end marker before the scan
     data = encoded(Image.fromarray(smooth(200, 300, 3)), "JPEG", exif=exif)
     assert data.count(b"\xff\xd9") == 2
     path = tmp_path / "cut.jpg"
@@ -280,14 +280,14 @@ def test_resize_of_noise(old, new):
 
 
 def differences(image, new):
-    """Ours minus Pillow's, (H, W, 3); and Pillow's own is Pillow's."""
+    """Returns our resize minus Pillow's, (H, W, 3). Checks that `resize_with_pillow` is equal."""
     expected = np.asarray(Image.fromarray(as_array(image)).resize(new[::-1], Image.BILINEAR))
     assert np.array_equal(as_array(resize_with_pillow(image, *new)), expected)
     return as_array(resize(image, *new)).astype(int) - expected
 
 
 def check_differences(found, *, share, twos):
-    """By a grey level for at most `share` of the values, by two for `twos`; neither up nor down."""
+    """Checks that at most `share` of values differ, `twos` by two levels, and 0 on average."""
     values = np.concatenate([d.ravel() for d in found])
     assert np.abs(values).max() <= 2
     assert (np.abs(values) > 1).mean() <= twos
@@ -295,7 +295,7 @@ def check_differences(found, *, share, twos):
     assert abs(values.mean()) < 0.01
 
 
-# OpenCV's own enlarging would fail: it is darker by 0.12 on average.
+# OpenCV's resize would fail: enlarged images are darker by 0.12 on average.
 @pytest.mark.parametrize(
     ("short", "limit", "twos"),
     [(320, 533, 1e-5), (192, 1333, 0), (640, 1333, 0), (800, 1333, 0)],
@@ -307,9 +307,9 @@ def test_resize_of_photographs_to_usual_sizes(shared, short, limit, twos):
     check_differences(found, share=0.005, twos=twos)
 
 
-# At 0.9 and 2.1 times 400 x 500 the fractions lie badly: 4 % of the values differ, elsewhere 0.5 %.
+# At 0.9 and 2.1 times 400 x 500, 4 % of the values differ because of rounding, elsewhere 0.5 %.
 @pytest.mark.parametrize("factor", [0.3, 0.5, 0.77, 0.9, 1.01, 1.25, 2.1, 3])
-def test_resize_of_much_noise(factor):
+def test_resize_of_a_large_noise_image(factor):
     pixels = np.random.default_rng(0).integers(0, 256, (400, 500, 3), dtype=np.uint8)
     found = differences(
         torch.from_numpy(pixels).permute(2, 0, 1), (int(400 * factor), int(500 * factor))
@@ -327,7 +327,7 @@ def test_the_memory_stays_channels_last(tmp_path, new):
 
 
 def claiming(kind, width, height):
-    """The header of a file without pixels."""
+    """Makes the header of a file without pixels."""
     if kind == "BMP":
         return b"BM" + struct.pack("<IIIIiiHH6I", 58, 0, 54, 40, width, height, 1, 24, *[0] * 6)
     sides, grey = {256: width, 257: height}, {258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: height}
@@ -337,7 +337,7 @@ def claiming(kind, width, height):
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "BMP"])
-def test_pillow_has_no_limit_of_its_own(tmp_path, kind):
+def test_the_limit_of_pillow_is_off(tmp_path, kind):
     path = tmp_path / "image"
     path.write_bytes(claiming(kind, 20_000, 16_000))
     assert image_header(path)[:4] == (16_000, 20_000, 1, kind)
@@ -345,8 +345,8 @@ def test_pillow_has_no_limit_of_its_own(tmp_path, kind):
         read_image(path)
 
 
-def test_deep_colours_that_opencv_reads_in_another_way(tmp_path, monkeypatch):
+def test_deep_colours_for_which_opencv_and_pillow_differ(tmp_path, monkeypatch):
     cv2.imwrite(str(tmp_path / "a.tif"), np.full((20, 30, 3), 4000, np.uint16))
     monkeypatch.setattr("dynamic_atss.data.image._opencv", lambda *_: np.zeros((20, 30, 3), int))
-    with pytest.raises(UserError, match=r"a\.tif: INPUT\.BITS 12 holds for grey"):
+    with pytest.raises(UserError, match=r"a\.tif: INPUT\.BITS 12 is supported for grey"):
         read_image(tmp_path / "a.tif", bits=12)

@@ -10,7 +10,7 @@ import pytest
 
 from dynamic_atss.data.catalog import open_dataset
 from dynamic_atss.data.frames import Reading
-from dynamic_atss.data.inside import leading_out
+from dynamic_atss.data.inside import names_outside
 from dynamic_atss.errors import UserError
 
 
@@ -69,7 +69,7 @@ def test_what_stays_in_its_folder_is_read(folders):
     assert len(dataset) == 4
     (folders / "also").symlink_to("images")  # the folder itself may be a link
     assert len(opened(coco(folders, [(1, "a.png")], "also"))) == 1
-    assert leading_out(folders / "images", ["loop", "loop/x.png", "..", "."]) == ["..", "."][:1]
+    assert names_outside(folders / "images", ["loop", "loop/x.png", "..", "."]) == ["..", "."][:1]
 
 
 def test_names_without_a_file_are_not_taken_for_others(folders):
@@ -117,7 +117,7 @@ def labelled(picture_path):
 
 
 def test_yolo(folders):
-    """The folders of the data.yaml may lie anywhere; what is in them, and in lists, may not."""
+    """Folders of a data.yaml may be anywhere; files in them and in lists must not lead out."""
     home = folders / "yolo"
     home.mkdir()
     far = picture(folders / "far/images/a.png")

@@ -1,4 +1,4 @@
-"""Large-scale jitter: one size, boxes on their pixels, padding of one colour."""
+"""Large-scale jitter: output size, boxes on their pixels, and the colour of the padding."""
 
 import numpy as np
 import pytest
@@ -12,13 +12,13 @@ from dynamic_atss.data.transforms import Compose
 FILL = (124, 116, 104)
 
 
-def jitter(image, gt, seed=0, size=(48, 64), scale=(0.1, 2.0), min_visible=0.3, **more):
-    transform = Compose([LargeScaleJitter(size, scale, min_visible, **more), Pad(size, FILL)])
+def jitter(image, gt, seed=0, size=(48, 64), scale=(0.1, 2.0), min_visible=0.3, **options):
+    transform = Compose([LargeScaleJitter(size, scale, min_visible, **options), Pad(size, FILL)])
     return transform(image, gt, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("exact", [False, True])
-def test_at_scale_1_the_image_fits_and_the_rest_is_filled(exact):
+def test_at_scale_1_the_image_fits_and_is_padded(exact):
     image, gt = painted(24, 16, [[2, 3, 9, 20]])
     out, moved = jitter(image, gt, scale=(1.0, 1.0), exact=exact)
     assert out.shape == (3, 48, 64)
@@ -37,11 +37,11 @@ def test_painted_boxes_are_found():
         cut += len(moved) < 3
         for index, box in zip(moved.classes.tolist(), moved.boxes.tolist(), strict=True):
             near = torch.tensor(found(out, index, 160)) - torch.tensor(box)
-            assert near.abs().max() < 3, (seed, index)  # the scale and half a pixel
+            assert near.abs().max() < 3, (seed, index)  # largest scale plus half a pixel
     assert cut > 5
 
 
-def test_scales_of_the_whole_range_are_drawn():
+def test_scales_of_the_full_range_are_drawn():
     image = torch.full((3, 48, 64), 255, dtype=torch.uint8)
     widths = [int((jitter(image, EMPTY, s)[0][0, 0] == 255).sum()) for s in range(200)]
     assert min(widths) < 9 and max(widths) == 64
@@ -61,8 +61,8 @@ def test_random_scenes(seed, convention):
     assert torch.equal(out, again) and torch.equal(moved.boxes, same.boxes)
 
 
-def test_an_image_that_would_lose_its_boxes_is_taken_whole():
-    """A quarter of it would be visible at most, and all of it is asked for."""
+def test_an_image_that_would_lose_its_boxes_is_not_cropped():
+    """At most a quarter of the box would be visible, and min_visible is 1."""
     image, gt = painted(48, 64, [[0, 0, 63, 47]])
     for seed in range(5):
         out, moved = jitter(image, gt, seed, scale=(2.0, 2.0), min_visible=1.0)

@@ -1,4 +1,4 @@
-"""Batches: padding, packing, ranks, workers, and mistakes met in a worker."""
+"""Batches: padding, packing, ranks, workers, and errors in workers."""
 
 import multiprocessing
 import os
@@ -13,7 +13,7 @@ import torch
 from helpers_data import box, open_coco, write_coco
 
 from dynamic_atss.data.dataset import Sample
-from dynamic_atss.data.loader import _Packed, build_test_loader, build_train_loader, collate
+from dynamic_atss.data.loader import _WorkerBatch, build_test_loader, build_train_loader, collate
 from dynamic_atss.data.transforms import Compose, HorizontalFlip, Resize
 from dynamic_atss.errors import UserError
 from dynamic_atss.processes import SIGNALS
@@ -42,7 +42,7 @@ def test_collate_pads_and_packs():
     for image, s, (h, w) in zip(batch.images, samples, batch.sizes.tolist(), strict=True):
         assert (h, w) == s.image.shape[1:]
         assert torch.equal(image[:, :h, :w], s.image)
-        assert image.sum() == s.image.sum()  # all else is 0
+        assert image.sum() == s.image.sum()  # the padding is 0
     assert batch.gt.image.tolist() == [0, 0, 2, 2, 2]
     assert batch.gt.classes.tolist() == [7, 7, 9, 9, 9]
     assert torch.equal(batch.gt.boxes, torch.cat([s.gt.boxes for s in samples]))
@@ -57,13 +57,14 @@ def test_collate_rounds_up(step, size):
     assert batch.gt.boxes.shape == (0, 4) and len(batch.gt.image) == 0
 
 
-def test_a_worker_writes_the_batch_where_the_main_process_reads_it(monkeypatch):
+def test_a_worker_writes_the_batch_into_shared_memory(monkeypatch):
     samples = [sample(20, 33, 2, 7), sample(31, 30, 0, 8)]
-    here = collate(samples, 32).images
+    in_main_process = collate(samples, 32).images
     monkeypatch.setattr("dynamic_atss.data.collate.get_worker_info", object)
-    there = collate(samples, 32).images
-    assert there.is_shared() and not here.is_shared()
-    assert torch.equal(here, there) and here.stride() == there.stride()
+    in_worker = collate(samples, 32).images
+    assert in_worker.is_shared() and not in_main_process.is_shared()
+    assert torch.equal(in_main_process, in_worker)
+    assert in_main_process.stride() == in_worker.stride()
 
 
 def contents(loader):
@@ -77,17 +78,17 @@ def equal(first, second):
     )
 
 
-def test_resumed_batches_are_the_same_whatever_the_workers(tmp_path):
+def test_resumed_batches_do_not_depend_on_the_number_of_workers(tmp_path):
     transform = Compose([Resize((16, 24, 32), 60), HorizontalFlip(0.5)])
     data = make(tmp_path, transform=transform)
     options = {"ims_per_batch": 4, "seed": 1, "size_divisibility": 8}
-    whole = contents(build_train_loader(data, start=0, stop=8, **options))
+    batches = contents(build_train_loader(data, start=0, stop=8, **options))
     resumed = contents(build_train_loader(data, start=5, stop=8, num_workers=2, **options))
-    assert len(whole) == 8 and equal(whole[5:], resumed)
-    assert len({images.shape for _, images, _ in whole}) > 1
+    assert len(batches) == 8 and equal(batches[5:], resumed)
+    assert len({images.shape for _, images, _ in batches}) > 1
 
 
-def test_global_random_state_is_left_alone(tmp_path):
+def test_the_global_random_state_stays(tmp_path):
     loader = build_train_loader(make(tmp_path), ims_per_batch=2, stop=2)
     torch.manual_seed(0)
     expected = torch.rand(1)
@@ -97,12 +98,12 @@ def test_global_random_state_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_ranks_make_the_global_batch_whatever_the_parts(tmp_path, accumulate):
+def test_ranks_share_the_global_batch_for_any_number_of_parts(tmp_path, accumulate):
     data = make(tmp_path)
-    whole = [b.image_ids for b in build_train_loader(data, ims_per_batch=4, stop=3)]
+    expected = [b.image_ids for b in build_train_loader(data, ims_per_batch=4, stop=3)]
     split = {"ims_per_batch": 4, "stop": 3, "accumulate": accumulate, "world_size": 2}
     ranks = [[b.image_ids for b in build_train_loader(data, rank=r, **split)] for r in (0, 1)]
-    assert [a + b for a, b in zip(*ranks, strict=True)] == whole
+    assert [a + b for a, b in zip(*ranks, strict=True)] == expected
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
@@ -124,20 +125,20 @@ def test_more_ranks_than_images(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_views_are_the_same_images_at_further_sizes(tmp_path, workers):
+def test_several_transforms_give_the_images_in_several_sizes(tmp_path, workers):
     sizes = [Resize((24,), 60), Resize((8,), 60), Resize((50,), 60)]
     options = {"ims_per_batch": 3, "num_workers": workers, "size_divisibility": 8}
-    views = list(build_test_loader(make(tmp_path, False), views=sizes, **options))
+    batches = list(build_test_loader(make(tmp_path, False), transforms=sizes, **options))
     for k, size in enumerate(sizes):
-        plain = list(build_test_loader(make(tmp_path, False, transform=size), **options))
-        mine = [(b, *b.scaled)[k] for b in views]
-        assert equal(contents(mine), contents(plain))
-        for one, other in zip(mine, plain, strict=True):
-            assert torch.equal(one.sizes, other.sizes)
-            assert one.original_sizes == other.original_sizes
+        expected = list(build_test_loader(make(tmp_path, False, transform=size), **options))
+        found = [(b, *b.scaled)[k] for b in batches]
+        assert equal(contents(found), contents(expected))
+        for first, second in zip(found, expected, strict=True):
+            assert torch.equal(first.sizes, second.sizes)
+            assert first.original_sizes == second.original_sizes
 
 
-def test_images_without_boxes_pass(tmp_path):
+def test_images_without_boxes_are_loaded(tmp_path):
     data = make(tmp_path, keep_empty=True)
     loader = build_train_loader(data, ims_per_batch=1, stop=11, num_workers=1)
     found = {b.image_ids[0]: b.gt for b in loader}
@@ -145,7 +146,7 @@ def test_images_without_boxes_pass(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_mistake_in_a_worker_keeps_its_message(tmp_path, workers):
+def test_an_error_in_a_worker_keeps_its_message(tmp_path, workers):
     data = make(tmp_path)
     path = tmp_path / "images/4.png"
     path.write_bytes(path.read_bytes()[:300])
@@ -167,7 +168,7 @@ def test_indivisible_batches(tmp_path):
 
 
 def test_leaving_in_the_middle_ends_the_workers(tmp_path):
-    """Workers ignore the signals of the main process: it must not have to wait for them."""
+    """The main process must not have to wait for workers, which ignore its signals."""
     make(tmp_path)
     code = f"""
 import sys
@@ -207,7 +208,7 @@ batches = iter(build_train_loader(data, ims_per_batch=2, stop=1000, num_workers=
 next(batches)
 print(*(worker.pid for worker in multiprocessing.active_children()), flush=True)
 for worker in multiprocessing.active_children():
-    os.kill(worker.pid, signal.SIGSTOP)  # it could not notice by itself
+    os.kill(worker.pid, signal.SIGSTOP)  # a stopped worker cannot end by itself
 os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True, text=True)
@@ -227,10 +228,10 @@ def runs(pid: int) -> bool:
         return False
 
 
-def test_pinned_batches_are_whole(tmp_path, monkeypatch):
+def test_pinned_batches_are_complete(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self.clone())
     batch = next(iter(build_train_loader(make(tmp_path), ims_per_batch=3, stop=1)))
-    pinned = _Packed(batch).pin_memory().batch
+    pinned = _WorkerBatch(batch).pin_memory().batch
     assert torch.equal(pinned.images, batch.images) and torch.equal(pinned.sizes, batch.sizes)
     assert pinned.images is not batch.images and pinned.image_ids == batch.image_ids
     for name in ("boxes", "classes", "image"):

@@ -1,4 +1,4 @@
-"""Four images in one: where their boxes go, when there is one, and that nothing else decides."""
+"""Mosaics: their boxes, their probability, and their dependence on seed and position only."""
 
 import pickle
 
@@ -21,7 +21,7 @@ SIZES = {i: ((20, 30) if i % 3 else (30, 20)) for i in range(1, 10)}
 
 
 def plain(height, width, index):
-    """An image of color(index) with a box of class `index` around all of it."""
+    """Makes an image of color(index) with a box of class `index` around it."""
     image = torch.tensor(color(index), dtype=torch.uint8).repeat(height, width, 1).permute(2, 0, 1)
     _, gt = painted(height, width, [[0, 0, width - 1, height - 1]])
     return image, GroundTruth(gt.boxes, gt.classes + index, gt.image)
@@ -43,25 +43,25 @@ def test_four_quarters_fill_the_first_images_size(seed):
     ]
     check_boxes(image, gt)
     assert torch.equal(gt.boxes[:, :2], torch.tensor(seen)[:, :2].float())
-    # In the legacy convention a box around all of an image ends a pixel before the image does:
-    # `new / old` pixels where the quarter shows this end, of which `seen` has one.
+    # A legacy box around an image ends one pixel before the image: `new / old` pixels of a quarter
+    # that shows the end of the image. `seen` includes one of them.
     for (part, _), corners, gap in zip(parts, seen, torch.tensor(seen) - gt.boxes, strict=True):
         height, width = part.shape[1:]
         wide, high = corners[2] - corners[0] + 1, corners[3] - corners[1] + 1
         shown = min(width, round(height * wide / high)), min(height, round(width * high / wide))
         sides = zip((wide, high), shown, (width, height), gap[2:].tolist(), strict=True)
-        for new, old, whole, left_out in sides:
+        for new, old, side, missing in sides:
             at_the_end = pytest.approx(max(new / old - 1, 0.0), abs=1e-3)
-            assert left_out == at_the_end or (left_out == 0 and old < whole)
+            assert missing == at_the_end or (missing == 0 and old < side)
 
 
 def test_painted_boxes_are_found():
-    """Each image has one box, of a class and a colour of its own; the fourth has none."""
+    """Three images have a box each, of different class and colour; the fourth has none."""
     boxes = [[20, 14, 50, 44], [5, 5, 60, 50], [30, 20, 90, 60]]
     scenes = [painted(64, 96, [[0, 0, 0, 0]] * i + [box]) for i, box in enumerate(boxes)]
-    parts = [(image, own(gt)) for image, gt in scenes]
+    parts = [(image, last_box(gt)) for image, gt in scenes]
     for image, _ in parts:
-        image[:, 0, 0] = 0  # what stood for the colours before
+        image[:, 0, 0] = 0  # remove the boxes of the earlier colours
     parts.append((torch.zeros(3, 50, 50, dtype=torch.uint8), EMPTY))
     moved = 0
     for seed in range(30):
@@ -74,8 +74,8 @@ def test_painted_boxes_are_found():
     assert moved > 60
 
 
-def own(gt):
-    """The last box alone."""
+def last_box(gt):
+    """Returns only the last box."""
     return GroundTruth(gt.boxes[-1:], gt.classes[-1:], gt.image[-1:])
 
 
@@ -116,7 +116,7 @@ def test_samples_of_the_data_set(tmp_path):
     assert len(data) == 9 and data.class_names == ["cat", "dog"]
     for index, (height, width) in enumerate(data.sizes.tolist()):
         sample = data[index, 100 + index]
-        assert sample.image.shape == (3, height, width)  # its aspect-ratio group remains
+        assert sample.image.shape == (3, height, width)  # the aspect-ratio group stays
         assert sample.original_size == (height, width)
         assert sample.image_id == data.image_ids[index]
         assert not torch.equal(sample.image, data.load(index)[0])
@@ -132,12 +132,12 @@ def test_off_at_the_end_and_by_probability(tmp_path):
 
 
 def partners(data, positions=400):
-    """How often each image is drawn as one of the three others."""
+    """Counts how often each image is drawn as one of the three others."""
     drawn = [data._draw(np.random.default_rng(p)) for p in range(positions)]
     return np.bincount(np.concatenate(drawn), minlength=len(data))
 
 
-def test_partners_are_as_frequent_as_the_factors_say(tmp_path):
+def test_partners_are_drawn_in_proportion_to_the_factors(tmp_path):
     plain = make(tmp_path)
     factors = np.array([1, 1, 1, 6, 1, 1, 1, 3, 1])
     data = MosaicDataset(plain.dataset, 1.0, stop=9, min_visible=0.1, factors=factors)
@@ -162,9 +162,9 @@ def test_exact_resize_is_pillows():
 
 def test_one_image_and_several_sets(tmp_path):
     entries = [box(1, 1, [1, 1, 20, 14])]
-    one = open_coco(write_coco(tmp_path / "one", {1: (20, 30)}, entries))
-    assert len(MosaicDataset(one, 1.0, stop=9, min_visible=0.1)[0, 0].gt) >= 1
-    parts = [one, make(tmp_path / "many").dataset]
+    single = open_coco(write_coco(tmp_path / "one", {1: (20, 30)}, entries))
+    assert len(MosaicDataset(single, 1.0, stop=9, min_visible=0.1)[0, 0].gt) >= 1
+    parts = [single, make(tmp_path / "many").dataset]
     data = MosaicDataset(ConcatDataset(parts), 1.0, stop=99, min_visible=0.1)
     assert len(data) == 10
     for index in range(10):
@@ -175,16 +175,16 @@ def contents(loader):
     return [(b.image_ids, b.images.clone(), b.gt.boxes.clone()) for b in loader]
 
 
-def test_resumed_batches_are_the_same_whatever_the_workers(tmp_path):
+def test_resumed_batches_do_not_depend_on_the_number_of_workers(tmp_path):
     colors = ColorJitter(0.4, 0.4, 0.4, 0.1)
     transform = Compose([colors, Resize((16, 24, 32), 60), HorizontalFlip(0.5)])
     data = make(tmp_path, prob=0.7, stop=24, transform=transform)
     options = {"ims_per_batch": 4, "seed": 1, "size_divisibility": 8}
-    whole = contents(build_train_loader(data, start=0, stop=8, **options))
+    batches = contents(build_train_loader(data, start=0, stop=8, **options))
     for resumed_data in (data, pickle.loads(pickle.dumps(data))):
         loader = build_train_loader(resumed_data, start=3, stop=8, num_workers=2, **options)
         resumed = contents(loader)
         assert len(resumed) == 5
-        for first, second in zip(whole[3:], resumed, strict=True):
+        for first, second in zip(batches[3:], resumed, strict=True):
             assert first[0] == second[0]
             assert torch.equal(first[1], second[1]) and torch.equal(first[2], second[2])

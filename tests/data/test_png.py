@@ -52,7 +52,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("case", DAMAGED)
-def test_a_damaged_file_is_refused_in_silence(tmp_path, capfd, case):
+def test_a_damaged_file_is_refused_without_output_of_libpng(tmp_path, capfd, case):
     (tmp_path / "x.png").write_bytes(DAMAGED[case])
     with pytest.raises(UserError, match=r"x\.png: the image cannot be decoded \(.+\): replace"):
         read_image(tmp_path / "x.png")
@@ -60,7 +60,7 @@ def test_a_damaged_file_is_refused_in_silence(tmp_path, capfd, case):
 
 
 @pytest.mark.parametrize("case", ODD)
-def test_what_is_beside_the_pixels_does_no_harm(tmp_path, capfd, case):
+def test_odd_metadata_does_no_harm(tmp_path, capfd, case):
     (tmp_path / "x.png").write_bytes(ODD[case])
     assert np.array_equal(read_image(tmp_path / "x.png").permute(1, 2, 0).numpy(), PIXELS)
     assert capfd.readouterr() == ("", "")

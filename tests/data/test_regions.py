@@ -1,4 +1,4 @@
-"""Crowds, difficult and ignored boxes: dropped, or regions that follow their pixels."""
+"""Crowds, difficult and ignored boxes: dropped, or regions that move with their pixels."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ from dynamic_atss.data.concat import ConcatDataset
 from dynamic_atss.data.crop import RandomCrop, Window, cut_boxes
 from dynamic_atss.data.dataset import Sample
 from dynamic_atss.data.jitter import LargeScaleJitter, Pad
-from dynamic_atss.data.loader import _Packed, build_train_loader, collate
+from dynamic_atss.data.loader import _WorkerBatch, build_train_loader, collate
 from dynamic_atss.data.mosaic import MosaicDataset, mosaic
 from dynamic_atss.data.transforms import Compose, HorizontalFlip, Resize, VerticalFlip
 from dynamic_atss.data.voc import VocDataset
@@ -40,7 +40,7 @@ FLAGS = torch.tensor([False, False, True, True])
 
 
 def flagged(scene=None):
-    """A painted image whose last two boxes are regions."""
+    """Makes a painted image whose last two boxes are regions."""
     image, gt = scene or painted(64, 64, SCENE)
     return image, replace(gt, ignore=FLAGS[-len(gt) :])
 
@@ -67,7 +67,7 @@ def test_dropped_by_default(path, caplog):
 def test_kept_as_regions_after_the_objects(path, caplog):
     with caplog.at_level(logging.INFO):
         data = open_coco(path, keep_crowds=True)
-    assert data.image_ids == [5, 9]  # image 4 has nothing to learn
+    assert data.image_ids == [5, 9]  # image 4 has no object
     gt = data.ground_truth(1)
     assert gt.boxes.tolist() == OBJECTS + CROWDS
     assert gt.ignore.tolist() == [False] * 2 + [True] * 3
@@ -80,9 +80,9 @@ def test_kept_as_regions_after_the_objects(path, caplog):
     assert data.ground_truth(1).classes.tolist() == [0, 0, 1, 1, 1]
 
 
-@pytest.mark.parametrize("more", [{"training": False}, {"keep_empty": True}])
-def test_an_image_of_regions_only_stays_where_one_without_boxes_does(path, more):
-    data = open_coco(path, keep_crowds=True, **more)
+@pytest.mark.parametrize("options", [{"training": False}, {"keep_empty": True}])
+def test_an_image_with_only_regions_stays_if_empty_images_do(path, options):
+    data = open_coco(path, keep_crowds=True, **options)
     assert data.image_ids == [4, 5, 9]
     gt = data[0].gt
     assert len(gt.objects) == 0 and gt.regions.boxes.tolist() == [[1, 1, 9, 9]]
@@ -90,7 +90,7 @@ def test_an_image_of_regions_only_stays_where_one_without_boxes_does(path, more)
 
 
 @pytest.mark.parametrize("value", ["one", [], 2, 0.5, {}])
-def test_flags_that_are_none(path, value):
+def test_invalid_flags(path, value):
     content = json.loads(path.read_text())
     content["annotations"][5]["ignore"] = value
     path.write_text(json.dumps(content))
@@ -140,11 +140,11 @@ TRANSFORMS = {
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_regions_follow_their_pixels(name):
+def test_regions_move_with_their_pixels(name):
     seen = 0
     for seed in range(40):
         image, gt = TRANSFORMS[name](*flagged(), np.random.default_rng(seed))
-        # Class i was painted in color i, and the classes 2 and 3 are the regions.
+        # Class i has color i. The classes 2 and 3 are the regions.
         assert gt.ignore.tolist() == (gt.classes >= 2).tolist()
         for index, corners in zip(gt.classes.tolist(), gt.boxes.tolist(), strict=True):
             place = found(image, index)
@@ -155,16 +155,18 @@ def test_regions_follow_their_pixels(name):
 
 @pytest.mark.parametrize("seed", range(10))
 def test_flags_change_nothing_for_objects(seed):
-    """With min_visible 0 flags choose nothing: boxes, pixels and draws are those of plain boxes."""
+    """Boxes, pixels and random numbers are the same as without flags."""
     image, gt = random_scene(seed, 50, 60, 5)
     marked = replace(gt, ignore=torch.tensor([False] * 5))
     steps = Compose([RandomCrop(1.0, (0.4, 1.0), 0.4), LargeScaleJitter((48, 64), (0.3, 2), 0.4)])
-    one, other = (steps(image, g, np.random.default_rng(seed)) for g in (gt, marked))
-    assert torch.equal(one[0], other[0]) and torch.equal(one[1].boxes, other[1].boxes)
-    assert one[1].ignore is None and not other[1].ignore.any()
+    (pixels, plain), (same, flags) = (
+        steps(image, g, np.random.default_rng(seed)) for g in (gt, marked)
+    )
+    assert torch.equal(pixels, same) and torch.equal(plain.boxes, flags.boxes)
+    assert plain.ignore is None and not flags.ignore.any()
 
 
-def test_what_is_left_of_a_region_is_one_however_little():
+def test_any_visible_part_of_a_region_stays_a_region():
     boxes = torch.tensor([[0.0, 0, 19, 19]] * 2)
     zeros = torch.zeros(2, dtype=torch.int64)
     gt = GroundTruth(boxes, zeros, zeros, torch.tensor([False, True]))
@@ -173,7 +175,7 @@ def test_what_is_left_of_a_region_is_one_however_little():
     assert len(cut_boxes(gt, Window(20, 20, 20, 20), 0.0)) == 0
 
 
-def test_a_crop_holds_an_object_and_not_a_region_alone():
+def test_a_crop_contains_an_object_not_only_a_region():
     image, gt = painted(60, 60, [[2, 2, 9, 9], [30, 30, 57, 57]])
     gt = replace(gt, ignore=torch.tensor([False, True]))
     for transform in (RandomCrop(1.0, (0.5, 0.6), 0.9), LargeScaleJitter((30, 30), (2, 2), 0.9)):
@@ -185,7 +187,7 @@ def lose(image, gt, rng):
     return image, GroundTruth(gt.boxes, gt.classes, gt.image)
 
 
-def test_a_transform_that_loses_the_convention_is_told():
+def test_a_transform_that_loses_the_convention_is_an_error():
     image, gt = painted(64, 64, SCENE)
     exact = replace(gt, convention=BoxConvention.EXACT)
     with pytest.raises(UserError, match="function lost the convention of the boxes: return"):
@@ -198,7 +200,7 @@ def test_boxes_of_two_conventions_are_not_joined():
         joined([gt, replace(gt, convention=BoxConvention.EXACT)])
 
 
-def test_a_transform_that_loses_the_flags_is_told():
+def test_a_transform_that_loses_the_flags_is_an_error():
     with pytest.raises(UserError, match="function lost the regions to ignore: return") as error:
         Compose([lose])(*flagged(), np.random.default_rng(0))
     assert "\n" not in str(error.value)
@@ -220,8 +222,8 @@ def test_mosaic():
     assert seen > 20
 
 
-def test_a_mosaic_of_regions_only_is_none():
-    """A mosaic is to hold an object: the first image alone, whose own is lost in the quarter."""
+def test_a_mosaic_must_contain_an_object():
+    """The object of the first image is lost in its quarter, so the first image is returned."""
     image, gt = painted(40, 40, [[10, 10, 12, 12], [0, 0, 39, 39]])
     first = image, replace(gt, ignore=torch.tensor([False, True]))
     crowd = image, replace(gt, ignore=torch.tensor([True, True]))
@@ -247,21 +249,21 @@ def test_batches_have_the_objects_of_all_images_first(monkeypatch):
     for n, part in enumerate(samples):
         assert torch.equal(gt.boxes[gt.image == n], part.gt.boxes)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self.clone())
-    pinned = _Packed(collate(samples, 0)).pin_memory().batch.gt
+    pinned = _WorkerBatch(collate(samples, 0)).pin_memory().batch.gt
     assert torch.equal(pinned.ignore, gt.ignore) and torch.equal(pinned.boxes, gt.boxes)
     assert collate([sample(2, 0, False), sample(0, 0, False)], 0).gt.ignore is None
 
 
-def test_on_a_device_the_parts_are_known_without_a_wait():
+def test_objects_and_regions_are_known_without_reading_the_device():
     gt = collate([sample(2, 1), sample(0, 2)], 0).gt
-    moved = to_device(gt, "meta")  # which has no values
+    moved = to_device(gt, "meta")  # a device without values
     assert moved.ignore.device.type == "meta"
     assert (len(moved.objects), len(moved.regions)) == (2, 3)
     assert torch.equal(moved.objects.extent, gt.extent[:2])
     assert torch.equal(moved.regions.extent, gt.extent[2:])
 
 
-def test_choosing_boxes_takes_the_flags_along():
+def test_an_index_also_selects_the_flags():
     gt = sample(2, 2).gt
     chosen = gt[torch.tensor([True, False, False, True])]
     assert chosen.classes.tolist() == [0, 3] and chosen.ignore.tolist() == [False, True]
@@ -271,7 +273,7 @@ def test_choosing_boxes_takes_the_flags_along():
 
 
 def test_several_sets_and_workers(path, tmp_path):
-    """Mosaics of joined sets, from the loader: the same with any number of workers."""
+    """Mosaics of joined sets do not depend on the number of workers."""
     options = {"keep_crowds": True, "transform": Compose([Resize((16, 24), 60)]), "seed": 3}
     other = write_coco(tmp_path / "other", SIZES, ENTRIES, {"categories": CATEGORIES[::-1]})
     parts = ConcatDataset([open_coco(path, **options), open_coco(other, **options)])
@@ -283,7 +285,8 @@ def test_several_sets_and_workers(path, tmp_path):
         for workers in (0, 2)
     )
     regions = 0
-    for one, two in zip(*loaders, strict=True):
-        assert torch.equal(one.gt.boxes, two.gt.boxes) and torch.equal(one.gt.ignore, two.gt.ignore)
-        regions += len(one.gt.regions)
+    for first, second in zip(*loaders, strict=True):
+        assert torch.equal(first.gt.boxes, second.gt.boxes)
+        assert torch.equal(first.gt.ignore, second.gt.ignore)
+        regions += len(first.gt.regions)
     assert regions > 5

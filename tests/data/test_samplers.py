@@ -1,4 +1,4 @@
-"""The stream of batches: complete, resumable, the same for any number of ranks."""
+"""The stream of batches is complete, can be resumed, and is the same for any number of ranks."""
 
 from collections import Counter
 from itertools import islice
@@ -28,7 +28,7 @@ def sampler(start, stop, rank=0, world=1):
     return TrainingSampler(GROUPS, SIZE, 8, 5, start=start, stop=stop, **ranks)
 
 
-def test_every_epoch_holds_every_image_once():
+def test_every_epoch_has_every_image_once():
     keys = [key for batch in take(37) for key in batch]  # 37 batches of 4 = 4 epochs of 37
     assert [position for _, position in keys] == list(range(4 * SIZE))
     epochs = [[i for i, _ in keys[e * SIZE : (e + 1) * SIZE]] for e in range(4)]
@@ -47,24 +47,24 @@ def test_groups_are_not_mixed_and_nothing_is_lost():
     assert set(counts) == set(range(SIZE)) and max(counts.values()) - min(counts.values()) <= 2
 
 
-def test_resumed_run_continues_exactly():
-    whole = list(sampler(0, 30))
-    assert len(sampler(0, 30)) == len(whole) == 30
-    assert list(sampler(0, 11)) + list(sampler(11, 30)) == whole
+def test_a_resumed_run_continues_exactly():
+    batches = list(sampler(0, 30))
+    assert len(sampler(0, 30)) == len(batches) == 30
+    assert list(sampler(0, 11)) + list(sampler(11, 30)) == batches
     assert list(sampler(30, 30)) == [] and len(sampler(31, 30)) == 0
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
 def test_ranks_share_the_global_batch(world):
-    whole = list(sampler(3, 9))
+    batches = list(sampler(3, 9))
     ranks = [list(sampler(3, 9, r, world)) for r in range(world)]
-    for step, batch in enumerate(whole):
+    for step, batch in enumerate(batches):
         parts = [rank[step] for rank in ranks]
         assert [key for part in parts for key in part] == batch
         assert len({len(part) for part in parts}) == 1
 
 
-def test_impossible_arguments():
+def test_invalid_arguments():
     with pytest.raises(ValueError, match="8 does not divide by 3"):
         sampler(0, 1, world=3)
     with pytest.raises(ValueError, match="positive"):
@@ -97,7 +97,7 @@ def test_repeat_factors_in_closed_form():
     image = np.array([0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 0])
     classes = np.array([2, 2, 1, 1, 0, 0, 0, 0, 0, 0, 0])
     factors = repeat_factors(image, classes, 8, 0.5)
-    # f = 7/8, 2/8, 1/8: r = 1, sqrt(2), 2; an image takes the largest; one without boxes has 1.
+    # f = 7/8, 2/8, 1/8, so r = 1, sqrt(2), 2. Images get the largest; 1 without boxes.
     assert factors.tolist() == pytest.approx([2, 2**0.5, 1, 1, 1, 1, 1, 1])
     none = np.zeros(0, np.int64)
     assert repeat_factors(none, none, 3, 1).tolist() == [1, 1, 1]
@@ -112,9 +112,9 @@ def test_images_are_repeated_as_often_as_their_factor():
         counts[epoch] = np.bincount(epoch_indices(SIZE, 3, epoch, FACTORS), minlength=SIZE)
     repeated = FACTORS > 1
     assert (counts[:, ~repeated] == 1).all() and set(np.unique(counts[:, repeated])) == {2, 3}
-    # A binomial of 2,400 draws with probability 0.3: 4 deviations are 0.037.
+    # A binomial of 2,400 draws with probability 0.3: 4 standard deviations are 0.037.
     assert abs(counts[:, repeated].mean() - 2.3) < 0.037
-    assert not (counts[0] == counts[1]).all()  # drawn anew in each epoch
+    assert not (counts[0] == counts[1]).all()  # each epoch draws again
     first = epoch_indices(SIZE, 3, 0, FACTORS)
     assert np.array_equal(first, epoch_indices(SIZE, 3, 0, FACTORS))
     assert not np.array_equal(first, epoch_indices(SIZE, 4, 0, FACTORS))
@@ -127,12 +127,12 @@ def test_repeated_images_resume_and_are_shared_by_ranks():
         options = {"start": start, "stop": stop, "factors": FACTORS, **ranks}
         return list(TrainingSampler(GROUPS, SIZE, 8, 5, **options))
 
-    whole = keys(0, 30)
-    assert whole != list(sampler(0, 30)) and keys(0, 13) + keys(13, 30) == whole
+    batches = keys(0, 30)
+    assert batches != list(sampler(0, 30)) and keys(0, 13) + keys(13, 30) == batches
     ranks = [keys(0, 30, rank, 2) for rank in (0, 1)]
-    for step, batch in enumerate(whole):
+    for step, batch in enumerate(batches):
         parts = [rank[step] for rank in ranks]
         assert [key for part in parts for key in part] == batch
         assert len({GROUPS[i] for i, _ in batch}) == 1
-    positions = [position for batch in whole for _, position in batch]
+    positions = [position for batch in batches for _, position in batch]
     assert len(set(positions)) == len(positions)

@@ -1,4 +1,4 @@
-"""The generated data set: same seed, same files; boxes tight; safe to make and make again."""
+"""The generated data set: equal files for equal seeds, tight boxes, safe to generate again."""
 
 import hashlib
 import json
@@ -47,7 +47,7 @@ def test_files_are_a_coco_data_set(tmp_path):
         assert [data[i].image.shape for i in range(count)] == [(3, 96, 96)] * count
 
 
-def test_scenes_hold_all_classes_scales_and_overlaps():
+def test_scenes_have_all_classes_scales_and_overlaps():
     scenes = [draw_scene(192, np.random.default_rng(i)) for i in range(60)]
     assert {c for s in scenes for c in s.classes} == set(range(len(CLASSES)))
     boxes = np.array([cv2.boundingRect(v) for s in scenes for v in s.visible])
@@ -59,13 +59,13 @@ def test_scenes_hold_all_classes_scales_and_overlaps():
         assert scene.image.shape == (192, 192, 3) and scene.image.std() > 5
 
 
-def test_reused_when_complete_and_made_again_when_not(tmp_path):
+def test_only_an_incomplete_data_set_is_generated_again(tmp_path):
     folder = tmp_path / "s"
     make_shapes(folder, **SMALL)
     first = digest(folder)
-    made = (folder / "shapes.json").stat().st_mtime_ns
+    time = (folder / "shapes.json").stat().st_mtime_ns
     make_shapes(folder, **SMALL)
-    assert (folder / "shapes.json").stat().st_mtime_ns == made
+    assert (folder / "shapes.json").stat().st_mtime_ns == time
     next((folder / "train").glob("*.jpg")).unlink()
     assert not is_complete(folder)
     make_shapes(folder, **SMALL)
@@ -75,9 +75,9 @@ def test_reused_when_complete_and_made_again_when_not(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"s", ".s.lock"}
 
 
-def test_a_folder_with_other_files_is_left_alone(tmp_path):
+def test_a_folder_with_other_files_stays_unchanged(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(UserError, match="holds other files"):
+    with pytest.raises(UserError, match="has other files"):
         make_shapes(tmp_path, **SMALL)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
     (tmp_path / "file").write_text("")

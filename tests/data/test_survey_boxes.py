@@ -1,4 +1,4 @@
-"""What a survey tells of the boxes of one data set, and of several together."""
+"""Findings of a survey on the boxes of one data set, and of several."""
 
 import json
 
@@ -29,13 +29,14 @@ def surveyed(folder, annotations, sizes=None, changes=None):
 
 
 def corners(n=40):
-    """(n, 4) x1 y1 x2 y2 all over an image of 100 x 60."""
+    """Makes corners (n, 4) x1 y1 x2 y2 in an image of 100 x 60."""
     rng = np.random.default_rng(0)
     low = rng.uniform(0, (80, 45), (n, 2))
     return np.concatenate([low, low + rng.uniform(8, 14, (n, 2))], 1).round(1)
 
 
-def one_of(found, code):
+def only(found, code):
+    """Returns the only finding with this code."""
     matching = [finding for finding in found if finding.code == code]
     assert len(matching) == 1, [finding.line for finding in found]
     return matching[0]
@@ -54,45 +55,45 @@ WRITTEN = {
 
 
 @pytest.mark.parametrize("name", WRITTEN)
-def test_boxes_of_another_kind_are_named(tmp_path, name):
+def test_boxes_in_another_form_are_named(tmp_path, name):
     written = WRITTEN[name](corners()).tolist()
     found = box_findings(surveyed(tmp_path, [box(i, 1, b) for i, b in enumerate(written)]))
-    finding = one_of(found, "clipped")
+    finding = only(found, "clipped")
     assert finding.level == "fix" and f"They look like {name}," in finding.line
     assert f"{finding.count} of 40 boxes" in finding.line and "'1.png' (100 x 60)" in finding.line
     assert "\n" not in finding.line
 
 
-def test_right_boxes_are_not_suspected(tmp_path):
+def test_correct_boxes_give_no_finding(tmp_path):
     c = corners()
     xywh = np.c_[c[:, :2], c[:, 2:] - c[:, :2]].tolist()
-    xywh[0] = [95, 50, 12, 12]  # one in forty is cut
+    xywh[0] = [95, 50, 12, 12]  # one in forty is clipped
     assert box_findings(surveyed(tmp_path, [box(i, 1, b) for i, b in enumerate(xywh)])) == []
 
 
-def test_many_cut_boxes_without_a_cause_are_a_warning(tmp_path):
+def test_many_clipped_boxes_without_a_cause_are_a_warning(tmp_path):
     boxes = [box(i, 1, [10 + i, 5, 20, 20]) for i in range(8)]
     boxes += [box(8, 1, [-30, 5, 60, 20]), box(9, 1, [50, -20, 30, 100])]
-    finding = one_of(box_findings(surveyed(tmp_path, boxes)), "clipped")
+    finding = only(box_findings(surveyed(tmp_path, boxes)), "clipped")
     assert finding.level == "warning" and "2 of 10 boxes (20%)" in finding.line
     assert "(-30, 5, 60, 20)" in finding.line
 
 
 def test_boxes_in_fractions(tmp_path):
     boxes = [box(i, 1, [0.1 * i, 0.2, 0.3, 0.2]) for i in range(5)]
-    assert one_of(box_findings(surveyed(tmp_path, boxes)), "fractions").count == 5
+    assert only(box_findings(surveyed(tmp_path, boxes)), "fractions").count == 5
 
 
 def test_areas_that_are_not_positive(tmp_path):
     boxes = [box(1, 1, [5, 5, 20, 20], area=-1), box(2, 1, [5, 5, 30, 20], area=0)]
     one = surveyed(tmp_path, [*boxes, box(3, 1, [5, 5, 9, 9], area=50), box(4, 1, [1, 1, 9, 9])])
-    line = one_of(box_findings(one), "area").line
+    line = only(box_findings(one), "area").line
     assert "2 of 4 boxes with an area that is not a positive number" in line
     assert "such as annotation id 1: -1" in line
 
 
 @pytest.mark.parametrize(
-    ("extra", "said"),
+    ("fields", "mark"),
     [
         ({"attributes": {"rotation": 30.5, "occluded": False}}, "rotation 30.5"),
         ({"angle": "-15"}, "angle -15"),
@@ -102,12 +103,12 @@ def test_areas_that_are_not_positive(tmp_path):
         ({"attributes": ["rotation"], "angle": None, "obb": []}, ""),
     ],
 )
-def test_rotations_are_counted(tmp_path, extra, said):
-    boxes = [box(3, 1, [5, 5, 20, 20], **extra), box(4, 2, [5, 5, 20, 20])]
+def test_rotations_are_counted(tmp_path, fields, mark):
+    boxes = [box(3, 1, [5, 5, 20, 20], **fields), box(4, 2, [5, 5, 20, 20])]
     found = box_findings(surveyed(tmp_path, boxes))
-    if said:
-        line = one_of(found, "rotated").line
-        assert f"1 of 2 boxes marked as rotated, such as annotation id 3 ({said})" in line
+    if mark:
+        line = only(found, "rotated").line
+        assert f"1 of 2 boxes marked as rotated, such as annotation id 3 ({mark})" in line
     else:
         assert found == []
 
@@ -130,7 +131,7 @@ def test_rotations_in_voc_files(tmp_path, objects, count):
     one = Surveyed.of(VocDataset(folder, "train", training=False))
     assert one.content.rotated[0] == count
     if count:
-        assert "object 2 of x.xml" in one_of(box_findings(one), "rotated").line
+        assert "object 2 of x.xml" in only(box_findings(one), "rotated").line
 
 
 def test_images_with_more_objects_than_a_test_keeps(tmp_path):
@@ -143,13 +144,13 @@ def test_images_with_more_objects_than_a_test_keeps(tmp_path):
     assert not list(crowded_images(one, 7))  # crowds do not count
 
 
-def test_classes_that_nothing_has(tmp_path):
+def test_classes_without_objects(tmp_path):
     cats, dogs = [box(1, 1, [5, 5, 20, 20], 7)], [box(1, 1, [5, 5, 20, 20], 3)]
     first, second = surveyed(tmp_path / "a", cats), surveyed(tmp_path / "b", dogs)
-    finding = one_of(together_findings([first], []), "unused_class")
+    finding = only(together_findings([first], []), "unused_class")
     assert "1 of 2 classes without any object ('dog')" in finding.line
     assert together_findings([first, second], []) == []  # joined sets have both
-    (finding,) = together_findings([first], [second])  # one line for the same classes
+    (finding,) = together_findings([first], [second])  # one finding for the same classes
     assert f"('dog'). {tmp_path / 'b/a.json'} has 1 object of 1 of them, which" in finding.line
 
 
@@ -158,17 +159,17 @@ def test_classes_that_only_the_test_set_knows(tmp_path):
     boxes = [box(1, 1, [5, 5, 20, 20], 9), box(2, 1, [5, 5, 20, 20], 9)]
     test = surveyed(tmp_path / "b", boxes, changes={"categories": birds})
     train = surveyed(tmp_path / "a", [box(1, 1, [5, 5, 20, 20], 7), box(2, 1, [5, 5, 9, 9], 3)])
-    finding = one_of(together_findings([train], [test]), "untrained_class")
+    finding = only(together_findings([train], [test]), "untrained_class")
     assert "1 class with 2 objects that the training set does not have ('bird')" in finding.line
 
 
 def test_the_project_name_of_roboflow(tmp_path):
     names = [{"id": 0, "name": "project"}, {"id": 7, "name": "cat"}]
     one = surveyed(tmp_path, [box(1, 1, [5, 5, 20, 20])], changes={"categories": names})
-    assert "Roboflow" in one_of(together_findings([one], []), "unused_class").advice
+    assert "Roboflow" in only(together_findings([one], []), "unused_class").advice
 
 
-def test_files_in_two_places(tmp_path):
+def test_files_that_are_listed_or_used_twice(tmp_path):
     images = [
         {"id": 1, "file_name": "1.png"},
         {"id": 2, "file_name": "2.png"},
@@ -187,17 +188,17 @@ def test_files_in_two_places(tmp_path):
     )
     test = Surveyed.of(open_coco(tmp_path / "b.json", training=False))
     found = together_findings([train], [test])
-    assert "1 of 3 files listed twice or more" in one_of(found, "listed_twice").line
-    shared = one_of(found, "shared_files")
+    assert "1 of 3 files listed twice or more" in only(found, "listed_twice").line
+    shared = only(found, "shared_files")
     assert f"a.json and {tmp_path / 'b.json'}: 1 of 1 images" in shared.line
     assert "2.png" in shared.line
-    assert one_of(together_findings([train], [train]), "shared_files").count == 3
+    assert only(together_findings([train], [train]), "shared_files").count == 3
 
 
-def test_half_of_the_boxes_beyond_their_image_is_wrong_without_a_known_cause(tmp_path):
+def test_half_of_the_boxes_beyond_their_image_must_be_fixed(tmp_path):
     inside, beyond = [30, 5, 20, 20], [-30, 5, 60, 20]
     boxes = [box(i, 1, inside if i % 2 else beyond) for i in range(10)]
-    finding = one_of(box_findings(surveyed(tmp_path, boxes)), "clipped")
+    finding = only(box_findings(surveyed(tmp_path, boxes)), "clipped")
     assert finding.level == "fix" and "Check that they are" in finding.line
 
 
@@ -210,8 +211,8 @@ def test_files_in_two_training_sets(tmp_path):
     other = tmp_path / "a2.json"
     other.write_text(json.dumps(content))
     two = Surveyed.of(CocoDataset(other, tmp_path / "images", training=True))
-    finding = one_of(together_findings([one, two], []), "trained_twice")
-    assert finding.level == "warning" and "1 of 1 images of the latter" in finding.line
+    finding = only(together_findings([one, two], []), "trained_twice")
+    assert finding.level == "warning" and "1 of 1 images of the second set" in finding.line
     assert not [f for f in together_findings([one], [two]) if f.code == "trained_twice"]
 
 
@@ -222,8 +223,8 @@ def test_class_names(tmp_path):
     boxes = [entry | {"id": i} for i, entry in enumerate(boxes)]
     one = surveyed(tmp_path, boxes, changes={"categories": categories})
     found = box_findings(one)
-    assert "3 classes are called 'cat'" in one_of(found, "same_names").line
-    assert "category id 9 is called 'None'" in one_of(found, "no_name").line
+    assert "3 classes are called 'cat'" in only(found, "same_names").line
+    assert "category id 9 is called 'None'" in only(found, "no_name").line
     assert used_classes(one)["cat"] == 3
 
 
@@ -241,15 +242,15 @@ def test_a_line_is_sentences(advice, text):
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "similar"),
     [(("Cat", "cat "), True), (("dead_tree", "dead tree"), True), (("cat", "cats"), False)],
 )
-def test_class_names_that_differ_in_signs_alone(tmp_path, names, told):
+def test_class_names_that_differ_only_in_signs(tmp_path, names, similar):
     categories = [{"id": i, "name": name} for i, name in zip((7, 8), names, strict=True)]
     one = surveyed(tmp_path, [box(1, 1, [1, 1, 9, 9])], changes={"categories": categories})
     found = [f for f in box_findings(one) if f.code == "near_names"]
-    assert len(found) == told
-    assert not told or all(repr(name) in found[0].line for name in names)
+    assert len(found) == similar
+    assert not similar or all(repr(name) in found[0].line for name in names)
 
 
 def test_categories_without_a_name(tmp_path):
@@ -261,33 +262,38 @@ def test_categories_without_a_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("areas", "told"),
+    ("areas", "message"),
     [
         ([0.0001, 0.0002, 0.0001], "3 of 3 areas are below 10% of their box, such as 0.0001"),
-        ([60, 300, 1801], "1 of 3 areas are larger than their box, such as 1801 of one of 30 x 20"),
-        ([1, 300, 665], ""),  # thin, and of a box that was rounded down
+        ([60, 300, 1801], "1 of 3 areas are larger than their box, such as 1801 for 30 x 20"),
+        ([1, 300, 665], ""),  # a thin object, and a box that was rounded down
     ],
 )
-def test_areas_of_another_unit(tmp_path, areas, told):
+def test_areas_of_another_unit(tmp_path, areas, message):
     boxes = [box(i, 1, [5, 5, 30, 20], area=area) for i, area in enumerate(areas)]
     found = box_findings(surveyed(tmp_path, boxes))
-    assert told in one_of(found, "area_unit").line if told else found == []
+    assert message in only(found, "area_unit").line if message else found == []
 
 
 def test_objects_that_no_detection_can_match_are_counted(tmp_path):
     values = ([5, 5, 0, 20], [5, 5, 20, -1], [200, 5, 9, 9], [5, 5, 0.5, 9])
     boxes = [box(i, 1, list(v)) for i, v in enumerate(values)]
     one = surveyed(tmp_path, [*boxes, box(9, 1, [1, 1, 0, 9], iscrowd=1)])
-    finding = one_of(together_findings([], [one]), "never_found")
-    assert "2 of 5 boxes to test with" in finding.line and "(5, 5, 0, 20)" in finding.line
+    finding = only(together_findings([], [one]), "never_found")
+    assert "2 of 5 boxes of the test set" in finding.line and "(5, 5, 0, 20)" in finding.line
 
 
 def test_objects_without_extent_count_as_missed():
-    """As the line says that `never_found` gives."""
-    empty = np.zeros(2, bool)
+    """`never_found` says so."""
     truth = TruthTable(
-        *("truth", [{"id": 1}], [{"id": 1, "name": "cat"}], np.array([1, 1]), np.array([1, 1])),
-        *(np.array([[5.0, 5, 20, 10], [5, 5, 0, 20]]), np.array([200.0, 0]), empty),
+        source="truth",
+        images=[{"id": 1}],
+        categories=[{"id": 1, "name": "cat"}],
+        image_ids=np.array([1, 1]),
+        category_ids=np.array([1, 1]),
+        boxes=np.array([[5.0, 5, 20, 10], [5, 5, 0, 20]]),
+        areas=np.array([200.0, 0]),
+        crowd=np.zeros(2, bool),
     )
     result = {"image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 10], "score": 0.9}
     for scorer in ("hotcoco", "pycocotools"):

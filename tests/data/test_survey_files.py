@@ -1,4 +1,4 @@
-"""What a survey tells of image files by their headers, and how these are kept."""
+"""Findings of a survey on the headers of image files, and the cache of headers."""
 
 import json
 import os
@@ -19,13 +19,13 @@ NAMES = [f"{i}.png" for i in (1, 2, 3)]
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
+def separate_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("DYNAMIC_ATSS_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
 def read(monkeypatch):
-    """The files whose headers are read, in place of being taken from the cache."""
+    """Records the files whose headers are read instead of taken from the cache."""
     seen = []
     original = header_cache.read_headers
 
@@ -49,7 +49,7 @@ def found(path):
     return {finding.code: finding for finding in file_findings(one)}
 
 
-def test_good_files_are_not_mentioned(path):
+def test_good_files_give_no_finding(path):
     assert found(path) == {}
 
 
@@ -70,7 +70,7 @@ def test_size_of_another_file(path):
 
 
 def test_orientation_bits_and_formats(path):
-    turned = Image.fromarray(np.zeros((30, 20, 3), np.uint8))  # upright it is 20 high and 30 wide
+    turned = Image.fromarray(np.zeros((30, 20, 3), np.uint8))  # upright: 20 high, 30 wide
     exif = Image.Exif()
     exif[274] = 6
     turned.save(path.parent / "images/1.png", "JPEG", exif=exif)
@@ -104,7 +104,7 @@ def test_changed_and_new_files_are_read_again(path, read):
     assert read == NAMES[:1]
 
 
-def test_errors_are_not_kept(path):
+def test_errors_are_not_cached(path):
     folder = path.parent / "images"
     (folder / "2.png").unlink()
     assert isinstance(cached_headers(folder, NAMES, "test")[1], UserError)
@@ -122,7 +122,7 @@ DAMAGED = [
 
 
 @pytest.mark.parametrize("content", [*DAMAGED, '{"format": "other", "files": {}}', "\xff"])
-def test_a_damaged_cache_is_a_line(path, read, caplog, content):
+def test_a_damaged_cache_gives_a_warning(path, read, caplog, content):
     folder = path.parent / "images"
     first = cached_headers(folder, NAMES, "test")
     cache_place(folder).write_text(content, encoding="latin-1")
@@ -134,7 +134,7 @@ def test_a_damaged_cache_is_a_line(path, read, caplog, content):
     assert [p.name for p in cache_place(folder).parent.iterdir()] == [cache_place(folder).name]
 
 
-def test_no_place_for_the_cache(path, tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written(path, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("DYNAMIC_ATSS_CACHE", str(tmp_path / "file"))
     assert len(cached_headers(path.parent / "images", NAMES, "test")) == 3

@@ -1,4 +1,4 @@
-"""Boxes that no prior learns, against what one knows of a lattice."""
+"""Boxes that no prior learns, on a lattice for which they are known."""
 
 import pytest
 import torch
@@ -9,8 +9,8 @@ from dynamic_atss.assigners.at_least_one import AtLeastOne
 from dynamic_atss.data.survey import Matching, boxes_without_prior
 from dynamic_atss.modeling.priors import AnchorGenerator
 
-# Priors lie at 4, 12, ..., 36, 44, 52, ...: the first box holds two in a row, the others lie
-# between them. Twice as large, these hold one (76 and 92).
+# Priors are at 4, 12, ..., 36, 44, 52, ... The first box contains two per row, the others are
+# between priors. Twice as large, each of these contains one (76 and 92).
 BOXES = [[2, 2, 12, 12], [37, 37, 6, 6], [45, 45, 5, 5]]
 
 
@@ -38,14 +38,14 @@ def test_boxes_between_the_priors(dataset, name):
     assert finding.count == 2 and finding.level == "warning"
     assert "2 of 3 boxes (66.7%) have no anchor or point (prior)" in finding.line
     assert "learns them at that size, such as" in finding.line
-    assert "one of 6.0 x 6.0 pixels there in '1.png'" in finding.line
+    assert "6.0 x 6.0 pixels in '1.png'" in finding.line
 
 
-def test_a_larger_size_reaches_them(dataset):
+def test_at_a_larger_size_all_boxes_have_priors(dataset):
     assert not list(boxes_without_prior(dataset, matching(ASSIGNERS["atss"](), scale=2)))
 
 
-def test_rules_that_leave_no_box_out(dataset):
+def test_rules_that_give_every_box_a_prior(dataset):
     for rule in (ASSIGNERS["max_iou"](), AtLeastOne(ASSIGNERS["atss"]())):
         assert not list(boxes_without_prior(dataset, matching(rule)))
 

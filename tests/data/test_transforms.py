@@ -1,4 +1,4 @@
-"""Sizes, boxes and pixels after the transforms."""
+"""Sizes, boxes and pixels after transforms."""
 
 import json
 
@@ -59,7 +59,7 @@ def test_flip(flip):
     once, moved = flip(1.0)(image, gt, rng)
     axis = 2 if flip is HorizontalFlip else 1
     assert torch.equal(once, torch.flip(image, (axis,)))
-    # The pixels under a box of whole numbers move with it.
+    # The pixels under a box of integers move with it.
     x1, y1, x2, y2 = moved.boxes[1].int().tolist()
     assert (x1, y1, x2, y2) == (0, 0, 30, 19)
     x, edge = ([0, 2], 30) if axis == 2 else ([1, 3], 19)
@@ -70,7 +70,7 @@ def test_flip(flip):
 
 
 @pytest.mark.parametrize("flip", [HorizontalFlip, VerticalFlip])
-def test_flip_of_boxes_that_end_behind_their_last_pixel(flip):
+def test_flip_of_exact_boxes(flip):
     image, gt = scene(20, 31)
     boxes = torch.tensor([[2.0, 3.0, 31.0, 20.0]])
     exact = BoxConvention.EXACT

@@ -1,5 +1,4 @@
-"""Loader workers that meet a limit of the system, or end by themselves: one line, and no wait
-without end."""
+"""Loader workers that meet a limit of the system, or die: a one-line error, and no endless wait."""
 
 import multiprocessing
 import os
@@ -23,7 +22,7 @@ def make(tmp_path, transform=None):
 
 
 def read(data, stop=20, at=None):
-    """Reads all batches of two workers; at: what happens after the second."""
+    """Reads all batches of two workers. at: called after the second batch."""
     for number, _ in enumerate(build_train_loader(data, ims_per_batch=1, stop=stop, num_workers=2)):
         if number == 1 and at is not None:
             at()
@@ -36,22 +35,22 @@ def no_worker_is_left():
 
 
 @pytest.mark.parametrize(
-    ("number", "told"),
+    ("number", "message"),
     [
         (signal.SIGKILL, r"a loader worker was killed \(SIGKILL\).*memory.*DATALOADER.NUM_WORKERS"),
         (signal.SIGBUS, r"shared memory .*\(bus error; /dev/shm has [\d.]+ MiB\).*--shm-size"),
         (signal.SIGSEGV, r"ended by itself \(SIGSEGV\): DATALOADER.NUM_WORKERS 0 shows where"),
     ],
 )
-def test_a_worker_that_is_killed(tmp_path, number, told):
+def test_a_worker_that_is_killed(tmp_path, number, message):
     def kill():
         os.kill(multiprocessing.active_children()[0].pid, number)
 
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         read(make(tmp_path), at=kill)
 
 
-def test_a_worker_that_leaves(tmp_path):
+def test_a_worker_that_exits(tmp_path):
     def leave(image, gt, rng):
         os._exit(7)
 
@@ -59,8 +58,8 @@ def test_a_worker_that_leaves(tmp_path):
         read(make(tmp_path, leave))
 
 
-def test_the_end_of_a_worker_interrupts_nothing(tmp_path):
-    """It is told by the batch that is missing, not in the middle of a step."""
+def test_a_dead_worker_does_not_interrupt_a_step(tmp_path):
+    """The error is raised for the missing batch, not in the middle of a step."""
     batches = iter(build_train_loader(make(tmp_path), ims_per_batch=1, stop=20, num_workers=2))
     next(batches)
     before = signal.getsignal(signal.SIGCHLD)
@@ -74,7 +73,7 @@ def test_the_end_of_a_worker_interrupts_nothing(tmp_path):
 
 @pytest.mark.parametrize("spare", [0, 1, 2, 3, 4, 6, 8, 12])
 def test_a_worker_that_runs_out_of_descriptors(tmp_path, spare):
-    """So many are left for the image, the shared memory and its way out: each fails elsewhere."""
+    """With so many left, opening the image, the shared memory or its transfer fails."""
     held: list[int] = []
 
     def hold(image, gt, rng):
@@ -93,7 +92,7 @@ def test_a_worker_that_runs_out_of_descriptors(tmp_path, spare):
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (MemoryError(), "the memory is full: lower DATALOADER.NUM_WORKERS"),
         (OSError(12, "Cannot allocate memory"), "the memory is full"),
@@ -103,11 +102,11 @@ def test_a_worker_that_runs_out_of_descriptors(tmp_path, spare):
         ),
     ],
 )
-def test_other_errors_of_a_worker_that_are_limits(tmp_path, error, told):
+def test_other_errors_of_a_worker_that_are_limits(tmp_path, error, message):
     def fail(image, gt, rng):
         raise error
 
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         read(make(tmp_path, fail))
     assert "\n" not in str(caught.value)
 
@@ -137,15 +136,17 @@ def limited(tmp_path, soft, hard):
     make(tmp_path)
     return subprocess.run(
         [sys.executable, "-c", READ, str(tmp_path), str(soft), str(hard)],
-        **{"capture_output": True, "text": True, "timeout": 120},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
 
-def test_too_few_descriptors_are_told_before_the_first_batch(tmp_path):
+def test_too_few_descriptors_are_an_error_before_the_first_batch(tmp_path):
     done = limited(tmp_path, 30, 30)
-    told = done.stderr.splitlines()[-1]
-    assert "UserError: too few open files are allowed (the limit is 30, " in told
-    assert "`ulimit -n 4096`" in told and "batches" not in done.stdout
+    message = done.stderr.splitlines()[-1]
+    assert "UserError: too few open files are allowed (the limit is 30, " in message
+    assert "`ulimit -n 4096`" in message and "batches" not in done.stdout
 
 
 def test_a_limit_that_the_process_may_raise_is_raised(tmp_path):

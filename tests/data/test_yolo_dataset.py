@@ -1,4 +1,4 @@
-"""YOLO's layout: where images and labels are, what rows mean, and one line for every mistake."""
+"""YOLO's layout: places of images and labels, rows, and one-line errors for mistakes."""
 
 import logging
 from pathlib import Path
@@ -18,7 +18,7 @@ YAML = "path: .\ntrain: images/train\nval: images/val\nnc: 2\nnames: [cat, dog]\
 
 
 def write(folder, labels=LABELS, text=YAML, images="images/train", under="labels/train"):
-    """Pictures of 20 x 40 with their label files (None: none) and data.yaml; its path."""
+    """Writes pictures of 20 x 40, label files (None: no file) and data.yaml; returns its path."""
     for part in (images, under):
         (folder / part).mkdir(parents=True, exist_ok=True)
     for number, (name, rows) in enumerate(labels.items()):
@@ -30,21 +30,21 @@ def write(folder, labels=LABELS, text=YAML, images="images/train", under="labels
     return folder / "data.yaml"
 
 
-def opened(file, split="train", **more):
-    more = {"training": True, "keep_empty": True, **more}
-    return open_dataset(f"yolo:{file}:{split}", root="unused", **more)
+def opened(file, split="train", **options):
+    options = {"training": True, "keep_empty": True, **options}
+    return open_dataset(f"yolo:{file}:{split}", root="unused", **options)
 
 
 def boxes_of(data):
     return {
-        data.path(i).stem: data.read().xywh[data.read().image == i].tolist()
+        data.path(i).stem: data.read().xywh[data.read().image_index == i].tolist()
         for i in range(len(data))
     }
 
 
-def error_of(file, split="train", **more) -> str:
+def error_of(file, split="train", **options) -> str:
     with pytest.raises(UserError) as error:
-        opened(file, split, **more)
+        opened(file, split, **options)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -59,7 +59,7 @@ def test_boxes_classes_and_ids(tmp_path, caplog):
     np.testing.assert_allclose(data.ground_truth(1).boxes, [[2, 2, 6, 6]], atol=1e-5)
     assert data.sizes.tolist() == [[20, 40]] * 3 and data[0].image.shape == (3, 20, 40)
     assert data.short_name == f"{tmp_path.name}_train"
-    assert len(caplog.records) == 1  # nothing was guessed
+    assert len(caplog.records) == 1  # no notes
     assert len(YoloDataset(tmp_path / "data.yaml", "train", training=True)) == 2  # without c
 
 
@@ -91,12 +91,12 @@ def test_layouts(tmp_path, caplog, images, under, text):
 @pytest.mark.parametrize(
     "text",
     [
-        "train: ../train/images\nnames: [cat, dog]\n",  # as Roboflow's files say it
+        "train: ../train/images\nnames: [cat, dog]\n",  # as in Roboflow's files
         "path: /content/elsewhere\ntrain: train/images\nnames: [cat, dog]\n",
         "path: ../datasets/x\ntrain: train\\images\nnames: [cat, dog]\n",
     ],
 )
-def test_places_that_the_yaml_mistakes_are_told(tmp_path, caplog, text):
+def test_wrong_places_in_the_yaml_are_corrected_with_a_note(tmp_path, caplog, text):
     file = write(tmp_path / "x", LABELS, text, "train/images", "train/labels")
     with caplog.at_level(logging.INFO):
         data = opened(file)
@@ -113,7 +113,7 @@ def test_several_folders_are_joined(tmp_path):
     assert data[1].gt.classes.tolist() == [1]
 
 
-def test_what_is_read_by_its_meaning_is_told(tmp_path, caplog):
+def test_interpreted_rows_give_notes(tmp_path, caplog):
     rows = [
         "0 0.25 0.25 0.5 0.5",
         "0 0.25 0.25 0.5 0.5",
@@ -126,12 +126,12 @@ def test_what_is_read_by_its_meaning_is_told(tmp_path, caplog):
     np.testing.assert_allclose(
         data.read().xywh, [[0, 0, 20, 10], [4, 4, 8, 8], [36, 8, 8, 4]], atol=1e-9
     )
-    for said in (
-        "1 rows that are there twice in a file: read once (such as {0}/labels/train/a.txt: row 2)",
-        "1 polygons made boxes (such as {0}/labels/train/a.txt: row 3)",
+    for note in (
+        "1 rows that occur twice in a file are read once (such as {0}/labels/train/a.txt: row 2)",
+        "1 polygons are converted to boxes (such as {0}/labels/train/a.txt: row 3)",
         "1 of 2 images have no label file and are background, such as {0}/images/train/b.jpg",
     ):
-        assert said.format(tmp_path) in caplog.text
+        assert note.format(tmp_path) in caplog.text
     assert data.statistics["clipped"] == 1
 
 
@@ -139,17 +139,17 @@ def test_keypoints_are_left_out(tmp_path, caplog):
     text = YAML + "kpt_shape: [2, 3]\n"
     with caplog.at_level(logging.INFO):
         data = opened(write(tmp_path, {"a": "0 .25 .25 .5 .5 .1 .1 2 .9 .9 2"}, text))
-    assert boxes_of(data)["a"] == [[0, 0, 20, 10]] and "1 boxes with keypoints" in caplog.text
+    assert boxes_of(data)["a"] == [[0, 0, 20, 10]] and "1 boxes have keypoints" in caplog.text
 
 
-def test_labels_beside_the_images(tmp_path, caplog):
+def test_labels_next_to_the_images(tmp_path, caplog):
     file = write(tmp_path, LABELS, YAML, "images/train", "images/train")
     with caplog.at_level(logging.INFO):
         assert boxes_of(opened(file))["a"][0] == [16, 6, 8, 8]
-    assert "3 label files lie beside their images" in caplog.text
+    assert "3 label files are next to their images" in caplog.text
 
 
-def test_boxes_are_those_of_the_upright_picture(tmp_path):
+def test_boxes_belong_to_the_upright_picture(tmp_path):
     file = write(tmp_path, {"a": "0 .5 .5 1 1"})
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -159,53 +159,54 @@ def test_boxes_are_those_of_the_upright_picture(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "problem"),
     [
-        ("2 .5 .5 .1 .1", "a.txt: row 2: class '2' is none of 0 to 1"),
-        ("-1 .5 .5 .1 .1", "a.txt: row 2: class '-1' is none"),
-        ("cat .5 .5 .1 .1", "class 'cat' is none of 0 to 1"),
-        ("0.5 .5 .5 .1 .1", "class '0.5' is none of 0 to 1"),
+        ("2 .5 .5 .1 .1", "a.txt: row 2: class '2' is not one of 0 to 1"),
+        ("-1 .5 .5 .1 .1", "a.txt: row 2: class '-1' is not one of"),
+        ("cat .5 .5 .1 .1", "class 'cat' is not one of 0 to 1"),
+        ("0.5 .5 .5 .1 .1", "class '0.5' is not one of 0 to 1"),
         ("0 .5 .5 .1", "row 2: 4 numbers: write class, centre x"),
-        ("0 .5 .5 .1 .1 .9", "row 2: 6 numbers: after the box there is 0.9, which looks like"),
-        ("0 .5 .5 .1 nan", "row 2: 'nan' is no number"),
-        ("0 .5 .5 .1 x", "row 2: 'x' is no number"),
-        ("0,.5,.5,.1,.1", "class '0,.5,.5,.1,.1' is none of"),
-        ("0 120 80 40 30", "row 2: 120 80 40 30 are no fractions of the image's sides (pixels?)"),
-        ("0 1e999 80 40 30", "are no fractions"),
+        ("0 .5 .5 .1 .1 .9", "row 2: 6 numbers: the last, 0.9, looks like"),
+        ("0 .5 .5 .1 nan", "row 2: 'nan' is not a number"),
+        ("0 .5 .5 .1 x", "row 2: 'x' is not a number"),
+        ("0,.5,.5,.1,.1", "class '0,.5,.5,.1,.1' is not one of"),
+        ("0 120 80 40 30", "row 2: 120 80 40 30 are not fractions"),
+        ("0 1e999 80 40 30", "are not fractions"),
     ],
 )
-def test_mistakes_in_a_row(tmp_path, row, said):
+def test_mistakes_in_a_row(tmp_path, row, problem):
     labels = {"a": f"0 .5 .5 .1 .1\n{row}\n", "b": f"{row}\n{row}\n"}
     message = error_of(write(tmp_path, labels))
-    assert said in message and str(tmp_path) in message and message.endswith("(2 more rows)")
+    assert problem in message and str(tmp_path) in message and message.endswith("(2 more rows)")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "problem"),
     [
         ("- a\n", "has no keys"),
         ("train: [\n", "not a YAML file"),
         ("[" * 3000, "not a YAML file"),
-        ("a: &a [*a]\n", "*a stands within what it stands for"),
-        ("train: images/train\n", "'names' is no list of class names"),
-        ("train: images/train\nnames: x\n", "'names' is no list of class names"),
-        ("train: images/train\nnames: [[x]]\n", "'names' is no list of class names"),
+        ("a: &a [*a]\n", "*a contains itself"),
+        ("train: images/train\n", "'names' is not a list of class names"),
+        ("train: images/train\nnames: x\n", "'names' is not a list of class names"),
+        ("train: images/train\nnames: [[x]]\n", "'names' is not a list of class names"),
         ("train: images/train\nnames: {0: a, 2: b}\n", "keys of 'names' are not 0 to 1"),
         ("train: images/train\nnames: [a, b]\nnc: 3\n", "nc is '3', but 'names' has 2 names"),
         ("val: images/train\nnames: [a, b]\n", "no split 'train': there are val"),
-        ("train: nowhere\nnames: [a, b]\n", "train 'nowhere': no such folder or list (looked at"),
-        ("train: labels\nnames: [a, b]\n", "train 'labels': no image there (.jpg"),
-        ("train: {a: b}\nnames: [a, b]\n", "train is no path or list of paths"),
-        ("path: [1]\ntrain: images\nnames: [a, b]\n", "'path' is no text"),
+        ("train: nowhere\nnames: [a, b]\n", "train 'nowhere': no such folder or list (searched"),
+        ("train: labels\nnames: [a, b]\n", "train 'labels': has no image (.jpg"),
+        ("train: {a: b}\nnames: [a, b]\n", "train is not a path or list of paths"),
+        ("path: [1]\ntrain: images\nnames: [a, b]\n", "'path' is not a text"),
         ("x: " + "y" * 2_000_000, "at most 1,048,576 are read"),
     ],
 )
-def test_mistakes_in_the_yaml(tmp_path, text, said):
+def test_mistakes_in_the_yaml(tmp_path, text, problem):
     message = error_of(write(tmp_path, LABELS, text))
-    assert said in message and message.startswith(f"{tmp_path}/data.yaml: ") and len(message) < 400
+    assert problem in message and message.startswith(f"{tmp_path}/data.yaml: ")
+    assert len(message) < 400
 
 
-def test_names_that_yaml_would_take_for_other_values(tmp_path):
+def test_names_that_yaml_would_read_as_other_values(tmp_path):
     text = "train: images/train\nnames: [no, 1.50]\n"
     assert opened(write(tmp_path, LABELS, text)).class_names == ["no", "1.50"]
     text = "train: images/train\nnc: 2\n"
@@ -215,9 +216,7 @@ def test_names_that_yaml_would_take_for_other_values(tmp_path):
 def test_missing_files(tmp_path):
     assert "cannot be read (No such file" in error_of(tmp_path / "data.yaml")
     file = write(tmp_path, dict.fromkeys("ab"))
-    assert f"{tmp_path}/labels/train/a.txt: no such label file, nor one for any other" in (
-        error_of(file)
-    )
+    assert f"{tmp_path}/labels/train/a.txt: no such label file" in error_of(file)
     assert len(opened(file, training=False)) == 2  # a test set may have none
     (tmp_path / "images/list.txt").write_text("images/train/a.jpg\nimages/train/gone.jpg\n")
     (tmp_path / "data.yaml").write_text("train: images/list.txt\nnames: [a]\n")

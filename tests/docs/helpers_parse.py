@@ -15,7 +15,7 @@ from helpers_docs import ROOT
 from torch.distributed import run as torchrun
 
 from dynamic_atss.commands import COMMANDS
-from dynamic_atss.comparison.words import before_keys
+from dynamic_atss.comparison.words import split_at_key
 from dynamic_atss.config.load import load_config
 
 SHELL = (".", "cd", "git", "pre-commit", "sbatch", "tensorboard", "wandb")  # nothing of ours
@@ -87,7 +87,7 @@ def _check_keys(args: argparse.Namespace) -> None:
     """The configuration file is there, and the keys are ours, with values of their types."""
     pairs = [*getattr(args, "set", []), *getattr(args, "opts", [])]
     for name in ("rules", "seeds", "devices"):  # lists of words in front of KEY VALUE
-        pairs = [*before_keys(getattr(args, name, []))[1], *pairs]
+        pairs = [*split_at_key(getattr(args, name, []))[1], *pairs]
     if not all(word[0].isupper() for word in pairs[::2]):
         return  # folders of runs
     file = getattr(args, "config_file", "") or ""

@@ -1,4 +1,4 @@
-"""Averaged weights: their formula with and without the ramp, and what few iterations leave."""
+"""Tests the averaged weights: the formula with and without the ramp, and short runs."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ class Number(nn.Module):
 
 
 def averages(values, decay, ramp):
-    """The average after each of the values."""
+    """Yields the average after each of the values."""
     model = Number()
     average = averaged_model(model, decay, ramp=ramp)
     for value in values:
@@ -40,7 +40,7 @@ def averages(values, decay, ramp):
 
 
 @pytest.mark.parametrize("decay", [0.5, 0.9, 0.995])
-def test_the_ramp_written_out(decay):
+def test_the_ramp_follows_its_formula(decay):
     values = [3.0, -1.0, 4.0, 1.0, -5.0, 9.0, 2.0] * 6
     expected, mean = [values[0]], values[0]
     for n, value in enumerate(values[1:], 1):
@@ -50,7 +50,7 @@ def test_the_ramp_written_out(decay):
     assert list(averages(values, decay, ramp=True)) == pytest.approx(expected)
 
 
-def test_without_the_ramp_it_is_torchs_own_to_the_bit():
+def test_without_the_ramp_the_average_is_that_of_torch_to_the_bit():
     values = [3.0, -1.0, 4.0, 1.0]
     average, update = torch.tensor([3.0], dtype=torch.float64), get_ema_multi_avg_fn(0.9)
     for value in values[1:]:
@@ -60,7 +60,7 @@ def test_without_the_ramp_it_is_torchs_own_to_the_bit():
 
 @pytest.mark.parametrize("run", [40, 200, 1000])
 def test_the_average_reaches_back_over_a_ninth_of_the_run(run):
-    """Of the values 1, 2, ..., n it is n - (n - 1) / 10 or so: the mean age is a tenth of n."""
+    """The average of 1, 2, ..., n is about n - (n - 1) / 10: the mean age is a tenth of n."""
     *_, last = averages(map(float, range(1, run + 1)), 0.9999, ramp=True)
     assert run / 12 < run - last < run / 8
 
@@ -77,12 +77,12 @@ def test_distance_is_relative():
 
 
 def trained_for_40_iterations(folder, *overrides):
-    """The trained model, its average and a batch."""
+    """Trains a model, and gives it, its average and a batch."""
     make_shapes(folder / "datasets" / "shapes", train=16, val=8, size=96)
     (folder / "tiny.yaml").write_text(TINY)
-    own = ["DATASETS.ROOT", f"{folder}/datasets", "SOLVER.MAX_ITER", "40", "SOLVER.STEPS", "(35,)"]
+    data = ["DATASETS.ROOT", f"{folder}/datasets", "SOLVER.MAX_ITER", "40", "SOLVER.STEPS", "(35,)"]
     adam = ["SOLVER.OPTIMIZER", "adamw", "SOLVER.BASE_LR", "0.002"]
-    cfg = load_config(folder / "tiny.yaml", [*own, *adam, "SOLVER.EMA_DECAY", "0.995", *overrides])
+    cfg = load_config(folder / "tiny.yaml", [*data, *adam, "SOLVER.EMA_DECAY", "0.995", *overrides])
     torch.manual_seed(0)
     dataset = build_train_dataset(cfg)
     model = build_model(cfg, len(dataset.class_names))
@@ -105,15 +105,15 @@ def trained_for_40_iterations(folder, *overrides):
 
 
 @pytest.mark.slow
-def test_40_iterations_are_not_hurt_by_the_ramp(tmp_path):
-    """Without it the average still has the scores of the first iterations."""
-    apart, scores = {}, {}
+def test_the_ramp_helps_a_run_of_40_iterations(tmp_path):
+    """Without the ramp the average still has the scores of the first iterations."""
+    distances, scores = {}, {}
     for ramp in ("True", "False"):
         model, average, batch = trained_for_40_iterations(tmp_path, "SOLVER.EMA_RAMP", ramp)
-        apart[ramp] = distance(average, model)
+        distances[ramp] = distance(average, model)
         scores[ramp] = largest_score(average, batch)
     trained = largest_score(model, batch)
     assert trained > 0.2
     assert scores["True"] > trained / 2
     assert scores["False"] < trained / 4
-    assert apart["True"] < apart["False"] / 5
+    assert distances["True"] < distances["False"] / 5

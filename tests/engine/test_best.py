@@ -1,4 +1,4 @@
-"""Which test is the best, and when a run has had enough."""
+"""Tests which test is the best, and when a run ends early."""
 
 import logging
 
@@ -12,7 +12,7 @@ def test_the_first_of_equal_values_is_the_best():
     assert (best.value, best.iteration, best.waited) == (0.3, 5, 0)
 
 
-def test_enough_after_so_many_tests_without_a_better_one():
+def test_the_run_ends_after_so_many_tests_without_a_better_one():
     best, never = Best("AP", patience=2), Best("AP")
     seen = []
     for i, value in enumerate([0.2, 0.1, 0.3, 0.3, 0.1], 1):
@@ -31,7 +31,7 @@ def test_a_repeated_test_counts_once():
     assert (best.waited, best.enough) == (1, False)
 
 
-def test_the_state_is_taken_over_but_the_patience_is_the_configurations(caplog):
+def test_the_state_is_restored_but_the_patience_stays_as_configured(caplog):
     old = Best("AP", patience=2)
     for i, value in enumerate([0.2, 0.1, 0.1], 1):
         old.add(i, value)
@@ -43,4 +43,4 @@ def test_the_state_is_taken_over_but_the_patience_is_the_configurations(caplog):
     with caplog.at_level(logging.INFO):
         other.load_state_dict(old.state_dict())
     assert other == Best("AP50", patience=5)
-    assert "TEST.BEST_METRIC AP50: watched from here on" in caplog.text
+    assert "TEST.BEST_METRIC AP50" in caplog.text

@@ -1,4 +1,4 @@
-"""Checkpoints: atomic, read back as written, damaged files named with advice."""
+"""Tests checkpoints: writing is atomic, reading gives the same, errors give advice."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ def _files(folder):
     return sorted(p.name for p in folder.iterdir())
 
 
-def test_round_trip_of_a_whole_training_state(tmp_path):
+def test_round_trip_of_a_training_state(tmp_path):
     model = torch.nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.ones(1, 3)).sum().backward()
@@ -82,8 +82,8 @@ def test_failing_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypat
     assert _files(tmp_path) == ["last_checkpoint", "model_0000001.pth"]
 
 
-# A file size limit fails inside torch.save, as a full disk does. In a process of its own: the limit
-# stays, and a forked copy of this one could not use torch's threads.
+# A file size limit makes torch.save fail as a full disk does. A new process sets it, as the limit
+# stays, and a forked process could not use torch's threads.
 _FULL_DISK = """
 import resource, signal, sys, torch
 from dynamic_atss.engine.checkpoint import save_checkpoint
@@ -112,7 +112,7 @@ def test_impossible_folder_is_an_error_of_one_line(tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_while_saving_leaves_a_whole_checkpoint(tmp_path):
+def test_a_run_killed_while_saving_leaves_a_complete_checkpoint(tmp_path):
     code = (
         "import sys, torch\n"
         "from dynamic_atss.engine.checkpoint import Checkpointer\n"
@@ -166,7 +166,7 @@ def test_missing_and_foreign_files(tmp_path):
         load_checkpoint(tmp_path / "later.pth")
 
 
-def test_what_could_not_be_read_back_is_not_written(tmp_path):
+def test_a_value_that_could_not_be_read_is_not_written(tmp_path):
     node = CfgNode({"LR": 0.1})
     for value in (np.float64(0.5), np.zeros(2), object(), node):
         with pytest.raises(TypeError, match=r"checkpoint\['rng'\]\[1\]"):
@@ -201,7 +201,7 @@ def test_all_stay_by_default(tmp_path):
 
 
 def test_the_file_just_written_stays_beside_those_of_later_iterations(tmp_path):
-    """Who resumes from further back has them; 10 would be the oldest."""
+    """A run that went back has such files; 10 would be the oldest."""
     _save(Checkpointer(tmp_path), 5, 20, 30)
     saver = Checkpointer(tmp_path, keep=1)
     _save(saver, 10)
@@ -209,7 +209,7 @@ def test_the_file_just_written_stays_beside_those_of_later_iterations(tmp_path):
     assert load_checkpoint(saver.find())["iteration"] == 10
 
 
-def test_nothing_is_deleted_before_the_new_file_is_whole(tmp_path, monkeypatch):
+def test_nothing_is_deleted_before_the_new_file_is_complete(tmp_path, monkeypatch):
     saver = Checkpointer(tmp_path, keep=1)
     _save(saver, 5)
 
@@ -224,8 +224,8 @@ def test_nothing_is_deleted_before_the_new_file_is_whole(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_the_best_is_a_file_of_its_own(tmp_path, monkeypatch, links):
-    """Later saves, under the name that it was made from, too, leave it as it is."""
+def test_later_saves_do_not_change_the_best(tmp_path, monkeypatch, links):
+    """This also holds for a save under the name of the file to which the best was linked."""
     if not links:
         monkeypatch.setattr(files.os, "link", lambda *_: (_ for _ in ()).throw(OSError("none")))
     saver = Checkpointer(tmp_path)
@@ -239,7 +239,7 @@ def test_the_best_is_a_file_of_its_own(tmp_path, monkeypatch, links):
     assert _files(tmp_path) == ["last_checkpoint", "model_best.pth", "model_final.pth"]
 
 
-def test_a_checkpoint_that_cannot_be_deleted_is_told(tmp_path, monkeypatch, caplog):
+def test_a_checkpoint_that_cannot_be_deleted_is_logged(tmp_path, monkeypatch, caplog):
     saver = Checkpointer(tmp_path, keep=1)
     _save(saver, 5)
 

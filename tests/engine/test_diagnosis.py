@@ -1,4 +1,4 @@
-"""Causes that are named are those that the numbers show."""
+"""Tests that the named causes are those that the numbers show."""
 
 import copy
 import math
@@ -47,7 +47,7 @@ def model(tmp_path):
 
 
 def scored(model, score: float):
-    """A copy whose class scores are all that one."""
+    """Copies the model with all class scores equal to `score`."""
     model = copy.deepcopy(model)
     with torch.no_grad():
         model.head.cls_logits.weight.zero_()
@@ -67,7 +67,7 @@ def line(iteration, loss, lr) -> dict[str, float]:
 FALLING = [line(20, 2.0, 0.01), line(40, 1.5, 0.01)]
 
 
-def test_the_largest_score_is_that_of_all_priors_and_the_modes_remain(model):
+def test_the_largest_score_is_over_all_priors_and_the_modes_remain(model):
     model.train()
     modes = [m.training for m in model.modules()]
     with torch.no_grad():
@@ -84,18 +84,18 @@ def test_the_threshold_above_all_scores_is_named_with_the_largest(model):
     assert "first 2 images" in found
 
 
-def test_the_threshold_is_not_to_blame_for_detections_that_are_there(model):
+def test_the_threshold_is_not_named_if_there_are_detections(model):
     (found,) = causes(scored(model, 0.06), table=np.array([[1.0, 40, 40, 5, 5, 0.06, 1]]))
     assert "overlaps" in found
 
 
-def test_averaged_weights_are_named_alone_where_the_trained_ones_see_something(model):
+def test_only_averaged_weights_are_named_if_the_trained_ones_detect_more(model):
     (found,) = causes(scored(model, 0.02), scored(model, 0.8), FALLING)
     assert "averaged weights" in found and "0.8000 instead of 0.0200" in found
     assert "SOLVER.EMA_RAMP" in found and "% of their norm" in found
 
 
-def test_averaged_weights_are_not_to_blame_where_the_trained_ones_see_no_more(model):
+def test_averaged_weights_are_not_named_if_the_trained_ones_detect_no_more(model):
     found = causes(scored(model, 0.02), scored(model, 0.03), FALLING)
     assert len(found) == 2 and KEY in found[0] and not any("averaged" in x for x in found)
 
@@ -131,7 +131,7 @@ def test_broken_weights(model):
         ([line(20, 2.0, 0.01), line(40, None, 0.01)], []),
     ],
 )
-def test_what_the_log_shows(model, records, expected):
+def test_causes_from_the_log(model, records, expected):
     found = causes(scored(model, 0.5), records=records, table=np.zeros((0, 7)))
     assert len(found) == len(expected)
     assert all(x.startswith(start) for x, start in zip(found, expected, strict=True))

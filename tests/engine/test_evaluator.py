@@ -20,7 +20,7 @@ CATEGORY_IDS = (10, 7)
 
 
 class Finder(nn.Module):
-    """Finds as many boxes as the image's first pixel says; a part of it is frozen."""
+    """Detects as many boxes as the first pixel of the image says. One layer is frozen."""
 
     def __init__(self):
         super().__init__()
@@ -40,7 +40,7 @@ class Finder(nn.Module):
 
 
 def batch(ids):
-    """Images of (20, 40) pixels, of files twice that size, with `id % 3` objects each."""
+    """Makes images of (20, 40) pixels, from files of twice that size, with `id % 3` objects."""
     images = torch.zeros(len(ids), 3, 32, 64, dtype=torch.uint8)
     images[:, 0, 0, 0] = torch.tensor([i % 3 for i in ids])
     empty = torch.zeros(0, dtype=torch.int64)
@@ -48,16 +48,16 @@ def batch(ids):
     return Batch(images, torch.tensor([[20, 40]] * len(ids)), gt, ids, ((40, 80),) * len(ids))
 
 
-def infer_with(model, loader, **more):
-    return as_results(run_detection(model, loader, "cpu", category_ids=CATEGORY_IDS, **more))
+def infer_with(model, loader, **options):
+    return as_results(run_detection(model, loader, "cpu", category_ids=CATEGORY_IDS, **options))
 
 
-def infer(loader, **more):
-    return infer_with(Finder().train(), loader, **more)
+def infer(loader, **options):
+    return infer_with(Finder().train(), loader, **options)
 
 
 def annotation_file(path, image_ids):
-    """Ground truth that is exactly what `Finder` finds, in original pixels."""
+    """Writes ground truth that equals the detections of `Finder`, in original pixels."""
     annotations = [
         {"image_id": i, "category_id": CATEGORY_IDS[k % 2], "bbox": [20 * k, 20 * k, 17, 17]}
         for i in image_ids
@@ -102,7 +102,7 @@ def test_boxes_are_written_by_their_convention():
     assert result["bbox"] == [0.0, 0.0, 16.0, 16.0]  # 17 in the legacy convention
 
 
-def test_every_module_gets_its_own_mode_back_even_after_an_error():
+def test_the_mode_of_every_module_is_restored_even_after_an_error():
     model = Finder().train()
     model.frozen.eval()
     infer_with(model, [batch((1,))])
@@ -119,7 +119,7 @@ def test_every_module_gets_its_own_mode_back_even_after_an_error():
         ((1, 2, 9), (1, 2), "1 images unexpectedly seen: 9;"),
     ],
 )
-def test_lost_and_doubled_images_are_named(ids, expected, message):
+def test_missing_and_repeated_images_are_named(ids, expected, message):
     with pytest.raises(RuntimeError, match=message):
         infer([batch((i,)) for i in ids], image_ids=expected)
 
@@ -141,8 +141,8 @@ def test_data_set_is_scored_written_and_logged(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(("found", "asked"), [([], True), (["it is so"], True), ([], False)])
-def test_causes_are_asked_for_and_logged_where_nothing_is_found(tmp_path, caplog, found, asked):
-    """The ids of the categories are exchanged, or not."""
+def test_causes_are_logged_only_if_nothing_is_found(tmp_path, caplog, found, asked):
+    """Exchanged category ids make all detections wrong."""
     ids, calls = (1, 2, 4), []
     data = dataset(annotation_file(tmp_path / "a.json", ids), ids)
     if asked:
@@ -158,7 +158,7 @@ def test_causes_are_asked_for_and_logged_where_nothing_is_found(tmp_path, caplog
     assert (log + (found or ["none is evident"])[0] in caplog.text) == asked
 
 
-def test_the_numbers_of_a_test_are_known_before(tmp_path):
+def test_the_defined_scores_are_known_before_a_test(tmp_path):
     ids = (1, 2)
     data = dataset(annotation_file(tmp_path / "a.json", ids), ids)
     scores = evaluate_dataset(Finder(), [batch(ids)], "cpu", dataset=data)
@@ -168,7 +168,7 @@ def test_the_numbers_of_a_test_are_known_before(tmp_path):
     assert defined_numbers(data) == [*defined, "VOC_mAP", "VOC07_mAP"]
 
 
-def test_without_annotations_the_results_are_written_all_the_same(tmp_path):
+def test_without_annotations_the_results_are_still_written(tmp_path):
     path = annotation_file(tmp_path / "a.json", (1, 2))
     content = json.loads(path.read_text())
     del content["annotations"]
@@ -182,30 +182,32 @@ def test_without_annotations_the_results_are_written_all_the_same(tmp_path):
 
 
 def worker(rank, folder):
-    """Rank 0 sees three images in two batches, rank 1 two images in one; then a doubled image."""
+    """Rank 0 has three images in two batches, rank 1 two images in one; then one is repeated."""
     store = f"file://{folder / 'store'}"
     torch.distributed.init_process_group("gloo", store, rank=rank, world_size=2)
     model = nn.parallel.DistributedDataParallel(Finder())
-    more = {"rank": rank, "world_size": 2}
+    ranks = {"rank": rank, "world_size": 2}
     loader = [[batch((1, 2)), batch((5,))], [batch((4, 3))]][rank]
     data = dataset(folder / "a.json", (1, 2, 3, 4, 5))
-    scores = evaluate_dataset(model, loader, "cpu", dataset=data, output_dir=folder / "out", **more)
-    doubled = [[batch((1,))], [batch((1,))]][rank]
+    scores = evaluate_dataset(
+        model, loader, "cpu", dataset=data, output_dir=folder / "out", **ranks
+    )
+    repeated = [[batch((1,))], [batch((1,))]][rank]
     try:
-        infer_with(model, doubled, **more)
+        infer_with(model, repeated, **ranks)
         failure = ""
     except RuntimeError as error:
         failure = str(error)
     report = {"scores": scores and scores.to_json(), "failure": failure}
     (folder / f"rank{rank}.json").write_text(json.dumps(report))
-    # Neither may end while the other still talks to it, nor its group while the model holds it.
+    # No process may end while the other still needs it. The model must go before its group.
     torch.distributed.barrier()
     del model
     torch.distributed.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_two_processes_give_what_one_gives(tmp_path, monkeypatch):
+def test_two_processes_give_the_same_as_one(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     annotation_file(tmp_path / "a.json", (1, 2, 3, 4, 5))
     torch.multiprocessing.spawn(worker, (tmp_path,), nprocs=2)
@@ -227,7 +229,7 @@ def test_progress_is_silent_without_a_terminal_and_on_other_ranks(capsys, monkey
     assert "work" in capsys.readouterr().err
 
 
-def test_a_full_memory_is_told_with_the_batch():
+def test_the_message_of_a_full_memory_describes_the_batch():
     class Full(nn.Module):
         def forward(self, batch):
             raise MemoryError

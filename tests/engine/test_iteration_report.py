@@ -1,4 +1,4 @@
-"""Numbers beside losses: what is logged of them, and what is refused."""
+"""Tests the losses and metrics of an iteration: what is logged, and what is refused."""
 
 import numpy as np
 import pytest
@@ -19,16 +19,16 @@ def number(*values):
     return torch.tensor(values[0] if len(values) == 1 else values, dtype=torch.float32)
 
 
-def told(report):
+def status_of(report):
     return report.status(torch.tensor(1.0), False, 0)
 
 
-def test_losses_alone_are_minimised():
+def test_only_losses_are_minimised():
     weight = nn.Parameter(number(3.0))
     report = Report(Terms({"loss_a": 2 * weight}, {"count": 57 * weight}), Names())
     report.loss.backward()
     assert (report.loss.item(), weight.grad.item()) == (6, 2)
-    status = told(report)
+    status = status_of(report)
     assert status.losses == {"loss_a": 6} and status.metrics == {"count": (171,)}
 
 
@@ -41,7 +41,7 @@ def test_one_collective_for_all(monkeypatch):
     assert calls == [(8,)]
 
 
-def test_plain_numbers_and_other_types_will_do():
+def test_plain_numbers_and_other_types_are_accepted():
     metrics = {
         "a": 3,
         "b": torch.tensor(7),
@@ -50,7 +50,8 @@ def test_plain_numbers_and_other_types_will_do():
         "e": np.float32(0.5),
     }
     report = Report(Terms({"loss_a": number(1.0)}, metrics), Names())
-    assert told(report).metrics == {"a": (3,), "b": (7,), "c": (0.5,), "d": (1, 2), "e": (0.5,)}
+    expected = {"a": (3,), "b": (7,), "c": (0.5,), "d": (1, 2), "e": (0.5,)}
+    assert status_of(report).metrics == expected
 
 
 def test_the_window_divides_sums_by_counts_and_numbers_by_iterations():
@@ -68,7 +69,7 @@ def test_the_window_divides_sums_by_counts_and_numbers_by_iterations():
 
 
 def test_a_test_within_a_window_is_not_in_its_time(monkeypatch):
-    clock = iter([0.0, 10.0, 15.0, 75.0, 79.0, 79.0])  # made, started, paused, gone on, closed
+    clock = iter([0.0, 10.0, 15.0, 75.0, 79.0, 79.0])  # made, started, paused, resumed, closed
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     window = Window()
     window.start()
@@ -95,10 +96,11 @@ def test_the_state_of_a_window_without_metrics():
         ({"loss_a": 1.0}, {"a": [1.0, 2.0, 3.0]}, r"metric 'a': has shape \(3,\); give one"),
     ],
 )
-def test_what_is_refused(losses, metrics, message):
-    parts = ({name: torch.tensor(x) for name, x in part.items()} for part in (losses, metrics))
+def test_wrong_names_and_shapes_are_refused(losses, metrics, message):
+    loss_terms = {name: torch.tensor(x) for name, x in losses.items()}
+    metric_terms = {name: torch.tensor(x) for name, x in metrics.items()}
     with pytest.raises(UserError, match=message):
-        Report(Terms(*parts), Names())
+        Report(Terms(loss_terms, metric_terms), Names())
 
 
 @pytest.mark.parametrize(
@@ -110,14 +112,14 @@ def test_what_is_refused(losses, metrics, message):
         (Terms({"loss_a": number(1.0)}, {"a": (1, "b")}), r"metric 'a': is \(1, 'b'\); give one"),
     ],
 )
-def test_what_is_no_number_is_refused(terms, message):
+def test_values_that_are_no_numbers_are_refused(terms, message):
     with pytest.raises(UserError, match=message) as caught:
         Report(terms, Names())
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("losses", "metrics", "told"),
+    ("losses", "metrics", "difference"),
     [
         (["loss_b"], {"n": 1}, "without 'loss_a', with 'loss_b'"),
         (["loss_a"], {"m": 1}, "without 'n', with 'm'"),
@@ -125,14 +127,14 @@ def test_what_is_no_number_is_refused(terms, message):
         (["loss_a"], {}, "without 'n'"),
     ],
 )
-def test_steps_give_the_same_terms(losses, metrics, told):
+def test_steps_must_give_the_same_terms(losses, metrics, difference):
     names = Names()
     Report(Terms({"loss_a": number(1.0)}, {"n": 1}), names)
-    with pytest.raises(UserError, match=f"this step differs from the first: {told}; losses and"):
+    with pytest.raises(UserError, match=f"this step differs from the first: {difference}; losses"):
         Report(Terms(dict.fromkeys(losses, number(1.0)), metrics), names)
 
 
-def test_another_order_is_told(monkeypatch):
+def test_another_order_is_refused():
     names = Names()
     names.check({"a": 1, "b": 2})
     with pytest.raises(UserError, match="the order is b, a, not a, b;"):

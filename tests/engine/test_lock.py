@@ -1,4 +1,4 @@
-"""One run in one folder: who is refused, whose lock is taken over."""
+"""Tests that only one run uses a folder: which is refused, and whose lock is taken over."""
 
 import errno
 import json
@@ -41,7 +41,7 @@ def held(tmp_path):
 
 def write_holder(folder, seconds_old=0.0, **changes):
     path = folder / "run.lock"
-    path.write_text(json.dumps({**json.loads(Holder.own().text()), **changes}))
+    path.write_text(json.dumps({**json.loads(Holder.this_process().text()), **changes}))
     then = time.time() - seconds_old
     os.utime(path, (then, then))
     return path
@@ -62,19 +62,19 @@ def test_the_lock_of_a_killed_process_is_taken_over_and_of_a_stopped_one_is_not(
     held, tmp_path, caplog, end
 ):
     os.kill(held.pid, end)
-    own = Lock(tmp_path)
+    lock = Lock(tmp_path)
     if end == signal.SIGSTOP:
-        with pytest.raises(UserError, match="a run is at work"):
-            own.take()
+        with pytest.raises(UserError, match="another run uses it"):
+            lock.take()
         return
     held.wait()
-    own.take()
+    lock.take()
     assert f"taken over: its holder has ended (process {held.pid} on" in caplog.text
     assert json.loads((tmp_path / "run.lock").read_text())["pid"] == os.getpid()
-    own.release()
+    lock.release()
 
 
-def test_release_leaves_nothing_and_the_next_may_come(tmp_path, caplog):
+def test_release_leaves_nothing_and_the_lock_can_be_taken_again(tmp_path, caplog):
     for _ in range(2):
         lock = Lock(tmp_path)
         lock.take()
@@ -85,7 +85,7 @@ def test_release_leaves_nothing_and_the_next_may_come(tmp_path, caplog):
 
 
 def test_the_file_of_another_run_is_not_deleted(held, tmp_path):
-    """Ours was deleted by hand while we ran."""
+    """A user has deleted the file of this run."""
     folder = tmp_path / "other"
     folder.mkdir()
     lock = Lock(folder)
@@ -96,7 +96,7 @@ def test_the_file_of_another_run_is_not_deleted(held, tmp_path):
     assert (folder / "run.lock").exists()
 
 
-def test_another_machine_is_believed_while_it_gives_signs_of_life(tmp_path):
+def test_a_holder_on_another_machine_counts_while_it_gives_signs_of_life(tmp_path):
     write_holder(tmp_path, host="far-away", pid=7)
     with pytest.raises(UserError) as refused:
         Lock(tmp_path).take()
@@ -105,7 +105,7 @@ def test_another_machine_is_believed_while_it_gives_signs_of_life(tmp_path):
     assert not [p for p in tmp_path.iterdir() if p.name != "run.lock"]
 
 
-def test_another_machine_that_is_silent_is_taken_over(tmp_path, caplog):
+def test_a_silent_holder_on_another_machine_is_taken_over(tmp_path, caplog):
     write_holder(tmp_path, seconds_old=1000, host="far-away")
     lock = Lock(tmp_path)
     lock.take()
@@ -134,7 +134,7 @@ def test_a_restart_of_the_launcher_is_the_same_run(tmp_path, monkeypatch):
     lock.release()
     write_holder(tmp_path, host="far-away", launch="")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    with pytest.raises(UserError, match="at work"):
+    with pytest.raises(UserError, match="another run uses it"):
         Lock(tmp_path).take()
 
 
@@ -145,10 +145,10 @@ def without_locks(*_):
 @pytest.mark.parametrize(
     ("changes", "refused"),
     [({}, True), ({"pid": 2**22 + 1}, False), ({"born": "1 another-start"}, False)],
-    ids=["there", "gone", "its id is another's"],
+    ids=["running", "ended", "id used again"],
 )
 def test_a_file_system_without_locks(tmp_path, monkeypatch, changes, refused):
-    """The process itself is looked at."""
+    """The lock checks the process itself."""
     monkeypatch.setattr(lock_module.fcntl, "lockf", without_locks)
     write_holder(tmp_path, **changes)
     lock = Lock(tmp_path)
@@ -166,7 +166,7 @@ FORGED = b'{"host": "a\\nerror: b", "pid": 1, "began": "now"}'
 @pytest.mark.parametrize(
     "text", [b"", b"\xff\xfe", b"[1, 2]", b'{"pid": 1}', b"[" * 4000, FORGED], ids=range(6)
 )
-def test_a_damaged_file_holds_nobody_back(tmp_path, text):
+def test_a_damaged_file_does_not_hold_the_lock(tmp_path, text):
     (tmp_path / "run.lock").write_bytes(text)
     lock = Lock(tmp_path)
     lock.take()

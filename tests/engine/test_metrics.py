@@ -12,8 +12,8 @@ from dynamic_atss.evaluation.scores import METRICS, CocoScores
 from dynamic_atss.files import read_metrics
 
 
-def write_steps(folder, steps, start=0, **more):
-    with MetricsWriter(folder, start, tensorboard=False, **more) as writer:
+def write_steps(folder, steps, start=0):
+    with MetricsWriter(folder, start, tensorboard=False) as writer:
         for step in steps:
             writer.write(step, {"loss": step / 8, "lr": 0.01})
 
@@ -46,7 +46,7 @@ def test_numbers_that_are_not_finite_stay_valid_json(tmp_path):
     }
 
 
-def test_a_resumed_run_drops_what_it_will_write_again_and_the_broken_line(tmp_path):
+def test_a_resumed_run_drops_records_that_it_writes_again_and_the_broken_line(tmp_path):
     write_steps(tmp_path, (20, 40, 60, 80))
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"iteration": 100, "lo')
@@ -56,18 +56,18 @@ def test_a_resumed_run_drops_what_it_will_write_again_and_the_broken_line(tmp_pa
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
-def test_a_broken_line_at_the_end_does_not_swallow_the_next_one(tmp_path):
+def test_a_broken_last_line_does_not_break_the_next_one(tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes(b'{"iteration": 20, "loss": 1.0}\n{"iter\xff')
     write_steps(tmp_path, (40,), start=20)
     assert [r["iteration"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [20, 40]
 
 
-def test_reading_a_file_that_is_not_there(tmp_path):
+def test_reading_a_missing_file(tmp_path):
     assert read_metrics(tmp_path / "metrics.jsonl") == []
 
 
 def test_tensorboard_events_hold_each_number_once_after_a_resume(tmp_path, monkeypatch):
-    """A resumed run begins in a later second, by which the files of events are in order."""
+    """A resumed run begins in a later second, which gives the order of the event files."""
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -115,7 +115,7 @@ def test_tensorboard_has_classes_text_pictures_and_hyperparameters(tmp_path):
     assert shown == ["train/loss", "eval/bccd/AP"] and set(shown) <= set(tags["scalars"])
 
 
-def test_without_tensorboard_the_run_goes_on(tmp_path, monkeypatch, caplog):
+def test_without_tensorboard_the_run_continues(tmp_path, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with caplog.at_level(logging.INFO), MetricsWriter(tmp_path) as writer:
         writer.write(1, {"loss": 0.5})
@@ -129,7 +129,7 @@ def test_without_tensorboard_the_run_goes_on(tmp_path, monkeypatch, caplog):
 
 @pytest.fixture
 def package_log():
-    """Leaves the package's logger as it was."""
+    """Restores the package's logger."""
     logger = logging.getLogger("dynamic_atss")
     before = list(logger.handlers), logger.level
     yield logger
@@ -149,7 +149,7 @@ def test_log_goes_to_console_and_file_once(tmp_path, capsys, package_log):
     assert capsys.readouterr().out.count("iteration 20") == 1
 
 
-def test_other_ranks_speak_up_for_warnings_only(tmp_path, capsys, package_log):
+def test_other_ranks_log_only_warnings(tmp_path, capsys, package_log):
     setup_logging(tmp_path, rank=3)
     package_log.info("nothing new")
     assert not (tmp_path / "log.txt").exists()
@@ -174,4 +174,4 @@ def test_lines_that_are_no_records_are_skipped_and_counted(tmp_path, caplog, lin
     path = tmp_path / "metrics.jsonl"
     path.write_text(f'{{"iteration": 1, "loss": 2.5, "lr": 0.1}}\n{line}\n')
     assert [record["iteration"] for record in read_metrics(path)] == [1]
-    assert "1 of 2 lines are no records" in caplog.text
+    assert "skipped 1 of 2 lines" in caplog.text

@@ -1,4 +1,4 @@
-"""The checkpoint that a run goes on from, by what is in the files."""
+"""Tests which checkpoint a run resumes from, by the contents of the files."""
 
 import os
 import zipfile
@@ -8,14 +8,14 @@ import torch
 
 from dynamic_atss.engine import checkpoint, newest
 from dynamic_atss.engine.checkpoint import Checkpointer, save_checkpoint
-from dynamic_atss.engine.newest import find_newest, whole
+from dynamic_atss.engine.newest import find_newest, read_complete
 from dynamic_atss.errors import UserError
-from dynamic_atss.weights.unpickle import load_own, outline
+from dynamic_atss.weights.unpickle import outline, read_checkpoint
 
 
 @pytest.fixture
 def run(tmp_path):
-    """Checkpoints of iterations 4, 8 and 12, and the best, which is that of 8."""
+    """Makes checkpoints of iterations 4, 8 and 12; the best is that of 8."""
     saver = Checkpointer(tmp_path)
     for iteration, name in ((4, "model_0000004"), (8, "model_0000008"), (12, "model_final")):
         saver.save(name, {"iteration": iteration, "model": {"w": torch.rand(5000)}})
@@ -25,7 +25,7 @@ def run(tmp_path):
 
 
 def flip(path):
-    """One bit in the middle of the weights."""
+    """Flips a bit in the middle of the weights."""
     with zipfile.ZipFile(path) as archive:
         (entry,) = (i for i in archive.infolist() if i.file_size == 20_000)
     data = bytearray(path.read_bytes())
@@ -33,7 +33,7 @@ def flip(path):
     path.write_bytes(data)
 
 
-def test_the_one_that_last_checkpoint_names(run, caplog):
+def test_last_checkpoint_names_the_file(run, caplog):
     assert find_newest(run).path == run / "model_final.pth"
     (run / "last_checkpoint").write_text("/moved/from/model_0000004.pth\n")
     assert find_newest(run).path == run / "model_0000004.pth"
@@ -41,23 +41,23 @@ def test_the_one_that_last_checkpoint_names(run, caplog):
 
 
 @pytest.mark.parametrize(
-    ("pointer", "told"),
+    ("pointer", "fault"),
     [
         (b"", "last_checkpoint names no file: it is empty"),
         (b"\xff\xfe\x00model", "last_checkpoint is damaged"),
-        (b"model_0000099.pth", "last_checkpoint names 'model_0000099.pth', which is not there"),
-        (b"\x00", "last_checkpoint names '\\x00', which is not there"),
+        (b"model_0000099.pth", "last_checkpoint names 'model_0000099.pth', which does not exist"),
+        (b"\x00", "last_checkpoint names '\\x00', which does not exist"),
         (b"m" * 4000, "File name too long"),
         (b"m" * 5000, "last_checkpoint names no file (has 5,000 bytes"),
-        (b"a\x1b[31m\nerror: x", r"names 'a\x1b[31m\nerror: x', which is not there"),
+        (b"a\x1b[31m\nerror: x", r"names 'a\x1b[31m\nerror: x', which does not exist"),
     ],
 )
-def test_a_last_checkpoint_that_helps_nobody(run, caplog, pointer, told):
+def test_a_useless_last_checkpoint(run, caplog, pointer, fault):
     (run / "last_checkpoint").write_bytes(pointer)
     assert find_newest(run).path == run / "model_final.pth"
     (record,) = caplog.records
-    assert told in record.message
-    assert record.message.endswith(f"{run / 'model_final.pth'}, of iteration 12, is taken")
+    assert fault in record.message
+    assert record.message.endswith(f"{run / 'model_final.pth'}, iteration 12")
 
 
 def test_the_content_counts_not_the_name(run):
@@ -70,11 +70,11 @@ def test_a_damaged_newest_falls_back_to_the_one_before(run, caplog):
     flip(run / "model_final.pth")
     assert find_newest(run).path == run / "model_0000008.pth"
     assert "model_final.pth is truncated or damaged, or" in caplog.text
-    assert "model_0000008.pth, of iteration 8, is taken" in caplog.text
+    assert "model_0000008.pth, iteration 8" in caplog.text
 
 
-def test_the_best_serves_where_it_alone_is_whole(run, caplog):
-    """A copy: the same bytes under two names would be damaged together."""
+def test_the_best_is_used_if_only_it_is_complete(run, caplog):
+    """The best is made a copy, as damage to a file with two names would hit both."""
     best = run / "model_best.pth"
     best.write_bytes(best.read_bytes())
     for name in ("model_0000004", "model_0000008", "model_final"):
@@ -83,14 +83,14 @@ def test_the_best_serves_where_it_alone_is_whole(run, caplog):
         path.write_bytes(b"PK\x03\x04")
     assert find_newest(run).path == best
     flip(best)
-    with pytest.raises(UserError, match=r"no other checkpoint there is whole \(.*new OUTPUT_DIR"):
+    with pytest.raises(UserError, match=r"no other checkpoint there is complete \(.*OUTPUT_DIR"):
         find_newest(run)
 
 
-def test_checkpoints_that_are_gone_do_not_start_at_0(run):
+def test_a_run_whose_checkpoints_are_lost_does_not_start_at_0(run):
     for path in run.glob("*.pth"):
         path.unlink()
-    with pytest.raises(UserError, match=r"'model_final\.pth', which is not there: no other"):
+    with pytest.raises(UserError, match=r"'model_final\.pth', which does not exist: no other"):
         find_newest(run)
 
 
@@ -106,28 +106,32 @@ def test_a_fifo_is_no_checkpoint(run):
     assert find_newest(run).path == run / "model_final.pth"
 
 
-def test_truncation_anywhere_is_seen(tmp_path):
+def test_truncation_anywhere_is_detected(tmp_path):
     path = tmp_path / "model_0000001.pth"
     save_checkpoint(path, {"iteration": 1, "model": {"w": torch.rand(500)}})
     data = path.read_bytes()
-    assert whole(path).content["iteration"] == 1
-    for part in range(0, 100, 5):
-        path.write_bytes(data[: len(data) * part // 100])
-        assert whole(path) is None, part
+    assert read_complete(path).content["iteration"] == 1
+    for percent in range(0, 100, 5):
+        path.write_bytes(data[: len(data) * percent // 100])
+        assert read_complete(path) is None, percent
 
 
 def test_a_checkpoint_to_resume_is_read_once(run, monkeypatch):
     read = []
-    monkeypatch.setattr(newest, "load_own", lambda path: read.append(path) or load_own(path))
-    monkeypatch.setattr(checkpoint, "load_own", lambda path: read.append(path) or load_own(path))
+    monkeypatch.setattr(
+        newest, "read_checkpoint", lambda path: read.append(path) or read_checkpoint(path)
+    )
+    monkeypatch.setattr(
+        checkpoint, "read_checkpoint", lambda path: read.append(path) or read_checkpoint(path)
+    )
     saver = Checkpointer(run)
     path = saver.find()
     assert saver.load(path)["iteration"] == 12 and read == [run / "model_final.pth"]
     assert saver.load(path)["iteration"] == 12 and len(read) == 2  # its content is not kept
 
 
-def test_the_iteration_is_read_without_running_anything(run):
-    """Of a pickle in a checkpoint's place; the weights stay on the disk."""
+def test_the_iteration_is_read_without_running_code(run):
+    """The pickle of the file would run a command. The weights stay on the disk."""
     (run / "last_checkpoint").unlink()
     torch.save({"format": "dynamic_atss/1", "iteration": 99, "x": os.system}, run / "model_99.pth")
     assert find_newest(run).path == run / "model_final.pth"
@@ -137,15 +141,15 @@ def test_the_iteration_is_read_without_running_anything(run):
 
 
 @pytest.mark.parametrize("kind", ["empty zip", "foreign zip", "weights", "no model"])
-def test_a_whole_file_that_is_no_checkpoint_of_a_run(run, caplog, kind):
+def test_a_complete_file_that_is_no_checkpoint_of_a_run(run, caplog, kind):
     path = run / "model_final.pth"
     if "zip" in kind:
         with zipfile.ZipFile(path, "w") as archive:
             if kind == "foreign zip":
                 archive.writestr("a.txt", "hello")
     else:
-        own = {"format": "dynamic_atss/1", "iteration": 20}
-        torch.save({"w": torch.zeros(3)} if kind == "weights" else own, path)
+        without_model = {"format": "dynamic_atss/1", "iteration": 20}
+        torch.save({"w": torch.zeros(3)} if kind == "weights" else without_model, path)
     assert find_newest(run).path == run / "model_0000008.pth"
-    told = caplog.records[0].message
-    assert "model_final.pth is truncated or damaged, or no checkpoint of a run" in told
+    message = caplog.records[0].message
+    assert "model_final.pth is truncated or damaged, or no checkpoint of a run" in message

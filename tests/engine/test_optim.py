@@ -1,4 +1,4 @@
-"""Parameter groups: which weight decays, which learns faster."""
+"""Tests the parameter groups: which weights decay, and which learn faster."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from dynamic_atss.modeling.layers import ModulatedDeformConv
 
 
 def by_name(model: nn.Module, **options) -> dict[str, tuple[float, float]]:
-    """(learning rate, weight decay) of every parameter."""
+    """Gives (learning rate, weight decay) of every parameter."""
     groups = parameter_groups(model, lr=1.0, weight_decay=0.05, **options)
     found = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
     assert len(found) == sum(len(g["params"]) for g in groups)
@@ -24,21 +24,21 @@ def a_model() -> nn.Module:
     return model
 
 
-def test_without_a_decay_of_their_own_norms_and_tables_are_weights():
+def test_without_norm_weight_decay_norms_and_tables_decay_like_weights():
     found = by_name(a_model(), bias_lr_factor=2.0, bias_weight_decay=0.01)
     for name, (lr, decay) in found.items():
         assert (lr, decay) == ((2.0, 0.01) if name.endswith(".bias") else (1.0, 0.05)), name
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.02])
-def test_the_decay_of_norms_is_that_of_their_biases_and_of_position_tables(decay):
+def test_norm_weight_decay_applies_to_biases_of_norms_and_position_tables(decay):
     found = by_name(a_model(), bias_lr_factor=1.0, bias_weight_decay=0.05, norm_weight_decay=decay)
     for name, (lr, got) in found.items():
         assert (lr, got) == (1.0, 0.05 if name.startswith("conv.") else decay), name
 
 
 def test_biases_of_norms_and_offsets_as_in_mmdetection():
-    """Its constructor spares them bias_lr_mult and bias_decay_mult."""
+    """Its constructor does not apply bias_lr_mult and bias_decay_mult to them."""
     model = a_model()
     model.dcn = ModulatedDeformConv(4, 4, bias=True)
     found = by_name(model, bias_lr_factor=2.0, bias_weight_decay=0.0, norm_bias_lr_factor=1.0)
@@ -48,7 +48,7 @@ def test_biases_of_norms_and_offsets_as_in_mmdetection():
 
 
 def test_swin_as_dsla_trains_it():
-    """Its settings: no decay for all that mmdetection calls norm or position table."""
+    """DSLA has no decay for parameters that mmdetection calls norm or position table."""
     with torch.device("meta"):
         body = Swin("T")
     found = by_name(body, bias_lr_factor=1.0, bias_weight_decay=0.05, norm_weight_decay=0.0)

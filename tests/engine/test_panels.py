@@ -1,4 +1,4 @@
-"""Numbers per box, from numbers per image."""
+"""Tests the conversion of numbers per image into numbers per box."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def test_per_box_by_size_and_branch():
         f"one/boxes_{large}": 0.5,
         f"one/positives_{large}": 0.5,
         f"one/boxes_without_positive_{large}": 0.0,
-        "boxes_of_mine": 3.0,  # a metric of the user's
+        "boxes_of_mine": 3.0,  # a metric of the user
     }
     assert per_box(line) == {
         f"positives_per_box/{small}": pytest.approx(2.5),

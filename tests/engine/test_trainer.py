@@ -1,4 +1,4 @@
-"""The loop's own business: when it logs, saves, tests and ends."""
+"""Tests when the training loop logs, saves, tests and ends."""
 
 import os
 import signal
@@ -37,8 +37,10 @@ def terminate(number=signal.SIGTERM) -> None:
 
 
 class Run:
-    """A trainer of ten iterations and what it did; `at`: what happens inside a call; `enough`: the
-    iteration whose test is the last one."""
+    """Trains ten iterations and records the events.
+
+    at: functions to call at an event. enough: the iteration whose test ends the run.
+    """
 
     def __init__(self, at=None, enough=None, **changes) -> None:
         self.enough = enough
@@ -79,23 +81,32 @@ class Run:
         self.at.get(event, lambda: None)()
 
 
-def test_what_happens_when():
+def test_the_order_of_events():
     run = Run()
     run.trainer.train()
     assert run.events == [
-        *("save 3", "test 3", "log 4", "save 5", "save 6", "test 6", "log 8"),
-        *("save 9", "test 9", "log 10", "save 10"),
+        "save 3",
+        "test 3",
+        "log 4",
+        "save 5",
+        "save 6",
+        "test 6",
+        "log 8",
+        "save 9",
+        "test 9",
+        "log 10",
+        "save 10",
     ]
 
 
 @pytest.mark.parametrize("start, period, lines", [(0, 4, 1), (6, 20, 1), (0, 1, 0), (9, 20, 0)])
 def test_the_first_iteration_has_a_line_of_text(start, period, lines, caplog):
-    """Unless it has a line of numbers anyway: each one has, or it is the last. The weight is 8."""
+    """It has none if it has a line of numbers, or is the last iteration. The weight is 8."""
     with caplog.at_level("INFO", logger="dynamic_atss"):
         Run(start=start, log_period=period, test_period=0).trainer.train()
-    told = [m for m in caplog.messages if m.startswith("iteration")]
+    logged = [m for m in caplog.messages if m.startswith("iteration")]
     wanted = [f"iteration {start + 1}/10", "loss 24.0000"]
-    assert [m.split("  ")[:2] for m in told] == [wanted] * lines
+    assert [m.split("  ")[:2] for m in logged] == [wanted] * lines
 
 
 def test_lines_average_over_their_iterations():
@@ -110,21 +121,21 @@ def test_lines_average_over_their_iterations():
 
 
 def test_a_resumed_run_repeats_the_test_at_its_start_and_logs_the_same_lines():
-    whole, second, state = Run(), Run(start=6), {}
+    uninterrupted, second, state = Run(), Run(start=6), {}
     first = Run(at={"save 6": lambda: state.update(first.trainer.window.state_dict())}, stop=7)
-    whole.trainer.train()
+    uninterrupted.trainer.train()
     first.trainer.train()
     second.model.w.data.fill_(8 - 0.3 * 6)
     second.trainer.window.load_state_dict(state)
     second.trainer.train()
-    assert second.events == whole.events[whole.events.index("test 6") :]
+    assert second.events == uninterrupted.events[uninterrupted.events.index("test 6") :]
     for key in ("loss", "loss_a", "loss_b"):
-        expected = [line[key] for line in whole.lines[1:]]
+        expected = [line[key] for line in uninterrupted.lines[1:]]
         assert [line[key] for line in second.lines] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_saves_after_the_iteration_and_logs_nothing_out_of_turn(number):
+def test_a_signal_saves_after_the_iteration_and_logs_no_extra_line(number):
     run = Run(at={"log 4": lambda: terminate(number)})
     with pytest.raises(Stopped) as ended:
         run.trainer.train()
@@ -156,7 +167,7 @@ def test_sigterm_in_the_last_iteration_leaves_the_final_test_to_the_next_run(eve
     assert run.events[-1] == "save 10"
 
 
-def test_the_handler_before_is_put_back():
+def test_the_former_signal_handler_is_restored():
     before = [signal.getsignal(number) for number in SIGNALS]
     Run().trainer.train()
     assert [signal.getsignal(number) for number in SIGNALS] == before
@@ -166,7 +177,7 @@ def test_the_handler_before_is_put_back():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_is_told_with_iteration_images_and_terms(value):
+def test_a_loss_that_is_not_finite_is_reported_with_iteration_images_and_terms(value):
     run = Run(loader=[batch()] * 6 + [batch(value)])
     with pytest.raises(UserError) as caught:
         run.trainer.train()
@@ -199,7 +210,7 @@ def broken_after(count: int):
     raise UserError("images/7.jpg: truncated")
 
 
-def test_data_that_cannot_be_read_cost_no_finished_iteration():
+def test_unreadable_data_lose_no_finished_iteration():
     """The iteration before the one that needs the broken file is saved, off the usual period."""
     run = Run(loader=broken_after(7), test_period=0)
     with pytest.raises(UserError, match=r"7\.jpg: truncated"):
@@ -207,40 +218,47 @@ def test_data_that_cannot_be_read_cost_no_finished_iteration():
     assert run.events == ["log 4", "save 5", "save 7"]
 
 
-def test_data_that_cannot_be_read_at_the_start_are_told_at_once():
+def test_unreadable_data_at_the_start_are_reported_at_once():
     run = Run(loader=broken_after(0))
     with pytest.raises(UserError, match=r"7\.jpg: truncated"):
         run.trainer.train()
     assert not run.events
 
 
-def test_a_test_that_has_had_enough_ends_the_run_as_its_last_iteration_would():
+def test_a_test_that_ends_the_run_is_followed_by_a_line_and_a_checkpoint():
     run = Run(enough=6)
     run.trainer.train()
     assert run.events == [
-        *("save 3", "test 3", "log 4", "save 5", "save 6", "test 6", "log 6", "save 6"),
+        "save 3",
+        "test 3",
+        "log 4",
+        "save 5",
+        "save 6",
+        "test 6",
+        "log 6",
+        "save 6",
     ]
     assert run.lines[-1]["loss_a"] == pytest.approx(8 - 0.3 * 4.5)
     assert run.lines[-1]["lr"] == pytest.approx(0.1)
 
 
-def test_no_line_is_logged_twice_where_the_run_ends_at_one():
+def test_no_line_is_logged_twice_if_the_run_ends_early_at_one():
     run = Run(enough=6, log_period=3)
     run.trainer.train()
     assert run.events[-3:] == ["save 6", "test 6", "save 6"]
     assert run.events.count("log 6") == 1
 
 
-def test_a_resumed_run_ends_where_the_repeated_test_has_had_enough():
-    whole, state = Run(enough=6, at={"save 6": lambda: None}), {}
-    whole.at["save 6"] = lambda: state or state.update(whole.trainer.window.state_dict())
-    whole.trainer.train()
+def test_a_resumed_run_ends_if_the_repeated_test_ends_it():
+    first, state = Run(enough=6, at={"save 6": lambda: None}), {}
+    first.at["save 6"] = lambda: state or state.update(first.trainer.window.state_dict())
+    first.trainer.train()
     resumed = Run(start=6, enough=6, loader=broken_after(0))
     resumed.trainer.window.load_state_dict(state)
     resumed.trainer.train()
     assert resumed.events == ["test 6", "log 6", "save 6"]
     for key in ("loss", "loss_a", "lr"):
-        assert resumed.lines[-1][key] == pytest.approx(whole.lines[-1][key])
+        assert resumed.lines[-1][key] == pytest.approx(first.lines[-1][key])
 
 
 def test_sigterm_while_a_run_ends_early_leaves_its_last_test_to_the_next():

@@ -1,3 +1,5 @@
+"""COCO scores: hotcoco against pycocotools, closed forms, malformed files, and tables."""
+
 import io
 import json
 import sys
@@ -26,8 +28,8 @@ def write(path, annotations, images=(1,), categories=(1,)):
     return path
 
 
-def truth(image, category, box, **more):
-    return {"image_id": image, "category_id": category, "bbox": list(box), **more}
+def truth(image, category, box, **fields):
+    return {"image_id": image, "category_id": category, "bbox": list(box), **fields}
 
 
 def found(image, category, box, score):
@@ -35,25 +37,28 @@ def found(image, category, box, score):
 
 
 def random_boxes(rng, count):
-    """Boxes x y w h of all COCO sizes, from 4 to 300 pixels a side."""
+    """Makes boxes x y w h of all COCO sizes, from 4 to 300 pixels a side."""
     sides = np.exp(rng.uniform(np.log(4), np.log(300), (count, 2)))
     return np.concatenate([rng.uniform(0, 340, (count, 2)), sides], 1)
 
 
 def random_scene(seed, path, images=12, categories=(3, 4, 9, 20)):
-    """Ground truth with crowds and areas unlike w * h; detections near it and anywhere, with equal
-    scores, more than 100 in some images, none in others. Category 20 has no ground truth."""
+    """Writes ground truth with crowds, and areas other than w * h; makes detections near it.
+
+    Adds detections anywhere: over 100 in some images, none in others. Scores occur repeatedly.
+    Category 20 has no ground truth.
+    """
     rng = np.random.default_rng(seed)
     annotations, results = [], []
     for image in range(images):
         boxes = random_boxes(rng, rng.integers(0, 12))
         for i, box in enumerate(boxes.tolist()):
-            more = {
+            fields = {
                 "iscrowd": int(rng.random() < 0.15),
                 "area": box[2] * box[3] * rng.uniform(0.4, 1),
             }
             category = int(rng.choice(categories[:-1]))
-            annotations.append(truth(image, category, box, id=len(annotations), **more))
+            annotations.append(truth(image, category, box, id=len(annotations), **fields))
             for _ in range(rng.integers(0, 4)):
                 near = boxes[i] + rng.normal(0, 0.1, 4) * boxes[i, [2, 3, 2, 3]]
                 near[2:] = np.abs(near[2:])
@@ -80,14 +85,14 @@ def jittered(annotation_file, seed=0):
 
 
 def assert_same_scores(found, expected):
-    """The order in which means add up is each library's own."""
+    """Allows rounding: the libraries sum means in different orders."""
     for name in ("metrics", "per_category"):
         assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-12), name
 
 
-def assert_scorers_agree(annotations, results, **more):
-    rust = evaluate_coco(annotations, results, scorer="hotcoco", **more)
-    reference = evaluate_coco(annotations, results, scorer="pycocotools", **more)
+def assert_scorers_agree(annotations, results, **options):
+    rust = evaluate_coco(annotations, results, scorer="hotcoco", **options)
+    reference = evaluate_coco(annotations, results, scorer="pycocotools", **options)
     assert_same_scores(rust, reference)
     return rust
 
@@ -120,7 +125,7 @@ def test_numbers_are_those_that_pycocotools_prints(tmp_path, capsys):
     path, results = random_scene(11, tmp_path / "a.json")
     content = json.loads(path.read_text())
     for annotation in content["annotations"]:
-        annotation["id"] += 1  # an id of 0 is a defect of pycocotools: see the next test
+        annotation["id"] += 1  # pycocotools counts an id of 0 as unmatched: see the next test
     path.write_text(json.dumps(content))
     gt = COCO(path)
     evaluation = COCOeval(gt, gt.loadRes([dict(r) for r in results]), "bbox")
@@ -135,7 +140,7 @@ def test_numbers_are_those_that_pycocotools_prints(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("scorer", ["hotcoco", "pycocotools"])
-def test_perfect_detections_score_one_whatever_the_annotation_ids(tmp_path, scorer):
+def test_perfect_detections_score_one_also_with_annotation_id_0(tmp_path, scorer):
     boxes = {0: (10, 10, 20, 20), 1: (50, 50, 60, 60), 2: (100, 100, 200, 200)}
     path = write(tmp_path / "a.json", [truth(1, 1, b, id=i) for i, b in boxes.items()])
     scores = evaluate_coco(path, [found(1, 1, b, 0.5) for b in boxes.values()], scorer=scorer)
@@ -145,10 +150,10 @@ def test_perfect_detections_score_one_whatever_the_annotation_ids(tmp_path, scor
 
 @pytest.mark.parametrize("scorer", ["hotcoco", "pycocotools"])
 def test_average_precision_worked_out_by_hand(tmp_path, scorer):
-    """Two boxes; found: one exactly, then a false one, then the other with IoU 0.8.
+    """Two boxes; the detections are the first box, a wrong one, and the second with IoU 0.8.
 
-    IoU thresholds to 0.8 (7 of 10): precision 1 up to recall 0.5 (51 of 101 points), then 2/3 (50
-    points). Above: the second box is missed, precision 1 at 51 points, 0 beyond.
+    At 7 of 10 IoU thresholds (up to 0.8), precision is 1 up to recall 0.5 (51 of 101 points), then
+    2/3 (50 points). At the others the second box is missed: precision is 1 at 51 points, then 0.
     """
     path = write(tmp_path / "a.json", [truth(1, 1, (0, 0, 50, 50)), truth(1, 1, (200, 0, 50, 50))])
     results = [
@@ -168,7 +173,7 @@ def test_average_precision_worked_out_by_hand(tmp_path, scorer):
 @pytest.mark.parametrize("flags", [{"ignore": 1}, {"ignore": True, "iscrowd": 0}])
 @pytest.mark.parametrize("scorer", ["hotcoco", "pycocotools"])
 def test_ignored_boxes_are_crowds(tmp_path, scorer, flags):
-    """Detections in one are no mistakes, as many as there are, and it is not missed."""
+    """Any number of detections in an ignored box is no error, and the box cannot be missed."""
     boxes = [truth(1, 1, (0, 0, 50, 50)), truth(1, 1, (200, 100, 90, 90))]
     results = [found(1, 1, (200 + 9 * i, 110, 30, 40), 0.9) for i in range(7)]
     results.append(found(1, 1, (0, 0, 50, 50), 0.5))
@@ -198,7 +203,7 @@ def test_nothing_to_score_against(tmp_path, caplog):
     del content["annotations"]
     path.write_text(json.dumps(content))
     assert evaluate_coco(path, []) is None
-    assert caplog.text.count("nothing to score against") == 2
+    assert caplog.text.count("nothing can be scored") == 2
 
 
 def test_unusable_boxes_are_left_out_and_missing_fields_filled_in(tmp_path, caplog):
@@ -213,7 +218,7 @@ def test_unusable_boxes_are_left_out_and_missing_fields_filled_in(tmp_path, capl
     results = [found(1, 1, (0, 0, 50, 50), 0.9), found(2, 2, (1, 1, 9, 9), 0.9)]
     scores = assert_scorers_agree(write(tmp_path / "bad.json", good + bad, **sizes), results)
     assert scores == assert_scorers_agree(write(tmp_path / "good.json", good, **sizes), results)
-    # One of five: the box without extent is missed, and so are those of image 2.
+    # One of five boxes is found: not the one with a side of 0, nor those of image 2.
     assert scores.per_category["c1"] == pytest.approx(21 / 101)
     assert "3 annotations with an unusable box" in caplog.text
 
@@ -258,7 +263,7 @@ def test_broken_annotation_files(tmp_path):
         (truth(1, 1, (0, 0, 5, 5), ignore="maybe"), "ignore 'maybe' is neither 0 nor 1"),
     ],
 )
-def test_what_training_refuses_is_not_scored_against(tmp_path, annotation, message):
+def test_scoring_refuses_the_annotations_that_training_refuses(tmp_path, annotation, message):
     path = write(tmp_path / "a.json", [truth(1, 1, (0, 0, 50, 50)), annotation])
     with pytest.raises(UserError, match=rf"a\.json: annotation number 1: {message}"):
         evaluate_coco(path, [])
@@ -267,7 +272,7 @@ def test_what_training_refuses_is_not_scored_against(tmp_path, annotation, messa
 @pytest.mark.parametrize(
     "ids", [{"images": (1, 2**70)}, {"categories": (1, 2**70)}, {"images": (1, 1)}]
 )
-def test_ids_that_are_none(tmp_path, ids):
+def test_invalid_ids(tmp_path, ids):
     with pytest.raises(UserError, match=r"a\.json: .*(make it an integer|is there twice)"):
         evaluate_coco(write(tmp_path / "a.json", [truth(1, 1, (0, 0, 50, 50))], **ids), [])
 
@@ -300,14 +305,14 @@ def test_pycocotools_steps_in_when_hotcoco_is_missing(tmp_path, monkeypatch):
 
 
 def dense_scene(path, count=300):
-    """Perfect detections of as many boxes in one picture, scores descending."""
+    """Writes `count` boxes of one image and makes perfect detections with descending scores."""
     boxes = [(20 * (i % 30), 20 * (i // 30), 14, 14) for i in range(count)]
     write(path, [truth(1, 1, box, area=196) for box in boxes])
     return path, [found(1, 1, box, 1 - i / 1000) for i, box in enumerate(boxes)]
 
 
 @pytest.mark.parametrize("scorer", ["hotcoco", "pycocotools"])
-def test_detections_beyond_the_cap_of_coco(tmp_path, scorer):
+def test_detections_beyond_coco_s_cap(tmp_path, scorer):
     path, results = dense_scene(tmp_path / "a.json")
     plain = evaluate_coco(path, results, scorer=scorer)
     scores = evaluate_coco(path, results, scorer=scorer, max_dets=300)
@@ -320,7 +325,7 @@ def test_detections_beyond_the_cap_of_coco(tmp_path, scorer):
 
 @pytest.mark.parametrize("scorer", ["hotcoco", "pycocotools"])
 @pytest.mark.parametrize("cap", [1, 10, 50, 100, 1000])
-def test_a_cap_is_that_of_the_best_detections(tmp_path, scorer, cap):
+def test_a_cap_keeps_the_best_detections(tmp_path, scorer, cap):
     path, results = dense_scene(tmp_path / "a.json")
     scores = evaluate_coco(path, results, scorer=scorer, max_dets=cap)
     best = evaluate_coco(path, results[:cap], scorer=scorer, max_dets=1000)
@@ -338,7 +343,7 @@ def test_both_scorers_agree_beyond_the_cap(tmp_path, seed):
     assert rust.at_100 == evaluate_coco(path, results, scorer="hotcoco").metrics
 
 
-def test_the_file_and_the_table_tell_the_cap(tmp_path):
+def test_the_file_and_the_table_show_the_cap(tmp_path):
     path, results = dense_scene(tmp_path / "a.json")
     scores = evaluate_coco(path, results, max_dets=300)
     write_results(tmp_path, results, scores)
@@ -357,7 +362,7 @@ def test_an_area_below_0_hides_no_object(tmp_path):
     assert evaluate_coco(path, [found(1, 1, boxes[0], 0.9)]).metrics["AR100"] == 0.5
 
 
-def test_written_files_come_back(tmp_path):
+def test_written_files_can_be_read(tmp_path):
     path, results = random_scene(1, tmp_path / "a.json")
     scores = evaluate_coco(path, results)
     write_results(tmp_path / "out", results, scores)
@@ -382,7 +387,7 @@ def test_table_is_aligned_and_complete():
 
 
 def test_table_of_many_categories_shows_both_ends():
-    """37 with an AP of 0.00 to 0.36, in a mixed order, and one without an object."""
+    """37 categories with an AP of 0.00 to 0.36, in a mixed order, and one without an object."""
     per_category = {f"c{i}": i / 100 for i in (*range(20, 37), *range(20))} | {"none": -1.0}
     table = CocoScores(dict.fromkeys(METRICS, 0.5), per_category).table()
     _, _, _, count, heading, *rows = table.split("\n")
@@ -396,7 +401,8 @@ def test_table_of_many_categories_of_which_few_have_objects():
     per_category = {f"c{i}": -1.0 for i in range(30)} | {"cat": 0.5}
     table = CocoScores(dict.fromkeys(METRICS, 0.5), per_category).table()
     assert [line.split() for line in table.split("\n")[4:]] == [
-        *(["highest", "AP", "lowest", "AP"], ["cat", "0.500"])
+        ["highest", "AP", "lowest", "AP"],
+        ["cat", "0.500"],
     ]
 
 

@@ -1,4 +1,4 @@
-"""What is said of detections that score nothing."""
+"""Explanations of detections that score 0."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ CAT, DOG, COW = 10, 7, 9
 
 
 def truth(*rows) -> TruthTable:
-    """rows: image, category, x, y, w, h."""
+    """Makes ground truth of rows image, category, x, y, w, h."""
     table = np.array(rows, np.float64)
     return TruthTable(
         source="a.json",
@@ -27,43 +27,43 @@ def truth(*rows) -> TruthTable:
 
 
 def table(*rows):
-    """rows: image, category, x, y, w, h."""
+    """Makes detections of rows image, category, x, y, w, h."""
     return np.array([(i, x, y, w, h, 0.5, c) for i, c, x, y, w, h in rows], np.float64)
 
 
 BOXES = truth((1, CAT, 0, 0, 10, 10), (1, DOG, 50, 50, 10, 10), (2, DOG, 0, 0, 20, 20))
 
 
-def test_nothing_is_said_of_no_detections_and_of_right_ones():
+def test_no_explanation_without_detections_or_for_correct_ones():
     assert why_no_match(BOXES, np.zeros((0, 7))) is None
     assert why_no_match(BOXES, table((1, CAT, 0, 0, 10, 10), (2, CAT, 0, 0, 20, 20))) is None
 
 
-def test_boxes_that_overlap_too_little_are_told_with_the_best_iou():
-    """5 of 15 columns; the same place of the other image does not count."""
+def test_boxes_that_overlap_too_little_are_reported_with_the_best_iou():
+    """The best has 5 of 15 columns. Boxes of the other image do not count."""
     found = why_no_match(BOXES, table((1, CAT, 5, 0, 10, 10), (2, CAT, 50, 50, 10, 10)))
-    assert "none of 2 detections overlaps a box by IoU 0.5 (the best by 0.33)" in found
+    assert "none of 2 detections has IoU 0.5" in found and "(the best has 0.33)" in found
 
 
-def test_detections_where_no_box_is():
-    assert "(the best by 0.00)" in why_no_match(BOXES, table((2, DOG, 100, 100, 5, 5)))
+def test_detections_far_from_all_boxes():
+    assert "(the best has 0.00)" in why_no_match(BOXES, table((2, DOG, 100, 100, 5, 5)))
 
 
-def test_crowds_are_no_boxes_to_be_found():
+def test_crowds_do_not_count_as_boxes():
     crowd = replace(BOXES, crowd=np.array([False, True, True]))
-    assert "(the best by 0.00)" in why_no_match(crowd, table((1, DOG, 50, 50, 10, 10)))
+    assert "(the best has 0.00)" in why_no_match(crowd, table((1, DOG, 50, 50, 10, 10)))
 
 
 def test_exchanged_classes_are_named():
     boxes = [(1, CAT, 50, 50, 10, 10), (2, CAT, 0, 0, 20, 20), (1, DOG, 0, 0, 10, 10)]
     found = why_no_match(BOXES, table(*boxes, (1, COW, 80, 80, 5, 5)))
-    assert found.startswith("of 3 detections that overlap a box by IoU 0.5, only 0 with its class")
-    assert "'cat' was found on boxes of 'dog'" in found
+    assert found.startswith("only 0 of 3 detections with IoU 0.5")
+    assert "'cat' was detected on boxes of 'dog'" in found
 
 
-@pytest.mark.parametrize(("right", "told"), [(1, True), (2, False)])
-def test_a_few_right_ones_do_not_hide_it(right, told):
+@pytest.mark.parametrize(("right", "explained"), [(1, True), (2, False)])
+def test_few_correct_classes_do_not_hide_exchanged_ones(right, explained):
     """One of eleven is less than a tenth, two are more."""
     wrong = [(1, CAT, 50, 50, 10, 10)] * (11 - right)
     found = why_no_match(BOXES, table(*wrong, *[(1, DOG, 50, 50, 10, 10)] * right))
-    assert (found is not None) == told
+    assert (found is not None) == explained

@@ -1,4 +1,4 @@
-"""Detections -> table -> COCO results and back."""
+"""Conversion of detections to a table, to COCO results, and back."""
 
 import logging
 
@@ -19,7 +19,7 @@ PLACES = {
 
 
 def detections(*rows):
-    """Of x1, y1, x2, y2, score, class."""
+    """Makes detections of rows x1, y1, x2, y2, score, class."""
     table = torch.tensor(rows, dtype=torch.float32).reshape(-1, 6)
     return Detections(table[:, :4], table[:, 4], table[:, 5].long())
 
@@ -32,7 +32,7 @@ def test_a_table_of_three_images_by_hand():
     }
     table = detection_table(found, **PLACES, category_ids=[11, 40])
     expected = [
-        (2, 1, 4, 3, 5, 0.25, 40),  # twice as high as it was resized
+        (2, 1, 4, 3, 5, 0.25, 40),  # the original is twice as high as the resized image
         (7, 5, 10, 11, 21, 0.75, 40),
         (7, 0, 0, 5, 5, 0.5, 11),
     ]
@@ -69,7 +69,7 @@ def test_the_legacy_pixel_is_added_or_not(convention):
     assert result["bbox"] == [1, 6, 5 + convention.value, 10 + convention.value]
 
 
-def test_detections_that_are_not_finite_never_reach_the_file(caplog):
+def test_detections_that_are_not_finite_are_not_written(caplog):
     boxes = torch.tensor([[0.0, 0, 5, 5], [0, 0, float("nan"), 5], [0, 0, 5, 5]])
     one = Detections(
         boxes, torch.tensor([0.5, 0.5, float("inf")]), torch.zeros(3, dtype=torch.int64)
@@ -101,7 +101,7 @@ def test_no_image_and_no_detection_give_no_row():
     assert detection_table({5: detections()}, **PLACES, category_ids=[1]).shape == (0, 7)
 
 
-def test_what_is_not_finite_is_left_out_once_warned(caplog):
+def test_detections_that_are_not_finite_give_one_warning(caplog):
     nan, inf = float("nan"), float("inf")
     found = {5: detections((0, 0, nan, 1, 0.5, 0), (0, 0, 1, 1, inf, 0), (0, 0, 1, 1, 0.5, 0))}
     with caplog.at_level(logging.WARNING):

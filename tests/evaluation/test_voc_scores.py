@@ -1,4 +1,4 @@
-"""VOC's AP: closed forms, and a plain double loop on the same detections."""
+"""VOC's AP: closed forms, and comparison with a plain double loop."""
 
 import json
 from fractions import Fraction
@@ -19,7 +19,7 @@ def found(image, category, box, score):
 
 
 def table(rows, categories=(1, 2), images=(1, 2)):
-    """Ground truth of (image, category, x y w h, difficult)."""
+    """Makes ground truth of rows (image, category, x y w h, difficult)."""
     boxes = np.array([row[2] for row in rows], np.float64).reshape(-1, 4)
     return TruthTable(
         source="truth",
@@ -34,7 +34,7 @@ def table(rows, categories=(1, 2), images=(1, 2)):
 
 
 def overlap(a, b):
-    """The devkit's: corners that belong to the box, sides of x2 - x1 + 1."""
+    """Computes the devkit's IoU: corners belong to the box, sides are x2 - x1 + 1."""
     (ax, ay, aw, ah), (bx, by, bw, bh) = a, b
     width = min(ax + aw - 1, bx + bw - 1) - max(ax, bx) + 1
     height = min(ay + ah - 1, by + bh - 1) - max(ay, by) + 1
@@ -44,28 +44,28 @@ def overlap(a, b):
 
 
 def judged(rows, results, category):
-    """Of each detection, best first: right, wrong, or None where it does not count."""
+    """Judges each detection, best first: True, False, or None if it is ignored."""
     taken, verdicts = set(), []
     mine = [r for r in results if r["category_id"] == category]
     for result in sorted(mine, key=lambda r: -r["score"]):  # stable, as the devkit's sort
-        best, which = 0.0, None
-        for number, (image, its_category, box, _) in enumerate(rows):
-            if image == result["image_id"] and its_category == category:
-                value = overlap(result["bbox"], box)
-                if value > best:
-                    best, which = value, number
-        if best < 0.5:
+        best_iou, best_row = 0.0, None
+        for number, (image, row_category, box, _) in enumerate(rows):
+            if image == result["image_id"] and row_category == category:
+                iou = overlap(result["bbox"], box)
+                if iou > best_iou:
+                    best_iou, best_row = iou, number
+        if best_iou < 0.5:
             verdicts.append(False)
-        elif rows[which][3]:
+        elif rows[best_row][3]:
             verdicts.append(None)
         else:
-            verdicts.append(which not in taken)
-            taken.add(which)
+            verdicts.append(best_row not in taken)
+            taken.add(best_row)
     return verdicts
 
 
 def reference(rows, results, category):
-    """(all-point, eleven-point) AP, or None without ground truth."""
+    """Computes (all-point, eleven-point) AP; None without ground truth."""
     total = sum(1 for row in rows if row[1] == category and not row[3])
     if not total:
         return None
@@ -97,8 +97,10 @@ def assert_same(rows, results, categories):
 
 
 def scene(seed, images=8, categories=(4, 9, 2)):
-    """Whole-numbered boxes, many of them alike; scores with ties; a category without boxes, one
-    without detections."""
+    """Makes boxes of integers, many of them equal, and detections with equal scores.
+
+    One category has no boxes, one has no detections.
+    """
     rng = np.random.default_rng(seed)
     rows, results = [], []
     for image in range(images):
@@ -124,7 +126,7 @@ def test_closed_forms():
     correct = np.cumsum([1, 0, 1, 0])
     assert all_point_ap(correct, 4) == pytest.approx(0.25 * 1 + 0.25 * 2 / 3)
     assert eleven_point_ap(correct, 4) == pytest.approx((3 * 1 + 3 * 2 / 3) / 11)
-    # 3 of 10 boxes reach the recall 0.3, which floating point would deny.
+    # 3 of 10 boxes reach recall 0.3, but not in floating point.
     assert eleven_point_ap(np.cumsum([1, 1, 1]), 10) == pytest.approx(4 / 11)
     nothing = np.cumsum(np.zeros(0, np.int64))
     assert all_point_ap(nothing, 3) == eleven_point_ap(nothing, 3) == 0
@@ -137,15 +139,15 @@ def test_an_iou_of_one_half_counts():
     assert evaluate_voc(table(rows), [found(1, 1, [0, 0, 10, 4.99], 1)]).all_points["c1"] == 0
 
 
-def test_only_the_box_of_largest_overlap_is_asked_for():
-    """COCO would give the second detection the other box."""
+def test_a_detection_belongs_to_the_box_of_largest_overlap():
+    """COCO would match the second detection with the other box."""
     rows = [(1, 1, [0, 0, 10, 10], False), (1, 1, [0, 2, 10, 10], False)]
     results = [found(1, 1, [0, 0, 10, 10], 0.9), found(1, 1, [0, 0, 10, 11], 0.8)]
     assert evaluate_voc(table(rows), results).all_points["c1"] == 0.5
     assert_same(rows, results, (1,))
 
 
-def test_difficult_boxes_count_neither_way():
+def test_difficult_boxes_are_ignored():
     rows = [(1, 1, [0, 0, 9, 9], True), (1, 1, [20, 0, 9, 9], False)]
     results = [found(1, 1, [0, 0, 9, 9], s) for s in (0.9, 0.8)] + [found(1, 1, [20, 0, 9, 9], 0.7)]
     scores = evaluate_voc(table(rows), results)
@@ -197,7 +199,7 @@ def test_files_and_table(tmp_path):
 
 
 def test_real_boxes(shared):
-    """Detections around the real boxes of BCCD; COCO's AP50 of the same is near by."""
+    """Scores detections around the real boxes of BCCD; COCO's AP50 of them is close."""
     data = VocDataset(shared / "data/bccd", "test", training=False)
     truth = truth_table(data.read(), "bccd")
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Pictures of three sizes."""
+"""Makes pictures of three sizes."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Small detectors to export, and pictures for them."""
+"""Makes small detectors to export."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ ENDS = 0, 4  # the finest and the coarsest level
 
 
 def restored(*options, body=PLAIN):
-    """A small detector whose scores and boxes differ from place to place."""
+    """Makes a small detector whose scores and boxes differ from location to location."""
     cfg = default_config()
     cfg.merge_from_other_cfg(CfgNode.load_cfg(TINY))
     for key, value in zip(options[::2], options[1::2], strict=True):
@@ -57,7 +57,7 @@ class Ends(nn.Module):
 
 
 def two_levels(model):
-    """The same detector on two of its five levels, which costs half as much to export."""
+    """Keeps two of the detector's five levels, which halves the time of an export."""
     detector = model.detector
     detector.backbone = nn.Sequential(detector.backbone, Ends())
     detector.priors.strides = tuple(detector.priors.strides[level] for level in ENDS)

@@ -1,4 +1,4 @@
-"""Bodies whose maps are padded or cut into windows: one trace holds for every size."""
+"""Tests that a trace holds for every size, with bodies that pad maps or cut them into windows."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from dynamic_atss.modeling.backbones import swin
 # Swin's coarsest maps are shifted above 224 pixels.
 LARGE = ("INPUT.MIN_SIZE_TEST", 256, "INPUT.MAX_SIZE_TEST", 320)
 BODIES = {
-    # With "same" padding, whose size depends on the map's.
+    # The size of its "same" padding depends on the size of the map.
     "timm": "timm/tf_mobilenetv3_small_minimal_100",
     "swin": "SWIN-T-FPN-RETINANET",
 }
@@ -33,7 +33,7 @@ def test_a_body_for_all_sizes(name, images, tmp_path, monkeypatch):
     run = OnnxRunner(tmp_path / "x.onnx")
     for exported in (program.module(), run):
         assert checking.check(exported, model, images).count > 60
-    # One window high, not a multiple of 32.
+    # The height is one window, and not a multiple of 32.
     sizes = torch.tensor([[40, 200]])
     given = torch.randint(0, 256, (1, 3, 50, 211), dtype=torch.uint8), sizes, sizes * 2
     wanted = TensorDetector(model.detector)(*given)

@@ -1,4 +1,4 @@
-"""`dynamic-atss export` on a run, and its file in a process without the package."""
+"""Tests `dynamic-atss export` on a run, and its file in a process without the package."""
 
 import subprocess
 import sys
@@ -11,16 +11,16 @@ from helpers_run import ROOT, call_tool, environment, write_config
 from dynamic_atss import load
 from dynamic_atss.export import formats
 
-OWN = ["MODEL.ATSS.INFERENCE_TH", 0.001, "MODEL.BACKBONE.ARGS.width", 8]
+KEYS = ["MODEL.ATSS.INFERENCE_TH", 0.001, "MODEL.BACKBONE.ARGS.width", 8]
 BODY = ["MODEL.BACKBONE.CONV_BODY", f"{ROOT}/examples/plain_body.py:PlainBody"]
 SIZES = ["INPUT.MIN_SIZE_TEST", 160, "INPUT.MAX_SIZE_TEST", 224]
 
 LOADING = """
 import json, sys, torch
 sys.modules["dynamic_atss"] = None
-extra = {"metadata.json": ""}
-program = torch.export.load(sys.argv[1], extra_files=extra)
-about = json.loads(extra["metadata.json"])
+files = {"metadata.json": ""}
+program = torch.export.load(sys.argv[1], extra_files=files)
+about = json.loads(files["metadata.json"])
 assert about["min_size"] == "160" and about["imports"] == '["torch"]'
 given = torch.load(sys.argv[2])
 torch.save(program.module()(*given), sys.argv[3])
@@ -31,14 +31,14 @@ assert not any(name.startswith("dynamic_atss.") for name in sys.modules)
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
-    args = [*write_config(folder), *BODY, *OWN, *SIZES, "OUTPUT_DIR", folder / "run"]
+    args = [*write_config(folder), *BODY, *KEYS, *SIZES, "OUTPUT_DIR", folder / "run"]
     with pytest.MonkeyPatch.context() as patch:
         assert call_tool(patch, "train_net", [*args, "--skip-test"]) == 0
     return folder
 
 
 def export(tiny, name, output, *more):
-    """Exit code of the tool."""
+    """Runs the command and gives its exit code."""
     given = ["--weights", tiny / "run", "--format", name, "--output", output, "--allow-code", *more]
     with pytest.MonkeyPatch.context() as patch:
         return call_tool(patch, "export", given)
@@ -50,7 +50,7 @@ def test_an_onnx_file_and_the_example(tiny, tmp_path, capsys):
     output = tmp_path / "new folder" / "x.onnx"
     assert export(tiny, "onnx", output) == 0
     line = capsys.readouterr().out.strip().splitlines()[-1]
-    assert "6 classes; as PyTorch on 8 pictures of shapes_val" in line
+    assert "6 classes; agrees with PyTorch on 8 pictures of shapes_val" in line
     assert [path.name for path in output.parent.iterdir()] == ["x.onnx"]
     picture = sorted((tiny / "datasets/shapes/val").glob("*.jpg"))[3]
     found = load(tiny / "run", allow_code=True)(picture, threshold=0)
@@ -59,7 +59,7 @@ def test_an_onnx_file_and_the_example(tiny, tmp_path, capsys):
     assert printed.returncode == 0, printed.stderr
     rows = [line.split(" ", 2) for line in printed.stdout.splitlines()]
     assert len(rows) == len(found) > 10
-    # The resize may differ by a grey level: the best scores, not their order, nor the last ones.
+    # Resized pixels may differ by a grey level, so compares only scores.
     scores = torch.tensor([float(row[1]) for row in rows])
     torch.testing.assert_close(scores, found.scores, atol=2e-3, rtol=0)
 
@@ -95,7 +95,7 @@ def test_mistakes_are_one_line(tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(formats, "find_spec", lambda name: None)
     assert export(tiny, "onnx", output) == 2
     assert "onnxruntime: pip install 'dynamic_atss[export]'" in capsys.readouterr().err
-    for more, told in (
+    for more, message in (
         (aug, "TEST.BBOX_AUG.ENABLED True: test-time augmentation cannot be exported"),
         (["--check-images", tmp_path / "none"], "none: no such picture, folder or video"),
         (["--output", tmp_path], "is a folder; name a file in it"),
@@ -104,5 +104,5 @@ def test_mistakes_are_one_line(tiny, tmp_path, capsys, monkeypatch):
     ):
         assert export(tiny, "torch", output, *more) == 2
         err = capsys.readouterr().err
-        assert err.count("\n") == 1 and told in err
+        assert err.count("\n") == 1 and message in err
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""The forms of NMS that are exported, beside the operator."""
+"""Compares the exported forms of NMS with the operator."""
 
 import pytest
 import torch
@@ -12,8 +12,10 @@ CONVENTIONS = list(BoxConvention)
 
 
 def scene(seed, images=3, count=60):
-    """Boxes at whole pixels that overlap much, some without extent, some turned round; scores with
-    ties and zeros."""
+    """Makes boxes at integer pixels that overlap much. Some are empty or inverted.
+
+    The scores have ties and zeros.
+    """
     generator = torch.Generator().manual_seed(seed)
     corner = torch.randint(0, 30, (images, count, 2), generator=generator)
     side = torch.randint(-1, 25, (images, count, 2), generator=generator)
@@ -24,7 +26,7 @@ def scene(seed, images=3, count=60):
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize("limit", [7, 60, 200])
-def test_the_loop_keeps_the_same(convention, limit):
+def test_the_loop_keeps_the_same_boxes(convention, limit):
     for seed in range(4):
         for threshold in (0.0, 0.3, 0.6, 1.0):
             given = (*scene(seed), threshold, convention, limit)
@@ -37,14 +39,14 @@ def test_the_loop_keeps_the_same(convention, limit):
 class Suppress(nn.Module):
     def __init__(self, convention, limit):
         super().__init__()
-        self.rest = 0.45, convention, limit
+        self.arguments = 0.45, convention, limit
 
     def forward(self, boxes, scores, classes):
-        return batched_multiclass_nms(boxes, scores, classes, *self.rest)
+        return batched_multiclass_nms(boxes, scores, classes, *self.arguments)
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-def test_the_operators_of_onnx_keep_the_same(convention, tmp_path):
+def test_the_operators_of_onnx_keep_the_same_boxes(convention, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     from dynamic_atss.export.onnx_nms import batched_multiclass_nms as onnx_nms

@@ -1,5 +1,7 @@
-"""Every head as ONNX, beside the detector itself: two sizes and a batch of three; ATSS's on all
-levels, the others on two."""
+"""Compares every head in ONNX with the detector, on two sizes and a batch of three.
+
+ATSS has all levels, the other heads have two.
+"""
 
 from dataclasses import replace
 
@@ -53,7 +55,7 @@ def test_onnx_finds_what_the_detector_finds(name, images, runtime, tmp_path):
     assert found.count > 60 and found.box <= checking.BOX and found.score <= checking.SCORE
     assert run.session.get_modelmeta().custom_metadata_map["a"] == "b"
     assert_standard(tmp_path / "x.onnx")
-    # A wide picture without anything in it, whose last maps have one row.
+    # A wide empty picture, whose last maps have one row.
     sizes = torch.tensor([[40, 200]])
     given = torch.full((1, 3, 64, 224), 128, dtype=torch.uint8), sizes, sizes * 2
     for got, wanted in zip(run(*given), TensorDetector(model.detector)(*given), strict=True):
@@ -61,7 +63,7 @@ def test_onnx_finds_what_the_detector_finds(name, images, runtime, tmp_path):
 
 
 def assert_standard(path):
-    """Nothing but operators of ONNX itself, and no place of this machine."""
+    """Checks that the file has only standard operators of ONNX, and no path of this machine."""
     import onnx
 
     model = onnx.load(path)
@@ -89,18 +91,18 @@ def test_an_exported_model_that_differs_is_refused(images):
     model = restored()
     right = TensorDetector(model.detector)
     total = checking.check(right, model, images)
-    assert total.count > 60 and total.lost == 0 and total.box == 0
+    assert total.count > 60 and total.unmatched == 0 and total.box == 0
 
     def moved(*given):
-        boxes, *rest = right(*given)
-        return boxes + 0.2, *rest
+        boxes, scores, classes, counts = right(*given)
+        return boxes + 0.2, scores, classes, counts
 
     def shorter(*given):
         boxes, scores, classes, counts = right(*given)
         return boxes[:, 1:], scores[:, 1:], classes[:, 1:], counts - 1
 
     for wrong in (moved, shorter):
-        with pytest.raises(UserError, match="finds something else than PyTorch"):
+        with pytest.raises(UserError, match="differs from PyTorch"):
             checking.check(wrong, model, images)
 
 
@@ -123,10 +125,10 @@ def test_what_cannot_be_traced_is_one_line(images):
 def test_comparison_knows_the_end_of_a_full_list():
     boxes = torch.tensor(np.eye(4) * 100, dtype=torch.float32)
     scores, classes = torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.zeros(4, dtype=torch.int64)
-    whole = checking.Row(boxes, scores, classes)
+    full = checking.Row(boxes, scores, classes)
     other = checking.Row(boxes[[0, 1, 2, 2]] + 0.05, scores, classes)
-    assert checking.compare(whole, other, 4).lost == 0
-    assert checking.compare(whole, other, 9).lost == 2
-    assert checking.compare(whole, other, 4).box == pytest.approx(0.05, abs=1e-4)
+    assert checking.compare(full, other, 4).unmatched == 0
+    assert checking.compare(full, other, 9).unmatched == 2
+    assert checking.compare(full, other, 4).box == pytest.approx(0.05, abs=1e-4)
     swapped = checking.Row(boxes, scores, torch.tensor([1, 0, 0, 0]))
-    assert checking.compare(whole, swapped, 9).lost == 2
+    assert checking.compare(full, swapped, 9).unmatched == 2

@@ -1,4 +1,4 @@
-"""What a format, or the program that would run it, lacks: one line, nothing written."""
+"""Tests the errors for what a format or its runtime lacks: one line, and no file."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from dynamic_atss.export.onnx_file import OnnxRunner
 
 
 def with_bessel(model):
-    """A head of the user's with a function that ONNX has not."""
+    """Gives the model a custom head with a function that ONNX lacks."""
 
     class Bessel(type(model.detector.head)):
         def forward(self, features):
@@ -25,8 +25,8 @@ def test_an_operator_that_onnx_lacks(tmp_path, images, monkeypatch):
     model = with_bessel(two_levels(restored()))
     monkeypatch.setattr(run, "restore", lambda *args, **more: model)
     monkeypatch.setattr(run, "pictures", lambda *args: (images, "a test"))
-    told = r"^--format onnx: ONNX has no operator for \w+\.\w*bessel_j0; use --format torch"
-    with pytest.raises(UserError, match=told) as caught:
+    message = r"^--format onnx: ONNX has no operator for \w+\.\w*bessel_j0; use --format torch"
+    with pytest.raises(UserError, match=message) as caught:
         run.export("x", tmp_path / "new" / "x.onnx", "onnx")
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())

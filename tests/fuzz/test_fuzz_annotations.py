@@ -47,10 +47,16 @@ def folder(tmp_path_factory):
 def check_annotations(found):
     count = len(found.xywh)
     assert found.xywh.shape == (count, 4) and found.sizes.shape == (len(found.names), 2)
-    assert len(found.areas) == len(found.classes) == len(found.image) == len(found.crowd) == count
-    assert (np.diff(found.image_ids) > 0).all() and (np.diff(found.image) >= 0).all()
+    assert (
+        len(found.areas)
+        == len(found.classes)
+        == len(found.image_index)
+        == len(found.crowd)
+        == count
+    )
+    assert (np.diff(found.image_ids) > 0).all() and (np.diff(found.image_index) >= 0).all()
     assert ((found.classes >= 0) & (found.classes < len(found.class_names))).all()
-    assert ((found.image >= 0) & (found.image < len(found.names))).all()
+    assert ((found.image_index >= 0) & (found.image_index < len(found.names))).all()
     assert len(set(found.category_ids)) == len(found.class_names)
 
 

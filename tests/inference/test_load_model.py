@@ -127,7 +127,7 @@ def test_what_one_asks_of_the_result(model, files, tmp_path):
     assert rows[0]["image_id"] == 7 and rows[0]["category_id"] == found.labels[0] + 1
     best = found[found.scores >= found.scores[1]]
     assert (len(best) == 2 and "2 " in repr(best)) or "1 " in repr(best)
-    with pytest.raises(UserError, match="no image format has this ending"):
+    with pytest.raises(UserError, match="no image format has this extension"):
         found.save(tmp_path / "x.txt")
 
 

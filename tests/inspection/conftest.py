@@ -1,4 +1,4 @@
-"""A small run, made once."""
+"""Makes a small run once for all tests of the page."""
 
 import pytest
 from helpers_pages import Inspect, train

@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over a pipe by the DevTools protocol: no package is needed."""
+"""Controls a headless Chromium with the DevTools protocol over a pipe, without a package."""
 
 import itertools
 import json
@@ -12,7 +12,7 @@ import time
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-WAIT = 60  # seconds for an answer, on a machine that is busy
+WAIT = 60  # seconds to wait for an answer on a busy machine
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"),
     *("--no-first-run", "--disable-dev-shm-usage", "--hide-scrollbars", "--mute-audio"),
@@ -28,7 +28,10 @@ os.execv(sys.argv[3], sys.argv[3:])"""
 
 
 class Page:
-    """One page. messages: of the console and of errors · requests: addresses that were asked for"""
+    """One page.
+
+    messages: console messages and errors · requests: the requested addresses
+    """
 
     def __init__(self, folder, width=1200, height=900):
         to_browser, self._write = os.pipe()
@@ -75,7 +78,7 @@ class Page:
                 return answer["result"]
 
     def _next(self):
-        """The next message; events are noted."""
+        """Gives the next message. Stores console messages and requests."""
         while b"\0" not in self._rest:
             assert select.select([self._read], [], [], WAIT)[0], "the browser does not answer"
             more = os.read(self._read, 1 << 20)
@@ -93,7 +96,10 @@ class Page:
     def resize(self, width, height):
         self.call(
             "Emulation.setDeviceMetricsOverride",
-            **{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500},
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 500,
         )
 
     def open(self, address):
@@ -101,7 +107,7 @@ class Page:
         self.until("document.body && document.body.dataset.ready === 'true'")
 
     def run(self, script):
-        """The value of an expression; a promise is waited for."""
+        """Gives the value of an expression. Waits for a promise."""
         found = self.call(
             "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
         )
@@ -115,7 +121,7 @@ class Page:
             time.sleep(0.05)
 
     def settle(self):
-        """Until what was changed is drawn."""
+        """Waits until changes are drawn."""
         self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def key(self, key, *, shift=False):
@@ -142,6 +148,6 @@ class Page:
         self.mouse("mouseReleased", x, y)
         self.settle()
 
-    def picture(self, whole=False):
-        """A PNG of what is seen, in base64."""
-        return self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
+    def picture(self, full_page=False):
+        """Gives a PNG of the page in base64."""
+        return self.call("Page.captureScreenshot", captureBeyondViewport=full_page)["data"]

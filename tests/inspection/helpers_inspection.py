@@ -1,4 +1,4 @@
-"""Crowded pictures, and a rule's record of one."""
+"""Makes crowded pictures, and records a rule on them."""
 
 import torch
 
@@ -8,7 +8,7 @@ from dynamic_atss.assigners.notes import note
 from dynamic_atss.assigners.per_image import PerImage
 from dynamic_atss.boxes import iou, sides
 from dynamic_atss.data.catalog import open_dataset
-from dynamic_atss.inspection.fates import fates
+from dynamic_atss.inspection.outcomes import outcomes
 from dynamic_atss.inspection.reasons import Reasons
 from dynamic_atss.inspection.recorder import Record
 from dynamic_atss.modeling.priors import AnchorGenerator
@@ -31,7 +31,7 @@ class Dense(PerImage):
         return index.where(best >= 0, BACKGROUND), best.clamp(min=0)
 
     def tell(self, overlap, threshold, within):
-        """Nothing."""
+        """Notes nothing."""
 
 
 class DenseNoted(Dense):
@@ -46,7 +46,7 @@ def priors_for(height, width):
 
 
 def crowd(seed, count=30, height=160, width=224):
-    """Boxes on top of each other, some of them twice, and predictions near boxes."""
+    """Gives overlapping and duplicate boxes, and predictions near them."""
     random = torch.Generator().manual_seed(seed)
     center = torch.rand(count, 2, generator=random) * torch.tensor([width, height])
     half = 3 * 20 ** torch.rand(count, 2, generator=random)
@@ -56,7 +56,7 @@ def crowd(seed, count=30, height=160, width=224):
 
 
 def nuclei(shared):
-    """The picture of the most nuclei."""
+    """Gives the picture with the most nuclei."""
     folder = shared / "data/nuclei"
     name = f"coco:{folder / 'annotations/train.json'}:{folder / 'images'}"
     data = open_dataset(name, root=shared, training=False)
@@ -66,13 +66,13 @@ def nuclei(shared):
 
 
 def scene(boxes, priors, seed):
-    """(priors, gt, predictions) of one image."""
+    """Gives (priors, gt, predictions) of one image."""
     random = torch.Generator().manual_seed(seed)
     classes = torch.randint(0, CLASSES, (len(boxes),), generator=random)
     gt = GroundTruth(boxes, classes, torch.zeros(len(boxes), dtype=torch.int64))
     near = boxes[torch.randint(0, len(boxes), (len(priors),), generator=random)]
-    some = torch.rand(len(priors), 1, generator=random) < 0.3
-    predicted = torch.where(some, near, priors.boxes)
+    is_near = torch.rand(len(priors), 1, generator=random) < 0.3
+    predicted = torch.where(is_near, near, priors.boxes)
     predicted = predicted + 2 * torch.randn(len(priors), 4, generator=random)
     predicted = torch.cat((predicted[:, :2], torch.maximum(predicted[:, :2], predicted[:, 2:])), 1)
     logits = torch.randn(1, len(priors), CLASSES, generator=random)
@@ -80,7 +80,7 @@ def scene(boxes, priors, seed):
 
 
 def recorded(rule, priors, gt, predictions):
-    """The answer with its steps."""
+    """Gives the rule's answer with its steps."""
     record = Record()
     with notes.recording(record):
         answer(rule, priors, gt, predictions)
@@ -88,7 +88,7 @@ def recorded(rule, priors, gt, predictions):
     return found
 
 
-def told(rule, priors, gt, predictions):
-    """(the answer, the fates, their texts by number)."""
+def explained(rule, priors, gt, predictions):
+    """Gives (the rule's answer, the outcomes of its pairs, their texts by number)."""
     found, reasons = recorded(rule, priors, gt, predictions), Reasons()
-    return found, fates(found, reasons), reasons.texts
+    return found, outcomes(found, reasons), reasons.texts

@@ -1,4 +1,4 @@
-"""A small run and its page."""
+"""Trains a small run and reads its page."""
 
 import json
 import logging
@@ -20,13 +20,13 @@ class Inspect:
         self.capsys = capsys
 
     def page(self, *arguments):
-        """(what is said, the page's data)"""
+        """Gives (the output, the page's data)."""
         code, out, err = self._call(arguments)
         assert not code, err
         return out, data_of(arguments[arguments.index("--output") + 1].read_text())
 
     def refused(self, *arguments):
-        """The line that is said."""
+        """Gives the error line."""
         code, out, err = self._call(arguments)
         assert (code, out) == (2, "") and err.count("\n") == 1, err
         return err

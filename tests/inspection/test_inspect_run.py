@@ -1,4 +1,4 @@
-"""`dynamic-atss inspect` on a run that the test makes, on a rule of examples/, and bad input."""
+"""Tests `dynamic-atss inspect` on a small run, on a rule of examples/, and on bad input."""
 
 import pytest
 import torch
@@ -19,11 +19,11 @@ def test_a_run_under_three_rules(inspect, run, tmp_path):
     assert data["steps"][0]["weights"] == "SEED 0, nothing learnt"
     assert data["steps"][-1]["weights"] == "model_final.pth, trained (raw) weights"
     assert [rule["dynamic"] for rule in data["rules"]] == [True, False, False]
-    assert [rule["own"] for rule in data["rules"]] == [True, False, False]
+    assert [rule["of_network"] for rule in data["rules"]] == [True, False, False]
     for picture in data["pictures"]:
         atss, fewer = picture["views"][1:]
         positives = "positive_prior"
-        # What reads no predictions does not move, and is in the page once.
+        # A rule that reads no predictions gives the same answer at each step, stored once.
         assert len({tuple(step["arrays"][positives]) for step in atss}) == 1
         assert len({tuple(step["arrays"]["pair_predicted"]) for step in atss}) == 4
         kept = [x[0]["arrays"]["pair_box"][2] for x in (atss, fewer)]
@@ -55,7 +55,7 @@ def test_without_weights(inspect, tiny, tmp_path):
     output = tmp_path / "page.html"
     _, data = inspect.page(*config, *rules, "--output", output, "--count", 2, "--set", *keys)
     assert [step["name"] for step in data["steps"]] == ["initial network"]
-    assert not any(rule["dynamic"] or rule["own"] for rule in data["rules"])
+    assert not any(rule["dynamic"] or rule["of_network"] for rule in data["rules"])
     assert "fits level" not in data["reasons"] and "taken by another box" in data["reasons"]
 
 
@@ -68,16 +68,20 @@ def test_a_rule_of_examples_with_what_it_has_learnt(inspect, tiny, tmp_path):
     output = tmp_path / "page.html"
     _, data = inspect.page("--weights", run, "--allow-code", "--count", 2, "--output", output)
     (rule,) = data["rules"]
-    assert (rule["class"], rule["around"], rule["own"]) == ("LearnedWidth", ["AtLeastOne"], True)
+    assert (rule["class"], rule["wrappers"], rule["of_network"]) == (
+        "LearnedWidth",
+        ["AtLeastOne"],
+        True,
+    )
     assert rule["name"] == "LearnedWidth"
     views = [picture["views"][0] for picture in data["pictures"]]
-    for steps in views:  # the weight is shown, and moves
+    for steps in views:  # the weight changes from step to step
         places = {tuple(step["arrays"]["positive_weight"]) for step in steps}
         assert len(places) == len(steps) == 4
-    assert "below the threshold" in data["reasons"]  # of ATSS, which the rule asks
+    assert "below the threshold" in data["reasons"]  # from ATSS, which the rule calls
     beside = ("--rules", LEARNS, f"{LEARNS},width=2.0", "--count", 1)
     _, data = inspect.page("--weights", run, "--allow-code", *beside, "--output", output)
-    assert [rule["own"] for rule in data["rules"]] == [True, False]
+    assert [rule["of_network"] for rule in data["rules"]] == [True, False]
 
 
 TWO_BRANCHES = """
@@ -122,7 +126,7 @@ def test_a_head_of_two_branches(inspect, tiny, tmp_path):
 
 
 def bad(folder, run):
-    """(arguments, what is said)"""
+    """Gives pairs of arguments and a part of the expected message."""
     wide = ("--output", folder / "page.html")
     broken = folder / "broken.pth"
     broken.write_bytes((run / "model_final.pth").read_bytes()[:9000])
@@ -134,11 +138,11 @@ def bad(folder, run):
     beside = ("--config-file", run / "config.yaml")
     return [
         (("--weights", folder / "none.pth", *wide), "no such weights"),
-        (wide, "Give --weights RUN_OR_FILE, or --config-file FILE"),
+        (wide, "add --weights RUN_OR_FILE or --config-file FILE"),
         (("--weights", folder / "empty", *wide), "the folder holds no checkpoint"),
         (("--weights", backbone, *wide), "does not hold its configuration"),
         (("--weights", broken, *beside, *wide), "truncated, damaged or not a weight file"),
-        (("--weights", backbone, *beside, *wide), "a backbone only"),
+        (("--weights", backbone, *beside, *wide), "holds a backbone only"),
         (
             ("--weights", run, "--rules", "atts", *wide),
             "--rules atts: there is no such rule; the nearest is atss;",
@@ -148,7 +152,7 @@ def bad(folder, run):
             "--rules atss,topk: there is no such rule",
         ),
         (("--weights", run, "--rules", "atss,k=1", *wide), "MODEL.ASSIGNER.ARGS"),
-        (("--weights", run, "--images", folder, *wide), "alone has no boxes"),
+        (("--weights", run, "--images", folder, *wide), "without annotations has no boxes"),
         (("--weights", run, "--images", "shapes_vall", *wide), "nearest name is 'shapes_val'"),
         (("--weights", run, "--only", "nobody.jpg", *wide), "has no picture of that name or id"),
         (("--weights", run, "--count", 0, *wide), "--count 0: at least 1 is needed"),
@@ -163,7 +167,7 @@ def test_bad_input_is_one_line(inspect, run, tmp_path):
 
 
 def test_a_place_that_cannot_be_written_is_told_before_the_work(inspect, run, tmp_path):
-    missing = ("--weights", tmp_path / "none.pth")  # would be told by the work's first step
+    missing = ("--weights", tmp_path / "none.pth")  # the first step of the work would refuse it
     (tmp_path / "file").touch()
     for place, text in {
         tmp_path: f"--output {tmp_path}: is a folder; name a file in it",

@@ -1,4 +1,4 @@
-"""The file itself: texts from elsewhere are texts, and nothing is loaded."""
+"""Tests that the page shows texts from files as text and loads nothing."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ EVIL = "</script><img src=x onerror=alert(1)>&\u202e\n$data"
 
 
 def evil():
-    """A page's data without pictures, whose texts are what a file might hold."""
+    """Gives a page's data without pictures and with dangerous texts."""
     texts = {"title": EVIL, "data": EVIL, "classes": [EVIL], "reasons": [EVIL]}
     return {**texts, "steps": [{"name": EVIL, "weights": EVIL}], "rules": [], "pictures": []}
 
@@ -40,7 +40,7 @@ def test_nothing_is_loaded(path):
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium")
 def test_names_are_texts_in_the_browser(run, tmp_path):
-    """A rule, a class, a picture and a reason of that name, in a page that is otherwise real."""
+    """Gives dangerous names to a rule, a class, a picture and a reason of a real page."""
     from helpers_pages import Inspect
 
     class Silent:

@@ -1,12 +1,12 @@
-"""The page in a headless Chromium: pointer, keyboard, slider; nothing in the console or the net."""
+"""Tests the page in a headless Chromium: pointer, keyboard, slider, no errors, no requests."""
 
 import pytest
 from helpers_browser import BROWSER, Page
 from helpers_pages import Inspect
 
-NEEDS = "no Chromium: apt-get install chromium, to run the tests of the page"
+NEEDS = "no Chromium: run apt-get install chromium to test the page"
 pytestmark = [pytest.mark.skipif(BROWSER is None, reason=NEEDS), pytest.mark.slow]
-# The middle of a box, or of a prior's mark, on the screen.
+# Computes the screen position of a point of the picture.
 PLACE = """(({0}) => {{
   const stage = document.querySelector('.panel[data-rule="{1}"] .stage');
   stage.scrollIntoView({{ block: 'center' }});
@@ -26,7 +26,7 @@ def file(run, tmp_path_factory):
 
 
 class Silent:
-    """In place of capsys, which a fixture of a module cannot have."""
+    """Replaces capsys, which a fixture of a module cannot use."""
 
     def readouterr(self):
         return "", ""
@@ -34,16 +34,16 @@ class Silent:
 
 @pytest.fixture
 def page(file, tmp_path):
-    with Page(tmp_path / "profile") as one:
-        one.open(file.as_uri())
-        yield one
-        assert one.messages == []
-        inline = [address for address in one.requests if not address.startswith("data:")]
+    with Page(tmp_path / "profile") as page:
+        page.open(file.as_uri())
+        yield page
+        assert page.messages == []
+        inline = [address for address in page.requests if not address.startswith("data:")]
         assert inline == [file.as_uri()]
 
 
 def box_place(page, box, rule=0):
-    """A point of a box's edge, away from marks."""
+    """Gives a point on a box's edge, away from marks."""
     code = f"""const [x1, y1, x2, y2] = current.boxes[{box}];
       const x = to.x(x1) + 1, y = to.y(y2) - 1;"""
     return page.run(PLACE.format("", rule, code))
@@ -102,7 +102,7 @@ def test_a_prior_is_pointed_at_and_clicked(page):
 
 
 def test_the_table_tells_what_the_numbers_say(page):
-    """Each outcome in the table is that of the pair, and a link leads to the box that took it."""
+    """The table shows the outcome of each pair. A link leads to the box that took the prior."""
     taken = "current.boxes.findIndex((_, b) => pairsTaken(b).length)"
     page.run("""window.pairsTaken = (b) =>
       (viewNow().pairs.get(b) || []).filter((i) => viewNow().pair_status[i] === TAKEN)""")
@@ -193,7 +193,7 @@ def test_boxes_and_rows_are_reached_by_tab(page):
 
 
 def test_boxes_without_a_positive_are_flagged(page):
-    """Also for eyes that see no red: dashed, and with a mark beside the number."""
+    """A dashed edge and a mark after the number flag them without colour."""
     found = page.run("""(async () => {
       for (let p = 0; p < PAGE.pictures.length; p += 1) {
         await go(p);
@@ -246,7 +246,7 @@ def test_one_step_has_no_slider(run, tmp_path):
     output = tmp_path / "page.html"
     arguments = ("--weights", run / "model_final.pth", "--count", 1, "--output", output)
     Inspect(Silent()).page(*arguments)
-    with Page(tmp_path / "profile") as one:
-        one.open(output.as_uri())
-        assert one.run("document.getElementById('steps').offsetHeight") == 0
-        assert one.messages == []
+    with Page(tmp_path / "profile") as page:
+        page.open(output.as_uri())
+        assert page.run("document.getElementById('steps').offsetHeight") == 0
+        assert page.messages == []

@@ -1,22 +1,22 @@
-"""What a rule of the user's tells, with notes and without."""
+"""Tests the record of a custom rule, with notes and without."""
 
 import numpy as np
 import pytest
 import torch
-from helpers_inspection import Dense, DenseNoted, crowd, recorded, told
+from helpers_inspection import Dense, DenseNoted, crowd, explained, recorded
 
 from dynamic_atss.assigners import notes
 from dynamic_atss.assigners.base import anchor_iou, best_of_box, box_sides, inside_of, note, resolve
 from dynamic_atss.assigners.nearest import nearest_candidates
 from dynamic_atss.boxes import iou, sides
 from dynamic_atss.errors import UserError
-from dynamic_atss.inspection.fates import LOST, TAKEN, WON
+from dynamic_atss.inspection.outcomes import LOST, TAKEN, WON
 from dynamic_atss.inspection.reasons import Reasons
-from dynamic_atss.inspection.views import view
+from dynamic_atss.inspection.views import page_arrays
 
 
 class Plain:
-    """The nearest priors inside; it notes nothing."""
+    """Selects the nearest priors inside a box. Notes nothing."""
 
     soft_labels, quality_name, needs_size = False, "IoU", True
     shape_of_note = None
@@ -31,7 +31,7 @@ class Plain:
 
 
 class Noted(Plain):
-    """The same, with names; the best three, of which two."""
+    """Chooses the best three of the nearest priors and selects two of them. Notes names."""
 
     def __call__(self, priors, gt, predictions):
         pairs = nearest_candidates(priors, gt, 4)
@@ -45,7 +45,7 @@ class Noted(Plain):
 
 
 class Uncapped(Plain):
-    """The nearest priors, wherever they lie; each box keeps `per_box` of those that it wins."""
+    """Selects the nearest priors. Each box keeps `per_box` of those that it wins."""
 
     per_box = None
 
@@ -62,14 +62,14 @@ class Capped(Uncapped):
 
 
 def test_a_rule_that_notes_nothing_is_shown():
-    answer, found, texts = told(Plain(), *crowd(0))
+    answer, found, texts = explained(Plain(), *crowd(0))
     assert {texts[i] for i in found.reason} == {"won", "taken by another box", "not selected"}
     assert len(found.box) == 4 * 5 * len(answer.gt)
     assert list(found.values) == ["score"]
 
 
 def test_names_and_conditions_of_the_users_own():
-    answer, found, texts = told(Noted(), *crowd(0))
+    answer, found, texts = explained(Noted(), *crowd(0))
     known = {"won", "taken by another box", "not among the 3 best", "not near enough"}
     assert {texts[i] for i in found.reason} == known
     np.testing.assert_allclose(found.values["twice"], 2 * found.values["overlap"], rtol=1e-6)
@@ -79,8 +79,8 @@ def test_names_and_conditions_of_the_users_own():
 
 def test_a_prior_that_loses_to_the_cap_of_its_box():
     priors, gt, predictions = crowd(0)
-    _, found, texts = told(Capped(), priors, gt, predictions)
-    _, free, _ = told(Uncapped(), priors, gt, predictions)
+    _, found, texts = explained(Capped(), priors, gt, predictions)
+    _, free, _ = explained(Uncapped(), priors, gt, predictions)
     beyond = np.array([texts[i] == "won, but the box keeps only its best" for i in found.reason])
     won = found.status == WON
     assert beyond.any() and (np.bincount(found.box[won]) <= 2).all()
@@ -90,7 +90,7 @@ def test_a_prior_that_loses_to_the_cap_of_its_box():
     lost = {texts[i] for i in found.reason[~either]}
     known = {"taken by another box", "taken by a box that did not keep it"}
     assert lost == {*known, "refused without the other boxes, too"}
-    for i in np.flatnonzero(~either):  # alone, too, a box keeps two
+    for i in np.flatnonzero(~either):  # a box keeps two without the other boxes, too
         box = int(found.box[i])
         alone = Capped()(priors, gt[box : box + 1], predictions).positive[0, found.prior[i]]
         assert bool(alone) or texts[found.reason[i]] != "taken by another box"
@@ -99,7 +99,7 @@ def test_a_prior_that_loses_to_the_cap_of_its_box():
 
 def test_a_rule_for_one_image_with_notes():
     priors, gt, predictions = crowd(1)
-    _, found, texts = told(DenseNoted(), priors, gt, predictions)
+    _, found, texts = explained(DenseNoted(), priors, gt, predictions)
     assert len(found.box) == len(gt) * len(priors)
     overlap = iou(priors.boxes[:, None], gt.boxes)
     positive = overlap >= overlap.mean(0) + overlap.std(0)
@@ -111,10 +111,10 @@ def test_a_rule_for_one_image_with_notes():
 
 
 def test_a_rule_for_one_image_without_notes():
-    """Its positives, and the nearest priors of each box, of which nothing more is known."""
+    """The page shows its positives and, without a reason, the nearest priors of each box."""
     answer = recorded(Dense(), *crowd(1))
     reasons = Reasons()
-    arrays = view(answer, reasons, 1000).arrays
+    arrays = page_arrays(answer, reasons, 1000).arrays
     texts = {reasons.texts[i] for i in arrays["pair_reason"]}
     taken = {"taken by another box", "refused without the other boxes, too"}
     assert texts == {"won", *taken, "the rule does not tell why"}
@@ -126,7 +126,7 @@ def test_a_rule_for_one_image_without_notes():
 def test_a_note_that_does_not_fit_is_a_line():
     rule = Plain()
     rule.shape_of_note = (2, 3)
-    with pytest.raises(UserError, match=r"rule Plain: notes 'wrong' of shape \(2, 3\) for pairs"):
+    with pytest.raises(UserError, match=r"rule Plain: note 'wrong' has shape \(2, 3\)"):
         recorded(rule, *crowd(0))
 
 

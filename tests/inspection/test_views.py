@@ -1,4 +1,4 @@
-"""The numbers of the page: kept pairs, runs, short types, and their way into a block and back."""
+"""Tests the arrays of the page: kept pairs, runs, short types, and the block that holds them."""
 
 import base64
 import zlib
@@ -6,14 +6,14 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from helpers_inspection import crowd, recorded, told
+from helpers_inspection import crowd, explained, recorded
 
 from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.assigners.rules.max_iou import MaxIoU
-from dynamic_atss.inspection.fates import LOST, WON
+from dynamic_atss.inspection.outcomes import LOST, WON
 from dynamic_atss.inspection.pack import Block
 from dynamic_atss.inspection.reasons import Reasons
-from dynamic_atss.inspection.views import in_bytes, predicted, view
+from dynamic_atss.inspection.views import in_bytes, page_arrays, predicted
 
 DTYPES = {"u1": "<u1", "u2": "<u2", "i2": "<i2", "u4": "<u4", "f4": "<f4"}
 
@@ -43,9 +43,9 @@ def test_a_block_gives_back_what_it_got():
 
 @pytest.mark.parametrize("name", ASSIGNERS)
 def test_counts_are_of_all_pairs_and_the_best_of_each_end_are_kept(name):
-    answer, found, texts = told(ASSIGNERS[name](), *crowd(0))
+    answer, found, texts = explained(ASSIGNERS[name](), *crowd(0))
     reasons = Reasons()
-    arrays = view(answer, reasons, 10).arrays
+    arrays = page_arrays(answer, reasons, 10).arrays
     counts = arrays["counts"].reshape(-1, 3)
     assert counts[:, 2].sum() == len(found.box)
     for box, reason, number in counts.tolist():
@@ -66,7 +66,7 @@ def test_counts_are_of_all_pairs_and_the_best_of_each_end_are_kept(name):
 
 def test_positives_and_ignored_priors():
     answer = recorded(MaxIoU(), *crowd(0))
-    arrays = view(answer, Reasons(), 10).arrays
+    arrays = page_arrays(answer, Reasons(), 10).arrays
     index = np.full(len(answer.priors), -1)
     index[arrays["positive_prior"]] = arrays["positive_box"]
     for first, count in arrays["ignored"].reshape(-1, 2):
@@ -77,8 +77,8 @@ def test_positives_and_ignored_priors():
 
 
 def test_scores_are_as_exact_as_they_are_shown():
-    answer, found, _ = told(ASSIGNERS["simota"](), *crowd(0))
-    seen = view(answer, Reasons(), 10_000)
+    answer, found, _ = explained(ASSIGNERS["simota"](), *crowd(0))
+    seen = page_arrays(answer, Reasons(), 10_000)
     shown = seen.arrays[f"value_{seen.values.index('-cost')}"]
     exact = {(b, p): s for b, p, s in zip(found.box, found.prior, found.score, strict=True)}
     pairs = zip(seen.arrays["pair_box"], seen.arrays["pair_prior"], strict=True)

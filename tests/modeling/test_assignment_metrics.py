@@ -1,4 +1,4 @@
-"""Positives by the size of their boxes, beside loops that are written out."""
+"""Compares positives by box size with loops."""
 
 import math
 
@@ -61,7 +61,7 @@ def test_the_place_of_a_size_at_every_edge():
 
 @pytest.mark.parametrize("convention", BoxConvention)
 def test_positives_by_size_are_those_of_a_loop(convention):
-    """The last two boxes are crowds; a prior of weight 0 is no positive."""
+    """The last two boxes are crowds. A prior of weight 0 is not positive."""
     gt = truth(12, regions=2, convention=convention)
     index = torch.randint(-2, 10, (2, 40))
     weight = (torch.rand(2, 40) > 0.2).float()
@@ -89,7 +89,7 @@ def test_without_boxes_all_are_zero():
 
 
 def test_nothing_waits_for_the_device():
-    """Tensors of the meta device have shapes alone: what reads a value fails there."""
+    """Tensors of the meta device have no values, so reading one fails."""
     gt = to_device(truth(12, regions=2), "meta")
     index = torch.zeros(2, 40, dtype=torch.int64, device="meta")
     found = Assignment(index, index.float())

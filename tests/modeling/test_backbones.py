@@ -1,4 +1,4 @@
-"""ResNet and FPN: published names and shapes, sizes, frozen parts, torchvision's numbers."""
+"""Tests ResNet and FPN: published names, shapes, frozen parts, and torchvision's results."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from dynamic_atss.modeling.fpn import FPN, BackboneWithFPN
 
 RELEASES = Path(__file__).parents[1] / "golden/release_state_dicts.json"
 
-# What each published YAML says of body and pyramid.
+# The body and pyramid of each published YAML.
 X101 = {"depth": 101, "num_groups": 64, "width_per_group": 4, "stride_in_1x1": False}
 DCN = {"depth": 50, "deformable": (False, True, True, True)}
 PUBLISHED = {
@@ -83,7 +83,7 @@ def test_pyramid_written_out(top_from):
     c3, c4, c5 = torch.randn(1, 4, 5, 6), torch.randn(1, 6, 3, 3), torch.randn(1, 8, 2, 2)
     with torch.no_grad():
         m5 = fpn.fpn_inner4(c5)
-        # Row r of 3 takes row floor(r * 2 / 3) of 2, and row r of 5 takes floor(r * 3 / 5) of 3.
+        # Row r of 3 is row floor(r * 2 / 3) of 2, and row r of 5 is row floor(r * 3 / 5) of 3.
         m4 = fpn.fpn_inner3(c4) + m5[:, :, [0, 0, 1]][:, :, :, [0, 0, 1]]
         m3 = fpn.fpn_inner2(c3) + m4[:, :, [0, 0, 1, 1, 2]][:, :, :, [0, 0, 1, 1, 2, 2]]
         p5 = fpn.fpn_layer4(m5)

@@ -1,4 +1,4 @@
-"""What every body must do: maps at their strides, gradients, frozen parts, bf16."""
+"""Tests every body: strides of the maps, gradients, frozen parts, bf16."""
 
 import pytest
 import torch
@@ -73,7 +73,7 @@ def test_bf16_and_channels_last_change_little(name):
 @pytest.mark.parametrize("name", BODIES)
 def test_each_freeze_at_freezes_more_and_all_of_it_at_the_end(name):
     last = 18 if name == "mobilenet" else 5
-    # Without values, to be quick; timm's models are small, and older ones need values.
+    # Uses the meta device for speed. timm's models are small, and older ones need values.
     with torch.device("cpu" if name.startswith("timm") else "meta"):
         bodies = [BODIES[name](freeze_at=k) for k in range(last + 1)]
     left = [len(learning(body)) for body in bodies]

@@ -1,4 +1,4 @@
-"""Box terms by name, and one from outside: a distribution over distances."""
+"""Tests box terms by name, and a custom term: a distribution over distances."""
 
 import pytest
 import torch
@@ -48,7 +48,7 @@ def test_terms_by_name(name):
 
 @pytest.mark.parametrize(("area", "stride"), [("pixels", 1.0), ("strides", 8.0)])
 def test_an_area_of_one_in_pixels_or_in_strides(area, stride):
-    """On the first prior, of stride 8: 20 x 20 in 20 x 40."""
+    """The first prior has stride 8, and its box 20 x 20 lies in 20 x 40."""
     boxes = torch.zeros(1, P, 4)
     targets = torch.zeros(1, P, 4)
     boxes[0, 0], targets[0, 0] = torch.tensor([0.0, 0, 20, 20]), torch.tensor([0.0, 0, 20, 40])
@@ -138,13 +138,13 @@ def test_a_term_of_the_name_of_the_quality_loss_is_refused():
         criterion(output, PRIORS, GT)
 
 
-# --- a distribution over distances, from outside ------------------------------------------------
+# --- a custom distribution over distances -------------------------------------------------------
 
 BINS = 8  # distances 0..7, in strides
 
 
 class Distribution:
-    """raw (..., 4 * BINS), logits of each side's distance -> the mean distances -> boxes."""
+    """Decodes logits (..., 4 * BINS) to mean distances, and these to boxes."""
 
     def __init__(self):
         self.distances = DistanceCoder(1.0)
@@ -155,7 +155,7 @@ class Distribution:
 
 
 def focal_of_distribution(raw, decoded, targets, weight, priors):
-    """IoU of the mean box, and the cross-entropy of the two bins beside each true distance."""
+    """Adds the cross-entropy of the two bins around each true distance to the IoU loss."""
     wanted = sides(priors.centers, targets) / priors.strides[:, None]
     wanted = wanted.clamp(0, BINS - 1 - 1e-3)
     low = wanted.floor()

@@ -1,4 +1,4 @@
-"""A head with two branches: one prior per box without NMS, beside one that helps it learn."""
+"""Tests a head with two branches: one prior per box without NMS, and one that helps training."""
 
 import pytest
 import torch
@@ -101,7 +101,7 @@ def test_the_weight_follows_the_iteration():
 
 
 def test_post_processing_reads_its_branch_with_or_without_nms():
-    """A zero threshold: without NMS the best hundred, with it fewer and none that overlap."""
+    """At threshold 0, there are a hundred without NMS, and fewer without overlaps with NMS."""
     without, with_nms = (
         make_detector(nms=nms, score_threshold=0.0, branch=MANY, nms_threshold=0.3).eval()
         for nms in (False, True)
@@ -114,7 +114,7 @@ def test_post_processing_reads_its_branch_with_or_without_nms():
         overlap = iou(detections.boxes[:, None], detections.boxes[None])
         same = detections.classes[:, None] == detections.classes[None]
         overlap = torch.where(same, overlap, 0.0).fill_diagonal_(0.0)
-        assert 0 < len(detections) <= 100 and overlap.max() <= 0.35  # 0.3 is of sides with "+1"
+        assert 0 < len(detections) <= 100 and overlap.max() <= 0.35  # 0.3 holds for sides with "+1"
 
 
 def _images():
@@ -131,7 +131,7 @@ def _images():
 )
 @pytest.mark.parametrize("training", [True, False])
 def test_a_branch_that_the_head_does_not_have(wanted, told, training):
-    """Told in the first step of the training, not after it."""
+    """The first training step reports it."""
     detector = make_detector(branch=wanted).train(training)
     with pytest.raises(UserError, match=f"post-processing PostProcess reads .*{told}"):
         detector(make_batch())

@@ -1,4 +1,4 @@
-"""Box coders: round trips, closed forms, published values."""
+"""Tests box coders by round trips, closed forms and published values."""
 
 import math
 
@@ -35,11 +35,11 @@ def test_leading_dimensions_broadcast(coder):
     assert boxes.shape == (3, 5, 4)
     for n in range(3):
         alone = coder.decode(deltas[n], priors)
-        torch.testing.assert_close(boxes[n], alone, rtol=1e-6, atol=1e-4)  # exp, then a difference
+        torch.testing.assert_close(boxes[n], alone, rtol=1e-6, atol=1e-4)  # exp may round
 
 
 def test_deltas_by_hand():
-    """A prior of 10 x 20 pixels about (4.5, 9.5); a box of 20 x 20 about (9.5, 9.5)."""
+    """A prior of 10 x 20 pixels around (4.5, 9.5) learns a box of 20 x 20 around (9.5, 9.5)."""
     prior, gt = torch.tensor([0.0, 0, 9, 19]), torch.tensor([0.0, 0, 19, 19])
     expected = [10 * 5 / 10, 0, 5 * math.log(2), 0]
     assert CODERS["delta"].encode(gt, prior).tolist() == pytest.approx(expected)
@@ -64,7 +64,7 @@ def test_no_gradient_above_the_cap():
 
 
 def test_distances_by_hand():
-    """A unit is an eighth of the anchor: one stride of 8 for an anchor of 64 pixels."""
+    """A unit is an eighth of the anchor, which is one stride of 8 for an anchor of 64 pixels."""
     prior, gt = torch.tensor([-27.5, -27.5, 35.5, 35.5]), torch.tensor([0.0, -4, 20, 12])
     assert CODERS["distance"].encode(gt, prior).tolist() == [0.5, 1, 2, 1]
     assert CODERS["distance"].decode(torch.zeros(4), prior).tolist() == [4, 4, 4, 4]
@@ -81,7 +81,7 @@ def test_published_decoded_boxes(golden, case):
 
 
 def test_distances_in_pixels_and_in_strides_of_a_point():
-    """A point at (12, 4) on a level of stride 8."""
+    """Uses a point at (12, 4) on a level of stride 8."""
     [point] = PointGenerator((8,))(((1, 2),), torch.device("cpu")).boxes[1:]
     gt = torch.tensor([4.0, 2, 28, 12])
     assert DistanceCoder(None).encode(gt, point).tolist() == [8, 2, 16, 8]

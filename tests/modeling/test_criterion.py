@@ -1,4 +1,4 @@
-"""The loss terms in the cases where the releases break, and the collectives they take."""
+"""Tests the loss terms in cases where the releases fail, and the collective calls."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ BOXES = [[10.0, 10, 50, 50], [20, 5, 60, 40]]
 
 
 class Counting:
-    """Stands for the mean over processes; keeps what it was called with."""
+    """Stands for the mean over processes. Records its arguments."""
 
     def __init__(self, result=None):
         self.calls, self.result = [], result
@@ -114,7 +114,7 @@ def test_all_qualities_zero():
 
 
 def test_terms_by_hand():
-    """Prior 3 predicts itself: decoded from zero deltas; its GIoU with box 1 is written out."""
+    """Prior 3 predicts itself, decoded from zero deltas. Its GIoU with box 1 is computed here."""
     output = make_output()
     deltas = torch.zeros_like(output.deltas)
     output = output._replace(deltas=deltas)
@@ -145,7 +145,7 @@ def test_terms_by_hand():
 
 
 def test_at_least_one_positive_in_the_normaliser():
-    """A quarter of a positive per process still divides by 1."""
+    """With a quarter of a positive per process, the divisor is 1."""
     output, gt = make_output(), make_gt(BOXES)
     quarter = Counting(torch.tensor([0.25, 0.2, 0.2]))
     one = Counting(torch.tensor([1.0, 0.2, 0.2]))
@@ -156,7 +156,7 @@ def test_at_least_one_positive_in_the_normaliser():
 
 
 class Ignoring(Fixed):
-    """As Fixed, and prior 5 of image 1 is ignored."""
+    """Like Fixed, but prior 5 of image 1 is ignored."""
 
     def __call__(self, priors, gt, predictions):
         result = super().__call__(priors, gt, predictions)
@@ -165,7 +165,7 @@ class Ignoring(Fixed):
 
 
 def test_retinanet_by_hand():
-    """One positive in two images: focal / (1 + 2), smooth L1 / (4 * 1)."""
+    """One positive in two images gives focal / (1 + 2) and smooth L1 / (4 * 1)."""
     output, gt = make_output()._replace(quality=None), make_gt(BOXES)
     rule = Ignoring(0.8)
     rule.soft_labels = False
@@ -198,7 +198,7 @@ def test_retinanet_is_finite(boxes):
 
 @pytest.mark.parametrize("label", LABELS)
 def test_what_the_class_target_is(label):
-    """Prior 3 predicts itself, so the IoU is that of the prior with box 1."""
+    """Prior 3 predicts itself, so the IoU is that of prior 3 with box 1."""
     output = make_output()
     output = output._replace(deltas=torch.zeros_like(output.deltas))
     iou_3 = iou(PRIORS.boxes[3], torch.tensor(BOXES[1])).item()
@@ -222,7 +222,7 @@ def test_no_quality_branch_no_quality_loss():
 
 
 def test_boxes_of_the_background_need_not_be_finite():
-    """As of a box branch that diverges: nothing of it reaches the loss or the gradient."""
+    """A box branch may diverge there. It must not reach the loss or the gradient."""
     output = make_output()
     deltas = output.deltas.detach().clone()
     deltas[:, 9:] = torch.inf

@@ -1,4 +1,4 @@
-"""Losses and gradients of the FCOS and DSLA releases, with heads built from the configuration."""
+"""Compares losses and gradients with the FCOS and DSLA releases, with configured heads."""
 
 import pytest
 import torch
@@ -36,8 +36,8 @@ def truth(boxes, classes):
     return GroundTruth(torch.cat(boxes), torch.cat(classes), image)
 
 
-def test_fcos(golden_or_whole):
-    arrays = read_arrays(golden_or_whole, "assign_fcos.npz")
+def test_fcos(golden_or_complete):
+    arrays = read_arrays(golden_or_complete, "assign_fcos.npz")
     names = [f"case{i:02d}" for i in arrays["batch01_pair"].tolist()]
     gt = truth(
         [arrays[f"{n}_gt_boxes"] for n in names], [arrays[f"{n}_gt_labels"] - 1 for n in names]
@@ -61,8 +61,8 @@ def test_fcos(golden_or_whole):
 
 @pytest.mark.parametrize("setting", DSLA)
 @pytest.mark.parametrize("case", ["l0", "l2"])
-def test_dsla(golden_or_whole, case, setting):
-    arrays = read_arrays(golden_or_whole, "dsla_targets.npz")
+def test_dsla(golden_or_complete, case, setting):
+    arrays = read_arrays(golden_or_complete, "dsla_targets.npz")
     none = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
     gt = truth(
         [arrays.get(f"{case}_gt_bboxes{n}", none[0]) for n in (0, 1)],
@@ -72,7 +72,7 @@ def test_dsla(golden_or_whole, case, setting):
     sizes = tuple(map(tuple, arrays[f"{case}_featmap_sizes"].tolist()))
     priors = parts.priors(sizes, torch.device("cpu"))
     logits = flat(arrays, f"{case}_cls").requires_grad_()
-    # The release got the r101 setting's distances divided by the stride, and did not undo that.
+    # The release divided the r101 setting's distances by the stride, and did not multiply again.
     unit = priors.strides[:, None] if setting == "r101" else 1.0
     distances = (flat(arrays, f"{case}_reg_px") / unit).requires_grad_()
     losses = parts.criterion(HeadOutput(logits, distances, None, sizes), priors, gt).losses
@@ -94,8 +94,8 @@ def test_dsla(golden_or_whole, case, setting):
 
 
 def ties(rule, priors, gt):
-    """(N, P): points whose box depends on the order of the boxes; the release may take the class of
-    one and the box of the other."""
+    """Flags points whose box depends on the order of the boxes, (N, P). The release may mix the
+    class of one box with another box."""
     order = torch.arange(len(gt)).flip(0)
     turned = GroundTruth(gt.boxes[order], gt.classes[order], gt.image[order])
     predictions = Predictions(torch.zeros(2, len(priors), 4), torch.zeros(2, len(priors), 80))

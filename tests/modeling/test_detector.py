@@ -1,4 +1,4 @@
-"""From uint8 images to losses and detections."""
+"""Tests the detector from uint8 images to losses and detections."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ MEAN = (102.9801, 115.9465, 122.7717)  # published: blue, green, red
 
 
 class Backbone(nn.Module):
-    """Two levels of 32 channels, strides 8 and 16."""
+    """Gives two levels of 32 channels with strides 8 and 16."""
 
     def __init__(self):
         super().__init__()
@@ -64,7 +64,7 @@ def test_normalize_is_bgr_minus_the_mean():
 
 
 def test_normalize_to_rgb_between_zero_and_one():
-    """ImageNet's usual form, given in RGB and 0..1."""
+    """Mean and deviation are ImageNet's usual ones, for RGB in 0..1."""
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     detector = make_detector(bgr255=False, pixel_mean=mean, pixel_std=std)
     images = torch.tensor([10, 20, 200], dtype=torch.uint8).view(1, 3, 1, 1)
@@ -75,7 +75,7 @@ def test_normalize_to_rgb_between_zero_and_one():
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_padding_is_zero_and_not_minus_zero(channels_last):
-    """A product with a mask would leave -0 where the mean is above the pixel."""
+    """A product with a mask would give -0 where the mean is above the pixel."""
     sizes = torch.tensor([[3, 5], [4, 2]])
     images = torch.zeros(2, 3, 4, 6, dtype=torch.uint8)
     pixels = make_detector(channels_last=channels_last).normalize(images, sizes)
@@ -96,7 +96,7 @@ def test_a_batch_is_its_images():
             assert len(found) == len(alone) > 0
             torch.testing.assert_close(found.boxes, alone.boxes, rtol=1e-4, atol=1e-3)
             torch.testing.assert_close(found.scores, alone.scores, rtol=1e-4, atol=1e-5)
-            assert_apart(alone.scores)  # convolutions add up in another order, by the batch
+            assert_apart(alone.scores)  # the batch size changes the order of sums in convolutions
             assert torch.equal(found.classes, alone.classes)
 
 
@@ -120,7 +120,7 @@ def test_training_gives_losses_that_reach_every_parameter():
 
 
 def test_training_after_testing_at_the_same_size():
-    """The priors that are kept were made in inference mode."""
+    """The cached priors were made in inference mode."""
     detector, batch = make_detector(), make_batch()
     with torch.inference_mode():
         detector.eval()(batch)

@@ -1,4 +1,4 @@
-"""A detector on a GPU beside the same on the CPU: coders, post-processing, a train step."""
+"""Compares a detector on a GPU and on the CPU: coders, post-processing, a training step."""
 
 import warnings
 from copy import deepcopy
@@ -30,7 +30,7 @@ PATIENT = [name for name, rule in ASSIGNERS.items() if not getattr(rule, "waits"
 
 @pytest.fixture(autouse=True)
 def full_precision():
-    """Convolutions in float32, not in TF32 with its 10 bits."""
+    """Uses float32 for convolutions, not TF32 with its 10 bits."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     yield
@@ -50,7 +50,7 @@ def test_coders(name):
 
 
 def head_output(images=2):
-    """Like a trained detector's: about one score of 200 is a candidate."""
+    """Makes an output like a trained detector's, with one candidate in about 200 scores."""
     generator = torch.Generator().manual_seed(1)
     shape = images, len(PRIORS)
     logits = torch.randn(*shape, 20, generator=generator) - 5.5
@@ -62,7 +62,7 @@ def head_output(images=2):
 
 
 def moved(output):
-    """To the GPU."""
+    """Moves tensors to the GPU."""
     return output._replace(
         **{k: getattr(output, k).cuda() for k in ("logits", "deltas", "quality")}
     )
@@ -88,7 +88,7 @@ def test_post_processing(by_location):
 
 
 def waits(call):
-    """How often the host waits for the GPU."""
+    """Counts how often the CPU waits for the GPU."""
     torch.cuda.set_sync_debug_mode("warn")
     try:
         with warnings.catch_warnings(record=True) as found:
@@ -128,15 +128,15 @@ def a_batch():
     generator = torch.Generator().manual_seed(2)
     images = torch.randint(256, (3, 3, 96, 128), dtype=torch.uint8, generator=generator)
     boxes = torch.tensor([[4.0, 4, 40, 50], [20, 10, 110, 90], [10, 20, 30, 41]])
-    gt = GroundTruth(boxes, torch.tensor([0, 2, 1]), torch.tensor([0, 0, 2]))  # none in the second
+    gt = GroundTruth(boxes, torch.tensor([0, 2, 1]), torch.tensor([0, 0, 2]))  # image 1 is empty
     sizes = ((96, 128), (90, 100), (96, 120))
     return Batch(images, torch.tensor(sizes), gt, (1, 2, 3), sizes)
 
 
 @pytest.fixture
 def tiny(tmp_path):
-    """(rule) -> (configuration, model). Norms without statistics of the batch, which would carry
-    differences of rounding from one image to all."""
+    """Makes a configuration and a model. The norms use no batch statistics, which would spread
+    rounding differences to all images."""
     (tmp_path / "tiny.yaml").write_text(TINY)
 
     def make(rule):
@@ -163,7 +163,7 @@ def test_a_train_step_has_the_losses_and_gradients_of_the_cpu(tiny, rule):
     on_gpu, theirs = losses_and_gradients(there, GPU)
     assert on_gpu == pytest.approx(losses, rel=1e-3, abs=1e-5)
     assert gradients.keys() == theirs.keys()
-    floor = 1e-3 * max(g.norm() for g in gradients.values())  # of noise only, before a GroupNorm
+    floor = 1e-3 * max(g.norm() for g in gradients.values())  # only noise, before a GroupNorm
     for name, gradient in gradients.items():
         error = (theirs[name].cpu() - gradient).norm()
         assert error <= 1e-2 * gradient.norm().clamp(min=floor), name
@@ -180,7 +180,7 @@ def test_a_train_step_waits_for_nothing(tiny, rule):
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    step()  # priors and momenta are made once
+    step()  # creates priors and momenta
     assert waits(step) == 0
 
 

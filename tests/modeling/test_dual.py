@@ -1,4 +1,4 @@
-"""A head twice: what is computed, whose gradient goes where, and the names in checkpoints."""
+"""Tests the dual head: computed branches, gradients, and names in checkpoints."""
 
 from copy import deepcopy
 

@@ -1,4 +1,4 @@
-"""Generalized focal loss: distributions of distances, and what weighs the box loss."""
+"""Tests generalized focal loss: distributions of distances, and weights of the box loss."""
 
 from math import exp, log
 
@@ -95,7 +95,7 @@ def test_a_target_beyond_the_last_bin_counts_as_nearly_there():
 
 
 def test_the_published_losses_by_their_definition():
-    """Both weighted by the class score; the class target is the IoU."""
+    """Both losses are weighted by the class score, and the class target is the IoU."""
     torch.manual_seed(2)
     made = parts()
     priors = made.priors(LEVELS, torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""The head: layout of its output, initial values, published names."""
+"""Tests the head: layout of its output, initial values, published names."""
 
 import json
 import math
@@ -27,8 +27,8 @@ def make_features(images=2, seed=0):
 
 
 def test_the_order_of_the_output_is_that_of_the_priors():
-    """Without towers, and with convolutions that pass the centre of channel 0 on and add the index
-    of their own channel, every value says where it comes from."""
+    """There are no towers. Each convolution gives the centre of channel 0 + the index of its
+    channel, so every value shows its origin."""
     head = make_head(per_location=ANCHORS)
     head.cls_tower = head.bbox_tower = nn.Identity()
     with torch.no_grad():
@@ -125,7 +125,7 @@ def test_output_is_float32_under_autocast():
 
 
 def test_a_deformable_tower_starts_as_a_plain_one_at_half_strength():
-    """Offsets start at zero, and the mask at sigmoid(0)."""
+    """Offsets start at 0, and the mask at sigmoid(0)."""
     torch.manual_seed(0)
     layers = tower(CHANNELS, 1, deformable_last=True)
     x = torch.randn(1, CHANNELS, 6, 6)
@@ -161,7 +161,7 @@ def test_distances_by_exp_stay_finite():
 
 
 def test_a_head_without_norm_scales_and_quality():
-    """RetinaNet's: the names of its published checkpoints."""
+    """RetinaNet's head has the names of its published checkpoints."""
     head = make_head(norm=False, scales=False, quality=None)
     names = {name.rpartition(".")[0] for name in head.state_dict()}
     assert names == {"cls_tower.0", "bbox_tower.0", "cls_logits", "bbox_pred"}

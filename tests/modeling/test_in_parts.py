@@ -1,4 +1,4 @@
-"""The network part by part: what runs when, and what a second forward pass must not change."""
+"""Tests the network part by part: the order, and effects of the second forward pass."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ X = torch.randn(6, 2, 4, 4, generator=torch.Generator().manual_seed(0))
 
 
 class Network(nn.Module):
-    """Random, with running statistics and a number of passes that its output depends on."""
+    """A random network whose output depends on running statistics and the number of passes."""
 
     def __init__(self, dropout=0.5):
         super().__init__()
@@ -37,7 +37,7 @@ def made(**options):
 
 
 def loss(output):
-    """Of the whole, and no sum over images."""
+    """A loss of the entire batch that is not a sum over images."""
     return output.logits.square().sum().sqrt() + output.quality.max() + output.extras["more"].mean()
 
 
@@ -61,7 +61,7 @@ def test_all_parts_but_the_last_run_a_second_time():
 
 
 def test_gradient_random_numbers_and_buffers_are_those_of_one_run():
-    """The same parts, with all their activations kept."""
+    """Compares with the same parts when all activations are kept."""
     network, kept = made(), made()
     torch.manual_seed(1)
     loss(in_parts(network, network, 3, X)).backward()
@@ -77,7 +77,7 @@ def test_gradient_random_numbers_and_buffers_are_those_of_one_run():
 
 
 def test_buffers_stay_the_same_tensors():
-    """As those that DistributedDataParallel and a compiled network hold."""
+    """DistributedDataParallel and compiled networks hold references to them."""
     network = made()
     before = list(network.buffers())
     loss(in_parts(network, network, 2, X)).backward()

@@ -1,4 +1,4 @@
-"""Norms and deformable convolution against their definitions written out."""
+"""Compares norms and deformable convolution with their definitions."""
 
 import math
 
@@ -100,7 +100,7 @@ def _sync_worker(rank, x, weights, expected, store):
     share = x[:1] if rank == 0 else x[1:]  # unequal shares: 1 and 3 images
     share = share.clone().requires_grad_()
     norm = SyncBatchNorm2d(3)
-    y = DistributedDataParallel(norm)(share)  # which refuses torch's SyncBatchNorm on CPU
+    y = DistributedDataParallel(norm)(share)  # it refuses torch's SyncBatchNorm on CPU
     (y * (weights[:1] if rank == 0 else weights[1:])).sum().backward()
     want_y, want_grad, want_mean, want_var = expected
     part = slice(0, 1) if rank == 0 else slice(1, None)
@@ -124,7 +124,7 @@ def test_sync_batch_norm_of_two_cpu_processes_is_batch_norm_of_the_whole_batch(t
 
 
 def _bilinear(plane, y, x):
-    """One value of an (H, W) plane, zero outside, by its four neighbours."""
+    """Interpolates a value of an (H, W) plane from four neighbours, with 0 outside."""
     height, width = plane.shape
     y0, x0 = math.floor(y), math.floor(x)
     value = 0.0
@@ -136,7 +136,7 @@ def _bilinear(plane, y, x):
 
 
 def _naive_deform(layer, x, stride, groups, deformable_groups):
-    """The definition, one output value at a time: offsets (dy, dx) per tap, then the masks."""
+    """Computes the definition value by value. Offsets (dy, dx) per tap come first, then masks."""
     predicted = layer.offset(x)
     weight = layer.conv.weight
     n, c_in, _, _ = x.shape

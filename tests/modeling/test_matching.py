@@ -1,4 +1,4 @@
-"""What a rule or a coder of the user's gives that does not fit."""
+"""Tests invalid results of custom rules and coders."""
 
 import pytest
 import torch
@@ -58,7 +58,7 @@ def test_an_answer_that_does_not_fit_is_one_line(around, found, words):
 
 
 def one(name, value):
-    """An answer with one positive, of the one box, and a value of it."""
+    """Makes an answer with one positive and a value of it."""
     index, values = INDEX.clone(), QUALITY.clone()
     index[1, 5], values[1, 5] = 0, value
     return Assignment(index, QUALITY, **{name: values})
@@ -70,12 +70,12 @@ def one(name, value):
     [
         (
             Assignment(INDEX + 2, QUALITY),
-            r"gt_index 1 where there are 1 boxes; .* BACKGROUND \(-1\)",
+            r"gt_index 1 for 1 boxes; .* BACKGROUND \(-1\)",
         ),
-        (Assignment(INDEX - 2, QUALITY), "gt_index -3 where"),
-        (one("weight", -0.5), "a weight of -0.5, of which at least 0 is needed"),
-        (one("negative", -0.5), "a negative of -0.5, of which 0 to 1 is needed"),
-        (one("negative", 1.5), "a negative of 1.5, of which 0 to 1 is needed"),
+        (Assignment(INDEX - 2, QUALITY), "gt_index -3 for"),
+        (one("weight", -0.5), "a weight of -0.5; a number at least 0 is needed"),
+        (one("negative", -0.5), "a negative of -0.5; a number from 0 to 1 is needed"),
+        (one("negative", 1.5), "a negative of 1.5; a number from 0 to 1 is needed"),
     ],
 )
 def test_values_of_the_first_iteration(around, found, words):
@@ -92,7 +92,7 @@ def test_terms_of_a_rule_that_are_no_dict(name):
 
 
 def test_values_that_no_prior_reads():
-    """Of the background; and a weight may be any that is not negative."""
+    """Values of the background are not checked, and a weight may have any value of at least 0."""
     found = one("weight", 7.0)
     assert matched(Fixed(found)).target is found
     found = Assignment(INDEX, QUALITY, QUALITY - 1, QUALITY + 2)
@@ -105,7 +105,7 @@ def test_an_answer_that_fits():
 
 
 class Whole:
-    """Gives what the head gave."""
+    """Returns the deltas."""
 
     def decode(self, deltas, priors):
         return deltas
@@ -114,7 +114,7 @@ class Whole:
 @pytest.mark.parametrize("values", [1, 3, 5])
 @pytest.mark.parametrize("coder", [DeltaCoder(), DistanceCoder(None), DistanceCoder(1.0), Whole()])
 def test_deltas_that_are_not_four(coder, values):
-    """Three would broadcast to boxes that look right. In training and after it."""
+    """Three would broadcast to plausible boxes, in training and in tests."""
     words = rf"coder {type(coder).__name__}: .* shape \(2, 16, {values}\); .* is needed"
     with pytest.raises(UserError, match=words) as caught:
         matched(Fixed(Assignment(INDEX, QUALITY)), coder, values)

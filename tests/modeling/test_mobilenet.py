@@ -1,4 +1,4 @@
-"""MobileNetV2: the FCOS release's names, torchvision's parameters and function."""
+"""Compares MobileNetV2 with the FCOS release's names and torchvision's results."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from dynamic_atss.modeling.backbones import MobileNetV2
 
 
 def release_names():
-    """The FCOS release's entries, counted out: 0 conv, 1 norm, 2 ReLU6, 3 conv, ... of a block."""
+    """Lists the FCOS release's entries. In a block: 0 conv, 1 norm, 2 ReLU6, 3 conv, ..."""
     convs = ["features.0.0", "features.1.conv.0", "features.1.conv.3"]
     norms = ["features.0.1", "features.1.conv.1", "features.1.conv.4"]
     for block in range(2, 18):

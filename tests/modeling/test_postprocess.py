@@ -1,4 +1,4 @@
-"""Detections against the published procedure written out as loops over one image."""
+"""Compares detections with the published procedure in loops over one image."""
 
 import math
 from dataclasses import replace
@@ -30,7 +30,7 @@ def make_output(images=2, seed=0, bias=-2.0):
 
 
 def silent(images=1):
-    """Nothing is found until a test sets a logit."""
+    """Makes an output without detections. Tests set logits."""
     shape = (images, len(PRIORS))
     logits = torch.full((*shape, CLASSES), LOW)
     return HeadOutput(logits, torch.zeros(*shape, 4), torch.full(shape, HIGH), MAPS)
@@ -48,7 +48,7 @@ def overlap(a, b):
 
 
 def written_out(output, n, threshold, nms, top_n, best):
-    """(score, class, box) of image n, best first."""
+    """Gives (score, class, box) of image n, best first."""
     height, width = SIZES[n].tolist()
     found, first = [], 0
     for level in PRIORS.levels:
@@ -101,7 +101,7 @@ def test_score_voting_moves_the_boxes_alone():
     output = make_output()
     plain = PostProcess(DeltaCoder())(output, PRIORS, SIZES)
     process = PostProcess(DeltaCoder(), score_voting=True)
-    candidates = process(output, PRIORS, SIZES, nms=False)  # these do not vote: the passes join
+    candidates = process(output, PRIORS, SIZES, nms=False)  # these do not vote
     for found, still, among in zip(process(output, PRIORS, SIZES), plain, candidates, strict=True):
         assert torch.equal(found.scores, still.scores)
         assert torch.equal(found.classes, still.classes)
@@ -152,7 +152,7 @@ def test_no_candidates():
 
 
 def test_several_anchors_at_a_location():
-    """The 2nd anchor of the 2nd location of the 2nd level."""
+    """Detects with the 2nd anchor of the 2nd location of the 2nd level."""
     priors = AnchorGenerator((8, 16, 32), (32, 64, 128), (0.5, 1.0))(MAPS, torch.device("cpu"))
     shape = (1, len(priors))
     index = 8 * 10 * 2 + 3
@@ -167,8 +167,8 @@ def test_several_anchors_at_a_location():
 
 
 def written_out_by_location(output, n, threshold, nms, top_n, scale):
-    """As in the DSLA release: a level's best points, all their classes, NMS in original pixels,
-    nothing of "+1"; (score, class, box)."""
+    """Detects as the DSLA release does: best points of a level with all their classes, NMS in
+    original pixels, no "+1". Gives (score, class, box)."""
     height, width = SIZES[n].tolist()
     found, first = [], 0
     for level in PRIORS.levels:
@@ -199,7 +199,7 @@ def test_the_best_points_with_all_their_classes(top_n):
         in_original=True,
     )
     output = make_output()._replace(quality=None)
-    original = ((128, 80), (200, 284))  # the first one is squeezed: NMS sees other IoUs
+    original = ((128, 80), (200, 284))  # the first image is squeezed, so NMS sees other IoUs
     for n, found in enumerate(process(output, PRIORS, SIZES, original)):
         scale = [original[n][1 - i] / SIZES[n, 1 - i].item() for i in (0, 1)]
         expected = written_out_by_location(output, n, 0.05, 0.6, top_n, scale)
@@ -219,7 +219,7 @@ def test_without_a_quality_branch_the_score_is_that_of_the_class():
 
 
 def assert_same_detections(found, expected):
-    """The last bit of PyTorch's sigmoid depends on the place in a tensor."""
+    """Allows for rounding: the last bit of PyTorch's sigmoid depends on the place in a tensor."""
     assert len(found) == len(expected)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a.scores, b.scores, rtol=1e-6, atol=0)
@@ -230,7 +230,7 @@ def assert_same_detections(found, expected):
 
 @pytest.mark.parametrize("by_location", [False, True])
 def test_nothing_waits_for_the_device_before_the_numbers_are_read(by_location):
-    """Tensors without data (meta) cannot be waited for."""
+    """Meta tensors have no data, so a wait fails."""
     process = PostProcess(DeltaCoder(), by_location=by_location, in_original=by_location)
     output = make_output()
     output = output._replace(
@@ -244,7 +244,7 @@ def test_nothing_waits_for_the_device_before_the_numbers_are_read(by_location):
 
 @pytest.mark.parametrize("quality", [False, True])
 def test_more_candidates_by_location_than_are_looked_for_at_first(monkeypatch, quality):
-    """What is cut off at first counts nevertheless."""
+    """Candidates that are cut off at first still count."""
     process = PostProcess(DeltaCoder(), pre_nms_top_n=30, by_location=True, nms_threshold=0.9)
     output = make_output(3, bias=1.0)
     output = output if quality else output._replace(quality=None)

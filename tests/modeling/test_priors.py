@@ -1,4 +1,4 @@
-"""Anchors: published values, order, caching."""
+"""Tests anchors: published values, order, caching."""
 
 import pytest
 import torch
@@ -45,8 +45,8 @@ def test_order_is_level_row_column_anchor():
 
 
 def test_the_nine_anchors_of_retinanet():
-    """Ratios outermost, then scales; sides are rounded at the stride's scale: 8 / sqrt(0.5) = 11.3
-    is 11 wide and round(5.5) = 6 high (to even), times 4 and the octave's scales."""
+    """Sorted by ratio, then scale. Sides are rounded at the stride's scale: 8 / sqrt(0.5) = 11.3
+    becomes 11, and 5.5 becomes 6 (to even). Then they are multiplied by 4 and the scale."""
     box = retinanet()(MAPS, CPU).boxes[:9]
     size = box[:, 2:] - box[:, :2] + 1
     expected = [
@@ -72,7 +72,7 @@ def test_a_level_too_few():
 
 
 def test_made_while_testing_used_in_training():
-    """Tensors of inference mode cannot be saved for a backward pass, and these are kept."""
+    """Priors are cached, and a backward pass cannot use tensors of inference mode."""
     make = AnchorGenerator(STRIDES, SIZES)
     with torch.inference_mode():
         make(MAPS, CPU)
@@ -83,7 +83,7 @@ def test_made_while_testing_used_in_training():
 
 @pytest.mark.parametrize("offset", [0.0, 0.5])
 def test_points(offset):
-    """FCOS: column * stride + stride // 2; DSLA: column * stride."""
+    """FCOS has column * stride + stride // 2, and DSLA has column * stride."""
     sizes, strides = ((3, 5), (2, 3)), (8, 16)
     priors = PointGenerator(strides, offset)(sizes, torch.device("cpu"))
     expected = [

@@ -1,4 +1,4 @@
-"""The head of the DSLA release with weights in the published naming, against a plain forward."""
+"""Compares the DSLA head, loaded from published names, with a plain forward pass."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ FILES = {"dsla_R_50_FPN_1x": "r50_as_logged", "dsla_dcn_R_101_FPN_2x": "r101_as_
 
 
 def weights(entries):
-    """Random, but of a size that keeps the signal, and with variances that are positive."""
+    """Makes random weights that keep the size of the signal, and positive variances."""
     generator = torch.Generator().manual_seed(0)
     made = {}
     for name, shape, dtype, *_ in entries:
@@ -36,7 +36,7 @@ def weights(entries):
 
 
 def branch(state, name, x):
-    """Tower `name` ("cls" or "reg") of the file, and its last convolution."""
+    """Computes tower `name` ("cls" or "reg") of the file and its last convolution."""
     for i in range(4):
         prefix = f"bbox_head.{name}_convs.{i}"
         weight, bias = state[f"{prefix}.conv.weight"], state.get(f"{prefix}.conv.bias")

@@ -1,4 +1,4 @@
-"""Swin: torchvision's parameters and function, a norm per map, published drop path."""
+"""Compares Swin with torchvision's, and tests the norms and the published drop path."""
 
 import pytest
 import torch

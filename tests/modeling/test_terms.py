@@ -1,4 +1,4 @@
-"""What a criterion of the user's, or a head, may give in a detector: all else is one line."""
+"""Tests results of custom criteria and heads. An invalid one is an error of one line."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ ONE = torch.ones(())
 
 
 class Own(nn.Module):
-    """Returns `found`; has a parameter that it never uses."""
+    """Returns `found`. Has a parameter that it never uses."""
 
     def __init__(self, found):
         super().__init__()
@@ -70,7 +70,7 @@ def test_losses_alone_count_and_reach_unused_parameters():
 
 
 class Shaped(nn.Module):
-    """A head whose output is changed."""
+    """A head with a modified output."""
 
     def __init__(self, head, change):
         super().__init__()

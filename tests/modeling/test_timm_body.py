@@ -1,4 +1,4 @@
-"""timm bodies: timm's own maps and names, what freezing means, and what is refused."""
+"""Tests timm bodies: timm's maps and names, freezing, and errors."""
 
 import sys
 

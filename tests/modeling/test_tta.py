@@ -1,4 +1,4 @@
-"""Passes of test-time augmentation, with detectors whose answer is known."""
+"""Tests the passes of test-time augmentation with detectors of known results."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from torch import nn
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.modeling.tta import (
     AugmentedDetector,
-    View,
+    ScaleOptions,
     flipped,
     join,
     merge_by_nms,
@@ -25,7 +25,7 @@ NO_GT = GroundTruth(
 
 
 def make_batch(*sizes, scaled=()):
-    """Random images of these (height, width), padded with 0."""
+    """Makes random images of these (height, width), padded with 0."""
     height, width = (max(side) for side in zip(*sizes, strict=True))
     images = torch.zeros(len(sizes), 3, height, width, dtype=torch.uint8)
     for image, (h, w) in zip(images, sizes, strict=True):
@@ -35,13 +35,13 @@ def make_batch(*sizes, scaled=()):
 
 
 def found(*rows):
-    """Rows of x1 y1 x2 y2 score class."""
+    """Makes detections from rows of x1 y1 x2 y2 score class."""
     table = torch.tensor(rows, dtype=torch.float32).reshape(-1, 6)
     return Detections(table[:, :4], table[:, 4], table[:, 5].long())
 
 
 class Brightest(nn.Module):
-    """Finds the rectangle of pixels of value 255: one box with a score by the call."""
+    """Finds the rectangle of pixels of value 255. The score depends on the number of the call."""
 
     def __init__(self):
         super().__init__()
@@ -70,16 +70,18 @@ def test_mirrored_within_each_image():
     images = mirrored(batch).images
     for image, source, (h, w) in zip(images, batch.images, batch.sizes.tolist(), strict=True):
         assert torch.equal(image[:, :h, :w], source[:, :h, :w].flip(2))
-        assert image.sum() == source.sum()  # the padding stayed 0, at the right and the bottom
+        assert image.sum() == source.sum()  # the padding is still 0 at the right and the bottom
     assert torch.equal(mirrored(mirrored(batch)).images, batch.images)
 
 
 def test_passes_find_the_same_box():
-    """Two sizes, each mirrored: four times the same rectangle, in pixels of the first size."""
+    """Two sizes, each also mirrored, give the same rectangle four times in the first size."""
     large = with_rectangle(make_batch((40, 60), (30, 20)), 8, 12, 23, 31)
     batch = with_rectangle(make_batch((20, 30), (15, 10), scaled=[large]), 4, 6, 11, 15)
     model = Brightest()
-    detector = AugmentedDetector(model, [View(flip=True), View(flip=True)], lambda d: d, nms=False)
+    detector = AugmentedDetector(
+        model, [ScaleOptions(flip=True), ScaleOptions(flip=True)], lambda d: d, nms=False
+    )
     first, second = detector(batch)
     wanted = torch.tensor([[4.0, 6, 11, 15]] * 2 + [[4, 6, 11.5, 15.5]] * 2)
     assert torch.equal(first.boxes, wanted)
@@ -94,8 +96,8 @@ def test_ratios_are_per_axis(flip):
     scaled = with_rectangle(make_batch((21, 40)), 10, 7, 19, 13)
     batch = make_batch((10, 30), scaled=[scaled])
     batch.images.clamp_(max=254)
-    views = [View(), View(flip=flip)]
-    (joined,) = AugmentedDetector(Brightest(), views, lambda d: d, nms=True)(batch)
+    scales = [ScaleOptions(), ScaleOptions(flip=flip)]
+    (joined,) = AugmentedDetector(Brightest(), scales, lambda d: d, nms=True)(batch)
     box = torch.tensor([10 * 30 / 40, 7 * 10 / 21, 19 * 30 / 40, 13 * 10 / 21])
     torch.testing.assert_close(joined.boxes, box.expand(1 + flip, 4))
 
@@ -116,11 +118,11 @@ def test_size_ranges_are_open():
 def test_ranges_are_of_the_view_s_own_pixels():
     scaled = with_rectangle(make_batch((40, 60)), 0, 0, 19, 19)
     batch = with_rectangle(make_batch((20, 30), scaled=[scaled]), 0, 0, 9, 9)
-    views = [View(), View(flip=True, size_range=(15, 30))]
-    (joined,) = AugmentedDetector(Brightest(), views, lambda d: d, nms=True)(batch)
+    scales = [ScaleOptions(), ScaleOptions(flip=True, size_range=(15, 30))]
+    (joined,) = AugmentedDetector(Brightest(), scales, lambda d: d, nms=True)(batch)
     assert len(joined) == 3
-    views = [View(), View(flip=True, size_range=(5, 15))]
-    (joined,) = AugmentedDetector(Brightest(), views, lambda d: d, nms=True)(batch)
+    scales = [ScaleOptions(), ScaleOptions(flip=True, size_range=(5, 15))]
+    (joined,) = AugmentedDetector(Brightest(), scales, lambda d: d, nms=True)(batch)
     assert len(joined) == 1
 
 
@@ -139,7 +141,7 @@ def test_nothing_found_at_all(merge):
     batch = make_batch((20, 30))
     batch.images.clamp_(max=254)
     detector = AugmentedDetector(
-        Brightest(), [View(flip=True)], lambda d: merge(d, threshold=0.6, limit=5), nms=True
+        Brightest(), [ScaleOptions(flip=True)], lambda d: merge(d, threshold=0.6, limit=5), nms=True
     )
     assert [len(d) for d in detector(batch)] == [0]
 
@@ -152,6 +154,8 @@ def test_the_best_are_kept(merge):
     assert kept.boxes[:, 0].tolist() == [140, 120, 100] and kept.classes.tolist() == [1, 0, 1]
 
 
-def test_views_and_sizes_must_match():
+def test_scales_and_sizes_must_match():
     with pytest.raises(ValueError, match="zip"):
-        AugmentedDetector(Brightest(), [View(), View()], lambda d: d, nms=True)(make_batch((4, 4)))
+        AugmentedDetector(Brightest(), [ScaleOptions(), ScaleOptions()], lambda d: d, nms=True)(
+            make_batch((4, 4))
+        )

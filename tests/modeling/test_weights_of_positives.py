@@ -1,5 +1,5 @@
-"""What a rule may say beside index and quality: weights, background of its class, losses, metrics;
-and rules that learn."""
+"""Tests additional results of rules (weights, background weights, losses, metrics), and rules that
+learn."""
 
 import pytest
 import torch
@@ -45,7 +45,7 @@ def make_output(size=1.0):
 
 
 def answer(**more):
-    """Image 0: priors 3 and 5 learn box 0, 7 is ignored. Image 1: prior 2 learns box 1."""
+    """Priors 3 and 5 of image 0 learn box 0, and 7 is ignored. Prior 2 of image 1 learns box 1."""
     index = torch.full((2, P), BACKGROUND)
     index[0, [3, 5]], index[0, 7], index[1, 2] = 0, IGNORE, 1
     quality = torch.zeros(2, P)
@@ -64,7 +64,7 @@ class Fixed:
 
 
 def background(logits, kind):
-    """The term of each class as background, written out."""
+    """Computes the term of each class as background."""
     p = logits.sigmoid()
     entropy = -(1 - p).log()
     return {
@@ -158,7 +158,7 @@ def test_weighted_terms_stay_finite_far_out(kind, size):
 
 def test_box_and_quality_terms_are_weighted_and_their_normalisers_are_not():
     output = make_output()
-    weight = torch.full((2, P), torch.nan)  # read where there is a box only
+    weight = torch.full((2, P), torch.nan)  # used only where there is a box
     weight[0, 3], weight[0, 5], weight[1, 2] = 0.5, 2.0, 1.5
     found = answer(weight=weight, negative=torch.zeros(2, P) + weight / 4)
     terms = Criterion(Fixed(found), DeltaCoder(), no_average)(output, PRIORS, GT)
@@ -186,7 +186,7 @@ def test_retinanet_weighs_its_box_term():
 
 
 def test_weight_zero_is_a_box_for_the_background_of_its_class_alone():
-    """Prior 5 is no positive, counts in no normaliser, and is background of class 2 by 0.25."""
+    """Prior 5 is not positive, is in no normaliser, and is background of class 2 by 0.25."""
     output, weight, negative = make_output(), torch.ones(2, P), torch.zeros(2, P)
     weight[0, 5], negative[0, 5] = 0.0, 0.25
     seen = []
@@ -244,7 +244,7 @@ def test_names_that_are_taken_are_refused(more, told):
 
 
 class Learning(nn.Module):
-    """Every box takes prior `box`; its weight is learnt."""
+    """Gives every box the prior of its index. Learns the weights."""
 
     soft_labels, quality_name, needs_size = True, "IoU", False
 
@@ -277,7 +277,7 @@ def test_todays_rules_add_nothing_to_a_checkpoint_but_the_means_of_simd(name):
 
 
 def test_at_least_one_keeps_the_gradient_and_weighs_its_own_positives_with_one():
-    """Box 1 loses its only positive to a weight of 0: it gets another one, of weight 1."""
+    """Box 1 has only a positive of weight 0, so it gets another one of weight 1."""
     scale = nn.Parameter(torch.tensor(0.5))
     weight = scale * torch.ones(2, P)
     weight = torch.where(torch.arange(P) == 2, 0.0, weight)
@@ -329,7 +329,7 @@ def test_every_parameter_of_the_rule_has_a_gradient_in_every_step():
 
 
 def test_metrics_of_an_assignment():
-    """Two images of 20 priors: three positives on the finest level, one prior ignored."""
+    """Two images of 20 priors have three positives on the finest level and an ignored prior."""
     output = make_output()
     deltas = output.deltas.detach().clone()
     deltas[0, 3] = DeltaCoder().encode(GT.boxes[0], PRIORS.boxes[3])  # IoU 1

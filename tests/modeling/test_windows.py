@@ -1,4 +1,4 @@
-"""Swin's windows by arithmetic, beside torchvision's by branches."""
+"""Compares Swin's windows by arithmetic with torchvision's by branches."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torchvision.models.swin_transformer import PatchMerging, ShiftedWindowAtten
 
 from dynamic_atss.modeling.backbones.windows import Merging, WindowAttention
 
-# A window high or wide, none whole, several, one token.
+# One window high or wide, partial windows, several windows, one token.
 SIZES = [(7, 7), (5, 9), (14, 3), (15, 29), (1, 1), (28, 8)]
 
 

@@ -14,7 +14,7 @@ KERNELS = Path(dynamic_atss.ops.__file__).parent / "csrc"
 
 
 def compiled(source, folder):
-    """The library of tests/ops/<source>, compiled into `folder`; skips where there is no g++."""
+    """Compiles tests/ops/<source> into `folder` and loads it. Skips the test without g++."""
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("no g++ here, which the kernels are compiled with for the CPU")

@@ -1,4 +1,4 @@
-"""Whole operators of csrc/*.cu, their host code included, on the CPU with cuda_on_cpu.h."""
+"""Compiles operators of csrc/*.cu with their host code for the CPU by cuda_on_cpu.h."""
 
 import re
 import shutil
@@ -15,7 +15,7 @@ FLAGS = """-std=c++17 -O1 -ffp-contract=off -fPIC -shared -Wno-unknown-pragmas
 
 
 def for_cpu(source, namespace):
-    """CUDA's own syntax as C++, and the operators registered for the CPU in another namespace."""
+    """Rewrites CUDA's syntax as C++, and registers the operators for the CPU in a new namespace."""
     source = LAUNCH.sub(r"cuda_on_cpu::launch(dim3(\2), dim3(\3), \1, ", source)
     source = re.sub(r"\n.*DeviceGuard guard\(.*\);", "", source)
     source = source.replace("is_cuda()", "is_cpu()")
@@ -23,7 +23,7 @@ def for_cpu(source, namespace):
 
 
 def operators(name, folder):
-    """csrc/<name>.cu compiled into `folder`: its operators as torch.ops.<name>_cu_on_cpu.<op>."""
+    """Compiles csrc/<name>.cu into `folder`. Gives torch.ops.<name>_cu_on_cpu.<op>."""
     compiler, namespace = shutil.which("g++"), f"{name}_cu_on_cpu"
     if compiler is None:
         pytest.skip("no g++ here, which the kernels are compiled with for the CPU")

@@ -27,7 +27,7 @@ void sort_rows(std::vector<T>& values, std::vector<int64_t>& places, int64_t row
 }
 
 void nms(const float* boxes, const float* scores, const int64_t* classes, int64_t images,
-         int64_t columns, double threshold, double extra, int64_t limit, unsigned threads,
+         int64_t columns, double threshold, double offset, int64_t limit, unsigned threads,
          int64_t* keep, int64_t* counts) {
   using cuda_on_cpu::launch;
   const int64_t size = images * columns;
@@ -42,7 +42,7 @@ void nms(const float* boxes, const float* scores, const int64_t* classes, int64_
   sort_rows(ranked, rank, images, columns, false);
   launch(static_cast<unsigned>(images * ((columns + kTile - 1) / kTile)), threads, suppress<float>,
          boxes, sorted.data(), candidate.data(), ranked.data(), rank.data(), columns, threshold,
-         extra, kept.get());
+         offset, kept.get());
   launch(static_cast<unsigned>(images), threads, compact, kept.get(), candidate.data(), columns,
          limit, keep, counts);
 }
@@ -74,10 +74,10 @@ int guarded(const Run& run) {
 }  // namespace
 
 extern "C" int nms_on_cpu(const float* boxes, const float* scores, const int64_t* classes,
-                          int64_t images, int64_t columns, double threshold, double extra,
+                          int64_t images, int64_t columns, double threshold, double offset,
                           int64_t limit, unsigned threads, int64_t* keep, int64_t* counts) {
   return guarded([&] {
-    nms(boxes, scores, classes, images, columns, threshold, extra, limit, threads, keep, counts);
+    nms(boxes, scores, classes, images, columns, threshold, offset, limit, threads, keep, counts);
   });
 }
 

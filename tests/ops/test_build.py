@@ -1,4 +1,4 @@
-"""The build of the kernels: what it finds, and that this installation has what it could build."""
+"""Tests the build of the kernels: what it finds, and whether this installation is complete."""
 
 import importlib.util
 import os
@@ -26,7 +26,7 @@ def build():
 
 @pytest.fixture
 def only(monkeypatch, tmp_path):
-    """A PATH with one folder, and no variables that name a toolkit."""
+    """Sets a PATH with one folder, and no variables that name a toolkit."""
     for name in ("CUDA_HOME", "CUDA_PATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -39,7 +39,7 @@ def write_program(path, text):
 
 
 def test_nvcc_itself_names_the_toolkit(build, only, tmp_path_factory):
-    """The nvcc on the PATH is a wrapper, whose folder is no toolkit."""
+    """The nvcc on the PATH is a wrapper outside of the toolkit."""
     toolkit = tmp_path_factory.mktemp("cuda")
     (toolkit / "bin").mkdir()
     write_program(
@@ -93,7 +93,7 @@ def test_the_cpu_kernels_are_compiled_and_load_here():
 
 
 def toolkit():
-    """Its CUDA version; "" where there is none."""
+    """Gives the toolkit's CUDA version, "" without a toolkit."""
     if shutil.which("nvcc") is None:
         return ""
     text = subprocess.run(["nvcc", "--version"], capture_output=True, text=True).stdout
@@ -114,7 +114,7 @@ def test_the_cuda_kernels_are_compiled_and_load_without_a_gpu():
 
 
 @pytest.mark.parametrize(
-    "content, reason", [(sources.mark(), "does not load"), (sources.MARK, "of other sources")]
+    "content, reason", [(sources.mark(), "does not load"), (sources.MARK, "other sources")]
 )
 def test_a_library_that_will_not_do_is_one_warning(monkeypatch, tmp_path, content, reason):
     (tmp_path / "_cpu.abi3.so").write_text(content)

@@ -1,5 +1,4 @@
-"""The CUDA operators with their host code (sorts, sizes of launches, order of arguments), compiled
-for the CPU, against the references."""
+"""Compares the CUDA operators, compiled for the CPU with their host code, with the references."""
 
 import pytest
 import torch
@@ -30,9 +29,9 @@ def lists(found):
 def test_nms(nms_op, name, dtype):
     boxes, scores, classes = SCENES[name]()
     scene = boxes.to(dtype), scores.to(dtype), classes
-    for threshold, extra, limit in ((0.5, 1.0, None), (0.0, 0.0, 7)):
-        wanted = nms._reference(*scene, threshold, extra, limit)
-        assert lists(nms_op(*scene, threshold, extra, limit)) == lists(wanted)
+    for threshold, offset, limit in ((0.5, 1.0, None), (0.0, 0.0, 7)):
+        wanted = nms._reference(*scene, threshold, offset, limit)
+        assert lists(nms_op(*scene, threshold, offset, limit)) == lists(wanted)
 
 
 def test_nms_of_inputs_that_are_not_contiguous(nms_op):

@@ -1,4 +1,4 @@
-"""Focal losses against the dense formulas, written out."""
+"""Compares focal losses with the dense formulas."""
 
 import math
 
@@ -18,7 +18,7 @@ ROWS, CLASSES = 9, 4
 
 
 def make_inputs(seed=0):
-    """Positives of every class, background and ignored rows."""
+    """Makes positives of every class, background and ignored rows."""
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(ROWS, CLASSES, generator=generator, dtype=torch.float64) * 3
     classes = torch.tensor([0, 1, 2, 3, -1, -1, -2, 3, -2])
@@ -81,7 +81,7 @@ def test_sigmoid_focal_loss(alpha, gamma):
 
 @pytest.mark.parametrize("gamma", [2.0, 0.0])
 def test_no_alpha_as_in_torchvision(gamma):
-    """alpha below 0: positives and negatives weigh the same, 1."""
+    """With alpha below 0, positives and negatives have the weight 1."""
     logits, classes, label = make_inputs()
     kept = classes != -2
     target = torch.zeros_like(logits)
@@ -101,7 +101,7 @@ def test_no_alpha_as_in_torchvision(gamma):
 @pytest.mark.parametrize("alpha, gamma", [(0.75, 2.0), (0.5, 1.5), (1.0, 3.0)])
 def test_varifocal_loss(alpha, gamma):
     logits, classes, quality = make_inputs()
-    quality[2] = 0  # a positive that is worth nothing
+    quality[2] = 0  # a positive of quality 0
     expected = written_out_varifocal(logits, classes, quality, alpha, gamma)
     loss = varifocal_loss(logits, classes, quality, alpha, gamma)
     assert loss.item() == pytest.approx(expected, rel=1e-12)
@@ -142,7 +142,7 @@ def losses(logits, classes, quality):
 @pytest.mark.parametrize("size", [17.0, 89.0, 120.0, 1e4])
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_far_out(name, size, sign):
-    """Where the release gives NaN. The limit: only what is certainly wrong costs, by the logit."""
+    """The release gives NaN there. In the limit only wrong classes have a loss, the logit."""
     logits = torch.full((2, 2), sign * size, requires_grad=True)
     classes, quality = torch.tensor([1, -1]), torch.tensor([1.0, 0.5])
     loss = losses(logits, classes, quality)[name]

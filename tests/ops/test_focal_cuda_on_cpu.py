@@ -1,4 +1,4 @@
-"""The CUDA kernels of the focal losses, run by the CPU (cuda_on_cpu.h), against the reference."""
+"""Compares the CUDA kernels of the focal losses, run on the CPU, with the reference."""
 
 import ctypes
 
@@ -62,7 +62,7 @@ def test_far_out_and_not_a_number(kernels):
 
 
 def test_any_number_of_blocks(kernels):
-    """Of a grid that is smaller or larger than the work."""
+    """The grid is smaller or larger than the work."""
     inputs = *make_inputs(50, 80, seed=1), None, QUALITY, 0.0, 2.0
     gradients = [run(kernels, *inputs, blocks=blocks)[1] for blocks in (1, 7, 40)]
     assert torch.equal(gradients[0], gradients[1]) and torch.equal(gradients[0], gradients[2])

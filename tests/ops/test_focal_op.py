@@ -1,4 +1,4 @@
-"""The operator of the focal losses: its kernels against the reference, and as PyTorch wants it."""
+"""Compares the focal kernels with the reference, and runs PyTorch's checks of operators."""
 
 import subprocess
 import sys
@@ -62,7 +62,7 @@ def test_every_kind_and_dtype(device, dtype, kind, gamma):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(0, 80), (1, 1), (3, 1), (1, 257), (1000, 3), (700, 80)])
 def test_sizes(device, kind, shape):
-    """From none over one element to several tasks."""
+    """Uses no element, one element, and several tasks."""
     assert_as_reference(*make_inputs(*shape, device=device), kind, 0.25, 2.0)
 
 
@@ -83,7 +83,7 @@ def test_not_a_number_shows_where_it_is_and_in_the_sum(device, kind):
     logits[0, 7] = logits[1, 5] = logits[2, 3] = torch.nan
     loss, gradient = OP(logits, classes, quality, divisor, kind, 0.25, 2.0)
     assert loss.isnan()
-    assert gradient.isnan().nonzero().tolist() == [[0, 7], [1, 5]]  # the third is ignored
+    assert gradient.isnan().nonzero().tolist() == [[0, 7], [1, 5]]  # the third row is ignored
 
 
 def test_inputs_that_are_not_contiguous():
@@ -154,7 +154,7 @@ def test_gradcheck(device, kind, gamma):
 
 
 def test_a_graph_that_is_used_twice():
-    """The gradient is scaled in place and handed on, so that the second time makes it again."""
+    """The gradient is scaled in place and returned, so the second backward computes it again."""
     logits, classes, quality, divisor = make_inputs()
     logits.requires_grad_()
     loss = quality_focal_loss(logits, classes, quality, divisor=divisor)
@@ -173,7 +173,7 @@ def test_the_gradient_is_of_the_dtype_of_the_logits():
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_gradient_scaler_saves_what_would_vanish_in_float16(compiled):
-    """Against the gradient in float64: of small scores, divided by many positives."""
+    """Compares with the gradient in float64, for small scores and many positives."""
     logits, classes, quality, _ = make_inputs(60, 80, torch.float16)
     logits, divisor, scale = logits / 5 - 4.6, torch.tensor(200.0), 65536.0
     exact = logits.double().requires_grad_()
@@ -236,7 +236,7 @@ def test_divisor():
 
 
 def test_compile_without_a_graph_break():
-    """aot_eager: what the graph holds, forward and backward, without a C++ compiler's minutes."""
+    """The backend aot_eager traces forward and backward without a slow C++ compilation."""
     inputs = make_inputs(20, 8)
 
     def step(logits, classes, quality, divisor):
@@ -313,8 +313,8 @@ INFINITE = [float("-inf"), -1e30, -1000.0, -104.0, 0.0, 104.0, 1000.0, 1e30, flo
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 3.0])
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits_without_end_have_the_loss_of_their_limit(device, dtype, gamma, kind):
-    """Each alone, as an infinite loss hides all others: zero or infinite, with a gradient that is
-    that of a large logit; of a positive of each quality and of a prior without an object."""
+    """The loss is 0 or infinite, and the gradient is that of a large logit. Tests each case
+    separately, because an infinite loss hides all others."""
     for x in INFINITE:
         for label, value in ((-1, 0.0), (0, 0.0), (0, 0.5), (0, 1.0)):
             logits = torch.tensor([[x, -2.0]], dtype=dtype, device=device)

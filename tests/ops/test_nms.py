@@ -1,4 +1,4 @@
-"""NMS against a greedy loop written out."""
+"""Compares NMS with a greedy loop."""
 
 import pytest
 import torch
@@ -27,8 +27,8 @@ def test_greedy_loop(threshold, convention, classes):
 
 
 def test_the_legacy_extent_decides():
-    """Pixels 0..9 and 0..5: 6/10 with "+1" (not above 0.6: kept), 5/9 without; 0..9 and 0..6 is
-    7/10 with "+1"."""
+    """Pixels 0..9 and 0..5 have the IoU 6/10 with "+1", which is kept at 0.6, and 5/9 without.
+    0..9 and 0..6 have 7/10 with "+1"."""
     boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 5], [0, 0, 6, 9]])
     scores, classes = torch.tensor([0.9, 0.8, 0.7]), torch.zeros(3).long()
     assert multiclass_nms(boxes[:2], scores[:2], classes[:2], 0.6).tolist() == [0, 1]
@@ -58,7 +58,7 @@ def test_nothing():
 
 @pytest.mark.parametrize("shift", [0.0, -5000.0, 1e5])
 def test_classes_far_apart_do_not_round_the_boxes(shift):
-    """With 1,203 classes on a large image an offset in float32 would move corners by 1/4 pixel."""
+    """With 1,203 classes on a large image, an offset in float32 would move corners by 1/4 pixel."""
     boxes, scores, generator = make_boxes(300, 5, scale=0.2)
     far = torch.tensor([[4000.0, 4000, 4012, 4012]])
     boxes = torch.cat((boxes, far)) + shift
@@ -69,7 +69,7 @@ def test_classes_far_apart_do_not_round_the_boxes(shift):
 
 
 def test_neighbouring_classes_never_touch():
-    """The whole span of coordinates lies between two classes, negative ones included."""
+    """The offset between two classes exceeds the full range of coordinates, also negative ones."""
     boxes = torch.tensor([[-50.0, -50, 100, 100], [-50, -50, 100, 100], [0, 0, 150, 150]])
     keep = multiclass_nms(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 1, 2]), 0.0)
     assert keep.tolist() == [0, 1, 2]

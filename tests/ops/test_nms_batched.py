@@ -1,5 +1,7 @@
-"""NMS of a batch: the kernels against the reference, the reference against a loop, and PyTorch's
-own checks of an operator."""
+"""Compares batched NMS: kernels with the reference, and the reference with a loop.
+
+Also runs PyTorch's checks of operators.
+"""
 
 import math
 
@@ -16,7 +18,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 @pytest.fixture(params=DEVICES)
 def device(request):
-    """One with kernels."""
+    """Gives a device with kernels."""
     if library.load()[request.param] != "native":
         pytest.skip(f"no kernels for {request.param}: {library.load()[request.param]}")
     return request.param
@@ -43,7 +45,7 @@ def test_the_kernels_keep_what_the_reference_keeps(name, dtype, convention, devi
 
 
 def test_the_threshold_is_met_to_the_last_bit(device):
-    """At its own IoU a pair stays, at the next number below it one goes."""
+    """At the pair's IoU both boxes stay. At the next smaller number one is suppressed."""
     boxes = crowd(1, 200, 1, seed=11)[0].double() * 1.1 + 0.3
     scores, classes = torch.tensor([[0.9, 0.8]]).double(), torch.zeros(1, 2).long()
     seen = 0
@@ -76,7 +78,7 @@ def test_the_reference_keeps_what_a_loop_keeps(name, threshold):
 
 @pytest.mark.parametrize(
     "name, exact",
-    [("some classes", True), ("whole pixels", True), ("all ties", True), ("huge", False),
+    [("some classes", True), ("integer pixels", True), ("all ties", True), ("huge", False),
      ("not finite", False), ("tiny", False)],
 )  # fmt: skip
 def test_the_reference_moves_classes_apart_only_where_that_is_exact(monkeypatch, name, exact):
@@ -84,12 +86,12 @@ def test_the_reference_moves_classes_apart_only_where_that_is_exact(monkeypatch,
     monkeypatch.setattr(nms, "_class_by_class", lambda *image: calls.append(1) or by_class(*image))
     found = lists(nms._reference(*SCENES[name](), 0.5, 1.0, None))
     assert bool(calls) != exact
-    monkeypatch.setattr(nms, "_ONE_PASS", 0)  # always class by class
+    monkeypatch.setattr(nms, "_ONE_PASS", 0)  # always handled class by class
     assert found == lists(nms._reference(*SCENES[name](), 0.5, 1.0, None))
 
 
 def test_what_is_not_finite_is_kept_and_suppresses_nothing(device):
-    """Beside it a pair of which one goes; an inverted box is as good as none."""
+    """Another pair shows that suppression works. An inverted box suppresses nothing, either."""
     pair = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9]])
     for value in (torch.nan, torch.inf, -torch.inf):
         for corner in range(4):
@@ -126,7 +128,7 @@ def test_images_do_not_touch_each_other(device):
 @pytest.mark.parametrize("shape", [(1, 41_000), (2, 41_000), (130, 310)])
 @pytest.mark.parametrize("limit", [None, 50])
 def test_any_number_of_threads(shape, limit):
-    """One image whose classes are shared among them, fewer images than they, and many."""
+    """Uses one image, whose classes the threads share, fewer images than threads, and many."""
     scene, before = crowd(*shape, 40, seed=14), torch.get_num_threads()
     found = []
     try:
@@ -164,16 +166,16 @@ BOXES, SCORES, CLASSES = torch.zeros(2, 3, 4), torch.ones(2, 3), torch.zeros(2, 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ((BOXES[:, :2], SCORES, CLASSES, 0.5), "not \\(N, K, 4\\)"),
-        ((BOXES[..., :3], SCORES, CLASSES, 0.5), "not \\(N, K, 4\\)"),
-        ((BOXES[0], SCORES[0], CLASSES[0], 0.5), "not \\(N, K, 4\\)"),
-        ((BOXES, SCORES, CLASSES[:1], 0.5), "classes \\(1, 3\\)"),
-        ((BOXES, SCORES, CLASSES.int(), 0.5), "classes torch.int32"),
-        ((BOXES, SCORES.long(), CLASSES, 0.5), "scores torch.int64: not floating"),
-        ((BOXES, SCORES, CLASSES, float("nan")), "threshold nan"),
-        ((BOXES, SCORES, CLASSES, -0.1), "threshold -0.1"),
-        ((BOXES, SCORES, CLASSES, 0.5, 1.0, 0), "limit 0"),
-        ((BOXES, SCORES, CLASSES, 0.5, 1.0, -3), "limit -3"),
+        ((BOXES[:, :2], SCORES, CLASSES, 0.5), "give \\(N, K, 4\\)"),
+        ((BOXES[..., :3], SCORES, CLASSES, 0.5), "give \\(N, K, 4\\)"),
+        ((BOXES[0], SCORES[0], CLASSES[0], 0.5), "give \\(N, K, 4\\)"),
+        ((BOXES, SCORES, CLASSES[:1], 0.5), "\\(1, 3\\)"),
+        ((BOXES, SCORES, CLASSES.int(), 0.5), "classes are torch.int32"),
+        ((BOXES, SCORES.long(), CLASSES, 0.5), "scores torch.int64; give floating"),
+        ((BOXES, SCORES, CLASSES, float("nan")), "threshold is nan"),
+        ((BOXES, SCORES, CLASSES, -0.1), "threshold is -0.1"),
+        ((BOXES, SCORES, CLASSES, 0.5, 1.0, 0), "limit is 0"),
+        ((BOXES, SCORES, CLASSES, 0.5, 1.0, -3), "limit is -3"),
     ],
 )
 def test_mistakes_are_named(arguments, message):
@@ -210,7 +212,7 @@ def test_opcheck(limit, device):
 
 
 def test_compiles_into_one_graph():
-    """Also with another number of candidates; the backend is the one that takes no time."""
+    """The number of candidates may change. The backend aot_eager is fast."""
     compiled = torch.compile(batched_multiclass_nms, fullgraph=True, backend="aot_eager")
     for count in (40, 60, 80):
         scene = crowd(2, count, 3, seed=count)

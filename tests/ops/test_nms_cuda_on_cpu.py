@@ -1,4 +1,4 @@
-"""The CUDA kernels of NMS, run by the CPU (cuda_on_cpu.h), against the reference."""
+"""Compares the CUDA kernels of NMS, run on the CPU, with the reference."""
 
 import ctypes
 
@@ -17,12 +17,12 @@ def kernels(tmp_path_factory):
     return compiled("nms_on_cpu.cpp", tmp_path_factory.mktemp("nms"))
 
 
-def run(kernels, boxes, scores, classes, threshold, extra, limit, threads):
+def run(kernels, boxes, scores, classes, threshold, offset, limit, threads):
     keep = torch.full((len(scores), min(limit, scores.shape[1])), -7)
     counts = torch.full((len(scores),), -7)
     inputs = [pointer(x.contiguous()) for x in (boxes.float(), scores, classes)]
     sizes = [ctypes.c_int64(x) for x in scores.shape]
-    numbers = [ctypes.c_double(threshold), ctypes.c_double(extra), ctypes.c_int64(keep.shape[1])]
+    numbers = [ctypes.c_double(threshold), ctypes.c_double(offset), ctypes.c_int64(keep.shape[1])]
     failed = kernels.nms_on_cpu(
         *inputs, *sizes, *numbers, ctypes.c_uint(threads), pointer(keep), pointer(counts)
     )
@@ -30,18 +30,18 @@ def run(kernels, boxes, scores, classes, threshold, extra, limit, threads):
     return keep, counts
 
 
-@pytest.mark.parametrize("extra", [0.0, 1.0])
+@pytest.mark.parametrize("offset", [0.0, 1.0])
 @pytest.mark.parametrize("name", SCENES)
-def test_the_kernels_keep_what_the_reference_keeps(kernels, name, extra):
+def test_the_kernels_keep_what_the_reference_keeps(kernels, name, offset):
     scene = SCENES[name]()
     for threshold, limit, threads in ((0.5, 1000, 64), (0.0, 7, 32), (0.8, 1000, 16)):
-        wanted = nms._reference(*scene, threshold, extra, limit)
-        found = run(kernels, *scene, threshold, extra, limit, threads)
+        wanted = nms._reference(*scene, threshold, offset, limit)
+        found = run(kernels, *scene, threshold, offset, limit, threads)
         assert [x.tolist() for x in found] == [x.tolist() for x in wanted]
 
 
 def test_a_block_of_many_threads(kernels):
-    """As many as on a GPU; four tiles, the last one not full."""
+    """Uses as many threads as a GPU, and four tiles, the last one partial."""
     scene = crowd(1, 250, 1, seed=8)
     wanted = nms._reference(*scene, 0.4, 1.0, 250)
     found = run(kernels, *scene, 0.4, 1.0, 250, 256)

@@ -1,5 +1,4 @@
-"""What only a GPU shows of the operators: sizes beyond one launch, streams, precision beside
-float64."""
+"""Tests the operators on a GPU: sizes beyond one launch, streams, precision against float64."""
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from dynamic_atss.ops.nms import batched_multiclass_nms
 pytestmark = pytest.mark.cuda
 KINDS = {"focal": focal.SIGMOID, "quality": focal.QUALITY, "varifocal": focal.VARIFOCAL}
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
-# More elements than a launch has threads for at 1,024 elements a block: blocks take turns.
+# More elements than one launch covers at 1,024 elements per block, so blocks loop.
 SIZES = [(0, 80), (1, 1), (37, 80), (333, 33), (22_400, 80), (220_000, 80)]
 
 
@@ -37,7 +36,7 @@ def loss_of(kind, logits, classes, quality, divisor):
 
 
 def in_float64(kind, logits, classes, quality, divisor):
-    """Value and gradient by the plain form."""
+    """Computes value and gradient by the plain form in float64."""
     alpha = {"focal": 0.25, "quality": 0.0, "varifocal": 0.75}[kind]
     arguments = logits.double(), classes, quality.double(), divisor.double()
     return focal._loss_and_gradient(*arguments, KINDS[kind], alpha, 2.0)
@@ -54,7 +53,7 @@ def test_focal_losses_forward_and_backward_beside_float64(kind, dtype, size):
     (3 * loss).backward()
     assert loss.dtype == torch.float32 and logits.grad.dtype == dtype
     torch.testing.assert_close(loss.double(), expected, rtol=1e-4, atol=1e-6)
-    # Numbers below float16's smallest have no digits of it: 6e-5 x 2^-10.
+    # Below float16's smallest normal number, the resolution is 6e-5 * 2^-10.
     step = torch.finfo(dtype).eps
     torch.testing.assert_close(
         logits.grad.double(), 3 * wanted, rtol=max(8 * step, 1e-4), atol=max(step / 8, 1e-6)
@@ -75,14 +74,14 @@ def test_nms_of_any_size_keeps_what_the_cpu_keeps(shape, classes):
 
 
 def keep_busy():
-    """Milliseconds of work on the current stream."""
+    """Queues milliseconds of work on the current stream."""
     busy = torch.rand(4000, 4000, device="cuda")
     for _ in range(10):
         busy = busy @ busy / 4000
 
 
 def test_nms_runs_on_the_current_stream():
-    """Its inputs are written late there: on another stream it would read what was before."""
+    """The inputs are written late, so work on another stream would read the old values."""
     scene = [x.cuda() for x in crowd(4, 500, 5, seed=19)]
     expected = batched_multiclass_nms(*scene, 0.5)
     late, stream = [torch.zeros_like(x) for x in scene], torch.cuda.Stream()
@@ -128,7 +127,7 @@ def test_focal_losses_do_not_wait_for_the_gpu(kind):
 
 
 def test_the_same_on_the_second_gpu():
-    """The operators run where their tensors are, also if another device is the current one."""
+    """The operators run on the device of their tensors, even if another device is current."""
     if torch.cuda.device_count() < 2:
         pytest.skip("one GPU only")
     scene = crowd(2, 300, 3, seed=20)

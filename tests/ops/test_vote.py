@@ -1,4 +1,4 @@
-"""Box voting against the rule written out, one cluster after the other, in Python numbers."""
+"""Compares box voting with a loop over the clusters in plain Python."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from dynamic_atss.ops.vote import box_vote, score_vote
 
 
 def crowd(count, classes, seed, side=100.0):
-    """Boxes around few objects, in random order."""
+    """Makes boxes around few objects in random order."""
     g = torch.Generator().manual_seed(seed)
     objects = torch.rand(max(count // 8, 1), 4, generator=g) * side
     center = objects[torch.randint(len(objects), (count,), generator=g)]
@@ -39,7 +39,7 @@ def test_mean_of_two_and_one_alone():
     scores, classes = torch.tensor([0.6, 0.2, 0.3, 0.5]), torch.tensor([1, 1, 1, 0])
     boxes_out, scores_out, classes_out = box_vote(boxes, scores, classes, 0.66)
     assert classes_out.tolist() == [1, 0, 1]
-    assert scores_out.tolist() == scores[[0, 3, 2]].tolist()  # the best one's, to the bit
+    assert scores_out.tolist() == scores[[0, 3, 2]].tolist()  # bitwise those of the best box
     torch.testing.assert_close(boxes_out[0], torch.tensor([0, 0, 9, 9 + 0.2 / 0.8]))
     assert torch.equal(boxes_out[1:], boxes[[3, 2]])
 
@@ -135,7 +135,7 @@ def test_score_voting_as_the_double_loop(convention):
 
 
 def test_score_voting_by_hand():
-    """Of a box alone, one beside it of another class, and one whose only voter has score 0."""
+    """Tests a single box, one near a box of another class, and one whose only voter scores 0."""
     boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 9], [50, 50, 60, 60]])
     scores, classes = torch.tensor([0.5, 0.9, 0.0]), torch.tensor([1, 0, 1])
     candidates = boxes[None], scores[None], classes[None]

@@ -1,4 +1,4 @@
-"""Small data sets with detections, and a plain matching to compare with."""
+"""Makes small data sets with detections, and matches them by a plain loop."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write_set(
     names: dict[int, str],
     images: tuple[int, ...] = (5, 9, 11),
 ) -> CocoDataset:
-    """a.json, pictures of 200 x 150 and out/bbox.json in a folder; names: of the categories."""
+    """Writes a.json, images of 200 x 150 and out/bbox.json. names: of the categories"""
     (folder / "images").mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 256, (150, 200, 3), np.uint8)
     files = {i: f"{i} <b>é.png" for i in images}
@@ -52,8 +52,11 @@ def write_set(
 
 
 def random_set(folder: Path, seed: int, images: int = 24) -> CocoDataset:
-    """Boxes of three of four categories, some crowds, and detections near them and elsewhere; the
-    scores differ from each other, and ids are not in the order of the names."""
+    """Writes random boxes of three of four categories, some crowds, and detections.
+
+    The detections lie near boxes and elsewhere, and their scores are distinct. The categories'
+    ids are not in the order of the file.
+    """
     rng = np.random.default_rng(seed)
     boxes, results = [], []
     for image in range(images):
@@ -83,9 +86,12 @@ def tables(dataset: CocoDataset) -> tuple[TruthTable, Table]:
 
 
 def matched(truth: TruthTable, table: Table) -> tuple[list[bool], list[bool], dict[int, float]]:
-    """COCO's matching at IoU 0.5, written out: by descending score each detection takes the free
-    object of its image and category that it overlaps most; else, if it lies on a crowd, it does not
-    count. Whether each counts, whether it is right, and each found object's score."""
+    """Matches as COCO does at IoU 0.5, in a loop.
+
+    By descending score, each detection takes the free object of its image and category that it
+    overlaps most. A detection without an object that lies on a crowd does not count. Gives
+    whether each detection counts, whether it is right, and the score of each found object.
+    """
     counted, right = [True] * len(table), [False] * len(table)
     taken: dict[int, float] = {}
     for d in np.argsort(-table[:, 5], kind="stable").tolist():
@@ -105,7 +111,7 @@ def matched(truth: TruthTable, table: Table) -> tuple[list[bool], list[bool], di
 
 
 def _on_crowd(truth: TruthTable, row: np.ndarray) -> bool:
-    """Half of the detection's own area lies on a crowd of its category."""
+    """Tests whether half of the detection's area lies on a crowd of its category."""
     x, y, w, h = row[1:5]
     for t in np.flatnonzero(truth.crowd):
         left, top, width, height = truth.boxes[t]

@@ -1,4 +1,4 @@
-"""What became of each detection: against loops written out, and against hotcoco's counts."""
+"""Compares the matches and errors with loops and with hotcoco's counts."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_kinds_of_all_detections_add_up_to_tide(tmp_path, seed, threshold):
 
 
 def test_each_kind_by_hand(tmp_path):
-    """Two objects; a detection of each kind."""
+    """Makes a detection of each kind for two objects."""
     big, small = (0, 0, 40, 40), (100, 100, 20, 20)
     results = {
         "right": found(5, 1, big, 0.95),
@@ -61,7 +61,7 @@ def test_each_kind_by_hand(tmp_path):
     errors = errors_at(matches_of(dataset), 0.3)
     assert errors.kind.tolist() == ["Dupe", "Loc", "Cls", "Both", "Bkg"]
     assert errors.false.tolist() == [1, 2, 3, 4, 5] and errors.right.tolist() == [0]
-    assert errors.instead[2:4].tolist() == [0, 0]  # the first category
+    assert errors.overlapped_category[2:4].tolist() == [0, 0]  # the first category
     assert errors.missed.tolist() == [1] and errors.found.tolist() == [0]
     assert box_iou(np.array([big], float), np.array([[0, 0, 40, 12]], float)) == pytest.approx(0.3)
 

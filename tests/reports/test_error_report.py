@@ -1,4 +1,4 @@
-"""The page and its numbers as files: odd data sets, whole or not at all, opened in a browser."""
+"""Tests the files of a report: odd data sets, interrupted writing, the page in a browser."""
 
 import json
 import re
@@ -48,7 +48,7 @@ FAR = (190, 140, 500, 500)
         ([truth(5, 1, BOX)], [found(5, 1, BOX, 1.0)], True, True),
         ([truth(5, 1, (10, 10, 0, 0))], [found(5, 1, FAR, 0.9)], False, False),
     ],
-    ids=["no detections", "all false", "crowds alone", "no error", "beyond the border"],
+    ids=["no detections", "all false", "only crowds", "no error", "outside the image"],
 )
 def test_odd_results(tmp_path, boxes, results, found_any, right_all):
     text, numbers = report_of(write_set(tmp_path / "set", boxes, results, {1: "one"}))
@@ -68,20 +68,20 @@ def test_no_report_where_there_is_nothing_to_score(tmp_path):
     assert [p.name for p in (tmp_path / "set/out").iterdir()] == ["bbox.json"]
 
 
-def test_results_of_another_set_and_none_are_told(tmp_path):
+def test_results_of_another_set_and_missing_results_are_refused(tmp_path):
     dataset = write_set(tmp_path / "set", [truth(5, 1, BOX)], [found(6, 1, BOX, 1.0)], {1: "one"})
     with pytest.raises(UserError, match="image 6 is not in"):
         report_of(dataset)
-    with pytest.raises(UserError, match=r"bbox\.json: is not there"):
+    with pytest.raises(UserError, match=r"bbox\.json: does not exist"):
         write_report(dataset, tmp_path, "val", 100)
 
 
-def test_an_image_that_has_gone_is_told_in_its_place(tmp_path):
+def test_a_missing_image_is_reported_in_its_place(tmp_path):
     dataset = random_set(tmp_path / "set", 0)
-    whole, _ = report_of(dataset)
+    complete, _ = report_of(dataset)
     shutil.rmtree(dataset.images)
     text, _ = report_of(dataset)
-    assert "data:image" in whole and "data:image" not in text
+    assert "data:image" in complete and "data:image" not in text
     assert str(dataset.images / "0").replace("/", "") in re.sub("/|&lt;.*?&gt;", "", text)
 
 
@@ -101,7 +101,7 @@ def test_an_older_report_stays_where_the_new_one_cannot_be_written(tmp_path, mon
 
 
 def test_size_is_bounded(tmp_path, monkeypatch):
-    """As many pictures of 40 images as of 20, whose noise no JPEG makes small."""
+    """Reports of 40 and of 20 images show equally many pictures. Noise compresses badly."""
     sizes = {}
     for images in (20, 40):
         boxes = [truth(i, 1, BOX) for i in range(images)]
@@ -115,7 +115,7 @@ def test_size_is_bounded(tmp_path, monkeypatch):
 
 
 def voc_file(image, corners):
-    """corners: "xmin ymin xmax ymax", difficult or not"""
+    """Gives an annotation. corners: pairs of "xmin ymin xmax ymax" and difficult (0 or 1)"""
     keys = ("xmin", "ymin", "xmax", "ymax")
     objects = ""
     for text, difficult in corners:
@@ -127,7 +127,7 @@ def voc_file(image, corners):
 
 
 def write_voc(folder):
-    """Images a and b; b has a difficult box, too."""
+    """Writes images a and b. b also has a difficult box."""
     for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (folder / name).mkdir(parents=True)
     boxes = {"a": [("11 11 50 50", 0)], "b": [("1 1 30 30", 0), ("101 101 140 140", 1)]}
@@ -150,7 +150,7 @@ def test_of_a_voc_set_has_vocs_scores(tmp_path):
     (tmp_path / "out/bbox.json").write_text(json.dumps(results))
     path = write_report(dataset, tmp_path / "out", "voc", 100)
     numbers = json.loads((tmp_path / "out/report.json").read_text())
-    assert numbers["voc"]["VOC_mAP"] == pytest.approx(0.5)  # one of two, the difficult one aside
+    assert numbers["voc"]["VOC_mAP"] == pytest.approx(0.5)  # one of two, without the difficult one
     assert numbers["regions_to_ignore"] == 1 and numbers["detections_counted"] == 2
     assert numbers["at_threshold"]["false"] == 0 and "PASCAL VOC" in path.read_text()
 

@@ -1,4 +1,4 @@
-"""The numbers of a report: those of the scores, and others against loops written out."""
+"""Compares the numbers of a report with the scores of the test and with loops."""
 
 import numpy as np
 import pytest
@@ -18,8 +18,11 @@ def numbers_of(dataset, threshold, max_dets=100):
 
 
 def confusion_loop(boxes, table, counted, threshold, categories):
-    """By descending score a detection takes the free object of its image, of any category, that it
-    overlaps most by IoU 0.5 or more."""
+    """Computes the confusion matrix in a loop.
+
+    By descending score, a detection takes the free object of its image, of any category, that it
+    overlaps most with IoU 0.5 or more.
+    """
     place, last = {c: i for i, c in enumerate(categories)}, len(categories)
     matrix = np.zeros((last + 1, last + 1), int)
     taken = set()
@@ -55,7 +58,7 @@ def test_confusion_matrix(tmp_path, seed, threshold):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_calibration(tmp_path, seed):
-    """In tenths of the score: the mean gap between score and share right, by their detections."""
+    """The mean gap between score and share of right detections, in tenths of the score."""
     dataset = random_set(tmp_path / "set", seed)
     boxes, table = tables(dataset)
     counted, right = map(np.array, matched(boxes, table)[:2])
@@ -93,13 +96,13 @@ def test_scores_are_those_of_the_test(tmp_path, seed, max_dets):
 @pytest.mark.parametrize("seed", range(3))
 def test_parts_add_up(tmp_path, seed):
     ours = numbers_of(random_set(tmp_path / "set", seed), 0.4)
-    whole, kinds = ours["at_threshold"], ours["errors"]["kinds"]
+    total, kinds = ours["at_threshold"], ours["errors"]["kinds"]
     for name in ("found", "missed", "false"):
         by_class = [row["at_threshold"][name] for row in ours["per_category"].values()]
-        assert sum(by_class) == whole[name]
-        assert sum(row[name] for row in ours["per_size"].values()) == whole[name]
-    assert sum(kinds[k]["at_threshold"] for k in kinds if k != "Miss") == whole["false"]
-    assert whole["found"] + whole["missed"] == ours["objects"]
+        assert sum(by_class) == total[name]
+        assert sum(row[name] for row in ours["per_size"].values()) == total[name]
+    assert sum(kinds[k]["at_threshold"] for k in kinds if k != "Miss") == total["false"]
+    assert total["found"] + total["missed"] == ours["objects"]
     for row in ours["per_category"].values():
         if row["best"]:
             assert row["best"]["f1"] >= (row["at_threshold"]["f1"] or 0)

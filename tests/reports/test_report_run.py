@@ -1,4 +1,4 @@
-"""`test_net.py --report`, and the report alone of results that are there."""
+"""Tests `test_net.py --report` and --report-only."""
 
 import importlib.util
 import json
@@ -8,12 +8,12 @@ from helpers_run import call_tool, write_config
 
 pytestmark = pytest.mark.slow
 
-LOW = ["MODEL.ATSS.INFERENCE_TH", 0.001]  # so that there are detections
+LOW = ["MODEL.ATSS.INFERENCE_TH", 0.001]  # gives detections without training
 
 
 @pytest.fixture(scope="module")
-def tested(tmp_path_factory):
-    """The arguments and the folder of a tiny run, tested with --report."""
+def tested_run(tmp_path_factory):
+    """Gives the arguments and the results' folder of a tiny run, tested with --report."""
     folder = tmp_path_factory.mktemp("run")
     args = [*write_config(folder), "OUTPUT_DIR", folder / "out", *LOW]
     with pytest.MonkeyPatch.context() as patch:
@@ -22,8 +22,8 @@ def tested(tmp_path_factory):
     return args, folder / "out/inference/shapes_val"
 
 
-def test_report_lies_beside_the_scores_and_has_their_numbers(tested):
-    _, folder = tested
+def test_report_is_in_the_folder_of_the_scores_and_has_their_numbers(tested_run):
+    _, folder = tested_run
     numbers = json.loads((folder / "report.json").read_text())
     assert numbers["coco"] == json.loads((folder / "coco_metrics.json").read_text())
     assert numbers["detections"] == len(json.loads((folder / "bbox.json").read_text())) > 100
@@ -31,8 +31,8 @@ def test_report_lies_beside_the_scores_and_has_their_numbers(tested):
     assert (folder / "report.html").read_text().startswith("<!doctype html>")
 
 
-def test_report_only_needs_no_model(tested, monkeypatch):
-    args, folder = tested
+def test_report_only_needs_no_model(tested_run, monkeypatch):
+    args, folder = tested_run
     files = {name: (folder / name).read_text() for name in ("report.html", "report.json")}
     scores = (folder / "coco_metrics.json").stat().st_mtime_ns
     for name in files:
@@ -45,19 +45,19 @@ def test_report_only_needs_no_model(tested, monkeypatch):
     assert (folder / "coco_metrics.json").stat().st_mtime_ns == scores
 
 
-def test_mistakes_are_told_in_a_line(tested, tmp_path, monkeypatch, capsys):
-    args, _ = tested
+def test_mistakes_are_reported_in_a_line(tested_run, tmp_path, monkeypatch, capsys):
+    args, _ = tested_run
     other = [*args, "OUTPUT_DIR", tmp_path]
     assert call_tool(monkeypatch, "test_net", [*other, "--report-only"]) == 2
-    assert "bbox.json: is not there: test the model first" in capsys.readouterr().err
+    assert "bbox.json: does not exist; test the model first" in capsys.readouterr().err
     missing = [*args, "OUTPUT_DIR", tmp_path / "none"]
     assert call_tool(monkeypatch, "test_net", [*missing, "--report-only"]) == 2
     assert "is no folder of a run" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
 
-def test_without_hotcoco_a_line_says_so_before_the_test(tested, monkeypatch, capsys):
-    args, folder = tested
+def test_missing_hotcoco_is_reported_before_the_test(tested_run, monkeypatch, capsys):
+    args, folder = tested_run
     find, before = importlib.util.find_spec, (folder / "bbox.json").stat().st_mtime_ns
 
     def without(name, *more):

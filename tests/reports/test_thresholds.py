@@ -1,4 +1,4 @@
-"""The threshold to take: F1 against its definition at every threshold."""
+"""Compares the F1 of every threshold with its definition."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Mistakes of users, made with the tools: one line on stderr, exit code 2, nothing lost."""
+"""Tests mistakes of users of the tools: one line on stderr, exit code 2, nothing is lost."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from PIL import Image
 
 
 class Evil:
-    """What unpickling it would do: make a file."""
+    """Makes a file if it is unpickled."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -31,7 +31,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def weights(config, tmp_path_factory):
-    """A finished run's weights."""
+    """Gives the weights of a finished run."""
     out = tmp_path_factory.mktemp("weights")
     with pytest.MonkeyPatch.context() as patch:
         args = [*config, "OUTPUT_DIR", out, "--skip-test", "SOLVER.MAX_ITER", 1]
@@ -41,7 +41,7 @@ def weights(config, tmp_path_factory):
 
 @pytest.fixture
 def refused(config, tmp_path, monkeypatch, capsys):
-    """(tool, *args) -> the one line, for a run that must leave its OUTPUT_DIR without a run."""
+    """Gives a function (tool, *args) that returns the error line of a run that must not start."""
 
     def check(tool: str, *args: object) -> str:
         out = tmp_path / "out"
@@ -62,7 +62,7 @@ MADE_BY_STARTING = {"log.txt"}
 
 @pytest.fixture
 def folder(config, tmp_path):
-    """A copy of the training set: train.json and train/."""
+    """Copies the training set: train.json and train/."""
     source = Path(config[3]) / "shapes"
     shutil.copytree(source / "train", tmp_path / "set" / "train")
     shutil.copy(source / "annotations/train.json", tmp_path / "set")
@@ -120,9 +120,9 @@ COMMAND_LINE = {
 
 @pytest.mark.parametrize("case", COMMAND_LINE)
 def test_command_line(refused, case):
-    args, said = COMMAND_LINE[case]
+    args, texts = COMMAND_LINE[case]
     line = refused("train_net", *args)
-    assert all(text in line for text in said), line
+    assert all(text in line for text in texts), line
 
 
 def test_missing_and_broken_config_files(refused, tmp_path):
@@ -142,17 +142,17 @@ def test_output_folder_that_cannot_be_made(refused, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         (["--config-file", "nowhere.yaml"], "nowhere.yaml"),
         (["SOLVER.BASE_LRR", "1"], "the nearest is SOLVER.BASE_LR"),
     ],
 )
-def test_in_a_process_of_its_own(config, tmp_path, args, said):
+def test_mistakes_in_a_new_process(config, tmp_path, args, message):
     ended = run_tool("train_net", [*config, "OUTPUT_DIR", tmp_path / "out", *args])
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
-    assert line.startswith("error: ") and said in line
+    assert line.startswith("error: ") and message in line
     assert not (tmp_path / "out").exists()
 
 
@@ -199,7 +199,7 @@ def test_a_hostile_pickle_is_not_run(refused, tmp_path, suffix):
     assert not trace.exists()
 
 
-def test_a_damaged_checkpoint_to_resume_is_told_and_the_one_before_is_taken(
+def test_a_damaged_checkpoint_is_logged_and_the_one_before_it_is_resumed(
     config, tmp_path, monkeypatch, capsys
 ):
     out = tmp_path / "run"
@@ -307,7 +307,7 @@ def test_annotations(refused, folder, change):
     assert str(folder / "train.json") in line and ANNOTATIONS[change] in line
 
 
-def test_boxes_that_are_none_are_dropped_and_counted_and_others_clipped(
+def test_invalid_boxes_are_dropped_and_counted_and_others_clipped(
     config, folder, tmp_path, monkeypatch
 ):
     def spoil(content):
@@ -321,8 +321,8 @@ def test_boxes_that_are_none_are_dropped_and_counted_and_others_clipped(
     args = [*config, *named(folder), "OUTPUT_DIR", out, "--skip-test", "SOLVER.MAX_ITER", 4]
     assert call_tool(monkeypatch, "train_net", args) == 0
     log = (out / "log.txt").read_text()
-    for said in ("Dropped 4 invalid boxes", "Dropped 1 .*outside the image", "Clipped 2 boxes"):
-        assert re.search(said, log), said
+    for text in ("Dropped 4 invalid boxes", "Dropped 1 .*outside the image", "Clipped 2 boxes"):
+        assert re.search(text, log), text
     assert all(np.isfinite(line["loss"]) for line in read_lines(out))
 
 
@@ -375,8 +375,8 @@ def test_test_set_with_other_categories(refused, folder):
     assert line.endswith("correct the name, leave its boxes out, or take another test set")
 
 
-def test_a_batch_that_does_not_divide_is_told_before_a_data_set_is_opened(refused):
-    """The folder is not there: opening it would be another mistake."""
+def test_a_batch_that_does_not_divide_is_refused_before_a_data_set_is_opened(refused):
+    """The data set does not exist, so opening it would give another error."""
     data = ["DATASETS.TRAIN", "coco:none.json:none", "SOLVER.ACCUMULATE", 2]
     line = refused("train_net", *data, "SOLVER.IMS_PER_BATCH", 5)
     assert line.startswith("SOLVER.IMS_PER_BATCH 5 does not divide by 1 process(es) x 2 parts")

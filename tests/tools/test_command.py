@@ -1,4 +1,4 @@
-"""The command `dynamic-atss`: its words, and that the files of tools/ are the same."""
+"""Tests the program `dynamic-atss`, and that the files of tools/ call the same commands."""
 
 import importlib
 import subprocess
@@ -28,7 +28,7 @@ TOOLS = {
 
 
 def called(monkeypatch, *words):
-    """The exit code of `dynamic-atss <words>`, in this process."""
+    """Calls `dynamic-atss <words>` in this process, and returns its exit code."""
     monkeypatch.setattr(sys, "argv", ["/bin/dynamic-atss", *words])
     with pytest.raises(SystemExit) as ended:
         commands.main()
@@ -76,7 +76,7 @@ def test_each_module_is_in_the_table():
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-def test_a_tool_is_a_few_lines_that_call_the_same(tool):
+def test_a_tool_is_a_few_lines_that_call_the_command(tool):
     module = importlib.import_module(f"dynamic_atss.commands.{TOOLS[tool]}")
     assert load_module(f"tools/{tool}.py").main is module.main
     text = (ROOT / f"tools/{tool}.py").read_text()
@@ -85,21 +85,21 @@ def test_a_tool_is_a_few_lines_that_call_the_same(tool):
 
 
 def test_the_help_of_a_tool_names_the_tool(monkeypatch, capsys):
-    """Its examples are as one types them who has called it."""
+    """Its examples call the tool, not the command."""
     assert called(monkeypatch, "train", "--help") == 0
-    own = capsys.readouterr().out
+    of_command = capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", ["tools/train_net.py", "--help"])
     with pytest.raises(SystemExit):
         load_module("tools/train_net.py").main()
     of_tool = capsys.readouterr().out
     for line in ("dynamic-atss train --config-file ", "8 -m dynamic_atss train --config"):
-        assert line in own and line not in of_tool
+        assert line in of_command and line not in of_tool
     for line in ("python tools/train_net.py --config-file ", "8 tools/train_net.py --config"):
-        assert line in of_tool and line not in own
+        assert line in of_tool and line not in of_command
 
 
-def test_a_mistake_is_told_without_torch():
-    """By python -m, too."""
+def test_a_mistake_is_reported_without_importing_torch():
+    """This holds for python -m, too."""
     code = (
         "import runpy, sys; sys.argv[1:] = ['train', '--config-file', 'nowhere.yaml']\n"
         "try: runpy.run_module('dynamic_atss', run_name='__main__', alter_sys=True)\n"
@@ -112,15 +112,15 @@ def test_a_mistake_is_told_without_torch():
 
 def test_a_launcher_takes_a_command_in_place_of_a_file(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "train").mkdir()  # a folder of that name is not meant
-    first = ["--nproc-per-node", "2", "--rdzv-id", "train"]
-    rest = ["train", "--config-file", "test", "SEED", "1"]
-    assert launch.with_module([*first, *rest]) == [*first, "-m", "dynamic_atss", *rest]
+    (tmp_path / "train").mkdir()  # a folder is no program
+    options = ["--nproc-per-node", "2", "--rdzv-id", "train"]
+    command = ["train", "--config-file", "test", "SEED", "1"]
+    assert launch.with_module([*options, *command]) == [*options, "-m", "dynamic_atss", *command]
     (tmp_path / "train.py").touch()
     for kept in (["train.py", "SEED", "1"], ["-m", "train", "1"], ["--no-python", "train", "1"]):
-        assert launch.with_module([*first, *kept]) == [*first, *kept]
+        assert launch.with_module([*options, *kept]) == [*options, *kept]
     with pytest.raises(UserError, match="trian: no such file; the nearest is train"):
-        launch.with_module([*first, "trian"])
+        launch.with_module([*options, "trian"])
 
 
 @pytest.mark.parametrize(
@@ -133,8 +133,8 @@ def test_a_launcher_takes_a_command_in_place_of_a_file(monkeypatch, tmp_path):
         (["PYTHON", "-m", "dynamic_atss", "train"], "PYTHON -m dynamic_atss train --resume"),
     ],
 )
-def test_the_command_that_goes_on_is_as_typed(monkeypatch, tmp_path, words, typed):
-    """A script that a shell finds by its name runs as `python /its/folder/name`."""
+def test_the_command_to_resume_is_as_typed(monkeypatch, tmp_path, words, typed):
+    """A shell runs a script that it finds by name as `python /the/folder/name`."""
     for folder in ("bin", "other"):
         (tmp_path / folder).mkdir()
         for name in ("dynamic-atss", "torchrun"):

@@ -1,4 +1,4 @@
-"""tools/convert_checkpoint.py as a command."""
+"""Tests tools/convert_checkpoint.py and tools/remove_solver_states.py."""
 
 import os
 import pickle
@@ -27,7 +27,7 @@ def body(tmp_path):
     return tmp_path / "a.pth"
 
 
-def test_it_converts_and_reports(body, tmp_path, monkeypatch, capsys):
+def test_a_file_is_converted_and_reported(body, tmp_path, monkeypatch, capsys):
     args = [body, tmp_path / "new" / "b.pth", "--to", "published", "--strip"]
     assert call_tool(monkeypatch, "convert_checkpoint", args) == 0
     out = capsys.readouterr().out
@@ -48,7 +48,7 @@ def refused(monkeypatch, capsys):
     return check
 
 
-def test_nothing_is_overwritten_unasked(body, tmp_path, refused, monkeypatch):
+def test_nothing_is_overwritten_without_the_option(body, tmp_path, refused, monkeypatch):
     other = tmp_path / "b.pth"
     other.write_text("precious")
     assert "--overwrite" in refused(body, other, "--to", "project")
@@ -56,7 +56,7 @@ def test_nothing_is_overwritten_unasked(body, tmp_path, refused, monkeypatch):
     before = body.read_bytes()
     (tmp_path / "link.pth").symlink_to(body)
     for same in (body, tmp_path / "link.pth"):
-        assert "is read" in refused(body, same, "--to", "published", "--overwrite")
+        assert "is the input file" in refused(body, same, "--to", "published", "--overwrite")
     assert body.read_bytes() == before
     args = [body, other, "--to", "project", "--overwrite"]
     assert call_tool(monkeypatch, "convert_checkpoint", args) == 0
@@ -80,21 +80,21 @@ def test_mistakes(body, tmp_path, refused):
 def test_timm_files_both_ways(tmp_path, monkeypatch, refused):
     timm = pytest.importorskip("timm")
     state = timm.create_model("convnext_atto", pretrained=False).state_dict()
-    theirs, ours, back = (tmp_path / name for name in ("t.pth", "o.pth", "b.pth"))
-    torch.save(state, theirs)
-    assert "--body timm/<name>" in refused(theirs, ours, "--to", "project")
+    of_timm, of_project, back = (tmp_path / name for name in ("t.pth", "p.pth", "b.pth"))
+    torch.save(state, of_timm)
+    assert "--body timm/<name>" in refused(of_timm, of_project, "--to", "project")
     body = ["--body", "timm/convnext_atto"]
-    to_ours = [theirs, ours, "--to", "project", *body]
-    assert call_tool(monkeypatch, "convert_checkpoint", to_ours) == 0
-    assert "--body timm/<name>" in refused(ours, back, "--to", "backbone")
-    to_theirs = [ours, back, "--to", "backbone", *body]
-    assert call_tool(monkeypatch, "convert_checkpoint", to_theirs) == 0
+    to_project = [of_timm, of_project, "--to", "project", *body]
+    assert call_tool(monkeypatch, "convert_checkpoint", to_project) == 0
+    assert "--body timm/<name>" in refused(of_project, back, "--to", "backbone")
+    to_timm = [of_project, back, "--to", "backbone", *body]
+    assert call_tool(monkeypatch, "convert_checkpoint", to_timm) == 0
     got = torch.load(back)
     assert got.keys() == state.keys() and all(got[n].equal(v) for n, v in state.items())
 
 
 @pytest.mark.parametrize("kind", ["project", "published"])
-def test_remove_solver_states_as_the_releases_have_it(body, tmp_path, monkeypatch, capsys, kind):
+def test_remove_solver_states_as_in_the_releases(body, tmp_path, monkeypatch, capsys, kind):
     path = tmp_path / "model_final.pth"
     args = [body, path, "--to", kind]
     assert call_tool(monkeypatch, "convert_checkpoint", args) == 0
@@ -111,7 +111,7 @@ def test_remove_solver_states_as_the_releases_have_it(body, tmp_path, monkeypatc
     assert call_tool(monkeypatch, "remove_solver_states", [path, "--overwrite"]) == 0
 
 
-def test_remove_solver_states_of_something_else(tmp_path, monkeypatch, capsys):
+def test_remove_solver_states_of_another_file(tmp_path, monkeypatch, capsys):
     torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "r.pth")
     assert call_tool(monkeypatch, "remove_solver_states", [tmp_path / "r.pth"]) == 2
-    assert "torchvision backbone, which has no solver's state" in capsys.readouterr().err
+    assert "is a torchvision backbone" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The demo, cut down to two iterations of a tiny network on tiny images."""
+"""Tests the demo with two iterations of a tiny network on tiny images."""
 
 import json
 import re
@@ -20,7 +20,7 @@ SOLVER.MAX_ITER 2 SOLVER.LOG_PERIOD 1 DATALOADER.NUM_WORKERS 0
 """.split()
 
 
-def test_demo_leaves_scores_pictures_and_a_loss_plot(tmp_path: Path) -> None:
+def test_the_demo_writes_scores_pictures_and_a_loss_plot(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "tools/demo.py"), "--output", str(tmp_path), *TINY]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

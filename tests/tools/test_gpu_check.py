@@ -1,4 +1,4 @@
-"""The check of a machine with a GPU: its runner, what it says of missing packages, a dry run."""
+"""Tests the check of a machine with a GPU: its runner, missing packages and a dry run."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ FOLDER = ROOT / "benchmarks"
 
 @pytest.fixture(autouse=True)
 def scripts(monkeypatch):
-    """The scripts import each other by plain names, as when they are started."""
+    """Lets the scripts import each other by plain names, as when they are started."""
     monkeypatch.syspath_prepend(str(FOLDER))
     before = set(sys.modules)
     yield
@@ -31,7 +31,7 @@ def scripts(monkeypatch):
 
 @pytest.fixture
 def runner(tmp_path):
-    """(seconds that are left) -> a runner; its `noted` has the states after each stage."""
+    """Gives a function (seconds left) that makes a runner, and the list of states after stages."""
     from on_gpu import runner
 
     def make(left=60.0):
@@ -48,10 +48,10 @@ def runner(tmp_path):
     return make
 
 
-def stage(name, code, limit=30.0, **more):
+def stage(name, code, limit=30.0, **options):
     from on_gpu.runner import Stage
 
-    return Stage(name, (sys.executable, "-c", code), limit, **{"least": 1.0, **more})
+    return Stage(name, (sys.executable, "-c", code), limit, **{"least": 1.0, **options})
 
 
 def test_a_stage_that_fails_stops_only_those_that_need_it(runner, tmp_path):
@@ -78,7 +78,7 @@ def test_a_stage_that_fails_stops_only_those_that_need_it(runner, tmp_path):
 
 
 def test_a_stage_that_hangs_is_killed_with_its_children(runner, tmp_path):
-    """One of them in a session of its own, as torchrun's are."""
+    """One child is in another session, as torchrun's processes are."""
     code = (
         "import subprocess, sys, time\n"
         "sleep = [sys.executable, '-c', 'import time; time.sleep(600)']\n"
@@ -95,7 +95,7 @@ def test_a_stage_that_hangs_is_killed_with_its_children(runner, tmp_path):
         assert not status.is_file() or "State:\tZ" in status.read_text()
 
 
-def test_what_does_not_fit_into_the_budget_is_not_run(runner):
+def test_a_stage_that_needs_more_than_the_time_left_is_not_run(runner):
     made, _ = runner(left=20.0)
     results = made.run(
         [
@@ -110,13 +110,13 @@ def test_what_does_not_fit_into_the_budget_is_not_run(runner):
     assert [r.bad for r in results] == [False, True, False, False]
 
 
-def test_a_stage_gets_no_more_than_what_is_left(runner):
+def test_a_stage_gets_no_more_than_the_time_left(runner):
     made, _ = runner(left=2.0)
     (result,) = made.run([stage("hangs", "import time; time.sleep(600)", limit=500.0)])
     assert result.state == "timed out"
 
 
-def test_what_a_stage_leaves_before_it_is_cut_off_is_kept(runner, tmp_path):
+def test_the_result_of_a_stage_that_is_cut_off_is_kept(runner, tmp_path):
     found = tmp_path / "found.json"
     found.write_text('"of an earlier run"')
     made, _ = runner()
@@ -168,13 +168,13 @@ def test_missing_packages_are_named_in_one_line(monkeypatch):
 
     monkeypatch.setattr(packages, "NEEDED", {"no_yacs": "yacs9", "json": "json", "no_cv": "cv9"})
     monkeypatch.setattr(packages, "OF_THE_MACHINE", ())
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as caught:
         packages.check(os.environ, "cuda")
-    said = str(told.value)
-    assert "packages are missing: no_cv, no_yacs" in said.replace("cv9", "no_cv").replace(
-        "yacs9", "no_yacs"
-    )
-    assert "pip download" in said and "make gpu WHEELS=wheels" in said and "\n" not in said
+    message = str(caught.value)
+    names = message.replace("cv9", "no_cv").replace("yacs9", "no_yacs")
+    assert "packages are missing: no_cv, no_yacs" in names
+    assert "pip download" in message and "make gpu WHEELS=wheels" in message
+    assert "\n" not in message
     monkeypatch.setattr(packages, "NEEDED", {"no_torch": "torch"})
     monkeypatch.setattr(packages, "OF_THE_MACHINE", ("torch",))
     with pytest.raises(UserError, match=r"has no torch: name a Python .*PYTHON="):
@@ -185,16 +185,17 @@ def test_setuptools_that_cannot_read_our_metadata_is_missing(monkeypatch, tmp_pa
     from on_gpu import packages
 
     monkeypatch.setattr(packages, "NEEDED", {"setuptools": "setuptools", "torch": "torch"})
-    fake = "__version__ = '2.14.1'\nclass cuda: device_count = int\n"  # the true one takes seconds
+    # A fake torch, as importing the real one takes seconds.
+    fake = "__version__ = '2.14.1'\nclass cuda: device_count = int\n"
     (tmp_path / "torch.py").write_text(fake)
     module = tmp_path / "setuptools.py"
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     for version in ("76.1.0", "9.9", "unknown"):
         module.write_text(f"__version__ = '{version}'")
-        with pytest.raises(UserError, match="packages are missing: setuptools>=77; on a") as told:
+        with pytest.raises(UserError, match="packages are missing: setuptools>=77; on a") as error:
             packages.check(environment, "cpu")
-        assert "-d wheels 'setuptools>=77'" in str(told.value)
+        assert "-d wheels 'setuptools>=77'" in str(error.value)
     for version in ("77", "100.0.1"):
         module.write_text(f"__version__ = '{version}'")
         assert packages.check(environment, "cpu") == 0
@@ -205,9 +206,9 @@ def test_the_download_is_for_this_machine(monkeypatch):
 
     monkeypatch.setattr(packages.platform, "machine", lambda: "aarch64")
     monkeypatch.setattr(packages.shutil, "which", lambda name: None)
-    said = packages.how_to_download(["yacs"])
-    assert "manylinux_2_28_aarch64" in said and "x86" not in said
-    assert "-d wheels yacs ninja; then" in said
+    text = packages.how_to_download(["yacs"])
+    assert "manylinux_2_28_aarch64" in text and "x86" not in text
+    assert "-d wheels yacs ninja; then" in text
     monkeypatch.setattr(packages.shutil, "which", lambda name: f"/usr/bin/{name}")
     assert "-d wheels yacs; then" in packages.how_to_download(["yacs"])
     assert "ninja" not in packages.NEEDED.values()
@@ -225,11 +226,11 @@ def test_an_old_pytorch_and_no_gpu_are_named():
 
 
 def wheel(folder, name, text, version="1.0"):
-    """A package of one module."""
-    info, told = f"{name}-{version}.dist-info", f"Name: {name}\nVersion: {version}\n"
+    """Writes a package with one module."""
+    info, metadata = f"{name}-{version}.dist-info", f"Name: {name}\nVersion: {version}\n"
     with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as file:
         file.writestr(f"{name}.py", text)
-        file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\n{told}")
+        file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\n{metadata}")
         file.writestr(
             f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any"
         )
@@ -245,7 +246,7 @@ def test_wheels_go_to_a_folder_and_replace_nothing(tmp_path):
     with pytest.raises(UserError, match=r"no \*.whl in it"):
         packages.install_wheels(wheels, site)
     wheel(wheels, "a_package_of_this_test", "value = 3")
-    wheel(wheels, "torch", "raise RuntimeError('not the machine\\'s own')")
+    wheel(wheels, "torch", "raise RuntimeError('not the torch of the machine')")
     assert packages.install_wheels(wheels, site) == ["a-package-of-this-test"]
     assert (site / "a_package_of_this_test.py").read_text() == "value = 3"
     assert not list(site.glob("torch*"))
@@ -255,8 +256,8 @@ def test_wheels_go_to_a_folder_and_replace_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("installed, added", [("70.1", ["setuptools"]), ("77.0.3", [])])
-def test_a_newer_setuptools_goes_beside_an_old_one(tmp_path, monkeypatch, installed, added):
-    """The first on the path is the one that counts."""
+def test_a_newer_setuptools_is_added_to_an_old_one(tmp_path, monkeypatch, installed, added):
+    """Python imports the first one on its path."""
     pytest.importorskip("pip")
     from on_gpu import packages
 
@@ -272,7 +273,7 @@ def test_a_newer_setuptools_goes_beside_an_old_one(tmp_path, monkeypatch, instal
 
 
 def test_files_are_compiled_at_the_same_time(monkeypatch):
-    """As many as there are cores for this process, and memory."""
+    """Their number depends on the cores of this process and on the memory."""
     from on_gpu import build_kernels
 
     pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 10**8}
@@ -285,7 +286,7 @@ def test_files_are_compiled_at_the_same_time(monkeypatch):
     assert build_kernels.jobs() == 1
 
 
-def test_the_sanitizer_is_found_beside_the_toolkit(tmp_path, monkeypatch):
+def test_the_sanitizer_is_found_in_the_toolkit(tmp_path, monkeypatch):
     from on_gpu import table
 
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -297,7 +298,7 @@ def test_the_sanitizer_is_found_beside_the_toolkit(tmp_path, monkeypatch):
 
 
 def test_the_stages_of_a_gpu(tmp_path):
-    """All commands name what is there, and their limits leave time for the important ones."""
+    """All commands name existing files, and the limits leave time for the important stages."""
     from on_gpu import table
 
     place = table.Place("cuda", tmp_path, tmp_path / "kernels", tmp_path / "sanitizer", 1)
@@ -311,9 +312,8 @@ def test_the_stages_of_a_gpu(tmp_path):
     first = table.NAMES[: table.NAMES.index("train-bfloat16")]
     assert sum(stages[name].limit for name in first) < 600
     assert "kns=dynamic_atss" in stages["memcheck"].command
-    assert [stage.name for stage in table.stages(place, ("nms", "build"))] == [
-        *("environment", "build", "nms")
-    ]
+    chosen = [stage.name for stage in table.stages(place, ("nms", "build"))]
+    assert chosen == ["environment", "build", "nms"]
 
 
 def test_mistakes_are_one_line(monkeypatch, capsys, tmp_path):
@@ -324,8 +324,8 @@ def test_mistakes_are_one_line(monkeypatch, capsys, tmp_path):
         (["--device", "cpu", "--output", tmp_path / "file"], "cannot be written"),
     ):
         assert call_tool(monkeypatch, "gpu_check", arguments) == 2
-        said = capsys.readouterr().err
-        assert message in said and said.count("\n") == 1
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
 
 
 def test_a_machine_without_a_gpu_is_one_line(monkeypatch, capsys, tmp_path):
@@ -334,12 +334,12 @@ def test_a_machine_without_a_gpu_is_one_line(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(packages, "NEEDED", {"torch": "torch"})  # the others take seconds
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert call_tool(monkeypatch, "gpu_check", ["--output", tmp_path / "out"]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "finds no GPU here" in said and "--device cpu" in said
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "finds no GPU here" in error and "--device cpu" in error
 
 
 def test_the_project_need_not_be_installed(tmp_path):
-    """Nor any package: only what Python itself has is read before packages are looked for."""
+    """Nor need any package be: the check of packages imports only modules of Python."""
     command = [sys.executable, "-S", "-E", ROOT / "tools/gpu_check.py", "--output", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
@@ -360,7 +360,7 @@ def line(iteration, loss):
         ([2.2, 2.0, 1.0], ["the first loss is 2.2, on the CPU 2"]),
     ],
 )
-def test_a_training_that_goes_wrong_is_told(tmp_path, losses, wrong):
+def test_the_faults_of_a_training_are_named(tmp_path, losses, wrong):
     from on_gpu import short_training
 
     (tmp_path / "first_loss.json").write_text("2.0")
@@ -370,14 +370,14 @@ def test_a_training_that_goes_wrong_is_told(tmp_path, losses, wrong):
 
 
 def test_collectives_of_one_process(monkeypatch, tmp_path):
-    """torchrun with two takes three times the time; `make gpu` has it."""
+    """Two processes under torchrun take three times as long; `make gpu` runs them."""
     from on_gpu import collectives
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    own = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1"}
-    for name, value in {**own, "MASTER_PORT": port}.items():
+    variables = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1"}
+    for name, value in {**variables, "MASTER_PORT": port}.items():
         monkeypatch.setenv(name, str(value))
     found = tmp_path / "found.json"
     monkeypatch.setattr(sys, "argv", ["x", "--device", "cpu", "--json", str(found)])
@@ -389,7 +389,7 @@ DRY = ("environment", "build", "test-operators", "train-float32", "memcheck", "n
 
 
 def test_a_dry_run(tmp_path):
-    """The whole path, on a CPU with the smallest sizes; the other stages differ in options only."""
+    """It runs on a CPU with the smallest sizes. The other stages differ only in their options."""
     command = [sys.executable, ROOT / "tools/gpu_check.py", "--device", "cpu"]
     command += ["--output", tmp_path, "--stages", *DRY]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500)

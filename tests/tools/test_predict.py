@@ -1,4 +1,4 @@
-"""`dynamic-atss predict`: what it leaves, and what it refuses."""
+"""Tests `dynamic-atss predict`: the files that it writes, and the mistakes that it refuses."""
 
 import csv
 import json
@@ -12,13 +12,13 @@ import pytest
 from helpers_run import call_tool, run_tool, write_config
 from helpers_video import break_frame, write_video
 
-OWN = ["MODEL.ATSS.INFERENCE_TH", 0.001, "SOLVER.MAX_ITER", 2, "--skip-test"]
+SETTINGS = ["MODEL.ATSS.INFERENCE_TH", 0.001, "SOLVER.MAX_ITER", 2, "--skip-test"]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
-    args = [*write_config(folder), *OWN, "OUTPUT_DIR", folder / "run"]
+    args = [*write_config(folder), *SETTINGS, "OUTPUT_DIR", folder / "run"]
     with pytest.MonkeyPatch.context() as patch:
         assert call_tool(patch, "train_net", args) == 0
     return folder
@@ -31,18 +31,18 @@ def run(trained):
 
 @pytest.fixture
 def folder(trained, tmp_path):
-    """Four pictures, one of them in a format that OpenCV does not write."""
+    """Makes a folder with four pictures."""
     files = sorted((trained / "datasets/shapes/val").glob("*.jpg"))[:4]
-    own = tmp_path / "pictures"
-    own.mkdir()
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
     for file in files:
-        shutil.copy(file, own)
-    return own
+        shutil.copy(file, pictures)
+    return pictures
 
 
 @pytest.fixture
 def predict(run, monkeypatch, tmp_path, capfd):
-    """The exit code and what was printed; every score counts."""
+    """Gives a function that calls the command, and returns its exit code, stdout and stderr."""
 
     def call(*args, weights=run, threshold=0):
         monkeypatch.chdir(tmp_path)
@@ -74,8 +74,8 @@ def test_a_folder(predict, folder, tmp_path):
     assert code == 0 and "1 of 5 entries are not looked at, such as notes.txt" in err
     assert err.count("\n") == 1
     assert out.startswith("4 pictures, ") and str(tmp_path / "found") in out
-    left = sorted(p.name for p in (tmp_path / "found").iterdir())
-    assert left == sorted([*names, "detections.csv", "detections.json"])
+    written = sorted(p.name for p in (tmp_path / "found").iterdir())
+    assert written == sorted([*names, "detections.csv", "detections.json"])
     for name in names:
         before, after = (cv2.imread(str(p / name)) for p in (folder, tmp_path / "found"))
         assert before.shape == after.shape and np.abs(before.astype(int) - after).max() > 60
@@ -89,7 +89,7 @@ def test_a_folder(predict, folder, tmp_path):
         assert box == pytest.approx(row["bbox"], abs=1e-3)
 
 
-def test_a_broken_picture_is_named_and_the_rest_done(predict, folder, tmp_path):
+def test_a_broken_picture_is_named_and_the_others_are_done(predict, folder, tmp_path):
     broken = sorted(folder.glob("*.jpg"))[1]
     broken.write_bytes(broken.read_bytes()[:300])
     code, out, err = predict("--input", folder, "--output", tmp_path / "found")
@@ -116,7 +116,7 @@ def test_a_video_stays_a_video(predict, tmp_path):
     assert {r["file_name"] for r in found} == {"a.avi"} and not leftovers(tmp_path / "found")
 
 
-def test_a_broken_frame_is_named_and_the_rest_done(predict, tmp_path):
+def test_a_broken_frame_is_named_and_the_others_are_done(predict, tmp_path):
     write_video(tmp_path / "a.avi")
     break_frame(tmp_path / "a.avi", 4)
     code, out, err = predict("--input", tmp_path / "a.avi", "--output", tmp_path / "found")
@@ -147,7 +147,7 @@ def test_classes_and_threshold(predict, folder, tmp_path):
     assert code == 2 and "the nearest is ring" in err and not (tmp_path / "output").exists()
 
 
-def test_nothing_is_overwritten_unasked(predict, folder, tmp_path):
+def test_nothing_is_overwritten_without_the_option(predict, folder, tmp_path):
     out = tmp_path / "found"
     assert predict("--input", folder, "--output", out)[0] == 0
     code, _, err = predict("--input", folder, "--output", out)
@@ -159,7 +159,7 @@ def test_nothing_is_overwritten_unasked(predict, folder, tmp_path):
     assert {p: p.read_bytes() for p in folder.iterdir()} == before
 
 
-def test_an_interrupted_run_leaves_no_half_file(predict, folder, tmp_path, monkeypatch):
+def test_a_failed_run_leaves_no_incomplete_file(predict, folder, tmp_path, monkeypatch):
     from dynamic_atss.inference import outputs
 
     def fail(path, image):
@@ -171,7 +171,7 @@ def test_an_interrupted_run_leaves_no_half_file(predict, folder, tmp_path, monke
     assert not (tmp_path / "found").exists()
 
 
-def test_a_signal_says_what_it_leaves(predict, folder, tmp_path, monkeypatch):
+def test_after_a_signal_the_drawn_pictures_stay(predict, folder, tmp_path, monkeypatch):
     from dynamic_atss.engine.interrupt import Stopped
     from dynamic_atss.inference import outputs
 
@@ -200,7 +200,10 @@ def test_a_signal_says_what_it_leaves(predict, folder, tmp_path, monkeypatch):
         (["--input", "text.jpg", "."], "--input .: is a folder; of several inputs each is"),
         (["--input", ""], "the input is an empty text"),
         (["--input", "text.jpg", "text.mp4"], "text.mp4: is a video; give each video"),
-        (["--input", "text.jpg", "--overlap", "0.3"], "--overlap is of tiles: give --tile"),
+        (
+            ["--input", "text.jpg", "--overlap", "0.3"],
+            "--overlap 0.3: works only with tiles: add --tile",
+        ),
         (["--input", "text.jpg", "--short-side", "0"], "--short-side 0"),
         (["--input", "text.jpg", "--classes", ","], "a name is empty"),
         (["--input", "text.jpg", "--names", "a,b"], "(in Python class_names=) gives 2"),
@@ -221,13 +224,13 @@ def test_mistakes(predict, tmp_path, args, message):
     assert re.search(re.escape(message).replace("\\ ", " "), err), err
 
 
-def test_names_from_files_cannot_act_on_the_terminal(predict, folder, tmp_path):
+def test_names_of_files_cannot_control_the_terminal(predict, folder, tmp_path):
     (folder / "a\x1b[31m.jpg").write_bytes(b"broken")
     code, out, err = predict("--input", folder, "--output", tmp_path / "found")
     assert code == 1 and "\x1b[31m" not in out + err and "a\\x1b[31m.jpg" in err
 
 
-def test_as_typed(run, folder, tmp_path):
+def test_the_tool_in_a_new_process(run, folder, tmp_path):
     done = run_tool("predict", ["--weights", run, "--input", folder], cwd=tmp_path)
     assert done.returncode == 0 and done.stdout.startswith("4 pictures"), done.stderr
     assert (tmp_path / "output/predict/detections.json").is_file()

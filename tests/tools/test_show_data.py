@@ -1,4 +1,4 @@
-"""The sheet of training images is there and shows the augmentation; mistakes are one line."""
+"""Tests the sheet of training images with augmentation; mistakes are reported in one line."""
 
 from itertools import pairwise
 
@@ -19,19 +19,20 @@ def config(tmp_path_factory):
 
 def test_sheet(config, tmp_path, monkeypatch, capsys):
     sheets = []
-    for extra in ([], ["--iteration", 2], ["INPUT.MOSAIC.PROB", 1]):
+    for options in ([], ["--iteration", 2], ["INPUT.MOSAIC.PROB", 1]):
         out = tmp_path / f"{len(sheets)}.png"
-        args = [*config, "--output", out, "--count", 6, "--columns", 3, *extra]
+        args = [*config, "--output", out, "--count", 6, "--columns", 3, *options]
         assert call_tool(monkeypatch, "show_data", args) == 0
-        assert f"6 images from iteration {2 if 2 in extra else 0}: {out}" in capsys.readouterr().out
+        iteration = 2 if 2 in options else 0
+        assert f"6 images from iteration {iteration}: {out}" in capsys.readouterr().out
         sheets.append(cv2.imread(str(out)))
-    # Three columns and two rows of squares of 320 pixels, 8 between them.
+    # Three columns and two rows of squares of 320 pixels, with 8 pixels between them.
     assert [sheet.shape for sheet in sheets] == [(648, 976, 3)] * 3
     assert all((a != b).any() for a, b in pairwise(sheets))
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         (["--count", 0], "--count 0"),
         (["--iteration", 6], "--iteration 6: the training has iterations 0 to 5"),
@@ -42,14 +43,14 @@ def test_sheet(config, tmp_path, monkeypatch, capsys):
         (["--output", "folder.png"], "folder.png: cannot be written"),
     ],
 )
-def test_mistakes(config, tmp_path, monkeypatch, capsys, args, said):
+def test_mistakes(config, tmp_path, monkeypatch, capsys, args, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file.pth").touch()
     (tmp_path / "folder.png").mkdir()
     assert call_tool(monkeypatch, "show_data", [*config, *args]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {said}") and error.count("\n") == 1
-    assert {p.name for p in tmp_path.iterdir()} == {"file.pth", "folder.png"}  # nothing half done
+    assert error.startswith(f"error: {message}") and error.count("\n") == 1
+    assert {p.name for p in tmp_path.iterdir()} == {"file.pth", "folder.png"}  # and no other file
 
 
 def test_pictures_show_boxes_and_no_padding():

@@ -1,4 +1,4 @@
-"""tools/launch/slurm.sbatch, beside programs that do on this machine what Slurm's do on many."""
+"""Tests tools/launch/slurm.sbatch with scripts that replace the programs of Slurm."""
 
 import os
 import signal
@@ -23,19 +23,23 @@ JOB = {"SLURM_JOB_ID": "4242", "SLURM_JOB_NODELIST": "localhost", "SLURM_NNODES"
 
 @pytest.fixture
 def job(tmp_path):
-    """Starts the script with arguments of tools/train_net.py."""
+    """Gives a function that starts the script with arguments of tools/train_net.py."""
     for name, text in {"srun": SRUN, "scontrol": SCONTROL}.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
-    own = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "REQUEUED": str(tmp_path / "requeued")}
-    more = {"SLURM_SUBMIT_DIR": str(ROOT), "PYTHON": sys.executable}
+    variables = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "REQUEUED": str(tmp_path / "requeued"),
+        "SLURM_SUBMIT_DIR": str(ROOT),
+        "PYTHON": sys.executable,
+    }
     config = write_config(tmp_path)
 
     def start(*args: object) -> subprocess.Popen:
         script = str(ROOT / "tools/launch/slurm.sbatch")
         return subprocess.Popen(
             ["bash", script, *config, "--skip-test", *map(str, args)],
-            env={**environment(), **JOB, **own, **more},
+            env={**environment(), **JOB, **variables},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -43,7 +47,7 @@ def job(tmp_path):
     return start
 
 
-def test_the_job_is_queued_again_before_its_time_is_over_and_goes_on(job, tmp_path):
+def test_the_job_is_queued_again_before_its_time_is_over_and_continues(job, tmp_path):
     out = tmp_path / "run"
     args = ["OUTPUT_DIR", out, "SOLVER.LOG_PERIOD", 1]
     process = job(*args, "SOLVER.MAX_ITER", 5000)

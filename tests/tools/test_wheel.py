@@ -1,4 +1,4 @@
-"""The wheel, built without kernels: what it holds, and a run with it from a folder of its own."""
+"""Tests the wheel, built without kernels: its files, and a run with it from another folder."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 SOURCES = "configs dynamic_atss setup.py pyproject.toml MANIFEST.in README.md LICENSE".split()
 CONFIG = "configs/quickstart/shapes_R_18.yaml"
-# No torch is found, so that nothing is compiled.
+# Hides torch, so that nothing is compiled.
 BUILD = """
 import runpy, sys
 sys.modules["torch"] = None
@@ -27,7 +27,7 @@ runpy.run_path("setup.py", run_name="__main__")
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """What pip makes of the wheel: a folder of packages."""
+    """Builds the wheel, and unpacks it into a folder of packages as pip does."""
     folder, site = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("site")
     for name in SOURCES:
         path = ROOT / name
@@ -52,13 +52,13 @@ def run(site, cwd, *words, code="from dynamic_atss.commands import main; main()"
 
 
 def files(folder):
-    """All below it but what is compiled, by Python or from csrc."""
+    """Lists all files of a folder without compiled ones and those of csrc."""
     found = (path for path in folder.rglob("*") if path.is_file())
-    kept = {path.relative_to(folder) for path in found if path.suffix not in (".pyc", ".so")}
-    return {str(path) for path in kept if "csrc" not in path.parts}
+    sources = {path.relative_to(folder) for path in found if path.suffix not in (".pyc", ".so")}
+    return {str(path) for path in sources if "csrc" not in path.parts}
 
 
-def test_every_module_page_and_configuration_is_in_it(site):
+def test_the_wheel_has_every_module_page_and_configuration(site):
     inside = {f"configs/{name}" for name in files(ROOT / "configs")}
     assert files(site / "dynamic_atss") == files(ROOT / "dynamic_atss") | inside
     assert {path.name for path in site.iterdir() if not path.suffix} == {"dynamic_atss"}
@@ -72,43 +72,43 @@ def test_the_command_is_the_dispatcher(site):
 
 @pytest.fixture(scope="module")
 def trained(site, tmp_path_factory):
-    """(a folder that had nothing but pictures, with a run made in it; what the training said)"""
+    """Trains in a folder with nothing but pictures; gives the folder and the stderr."""
     folder = tmp_path_factory.mktemp("empty")
     make_shapes(folder / "datasets/shapes", train=8, val=4, size=96)
     small = "MODEL.RESNETS.RES2_OUT_CHANNELS 32 MODEL.RESNETS.BACKBONE_OUT_CHANNELS 32".split()
     small += "INPUT.MIN_SIZE_TRAIN (64,) INPUT.MIN_SIZE_TEST 64 MODEL.DEVICE cpu".split()
     small += "SOLVER.MAX_ITER 2 SOLVER.IMS_PER_BATCH 2 DATALOADER.NUM_WORKERS 0".split()
-    small += ["MODEL.ATSS.INFERENCE_TH", "0.0"]  # after two iterations nothing scores much
+    small += ["MODEL.ATSS.INFERENCE_TH", "0.0"]  # scores are low after two iterations
     done = run(site, folder, "train", "--config-file", CONFIG, *small, "OUTPUT_DIR", "run")
     assert done.returncode == 0, done.stderr
     return folder, done.stderr
 
 
 def test_a_training_from_an_empty_folder(site, trained):
-    """With a configuration of the package, which is named; the log is of that package."""
-    folder, said = trained
-    taken = site / "dynamic_atss" / CONFIG
-    assert f"{CONFIG}: not in this folder, taken from {taken}\n" in said
+    """It uses a configuration of the package, whose path is printed."""
+    folder, stderr = trained
+    file = site / "dynamic_atss" / CONFIG
+    assert f"{CONFIG}: not in this folder, taken from {file}\n" in stderr
     assert "AP" in (folder / "run/log.txt").read_text()
     assert (folder / "run/inference/shapes_val/coco_metrics.json").is_file()
     done = run(site, folder, "train", "--config-file", "configs/quickstart/shapes_R_81.yaml")
     assert done.returncode == 2 and done.stderr.endswith(f"the nearest is {CONFIG}\n")
 
 
-def test_its_run_detects(site, trained):
+def test_the_run_detects(site, trained):
     folder, _ = trained
     words = "--weights run --input datasets/shapes/val --output found --threshold 0 --no-pictures"
     done = run(site, folder, "predict", *words.split())
     assert done.returncode == 0, done.stderr
     found = json.loads((folder / "found/detections.json").read_text())
     test = json.loads((folder / "run/inference/shapes_val/bbox.json").read_text())
-    # As many as the test of the training has found, of every picture.
+    # The number equals that of the test in the training, and every picture has some.
     assert len(found) == len(test) > 0
     assert len({one["file_name"] for one in found}) == 4
 
 
-def test_its_run_is_inspected(site, trained):
-    """The page is made of the package's own files."""
+def test_the_run_is_inspected(site, trained):
+    """The page contains files of the package."""
     folder, _ = trained
     done = run(site, folder, "inspect", *"--weights run --rules atss fcos --count 1".split())
     assert done.returncode == 0, done.stderr
@@ -117,10 +117,10 @@ def test_its_run_is_inspected(site, trained):
     assert (site / "dynamic_atss/inspection/page/draw.js").read_text() in page
 
 
-def test_a_file_of_that_folder_goes_first(site, tmp_path):
-    own = tmp_path / "configs/quickstart/shapes_R_18.yaml"
-    own.parent.mkdir(parents=True)
-    own.write_text("SOLVER:\n  MAX_ITERATION: 3\n")
-    done = run(site, tmp_path, "test", "--config-file", own.relative_to(tmp_path))
+def test_a_file_of_the_current_folder_goes_first(site, tmp_path):
+    file = tmp_path / "configs/quickstart/shapes_R_18.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("SOLVER:\n  MAX_ITERATION: 3\n")
+    done = run(site, tmp_path, "test", "--config-file", file.relative_to(tmp_path))
     assert done.returncode == 2
     assert done.stderr.startswith("error: configs/quickstart/shapes_R_18.yaml: unknown key SOLVER.")

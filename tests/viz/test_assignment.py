@@ -1,4 +1,4 @@
-"""What a picture of an assignment shows, read back from its pixels."""
+"""Tests pictures of an assignment by their pixels."""
 
 import torch
 
@@ -11,7 +11,7 @@ NAMES = ["cat", "dog"]
 
 
 def scene():
-    """Two images of 64 x 64 and 48 x 64; of the first, two boxes; of the second, one."""
+    """Makes an image of 64 x 64 with two boxes, and one of 48 x 64 with one box."""
     boxes = torch.tensor([[8.0, 8, 40, 40], [44, 44, 60, 60], [8, 8, 56, 40]])
     gt = GroundTruth(boxes, torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]))
     images = torch.full((2, 3, 64, 64), 128, dtype=torch.uint8)
@@ -25,7 +25,7 @@ def scene():
 
 
 def test_a_prior_is_a_dot_in_the_colour_of_its_box():
-    """Of sizes as stored, so that a pixel is a pixel."""
+    """Draws at the stored size, so that pixels can be compared."""
     batch, priors, found = scene()
     first, second = assignment.draw_assignment(batch, priors, found, NAMES, short_side=1)
     assert first.shape == (3, 64, 64) and second.shape == (3, 48, 64)
@@ -35,7 +35,7 @@ def test_a_prior_is_a_dot_in_the_colour_of_its_box():
     assert (batch.images == 128).all()
 
 
-def test_captions_count_the_priors_and_a_box_without_is_dashed(monkeypatch):
+def test_captions_count_the_priors_and_a_box_without_priors_is_dashed(monkeypatch):
     drawn = []
 
     def keep(image, boxes, labels, **more):
@@ -59,7 +59,7 @@ def test_a_prior_of_weight_0_and_a_region_are_no_dots():
     weight = torch.ones_like(found.quality)
     weight[0, 8 * 2 + 2] = 0
     index = found.gt_index.clone()
-    index[0, 64 + 4 * 1 + 1] = 5  # behind the objects
+    index[0, 64 + 4 * 1 + 1] = 5  # a region, which follows the objects
     changed = Assignment(index, found.quality, weight)
     [first, _] = assignment.draw_assignment(batch, priors, changed, NAMES, short_side=1)
     for place in (20, 24):

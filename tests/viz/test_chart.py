@@ -1,17 +1,17 @@
-"""Line charts: points where they belong, gaps, lines that are told apart without colour."""
+"""Tests line charts: positions of points, gaps, distinct dashes."""
 
 import re
 from xml.etree import ElementTree
 
 import numpy as np
 
-from dynamic_atss.viz.chart import MOST_LINES, Line, chart
+from dynamic_atss.viz.chart import MAX_LINES, Line, chart
 
 NAN = float("nan")
 
 
 def drawn(*lines, **more):
-    """The figure, parsed: it is XML, too."""
+    """Draws a figure and parses it as XML."""
     return ElementTree.fromstring(chart("a <title>", lines, "x & y", "y", **more))
 
 
@@ -44,13 +44,13 @@ def test_lines_differ_in_dashes_and_the_key_names_them():
     names = ["<b>", "猫", "$x$", "d", "e", "f"]
     figure = drawn(*(Line(name, x, x) for name in names))
     dashes = [line.get("stroke-dasharray") for line in figure.iter("polyline")]
-    assert len(set(dashes)) == len(names) == MOST_LINES
+    assert len(set(dashes)) == len(names) == MAX_LINES
     items = list(figure.iter("li"))
     assert ["".join(item.itertext()) for item in items] == names
     assert [item.find(".//path").get("stroke-dasharray") for item in items] == dashes
 
 
-def test_a_mark_and_the_diagonal_are_extra():
+def test_a_mark_and_the_diagonal_are_additional_lines():
     plain = len(list(drawn().iter("line")))
     marked = drawn(mark=0.5, diagonal=True)
     assert len(list(marked.iter("line"))) == plain + 2

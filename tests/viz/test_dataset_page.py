@@ -1,4 +1,4 @@
-"""The plots of the page about data sets: whole numbers in bars, ticks that people read."""
+"""Tests the plots of the page about data sets: integer bars, plain ticks."""
 
 import numpy as np
 import pytest
@@ -10,23 +10,23 @@ from dynamic_atss.viz.dataset_page import PLOTS
 
 
 def surveyed(tmp_path, counts):
-    """Images with so many boxes of 10 x 20."""
+    """Makes a data set with `counts` boxes of 10 x 20 in its images."""
     rows = [(i, 0, 1, 1, 10, 20) for i, count in enumerate(counts) for _ in range(count)]
     content = Annotations.of_rows([f"{i}.png" for i in range(len(counts))], ["cat"], rows)
     content.sizes[:] = 60, 100
     return Surveyed("a.json", tmp_path, content)
 
 
-def drawn(name, one):
+def drawn(name, data_set):
     figure = Figure()
     axes = figure.subplots()
-    PLOTS[name](axes, one)
+    PLOTS[name](axes, data_set)
     figure.canvas.draw()
     return axes
 
 
 @pytest.mark.parametrize("counts", [[1, 2, 2, 5], [0, 3, 90, 90, 91]])
-def test_each_bar_has_the_images_of_as_many_whole_numbers(tmp_path, counts):
+def test_each_bar_counts_equally_many_integers(tmp_path, counts):
     bars = drawn("objects per image", surveyed(tmp_path, counts)).patches
     widths = {round(bar.get_width(), 6) for bar in bars}
     assert len(widths) == 1 and widths.pop() == -(-(max(counts) + 1) // 40)
@@ -39,15 +39,15 @@ def test_each_bar_has_the_images_of_as_many_whole_numbers(tmp_path, counts):
 @pytest.mark.parametrize(("name", "tick"), [("box sizes", "16"), ("box shapes", "0.5")])
 @pytest.mark.parametrize("longest", [10, 60])
 def test_ticks_are_plain_numbers(tmp_path, name, tick, longest):
-    """Also where all boxes have one size."""
-    one = surveyed(tmp_path, [2])
-    one.content.xywh[0, 2:] = longest, longest * 2
-    labels = [t.get_text() for t in drawn(name, one).get_xticklabels()]
+    """Covers a data set whose boxes all have the same size."""
+    data_set = surveyed(tmp_path, [2])
+    data_set.content.xywh[0, 2:] = longest, longest * 2
+    labels = [t.get_text() for t in drawn(name, data_set).get_xticklabels()]
     assert len(labels) > 1 and all(np.isfinite(float(label)) for label in labels)
     assert tick in labels or (name == "box sizes" and longest == 10)
 
 
-def test_one_class_is_no_wall(tmp_path):
+def test_the_bar_of_a_single_class_is_thin(tmp_path):
     axes = drawn("classes", surveyed(tmp_path, [2]))
     low, high = axes.get_ylim()
     assert (high - low) >= 8 * axes.patches[0].get_height()

@@ -41,15 +41,15 @@ def test_small_images_grow_and_their_boxes_with_them():
 @pytest.mark.parametrize(
     "box", [[100.0, 200, 300, 400], [-50.0, -50, 20, 30], [630, 470, 700, 700]]
 )
-def test_a_dashed_frame_is_a_part_of_the_whole_one(box):
+def test_a_dashed_frame_is_a_part_of_the_solid_one(box):
     boxes = torch.tensor([box])
-    whole, dashed = (
+    solid, dashed = (
         draw_boxes(GREY, boxes, [""], colors=[(250, 200, 40)], dashed=[is_dashed])
         for is_dashed in (False, True)
     )
-    changed, of_dashed = ((image != GREY).any(0) for image in (whole, dashed))
+    changed, of_dashed = ((image != GREY).any(0) for image in (solid, dashed))
     assert 0.35 < of_dashed.sum() / changed.sum() < 0.65
-    assert torch.equal(dashed[:, of_dashed], whole[:, of_dashed])
+    assert torch.equal(dashed[:, of_dashed], solid[:, of_dashed])
     assert not (of_dashed & ~changed).any()
 
 
@@ -61,7 +61,7 @@ def test_an_empty_label_has_no_caption():
 
 
 def test_many_small_boxes_stay_visible_under_a_legend():
-    """Captions of a crowd would cover the image; thick frames would cover what is in them."""
+    """Captions would cover the image, and thick frames would cover the boxes."""
     corner = torch.cartesian_prod(torch.arange(40.0, 620, 24), torch.arange(60.0, 460, 24))
     boxes = torch.cat([corner, corner + 12], 1)
     labels = ["tiny"] * (len(boxes) - 1) + ["other"]
@@ -137,7 +137,7 @@ def test_panels_show_truth_left_and_confident_detections_right():
     assert (left[:, 0] == 255).all()  # the title's bar
 
 
-def test_contact_sheet_holds_every_image_whole():
+def test_contact_sheet_holds_every_image_completely():
     images = [
         torch.full((3, h, w), v, dtype=torch.uint8) for h, w, v in ((4, 6, 1), (8, 2, 2), (3, 3, 3))
     ]
@@ -154,5 +154,5 @@ def test_written_images_come_back_in_the_same_colours(tmp_path):
     back = cv2.cvtColor(cv2.imread(str(tmp_path / "new" / "a.png")), cv2.COLOR_BGR2RGB)
     assert np.array_equal(back, image.permute(1, 2, 0).numpy())
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["a.png"]
-    with pytest.raises(UserError, match="ending"):
+    with pytest.raises(UserError, match="extension"):
         write_image(tmp_path / "a.nonsense", image)

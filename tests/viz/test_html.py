@@ -1,4 +1,4 @@
-"""What HTML pages share: nothing of a text is markup, nothing is loaded from elsewhere."""
+"""Tests the common parts of HTML pages: texts are escaped, and nothing is loaded."""
 
 import re
 from base64 import b64decode
@@ -19,7 +19,7 @@ def test_a_text_is_shown_and_is_no_markup(name):
     parts = [html.safe(name), html.breakable(name), html.table([name], [[name]])]
     page = html.page(name, "".join(parts))
     assert not re.search("<b>|a\nb|\u202e|\ud800", page.partition("</style>")[2])
-    assert page.encode()  # no half of a pair
+    assert page.encode()  # no lone surrogate
     shown = unescape(html.safe(name))
     assert shown == name if name in ("<b>&\"'", "$title", "Ünï ☃") else "\\" in shown
 
@@ -48,5 +48,5 @@ def test_a_plot_has_the_size_asked_for():
 
 def test_a_picture_is_of_lower_quality_where_it_would_be_too_large():
     noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 300, 300), np.uint8))
-    sizes = [len(html.picture("noise", noise, most_bytes=most)) for most in (10**6, 60_000)]
+    sizes = [len(html.picture("noise", noise, max_bytes=most)) for most in (10**6, 60_000)]
     assert sizes[1] < 60_000 * 4 / 3 + 200 < sizes[0]

@@ -1,4 +1,4 @@
-"""Pictures of a test, from its files."""
+"""Tests the pictures that are drawn from a test's files."""
 
 import json
 
@@ -13,8 +13,8 @@ from dynamic_atss.viz.pictures import sample_pictures
 
 
 @pytest.fixture
-def tested(tmp_path):
-    """Ten images of 1200 x 900; those with odd ids have a box, and a detection on it."""
+def tested_set(tmp_path):
+    """Makes ten images of 1200 x 900. Those with odd ids have a box and a detection on it."""
     for i in range(10):
         Image.fromarray(np.full((900, 1200, 3), 90, np.uint8)).save(tmp_path / f"{i}.png")
     images = [{"id": i, "file_name": f"{i}.png", "width": 1200, "height": 900} for i in range(10)]
@@ -32,13 +32,13 @@ def tested(tmp_path):
     return CocoDataset(tmp_path / "train.json", tmp_path, training=False), tmp_path / "bbox.json"
 
 
-def test_a_few_images_with_boxes_spread_over_the_set(tested):
-    assert list(sample_pictures(*tested, count=3)) == ["1", "5", "9"]
-    assert list(sample_pictures(*tested, count=30)) == ["1", "3", "5", "7", "9"]
+def test_a_few_images_with_boxes_spread_over_the_set(tested_set):
+    assert list(sample_pictures(*tested_set, count=3)) == ["1", "5", "9"]
+    assert list(sample_pictures(*tested_set, count=30)) == ["1", "3", "5", "7", "9"]
 
 
-def test_large_images_are_reduced_and_their_boxes_with_them(tested):
-    (picture,) = sample_pictures(*tested, count=1, long_side=600).values()
+def test_large_images_are_reduced_and_their_boxes_with_them(tested_set):
+    (picture,) = sample_pictures(*tested_set, count=1, long_side=600).values()
     width = (picture.shape[2] - 8) // 2  # two panels and a gap
     assert width == 600
     color = torch.tensor(class_color(0), dtype=torch.uint8)[:, None, None]
@@ -48,8 +48,8 @@ def test_large_images_are_reduced_and_their_boxes_with_them(tested):
         assert abs(int(rows.max()) + 200 - 300) <= 2
 
 
-def test_a_set_without_boxes_has_pictures_too(tested):
-    dataset, results = tested
+def test_a_set_without_boxes_has_pictures_too(tested_set):
+    dataset, results = tested_set
     content = json.loads(dataset.annotations.read_text()) | {"annotations": []}
     dataset.annotations.write_text(json.dumps(content))
     empty = CocoDataset(dataset.annotations, dataset.images, training=False)

@@ -26,7 +26,7 @@ def test_plot_copes_with_gaps_evaluations_and_a_broken_line(tmp_path):
 
 
 @pytest.mark.parametrize("records", [[], [{"iteration": 1, "dataset": "bccd", "AP": 0.5}]])
-def test_nothing_to_plot_is_said(tmp_path, records):
+def test_nothing_to_plot_is_reported(tmp_path, records):
     with pytest.raises(UserError, match="no training record"):
         plot_losses(write(tmp_path / "metrics.jsonl", records), tmp_path / "losses.png")
     with pytest.raises(UserError, match="no training record"):
@@ -53,7 +53,7 @@ def test_terms_are_drawn_and_metrics_are_not_also_of_branches():
     assert _loss_names([record]) == ["loss", "one/loss_cls", "loss_a"]
 
 
-def testsmoothing_is_the_mean_of_what_is_there():
+def test_smoothing_is_the_mean_of_known_values():
     values = np.array([1.0, 2, np.nan, 6, 8])
     expected = [1.5, 1.5, np.nan, 7, 7]
     np.testing.assert_allclose(smooth(values, 3), expected)

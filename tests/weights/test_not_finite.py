@@ -1,4 +1,4 @@
-"""Weights with NaN or infinity are refused wherever a file is read as weights."""
+"""Weights with NaN or infinity are refused when a file is loaded or converted."""
 
 import math
 
@@ -14,8 +14,7 @@ NAME = "head.quality.bias"
 
 
 def damaged(values):
-    """The published state of a small detector with these numbers in place of some; counters that
-    no float takes part in are there, too."""
+    """Makes the state of a small detector, with counters; fills the named entries with `values`."""
     state = _model(18, norm="BN", seed=1).state_dict()
     for name, value in values.items():
         state[name] = torch.full_like(state[name], value)
@@ -23,7 +22,7 @@ def damaged(values):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_one_entry_is_named_and_the_model_stays(tmp_path, value):
+def test_one_entry_is_named_and_the_model_is_unchanged(tmp_path, value):
     torch.save({"model": to_published(damaged({NAME: value}))}, tmp_path / "x.pth")
     model = _model(18, norm="BN")
     before = _copy(model)
@@ -39,7 +38,7 @@ def test_all_entries_of_a_diverged_training_are_counted():
         convert({"model": to_published(damaged(floats))}, "a file", "project")
 
 
-def test_whole_numbers_are_not_looked_at(tmp_path):
+def test_integers_are_not_checked(tmp_path):
     largest = torch.iinfo(torch.int64).max
     state = damaged({"backbone.body.stem.bn1.num_batches_tracked": largest})
     torch.save({"model": to_published(state)}, tmp_path / "x.pth")

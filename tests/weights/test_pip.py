@@ -1,4 +1,4 @@
-"""Weights from packages of pip's: found and read without importing the package."""
+"""Weights from pip packages: found and read without importing the package."""
 
 import importlib.metadata
 import sys
@@ -22,13 +22,13 @@ def _no_distribution(name):
 
 @pytest.fixture
 def without(monkeypatch):
-    """An environment that has none of the packages, whatever this one has."""
+    """Hides all installed packages."""
     monkeypatch.setattr("dynamic_atss.weights.pip.distribution", _no_distribution)
 
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
-    """A function: makes a package as pip leaves it, whose code fails when it is imported."""
+    """Returns a function that installs a package as pip does, but importing it fails."""
 
     def make(name, content):
         package = PACKAGES[name]
@@ -96,23 +96,23 @@ def test_a_package_without_the_file_and_an_unknown_name(install):
 
 @pytest.mark.parametrize("body", ["tf_efficientnet_lite0", "tf_efficientnet_b0"])
 def test_names_of_efficientnet_pytorch_go_where_timm_has_them(body, tmp_path):
-    """Both list a model's entries in the order in which they run."""
+    """Both list the entries of a model in the order in which they run."""
     timm = pytest.importorskip("timm")
     from dynamic_atss.modeling.backbones import TimmBody
 
-    whole = timm.create_model(body, pretrained=False).state_dict()
-    file = dict(zip(_names_of_efficientnet_pytorch(whole), whole.values(), strict=True))
-    assert "_blocks.15._project_conv.weight" in file and len(file) == len(whole)
+    state = timm.create_model(body, pretrained=False).state_dict()
+    file = dict(zip(_names_of_efficientnet_pytorch(state), state.values(), strict=True))
+    assert "_blocks.15._project_conv.weight" in file and len(file) == len(state)
     torch.save(file, tmp_path / "x.pth")
     model = detector(TimmBody(body))
     report = load_weights(model, tmp_path / "x.pth")
     filled = model.backbone.body.net.state_dict()
-    assert filled and all(value.equal(whole[name]) for name, value in filled.items())
+    assert filled and all(value.equal(state[name]) for name, value in filled.items())
     assert {n.split(".")[0] for n in report.unused} == {"_conv_head", "_bn1", "_fc"}
 
 
 def _names_of_efficientnet_pytorch(names):
-    """Written out from that package's modules, in its order."""
+    """Lists the names of that package's modules, in its order."""
     norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
     squeezed = any(".se." in name for name in names)
     found = ["_conv_stem.weight", *(f"_bn0.{entry}" for entry in norm)]
@@ -140,12 +140,12 @@ def test_the_installed_efficientnet_fills_timms_body_by_its_order():
 
     values = torch.load(weight_file(LITE0, None), weights_only=True).values()
     names = list(timm.create_model("tf_efficientnet_lite0", pretrained=False).state_dict())
-    whole = dict(zip(names, values, strict=True))
-    assert len(whole) == 296
+    state = dict(zip(names, values, strict=True))
+    assert len(state) == 296
     model = detector(TimmBody("tf_efficientnet_lite0"))
     report = load_weights(model, LITE0)
     filled = model.backbone.body.net.state_dict()
-    assert len(filled) == 288 and all(value.equal(whole[n]) for n, value in filled.items())
+    assert len(filled) == 288 and all(value.equal(state[n]) for n, value in filled.items())
     assert len(report.unused) == 8
     assert "INPUT.PIXEL_MEAN [0.5, 0.5, 0.5], INPUT.PIXEL_STD [0.5, 0.5, 0.5]" in report.notes[0]
 

@@ -1,4 +1,4 @@
-"""Files that want code for their tensors, damaged ones, and ones that would fill the memory."""
+"""Refuses files whose tensors need code, damaged files, and files that would fill the memory."""
 
 import io
 import pickle
@@ -40,8 +40,8 @@ def _make_tensor():
     raise AssertionError("code of the file ran")
 
 
-def _refusal(content, path, **how):
-    torch.save(content, path, **how)
+def _refusal(content, path, **options):
+    torch.save(content, path, **options)
     with pytest.raises(UserError) as error:
         identify(read_weights(path), path)
     message = str(error.value)
@@ -52,14 +52,14 @@ def _refusal(content, path, **how):
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.filterwarnings("ignore:.*source")
 def test_pickled_modules_are_refused_with_advice(tmp_path, zipped):
-    how = {"_use_new_zipfile_serialization": zipped}
+    options = {"_use_new_zipfile_serialization": zipped}
     for content in (Net(), {"model": Net()}, {"epoch": 3, "ema": Net(), "model": None}):
-        message = _refusal(content, tmp_path / "x.pt", **how)
+        message = _refusal(content, tmp_path / "x.pt", **options)
         assert "pickled test_refused_files.Net" in message
         assert "torch.save(model.state_dict(), 'weights.pth')" in message
 
 
-def test_a_module_beside_weights_is_told(tmp_path):
+def test_a_module_next_to_weights_is_noted(tmp_path):
     path = tmp_path / "x.pt"
     torch.save({"model": Net(), "ema": STATE}, path)
     source = identify(read_weights(path), path)
@@ -79,7 +79,7 @@ def test_tensors_that_only_code_could_make_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("content", [{}, {"epoch": 3}, {"model": {}}, [torch.ones(1)], "weights"])
-def test_files_without_weights_say_what_they_hold(tmp_path, content):
+def test_files_without_weights_are_refused_with_advice(tmp_path, content):
     message = _refusal(content, tmp_path / "x.pth")
     assert "state_dict" in message
 
@@ -92,17 +92,17 @@ def test_tar_archives_are_no_weight_files(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["zip", "stream", "pickle"])
-def test_flipped_bits_are_refused_or_do_nothing(tmp_path, form):
-    """zip: nothing passes that is not equal. Streams and pickles have no checksum."""
+def test_flipped_bits_are_refused_or_harmless(tmp_path, form):
+    """A zip that loads has equal weights. Streams and pickles have no checksum."""
     path, rng = tmp_path / "x.pth", random.Random(0)
     content = {"model": STATE, "note": {"a": [1, (2, 3)], "b": np.ones(2)}}
     if form == "pickle":
         path.write_bytes(pickle.dumps(content))
     else:
         torch.save(content, path, _use_new_zipfile_serialization=form == "zip")
-    whole, refused = path.read_bytes(), 0
+    intact, refused = path.read_bytes(), 0
     for _ in range(300):
-        data = bytearray(whole)
+        data = bytearray(intact)
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         path.write_bytes(bytes(data))
         try:
@@ -116,7 +116,7 @@ def test_flipped_bits_are_refused_or_do_nothing(tmp_path, form):
 
 
 def test_random_pickle_streams_end_in_one_line(tmp_path):
-    """Every instruction in every order: a value or a UserError, and no call of anything."""
+    """Instructions in random order give a value or a UserError, and call nothing."""
     path, rng = tmp_path / "x.pkl", random.Random(1)
     codes = [getattr(pickle, name) for name in pickle.__all__ if len(name) > 2]
     codes = [code for code in codes if isinstance(code, bytes)]
@@ -132,7 +132,7 @@ def test_random_pickle_streams_end_in_one_line(tmp_path):
 
 
 def test_attributes_of_what_the_reader_uses_cannot_be_set(tmp_path):
-    """BUILD with a state of slots sets attributes of whatever is on the stack."""
+    """In Python, BUILD with a state of slots sets attributes of any object on the stack."""
     path = tmp_path / "x.pkl"
     for name in (b"collections\nOrderedDict", b"torch._utils\n_rebuild_tensor_v2"):
         path.write_bytes(
@@ -142,7 +142,7 @@ def test_attributes_of_what_the_reader_uses_cannot_be_set(tmp_path):
 
 
 def _repeated(count):
-    """A list of `count` numbers that `count` sets are made of."""
+    """Pickles a list of `count` numbers, and `count` sets of that list."""
     numbers = b"](" + b"K\x01" * count + b"eq\x000"
     return b"\x80\x02" + numbers + b"](" + b"c__builtin__\nset\nh\x00\x85R" * count + b"e."
 
@@ -154,7 +154,7 @@ def _doubled(depth):
 def test_small_files_do_not_fill_the_memory(tmp_path):
     path = tmp_path / "x.pkl"
     tracemalloc.start()
-    path.write_bytes(_doubled(60))  # 2 ** 60 lists, if each place is walked, as by str()
+    path.write_bytes(_doubled(60))  # 2 ** 60 lists for a walk like that of str()
     with pytest.raises(UserError, match="more than 2,000,000 entries"):
         read_weights(path)
     path.write_bytes(_repeated(20_000))
@@ -164,7 +164,7 @@ def test_small_files_do_not_fill_the_memory(tmp_path):
     tracemalloc.stop()
 
 
-def test_archives_that_inflate_are_refused_before(tmp_path):
+def test_archives_that_inflate_too_much_are_refused_first(tmp_path):
     base = io.BytesIO()
     torch.save({"model": STATE}, base)
     path = tmp_path / "x.pth"

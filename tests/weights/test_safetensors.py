@@ -1,4 +1,4 @@
-"""`.safetensors` files, which have no checksum: what of a damage is seen, and what cannot be."""
+"""Damage to `.safetensors` files, which have no checksum: in the header and in numbers."""
 
 import json
 
@@ -25,15 +25,15 @@ def header_of(data):
 
 
 @pytest.mark.parametrize("part", range(0, 100, 5))
-def test_truncation_anywhere_is_told(path, part):
+def test_truncation_anywhere_is_an_error(path, part):
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * part // 100])
     with pytest.raises(UserError, match=r"x\.safetensors: (truncated or damaged|an empty file)"):
         read_file(path)
 
 
-def test_a_bit_of_the_header_is_told_or_changes_a_name_alone(path):
-    """Shapes, types and places have to fill the file exactly."""
+def test_a_flipped_bit_of_the_header_is_refused_or_changes_only_a_name(path):
+    """Shapes, types and offsets have to fill the file exactly."""
     data = path.read_bytes()
     refused = 0
     for bit in range(8 * (8 + header_of(data))):
@@ -51,10 +51,10 @@ def test_a_bit_of_the_header_is_told_or_changes_a_name_alone(path):
     assert refused > 100
 
 
-def test_a_flipped_bit_of_a_number_is_not_seen_unless_it_is_none_then(path):
-    """As SECURITY.md says: the format has nothing to hold it against."""
+def test_a_flipped_bit_of_a_number_goes_unnoticed_unless_it_becomes_nan(path):
+    """The format has no checksum, as SECURITY.md says."""
     data = bytearray(path.read_bytes())
-    data[-2] ^= 1  # of the last number's fraction
+    data[-2] ^= 1  # in the fraction of the last number
     path.write_bytes(data)
     assert (
         read_file(path)["layer1.0.conv1.weight"][-1, -1] != STATE["layer1.0.conv1.weight"][-1, -1]

@@ -1,4 +1,4 @@
-"""Weight files as trainers leave them: read without importing or calling what they name."""
+"""Weight files as trainers save them: read without importing or calling what they name."""
 
 import argparse
 import collections
@@ -25,7 +25,7 @@ NAMES = (BODY, "rpn.head.cls_tower.0.weight", "rpn.head.scales.0.scale")
 
 
 class History:
-    """As mmengine's buffers: values, and methods of the class."""
+    """Holds values and bound methods, as mmengine's buffers do."""
 
     def __init__(self):
         self.values, self.methods = np.ones(3), {"mean": self.mean}
@@ -88,7 +88,7 @@ FILES = {
     "ema, module, parallel": {"ema": {"module": _state("module.")}},
     "parameters": {"model": {n: nn.Parameter(v) for n, v in _state().items()}},
     "subclass": {"model": {n: v.as_subclass(Weights) for n, v in _state().items()}},
-    "beside the weights": {**_state(), "epoch": 3, "args": argparse.Namespace()},
+    "next to the weights": {**_state(), "epoch": 3, "args": argparse.Namespace()},
 }
 
 
@@ -100,24 +100,24 @@ def test_trainers_files_give_their_weights(tmp_path, name, form):
         path.write_bytes(pickle.dumps(FILES[name], int(form[-1])))
     else:
         torch.save(FILES[name], path, _use_new_zipfile_serialization=form == "zip")
-    _check(path, ["epoch", "args"] if name == "beside the weights" else [])
+    _check(path, ["epoch", "args"] if name == "next to the weights" else [])
 
 
 def test_a_module_that_a_file_names_is_not_imported(tmp_path, monkeypatch):
     marker = tmp_path / "ran"
-    (tmp_path / "trainers_own.py").write_text(
+    (tmp_path / "trainers_code.py").write_text(
         f"open({str(marker)!r}, 'w')\nclass Config:\n    pass\n", encoding="utf-8"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    # {"model": ..., "c": trainers_own.Config()} in protocol 0: a class by name, then its state.
+    # {"model": ..., "c": trainers_code.Config()} in protocol 0: a class by name, then its state.
     plain = pickle.dumps({"model": _numpy(_state())}, 0)
     path = tmp_path / "x.pkl"
-    path.write_bytes(plain[:-1] + b"S'c'\n(itrainers_own\nConfig\n(dS'a'\nI1\nsbs.")
+    path.write_bytes(plain[:-1] + b"S'c'\n(itrainers_code\nConfig\n(dS'a'\nI1\nsbs.")
     _check(path)
     assert not marker.exists()
 
 
-def test_what_was_not_read_is_named_at_debug_level(tmp_path, caplog):
+def test_skipped_objects_are_logged_at_debug_level(tmp_path, caplog):
     content = {**FILES["namespace"], "history": [History()], "odd": FILES["numpy objects"]["names"]}
     torch.save(content, tmp_path / "x.pth")
     with caplog.at_level(logging.DEBUG, "dynamic_atss.weights"):
@@ -133,11 +133,11 @@ def test_what_was_not_read_is_named_at_debug_level(tmp_path, caplog):
 )
 @pytest.mark.parametrize("form", ["zip", "stream"])
 def test_tensors_of_every_type_and_layout(tmp_path, dtype, form):
-    whole = torch.arange(24).reshape(4, 6).to(dtype)
+    matrix = torch.arange(24).reshape(4, 6).to(dtype)
     tensors = {
-        "whole": whole,
-        "part": whole[1:3, 2:],
-        "transposed": whole.t(),
+        "matrix": matrix,
+        "part": matrix[1:3, 2:],
+        "transposed": matrix.t(),
         "empty": torch.zeros(0, 3, dtype=dtype),
         "number": torch.tensor(3).to(dtype),
     }
@@ -147,11 +147,11 @@ def test_tensors_of_every_type_and_layout(tmp_path, dtype, form):
     for name, want in tensors.items():
         assert got[name].dtype == want.dtype and got[name].shape == want.shape
         assert got[name].float().equal(want.float()), name
-    shared = got["whole"].untyped_storage().data_ptr()
+    shared = got["matrix"].untyped_storage().data_ptr()
     assert got["part"].untyped_storage().data_ptr() == shared
 
 
-def test_own_values_come_back_as_they_were(tmp_path):
+def test_plain_values_are_read_as_they_were(tmp_path):
     content = {
         "tuple": (0.9, 0.999),
         "counter": collections.Counter({5: 2}),
@@ -172,18 +172,18 @@ PREFIXES = ["module", "_orig_mod", "model", "net", "_fsdp_wrapped_module", "aver
 
 
 @pytest.mark.parametrize("prefix", list(itertools.permutations(PREFIXES, 3)), ids=".".join)
-def test_wrappers_go_in_any_order(prefix):
+def test_wrappers_are_stripped_in_any_order(prefix):
     names = [".".join([*prefix, name]) for name in NAMES]
     bare, notes = bare_names(names, "x.pth")
     assert list(bare.values()) == list(NAMES) and notes == []
 
 
-def test_parts_may_be_wrapped_alone():
+def test_wrappers_of_submodules_are_stripped():
     names = ["backbone._orig_mod.body.x.weight", "head._fsdp_wrapped_module.y.weight"]
     assert list(bare_names(names, "x")[0].values()) == ["backbone.body.x.weight", "head.y.weight"]
 
 
-def test_what_stands_outside_of_the_wrapper_is_left_out(tmp_path):
+def test_entries_outside_of_the_wrapper_are_ignored(tmp_path):
     averaged = {"n_averaged": torch.tensor(7), **_state("module.")}
     torch.save(averaged, tmp_path / "averaged.pth")
     _check(tmp_path / "averaged.pth", ["n_averaged"])
@@ -193,7 +193,7 @@ def test_what_stands_outside_of_the_wrapper_is_left_out(tmp_path):
     _check(tmp_path / "lightning.pth", ["loss.weight"])
 
 
-def test_of_two_models_the_trained_one_is_taken_and_the_other_can_be_chosen(tmp_path):
+def test_a_key_chooses_the_averaged_model_instead_of_the_trained_one(tmp_path):
     other = {name: value + 1 for name, value in _state().items()}
     path = tmp_path / "x.pth"
     torch.save({"ema": {"module": other}, "model": _state()}, path)
@@ -216,14 +216,14 @@ def test_of_two_models_the_trained_one_is_taken_and_the_other_can_be_chosen(tmp_
         read_file(tmp_path / "x.pth#teacher")
 
 
-def test_a_file_whose_name_has_the_mark_is_that_file(tmp_path):
+def test_a_file_name_may_have_the_mark_of_a_key(tmp_path):
     torch.save({"model": _state()}, tmp_path / "run#3.pth")
     assert find_state(read_file(tmp_path / "run#3.pth"), "x").keys == ("model",)
     torch.save({"model": {}, "mine": _state()}, tmp_path / "run.pth")
     assert list(read_file(tmp_path / "run.pth#mine")["model"]) == list(NAMES)
 
 
-def test_averages_without_names_are_told(tmp_path):
+def test_averages_without_names_are_noted_or_refused(tmp_path):
     shadow = {"decay": 0.99, "shadow_params": list(_state().values()), "collected_params": None}
     path = tmp_path / "x.pth"
     torch.save({"model": _state(), "ema": shadow}, path)
@@ -231,11 +231,11 @@ def test_averages_without_names_are_told(tmp_path):
     assert "ema was not read: a list of weights without names" in note
     for content in ({"ema": shadow}, shadow):
         torch.save(content, path)
-        with pytest.raises(UserError, match="a list of weights without names, which no model"):
+        with pytest.raises(UserError, match="a list of weights without names"):
             identify(read_file(path), path)
 
 
-def test_what_was_not_read_does_not_go_into_a_converted_file(tmp_path):
+def test_skipped_objects_are_not_written_into_a_converted_file(tmp_path):
     content = {"ema": _state(), "args": argparse.Namespace(), "log": [History(), np.float64(0.5)]}
     content["per_class"] = np.ones(3)
     torch.save(content, tmp_path / "x.pth")
@@ -245,7 +245,7 @@ def test_what_was_not_read_does_not_go_into_a_converted_file(tmp_path):
     assert got["per_class"].tolist() == [1, 1, 1] and list(got["model"]) == list(NAMES)
 
 
-def test_a_parameter_of_no_dimension(tmp_path):
+def test_a_parameter_without_dimensions(tmp_path):
     entries = {"scale": torch.nn.Parameter(torch.tensor(2.5)), "bias": torch.zeros(3)}
     torch.save({"model": entries}, tmp_path / "w.pth")
     assert read_file(tmp_path / "w.pth")["model"]["scale"].item() == 2.5

@@ -1,4 +1,4 @@
-"""Hostile and damaged files: refused with the class's name, and nothing is run."""
+"""Refuses hostile and damaged files by the name that they call, and runs nothing."""
 
 import os
 import pickle
@@ -48,7 +48,7 @@ def test_hostile_files_are_refused_by_name(tmp_path, form, name):
         read_weights(path)
     message = str(error.value)
     assert "\n" not in message and "weights.pkl" in message and len(message) < 300
-    # Python names some functions by another module (numpy._core.multiarray, torch.serialization).
+    # Python pickles some functions under another module (numpy._core.multiarray, ...).
     assert name.split(".")[-1] in message
     if name.startswith(("posix", "builtins")):
         assert name in message
@@ -59,7 +59,7 @@ def test_hostile_files_are_refused_by_name(tmp_path, form, name):
     ("module", "name"),
     [("numpy", "core.multiarray._reconstruct"), ("numpy", "load"), ("copyreg", "_reconstructor")],
 )
-def test_dotted_and_near_names_are_refused(tmp_path, module, name):
+def test_dotted_and_similar_names_are_refused(tmp_path, module, name):
     path = tmp_path / "x.pkl"
     parts = b"".join(b"\x8c" + bytes([len(p)]) + p.encode() for p in (module, name))
     path.write_bytes(b"\x80\x04" + parts + b"\x93.")
@@ -79,7 +79,7 @@ def test_forged_arrays_and_codecs_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("protocol", range(6))
-def test_arrays_come_back_as_they_were(tmp_path, protocol):
+def test_arrays_are_read_as_they_were(tmp_path, protocol):
     arrays = {
         "plain": np.arange(6, dtype=np.float32).reshape(2, 3),
         "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
@@ -102,7 +102,7 @@ def test_arrays_come_back_as_they_were(tmp_path, protocol):
 
 
 def test_python_2_pickle_with_latin1_bytes(tmp_path):
-    """As Caffe2's files were written: raw bytes in a Python 2 str, module numpy.core."""
+    """Caffe2's files have raw bytes in a Python 2 str, and the module numpy.core."""
     raw = struct.pack("<3f", 1.5, -2.0, 3.25)
     stream = (
         b"\x80\x02}U\x07conv1_bcnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85"

@@ -1,4 +1,4 @@
-"""Weight files of every format into models: exact names, all or nothing, nothing run."""
+"""Loads weight files of every format: exact names, completely or not at all, no code run."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ class _Scale(nn.Module):
 
 
 def _model(depth=50, classes=5, seed=0, **body):
-    """A whole detector by its names, small enough for many tests."""
+    """Makes a small detector with the names of a complete one."""
     torch.manual_seed(seed)
     resnet = ResNet(depth, **{**(SMALL if depth in BLOCKS else {}), **body})
     head = nn.Module()
@@ -50,7 +50,7 @@ def _copy(model):
 
 
 def _caffe2(depth, norm="bn", **body):
-    """Blobs with the names of the Caffe2 files, and what they hold by our names."""
+    """Makes blobs with the names of Caffe2 files; returns them and the same values by our names."""
     shapes = {k: v.shape for k, v in ResNet(depth, **SMALL, **body).state_dict().items()}
     rng = np.random.default_rng(0)
     blobs, ours = {}, {}
@@ -75,7 +75,7 @@ def _caffe2(depth, norm="bn", **body):
     return blobs, ours
 
 
-EXTRAS = {
+UNUSED = {
     "fc1000_w": np.zeros((2, 2), np.float32),
     "pred_b": np.zeros(2, np.float32),
     "conv1_b": np.zeros(4, np.float32),
@@ -95,12 +95,12 @@ def _dump(path, value, protocol=2):
 def test_caffe2_fills_the_body_exactly(tmp_path, protocol, flat):
     blobs, ours = _caffe2(50)
     assert len(blobs) == 159
-    content = {**EXTRAS, **blobs}
+    content = {**UNUSED, **blobs}
     path = _dump(tmp_path / "R-50.pkl", content if flat else {"blobs": content}, protocol)
     model = _model()
     before = _copy(model)
     report = load_weights(model, path)
-    assert sorted(report.loaded) == sorted(ours) and sorted(report.unused) == sorted(EXTRAS)
+    assert sorted(report.loaded) == sorted(ours) and sorted(report.unused) == sorted(UNUSED)
     for name, value in model.state_dict().items():
         assert value.equal(ours.get(name, before[name])), name
     statistics = [n for n in report.initial if ".running_" in n]
@@ -129,7 +129,7 @@ def test_caffe2_group_norm_and_batch_norm_are_not_mixed(tmp_path):
         load_weights(model, _dump(tmp_path / "R-50.pkl", _caffe2(50)[0]))
 
 
-def test_plain_conv2_goes_to_the_deformable_conv_and_says_so(tmp_path):
+def test_plain_conv2_fills_the_deformable_conv_with_a_note(tmp_path):
     blobs, ours = _caffe2(50)
     model = _model(deformable=DCN)
     report = load_weights(model, _dump(tmp_path / "x.pkl", blobs))
@@ -158,8 +158,8 @@ def test_another_depth_is_a_wrong_architecture(tmp_path, file, model, entry):
     assert all(v.equal(before[k]) for k, v in target.state_dict().items())
 
 
-def test_detectron_s_fpn_goes_with_the_body(tmp_path):
-    """Of a model that Detectron trained: P3 to P5; of P2, the extra levels and its head nothing."""
+def test_the_fpn_of_detectron_is_loaded_with_the_body(tmp_path):
+    """Loads P3 to P5 of a model that Detectron trained; not P2, its extra levels or its head."""
     model = _model()
     blobs, ours = _caffe2(50)
     rng, state = np.random.default_rng(1), _copy(model)
@@ -176,13 +176,13 @@ def test_detectron_s_fpn_goes_with_the_body(tmp_path):
                 blobs[f"{blob}_{end}"] = rng.random(shape, dtype=np.float32)
                 if name in state:
                     ours[name] = torch.from_numpy(blobs[f"{blob}_{end}"])
-    more = ("fpn_6_w", "retnet_cls_conv_n0_fpn3_w")
-    blobs |= {name: np.zeros((8, 8, 3, 3), np.float32) for name in more}
+    others = ("fpn_6_w", "retnet_cls_conv_n0_fpn3_w")
+    blobs |= {name: np.zeros((8, 8, 3, 3), np.float32) for name in others}
     report = load_weights(model, _dump(tmp_path / "x.pkl", blobs))
     assert sum("fpn" in name for name in report.loaded) == 12
     assert sorted(report.loaded) == sorted(ours)
     unused = {f"fpn_{x}_{end}" for x in ("inner_res2_2_sum_lateral", "res2_2_sum") for end in "wb"}
-    assert set(report.unused) == {*more, *unused}
+    assert set(report.unused) == {*others, *unused}
     for name, value in model.state_dict().items():
         assert value.equal(ours.get(name, state[name])), name
 
@@ -202,13 +202,13 @@ def test_torchvision_gives_the_same_features(tmp_path, name):
     torch.manual_seed(1)
     theirs = getattr(torchvision.models, name)(weights=None).eval()
     for module in theirs.modules():
-        if isinstance(module, nn.BatchNorm2d):  # a small variance, so that the epsilon counts
+        if isinstance(module, nn.BatchNorm2d):  # a small variance, so that the epsilon matters
             module.running_var.uniform_(1e-4, 1)
             module.running_mean.normal_(0, 0.1)
     torch.save(theirs.state_dict(), tmp_path / "tv.pth")
     wide = {"stem_out": 64, "res2_out": 256}
-    extra = {**wide, "num_groups": 32, "width_per_group": 4} if "50" in name else {}
-    model = _model(18 if name == "resnet18" else 50, stride_in_1x1=False, **extra)
+    sizes = {**wide, "num_groups": 32, "width_per_group": 4} if "50" in name else {}
+    model = _model(18 if name == "resnet18" else 50, stride_in_1x1=False, **sizes)
     report = load_weights(model, tmp_path / "tv.pth")
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
@@ -247,16 +247,16 @@ def test_published_checkpoint_of_any_age(tmp_path, zipped, prefix):
     ]
 
 
-def test_file_without_checksums_is_told_with_its_digest(tmp_path):
+def test_a_file_without_checksums_gets_a_note_with_its_digest(tmp_path):
     for zipped in (True, False):
         path = tmp_path / f"{zipped}.pth"
         torch.save(_model().state_dict(), path, _use_new_zipfile_serialization=zipped)
-        told = [n for n in load_weights(_model(), path).notes if "no checksum" in n]
+        notes = [n for n in load_weights(_model(), path).notes if "no checksum" in n]
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        assert told == [] if zipped else told[0].endswith(digest), told
+        assert notes == [] if zipped else notes[0].endswith(digest), notes
 
 
-def test_own_checkpoint_and_batch_norm_into_frozen(tmp_path):
+def test_our_checkpoint_and_batch_norm_into_frozen(tmp_path):
     source = _model(18, seed=1, norm="BN").eval()
     save_checkpoint(tmp_path / "x.pth", {"model": source.state_dict(), "iteration": 3})
     same = _model(18, norm="BN").eval()
@@ -271,7 +271,7 @@ def test_own_checkpoint_and_batch_norm_into_frozen(tmp_path):
 
 
 def test_frozen_norms_into_batch_norm(tmp_path):
-    """The published frozen norms have no epsilon; batch norm's is taken from their variance."""
+    """Subtracts batch norm's epsilon from the variances of published frozen norms."""
     source = _model(18, seed=1)
     for name, value in source.state_dict().items():
         if name.endswith("running_var"):
@@ -299,7 +299,7 @@ def test_another_number_of_classes(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["missing", "more", "offsets", "shape"])
-def test_wrong_architecture_of_a_whole_model(tmp_path, damage):
+def test_wrong_architecture_of_a_detector(tmp_path, damage):
     body = {"deformable": DCN} if damage == "offsets" else {}
     state = to_published(_model(**body).state_dict())
     if damage == "missing":

@@ -1,4 +1,4 @@
-"""Backbone files of torchvision and timm: the same features, and wrong ones told in a line."""
+"""Backbone files of torchvision and timm: equal features, and one-line errors for wrong files."""
 
 import pytest
 import torch
@@ -12,8 +12,8 @@ from dynamic_atss.modeling.backbones.mobilenet import MobileNetV2
 from dynamic_atss.weights.loading import load_weights
 
 
-def _lively(model):
-    """Norms that are not at their initial values."""
+def _with_random_norms(model):
+    """Changes the statistics of all batch norms from their initial values."""
     torch.manual_seed(3)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -23,7 +23,7 @@ def _lively(model):
 
 
 def _zeros(make, *args, **kwargs):
-    """The names and shapes of a model, as a file of a few bytes."""
+    """Makes a state with the names and shapes of a model that takes a few bytes in a file."""
     with torch.device("meta"):
         state = make(*args, **kwargs).state_dict()
     return {k: torch.zeros((), dtype=v.dtype).expand(v.shape) for k, v in state.items()}
@@ -31,7 +31,7 @@ def _zeros(make, *args, **kwargs):
 
 @pytest.mark.parametrize("norm", ["BN", "FrozenBN"])
 def test_mobilenet_of_torchvision_gives_the_same_features(tmp_path, norm):
-    theirs = _lively(torchvision.models.mobilenet_v2(weights=None))
+    theirs = _with_random_norms(torchvision.models.mobilenet_v2(weights=None))
     torch.save(theirs.state_dict(), tmp_path / "tv.pth")
     model = detector(MobileNetV2(norm=norm))
     report = load_weights(model, tmp_path / "tv.pth")
@@ -78,7 +78,7 @@ def test_bodies_in_torchvisions_names_of_unknown_training(tmp_path, wrapped):
     state = torchvision.models.resnet18(weights=None).state_dict()
     torch.save({"state_dict": state} if wrapped else state, tmp_path / "x.pth")
     report = load_weights(detector(ResNet(18, stride_in_1x1=False)), tmp_path / "x.pth")
-    assert ("does not tell its pixels" in report.summary()) is wrapped
+    assert ("does not say which pixels" in report.summary()) is wrapped
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_timm_files_fill_timm_bodies(tmp_path, name, norm):
     timm = pytest.importorskip("timm")
     from dynamic_atss.modeling.backbones.timm_body import TimmBody
 
-    theirs = _lively(timm.create_model(name, pretrained=False))
+    theirs = _with_random_norms(timm.create_model(name, pretrained=False))
     torch.save(theirs.state_dict(), tmp_path / "timm.pth")
     model = detector(TimmBody(name, norm=norm))
     report = load_weights(model, tmp_path / "timm.pth")
@@ -134,16 +134,16 @@ def test_safetensors(tmp_path):
     model = detector(ResNet(18, norm="BN"))
     load_weights(model, tmp_path / "model.safetensors")
     assert model.backbone.body.layer4[1].conv2.weight.equal(state["layer4.1.conv2.weight"])
-    whole = (tmp_path / "model.safetensors").read_bytes()
-    (tmp_path / "half.safetensors").write_bytes(whole[: len(whole) // 2])
+    content = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "half.safetensors").write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match=r"half\.safetensors: truncated or damaged"):
         load_weights(model, tmp_path / "half.safetensors")
 
 
 def _files(folder):
-    whole = folder / "resnet18.pth"
-    torch.save(torchvision.models.resnet18(weights=None).state_dict(), whole)
-    (folder / "half.pth").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    intact = folder / "resnet18.pth"
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), intact)
+    (folder / "half.pth").write_bytes(intact.read_bytes()[: intact.stat().st_size // 2])
     (folder / "notes.txt").write_text("my weights are on the other machine\n" * 40)
     (folder / "page.pth").write_text("<!DOCTYPE html><html><body>404</body></html>" * 20)
     (folder / "lfs.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
@@ -157,11 +157,11 @@ def _files(folder):
         ("half.pth", "truncated, damaged"),
         ("notes.txt", "not a weight file"),
         ("page.pth", "a web page, not weights"),
-        ("lfs.pth", "a pointer of Git LFS (git lfs pull), not weights"),
+        ("lfs.pth", "git lfs pull"),
         ("empty.pth", "an empty file, not weights"),
     ],
 )
-def test_what_is_no_weight_file(tmp_path, name, words):
+def test_files_that_hold_no_weights(tmp_path, name, words):
     path = _files(tmp_path) / name
     with pytest.raises(UserError) as error:
         load_weights(detector(ResNet(18)), path)
@@ -187,7 +187,7 @@ def test_backbones_of_another_architecture(tmp_path, source, make, words):
         load_weights(detector(make()), tmp_path / "x.pth")
 
 
-def test_timm_file_for_another_body_says_so(tmp_path):
+def test_a_timm_file_needs_a_timm_body(tmp_path):
     torch.save({"patch_embed.proj.weight": torch.zeros(1)}, tmp_path / "x.pth")
     with pytest.raises(UserError, match="timm/<name>"):
         load_weights(detector(ResNet(18)), tmp_path / "x.pth")

@@ -1,4 +1,4 @@
-"""Conversion between formats: the same names, shapes and bits after there and back."""
+"""Conversion between formats and back: the same names, shapes and bits."""
 
 import json
 import zlib
@@ -25,7 +25,7 @@ RELEASES = [
 
 
 def _value(name, shape):
-    """Positive and told by the name; for large tensors numbers that cost no time."""
+    """Makes positive values that depend on the name, for large tensors a quick range."""
     size, seed = torch.Size(shape).numel(), zlib.crc32(name.encode())
     if name.endswith("num_batches_tracked"):
         return torch.full(shape, seed % 997)
@@ -120,7 +120,7 @@ def test_variances_below_epsilon_are_refused_and_rounded_by_force():
     assert forced.left_out == [] and "backbone.bn1.running_var" in forced.content["state_dict"]
 
 
-def test_what_mmdet_cannot_hold_is_named():
+def test_entries_that_mmdet_lacks_are_named():
     model = detector(ResNet(18), 1)
     model.head.quality = torch.nn.Conv2d(32, 1, 3)
     content = {"model": to_published(model.state_dict())}
@@ -131,7 +131,7 @@ def test_what_mmdet_cannot_hold_is_named():
     assert "left out: 2 (head.quality.weight" in forced.summary()
 
 
-def test_strip_leaves_weights_and_classes():
+def test_strip_keeps_only_weights_and_classes():
     model = detector(ResNet(18), 1).state_dict()
     content = {
         "format": "dynamic_atss/1",
@@ -169,7 +169,7 @@ def test_strip_drops_the_averages_of_mmdetection(tmp_path):
         {"classes": "abc", 7: None},
     ],
 )
-def test_odd_things_beside_the_weights_do_no_harm(to, junk):
+def test_odd_values_next_to_the_weights_do_no_harm(to, junk):
     state = {"backbone.body.stem.conv1.weight": torch.ones(2, 3, 7, 7)}
     got = convert({"format": "dynamic_atss/1", "model": state, **junk}, "x.pth", to)
     assert len(entries(got.content)) == 1

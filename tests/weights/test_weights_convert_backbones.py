@@ -1,4 +1,4 @@
-"""Conversion from and to files of backbones."""
+"""Conversion from and to backbone files."""
 
 import pytest
 import torch
@@ -56,7 +56,7 @@ def test_offsets_have_no_place_in_a_backbone_file():
     assert forced["layer2.0.conv2.weight"].equal(model["backbone.body.layer2.0.conv2.conv.weight"])
 
 
-def test_caffe2_gets_the_statistics_that_are_in_its_weights(tmp_path):
+def test_caffe2_gets_the_statistics_that_its_weights_include(tmp_path):
     from test_weights import _caffe2
 
     blobs, ours = _caffe2(50)

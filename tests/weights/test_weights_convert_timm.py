@@ -1,4 +1,4 @@
-"""Conversion from and to timm's files, whose model the user names."""
+"""Conversion from and to files of timm, for which the user names the model."""
 
 import pytest
 import torch
@@ -29,11 +29,11 @@ def _ours(model):
 
 
 @pytest.mark.parametrize("name", ["convnext_atto", "resnet10t", "mobilenetv3_small_050"])
-def test_whole_models_there_and_back(name):
+def test_complete_models_there_and_back(name):
     state = timm.create_model(name, pretrained=False).state_dict()
     names = timm_names(f"timm/{name}")
     ours = convert(state, "x.pth", "project", body=names)
-    assert set(_model(ours)) == set(names.ours)  # the classifier is beside the model
+    assert set(_model(ours)) == set(names.ours)  # the classifier is under "unmapped"
     _same(convert(ours.content, "x.pth", "backbone", body=names).content, state)
 
 
@@ -42,8 +42,8 @@ def test_whole_models_there_and_back(name):
 def test_timm_takes_the_body_of_a_detector(tmp_path, name, norm):
     source = detector(TimmBody(name, norm=norm), 1)
     backbone = convert(_ours(source), "x.pth", "backbone", body=timm_names(f"timm/{name}"))
-    whole = timm.create_model(name, pretrained=False)
-    missing, unexpected = whole.load_state_dict(backbone.content, strict=False)
+    complete = timm.create_model(name, pretrained=False)
+    missing, unexpected = complete.load_state_dict(backbone.content, strict=False)
     assert unexpected == [] and all(n.startswith(("fc.", "head.")) for n in missing)
     torch.save(backbone.content, tmp_path / "x.pth")
     model = detector(TimmBody(name, norm=norm), 2)
@@ -65,7 +65,7 @@ def _prefixed(state):
 
 
 def test_names_that_timm_flattens():
-    """nfnet's `stem.conv1`, tresnet's `body.conv1`, pnasnet's wrapper."""
+    """Covers nfnet's `stem.conv1`, tresnet's `body.conv1` and pnasnet's wrapper."""
     body = ["stem_conv1.weight", "body_conv1.bias", "body.cell.weight", "conv_stem.weight"]
     body = list(_prefixed(dict.fromkeys(body)))
     plain = ["stem.conv1.weight", "body.conv1.bias", "cell.weight", "conv_stem.weight"]
@@ -81,7 +81,7 @@ def test_the_model_must_be_named(atto):
     state = timm.create_model("convnext_atto", pretrained=False).state_dict()
     with pytest.raises(UserError, match="--body timm/<name> to convert it"):
         convert(state, "x.pth", "project")
-    with pytest.raises(UserError, match="entries have no exact place in a mmdet file"):
+    with pytest.raises(UserError, match="no exact place in a mmdet file"):
         convert(_ours(model), "x.pth", "mmdet", body=atto)
 
 
@@ -105,6 +105,6 @@ def test_another_model_is_refused(atto):
     ("body", "words"),
     [("convnext_atto", "timm/<name> is needed"), ("timm/convnext_ato", "nearest: timm/convnext_")],
 )
-def test_names_that_timm_has_not(body, words):
+def test_names_that_timm_does_not_have(body, words):
     with pytest.raises(UserError, match=f"--body {body}: .*{words}"):
         timm_names(body)

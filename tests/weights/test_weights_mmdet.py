@@ -1,4 +1,4 @@
-"""Published DSLA files (mmdetection): names, layouts, what they tell of themselves."""
+"""Published DSLA files (mmdetection): names, layouts, and the configuration in the file."""
 
 import math
 
@@ -39,7 +39,7 @@ class _Scale(nn.Module):
 
 
 def swin(size="T"):
-    """Without the time of its initial values; all are zero."""
+    """Makes a Swin of zeros, which is faster than computing initial values."""
     with torch.device("meta"):
         body = Swin(size)
     for entry in body.to_empty(device="cpu").state_dict().values():
@@ -48,7 +48,7 @@ def swin(size="T"):
 
 
 def detector(body, seed=0, *, deformable_last=False, classes=5, top_from="P5"):
-    """A detector with the names of ours: `body`, pyramid, and a head without quality branch."""
+    """Makes a detector of `body`, FPN and a head without quality branch, with our names."""
     torch.manual_seed(seed)
     head = nn.Module()
     head.cls_tower = tower(32, 4, deformable_last)
@@ -59,19 +59,19 @@ def detector(body, seed=0, *, deformable_last=False, classes=5, top_from="P5"):
     model.backbone = BackboneWithFPN(body, FPN(body.out_channels, 32, top_from=top_from))
     model.head = head
     for entry in model.state_dict().values():
-        if entry.is_floating_point():  # nothing is at its initial value
+        if entry.is_floating_point():  # so that no entry has its initial value
             entry.copy_(torch.rand_like(entry) + 0.1)
     return model.eval()
 
 
-def mmdet_file(path, model, config=CAFFE, **beside):
-    """The model as mmdetection saves it."""
+def mmdet_file(path, model, config=CAFFE, **others):
+    """Saves the model as mmdetection does."""
     ours = model.state_dict()
     rename = to_mmdet(ours)
     state = {rename(name): value_to_mmdet(name, value) for name, value in ours.items()}
     assert None not in state and len(state) == len(ours)
     meta = {"CLASSES": ("a", "b", "c", "d", "e"), "config": config, "epoch": 12}
-    torch.save({"meta": meta, "state_dict": state, **beside}, path)
+    torch.save({"meta": meta, "state_dict": state, **others}, path)
     return path
 
 
@@ -112,7 +112,7 @@ def _is_tower_bias(name):
 
 
 def test_swin_names_are_those_of_the_log():
-    """The parameters that the log of the published Swin-S run lists, and the index buffers."""
+    """Compares with the parameters in the log of the published Swin-S run, and index buffers."""
     with torch.device("meta"):
         shapes = {n: tuple(v.shape) for n, v in Swin("S").state_dict().items()}
     rename = to_mmdet([f"backbone.body.{name}" for name in shapes])
@@ -133,7 +133,7 @@ def test_swin_names_are_those_of_the_log():
 
 
 def test_patch_merging_of_mmdetection_by_unfold():
-    """Its layer: nn.Unfold(2, stride 2), layer norm, linear; ours: torchvision's PatchMerging."""
+    """Compares nn.Unfold(2, stride 2), layer norm and linear with torchvision's PatchMerging."""
     torch.manual_seed(0)
     ours = Swin("T").features[2]
     channels = ours.norm.normalized_shape[0] // 4
@@ -150,12 +150,12 @@ def test_patch_merging_of_mmdetection_by_unfold():
     torch.testing.assert_close(ours(x), want, rtol=1e-5, atol=1e-5)
     for name, value in state.items():
         assert value_to_mmdet(at + name, value_from_mmdet(at + name, value)).equal(value)
-    ours.load_state_dict(state)  # without the change of order it is another layer
+    ours.load_state_dict(state)  # without reordering, the layer computes something else
     assert (ours(x) - want).abs().max() > 0.1
 
 
 def test_relative_position_index_is_the_same_table():
-    """mmdetection: index of token i plus flipped index of token j, rows times 2 W - 1."""
+    """mmdetection adds the index of token i and the flipped index of j, rows times 2 W - 1."""
     side = 7
     token = torch.tensor([r * (2 * side - 1) + c for r in range(side) for c in range(side)])
     theirs = (token[:, None] + token[None, :]).flip(1)
@@ -166,7 +166,7 @@ def test_relative_position_index_is_the_same_table():
 
 
 def _bilinear(plane, y, x):
-    """The value of a (H, W) map at a point; outside it is zero."""
+    """Interpolates a map (H, W) at a point; it is zero outside."""
     height, width = plane.shape
     total = 0.0
     for row in (math.floor(y), math.floor(y) + 1):
@@ -179,7 +179,7 @@ def _bilinear(plane, y, x):
 
 @pytest.mark.parametrize("modulated", [True, False])
 def test_deformable_convolution_of_mmcv_by_loops(modulated):
-    """mmcv predicts, in this order, dy and dx of tap 0, of tap 1, ..., then the masks' logits."""
+    """mmcv predicts dy and dx of tap 0, of tap 1, ..., then the logits of the masks."""
     torch.manual_seed(0)
     predict = nn.Conv2d(2, 27 if modulated else 18, 3, padding=1)
     nn.init.normal_(predict.weight, std=0.3)
@@ -273,7 +273,7 @@ def test_heads_that_are_not_dslas_have_no_place(tmp_path):
         load_weights(detector(ResNet(18, norm="BN")), path)
 
 
-def test_the_configuration_in_the_file_tells_pixels_and_stride():
+def test_the_configuration_in_the_file_gives_pixels_and_stride():
     assert mmdet_pixels(PYTORCH) == IMAGENET and not mmdet_stride_in_1x1(PYTORCH)
     caffe = mmdet_pixels(CAFFE)
     assert caffe.settings() == (
@@ -293,7 +293,7 @@ def _with_pixels(model, bgr, mean, std):
     return model
 
 
-def test_other_pixels_are_told_and_the_right_ones_are_not(tmp_path):
+def test_only_wrong_pixels_get_a_note(tmp_path):
     source = detector(ResNet(18, norm="BN"))
     bgr = True, [102.9801, 115.9465, 122.7717], [1.0, 1.0, 1.0]
     rgb = False, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -306,9 +306,8 @@ def test_other_pixels_are_told_and_the_right_ones_are_not(tmp_path):
         (note,) = load_weights(bad, path).notes
         assert f"set INPUT.TO_BGR255 {right[0]}" in note
     path = mmdet_file(tmp_path / "x.pth", source, "")
-    assert (
-        "does not tell its pixels" in load_weights(detector(ResNet(18, norm="BN")), path).notes[0]
-    )
+    notes = load_weights(detector(ResNet(18, norm="BN")), path).notes
+    assert "does not say which pixels" in notes[0]
 
 
 def test_stride_of_another_style_warns(tmp_path):
@@ -318,7 +317,7 @@ def test_stride_of_another_style_warns(tmp_path):
 
 
 @pytest.mark.parametrize("value", [torch.zeros(()), torch.zeros(7), "text", None])
-def test_values_that_are_no_such_weights(value):
+def test_values_of_a_wrong_shape_or_type(value):
     state = {"backbone.stages.0.downsample.norm.weight": value}
     with pytest.raises(UserError, match=r"x\.pth: .*backbone\.stages\.0\.downsample\.norm\.weight"):
         identify({"state_dict": state, "meta": {}}, "x.pth")

@@ -1,8 +1,7 @@
-"""The operators of label assignment in plain PyTorch: schema, what it computes, and its shapes.
+"""Defines the operators of label assignment in plain PyTorch: schema, result and shapes.
 
-One file beside one kernel file (`ops/csrc/assign_<name>.cpp`). NAME is the operator, which is
-native on the CPU where it is compiled; `name` is its plain form, which defines it and serves
-elsewhere.
+Each file corresponds to a kernel file (`ops/csrc/assign_<name>.cpp`). NAME is the operator, which
+uses the kernel on the CPU if it is compiled. `name` is the plain form, which is used otherwise.
 """
 
 from collections.abc import Callable
@@ -18,8 +17,15 @@ from dynamic_atss.assigners.reference.selection import best_of_box, resolve
 PLAIN: dict[str, Callable[..., Any]] = {
     form.__name__: form
     for form in (
-        *(nearest_locations, locations_around, points_inside),
-        *(pair_iou, pair_sides, pair_centerness),
-        *(best_of_box, resolve, max_iou_labels, low_component),
+        nearest_locations,
+        locations_around,
+        points_inside,
+        pair_iou,
+        pair_sides,
+        pair_centerness,
+        best_of_box,
+        resolve,
+        max_iou_labels,
+        low_component,
     )
 }

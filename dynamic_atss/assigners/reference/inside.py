@@ -1,4 +1,4 @@
-"""Locations inside regions, as integer ranges of the levels' columns and rows."""
+"""Finds locations inside regions by integer ranges of the levels' columns and rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dynamic_atss.assigners.reference.levels import anchors_of, constant, grid_o
 from dynamic_atss.boxes import centers, sides
 from dynamic_atss.ops.library import define
 
-SLACK = 1e-3  # strides by which a range is widened, so that rounding loses no prior
+SLACK = 1e-3  # strides by which a range is widened, so that rounding excludes no prior
 
 
 def points_inside(
@@ -23,6 +23,17 @@ def points_inside(
     margin: float,
     length: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Pairs every box with the priors whose location lies inside it.
+
+    Args:
+        boxes, image: (T, 4) and (T,).
+        points: (P, 2) centres of the priors.
+        radius, reach, margin: see `dynamic_atss.assigners.ranges.points_inside`.
+        length: from `most_locations`.
+
+    Returns:
+        box, prior, flat and exists, (M,) each.
+    """
     grid = grid_of(tuple(levels), boxes.device)
     region = _center_region(boxes[:, None], grid.stride.squeeze(1), radius)
     if reach:
@@ -47,32 +58,34 @@ def list_locations(
     anchors: int,
     length: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The pairs of every box with the priors whose location lies in its region, by box, then by
-    prior, in `length` places for each of the anchors of a location.
+    """Lists the pairs of every box with the priors whose location lies in its region.
 
-    What lies beyond the last pair has `exists` False. A location on the border of a region, or
-    beyond it by rounding, may be in the list.
+    Sorts them by box, then by prior. Places after the last pair have `exists` False. Locations on
+    the border of a region, or outside by rounding, may be in the list.
 
     Args:
         region: (T, L, 4) xyxy, or (T, 1, 4) for all levels.
-        length: as `most_locations`, of regions that are at most so much larger than the boxes.
+        length: number of places per anchor of a location, from `most_locations`.
+
+    Returns:
+        box, prior, flat and exists, (length * anchors,) each.
     """
     grid, levels = grid_of(tuple(numbers), boxes.device), len(numbers) // 3
     low = (region[..., :2] / grid.stride - offset - SLACK).ceil().clamp(min=0)
     high = (region[..., 2:] / grid.stride - offset + SLACK).floor().minimum(grid.last)
-    # (T, L, 2): columns, rows; none where a region is NaN, as a centre between infinities is
+    # (T, L, 2): first column and row, and their numbers; 0 for a NaN region of an infinite box
     low, side = low.long(), (high - low + 1).nan_to_num(0).clamp(min=0).long()
-    # Of every box on every level (T * L,), so that few values are looked up for each pair.
+    # One value per box and level, (T * L,), so that few values are looked up for each pair.
     columns = side[..., 0].clamp(min=1).flatten()
     corner = (grid.first + low[..., 1] * grid.width + low[..., 0]).flatten()
     skipped = grid.width.expand(len(boxes), -1).flatten() - columns  # locations from row to row
     count = side.prod(-1).flatten()
     end = count.cumsum(0)
     slot = torch.arange(length, device=end.device)
-    index = torch.searchsorted(end, slot, right=True)  # which box on which level
+    index = torch.searchsorted(end, slot, right=True)  # box * L + level
     exists = index < len(end)
     index = index.clamp(max=max(len(end) - 1, 0))
-    begin, columns, corner, skipped = (  # on a CPU, 4 times as fast as x[index]
+    begin, columns, corner, skipped = (  # index_select is 4 times as fast as x[index] on a CPU
         x.index_select(0, index) for x in (end - count, columns, corner, skipped)
     )
     rank = slot - begin
@@ -88,8 +101,7 @@ def list_locations(
 
 
 def _center_region(boxes: Tensor, strides: Tensor, radius: float) -> Tensor:
-    """The part (..., 4) of boxes (..., 4) within `radius` strides (...) of their centres, both
-    ways; radius 0: all of them."""
+    """Cuts boxes (..., 4) to `radius` strides (...) around their centres. radius 0: no cut."""
     if not radius:
         return boxes
     half = (strides * radius)[..., None]
@@ -98,10 +110,12 @@ def _center_region(boxes: Tensor, strides: Tensor, radius: float) -> Tensor:
 
 
 def _within_reach(region: Tensor, boxes: Tensor, reach: Tensor) -> Tensor:
-    """The part (..., 4) of a region from where no side of the box is farther than `reach` (...);
-    its own sides are at most that long."""
+    """Cuts regions (..., 4) to where no side of the box is farther away than `reach` (...).
+
+    The result's sides are at most `reach` long.
+    """
     far = reach[..., None]
-    # A side without end meets a reach without end: that is no limit.
+    # An infinite side minus an infinite reach is NaN, which means no limit.
     first = (boxes[..., 2:] - far).nan_to_num(-torch.inf, torch.inf, -torch.inf)
     last = (boxes[..., :2] + far).nan_to_num(torch.inf, torch.inf, -torch.inf)
     return torch.cat(
@@ -112,15 +126,18 @@ def _within_reach(region: Tensor, boxes: Tensor, reach: Tensor) -> Tensor:
 def most_locations(
     extent: Tensor, levels: list[int], radius: float, reach: list[float], margin: list[float]
 ) -> int:
-    """A bound on the number of locations in all regions: n strides hold n + 1 lines at most.
+    """Gives an upper bound of the number of locations in all regions.
+
+    A side of n strides holds at most n + 1 columns or rows.
 
     Args:
-        reach: by level, the longest side that a region may have; [] = no limit.
-        margin: by level, by how much a region may be wider or higher than its box; [] = 0.
+        extent: (T, 2) width and height of the boxes.
+        reach: by level, the longest side that a region may have, []: no limit.
+        margin: by level, how many pixels a region may be wider or higher than its box, []: 0.
     """
     grid = grid_of(tuple(levels), extent.device)
     side = extent[:, None]
-    if reach:  # from where a longer box is left by no more than `far`, it is by no less than that
+    if reach:  # the points with both sides at most `far` away span 2 * far - side
         far = constant(tuple(reach), side.device)[:, None]
         side = torch.fmin(side, 2 * far - side)
     if margin:
@@ -129,7 +146,7 @@ def most_locations(
     if radius:
         strides = strides.clamp(max=2 * radius)
     lines = ((strides + 3 * SLACK).floor() + 1).nan_to_num(0).clamp(min=0).minimum(grid.last + 1)
-    return max(int(lines.prod(-1).sum()), min(len(extent), 1))  # a place to point at
+    return max(int(lines.prod(-1).sum()), min(len(extent), 1))  # at least one place for any box
 
 
 def _fake_inside(
@@ -148,7 +165,7 @@ def _fake_inside(
     return box, prior, flat, image.new_empty(slots, dtype=torch.bool)
 
 
-# Without a kernel: an operator, so that torch.compile need not know the number.
+# This is an operator without a kernel, because torch.compile cannot compute the number.
 MOST_LOCATIONS = define(
     "most_locations(Tensor extent, int[] levels, float radius, float[] reach, float[] margin)"
     " -> SymInt",

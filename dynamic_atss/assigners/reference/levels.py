@@ -1,5 +1,7 @@
-"""Levels as operators take them, and the constants that are made of them once: a copy to the device
-would wait for it."""
+"""Converts levels for operators, and caches their constants on the device.
+
+A copy to the device waits for it, so each constant is copied once.
+"""
 
 from __future__ import annotations
 
@@ -14,35 +16,35 @@ from dynamic_atss.types import Level
 
 
 def level_numbers(levels: tuple[Level, ...]) -> list[int]:
-    """Height, width and stride of each level, one after the other, as operators take them."""
+    """Gives height, width and stride of each level in one list, as operators take them."""
     return [number for x in levels for number in (x.height, x.width, x.stride)]
 
 
 def levels_of(numbers: Sequence[int]) -> tuple[Level, ...]:
-    """The levels of such a list."""
+    """Gives the levels of a list of `level_numbers`."""
     return tuple(Level(*numbers[i : i + 3]) for i in range(0, len(numbers), 3))
 
 
 def anchors_of(numbers: Sequence[int], priors: int) -> int:
-    """Anchors at each location of the levels of such a list, where there are so many priors."""
+    """Gives the number of anchors per location, from `level_numbers` and the number of priors."""
     locations = sum(level.locations for level in levels_of(numbers))
     return priors // locations if locations else 1
 
 
 @lru_cache(maxsize=64)
 def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """`values` as a tensor that is made once for each device: to make it waits for the device."""
+    """Gives the values as a tensor. Creates it once per device, because that waits for it."""
     return torch.tensor(values, device=device)
 
 
 class Grid(NamedTuple):
-    """Constants of the levels."""
+    """Constants of L levels."""
 
     stride: Tensor  # (L, 1)
     last: Tensor  # (L, 2): the last column and row
     width: Tensor  # (L,)
     first: Tensor  # (L,): index of the level's first location
-    locations: int  # of all levels
+    locations: int  # number of locations of all levels
 
 
 @lru_cache(maxsize=64)

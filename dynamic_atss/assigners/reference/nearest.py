@@ -1,4 +1,4 @@
-"""Locations near a point, by arithmetic on the levels' lattices instead of by search."""
+"""Finds locations near a point by arithmetic on the levels' lattices."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from dynamic_atss.ops.library import define
 
 
 def nearest_locations(points: Tensor, levels: list[int], offset: float, k: int) -> Tensor:
-    """The k locations (T, K) of each level nearest to each point, nearest first.
+    """Gives the k locations of each level nearest to each point, nearest first, (T, K).
 
-    A location in the a-th nearest column and the b-th nearest row (from 0) has (a + 1)(b + 1) - 1
-    locations at least as near before it, those of the columns and rows up to its own; so the k
-    nearest are among the locations with (a + 1)(b + 1) <= k: 23 of them for k = 9, at borders and
-    on maps of one row as well.
+    Consider the location in the a-th nearest column and the b-th nearest row, counted from 0. The
+    locations in the columns and rows up to these are at least as near, and there are
+    (a + 1)(b + 1) - 1 others. So the k nearest locations have (a + 1)(b + 1) <= k. For k = 9 there
+    are 23 of them. This also holds at borders and on maps of one row.
     """
     lattice = _lattice(tuple(levels), offset, k, points.device)
     distance, index = _around(points, lattice)
-    # Floats that are not negative sort as their bits do, so one integer holds the distance and,
-    # for ties, the index.
+    # Non-negative floats sort like their bits, so an integer can hold the distance and then the
+    # index for ties.
     key = distance.view(torch.int32).long() << 32 | index.long()
     nearest = (key.topk(k, dim=0, largest=False).values & 0xFFFFFFFF) + lattice.first
     return nearest.permute(2, 1, 0).flatten(1)[:, lattice.exists].contiguous()
@@ -32,7 +32,11 @@ def nearest_locations(points: Tensor, levels: list[int], offset: float, k: int) 
 def locations_around(
     points: Tensor, levels: list[int], offset: float, k: int, square: bool
 ) -> tuple[Tensor, Tensor]:
-    """The locations (T, K) around each point, by index for each level, and which of them exist."""
+    """Gives the locations around each point, sorted by index on each level, (T, K).
+
+    Returns:
+        the locations, and which of them exist (T, K).
+    """
     lattice = _lattice(tuple(levels), offset, k, points.device, square)
     distance, index = _around(points, lattice)
     exists = distance.isfinite()
@@ -43,9 +47,13 @@ def locations_around(
 
 
 def _around(points: Tensor, lattice: _Lattice) -> tuple[Tensor, Tensor]:
-    """Squared distance, inf where there is none, and index in its level of the M locations around
-    each point: each (M, L, T)."""
-    x = points.t()[:, None, None]  # (2, 1, 1, T): boxes last, in long rows, which is fastest
+    """Gives the M locations around each point on each level.
+
+    Returns:
+        the squared distances, inf for a missing location, and the indices in the level, (M, L, T)
+        each.
+    """
+    x = points.t()[:, None, None]  # (2, 1, 1, T): long rows of boxes are fastest
     lines = _nearest_lines(x / lattice.stride, lattice)
     distance = ((lines + lattice.offset) * lattice.stride - x).square()
     both = torch.stack((distance, lines * lattice.step), dim=2)
@@ -56,12 +64,11 @@ def _around(points: Tensor, lattice: _Lattice) -> tuple[Tensor, Tensor]:
 
 
 def _nearest_lines(u: Tensor, lattice: _Lattice) -> Tensor:
-    """The k lines (2, k, L, T) nearest to u (2, 1, L, T) strides, nearest first, the lower first in
-    a tie.
+    """Gives the k columns and rows nearest to u (2, 1, L, T) strides, nearest first, (2, k, L, T).
 
-    The n nearest lines are neighbours, a window that begins at ceil(u - offset - n / 2), moved into
-    the map. The n-th nearest is the line by which the window of n exceeds that of n - 1: its first
-    or its last.
+    In a tie, the lower one comes first. The n nearest lines are neighbours. They form a window that
+    starts at ceil(u - offset - n / 2), moved into the map. The n-th nearest line is the one that
+    the window of n adds to the window of n - 1, which is its first or its last line.
     """
     low = (u - lattice.shift).ceil().clamp(min=0).minimum(lattice.limit)
     before, low = low[:, :-1], low[:, 1:]
@@ -69,20 +76,22 @@ def _nearest_lines(u: Tensor, lattice: _Lattice) -> Tensor:
 
 
 def _ranks(k: int, square: bool) -> list[tuple[int, int]]:
-    """Of a column and a row, of the locations that are looked at."""
+    """Lists the ranks of column and row of the candidate locations."""
     return [(a, b) for a in range(k) for b in range(k if square else k // (a + 1))]
 
 
 class _Lattice(NamedTuple):
-    """Constants of the search, for both axes (x, y), L levels, and M pairs of a column's rank and a
-    row's rank; a last dimension of 1 is for the boxes."""
+    """Constants of the search for both axes (x, y), L levels, and M pairs of ranks.
+
+    A last dimension of 1 stands for the boxes.
+    """
 
     offset: float
     stride: Tensor  # (L, 1)
     shift: Tensor  # (k + 1, 1, 1): offset + n / 2 of windows of n = 0..k lines
     limit: Tensor  # (2, k + 1, L, 1): the last line at which such a window may begin
     rank: Tensor  # (k, 1, 1): 0..k-1
-    step: Tensor  # (2, 1, L, 1): from line to index: 1 for columns, the width for rows
+    step: Tensor  # (2, 1, L, 1): difference of indices, 1 for columns, the width for rows
     column: Tensor  # (M,): rank a
     row: Tensor  # (M,): rank b
     missing: Tensor  # (M, L, 1): inf where the level has no such column or row, else 0
@@ -94,7 +103,10 @@ class _Lattice(NamedTuple):
 def _lattice(
     numbers: tuple[int, ...], offset: float, k: int, device: torch.device, square: bool = False
 ) -> _Lattice:
-    """For the k nearest lines: those of their crossings that `nearest_locations` needs, or all."""
+    """Makes the constants for the k nearest lines.
+
+    square: whether to use all crossings of the lines, or only those for `nearest_locations`.
+    """
     levels = levels_of(numbers)
     count = torch.tensor([[x.width, x.height] for x in levels]).t()[..., None]  # (2, L, 1)
     locations = torch.tensor([x.locations for x in levels])[:, None]

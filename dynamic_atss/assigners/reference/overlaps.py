@@ -1,4 +1,4 @@
-"""The boxes that priors overlap most, by the thresholds of max-IoU assignment."""
+"""Assigns priors the boxes that they overlap most, by the thresholds of max-IoU assignment."""
 
 from __future__ import annotations
 
@@ -25,12 +25,21 @@ def max_iou_labels(
     positive: float,
     negative: float,
 ) -> Tensor:
+    """Gives the gt index of the largest IoU of each anchor, IGNORE or BACKGROUND, (N, P).
+
+    Args:
+        anchors: (P, 4).
+        boxes, image, extent: (T, 4), (T,), and (T, 2) width and height of the boxes.
+        margin: by level, how much wider than a box the region is in which anchors overlap it.
+        images: N.
+        positive, negative: thresholds of the IoU.
+    """
     # propose
     half = constant(tuple(margin), boxes.device)[:, None] / 2
     region = torch.cat((boxes[:, None, :2] - half, boxes[:, None, 2:] + half), dim=-1)
     length = most_locations(extent, levels, 0.0, [], margin)
-    of_each = anchors_of(levels, len(anchors))
-    box, prior, flat, exists = list_locations(boxes, image, region, levels, offset, of_each, length)
+    count = anchors_of(levels, len(anchors))
+    box, prior, flat, exists = list_locations(boxes, image, region, levels, offset, count, length)
     # score
     score = pair_iou(anchors, prior, boxes, box, 1.0).where(exists, 0.0)
     # resolve and select
@@ -43,7 +52,7 @@ def max_iou_labels(
 def best_of_a_box(
     box: Tensor, flat: Tensor, score: Tensor, boxes: int, shape: tuple[int, int]
 ) -> Tensor:
-    """(N, P) bool: no prior has a larger IoU with some box that it overlaps."""
+    """Flags the priors that have the largest IoU with some box, (N, P)."""
     best = score.new_zeros(boxes).scatter_reduce_(0, box, score, "amax")
     slots = shape[0] * shape[1]
     flat = torch.where((score > 0) & (score == best.index_select(0, box)), flat, slots)
@@ -55,5 +64,5 @@ MAX_IOU_LABELS = define(
     "max_iou_labels(Tensor priors, Tensor boxes, Tensor image, Tensor extent, int[] levels,"
     " float offset, float[] margin, int images, float positive, float negative) -> Tensor",
     max_iou_labels,
-    lambda priors, boxes, image, *rest: image.new_empty(rest[4], len(priors)),
+    lambda priors, boxes, image, *others: image.new_empty(others[4], len(priors)),
 )

@@ -1,4 +1,4 @@
-"""The best pairs of a box, and the best pair of a prior."""
+"""Selects the best pairs of a box, and the best pair of a prior."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ from dynamic_atss.types import BACKGROUND
 def best_of_box(
     box: Tensor, prior: Tensor, flat: Tensor, exists: Tensor, score: Tensor, k: int, boxes: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gives the k best pairs of each box, best first and in a tie the first.
+
+    Returns:
+        places among the pairs, prior, flat and exists, (T, k) each.
+    """
     score = torch.where(exists, score, -torch.inf)
     order = score.flatten().argsort(descending=True, stable=True)
-    # By score, and then by box without losing that order.
+    # Sorts by box. The sort is stable, so it keeps the order by score.
     box = box.expand_as(score).flatten().contiguous()
     order = order[box[order].argsort(stable=True)]
     rank = torch.arange(len(order), device=order.device) - torch.searchsorted(box, box)
     kept = (rank < k) & exists.take(order)
-    place = torch.where(kept, box * k + rank, boxes * k)  # the others: in one at the end
+    place = torch.where(kept, box * k + rank, boxes * k)  # other pairs go to an additional place
     found = order.new_full((boxes * k + 1,), -1).scatter_(0, place, order)
     found = found[: boxes * k].view(boxes, k)
     places = found.clamp(min=0)
@@ -46,11 +51,15 @@ def resolve(
     images: int,
     priors: int,
 ) -> tuple[Tensor, Tensor]:
+    """Gives each prior the box of its selected pair with the largest score, then the lowest index.
+
+    Returns:
+        gt index or BACKGROUND, and quality, (N, P) each.
+    """
     slots = images * priors
     gt, score = box.expand_as(selected).flatten(), score.flatten()
     none = torch.iinfo(gt.dtype).max
-    # Pairs that are out write to a slot of their own at the end: no boolean indexing, no wait for
-    # the device.
+    # Other pairs write to an additional last slot. Boolean indexing would wait for the device.
     flat = torch.where(selected & exists, flat, slots).flatten()
     best = score.new_full((slots + 1,), -torch.inf).scatter_reduce_(0, flat, score, "amax")
     flat = torch.where(score >= best.index_select(0, flat), flat, slots)

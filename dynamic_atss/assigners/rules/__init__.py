@@ -1,1 +1,1 @@
-"""The rules, one file each. `dynamic_atss.assigners.ASSIGNERS` has them by name."""
+"""Holds the rules, one file each. `dynamic_atss.assigners.ASSIGNERS` lists them by name."""

@@ -1,4 +1,4 @@
-"""ATSS: positives by an adaptive threshold on the anchor IoU.
+"""ATSS: selects positives by an adaptive threshold of the anchor IoU.
 
 Zhang et al., CVPR 2020, arXiv 1912.02424.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 
+from dynamic_atss.assigners import check
 from dynamic_atss.assigners.base import (
     anchor_iou,
     box_sides,
@@ -15,20 +16,21 @@ from dynamic_atss.assigners.base import (
     note,
     resolve,
     std,
-    whole,
 )
 from dynamic_atss.assigners.nearest import nearest_candidates
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 
 class ATSS:
-    """Quality = centerness of the prior's centre in its box.
+    """Selects candidates whose anchor IoU reaches the mean + standard deviation of the box's.
+
+    Quality = centerness of the prior's centre in its box.
 
     Args:
         topk: candidate locations of a box on each level.
 
     Raises:
-        ValueError: for a value that is not accepted.
+        ValueError: an argument has an invalid value.
     """
 
     soft_labels = False
@@ -36,7 +38,7 @@ class ATSS:
     needs_size = True
 
     def __init__(self, topk: int = 9) -> None:
-        whole(1, topk=topk)
+        check.integer(1, topk=topk)
         self.topk = topk
 
     @torch.no_grad()

@@ -1,7 +1,7 @@
-"""DSLA: smooth labels, which fall from a box's centre and between the ranges of the levels.
+"""DSLA: gives smooth labels that fall with the distance from a box's centre and between levels.
 
-Su et al., Pattern Recognition 2022, arXiv 2208.00817. That a label is also multiplied by the IoU of
-the prediction is the part of the loss.
+Su et al., Pattern Recognition 2022, arXiv 2208.00817. The loss multiplies a label by the IoU of the
+prediction.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners.base import Pairs, at_least, box_sides, note, resolve, rising
+from dynamic_atss.assigners import check
+from dynamic_atss.assigners.base import Pairs, box_sides, note, resolve
 from dynamic_atss.assigners.ranges import constant, points_inside
 from dynamic_atss.boxes import centers
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
@@ -20,17 +21,18 @@ FINITE = 1e8  # the end of the last range, as published
 
 
 class DSLA:
-    """Quality = centerness x fit of the level, of several boxes the largest.
+    """Quality = centerness x fit of the level. A prior learns the box with the largest quality.
 
     Args:
-        relaxation: share by which a level's range of sizes is widened, where its score falls to 0;
-            0: hard ranges.
-        core_zone: the point nearest to the centre, within half a stride, has centerness 1.
-        radius: of the centre region in strides; 0: the whole box.
-        limits: between the levels, of a point's largest distance to a side of its box.
+        relaxation: share by which a level's range of sizes is widened. The fit falls to 0 at the
+            ends of the widened range. 0: hard ranges.
+        core_zone: whether the point within half a stride of the centre has centerness 1.
+        radius: of the centre region in strides, 0: the entire box.
+        limits: borders between the levels, of a point's largest distance to a side of its box, in
+            pixels.
 
     Raises:
-        ValueError: for a value that is not accepted.
+        ValueError: an argument has an invalid value.
     """
 
     soft_labels = True
@@ -44,21 +46,22 @@ class DSLA:
         radius: float = 0.0,
         limits: Sequence[float] = (64, 128, 256, 512),
     ) -> None:
-        at_least(0, radius=radius, relaxation=relaxation)
-        rising(limits=limits)
+        check.at_least(0, radius=radius, relaxation=relaxation)
+        check.increasing(limits=limits)
         if relaxation >= 1:
-            raise ValueError(f"relaxation {relaxation} must be below 1")
+            raise ValueError(f"relaxation is {relaxation}; it must be below 1")
         self.core_zone = core_zone
         self.radius = radius
         self.low, self.high = (0.0, *limits), (*limits, FINITE)
-        # The release cuts the widened ends to integers.
+        # Truncates the widened ends to integers as the release does.
         self.lowest = tuple(float(int(x * (1 - relaxation))) for x in self.low)
         self.highest = tuple(float(int(x * (1 + relaxation))) for x in self.high)
 
     @torch.no_grad()
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
         # propose
-        reach = tuple(map(max, self.high, self.highest))[: len(priors.levels)]  # the ends are cut
+        # A truncated end may be below the limit.
+        reach = tuple(map(max, self.high, self.highest))[: len(priors.levels)]
         pairs = points_inside(priors, gt, radius=self.radius, reach=reach)
         # score
         distances = box_sides(priors, gt, pairs)
@@ -74,14 +77,14 @@ class DSLA:
         return resolve(pairs, selected, score, score, predictions.boxes.shape[:2])
 
     def _centerness(self, distances: Tensor) -> Tensor:
-        """(M,) of points inside their boxes."""
+        """Gives the centerness of points inside their boxes, (M,)."""
         left, top, right, bottom = distances.clamp(min=0)
         score = torch.minimum(left, right) / torch.maximum(left, right).clamp(min=0.01)
         score = score * (torch.minimum(top, bottom) / torch.maximum(top, bottom).clamp(min=0.01))
         return score.sqrt()
 
     def _fit(self, size: Tensor, level: Tensor) -> Tensor:
-        """(M,) 1 in the level's range of sizes, falling linearly to 0 at the widened ends."""
+        """Gives 1 in the level's range, falling linearly to 0 at the widened ends, (M,)."""
         ends = (self.lowest, self.low, self.high, self.highest)
         lowest, low, high, highest = (constant(x, size.device).index_select(0, level) for x in ends)
         below = (size - lowest) / (low - lowest).clamp(min=0.01)
@@ -91,7 +94,7 @@ class DSLA:
 
 
 def _in_core_zone(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
-    """(M,) bool: the point lies within half a stride of the box's centre, both ways."""
+    """Tests whether points lie within half a stride of the box's centre in x and y, (M,)."""
     half = priors.strides.index_select(0, pairs.prior)[:, None] / 2
     center = centers(gt.boxes).index_select(0, pairs.box)
     points = priors.centers.index_select(0, pairs.prior)

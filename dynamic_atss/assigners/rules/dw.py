@@ -1,4 +1,4 @@
-"""DW: every prior inside a box is a positive of it and background, each with a weight of its own.
+"""DW: gives every prior inside a box a weight as a positive and another weight as background.
 
 Li et al. (Dual Weighting), CVPR 2022, arXiv 2203.09730; released as github.com/strongwolf/DW.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dynamic_atss.assigners import check
 from dynamic_atss.assigners.base import (
     Pairs,
-    at_least,
     center_offsets,
     logit_of_class,
     note,
@@ -21,32 +21,35 @@ from dynamic_atss.assigners.ranges import points_inside
 from dynamic_atss.boxes import BoxConvention, giou
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
-EPS = 1e-12  # of quotients, as released
-SHARE = 0.25  # of the positive terms in the loss, as released
+EPS = 1e-12  # in quotients, as released
+SHARE = 0.25  # factor of the positive terms in the loss, as released
 
 
 class DW:
-    """With p = class score * exp(-beta * GIoU loss) and a Gaussian g around the box's centre, a
-    pair's positive weight is exp(mu p) p g / (sum of exp(3 p) p g over the priors inside the box).
-    Its negative weight falls with the IoU of the predicted box: 1 up to 0.5, 0 at the box's
-    largest. A prior inside several boxes learns that of its largest positive weight alone; the
-    release adds them all up.
+    """Weighs each pair by p = class score * exp(-beta * GIoU loss) and a Gaussian g.
 
-    The release divides the positive terms of class and box by the number of boxes, and the terms of
-    the background by the sum of (1 - negative weight); here the head divides all by the number of
-    positives. So `weight` = 0.25 * the positive weight * positives / boxes of the batch, which
-    gives the release's positive terms with MODEL.CLASS_LOSS "soft_focal" and REG_LOSS_WEIGHT 5
-    (= beta); the terms of the background keep the head's divisor. Quality = 1. There is no
-    objectness in the class score, and the release's refinement of boxes (a deformable sampling of
-    the box map) belongs to its head.
+    g is centred on the box. The positive weight is exp(mu p) p g / (sum of exp(3 p) p g over the
+    priors inside the box). The negative weight falls with the IoU of the predicted box, from 1 for
+    an IoU up to 0.5 to 0 for the largest IoU of the box. Quality = 1.
+
+    Differences from the release:
+        A prior inside several boxes learns only the box of its largest positive weight. The
+        release adds the terms of all boxes.
+        The release divides the positive terms by the number of boxes, and the background terms by
+        the sum of (1 - negative weight). Here the head divides all terms by the number of
+        positives. So `weight` = 0.25 * positive weight * positives / boxes of the batch. With
+        MODEL.CLASS_LOSS "soft_focal" and REG_LOSS_WEIGHT 5 (= beta) this gives the release's
+        positive terms. The background terms keep the head's divisor.
+        The class score has no objectness.
+        The release's refinement of boxes belongs to its head.
 
     Args:
         sigma: of the Gaussian in strides.
-        beta: of the GIoU loss in p.
-        mu: of p in the positive weight.
+        beta: factor of the GIoU loss in p.
+        mu: factor of p in the positive weight.
 
     Raises:
-        ValueError: for a value that is not accepted.
+        ValueError: an argument has an invalid value.
     """
 
     soft_labels = True
@@ -54,8 +57,8 @@ class DW:
     needs_size = False
 
     def __init__(self, sigma: float = 1.11, beta: float = 5.0, mu: float = 5.0) -> None:
-        at_least(0.01, sigma=sigma)
-        at_least(0, beta=beta, mu=mu)
+        check.at_least(0.01, sigma=sigma)
+        check.at_least(0, beta=beta, mu=mu)
         self.sigma, self.beta, self.mu = sigma, beta, mu
 
     @torch.no_grad()
@@ -64,7 +67,7 @@ class DW:
         pairs = points_inside(priors, gt)
         # score
         positive = self._positive(priors, gt, predictions, pairs)
-        overlap = predicted_iou(predictions, gt, pairs, BoxConvention.EXACT)  # as the release
+        overlap = predicted_iou(predictions, gt, pairs, BoxConvention.EXACT)  # as in the release
         negative = _negative(pairs, overlap, len(gt))
         # select and resolve
         shape = predictions.boxes.shape[:2]
@@ -79,20 +82,20 @@ class DW:
     def _positive(
         self, priors: Priors, gt: GroundTruth, predictions: Predictions, pairs: Pairs
     ) -> Tensor:
-        """(M,) the positive weights."""
+        """Gives the positive weights, (M,)."""
         predicted = predictions.boxes.flatten(0, 1).index_select(0, pairs.flat)
         loss = 1 - giou(predicted, gt.boxes.index_select(0, pairs.box))
         score = logit_of_class(predictions, gt, pairs).sigmoid() * (-self.beta * loss).exp()
         x, y = center_offsets(priors, gt, pairs) / priors.strides.index_select(0, pairs.prior)
         near = (-(x * x + y * y) / (2 * self.sigma**2)).exp()
-        whole = ((3 * score).exp() * score * near).where(pairs.exists, 0.0).double()
-        whole = whole.new_zeros(len(gt)).index_add_(0, pairs.box, whole).clamp(min=EPS)
-        of_box = whole.index_select(0, pairs.box).to(score.dtype)
-        return (self.mu * score).exp() * score * near / of_box
+        terms = ((3 * score).exp() * score * near).where(pairs.exists, 0.0).double()
+        sums = terms.new_zeros(len(gt)).index_add_(0, pairs.box, terms).clamp(min=EPS)
+        sum_of_box = sums.index_select(0, pairs.box).to(score.dtype)
+        return (self.mu * score).exp() * score * near / sum_of_box
 
 
 def _negative(pairs: Pairs, overlap: Tensor, boxes: int) -> Tensor:
-    """(M,) the negative weights."""
+    """Gives the negative weights, (M,)."""
     most, least = (
         torch.full((boxes,), start, device=overlap.device, dtype=overlap.dtype)
         .scatter_reduce_(0, pairs.box, overlap.where(pairs.exists, start), kind)
@@ -105,12 +108,12 @@ def _negative(pairs: Pairs, overlap: Tensor, boxes: int) -> Tensor:
 
 
 def _fall(overlap: Tensor) -> Tensor:
-    """1 at an IoU of 0.5, 0 at 1, as the square of the IoU falls."""
+    """Gives 1 for an IoU of 0.5 and 0 for 1, linear in the square of the IoU."""
     return (1 - overlap.square()) * 4 / 3
 
 
 def _of_winner(pairs: Pairs, won: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """(N, P): the value (M,) of the pair that has won each prior, 0 where none has."""
+    """Gives the value (M,) of the pair that has won each prior, 0 without a winner, (N, P)."""
     slots = shape[0] * shape[1]
     place = torch.where(won, pairs.flat, slots)
     return values.new_zeros(slots + 1).scatter_(0, place, values)[:slots].view(shape)

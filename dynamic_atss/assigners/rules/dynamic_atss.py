@@ -1,4 +1,4 @@
-"""Dynamic ATSS: positives by predicted IoU + anchor IoU.
+"""Dynamic ATSS: selects positives by predicted IoU + anchor IoU.
 
 Zhang et al., J. Imaging 2022, arXiv 2201.09396.
 """
@@ -8,16 +8,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dynamic_atss.assigners import check
 from dynamic_atss.assigners.base import (
     anchor_iou,
     box_sides,
     inside_of,
     note,
-    one_of,
     predicted_iou,
     resolve,
     std,
-    whole,
 )
 from dynamic_atss.assigners.nearest import nearest_candidates
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
@@ -27,21 +26,22 @@ USE = ("both", "predicted", "anchor")
 
 
 class DynamicATSS:
-    """Quality = IoU of the predicted box, which is also the class target.
+    """Selects candidates whose combined IoU reaches an adaptive threshold of the box.
 
-    The defaults are the published rule.
+    Quality = IoU of the predicted box, which is also the class target. The defaults give the
+    published rule.
 
     Args:
         topk: candidate locations of a box on each level.
-        combine: the two IoUs to one score. "sum": the threshold is the sum of both means and both
-            standard deviations, as published. "mean", "product": the threshold is mean + standard
-            deviation of the combined score, as in ATSS.
-        use: "both" IoUs, or the score is one of them alone.
-        warmup: iterations in which the weight of the predicted IoU rises from 0 to 1 (in a product,
-            its power), since the first predictions say nothing about the boxes; 0: none.
+        combine: how the two IoUs form the score. "sum": the threshold is the sum of both means and
+            both standard deviations, as published. "mean", "product": the threshold is the mean +
+            standard deviation of the combined score, as in ATSS.
+        use: "both" IoUs, or only "predicted" or "anchor".
+        warmup: iterations in which the weight of the predicted IoU (in a product, its power) rises
+            from 0 to 1, because the first predictions say nothing about the boxes. 0: none.
 
     Raises:
-        ValueError: for a value that is not accepted.
+        ValueError: an argument has an invalid value.
     """
 
     soft_labels = True
@@ -51,12 +51,12 @@ class DynamicATSS:
     def __init__(
         self, topk: int = 9, combine: str = "sum", use: str = "both", warmup: int = 0
     ) -> None:
-        whole(1, topk=topk)
-        whole(0, warmup=warmup)
-        one_of(COMBINE, combine=combine)
-        one_of(USE, use=use)
+        check.integer(1, topk=topk)
+        check.integer(0, warmup=warmup)
+        check.one_of(COMBINE, combine=combine)
+        check.one_of(USE, use=use)
         if use != "both" and (combine != "sum" or warmup):
-            raise ValueError(f'combine and warmup need use "both", not {use!r}')
+            raise ValueError(f'combine and warmup need use "both"; use is {use!r}')
         self.topk = topk
         self.combine, self.use, self.warmup = combine, use, warmup
         self.needs_size = use != "predicted"
@@ -72,7 +72,7 @@ class DynamicATSS:
         ious = torch.stack((predicted, anchor_iou(priors, gt, pairs)))
         terms = self._terms(ious, predictions.iteration)
         combined = terms.prod(0) if self.combine == "product" else terms.sum(0)
-        # select; the release adds two standard deviations rather than taking that of the sum
+        # select; the release adds two standard deviations and does not take that of the sum
         if self.combine != "sum":
             terms = combined[None]
         threshold = terms.mean(-1, keepdim=True).sum(0) + std(terms).sum(0)
@@ -83,7 +83,7 @@ class DynamicATSS:
         return resolve(pairs, selected, combined, predicted, predictions.boxes.shape[:2])
 
     def _terms(self, ious: Tensor, iteration: int) -> Tensor:
-        """Of (2, T, K) predicted and anchor IoUs those that are used, the predicted weighted."""
+        """Chooses among predicted and anchor IoUs (2, T, K). Weighs the predicted IoU in warmup."""
         if self.use != "both":
             return ious[USE.index(self.use) - 1][None]
         if iteration >= self.warmup:

@@ -1,4 +1,4 @@
-"""FCOS: positives are the points inside a box whose level fits the box's size.
+"""FCOS: selects the points inside a box on the level that fits the box's size.
 
 Tian et al., ICCV 2019, arXiv 1904.01355; centre sampling as in arXiv 2006.09214.
 """
@@ -9,21 +9,23 @@ from collections.abc import Sequence
 
 import torch
 
-from dynamic_atss.assigners.base import at_least, box_sides, centerness, note, resolve, rising
+from dynamic_atss.assigners import check
+from dynamic_atss.assigners.base import box_sides, centerness, note, resolve
 from dynamic_atss.assigners.ranges import constant, points_inside
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 
 class FCOS:
-    """Quality = centerness of the point in its box; of several boxes the smallest wins.
+    """Quality = centerness of the point in its box. A point learns the smallest of several boxes.
 
     Args:
-        radius: of the centre region in strides; 0: the whole box.
-        limits: between the levels, of a point's largest distance to a side of its box.
+        radius: of the centre region in strides, 0: the entire box.
+        limits: borders between the levels, of a point's largest distance to a side of its box, in
+            pixels.
         margin: pixels by which a point must lie inside.
 
     Raises:
-        ValueError: for a value that is not accepted.
+        ValueError: an argument has an invalid value.
     """
 
     soft_labels = False
@@ -36,8 +38,8 @@ class FCOS:
         limits: Sequence[float] = (64, 128, 256, 512),
         margin: float = 0.0,
     ) -> None:
-        at_least(0, radius=radius, margin=margin)
-        rising(limits=limits)
+        check.at_least(0, radius=radius, margin=margin)
+        check.increasing(limits=limits)
         self.radius = radius
         self.low, self.high = (-1.0, *limits), (*limits, torch.inf)
         self.margin = margin

@@ -1,4 +1,4 @@
-"""o2f: one positive a box and a few ambiguous priors, whose labels fall during the training.
+"""o2f: gives a box one positive, and a few ambiguous priors whose labels fall during training.
 
 Li et al. (One-to-Few), CVPR 2023, arXiv 2303.11567; released as github.com/strongwolf/o2f.
 """
@@ -11,45 +11,40 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dynamic_atss.assigners.base import (
-    at_least,
-    best_of_box,
-    logit_of_class,
-    note,
-    predicted_iou,
-    resolve,
-    whole,
-)
+from dynamic_atss.assigners import check
+from dynamic_atss.assigners.base import best_of_box, logit_of_class, note, predicted_iou, resolve
 from dynamic_atss.assigners.ranges import points_inside
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 
 class O2F:
-    """A box takes its `topk` candidates of the largest score^(1 - power) * IoU^power; a prior goes
-    to the box for which that is largest. Of those that a box wins, the best has the label 1; each
-    other the share of its class score in the largest score of these others, times a factor that
-    falls from labels[0] to labels[1] during the training, and the weight `soft_weight`.
+    """Each box takes the `topk` candidates of the largest score^(1 - power) * IoU^power.
 
-    Candidates lie inside the box, within `radius` strides of its centre. Quality = the label, which
-    is the class target. With MODEL.CLASS_LOSS "soft_focal" the class loss is the release's. The box
-    loss weighs by quality and weight; the release weighs it by centerness. The release's factor
-    falls from epoch to epoch, here from iteration to iteration. Its score is the product of class
-    score and centerness; there is none of the latter here.
+    A prior goes to the box for which this value is largest. The aim is a detector without NMS.
 
-    The aim is a detector without NMS.
+    The best prior of a box has label 1. Each other prior has the label factor * class score /
+    (largest class score of these others), and the weight `soft_weight`. The factor falls from
+    labels[0] to labels[1] during the training. Candidates lie inside the box and within `radius`
+    strides of its centre. Quality = the label, which is the class target. Use MODEL.CLASS_LOSS
+    "soft_focal", the release's class loss.
+
+    Differences from the release:
+        The box loss is weighed by quality and weight. The release weighs it by centerness.
+        The factor falls with each iteration. In the release it falls with each epoch.
+        The score is the class score. In the release it is class score * centerness.
 
     Args:
-        topk: candidates that a box takes at most.
+        topk: maximum number of candidates of a box.
         power: of the IoU.
         radius: of the centre region in strides.
         labels: the factor at the first and at the last iteration.
-        soft_weight: of all but the best.
-        iterations: of the whole training (SOLVER.MAX_ITER unless MODEL.ASSIGNER.ARGS has it); the
-            factor stays afterwards.
+        soft_weight: weight of all priors but the best.
+        iterations: length of the training (default in a run: SOLVER.MAX_ITER). The factor is
+            constant afterwards.
 
     Raises:
-        ValueError: for a value that is not accepted.
+        ValueError: an argument has an invalid value.
     """
 
     soft_labels = True
@@ -65,9 +60,9 @@ class O2F:
         soft_weight: float = 0.4,
         iterations: int = 90000,
     ) -> None:
-        whole(1, topk=topk, iterations=iterations)
-        at_least(0, power=power, soft_weight=soft_weight)
-        at_least(0.5, radius=radius)
+        check.integer(1, topk=topk, iterations=iterations)
+        check.at_least(0, power=power, soft_weight=soft_weight)
+        check.at_least(0.5, radius=radius)
         if len(labels) != 2 or any(not 0 <= x <= 1 for x in labels):
             raise ValueError(f"labels is {labels!r}; give two numbers from 0 to 1")
         if power > 1:
@@ -80,7 +75,7 @@ class O2F:
         self.iterations = iterations
 
     def factor(self, iteration: int) -> float:
-        """Of the labels of all but the best, at a 0-based iteration."""
+        """Gives the factor of the labels of all priors but the best, at a 0-based iteration."""
         first, last = self.labels
         return first + (last - first) * min(iteration / max(self.iterations - 1, 1), 1.0)
 
@@ -89,7 +84,7 @@ class O2F:
         # propose
         pairs = points_inside(priors, gt, radius=self.radius)
         # score
-        overlap = predicted_iou(predictions, gt, pairs, BoxConvention.EXACT)  # as the release
+        overlap = predicted_iou(predictions, gt, pairs, BoxConvention.EXACT)  # as in the release
         logit = logit_of_class(predictions, gt, pairs).to(overlap.dtype)
         score = logit.sigmoid() ** (1 - self.power) * overlap**self.power
         # select
@@ -102,7 +97,7 @@ class O2F:
         note(score="score and IoU")
         index = resolve(best, best.exists, score, score, shape).gt_index
         won = best.exists & (index.take(best.flat) == best.box)
-        first = won & (won.cumsum(1) == 1)  # the best stand first
+        first = won & (won.cumsum(1) == 1)  # pairs are sorted, so the first is the best
         label = _labels(won & ~first, logit, self.factor(predictions.iteration))
         label, weight = label.where(~first, 1.0), torch.where(first, 1.0, self.soft_weight)
         note(score="score and IoU", label=label, weight=weight)
@@ -112,8 +107,10 @@ class O2F:
 
 
 def _labels(others: Tensor, logit: Tensor, factor: float) -> Tensor:
-    """(T, K): the share of each class score in the largest of the box's `others`, times factor; 0
-    of those that are none of them."""
+    """Gives factor * class score / (largest class score of the box's `others`), (T, K).
+
+    It is 0 for pairs that are not among the `others`.
+    """
     score = F.logsigmoid(logit).where(others, -torch.inf)
     most = score.amax(1, keepdim=True).clamp(min=torch.finfo(score.dtype).min)
     return factor * (score - most).exp()

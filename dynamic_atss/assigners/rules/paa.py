@@ -1,4 +1,4 @@
-"""PAA: anchors split into positives and negatives by a mixture of two Gaussians over their losses.
+"""PAA: separates positives and negatives by a mixture of two Gaussians over their losses.
 
 Kim and Lee, ECCV 2020, arXiv 2007.08103.
 """
@@ -8,15 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners.base import (
-    Pairs,
-    at_least,
-    best_of_box,
-    note,
-    predicted_iou,
-    resolve,
-    whole,
-)
+from dynamic_atss.assigners import check
+from dynamic_atss.assigners.base import Pairs, best_of_box, note, predicted_iou, resolve
 from dynamic_atss.assigners.reference.mixture import LOW_COMPONENT
 from dynamic_atss.assigners.rules.max_iou import MaxIoU
 from dynamic_atss.boxes import giou
@@ -25,13 +18,15 @@ from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 
 class PAA:
-    """An anchor can only learn its box of the largest IoU; of a box's `topk` anchors of the lowest
-    loss (focal loss of the class + GIoU loss) on every level, those of the low component are
-    positives.
+    """Selects, of a box's anchors with low losses, those in the low component of the mixture.
 
-    Quality = IoU of the predicted box. As in the release the IoU must reach `threshold` or be the
-    largest of some box, and the positives end at the low component's likeliest anchor (the paper's
-    figure 3c). This rule waits for the device, once, for the number of anchors that have a box.
+    An anchor can learn only its box of the largest IoU. The candidates of a box are its `topk`
+    anchors of the lowest loss (focal loss of the class + GIoU loss) on each level. As in the
+    release, their anchor IoU must reach `threshold` or be the largest of some box. The positives
+    end at the likeliest anchor of the low component (figure 3c of the paper).
+
+    Quality = IoU of the predicted box. The rule waits for the device once, for the number of
+    anchors that have a box.
 
     Args:
         topk: candidates of a box on each level.
@@ -39,7 +34,7 @@ class PAA:
         alpha, gamma: of the focal loss.
 
     Raises:
-        ValueError: for a value that is not accepted.
+        ValueError: an argument has an invalid value.
     """
 
     soft_labels = False
@@ -50,15 +45,15 @@ class PAA:
     def __init__(
         self, topk: int = 9, threshold: float = 0.1, alpha: float = 0.25, gamma: float = 2.0
     ) -> None:
-        whole(1, topk=topk)
-        at_least(0, threshold=threshold, alpha=alpha, gamma=gamma)
+        check.integer(1, topk=topk)
+        check.at_least(0, threshold=threshold, alpha=alpha, gamma=gamma)
         self.propose = MaxIoU(threshold, threshold)
         self.topk = topk
         self.alpha, self.gamma = alpha, gamma
 
     @torch.no_grad()
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
-        # propose: no anchor has two boxes, so that nothing remains to be resolved
+        # propose; each anchor has one box, so there are no conflicts to resolve
         index = self.propose(priors, gt, predictions).gt_index
         pairs, group = _by_box_and_level(priors, index)
         if not pairs.flat.numel():  # no box overlaps any anchor
@@ -71,13 +66,13 @@ class PAA:
         best, loss = _lowest(groups, loss, self.topk, len(priors.levels), len(gt))
         rank = torch.arange(loss.shape[1], device=loss.device)
         kept = rank < LOW_COMPONENT(loss, best.exists.sum(1))[:, None]
-        kept |= ~loss.isfinite()  # the trainer tells of them
+        kept |= ~loss.isfinite()  # the trainer reports them
         quality = predicted_iou(predictions, gt, best)
         note(score="predicted IoU", in_low_component=kept)
         return resolve(best, kept, quality, quality, index.shape)
 
     def _loss(self, gt: GroundTruth, predictions: Predictions, pairs: Pairs) -> Tensor:
-        """(M,) float64."""
+        """Gives the losses of the pairs, (M,) float64."""
         classes = gt.classes.index_select(0, pairs.box)
         logits = predictions.logits.flatten(0, 1)
         loss = sigmoid_focal_rows(logits, pairs.flat, classes, self.alpha, self.gamma)
@@ -86,8 +81,11 @@ class PAA:
 
 
 def _by_box_and_level(priors: Priors, index: Tensor) -> tuple[Pairs, Tensor]:
-    """The pairs (M,) of each box on each level, in turn, with the priors that it has in `index`
-    (N, P); and the number (M,) of box and level: box * L + level."""
+    """Lists the pairs of `index` (N, P) by box and level.
+
+    Returns:
+        the pairs (M,), and their groups (M,), box * L + level.
+    """
     flat = (index >= 0).flatten().nonzero().squeeze(1)
     box, prior = index.flatten().index_select(0, flat), flat % len(priors)
     group = box * len(priors.levels) + priors.level.index_select(0, prior)
@@ -97,9 +95,16 @@ def _by_box_and_level(priors: Priors, index: Tensor) -> tuple[Pairs, Tensor]:
 
 
 def _lowest(groups: Pairs, loss: Tensor, k: int, levels: int, boxes: int) -> tuple[Pairs, Tensor]:
-    """The k pairs of the lowest loss on each level, of all levels of a box together by rising loss:
-    (T, L * k), and their losses, inf where there are fewer. `groups` has box * L + level as box."""
-    score = torch.where(loss.isnan(), -torch.inf, -loss)  # NaN is the highest loss
+    """Gives the k pairs of the lowest loss on each level, sorted by loss for each box.
+
+    Args:
+        groups: pairs (M,) whose box is box * L + level.
+        loss: (M,).
+
+    Returns:
+        the pairs (T, L * k) and their losses, inf for missing pairs.
+    """
+    score = torch.where(loss.isnan(), -torch.inf, -loss)  # NaN counts as the highest loss
     best, places = best_of_box(groups, score, k, boxes * levels)
     rows = (boxes, levels * k)
     exists = best.exists.view(rows)

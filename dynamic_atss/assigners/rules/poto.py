@@ -1,4 +1,4 @@
-"""POTO: one prior for each box, by class score and predicted IoU together.
+"""POTO: matches one prior to each box by class score and predicted IoU.
 
 Wang et al. (DeFCN), CVPR 2021, arXiv 2012.03544.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dynamic_atss.assigners import check
 from dynamic_atss.assigners.base import (
     Pairs,
-    at_least,
     best_of_box,
     logit_of_class,
     note,
@@ -24,23 +24,26 @@ from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 
 class POTO:
-    """Of a box's priors within `radius` strides of its centre, and in it, one is positive: that of
-    the matching, box by prior, with the largest sum of score^(1 - alpha) * IoU^alpha.
+    """Matches boxes and priors with the largest sum of score^(1 - alpha) * IoU^alpha.
 
-    Quality = 1: the release weighs no positive. The matching is exact, as released, but over the
-    pairs of boxes with their own priors (the release: with all, the others at -1); it runs on the
-    host, for which this rule waits. With `exact` False it is the release's approximation, without a
-    wait: every box takes its best prior, and of several boxes that take one, the best pair wins and
-    the others have none. A box without a prior in its region has none here; the release gives it
-    one of those at -1, wherever its solver begins (see MODEL.ASSIGNER.AT_LEAST_ONE).
+    The priors of a box lie inside it and within `radius` strides of its centre. Quality = 1,
+    because the release does not weigh positives.
+
+    The matching is exact, as released. It runs on the CPU, so the rule waits for the device. With
+    `exact` False it is the release's approximation, which does not wait: every box takes its best
+    prior, and if several boxes take the same prior, the best pair wins and the others get none.
+
+    The matching uses only pairs of a box and its priors. The release uses all pairs and gives the
+    others the value -1. A box without a prior in its region gets none here. In the release it gets
+    an arbitrary prior (see MODEL.ASSIGNER.AT_LEAST_ONE).
 
     Args:
         alpha: power of the IoU.
-        radius: of the region around the centre, in strides; 0: the whole box.
-        exact: by matching, not by each box's own best prior.
+        radius: of the region around the centre in strides, 0: the entire box.
+        exact: whether to match exactly.
 
     Raises:
-        ValueError: for a value that is not accepted.
+        ValueError: an argument has an invalid value.
     """
 
     soft_labels = False
@@ -49,11 +52,11 @@ class POTO:
     waits = True
 
     def __init__(self, alpha: float = 0.8, radius: float = 1.5, exact: bool = True) -> None:
-        at_least(0, alpha=alpha, radius=radius)
+        check.at_least(0, alpha=alpha, radius=radius)
         if alpha > 1:
             raise ValueError(f"alpha is {alpha}; it must be a number from 0 to 1")
         self.alpha, self.radius = alpha, radius
-        self.exact = self.waits = exact  # of this one, in place of the class's
+        self.exact = self.waits = exact  # replaces the attribute of the class
 
     @torch.no_grad()
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
@@ -75,16 +78,19 @@ class POTO:
         )
 
     def _quality(self, gt: GroundTruth, predictions: Predictions, pairs: Pairs) -> Tensor:
-        """(M,) in [0, 1]."""
-        overlap = predicted_iou(predictions, gt, pairs, BoxConvention.EXACT)  # as the release
+        """Gives the value of each pair, (M,) in [0, 1]."""
+        overlap = predicted_iou(predictions, gt, pairs, BoxConvention.EXACT)  # as in the release
         score = logit_of_class(predictions, gt, pairs).sigmoid()
-        # The trainer tells of what is not finite.
+        # The trainer reports values that are not finite.
         return (score ** (1 - self.alpha) * overlap**self.alpha).nan_to_num(0.0)
 
 
 def _matched(pairs: Pairs, quality: Tensor, boxes: int) -> Tensor:
-    """(M,) bool. The release's -1 for no pair is 0 here, so that one more box that has a prior
-    counts for more than any quality."""
+    """Flags the matched pairs, (M,).
+
+    Adds 1 to each value, so that an additional matched box counts more than any quality. This
+    corresponds to the release's -1 for other pairs.
+    """
     real = pairs.exists.nonzero().squeeze(1)
     box, flat, value = (x.index_select(0, real) for x in (pairs.box, pairs.flat, quality))
     matched = best_matching(box, flat, value.double() + 1, boxes)

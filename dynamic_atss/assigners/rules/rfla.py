@@ -1,4 +1,4 @@
-"""RFLA: positives by the distance between a box and the receptive field of a location.
+"""RFLA: selects positives by the distance between a box and a location's receptive field.
 
 Xu et al., ECCV 2022, arXiv 2208.08738.
 """
@@ -11,53 +11,54 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from dynamic_atss.assigners import check
 from dynamic_atss.assigners.base import (
     Pairs,
-    at_least,
     box_sides,
     center_offsets,
     centerness_of_tiny,
     has_pair,
     note,
-    one_of,
-    pair,
     resolve,
-    rising,
-    whole,
 )
 from dynamic_atss.assigners.nearest import surrounding_candidates
 from dynamic_atss.assigners.ranges import constant, priors_within
 from dynamic_atss.boxes import centers
 from dynamic_atss.types import IGNORE, Assignment, GroundTruth, Predictions, Priors
 
-FIELDS = (45.5, 133.5, 213.5, 277.5, 405.5)  # half of what P3 to P7 of a ResNet-50 can see
-EPS = 1e-6  # of widths, as published
-NEAR = 0.8  # similarity from which on what is not positive is ignored, as published
-MIDDLE = 0.72  # share of a box's width within which such locations lie
-TIES = 3  # locations may be as near to a centre as another one
+FIELDS = (45.5, 133.5, 213.5, 277.5, 405.5)  # half the receptive fields of a ResNet-50's P3 to P7
+EPS = 1e-6  # added to widths, as published
+NEAR = 0.8  # with this similarity or more, other priors are ignored, as published
+MIDDLE = 0.72  # share of a box's width that contains all such locations
+TIES = 3  # so many other locations may be equally near to a centre
 DISTANCES = ("kl", "wasserstein")
 CONFLICTS = ("last", "best")
 
 
 class RFLA:
-    """Similarity = 1 / (1 + distance) of two Gaussians, the box and the receptive field of the
-    location. First every box takes its topk[0] locations, then, of what is left, its topk[1] with
-    fields that are `decay` times as wide; equal ones all count. Locations whose similarity reaches
-    0.8 and that stay without a box are ignored, as by the release's assigner (its FCOS head takes
-    them as background). Quality = centerness, at least that of 0.01 pixels: tiny boxes have
-    positives outside. The release narrows the fields once more for every further image of a batch,
-    which is not followed.
+    """Each box takes its most similar locations in two rounds.
+
+    Similarity = 1 / (1 + distance) of two Gaussians, the box and the receptive field of the
+    location. In the first round every box takes topk[0] locations. In the second round it takes
+    topk[1] of the remaining ones, with fields `decay` times as wide. All equally similar locations
+    count. Other locations with a similarity of 0.8 or more are ignored.
+
+    Quality = centerness with distances of at least 0.01 pixels, because tiny boxes have positives
+    outside.
+
+    The release narrows the fields again for each further image of a batch, which is not followed.
+    The release's FCOS head treats ignored locations as background.
 
     Args:
         topk: locations of a box in the first and in the second round.
-        decay: of the field in the second round.
-        fields: by level, in pixels: the side of the effective receptive field.
+        decay: factor of the fields in the second round.
+        fields: side of the effective receptive field by level, in pixels.
         distance: "kl" (Kullback-Leibler divergence) or "wasserstein".
-        conflicts: of several boxes that take one prior the "last" of the image wins, as released,
-            or the "best", the most similar.
+        conflicts: which of several boxes gets a prior: the "last" of the image, as released, or
+            the "best", which is the most similar.
 
     Raises:
-        ValueError: for a value that is not accepted.
+        ValueError: an argument has an invalid value.
     """
 
     soft_labels = False
@@ -72,13 +73,13 @@ class RFLA:
         distance: str = "kl",
         conflicts: str = "last",
     ) -> None:
-        pair(topk=topk)
+        check.two_numbers(topk=topk)
         self.first, self.second = topk
-        whole(1, topk_0=self.first, topk_1=self.second)
-        at_least(0.01, decay=decay)
-        rising(fields=fields)
-        one_of(DISTANCES, distance=distance)
-        one_of(CONFLICTS, conflicts=conflicts)
+        check.integer(1, topk_0=self.first, topk_1=self.second)
+        check.at_least(0.01, decay=decay)
+        check.increasing(fields=fields)
+        check.one_of(DISTANCES, distance=distance)
+        check.one_of(CONFLICTS, conflicts=conflicts)
         self.decay, self.fields = decay, tuple(map(float, fields))
         self.distance, self.conflicts = distance, conflicts
 
@@ -107,7 +108,7 @@ class RFLA:
         return replace(first, gt_index=torch.where(near, IGNORE, index), quality=found)
 
     def _near(self, priors: Priors, gt: GroundTruth, shape: tuple[int, ...]) -> Tensor:
-        """(N, P) bool: priors that a box is very similar to."""
+        """Flags the priors with a similarity of NEAR or more to some box, (N, P)."""
         half = (gt.boxes[:, 2:] - gt.boxes[:, :2]) * MIDDLE / 2
         region = torch.cat((centers(gt.boxes) - half, centers(gt.boxes) + half), dim=1)
         pairs = priors_within(priors, gt, region[:, None], scale=MIDDLE)
@@ -115,7 +116,7 @@ class RFLA:
         return has_pair(pairs, similar, shape)
 
     def _similarity(self, priors: Priors, gt: GroundTruth, pairs: Pairs, scale: float) -> Tensor:
-        """(T, K) or (M,), in (0, 1]."""
+        """Gives the similarity of each pair in (0, 1], (T, K) or (M,)."""
         level = priors.level.index_select(0, pairs.prior.flatten()).view_as(pairs.prior)
         field = constant(self.fields, gt.boxes.device).to(gt.boxes.dtype)[level] * scale + EPS
         x, y = center_offsets(priors, gt, pairs)

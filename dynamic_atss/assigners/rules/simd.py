@@ -1,4 +1,4 @@
-"""SimD: positives by a similarity of anchor and box that is scaled by means of the data set.
+"""SimD: selects positives by a similarity of anchor and box that adapts to the data set.
 
 Shi et al., IROS 2024, arXiv 2407.02394.
 """
@@ -11,49 +11,49 @@ from math import log
 import torch
 from torch import Tensor, nn
 
+from dynamic_atss.assigners import check
 from dynamic_atss.assigners.base import (
     Pairs,
-    at_least,
     box_sides,
     centerness_of_tiny,
     has_pair,
     note,
-    one_of,
-    pair,
     resolve,
-    whole,
 )
 from dynamic_atss.assigners.from_anchors import anchor_sides, box_size, distances
 from dynamic_atss.assigners.ranges import priors_within
 from dynamic_atss.boxes import centers
 from dynamic_atss.types import IGNORE, Assignment, GroundTruth, Predictions, Priors, rows
 
-VISDRONE = (6.13, 4.59)  # the release's means, of the data set of that name
-EPS = 1e-6  # of widths, as published
-ROUNDING = 1e-3  # by which the exponent may be larger
+VISDRONE = (6.13, 4.59)  # the release's means for the data set VisDrone
+EPS = 1e-6  # added to widths, as published
+ROUNDING = 1e-3  # tolerance of the exponent
 CONFLICTS = ("last", "best")
 
 
 class SimD(nn.Module):
-    """Max-IoU assignment with SimD in place of IoU. SimD = exp(-location - shape): the distance of
-    the centres and of the sides, both in units of (side of the box + side of the anchor) / mean.
+    """Does max-IoU assignment with SimD instead of IoU.
 
-    A prior belongs to its box of the largest SimD from `positive` on, is background below
-    `negative` and ignored between. The best priors of a box are positive from `least` on. Quality
-    = centerness, at least that of 0.01 pixels: tiny boxes have positives outside. The mean is that
-    of |x of box - x of anchor| / (sum of the widths) over all pairs of the data set, and so of y.
-    It is taken over the first `batches` iterations, of images as they are resized and cropped, and
-    saved with the model; before, it is the release's. This rule waits for the device for the means.
+    SimD = exp(-location - shape). These are the distances of the centres and of the sides in units
+    of (side of the box + side of the anchor) / mean.
+
+    A prior learns its box of the largest SimD if that is `positive` or more. It is background below
+    `negative` and ignored in between. The best priors of a box are positive if their SimD is
+    `least` or more. Quality = centerness with distances of at least 0.01 pixels, because tiny boxes
+    have positives outside.
+
+    The mean is that of |x of box - x of anchor| / (sum of the widths) over all pairs, and the same
+    for y. It is learnt in the first `batches` iterations from resized and cropped images, starts
+    with the release's mean, and is saved with the model. The rule waits for the device for it.
 
     Args:
-        positive, negative, least: of SimD.
-        means: of x and y, which are then not learnt; (): learnt.
-        batches: iterations in which they are learnt.
-        conflicts: of several boxes whose best prior is the same the "last" of the image wins, as
-            released, or the "best", the most similar.
+        positive, negative, least: thresholds of SimD.
+        means: fixed means of x and y. (): learnt.
+        batches: number of iterations for learning the means.
+        conflicts: which box gets a shared best prior: the "last" (as released) or the "best" one.
 
     Raises:
-        ValueError: for a value that is not accepted.
+        ValueError: an argument has an invalid value.
     """
 
     soft_labels = False
@@ -72,22 +72,22 @@ class SimD(nn.Module):
         conflicts: str = "last",
     ) -> None:
         super().__init__()
-        whole(0, batches=batches)
-        pair(means=means or VISDRONE)
+        check.integer(0, batches=batches)
+        check.two_numbers(means=means or VISDRONE)
         x, y = means or VISDRONE
-        at_least(0.01, positive=positive, negative=negative, least=least, mean_x=x, mean_y=y)
-        one_of(CONFLICTS, conflicts=conflicts)
+        check.at_least(0.01, positive=positive, negative=negative, least=least, mean_x=x, mean_y=y)
+        check.one_of(CONFLICTS, conflicts=conflicts)
         if negative > positive:
-            raise ValueError(f"negative {negative} must not be above positive {positive}")
+            raise ValueError(f"negative is {negative}; it must not be above positive, {positive}")
         self.positive, self.negative, self.least = positive, negative, least
         self.batches, self.conflicts = 0 if means else batches, conflicts
-        # Of x, of y and the number of pairs: at first one pair.
+        # The sums of x and of y, and the number of pairs. It starts as one pair.
         self.register_buffer("sums", torch.tensor([x, y, 1.0], dtype=torch.float64))
 
     @torch.no_grad()
     def forward(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
         if self.training and predictions.iteration < self.batches:
-            self.sums += distances(priors, gt).nan_to_num(0, 0, 0)  # of damaged boxes
+            self.sums += distances(priors, gt).nan_to_num(0, 0, 0)  # ignores damaged boxes
         means = (self.sums[:2] / self.sums[2]).tolist()
         # propose
         pairs = self._near(priors, gt, means)
@@ -98,7 +98,7 @@ class SimD(nn.Module):
         best = (score >= self.least) & (score == most.index_select(0, pairs.box))
         selected = best | (score >= self.positive)
         note(SimD=score, best_or_similar_enough=selected)
-        # resolve; no similarity is above 1
+        # resolve; a similarity is at most 1, so best priors win with 2 and more
         order = pairs.box.to(score.dtype) if self.conflicts == "last" else score
         order = torch.where(best, 2 + order, score)
         shape = predictions.boxes.shape[:2]
@@ -108,19 +108,19 @@ class SimD(nn.Module):
         return Assignment(torch.where(between, IGNORE, found.gt_index), found.quality)
 
     def _near(self, priors: Priors, gt: GroundTruth, means: Sequence[float]) -> Pairs:
-        """(M,): all pairs whose SimD may count."""
+        """Lists all pairs whose SimD may reach a threshold, (M,)."""
         most = -log(min(self.positive, self.negative, self.least)) + ROUNDING
         anchor = anchor_sides(priors, gt.convention)  # (L, A, 2)
         side = box_size(gt)[:, None, None]
         unit = (side + anchor) / anchor.new_tensor(means)
-        left = most - ((side - anchor) / unit).square().sum(-1).sqrt()  # for the location
+        left = most - ((side - anchor) / unit).square().sum(-1).sqrt()  # limit of the location
         half, center = (left[..., None] * unit).amax(2), centers(gt.boxes)[:, None]
         region = torch.cat((center - half, center + half), dim=-1)
         return priors_within(priors, gt, region, extent=2 * half.double().cpu())
 
 
 def similarity(priors: Priors, gt: GroundTruth, pairs: Pairs, means: Sequence[float]) -> Tensor:
-    """SimD (M,) of the pairs, in (0, 1]."""
+    """Gives the SimD of the pairs in (0, 1], (M,)."""
     anchor = priors.boxes.index_select(0, pairs.prior)
     box = rows(gt.boxes, pairs.box)
     side, other = (b[:, 2:] - b[:, :2] + (gt.convention.value + EPS) for b in (box, anchor))

@@ -1,6 +1,7 @@
-"""Small-target-aware task alignment: a box smaller than a stride has candidates beyond its inside.
+"""Small-target-aware task alignment: gives boxes smaller than a stride candidates around them.
 
-After what Ultralytics tells of YOLO26 (STAL, 2026), on Feng et al. (TOOD), arXiv 2108.07755.
+After Ultralytics' descriptions of YOLO26 (STAL, 2026), based on Feng et al. (TOOD), arXiv
+2108.07755.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dynamic_atss.assigners import check
 from dynamic_atss.assigners.base import (
     Pairs,
-    at_least,
     best_of_box,
     box_sides,
     inside_of,
@@ -21,35 +22,37 @@ from dynamic_atss.assigners.base import (
     note,
     predicted_iou,
     resolve,
-    whole,
 )
 from dynamic_atss.assigners.ranges import priors_within
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
-TINY = 1e-30  # logarithms of 0 are slow, and of pairs that do not count
+TINY = 1e-30  # avoids logarithms of 0, which are slow; such pairs do not count
 
 
 class SmallTargetAligned:
-    """A box takes the `topk` candidates of the largest t = score^alpha * IoU^beta; of several boxes
-    the one of the largest IoU wins; then a box keeps the `per_box` of the largest t.
+    """Each box takes the `topk` candidates of the largest t = score^alpha * IoU^beta.
 
-    The public descriptions say: alignment as in TOOD with these powers and `topk`, candidates for
-    targets so small that no location lies in them, a second top-k after conflicts, and one positive
-    a box in the branch without NMS (`per_box` 1). Decided here: a side below `small` strides of the
-    finest level counts as `side` of them around the same centre, in which one to four locations of
-    that level lie; candidates lie inside of that; the IoU is with the true box, and plain; pairs of
-    IoU 0 are left out. Quality = t, scaled so that the best of a box has the largest IoU of those
-    it keeps; it is also the class target.
+    If several boxes take a prior, the one with the largest IoU wins. Then each box keeps its
+    `per_box` priors of the largest t. Quality = t, scaled so that the best prior of a box has the
+    largest IoU of those it keeps. It is also the class target.
+
+    From the public descriptions: TOOD's alignment with these powers and `topk`, candidates for
+    targets in which no location lies, a second top-k after conflicts, and one positive per box in
+    the branch without NMS (`per_box` 1).
+
+    Chosen here: a side below `small` strides of the finest level is widened to `side` strides
+    around the same centre, which contain one to four locations of that level. Candidates lie inside
+    the widened box. The IoU is a plain IoU with the true box. Pairs of IoU 0 are left out.
 
     Args:
-        topk: candidates that a box takes at most.
-        per_box: positives of a box at most; None: all that it wins.
+        topk: maximum number of candidates of a box.
+        per_box: maximum number of positives of a box, None: all that it wins.
         alpha, beta: powers of the class score and of the IoU.
         small, side: in strides of the finest level.
 
     Raises:
-        ValueError: for a value that is not accepted.
+        ValueError: an argument has an invalid value.
     """
 
     soft_labels = True
@@ -66,9 +69,9 @@ class SmallTargetAligned:
         side: float = 2.0,
     ) -> None:
         per_box = topk if per_box is None else per_box
-        whole(1, topk=topk, per_box=per_box)
-        at_least(0, alpha=alpha, beta=beta, small=small)
-        at_least(small, side=side)
+        check.integer(1, topk=topk, per_box=per_box)
+        check.at_least(0, alpha=alpha, beta=beta, small=small)
+        check.at_least(small, side=side)
         self.topk, self.per_box = topk, per_box
         self.alpha, self.beta = alpha, beta
         self.small, self.side = small, side
@@ -77,7 +80,7 @@ class SmallTargetAligned:
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
         # propose
         pairs = self._candidates(priors, gt)
-        # score, by its logarithm: a small score times a small IoU^6 would be 0
+        # score by the logarithm, because a small score times a small IoU^6 would be 0
         overlap = predicted_iou(predictions, gt, pairs, BoxConvention.EXACT)
         alignment = self._alignment(overlap, logit_of_class(predictions, gt, pairs))
         counts = pairs.exists & (overlap > 0) & (alignment > -torch.inf)
@@ -98,7 +101,7 @@ class SmallTargetAligned:
         return resolve(best, kept, alignment, quality, shape)
 
     def _candidates(self, priors: Priors, gt: GroundTruth) -> Pairs:
-        """(M,): the priors inside each box, whose small sides are longer than they are."""
+        """Pairs each box, with its small sides widened, with the priors inside it, (M,)."""
         finest = min(level.stride for level in priors.levels)
         sides = gt.boxes[:, 2:] - gt.boxes[:, :2]
         lacking = (self.side * finest - sides).where(sides < self.small * finest, 0.0) / 2
@@ -109,16 +112,16 @@ class SmallTargetAligned:
         return pairs._replace(exists=pairs.exists & inside)
 
     def _alignment(self, overlap: Tensor, logit: Tensor) -> Tensor:
-        """(M,) log t."""
+        """Gives log t, (M,)."""
         score = F.logsigmoid(logit.to(overlap.dtype))
         return overlap.clamp(min=TINY).log() * self.beta + score * self.alpha
 
 
 def _won(pairs: Pairs, found: Assignment) -> Tensor:
-    """Bool, of the shape of pairs.flat: the prior has the pair's box."""
+    """Flags the pairs whose prior has the pair's box, in the shape of pairs.flat."""
     return pairs.exists & (found.gt_index.take(pairs.flat) == pairs.box)
 
 
 def _largest(won: Tensor, values: Tensor) -> Tensor:
-    """(T, 1) the largest value among the `won` pairs of each box."""
+    """Gives the largest value among the `won` pairs of each box, (T, 1)."""
     return torch.where(won, values, -torch.inf).amax(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Task-aligned assignment: positives by class score and predicted IoU together.
+"""Task-aligned assignment: selects positives by class score and predicted IoU.
 
 Feng et al. (TOOD), ICCV 2021, arXiv 2108.07755; released as github.com/fcjian/TOOD.
 """
@@ -11,47 +11,51 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dynamic_atss.assigners import check
 from dynamic_atss.assigners.base import (
     MARGIN,
     Pairs,
-    at_least,
     best_of_box,
     box_sides,
     inside_of,
     logit_of_class,
     note,
-    one_of,
     predicted_iou,
     resolve,
-    whole,
 )
-from dynamic_atss.assigners.everywhere import beside, best_priors, every_prior, overlapping
+from dynamic_atss.assigners.everywhere import (
+    best_priors,
+    concatenated,
+    every_prior,
+    overlapping_pairs,
+)
 from dynamic_atss.assigners.ranges import points_inside
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
-TINY = 1e-30  # logarithms of 0 are slow, and of pairs that do not count
+TINY = 1e-30  # avoids logarithms of 0, which are slow; such pairs do not count
 EPS = 1e-7  # added to the largest t of a box, as released
 
 
 class TaskAligned:
-    """A box looks at the `topk` points of the largest t = score^alpha * IoU^beta and takes those of
-    them that lie inside it; of several boxes the one of the largest IoU wins.
+    """Each box takes those of its `topk` points of the largest t that lie inside it.
 
-    Quality = t / (largest t of the box's positives + 1e-7) * the largest IoU of them; it is also
-    the class target. As in the release, points outside of the box take part in the ranking, and
-    so take places: a box may have fewer than `topk` positives, or none. That is P x T numbers,
-    some at a time. The release trains the first four epochs with ATSS; this rule does not.
+    t = score^alpha * IoU^beta. If several boxes take a point, the one with the largest IoU wins.
+
+    Quality = t / (largest t of the box's positives + 1e-7) * their largest IoU. It is also the
+    class target. As in the release, points outside of the box are ranked, too, so a box may have
+    fewer than `topk` positives, or none. This computes P x T numbers, some at a time. The release
+    trains the first four epochs with ATSS. This rule does not.
 
     Args:
-        topk: positives of a box at most.
+        topk: maximum number of positives of a box.
         alpha, beta: powers of the class score and of the IoU.
-        candidates: "image": all points of the image are ranked, as released. "box": only those
-            inside the box, which is work per pair, and nothing is added to the largest t, so that
-            the best of a box always has its largest IoU as quality.
+        candidates: "image": ranks all points of the image, as released. "box": ranks only those
+            inside the box, which is work per pair, and adds nothing to the largest t. Then the
+            best point of a box always has the largest IoU as quality.
 
     Raises:
-        ValueError: for a value that is not accepted.
+        ValueError: an argument has an invalid value.
     """
 
     soft_labels = True
@@ -65,9 +69,9 @@ class TaskAligned:
         beta: float = 6.0,
         candidates: str = "image",
     ) -> None:
-        whole(1, topk=topk)
-        at_least(0, alpha=alpha, beta=beta)
-        one_of(("image", "box"), candidates=candidates)
+        check.integer(1, topk=topk)
+        check.at_least(0, alpha=alpha, beta=beta)
+        check.one_of(("image", "box"), candidates=candidates)
         self.topk = topk
         self.alpha, self.beta = alpha, beta
         self.candidates = candidates
@@ -95,15 +99,15 @@ class TaskAligned:
         return resolve(best, won, overlap, scaled * _largest(won, overlap), shape)
 
     def _of_image(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Pairs:
-        """(T, topk): the best of all points."""
-        parts = []
-        for box, pairs, overlap in overlapping(priors, gt, predictions, *every_prior(predictions)):
+        """Gives the best points of the image for each box, (T, topk)."""
+        parts, every = [], every_prior(predictions)
+        for box, pairs, overlap in overlapping_pairs(priors, gt, predictions, *every):
             alignment = self._alignment(predictions, gt, pairs, overlap)
             parts.append(best_priors(box, pairs, alignment, self.topk)[0])
-        return beside(parts, 0)
+        return concatenated(parts, 0)
 
     def _of_box(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Pairs:
-        """(T, topk): the best of the points inside the box."""
+        """Gives the best points inside each box, (T, topk)."""
         pairs = points_inside(priors, gt, margin=MARGIN)
         overlap = predicted_iou(predictions, gt, pairs, BoxConvention.EXACT)
         alignment = self._alignment(predictions, gt, pairs, overlap)
@@ -114,12 +118,12 @@ class TaskAligned:
     def _alignment(
         self, predictions: Predictions, gt: GroundTruth, pairs: Pairs, overlap: Tensor
     ) -> Tensor:
-        """log t, since a small score times a small IoU^6 would be 0; -inf where the IoU is."""
+        """Gives log t, -inf for an IoU of 0. A small score times a small IoU^6 would round to 0."""
         score = F.logsigmoid(logit_of_class(predictions, gt, pairs).to(overlap.dtype))
         found = overlap.clamp(min=TINY).log().mul_(self.beta).add_(score, alpha=self.alpha)
         return found.where(overlap > 0, -torch.inf)
 
 
 def _largest(won: Tensor, values: Tensor) -> Tensor:
-    """(T, 1) the largest value among the `won` pairs of each box."""
+    """Gives the largest value among the `won` pairs of each box, (T, 1)."""
     return torch.where(won, values, -torch.inf).amax(1, keepdim=True)

@@ -1,6 +1,6 @@
-"""Top-k: every box takes its k anchors of the largest IoU.
+"""Top-k: gives each box its k anchors of the largest IoU.
 
-The release of ATSS, POSITIVE_TYPE "TOPK" (Zhang et al., CVPR 2020, arXiv 1912.02424).
+From the release of ATSS, POSITIVE_TYPE "TOPK" (Zhang et al., CVPR 2020, arXiv 1912.02424).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from dynamic_atss.assigners import check
 from dynamic_atss.assigners.base import (
     anchor_iou,
     best_of_box,
@@ -19,7 +20,6 @@ from dynamic_atss.assigners.base import (
     inside_of,
     note,
     resolve,
-    whole,
 )
 from dynamic_atss.assigners.nearest import surrounding_candidates
 from dynamic_atss.boxes import centers
@@ -27,16 +27,16 @@ from dynamic_atss.types import Assignment, GroundTruth, Level, Predictions, Prio
 
 
 class TopK:
-    """Of the k anchors those with the centre inside the box; quality = their centerness.
+    """Selects, of the k anchors of each box, those with the centre inside. Quality = centerness.
 
-    A thousandth of the distance to the box's centre, in units of the longest distance of the image,
-    is taken off the IoU: among equal ones the nearest count.
+    Subtracts from the IoU a thousandth of the distance to the box's centre, relative to the longest
+    distance of the image. So the nearest of equal anchors win.
 
     Args:
         topk: anchors of each box.
 
     Raises:
-        ValueError: for a value that is not accepted.
+        ValueError: an argument has an invalid value.
     """
 
     soft_labels = False
@@ -44,7 +44,7 @@ class TopK:
     needs_size = True
 
     def __init__(self, topk: int = 9) -> None:
-        whole(1, topk=topk)
+        check.integer(1, topk=topk)
         self.topk = topk
 
     @torch.no_grad()
@@ -68,8 +68,10 @@ class TopK:
 
 
 def _longest_distance(priors: Priors, gt: GroundTruth, images: int) -> Tensor:
-    """(N,) from any prior of the image to the centre of any of its boxes, so from a corner; 1 at
-    least."""
+    """Gives the longest distance from a prior of the image to the centre of any of its boxes, (N,).
+
+    It is that of a prior in a corner, and at least 1.
+    """
     corners = _corners(priors.levels, priors.offset, gt.boxes.device).to(gt.boxes.dtype)
     x, y = (centers(gt.boxes)[:, None] - corners).unbind(-1)
     distance = (x * x + y * y).sqrt()
@@ -77,9 +79,9 @@ def _longest_distance(priors: Priors, gt: GroundTruth, images: int) -> Tensor:
     return distance.new_ones(images).scatter_reduce_(0, gt.image, distance, "amax")
 
 
-@lru_cache(maxsize=64)  # made once per feature size, since a copy to the device would wait for it
+@lru_cache(maxsize=64)  # a copy to the device waits for it, so makes one per feature size
 def _corners(levels: tuple[Level, ...], offset: float, device: torch.device) -> Tensor:
-    """(4 L, 2) the outermost locations of each level."""
+    """Gives the four corner locations of each level, (4 L, 2)."""
     sides = (((offset, x.width - 1 + offset), (offset, x.height - 1 + offset)) for x in levels)
     return torch.cat(
         [

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from dynamic_atss.errors import UserError, described, own_place
+from dynamic_atss.errors import UserError, described, user_place
 from dynamic_atss.system_limits import limit_reached
 
 
@@ -82,7 +82,7 @@ def ask(head: Any, part: str, *given: Any) -> Any:
     except UserError:
         raise
     except Exception as error:  # a method of the user's may raise any
-        if limit_reached(error) or not own_place(error):
+        if limit_reached(error) or not user_place(error):
             raise
         raise UserError(f"{place} fails ({described(error)})") from error
     if not wanted.fits(found):

@@ -1,1 +1,1 @@
-"""A data set looked through as a whole, every picture read: what tools/check_dataset.py calls."""
+"""Checks entire data sets, with every picture read, for tools/check_dataset.py."""

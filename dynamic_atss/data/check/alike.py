@@ -1,5 +1,4 @@
-"""Pictures that are the same, or nearly: those that are trained on and tested with make a score
-mean less."""
+"""Finds pictures that are equal or similar. A score on pictures of the training means less."""
 
 from __future__ import annotations
 
@@ -12,25 +11,25 @@ import numpy as np
 from dynamic_atss.data.check.pictures import Picture
 from dynamic_atss.data.survey import Finding, Surveyed, share
 
-# Bits of 64 that may differ. Two hashes that differ in so many agree in one of BANDS parts at
-# least, so that only pictures which share a part are compared.
+# Bits of 64 that may differ. Two such hashes agree in at least one of BANDS parts, so that only
+# pictures with an equal part are compared.
 DISTANCE = 6
 BANDS = DISTANCE + 1
-_CORRELATION = 0.97  # of the small grey pictures: hashes of plain ones agree by chance
-_BLOCK = 1 << 20  # pairs that are compared at a time
+_CORRELATION = 0.97  # least correlation of the grey thumbnails; hashes of flat pictures may agree
+_BLOCK = 1 << 20  # pairs per comparison
 
 # The number of ones in each 16-bit value.
 _ONES = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8)).reshape(-1, 16).sum(1)
 
-Seen = tuple[Surveyed, Sequence[Picture]]
+DataWithPictures = tuple[Surveyed, Sequence[Picture]]
 Pairs = list[tuple[int, int]]
 
 
-def same_pictures(seen: Seen) -> Iterator[Finding]:
-    """Files of one data set that have the same bytes under different names."""
-    one, pictures = seen
+def same_pictures(data_with_pictures: DataWithPictures) -> Iterator[Finding]:
+    """Finds files of a data set with the same bytes under different names."""
+    data, pictures = data_with_pictures
     groups = defaultdict(list)
-    for file, name, picture in zip(one.files(), one.names, pictures, strict=True):
+    for file, name, picture in zip(data.files(), data.names, pictures, strict=True):
         if picture.digest:
             groups[picture.digest].append((file, name))
     same = [g for g in groups.values() if len({file for file, _ in g}) > 1]
@@ -38,46 +37,54 @@ def same_pictures(seen: Seen) -> Iterator[Finding]:
         names = " and ".join(repr(name) for _, name in same[0][:2])
         count = sum(map(len, same)) - len(same)
         yield Finding(
-            *("warning", "same_pictures", one.where, count),
-            f"{share(count, len(pictures), 'images')} with the bytes of another one, such as "
-            f"{names}",
-            "keep one of each, unless they are to count twice",
+            "warning",
+            "same_pictures",
+            data.where,
+            count,
+            f"{share(count, len(pictures), 'images')} are copies of other images, such as {names}",
+            "keep one of each, unless they should count twice",
         )
 
 
-def shared_pictures(first: Seen, second: Seen) -> Iterator[Finding]:
-    """Pictures of one data set that another one has, too: the same bytes, or nearly the same."""
-    for code, level, found, what, advice in (
+def shared_pictures(first: DataWithPictures, second: DataWithPictures) -> Iterator[Finding]:
+    """Finds pictures that are in both data sets: with the same bytes, or similar."""
+    for code, level, found, relation, advice in (
         (
             "shared_pictures",
             "fix",
             _same(first[1], second[1]),
             "the same bytes as",
-            "take them out",
+            "remove them from one set",
         ),
         (
-            *("similar_pictures", "warning", similar(first[1], second[1])),
-            *("nearly the look of", "look at them; copies, or frames of one film, belong together"),
+            "similar_pictures",
+            "warning",
+            similar(first[1], second[1]),
+            "nearly the look of",
+            "look at them; put copies, or frames of one film, into the same set",
         ),
     ):
         if found:
             a, b = found[0]
             count = len({j for _, j in found})
             yield Finding(
-                *(level, code, f"{first[0].where} and {second[0].where}", count),
-                f"{share(count, len(second[1]), 'images')} of the latter have {what} images of the "
-                f"former, such as {first[0].names[a]!r} and {second[0].names[b]!r}",
+                level,
+                code,
+                f"{first[0].where} and {second[0].where}",
+                count,
+                f"{share(count, len(second[1]), 'images')} of the second set have {relation} "
+                f"images of the first, such as {first[0].names[a]!r} and {second[0].names[b]!r}",
                 f"a score on them says little about new pictures: {advice}",
             )
 
 
 def _same(first: Sequence[Picture], second: Sequence[Picture]) -> Pairs:
-    place = {picture.digest: i for i, picture in enumerate(first) if picture.digest}
-    return [(place[p.digest], j) for j, p in enumerate(second) if p.digest in place]
+    index_of = {picture.digest: i for i, picture in enumerate(first) if picture.digest}
+    return [(index_of[p.digest], j) for j, p in enumerate(second) if p.digest in index_of]
 
 
 def similar(first: Sequence[Picture], second: Sequence[Picture]) -> Pairs:
-    """(index in first, index in second) of pictures that look nearly the same, not being it."""
+    """Returns (index in first, index in second) of pictures that look alike but are not equal."""
     known = [[i for i, p in enumerate(s) if p.hash is not None] for s in (first, second)]
     a, b = (
         np.array([s[i].hash for i in k], np.uint64)
@@ -93,14 +100,14 @@ def similar(first: Sequence[Picture], second: Sequence[Picture]) -> Pairs:
 
 
 def _bands() -> Iterator[tuple[np.uint64, np.uint64]]:
-    """(shift, mask) of each part of a hash."""
+    """Yields (shift, mask) of each part of a hash."""
     ends = np.linspace(0, 64, BANDS + 1).astype(int).tolist()
     for low, high in itertools.pairwise(ends):
         yield np.uint64(low), np.uint64((1 << (high - low)) - 1)
 
 
 def _candidates(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Blocks of (i, j) with a[i] == b[j]."""
+    """Yields blocks of (i, j) with a[i] == b[j]."""
     order = np.argsort(b, kind="stable")
     low, high = (np.searchsorted(b[order], a, side) for side in ("left", "right"))
     counts = high - low
@@ -118,13 +125,13 @@ def _candidates(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[np.ndarray, np.n
 
 
 def _bits(values: np.ndarray) -> np.ndarray:
-    """The number of ones in each 64-bit value."""
+    """Counts the ones in each 64-bit value."""
     return _ONES[values.view(np.uint16).reshape(len(values), 4)].sum(1)
 
 
-def _alike(one: Picture, other: Picture) -> bool:
-    if one.digest == other.digest or one.thumb is None or other.thumb is None:
+def _alike(first: Picture, second: Picture) -> bool:
+    if first.digest == second.digest or first.thumb is None or second.thumb is None:
         return False
-    a, b = (thumb - thumb.mean() for thumb in (one.thumb, other.thumb))
+    a, b = (thumb - thumb.mean() for thumb in (first.thumb, second.thumb))
     norm = float(np.linalg.norm(a) * np.linalg.norm(b))
     return norm > 0 and float((a * b).sum()) / norm >= _CORRELATION

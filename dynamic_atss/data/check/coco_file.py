@@ -1,4 +1,4 @@
-"""Annotations -> COCO's format, and what hotcoco's health check says of them."""
+"""Converts annotations to COCO's format and runs hotcoco's health check on them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.survey import Finding, Surveyed, share
 from dynamic_atss.quoting import printable
 
-# Codes of the health check that the survey does not have: level, what the affected are, advice.
+# Codes of the health check that the survey lacks: level, description of the affected, advice.
 HEALTH = {
     "near_duplicate": (
         "warning",
         "boxes that nearly cover another one of their class (IoU above 0.95)",
-        "where one object has two boxes, take one out",
+        "if an object has two boxes, remove one",
     ),
     "extreme_aspect_ratio": (
         "warning",
@@ -28,17 +28,16 @@ HEALTH = {
     "low_instance_category": (
         "note",
         "classes with fewer than 10 objects",
-        "few objects teach little: add some, or join classes",
+        "these are too few to learn from: add objects, or join classes",
     ),
 }
 
 
 def to_coco(content: Annotations) -> dict[str, Any]:
-    """The top level of a COCO file; the annotations are numbered from 1 in the order of the boxes,
-    regions are crowds."""
+    """Makes the content of a COCO file. Annotation ids count boxes from 1; regions are crowds."""
     sizes = content.sizes.tolist()
     rows = zip(
-        content.image_ids[content.image].tolist(),
+        content.image_ids[content.image_index].tolist(),
         content.classes.tolist(),
         content.xywh.tolist(),
         content.areas.tolist(),
@@ -58,20 +57,24 @@ def to_coco(content: Annotations) -> dict[str, Any]:
         ],
         "annotations": [
             {
-                **{"id": number, "image_id": image, "category_id": content.category_ids[c]},
-                **{"bbox": box, "area": area, "iscrowd": int(crowd)},
+                "id": number,
+                "image_id": image_id,
+                "category_id": content.category_ids[c],
+                "bbox": box,
+                "area": area,
+                "iscrowd": int(crowd),
             }
-            for number, (image, c, box, area, crowd) in enumerate(rows, 1)
+            for number, (image_id, c, box, area, crowd) in enumerate(rows, 1)
         ],
     }
 
 
-def health_findings(one: Surveyed) -> Iterator[Finding]:
-    """What hotcoco finds beyond the survey."""
-    if not len(one.content.xywh):
+def health_findings(data: Surveyed) -> Iterator[Finding]:
+    """Finds faults with hotcoco's health check that the survey does not find."""
+    if not len(data.content.xywh):
         return
-    content = one.content
-    numbered = replace(  # hotcoco takes UTF-8 and no ids below zero, and none of these is told
+    content = data.content
+    numbered = replace(  # hotcoco needs UTF-8 and ids >= 0; no finding shows them
         content,
         names=np.array([*map(printable, content.names.tolist())], np.str_),
         image_ids=np.arange(1, len(content.names) + 1),
@@ -80,9 +83,9 @@ def health_findings(one: Surveyed) -> Iterator[Finding]:
     report = hotcoco.COCO(to_coco(numbered)).healthcheck()
     for code, ids in ((w["code"], w["affected_ids"]) for w in report["warnings"]):
         if code in HEALTH:
-            level, what, advice = HEALTH[code]
-            classes = code == "low_instance_category"
-            total = len(one.content.class_names) if classes else len(one.content.xywh)
-            example = "" if classes else f", such as one in {one.image_of(ids[0] - 1)}"
-            text = f"{share(len(ids), total, what)}{example}"
-            yield Finding(level, code, one.where, len(ids), text, advice)
+            level, description, advice = HEALTH[code]
+            of_classes = code == "low_instance_category"
+            total = len(data.content.class_names) if of_classes else len(data.content.xywh)
+            example = "" if of_classes else f", such as one in {data.image_of(ids[0] - 1)}"
+            text = f"{share(len(ids), total, description)}{example}"
+            yield Finding(level, code, data.where, len(ids), text, advice)

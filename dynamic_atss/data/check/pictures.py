@@ -1,4 +1,4 @@
-"""Every picture of a data set read as a training reads it, in threads, and what is kept of it."""
+"""Reads every picture of a data set as a training does, and keeps what comparisons need."""
 
 from __future__ import annotations
 
@@ -20,22 +20,24 @@ from dynamic_atss.errors import UserError
 from dynamic_atss.progress import progress
 
 
-def _look_alikes() -> Any:
-    """The library, an extra; None without it."""
+def _import_imagehash() -> Any:
+    """Imports the optional library; returns None if it is not installed."""
     try:
         return importlib.import_module("imagehash")
     except ImportError:
         return None
 
 
-imagehash = _look_alikes()
-THUMB = 16  # pixels a side of the grey picture that is kept
+imagehash = _import_imagehash()
+THUMB = 16  # side of the grey thumbnail, in pixels
 
 
 @dataclass(frozen=True)
 class Picture:
-    """error, why it cannot be read, or "" · digest of the file · hash, 64 bits that look alike for
-    pictures that look alike, None without the library · thumb (THUMB, THUMB) float32 grey levels
+    """The data of a picture for comparisons.
+
+    error: why it cannot be read, or "" · digest: of the file · hash: 64 bits, similar for similar
+    pictures; None without the library · thumb: (THUMB, THUMB) float32 grey levels
     """
 
     error: str
@@ -45,7 +47,7 @@ class Picture:
 
 
 def read_pictures(dataset: DetectionDataset) -> list[Picture]:
-    """All of them, by the data set's own reader."""
+    """Reads all pictures with the data set's reader, in threads."""
     threads = min(32, 2 * (os.cpu_count() or 1))
     with ThreadPoolExecutor(threads) as pool:
         found = pool.map(lambda index: _picture(dataset, index), range(len(dataset)))
@@ -60,11 +62,11 @@ def _picture(dataset: DetectionDataset, index: int) -> Picture:
         return Picture(str(error))
     except OSError as error:
         return Picture(f"{dataset.path(index)}: {error.strerror}")
-    return Picture("", digest, *kept_of(image.permute(1, 2, 0).contiguous().numpy()))
+    return Picture("", digest, *hash_and_thumb(image.permute(1, 2, 0).contiguous().numpy()))
 
 
-def kept_of(pixels: np.ndarray) -> tuple[int | None, np.ndarray]:
-    """(H, W, 3) uint8 RGB -> the hash and the thumb of a `Picture`."""
+def hash_and_thumb(pixels: np.ndarray) -> tuple[int | None, np.ndarray]:
+    """Computes hash and thumb of a `Picture` from (H, W, 3) uint8 RGB."""
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     small = cv2.resize(grey, (128, 128), interpolation=cv2.INTER_AREA)
     thumb = cv2.resize(small, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
@@ -78,11 +80,14 @@ def _hash(grey: np.ndarray) -> int | None:
 
 
 def broken_pictures(where: str, errors: Sequence[str], total: int) -> Iterator[Finding]:
-    """Files whose header is right, but not the rest. errors: what is wrong with each"""
+    """Finds files with a valid header that cannot be decoded. errors: a message for each."""
     if errors:
         yield Finding(
-            *("stop", "undecodable", where, len(errors)),
+            "stop",
+            "undecodable",
+            where,
+            len(errors),
             f"{share(len(errors), total, 'images')} cannot be decoded, the first: {errors[0]}",
-            "fetch them again, or take them out: --fix does",
+            "fetch them again, or remove them, as --fix does",
             tuple(errors),
         )

@@ -1,4 +1,4 @@
-"""A cleaned copy of a data set as a COCO file. Nothing that is there is touched."""
+"""Makes a cleaned copy of a data set as a COCO file. Existing files stay unchanged."""
 
 from __future__ import annotations
 
@@ -29,18 +29,16 @@ Entry = dict[str, Any]
 
 
 class Repair:
-    """Carries the changes out, and counts them by kind in `changes`."""
+    """Cleans the content of a COCO file, and counts the changes by kind in `changes`."""
 
-    def __init__(self, whole: Surveyed, unreadable: Collection[str]) -> None:
-        """whole: all images, with their headers · unreadable: names of files that fail to decode"""
+    def __init__(self, data: Surveyed, unreadable: Collection[str]) -> None:
+        """data: all images, with headers · unreadable: names of files that cannot be decoded"""
         self.changes: Counter[str] = Counter()
-        name = likely_reading(whole)
+        name = likely_reading(data)
         self.reading = OTHERS[name] if name in CERTAIN else as_written
-        self.drawn_upright = drawn_upright(whole)[0] > 0
-        content = whole.content
-        rows = zip(
-            *(content.image_ids.tolist(), whole.names, whole.files(), whole.headers), strict=True
-        )
+        self.drawn_upright = drawn_upright(data)[0] > 0
+        ids = data.content.image_ids.tolist()
+        rows = zip(ids, data.names, data.files(), data.headers, strict=True)
         self.files = {
             id: (name, file, header)
             for id, name, file, header in rows
@@ -48,8 +46,7 @@ class Repair:
         }
 
     def __call__(self, content: Mapping[str, Any]) -> dict[str, Any]:
-        """The top level of a COCO file -> that of its cleaned copy; other entries stay, and the
-        order of all."""
+        """Returns the content of the cleaned copy. Keeps all other entries, and the order."""
         given = content.get("annotations", [])
         boxes: dict[int, list[Entry]] = {}
         for entry in given:
@@ -58,28 +55,29 @@ class Repair:
         kept = []
         for entry in given:
             image = image_of.get(entry["image_id"])
-            own = {**entry, "image_id": image["id"]} if image else {}
-            if image and self._box(own, image["height"], image["width"]):
-                kept.append(own)
+            copy = {**entry, "image_id": image["id"]} if image else {}
+            if image and self._correct_box(copy, image["height"], image["width"]):
+                kept.append(copy)
         images = [*{image["id"]: image for image in image_of.values()}.values()]
-        return {**content, "images": images, "annotations": self._numbered(self._once(kept))}
+        annotations = self._with_ids(self._without_copies(kept))
+        return {**content, "images": images, "annotations": annotations}
 
     def _images(
         self, entries: Sequence[Entry], boxes: Mapping[int, Sequence[Entry]]
     ) -> dict[int, Entry]:
-        """The new entry of each image that is kept, by its id; one for all of the same file."""
+        """Returns id -> new entry of the images to keep. Images of one file share an entry."""
         image_of, by_file = {}, {}
         for entry in entries:
             if entry["id"] not in self.files:
-                self._count("images that cannot be read left out, with their boxes")
+                self._count("removed images that cannot be read, with their boxes")
                 continue
             name, file, header = self.files[entry["id"]]
             size = self._size(entry, header, boxes.get(entry["id"], []))
             if size is None:
-                self._count("images of another size than annotated left out, with their boxes")
+                self._count("removed images of another size than annotated, with their boxes")
                 continue
             if file in by_file:
-                self._count("entries of a file that is listed twice joined")
+                self._count("joined entries of a file that is listed twice")
             else:
                 by_file[file] = self._image(entry, name, size)
             image_of[entry["id"]] = by_file[file]
@@ -88,7 +86,10 @@ class Repair:
     def _size(
         self, entry: Entry, header: ImageHeader, boxes: Sequence[Entry]
     ) -> tuple[int, int] | None:
-        """(height, width): as written where it is right, else the file's if the boxes lie in it."""
+        """Returns the annotated (height, width) if right, else the file's if it contains the boxes.
+
+        Returns None if the boxes belong to another size.
+        """
         written = as_size(entry.get("height")), as_size(entry.get("width"))
         if self.drawn_upright:
             return header.upright
@@ -96,36 +97,36 @@ class Repair:
             return written
         ends = [self._corners(e["bbox"])[2:] for e in boxes]
         height, width = header.upright
-        fits = all(x <= width + 1 and y <= height + 1 for x, y in ends)
-        return header.upright if fits or 0 in written else None
+        contains_boxes = all(x <= width + 1 and y <= height + 1 for x, y in ends)
+        return header.upright if contains_boxes or 0 in written else None
 
     def _image(self, entry: Entry, name: str, size: tuple[int, int]) -> Entry:
         written = as_size(entry.get("height")), as_size(entry.get("width"))
         if size != written:
-            self._count("sizes of images added" if 0 in written else "sizes of images corrected")
+            self._count("added sizes of images" if 0 in written else "corrected sizes of images")
         if entry.get("file_name") != name:
-            self._count("names of files corrected")
+            self._count("corrected names of files")
         return {**entry, "file_name": name, "height": size[0], "width": size[1]}
 
-    def _box(self, entry: Entry, height: int, width: int) -> bool:
-        """Corrects an annotation in place. Whether it is kept."""
+    def _correct_box(self, entry: Entry, height: int, width: int) -> bool:
+        """Corrects an annotation in place. Returns False if it has to be removed."""
         box = tuple(map(float, entry["bbox"]))
         x1, y1, x2, y2 = self._corners(entry["bbox"])
         if self.reading is not as_written:
-            self._count("boxes converted to (x, y, w, h)")
+            self._count("converted boxes to (x, y, w, h)")
         cut = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
         if not np.isfinite(box).all() or cut[2] <= cut[0] or cut[3] <= cut[1]:
-            self._count("boxes without an extent in their image left out")
+            self._count("removed boxes without extent in their image")
             return False
-        if cut[2] - cut[0] <= 1 or cut[3] - cut[1] <= 1:  # a training drops them, too
-            self._count("boxes of one pixel or less left out")
+        if cut[2] - cut[0] <= 1 or cut[3] - cut[1] <= 1:  # a training drops them as well
+            self._count("removed boxes of one pixel or less")
             return False
         if cut != (x1, y1, x2, y2):
-            self._count("boxes cut at the border of their image")
+            self._count("clipped boxes at the border of their image")
         if cut != (box[0], box[1], box[0] + box[2], box[1] + box[3]):
             entry["bbox"] = [cut[0], cut[1], cut[2] - cut[0], cut[3] - cut[1]]
         if np.isnan(area_of(entry.get("area"))):
-            self._count("areas written, from width x height")
+            self._count("wrote areas as width x height")
             entry["area"] = entry["bbox"][2] * entry["bbox"][3]
         return True
 
@@ -134,21 +135,21 @@ class Repair:
         x1, y1, x2, y2 = self.reading(a, b, c, d)
         return float(x1), float(y1), float(x2), float(y2)
 
-    def _once(self, entries: list[Entry]) -> list[Entry]:
+    def _without_copies(self, entries: list[Entry]) -> list[Entry]:
         found: dict[tuple, Entry] = {}
         for entry in entries:
             key = (entry["image_id"], entry["category_id"], *entry["bbox"])
             if key in found:
-                self._count("boxes that were there twice left out")
+                self._count("removed copies of boxes")
             found.setdefault(key, entry)
         return list(found.values())
 
-    def _numbered(self, entries: list[Entry]) -> list[Entry]:
-        """Gives ids where an entry has none."""
+    def _with_ids(self, entries: list[Entry]) -> list[Entry]:
+        """Gives an id to the entries that have none."""
         free = max((e["id"] for e in entries if isinstance(e.get("id"), int)), default=0)
         for entry in entries:
             if "id" not in entry:
-                self._count("annotations given an id")
+                self._count("added ids of annotations")
                 free += 1
                 entry["id"] = free
         return entries
@@ -157,14 +158,16 @@ class Repair:
         self.changes[change] += 1
 
 
-def source_of(dataset: DetectionDataset, whole: Surveyed) -> tuple[dict[str, Any], list[str]]:
-    """What a repair starts from: the COCO file itself, so that nothing of it is lost, or, of other
-    formats, what was read. With notes of the values that were read by their meaning, as a training
-    reads them: texts for numbers, ids that are names."""
+def source_of(dataset: DetectionDataset, data: Surveyed) -> tuple[dict[str, Any], list[str]]:
+    """Returns the content that a repair starts from, and notes on interpreted values.
+
+    For COCO, it is the content of the file, so that no entry is lost; for other formats it is made
+    of the annotations.
+    """
     if isinstance(dataset, CocoDataset):
         content = read_json(dataset.annotations)
         return content, read_values(dataset.annotations, content)
-    return to_coco(whole.content), []
+    return to_coco(data.content), []
 
 
 def as_size(value: Any) -> int:

@@ -1,4 +1,4 @@
-"""What a data set says in the log when it is opened, as findings: each thing is told once."""
+"""Turns the log of opening a data set into findings, without those of the survey."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dynamic_atss.data.box_kinds import box_warning
 from dynamic_atss.data.survey import Finding, Surveyed
 
 _LOGGERS = [logging.getLogger(module.__name__) for module in (dataset, depth, frames)]
-_OF_BOXES = {"clipped", "fractions", "upright"}  # codes of what `box_warning` says, too
+_OF_BOXES = {"clipped", "fractions", "upright"}  # codes of findings that `box_warning` repeats
 
 
-class _Kept(logging.Handler):
+class _Recorder(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.records: list[logging.LogRecord] = []
@@ -24,49 +24,49 @@ class _Kept(logging.Handler):
 
 
 @contextmanager
-def kept_back() -> Iterator[list[logging.LogRecord]]:
-    """The warnings of data sets that are opened within, which go nowhere else."""
-    kept = _Kept()
+def captured_warnings() -> Iterator[list[logging.LogRecord]]:
+    """Captures the warnings of data sets that are opened inside, instead of logging them."""
+    recorder = _Recorder()
     before = [logger.propagate for logger in _LOGGERS]
     for logger in _LOGGERS:
-        logger.addHandler(kept)
+        logger.addHandler(recorder)
         logger.propagate = False
     try:
-        yield kept.records
+        yield recorder.records
     finally:
         for logger, propagate in zip(_LOGGERS, before, strict=True):
-            logger.removeHandler(kept)
+            logger.removeHandler(recorder)
             logger.propagate = propagate
 
 
-def told_on_opening(one: Surveyed, records: Sequence[logging.LogRecord]) -> Iterator[Finding]:
-    """What was read by its meaning, and warnings that the survey does not have.
+def opening_findings(data: Surveyed, records: Sequence[logging.LogRecord]) -> Iterator[Finding]:
+    """Yields interpreted values, and warnings that the survey does not have.
 
-    one: all images, with the annotations as they were read · records: those that were kept back
+    data: all images, as annotated · records: of `captured_warnings`
     """
-    for note in one.content.notes:
-        advice = "a training reads it so, too; --fix writes it so"
-        yield Finding("note", "by_meaning", one.where, 1, note, advice)
-    areas, example = one.content.odd_areas
-    for warning in one.content.warnings:
-        if not (areas and example in warning):  # the survey has these
-            yield _finding("annotations", one.where, warning)
+    for note in data.content.notes:
+        advice = "a training does the same; --fix writes the new values"
+        yield Finding("note", "by_meaning", data.where, 1, note, advice)
+    areas, example = data.content.odd_areas
+    for warning in data.content.warnings:
+        if not (areas and example in warning):  # the survey finds these
+            yield _finding("annotations", data.where, warning)
     for record in records:
         if record.name == depth.__name__:
-            message = record.getMessage().removeprefix(f"{one.where}: ")
-            yield _finding("bits", one.where, message)
+            message = record.getMessage().removeprefix(f"{data.where}: ")
+            yield _finding("bits", data.where, message)
 
 
-def suspected(one: Surveyed, found: Sequence[Finding]) -> Iterator[Finding]:
-    """What is odd about boxes by their areas, too, where the survey found nothing. found: by it"""
+def box_form_findings(data: Surveyed, found: Sequence[Finding]) -> Iterator[Finding]:
+    """Yields the warning of `box_warning` if the survey has found nothing. found: by the survey."""
     if not _OF_BOXES & {finding.code for finding in found}:
-        content = one.content
-        warning = box_warning(content.xywh, content.sizes[content.image], content.areas)
+        content = data.content
+        warning = box_warning(content.xywh, content.sizes[content.image_index], content.areas)
         if warning:
-            yield _finding("box_kinds", one.where, warning)
+            yield _finding("box_kinds", data.where, warning)
 
 
 def _finding(code: str, where: str, line: str) -> Finding:
-    """line: what was found, a colon, and what to do"""
+    """Makes a finding of a line: description, colon, advice."""
     text, _, advice = line.partition(": ")
     return Finding("warning", code, where, 1, text, advice)

@@ -1,1 +1,1 @@
-"""Readers of the headers of single formats."""
+"""Readers of the headers of image files, one module per format."""

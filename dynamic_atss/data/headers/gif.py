@@ -1,4 +1,4 @@
-"""GIF. Pillow would provide the memory of the pixels while it opens some files."""
+"""Reads headers of GIF files. Pillow would allocate all pixels while it opens some files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COMMENT = b"\xfe"
 
 
 def gif_header(file: BinaryIO) -> ImageHeader | None:
-    """None where it is no GIF. Raises ValueError: it has no picture."""
+    """Reads the header; None if the file is not a GIF. Raises ValueError if it has no picture."""
     file.seek(0)
     head = file.read(13)
     if head[:6] not in (b"GIF87a", b"GIF89a") or len(head) < 13:
@@ -26,22 +26,21 @@ def gif_header(file: BinaryIO) -> ImageHeader | None:
 
 
 def _first_picture(file: BinaryIO) -> tuple[int, ...]:
-    """left, top, width, height"""
+    """Returns left, top, width, height of the first picture."""
     steps = iter(range(PICTURE_PARTS))
     for _ in steps:
         kind = file.read(1)
         if kind == b"," and len(place := file.read(8)) == 8:
             return struct.unpack("<HHHH", place)
         if kind == b"!":
-            _pass_over(file, steps)
+            _skip_extension(file, steps)
         elif kind in (b"", b",", b";"):
             break
     raise ValueError("a GIF without a picture")
 
 
-def _pass_over(file: BinaryIO, steps: Iterator[int]) -> None:
-    """An extension. Raises ValueError: it has fewer blocks than Pillow takes it to have, which
-    would go on in what follows."""
+def _skip_extension(file: BinaryIO, steps: Iterator[int]) -> None:
+    """Skips an extension. Raises ValueError for one with fewer blocks than Pillow reads."""
     label, first = file.read(1), _block(file)
     blocks = 0
     if first:

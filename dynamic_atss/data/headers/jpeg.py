@@ -1,4 +1,4 @@
-"""JPEG: walked as libjpeg does, so that what is found here is what it will decode."""
+"""Reads headers of JPEG files as libjpeg does, so that both find the same size."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import BinaryIO
 from dynamic_atss.data.headers.record import ImageHeader, ends_with, exif_orientation
 from dynamic_atss.reading import KB, PICTURE_PARTS
 
-_ALONE = (0x01, *range(0xD0, 0xD8))  # markers that no length follows
+_ALONE = (0x01, *range(0xD0, 0xD8))  # markers without a length
 _LAST = (0xD9, 0xDA)  # the end, and the first scan
 
 
 def jpeg_header(file: BinaryIO) -> ImageHeader | None:
-    """None where it is no JPEG. Raises ValueError: its size is not found."""
+    """Reads the header; None if the file is not a JPEG. Raises ValueError if it has no size."""
     file.seek(0)
     if file.read(2) != b"\xff\xd8":
         return None
@@ -26,12 +26,14 @@ def jpeg_header(file: BinaryIO) -> ImageHeader | None:
             bits, height, width, channels = struct.unpack(">BHHB", frame)
             ended = ends_with(file, b"\xff\xd9")
             return ImageHeader(height, width, orientation, "JPEG", bits, ended, channels)
-    raise ValueError("a JPEG that does not tell its size")
+    raise ValueError("a JPEG without a size")
 
 
 def _segments(file: BinaryIO) -> Iterator[tuple[int, int]]:
-    """(marker, bytes of its content) of the segments before the first scan; the file stands at
-    the content."""
+    """Yields (marker, size of its content) of the segments before the first scan.
+
+    The file is then positioned at the content.
+    """
     steps = iter(range(PICTURE_PARTS))
     for _ in steps:
         marker = _next_marker(file, steps)
@@ -41,14 +43,14 @@ def _segments(file: BinaryIO) -> Iterator[tuple[int, int]]:
             continue
         size = int.from_bytes(file.read(2), "big") - 2
         if size < 0:
-            raise ValueError("a part of a JPEG that is shorter than its own length")
+            raise ValueError("a JPEG with a segment that is too short")
         end = file.tell() + size
         yield marker, size
         file.seek(end)
 
 
 def _next_marker(file: BinaryIO, steps: Iterator[int]) -> int:
-    """The byte after one or more FF; what stands before is passed over. 0: there is none."""
+    """Skips to the next marker, the byte after one or more FF. Returns 0 if there is none."""
     filled = False
     for _ in steps:
         byte = file.read(1)
@@ -61,5 +63,5 @@ def _next_marker(file: BinaryIO, steps: Iterator[int]) -> int:
 
 
 def _is_frame(marker: int) -> bool:
-    """Whether a segment is a frame header: C0..CF are, but for C4, C8 and CC."""
+    """Returns True for a frame header: C0..CF except C4, C8 and CC."""
     return 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)

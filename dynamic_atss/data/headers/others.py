@@ -1,4 +1,4 @@
-"""Other formats: Pillow reads their headers, from no more of the file than is sensible."""
+"""Reads headers of other formats with Pillow, from a limited part of the file."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _ICON = b"\0\0\1\0"
 
 
 class Beginning(io.RawIOBase):
-    """A file of which a limited number of bytes is given, in a limited number of portions."""
+    """A file that limits the number of bytes and of calls of `read`."""
 
     def __init__(self, file: BinaryIO, most: int) -> None:
-        """most: bytes in all"""
-        self.file, self.left, self.times = file, most, PICTURE_PARTS
+        """most: limit of bytes"""
+        self.file, self.bytes_left, self.calls_left = file, most, PICTURE_PARTS
 
     def read(self, count: int | None = -1) -> bytes:
-        """Raises ValueError: beyond a limit."""
-        asked = self.left + 1 if count is None or count < 0 else min(count, self.left + 1)
-        content = self.file.read(asked)
-        self.left -= len(content)
-        self.times -= 1
-        if self.left < 0 or self.times < 0:
-            raise ValueError("a header that is too long")
+        """Raises ValueError beyond a limit."""
+        limit = self.bytes_left + 1
+        content = self.file.read(limit if count is None or count < 0 else min(count, limit))
+        self.bytes_left -= len(content)
+        self.calls_left -= 1
+        if self.bytes_left < 0 or self.calls_left < 0:
+            raise ValueError("the header is too long")
         return content
 
     def seek(self, place: int, origin: int = 0) -> int:
@@ -44,15 +44,18 @@ class Beginning(io.RawIOBase):
 
 
 def other_header(file: BinaryIO, formats: tuple[str, ...]) -> ImageHeader:
-    """formats: those that Pillow may take it for. Raises what Pillow raises, and ValueError: it has
-    a header that is too long, or is an icon, which Pillow decodes while it opens it."""
+    """Reads a header. formats: Pillow's names of the formats to try.
+
+    Raises as Pillow. Raises ValueError for a header that is too long, and for an icon, which Pillow
+    would decode while it opens it.
+    """
     file.seek(0)
     head = file.read(12)
     if head.startswith(_ICON):
-        raise ValueError("an icon, which is not read: save it as a PNG")
-    most = PICTURE_BYTES if head[4:8] == b"ftyp" else HEADER_BYTES  # AVIF is read as a whole
+        raise ValueError("icons are not supported: save it as a PNG")
+    most = PICTURE_BYTES if head[4:8] == b"ftyp" else HEADER_BYTES  # Pillow reads an entire AVIF
     file.seek(0)
-    # Pillow asks for read, seek and tell alone.
+    # Pillow uses only read, seek and tell.
     with Image.open(cast(IO[bytes], Beginning(file, most)), formats=formats) as image:
         orientation = exif_orientation(image.info.get("exif") or b"")
         kind = str(image.format)
@@ -60,7 +63,7 @@ def other_header(file: BinaryIO, formats: tuple[str, ...]) -> ImageHeader:
 
 
 def _bits(mode: str) -> int:
-    """Of Pillow's modes, such as "1", "L", "RGB", "I;16B"."""
+    """Returns the bits of a channel for a mode of Pillow, such as "1", "L", "RGB", "I;16B"."""
     if mode == "1":
         return 1
     if mode.startswith("I;16"):

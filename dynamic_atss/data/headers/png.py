@@ -1,4 +1,4 @@
-"""PNG: walked through to its end, since its EXIF may stand there."""
+"""Reads headers of PNG files, with all chunks, because EXIF may be the last one."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def png_header(file: BinaryIO) -> ImageHeader | None:
-    """None where it is no PNG. Raises ValueError: its header is not where it has to be."""
+    """Reads the header; None if the file is not a PNG. Raises ValueError if IHDR is not first."""
     file.seek(0)
     head = file.read(33)
     if not head.startswith(PNG):
         return None
     if len(head) < 33 or head[8:16] != b"\0\0\0\rIHDR":
-        raise ValueError("a PNG that does not begin with its header")
+        raise ValueError("a PNG that does not begin with IHDR")
     width, height, bits = struct.unpack(">LLB", head[16:25])
     orientation = 1
     for name, size in _chunks(file):
@@ -30,7 +30,7 @@ def png_header(file: BinaryIO) -> ImageHeader | None:
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """(name, bytes of its content) of the chunks; the file stands at the content."""
+    """Yields (name, size of its content) of the chunks. The file is positioned at the content."""
     for _ in range(PICTURE_PARTS):
         head = file.read(8)
         if len(head) < 8:

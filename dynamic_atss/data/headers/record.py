@@ -1,4 +1,4 @@
-"""What a header tells, in all formats alike."""
+"""Defines the content of a header, for all formats."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import struct
 from typing import BinaryIO, NamedTuple
 
 ORIENTATION = 274  # the tag of TIFF and EXIF
-_INTEGERS = {1: "B", 3: "H", 4: "L"}  # types of a tag: how struct calls them
+_INTEGERS = {1: "B", 3: "H", 4: "L"}  # type of a tag -> format of struct
 
 
 class ImageHeader(NamedTuple):
-    """height, width: as the pixels are stored, before any turn · orientation: EXIF's, 1..8; 1 (as
-    stored) where there is none or it is broken · format: "JPEG", "PNG", "TIFF", "WEBP", "BMP", ...
-    as Pillow calls them · bits: of a channel's value: 8, 16, 12 (JPEG), less in palettes, 32 ·
-    ended: whether a JPEG or PNG has its mark of the end at the end, without which it may be cut ·
-    channels: of a JPEG; 0: not looked for
+    """The header of an image file.
+
+    Attributes:
+        height, width: of the stored pixels, before a turn.
+        orientation: of EXIF, 1..8; 1 (as stored) if missing or malformed.
+        format: Pillow's name, such as "JPEG", "PNG", "TIFF", "WEBP", "BMP".
+        bits: per channel: 8, 16, 12 (JPEG), fewer in palettes, 32.
+        ended: False for a JPEG or PNG without its end mark, which may be truncated.
+        channels: of a JPEG; 0 for other formats.
     """
 
     height: int
@@ -27,18 +31,20 @@ class ImageHeader(NamedTuple):
 
     @property
     def swaps(self) -> bool:
-        """Whether the orientation exchanges height and width."""
+        """True if the orientation exchanges height and width."""
         return self.orientation >= 5
 
     @property
     def upright(self) -> tuple[int, int]:
-        """(height, width) of the picture as viewers show it."""
+        """(height, width) of the upright picture, as viewers show it."""
         return (self.width, self.height) if self.swaps else (self.height, self.width)
 
 
 def exif_orientation(exif: bytes) -> int:
-    """1..8 of an EXIF block, with or without its mark "Exif\\0\\0"; 1 where it is not there or
-    broken."""
+    """Reads the orientation 1..8 of an EXIF block, with or without the prefix "Exif\\0\\0".
+
+    Returns 1 if it is missing or malformed.
+    """
     block = exif.removeprefix(b"Exif\0\0")
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
     if order is None:

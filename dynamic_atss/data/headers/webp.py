@@ -1,4 +1,4 @@
-"""WebP. Pillow would read the whole file, and provide the memory of its pixels twice."""
+"""Reads headers of WebP files. Pillow would read the entire file and allocate its pixels twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _HAS_EXIF = 8  # a flag of VP8X
 
 
 def webp_header(file: BinaryIO) -> ImageHeader | None:
-    """None where it is no WebP. Raises ValueError: its size is not found."""
+    """Reads the header; None if the file is not a WebP. Raises ValueError if it has no size."""
     file.seek(0)
     head = file.read(30)
     if head[:4] != b"RIFF" or head[8:12] != b"WEBP":
@@ -28,12 +28,12 @@ def webp_header(file: BinaryIO) -> ImageHeader | None:
         width, height = (1 + int.from_bytes(head[at : at + 3], "little") for at in (24, 27))
         orientation = _orientation(file) if head[20] & _HAS_EXIF else 1
     else:
-        raise ValueError("a WebP that does not tell its size")
+        raise ValueError("a WebP without a size")
     return ImageHeader(height, width, orientation, "WEBP", 8)
 
 
 def _orientation(file: BinaryIO) -> int:
-    """Of the first EXIF chunk; 1 where there is none."""
+    """Reads the orientation in the first EXIF chunk; 1 if there is none."""
     at = 12
     for _ in range(PICTURE_PARTS):
         file.seek(at)

@@ -1,6 +1,6 @@
-"""What is wrong, or odd, with data sets, told before the first iteration.
+"""Finds mistakes in data sets before the first iteration.
 
-From annotations and file headers alone; `dynamic-atss check` also reads every picture.
+Uses only annotations and file headers. `dynamic-atss check` also reads every picture.
 """
 
 from dynamic_atss.data.survey.boxes import box_findings, crowded_images

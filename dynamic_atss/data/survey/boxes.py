@@ -1,4 +1,4 @@
-"""What the boxes of one data set tell, of what they look like and how many they are."""
+"""Checks form and number of the boxes of a data set."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import numpy as np
 from dynamic_atss.data.box_kinds import upright_boxes
 from dynamic_atss.data.survey.areas import areas_of_another_unit, odd_areas
 from dynamic_atss.data.survey.classes import (
-    names_given_twice,
-    names_nearly_the_same,
-    names_that_are_none,
+    repeated_names,
+    similar_names,
+    unnamed_classes,
 )
 from dynamic_atss.data.survey.finding import Finding, several, share
 from dynamic_atss.data.survey.surveyed import Surveyed
 
-MOST = 0.5  # of boxes beyond the image: what is learnt is wrong, with or without a known cause
-LARGE_SHARE = 0.05  # of boxes beyond the image; of those drawn by people a few per thousand are
-_FITS = 0.95  # the share of boxes that another reading must bring into their images
-_PIXEL = 1.0  # tools round, and some count the last pixel
+MOST = 0.5  # share of boxes beyond the image that makes a finding certain, also without a cause
+LARGE_SHARE = 0.05  # share of boxes beyond the image that gives a finding; people draw 0.1 to 1 %
+_MIN_INSIDE = 0.95  # share of boxes inside by which another reading counts as the cause
+_PIXEL = 1.0  # tolerance: tools round, and some count the last pixel
 
-# Four numbers of a box -> x1, y1, x2, y2. All are (A,), or of one box.
+# Maps the four numbers of a box to x1, y1, x2, y2, each (A,) or one number.
 Reading = Callable[..., tuple]
 
 
 def as_written(a: Any, b: Any, c: Any, d: Any) -> tuple:
-    """COCO's (x, y, w, h)."""
+    """Reads COCO's (x, y, w, h)."""
     return a, b, a + c, b + d
 
 
@@ -43,28 +43,34 @@ OTHERS: dict[str, Reading] = {
     ),
     "corners with y before x (y1, x1, y2, x2)": lambda a, b, c, d: (b, a, d, c),
 }
-CERTAIN = tuple(OTHERS)[:2]  # which nothing else explains
+CERTAIN = tuple(OTHERS)[:2]  # readings without another explanation
 
 
-def boxes_beyond(one: Surveyed) -> Iterator[Finding]:
-    """A large share of boxes reaches beyond their images; another reading may explain it, or that
-    the pictures are read as stored, but were annotated upright."""
-    count, found, advice = drawn_upright(one)
+def boxes_beyond(data: Surveyed) -> Iterator[Finding]:
+    """Finds boxes that reach beyond their images.
+
+    Names the cause if another reading explains them, or if they were drawn on upright pictures that
+    are read as stored.
+    """
+    count, found, advice = drawn_upright(data)
     if count:
-        yield Finding("fix", "upright", one.where, count, found, advice)
+        yield Finding("fix", "upright", data.where, count, found, advice)
         return
-    chosen = np.flatnonzero(one.objects())
-    beyond = chosen[~_inside(as_written, *_values(one, chosen))]
+    chosen = np.flatnonzero(data.objects())
+    beyond = chosen[~_inside(as_written, *_values(data, chosen))]
     if len(beyond) < max(LARGE_SHARE * len(chosen), 1):
         return
-    cause = likely_reading(one)
-    height, width = one.content.sizes[one.content.image[beyond[0]]]
-    numbers = ", ".join(f"{v:g}" for v in one.content.xywh[beyond[0]])
+    cause = likely_reading(data)
+    height, width = data.content.sizes[data.content.image_index[beyond[0]]]
+    numbers = ", ".join(f"{v:g}" for v in data.content.xywh[beyond[0]])
     wrong = cause or len(beyond) >= MOST * len(chosen)
     yield Finding(
-        *("fix" if wrong else "warning", "clipped", one.where, len(beyond)),
+        "fix" if wrong else "warning",
+        "clipped",
+        data.where,
+        len(beyond),
         f"{share(len(beyond), len(chosen), 'boxes')} ({len(beyond) / len(chosen):.0%}) reach "
-        f"beyond their image and are cut, such as ({numbers}) of {one.image_of(beyond[0])} "
+        f"beyond their image and are clipped, such as ({numbers}) of {data.image_of(beyond[0])} "
         f"({width} x {height})",
         f"they look like {cause}, but are read as (x, y, w, h): convert them"
         if cause
@@ -72,85 +78,100 @@ def boxes_beyond(one: Surveyed) -> Iterator[Finding]:
     )
 
 
-def drawn_upright(one: Surveyed) -> tuple[int, str, str]:
-    """As `upright_boxes`, of the objects."""
-    chosen, lying = one.objects(), one.lying()
-    image = one.content.image[chosen]
-    return upright_boxes(one.content.xywh[chosen], one.content.sizes[image], lying[image])
+def drawn_upright(data: Surveyed) -> tuple[int, str, str]:
+    """Returns what `upright_boxes` does, for the objects."""
+    chosen, sideways = data.objects(), data.sideways()
+    image_index = data.content.image_index[chosen]
+    sizes = data.content.sizes[image_index]
+    return upright_boxes(data.content.xywh[chosen], sizes, sideways[image_index])
 
 
-def likely_reading(one: Surveyed) -> str:
-    """What the boxes look like where many reach beyond their images: a key of OTHERS.
+def likely_reading(data: Surveyed) -> str:
+    """Finds the form of boxes that reach beyond their images, a key of OTHERS.
 
-    "" where the written reading fits, or no other one is convincing.
+    Returns "" if the boxes are as they should be, or if no other form explains them.
     """
-    values, sizes = _values(one, np.flatnonzero(one.objects()))
+    values, sizes = _values(data, np.flatnonzero(data.objects()))
     if not len(sizes) or _inside(as_written, values, sizes).mean() > 1 - LARGE_SHARE:
         return ""
-    if drawn_upright(one)[0]:  # then it is the size that is written in another way
+    if drawn_upright(data)[0]:  # the sizes are wrong, not the boxes
         return ""
     for name, reading in OTHERS.items():
-        if _inside(reading, values, sizes).mean() >= _FITS:
+        if _inside(reading, values, sizes).mean() >= _MIN_INSIDE:
             return name
     return ""
 
 
-def _values(one: Surveyed, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(4, B) the numbers of some boxes · (B, 2) height and width of their images."""
-    return one.content.xywh[chosen].T, one.content.sizes[one.content.image[chosen]]
+def _values(data: Surveyed, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the numbers (4, B) of B chosen boxes, and (B, 2) height, width of their images."""
+    return data.content.xywh[chosen].T, data.content.sizes[data.content.image_index[chosen]]
 
 
 def _inside(reading: Reading, values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """(A,) bool: boxes with an extent that lie in their images."""
+    """Returns (B,) bool: boxes with an extent that are inside their images."""
     x1, y1, x2, y2 = reading(*values)
     height, width = sizes.T
     starts = (x1 >= -_PIXEL) & (y1 >= -_PIXEL) & (x2 > x1) & (y2 > y1)
     return starts & (x2 <= width + _PIXEL) & (y2 <= height + _PIXEL)
 
 
-def boxes_in_fractions(one: Surveyed) -> Iterator[Finding]:
-    """All numbers are at most 1, as YOLO writes them."""
-    values = one.content.xywh[one.objects()]
+def boxes_in_fractions(data: Surveyed) -> Iterator[Finding]:
+    """Finds data sets in which all numbers are at most 1, as YOLO writes them."""
+    values = data.content.xywh[data.objects()]
     if len(values) and values.max() <= 1.0:
         yield Finding(
-            *("fix", "fractions", one.where, len(values)),
+            "fix",
+            "fractions",
+            data.where,
+            len(values),
             f"no number of its {several(len(values), 'box', 'boxes')} is above 1",
             "they look like fractions of the image: multiply them by its width and height",
         )
 
 
-def crowded_images(one: Surveyed, cap: int) -> Iterator[Finding]:
-    """cap: TEST.DETECTIONS_PER_IMG"""
-    counts = np.bincount(one.content.image[one.objects()], minlength=1)
+def crowded_images(data: Surveyed, cap: int) -> Iterator[Finding]:
+    """Finds images with more objects than a test keeps. cap: TEST.DETECTIONS_PER_IMG."""
+    counts = np.bincount(data.content.image_index[data.objects()], minlength=1)
     above = int((counts > cap).sum())
     if above:
         most = int(counts.max())
-        name = repr(one.names[int(counts.argmax())])
+        name = repr(data.names[int(counts.argmax())])
         yield Finding(
-            *("warning", "crowded", one.where, above),
-            f"{share(above, len(one.names), 'images')} with more objects than the {cap} detections "
-            f"that a test keeps, up to {most} ({name})",
+            "warning",
+            "crowded",
+            data.where,
+            above,
+            f"{share(above, len(data.names), 'images')} with more objects than the {cap} "
+            f"detections that a test keeps, up to {most} ({name})",
             f"set TEST.DETECTIONS_PER_IMG {-(-most // 50) * 50}",
         )
 
 
-def rotated_boxes(one: Surveyed) -> Iterator[Finding]:
-    count, example = one.content.rotated
+def rotated_boxes(data: Surveyed) -> Iterator[Finding]:
+    count, example = data.content.rotated
     if count:
         yield Finding(
-            *("warning", "rotated", one.where, count),
-            f"{share(count, len(one.content.xywh), 'boxes')} marked as rotated, such as {example}",
-            "the rotation is not used: export upright boxes around the objects",
+            "warning",
+            "rotated",
+            data.where,
+            count,
+            f"{share(count, len(data.content.xywh), 'boxes')} marked as rotated, such as {example}",
+            "the rotation is ignored: export upright boxes around the objects",
         )
 
 
 CHECKS = (
-    *(boxes_in_fractions, boxes_beyond, rotated_boxes),
-    *(odd_areas, areas_of_another_unit),
-    *(names_given_twice, names_nearly_the_same, names_that_are_none),
+    boxes_in_fractions,
+    boxes_beyond,
+    rotated_boxes,
+    odd_areas,
+    areas_of_another_unit,
+    repeated_names,
+    similar_names,
+    unnamed_classes,
 )
 
 
-def box_findings(one: Surveyed) -> list[Finding]:
-    """Of the boxes and the classes of one data set."""
-    return [finding for check in CHECKS for finding in check(one)]
+def box_findings(data: Surveyed) -> list[Finding]:
+    """Checks the boxes and the classes of a data set."""
+    return [finding for check in CHECKS for finding in check(data)]

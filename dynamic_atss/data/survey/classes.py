@@ -1,4 +1,4 @@
-"""What the class names of one data set tell."""
+"""Checks the class names of a data set."""
 
 from __future__ import annotations
 
@@ -9,43 +9,52 @@ from collections.abc import Iterator
 from dynamic_atss.data.survey.finding import Finding
 from dynamic_atss.data.survey.surveyed import Surveyed
 
-_NO_NAMES = ("", "~", "none", "null", "nan")  # what tools write where they have none
+_NO_NAMES = ("", "~", "none", "null", "nan")  # values that tools write for a missing name
 
 
-def names_given_twice(one: Surveyed) -> Iterator[Finding]:
-    """Classes that share their name."""
-    twice = [name for name, times in Counter(one.content.class_names).items() if times > 1]
-    if twice:
+def repeated_names(data: Surveyed) -> Iterator[Finding]:
+    """Finds classes of the same name."""
+    repeated = [name for name, count in Counter(data.content.class_names).items() if count > 1]
+    if repeated:
         yield Finding(
-            *("warning", "same_names", one.where, len(twice)),
-            f"{one.content.class_names.count(twice[0])} classes are called {twice[0]!r}",
-            "each is learnt and scored as a class of its own: join them, or name them apart",
+            "warning",
+            "same_names",
+            data.where,
+            len(repeated),
+            f"{data.content.class_names.count(repeated[0])} classes are called {repeated[0]!r}",
+            "they are learnt and scored as separate classes: join them, or rename them",
         )
 
 
-def names_nearly_the_same(one: Surveyed) -> Iterator[Finding]:
-    """Classes whose names differ in letter case or in blanks and signs alone."""
+def similar_names(data: Surveyed) -> Iterator[Finding]:
+    """Finds classes whose names differ only in letter case, blanks or signs."""
     spelt: dict[str, set[str]] = {}
-    for name in one.content.class_names:
+    for name in data.content.class_names:
         spelt.setdefault(re.sub(r"[\s_-]+", "", name).casefold(), set()).add(name)
     found = [sorted(names) for plain, names in spelt.items() if plain and len(names) > 1]
     if found:
         yield Finding(
-            *("warning", "near_names", one.where, len(found)),
-            f"classes {' and '.join(map(repr, found[0]))} differ in letter case, blanks or signs "
-            f"alone{f' ({len(found) - 1} more such names)' if found[1:] else ''}",
-            "each is learnt and scored as a class of its own: give them one name if they are one",
+            "warning",
+            "near_names",
+            data.where,
+            len(found),
+            f"classes {' and '.join(map(repr, found[0]))} differ only in letter case, blanks or "
+            f"signs{f' ({len(found) - 1} more such names)' if found[1:] else ''}",
+            "they are learnt and scored as separate classes: use one name if they are the same",
         )
 
 
-def names_that_are_none(one: Surveyed) -> Iterator[Finding]:
-    """A null is read as the text 'None'."""
-    names = one.content.class_names
-    odd = [i for i, name in enumerate(names) if name.strip().lower() in _NO_NAMES]
-    if odd:
+def unnamed_classes(data: Surveyed) -> Iterator[Finding]:
+    """Finds classes without a real name. A null is read as the text 'None'."""
+    names = data.content.class_names
+    unnamed = [i for i, name in enumerate(names) if name.strip().lower() in _NO_NAMES]
+    if unnamed:
         yield Finding(
-            *("warning", "no_name", one.where, len(odd)),
-            f"the class of category id {one.content.category_ids[odd[0]]} is called "
-            f"{names[odd[0]]!r}",
-            "its name seems to be lacking: write it there, as results and checkpoints carry it",
+            "warning",
+            "no_name",
+            data.where,
+            len(unnamed),
+            f"the class of category id {data.content.category_ids[unnamed[0]]} is called "
+            f"{names[unnamed[0]]!r}",
+            "its name seems to be missing: add it, because results and checkpoints store it",
         )

@@ -1,4 +1,4 @@
-"""What the headers of image files tell: a bad file is found before an iteration meets it."""
+"""Checks the headers of image files, so that bad files are found before the training starts."""
 
 from __future__ import annotations
 
@@ -15,87 +15,104 @@ from dynamic_atss.data.survey.surveyed import Surveyed
 _USUAL_BITS = range(1, 9)
 
 
-def unreadable_files(one: Surveyed) -> Iterator[Finding]:
-    errors = [str(h) for h in one.headers if not isinstance(h, ImageHeader)]
+def unreadable_files(data: Surveyed) -> Iterator[Finding]:
+    errors = [str(h) for h in data.headers if not isinstance(h, ImageHeader)]
     if errors:
         yield Finding(
-            *("stop", "unreadable", one.where, len(errors)),
-            f"{share(len(errors), len(one.headers), 'images')} cannot be read, the first: "
+            "stop",
+            "unreadable",
+            data.where,
+            len(errors),
+            f"{share(len(errors), len(data.headers), 'images')} cannot be read, the first: "
             f"{errors[0]}",
             "dynamic-atss check lists all and --fix leaves them out",
             tuple(errors),
         )
 
 
-def wrong_sizes(one: Surveyed) -> Iterator[Finding]:
-    """A size in the annotations that is none by which the file may be read."""
-    wrong = [i for i, h in _good(one) if not fits(one.content.sizes[i], h, one.reading)]
+def wrong_sizes(data: Surveyed) -> Iterator[Finding]:
+    """Finds images whose annotated size is neither that of the stored nor the upright picture."""
+    wrong = [i for i, h in _good(data) if not size_matches(data.content.sizes[i], h, data.reading)]
     if wrong:
-        header, (height, width) = one.headers[wrong[0]], one.content.sizes[wrong[0]]
+        header, (height, width) = data.headers[wrong[0]], data.content.sizes[wrong[0]]
         assert isinstance(header, ImageHeader)
         yield Finding(
-            *("stop", "size", one.where, len(wrong)),
-            f"{share(len(wrong), len(one.headers), 'images')} of another size than annotated, "
-            f"such as {one.names[wrong[0]]!r}: {header.width} x {header.height} "
+            "stop",
+            "size",
+            data.where,
+            len(wrong),
+            f"{share(len(wrong), len(data.headers), 'images')} of another size than annotated, "
+            f"such as {data.names[wrong[0]]!r}: {header.width} x {header.height} "
             f"pixels, but its entry says {width} x {height}",
             "correct the sizes, and the boxes if they belong to the other size; or leave width "
             "and height out to have them read from the files",
-            tuple(one.names[i] for i in wrong),
+            tuple(data.names[i] for i in wrong),
         )
 
 
-def turned_files(one: Surveyed) -> Iterator[Finding]:
-    turned = [(i, h.orientation) for i, h in _good(one) if h.orientation != 1]
+def turned_files(data: Surveyed) -> Iterator[Finding]:
+    turned = [(i, h.orientation) for i, h in _good(data) if h.orientation != 1]
     if turned:
         first, orientation = turned[0]
         yield Finding(
-            *("note", "orientation", one.where, len(turned)),
-            f"{share(len(turned), len(one.headers), 'images')} with an EXIF orientation, such as "
-            f"{one.names[first]!r} ({orientation})",
-            "INPUT.EXIF decides whether they are turned upright; dynamic-atss show tells whether "
-            "the boxes lie on their objects",
+            "note",
+            "orientation",
+            data.where,
+            len(turned),
+            f"{share(len(turned), len(data.headers), 'images')} with an EXIF orientation, such as "
+            f"{data.names[first]!r} ({orientation})",
+            "INPUT.EXIF decides whether they are turned upright; check with dynamic-atss show that "
+            "the boxes are on their objects",
         )
 
 
-def unusual_bits(one: Surveyed) -> Iterator[Finding]:
-    deep = [(i, h) for i, h in _good(one) if h.bits not in _USUAL_BITS]
-    if deep and not one.reading.bits:
+def unusual_bits(data: Surveyed) -> Iterator[Finding]:
+    deep = [(i, h) for i, h in _good(data) if h.bits not in _USUAL_BITS]
+    if deep and not data.reading.bits:
         first, header = deep[0]
         yield Finding(
-            *("warning", "bits", one.where, len(deep)),
-            f"{share(len(deep), len(one.headers), 'images')} of more than 8 bits, such as "
-            f"{one.names[first]!r} ({header.format}, {header.bits} bits)",
-            "their highest 8 bits are used; set INPUT.BITS where the values use fewer",
+            "warning",
+            "bits",
+            data.where,
+            len(deep),
+            f"{share(len(deep), len(data.headers), 'images')} of more than 8 bits, such as "
+            f"{data.names[first]!r} ({header.format}, {header.bits} bits)",
+            "their highest 8 bits are used; set INPUT.BITS if the values use fewer bits",
         )
 
 
-def mixed_formats(one: Surveyed) -> Iterator[Finding]:
-    counts = Counter(f"{h.format} of {h.bits} bits" for _, h in _good(one))
+def mixed_formats(data: Surveyed) -> Iterator[Finding]:
+    counts = Counter(f"{h.format} of {h.bits} bits" for _, h in _good(data))
     if len(counts) > 1:
         kinds = ", ".join(f"{n:,} {kind}" for kind, n in counts.most_common())
         rare, number = counts.most_common()[-1]
         yield Finding(
-            *("note", "formats", one.where, number),
+            "note",
+            "formats",
+            data.where,
+            number,
             f"the images are of {len(counts)} kinds ({kinds})",
-            f"no harm is known; if {rare} is a surprise, look at those files",
+            f"this is fine; if you do not expect {rare}, look at those files",
         )
 
 
 CHECKS = (unreadable_files, wrong_sizes, turned_files, unusual_bits, mixed_formats)
 
 
-def file_findings(one: Surveyed) -> list[Finding]:
-    """Of the files of one data set, whose headers were read."""
-    return [finding for check in CHECKS for finding in check(one)]
+def file_findings(data: Surveyed) -> list[Finding]:
+    """Checks the files of a data set, whose headers have to be read."""
+    return [finding for check in CHECKS for finding in check(data)]
 
 
-def _good(one: Surveyed) -> Iterator[tuple[int, ImageHeader]]:
-    return ((i, h) for i, h in enumerate(one.headers) if isinstance(h, ImageHeader))
+def _good(data: Surveyed) -> Iterator[tuple[int, ImageHeader]]:
+    return ((i, h) for i, h in enumerate(data.headers) if isinstance(h, ImageHeader))
 
 
-def fits(size: np.ndarray, header: ImageHeader, reading: Reading) -> bool:
-    """Whether an annotated (height, width), 0 where there is none, is that of the file: of the
-    stored pixels or of the upright picture, unless the reading says which of the two."""
+def size_matches(size: np.ndarray, header: ImageHeader, reading: Reading) -> bool:
+    """Compares an annotated (height, width), 0 if missing, with the stored and the upright size.
+
+    `reading.exif` may allow only one of the two.
+    """
     stored, upright = header[:2], header.upright
     frames = {"auto": (stored, upright), "apply": (upright,), "ignore": (stored,)}
     height, width = int(size[0]), int(size[1])

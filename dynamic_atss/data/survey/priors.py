@@ -1,4 +1,4 @@
-"""Boxes that no prior learns: the rule itself is asked, at the size that the training has."""
+"""Finds boxes that no prior learns, by running the assignment rule at the training's size."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.survey.finding import Finding, share
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
-MOST_IMAGES = 500  # of a data set that are looked at, evenly spread: a second or two
-_FEW = 0.01  # a share of the boxes below it is a note: every data set has some
+MOST_IMAGES = 500  # limit of images, evenly spread; they take a second or two
+_FEW = 0.01  # share of boxes below which the finding is a note; every data set has some
 
 
 @dataclass(frozen=True)
 class Matching:
     """How a training matches priors to boxes.
 
-    resize: (height, width) of an image -> that of the training · priors: (height, width) of the
-    padded image -> `Priors` · assign: the rule · size: how messages call the training's size
+    resize: (height, width) of an image -> size in the training · priors: (height, width) of the
+    padded image -> `Priors` · assign: the rule · size: the training's size, in words for messages
     """
 
     resize: Callable[[int, int], tuple[int, int]]
@@ -32,32 +32,35 @@ class Matching:
 
 
 def boxes_without_prior(dataset: DetectionDataset, matching: Matching) -> Iterator[Finding]:
-    """Predictions are those of a network that starts: each prior's own box, all classes alike.
+    """Finds boxes without a prior for the predictions of an untrained network.
 
-    A rule that goes by the predictions may choose others later, but it has the same candidates.
+    Each prior predicts its box and equal class scores. A rule that uses predictions may choose
+    other priors later, but of the same candidates.
     """
     step = -(-len(dataset) // MOST_IMAGES) or 1
-    looked = range(0, len(dataset), step)
-    missed = [_missed(dataset, index, matching) for index in looked]
-    count, total = sum(map(len, missed)), sum(len(dataset.ground_truth(i).objects) for i in looked)
+    sample = range(0, len(dataset), step)
+    missed = [_missed(dataset, index, matching) for index in sample]
+    count, total = sum(map(len, missed)), sum(len(dataset.ground_truth(i).objects) for i in sample)
     if not count:
         return
-    index, widths = next((i, m) for i, m in zip(looked, missed, strict=True) if len(m))
-    width, height = widths[0]
-    images = f" in {len(looked):,} of {len(dataset):,} images" if step > 1 else ""
+    index, sizes = next((i, m) for i, m in zip(sample, missed, strict=True) if len(m))
+    width, height = sizes[0]
+    images = f" in {len(sample):,} of {len(dataset):,} images" if step > 1 else ""
     yield Finding(
-        *("warning" if count >= _FEW * total else "note", "no_prior", str(dataset.annotations)),
+        "warning" if count >= _FEW * total else "note",
+        "no_prior",
+        str(dataset.annotations),
         count,
         f"{share(count, total, 'boxes')} ({count / total:.1%}){images} have no anchor or "
-        f"point (prior) of the network that learns them {matching.size}, such as one of "
-        f"{width:.1f} x {height:.1f} pixels there in {dataset.path(index).name!r}",
+        f"point (prior) of the network that learns them {matching.size}, such as a box of "
+        f"{width:.1f} x {height:.1f} pixels in {dataset.path(index).name!r}",
         "they are too small or covered by others: train at a larger size, or set "
         "MODEL.ASSIGNER.AT_LEAST_ONE True",
     )
 
 
 def _missed(dataset: DetectionDataset, index: int, matching: Matching) -> np.ndarray:
-    """(M, 2) width and height, at the training's size, of an image's boxes that no prior learns."""
+    """Returns (M, 2) width, height at the training's size of an image's boxes without a prior."""
     old = int(dataset.sizes[index][0]), int(dataset.sizes[index][1])
     new = matching.resize(*old)
     gt = scale_boxes(dataset.ground_truth(index).objects, old, new)

@@ -1,4 +1,4 @@
-"""A data set as a survey looks at it."""
+"""Defines the data that a survey uses of a data set."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ import numpy as np
 
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.dataset import DetectionDataset
-from dynamic_atss.data.frames import AS_USUAL, Reading
+from dynamic_atss.data.frames import DEFAULT_READING, Reading
 from dynamic_atss.data.headers.record import ImageHeader
 from dynamic_atss.errors import UserError
 
-Header = ImageHeader | UserError  # what a file's header says, or why it says nothing
+Header = ImageHeader | UserError  # a file's header, or why it cannot be read
 
 
 @dataclass(frozen=True)
 class Surveyed:
-    """where, the annotation file · folder of the images · content of all its images, with or
-    without boxes · headers, one for each image, or () where they were not read
+    """The annotations and headers of a data set.
+
+    where: the annotation file · folder: of the images · content: of all images, with or without
+    boxes · headers: one for each image, or () if they were not read
     """
 
     where: str
     folder: Path
     content: Annotations
     headers: Sequence[Header] = ()
-    reading: Reading = AS_USUAL
+    reading: Reading = DEFAULT_READING
 
     @classmethod
     def of(cls, dataset: DetectionDataset, headers: Sequence[Header] = ()) -> Surveyed:
@@ -40,24 +42,25 @@ class Surveyed:
         return self.content.names.tolist()
 
     def files(self) -> list[str]:
-        """The full path of each image, written in one way."""
+        """Returns the full, normalised path of each image."""
         folder = os.path.realpath(self.folder)
         return [os.path.normpath(os.path.join(folder, name)) for name in self.names]
 
     def image_of(self, box: int) -> str:
-        """The file that an annotation belongs to, as messages show it."""
-        return repr(str(self.content.names[self.content.image[box]]))
+        """Returns the quoted file name of a box's image, for a message."""
+        return repr(str(self.content.names[self.content.image_index[box]]))
 
     def objects(self) -> np.ndarray:
-        """(A,) bool: the boxes that are no regions (crowds, difficult and ignored ones) and have
-        an extent."""
+        """Returns (A,) bool: boxes with an extent that are not crowd, difficult or ignored."""
         xywh = self.content.xywh
         extent = np.isfinite(xywh).all(1) & (np.nan_to_num(xywh[:, 2:]) > 0).all(1)
         return extent & ~self.content.crowd
 
-    def lying(self) -> np.ndarray:
-        """(n,) bool: the images whose size here is that of the stored pixels, where their EXIF
-        orientation exchanges the sides. None where the headers were not read."""
+    def sideways(self) -> np.ndarray:
+        """Returns (n,) bool: images of the stored size whose EXIF orientation exchanges the sides.
+
+        All are False if the headers were not read.
+        """
         found = np.zeros(len(self.content.sizes), bool)
         for i, header in enumerate(self.headers):
             if isinstance(header, ImageHeader) and header.orientation >= 5:

@@ -1,6 +1,6 @@
-// The boxes over a rule's picture: elements that one can reach by Tab and point at.
+// Draws the boxes over a picture as elements that a user can reach by Tab and point at.
 
-const NARROWEST = 15; // pixels on the screen of a box whose number is written
+const MIN_LABELLED = 15; // screen pixels: smaller boxes show no number
 
 function drawBoxes(layer, rule, w, h) {
   const to = frame(w, h), view = viewNow(rule), active = rule === state.rule;
@@ -12,7 +12,7 @@ function drawBoxes(layer, rule, w, h) {
   top.replaceChildren(...numbersOnTop(layer, view));
 }
 
-// The numbers that others must not cover: of boxes without a positive, and of the chosen one.
+// Copies the numbers of the chosen box and of boxes without a positive, so that none covers them.
 function numbersOnTop(layer, view) {
   const boxes = [...new Set([...without(current, view), chosenBox()])].filter((b) => b >= 0);
   return boxes.map((b) => {
@@ -43,7 +43,7 @@ function placeBox(group, b, to, view, active) {
   const chosen = chosenBox(), mine = chosen === b;
   group.setAttribute("class", ["box", missing && "without", mine && "chosen",
     chosen >= 0 && !mine && "faded"].filter(Boolean).join(" "));
-  const written = mine || missing || Math.min(edge.width, edge.height) >= NARROWEST;
+  const written = mine || missing || Math.min(edge.width, edge.height) >= MIN_LABELLED;
   group.style.display = edge.y + edge.height < 0 || edge.x + edge.width < 0 ? "none" : "";
   write(ground, text, written ? `${b + 1}${missing ? " !" : ""}` : "", edge, colourOf(b));
   group.setAttribute("tabindex", active ? 0 : -1);
@@ -69,7 +69,7 @@ function describeBox(b, view) {
   return `${boxName(b)}, ${size}, ${count ? several(count, "positive") : "without a positive"}`;
 }
 
-// Regions that nobody has annotated: hatched, neither objects nor background.
+// Hatches the ignore regions, which are neither objects nor background.
 function drawRegions(layer, to) {
   layer.replaceChildren(...current.regions.map(([x1, y1, x2, y2]) => svg("rect", {
     x: to.x(x1), y: to.y(y1), width: (x2 - x1) * to.scale, height: (y2 - y1) * to.scale,
@@ -77,7 +77,7 @@ function drawRegions(layer, to) {
   })));
 }
 
-// What lies under the pointer: a prior that has a mark, else the smallest box around it.
+// Finds the marked prior under the pointer, or else the smallest box around the pointer.
 function under(stage, rule, event) {
   const area = stage.getBoundingClientRect(), to = frame(area.width, area.height);
   const px = event.clientX - area.left, py = event.clientY - area.top;
@@ -86,7 +86,7 @@ function under(stage, rule, event) {
 }
 
 function nearestMark(view, to, px, py) {
-  const pairs = view.pairs.get(state.box) || []; // of a box that is chosen they are marked, too
+  const pairs = view.pairs.get(state.box) || []; // a chosen box shows marks for these, too
   const marked = [...view.positive_prior, ...pairs.map((i) => view.pair_prior[i])];
   let best = -1, least = Infinity;
   for (const prior of marked) {

@@ -1,4 +1,4 @@
-// Everything around the pictures: what can be set, and one panel for each rule.
+// Makes the controls and one panel for each rule.
 
 const $ = (id) => document.getElementById(id);
 
@@ -52,7 +52,7 @@ function hatch() {
   return pattern;
 }
 
-// Pointing shows, clicking chooses, dragging moves all pictures together.
+// Shows what the pointer is at, chooses on a click, and moves all pictures when it drags.
 function point(stage, r) {
   let from = null;
   stage.addEventListener("pointerdown", (e) => { from = { x: e.clientX, y: e.clientY, moved: false }; });
@@ -98,7 +98,7 @@ function drag(stage, from, event) {
 }
 
 function moveTo(x, y) {
-  const half = 0.5 / state.zoom; // nothing beside the picture
+  const half = 0.5 / state.zoom; // keeps the frame inside the picture
   const within = (v) => Math.max(half, Math.min(1 - half, v));
   change({ x: within(x), y: within(y) });
 }
@@ -111,12 +111,12 @@ function zoomBy(factor) {
 
 function zoomToBox(b) {
   const [x1, y1, x2, y2] = current.boxes[b];
-  const fits = Math.min(current.width / (x2 - x1 + 1), current.height / (y2 - y1 + 1)) / 2.5;
-  change({ zoom: Math.max(1, Math.min(fits, 40)) });
+  const zoom = Math.min(current.width / (x2 - x1 + 1), current.height / (y2 - y1 + 1)) / 2.5;
+  change({ zoom: Math.max(1, Math.min(zoom, 40)) });
   moveTo((x1 + x2) / 2 / current.width, (y1 + y2) / 2 / current.height);
 }
 
-// All steps, one after the other, from the first.
+// Shows all steps in order.
 function play() {
   let step = 0;
   const next = () => {
@@ -154,9 +154,9 @@ function about(step) {
   const whose = `${step.name} (${step.weights})`;
   const read = dynamic.length
     ? `${dynamic.join(", ")} read${dynamic.length === 1 ? "s" : ""} the predictions shown: `
-    : "No rule here reads predictions; those beside its numbers: ";
-  return `${read}${whose}, of the network in evaluation mode, without augmentation. `
-    + `Pictures of ${PAGE.data}, ${current.width} × ${current.height} as the network gets them.`;
+    : "No rule here reads predictions. The predictions shown: ";
+  return `${read}${whose}, network in evaluation mode, without augmentation. `
+    + `Pictures of ${PAGE.data}, resized for the network to ${current.width} × ${current.height}.`;
 }
 
 function syncPanel(made, r) {
@@ -175,8 +175,8 @@ function syncPanel(made, r) {
 
 function kindOf(rule) {
   const parts = [rule.dynamic ? "reads predictions" : "reads no predictions"];
-  if (rule.own) parts.push("the network's own rule");
-  if (rule.around.length) parts.push(`within ${rule.around.join(", ")}`);
+  if (rule.of_network) parts.push("trained with this rule");
+  if (rule.wrappers.length) parts.push(`within ${rule.wrappers.join(", ")}`);
   return parts.join(" · ");
 }
 
@@ -191,8 +191,8 @@ function summary(r) {
   } else parts.push("every box has a positive");
   if (state.step && state.changes) {
     const { fresh, gone } = changesOf(r);
-    parts.push(`; since ${PAGE.steps[state.step - 1].name}: ${fresh.size} new or of another box, `
-      + `${gone.length} gone`);
+    parts.push(`; since ${PAGE.steps[state.step - 1].name}: ${fresh.size} new or moved to another `
+      + `box, ${gone.length} gone`);
   }
   return parts;
 }

@@ -1,4 +1,4 @@
-// The data of the page: unpacked picture by picture, when one is looked at.
+// Unpacks the page's data of a picture when the picture is first shown.
 
 const PAGE = JSON.parse(document.getElementById("data").textContent);
 const KINDS = { u1: Uint8Array, u2: Uint16Array, i2: Int16Array, u4: Uint32Array, f4: Float32Array };
@@ -26,7 +26,7 @@ async function imageOf(jpeg) {
   return image;
 }
 
-// A picture with its pixels and numbers; each is opened once.
+// Gives a picture with its pixels and numbers. Unpacks each picture once.
 function open(number) {
   if (!opened.has(number)) opened.set(number, openNow(PAGE.pictures[number]));
   return opened.get(number);
@@ -63,7 +63,7 @@ function predictedOf({ prior, box }) {
   return at;
 }
 
-// The first prior of each level, and one past the last.
+// Gives the first prior of each level and the total number of priors.
 function firstsOf(picture) {
   const firsts = [0];
   picture.levels.forEach(([, width, height], level) => {
@@ -72,7 +72,7 @@ function firstsOf(picture) {
   return firsts;
 }
 
-// Where a prior lies: order is level, row, column, anchor.
+// Finds a prior's location. Priors are ordered by level, row, column, anchor.
 function placeOf(picture, prior) {
   let level = 0;
   while (prior >= picture.firsts[level + 1]) level += 1;
@@ -90,12 +90,12 @@ function anchorOf(picture, prior) {
   return [x + x1, y + y1, x + x2, y + y2];
 }
 
-// Boxes of a picture that have no positive under a view.
+// Finds the boxes that have no positive under a rule.
 function without(picture, view) {
   return picture.boxes.map((_, b) => b).filter((b) => !view.positives.has(b));
 }
 
-// Positives that are new since an earlier view, and those that are gone.
+// Finds the positives that are new since an earlier step, and those that are gone.
 function changesSince(before, now) {
   const box = (view, prior) => view.at.has(prior) ? view.positive_box[view.at.get(prior)] : -1;
   const fresh = Array.from(now.positive_prior).filter((p) => box(before, p) !== box(now, p));

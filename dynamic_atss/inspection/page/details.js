@@ -1,4 +1,4 @@
-// What became of the candidates of a box, or of a prior: in words and numbers.
+// Describes the candidates of a box or of a prior in words and numbers.
 
 function drawDetails() {
   const box = chosenBox(), target = document.getElementById("details");
@@ -7,8 +7,8 @@ function drawDetails() {
 }
 
 function hint() {
-  const text = "Point at a box or a mark, click it or reach it by Tab and Enter: here stand its "
-    + "candidates, their scores, and why each won or lost.";
+  const text = "Click a box or a mark, or reach it by Tab and press Enter. Its candidates appear "
+    + "here, with their scores and the reason why each won or lost.";
   return el("p", { class: "faint" }, text);
 }
 
@@ -24,7 +24,7 @@ function boxDetails(b) {
   ];
 }
 
-// How many candidates of the box had which end, under one rule.
+// Counts the box's candidates by outcome under one rule.
 function card(b, rule) {
   const counts = countsOf(viewNow(rule), b);
   const total = counts.reduce((sum, [, number]) => sum + number, 0);
@@ -60,9 +60,9 @@ function overTime(b, rule) {
 function candidateTable(b, view) {
   const kept = view.pairs.get(b) || [];
   const total = countsOf(view, b).reduce((sum, [, number]) => sum + number, 0);
-  const rest = total - kept.length;
-  const note = rest > 0 ? [el("p", { class: "faint" }, `${several(rest, "more candidate")} of the `
-    + "same ends and lower scores: not kept in this page.")] : [];
+  const missing = total - kept.length;
+  const note = missing > 0 ? [el("p", { class: "faint" }, `${several(missing, "more candidate")} `
+    + "with the same outcomes and lower scores: not in this page.")] : [];
   return el("div", {}, table(view, kept, (i) => outcome(view, i)), ...note);
 }
 
@@ -123,7 +123,7 @@ function reasonOf(view, i) {
   return [view.pair_other[i] >= 0 ? text.replace("another box", "").replace("a box", "") + " " : text];
 }
 
-// Of a prior that was refused by this box and has another.
+// Names the box that a prior learns instead of this one.
 function learnsElsewhere(view, i) {
   const at = view.at.get(view.pair_prior[i]);
   if (at === undefined || view.positive_box[at] === view.pair_box[i]) return "";
@@ -162,7 +162,7 @@ function isIgnored(view, prior) {
   return false;
 }
 
-// A few words beside the pointer.
+// Describes the prior or box at the pointer.
 function drawTip(rule, event) {
   const tip = document.getElementById("tip"), view = viewNow(rule);
   const lines = state.overPrior >= 0 ? priorTip(view, state.overPrior)

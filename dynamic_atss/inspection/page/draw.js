@@ -1,6 +1,6 @@
-// The canvas of a rule: the picture, and a mark for each positive prior at its place.
+// Draws a rule's canvas: the picture, with a mark at each positive prior.
 
-// From pixels of the picture to those of a stage of width w and height h.
+// Maps pixels of the picture to pixels of a stage of width w and height h.
 function frame(w, h) {
   const scale = Math.min(w / current.width, h / current.height) * state.zoom;
   const x0 = w / 2 - state.x * current.width * scale;
@@ -30,7 +30,7 @@ function chosenPrior() { return state.overPrior >= 0 ? state.overPrior : state.p
 function drawPicture(pen, to) {
   const size = [current.width * to.scale, current.height * to.scale];
   pen.drawImage(current.image, to.x(0), to.y(0), ...size);
-  pen.fillStyle = "rgba(255, 255, 255, 0.3)"; // marks stand out from what is paler
+  pen.fillStyle = "rgba(255, 255, 255, 0.3)"; // a paler picture makes the marks stand out
   pen.fillRect(to.x(0), to.y(0), ...size);
 }
 
@@ -41,7 +41,7 @@ function radius(to, place) {
   return Math.max(2.6, Math.min(0.34 * place.stride * to.scale / Math.sqrt(several), 13));
 }
 
-// A location's anchors stand side by side.
+// Gives the screen position of a mark. Places the anchors of one location side by side.
 function spot(to, place) {
   const count = current.anchors[place.level].length, side = Math.ceil(Math.sqrt(count));
   const step = place.stride * to.scale / (side + 1);
@@ -150,7 +150,7 @@ function crossedRing(pen, x, y, r) {
   pen.stroke();
 }
 
-// Of a box those that lost; those that won are marked as positives.
+// Marks the candidates of a box that did not win. Positives have their marks already.
 function drawCandidates(pen, to, view, box) {
   for (const i of view.pairs.get(box) || []) {
     const place = placeOf(current, view.pair_prior[i]);
@@ -164,7 +164,7 @@ function drawCandidates(pen, to, view, box) {
   }
 }
 
-// In the colour, and with the number, of the box that has the prior.
+// Draws the colour and the number of the box that has the prior.
 function halfRing(pen, x, y, r, other) {
   const colour = colourOf(other);
   pen.beginPath();

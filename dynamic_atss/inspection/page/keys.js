@@ -1,4 +1,4 @@
-// The keyboard: see the help of the page.
+// Handles the keyboard. The page's help lists the keys.
 
 const KEYS = {
   ArrowLeft: () => go(state.picture - 1),
@@ -26,8 +26,8 @@ function listenToKeys() {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || $("help").open) return;
     if (event.key === "Enter" || event.key === " ") return enter(event);
-    const own = event.target.closest("select, input, .wide");
-    if (own && (event.key.startsWith("Arrow") || own.matches("select"))) return;
+    const control = event.target.closest("select, input, .wide");
+    if (control && (event.key.startsWith("Arrow") || control.matches("select"))) return;
     const act = KEYS[event.key] ?? KEYS[event.key.toLowerCase()] ?? digit(event.key);
     if (!act) return;
     event.preventDefault();

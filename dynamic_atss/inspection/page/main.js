@@ -1,4 +1,4 @@
-// Begins: reads the address, opens a picture, draws.
+// Starts the page: reads the address, opens a picture, draws it.
 
 function drawAll() {
   fitToPicture();
@@ -11,7 +11,7 @@ function drawAll() {
   keepAddress();
 }
 
-// The table is made anew; a row that has the focus keeps it, and a scrolled table its place.
+// Rebuilds the table. Restores the focus of its row and its scroll position.
 let drawn = "";
 function drawFocusedDetails() {
   const names = ["picture", "step", "rule", "box", "prior", "overBox"];

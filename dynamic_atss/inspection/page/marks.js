@@ -1,4 +1,4 @@
-// Colours, shapes and words. Colour is never alone: a box has a shape and a number, too.
+// Chooses colours, shapes and words. Boxes also differ by shape and number, not only by colour.
 
 const COLOURS = ["#0072B2", "#C77800", "#007A5A", "#B04A87", "#2B93D1", "#C94A00", "#6A3D9A", "#5E6B00"];
 const SHAPES = ["circle", "square", "diamond", "up", "down"];
@@ -8,24 +8,24 @@ const STATUS = ["won", "taken", "lost", "ignored"];
 function colourOf(box) { return COLOURS[current.colours[box]]; }
 function shapeOf(box) { return SHAPES[current.shapes[box]]; }
 
-// Of `count` looks one for each box, so that boxes that are near each other differ.
+// Picks one of `count` looks for each box. Boxes near each other get different looks.
 function looksOf(boxes, count) {
   const looks = [];
   boxes.forEach((box, b) => {
     const seen = new Array(count).fill(0);
     for (let a = 0; a < b; a += 1) seen[looks[a]] += 1 / (1 + apart(box, boxes[a])) ** 2;
-    const turn = seen.map((_, k) => (b + k) % count); // all looks are used where all are free
+    const turn = seen.map((_, k) => (b + k) % count); // starts at another look for each box
     looks.push(turn.reduce((best, k) => seen[k] < seen[best] ? k : best));
   });
   return looks;
 }
 
-// Pixels between two boxes; 0 where they touch.
+// Gives the distance between two boxes in pixels, 0 where they touch.
 function apart([x1, y1, x2, y2], [u1, v1, u2, v2]) {
   return Math.hypot(Math.max(u1 - x2, x1 - u2, 0), Math.max(v1 - y2, y1 - v2, 0));
 }
 
-// The colour over white: the lower the share, the paler.
+// Mixes the colour with white. A lower share gives a paler colour.
 function pale(colour, share) {
   const strength = 0.12 + 0.88 * share;
   const mix = [1, 3, 5].map((i) => {
@@ -51,7 +51,7 @@ function cornersOf(shape, x, y, r) {
   }[shape];
 }
 
-// An element with attributes and children; texts are texts, never HTML.
+// Makes an element with attributes and children. Strings become text, never HTML.
 function el(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -73,7 +73,7 @@ function several(count, one, more = one + "s") {
   return `${count.toLocaleString("en")} ${count === 1 ? one : more}`;
 }
 
-// A number of a rule as one reads it.
+// Formats a number of a rule with few digits.
 function shortly(value) {
   if (Number.isNaN(value)) return "";
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "-∞";

@@ -1,4 +1,4 @@
-// What is looked at. All that is drawn follows from it; the address keeps it.
+// Holds what the page shows. The page is drawn from this state, and the address stores it.
 
 const state = {
   picture: 0, step: PAGE.steps.length - 1, rule: 0, level: -1, box: -1, prior: -1,
@@ -9,7 +9,7 @@ let current = null; // the picture that is open
 let drawing = false;
 const KEPT = ["picture", "step", "rule", "level", "box", "prior"];
 
-// Changes some of it, and draws everything anew at the next frame.
+// Changes the state, and redraws the page at the next frame.
 function change(part) {
   Object.assign(state, part);
   if (drawing) return;
@@ -46,7 +46,7 @@ function toggle(rule) {
   change({ rule: state.shown.has(state.rule) ? state.rule : Math.min(...state.shown) });
 }
 
-// The rules that are shown, in order; on a narrow screen the active one alone.
+// Gives the shown rules in order. A narrow screen shows only the active rule.
 function shownRules() {
   if (narrow()) return [state.rule];
   return PAGE.rules.map((_, r) => r).filter((r) => state.shown.has(r));
@@ -72,7 +72,7 @@ function readAddress() {
   }
 }
 
-// What of the address the open picture does not have is forgotten.
+// Drops parts of the address that the open picture does not have.
 function fitToPicture() {
   if (state.box >= current.boxes.length) state.box = -1;
   if (state.prior >= current.firsts[current.firsts.length - 1]) state.prior = -1;

@@ -1,4 +1,4 @@
-"""Networks from images to the maps C3, C4, C5; each lists their channels in `out_channels`."""
+"""Defines networks that compute C3, C4, C5 of images. `out_channels` lists the maps' channels."""
 
 from dynamic_atss.modeling.backbones.mobilenet import MobileNetV2
 from dynamic_atss.modeling.backbones.resnet import ResNet

@@ -12,25 +12,30 @@ from torchvision.models.mobilenetv2 import InvertedResidual
 from dynamic_atss.modeling.backbones.parts import FrozenParts, check_freeze_at
 from dynamic_atss.modeling.layers import make_norm
 
-PARTS = 18  # the stem and 17 blocks: without torchvision's last 1x1 convolution
-OUT_PARTS = (6, 13, 17)  # the last block of each of the strides 8, 16, 32
+PARTS = 18  # the stem and 17 blocks, without torchvision's last 1x1 convolution
+OUT_PARTS = (6, 13, 17)  # the last block of strides 8, 16 and 32
 
 
 class MobileNetV2(FrozenParts):
-    """MobileNetV2 of width 1: the maps C3, C4, C5 (32, 96 and 320 channels, strides 8, 16, 32).
+    """MobileNetV2 of width 1. Gives C3, C4, C5 (32, 96 and 320 channels, strides 8, 16, 32).
 
-    norm, see `make_norm`; the release trains batch norm ("BN", or "SyncBN") · freeze_at, the
-    number of parts that do not learn: 1 the stem, 2 also the first block, ... 18 all.
-    The blocks are torchvision's, their layers in one sequence as in the release
-    (`features.2.conv.3`, where torchvision has `features.2.conv.1.0`).
-    Raises ValueError for an unknown norm or an impossible freeze_at.
+    The blocks are torchvision's, with their layers in one sequence as in the release
+    (`features.2.conv.3` instead of torchvision's `features.2.conv.1.0`).
+
+    Args:
+        norm: see `make_norm`. The release trains batch norm ("BN" or "SyncBN").
+        freeze_at: number of parts that do not learn. 1: the stem, 2: also the first block, ... 18:
+            all.
+
+    Raises:
+        ValueError: the norm is unknown, or freeze_at is out of range.
     """
 
     def __init__(self, *, norm: str = "BN", freeze_at: int = 0) -> None:
         super().__init__()
         check_freeze_at(freeze_at, PARTS, "the stem and 17 blocks")
-        whole = mobilenet_v2(weights=None, norm_layer=partial(make_norm, norm))
-        self.features = whole.features[:PARTS]
+        model = mobilenet_v2(weights=None, norm_layer=partial(make_norm, norm))
+        self.features = model.features[:PARTS]
         self.out_channels = []
         for index, part in enumerate(self.features):
             if isinstance(part, InvertedResidual):
@@ -40,7 +45,7 @@ class MobileNetV2(FrozenParts):
         self.freeze(list(self.features[:freeze_at]))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) float -> C3, C4, C5; C3 is (N, 32, ceil(H/8), ceil(W/8))."""
+        """Gives C3, C4, C5 of x (N, 3, H, W). C3 is (N, 32, ceil(H/8), ceil(W/8))."""
         maps = []
         for index, part in enumerate(self.features):
             x = part(x)
@@ -50,7 +55,7 @@ class MobileNetV2(FrozenParts):
 
 
 def _layers(module: nn.Module) -> Iterator[nn.Module]:
-    """The layers of a sequence of sequences, in order."""
+    """Gives the layers of nested sequences in order."""
     for child in module.children():
         if isinstance(child, nn.Sequential):
             yield from _layers(child)

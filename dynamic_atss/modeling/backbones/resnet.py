@@ -1,4 +1,4 @@
-"""ResNet and ResNeXt in the form and with the names of the published detection checkpoints."""
+"""Defines ResNet and ResNeXt in the form and with the names of the published checkpoints."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _conv(c_in: int, c_out: int, size: int, stride: int = 1, groups: int = 1) ->
 
 
 class Stem(nn.Module):
-    """7x7 convolution and max pooling, 4 pixels to 1."""
+    """7x7 convolution and max pooling with a total stride of 4."""
 
     def __init__(self, out_channels: int, norm: str) -> None:
         super().__init__()
@@ -36,25 +36,25 @@ class Stem(nn.Module):
         self.bn1 = make_norm(norm, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, out_channels, H/4, W/4)."""
+        """Gives (N, out_channels, H/4, W/4) of x (N, 3, H, W)."""
         x = F.relu_(conv_norm(x, self.conv1, self.bn1))
         return F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
 
 
 def _downsample(c_in: int, c_out: int, stride: int, norm: str) -> nn.Sequential | None:
-    """The projection of the shortcut, where the shape changes."""
+    """Makes the projection of the shortcut if the shape changes."""
     if c_in == c_out and stride == 1:
         return None
     return nn.Sequential(_conv(c_in, c_out, 1, stride), make_norm(norm, c_out))
 
 
 def _second_conv(deform: dict[str, Any] | None) -> Callable[..., nn.Module]:
-    """What makes the convolution of a block that may be deformable; `deform`: its options."""
+    """Gives the class of a block's second convolution. deform: options of a deformable one"""
     return _conv if deform is None else partial(ModulatedDeformConv, **deform)
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions (ResNet-18 and 34); `deform` makes the second one deformable."""
+    """Two 3x3 convolutions (ResNet-18 and 34). `deform` makes the second one deformable."""
 
     def __init__(
         self, c_in: int, c_out: int, *, stride: int, norm: str, deform: dict[str, Any] | None
@@ -73,7 +73,10 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (grouped, perhaps deformable), 1x1; the stride in the first (MSRA) or the second."""
+    """Three convolutions: 1x1, 3x3 (grouped, optionally deformable), 1x1.
+
+    The first (MSRA) or the second one has the stride.
+    """
 
     def __init__(
         self,
@@ -105,15 +108,24 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(FrozenParts):
-    """ResNet-18/34/50/101/152 and ResNeXt: the maps `out_levels` (3 = C3 at stride 8).
+    """ResNet-18/34/50/101/152 and ResNeXt.
 
-    depth · norm, see `make_norm` · num_groups and width_per_group, of the 3x3 convolutions
-    (ResNeXt 32x8d: 32 and 8) · stride_in_1x1, True for MSRA weights · deformable, one flag per
-    stage C2..C5 · modulated and deformable_groups, of those · freeze_at, the number of parts that
-    do not learn: 1 the stem, 2 also layer1, ... (their norms also keep their statistics) ·
-    stem_out and res2_out, channels of the stem and of C2 (BasicBlock: a quarter of res2_out, so
-    256 means the usual 64).
-    `out_channels` lists the channels of the maps. Raises ValueError for an impossible combination.
+    `out_channels` lists the channels of the maps.
+
+    Args:
+        norm: see `make_norm`.
+        num_groups, width_per_group: of the 3x3 convolutions (ResNeXt 32x8d: 32 and 8).
+        stride_in_1x1: True for MSRA weights.
+        deformable: flags of the stages C2 to C5.
+        modulated, deformable_groups: of the deformable convolutions.
+        freeze_at: number of parts that do not learn, with the statistics of their norms. 1: the
+            stem, 2: also layer1, ...
+        stem_out, res2_out: channels of the stem and of C2. With BasicBlock, C2 has a quarter of
+            res2_out, so 256 gives the usual 64.
+        out_levels: the maps to give, 3 is C3 at stride 8.
+
+    Raises:
+        ValueError: the arguments cannot be combined.
     """
 
     def __init__(
@@ -159,17 +171,17 @@ class ResNet(FrozenParts):
         self.freeze(parts[:freeze_at])
 
     def _init_weights(self) -> None:
-        """He initialisation for the signal of the backward pass.
+        """Initialises by He's method for the backward pass.
 
-        It is the one that trains from scratch behind a norm that learns (uniform with a=1, the
-        release's, has half its variance); with pretrained weights nothing of it remains.
+        This works for training from scratch with a norm that learns. The release's uniform
+        initialisation with a=1 has half the variance. Pretrained weights replace it.
         """
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d) and not name.endswith(".offset"):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) float -> the maps of `out_levels`; C3 is (N, out_channels[0], H/8, W/8)."""
+        """Gives the maps of `out_levels` of x (N, 3, H, W). C3 is (N, C, H/8, W/8)."""
         x = self.stem(x)
         maps = {}
         for level, name in enumerate(STAGES, start=2):
@@ -201,11 +213,11 @@ def _check(
     res2_out: int,
 ) -> None:
     if depth not in DEPTHS:
-        raise ValueError(f"no ResNet-{depth}: depth is one of {', '.join(map(str, DEPTHS))}")
+        raise ValueError(f"no ResNet-{depth}: depth must be one of {', '.join(map(str, DEPTHS))}")
     if not DEPTHS[depth][1] and (num_groups, width_per_group) != (1, 64):
         raise ValueError(f"ResNet-{depth} has no bottlenecks: groups and widths must be 1 and 64")
     if not DEPTHS[depth][1] and res2_out % 4:
-        raise ValueError(f"ResNet-{depth} has a quarter of res2_out channels: {res2_out} has none")
+        raise ValueError(f"ResNet-{depth}: res2_out is {res2_out}; it must be a multiple of 4")
     if len(deformable) != 4:
         raise ValueError(f"deformable needs four flags, C2 to C5, not {len(deformable)}")
     check_freeze_at(freeze_at, 1 + len(STAGES), "the stem and four stages")

@@ -18,30 +18,37 @@ SIZES = {
 }
 WINDOW = 7  # tokens of a window's side
 PATCH = 4  # pixels of a token's side
-STAGES = (2, 4, 6, 8)  # where the stages C2 to C5 end in torchvision's `features`
+STAGES = (2, 4, 6, 8)  # ends of the stages C2 to C5 in torchvision's `features`
 
 
 class Swin(FrozenParts):
-    """Swin-T, -S or -B: the maps C3, C4, C5 at strides 8, 16, 32, each through its layer norm.
+    """Swin-T, -S or -B. Gives C3, C4, C5 at strides 8, 16, 32, each after a layer norm.
 
-    size, "T" | "S" | "B" · drop_path, the chance that a sample skips the last block, growing
-    linearly from 0 at the first; -1 for the published detectors' · freeze_at, the number of parts
-    that do not learn: 1 the patch embedding, 2 also the first stage, ... 5 all.
-    `features.*` bears torchvision's names; `norms.0` to `norms.2` are those of C3 to C5, which
-    mmdetection calls norm1 to norm3. Classifier and last norm of torchvision are left out.
-    `out_channels` lists the channels of the maps. Raises ValueError for what cannot be.
+    `features.*` has torchvision's names. `norms.0` to `norms.2` belong to C3 to C5, and mmdetection
+    calls them norm1 to norm3. torchvision's classifier and last norm are left out. `out_channels`
+    lists the channels of the maps.
 
-    Maps of at most 7 tokens are one window and not shifted (torchvision's rule; the published
-    detectors shift there, too: it matters below 225 pixels only).
+    As in torchvision, maps of at most 7 tokens are not shifted. The published detectors shift them,
+    which makes a difference below 225 pixels.
+
+    Args:
+        size: "T", "S" or "B".
+        drop_path: probability that a sample skips the last block. It grows linearly from 0 for the
+            first block. -1: that of the published detectors.
+        freeze_at: number of parts that do not learn. 1: the patch embedding, 2: also the first
+            stage, ... 5: all.
+
+    Raises:
+        ValueError: an argument is invalid.
     """
 
     def __init__(self, size: str, *, drop_path: float = -1.0, freeze_at: int = 0) -> None:
         super().__init__()
         if size not in SIZES:
-            raise ValueError(f"no Swin-{size}: size is one of {', '.join(SIZES)}")
+            raise ValueError(f"no Swin-{size}: size must be one of {', '.join(SIZES)}")
         check_freeze_at(freeze_at, 1 + len(STAGES), "the patch embedding and four stages")
         channels, depths, heads, published = SIZES[size]
-        whole = SwinTransformer(
+        model = SwinTransformer(
             [PATCH] * 2,
             channels,
             depths,
@@ -51,16 +58,16 @@ class Swin(FrozenParts):
             block=partial(SwinTransformerBlock, attn_layer=WindowAttention),
             downsample_layer=Merging,
         )
-        self.features = whole.features
+        self.features = model.features
         self.out_channels = [channels * 2**level for level in (1, 2, 3)]
         self.norms = nn.ModuleList(nn.LayerNorm(c, eps=1e-5) for c in self.out_channels)
         end = (0, 1, *STAGES)[freeze_at]
         self.freeze([*self.features[:end], *self.norms[: max(freeze_at - 2, 0)]])
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) float -> C3, C4, C5; C3 is (N, out_channels[0], ceil(H/8), ceil(W/8)).
+        """Gives C3, C4, C5 of x (N, 3, H, W). C3 is (N, C, ceil(H/8), ceil(W/8)).
 
-        Images are padded by zeros to whole patches, as in the published detectors.
+        Pads images with zeros to full patches, as the published detectors do.
         """
         x = pad_to(x, PATCH)
         maps, start = [], 0

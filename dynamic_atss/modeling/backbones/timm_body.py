@@ -1,4 +1,4 @@
-"""Any backbone of timm (Wightman, github.com/huggingface/pytorch-image-models)."""
+"""Uses any backbone of timm (Wightman, github.com/huggingface/pytorch-image-models)."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from dynamic_atss.modeling.backbones.parts import FrozenParts, check_freeze_at, 
 from dynamic_atss.suggest import nearest
 
 STRIDES = (8, 16, 32)
-# Whichever a model knows lets it take images of any size.
+# With either option, if a model has it, the model takes images of any size.
 ANY_SIZE = {"dynamic_img_size": True, "strict_img_size": False}
 
 
 class TimmBody(FrozenParts):
-    """The timm model `name`, its maps of strides 8, 16 and 32.
+    """The timm model `name` with its maps of strides 8, 16 and 32.
 
-    norm: "" and "BN" leave the model's norms as they are; "FrozenBN" and "SyncBN" replace its batch
-    norms · freeze_at, the number of parts that do not learn: 1 the stem, 2 also the stage of stride
-    4, ... 5 all.
-    `net.*` bears the names of timm's `features_only` models. Weights are never downloaded.
-    `out_channels` lists the channels of the maps. Raises ValueError, with advice, if timm is
-    missing, does not know `name`, or the model does not fit.
+    `net.*` has the names of timm's `features_only` models. Weights are never downloaded.
+    `out_channels` lists the channels of the maps.
+
+    Args:
+        norm: "" and "BN" keep the model's norms. "FrozenBN" and "SyncBN" replace its batch norms.
+        freeze_at: number of parts that do not learn. 1: the stem, 2: also the stage of stride 4,
+            ... 5: all.
+
+    Raises:
+        ValueError: timm is missing, has no model `name`, or the model cannot be used.
     """
 
     def __init__(self, name: str, *, norm: str = "", freeze_at: int = 0) -> None:
@@ -43,10 +47,10 @@ class TimmBody(FrozenParts):
             self.freeze(_first_parts(name, self.net, _info(probe), freeze_at))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) float -> the maps; the first is (N, out_channels[0], H'/8, W'/8).
+        """Gives the maps of x (N, 3, H, W). The first is (N, C, H'/8, W'/8).
 
-        H' and W' are H and W rounded up to 32, by zeros: patches and halves are whole, so that
-        strides are exact (but where an architecture convolves without padding: inception).
+        H' and W' are H and W rounded up to 32, with zeros. So strides are exact, except in
+        architectures that convolve without padding, such as inception.
         """
         maps = self.net(pad_to(x, STRIDES[-1]))
         return [y.permute(0, 3, 1, 2) for y in maps] if self.channels_last else list(maps)
@@ -61,7 +65,7 @@ def _timm() -> ModuleType:
 
 
 def _probe(timm: ModuleType, name: str) -> nn.Module:
-    """The whole model, to ask what it can do."""
+    """Creates the full model, to read its properties."""
     known = timm.list_models()
     if name.split(".")[0] not in known:
         near = nearest(name, known)
@@ -73,33 +77,35 @@ def _probe(timm: ModuleType, name: str) -> nn.Module:
 def _create(timm: ModuleType, name: str, **options: Any) -> Any:
     try:
         return timm.create_model(name, pretrained=False, **options)
-    except (AssertionError, RuntimeError) as error:  # a tag that is none; no maps to be had
+    except (AssertionError, RuntimeError) as error:  # the tag is unknown, or there are no maps
         raise ValueError(f"timm/{name}: {error}") from error
 
 
 def _info(probe: nn.Module) -> list[dict[str, Any]]:
-    """timm's description of a model's maps: `reduction` is the stride, `module` who makes it."""
+    """Gives timm's description of a model's maps. `reduction`: stride, `module`: its module"""
     info: Any = getattr(probe, "feature_info", None) or []
     return list(getattr(info, "info", info))
 
 
 def _indices(name: str, probe: nn.Module) -> list[int]:
-    """Which of its maps have the strides; the deepest of each."""
+    """Gives the indices of the deepest map of each stride."""
     strides = [entry["reduction"] for entry in _info(probe)]
     if not set(STRIDES) <= set(strides):
         have = ", ".join(map(str, dict.fromkeys(strides))) or "unknown to timm"
-        raise ValueError(f"timm/{name}: maps of strides 8, 16, 32 are needed, it has {have}")
+        raise ValueError(f"timm/{name}: needs maps of strides 8, 16, 32, but has {have}")
     return [max(i for i, s in enumerate(strides) if s == stride) for stride in STRIDES]
 
 
 def _any_size(name: str, probe: nn.Module) -> dict[str, bool]:
-    """The options by which the model takes images of any size."""
+    """Gives the options with which the model takes images of any size."""
     parameters = inspect.signature(type(probe).__init__).parameters
     options = {key: value for key, value in ANY_SIZE.items() if key in parameters}
     described: Any = getattr(probe, "pretrained_cfg", {})
     if described.get("fixed_input_size") and not options:
         size = "x".join(map(str, described.get("input_size", ())[1:]))
-        raise ValueError(f"timm/{name}: takes images of {size} pixels only, detection has others")
+        raise ValueError(
+            f"timm/{name}: takes only images of {size} pixels, but detection needs other sizes"
+        )
     return options
 
 
@@ -109,14 +115,15 @@ def _converter(norm: str) -> Callable[[nn.Module], nn.Module]:
 
     converters = {"FrozenBN": freeze_batch_norm_2d, "SyncBN": convert_sync_batchnorm}
     if norm not in ("", "BN", *converters):
-        raise ValueError(f"norm {norm!r}: a timm model has its own, or FrozenBN, BN or SyncBN")
+        raise ValueError(f'norm {norm!r}: give "" for the model\'s norms, FrozenBN, BN or SyncBN')
     return converters.get(norm, lambda net: net)
 
 
 def _parts(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """A model's parts in the order in which they run, sequences in single steps.
+    """Gives a model's parts in the order in which they run. Splits sequences into steps.
 
-    timm's `features_only` models run as they are listed, and `stages.0` may be named `stages_0`.
+    timm's `features_only` models run in the order of their children. They may call `stages.0`
+    `stages_0`.
     """
     for name, child in net.named_children():
         if isinstance(child, nn.Sequential):
@@ -128,7 +135,7 @@ def _parts(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def _first_parts(
     name: str, net: nn.Module, info: Sequence[dict[str, Any]], freeze_at: int
 ) -> list[nn.Module]:
-    """The parts up to the map of stride 2 ** freeze_at; the stem ends before that of stride 4."""
+    """Gives the parts up to the map of stride 2 ** freeze_at. The stem ends before stride 4."""
     parts = list(_parts(net))
     modules = {entry["reduction"]: entry["module"].replace(".", "_") for entry in info}
     stem = freeze_at == 1 and 2 not in modules
@@ -136,7 +143,7 @@ def _first_parts(
     hits = [i for i, (part, _) in enumerate(parts) if f"{part}_".startswith(f"{target}_")]
     if not hits:
         raise ValueError(
-            f"timm/{name}: its first parts cannot be told apart; set "
+            f"timm/{name}: its first parts cannot be found; set "
             "MODEL.BACKBONE.FREEZE_CONV_BODY_AT 0"
         )
     return [module for _, module in parts[: hits[0] if stem else hits[-1] + 1]]

@@ -1,9 +1,9 @@
-// What the kernels of label assignment share.
+// Helpers of the kernels for label assignment.
 //
-// What +, -, * and / make is that of the plain PyTorch references to the last bit, on any
-// processor, so no multiplication may be contracted with an addition. Exponentials, logarithms and
-// the square roots that PyTorch takes from vector libraries may differ in the last place, and so
-// may sums of many numbers, whose order is another.
+// Results of +, -, * and / are bitwise equal to those of the plain PyTorch references on any
+// processor. So no multiplication may be contracted with an addition. Exponentials, logarithms and
+// the square roots of PyTorch's vector libraries may differ in the last digit. Sums of many numbers
+// may, too, because their order differs.
 #pragma once
 
 #include <algorithm>
@@ -28,16 +28,16 @@ struct Level {
   int64_t locations() const { return height * width; }
 };
 
-// Up to here the halves of strides that lines lie at are exact in float32.
+// Up to this size, multiples of half a stride are exact in float32.
 constexpr int64_t kLargest = int64_t{1} << 22;
 
-// The search's own arguments, within what its arithmetic and its memory are made for.
+// Checks the limits of the search's arithmetic and memory.
 inline void require_search(int64_t k, double offset) {
   require(k > 0 && k <= 65536, "k is not between 1 and 65536");
   require(offset >= -1024 && offset <= 1024, "offset is not between -1024 and 1024");
 }
 
-// From (height, width, stride) of each level, one after the other.
+// Reads levels from height, width and stride of each level in one list.
 inline std::vector<Level> levels_of(const std::vector<int64_t>& flat) {
   require(flat.size() % 3 == 0, "levels are not threes of height, width and stride");
   std::vector<Level> levels;
@@ -58,12 +58,12 @@ inline int64_t locations_of(const std::vector<Level>& levels) {
   return levels.empty() ? 0 : levels.back().first + levels.back().locations();
 }
 
-// Anchors at each location, where there are so many priors.
+// Gives the number of anchors per location.
 inline int64_t anchors_of(const std::vector<Level>& levels, int64_t priors) {
   const int64_t places = locations_of(levels);
   require(places ? priors % places == 0 : priors == 0,
-          "the levels have " + std::to_string(places) + " locations, of which " +
-              std::to_string(priors) + " priors are no multiple");
+          "the number of priors, " + std::to_string(priors) +
+              ", is not a multiple of the levels' " + std::to_string(places) + " locations");
   return places ? priors / places : 1;
 }
 
@@ -75,7 +75,7 @@ auto with_floats(const Tensor& x, const char* name, const Run& run) {
   return run(float());
 }
 
-// The elements of x in row-major order; x itself, unless it is not contiguous.
+// Gives access to the elements of x in row-major order. Copies x if it is not contiguous.
 template <typename T>
 class __attribute__((visibility("hidden"))) Values {
  public:
@@ -103,21 +103,21 @@ T* mutable_values(Tensor& x) {
   return static_cast<T*>(x.mutable_data_ptr());
 }
 
-// Whether all of them are from 0 to limit - 1.
+// Tests whether all values are from 0 to limit - 1.
 inline bool within(const Values<int64_t>& values, int64_t count, int64_t limit) {
   return std::all_of(values.data(), values.data() + count,
                      [=](int64_t x) { return x >= 0 && x < limit; });
 }
 
-// x is (rows, columns).
+// Requires that x is (rows, columns).
 inline void require_columns(const Tensor& x, int64_t columns, const char* name) {
   require(x.dim() == 2 && x.size(1) == columns, std::string(name) + " has shape " + shape_of(x) +
                                                     ", not (rows, " + std::to_string(columns) +
                                                     ")");
 }
 
-// What (box, prior) pairs have in common: `box` is (T, 1) beside the (T, K) of all others, or
-// everything is (M,). `each` is how many pairs an element of `box` stands for.
+// Gives how many pairs an element of `box` stands for. Either `box` is (T, 1) and `other` is (T,
+// K), or both are (M,).
 inline int64_t pairs_of_each(const Tensor& box, const Tensor& other, const char* name) {
   const bool rows = box.dim() == 2 && other.dim() == 2 && box.size(1) == 1;
   const bool list = box.dim() == 1 && other.dim() == 1;

@@ -1,4 +1,4 @@
-// The k best of a box's pairs.
+// Finds the k best pairs of a box.
 #pragma once
 
 #include <algorithm>
@@ -10,7 +10,7 @@
 
 namespace dynamic_atss {
 
-// An integer that sorts as the number does; as in torch.sort, NaN is the largest, and -0 is 0.
+// Gives an integer that sorts like the number. As in torch.sort, NaN is the largest, and -0 is 0.
 ALWAYS_INLINE int32_t order_of(float x) {
   const auto bits = __builtin_bit_cast(int32_t, x + 0.0f);
   return x != x ? INT32_MAX : bits ^ (bits < 0 ? INT32_MAX : 0);
@@ -20,13 +20,13 @@ ALWAYS_INLINE int64_t order_of(double x) {
   return x != x ? INT64_MAX : bits ^ (bits < 0 ? INT64_MAX : 0);
 }
 
-// Best first, of equal ones the first.
+// Sorts the best first. Of equal scores, takes the first.
 template <typename T>
 class Best {
  public:
   explicit Best(int64_t k) : k_(k), most_((k + kLanes - 1) / kLanes * kLanes) {}
 
-  // The places of the best of `score(0)` to `score(count - 1)`; returns how many these are, at
+  // Writes the places of the best of `score(0)` to `score(count - 1)`. Returns their number, at
   // most k.
   template <typename Score>
   ALWAYS_INLINE int64_t find(int64_t count, const Score& score, int64_t* places) {
@@ -49,8 +49,8 @@ class Best {
   using Order = decltype(order_of(T()));
   static constexpr int64_t kLanes = 16;
 
-  // What at least k of the pairs reach: the least of the largest in each of as many lanes, at
-  // least. An insertion guesses its way, which this spares to most of them.
+  // Gives a lower bound of the k-th best score: the minimum over at least k lanes of each lane's
+  // maximum. It excludes most pairs from the insertion, whose branches are hard to predict.
   ALWAYS_INLINE Order bound(int64_t count) {
     if (count < 2 * most_) return std::numeric_limits<Order>::min();
     lanes_.assign(order_.begin(), order_.begin() + most_);
@@ -62,7 +62,7 @@ class Best {
     return *std::min_element(lanes_.begin(), lanes_.end());
   }
 
-  // Lists those that reach the bound.
+  // Lists the pairs that reach the bound.
   ALWAYS_INLINE int64_t sieve(int64_t count, Order bound) {
     int64_t size = 0;
     for (int64_t i = 0; i < count; ++i) {

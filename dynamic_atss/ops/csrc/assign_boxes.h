@@ -1,4 +1,5 @@
-// Geometry of boxes; see dynamic_atss/boxes.py.
+// Computes the geometry of boxes; see dynamic_atss/boxes.py. `offset` is 1 for the legacy
+// convention (x2 - x1 + 1 wide), else 0.
 #pragma once
 
 #include <algorithm>
@@ -20,8 +21,8 @@ ALWAYS_INLINE Box<T> box_at(const T* boxes, int64_t row) {
 }
 
 template <typename T>
-ALWAYS_INLINE T area(const Box<T>& box, T extra) {
-  return (box.x2 - box.x1 + extra) * (box.y2 - box.y1 + extra);
+ALWAYS_INLINE T area(const Box<T>& box, T offset) {
+  return (box.x2 - box.x1 + offset) * (box.y2 - box.y1 + offset);
 }
 
 template <typename T>
@@ -34,23 +35,23 @@ ALWAYS_INLINE Point<T> center(const Box<T>& box) {
   return {(box.x1 + box.x2) / 2, (box.y1 + box.y2) / 2};
 }
 
-// Whether a point lies more than `margin` pixels inside.
+// Tests whether a point lies more than `margin` pixels inside.
 template <typename T>
 ALWAYS_INLINE bool inside(const Point<T>& at, const Box<T>& box, T margin) {
   return (at.x - box.x1 > margin) & (at.y - box.y1 > margin) & (box.x2 - at.x > margin) &
          (box.y2 - at.y > margin);
 }
 
-// 0 where the union is none or NaN, as it is wherever a coordinate is.
+// Gives 0 where the union is 0 or NaN. It is NaN if a coordinate is.
 template <typename T>
-ALWAYS_INLINE T iou(const Box<T>& a, const Box<T>& b, T extra) {
-  T width = std::min(a.x2, b.x2) - std::max(a.x1, b.x1) + extra;
-  T height = std::min(a.y2, b.y2) - std::max(a.y1, b.y1) + extra;
+ALWAYS_INLINE T iou(const Box<T>& a, const Box<T>& b, T offset) {
+  T width = std::min(a.x2, b.x2) - std::max(a.x1, b.x1) + offset;
+  T height = std::min(a.y2, b.y2) - std::max(a.y1, b.y1) + offset;
   width = width > 0 ? width : 0;
   height = height > 0 ? height : 0;
   const T inter = width * height;
-  const T whole = area(a, extra) + area(b, extra) - inter;
-  return whole > 0 ? inter / whole : 0;
+  const T total = area(a, offset) + area(b, offset) - inter;
+  return total > 0 ? inter / total : 0;
 }
 
 }  // namespace dynamic_atss

@@ -1,4 +1,4 @@
-// Priors inside a region of each box; see dynamic_atss/assigners/reference/inside.py.
+// Finds priors inside a region of each box; see dynamic_atss/assigners/reference/inside.py.
 #include <tuple>
 
 #include "assign_ranges.h"
@@ -6,7 +6,7 @@
 namespace dynamic_atss {
 namespace {
 
-constexpr int64_t kGrain = 1 << 13;  // pairs of a task: some 20 us
+constexpr int64_t kGrain = 1 << 13;  // pairs per task, about 20 us
 
 struct Outputs {
   int64_t *box, *prior, *flat;
@@ -22,7 +22,7 @@ struct Inside {
   int64_t priors, anchors;
   float offset, radius, margin;
 
-  // The part of a box that is within `radius` strides of its centre.
+  // Cuts a box to `radius` strides around its centre.
   Box<T> center_region(const Box<T>& box, const Level& level) const {
     if (radius == 0) return box;
     const T half = static_cast<T>(static_cast<float>(level.stride) * radius);
@@ -65,7 +65,7 @@ struct Inside {
   }
 };
 
-// Places beyond the last pair.
+// Fills the places after the last pair.
 template <typename T>
 void list_none(const Inside<T>& find, int64_t box, int64_t slot, int64_t end, const Outputs& out) {
   std::fill(out.box + slot, out.box + end, box);
@@ -120,9 +120,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> points_inside(const Tensor& boxes, co
   require_columns(centers, 2, "centers");
   const int64_t count = boxes.size(0), priors = centers.size(0);
   require_rows(image, count, ScalarType::Long, "image");
-  require(reach.empty() || reach.size() == levels.size(), "reach has not one number by level");
+  require(reach.empty() || reach.size() == levels.size(), "reach must have one number per level");
   const int64_t anchors = anchors_of(levels, priors);
-  require(length >= 0 && (count || !length), "length is negative, or without boxes not 0");
+  require(length >= 0 && (count || !length), "length must be at least 0, and 0 without boxes");
   const int64_t slots = length * anchors;
   Tensor tensors[4];
   for (int i = 0; i < 4; ++i) {

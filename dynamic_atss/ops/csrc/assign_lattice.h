@@ -1,4 +1,4 @@
-// The locations of a level around a point, by its lattice.
+// Finds the locations of a level around a point by arithmetic on its lattice.
 #pragma once
 
 #include <cmath>
@@ -11,14 +11,15 @@
 
 namespace dynamic_atss {
 
-// The lines (columns or rows) of one level nearest to a place.
+// Finds the lines (columns or rows) of a level nearest to a coordinate.
 template <typename T>
 class Lines {
  public:
   explicit Lines(int64_t most) : low_(most + 1), line_(most), distance_(most) {}
 
-  // The `most` lines nearest to x of a level with `count` lines, by windows of n lines: the n-th
-  // nearest is the one by which that of n exceeds that of n - 1. With fewer, the last do not exist.
+  // Finds the `most` lines nearest to x in a level with `count` lines. The n-th nearest is the line
+  // that a window of n nearest lines adds to the window of n - 1. Lines beyond `count` do not
+  // exist.
   ALWAYS_INLINE void find(T x, int64_t count, T stride, float offset) {
     const T u = x / stride;
     nan_ = u != u;
@@ -43,9 +44,9 @@ class Lines {
 
   bool nan() const { return nan_; }
   int64_t count() const { return count_; }
-  int64_t low(int64_t window) const { return low_[window]; }  // where a window begins
+  int64_t low(int64_t window) const { return low_[window]; }  // first line of a window
   int64_t line(int64_t rank) const { return line_[rank]; }    // the rank-th nearest, from 0
-  T distance(int64_t rank) const { return distance_[rank]; }  // squared; inf: there is none
+  T distance(int64_t rank) const { return distance_[rank]; }  // squared; inf: no such line
 
  private:
   bool nan_ = false;
@@ -54,8 +55,8 @@ class Lines {
   std::vector<T> distance_;
 };
 
-// The locations around points: of the rank-th nearest of k rows, the k / (rank + 1) nearest
-// columns, or, in a square, all k.
+// Lists the locations around points: k / (rank + 1) nearest columns of the rank-th nearest row, or
+// all k columns in a square.
 template <typename T>
 class Around {
  public:
@@ -63,10 +64,10 @@ class Around {
     for (int64_t rank = 1; rank < k && !square; ++rank) columns_[rank] = k / (rank + 1);
   }
 
-  // At most, on one level.
+  // Gives the maximum number of locations on a level.
   int64_t size() const { return std::accumulate(columns_.begin(), columns_.end(), int64_t{0}); }
 
-  // Calls `run(first location, how many)` row by row, in the order of their indices.
+  // Calls `run(first location, number of locations)` for each row, in the order of the indices.
   template <typename Run>
   ALWAYS_INLINE void each_row(T x, T y, const Level& level, float offset, const Run& run) {
     const auto stride = static_cast<T>(level.stride);
@@ -83,7 +84,8 @@ class Around {
   }
 
  private:
-  std::vector<int64_t> columns_, rank_;  // of each row by its rank; ranks from the top
+  std::vector<int64_t> columns_;  // number of columns by rank of the row
+  std::vector<int64_t> rank_;     // rank of each row, from the top
   Lines<T> x_, y_;
 };
 

@@ -1,4 +1,4 @@
-// Two Gaussians on a line; see dynamic_atss/assigners/reference/mixture.py.
+// Fits mixtures of two Gaussians; see dynamic_atss/assigners/reference/mixture.py.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -8,30 +8,30 @@
 namespace dynamic_atss {
 namespace {
 
-constexpr int64_t kGrain = 4;  // rows of a task: some 50 us
+constexpr int64_t kGrain = 4;  // rows per task, about 50 us
 constexpr int64_t kIterations = 100;
-constexpr double kTolerance = 1e-3, kLeastVariance = 1e-6;
+constexpr double kTolerance = 1e-3, kMinVariance = 1e-6;
 constexpr double kHalfLogTwoPi = 0.918938533204672741780329736406;
 
 struct Gaussian {
-  double mean = 0, root = 1;         // of the precision
-  double log_scale = std::log(0.5);  // of the weight, and of the root
+  double mean = 0, root = 1;         // root: square root of the precision
+  double log_scale = std::log(0.5);  // log(weight * root)
 
-  // Logarithm of weight times density.
+  // Gives log(weight * density).
   double log_density(double x) const {
     const double z = (x - mean) * root;
     return -0.5 * z * z - kHalfLogTwoPi + log_scale;
   }
-  void set(double of_all, double center, double variance) {
+  void set(double weight, double center, double variance) {
     mean = center;
     root = 1 / std::sqrt(variance);
-    log_scale = std::log(root) + std::log(of_all);
+    log_scale = std::log(root) + std::log(weight);
   }
 };
 
 class Mixture {
  public:
-  // Of `count` rising values; begins with their ends as the means.
+  // Fits `count` increasing values. Starts with the smallest and the largest as the means.
   Mixture(const double* values, int64_t count)
       : values_(values), count_(count), low_share_(count), high_share_(count) {
     low_.mean = values[0];
@@ -46,8 +46,8 @@ class Mixture {
     }
   }
 
-  // How many values there are up to the likeliest of those that are rather of the low component,
-  // and it; all, where none is.
+  // Counts the values up to the likeliest one of the low component. Counts all values if none
+  // belongs to the low component.
   int64_t up_to_likeliest() const {
     int64_t found = count_;
     double most = -std::numeric_limits<double>::infinity();
@@ -63,7 +63,7 @@ class Mixture {
   }
 
  private:
-  // Each component's shares of the values; returns the mean log likelihood.
+  // Computes each component's shares of the values. Returns the mean log likelihood.
   double expect() {
     double sum = 0;
     for (int64_t i = 0; i < count_; ++i) {
@@ -86,7 +86,7 @@ class Mixture {
     for (int64_t i = 0; i < count_; ++i) {
       squares += share[i] * (values_[i] - mean) * (values_[i] - mean);
     }
-    gaussian.set(size / static_cast<double>(count_), mean, squares / size + kLeastVariance);
+    gaussian.set(size / static_cast<double>(count_), mean, squares / size + kMinVariance);
   }
 
   const double* values_;
@@ -108,9 +108,9 @@ Tensor low_component(const Tensor& values, const Tensor& count) {
   require_rows(count, rows, ScalarType::Long, "count");
   const Values<double> value(values, "values");
   const Values<int64_t> size(count, "count");
-  const auto fits = [=](int64_t x) { return x >= 0 && x <= columns; };
-  require(std::all_of(size.data(), size.data() + rows, fits),
-          "count has a number that is not one of columns");
+  const auto valid = [=](int64_t x) { return x >= 0 && x <= columns; };
+  require(std::all_of(size.data(), size.data() + rows, valid),
+          "count must be from 0 to the number of columns");
   Tensor result = torch::stable::new_empty(count, {rows});
   int64_t* const out = mutable_values<int64_t>(result);
   torch::stable::parallel_for(0, rows, kGrain, [&](int64_t begin, int64_t end) {

@@ -1,4 +1,4 @@
-// Locations of the levels' lattices near given points; see
+// Finds locations near points by arithmetic on the levels' lattices; see
 // dynamic_atss/assigners/reference/nearest.py.
 #include <algorithm>
 #include <cstring>
@@ -9,17 +9,16 @@
 namespace dynamic_atss {
 namespace {
 
-constexpr int64_t kGrain = 64;  // points of a task: some 30 us
+constexpr int64_t kGrain = 64;  // points per task, about 30 us
 
-// Floats that are not negative sort as their bits do: one integer holds the distance and, for ties,
-// the index.
+// Combines distance and index, for ties, into an integer. Non-negative floats sort like their bits.
 int64_t key_of(float distance, int64_t index) {
   uint32_t bits;
   std::memcpy(&bits, &distance, sizeof bits);
   return static_cast<int64_t>(bits) << 32 | index;
 }
 
-// The `kept` smallest keys of the locations of which the k nearest are some, in order.
+// Finds the `kept` smallest keys among the candidate locations, in order.
 ALWAYS_INLINE void nearest_of(const Lines<float>& x, const Lines<float>& y,
                               const std::vector<int64_t>& rows, int64_t kept, int64_t* keys) {
   int64_t size = 0;
@@ -45,7 +44,7 @@ Tensor nearest_locations(const Tensor& points, std::vector<int64_t> flat_levels,
   const int64_t count = points.size(0);
   Tensor result = torch::stable::new_empty(points, {count, columns}, ScalarType::Long);
   int64_t* const out = mutable_values<int64_t>(result);
-  std::vector<int64_t> rows;  // of each column by its rank
+  std::vector<int64_t> rows;  // number of rows by rank of the column
   for (int64_t rank = 0; rank < k; ++rank) rows.push_back(k / (rank + 1));
   const auto search = [&](int64_t begin, int64_t end) INLINED {
     Lines<float> x(k), y(k);

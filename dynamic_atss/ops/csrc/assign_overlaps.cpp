@@ -1,4 +1,4 @@
-// Every prior's box of the largest IoU, by thresholds; see
+// Assigns each prior its box of the largest IoU, by thresholds; see
 // dynamic_atss/assigners/reference/overlaps.py.
 #include <limits>
 #include <vector>
@@ -10,9 +10,9 @@ namespace {
 
 constexpr int64_t kBackground = -1, kIgnore = -2;
 constexpr int64_t kLanes = 8;
-constexpr int64_t kGrain = 64;  // boxes of a task: some 100 us
+constexpr int64_t kGrain = 64;  // boxes per task, about 100 us
 
-// Numbers that are not negative sort as their bits do, and the largest of integers is vector code.
+// Non-negative numbers sort like their bits, and the maximum of integers compiles to vector code.
 int32_t bits_of(float x) { return __builtin_bit_cast(int32_t, x); }
 int64_t bits_of(double x) { return __builtin_bit_cast(int64_t, x); }
 
@@ -22,20 +22,20 @@ struct Overlaps {
 
   const T *priors, *boxes;  // (P, 4), (T, 4)
   std::vector<Level> levels;
-  std::vector<T> half;  // by level: how far beyond a box the centre of a prior that overlaps may be
-  int64_t anchors, size;  // of a location; of all levels
+  std::vector<T> half;    // by level: how far outside a box an overlapping prior's centre may be
+  int64_t anchors, size;  // number of anchors per location, and of priors
   T offset;
 
-  int64_t* index;  // (P,) of one image, as `best`
-  T* best;
+  int64_t* index;  // (P,) for one image
+  T* best;         // (P,) for one image
 
-  // A row of priors, and its IoUs with a box.
+  // A row of priors and its largest IoU with a box.
   struct Row {
     int64_t first, count;
     Bits largest;
   };
 
-  // Box t; `overlap` and `rows` are room for what there is of it.
+  // Adds box t. `overlap` and `rows` are reused memory.
   ALWAYS_INLINE void add(int64_t t, std::vector<T>& overlap, std::vector<Row>& rows,
                          std::vector<int64_t>& champions) const {
     const Box<T> box = box_at(boxes, t);
@@ -45,12 +45,12 @@ struct Overlaps {
     for (size_t l = 0; l < levels.size(); ++l) {
       const Box<T> region{box.x1 - half[l], box.y1 - half[l], box.x2 + half[l], box.y2 + half[l]};
       const Range range = range_of(region, levels[l], offset);
-      // Whole vectors: priors beyond the row's end have IoUs as well.
-      const int64_t whole = (range.width * anchors + kLanes - 1) / kLanes * kLanes;
-      overlap.resize(std::max<size_t>(overlap.size(), slot + whole * range.height));
+      // Rounds up to full vectors. Priors after the row's end are valid, too.
+      const int64_t padded = (range.width * anchors + kLanes - 1) / kLanes * kLanes;
+      overlap.resize(std::max<size_t>(overlap.size(), slot + padded * range.height));
       for (int64_t row = range.top; row < range.top + range.height; ++row) {
         const int64_t p = (levels[l].first + row * levels[l].width + range.left) * anchors;
-        const int64_t count = std::min(whole, size - p);
+        const int64_t count = std::min(padded, size - p);
         rows.push_back({p, count, add_row(box, t, p, count, overlap.data() + slot)});
         largest = std::max(largest, rows.back().largest);
         slot += count;
@@ -59,8 +59,8 @@ struct Overlaps {
     if (largest > 0) list_champions(rows, overlap.data(), largest, champions);
   }
 
-  // The IoUs of a row with box t; what is larger than the best so far takes its place. Returns the
-  // largest.
+  // Computes the IoUs of a row with box t, and updates the best IoU of each prior. Returns the
+  // largest IoU.
   ALWAYS_INLINE Bits add_row(const Box<T>& box, int64_t t, int64_t p, int64_t count,
                              T* __restrict__ overlap) const {
     const T* const row = priors + 4 * p;
@@ -77,7 +77,7 @@ struct Overlaps {
     return largest;
   }
 
-  // Those that no prior exceeds at the box: to which box they belong, they are its positives.
+  // Lists the priors with the box's largest IoU. They are positive, also of another box.
   void list_champions(const std::vector<Row>& rows, const T* overlap, Bits largest,
                       std::vector<int64_t>& champions) const {
     for (const Row& row : rows) {
@@ -88,7 +88,7 @@ struct Overlaps {
     }
   }
 
-  // What is below the thresholds, and no champion, loses its box.
+  // Removes the box of priors below the thresholds, except champions.
   ALWAYS_INLINE void select(T positive, T negative, const std::vector<int64_t>& champions) const {
     T* const most = best;
     int64_t* const owner = index;
@@ -137,10 +137,10 @@ Tensor max_iou_labels(const Tensor& priors, const Tensor& boxes, const Tensor& i
   require_columns(extent, 2, "extent");
   const int64_t size = priors.size(0), count = boxes.size(0);
   require_rows(image, count, ScalarType::Long, "image");
-  require(margin.size() == levels.size(), "margin has not one number by level");
+  require(margin.size() == levels.size(), "margin must have one number per level");
   const int64_t anchors = anchors_of(levels, size);
   const Values<int64_t> of(image, "image");
-  require(within(of, count, images), "a box is of no image of the batch");
+  require(within(of, count, images), "a box's image is not in the batch");
   Tensor index = torch::stable::new_empty(image, {images, size});
   with_floats(priors, "priors", [&](auto zero) {
     using T = decltype(zero);

@@ -1,7 +1,6 @@
-// What a rule asks of (box, prior) pairs; see dynamic_atss/assigners/reference/pairs.py.
+// Computes values of (box, prior) pairs; see dynamic_atss/assigners/reference/pairs.py.
 //
-// Pairs are taken by blocks: what they have is looked up into columns, one pair after the other,
-// and then computed with vectors.
+// Handles pairs in blocks: copies their values into columns, and then computes with vectors.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -12,11 +11,11 @@
 namespace dynamic_atss {
 namespace {
 
-constexpr int64_t kGrain = 1 << 13;  // pairs of a task: some 20 us
+constexpr int64_t kGrain = 1 << 13;  // pairs per task, about 20 us
 constexpr int64_t kBlock = 64;
 
-// Which row of some values and which gt box make a pair, of all pairs; `box` may hold some below 0,
-// which are none, where `may_be_none`.
+// The row of a table and the gt box of each pair. With `may_be_none`, a box below 0 stands for no
+// box.
 class __attribute__((visibility("hidden"))) Indices {
  public:
   Indices(const Tensor& index, int64_t rows, const Tensor& box, int64_t boxes, bool may_be_none)
@@ -28,11 +27,11 @@ class __attribute__((visibility("hidden"))) Indices {
         size_(index.numel()),
         may_be_none_(may_be_none) {}
 
-  // Calls `run(first pair, number of pairs, their rows, their boxes)` block by block; an index out
-  // of range is an error.
+  // Calls `run(first pair, number of pairs, their rows, their boxes)` for each block. Throws if an
+  // index is out of range.
   template <typename Run>
   void each_block(const Run& run) const {
-    std::atomic<bool> fits{true};
+    std::atomic<bool> valid{true};
     torch::stable::parallel_for(0, size_, kGrain, [&](int64_t begin, int64_t end) {
       with_widest([&]() INLINED {
         int64_t row[kBlock], box[kBlock];
@@ -42,14 +41,14 @@ class __attribute__((visibility("hidden"))) Indices {
           good = look_up(first, count, row, box);
           if (good) run(first, count, row, box);
         }
-        if (!good) fits = false;
+        if (!good) valid = false;
       });
     });
-    require(fits, "an index is not that of a row, or a box not one of the gt boxes");
+    require(valid, "an index or a box is out of range");
   }
 
  private:
-  // Whether all of them are within range.
+  // Copies a block. Returns whether all its indices are in range.
   ALWAYS_INLINE bool look_up(int64_t first, int64_t count, int64_t* row, int64_t* box) const {
     std::copy_n(row_.data() + first, count, row);
     if (of_each_ == 1) std::copy_n(box_.data() + first, count, box);
@@ -58,7 +57,7 @@ class __attribute__((visibility("hidden"))) Indices {
       next = std::min(count, (t + 1) * of_each_ - first);
       std::fill(box + i, box + next, box_[t]);
     }
-    // Negative where one of these is: sums and ors are vector code on any machine.
+    // `signs` becomes negative if one of these is. Sums and ors compile to vector code everywhere.
     uint64_t signs = 0;
     const uint64_t last_row = rows_ - 1, last_box = boxes_ - 1;
     for (int64_t i = 0; i < count; ++i) signs |= row[i] | (last_row - row[i]);
@@ -72,8 +71,8 @@ class __attribute__((visibility("hidden"))) Indices {
   const bool may_be_none_;
 };
 
-// Calls `compute(prior, box, pair)` for the pairs of rows of `values` (rows, kWidth) and gt boxes;
-// a box that is none has sides of 0.
+// Calls `compute(prior, box, pair)` for the pairs of rows of `values` (rows, kWidth) and gt boxes.
+// No box has coordinates of 0.
 template <typename T, int kWidth, typename Compute>
 void each_pair(const Tensor& values, const char* name, const Tensor& index, const Tensor& boxes,
                const Tensor& box, const Compute& compute, bool may_be_none = false) {
@@ -97,15 +96,15 @@ void each_pair(const Tensor& values, const char* name, const Tensor& index, cons
 }
 
 Tensor pair_iou(const Tensor& values, const Tensor& index, const Tensor& boxes, const Tensor& box,
-                double extra) {
+                double offset) {
   Tensor result = torch::stable::new_empty(values, index.sizes());
   with_floats(values, "boxes", [&](auto zero) {
     using T = decltype(zero);
     T* const __restrict__ out = mutable_values<T>(result);
-    const T more = static_cast<T>(extra);
+    const T added = static_cast<T>(offset);
     each_pair<T, 4>(values, "boxes", index, boxes, box,
                     [=](const T* prior, const Box<T>& box, int64_t pair)
-                        INLINED { out[pair] = iou(box_at(prior, 0), box, more); });
+                        INLINED { out[pair] = iou(box_at(prior, 0), box, added); });
   });
   return result;
 }
@@ -130,14 +129,14 @@ Tensor pair_sides(const Tensor& points, const Tensor& index, const Tensor& boxes
   return result;
 }
 
-// Root of the ratio of the nearer to the farther side, both ways; 0 outbox.
+// Gives the square root of the ratios of nearer to farther side in x and y, 0 outside the box.
 template <typename T>
 ALWAYS_INLINE T centerness(T x, T y, const Box<T>& box) {
   const T left = x - box.x1, right = box.x2 - x, top = y - box.y1, bottom = box.y2 - y;
-  const T ratio = std::min(left, right) * std::min(top, bottom);
-  const T whole = std::max(left, right) * std::max(top, bottom);
-  const bool inside = (left > 0) & (top > 0) & (right > 0) & (bottom > 0) & (whole > 0);
-  return std::sqrt(inside ? ratio / whole : 0);
+  const T nearer = std::min(left, right) * std::min(top, bottom);
+  const T farther = std::max(left, right) * std::max(top, bottom);
+  const bool inside = (left > 0) & (top > 0) & (right > 0) & (bottom > 0) & (farther > 0);
+  return std::sqrt(inside ? nearer / farther : 0);
 }
 
 Tensor pair_centerness(const Tensor& points, const Tensor& index, const Tensor& boxes,

@@ -1,4 +1,4 @@
-// The locations inside a region, as ranges of a level's columns and rows.
+// Finds the locations inside a region as ranges of a level's columns and rows.
 #pragma once
 
 #include <algorithm>
@@ -8,16 +8,17 @@
 
 namespace dynamic_atss {
 
-constexpr double kSlack = 1e-3;  // strides by which a range is widened, so that rounding loses none
+constexpr double kSlack = 1e-3;  // strides by which a range is widened against rounding
 
-// Columns `left` to `left + width` and rows likewise; without a location both sides may be 0.
+// `width` columns from `left` on, and `height` rows from `top` on. Either may be 0.
 struct Range {
   int64_t left, top, width, height;
 
   int64_t size() const { return width * height; }
 };
 
-// First line and number of lines in [low, high] of an axis with `count`; NaN holds none.
+// Finds the first line and the number of lines in [low, high] on an axis with `count` lines. NaN
+// contains no line.
 template <typename T>
 void lines_within(T low, T high, T stride, T offset, int64_t count, int64_t& first,
                   int64_t& lines) {

@@ -1,4 +1,4 @@
-// The best pairs of a box and the best pair of a prior; see
+// Selects the best pairs of a box and the best pair of a prior; see
 // dynamic_atss/assigners/reference/selection.py.
 #include <algorithm>
 #include <memory>
@@ -10,20 +10,20 @@ namespace dynamic_atss {
 namespace {
 
 constexpr int64_t kBackground = -1;
-constexpr int64_t kGrain = 1 << 13;  // pairs of a task: some 30 us
+constexpr int64_t kGrain = 1 << 13;  // pairs per task, about 30 us
 
-// Where each box's pairs begin in the list, and behind the last: they are by box.
+// Gives the first pair of each box, and the end of the list. Pairs are sorted by box.
 std::vector<int64_t> begins_of_boxes(const Tensor& box, int64_t of_each, int64_t boxes) {
   const Values<int64_t> owner(box, "box");
   std::vector<int64_t> begins(boxes + 1, 0);
   const int64_t rows = box.numel();
-  bool fits = true;
-  for (int64_t r = 0; r < rows && fits; ++r) {
+  bool valid = true;
+  for (int64_t r = 0; r < rows && valid; ++r) {
     const int64_t t = owner[r];
-    fits = t >= 0 && t < boxes && (r == 0 || owner[r - 1] <= t);
-    if (fits) begins[t + 1] = (r + 1) * of_each;
+    valid = t >= 0 && t < boxes && (r == 0 || owner[r - 1] <= t);
+    if (valid) begins[t + 1] = (r + 1) * of_each;
   }
-  require(fits, "the pairs are not by box, or have more boxes than there are");
+  require(valid, "the pairs are not sorted by box, or a box is out of range");
   for (int64_t t = 0; t < boxes; ++t) begins[t + 1] = std::max(begins[t + 1], begins[t]);
   return begins;
 }
@@ -59,7 +59,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> best_of_box(const Tensor& box, const 
   require_same_shape(prior, score, "prior");
   require_same_shape(flat, score, "flat");
   require_same_shape(exists, score, "exists");
-  require(k > 0 && boxes >= 0, "k is below 1, or the number of boxes below 0");
+  require(k > 0 && boxes >= 0, "k must be at least 1, and the number of boxes at least 0");
   Tensor places = torch::stable::new_empty(score, {boxes, k}, ScalarType::Long);
   Tensor its_prior = torch::stable::new_empty(places, {boxes, k});
   Tensor its_flat = torch::stable::new_empty(places, {boxes, k});
@@ -83,9 +83,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> best_of_box(const Tensor& box, const 
   return {places, its_prior, its_flat, real};
 }
 
-// Of the selected pairs of a prior the one of the largest score, then of the lowest box, wins; NaN
-// leaves it to none. A prior has a best score from its first pair on, so that none need be written
-// for all of them.
+// Gives each prior the box of its selected pair with the largest score, then of the lowest box. A
+// prior with a NaN score gets no box. The first pair of a prior sets its best score, so the scores
+// need no initial values.
 template <typename S, typename Q>
 void resolve_all(const Tensor& box, const Tensor& flat, const Tensor& exists,
                  const Tensor& selected, const Tensor& score, const Tensor& quality, int64_t slots,
@@ -96,7 +96,7 @@ void resolve_all(const Tensor& box, const Tensor& flat, const Tensor& exists,
   const Values<S> value(score, "score");
   const Values<Q> share(quality, "quality");
   const std::unique_ptr<S[]> best(new S[slots]);
-  std::vector<int64_t> spoilt;  // priors of a NaN
+  std::vector<int64_t> spoilt;  // priors with a NaN score
   const int64_t rows = box.numel();
   for (int64_t r = 0, i = 0; r < rows; ++r) {
     const int64_t t = owner[r];

@@ -1,4 +1,4 @@
-// What every CUDA kernel's launch needs.
+// Helpers for launching CUDA kernels.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -19,7 +19,7 @@ inline cudaStream_t stream_of(const Tensor& x) {
   return static_cast<cudaStream_t>(stream);
 }
 
-// Blocks of `share` items each, at least one, at most as many as fill any GPU a few times over.
+// Gives the number of blocks for `share` items each, from 1 to more than any GPU runs at once.
 inline int blocks_for(int64_t items, int64_t share) {
   constexpr int64_t kMost = 16384;
   return static_cast<int>(std::clamp<int64_t>((items + share - 1) / share, 1, kMost));

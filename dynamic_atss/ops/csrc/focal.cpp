@@ -1,6 +1,6 @@
-// Focal losses on the CPU: value and gradient in one pass over the logits.
+// Computes focal losses on the CPU: value and gradient in one pass over the logits.
 #if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("fp-contract=fast")  // fused multiply-add, a third faster; clang's default
+#pragma GCC optimize("fp-contract=fast")  // fused multiply-add is a third faster; clang's default
 #endif
 #include "focal.h"
 
@@ -15,16 +15,16 @@
 namespace dynamic_atss {
 namespace {
 
-constexpr int64_t kBlock = 256;    // elements whose losses are added in the type of the arithmetic
-constexpr int64_t kLanes = 16;     // partial sums of a block, so that they are added in vectors
-constexpr int64_t kChunk = 16384;  // elements, about, of a task; its sum is double
+constexpr int64_t kBlock = 256;    // elements whose losses are summed in the arithmetic's type
+constexpr int64_t kLanes = 16;     // partial sums of a block, which are added in vectors
+constexpr int64_t kChunk = 16384;  // elements per task, about; its sum is double
 
 // double for double, float for all others.
 template <typename Scalar>
 using Accumulate = std::conditional_t<std::is_same_v<Scalar, double>, double, float>;
 
-// The negative terms of `size` elements, at most a block, and their sum. In lanes, so that the
-// order of the additions is the same whatever the vectors are.
+// Computes the negative terms of `size` elements, at most a block, and their sum. Adds in lanes, so
+// that the order of the additions does not depend on the vector length.
 template <typename Scalar, bool kSquare>
 ALWAYS_INLINE double block_body(const Scalar* __restrict logits, Scalar* __restrict gradient,
                                 int64_t size, Accumulate<Scalar> weight, Accumulate<Scalar> gamma,
@@ -52,7 +52,7 @@ ALWAYS_INLINE double negatives_body(const Scalar* logits, Scalar* gradient, int6
                                     Accumulate<Scalar> scale) {
   double total = 0;
   int64_t i = 0;
-  for (; i + kBlock <= n; i += kBlock) {  // of a size that the compiler knows
+  for (; i + kBlock <= n; i += kBlock) {  // the compiler knows this size
     total += block_body<Scalar, kSquare>(logits + i, gradient + i, kBlock, weight, gamma, scale);
   }
   if (i < n) {
@@ -90,12 +90,12 @@ struct Rows {
         row = end;
         continue;
       }
-      // Around the positives' own classes: an infinite term could not be taken away again.
+      // Skips the positives' classes, because an infinite term could not be subtracted again.
       int64_t from = begin;
       for (; row < end; ++row) {
         if (classes[row] < 0) continue;
         const int64_t at = row * columns + classes[row];
-        total += with_widest(negatives, from, at - from) + own<kSquare>(row, at);
+        total += with_widest(negatives, from, at - from) + positive<kSquare>(row, at);
         from = at + 1;
       }
       total += with_widest(negatives, from, stop - from);
@@ -103,9 +103,9 @@ struct Rows {
     return total;
   }
 
-  // A positive's own term; its gradient is written.
+  // Computes the term of a positive's class, and writes its gradient.
   template <bool kSquare>
-  double own(int64_t row, int64_t at) const {
+  double positive(int64_t row, int64_t at) const {
     const auto term =
         positive_term<T, kSquare>(focal, static_cast<T>(logits[at]), quality ? quality[row] : T(1));
     gradient[at] = static_cast<Scalar>(term.gradient * scale);
@@ -113,7 +113,7 @@ struct Rows {
   }
 };
 
-// The sum over all rows, the same for any number of threads.
+// Sums over all rows. The result does not depend on the number of threads.
 template <typename Scalar>
 double run_all(const Rows<Scalar>& rows, int64_t count) {
   const int64_t step = std::max<int64_t>(1, kChunk / std::max<int64_t>(1, rows.columns));
@@ -152,21 +152,22 @@ std::tuple<Tensor, Tensor> loss_of(const Tensor& logits, const Tensor& classes,
                                                 " of row " + std::to_string(largest - wanted) +
                                                 " is not below the " + std::to_string(columns) +
                                                 " columns of the logits");
-  T whole = 1;
+  T divided_by = 1;
   if (divisor) {
     require(divisor->numel() == 1 && divisor->scalar_type() == type,
             "divisor must be one number of the dtype of the loss");
-    whole = *static_cast<const T*>(divisor->const_data_ptr());
+    divided_by = *static_cast<const T*>(divisor->const_data_ptr());
   }
   Tensor gradient = torch::stable::new_empty(logits, {count, columns});
   const Rows<Scalar> rows{
-      values,      wanted,
-      labels,      static_cast<Scalar*>(gradient.mutable_data_ptr()),
-      columns,     {focal.kind, static_cast<T>(focal.alpha), static_cast<T>(focal.gamma)},
-      T(1) / whole};
+      values,           wanted,
+      labels,           static_cast<Scalar*>(gradient.mutable_data_ptr()),
+      columns,          {focal.kind, static_cast<T>(focal.alpha), static_cast<T>(focal.gamma)},
+      T(1) / divided_by};
   const double total = run_all(rows, count);
   Tensor loss = torch::stable::new_empty(logits, {}, type);
-  *static_cast<T*>(loss.mutable_data_ptr()) = static_cast<T>(total / static_cast<double>(whole));
+  *static_cast<T*>(loss.mutable_data_ptr()) =
+      static_cast<T>(total / static_cast<double>(divided_by));
   return {loss, gradient};
 }
 
@@ -181,13 +182,13 @@ std::tuple<Tensor, Tensor> focal_loss(const Tensor& logits, const Tensor& classe
   });
 }
 
-// The focal loss of one row with a hard label, without its gradient.
+// Computes the focal loss of a row with a hard label, without the gradient.
 template <typename Scalar, bool kSquare>
 ALWAYS_INLINE Accumulate<Scalar> loss_of_row(const Scalar* logits, int32_t columns, int32_t wanted,
                                              const Focal<Accumulate<Scalar>>& focal) {
   using T = Accumulate<Scalar>;
   const T weight = focal.negative_weight();
-  const auto negative = [=](int32_t column) INLINED {  // 0 for the row's own class
+  const auto negative = [=](int32_t column) INLINED {  // 0 for the row's class
     const T x = static_cast<T>(logits[column]);
     const T loss = negative_term<T, kSquare>(x, weight, focal.gamma).loss;
     return column == wanted ? T(0) : loss;
@@ -215,9 +216,9 @@ Tensor losses_of_rows(const Tensor& logits, const Tensor& rows, const Tensor& cl
   const int64_t* row = elements<int64_t>(rows, kept[1]);
   const int64_t* wanted = elements<int64_t>(classes, kept[2]);
   const auto known = [=](int64_t x) { return x >= 0 && x < all; };
-  require(std::all_of(row, row + count, known), "rows has an index that is not that of a row");
-  const auto fits = [=](int64_t x) { return x < columns; };
-  require(std::all_of(wanted, wanted + count, fits), "a class is not below the logits' columns");
+  require(std::all_of(row, row + count, known), "an index of rows is out of range");
+  const auto valid = [=](int64_t x) { return x < columns; };
+  require(std::all_of(wanted, wanted + count, valid), "a class is not below the logits' columns");
   Tensor result = torch::stable::new_empty(logits, {count}, type);
   T* const out = static_cast<T*>(result.mutable_data_ptr());
   const Focal<T> focal{given.kind, static_cast<T>(given.alpha), static_cast<T>(given.gamma)};

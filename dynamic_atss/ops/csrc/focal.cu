@@ -1,4 +1,5 @@
-// Focal losses on CUDA. No wait for the device, and no (M, C) memory but the gradient.
+// Computes focal losses on CUDA without waiting for the device. The gradient is the only (M, C)
+// memory.
 #include <cassert>
 #include <optional>
 #include <tuple>
@@ -42,8 +43,7 @@ struct Call {
   }
 
   void run() const {
-    constexpr int kWidest =
-        16 / sizeof(Scalar);  // 16 bytes are the most that a thread loads at once
+    constexpr int kWidest = 16 / sizeof(Scalar);  // a thread loads at most 16 bytes at once
     const bool wide = columns % kWidest == 0 && aligned(logits) && aligned(gradient);
     const bool square = focal.gamma == T(2);
     if (wide) {
@@ -67,11 +67,11 @@ std::tuple<Tensor, Tensor> loss_of(const Tensor& logits, const Tensor& classes,
     require_rows(*quality, rows, type, "quality");
     labels = elements<T>(*quality, kept[0]);
   }
-  const T* whole = nullptr;
+  const T* divided_by = nullptr;
   if (divisor) {
     require(divisor->numel() == 1 && divisor->scalar_type() == type,
             "divisor must be one number of the dtype of the loss");
-    whole = static_cast<const T*>(divisor->const_data_ptr());
+    divided_by = static_cast<const T*>(divisor->const_data_ptr());
   }
   const Scalar* values = elements<Scalar>(logits, kept[1]);
   const int64_t* wanted = elements<int64_t>(classes, kept[2]);
@@ -82,7 +82,7 @@ std::tuple<Tensor, Tensor> loss_of(const Tensor& logits, const Tensor& classes,
   Call<Scalar>{values,
                wanted,
                labels,
-               whole,
+               divided_by,
                static_cast<Scalar*>(gradient.mutable_data_ptr()),
                static_cast<T*>(partial.mutable_data_ptr()),
                static_cast<T*>(loss.mutable_data_ptr()),

@@ -1,4 +1,4 @@
-// The bodies of the focal kernels, in plain CUDA: value and gradient in one pass over the logits.
+// Defines the focal kernels in plain CUDA: value and gradient in one pass over the logits.
 #pragma once
 
 #include <cassert>
@@ -9,13 +9,13 @@ namespace dynamic_atss {
 
 constexpr int kThreads = 256;
 
-// kWidth neighbours, loaded and stored as one.
+// Loads and stores kWidth neighbours at once.
 template <typename Scalar, int kWidth>
 struct alignas(sizeof(Scalar) * kWidth) Pack {
   Scalar values[kWidth];
 };
 
-// The sum of `mine` over the threads of a block, in the first thread; the same in every run.
+// Sums `mine` over the threads of a block. The first thread gets the sum, equal in every run.
 template <typename T>
 __device__ T block_sum(T mine) {
   __shared__ T sums[kThreads];
@@ -27,7 +27,7 @@ __device__ T block_sum(T mine) {
   return sums[0];
 }
 
-// The loss and gradient at one place of the (M, C) logits.
+// Computes loss and gradient of one element of the (M, C) logits.
 template <typename T, bool kSquare>
 __device__ Term<T> term_at(const Focal<T>& focal, T x, int column, int64_t label, const T* quality,
                            int64_t row) {
@@ -38,8 +38,9 @@ __device__ Term<T> term_at(const Focal<T>& focal, T x, int column, int64_t label
   return positive_term<T, kSquare>(focal, x, quality ? quality[row] : T(1));
 }
 
-// gradient (M, C), and the sum of each block's losses in partial (gridDim.x). A thread takes packs
-// of kWidth neighbours, a grid's width apart; a pack lies within a row, as kWidth divides C.
+// Writes the gradient (M, C), and the sum of each block's losses to partial (gridDim.x). A thread
+// handles packs of kWidth neighbours, a grid's width apart. A pack lies within a row, because
+// kWidth divides C.
 template <typename Scalar, typename T, int kWidth, bool kSquare>
 __global__ void focal_kernel(const Scalar* __restrict__ logits, const int64_t* __restrict__ classes,
                              const T* __restrict__ quality, const T* __restrict__ divisor,
@@ -52,12 +53,12 @@ __global__ void focal_kernel(const Scalar* __restrict__ logits, const int64_t* _
   T sum = 0;
   for (int64_t pack = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; pack < packs;
        pack += stride) {
-    // 64-bit division takes as long as the loss itself.
+    // A 64-bit division takes as long as the loss.
     const int64_t row =
         packs <= UINT32_MAX ? static_cast<uint32_t>(pack) / packs_of_row : pack / packs_of_row;
     const int first = static_cast<int>(pack - row * packs_of_row) * kWidth;
     const int64_t label = classes[row];
-    assert(label < columns);  // a class that the logits do not have
+    assert(label < columns);  // fails for a class that the logits lack
     const Packed in = reinterpret_cast<const Packed*>(logits)[pack];
     Packed out;
 #pragma unroll
@@ -73,7 +74,7 @@ __global__ void focal_kernel(const Scalar* __restrict__ logits, const int64_t* _
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
-// One block: the sum of the blocks' sums, in the order of the blocks.
+// Adds the blocks' sums in the order of the blocks. Runs as one block.
 template <typename T>
 __global__ void total_kernel(const T* __restrict__ partial, int blocks,
                              const T* __restrict__ divisor, T* __restrict__ loss) {
@@ -83,8 +84,8 @@ __global__ void total_kernel(const T* __restrict__ partial, int blocks,
   if (threadIdx.x == 0) *loss = static_cast<T>(divisor ? sum / *divisor : sum);
 }
 
-// gradient *= factor, without touching the memory where the factor is 1: the usual case, which the
-// host cannot know without waiting.
+// Computes gradient *= factor. Reads no gradient if the factor is 1, the usual case, which the host
+// cannot know without waiting.
 template <typename Scalar, typename T, int kWidth>
 __global__ void scale_kernel(Scalar* __restrict__ gradient, const T* __restrict__ factor,
                              int64_t count) {

@@ -1,8 +1,8 @@
-// Batched multiclass NMS on the CPU.
+// Does batched multiclass NMS on the CPU.
 //
-// An image's candidates are taken best first, and each is compared with what is kept of its
-// class, eight boxes at a time; with a limit it ends once enough are kept. Images go in parallel,
-// and where there are fewer of them than threads, shares of their classes.
+// Takes an image's candidates best first, and compares each with the kept boxes of its class, eight
+// at a time. With a limit, stops when enough boxes are kept. Threads handle images, or shares of
+// their classes if there are fewer images than threads.
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
 #elif defined(__GNUC__)
@@ -22,12 +22,12 @@
 namespace dynamic_atss {
 namespace {
 
-constexpr int64_t kWorthAThread = 20000;  // candidates: about a millisecond
+constexpr int64_t kCandidatesPerThread = 20000;  // about a millisecond
 
 template <typename T>
 using Bits = std::conditional_t<std::is_same_v<T, double>, uint64_t, uint32_t>;
 
-// Smaller for a better score; scores above 0 sort as their bits do.
+// Gives a smaller key for a better score. Scores above 0 sort like their bits.
 template <typename T>
 Bits<T> key_of(T score) {
   Bits<T> bits;
@@ -37,21 +37,21 @@ Bits<T> key_of(T score) {
 
 // A class of an image.
 struct Group {
-  int64_t first;  // of its lanes
-  int64_t kept;   // boxes
+  int64_t first;  // its first lane
+  int64_t kept;   // number of kept boxes
 };
 
-// What is asked for.
+// The arguments of NMS.
 template <typename T>
 struct Request {
   const T* boxes;          // (N, K, 4)
   const T* scores;         // (N, K)
   const int64_t* classes;  // (N, K)
   NmsSizes sizes;
-  double threshold, extra;
+  double threshold, offset;
 };
 
-// What is found, by rank: the place of a candidate in the order of its image's scores. (N, K) each.
+// The results by rank, (N, K) each. A candidate's rank is its place in the order of the scores.
 struct Ranks {
   std::unique_ptr<int32_t[]> candidate;
   std::unique_ptr<bool[]> kept;  // false at first
@@ -73,7 +73,7 @@ class Worker {
         groups_(new Group[columns()]),
         lanes_(new Lanes[columns()]) {}
 
-  // Marks what is kept of the image, of every `shares`-th class from `share` on.
+  // Marks the kept boxes of the image, for every `shares`-th class from `share` on.
   void run(int64_t image, int64_t share, int64_t shares, Ranks& ranks) {
     const int64_t row = image * columns();
     rank_scores(request_.scores + row);
@@ -118,7 +118,7 @@ class Worker {
     for (int64_t rank = 0; rank < count_ && left > 0; ++rank) {
       if (shares > 1 && group_[rank] % shares != share) continue;
       Group& group = groups_[group_[rank]];
-      const Box box = box_at(boxes + 4 * candidate(rank), request_.extra);
+      const Box box = box_at(boxes + 4 * candidate(rank), request_.offset);
       if (overlaps(&lanes_[group.first], lanes_of(group.kept), box, request_.threshold)) continue;
       keep(group, box);
       kept[rank] = true;
@@ -140,10 +140,10 @@ class Worker {
   std::unique_ptr<int32_t[]> group_;  // by rank
   std::unique_ptr<Group[]> groups_;
   std::unique_ptr<Lanes[]> lanes_;
-  int64_t count_ = 0;  // candidates
+  int64_t count_ = 0;  // number of candidates
 };
 
-// The first of an image that are kept, then -1; returns how many there are.
+// Writes the first kept boxes of an image, then -1. Returns their number.
 int64_t collect(const Ranks& ranks, int64_t image, const NmsSizes& sizes, int64_t* keep) {
   const int64_t row = image * sizes.columns;
   int64_t* const out = keep + image * sizes.limit;
@@ -159,9 +159,9 @@ template <typename T>
 void run_all(const Request<T>& request, int64_t* keep, int64_t* counts) {
   const int64_t images = request.sizes.images, columns = request.sizes.columns;
   const int64_t threads = torch::stable::get_num_threads();
-  const int64_t count = std::clamp<int64_t>(images * columns / kWorthAThread, 1, threads);
+  const int64_t count = std::clamp<int64_t>(images * columns / kCandidatesPerThread, 1, threads);
   const int64_t shares = images == 0 ? 1 : (count + images - 1) / images;
-  // All memory before the threads start, since they must not throw.
+  // Allocates all memory before the threads start, because they must not throw.
   Ranks ranks(images * columns);
   std::vector<Worker<T>> workers;
   workers.reserve(count);
@@ -182,14 +182,14 @@ void run_all(const Request<T>& request, int64_t* keep, int64_t* counts) {
 
 template <typename T>
 std::tuple<Tensor, Tensor> nms_of(const Tensor& boxes, const Tensor& scores, const Tensor& classes,
-                                  const NmsSizes& sizes, double threshold, double extra) {
+                                  const NmsSizes& sizes, double threshold, double offset) {
   Tensor held[3];
   const Request<T> request{elements<T>(boxes, held[0]),
                            elements<T>(scores, held[1]),
                            elements<int64_t>(classes, held[2]),
                            sizes,
                            threshold,
-                           extra};
+                           offset};
   Tensor keep = torch::stable::new_empty(classes, {sizes.images, sizes.limit});
   Tensor counts = torch::stable::new_empty(classes, {sizes.images});
   run_all(request, static_cast<int64_t*>(keep.mutable_data_ptr()),
@@ -199,12 +199,12 @@ std::tuple<Tensor, Tensor> nms_of(const Tensor& boxes, const Tensor& scores, con
 
 std::tuple<Tensor, Tensor> batched_multiclass_nms(const Tensor& boxes, const Tensor& scores,
                                                   const Tensor& classes, double threshold,
-                                                  double extra, std::optional<int64_t> limit) {
+                                                  double offset, std::optional<int64_t> limit) {
   const NmsSizes sizes = nms_sizes(boxes, scores, classes, threshold, limit);
   if (scores.scalar_type() == ScalarType::Double) {
-    return nms_of<double>(boxes, scores, classes, sizes, threshold, extra);
+    return nms_of<double>(boxes, scores, classes, sizes, threshold, offset);
   }
-  return nms_of<float>(boxes, scores, classes, sizes, threshold, extra);
+  return nms_of<float>(boxes, scores, classes, sizes, threshold, offset);
 }
 
 }  // namespace

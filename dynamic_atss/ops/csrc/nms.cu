@@ -1,4 +1,5 @@
-// Batched multiclass NMS on CUDA: sorts, and kernels (nms.cuh); nothing waits for the device.
+// Does batched multiclass NMS on CUDA by sorts and kernels (nms.cuh), without waiting for the
+// device.
 #include <torch/csrc/stable/library.h>
 
 #include <array>
@@ -12,8 +13,8 @@
 namespace dynamic_atss {
 namespace {
 
-// torch.sort(x, dim=1, stable=True): the values, and where they were. torch::stable::sort itself is
-// in newer headers only.
+// Does torch.sort(x, dim=1, stable=True): gives the sorted values and their places. Only newer
+// headers have torch::stable::sort.
 std::tuple<Tensor, Tensor> sort_rows(const Tensor& x, bool descending) {
   using torch::stable::detail::from;
   using torch::stable::detail::to;
@@ -30,12 +31,12 @@ T* data(const Tensor& x) {
   return static_cast<T*>(x.mutable_data_ptr());
 }
 
-// A thread for each of `size` elements.
+// Gives the blocks for one thread per element.
 dim3 blocks_of(int64_t size) { return static_cast<unsigned>((size + kThreads - 1) / kThreads); }
 
 template <typename T>
 std::tuple<Tensor, Tensor> nms_of(const Tensor& boxes, const Tensor& scores, const Tensor& classes,
-                                  const NmsSizes& sizes, double threshold, double extra) {
+                                  const NmsSizes& sizes, double threshold, double offset) {
   const auto [images, columns, limit] = sizes;
   const int64_t size = images * columns;
   const cudaStream_t stream = stream_of(scores);
@@ -61,7 +62,7 @@ std::tuple<Tensor, Tensor> nms_of(const Tensor& boxes, const Tensor& scores, con
   const int64_t tiles = images * ((columns + kTile - 1) / kTile);
   suppress<T><<<static_cast<unsigned>(tiles), kThreads, 0, stream>>>(
       corners, data<T>(sorted), data<int64_t>(candidate), data<int64_t>(runs), data<int64_t>(rank),
-      columns, threshold, extra, data<bool>(kept));
+      columns, threshold, offset, data<bool>(kept));
   STD_CUDA_KERNEL_LAUNCH_CHECK();
   compact<<<static_cast<unsigned>(images), kThreads, 0, stream>>>(
       data<bool>(kept), data<int64_t>(candidate), columns, limit, data<int64_t>(keep),
@@ -72,14 +73,14 @@ std::tuple<Tensor, Tensor> nms_of(const Tensor& boxes, const Tensor& scores, con
 
 std::tuple<Tensor, Tensor> batched_multiclass_nms(const Tensor& boxes, const Tensor& scores,
                                                   const Tensor& classes, double threshold,
-                                                  double extra, std::optional<int64_t> limit) {
+                                                  double offset, std::optional<int64_t> limit) {
   const NmsSizes sizes = nms_sizes(boxes, scores, classes, threshold, limit);
   require(scores.is_cuda(), "scores are not on a CUDA device");
   const torch::stable::accelerator::DeviceGuard guard(scores.get_device_index());
   if (scores.scalar_type() == ScalarType::Double) {
-    return nms_of<double>(boxes, scores, classes, sizes, threshold, extra);
+    return nms_of<double>(boxes, scores, classes, sizes, threshold, offset);
   }
-  return nms_of<float>(boxes, scores, classes, sizes, threshold, extra);
+  return nms_of<float>(boxes, scores, classes, sizes, threshold, offset);
 }
 
 }  // namespace

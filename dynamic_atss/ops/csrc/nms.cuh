@@ -1,7 +1,7 @@
-// Batched multiclass NMS in kernels that leave everything on the device.
+// Defines the kernels of batched multiclass NMS. All data stays on the device.
 //
-// Each image's candidates are sorted by score (the place in that order is a candidate's rank),
-// then, stably, by class: a class of an image is a run in the second order, best first.
+// Each image's candidates are sorted by score. The place in this order is a candidate's rank. Then
+// they are sorted by class with a stable sort. In this order each class is a run, best first.
 #pragma once
 
 #include "nms.h"
@@ -9,16 +9,16 @@
 namespace dynamic_atss {
 
 constexpr int kTile = 64;      // boxes that are decided at a time, one bit each
-constexpr int kThreads = 256;  // of a block, at most
+constexpr int kThreads = 256;  // maximum number of threads per block
 
-// Scores as they are sorted: what is no candidate comes last.
+// Sets the scores of boxes that are not candidates to 0, so that they are sorted last.
 template <typename T>
 __global__ void mask_scores(const T* scores, int64_t size, T* masked) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i < size) masked[i] = scores[i] > T(0) ? scores[i] : T(0);
 }
 
-// The class of each rank, and whether there is a candidate. (N, K) all.
+// Gives the class of each rank, and whether it is a candidate. All are (N, K).
 template <typename T>
 __global__ void classes_by_rank(const int64_t* classes, const T* sorted_scores,
                                 const int64_t* candidate, int64_t columns, int64_t size,
@@ -46,19 +46,19 @@ struct Image {
   __device__ bool begins_run(int64_t place) const {
     return place == 0 || classes[place - 1] != classes[place];
   }
-  __device__ Box box(int64_t place, double extra) const {
-    return box_at(boxes + 4 * candidate[rank[place]], extra);
+  __device__ Box box(int64_t place, double offset) const {
+    return box_at(boxes + 4 * candidate[rank[place]], offset);
   }
 };
 
-// Of a tile's boxes, in shared memory; all threads of the block come here.
+// The boxes of a tile in shared memory.
 struct Tile {
   Box boxes[kTile];
   uint64_t suppresses[kTile];  // a bit for each later box of the tile
   bool alive[kTile];
 };
 
-// Those that no better one of the tile suppresses stay alive.
+// Keeps the boxes alive that no better box of the tile suppresses. All threads must call it.
 __device__ inline void decide(Tile& tile, double threshold) {
   for (int i = threadIdx.x; i < kTile; i += blockDim.x) {
     uint64_t bits = 0;
@@ -85,15 +85,15 @@ __device__ inline bool suppressed_by(const Tile& tile, const Box& box, double th
   return false;
 }
 
-// Tile by tile: which of its boxes are kept, and then which later ones these suppress.
+// Decides tile by tile which boxes are kept, and then which later boxes they suppress.
 template <typename T>
 __device__ void suppress_run(const Image<T>& image, int64_t first, Tile& tile, double threshold,
-                             double extra) {
+                             double offset) {
   const int64_t which = image.classes[first];
   for (int64_t begin = first; image.in_run(begin, which); begin += kTile) {
     for (int i = threadIdx.x; i < kTile; i += blockDim.x) {
       tile.alive[i] = image.in_run(begin + i, which) && image.kept[image.rank[begin + i]];
-      if (tile.alive[i]) tile.boxes[i] = image.box(begin + i, extra);
+      if (tile.alive[i]) tile.boxes[i] = image.box(begin + i, offset);
     }
     __syncthreads();
     decide(tile, threshold);
@@ -103,31 +103,31 @@ __device__ void suppress_run(const Image<T>& image, int64_t first, Tile& tile, d
     for (int64_t place = begin + kTile + threadIdx.x; image.in_run(place, which);
          place += blockDim.x) {
       bool& kept = image.kept[image.rank[place]];
-      if (kept) kept = !suppressed_by(tile, image.box(place, extra), threshold);
+      if (kept) kept = !suppressed_by(tile, image.box(place, offset), threshold);
     }
     __syncthreads();  // before the next tile takes the place of this one
   }
 }
 
-// `kept` becomes what NMS keeps. A block for each kTile places of an image: the runs that begin
-// there.
+// Marks in `kept` the boxes that NMS keeps. A block handles the runs that begin in kTile places of
+// an image.
 template <typename T>
 __global__ void suppress(const T* boxes, const T* scores, const int64_t* candidate,
                          const int64_t* classes, const int64_t* rank, int64_t columns,
-                         double threshold, double extra, bool* kept) {
+                         double threshold, double offset, bool* kept) {
   __shared__ Tile tile;
-  const int64_t blocks = (columns + kTile - 1) / kTile;  // of an image
+  const int64_t blocks = (columns + kTile - 1) / kTile;  // per image
   const int64_t row = blockIdx.x / blocks * columns;
   const Image<T> image{boxes + 4 * row, scores + row, candidate + row, classes + row,
                        rank + row,      kept + row,   columns};
   const int64_t begin = blockIdx.x % blocks * kTile;
   for (int64_t place = begin; place < begin + kTile && place < columns; ++place) {
-    if (image.begins_run(place)) suppress_run(image, place, tile, threshold, extra);
+    if (image.begins_run(place)) suppress_run(image, place, tile, threshold, offset);
   }
 }
 
-// A block for each image: the first `limit` of what is kept, by rank, then -1; and how many there
-// are. Each thread has a range of ranks.
+// Writes the first `limit` kept boxes of each image by rank, then -1, and their number. A block
+// handles an image, and a thread a range of ranks.
 __global__ void compact(const bool* kept, const int64_t* candidate, int64_t columns, int64_t limit,
                         int64_t* keep, int64_t* counts) {
   __shared__ int64_t before[kThreads + 1];

@@ -1,4 +1,4 @@
-// What NMS is called with, on every device.
+// Checks the arguments of NMS on every device.
 #pragma once
 
 #include <algorithm>
@@ -30,7 +30,7 @@ inline NmsSizes nms_sizes(const Tensor& boxes, const Tensor& scores, const Tenso
           (scores.scalar_type() == ScalarType::Float || scores.scalar_type() == ScalarType::Double),
       "boxes and scores must both be float32 or both be float64");
   require(columns < INT32_MAX, "too many candidates");
-  require(threshold >= 0, "threshold must be a number from 0 on");
+  require(threshold >= 0, "threshold must be a number of at least 0");
   require(!limit || *limit > 0, "limit must be at least 1");
   return {images, columns, std::min(columns, limit.value_or(columns))};
 }

@@ -1,5 +1,5 @@
-// A box beside eight at a time, for NMS on the CPU. For one source only, which must not contract
-// multiplications with additions.
+// Compares a box with eight others at a time, for NMS on the CPU. Include it in one source only,
+// which must not contract multiplications with additions.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kLanes = 8;
 
-// Eight kept boxes of a class; without a box, everything is NaN, which overlaps nothing.
+// Eight kept boxes of a class. Empty lanes are NaN, which overlaps nothing.
 struct Lanes {
   double x1[kLanes], y1[kLanes], x2[kLanes], y2[kLanes], area[kLanes];
 
@@ -30,7 +30,7 @@ struct Lanes {
   }
 };
 
-// Whether the box overlaps one of those in `lanes`.
+// Tests whether the box overlaps a box of `lanes`.
 inline bool overlaps(const Lanes* lanes, int64_t count, const Box& box, double threshold) {
   return with_widest([&]() INLINED {
     for (int64_t i = 0; i < count; ++i) {

@@ -1,4 +1,4 @@
-// The sort of NMS on the CPU.
+// Sorts for NMS on the CPU.
 #pragma once
 
 #include <cstddef>
@@ -17,8 +17,8 @@ struct Entry {
 template <typename Key>
 using Entries = std::unique_ptr<Entry<Key>[]>;
 
-// Sorts by key, ascending and stable, byte by byte from the lowest; bytes that are the same in all
-// keys are left out. The result is in `entries`, for which `spare` may have changed places with it.
+// Sorts by key, ascending and stable, byte by byte from the lowest. Skips bytes that are equal in
+// all keys. The result is in `entries`, which may have been swapped with `spare`.
 template <typename Key>
 void radix_sort(Entries<Key>& entries, Entries<Key>& spare, int64_t count) {
   Key differ = 0;

@@ -1,6 +1,6 @@
-// Exponential and logarithm without calls and branches: compilers turn them into vector code
-// (libm's they do not), and a GPU needs half the instructions. The formulas are the same on
-// every device; the last place depends on where multiplications are contracted with additions.
+// Computes exponential and logarithm without calls and branches. Compilers turn this into vector
+// code, unlike libm's functions, and a GPU needs half the instructions. The formulas are the same
+// on every device. The last digit depends on which multiplications are contracted with additions.
 #pragma once
 
 #include <cmath>
@@ -25,14 +25,14 @@ struct Math {  // double, for gradcheck
 
 template <>
 struct Math<float> {
-  // e^x for x <= 0, to 1.5 units in the last place; 1e-38 below -87. NaN stays NaN.
+  // Gives e^x for x <= 0, to 1.5 units in the last place. Below -87 it is 1e-38. NaN stays NaN.
   static HOST_DEVICE float exp(float x) {
     const float bounded = x < -87.0f ? -87.0f : x;
-    // Adding 1.5 * 2^23 rounds to whole numbers, in the low bits of the sum.
+    // Adding 1.5 * 2^23 rounds to an integer, which is in the low bits of the sum.
     const float magic = 12582912.0f;
     const float shifted = bounded * 1.44269504f + magic;
     const float n = shifted - magic;
-    // What remains beyond n ln 2, with ln 2 in two parts: within [-0.35, 0.35].
+    // The remainder x - n ln 2, with ln 2 in two parts, lies in [-0.35, 0.35].
     const float r = (bounded - n * 0.693359375f) + n * 2.12194440e-4f;
     float series = 1.0f / 5040;
     series = series * r + 1.0f / 720;
@@ -44,13 +44,14 @@ struct Math<float> {
     series = series * r + 1.0f;
     uint32_t bits;
     memcpy(&bits, &shifted, sizeof(bits));
-    bits = (bits + 127u) << 23;  // 2^n; the magic number's own bits are shifted out
+    bits = (bits + 127u) << 23;  // 2^n; the bits of the magic number are shifted out
     float power;
     memcpy(&power, &bits, sizeof(power));
     return series * power;
   }
 
-  // log(1 + e) for e in [0, 1] by s = e / (2 + e): 2 artanh(s), whose series ends below 1e-8.
+  // Gives log(1 + e) = 2 artanh(s) for e in [0, 1] and s = e / (2 + e). The series is exact to
+  // 1e-8.
   static HOST_DEVICE float log1p_of_ratio(float, float s) {
     const float z = s * s;
     float series = 1.0f / 15;
@@ -64,7 +65,7 @@ struct Math<float> {
     return 2.0f * s * series;
   }
 
-  // log x for normal x > 0: x = 2^n m with m in [0.7, 1.42], and m = (1 + s) / (1 - s).
+  // Gives log x for normal x > 0, by x = 2^n m with m in [0.7, 1.42] and m = (1 + s) / (1 - s).
   static HOST_DEVICE float log(float x) {
     uint32_t bits;
     memcpy(&bits, &x, sizeof(bits));
@@ -75,7 +76,7 @@ struct Math<float> {
     return static_cast<float>(n) * 0.69314718f + log1p_of_ratio(m - 1.0f, (m - 1.0f) / (m + 1.0f));
   }
 
-  // 1 / x for x in [2, 6], to 1 unit in the last place.
+  // Gives 1 / x for x in [2, 6], to 1 unit in the last place.
   static HOST_DEVICE float inverse(float x) {
 #ifdef __CUDA_ARCH__
     return __fdividef(1.0f, x);

@@ -1,4 +1,4 @@
-// What every kernel needs to take its arguments apart safely.
+// Helpers for reading the arguments of kernels safely.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -17,12 +17,13 @@ namespace dynamic_atss {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// Becomes a RuntimeError with just this message.
+// Raises a RuntimeError with this message unless the condition holds.
 inline void require(bool holds, const std::string& message) {
   if (!holds) throw std::runtime_error(message);
 }
 
-// Of calls into PyTorch's C interface; its own macro for this has another name in torch 2.10.
+// Checks calls of PyTorch's C interface. The name of PyTorch's macro for this depends on its
+// version.
 inline void require_success(AOTITorchError code, const char* call) {
   require(code == TORCH_SUCCESS, std::string(call) + " failed");
 }
@@ -33,7 +34,7 @@ inline std::string shape_of(const Tensor& x) {
   return text + ")";
 }
 
-// One of the four that the operators' arguments have.
+// Requires one of the four dtypes of the operators' arguments.
 inline void require_type(const Tensor& x, ScalarType type, const char* name) {
   const char* wanted = type == ScalarType::Double  ? "float64"
                        : type == ScalarType::Float ? "float32"
@@ -42,14 +43,14 @@ inline void require_type(const Tensor& x, ScalarType type, const char* name) {
   require(x.scalar_type() == type, std::string(name) + " has another dtype than " + wanted);
 }
 
-// x is (rows,) of this type; its name stands in the message otherwise.
+// Requires that x is (rows,) of this type. The message contains its name.
 inline void require_rows(const Tensor& x, int64_t rows, ScalarType type, const char* name) {
   require(x.dim() == 1 && x.size(0) == rows, std::string(name) + " has shape " + shape_of(x) +
                                                  ", not (" + std::to_string(rows) + ",)");
   require_type(x, type, name);
 }
 
-// Calls `run` with a 0 of the tensor's type, one of the four of floating point.
+// Calls `run` with a 0 of the tensor's type, one of four floating-point types.
 template <typename Run>
 auto by_type(const Tensor& x, const char* name, const Run& run) {
   switch (x.scalar_type()) {
@@ -66,7 +67,8 @@ auto by_type(const Tensor& x, const char* name, const Run& run) {
   }
 }
 
-// A kernel is also called where only some of its arguments are on its device.
+// Requires the same device, because a kernel is also called if only some arguments are on its
+// device.
 inline void require_on(const Tensor& x, const Tensor& other, const char* names) {
   require(x.is_cpu() == other.is_cpu() && x.is_cuda() == other.is_cuda() &&
               x.get_device_index() == other.get_device_index(),
@@ -82,11 +84,11 @@ inline void require_focal(const Tensor& logits, const Tensor& classes,
   if (divisor) require_on(logits, *divisor, names);
   require(logits.dim() == 2, "logits have shape " + shape_of(logits) + ", not (rows, classes)");
   require_rows(classes, logits.size(0), ScalarType::Long, "classes");
-  require(kind >= 0 && kind <= 2, "there is no such kind of focal loss");
+  require(kind >= 0 && kind <= 2, "kind must be 0, 1 or 2: there is no such kind of focal loss");
   require(kind == 0 || quality, "this loss needs the quality");
 }
 
-// The elements in row-major order; `keep` owns them where x is not contiguous.
+// Gives the elements in row-major order. `keep` owns them if x is not contiguous.
 template <typename T>
 const T* elements(const Tensor& x, Tensor& keep) {
   keep = torch::stable::contiguous(x);

@@ -1,5 +1,5 @@
-// The choice of the widest vectors that this machine has: a function's body is compiled again for
-// each, and the best is taken when the program runs, so that one build is fast everywhere.
+// Chooses the widest vectors of this machine. Compiles a function several times and selects the
+// best version when the program runs, so that one build is fast everywhere.
 #pragma once
 
 #include <cstdlib>
@@ -16,7 +16,7 @@
 #endif
 #endif
 
-#define INLINED __attribute__((always_inline))  // a lambda
+#define INLINED __attribute__((always_inline))  // for lambdas
 #define ALWAYS_INLINE inline INLINED
 
 namespace dynamic_atss {
@@ -35,8 +35,8 @@ FOR_AVX512 auto run_avx512(const Run& run, Arguments... arguments) {
   return run(arguments...);
 }
 
-// DYNAMIC_ATSS_CPU_CAPABILITY limits the vectors, to run what a processor with fewer of them runs;
-// ops/library.py checks its value.
+// Tests whether DYNAMIC_ATSS_CPU_CAPABILITY allows these vectors. With it one can run the code of
+// other processors. ops/library.py checks its value.
 inline bool allowed(const char* vectors) {
   const char* limit = std::getenv("DYNAMIC_ATSS_CPU_CAPABILITY");
   if (limit == nullptr || *limit == 0 || std::strcmp(limit, "avx512") == 0) return true;
@@ -56,8 +56,9 @@ Function widest(Function plain, Function avx2, Function avx512) {
 }
 #endif
 
-// Calls a lambda that is compiled for the widest vectors. It, and what it calls, is INLINED or
-// ALWAYS_INLINE: what is not stays of the plain kind, and slows the others down where they meet.
+// Calls a lambda that is compiled for the widest vectors. The lambda and all functions that it
+// calls must be INLINED or ALWAYS_INLINE. Otherwise they are compiled for plain vectors and slow it
+// down.
 template <typename Run, typename... Arguments>
 auto with_widest(const Run& run, Arguments... arguments) {
 #ifdef DYNAMIC_ATSS_X86

@@ -1,9 +1,9 @@
-"""What became of each pair, compared with the labels prior by prior: of every rule, in crowds."""
+"""Compares the outcomes of all pairs with the labels, for every rule on crowded pictures."""
 
 import numpy as np
 import pytest
 import torch
-from helpers_inspection import DenseNoted, crowd, nuclei, recorded, told
+from helpers_inspection import DenseNoted, crowd, explained, nuclei, recorded
 
 from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.assigners.at_least_one import AtLeastOne
@@ -14,17 +14,17 @@ from dynamic_atss.assigners.nearest import is_near
 from dynamic_atss.assigners.per_image import PerImage
 from dynamic_atss.assigners.rules.max_iou import MaxIoU
 from dynamic_atss.boxes import BoxConvention, iou, sides
-from dynamic_atss.inspection.fates import IGNORED, LOST, TAKEN, WON, fates
+from dynamic_atss.inspection.outcomes import IGNORED, LOST, TAKEN, WON, outcomes
 from dynamic_atss.inspection.reasons import Reasons
 from dynamic_atss.inspection.views import with_nearest
 from dynamic_atss.types import BACKGROUND, Assignment, GroundTruth
 
-# As released these do not choose box by box: see their own tests below.
+# The released forms of these do not choose per box. They have separate tests below.
 BY_BOX = {
     "simota": {"candidates": "box"},
     "dynamic_soft_label": {"candidates": "box"},
     "poto": {"exact": False},
-    "simd": {"means": (6.13, 4.59)},  # else they are those of the boxes that it has seen
+    "simd": {"means": (6.13, 4.59)},  # fixed, because the default follows the boxes seen so far
 }
 SCENES = ["crowd 0", "crowd 1", "nuclei"]
 
@@ -37,7 +37,7 @@ def picture(request):
 
 
 def pairs_of(found, status):
-    """{(box, prior): other}"""
+    """Gives {(box, prior): other} of the pairs with that status."""
     here = found.status == status
     return dict(
         zip(
@@ -52,7 +52,7 @@ def pairs_of(found, status):
 @pytest.mark.parametrize("wrapped", [False, True], ids=["alone", "at_least_one"])
 def test_won_are_the_positives(name, wrapped, picture):
     rule = ASSIGNERS[name]()
-    answer, found, _ = told(AtLeastOne(rule) if wrapped else rule, *picture)
+    answer, found, _ = explained(AtLeastOne(rule) if wrapped else rule, *picture)
     label = answer.found.gt_index[0].tolist()
     assert pairs_of(found, WON).keys() == {(b, p) for p, b in enumerate(label) if b >= 0}
     for (box, prior), other in pairs_of(found, TAKEN).items():
@@ -60,7 +60,7 @@ def test_won_are_the_positives(name, wrapped, picture):
 
 
 def taken_from(rule, priors, gt, predictions, label):
-    """{(box, prior): the box that has it}: what each box would have if it were alone, and lacks."""
+    """Gives {(box, prior): owner} of priors that the box gets only without the other boxes."""
     found = {}
     for box in range(len(gt)):
         alone = rule(priors, gt[box : box + 1], predictions)
@@ -72,18 +72,20 @@ def taken_from(rule, priors, gt, predictions, label):
 @pytest.mark.parametrize("name", ASSIGNERS)
 def test_taken_are_those_that_a_box_would_have_alone(name, picture):
     rule = ASSIGNERS[name](**BY_BOX.get(name, {}))
-    answer, found, _ = told(rule, *picture)
+    answer, found, _ = explained(rule, *picture)
     expected = taken_from(rule, *picture, answer.found.gt_index[0].tolist())
     assert pairs_of(found, TAKEN) == expected
-    assert expected or name in ("poto", "simd")  # so few a box that two rarely want the same
+    assert expected or name in ("poto", "simd")  # these choose too few priors to compete
 
 
 def test_taken_in_simota_are_those_that_a_box_takes_for_itself(picture):
-    """Its candidates are near any box, so that a box alone would have others. Those of the image
-    stay here, and the other boxes want none of them."""
+    """Computes the choice of each box from the image's candidates.
+
+    Calling the rule with one box would not do: it would have other candidates.
+    """
     priors, gt, predictions = picture
     rule = ASSIGNERS["simota"]()
-    answer, found, texts = told(rule, *picture)
+    answer, found, texts = explained(rule, *picture)
     label = answer.found.gt_index[0].tolist()
     count, boxes = len(priors), len(gt)
     box, prior = torch.arange(boxes)[:, None], torch.arange(count).expand(boxes, count)
@@ -98,16 +100,16 @@ def test_taken_in_simota_are_those_that_a_box_takes_for_itself(picture):
         (b, p): label[p] for b, p in wants.nonzero().tolist() if label[p] not in (b, BACKGROUND)
     }
     assert expected and pairs_of(found, TAKEN) == expected
-    won = found.status == WON  # be it by a box that has not taken it
+    won = found.status == WON
     text = "won, although more than the box's IoUs add up to"
     although = [texts[i] == text for i in found.reason[won]]
     assert although == (~wants[found.box[won], found.prior[won]]).tolist()
 
 
 def test_the_matching_of_poto_takes_nothing_from_a_box(picture):
-    """It matches all boxes at once: a box's best prior may be another's by no right of that one."""
+    """It matches all boxes at once, so no box takes a prior from another."""
     rule = ASSIGNERS["poto"]()
-    answer, found, texts = told(rule, *picture)
+    answer, found, texts = explained(rule, *picture)
     lacking = taken_from(rule, *picture, answer.found.gt_index[0].tolist())
     assert not pairs_of(found, TAKEN)
     assert lacking.keys() <= pairs_of(found, LOST).keys()
@@ -115,9 +117,9 @@ def test_the_matching_of_poto_takes_nothing_from_a_box(picture):
 
 
 def test_a_prior_below_the_threshold_goes_by_the_best_of_another_box(picture):
-    """Max-IoU: it is one of the best of some box, but its own box of the largest IoU has it."""
+    """Max-IoU gives a prior that is the best of a box to the box of the largest IoU instead."""
     priors, gt, _ = picture
-    _, found, texts = told(MaxIoU(), *picture)
+    _, found, texts = explained(MaxIoU(), *picture)
     overlap = BoxConvention.LEGACY.iou(priors.boxes[:, None], gt.boxes)
     least = overlap.amax(0).clamp(max=0.5)
     of_pair = overlap[found.prior, found.box].numpy()
@@ -132,7 +134,7 @@ def test_a_prior_below_the_threshold_goes_by_the_best_of_another_box(picture):
 
 
 class BestOverlap(PerImage):
-    """As one writes it first: it notes nothing."""
+    """Takes the box of the largest IoU. Notes nothing."""
 
     def assign(self, priors, boxes, classes, predicted_boxes, logits):
         best, index = iou(priors.boxes[:, None], boxes).max(1)
@@ -143,7 +145,7 @@ class BestOverlap(PerImage):
 def test_taken_from_a_box_by_a_rule_for_one_image(rule, picture):
     answer = with_nearest(recorded(rule, *picture))
     reasons = Reasons()
-    found = fates(answer, reasons)
+    found = outcomes(answer, reasons)
     every = taken_from(rule, *picture, answer.found.gt_index[0].tolist())
     seen = set(zip(found.box.tolist(), found.prior.tolist(), strict=True))
     expected = {pair: other for pair, other in every.items() if pair in seen}
@@ -159,7 +161,7 @@ def test_taken_from_a_box_by_a_rule_for_one_image(rule, picture):
 
 def test_why_atss_refuses(picture):
     priors, gt, _ = picture
-    _, found, texts = told(ASSIGNERS["atss"](), *picture)
+    _, found, texts = explained(ASSIGNERS["atss"](), *picture)
     overlap = BoxConvention.LEGACY.iou(priors.boxes[:, None], gt.boxes)
     within = sides(priors.centers[:, None], gt.boxes).amin(-1) > 0.01
     seen = set()
@@ -179,7 +181,7 @@ def test_why_atss_refuses(picture):
 def test_what_at_least_one_gives_is_said(picture):
     rule = ASSIGNERS["max_iou"]()
     before = rule(*picture).gt_index[0].tolist()
-    answer, found, texts = told(AtLeastOne(rule), *picture)
+    answer, found, texts = explained(AtLeastOne(rule), *picture)
     given = {(b, p) for p, b in enumerate(answer.found.gt_index[0].tolist()) if b >= 0 > before[p]}
     said = texts.index("won: given by AtLeastOne")
     here = found.reason == said
@@ -187,7 +189,7 @@ def test_what_at_least_one_gives_is_said(picture):
 
 
 def test_ignored_between_the_thresholds_and_for_a_centre_outside():
-    answer, found, texts = told(MaxIoU(inside_only=True), *crowd(0))
+    answer, found, texts = explained(MaxIoU(inside_only=True), *crowd(0))
     label = answer.found.gt_index[0].numpy()
     assert ((label[found.prior] == -2) == (found.status == IGNORED)).all()
     said = {texts[i] for i in found.reason[found.status == IGNORED]}
@@ -205,15 +207,15 @@ def test_a_region_ignores_priors_that_a_box_lost():
         torch.arange(len(gt) + 1) == len(gt),
     )
     rule = IgnoreRegions(ASSIGNERS["atss"]())
-    answer, found, texts = told(rule, priors, with_region, predictions)
-    alone, _, _ = told(ASSIGNERS["atss"](), priors, gt, predictions)
+    answer, found, texts = explained(rule, priors, with_region, predictions)
+    alone, _, _ = explained(ASSIGNERS["atss"](), priors, gt, predictions)
     assert torch.equal(answer.found.positive, alone.found.positive)
     assert "ignored (below the threshold)" in {texts[i] for i in found.reason}
     assert not (found.box == len(gt)).any()
 
 
 class WeightOfZero:
-    """ATSS, whose positives of box 0 do not count."""
+    """Gives the positives of box 3 in ATSS the weight 0."""
 
     soft_labels, quality_name, needs_size = False, "centerness", True
 
@@ -223,7 +225,7 @@ class WeightOfZero:
 
 
 def test_a_prior_of_weight_0_is_no_positive():
-    answer, found, texts = told(WeightOfZero(), *crowd(0))
+    answer, found, texts = explained(WeightOfZero(), *crowd(0))
     label = answer.found.gt_index[0].numpy()
     of_3 = (found.box == 3) & (label[found.prior] == 3)
     assert of_3.any() and (found.status[of_3] == LOST).all()
@@ -233,7 +235,7 @@ def test_a_prior_of_weight_0_is_no_positive():
 @pytest.mark.parametrize("name", ASSIGNERS)
 def test_a_picture_without_boxes(name):
     priors, gt, predictions = crowd(0)
-    answer, found, _ = told(ASSIGNERS[name](), priors, gt[:0], predictions)
+    answer, found, _ = explained(ASSIGNERS[name](), priors, gt[:0], predictions)
     assert not len(found.box) and not answer.found.positive.any()
 
 

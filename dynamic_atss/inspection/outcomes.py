@@ -1,4 +1,4 @@
-"""What became of each pair of a box and a prior: won, or lost and why."""
+"""Explains each pair of a box and a prior: it won, or it lost for a stated reason."""
 
 from __future__ import annotations
 
@@ -8,25 +8,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynamic_atss.inspection.alone import had_alone
+from dynamic_atss.inspection.alone import positive_alone
 from dynamic_atss.inspection.reasons import Reasons, failed, lost
 from dynamic_atss.inspection.recorder import Answer, Event
 from dynamic_atss.types import IGNORE
 
 WON, TAKEN, LOST, IGNORED = range(4)
-_OPEN = -1  # no reason yet: the pair is still in
+_OPEN = -1  # no reason yet: no step has refused the pair
 _TAKEN = "taken by another box"
 _REFUSED_ALONE = "refused without the other boxes, too"
 
 
 @dataclass(frozen=True)
-class Fates:
-    """M pairs, by box, then by prior.
+class Outcomes:
+    """The outcomes of M pairs, sorted by box, then by prior.
 
-    box, prior (M,) · status (M,) WON, TAKEN, LOST or IGNORED; TAKEN: the box would have the prior
-    if no other box wanted it · reason (M,) numbers of texts · other (M,): the box that has or had
-    the prior in this one's place, -1: none · score (M,), of the last step, NaN: none · values (M,)
-    by name, NaN: unknown
+    Args:
+        box, prior: (M,) indices.
+        status: (M,) WON, TAKEN, LOST or IGNORED. TAKEN: the box would get the prior if no other
+            box wanted it.
+        reason: (M,) numbers of texts in `Reasons`.
+        other: (M,) the box that has or had the prior instead, -1: none.
+        score: (M,) the score of the last step, NaN: none.
+        values: by name, (M,) numbers that the rule noted, NaN: unknown.
     """
 
     box: NDArray[Any]
@@ -38,73 +42,73 @@ class Fates:
     values: dict[str, NDArray[np.float32]]
 
 
-def fates(answer: Answer, reasons: Reasons) -> Fates:
-    """Of all pairs that the rule looked at and of all positives. `reasons` gets their texts."""
+def outcomes(answer: Answer, reasons: Reasons) -> Outcomes:
+    """Explains all pairs that the rule looked at, and all positives. Adds texts to `reasons`."""
     return _Ledger(answer, reasons).closed()
 
 
 class _Ledger:
-    """The pairs, each with what is known of it after the steps so far."""
+    """Collects what each step of the rule reveals about the pairs."""
 
     def __init__(self, answer: Answer, reasons: Reasons) -> None:
         self.answer, self.reasons = answer, reasons
         self.priors = len(answer.priors)
         self.label = answer.found.gt_index.detach().cpu().flatten().numpy()
-        self.events = [_kept_alone(event) if event.around else event for event in answer.events]
+        self.events = [_only_kept(event) if event.by_wrapper else event for event in answer.events]
         positive = np.flatnonzero(self.label >= 0)
         keys = [self._keys(event.box, event.prior) for event in self.events]
         self.keys = np.unique(np.concatenate([*keys, self._keys(self.label[positive], positive)]))
         self.reason, self.other, self.why = (np.full(len(self.keys), _OPEN) for _ in range(3))
         self.seen, self.in_doubt = (np.zeros(len(self.keys), bool) for _ in range(2))
-        self.last = [event for event in self.events if not event.around][-1:]
+        self.last = [event for event in self.events if not event.by_wrapper][-1:]
         self.score = np.full(len(self.keys), np.nan)
         self.values: dict[str, NDArray[np.float32]] = {}
-        for event, own in zip(self.events, keys, strict=True):
-            self._read(event, np.searchsorted(self.keys, own))
+        for event, event_keys in zip(self.events, keys, strict=True):
+            self._read(event, np.searchsorted(self.keys, event_keys))
 
     def _keys(self, box: NDArray[Any], prior: NDArray[Any]) -> NDArray[np.int64]:
         return box.astype(np.int64) * self.priors + prior
 
     def _read(self, event: Event, at: NDArray[Any]) -> None:
-        """The pairs `at` go through a step."""
-        if not event.around:
+        """Applies a step to the pairs at the places `at`."""
+        if not event.by_wrapper:
             self._leave_out(at)
         self.seen[at] = True
-        self._take_over(event, at)
+        self._copy_values(event, at)
         still = self.reason[at] == _OPEN
         codes, texts = failed(event)
         self.why[at[codes > 0]] = self.reasons.numbers(codes[codes > 0], texts)
         out = still & ~event.kept
-        if event.told:  # of what is not positive, nothing more is known than the conditions
+        if event.from_notes:  # only the conditions explain why a pair is not positive
             out &= codes > 0
         elif event.winner is not None:
             beaten = still & event.kept & (event.winner != event.box)
-            out |= beaten & (codes > 0)  # the rule chose by prior: the box itself did not want it
+            out |= beaten & (codes > 0)  # the rule chose per prior; the box did not want this one
             self._beat(event, beaten & (codes == 0), at)
         codes, texts = lost(event)
         self.reason[at[out]] = self.reasons.numbers(codes[out], texts)
 
     def _beat(self, event: Event, beaten: NDArray[np.bool_], at: NDArray[Any]) -> None:
-        """Another box takes the prior; whether a later step would have refused it is in doubt."""
+        """Marks pairs whose prior another box takes. A later step might still refuse them."""
         assert event.winner is not None
         self.other[at[beaten]] = event.winner[beaten]
         self.reason[at[beaten]] = self.reasons.number(_TAKEN)
-        self.in_doubt[at[beaten]] = not event.around and event is not self.last[0]
+        self.in_doubt[at[beaten]] = not event.by_wrapper and event is not self.last[0]
 
     def _leave_out(self, at: NDArray[Any]) -> None:
-        """Pairs of an earlier step that are not in this one."""
+        """Marks the open pairs of earlier steps that are not among the pairs `at`."""
         gone = self.seen & (self.reason == _OPEN)
         gone[at] = False
         self.reason[gone] = self.reasons.number("left out by the rule between two steps")
 
-    def _take_over(self, event: Event, at: NDArray[Any]) -> None:
+    def _copy_values(self, event: Event, at: NDArray[Any]) -> None:
         self.score[at] = event.score
         for name, value in event.values.items():
             known = self.values.setdefault(name, np.full(len(self.keys), np.nan, np.float32))
             known[at] = value
 
-    def closed(self) -> Fates:
-        """All pairs, by the rule's answer."""
+    def closed(self) -> Outcomes:
+        """Gives the outcomes of all pairs, consistent with the rule's answer."""
         box, prior = self.keys // self.priors, self.keys % self.priors
         label = self.label[prior]
         status = np.full(len(self.keys), LOST, np.uint8)
@@ -116,20 +120,19 @@ class _Ledger:
         self._mark(~has_it & (self.other >= 0) & ~taken, "taken by a box that did not keep it")
         self._ignore(~has_it & (label == IGNORE), status)
         self._win(has_it, prior, status)
-        rest = self.reason, self.other, self.score, self.values
-        return Fates(box, prior, status, *rest)
+        return Outcomes(box, prior, status, self.reason, self.other, self.score, self.values)
 
     def _close_open(self, pairs: NDArray[np.bool_], label: NDArray[Any]) -> None:
-        """No step has refused them, and yet they are no positives."""
+        """Gives a reason to pairs that no step refused and that are still not positive."""
         self.other[pairs] = np.maximum(label[pairs], -1)
         self.in_doubt |= pairs
         self._mark(pairs & (label >= 0), _TAKEN)
         self._mark(pairs & (label < 0), "the rule does not tell why")
 
     def _refused_alone(self, pairs: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Those of the pairs that would be no positives without the other boxes, either."""
+        """Finds the pairs that the rule also refuses when the image has no other boxes."""
         found, (place,) = pairs.copy(), pairs.nonzero()
-        found[place] = ~had_alone(self.answer, *np.divmod(self.keys[place], self.priors))
+        found[place] = ~positive_alone(self.answer, *np.divmod(self.keys[place], self.priors))
         self._mark(found, _REFUSED_ALONE)
         self.other[found] = -1
         return found
@@ -139,19 +142,19 @@ class _Ledger:
             self.reason[pairs] = self.reasons.number(text)
 
     def _ignore(self, pairs: NDArray[np.bool_], status: NDArray[np.uint8]) -> None:
-        """The prior is neither a positive nor background. Why, as far as it was noted."""
+        """Marks pairs whose prior is ignored. Adds the noted reason where there is one."""
         status[pairs] = IGNORED
         self._mark(pairs, "ignored")
         self._why_not(pairs & (self.why >= 0), "ignored ({})")
 
     def _why_not(self, pairs: NDArray[np.bool_], text: str) -> None:
-        """What the rule noted against the pairs, in the text."""
+        """Puts the conditions that failed for the pairs into the text."""
         why = self.why[pairs]
         texts = {int(n): text.format(self.reasons.texts[n]) for n in np.unique(why)}
         self.reason[pairs] = self.reasons.numbers(why, texts)
 
     def _win(self, pairs: NDArray[np.bool_], prior: NDArray[Any], status: NDArray[Any]) -> None:
-        """Those whose prior learns the box; of weight 0 it learns nothing."""
+        """Marks pairs whose prior learns the box. A positive of weight 0 learns nothing."""
         status[pairs] = WON
         self.other[pairs] = -1
         self._mark(pairs, "won")
@@ -165,14 +168,17 @@ class _Ledger:
         self._mark(pairs & ~positive, "has the prior with weight 0")
 
 
-def _kept_alone(event: Event) -> Event:
-    """Of a rule around another only what it takes: it looks at many boxes that lack nothing."""
+def _only_kept(event: Event) -> Event:
+    """Drops the pairs that a wrapper does not use. It looks at many boxes that need no prior."""
     kept = event.kept
     return Event(
-        *(event.box[kept], event.prior[kept], event.score[kept], kept[kept]),
-        None if event.winner is None else event.winner[kept],
-        event.limit,
-        {name: value[kept] for name, value in event.values.items()},
-        {name: value[kept] for name, value in event.conditions.items()},
-        around=True,
+        box=event.box[kept],
+        prior=event.prior[kept],
+        score=event.score[kept],
+        kept=kept[kept],
+        winner=None if event.winner is None else event.winner[kept],
+        limit=event.limit,
+        values={name: value[kept] for name, value in event.values.items()},
+        conditions={name: value[kept] for name, value in event.conditions.items()},
+        by_wrapper=True,
     )

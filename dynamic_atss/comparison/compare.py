@@ -1,4 +1,4 @@
-"""A comparison from its arguments to its numbers."""
+"""Runs a comparison from its arguments to its numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dynamic_atss.files import open_folder
 
 
 class Request(NamedTuple):
-    """What the command line asks for: rules x seeds of a configuration, with its overrides."""
+    """The command line's request: rules, seeds and a configuration with overrides."""
 
     config_file: str
     rules: Sequence[str]
@@ -34,19 +34,24 @@ class Request(NamedTuple):
     allow_code: bool
 
 
-def of_rules(asked: Request) -> tuple[Comparison | None, list[Failure]]:
-    """Trains what is not trained yet. None: no run ended well; and those that did not.
+def compare_rules(asked: Request) -> tuple[Comparison | None, list[Failure]]:
+    """Trains the missing runs and compares all. Gives the comparison and the failed runs.
+
+    The comparison is None if all runs failed.
 
     Raises:
-        UserError: before the first run starts, for what the user can correct.
-        Stopped: a signal came; the same request goes on.
+        UserError: an argument is wrong. No run has started then.
+        Stopped: a signal came. The same request resumes the runs.
     """
     rules = parsed(asked.rules)
     labels = _labels(rules)
     check_reference(asked.reference, [*labels])
     given = devices(asked.devices)
     jobs = planned(
-        *(asked.config_file, rules, asked.seeds, asked.overrides),
+        asked.config_file,
+        rules,
+        asked.seeds,
+        asked.overrides,
         output=asked.output,
         device=given[0].kind,
         allow_code=asked.allow_code,
@@ -61,7 +66,7 @@ def of_rules(asked: Request) -> tuple[Comparison | None, list[Failure]]:
         return None, failures
     found = compared(
         groups,
-        Truths(allow_code=True),  # the command line has allowed it, or nothing would have been run
+        Truths(allow_code=True),  # the command line has allowed it, otherwise no run had started
         reference=reference if any(group.label == reference for group in groups) else "",
         failures={failure.job.name: failure.reason for failure in failures},
     )
@@ -72,17 +77,20 @@ def _run(runner: Runner) -> list[Failure]:
     try:
         return runner.run()
     except Stopped as stopped:
-        print(f"{stopped.name}: all runs are saved; the same command goes on", file=sys.stderr)
+        print(
+            f"{stopped.name}: all runs are saved; repeat the command to resume them",
+            file=sys.stderr,
+        )
         raise
 
 
-def of_runs(
+def compare_runs(
     folders: Sequence[Path], output: Path, *, reference: str = "", allow_code: bool = False
 ) -> Comparison:
-    """Reads finished runs.
+    """Compares finished runs.
 
     Raises:
-        UserError: a folder is no complete run; two of the same settings and seed.
+        UserError: a folder holds no complete run, or two runs have the same settings and seed.
     """
     runs = [read_run(folder) for folder in folders]
     groups = grouped(runs)
@@ -93,25 +101,24 @@ def of_runs(
 
 
 def _labels(rules: Sequence[Rule]) -> dict[str, str]:
-    """How each rule is shown, by its text: as typed where two would be shown alike."""
+    """Gives the label of each rule by its text. Labels that would be equal stay as typed."""
     short = [rule.label for rule in rules]
     return {r.text: r.label if short.count(r.label) == 1 else r.text for r in rules}
 
 
 def _open_data(job: Job) -> list[str]:
-    """The names of the test sets. Opens all data sets: what is wrong with them is told once, before
-    the first run.
+    """Opens all data sets, to report errors before the first run. Gives the test sets' names.
 
     Raises:
-        UserError: one cannot be opened, or there is no test set.
+        UserError: a data set cannot be opened, or there is no test set.
     """
     if not job.cfg.DATASETS.TEST:
-        raise UserError("DATASETS.TEST is empty: rules are compared by their scores; name a set")
+        raise UserError("DATASETS.TEST is empty: name a test set, whose scores are compared")
     builders.check_num_classes(job.cfg, builders.build_train_dataset(job.cfg))
     return [*builders.build_test_loaders(job.cfg)]
 
 
 def _group(rule: Rule, label: str, jobs: Sequence[Job], test_sets: Sequence[str]) -> Group:
-    """Its runs that are complete."""
-    own = [job for job in jobs if job.rule == rule and job.complete(test_sets)]
-    return Group(label, {job.seed: read_run(job.folder) for job in own})
+    """Reads the complete runs of a rule."""
+    complete = [job for job in jobs if job.rule == rule and job.complete(test_sets)]
+    return Group(label, {job.seed: read_run(job.folder) for job in complete})
