@@ -1,16 +1,16 @@
-"""Time and peak memory of the assignment rules beside the same rules over all P x T pairs.
+"""Compares time and peak memory of assignment rules with the same rules over all P x T pairs.
 
     python benchmarks/assignment.py [--rules atss fcos] [--boxes 10 100 1000] [--batch 1 16]
         [--threads 2] [--processor-time]
 
-One image of 800 x 1344 has 22,400 priors. The dense forms are in `dense`: plain PyTorch,
-vectorised over boxes as the releases are, image by image. Both must give the same gt index on every
-prior, but for what rounding may decide (MAY_DIFFER). A call of more than a second is repeated once
-to three times. The dense form of PAA fits its mixtures by scikit-learn, one box after the other, as
-released. Ultralytics' assigner is a further peer where it is installed.
+One image of 800 x 1344 has 22,400 priors. The dense forms in `dense` are plain PyTorch,
+vectorised over boxes like the releases, image by image. Both forms must give every prior the same
+gt index, except where rounding decides (MAY_DIFFER). A call of more than a second is repeated one
+to three times. The dense form of PAA fits its mixtures by scikit-learn, box by box, like the
+release. Ultralytics' assigner is another peer if it is installed.
 
-On a machine that others use, `--threads 1 --processor-time` is the steadier comparison: with more
-threads, each operator waits for its slowest one. `2> /dev/null` drops the profiler's own notes.
+On a busy machine `--threads 1 --processor-time` is steadier: with more threads, each operator waits
+for the slowest. `2> /dev/null` drops the notes of the profiler.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from dynamic_atss.types import GroundTruth, Predictions, Priors, to_device
 
 SIZES = ((100, 168), (50, 84), (25, 42), (13, 21), (7, 11))
 CLASSES = 80
-# Scores of top-k fall by millionths from anchor to anchor, and are equal on both sides of a centre
-# but for the rounding: float32 decides a few (of 22,400 priors 2 at 1,000 boxes, 20 at 5,000, on an
-# Intel Xeon). The losses that PAA fits its mixtures to differ in the last bit.
+# Rounding decides between scores of top-k, which differ by millionths from anchor to anchor and are
+# equal on both sides of a centre. Measured on an Intel Xeon: of 22,400 priors, 2 differ at 1,000
+# boxes and 20 at 5,000. PAA fits its mixtures to losses that differ in the last bit.
 MAY_DIFFER = {"topk": 2e-3, "paa": 1e-4}
 
-ON_GPU = 1e-4  # of all priors: sums go in another order there, so that near ties may fall otherwise
+ON_GPU = 1e-4  # of all priors: sums are taken in another order there, so near ties may differ
 
 
 def scene(
     boxes: int, batch: int, sizes: Sequence[tuple[int, int]] = SIZES
 ) -> tuple[Priors, GroundTruth, Predictions]:
-    """Random boxes of sides 8 to 400 pixels; predictions near the priors with random logits."""
+    """Makes boxes with sides of 8 to 400 pixels, and predictions near the priors."""
     generator = torch.Generator().manual_seed(boxes)
     make = AnchorGenerator((8, 16, 32, 64, 128), (64, 128, 256, 512, 1024))
     priors = make(sizes, torch.device("cpu"))
@@ -59,10 +59,10 @@ def scene(
 
 
 def dense(rule: Rule, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Tensor:
-    """gt index (N, P) over all pairs; one image after the other, as in the releases."""
+    """Returns the gt index (N, P) over all pairs, image by image like the releases."""
     images, first = [], 0
     for n, (boxes, logits) in enumerate(zip(predictions.boxes, predictions.logits, strict=True)):
-        here = gt.image == n
+        here = gt.image_index == n
         index = rule(Image(priors, gt.boxes[here], gt.classes[here], boxes, logits))
         images.append(torch.where(index >= 0, index + first, index))
         first += int(here.sum())
@@ -70,9 +70,11 @@ def dense(rule: Rule, priors: Priors, gt: GroundTruth, predictions: Predictions)
 
 
 def cases(args: argparse.Namespace) -> list[tuple[str, int, int]]:
-    """(rule, boxes per image, images). Larger batches only for the first rule and for the one that
-    has two peers: the others work on one image after the other there, too, ours on all boxes at
-    once."""
+    """Returns (rule, boxes per image, images) of each case.
+
+    Only the first rule and the rule with two peers get larger batches: the dense forms of all rules
+    take one image after the other, and ours all boxes at once.
+    """
     first, *further = args.batch
     single = [(rule, boxes, first) for rule in args.rules for boxes in args.boxes]
     both = [r for r in args.rules if r in (args.rules[0], "task_aligned")]
@@ -88,7 +90,9 @@ def rows(args: argparse.Namespace) -> list[dict[str, Any]]:
 def case_rows(rule: str, boxes: int, batch: int, args: argparse.Namespace) -> list[dict[str, Any]]:
     inputs = [to_device(part, args.device) for part in scene(boxes, batch)]
     assigner = ASSIGNERS[rule]()
-    if isinstance(assigner, torch.nn.Module):  # what it learns of the scene changes its labels
+    if isinstance(
+        assigner, torch.nn.Module
+    ):  # it changes its labels with what it learns from the scene
         assigner.eval()
 
     def ours() -> Tensor:
@@ -116,7 +120,7 @@ def case_rows(rule: str, boxes: int, batch: int, args: argparse.Namespace) -> li
 
 
 def blank_labels(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """gt index and quality (N, P) of nothing but background."""
+    """Returns the gt index and quality (N, P) of a batch of background."""
     shape = boxes.shape[:2]
     return boxes.new_full(shape, -1, dtype=torch.int64), boxes.new_zeros(shape)
 
@@ -124,7 +128,7 @@ def blank_labels(boxes: Tensor) -> tuple[Tensor, Tensor]:
 def ultralytics_rows(
     case: str, ours: Callable[[], Tensor], inputs: list[Any], args: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """Task-aligned assignment beside Ultralytics', of CIoU and with tiny boxes made larger."""
+    """Compares task-aligned assignment with Ultralytics', of CIoU and with enlarged tiny boxes."""
     peer = "ultralytics TaskAlignedAssigner"
     assigner = ultralytics_assigner()
     if assigner is None:
@@ -151,7 +155,7 @@ def ultralytics_rows(
 
 
 def ultralytics_assigner() -> Callable[..., tuple[Tensor, ...]] | None:
-    """None where it is not installed."""
+    """Makes Ultralytics' assigner; None if it is not installed."""
     try:
         from ultralytics.utils.tal import TaskAlignedAssigner
     except ImportError:
@@ -160,7 +164,7 @@ def ultralytics_assigner() -> Callable[..., tuple[Tensor, ...]] | None:
 
 
 def compare(rule: str, mine: Tensor, theirs: Tensor) -> str:
-    """What was compared. Raises AssertionError where the gt indices are not the same."""
+    """Says what was compared. Raises AssertionError if the gt indices differ."""
     assert (mine >= 0).any()
     differ = (mine != theirs).float().mean().item()
     allowed = max(MAY_DIFFER.get(rule, 0), ON_GPU if mine.is_cuda else 0)

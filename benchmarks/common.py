@@ -1,7 +1,7 @@
-"""What the stages' scripts share: calls that take turns, peak memory, rows, command line.
+"""Shared parts of the benchmark scripts: alternating calls, peak memory, rows, command line.
 
-Each script has `rows(args) -> list[dict]`, each a `Row.to_dict()`, may have `arguments(parser)` for
-options of its own, and ends with `main(__doc__, rows, arguments)`. `run.py` runs them all.
+Each script has `rows(args) -> list[dict]`, each a `Row.to_dict()`. It may have `arguments(parser)`
+for its options. It ends with `main(__doc__, rows, arguments)`. `run.py` runs all scripts.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Row:
-    """Ours beside one peer and beside the limit. None or "": not measured, or there is none.
+    """Ours, one peer and the limit. None or "" means not measured, or none.
 
-    ours_s, peer_s, limit_s: median seconds · limit: what no implementation can be faster than ·
-    ours_mb, peer_mb: peak of allocated memory above what was there, 10^6 bytes · same: what of the
-    two results was compared, and how far they differ · note: what a reader has to know
+    ours_s, peer_s, limit_s: median seconds
+    limit: work that every implementation must do
+    ours_mb, peer_mb: peak of newly allocated memory, 10^6 bytes
+    same: which results were compared, and their difference
+    note: a remark for readers
     """
 
     stage: str
@@ -49,10 +51,10 @@ class Row:
     peer_mb: float | None = None
     same: str = ""
     note: str = ""
-    device: str = "cpu"  # or "cuda", or "host": what is done there on a machine with a GPU, too
+    device: str = "cpu"  # or "cuda", or "host": runs on the host even with a GPU
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, and `ratio`, peer_s / ours_s."""
+        """Returns all fields, and `ratio`, peer_s / ours_s."""
         known = self.ours_s is not None and self.peer_s is not None
         return {**asdict(self), "ratio": self.peer_s / self.ours_s if known else None}
 
@@ -71,15 +73,15 @@ def measure(
     same: str = "",
     note: str = "",
 ) -> list[dict[str, Any]]:
-    """A row for each peer, or one without; all calls take turns. Tells stderr.
+    """Measures all calls in turn; returns a row for each peer, or one without. Logs to stderr.
 
-    device: that of the rows, if not `args.device`
+    device: of the rows; by default `args.device`
     """
     print(f"{stage}: {case}", file=sys.stderr, flush=True)
     calls = [ours, *([at_limit] if at_limit else []), *peers.values()]
     ours_s, *others = alternate(calls, args.seconds, args.device, args.clock)
     seen = ", ".join(f"{seconds * 1e3:.4g} ms" for seconds in (ours_s, *others))
-    print(f"    {seen}", file=sys.stderr, flush=True)  # what a run that is cut off leaves
+    print(f"    {seen}", file=sys.stderr, flush=True)  # kept if the run is killed
     limit_s = others.pop(0) if at_limit else None
     peaks = [peak_memory(c, args.device) / 1e6 if memory else None for c in (ours, *peers.values())]
     common = {
@@ -94,17 +96,17 @@ def measure(
     }
     if not peers:
         return [Row(**common).to_dict()]
-    beside = zip(peers, others, peaks[1:], strict=True)
+    peer_results = zip(peers, others, peaks[1:], strict=True)
     return [
         Row(**common, peer=name, peer_s=s, peer_mb=mb, same=same).to_dict()
-        for name, s, mb in beside
+        for name, s, mb in peer_results
     ]
 
 
 def alternate(
     calls: Sequence[Call], seconds: float, device: str = "cpu", clock: Clock = time.perf_counter
 ) -> list[float]:
-    """Median seconds of each call; they take turns, so that a busy machine slows all alike."""
+    """Returns the median seconds of each call. They alternate, so a busy machine slows all."""
     times: list[list[float]] = [[] for _ in calls]
     begin = time.perf_counter()
     turns = 0
@@ -116,13 +118,11 @@ def alternate(
 
 
 def _turn(call: Call, device: str, clock: Clock) -> list[float]:
-    """Seconds of a turn's calls: a warm-up, which is not counted, and repeats for 20 ms, at least
-    one.
+    """Returns the seconds of each repeat: a warm-up, which is not counted, then repeats for 20 ms.
 
-    Otherwise the fast form would be timed with the caches that the slow one has just filled. A call
-    of more than a second needs no warm-up. On a GPU the repeats are queued without waiting between
-    them and their mean is given: a wait of each would add microseconds that a training does not
-    have.
+    Without the warm-up, a fast form would start with the caches that a slow form filled. A call of
+    more than a second needs no warm-up. On a GPU the repeats are queued without waits, and their
+    mean is returned: a wait for each would add microseconds that a training does not have.
     """
     first = _timed(call, device, clock)
     if first > 1:
@@ -150,12 +150,11 @@ def spent(start: float) -> float:
 
 
 def peak_memory(call: Call, device: str = "cpu") -> int:
-    """Bytes that PyTorch allocates at once, at most, above what was there before.
+    """Returns the peak of bytes that PyTorch newly allocates during a call.
 
-    On a CPU from the events of PyTorch's allocator, which the profiler records: they also hold what
-    an operator takes for itself (a sort's buffers), which a dispatch mode that looks at results
-    cannot see, and none of the pages that the process keeps, which its resident size would. What a
-    library takes by `malloc` (numpy, a std::vector) is in neither.
+    On a CPU the profiler records the events of PyTorch's allocator. They include an operator's
+    temporary buffers (as of a sort) but not pages that the process keeps. Memory of other libraries
+    (numpy, a std::vector) is not counted.
     """
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -178,7 +177,7 @@ def peak_memory(call: Call, device: str = "cpu") -> int:
 
 
 def waits(call: Call) -> int:
-    """How often the host waits for the GPU."""
+    """Counts the waits of the host for the GPU."""
     torch.cuda.set_sync_debug_mode("warn")
     try:
         with warnings.catch_warnings(record=True) as found:
@@ -192,7 +191,7 @@ def waits(call: Call) -> int:
 def parser(
     doc: str, arguments: Callable[[argparse.ArgumentParser], None] | None = None
 ) -> argparse.ArgumentParser:
-    """The options of every script, and its own."""
+    """Makes the parser of a script: the shared options and its own."""
     made = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -208,7 +207,7 @@ def parser(
 
 
 def processor_time(made: argparse.ArgumentParser) -> None:
-    """An option for scripts whose calls start no process."""
+    """Adds an option for scripts whose calls start no process."""
     made.add_argument(
         "--processor-time",
         dest="clock",

@@ -1,12 +1,12 @@
-"""Share of boxes that some prior learns, by size, for every rule alone and with at least one.
+"""Measures the share of boxes with a positive, by size, for every rule alone and with AT_LEAST_ONE.
 
     python benchmarks/coverage.py ANNOTATIONS.json [ANNOTATIONS.json ...] [--short 800]
         [--limit 1333]
 
-The boxes are those of COCO files, in images resized as for training; a size is the square root of a
-box's area in pixels of the resized image. The rules that read predictions read those of a network
-before training: every anchor itself, with scores of 0.01. Rules that need no sizes of priors get
-the same anchors. No network is run.
+The boxes come from COCO files, in images resized as for training. The size of a box is the square
+root of its area in pixels of the resized image. No network is run: rules that read predictions get
+those of an untrained network, that is each anchor with scores of 0.01. Rules that need no sizes of
+priors get the same anchors.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NAMES = ("< 8 px", "8-16", "16-32", "> 32", "all")
 
 
 def scenes(path: Path, short: int, limit: int) -> Iterator[tuple[Priors, GroundTruth, Predictions]]:
-    """Image by image what an assigner gets."""
+    """Yields the arguments of an assigner for each image."""
     read = read_annotations(path, need_boxes=True)
     classes = len(read.class_names)
     for i, (height, width) in enumerate(read.sizes.tolist()):
@@ -58,13 +58,13 @@ def scenes(path: Path, short: int, limit: int) -> Iterator[tuple[Priors, GroundT
 
 
 def learnt(rule: Assigner, scene: tuple[Priors, GroundTruth, Predictions]) -> Tensor:
-    """(T,) the number of priors that learn each box."""
+    """Counts the positives of each box (T,)."""
     index = rule(*scene).gt_index.flatten()
     return torch.bincount(index[index >= 0], minlength=len(scene[1]))
 
 
 def by_size(values: Tensor, side: Tensor) -> list[float]:
-    """The mean of the boxes of each size, and of all."""
+    """Returns the mean over the boxes of each size, and over all."""
     parts = [values[(side >= a) & (side < b)] for a, b in pairwise(EDGES)]
     return [part.double().mean().item() for part in (*parts, values)]
 

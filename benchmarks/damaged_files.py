@@ -1,12 +1,16 @@
-"""What each door for weights makes of damaged files: cut at every 5 %, and with one bit flipped.
+"""Tests each command that loads weights with damaged files: cut at every 5 %, or one bit flipped.
 
     python benchmarks/damaged_files.py [--flips 3000] [--doors load test convert checkpoint]
         [--formats project published legacy]
 
-`refused`: in one line · `same`: loads, and all is as in the whole file: the bit has no meaning, as
-in a date of the archive · `different`: loads with other content, and nobody is told · `traceback`:
-any other end. Zip archives (this project's checkpoints, and what torch.save writes since 1.6) have
-a checksum of each part; the older streams (`legacy`) have none, so flips in their numbers pass.
+Outcomes:
+`refused`: one line of error
+`same`: loads the content of the intact file; the bit has no meaning, as in a date of the archive
+`different`: loads other content without a message
+`traceback`: any other end
+
+Zip archives (checkpoints of this project, and files of torch.save since 1.6) have a checksum of
+each part. Older streams (`legacy`) have none, so flips in their numbers pass.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ OUTCOMES = ("refused", "same", "different", "traceback")
 
 @cache
 def detector() -> nn.Module:
-    """A detector by its names, of a few hundred entries."""
+    """Makes a small detector whose state has a few hundred entries."""
     torch.manual_seed(0)
     body = ResNet(18, stem_out=4, res2_out=8)
     model, head = nn.Module(), nn.Module()
@@ -49,7 +53,7 @@ def detector() -> nn.Module:
 
 
 def write(kind: str, path: Path) -> None:
-    """A whole file of that format."""
+    """Writes an intact file of a format."""
     state = {name: torch.rand(value.shape) for name, value in detector().state_dict().items()}
     content = {"iteration": 7, "classes": CLASSES, "optimizer": {"lr": 0.1}}
     if kind == "project":
@@ -60,7 +64,7 @@ def write(kind: str, path: Path) -> None:
 
 
 def load(path: Path) -> Any:
-    """MODEL.WEIGHT of a training."""
+    """Loads the file as MODEL.WEIGHT of a training."""
     model = detector()
     for value in model.state_dict().values():
         value.zero_()
@@ -69,15 +73,15 @@ def load(path: Path) -> Any:
 
 
 def test(path: Path) -> Any:
-    """MODEL.WEIGHT of a test: the classes are the file's."""
+    """Loads the file as MODEL.WEIGHT of a test, with the classes of the file."""
     return identify(read_file(path), path).classes, load(path)
 
 
 def convert(path: Path) -> Any:
-    """tools/convert_checkpoint.py, and remove_solver_states.py, which strips."""
+    """Runs tools/convert_checkpoint.py, or remove_solver_states.py to strip the file."""
     target = path.with_name("converted.pth")
-    whole = convert_file(path, target, "published", overwrite=True).content
-    return whole, convert_file(path, target, "project", strip=True, overwrite=True).content
+    intact = convert_file(path, target, "published", overwrite=True).content
+    return intact, convert_file(path, target, "project", strip=True, overwrite=True).content
 
 
 DOORS: dict[str, Callable[[Path], Any]] = {
@@ -100,10 +104,10 @@ def equal(a: Any, b: Any) -> bool:
     return a == b
 
 
-def outcome(door: Callable[[Path], Any], path: Path, whole: Any) -> str:
-    """One of OUTCOMES for the file as it is now."""
+def outcome(door: Callable[[Path], Any], path: Path, intact: Any) -> str:
+    """Returns one of OUTCOMES for the current file."""
     try:
-        return "same" if equal(door(path), whole) else "different"
+        return "same" if equal(door(path), intact) else "different"
     except UserError as error:
         return "refused" if "\n" not in str(error) else "traceback"
     except Exception as error:
@@ -112,7 +116,7 @@ def outcome(door: Callable[[Path], Any], path: Path, whole: Any) -> str:
 
 
 def damaged(data: bytes, flips: int) -> Iterator[tuple[str, bytes]]:
-    """("cut" or "flip", content)"""
+    """Yields ("cut" or "flip", damaged content)."""
     for percent in range(0, 100, 5):
         yield "cut", data[: len(data) * percent // 100]
     draw = random.Random(0)
@@ -123,16 +127,16 @@ def damaged(data: bytes, flips: int) -> Iterator[tuple[str, bytes]]:
 
 
 def measure(kind: str, door: str, flips: int) -> dict[str, Counter[str]]:
-    """Damage -> how often each outcome."""
+    """Counts the outcomes by kind of damage."""
     found = {"cut": Counter[str](), "flip": Counter[str]()}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model_0000007.pth")
         write(kind, path)
         data, look = path.read_bytes(), partial(outcome, DOORS[door], path)
-        whole = DOORS[door](path)
+        intact = DOORS[door](path)
         for damage, content in damaged(data, flips):
             path.write_bytes(content)
-            found[damage][look(whole)] += 1
+            found[damage][look(intact)] += 1
     return found
 
 
@@ -147,7 +151,7 @@ def main() -> None:
     for kind in args.formats:
         for door in args.doors:
             if (kind, door) in (("published", "checkpoint"), ("legacy", "checkpoint")):
-                continue  # refused whole: no file of a run
+                continue  # refused even when intact: no file of a run
             for damage, counts in measure(kind, door, args.flips).items():
                 row = (f"{counts[o]:>10}" for o in OUTCOMES)
                 print(f"{kind:<10} {door:<11} {damage:<6}", *row, flush=True)

@@ -1,17 +1,19 @@
-"""Whole train step and whole inference of R-50 detectors beside torchvision's FCOS and RetinaNet.
+"""Compares train steps and inference of R-50 detectors with torchvision's FCOS and RetinaNet.
 
     python benchmarks/detectors.py [--device cuda] [--batch 16] [--size 800 1333]
         [--dtype bfloat16] [--channels-last] [--compile | --no-compile]
 
-Equal work: the same ResNet-50 (stride in the 3x3 convolutions, stem and first stage and all batch
-norms frozen), P3 to P7 of 256 channels with P6 made of P5, towers of four convolutions with group
-norm, SGD over all parameters as one group; the same images, which need no resizing, padded to the
-same size, on the device before the clock starts (ours as uint8, torchvision's as float, as it wants
-them), and the same boxes. The note counts the work: of convolutions, forward and backward, in
-10^9 operations (RetinaNet has 9 anchors at each place); the limit is our convolutions by
-themselves, one after the other. Weights are random; the class branch of
-each is scaled so that 1 of 200 scores of an image passes the threshold, and thresholds, numbers
-of candidates and of detections are those of ours.
+All detectors do the same work:
+- the same ResNet-50: stride in the 3x3 convolutions; stem, first stage and batch norms frozen
+- P3 to P7 of 256 channels, P6 from P5; towers of four convolutions with group norm
+- SGD over all parameters as one group
+- the same images and boxes; images need no resizing and are padded to the same size. They are on
+  the device before the clock starts, as uint8 for ours and as float for torchvision's
+
+The note counts the operations of convolutions, forward and backward, in 10^9 (RetinaNet has 9
+anchors at each location). The limit is our convolutions alone, one after the other. Weights are
+random. The class branch is scaled so that 1 of 200 scores of an image passes the threshold.
+Thresholds and numbers of candidates and detections are ours.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ CONFIG = "configs/dynamic_atss/dynamic_atss_R_50_FPN_1x.yaml"
 PEERS = ("FCOS", "RetinaNet")
 THRESHOLD = 0.05  # of scores
 PASSING = 1 / 200  # of the scores
-SECONDS = 20.0  # of repeats at least: a step on a CPU takes some
+SECONDS = 20.0  # of repeats at least; a step on a CPU takes seconds
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,13 +90,13 @@ def rows(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def with_rate(row: dict[str, Any], images: int) -> dict[str, Any]:
-    """With images per second, ours and the peer's, in the note."""
+    """Adds images per second, ours and the peer's, to the note."""
     ours, theirs = (f"{images / row[name]:.3g}" for name in ("ours_s", "peer_s"))
     return {**row, "note": f"{row['note']}{ours} and {theirs} images/s"}
 
 
 class Convolutions(TorchDispatchMode):
-    """Records those of a call, forward and backward, and does them again, on random numbers."""
+    """Records the convolutions of a call, forward and backward; repeats them on random numbers."""
 
     aten = torch.ops.aten
     KINDS = (
@@ -106,7 +108,7 @@ class Convolutions(TorchDispatchMode):
     def __init__(self, call: Call) -> None:
         super().__init__()
         self.calls: list[tuple[Callable[..., Any], list[Any]]] = []
-        self.numbers: dict[Any, Tensor] = {}  # one tensor for all of a shape
+        self.numbers: dict[Any, Tensor] = {}  # one tensor for each shape
         with self:
             call()
 
@@ -130,7 +132,7 @@ class Convolutions(TorchDispatchMode):
 
 
 def filled(args: argparse.Namespace) -> argparse.Namespace:
-    """With the defaults that depend on others."""
+    """Fills in the defaults that depend on other arguments."""
     gpu = args.device == "cuda"
     given = {name: value for name, value in vars(args).items() if value is not None}
     defaults = {
@@ -160,10 +162,10 @@ def peer(kind: str, args: argparse.Namespace) -> nn.Module:
     top = LastLevelP6P7(256, 256)
     backbone = _resnet_fpn_extractor(body, 3, returned_layers=[2, 3, 4], extra_blocks=top)
     options = {"score_thresh": THRESHOLD, "nms_thresh": 0.6, "topk_candidates": 1000}
-    # Images keep their size; in inference they are interpolated all the same (0.4 % of its time).
+    # Images keep their size, but torchvision interpolates them in inference (0.4 % of its time).
     options |= {"min_size": min(args.size), "max_size": max(args.size), "_skip_resize": True}
     if kind == "FCOS":
-        # It thresholds the root of class score x centerness, which is 1/2 at first.
+        # It thresholds the root of class score x centerness; the centerness is initially 1/2.
         options["score_thresh"] = math.sqrt(THRESHOLD / 2)
         model: nn.Module = FCOS(backbone, CLASSES, **options)
     else:
@@ -175,7 +177,7 @@ def peer(kind: str, args: argparse.Namespace) -> nn.Module:
 
 
 def scene(batch: int, size: tuple[int, int], boxes: int) -> Batch:
-    """Noise, with `boxes` boxes of 16 to 400 pixels in each image."""
+    """Makes images of noise, with `boxes` boxes of 16 to 400 pixels in each."""
     generator = torch.Generator().manual_seed(0)
     height, width = size
     limit = torch.tensor([width, height], dtype=torch.float32)
@@ -195,7 +197,7 @@ def scene(batch: int, size: tuple[int, int], boxes: int) -> Batch:
 
 
 class Step:
-    """Train step and inference of one detector on one batch."""
+    """Runs train steps and inference of one detector on one batch."""
 
     def __init__(self, model: nn.Module, args: argparse.Namespace, batch: Batch) -> None:
         self.model = model.to(args.device)
@@ -204,7 +206,7 @@ class Step:
         dtype = getattr(torch, args.dtype)
         self.cast = torch.autocast(args.device, dtype, not mine and dtype != torch.float32)
         learnt = [p for p in model.parameters() if p.requires_grad]
-        # So slow that the weights stay the random ones, however many steps are timed.
+        # So small that the weights stay random over all timed steps.
         self.optimizer = torch.optim.SGD(learnt, 1e-7, momentum=0.9, weight_decay=1e-4)
         spread_scores(model, self.infer)
         self.train()
@@ -237,15 +239,15 @@ def padded(batch: Batch, divisor: int = 32) -> Batch:
 def their_inputs(batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
     targets = []
     for i in range(len(batch.images)):
-        here = batch.gt.image == i
+        here = batch.gt.image_index == i
         targets.append({"boxes": batch.gt.boxes[here], "labels": batch.gt.classes[here]})
     return list(batch.images.float().contiguous() / 255), targets
 
 
 def spread_scores(model: nn.Module, infer: Call) -> None:
-    """Scales the class branch to logits of deviation 1, of which PASSING exceed THRESHOLD.
+    """Scales the class branch to logits of deviation 1; a share PASSING exceeds THRESHOLD.
 
-    At its initial weights no score would, and NMS would have nothing to do.
+    At its initial weights no score would exceed it, and NMS would have no work.
     """
     branch = next(m for n, m in model.named_modules() if n.endswith("cls_logits"))
     found: list[Tensor] = []
@@ -262,7 +264,7 @@ def spread_scores(model: nn.Module, infer: Call) -> None:
 
 
 def operations(call: Callable[[], object]) -> int:
-    """Floating-point operations of convolutions and matrix products."""
+    """Counts the floating-point operations of convolutions and matrix products."""
     with FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops()

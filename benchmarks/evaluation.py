@@ -1,12 +1,12 @@
-"""From the detections in memory to COCO's 12 numbers, beside pycocotools and faster-coco-eval.
+"""Compares COCO's evaluation with pycocotools and faster-coco-eval, from detections in memory.
 
     python benchmarks/evaluation.py [--images 5000] [--detections 100] [--categories 80]
 
-Synthetic images of 7 boxes each; half of the detections have the category of a box that they are
-near. All sides begin with the boxes, scores and classes of every image as tensors, as a model gives
-them, and with the annotations read. Ours goes the evaluator's way, batch by batch. The peers get
-COCO results, as the releases make them image by image, which is counted; faster-coco-eval is there
-if it is installed. The 12 numbers have to agree to 1e-12. The limit: sorting the scores.
+Images are synthetic and have 7 boxes each. Half of the detections have the category of a box near
+them. All start with tensors of boxes, scores and classes of every image, and with parsed
+annotations. Ours takes batches like the evaluator. The peers get COCO results, converted image by
+image like in the releases, which counts. faster-coco-eval is optional. The 12 numbers must agree to
+1e-12. The limit is sorting the scores.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Found = dict[int, Detections]
 
 
 def synthetic(images: int, detections: int, categories: int) -> tuple[dict[str, Any], Found]:
-    """The content of an annotation file; detections in pixels of the resized image."""
+    """Makes the content of an annotation file, and detections in pixels of the resized image."""
     rng = np.random.default_rng(0)
     sides = np.exp(rng.uniform(np.log(8), np.log(250), (images, BOXES, 2)))
     boxes = np.concatenate([rng.uniform(0, 380, (images, BOXES, 2)), sides], 2)
@@ -102,7 +102,7 @@ def release_results(found: Found) -> list[dict[str, Any]]:
 
 
 def peer(truth: Any, found: Found, evaluator: type) -> list[float]:
-    """Scores by pycocotools' interface, which faster-coco-eval has, too."""
+    """Scores by the interface of pycocotools, which faster-coco-eval shares."""
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = evaluator(truth, truth.loadRes(release_results(found)), "bbox")
         evaluation.evaluate()
@@ -112,7 +112,7 @@ def peer(truth: Any, found: Found, evaluator: type) -> list[float]:
 
 
 def scorers() -> dict[str, tuple[type, type] | None]:
-    """(ground truth, evaluator) of each peer; None: not installed."""
+    """Returns (ground truth class, evaluator class) of each peer; None if not installed."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -125,7 +125,7 @@ def scorers() -> dict[str, tuple[type, type] | None]:
 
 
 def compare(mine: list[float], theirs: list[float]) -> str:
-    """What was compared. Raises AssertionError where the 12 numbers are not the same."""
+    """Says what was compared. Raises AssertionError if the 12 numbers differ."""
     differ = max(abs(a - b) for a, b in zip(mine, theirs, strict=True))
     assert differ < 1e-12, f"the 12 numbers differ by {differ}: {mine}, {theirs}"
     return "the 12 numbers" + (f" but for {differ:.0e}" if differ else " to the last bit")

@@ -1,12 +1,12 @@
-"""Focal losses, forward and backward, with sparse targets beside dense ones.
+"""Compares focal losses, forward and backward, with sparse and with dense targets.
 
     python benchmarks/focal.py [--batch 16] [--priors 22400] [--classes 80] [--threads 2]
 
-One image of 800 x 1344 has 22,400 priors; one in 300 is a positive. Ours reads a class index per
-prior. The peers read (M, C) targets, which are made outside the timing: torchvision's focal loss,
-and the formula as it is written in the papers, with autograd. Beside them one `torch.sigmoid` over
-the same logits, and the limit: a copy of them, which reads as much as the logits and writes as much
-as the gradient. Loss and gradient have to agree before anything is timed.
+One image of 800 x 1344 has 22,400 priors (M); one in 300 is a positive. Ours reads a class index
+for each prior. The peers read targets (M, C), which are made before the timing. They are
+torchvision's focal loss, and the formula of the papers with autograd. A `torch.sigmoid` over the
+logits is timed, too. The limit is a copy of the logits: it reads the logits and writes as much as
+the gradient. Loss and gradient must agree before anything is timed.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from torchvision.ops import sigmoid_focal_loss as torchvision_focal
 from dynamic_atss.ops.focal import quality_focal_loss, sigmoid_focal_loss, varifocal_loss
 
 GAMMA = 2.0
-# Of the loss, and of the gradient relative to its largest entry; bfloat16 has 8 bits.
+# Tolerance of the loss, and of the gradient relative to its largest entry. bfloat16 has 8 bits.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 DTYPES = [str(dtype).removeprefix("torch.") for dtype in TOLERANCE]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """logits (M, C), whose gradient is wanted · classes (M,), -1: background · quality (M,) ·
-    hard, soft (M, C): the same as dense targets, 1 or the quality at a positive's class."""
+    """logits (M, C), with gradient · classes (M,), -1: background · quality (M,) · hard, soft
+    (M, C): dense targets, 1 or the quality at the class of a positive"""
 
     logits: Tensor
     classes: Tensor
@@ -69,7 +69,7 @@ def plain_quality_focal(s: Scene) -> Tensor:
 
 def plain_varifocal(s: Scene) -> Tensor:
     entropy = F.binary_cross_entropy_with_logits(s.logits, s.soft, reduction="none")
-    # The release's weights are no constants of the gradient either.
+    # As in the release, the gradient also goes through the weights.
     weight = torch.where(s.soft > 0, s.soft, 0.75 * s.logits.sigmoid() ** GAMMA)
     return (weight * entropy).sum()
 
@@ -93,7 +93,7 @@ PEERS: dict[str, dict[str, Loss]] = {
 
 
 def step(loss: Loss, s: Scene) -> Callable[[], tuple[Tensor, Tensor]]:
-    """Loss and gradient."""
+    """Computes loss and gradient."""
 
     def call() -> tuple[Tensor, Tensor]:
         value = loss(s)
@@ -103,7 +103,7 @@ def step(loss: Loss, s: Scene) -> Callable[[], tuple[Tensor, Tensor]]:
 
 
 def compare(mine: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> str:
-    """The largest relative differences. Raises AssertionError where they are too large."""
+    """Says the largest relative differences. Raises AssertionError if they are too large."""
     tolerance = TOLERANCE[theirs[1].dtype]
     differ = []
     for a, b in zip(mine, theirs, strict=True):

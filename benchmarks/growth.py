@@ -1,11 +1,11 @@
-"""How the cost of each stage grows: with boxes, priors, classes, batch, images and processes.
+"""Measures how the cost of each stage grows with boxes, priors, classes, batch and processes.
 
     python benchmarks/growth.py [--device cuda] [--threads 2] [--quick]
 
-One size is changed at a time; the calls of its values take turns. The note tells how much more of
-it there is than in the row before, and how much more time it takes: "x 10: x 4" is growth below
-proportion. More loading processes do the same work; more training processes do each as much, with
-one thread on a CPU.
+One size changes at a time, and the calls of its values alternate. The note has the growth of the
+size and of the time since the previous row: "x 10: x 4" means ten times the size and four times the
+time. More loading processes share the same work. Each training process does the same work, with one
+thread on a CPU.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Rows = list[dict[str, Any]]
 
 def sweep(
     stage: str,
-    what: str,
+    unit: str,
     values: Sequence[int],
     make: Callable[[int], Call],
     args: argparse.Namespace,
@@ -49,11 +49,13 @@ def sweep(
     host: bool = False,
     memory: bool = True,
 ) -> Rows:
-    """A row for each value of a size; host: nothing of it is done on a GPU, nor in PyTorch's
-    memory; memory: it is all PyTorch's."""
+    """Makes a row for each value of a size.
+
+    host: nothing runs on a GPU or in PyTorch's memory · memory: all memory is PyTorch's
+    """
     if host and args.device == "cuda":
         return []
-    print(f"growth: {stage}, {what}", file=sys.stderr, flush=True)
+    print(f"growth: {stage}, {unit}", file=sys.stderr, flush=True)
     values = values[:2] if args.quick else values
     calls = [make(value) for value in values]
     seconds = alternate(calls, args.seconds, args.device)
@@ -63,13 +65,13 @@ def sweep(
         counted = memory and not host
         megabytes = peak_memory(call, args.device) / 1e6 if counted else None
         device = "host" if host else args.device
-        row = Row("growth", f"{stage}: {value} {what}", note=more, device=device)
+        row = Row("growth", f"{stage}: {value} {unit}", note=more, device=device)
         rows.append({**row.to_dict(), "ours_s": seconds[i], "ours_mb": megabytes})
     return rows
 
 
 def assign(boxes: int, batch: int, scale: int, args: argparse.Namespace) -> Call:
-    """scale: of the sides of 800 x 1344, in quarters."""
+    """scale: of the sides of 800 x 1344, in quarters"""
     sizes = [(-(-h * scale // 4), -(-w * scale // 4)) for h, w in assignment.SIZES]
     inputs = [to_device(x, args.device) for x in assignment.scene(boxes, batch, sizes)]
     rule = ASSIGNERS["dynamic_atss"]()
@@ -117,7 +119,7 @@ def suppression(args: argparse.Namespace) -> Iterator[Rows]:
         scene = nms.scene(batch, candidates, classes, args.device)
         return lambda: nms.ours(scene, None)
 
-    memory = args.device == "cuda"  # on the CPU the kernel's own is not counted
+    memory = args.device == "cuda"  # on the CPU the kernel's memory is not counted
     yield sweep(
         *("NMS, 1 image, 80 classes", "candidates", [1000, 5000, 20000]),
         *(lambda n: call(1, n, 80), args),
@@ -157,7 +159,7 @@ def scoring(args: argparse.Namespace) -> Iterator[Rows]:
 
 
 def loading(args: argparse.Namespace) -> Iterator[Rows]:
-    """Whole passes over a data set, the start of the workers included."""
+    """Times complete passes over a data set, including the start of the workers."""
     count = 16 if args.quick else 64
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -189,9 +191,9 @@ def loading(args: argparse.Namespace) -> Iterator[Rows]:
 
 
 def training(args: argparse.Namespace) -> Iterator[Rows]:
-    """Steps of the trainer, of one image in each process."""
-    most = torch.cuda.device_count() if args.device == "cuda" else 2
-    counts = [n for n in (1, 2, 4, 8) if n <= most]
+    """Times steps of the trainer, with one image in each process."""
+    max_processes = torch.cuda.device_count() if args.device == "cuda" else 2
+    counts = [n for n in (1, 2, 4, 8) if n <= max_processes]
     found: Rows = []
     for i, count in enumerate(counts):
         print(f"growth: train step, {count} processes", file=sys.stderr, flush=True)
@@ -204,7 +206,7 @@ def training(args: argparse.Namespace) -> Iterator[Rows]:
 
 
 def train_step(processes: int, args: argparse.Namespace) -> float:
-    """Seconds of a step of so many processes."""
+    """Returns the seconds of a step with `processes` processes."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", str(processes), str(FOLDER / "training_process.py")]
     command += ["--threads", "1", "--device", args.device, "--steps", "1" if args.quick else "5"]

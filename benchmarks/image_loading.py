@@ -1,13 +1,13 @@
-"""From image files to what a loader hands over, beside the releases' way (Pillow), on one thread.
+"""Compares image loading with that of the releases (Pillow), on one thread.
 
     python benchmarks/image_loading.py [--folder datasets/coco/val2017] [--images 16]
         [--short 800] [--limit 1333]
 
-Without a folder the images are generated: noise of several scales, JPEGs of 640 x 480. Seconds are
-those of all images. The releases decode and resize by Pillow and normalise on the host, in float32;
-ours hands over bytes and normalises on the device, which "normalised on the host, too" counts, as
-the model does it on a CPU. The limit is the decoding. The resized images have to be within one grey
-level of Pillow's, but for one value in a million, which may be two off.
+Without a folder the images are generated: JPEGs of 640 x 480 with noise of several scales. Seconds
+are for all images. The releases decode and resize by Pillow and normalise on the host, in float32.
+Ours passes bytes on and normalises on the device. The row "normalised on the host, too" adds the
+normalisation on a CPU. The limit is the decoding. Resized images must be within one grey level of
+Pillow's; one value in a million may differ by two.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Sized = list[tuple[Path, int, int]]  # file, height and width to resize to
 
 
 def photos(folder: Path, count: int) -> None:
-    """JPEGs of noise of several scales, which take about as many bytes as photographs."""
+    """Writes JPEGs of noise of several scales, about as large as photographs."""
     rng = np.random.default_rng(0)
     for i in range(count):
         image = np.zeros((480, 640, 3))
@@ -52,7 +52,7 @@ def photos(folder: Path, count: int) -> None:
 
 
 def sized(folder: Path, count: int, short: int, limit: int) -> Sized:
-    """Raises SystemExit: no image."""
+    """Lists images with their resized sizes. Raises SystemExit if there is no image."""
     found = []
     for path in sorted(folder.glob("*.jpg"))[:count]:
         with Image.open(path) as image:
@@ -68,7 +68,7 @@ def pillow(path: Path, height: int, width: int) -> Image.Image:
 
 
 def release(path: Path, height: int, width: int) -> Tensor:
-    """To float, to BGR 0..255, minus the mean."""
+    """Converts to float BGR 0..255 and subtracts the mean."""
     pixels = to_tensor(pillow(path, height, width))
     return normalize(pixels[[2, 1, 0]] * 255, MEAN, [1.0, 1.0, 1.0])
 
@@ -78,19 +78,19 @@ def ours(path: Path, height: int, width: int) -> Tensor:
 
 
 def normalized(image: Tensor) -> Tensor:
-    """(1, 3, H, W) float, by the model's own way."""
+    """Normalises by the code of the model; returns (1, 3, H, W) float."""
     return _MODEL.normalize(image[None], torch.tensor([image.shape[1:]]))
 
 
 _MODEL = Detector(
-    *(torch.nn.Identity() for _ in range(5)),  # of the model only the normalisation is called
+    *(torch.nn.Identity() for _ in range(5)),  # only the normalisation of the model is called
     pixel_mean=MEAN,
     pixel_std=[1.0, 1.0, 1.0],
 )
 
 
 def release_batch(images: list[Tensor], step: int = 32) -> Tensor:
-    """Padded with 0 to the largest sides, rounded up."""
+    """Pads with 0 to the largest sides, rounded up."""
     height, width = (-(-max(i.shape[k] for i in images) // step) * step for k in (1, 2))
     batch = torch.zeros(len(images), 3, height, width)
     for target, image in zip(batch, images, strict=True):
@@ -105,16 +105,18 @@ def our_batch(images: list[Tensor]) -> Tensor:
 
 
 def compare(files: Sized) -> str:
-    """What was compared. Raises AssertionError where the images are not the same."""
+    """Says what was compared. Raises AssertionError if the images differ."""
     counts = np.zeros(256, np.int64)
     for file in files:
         expected = np.asarray(pillow(*file)).astype(np.int16)
         difference = np.abs(ours(*file).permute(1, 2, 0).numpy() - expected)
         counts += np.bincount(difference.ravel(), minlength=256)
-    most = int(counts.nonzero()[0].max())
-    assert most <= 2 and counts[2] <= 1e-6 * counts.sum(), f"grey levels off: {counts[: most + 1]}"
+    largest = int(counts.nonzero()[0].max())
+    assert largest <= 2 and counts[2] <= 1e-6 * counts.sum(), (
+        f"grey levels off: {counts[: largest + 1]}"
+    )
     share = 1000 * counts[1:].sum() / counts.sum()
-    return f"{share:.1f} values in 1,000 are off, by {most} grey level(s) at most"
+    return f"{share:.1f} values in 1,000 are off, by {largest} grey level(s) at most"
 
 
 def case_rows(files: Sized, title: str, args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -127,7 +129,7 @@ def case_rows(files: Sized, title: str, args: argparse.Namespace) -> list[dict[s
         return lambda: [call(*row) for row in zip(*columns, strict=True)]
 
     file, sides = [*zip(*files, strict=True)], [(h, w) for _, h, w in files]
-    # ours, the releases', whether both hand over the same kind of pixels
+    # ours, the releases', whether both return the same kind of pixels
     cases: dict[str, tuple[Callable[[], Any], Callable[[], Any], str]] = {
         "decode, resize, to tensor": (
             each(ours, *file),

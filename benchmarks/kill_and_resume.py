@@ -1,13 +1,12 @@
-"""Kills training runs with SIGKILL at random moments, resumes them, and compares the ends.
+"""Kills training runs with SIGKILL at random moments, resumes them, and compares the results.
 
 python benchmarks/kill_and_resume.py --config-file configs/X.yaml [--times 10] [--kills 1]
     [--processes 1] [--work-dir output/kill_and_resume] [KEY VALUE ...]
 
-The ends have to be bitwise the same: it is one machine, and each process has one thread. Each time
-is a new run that is killed `--kills` times: after a random number of lines of its metrics, none to
-all, at a random moment up to a quarter of a second later, or as soon as a file is being written. Of
-several processes a random one is killed, or their launcher. A minute after a kill none of the
-others may be left.
+The results must be bitwise equal, as all runs use one machine and one thread in each process. Each
+of `--times` runs is killed `--kills` times. It is killed after a random number of lines of its
+metrics, up to a quarter of a second later or while a file is written. With several processes, a
+random one or their launcher is killed. A minute after a kill, no other process may be left.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ MEASURED = ("time", "data_time", "max_mem_mb")
 
 
 def start(args: Sequence[str], processes: int = 1) -> subprocess.Popen[bytes]:
-    """Training processes of one thread: the last bits depend on the number of threads."""
+    """Starts a training with one thread a process, as the last bits depend on the threads."""
     launcher = [str(LAUNCH), "--standalone", "--nproc-per-node", str(processes)]
     return subprocess.Popen(
         [sys.executable, *(launcher if processes > 1 else ()), str(TRAIN), *args],
@@ -50,7 +49,7 @@ def start(args: Sequence[str], processes: int = 1) -> subprocess.Popen[bytes]:
 
 
 def finish(args: Sequence[str], processes: int = 1) -> float:
-    """A run to its end; seconds. Raises CalledProcessError for any exit code but 0."""
+    """Finishes a run; returns the seconds. Raises CalledProcessError for an exit code not 0."""
     begin = time.perf_counter()
     process = start(args, processes)
     if process.wait():
@@ -65,7 +64,7 @@ def killed_run(
     rng: random.Random,
     processes: int = 1,
 ) -> list[str]:
-    """A run killed after each of `lines` of its metrics and resumed; where it was each time.
+    """Kills and resumes a run after each of `lines` of its metrics; returns where it was killed.
 
     Raises RuntimeError if a process is left after a kill.
     """
@@ -76,15 +75,15 @@ def killed_run(
         while process.poll() is None and len(read_metrics(output / "metrics.jsonl")) < count:
             time.sleep(0.01)
         how = _wait_for_a_moment(process, output, rng)
-        what = "ended" if process.poll() is not None else f"{_kill(process, rng)} {how}"
+        event = "ended" if process.poll() is not None else f"{_kill(process, rng)} {how}"
         process.wait()
-        places.append(f"{what} at {_place(output)}")
+        places.append(f"{event} at {_place(output)}")
     finish(args, processes)
     return places
 
 
 def _wait_for_a_moment(process: subprocess.Popen[bytes], output: Path, rng: random.Random) -> str:
-    """A random one, or one in which a file is written; what it is."""
+    """Waits for a random moment, or until a file is being written; returns a description."""
     if rng.random() < 0.5:
         time.sleep(rng.uniform(0, 0.25))
         return ""
@@ -94,7 +93,7 @@ def _wait_for_a_moment(process: subprocess.Popen[bytes], output: Path, rng: rand
 
 
 def _kill(process: subprocess.Popen[bytes], rng: random.Random) -> str:
-    """Kills the process, or one of those that it has started; what it was."""
+    """Kills the process, or one of its child processes; returns a description."""
     below = processes_of(process.pid, below=True)
     workers = [pid for pid in processes_of(process.pid) if _trains(pid)]
     victim = rng.choice([process.pid, *workers])
@@ -125,7 +124,7 @@ def _runs(pid: int) -> bool:
 
 
 def differences(first: Path, second: Path) -> list[str]:
-    """What differs between two finished runs: state of the checkpoint, metrics, detections."""
+    """Lists differences between two finished runs in checkpoint, metrics and detections."""
     files = [torch.load(run / "model_final.pth", weights_only=True) for run in (first, second)]
     found = _different(files[0], files[1], "model_final.pth")
     lines = [
@@ -151,7 +150,7 @@ def _different(a: Any, b: Any, name: str) -> list[str]:
     return [] if type(a) is type(b) and a == b else [name]
 
 
-# Times in the log's window; the configuration: runs of other settings are compared, too.
+# Times differ, and the configuration does if runs of other settings are compared.
 _ASIDE = ("seconds", "data_time", "config")
 
 
@@ -175,17 +174,17 @@ def main() -> int:
     parser.add_argument("--work-dir", type=Path, default=Path("output/kill_and_resume"))
     args = cli.parse(parser)
     common = ["--config-file", args.config_file, *args.opts]
-    whole = args.work_dir / "uninterrupted"
-    seconds = finish([*common, "OUTPUT_DIR", str(whole)], args.processes)
+    uninterrupted = args.work_dir / "uninterrupted"
+    seconds = finish([*common, "OUTPUT_DIR", str(uninterrupted)], args.processes)
     print(f"uninterrupted: {seconds:.1f} s", flush=True)
     rng = random.Random(0)
-    total = len(read_metrics(whole / "metrics.jsonl"))
+    total = len(read_metrics(uninterrupted / "metrics.jsonl"))
     failures = 0
     for number in range(args.times):
         output = args.work_dir / f"killed_{number}"
         lines = sorted(rng.randint(0, total) for _ in range(args.kills))
         places = killed_run(common, output, lines, rng, args.processes)
-        found = differences(whole, output)
+        found = differences(uninterrupted, output)
         failures += bool(found)
         verdict = f"DIFFERENT: {', '.join(found[:5])}" if found else "bitwise the same"
         print(f"{', '.join(places)}: {verdict}", flush=True)

@@ -1,4 +1,4 @@
-"""The machine that measurements are from."""
+"""Describes the machine of the measurements."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def machine(threads: int) -> dict[str, str]:
-    """What the numbers depend on."""
+    """Lists hardware and versions on which the measurements depend."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     return {
         "cpu": _cpu(),
@@ -38,7 +38,7 @@ def _cpu() -> str:
 
 
 def _commit() -> str:
-    """Short hash; "+" behind it: with changes that are not committed; "" without git."""
+    """Returns the short hash, with "+" if there are uncommitted changes; "" without git."""
 
     def git(*args: str) -> str:
         done = subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True)

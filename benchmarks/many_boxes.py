@@ -1,11 +1,11 @@
-"""Time and peak memory of every rule in one call for a batch of very many boxes.
+"""Measures time and peak memory of every rule for a batch with very many boxes.
 
     python benchmarks/many_boxes.py [--rules atss fcos] [--images 128] [--boxes 75357]
         [--most 4967] [--threads 1] [--processor-time]
 
-What users of satellite images report: 128 images of 640 x 640 with 75,357 boxes, 4,967 of them in
-one image. Sides are 4 to 120 pixels; there are 60 classes and the priors of ATSS, 8,525 an image.
-Labels are not compared here: `assignment.py` does so where the dense form fits into memory.
+The sizes are those of a report on satellite images: 128 images of 640 x 640 with 75,357 boxes,
+4,967 of them in one image. Sides are 4 to 120 pixels. There are 60 classes, and 8,525 priors of
+ATSS in an image. `assignment.py` compares labels, for sizes whose dense form fits into memory.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ STRIDES = (8, 16, 32, 64, 128)
 
 
 def scene(images: int, boxes: int, most: int) -> tuple[Priors, GroundTruth, Predictions]:
-    """`most` of the boxes are in the first image, the others at random in the rest."""
+    """Puts `most` of the boxes into the first image, the others at random into the other images."""
     generator = torch.Generator().manual_seed(0)
     make = AnchorGenerator(STRIDES, [8.0 * stride for stride in STRIDES])
     priors = make([(SIZE // stride,) * 2 for stride in STRIDES], torch.device("cpu"))
-    rest = torch.randint(1, images, (boxes - most,), generator=generator).sort().values
-    image = torch.cat((torch.zeros(most, dtype=torch.int64), rest))
+    others = torch.randint(1, images, (boxes - most,), generator=generator).sort().values
+    image = torch.cat((torch.zeros(most, dtype=torch.int64), others))
     center = torch.rand(boxes, 2, generator=generator) * SIZE
     half = 2 * 30 ** torch.rand(boxes, 2, generator=generator)
     classes = torch.randint(CLASSES, (boxes,), generator=generator)
@@ -39,7 +39,7 @@ def scene(images: int, boxes: int, most: int) -> tuple[Priors, GroundTruth, Pred
     noise = torch.randn(images, len(priors), 4, generator=generator)
     side = (priors.boxes[:, 2:] - priors.boxes[:, :2]).repeat(1, 2)
     logits = torch.randn(images, len(priors), CLASSES, generator=generator)
-    # Of the second iteration: values of the first answer are looked at.
+    # Times the second iteration, as the first result of a rule is checked.
     return priors, gt, Predictions(priors.boxes + 0.1 * noise * side, logits, iteration=1)
 
 

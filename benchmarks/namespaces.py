@@ -1,5 +1,7 @@
-"""Two machines for the tests of a network: network namespaces of this one, joined by a virtual
-cable. Needs root and `ip` (Debian's iproute2)."""
+"""Simulates two machines by network namespaces that a virtual cable joins.
+
+Needs root and `ip` (Debian's iproute2).
+"""
 
 from __future__ import annotations
 
@@ -16,28 +18,27 @@ _THERE = 'mount --bind "$1" /etc/hosts && hostname "$2" && shift 2 && exec "$@"'
 
 @dataclass(frozen=True)
 class Machine:
-    """A network namespace, `name`, whose network card has the same name; hosts: a file with the
-    addresses of both"""
+    """A network namespace. name: also of its network card · hosts: a file with both addresses"""
 
     name: str
     address: str
     hosts: Path
 
     def command(self, args: Sequence[str]) -> list[str]:
-        """As it runs there; the machine has a host name of its own."""
+        """Returns the command that runs inside the machine, which has a separate host name."""
         there = ["ip", "netns", "exec", self.name, "unshare", "--uts", "sh", "-c", _THERE]
         return [*there, "sh", str(self.hosts), self.name, *args]
 
     def link(self, state: str) -> None:
-        """state: "up" or "down", of its end of the cable"""
+        """Sets the machine's end of the cable. state: "up" or "down\""""
         _ip("-n", self.name, "link", "set", self.name, state)
 
 
 @contextlib.contextmanager
 def two_machines(folder: Path, prefix: str = "gpu") -> Iterator[tuple[Machine, Machine]]:
-    """folder: for a file · prefix: of their names
+    """Makes two machines. folder: for the hosts file · prefix: of the names
 
-    Raises CalledProcessError or OSError where they cannot be made.
+    Raises CalledProcessError or OSError if they cannot be made.
     """
     addresses = {f"{prefix}-{letter}": f"10.77.4.{i}" for i, letter in enumerate("ab", 1)}
     hosts = folder / "hosts"
@@ -63,20 +64,20 @@ def _ip(*args: str) -> None:
 
 
 def lacking() -> str:
-    """Why there cannot be two machines; "" if there can."""
+    """Says why two machines cannot be made; "" if they can."""
     if shutil.which("ip") is None:
         return "there is no `ip` (Debian's iproute2)"
     try:
         with tempfile.TemporaryDirectory() as folder, two_machines(Path(folder), "probe") as two:
             subprocess.run(two[0].command(["true"]), check=True, capture_output=True)
     except (subprocess.CalledProcessError, OSError) as error:
-        said = getattr(error, "stderr", b"").decode().strip()
-        return f"network namespaces cannot be made ({said or error})"
+        reason = getattr(error, "stderr", b"").decode().strip()
+        return f"network namespaces cannot be made ({reason or error})"
     return ""
 
 
 def processes_of(parent: int, *, below: bool = False) -> list[int]:
-    """The processes that one has started; below: and those that these have."""
+    """Lists the child processes of a process; below: with their descendants"""
     task = Path(f"/proc/{parent}/task/{parent}/children")
     children = [int(x) for x in task.read_text().split()] if task.exists() else []
     more = [x for child in children for x in processes_of(child, below=True)] if below else []

@@ -1,13 +1,12 @@
-"""Class-wise NMS of a whole batch beside torchvision's, image by image.
+"""Compares class-wise NMS of a batch with torchvision's, image by image.
 
     python benchmarks/nms.py [--candidates 1000 5000] [--batch 1 16] [--threads 2]
 
-Candidates as a detector has them: around each of 30 objects of an image a cluster of boxes that are
-a little off, most of them of the object's class, and a third anywhere. "one class": all of them of
-one, as a detector of people in a crowd has them. EXACT boxes, since torchvision knows
-no others; what is kept has to be what torchvision keeps of the same boxes in float64, in the same
-order (its float32 moves classes apart by adding to the coordinates, which rounds them). The limit:
-a copy of the candidates, which any NMS has to read.
+Candidates resemble those of a detector: two thirds are clusters around 30 objects of an image,
+mostly of the object's class. A third lie anywhere. "one class" puts all into one class, as for
+people in a crowd. Boxes are EXACT, as in torchvision. The kept boxes and their order must be those
+of torchvision in float64. Its float32 separates classes by an offset, which rounds the coordinates.
+The limit is a copy of the candidates, which every NMS has to read.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ Kept = list[Tensor]
 
 
 def scene(batch: int, candidates: int, classes: int, device: str) -> Candidates:
-    """boxes (N, K, 4) in an image of 1333 x 800, scores (N, K), classes (N, K)."""
+    """Makes boxes (N, K, 4) in an image of 1333 x 800, scores (N, K) and classes (N, K)."""
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> Tensor:
@@ -60,30 +59,30 @@ def scene(batch: int, candidates: int, classes: int, device: str) -> Candidates:
     return boxes.to(device), scores.to(device), label.to(device)
 
 
-def ours(candidates: Candidates, most: int | None) -> Kept:
-    keep, counts = batched_multiclass_nms(*candidates, THRESHOLD, BoxConvention.EXACT, limit=most)
+def ours(candidates: Candidates, limit: int | None) -> Kept:
+    keep, counts = batched_multiclass_nms(*candidates, THRESHOLD, BoxConvention.EXACT, limit=limit)
     return [row[:count] for row, count in zip(keep, counts.tolist(), strict=True)]
 
 
-def by_image(candidates: Candidates, most: int | None) -> Kept:
-    return [batched_nms(*image, THRESHOLD)[:most] for image in zip(*candidates, strict=True)]
+def by_image(candidates: Candidates, limit: int | None) -> Kept:
+    return [batched_nms(*image, THRESHOLD)[:limit] for image in zip(*candidates, strict=True)]
 
 
-def at_once(candidates: Candidates, most: int | None) -> Kept:
-    """One call, with a group for each class of each image; then the images apart again."""
+def at_once(candidates: Candidates, limit: int | None) -> Kept:
+    """Makes one call, with a group for each class of each image; then splits the images."""
     boxes, scores, classes = candidates
     batch, count = scores.shape
     group = classes + CLASSES * torch.arange(batch, device=classes.device)[:, None]
     keep = batched_nms(boxes.flatten(0, 1), scores.flatten(), group.flatten(), THRESHOLD)
     image = keep // count
-    return [keep[image == n][:most] - n * count for n in range(batch)]
+    return [keep[image == n][:limit] - n * count for n in range(batch)]
 
 
-def compare(candidates: Candidates, most: int | None) -> str:
-    """What was compared. Raises AssertionError where not the same boxes are kept."""
+def compare(candidates: Candidates, limit: int | None) -> str:
+    """Says what was compared. Raises AssertionError if other boxes are kept."""
     boxes, scores, classes = candidates
-    expected = by_image((boxes.double(), scores.double(), classes), most)
-    for n, (mine, theirs) in enumerate(zip(ours(candidates, most), expected, strict=True)):
+    expected = by_image((boxes.double(), scores.double(), classes), limit)
+    for n, (mine, theirs) in enumerate(zip(ours(candidates, limit), expected, strict=True)):
         assert torch.equal(mine, theirs), (
             f"image {n}: {len(mine)} and {len(theirs)} kept, or not the same"
         )
@@ -92,22 +91,28 @@ def compare(candidates: Candidates, most: int | None) -> str:
 
 
 def case_rows(
-    batch: int, count: int, classes: int, most: int | None, args: argparse.Namespace
+    batch: int, count: int, classes: int, limit: int | None, args: argparse.Namespace
 ) -> list[dict[str, Any]]:
     candidates = scene(batch, count, classes, args.device)
     peers: dict[str, Callable[[], Kept]] = {
-        "torchvision batched_nms per image": lambda: by_image(candidates, most)
+        "torchvision batched_nms per image": lambda: by_image(candidates, limit)
     }
     if batch > 1:
-        peers["torchvision batched_nms, one call"] = lambda: at_once(candidates, most)
+        peers["torchvision batched_nms, one call"] = lambda: at_once(candidates, limit)
     named = "one class" if classes == 1 else f"{classes} classes"
-    first = "" if most is None else f", the best {most}"
+    first = "" if limit is None else f", the best {limit}"
     return measure(
-        *("NMS", f"{batch} x {count}, {named}{first}", lambda: ours(candidates, most), peers, args),
+        *(
+            "NMS",
+            f"{batch} x {count}, {named}{first}",
+            lambda: ours(candidates, limit),
+            peers,
+            args,
+        ),
         limit="copy of the candidates",
         at_limit=lambda: [part.clone() for part in candidates],
-        same=compare(candidates, most),
-        memory=args.device == "cuda",  # on the CPU most of ours is not PyTorch's, and not counted
+        same=compare(candidates, limit),
+        memory=args.device == "cuda",  # on the CPU, little of it is PyTorch's
     )
 
 

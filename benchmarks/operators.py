@@ -1,11 +1,11 @@
-"""What each operator of label assignment saves: its kernel beside its plain form.
+"""Compares the kernel of each operator of label assignment with its plain PyTorch form.
 
     python benchmarks/operators.py --boxes 100 1000 --batch 1
 
-Both get what the rule gives the operator, summed over its calls. One thread; medians of the
-processor's time, which leaves out what a busy machine makes it wait; calls take turns. A share is
-of a train step of `--step` seconds an image. Where the plain form serves, PyTorch's dispatcher adds
-some microseconds more to each call.
+Both get the inputs that the rule gives the operator; times are summed over its calls. Calls
+alternate on one thread. Times are medians of CPU time, which excludes the waits on a busy machine.
+A share is relative to a train step of `--step` seconds an image. In use, the dispatcher of PyTorch
+adds some microseconds to each call of the plain form.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Form = Callable[[], object]
 
 
 class Recorder(TorchDispatchMode):
-    """Keeps the calls of operators of label assignment."""
+    """Records the calls of operators of label assignment."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Recorder(TorchDispatchMode):
 
 
 def forms(name: str, calls: list[tuple[Any, ...]]) -> tuple[Form, Form]:
-    """All of these calls with the kernel, and in plain PyTorch."""
+    """Returns functions that repeat the calls with the kernel and in plain PyTorch."""
     native, plain = getattr(torch.ops.dynamic_atss, name).default, PLAIN[name]
     return lambda: [native(*x) for x in calls], lambda: [plain(*x) for x in calls]
 

@@ -1,8 +1,8 @@
-"""Rows of measurements -> Markdown.
+"""Converts rows of measurements to Markdown.
 
 python benchmarks/report.py results.json page.md
 
-The tables replace what stands on the page below its line of MARK.
+The tables replace the text of the page below the line MARK.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ MARK = "<!-- by benchmarks/report.py -->"
 
 
 def markdown(rows: Sequence[Row], machine: dict[str, str]) -> str:
-    """A table for each stage; a case on the CPU and on the GPU is one line."""
+    """Makes a table for each stage. A case on the CPU and on the GPU shares one line."""
     named = ", ".join(f"{key} {value}" for key, value in machine.items() if value)
     parts = [f"Medians of calls that take turns in one process; {named}."]
     for stage in dict.fromkeys(row["stage"] for row in rows):
-        own = [row for row in rows if row["stage"] == stage]
-        # Operators that are not compiled would be timed in their slow form.
-        others = {row.get("operators") or "native" for row in own} - {"native"}
+        of_stage = [row for row in rows if row["stage"] == stage]
+        # States which operators ran in their slow form, as they are not compiled.
+        others = {row.get("operators") or "native" for row in of_stage} - {"native"}
         parts.append(
-            "\n\n".join([f"## {stage}", *(f"Operators: {o}." for o in others), _table(own)])
+            "\n\n".join([f"## {stage}", *(f"Operators: {o}." for o in others), _table(of_stage)])
         )
     return "\n\n".join(parts) + "\n"
 
 
 def _table(rows: Sequence[Row]) -> str:
-    """Without the columns in which nothing stands."""
+    """Makes a table without empty columns."""
     pairs: dict[tuple[str, str], dict[str, Row]] = {}
     for row in rows:
         device = "cuda" if row["device"] == "cuda" else "cpu"
@@ -47,7 +47,7 @@ _TEXT = ("case", "peer", "limit", "same result", "note")
 
 
 def _cells(cpu: Row, gpu: Row) -> dict[str, str]:
-    """Text by title of the column."""
+    """Returns the text of each cell by the title of its column."""
     row = cpu or gpu
     return {
         "case": row["case"],
@@ -93,7 +93,7 @@ def _megabytes(value: float | None) -> str:
 
 
 def with_tables(page: str, results: dict[str, Any]) -> str:
-    """The page with new tables below its line of MARK."""
+    """Returns the page with new tables below the line MARK."""
     text, mark, _ = page.partition(MARK)
     assert mark, f"the page has no line {MARK}"
     return f"{text}{MARK}\n\n{markdown(results['rows'], results['machine'])}"

@@ -1,8 +1,8 @@
-"""Which rules run on which heads: each pair builds a tiny detector, trains a step and tests.
+"""Tests each rule on each head: builds a tiny detector, trains a step and detects.
 
     python benchmarks/rule_matrix.py
 
-Prints a table in Markdown. A pair that is refused has the reason in its place.
+Prints a table in Markdown. The cell of a refused pair has the reason.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SETTINGS = {
 
 
 def a_batch() -> Batch:
-    """Two images of 64 x 64 pixels with three boxes."""
+    """Makes two images of 64 x 64 pixels with three boxes."""
     images = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
     boxes = torch.tensor([[2.0, 4, 50, 58], [30, 10, 60, 34], [10, 20, 17, 29]])
     gt = GroundTruth(boxes, torch.tensor([0, 2, 1]), torch.tensor([0, 0, 1]))
@@ -38,15 +38,15 @@ def a_batch() -> Batch:
 
 
 def detector(rule: str, head: str) -> Detector:
-    """Raises UserError for a pair that is refused."""
+    """Builds the detector. Raises UserError for a pair that is refused."""
     section = f"MODEL.{head.upper()}"
-    own = {f"{section}_ON": True, f"{section}.NUM_CONVS": 1, "MODEL.ASSIGNER.NAME": rule}
-    settings = [str(word) for pair in (own | SETTINGS).items() for word in pair]
+    choice = {f"{section}_ON": True, f"{section}.NUM_CONVS": 1, "MODEL.ASSIGNER.NAME": rule}
+    settings = [str(word) for pair in (choice | SETTINGS).items() for word in pair]
     return build_model(load_config(None, settings), CLASSES)
 
 
 def step(model: Detector, batch: Batch) -> dict[str, float]:
-    """Trains it by one step; the losses."""
+    """Trains one step; returns the losses."""
     losses = model(batch).losses
     sum(losses.values()).backward()
     with torch.no_grad():
@@ -57,14 +57,14 @@ def step(model: Detector, batch: Batch) -> dict[str, float]:
 
 
 def found(model: Detector, batch: Batch) -> int:
-    """How much it detects, where every class has a score of a half."""
+    """Counts the detections, with a score of 0.5 for every class."""
     nn.init.zeros_(model.head.cls_logits.bias)
     with torch.inference_mode():
         return sum(len(one) for one in model.eval()(batch))
 
 
 def cell(rule: str, head: str) -> str:
-    """What stands in the table."""
+    """Returns the text of a cell of the table."""
     torch.manual_seed(0)
     batch = a_batch()
     try:

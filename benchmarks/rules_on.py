@@ -1,8 +1,8 @@
-"""What `rules_on_<data set>.py` have in common: `dynamic-atss compare` with settings of its own.
+"""Runs `dynamic-atss compare` for the scripts `rules_on_<data set>.py`.
 
-Every rule with the same network, seeds, budget and order of images. The network is that of
-configs/quickstart/own_data.yaml (EfficientNet-lite0 with pip's ImageNet weights, the ATSS head)
-with 64 channels, which two CPU cores train in minutes.
+Every rule gets the same network, seeds, budget and order of images. The network is that of
+configs/quickstart/own_data.yaml (EfficientNet-lite0 with ImageNet weights from pip, the ATSS head)
+with 64 channels. Two CPU cores train it in minutes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SETTINGS = {
 
 
 def sizes(short: int, long: int) -> dict[str, str]:
-    """The settings that resize pictures to a short side, but no longer than `long`."""
+    """Returns the settings that resize pictures to a short side, with long sides up to `long`."""
     return {
         "INPUT.MIN_SIZE_TRAIN": f"({short},)",
         "INPUT.MAX_SIZE_TRAIN": f"{long}",
@@ -41,8 +41,8 @@ def run(name: str, parts: Sequence[str], pictures: str, settings: Mapping[str, s
 
     Args:
         name: of the data set, for the output folder.
-        parts: the annotations to train on and to test on, within the folder of the data set.
-        pictures: the folder of pictures within it; "{part}" is the end of the annotations' name.
+        parts: annotations for training and for the test, in the folder of the data set.
+        pictures: folder of pictures in it; "{part}" stands for the end of the annotations' name.
         settings: keys of the configuration.
     """
     args, others = _parser(name).parse_known_args()
@@ -72,7 +72,7 @@ def _parser(name: str) -> argparse.ArgumentParser:
 
 
 def _command(args: argparse.Namespace, keys: Mapping[str, str]) -> list[str]:
-    """The arguments of `compare`; the reference is ATSS where it is among the rules."""
+    """Returns the arguments of `compare`. ATSS, if it is among the rules, is the reference."""
     reference = "atss" if "atss" in args.rules else args.rules[0]
     words = ["--config-file", str(CONFIG), "--output", str(args.output), "--reference", reference]
     words += ["--rules", *args.rules, "--seeds", *args.seeds]

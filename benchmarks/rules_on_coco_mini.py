@@ -1,5 +1,7 @@
-"""Compares every rule on 80 + 79 pictures of COCO, 80 classes: boxes without a positive and the
-IoU of positives. The pictures are too few for AP to tell rules apart.
+"""Compares every rule on 80 + 79 pictures of COCO, 80 classes.
+
+The results are boxes without a positive and the IoU of positives. The pictures are too few to
+compare rules by AP.
 
     python benchmarks/rules_on_coco_mini.py --data ../shared/data/coco_mini [--seeds 0 1 2]
 

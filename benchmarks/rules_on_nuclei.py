@@ -1,5 +1,6 @@
-"""Compares every rule on nuclei: crowds of tiny objects. 394 pictures with 16,967 nuclei to train
-on, 139 to test.
+"""Compares every rule on nuclei, which are crowds of tiny objects.
+
+394 pictures with 16,967 nuclei are for training, 139 pictures for the test.
 
     python benchmarks/rules_on_nuclei.py --data ../shared/data/nuclei [--seeds 0 1 2]
 

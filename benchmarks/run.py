@@ -1,10 +1,11 @@
-"""All stages, each in a process of its own, one after the other: ours beside peers and the limit.
+"""Runs all benchmarks one after the other, each in a subprocess.
 
     python benchmarks/run.py [--quick] [--only focal nms ...] [--threads 2] [--device cpu cuda]
         [--images-folder datasets/coco/val2017] --output DIR
 
-Leaves DIR/results.json, DIR/results.md and a log of each stage. A stage that fails is named, the
-others go on, and the exit status is 1. Without --device: the CPU, and a GPU if there is one.
+Writes DIR/results.json, DIR/results.md and a log of each stage. If a stage fails, it is reported,
+the others still run, and the exit code is 1. The default devices are the CPU and, if there is one,
+the GPU.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from machine import machine
 from report import markdown
 
 FOLDER = Path(__file__).resolve().parent
-# Of each script whether it has anything to run on a GPU.
+# Script -> whether it has work for a GPU.
 STAGES = {
     "focal": True,
     "nms": True,
@@ -41,7 +42,7 @@ Rows = list[dict[str, Any]]
 
 
 def run_stage(stage: str, device: str, args: argparse.Namespace) -> Rows | None:
-    """None: it failed; its log says why."""
+    """Runs a script; returns its rows, or None if it failed. Its log says why."""
     name = f"{stage}_{device}"
     found, log = args.output / f"{name}.json", args.output / f"{name}.log"
     found.unlink(missing_ok=True)
@@ -99,11 +100,13 @@ def main() -> int:
     try:
         for stage in args.only:
             for device in args.device if STAGES[stage] else ["cpu"]:
-                failed.append(f"{stage} ({device})")  # until it has ended well
+                failed.append(f"{stage} ({device})")  # until it succeeds
                 found = run_stage(stage, device, args)
                 rows += found or []
                 failed = failed if found is None else failed[:-1]
-                write(rows, failed, args)  # each time: a run that is cut off leaves what it has
+                write(
+                    rows, failed, args
+                )  # after each stage, so that a killed run leaves its results
     except KeyboardInterrupt:
         write(rows, failed, args)
         print(f"stopped; {args.output} has what was finished", file=sys.stderr)
@@ -112,7 +115,7 @@ def main() -> int:
 
 
 def check(args: argparse.Namespace, error: Callable[[str], NoReturn]) -> None:
-    """Before minutes are spent: that all can run, and the folder for the results is there."""
+    """Checks that all stages can run, and makes the output folder, before minutes are spent."""
     if args.threads < 1:
         error(f"--threads {args.threads}: at least 1")
     if "cuda" in args.device and not torch.cuda.is_available():

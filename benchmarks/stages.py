@@ -1,13 +1,12 @@
-"""Where the time of a train step and of an inference goes, by the profiler.
+"""Splits the time of a train step and of inference into stages, by the profiler.
 
     python benchmarks/stages.py [--device cuda] [--batch 16] [--size 800 1333] [--dtype bfloat16]
         [--channels-last] [--steps 3] [--opts KEY VALUE ...]
 
-The trainer's and the evaluator's own loops over one batch, from the host's memory, with averaged
-weights (SOLVER.EMA_DECAY 0.9998, off by default). On a CPU the time of the operators and of the
-Python around them; on a GPU that of the kernels, and in the note the number of times that the host
-waits for the device, each step. Operators of the backward pass count where those of the forward
-pass do that they belong to.
+Runs the loops of the trainer and of the evaluator over one batch in host memory, with averaged
+weights (SOLVER.EMA_DECAY 0.9998, off by default). On a CPU it measures operators and the Python
+code around them. On a GPU it measures kernels; the note counts the waits of the host in each step.
+An operator of the backward pass belongs to the stage of its forward operator.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from dynamic_atss.modeling.layers import FrozenBatchNorm2d
 
 MARK = "stage: "
 AROUND = ("decode", "assignment", "losses", "post-processing", "NMS", "priors", "copies to device")
-# Of operators outside of all ranges, by a part of their names.
+# Part of a name -> stage, for operators outside all ranges.
 OF_OPERATOR = {
     "aten::convolution": "convolutions",
     "aten::relu": "ReLU",
@@ -73,10 +72,10 @@ def rows(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def table(stage: str, seconds: Counter[str], args: argparse.Namespace) -> list[dict[str, Any]]:
-    whole = sum(seconds.values())
+    total = sum(seconds.values())
     around = sum(seconds[name] for name in AROUND)
-    parts = [*seconds.most_common(), (", ".join(AROUND), around), ("all", whole)]
-    return [line(stage, name, value, f"{value / whole:.2%}", args) for name, value in parts]
+    parts = [*seconds.most_common(), (", ".join(AROUND), around), ("all", total)]
+    return [line(stage, name, value, f"{value / total:.2%}", args) for name, value in parts]
 
 
 def line(
@@ -86,7 +85,7 @@ def line(
 
 
 class Loops:
-    """The trainer's and the evaluator's loop over `steps` times the same batch."""
+    """Runs the loops of the trainer and of the evaluator over the same batch `steps` times."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         overrides = ["DTYPE", args.dtype, "MODEL.CHANNELS_LAST", str(args.channels_last)]
@@ -125,7 +124,7 @@ class Loops:
 
 
 def mark_model(model: nn.Module) -> None:
-    """Puts its stages into ranges of the profiler."""
+    """Puts the stages of the model into ranges of the profiler."""
     rule = model.criterion
     rule.assigner = Ranged(rule.assigner, "assignment")
     for coder in {rule.coder, model.postprocess.coder}:
@@ -142,7 +141,7 @@ def mark_model(model: nn.Module) -> None:
 
 @contextlib.contextmanager
 def marked_engine() -> Iterator[None]:
-    """Ranges around what is no part of the model."""
+    """Puts the stages outside the model into ranges of the profiler."""
     places: list[tuple[Any, str, str]] = [
         (trainer, "to_device", "copies to device"),
         (evaluator, "to_device", "copies to device"),
@@ -153,7 +152,7 @@ def marked_engine() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for owner, name, stage in places:
             stack.enter_context(mock.patch.object(owner, name, ranged(getattr(owner, name), stage)))
-        # That of the last iteration only, before its checkpoint.
+        # Counts the wait of the last iteration only, before its checkpoint.
         stack.enter_context(mock.patch.object(trainer.Trainer, "_check_weights"))
         yield
 
@@ -168,7 +167,7 @@ def ranged(call: Callable[..., Any], stage: str) -> Callable[..., Any]:
 
 
 class Ranged:
-    """A callable object in a range of the profiler; its attributes are the object's."""
+    """Calls an object inside a range of the profiler; passes its attributes on."""
 
     def __init__(self, call: Callable[..., Any], stage: str) -> None:
         self._call, self._stage = call, stage
@@ -182,7 +181,7 @@ class Ranged:
 
 
 def spent_by_stage(call: Call, args: argparse.Namespace) -> Counter[str]:
-    """Seconds of one of `args.steps` steps: of the kernels on a GPU, else of the operators."""
+    """Returns the seconds of a step by stage: of kernels on a GPU, of operators on a CPU."""
     gpu = args.device == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]
     with profile(activities=activities) as record, record_function(MARK + REST):
@@ -190,7 +189,7 @@ def spent_by_stage(call: Call, args: argparse.Namespace) -> Counter[str]:
     events = [e for e in record.events() if e.device_type == torch.autograd.DeviceType.CPU]
     forward = {
         e.sequence_nr: stage_of(e)
-        for e in sorted(events, key=lambda e: e.time_range.start)  # the last one made the node
+        for e in sorted(events, key=lambda e: e.time_range.start)  # the last operator made the node
         if e.sequence_nr >= 0 and node_of(e) is None
     }
     seconds: Counter[str] = Counter()
@@ -203,20 +202,20 @@ def spent_by_stage(call: Call, args: argparse.Namespace) -> Counter[str]:
 
 
 def ancestors(event: FunctionEvent) -> Iterator[FunctionEvent]:
-    """The event, what called it, and so on."""
+    """Yields the event, its caller, the caller of that, and so on."""
     while event is not None:
         yield event
         event = event.cpu_parent
 
 
 def node_of(event: FunctionEvent) -> FunctionEvent | None:
-    """The node of the backward pass that the event is a part of."""
+    """Returns the node of the backward pass that the event belongs to."""
     nodes = (e for e in ancestors(event) if "evaluate_function" in e.name)
     return next((e for e in nodes if "AccumulateGrad" not in e.name), None)
 
 
 def stage_of(event: FunctionEvent) -> str:
-    """By the innermost range around it, or else by the operator."""
+    """Returns the stage of an event, by its innermost range or by the operator."""
     names = [e.name for e in ancestors(event)]
     marks = [name.removeprefix(MARK) for name in names if name.startswith(MARK)]
     if marks and marks[0] != REST:

@@ -1,11 +1,10 @@
-"""Seconds until a command answers, beside what importing PyTorch alone takes.
+"""Measures the seconds until a command answers, and those of importing PyTorch alone.
 
     python benchmarks/startup.py
 
-Each call is a process of its own, with warm file caches. `--help` and a mistake in the command line
-are told before PyTorch is imported; a training imports it, and what it needs beyond torch and
-torchvision stands in the note, with the milliseconds of `-X importtime`. The limit is an
-interpreter that does nothing.
+Each call is a new process with warm file caches. `--help` and a wrong command line answer before
+PyTorch is imported. A training imports it; the note lists its other imports besides torch and
+torchvision, with milliseconds of `-X importtime`. The limit is an interpreter that does nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from machine import ROOT
 TRAIN = ("tools/train_net.py",)
 MISTAKE = (*TRAIN, "--config-file", "configs/atss/atss_R_50_FPN_1x.yaml", "SOLVER.NO_SUCH_KEY", "1")
 BASE = ("torch", "torchvision", "numpy")
-# Compiled modules are kept, as they are for a user, also where this process is told not to.
+# Keeps compiled modules, as for a user, even if this process must not.
 ENV = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 
@@ -35,18 +34,17 @@ def process(*args: str) -> Call:
     return call
 
 
-def imported(statement: str, least: float = 5.0) -> str:
-    """Packages that take more than `least` ms of a statement's imports after BASE's, and their
-    milliseconds."""
+def imported(statement: str, min_ms: float = 5.0) -> str:
+    """Lists packages that a statement imports after BASE in more than `min_ms`, with times."""
     code = f"import {', '.join(BASE)}; import sys; print('BASE', file=sys.stderr); {statement}"
     command = [sys.executable, "-X", "importtime", "-c", code]
     done = subprocess.run(command, cwd=ROOT, env=ENV, capture_output=True, text=True)
     taken: Counter[str] = Counter()
     for line in done.stderr.partition("BASE\n")[2].splitlines():
         if line.startswith("import time:"):
-            own, _, name = line.removeprefix("import time:").split("|")
-            taken[name.strip().split(".")[0]] += int(own)
-    large = [(name, us / 1e3) for name, us in taken.most_common() if us / 1e3 > least]
+            self_us, _, name = line.removeprefix("import time:").split("|")
+            taken[name.strip().split(".")[0]] += int(self_us)
+    large = [(name, us / 1e3) for name, us in taken.most_common() if us / 1e3 > min_ms]
     return ", ".join(f"{name} {ms:.0f} ms" for name, ms in large)
 
 

@@ -1,6 +1,6 @@
-"""One of the processes of a training, which growth.py starts by torchrun.
+"""Runs one process of a training, which growth.py starts by torchrun.
 
-Each learns a batch of its own; the first prints the median seconds of a step.
+Each process trains on its own batch. The first one prints the median seconds of a step.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     if args.device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    loops = Loops(args)  # before the group: it looks at its batch, the same in each, as inference
+    loops = Loops(
+        args
+    )  # before the group exists, as it runs inference on its batch, the same in each process
     device = distributed.init_distributed(args.device, timeout=600)
     if distributed.world_size() > 1:
         ids = [device.index] if device.type == "cuda" else None
@@ -43,7 +45,7 @@ def main() -> None:
 
 
 def step(loops: Loops, steps: int) -> float:
-    """Seconds of one of them."""
+    """Runs one step; returns its seconds."""
     if dist.is_initialized():
         dist.barrier()
     begin = time.perf_counter()

@@ -1,12 +1,12 @@
-"""What becomes of a training on two machines when a process, a link or a machine goes.
+"""Tests a training on two machines that loses a process, a link or a machine.
 
 python benchmarks/two_machines.py --config-file <a small configuration> [--case NAME ...]
     [--work-dir output/two_machines] [KEY VALUE ...]
 
-The machines are two network namespaces of this one (see `namespaces.py`), with one launcher and one
-process each. Something happens to each training after its tenth iteration; it has to end by itself.
-Printed: the exit codes of the launchers, after how many seconds, how many iterations there are, and
-what the processes said about it. Exit code 1 if one ends otherwise than it should.
+The machines are two network namespaces (see `namespaces.py`), with one launcher and one process
+each. Each training meets a fault after its tenth iteration, and must end by itself. Prints the exit
+codes of the launchers, the seconds, the number of iterations, and the messages of the processes.
+The exit code is 1 if a training ends in a wrong way.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from dynamic_atss import cli
 from dynamic_atss.files import read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
-PORT = 29511  # of the rendezvous, which the first machine holds
-# Torchrun waits half a minute for more machines than it needs, and as long for one that is silent.
+PORT = 29511  # of the rendezvous, on the first machine
+# Torchrun waits half a minute for additional machines, and as long for a silent one.
 SOON = "last_call_timeout=4,keep_alive_interval=1,keep_alive_max_attempt=4,join_timeout=120"
 AWAY = 15.0  # seconds that a machine is cut off
 LONGEST = 300.0  # seconds that a case may take
-_TOLD = ("error: ", "rank ", "restarted by", "Resuming", "resumed with", "SIGTERM")
+_INFORMATIVE = ("error: ", "rank ", "restarted by", "Resuming", "resumed with", "SIGTERM")
 
 
 class Case(NamedTuple):
-    """nodes: as torchrun takes them · happens: to the training · codes: with which the launchers
-    are to end"""
+    """nodes: argument of torchrun · happens: causes the fault · codes: expected exit codes of the
+    launchers"""
 
     nodes: str
     happens: Callable[[Training], None]
@@ -47,12 +47,12 @@ class Case(NamedTuple):
 
 
 class Training:
-    """One training on two machines; ended by `close`."""
+    """Runs one training on two machines; `close` ends it."""
 
     def __init__(
         self, machines: Sequence[Machine], args: Sequence[str], folder: Path, nodes: str
     ) -> None:
-        """args: of tools/train_net.py · folder: for its OUTPUT_DIR and what the machines say"""
+        """args: of tools/train_net.py · folder: for OUTPUT_DIR and the machines' output"""
         self.machines, self.folder, self.output = machines, folder, folder / "run"
         self._command = [
             *(sys.executable, str(ROOT / "tools/launch.py"), "--nnodes", nodes),
@@ -64,11 +64,11 @@ class Training:
         self.launchers = [self._start(machine) for machine in machines]
 
     def _start(self, machine: Machine) -> subprocess.Popen[bytes]:
-        own = {"GLOO_SOCKET_IFNAME": machine.name, "CUDA_VISIBLE_DEVICES": ""}
+        variables = {"GLOO_SOCKET_IFNAME": machine.name, "CUDA_VISIBLE_DEVICES": ""}
         with open(self.folder / f"{machine.name}.log", "ab") as log:
             return subprocess.Popen(
                 machine.command(self._command),
-                env={**os.environ, "OMP_NUM_THREADS": "1", **own},
+                env={**os.environ, "OMP_NUM_THREADS": "1", **variables},
                 stdout=log,
                 stderr=log,
             )
@@ -77,7 +77,7 @@ class Training:
         return read_metrics(self.output / "metrics.jsonl")
 
     def until(self, reached: Callable[[], bool]) -> None:
-        """Raises TimeoutError if it is not reached."""
+        """Waits until `reached()`. Raises TimeoutError if that takes too long."""
         end = time.monotonic() + LONGEST
         while not reached():
             if time.monotonic() > end:
@@ -88,15 +88,15 @@ class Training:
         return tuple(launcher.poll() for launcher in self.launchers)
 
     def worker(self, machine: int) -> int:
-        """The training process of a machine."""
+        """Returns the training process of a machine."""
         return processes_of(self.launchers[machine].pid)[0]
 
-    def said(self) -> str:
-        """What is worth reading of what the machines said."""
+    def messages(self) -> str:
+        """Returns the informative lines of the output of the machines."""
         texts = []
         for machine in self.machines:
             log = (self.folder / f"{machine.name}.log").read_text(errors="replace")
-            lines = [x for x in log.splitlines() if any(word in x for word in _TOLD)]
+            lines = [x for x in log.splitlines() if any(word in x for word in _INFORMATIVE)]
             texts += [f"{machine.name}: {line}" for line in lines]
         return "\n".join(texts)
 
@@ -147,11 +147,11 @@ class Ended(NamedTuple):
     codes: tuple[int | None, ...]
     seconds: float
     iterations: list[int]
-    said: str
+    messages: str
 
 
 def run_case(name: str, args: Sequence[str], folder: Path) -> Ended:
-    """Raises TimeoutError if it does not end by itself."""
+    """Runs a case. Raises TimeoutError if the training does not end by itself."""
     case = CASES[name]
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -164,13 +164,13 @@ def run_case(name: str, args: Sequence[str], folder: Path) -> Ended:
             training.until(lambda: None not in training.codes())
             seconds = time.monotonic() - begin
             iterations = [line["iteration"] for line in training.lines()]
-            return Ended(training.codes(), seconds, iterations, training.said())
+            return Ended(training.codes(), seconds, iterations, training.messages())
         finally:
             training.close()
 
 
-def judged(case: Case, ended: Ended) -> tuple[bool, str]:
-    """Whether it ended as it should, and how it did."""
+def judge(case: Case, ended: Ended) -> tuple[bool, str]:
+    """Returns whether the training ended as expected, and a description."""
     last, codes = ended.iterations[-1], ", ".join(map(str, ended.codes))
     once = ended.iterations == list(range(1, last + 1))
     made = f"iterations 1 to {last}, " + ("once each" if once else f"WRONG: {ended.iterations}")
@@ -190,9 +190,9 @@ def main() -> int:
     wrong = 0
     for name in args.case:
         ended = run_case(name, common, args.work_dir / name)
-        right, text = judged(CASES[name], ended)
+        right, text = judge(CASES[name], ended)
         wrong += not right
-        print(f"{name}: {text}\n{ended.said}", flush=True)
+        print(f"{name}: {text}\n{ended.messages}", flush=True)
     return int(wrong > 0)
 
 

@@ -99,8 +99,8 @@ def limits_by_key() -> dict[str, str]:
     found: dict[str, list[str]] = {}
     for key, _, accepted in _each(cfg, limits.ACCEPTED):
         found[key] = [", ".join(f"`{name!r}`" for name in accepted)]
-    for key, _, (carried, _advice) in _each(cfg, limits.CARRIED):
-        found[key] = [f"`{carried!r}` alone"]
+    for key, _, (only, _advice) in _each(cfg, limits.FIXED):
+        found[key] = [f"`{only!r}` alone"]
     for words, _, table in limits.LIMITS:
         for key, _, limit in _each(cfg, table):
             found.setdefault(key, []).append(f"{words} {limit:,}")

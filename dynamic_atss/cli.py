@@ -14,19 +14,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from dynamic_atss.engine.first_report import (
+    MISTAKE,
+    claim_report,
+    report_end,
+    reported_code,
+    wait_for_report,
+)
 from dynamic_atss.engine.interrupt import (
     STOP_CODES,
     ignore,
     on_signals,
     second_sigint_ends,
     stop_now,
-)
-from dynamic_atss.engine.told import (
-    MISTAKE,
-    claim_report,
-    report_end,
-    reported_code,
-    wait_for_report,
 )
 from dynamic_atss.errors import Lost, UserError, user_place
 from dynamic_atss.processes import end_at_once, end_with_launcher

@@ -1,4 +1,4 @@
-"""The ground truth of a batch: which boxes are where."""
+"""Stores the ground truth of a batch."""
 
 from __future__ import annotations
 
@@ -15,98 +15,107 @@ from dynamic_atss.boxes import BoxConvention
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The ground truth of a batch, packed: boxes of image 0 first, then those of image 1, and so
-    on.
+    """The boxes of a batch, sorted by image: objects of image 0, 1, ..., then regions to ignore.
 
-    boxes (T, 4) float32 · classes (T,) int64 in 0..C-1 · image (T,) int64 in 0..N-1 ·
-    ignore (T,) bool, or None where no box is such: the box is a region in which objects may be that
-    nobody has annotated (a crowd), so that it is neither an object nor background. Regions come
-    after all objects, so that the place of an object among `objects` is its place here, too.
-    convention: what x2 and y2 are, by which transforms and rules measure.
+    A region may contain objects without annotation (a crowd), so that it is neither an object nor
+    background. Regions come last, so that an object has the same index here and in `objects`.
 
-    Raises ValueError: as many flags as boxes are needed.
+    Attributes:
+        boxes: (T, 4) float32 xyxy.
+        classes: (T,) int64 in 0..C-1.
+        image_index: (T,) int64 in 0..N-1, of each box.
+        ignore: (T,) bool, True for regions; None without regions.
+        convention: the meaning of x2 and y2.
+
+    Raises ValueError if the number of flags differs from the number of boxes.
 
     >>> import torch
     >>> from dynamic_atss import GroundTruth
     >>> boxes = torch.tensor([[0.0, 0, 9, 9], [4, 4, 20, 12]])
-    >>> gt = GroundTruth(boxes, classes=torch.tensor([2, 0]), image=torch.tensor([0, 0]))
+    >>> gt = GroundTruth(boxes, classes=torch.tensor([2, 0]), image_index=torch.tensor([0, 0]))
     >>> gt[gt.classes == 0].boxes
     tensor([[ 4.,  4., 20., 12.]])
     """
 
     boxes: Tensor
     classes: Tensor
-    image: Tensor
+    image_index: Tensor
     ignore: Tensor | None = None
     convention: BoxConvention = BoxConvention.LEGACY
 
-    HOST: ClassVar = ("extent", "split", "most")
+    HOST: ClassVar = ("extent", "object_count", "max_boxes")
 
     def __post_init__(self) -> None:
         if self.ignore is not None and len(self.ignore) != len(self.boxes):
             raise ValueError(
                 f"{len(self.ignore)} ignore flags of {len(self.boxes)} boxes: choose boxes by "
-                "gt[mask], which takes all fields along"
+                "gt[mask], which selects in all fields"
             )
 
     def __len__(self) -> int:
         return self.boxes.shape[0]
 
     def __getitem__(self, index: Tensor | slice) -> GroundTruth:
-        """Those at an index, a mask or a slice."""
+        """Selects boxes by an index, a mask or a slice."""
         ignore = None if self.ignore is None else self.ignore[index]
-        chosen = self.boxes[index], self.classes[index], self.image[index]
-        return GroundTruth(*chosen, ignore, self.convention)
+        return GroundTruth(
+            self.boxes[index],
+            self.classes[index],
+            self.image_index[index],
+            ignore,
+            self.convention,
+        )
 
     @cached_property
-    def split(self) -> int:
-        """The number of objects, on the host; the rest are regions."""
+    def object_count(self) -> int:
+        """The number of objects, on the host. The other boxes are regions."""
         return len(self) if self.ignore is None else len(self) - int(self.ignore.sum())
 
     @property
     def objects(self) -> GroundTruth:
-        """What is to be found, without the regions: all that a rule sees."""
-        return self if self.ignore is None else self._part(slice(None, self.split))
+        """The objects, without regions. Assignment rules get only these."""
+        return self if self.ignore is None else self._part(slice(None, self.object_count))
 
     @property
     def regions(self) -> GroundTruth:
-        """What is neither an object nor background."""
-        return self._part(slice(self.split, None))
+        """The regions, which are neither objects nor background."""
+        return self._part(slice(self.object_count, None))
 
     def _part(self, place: slice) -> GroundTruth:
         part = replace(self[place], ignore=None)
-        vars(part)["extent"] = self.extent[place]  # known, without a wait for the device
-        vars(part)["most"] = self.most
+        vars(part)["extent"] = self.extent[place]  # avoids a wait for the device
+        vars(part)["max_boxes"] = self.max_boxes
         return part
 
     @cached_property
-    def most(self) -> int:
-        """No image has more boxes; on the host. It bounds how many priors are near boxes."""
-        return int(self.image.bincount().max()) if len(self) else 0
+    def max_boxes(self) -> int:
+        """The largest number of boxes in an image, on the host. Bounds the priors near boxes."""
+        return int(self.image_index.bincount().max()) if len(self) else 0
 
     @cached_property
     def extent(self) -> Tensor:
-        """(T, 2) float64 on the host: width and height of each box. They bound how many priors lie
-        in the boxes."""
+        """Width and height of each box, (T, 2) float64 on the host. Bound the priors in boxes."""
         return (self.boxes[:, 2:] - self.boxes[:, :2]).double().cpu()
 
 
 def joined(parts: Sequence[GroundTruth]) -> GroundTruth:
-    """The boxes of several ground truths as one: the objects of each part, then the regions.
+    """Joins several ground truths: the objects of all parts first, then the regions.
 
-    Raises ValueError: the conventions of the parts differ.
+    Raises ValueError if the conventions of the parts differ.
     """
     convention = parts[0].convention
     if any(part.convention is not convention for part in parts):
         raise ValueError("boxes of two conventions cannot be joined: convert one of them first")
-    boxes, classes, image = (
-        torch.cat([getattr(part, name) for part in parts]) for name in ("boxes", "classes", "image")
+    packed = GroundTruth(
+        torch.cat([part.boxes for part in parts]),
+        torch.cat([part.classes for part in parts]),
+        torch.cat([part.image_index for part in parts]),
+        convention=convention,
     )
     if all(part.ignore is None for part in parts):
-        return GroundTruth(boxes, classes, image, convention=convention)
+        return packed
     ignore = torch.cat([_flags(part) for part in parts])
-    packed = GroundTruth(boxes, classes, image, ignore, convention)
-    return packed[ignore.int().argsort(stable=True)]
+    return replace(packed, ignore=ignore)[ignore.int().argsort(stable=True)]
 
 
 def _flags(gt: GroundTruth) -> Tensor:

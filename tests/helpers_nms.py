@@ -65,7 +65,7 @@ def tiny():
 SCENES = {
     "some classes": lambda: crowd(3, 200, 5),
     "one class, crowded": lambda: crowd(1, 400, 1),
-    "each of its own class": lambda: (*crowd(1, 100, 1)[:2], torch.arange(100)[None]),
+    "each of another class": lambda: (*crowd(1, 100, 1)[:2], torch.arange(100)[None]),
     "all ties": all_ties,
     "integer pixels": integer_pixels,
     "not finite": not_finite,

@@ -25,15 +25,15 @@ class Wandb(ModuleType):
     def __init__(self, refuses=""):
         super().__init__("wandb")
         self.runs: list[Run] = []
-        self.asked: list[dict] = []
+        self.init_calls: list[dict] = []
         self.refuses = refuses
 
-    def init(self, **asked):
+    def init(self, **settings):
         if self.refuses:
             raise RuntimeError(self.refuses)
-        self.asked.append(asked)
+        self.init_calls.append(settings)
         step = 1 + max(step for step, _ in self.runs[-1].logged) if self.runs else 0
-        self.runs.append(Run(asked["id"] or "abc123", step))
+        self.runs.append(Run(settings["id"] or "abc123", step))
         return self.runs[-1]
 
     def Settings(self, **settings):

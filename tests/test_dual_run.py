@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 import torch
-from helpers_run import call_tool, read_lines, write_config
+from helpers_run import call_tool, load_module, read_lines, write_config
 
 from dynamic_atss.engine.checkpoint import load_checkpoint
 
@@ -52,6 +52,19 @@ def test_one_checkpoint_is_tested_by_either_branch(folder, tmp_path, monkeypatch
     assert one == found(folder / "run")
     many = scored(folder, tmp_path / "many", monkeypatch, "MODEL.ONE_TO_ONE.PREDICTS", "False")
     assert one and many and not one.keys() & many.keys()
+
+
+def test_every_checkpoint_is_scored_by_both_branches(folder, tmp_path, monkeypatch, capfd):
+    without_nms = load_module("benchmarks/without_nms.py")
+    monkeypatch.setattr("sys.argv", ["without_nms.py", str(folder / "run")])
+    assert without_nms.main() == 0
+    rows = [line.split(" | ") for line in capfd.readouterr().out.splitlines() if " | " in line]
+    assert [row[0] for row in rows] == ["iteration", "2", "4"]
+    for column, predicts in ((1, "True"), (3, "False")):
+        out = tmp_path / predicts
+        scored(folder, out, monkeypatch, "MODEL.ONE_TO_ONE.PREDICTS", predicts)
+        scores = json.loads((out / "inference/shapes_val/coco_metrics.json").read_text())
+        assert rows[-1][column] == f"{scores['AP']:.3f}"
 
 
 def test_a_resumed_run_gives_the_same_weights(folder, tmp_path, monkeypatch):

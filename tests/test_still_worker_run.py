@@ -35,7 +35,7 @@ def test_a_stopped_worker_ends_the_run_after_a_checkpoint(args, tmp_path, proces
         assert process.wait(timeout=ENDLESS) == 75
     (line,) = errors(out)
     name, iteration = saved(out)
-    assert f"loader worker 0 (process {worker} on " in line and "which is stopped" in line
+    assert f"loader worker 0 (process {worker} on " in line and ", stopped)" in line
     assert line.startswith(f"error: iteration {iteration + 1}: ")
     assert line.endswith(f"; --resume continues from {name}") and iteration >= 4
     assert "rank 0" not in line

@@ -28,6 +28,8 @@ def test_the_run_recovers_and_has_every_iteration(config, tmp_path):
     ended = two_machines.run_case(
         "worker-killed", [*map(str, [*config, *settings]), "--skip-test"], tmp_path / "run"
     )
-    assert ended.codes == two_machines.CASES["worker-killed"].codes, ended.said
+    assert ended.codes == two_machines.CASES["worker-killed"].codes, ended.messages
     assert ended.iterations == list(range(1, LAST + 1))
-    assert "rank 1 (gpu-b) has ended" in ended.said and "--resume continues from" in ended.said
+    assert (
+        "rank 1 (gpu-b) has ended" in ended.messages and "--resume continues from" in ended.messages
+    )

@@ -30,7 +30,7 @@ def test_to_device_moves_nested_tensors_and_nothing_else():
         ((8, 8),),
     )
     moved = to_device(batch, "meta")
-    tensors = (moved.images, moved.sizes, moved.gt.boxes, moved.gt.classes, moved.gt.image)
+    tensors = (moved.images, moved.sizes, moved.gt.boxes, moved.gt.classes, moved.gt.image_index)
     assert {x.device.type for x in tensors} == {"meta"}
     assert moved.images.dtype == torch.uint8
     assert (moved.image_ids, moved.original_sizes) == ((17,), ((8, 8),))

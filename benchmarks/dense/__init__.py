@@ -1,8 +1,8 @@
-"""The assignment rules over all P x T pairs of one image, as their releases compute them.
+"""Computes assignment rules over all P x T pairs of one image, like their releases.
 
-Written from the papers and what the releases are known to compute: plain PyTorch, vectorised over
-boxes where the releases are. Matrices are (P, T). Each gives the gt index (P,) of every prior, and
-leaves out what a release computes beyond it: qualities, and weights of a loss.
+The code is written from the papers and the known behaviour of the releases: plain PyTorch,
+vectorised over boxes where the releases are. P: priors, T: boxes, C: classes, L: levels. Matrices
+are (P, T). Each rule returns the gt index (P,), without the qualities and the weights of a loss.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ DENSE: dict[str, Rule] = {
     "rfla": of_lattice.rfla,
     "simd": of_lattice.simd,
 }
-# For the labels, where the release's form would need too much memory.
+# Used for the labels if the form of the release would need too much memory.
 SAME: dict[str, Rule] = {
     "simota": of_costs.simota_by_logits,
     "dynamic_soft_label": of_costs.dynamic_soft_label_by_logits,
 }
-# Float32 matrices of P x T that live at once (measured). Two rules hold some of 80 classes.
+# Number of float32 matrices (P, T) in memory at once, measured. Two rules hold some for 80 classes.
 MATRICES = dict.fromkeys(DENSE, 9) | {"dsla": 19, "simota": 240, "dynamic_soft_label": 480}

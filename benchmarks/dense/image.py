@@ -1,4 +1,4 @@
-"""One image with its boxes, and the matrices (P, T) that its rules share."""
+"""Holds one image with its boxes, and computes the matrices (P, T) that rules share."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def predicted_iou(image: Image) -> Tensor:
 
 
 def exact_iou(image: Image) -> Tensor:
-    """Without "+1"."""
+    """Measures predicted boxes without "+1"."""
     return iou(image.predicted[:, None], image.boxes[None])
 
 
@@ -49,19 +49,19 @@ def near_center(image: Image, radius: float) -> Tensor:
 
 
 def inside(image: Image, candidate: Tensor) -> Tensor:
-    """Of (K, T) priors; per pair, as in the releases."""
+    """Tests for (K, T) priors whether each lies inside its box, pair by pair like the releases."""
     boxes = image.boxes.expand(len(candidate), -1, -1)
     return sides(image.priors.centers[candidate], boxes).amin(-1) > 0.01
 
 
 def best_of(score: Tensor, candidate: Tensor, selected: Tensor) -> Tensor:
-    """Of a prior's selected boxes the one with the largest score."""
+    """Returns for each prior the selected box with the largest score."""
     kept = torch.where(selected, score.gather(0, candidate), -torch.inf)
     best, index = torch.full_like(score, -torch.inf).scatter_(0, candidate, kept).max(dim=1)
     return torch.where(best > -torch.inf, index, -1)
 
 
 def last_of(taken: Tensor) -> Tensor:
-    """(P,): the last box of those that take a prior in (P, T)."""
+    """Returns the last box (P,) that selects a prior in (P, T)."""
     order = torch.arange(1, taken.shape[1] + 1, device=taken.device)
     return torch.where(taken, order, 0).amax(1) - 1

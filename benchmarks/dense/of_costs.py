@@ -1,7 +1,7 @@
-"""The rules that take the cheapest candidates, as many as the largest IoUs add up to.
+"""Computes the rules that take the cheapest candidates, as many as the largest IoUs sum to.
 
-The releases repeat scores and classes for every pair, (V, T, C) of V candidates. `..._by_logits`
-gives the same labels without it.
+The releases repeat scores and classes for every pair, (V, T, C) for V candidates. Functions named
+`..._by_logits` compute the same labels without this tensor.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dynamic_atss.boxes import centers
 
 
 def simota(image: Image, radius: float = 1.5) -> Tensor:
-    """Candidates are the points near some centre."""
+    """Takes the points near any centre as candidates."""
     near = near_center(image, radius)
     own = _only(image, near.any(1))
     scores = _for_every_box(own).sigmoid()
@@ -39,7 +39,7 @@ def _near_first(image: Image, near: Tensor, cost: Tensor, k: int = 10) -> Tensor
 
 
 def dynamic_soft_label(image: Image) -> Tensor:
-    """Candidates are the points inside some box."""
+    """Takes the points inside any box as candidates."""
     candidate = (box_sides(image).amin(-1) > 0).any(1)
     own = _only(image, candidate)
     overlap, logits = exact_iou(own), _for_every_box(own)
@@ -65,7 +65,7 @@ def _as_background(logits: Tensor) -> Tensor:
 
 
 def _soft(own: Image, candidate: Tensor, cost: Tensor, overlap: Tensor, k: int = 13) -> Tensor:
-    """With the soft centre prior in float64, which holds 10^(strides across a large box)."""
+    """Adds the soft centre prior in float64, because a float32 would overflow."""
     away = (own.priors.centers[candidate, None] - centers(own.boxes)).square().sum(-1).sqrt()
     power = (away / own.priors.strides[candidate, None]).double() - 3
     cost = cost - 3 * (overlap + 1e-7).log() + 10**power
@@ -73,7 +73,7 @@ def _soft(own: Image, candidate: Tensor, cost: Tensor, overlap: Tensor, k: int =
 
 
 def _only(image: Image, candidate: Tensor) -> Image:
-    """The image with the predictions of the candidates."""
+    """Returns the image with the predictions of the candidates only."""
     return image._replace(predicted=image.predicted[candidate], logits=image.logits[candidate])
 
 
@@ -82,7 +82,7 @@ def _for_every_box(image: Image) -> Tensor:
 
 
 def _assigned(candidate: Tensor, cost: Tensor, overlap: Tensor, k: int) -> Tensor:
-    """A candidate that several boxes take goes to the one that it costs least."""
+    """Gives a candidate that several boxes take to the box with the least cost."""
     matched = _cheapest(cost, overlap, k)
     index = torch.where(matched.any(1), matched.int().argmax(1), -1)
     index = torch.where(matched.sum(1) > 1, cost.argmin(1), index)
@@ -90,7 +90,7 @@ def _assigned(candidate: Tensor, cost: Tensor, overlap: Tensor, k: int) -> Tenso
 
 
 def _cheapest(cost: Tensor, overlap: Tensor, k: int) -> Tensor:
-    """(V, T) bool: of each box as many as its k largest IoUs add up to; a loop, as released."""
+    """Flags (V, T) as many points of a box as its k largest IoUs sum to; loops like the release."""
     counts = overlap.topk(min(k, len(overlap)), dim=0).values.sum(0).int().clamp(min=1)
     matched = torch.zeros_like(cost, dtype=torch.bool)
     for t, count in enumerate(counts.tolist()):

@@ -1,4 +1,4 @@
-"""The rules that ask where priors lie."""
+"""Computes the rules that read where priors lie."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def rfla(image: Image) -> Tensor:
 
 
 def _field_similarity(image: Image, scale: float) -> Tensor:
-    """(P, T) of boxes with the receptive fields of locations."""
+    """Returns the similarity (P, T) of boxes with the receptive fields of locations."""
     field = image.boxes.new_tensor(FIELDS)[image.priors.level, None] * scale + 1e-6
     x, y = (image.priors.centers[:, None] - centers(image.boxes)).unbind(-1)
     w, h = (image.boxes[:, 2:] - image.boxes[:, :2] + 1 + 1e-6).square().unbind(-1)
@@ -111,7 +111,7 @@ def _field_similarity(image: Image, scale: float) -> Tensor:
 
 
 def simd(image: Image) -> Tensor:
-    """With the means of the release."""
+    """Computes SimD with the means of the release."""
     anchors, means = image.priors.boxes[:, None], image.boxes.new_tensor(VISDRONE)
     extra = 1 + 1e-6
     side, other = (b[..., 2:] - b[..., :2] + extra for b in (image.boxes, anchors))

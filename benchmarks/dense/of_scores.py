@@ -1,4 +1,4 @@
-"""The rules that ask for the score of each box's class, and for the predicted IoU."""
+"""Computes the rules that read the score of each box's class and the predicted IoU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dynamic_atss.boxes import centers, giou
 
 
 def task_aligned(image: Image, k: int = 13) -> Tensor:
-    """The best of all points, of which those outside the box are dropped."""
+    """Takes the best of all points, then drops those outside the box."""
     overlap = exact_iou(image)
     alignment = image.logits.sigmoid()[:, image.classes] * overlap**6
     candidate = alignment.topk(min(k, len(alignment)), dim=0).indices
@@ -19,7 +19,7 @@ def task_aligned(image: Image, k: int = 13) -> Tensor:
 
 
 def small_target_aligned(image: Image, k: int = 10) -> Tensor:
-    """With as many positives as candidates, so that the second top-k drops none."""
+    """Keeps as many positives as candidates, so that the second top-k drops none."""
     stride, lengths = image.priors.strides.min(), image.boxes[:, 2:] - image.boxes[:, :2]
     lacking = torch.where(lengths < stride, 2 * stride - lengths, 0.0) / 2
     wide = image._replace(boxes=image.boxes + torch.cat((-lacking, lacking), dim=1))
@@ -51,8 +51,10 @@ def dw(image: Image, sigma: float = 1.11, beta: float = 5.0, mu: float = 5.0) ->
 
 
 def poto(image: Image, alpha: float = 0.8, radius: float = 1.5) -> Tensor:
-    """By a matching of all priors with all boxes on the host, as released; its pairs of priors that
-    are not in their box's region, at -1, are left out."""
+    """Matches all priors with all boxes on the host, like the release.
+
+    Drops pairs whose prior is not in the region of its box (score -1).
+    """
     from scipy.optimize import linear_sum_assignment
 
     score = image.logits[:, image.classes].sigmoid()

@@ -1,4 +1,4 @@
-"""PAA: a mixture of losses for each box, by scikit-learn."""
+"""Computes PAA with a mixture of losses for each box by scikit-learn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dynamic_atss.boxes import giou
 
 
 def paa(image: Image, k: int = 9) -> Tensor:
-    """Loops over boxes and levels, as released; every box looks through all priors."""
+    """Loops over boxes and levels, like the release; every box searches all priors."""
     index = max_iou(image, 0.1, 0.1)
     learner = (index >= 0).nonzero().squeeze(1)
     box, level = index[learner], image.priors.level[learner]
@@ -33,7 +33,7 @@ def paa(image: Image, k: int = 9) -> Tensor:
 
 
 def _focal(logits: Tensor, classes: Tensor, alpha: float = 0.25) -> Tensor:
-    """(M,) of all classes, alpha 0.25, gamma 2."""
+    """Returns the focal loss (M,) over all classes, alpha 0.25, gamma 2."""
     target, p = F.one_hot(classes, logits.shape[-1]).float(), logits.sigmoid()
     weight = target * alpha * (1 - p) ** 2 + (1 - target) * (1 - alpha) * p**2
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
@@ -41,7 +41,7 @@ def _focal(logits: Tensor, classes: Tensor, alpha: float = 0.25) -> Tensor:
 
 
 def _low_component(loss: Tensor) -> int:
-    """How many of the rising losses lie before the likeliest one of the low component, and it."""
+    """Counts the sorted losses up to the most likely one of the low component, inclusive."""
     from sklearn.mixture import GaussianMixture
 
     if len(loss) < 2:

@@ -1,1 +1,1 @@
-"""What `make gpu` runs: stages with a time limit each, within a budget that they share."""
+"""Runs `make gpu`: stages with a time limit each, within a shared budget."""

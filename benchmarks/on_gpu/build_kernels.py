@@ -1,8 +1,8 @@
-"""Compiles the kernels for the GPUs of this machine, and computes with them.
+"""Compiles the kernels for the GPUs of this machine, and checks two results.
 
     python -m on_gpu.build_kernels --device cuda --folder build/gpu --json FILE
 
-On a CPU nothing is compiled: the operators that are there have to compute what they should.
+On a CPU nothing is compiled; the existing operators are checked.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from dynamic_atss.ops import library
 from dynamic_atss.ops.focal import quality_focal_loss
 from dynamic_atss.ops.nms import batched_multiclass_nms
 
-MEMORY = 4 * 10**9  # bytes that a compiler of CUDA may take
+MEMORY = 4 * 10**9  # bytes of memory that one CUDA compiler may use
 
 
 def architectures() -> str:
-    """As TORCH_CUDA_ARCH_LIST wants them: of the GPUs here and of no other."""
+    """Returns TORCH_CUDA_ARCH_LIST for the GPUs of this machine only."""
     count = torch.cuda.device_count()
     found = {torch.cuda.get_device_capability(index) for index in range(count)}
     return ";".join(f"{major}.{minor}" for major, minor in sorted(found))
 
 
 def jobs() -> int:
-    """How many files at a time: one for each core that may be used and 4 GB of memory."""
+    """Returns the number of parallel compilers: one for each usable core and 4 GB of memory."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(1, min(len(os.sched_getaffinity(0)), memory // MEMORY))
 
 
 def build(folder: Path) -> None:
-    """Ninja, where it is there, compiles files at the same time."""
-    own = {"TORCH_CUDA_ARCH_LIST": architectures(), "FORCE_CUDA": "1"}
-    environment = {"MAX_JOBS": str(jobs()), **os.environ, **own}
+    """Builds the kernels. Ninja, if installed, compiles files in parallel."""
+    variables = {"TORCH_CUDA_ARCH_LIST": architectures(), "FORCE_CUDA": "1"}
+    environment = {"MAX_JOBS": str(jobs()), **os.environ, **variables}
     command = [sys.executable, "setup.py", "build_ext", "--build-lib", str(folder)]
     command += ["--build-temp", f"{folder}_objects"]
-    print(f"{own}: {' '.join(command)}", flush=True)
+    print(f"{variables}: {' '.join(command)}", flush=True)
     subprocess.run(command, cwd=ROOT, env=environment, check=True)
 
 
 def compute(device: str) -> None:
-    """Two operators whose results are known. Raises AssertionError."""
+    """Checks two operators with known results. Raises AssertionError if one differs."""
     logits = torch.zeros(2, 3, device=device, requires_grad=True)
     classes = torch.tensor([1, -1], device=device)
     loss = quality_focal_loss(logits, classes, torch.ones(2, device=device))

@@ -1,4 +1,4 @@
-"""The whole check: packages, stages, files."""
+"""Runs the complete check: packages, stages, files."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ RESERVE = 3.0  # seconds of the budget for killing and writing
 
 
 def check(args: argparse.Namespace, begin: float) -> int:
-    """The exit code: 1 where a stage failed, was cut off or, if it is not optional, did not run.
+    """Returns the exit code: 1 if a stage failed, was killed, or is required and did not run.
 
-    begin: time.monotonic() when the budget began
+    begin: time.monotonic() at the start of the budget
 
     Raises:
-        UserError: a package or the GPU is missing, the output cannot be written.
+        UserError: a package or the GPU is missing, or the output cannot be written.
     """
     if not args.minutes > 0:
         raise UserError(f"--minutes {args.minutes:g}: more than 0 is needed")
@@ -48,7 +48,7 @@ def check(args: argparse.Namespace, begin: float) -> int:
 
 
 class Report:
-    """Tells and writes the results so far, and how much of the budget is left."""
+    """Prints and writes the results so far and the remaining budget."""
 
     def __init__(self, output: Path, planned: int, begin: float, budget: float) -> None:
         self.output, self.planned, self.begin, self.budget = output, planned, begin, budget
@@ -61,7 +61,7 @@ class Report:
     def note(self, results: list[Result]) -> None:
         last, line = results[-1], self._closing(results)
         summary.write(self.output, results, self.command, line)
-        print(f"{last.state}, {last.seconds:.0f} s{': ' if last.told else ''}{last.told}")
+        print(f"{last.state}, {last.seconds:.0f} s{': ' if last.summary else ''}{last.summary}")
         if len(results) == self.planned:
             print(f"{line}; {self.output / 'gpu.md'}")
         sys.stdout.flush()
@@ -78,19 +78,26 @@ def announced(stages: list[Stage]) -> Iterator[Stage]:
 
 
 def _environment(device: str) -> dict[str, str]:
-    """For every stage: the project, its benchmarks and the packages from wheels are importable."""
+    """Makes the environment of the stages, where project, benchmarks and wheels are importable."""
     places = [str(table.ROOT), str(table.ROOT / "benchmarks"), str(SITE)]
     places += [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
     found = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "PYTHONUNBUFFERED": "1"}
-    programs = [os.environ.get("PATH", os.defpath), str(SITE / "bin")]  # there is ninja of a wheel
+    programs = [
+        os.environ.get("PATH", os.defpath),
+        str(SITE / "bin"),
+    ]  # has ninja, if it comes from a wheel
     found["PATH"] = os.pathsep.join(programs)
     if device == "cuda":
         return {**found, "DYNAMIC_ATSS_NATIVE": str(KERNELS / "dynamic_atss/ops")}
-    return {**found, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}  # beside other work
+    return {
+        **found,
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",
+    }  # leaves cores for other work
 
 
 def _fresh_output(output: Path) -> Path:
-    """The empty log; no file of an earlier check stays beside it."""
+    """Empties the log and deletes the files of an earlier check."""
     try:
         output.mkdir(parents=True, exist_ok=True)
         for name in ("gpu.json", "gpu.md", "benchmarks.md"):

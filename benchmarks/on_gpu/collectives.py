@@ -1,5 +1,6 @@
-"""One of the processes that torchrun starts: what a training sends between them, beside results
-that are known. One process goes through NCCL, too.
+"""Checks the collectives of a training against known results, in each process of torchrun.
+
+A single process uses NCCL, too.
 
     torchrun --standalone --nproc-per-node N -m on_gpu.collectives --device cuda --json FILE
 """
@@ -44,7 +45,7 @@ def gradient(model: nn.Module, layer: nn.Linear, rank: int, device: torch.device
 
 
 def check_parallel(device: torch.device) -> None:
-    """Its gradient is the mean of what each process's images give by themselves."""
+    """Checks that the gradient is the mean of the gradients of each process's images."""
     torch.manual_seed(0)
     layer = nn.Linear(4, 3).to(device)
     each = [gradient(layer, layer, n, device) for n in range(dist.get_world_size())]
@@ -61,7 +62,7 @@ def main() -> None:
     args = parser.parse_args()
     device = distributed.init_distributed(args.device, timeout=600)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    if not dist.is_initialized():  # of one process the engine makes no group
+    if not dist.is_initialized():  # the engine makes no group for one process
         dist.init_process_group(backend)
     assert dist.get_backend() == backend
     check_collectives(device)

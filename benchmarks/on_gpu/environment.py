@@ -1,4 +1,4 @@
-"""What the machine is: python -m on_gpu.environment --json FILE"""
+"""Describes the machine: python -m on_gpu.environment --json FILE"""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from on_gpu.table import toolkit
 QUERY = "name,driver_version,memory.total,power.limit"
 
 
-def said_by(*command: str) -> str:
-    """What a program prints; "" where it is not there or fails."""
+def output_of(*command: str) -> str:
+    """Returns the output of a program; "" if it is missing or fails."""
     if shutil.which(command[0]) is None:
         return ""
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
@@ -27,10 +27,10 @@ def said_by(*command: str) -> str:
 
 
 def compiler_version() -> str:
-    """Of nvcc; "" where there is none."""
+    """Returns the version of nvcc; "" without nvcc."""
     folder = toolkit()
-    said = said_by(str(folder / "bin/nvcc"), "--version") if folder else ""
-    found = re.search(r"release ([\d.]+)", said)
+    output = output_of(str(folder / "bin/nvcc"), "--version") if folder else ""
+    found = re.search(r"release ([\d.]+)", output)
     return found[1] if found else ""
 
 
@@ -51,7 +51,7 @@ def gpus() -> list[dict[str, Any]]:
 
 def facts() -> dict[str, Any]:
     found: dict[str, Any] = {"machine": machine(torch.get_num_threads()), "gpus": gpus()}
-    found["driver"] = said_by("nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader")
+    found["driver"] = output_of("nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader")
     found |= {"cuda": torch.version.cuda, "nvcc": compiler_version()}
     found["cudnn"] = torch.backends.cudnn.version()
     if found["gpus"]:

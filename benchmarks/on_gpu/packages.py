@@ -1,4 +1,4 @@
-"""What the check needs of the machine's Python, where nothing can be downloaded."""
+"""Checks the packages of the machine's Python, without downloads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dynamic_atss.errors import UserError
 
-# Module -> package. Scorers, TensorBoard and matplotlib are not needed for it.
+# Module -> package. The check needs no scorers, TensorBoard or matplotlib.
 NEEDED = {
     "torch": "torch",
     "torchvision": "torchvision",
@@ -29,7 +29,7 @@ NEEDED = {
     "setuptools": "setuptools",
 }
 OF_THE_MACHINE = ("torch", "torchvision")
-OPTIONAL = ("ninja",)  # compiles the kernels' files at the same time
+OPTIONAL = ("ninja",)  # compiles the files of the kernels in parallel
 LEAST = {"setuptools": 77}  # older ones do not read our pyproject.toml
 OLDEST = (2, 10)
 LOOK = """
@@ -53,13 +53,13 @@ print(json.dumps(found))
 
 
 def install_wheels(folder: Path, target: Path) -> list[str]:
-    """Puts the wheels of packages that Python does not have yet into `target`; their names.
+    """Installs the wheels of missing packages into `target`; returns their names.
 
-    What is installed is never replaced: PyTorch stays the machine's own. Beside a package that is
-    too old the newer one goes into `target`, which comes first on the path.
+    Installed packages, as PyTorch, are never replaced. If a package is too old, the newer one goes
+    into `target`, which comes first on the path.
 
     Raises:
-        UserError: no wheels there, or pip cannot install them.
+        UserError: there are no wheels, or pip cannot install them.
     """
     wheels = sorted(folder.glob("*.whl"))
     if not wheels:
@@ -71,9 +71,9 @@ def install_wheels(folder: Path, target: Path) -> list[str]:
 
 
 def _present() -> set[str]:
-    """The packages that this Python has, new enough."""
+    """Returns the installed packages that are new enough."""
     found: dict[str, str] = {}
-    for one in metadata.distributions():  # the first of a name is the one that is imported
+    for one in metadata.distributions():  # Python imports the first of a name
         if one.name:
             found.setdefault(_plain(one.name), one.version)
     return {name for name, version in found.items() if not _too_old(name, version)}
@@ -95,10 +95,10 @@ def _install(names: list[str], folder: Path, target: Path) -> None:
 
 
 def check(environment: Mapping[str, str], device: str) -> int:
-    """How many GPUs there are.
+    """Checks packages and GPUs; returns the number of GPUs.
 
     Raises:
-        UserError: a package or the GPU is missing; one line that names all packages.
+        UserError: packages or the GPU are missing. One line names all packages.
     """
     command = [sys.executable, "-W", "ignore", "-c", LOOK, *NEEDED]
     done = subprocess.run(command, capture_output=True, text=True, env=dict(environment))
@@ -107,11 +107,11 @@ def check(environment: Mapping[str, str], device: str) -> int:
     found = json.loads(done.stdout.splitlines()[-1])
     old = {name for name, version in found["versions"].items() if _too_old(name, version)}
     missing = sorted({NEEDED.get(name, name) for name in found["missing"]} | old)
-    own = [name for name in OF_THE_MACHINE if name in missing]
-    if own:
+    unavailable = [name for name in OF_THE_MACHINE if name in missing]
+    if unavailable:
         raise UserError(
-            f"{sys.executable} has no {' and no '.join(own)}: name a Python that has PyTorch with "
-            "CUDA (make gpu PYTHON=...)"
+            f"{sys.executable} has no {' and no '.join(unavailable)}: name a Python that has "
+            "PyTorch with CUDA (make gpu PYTHON=...)"
         )
     if missing:
         named = ", ".join(map(_wanted, missing))
@@ -133,7 +133,7 @@ def _check_torch(version: str, gpus: int, device: str) -> None:
 
 
 def how_to_download(names: list[str]) -> str:
-    """The command for a machine with a network, for this machine's Python."""
+    """Returns the download command for a machine with a network and this machine's Python."""
     version = ".".join(map(str, sys.version_info[:2]))
     ages = ("_2_28", "_2_27", "_2_17", "2014")
     systems = " ".join(f"--platform manylinux{age}_{platform.machine()}" for age in ages)

@@ -1,8 +1,8 @@
-"""Each assignment rule on a device: milliseconds, peak memory, waits of the host for the GPU.
+"""Measures each assignment rule: milliseconds, peak memory, and waits of the host for the GPU.
 
     python -m on_gpu.rules --device cuda [--boxes 100] [--batch 16] --json FILE
 
-The file is written after each rule. A rule that fails is named, and the others go on.
+The file is written after each rule. A rule that fails is reported, and the others still run.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> int:
         try:
             rows.append(row(rule, args))
             print(rows[-1], flush=True)
-        except Exception:  # of any kind: what the other rules do is to be known as well
+        except Exception:  # any error: the other rules still run
             traceback.print_exc()
             failed.append(rule)
         write(args, rows)

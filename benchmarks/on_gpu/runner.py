@@ -1,4 +1,4 @@
-"""Stages one after the other, each a command with a time limit, all within a budget of seconds."""
+"""Runs stages one after the other: commands with time limits, within a budget of seconds."""
 
 from __future__ import annotations
 
@@ -20,48 +20,55 @@ MARK = "DYNAMIC_ATSS_STAGE"  # an environment variable that all processes of a s
 
 @dataclass(frozen=True)
 class Stage:
-    """A command, and what it takes to run it.
+    """A command and its limits.
 
-    limit: seconds after which it is killed · least: it is not started with fewer seconds left ·
-    needs: stages that must have gone well, where they were run · optional: that there was no time
-    for it is no failure · absent: why it cannot run here, or "" · environment: variables of its own
-    · found: the JSON file that it leaves · tell: (content of that file, output) -> what came out
+    limit: seconds after which it is killed
+    min_left: seconds that must be left to start it
+    needs: stages that, if they ran, must have succeeded
+    optional: it is no failure if there was no time for it
+    absent: why it cannot run here, or ""
+    environment: additional variables
+    found: the JSON file that it writes
+    summarize: (content of that file, output) -> one line
     """
 
     name: str
     command: Sequence[str]
     limit: float
-    least: float = 5.0
+    min_left: float = 5.0
     needs: tuple[str, ...] = ()
     optional: bool = False
     absent: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     found: Path | None = None
-    tell: Callable[[Any, str], str] = lambda found, output: ""
+    summarize: Callable[[Any, str], str] = lambda found, output: ""
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a stage ended. told: one line · found: the content of its file · end: of its output."""
+    """The result of a stage. summary: one line · found: content of its file · end: of its output"""
 
     name: str
     state: str
     seconds: float = 0.0
-    told: str = ""
+    summary: str = ""
     optional: bool = False
     found: Any = None
     end: str = ""
 
     @property
     def bad(self) -> bool:
-        """Whether the whole check has failed by it."""
+        """Whether the check fails because of it."""
         return self.state == FAILED or (self.state in (TIMED_OUT, NO_TIME) and not self.optional)
 
 
 @dataclass
 class Runner:
-    """Runs stages. `left` gives the seconds of the budget that are left; `note` is called with the
-    results so far after each of them, so that a run that is killed leaves what it has."""
+    """Runs stages.
+
+    left: returns the remaining seconds of the budget
+    note: gets the results so far after each stage, so that a killed check leaves them
+    """
 
     log: Path
     folder: Path
@@ -82,7 +89,7 @@ class Runner:
             return Result(stage.name, f"not run: {stage.absent}")
         if lacking:
             return Result(stage.name, f"not run: needs {', '.join(lacking)}")
-        if self.left() < stage.least:
+        if self.left() < stage.min_left:
             return Result(stage.name, NO_TIME, optional=stage.optional)
         return self._run(stage)
 
@@ -95,43 +102,52 @@ class Runner:
         found = content(stage.found)
         state = TIMED_OUT if code is None else FAILED if code else OK
         return Result(
-            *(stage.name, state, time.monotonic() - begin, told(stage, found, output)),
-            *(stage.optional, found, last_lines(output)),
+            stage.name,
+            state,
+            time.monotonic() - begin,
+            summary_of(stage, found, output),
+            stage.optional,
+            found,
+            last_lines(output),
         )
 
     def _headline(self, stage: Stage) -> int:
-        """Where the stage's output begins in the log."""
+        """Writes the headline of a stage; returns where its output begins in the log."""
         with self.log.open("ab") as file:
             file.write(f"\n===== {stage.name}: {' '.join(stage.command)}\n".encode())
             return file.tell()
 
     def _process(self, stage: Stage, limit: float) -> int | None:
-        """The exit code; None: it was killed after `limit` seconds."""
+        """Runs a command; returns its exit code, or None if it was killed after `limit` seconds."""
         mark = uuid.uuid4().hex
         environment = {**os.environ, **self.environment, **stage.environment, MARK: mark}
         with self.log.open("ab") as file:
             process = subprocess.Popen(
                 stage.command,
-                **{"stdin": subprocess.DEVNULL, "stdout": file, "stderr": subprocess.STDOUT},
-                **{"cwd": self.folder, "env": environment, "start_new_session": True},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                env=environment,
+                start_new_session=True,
             )
             try:
                 return process.wait(timeout=limit)
             except subprocess.TimeoutExpired:
                 file.write(f"\nkilled after {limit:.0f} s\n".encode())
                 return None
-            finally:  # also when this process is to end
+            finally:  # also if this process is stopped
                 end_all(process, mark)
 
 
 def end_all(process: subprocess.Popen[bytes], mark: str) -> None:
-    """Kills a stage's processes, also those that made a session of their own, as torchrun's do."""
+    """Kills the processes of a stage, also in new sessions, as those of torchrun."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    for _ in range(10):  # one may have started another in the meantime
-        members = marked(mark)
+    for _ in range(10):  # a process may have started another one
+        members = find_marked(mark)
         for pid in members:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -140,8 +156,8 @@ def end_all(process: subprocess.Popen[bytes], mark: str) -> None:
         time.sleep(0.02)
 
 
-def marked(mark: str) -> list[int]:
-    """Processes with MARK=mark in their environment, by Linux's /proc."""
+def find_marked(mark: str) -> list[int]:
+    """Lists processes with MARK=mark in their environment, from /proc of Linux."""
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):  # ended, or another user's
@@ -151,17 +167,17 @@ def marked(mark: str) -> list[int]:
 
 
 def content(path: Path | None) -> Any:
-    """Of a JSON file; None where it is not there or was cut off."""
+    """Reads a JSON file; None if it is missing or incomplete."""
     try:
         return None if path is None else json.loads(path.read_text())
     except (OSError, ValueError):
         return None
 
 
-def told(stage: Stage, found: Any, output: str) -> str:
-    """A stage that was cut off may have left less than its summary needs."""
+def summary_of(stage: Stage, found: Any, output: str) -> str:
+    """Summarizes a stage; "" if a killed stage left too little for that."""
     try:
-        return stage.tell(found, output)
+        return stage.summarize(found, output)
     except (KeyError, TypeError, IndexError, ValueError):
         return ""
 

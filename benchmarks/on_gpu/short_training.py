@@ -1,10 +1,10 @@
-"""A short training from a small configuration, and whether it learns.
+"""Runs a short training from a small configuration and checks that it learns.
 
     python -m on_gpu.short_training --device cuda --dtype bfloat16 --folder DIR --json FILE
         [--compile [BACKEND]] [--processes N] [--resume]
 
-Losses have to be finite and to fall; the first is compared with that of the same step on the CPU in
-float32; with --resume some more iterations follow from the checkpoint.
+Losses must be finite and fall. The first loss is compared with that of the same step on the CPU in
+float32. With --resume, some iterations follow from the checkpoint.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from dynamic_atss.engine.metrics import read_metrics
 from dynamic_atss.run import train
 
 CONFIG = ROOT / "configs/quickstart/shapes_R_18.yaml"
-# Iterations, images of a batch, their side; on a CPU the smallest model, too.
+# Iterations, images of a batch, their side. A CPU also gets the smallest model.
 ITERATIONS = {"cuda": 40, "cpu": 8}
 BATCH = {"cuda": 16, "cpu": 4}
 SIDE = {"cuda": 192, "cpu": 96}
@@ -39,12 +39,12 @@ SMALL = (
     *("MODEL.RESNETS.STEM_OUT_CHANNELS", 8, "MODEL.RESNETS.RES2_OUT_CHANNELS", 32),
     *("MODEL.RESNETS.BACKBONE_OUT_CHANNELS", 32, "MODEL.ATSS.NUM_CONVS", 1),
 )
-# Of the first loss beside the CPU's; convolutions in float32 have 10 bits on a GPU (TF32).
+# Tolerance of the first loss. Convolutions in float32 have 10 bits on a GPU (TF32).
 NEAR = {"float32": 1e-2, "bfloat16": 5e-2}
 
 
 def overrides(args: argparse.Namespace) -> list[str]:
-    """Of the configuration, the same for all runs of a device."""
+    """Returns overrides of the configuration, the same for all runs of a device."""
     side, images = SIDE[args.device], BATCH[args.device]
     given = [
         *("DATASETS.ROOT", args.folder / "datasets", "SOLVER.IMS_PER_BATCH", images),
@@ -61,33 +61,33 @@ def losses_of(run: Path) -> list[dict[str, Any]]:
 
 
 def first_loss_on_cpu(args: argparse.Namespace) -> float:
-    """Of the first iteration in float32; kept for the other dtypes."""
+    """Returns the loss of the first iteration in float32, which all dtypes share."""
     kept = args.folder / "first_loss.json"
     if not kept.is_file():
         run = args.folder / "on_cpu"
-        own = ["MODEL.DEVICE", "cpu", "SOLVER.MAX_ITER", "1", "OUTPUT_DIR", str(run)]
-        train(load_config(CONFIG, [*overrides(args), *own]), test=False)
+        settings = ["MODEL.DEVICE", "cpu", "SOLVER.MAX_ITER", "1", "OUTPUT_DIR", str(run)]
+        train(load_config(CONFIG, [*overrides(args), *settings]), test=False)
         kept.write_text(json.dumps(losses_of(run)[0]["loss"]))
     return float(json.loads(kept.read_text()))
 
 
 def run_training(args: argparse.Namespace, run: Path, iterations: int, resume: bool) -> None:
-    own = ["MODEL.DEVICE", args.device, "DTYPE", args.dtype, "OUTPUT_DIR", str(run)]
-    own += ["SOLVER.MAX_ITER", str(iterations), "MODEL.COMPILE", str(args.compile is not None)]
+    settings = ["MODEL.DEVICE", args.device, "DTYPE", args.dtype, "OUTPUT_DIR", str(run)]
+    settings += ["SOLVER.MAX_ITER", str(iterations), "MODEL.COMPILE", str(args.compile is not None)]
     if args.processes is None:
         with compiled_by(args.compile):
-            train(load_config(CONFIG, [*overrides(args), *own]), resume=resume, test=False)
+            train(load_config(CONFIG, [*overrides(args), *settings]), resume=resume, test=False)
         return
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", str(args.processes), str(ROOT / "tools/train_net.py")]
     command += ["--skip-test", *(["--resume"] if resume else [])]
-    command += ["--config-file", str(CONFIG), *overrides(args), *own]
+    command += ["--config-file", str(CONFIG), *overrides(args), *settings]
     subprocess.run(command, check=True)
 
 
 @contextlib.contextmanager
 def compiled_by(backend: str | None) -> Any:
-    """MODEL.COMPILE with another backend than PyTorch's own choice."""
+    """Sets the backend of MODEL.COMPILE."""
     if not backend:
         yield
         return
@@ -97,7 +97,7 @@ def compiled_by(backend: str | None) -> Any:
 
 
 def faults(lines: list[dict[str, Any]], args: argparse.Namespace, total: int) -> list[str]:
-    """What is wrong with a run, if anything is."""
+    """Lists the faults of a run."""
     losses = [line["loss"] for line in lines]
     if [line["iteration"] for line in lines] != list(range(1, total + 1)):
         return [f"{len(lines)} iterations are in metrics.jsonl, not {total} one after the other"]
@@ -107,7 +107,7 @@ def faults(lines: list[dict[str, Any]], args: argparse.Namespace, total: int) ->
     before, after = statistics.mean(losses[:third]), statistics.mean(losses[-third:])
     if after >= before:
         found.append(f"the loss does not fall: {before:.4g} at first, {after:.4g} at last")
-    if (args.processes or 1) == 1:  # batch norm's statistics are each process's own
+    if (args.processes or 1) == 1:  # statistics of batch norm differ between processes
         expected = first_loss_on_cpu(args)
         if abs(losses[0] / expected - 1) > NEAR[args.dtype]:
             found.append(f"the first loss is {losses[0]:.6g}, on the CPU {expected:.6g}")
@@ -115,7 +115,7 @@ def faults(lines: list[dict[str, Any]], args: argparse.Namespace, total: int) ->
 
 
 def numbers(lines: list[dict[str, Any]], iterations: int, args: argparse.Namespace) -> dict:
-    """Of the summary. The first third of the iterations warms up."""
+    """Returns the numbers of the summary. The first third of the iterations warms up."""
     seconds = statistics.median(line["time"] for line in lines[iterations // 3 : iterations])
     found = {
         "first_loss": lines[0]["loss"],
@@ -125,13 +125,13 @@ def numbers(lines: list[dict[str, Any]], iterations: int, args: argparse.Namespa
         "images_per_second": BATCH[args.device] / seconds,
         "max_mem_mb": max(line["max_mem_mb"] for line in lines),
     }
-    beside = ""
+    reference = ""
     if (args.processes or 1) == 1:
         found["first_loss_on_cpu"] = first_loss_on_cpu(args)
-        beside = f" (CPU {found['first_loss_on_cpu']:.5g})"
+        reference = f" (CPU {found['first_loss_on_cpu']:.5g})"
     processes = f"{args.processes} process(es), " if args.processes else ""
     found["summary"] = (
-        f"{processes}loss {found['first_loss']:.5g}{beside} -> {found['last_loss']:.5g} in "
+        f"{processes}loss {found['first_loss']:.5g}{reference} -> {found['last_loss']:.5g} in "
         f"{len(lines)} iterations{', the last resumed' if args.resume else ''}, "
         f"{found['ms_per_iteration']:.1f} ms each, {found['max_mem_mb']} MB"
     )
@@ -155,7 +155,7 @@ def main() -> int:
     make_shapes(args.folder / "datasets/shapes", train=32, val=4, size=SIDE[args.device])
     run, iterations = args.folder / args.json.stem, ITERATIONS[args.device]
     if (args.processes or 1) == 1:
-        first_loss_on_cpu(args)  # before the GPU is used, as its loader starts processes
+        first_loss_on_cpu(args)  # before the first use of the GPU, as its loader starts processes
     run_training(args, run, iterations, resume=False)
     total = iterations + MORE if args.resume else iterations
     if args.resume:

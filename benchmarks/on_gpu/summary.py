@@ -1,4 +1,4 @@
-"""Results of stages -> gpu.json, gpu.md and benchmarks.md, and one line of each stage."""
+"""Writes the results of stages to gpu.json, gpu.md and benchmarks.md; makes one line for each."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ MOST = 6  # rows of a benchmark in its line
 
 
 def of_summary(found: Any, output: str) -> str:
-    """Of a script that says it itself."""
+    """Returns the summary that a script writes itself."""
     return str(found["summary"])
 
 
 def of_pytest(found: Any, output: str) -> str:
-    """Its closing line."""
+    """Returns the closing line of pytest."""
     kinds = r"\d+ (passed|failed|skipped|errors?)\b.* in [\d.]+s"
     counts = [line for line in output.splitlines() if re.search(kinds, line)]
     return counts[-1].strip("= ")
 
 
 def of_sanitizer(found: Any, output: str) -> str:
-    """The sanitizer's closing line and pytest's."""
+    """Returns the closing lines of the sanitizer and of pytest."""
     ends = [line.strip("= ") for line in output.splitlines() if "SUMMARY" in line]
     return "; ".join([*ends[-1:], of_pytest(found, output)])
 
 
 def of_rows(found: Any, output: str) -> str:
-    """The first of a benchmark's rows in short; all are in benchmarks.md."""
+    """Shortens the first rows of a benchmark; benchmarks.md has all."""
     rows = [row for row in found if row["ours_s"] is not None]
     more = f"; and {len(rows) - MOST} more" if len(rows) > MOST else ""
     return "; ".join(map(_row, rows[:MOST])) + more
 
 
 def _row(row: dict[str, Any]) -> str:
-    beside = f", {row['ratio']:.2f} x {row['peer']}" if row["ratio"] else ""
+    ratio = f", {row['ratio']:.2f} x {row['peer']}" if row["ratio"] else ""
     memory = f", {row['ours_mb']:.0f} MB" if row["ours_mb"] else ""
     note = f", {row['note']}" if row["note"] else ""
-    return f"{row['case']}: {row['ours_s'] * 1e3:.3g} ms{beside}{memory}{note}"
+    return f"{row['case']}: {row['ours_s'] * 1e3:.3g} ms{ratio}{memory}{note}"
 
 
 def closing(results: Sequence[Result], planned: int, seconds: float, budget: float) -> str:
-    """One line: how many stages went how."""
+    """Counts the stages by result, in one line."""
     states = Counter("not run" if r.state.startswith("not run") else r.state for r in results)
     counts = ", ".join(f"{states[s]} {s}" for s in (FAILED, TIMED_OUT, "not run") if states[s])
     names = ", ".join(r.name for r in results if r.bad)
@@ -62,7 +62,7 @@ def closing(results: Sequence[Result], planned: int, seconds: float, budget: flo
 
 
 def write(output: Path, results: Sequence[Result], command: str, line: str) -> None:
-    """Each file at once or not at all."""
+    """Writes each file completely or not at all."""
     machine = next((r.found for r in results if r.name == "environment" and r.found), {})
     stages = [{**vars(r), "seconds": round(r.seconds, 1)} for r in results]
     content = {"command": command, "closing": line, "machine": machine, "stages": stages}
@@ -83,8 +83,8 @@ def _replace(path: Path, text: str) -> None:
 def _markdown(results: Sequence[Result], machine: dict[str, Any], command: str, line: str) -> str:
     table = ["| stage | state | seconds | what came out |", "|---|---|---:|---|"]
     for r in results:
-        told = r.told.replace("|", "\\|").replace("\n", " ")
-        table.append(f"| {r.name} | {r.state} | {r.seconds:.0f} | {told} |")
+        summary = r.summary.replace("|", "\\|").replace("\n", " ")
+        table.append(f"| {r.name} | {r.state} | {r.seconds:.0f} | {summary} |")
     parts = ["# GPU check", machine.get("summary", ""), f"`{command}`", "\n".join(table)]
     for r in results:
         if r.state in (FAILED, TIMED_OUT):

@@ -52,7 +52,7 @@ def with_cheapest(
         all pairs in one list (M,), and which of them are selected (M,).
     """
     several = in_several_pairs(best.flat, taken, shape.numel()).view(shape)
-    most = min(gt.most * best.flat.shape[1] // 2, shape[1])
+    most = min(gt.max_boxes * best.flat.shape[1] // 2, shape[1])
     prior, exists = list_flagged(several, most)
     box = _cheapest_box(priors, gt, cost, prior, exists)
     image = torch.arange(len(prior), device=prior.device)[:, None]
@@ -71,7 +71,7 @@ def _cheapest_box(
     least = torch.full(prior.shape, torch.inf, device=prior.device, dtype=torch.float64)
     for box, own, flat, known in every_pair(priors, gt, prior, exists):
         costs = cost(Pairs(box, own, flat, known))[0].double()
-        slot = gt.image[box] * prior.shape[1] + place
+        slot = gt.image_index[box] * prior.shape[1] + place
         found, best = RESOLVE(box, slot, known, known, -costs, costs, *prior.shape)
         better = (found >= 0) & (best < least)
         index, least = found.where(better, index), best.where(better, least)

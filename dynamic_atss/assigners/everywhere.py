@@ -71,7 +71,7 @@ def every_pair(
     flat = torch.arange(len(prior), device=device)[:, None] * len(priors) + prior
     most = MAX_PAIRS * (ON_GPU if device.type == "cuda" else 1)
     for part in box.split(max(1, most // max(prior.shape[1], 1))):
-        image = gt.image.index_select(0, part)
+        image = gt.image_index.index_select(0, part)
         yield Pairs(part[:, None], *(x.index_select(0, image) for x in (prior, flat, exists)))
 
 

@@ -35,7 +35,7 @@ class IgnoreRegions(Around):
     def forward(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
         """Does the same as any rule. gt may have regions."""
         found = answer(self.rule, priors, gt.objects, predictions)
-        if gt.split == len(gt):
+        if gt.object_count == len(gt):
             return found
         index = found.gt_index
         covered = _covered(priors, gt.regions, len(index))

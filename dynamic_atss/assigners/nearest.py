@@ -69,7 +69,7 @@ def _pairs(priors: Priors, gt: GroundTruth, location: Tensor, exists: Tensor) ->
         prior = (location[..., None] * count + anchor).flatten(1)
         exists = exists.repeat_interleave(count, dim=1)
     box = torch.arange(len(gt), device=location.device)[:, None]
-    return Pairs(box, prior, gt.image[:, None] * len(priors) + prior, exists)
+    return Pairs(box, prior, gt.image_index[:, None] * len(priors) + prior, exists)
 
 
 def nearest_locations(points: Tensor, levels: tuple[Level, ...], offset: float, k: int) -> Tensor:

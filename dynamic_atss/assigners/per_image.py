@@ -34,7 +34,7 @@ class PerImage(ABC):
     ...         return index.where(best > 0.5, -1), best
     >>> two = torch.tensor([[0.0, 0, 8, 8], [8, 0, 16, 8]])
     >>> priors = Priors(two, levels=(Level(1, 2, 8),))
-    >>> gt = GroundTruth(two[1:] - 1, torch.tensor([3]), image=torch.tensor([0]))
+    >>> gt = GroundTruth(two[1:] - 1, torch.tensor([3]), image_index=torch.tensor([0]))
     >>> BestOverlap()(priors, gt, Predictions(two[None], torch.zeros(1, 2, 5))).gt_index
     tensor([[-1,  0]])
     """
@@ -86,10 +86,10 @@ class PerImage(ABC):
             UserError: `assign` returned a wrong type, shape or value.
         """
         shape = predictions.boxes.shape[:2]
-        index = gt.image.new_full(shape, BACKGROUND)
+        index = gt.image_index.new_full(shape, BACKGROUND)
         quality = predictions.boxes.new_zeros(shape)
         first = 0
-        for n, count in enumerate(gt.image.bincount(minlength=shape[0]).tolist()):
+        for n, count in enumerate(gt.image_index.bincount(minlength=shape[0]).tolist()):
             if count:
                 here = slice(first, first + count)
                 seen = predictions.boxes[n], predictions.logits[n]

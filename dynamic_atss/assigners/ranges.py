@@ -33,7 +33,7 @@ def points_inside(
     length = MOST_LOCATIONS(gt.extent, numbers, radius, reach, ())
     return Pairs(
         *POINTS_INSIDE(
-            gt.boxes, gt.image, priors.centers, numbers, offset, radius, reach, margin, length
+            gt.boxes, gt.image_index, priors.centers, numbers, offset, radius, reach, margin, length
         )
     )
 
@@ -67,7 +67,7 @@ def priors_within(
         levels = zip(extent.unbind(1), _by_level(numbers), strict=True)
         length = sum(MOST_LOCATIONS(side, level, 0.0, (), ()) for side, level in levels)
     lattice = numbers, priors.offset, priors.per_location
-    return Pairs(*list_locations(gt.boxes, gt.image, region, *lattice, length))
+    return Pairs(*list_locations(gt.boxes, gt.image_index, region, *lattice, length))
 
 
 def _by_level(numbers: list[int]) -> list[list[int]]:

@@ -1,6 +1,6 @@
-"""cfg -> explicit keyword arguments. The one place that reads cfg; no object keeps it.
+"""Builds every part of a run from the configuration. No other package reads or keeps `cfg`.
 
-A module is imported when a name of it is asked for: who only uses a model needs no data sets.
+A module is imported when one of its names is first used, so a prediction imports no data sets.
 """
 
 from importlib import import_module
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dynamic_atss.builders.model import build_model
     from dynamic_atss.builders.rules import build_assigner
     from dynamic_atss.builders.solver import build_lr_factor, build_optimizer
-    from dynamic_atss.builders.tta import build_tested
+    from dynamic_atss.builders.tta import build_test_model
 
 __all__ = [
     "build_assigner",
@@ -30,7 +30,7 @@ __all__ = [
     "build_model",
     "build_optimizer",
     "build_test_loaders",
-    "build_tested",
+    "build_test_model",
     "build_train_dataset",
     "build_train_loader",
     "check_config",
@@ -38,23 +38,26 @@ __all__ = [
     "images_per_epoch",
 ]
 
-_PLACES = {
+_MODULES = {
     "backbone": ("build_backbone",),
     "check": ("check_config",),
     "data": (
-        *("build_test_loaders", "build_train_dataset", "build_train_loader"),
-        *("check_num_classes", "images_per_epoch"),
+        "build_test_loaders",
+        "build_train_dataset",
+        "build_train_loader",
+        "check_num_classes",
+        "images_per_epoch",
     ),
     "heads": ("build_head",),
     "model": ("build_model",),
     "rules": ("build_assigner",),
     "solver": ("build_lr_factor", "build_optimizer"),
-    "tta": ("build_tested",),
+    "tta": ("build_test_model",),
 }
 
 
 def __getattr__(name: str) -> Any:
-    for place, names in _PLACES.items():
+    for module, names in _MODULES.items():
         if name in names:
-            return getattr(import_module(f"{__name__}.{place}"), name)
+            return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""cfg -> what happens to a training image."""
+"""Builds the transforms of training images from the configuration."""
 
 from __future__ import annotations
 
@@ -21,51 +21,56 @@ from dynamic_atss.errors import UserError, described
 from dynamic_atss.types import GroundTruth
 
 KEY = "INPUT.AUGMENTATIONS"
-FITS = (
+REQUIREMENT = (
     "a transform is called with (image, gt, rng) and returns (image, gt): image (3, H, W) uint8, "
     "gt a GroundTruth with boxes (T, 4) float32 and classes (T,) int64"
 )
 
 
 def build_train_transform(cfg: CfgNode) -> Compose:
-    """The transforms of a training image, each of which is left out where it is off.
+    """Builds the transforms of a training image. A transform that is off is left out.
 
-    Order matters: 1. crop, whose window is then enlarged by the resize like a whole image;
-    2. resize, or in its place large-scale jitter; 3. colours, on the pixels that are left: files
-    may have ten times as many; 4. the padding of large-scale jitter, which so keeps its colour;
-    5. flips, which go with anything; 6. those of the user's, on what the others leave.
+    They run in this order:
+    1. Crop. The resize then enlarges the window as it would the full image.
+    2. Resize, or large-scale jitter instead.
+    3. Colours. A resized image often has fewer pixels than its file.
+    4. The padding of large-scale jitter, after the colours so that its own colour stays.
+    5. Flips.
+    6. The user's transforms.
     """
-    own = cfg.INPUT
+    inputs = cfg.INPUT
     steps: list[Transform] = []
-    if own.CROP.PROB:
-        steps.append(RandomCrop(own.CROP.PROB, own.CROP.SIDE, own.MIN_VISIBLE))
-    steps.append(_large_scale_jitter(cfg) if own.LSJ.ENABLED else _resize(cfg))
-    colors = own.BRIGHTNESS, own.CONTRAST, own.SATURATION, own.HUE
+    if inputs.CROP.PROB:
+        steps.append(RandomCrop(inputs.CROP.PROB, inputs.CROP.SIDE, inputs.MIN_VISIBLE))
+    steps.append(_large_scale_jitter(cfg) if inputs.LSJ.ENABLED else _resize(cfg))
+    colors = inputs.BRIGHTNESS, inputs.CONTRAST, inputs.SATURATION, inputs.HUE
     if any(colors):
         steps.append(ColorJitter(*colors))
-    if own.LSJ.ENABLED:
-        steps.append(Pad(own.LSJ.SIZE, _mean_color(cfg)))
-    steps.append(HorizontalFlip(own.FLIP_PROB_TRAIN))
-    steps.append(VerticalFlip(own.VERTICAL_FLIP_PROB_TRAIN))
-    steps += [OwnTransform(name, find_augmentation(name)) for name in own.AUGMENTATIONS]
+    if inputs.LSJ.ENABLED:
+        steps.append(Pad(inputs.LSJ.SIZE, _mean_color(cfg)))
+    steps.append(HorizontalFlip(inputs.FLIP_PROB_TRAIN))
+    steps.append(VerticalFlip(inputs.VERTICAL_FLIP_PROB_TRAIN))
+    steps += [CustomTransform(name, find_augmentation(name)) for name in inputs.AUGMENTATIONS]
     return Compose(steps)
 
 
 def find_augmentation(name: str) -> Transform:
-    """The transform that an entry of INPUT.AUGMENTATIONS names; a class is made without arguments.
+    """Finds the transform that an entry of INPUT.AUGMENTATIONS names.
+
+    A class is called without arguments to make the transform.
 
     Raises:
-        UserError: there is none, or it is not called like one.
+        UserError: the name is unknown, or the object cannot be called as a transform.
     """
     found = find(KEY, name, {}, functions=True)
-    require_call(KEY, name, found, 3, FITS)
+    require_call(KEY, name, found, 3, REQUIREMENT)
     return construct(KEY, name, found) if isclass(found) else found
 
 
-class OwnTransform:
-    """A transform of the user's, whose result is checked.
+class CustomTransform:
+    """Calls a transform of the user's and checks its result.
 
-    classes: how many the data set has; None until it is read
+    classes: number of classes of the data set; None until the data set is read
     """
 
     def __init__(self, name: str, transform: Transform) -> None:
@@ -75,35 +80,34 @@ class OwnTransform:
     def __call__(
         self, image: Tensor, gt: GroundTruth, rng: np.random.Generator
     ) -> tuple[Tensor, GroundTruth]:
-        """Raises UserError: the transform fails, or its result is no image with boxes."""
+        """Raises UserError if the transform fails or does not return an image with its boxes."""
         try:
-            found = self.transform(image, gt, rng)
+            result = self.transform(image, gt, rng)
         except (UserError, MemoryError):
             raise
-        except Exception as error:  # code of the user's may raise any
-            raise UserError(f"{self.name} fails ({described(error)}); {FITS}") from error
-        if wrong := fault(found, self.classes):
-            raise UserError(f"{self.name} gives {wrong}; {FITS}")
-        return found
+        except Exception as error:  # the user's code may raise anything
+            raise UserError(f"{self.name} fails ({described(error)}); {REQUIREMENT}") from error
+        if wrong := fault(result, self.classes):
+            raise UserError(f"{self.name} gives {wrong}; {REQUIREMENT}")
+        return result
 
 
-def tell_classes(transform: Compose, classes: int) -> None:
-    """Lets the user's transforms know how many classes the data set has, which is read after they
-    are made."""
+def set_class_count(transform: Compose, classes: int) -> None:
+    """Gives the user's transforms the number of classes, which is read after they are made."""
     for step in transform.transforms:
-        if isinstance(step, OwnTransform):
+        if isinstance(step, CustomTransform):
             step.classes = classes
 
 
 def add_mosaic(cfg: CfgNode, dataset: TrainingSet, factors: np.ndarray | None) -> TrainingSet:
-    """The data set, with mosaics if they are on. factors: the images' repeat factors, if any."""
-    own = cfg.INPUT.MOSAIC
-    if not own.PROB:
+    """Adds mosaics to the data set if they are on. factors: repeat factors of images, or None"""
+    mosaic = cfg.INPUT.MOSAIC
+    if not mosaic.PROB:
         return dataset
-    iterations = round(cfg.SOLVER.MAX_ITER * (1 - own.OFF_AT_END))
+    iterations = round(cfg.SOLVER.MAX_ITER * (1 - mosaic.OFF_AT_END))
     return MosaicDataset(
         dataset,
-        own.PROB,
+        mosaic.PROB,
         stop=iterations * cfg.SOLVER.IMS_PER_BATCH,
         min_visible=cfg.INPUT.MIN_VISIBLE,
         exact=cfg.INPUT.EXACT_RESIZE,
@@ -131,8 +135,7 @@ def _large_scale_jitter(cfg: CfgNode) -> LargeScaleJitter:
 
 
 def _mean_color(cfg: CfgNode) -> tuple[int, int, int]:
-    """RGB in 0..255 that the normalisation takes to about 0, which is what batches are padded
-    with."""
+    """Returns the RGB colour (0..255) that becomes about 0, the padding of batches."""
     mean = cfg.INPUT.PIXEL_MEAN
     ordered = reversed(mean) if cfg.INPUT.TO_BGR255 else (255 * value for value in mean)
     red, green, blue = (min(max(round(value), 0), 255) for value in ordered)

@@ -1,4 +1,4 @@
-"""cfg -> body and feature pyramid."""
+"""Builds the body and the feature pyramid from the configuration."""
 
 from __future__ import annotations
 
@@ -26,14 +26,18 @@ logger = logging.getLogger(__name__)
 Builder = Callable[[CfgNode], nn.Module]
 TIMM = "timm/"
 KEY = "MODEL.BACKBONE.CONV_BODY"
-FITS = (
+REQUIREMENT = (
     "a body is a torch.nn.Module whose forward takes images (N, 3, H, W) and gives a list of the "
     "maps of strides 8, 16 and 32, their channels in the list out_channels"
 )
 
 
 def build_backbone(cfg: CfgNode) -> BackboneWithFPN:
-    """Body of MODEL.BACKBONE.CONV_BODY and FPN. Raises UserError for what cannot be built."""
+    """Builds the body of MODEL.BACKBONE.CONV_BODY and its FPN.
+
+    Raises:
+        UserError: the body or the FPN cannot be built.
+    """
     try:
         body: Any = build_body(cfg)
         fpn = FPN(
@@ -50,11 +54,17 @@ def build_backbone(cfg: CfgNode) -> BackboneWithFPN:
 
 
 def build_body(cfg: CfgNode) -> nn.Module:
-    """The network that CONV_BODY names: a key of BODIES, also with -RETINANET, or timm/<name>."""
+    """Builds the network that CONV_BODY names.
+
+    The name is a class of the user's, timm/<name>, or a key of BODIES, also with "-RETINANET".
+
+    Raises:
+        ValueError: the name is unknown, or a key does not apply to the body.
+    """
     name = cfg.MODEL.BACKBONE.CONV_BODY
-    own = find_own_body(cfg)
-    if own is not None:
-        build: Builder = partial(_own, make=own)
+    custom = find_custom_body(cfg)
+    if custom is not None:
+        build: Builder = partial(_custom, make=custom)
     elif name.startswith(TIMM):
         build = partial(_timm, name=name.removeprefix(TIMM))
     elif (key := name.removesuffix("-RETINANET")) in BODIES:
@@ -93,7 +103,7 @@ def _swin(cfg: CfgNode, size: str) -> Swin:
 
 
 def _mobilenet(cfg: CfgNode) -> MobileNetV2:
-    """Of the FCOS release, which trains its batch norm."""
+    """Builds the body of the FCOS release, which trains its batch norm."""
     freeze_at = cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT
     return MobileNetV2(norm=_norm(cfg, "BN"), freeze_at=freeze_at)
 
@@ -103,35 +113,37 @@ def _timm(cfg: CfgNode, name: str) -> TimmBody:
     return TimmBody(name, norm=_norm(cfg, ""), freeze_at=freeze_at)
 
 
-def find_own_body(cfg: CfgNode) -> type[nn.Module] | None:
-    """The class of the user's that CONV_BODY names; None: it names a body of the package.
+def find_custom_body(cfg: CfgNode) -> type[nn.Module] | None:
+    """Finds the class of the user's that CONV_BODY names; None for a body of the package.
 
     Raises:
-        UserError: it is no module; arguments for a body of the package.
+        UserError: the class is no `nn.Module`, or arguments are given for a body of the package.
     """
     name, arguments = cfg.MODEL.BACKBONE.CONV_BODY, cfg.MODEL.BACKBONE.ARGS
     if not names_code(KEY, name):
         if arguments:
             raise UserError(
-                f"MODEL.BACKBONE.ARGS.{next(iter(arguments))}: {name} takes no arguments from "
-                f"there; leave it out, or name a body of your own by {KEY}"
+                f"MODEL.BACKBONE.ARGS.{next(iter(arguments))}: {name} takes no arguments; remove "
+                f"the key, or name a body of your own by {KEY}"
             )
         return None
     found = find(KEY, name, {})
-    require(KEY, name, found, nn.Module, (), FITS)
+    require(KEY, name, found, nn.Module, (), REQUIREMENT)
     return found
 
 
-def _own(cfg: CfgNode, make: type[nn.Module]) -> nn.Module:
-    """A body of the user's; it gets `norm` and `freeze_at` if it has such arguments."""
+def _custom(cfg: CfgNode, make: type[nn.Module]) -> nn.Module:
+    """Builds a body of the user's; passes `norm` and `freeze_at` if it has these arguments."""
     name, backbone = cfg.MODEL.BACKBONE.CONV_BODY, cfg.MODEL.BACKBONE
     published = {"norm": _norm(cfg, ""), "freeze_at": backbone.FREEZE_CONV_BODY_AT}
     accepted = inspect.signature(make).parameters
     if "freeze_at" not in accepted and backbone.FREEZE_CONV_BODY_AT:
         logger.info(
-            "%s %s: all of it learns; MODEL.BACKBONE.FREEZE_CONV_BODY_AT %d is without effect, as "
-            "it takes no freeze_at",
-            *(KEY, name, backbone.FREEZE_CONV_BODY_AT),
+            "%s %s: takes no argument freeze_at, so MODEL.BACKBONE.FREEZE_CONV_BODY_AT %d has no "
+            "effect: all its layers are trained",
+            KEY,
+            name,
+            backbone.FREEZE_CONV_BODY_AT,
         )
     given = {key: value for key, value in published.items() if key in accepted}
     body = construct("MODEL.BACKBONE.ARGS", name, make, **(given | dict(backbone.ARGS)))
@@ -140,34 +152,34 @@ def _own(cfg: CfgNode, make: type[nn.Module]) -> nn.Module:
 
 
 def _check_maps(name: str, body: nn.Module) -> None:
-    """Raises UserError unless an image of 64 x 64 gives maps of strides 8, 16 and 32."""
+    """Raises UserError unless a 64 x 64 image gives feature maps of strides 8, 16 and 32."""
     channels: Any = getattr(body, "out_channels", None)
     numbers = list(channels) if isinstance(channels, list | tuple) else []
     if len(numbers) != 3 or not all(isinstance(x, int) for x in numbers):
-        raise UserError(f"{KEY} {name!r}: its out_channels is {channels!r}; {FITS}")
+        raise UserError(f"{KEY} {name!r}: its out_channels is {channels!r}; {REQUIREMENT}")
     wanted = [(1, c, 64 // s, 64 // s) for c, s in zip(numbers, (8, 16, 32), strict=True)]
-    body.eval()  # a batch norm of one image
+    body.eval()  # in training, batch norm would fail on the 1 x 1 maps of one image
     try:
         with torch.no_grad():
             maps = body(torch.zeros(1, 3, 64, 64))
-    except Exception as error:  # a forward of the user's may raise any
-        what = f"its forward fails ({described(error)})"
-        raise UserError(f"{KEY} {name!r}: {what}; {FITS}") from error
+    except Exception as error:  # the user's code may raise anything
+        reason = f"its forward fails ({described(error)})"
+        raise UserError(f"{KEY} {name!r}: {reason}; {REQUIREMENT}") from error
     body.train()
     if not isinstance(maps, list | tuple) or not all(isinstance(x, Tensor) for x in maps):
         raise UserError(
-            f"{KEY} {name!r}: its forward gives {_kind(maps)}, not a list of tensors; {FITS}"
+            f"{KEY} {name!r}: its forward gives {_kind(maps)}, not a list of tensors; {REQUIREMENT}"
         )
     found = [tuple(x.shape) for x in maps]
     if found != wanted:
         raise UserError(
             f"{KEY} {name!r}: an image of 64 x 64 gives maps {found} with out_channels "
-            f"{channels}; {FITS}"
+            f"{channels}; {REQUIREMENT}"
         )
 
 
 def _kind(maps: Any) -> str:
-    """What it is, in words."""
+    """Describes the result of a body for a message."""
     if isinstance(maps, list | tuple):
         return f"a {type(maps).__name__} of {', '.join(type(x).__name__ for x in maps)}"
     shape = f" of shape {tuple(maps.shape)}" if isinstance(maps, Tensor) else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from yacs.config import CfgNode
 
 from dynamic_atss.builders.augment import find_augmentation
-from dynamic_atss.builders.backbone import find_own_body
+from dynamic_atss.builders.backbone import find_custom_body
 from dynamic_atss.builders.formats import find_formats
 from dynamic_atss.builders.heads import build_head
 from dynamic_atss.builders.heads.base import named_box_loss
@@ -14,24 +14,24 @@ from dynamic_atss.builders.values import check_values
 
 
 def check_config(cfg: CfgNode) -> None:
-    """Refuses values and names that no part of this project carries out.
+    """Checks all values, and all names of rules, heads, transforms and data formats.
 
     Raises:
-        UserError: names the key, the value and what is accepted.
+        UserError: states the key, the value and what is accepted.
     """
     check_values(cfg)
     _check_names(cfg)
 
 
 def _check_names(cfg: CfgNode) -> None:
-    """Finds what is named by class, and checks it: reading the data sets may take a minute."""
+    """Finds and checks every class that is named, before the data sets, which may take a minute."""
     head = build_head(cfg)
     build_assigner(cfg, head)
     if cfg.MODEL.ONE_TO_ONE.NAME:
         build_one_to_one(cfg, head)
     if cfg.MODEL.BOX_LOSS:
         named_box_loss(cfg.MODEL.BOX_LOSS)
-    find_own_body(cfg)
+    find_custom_body(cfg)
     for name in cfg.INPUT.AUGMENTATIONS:
         find_augmentation(name)
     for key in ("DATASETS.TRAIN", "DATASETS.TEST"):

@@ -1,4 +1,4 @@
-"""cfg and names of data sets -> all that can be told of them."""
+"""Checks data sets by name, as configured."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from dynamic_atss.data.survey import Finding
 def check_data(
     cfg: CfgNode, train: Sequence[str], tests: Sequence[str]
 ) -> tuple[list[Opened], list[Finding]]:
-    """Opens data sets by name and looks through all of them, pictures included.
+    """Opens data sets by name and checks all their entries and pictures.
 
-    Raises UserError: a name is of no format, or its files are not there.
+    Raises:
+        UserError: a name has no known format, or its files do not exist.
     """
     formats = find_formats("SPEC", [*train, *tests])
     options: dict[str, Any] = {"root": cfg.DATASETS.ROOT, "reading": build_reading(cfg)}
@@ -38,5 +39,5 @@ def check_data(
 
 
 def _has_head(cfg: CfgNode) -> bool:
-    """Whether the configuration says how priors are matched: without a file it does not."""
+    """Whether the configuration chooses a head. The defaults, without a file, choose none."""
     return bool(cfg.MODEL.HEAD.NAME) or any(cfg.MODEL[f"{name.upper()}_ON"] for name in HEADS)

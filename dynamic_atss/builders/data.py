@@ -1,4 +1,4 @@
-"""cfg -> data sets and loaders."""
+"""Builds data sets and their loaders from the configuration."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from yacs.config import CfgNode
 
-from dynamic_atss.builders.augment import add_mosaic, build_train_transform, tell_classes
-from dynamic_atss.builders.formats import FITS, find_formats
+from dynamic_atss.builders.augment import add_mosaic, build_train_transform, set_class_count
+from dynamic_atss.builders.formats import REQUIREMENT, find_formats
 from dynamic_atss.builders.heads import build_head
 from dynamic_atss.builders.tta import build_test_resizes
 from dynamic_atss.config.code import names_code
@@ -30,26 +30,30 @@ COCO_CLASSES = 81  # the published default of NUM_CLASSES, with background
 
 
 def check_num_classes(cfg: CfgNode, dataset: TrainingSet) -> None:
-    """The number of classes is the data set's.
+    """Compares NUM_CLASSES with the classes of the data set. The default follows the data set.
 
     Raises:
         UserError: NUM_CLASSES was set to another number.
     """
     head = build_head(cfg)
     key = f"MODEL.{head.section}.NUM_CLASSES"
-    found, asked = len(dataset.class_names), head.own.NUM_CLASSES
+    found, asked = len(dataset.class_names), head.settings.NUM_CLASSES
     if asked not in (COCO_CLASSES, found + 1):
         raise UserError(
             f"{key} {asked} (with background), but {dataset.annotations} has "
-            f"{found} categories: set {found + 1}, or leave it out to follow the data set"
+            f"{found} categories: set {found + 1}, or leave the key out to follow the data set"
         )
 
 
 def build_train_dataset(cfg: CfgNode) -> TrainingSet:
-    """DATASETS.TRAIN, joined if there are several, with the training transforms."""
+    """Opens the data sets of DATASETS.TRAIN as one, with the training transforms.
+
+    Raises:
+        UserError: there is no data set, it cannot be opened, or the batch does not fit.
+    """
     if not cfg.DATASETS.TRAIN:
-        raise UserError("DATASETS.TRAIN (): give a data set or several, as ('name',)")
-    images = cfg.SOLVER.IMS_PER_BATCH  # looked at first: opening may take a minute
+        raise UserError("DATASETS.TRAIN (): give one or more data sets, as ('name',)")
+    images = cfg.SOLVER.IMS_PER_BATCH  # checked first, as opening may take a minute
     loader.check_batch(
         "SOLVER.IMS_PER_BATCH", images, distributed.world_size(), cfg.SOLVER.ACCUMULATE
     )
@@ -65,19 +69,22 @@ def build_train_dataset(cfg: CfgNode) -> TrainingSet:
         "reading": build_reading(cfg),
     }
     parts = [_open("DATASETS.TRAIN", name, options) for name in cfg.DATASETS.TRAIN]
-    tell_classes(options["transform"], len(parts[0].class_names))
+    set_class_count(options["transform"], len(parts[0].class_names))
     dataset = parts[0] if len(parts) == 1 else ConcatDataset(parts)
     if images > len(dataset):
         logger.warning(
-            "SOLVER.IMS_PER_BATCH %d is more than the %d images of %s. An iteration has some of "
-            "them twice. Set %d or less",
-            *(images, len(dataset), dataset.annotations, len(dataset)),
+            "SOLVER.IMS_PER_BATCH %d is more than the %d images of %s, so an iteration has some "
+            "images twice. Set %d or less",
+            images,
+            len(dataset),
+            dataset.annotations,
+            len(dataset),
         )
     return add_mosaic(cfg, dataset, _repeat_factors(cfg, dataset))
 
 
 def build_reading(cfg: CfgNode) -> Reading:
-    """How image files become pixels."""
+    """Returns the options that decide how image files become pixels."""
     return Reading(
         exif=cfg.INPUT.EXIF,
         max_pixels=cfg.INPUT.MAX_PIXELS,
@@ -96,23 +103,28 @@ def _open(key: str, name: str, options: dict[str, Any]) -> DetectionDataset:
     except Exception as error:
         if not names_code(key, name):
             raise
-        raise UserError(f"{key} {name!r}: reading fails ({described(error)}); {FITS}") from error
+        raise UserError(
+            f"{key} {name!r}: reading fails ({described(error)}); {REQUIREMENT}"
+        ) from error
 
 
 def images_per_epoch(cfg: CfgNode, dataset: TrainingSet) -> float:
-    """On average, where images are repeated."""
+    """Returns the number of images in an epoch: the mean if images are repeated."""
     factors = _repeat_factors(cfg, dataset)
     return len(dataset) if factors is None else float(factors.sum())
 
 
 def build_repeat_factors(cfg: CfgNode, dataset: TrainingSet) -> np.ndarray | None:
-    """How often each image is seen in an epoch; None: once."""
+    """Returns how often each image is seen in an epoch on average; None: each once."""
     factors = _repeat_factors(cfg, dataset)
     if factors is not None:
         logger.info(
-            "Repeat factors: %d of %d images more than once in an epoch, which has %.0f on "
-            "average; largest factor %.2f",
-            *((factors > 1).sum(), len(factors), factors.sum(), factors.max()),
+            "Repeat factors: %d of %d images are repeated; an epoch has %.0f images on average; "
+            "the largest factor is %.2f",
+            (factors > 1).sum(),
+            len(factors),
+            factors.sum(),
+            factors.max(),
         )
     return factors
 
@@ -125,7 +137,7 @@ def _repeat_factors(cfg: CfgNode, dataset: TrainingSet) -> np.ndarray | None:
 
 
 def build_train_loader(cfg: CfgNode, dataset: TrainingSet, start: int) -> loader.Loader:
-    """Batches of the iterations after `start`, for this process."""
+    """Makes the loader of this process for the iterations after `start`."""
     return loader.build_train_loader(
         dataset,
         ims_per_batch=cfg.SOLVER.IMS_PER_BATCH,
@@ -145,12 +157,15 @@ def build_train_loader(cfg: CfgNode, dataset: TrainingSet, start: int) -> loader
 
 
 def _timeout(cfg: CfgNode) -> float:
-    """Of a loader: the other processes give up after SOLVER.TIMEOUT, and nothing would be saved."""
+    """Returns a loader's time limit in seconds, below SOLVER.TIMEOUT.
+
+    After SOLVER.TIMEOUT the other processes stop, and nothing would be saved.
+    """
     return 0.8 * cfg.SOLVER.TIMEOUT
 
 
 def build_test_loaders(cfg: CfgNode) -> dict[str, loader.Loader]:
-    """A loader for each of DATASETS.TEST, by the name of its folder below OUTPUT_DIR/inference."""
+    """Makes a loader for each of DATASETS.TEST, by its folder below OUTPUT_DIR/inference."""
     loaders: dict[str, loader.Loader] = {}
     loader.check_batch("TEST.IMS_PER_BATCH", cfg.TEST.IMS_PER_BATCH, distributed.world_size())
     options = {
@@ -179,12 +194,12 @@ def build_test_loaders(cfg: CfgNode) -> dict[str, loader.Loader]:
 
 
 def _pins(cfg: CfgNode) -> bool:
-    """Whether batches go to a GPU: pinning opens a context there, so not for a run on the CPU."""
+    """Whether to pin memory. Pinning opens a context on the GPU, which a run on the CPU avoids."""
     return cfg.MODEL.DEVICE != "cpu" and torch.cuda.is_available()
 
 
 def _folder_name(name: str, dataset: DetectionDataset, taken: set[str]) -> str:
-    """A catalog name as it is; of other names what the data set is called."""
+    """Returns a free folder name: a catalog name as it is, or the short name of the data set."""
     stem = dataset.short_name if ":" in name else name
     numbered = (stem if i == 1 else f"{stem}_{i}" for i in range(1, len(taken) + 2))
     return next(candidate for candidate in numbered if candidate not in taken)

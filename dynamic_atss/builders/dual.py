@@ -1,5 +1,4 @@
-"""Configuration and head -> the modules of a detector, with or without MODEL.ONE_TO_ONE's second
-branch."""
+"""Builds the modules of a head, with the second branch of MODEL.ONE_TO_ONE if it is on."""
 
 from __future__ import annotations
 
@@ -12,22 +11,23 @@ from dynamic_atss.modeling.dual import ONE_TO_MANY, ONE_TO_ONE, Dual
 from dynamic_atss.modeling.postprocess import PostProcess
 
 ONE_OUTPUT = (
-    "MODEL.ONE_TO_ONE.NAME: makes two branches of a head, but this one has branches or a "
-    "post-processing of its own; leave the key out, or choose another MODEL.HEAD.NAME"
+    "MODEL.ONE_TO_ONE.NAME: makes two branches of a head, but this head already has branches or a "
+    "custom post-processing; leave the key out, or choose another MODEL.HEAD.NAME"
 )
 
-Coders = dict[str | None, Coder]  # by branch; None: the head has none
+Coders = dict[str | None, Coder]  # by branch; the key is None for a head without branches
 
 
 def build_head_modules(
     cfg: CfgNode, head: Head, channels: int, classes: int
 ) -> tuple[HeadModules, Coders]:
-    """Makes the modules of `head`, and the coder of each branch.
+    """Builds the modules of `head`, and the coder of each branch.
 
-    With MODEL.ONE_TO_ONE.NAME the head is built twice: each branch has its own weights and coder.
+    MODEL.ONE_TO_ONE.NAME builds the head twice, so each branch has separate weights and coders.
 
     Raises:
-        UserError: as `Head.build`; with MODEL.ONE_TO_ONE.NAME, a head that already has branches.
+        UserError: as `Head.build`; with MODEL.ONE_TO_ONE.NAME, also if the head already has
+            branches.
     """
     many = head.build(channels, classes)
     if not cfg.MODEL.ONE_TO_ONE.NAME:
@@ -36,9 +36,10 @@ def build_head_modules(
     if not isinstance(process, PostProcess) or process.branch is not None:
         raise UserError(ONE_OUTPUT)
     one = head.build(channels, classes)
-    read = one if cfg.MODEL.ONE_TO_ONE.PREDICTS else many
-    read.postprocess.branch = ONE_TO_ONE if read is one else ONE_TO_MANY
-    read.postprocess.nms = read.postprocess.nms and read is many
-    network = Dual(many.network, one.network, read.postprocess.branch)
+    predicting = one if cfg.MODEL.ONE_TO_ONE.PREDICTS else many
+    postprocess = predicting.postprocess
+    postprocess.branch = ONE_TO_ONE if predicting is one else ONE_TO_MANY
+    postprocess.nms = postprocess.nms and predicting is many
+    network = Dual(many.network, one.network, postprocess.branch)
     coders: Coders = {ONE_TO_MANY: many.coder, ONE_TO_ONE: one.coder}
-    return HeadModules(network, many.priors, read.coder, read.postprocess), coders
+    return HeadModules(network, many.priors, predicting.coder, postprocess), coders

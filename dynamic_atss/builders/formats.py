@@ -1,4 +1,4 @@
-"""The formats of data sets: the package's, and the user's that a name of DATASETS begins with."""
+"""Finds the formats of data sets: those of the package, and classes of the user's."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from dynamic_atss.config.data_names import refuse_miswritten
 from dynamic_atss.data.catalog import FORMATS
 from dynamic_atss.data.dataset import DetectionDataset
 
-FITS = "a format is a subclass of dynamic_atss.data.dataset.DetectionDataset with read()"
+REQUIREMENT = "a format is a subclass of dynamic_atss.data.dataset.DetectionDataset with read()"
 
 
 def find_formats(key: str, names: Sequence[str]) -> dict[str, type[DetectionDataset]]:
-    """The package's formats, and those of the user's that the names of `key` begin with.
+    """Returns the formats of the package, and the user's classes that the names begin with.
+
+    Args:
+        key: the key that the messages state, as DATASETS.TRAIN.
+        names: its entries; "file.py:Format:path" names a class of the user's.
 
     Raises:
-        UserError: a class of the user's that is no data set.
+        UserError: a class of the user's is no data set.
     """
     refuse_miswritten(key, names)
-    own = {}
+    custom = {}
     for name in (name for name in names if names_code(key, name)):
-        place, _, rest = name.partition(":")
-        code = f"{place}:{rest.partition(':')[0]}"
-        own[code] = find(key, code, {})
-        require(key, code, own[code], DetectionDataset, ("read",), FITS)
-    return {**FORMATS, **own}
+        file, _, after = name.partition(":")
+        code = f"{file}:{after.partition(':')[0]}"
+        custom[code] = find(key, code, {})
+        require(key, code, custom[code], DetectionDataset, ("read",), REQUIREMENT)
+    return {**FORMATS, **custom}

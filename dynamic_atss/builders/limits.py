@@ -1,5 +1,7 @@
-"""Tables of what a value of the configuration may be; HEAD stands for the section of each head that
-has the key. `dynamic_atss.builders.values` goes through them."""
+"""Lists the accepted values of configuration keys. `dynamic_atss.builders.values` checks them.
+
+HEAD stands for the section of each head that has the key.
+"""
 
 from __future__ import annotations
 
@@ -36,12 +38,12 @@ ACCEPTED: dict[str, Collection[Any]] = {
     "TEST.BBOX_AUG.MERGE_TYPE": ("vote", "soft-vote", "nms"),
 }
 
-# What the releases have and this project does not: the one value that is carried out, and advice.
+# Features of the releases that are not supported: key -> (the only accepted value, advice).
 NO_HEAD = "there is no such head; set False"
 STRIDES = "the levels have 8, 16, 32, 64 and 128"
-NO_FUNC = "the norm is chosen by MODEL.RESNETS.NORM (group norm: GN); leave this key out"
+NO_FUNC = "MODEL.RESNETS.NORM chooses the norm (group norm: GN); leave this key out"
 NO_GROUPS = "group norm has 32 groups and an epsilon of 1e-5; leave this key out"
-CARRIED = {
+FIXED = {
     "MODEL.MASK_ON": (False, NO_HEAD),
     "MODEL.KEYPOINT_ON": (False, NO_HEAD),
     "HEAD.ANCHOR_STRIDES": ((8, 16, 32, 64, 128), STRIDES),
@@ -54,7 +56,7 @@ CARRIED = {
     "MODEL.RESNETS.RES5_DILATION": (1, "there is no dilated stage; set 1"),
 }
 
-# Of tuples: every entry.
+# The limits of a tuple apply to each of its entries.
 AT_LEAST = {
     "SEED": 0,
     "DATALOADER.NUM_WORKERS": 0,
@@ -78,7 +80,7 @@ AT_LEAST = {
     "INPUT.MAX_SIZE_TEST": 1,
     "MODEL.ATSS.REG_MAX": 1,
     "MODEL.ATSS.DFL_WEIGHT": 0,
-    "HEAD.ASPECT_RATIOS": 0.01,  # further off, a side is rounded to 0
+    "HEAD.ASPECT_RATIOS": 0.01,  # below it, a side would round to 0
     "HEAD.INFERENCE_TH": 0,
     "HEAD.LOSS_ALPHA": 0,
     "HEAD.LOSS_GAMMA": 0,
@@ -137,6 +139,7 @@ AT_LEAST = {
 }
 
 ABOVE = {
+    "MODEL.ONE_TO_ONE.LR_FACTOR": 0,
     "INPUT.CROP.SIDE": 0,
     "INPUT.LSJ.SCALE": 0,
     "INPUT.PIXEL_STD": 0,
@@ -165,7 +168,7 @@ AT_MOST = {
     "INPUT.LSJ.SCALE": 10,
     "INPUT.MOSAIC.PROB": 1,
     "INPUT.MOSAIC.OFF_AT_END": 1,
-    "INPUT.MAX_PIXELS": 2**30,  # OpenCV's own limit
+    "INPUT.MAX_PIXELS": 2**30,  # the limit of OpenCV
     "INPUT.MAX_SIZE_TRAIN": 100_000,
     "INPUT.MAX_SIZE_TEST": 100_000,
     "HEAD.ASPECT_RATIOS": 100,
@@ -182,7 +185,7 @@ AT_MOST = {
     "MODEL.RESNETS.WIDTH_PER_GROUP": 16_384,
     "SOLVER.GAMMA": 1,
     "SOLVER.NOT_FINITE_LR_FACTOR": 1,
-    "SOLVER.TIMEOUT": 30 * 86_400,  # a month: what waits longer has been forgotten
+    "SOLVER.TIMEOUT": 30 * 86_400,  # a month
     "SOLVER.WARMUP_FACTOR": 1,
     "SOLVER.WEIGHT_DECAY": 1,
     "SOLVER.WEIGHT_DECAY_BIAS": 1,

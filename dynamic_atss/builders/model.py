@@ -1,4 +1,4 @@
-"""Configuration -> detector."""
+"""Builds the detector from the configuration."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from dynamic_atss.modeling.detector import Detector
 
 
 def build_model(cfg: CfgNode, classes: int, *, losses: bool = True) -> Detector:
-    """Makes the detector with its initial weights.
+    """Builds the detector with its initial weights.
 
     Args:
-        classes: how many there are, without background.
-        losses: False makes a detector that only predicts. Rules and losses are neither made nor
+        classes: number of classes, without background.
+        losses: False builds a detector that only predicts. Rules and losses are neither built nor
             imported, unless the coder of the head has weights, which belong to the criterion.
 
     Raises:
-        UserError: parts of MODEL that do not fit each other.
+        UserError: keys of MODEL contradict each other.
     """
     head = build_head(cfg)
     backbone = build_backbone(cfg)
@@ -44,15 +44,15 @@ def build_model(cfg: CfgNode, classes: int, *, losses: bool = True) -> Detector:
         channels_last=cfg.MODEL.CHANNELS_LAST,
         parts=cfg.SOLVER.ACCUMULATE,
     )
-    if cfg.MODEL.COMPILE:  # in place: the names of the parameters stay as they are
+    if cfg.MODEL.COMPILE:  # in place, so that the names of the parameters stay
         model.backbone.compile()
         model.head.compile()
     return model
 
 
 def _criterion(cfg: CfgNode, head: Head, coders: Coders, losses: bool) -> nn.Module | None:
-    with_weights = (x for x in coders.values() if isinstance(x, nn.Module) and x.state_dict())
-    if not losses and not any(with_weights):
+    has_weights = (isinstance(x, nn.Module) and bool(x.state_dict()) for x in coders.values())
+    if not losses and not any(has_weights):
         return None
     from dynamic_atss.builders.criterion import build_criterion
 

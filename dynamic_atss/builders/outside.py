@@ -1,7 +1,7 @@
-"""Code of the user's: classes and functions that the configuration names by file or module.
+"""Imports, checks and calls the user's code: classes and functions that the configuration names.
 
-A name with a colon, "path/to/file.py:Name" or "module:Name", is code. `config.load` lets it through
-only if the command line gave it or allowed it; here it is imported, checked and only then called.
+A name with a colon, "path/to/file.py:Name" or "module:Name", is code. `config.load` accepts it only
+if the command line gave or allowed it.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from dynamic_atss.suggest import nearest
 
 
 def find(key: str, name: str, known: Mapping[str, Any], *, functions: bool = False) -> Any:
-    """What a key of the configuration names: an entry of `known`, or a class of the user's.
+    """Finds what a key of the configuration names: an entry of `known`, or the user's code.
 
     Args:
-        key: for the messages.
+        key: the key that the messages state.
         name: a name of `known`, "path/to/file.py:Name" or "module:Name".
-        known: what the package has, by name.
-        functions: a function will do as well as a class.
+        known: the choices of the package, by name.
+        functions: accepts functions as well as classes.
 
     Raises:
-        UserError: there is no such thing, or it is not defined in that file or module.
+        UserError: the name is unknown, or not defined in that file or module.
     """
     if name in known:
         return known[name]
@@ -40,85 +40,89 @@ def find(key: str, name: str, known: Mapping[str, Any], *, functions: bool = Fal
     place, _, attribute = name.rpartition(":")
     module = _imported(key, name, place)
     found = getattr(module, attribute, None)
-    right = inspect.isclass(found) or (functions and inspect.isfunction(found))
-    if not right or not _defined_in(module, found):
-        what = "class or function" if functions else "class"
+    accepted = inspect.isclass(found) or (functions and inspect.isfunction(found))
+    if not accepted or not _defined_in(module, found):
+        kind = "class or function" if functions else "class"
         raise UserError(
-            f"{key} {name!r}: {place} defines no {what} {attribute}; it has "
+            f"{key} {name!r}: {place} defines no {kind} {attribute}; it has "
             f"{', '.join(_classes(module, functions)) or 'none'}"
         )
     return found
 
 
 def construct(key: str, name: str, make: Any, /, *given: Any, **arguments: Any) -> Any:
-    """make(*given, **arguments), where an error of the user's becomes one line.
+    """Returns make(*given, **arguments). An error of the user's code becomes one line.
 
     Args:
-        key: the section that the arguments come from, for the messages.
+        key: the section of the arguments, for the messages.
 
     Raises:
-        UserError: an argument that `make` does not have, or does not accept.
+        UserError: `make` fails, or has no argument of such a name.
     """
     _check_names(key, name, make, arguments, len(given))
     try:
         return make(*given, **arguments)
     except UserError:
         raise
-    except Exception as error:  # a class of the user's may raise any
-        what = described(error) if user_place(error) else error
-        raise UserError(f"{key} of {name}: {what}") from error
+    except Exception as error:  # the user's code may raise anything
+        reason = described(error) if user_place(error) else error
+        raise UserError(f"{key} of {name}: {reason}") from error
 
 
-def require(key: str, name: str, found: Any, base: type, members: Sequence[str], fits: str) -> None:
-    """Refuses a class of the user's that is no `base` or leaves a method open.
+def require(
+    key: str, name: str, found: Any, base: type, members: Sequence[str], requirement: str
+) -> None:
+    """Checks that a class of the user's is a `base` and defines all its methods.
 
     Args:
-        members: what such a class has to have.
-        fits: how the message says what would fit.
+        members: names that the class must define.
+        requirement: ends the message; states what is accepted.
 
     Raises:
-        UserError: names what is missing.
+        UserError: states what is missing.
     """
     if not (inspect.isclass(found) and issubclass(found, base)):
-        raise UserError(f"{key} {name!r}: is no {base.__module__}.{base.__name__}; {fits}")
+        raise UserError(f"{key} {name!r}: is no {base.__module__}.{base.__name__}; {requirement}")
     open_methods = set(getattr(found, "__abstractmethods__", ()))
-    # Of the class itself: every class can be called, which hasattr would count as __call__.
-    own = {x for ancestor in getattr(found, "__mro__", ()) for x in vars(ancestor)}
-    missing = [x for x in members if x not in own or x in open_methods]
+    # hasattr would find __call__ in every class, as classes can be called.
+    defined = {x for ancestor in getattr(found, "__mro__", ()) for x in vars(ancestor)}
+    missing = [x for x in members if x not in defined or x in open_methods]
     if issubclass(found, nn.Module) and found.forward is nn.Module.forward:
         missing.append("forward")
     missing += sorted(open_methods - set(missing))
     if missing:
-        raise UserError(f"{key} {name!r}: has no {', '.join(missing)}; {fits}")
+        raise UserError(f"{key} {name!r}: has no {', '.join(missing)}; {requirement}")
 
 
-def require_call(key: str, name: str, found: Any, count: int, fits: str) -> None:
-    """Refuses what cannot be called with `count` arguments: a function, or the objects of a class.
+def require_call(key: str, name: str, found: Any, count: int, requirement: str) -> None:
+    """Checks that a function, or an object of a class, can be called with `count` arguments.
 
-    Nothing is made or called for it, so that a function of other arguments never runs.
+    Reads the signature only: nothing is made or called.
 
     Args:
-        fits: how the message says what would fit.
+        requirement: ends the message; states what is accepted.
 
     Raises:
-        UserError: names what is missing.
+        UserError: states what is missing.
     """
     call, given = found, [None] * count
     if inspect.isclass(found):
-        require(key, name, found, object, ("__call__",), fits)
-        # nn.Module.__call__ takes anything and hands it to forward.
+        require(key, name, found, object, ("__call__",), requirement)
+        # nn.Module.__call__ accepts anything and passes it to forward.
         method = "forward" if issubclass(found, nn.Module) else "__call__"
         call = getattr(found, method)
         if not isinstance(inspect.getattr_static(found, method), staticmethod | classmethod):
             given.append(None)  # self
     try:
         inspect.signature(call).bind(*given)
-    except (TypeError, ValueError) as error:  # ValueError: in C, and does not tell
-        raise UserError(f"{key} {name!r}: cannot be called so ({error}); {fits}") from error
+    except (TypeError, ValueError) as error:  # ValueError: written in C, without a signature
+        raise UserError(
+            f"{key} {name!r}: cannot be called with {count} arguments ({error}); {requirement}"
+        ) from error
 
 
 def _accepted(known: Mapping[str, Any], name: str) -> str:
-    """What to give in place of `name`."""
+    """Says what to give instead of `name`."""
     code = 'code of your own, as "path/to/file.py:Name" or "module:Name"'
     if not known:
         return f"no such name; give {code}"
@@ -130,7 +134,7 @@ def _accepted(known: Mapping[str, Any], name: str) -> str:
 def _imported(key: str, name: str, place: str) -> Any:
     try:
         return _import(place)
-    except (Exception, SystemExit) as error:  # the user's file may do anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise UserError(
             f"{key} {name!r}: {place or 'nothing'} cannot be imported ({described(error)}); "
             f"{_advice(place, error)}"
@@ -138,19 +142,19 @@ def _imported(key: str, name: str, place: str) -> Any:
 
 
 def _advice(place: str, error: BaseException) -> str:
-    """What to do about an import that failed."""
+    """Says how to correct an import that failed."""
     if not user_place(error):
         return "give the path of the file, as path/to/file.py:Name, or put its folder on PYTHONPATH"
     folder = Path(place).absolute().parent
     missing = (getattr(error, "name", None) or "").partition(".")[0]
     known = isinstance(error, ModuleNotFoundError) and place.endswith(".py") and missing
     if known and ((folder / f"{missing}.py").is_file() or (folder / missing).is_dir()):
-        return f"{missing} stands beside it: set PYTHONPATH={folder}"
+        return f"{missing} is in the same folder: set PYTHONPATH={folder}"
     return "correct the file"
 
 
 def _import(place: str) -> Any:
-    """A module by its dotted name, from the working directory too, or by the path of its file."""
+    """Imports a file by its path, or a module by its dotted name, also from the working folder."""
     if not place.endswith(".py"):
         if "" not in sys.path and str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))
@@ -172,13 +176,13 @@ def _import(place: str) -> Any:
 
 
 def _defined_in(module: Any, found: Any) -> bool:
-    """Not merely imported there; what a package takes from its own modules counts as its own."""
+    """Whether the module, or a module of the package, defines `found`, not only imports it."""
     home = getattr(found, "__module__", None)
     return home is not None and (home == module.__name__ or home.startswith(f"{module.__name__}."))
 
 
 def _classes(module: Any, functions: bool) -> list[str]:
-    """The names of what the module defines and would do."""
+    """Lists the public classes, and with `functions` the functions, that the module defines."""
     return [
         name
         for name, value in vars(module).items()
@@ -191,7 +195,7 @@ def _classes(module: Any, functions: bool) -> list[str]:
 def _check_names(key: str, name: str, make: Any, arguments: Mapping[str, Any], given: int) -> None:
     try:
         accepted = dict(list(inspect.signature(make).parameters.items())[given:])
-    except ValueError:  # a class in C that does not tell
+    except ValueError:  # a class written in C, without a signature
         return
     if any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
         return

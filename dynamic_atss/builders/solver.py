@@ -1,4 +1,4 @@
-"""cfg -> optimizer and learning rate."""
+"""Builds the optimizer and the learning rate schedule from the configuration."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from torch import nn
 from yacs.config import CfgNode
 
 from dynamic_atss.engine.optim import cosine, multistep, parameter_groups, warmed_up
+from dynamic_atss.weights.classes import ONE_TO_ONE
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """SGD or AdamW over the releases' parameter groups."""
+    """Builds SGD or AdamW with the parameter groups of the releases."""
     groups = parameter_groups(
         model,
         lr=cfg.SOLVER.BASE_LR,
@@ -22,6 +23,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         norm_weight_decay=cfg.SOLVER.WEIGHT_DECAY_NORM,
         norm_bias_lr_factor=cfg.SOLVER.NORM_BIAS_LR_FACTOR,
         offset_lr_factor=cfg.SOLVER.DCONV_OFFSETS_LR_FACTOR,
+        part_lr_factors={ONE_TO_ONE: cfg.MODEL.ONE_TO_ONE.LR_FACTOR},
     )
     if cfg.SOLVER.OPTIMIZER == "adamw":
         return torch.optim.AdamW(groups)
@@ -29,7 +31,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def build_lr_factor(cfg: CfgNode) -> Callable[[int], float]:
-    """Factor of the learning rates by 0-based iteration."""
+    """Returns the function from iteration (from 0) to the factor of all learning rates."""
     solver = cfg.SOLVER
     schedule = (
         cosine(solver.MAX_ITER)

@@ -1,4 +1,4 @@
-"""cfg and data sets -> what a survey finds, in the log, before the first iteration."""
+"""Surveys the data sets and logs the findings, before the first iteration."""
 
 from __future__ import annotations
 
@@ -40,55 +40,56 @@ _LOG_LEVELS = {
 }
 _log = logging.getLogger(__name__)
 
-# By each data set, as code that opens one alone needs it, too.
-TOLD_ON_OPENING = {"orientation", "bits", "area", "clipped", "fractions", "upright"}
+# A data set logs these findings when it is opened.
+LOGGED_ON_OPENING = {"orientation", "bits", "area", "clipped", "fractions", "upright"}
 
-Named = Sequence[tuple[str, DetectionDataset]]  # names as DATASETS has them
+NamedDatasets = Sequence[tuple[str, DetectionDataset]]  # named as in DATASETS
 
 
 def survey(cfg: CfgNode, train: TrainingSet | None, tests: Iterable[DetectionDataset]) -> None:
-    """Tells what is found in DATASETS.TRAIN and TEST: each kind in one line, the worst first.
+    """Logs the findings on DATASETS.TRAIN and TEST: one line for each kind, the worst first.
 
-    Raises UserError: something that would stop the training, or the test after it.
+    Raises:
+        UserError: a finding would stop the training, or the test after it.
     """
     if not cfg.DATASETS.SURVEY:
         return
     begin = time.monotonic()
-    parts = [*zip(cfg.DATASETS.TRAIN, train.parts, strict=True)] if train else []
-    tested = [*zip(cfg.DATASETS.TEST, tests, strict=False)]  # none where a test is left out
-    found = find(cfg, parts, tested)
-    stops = [finding for finding in found if finding.level == "stop"]
-    for finding in found:
+    train_sets = [*zip(cfg.DATASETS.TRAIN, train.parts, strict=True)] if train else []
+    test_sets = [*zip(cfg.DATASETS.TEST, tests, strict=False)]  # none if the test is skipped
+    findings = find(cfg, train_sets, test_sets)
+    stops = [finding for finding in findings if finding.level == "stop"]
+    for finding in findings:
         if finding not in stops[:1]:
             _log.log(_LOG_LEVELS[finding.level], "survey: %s", finding.line)
-    images = sum(len(dataset.content.names) for _, dataset in (*parts, *tested))
-    told = several(len(found), "finding") if found else "nothing to tell"
+    images = sum(len(dataset.content.names) for _, dataset in (*train_sets, *test_sets))
+    count = several(len(findings), "finding") if findings else "no findings"
     seconds = time.monotonic() - begin
-    _log.info("survey: %s of %s images (%.1f s; DATASETS.SURVEY)", told, f"{images:,}", seconds)
+    _log.info("survey: %s in %s images (%.1f s; DATASETS.SURVEY)", count, f"{images:,}", seconds)
     if stops:
         others = f" ({several(len(stops) - 1, 'more reason')} above)" if len(stops) > 1 else ""
         raise UserError(f"{stops[0].line}{others}")
 
 
-def find(cfg: CfgNode, train: Named, tests: Named) -> list[Finding]:
-    """All findings. Of the catalog's sets, which are published, files are not looked at."""
+def find(cfg: CfgNode, train: NamedDatasets, tests: NamedDatasets) -> list[Finding]:
+    """Returns all findings. The files of data sets of the catalog are not checked."""
     trained, tested = ([_surveyed(*named) for named in sets] for sets in (train, tests))
-    found: list[Finding] = []
-    each = {(one.where, one.folder): one for one in (*trained, *tested)}
-    for one in each.values():
-        found += file_findings(one) + box_findings(one)
-    for one in tested:
-        found += crowded_images(one, cfg.TEST.DETECTIONS_PER_IMG)
-    found += together_findings(trained, tested)
-    # A rule of the user's may want a real network.
+    findings: list[Finding] = []
+    distinct = {(surveyed.where, surveyed.folder): surveyed for surveyed in (*trained, *tested)}
+    for surveyed in distinct.values():
+        findings += file_findings(surveyed) + box_findings(surveyed)
+    for surveyed in tested:
+        findings += crowded_images(surveyed, cfg.TEST.DETECTIONS_PER_IMG)
+    findings += together_findings(trained, tested)
+    # A rule of the user's may need the predictions of a real network.
     if not names_code("MODEL.ASSIGNER.NAME", cfg.MODEL.ASSIGNER.NAME):
         matching = build_matching(cfg)
-        found += [f for _, dataset in train for f in boxes_without_prior(dataset, matching)]
-    return in_order([finding for finding in found if finding.code not in TOLD_ON_OPENING])
+        findings += [f for _, dataset in train for f in boxes_without_prior(dataset, matching)]
+    return in_order([finding for finding in findings if finding.code not in LOGGED_ON_OPENING])
 
 
 def build_matching(cfg: CfgNode) -> Matching:
-    """The rule and the priors of the configured head, at the largest configured training size."""
+    """Builds the rule and the priors of the head, at the largest training size."""
     head = build_head(cfg)
     generator, step = head.priors(), max(cfg.DATALOADER.SIZE_DIVISIBILITY, 1)
 
@@ -102,14 +103,14 @@ def build_matching(cfg: CfgNode) -> Matching:
 
 
 def _resize(cfg: CfgNode) -> tuple[Callable[[int, int], tuple[int, int]], str]:
-    """(height, width) of an image -> in the training at its largest, and how messages call it."""
-    own = cfg.INPUT
-    if own.LSJ.ENABLED:
-        return partial(_fitted, own.LSJ.SIZE), f"at INPUT.LSJ.SIZE {tuple(own.LSJ.SIZE)}"
-    ranged = own.MIN_SIZE_RANGE_TRAIN[0] != -1
-    short = own.MIN_SIZE_RANGE_TRAIN[1] if ranged else max(own.MIN_SIZE_TRAIN)
+    """Returns the function from (height, width) to the largest training size, and its name."""
+    inputs = cfg.INPUT
+    if inputs.LSJ.ENABLED:
+        return partial(_fitted, inputs.LSJ.SIZE), f"at INPUT.LSJ.SIZE {tuple(inputs.LSJ.SIZE)}"
+    ranged = inputs.MIN_SIZE_RANGE_TRAIN[0] != -1
+    short = inputs.MIN_SIZE_RANGE_TRAIN[1] if ranged else max(inputs.MIN_SIZE_TRAIN)
     key = "MIN_SIZE_RANGE_TRAIN" if ranged else "MIN_SIZE_TRAIN"
-    return lambda h, w: resized(h, w, short, own.MAX_SIZE_TRAIN), f"at INPUT.{key} {short}"
+    return lambda h, w: resized(h, w, short, inputs.MAX_SIZE_TRAIN), f"at INPUT.{key} {short}"
 
 
 def _fitted(size: tuple[int, int], height: int, width: int) -> tuple[int, int]:

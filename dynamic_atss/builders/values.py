@@ -1,4 +1,4 @@
-"""Checks the values of the configuration, beyond their types, before any work starts."""
+"""Checks the values of the configuration before any work starts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from yacs.config import CfgNode
 
 from dynamic_atss.builders.heads import HEADS, build_head
-from dynamic_atss.builders.limits import ACCEPTED, CARRIED, ENTRIES, LIMITS, NOT_EMPTY
+from dynamic_atss.builders.limits import ACCEPTED, ENTRIES, FIXED, LIMITS, NOT_EMPTY
 from dynamic_atss.config.load import known_keys
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.scores import METRICS
@@ -21,23 +21,23 @@ _T = TypeVar("_T")
 
 
 def check_values(cfg: CfgNode) -> None:
-    """Refuses values that no part of this project carries out, or that do not fit each other.
+    """Checks that values are supported and do not contradict each other.
 
     Raises:
-        UserError: names the key, the value and what is accepted.
+        UserError: states the key, the value and what is accepted.
     """
-    for key, value, (carried, advice) in _each(cfg, CARRIED):
-        if value != carried:
+    for key, value, (only, advice) in _each(cfg, FIXED):
+        if value != only:
             raise UserError(f"{key} {value!r}: {advice}")
     for key, value, accepted in _each(cfg, ACCEPTED):
-        one_of(key, value, accepted)
+        check_accepted(key, value, accepted)
     _check_numbers(cfg)
     for key, value, count in _each(cfg, ENTRIES):
         if len(value) != count:
-            raise UserError(f"{key} {value}: {count} entries are needed")
+            raise UserError(f"{key} {value}: give {count} entries")
     for key, value, _ in _each(cfg, dict.fromkeys(NOT_EMPTY)):
         if not value:
-            raise UserError(f"{key} {value}: one number or more is needed")
+            raise UserError(f"{key} {value}: give one number or more")
     for key in ("DATASETS.TRAIN", "DATASETS.TEST", "INPUT.AUGMENTATIONS"):
         if not all(isinstance(name, str) for name in _value(cfg, key)):
             raise UserError(f"{key} {_value(cfg, key)}: give names, as ('name',)")
@@ -50,7 +50,7 @@ def check_values(cfg: CfgNode) -> None:
     build_head(cfg).check()
 
 
-def one_of(key: str, value: Any, accepted: Collection[Any]) -> None:
+def check_accepted(key: str, value: Any, accepted: Collection[Any]) -> None:
     """Raises UserError unless `value` is one of `accepted`."""
     if value not in accepted:
         hint = "; CUDA_VISIBLE_DEVICES chooses the GPU" if str(value).startswith("cuda:") else ""
@@ -59,7 +59,7 @@ def one_of(key: str, value: Any, accepted: Collection[Any]) -> None:
 
 
 def _each(cfg: CfgNode, table: Mapping[str, _T]) -> Iterator[tuple[str, Any, _T]]:
-    """(full key, value, entry) for every entry of a table."""
+    """Yields (complete key, value, entry) for every entry of a table."""
     for name, entry in table.items():
         sections = (
             [f"MODEL.{head.section}" for head in HEADS.values()]
@@ -77,7 +77,7 @@ def _value(cfg: CfgNode, key: str) -> Any:
 
 
 def _numbers(value: Any) -> list[float]:
-    """The numbers in a value, those in lists and tuples included."""
+    """Lists the numbers in a value, also those in nested lists and tuples."""
     if isinstance(value, list | tuple):
         return [number for entry in value for number in _numbers(entry)]
     return [value] if isinstance(value, int | float) else []
@@ -88,17 +88,16 @@ def _can_be_held(number: float) -> bool:
 
 
 def _check_numbers(cfg: CfgNode) -> None:
-    """The comparisons are such that NaN fails."""
+    """Checks the limits of all numbers. NaN fails each comparison."""
     for key in known_keys(cfg):
         if not all(map(_can_be_held, _numbers(_value(cfg, key)))):
             raise UserError(
-                f"{key} {shown(_value(cfg, key))}: "
-                "finite numbers and integers of 64 bits are needed"
+                f"{key} {shown(_value(cfg, key))}: give finite numbers and 64-bit integers"
             )
-    for words, holds, limits in LIMITS:
+    for relation, holds, limits in LIMITS:
         for key, value, limit in _each(cfg, limits):
             if not all(holds(number, limit) for number in _numbers(value)):
-                raise UserError(f"{key} {value}: {words} {limit} is needed")
+                raise UserError(f"{key} {value}: {relation} {limit} is needed")
 
 
 def _check_order(cfg: CfgNode) -> None:
@@ -115,7 +114,7 @@ def _check_order(cfg: CfgNode) -> None:
 
 
 def _check_scales(scales: tuple[Any, ...], ranges: tuple[Any, ...]) -> None:
-    """The defaults are empty, so that the types of the entries are not checked yet."""
+    """Checks the types of the entries too: loading cannot, as the defaults are empty."""
     if not all(type(scale) is int for scale in scales):
         raise UserError(f"TEST.BBOX_AUG.SCALES {scales}: give integers, in pixels")
     if not all(map(_is_range, ranges)) or len(ranges) not in (0, len(scales)):
@@ -141,15 +140,15 @@ def _check_expected_results(entries: list[Any]) -> None:
 
 
 def _check_watch(test: CfgNode) -> None:
-    """What watches tests needs tests to watch, and a number of them."""
+    """Checks that BEST_METRIC has tests to compare, and PATIENCE a metric."""
     if test.BEST_METRIC and not test.PERIOD:
         raise UserError(
-            f"TEST.BEST_METRIC {test.BEST_METRIC!r}: there is no test in training to choose from; "
+            f"TEST.BEST_METRIC {test.BEST_METRIC!r}: the training runs no tests to choose from; "
             "set TEST.PERIOD to the iterations between tests"
         )
     if test.PATIENCE and not test.BEST_METRIC:
         raise UserError(
-            f"TEST.PATIENCE {test.PATIENCE}: no number says which test is better; "
+            f"TEST.PATIENCE {test.PATIENCE}: no metric says which test is better; "
             "set TEST.BEST_METRIC, as AP"
         )
 

@@ -22,15 +22,15 @@ def main() -> int:
     # Imported here, as it imports torch: mistakes in the command line are reported before.
     from dynamic_atss.inference.predict import predict
 
-    looking = {
+    call_options = {
         "threshold": args.threshold,
         "classes": _parts("--classes", args.classes) or None,
         "batch": args.batch,
         "tile": args.tile,
     }
     if args.overlap is not None:
-        looking["overlap"] = args.overlap
-    loading = {
+        call_options["overlap"] = args.overlap
+    load_options = {
         "device": args.device,
         "config_file": args.config_file,
         "overrides": args.set,
@@ -41,8 +41,8 @@ def main() -> int:
         args.weights,
         args.input,
         args.output,
-        loading=loading,
-        looking=looking,
+        load_options=load_options,
+        call_options=call_options,
         pictures=not args.no_pictures,
         short_side=args.short_side,
         overwrite=args.overwrite,

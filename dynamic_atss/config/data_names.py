@@ -10,8 +10,8 @@ from dynamic_atss.config.kinds import DATA_FORMATS
 from dynamic_atss.errors import UserError
 
 _NO_FORMAT = "the format in front is missing"
-_FOLDER_FIRST = "the image folder stands before the annotation file"
-_SPLIT_FIRST = "the split stands first"
+_FOLDER_FIRST = "the image folder comes before the annotation file"
+_SPLIT_FIRST = "the split comes first"
 
 
 def refuse_miswritten(key: str, names: Iterable[object]) -> None:

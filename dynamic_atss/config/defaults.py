@@ -49,6 +49,8 @@ _C.MODEL.ONE_TO_ONE = CN()  # a second branch of the head, with one prior for ea
 _C.MODEL.ONE_TO_ONE.NAME = ""  # (new) the rule of this branch: "poto" | "task_aligned" |
 # "small_target_aligned" | "topk" | your rule; "" = no such branch
 _C.MODEL.ONE_TO_ONE.ARGS = CN()  # (new) keyword arguments of that rule; topk 1 or per_box 1 is set
+_C.MODEL.ONE_TO_ONE.LR_FACTOR = 1.0  # (new) learning rate of this branch over that of the others;
+# above 1 suits a short training
 _C.MODEL.ONE_TO_ONE.PREDICTS = True  # (new) True: this branch predicts, without NMS; False: the
 # branch of MODEL.ASSIGNER predicts, with NMS
 

@@ -18,7 +18,7 @@ _Readings = dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
 
 @dataclass(frozen=True)
 class BoxForm:
-    """How a format writes boxes.
+    """Describes how a format writes boxes.
 
     text: in words · readings: name -> function from the four numbers, in another form, to corners
     x1, y1, x2, y2 in pixels · fractions: True for centre, width, height as fractions of the image's

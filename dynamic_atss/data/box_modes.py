@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_atss.data.coco_boxes import is_box
-from dynamic_atss.data.wording import annotation_name, more, short
+from dynamic_atss.data.wording import and_others, annotation_name, short
 from dynamic_atss.errors import UserError
 
 _MODES = ("XYXY_ABS", "XYWH_ABS", "XYXY_REL", "XYWH_REL", "XYWHA_ABS")  # by their numbers
@@ -28,7 +28,7 @@ def read_modes(path: Path, entries: Sequence[dict[str, Any]]) -> list[str]:
         raise UserError(
             f"{path}: {annotation_name(entry, number)}: bbox_mode {short(entry['bbox_mode'])} "
             f"({modes[wrong[0]]}) is not supported: write x, y, width and height in pixels, and "
-            f"remove bbox_mode{more(wrong)}"
+            f"remove bbox_mode{and_others(wrong)}"
         )
     for (_, entry), mode in zip(given, modes, strict=True):
         if mode == "XYXY_ABS" and is_box(entry.get("bbox")):

@@ -38,7 +38,7 @@ def _of_form(gt: GroundTruth) -> str:
     wanted = {
         "boxes": (torch.float32, (count, 4)),
         "classes": (torch.int64, (count,)),
-        "image": (torch.int64, (count,)),
+        "image_index": (torch.int64, (count,)),
     }
     for name, (dtype, shape) in wanted.items():
         values = getattr(gt, name)
@@ -61,6 +61,4 @@ def _of_classes(gt: GroundTruth, classes: int | None) -> str:
     if not known.all():
         last = "" if classes is None else f" to {classes - 1}"
         return f"class {int(gt.classes[~known][0])}; classes are 0{last}"
-    return (
-        "" if (gt.image == 0).all() else "a gt.image other than 0; keep the gt.image of the input"
-    )
+    return "" if (gt.image_index == 0).all() else "a gt.image_index other than 0; do not change it"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dynamic_atss.data.wording import annotation_name, more, short
+from dynamic_atss.data.wording import and_others, annotation_name, short
 from dynamic_atss.errors import UserError
 
 NUMBERS = (int, float)  # compared with type(), because isinstance takes bool for int
@@ -22,7 +22,7 @@ def read_boxes(path: Path, entries: list[dict[str, Any]]) -> np.ndarray:
         first = wrong[0]
         raise UserError(
             f"{path}: {annotation_name(entries[first], first)}: bbox {short(given[first])} is "
-            f"not four numbers (x, y, width, height): correct it{more(wrong)}"
+            f"not four numbers (x, y, width, height): correct it{and_others(wrong)}"
         )
     boxes = np.empty((len(entries), 4), dtype=np.float64)
     for number, box in enumerate(given):

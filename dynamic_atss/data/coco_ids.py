@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from dynamic_atss.data.wording import annotation_name, more, short
+from dynamic_atss.data.wording import and_others, annotation_name, short
 from dynamic_atss.errors import UserError
 
 LARGEST_ID = 2**53  # of images and categories: tables of results store ids as float64
@@ -26,7 +26,7 @@ def read_ids(path: Path, kind: str, entries: Iterable[dict[str, Any]]) -> list[A
     if wrong:
         raise UserError(
             f"{path}: the id of {kind} number {wrong[0]} is {short(ids[wrong[0]])}: make it an "
-            f"integer of at most 2^53{more(wrong)}"
+            f"integer of at most 2^53{and_others(wrong)}"
         )
     _check_once(path, kind, ids)
     return ids
@@ -53,7 +53,7 @@ def _check_once(path: Path, kind: str, ids: Sequence[Any]) -> None:
         value, count = repeated[0]
         raise UserError(
             f"{path}: {kind} id {short(value)} occurs {count} times: give each {kind} a different "
-            f"id{more(repeated)}"
+            f"id{and_others(repeated)}"
         )
 
 
@@ -72,9 +72,8 @@ def look_up(
     wrong = [i for i, index in enumerate(found) if index < 0]
     if wrong:
         where, value = annotation_name(entries[wrong[0]], wrong[0]), values[wrong[0]]
-        raise UserError(
-            f"{path}: {where}: {key} {short(value)} is {_problem(value, known, name)}{more(wrong)}"
-        )
+        problem = f"{key} {short(value)} is {_problem(value, known, name)}"
+        raise UserError(f"{path}: {where}: {problem}{and_others(wrong)}")
     return np.array(found, dtype=np.int64)
 
 

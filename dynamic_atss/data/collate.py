@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from dynamic_atss.data.samples import Sample
-from dynamic_atss.types import Batch, joined
+from dynamic_atss.types import Batch, GroundTruth, joined
 
 
 def collate(samples: Sequence[Sample], size_divisibility: int) -> Batch:
@@ -26,7 +26,7 @@ def collate(samples: Sequence[Sample], size_divisibility: int) -> Batch:
     pixels = _zeros(len(samples), height, width, 3)
     for target, sample, (h, w) in zip(pixels, samples, sizes, strict=True):
         target[:h, :w] = sample.image.permute(1, 2, 0)
-    truths = [replace(s.gt, image=torch.full_like(s.gt.image, n)) for n, s in enumerate(samples)]
+    truths = [_as_image(s.gt, n) for n, s in enumerate(samples)]
     return Batch(
         images=pixels.permute(0, 3, 1, 2),
         sizes=torch.tensor(sizes, dtype=torch.int64),
@@ -34,6 +34,10 @@ def collate(samples: Sequence[Sample], size_divisibility: int) -> Batch:
         image_ids=tuple(s.image_id for s in samples),
         original_sizes=tuple(s.original_size for s in samples),
     )
+
+
+def _as_image(gt: GroundTruth, number: int) -> GroundTruth:
+    return replace(gt, image_index=torch.full_like(gt.image_index, number))
 
 
 def _zeros(*shape: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The base class of detection data sets of any format."""
+"""Defines the base class of detection data sets."""
 
 from __future__ import annotations
 

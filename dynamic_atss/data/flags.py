@@ -13,7 +13,7 @@ import numpy as np
 
 from dynamic_atss.data.attributes import attributes_of
 from dynamic_atss.data.values import as_flag
-from dynamic_atss.data.wording import annotation_name, more, short
+from dynamic_atss.data.wording import and_others, annotation_name, short
 from dynamic_atss.errors import UserError
 
 # Keys of an annotation or of its "attributes", in lower case and letters only.
@@ -93,7 +93,7 @@ def _values(
         first = wrong[0]
         raise UserError(
             f"{path}: {annotation_name(entries[first], first)}: {place}{name} "
-            f"{short(parts[first][name])} is neither 0 nor 1: correct it{more(wrong)}"
+            f"{short(parts[first][name])} is neither 0 nor 1: correct it{and_others(wrong)}"
         )
     return values
 

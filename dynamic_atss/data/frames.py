@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Reading:
-    """How to read the image files of a data set.
+    """Describes how to read the image files of a data set.
 
     Attributes:
         exif: "apply" turns pictures upright, "ignore" reads them as stored, "auto" decides by the

@@ -184,7 +184,7 @@ class _WorkerBatch:
 
     def pin_memory(self) -> _WorkerBatch:
         gt = self.batch.gt
-        boxes, classes, image = (t.pin_memory() for t in (gt.boxes, gt.classes, gt.image))
+        boxes, classes, image = (t.pin_memory() for t in (gt.boxes, gt.classes, gt.image_index))
         ignore = None if gt.ignore is None else gt.ignore.pin_memory()
         pinned = GroundTruth(boxes, classes, image, ignore, gt.convention)
         images, sizes = self.batch.images.pin_memory(), self.batch.sizes.pin_memory()

@@ -18,7 +18,7 @@ class DamagedPng(Exception):
 
 
 def strip_metadata(data: bytes) -> bytes:
-    """Removes texts, times, profiles, animations, ... of which libpng may warn.
+    """Removes texts, times, profiles, animations and other chunks on which libpng prints warnings.
 
     The stored pixels stay the same. Raises DamagedPng for a truncated file or a wrong checksum.
     """

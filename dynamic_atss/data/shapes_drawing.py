@@ -16,7 +16,10 @@ _MIN_SIDE = 8
 
 @dataclass(frozen=True)
 class Scene:
-    """image: (S, S, 3) uint8 RGB · classes: indices into CLASSES · visible: masks (S, S), 0 or 1"""
+    """A drawn image with its objects.
+
+    image: (S, S, 3) uint8 RGB · classes: indices into CLASSES · visible: masks (S, S), 0 or 1
+    """
 
     image: np.ndarray
     classes: list[int]

@@ -12,7 +12,7 @@ def short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def more(faults: Sequence[Any]) -> str:
+def and_others(faults: Sequence[Any]) -> str:
     """Says how many other entries have the same fault."""
     return f" ({len(faults) - 1} more like it)" if len(faults) > 1 else ""
 

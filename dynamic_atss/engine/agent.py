@@ -12,7 +12,7 @@ from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.launcher import api
 
-from dynamic_atss.engine.told import MISTAKE
+from dynamic_atss.engine.first_report import MISTAKE
 
 
 class Agent(LocalElasticAgent):

@@ -14,9 +14,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from dynamic_atss.engine.first_report import MISTAKE, after_mistake, report_end, reported_code
 from dynamic_atss.engine.interrupt import ignore, on_signals
 from dynamic_atss.engine.meeting import meet
-from dynamic_atss.engine.told import MISTAKE, after_mistake, report_end, reported_code
 from dynamic_atss.engine.watch import Watch
 from dynamic_atss.errors import Lost, UserError
 from dynamic_atss.processes import end_at_once

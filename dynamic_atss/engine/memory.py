@@ -32,7 +32,7 @@ def naming_batch(batch: Batch, where: str) -> Iterator[None]:
 def _described(batch: Batch) -> str:
     """Gives the height, width and number of boxes of each image."""
     count, _, height, width = batch.images.shape
-    boxes = torch.bincount(batch.gt.image, minlength=count).tolist()
+    boxes = torch.bincount(batch.gt.image_index, minlength=count).tolist()
     images = [f"{h} x {w} ({n})" for (h, w), n in zip(batch.sizes.tolist(), boxes, strict=True)]
     return (
         f"this process had {count} images of height x width (boxes) {', '.join(images)}, "

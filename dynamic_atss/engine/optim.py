@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -23,6 +23,7 @@ def parameter_groups(
     norm_weight_decay: float = -1.0,
     norm_bias_lr_factor: float = -1.0,
     offset_lr_factor: float = 1.0,
+    part_lr_factors: Mapping[str, float] | None = None,
 ) -> list[dict]:
     """Groups parameters by learning rate and weight decay, by their names as in the releases.
 
@@ -38,6 +39,7 @@ def parameter_groups(
         norm_bias_lr_factor: if 0 or more, the factor of the rate of biases of norms and of offset
             convolutions, which then decay like weights, as in mmdetection.
         offset_lr_factor: factor of the rate of the offset convolutions of deformable ones.
+        part_lr_factors: further factors, by the beginning of the parameters' names.
     """
     norms = {id(p) for m in model.modules() if isinstance(m, _NORMS) for p in m.parameters()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -51,6 +53,8 @@ def parameter_groups(
         if bias and norm_bias_lr_factor >= 0 and (of_norm or of_offset):
             bias, factor = False, norm_bias_lr_factor
         factor *= offset_lr_factor if of_offset else 1.0
+        for part, part_factor in (part_lr_factors or {}).items():
+            factor *= part_factor if name.startswith(part) else 1.0
         decay = bias_weight_decay if bias else weight_decay
         if norm_weight_decay >= 0 and (position or of_norm):
             decay = norm_weight_decay

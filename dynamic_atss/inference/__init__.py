@@ -1,1 +1,1 @@
-"""Using a trained model: from a checkpoint to detections in pictures, folders and videos."""
+"""Uses a trained model to detect objects in pictures, folders and videos."""

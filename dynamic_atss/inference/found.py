@@ -1,4 +1,4 @@
-"""What is found in one picture, and what one does with it: draw, save, hand on."""
+"""Holds the detections of one picture; draws, saves and converts them."""
 
 from __future__ import annotations
 
@@ -28,9 +28,12 @@ COCO_IDS = [number for number in range(1, 91) if number not in _LEFT_OUT]
 class Found:
     """The detections of one picture, best first.
 
-    image (3, H, W) uint8 RGB, the picture as the model was given it · name, of its file, as far as
-    it has one · xywh (D, 4) float64 in pixels of the picture, as in COCO's results · scores (D,)
-    float32 · labels (D,) int64, indices into class_names · frame, of a video, from 1; else None
+    image: (3, H, W) uint8 RGB, the picture as the model got it
+    name: of its file; "" without a file
+    xywh: (D, 4) float64 in pixels of the picture, as in COCO results
+    scores: (D,) float32
+    labels: (D,) int64, indices into class_names
+    frame: number of the frame of a video, from 1; None for a picture
 
     >>> from dynamic_atss import load
     >>> found = load("output/demo/run", device="cpu")("picture.png", threshold=0)
@@ -58,14 +61,14 @@ class Found:
         return f"<Found in {place or 'a picture'}: {found}>"
 
     def __getitem__(self, index: Tensor | Sequence[int] | Sequence[bool] | slice) -> Found:
-        """Those at an index, a mask or a slice, as `found[found.scores > 0.5]`."""
+        """Selects detections by an index, a mask or a slice, as `found[found.scores > 0.5]`."""
         chosen = torch.arange(len(self))[index].reshape(-1)
         parts = self.xywh[chosen.numpy()].reshape(-1, 4), self.scores[chosen], self.labels[chosen]
         return Found(self.image, self.name, *parts, self.class_names, self.frame)
 
     @property
     def boxes(self) -> Tensor:
-        """(D, 4) float32 xyxy in pixels of the picture; a box is x2 - x1 wide."""
+        """(D, 4) float32 x1, y1, x2, y2 in pixels of the picture. The width is x2 - x1."""
         corners = np.concatenate((self.xywh[:, :2], self.xywh[:, :2] + self.xywh[:, 2:]), axis=1)
         return torch.from_numpy(corners).float()
 
@@ -75,38 +78,43 @@ class Found:
         return [self.class_names[label] for label in self.labels.tolist()]
 
     def plot(self, *, short_side: int = 1) -> Image.Image:
-        """A PIL picture (RGB) with boxes, names and scores.
+        """Draws boxes, names and scores into a PIL picture (RGB).
 
-        short_side: smaller pictures are enlarged to it, so that the texts can be read
+        short_side: enlarges smaller pictures to this short side in pixels, to keep texts readable
         """
         from PIL import Image
 
         return Image.fromarray(self.drawn(short_side).permute(1, 2, 0).contiguous().numpy())
 
     def drawn(self, short_side: int = 1) -> Tensor:
-        """(3, H, W) uint8 RGB: what `plot` shows."""
-        from dynamic_atss.viz.draw import class_color, draw_boxes  # imports matplotlib, for a font
+        """Draws as `plot`, into a tensor (3, H, W) uint8 RGB."""
+        from dynamic_atss.viz.draw import class_color, draw_boxes  # imports matplotlib for a font
 
         colors = [class_color(label) for label in self.labels.tolist()]
         return draw_boxes(
-            *(self.image, self.boxes, self.names, self.scores),
+            self.image,
+            self.boxes,
+            self.names,
+            self.scores,
             colors=colors,
             short_side=short_side,
         )
 
     def save(self, path: str | os.PathLike[str], *, short_side: int = 1) -> None:
-        """Writes what `plot` shows, as the ending of the path says (.jpg, .png, ...).
+        """Writes the picture that `plot` draws, in the format of the ending (.jpg, .png, ...).
 
-        Raises UserError: no picture format has this ending; the file cannot be written.
+        Raises:
+            UserError: the ending is not that of a picture, or the file cannot be written.
         """
         from dynamic_atss.viz.draw import write_image
 
         write_image(os.fspath(path), self.drawn(short_side))
 
     def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
-        """The detections as COCO results.
+        """Returns the detections as COCO results.
 
-        Category ids are 1, 2, ... in the order of class_names; COCO's own 80 classes have COCO's.
+        The 80 classes of COCO get COCO's category ids. Other classes get 1, 2, ... in the order of
+        class_names.
         """
         ids = COCO_IDS if self.class_names == list(COCO) else None
         rows = zip(self.labels.tolist(), self.xywh.tolist(), self.scores.tolist(), strict=True)
@@ -121,15 +129,16 @@ class Found:
         ]
 
     def to_supervision(self) -> Any:
-        """`supervision.Detections`, with the names under data["class_name"].
+        """Returns `supervision.Detections`, with the class names in data["class_name"].
 
-        Raises UserError: the package is not installed.
+        Raises:
+            UserError: the package supervision is not installed.
         """
         try:
             import supervision
         except ImportError:
             raise UserError(
-                "to_supervision: needs the package supervision: pip install supervision"
+                "to_supervision: the package supervision is missing: pip install supervision"
             ) from None
         return supervision.Detections(
             xyxy=self.boxes.numpy(),

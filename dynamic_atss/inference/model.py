@@ -1,4 +1,4 @@
-"""`load`: a trained model that is called with pictures."""
+"""Loads a trained model, which is called with pictures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynamic_atss.inference.detect import Detecting, Rows
+from dynamic_atss.inference.detect import PictureDetector, Rows
 from dynamic_atss.inference.found import Found
 from dynamic_atss.inference.options import check_options, class_indices
 from dynamic_atss.inference.picture import Broken, Picture
@@ -21,9 +21,9 @@ from dynamic_atss.inference.tiles import detect_in_tiles
 
 logger = logging.getLogger(__name__)
 
-THRESHOLD = 0.3  # of a score, where none is given: what is worth showing
+THRESHOLD = 0.3  # default score threshold
 OVERLAP = 0.2
-_GPU_BATCH = 8  # a CPU gains nothing by more than one
+_GPU_BATCH = 8  # a CPU gains nothing from batches of more than one
 
 
 def load(
@@ -35,9 +35,9 @@ def load(
     class_names: Sequence[str] = (),
     allow_code: bool = False,
 ) -> Model:
-    """A trained model, ready to be called.
+    """Loads a trained model, which is then called with pictures.
 
-    Arguments and errors: as `dynamic_atss.inference.restore.restore`.
+    Arguments and errors are those of `dynamic_atss.inference.restore.restore`.
 
     >>> from dynamic_atss import load
     >>> load("output/demo/run", device="cpu")
@@ -55,17 +55,17 @@ def load(
 
 
 class Stream:
-    """The `Found` of each picture of a folder, video, camera or iterator, in turn; nothing is kept.
+    """Yields the `Found` of each picture of a folder, video, camera or iterator.
 
-    broken: a line for each picture or frame that could not be read, which is left out · tell: is
-    called with each such line, by default a warning in the log · total: how many there are, as far
-    as it is known
+    broken: one message for each picture or frame that could not be read; these are skipped
+    report: is called with each such message; by default logs a warning
+    total: number of pictures or frames; None if unknown
     """
 
     def __init__(self, found: Iterator[Found | Broken], source: Source) -> None:
         self._found, self.source, self.total = found, source, source.total
         self.broken: list[str] = []
-        self.tell: Callable[[str], None] = logger.warning
+        self.report: Callable[[str], None] = logger.warning
 
     def __iter__(self) -> Iterator[Found]:
         return self
@@ -75,13 +75,16 @@ class Stream:
             if isinstance(found, Found):
                 return found
             self.broken.append(found.message)
-            self.tell(f"left out: {found.message}")
+            self.report(f"skipped: {found.message}")
         raise StopIteration
 
 
 class Model:
-    """A detector with its classes. class_names: in the order of the labels · device, where it
-    computes · restored, its parts and its configuration
+    """Detects objects in pictures, folders and videos.
+
+    class_names: in the order of the labels
+    device: the device that the model runs on
+    restored: the detector and its configuration
 
     >>> from dynamic_atss import load
     >>> model = load("output/demo/run", device="cpu")
@@ -94,7 +97,7 @@ class Model:
     def __init__(self, restored: Restored) -> None:
         self.restored, self.class_names = restored, restored.class_names
         self.device = restored.device
-        self._detect = Detecting(restored)
+        self._detect = PictureDetector(restored)
 
     def __repr__(self) -> str:
         return f"<Model of {self.restored.path}: {len(self.class_names)} classes, {self.device}>"
@@ -110,63 +113,71 @@ class Model:
         batch: int = 0,
         stream: bool = False,
     ) -> Any:
-        """What is found in a picture, in each of a list, or in turn in a longer source.
+        """Detects objects in one picture, a list of pictures, or a longer source.
 
         Args:
             source: one picture: a path, a numpy array (H, W, 3) BGR as OpenCV reads it or (H, W)
                 grey, a PIL picture, a tensor (3, H, W) RGB, uint8 or 0..1 -> `Found`;
                 a list of these, or (N, ...) of them -> a list; a folder, a pattern such as
                 "my/*.jpg", a video, a camera's number or an iterator of pictures -> a `Stream`.
-            threshold: detections of a lower score are left out. 0: all that a test counts.
-            classes: names or indices of those that are kept; None: all.
-            tile: large pictures are looked at in tiles of so many pixels, too; 0: not.
-            overlap: of two tiles, as a part of their side, 0 to 0.9.
-            batch: pictures (or tiles) at a time; 0: 8 on a GPU, 1 on a CPU and of a camera.
-            stream: a `Stream` also of one picture or a list.
+            threshold: lowest score of a detection. 0 keeps all detections that a test counts.
+            classes: names or indices of the classes to keep; None keeps all.
+            tile: side in pixels of tiles that large pictures are cut into; 0 cuts none.
+            overlap: of neighbouring tiles, as a part of their side, 0 to 0.9.
+            batch: pictures or tiles per batch; 0 means 8 on a GPU, 1 on a CPU or for a camera.
+            stream: returns a `Stream` for one picture or a list, too.
 
         Raises:
-            UserError: an argument that cannot be; no such file; a single picture, or one of a
-            list, that cannot be read.
+            UserError: an argument is out of range, a file does not exist, or a single picture or
+                one of a list cannot be read.
         """
         kept = class_indices(classes, self.class_names)
         check_options(threshold, tile, overlap, batch)
-        self._tell_of_small_tiles(tile)
+        self._warn_of_small_tiles(tile)
         opened = open_source(source, self.restored.reading)
-        if opened.note and opened is not source:  # who opened it has the note
+        if opened.note and opened is not source:  # the caller has the note of an opened source
             logger.warning("%s", opened.note)
         size = batch or (_GPU_BATCH if self.device.type == "cuda" else 1)
         if opened.video is not None and opened.video.live:
             size = 1
 
-        joins = float(getattr(self.restored.detector.postprocess, "nms_threshold", 0.6))
+        nms_threshold = float(getattr(self.restored.detector.postprocess, "nms_threshold", 0.6))
 
         def detect(images: Sequence[Tensor]) -> list[Rows]:
             if not tile:
                 return self._detect(images)
             return [
                 detect_in_tiles(
-                    self._detect, image, tile=tile, overlap=overlap, threshold=joins, batch=size
+                    self._detect,
+                    image,
+                    tile=tile,
+                    overlap=overlap,
+                    threshold=nms_threshold,
+                    batch=size,
                 )
                 for image in images
             ]
 
         found = (
-            one if isinstance(one, Broken) else self._found(*one, threshold, kept)
-            for one in _each(opened.pictures, detect, size)
+            entry if isinstance(entry, Broken) else self._found(*entry, threshold, kept)
+            for entry in _detect_each(opened.pictures, detect, size)
         )
         if stream or opened.kind not in (ONE, LIST):
             return Stream(found, opened)
-        every = list(found)
-        return every[0] if opened.kind == ONE else every
+        results = list(found)
+        return results[0] if opened.kind == ONE else results
 
-    def _tell_of_small_tiles(self, tile: int) -> None:
-        """Warns of tiles that are enlarged, which no whole picture of their size is."""
+    def _warn_of_small_tiles(self, tile: int) -> None:
+        """Warns if tiles are enlarged, so that objects look larger than in training."""
         side = self.restored.cfg.INPUT.MIN_SIZE_TEST
         if 0 < tile < side:
             logger.warning(
-                "tile %d: the model looks at a short side of %d pixels, so tiles are enlarged %.1f "
-                "times, and objects may look larger than those that it learnt; give %d or more",
-                *(tile, side, side / tile, side),
+                "tile %d: tiles are enlarged %.1f times to the short side of %d pixels, so objects "
+                "may look larger than in training; give %d or more",
+                tile,
+                side / tile,
+                side,
+                side,
             )
 
     def _found(
@@ -181,13 +192,13 @@ class Model:
         return Found(picture.image, picture.name, rows.xywh, scores, labels, names, picture.frame)
 
 
-def _each(
+def _detect_each(
     pictures: Iterable[Picture | Broken],
     detect: Callable[[Sequence[Tensor]], list[Rows]],
     size: int,
 ) -> Iterator[tuple[Picture, Rows] | Broken]:
-    """Each picture with its detections, `size` of them at a time; what is broken as it is."""
+    """Yields each picture with its detections, in batches of `size`; passes `Broken` on."""
     for chunk in chunks(pictures, size):
-        rows = iter(detect([one.image for one in chunk if isinstance(one, Picture)]))
-        for one in chunk:
-            yield (one, next(rows)) if isinstance(one, Picture) else one
+        rows = iter(detect([entry.image for entry in chunk if isinstance(entry, Picture)]))
+        for entry in chunk:
+            yield (entry, next(rows)) if isinstance(entry, Picture) else entry

@@ -1,4 +1,4 @@
-"""The options of a `Model`'s call, checked: each message names what is accepted."""
+"""Checks the options of a call of `Model`. Each message states what is accepted."""
 
 from __future__ import annotations
 
@@ -9,22 +9,20 @@ from typing import Any
 from dynamic_atss.errors import UserError
 from dynamic_atss.suggest import hint
 
-_LEAST_TILE = 32
-_MOST_OVERLAP = 0.9
+_MIN_TILE = 32
+_MAX_OVERLAP = 0.9
 
 
 def check_options(threshold: Any, tile: Any, overlap: Any, batch: Any) -> None:
-    """Raises UserError: an option that cannot be."""
+    """Raises UserError if an option has a wrong type or is out of range."""
     if not _is_number(threshold, Real) or not 0 <= threshold <= 1:
         raise UserError(f"threshold {threshold!r}: give a score, 0 to 1")
-    if not _is_number(tile, Integral) or (tile and tile < _LEAST_TILE):
-        raise UserError(f"tile {tile!r}: give {_LEAST_TILE} pixels or more, or 0 for no tiles")
-    if not _is_number(overlap, Real) or not 0 <= overlap <= _MOST_OVERLAP:
-        raise UserError(
-            f"overlap {overlap!r}: give a part of the tile's side, 0 to {_MOST_OVERLAP}"
-        )
+    if not _is_number(tile, Integral) or (tile and tile < _MIN_TILE):
+        raise UserError(f"tile {tile!r}: give {_MIN_TILE} pixels or more, or 0 for no tiles")
+    if not _is_number(overlap, Real) or not 0 <= overlap <= _MAX_OVERLAP:
+        raise UserError(f"overlap {overlap!r}: give a part of the tile's side, 0 to {_MAX_OVERLAP}")
     if not _is_number(batch, Integral) or batch < 0:
-        raise UserError(f"batch {batch!r}: give 1 or more, or 0 for the usual")
+        raise UserError(f"batch {batch!r}: give 1 or more, or 0 for the default")
 
 
 def _is_number(value: Any, kind: type) -> bool:
@@ -34,17 +32,17 @@ def _is_number(value: Any, kind: type) -> bool:
 def class_indices(
     classes: Sequence[str | int] | str | int | None, names: Sequence[str]
 ) -> list[int] | None:
-    """Indices of classes that are given by names or indices; None: all.
+    """Returns the indices of classes that are given by names or indices; None for all.
 
     Raises:
-        UserError: no such class, with the nearest name; no names or indices.
+        UserError: a class is unknown (states the nearest name), or `classes` is no sequence.
     """
     if classes is None:
         return None
     given = [classes] if isinstance(classes, str | int) else classes
     if not isinstance(given, Iterable):
         raise UserError(f'classes {classes!r}: give names or indices, such as ["{names[0]}", 0]')
-    return [_index(one, names) for one in given]
+    return [_index(entry, names) for entry in given]
 
 
 def _index(given: Any, names: Sequence[str]) -> int:

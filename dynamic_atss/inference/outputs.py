@@ -1,5 +1,7 @@
-"""What a prediction leaves in a folder: drawn pictures or a video, COCO results, a table. Each file
-appears whole or not at all."""
+"""Writes the results of a prediction: pictures or a video, COCO results and a table.
+
+Each file is written completely or not at all.
+"""
 
 from __future__ import annotations
 
@@ -26,22 +28,25 @@ from dynamic_atss.viz.draw import write_image
 
 RESULTS, TABLE = "detections.json", "detections.csv"
 COLUMNS = ("file_name", "frame", "category", "score", "x", "y", "width", "height")
-USUAL = Path("output/predict")
+DEFAULT_FOLDER = Path("output/predict")
 
 
 def output_folder(given: str, source: Source, *, overwrite: bool) -> Path:
-    """Where the files go: `given`, or output/predict, output/predict-2, ..., which is new.
+    """Returns the folder for the files: `given`, or a new output/predict, output/predict-2, ...
 
-    Raises UserError: the folder holds something already, or the pictures themselves.
+    Raises:
+        UserError: the folder is not empty, or holds the pictures to read.
     """
     if not given:
-        names = (f"{USUAL}{'' if n == 1 else f'-{n}'}" for n in itertools.count(1))
+        names = (f"{DEFAULT_FOLDER}{'' if n == 1 else f'-{n}'}" for n in itertools.count(1))
         return next(Path(name) for name in names if not os.path.lexists(name))
     folder = Path(given).expanduser()
     if os.path.lexists(folder) and not folder.is_dir():
-        raise UserError(f"--output {given}: is no folder; give another name")
+        raise UserError(f"--output {given}: is a file; give the name of a folder")
     if source.folder is not None and folder.is_dir() and folder.samefile(source.folder):
-        raise UserError(f"--output {given}: holds what is read, which would be overwritten")
+        raise UserError(
+            f"--output {given}: holds the input, which would be overwritten; give another folder"
+        )
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise UserError(
             f"--output {given}: is not empty; give another folder, or --overwrite to replace files "
@@ -51,10 +56,12 @@ def output_folder(given: str, source: Source, *, overwrite: bool) -> Path:
 
 
 class Outputs:
-    """Takes the detections of one picture after another: a context, at whose end the files are
-    there; after an error in it none of the tables nor a video is, and the pictures drawn so far.
+    """Writes the detections of one picture after another. Use it as a context.
 
-    counts: detections by the name of their class · short_side: as `Found.plot`
+    The tables and the video are complete at the end of the context. After an error in it, they are
+    deleted, and the pictures drawn so far stay.
+
+    counts: number of detections by class name · short_side: as in `Found.plot`
     """
 
     def __init__(
@@ -69,7 +76,7 @@ class Outputs:
             self._video = VideoWriter(folder / name, source.video.rate)
 
     def __enter__(self) -> Outputs:
-        with self._telling():
+        with self._as_user_error():
             self._json: BinaryIO = self._stack.enter_context(replacement(self.folder / RESULTS))
             table = self._stack.enter_context(replacement(self.folder / TABLE))
             text = codecs.getwriter("utf-8")(table, "backslashreplace")
@@ -78,8 +85,8 @@ class Outputs:
         return self
 
     def add(self, found: Found, image_id: int) -> None:
-        """Raises UserError: a file cannot be written."""
-        with self._telling():
+        """Adds the detections of one picture. Raises UserError if a file cannot be written."""
+        with self._as_user_error():
             for row, name in zip(found.to_coco(image_id), found.names, strict=True):
                 self._write(row, found, name)
             if self._video is not None:
@@ -90,9 +97,9 @@ class Outputs:
 
     def _write(self, row: dict[str, Any], found: Found, name: str) -> None:
         frame = {} if found.frame is None else {"frame": found.frame}
-        whole = {**row, "category": name, "file_name": found.name, **frame}
+        record = {**row, "category": name, "file_name": found.name, **frame}
         self._json.write(b"[\n" if not self._rows else b",\n")
-        self._json.write(json.dumps(whole).encode())
+        self._json.write(json.dumps(record).encode())
         box = [round(side, 3) for side in row["bbox"]]
         names = printable(found.name), frame.get("frame", ""), printable(name)
         self._table.writerow([*names, round(row["score"], 6), *box])
@@ -108,16 +115,16 @@ class Outputs:
             self._stack.__exit__(kind, error, trace)
             if self._video is not None:
                 self._video.discard()
-            with contextlib.suppress(OSError):  # mostly: it is not empty
+            with contextlib.suppress(OSError):  # as when the folder is not empty
                 self.folder.rmdir()
             return
-        with self._telling(), self._stack:
+        with self._as_user_error(), self._stack:
             self._json.write(b"\n]\n" if self._rows else b"[]\n")
             if self._video is not None:
                 self._video.finish()
 
     @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _as_user_error(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -127,11 +134,11 @@ class Outputs:
             ) from error
 
     def summary(self) -> str:
-        """What there is, in one line."""
+        """Lists the most frequent classes with their counts, in one line."""
         shown = [f"{count} {printable(name)}" for name, count in self.counts.most_common(12)]
         return ", ".join(shown) + (", ..." if len(self.counts) > len(shown) else "")
 
 
 def picture_name(name: str) -> str:
-    """Of the drawn picture: that of its file, as a PNG where OpenCV cannot write its format."""
+    """Names the drawn picture like its file; adds .png if OpenCV cannot write that format."""
     return name if name.lower().endswith(IMAGE_ENDINGS) else f"{name}.png"

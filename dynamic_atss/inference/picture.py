@@ -1,4 +1,4 @@
-"""One picture, from a file, an array, a PIL picture or a tensor."""
+"""Reads one picture from a file, an array, a PIL picture or a tensor."""
 
 from __future__ import annotations
 
@@ -20,8 +20,13 @@ from dynamic_atss.errors import UserError
 
 @dataclass(frozen=True)
 class Picture:
-    """image (3, H, W) uint8 RGB · name, of the file; "" of what has none · frame, of a video, from
-    1; else None · path, of a picture's file"""
+    """A picture or a frame of a video.
+
+    image: (3, H, W) uint8 RGB
+    name: of the file; "" without a file
+    frame: number of the frame, from 1; None for a picture
+    path: of the file of a picture; None without a file
+    """
 
     image: Tensor
     name: str = ""
@@ -31,17 +36,18 @@ class Picture:
 
 @dataclass(frozen=True)
 class Broken:
-    """A picture or frame that cannot be read, in one line."""
+    """A picture or frame that cannot be read. message: one line"""
 
     message: str
 
 
 def read(path: Path, reading: Reading, name: str = "") -> Picture:
-    """The picture of a file, in the frame of the pictures that the model learnt.
+    """Reads a picture file, turned by its EXIF orientation if the training turned its pictures.
 
-    name: what it is called; its path by default
+    name: of the picture; its path by default
 
-    Raises UserError: missing, unreadable, or too many pixels.
+    Raises:
+        UserError: the file is missing, unreadable, or has too many pixels.
     """
     if not os.path.lexists(path):
         raise UserError(f"{path}: no such picture, folder or video")
@@ -51,9 +57,10 @@ def read(path: Path, reading: Reading, name: str = "") -> Picture:
 
 
 def picture_of(value: Any, reading: Reading) -> Picture:
-    """The picture of a path, a PIL picture, an array or a tensor.
+    """Makes a `Picture` of a path, a PIL picture, an array or a tensor.
 
-    Raises UserError: it is none of these, or of another shape or type.
+    Raises:
+        UserError: the value is none of these, or has a wrong shape or type.
     """
     if isinstance(value, str | os.PathLike):
         return read(Path(os.fspath(value)).expanduser(), reading)
@@ -72,20 +79,21 @@ def picture_of(value: Any, reading: Reading) -> Picture:
 def _of_pil(picture: Image.Image, reading: Reading) -> Tensor:
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         raise UserError(
-            f"a PIL picture of mode {picture.mode}: give the path of its file, or 8-bit pixels"
+            f"a PIL picture of mode {picture.mode} has more than 8 bits: give its file, or 8-bit "
+            "pixels"
         )
     try:
         if reading.exif == "apply":
             picture = ImageOps.exif_transpose(picture)
         pixels = np.array(picture.convert("RGB"))
-    except PIL_ERRORS as error:  # Pillow decodes a file when its pixels are asked for
+    except PIL_ERRORS as error:  # Pillow decodes the file only when its pixels are used
         name = getattr(picture, "filename", "") or "a PIL picture"
         raise undecodable(Path(name), reason(error)) from None
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _of_array(pixels: np.ndarray) -> Tensor:
-    """(H, W, 3) BGR as OpenCV has it, (H, W, 4) BGRA or (H, W) grey."""
+    """Converts (H, W, 3) BGR as in OpenCV, (H, W, 4) BGRA or (H, W) grey."""
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     if pixels.dtype == np.uint8 and 0 not in pixels.shape:
@@ -101,12 +109,12 @@ def _of_array(pixels: np.ndarray) -> Tensor:
 
 
 def _of_tensor(image: Tensor) -> Tensor:
-    """(3, H, W) RGB, uint8 or floats in 0..1; (1, H, W) is grey."""
+    """Converts (3, H, W) RGB or (1, H, W) grey, uint8 or floats in 0..1."""
     image = image.detach().cpu()
     if image.ndim == 3 and image.shape[0] in (1, 3) and image.numel():
         if image.is_floating_point():
             low, high = image.aminmax()
-            if low >= 0 and high <= 1:  # nor NaN
+            if low >= 0 and high <= 1:  # false for NaN
                 image = (image.float() * 255).round().to(torch.uint8)
         if image.dtype == torch.uint8:
             return image.expand(3, -1, -1)

@@ -1,4 +1,4 @@
-"""A prediction from its arguments to its files: what `dynamic-atss predict` calls."""
+"""Runs `dynamic-atss predict`: loads the model, detects and writes the files."""
 
 from __future__ import annotations
 
@@ -27,50 +27,53 @@ def predict(
     inputs: Sequence[str],
     output: str = "",
     *,
-    loading: Mapping[str, Any],
-    looking: Mapping[str, Any],
+    load_options: Mapping[str, Any],
+    call_options: Mapping[str, Any],
     pictures: bool = True,
     short_side: int = 1,
     overwrite: bool = False,
 ) -> int:
-    """Detects in `inputs` and writes what is found to a folder.
+    """Detects objects in `inputs` and writes the results to a folder.
 
     Args:
-        loading, looking: arguments of `load`, and of the `Model` that it returns.
-        pictures: draw them, too · short_side: smaller ones are drawn enlarged to it.
+        load_options: keyword arguments of `load`.
+        call_options: keyword arguments of the call of the model.
+        pictures: draws the pictures, too.
+        short_side: enlarges smaller drawn pictures to this short side in pixels.
 
     Returns:
-        the exit code: 0, or 1 if a picture or frame could not be read and the rest was done.
+        The exit code: 0, or 1 if some pictures or frames could not be read.
 
     Raises:
-        UserError: nothing could be done.
-        Stopped: a signal came; what is drawn stays, and a line says so.
+        UserError: an argument is wrong, or no picture could be read.
+        Stopped: a signal came. The drawn pictures stay.
     """
     if short_side < 1:
         raise UserError(f"--short-side {short_side}: give 1 pixel or more")
-    model = load(weights, **loading)
+    model = load(weights, **load_options)
     source = _source(inputs, model.restored.reading)
     if source.note:
         print(source.note, file=sys.stderr)
     folder = output_folder(output, source, overwrite=overwrite)
-    stream: Stream = model(source, stream=True, **looking)
-    stream.tell = partial(tqdm.write, file=sys.stderr)  # beside the bar of progress
+    stream: Stream = model(source, stream=True, **call_options)
+    stream.report = partial(tqdm.write, file=sys.stderr)  # keeps the progress bar intact
     outputs = Outputs(folder, source, pictures=pictures, short_side=short_side)
     begin = time.perf_counter()
     done = _write(stream, outputs)
-    seconds = (time.perf_counter() - begin) / max(done, 1)  # a camera may be stopped at once
+    seconds = (time.perf_counter() - begin) / max(done, 1)  # a stopped camera may give no frame
     print(
         f"{done} {_noun(source, done)}, {1000 * seconds:.0f} ms each, with drawing and writing: "
         f"{outputs.summary() or 'nothing found'}"
     )
     if stream.broken:
-        print(f"{len(stream.broken)} could not be read: left out, by name above")
-    print(f"{RESULTS}, {TABLE}{' and what is drawn' if pictures else ''}: {folder}")
+        print(f"{len(stream.broken)} could not be read: skipped, see the names above")
+    drawn = f" and the {'video' if source.video else 'pictures'}" if pictures else ""
+    print(f"{RESULTS}, {TABLE}{drawn}: {folder}")
     return 1 if stream.broken else 0
 
 
 def _write(stream: Stream, outputs: Outputs) -> int:
-    """How many pictures were done. Raises UserError: none."""
+    """Writes all results; returns the number of pictures. Raises UserError if there are none."""
     done = 0
     with outputs, _end_of_camera(stream.source):
         try:
@@ -78,18 +81,18 @@ def _write(stream: Stream, outputs: Outputs) -> int:
                 outputs.add(found, found.frame or 1 + done + len(stream.broken))
                 done += 1
         except Stopped as stopped:
-            _tell_of_stop(stopped, stream.source, done, outputs.folder)
+            _report_stop(stopped, stream.source, done, outputs.folder)
             raise
         if not done:
             count = len(stream.broken)
             first = stream.broken[0] if count else "the input gave no picture"
-            raise UserError(first + (f" (so all {count})" if count > 1 else ""))
+            raise UserError(first + (f" (all {count} failed)" if count > 1 else ""))
     return done
 
 
 @contextlib.contextmanager
 def _end_of_camera(source: Source) -> Iterator[None]:
-    """A camera has no end but the signal that stops the program."""
+    """Treats the signal that stops a camera as its end: a camera has no other."""
     try:
         yield
     except Stopped:
@@ -97,11 +100,11 @@ def _end_of_camera(source: Source) -> Iterator[None]:
             raise
 
 
-def _tell_of_stop(stopped: Stopped, source: Source, done: int, folder: Path) -> None:
-    """Says what a signal leaves behind; it is how a camera ends."""
+def _report_stop(stopped: Stopped, source: Source, done: int, folder: Path) -> None:
+    """Says which files are kept after a signal. For a camera, a signal is the normal end."""
     if source.video is not None and source.video.live:
         return
-    stays = "" if source.video else f"what is drawn stays in {folder}, "
+    stays = "" if source.video else f"drawn pictures stay in {folder}, "
     tqdm.write(
         f"stopped by {stopped.name} after {done} {_noun(source, done)}: {stays}{RESULTS}, {TABLE}"
         f"{' and the video' if source.video else ''} are not written",
@@ -114,7 +117,7 @@ def _noun(source: Source, count: int) -> str:
 
 
 def _source(inputs: Sequence[str], reading: Reading) -> Source:
-    """Raises UserError: no such thing, or several that are not all pictures."""
+    """Opens the inputs. Raises UserError if one does not exist, or of several is no picture."""
     if len(inputs) == 1:
         given = inputs[0]
         camera = given.isdecimal() and not os.path.lexists(given)
@@ -122,9 +125,9 @@ def _source(inputs: Sequence[str], reading: Reading) -> Source:
     files = [Path(name).expanduser() for name in inputs]
     for file in files:
         if is_video(file):
-            raise UserError(f"--input {file}: is a video; give each video to a command of its own")
+            raise UserError(f"--input {file}: is a video; run one command for each video")
         if not file.is_file():
-            what = "is a folder" if file.is_dir() else "no such picture"
-            raise UserError(f"--input {file}: {what}; of several inputs each is a picture's file")
+            reason = "is a folder" if file.is_dir() else "no such picture"
+            raise UserError(f"--input {file}: {reason}; several inputs must all be picture files")
     folder = Path(os.path.commonpath([file.absolute().parent for file in files]))
     return of_files([file.absolute() for file in files], reading, folder)

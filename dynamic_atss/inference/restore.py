@@ -1,5 +1,7 @@
-"""A trained detector from a run's folder or a file, with what using it needs. Nothing that the file
-names is run."""
+"""Restores a trained detector from the folder of a run or a file.
+
+Code that the file names is not run, unless the caller allows it.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +33,14 @@ from dynamic_atss.weights.wrappers import split_key
 
 @dataclass(frozen=True)
 class Restored:
-    """detector, in evaluation mode, with the weights that a test would have · cfg, the whole
-    configuration, as trained · class_names, in the order of the detector's classes · reading, how
-    picture files become pixels; its exif is "apply" or "ignore" · path, of the weights · device"""
+    """A trained detector and all that its use needs.
+
+    detector: in evaluation mode, with the weights that a test uses
+    cfg: the complete configuration of the training
+    class_names: in the order of the detector's classes
+    reading: how picture files become pixels; its exif is "apply" or "ignore"
+    path: of the weights
+    """
 
     detector: Detector
     cfg: CfgNode
@@ -52,26 +59,27 @@ def restore(
     class_names: Sequence[str] = (),
     allow_code: bool = False,
 ) -> Restored:
-    """The detector of a run's folder (its newest checkpoint), or of a file of any format that
-    MODEL.WEIGHT takes.
+    """Restores the detector of a run's folder (its newest checkpoint), or of a weight file.
 
-    The configuration is `config_file`, else that in the file, else the config.yaml beside it, each
-    with `overrides` (KEY VALUE KEY VALUE ...). The label assignment rule, losses, augmentations and
-    data sets are not used: those of the user's own need not be there.
+    The configuration is `config_file`, else that in the file, else the config.yaml in its folder.
+    The label assignment rule, losses, augmentations and data sets are not used. If they are custom
+    code, that code need not exist.
 
     Args:
-        device: "auto" is a GPU if there is one.
-        class_names: in the order of the file's classes; for files that do not tell them.
-        allow_code: run the head or body of the user's own that the configuration names.
+        path: a folder of a run, or a file of any format that MODEL.WEIGHT takes.
+        device: "auto" chooses a GPU if there is one.
+        overrides: KEY VALUE KEY VALUE ... that replace values of the configuration.
+        class_names: in the order of the file's classes, for files without names.
+        allow_code: runs a custom head or body that the configuration names.
 
     Raises:
-        UserError: no such weights; no configuration; no class names; code that is not allowed;
-        weights that do not fit.
+        UserError: the weights, the configuration or the class names are missing, code is not
+            allowed, or the weights do not fit the configuration.
     """
-    where = _device(device)
+    target = _device(device)
     file = _weights_of(path)
     content = read_file(file)
-    cfg = _config(file, content, config_file, overrides, allow_code=True)  # none of it is run
+    cfg = _config(file, content, config_file, overrides, allow_code=True)  # runs no code yet
     used = for_prediction(cfg)
     if not allow_code:
         refuse_code(used, {*overrides[::2]}, str(config_file or file))
@@ -80,54 +88,56 @@ def restore(
     detector = build_model(used, len(names), losses=False)
     report = load_content(detector, content, file, class_names=names, allow_new_classes=False)
     if any(name.startswith("head.") for name in report.initial):
-        raise UserError(f"{file}: weights of a backbone only; give those of a whole detector")
-    detector.to(where).eval().requires_grad_(False)
+        raise UserError(f"{file}: contains a backbone only; give the weights of a detector")
+    detector.to(target).eval().requires_grad_(False)
     exif = _exif(cfg, content, "INPUT.EXIF" in overrides[::2])
     reading = Reading(exif=exif, max_pixels=cfg.INPUT.MAX_PIXELS, bits=cfg.INPUT.BITS)
-    return Restored(detector, cfg, names, reading, file, where)
+    return Restored(detector, cfg, names, reading, file, target)
 
 
 def recorded_config(
     path: str | os.PathLike[str], overrides: Sequence[str] = (), *, allow_code: bool = False
 ) -> CfgNode:
-    """The configuration of a run's folder or of a file, with overrides, as `load_config` has it.
+    """Returns the configuration of a run's folder or of a file, with overrides.
 
     Raises:
-        UserError: as `restore`, and for code that only the configuration names.
+        UserError: as `restore`, and if only the configuration names code, without `allow_code`.
     """
     file = _weights_of(path)
     return _config(file, read_file(file), "", overrides, allow_code=allow_code)
 
 
 def for_prediction(cfg: CfgNode) -> CfgNode:
-    """A copy without what only training reads: no rule, loss or data set of the user's own is left,
-    nor a device that is not there."""
+    """Returns a copy without what only training uses: custom rules, losses and data sets.
+
+    The device is "auto", as the training's may not exist.
+    """
     used = cfg.clone()
     used.defrost()
     used.MODEL.ASSIGNER.NAME, used.MODEL.ASSIGNER.ARGS = "", CfgNode()
-    if used.MODEL.ONE_TO_ONE.NAME:  # the branch is there, whatever has taught it
+    if used.MODEL.ONE_TO_ONE.NAME:  # keeps the branch; any one-to-one rule does
         used.MODEL.ONE_TO_ONE.NAME, used.MODEL.ONE_TO_ONE.ARGS = "poto", CfgNode()
     used.MODEL.BOX_LOSS = used.MODEL.CLASS_LOSS = used.MODEL.CLASS_LOSS_DIVISOR = ""
     used.INPUT.AUGMENTATIONS = used.DATASETS.TRAIN = used.DATASETS.TEST = ()
-    used.MODEL.DEVICE, used.MODEL.COMPILE = "auto", False  # compiling takes longer than a folder
+    used.MODEL.DEVICE, used.MODEL.COMPILE = "auto", False  # compiling takes longer than it saves
     used.freeze()
     return used
 
 
 def _device(device: str | torch.device) -> torch.device:
-    """Raises UserError: there is no such device."""
+    """Returns the device. Raises UserError if it does not exist."""
     if str(device) == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:  # AssertionError: torch without CUDA
-        unknown = str(error).startswith("Expected one of")  # PyTorch lists twenty kinds
+        unknown = str(error).startswith("Expected one of")  # PyTorch's list is long
         reason = "there is no such kind" if unknown else str(error).split("\n")[0]
         raise UserError(f"device {str(device)!r}: {reason}; auto or cpu works everywhere") from None
 
 
 def _weights_of(path: str | os.PathLike[str]) -> Path:
-    """The file; of a folder the newest checkpoint."""
+    """Returns the weight file; for a folder, its newest checkpoint."""
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         raise UserError(f"weights {path!r}: give the path of a run's folder or of a .pth file")
     given = os.fspath(path)
@@ -158,18 +168,17 @@ def _config(
     text = content.get("config") if isinstance(content, dict) else None
     if isinstance(text, str) and len(text) <= YAML_BYTES:
         return parse_config(text, f"{file}, its configuration", overrides, allow_code=allow_code)
-    beside = file.with_name(NAME)
-    if beside.is_file():
-        return load_config(beside, overrides, allow_code=allow_code)
+    recorded = file.with_name(NAME)
+    if recorded.is_file():
+        return load_config(recorded, overrides, allow_code=allow_code)
     raise UserError(
-        f"{file}: does not hold its configuration, and there is no {NAME} beside it: give the YAML "
-        "file by --config-file (in Python config_file=)"
+        f"{file}: contains no configuration, and its folder has no {NAME}: give the YAML file by "
+        "--config-file (in Python config_file=)"
     )
 
 
 def _names_in(content: Any, file: Path, given: Sequence[str]) -> list[str]:
-    """The classes by the names `given`, else those that the file tells; 80 without names are
-    COCO's."""
+    """Returns the class names: `given`, else those in the file, else COCO's for 80 classes."""
     source = identify(content, file)
     count = class_count(source)
     if given and count and len(given) != count:
@@ -181,16 +190,15 @@ def _names_in(content: Any, file: Path, given: Sequence[str]) -> list[str]:
     names = source.classes or (list(COCO) if count == len(COCO) else [])
     if not names:
         raise UserError(
-            f"{file}: tells no class names ({count or 'no'} classes): give them in its order by "
+            f"{file}: contains no class names ({count or 'no'} classes): give them in its order by "
             "--names a,b,c (in Python class_names=)"
         )
     return names
 
 
 def _exif(cfg: CfgNode, content: Mapping[str, Any], given: bool) -> str:
-    """What was asked for, else the frame of the pictures that the model learnt, else as viewers
-    show them."""
-    asked, recorded = cfg.INPUT.EXIF, content.get("exif")
-    if asked != "auto" and (given or recorded not in ("apply", "ignore")):
-        return asked
+    """Returns how to treat EXIF orientation: as given, else as in training, else "apply"."""
+    configured, recorded = cfg.INPUT.EXIF, content.get("exif")
+    if configured != "auto" and (given or recorded not in ("apply", "ignore")):
+        return configured
     return recorded if recorded in ("apply", "ignore") else "apply"

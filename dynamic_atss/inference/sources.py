@@ -1,4 +1,4 @@
-"""What a model is given, as a sequence of pictures that are read one by one."""
+"""Opens the input of a model as a sequence of pictures, which are read one by one."""
 
 from __future__ import annotations
 
@@ -26,9 +26,15 @@ ONE, LIST, STREAM = "one", "list", "stream"
 
 @dataclass(frozen=True)
 class Source:
-    """pictures, in turn · kind: "one" picture, a "list" of which each one counts, or a "stream"
-    that may be long, of which broken ones are left out · total, how many, as far as it is known ·
-    video, if it is one · folder, of the files · note, what is passed over, in a line"""
+    """The pictures of an input.
+
+    pictures: in order
+    kind: "one" picture, a "list" of pictures, or a "stream" that skips broken pictures
+    total: number of pictures or frames; None if unknown
+    video: the video or camera; None for pictures
+    folder: of the files; None without files
+    note: one line about entries of the folder that are skipped, or ""
+    """
 
     pictures: Iterable[Picture | Broken]
     kind: str
@@ -39,11 +45,15 @@ class Source:
 
 
 def open_source(given: Any, reading: Reading) -> Source:
-    """A path of a picture, folder or video, a pattern, a camera's number, an array, a PIL picture,
-    a tensor, a list of pictures, or anything that gives one picture after another.
+    """Opens an input.
 
-    Raises UserError: there is no such file, or no picture in the folder; a video that OpenCV cannot
-    open; what is no picture.
+    Args:
+        given: the path of a picture, folder or video, a pattern, the number of a camera, an array,
+            a PIL picture, a tensor, a list of pictures, or an iterator of pictures.
+
+    Raises:
+        UserError: the file does not exist, the folder has no pictures, OpenCV cannot open the
+            video, or the value is no picture.
     """
     if isinstance(given, Source):
         return given
@@ -76,46 +86,52 @@ def _of_path(given: str, reading: Reading) -> Source:
         files = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
         files = [file for file in files if file.is_file()]
         if not files:
-            raise UserError(f"{given}: no file fits this pattern")
+            raise UserError(f"{given}: no file matches this pattern")
         return of_files(files, reading, Path(os.path.commonpath([f.parent for f in files])))
     return Source([read(path, reading, path.name)], ONE, 1, folder=path.parent)
 
 
 def _check_path(given: str) -> None:
-    """Raises UserError for what would silently mean another path."""
+    """Raises UserError for a path that would be misunderstood: an empty text or an address."""
     if not given.strip():
-        raise UserError("the input is an empty text: give a picture, folder or video; . is here")
+        raise UserError(
+            "the input is an empty text: give a picture, folder or video; . is the current folder"
+        )
     if "://" in given and not os.path.lexists(given):
-        raise UserError(f"{given}: addresses are not read: download it and give the file")
+        raise UserError(f"{given}: addresses are not opened: download it and give the file")
 
 
 def is_video(path: Path) -> bool:
-    """Whether it is a file that is named as a video."""
+    """Whether the path is a file with the ending of a video."""
     return path.suffix.lower() in VIDEO_ENDINGS and path.is_file()
 
 
 def _pictures_of(folder: Path) -> tuple[list[Path], str]:
-    """The picture files of a folder, and what else lies in it. Raises UserError: none."""
+    """Lists the picture files of a folder, and notes other entries.
+
+    Raises:
+        UserError: the folder has no picture.
+    """
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     files = [x for x in entries if x.name.lower().endswith(IMAGE_ENDINGS) and x.is_file()]
     endings, deeper = ", ".join(IMAGE_ENDINGS), f"{glob.escape(str(folder))}/**/*.jpg"
     if not files:
         raise UserError(
-            f"{folder}: the folder holds no pictures ({endings}); for those of its folders give "
-            f"{deeper}"
+            f"{folder}: the folder has no pictures ({endings}); for pictures in its subfolders "
+            f"give {deeper}"
         )
     others = [entry for entry in entries if entry not in {*files}]
     if not others:
         return files, ""
     return files, (
-        f"{folder}: {len(others)} of {len(entries)} entries are not looked at, such as "
-        f"{printable(others[0].name)}: pictures of a folder end in {endings}; give videos alone, "
-        f"and pictures of its folders as {deeper}"
+        f"{folder}: {len(others)} of {len(entries)} entries are skipped, such as "
+        f"{printable(others[0].name)}: only {endings} are pictures; give a video by its path, and "
+        f"pictures in subfolders as {deeper}"
     )
 
 
 def of_files(files: Sequence[Path], reading: Reading, folder: Path) -> Source:
-    """Picture files as a stream, named by their paths below `folder`."""
+    """Makes a stream of picture files, named by their paths below `folder`."""
     return Source(_read_each(files, reading, folder), STREAM, len(files), folder=folder)
 
 
@@ -128,7 +144,7 @@ def _read_each(files: Sequence[Path], reading: Reading, folder: Path) -> Iterato
 
 
 def _picture_of_each(given: Iterable[Any], reading: Reading) -> Iterator[Picture | Broken]:
-    """What has no path is wrong in a way that all the rest will be, too."""
+    """Yields `Broken` for a path that fails; raises UserError for an object that is no picture."""
     for value in given:
         try:
             yield picture_of(value, reading)
@@ -143,7 +159,7 @@ def _stream_of(video: Video) -> Source:
 
 
 def chunks(pictures: Iterable[Picture | Broken], size: int) -> Iterator[list[Picture | Broken]]:
-    """`size` at a time, read when they are asked for."""
-    rest = iter(pictures)
-    while chunk := list(islice(rest, size)):
+    """Yields lists of up to `size` pictures, each read when it is needed."""
+    iterator = iter(pictures)
+    while chunk := list(islice(iterator, size)):
         yield chunk

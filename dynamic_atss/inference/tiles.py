@@ -1,4 +1,4 @@
-"""Large pictures in overlapping tiles, whose detections one NMS joins."""
+"""Detects objects in overlapping tiles of a large picture and joins the detections by one NMS."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ from dynamic_atss.ops.nms import multiclass_nms
 
 Window = tuple[int, int, int, int]  # left, top, right, bottom in pixels, the last two exclusive
 
-_EDGE = 0.01  # of a tile's side: a box that comes so near to an inner edge may go on beyond it
-_COVERED = 0.5  # of a cut box's area inside another box of its class: it is a part of that object
-_SURE = 0.5  # of the cut box's score: a box that is less sure does not stand in for it
+# A box this near to an inner edge of its tile (part of the tile's side) may be cut.
+_EDGE = 0.01
+# A cut box with more than this part of its area inside a box of its class is part of that object,
+_COVERED = 0.5
+# if that box has at least this part of its score.
+_MIN_SCORE_RATIO = 0.5
 
 
 def windows(height: int, width: int, tile: int, overlap: float) -> list[Window]:
-    """Tiles of at most `tile` pixels a side that cover a picture, evenly spaced; neighbours share
-    at least `overlap` of a side."""
+    """Covers a picture with evenly spaced tiles of at most `tile` pixels a side.
+
+    Neighbours overlap by at least `overlap` of a side.
+    """
     tops, lefts = _starts(height, tile, overlap), _starts(width, tile, overlap)
     return [
         (left, top, min(left + tile, width), min(top + tile, height))
@@ -49,37 +54,38 @@ def detect_in_tiles(
     threshold: float,
     batch: int,
 ) -> Rows:
-    """The detections of a picture from its tiles and from the whole picture, which has the objects
-    that no tile has whole. A picture no larger than a tile: as usual.
+    """Detects objects in the tiles of a picture and in the full picture.
 
-    threshold: IoU of the NMS that joins them · batch: tiles that are looked at together
+    The full picture has the objects that every tile cuts. A picture no larger than a tile is not
+    cut.
+
+    threshold: IoU of the NMS that joins the detections · batch: tiles per batch
     """
     height, width = image.shape[1:]
-    places = windows(height, width, tile, overlap)
-    if len(places) == 1:
+    tiles = windows(height, width, tile, overlap)
+    if len(tiles) == 1:
         return detect([image])[0]
-    places.append((0, 0, width, height))
-    found: list[Rows] = []
+    tiles.append((0, 0, width, height))
+    parts: list[Rows] = []
     cut: list[NDArray[np.bool_]] = []
-    for part in _chunks(places, batch):
-        crops = [image[:, top:bottom, left:right] for left, top, right, bottom in part]
-        for window, rows in zip(part, detect(crops), strict=True):
+    for chunk in _chunks(tiles, batch):
+        crops = [image[:, top:bottom, left:right] for left, top, right, bottom in chunk]
+        for window, rows in zip(chunk, detect(crops), strict=True):
             cut.append(_is_cut(rows.xywh, window, height, width))
             offset = np.array([*window[:2], 0, 0])
-            found.append(Rows(rows.xywh + offset, rows.scores, rows.labels))
-    return _joined(found, np.concatenate(cut), threshold)
+            parts.append(Rows(rows.xywh + offset, rows.scores, rows.labels))
+    return _joined(parts, np.concatenate(cut), threshold)
 
 
-def _chunks(places: Sequence[Window], size: int) -> Iterator[Sequence[Window]]:
-    for start in range(0, len(places), size):
-        yield places[start : start + size]
+def _chunks(tiles: Sequence[Window], size: int) -> Iterator[Sequence[Window]]:
+    for start in range(0, len(tiles), size):
+        yield tiles[start : start + size]
 
 
 def _is_cut(
     xywh: NDArray[np.float64], window: Window, height: int, width: int
 ) -> NDArray[np.bool_]:
-    """(D,): the boxes, in pixels of the tile, that reach an edge of it which is none of the
-    picture."""
+    """Flags (D,) the boxes, in pixels of the tile, that reach an edge inside the picture."""
     left, top, right, bottom = window
     near = _EDGE * max(right - left, bottom - top)
     low, high = xywh[:, :2], xywh[:, :2] + xywh[:, 2:]
@@ -91,8 +97,10 @@ def _is_cut(
 
 
 def _joined(parts: Sequence[Rows], cut: NDArray[np.bool_], threshold: float) -> Rows:
-    """What is left of all tiles: a cut box that is a part of a whole one goes first, for it may
-    have the higher score; then NMS."""
+    """Joins the detections of all tiles by NMS.
+
+    First drops cut boxes that are part of a complete box, as a cut box may have the higher score.
+    """
     rows = Rows(
         np.concatenate([part.xywh for part in parts]),
         np.concatenate([part.scores for part in parts]),
@@ -108,13 +116,13 @@ def _joined(parts: Sequence[Rows], cut: NDArray[np.bool_], threshold: float) -> 
     return rows[best.numpy()]
 
 
-def _covered(fragments: Rows, whole: Rows) -> NDArray[np.bool_]:
-    """(F,): the fragments that lie mostly in a whole box of their class that is sure enough."""
-    found = np.zeros(len(fragments.scores), bool)
-    low, high = whole.xywh[:, :2], whole.xywh[:, :2] + whole.xywh[:, 2:]
-    for i, (x, y, w, h) in enumerate(fragments.xywh):  # no P x T matrix of large scenes
+def _covered(cut: Rows, complete: Rows) -> NDArray[np.bool_]:
+    """Flags (D,) the cut boxes that lie mostly inside a complete box of their class."""
+    covered = np.zeros(len(cut.scores), bool)
+    low, high = complete.xywh[:, :2], complete.xywh[:, :2] + complete.xywh[:, 2:]
+    for i, (x, y, w, h) in enumerate(cut.xywh):  # a matrix of all pairs could be too large
         sides = np.minimum(high, (x + w, y + h)) - np.maximum(low, (x, y))
         inside = sides.clip(min=0).prod(axis=1) > _COVERED * w * h
-        sure = whole.scores >= _SURE * fragments.scores[i]
-        found[i] = bool((inside & sure & (whole.labels == fragments.labels[i])).any())
-    return found
+        certain = complete.scores >= _MIN_SCORE_RATIO * cut.scores[i]
+        covered[i] = bool((inside & certain & (complete.labels == cut.labels[i])).any())
+    return covered

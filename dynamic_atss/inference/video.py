@@ -1,4 +1,4 @@
-"""Videos and cameras, read and written by OpenCV."""
+"""Reads videos and cameras, and writes videos, by OpenCV."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from dynamic_atss.errors import UserError
 from dynamic_atss.inference.picture import Broken, Picture
 
 ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
-_COUNTED = (".mp4", ".avi", ".mov", ".m4v")  # whose headers count the frames, others estimate
-_CODECS = (("mp4v", ".mp4"), ("MJPG", ".avi"))  # one of them every build of OpenCV can write
-_USUAL_RATE = 25.0  # frames per second, of a camera that does not tell
-_MOST_RATE = 1000.0
-_MOST_LOST = 1000  # frames in a row: the rest of the file is not there, whatever its header counts
+_COUNTED = (".mp4", ".avi", ".mov", ".m4v")  # their headers count the frames; others estimate
+_CODECS = (("mp4v", ".mp4"), ("MJPG", ".avi"))  # every build of OpenCV can write one of them
+_DEFAULT_RATE = 25.0  # frames per second, for a camera without a rate
+_MAX_RATE = 1000.0
+_MAX_LOST = 1000  # after as many lost frames in a row, the file is taken to end
 
-# The decoders' own lines on stderr; what is broken is told by us, once.
+# Silences the decoders on stderr: we report broken frames ourselves.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 class Video:
-    """The frames of a video file or of a camera, in turn.
+    """Yields the frames of a video file or of a camera.
 
-    name, as messages call it · folder, of the file · total, of a file's frames, as far as it is
-    known · rate, frames per second
+    name: for messages · folder: of the file; None for a camera · total: number of frames; None if
+    unknown · rate: frames per second
     """
 
     def __init__(self, source: Path | int, max_pixels: int) -> None:
-        """Raises UserError: it cannot be opened, or its frames have too many pixels."""
+        """Raises UserError if the video cannot be opened, or its frames have too many pixels."""
         self.name = f"camera {source}" if isinstance(source, int) else str(source)
         self.live = isinstance(source, int)
         self.folder = None if isinstance(source, int) else source.parent
@@ -49,31 +49,31 @@ class Video:
         width, height = (int(self._get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, 4))
         if width * height > max_pixels:
             raise UserError(
-                f"{self.name}: frames of {width} x {height} pixels, more than INPUT.MAX_PIXELS "
+                f"{self.name}: frames have {width} x {height} pixels, more than INPUT.MAX_PIXELS "
                 f"{max_pixels}: raise it"
             )
         rate = self._get(cv2.CAP_PROP_FPS)
-        self.rate = rate if 0 < rate <= _MOST_RATE else _USUAL_RATE
+        self.rate = rate if 0 < rate <= _MAX_RATE else _DEFAULT_RATE
         count = int(self._get(cv2.CAP_PROP_FRAME_COUNT))
         self.total = count if count > 0 and not self.live else None
         self._counted = Path(self.name).suffix.lower() in _COUNTED
 
-    def _get(self, what: int) -> float:
-        return float(self._capture.get(what))
+    def _get(self, capture_property: int) -> float:
+        return float(self._capture.get(capture_property))
 
     def _why_not_opened(self) -> str:
         if self.live:
-            return "no such camera, or another program has it: check its number"
+            return "no such camera, or another program uses it: check its number"
         return (
             "the video cannot be opened: it is damaged, or OpenCV lacks its codec; convert it, as "
             "by ffmpeg -i IN -c:v mpeg4 out.mp4"
         )
 
     def __iter__(self) -> Iterator[Picture | Broken]:
-        """Frames count from 1. Those that cannot be decoded are `Broken`; a camera has no end."""
-        number, lost = 0, 0  # lost: in a row, up to now
+        """Yields frames, counted from 1, and `Broken` for undecodable ones. A camera never ends."""
+        number, lost = 0, 0  # lost: frames in a row up to now
         try:
-            while lost < _MOST_LOST:
+            while lost < _MAX_LOST:
                 good, pixels = self._capture.read()
                 if not good and number >= (self.total or 0):
                     break
@@ -91,26 +91,26 @@ class Video:
 
     def _broken(self, first: int, last: int) -> Iterator[Broken]:
         if first <= last:
-            which = f"frame {first}" if first == last else f"frames {first} to {last}"
-            yield Broken(f"{self.name}, {which}: cannot be decoded")
+            frames = f"frame {first}" if first == last else f"frames {first} to {last}"
+            yield Broken(f"{self.name}, {frames}: cannot be decoded")
 
 
 class VideoWriter:
-    """A video that appears whole or not at all: under a temporary name until `finish`."""
+    """Writes a video under a temporary name, which `finish` replaces by its name."""
 
     def __init__(self, stem: Path, rate: float) -> None:
-        """stem: the path without its ending, which follows from what OpenCV can write."""
+        """stem: path without ending; the ending depends on the codecs of OpenCV"""
         self._stem, self._rate = stem, rate
         self._writer: cv2.VideoWriter | None = None
         self._temporary, self.path = stem, stem
 
     def add(self, image: Tensor) -> None:
-        """image (3, H, W) uint8 RGB. Raises UserError: OpenCV can write no video."""
+        """Adds a frame (3, H, W) uint8 RGB. Raises UserError if OpenCV can write no video."""
         pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy()[:, :, ::-1])
         if self._writer is None:
             self._size = pixels.shape[1], pixels.shape[0]
             self._writer = self._opened()
-        if (pixels.shape[1], pixels.shape[0]) != self._size:  # streams may change their size
+        if (pixels.shape[1], pixels.shape[0]) != self._size:  # the size of a stream may change
             pixels = cv2.resize(pixels, self._size)
         self._writer.write(pixels)
 
@@ -126,7 +126,7 @@ class VideoWriter:
                 return writer
         raise UserError(
             f"{self._stem}: OpenCV can write no video here (neither mp4v nor MJPG): check that the "
-            "folder can be written, or leave the pictures out by --no-pictures"
+            "folder is writable, or add --no-pictures"
         )
 
     def finish(self) -> None:
@@ -136,7 +136,7 @@ class VideoWriter:
             os.replace(self._temporary, self.path)
 
     def discard(self) -> None:
-        """What is not finished goes."""
+        """Deletes an unfinished video."""
         if self._writer is not None:
             self._writer.release()
             self._writer = None
@@ -144,13 +144,13 @@ class VideoWriter:
 
 
 def rgb(pixels: np.ndarray) -> Tensor:
-    """(3, H, W) uint8 RGB of OpenCV's (H, W, 3) BGR."""
+    """Converts (H, W, 3) BGR of OpenCV to (3, H, W) uint8 RGB."""
     return torch.from_numpy(np.ascontiguousarray(pixels[:, :, ::-1])).permute(2, 0, 1)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without OpenCV's own lines about what it tries."""
+    """Silences the log of OpenCV."""
     logging = getattr(cv2.utils, "logging", None)
     if logging is None:
         yield

@@ -104,7 +104,7 @@ def page_data(
         for data in gathered:
             answers = _answers(model, data.picture, shown, iteration)
             data.add(answers, reasons, most)
-            if data.picture.batch.gt.split or not described:
+            if data.picture.batch.gt.object_count or not described:
                 described = [_rule(*pair) for pair in zip(shown, answers, strict=True)]
     return {
         "title": f"Assignment: {', '.join(rule['name'] for rule in described)}",
@@ -128,7 +128,7 @@ def _class_names(source: Source, dataset: DetectionDataset) -> list[str]:
 
 
 def _pairs_of_a_box(pictures: Sequence[Picture], views: int) -> int:
-    boxes = sum(picture.batch.gt.split for picture in pictures)
+    boxes = sum(picture.batch.gt.object_count for picture in pictures)
     return max(MIN_PER_BOX, min(MAX_PER_BOX, MAX_PAIRS // max(boxes * views, 1)))
 
 

@@ -43,7 +43,7 @@ def assignment_metrics(found: Matched, priors: Priors, gt: GroundTruth) -> dict[
     images = len(found.positive)
     overlap = torch.where(found.positive, iou(found.boxes, found.targets), 0.0).sum()
     total = torch.stack(list(by_level.values())).sum()
-    counts = _positives_of_boxes(found.target, gt.split)
+    counts = _positives_of_boxes(found.target, gt.object_count)
     return {
         "positives": total / images,
         **{f"positives_s{stride}": count / images for stride, count in by_level.items()},
@@ -72,7 +72,7 @@ def _positives_of_boxes(target: Assignment, boxes: int) -> Tensor:
 
 def _by_size(counts: Tensor, gt: GroundTruth, images: int) -> dict[str, Tensor]:
     """Gives the numbers of BY_SIZE per image for each of SIZES. counts: (T,) positives by box"""
-    size = size_of(gt.convention.area(gt.boxes[: gt.split]))
+    size = size_of(gt.convention.area(gt.boxes[: gt.object_count]))
     member = size == torch.arange(len(SIZES), device=size.device)[:, None]
     each = torch.stack((torch.ones_like(counts), counts, counts == 0))
     sums = (member[:, None] * each).sum(-1) / images  # (S, 3)

@@ -66,12 +66,12 @@ def test(cfg: CfgNode, *, weight_given: bool = True, report: bool = False) -> in
     model = builders.build_model(cfg, len(names)).to(device)
     loaded = load_weights(model, weight, class_names=names, allow_new_classes=False)
     if any(name.startswith("head.") for name in loaded.initial):
-        raise UserError(f"{weight}: weights of a backbone only; give those of a whole detector")
+        raise UserError(f"{weight}: weights of a backbone only; give those of a complete detector")
     logger.info("%s", loaded.summary())
     test_sets = [loader.dataset for loader in loaders.values()]
     logger.info("%s", summary.of_test(cfg, model, test_sets, device))
     scores = score(
-        builders.build_tested(cfg, model),
+        builders.build_test_model(cfg, model),
         loaders,
         device,
         output,

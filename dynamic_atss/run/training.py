@@ -96,7 +96,7 @@ def _train(
             _describe(cfg, state, dataset, test_loaders, device, start, metrics)
         records = Records(
             state=state,
-            test_model=builders.build_tested(cfg, state.tested_model),
+            test_model=builders.build_test_model(cfg, state.tested_model),
             suspects=suspects_of_run(cfg, state),
             test_loaders=test_loaders,
             device=device,

@@ -41,7 +41,7 @@ def draw_assignment(
         image = batch.images[n, :, :height, :width].cpu()
         ratio = max(1.0, short_side / min(height, width))
         image = resize(image, round(height * ratio), round(width * ratio)) if ratio > 1 else image
-        mine = (gt.image == n).nonzero().flatten()
+        mine = (gt.image_index == n).nonzero().flatten()
         learns = _places(mine, index[n], len(gt))
         image = _dots(image, centers * ratio, strides, learns)
         names = [class_names[c] for c in gt.classes[mine].tolist()]
@@ -70,7 +70,7 @@ def _boxes(image: Tensor, boxes: Tensor, names: Sequence[str], learns: Tensor) -
 
 
 def _on_host(gt: GroundTruth) -> GroundTruth:
-    return GroundTruth(gt.boxes.cpu(), gt.classes.cpu(), gt.image.cpu())
+    return GroundTruth(gt.boxes.cpu(), gt.classes.cpu(), gt.image_index.cpu())
 
 
 def _dots(image: Tensor, centers: Tensor, strides: Tensor, learns: Tensor) -> Tensor:

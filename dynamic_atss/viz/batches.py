@@ -17,10 +17,10 @@ def draw_batch(batch: Batch, class_names: Sequence[str], short_side: int = 320) 
     """
     pictures = []
     for number, (image, size) in enumerate(zip(batch.images, batch.sizes.tolist(), strict=True)):
-        mine = batch.gt[batch.gt.image == number]
+        mine = batch.gt[batch.gt.image_index == number]
         classes = mine.classes.tolist()
         names = [class_names[c] for c in classes]
-        names[mine.split :] = [f"{name} (ignored)" for name in names[mine.split :]]
+        names[mine.object_count :] = [f"{name} (ignored)" for name in names[mine.object_count :]]
         picture = draw_boxes(
             image[:, : size[0], : size[1]],
             mine.boxes,

@@ -1,4 +1,4 @@
-"""Weights of any format: their names, their safe reading, and their conversion."""
+"""Finds, reads, converts and loads weight files of many formats."""
 
 from dynamic_atss.weights.classes import class_count, names_of
 from dynamic_atss.weights.convert import convert_file

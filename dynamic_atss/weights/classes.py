@@ -68,7 +68,8 @@ def arrange(source: Source, class_names: Sequence[str]) -> list[str]:
     if not names:
         notes = [_order_is_assumed(class_names), *_nearly_coco(class_names)]
         return notes if count == len(class_names) else []
-    notes = [] if source.classes else ["no class names in the file: its 80 classes must be COCO's"]
+    unnamed = "no class names in the file: its 80 classes are taken as COCO's"
+    notes = [] if source.classes else [unnamed]
     if names != list(class_names) and _same(names, class_names) and len(names) == count:
         _reorder(source, [names.index(name) for name in class_names])
         source.classes = list(class_names)
@@ -86,9 +87,9 @@ def _order_is_assumed(class_names: Sequence[str]) -> str:
 
 
 def _nearly_coco(class_names: Sequence[str]) -> list[str]:
-    """Warns of 80 classes of which most, but not all, have COCO's names.
+    """Warns if most, but not all, of 80 classes have COCO's names.
 
-    They are not matched by name, so that another order than COCO's would mix up the classes.
+    Such classes are not matched by name: another order than COCO's would mix them up.
     """
     known = {_plain(name) for name in COCO}
     others = [name for name in class_names if _plain(name) not in known]

@@ -45,7 +45,10 @@ _REWRITTEN_KEYS = ("format", "model", "state_dict", "classes", "unmapped", "blob
 
 @dataclass(frozen=True)
 class Converted:
-    """content: the converted file · source: the file as read · left_out: entries not converted"""
+    """A converted file.
+
+    content: to be written · source: the file as read · left_out: entries not converted
+    """
 
     content: dict[str, Any]
     source: Source
@@ -118,7 +121,7 @@ def convert(
       "backbone" holds the body only: under "state_dict" in torchvision's names, or, with `body`,
       bare in timm's plain names. (A bare file in torchvision's names would be taken for one of
       torchvision, whose pixels are known.)
-    body: names the timm model. The entries of a file do not tell it.
+    body: the names of the timm model, which cannot be recognised by the entries of a file.
     strip: drops all other entries (optimizer, anchors, ...). Without it they are kept, so that
       converting back restores them.
     force: leaves out entries that `to` has no place for, and rounds numbers that it cannot hold.

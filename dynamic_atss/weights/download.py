@@ -38,8 +38,11 @@ _HOW = "give http(s)://host/path, with #sha256=<64 hexadecimal digits> to have i
 
 @dataclass(frozen=True)
 class _Address:
-    """url: without its fragment · place: path of the file in the cache · digest: first digits of
-    the file's sha256, "" if unknown"""
+    """A URL to download.
+
+    url: without its fragment · place: path of the file in the cache · digest: first digits of the
+    file's sha256, "" if unknown
+    """
 
     url: str
     place: Path

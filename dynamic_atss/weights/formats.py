@@ -148,8 +148,11 @@ def identify(content: Any, path: object, timm_names: Collection[str] = ()) -> So
 
 @dataclass(frozen=True)
 class _Reading:
-    """How to read a format. rename: bare name -> ours, None for an entry that no detector has ·
-    value_of: our name and the file's value -> our value"""
+    """Describes how to read a format.
+
+    rename: bare name -> ours, None for an entry that no detector has · value_of: our name and the
+    file's value -> our value
+    """
 
     source: Source
     rename: Callable[[str], str | None]

@@ -1,4 +1,4 @@
-"""The table of classes and functions that weights consist of, and builders for each.
+"""Lists the classes and functions that weights consist of, with a builder for each.
 
 It has plain containers, numpy's arrays, PyTorch's tensors and storages. It rebuilds arrays from
 their bytes, because numpy's state setters trust the file: a forged dtype makes them read invalid

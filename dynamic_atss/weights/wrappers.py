@@ -18,15 +18,14 @@ from dynamic_atss.weights.inert import Skipped
 # Keys under which trainers save weights. Earlier keys have priority, those of averaged weights come
 # last: mmengine saves the trained weights under "ema_state_dict" and the averaged ones under
 # "state_dict", and programs test the weights under the plain key.
-KEYS = (
-    *("model", "state_dict", "model_state_dict", "model_state", "blobs", "weights", "params"),
-    *("net", "network", "module", "model_ema", "ema", "ema_model", "ema_state_dict"),
-    *("state_dict_ema", "ema_state", "averaged_model", "params_ema"),
+KEYS = tuple(
+    "model state_dict model_state_dict model_state blobs weights params net network module "
+    "model_ema ema ema_model ema_state_dict state_dict_ema ema_state averaged_model "
+    "params_ema".split()
 )
 # Modules that wrap the complete model: data parallel, Lightning, averages.
-_OUTER = (
-    *("module", "model", "net", "network", "detector", "online_model"),
-    *("ema", "ema_model", "model_ema", "averaged_model"),
+_OUTER = tuple(
+    "module model net network detector online_model ema ema_model model_ema averaged_model".split()
 )
 # Modules that torch.compile, FSDP and activation checkpointing wrap around any submodule.
 _INNER = {"_orig_mod", "_fsdp_wrapped_module", "_fpw_module", "_checkpoint_wrapped_module"}
@@ -36,8 +35,11 @@ _HOW = "save the weights only: torch.save(model.state_dict(), 'weights.pth')"
 
 @dataclass(frozen=True)
 class State:
-    """entries: by the file's names · keys: path to them, () at the top of the file · others: paths
-    to more weights, as a.b · notes: for the user"""
+    """The weights of a file.
+
+    entries: by the file's names · keys: path to them, () at the top of the file · others: paths to
+    more weights, as a.b · notes: for the user
+    """
 
     entries: dict[str, Any]
     keys: tuple[str, ...] = ()

@@ -52,7 +52,7 @@ def random_predictions(generator, priors, gt, dtype):
     """Lets each prior predict roughly a box of its image, or itself."""
     base = priors.boxes.expand(2, -1, 4).clone()
     for n in range(2):
-        here = gt.boxes[gt.image == n]
+        here = gt.boxes[gt.image_index == n]
         if len(here):
             pick = generator.integers(0, len(here), len(priors))
             some = torch.from_numpy(generator.random(len(priors)) < 0.7)
@@ -75,7 +75,7 @@ def unpacked(priors, gt, predictions):
         "strides": [STRIDES[n] for n in levels],
         "boxes": gt.boxes.tolist(),
         "classes": gt.classes.tolist(),
-        "images": gt.image.tolist(),
+        "images": gt.image_index.tolist(),
         "predicted": predictions.boxes.tolist(),
         "logits": predictions.logits.tolist(),
     }

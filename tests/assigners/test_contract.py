@@ -118,7 +118,7 @@ def check(result: Assignment, gt: GroundTruth, images: int, priors: int) -> None
     assert (result.quality[~result.positive] == 0).all()
     assert (result.gt_index >= -2).all() and (result.gt_index < max(len(gt), 1)).all()
     n, _ = result.positive.nonzero().unbind(1)
-    assert torch.equal(gt.image[result.gt_index[result.positive]], n)
+    assert torch.equal(gt.image_index[result.gt_index[result.positive]], n)
 
 
 def run(assigner, priors, gt, images):
@@ -204,7 +204,7 @@ def test_the_order_of_boxes_does_not_matter(rule, assigner):
     priors, gt = make_priors(), make_gt(random_boxes(30, 4))
     order = torch.randperm(30, generator=torch.Generator().manual_seed(0))
     straight = run(assigner, priors, gt, 1)
-    other = GroundTruth(gt.boxes[order], gt.classes[order], gt.image)
+    other = GroundTruth(gt.boxes[order], gt.classes[order], gt.image_index)
     shuffled = run(assigner, priors, other, 1)
     assert_rounded(shuffled.quality, straight.quality)
     assert torch.equal(straight.positive, shuffled.positive)
@@ -223,7 +223,7 @@ def test_a_batch_is_its_images(assigner):
     first = 0
     for n, boxes in enumerate(images):
         here = slice(first, first + len(boxes))
-        alone = GroundTruth(gt.boxes[here], gt.classes[here], gt.image[here] * 0)
+        alone = GroundTruth(gt.boxes[here], gt.classes[here], gt.image_index[here] * 0)
         part = Predictions(predictions.boxes[n : n + 1], predictions.logits[n : n + 1])
         single = assigner(priors, alone, part)
         index = torch.where(single.positive, single.gt_index + first, single.gt_index)

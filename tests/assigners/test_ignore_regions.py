@@ -69,7 +69,7 @@ def make_predictions(priors, images):
 def covered_by_hand(priors, gt, images):
     """Compares every prior with every region in plain Python."""
     boxes, covered = priors.boxes.tolist(), torch.zeros(images, len(priors), dtype=torch.bool)
-    for region, n in zip(gt.regions.boxes.tolist(), gt.regions.image.tolist(), strict=True):
+    for region, n in zip(gt.regions.boxes.tolist(), gt.regions.image_index.tolist(), strict=True):
         for p, (x1, y1, x2, y2) in enumerate(boxes):
             width = max(min(x2, region[2]) - max(x1, region[0]) + 1, 0)
             height = max(min(y2, region[3]) - max(y1, region[1]) + 1, 0)
@@ -103,7 +103,7 @@ def test_what_is_mostly_in_a_region_is_no_background_and_all_else_stays(rule, ki
     assert torch.equal(after.gt_index, wanted)
     assert torch.equal(after.quality, before.quality)
     n, _ = after.positive.nonzero().unbind(1)  # the indices refer to the complete ground truth
-    assert torch.equal(gt.image[after.gt_index[after.positive]], n)
+    assert torch.equal(gt.image_index[after.gt_index[after.positive]], n)
     assert not gt.ignore[after.gt_index[after.positive]].any()
 
 

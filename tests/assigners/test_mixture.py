@@ -113,8 +113,8 @@ def test_a_wrong_argument_is_an_error_that_names_it():
         ((x[0], count), "values has shape"),
         ((x.float(), count), "values has another dtype"),
         ((x, count[1:]), "count has shape"),
-        ((x, count + COLUMNS + 1), "count has a number"),
-        ((x, count - COLUMNS - 1), "count has a number"),
+        ((x, count + COLUMNS + 1), "count must be from 0"),
+        ((x, count - COLUMNS - 1), "count must be from 0"),
     ):
         with pytest.raises(RuntimeError, match=message):
             LOW_COMPONENT(*arguments)

@@ -147,7 +147,7 @@ class Scene:
         counts = [x.height * x.width * priors.per_location for x in priors.levels]
         self.level = [i for i, count in enumerate(counts) for _ in range(count)]
         self.stride = [priors.levels[i].stride for i in self.level]
-        self.boxes, self.image = gt.boxes.tolist(), gt.image.tolist()
+        self.boxes, self.image = gt.boxes.tolist(), gt.image_index.tolist()
 
     def boxes_of(self, image):
         return [(t, box) for t, box in enumerate(self.boxes) if self.image[t] == image]

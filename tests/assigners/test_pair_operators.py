@@ -317,8 +317,8 @@ WRONG = {
         (1, torch.ones(3, dtype=torch.int64), "prior has shape"),
         (3, torch.ones(3, dtype=torch.bool), "exists has shape"),
         (0, torch.arange(40).flip(0)[:, None], "by box"),
-        (6, 3, "more boxes"),
-        (5, 0, "k is below 1"),
+        (6, 3, "a box is out of range"),
+        (5, 0, "k must be at least 1"),
     ],
     "resolve": [
         (1, torch.full((40, 7), 30), "flat"),

@@ -61,7 +61,7 @@ def test_labels_of_random_scenes(name):
             continue
         different += int(unequal.sum())
         levels = [(level.height, level.width) for level in priors.levels]
-        lists = (gt.boxes.tolist(), gt.image.tolist(), predictions.boxes.tolist())
+        lists = (gt.boxes.tolist(), gt.image_index.tolist(), predictions.boxes.tolist())
         answer = oracle.assign(
             "atss", priors.boxes.tolist(), levels, priors.per_location, *lists, 9
         )
@@ -105,14 +105,14 @@ INDEX, QUALITY = torch.tensor([0, -1, -1]), torch.tensor([0.5, 0, 0])
     [
         ((INDEX,), r"return two tensors, \(index, quality\)"),
         ((INDEX, 0.5), "return two tensors"),
-        ((INDEX[:2], QUALITY), r"index has shape \(2,\); give one number a prior, \(3,\)"),
+        ((INDEX[:2], QUALITY), r"index has shape \(2,\); give a number per prior, \(3,\)"),
         ((INDEX, QUALITY[:, None]), r"quality has shape \(3, 1\)"),
         ((INDEX.int(), QUALITY), r"index is torch\.int32; give torch\.int64"),
         ((INDEX, INDEX), r"quality is torch\.int64; give floating-point"),
         ((INDEX + 1, QUALITY), r"index holds 1; give 0 to 0, BACKGROUND \(-1\) or IGNORE \(-2\)"),
         ((INDEX - 2, QUALITY), "index holds -3"),
         ((INDEX, QUALITY * 3), r"quality of a positive is 1\.5; give numbers in \[0, 1\]"),
-        ((INDEX, QUALITY * torch.nan), "quality is nan of a positive"),
+        ((INDEX, QUALITY * torch.nan), "quality of a positive is nan"),
     ],
 )
 def test_what_does_not_fit_is_one_line(found, message):
@@ -131,5 +131,5 @@ def test_a_rule_without_the_method():
 
 @pytest.mark.parametrize("bases", [(PerImage, torch.nn.Module), (torch.nn.Module, PerImage)])
 def test_a_rule_for_one_image_does_not_learn(bases):
-    with pytest.raises(TypeError, match=r"^Own: a PerImage rule does not learn .* packed form"):
+    with pytest.raises(TypeError, match=r"^Own: a PerImage rule cannot learn.* packed form"):
         type("Own", bases, {})

@@ -65,7 +65,7 @@ def test_double_loop_agrees(rule):
             [(level.height, level.width) for level in priors.levels],
             priors.per_location,
             gt.boxes.tolist(),
-            gt.image.tolist(),
+            gt.image_index.tolist(),
             predictions.boxes.tolist(),
             topk,
         )

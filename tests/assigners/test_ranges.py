@@ -79,7 +79,7 @@ def listed(pairs, gt, priors):
     assert pairs.box.shape == pairs.prior.shape == pairs.flat.shape == pairs.exists.shape
     assert ((pairs.box >= 0) & (pairs.box < len(gt))).all()
     assert ((pairs.prior >= 0) & (pairs.prior < len(priors))).all()
-    assert torch.equal(pairs.flat, gt.image[pairs.box] * len(priors) + pairs.prior)
+    assert torch.equal(pairs.flat, gt.image_index[pairs.box] * len(priors) + pairs.prior)
     box, prior = pairs.box[pairs.exists].tolist(), pairs.prior[pairs.exists].tolist()
     found = list(zip(box, prior, strict=True))
     assert found == sorted(set(found))
@@ -91,7 +91,7 @@ def within(priors, gt, region, margin=()):
     levels = level_numbers(priors.levels)
     length = most_locations(gt.extent, levels, 0.0, [], margin)
     lattice = (levels, priors.offset, priors.per_location)
-    return Pairs(*list_locations(gt.boxes, gt.image, region, *lattice, length))
+    return Pairs(*list_locations(gt.boxes, gt.image_index, region, *lattice, length))
 
 
 @pytest.mark.parametrize("maps", MAPS, ids=str)

@@ -29,7 +29,7 @@ class Fixed:
 def random_assignment(rng, priors, gt):
     """Gives priors to some boxes, and ignores some priors."""
     index = torch.full((2, len(priors)), -1)
-    for t, n in enumerate(gt.image.tolist()):
+    for t, n in enumerate(gt.image_index.tolist()):
         if rng.random() < 0.3:
             index[n, rng.randrange(len(priors))] = t
     for n in (0, 1):

@@ -69,7 +69,7 @@ def test_the_best_of_a_box_has_its_largest_iou():
         result = TaskAligned(candidates="box")(priors, gt, predictions)
         for t in result.gt_index[result.positive].unique().tolist():
             mine = result.gt_index == t
-            n = gt.image[t].item()
+            n = gt.image_index[t].item()
             places = mine[n].nonzero().flatten().tolist()
             boxes, box = predictions.boxes[n].tolist(), gt.boxes[t].tolist()
             best = max(iou(boxes[p], box) for p in places)

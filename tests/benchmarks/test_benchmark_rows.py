@@ -1,4 +1,4 @@
-"""Every stage's script measures a toy size, and refuses to time a peer of other results."""
+"""Every benchmark measures a tiny size, and refuses to time a peer with other results."""
 
 import argparse
 import importlib
@@ -29,7 +29,7 @@ TOY = {
 
 @pytest.fixture(autouse=True)
 def scripts(monkeypatch):
-    """The scripts import each other by plain names, as when they are started."""
+    """Lets the scripts import each other by plain names, as when they are started."""
     monkeypatch.syspath_prepend(str(FOLDER))
     before = set(sys.modules)
     yield
@@ -98,7 +98,7 @@ def test_startup_tells_packages(monkeypatch):
     module = importlib.import_module("startup")
     assert module.process("-c", "raise SystemExit(3)")() == 3
     monkeypatch.setattr(module, "BASE", ("json",))
-    found = module.imported("import sqlite3, json", least=0)
+    found = module.imported("import sqlite3, json", min_ms=0)
     assert "sqlite3 " in found and "json" not in found
 
 

@@ -1,4 +1,7 @@
-"""Damaged weight files: refused, or the damage has no meaning. The benchmark flips thousands."""
+"""Damaged weight files are refused, unless the damage has no effect.
+
+The benchmark damages thousands of files.
+"""
 
 import importlib
 from pathlib import Path
@@ -29,7 +32,7 @@ def test_older_files_are_cut_or_changed_without_a_traceback(damaged):
 
 
 def test_the_encoding_of_a_name_in_an_archive(damaged, tmp_path):
-    """A flipped bit in a name that is marked as UTF-8."""
+    """Flips a bit in a name that is marked as UTF-8."""
     path = tmp_path / "model_0000001.pth"
     damaged.write("project", path)
     data = path.read_bytes()

@@ -14,7 +14,7 @@ def reference(shared):
 
 @pytest.fixture(scope="session")
 def checkpoint(reference, tmp_path_factory):
-    """A file in the published naming and wrapping, its weights made from their names."""
+    """Writes a checkpoint in the published format. The weights are derived from their names."""
     spec = spec_from_file_location("fill_weights", reference / "fill_weights.py")
     module = module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,4 +1,4 @@
-"""SOLVER.ACCUMULATE n: the network takes a batch in n parts, and the step is that of the whole."""
+"""SOLVER.ACCUMULATE n: the network gets a batch in n parts; the step is that of the full batch."""
 
 import os
 import subprocess
@@ -36,7 +36,7 @@ kill_and_resume = load_module("benchmarks/kill_and_resume.py")
 
 @pytest.fixture
 def built(tmp_path):
-    """(parts, overrides) -> detector, of the same weights each time."""
+    """Returns the function (parts, overrides) -> detector, always with the same weights."""
     (tmp_path / "tiny.yaml").write_text(TINY)
 
     def build(parts, *overrides):
@@ -49,7 +49,7 @@ def built(tmp_path):
 
 
 def four_images(scene="uneven", regions=0) -> Batch:
-    """regions: so many of the last boxes are such."""
+    """regions: number of boxes, from the last, that are ignored regions"""
     images = torch.randint(256, (4, 3, 64, 96), generator=torch.Generator().manual_seed(0))
     boxes = torch.tensor([box for image in SCENES[scene] for box in image]).view(-1, 4)
     counts = torch.tensor([len(image) for image in SCENES[scene]])
@@ -62,7 +62,7 @@ def four_images(scene="uneven", regions=0) -> Batch:
 
 
 def step(model, batch) -> tuple[torch.Tensor, dict]:
-    """The whole gradient, and what is logged."""
+    """Returns the full gradient, and the logged values."""
     terms = model(batch)
     sum(terms.losses.values()).backward()
     gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad])
@@ -109,13 +109,13 @@ def test_a_norm_that_sees_one_image(built):
 
 
 def test_bfloat16(built):
-    """Its numbers have 8 bits, and the parts' gradients are added in another order."""
+    """bfloat16 has 8 bits, and the gradients of the parts are added in another order."""
     own = ["DTYPE", "bfloat16", "MODEL.ASSIGNER.NAME", "atss"]
     check_same_step(lambda n: built(n, *own), four_images(), tolerance=0.01)
 
 
 class Extremes(nn.Module):
-    """A criterion of the user's that is no sum over images and asks for no mean over processes."""
+    """A custom criterion that is no sum over images and takes no mean over processes."""
 
     def forward(self, output, priors, gt, iteration=0):
         number = len(gt) + 1
@@ -134,7 +134,7 @@ def test_a_criterion_that_is_no_sum_over_images(built):
 
 
 class TwoBranches(nn.Module):
-    """The head's output under two names, the second with a further map."""
+    """Gives the output of the head under two names, the second one with another map."""
 
     def __init__(self, head):
         super().__init__()
@@ -146,7 +146,7 @@ class TwoBranches(nn.Module):
 
 
 class Reading(nn.Module):
-    """Reads the further map as a loss."""
+    """Returns the additional map as a loss."""
 
     def forward(self, output, priors, gt, iteration=0):
         return {"loss_twice": output.extras["twice"].square().mean()}
@@ -193,7 +193,7 @@ def test_two_processes(config, tmp_path):
 
 
 def test_a_resumed_run_is_the_same_to_the_bit(config, tmp_path, monkeypatch):
-    """With batch norm, whose statistics are a part of the state."""
+    """The model has batch norm, whose statistics are part of the state."""
     args = [*config, "SOLVER.ACCUMULATE", 2, "SOLVER.EMA_DECAY", 0.5, "OUTPUT_DIR"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert call_tool(monkeypatch, "train_net", [*args, whole]) == 0
@@ -204,7 +204,7 @@ def test_a_resumed_run_is_the_same_to_the_bit(config, tmp_path, monkeypatch):
 
 
 def test_pictures_with_1_1_1_and_12_boxes(shared):
-    """Prints how far the steps are apart, in their length, and the ratio of the lengths."""
+    """Prints the difference of the steps relative to their length, and the ratio of lengths."""
     (ROOT / "output/cases").mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         [sys.executable, shared / "cases/uneven/accumulate.py"],

@@ -1,4 +1,4 @@
-"""Augmentation by config: what is built, what is refused, and a whole run with all of it."""
+"""Augmentation by configuration: what is built and refused, and a run with all transforms."""
 
 import shutil
 
@@ -57,7 +57,7 @@ def test_order_and_off_by_default(config):
     ],
 )
 def test_padding_is_the_mean_colour(overrides, fill):
-    """Of any colours: they change before it is there."""
+    """Colours change before the padding is added, so they cannot change it."""
     small = ["INPUT.LSJ.SCALE", "(0.5, 0.5)", "INPUT.FLIP_PROB_TRAIN", "0.0"]
     transform = build_train_transform(load_config(overrides=[*COLORS, *LSJ, *small, *overrides]))
     image = torch.full((3, 96, 64), 200, dtype=torch.uint8)
@@ -69,7 +69,7 @@ def test_padding_is_the_mean_colour(overrides, fill):
 
 
 def test_colours_change_the_pixels_that_are_left():
-    """Those of the resized image: a file of ten times as many costs the same."""
+    """They change the resized image, so the cost does not depend on the size of the file."""
     steps = build_train_transform(load_config(overrides=["INPUT.CONTRAST", "0.5"])).transforms
     seen = []
     steps[1].changes = [(lambda image, _: seen.append(tuple(image.shape)) or image, (1, 1))]

@@ -1,4 +1,4 @@
-"""MODEL.BACKBONE.CONV_BODY and the keys that go with it."""
+"""MODEL.BACKBONE.CONV_BODY and its related keys."""
 
 import re
 
@@ -112,7 +112,7 @@ def test_what_cannot_be_built_is_told_in_one_line(tmp_path, meta, name, override
 
 @pytest.mark.parametrize("name", ["R-18-FPN", "timm/test_resnet"])
 def test_arguments_for_a_body_of_the_package_are_refused(tmp_path, name):
-    """Before the data sets are read, too."""
+    """The check comes before the data sets are read, too."""
     cfg = config(tmp_path, name, "MODEL.BACKBONE.ARGS.width", "8")
     for use in (build_body, check_config):
         with pytest.raises(UserError, match=rf"MODEL.BACKBONE.ARGS.width: {name} takes no") as err:

@@ -1,4 +1,4 @@
-"""The images of an iteration beside processes and data sets: told before anything slow begins."""
+"""Batch sizes that do not fit the processes or data sets are refused before slow work begins."""
 
 import pytest
 from helpers_run import write_config

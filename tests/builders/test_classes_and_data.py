@@ -1,4 +1,4 @@
-"""What must not be silently wrong: another order of classes, other weights, a file that breaks."""
+"""Errors that must not be silent: another order of classes, other weights, damaged files."""
 
 import itertools
 import json
@@ -26,8 +26,7 @@ def trained(tmp_path_factory):
 
 
 def reordered(config, folder):
-    """A data set with the images and boxes of the tiny one, its categories in reverse order and
-    with other ids."""
+    """Copies the tiny data set with its categories in reverse order and with other ids."""
     shapes = next(iter(folder.parent.glob("datasets/shapes")))
     content = json.loads((shapes / "annotations/val.json").read_text())
     content["categories"] = content["categories"][::-1]
@@ -47,7 +46,7 @@ def only_error(capsys) -> str:
 
 
 def check_same_but_for_ids(folder):
-    """The results on the tiny data set and on its reordered copy, which are below `folder`."""
+    """Compares the results below `folder` on the tiny data set and on its reordered copy."""
     plain, other = (
         json.loads((folder / "inference" / name / "bbox.json").read_text())
         for name in ("shapes_val", "reversed")
@@ -62,7 +61,7 @@ def check_same_but_for_ids(folder):
 
 
 def test_another_order_of_classes_is_scored_the_same(trained, tmp_path, monkeypatch):
-    """By the training's order in the training, and by the file's order in a test."""
+    """The training scores by its own order of classes, and a test by the order of the file."""
     config, run = trained
     config = [*config, "MODEL.ATSS.INFERENCE_TH", 0.001]
     other = reordered(config, run).strip("(),")
@@ -87,7 +86,7 @@ def test_other_classes_are_not_scored(trained, tmp_path, monkeypatch, capsys):
 
 
 def with_classes(run, folder, wanted):
-    """The tiny test set with the boxes of some classes alone, which alone it names."""
+    """Writes a tiny test set that has only some classes and their boxes."""
     shapes = run.parent / "datasets/shapes"
     content = json.loads((shapes / "annotations/val.json").read_text())
     content["categories"] = [c for c in content["categories"] if c["name"] in wanted]
@@ -122,7 +121,7 @@ def test_some_of_the_classes_are_scored_alone(trained, tmp_path, monkeypatch, to
 
 
 def unnamed(run, folder):
-    """The weights of a run as the releases write them: without names."""
+    """Writes the weights of a run without class names, as the releases do."""
     path = folder / "pub.pth"
     content = torch.load(run / "model_final.pth")
     torch.save({"model": to_published(content["model"])}, path)
@@ -130,7 +129,7 @@ def unnamed(run, folder):
 
 
 def with_coco_names(run, folder, name, order):
-    """The tiny test set under COCO's 80 names, of which it has boxes of the first six."""
+    """Writes the tiny test set with COCO's 80 names; it has boxes of the first six."""
     shapes = run.parent / "datasets/shapes"
     content = json.loads((shapes / "annotations/val.json").read_text())
     own = content["categories"]
@@ -156,9 +155,9 @@ def test_cocos_names_in_any_order_fit_a_published_file(trained, tmp_path, monkey
         assert call_tool(monkeypatch, "test_net", args) == 0
         (results,) = out.glob("inference/*/bbox.json")
         found[name] = json.loads(results.read_text())
-        assert "its 80 classes must be COCO's" in (out / "log.txt").read_text()
+        assert "its 80 classes are taken as COCO's" in (out / "log.txt").read_text()
     assert found[plain] and found[plain] == found[back]
-    # Trained from: the rows of the class layer follow the names.
+    # When training starts from these weights, the rows of the class layer follow the names.
     args = [*config, "DATASETS.TRAIN", back, "SOLVER.MAX_ITER", 1, "SOLVER.BASE_LR", 1e-9]
     args += ["DATASETS.TEST", "()", "OUTPUT_DIR", tmp_path / "from", "MODEL.WEIGHT", path]
     assert call_tool(monkeypatch, "train_net", args) == 0
@@ -179,7 +178,7 @@ def test_without_class_names_the_assumed_order_is_logged(trained, tmp_path, monk
     shapes = json.loads((run.parent / "datasets/shapes/annotations/val.json").read_text())
     assert ", ".join(c["name"] for c in shapes["categories"]) in text
     assert "in another order than their ids" not in text
-    # A test set of some classes does not decide on the order where there is one of all.
+    # A test set with some classes does not set the order if another one has all classes.
     name, _ = with_classes(run, tmp_path, ("circle",))
     args = [*config, "MODEL.WEIGHT", path, "OUTPUT_DIR", tmp_path / "more"]
     args += ["DATASETS.TEST", f"{name},shapes_val"]

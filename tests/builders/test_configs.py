@@ -107,7 +107,7 @@ def numbers(entries):
 
 
 def test_as_many_numbers_as_the_published_checkpoints(golden):
-    """Of backbone and head; the releases also save their anchors."""
+    """Counts backbone and head only, as the releases also save their anchors."""
     for name, entries in published(golden, "release_state_dicts.json").items():
         state = on_meta(name).state_dict()
         wanted = [e for e in entries["state_dict"] if "anchor_generator" not in e[0]]
@@ -130,7 +130,7 @@ def test_as_many_numbers_as_the_published_dsla(golden, name, entry):
 
 
 def test_statistics_stay_where_only_the_weights_learn():
-    """DSLA's R-101 learns the weights of its batch norms, whose statistics stay."""
+    """The R-101 of DSLA learns the weights of its batch norms and keeps their statistics."""
     model = build_model(load_config(FOLDER / "dsla/dsla_dcn_R_101_FPN_2x.yaml"), 1)
     norm = model.backbone.body.layer2[0].bn1
     assert isinstance(norm, nn.BatchNorm2d) and norm.weight.requires_grad

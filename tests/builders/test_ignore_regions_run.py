@@ -27,7 +27,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Generated images; every second box is flagged, and in another file it is not there."""
+    """Generates images. One file flags every second box, and another file lacks these boxes."""
     folder = tmp_path_factory.mktemp("regions")
     make_shapes(folder / "shapes", train=8, val=4, size=96)
     (folder / "tiny.yaml").write_text(TINY)
@@ -96,7 +96,7 @@ class Wrapped(Plain):
 
 
 def test_the_rules_of_all_branches_see_objects_alone(folder):
-    """Regions are no objects to a rule that is not wrapped; to one that is, no background."""
+    """A rule gets no regions as objects. If it is wrapped, regions are no background either."""
     (folder / "two.py").write_text(BRANCHES)
 
     def losses(name, head, *more):

@@ -282,7 +282,7 @@ class Head(ATSSHead):
 
 
 def test_a_coder_that_learns_is_the_one_that_decodes_detections(tiny, tmp_path):
-    """In the model, on another device (or dtype), and in the average."""
+    """This holds in the model, on another device (or dtype), and in the averaged weights."""
     (tmp_path / "head.py").write_text(LEARNED_CODER)
     cfg = tiny("MODEL.HEAD.NAME", f"{tmp_path}/head.py:Head", "SOLVER.EMA_DECAY", "0.5")
     model = build_model(cfg, 3)
@@ -298,7 +298,7 @@ def test_a_coder_that_learns_is_the_one_that_decodes_detections(tiny, tmp_path):
 
 
 def test_a_detector_that_only_predicts(tiny, tmp_path):
-    """It has a criterion only where that holds the weights of a coder, which a file must fill."""
+    """It has a criterion only if that contains weights of a coder, which a file must fill."""
     (tmp_path / "head.py").write_text(LEARNED_CODER)
     for own, learns in (((), False), (("MODEL.HEAD.NAME", f"{tmp_path}/head.py:Head"), True)):
         cfg = tiny(*own)

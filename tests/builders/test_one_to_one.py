@@ -1,11 +1,13 @@
 """MODEL.ONE_TO_ONE: a second branch of any head, by keys."""
 
+import re
+
 import pytest
 import torch
 from helpers_run import ROOT, TINY
 
 from dynamic_atss.assigners.at_least_one import AtLeastOne
-from dynamic_atss.builders import build_model, check_config
+from dynamic_atss.builders import build_model, build_optimizer, build_tested, check_config
 from dynamic_atss.config.load import load_config
 from dynamic_atss.errors import UserError
 from dynamic_atss.export.module import TensorDetector
@@ -69,7 +71,7 @@ def test_every_head_learns_both_and_its_features_from_one(config, head, rule):
 
 @pytest.mark.parametrize("head", HEADS)
 def test_no_box_is_found_twice_by_training_and_none_is_suppressed(config, head):
-    """One prior for each box; of equal predictions both stay: there is no NMS."""
+    """Each box has one prior. Two equal predictions both stay, as there is no NMS."""
     model = model_of(config(*on(head, "poto", f"MODEL.{head}.INFERENCE_TH 0.0")))
     metrics = model.train()(batch()).metrics
     assert metrics[f"{ONE_TO_ONE}/positives"] == 1.5 <= metrics[f"{ONE_TO_MANY}/positives"]
@@ -123,7 +125,7 @@ def test_the_rule_has_one_prior_for_a_box(config):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (on("ATSS", "atss"), r"NAME 'atss': gives a box several priors.* choose one of poto"),
+        (on("ATSS", "atss"), r"NAME 'atss': assigns several priors to a box.* choose one of poto"),
         (on("ATSS", "pot"), r"MODEL.ONE_TO_ONE.NAME 'pot'.*nearest is 'poto'"),
         (
             on("ATSS", "poto", "MODEL.ONE_TO_ONE.ARGS.alfa 1"),
@@ -160,6 +162,33 @@ def test_no_nms_with_one_branch(config):
     assert [len(x) for x in model_of(cfg).eval()(batch())] == [100, 100]
 
 
+def test_the_second_branch_has_its_learning_rate(config):
+    cfg = config(*on("ATSS", "poto", "SOLVER.BASE_LR 0.1 MODEL.ONE_TO_ONE.LR_FACTOR 3.0"))
+    model = model_of(cfg)
+    rates = {id(p): g["lr"] for g in build_optimizer(cfg, model).param_groups for p in g["params"]}
+    for name, parameter in model.named_parameters():
+        factor = 3 if name.startswith("head.one_to_one.") else 1
+        bias = cfg.SOLVER.BIAS_LR_FACTOR if "bias" in name else 1
+        assert rates[id(parameter)] == pytest.approx(0.1 * factor * bias), name
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("MODEL.ONE_TO_ONE.NAME poto", "MODEL.ONE_TO_ONE predicts without NMS.* joined by nms$"),
+        ("TEST.NMS False TEST.BBOX_AUG.VOTE True", "TEST.NMS False.* joined by vote$"),
+        ("TEST.NMS False MODEL.FCOS.NMS_TH 0", r"joined by nothing \(MODEL.FCOS.NMS_TH 0.*to 0.6"),
+        ("MODEL.ONE_TO_ONE.NAME poto MODEL.ONE_TO_ONE.PREDICTS False", ""),
+        ("", ""),
+    ],
+)
+def test_passes_are_joined_also_without_nms(config, caplog, words, told):
+    cfg = config("TEST.BBOX_AUG.ENABLED True TEST.BBOX_AUG.H_FLIP True", words)
+    build_tested(cfg, torch.nn.Identity())
+    lines = [record.getMessage() for record in caplog.records]
+    assert [bool(re.search(told, line)) for line in lines] == [True] * bool(told)
+
+
 def test_what_is_exported_has_one_branch(config):
     from dynamic_atss.export.tracing import traced
 
@@ -182,8 +211,10 @@ def test_what_is_exported_has_one_branch(config):
 
 
 def test_weights_of_one_branch_begin_both(config, tmp_path):
-    """A published checkpoint, or a run without the key, goes on with two branches; other classes
-    leave both class logits as they were."""
+    """The weights of a checkpoint with one branch fill both branches.
+
+    With other classes, the class logits of both branches keep their initial weights.
+    """
     alone = model_of(config(*on("ATSS", "")))
     torch.save({"model": alone.state_dict()}, tmp_path / "alone.pth")
     dual = model_of(config(*on("ATSS", "poto")))

@@ -1,4 +1,4 @@
-"""Names of code in the configuration: what is let through, and what is refused without a call."""
+"""Names of code in the configuration: which are accepted, and which are refused without a call."""
 
 import re
 import sys
@@ -31,7 +31,7 @@ LISTS = ("INPUT.AUGMENTATIONS", "DATASETS.TRAIN", "DATASETS.TEST")
 
 @pytest.fixture
 def code(tmp_path):
-    """A file that leaves a mark when it is imported, another when its function is called."""
+    """Writes code that leaves one mark when it is imported, and another when it is called."""
     path = tmp_path / "code.py"
     path.write_text(
         "from pathlib import Path\n"
@@ -49,7 +49,7 @@ def code(tmp_path):
 
 
 def value_of(key, name):
-    """The name as the key takes it, from a file and from the command line."""
+    """Returns the name in the form of the key's value."""
     name = f"{name}:rows.csv:images" if key.startswith("DATASETS") else name
     return ([name], f"({name!r},)") if key in LISTS else (name, name)
 
@@ -79,7 +79,7 @@ def test_a_file_alone_runs_no_code(key, code, tmp_path):
 @pytest.mark.parametrize("key", CODE_KEYS)
 def test_what_does_not_fit_is_not_called(key, attribute, code, tmp_path):
     if attribute in FIT.get(key, ()):
-        return  # what fits is called when it is needed
+        return  # an accepted function is called only when it is needed
     cfg = load_config(None, (*HEAD, key, value_of(key, f"{code}:{attribute}")[1]))
     with pytest.raises(UserError, match=key.partition(".TRAIN")[0].partition(".TEST")[0]) as caught:
         check_config(cfg)
@@ -135,7 +135,7 @@ class Empty(nn.Module):
     ],
 )
 def test_what_is_called_with_other_arguments(key, fits, others, tmp_path):
-    """Refused before anything is made or called."""
+    """They are refused before anything is made or called."""
     (tmp_path / "calls.py").write_text(CALLS)
 
     def check(name):
@@ -167,7 +167,7 @@ def test_parts_of_python_are_no_box_loss(name):
 )
 @pytest.mark.parametrize("key", CODE_KEYS)
 def test_a_file_that_fails_when_it_is_imported(key, text, line, kind, tmp_path):
-    """The file is there: its own line is named, and no other place advised."""
+    """The file exists, so the message names its line and advises no other path."""
     path = tmp_path / "wrong.py"
     path.write_text(text)
     with pytest.raises(UserError) as caught:
@@ -225,7 +225,7 @@ def test_a_file_that_imports_its_neighbour(tmp_path):
         check_config(cfg)
     told = str(caught.value)
     assert "No module named 'neighbour_of_rule'" in told
-    assert told.endswith(f"neighbour_of_rule stands beside it: set PYTHONPATH={tmp_path}")
+    assert told.endswith(f"neighbour_of_rule is in the same folder: set PYTHONPATH={tmp_path}")
     (tmp_path / "neighbour_of_rule.py").unlink()
     with pytest.raises(UserError, match=r"correct the file$"):
         check_config(cfg)
@@ -233,7 +233,7 @@ def test_a_file_that_imports_its_neighbour(tmp_path):
 
 @pytest.mark.parametrize("key", CODE_KEYS)
 def test_a_name_that_is_none_lists_what_there_is(key):
-    """Never an empty list, and no hint at a name that is not similar."""
+    """The list is never empty, and there is no hint if no name is similar."""
     with pytest.raises(UserError) as caught:
         cfg = load_config(None, (*HEAD, key, "('zebra',)" if key in LISTS else "zebra"))
         check_config(cfg)
@@ -252,7 +252,7 @@ def test_a_name_that_is_none_lists_what_there_is(key):
 @pytest.mark.parametrize("key", ["DATASETS.TRAIN", "DATASETS.TEST"])
 @pytest.mark.parametrize("typed", ["COCO", "Coco", "cocco", "VOC", "vocc"])
 def test_a_format_that_is_mistyped(key, typed, tmp_path):
-    """Also in a file, which would need --allow-code for a module."""
+    """This holds in a configuration file too, where a module would need --allow-code."""
     right = "coco" if typed.lower().startswith("coc") else "voc"
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(tree_of(key, [f"{typed}:a:b"])))
@@ -274,7 +274,7 @@ def test_a_module_whose_name_is_like_a_formats(tmp_path, monkeypatch):
 
 
 def test_a_runs_own_config_holds_from_another_folder(tmp_path):
-    """Whether a rule, an augmentation or a format: relative paths become absolute."""
+    """Relative paths of rules, augmentations and formats become absolute."""
     here, there, run = tmp_path / "here", tmp_path / "there", tmp_path / "run"
     config = write_config(tmp_path)
     for folder in (here / "code", there):

@@ -1,4 +1,4 @@
-"""A head of the user's that lacks something: one line that names the head and what fits."""
+"""Mistakes in a custom head: one line names the head and what is accepted."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def refused(folder, body):
     ("body", "wrong", "fits"),
     [
         ("section = 'NOSUCH'", "its section is 'NOSUCH'", "ATSS, FCOS, RETINANET, DSLA"),
-        ("def __init__(self, cfg): pass", "has no own, model", "super().__init__(cfg)"),
+        ("def __init__(self, cfg): pass", "has no settings, model", "super().__init__(cfg)"),
         ("def default_rule(self): return 'nosuch'", "is 'nosuch'", RULE),
         ("def default_rule(self): return None", "default_rule gives None", "the name of a rule"),
         ("def priors(self): return None", "its priors gives None", "an AnchorGenerator"),

@@ -1,4 +1,4 @@
-"""The YAML of every listed checkpoint builds a model that the checkpoint fits, name by name."""
+"""The YAML of every listed checkpoint builds a model with the same names and shapes."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ DSLA = {"r50_as_logged": "dsla_R_50_FPN_1x", "r101_as_logged": "dsla_dcn_R_101_F
 
 
 def _listed(folder):
-    """YAML name -> the names and shapes of its checkpoint."""
+    """Maps each YAML name to the names and shapes in its checkpoint."""
     releases = json.loads((folder / "release_state_dicts.json").read_text())
     listed = {yaml: [entry[:2] for entry in r["state_dict"]] for yaml, r in releases.items()}
     dsla = json.loads((folder / "dsla_state_dicts.json").read_text())

@@ -1,7 +1,7 @@
 """Training and detection of the published release, number by number (CONVENTIONS.md).
 
-Twice each: with INPUT.EXACT_RESIZE, which is the release's, tightly; and without, which differs
-from it by a grey level here and there.
+Each test runs twice: with INPUT.EXACT_RESIZE, the resize of the release, under tight limits; and
+with our resize, which differs from it by single grey levels.
 """
 
 import json
@@ -58,13 +58,13 @@ def check_inputs(batch, model, wanted):
         found = pixels[tuple(int(i) for i in place.strip("[]").split(","))].item()
         assert found == pytest.approx(value, abs=1e-4), place
     for i, target in enumerate(wanted["targets"]):
-        mine = batch.gt.image == i
+        mine = batch.gt.image_index == i
         torch.testing.assert_close(batch.gt.boxes[mine], torch.tensor(target["boxes_xyxy"]))
         assert (batch.gt.classes[mine] + 1).tolist() == target["labels"]
 
 
 class Counting:
-    """An assigner that notes the number of positives of each call."""
+    """Records the number of positives of each call of an assigner."""
 
     def __init__(self, assigner):
         self.assigner, self.positives = assigner, []
@@ -77,7 +77,7 @@ class Counting:
 
 
 def train(cfg, model, batch, iterations):
-    """Lines of the log, positives, and norms of the gradients by parameter, by iteration."""
+    """Returns by iteration: log lines, positives, and gradient norms by parameter."""
     lines, norms = [], []
     model.criterion.assigner = Counting(model.criterion.assigner)
     optimizer = build_optimizer(cfg, model)
@@ -171,8 +171,10 @@ def test_detections_of_six_images(reference, checkpoint, exact):
 
 
 def unmatched(results, others, score, pixels):
-    """Those of `results` that have no counterpart of the same image and class in `others`, each of
-    which counts once."""
+    """Returns the `results` without a counterpart of the same image and class in `others`.
+
+    Each entry of `others` is the counterpart of at most one result.
+    """
     left = defaultdict(list)
     for other in others:
         left[other["image_id"], other["category_id"]].append(other)

@@ -5,7 +5,7 @@ import json
 import pytest
 from test_reference_run import CONFIG, detector, unmatched
 
-from dynamic_atss.builders import build_test_loaders, build_tested
+from dynamic_atss.builders import build_test_loaders, build_test_model
 from dynamic_atss.config.load import load_config
 from dynamic_atss.engine.evaluator import run_detection
 from dynamic_atss.evaluation.results import as_results
@@ -32,7 +32,7 @@ IMAGES = (885, 1000, 5477, 7281)
 
 @pytest.fixture(scope="module")
 def four_images(reference, tmp_path_factory):
-    """The data set without the two images that the reference was made without."""
+    """Returns the data set without the two images that the reference lacks."""
     folder = reference / "detections"
     content = json.loads((folder / "annotations.json").read_text())
     content["images"] = [i for i in content["images"] if i["id"] in IMAGES]
@@ -46,7 +46,7 @@ def test_votes_of_four_images(reference, checkpoint, four_images):
     overrides = {"DATASETS.TEST": f"({four_images!r},)", **SETTINGS}
     cfg = load_config(CONFIG, [word for pair in overrides.items() for word in pair])
     (loader,) = build_test_loaders(cfg).values()
-    model = build_tested(cfg, detector(cfg, checkpoint))
+    model = build_test_model(cfg, detector(cfg, checkpoint))
     table = run_detection(model, loader, "cpu", category_ids=loader.dataset.category_ids)
     results = as_results(table)
     wanted = json.loads((reference / "tta" / "bbox_vote.json").read_text())

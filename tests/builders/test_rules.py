@@ -1,4 +1,4 @@
-"""The rule that a configuration means, a rule of the user's own, and rules that do not fit."""
+"""The configured rule, custom rules, and rules that are refused."""
 
 import pytest
 import torch
@@ -37,8 +37,8 @@ class Nearest:
         for t, box in enumerate(gt.boxes):
             distance = (priors.centers - (box[:2] + box[2:]) / 2).square().sum(1)
             nearest = distance.topk(self.count, largest=False).indices
-            index[gt.image[t], nearest] = t
-            quality[gt.image[t], nearest] = 1.0
+            index[gt.image_index[t], nearest] = t
+            quality[gt.image_index[t], nearest] = 1.0
         return Assignment(index, quality)
 '''
 
@@ -150,7 +150,7 @@ def test_no_head_and_several_heads():
 
 
 def test_a_rule_outside_the_package_trains(tmp_path):
-    """By the path of its file, with keyword arguments from the YAML."""
+    """The YAML gives the path of its file and its keyword arguments."""
     arguments = write_config(tmp_path)
     (tmp_path / "my_rule.py").write_text(OWN)
     tiny = tmp_path / "tiny.yaml"
@@ -172,7 +172,7 @@ def test_a_rule_outside_the_package_trains(tmp_path):
 
 
 def test_a_rule_as_a_module(tmp_path, monkeypatch):
-    """Found in the working directory."""
+    """The module is found in the working directory."""
     (tmp_path / "rule_of_mine.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
     name = ("MODEL.ASSIGNER.NAME", "rule_of_mine:Nearest")
@@ -213,7 +213,7 @@ def test_every_class_loss_is_accepted():
 
 
 def test_a_file_with_a_dataclass(tmp_path):
-    """Dataclasses look their module up; the same file is the same class."""
+    """Dataclasses look up their module. A file that is named twice gives the same class."""
     path = tmp_path / "my_rule.py"
     path.write_text(
         "from __future__ import annotations\nfrom dataclasses import dataclass\n\n\n@dataclass\n"
@@ -239,7 +239,7 @@ def test_a_file_that_ends_the_process(tmp_path):
 @pytest.mark.parametrize("name", [n for n, r in ASSIGNERS.items() if not r.needs_size])
 @pytest.mark.parametrize("head", ["ATSS", "FCOS", "DSLA", "RETINANET"])
 def test_the_terms_are_of_the_same_size_under_every_head(head, name):
-    """At the start, when no prediction fits; with the labels coupled to the IoU once, not twice."""
+    """Compares the terms at initial weights. Labels are coupled to the IoU once, not twice."""
     cfg = config(f"MODEL.{head}_ON", True, "MODEL.ASSIGNER.NAME", name)
     parts = build_parts(cfg, 32, 3)
     torch.manual_seed(0)

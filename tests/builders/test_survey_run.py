@@ -1,4 +1,4 @@
-"""The survey of a run: what stops it does so before the first iteration, the rest is in the log."""
+"""The survey of a run: it stops before the first iteration or logs its findings."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def shapes(made, tmp_path):
-    """A copy of the generated data set that may be spoilt, by names of its own."""
+    """Copies the generated data set under other names, so that tests may damage it."""
     folder = tmp_path / "shapes"
     shutil.copytree(Path(made[3]) / "shapes", folder)
     return folder
@@ -27,7 +27,7 @@ def shapes(made, tmp_path):
 
 @pytest.fixture
 def run(made, shapes, tmp_path, monkeypatch, capsys):
-    """(exit code, stdout, stderr) of train_net on it."""
+    """Returns a function that runs train_net and gives (exit code, stdout, stderr)."""
     monkeypatch.setenv("DYNAMIC_ATSS_CACHE", str(tmp_path / "cache"))
 
     def call(*opts, tool="train_net"):
@@ -48,7 +48,7 @@ def change(shapes, split, edit):
 
 
 def spoil(shapes, split, count):
-    """Other sizes in files: of `count` images of a split."""
+    """Changes the recorded sizes of `count` images of a split."""
     for file in sorted((shapes / split).iterdir())[:count]:
         cv2.imwrite(str(file), np.zeros((40, 50, 3), np.uint8))
 
@@ -66,7 +66,7 @@ def test_files_that_are_no_images_stop_the_run_at_once(run, shapes):
     for file in files:
         file.write_bytes(b"nothing")
     code, _, error = run()
-    assert code == 2 and str(files[0]) in error and "(so 2 of 16 images)" in error
+    assert code == 2 and str(files[0]) in error and "2 of 16 images" in error
 
 
 def test_warnings_are_lines_of_the_log(run, shapes, tmp_path):
@@ -83,15 +83,15 @@ def test_warnings_are_lines_of_the_log(run, shapes, tmp_path):
     assert code == 0
     assert sum("WARNING survey: " in line and "marked as rotated" in line for line in lines) == 1
     assert sum("WARNING" in line and "'none of them'" in line for line in log) == 1
-    assert "findings of 16 images" in lines[-1]  # the test set is left out
+    assert "findings in 16 images" in lines[-1]  # the test set is left out
     first = next(i for i, line in enumerate(log) if "iteration 1/1" in line)
     assert log.index(lines[-1]) < first
 
 
-def test_nothing_to_tell(run):
+def test_no_findings(run):
     code, out, _ = run("MODEL.ASSIGNER.AT_LEAST_ONE", True)
     lines = [line for line in out.splitlines() if "survey: " in line]
-    assert code == 0 and len(lines) == 1 and "survey: nothing to tell of 24 images" in lines[0]
+    assert code == 0 and len(lines) == 1 and "survey: no findings in 24 images" in lines[0]
 
 
 def test_the_survey_can_be_switched_off(run, shapes):

@@ -9,7 +9,7 @@ from helpers_run import call_tool, read_lines, run_tool, write_config
 from helpers_vote import naive_nms, naive_vote, rows
 from torch import nn
 
-from dynamic_atss.builders import build_model, build_test_loaders, build_tested
+from dynamic_atss.builders import build_model, build_test_loaders, build_test_model
 from dynamic_atss.builders.tta import build_test_resizes
 from dynamic_atss.config.load import load_config
 from dynamic_atss.data.loader import collate
@@ -25,7 +25,7 @@ LOW = [*NORM, "MODEL.ATSS.INFERENCE_TH", 0.001]
 
 
 def words(**aug):
-    """Overrides of TEST.BBOX_AUG."""
+    """Returns overrides of TEST.BBOX_AUG."""
     return [word for k, v in aug.items() for word in (f"TEST.BBOX_AUG.{k}", str(v))]
 
 
@@ -60,11 +60,11 @@ def test_sizes_of_the_passes():
 
 def test_off_it_is_the_model_itself():
     model = torch.nn.Identity()
-    assert build_tested(load_config(None, words(H_FLIP=True)), model) is model
+    assert build_test_model(load_config(None, words(H_FLIP=True)), model) is model
 
 
 def naive_pass(model, samples, size, flip, nms):
-    """Detections of images that are resized, mirrored and batched one by one."""
+    """Returns detections of images that are resized, mirrored and batched one by one."""
     rng = np.random.default_rng(0)
     views = []
     for sample in samples:
@@ -83,7 +83,7 @@ def naive_pass(model, samples, size, flip, nms):
 
 
 def naive_passes(model, samples, vote):
-    """For each image all boxes, scores and classes, in pixels of the first pass."""
+    """Returns for each image all boxes, scores and classes, in pixels of the first pass."""
     plan = [(((96,), 96), None), (((48,), 96 if vote else 200), MORE["SCALE_RANGES"][0])]
     plan += [(((128,), 96 if vote else 200), MORE["SCALE_RANGES"][1])]
     parts = [[] for _ in samples]
@@ -126,7 +126,7 @@ def test_as_step_by_step(config, kind):
     model = build_model(cfg, len(loader.dataset.class_names)).eval()
     with torch.inference_mode():
         batch = next(iter(loader))
-        found = build_tested(cfg, model)(batch)
+        found = build_test_model(cfg, model)(batch)
         joined = naive_passes(model, [loader.dataset[i] for i in range(4)], vote)
     assert batch.image_ids == tuple(loader.dataset.image_ids[:4]) and len(batch.scaled) == 2
     for mine, naive in zip(found, joined, strict=True):
@@ -147,7 +147,7 @@ def test_a_threshold_of_0_merges_nothing(config, vote, key):
     for threshold, left in (("0", [0.9, 0.5]), ("0.6", [0.9])):
         limits = ["TEST.DETECTIONS_PER_IMG", "2", "MODEL.ATSS.PRE_NMS_TOP_N", "2"]
         keys = [f"MODEL.{key}.NMS_TH", threshold, *limits, *words(**AUG, VOTE=vote)]
-        tested = build_tested(load_config(config[1], [*config[2:], *keys]), nn.Identity())
+        tested = build_test_model(load_config(config[1], [*config[2:], *keys]), nn.Identity())
         assert tested.merge(found).scores.tolist() == pytest.approx(left)
 
 
@@ -163,7 +163,7 @@ def test_every_head(config, head, vote):
     cfg = load_config(config[1], [*config[2:], *switches, *sure, *aug])
     (loader,) = build_test_loaders(cfg).values()
     torch.manual_seed(0)
-    model = build_tested(cfg, build_model(cfg, len(loader.dataset.class_names))).eval()
+    model = build_test_model(cfg, build_model(cfg, len(loader.dataset.class_names))).eval()
     with torch.inference_mode():
         found = model(next(iter(loader)))
     for detections in found:

@@ -1,5 +1,7 @@
-"""A train step waits for the device once, for the log: seen on the CPU by the operators that it
-would be for."""
+"""A train step waits for the device only once, for the log.
+
+The test runs on the CPU and counts the operators that would wait on a GPU.
+"""
 
 from collections import Counter
 
@@ -15,8 +17,8 @@ from dynamic_atss.config.load import load_config
 from dynamic_atss.engine.trainer import Trainer
 from dynamic_atss.types import Assignment, Batch, GroundTruth
 
-# Their results, or the sizes of these, come from the device; lift_fresh: a tensor of Python's
-# numbers, whose copy to a device is waited for.
+# The results of these operators, or their sizes, come from the device. lift_fresh makes a tensor of
+# Python numbers, and its copy to the device waits.
 WAITING = {
     "aten::_local_scalar_dense",
     "aten::is_nonzero",
@@ -38,7 +40,7 @@ class Waits(TorchDispatchMode):
         masks = name == "aten::index" and any(
             x is not None and x.dtype == torch.bool for x in args[1]
         )
-        # `GroundTruth.extent` and what is counted from it lie on the host, in float64.
+        # `GroundTruth.extent` and all values derived from it are float64 on the host.
         on_host = name == "aten::_local_scalar_dense" and args[0].dtype == torch.float64
         self.found[name] += (name in WAITING or masks) and not on_host
         return operator(*args, **(kwargs or {}))
@@ -61,7 +63,7 @@ def test_a_train_step_waits_for_the_device_for_the_log_alone(tmp_path, rule, mon
 
 
 class Weighing(nn.Module):
-    """Dynamic ATSS with a learnt weight, a loss term and a metric."""
+    """Dynamic ATSS with a trainable weight, a loss term and a metric."""
 
     soft_labels, quality_name, needs_size = True, "IoU", True
 
@@ -87,7 +89,7 @@ def test_a_rule_that_learns_does_not_wait_either(tmp_path, monkeypatch):
 
 
 def waits_of_a_step(cfg, model, monkeypatch):
-    """The operators of a train step that wait for the device, by how often."""
+    """Counts the operators of a train step that wait for the device."""
     monkeypatch.setattr(Trainer, "_check_weights", lambda *_: None)  # before a checkpoint only
     run = Trainer(
         model=model,

@@ -16,14 +16,14 @@ def devkit(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("written", "correct", "fault"),
     [
-        ("coco:my/images:my/train.json", "coco:my/train.json:my/images", "folder stands before"),
+        ("coco:my/images:my/train.json", "coco:my/train.json:my/images", "folder comes before"),
         ("my/train.json:my/images", "coco:my/train.json:my/images", "format in front"),
         ("my/images:my/train.JSON", "coco:my/train.JSON:my/images", "format in front"),
         ("my/train.json", "coco:my/train.json:<image folder>", "format in front"),
-        ("voc:trainval:kit", "voc:kit:trainval", "split stands first"),
+        ("voc:trainval:kit", "voc:kit:trainval", "split comes first"),
         ("kit:trainval", "voc:kit:trainval", "format in front"),
         ("kit", "voc:kit:<split>", "format in front"),
-        ("yolo:val:my/data.yaml", "yolo:my/data.yaml:val", "split stands first"),
+        ("yolo:val:my/data.yaml", "yolo:my/data.yaml:val", "split comes first"),
         ("my/data.yml:val", "yolo:my/data.yml:val", "format in front"),
     ],
 )

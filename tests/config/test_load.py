@@ -410,6 +410,7 @@ REFUSED = {
     "MODEL.CLASS_LOSS_DIVISOR": ["images"],
     "MODEL.DSLA.RELAXATION_FACTOR": ["1.0", "-0.1"],
     "MODEL.FCOS.IOU_LOSS_TYPE": ["diou"],
+    "MODEL.ONE_TO_ONE.LR_FACTOR": ["0.0", "-3.0"],
     "MODEL.RETINANET.FG_IOU_THRESHOLD": ["1.5"],
 }
 
@@ -428,7 +429,7 @@ def test_nonsense_is_refused_before_the_run_starts(key, text):
 def test_a_value_in_a_file_that_is_not_finite(tmp_path, text):
     path = tmp_path / "mine.yaml"
     path.write_text(f"MODEL:\n  ATSS_ON: True\nSOLVER:\n  BASE_LR: {text}\n")
-    with pytest.raises(UserError, match=r"SOLVER\.BASE_LR (nan|-inf): finite numbers and"):
+    with pytest.raises(UserError, match=r"SOLVER\.BASE_LR (nan|-inf): give finite numbers"):
         check_config(load_config(path))
 
 

@@ -65,8 +65,8 @@ def check_boxes(image: Tensor, gt: GroundTruth) -> None:
     """Checks that the boxes of an image are finite, inside it, with extent, and packed."""
     height, width = image.shape[1:]
     assert image.dtype == torch.uint8 and len(image) == 3
-    assert len(gt.boxes) == len(gt.classes) == len(gt.image) and gt.boxes.shape[1] == 4
+    assert len(gt.boxes) == len(gt.classes) == len(gt.image_index) and gt.boxes.shape[1] == 4
     assert gt.boxes.dtype == torch.float32 and torch.isfinite(gt.boxes).all()
     assert (gt.boxes[:, 2:] > gt.boxes[:, :2]).all() and (gt.boxes >= 0).all()
     assert (gt.boxes <= torch.tensor([width, height] * 2) - gt.convention.value + 1e-4).all()
-    assert (gt.image == 0).all()
+    assert (gt.image_index == 0).all()

@@ -62,7 +62,7 @@ def test_the_likely_cause_is_named(write, cause):
     assert cause in message and " of 60 boxes" in message and "such as [" in message
 
 
-def test_boxes_as_they_should_be():
+def test_correct_boxes_give_no_warning():
     assert warning(boxes()) == "" and warning(boxes()[:0]) == ""
     assert warning(boxes() + np.array([0, 0, 3, 3])) == ""  # a little beyond the border
     few_wrong = boxes()
@@ -130,5 +130,5 @@ def test_fractions_in_another_form(write, cause):
     assert np.isclose(written / np.tile(SIZE[::-1], 2), first, atol=1e-5).all(1).any()
 
 
-def test_fractions_as_they_should_be():
+def test_correct_fractions_give_no_warning():
     assert box_warning(boxes(), np.tile(SIZE, (60, 1)), boxes()[:, 2:].prod(1), FRACTIONS) == ""

@@ -69,7 +69,7 @@ def test_images_without_boxes_are_dropped_only_in_training(tmp_path, entry):
     for data in (open_coco(path, training=False), open_coco(path, keep_empty=True)):
         assert data.image_ids == [4, 9]
         gt = data[0].gt
-        assert gt.boxes.shape == (0, 4) and gt.classes.shape == gt.image.shape == (0,)
+        assert gt.boxes.shape == (0, 4) and gt.classes.shape == gt.image_index.shape == (0,)
         assert boxes_of(data, 1) == [[0, 0, 4, 4]]
 
 
@@ -276,8 +276,8 @@ def test_bccd_has_two_boxes_without_extent(shared):
     assert dropped == 2
 
 
-def test_boxes_that_end_behind_their_last_pixel(tmp_path):
-    """The convention of the DSLA release: x2 = x + w, clipped to W and H."""
+def test_boxes_of_the_exact_convention(tmp_path):
+    """The DSLA release has x2 = x + w, clipped to W and H."""
     entries = [
         box(1, 9, [2, 3, 10, 5]),
         box(2, 9, [-5, 2, 10, 100]),
@@ -290,7 +290,7 @@ def test_boxes_that_end_behind_their_last_pixel(tmp_path):
     assert data.statistics["tiny"] == data.statistics["outside"] == data.statistics["clipped"] == 1
 
 
-def test_lvis_names_its_images_by_their_address(tmp_path):
+def test_lvis_names_images_by_their_urls(tmp_path):
     address = "http://images.cocodataset.org/train2017/000000000009.png"
     more = {"neg_category_ids": [3], "not_exhaustive_category_ids": [], "flickr_url": "x"}
     images = [{"id": 9, "coco_url": address, "height": 20, "width": 30, **more}]

@@ -84,7 +84,7 @@ def test_random_scenes(seed, convention):
 
 
 def test_no_crop_if_all_boxes_would_be_lost():
-    """Windows of 2 x 2 pixels never show 0.9 of a box of 10 x 10."""
+    """A window of 2 x 2 pixels cannot contain 0.9 of a box of 10 x 10."""
     image, gt = painted(20, 20, [[5, 5, 14, 14]])
     for seed in range(10):
         part, kept = crop(image, gt, seed, side=(0.1, 0.1), min_visible=0.9)

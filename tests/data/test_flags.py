@@ -83,7 +83,7 @@ def test_names_that_only_look_like_flags_give_a_warning(tmp_path, more, name):
     content = open_coco(write_coco(tmp_path, SIZES, entries)).read()
     assert not content.crowd.any()
     wanted = [] if name is None else [f"'{name}' is set in 1 annotations"]
-    assert [w.partition(" and is not read")[0] for w in content.warnings] == wanted
+    assert [w.partition(" but not read")[0] for w in content.warnings] == wanted
 
 
 @pytest.mark.parametrize(

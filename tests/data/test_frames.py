@@ -1,4 +1,4 @@
-"""INPUT.EXIF: boxes and pixels lie in one frame, and the log names it."""
+"""INPUT.EXIF: boxes stay on their pixels, and the log says which images are turned."""
 
 import json
 

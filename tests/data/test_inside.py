@@ -22,7 +22,7 @@ def picture(path):
 
 @pytest.fixture
 def folders(tmp_path):
-    """secret.png outside of images/, which has a.png and links out of it and within it."""
+    """Makes secret.png, and images/ with a.png, a link out of the folder, and one inside it."""
     picture(tmp_path / "secret.png")
     images = picture(tmp_path / "images/a.png").parent
     picture(tmp_path / "images-other/b.png")
@@ -63,7 +63,7 @@ def test_coco_names_that_lead_out(folders, name):
     assert dataset[1].image.shape == (3, 32, 32)
 
 
-def test_what_stays_in_its_folder_is_read(folders):
+def test_links_inside_the_folder_are_read(folders):
     names = ["a.png", "within.png", f"{folders}/images/a.png", "../images/./a.png"]
     dataset = opened(coco(folders, list(enumerate(names, 1))))
     assert len(dataset) == 4
@@ -72,8 +72,8 @@ def test_what_stays_in_its_folder_is_read(folders):
     assert names_outside(folders / "images", ["loop", "loop/x.png", "..", "."]) == ["..", "."][:1]
 
 
-def test_names_without_a_file_are_not_taken_for_others(folders):
-    """An absolute name of another machine means the file of that name in the folder."""
+def test_absolute_names_of_another_machine_are_found_in_the_folder(folders):
+    """The file of the same name in the folder is read."""
     assert len(opened(coco(folders, [(1, "/of/another/machine/images/a.png")]))) == 1
 
 

@@ -43,7 +43,7 @@ def test_collate_pads_and_packs():
         assert (h, w) == s.image.shape[1:]
         assert torch.equal(image[:, :h, :w], s.image)
         assert image.sum() == s.image.sum()  # the padding is 0
-    assert batch.gt.image.tolist() == [0, 0, 2, 2, 2]
+    assert batch.gt.image_index.tolist() == [0, 0, 2, 2, 2]
     assert batch.gt.classes.tolist() == [7, 7, 9, 9, 9]
     assert torch.equal(batch.gt.boxes, torch.cat([s.gt.boxes for s in samples]))
     assert batch.image_ids == (7, 8, 9)
@@ -54,7 +54,7 @@ def test_collate_pads_and_packs():
 def test_collate_rounds_up(step, size):
     batch = collate([sample(20, 33, 0, 1), sample(31, 30, 0, 2)], step)
     assert batch.images.shape[2:] == size
-    assert batch.gt.boxes.shape == (0, 4) and len(batch.gt.image) == 0
+    assert batch.gt.boxes.shape == (0, 4) and len(batch.gt.image_index) == 0
 
 
 def test_a_worker_writes_the_batch_into_shared_memory(monkeypatch):
@@ -234,7 +234,7 @@ def test_pinned_batches_are_complete(tmp_path, monkeypatch):
     pinned = _WorkerBatch(batch).pin_memory().batch
     assert torch.equal(pinned.images, batch.images) and torch.equal(pinned.sizes, batch.sizes)
     assert pinned.images is not batch.images and pinned.image_ids == batch.image_ids
-    for name in ("boxes", "classes", "image"):
+    for name in ("boxes", "classes", "image_index"):
         first, second = getattr(pinned.gt, name), getattr(batch.gt, name)
         assert first is not second and torch.equal(first, second)
 

@@ -24,7 +24,7 @@ def plain(height, width, index):
     """Makes an image of color(index) with a box of class `index` around it."""
     image = torch.tensor(color(index), dtype=torch.uint8).repeat(height, width, 1).permute(2, 0, 1)
     _, gt = painted(height, width, [[0, 0, width - 1, height - 1]])
-    return image, GroundTruth(gt.boxes, gt.classes + index, gt.image)
+    return image, GroundTruth(gt.boxes, gt.classes + index, gt.image_index)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -76,7 +76,7 @@ def test_painted_boxes_are_found():
 
 def last_box(gt):
     """Returns only the last box."""
-    return GroundTruth(gt.boxes[-1:], gt.classes[-1:], gt.image[-1:])
+    return GroundTruth(gt.boxes[-1:], gt.classes[-1:], gt.image_index[-1:])
 
 
 @pytest.mark.parametrize("convention", BoxConvention)

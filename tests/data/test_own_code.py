@@ -112,7 +112,7 @@ WRONG = {
     "return image, replace(gt, classes=gt.classes.int())": "torch.int32; (",
     "return image, replace(gt, classes=gt.classes * 0 + 6)": "class 6; classes are 0 to 5",
     "return image, replace(gt, classes=gt.classes * 0 - 1)": "class -1; classes are 0 to 5",
-    "return image, replace(gt, image=gt.image + 1)": "a gt.image other than 0",
+    "return image, replace(gt, image_index=gt.image_index + 1)": "a gt.image_index other than 0",
 }
 
 
@@ -126,7 +126,7 @@ def test_an_augmentation_that_returns_something_else(config, tmp_path, body):
     assert WRONG[body] in message and "; a transform is called with (image, gt, rng)" in message
 
 
-def test_an_augmentation_that_raises_names_the_line_below_it(config, tmp_path):
+def test_the_error_of_an_augmentation_names_the_users_line(config, tmp_path):
     """The line is the user's, also if it calls another library."""
     path = tmp_path / "own.py"
     path.write_text(AUGMENTATION.replace("{}", 'return json.loads("{"), gt'))

@@ -1,4 +1,4 @@
-"""Damaged PNG files: told in our own line, while libpng prints nothing to stderr."""
+"""Damaged PNG files give a one-line error, and libpng prints nothing to stderr."""
 
 import io
 import zlib

@@ -55,7 +55,7 @@ def test_dropped_by_default(path, caplog):
         data = open_coco(path)
     assert data.image_ids == [5, 9] and data.statistics["crowd"] == 5
     gt = data.ground_truth(1)
-    assert gt.boxes.tolist() == OBJECTS and gt.ignore is None and gt.split == 2
+    assert gt.boxes.tolist() == OBJECTS and gt.ignore is None and gt.object_count == 2
     assert len(caplog.records) == 1
     assert 'Dropped 5 crowd, difficult or ignored boxes (3 by "ignore": 1' in caplog.text
     without = [e for e in ENTRIES if not (e.get("ignore") or e.get("iscrowd"))]
@@ -184,7 +184,7 @@ def test_a_crop_contains_an_object_not_only_a_region():
 
 
 def lose(image, gt, rng):
-    return image, GroundTruth(gt.boxes, gt.classes, gt.image)
+    return image, GroundTruth(gt.boxes, gt.classes, gt.image_index)
 
 
 def test_a_transform_that_loses_the_convention_is_an_error():
@@ -243,11 +243,11 @@ def sample(objects, regions, ignore=True):
 def test_batches_have_the_objects_of_all_images_first(monkeypatch):
     samples = [sample(2, 1), sample(0, 2), sample(0, 0), sample(1, 0, ignore=False), sample(1, 1)]
     gt = collate(samples, 0).gt
-    assert gt.image.tolist() == [0, 0, 3, 4, 0, 1, 1, 4] and gt.split == 4
+    assert gt.image_index.tolist() == [0, 0, 3, 4, 0, 1, 1, 4] and gt.object_count == 4
     assert gt.ignore.tolist() == [False] * 4 + [True] * 4
     assert gt.classes.tolist() == [0, 1, 0, 0, 2, 0, 1, 1]
     for n, part in enumerate(samples):
-        assert torch.equal(gt.boxes[gt.image == n], part.gt.boxes)
+        assert torch.equal(gt.boxes[gt.image_index == n], part.gt.boxes)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self.clone())
     pinned = _WorkerBatch(collate(samples, 0)).pin_memory().batch.gt
     assert torch.equal(pinned.ignore, gt.ignore) and torch.equal(pinned.boxes, gt.boxes)

@@ -86,8 +86,8 @@ def test_boxes_in_fractions(tmp_path):
 
 def test_areas_that_are_not_positive(tmp_path):
     boxes = [box(1, 1, [5, 5, 20, 20], area=-1), box(2, 1, [5, 5, 30, 20], area=0)]
-    one = surveyed(tmp_path, [*boxes, box(3, 1, [5, 5, 9, 9], area=50), box(4, 1, [1, 1, 9, 9])])
-    line = only(box_findings(one), "area").line
+    data = surveyed(tmp_path, [*boxes, box(3, 1, [5, 5, 9, 9], area=50), box(4, 1, [1, 1, 9, 9])])
+    line = only(box_findings(data), "area").line
     assert "2 of 4 boxes with an area that is not a positive number" in line
     assert "such as annotation id 1: -1" in line
 
@@ -128,20 +128,20 @@ def test_rotations_in_voc_files(tmp_path, objects, count):
     upright = voc_object("a", "3 3 20 15")
     turned = upright.replace("<bndbox>", objects + "<bndbox>")
     folder = write_voc(tmp_path, {"x": upright + turned}, {"train": ["x"]})
-    one = Surveyed.of(VocDataset(folder, "train", training=False))
-    assert one.content.rotated[0] == count
+    data = Surveyed.of(VocDataset(folder, "train", training=False))
+    assert data.content.rotated[0] == count
     if count:
-        assert "object 2 of x.xml" in only(box_findings(one), "rotated").line
+        assert "object 2 of x.xml" in only(box_findings(data), "rotated").line
 
 
 def test_images_with_more_objects_than_a_test_keeps(tmp_path):
     boxes = [box(i, 1, [i % 50, 5, 9, 9]) for i in range(7)]
     boxes += [box(10 + i, 2, [i, 5, 9, 9], iscrowd=1) for i in range(9)]
-    one = surveyed(tmp_path, boxes)
-    (finding,) = crowded_images(one, 6)
+    data = surveyed(tmp_path, boxes)
+    (finding,) = crowded_images(data, 6)
     assert "1 of 2 images" in finding.line and "up to 7 ('1.png')" in finding.line
     assert finding.advice == "set TEST.DETECTIONS_PER_IMG 50"
-    assert not list(crowded_images(one, 7))  # crowds do not count
+    assert not list(crowded_images(data, 7))  # crowds do not count
 
 
 def test_classes_without_objects(tmp_path):
@@ -165,8 +165,8 @@ def test_classes_that_only_the_test_set_knows(tmp_path):
 
 def test_the_project_name_of_roboflow(tmp_path):
     names = [{"id": 0, "name": "project"}, {"id": 7, "name": "cat"}]
-    one = surveyed(tmp_path, [box(1, 1, [5, 5, 20, 20])], changes={"categories": names})
-    assert "Roboflow" in only(together_findings([one], []), "unused_class").advice
+    data = surveyed(tmp_path, [box(1, 1, [5, 5, 20, 20])], changes={"categories": names})
+    assert "Roboflow" in only(together_findings([data], []), "unused_class").advice
 
 
 def test_files_that_are_listed_or_used_twice(tmp_path):
@@ -190,7 +190,7 @@ def test_files_that_are_listed_or_used_twice(tmp_path):
     found = together_findings([train], [test])
     assert "1 of 3 files listed twice or more" in only(found, "listed_twice").line
     shared = only(found, "shared_files")
-    assert f"a.json and {tmp_path / 'b.json'}: 1 of 1 images" in shared.line
+    assert f"a.json and {tmp_path / 'b.json'}: 1 of 1 test images" in shared.line
     assert "2.png" in shared.line
     assert only(together_findings([train], [train]), "shared_files").count == 3
 
@@ -203,7 +203,7 @@ def test_half_of_the_boxes_beyond_their_image_must_be_fixed(tmp_path):
 
 
 def test_files_in_two_training_sets(tmp_path):
-    one = surveyed(tmp_path, [box(1, 1, [5, 5, 20, 20]), box(2, 2, [5, 5, 20, 20], 3)])
+    data = surveyed(tmp_path, [box(1, 1, [5, 5, 20, 20]), box(2, 2, [5, 5, 20, 20], 3)])
     content = json.loads((tmp_path / "a.json").read_text())
     content["images"] = content["images"][1:]
     content["annotations"] = content["annotations"][1:]
@@ -211,9 +211,9 @@ def test_files_in_two_training_sets(tmp_path):
     other = tmp_path / "a2.json"
     other.write_text(json.dumps(content))
     two = Surveyed.of(CocoDataset(other, tmp_path / "images", training=True))
-    finding = only(together_findings([one, two], []), "trained_twice")
+    finding = only(together_findings([data, two], []), "trained_twice")
     assert finding.level == "warning" and "1 of 1 images of the second set" in finding.line
-    assert not [f for f in together_findings([one], [two]) if f.code == "trained_twice"]
+    assert not [f for f in together_findings([data], [two]) if f.code == "trained_twice"]
 
 
 def test_class_names(tmp_path):
@@ -221,11 +221,11 @@ def test_class_names(tmp_path):
     categories = [{"id": 7 + i, "name": name} for i, name in enumerate(names)]
     boxes = [box(i, 1, [5, 5, 20, 20], 7 + i) for i in (0, 0, 2, 3)]
     boxes = [entry | {"id": i} for i, entry in enumerate(boxes)]
-    one = surveyed(tmp_path, boxes, changes={"categories": categories})
-    found = box_findings(one)
+    data = surveyed(tmp_path, boxes, changes={"categories": categories})
+    found = box_findings(data)
     assert "3 classes are called 'cat'" in only(found, "same_names").line
     assert "category id 9 is called 'None'" in only(found, "no_name").line
-    assert used_classes(one)["cat"] == 3
+    assert used_classes(data)["cat"] == 3
 
 
 @pytest.mark.parametrize(
@@ -247,8 +247,8 @@ def test_a_line_is_sentences(advice, text):
 )
 def test_class_names_that_differ_only_in_signs(tmp_path, names, similar):
     categories = [{"id": i, "name": name} for i, name in zip((7, 8), names, strict=True)]
-    one = surveyed(tmp_path, [box(1, 1, [1, 1, 9, 9])], changes={"categories": categories})
-    found = [f for f in box_findings(one) if f.code == "near_names"]
+    data = surveyed(tmp_path, [box(1, 1, [1, 1, 9, 9])], changes={"categories": categories})
+    found = [f for f in box_findings(data) if f.code == "near_names"]
     assert len(found) == similar
     assert not similar or all(repr(name) in found[0].line for name in names)
 
@@ -278,8 +278,8 @@ def test_areas_of_another_unit(tmp_path, areas, message):
 def test_objects_that_no_detection_can_match_are_counted(tmp_path):
     values = ([5, 5, 0, 20], [5, 5, 20, -1], [200, 5, 9, 9], [5, 5, 0.5, 9])
     boxes = [box(i, 1, list(v)) for i, v in enumerate(values)]
-    one = surveyed(tmp_path, [*boxes, box(9, 1, [1, 1, 0, 9], iscrowd=1)])
-    finding = only(together_findings([], [one]), "never_found")
+    data = surveyed(tmp_path, [*boxes, box(9, 1, [1, 1, 0, 9], iscrowd=1)])
+    finding = only(together_findings([], [data]), "never_found")
     assert "2 of 5 boxes of the test set" in finding.line and "(5, 5, 0, 20)" in finding.line
 
 

@@ -45,8 +45,8 @@ def path(tmp_path):
 def found(path):
     dataset = open_coco(path, training=False, reading=Reading(headers=False))
     names = dataset.content.names.tolist()
-    one = Surveyed.of(dataset, cached_headers(dataset.images, names, "test"))
-    return {finding.code: finding for finding in file_findings(one)}
+    data = Surveyed.of(dataset, cached_headers(dataset.images, names, "test"))
+    return {finding.code: finding for finding in file_findings(data)}
 
 
 def test_good_files_give_no_finding(path):

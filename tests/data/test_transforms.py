@@ -74,7 +74,7 @@ def test_flip_of_exact_boxes(flip):
     image, gt = scene(20, 31)
     boxes = torch.tensor([[2.0, 3.0, 31.0, 20.0]])
     exact = BoxConvention.EXACT
-    gt = GroundTruth(boxes, gt.classes[:1], gt.image[:1], convention=exact)
+    gt = GroundTruth(boxes, gt.classes[:1], gt.image_index[:1], convention=exact)
     _, moved = flip(1.0)(image, gt, np.random.default_rng(0))
     expected = [0, 3, 29, 20] if flip is HorizontalFlip else [2, 0, 31, 17]  # W - x, H - y
     assert moved.boxes.tolist() == [expected]

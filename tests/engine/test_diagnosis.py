@@ -86,7 +86,7 @@ def test_the_threshold_above_all_scores_is_named_with_the_largest(model):
 
 def test_the_threshold_is_not_named_if_there_are_detections(model):
     (found,) = causes(scored(model, 0.06), table=np.array([[1.0, 40, 40, 5, 5, 0.06, 1]]))
-    assert "overlaps" in found
+    assert "IoU 0.5" in found
 
 
 def test_only_averaged_weights_are_named_if_the_trained_ones_detect_more(model):

@@ -33,9 +33,9 @@ def test_numbers_pictures_and_keys_go_there(wandb, tmp_path):
         metrics.write(20, {"loss": torch.tensor(0.5), "lr": 0.1, "note": "text"})
         metrics.write_evaluation(20, "bccd", scores)
         metrics.write_pictures(20, "assignment", {"0": torch.zeros(3, 30, 40).byte()})
-    [run], [asked] = wandb.runs, wandb.asked
-    assert (asked["project"], asked["name"], asked["id"]) == ("mine", "run7", None)
-    assert asked["dir"] == str(tmp_path / "run7") and run.finished == 1
+    [run], [settings] = wandb.runs, wandb.init_calls
+    assert (settings["project"], settings["name"], settings["id"]) == ("mine", "run7", None)
+    assert settings["dir"] == str(tmp_path / "run7") and run.finished == 1
     assert run.keys == {"SEED": 7} and run.summary["run"] == "Training\n  head  ATSS"
     assert {step for step, _ in run.logged} == {20}
     logged = {name: value for _, values in run.logged for name, value in values.items()}
@@ -53,7 +53,7 @@ def test_a_resumed_run_continues_there(wandb, tmp_path):
         for iteration in (6, 8):
             metrics.write(iteration, {"loss": 1.0})
     assert (tmp_path / ID_FILE).read_text() == "abc123"
-    assert [(x["id"], x["resume"]) for x in wandb.asked] == [(None, None), ("abc123", "allow")]
+    assert [(x["id"], x["resume"]) for x in wandb.init_calls] == [(None, None), ("abc123", "allow")]
     assert [[step for step, _ in run.logged] for run in wandb.runs] == [[2, 4, 6], [8]]
 
 

@@ -273,7 +273,7 @@ def test_scoring_refuses_the_annotations_that_training_refuses(tmp_path, annotat
     "ids", [{"images": (1, 2**70)}, {"categories": (1, 2**70)}, {"images": (1, 1)}]
 )
 def test_invalid_ids(tmp_path, ids):
-    with pytest.raises(UserError, match=r"a\.json: .*(make it an integer|is there twice)"):
+    with pytest.raises(UserError, match=r"a\.json: .*(make it an integer|occurs 2 times)"):
         evaluate_coco(write(tmp_path / "a.json", [truth(1, 1, (0, 0, 50, 50))], **ids), [])
 
 
@@ -296,7 +296,7 @@ def test_categories_of_one_name_keep_their_entries(tmp_path):
     assert scores.per_category["cell#2"] == pytest.approx(1)
 
 
-def test_pycocotools_steps_in_when_hotcoco_is_missing(tmp_path, monkeypatch):
+def test_pycocotools_is_used_when_hotcoco_is_missing(tmp_path, monkeypatch):
     path, results = random_scene(3, tmp_path / "a.json")
     expected = evaluate_coco(path, results, scorer="hotcoco")
     monkeypatch.setitem(sys.modules, "hotcoco", None)
@@ -356,7 +356,7 @@ def test_the_file_and_the_table_show_the_cap(tmp_path):
 
 
 def test_an_area_below_0_hides_no_object(tmp_path):
-    """COCO's scores leave out objects whose area lies in no range."""
+    """COCO's scores ignore objects whose area is in none of the ranges."""
     boxes = [(0, 0, 20, 20), (50, 0, 20, 20)]
     path = write(tmp_path / "a.json", [truth(1, 1, b, area=-1) for b in boxes])
     assert evaluate_coco(path, [found(1, 1, boxes[0], 0.9)]).metrics["AR100"] == 0.5

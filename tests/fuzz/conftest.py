@@ -1,6 +1,6 @@
-"""How long the fuzzing takes: short and the same every time, or as long as DYNAMIC_ATSS_FUZZ says.
+"""Sets the number of fuzzed inputs: few and always the same ones, unless DYNAMIC_ATSS_FUZZ is set.
 
-DYNAMIC_ATSS_FUZZ=<examples>: so many inputs of each test, drawn anew each time.
+DYNAMIC_ATSS_FUZZ=<examples> draws so many new inputs of each test.
 """
 
 import os
@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 SHORT = 40  # inputs of each test
-MEMORY = 600  # MB above those at a test's start: a decoded picture of the largest size, twice
+MEMORY = 600  # MB that a test may add: twice a decoded picture of the largest size
 ASKED = os.environ.get("DYNAMIC_ATSS_FUZZ", "")
 
-# Nothing is left in the folder that the tests run in.
+# Keeps the working directory of the tests clean.
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", tempfile.mkdtemp(prefix="hypothesis_"))
 settings.register_profile(
     "fuzz",
@@ -36,9 +36,9 @@ def _megabytes(name: str) -> int:
 
 @pytest.fixture(autouse=True)
 def bounded_memory() -> Iterator[None]:
-    """No input takes much memory; looked at where Linux counts the most that there was."""
+    """Checks that no input takes much memory, if Linux counts the peak."""
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # the most is the present, from here on
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     except OSError:
         yield
         return

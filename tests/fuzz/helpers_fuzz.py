@@ -1,4 +1,4 @@
-"""Strategies for hostile inputs, and what every door owes them."""
+"""Strategies for hostile inputs, and the check of each function that reads them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ODD_TEXTS = (
     *("[1, 2]", "(1,", "{}", "()", "lambda: 0", "%s", "{0}", "~", "file.py:Name"),
 )
 
-# A few signs of each kind: hypothesis would first list all that Unicode has, which takes seconds.
+# Some characters of each kind. For all of Unicode hypothesis would need seconds.
 SIGNS = "aZ 09.,:;-+eE_/\\\n\t\r\0\x1b\x7f\x85é٣中\u200d\u202e\u2028\ud800😀\"'<>&[]{}()#*!|%~=@`?"
 
 numbers = st.one_of(st.sampled_from(ODD_NUMBERS), st.sampled_from(ODD_FLOATS), st.integers(-9, 99))
@@ -49,10 +49,10 @@ values = st.recursive(
 )
 
 
-def outcome(door: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """What a door gives, REFUSED where it says so in one line; any other end fails."""
+def outcome(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """Calls a function. Returns REFUSED for a one-line UserError; any other error fails."""
     try:
-        return door(*arguments, **named)
+        return function(*arguments, **named)
     except UserError as error:
         line = str(error)
         assert line and line == printable(line) and len(line) <= LONGEST_MESSAGE, line
@@ -61,7 +61,7 @@ def outcome(door: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
 
 @st.composite
 def damaged(draw: DrawFn, files: Sequence[bytes]) -> bytes:
-    """One of some files after a few accidents: bits flipped, bytes lost, doubled, overwritten."""
+    """Draws a file and damages it: flips bits, loses, doubles or overwrites bytes."""
     data = bytearray(draw(st.sampled_from(files)))
     for _ in range(draw(st.integers(0, 4))):
         place = draw(st.integers(0, max(len(data) - 1, 0)))
@@ -88,9 +88,9 @@ def _damage(data: bytearray, kind: str, place: int, other: int, new: bytes) -> N
 
 
 @st.composite
-def spoilt(draw: DrawFn, whole: Any, most: int = 3) -> Any:
-    """A tree of dictionaries and lists in which a few entries are replaced, lost or doubled."""
-    tree = copy.deepcopy(whole)
+def spoilt(draw: DrawFn, valid: Any, most: int = 3) -> Any:
+    """Replaces, loses or doubles up to `most` entries in a tree of dictionaries and lists."""
+    tree = copy.deepcopy(valid)
     for _ in range(draw(st.integers(0, most))):
         places = [*_places(tree)]
         node, key = places[draw(st.integers(0, len(places) - 1))] if places else (None, None)
@@ -107,7 +107,7 @@ def spoilt(draw: DrawFn, whole: Any, most: int = 3) -> Any:
 
 
 def _places(tree: Any) -> list[tuple[Any, Any]]:
-    """(container, key) of every entry."""
+    """Lists (container, key) of every entry."""
     if not isinstance(tree, dict | list):
         return []
     keys = [*tree] if isinstance(tree, dict) else range(len(tree))
@@ -115,7 +115,7 @@ def _places(tree: Any) -> list[tuple[Any, Any]]:
 
 
 def bytes_of(strategy: SearchStrategy[str]) -> SearchStrategy[bytes]:
-    """In UTF-8, half pairs included."""
+    """Encodes texts in UTF-8, including lone surrogates."""
     return strategy.map(lambda text: text.encode("utf-8", "surrogatepass"))
 
 
@@ -123,12 +123,12 @@ COORDINATES = (
     *(0.0, -0.0, 1.0, 4.0, 8.0, 12.0, 16.5, 20.0, 31.999, 40.0, -7.0, 56.0, 1e-30, -1e-30),
     *(1e6, -1e6, 1e25, -1e25, 3e38, -3e38, math.nan, math.inf, -math.inf),
 )
-ORDINARY = 14  # of these
+ORDINARY = 14  # number of ordinary ones among these
 
 
 @st.composite
 def layouts(draw: DrawFn, tensor: Tensor) -> Tensor:
-    """The same values, in this or another order in memory."""
+    """Draws the order in memory of the same values."""
     kind = draw(st.sampled_from(["plain", "turned", "spread"]))
     if kind == "turned":
         return tensor.transpose(0, -1).contiguous().transpose(0, -1)
@@ -137,16 +137,16 @@ def layouts(draw: DrawFn, tensor: Tensor) -> Tensor:
 
 @st.composite
 def tensors(draw: DrawFn, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Ordinary coordinates, with ties and rows that are there twice, or any numbers; in any layout.
+    """Draws ordinary coordinates, with ties and repeated rows, or any numbers, in any layout.
 
-    The numbers are drawn by a seed: one by one they would take most of the time.
+    A seed draws the numbers: drawing them one by one would take most of the time.
     """
     rng = random.Random(draw(st.integers(0, 2**32 - 1)))
     most = draw(st.sampled_from([ORDINARY, ORDINARY, len(COORDINATES)]))
     count = math.prod(shape)
     pick = [rng.choice(COORDINATES[:most]) + rng.choice((0.0, 0.0, 0.25)) for _ in range(count)]
     values = torch.tensor(pick, dtype=torch.float64).to(dtype).view(*shape)
-    if len(shape) == 2 and shape[1] == 4 and draw(st.booleans()):  # none is inverted
+    if len(shape) == 2 and shape[1] == 4 and draw(st.booleans()):  # valid boxes
         low, high = values[:, :2].minimum(values[:, 2:]), values[:, :2].maximum(values[:, 2:])
         values = torch.cat((low, high), 1)
     if shape[0] > 1 and draw(st.booleans()):

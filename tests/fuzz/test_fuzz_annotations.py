@@ -1,4 +1,4 @@
-"""COCO files: damaged ones, and ones whose entries are of any kind."""
+"""Reads damaged COCO files, and files with entries of any kind."""
 
 import json
 
@@ -17,11 +17,11 @@ pytestmark = pytest.mark.slow
 SIZES = {1: (20, 30), 2: (16, 16), 5: (40, 8)}  # height, width
 
 
-def annotation(id, image, bbox, category=7, **more):
-    return {"id": id, "image_id": image, "category_id": category, "bbox": bbox, **more}
+def annotation(id, image, bbox, category=7, **fields):
+    return {"id": id, "image_id": image, "category_id": category, "bbox": bbox, **fields}
 
 
-WHOLE = {
+VALID = {
     "images": [
         {"id": id, "file_name": f"{id}.png", "height": h, "width": w}
         for id, (h, w) in SIZES.items()
@@ -47,13 +47,8 @@ def folder(tmp_path_factory):
 def check_annotations(found):
     count = len(found.xywh)
     assert found.xywh.shape == (count, 4) and found.sizes.shape == (len(found.names), 2)
-    assert (
-        len(found.areas)
-        == len(found.classes)
-        == len(found.image_index)
-        == len(found.crowd)
-        == count
-    )
+    columns = found.areas, found.classes, found.image_index, found.crowd
+    assert all(len(column) == count for column in columns)
     assert (np.diff(found.image_ids) > 0).all() and (np.diff(found.image_index) >= 0).all()
     assert ((found.classes >= 0) & (found.classes < len(found.class_names))).all()
     assert ((found.image_index >= 0) & (found.image_index < len(found.names))).all()
@@ -71,7 +66,7 @@ def check_samples(dataset):
         assert ((gt.classes >= 0) & (gt.classes < len(dataset.class_names))).all()
 
 
-@given(content=spoilt(WHOLE), need_boxes=st.booleans())
+@given(content=spoilt(VALID), need_boxes=st.booleans())
 def test_entries_of_any_kind(folder, content, need_boxes):
     path = folder / "a.json"
     path.write_text(json.dumps(content))
@@ -80,7 +75,7 @@ def test_entries_of_any_kind(folder, content, need_boxes):
         check_annotations(found)
 
 
-@given(content=spoilt(WHOLE), training=st.booleans())
+@given(content=spoilt(VALID), training=st.booleans())
 def test_data_sets_of_any_entries(folder, content, training):
     path = folder / "b.json"
     path.write_text(json.dumps(content))
@@ -89,7 +84,7 @@ def test_data_sets_of_any_entries(folder, content, training):
         check_samples(dataset)
 
 
-@given(data=damaged([json.dumps(WHOLE).encode(), b"{}", b"[" * 3000, b"\xef\xbb\xbf{}"]))
+@given(data=damaged([json.dumps(VALID).encode(), b"{}", b"[" * 3000, b"\xef\xbb\xbf{}"]))
 def test_damaged_files(folder, data):
     path = folder / "c.json"
     path.write_bytes(data)

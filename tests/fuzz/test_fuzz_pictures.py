@@ -1,4 +1,4 @@
-"""Pictures with accidents: their headers, their pixels, and the look at where they end."""
+"""Reads damaged pictures: headers, pixels, and the check of the end."""
 
 import io
 
@@ -17,11 +17,24 @@ pytestmark = pytest.mark.slow
 
 MOST = 250_000  # pixels
 KINDS = (
-    *(("RGB", "JPEG", {}), ("L", "JPEG", {}), ("CMYK", "JPEG", {}), ("RGB", "PNG", {})),
-    *(("P", "PNG", {}), ("LA", "PNG", {}), ("RGBA", "PNG", {}), ("1", "PNG", {}), ("P", "GIF", {})),
-    *(("I;16", "PNG", {}), ("RGB", "BMP", {}), ("RGB", "WEBP", {}), ("L", "TIFF", {})),
-    *(("RGB", "JPEG", {"progressive": True}), ("RGB", "TIFF", {"compression": "tiff_lzw"})),
-    *(("RGB", "WEBP", {"lossless": True}), ("I;16", "TIFF", {}), ("F", "TIFF", {})),
+    ("RGB", "JPEG", {}),
+    ("L", "JPEG", {}),
+    ("CMYK", "JPEG", {}),
+    ("RGB", "PNG", {}),
+    ("P", "PNG", {}),
+    ("LA", "PNG", {}),
+    ("RGBA", "PNG", {}),
+    ("1", "PNG", {}),
+    ("P", "GIF", {}),
+    ("I;16", "PNG", {}),
+    ("RGB", "BMP", {}),
+    ("RGB", "WEBP", {}),
+    ("L", "TIFF", {}),
+    ("RGB", "JPEG", {"progressive": True}),
+    ("RGB", "TIFF", {"compression": "tiff_lzw"}),
+    ("RGB", "WEBP", {"lossless": True}),
+    ("I;16", "TIFF", {}),
+    ("F", "TIFF", {}),
 )
 
 
@@ -44,23 +57,23 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("pictures")
 
 
-def check_picture(path, **how):
-    """Pixels are those of the header, or the file is refused."""
+def check_picture(path, **options):
+    """Checks that the pixels have the size of the header, or that the file is refused."""
     header = outcome(image_header, path)
-    pixels = outcome(read_image, path, max_pixels=MOST, **how)
+    pixels = outcome(read_image, path, max_pixels=MOST, **options)
     if pixels is REFUSED:
         return
     assert header is not REFUSED and pixels.dtype == torch.uint8
     sides = (header.height, header.width)
-    turned = how["orientation"] >= 5
+    turned = options["orientation"] >= 5
     assert pixels.shape == (3, *(sides[::-1] if turned else sides)) and min(sides) > 0
     assert header.height * header.width <= MOST and 1 <= header.orientation <= 8
     assert outcome(check_end, path, header, MOST) is not REFUSED
 
 
 @pytest.mark.parametrize("number", range(len(KINDS)), ids=[f"{m} {f}" for m, f, _ in KINDS])
-def test_whole_pictures_are_read(folder, number):
-    path = folder / "whole"
+def test_valid_pictures_are_read(folder, number):
+    path = folder / "valid"
     path.write_bytes(PICTURES[number])
     found = outcome(read_image, path, max_pixels=MOST)
     assert (found is REFUSED) == (KINDS[number][0] == "F")

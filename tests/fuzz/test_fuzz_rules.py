@@ -54,7 +54,7 @@ def check(result, priors, gt, predictions):
     assert index.shape == quality.shape == (IMAGES, len(priors)) and index.dtype == torch.int64
     assert ((index >= -2) & (index < max(len(gt), 1))).all()
     image, prior = (index >= 0).nonzero().unbind(1)
-    assert torch.equal(gt.image[index[image, prior]], image)
+    assert torch.equal(gt.image_index[index[image, prior]], image)
     read = (gt.boxes, predictions.boxes, predictions.logits)
     if all(bool((x.abs() <= ORDINARY).all()) for x in read):
         assert ((quality >= 0) & (quality <= 1)).all()
@@ -95,7 +95,7 @@ def test_regions(name, scene, regions):
     """Boxes at the end are regions: they change background alone."""
     priors, gt, predictions = scene
     flags = torch.arange(len(gt)) >= len(gt) - regions
-    gt = GroundTruth(gt.boxes, gt.classes, gt.image, flags)
+    gt = GroundTruth(gt.boxes, gt.classes, gt.image_index, flags)
     rule = made(name)
     result = IgnoreRegions(rule)(priors, gt, predictions)
     check(result, priors, gt.objects, predictions)

@@ -1,4 +1,4 @@
-"""VOC's XML files and YOLO's labels: damaged ones, and ones with texts of any kind."""
+"""Reads VOC's XML files and YOLO's labels that are damaged or have texts of any kind."""
 
 import numpy as np
 import pytest
@@ -26,8 +26,18 @@ XML = """<?xml version="1.0" encoding="utf-8"?>
 """
 TAGS = ("object", "name", "bndbox", "xmin", "ymin", "xmax", "ymax", "difficult", "size", "width")
 PIECES = (
-    *("<!DOCTYPE a [<!ENTITY b 'c'>]>", "&b;", "&#0;", "<![CDATA[x]]>", "<!-- -->", "<?x y?>"),
-    *("<a>" * 40, "</a>", "</annotation>", "<object/>", "<name/>", '<size width="3"/>'),
+    "<!DOCTYPE a [<!ENTITY b 'c'>]>",
+    "&b;",
+    "&#0;",
+    "<![CDATA[x]]>",
+    "<!-- -->",
+    "<?x y?>",
+    "<a>" * 40,
+    "</a>",
+    "</annotation>",
+    "<object/>",
+    "<name/>",
+    '<size width="3"/>',
 )
 LABELS = "0 0.5 0.5 0.25 0.25\n2 0.1 0.1 0.2 0.1 0.2 0.3\n\n1 .5 .5 1 1\n"
 LAYOUT = (
@@ -42,7 +52,7 @@ def folder(tmp_path_factory):
 
 @st.composite
 def odd_xml(draw):
-    """The text above with other texts in some elements, and other pieces between them."""
+    """Draws XML with other texts in some elements, and other pieces between them."""
     text = XML
     for _ in range(draw(st.integers(0, 3))):
         opened = f"<{draw(st.sampled_from(TAGS))}>"
@@ -54,7 +64,7 @@ def odd_xml(draw):
 
 
 def read_both(path, data):
-    """What the file says; the door that reads its classes alone agrees."""
+    """Reads a file, and its classes with the other function, and compares both."""
     path.write_bytes(data)
     image, names = outcome(read_voc_xml, path), outcome(read_class_names, path, "correct it")
     if image is not REFUSED:

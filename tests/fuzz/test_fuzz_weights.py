@@ -1,4 +1,4 @@
-"""Weight files and checkpoints: damaged archives, streams and pickles, at every door."""
+"""Reads damaged archives, streams and pickles with every function for weights."""
 
 import io
 import pickle
@@ -29,9 +29,9 @@ CONTENT = {
 CAFFE2 = {"blobs": {"conv1_w": np.ones((2, 3, 2, 2), np.float32), "res2_0_branch1_w": np.zeros(3)}}
 
 
-def saved(content, **how):
+def saved(content, **options):
     buffer = io.BytesIO()
-    torch.save(content, buffer, **how)
+    torch.save(content, buffer, **options)
     return buffer.getvalue()
 
 
@@ -54,9 +54,15 @@ CODES = sorted(
     if len(name) > 2 and isinstance(code := getattr(pickle, name), bytes)
 )
 NAMES = [
-    *(b"cposix\nsystem\n", b"c__builtin__\neval\n", b"cnumpy\nndarray\n", b"cnumpy\ndtype\n"),
-    *(b"ctorch._utils\n_rebuild_tensor_v2\n", b"ccollections\nOrderedDict\n"),
-    *(b"c_codecs\nencode\n", b"cnumpy.core.multiarray\n_reconstruct\n", b"c__builtin__\nset\n"),
+    b"cposix\nsystem\n",
+    b"c__builtin__\neval\n",
+    b"cnumpy\nndarray\n",
+    b"cnumpy\ndtype\n",
+    b"ctorch._utils\n_rebuild_tensor_v2\n",
+    b"ccollections\nOrderedDict\n",
+    b"c_codecs\nencode\n",
+    b"cnumpy.core.multiarray\n_reconstruct\n",
+    b"c__builtin__\nset\n",
 ]
 VALUES = [
     b"K\x01",
@@ -74,14 +80,14 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def checkpoint(folder):
-    """The bytes of a run's own file."""
+    """Returns the bytes of a checkpoint of a run."""
     path = folder / "model_0000007.pth"
     save_checkpoint(path, CONTENT)
     return path.read_bytes()
 
 
 def read(path, data):
-    """A source of finite or odd tensors, or refused; nothing is printed or run."""
+    """Reads a weight file and checks its entries, unless it is refused."""
     path.write_bytes(data)
     content = outcome(read_file, path)
     source = REFUSED if content is REFUSED else outcome(identify, content, path)
@@ -107,7 +113,7 @@ def test_contents_of_any_kind(folder, content):
 
 
 @given(data=st.data())
-def test_checkpoints_are_whole_or_refused(folder, checkpoint, data):
+def test_checkpoints_are_intact_or_refused(folder, checkpoint, data):
     path = folder / "model_0000008.pth"
     path.write_bytes(data.draw(damaged([checkpoint])))
     found = outcome(load_checkpoint, path)

@@ -1,4 +1,4 @@
-"""A tiny run, trained once for all tests of using it."""
+"""Trains a tiny run once for all tests of inference."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers_run import call_tool, write_config
 
-# A detector of six iterations is sure of nothing: every score counts.
+# After six iterations all scores are low, so the tests count every score.
 OWN = ["MODEL.ATSS.INFERENCE_TH", 0.001, "TEST.IMS_PER_BATCH", 1, "SOLVER.EMA_DECAY", 0.5]
 
 

@@ -1,5 +1,4 @@
-"""What `dynamic_atss` exports, and the example in each docstring, run in a folder as a demo leaves
-it."""
+"""Runs the examples in the docstrings of `dynamic_atss`, in a folder like that of the demo."""
 
 import doctest
 

@@ -1,4 +1,4 @@
-"""`load` and what one can give the model that it returns."""
+"""`load` and the inputs of the model that it returns."""
 
 import json
 import subprocess
@@ -36,14 +36,14 @@ def same(a, b):
 
 
 def test_detections_are_those_of_test_net(model, run, pictures):
-    """All that the test of the training counted, to 1e-6: boxes, scores, categories, order."""
-    tested = json.loads((run / "inference/shapes_val/bbox.json").read_text())
+    """Boxes, scores, categories and order agree with the test of the training, to 1e-6."""
+    expected = json.loads((run / "inference/shapes_val/bbox.json").read_text())
     truth = json.loads((pictures.parent / "annotations/val.json").read_text())
     ids = {image["file_name"]: image["id"] for image in truth["images"]}
     found = [r for f in model(pictures, threshold=0) for r in f.to_coco(ids[f.name])]
-    assert len(found) == len(tested) > 100
+    assert len(found) == len(expected) > 100
     categories = {c["id"]: c["name"] for c in truth["categories"]}
-    for ours, theirs in zip(sorted_rows(found), sorted_rows(tested), strict=True):
+    for ours, theirs in zip(sorted_rows(found), sorted_rows(expected), strict=True):
         assert ours["image_id"] == theirs["image_id"]
         assert model.class_names[ours["category_id"] - 1] == categories[theirs["category_id"]]
         assert ours["bbox"] == pytest.approx(theirs["bbox"], abs=1e-6)
@@ -51,16 +51,16 @@ def test_detections_are_those_of_test_net(model, run, pictures):
 
 
 def test_detections_are_those_of_test_net_in_several_passes(run, pictures, tmp_path, monkeypatch):
-    """TEST.BBOX_AUG counts here, too."""
+    """TEST.BBOX_AUG applies to the loaded model, too."""
     aug = ["TEST.BBOX_AUG.ENABLED", "True", "TEST.BBOX_AUG.H_FLIP", "True"]
     aug += ["TEST.BBOX_AUG.SCALES", "(64,)"]
     args = ["--config-file", run / "config.yaml", "MODEL.WEIGHT", run / "model_final.pth", *aug]
     assert call_tool(monkeypatch, "test_net", [*args, "OUTPUT_DIR", tmp_path]) == 0
-    tested = json.loads((tmp_path / "inference/shapes_val/bbox.json").read_text())
+    expected = json.loads((tmp_path / "inference/shapes_val/bbox.json").read_text())
     found = [r for f in load(run, overrides=aug)(pictures, threshold=0) for r in f.to_coco()]
-    assert len(found) == len(tested) > 100
+    assert len(found) == len(expected) > 100
     for key in ("score", "bbox"):
-        ours, theirs = (np.array(sorted(row[key] for row in some)) for some in (found, tested))
+        ours, theirs = (np.array(sorted(row[key] for row in rows)) for rows in (found, expected))
         assert ours == pytest.approx(theirs, abs=1e-6)
 
 
@@ -186,7 +186,7 @@ def test_options_that_cannot_be(model, files, options, message):
     ("given", "message"),
     [
         ("nowhere.jpg", "nowhere.jpg: no such picture, folder or video"),
-        ("nowhere/*.jpg", "no file fits this pattern"),
+        ("nowhere/*.jpg", "no file matches this pattern"),
         (np.zeros((3, 4, 5), np.uint8), r"an array \(3, 4, 5\) of uint8: give \(H, W, 3\)"),
         (np.zeros((4, 4, 3)), "of float64"),
         (torch.full((3, 4, 4), 2.0), "not normalised"),
@@ -197,7 +197,7 @@ def test_options_that_cannot_be(model, files, options, message):
         ({"image": 1}, "a dict is no picture"),
         ("", "an empty text"),
         (" ", "an empty text"),
-        ("https://example.org/a.jpg", "https://example.org/a.jpg: addresses are not read"),
+        ("https://example.org/a.jpg", "https://example.org/a.jpg: addresses are not opened"),
         (Image.new("I", (4, 4)), "mode I"),
         (99, "camera 99: no such camera"),
     ],
@@ -216,7 +216,7 @@ def test_what_is_passed_over_in_a_folder_is_told(model, files, tmp_path, caplog)
     (tmp_path / ".hidden").touch()
     assert len(list(model(tmp_path))) == 1
     (line,) = caplog.messages
-    assert "2 of 3 entries are not looked at, such as deeper" in line and "**/*.jpg" in line
+    assert "2 of 3 entries are skipped, such as deeper" in line and "**/*.jpg" in line
 
 
 def test_tiles_that_are_enlarged_are_told(model, files, caplog):
@@ -235,18 +235,18 @@ def test_a_broken_picture_of_a_folder_is_left_out(model, files, tmp_path, caplog
     stream = model(tmp_path)
     assert [f.name for f in stream] == [files[0].name, files[2].name]
     assert len(stream.broken) == 1 and str(broken) in stream.broken[0]
-    assert f"left out: {broken}" in caplog.text
+    assert f"skipped: {broken}" in caplog.text
     assert [f.name for f in model(iter([broken, files[0]]))] == [str(files[0])]
     for given in (broken, [files[0], broken], Image.open(broken)):
         with pytest.raises(UserError, match=r"cannot be decoded"):
             model(given)
-    with pytest.raises(UserError, match=r"holds no pictures \(.jpg"):
+    with pytest.raises(UserError, match=r"has no pictures \(.jpg"):
         (tmp_path / "empty").mkdir()
         model(tmp_path / "empty")
 
 
 def test_the_frame_and_the_limit_of_the_training(run, files, tmp_path):
-    """A quarter turn by EXIF counts if the training set's did; INPUT.MAX_PIXELS holds."""
+    """A quarter turn by EXIF applies if it did in training. INPUT.MAX_PIXELS applies."""
     turned = tmp_path / "turned.jpg"
     with Image.open(files[0]) as picture:
         exif = picture.getexif()

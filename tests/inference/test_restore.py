@@ -1,4 +1,4 @@
-"""A checkpoint alone is enough to use the model, and nothing that it names is run."""
+"""A checkpoint alone is enough to use the model, and code that it names is not run."""
 
 import shutil
 
@@ -21,7 +21,7 @@ EXIF = b"\xff\xe1\x00\x22Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x
 
 @pytest.fixture
 def changed(run, tmp_path):
-    """A file alone in a folder, with other entries than the run's checkpoint; None: without it."""
+    """Writes a copy of the run's checkpoint with changed entries. None removes an entry."""
 
     def write(**entries):
         content = {**load_checkpoint(run / "model_final.pth"), **entries}
@@ -60,7 +60,7 @@ def test_a_folder_means_its_newest_checkpoint(run):
 
 def test_checkpoints_of_before_take_the_configuration_beside_them(run, changed, tmp_path):
     old = changed(config=None, exif=None)
-    with pytest.raises(UserError, match=r"alone.pth: does not hold its configuration.*--config-fi"):
+    with pytest.raises(UserError, match=r"alone.pth: contains no configuration.*--config-fi"):
         restore(old)
     given = restore(old, config_file=run / "config.yaml")
     shutil.copy(run / "config.yaml", tmp_path)
@@ -116,7 +116,7 @@ def test_a_rule_of_ones_own_is_not_run(run, changed, tmp_path):
 
 
 def test_what_a_rule_learns_is_left(tiny, tmp_path, monkeypatch):
-    """Its weights lie in the checkpoint; its file need not be there to predict."""
+    """The checkpoint has the weights of the rule. Prediction does not need the rule's file."""
     rule = shutil.copy(ROOT / "examples/learned_width.py", tmp_path)
     args = ["--config-file", tiny / "tiny.yaml", "DATASETS.ROOT", tiny / "datasets"]
     args += ["MODEL.ASSIGNER.NAME", f"{rule}:LearnedWidth", "SOLVER.MAX_ITER", 1, "--skip-test"]
@@ -141,7 +141,7 @@ def test_a_body_of_ones_own_needs_leave(run, changed, tmp_path):
 
 
 def test_a_published_checkpoint_works_with_a_config_file(run, tmp_path):
-    """Names and layout of the releases, 80 classes without names."""
+    """It has the keys and layout of the releases, and 80 classes without names."""
     from dynamic_atss.builders import build_model
     from dynamic_atss.config.load import load_config
     from dynamic_atss.weights import to_published
@@ -152,7 +152,7 @@ def test_a_published_checkpoint_works_with_a_config_file(run, tmp_path):
     found = restore(path, config_file=run / "config.yaml")
     assert found.class_names[0] == "person" and len(found.class_names) == 80
     torch.save({"model": to_published(build_model(cfg, 2).state_dict())}, path)
-    with pytest.raises(UserError, match=r"tells no class names \(2 classes\).*--names a,b,c"):
+    with pytest.raises(UserError, match=r"contains no class names \(2 classes\).*--names a,b,c"):
         restore(path, config_file=run / "config.yaml")
     named = restore(path, config_file=run / "config.yaml", class_names=["a", "b"])
     assert named.class_names == ["a", "b"]
@@ -183,7 +183,7 @@ def test_no_such_weights(tmp_path, run):
 
 
 def test_the_frame_of_the_training_set(tmp_path, monkeypatch):
-    """Pictures of a phone, with the sizes of the upright pictures, and of the stored pixels."""
+    """Tests a phone's pictures with the upright sizes, and with the sizes of stored pixels."""
     folder = tmp_path / "datasets/shapes"
     args = write_config(tmp_path)
     names = ["SOLVER.MAX_ITER", 1, "--skip-test"]

@@ -1,4 +1,4 @@
-"""Tiles: they cover the picture, and an object that an edge cuts is found once."""
+"""Tiles cover the picture, and an object that an edge cuts is detected once."""
 
 from itertools import pairwise
 
@@ -32,8 +32,11 @@ def test_a_picture_no_larger_than_a_tile_is_one_window():
 
 
 class Finds:
-    """A detector of coloured rectangles: the part of each that a crop shows, a score that grows
-    with it; in a crop larger than `sees`, only objects of 40 pixels and more."""
+    """Detects coloured rectangles in a crop.
+
+    A box is the visible part of a rectangle, and its score grows with that part. In a crop larger
+    than `sees`, only rectangles of at least 40 pixels are detected.
+    """
 
     def __init__(self, sees: int, cut_score: float = 0.5) -> None:
         self.sees, self.cut_score, self.calls = sees, cut_score, []
@@ -86,20 +89,20 @@ def test_an_object_larger_than_the_overlap_comes_from_the_whole_picture():
 
 
 def test_objects_of_another_class_do_not_cover_each_other():
-    """A small one at the edge of a tile, within a large one of another class."""
+    """A small object at the edge of a tile lies inside a large object of another class."""
     detect = Finds(sees=100)
     rows = join(scene([(20, 30, 200, 120, 1), (95, 60, 20, 20, 0)]), detect)
     assert (95, 60, 20, 20, 0) in as_boxes(rows) and (20, 30, 200, 120, 1) in as_boxes(rows)
 
 
 def test_an_unsure_box_does_not_stand_in_for_a_cut_one():
-    """The whole picture gives a box of score 0.1 around all that the tiles are sure of."""
+    """The full picture gives a box of score 0.1 around the certain boxes of the tiles."""
 
     def detect(images):
         found = []
         for image in images:
-            whole = image.shape[2] > 100
-            box, score = ((0, 0, 300, 100), 0.1) if whole else ((90, 10, 10, 10), 0.9)
+            is_full = image.shape[2] > 100
+            box, score = ((0, 0, 300, 100), 0.1) if is_full else ((90, 10, 10, 10), 0.9)
             rows = np.array([box], float), np.array([score], np.float32), np.zeros(1, np.int64)
             found.append(Rows(*rows))
         return found

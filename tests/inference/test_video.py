@@ -1,4 +1,4 @@
-"""Videos: every frame in turn, those that are broken by name, and writing them whole or not."""
+"""Videos: reading all frames, reporting broken ones, and writing a video completely or not."""
 
 import cv2
 import numpy as np
@@ -57,7 +57,7 @@ def test_what_is_no_video(tmp_path):
     with pytest.raises(UserError, match=r"a.mp4: the video cannot be opened: .* lacks its codec"):
         Video(path, PIXELS)
     write_video(path, codec="mp4v")
-    with pytest.raises(UserError, match=r"frames of 96 x 64 pixels, more than INPUT.MAX_PIXELS"):
+    with pytest.raises(UserError, match=r"frames have 96 x 64 pixels, more than INPUT.MAX_PIXELS"):
         Video(path, 1000)
 
 
@@ -103,7 +103,7 @@ def test_the_model_takes_a_video(run, tmp_path, caplog):
 
 
 class Camera:
-    """In place of a camera: it gives frames without end."""
+    """Replaces a camera: gives frames without end."""
 
     def __init__(self, number):
         self.number, self.read_so_far = number, 0

@@ -140,7 +140,7 @@ def bad(folder, run):
         (("--weights", folder / "none.pth", *wide), "no such weights"),
         (wide, "add --weights RUN_OR_FILE or --config-file FILE"),
         (("--weights", folder / "empty", *wide), "the folder holds no checkpoint"),
-        (("--weights", backbone, *wide), "does not hold its configuration"),
+        (("--weights", backbone, *wide), "contains no configuration"),
         (("--weights", broken, *beside, *wide), "truncated, damaged or not a weight file"),
         (("--weights", backbone, *beside, *wide), "holds a backbone only"),
         (

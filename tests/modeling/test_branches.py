@@ -86,7 +86,7 @@ def test_it_trains_and_finds_each_box_once_without_nms():
         found = detector.eval()(make_batch())
     assert [len(x) for x in found] == [2, 1]
     for detections, image in zip(found, (0, 1), strict=True):
-        mine = GT.image == image
+        mine = GT.image_index == image
         order = detections.classes.argsort()
         assert detections.classes[order].tolist() == GT.classes[mine].tolist()
         assert (iou(detections.boxes[order], GT.boxes[mine]) > 0.6).all()

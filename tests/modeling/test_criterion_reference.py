@@ -97,7 +97,7 @@ def ties(rule, priors, gt):
     """Flags points whose box depends on the order of the boxes, (N, P). The release may mix the
     class of one box with another box."""
     order = torch.arange(len(gt)).flip(0)
-    turned = GroundTruth(gt.boxes[order], gt.classes[order], gt.image[order])
+    turned = GroundTruth(gt.boxes[order], gt.classes[order], gt.image_index[order])
     predictions = Predictions(torch.zeros(2, len(priors), 4), torch.zeros(2, len(priors), 80))
     one, other = (rule(priors, boxes, predictions).gt_index for boxes in (gt, turned))
     back = torch.where(other >= 0, len(gt) - 1 - other, other)

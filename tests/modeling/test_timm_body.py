@@ -57,8 +57,8 @@ def test_timm_norms():
     ("name", "options", "said"),
     [
         ("resnet_18", {}, "'resnet_18'; nearest: timm/resnet18$"),
-        ("test_vit", {}, "strides 8, 16, 32 are needed, it has 16$"),
-        ("test_maxvit", {}, "160x160 pixels only"),
+        ("test_vit", {}, "strides 8, 16, 32, but has 16$"),
+        ("test_maxvit", {}, "only images of 160x160 pixels"),
         ("test_resnet.nothing", {}, "nothing"),
         ("hrnet_w18_small", {"freeze_at": 2}, "FREEZE_CONV_BODY_AT 0"),
         ("test_resnet", {"norm": "GN"}, "FrozenBN, BN or SyncBN"),

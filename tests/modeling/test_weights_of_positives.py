@@ -233,8 +233,14 @@ def test_a_rules_own_losses_and_metrics_come_beside_the_others():
     ("more", "told"),
     [
         ({"losses": {"width": torch.tensor(1.0)}}, "'width': its name must begin with 'loss_'"),
-        ({"losses": {"loss_cls": torch.tensor(1.0)}}, "'loss_cls', which the criterion has"),
-        ({"metrics": {"positives": torch.tensor(1.0)}}, "'positives', which the criterion has"),
+        (
+            {"losses": {"loss_cls": torch.tensor(1.0)}},
+            "'loss_cls', a name that the criterion already uses",
+        ),
+        (
+            {"metrics": {"positives": torch.tensor(1.0)}},
+            "'positives', a name that the criterion already uses",
+        ),
     ],
 )
 def test_names_that_are_taken_are_refused(more, told):
@@ -341,7 +347,9 @@ def test_metrics_of_an_assignment():
     assert found["ignored"] == pytest.approx(1 / (2 * P))
     overlap, count = found["iou_of_positives"].tolist()
     assert count == 3 and 1 <= overlap < 3
-    far = GroundTruth(torch.cat((GT.boxes, GT.boxes)), GT.classes.repeat(2), GT.image.repeat(2))
+    far = GroundTruth(
+        torch.cat((GT.boxes, GT.boxes)), GT.classes.repeat(2), GT.image_index.repeat(2)
+    )
     more = Criterion(Fixed(answer()), DeltaCoder(), no_average)(output, PRIORS, far).metrics
     assert more["boxes_without_positive"] == 1  # two boxes, two images
 

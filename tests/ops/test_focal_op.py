@@ -293,8 +293,8 @@ def test_losses_of_rows_as_pytorch_wants_an_operator():
     torch.library.opcheck(focal._ROWS, (logits, torch.arange(len(logits)), classes, 0.25, 2.0))
     for place, wrong, message in (
         (0, logits[0], "logits have shape"),
-        (1, torch.full((37,), 37), "rows has an index"),
-        (1, torch.full((37,), -1), "rows has an index"),
+        (1, torch.full((37,), 37), "an index of rows is out"),
+        (1, torch.full((37,), -1), "an index of rows is out"),
         (1, torch.zeros(37), "rows has another dtype"),
         (2, torch.full((37,), 80), "a class is not below"),
         (2, classes[1:], "classes has shape"),

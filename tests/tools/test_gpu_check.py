@@ -51,7 +51,7 @@ def runner(tmp_path):
 def stage(name, code, limit=30.0, **options):
     from on_gpu.runner import Stage
 
-    return Stage(name, (sys.executable, "-c", code), limit, **{"least": 1.0, **options})
+    return Stage(name, (sys.executable, "-c", code), limit, **{"min_left": 1.0, **options})
 
 
 def test_a_stage_that_fails_stops_only_those_that_need_it(runner, tmp_path):
@@ -61,7 +61,7 @@ def test_a_stage_that_fails_stops_only_those_that_need_it(runner, tmp_path):
             stage("bad", "print('no luck'); raise SystemExit(3)"),
             stage("needs bad", "print('never')", needs=("bad",)),
             stage("absent", "print('never')", absent="no such tool here"),
-            stage("good", "print('done')", tell=lambda found, output: output.split()[-1]),
+            stage("good", "print('done')", summarize=lambda found, output: output.split()[-1]),
         ]
     )
     assert [r.state for r in results] == [
@@ -71,7 +71,7 @@ def test_a_stage_that_fails_stops_only_those_that_need_it(runner, tmp_path):
         "ok",
     ]
     assert noted == [[r.state for r in results[: n + 1]] for n in range(4)]
-    assert results[0].end.endswith("no luck") and results[3].told == "done"
+    assert results[0].end.endswith("no luck") and results[3].summary == "done"
     log = (tmp_path / "log.txt").read_text()
     assert "no luck" in log and "never" not in log.replace("print('never')", "")
     assert [r.bad for r in results] == [True, False, False, False]
@@ -100,8 +100,8 @@ def test_a_stage_that_needs_more_than_the_time_left_is_not_run(runner):
     results = made.run(
         [
             stage("short", ""),
-            stage("long", "print('never')", least=25.0),
-            stage("long, optional", "print('never')", least=25.0, optional=True),
+            stage("long", "print('never')", min_left=25.0),
+            stage("long, optional", "print('never')", min_left=25.0, optional=True),
             stage("short again", ""),
         ]
     )
@@ -401,7 +401,7 @@ def test_a_dry_run(tmp_path):
     assert states.pop("memcheck") == "not run: no compute-sanitizer here"
     assert set(states.values()) == {"ok"}
     assert content["machine"]["machine"]["torch"]
-    assert "skipped" in stages["test-operators"]["told"]
+    assert "skipped" in stages["test-operators"]["summary"]
     training = stages["train-float32"]["found"]
     assert training["last_loss"] < training["first_loss"] == training["first_loss_on_cpu"]
     assert training["iterations"] == 11 and training["max_mem_mb"] > 0

@@ -71,7 +71,7 @@ def test_a_folder(predict, folder, tmp_path):
     (folder / "notes.txt").write_text("no picture")
     code, out, err = predict("--input", folder, "--output", tmp_path / "found")
     names = sorted(p.name for p in folder.glob("*.jpg"))
-    assert code == 0 and "1 of 5 entries are not looked at, such as notes.txt" in err
+    assert code == 0 and "1 of 5 entries are skipped, such as notes.txt" in err
     assert err.count("\n") == 1
     assert out.startswith("4 pictures, ") and str(tmp_path / "found") in out
     written = sorted(p.name for p in (tmp_path / "found").iterdir())
@@ -100,7 +100,7 @@ def test_a_broken_picture_is_named_and_the_others_are_done(predict, folder, tmp_
     for file in folder.glob("*.jpg"):
         file.write_bytes(b"x")
     code, out, err = predict("--input", folder, "--output", tmp_path / "none")
-    assert code == 2 and "(so all 4)" in err and not (tmp_path / "none").exists()
+    assert code == 2 and "(all 4 failed)" in err and not (tmp_path / "none").exists()
 
 
 def test_a_video_stays_a_video(predict, tmp_path):
@@ -121,7 +121,7 @@ def test_a_broken_frame_is_named_and_the_others_are_done(predict, tmp_path):
     break_frame(tmp_path / "a.avi", 4)
     code, out, err = predict("--input", tmp_path / "a.avi", "--output", tmp_path / "found")
     assert code == 1 and out.startswith("7 frames")
-    assert err == f"left out: {tmp_path}/a.avi, frame 4: cannot be decoded\n"
+    assert err == f"skipped: {tmp_path}/a.avi, frame 4: cannot be decoded\n"
     assert {r["frame"] for r in rows(tmp_path / "found")} == {1, 2, 3, 5, 6, 7, 8}
 
 
@@ -155,7 +155,7 @@ def test_nothing_is_overwritten_without_the_option(predict, folder, tmp_path):
     assert predict("--input", folder, "--output", out, "--overwrite")[0] == 0
     before = {p: p.read_bytes() for p in folder.iterdir()}
     code, _, err = predict("--input", folder, "--output", folder, "--overwrite")
-    assert code == 2 and "holds what is read" in err
+    assert code == 2 and "holds the input" in err
     assert {p: p.read_bytes() for p in folder.iterdir()} == before
 
 
@@ -185,7 +185,7 @@ def test_after_a_signal_the_drawn_pictures_stay(predict, folder, tmp_path, monke
 
     monkeypatch.setattr(outputs, "write_image", write_two)
     code, _, err = predict("--input", folder, "--output", tmp_path / "found")
-    assert code == 130 and "stopped by SIGINT after 2 pictures: what is drawn stays in" in err
+    assert code == 130 and "stopped by SIGINT after 2 pictures: drawn pictures stay in" in err
     assert sorted(p.name for p in (tmp_path / "found").iterdir()) == sorted(p.name for p in drawn)
 
 
@@ -193,11 +193,11 @@ def test_after_a_signal_the_drawn_pictures_stay(predict, folder, tmp_path, monke
     ("args", "message"),
     [
         (["--input", "nowhere"], "nowhere: no such picture, folder or video"),
-        (["--input", "."], "the folder holds no pictures"),
+        (["--input", "."], "the folder has no pictures"),
         (["--input", "text.jpg"], "text.jpg: the image cannot be decoded"),
         (["--input", "text.mp4"], "text.mp4: the video cannot be opened"),
         (["--input", "97"], "camera 97: no such camera"),
-        (["--input", "text.jpg", "."], "--input .: is a folder; of several inputs each is"),
+        (["--input", "text.jpg", "."], "--input .: is a folder; several inputs must all be"),
         (["--input", ""], "the input is an empty text"),
         (["--input", "text.jpg", "text.mp4"], "text.mp4: is a video; give each video"),
         (
@@ -207,7 +207,7 @@ def test_after_a_signal_the_drawn_pictures_stay(predict, folder, tmp_path, monke
         (["--input", "text.jpg", "--short-side", "0"], "--short-side 0"),
         (["--input", "text.jpg", "--classes", ","], "a name is empty"),
         (["--input", "text.jpg", "--names", "a,b"], "(in Python class_names=) gives 2"),
-        (["--input", "*.tif"], r"no file fits this pattern"),
+        (["--input", "*.tif"], r"no file matches this pattern"),
         (["--input", "text.jpg", "--device", "gpu"], "device 'gpu'"),
         (["--input", "text.jpg", "--weights", "none.pth"], "none.pth: no such weights"),
         (["--input", "text.jpg", "--set", "INPUT.MIN_SIZ_TEST", "9"], "nearest is INPUT.MIN_SIZE"),

@@ -27,7 +27,7 @@ class Net(nn.Module):
 
 
 class _Call:
-    """Pickles as a call of `function`."""
+    """An object that pickles as a call of `function`."""
 
     def __init__(self, function, *args):
         self.call = (function, args)

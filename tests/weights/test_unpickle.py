@@ -13,7 +13,7 @@ from dynamic_atss.weights.unpickle import read_weights
 
 
 class _Call:
-    """Pickles as a call of `function`."""
+    """An object that pickles as a call of `function`."""
 
     def __init__(self, function, *args):
         self.call = (function, args)

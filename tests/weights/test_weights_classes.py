@@ -1,4 +1,4 @@
-"""Classes by name: COCO's in any order, and the logits of files in another order."""
+"""Matching of classes by name: COCO's in any order, and logits in another order."""
 
 import json
 
@@ -10,7 +10,7 @@ from dynamic_atss.weights.formats import PUBLISHED, Source
 
 
 def source(count, per_location=1, classes=()):
-    """A file's class and box layers; the logit of class c has the weight c."""
+    """Makes the class and box layers of a file. The logit of class c has the weight c."""
     logits = torch.arange(count).repeat(per_location).float()
     return Source(
         PUBLISHED,
@@ -38,7 +38,7 @@ def test_coco_names_in_any_order_are_matched(per_location):
     expected = torch.arange(79, -1, -1).float().repeat(per_location)
     assert file.tensors["head.cls_logits.bias"].equal(expected)
     assert file.tensors["head.cls_logits.weight"][:, 1, 2, 0].equal(expected)
-    assert "80 classes must be COCO's" in notes[0] and "matched by name" in notes[1]
+    assert "80 classes are taken as COCO's" in notes[0] and "matched by name" in notes[1]
 
 
 def test_spellings():
@@ -79,4 +79,4 @@ def test_a_name_that_is_almost_coco_is_noted():
     _, near = arrange(file, names)
     assert near.startswith("78 of these are COCO's names")
     assert "'hair dryer' is not (1 more)" in near
-    assert file.tensors["head.cls_logits.bias"].equal(torch.arange(80).float())  # as it was
+    assert file.tensors["head.cls_logits.bias"].equal(torch.arange(80).float())  # unchanged

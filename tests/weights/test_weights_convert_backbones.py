@@ -24,7 +24,7 @@ def test_torchvision_backbones_there_and_back(tmp_path, name):
     _same(back["state_dict"], state)
     make = {"resnet18": lambda: ResNet(18, norm="BN"), "mobilenet_v2": MobileNetV2}
     model = detector(make.get(name, swin)(), 2)
-    torch.save(ours.content, tmp_path / "x.pth")  # a body alone loads in every format
+    torch.save(ours.content, tmp_path / "x.pth")  # a file with only a body loads in every format
     report = load_weights(model, tmp_path / "x.pth")
     norms = [n for n in report.initial if n.startswith("backbone.body.")]
     assert all(".norms." in n for n in norms)

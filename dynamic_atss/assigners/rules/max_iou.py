@@ -59,7 +59,7 @@ class MaxIoU:
     def _labels(self, priors: Priors, gt: GroundTruth, images: int) -> Tensor:
         """Gives the gt index of the largest IoU, IGNORE or BACKGROUND, (N, P)."""
         lattice = (level_numbers(priors.levels), priors.offset, _margin(priors))
-        boxes = (priors.boxes, gt.boxes, gt.image, gt.extent)
+        boxes = (priors.boxes, gt.boxes, gt.image_index, gt.extent)
         return MAX_IOU_LABELS(*boxes, *lattice, images, self.positive, self.negative)
 
     def _record(self, priors: Priors, gt: GroundTruth, images: int) -> None:

@@ -112,7 +112,7 @@ class SimOTA:
         """
         candidate = flag_places(near.flat, near.exists, cost_of.count).view(-1, len(priors))
         near_count = near.flat.shape[1]
-        listed = list_flagged(candidate, min(near_count * gt.most, len(priors)))
+        listed = list_flagged(candidate, min(near_count * gt.max_boxes, len(priors)))
         all_overlapping = overlapping_pairs(priors, gt, cost_of.predictions, *listed)
         sums = torch.cat([sum_of_largest(*part, self.topk) for part in all_overlapping])
         lacking = near.exists.sum(1) < counts(sums)

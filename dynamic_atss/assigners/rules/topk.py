@@ -55,7 +55,7 @@ class TopK:
         # score
         overlap = anchor_iou(priors, gt, pairs)
         x, y = center_offsets(priors, gt, pairs)
-        longest = _longest_distance(priors, gt, images).index_select(0, gt.image)[:, None]
+        longest = _longest_distance(priors, gt, images).index_select(0, gt.image_index)[:, None]
         score = overlap - (x * x + y * y).sqrt() / longest / 1000
         # select
         note(score="anchor IoU less nearness")
@@ -76,7 +76,7 @@ def _longest_distance(priors: Priors, gt: GroundTruth, images: int) -> Tensor:
     x, y = (centers(gt.boxes)[:, None] - corners).unbind(-1)
     distance = (x * x + y * y).sqrt()
     distance = distance.where(distance.isfinite(), 0).amax(1)
-    return distance.new_ones(images).scatter_reduce_(0, gt.image, distance, "amax")
+    return distance.new_ones(images).scatter_reduce_(0, gt.image_index, distance, "amax")
 
 
 @lru_cache(maxsize=64)  # a copy to the device waits for it, so makes one per feature size

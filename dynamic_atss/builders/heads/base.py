@@ -1,9 +1,9 @@
-"""The base class of heads. A head is one object that makes all parts which belong to it.
+"""Defines the base class of heads. A head builds all its parts.
 
-To write a head, subclass `Head` or one of the published heads in a file anywhere, and name it:
+To write a head, subclass `Head` or a published head in any file, and name it:
 `MODEL.HEAD.NAME my_head.py:MyHead`. `MODEL.HEAD.ARGS` are its keyword arguments.
 
-Rules and losses are imported where a criterion is made, so that a prediction does not import them.
+Rules and losses are imported only to build a criterion, so a prediction does not import them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from dynamic_atss.boxes import BoxConvention
-from dynamic_atss.builders.heads.fit import ask
+from dynamic_atss.builders.heads.fit import call_checked
 from dynamic_atss.builders.outside import construct, find, require_call
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.coder import Coder
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dynamic_atss.modeling.class_loss import ClassLoss
     from dynamic_atss.modeling.criterion import DenseCriterion
 
-BOX_LOSS_FITS = (
+BOX_LOSS_REQUIREMENT = (
     "a box loss is called with (raw, decoded, targets, weight, priors) and returns a dict, "
     "{name: loss}"
 )
@@ -44,12 +44,13 @@ class HeadModules(NamedTuple):
 
 
 class Head(ABC):
-    """A head: its section of the configuration, rule, priors, box convention and parts.
+    """Builds the network, priors, coder, criterion and post-processing of a head.
 
-    section: of MODEL, with its keys (thresholds, loss weights, NUM_CLASSES and more)
-    rule: the rule that learns where MODEL.ASSIGNER.NAME is ""
-    boxes: what x2 and y2 of its boxes are
-    rule_key: the key of the section that may put another in its place, if there is one
+    section: name of its section of MODEL, with thresholds, loss weights, NUM_CLASSES and more
+    rule: the label assignment rule if MODEL.ASSIGNER.NAME is ""
+    boxes: convention of the sides of its boxes
+    rule_key: key of the section that chooses another default rule; "" for none
+    settings: that section
     """
 
     section: ClassVar[str] = "ATSS"
@@ -58,38 +59,38 @@ class Head(ABC):
     rule_key: ClassVar[str] = ""
 
     def __init__(self, cfg: CfgNode) -> None:
-        """cfg: the whole configuration. A subclass may take MODEL.HEAD.ARGS as keywords."""
-        self.own = cfg.MODEL[self.section]
+        """cfg: the complete configuration. A subclass may take MODEL.HEAD.ARGS as keywords."""
+        self.settings = cfg.MODEL[self.section]
         self.model = cfg.MODEL
         self.detections_per_image = cfg.TEST.DETECTIONS_PER_IMG
-        self.nms = cfg.TEST.NMS and self.own.NMS_TH > 0  # NMS_TH 0 is none, as released
+        self.nms = cfg.TEST.NMS and self.settings.NMS_TH > 0  # 0 turns NMS off in the release
         self.score_voting = cfg.TEST.SCORE_VOTING
 
     @abstractmethod
     def priors(self) -> AnchorGenerator:
-        """Where the priors of each level lie."""
+        """Builds the generator of the priors of all levels."""
 
     @abstractmethod
     def network(self, channels: int, classes: int) -> nn.Module:
-        """Feature maps of `channels` -> `HeadOutput` for `classes` classes."""
+        """Builds the module from feature maps of `channels` to a `HeadOutput` of `classes`."""
 
     @abstractmethod
     def coder(self) -> Coder:
-        """From what the network's box branch gives to boxes."""
+        """Builds the coder between boxes and the output of the box branch."""
 
     def default_rule(self) -> str:
-        """The rule that the section's keys mean."""
+        """Returns the name of the rule that the section chooses."""
         return self.rule
 
     def rule_arguments(self, rule: str) -> dict[str, Any]:
-        """What the section's keys say of a rule: its keyword arguments."""
+        """Returns the keyword arguments of a rule that the section sets."""
         return {}
 
     def wrapped(self, rule: Assigner) -> Assigner:
-        """`rule` within what MODEL.ASSIGNER.AT_LEAST_ONE and IGNORE_REGIONS put around it.
+        """Wraps a rule as MODEL.ASSIGNER.AT_LEAST_ONE and IGNORE_REGIONS ask for.
 
-        The rule that `criterion` is given is wrapped already; call this for each further rule that
-        the head makes itself, as for its branches.
+        The rule that `criterion` gets is wrapped already. Wrap every other rule that the head
+        builds, as for a second branch.
         """
         from dynamic_atss.assigners.at_least_one import AtLeastOne
         from dynamic_atss.assigners.ignore_regions import IgnoreRegions
@@ -98,13 +99,13 @@ class Head(ABC):
         return IgnoreRegions(rule) if self.model.ASSIGNER.IGNORE_REGIONS else rule
 
     def criterion_type(self) -> type[DenseCriterion]:
-        """The class of the criterion."""
+        """Returns the class of the criterion."""
         from dynamic_atss.modeling.criterion import Criterion
 
         return Criterion
 
     def criterion(self, assigner: Assigner, coder: Coder) -> nn.Module:
-        """From the network's output to losses."""
+        """Builds the module from the output of the network to losses."""
         from dynamic_atss.engine import distributed
 
         arguments = self.criterion_arguments(assigner)
@@ -119,16 +120,16 @@ class Head(ABC):
         )
 
     def criterion_arguments(self, assigner: Assigner) -> dict[str, Any]:
-        """The keyword arguments of `criterion_type` that are not its defaults."""
+        """Returns the keyword arguments of `criterion_type` that differ from its defaults."""
         return {"divide_by_labels": self.divides_by_labels()}
 
     def postprocess(self, coder: Coder) -> PostProcess:
-        """From the network's output to detections."""
+        """Builds the step from the output of the network to detections."""
         return PostProcess(
             coder,
-            score_threshold=self.own.INFERENCE_TH,
-            nms_threshold=self.own.NMS_TH,
-            pre_nms_top_n=self.own.PRE_NMS_TOP_N,
+            score_threshold=self.settings.INFERENCE_TH,
+            nms_threshold=self.settings.NMS_TH,
+            pre_nms_top_n=self.settings.PRE_NMS_TOP_N,
             detections_per_image=self.detections_per_image,
             convention=self.boxes,
             score_voting=self.score_voting,
@@ -136,88 +137,96 @@ class Head(ABC):
         )
 
     def postprocess_arguments(self) -> dict[str, Any]:
-        """What the head's `PostProcess` has otherwise than by default."""
+        """Returns the keyword arguments of `PostProcess` that differ from its defaults."""
         return {}
 
     def check(self) -> None:
-        """Refuses values of the section that do not fit each other.
+        """Checks the values of the section together.
 
         Raises:
-            UserError: names the keys.
+            UserError: values contradict each other; states their keys.
         """
-        own, section = self.own, f"MODEL.{self.section}"
-        if 0 < own.LOSS_GAMMA < 1:  # its gradient is infinite where the loss is 0
-            raise UserError(f"{section}.LOSS_GAMMA {own.LOSS_GAMMA}: 0, or at least 1, is needed")
+        gamma = self.settings.LOSS_GAMMA
+        if 0 < gamma < 1:  # the gradient would be infinite where the loss is 0
+            raise UserError(f"MODEL.{self.section}.LOSS_GAMMA {gamma}: give 0, or at least 1")
 
     def build(self, channels: int, classes: int) -> HeadModules:
-        """Makes all parts but the criterion, for feature maps of `channels` and `classes` classes.
+        """Builds all parts except the criterion, for feature maps of `channels`.
 
-        The criterion is made with the same coder, which may have parameters that train.
+        Build the criterion with the same coder, which may have trainable parameters.
 
         Raises:
-            UserError: a method takes other arguments, fails, or returns an object that does not
-            fit.
+            UserError: a method takes other arguments, fails, or returns a wrong object.
         """
-        coder = ask(self, "coder")
-        network = ask(self, "network", channels, classes)
-        return HeadModules(network, ask(self, "priors"), coder, ask(self, "postprocess", coder))
+        coder = call_checked(self, "coder")
+        network = call_checked(self, "network", channels, classes)
+        priors = call_checked(self, "priors")
+        return HeadModules(network, priors, coder, call_checked(self, "postprocess", coder))
 
     def class_loss(self, assigner: Assigner) -> ClassLoss:
-        """MODEL.CLASS_LOSS, or what the labels of the rule ask for."""
+        """Builds the loss of MODEL.CLASS_LOSS, or the loss for the kind of labels of the rule."""
         from dynamic_atss.modeling.class_loss import default_class_loss
 
         kind = self.model.CLASS_LOSS
-        return default_class_loss(assigner, kind, self.own.LOSS_ALPHA, self.own.LOSS_GAMMA)
+        return default_class_loss(
+            assigner, kind, self.settings.LOSS_ALPHA, self.settings.LOSS_GAMMA
+        )
 
-    def divides_by_labels(self, own: str = "positives") -> bool:
-        """MODEL.CLASS_LOSS_DIVISOR, or the head's `own`: whether it is the sum of the labels."""
-        return (self.model.CLASS_LOSS_DIVISOR or own) == "labels"
+    def divides_by_labels(self, default: str = "positives") -> bool:
+        """Whether the sum of the labels divides the class loss.
+
+        default: the divisor if MODEL.CLASS_LOSS_DIVISOR is ""
+        """
+        return (self.model.CLASS_LOSS_DIVISOR or default) == "labels"
 
     def tower_arguments(self) -> dict[str, Any]:
-        """What the sections of all heads say alike of `DenseHead`."""
+        """Returns the arguments of `DenseHead` that every section sets."""
         return {
-            "num_convs": self.own.NUM_CONVS,
-            "deformable_last": self.own.get("USE_DCN_IN_TOWER", False),
-            "prior_prob": self.own.PRIOR_PROB,
+            "num_convs": self.settings.NUM_CONVS,
+            "deformable_last": self.settings.get("USE_DCN_IN_TOWER", False),
+            "prior_prob": self.settings.PRIOR_PROB,
         }
 
 
 class AnchorHead(Head):
-    """A head with anchors, whose section has their sizes and the thresholds of max-IoU."""
+    """A head with anchors. Its section has the sizes of anchors and the thresholds of max-IoU."""
 
     def priors(self) -> AnchorGenerator:
-        own = self.own
+        settings = self.settings
         return AnchorGenerator(
-            own.ANCHOR_STRIDES,
-            own.ANCHOR_SIZES,
-            own.ASPECT_RATIOS,
-            own.OCTAVE,
-            own.SCALES_PER_OCTAVE,
+            settings.ANCHOR_STRIDES,
+            settings.ANCHOR_SIZES,
+            settings.ASPECT_RATIOS,
+            settings.OCTAVE,
+            settings.SCALES_PER_OCTAVE,
         )
 
     def thresholds(self) -> dict[str, Any]:
-        """Arguments of max-IoU."""
-        return {"positive": self.own.FG_IOU_THRESHOLD, "negative": self.own.BG_IOU_THRESHOLD}
+        """Returns the thresholds of the rule max_iou, as keyword arguments."""
+        return {
+            "positive": self.settings.FG_IOU_THRESHOLD,
+            "negative": self.settings.BG_IOU_THRESHOLD,
+        }
 
     def check(self) -> None:
         super().check()
-        own = self.own
-        if own.BG_IOU_THRESHOLD > own.FG_IOU_THRESHOLD:
+        settings = self.settings
+        if settings.BG_IOU_THRESHOLD > settings.FG_IOU_THRESHOLD:
             raise UserError(
-                f"MODEL.{self.section}.BG_IOU_THRESHOLD {own.BG_IOU_THRESHOLD}: at most "
-                f"FG_IOU_THRESHOLD {own.FG_IOU_THRESHOLD} is needed"
+                f"MODEL.{self.section}.BG_IOU_THRESHOLD {settings.BG_IOU_THRESHOLD}: at most "
+                f"FG_IOU_THRESHOLD {settings.FG_IOU_THRESHOLD} is needed"
             )
 
 
 def named_box_loss(name: str) -> Any:
-    """The term that MODEL.BOX_LOSS names; a class is made without arguments.
+    """Finds the box loss that MODEL.BOX_LOSS names. A class is called without arguments to make it.
 
     Raises:
-        UserError: there is no such term, or it is not called like one.
+        UserError: the name is unknown, or the object cannot be called as a box loss.
     """
     from dynamic_atss.modeling.box_terms import BOX_LOSSES
 
     key = "MODEL.BOX_LOSS"
     found = find(key, name, BOX_LOSSES, functions=True)
-    require_call(key, name, found, 5, BOX_LOSS_FITS)
+    require_call(key, name, found, 5, BOX_LOSS_REQUIREMENT)
     return construct(key, name, found) if isclass(found) else found

@@ -16,32 +16,35 @@ if TYPE_CHECKING:
 
 
 class FCOSHead(Head):
-    """Distances from a point to the four sides, in pixels or, with NORM_REG_TARGETS, in strides."""
+    """Predicts distances from a point to the four sides of its box.
+
+    The unit is a pixel or, with NORM_REG_TARGETS, a stride.
+    """
 
     section = "FCOS"
     rule = "fcos"
 
     def rule_arguments(self, rule: str) -> dict[str, Any]:
-        return {"radius": self.own.CENTER_SAMPLING_RADIUS} if rule == "fcos" else {}
+        return {"radius": self.settings.CENTER_SAMPLING_RADIUS} if rule == "fcos" else {}
 
     def priors(self) -> AnchorGenerator:
-        return PointGenerator(self.own.FPN_STRIDES)
+        return PointGenerator(self.settings.FPN_STRIDES)
 
     def network(self, channels: int, classes: int) -> nn.Module:
         return DenseHead(
             channels,
             classes,
-            quality="box" if self.own.CENTERNESS_ON_REG else "class",
-            positive="relu" if self.own.NORM_REG_TARGETS else "exp",
+            quality="box" if self.settings.CENTERNESS_ON_REG else "class",
+            positive="relu" if self.settings.NORM_REG_TARGETS else "exp",
             **self.tower_arguments(),
         )
 
     def coder(self) -> Coder:
-        return DistanceCoder(1.0 if self.own.NORM_REG_TARGETS else None)
+        return DistanceCoder(1.0 if self.settings.NORM_REG_TARGETS else None)
 
     def criterion_arguments(self, assigner: Assigner) -> dict[str, Any]:
         from dynamic_atss.modeling.box_terms import IoU
 
-        area = "strides" if self.own.NORM_REG_TARGETS else "pixels"
-        own = {"box_loss": IoU(self.own.IOU_LOSS_TYPE, area), "box_weight": 1.0}
-        return super().criterion_arguments(assigner) | own
+        area = "strides" if self.settings.NORM_REG_TARGETS else "pixels"
+        box_loss = IoU(self.settings.IOU_LOSS_TYPE, area)
+        return super().criterion_arguments(assigner) | {"box_loss": box_loss, "box_weight": 1.0}

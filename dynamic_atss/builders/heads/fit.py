@@ -1,4 +1,4 @@
-"""What a head has to give: checked where it is asked, so that a mistake is one line."""
+"""Checks what the methods of a head return, so that a mistake in a custom head is one line."""
 
 from __future__ import annotations
 
@@ -12,124 +12,126 @@ from dynamic_atss.errors import UserError, described, user_place
 from dynamic_atss.system_limits import limit_reached
 
 
-class Wanted(NamedTuple):
-    """fits: whether a result will do · words: what is needed, for the message"""
+class Expected(NamedTuple):
+    """accepts: whether a result is right · description: of a right result, for the message"""
 
-    fits: Callable[[Any], bool]
-    words: str
+    accepts: Callable[[Any], bool]
+    description: str
 
 
 def _has(*names: str) -> Callable[[Any], bool]:
-    return lambda found: all(callable(getattr(found, name, None)) for name in names)
+    return lambda result: all(callable(getattr(result, name, None)) for name in names)
 
 
-def _takes(*given: None, **named: None) -> Callable[[Any], bool]:
-    def fits(found: Any) -> bool:
-        # nn.Module.__call__ takes anything and hands it to forward.
-        call = found.forward if isinstance(found, nn.Module) else found
-        return callable(call) and not _mismatch(call, *given, **named)
+def _takes(*given: None, **keywords: None) -> Callable[[Any], bool]:
+    def accepts(result: Any) -> bool:
+        # nn.Module.__call__ accepts anything and passes it to forward.
+        call = result.forward if isinstance(result, nn.Module) else result
+        return callable(call) and not _mismatch(call, *given, **keywords)
 
-    return fits
-
-
-def _is_priors(found: Any) -> bool:
-    return hasattr(found, "sized") and _takes(None, None)(found)
+    return accepts
 
 
-# By method of `Head`.
-WANTED = {
-    "priors": Wanted(
+def _is_priors(result: Any) -> bool:
+    return hasattr(result, "sized") and _takes(None, None)(result)
+
+
+# Method of `Head` -> the expected result.
+EXPECTED = {
+    "priors": Expected(
         _is_priors,
-        "an AnchorGenerator or PointGenerator, or what is called with (sizes, device) and says in "
-        "`sized` whether its priors have a size",
+        "an AnchorGenerator or PointGenerator, or a callable that takes (sizes, device) and says "
+        "in `sized` whether its priors have a size",
     ),
-    "network": Wanted(
-        lambda found: isinstance(found, nn.Module),
-        "a torch.nn.Module whose forward takes the feature maps and gives a HeadOutput",
+    "network": Expected(
+        lambda result: isinstance(result, nn.Module),
+        "a torch.nn.Module whose forward takes the feature maps and returns a HeadOutput",
     ),
-    "coder": Wanted(
+    "coder": Expected(
         _has("encode", "decode"),
         "an object with encode(gt_boxes, priors) and decode(deltas, priors)",
     ),
-    "criterion": Wanted(
+    "criterion": Expected(
         _takes(None, None, None, None),
-        "what is called with (output, priors, gt, iteration) and gives Terms, or losses by name",
+        "a callable that takes (output, priors, gt, iteration) and returns Terms, or losses by "
+        "name",
     ),
-    "postprocess": Wanted(
+    "postprocess": Expected(
         _takes(None, None, None, None, nms=None),
-        "what is called with (output, priors, sizes, original_sizes, nms=...) and gives Detections",
+        "a callable that takes (output, priors, sizes, original_sizes, nms=...) and returns "
+        "Detections",
     ),
-    "default_rule": Wanted(lambda found: isinstance(found, str), "the name of a rule"),
+    "default_rule": Expected(lambda result: isinstance(result, str), "the name of a rule"),
 }
 
 
-def ask(head: Any, part: str, *given: Any) -> Any:
-    """head.<part>(*given), checked.
+def call_checked(head: Any, part: str, *given: Any) -> Any:
+    """Calls head.<part>(*given) and checks the result.
 
     Args:
-        part: a key of WANTED.
+        part: a key of EXPECTED.
 
     Raises:
-        UserError: a method of the user's takes other arguments, fails, or gives something else.
+        UserError: a method of the user's takes other arguments, fails, or returns a wrong object.
     """
-    method, wanted = getattr(head, part), WANTED[part]
-    place = f"{named(head)}: its {part}"
+    method, expected = getattr(head, part), EXPECTED[part]
+    place = f"{head_label(head)}: its {part}"
     if wrong := _mismatch(method, *given):
         parameters = ", ".join(inspect.signature(getattr(_base(head), part)).parameters)
-        raise UserError(f"{place} cannot be called so ({wrong}); it needs ({parameters})")
+        raise UserError(f"{place} takes other arguments ({wrong}); it needs ({parameters})")
     try:
-        found = method(*given)
+        result = method(*given)
     except UserError:
         raise
-    except Exception as error:  # a method of the user's may raise any
+    except Exception as error:  # the user's code may raise anything
         if limit_reached(error) or not user_place(error):
             raise
         raise UserError(f"{place} fails ({described(error)})") from error
-    if not wanted.fits(found):
-        raise UserError(f"{place} gives {_shown(found)}; needed is {wanted.words}")
-    return found
+    if not expected.accepts(result):
+        raise UserError(f"{place} gives {_shown(result)}; needed is {expected.description}")
+    return result
 
 
 def check_section(name: str, section: Any, known: Collection[str]) -> None:
     """Raises UserError unless a head's `section` is one of `known`."""
     if section not in known:
         raise UserError(
-            f"MODEL.HEAD.NAME {name!r}: its section is {section!r}, which MODEL has not for a "
-            f"head; choose one of {', '.join(known)}"
+            f"MODEL.HEAD.NAME {name!r}: its section is {section!r}, which is no head's section of "
+            f"MODEL; choose one of {', '.join(known)}"
         )
 
 
-def check_made(head: Any) -> None:
-    """Raises UserError for a head whose `__init__` left out that of `Head`."""
-    missing = [x for x in ("own", "model", "detections_per_image") if not hasattr(head, x)]
+def check_initialized(head: Any) -> None:
+    """Raises UserError if `__init__` of the head did not call that of `Head`."""
+    missing = [x for x in ("settings", "model", "detections_per_image") if not hasattr(head, x)]
     if missing:
         raise UserError(
-            f"{named(head)}: has no {', '.join(missing)}; call super().__init__(cfg) in its "
+            f"{head_label(head)}: has no {', '.join(missing)}; call super().__init__(cfg) in its "
             "__init__"
         )
 
 
-def named(head: Any) -> str:
-    """The head, for a message."""
+def head_label(head: Any) -> str:
+    """Names the head in messages."""
     return f"head {type(head).__name__} (MODEL.HEAD.NAME)"
 
 
-def _mismatch(call: Any, *given: Any, **named: Any) -> str:
-    """Why it cannot be called so; "" if it can, or does not tell."""
+def _mismatch(call: Any, *given: Any, **keywords: Any) -> str:
+    """Says why these arguments cannot be passed; "" if they can, or if there is no signature."""
     try:
-        inspect.signature(call).bind(*given, **named)
+        inspect.signature(call).bind(*given, **keywords)
     except TypeError as error:
         return str(error)
-    except ValueError:  # in C, and does not tell
+    except ValueError:  # written in C, without a signature
         return ""
     return ""
 
 
 def _base(head: Any) -> type:
-    """`Head` itself, the last but object and ABC of those it inherits from."""
+    """Finds `Head` among the base classes. Importing it here would be circular."""
     return next(x for x in reversed(type(head).__mro__) if hasattr(x, "default_rule"))
 
 
 def _shown(found: Any) -> str:
-    """A name as it is, of all else the type."""
+    """Shows None or a text as it is, and the type of anything else."""
     return repr(found) if found is None or isinstance(found, str) else type(found).__name__

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class RetinaNetHead(AnchorHead):
-    """Deltas of anchors by smooth L1, classes by focal loss."""
+    """Learns deltas of anchors by smooth L1 and classes by focal loss."""
 
     section = "RETINANET"
     rule = "max_iou"
@@ -54,4 +54,4 @@ class RetinaNetHead(AnchorHead):
         return RetinaNetCriterion
 
     def criterion_arguments(self, assigner: Assigner) -> dict[str, Any]:
-        return {"beta": self.own.BBOX_REG_BETA, "divisor": self.own.BBOX_REG_WEIGHT}
+        return {"beta": self.settings.BBOX_REG_BETA, "divisor": self.settings.BBOX_REG_WEIGHT}

@@ -19,7 +19,7 @@ _FEW = 0.01  # share of boxes below which the finding is a note; every data set 
 
 @dataclass(frozen=True)
 class Matching:
-    """How a training matches priors to boxes.
+    """Describes how a training matches priors to boxes.
 
     resize: (height, width) of an image -> size in the training · priors: (height, width) of the
     padded image -> `Priors` · assign: the rule · size: the training's size, in words for messages
