@@ -199,7 +199,7 @@ def test_after_a_signal_the_drawn_pictures_stay(predict, folder, tmp_path, monke
         (["--input", "97"], "camera 97: no such camera"),
         (["--input", "text.jpg", "."], "--input .: is a folder; several inputs must all be"),
         (["--input", ""], "the input is an empty text"),
-        (["--input", "text.jpg", "text.mp4"], "text.mp4: is a video; give each video"),
+        (["--input", "text.jpg", "text.mp4"], "text.mp4: is a video; run one command"),
         (
             ["--input", "text.jpg", "--overlap", "0.3"],
             "--overlap 0.3: works only with tiles: add --tile",
