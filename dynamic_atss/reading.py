@@ -31,8 +31,8 @@ LABELS_BYTES = 8 * MB  # 100,000 boxes of one image
 RECORD_BYTES = GB  # metrics.jsonl, log.txt: 700,000 lines of 1.5 KB
 NAME_BYTES = 4 * KB  # last_checkpoint: Linux allows no longer path
 
-# Pictures, besides INPUT.MAX_PIXELS.
-PICTURE_BYTES = 64 * MB  # a larger file is compared with its pixels before it is read, AVIF always
+# Pictures. INPUT.MAX_PIXELS is a further limit.
+PICTURE_BYTES = 64 * MB  # a larger file is refused if it has too few pixels, and an AVIF always
 BYTES_PER_PIXEL = 16  # four channels of 32 bits, not compressed
 PICTURE_PARTS = 200_000  # chunks of a PNG (900 MB in chunks of 8 KB have 115,000), parts of a JPEG
 HEADER_BYTES = MB  # of a header that a library reads: BMP, PPM, TGA and JPEG 2000 take a few KB

@@ -50,12 +50,12 @@ def main() -> int:
     name, loader = next(iter(build_test_loaders(cfg).items()))
     results = output / "run/inference" / name
     overview = draw_results(loader.dataset, results / "bbox.json", output / "pictures")
-    print(f"detections beside the ground truth: {overview}")
-    print(f"loss plot:                          {output / 'run/losses.png'}")
-    print(f"COCO scores:                        {results / 'coco_metrics.json'}")
-    print(f"log, metrics and checkpoints:       {output / 'run'}")
+    print(f"detections next to the ground truth: {overview}")
+    print(f"loss plot:                           {output / 'run/losses.png'}")
+    print(f"COCO scores:                         {results / 'coco_metrics.json'}")
+    print(f"log, metrics and checkpoints:        {output / 'run'}")
     ap = json.loads((results / "coco_metrics.json").read_text())["AP"]
-    print(f"AP:                                 {ap:.3f} (of the demo as it is: {low} to {high})")
+    print(f"AP:                                  {ap:.3f} (expected: {low} to {high})")
     return 0
 
 

@@ -54,7 +54,7 @@ def compute(device: str) -> None:
     classes = torch.tensor([1, -1], device=device)
     loss = quality_focal_loss(logits, classes, torch.ones(2, device=device))
     loss.backward()
-    # Six logits at p = 1/2, each |q - p|^2 log 2 of q 0 or 1.
+    # The loss of six logits with p = 1/2 and q = 0 or 1: |q - p|^2 log 2 for each.
     torch.testing.assert_close(loss.item(), 6 * 0.25 * 0.6931472, rtol=1e-5, atol=0.0)
     assert logits.grad is not None
     signs = logits.grad.sign().tolist()

@@ -36,7 +36,7 @@ class Pairs(NamedTuple):
 
 
 def at(values: Tensor, index: Tensor) -> Tensor:
-    """Gives values[index] of values (M,), which is several times slower when written so."""
+    """Gives values[index] for values (M,). Indexing would be several times slower."""
     return values.index_select(0, index.flatten()).view_as(index)
 
 

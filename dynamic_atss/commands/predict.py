@@ -69,7 +69,7 @@ def _arguments() -> argparse.Namespace:
     add("--threshold", type=float, default=0.3, help="lowest score; 0: all that a test counts")
     add("--classes", default="", metavar="A,B", help="keep only these: names or indices")
     add("--tile", type=int, default=0, metavar="PIXELS", help="side of the tiles of large pictures")
-    add("--overlap", type=float, help="of neighbouring tiles, as a part of their side; 0.2")
+    add("--overlap", type=float, help="overlap of tiles as a fraction of their side; default 0.2")
     add("--batch", type=int, default=0, help="pictures at a time; 0: 8 on a GPU, 1 on a CPU")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     add("--config-file", default="", metavar="FILE", help="if the weights hold no configuration")

@@ -1,4 +1,4 @@
-"""Warns of boxes that seem to be written in another form than their format has."""
+"""Warns of boxes that seem to be written in another form than their format requires."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 
 SUSPECT = 0.2  # share of suspicious boxes that gives a warning
 SUSPECT_IF_EXPLAINED = 0.05  # the share if another form keeps the boxes inside
-MIN_INSIDE = 0.99  # share of boxes inside by which another form counts as the cause
-REACH = 0.01  # of a side, plus a pixel: annotators and rounding exceed the border by so much
+MIN_INSIDE = 0.99  # another form explains the boxes if it puts this share inside the image
+REACH = 0.01  # share of a side by which correct boxes may exceed the border, plus a pixel
 
 _Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 _Readings = dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], _Columns]]

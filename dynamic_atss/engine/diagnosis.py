@@ -54,10 +54,10 @@ class Suspects:
         if trained is not None and (other := largest_score(trained, batch)) > 2 * score:
             # The distance alone is no sign: 3 % is usual while the learning rate is high.
             return [
-                f"the averaged weights, which are tested, are {distance(self.model, trained):.1%} "
-                f"of their norm away from the trained ones, whose largest class score is "
-                f"{other:.4f} instead of {score:.4f} ({seen}): set SOLVER.EMA_RAMP True, or "
-                "SOLVER.EMA_DECAY 0"
+                f"the test uses the averaged weights, which still lag behind: their largest class "
+                f"score is {score:.4f}, that of the trained weights is {other:.4f} ({seen}, "
+                f"distance {distance(self.model, trained):.1%} of the norm): set SOLVER.EMA_RAMP "
+                "True, or SOLVER.EMA_DECAY 0"
             ]
         lines = [self._scores(score, seen), why_no_match(truth, table), *_training(records)]
         return [line for line in lines if line]

@@ -123,7 +123,7 @@ class Model:
             threshold: lowest score of a detection. 0 keeps all detections that a test counts.
             classes: names or indices of the classes to keep; None keeps all.
             tile: side in pixels of tiles that large pictures are cut into; 0 cuts none.
-            overlap: of neighbouring tiles, as a part of their side, 0 to 0.9.
+            overlap: overlap of neighbouring tiles, as a fraction of their side, 0 to 0.9.
             batch: pictures or tiles per batch; 0 means 8 on a GPU, 1 on a CPU or for a camera.
             stream: returns a `Stream` for one picture or a list, too.
 

@@ -20,7 +20,9 @@ def check_options(threshold: Any, tile: Any, overlap: Any, batch: Any) -> None:
     if not _is_number(tile, Integral) or (tile and tile < _MIN_TILE):
         raise UserError(f"tile {tile!r}: give {_MIN_TILE} pixels or more, or 0 for no tiles")
     if not _is_number(overlap, Real) or not 0 <= overlap <= _MAX_OVERLAP:
-        raise UserError(f"overlap {overlap!r}: give a part of the tile's side, 0 to {_MAX_OVERLAP}")
+        raise UserError(
+            f"overlap {overlap!r}: give a fraction of the tile's side, 0 to {_MAX_OVERLAP}"
+        )
     if not _is_number(batch, Integral) or batch < 0:
         raise UserError(f"batch {batch!r}: give 1 or more, or 0 for the default")
 

@@ -16,7 +16,7 @@ from dynamic_atss.types import IGNORE
 WON, TAKEN, LOST, IGNORED = range(4)
 _OPEN = -1  # no reason yet: no step has refused the pair
 _TAKEN = "taken by another box"
-_REFUSED_ALONE = "refused without the other boxes, too"
+_REFUSED_ALONE = "not positive, even if the image had only this box"
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ def test_taken_from_a_box_by_a_rule_for_one_image(rule, picture):
     seen = set(zip(found.box.tolist(), found.prior.tolist(), strict=True))
     expected = {pair: other for pair, other in every.items() if pair in seen}
     assert pairs_of(found, TAKEN) == expected
-    reason = "refused without the other boxes, too"
+    reason = "not positive, even if the image had only this box"
     refused = np.array([reasons.texts[i] == reason for i in found.reason])
     assert expected or refused.any()
     if isinstance(rule, BestOverlap):

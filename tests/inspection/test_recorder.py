@@ -89,7 +89,7 @@ def test_a_prior_that_loses_to_the_cap_of_its_box():
     assert before == set(zip(found.box[either], found.prior[either], strict=True))
     lost = {texts[i] for i in found.reason[~either]}
     known = {"taken by another box", "taken by a box that did not keep it"}
-    assert lost == {*known, "refused without the other boxes, too"}
+    assert lost == {*known, "not positive, even if the image had only this box"}
     for i in np.flatnonzero(~either):  # a box keeps two without the other boxes, too
         box = int(found.box[i])
         alone = Capped()(priors, gt[box : box + 1], predictions).positive[0, found.prior[i]]
@@ -116,7 +116,7 @@ def test_a_rule_for_one_image_without_notes():
     reasons = Reasons()
     arrays = page_arrays(answer, reasons, 1000).arrays
     texts = {reasons.texts[i] for i in arrays["pair_reason"]}
-    taken = {"taken by another box", "refused without the other boxes, too"}
+    taken = {"taken by another box", "not positive, even if the image had only this box"}
     assert texts == {"won", *taken, "the rule does not tell why"}
     assert (np.bincount(arrays["pair_box"]) >= 9).all()
     won = arrays["pair_status"] == WON

@@ -27,7 +27,7 @@ def test_the_demo_writes_scores_pictures_and_a_loss_plot(tmp_path: Path) -> None
     scores = json.loads((tmp_path / "run/inference/shapes_val/coco_metrics.json").read_text())
     assert 0 <= scores["AP"] <= 1
     *lines, last = done.stdout.splitlines()[-5:]
-    ap, expected = re.fullmatch(r"AP: +(\S+) \(of the demo as it is: (.+)\)", last).groups()
+    ap, expected = re.fullmatch(r"AP: +(\S+) \(expected: (.+)\)", last).groups()
     assert ap == f"{scores['AP']:.3f}"
     assert f"AP {expected} " in (ROOT / "docs/benchmarks.md").read_text()
     printed = [Path(line.split(": ")[1].strip()) for line in lines]

@@ -72,7 +72,7 @@ class DynamicATSS:
         ious = torch.stack((predicted, anchor_iou(priors, gt, pairs)))
         terms = self._terms(ious, predictions.iteration)
         combined = terms.prod(0) if self.combine == "product" else terms.sum(0)
-        # select; the release adds two standard deviations and does not take that of the sum
+        # select, as released: the sum of the two standard deviations, not the deviation of the sum
         if self.combine != "sum":
             terms = combined[None]
         threshold = terms.mean(-1, keepdim=True).sum(0) + std(terms).sum(0)

@@ -19,7 +19,7 @@ from dynamic_atss.data.survey.surveyed import Surveyed
 
 MOST = 0.5  # share of boxes beyond the image that makes a finding certain, also without a cause
 LARGE_SHARE = 0.05  # share of boxes beyond the image that gives a finding; people draw 0.1 to 1 %
-_MIN_INSIDE = 0.95  # share of boxes inside by which another reading counts as the cause
+_MIN_INSIDE = 0.95  # another reading explains the boxes if it puts this share inside the image
 _PIXEL = 1.0  # tolerance: tools round, and some count the last pixel
 
 # Maps the four numbers of a box to x1, y1, x2, y2, each (A,) or one number.
