@@ -103,12 +103,14 @@ class Found:
     def save(self, path: str | os.PathLike[str], *, short_side: int = 1) -> None:
         """Writes the picture that `plot` draws, in the format of the ending (.jpg, .png, ...).
 
+        "~" at the start of the path is the home folder.
+
         Raises:
             UserError: the ending is not that of a picture, or the file cannot be written.
         """
         from dynamic_atss.viz.draw import write_image
 
-        write_image(os.fspath(path), self.drawn(short_side))
+        write_image(os.path.expanduser(path), self.drawn(short_side))
 
     def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
         """Returns the detections as COCO results.

@@ -40,7 +40,7 @@ def output_folder(given: str, source: Source, *, overwrite: bool) -> Path:
     if not given:
         names = (f"{DEFAULT_FOLDER}{'' if n == 1 else f'-{n}'}" for n in itertools.count(1))
         return next(Path(name) for name in names if not os.path.lexists(name))
-    folder = Path(given).expanduser()
+    folder = Path(os.path.expanduser(given))
     if os.path.lexists(folder) and not folder.is_dir():
         raise UserError(f"--output {given}: is a file; give the name of a folder")
     if source.folder is not None and folder.is_dir() and folder.samefile(source.folder):

@@ -63,7 +63,7 @@ def picture_of(value: Any, reading: Reading) -> Picture:
         UserError: the value is none of these, or has a wrong shape or type.
     """
     if isinstance(value, str | os.PathLike):
-        return read(Path(os.fspath(value)).expanduser(), reading)
+        return read(Path(os.path.expanduser(value)), reading)
     if isinstance(value, Image.Image):
         return Picture(_of_pil(value, reading), getattr(value, "filename", "") or "")
     if isinstance(value, np.ndarray):

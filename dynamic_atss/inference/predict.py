@@ -122,7 +122,7 @@ def _source(inputs: Sequence[str], reading: Reading) -> Source:
         given = inputs[0]
         camera = given.isdecimal() and not os.path.lexists(given)
         return open_source(int(given) if camera else given, reading)
-    files = [Path(name).expanduser() for name in inputs]
+    files = [Path(os.path.expanduser(name)) for name in inputs]
     for file in files:
         if is_video(file):
             raise UserError(f"--input {file}: is a video; run one command for each video")

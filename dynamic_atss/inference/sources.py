@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,8 @@ def open_source(given: Any, reading: Reading) -> Source:
         return given
     if isinstance(given, bool | bytes | Mapping | Set):
         raise UserError(f"a {type(given).__name__} is no picture: give a path, array or tensor")
-    if isinstance(given, int):
-        return _stream_of(Video(given, reading.max_pixels))
+    if isinstance(given, Integral):
+        return _stream_of(Video(int(given), reading.max_pixels))
     if isinstance(given, str | os.PathLike):
         return _of_path(os.fspath(given), reading)
     if isinstance(given, np.ndarray | Tensor) and given.ndim == 4:
@@ -76,7 +77,7 @@ def open_source(given: Any, reading: Reading) -> Source:
 
 def _of_path(given: str, reading: Reading) -> Source:
     _check_path(given)
-    path = Path(given).expanduser()
+    path = Path(os.path.expanduser(given))
     if path.is_dir():
         files, note = _pictures_of(path)
         return replace(of_files(files, reading, path), note=note)

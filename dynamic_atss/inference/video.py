@@ -20,6 +20,7 @@ _COUNTED = (".mp4", ".avi", ".mov", ".m4v")  # their headers count the frames; o
 _CODECS = (("mp4v", ".mp4"), ("MJPG", ".avi"))  # every build of OpenCV can write one of them
 _DEFAULT_RATE = 25.0  # frames per second, for a camera without a rate
 _MAX_RATE = 1000.0
+_MAX_CAMERA = 9_999  # OpenCV crashes with numbers below 0 and with very large ones
 _MAX_LOST = 1000  # after as many lost frames in a row, the file is taken to end
 
 # Silences the decoders on stderr: we report broken frames ourselves.
@@ -35,6 +36,8 @@ class Video:
 
     def __init__(self, source: Path | int, max_pixels: int) -> None:
         """Raises UserError if the video cannot be opened, or its frames have too many pixels."""
+        if isinstance(source, int) and not 0 <= source <= _MAX_CAMERA:
+            raise UserError(f"camera {source}: give the number of a camera, 0 to {_MAX_CAMERA}")
         self.name = f"camera {source}" if isinstance(source, int) else str(source)
         self.live = isinstance(source, int)
         self.folder = None if isinstance(source, int) else source.parent

@@ -197,9 +197,10 @@ def test_after_a_signal_the_drawn_pictures_stay(predict, folder, tmp_path, monke
         (["--input", "text.jpg"], "text.jpg: the image cannot be decoded"),
         (["--input", "text.mp4"], "text.mp4: the video cannot be opened"),
         (["--input", "97"], "camera 97: no such camera"),
+        (["--input", "99999999999"], "camera 99999999999: give the number of a camera, 0 to 9999"),
         (["--input", "text.jpg", "."], "--input .: is a folder; several inputs must all be"),
         (["--input", ""], "the input is an empty text"),
-        (["--input", "text.jpg", "text.mp4"], "text.mp4: is a video; give each video"),
+        (["--input", "text.jpg", "text.mp4"], "text.mp4: is a video: give each video alone"),
         (
             ["--input", "text.jpg", "--overlap", "0.3"],
             "--overlap 0.3: works only with tiles: add --tile",
