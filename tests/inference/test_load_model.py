@@ -221,9 +221,20 @@ def test_options_that_cannot_be(model, files, options, message):
         (2**40, "camera 1099511627776: give the number"),
         (np.int64(-1), "camera -1: give the number"),
         (np.True_, "not a bool"),
+        (["v/a.mp4"], "v/a.mp4: is a video: give each video alone"),
+        ("v/*.mp4", "v/a.mp4: is a video: give each video alone"),
+        ("v/*", "v/a.mp4: is a video: give each video alone"),
+        ("v", "v: the folder has no pictures .* for a video give its path, such as v/a.mp4"),
+        ("link.jpg", "link.jpg: is a link to nowhere, which cannot be found"),
+        ("link.mp4", "link.mp4: is a link to link.mp4, which cannot be found"),  # to itself
     ],
 )
-def test_what_is_no_picture(model, given, message):
+def test_what_is_no_picture(model, given, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v/a.mp4").touch()
+    (tmp_path / "link.jpg").symlink_to("nowhere")
+    (tmp_path / "link.mp4").symlink_to("link.mp4")
     with pytest.raises(UserError, match=message):
         model(given)
 
