@@ -9,9 +9,10 @@ import codecs
 import contextlib
 import csv
 import json
+import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -23,7 +24,9 @@ from dynamic_atss.inference.places import RESULTS, TABLE, picture_name, video_st
 from dynamic_atss.inference.sources import Source
 from dynamic_atss.inference.video import VideoWriter
 from dynamic_atss.quoting import printable
-from dynamic_atss.viz.draw import write_image
+from dynamic_atss.viz.draw import MAX_SIDE, enlarged_size, write_image
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = ("file_name", "frame", "category", "score", "x", "y", "width", "height")
 
@@ -35,12 +38,20 @@ class Outputs:
     written, or after an error in the context, all are deleted, and the pictures drawn so far stay.
 
     counts: number of detections by class name · short_side: as in `Found.plot`
+    report: is called with a line for each picture that is drawn smaller than `short_side`
     """
 
     def __init__(
-        self, folder: Path, source: Source, *, pictures: bool, short_side: int = 1
+        self,
+        folder: Path,
+        source: Source,
+        *,
+        pictures: bool,
+        short_side: int = 1,
+        report: Callable[[str], None] = logger.warning,
     ) -> None:
         self.folder, self.counts = folder, Counter[str]()
+        self._report, self._reported = report, ""
         self._short_side = short_side
         self._pictures, self._rows = pictures, 0
         self._video: VideoWriter | None = None
@@ -65,11 +76,27 @@ class Outputs:
         with self._as_user_error():
             for row, name in zip(found.to_coco(image_id), found.names, strict=True):
                 self._write(row, found, name)
-            if self._video is not None:
-                self._video.add(found.drawn(self._short_side))
-            elif self._pictures:
-                write_image(self.folder / picture_name(found.name), found.drawn(self._short_side))
+            if self._pictures:
+                self._draw(found)
         self.counts.update(found.names)
+
+    def _draw(self, found: Found) -> None:
+        self._report_limit(found)
+        if self._video is not None:
+            self._video.add(found.drawn(self._short_side))
+        else:
+            write_image(self.folder / picture_name(found.name), found.drawn(self._short_side))
+
+    def _report_limit(self, found: Found) -> None:
+        """Reports a picture that is too long for `short_side`; a video only once."""
+        _, *sides = found.image.shape
+        height, width = enlarged_size(sides[0], sides[1], self._short_side)
+        if min(height, width) < self._short_side and found.name != self._reported:
+            self._reported = found.name
+            self._report(
+                f"{found.name}: drawn with {width} x {height} pixels, as a drawn picture has at "
+                f"most {MAX_SIDE} on a side"
+            )
 
     def _write(self, row: dict[str, Any], found: Found, name: str) -> None:
         frame = {} if found.frame is None else {"frame": found.frame}

@@ -22,6 +22,7 @@ from dynamic_atss.inference.picture import is_broken_link, is_video, lone_video
 from dynamic_atss.inference.places import RESULTS, TABLE, output_folder
 from dynamic_atss.inference.sources import Source, of_files, open_source
 from dynamic_atss.progress import progress
+from dynamic_atss.viz.draw import MAX_SIDE
 
 
 def predict(
@@ -50,16 +51,16 @@ def predict(
         UserError: an argument is wrong, or no picture could be read.
         Stopped: a signal came. The drawn pictures stay.
     """
-    if short_side < 1:
-        raise UserError(f"--short-side {short_side}: give 1 pixel or more")
+    if not 1 <= short_side <= MAX_SIDE:
+        raise UserError(f"--short-side {short_side}: give 1 to {MAX_SIDE} pixels")
     model = load(weights, **load_options)
     source = _source(inputs, model.restored.reading)
     if source.note:
         print(source.note, file=sys.stderr)
     folder = output_folder(output, source, pictures=pictures, overwrite=overwrite)
     stream: Stream = model(source, stream=True, **call_options)
-    stream.report = partial(tqdm.write, file=sys.stderr)  # keeps the progress bar intact
-    outputs = Outputs(folder, source, pictures=pictures, short_side=short_side)
+    stream.report = report = partial(tqdm.write, file=sys.stderr)  # keeps the progress bar intact
+    outputs = Outputs(folder, source, pictures=pictures, short_side=short_side, report=report)
     begin = time.perf_counter()
     done = _write(stream, outputs)
     seconds = (time.perf_counter() - begin) / max(done, 1)  # a stopped camera may give no frame

@@ -118,6 +118,22 @@ def test_a_broken_link_is_named_and_the_others_are_done(predict, folder, tmp_pat
     assert len(list((tmp_path / "found").glob("*.jpg"))) == 4
 
 
+@pytest.mark.parametrize(("ending", "shape"), [("jpg", (1, 2000)), ("webp", (3000, 2))])
+def test_a_picture_too_long_for_the_short_side(predict, folder, tmp_path, ending, shape):
+    long = folder / f"a.{ending}"
+    cv2.imwrite(str(long), np.full((*shape, 3), 90, np.uint8))
+    out = tmp_path / "found"
+    code, _, err = predict("--input", folder, "--output", out, "--short-side", 200)
+    width, height = (16383, 8) if ending == "jpg" else (11, 16383)
+    assert code == 0 and err == (
+        f"{long.name}: drawn with {width} x {height} pixels, as a drawn picture has at most 16383 "
+        "on a side\n"
+    )
+    assert cv2.imread(str(out / long.name)).shape == (height, width, 3)
+    others = [cv2.imread(str(path)) for path in out.glob("*.jpg") if path.name != long.name]
+    assert [min(other.shape[:2]) for other in others] == [200] * 4
+
+
 def test_a_video_stays_a_video(predict, tmp_path):
     write_video(tmp_path / "a.avi")
     code, out, err = predict("--input", tmp_path / "a.avi", "--output", tmp_path / "found")
@@ -319,7 +335,8 @@ def test_after_a_signal_the_drawn_pictures_stay(predict, folder, tmp_path, monke
             ["--input", "text.jpg", "--overlap", "0.3"],
             "--overlap 0.3: works only with tiles: add --tile",
         ),
-        (["--input", "text.jpg", "--short-side", "0"], "--short-side 0"),
+        (["--input", "text.jpg", "--short-side", "0"], "--short-side 0: give 1 to 16383 pixels"),
+        (["--input", "text.jpg", "--short-side", "16384"], "--short-side 16384: give 1 to 16383"),
         (["--input", "text.jpg", "--classes", ","], "a name is empty"),
         (["--input", "text.jpg", "--names", "a,b"], "(in Python class_names=) gives 2"),
         (["--input", "*.tif"], r"no file matches this pattern"),
