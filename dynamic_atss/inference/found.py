@@ -80,7 +80,8 @@ class Found:
     def plot(self, *, short_side: int = 1) -> Image.Image:
         """Draws boxes, names and scores into a PIL picture (RGB).
 
-        short_side: enlarges smaller pictures to this short side in pixels, to keep texts readable
+        short_side: enlarges smaller pictures to this short side in pixels, to keep texts readable;
+            the long side gets at most 16,383 pixels
         """
         from PIL import Image
 

@@ -135,11 +135,13 @@ def _pictures_of(folder: Path) -> tuple[list[Path], str]:
     files = [entry for entry in named if os.path.isfile(entry) or is_broken_link(entry)]
     endings, deeper = ", ".join(IMAGE_ENDINGS), f"{glob.escape(str(folder))}/**/*.jpg"
     if not files:
-        videos = [f"; for a video give its path, such as {x}" for x in entries if is_video(x)]
-        raise UserError(
-            f"{folder}: the folder has no pictures ({endings}); for pictures in its subfolders "
-            f"give {deeper}{''.join(videos[:1])}"
+        video = next(filter(is_video, entries), None)
+        hint = (
+            f"give each video alone, as {video}"
+            if video
+            else f"for those in subfolders give {deeper}"
         )
+        raise UserError(f"{folder}: the folder has no pictures ({endings}): {hint}")
     listed = set(files)
     others = [entry for entry in entries if entry not in listed]
     if not others:

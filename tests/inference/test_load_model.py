@@ -224,7 +224,7 @@ def test_options_that_cannot_be(model, files, options, message):
         (["v/a.mp4"], "v/a.mp4: is a video: give each video alone"),
         ("v/*.mp4", "v/a.mp4: is a video: give each video alone"),
         ("v/*", "v/a.mp4: is a video: give each video alone"),
-        ("v", "v: the folder has no pictures .* for a video give its path, such as v/a.mp4"),
+        ("v", "v: the folder has no pictures .*: give each video alone, as v/a.mp4"),
         ("link.jpg", "link.jpg: is a link to nowhere, which cannot be found"),
         ("link.mp4", "link.mp4: is a link to link.mp4, which cannot be found"),  # to itself
     ],
