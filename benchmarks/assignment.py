@@ -1,16 +1,16 @@
 """Compares time and peak memory of assignment rules with the same rules over all P x T pairs.
 
     python benchmarks/assignment.py [--rules atss fcos] [--boxes 10 100 1000] [--batch 1 16]
-        [--threads 2]
+        [--threads 2] [--processor-time]
 
-One image of 800 x 1344 has 22,400 priors. The dense forms in `dense_rules.py` are plain PyTorch,
+One image of 800 x 1344 has 22,400 priors. The dense forms in `dense` are plain PyTorch,
 vectorised over boxes like the releases, image by image. Both forms must give every prior the same
 gt index, except where rounding decides (MAY_DIFFER). A call of more than a second is repeated one
 to three times. The dense form of PAA fits its mixtures by scikit-learn, box by box, like the
 release. Ultralytics' assigner is another peer if it is installed.
 
-On a busy machine `--threads 1` is steadier: with more threads, each operator waits for the slowest.
-`2> /dev/null` drops the notes of the profiler.
+On a busy machine `--threads 1 --processor-time` is steadier: with more threads, each operator waits
+for the slowest. `2> /dev/null` drops the notes of the profiler.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from common import Call, Row, main, measure
-from dense_rules import DENSE, MATRICES, SAME, Image, Rule
+from common import Call, Row, main, measure, processor_time
+from dense import DENSE, MATRICES, SAME, Image, Rule
 from torch import Tensor
 
 from dynamic_atss.assigners import ASSIGNERS
@@ -46,7 +46,8 @@ def scene(
     make = AnchorGenerator((8, 16, 32, 64, 128), (64, 128, 256, 512, 1024))
     priors = make(sizes, torch.device("cpu"))
     total = boxes * batch
-    center = torch.rand(total, 2, generator=generator) * torch.tensor([1344.0, 800.0])
+    height, width = sizes[0]
+    center = torch.rand(total, 2, generator=generator) * torch.tensor([8.0 * width, 8.0 * height])
     half = 4 * 50 ** torch.rand(total, 2, generator=generator)
     image = torch.arange(batch).repeat_interleave(boxes)
     classes = torch.randint(CLASSES, (total,), generator=generator)
@@ -177,6 +178,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="images")
     parser.add_argument("--dense-limit", type=float, default=8.0, help="GB the dense form may take")
     parser.add_argument("--dense-boxes", type=int, default=16000, help="of the batch, at most")
+    processor_time(parser)
 
 
 if __name__ == "__main__":

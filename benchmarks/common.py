@@ -26,6 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 from dynamic_atss.ops import library
 
 Call = Callable[[], object]
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def measure(
     """
     print(f"{stage}: {case}", file=sys.stderr, flush=True)
     calls = [ours, *([at_limit] if at_limit else []), *peers.values()]
-    ours_s, *others = alternate(calls, args.seconds, args.device)
+    ours_s, *others = alternate(calls, args.seconds, args.device, args.clock)
     seen = ", ".join(f"{seconds * 1e3:.4g} ms" for seconds in (ours_s, *others))
     print(f"    {seen}", file=sys.stderr, flush=True)  # kept if the run is killed
     limit_s = others.pop(0) if at_limit else None
@@ -102,7 +103,9 @@ def measure(
     ]
 
 
-def alternate(calls: Sequence[Call], seconds: float, device: str = "cpu") -> list[float]:
+def alternate(
+    calls: Sequence[Call], seconds: float, device: str = "cpu", clock: Clock = time.perf_counter
+) -> list[float]:
     """Returns the median seconds of each call. They alternate, so a busy machine slows all."""
     times: list[list[float]] = [[] for _ in calls]
     begin = time.perf_counter()
@@ -110,36 +113,36 @@ def alternate(calls: Sequence[Call], seconds: float, device: str = "cpu") -> lis
     while not turns or spent(begin) < seconds or (turns < 3 and spent(begin) < 5 * seconds):
         turns += 1
         for call, record in zip(calls, times, strict=True):
-            record += _turn(call, device)
+            record += _turn(call, device, clock)
     return [statistics.median(record) for record in times]
 
 
-def _turn(call: Call, device: str) -> list[float]:
+def _turn(call: Call, device: str, clock: Clock) -> list[float]:
     """Returns the seconds of each repeat: a warm-up, which is not counted, then repeats for 20 ms.
 
     Without the warm-up, a fast form would start with the caches that a slow form filled. A call of
     more than a second needs no warm-up. On a GPU the repeats are queued without waits, and their
     mean is returned: a wait for each would add microseconds that a training does not have.
     """
-    first = _timed(call, device)
+    first = _timed(call, device, clock)
     if first > 1:
         return [first]
     if device == "cuda":
         count = max(round(0.02 / first), 1)
-        return [_timed(lambda: [call() for _ in range(count)], device) / count]
-    found = [_timed(call, device)]
+        return [_timed(lambda: [call() for _ in range(count)], device, clock) / count]
+    found = [_timed(call, device, clock)]
     begin = time.perf_counter()
     while spent(begin) < 0.02 - found[0]:
-        found.append(_timed(call, device))
+        found.append(_timed(call, device, clock))
     return found
 
 
-def _timed(call: Call, device: str) -> float:
-    start = time.perf_counter()
+def _timed(call: Call, device: str, clock: Clock) -> float:
+    start = clock()
     call()
     if device == "cuda":
         torch.cuda.synchronize()
-    return spent(start)
+    return clock() - start
 
 
 def spent(start: float) -> float:
@@ -197,9 +200,21 @@ def parser(
     made.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     made.add_argument("--seconds", type=float, default=3.0, help="of repeats for each case")
     made.add_argument("--json", type=Path, help="file to write the rows to")
+    made.set_defaults(clock=time.perf_counter)
     if arguments is not None:
         arguments(made)
     return made
+
+
+def processor_time(made: argparse.ArgumentParser) -> None:
+    """Adds an option for scripts whose calls start no process."""
+    made.add_argument(
+        "--processor-time",
+        dest="clock",
+        action="store_const",
+        const=time.process_time,
+        help="of this process, in place of the time that passes: others do not lengthen it",
+    )
 
 
 def main(
@@ -215,6 +230,7 @@ def main(
     torch.set_num_threads(args.threads)
     computed_by = library.load()
     found = [{**row, "operators": computed_by.get(row["device"], "")} for row in rows(args)]
-    print(markdown(found, machine(args.threads)))
+    times = {"times": "of the processor" if args.clock is time.process_time else ""}
+    print(markdown(found, machine(args.threads) | times))
     if args.json:
         args.json.write_text(json.dumps(found, indent=1))

@@ -1,7 +1,7 @@
 """Measures time and peak memory of every rule for a batch with very many boxes.
 
     python benchmarks/many_boxes.py [--rules atss fcos] [--images 128] [--boxes 75357]
-        [--most 4967] [--threads 1]
+        [--most 4967] [--threads 1] [--processor-time]
 
 The sizes are those of a report on satellite images: 128 images of 640 x 640 with 75,357 boxes,
 4,967 of them in one image. Sides are 4 to 120 pixels. There are 60 classes, and 8,525 priors of
@@ -14,7 +14,7 @@ import argparse
 from typing import Any
 
 import torch
-from common import main, measure
+from common import main, measure, processor_time
 
 from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.assigners.answer import answer
@@ -65,6 +65,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--boxes", type=int, default=75357)
     parser.add_argument("--most", type=int, default=4967, help="in one image")
+    processor_time(parser)
 
 
 if __name__ == "__main__":

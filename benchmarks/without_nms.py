@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def average_precision(file: Path, one_to_one: bool, nms: bool) -> float:
-    """The AP of one branch of a checkpoint on the first of DATASETS.TEST."""
+    """Returns the AP of one branch of a checkpoint on the first of DATASETS.TEST."""
     restored = restore(file, overrides=["MODEL.ONE_TO_ONE.PREDICTS", str(one_to_one)])
     detector, cfg = restored.detector, restored.cfg
     detector.postprocess.nms = nms

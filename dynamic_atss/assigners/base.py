@@ -16,6 +16,7 @@ from dynamic_atss.assigners.notes import note
 from dynamic_atss.assigners.pairs import (
     Pairs,
     anchor_iou,
+    at,
     best_of_box,
     box_sides,
     center_offsets,
@@ -25,6 +26,7 @@ from dynamic_atss.assigners.pairs import (
     logit_of_class,
     predicted_iou,
     resolve,
+    winning,
 )
 from dynamic_atss.boxes import sides
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
@@ -33,6 +35,7 @@ __all__ = [
     "Assigner",
     "Pairs",
     "anchor_iou",
+    "at",
     "best_of_box",
     "box_sides",
     "center_offsets",
@@ -46,6 +49,7 @@ __all__ = [
     "predicted_iou",
     "resolve",
     "std",
+    "winning",
 ]
 
 MARGIN = 0.01  # pixels by which a prior must lie inside its box, as published

@@ -1,7 +1,8 @@
 """Pairs boxes with all priors of their image, a few boxes at a time.
 
 Rules need this if their release ranks all priors. Such a rule computes up to P x T numbers, but
-holds at most `MAX_PAIRS` of them at once.
+holds about `MAX_PAIRS` of them at once. Most predictions do not overlap a given box. Where the host
+can read the values without waiting, only overlapping pairs go on.
 """
 
 from __future__ import annotations
@@ -9,12 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from dynamic_atss.assigners.pairs import Pairs
+from dynamic_atss.assigners.pairs import Pairs, at, predicted_iou
+from dynamic_atss.assigners.reference.selection import BEST_OF_BOX
+from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.types import GroundTruth, Predictions, Priors
 
-MAX_PAIRS = 1 << 21  # 8 MB of float32
+MAX_PAIRS = 1 << 18  # so that they stay in a CPU's cache
+ON_GPU = 8  # times as many, because each part launches dozens of kernels
+EXACT = BoxConvention.EXACT  # of predicted boxes, as in the releases
+
+
+def readable(values: Tensor) -> bool:
+    """Tests whether the host can read the values without waiting for a device."""
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def every_prior(predictions: Predictions) -> tuple[Tensor, Tensor]:
@@ -26,53 +37,95 @@ def every_prior(predictions: Predictions) -> tuple[Tensor, Tensor]:
 
 
 def list_flagged(flags: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Lists the first `most` flagged priors of each image in order.
+    """Lists the flagged priors of each image in order.
 
     Args:
         flags: (N, P) bool.
+        most: no image has more flags. M is this number, or the true maximum if it is readable.
 
     Returns:
-        the priors (N, most), and which places of the list hold one (N, most).
+        the priors (N, M), and which places of the list hold one (N, M).
     """
+    count = flags.sum(1, keepdim=True)
+    most = min(most, int(count.max())) if readable(flags) else most
     slot = torch.where(flags, flags.cumsum(1) - 1, most).clamp(max=most)
     numbers = torch.arange(flags.shape[1], device=flags.device).expand_as(slot)
     prior = slot.new_zeros(len(slot), most + 1).scatter_(1, slot, numbers)[:, :most]
-    place = torch.arange(most, device=flags.device)
-    return prior, place < flags.sum(1, keepdim=True)
+    return prior, torch.arange(most, device=flags.device) < count
 
 
-def every_pair(priors: Priors, gt: GroundTruth, prior: Tensor, exists: Tensor) -> Iterator[Pairs]:
-    """Pairs every box with the listed priors of its image, t boxes at a time: (t, M).
+def every_pair(
+    priors: Priors, gt: GroundTruth, prior: Tensor, exists: Tensor, box: Tensor | None = None
+) -> Iterator[Pairs]:
+    """Pairs boxes with the listed priors of their images, t boxes at a time: (t, M).
 
     Gives at least one item, without boxes if there are none. The number of items is known without
     waiting for the device.
 
     Args:
         prior, exists: (N, M) from `every_prior` or `list_flagged`.
+        box: the boxes (B,); None: all T.
     """
-    boxes, step = len(gt), max(1, MAX_PAIRS // max(prior.shape[1], 1))
-    for first in range(0, max(boxes, 1), step):
-        image = gt.image_index[first : first + step]
-        box = torch.arange(first, min(first + step, boxes), device=image.device)[:, None]
-        of_box = prior[image]
-        yield Pairs(box, of_box, image[:, None] * len(priors) + of_box, exists[image])
+    device = prior.device
+    box = torch.arange(len(gt), device=device) if box is None else box
+    flat = torch.arange(len(prior), device=device)[:, None] * len(priors) + prior
+    most = MAX_PAIRS * (ON_GPU if device.type == "cuda" else 1)
+    for part in box.split(max(1, most // max(prior.shape[1], 1))):
+        image = gt.image_index.index_select(0, part)
+        yield Pairs(part[:, None], *(x.index_select(0, image) for x in (prior, flat, exists)))
 
 
-def best_priors(pairs: Pairs, score: Tensor, k: int) -> Pairs:
-    """Gives the min(k, M) pairs with the largest scores of each row (t, M), best first.
+def overlapping_pairs(
+    priors: Priors, gt: GroundTruth, predictions: Predictions, prior: Tensor, exists: Tensor
+) -> Iterator[tuple[Tensor, Pairs, Tensor]]:
+    """Gives the pairs of `every_pair` whose predicted IoU is above 0.
+
+    Returns:
+        the boxes (t,), their pairs in one list (M,), and the IoUs (M,). If the IoUs are not
+        readable, all pairs (t, M) and their IoUs.
+    """
+    for pairs in every_pair(priors, gt, prior, exists):
+        box, overlap = pairs.box.squeeze(1), predicted_iou(predictions, gt, pairs, EXACT)
+        if readable(overlap):
+            place = ((overlap > 0) & pairs.exists).flatten().nonzero().squeeze(1)
+            of_pair = at(box, place.div(overlap.shape[1], rounding_mode="floor"))
+            pairs = Pairs(of_pair, *(at(x.flatten(), place) for x in pairs[1:]))
+            overlap = at(overlap.flatten(), place)
+        yield box, pairs, overlap
+
+
+def best_priors(box: Tensor, pairs: Pairs, score: Tensor, k: int) -> tuple[Pairs, Tensor]:
+    """Gives the k pairs with the largest scores of each box (t, k), best first, and the scores.
 
     A score of -inf marks no pair. Equal scores have no fixed order.
+
+    Args:
+        box: (t,) in rising order.
+        pairs: (t, M), or (M,) sorted by box.
+        score: (t, M) or (M,).
     """
-    score = score.where(pairs.exists, -torch.inf)
-    value, place = score.topk(min(k, score.shape[1]), dim=1)
-    prior, flat = pairs.prior.gather(1, place), pairs.flat.gather(1, place)
-    return Pairs(pairs.box, prior, flat, value > -torch.inf)
+    if pairs.flat.ndim == 1:
+        of_pair = torch.searchsorted(box, pairs.box)
+        place, prior, flat, exists = BEST_OF_BOX(of_pair, *pairs[1:], score, k, len(box))
+        value = at(F.pad(score, (0, 1)), place).where(exists, -torch.inf)
+        return Pairs(box[:, None], prior, flat, value > -torch.inf), value
+    lacking = (0, max(k - score.shape[1], 0))
+    score = F.pad(score.where(pairs.exists, -torch.inf), lacking, value=-torch.inf)
+    value, place = score.topk(k, dim=1)
+    prior, flat = (F.pad(x, lacking).gather(1, place) for x in (pairs.prior, pairs.flat))
+    return Pairs(box[:, None], prior, flat, value > -torch.inf), value
 
 
 def concatenated(parts: list[Pairs], dim: int) -> Pairs:
     """Concatenates lists of pairs (t, K). dim 0: lists of other boxes, 1: of the same boxes."""
     box = torch.cat([x.box for x in parts]) if dim == 0 else parts[0].box
     return Pairs(box, *(torch.cat(x, dim) for x in list(zip(*parts, strict=True))[1:]))
+
+
+def replaced(pairs: Pairs, some: Pairs) -> Pairs:
+    """Replaces the pairs (T, K) of some boxes by others (t, K)."""
+    box, parts = some.box.squeeze(1), zip(pairs[1:], some[1:], strict=True)
+    return Pairs(pairs.box, *(x.index_copy(0, box, y) for x, y in parts))
 
 
 def flag_places(places: Tensor, chosen: Tensor, count: int) -> Tensor:

@@ -64,5 +64,5 @@ def advice(name: str) -> str:
 def _help() -> str:
     width = max(map(len, COMMANDS)) + 2
     lines = [f"  {name:<{width}}{text}" for name, text in COMMANDS.items()]
-    usage = f"usage: {PROGRAM} COMMAND ...   ({PROGRAM} COMMAND --help explains one)"
+    usage = f"usage: {PROGRAM} COMMAND ...   ({PROGRAM} COMMAND --help explains it)"
     return "\n".join([usage, "", *lines, "", "options:", "  --version, --help"])

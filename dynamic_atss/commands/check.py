@@ -53,7 +53,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = cli.Parser(description=DESCRIPTION)
     parser.add_argument("specs", nargs="*", metavar="SPEC", help="as in DATASETS.TRAIN")
-    parser.add_argument("--config-file", default="", metavar="FILE", help="for its head and sizes")
+    parser.add_argument("--config-file", default="", metavar="FILE", help="for the head and sizes")
     parser.add_argument(
         "--set", nargs="+", default=[], dest="opts", metavar="KEY VALUE", help="override keys"
     )

@@ -1,6 +1,6 @@
 """Compare assignment rules: train the same model with each rule, or read finished runs.
 
-# four rules, three seeds each; the same command continues where it was stopped
+# five rules, three seeds each; the same command continues where it was stopped
 dynamic-atss compare --config-file configs/quickstart/own_data.yaml \\
   --rules atss dynamic_atss dynamic_atss,warmup=500 simota my_rule.py:BestOverlap,threshold=0.5 \\
   --seeds 0 1 2 --output output/rules --devices cuda:0 cuda:1 \\

@@ -10,12 +10,14 @@ from typing import NamedTuple
 from dynamic_atss import builders
 from dynamic_atss.comparison.devices import devices
 from dynamic_atss.comparison.groups import Group, grouped, warnings
+from dynamic_atss.comparison.inputs import record_inputs
 from dynamic_atss.comparison.plan import Job, planned
 from dynamic_atss.comparison.result import Comparison, check_reference, compared
 from dynamic_atss.comparison.rules import Rule, parsed
 from dynamic_atss.comparison.running import Failure, Runner
 from dynamic_atss.comparison.runs import read_run
 from dynamic_atss.comparison.truths import Truths
+from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.engine.interrupt import Stopped
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import open_folder
@@ -45,7 +47,7 @@ def compare_rules(asked: Request) -> tuple[Comparison | None, list[Failure]]:
     """
     rules = parsed(asked.rules)
     labels = _labels(rules)
-    check_reference(asked.reference, [*labels])
+    check_reference(asked.reference, [*labels, *labels.values()])
     given = devices(asked.devices)
     jobs = planned(
         asked.config_file,
@@ -56,12 +58,14 @@ def compare_rules(asked: Request) -> tuple[Comparison | None, list[Failure]]:
         device=given[0].kind,
         allow_code=asked.allow_code,
     )
-    test_sets = _open_data(jobs[0])
+    datasets, test_sets = _open_data(jobs[0])
     open_folder(asked.output)
+    record_inputs(jobs, datasets)
     failures = _run(Runner(jobs, given, test_sets))
     groups = [_group(rule, labels[rule.text], jobs, test_sets) for rule in rules]
     groups = [group for group in groups if group.runs]
-    reference = labels[asked.reference or rules[0].text]
+    first = asked.reference or rules[0].text
+    reference = labels.get(first, first)  # typed, or as the report shows it
     if not groups:
         return None, failures
     found = compared(
@@ -106,16 +110,20 @@ def _labels(rules: Sequence[Rule]) -> dict[str, str]:
     return {r.text: r.label if short.count(r.label) == 1 else r.text for r in rules}
 
 
-def _open_data(job: Job) -> list[str]:
-    """Opens all data sets, to report errors before the first run. Gives the test sets' names.
+def _open_data(job: Job) -> tuple[list[DetectionDataset], list[str]]:
+    """Opens all data sets, to report errors before the first run. Gives them, and the test sets'
+    names.
 
     Raises:
         UserError: a data set cannot be opened, or there is no test set.
     """
     if not job.cfg.DATASETS.TEST:
         raise UserError("DATASETS.TEST is empty: name a test set, whose scores are compared")
-    builders.check_num_classes(job.cfg, builders.build_train_dataset(job.cfg))
-    return [*builders.build_test_loaders(job.cfg)]
+    train = builders.build_train_dataset(job.cfg)
+    builders.check_num_classes(job.cfg, train)
+    tests = builders.build_test_loaders(job.cfg)
+    parts = [*train.parts, *(part for one in tests.values() for part in one.dataset.parts)]
+    return parts, [*tests]
 
 
 def _group(rule: Rule, label: str, jobs: Sequence[Job], test_sets: Sequence[str]) -> Group:

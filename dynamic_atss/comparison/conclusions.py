@@ -57,5 +57,5 @@ def _limits(compared: int, seeds: int) -> Iterator[str]:
         yield (
             f"Each interval alone is right in {100 * CONFIDENCE:.0f} % of all cases. With "
             f"{compared} comparisons and no true difference, at least one appears significant in "
-            f"{100 * chance:.0f} % of all cases"
+            f"up to {100 * chance:.0f} % of all cases"
         )

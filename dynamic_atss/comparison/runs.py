@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dynamic_atss.config.defaults import default_config
 from dynamic_atss.config.record import NAME as CONFIG
 from dynamic_atss.config.record import leaves
 from dynamic_atss.errors import UserError
@@ -19,7 +20,8 @@ class Run(NamedTuple):
     """A finished run.
 
     Args:
-        settings: the values of config.yaml by full key name.
+        settings: the values of config.yaml by full key name. Keys that the run's version did not
+            have take their defaults.
         lines: the training lines of metrics.jsonl.
         test_set: the folder name of the first of DATASETS.TEST.
         scores: COCO's numbers on the test set, without undefined ones.
@@ -68,7 +70,7 @@ def _settings(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: is not the configuration of a run ({error}); give the OUTPUT_DIR of a run"
         ) from None
-    return found
+    return leaves(default_config().dump()) | found
 
 
 def _nearest(folder: Path) -> str:

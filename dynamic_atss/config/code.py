@@ -66,6 +66,13 @@ def with_absolute_code(cfg: CN) -> CN:
     return copy
 
 
+def code_files(cfg: CN) -> list[Path]:
+    """Lists the files of code that the configuration names, as absolute paths. Modules are left
+    out."""
+    names = [name for _, name in _code_names(cfg) if ".py:" in name]
+    return [Path(f"{name.split('.py:', 1)[0]}.py").absolute() for name in dict.fromkeys(names)]
+
+
 def _absolute(key: str, name: Any) -> Any:
     """Makes the path of a code file absolute; returns any other value as it is."""
     if not isinstance(name, str) or not names_code(key, name) or ".py:" not in name:

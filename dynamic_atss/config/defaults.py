@@ -9,8 +9,8 @@ from yacs.config import CfgNode as CN
 
 _C = CN()
 _C.SEED = 0  # (new) seed of initial weights, order of the images and augmentation
-_C.DTYPE = "float32"  # (new) of backbone and towers: "float32" | "bfloat16" (autocast); by default,
-# PyTorch computes "float32" convolutions in TF32 on GPUs that have it
+_C.DTYPE = "float32"  # (new) type of backbone and towers: "float32" | "bfloat16" (autocast). By
+# default, PyTorch computes "float32" convolutions in TF32 on GPUs that have it
 _C.OUTPUT_DIR = "."  # log, metrics, checkpoints and detections go here
 
 _C.MODEL = CN()
@@ -46,11 +46,11 @@ _C.MODEL.ASSIGNER.IGNORE_REGIONS = False  # (new) True: priors that lie mostly i
 
 _C.MODEL.ONE_TO_ONE = CN()  # a second branch of the head, with one prior for each box. The branch
 # of MODEL.ASSIGNER trains the features; this one learns from them and sends no gradient to them
-_C.MODEL.ONE_TO_ONE.NAME = ""  # (new) the rule of this branch: "poto" | "task_aligned" |
-# "small_target_aligned" | "topk" | your rule; "" = no such branch
+_C.MODEL.ONE_TO_ONE.NAME = ""  # (new) rule of a second branch, with one prior for each box:
+# "poto" | "task_aligned" | "small_target_aligned" | "topk" | your rule; "" = no such branch
 _C.MODEL.ONE_TO_ONE.ARGS = CN()  # (new) keyword arguments of that rule; topk 1 or per_box 1 is set
-_C.MODEL.ONE_TO_ONE.LR_FACTOR = 1.0  # (new) learning rate of this branch over that of the others;
-# above 1 suits a short training
+_C.MODEL.ONE_TO_ONE.LR_FACTOR = 1.0  # (new) factor of the learning rate of this branch; above 1
+# suits a short training
 _C.MODEL.ONE_TO_ONE.PREDICTS = True  # (new) True: this branch predicts, without NMS; False: the
 # branch of MODEL.ASSIGNER predicts, with NMS
 
@@ -85,7 +85,7 @@ _C.MODEL.RESNETS.NORM = ""  # (new) "FrozenBN" | "FixedBN" (weights learn, stati
 # the model's norm; timm/... has no "GN"
 _C.MODEL.RESNETS.TRANS_FUNC = "BottleneckWithFixedBatchNorm"  # the only supported value; use NORM
 _C.MODEL.RESNETS.STEM_FUNC = "StemWithFixedBatchNorm"  # the only supported value; use NORM
-_C.MODEL.RESNETS.RES5_DILATION = 1  # of the last stage; only this value is supported
+_C.MODEL.RESNETS.RES5_DILATION = 1  # dilation of the last stage; only this value is supported
 _C.MODEL.RESNETS.NUM_GROUPS = 1  # groups of the 3x3 convolution (ResNeXt: 32 or 64)
 _C.MODEL.RESNETS.WIDTH_PER_GROUP = 64  # channels of a group in the first stage
 _C.MODEL.RESNETS.STRIDE_IN_1X1 = True  # MSRA weights: True; FAIR and torchvision weights: False
@@ -163,7 +163,8 @@ _C.MODEL.FCOS.PRE_NMS_TOP_N = 1000  # candidates of a level that reach NMS
 _C.MODEL.FCOS.LOSS_ALPHA = 0.25  # focal loss
 _C.MODEL.FCOS.LOSS_GAMMA = 2.0  # focal loss
 _C.MODEL.FCOS.NUM_CONVS = 4  # convolutions of each tower
-_C.MODEL.FCOS.CENTER_SAMPLING_RADIUS = 0.0  # in strides; 0 = all points inside the box
+_C.MODEL.FCOS.CENTER_SAMPLING_RADIUS = 0.0  # largest distance of positives from the centre, in
+# strides; 0 = all points inside the box
 _C.MODEL.FCOS.IOU_LOSS_TYPE = "iou"  # "iou" | "linear_iou" | "giou"
 _C.MODEL.FCOS.NORM_REG_TARGETS = False  # distances in units of the stride
 _C.MODEL.FCOS.CENTERNESS_ON_REG = False  # centerness from the box tower
@@ -239,7 +240,7 @@ _C.INPUT.PIXEL_STD = [1.0, 1.0, 1.0]  # in the order and range of TO_BGR255
 _C.INPUT.TO_BGR255 = True  # BGR in 0..255; False: RGB in 0..1
 
 _C.DATASETS = CN()
-_C.DATASETS.ROOT = "datasets"  # (new) the catalog's folders lie below it
+_C.DATASETS.ROOT = "datasets"  # (new) the folder that contains the data sets of the catalog
 _C.DATASETS.TRAIN = ()  # catalog names, "coco:<annotations.json>:<image folder>",
 # "voc:<devkit folder>:<split>", "yolo:<data.yaml>:<split>" or, for your format,
 # "path/to/file.py:Class:<what it reads>"; several names, separated by commas, are joined
@@ -266,15 +267,16 @@ _C.SOLVER.ACCUMULATE = 1  # (new) splits the images of an iteration into so many
 # same step. Needs less memory and more time: see docs/train.md
 _C.SOLVER.MAX_ITER = 40000  # iterations of the training
 _C.SOLVER.BASE_LR = 0.001  # learning rate
-_C.SOLVER.BIAS_LR_FACTOR = 2  # parameters with "bias" in their name: BASE_LR times this
+_C.SOLVER.BIAS_LR_FACTOR = 2  # parameters with "bias" in their name learn at BASE_LR times this
 _C.SOLVER.NORM_BIAS_LR_FACTOR = -1.0  # (new) factor for biases of norms and of offset convolutions,
 # which then decay like weights (1: as in mmdetection); -1 = they learn like all biases
-_C.SOLVER.DCONV_OFFSETS_LR_FACTOR = 1.0  # offsets of deformable convolutions: BASE_LR times this
-_C.SOLVER.MOMENTUM = 0.9  # of SGD
-_C.SOLVER.WEIGHT_DECAY = 0.0005  # of weights
-_C.SOLVER.WEIGHT_DECAY_BIAS = 0.0  # of parameters with "bias" in their name
-_C.SOLVER.WEIGHT_DECAY_NORM = -1.0  # (new) of norms (weights and biases) and position tables; -1 =
-# WEIGHT_DECAY for weights and tables, WEIGHT_DECAY_BIAS for biases. Transformers: 0
+_C.SOLVER.DCONV_OFFSETS_LR_FACTOR = 1.0  # offsets of deformable convolutions learn at BASE_LR times
+# this
+_C.SOLVER.MOMENTUM = 0.9  # momentum of SGD
+_C.SOLVER.WEIGHT_DECAY = 0.0005  # weight decay of weights
+_C.SOLVER.WEIGHT_DECAY_BIAS = 0.0  # weight decay of parameters with "bias" in their name
+_C.SOLVER.WEIGHT_DECAY_NORM = -1.0  # (new) weight decay of norms (weights and biases) and position
+# tables; -1 = WEIGHT_DECAY for weights and tables, WEIGHT_DECAY_BIAS for biases. Transformers: 0
 _C.SOLVER.GAMMA = 0.1  # factor of the learning rate at each of STEPS
 _C.SOLVER.STEPS = (30000,)  # iterations at which the learning rate falls
 _C.SOLVER.WARMUP_FACTOR = 1.0 / 3  # factor of the learning rate in the first iteration

@@ -184,9 +184,13 @@ class _WorkerBatch:
 
     def pin_memory(self) -> _WorkerBatch:
         gt = self.batch.gt
-        boxes, classes, image = (t.pin_memory() for t in (gt.boxes, gt.classes, gt.image_index))
-        ignore = None if gt.ignore is None else gt.ignore.pin_memory()
-        pinned = GroundTruth(boxes, classes, image, ignore, gt.convention)
+        pinned = GroundTruth(
+            gt.boxes.pin_memory(),
+            gt.classes.pin_memory(),
+            gt.image_index.pin_memory(),
+            None if gt.ignore is None else gt.ignore.pin_memory(),
+            gt.convention,
+        )
         images, sizes = self.batch.images.pin_memory(), self.batch.sizes.pin_memory()
         scaled = tuple(_WorkerBatch(batch).pin_memory().batch for batch in self.batch.scaled)
         batch = replace(self.batch, images=images, sizes=sizes, gt=pinned, scaled=scaled)

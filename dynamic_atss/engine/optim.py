@@ -38,7 +38,7 @@ def parameter_groups(
             tables of transformers.
         norm_bias_lr_factor: if 0 or more, the factor of the rate of biases of norms and of offset
             convolutions, which then decay like weights, as in mmdetection.
-        offset_lr_factor: factor of the rate of the offset convolutions of deformable ones.
+        offset_lr_factor: factor of the rate of the offsets of deformable convolutions.
         part_lr_factors: further factors, by the beginning of the parameters' names.
     """
     norms = {id(p) for m in model.modules() if isinstance(m, _NORMS) for p in m.parameters()}

@@ -58,7 +58,7 @@ def check(
     """Gives the largest difference over pictures (3, H, W), each alone and then three in a batch.
 
     Raises:
-        UserError: the difference is too large.
+        UserError: the difference is too large, or nothing is found in any picture.
     """
     total = Difference()
     for batch in _batches(restored, images):
@@ -69,6 +69,12 @@ def check(
             f"{total.unmatched} detections have no match, boxes differ by up to "
             f"{total.box:.3g} pixels and scores by {total.score:.2g}; no file is written; try "
             "another --format"
+        )
+    if not total.count:
+        raise UserError(
+            f"no object is found in {len(images)} pictures, so that the exported model cannot be "
+            "compared with PyTorch; no file is written; give pictures with objects by "
+            "--check-images, or train longer"
         )
     return total
 

@@ -95,6 +95,7 @@ def page_data(
     gathered = [PictureData(picture) for picture in pictures]
     reasons, steps = Reasons(), []
     described: list[dict[str, Any]] = []
+    dynamic: dict[int, bool] = {}  # by place of the rule; empty if no picture has boxes
     for step in progress(source.steps, "checkpoints"):
         model, weights = network(source.cfg, step, names, averaged=averaged)
         steps.append({"name": step.name, "iteration": step.iteration, "weights": weights})
@@ -104,8 +105,14 @@ def page_data(
         for data in gathered:
             answers = _answers(model, data.picture, shown, iteration)
             data.add(answers, reasons, most)
-            if data.picture.batch.gt.object_count or not described:
-                described = [_rule(*pair) for pair in zip(shown, answers, strict=True)]
+            described = described or [_rule(*pair) for pair in zip(shown, answers, strict=True)]
+            if data.picture.batch.gt.object_count:
+                dynamic = {
+                    place: dynamic.get(place, False) or reads_predictions(answer)
+                    for place, answer in enumerate(answers)
+                }
+    for place, rule in enumerate(described):
+        rule["dynamic"] = dynamic.get(place)
     return {
         "title": f"Assignment: {', '.join(rule['name'] for rule in described)}",
         "steps": steps,
@@ -164,15 +171,16 @@ def _rule(shown: ShownRule, answer: Answer) -> dict[str, Any]:
         "wrappers": wrappers,
         "quality": rule.quality_name,
         "of_network": shown.of_network,
-        "dynamic": reads_predictions(answer),
     }
 
 
 def reads_predictions(answer: Answer) -> bool:
-    """Tests whether the rule's assignment depends on the predictions.
+    """Tests whether the assignment of the innermost rule depends on the predictions.
 
     Calls the rule again with the predictions of other priors and compares the assignments.
     """
+    while answer.inner and hasattr(answer.rule, "rule"):
+        answer = answer.inner[0]
     seen = answer.predictions
     half = len(answer.priors) // 2
     others = replace(seen, boxes=seen.boxes.roll(half, 1), logits=seen.logits.roll(half, 1))

@@ -55,8 +55,8 @@ def random_predictions(generator, priors, gt, dtype):
         here = gt.boxes[gt.image_index == n]
         if len(here):
             pick = generator.integers(0, len(here), len(priors))
-            some = torch.from_numpy(generator.random(len(priors)) < 0.7)
-            base[n, some] = here[pick][some]
+            moved = torch.from_numpy(generator.random(len(priors)) < 0.7)
+            base[n, moved] = here[pick][moved]
     boxes = base + torch.from_numpy(generator.normal(0, 3, base.shape))
     boxes = torch.cat((boxes[..., :2], torch.maximum(boxes[..., :2], boxes[..., 2:])), -1)
     logits = torch.from_numpy(generator.normal(-1, 2, (2, len(priors), CLASSES)))

@@ -96,12 +96,12 @@ def dsla(scene, image, relaxation, core_zone, radius, limits):
 def max_iou(scene, image, positive, negative, inside_only):
     boxes = scene.boxes_of(image)
     table = {t: [iou(prior, box) for prior in scene.priors] for t, box in boxes}
-    most = {t: max(row) for t, row in table.items()}
+    largest = {t: max(row) for t, row in table.items()}
     for p in range(len(scene.priors)):
         offers = [(row[p], t, row[p]) for t, row in table.items() if row[p] > 0]
         winner, best, close = settle(offers)
-        claimed = any(row[p] == most[t] > 0 for t, row in table.items())
-        close |= any(near(row[p], most[t]) for t, row in table.items())
+        claimed = any(row[p] == largest[t] > 0 for t, row in table.items())
+        close |= any(near(row[p], largest[t]) for t, row in table.items())
         close |= near(best, positive) or near(best, negative)
         if best < positive and not claimed:
             yield (-2 if best >= negative else -1), 0.0, close

@@ -23,16 +23,16 @@ def positive_weights(s, t, sigma, beta, mu):
     """Gives {prior: weight} of box t."""
     box, label, n = s["boxes"][t], s["classes"][t], s["images"][t]
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    share, whole = {}, 0.0
+    share, total = {}, 0.0
     for p, point in enumerate(s["points"]):
         if nearest_side(point, box) > 0:
             score = sigmoid(s["logits"][n][p][label])
             score *= exp(-beta * (1 - giou(s["predicted"][n][p], box)))
             away = ((point[0] - x) ** 2 + (point[1] - y) ** 2) / s["strides"][p] ** 2
             near = exp(-away / (2 * sigma**2))
-            whole += exp(3 * score) * score * near
+            total += exp(3 * score) * score * near
             share[p] = exp(mu * score) * score * near
-    return {p: value / max(whole, 1e-12) for p, value in share.items()}
+    return {p: value / max(total, 1e-12) for p, value in share.items()}
 
 
 def negative_weights(s, t, priors):

@@ -7,7 +7,6 @@ import pytest
 import torch
 from scenes import CLASSES, agree, cross_entropy, iou, nearest_side, random_scene, sigmoid, unpacked
 
-from dynamic_atss.assigners import everywhere
 from dynamic_atss.assigners.rules.dynamic_soft_label import DynamicSoftLabel
 from dynamic_atss.modeling.priors import PointGenerator
 from dynamic_atss.types import GroundTruth, Predictions
@@ -72,17 +71,6 @@ def test_double_loop_agrees(candidates):
         agree(DynamicSoftLabel(*arguments, candidates=candidates)(*scene), answer)
         positives += len(answer)
     assert positives > 600
-
-
-def test_some_boxes_at_a_time_give_the_same(monkeypatch):
-    rng = random.Random(7)
-    for _ in range(20):
-        scene = random_scene(rng, ("square",))
-        whole = DynamicSoftLabel()(*scene)
-        monkeypatch.setattr(everywhere, "MAX_PAIRS", 1)  # one box at a time
-        parts = DynamicSoftLabel()(*scene)
-        monkeypatch.undo()
-        assert torch.equal(whole.gt_index, parts.gt_index)
 
 
 @pytest.mark.parametrize("candidates, positives", [("image", 1), ("box", 0)])

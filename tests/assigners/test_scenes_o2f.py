@@ -37,9 +37,9 @@ def winners_of(scene, topk, power, radius):
 def double_loop(scene, topk, power, radius, factor):
     winners, answer, best = winners_of(scene, topk, power, radius), {}, set()
     for t in range(len(scene["boxes"])):
-        own = sorted((-x[1], place, x[2]) for place, x in winners.items() if x[0] == t)
-        for rank, (_, place, score) in enumerate(own):
-            largest = max(x for _, _, x in own[1:]) if rank else 1
+        positives = sorted((-x[1], place, x[2]) for place, x in winners.items() if x[0] == t)
+        for rank, (_, place, score) in enumerate(positives):
+            largest = max(x for _, _, x in positives[1:]) if rank else 1
             answer[place] = (t, score / largest * factor if rank else 1.0)
             best |= set() if rank else {place}
     return answer, best

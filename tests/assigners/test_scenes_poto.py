@@ -24,13 +24,13 @@ def qualities(s, alpha, radius):
     """Gives [{prior: quality}] by box."""
     found = []
     for box, label, n in zip(s["boxes"], s["classes"], s["images"], strict=True):
-        own = {}
+        by_prior = {}
         for p, ((x, y), stride) in enumerate(zip(s["points"], s["strides"], strict=True)):
             low_x, low_y, high_x, high_y = region(box, stride, radius)
             if low_x < x < high_x and low_y < y < high_y:
                 score = sigmoid(s["logits"][n][p][label])
-                own[p] = score ** (1 - alpha) * iou(s["predicted"][n][p], box) ** alpha
-        found.append(own)
+                by_prior[p] = score ** (1 - alpha) * iou(s["predicted"][n][p], box) ** alpha
+        found.append(by_prior)
     return found
 
 
@@ -39,20 +39,20 @@ def best_of_all(of_boxes):
     {box: prior}. The set of taken priors describes the remaining image."""
     known = {}
 
-    def rest(t, taken):
+    def best_from(t, taken):
         if t == len(of_boxes):
             return 0.0, ()
         if (t, taken) not in known:
-            total, pairs = rest(t + 1, taken)
+            total, pairs = best_from(t + 1, taken)
             options = [(total, pairs)]
             for prior, quality in of_boxes[t].items():
                 if prior not in taken:
-                    total, pairs = rest(t + 1, taken | {prior})
+                    total, pairs = best_from(t + 1, taken | {prior})
                     options.append((total + 1 + quality, ((t, prior), *pairs)))
             known[t, taken] = max(options)
         return known[t, taken]
 
-    return dict(rest(0, frozenset())[1])
+    return dict(best_from(0, frozenset())[1])
 
 
 def sums(scene, found, alpha, radius):
@@ -60,18 +60,18 @@ def sums(scene, found, alpha, radius):
     s = unpacked(*scene)
     by_box, best = qualities(s, alpha, radius), 0.0
     for n in range(2):
-        mine = [own for own, image in zip(by_box, s["images"], strict=True) if image == n]
+        mine = [by_prior for by_prior, image in zip(by_box, s["images"], strict=True) if image == n]
         best += sum(1 + mine[k][prior] for k, prior in best_of_all(mine).items())
     return sum(1 + by_box[t][prior] for prior, t in found), best
 
 
 def each_its_best(scene, alpha, radius):
     s, winners = unpacked(*scene), {}
-    for t, (own, n) in enumerate(zip(qualities(s, alpha, radius), s["images"], strict=True)):
-        if own:
-            prior = max(own, key=lambda p: (own[p], -p))
-            if own[prior] > winners.get((n, prior), (0, -1.0))[1]:
-                winners[n, prior] = t, own[prior]
+    for t, (by_prior, n) in enumerate(zip(qualities(s, alpha, radius), s["images"], strict=True)):
+        if by_prior:
+            prior = max(by_prior, key=lambda p: (by_prior[p], -p))
+            if by_prior[prior] > winners.get((n, prior), (0, -1.0))[1]:
+                winners[n, prior] = t, by_prior[prior]
     return {place: (t, 1.0) for place, (t, _) in winners.items()}
 
 
@@ -152,7 +152,7 @@ def largest_sum_of_scipy(box, prior, value, boxes):
 def test_the_matching_has_the_largest_sum(check, largest, steps):
     rng, crowded = np.random.default_rng(steps), 0
     for _ in range(150):
-        boxes, priors = (int(rng.integers(1, most + 1)) for most in largest)
+        boxes, priors = (int(rng.integers(1, limit + 1)) for limit in largest)
         box, prior, value = random_pairs(rng, boxes, priors, rng.random(), steps)
         given = map(torch.from_numpy, (box, prior, value))
         matched = best_matching(*given, boxes).numpy()

@@ -100,15 +100,15 @@ def test_the_means_are_those_of_all_pairs_and_stay_after_the_first_batches():
 def test_a_resumed_training_has_the_same_means_to_the_bit():
     scenes = [random_scene(random.Random(seed), ("square",)) for seed in range(6)]
 
-    def run(rule, some):
-        return [rule(*scene).gt_index for scene in some]
+    def run(rule, scenes_of_run):
+        return [rule(*scene).gt_index for scene in scenes_of_run]
 
-    whole, first, second = SimD(), SimD(), SimD()
-    expected = run(whole, scenes)
+    single, first, second = SimD(), SimD(), SimD()
+    expected = run(single, scenes)
     run(first, scenes[:3])
     second.load_state_dict(first.state_dict())
     assert all(map(torch.equal, run(second, scenes[3:]), expected[3:]))
-    assert torch.equal(second.sums, whole.sums)
+    assert torch.equal(second.sums, single.sums)
 
 
 def test_a_box_that_is_not_finite_does_not_spoil_the_means():

@@ -48,8 +48,9 @@ def of_image(s):
         for t in here:
             for _, p, _ in taken(s, t, candidates, far[t]):
                 takers.setdefault(p, []).append(t)
-        for p, own in takers.items():
-            rivals = own if len(own) == 1 else here  # any box of the image may win the prior
+        for p, claimants in takers.items():
+            # If several boxes claim the prior, any box of the image may win it.
+            rivals = claimants if len(claimants) == 1 else here
             _, t = min((cost_and_iou(s, t, p)[0] + 1e6 * far[t][p], t) for t in rivals)
             answer[n, p] = (t, cost_and_iou(s, t, p)[1])
     return answer
@@ -126,8 +127,8 @@ def test_points_outside_of_the_box_come_last():
     """A box of 10 x 30 contains one of five columns. It takes no other if that is enough."""
     points = PointGenerator((8,))(((20, 20),), torch.device("cpu"))
     box = [79.0, 65, 89, 95]  # one column, at 84, four rows
-    own = {"radius": 2.5, "candidates": "box"}
-    result = one_box(points, box, [79.0, 65, 89, 83.5], **own)  # IoU > 0.6: six positives
+    options = {"radius": 2.5, "candidates": "box"}
+    result = one_box(points, box, [79.0, 65, 89, 83.5], **options)  # IoU > 0.6: six positives
     x, y = points.centers[result.positive[0]].unbind(1)
     assert len(x) == 6
     assert ((x == 84) & (y > 65) & (y < 95)).sum() == 4

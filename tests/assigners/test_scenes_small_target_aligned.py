@@ -35,11 +35,11 @@ def double_loop(scene, topk, per_box, alpha, beta, small, side):
                 winners[n, p] = (t, u, -negative)
     answer = {}
     for t in range(len(s["boxes"])):
-        own = [(-x[2], place, x[1]) for place, x in winners.items() if x[0] == t]
-        own = sorted(own)[:per_box]
-        for negative, place, _ in own:
-            largest = max(u for _, _, u in own)
-            answer[place] = (t, negative / own[0][0] * largest)
+        positives = [(-x[2], place, x[1]) for place, x in winners.items() if x[0] == t]
+        positives = sorted(positives)[:per_box]
+        for negative, place, _ in positives:
+            largest = max(u for _, _, u in positives)
+            answer[place] = (t, negative / positives[0][0] * largest)
     return answer
 
 

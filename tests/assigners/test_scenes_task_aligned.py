@@ -27,9 +27,9 @@ def double_loop(scene, topk, alpha, beta, candidates):
                 winners[n, p] = (t, u, -negative)
     answer = {}
     for place, (t, _, alignment) in winners.items():
-        own = [x for x in winners.values() if x[0] == t]
-        most = max(x[2] for x in own) + (1e-7 if candidates == "image" else 0)
-        answer[place] = (t, alignment / most * max(x[1] for x in own))
+        positives = [x for x in winners.values() if x[0] == t]
+        largest = max(x[2] for x in positives) + (1e-7 if candidates == "image" else 0)
+        answer[place] = (t, alignment / largest * max(x[1] for x in positives))
     return answer
 
 

@@ -2,12 +2,16 @@
 
 import argparse
 import importlib
+import itertools
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
+
+from dynamic_atss.assigners import ASSIGNERS
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 KEYS = {
@@ -55,6 +59,19 @@ def test_rows(name):
     assert all(f"| {row['case']} | {row['peer']} |" in table for row in rows)
 
 
+@pytest.mark.parametrize("rule", ASSIGNERS)
+@pytest.mark.parametrize("boxes", [3, 40])
+def test_dense_forms_give_the_labels_of_each_rule(rule, boxes):
+    module = importlib.import_module("assignment")
+    inputs = module.scene(boxes, 2, ((20, 30), (10, 15), (5, 8), (3, 4), (2, 2)))
+    assigner = ASSIGNERS[rule]()
+    if isinstance(assigner, torch.nn.Module):
+        assigner.eval()
+    index = assigner(*inputs).gt_index
+    for form in {module.DENSE[rule], module.SAME.get(rule, module.DENSE[rule])}:
+        module.compare(rule, index, module.dense(form, *inputs))
+
+
 def test_other_results_of_a_peer_are_an_error(monkeypatch):
     module, args = arguments("focal")
     monkeypatch.setitem(module.PEERS["focal"], "plain formula", lambda s: s.logits.sum())
@@ -83,6 +100,20 @@ def test_startup_tells_packages(monkeypatch):
     monkeypatch.setattr(module, "BASE", ("json",))
     found = module.imported("import sqlite3, json", min_ms=0)
     assert "sqlite3 " in found and "json" not in found
+
+
+def test_the_clock_is_that_of_the_option():
+    common, ticks = importlib.import_module("common"), itertools.count(0.0, 2.0)
+    assert common.alternate([lambda: None], 0, clock=lambda: next(ticks)) == [2.0]
+    _, args = arguments("assignment", "--processor-time")
+    assert args.clock is time.process_time and arguments("nms")[1].clock is time.perf_counter
+
+
+def test_many_boxes_has_every_rule():
+    module, args = arguments("many_boxes", "--images", "3", "--boxes", "40", "--most", "25")
+    rows = module.rows(args)
+    assert [row["case"] for row in rows] == list(ASSIGNERS)
+    assert all(" of 40 boxes have a positive" in row["note"] for row in rows)
 
 
 def test_growth_tells_how_much_more():

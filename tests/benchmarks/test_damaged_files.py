@@ -45,7 +45,7 @@ def test_the_encoding_of_a_name_in_an_archive(damaged, tmp_path):
 def test_content_that_differs_is_noticed(damaged, tmp_path):
     path = tmp_path / "model_0000001.pth"
     damaged.write("project", path)
-    whole = damaged.load_checkpoint(path)
-    assert damaged.outcome(damaged.load_checkpoint, path, whole) == "same"
-    whole["model"]["head.quality.bias"] += 1
-    assert damaged.outcome(damaged.load_checkpoint, path, whole) == "different"
+    intact = damaged.load_checkpoint(path)
+    assert damaged.outcome(damaged.load_checkpoint, path, intact) == "same"
+    intact["model"]["head.quality.bias"] += 1
+    assert damaged.outcome(damaged.load_checkpoint, path, intact) == "different"

@@ -82,25 +82,25 @@ def check_same_step(make, batch, tolerance=1e-5):
 @pytest.mark.parametrize("scene", SCENES)
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head(built, head, scene):
-    own = ["MODEL.ATSS_ON", "False", "MODEL.HEAD.NAME", head]
-    check_same_step(lambda n: built(n, *own), four_images(scene))
+    overrides = ["MODEL.ATSS_ON", "False", "MODEL.HEAD.NAME", head]
+    check_same_step(lambda n: built(n, *overrides), four_images(scene))
 
 
 @pytest.mark.parametrize("rule", ASSIGNERS)
 def test_every_rule_with_regions_to_ignore(built, rule):
-    own = ["MODEL.ASSIGNER.NAME", rule, "MODEL.ASSIGNER.IGNORE_REGIONS", "True"]
-    check_same_step(lambda n: built(n, *own), four_images(regions=3))
+    overrides = ["MODEL.ASSIGNER.NAME", rule, "MODEL.ASSIGNER.IGNORE_REGIONS", "True"]
+    check_same_step(lambda n: built(n, *overrides), four_images(regions=3))
 
 
 @pytest.mark.parametrize("scene", SCENES)
 def test_a_rule_that_learns(built, scene):
-    own = ["MODEL.ASSIGNER.NAME", f"{ROOT / 'examples/learned_width.py'}:LearnedWidth"]
-    check_same_step(lambda n: built(n, *own), four_images(scene))
+    overrides = ["MODEL.ASSIGNER.NAME", f"{ROOT / 'examples/learned_width.py'}:LearnedWidth"]
+    check_same_step(lambda n: built(n, *overrides), four_images(scene))
 
 
 def test_labels_as_divisor(built):
-    own = ["MODEL.CLASS_LOSS_DIVISOR", "labels", "MODEL.ASSIGNER.NAME", "task_aligned"]
-    check_same_step(lambda n: built(n, *own), four_images())
+    overrides = ["MODEL.CLASS_LOSS_DIVISOR", "labels", "MODEL.ASSIGNER.NAME", "task_aligned"]
+    check_same_step(lambda n: built(n, *overrides), four_images())
 
 
 def test_a_norm_that_sees_one_image(built):
@@ -110,8 +110,8 @@ def test_a_norm_that_sees_one_image(built):
 
 def test_bfloat16(built):
     """bfloat16 has 8 bits, and the gradients of the parts are added in another order."""
-    own = ["DTYPE", "bfloat16", "MODEL.ASSIGNER.NAME", "atss"]
-    check_same_step(lambda n: built(n, *own), four_images(), tolerance=0.01)
+    overrides = ["DTYPE", "bfloat16", "MODEL.ASSIGNER.NAME", "atss"]
+    check_same_step(lambda n: built(n, *overrides), four_images(), tolerance=0.01)
 
 
 class Extremes(nn.Module):
@@ -163,7 +163,7 @@ def test_branches_and_further_maps(built):
     check_same_step(make, four_images())
 
 
-# --- whole runs --------------------------------------------------------------------------------
+# --- full runs ---------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -178,16 +178,16 @@ VARIED = [*FROZEN, "SOLVER.CLIP_GRAD_NORM", 1.0, "SOLVER.EMA_DECAY", 0.5]
 def test_a_run(config, tmp_path, monkeypatch):
     one, four = tmp_path / "one", tmp_path / "four"
     for out, parts in ((one, 1), (four, 4)):
-        own = [*VARIED, "SOLVER.ACCUMULATE", parts, "OUTPUT_DIR", out]
-        assert call_tool(monkeypatch, "train_net", [*config, *own]) == 0
+        overrides = [*VARIED, "SOLVER.ACCUMULATE", parts, "OUTPUT_DIR", out]
+        assert call_tool(monkeypatch, "train_net", [*config, *overrides]) == 0
     check_same_training(one, four)
 
 
 def test_two_processes(config, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     for out, parts in ((one, 1), (two, 2)):
-        own = [*VARIED, "SOLVER.ACCUMULATE", parts, "OUTPUT_DIR", out]
-        done = run_tool("train_net", [*config, *own], TORCHRUN)
+        overrides = [*VARIED, "SOLVER.ACCUMULATE", parts, "OUTPUT_DIR", out]
+        done = run_tool("train_net", [*config, *overrides], TORCHRUN)
         assert done.returncode == 0, done.stderr
     check_same_training(one, two)
 
@@ -195,12 +195,12 @@ def test_two_processes(config, tmp_path):
 def test_a_resumed_run_is_the_same_to_the_bit(config, tmp_path, monkeypatch):
     """The model has batch norm, whose statistics are part of the state."""
     args = [*config, "SOLVER.ACCUMULATE", 2, "SOLVER.EMA_DECAY", 0.5, "OUTPUT_DIR"]
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert call_tool(monkeypatch, "train_net", [*args, whole]) == 0
+    full, parts = tmp_path / "full", tmp_path / "parts"
+    assert call_tool(monkeypatch, "train_net", [*args, full]) == 0
     assert call_tool(monkeypatch, "train_net", [*args, parts, "SOLVER.MAX_ITER", 4]) == 0
     (parts / "last_checkpoint").write_text("model_0000003.pth")
     assert call_tool(monkeypatch, "train_net", [*args, parts, "--resume"]) == 0
-    assert kill_and_resume.differences(whole, parts) == []
+    assert kill_and_resume.differences(full, parts) == []
 
 
 def test_pictures_with_1_1_1_and_12_boxes(shared):
@@ -211,6 +211,6 @@ def test_pictures_with_1_1_1_and_12_boxes(shared):
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
         **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300},
     )
-    told = [line for line in done.stdout.splitlines() if line.startswith("ACCUMULATE")]
+    lines = [line for line in done.stdout.splitlines() if line.startswith("ACCUMULATE")]
     same = "step differs by 0.000 of its length; length ratio 1.000"
-    assert told == [f"ACCUMULATE {n}: {same}" for n in (2, 4)], done.stderr
+    assert lines == [f"ACCUMULATE {n}: {same}" for n in (2, 4)], done.stderr

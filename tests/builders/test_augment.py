@@ -88,7 +88,7 @@ REFUSED = {
     "order": (["INPUT.CROP.SIDE", "(0.9, 0.1)"], "INPUT.CROP.SIDE (0.9, 0.1): give (low, high)"),
     "nothing": (["INPUT.CROP.SIDE", "(0.0, 1.0)"], "INPUT.CROP.SIDE (0.0, 1.0): above 0"),
     "scale": (["INPUT.LSJ.SCALE", "(2.0, 0.1)"], "INPUT.LSJ.SCALE (2.0, 0.1): give (low, high)"),
-    "size": (["INPUT.LSJ.SIZE", "(64,)"], "INPUT.LSJ.SIZE (64,): 2 entries"),
+    "size": (["INPUT.LSJ.SIZE", "(64,)"], "INPUT.LSJ.SIZE (64,): give 2 entries"),
     "prob": (["INPUT.MOSAIC.PROB", "1.5"], "INPUT.MOSAIC.PROB 1.5: at most 1"),
     "not a number": (["INPUT.MIN_VISIBLE", "1e999"], "INPUT.MIN_VISIBLE inf"),
 }
@@ -96,32 +96,32 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused(case, config):
-    overrides, said = REFUSED[case]
+    overrides, message = REFUSED[case]
     with pytest.raises(UserError) as error:
         check_config(load_config(config[1], overrides))
-    assert str(error.value).startswith(said)
+    assert str(error.value).startswith(message)
 
 
 def test_a_run_with_everything_on_resumes_bitwise_the_same(config, tmp_path, monkeypatch):
-    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    complete, resumed = tmp_path / "complete", tmp_path / "resumed"
     args = [*config, *ALL, "OUTPUT_DIR"]
-    assert call_tool(monkeypatch, "train_net", [*args, whole]) == 0
-    assert all(0 < line["loss"] < 100 for line in read_lines(whole) if "loss" in line)
+    assert call_tool(monkeypatch, "train_net", [*args, complete]) == 0
+    assert all(0 < line["loss"] < 100 for line in read_lines(complete) if "loss" in line)
     resumed.mkdir()
     for name in ("model_0000002.pth", "metrics.jsonl", "config.yaml"):
-        shutil.copy(whole / name, resumed)
+        shutil.copy(complete / name, resumed)
     (resumed / "last_checkpoint").write_text("model_0000002.pth")
     workers = ["--resume", "DATALOADER.NUM_WORKERS", 2]
     assert call_tool(monkeypatch, "train_net", [*args, resumed, *workers]) == 0
     assert "after iteration 2" in (resumed / "log.txt").read_text()
-    assert not kill_and_resume.differences(whole, resumed)
+    assert not kill_and_resume.differences(complete, resumed)
 
 
 def test_it_changes_what_is_trained_on(config, tmp_path, monkeypatch):
     losses = []
-    for number, extra in enumerate(([], ALL)):
+    for number, options in enumerate(([], ALL)):
         out = tmp_path / str(number)
-        args = [*config, *extra, "OUTPUT_DIR", out, "SOLVER.MAX_ITER", 2, "--skip-test"]
+        args = [*config, *options, "OUTPUT_DIR", out, "SOLVER.MAX_ITER", 2, "--skip-test"]
         assert call_tool(monkeypatch, "train_net", args) == 0
         losses.append(read_lines(out)[-1]["loss"])
     assert losses[0] != losses[1]

@@ -90,7 +90,7 @@ def test_drop_path_of_swin_by_its_key(tmp_path, meta):
 
 
 @pytest.mark.parametrize(
-    ("name", "overrides", "said"),
+    ("name", "overrides", "message"),
     [
         ("SWIN-L-FPN", [], "SWIN-<T|S|B>-FPN-RETINANET, .*nearest: SWIN-[TSB]-FPN-RETINANET"),
         ("R-51-FPN-RETINANET", [], "nearest: R-50-FPN-RETINANET|nearest: R-101-FPN-RETINANET"),
@@ -101,11 +101,11 @@ def test_drop_path_of_swin_by_its_key(tmp_path, meta):
         ("R-18-FPN", ["MODEL.RESNETS.NORM", "LN"], "FrozenBN, .*GN"),
     ],
 )
-def test_what_cannot_be_built_is_told_in_one_line(tmp_path, meta, name, overrides, said):
+def test_what_cannot_be_built_is_told_in_one_line(tmp_path, meta, name, overrides, message):
     if name.startswith("timm/"):
         pytest.importorskip("timm")
     overrides = [value.replace("0,0,0,1", "False, False, False, True") for value in overrides]
-    with pytest.raises(UserError, match=said.replace("|S|B>", r"\|S\|B>")) as caught:
+    with pytest.raises(UserError, match=message.replace("|S|B>", r"\|S\|B>")) as caught:
         build_backbone(config(tmp_path, name, *overrides))
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 250
 
@@ -143,7 +143,7 @@ def test_channels_of_three_maps(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ("dict(enumerate(maps))", "gives dict, not a list of tensors"),
         ("maps[0]", "gives Tensor of shape (1, 4, 8, 8), not"),
@@ -152,9 +152,9 @@ def test_channels_of_three_maps(tmp_path):
         ("maps[:2]", "gives maps [(1, 4, 8, 8), (1, 4, 4, 4)] with out_channels"),
     ],
 )
-def test_a_body_that_gives_no_list_of_maps(tmp_path, given, told):
+def test_a_body_that_gives_no_list_of_maps(tmp_path, given, message):
     body = BODY.format("[4, 4, 4]").replace("return ", "maps = ") + f"        return {given}\n"
     (tmp_path / "body.py").write_text(body)
-    with pytest.raises(UserError, match=re.escape(told)) as caught:
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
         build_body(config(tmp_path, "R-18-FPN", KEY, f"{tmp_path}/body.py:Body"))
     assert "; a body is" in str(caught.value) and "\n" not in str(caught.value)

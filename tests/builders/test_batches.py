@@ -30,5 +30,5 @@ def test_a_batch_that_does_not_divide_comes_before_data_that_are_not_there(
 @pytest.mark.parametrize(("images", "lines"), [("16", 0), ("17", 1)])
 def test_a_batch_larger_than_the_data_set_is_a_warning(tiny, caplog, images, lines):
     build_train_dataset(tiny("SOLVER.IMS_PER_BATCH", images))
-    told = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert ["17 is more than the 16 images" in line for line in told] == [True] * lines
+    warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert ["17 is more than the 16 images" in line for line in warnings] == [True] * lines

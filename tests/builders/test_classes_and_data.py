@@ -92,8 +92,8 @@ def with_classes(run, folder, wanted):
     content["categories"] = [c for c in content["categories"] if c["name"] in wanted]
     ids = {c["id"] for c in content["categories"]}
     content["annotations"] = [a for a in content["annotations"] if a["category_id"] in ids]
-    (folder / "some.json").write_text(json.dumps(content))
-    return f"coco:{folder / 'some.json'}:{shapes / 'val'}", ids
+    (folder / "chosen.json").write_text(json.dumps(content))
+    return f"coco:{folder / 'chosen.json'}:{shapes / 'val'}", ids
 
 
 @pytest.mark.parametrize("tool", ["train_net", "test_net"])
@@ -104,20 +104,20 @@ def test_some_of_the_classes_are_scored_alone(trained, tmp_path, monkeypatch, to
     args += ["OUTPUT_DIR", tmp_path / "out", "MODEL.WEIGHT", run / "model_final.pth"]
     args += ["SOLVER.MAX_ITER", 1, "SOLVER.BASE_LR", 1e-9]
     assert call_tool(monkeypatch, tool, args) == 0
-    some, every = (
+    chosen, every = (
         json.loads((tmp_path / f"out/inference/{n}/bbox.json").read_text())
-        for n in ("some", "shapes_val")
+        for n in ("chosen", "shapes_val")
     )
-    assert some and some == [r for r in every if r["category_id"] in ids]
-    assert len(some) < len(every)
-    some, every = (
+    assert chosen and chosen == [r for r in every if r["category_id"] in ids]
+    assert len(chosen) < len(every)
+    chosen, every = (
         json.loads((tmp_path / f"out/inference/{n}/coco_metrics.json").read_text())
-        for n in ("some", "shapes_val")
+        for n in ("chosen", "shapes_val")
     )
-    assert sorted(some["per_category"]) == ["circle", "triangle"]
-    assert all(ap == every["per_category"][n] for n, ap in some["per_category"].items())
+    assert sorted(chosen["per_category"]) == ["circle", "triangle"]
+    assert all(ap == every["per_category"][n] for n, ap in chosen["per_category"].items())
     log = (tmp_path / "out/log.txt").read_text()
-    assert "some.json: has 2 of the model's 6 classes and is scored on these" in log
+    assert "chosen.json: has 2 of the model's 6 classes and is scored on these" in log
 
 
 def unnamed(run, folder):
@@ -132,9 +132,9 @@ def with_coco_names(run, folder, name, order):
     """Writes the tiny test set with COCO's 80 names; it has boxes of the first six."""
     shapes = run.parent / "datasets/shapes"
     content = json.loads((shapes / "annotations/val.json").read_text())
-    own = content["categories"]
-    others = [{"id": 1000 + i} for i in range(80 - len(own))]
-    named = [{**c, "name": n} for c, n in zip([*own, *others], COCO, strict=True)]
+    categories = content["categories"]
+    others = [{"id": 1000 + i} for i in range(80 - len(categories))]
+    named = [{**c, "name": n} for c, n in zip([*categories, *others], COCO, strict=True)]
     content["categories"] = named[::order]
     (folder / f"{name}.json").write_text(json.dumps(content))
     return f"coco:{folder / name}.json:{shapes / 'val'}"
@@ -177,7 +177,7 @@ def test_without_class_names_the_assumed_order_is_logged(trained, tmp_path, monk
     assert "no class names in the file" in text
     shapes = json.loads((run.parent / "datasets/shapes/annotations/val.json").read_text())
     assert ", ".join(c["name"] for c in shapes["categories"]) in text
-    assert "in another order than their ids" not in text
+    assert "in the order of their ids" not in text
     # A test set with some classes does not set the order if another one has all classes.
     name, _ = with_classes(run, tmp_path, ("circle",))
     args = [*config, "MODEL.WEIGHT", path, "OUTPUT_DIR", tmp_path / "more"]
@@ -186,7 +186,7 @@ def test_without_class_names_the_assumed_order_is_logged(trained, tmp_path, monk
     args = [*config, "MODEL.WEIGHT", path, "OUTPUT_DIR", tmp_path / "back"]
     assert call_tool(monkeypatch, "test_net", [*args, "DATASETS.TEST", reordered(config, run)]) == 0
     text = (tmp_path / "back/log.txt").read_text()
-    assert "reversed.json lists its categories in another order than their ids" in text
+    assert "reversed.json are not in the order of their ids" in text
 
 
 def test_another_order_of_classes_is_not_resumed(trained, tmp_path, monkeypatch, capsys):

@@ -100,8 +100,8 @@ def test_the_rules_of_all_branches_see_objects_alone(folder):
     (folder / "two.py").write_text(BRANCHES)
 
     def losses(name, head, *more):
-        own = ("MODEL.ATSS_ON", "False", "MODEL.HEAD.NAME", f"{folder / 'two.py'}:{head}")
-        return first_losses(config(folder, name, *own, *more))[1]
+        head_keys = ("MODEL.ATSS_ON", "False", "MODEL.HEAD.NAME", f"{folder / 'two.py'}:{head}")
+        return first_losses(config(folder, name, *head_keys, *more))[1]
 
     without = losses("without", "Plain")
     plain, wrapped = (losses("flagged", head, *ON) for head in ("Plain", "Wrapped"))

@@ -300,8 +300,8 @@ def test_a_coder_that_learns_is_the_one_that_decodes_detections(tiny, tmp_path):
 def test_a_detector_that_only_predicts(tiny, tmp_path):
     """It has a criterion only if that contains weights of a coder, which a file must fill."""
     (tmp_path / "head.py").write_text(LEARNED_CODER)
-    for own, learns in (((), False), (("MODEL.HEAD.NAME", f"{tmp_path}/head.py:Head"), True)):
-        cfg = tiny(*own)
+    for head, learns in (((), False), (("MODEL.HEAD.NAME", f"{tmp_path}/head.py:Head"), True)):
+        cfg = tiny(*head)
         trained, predicting = build_model(cfg, 3), build_model(cfg, 3, losses=False)
         assert trained.state_dict().keys() == predicting.state_dict().keys()
         assert (predicting.criterion is not None) is learns
@@ -314,7 +314,7 @@ def test_a_detector_that_only_predicts(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "message"),
     [
         (["MODEL.BACKBONE.CONV_BODY", "VGG-16"], "CONV_BODY"),
         (["MODEL.ASSIGNER.NAME", "atsss"], "ASSIGNER.NAME"),
@@ -325,9 +325,9 @@ def test_a_detector_that_only_predicts(tiny, tmp_path):
         (["MODEL.ATSS.REGRESSION_TYPE", "POINT", "MODEL.ATSS.SCALES_PER_OCTAVE", "2"], "POINT"),
     ],
 )
-def test_what_cannot_be_built_is_told_in_one_line(tiny, overrides, said):
+def test_what_cannot_be_built_is_told_in_one_line(tiny, overrides, message):
     cfg = tiny(*overrides)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         check_config(cfg)
         build_model(cfg, 3)
     assert "\n" not in str(caught.value)

@@ -7,7 +7,7 @@ import torch
 from helpers_run import ROOT, TINY
 
 from dynamic_atss.assigners.at_least_one import AtLeastOne
-from dynamic_atss.builders import build_model, build_optimizer, build_tested, check_config
+from dynamic_atss.builders import build_model, build_optimizer, build_test_model, check_config
 from dynamic_atss.config.load import load_config
 from dynamic_atss.errors import UserError
 from dynamic_atss.export.module import TensorDetector
@@ -33,8 +33,8 @@ def config(tmp_path):
 
 
 def on(head, rule, *more):
-    own = f"MODEL.ATSS_ON False MODEL.{head}_ON True MODEL.{head}.NUM_CONVS 1"
-    return own, f"MODEL.ONE_TO_ONE.NAME {rule}" if rule else "", *more
+    head_keys = f"MODEL.ATSS_ON False MODEL.{head}_ON True MODEL.{head}.NUM_CONVS 1"
+    return head_keys, f"MODEL.ONE_TO_ONE.NAME {rule}" if rule else "", *more
 
 
 def model_of(cfg):
@@ -102,8 +102,8 @@ def test_the_other_branch_predicts_as_a_head_of_its_own(config):
 
 
 def test_a_head_of_ones_own_and_what_stands_around_rules(config):
-    own = f"MODEL.HEAD.NAME {ROOT}/examples/shared_tower_head.py:SharedTowerHead"
-    cfg = config(own, "MODEL.ONE_TO_ONE.NAME poto MODEL.ASSIGNER.AT_LEAST_ONE True")
+    head_keys = f"MODEL.HEAD.NAME {ROOT}/examples/shared_tower_head.py:SharedTowerHead"
+    cfg = config(head_keys, "MODEL.ONE_TO_ONE.NAME poto MODEL.ASSIGNER.AT_LEAST_ONE True")
     model = model_of(cfg)
     assert model.train()(batch()).losses.keys() > {f"{ONE_TO_ONE}/loss_cls"}
     rules = [criterion.assigner for criterion in model.criterion.criteria.values()]
@@ -123,7 +123,7 @@ def test_the_rule_has_one_prior_for_a_box(config):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (on("ATSS", "atss"), r"NAME 'atss': assigns several priors to a box.* choose one of poto"),
         (on("ATSS", "pot"), r"MODEL.ONE_TO_ONE.NAME 'pot'.*nearest is 'poto'"),
@@ -133,8 +133,8 @@ def test_the_rule_has_one_prior_for_a_box(config):
         ),
     ],
 )
-def test_one_line_for_what_is_wrong(config, words, told):
-    with pytest.raises(UserError, match=told):
+def test_one_line_for_what_is_wrong(config, words, message):
+    with pytest.raises(UserError, match=message):
         config(*words)
 
 
@@ -153,7 +153,9 @@ def test_a_head_that_has_branches(config, tmp_path):
         f"MODEL.ATSS_ON False MODEL.HEAD.NAME {tmp_path}/named.py:Named",
         "MODEL.ONE_TO_ONE.NAME poto",
     )
-    with pytest.raises(UserError, match=r"makes two branches of a head, but this one has branches"):
+    with pytest.raises(
+        UserError, match=r"makes two branches of a head, but this head already has branches"
+    ):
         model_of(cfg)
 
 
@@ -184,7 +186,7 @@ def test_the_second_branch_has_its_learning_rate(config):
 )
 def test_passes_are_joined_also_without_nms(config, caplog, words, told):
     cfg = config("TEST.BBOX_AUG.ENABLED True TEST.BBOX_AUG.H_FLIP True", words)
-    build_tested(cfg, torch.nn.Identity())
+    build_test_model(cfg, torch.nn.Identity())
     lines = [record.getMessage() for record in caplog.records]
     assert [bool(re.search(told, line)) for line in lines] == [True] * bool(told)
 

@@ -172,10 +172,10 @@ def test_a_file_that_fails_when_it_is_imported(key, text, line, kind, tmp_path):
     path.write_text(text)
     with pytest.raises(UserError) as caught:
         check_config(load_config(None, (*HEAD, key, value_of(key, f"{path}:Name")[1])))
-    told = str(caught.value)
-    assert told.startswith(f"{key} '{path}:Name': {path} cannot be imported ({kind}: ")
-    assert f"({path}:{line}); correct the file" in told.replace("))", ")")
-    assert "PYTHONPATH" not in told
+    message = str(caught.value)
+    assert message.startswith(f"{key} '{path}:Name': {path} cannot be imported ({kind}: ")
+    assert f"({path}:{line}); correct the file" in message.replace("))", ")")
+    assert "PYTHONPATH" not in message
 
 
 def test_a_class_that_fails_when_it_is_made(tmp_path):
@@ -187,9 +187,9 @@ def test_a_class_that_fails_when_it_is_made(tmp_path):
         "        self.count = int(count)\n"
         "    def __call__(self, priors, gt, predictions): ...\n"
     )
-    own = ("MODEL.ASSIGNER.NAME", f"{path}:Rule", "MODEL.ASSIGNER.ARGS.count", "many")
+    overrides = ("MODEL.ASSIGNER.NAME", f"{path}:Rule", "MODEL.ASSIGNER.ARGS.count", "many")
     with pytest.raises(UserError) as caught:
-        check_config(load_config(None, (*HEAD, *own)))
+        check_config(load_config(None, (*HEAD, *overrides)))
     assert f"{path}:Rule: ValueError: invalid literal" in str(caught.value)
     assert str(caught.value).endswith(f"({path}:4)")
 
@@ -223,9 +223,9 @@ def test_a_file_that_imports_its_neighbour(tmp_path):
     cfg = load_config(None, (*HEAD, "MODEL.ASSIGNER.NAME", f"{path}:Rule"))
     with pytest.raises(UserError) as caught:
         check_config(cfg)
-    told = str(caught.value)
-    assert "No module named 'neighbour_of_rule'" in told
-    assert told.endswith(f"neighbour_of_rule is in the same folder: set PYTHONPATH={tmp_path}")
+    message = str(caught.value)
+    assert "No module named 'neighbour_of_rule'" in message
+    assert message.endswith(f"neighbour_of_rule is in the same folder: set PYTHONPATH={tmp_path}")
     (tmp_path / "neighbour_of_rule.py").unlink()
     with pytest.raises(UserError, match=r"correct the file$"):
         check_config(cfg)
@@ -239,14 +239,14 @@ def test_a_name_that_is_none_lists_what_there_is(key):
         check_config(cfg)
         build_backbone(cfg)
         build_test_loaders(cfg) if key.endswith("TEST") else build_train_dataset(cfg)
-    told = str(caught.value)
-    assert told.startswith(key) and "'zebra'" in told and "nearest" not in told
+    message = str(caught.value)
+    assert message.startswith(key) and "'zebra'" in message and "nearest" not in message
     if key.startswith("DATASETS"):
-        assert "names are coco_2017_train, " in told and "coco:<annotations.json>" in told
+        assert "names are coco_2017_train, " in message and "coco:<annotations.json>" in message
     elif key == "INPUT.AUGMENTATIONS":
-        assert 'no such name; give code of your own, as "path/to/file.py:Name"' in told
+        assert 'no such name; give code of your own, as "path/to/file.py:Name"' in message
     else:
-        assert re.search("accepted are [A-Za-z]", told)
+        assert re.search("accepted are [A-Za-z]", message)
 
 
 @pytest.mark.parametrize("key", ["DATASETS.TRAIN", "DATASETS.TEST"])
@@ -259,10 +259,10 @@ def test_a_format_that_is_mistyped(key, typed, tmp_path):
     for file, overrides in ((config, HEAD), (None, (*HEAD, key, f"('{typed}:a:b',)"))):
         with pytest.raises(UserError) as caught:
             load_config(file, overrides)
-        told = str(caught.value)
-        assert told.startswith(f"{key} '{typed}:a:b': there is no data format {typed!r}")
-        assert f"the nearest is {right!r}, as {right}:a:b" in told
-        assert ".py" not in told and "--allow-code" not in told
+        message = str(caught.value)
+        assert message.startswith(f"{key} '{typed}:a:b': there is no data format {typed!r}")
+        assert f"the nearest is {right!r}, as {right}:a:b" in message
+        assert ".py" not in message and "--allow-code" not in message
 
 
 def test_a_module_whose_name_is_like_a_formats(tmp_path, monkeypatch):
@@ -287,15 +287,15 @@ def test_a_runs_own_config_holds_from_another_folder(tmp_path):
         "def change(image, gt, rng): return image, gt\n"
     )
     shapes = f"{config[3]}/shapes"
-    test = f"('code/own.py:Data:{shapes}/annotations/val.json:{shapes}/val', 'shapes_val')"
-    own = ["MODEL.ASSIGNER.NAME", "code/own.py:Rule", "DATASETS.TEST", test]
-    own += ["INPUT.AUGMENTATIONS", "('./code/../code/own.py:change',)"]
-    args = [*config, *own, "SOLVER.MAX_ITER", 1, "OUTPUT_DIR", run]
+    test_set = f"('code/own.py:Data:{shapes}/annotations/val.json:{shapes}/val', 'shapes_val')"
+    overrides = ["MODEL.ASSIGNER.NAME", "code/own.py:Rule", "DATASETS.TEST", test_set]
+    overrides += ["INPUT.AUGMENTATIONS", "('./code/../code/own.py:change',)"]
+    args = [*config, *overrides, "SOLVER.MAX_ITER", 1, "OUTPUT_DIR", run]
     trained = run_tool("train_net", [*args, "--skip-test"], cwd=here)
     assert trained.returncode == 0, trained.stderr
     saved = ["--config-file", run / "config.yaml", "--allow-code"]
-    tested = run_tool("test_net", saved, cwd=there)
-    assert tested.returncode == 0, tested.stderr
+    result = run_tool("test_net", saved, cwd=there)
+    assert result.returncode == 0, result.stderr
     assert (run / "inference/val/bbox.json").is_file()
     cfg = load_config(run / "config.yaml", allow_code=True)
     rule = cfg.MODEL.ASSIGNER.NAME

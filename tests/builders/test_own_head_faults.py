@@ -7,7 +7,7 @@ from dynamic_atss.config.load import load_config
 from dynamic_atss.errors import UserError
 
 RULE = "atss, fcos, dsla"
-CRITERION = "is what is called with (output, priors, gt, iteration)"
+CRITERION = "is a callable that takes (output, priors, gt, iteration)"
 
 
 def refused(folder, body):
@@ -21,10 +21,10 @@ def refused(folder, body):
     with pytest.raises(UserError) as caught:
         check_config(cfg)
         build_model(cfg, 3)
-    told = str(caught.value)
-    assert told.startswith(("head Own (MODEL.HEAD.NAME): ", f"MODEL.HEAD.NAME '{path}:Own': "))
-    assert "\n" not in told
-    return told
+    message = str(caught.value)
+    assert message.startswith(("head Own (MODEL.HEAD.NAME): ", f"MODEL.HEAD.NAME '{path}:Own': "))
+    assert "\n" not in message
+    return message
 
 
 @pytest.mark.parametrize(
@@ -43,21 +43,21 @@ def refused(folder, body):
         ("def criterion(self, a, c): return None", "its criterion gives None", CRITERION),
         ("def criterion(self, a, c): return lambda o, p, g: {}", "gives function", CRITERION),
         ("def criterion(self, a, c): return nn.Identity()", "gives Identity", CRITERION),
-        ("def postprocess(self, c): return print", "gives builtin", "nms=...) and gives Detect"),
+        ("def postprocess(self, c): return print", "gives builtin", "nms=...) and returns Detect"),
     ],
 )
 def test_what_a_head_lacks(body, wrong, fits, tmp_path):
-    told = refused(tmp_path, body)
-    assert wrong in told and fits in told.split(wrong)[1]
+    message = refused(tmp_path, body)
+    assert wrong in message and fits in message.split(wrong)[1]
 
 
 @pytest.mark.parametrize(
     "method", ["priors(self)", "network(self, c, k)", "coder(self)", "criterion(self, a, c)"]
 )
 def test_a_method_that_fails(method, tmp_path):
-    told = refused(tmp_path, f"def {method}:\n        raise KeyError('boo')")
+    message = refused(tmp_path, f"def {method}:\n        raise KeyError('boo')")
     name = method.partition("(")[0]
-    assert f"its {name} fails (KeyError: 'boo' ({tmp_path / 'own.py'}:5))" in told
+    assert f"its {name} fails (KeyError: 'boo' ({tmp_path / 'own.py'}:5))" in message
 
 
 def test_a_criterion_that_is_a_function(tmp_path):

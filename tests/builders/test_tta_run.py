@@ -147,8 +147,8 @@ def test_a_threshold_of_0_merges_nothing(config, vote, key):
     for threshold, left in (("0", [0.9, 0.5]), ("0.6", [0.9])):
         limits = ["TEST.DETECTIONS_PER_IMG", "2", "MODEL.ATSS.PRE_NMS_TOP_N", "2"]
         keys = [f"MODEL.{key}.NMS_TH", threshold, *limits, *words(**AUG, VOTE=vote)]
-        tested = build_test_model(load_config(config[1], [*config[2:], *keys]), nn.Identity())
-        assert tested.merge(found).scores.tolist() == pytest.approx(left)
+        augmented = build_test_model(load_config(config[1], [*config[2:], *keys]), nn.Identity())
+        assert augmented.merge(found).scores.tolist() == pytest.approx(left)
 
 
 HEADS = {"ATSS_ON": "LEGACY", "FCOS_ON": "LEGACY", "RETINANET_ON": "LEGACY", "DSLA_ON": "EXACT"}

@@ -75,8 +75,8 @@ class Weighing(nn.Module):
     def forward(self, *args):
         found = self.rule(*args)
         weight = self.scale.expand(found.gt_index.shape)
-        beside = {"loss_scale": self.scale.square()}, {"scale": self.scale, "three": 3}
-        return Assignment(found.gt_index, found.quality, weight, weight / 4, *beside)
+        terms = {"loss_scale": self.scale.square()}, {"scale": self.scale, "three": 3}
+        return Assignment(found.gt_index, found.quality, weight, weight / 4, *terms)
 
 
 def test_a_rule_that_learns_does_not_wait_either(tmp_path, monkeypatch):

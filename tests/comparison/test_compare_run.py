@@ -133,6 +133,14 @@ def test_a_comparison_that_is_interrupted_goes_on(config, tmp_path, monkeypatch,
     error = capsys.readouterr().err
     assert f"{first}: holds a run with other settings (SOLVER.BASE_LR 0.02 -> 0.01)" in error
 
+    shown = [*args, "--reference", "rule.py:Mine,topk=4"]  # as the report calls it
+    assert call_tool(monkeypatch, "compare", shown) == 0
+    capsys.readouterr()
+    (tmp_path / "rule.py").write_text(RULE.replace("pass", "soft_labels = False"))
+    assert call_tool(monkeypatch, "compare", args) == 2
+    error = capsys.readouterr().err
+    assert f"its run began with other contents of {tmp_path / 'rule.py'}; choose another" in error
+
 
 def check_run(run) -> None:
     """Compares the numbers with the files of the run."""

@@ -4,6 +4,7 @@ import csv
 import json
 
 import pytest
+import yaml
 from helpers_comparison import line, write_data, write_run
 from helpers_run import call_tool
 
@@ -60,6 +61,16 @@ def test_runs_are_grouped_by_what_differs_but_for_their_seeds(make):
     assert [[*group.runs] for group in found] == [[0, 1], [0], [0], [0]]
     (only,) = grouped([read_run(runs[0])])
     assert only.label == "atss"
+
+
+def test_a_run_of_a_version_without_a_key_has_its_default(make):
+    """Two seeds of one rule belong together, also if one ran before MODEL.ONE_TO_ONE existed."""
+    runs = [make("a0", 0, settings=(NAME, "atss")), make("a1", 1, settings=(NAME, "atss"))]
+    older = yaml.safe_load((runs[0] / "config.yaml").read_text())
+    del older["MODEL"]["ONE_TO_ONE"], older["TEST"]["NMS"]
+    (runs[0] / "config.yaml").write_text(yaml.safe_dump(older))
+    (group,) = grouped([*map(read_run, runs)])
+    assert (group.label, [*group.runs]) == ("atss", [0, 1])
 
 
 def test_another_budget_gives_a_warning(make):

@@ -34,6 +34,6 @@ def test_a_package_computes_for_other_sizes_and_tells_what_it_is(tmp_path):
         images = torch.randint(255, (count, 4), dtype=torch.uint8)
         for found, expected in zip(package(images), model(images), strict=True):
             torch.testing.assert_close(found, expected)
-    said = package.get_metadata()
-    assert json.loads(said["classes"]) == ["a", "b"]
-    assert json.loads(said["imports"]) == ["torch"]
+    metadata = package.get_metadata()
+    assert json.loads(metadata["classes"]) == ["a", "b"]
+    assert json.loads(metadata["imports"]) == ["torch"]

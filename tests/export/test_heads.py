@@ -106,6 +106,12 @@ def test_an_exported_model_that_differs_is_refused(images):
             checking.check(wrong, model, images)
 
 
+def test_a_check_that_compares_nothing_is_refused(images):
+    model = restored("MODEL.ATSS.INFERENCE_TH", 0.999)
+    with pytest.raises(UserError, match=r"no object is found in \d+ pictures.*--check-images"):
+        checking.check(TensorDetector(model.detector), model, images)
+
+
 def test_what_cannot_be_traced_is_one_line(images):
     model = restored()
 

@@ -22,9 +22,9 @@ def folder(run, pictures, tmp_path, monkeypatch):
 def run_example(value, name: str) -> None:
     (found,) = doctest.DocTestFinder(recurse=False).find(value, name, globs={})
     assert found.examples, f"{name} has no example"
-    told: list[str] = []
-    doctest.DocTestRunner(optionflags=SHORTENED).run(found, out=told.append)
-    assert not told, "".join(told)
+    failures: list[str] = []
+    doctest.DocTestRunner(optionflags=SHORTENED).run(found, out=failures.append)
+    assert not failures, "".join(failures)
 
 
 @pytest.mark.parametrize("name", dynamic_atss.__all__)

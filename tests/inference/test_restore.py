@@ -64,8 +64,8 @@ def test_checkpoints_of_before_take_the_configuration_beside_them(run, changed, 
         restore(old)
     given = restore(old, config_file=run / "config.yaml")
     shutil.copy(run / "config.yaml", tmp_path)
-    beside = restore(old)
-    assert given.cfg == beside.cfg and beside.reading.exif == "apply"
+    from_folder = restore(old)
+    assert given.cfg == from_folder.cfg and from_folder.reading.exif == "apply"
 
 
 def test_checkpoints_of_before_resume(run, tiny, tmp_path, monkeypatch):
@@ -80,9 +80,9 @@ def test_checkpoints_of_before_resume(run, tiny, tmp_path, monkeypatch):
     args = ["--config-file", run / "config.yaml", "OUTPUT_DIR", tmp_path / "run", "--resume"]
     assert call_tool(monkeypatch, "train_net", [*args, "--skip-test"]) == 0
     resumed = load_checkpoint(tmp_path / "run/model_final.pth")
-    whole = load_checkpoint(run / "model_final.pth")
+    complete = load_checkpoint(run / "model_final.pth")
     for key in ("model", "trained_model"):
-        assert all(torch.equal(resumed[key][n], whole[key][n]) for n in whole[key])
+        assert all(torch.equal(resumed[key][n], complete[key][n]) for n in complete[key])
     assert resumed["exif"] == "ignore" and load_yaml(resumed["config"])["SOLVER"]["MAX_ITER"] == 6
 
 
@@ -90,9 +90,9 @@ def test_checkpoints_of_before_resume(run, tiny, tmp_path, monkeypatch):
 def test_converted_files_keep_it(run, tmp_path, monkeypatch, to):
     args = [run / "model_final.pth", tmp_path / "small.pth", "--to", to, "--strip"]
     assert call_tool(monkeypatch, "convert_checkpoint", args) == 0
-    found, whole = restore(tmp_path / "small.pth"), restore(run)
-    assert found.class_names == CLASSES and found.cfg == whole.cfg
-    weights = whole.detector.state_dict()
+    found, complete = restore(tmp_path / "small.pth"), restore(run)
+    assert found.class_names == CLASSES and found.cfg == complete.cfg
+    weights = complete.detector.state_dict()
     assert all(torch.equal(v, weights[k]) for k, v in found.detector.state_dict().items())
 
 
@@ -128,7 +128,7 @@ def test_what_a_rule_learns_is_left(tiny, tmp_path, monkeypatch):
     assert all(torch.equal(weights[k], content["model"][k]) for k in weights)
 
 
-def test_a_body_of_ones_own_needs_leave(run, changed, tmp_path):
+def test_a_custom_body_needs_allow_code(run, changed, tmp_path):
     body = tmp_path / "body.py"
     body.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     text = (run / "config.yaml").read_text().replace("R-18-FPN-RETINANET", f"{body}:Body")

@@ -161,8 +161,10 @@ class Camera:
     def isOpened(self):
         return self.number == 0
 
-    def get(self, what):
-        return {cv2.CAP_PROP_FRAME_WIDTH: 96, cv2.CAP_PROP_FRAME_HEIGHT: 64}.get(what, -1)
+    def get(self, capture_property):
+        return {cv2.CAP_PROP_FRAME_WIDTH: 96, cv2.CAP_PROP_FRAME_HEIGHT: 64}.get(
+            capture_property, -1
+        )
 
     def read(self):
         self.read_so_far += 1

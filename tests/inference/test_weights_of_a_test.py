@@ -40,9 +40,9 @@ def test_code_of_the_configuration_needs_allow_code(run, run_copy, tmp_path, mon
     """This is as with its config.yaml."""
     (tmp_path / "rule.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Rule: ...\n")
     config = (run_copy / "config.yaml").read_text()
-    own = tmp_path / "own.yaml"
-    own.write_text(config.replace("NAME: ''", f"NAME: {tmp_path}/rule.py:Rule", 1))
-    args = ["--weights", run_copy, "--config-file", own]
+    edited = tmp_path / "edited.yaml"
+    edited.write_text(config.replace("NAME: ''", f"NAME: {tmp_path}/rule.py:Rule", 1))
+    args = ["--weights", run_copy, "--config-file", edited]
     assert call_tool(monkeypatch, "test_net", args) == 2
     error = capsys.readouterr().err
     assert "--allow-code" in error and error.count("\n") == 1 and not (tmp_path / "ran").exists()

@@ -1,7 +1,11 @@
 """Tests `dynamic-atss inspect` on a small run, on a rule of examples/, and on bad input."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 from helpers_pages import train
 
 pytestmark = pytest.mark.slow
@@ -12,8 +16,10 @@ LEARNS = "examples/learned_width.py:LearnedWidth"
 def test_a_run_under_three_rules(inspect, run, tmp_path):
     output = tmp_path / "page.html"
     rules = ("dynamic_atss", "atss", "atss,topk=3")
-    said, data = inspect.page("--weights", run, "--rules", *rules, "--count", 3, "--output", output)
-    assert said.startswith(f"{output}: 3 pictures, 3 rules, 4 steps, 0.")
+    message, data = inspect.page(
+        "--weights", run, "--rules", *rules, "--count", 3, "--output", output
+    )
+    assert message.startswith(f"{output}: 3 pictures, 3 rules, 4 steps, 0.")
     names = [step["name"] for step in data["steps"]]
     assert names == ["initial network", "iteration 2", "iteration 4", "iteration 6"]
     assert data["steps"][0]["weights"] == "SEED 0, nothing learnt"
@@ -48,6 +54,22 @@ def test_few_steps_of_a_run_and_chosen_pictures(inspect, run, tmp_path):
     assert [picture["name"] for picture in data["pictures"]] == ["000047.jpg", "000011.jpg"]
 
 
+def test_what_reads_predictions_is_told_by_pictures_with_boxes(inspect, run, tmp_path):
+    """Without boxes, no prediction changes the answer of any rule."""
+    root = Path(yaml.safe_load((run / "config.yaml").read_text())["DATASETS"]["ROOT"]) / "shapes"
+    content = json.loads((root / "annotations/val.json").read_text())
+    empty = content["images"][-1]["id"]
+    kept = [one for one in content["annotations"] if one["image_id"] != empty]
+    (tmp_path / "empty.json").write_text(json.dumps(content | {"annotations": kept}))
+    images = f"coco:{tmp_path / 'empty.json'}:{root / 'val'}"
+    shown = ("--weights", run, "--images", images, "--rules", "simota", "atss")
+    output = ("--steps", 1, "--output", tmp_path / "page.html")
+    first = content["images"][0]["id"]
+    for chosen, expected in (((first, empty), [True, False]), ((empty,), [None, None])):
+        _, data = inspect.page(*shown, "--only", *chosen, *output)
+        assert [rule["dynamic"] for rule in data["rules"]] == expected
+
+
 def test_without_weights(inspect, tiny, tmp_path):
     _, arguments = tiny
     config, keys = arguments[:2], arguments[2:]
@@ -79,8 +101,8 @@ def test_a_rule_of_examples_with_what_it_has_learnt(inspect, tiny, tmp_path):
         places = {tuple(step["arrays"]["positive_weight"]) for step in steps}
         assert len(places) == len(steps) == 4
     assert "below the threshold" in data["reasons"]  # from ATSS, which the rule calls
-    beside = ("--rules", LEARNS, f"{LEARNS},width=2.0", "--count", 1)
-    _, data = inspect.page("--weights", run, "--allow-code", *beside, "--output", output)
+    options = ("--rules", LEARNS, f"{LEARNS},width=2.0", "--count", 1)
+    _, data = inspect.page("--weights", run, "--allow-code", *options, "--output", output)
     assert [rule["of_network"] for rule in data["rules"]] == [True, False]
 
 
@@ -135,14 +157,14 @@ def bad(folder, run):
     backbone = folder / "backbone.pth"
     state = torch.load(run / "model_final.pth", weights_only=True)["model"]
     torch.save({k: v for k, v in state.items() if k.startswith("backbone.body.")}, backbone)
-    beside = ("--config-file", run / "config.yaml")
+    with_config = ("--config-file", run / "config.yaml")
     return [
         (("--weights", folder / "none.pth", *wide), "no such weights"),
         (wide, "add --weights RUN_OR_FILE or --config-file FILE"),
         (("--weights", folder / "empty", *wide), "the folder holds no checkpoint"),
         (("--weights", backbone, *wide), "contains no configuration"),
-        (("--weights", broken, *beside, *wide), "truncated, damaged or not a weight file"),
-        (("--weights", backbone, *beside, *wide), "holds a backbone only"),
+        (("--weights", broken, *with_config, *wide), "truncated, damaged or not a weight file"),
+        (("--weights", backbone, *with_config, *wide), "holds a backbone only"),
         (
             ("--weights", run, "--rules", "atts", *wide),
             "--rules atts: there is no such rule; the nearest is atss;",
@@ -161,8 +183,8 @@ def bad(folder, run):
 
 def test_bad_input_is_one_line(inspect, run, tmp_path):
     for arguments, text in bad(tmp_path, run):
-        said = inspect.refused(*arguments)
-        assert text in said, said
+        message = inspect.refused(*arguments)
+        assert text in message, message
     assert not (tmp_path / "page.html").exists()
 
 
@@ -173,5 +195,5 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(inspect, run, tm
         tmp_path: f"--output {tmp_path}: is a folder; name a file in it",
         tmp_path / "file" / "page.html": f"{tmp_path}/file is no folder that can be written",
     }.items():
-        said = inspect.refused(*missing, "--output", place)
-        assert text in said, said
+        message = inspect.refused(*missing, "--output", place)
+        assert text in message, message

@@ -121,15 +121,15 @@ def test_a_prior_below_the_threshold_goes_by_the_best_of_another_box(picture):
     priors, gt, _ = picture
     _, found, texts = explained(MaxIoU(), *picture)
     overlap = BoxConvention.LEGACY.iou(priors.boxes[:, None], gt.boxes)
-    least = overlap.amax(0).clamp(max=0.5)
+    threshold = overlap.amax(0).clamp(max=0.5)
     of_pair = overlap[found.prior, found.box].numpy()
-    np.testing.assert_allclose(found.values["threshold"], least[found.box], rtol=1e-6)
+    np.testing.assert_allclose(found.values["threshold"], threshold[found.box], rtol=1e-6)
     for status in (LOST, TAKEN):
         here = found.status == status
-        reached = (of_pair >= least[found.box].numpy())[here]
+        reached = (of_pair >= threshold[found.box].numpy())[here]
         assert here.any() and (reached == (status == TAKEN)).all()
     although = [texts[i] == "won, although below the threshold" for i in found.reason]
-    below = of_pair < least[found.box].numpy()
+    below = of_pair < threshold[found.box].numpy()
     assert (np.array(although) == ((found.status == WON) & below)).all()
 
 
@@ -183,8 +183,8 @@ def test_what_at_least_one_gives_is_said(picture):
     before = rule(*picture).gt_index[0].tolist()
     answer, found, texts = explained(AtLeastOne(rule), *picture)
     given = {(b, p) for p, b in enumerate(answer.found.gt_index[0].tolist()) if b >= 0 > before[p]}
-    said = texts.index("won: given by AtLeastOne")
-    here = found.reason == said
+    won_by = texts.index("won: given by AtLeastOne")
+    here = found.reason == won_by
     assert given and given == set(zip(found.box[here], found.prior[here], strict=True))
 
 
@@ -192,9 +192,9 @@ def test_ignored_between_the_thresholds_and_for_a_centre_outside():
     answer, found, texts = explained(MaxIoU(inside_only=True), *crowd(0))
     label = answer.found.gt_index[0].numpy()
     assert ((label[found.prior] == -2) == (found.status == IGNORED)).all()
-    said = {texts[i] for i in found.reason[found.status == IGNORED]}
-    assert "ignored (below the threshold)" in said
-    assert any("centre outside" in text for text in said)
+    ignored = {texts[i] for i in found.reason[found.status == IGNORED]}
+    assert "ignored (below the threshold)" in ignored
+    assert any("centre outside" in text for text in ignored)
 
 
 def test_a_region_ignores_priors_that_a_box_lost():

@@ -52,16 +52,16 @@ def test_counts_are_of_all_pairs_and_the_best_of_each_end_are_kept(name):
         text = reasons.texts[reason]
         same = [texts[i] == text for i in found.reason]
         assert number == ((found.box == box) & same).sum()
-    for status, most in ((WON, 4), (LOST, 3)):
+    for status, limit in ((WON, 4), (LOST, 3)):
         for box in range(len(answer.gt)):
             kept = (arrays["pair_box"] == box) & (arrays["pair_status"] == status)
             here = (found.box == box) & (found.status == status)
-            assert kept.sum() == min(most, here.sum())
-            least = np.sort(found.score[here])[::-1][: kept.sum()]
+            assert kept.sum() == min(limit, here.sum())
+            smallest_kept = np.sort(found.score[here])[::-1][: kept.sum()]
             places = [
                 np.flatnonzero(here & (found.prior == p))[0] for p in arrays["pair_prior"][kept]
             ]
-            np.testing.assert_array_equal(found.score[places], least)
+            np.testing.assert_array_equal(found.score[places], smallest_kept)
 
 
 def test_positives_and_ignored_priors():

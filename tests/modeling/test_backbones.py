@@ -132,8 +132,8 @@ def test_resnext_widths_double(width):
 @pytest.mark.parametrize(("name", "depth"), [("resnet18", 18), ("resnext50_32x4d", 50)])
 def test_same_function_as_torchvision(name, depth):
     theirs = getattr(torchvision.models, name)(weights=None).eval()
-    extra = {"num_groups": 32, "width_per_group": 4} if depth == 50 else {}
-    ours = ResNet(depth, norm="BN", stride_in_1x1=False, **extra).eval()
+    groups = {"num_groups": 32, "width_per_group": 4} if depth == 50 else {}
+    ours = ResNet(depth, norm="BN", stride_in_1x1=False, **groups).eval()
     state = {k: v for k, v in theirs.state_dict().items() if not k.startswith("fc.")}
     stem = ("conv1.", "bn1.")
     ours.load_state_dict({"stem." * k.startswith(stem) + k: v for k, v in state.items()})

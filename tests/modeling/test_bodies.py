@@ -38,8 +38,8 @@ def test_maps_of_an_odd_image_and_a_gradient_for_every_parameter(name):
     body = BODIES[name](freeze_at=0).train()
     model = BackboneWithFPN(body, FPN(body.out_channels, 32, top_from="C5"))
     maps = model(torch.randn(2, 3, 75, 110))
-    whole = name.startswith("timm")  # rounded up to 32
-    want = [(12, 16), (6, 8), (3, 4)] if whole else [(10, 14), (5, 7), (3, 4)]
+    rounded = name.startswith("timm")  # rounded up to 32
+    want = [(12, 16), (6, 8), (3, 4)] if rounded else [(10, 14), (5, 7), (3, 4)]
     assert sizes(maps) == [*want, (2, 2), (1, 1)]
     sum(y.square().mean() for y in maps).backward()
     assert [n for n, p in model.named_parameters() if p.grad is None] == []

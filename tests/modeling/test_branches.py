@@ -123,17 +123,17 @@ def _images():
 
 
 @pytest.mark.parametrize(
-    ("wanted", "told"),
+    ("wanted", "message"),
     [
         ("one_to_few", r"branch 'one_to_few', .* branches 'one_to_many', 'one_to_one'"),
         (None, r"a head without branches, .* branches 'one_to_many', 'one_to_one': use Branch"),
     ],
 )
 @pytest.mark.parametrize("training", [True, False])
-def test_a_branch_that_the_head_does_not_have(wanted, told, training):
+def test_a_branch_that_the_head_does_not_have(wanted, message, training):
     """The first training step reports it."""
     detector = make_detector(branch=wanted).train(training)
-    with pytest.raises(UserError, match=f"post-processing PostProcess reads .*{told}"):
+    with pytest.raises(UserError, match=f"post-processing PostProcess reads .*{message}"):
         detector(make_batch())
 
 
@@ -152,8 +152,8 @@ def test_post_processing_of_the_users_that_reads_two_branches():
 def test_a_criterion_that_wants_a_branch_of_its_own():
     rule = Criterion(TaskAligned(), DistanceCoder(1.0), lambda x: x)
     detector = make_detector(BranchCriterion({"auxiliary": rule})).train()
-    told = r"criterion BranchCriterion reads .*'auxiliary', .* branches 'one_to_many'"
-    with pytest.raises(UserError, match=told):
+    message = r"criterion BranchCriterion reads .*'auxiliary', .* branches 'one_to_many'"
+    with pytest.raises(UserError, match=message):
         detector(make_batch())
     plain = HeadOutput(torch.zeros(2, 80, 3), torch.zeros(2, 80, 4), None, ((8, 8), (4, 4)))
     priors = PointGenerator((8, 16))(plain.sizes, torch.device("cpu"))

@@ -140,8 +140,8 @@ def tiny(tmp_path):
     (tmp_path / "tiny.yaml").write_text(TINY)
 
     def make(rule):
-        own = ["MODEL.ASSIGNER.NAME", rule, "MODEL.RESNETS.NORM", "FrozenBN"]
-        cfg = load_config(tmp_path / "tiny.yaml", own)
+        overrides = ["MODEL.ASSIGNER.NAME", rule, "MODEL.RESNETS.NORM", "FrozenBN"]
+        cfg = load_config(tmp_path / "tiny.yaml", overrides)
         torch.manual_seed(3)
         return cfg, build_model(cfg, 3).train()
 
@@ -184,8 +184,10 @@ def test_a_train_step_waits_for_nothing(tiny, rule):
     assert waits(step) == 0
 
 
-@pytest.mark.parametrize("dtype, most", [("float32", 1e-4), ("bfloat16", 5e-2), ("float16", 1e-2)])
-def test_the_network_gives_what_the_cpu_gives_in_float32(tiny, dtype, most):
+@pytest.mark.parametrize(
+    "dtype, tolerance", [("float32", 1e-4), ("bfloat16", 5e-2), ("float16", 1e-2)]
+)
+def test_the_network_gives_what_the_cpu_gives_in_float32(tiny, dtype, tolerance):
     _, model = tiny("dynamic_atss")
     there = deepcopy(model).eval().cuda()
     there.autocast = None if dtype == "float32" else getattr(torch, dtype)
@@ -200,4 +202,4 @@ def test_the_network_gives_what_the_cpu_gives_in_float32(tiny, dtype, most):
     for name in ("logits", "deltas", "quality"):
         a, b = getattr(here, name), getattr(found, name).cpu()
         assert b.dtype == torch.float32
-        assert (a - b).norm() <= most * a.norm(), name
+        assert (a - b).norm() <= tolerance * a.norm(), name

@@ -194,12 +194,14 @@ def test_a_head_that_gives_something_else_is_one_line():
     fits = HeadOutput(torch.zeros(2, 6, 3), torch.zeros(2, 6, 4), None, ((2, 3),))
     assert branches_of(nn.Identity(), fits) == [fits]
     assert branches_of(nn.Identity(), {"a": fits, "b": fits}) == [fits, fits]
-    for wrong, said in (
+    for wrong, message in (
         (tuple(fits), "tuple in place of its output"),
         (None, "NoneType in place of its output"),
         ({"a": fits, "b": fits.logits}, "Tensor in its dict"),
         ({}, "nothing in its dict"),
     ):
-        with pytest.raises(UserError, match=rf"Identity \(MODEL.HEAD.NAME\): gives {said};") as err:
+        with pytest.raises(
+            UserError, match=rf"Identity \(MODEL.HEAD.NAME\): gives {message};"
+        ) as err:
             branches_of(nn.Identity(), wrong)
         assert "\n" not in str(err.value)

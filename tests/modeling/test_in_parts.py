@@ -86,11 +86,11 @@ def test_buffers_stay_the_same_tensors():
 
 @pytest.mark.parametrize(("parts", "sizes"), [(4, [2, 2, 2]), (5, [2, 2, 2]), (9, [1] * 6)])
 def test_parts_that_do_not_divide_and_more_parts_than_images(parts, sizes):
-    network, whole = made(dropout=0.0), made(dropout=0.0)
-    network.norm, whole.norm = nn.Identity(), nn.Identity()
-    network.passes = whole.passes = None
+    network, reference = made(dropout=0.0), made(dropout=0.0)
+    network.norm, reference.norm = nn.Identity(), nn.Identity()
+    network.passes = reference.passes = None
     output = in_parts(network, network, parts, X)
     assert network.sizes == sizes
     loss(output).backward()
-    loss(whole(X)).backward()
-    torch.testing.assert_close(gradients(network), gradients(whole))
+    loss(reference(X)).backward()
+    torch.testing.assert_close(gradients(network), gradients(reference))

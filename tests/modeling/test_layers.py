@@ -116,10 +116,10 @@ def test_sync_batch_norm_of_two_cpu_processes_is_batch_norm_of_the_whole_batch(t
     torch.manual_seed(0)
     x, weights = torch.randn(4, 3, 4, 4) * 3 + 5, torch.randn(4, 3, 4, 4)
     norm = nn.BatchNorm2d(3)
-    whole = x.clone().requires_grad_()
-    y = norm(whole)
+    leaf = x.clone().requires_grad_()
+    y = norm(leaf)
     (y * weights).sum().backward()
-    expected = (y.detach(), whole.grad, norm.running_mean, norm.running_var)
+    expected = (y.detach(), leaf.grad, norm.running_mean, norm.running_var)
     mp.spawn(_sync_worker, (x, weights, expected, str(tmp_path / "store")), nprocs=2)
 
 

@@ -23,7 +23,7 @@ class Own(nn.Module):
         return self.found
 
 
-def told(model) -> str:
+def message_of(model) -> str:
     with pytest.raises(UserError) as caught:
         model.train()(make_batch())
     assert "\n" not in str(caught.value)
@@ -54,7 +54,7 @@ def test_a_criterion_that_gives_something_else(kind, found, words):
         network = detector.head
         detector.head = Shaped(network, lambda output: {"one": output})
         detector.postprocess.branch = "one"
-    message = told(detector)
+    message = message_of(detector)
     assert words in message
     if words.startswith(("returns", "gives")):
         assert message.startswith("criterion Own " + "of branch 'one' " * (kind is not Own))

@@ -54,7 +54,7 @@ def test_timm_norms():
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "said"),
+    ("name", "options", "message"),
     [
         ("resnet_18", {}, "'resnet_18'; nearest: timm/resnet18$"),
         ("test_vit", {}, "strides 8, 16, 32, but has 16$"),
@@ -64,10 +64,10 @@ def test_timm_norms():
         ("test_resnet", {"norm": "GN"}, "FrozenBN, BN or SyncBN"),
     ],
 )
-def test_timm_models_that_do_not_fit_are_refused_in_one_line(name, options, said):
+def test_timm_models_that_do_not_fit_are_refused_in_one_line(name, options, message):
     if name.startswith("test_") and name not in timm.list_models():
         pytest.skip(f"this timm has no {name}")
-    with pytest.raises(ValueError, match=said) as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         TimmBody(name, **options)
     assert "\n" not in str(caught.value)
 

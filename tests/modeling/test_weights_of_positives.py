@@ -107,8 +107,8 @@ def written_out(logits, found, weight, negative, kind):
             terms = background(logits[n, p], kind)
             if t >= 0:
                 c = GT.classes[t]
-                own = weight[n, p] * of_positive(logits[n, p, c], found.quality[n, p], kind)
-                total = total - terms[c] + own + negative[n, p] * terms[c]
+                positive = weight[n, p] * of_positive(logits[n, p, c], found.quality[n, p], kind)
+                total = total - terms[c] + positive + negative[n, p] * terms[c]
             total = total + terms.sum()
     return total
 
@@ -221,16 +221,16 @@ def test_weights_give_the_rule_its_gradient_and_the_quality_does_not():
     assert with_scale.item() == pytest.approx((high - low) / 2e-3, rel=1e-2)
 
 
-def test_a_rules_own_losses_and_metrics_come_beside_the_others():
-    own = {"loss_width": torch.tensor(0.7)}, {"width": torch.tensor(3.0)}
-    found = answer(losses=own[0], metrics=own[1])
+def test_losses_and_metrics_of_a_rule_join_the_others():
+    given = {"loss_width": torch.tensor(0.7)}, {"width": torch.tensor(3.0)}
+    found = answer(losses=given[0], metrics=given[1])
     terms = Criterion(Fixed(found), DeltaCoder(), no_average)(make_output(), PRIORS, GT)
     assert list(terms.losses) == ["loss_cls", "loss_reg", "loss_IoU", "loss_width"]
     assert terms.losses["loss_width"] == 0.7 and terms.metrics["width"] == 3
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
         ({"losses": {"width": torch.tensor(1.0)}}, "'width': its name must begin with 'loss_'"),
         (
@@ -243,9 +243,9 @@ def test_a_rules_own_losses_and_metrics_come_beside_the_others():
         ),
     ],
 )
-def test_names_that_are_taken_are_refused(more, told):
+def test_names_that_are_taken_are_refused(more, message):
     criterion = Criterion(Fixed(answer(**more)), DeltaCoder(), no_average)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         Terms.of(criterion(make_output(), PRIORS, GT))
 
 
@@ -358,7 +358,7 @@ def test_metrics_of_an_assignment():
 def test_the_same_metrics_without_boxes(name):
     nothing = GroundTruth(torch.zeros(0, 4), torch.zeros(0).long(), torch.zeros(0).long())
     criterion = Criterion(ASSIGNERS[name](), DeltaCoder(), no_average)
-    some, none = (criterion(make_output(), PRIORS, gt).metrics for gt in (GT, nothing))
-    assert list(some) == list(none)
-    assert [x.shape for x in some.values()] == [x.shape for x in none.values()]
-    assert all((x == 0).all() for x in none.values())
+    with_boxes, without = (criterion(make_output(), PRIORS, gt).metrics for gt in (GT, nothing))
+    assert list(with_boxes) == list(without)
+    assert [x.shape for x in with_boxes.values()] == [x.shape for x in without.values()]
+    assert all((x == 0).all() for x in without.values())

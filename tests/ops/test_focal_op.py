@@ -90,8 +90,8 @@ def test_inputs_that_are_not_contiguous():
     logits, classes, quality, divisor = make_inputs(40, 16)
     arguments = logits.t().contiguous().t(), classes, quality, divisor
     strided = logits.repeat(1, 2)[:, ::2], classes.repeat_interleave(3)[::3], quality, divisor
-    for some in (arguments, strided):
-        assert_as_reference(*some, QUALITY, 0.0, 2.0)
+    for inputs in (arguments, strided):
+        assert_as_reference(*inputs, QUALITY, 0.0, 2.0)
 
 
 def test_the_number_of_threads_does_not_matter():
@@ -263,11 +263,11 @@ def test_without_kernels_the_reference_serves():
     x = torch.ones(3, 2, requires_grad=True)
     quality_focal_loss(x, torch.tensor([0, -1, -2]), torch.ones(3)).backward()
     environment = {"DYNAMIC_ATSS_NATIVE": "0", "PATH": "/usr/bin:/bin"}
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     ).stdout.split(" ")
-    assert " ".join(said[:-1]) == "plain PyTorch: switched off by DYNAMIC_ATSS_NATIVE=0"
-    assert float(said[-1]) == pytest.approx(x.grad.sum().item(), rel=1e-5)
+    assert " ".join(output[:-1]) == "plain PyTorch: switched off by DYNAMIC_ATSS_NATIVE=0"
+    assert float(output[-1]) == pytest.approx(x.grad.sum().item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -112,8 +112,8 @@ def test_a_limit_takes_the_first(device):
     keep, counts = batched_multiclass_nms(*scene, 0.5)
     assert keep.shape == (4, 300) and counts.min() > 20
     for limit in (1, 20, 299, 300, 10**12):
-        some, number = batched_multiclass_nms(*scene, 0.5, limit=limit)
-        assert torch.equal(some, keep[:, :limit])
+        limited, number = batched_multiclass_nms(*scene, 0.5, limit=limit)
+        assert torch.equal(limited, keep[:, :limit])
         assert torch.equal(number, counts.clamp(max=limit))
 
 

@@ -112,8 +112,8 @@ def test_thousands_of_boxes_are_those_of_each_class():
     boxes, scores, classes = crowd(4000, 20, seed=1, side=800.0)
     found = box_vote(boxes, scores, classes, 0.66, soft_threshold=0.05)
     for c in range(20):
-        own = classes == c
-        alone = box_vote(boxes[own], scores[own], classes[own], 0.66, soft_threshold=0.05)
+        chosen = classes == c
+        alone = box_vote(boxes[chosen], scores[chosen], classes[chosen], 0.66, soft_threshold=0.05)
         here = found[2] == c
         assert_rounded(found[0][here], alone[0])
         assert_rounded(found[1][here], alone[1])

@@ -16,6 +16,7 @@ from dynamic_atss.assigners.base import (
     note,
     predicted_iou,
     resolve,
+    winning,
 )
 from dynamic_atss.assigners.ranges import points_inside
 from dynamic_atss.boxes import BoxConvention, giou
@@ -73,7 +74,7 @@ class DW:
         shape = predictions.boxes.shape[:2]
         note(score="positive weight", negative_weight=negative)
         index = resolve(pairs, pairs.exists, positive, positive, shape).gt_index
-        won = pairs.exists & (index.take(pairs.flat) == pairs.box)
+        won = winning(pairs, index)
         weight, negative = (_of_winner(pairs, won, x, shape) for x in (positive, negative))
         quality = (weight > 0).to(weight.dtype)
         scale = SHARE * quality.sum() / max(len(gt), 1)

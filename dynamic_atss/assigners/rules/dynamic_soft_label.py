@@ -9,19 +9,24 @@ import torch
 from torch import Tensor
 
 from dynamic_atss.assigners import check
-from dynamic_atss.assigners.base import Pairs, best_of_box, note, resolve
+from dynamic_atss.assigners.base import Pairs, at, best_of_box, note, resolve
 from dynamic_atss.assigners.costs import SoftLabelCost
+from dynamic_atss.assigners.dynamic_k import counts, flag_first, sum_of_largest, with_cheapest
 from dynamic_atss.assigners.everywhere import (
     best_priors,
     concatenated,
     every_pair,
     flag_places,
-    in_several_pairs,
     list_flagged,
+    overlapping_pairs,
+    readable,
+    replaced,
 )
 from dynamic_atss.assigners.ranges import points_inside
-from dynamic_atss.assigners.reference.selection import BEST_OF_BOX, RESOLVE
-from dynamic_atss.types import BACKGROUND, Assignment, GroundTruth, Predictions, Priors
+from dynamic_atss.assigners.reference.selection import BEST_OF_BOX
+from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
+
+COST_OF_NO_OVERLAP = 16.0  # times iou_weight: such a pair costs at least 16.1 times that
 
 
 class DynamicSoftLabel:
@@ -67,11 +72,9 @@ class DynamicSoftLabel:
         # score and select
         cost_of = SoftLabelCost(priors, gt, predictions, self.iou_weight, self.radius, pairs.flat)
         if self.candidates == "image" and len(gt):
-            best, sums, cheapest = self._of_image(priors, gt, pairs, cost_of)
-            pairs, selected = _with_cheapest(best, _counted(best, sums), cheapest)
+            pairs, selected = self._of_image(priors, gt, pairs, cost_of)
         else:
-            pairs, sums = self._of_box(gt, pairs, cost_of)
-            selected = _counted(pairs, sums)
+            pairs, selected = self._of_box(gt, pairs, cost_of)
         # resolve
         cost, overlap = cost_of(pairs)
         note(score="-cost", within_sum_of_IoUs=selected)
@@ -80,51 +83,34 @@ class DynamicSoftLabel:
     def _of_box(
         self, gt: GroundTruth, pairs: Pairs, cost_of: SoftLabelCost
     ) -> tuple[Pairs, Tensor]:
-        """Gives the cheapest priors inside each box (T, topk), and its sum of IoUs (T,)."""
+        """Gives the cheapest priors inside each box, and which it takes, (T, topk)."""
         cost, overlap = cost_of(pairs)
         places, _, _, exists = BEST_OF_BOX(*pairs, overlap, self.topk, len(gt))
-        largest = overlap.index_select(0, places.flatten()).view_as(places)
+        sums = at(overlap, places).where(exists, 0.0).sum(1)
         note(score="-cost")
         best, _ = best_of_box(pairs, -cost, self.topk, len(gt))
-        return best, largest.where(exists, 0.0).sum(1)
+        return best, flag_first(best, counts(sums))
 
     def _of_image(
         self, priors: Priors, gt: GroundTruth, inside: Pairs, cost_of: SoftLabelCost
-    ) -> tuple[Pairs, Tensor, Tensor]:
-        """Gives the cheapest candidates of each box (T, topk), its sum of IoUs (T,), and the box
-        with the least cost of each prior, or BACKGROUND (N, P)."""
+    ) -> tuple[Pairs, Tensor]:
+        """Gives the pairs that may win, in one list (M,), and which of them are selected (M,)."""
         shape, most = cost_of.predictions.boxes.shape[:2], len(priors)
-        candidate = flag_places(inside.flat, inside.exists, shape.numel()).view(shape)
         if not torch.compiler.is_compiling():  # torch.compile does not know the list's length
             most = min(most, inside.flat.numel())
-        parts, sums = [], []
-        index = torch.full(shape, BACKGROUND, device=inside.flat.device)
-        least = torch.full(shape, -torch.inf, device=index.device, dtype=torch.float64)
-        for pairs in every_pair(priors, gt, *list_flagged(candidate, most)):
-            cost, overlap = cost_of(pairs)
-            largest = overlap.where(pairs.exists, 0.0).topk(min(self.topk, most), dim=1).values
-            sums.append(largest.sum(1))
-            parts.append(best_priors(pairs, -cost, self.topk))
-            box, _, flat, exists = pairs
-            found, score = RESOLVE(box, flat, exists, exists, -cost, -cost, *shape)
-            better = (found >= 0) & (score > least)
-            index, least = found.where(better, index), score.where(better, least)
-        return concatenated(parts, 0), torch.cat(sums), index
-
-
-def _counted(best: Pairs, sums: Tensor) -> Tensor:
-    """Flags the first pairs of each box, as many as its sum (T,) rounded down, at least 1."""
-    rank = torch.arange(best.flat.shape[1], device=sums.device)
-    return best.exists & (rank < sums.long().clamp(min=1)[:, None])
-
-
-def _with_cheapest(best: Pairs, selected: Tensor, cheapest: Tensor) -> tuple[Pairs, Tensor]:
-    """Appends the cheapest pair of each prior that occurs in several `selected` pairs. Gives all
-    pairs in one list (M,), and which of them are selected (M,)."""
-    number = torch.arange(cheapest.numel(), device=cheapest.device)
-    several = in_several_pairs(best.flat, selected, len(number))
-    box = cheapest.flatten()
-    added = Pairs(box.clamp(min=0), number % cheapest.shape[1], number, several & (box >= 0))
-    both = zip(best._replace(box=best.box.expand_as(best.flat)), added, strict=True)
-    pairs = Pairs(*(torch.cat((x.flatten(), y)) for x, y in both))
-    return pairs, torch.cat((selected.flatten(), added.exists))
+        candidate = flag_places(inside.flat, inside.exists, shape.numel()).view(shape)
+        listed = list_flagged(candidate, most)
+        parts, scores, sums = [], [], []
+        for box, pairs, overlap in overlapping_pairs(priors, gt, cost_of.predictions, *listed):
+            best, score = best_priors(box, pairs, -cost_of(pairs)[0], self.topk)
+            parts.append(best)
+            scores.append(score)
+            sums.append(sum_of_largest(box, pairs, overlap, self.topk))
+        best, count = concatenated(parts, 0), counts(torch.cat(sums))
+        if readable(count):  # otherwise `best` is of all pairs
+            sure = torch.cat(scores) > -self.iou_weight * COST_OF_NO_OVERLAP
+            lacking = (flag_first(best, count) & sure).sum(1) < count
+            for pairs in every_pair(priors, gt, *listed, lacking.nonzero().squeeze(1)):
+                box, score = pairs.box.squeeze(1), -cost_of(pairs)[0]
+                best = replaced(best, best_priors(box, pairs, score, self.topk)[0])
+        return with_cheapest(priors, gt, cost_of, best, flag_first(best, count), shape)

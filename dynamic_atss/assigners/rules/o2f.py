@@ -12,7 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dynamic_atss.assigners import check
-from dynamic_atss.assigners.base import best_of_box, logit_of_class, note, predicted_iou, resolve
+from dynamic_atss.assigners.base import (
+    at,
+    best_of_box,
+    logit_of_class,
+    note,
+    predicted_iou,
+    resolve,
+    winning,
+)
 from dynamic_atss.assigners.ranges import points_inside
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
@@ -91,12 +99,12 @@ class O2F:
         note(score="score and IoU")
         candidates = pairs._replace(exists=pairs.exists & (score > 0))
         best, places = best_of_box(candidates, score, self.topk, len(gt))
-        score, logit = (x.index_select(0, places.flatten()).view_as(places) for x in (score, logit))
+        score, logit = at(score, places), at(logit, places)
         # resolve
         shape = predictions.boxes.shape[:2]
         note(score="score and IoU")
         index = resolve(best, best.exists, score, score, shape).gt_index
-        won = best.exists & (index.take(best.flat) == best.box)
+        won = winning(best, index)
         first = won & (won.cumsum(1) == 1)  # pairs are sorted, so the first is the best
         label = _labels(won & ~first, logit, self.factor(predictions.iteration))
         label, weight = label.where(~first, 1.0), torch.where(first, 1.0, self.soft_weight)

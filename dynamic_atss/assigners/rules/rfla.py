@@ -14,6 +14,7 @@ from torch import Tensor
 from dynamic_atss.assigners import check
 from dynamic_atss.assigners.base import (
     Pairs,
+    at,
     box_sides,
     center_offsets,
     centerness_of_tiny,
@@ -31,8 +32,6 @@ EPS = 1e-6  # added to widths, as published
 NEAR = 0.8  # with this similarity or more, other priors are ignored, as published
 MIDDLE = 0.72  # share of a box's width that contains all such locations
 TIES = 3  # so many other locations may be equally near to a centre
-DISTANCES = ("kl", "wasserstein")
-CONFLICTS = ("last", "best")
 
 
 class RFLA:
@@ -78,8 +77,8 @@ class RFLA:
         check.integer(1, topk_0=self.first, topk_1=self.second)
         check.at_least(0.01, decay=decay)
         check.increasing(fields=fields)
-        check.one_of(DISTANCES, distance=distance)
-        check.one_of(CONFLICTS, conflicts=conflicts)
+        check.one_of(("kl", "wasserstein"), distance=distance)
+        check.one_of(("last", "best"), conflicts=conflicts)
         self.decay, self.fields = decay, tuple(map(float, fields))
         self.distance, self.conflicts = distance, conflicts
 
@@ -117,7 +116,7 @@ class RFLA:
 
     def _similarity(self, priors: Priors, gt: GroundTruth, pairs: Pairs, scale: float) -> Tensor:
         """Gives the similarity of each pair in (0, 1], (T, K) or (M,)."""
-        level = priors.level.index_select(0, pairs.prior.flatten()).view_as(pairs.prior)
+        level = at(priors.level, pairs.prior)
         field = constant(self.fields, gt.boxes.device).to(gt.boxes.dtype)[level] * scale + EPS
         x, y = center_offsets(priors, gt, pairs)
         sides = gt.boxes[:, 2:] - gt.boxes[:, :2] + (gt.convention.value + EPS)

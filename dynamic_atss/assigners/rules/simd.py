@@ -28,7 +28,6 @@ from dynamic_atss.types import IGNORE, Assignment, GroundTruth, Predictions, Pri
 VISDRONE = (6.13, 4.59)  # the release's means for the data set VisDrone
 EPS = 1e-6  # added to widths, as published
 ROUNDING = 1e-3  # tolerance of the exponent
-CONFLICTS = ("last", "best")
 
 
 class SimD(nn.Module):
@@ -76,7 +75,7 @@ class SimD(nn.Module):
         check.two_numbers(means=means or VISDRONE)
         x, y = means or VISDRONE
         check.at_least(0.01, positive=positive, negative=negative, least=least, mean_x=x, mean_y=y)
-        check.one_of(CONFLICTS, conflicts=conflicts)
+        check.one_of(("last", "best"), conflicts=conflicts)
         if negative > positive:
             raise ValueError(f"negative is {negative}; it must not be above positive, {positive}")
         self.positive, self.negative, self.least = positive, negative, least

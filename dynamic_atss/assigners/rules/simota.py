@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from dynamic_atss.assigners import check
-from dynamic_atss.assigners.base import Pairs, best_of_box, box_sides, inside_of, note, resolve
+from dynamic_atss.assigners.base import Pairs, at, best_of_box, box_sides, inside_of, note, resolve
 from dynamic_atss.assigners.costs import PairCost
+from dynamic_atss.assigners.dynamic_k import counts, flag_first, sum_of_largest
 from dynamic_atss.assigners.everywhere import (
     best_priors,
     concatenated,
@@ -18,6 +19,9 @@ from dynamic_atss.assigners.everywhere import (
     flag_places,
     in_several_pairs,
     list_flagged,
+    overlapping_pairs,
+    readable,
+    replaced,
 )
 from dynamic_atss.assigners.nearest import is_near, near_center
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
@@ -84,17 +88,17 @@ class SimOTA:
         cost, overlap = cost_of(pairs)
         if not of_image:
             last = ~inside_of(box_sides(priors, gt, pairs), margin=0)
-            sums = self._sum(overlap, pairs.exists)
+            sums = sum_of_largest(pairs.box.squeeze(1), pairs, overlap, self.topk)
         cost = cost.double() + LAST * last  # a float32 would lose the digits of the cost
         # select
         note(score="-cost")
         best, places = best_of_box(pairs, -cost, self.topk, len(gt))
-        taken = torch.arange(self.topk, device=places.device) < sums.long().clamp(min=1)[:, None]
-        taken &= best.exists
+        taken = flag_first(best, counts(sums))
         selected = flag_places(places, taken, pairs.flat.numel()).view_as(pairs.flat)
         note(score="-cost", sum_of_IoUs=sums[:, None], within_sum_of_IoUs=selected)
         if of_image:
-            selected = selected | in_several_pairs(best.flat, taken, cost_of.count)[pairs.flat]
+            several = in_several_pairs(best.flat, taken, cost_of.count)
+            selected = selected | at(several, pairs.flat)
         # resolve
         return resolve(pairs, selected, -cost, overlap, predictions.boxes.shape[:2])
 
@@ -108,19 +112,17 @@ class SimOTA:
         """
         candidate = flag_places(near.flat, near.exists, cost_of.count).view(-1, len(priors))
         near_count = near.flat.shape[1]
-        others, sums = [], []
-        for pairs in every_pair(
-            priors, gt, *list_flagged(candidate, min(near_count * gt.max_boxes, len(priors)))
-        ):
-            cost, overlap = cost_of(pairs)
-            sums.append(self._sum(overlap, pairs.exists))
+        listed = list_flagged(candidate, min(near_count * gt.max_boxes, len(priors)))
+        all_overlapping = overlapping_pairs(priors, gt, cost_of.predictions, *listed)
+        sums = torch.cat([sum_of_largest(*part, self.topk) for part in all_overlapping])
+        lacking = near.exists.sum(1) < counts(sums)
+        box = lacking.nonzero().squeeze(1) if readable(lacking) else None  # None: all
+        others = []
+        for pairs in every_pair(priors, gt, *listed, box):
             far = pairs.exists & ~is_near(priors, gt, pairs, self.radius)
-            others.append(best_priors(pairs._replace(exists=far), -cost, self.topk))
-        pairs = concatenated([near, concatenated(others, 0)], 1)
+            pairs, cost = pairs._replace(exists=far), cost_of(pairs)[0]
+            others.append(best_priors(pairs.box.squeeze(1), pairs, -cost, self.topk)[0])
+        none = Pairs(near.box, *(x.new_zeros(len(gt), self.topk) for x in near[1:]))
+        pairs = concatenated([near, replaced(none, concatenated(others, 0))], 1)
         place = torch.arange(pairs.flat.shape[1], device=near.flat.device)
-        return pairs, place >= near_count, torch.cat(sums)
-
-    def _sum(self, overlap: Tensor, exists: Tensor) -> Tensor:
-        """Sums the largest IoUs of each box, (T,)."""
-        k = min(self.topk, overlap.shape[1])
-        return overlap.where(exists, 0.0).topk(k, dim=1).values.sum(1)
+        return pairs, place >= near_count, sums

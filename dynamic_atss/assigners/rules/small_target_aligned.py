@@ -9,25 +9,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from dynamic_atss.assigners import check
+from dynamic_atss.assigners.alignment import log_alignment, scaled_alignment
 from dynamic_atss.assigners.base import (
     Pairs,
+    at,
     best_of_box,
     box_sides,
     inside_of,
-    logit_of_class,
     note,
     predicted_iou,
     resolve,
+    winning,
 )
 from dynamic_atss.assigners.ranges import priors_within
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
-
-TINY = 1e-30  # avoids logarithms of 0, which are slow; such pairs do not count
 
 
 class SmallTargetAligned:
@@ -80,23 +78,22 @@ class SmallTargetAligned:
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
         # propose
         pairs = self._candidates(priors, gt)
-        # score by the logarithm, because a small score times a small IoU^6 would be 0
+        # score
         overlap = predicted_iou(predictions, gt, pairs, BoxConvention.EXACT)
-        alignment = self._alignment(overlap, logit_of_class(predictions, gt, pairs))
-        counts = pairs.exists & (overlap > 0) & (alignment > -torch.inf)
+        alignment = log_alignment(predictions, gt, pairs, overlap, self.alpha, self.beta)
+        counts = pairs.exists & (alignment > -torch.inf)
         # select
         note(score="log alignment")
         best, places = best_of_box(pairs._replace(exists=counts), alignment, self.topk, len(gt))
-        alignment, overlap = (
-            x.index_select(0, places.flatten()).view_as(places) for x in (alignment, overlap)
-        )
+        alignment, overlap = at(alignment, places), at(overlap, places)
         # resolve
         shape = predictions.boxes.shape[:2]
         note(score="predicted IoU")
-        won = _won(best, resolve(best, best.exists, overlap, overlap, shape))
+        won = winning(best, resolve(best, best.exists, overlap, overlap, shape).gt_index)
         note(score="log alignment")
-        kept = _won(best, resolve(best, won, alignment, overlap, shape, per_box=self.per_box))
-        quality = (alignment - _largest(kept, alignment)).exp() * _largest(kept, overlap)
+        found = resolve(best, won, alignment, overlap, shape, per_box=self.per_box)
+        kept = winning(best, found.gt_index)
+        quality = scaled_alignment(kept, alignment, overlap)
         note(score="log alignment")
         return resolve(best, kept, alignment, quality, shape)
 
@@ -110,18 +107,3 @@ class SmallTargetAligned:
         pairs = priors_within(priors, gt, wide[:, None], margin=margin)
         inside = inside_of(box_sides(priors, replace(gt, boxes=wide), pairs))
         return pairs._replace(exists=pairs.exists & inside)
-
-    def _alignment(self, overlap: Tensor, logit: Tensor) -> Tensor:
-        """Gives log t, (M,)."""
-        score = F.logsigmoid(logit.to(overlap.dtype))
-        return overlap.clamp(min=TINY).log() * self.beta + score * self.alpha
-
-
-def _won(pairs: Pairs, found: Assignment) -> Tensor:
-    """Flags the pairs whose prior has the pair's box, in the shape of pairs.flat."""
-    return pairs.exists & (found.gt_index.take(pairs.flat) == pairs.box)
-
-
-def _largest(won: Tensor, values: Tensor) -> Tensor:
-    """Gives the largest value among the `won` pairs of each box, (T, 1)."""
-    return torch.where(won, values, -torch.inf).amax(1, keepdim=True)

@@ -8,27 +8,30 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from dynamic_atss.assigners import check
+from dynamic_atss.assigners.alignment import largest_of_box, log_alignment, scaled_alignment
 from dynamic_atss.assigners.base import (
     MARGIN,
     Pairs,
     best_of_box,
     box_sides,
     inside_of,
-    logit_of_class,
     note,
     predicted_iou,
     resolve,
+    winning,
 )
-from dynamic_atss.assigners.everywhere import best_priors, concatenated, every_pair, every_prior
+from dynamic_atss.assigners.everywhere import (
+    best_priors,
+    concatenated,
+    every_prior,
+    overlapping_pairs,
+)
 from dynamic_atss.assigners.ranges import points_inside
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
-TINY = 1e-30  # avoids logarithms of 0, which are slow; such pairs do not count
 EPS = 1e-7  # added to the largest t of a box, as released
 
 
@@ -77,44 +80,34 @@ class TaskAligned:
         # propose
         best = (self._of_image if of_image else self._of_box)(priors, gt, predictions)
         # score
-        alignment = self._alignment(predictions, gt, best)
         overlap = predicted_iou(predictions, gt, best, BoxConvention.EXACT)  # as released
+        alignment = log_alignment(predictions, gt, best, overlap, self.alpha, self.beta)
         # select
         inside = inside_of(box_sides(priors, gt, best), MARGIN)
         # resolve
         shape = predictions.boxes.shape[:2]
         note(score="predicted IoU", inside=inside, log_alignment=alignment)
         index = resolve(best, inside, overlap, overlap, shape).gt_index
-        won = best.exists & inside & (index.take(best.flat) == best.box)
-        most = _largest(won, alignment)
-        scaled = (alignment - most).exp()
-        if of_image:
-            scaled = scaled * (most - math.log(EPS)).sigmoid()  # = t / (largest t + EPS)
+        won = inside & winning(best, index)
+        quality = scaled_alignment(won, alignment, overlap)
+        if of_image:  # t / (largest t + EPS) in place of t / (largest t)
+            quality = quality * (largest_of_box(won, alignment) - math.log(EPS)).sigmoid()
         note(score="predicted IoU")
-        return resolve(best, won, overlap, scaled * _largest(won, overlap), shape)
+        return resolve(best, won, overlap, quality, shape)
 
     def _of_image(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Pairs:
-        """Gives the best points of the image for each box, (T, min(topk, P))."""
-        turns = every_pair(priors, gt, *every_prior(predictions))
-        parts = [best_priors(x, self._alignment(predictions, gt, x), self.topk) for x in turns]
+        """Gives the best points of the image for each box, (T, topk)."""
+        parts, every = [], every_prior(predictions)
+        for box, pairs, overlap in overlapping_pairs(priors, gt, predictions, *every):
+            alignment = log_alignment(predictions, gt, pairs, overlap, self.alpha, self.beta)
+            parts.append(best_priors(box, pairs, alignment, self.topk)[0])
         return concatenated(parts, 0)
 
     def _of_box(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Pairs:
         """Gives the best points inside each box, (T, topk)."""
         pairs = points_inside(priors, gt, margin=MARGIN)
-        alignment = self._alignment(predictions, gt, pairs)
+        overlap = predicted_iou(predictions, gt, pairs, BoxConvention.EXACT)
+        alignment = log_alignment(predictions, gt, pairs, overlap, self.alpha, self.beta)
         counts = pairs.exists & (alignment > -torch.inf)
         note(score="log alignment")
         return best_of_box(pairs._replace(exists=counts), alignment, self.topk, len(gt))[0]
-
-    def _alignment(self, predictions: Predictions, gt: GroundTruth, pairs: Pairs) -> Tensor:
-        """Gives log t, -inf for an IoU of 0. A small score times a small IoU^6 would round to 0."""
-        overlap = predicted_iou(predictions, gt, pairs, BoxConvention.EXACT)
-        score = F.logsigmoid(logit_of_class(predictions, gt, pairs).to(overlap.dtype))
-        found = overlap.clamp(min=TINY).log().mul_(self.beta).add_(score, alpha=self.alpha)
-        return found.where(overlap > 0, -torch.inf)
-
-
-def _largest(won: Tensor, values: Tensor) -> Tensor:
-    """Gives the largest value among the `won` pairs of each box, (T, 1)."""
-    return torch.where(won, values, -torch.inf).amax(1, keepdim=True)

@@ -152,9 +152,10 @@ function syncLevels() {
 function about(step) {
   const dynamic = PAGE.rules.filter((rule) => rule.dynamic).map((rule) => rule.name);
   const whose = `${step.name} (${step.weights})`;
+  const known = PAGE.rules.every((rule) => rule.dynamic !== null);
   const read = dynamic.length
     ? `${dynamic.join(", ")} read${dynamic.length === 1 ? "s" : ""} the predictions shown: `
-    : "No rule here reads predictions. The predictions shown: ";
+    : `${known ? "No rule here reads predictions. " : ""}The predictions shown: `;
   return `${read}${whose}, network in evaluation mode, without augmentation. `
     + `Pictures of ${PAGE.data}, resized for the network to ${current.width} × ${current.height}.`;
 }
@@ -174,7 +175,10 @@ function syncPanel(made, r) {
 }
 
 function kindOf(rule) {
-  const parts = [rule.dynamic ? "reads predictions" : "reads no predictions"];
+  const parts = [];
+  if (rule.dynamic !== null) {
+    parts.push(rule.dynamic ? "reads predictions" : "reads no predictions");
+  }
   if (rule.of_network) parts.push("trained with this rule");
   if (rule.wrappers.length) parts.push(`within ${rule.wrappers.join(", ")}`);
   return parts.join(" · ");
