@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dynamic_atss.boxes import BoxConvention
+from dynamic_atss.moved import renamed
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class GroundTruth:
     convention: BoxConvention = BoxConvention.LEGACY
 
     HOST: ClassVar = ("extent", "object_count", "max_boxes")
+    image = renamed("image", "image_index")
 
     def __post_init__(self) -> None:
         if self.ignore is not None and len(self.ignore) != len(self.boxes):

@@ -31,6 +31,20 @@ def moved(old: str, new: str) -> Callable[[str], Any]:
     return find
 
 
+def renamed(old: str, new: str) -> property:
+    """Makes a read-only attribute `old` that warns and gives the attribute `new`."""
+
+    def get(owner: Any) -> Any:
+        warnings.warn(
+            f"the next release removes {type(owner).__name__}.{old}: it is called {new}",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return getattr(owner, new)
+
+    return property(get)
+
+
 def extra_was_convention(function: F) -> F:
     """Lets `function` accept the former argument `extra` (1 or 0) instead of `convention`."""
 

@@ -10,6 +10,8 @@ import torch
 
 from dynamic_atss.assigners.base import Pairs, anchor_iou, predicted_iou
 from dynamic_atss.boxes import BoxConvention
+from dynamic_atss.builders import build_head
+from dynamic_atss.config.load import load_config
 from dynamic_atss.types import GroundTruth, Level, Predictions, Priors
 
 
@@ -42,6 +44,15 @@ def test_extra_is_taken_in_place_of_a_convention():
         assert measure(seen, gt, pairs, BoxConvention.LEGACY).item() == 0.5
         with pytest.warns(DeprecationWarning, match="extra="):
             assert measure(seen, gt, pairs, extra=1).item() == 0.5
+
+
+def test_renamed_attributes_can_still_be_read():
+    gt = GroundTruth(torch.zeros(2, 4), torch.zeros(2).long(), torch.tensor([0, 1]))
+    with pytest.warns(DeprecationWarning, match=r"GroundTruth\.image: it is called image_index"):
+        assert torch.equal(gt.image, torch.tensor([0, 1]))
+    head = build_head(load_config(None, ["MODEL.ATSS_ON", "True"]))
+    with pytest.warns(DeprecationWarning, match=r"ATSSHead\.own: it is called settings"):
+        assert head.own is head.settings
 
 
 def test_an_unknown_name_is_an_import_error():

@@ -22,6 +22,7 @@ from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.coder import Coder
 from dynamic_atss.modeling.postprocess import PostProcess
 from dynamic_atss.modeling.priors import AnchorGenerator
+from dynamic_atss.moved import renamed
 
 if TYPE_CHECKING:
     from dynamic_atss.assigners import Assigner
@@ -57,6 +58,8 @@ class Head(ABC):
     rule: ClassVar[str] = "atss"
     boxes: ClassVar[BoxConvention] = BoxConvention.LEGACY
     rule_key: ClassVar[str] = ""
+
+    own = renamed("own", "settings")
 
     def __init__(self, cfg: CfgNode) -> None:
         """cfg: the complete configuration. A subclass may take MODEL.HEAD.ARGS as keywords."""
