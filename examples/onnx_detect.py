@@ -12,11 +12,13 @@ import numpy as np
 import onnxruntime
 
 
-def weights(old: int, new: int) -> np.ndarray:
-    """Gives weights (new, old) for a bilinear resize with antialias, as in the test."""
+def resized(image: np.ndarray, axis: int, new: int) -> np.ndarray:
+    """Resizes one axis to `new` pixels, bilinearly with antialias, as in the test."""
+    old = image.shape[axis]
     centers = (np.arange(new)[:, None] + 0.5) * old / new
     near = (1 - abs(np.arange(old) + 0.5 - centers) / max(old / new, 1)).clip(0)
-    return near / near.sum(1, keepdims=True)
+    pixels = np.tensordot(near / near.sum(1, keepdims=True), image, (1, axis))
+    return np.moveaxis(np.floor(pixels + 0.5 + 1e-9), 0, axis)  # rounds halves up
 
 
 session = onnxruntime.InferenceSession(sys.argv[1])
@@ -29,9 +31,8 @@ height, width = image.shape[:2]
 short, long = min(height, width), max(height, width)
 side = low if long / short * low <= high else max(round(high * short / long), 1)
 h, w = (side, int(side * long / short))[:: 1 if height <= width else -1]
-columns = np.tensordot(image, weights(width, w), (1, 1)).round()  # (height, 3, w)
 pixels = np.zeros((1, 3, -(-h // step) * step, -(-w // step) * step), np.uint8)
-pixels[0, :, :h, :w] = np.tensordot(weights(height, h), columns, (1, 0)).round().swapaxes(0, 1)
+pixels[0, :, :h, :w] = resized(resized(image, 1, w), 0, h).transpose(2, 0, 1)
 given = {"images": pixels, "sizes": [[h, w]], "original_sizes": [[height, width]]}
 boxes, scores, classes, counts = session.run(None, {k: np.array(v) for k, v in given.items()})
 names = json.loads(about["class_names"])

@@ -6,6 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+import dynamic_atss.inference.video  # noqa: F401  silences FFmpeg, which must precede its first use
+
 
 def write_video(path: Path, frames: int = 8, codec: str = "MJPG") -> None:
     """Writes 96 x 64 pixels at 10 frames per second; each frame is brighter than the last."""

@@ -17,8 +17,8 @@ PACKAGE = "dynamic_atss"
 # From the bottom to the top: a room imports from itself and from those before it in this list.
 # `dynamic_atss` is the file __init__.py.
 ROOMS = """
-    version quoting errors reading yaml_text suggest processes system_limits boxes moved ground_truth
-    types files progress config
+    version quoting errors reading yaml_text suggest processes system_limits boxes moved
+    ground_truth types files progress config
     ops losses assigners data modeling weights
     evaluation viz engine reports builders scoring summary inference export inspection run
     dynamic_atss cli comparison commands

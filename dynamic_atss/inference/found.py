@@ -80,7 +80,8 @@ class Found:
     def plot(self, *, short_side: int = 1) -> Image.Image:
         """Draws boxes, names and scores into a PIL picture (RGB).
 
-        short_side: enlarges smaller pictures to this short side in pixels, to keep texts readable
+        short_side: enlarges smaller pictures to this short side in pixels, to keep texts readable;
+            the long side gets at most 16,383 pixels
         """
         from PIL import Image
 
@@ -103,12 +104,14 @@ class Found:
     def save(self, path: str | os.PathLike[str], *, short_side: int = 1) -> None:
         """Writes the picture that `plot` draws, in the format of the ending (.jpg, .png, ...).
 
+        "~" at the start of the path is the home folder.
+
         Raises:
             UserError: the ending is not that of a picture, or the file cannot be written.
         """
         from dynamic_atss.viz.draw import write_image
 
-        write_image(os.fspath(path), self.drawn(short_side))
+        write_image(os.path.expanduser(path), self.drawn(short_side))
 
     def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
         """Returns the detections as COCO results.

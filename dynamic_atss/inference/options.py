@@ -6,6 +6,9 @@ from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 from dynamic_atss.errors import UserError
 from dynamic_atss.suggest import hint
 
@@ -31,23 +34,30 @@ def _is_number(value: Any, kind: type) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
-def class_indices(
-    classes: Sequence[str | int] | str | int | None, names: Sequence[str]
-) -> list[int] | None:
+def class_indices(classes: Any, names: Sequence[str]) -> list[int] | None:
     """Returns the indices of classes that are given by names or indices; None for all.
+
+    classes: one name or index, several of them, or an array or tensor (C,) of them
 
     Raises:
         UserError: a class is unknown (states the nearest name), or `classes` is no sequence.
     """
     if classes is None:
         return None
-    given = [classes] if isinstance(classes, str | int) else classes
+    given = _plain(classes)
+    given = [given] if isinstance(given, str | int) else given
     if not isinstance(given, Iterable):
         raise UserError(f'classes {classes!r}: give names or indices, such as ["{names[0]}", 0]')
     return [_index(entry, names) for entry in given]
 
 
-def _index(given: Any, names: Sequence[str]) -> int:
+def _plain(value: Any) -> Any:
+    """Converts arrays, tensors and numbers of numpy to lists and numbers of Python."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic | Tensor) else value
+
+
+def _index(entry: Any, names: Sequence[str]) -> int:
+    given = _plain(entry)
     if isinstance(given, str) and given in names:
         return names.index(given)
     number = int(given) if isinstance(given, str) and given.isdecimal() else given

@@ -8,80 +8,67 @@ from __future__ import annotations
 import codecs
 import contextlib
 import csv
-import itertools
 import json
+import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from dynamic_atss.data.voc_names import IMAGE_ENDINGS
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import replacement
 from dynamic_atss.inference.found import Found
+from dynamic_atss.inference.places import RESULTS, TABLE, picture_name, video_stem
 from dynamic_atss.inference.sources import Source
 from dynamic_atss.inference.video import VideoWriter
 from dynamic_atss.quoting import printable
-from dynamic_atss.viz.draw import write_image
+from dynamic_atss.viz.draw import MAX_SIDE, enlarged_size, write_image
 
-RESULTS, TABLE = "detections.json", "detections.csv"
+logger = logging.getLogger(__name__)
+
 COLUMNS = ("file_name", "frame", "category", "score", "x", "y", "width", "height")
-DEFAULT_FOLDER = Path("output/predict")
-
-
-def output_folder(given: str, source: Source, *, overwrite: bool) -> Path:
-    """Returns the folder for the files: `given`, or a new output/predict, output/predict-2, ...
-
-    Raises:
-        UserError: the folder is not empty, or holds the pictures to read.
-    """
-    if not given:
-        names = (f"{DEFAULT_FOLDER}{'' if n == 1 else f'-{n}'}" for n in itertools.count(1))
-        return next(Path(name) for name in names if not os.path.lexists(name))
-    folder = Path(given).expanduser()
-    if os.path.lexists(folder) and not folder.is_dir():
-        raise UserError(f"--output {given}: is a file; give the name of a folder")
-    if source.folder is not None and folder.is_dir() and folder.samefile(source.folder):
-        raise UserError(
-            f"--output {given}: holds the input, which would be overwritten; give another folder"
-        )
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise UserError(
-            f"--output {given}: is not empty; give another folder, or --overwrite to replace files "
-            "of the same names"
-        )
-    return folder
 
 
 class Outputs:
     """Writes the detections of one picture after another. Use it as a context.
 
-    The tables and the video are complete at the end of the context. After an error in it, they are
-    deleted, and the pictures drawn so far stay.
+    The tables and the video are complete at the end of the context. If one of them cannot be
+    written, or after an error in the context, all are deleted, and the pictures drawn so far stay.
 
     counts: number of detections by class name · short_side: as in `Found.plot`
+    report: is called with a line for each picture that is drawn smaller than `short_side`
     """
 
     def __init__(
-        self, folder: Path, source: Source, *, pictures: bool, short_side: int = 1
+        self,
+        folder: Path,
+        source: Source,
+        *,
+        pictures: bool,
+        short_side: int = 1,
+        report: Callable[[str], None] = logger.warning,
     ) -> None:
         self.folder, self.counts = folder, Counter[str]()
+        self._report, self._reported = report, ""
         self._short_side = short_side
-        self._pictures, self._stack, self._rows = pictures, contextlib.ExitStack(), 0
+        self._pictures, self._rows = pictures, 0
         self._video: VideoWriter | None = None
         if source.video is not None and pictures:
-            name = Path(source.video.name).stem.replace(" ", "_")
-            self._video = VideoWriter(folder / name, source.video.rate)
+            self._video = VideoWriter(folder / video_stem(source.video), source.video.rate)
 
     def __enter__(self) -> Outputs:
-        with self._as_user_error():
-            self._json: BinaryIO = self._stack.enter_context(replacement(self.folder / RESULTS))
-            table = self._stack.enter_context(replacement(self.folder / TABLE))
-            text = codecs.getwriter("utf-8")(table, "backslashreplace")
+        with self._as_user_error(), contextlib.ExitStack() as stack:
+            stack.callback(_remove_if_empty, self.folder)
+            self._json: BinaryIO = stack.enter_context(replacement(self.folder / RESULTS))
+            self._csv: BinaryIO = stack.enter_context(replacement(self.folder / TABLE))
+            if self._video is not None:
+                stack.enter_context(self._video)
+            text = codecs.getwriter("utf-8")(self._csv, "backslashreplace")
             self._table: Any = csv.writer(text, lineterminator="\n")
             self._table.writerow(COLUMNS)
+            self._stack = stack.pop_all()
         return self
 
     def add(self, found: Found, image_id: int) -> None:
@@ -89,11 +76,27 @@ class Outputs:
         with self._as_user_error():
             for row, name in zip(found.to_coco(image_id), found.names, strict=True):
                 self._write(row, found, name)
-            if self._video is not None:
-                self._video.add(found.drawn(self._short_side))
-            elif self._pictures:
-                write_image(self.folder / picture_name(found.name), found.drawn(self._short_side))
+            if self._pictures:
+                self._draw(found)
         self.counts.update(found.names)
+
+    def _draw(self, found: Found) -> None:
+        self._report_limit(found)
+        if self._video is not None:
+            self._video.add(found.drawn(self._short_side))
+        else:
+            write_image(self.folder / picture_name(found.name), found.drawn(self._short_side))
+
+    def _report_limit(self, found: Found) -> None:
+        """Reports a picture that is too long for `short_side`; a video only once."""
+        _, *sides = found.image.shape
+        height, width = enlarged_size(sides[0], sides[1], self._short_side)
+        if min(height, width) < self._short_side and found.name != self._reported:
+            self._reported = found.name
+            self._report(
+                f"{found.name}: drawn with {width} x {height} pixels, as a drawn picture has at "
+                f"most {MAX_SIDE} on a side"
+            )
 
     def _write(self, row: dict[str, Any], found: Found, name: str) -> None:
         frame = {} if found.frame is None else {"frame": found.frame}
@@ -112,16 +115,14 @@ class Outputs:
         trace: TracebackType | None,
     ) -> None:
         if error is not None:
-            self._stack.__exit__(kind, error, trace)
-            if self._video is not None:
-                self._video.discard()
-            with contextlib.suppress(OSError):  # as when the folder is not empty
-                self.folder.rmdir()
+            with contextlib.suppress(OSError):  # a full disk may fail again; `error` goes on
+                self._stack.__exit__(kind, error, trace)
             return
         with self._as_user_error(), self._stack:
             self._json.write(b"\n]\n" if self._rows else b"[]\n")
-            if self._video is not None:
-                self._video.finish()
+            for file in (self._json, self._csv):  # may fail, so before any file gets its name
+                file.flush()
+                os.fsync(file.fileno())
 
     @contextlib.contextmanager
     def _as_user_error(self) -> Iterator[None]:
@@ -139,6 +140,6 @@ class Outputs:
         return ", ".join(shown) + (", ..." if len(self.counts) > len(shown) else "")
 
 
-def picture_name(name: str) -> str:
-    """Names the drawn picture like its file; adds .png if OpenCV cannot write that format."""
-    return name if name.lower().endswith(IMAGE_ENDINGS) else f"{name}.png"
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()

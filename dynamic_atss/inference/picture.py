@@ -17,6 +17,8 @@ from dynamic_atss.data.header import PIL_ERRORS, image_header, reason, undecodab
 from dynamic_atss.data.image import read_image
 from dynamic_atss.errors import UserError
 
+_VIDEO_ENDINGS = [f".{x}" for x in "mp4 avi mov mkv webm m4v mpg mpeg wmv flv".split()]
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -47,13 +49,34 @@ def read(path: Path, reading: Reading, name: str = "") -> Picture:
     name: of the picture; its path by default
 
     Raises:
-        UserError: the file is missing, unreadable, or has too many pixels.
+        UserError: the file is missing, unreadable or a video, or has too many pixels.
     """
     if not os.path.lexists(path):
         raise UserError(f"{path}: no such picture, folder or video")
+    if is_broken_link(path):
+        raise UserError(
+            f"{path}: is a link to {os.readlink(path)}, which cannot be found: correct or remove it"
+        )
+    if is_video(path):
+        raise lone_video(path)
     turn = image_header(path).orientation if reading.exif == "apply" else 1
     image = read_image(path, orientation=turn, max_pixels=reading.max_pixels, bits=reading.bits)
     return Picture(image, name or str(path), path=path)
+
+
+def is_video(path: Path) -> bool:
+    """Whether the path is a file with the ending of a video."""
+    return path.suffix.lower() in _VIDEO_ENDINGS and os.path.isfile(path)
+
+
+def is_broken_link(path: Path) -> bool:
+    """Whether the path is a link whose target is missing or cannot be reached."""
+    return os.path.islink(path) and not os.path.exists(path)
+
+
+def lone_video(path: Path) -> UserError:
+    """Makes the error for a video among other files."""
+    return UserError(f"{path}: is a video: give each video alone, in a command or call of its own")
 
 
 def picture_of(value: Any, reading: Reading) -> Picture:
@@ -63,7 +86,7 @@ def picture_of(value: Any, reading: Reading) -> Picture:
         UserError: the value is none of these, or has a wrong shape or type.
     """
     if isinstance(value, str | os.PathLike):
-        return read(Path(os.fspath(value)).expanduser(), reading)
+        return read(Path(os.path.expanduser(value)), reading)
     if isinstance(value, Image.Image):
         return Picture(_of_pil(value, reading), getattr(value, "filename", "") or "")
     if isinstance(value, np.ndarray):

@@ -17,9 +17,12 @@ from dynamic_atss.data.frames import Reading
 from dynamic_atss.engine.interrupt import Stopped
 from dynamic_atss.errors import UserError
 from dynamic_atss.inference.model import Stream, load
-from dynamic_atss.inference.outputs import RESULTS, TABLE, Outputs, output_folder
-from dynamic_atss.inference.sources import Source, is_video, of_files, open_source
+from dynamic_atss.inference.outputs import Outputs
+from dynamic_atss.inference.picture import is_broken_link, is_video, lone_video
+from dynamic_atss.inference.places import RESULTS, TABLE, output_folder
+from dynamic_atss.inference.sources import Source, of_files, open_source
 from dynamic_atss.progress import progress
+from dynamic_atss.viz.draw import MAX_SIDE
 
 
 def predict(
@@ -48,16 +51,16 @@ def predict(
         UserError: an argument is wrong, or no picture could be read.
         Stopped: a signal came. The drawn pictures stay.
     """
-    if short_side < 1:
-        raise UserError(f"--short-side {short_side}: give 1 pixel or more")
+    if not 1 <= short_side <= MAX_SIDE:
+        raise UserError(f"--short-side {short_side}: give 1 to {MAX_SIDE} pixels")
     model = load(weights, **load_options)
     source = _source(inputs, model.restored.reading)
     if source.note:
         print(source.note, file=sys.stderr)
-    folder = output_folder(output, source, overwrite=overwrite)
+    folder = output_folder(output, source, pictures=pictures, overwrite=overwrite)
     stream: Stream = model(source, stream=True, **call_options)
-    stream.report = partial(tqdm.write, file=sys.stderr)  # keeps the progress bar intact
-    outputs = Outputs(folder, source, pictures=pictures, short_side=short_side)
+    stream.report = report = partial(tqdm.write, file=sys.stderr)  # keeps the progress bar intact
+    outputs = Outputs(folder, source, pictures=pictures, short_side=short_side, report=report)
     begin = time.perf_counter()
     done = _write(stream, outputs)
     seconds = (time.perf_counter() - begin) / max(done, 1)  # a stopped camera may give no frame
@@ -122,11 +125,11 @@ def _source(inputs: Sequence[str], reading: Reading) -> Source:
         given = inputs[0]
         camera = given.isdecimal() and not os.path.lexists(given)
         return open_source(int(given) if camera else given, reading)
-    files = [Path(name).expanduser() for name in inputs]
+    files = [Path(os.path.expanduser(name)) for name in inputs]
     for file in files:
         if is_video(file):
-            raise UserError(f"--input {file}: is a video; run one command for each video")
-        if not file.is_file():
+            raise lone_video(file)
+        if not os.path.isfile(file) and not is_broken_link(file):  # these are reported when read
             reason = "is a folder" if file.is_dir() else "no such picture"
             raise UserError(f"--input {file}: {reason}; several inputs must all be picture files")
     folder = Path(os.path.commonpath([file.absolute().parent for file in files]))

@@ -141,7 +141,7 @@ def _weights_of(path: str | os.PathLike[str]) -> Path:
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         raise UserError(f"weights {path!r}: give the path of a run's folder or of a .pth file")
     given = os.fspath(path)
-    folder = Path(given).expanduser()
+    folder = Path(os.path.expanduser(given))
     if not folder.is_dir():
         file = weight_file(given, None)
         if not split_key(file)[0].exists():

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,15 @@ from torch import Tensor
 from dynamic_atss.data.frames import Reading
 from dynamic_atss.data.voc_names import IMAGE_ENDINGS
 from dynamic_atss.errors import UserError
-from dynamic_atss.inference.picture import Broken, Picture, picture_of, read
-from dynamic_atss.inference.video import ENDINGS as VIDEO_ENDINGS
+from dynamic_atss.inference.picture import (
+    Broken,
+    Picture,
+    is_broken_link,
+    is_video,
+    lone_video,
+    picture_of,
+    read,
+)
 from dynamic_atss.inference.video import Video
 from dynamic_atss.quoting import printable
 
@@ -33,6 +41,7 @@ class Source:
     total: number of pictures or frames; None if unknown
     video: the video or camera; None for pictures
     folder: of the files; None without files
+    files: those that are read, if known
     note: one line about entries of the folder that are skipped, or ""
     """
 
@@ -41,6 +50,7 @@ class Source:
     total: int | None = None
     video: Video | None = None
     folder: Path | None = None
+    files: Sequence[Path] = ()
     note: str = ""
 
 
@@ -59,8 +69,8 @@ def open_source(given: Any, reading: Reading) -> Source:
         return given
     if isinstance(given, bool | bytes | Mapping | Set):
         raise UserError(f"a {type(given).__name__} is no picture: give a path, array or tensor")
-    if isinstance(given, int):
-        return _stream_of(Video(given, reading.max_pixels))
+    if isinstance(given, Integral):
+        return _stream_of(Video(int(given), reading.max_pixels))
     if isinstance(given, str | os.PathLike):
         return _of_path(os.fspath(given), reading)
     if isinstance(given, np.ndarray | Tensor) and given.ndim == 4:
@@ -76,19 +86,32 @@ def open_source(given: Any, reading: Reading) -> Source:
 
 def _of_path(given: str, reading: Reading) -> Source:
     _check_path(given)
-    path = Path(given).expanduser()
+    path = Path(os.path.expanduser(given))
     if path.is_dir():
         files, note = _pictures_of(path)
         return replace(of_files(files, reading, path), note=note)
     if is_video(path):
         return _stream_of(Video(path, reading.max_pixels))
     if not os.path.lexists(path) and glob.has_magic(str(path)):
-        files = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
-        files = [file for file in files if file.is_file()]
-        if not files:
-            raise UserError(f"{given}: no file matches this pattern")
+        files = _matches(str(path))
         return of_files(files, reading, Path(os.path.commonpath([f.parent for f in files])))
-    return Source([read(path, reading, path.name)], ONE, 1, folder=path.parent)
+    picture = read(path, reading, path.name)
+    return Source([picture], ONE, 1, folder=path.parent, files=[path])
+
+
+def _matches(pattern: str) -> list[Path]:
+    """Lists the files of a pattern, with broken links, which are reported when they are read.
+
+    Raises:
+        UserError: no file matches, or a video.
+    """
+    entries = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
+    files = [entry for entry in entries if os.path.isfile(entry) or is_broken_link(entry)]
+    if not files:
+        raise UserError(f"{pattern}: no file matches this pattern")
+    for file in filter(is_video, files):
+        raise lone_video(file)
+    return files
 
 
 def _check_path(given: str) -> None:
@@ -101,11 +124,6 @@ def _check_path(given: str) -> None:
         raise UserError(f"{given}: addresses are not opened: download it and give the file")
 
 
-def is_video(path: Path) -> bool:
-    """Whether the path is a file with the ending of a video."""
-    return path.suffix.lower() in VIDEO_ENDINGS and path.is_file()
-
-
 def _pictures_of(folder: Path) -> tuple[list[Path], str]:
     """Lists the picture files of a folder, and notes other entries.
 
@@ -113,14 +131,19 @@ def _pictures_of(folder: Path) -> tuple[list[Path], str]:
         UserError: the folder has no picture.
     """
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    files = [x for x in entries if x.name.lower().endswith(IMAGE_ENDINGS) and x.is_file()]
+    named = [entry for entry in entries if entry.name.lower().endswith(IMAGE_ENDINGS)]
+    files = [entry for entry in named if os.path.isfile(entry) or is_broken_link(entry)]
     endings, deeper = ", ".join(IMAGE_ENDINGS), f"{glob.escape(str(folder))}/**/*.jpg"
     if not files:
-        raise UserError(
-            f"{folder}: the folder has no pictures ({endings}); for pictures in its subfolders "
-            f"give {deeper}"
+        video = next(filter(is_video, entries), None)
+        hint = (
+            f"give each video alone, as {video}"
+            if video
+            else f"for those in subfolders give {deeper}"
         )
-    others = [entry for entry in entries if entry not in {*files}]
+        raise UserError(f"{folder}: the folder has no pictures ({endings}): {hint}")
+    listed = set(files)
+    others = [entry for entry in entries if entry not in listed]
     if not others:
         return files, ""
     return files, (
@@ -132,7 +155,8 @@ def _pictures_of(folder: Path) -> tuple[list[Path], str]:
 
 def of_files(files: Sequence[Path], reading: Reading, folder: Path) -> Source:
     """Makes a stream of picture files, named by their paths below `folder`."""
-    return Source(_read_each(files, reading, folder), STREAM, len(files), folder=folder)
+    pictures = _read_each(files, reading, folder)
+    return Source(pictures, STREAM, len(files), folder=folder, files=files)
 
 
 def _read_each(files: Sequence[Path], reading: Reading, folder: Path) -> Iterator[Picture | Broken]:
@@ -155,7 +179,8 @@ def _picture_of_each(given: Iterable[Any], reading: Reading) -> Iterator[Picture
 
 
 def _stream_of(video: Video) -> Source:
-    return Source(video, STREAM, video.total, video, video.folder)
+    files = [] if video.live else [Path(video.name)]
+    return Source(video, STREAM, video.total, video, video.folder, files)
 
 
 def chunks(pictures: Iterable[Picture | Broken], size: int) -> Iterator[list[Picture | Broken]]:

@@ -15,11 +15,11 @@ from torch import Tensor
 from dynamic_atss.errors import UserError
 from dynamic_atss.inference.picture import Broken, Picture
 
-ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
 _COUNTED = (".mp4", ".avi", ".mov", ".m4v")  # their headers count the frames; others estimate
-_CODECS = (("mp4v", ".mp4"), ("MJPG", ".avi"))  # every build of OpenCV can write one of them
+CODECS = (("mp4v", ".mp4"), ("MJPG", ".avi"))  # every build of OpenCV can write one of them
 _DEFAULT_RATE = 25.0  # frames per second, for a camera without a rate
 _MAX_RATE = 1000.0
+_MAX_CAMERA = 9_999  # OpenCV crashes with numbers below 0 and with very large ones
 _MAX_LOST = 1000  # after as many lost frames in a row, the file is taken to end
 
 # Silences the decoders on stderr: we report broken frames ourselves.
@@ -35,6 +35,8 @@ class Video:
 
     def __init__(self, source: Path | int, max_pixels: int) -> None:
         """Raises UserError if the video cannot be opened, or its frames have too many pixels."""
+        if isinstance(source, int) and not 0 <= source <= _MAX_CAMERA:
+            raise UserError(f"camera {source}: give the number of a camera, 0 to {_MAX_CAMERA}")
         self.name = f"camera {source}" if isinstance(source, int) else str(source)
         self.live = isinstance(source, int)
         self.folder = None if isinstance(source, int) else source.parent
@@ -96,27 +98,35 @@ class Video:
 
 
 class VideoWriter:
-    """Writes a video under a temporary name, which `finish` replaces by its name."""
+    """Writes a video under a temporary name. Use it as a context.
+
+    The video gets its name at the end of the context, if it holds all frames. Else, and after an
+    error in the context, it is deleted.
+    """
 
     def __init__(self, stem: Path, rate: float) -> None:
         """stem: path without ending; the ending depends on the codecs of OpenCV"""
-        self._stem, self._rate = stem, rate
+        self._stem, self._rate, self._count = stem, rate, 0
         self._writer: cv2.VideoWriter | None = None
         self._temporary, self.path = stem, stem
 
     def add(self, image: Tensor) -> None:
-        """Adds a frame (3, H, W) uint8 RGB. Raises UserError if OpenCV can write no video."""
+        """Adds a frame (3, H, W) uint8 RGB. Raises UserError if it cannot be written."""
         pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy()[:, :, ::-1])
         if self._writer is None:
             self._size = pixels.shape[1], pixels.shape[0]
             self._writer = self._opened()
         if (pixels.shape[1], pixels.shape[0]) != self._size:  # the size of a stream may change
             pixels = cv2.resize(pixels, self._size)
-        self._writer.write(pixels)
+        self._count += 1
+        with _quiet():
+            written = self._writer.write(pixels)
+        if written is False:  # OpenCV before 5 returns None; `_check` at the end finds the loss
+            raise self._loss(f"frame {self._count} cannot be written")
 
     def _opened(self) -> cv2.VideoWriter:
         self._stem.parent.mkdir(parents=True, exist_ok=True)
-        for codec, ending in _CODECS:
+        for codec, ending in CODECS:
             self.path = self._stem.with_name(self._stem.name + ending)
             self._temporary = self.path.with_name(f".{self._stem.name}.tmp{ending}")
             with _quiet():
@@ -124,23 +134,48 @@ class VideoWriter:
                 writer = cv2.VideoWriter(str(self._temporary), code, self._rate, self._size)
             if writer.isOpened():
                 return writer
+            self._temporary.unlink(missing_ok=True)
         raise UserError(
             f"{self._stem}: OpenCV can write no video here (neither mp4v nor MJPG): check that the "
             "folder is writable, or add --no-pictures"
         )
 
-    def finish(self) -> None:
-        if self._writer is not None:
-            self._writer.release()
-            self._writer = None
-            os.replace(self._temporary, self.path)
+    def __enter__(self) -> VideoWriter:
+        return self
 
-    def discard(self) -> None:
-        """Deletes an unfinished video."""
-        if self._writer is not None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._writer is None:
+            return
+        with _quiet():
             self._writer.release()
-            self._writer = None
+        try:
+            if kind is None:
+                self._check()
+                os.replace(self._temporary, self.path)
+        finally:
             self._temporary.unlink(missing_ok=True)
+
+    def _check(self) -> None:
+        """Raises UserError if the file lacks frames: OpenCV does not report each failed write."""
+        held = _count_frames(self._temporary)
+        if held != self._count:
+            raise self._loss(f"only {held} of {self._count} frames can be read again")
+
+    def _loss(self, what: str) -> UserError:
+        return UserError(
+            f"{self.path}: {what}: the disk is full, or the file is larger than is allowed: make "
+            "room, raise `ulimit -f`, or add --no-pictures"
+        )
+
+
+def _count_frames(path: Path) -> int:
+    """Decodes a video and counts its frames. The number in its header may be larger."""
+    with _quiet():
+        capture, count = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG), 0
+        while capture.grab():
+            count += 1
+        capture.release()
+    return count
 
 
 def rgb(pixels: np.ndarray) -> Tensor:

@@ -24,6 +24,8 @@ from dynamic_atss.viz.captions import Canvas, caption_boxes, crowded, put_captio
 Color = tuple[int, int, int]
 Pixels = NDArray[np.uint8]
 
+MAX_SIDE = 16_383  # pixels of an enlarged image: every format holds it, WebP no more
+_MAX_SIDES = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}  # of files that OpenCV writes
 RIM = (20, 20, 20)
 _BACKGROUND = 255
 # Saturation and value. The first classes get bright colours, and later ones differ in tone.
@@ -68,7 +70,7 @@ def draw_boxes(
         colors: D RGB colours. None: one per text.
         dashed: D flags of dashed outlines. None: none is dashed.
         short_side: smaller images are enlarged to this short side in pixels, which keeps captions
-            legible.
+            legible, but not beyond a long side of `MAX_SIDE`.
 
     Raises:
         ValueError: boxes, labels, scores, colours and `dashed` differ in number.
@@ -97,6 +99,17 @@ def draw_boxes(
     else:
         put_captions(canvas, caption_boxes(canvas, captions))
     return _to_tensor(canvas.pixels)
+
+
+def enlarged_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """Gives height and width in which `draw_boxes` draws an image."""
+    ratio = _enlargement(height, width, short_side)
+    return round(height * ratio), round(width * ratio)
+
+
+def _enlargement(height: int, width: int, short_side: int) -> float:
+    wanted = short_side / min(height, width)
+    return max(1.0, min(wanted, MAX_SIDE / max(height, width)))
 
 
 def detections_beside_truth(
@@ -159,14 +172,23 @@ def write_image(path: str | Path, image: Tensor) -> None:
     Creates the folder if necessary. Writes the file completely or not at all.
 
     Raises:
-        UserError: no image format has that extension, or the file cannot be written.
+        UserError: no image format has that extension, the format cannot hold so many pixels, or
+            the file cannot be written.
     """
     path = Path(path)
+    ending, (height, width) = path.suffix.lower(), image.shape[1:]
+    if max(height, width) > _MAX_SIDES.get(ending, max(height, width)):
+        raise UserError(
+            f"{path}: {width} x {height} pixels, but {ending} holds at most {_MAX_SIDES[ending]} "
+            "on a side: use .png"
+        )
     try:
-        options = [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix.lower() in (".jpg", ".jpeg") else []
-        _, data = cv2.imencode(path.suffix, _to_pixels(image)[..., ::-1], options)
+        options = [cv2.IMWRITE_JPEG_QUALITY, 92] if ending in (".jpg", ".jpeg") else []
+        encoded, data = cv2.imencode(path.suffix, _to_pixels(image)[..., ::-1], options)
     except cv2.error as error:
         raise UserError(f"{path}: no image format has this extension; use .png or .jpg") from error
+    if not encoded:
+        raise UserError(f"{path}: OpenCV cannot write this image ({width} x {height}): use .png")
     write_atomically(path, lambda file: file.write(data.tobytes()))
 
 
@@ -202,11 +224,12 @@ def _to_tensor(pixels: Pixels) -> Tensor:
 
 
 def _enlarged(pixels: Pixels, short_side: int) -> tuple[Pixels, float]:
-    """Gives a copy with a short side of at least `short_side` pixels, and the scale."""
-    ratio = max(1.0, short_side / min(pixels.shape[:2]))
+    """Gives a copy that is enlarged to the size of `enlarged_size`, and the scale."""
+    sides = pixels.shape[0], pixels.shape[1]
+    ratio = _enlargement(*sides, short_side)
     if ratio == 1.0:
         return pixels.copy(), ratio
-    size = (round(pixels.shape[1] * ratio), round(pixels.shape[0] * ratio))
+    size = enlarged_size(*sides, short_side)[::-1]
     return np.ascontiguousarray(cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC)), ratio
 
 

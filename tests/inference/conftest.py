@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,3 +32,32 @@ def run(tiny: Path) -> Path:
 def pictures(tiny: Path) -> Path:
     """The folder of the 8 test pictures."""
     return tiny / "datasets/shapes/val"
+
+
+@pytest.fixture
+def folder(pictures: Path, tmp_path: Path) -> Path:
+    """A folder with four of the test pictures."""
+    copied = tmp_path / "pictures"
+    copied.mkdir()
+    for file in sorted(pictures.glob("*.jpg"))[:4]:
+        shutil.copy(file, copied)
+    return copied
+
+
+@pytest.fixture
+def predict(
+    run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> Callable[..., tuple[int, str, str]]:
+    """Calls the command; returns its exit code, stdout and stderr."""
+
+    def call(*args: object, weights: object = run, threshold: float = 0) -> tuple[int, str, str]:
+        monkeypatch.chdir(tmp_path)
+        given = ["--weights", weights, "--threshold", threshold, *args]
+        code = call_tool(monkeypatch, "predict", given)
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return call

@@ -144,6 +144,17 @@ def test_supervision_is_optional(model, files, monkeypatch):
     assert list(given.data["class_name"]) == found.names
 
 
+def test_a_path_may_start_at_the_home_folder(model, files, tmp_path, monkeypatch):
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    model(files[0]).save("~/new/x.png")
+    assert (tmp_path / "home/new/x.png").is_file() and not (tmp_path / "~").exists()
+    assert model("~/new/x.png").name == "x.png"
+    with pytest.raises(UserError, match=r"~nobody_here/x.png: no such picture"):
+        model("~nobody_here/x.png")
+
+
 def test_threshold_and_classes(model, files):
     every = model(files[0], threshold=0)
     limit = float(every.scores[4])
@@ -152,7 +163,8 @@ def test_threshold_and_classes(model, files):
     chosen = model(files[0], threshold=0, classes=name)
     assert set(chosen.names) == {name} and len(chosen) == every.names.count(name)
     index = model.class_names.index(name)
-    for classes in ([index], [name], index, str(index)):
+    arrays = np.array([index]), torch.tensor([index]), torch.tensor(index), np.array(index)
+    for classes in ([index], [name], index, str(index), *arrays, np.int64(index), [*arrays[1]]):
         assert same(model(files[0], threshold=0, classes=classes), chosen)
     with pytest.raises(UserError, match=r"no class 'cirle'; the nearest is circle"):
         model(files[0], classes="cirle")
@@ -175,6 +187,9 @@ def test_threshold_and_classes(model, files):
         ({"classes": 1.0}, "classes 1.0: give names or indices"),
         ({"classes": True}, "no class True"),
         ({"classes": [None]}, "no class None"),
+        ({"classes": torch.tensor([True])}, "no class True"),
+        ({"classes": torch.tensor([0.0])}, "no class 0.0"),
+        ({"classes": np.array([[0]])}, r"no class \[0\]"),
     ],
 )
 def test_options_that_cannot_be(model, files, options, message):
@@ -200,9 +215,26 @@ def test_options_that_cannot_be(model, files, options, message):
         ("https://example.org/a.jpg", "https://example.org/a.jpg: addresses are not opened"),
         (Image.new("I", (4, 4)), "mode I"),
         (99, "camera 99: no such camera"),
+        (np.int64(99), "camera 99: no such camera"),
+        (-1, "camera -1: give the number of a camera, 0 to 9999"),
+        (10_000, "camera 10000: give the number"),
+        (2**40, "camera 1099511627776: give the number"),
+        (np.int64(-1), "camera -1: give the number"),
+        (np.True_, "not a bool"),
+        (["v/a.mp4"], "v/a.mp4: is a video: give each video alone"),
+        ("v/*.mp4", "v/a.mp4: is a video: give each video alone"),
+        ("v/*", "v/a.mp4: is a video: give each video alone"),
+        ("v", "v: the folder has no pictures .*: give each video alone, as v/a.mp4"),
+        ("link.jpg", "link.jpg: is a link to nowhere, which cannot be found"),
+        ("link.mp4", "link.mp4: is a link to link.mp4, which cannot be found"),  # to itself
     ],
 )
-def test_what_is_no_picture(model, given, message):
+def test_what_is_no_picture(model, given, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v/a.mp4").touch()
+    (tmp_path / "link.jpg").symlink_to("nowhere")
+    (tmp_path / "link.mp4").symlink_to("link.mp4")
     with pytest.raises(UserError, match=message):
         model(given)
 

@@ -1,9 +1,14 @@
 """Videos: reading all frames, reporting broken ones, and writing a video completely or not."""
 
+import re
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
 import torch
+from helpers_run import environment
 from helpers_video import break_frame, frame_place, write_video
 
 from dynamic_atss import load
@@ -63,20 +68,65 @@ def test_what_is_no_video(tmp_path):
 
 def test_a_written_video_is_whole_or_not_there(tmp_path):
     frames = [torch.full((3, 64, 96), 20 * n, dtype=torch.uint8) for n in range(6)]
-    writer = VideoWriter(tmp_path / "out" / "a", 10.0)
-    for frame in frames:
-        writer.add(frame)
-    assert not writer.path.exists()
-    writer.finish()
+    with VideoWriter(tmp_path / "out" / "a", 10.0) as writer:
+        for frame in frames:
+            writer.add(frame)
+        assert not writer.path.exists()
     assert [p.name for p in (tmp_path / "out").iterdir()] == [writer.path.name]
     again = Video(writer.path, PIXELS)
     assert again.rate == 10.0
     for ours, theirs in zip(again, frames, strict=True):
         assert (ours.image.int() - theirs.int()).abs().max() < 12
-    other = VideoWriter(tmp_path / "out" / "b", 10.0)
-    other.add(frames[0])
-    other.discard()
+    with pytest.raises(ZeroDivisionError), VideoWriter(tmp_path / "out" / "b", 10.0) as other:
+        other.add(frames[0])
+        raise ZeroDivisionError
     assert [p.name for p in (tmp_path / "out").iterdir()] == [writer.path.name]
+
+
+@pytest.mark.parametrize("count", [1, 2, 30])
+@pytest.mark.parametrize("size", [(64, 96), (65, 97), (480, 17)])
+@pytest.mark.parametrize("rate", [0.5, 29.97, 1000.0])
+def test_a_video_of_any_length_and_size_is_complete(tmp_path, count, size, rate):
+    """The count of the frames that are read again has no false alarm."""
+    frames = torch.randint(0, 256, (count, 3, *size), dtype=torch.uint8)
+    with VideoWriter(tmp_path / "a", rate) as writer:
+        for frame in frames:
+            writer.add(frame)
+    assert writer.path.is_file()
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import torch
+from dynamic_atss.errors import UserError
+from dynamic_atss.inference.video import VideoWriter
+if sys.argv[2] == "old":  # OpenCV before 5 does not report a failed write
+    import cv2
+    class Writer(cv2.VideoWriter):
+        def write(self, pixels):
+            super().write(pixels)
+    cv2.VideoWriter = Writer
+resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+try:
+    with VideoWriter(Path(sys.argv[1]) / "a", 10.0) as writer:
+        for _ in range(30):
+            writer.add(torch.randint(0, 256, (3, 240, 320), dtype=torch.uint8))
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [("new", r"frame \d+ cannot be written"), ("old", r"only \d+ of 30 frames can be read again")],
+)
+def test_a_video_that_cannot_grow(tmp_path, version, message):
+    words = [sys.executable, "-c", LIMITED, str(tmp_path), version]
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.count("\n") == 1
+    assert re.match(rf"{tmp_path}/a.(mp4|avi): {message}: the disk is full", done.stdout)
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_codec_at_all(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from dynamic_atss.errors import UserError
 from dynamic_atss.types import Detections
 from dynamic_atss.viz.captions import Canvas, caption_boxes
 from dynamic_atss.viz.draw import (
+    MAX_SIDE,
     class_color,
     contact_sheet,
     detections_beside_truth,
@@ -156,3 +157,21 @@ def test_written_images_come_back_in_the_same_colours(tmp_path):
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["a.png"]
     with pytest.raises(UserError, match="extension"):
         write_image(tmp_path / "a.nonsense", image)
+
+
+def test_an_image_that_its_format_cannot_hold(tmp_path):
+    for ending, side in (("jpg", 65_500), ("webp", 16_383)):
+        flat = torch.zeros(3, 1, side + 1, dtype=torch.uint8)
+        with pytest.raises(UserError, match=rf"{side + 1} x 1 pixels, but .{ending} holds at most"):
+            write_image(tmp_path / f"a.{ending}", flat)
+        assert not list(tmp_path.iterdir())
+    write_image(tmp_path / "a.png", flat)
+    assert cv2.imread(str(tmp_path / "a.png")).shape == (1, 16_384, 3)
+
+
+def test_an_enlarged_image_has_a_longest_side():
+    flat = torch.zeros(3, 2, 400, dtype=torch.uint8)
+    drawn = draw_boxes(flat, torch.zeros(0, 4), [], short_side=480)
+    assert drawn.shape == (3, 82, MAX_SIDE)
+    longer = torch.zeros(3, 2, MAX_SIDE + 9, dtype=torch.uint8)  # is not reduced
+    assert draw_boxes(longer, torch.zeros(0, 4), [], short_side=480).shape == longer.shape

@@ -3,55 +3,13 @@
 import csv
 import json
 import re
-import shutil
 import signal
 
 import cv2
 import numpy as np
 import pytest
-from helpers_run import call_tool, run_tool, write_config
+from helpers_run import run_tool
 from helpers_video import break_frame, write_video
-
-SETTINGS = ["MODEL.ATSS.INFERENCE_TH", 0.001, "SOLVER.MAX_ITER", 2, "--skip-test"]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    args = [*write_config(folder), *SETTINGS, "OUTPUT_DIR", folder / "run"]
-    with pytest.MonkeyPatch.context() as patch:
-        assert call_tool(patch, "train_net", args) == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def run(trained):
-    return trained / "run"
-
-
-@pytest.fixture
-def folder(trained, tmp_path):
-    """Makes a folder with four pictures."""
-    files = sorted((trained / "datasets/shapes/val").glob("*.jpg"))[:4]
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    for file in files:
-        shutil.copy(file, pictures)
-    return pictures
-
-
-@pytest.fixture
-def predict(run, monkeypatch, tmp_path, capfd):
-    """Gives a function that calls the command, and returns its exit code, stdout and stderr."""
-
-    def call(*args, weights=run, threshold=0):
-        monkeypatch.chdir(tmp_path)
-        given = ["--weights", weights, "--threshold", threshold, *args]
-        code = call_tool(monkeypatch, "predict", given)
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return call
 
 
 def rows(out):
@@ -197,14 +155,16 @@ def test_after_a_signal_the_drawn_pictures_stay(predict, folder, tmp_path, monke
         (["--input", "text.jpg"], "text.jpg: the image cannot be decoded"),
         (["--input", "text.mp4"], "text.mp4: the video cannot be opened"),
         (["--input", "97"], "camera 97: no such camera"),
+        (["--input", "99999999999"], "camera 99999999999: give the number of a camera, 0 to 9999"),
         (["--input", "text.jpg", "."], "--input .: is a folder; several inputs must all be"),
         (["--input", ""], "the input is an empty text"),
-        (["--input", "text.jpg", "text.mp4"], "text.mp4: is a video; run one command"),
+        (["--input", "text.jpg", "text.mp4"], "text.mp4: is a video: give each video alone"),
         (
             ["--input", "text.jpg", "--overlap", "0.3"],
             "--overlap 0.3: works only with tiles: add --tile",
         ),
-        (["--input", "text.jpg", "--short-side", "0"], "--short-side 0"),
+        (["--input", "text.jpg", "--short-side", "0"], "--short-side 0: give 1 to 16383 pixels"),
+        (["--input", "text.jpg", "--short-side", "16384"], "--short-side 16384: give 1 to 16383"),
         (["--input", "text.jpg", "--classes", ","], "a name is empty"),
         (["--input", "text.jpg", "--names", "a,b"], "(in Python class_names=) gives 2"),
         (["--input", "*.tif"], r"no file matches this pattern"),
