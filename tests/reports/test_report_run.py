@@ -52,7 +52,7 @@ def test_mistakes_are_reported_in_a_line(tested_run, tmp_path, monkeypatch, caps
     assert "bbox.json: does not exist; test the model first" in capsys.readouterr().err
     missing = [*args, "OUTPUT_DIR", tmp_path / "none"]
     assert call_tool(monkeypatch, "test_net", [*missing, "--report-only"]) == 2
-    assert "is no folder of a run" in capsys.readouterr().err
+    assert "is no folder: name the folder of the tested run" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
 
