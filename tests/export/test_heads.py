@@ -107,7 +107,8 @@ def test_an_exported_model_that_differs_is_refused(images):
 
 
 def test_a_check_that_compares_nothing_is_refused(images):
-    model = restored("MODEL.ATSS.INFERENCE_TH", 0.999)
+    model = restored()
+    model.detector.postprocess.score_threshold = 1.0
     with pytest.raises(UserError, match=r"no object is found in \d+ pictures.*--check-images"):
         checking.check(TensorDetector(model.detector), model, images)
 
