@@ -12,16 +12,18 @@ from torch import Tensor
 
 from dynamic_atss.boxes import area, giou, intersection
 from dynamic_atss.ops.focal import (
+    quality_focal_loss,
+    sigmoid_focal_loss,
+    sigmoid_focal_rows,
+    varifocal_loss,
+)
+from dynamic_atss.ops.focal_terms import (
     QUALITY,
     SIGMOID,
     SOFT,
     VARIFOCAL,
     negative_term,
     positive_term,
-    quality_focal_loss,
-    sigmoid_focal_loss,
-    sigmoid_focal_rows,
-    varifocal_loss,
 )
 from dynamic_atss.types import IGNORE
 
@@ -157,14 +159,7 @@ def weighted_focal_loss(
     """
     if kind == "focal" and alpha < 0:
         return 2 * weighted_focal_loss(
-            logits,
-            classes,
-            label,
-            weight,
-            negative,
-            kind,
-            alpha=0.5,
-            gamma=gamma,
+            logits, classes, label, weight, negative, kind, alpha=0.5, gamma=gamma
         )
     number = KINDS[kind]
     alpha = 0.75 if kind in ("varifocal", "soft_focal") else alpha
@@ -175,19 +170,34 @@ def weighted_focal_loss(
         all_terms = negative_term(logits, background, gamma)
         class_term = negative_term(x, background, gamma)
         label_term = positive_term(x, label, number, alpha, gamma)
-    background_loss = _with_derivative(logits, all_terms)
-    background_at_class = _with_derivative(x, class_term)
-    positive_at_class = _with_derivative(x, label_term)
-    # Weights of priors without a class, even NaN, must not reach the result or the gradient.
-    has_class = classes >= 0
-    at_class = positive_at_class
-    if weight is not None:
-        at_class = torch.where(has_class, weight, 0.0) * positive_at_class
-    if negative is not None:
-        at_class = at_class + torch.where(has_class, negative, 0.0) * background_at_class
-    at_class = torch.where(has_class, at_class, background_at_class)
-    loss = background_loss.scatter(1, column, at_class[:, None])
+    at_class = _mixed(
+        classes >= 0,
+        _with_derivative(x, label_term),
+        _with_derivative(x, class_term),
+        weight,
+        negative,
+    )
+    loss = _with_derivative(logits, all_terms).scatter(1, column, at_class[:, None])
     return torch.where((classes == IGNORE)[:, None], 0.0, loss).sum()
+
+
+def _mixed(
+    has_class: Tensor,
+    positive: Tensor,
+    background: Tensor,
+    weight: Tensor | None,
+    negative: Tensor | None,
+) -> Tensor:
+    """Adds the weighted positive and background terms of each row's class; all tensors are (M,).
+
+    The weights of rows without a class, even NaN, do not reach the result or the gradient.
+    """
+    mixed = positive
+    if weight is not None:
+        mixed = torch.where(has_class, weight, 0.0) * positive
+    if negative is not None:
+        mixed = mixed + torch.where(has_class, negative, 0.0) * background
+    return torch.where(has_class, mixed, background)
 
 
 def _with_derivative(x: Tensor, term: tuple[Tensor, Tensor]) -> Tensor:

@@ -9,6 +9,8 @@ import other_rounding
 import pytest
 import torch
 
+from dynamic_atss.engine.logger import close_logging
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts tests of complete programs first, as they take longest, and skips GPU tests without one.
@@ -54,6 +56,13 @@ def pytest_configure() -> None:
 
 def pytest_report_header() -> str | None:
     return "PyTorch's functions are off by one unit (tests/other_rounding.py)" if ROUNDING else None
+
+
+@pytest.fixture(autouse=True)
+def _closed_log() -> Iterator[None]:
+    """Closes the log of a test's run: the next test must not write to a folder that is deleted."""
+    yield
+    close_logging()
 
 
 @pytest.fixture(scope="session")

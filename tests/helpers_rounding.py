@@ -6,13 +6,8 @@ differ by processor. Such results are compared in units in the last place. Choic
 them may differ if two candidates nearly tie.
 """
 
-import os
-
 import torch
 
-# Whether this run imitates another library, which rounds by the place in a tensor: equal boxes at
-# different places then have costs that differ in the last bit, and their ties fall otherwise.
-ROUNDS_BY_PLACE = os.environ.get("DYNAMIC_ATSS_TEST_ROUNDING") == "1"
 UNITS = 4  # enough for a few consecutive roundings
 
 

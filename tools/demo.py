@@ -32,6 +32,9 @@ def choose() -> tuple[Path, tuple[float, float]]:
 def main() -> int:
     parser = cli.config_parser("Train Dynamic ATSS on generated images, score it, draw pictures.")
     parser.add_argument("--output", default="output/demo", help="folder; delete it to start afresh")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue a stopped demo, as is always done"
+    )
     args = cli.parse(parser)
 
     from dynamic_atss.builders import build_test_loaders

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dynamic_atss.assigners.everywhere import (
@@ -15,6 +16,7 @@ from dynamic_atss.assigners.everywhere import (
     every_pair,
     in_several_pairs,
     list_flagged,
+    whole_vectors,
 )
 from dynamic_atss.assigners.pairs import Pairs
 from dynamic_atss.assigners.reference.selection import RESOLVE
@@ -49,7 +51,8 @@ def with_cheapest(
         shape: (N, P).
 
     Returns:
-        all pairs in one list (M,), and which of them are selected (M,).
+        all pairs in one list (M,), and which of them are selected (M,). The last ones may not
+        exist.
     """
     several = in_several_pairs(best.flat, taken, shape.numel()).view(shape)
     most = min(gt.max_boxes * best.flat.shape[1] // 2, shape[1])
@@ -59,7 +62,9 @@ def with_cheapest(
     added = Pairs(box.clamp(min=0), prior, image * shape[1] + prior, exists & (box >= 0))
     both = zip(best._replace(box=best.box.expand_as(best.flat)), added, strict=True)
     pairs = Pairs(*(torch.cat((x.flatten(), y.flatten())) for x, y in both))
-    return pairs, torch.cat((taken.flatten(), added.exists.flatten()))
+    selected = torch.cat((taken.flatten(), added.exists.flatten()))
+    pairs = whole_vectors(pairs)
+    return pairs, F.pad(selected, (0, len(pairs.flat) - len(selected)))
 
 
 def _cheapest_box(

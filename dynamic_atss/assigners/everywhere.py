@@ -21,6 +21,9 @@ from dynamic_atss.types import GroundTruth, Predictions, Priors
 MAX_PAIRS = 1 << 18  # so that they stay in a CPU's cache
 ON_GPU = 8  # times as many, because each part launches dozens of kernels
 EXACT = BoxConvention.EXACT  # of predicted boxes, as in the releases
+# Lists fill whole vectors of float32 numbers. CPU libraries compute the elements that fill none by
+# other code, which may round otherwise, so that equal boxes would not cost the same.
+VECTOR = 16
 
 
 def readable(values: Tensor) -> bool:
@@ -41,13 +44,15 @@ def list_flagged(flags: Tensor, most: int) -> tuple[Tensor, Tensor]:
 
     Args:
         flags: (N, P) bool.
-        most: no image has more flags. M is this number, or the true maximum if it is readable.
+        most: no image has more flags. M is this number, or if the flags are readable, the true
+            maximum, rounded up to whole vectors.
 
     Returns:
         the priors (N, M), and which places of the list hold one (N, M).
     """
     count = flags.sum(1, keepdim=True)
-    most = min(most, int(count.max())) if readable(flags) else most
+    if readable(flags):
+        most = -(-int(count.max()) // VECTOR) * VECTOR
     slot = torch.where(flags, flags.cumsum(1) - 1, most).clamp(max=most)
     numbers = torch.arange(flags.shape[1], device=flags.device).expand_as(slot)
     prior = slot.new_zeros(len(slot), most + 1).scatter_(1, slot, numbers)[:, :most]
@@ -81,17 +86,26 @@ def overlapping_pairs(
     """Gives the pairs of `every_pair` whose predicted IoU is above 0.
 
     Returns:
-        the boxes (t,), their pairs in one list (M,), and the IoUs (M,). If the IoUs are not
-        readable, all pairs (t, M) and their IoUs.
+        the boxes (t,), their pairs in one list (M,), and the IoUs (M,). The last ones may not
+        exist. If the IoUs are not readable, all pairs (t, M) and their IoUs.
     """
     for pairs in every_pair(priors, gt, prior, exists):
         box, overlap = pairs.box.squeeze(1), predicted_iou(predictions, gt, pairs, EXACT)
         if readable(overlap):
             place = ((overlap > 0) & pairs.exists).flatten().nonzero().squeeze(1)
             of_pair = at(box, place.div(overlap.shape[1], rounding_mode="floor"))
-            pairs = Pairs(of_pair, *(at(x.flatten(), place) for x in pairs[1:]))
-            overlap = at(overlap.flatten(), place)
+            pairs = whole_vectors(Pairs(of_pair, *(at(x.flatten(), place) for x in pairs[1:])))
+            overlap = F.pad(at(overlap.flatten(), place), (0, len(pairs.flat) - len(place)))
         yield box, pairs, overlap
+
+
+def whole_vectors(pairs: Pairs) -> Pairs:
+    """Extends a list (M,) on a CPU to whole vectors by pairs that do not exist, see `VECTOR`."""
+    missing = -len(pairs.flat) % VECTOR
+    if not missing or not readable(pairs.flat):
+        return pairs
+    box, prior, flat = (torch.cat((x, x[-1:].expand(missing))) for x in pairs[:3])  # stays sorted
+    return Pairs(box, prior, flat, F.pad(pairs.exists, (0, missing)))
 
 
 def best_priors(box: Tensor, pairs: Pairs, score: Tensor, k: int) -> tuple[Pairs, Tensor]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dynamic_atss.builders.heads import build_head
     from dynamic_atss.builders.model import build_model
     from dynamic_atss.builders.rules import build_assigner
-    from dynamic_atss.builders.solver import build_lr_factor, build_optimizer
+    from dynamic_atss.builders.solver import build_lr_factor, build_optimizer, long_warmup
     from dynamic_atss.builders.tta import build_test_model
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "check_config",
     "check_num_classes",
     "images_per_epoch",
+    "long_warmup",
 ]
 
 _MODULES = {
@@ -51,7 +52,7 @@ _MODULES = {
     "heads": ("build_head",),
     "model": ("build_model",),
     "rules": ("build_assigner",),
-    "solver": ("build_lr_factor", "build_optimizer"),
+    "solver": ("build_lr_factor", "build_optimizer", "long_warmup"),
     "tta": ("build_test_model",),
 }
 

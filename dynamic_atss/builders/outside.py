@@ -127,8 +127,8 @@ def _accepted(known: Mapping[str, Any], name: str) -> str:
     if not known:
         return f"no such name; give {code}"
     near = nearest(name, known)
-    hint = f" (the nearest is {near!r})" if near else ""
-    return f"accepted are {', '.join(known)}{hint}, and {code}"
+    hint = f"; the nearest is {near!r}" if near else ""
+    return f"no such name{hint}; accepted are {', '.join(known)}, and {code}"
 
 
 def _imported(key: str, name: str, place: str) -> Any:
@@ -143,6 +143,10 @@ def _imported(key: str, name: str, place: str) -> Any:
 
 def _advice(place: str, error: BaseException) -> str:
     """Says how to correct an import that failed."""
+    if place.endswith(".py") and not Path(place).exists():
+        folder = Path(place).parent
+        near = nearest(Path(place).name, [file.name for file in folder.glob("*.py")])
+        return f"the nearest is {folder / near}" if near else "give the path of the file"
     if not user_place(error):
         return "give the path of the file, as path/to/file.py:Name, or put its folder on PYTHONPATH"
     folder = Path(place).absolute().parent

@@ -30,6 +30,19 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, momentum=cfg.SOLVER.MOMENTUM)
 
 
+def long_warmup(cfg: CfgNode) -> str:
+    """Returns a warning if the warm-up lasts longer than the training, else ""."""
+    solver = cfg.SOLVER
+    if solver.WARMUP_ITERS < solver.MAX_ITER:
+        return ""
+    reached = build_lr_factor(cfg)(solver.MAX_ITER - 1)
+    return (
+        f"SOLVER.WARMUP_ITERS {solver.WARMUP_ITERS:,}: the warm-up is not shorter than the "
+        f"training (SOLVER.MAX_ITER {solver.MAX_ITER:,}): the learning rate reaches only "
+        f"{100 * reached:.3g} % of SOLVER.BASE_LR; lower SOLVER.WARMUP_ITERS or train longer"
+    )
+
+
 def build_lr_factor(cfg: CfgNode) -> Callable[[int], float]:
     """Returns the function from iteration (from 0) to the factor of all learning rates."""
     solver = cfg.SOLVER

@@ -43,6 +43,7 @@ _log = logging.getLogger(__name__)
 # A data set logs these findings when it is opened.
 LOGGED_ON_OPENING = {"orientation", "bits", "area", "clipped", "fractions", "upright"}
 
+RULE = "MODEL.ASSIGNER.NAME"
 NamedDatasets = Sequence[tuple[str, DetectionDataset]]  # named as in DATASETS
 
 
@@ -81,11 +82,27 @@ def find(cfg: CfgNode, train: NamedDatasets, tests: NamedDatasets) -> list[Findi
     for surveyed in tested:
         findings += crowded_images(surveyed, cfg.TEST.DETECTIONS_PER_IMG)
     findings += together_findings(trained, tested)
-    # A rule of the user's may need the predictions of a real network.
-    if not names_code("MODEL.ASSIGNER.NAME", cfg.MODEL.ASSIGNER.NAME):
+    if train and names_code(RULE, cfg.MODEL.ASSIGNER.NAME):
+        findings.append(rule_not_called(cfg))
+    elif train:
         matching = build_matching(cfg)
         findings += [f for _, dataset in train for f in boxes_without_prior(dataset, matching)]
     return in_order([finding for finding in findings if finding.code not in LOGGED_ON_OPENING])
+
+
+def rule_not_called(cfg: CfgNode) -> Finding:
+    """Says that boxes without a prior are not searched, as the rule is the user's own code.
+
+    Such a rule may need the predictions of a real network.
+    """
+    return Finding(
+        "note",
+        "rule_not_called",
+        f"{RULE} {cfg.MODEL.ASSIGNER.NAME}",
+        1,
+        "the survey does not call a rule of your own, so boxes that no prior learns are not found",
+        "`dynamic-atss inspect` shows them",
+    )
 
 
 def build_matching(cfg: CfgNode) -> Matching:

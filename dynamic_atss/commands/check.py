@@ -26,7 +26,8 @@ def main() -> int:
     train, tests = _names(args, cfg)
 
     from dynamic_atss.builders.check_data import check_data
-    from dynamic_atss.data.check.everything import as_json, fix
+    from dynamic_atss.data.check.everything import as_json, counted, fix
+    from dynamic_atss.data.survey import several
     from dynamic_atss.files import write_text
     from dynamic_atss.viz.dataset_page import dataset_page
 
@@ -43,10 +44,9 @@ def main() -> int:
         write_text(args.html, dataset_page(good, found))
     if args.fix:
         print(f"{args.fix}: {'; '.join(fix(sets[0], args.fix)) or 'nothing had to be changed'}")
-    images = sum(len(s.all_images.names) for s in sets if s.all_images is not None)
-    warnings = sum(finding.level == "warning" for finding in found)
+    warnings = several(sum(finding.level == "warning" for finding in found), "warning")
     result = "something must be fixed" if code else "nothing must be fixed"
-    print(f"{images:,} images: {result}, {warnings} warning{'s' if warnings != 1 else ''}")
+    print(f"{counted(sets)}: {result}, {warnings}")
     return code
 
 

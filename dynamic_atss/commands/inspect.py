@@ -36,6 +36,7 @@ def main() -> int:
         args.config_file,
         args.set,
         allow_code=args.allow_code,
+        rules=[name for _, name, _ in rules],
         most=args.steps,
     )
     dataset = open_images(source.cfg, args.images)

@@ -66,7 +66,7 @@ def _arguments() -> argparse.Namespace:
     add("--overwrite", action="store_true", help="replace files of the same names in --output")
     add("--no-pictures", action="store_true", help="write only detections.json and detections.csv")
     add("--short-side", type=int, default=1, help="enlarge smaller output pictures to this side")
-    add("--threshold", type=float, default=0.3, help="lowest score; 0: all that a test counts")
+    add("--threshold", type=float, default=0.3, help="lowest score, default 0.3; 0 keeps all")
     add("--classes", default="", metavar="A,B", help="keep only these: names or indices")
     add("--tile", type=int, default=0, metavar="PIXELS", help="side of the tiles of large pictures")
     add("--overlap", type=float, help="overlap of tiles as a fraction of their side; default 0.2")

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dynamic_atss.builders import build_head
 from dynamic_atss.config.defaults import default_config
+from dynamic_atss.config.load import load_config
 from dynamic_atss.config.record import NAME as CONFIG
 from dynamic_atss.config.record import leaves
 from dynamic_atss.errors import UserError
@@ -15,13 +17,15 @@ from dynamic_atss.files import METRICS_FILE, read_metrics
 from dynamic_atss.reading import YAML_BYTES, read_text
 from dynamic_atss.suggest import hint
 
+RULE = "MODEL.ASSIGNER.NAME"
+
 
 class Run(NamedTuple):
     """A finished run.
 
     Args:
         settings: the values of config.yaml by full key name. Keys that the run's version did not
-            have take their defaults.
+            have take their defaults. An empty MODEL.ASSIGNER.NAME is replaced by the head's rule.
         lines: the training lines of metrics.jsonl.
         test_set: the folder name of the first of DATASETS.TEST.
         scores: COCO's numbers on the test set, without undefined ones.
@@ -70,7 +74,17 @@ def _settings(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: is not the configuration of a run ({error}); give the OUTPUT_DIR of a run"
         ) from None
-    return leaves(default_config().dump()) | found
+    found = leaves(default_config().dump()) | found
+    found[RULE] = found[RULE] or _default_rule(path)
+    return found
+
+
+def _default_rule(config: Path) -> str:
+    """Gives the default rule of the run's head; "" if the head is custom code."""
+    try:
+        return build_head(load_config(config)).default_rule()
+    except UserError:
+        return ""
 
 
 def _nearest(folder: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,22 @@ def names_code(key: str, name: str) -> bool:
     return ":" in name and name.partition(":")[0] not in formats
 
 
-def refuse_code(cfg: CN, overridden: set[str], file: str | Path | None) -> None:
-    """Raises UserError for the first key that names code and is not in `overridden`."""
+def refuse_code(
+    cfg: CN, overridden: set[str], file: str | Path | None, trusted: Sequence[str] = ()
+) -> None:
+    """Raises UserError for the first key that names code which the user has not named.
+
+    Args:
+        overridden: the keys that the command line gives.
+        file: the configuration's file, for the message.
+        trusted: names of code that the command line gives elsewhere.
+    """
+    accepted = [_absolute(key, name) for key in CODE_KEYS for name in trusted]
     for key, name in _code_names(cfg):
-        if key not in overridden:
+        if key not in overridden and _absolute(key, name) not in accepted:
             raise UserError(
                 f"{file}: {key} {name!r} names code, which a file alone does not run: "
-                "add --allow-code (in Python allow_code=True) if you trust it, or give "
-                f"{key} on the command line"
+                "if you trust that code, add --allow-code (in Python allow_code=True)"
             )
 
 

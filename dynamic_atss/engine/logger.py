@@ -101,10 +101,8 @@ def setup_logging(output_dir: str | Path | None = None, rank: int = 0) -> loggin
     Rank 0 logs INFO and above. The other ranks log WARNING and above, with the rank in the line.
     A second call replaces the handlers of the first. Makes the folder if needed.
     """
+    close_logging()
     logger = logging.getLogger(ROOT)
-    for handler in [h for h in logger.handlers if (h.name or "").startswith(f"{ROOT}.")]:
-        logger.removeHandler(handler)
-        handler.close()
     handlers: dict[str, logging.Handler] = {"console": _Console()}
     if output_dir is not None:
         Path(output_dir).mkdir(parents=True, exist_ok=True)
@@ -117,3 +115,11 @@ def setup_logging(output_dir: str | Path | None = None, rank: int = 0) -> loggin
         logger.addHandler(handler)
     logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
     return logger
+
+
+def close_logging() -> None:
+    """Removes the handlers of `setup_logging` and closes `log.txt`."""
+    logger = logging.getLogger(ROOT)
+    for handler in [h for h in logger.handlers if (h.name or "").startswith(f"{ROOT}.")]:
+        logger.removeHandler(handler)
+        handler.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -141,23 +142,9 @@ class Model:
         if opened.video is not None and opened.video.live:
             size = 1
 
-        nms_threshold = float(getattr(self.restored.detector.postprocess, "nms_threshold", 0.6))
-
-        def detect(images: Sequence[Tensor]) -> list[Rows]:
-            if not tile:
-                return self._detect(images)
-            return [
-                detect_in_tiles(
-                    self._detect,
-                    image,
-                    tile=tile,
-                    overlap=overlap,
-                    threshold=nms_threshold,
-                    batch=size,
-                )
-                for image in images
-            ]
-
+        detect: Callable[[Sequence[Tensor]], list[Rows]] = self._detect
+        if tile:
+            detect = partial(self._detect_in_tiles, tile=tile, overlap=overlap, batch=size)
         found = (
             entry if isinstance(entry, Broken) else self._found(*entry, threshold, kept)
             for entry in _detect_each(opened.pictures, detect, size)
@@ -166,6 +153,18 @@ class Model:
             return Stream(found, opened)
         results = list(found)
         return results[0] if opened.kind == ONE else results
+
+    def _detect_in_tiles(
+        self, images: Sequence[Tensor], *, tile: int, overlap: float, batch: int
+    ) -> list[Rows]:
+        """Detects in the tiles of each image. Joins them by the NMS threshold of the model."""
+        threshold = float(getattr(self.restored.detector.postprocess, "nms_threshold", 0.6))
+        return [
+            detect_in_tiles(
+                self._detect, image, tile=tile, overlap=overlap, threshold=threshold, batch=batch
+            )
+            for image in images
+        ]
 
     def _warn_of_small_tiles(self, tile: int) -> None:
         """Warns if tiles are enlarged, so that objects look larger than in training."""

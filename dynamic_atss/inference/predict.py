@@ -16,7 +16,7 @@ from tqdm import tqdm
 from dynamic_atss.data.frames import Reading
 from dynamic_atss.engine.interrupt import Stopped
 from dynamic_atss.errors import UserError
-from dynamic_atss.inference.model import Stream, load
+from dynamic_atss.inference.model import THRESHOLD, Stream, load
 from dynamic_atss.inference.outputs import Outputs
 from dynamic_atss.inference.picture import is_broken_link, is_video, lone_video
 from dynamic_atss.inference.places import RESULTS, TABLE, output_folder
@@ -61,12 +61,13 @@ def predict(
     stream: Stream = model(source, stream=True, **call_options)
     stream.report = report = partial(tqdm.write, file=sys.stderr)  # keeps the progress bar intact
     outputs = Outputs(folder, source, pictures=pictures, short_side=short_side, report=report)
+    threshold = call_options.get("threshold", THRESHOLD)
     begin = time.perf_counter()
     done = _write(stream, outputs)
     seconds = (time.perf_counter() - begin) / max(done, 1)  # a stopped camera may give no frame
     print(
         f"{done} {_noun(source, done)}, {1000 * seconds:.0f} ms each, with drawing and writing: "
-        f"{outputs.summary() or 'nothing found'}"
+        f"{outputs.summary() or 'nothing found'} (scores from {threshold:g} on)"
     )
     if stream.broken:
         print(f"{len(stream.broken)} could not be read: skipped, see the names above")

@@ -10,6 +10,7 @@ import torch
 from yacs.config import CfgNode
 
 from dynamic_atss.builders import build_model
+from dynamic_atss.config.code import refuse_code
 from dynamic_atss.config.load import load_config
 from dynamic_atss.engine.checkpoint import load_checkpoint
 from dynamic_atss.engine.newest import by_iteration
@@ -55,6 +56,7 @@ def find_source(
     overrides: Sequence[str],
     *,
     allow_code: bool = False,
+    rules: Sequence[str] = (),
     most: int = 6,
 ) -> Source:
     """Finds the configuration and the steps to show.
@@ -63,18 +65,21 @@ def find_source(
         weights: a run's folder: the initial network and its checkpoints. A file: that one step.
             "": the initial network only.
         config_file: "": the configuration in the checkpoint or in its folder.
+        rules: names of rules that the user gave. The configuration may name their code, too.
         most: the largest number of steps. The first and the last are always among them.
 
     Raises:
-        UserError: the weights or the configuration do not exist.
+        UserError: the weights or the configuration do not exist, or only the configuration names
+            some code.
     """
-    code = {"allow_code": allow_code}
     if config_file:
-        cfg = load_config(config_file, overrides, **code)
+        cfg = load_config(config_file, overrides, allow_code=True)  # runs no code yet
     elif weights:
-        cfg = recorded_config(weights, overrides, **code)
+        cfg = recorded_config(weights, overrides, allow_code=True)
     else:
         raise UserError("no network is named: add --weights RUN_OR_FILE or --config-file FILE")
+    if not allow_code:
+        refuse_code(cfg, {*overrides[::2]}, config_file or weights, trusted=rules)
     place = Path(weights).expanduser()
     if not weights or not place.is_dir():
         return Source(cfg, [_of_file(place, weights) if weights else Step(None, None)])

@@ -12,7 +12,7 @@ from dynamic_atss import builders
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
 from dynamic_atss.errors import UserError
-from dynamic_atss.run.start import open_folder
+from dynamic_atss.run.start import opened_folder
 
 
 def report(cfg: CfgNode) -> int:
@@ -30,13 +30,18 @@ def report(cfg: CfgNode) -> int:
     output = Path(cfg.OUTPUT_DIR)
     if not output.is_dir():
         raise UserError(f"OUTPUT_DIR {output}: is no folder: name the folder of the tested run")
-    open_folder(output)
+    with opened_folder(output):
+        write_reports(cfg, build_loaders(cfg))
+    distributed.shut_down()
+    return 0
+
+
+def build_loaders(cfg: CfgNode) -> dict[str, Loader]:
+    """Opens each set of DATASETS.TEST. Raises UserError: there is none."""
     loaders = builders.build_test_loaders(cfg)
     if not loaders:
         raise UserError("DATASETS.TEST is empty; add DATASETS.TEST \"('name',)\"")
-    write_reports(cfg, loaders)
-    distributed.shut_down()
-    return 0
+    return loaders
 
 
 def write_reports(cfg: CfgNode, loaders: dict[str, Loader]) -> None:

@@ -33,12 +33,27 @@ def begin(cfg: CfgNode) -> torch.device:
     return distributed.init_distributed(cfg.MODEL.DEVICE, cfg.SOLVER.TIMEOUT)
 
 
-def open_folder(output: Path) -> None:
+@contextlib.contextmanager
+def opened_folder(output: Path) -> Iterator[None]:
     """Makes OUTPUT_DIR if needed, and sends the log to its `log.txt`.
+
+    If a mistake of the user ends the block before a file is written, removes the new folder again.
 
     Raises:
         UserError: the folder cannot be made or written.
     """
+    existed = os.path.lexists(output)
+    _open_folder(output)
+    try:
+        yield
+    except UserError:
+        if not existed:
+            with contextlib.suppress(OSError):  # it is not empty
+                output.rmdir()
+        raise
+
+
+def _open_folder(output: Path) -> None:
     try:
         str(output).encode()  # TensorBoard needs it, and so do YAML and JSON
         output.mkdir(parents=True, exist_ok=True)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import torch
 from yacs.config import CfgNode
 
 from dynamic_atss import builders, summary
+from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.checkpoint import Checkpointer
 from dynamic_atss.errors import UserError
-from dynamic_atss.run.reporting import check_possible, write_reports
-from dynamic_atss.run.start import begin, log_unused_keys, open_folder, survey
+from dynamic_atss.evaluation.scores import CocoScores
+from dynamic_atss.run.reporting import build_loaders, check_possible, write_reports
+from dynamic_atss.run.start import begin, log_unused_keys, opened_folder, survey
 from dynamic_atss.scoring import (
     check_expected,
     classes_in_file,
@@ -45,20 +48,39 @@ def test(cfg: CfgNode, *, weight_given: bool = True, report: bool = False) -> in
     if report:
         check_possible()
     device = begin(cfg)
-    output = Path(cfg.OUTPUT_DIR)
-    find = Checkpointer(output).find
-    weight = None if weight_given else distributed.on_rank_0(find)
+    weight = _weight(cfg, weight_given)
+    with opened_folder(Path(cfg.OUTPUT_DIR)):
+        log_unused_keys(cfg)
+        loaders = build_loaders(cfg)
+        scores = _scores(cfg, weight, loaders, device)
+        if report:
+            write_reports(cfg, loaders)
+        check_expected(cfg, scores)
+    distributed.shut_down()
+    return 0
+
+
+def _weight(cfg: CfgNode, given: bool) -> str | Path:
+    """Gives MODEL.WEIGHT if it is given, else the last checkpoint of OUTPUT_DIR, if there is one.
+
+    Raises:
+        UserError: there is neither.
+    """
+    find = Checkpointer(Path(cfg.OUTPUT_DIR)).find
+    weight = None if given else distributed.on_rank_0(find)
     weight = weight or cfg.MODEL.WEIGHT
     if not weight:
         raise UserError(
-            f"MODEL.WEIGHT: nothing to test, and OUTPUT_DIR {output} holds no checkpoint; "
+            f"MODEL.WEIGHT: nothing to test, and OUTPUT_DIR {cfg.OUTPUT_DIR} holds no checkpoint; "
             "add MODEL.WEIGHT <file.pth>"
         )
-    open_folder(output)
-    log_unused_keys(cfg)
-    loaders = builders.build_test_loaders(cfg)
-    if not loaders:
-        raise UserError("DATASETS.TEST is empty; add DATASETS.TEST \"('name',)\"")
+    return weight
+
+
+def _scores(
+    cfg: CfgNode, weight: str | Path, loaders: dict[str, Loader], device: torch.device
+) -> dict[str, CocoScores | None]:
+    """Detects with the weights in each data set, and gives the scores by data set."""
     names = classes_in_file(weight, [loader.dataset for loader in loaders.values()])
     take_class_order(names, loaders)
     builders.check_num_classes(cfg, next(iter(loaders.values())).dataset)
@@ -70,16 +92,11 @@ def test(cfg: CfgNode, *, weight_given: bool = True, report: bool = False) -> in
     logger.info("%s", loaded.summary())
     test_sets = [loader.dataset for loader in loaders.values()]
     logger.info("%s", summary.of_test(cfg, model, test_sets, device))
-    scores = score(
+    return score(
         builders.build_test_model(cfg, model),
         loaders,
         device,
-        output,
+        Path(cfg.OUTPUT_DIR),
         suspects_of_file(cfg, model, weight),
         max_dets=cfg.TEST.DETECTIONS_PER_IMG,
     )
-    if report:
-        write_reports(cfg, loaders)
-    check_expected(cfg, scores)
-    distributed.shut_down()
-    return 0

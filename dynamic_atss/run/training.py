@@ -27,7 +27,7 @@ from dynamic_atss.run.start import (
     begin,
     locked,
     log_unused_keys,
-    open_folder,
+    opened_folder,
     refuse_to_overwrite,
     restarted,
     survey,
@@ -56,10 +56,14 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     check_wandb(cfg.WANDB.PROJECT)
     device = begin(cfg)
     output = Path(cfg.OUTPUT_DIR)
-    open_folder(output)
     checkpoints = Checkpointer(output, cfg.SOLVER.KEEP_CHECKPOINTS)
     try:
-        with locked(output), log_stop(checkpoints), on_signals(stop_now):
+        with (
+            opened_folder(output),
+            locked(output),
+            log_stop(checkpoints),
+            on_signals(stop_now),
+        ):
             resume = restarted(checkpoints) or resume
             if not resume:
                 refuse_to_overwrite(checkpoints)
@@ -130,10 +134,15 @@ def _describe(
     start: int,
     metrics: MetricsWriter,
 ) -> None:
-    """Writes the summary of the run to the log, and with the configuration to the boards."""
+    """Writes the summary of the run to the log, and with the configuration to the boards.
+
+    Warns of a warm-up that is longer than the training.
+    """
     test_sets = [loader.dataset for loader in test_loaders.values()]
     text = summary.of_training(cfg, state.model, dataset, test_sets, device, start)
     logger.info("%s", text)
+    if warning := builders.long_warmup(cfg):
+        logger.warning("%s", warning)
     metrics.write_run(text, cfg.dump(), summary.hyperparameters(cfg), test_loaders)
 
 

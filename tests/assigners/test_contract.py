@@ -15,7 +15,7 @@ from functools import partial
 import pytest
 import torch
 from helpers_per_image import PER_IMAGE
-from helpers_rounding import ROUNDS_BY_PLACE, assert_rounded
+from helpers_rounding import assert_rounded
 
 from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.assigners.answer import answer
@@ -184,8 +184,6 @@ def test_several_anchors_at_a_location(assigner):
 def test_the_first_of_equal_boxes_wins(rule, assigner, wrapped):
     if rule in LAST_WINS:
         pytest.skip("the last one wins")
-    if rule == "dynamic_soft_label" and ROUNDS_BY_PLACE:
-        pytest.skip("its cost decides ties of equal boxes in the last bit")
     box = [16.0, 16, 80, 80]
     once = run(assigner, make_priors(), make_gt([box]), 1)
     gt = make_gt([box, box, box])
@@ -197,7 +195,7 @@ def test_the_first_of_equal_boxes_wins(rule, assigner, wrapped):
         thrice = replace(thrice, quality=torch.where(once.positive, thrice.quality, 0.0))
     assert torch.equal(once.positive, thrice.positive)
     assert (thrice.gt_index[thrice.positive] == 0).all()
-    assert_rounded(thrice.quality, once.quality, units=8)
+    assert_rounded(thrice.quality, once.quality)
 
 
 def test_the_order_of_boxes_does_not_matter(rule, assigner):
@@ -301,7 +299,7 @@ def test_never_waits_for_the_device(patient):
 
 
 def test_never_loops_over_images_or_boxes(patient):
-    """Counts the same number of operators for 2 boxes in one image and for 60 in six."""
+    """Counts the same number of operators for 10 boxes in one image and for 60 in six."""
     priors = make_priors()
 
     def operators(images, boxes):
@@ -312,7 +310,7 @@ def test_never_loops_over_images_or_boxes(patient):
             patient(priors, gt, predictions)
         return sum(event.count for event in record.key_averages() if "aten::" in event.key)
 
-    assert operators(6, 10) <= operators(1, 2) + 10  # a kernel may split differently by size
+    assert operators(6, 10) <= operators(1, 10) + 5  # a kernel may split differently by size
 
 
 @pytest.mark.parametrize("maps", [MAPS, ((1, 30),), ((1, 1),) * 5])

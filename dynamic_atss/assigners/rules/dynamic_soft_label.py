@@ -21,6 +21,7 @@ from dynamic_atss.assigners.everywhere import (
     overlapping_pairs,
     readable,
     replaced,
+    whole_vectors,
 )
 from dynamic_atss.assigners.ranges import points_inside
 from dynamic_atss.assigners.reference.selection import BEST_OF_BOX
@@ -68,28 +69,28 @@ class DynamicSoftLabel:
     @torch.no_grad()
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
         # propose
-        pairs = points_inside(priors, gt)
+        pairs = whole_vectors(points_inside(priors, gt))
         # score and select
         cost_of = SoftLabelCost(priors, gt, predictions, self.iou_weight, self.radius, pairs.flat)
         if self.candidates == "image" and len(gt):
             pairs, selected = self._of_image(priors, gt, pairs, cost_of)
+            cost, overlap = cost_of(pairs)
         else:
-            pairs, selected = self._of_box(gt, pairs, cost_of)
+            pairs, selected, cost, overlap = self._of_box(gt, pairs, cost_of)
         # resolve
-        cost, overlap = cost_of(pairs)
         note(score="-cost", within_sum_of_IoUs=selected)
         return resolve(pairs, selected, -cost, overlap, predictions.boxes.shape[:2])
 
     def _of_box(
         self, gt: GroundTruth, pairs: Pairs, cost_of: SoftLabelCost
-    ) -> tuple[Pairs, Tensor]:
-        """Gives the cheapest priors inside each box, and which it takes, (T, topk)."""
+    ) -> tuple[Pairs, Tensor, Tensor, Tensor]:
+        """Gives the cheapest priors inside each box, which it takes, cost and IoU, (T, topk)."""
         cost, overlap = cost_of(pairs)
         places, _, _, exists = BEST_OF_BOX(*pairs, overlap, self.topk, len(gt))
         sums = at(overlap, places).where(exists, 0.0).sum(1)
         note(score="-cost")
-        best, _ = best_of_box(pairs, -cost, self.topk, len(gt))
-        return best, flag_first(best, counts(sums))
+        best, places = best_of_box(pairs, -cost, self.topk, len(gt))
+        return best, flag_first(best, counts(sums)), at(cost, places), at(overlap, places)
 
     def _of_image(
         self, priors: Priors, gt: GroundTruth, inside: Pairs, cost_of: SoftLabelCost

@@ -81,7 +81,8 @@ class TaskAligned:
         best = (self._of_image if of_image else self._of_box)(priors, gt, predictions)
         # score
         overlap = predicted_iou(predictions, gt, best, BoxConvention.EXACT)  # as released
-        alignment = log_alignment(predictions, gt, best, overlap, self.alpha, self.beta)
+        # In float64: a difference of logarithms loses the last digits of a float32.
+        alignment = log_alignment(predictions, gt, best, overlap.double(), self.alpha, self.beta)
         # select
         inside = inside_of(box_sides(priors, gt, best), MARGIN)
         # resolve
@@ -93,7 +94,7 @@ class TaskAligned:
         if of_image:  # t / (largest t + EPS) in place of t / (largest t)
             quality = quality * (largest_of_box(won, alignment) - math.log(EPS)).sigmoid()
         note(score="predicted IoU")
-        return resolve(best, won, overlap, quality, shape)
+        return resolve(best, won, overlap, quality.to(overlap.dtype), shape)
 
     def _of_image(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Pairs:
         """Gives the best points of the image for each box, (T, topk)."""

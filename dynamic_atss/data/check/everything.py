@@ -21,6 +21,8 @@ from dynamic_atss.data.survey import (
     boxes_without_prior,
     crowded_images,
     in_order,
+    several,
+    share,
     together_findings,
 )
 from dynamic_atss.errors import UserError
@@ -122,6 +124,21 @@ def as_json(sets: Iterable[Opened], found: Sequence[Finding], code: int) -> dict
         "sets": [{"name": s.spec, **numbers(s.surveyed)} for s in sets if s.dataset is not None],
         "findings": [vars(finding) for finding in found],
     }
+
+
+def counted(sets: Sequence[Opened]) -> str:
+    """Counts the images, boxes and classes of all sets, and the sets that could not be read."""
+    read = [opened.all_images for opened in sets if opened.all_images is not None]
+    images = sum(len(data.names) for data in read)
+    boxes = sum(int(data.objects().sum()) for data in read)
+    classes = len({name for data in read for name in data.content.class_names})
+    counts = (
+        several(images, "image"),
+        several(boxes, "box", "boxes"),
+        several(classes, "class", "classes"),
+    )
+    unread = f"{share(len(sets) - len(read), len(sets), 'data sets')} not read; "
+    return (unread if len(read) < len(sets) else "") + ", ".join(counts)
 
 
 def fix(opened: Opened, output: Path) -> list[str]:

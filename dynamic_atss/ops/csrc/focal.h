@@ -10,7 +10,7 @@ namespace dynamic_atss {
 
 constexpr int64_t kIgnore = -2;  // as in dynamic_atss/types.py
 
-enum Kind : int64_t { kSigmoid = 0, kQuality = 1, kVarifocal = 2 };  // as in ops/focal.py
+enum Kind : int64_t { kSigmoid = 0, kQuality = 1, kVarifocal = 2 };  // as in ops/focal_terms.py
 
 template <typename T>
 struct Focal {
