@@ -38,7 +38,7 @@ $(CHOSEN): FORCE
 	@echo "$(CONSTRAINTS)" | cmp -s - $@ || echo "$(CONSTRAINTS)" > $@
 FORCE:
 
-demo: $(INSTALLED)  ## train on generated images, score and draw: five minutes on two cores
+demo: $(INSTALLED)  ## train on generated images, score and draw: two to five minutes on two cores
 	$(BIN)/python tools/demo.py
 
 # A thread each: most tests start processes or wait for them.

@@ -108,7 +108,7 @@ def test_a_rule_for_one_image_without_its_method(tmp_path):
 @pytest.mark.parametrize(
     "overrides, words",
     [
-        (("MODEL.ASSIGNER.NAME", "ats"), "(the nearest is 'atss')"),
+        (("MODEL.ASSIGNER.NAME", "ats"), "no such name; the nearest is 'atss'; accepted are dynamic_atss, "),
         (("MODEL.ASSIGNER.ARGS.topkk", "3"), "no such argument; the nearest is 'topk'"),
         (("MODEL.ASSIGNER.ARGS.combine", "max"), "dynamic_atss: "),
         (("MODEL.ASSIGNER.NAME", "no_such_module:Rule"), "no_such_module cannot be imported"),
@@ -272,3 +272,9 @@ def test_the_labels_of_o2f_fall_over_the_whole_training():
     asked = ("MODEL.ASSIGNER.NAME", "o2f", "SOLVER.MAX_ITER", 700)
     assert rule(*asked).iterations == 700
     assert rule(*asked, "MODEL.ASSIGNER.ARGS.iterations", 90).iterations == 90
+
+
+def test_a_misspelt_file_of_code(rule, tmp_path):
+    (tmp_path / "my_rule.py").write_text("class Rule: ...\n")
+    with pytest.raises(UserError, match=f"; the nearest is {tmp_path}/my_rule.py"):
+        rule("MODEL.ASSIGNER.NAME", f"{tmp_path}/my_rul.py:Rule")

@@ -105,3 +105,21 @@ def test_a_test_alone_is_surveyed_too(run, shapes, tmp_path):
     spoil(shapes, "val", 1)
     code, _, error = run("MODEL.WEIGHT", tmp_path / "run/model_final.pth", tool="test_net")
     assert code == 2 and "says 96 x 96: correct width and height" in error
+
+
+def test_a_rule_of_the_user_is_not_called_and_a_line_says_so(run, tmp_path):
+    (tmp_path / "own.py").write_text(
+        "from dynamic_atss.assigners.rules.atss import ATSS\nclass Own(ATSS): ...\n"
+    )
+    code, out, _ = run("MODEL.ASSIGNER.NAME", f"{tmp_path}/own.py:Own")
+    (line,) = (line for line in out.splitlines() if "survey: MODEL.ASSIGNER.NAME" in line)
+    assert code == 0 and "own.py:Own: the survey does not call a rule of your own" in line
+    assert "survey: 1 finding in" in out
+
+
+def test_a_warm_up_that_does_not_end(run):
+    _, out, _ = run("SOLVER.MAX_ITER", 2, "SOLVER.WARMUP_ITERS", 4, "SOLVER.WARMUP_FACTOR", 0.5)
+    (line,) = (line for line in out.splitlines() if "WARNING SOLVER.WARMUP_ITERS 4: " in line)
+    assert "(SOLVER.MAX_ITER 2): the learning rate reaches only 62.5 % of SOLVER.BASE_LR" in line
+    _, out, _ = run("SOLVER.MAX_ITER", 2, "SOLVER.WARMUP_ITERS", 1, "OUTPUT_DIR", "other")
+    assert "WARNING SOLVER.WARMUP_ITERS" not in out

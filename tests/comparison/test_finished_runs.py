@@ -73,6 +73,16 @@ def test_a_run_of_a_version_without_a_key_has_its_default(make):
     assert (group.label, [*group.runs]) == ("atss", [0, 1])
 
 
+def test_the_default_rule_of_the_head_has_its_name(make):
+    """A run that names the rule belongs to the same group as one that takes the default."""
+    on = ("MODEL.ATSS_ON", True)
+    runs = [make("a0", 0, settings=on), make("a1", 1, settings=(*on, NAME, "dynamic_atss"))]
+    runs += [make("b0", 0, settings=(*on, "MODEL.ATSS.POSITIVE_TYPE", "TOPK"))]
+    assert [group.label for group in grouped([*map(read_run, runs)])][0].startswith("dynamic_atss")
+    (group,) = grouped([*map(read_run, runs[:2])])
+    assert (group.label, [*group.runs]) == ("dynamic_atss", [0, 1])
+
+
 def test_another_budget_gives_a_warning(make):
     runs = [
         make("a", settings=(NAME, "atss", "SOLVER.MAX_ITER", 40)),

@@ -50,6 +50,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split in ("train", "val"):
         shutil.copy(shapes / "annotations" / f"{split}.json", mine / f"{split}.json")
     shutil.copy(next((mine / "images").glob("*.jpg")), folder / "image.jpg")
+    demo = folder / "output/demo/datasets/shapes"
+    shutil.copytree(shapes, demo)
+    shutil.copy(folder / "image.jpg", demo / "val/000007.jpg")  # whose name the README gives
     config = folder / "configs/quickstart/own_data.yaml"
     config.parent.mkdir(parents=True)
     text = TINY

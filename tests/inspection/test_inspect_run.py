@@ -102,7 +102,8 @@ def test_a_rule_of_examples_with_what_it_has_learnt(inspect, tiny, tmp_path):
         assert len(places) == len(steps) == 4
     assert "below the threshold" in data["reasons"]  # from ATSS, which the rule calls
     options = ("--rules", LEARNS, f"{LEARNS},width=2.0", "--count", 1)
-    _, data = inspect.page("--weights", run, "--allow-code", *options, "--output", output)
+    # --rules names the code, so that it may run.
+    _, data = inspect.page("--weights", run, *options, "--output", output)
     assert [rule["of_network"] for rule in data["rules"]] == [True, False]
 
 

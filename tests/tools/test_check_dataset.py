@@ -62,7 +62,7 @@ def codes(path):
 
 def test_a_good_set(check, tmp_path):
     code, out, _ = check(write_set(tmp_path / "a", range(12)), "--json", tmp_path / "out.json")
-    assert code == 0 and out.endswith("12 images: nothing must be fixed, 0 warnings\n")
+    assert code == 0 and out.endswith("\n12 images, 24 boxes, 2 classes: nothing must be fixed, 0 warnings\n")
     report = json.loads((tmp_path / "out.json").read_text())
     assert report["exit_code"] == 0
     assert not [f for f in report["findings"] if f["level"] != "note"]
@@ -79,12 +79,22 @@ def test_every_bad_file_is_named_and_the_others_are_checked(check, tmp_path):
     (tmp_path / "a/3.png").unlink()
     (tmp_path / "a/4.png").write_text("no picture")
     code, out, _ = check(name, "--json", tmp_path / "out.json")
-    assert code == 1 and "6 images: something must be fixed, " in out.splitlines()[-1]
+    assert code == 1 and "6 images, 12 boxes, 2 classes: something must be fixed, " in out.splitlines()[-1]
     found = codes(tmp_path / "out.json")
     named = " ".join(found["unreadable"]["items"] + found["undecodable"]["items"])
     assert sorted(re.findall(r"a/(\d)\.png", named)) == ["1", "2", "3", "4"]
     assert json.loads((tmp_path / "out.json").read_text())["sets"][0]["images"] == 2
     assert all(f"a/{n}.png" in out for n in (1, 2, 3, 4))
+
+
+def test_a_set_that_cannot_be_read_is_counted(check, tmp_path):
+    train, test = write_set(tmp_path / "a", range(3)), write_set(tmp_path / "b", range(10, 12))
+    content = json.loads((tmp_path / "a.json").read_text())
+    content["annotations"][0]["category_id"] = 77
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    code, out, _ = check(train, test)
+    last = out.splitlines()[-1]
+    assert code == 1 and last.startswith("1 of 2 data sets not read; 2 images, 4 boxes, 2 classes:")
 
 
 def test_copies_across_the_sets(check, tmp_path):

@@ -35,3 +35,6 @@ def test_the_demo_writes_scores_pictures_and_a_loss_plot(tmp_path: Path) -> None
     overview, losses = (cv2.imread(str(path)) for path in printed[:2])
     assert min(overview.shape[:2]) > 500 and losses.std() > 1
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 13
+    # A stopped demo prints the same command with --resume.
+    again = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0 and "Resuming from " in again.stdout
