@@ -17,7 +17,7 @@ import torch
 from common import main, measure, processor_time
 
 from dynamic_atss.assigners import ASSIGNERS
-from dynamic_atss.assigners.answer import answer
+from dynamic_atss.assigners.call_rule import call_rule
 from dynamic_atss.modeling.priors import AnchorGenerator
 from dynamic_atss.types import GroundTruth, Predictions, Priors, to_device
 
@@ -52,10 +52,10 @@ def rows(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def rule_rows(rule: str, asked: list[Any], args: argparse.Namespace) -> list[dict[str, Any]]:
     assigner = ASSIGNERS[rule]()
-    found = answer(assigner, *asked)
+    found = call_rule(assigner, *asked)
     learnt = int(found.learnt(len(asked[1])).sum())
     return measure(
-        *("many boxes", rule, lambda: answer(assigner, *asked), {}, args),
+        *("many boxes", rule, lambda: call_rule(assigner, *asked), {}, args),
         note=f"{learnt:,} of {len(asked[1]):,} boxes have a positive",
     )
 

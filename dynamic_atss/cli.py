@@ -28,7 +28,7 @@ from dynamic_atss.engine.interrupt import (
     second_sigint_ends,
     stop_now,
 )
-from dynamic_atss.errors import Lost, UserError, user_place
+from dynamic_atss.errors import LostProcessError, UserError, user_place
 from dynamic_atss.processes import end_at_once, end_with_launcher
 from dynamic_atss.quoting import LONGEST, printable
 from dynamic_atss.system_limits import limit_reached
@@ -202,7 +202,7 @@ def _code_of(main: Callable[[], int | None]) -> int:
     except SystemExit as ended:
         if isinstance(ended.code, str):  # Python prints it
             raise
-        if ended.code in (MISTAKE, Lost.exit_code):
+        if ended.code in (MISTAKE, LostProcessError.exit_code):
             wait_for_report()
         return ended.code or 0
 

@@ -40,7 +40,7 @@ def _shortened(text: str) -> str:
     return text if len(text) <= LONGEST_MESSAGE else f"{text[:half]} [...] {text[-half:]}"
 
 
-class Lost(UserError):
+class LostProcessError(UserError):
     """Another process of the run has ended, does not respond, or cannot be reached.
 
     This is no mistake of the user. The exit code is EX_TEMPFAIL ("try again") of sysexits.h, after

@@ -17,7 +17,7 @@ from dynamic_atss.builders import build_head
 from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
-from dynamic_atss.engine.diagnosis import Suspects
+from dynamic_atss.engine.diagnosis import LowScoreCauses
 from dynamic_atss.engine.evaluator import defined_numbers, evaluate_dataset
 from dynamic_atss.engine.state import RunState
 from dynamic_atss.errors import UserError
@@ -74,7 +74,7 @@ def score(
     loaders: dict[str, Loader],
     device: torch.device,
     output: Path,
-    suspects: Suspects,
+    low_score_causes: LowScoreCauses,
     part: str = "",
     *,
     max_dets: int,
@@ -83,7 +83,7 @@ def score(
 
     Args:
         output: detections and scores go to <output>/inference/<name of the test set>/<part>.
-        suspects: finds causes to log if almost nothing is detected.
+        low_score_causes: finds causes to log if almost nothing is detected.
         max_dets: the number of detections for each image and category that are scored.
     """
     return {
@@ -97,23 +97,23 @@ def score(
             rank=distributed.rank(),
             world_size=distributed.world_size(),
             progress_label=f"test {name}",
-            explain=partial(suspects.causes, loader=loader),
+            explain=partial(low_score_causes.causes, loader=loader),
         )
         for name, loader in loaders.items()
     }
 
 
-def suspects_of_run(cfg: CfgNode, state: RunState) -> Suspects:
+def low_score_causes_of_run(cfg: CfgNode, state: RunState) -> LowScoreCauses:
     """Prepares the diagnosis for the model of a run, from its averaged weights and its log."""
 
     def history() -> tuple[Detector | None, list[dict[str, Any]]]:
         trained = None if state.ema is None else state.model
         return trained, read_metrics(Path(cfg.OUTPUT_DIR) / METRICS_FILE)
 
-    return Suspects(state.tested_model, _threshold_key(cfg), history)
+    return LowScoreCauses(state.tested_model, _threshold_key(cfg), history)
 
 
-def suspects_of_file(cfg: CfgNode, model: Detector, weight: str | Path) -> Suspects:
+def low_score_causes_of_file(cfg: CfgNode, model: Detector, weight: str | Path) -> LowScoreCauses:
     """Prepares the diagnosis for a model with the weights of a file, from the trained weights in
     the file and the log in its folder."""
 
@@ -126,7 +126,7 @@ def suspects_of_file(cfg: CfgNode, model: Detector, weight: str | Path) -> Suspe
         lines = [line for line in log if line["iteration"] <= content["iteration"]]
         return _with_weights(model, content.get("trained_model")), lines
 
-    return Suspects(model, _threshold_key(cfg), history)
+    return LowScoreCauses(model, _threshold_key(cfg), history)
 
 
 def _with_weights(model: Detector, weights: Any) -> Detector | None:

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from dynamic_atss.assigners import check
-from dynamic_atss.assigners.answer import answer
-from dynamic_atss.assigners.around import Around
 from dynamic_atss.assigners.base import Assigner, Pairs, anchor_iou, note, predicted_iou, resolve
+from dynamic_atss.assigners.call_rule import call_rule
 from dynamic_atss.assigners.nearest import nearest_candidates
+from dynamic_atss.assigners.wrapper import RuleWrapper
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 
-class AtLeastOne(Around):
+class AtLeastOne(RuleWrapper):
     """Gives each box without a positive under `rule` its best candidate.
 
     Candidates are the priors at the `topk` locations of each level nearest to the box's centre
@@ -50,7 +50,7 @@ class AtLeastOne(Around):
         self.quality = quality
 
     def forward(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
-        found = answer(self.rule, priors, gt, predictions)
+        found = call_rule(self.rule, priors, gt, predictions)
         completed = self._completed(found, priors, gt, predictions)
         return _with_weights(completed, found, completed.positive & ~found.positive)
 

@@ -16,7 +16,6 @@ from dynamic_atss.assigners.notes import note
 from dynamic_atss.assigners.pairs import (
     Pairs,
     anchor_iou,
-    at,
     best_of_box,
     box_sides,
     center_offsets,
@@ -26,6 +25,7 @@ from dynamic_atss.assigners.pairs import (
     logit_of_class,
     predicted_iou,
     resolve,
+    take,
     winning,
 )
 from dynamic_atss.boxes import sides
@@ -35,7 +35,6 @@ __all__ = [
     "Assigner",
     "Pairs",
     "anchor_iou",
-    "at",
     "best_of_box",
     "box_sides",
     "center_offsets",
@@ -49,6 +48,7 @@ __all__ = [
     "predicted_iou",
     "resolve",
     "std",
+    "take",
     "winning",
 ]
 

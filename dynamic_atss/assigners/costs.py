@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dynamic_atss.assigners.pairs import Pairs, at, center_offsets, logit_of_class, predicted_iou
+from dynamic_atss.assigners.pairs import Pairs, center_offsets, logit_of_class, predicted_iou, take
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.types import GroundTruth, Predictions, Priors
 
@@ -39,7 +39,7 @@ class PairCost:
     def __call__(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """Gives cost and IoU in the shape of pairs.flat."""
         overlap = predicted_iou(self.predictions, self.gt, pairs, BoxConvention.EXACT)
-        cost = at(self._background, pairs.flat) - logit_of_class(self.predictions, self.gt, pairs)
+        cost = take(self._background, pairs.flat) - logit_of_class(self.predictions, self.gt, pairs)
         return cost - self.iou_weight * (overlap + EPS).log(), overlap
 
 
@@ -87,14 +87,14 @@ class SoftLabelCost:
         as_background, score = F.logsigmoid(-logit).neg_(), F.logsigmoid(logit).exp_()
         entropy = as_background - overlap * logit
         focal = (overlap - score).square_().mul_(entropy)
-        focal.sub_(score.square_().mul_(as_background)).add_(at(self._background, pairs.flat))
+        focal.sub_(score.square_().mul_(as_background)).add_(take(self._background, pairs.flat))
         focal.sub_((overlap + EPS_SOFT).log_(), alpha=self.iou_weight)
         return self._of_distance(pairs).add_(focal), overlap
 
     def _of_distance(self, pairs: Pairs) -> Tensor:
         """Computes the term of the distance in float64, because a float32 would overflow."""
         x, y = center_offsets(self.priors, self.gt, pairs)
-        distance = (x * x).add_(y * y).sqrt_().div_(at(self.priors.strides, pairs.prior))
+        distance = (x * x).add_(y * y).sqrt_().div_(take(self.priors.strides, pairs.prior))
         power = distance.double().sub_(self.radius).clamp_(max=FARTHEST)
         return power.mul_(math.log(10)).exp_()
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dynamic_atss.assigners.everywhere import (
+from dynamic_atss.assigners.all_priors import (
     best_priors,
     every_pair,
     in_several_pairs,
@@ -30,7 +30,7 @@ def sum_of_largest(box: Tensor, pairs: Pairs, overlap: Tensor, k: int) -> Tensor
     return best_priors(box, pairs, overlap, k)[1].clamp(min=0).sum(1)
 
 
-def counts(sums: Tensor) -> Tensor:
+def positives_per_box(sums: Tensor) -> Tensor:
     """Gives how many candidates boxes take if their largest IoUs have these sums (T,)."""
     return sums.long().clamp(min=1)
 

@@ -7,16 +7,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners.answer import answer
-from dynamic_atss.assigners.around import Around
+from dynamic_atss.assigners.call_rule import call_rule
 from dynamic_atss.assigners.pairs import has_pair
 from dynamic_atss.assigners.ranges import priors_within
+from dynamic_atss.assigners.wrapper import RuleWrapper
 from dynamic_atss.types import BACKGROUND, IGNORE, Assignment, GroundTruth, Predictions, Priors
 
 SHARE = 0.5  # of a prior's box that a region must cover
 
 
-class IgnoreRegions(Around):
+class IgnoreRegions(RuleWrapper):
     """Labels background as IGNORE if a region covers half of the prior's box or more.
 
     Regions are the boxes that `GroundTruth.ignore` marks. The rule gets only the other boxes, and
@@ -34,7 +34,7 @@ class IgnoreRegions(Around):
 
     def forward(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
         """Does the same as any rule. gt may have regions."""
-        found = answer(self.rule, priors, gt.objects, predictions)
+        found = call_rule(self.rule, priors, gt.objects, predictions)
         if gt.object_count == len(gt):
             return found
         index = found.gt_index

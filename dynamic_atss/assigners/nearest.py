@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners.pairs import Pairs, at, center_offsets
+from dynamic_atss.assigners.pairs import Pairs, center_offsets, take
 from dynamic_atss.assigners.reference.levels import level_numbers
 from dynamic_atss.assigners.reference.nearest import LOCATIONS_AROUND, NEAREST_LOCATIONS
 from dynamic_atss.boxes import centers
@@ -51,7 +51,7 @@ def near_center(priors: Priors, gt: GroundTruth, radius: float) -> Pairs:
 def is_near(priors: Priors, gt: GroundTruth, pairs: Pairs, radius: float) -> Tensor:
     """Tests whether priors are less than `radius` strides from the box's centre in x and y."""
     away = center_offsets(priors, gt, pairs).abs().amax(0)
-    return away < radius * at(priors.strides, pairs.prior)
+    return away < radius * take(priors.strides, pairs.prior)
 
 
 def _around_center(priors: Priors, gt: GroundTruth, k: int, square: bool) -> Pairs:

@@ -35,7 +35,7 @@ class Pairs(NamedTuple):
     exists: Tensor
 
 
-def at(values: Tensor, index: Tensor) -> Tensor:
+def take(values: Tensor, index: Tensor) -> Tensor:
     """Gives values[index] for values (M,). Indexing would be several times slower."""
     return values.index_select(0, index.flatten()).view_as(index)
 
@@ -109,7 +109,7 @@ def has_pair(pairs: Pairs, wanted: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def winning(pairs: Pairs, index: Tensor) -> Tensor:
     """Flags the pairs whose prior has the pair's box in the gt index (N, P)."""
-    return pairs.exists & (at(index.flatten(), pairs.flat) == pairs.box)
+    return pairs.exists & (take(index.flatten(), pairs.flat) == pairs.box)
 
 
 def center_offsets(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
@@ -120,8 +120,8 @@ def center_offsets(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
 
 def logit_of_class(predictions: Predictions, gt: GroundTruth, pairs: Pairs) -> Tensor:
     """Gives the logit of each pair's prior for the class of its box, in the shape of pairs.flat."""
-    place = torch.add(at(gt.classes, pairs.box), pairs.flat, alpha=predictions.logits.shape[-1])
-    return at(predictions.logits.flatten(), place)
+    place = torch.add(take(gt.classes, pairs.box), pairs.flat, alpha=predictions.logits.shape[-1])
+    return take(predictions.logits.flatten(), place)
 
 
 def best_of_box(pairs: Pairs, score: Tensor, k: int, boxes: int) -> tuple[Pairs, Tensor]:

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 from yacs.config import CfgNode
 
-from dynamic_atss.builders.outside import construct, find, require_call
+from dynamic_atss.builders.user_code import construct, find, require_call
 from dynamic_atss.data.checks import fault
 from dynamic_atss.data.color import ColorJitter
 from dynamic_atss.data.crop import RandomCrop

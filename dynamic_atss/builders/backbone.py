@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from dynamic_atss.builders.outside import construct, find, require
+from dynamic_atss.builders.user_code import construct, find, require
 from dynamic_atss.config.code import names_code
 from dynamic_atss.errors import UserError, described
 from dynamic_atss.modeling.backbones import MobileNetV2, ResNet, Swin, TimmBody

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dynamic_atss.builders.outside import find, require
+from dynamic_atss.builders.user_code import find, require
 from dynamic_atss.config.code import names_code
 from dynamic_atss.config.data_names import refuse_miswritten
 from dynamic_atss.data.catalog import FORMATS

@@ -18,7 +18,7 @@ from dynamic_atss.data.header_cache import cached_headers
 from dynamic_atss.data.survey import (
     Finding,
     Matching,
-    Surveyed,
+    SurveyInput,
     box_findings,
     boxes_without_prior,
     crowded_images,
@@ -135,9 +135,9 @@ def _fitted(size: tuple[int, int], height: int, width: int) -> tuple[int, int]:
     return max(round(height * scale), 1), max(round(width * scale), 1)
 
 
-def _surveyed(name: str, dataset: DetectionDataset) -> Surveyed:
+def _surveyed(name: str, dataset: DetectionDataset) -> SurveyInput:
     if ":" not in name:
-        return Surveyed.of(dataset)
+        return SurveyInput.of(dataset)
     names = dataset.content.names.tolist()
     label = f"headers of {dataset.short_name}"
-    return Surveyed.of(dataset, cached_headers(dataset.images, names, label))
+    return SurveyInput.of(dataset, cached_headers(dataset.images, names, label))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynamic_atss import cli
-from dynamic_atss.comparison.words import check_arguments, integers, split_at_key
+from dynamic_atss.comparison.arguments import check_arguments, integers, split_at_key
 from dynamic_atss.quoting import printable
 
 if TYPE_CHECKING:

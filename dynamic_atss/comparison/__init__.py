@@ -1,8 +1,8 @@
 """Compares assignment rules. Trains several rules with several seeds, or reads finished runs.
 
-words.py, rules.py: read the command line · plan.py: plans the runs · devices.py, running.py: train
-them, one process per device · runs.py: reads a run's folder · groups.py: groups runs that differ
-only in their seeds · statistics.py, agreement.py, measures.py: compute the numbers · truths.py:
-reads the ground truth · result.py: collects all numbers · tables.py, plots.py, report.py: write the
-reports · compare.py: runs a comparison
+arguments.py, rules.py: read the command line · plan.py: plans the runs · devices.py, running.py:
+train them, one process per device · runs.py: reads a run's folder · groups.py: groups runs that
+differ only in their seeds · statistics.py, agreement.py, measures.py: compute the numbers ·
+ground_truth.py: reads the ground truth · result.py: collects all numbers · tables.py, plots.py,
+report.py: write the reports · compare.py: runs a comparison
 """

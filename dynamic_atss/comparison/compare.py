@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from dynamic_atss import builders
 from dynamic_atss.comparison.devices import devices
+from dynamic_atss.comparison.ground_truth import GroundTruthReader
 from dynamic_atss.comparison.groups import Group, grouped, warnings
 from dynamic_atss.comparison.inputs import record_inputs
 from dynamic_atss.comparison.plan import Job, planned
@@ -16,7 +17,6 @@ from dynamic_atss.comparison.result import Comparison, check_reference, compared
 from dynamic_atss.comparison.rules import Rule, parsed
 from dynamic_atss.comparison.running import Failure, Runner
 from dynamic_atss.comparison.runs import read_run
-from dynamic_atss.comparison.truths import Truths
 from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.engine.interrupt import Stopped
 from dynamic_atss.errors import UserError
@@ -70,7 +70,8 @@ def compare_rules(asked: Request) -> tuple[Comparison | None, list[Failure]]:
         return None, failures
     found = compared(
         groups,
-        Truths(allow_code=True),  # the command line has allowed it, otherwise no run had started
+        # The command line has allowed the code, otherwise no run had started.
+        GroundTruthReader(allow_code=True),
         reference=reference if any(group.label == reference for group in groups) else "",
         failures={failure.job.name: failure.reason for failure in failures},
     )
@@ -100,8 +101,8 @@ def compare_runs(
     groups = grouped(runs)
     check_reference(reference, [group.label for group in groups])
     open_folder(output)
-    truths = Truths(allow_code=allow_code)
-    return compared(groups, truths, reference=reference, notes=warnings(runs))
+    ground_truths = GroundTruthReader(allow_code=allow_code)
+    return compared(groups, ground_truths, reference=reference, notes=warnings(runs))
 
 
 def _labels(rules: Sequence[Rule]) -> dict[str, str]:

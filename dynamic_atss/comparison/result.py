@@ -151,12 +151,13 @@ def _run_json(measured: Measured) -> dict[str, Any]:
     }
 
 
-Truths = Callable[[Run], TruthTable]  # reads the ground truth of a run's test; may raise UserError
+# Reads the ground truth of a run's test. May raise UserError.
+ReadGroundTruth = Callable[[Run], TruthTable]
 
 
 def compared(
     groups: Sequence[Group],
-    truths: Truths,
+    ground_truths: ReadGroundTruth,
     *,
     reference: str = "",
     notes: Sequence[str] = (),
@@ -173,7 +174,7 @@ def compared(
     columns = [
         Column(
             group.label,
-            {seed: _measured(run, truths, all_notes) for seed, run in group.runs.items()},
+            {seed: _measured(run, ground_truths, all_notes) for seed, run in group.runs.items()},
         )
         for group in groups
     ]
@@ -187,10 +188,10 @@ def check_reference(reference: str, labels: Sequence[str]) -> None:
         raise UserError(f"--reference {reference!r}: give one of {', '.join(labels)}{near}")
 
 
-def _measured(run: Run, truths: Truths, notes: dict[str, None]) -> Measured:
+def _measured(run: Run, ground_truths: ReadGroundTruth, notes: dict[str, None]) -> Measured:
     checksum = ""
     try:
-        truth = truths(run)
+        truth = ground_truths(run)
         checksum = _checksum(truth)
         table = result_table(read_json(Path(run.results)), str(run.results))
         found = agreement(table, truth)

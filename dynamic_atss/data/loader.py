@@ -32,7 +32,8 @@ class Loader(Generic[Data]):
 
     transforms: of a test with several sizes. A batch has the images of the first transform, and
       `batch.scaled` those of the others.
-    timeout: seconds that a worker may take for a batch; after that the iteration raises `Lost`.
+    timeout: seconds that a worker may take for a batch; after that the iteration raises
+      `LostProcessError`.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from dynamic_atss.data.views import Failure
-from dynamic_atss.errors import Lost, UserError
+from dynamic_atss.errors import LostProcessError, UserError
 from dynamic_atss.processes import SIGNALS, end_with_parent, within
 from dynamic_atss.system_limits import end_of_workers, limit_reached
 
@@ -47,8 +47,8 @@ class Workers:
         """Yields the loader's batches.
 
         Raises:
-            Lost: a worker did not return its batch within `timeout` seconds. Seconds in which this
-                process was stopped do not count.
+            LostProcessError: a worker did not return its batch within `timeout` seconds. Seconds
+                in which this process was stopped do not count.
         """
         self._start(loader)
         for count in itertools.count():
@@ -61,10 +61,10 @@ class Workers:
 
     def _raise_late(self, count: int, seconds: float) -> NoReturn:
         if not self._processes:
-            raise Lost(f"no batch was read for {seconds:g} s (SOLVER.TIMEOUT)")
+            raise LostProcessError(f"no batch was read for {seconds:g} s (SOLVER.TIMEOUT)")
         workers = self._batches._workers
         worker = count % len(workers)  # workers take turns
-        raise Lost(
+        raise LostProcessError(
             f"loader worker {worker} ({_described(workers[worker].pid)}) returned no batch for "
             f"{seconds:g} s (SOLVER.TIMEOUT)"
         )

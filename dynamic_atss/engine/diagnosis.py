@@ -25,7 +25,7 @@ Records = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Suspects:
+class LowScoreCauses:
     """The data in which causes are searched, in addition to the detections.
 
     Attributes:

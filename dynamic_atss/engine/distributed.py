@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from dynamic_atss.engine.first_report import MISTAKE, after_mistake, report_end, reported_code
 from dynamic_atss.engine.interrupt import ignore, on_signals
-from dynamic_atss.engine.meeting import meet
+from dynamic_atss.engine.rendezvous import meet
 from dynamic_atss.engine.watch import Watch
-from dynamic_atss.errors import Lost, UserError
+from dynamic_atss.errors import LostProcessError, UserError
 from dynamic_atss.processes import end_at_once
 
 _T = TypeVar("_T")
@@ -58,7 +58,7 @@ def init_distributed(device: str, timeout: float) -> torch.device:
 
     Raises:
         UserError: there are fewer GPUs than processes.
-        Lost: another process has not joined in time.
+        LostProcessError: another process has not joined in time.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -93,8 +93,8 @@ def _join(backend: str, timeout: float) -> None:
 
 def _end(line: str) -> NoReturn:
     """Ends the process from a thread, while the main thread waits in a collective."""
-    report_end(f"error: {line}", Lost.exit_code)
-    end_at_once(Lost.exit_code)
+    report_end(f"error: {line}", LostProcessError.exit_code)
+    end_at_once(LostProcessError.exit_code)
 
 
 def _line(trouble: str) -> str:
@@ -184,7 +184,7 @@ def on_rank_0(call: Callable[[], _T]) -> _T:
     Raises:
         UserError: on rank 0, if `call` raises it; the other processes raise SystemExit.
     """
-    group = patient_group()
+    group = long_timeout_group()
     error = None
     message: list[Any] = [True, None]  # whether `call` failed, and its result
     if rank() == 0:
@@ -202,7 +202,7 @@ def on_rank_0(call: Callable[[], _T]) -> _T:
     return result
 
 
-def patient_group() -> Any:
+def long_timeout_group() -> Any:
     """Gives a process group with a very long timeout; None for one process.
 
     It is a gloo group on the CPU, as NCCL cannot wait so long.
@@ -212,7 +212,7 @@ def patient_group() -> Any:
     return _run.patient
 
 
-def patient_barrier() -> None:
+def long_timeout_barrier() -> None:
     """Waits until all processes have reached this call, without a time limit."""
     on_rank_0(lambda: None)
 

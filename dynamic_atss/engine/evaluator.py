@@ -90,7 +90,7 @@ def run_detection(
                 detections = plain(to_device(batch, device))
             seen += batch.image_ids
             tables.append(_batch_table(batch, detections, category_ids))
-    distributed.patient_barrier()  # one process may have slower images
+    distributed.long_timeout_barrier()  # one process may have slower images
     _check_images(list(itertools.chain(*distributed.gather(seen))), image_ids)
     table = _gather_on_first(_joined(tables), rank, world_size)
     return table[table[:, 0].argsort(kind="stable")]

@@ -2,7 +2,7 @@
 
 The system's lock on the file (`fcntl.lockf`) ends with the process that holds it, even if it is
 killed, and loader workers do not inherit it. Machines that share the folder over a network may not
-see each other's locks, so the file also names its holder, which touches it every minute.
+see each other's locks, so the file also names its owner, which touches it every minute.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import threading
 from pathlib import Path
 
-from dynamic_atss.engine.holder import Holder
+from dynamic_atss.engine.lock_owner import LockOwner
 from dynamic_atss.errors import UserError
 
 try:
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 NAME = "run.lock"
 _BEAT_SECONDS = 60.0
-_SILENT_SECONDS = 5 * _BEAT_SECONDS  # after it, a holder on another machine counts as ended
+_SILENT_SECONDS = 5 * _BEAT_SECONDS  # after it, a owner on another machine counts as ended
 _MOST_BYTES = 4096
 _HELD = (errno.EACCES, errno.EAGAIN)
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -61,35 +61,35 @@ class Lock:
                 "ends"
             )
         try:
-            holder = Holder.read(os.pread(file, _MOST_BYTES, 0))
-            if holder is not None:
-                self._take_over(holder, has_locks)
-            _write(file, Holder.this_process().text().encode())
+            owner = LockOwner.read(os.pread(file, _MOST_BYTES, 0))
+            if owner is not None:
+                self._take_over(owner, has_locks)
+            _write(file, LockOwner.this_process().text().encode())
         except BaseException:
             os.close(file)
             raise
         self._file = file
 
-    def _take_over(self, holder: Holder, has_locks: bool) -> None:
-        """Raises UserError if the holder that the file names still runs without a system lock."""
-        if self._alive(holder, has_locks):
+    def _take_over(self, owner: LockOwner, has_locks: bool) -> None:
+        """Raises UserError if the owner that the file names still runs without a system lock."""
+        if self._alive(owner, has_locks):
             raise UserError(
-                f"{self._refusal(holder)}; its last sign of life is {_age(self._path):.0f} s old: "
+                f"{self._refusal(owner)}; its last sign of life is {_age(self._path):.0f} s old: "
                 f"if it has ended, delete {self._path} or wait until {_SILENT_SECONDS:.0f} s"
             )
-        logger.warning("%s is taken over: its holder has ended (%s)", self._path, holder)
+        logger.warning("%s is taken over: its owner has ended (%s)", self._path, owner)
 
-    def _alive(self, holder: Holder, has_locks: bool) -> bool:
-        """has_locks: the file system has locks, so a holder on this machine would have one."""
-        current = Holder.this_process()
-        if holder.launch and holder.launch == current.launch:  # before the launcher's restart
+    def _alive(self, owner: LockOwner, has_locks: bool) -> bool:
+        """has_locks: the file system has locks, so a owner on this machine would have one."""
+        current = LockOwner.this_process()
+        if owner.launch and owner.launch == current.launch:  # before the launcher's restart
             return False
-        if holder.host == current.host:
-            return not has_locks and holder.runs_here
+        if owner.host == current.host:
+            return not has_locks and owner.runs_here
         return _age(self._path) < _SILENT_SECONDS
 
-    def _refusal(self, holder: Holder | None) -> str:
-        who = holder or "another process"
+    def _refusal(self, owner: LockOwner | None) -> str:
+        who = owner or "another process"
         return f"OUTPUT_DIR {self._path.parent}: another run uses it ({who})"
 
     def _beat(self, file: int) -> None:
@@ -109,11 +109,11 @@ class Lock:
         os.close(file)
 
 
-def _read(path: Path) -> Holder | None:
-    """Reads the holder from a file that another process has locked."""
+def _read(path: Path) -> LockOwner | None:
+    """Reads the owner from a file that another process has locked."""
     try:
         with open(path, "rb") as file:
-            return Holder.read(file.read(_MOST_BYTES))
+            return LockOwner.read(file.read(_MOST_BYTES))
     except OSError:
         return None
 
@@ -136,7 +136,7 @@ def _open_locked(path: Path) -> tuple[int | None, bool]:
             raise
         if _is_at(file, path):
             return file, has_locks
-        os.close(file)  # the holder has just deleted it
+        os.close(file)  # the owner has just deleted it
 
 
 def _lock(file: int) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dynamic_atss.engine.events import Events
 from dynamic_atss.engine.lines import is_loss
-from dynamic_atss.engine.panels import per_box
+from dynamic_atss.engine.per_box import per_box
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.scores import UNDEFINED, CocoScores
 from dynamic_atss.files import METRICS_FILE, read_metrics, write_text

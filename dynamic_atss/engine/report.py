@@ -12,13 +12,13 @@ from torch import Tensor
 
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.names import Names
-from dynamic_atss.errors import Lost, UserError
+from dynamic_atss.errors import LostProcessError, UserError
 from dynamic_atss.modeling.terms import Terms
 
 # Names of a line of the log that metrics must not use.
 RESERVED = ("iteration", "loss", "lr", "time", "data_time", "max_mem_mb", "dataset")
 
-_CODES = (UserError.exit_code, Lost.exit_code)
+_CODES = (UserError.exit_code, LostProcessError.exit_code)
 
 
 class Status(NamedTuple):

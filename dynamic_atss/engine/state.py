@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.best import Best
-from dynamic_atss.engine.setbacks import Setbacks
+from dynamic_atss.engine.reactions import NonFiniteCounter
 from dynamic_atss.engine.window import Window
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.detector import Detector
@@ -40,7 +40,7 @@ class RunState:
         class_names: the names of the classes.
         window: the numbers that the next line of the log averages.
         best: the best test so far.
-        setbacks: the count of iterations that were not finite.
+        non_finite: the count of iterations that were not finite.
         usage: entries for using the model (see `config.record.usage`). `capture` writes them,
             `restore` ignores them.
     """
@@ -51,7 +51,7 @@ class RunState:
     class_names: Sequence[str] = ()
     window: Window = field(default_factory=Window)
     best: Best = field(default_factory=Best)
-    setbacks: Setbacks = field(default_factory=Setbacks)
+    non_finite: NonFiniteCounter = field(default_factory=NonFiniteCounter)
     usage: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -72,7 +72,7 @@ class RunState:
             "model": self.tested_model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "window": self.window.state_dict(),
-            "setbacks": self.setbacks.state_dict(),
+            "setbacks": self.non_finite.state_dict(),
             "rng": distributed.gather(_rng_state()),
         }
         if self.ema is not None:
@@ -104,7 +104,7 @@ class RunState:
             _restore_optimizer(self.optimizer, content["optimizer"])
             self.window.load_state_dict(content["window"])
             self.best.load_state_dict(content.get("best", {}))
-            self.setbacks.load_state_dict(content.get("setbacks", {}))
+            self.non_finite.load_state_dict(content.get("setbacks", {}))
             states, iteration = content["rng"], int(content["iteration"])
             if len(states) == distributed.world_size():  # else each process keeps its new state
                 _set_rng_state(states[distributed.rank()])

@@ -27,8 +27,8 @@ from dynamic_atss.engine.not_finite import (
     named_tensors,
 )
 from dynamic_atss.engine.optim import set_lr
+from dynamic_atss.engine.reactions import NonFiniteCounter, Reaction, Rewound, Stop
 from dynamic_atss.engine.report import Report, Status
-from dynamic_atss.engine.setbacks import Reaction, Rewound, Setbacks, Stop
 from dynamic_atss.engine.window import Window
 from dynamic_atss.modeling.terms import Terms
 from dynamic_atss.progress import progress
@@ -58,7 +58,7 @@ class Trainer:
         clip_grad_norm: the largest norm of the gradient; 0: no limit.
         log_period, checkpoint_period, test_period: iterations between lines of the log, checkpoints
             and tests; test_period 0: no tests.
-        setbacks: the count of iterations that were not finite.
+        non_finite: the count of iterations that were not finite.
         reaction: reacts to an iteration that is not finite.
         largest_logit: gives the largest logit, in absolute value, for a batch on the device.
         step_context: gives a context manager for an iteration and its batch on the device, in which
@@ -81,7 +81,7 @@ class Trainer:
     log_period: int = 20
     checkpoint_period: int = 2500
     test_period: int = 0
-    setbacks: Setbacks = field(default_factory=Setbacks)
+    non_finite: NonFiniteCounter = field(default_factory=NonFiniteCounter)
     reaction: Reaction = field(default_factory=Stop)
     largest_logit: Callable[[Batch], float] | None = None
     step_context: Callable[[int, Batch], AbstractContextManager[None]] = lambda *_: nullcontext()
@@ -135,7 +135,7 @@ class Trainer:
         """Runs an iteration, with its line of the log and its checkpoint. Returns whether it was
         finite."""
         begin = time.perf_counter()
-        set_lr(self.optimizer, self.lr_factor(iteration - 1) * self.setbacks.lr_factor)
+        set_lr(self.optimizer, self.lr_factor(iteration - 1) * self.non_finite.lr_factor)
         status = self._learn(feed, iteration)
         last = iteration == self.stop
         if (iteration % self.log_period == 0 or last) and self.window.count:
@@ -183,7 +183,7 @@ class Trainer:
                 self._update(norm)
         if status.finite:
             self.window.add(status.losses, status.metrics)
-            self.setbacks.passed(iteration)
+            self.non_finite.passed(iteration)
         else:
             self._not_finite(iteration, status, moved)
         self.optimizer.zero_grad(set_to_none=True)
@@ -221,7 +221,7 @@ class Trainer:
         end."""
         if self.window.count:
             # A resumed run has not set the rate yet.
-            set_lr(self.optimizer, self.lr_factor(iteration - 1) * self.setbacks.lr_factor)
+            set_lr(self.optimizer, self.lr_factor(iteration - 1) * self.non_finite.lr_factor)
             self._log(iteration)
         self.save(iteration)
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from dynamic_atss.engine.meeting import Meeting, place
+from dynamic_atss.engine.rendezvous import Rendezvous, place
 from dynamic_atss.errors import code_place
 
 _STOPPED = 5  # periods; if a check is later than that, this process was stopped
@@ -116,7 +116,7 @@ class Watch:
         end: is called, in one of the threads, with a text that says what is wrong.
     """
 
-    def __init__(self, meeting: Meeting, timeout: float, end: Callable[[str], Any]) -> None:
+    def __init__(self, meeting: Rendezvous, timeout: float, end: Callable[[str], Any]) -> None:
         self._store, self._rank = meeting.side, meeting.rank
         self._keys = [f"at/{r}" for r in range(meeting.world)]
         self._end = end

@@ -44,10 +44,10 @@ class Outcomes:
 
 def outcomes(answer: Answer, reasons: Reasons) -> Outcomes:
     """Explains all pairs that the rule looked at, and all positives. Adds texts to `reasons`."""
-    return _Ledger(answer, reasons).closed()
+    return _OutcomeBuilder(answer, reasons).closed()
 
 
-class _Ledger:
+class _OutcomeBuilder:
     """Collects what each step of the rule reveals about the pairs."""
 
     def __init__(self, answer: Answer, reasons: Reasons) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dynamic_atss.assigners import Assigner
-from dynamic_atss.assigners.answer import answer
+from dynamic_atss.assigners.call_rule import call_rule
 from dynamic_atss.modeling.coder import decode
 from dynamic_atss.modeling.head import HeadOutput
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors, rows
@@ -77,4 +77,4 @@ def assign(
     quality = None if output.quality is None else output.quality.detach()
     extras = {name: x.detach() for name, x in output.extras.items()}
     seen = Predictions(boxes.detach(), output.logits.detach(), iteration, quality, extras)
-    return answer(assigner, priors, gt, seen)
+    return call_rule(assigner, priors, gt, seen)

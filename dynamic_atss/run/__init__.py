@@ -5,7 +5,7 @@ start.py: checks, folder, log and lock before the first image
 wiring.py: builds the parts of a training from the configuration
 records.py: saves, logs and tests during a training
 watch.py: draws the assignment of training images
-last_words.py: logs how to continue after a signal
+stop_message.py: logs how to continue after a signal
 testing.py: a test
 reporting.py: pages about the errors of a test
 """

@@ -11,7 +11,7 @@ from torch import nn
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.checkpoint import Checkpointer, name_after
-from dynamic_atss.engine.diagnosis import Suspects
+from dynamic_atss.engine.diagnosis import LowScoreCauses
 from dynamic_atss.engine.lines import Lines
 from dynamic_atss.engine.metrics import MetricsWriter
 from dynamic_atss.engine.state import RunState
@@ -28,7 +28,7 @@ class Records:
     Attributes:
         state: the state of the run.
         test_model: `state.tested_model`, with test-time augmentation if that is configured.
-        suspects: finds causes if a test detects almost nothing.
+        low_score_causes: finds causes if a test detects almost nothing.
         checkpoints: the checkpoints in OUTPUT_DIR.
         metrics: writes the numbers on rank 0; None on other ranks.
         lines: formats the lines of the log.
@@ -37,7 +37,7 @@ class Records:
 
     state: RunState
     test_model: nn.Module
-    suspects: Suspects
+    low_score_causes: LowScoreCauses
     test_loaders: dict[str, Loader]
     device: torch.device
     max_iter: int
@@ -96,11 +96,11 @@ class Records:
             self.test_loaders,
             self.device,
             self.checkpoints.folder,
-            self.suspects,
+            self.low_score_causes,
             folder,
             max_dets=self.max_dets,
         )
-        distributed.patient_barrier()  # rank 0 takes long to score
+        distributed.long_timeout_barrier()  # rank 0 takes long to score
         for name, scores in results.items():
             if self.metrics is not None and scores is not None:
                 self.metrics.write_evaluation(iteration, name, scores)

@@ -19,8 +19,8 @@ from dynamic_atss.run.start import begin, log_unused_keys, opened_folder, survey
 from dynamic_atss.scoring import (
     check_expected,
     classes_in_file,
+    low_score_causes_of_file,
     score,
-    suspects_of_file,
     take_class_order,
 )
 from dynamic_atss.weights import load_weights
@@ -97,6 +97,6 @@ def _scores(
         loaders,
         device,
         Path(cfg.OUTPUT_DIR),
-        suspects_of_file(cfg, model, weight),
+        low_score_causes_of_file(cfg, model, weight),
         max_dets=cfg.TEST.DETECTIONS_PER_IMG,
     )

@@ -21,7 +21,6 @@ from dynamic_atss.engine.lines import Clock, Lines
 from dynamic_atss.engine.metrics import MetricsWriter
 from dynamic_atss.engine.state import RunState
 from dynamic_atss.engine.wandb_run import WandbRun, check_wandb
-from dynamic_atss.run.last_words import log_stop
 from dynamic_atss.run.records import Records
 from dynamic_atss.run.start import (
     begin,
@@ -32,8 +31,9 @@ from dynamic_atss.run.start import (
     restarted,
     survey,
 )
+from dynamic_atss.run.stop_message import log_stop
 from dynamic_atss.run.wiring import build_state, build_trainer, initial_weights
-from dynamic_atss.scoring import check_metric, suspects_of_run, take_class_order
+from dynamic_atss.scoring import check_metric, low_score_causes_of_run, take_class_order
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def _train(
         records = Records(
             state=state,
             test_model=builders.build_test_model(cfg, state.tested_model),
-            suspects=suspects_of_run(cfg, state),
+            low_score_causes=low_score_causes_of_run(cfg, state),
             test_loaders=test_loaders,
             device=device,
             max_iter=cfg.SOLVER.MAX_ITER,

@@ -17,7 +17,7 @@ from dynamic_atss.engine import distributed
 from dynamic_atss.engine.average import averaged_model
 from dynamic_atss.engine.best import Best
 from dynamic_atss.engine.checkpoint import Checkpointer
-from dynamic_atss.engine.setbacks import Reaction, Rewind, Skip, Stop
+from dynamic_atss.engine.reactions import Reaction, Rewind, Skip, Stop
 from dynamic_atss.engine.state import RunState
 from dynamic_atss.engine.trainer import Trainer
 from dynamic_atss.errors import UserError
@@ -111,7 +111,7 @@ def build_trainer(
         log_period=cfg.SOLVER.LOG_PERIOD,
         checkpoint_period=cfg.SOLVER.CHECKPOINT_PERIOD,
         test_period=cfg.TEST.PERIOD,
-        setbacks=state.setbacks,
+        non_finite=state.non_finite,
         reaction=_reaction(cfg, records, dataset),
         largest_logit=state.model.largest_logit,
         step_context=AssignmentPictures(
@@ -138,7 +138,7 @@ def _reaction(cfg: CfgNode, records: Records, dataset: TrainingSet) -> Reaction:
         return start, builders.build_train_loader(cfg, dataset, start)
 
     if cfg.SOLVER.NOT_FINITE == "skip":
-        return Skip(state.model, state.setbacks, limit)
+        return Skip(state.model, state.non_finite, limit)
     if cfg.SOLVER.NOT_FINITE == "rewind":
-        return Rewind(go_back, state.setbacks, limit, cfg.SOLVER.NOT_FINITE_LR_FACTOR)
+        return Rewind(go_back, state.non_finite, limit, cfg.SOLVER.NOT_FINITE_LR_FACTOR)
     return Stop()

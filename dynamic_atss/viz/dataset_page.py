@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from dynamic_atss.data.check.balance import numbers
-from dynamic_atss.data.survey import LEVELS, Finding, Surveyed, several
+from dynamic_atss.data.survey import LEVELS, Finding, SurveyInput, several
 from dynamic_atss.viz.html import BLUE, GREY, breakable, folded, page, plot, safe
 
 _MAX_CLASSES = 25  # classes that a plot names
@@ -28,7 +28,7 @@ li { border-left: .4rem solid; padding: .3rem .8rem; margin: .6rem 0; background
 .note { border-color: #5f7f95; } b { text-transform: uppercase; font-size: .8rem; }"""
 
 
-def dataset_page(sets: Iterable[tuple[str, Surveyed]], found: Sequence[Finding]) -> str:
+def dataset_page(sets: Iterable[tuple[str, SurveyInput]], found: Sequence[Finding]) -> str:
     """Gives the page as one file. sets: names and surveys · found: the findings"""
     counts = {level: sum(f.level == level for f in found) for level in LEVELS}
     bad = counts["stop"] + counts["fix"]
@@ -55,7 +55,7 @@ def _items(finding: Finding) -> str:
     return folded("All of them", shown) if finding.items[1:] else ""
 
 
-def _section(name: str, surveyed: Surveyed) -> str:
+def _section(name: str, surveyed: SurveyInput) -> str:
     counts = numbers(surveyed)
     drawn = PLOTS.items() if counts["images"] and counts["boxes"] else ()
     plots = "".join(plot(title, partial(draw, surveyed=surveyed)) for title, draw in drawn)
@@ -77,7 +77,7 @@ def _all_classes(counts: dict[str, int]) -> str:
     return folded(f"All {len(counts)} classes", shown)
 
 
-def _classes(axes: Axes, surveyed: Surveyed) -> None:
+def _classes(axes: Axes, surveyed: SurveyInput) -> None:
     ordered = sorted(numbers(surveyed)["classes"].items(), key=lambda item: -item[1])
     shown = ordered[:_MAX_CLASSES][::-1]
     names = [name if len(name) <= 20 else name[:19] + "…" for name, _ in shown]
@@ -89,7 +89,7 @@ def _classes(axes: Axes, surveyed: Surveyed) -> None:
     axes.set_title(f"Classes{limit}", fontsize=10)
 
 
-def _sides(axes: Axes, surveyed: Surveyed) -> None:
+def _sides(axes: Axes, surveyed: SurveyInput) -> None:
     wh = surveyed.content.xywh[surveyed.objects()][:, 2:]
     sides = np.sqrt(wh.prod(1))
     low, high = max(sides.min(), 0.5), max(sides.max(), 1.0)
@@ -110,7 +110,7 @@ def _plain_log_scale(axes: Axes, ticks: Sequence[float]) -> None:
     axes.minorticks_off()
 
 
-def _shapes(axes: Axes, surveyed: Surveyed) -> None:
+def _shapes(axes: Axes, surveyed: SurveyInput) -> None:
     wh = surveyed.content.xywh[surveyed.objects()][:, 2:]
     ratios = np.clip(wh[:, 0] / wh[:, 1], 0.05, 20)
     axes.hist(ratios, bins=np.geomspace(0.05, 20, 40).tolist(), color=BLUE)
@@ -120,7 +120,7 @@ def _shapes(axes: Axes, surveyed: Surveyed) -> None:
     axes.set_title("Box shapes", fontsize=10)
 
 
-def _images(axes: Axes, surveyed: Surveyed) -> None:
+def _images(axes: Axes, surveyed: SurveyInput) -> None:
     sizes, counts = np.unique(surveyed.content.sizes, axis=0, return_counts=True)
     area = 12 + 120 * counts / counts.max()
     axes.scatter(sizes[:, 1], sizes[:, 0], s=area, color=BLUE, alpha=0.4, linewidths=0)
@@ -129,7 +129,7 @@ def _images(axes: Axes, surveyed: Surveyed) -> None:
     axes.set_title(f"Images: {several(len(sizes), 'size')} (larger: more images)", fontsize=10)
 
 
-def _per_image(axes: Axes, surveyed: Surveyed) -> None:
+def _per_image(axes: Axes, surveyed: SurveyInput) -> None:
     image_index = surveyed.content.image_index[surveyed.objects()]
     counts = np.bincount(image_index, minlength=len(surveyed.names))
     step = -(-(int(counts.max()) + 1) // 40)  # makes all bars equally wide in integers
@@ -139,7 +139,7 @@ def _per_image(axes: Axes, surveyed: Surveyed) -> None:
     axes.set_title("Objects per image", fontsize=10)
 
 
-def _places(axes: Axes, surveyed: Surveyed) -> None:
+def _places(axes: Axes, surveyed: SurveyInput) -> None:
     chosen, content = surveyed.objects(), surveyed.content
     xywh, sizes = content.xywh[chosen], content.sizes[content.image_index[chosen]]
     centers = (xywh[:, :2] + xywh[:, 2:] / 2) / np.maximum(sizes[:, ::-1], 1)

@@ -11,8 +11,8 @@ import torch
 
 from dynamic_atss.reading import PICKLE_BYTES, ZIP_DIRECTORY
 from dynamic_atss.weights.bounds import DamagedError
-from dynamic_atss.weights.inert import Known, Machine
-from dynamic_atss.weights.known import KNOWN, Storage
+from dynamic_atss.weights.object_builders import KNOWN, Storage
+from dynamic_atss.weights.safe_pickle import Machine, ObjectBuilder
 
 ZIP = b"PK\x03\x04"
 STREAM = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"
@@ -180,5 +180,7 @@ def _stream_in_bytes(content: bytes) -> Any:
 
 # Plain pickle writes each tensor's storage as a separate stream.
 ALL_KNOWN = KNOWN | {
-    ("torch.storage", "_load_from_bytes"): Known("torch.storage._load_from_bytes", _stream_in_bytes)
+    ("torch.storage", "_load_from_bytes"): ObjectBuilder(
+        "torch.storage._load_from_bytes", _stream_in_bytes
+    )
 }

@@ -31,10 +31,10 @@ from dynamic_atss.weights.formats import (
     nested,
     to_published,
 )
-from dynamic_atss.weights.inert import Skipped
-from dynamic_atss.weights.known import plain
 from dynamic_atss.weights.loading import check_finite, read_file
 from dynamic_atss.weights.mmdet_names import from_mmdet, to_mmdet, value_to_mmdet
+from dynamic_atss.weights.object_builders import plain
+from dynamic_atss.weights.safe_pickle import Skipped
 from dynamic_atss.weights.timm import TimmNames, check_timm
 from dynamic_atss.weights.wrappers import bare, find_state
 

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from dynamic_atss.errors import UserError
-from dynamic_atss.weights.inert import Skipped
+from dynamic_atss.weights.safe_pickle import Skipped
 
 # Keys under which trainers save weights. Earlier keys have priority, those of averaged weights come
 # last: mmengine saves the trained weights under "ema_state_dict" and the averaged ones under

@@ -18,8 +18,8 @@ from helpers_per_image import PER_IMAGE
 from helpers_rounding import assert_rounded
 
 from dynamic_atss.assigners import ASSIGNERS
-from dynamic_atss.assigners.answer import answer
 from dynamic_atss.assigners.at_least_one import AtLeastOne
+from dynamic_atss.assigners.call_rule import call_rule
 from dynamic_atss.assigners.rules.poto import POTO
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.modeling.priors import AnchorGenerator, PointGenerator
@@ -122,7 +122,7 @@ def check(result: Assignment, gt: GroundTruth, images: int, priors: int) -> None
 
 
 def run(assigner, priors, gt, images):
-    result = answer(assigner, priors, gt, make_predictions(priors, images))
+    result = call_rule(assigner, priors, gt, make_predictions(priors, images))
     check(result, gt, images, len(priors))
     return result
 
@@ -326,7 +326,7 @@ def test_points_have_the_place_of_anchors(assigner):
     """A rule gives anchors of 8 strides and points at the same locations the same boxes."""
     priors, gt = make_priors(), make_gt(random_boxes(30, 16))
     predictions = make_predictions(priors, 1)
-    anchors, points = (answer(assigner, p, gt, predictions) for p in (priors, make_points()))
+    anchors, points = (call_rule(assigner, p, gt, predictions) for p in (priors, make_points()))
     assert torch.equal(anchors.gt_index, points.gt_index)
     torch.testing.assert_close(anchors.quality, points.quality)
 

@@ -9,8 +9,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dynamic_atss.assigners import ASSIGNERS
-from dynamic_atss.assigners.answer import answer
 from dynamic_atss.assigners.at_least_one import AtLeastOne
+from dynamic_atss.assigners.call_rule import call_rule
 from dynamic_atss.assigners.ignore_regions import IgnoreRegions
 from dynamic_atss.modeling.class_loss import CLASS_LOSSES, ClassLoss
 from dynamic_atss.modeling.coder import DeltaCoder
@@ -94,7 +94,7 @@ def rule(request, name):
 def test_what_is_mostly_in_a_region_is_no_background_and_all_else_stays(rule, kind, seed):
     priors, gt = PRIORS[kind], make_gt(seed=100 * seed)
     predictions = make_predictions(priors, 3)
-    before = answer(rule, priors, gt.objects, predictions)
+    before = call_rule(rule, priors, gt.objects, predictions)
     after = IgnoreRegions(rule)(priors, gt, predictions)
     covered = covered_by_hand(priors, gt, 3)
     background = before.gt_index == BACKGROUND
@@ -136,7 +136,7 @@ def test_positives_stay_in_a_region(rule):
     priors, gt = PRIORS["anchors"], make_gt((5,), (0,))
     everything = truth(torch.tensor([[-500.0, -500, 700, 700]]), 0, True)
     predictions = make_predictions(priors, 1)
-    before = answer(rule, priors, gt.objects, predictions)
+    before = call_rule(rule, priors, gt.objects, predictions)
     after = IgnoreRegions(rule)(priors, joined([everything, gt]), predictions)
     assert before.positive.any() and not (after.gt_index == BACKGROUND).any()
     assert torch.equal(before.positive, after.positive)

@@ -8,7 +8,7 @@ import torch
 from scenes import random_scene, unpacked
 from test_scenes_rfla import centerness
 
-from dynamic_atss.assigners.answer import answer
+from dynamic_atss.assigners.call_rule import call_rule
 from dynamic_atss.assigners.rules.simd import VISDRONE, SimD
 
 EPS = 1e-6
@@ -65,7 +65,7 @@ def test_double_loop_agrees(arguments):
     for _ in range(150):
         scene = random_scene(rng, ("square", "three", "points"))
         sized = scene[0].with_size()
-        result = answer(rule, *scene)
+        result = call_rule(rule, *scene)
         winners, between = double_loop(unpacked(sized, *scene[1:]), **asked)
         expected = torch.full(result.gt_index.shape, -1)
         quality = torch.zeros_like(result.quality)

@@ -108,7 +108,10 @@ def test_a_rule_for_one_image_without_its_method(tmp_path):
 @pytest.mark.parametrize(
     "overrides, words",
     [
-        (("MODEL.ASSIGNER.NAME", "ats"), "no such name; the nearest is 'atss'; accepted are dynamic_atss, "),
+        (
+            ("MODEL.ASSIGNER.NAME", "ats"),
+            "no such name; the nearest is 'atss'; accepted are",
+        ),
         (("MODEL.ASSIGNER.ARGS.topkk", "3"), "no such argument; the nearest is 'topk'"),
         (("MODEL.ASSIGNER.ARGS.combine", "max"), "dynamic_atss: "),
         (("MODEL.ASSIGNER.NAME", "no_such_module:Rule"), "no_such_module cannot be imported"),

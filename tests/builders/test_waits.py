@@ -11,7 +11,7 @@ from helpers_run import TINY
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dynamic_atss.assigners import ASSIGNERS, everywhere
+from dynamic_atss.assigners import ASSIGNERS, all_priors
 from dynamic_atss.assigners.rules import dynamic_soft_label, simota
 from dynamic_atss.builders import build_lr_factor, build_model, build_optimizer
 from dynamic_atss.config.load import load_config
@@ -92,7 +92,7 @@ def test_a_rule_that_learns_does_not_wait_either(tmp_path, monkeypatch):
 def waits_of_a_step(cfg, model, monkeypatch):
     """Counts the operators of a train step that wait for the device."""
     monkeypatch.setattr(Trainer, "_check_weights", lambda *_: None)  # before a checkpoint only
-    for module in (everywhere, dynamic_soft_label, simota):  # as on a GPU
+    for module in (all_priors, dynamic_soft_label, simota):  # as on a GPU
         monkeypatch.setattr(module, "readable", lambda values: False)
     run = Trainer(
         model=model,

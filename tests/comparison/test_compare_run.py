@@ -44,8 +44,8 @@ def arguments(config, out, *rules, seeds=(0, 1), more=()):
 @pytest.mark.parametrize(
     "rules, seeds, more, message",
     [
-        (["atss", "atsss"], (0,), [], "'atsss': accepted are"),
-        (["atss", "atsss"], (0,), [], "(the nearest is 'atss')"),
+        (["atss", "atsss"], (0,), [], "'atsss': no such name; "),
+        (["atss", "atsss"], (0,), [], "the nearest is 'atss'; accepted are"),
         (["atss", "topk,topq=3"], (0,), [], "ARGS.topq: topk has no such argument; the nearest"),
         (["atss", "atss"], (0,), [], "--rules: atss is given twice"),
         (["atss"], (0, 0), [], "--seeds [0, 0]: give one seed or more, each once"),

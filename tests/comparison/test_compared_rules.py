@@ -2,8 +2,8 @@
 
 import pytest
 
+from dynamic_atss.comparison.arguments import split_at_key
 from dynamic_atss.comparison.rules import parsed
-from dynamic_atss.comparison.words import split_at_key
 from dynamic_atss.errors import UserError
 
 

@@ -9,7 +9,7 @@ from helpers_data import box, open_coco, voc_object, write_coco, write_voc
 from dynamic_atss.data.coco import CocoDataset
 from dynamic_atss.data.survey import (
     Finding,
-    Surveyed,
+    SurveyInput,
     box_findings,
     crowded_images,
     together_findings,
@@ -25,7 +25,7 @@ SIZE = (60, 100)  # height, width
 def surveyed(folder, annotations, sizes=None, changes=None):
     folder.mkdir(exist_ok=True)
     path = write_coco(folder, sizes or {1: SIZE, 2: SIZE}, annotations, changes)
-    return Surveyed.of(open_coco(path, training=False))
+    return SurveyInput.of(open_coco(path, training=False))
 
 
 def corners(n=40):
@@ -128,7 +128,7 @@ def test_rotations_in_voc_files(tmp_path, objects, count):
     upright = voc_object("a", "3 3 20 15")
     turned = upright.replace("<bndbox>", objects + "<bndbox>")
     folder = write_voc(tmp_path, {"x": upright + turned}, {"train": ["x"]})
-    data = Surveyed.of(VocDataset(folder, "train", training=False))
+    data = SurveyInput.of(VocDataset(folder, "train", training=False))
     assert data.content.rotated[0] == count
     if count:
         assert "object 2 of x.xml" in only(box_findings(data), "rotated").line
@@ -186,7 +186,7 @@ def test_files_that_are_listed_or_used_twice(tmp_path):
             }
         )
     )
-    test = Surveyed.of(open_coco(tmp_path / "b.json", training=False))
+    test = SurveyInput.of(open_coco(tmp_path / "b.json", training=False))
     found = together_findings([train], [test])
     assert "1 of 3 files listed twice or more" in only(found, "listed_twice").line
     shared = only(found, "shared_files")
@@ -210,7 +210,7 @@ def test_files_in_two_training_sets(tmp_path):
     content["images"][0]["file_name"] = "./2.png"
     other = tmp_path / "a2.json"
     other.write_text(json.dumps(content))
-    two = Surveyed.of(CocoDataset(other, tmp_path / "images", training=True))
+    two = SurveyInput.of(CocoDataset(other, tmp_path / "images", training=True))
     finding = only(together_findings([data, two], []), "trained_twice")
     assert finding.level == "warning" and "1 of 1 images of the second set" in finding.line
     assert not [f for f in together_findings([data], [two]) if f.code == "trained_twice"]

@@ -12,7 +12,7 @@ from PIL import Image
 from dynamic_atss.data import header_cache
 from dynamic_atss.data.frames import Reading
 from dynamic_atss.data.header_cache import cache_place, cached_headers
-from dynamic_atss.data.survey import Surveyed, file_findings
+from dynamic_atss.data.survey import SurveyInput, file_findings
 from dynamic_atss.errors import UserError
 
 NAMES = [f"{i}.png" for i in (1, 2, 3)]
@@ -45,7 +45,7 @@ def path(tmp_path):
 def found(path):
     dataset = open_coco(path, training=False, reading=Reading(headers=False))
     names = dataset.content.names.tolist()
-    data = Surveyed.of(dataset, cached_headers(dataset.images, names, "test"))
+    data = SurveyInput.of(dataset, cached_headers(dataset.images, names, "test"))
     return {finding.code: finding for finding in file_findings(data)}
 
 

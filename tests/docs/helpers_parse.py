@@ -15,7 +15,7 @@ from helpers_docs import ROOT
 from torch.distributed import run as torchrun
 
 from dynamic_atss.commands import COMMANDS
-from dynamic_atss.comparison.words import split_at_key
+from dynamic_atss.comparison.arguments import split_at_key
 from dynamic_atss.config.load import load_config
 
 SHELL = (".", "cd", "git", "pre-commit", "sbatch", "tensorboard", "wandb")  # nothing of ours

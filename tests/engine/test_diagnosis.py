@@ -10,7 +10,7 @@ from helpers_run import TINY
 
 from dynamic_atss.builders import build_model
 from dynamic_atss.config.load import load_config
-from dynamic_atss.engine.diagnosis import Suspects, largest_score
+from dynamic_atss.engine.diagnosis import LowScoreCauses, largest_score
 from dynamic_atss.evaluation.ground_truth import TruthTable
 from dynamic_atss.types import Batch, GroundTruth
 
@@ -56,8 +56,8 @@ def scored(model, score: float):
 
 
 def causes(model, trained=None, records=(), table=NOTHING) -> list[str]:
-    suspects = Suspects(model, KEY, lambda: (trained, records))
-    return suspects.causes(truth(), table, [batch()])
+    low_score_causes = LowScoreCauses(model, KEY, lambda: (trained, records))
+    return low_score_causes.causes(truth(), table, [batch()])
 
 
 def line(iteration, loss, lr) -> dict[str, float]:

@@ -12,8 +12,8 @@ import time
 import pytest
 
 from dynamic_atss.engine import lock as lock_module
-from dynamic_atss.engine.holder import Holder
 from dynamic_atss.engine.lock import Lock
+from dynamic_atss.engine.lock_owner import LockOwner
 from dynamic_atss.errors import UserError
 
 HOLD = """
@@ -41,7 +41,7 @@ def held(tmp_path):
 
 def write_holder(folder, seconds_old=0.0, **changes):
     path = folder / "run.lock"
-    path.write_text(json.dumps({**json.loads(Holder.this_process().text()), **changes}))
+    path.write_text(json.dumps({**json.loads(LockOwner.this_process().text()), **changes}))
     then = time.time() - seconds_old
     os.utime(path, (then, then))
     return path
@@ -69,7 +69,7 @@ def test_the_lock_of_a_killed_process_is_taken_over_and_of_a_stopped_one_is_not(
         return
     held.wait()
     lock.take()
-    assert f"taken over: its holder has ended (process {held.pid} on" in caplog.text
+    assert f"taken over: its owner has ended (process {held.pid} on" in caplog.text
     assert json.loads((tmp_path / "run.lock").read_text())["pid"] == os.getpid()
     lock.release()
 
@@ -170,7 +170,7 @@ def test_a_damaged_file_does_not_hold_the_lock(tmp_path, text):
     (tmp_path / "run.lock").write_bytes(text)
     lock = Lock(tmp_path)
     lock.take()
-    assert Holder.read((tmp_path / "run.lock").read_bytes()).pid == os.getpid()
+    assert LockOwner.read((tmp_path / "run.lock").read_bytes()).pid == os.getpid()
     lock.release()
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from torch.distributed import TCPStore
 
-from dynamic_atss.engine import launch, meeting
+from dynamic_atss.engine import launch, rendezvous
 from dynamic_atss.engine.watch import Sight
 
 
@@ -82,7 +82,7 @@ def store():
 def agree(store: TCPStore, ranks: list[int], world: int, seconds: float) -> list:
     def one(rank: int):
         connection = TCPStore("127.0.0.1", store.port, timeout=timedelta(seconds=30))
-        return meeting._agree(connection, rank, world, time.monotonic() + seconds)
+        return rendezvous._agree(connection, rank, world, time.monotonic() + seconds)
 
     with ThreadPoolExecutor(len(ranks)) as pool:
         return list(pool.map(one, ranks))
@@ -104,7 +104,7 @@ def test_an_absent_process_is_named(store, before):
     """before: it took part in an earlier start."""
     if before:
         agree(store, [0, 1, 2], 3, 60)
-    with pytest.raises(meeting._Absent, match=r"^rank 1 of 3$"):
+    with pytest.raises(rendezvous._Absent, match=r"^rank 1 of 3$"):
         agree(store, [0, 2], 3, 1)
 
 

@@ -3,7 +3,7 @@
 import torch
 
 from dynamic_atss.assigners import notes
-from dynamic_atss.assigners.answer import answer
+from dynamic_atss.assigners.call_rule import call_rule
 from dynamic_atss.assigners.notes import note
 from dynamic_atss.assigners.per_image import PerImage
 from dynamic_atss.boxes import iou, sides
@@ -83,7 +83,7 @@ def recorded(rule, priors, gt, predictions):
     """Gives the rule's answer with its steps."""
     record = Record()
     with notes.recording(record):
-        answer(rule, priors, gt, predictions)
+        call_rule(rule, priors, gt, predictions)
     (found,) = record.answers
     return found
 

@@ -62,7 +62,9 @@ def codes(path):
 
 def test_a_good_set(check, tmp_path):
     code, out, _ = check(write_set(tmp_path / "a", range(12)), "--json", tmp_path / "out.json")
-    assert code == 0 and out.endswith("\n12 images, 24 boxes, 2 classes: nothing must be fixed, 0 warnings\n")
+    assert code == 0 and out.endswith(
+        "\n12 images, 24 boxes, 2 classes: nothing must be fixed, 0 warnings\n"
+    )
     report = json.loads((tmp_path / "out.json").read_text())
     assert report["exit_code"] == 0
     assert not [f for f in report["findings"] if f["level"] != "note"]
@@ -79,7 +81,10 @@ def test_every_bad_file_is_named_and_the_others_are_checked(check, tmp_path):
     (tmp_path / "a/3.png").unlink()
     (tmp_path / "a/4.png").write_text("no picture")
     code, out, _ = check(name, "--json", tmp_path / "out.json")
-    assert code == 1 and "6 images, 12 boxes, 2 classes: something must be fixed, " in out.splitlines()[-1]
+    assert (
+        code == 1
+        and "6 images, 12 boxes, 2 classes: something must be fixed, " in out.splitlines()[-1]
+    )
     found = codes(tmp_path / "out.json")
     named = " ".join(found["unreadable"]["items"] + found["undecodable"]["items"])
     assert sorted(re.findall(r"a/(\d)\.png", named)) == ["1", "2", "3", "4"]

@@ -12,7 +12,7 @@ import dynamic_atss
 from dynamic_atss import commands
 from dynamic_atss.commands import launch
 from dynamic_atss.errors import UserError
-from dynamic_atss.run import last_words
+from dynamic_atss.run import stop_message
 
 TOOLS = {
     "train_net": "train",
@@ -145,4 +145,4 @@ def test_the_command_to_resume_is_as_typed(monkeypatch, tmp_path, words, typed):
     started = [word.replace("BIN", places["BIN"]) for word in words]
     started = [word.replace("OTHER", places["OTHER"]) for word in started]
     monkeypatch.setattr(sys, "orig_argv", started)
-    assert last_words.command() == typed.replace("OTHER", places["OTHER"])
+    assert stop_message.command() == typed.replace("OTHER", places["OTHER"])

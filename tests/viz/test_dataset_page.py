@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from dynamic_atss.data.annotations import Annotations
-from dynamic_atss.data.survey import Surveyed
+from dynamic_atss.data.survey import SurveyInput
 from dynamic_atss.viz.dataset_page import PLOTS
 
 
@@ -14,7 +14,7 @@ def surveyed(tmp_path, counts):
     rows = [(i, 0, 1, 1, 10, 20) for i, count in enumerate(counts) for _ in range(count)]
     content = Annotations.of_rows([f"{i}.png" for i in range(len(counts))], ["cat"], rows)
     content.sizes[:] = 60, 100
-    return Surveyed("a.json", tmp_path, content)
+    return SurveyInput("a.json", tmp_path, content)
 
 
 def drawn(name, data_set):

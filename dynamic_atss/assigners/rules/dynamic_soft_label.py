@@ -9,10 +9,7 @@ import torch
 from torch import Tensor
 
 from dynamic_atss.assigners import check
-from dynamic_atss.assigners.base import Pairs, at, best_of_box, note, resolve
-from dynamic_atss.assigners.costs import SoftLabelCost
-from dynamic_atss.assigners.dynamic_k import counts, flag_first, sum_of_largest, with_cheapest
-from dynamic_atss.assigners.everywhere import (
+from dynamic_atss.assigners.all_priors import (
     best_priors,
     concatenated,
     every_pair,
@@ -22,6 +19,14 @@ from dynamic_atss.assigners.everywhere import (
     readable,
     replaced,
     whole_vectors,
+)
+from dynamic_atss.assigners.base import Pairs, best_of_box, note, resolve, take
+from dynamic_atss.assigners.costs import SoftLabelCost
+from dynamic_atss.assigners.dynamic_k import (
+    flag_first,
+    positives_per_box,
+    sum_of_largest,
+    with_cheapest,
 )
 from dynamic_atss.assigners.ranges import points_inside
 from dynamic_atss.assigners.reference.selection import BEST_OF_BOX
@@ -87,10 +92,15 @@ class DynamicSoftLabel:
         """Gives the cheapest priors inside each box, which it takes, cost and IoU, (T, topk)."""
         cost, overlap = cost_of(pairs)
         places, _, _, exists = BEST_OF_BOX(*pairs, overlap, self.topk, len(gt))
-        sums = at(overlap, places).where(exists, 0.0).sum(1)
+        sums = take(overlap, places).where(exists, 0.0).sum(1)
         note(score="-cost")
         best, places = best_of_box(pairs, -cost, self.topk, len(gt))
-        return best, flag_first(best, counts(sums)), at(cost, places), at(overlap, places)
+        return (
+            best,
+            flag_first(best, positives_per_box(sums)),
+            take(cost, places),
+            take(overlap, places),
+        )
 
     def _of_image(
         self, priors: Priors, gt: GroundTruth, inside: Pairs, cost_of: SoftLabelCost
@@ -107,7 +117,7 @@ class DynamicSoftLabel:
             parts.append(best)
             scores.append(score)
             sums.append(sum_of_largest(box, pairs, overlap, self.topk))
-        best, count = concatenated(parts, 0), counts(torch.cat(sums))
+        best, count = concatenated(parts, 0), positives_per_box(torch.cat(sums))
         if readable(count):  # otherwise `best` is of all pairs
             sure = torch.cat(scores) > -self.iou_weight * COST_OF_NO_OVERLAP
             lacking = (flag_first(best, count) & sure).sum(1) < count

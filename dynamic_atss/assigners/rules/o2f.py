@@ -13,12 +13,12 @@ from torch import Tensor
 
 from dynamic_atss.assigners import check
 from dynamic_atss.assigners.base import (
-    at,
     best_of_box,
     logit_of_class,
     note,
     predicted_iou,
     resolve,
+    take,
     winning,
 )
 from dynamic_atss.assigners.ranges import points_inside
@@ -99,7 +99,7 @@ class O2F:
         note(score="score and IoU")
         candidates = pairs._replace(exists=pairs.exists & (score > 0))
         best, places = best_of_box(candidates, score, self.topk, len(gt))
-        score, logit = at(score, places), at(logit, places)
+        score, logit = take(score, places), take(logit, places)
         # resolve
         shape = predictions.boxes.shape[:2]
         note(score="score and IoU")

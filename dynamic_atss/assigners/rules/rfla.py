@@ -14,13 +14,13 @@ from torch import Tensor
 from dynamic_atss.assigners import check
 from dynamic_atss.assigners.base import (
     Pairs,
-    at,
     box_sides,
     center_offsets,
     centerness_of_tiny,
     has_pair,
     note,
     resolve,
+    take,
 )
 from dynamic_atss.assigners.nearest import surrounding_candidates
 from dynamic_atss.assigners.ranges import constant, priors_within
@@ -116,7 +116,7 @@ class RFLA:
 
     def _similarity(self, priors: Priors, gt: GroundTruth, pairs: Pairs, scale: float) -> Tensor:
         """Gives the similarity of each pair in (0, 1], (T, K) or (M,)."""
-        level = at(priors.level, pairs.prior)
+        level = take(priors.level, pairs.prior)
         field = constant(self.fields, gt.boxes.device).to(gt.boxes.dtype)[level] * scale + EPS
         x, y = center_offsets(priors, gt, pairs)
         sides = gt.boxes[:, 2:] - gt.boxes[:, :2] + (gt.convention.value + EPS)

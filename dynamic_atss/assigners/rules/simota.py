@@ -9,10 +9,7 @@ import torch
 from torch import Tensor
 
 from dynamic_atss.assigners import check
-from dynamic_atss.assigners.base import Pairs, at, best_of_box, box_sides, inside_of, note, resolve
-from dynamic_atss.assigners.costs import PairCost
-from dynamic_atss.assigners.dynamic_k import counts, flag_first, sum_of_largest
-from dynamic_atss.assigners.everywhere import (
+from dynamic_atss.assigners.all_priors import (
     best_priors,
     concatenated,
     every_pair,
@@ -23,6 +20,17 @@ from dynamic_atss.assigners.everywhere import (
     readable,
     replaced,
 )
+from dynamic_atss.assigners.base import (
+    Pairs,
+    best_of_box,
+    box_sides,
+    inside_of,
+    note,
+    resolve,
+    take,
+)
+from dynamic_atss.assigners.costs import PairCost
+from dynamic_atss.assigners.dynamic_k import flag_first, positives_per_box, sum_of_largest
 from dynamic_atss.assigners.nearest import is_near, near_center
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
@@ -93,12 +101,12 @@ class SimOTA:
         # select
         note(score="-cost")
         best, places = best_of_box(pairs, -cost, self.topk, len(gt))
-        taken = flag_first(best, counts(sums))
+        taken = flag_first(best, positives_per_box(sums))
         selected = flag_places(places, taken, pairs.flat.numel()).view_as(pairs.flat)
         note(score="-cost", sum_of_IoUs=sums[:, None], within_sum_of_IoUs=selected)
         if of_image:
             several = in_several_pairs(best.flat, taken, cost_of.count)
-            selected = selected | at(several, pairs.flat)
+            selected = selected | take(several, pairs.flat)
         # resolve
         return resolve(pairs, selected, -cost, overlap, predictions.boxes.shape[:2])
 
@@ -115,7 +123,7 @@ class SimOTA:
         listed = list_flagged(candidate, min(near_count * gt.max_boxes, len(priors)))
         all_overlapping = overlapping_pairs(priors, gt, cost_of.predictions, *listed)
         sums = torch.cat([sum_of_largest(*part, self.topk) for part in all_overlapping])
-        lacking = near.exists.sum(1) < counts(sums)
+        lacking = near.exists.sum(1) < positives_per_box(sums)
         box = lacking.nonzero().squeeze(1) if readable(lacking) else None  # None: all
         others = []
         for pairs in every_pair(priors, gt, *listed, box):

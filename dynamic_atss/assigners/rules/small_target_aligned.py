@@ -14,13 +14,13 @@ from dynamic_atss.assigners import check
 from dynamic_atss.assigners.alignment import log_alignment, scaled_alignment
 from dynamic_atss.assigners.base import (
     Pairs,
-    at,
     best_of_box,
     box_sides,
     inside_of,
     note,
     predicted_iou,
     resolve,
+    take,
     winning,
 )
 from dynamic_atss.assigners.ranges import priors_within
@@ -85,7 +85,7 @@ class SmallTargetAligned:
         # select
         note(score="log alignment")
         best, places = best_of_box(pairs._replace(exists=counts), alignment, self.topk, len(gt))
-        alignment, overlap = at(alignment, places), at(overlap, places)
+        alignment, overlap = take(alignment, places), take(overlap, places)
         # resolve
         shape = predictions.boxes.shape[:2]
         note(score="predicted IoU")

@@ -11,6 +11,12 @@ import torch
 
 from dynamic_atss.assigners import check
 from dynamic_atss.assigners.alignment import largest_of_box, log_alignment, scaled_alignment
+from dynamic_atss.assigners.all_priors import (
+    best_priors,
+    concatenated,
+    every_prior,
+    overlapping_pairs,
+)
 from dynamic_atss.assigners.base import (
     MARGIN,
     Pairs,
@@ -21,12 +27,6 @@ from dynamic_atss.assigners.base import (
     predicted_iou,
     resolve,
     winning,
-)
-from dynamic_atss.assigners.everywhere import (
-    best_priors,
-    concatenated,
-    every_prior,
-    overlapping_pairs,
 )
 from dynamic_atss.assigners.ranges import points_inside
 from dynamic_atss.boxes import BoxConvention

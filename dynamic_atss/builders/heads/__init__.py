@@ -13,7 +13,7 @@ from dynamic_atss.builders.heads.dsla import DSLAHead
 from dynamic_atss.builders.heads.fcos import FCOSHead
 from dynamic_atss.builders.heads.fit import call_checked, check_initialized, check_section
 from dynamic_atss.builders.heads.retinanet import RetinaNetHead
-from dynamic_atss.builders.outside import construct, find, require
+from dynamic_atss.builders.user_code import construct, find, require
 from dynamic_atss.errors import UserError
 
 __all__ = ["HEADS", "Head", "HeadModules", "build_head", "head_key"]

@@ -17,7 +17,7 @@ from yacs.config import CfgNode
 
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.builders.heads.fit import call_checked
-from dynamic_atss.builders.outside import construct, find, require_call
+from dynamic_atss.builders.user_code import construct, find, require_call
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.coder import Coder
 from dynamic_atss.modeling.postprocess import PostProcess

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from dynamic_atss.data.check.pictures import Picture
-from dynamic_atss.data.survey import Finding, Surveyed, share
+from dynamic_atss.data.survey import Finding, SurveyInput, share
 
 # Bits of 64 that may differ. Two such hashes agree in at least one of BANDS parts, so that only
 # pictures with an equal part are compared.
@@ -21,7 +21,7 @@ _BLOCK = 1 << 20  # pairs per comparison
 # The number of ones in each 16-bit value.
 _ONES = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8)).reshape(-1, 16).sum(1)
 
-DataWithPictures = tuple[Surveyed, Sequence[Picture]]
+DataWithPictures = tuple[SurveyInput, Sequence[Picture]]
 Pairs = list[tuple[int, int]]
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from dynamic_atss.data.survey import Finding, Surveyed, share
+from dynamic_atss.data.survey import Finding, SurveyInput, share
 from dynamic_atss.data.survey.together import used_classes
 
 UNEVEN = 50  # ratio of the objects of two classes that gives a note
 
 
-def numbers(data: Surveyed) -> dict[str, Any]:
+def numbers(data: SurveyInput) -> dict[str, Any]:
     """Counts images, boxes (objects), regions and empty images, with objects by class name."""
     objects = data.objects()
     counts = np.bincount(data.content.image_index[objects], minlength=len(data.names))
@@ -29,7 +29,7 @@ def numbers(data: Surveyed) -> dict[str, Any]:
     }
 
 
-def uneven_classes(data: Surveyed) -> Iterator[Finding]:
+def uneven_classes(data: SurveyInput) -> Iterator[Finding]:
     counts = {name: count for name, count in used_classes(data).items() if count}
     if len(counts) < 2:
         return
@@ -45,7 +45,7 @@ def uneven_classes(data: Surveyed) -> Iterator[Finding]:
         )
 
 
-def dropped_boxes(data: Surveyed, statistics: dict[str, int]) -> Iterator[Finding]:
+def dropped_boxes(data: SurveyInput, statistics: dict[str, int]) -> Iterator[Finding]:
     """Finds boxes that a training drops. statistics: of the data set."""
     kinds = {
         "invalid": "without extent, or with NaN or infinity",
@@ -59,7 +59,7 @@ def dropped_boxes(data: Surveyed, statistics: dict[str, int]) -> Iterator[Findin
             yield Finding("warning", code, data.where, statistics[code], text, advice)
 
 
-def ignored_boxes(data: Surveyed) -> Iterator[Finding]:
+def ignored_boxes(data: SurveyInput) -> Iterator[Finding]:
     if data.content.flagged:
         yield Finding(
             "note",

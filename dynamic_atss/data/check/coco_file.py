@@ -10,7 +10,7 @@ import hotcoco
 import numpy as np
 
 from dynamic_atss.data.annotations import Annotations
-from dynamic_atss.data.survey import Finding, Surveyed, share
+from dynamic_atss.data.survey import Finding, SurveyInput, share
 from dynamic_atss.quoting import printable
 
 # Codes of the health check that the survey lacks: level, description of the affected, advice.
@@ -69,7 +69,7 @@ def to_coco(content: Annotations) -> dict[str, Any]:
     }
 
 
-def health_findings(data: Surveyed) -> Iterator[Finding]:
+def health_findings(data: SurveyInput) -> Iterator[Finding]:
     """Finds faults with hotcoco's health check that the survey does not find."""
     if not len(data.content.xywh):
         return

@@ -11,9 +11,9 @@ from dynamic_atss.data.check.alike import same_pictures, shared_pictures
 from dynamic_atss.data.check.balance import dropped_boxes, ignored_boxes, numbers, uneven_classes
 from dynamic_atss.data.check.coco_file import health_findings
 from dynamic_atss.data.check.opening import Opened
+from dynamic_atss.data.check.opening_log import box_form_findings
 from dynamic_atss.data.check.pictures import Picture, broken_pictures, imagehash, read_pictures
 from dynamic_atss.data.check.repair import Repair, source_of
-from dynamic_atss.data.check.told import box_form_findings
 from dynamic_atss.data.survey import (
     Finding,
     Matching,

@@ -11,16 +11,16 @@ import numpy as np
 
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.catalog import open_dataset
-from dynamic_atss.data.check.told import captured_warnings, opening_findings
+from dynamic_atss.data.check.opening_log import captured_warnings, opening_findings
 from dynamic_atss.data.cleaning import find_names
 from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.header import check_pixels, check_readable
 from dynamic_atss.data.header_cache import cached_headers
 from dynamic_atss.data.headers.record import ImageHeader
 from dynamic_atss.data.image import read_image
-from dynamic_atss.data.survey import Finding, Surveyed, file_findings
+from dynamic_atss.data.survey import Finding, SurveyInput, file_findings
 from dynamic_atss.data.survey.files import size_matches
-from dynamic_atss.data.survey.surveyed import Header
+from dynamic_atss.data.survey.survey_input import Header
 from dynamic_atss.errors import UserError
 
 
@@ -41,17 +41,17 @@ class Opened:
     spec: str
     exists: bool = False
     dataset: DetectionDataset | None = None
-    all_images: Surveyed | None = None
+    all_images: SurveyInput | None = None
     headers: dict[str, ImageHeader] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
     @property
-    def surveyed(self) -> Surveyed:
+    def surveyed(self) -> SurveyInput:
         """The data set with only its good images."""
         assert self.dataset is not None
         headers = [self.headers[name] for name in self.dataset.content.names.tolist()]
-        return Surveyed.of(self.dataset, headers)
+        return SurveyInput.of(self.dataset, headers)
 
 
 def open_leniently(
@@ -97,7 +97,7 @@ def _lenient(kind: type[DetectionDataset], opened: Opened) -> type[DetectionData
             for header, name in zip(cached_headers(self.images, names, label), names, strict=True)
         ]
         source = str(self.annotations)
-        opened.all_images = Surveyed(source, self.images, content, headers, self.reading)
+        opened.all_images = SurveyInput(source, self.images, content, headers, self.reading)
         pairs = zip(names, headers, strict=True)
         opened.headers = {n: h for n, h in pairs if isinstance(h, ImageHeader)}
         opened.findings = file_findings(opened.all_images)

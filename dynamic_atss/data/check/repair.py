@@ -14,7 +14,7 @@ from dynamic_atss.data.coco import CocoDataset
 from dynamic_atss.data.coco_boxes import area_of
 from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.headers.record import ImageHeader
-from dynamic_atss.data.survey import Surveyed
+from dynamic_atss.data.survey import SurveyInput
 from dynamic_atss.data.survey.boxes import (
     CERTAIN,
     OTHERS,
@@ -31,7 +31,7 @@ Entry = dict[str, Any]
 class Repair:
     """Cleans the content of a COCO file, and counts the changes by kind in `changes`."""
 
-    def __init__(self, data: Surveyed, unreadable: Collection[str]) -> None:
+    def __init__(self, data: SurveyInput, unreadable: Collection[str]) -> None:
         """data: all images, with headers · unreadable: names of files that cannot be decoded"""
         self.changes: Counter[str] = Counter()
         name = likely_reading(data)
@@ -158,7 +158,7 @@ class Repair:
         self.changes[change] += 1
 
 
-def source_of(dataset: DetectionDataset, data: Surveyed) -> tuple[dict[str, Any], list[str]]:
+def source_of(dataset: DetectionDataset, data: SurveyInput) -> tuple[dict[str, Any], list[str]]:
     """Returns the content that a repair starts from, and notes on interpreted values.
 
     For COCO, it is the content of the file, so that no entry is lost; for other formats it is made

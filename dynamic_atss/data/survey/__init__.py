@@ -7,14 +7,14 @@ from dynamic_atss.data.survey.boxes import box_findings, crowded_images
 from dynamic_atss.data.survey.files import file_findings
 from dynamic_atss.data.survey.finding import LEVELS, Finding, in_order, several, share
 from dynamic_atss.data.survey.priors import Matching, boxes_without_prior
-from dynamic_atss.data.survey.surveyed import Surveyed
+from dynamic_atss.data.survey.survey_input import SurveyInput
 from dynamic_atss.data.survey.together import together_findings
 
 __all__ = [
     "LEVELS",
     "Finding",
     "Matching",
-    "Surveyed",
+    "SurveyInput",
     "box_findings",
     "boxes_without_prior",
     "crowded_images",

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from dynamic_atss.data.survey.finding import Finding, share
-from dynamic_atss.data.survey.surveyed import Surveyed
+from dynamic_atss.data.survey.survey_input import SurveyInput
 
 _ROUNDED = 1.05  # largest ratio of an area to its box plus a pixel; tools round boxes
 _THIN = 0.1  # ratio of an area to its box that most objects of a data set exceed
 
 
-def odd_areas(data: Surveyed) -> Iterator[Finding]:
+def odd_areas(data: SurveyInput) -> Iterator[Finding]:
     count, example = data.content.odd_areas
     if count:
         yield Finding(
@@ -27,7 +27,7 @@ def odd_areas(data: Surveyed) -> Iterator[Finding]:
         )
 
 
-def areas_of_another_unit(data: Surveyed) -> Iterator[Finding]:
+def areas_of_another_unit(data: SurveyInput) -> Iterator[Finding]:
     """Finds areas larger than their boxes, or small areas of most objects.
 
     An outline cannot exceed its box. It is much smaller only for thin objects.

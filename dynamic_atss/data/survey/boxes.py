@@ -15,7 +15,7 @@ from dynamic_atss.data.survey.classes import (
     unnamed_classes,
 )
 from dynamic_atss.data.survey.finding import Finding, several, share
-from dynamic_atss.data.survey.surveyed import Surveyed
+from dynamic_atss.data.survey.survey_input import SurveyInput
 
 MOST = 0.5  # share of boxes beyond the image that makes a finding certain, also without a cause
 LARGE_SHARE = 0.05  # share of boxes beyond the image that gives a finding; people draw 0.1 to 1 %
@@ -46,7 +46,7 @@ OTHERS: dict[str, Reading] = {
 CERTAIN = tuple(OTHERS)[:2]  # readings without another explanation
 
 
-def boxes_beyond(data: Surveyed) -> Iterator[Finding]:
+def boxes_beyond(data: SurveyInput) -> Iterator[Finding]:
     """Finds boxes that reach beyond their images.
 
     Names the cause if another reading explains them, or if they were drawn on upright pictures that
@@ -78,7 +78,7 @@ def boxes_beyond(data: Surveyed) -> Iterator[Finding]:
     )
 
 
-def drawn_upright(data: Surveyed) -> tuple[int, str, str]:
+def drawn_upright(data: SurveyInput) -> tuple[int, str, str]:
     """Returns what `upright_boxes` does, for the objects."""
     chosen, sideways = data.objects(), data.sideways()
     image_index = data.content.image_index[chosen]
@@ -86,7 +86,7 @@ def drawn_upright(data: Surveyed) -> tuple[int, str, str]:
     return upright_boxes(data.content.xywh[chosen], sizes, sideways[image_index])
 
 
-def likely_reading(data: Surveyed) -> str:
+def likely_reading(data: SurveyInput) -> str:
     """Finds the form of boxes that reach beyond their images, a key of OTHERS.
 
     Returns "" if the boxes are as they should be, or if no other form explains them.
@@ -102,7 +102,7 @@ def likely_reading(data: Surveyed) -> str:
     return ""
 
 
-def _values(data: Surveyed, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _values(data: SurveyInput, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the numbers (4, B) of B chosen boxes, and (B, 2) height, width of their images."""
     return data.content.xywh[chosen].T, data.content.sizes[data.content.image_index[chosen]]
 
@@ -115,7 +115,7 @@ def _inside(reading: Reading, values: np.ndarray, sizes: np.ndarray) -> np.ndarr
     return starts & (x2 <= width + _PIXEL) & (y2 <= height + _PIXEL)
 
 
-def boxes_in_fractions(data: Surveyed) -> Iterator[Finding]:
+def boxes_in_fractions(data: SurveyInput) -> Iterator[Finding]:
     """Finds data sets in which all numbers are at most 1, as YOLO writes them."""
     values = data.content.xywh[data.objects()]
     if len(values) and values.max() <= 1.0:
@@ -129,7 +129,7 @@ def boxes_in_fractions(data: Surveyed) -> Iterator[Finding]:
         )
 
 
-def crowded_images(data: Surveyed, cap: int) -> Iterator[Finding]:
+def crowded_images(data: SurveyInput, cap: int) -> Iterator[Finding]:
     """Finds images with more objects than a test keeps. cap: TEST.DETECTIONS_PER_IMG."""
     counts = np.bincount(data.content.image_index[data.objects()], minlength=1)
     above = int((counts > cap).sum())
@@ -147,7 +147,7 @@ def crowded_images(data: Surveyed, cap: int) -> Iterator[Finding]:
         )
 
 
-def rotated_boxes(data: Surveyed) -> Iterator[Finding]:
+def rotated_boxes(data: SurveyInput) -> Iterator[Finding]:
     count, example = data.content.rotated
     if count:
         yield Finding(
@@ -172,6 +172,6 @@ CHECKS = (
 )
 
 
-def box_findings(data: Surveyed) -> list[Finding]:
+def box_findings(data: SurveyInput) -> list[Finding]:
     """Checks the boxes and the classes of a data set."""
     return [finding for check in CHECKS for finding in check(data)]

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterator
 
 from dynamic_atss.data.survey.finding import Finding
-from dynamic_atss.data.survey.surveyed import Surveyed
+from dynamic_atss.data.survey.survey_input import SurveyInput
 
 _NO_NAMES = ("", "~", "none", "null", "nan")  # values that tools write for a missing name
 
 
-def repeated_names(data: Surveyed) -> Iterator[Finding]:
+def repeated_names(data: SurveyInput) -> Iterator[Finding]:
     """Finds classes of the same name."""
     repeated = [name for name, count in Counter(data.content.class_names).items() if count > 1]
     if repeated:
@@ -26,7 +26,7 @@ def repeated_names(data: Surveyed) -> Iterator[Finding]:
         )
 
 
-def similar_names(data: Surveyed) -> Iterator[Finding]:
+def similar_names(data: SurveyInput) -> Iterator[Finding]:
     """Finds classes whose names differ only in letter case, blanks or signs."""
     spelt: dict[str, set[str]] = {}
     for name in data.content.class_names:
@@ -44,7 +44,7 @@ def similar_names(data: Surveyed) -> Iterator[Finding]:
         )
 
 
-def unnamed_classes(data: Surveyed) -> Iterator[Finding]:
+def unnamed_classes(data: SurveyInput) -> Iterator[Finding]:
     """Finds classes without a real name. A null is read as the text 'None'."""
     names = data.content.class_names
     unnamed = [i for i, name in enumerate(names) if name.strip().lower() in _NO_NAMES]

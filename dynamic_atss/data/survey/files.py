@@ -10,12 +10,12 @@ import numpy as np
 from dynamic_atss.data.frames import Reading
 from dynamic_atss.data.headers.record import ImageHeader
 from dynamic_atss.data.survey.finding import Finding, share
-from dynamic_atss.data.survey.surveyed import Surveyed
+from dynamic_atss.data.survey.survey_input import SurveyInput
 
 _USUAL_BITS = range(1, 9)
 
 
-def unreadable_files(data: Surveyed) -> Iterator[Finding]:
+def unreadable_files(data: SurveyInput) -> Iterator[Finding]:
     errors = [str(h) for h in data.headers if not isinstance(h, ImageHeader)]
     if errors:
         yield Finding(
@@ -30,7 +30,7 @@ def unreadable_files(data: Surveyed) -> Iterator[Finding]:
         )
 
 
-def wrong_sizes(data: Surveyed) -> Iterator[Finding]:
+def wrong_sizes(data: SurveyInput) -> Iterator[Finding]:
     """Finds images whose annotated size is neither that of the stored nor the upright picture."""
     wrong = [i for i, h in _good(data) if not size_matches(data.content.sizes[i], h, data.reading)]
     if wrong:
@@ -50,7 +50,7 @@ def wrong_sizes(data: Surveyed) -> Iterator[Finding]:
         )
 
 
-def turned_files(data: Surveyed) -> Iterator[Finding]:
+def turned_files(data: SurveyInput) -> Iterator[Finding]:
     turned = [(i, h.orientation) for i, h in _good(data) if h.orientation != 1]
     if turned:
         first, orientation = turned[0]
@@ -66,7 +66,7 @@ def turned_files(data: Surveyed) -> Iterator[Finding]:
         )
 
 
-def unusual_bits(data: Surveyed) -> Iterator[Finding]:
+def unusual_bits(data: SurveyInput) -> Iterator[Finding]:
     deep = [(i, h) for i, h in _good(data) if h.bits not in _USUAL_BITS]
     if deep and not data.reading.bits:
         first, header = deep[0]
@@ -81,7 +81,7 @@ def unusual_bits(data: Surveyed) -> Iterator[Finding]:
         )
 
 
-def mixed_formats(data: Surveyed) -> Iterator[Finding]:
+def mixed_formats(data: SurveyInput) -> Iterator[Finding]:
     counts = Counter(f"{h.format} of {h.bits} bits" for _, h in _good(data))
     if len(counts) > 1:
         kinds = ", ".join(f"{n:,} {kind}" for kind, n in counts.most_common())
@@ -99,12 +99,12 @@ def mixed_formats(data: Surveyed) -> Iterator[Finding]:
 CHECKS = (unreadable_files, wrong_sizes, turned_files, unusual_bits, mixed_formats)
 
 
-def file_findings(data: Surveyed) -> list[Finding]:
+def file_findings(data: SurveyInput) -> list[Finding]:
     """Checks the files of a data set, whose headers have to be read."""
     return [finding for check in CHECKS for finding in check(data)]
 
 
-def _good(data: Surveyed) -> Iterator[tuple[int, ImageHeader]]:
+def _good(data: SurveyInput) -> Iterator[tuple[int, ImageHeader]]:
     return ((i, h) for i, h in enumerate(data.headers) if isinstance(h, ImageHeader))
 
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from dynamic_atss.data.survey.finding import Finding, several, share
-from dynamic_atss.data.survey.surveyed import Surveyed
+from dynamic_atss.data.survey.survey_input import SurveyInput
 
 
-def used_classes(data: Surveyed) -> Counter[str]:
+def used_classes(data: SurveyInput) -> Counter[str]:
     """Counts the objects of each class."""
     counts = np.bincount(
         data.content.classes[data.objects()], minlength=len(data.content.class_names)
@@ -23,7 +23,9 @@ def used_classes(data: Surveyed) -> Counter[str]:
     return used
 
 
-def unused_classes(sets: Sequence[Surveyed], tests: Sequence[Surveyed] = ()) -> Iterator[Finding]:
+def unused_classes(
+    sets: Sequence[SurveyInput], tests: Sequence[SurveyInput] = ()
+) -> Iterator[Finding]:
     """Finds classes without objects in all training sets, and their objects in test sets."""
     used: Counter[str] = Counter()
     for data in sets:
@@ -42,7 +44,7 @@ def unused_classes(sets: Sequence[Surveyed], tests: Sequence[Surveyed] = ()) -> 
         )
 
 
-def _objects_in_test(test: Surveyed, unused: set[str]) -> str:
+def _objects_in_test(test: SurveyInput, unused: set[str]) -> str:
     """Describes the objects of a test set of classes that are never learnt, in a sentence."""
     counts = [count for name, count in used_classes(test).items() if count and name in unused]
     return (
@@ -53,7 +55,7 @@ def _objects_in_test(test: Surveyed, unused: set[str]) -> str:
     )
 
 
-def _unused_advice(data: Surveyed, unused: list[str]) -> str:
+def _unused_advice(data: SurveyInput, unused: list[str]) -> str:
     if data.content.class_names[0] in unused and data.content.category_ids[0] == 0:
         return (
             f"category 0, {data.content.class_names[0]!r}, may be the name of the project, which "
@@ -62,7 +64,7 @@ def _unused_advice(data: Surveyed, unused: list[str]) -> str:
     return "the model has outputs for them that learn nothing: remove them, or add objects"
 
 
-def untrained_classes(train: Sequence[Surveyed], test: Surveyed) -> Iterator[Finding]:
+def untrained_classes(train: Sequence[SurveyInput], test: SurveyInput) -> Iterator[Finding]:
     """Finds classes with objects in a test set that no training set knows.
 
     `unused_classes` finds those that a training set knows without objects.
@@ -82,7 +84,7 @@ def untrained_classes(train: Sequence[Surveyed], test: Surveyed) -> Iterator[Fin
         )
 
 
-def without_boxes(test: Surveyed) -> Iterator[Finding]:
+def without_boxes(test: SurveyInput) -> Iterator[Finding]:
     if not used_classes(test).total():
         yield Finding(
             "warning",
@@ -94,7 +96,7 @@ def without_boxes(test: Surveyed) -> Iterator[Finding]:
         )
 
 
-def listed_twice(data: Surveyed) -> Iterator[Finding]:
+def listed_twice(data: SurveyInput) -> Iterator[Finding]:
     repeated = [file for file, count in Counter(data.files()).items() if count > 1]
     if repeated:
         yield Finding(
@@ -108,7 +110,7 @@ def listed_twice(data: Surveyed) -> Iterator[Finding]:
         )
 
 
-def files_in_both(first: Surveyed, second: Surveyed, code: str) -> Iterator[Finding]:
+def files_in_both(first: SurveyInput, second: SurveyInput, code: str) -> Iterator[Finding]:
     """Finds pictures that are in both data sets. code: a key of _IN_BOTH."""
     known = set(first.files())
     common = [file for file in second.files() if file in known]
@@ -139,7 +141,7 @@ _IN_BOTH = {
 }
 
 
-def never_found(test: Surveyed) -> Iterator[Finding]:
+def never_found(test: SurveyInput) -> Iterator[Finding]:
     """Finds boxes in a test set that no detection can match.
 
     The scores count them, as COCO's evaluation does, so that scores can be compared.
@@ -165,7 +167,7 @@ def never_found(test: Surveyed) -> Iterator[Finding]:
         )
 
 
-def together_findings(train: Sequence[Surveyed], tests: Sequence[Surveyed]) -> list[Finding]:
+def together_findings(train: Sequence[SurveyInput], tests: Sequence[SurveyInput]) -> list[Finding]:
     """Compares the training and test sets of a run, and checks the file list of each set."""
     found = [*unused_classes(train, tests)] if train else []
     for pair in itertools.combinations(train, 2):
@@ -180,7 +182,7 @@ def together_findings(train: Sequence[Surveyed], tests: Sequence[Surveyed]) -> l
     return found
 
 
-def _where(sets: Sequence[Surveyed]) -> str:
+def _where(sets: Sequence[SurveyInput]) -> str:
     return " + ".join(data.where for data in sets)
 
 

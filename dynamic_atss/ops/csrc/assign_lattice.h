@@ -58,9 +58,9 @@ class Lines {
 // Lists the locations around points: k / (rank + 1) nearest columns of the rank-th nearest row, or
 // all k columns in a square.
 template <typename T>
-class Around {
+class RuleWrapper {
  public:
-  Around(int64_t k, bool square) : columns_(k, k), rank_(k), x_(k), y_(k) {
+  RuleWrapper(int64_t k, bool square) : columns_(k, k), rank_(k), x_(k), y_(k) {
     for (int64_t rank = 1; rank < k && !square; ++rank) columns_[rank] = k / (rank + 1);
   }
 

@@ -73,13 +73,13 @@ Tensor nearest_locations(const Tensor& points, std::vector<int64_t> flat_levels,
 
 template <typename T>
 void around_all(const Tensor& points, const std::vector<Level>& levels, float offset,
-                const Around<T>& around, int64_t* location, bool* exists) {
+                const RuleWrapper<T>& around, int64_t* location, bool* exists) {
   const Values<T> xy(points, "points");
   const int64_t each = around.size(), size = each * static_cast<int64_t>(levels.size());
   std::fill_n(location, points.size(0) * size, 0);
   std::fill_n(exists, points.size(0) * size, false);
   const auto search = [&](int64_t begin, int64_t end) INLINED {
-    Around<T> mine(around);
+    RuleWrapper<T> mine(around);
     for (int64_t t = begin; t < end; ++t) {
       for (size_t i = 0; i < levels.size(); ++i) {
         int64_t at = t * size + static_cast<int64_t>(i) * each;
@@ -101,11 +101,11 @@ std::tuple<Tensor, Tensor> locations_around(const Tensor& points, std::vector<in
   require_columns(points, 2, "points");
   require_search(k, offset);
   const auto levels = levels_of(flat_levels);
-  const int64_t size = Around<float>(k, square).size() * static_cast<int64_t>(levels.size());
+  const int64_t size = RuleWrapper<float>(k, square).size() * static_cast<int64_t>(levels.size());
   Tensor location = torch::stable::new_empty(points, {points.size(0), size}, ScalarType::Long);
   Tensor exists = torch::stable::new_empty(points, {points.size(0), size}, ScalarType::Bool);
   with_floats(points, "points", [&](auto zero) {
-    around_all(points, levels, static_cast<float>(offset), Around<decltype(zero)>(k, square),
+    around_all(points, levels, static_cast<float>(offset), RuleWrapper<decltype(zero)>(k, square),
                mutable_values<int64_t>(location), mutable_values<bool>(exists));
   });
   return {location, exists};

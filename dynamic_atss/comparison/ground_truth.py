@@ -19,7 +19,7 @@ _KEYS = (
 )
 
 
-class Truths:
+class GroundTruthReader:
     """Reads each test set once."""
 
     def __init__(self, *, allow_code: bool = False) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scenes import random_scene
 
-from dynamic_atss.assigners import everywhere
+from dynamic_atss.assigners import all_priors
 from dynamic_atss.assigners.rules import dynamic_soft_label, simota
 from dynamic_atss.assigners.rules.dynamic_soft_label import DynamicSoftLabel
 from dynamic_atss.assigners.rules.simota import SimOTA
@@ -31,10 +31,10 @@ def test_all_ways_give_the_same(rule, monkeypatch):
         expected = rule(*scene).gt_index
         positives += (expected >= 0).sum()
         with monkeypatch.context() as changed:
-            changed.setattr(everywhere, "MAX_PAIRS", 1)  # one box at a time
+            changed.setattr(all_priors, "MAX_PAIRS", 1)  # one box at a time
             assert torch.equal(rule(*scene).gt_index, expected)
         with monkeypatch.context() as changed:  # as on a GPU
-            for module in (everywhere, dynamic_soft_label, simota):
+            for module in (all_priors, dynamic_soft_label, simota):
                 changed.setattr(module, "readable", lambda values: False)
             assert torch.equal(rule(*scene).gt_index, expected)
     assert positives > 200
@@ -43,19 +43,19 @@ def test_all_ways_give_the_same(rule, monkeypatch):
 def test_a_list_is_as_long_as_the_longest_of_an_image():
     flags = torch.tensor([[0, 1, 0, 1], [0, 0, 0, 1]]).bool()
     for most in (4, 100):
-        prior, exists = everywhere.list_flagged(flags, most)
-        assert prior.shape == exists.shape == (2, everywhere.VECTOR)
+        prior, exists = all_priors.list_flagged(flags, most)
+        assert prior.shape == exists.shape == (2, all_priors.VECTOR)
         assert prior[:, :2].tolist() == [[1, 3], [3, 0]]
         assert exists.nonzero().tolist() == [[0, 0], [0, 1], [1, 0]]
 
 
 def test_pairs_without_overlap_are_left_out():
     priors, gt, predictions = random_scene(random.Random(5), ("square",))
-    every = everywhere.every_prior(predictions)
+    every = all_priors.every_prior(predictions)
     found = 0
-    for box, pairs, overlap in everywhere.overlapping_pairs(priors, gt, predictions, *every):
+    for box, pairs, overlap in all_priors.overlapping_pairs(priors, gt, predictions, *every):
         assert (overlap[pairs.exists] > 0).all() and torch.isin(pairs.box, box).all()
-        assert (pairs.box.diff() >= 0).all() and len(overlap) % everywhere.VECTOR == 0
-        assert len(overlap) - pairs.exists.sum() < everywhere.VECTOR
+        assert (pairs.box.diff() >= 0).all() and len(overlap) % all_priors.VECTOR == 0
+        assert len(overlap) - pairs.exists.sum() < all_priors.VECTOR
         found += int(pairs.exists.sum())
     assert 0 < found < len(gt) * len(priors)

@@ -13,7 +13,7 @@ from dynamic_atss.builders import (
     build_train_dataset,
     check_config,
 )
-from dynamic_atss.builders.outside import construct, find
+from dynamic_atss.builders.user_code import construct, find
 from dynamic_atss.config.kinds import CODE_KEYS, DATA_FORMATS
 from dynamic_atss.config.load import load_config
 from dynamic_atss.data.catalog import FORMATS

@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Holder:
+class LockOwner:
     """The process that holds a folder.
 
     Attributes:
@@ -29,7 +29,7 @@ class Holder:
     launch: str = ""
 
     @classmethod
-    def this_process(cls) -> Holder:
+    def this_process(cls) -> LockOwner:
         """Describes the current process."""
         pid = os.getpid()
         launch = os.environ.get("TORCHELASTIC_RUN_ID", "none")
@@ -42,7 +42,7 @@ class Holder:
         )
 
     @classmethod
-    def read(cls, text: bytes) -> Holder | None:
+    def read(cls, text: bytes) -> LockOwner | None:
         """Reads the text of a lock file; None if it is broken or contains unprintable names."""
         try:
             values = json.loads(text)

@@ -16,7 +16,9 @@ from dynamic_atss.types import BACKGROUND, IGNORE, Assignment, GroundTruth, Pred
 NEEDED = "needs an Assignment with gt_index int64 and quality floating-point, both of shape"
 
 
-def answer(rule: Assigner, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
+def call_rule(
+    rule: Assigner, priors: Priors, gt: GroundTruth, predictions: Predictions
+) -> Assignment:
     """Calls the rule and checks the types and shapes of its answer without waiting for the device.
 
     Also checks the values in the first iteration of a training, which waits for the device.

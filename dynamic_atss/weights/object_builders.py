@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dynamic_atss.reading import TENSOR_BYTES
 from dynamic_atss.weights.bounds import DamagedError, check_extent
-from dynamic_atss.weights.inert import Known, RefusedError, Skipped
+from dynamic_atss.weights.safe_pickle import ObjectBuilder, RefusedError, Skipped
 
 
 class Dtype:
@@ -118,9 +118,11 @@ def _parameter(data: Any, *_: Any) -> Any:
 
 def _from_type(build: Any, _: Any, arguments: Any, __: Any) -> Any:
     """Builds a plain tensor from a subclass of Tensor, if its values are an ordinary tensor's."""
-    if isinstance(build, Known) and build.name.startswith("_rebuild_tensor"):
+    if isinstance(build, ObjectBuilder) and build.name.startswith("_rebuild_tensor"):
         return build.build(*arguments)
-    return Skipped(build.name if isinstance(build, Known | Skipped) else "a tensor subclass")
+    return Skipped(
+        build.name if isinstance(build, ObjectBuilder | Skipped) else "a tensor subclass"
+    )
 
 
 _STORAGES = {
@@ -176,7 +178,7 @@ for _core in ("numpy.core", "numpy._core"):  # before numpy 2, and since
 def _names() -> Iterator[tuple[tuple[str, str], Any]]:
     for module, builders in _BUILDERS.items():
         for name, build in builders.items():
-            yield (module, name), Known(name, build)
+            yield (module, name), ObjectBuilder(name, build)
     for name, value in vars(torch).items():
         if isinstance(value, torch.dtype):
             yield ("torch", name), value
@@ -235,7 +237,7 @@ def _finished_leaf(value: Any) -> Any:
         return value.finished()
     if isinstance(value, set | frozenset):
         return type(value)(item for item in value if not isinstance(item, _INERT))
-    if isinstance(value, Known | Dtype | Storage):
+    if isinstance(value, ObjectBuilder | Dtype | Storage):
         return Skipped(str(getattr(value, "name", "a storage")))
     return value
 
@@ -249,4 +251,4 @@ def _plain_leaf(value: Any) -> Any:
 
 
 _ITSELF = Skipped("container within itself")
-_INERT = (Skipped, Known, Array, Dtype, Storage)
+_INERT = (Skipped, ObjectBuilder, Array, Dtype, Storage)

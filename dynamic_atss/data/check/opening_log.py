@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from dynamic_atss.data import dataset, depth, frames
 from dynamic_atss.data.box_kinds import box_warning
-from dynamic_atss.data.survey import Finding, Surveyed
+from dynamic_atss.data.survey import Finding, SurveyInput
 
 _LOGGERS = [logging.getLogger(module.__name__) for module in (dataset, depth, frames)]
 _OF_BOXES = {"clipped", "fractions", "upright"}  # codes of findings that `box_warning` repeats
@@ -39,7 +39,7 @@ def captured_warnings() -> Iterator[list[logging.LogRecord]]:
             logger.propagate = propagate
 
 
-def opening_findings(data: Surveyed, records: Sequence[logging.LogRecord]) -> Iterator[Finding]:
+def opening_findings(data: SurveyInput, records: Sequence[logging.LogRecord]) -> Iterator[Finding]:
     """Yields interpreted values, and warnings that the survey does not have.
 
     data: all images, as annotated · records: of `captured_warnings`
@@ -57,7 +57,7 @@ def opening_findings(data: Surveyed, records: Sequence[logging.LogRecord]) -> It
             yield _finding("bits", data.where, message)
 
 
-def box_form_findings(data: Surveyed, found: Sequence[Finding]) -> Iterator[Finding]:
+def box_form_findings(data: SurveyInput, found: Sequence[Finding]) -> Iterator[Finding]:
     """Yields the warning of `box_warning` if the survey has found nothing. found: by the survey."""
     if not _OF_BOXES & {finding.code for finding in found}:
         content = data.content

@@ -1,8 +1,8 @@
 """Reads pickles without running anything that they name.
 
 Python's pickle machine imports the classes and functions that a file names, and calls them. This
-machine looks each name up in a table (`weights/known.py`). A name that the table lacks becomes a
-`Skipped`, which keeps only the name and ignores all that the file does with it.
+machine looks each name up in a table (`weights/object_builders.py`). A name that the table lacks
+becomes a `Skipped`, which keeps only the name and ignores all that the file does with it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 _MAKERS = ("copyreg._reconstructor", "copyreg.__newobj__", "copyreg.__newobj_ex__")
 # No object of a trainer is built by these modules. The machine calls nothing in any case, but it
 # refuses a file that asks for these, so that the user learns of the attempt.
-_ACTING = set(
+_UNSAFE_MODULES = set(
     """os posix nt sys subprocess shutil socket ctypes importlib runpy pty webbrowser pickle _pickle
     marshal multiprocessing""".split()
 )
@@ -43,7 +43,7 @@ class Skipped:
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class ObjectBuilder:
     """A class or function of the table. build: makes a plain value from the call's arguments."""
 
     name: str
@@ -53,7 +53,7 @@ class Known:
 class Machine(pickle._Unpickler):  # the version in Python, whose steps can be replaced
     """Loads one pickle: containers, numbers, texts, values that `known` builds, and `Skipped`.
 
-    known: (module, name) -> a `Known`, or the value of that name
+    known: (module, name) -> a `ObjectBuilder`, or the value of that name
     size: bytes of the file. It limits what builders copy: a small file could refer to one long
       list many times and fill the memory.
     storage: maps a persistent id to its value
@@ -102,7 +102,7 @@ class Machine(pickle._Unpickler):  # the version in Python, whose steps can be r
 
         Raises RefusedError for a call that could act on the machine.
         """
-        if isinstance(function, Known):
+        if isinstance(function, ObjectBuilder):
             self.charge(arguments)
             for items in arguments:
                 self._count_keys(items)
@@ -110,7 +110,7 @@ class Machine(pickle._Unpickler):  # the version in Python, whose steps can be r
         if not isinstance(function, Skipped):
             raise DamagedError(f"it calls a {type(function).__name__}")
         first = arguments[0] if arguments else None
-        if _acts(function.name, first):
+        if _is_unsafe(function.name, first):
             raise RefusedError(function.name)
         made = function.name in _MAKERS and isinstance(first, Skipped)
         return Skipped(first.name if made and isinstance(first, Skipped) else function.name)
@@ -236,14 +236,14 @@ def _put(target: Any, items: list[tuple[Any, Any]]) -> None:
         target[key] = value
 
 
-def _acts(name: str, first: Any) -> bool:
+def _is_unsafe(name: str, first: Any) -> bool:
     """Returns True if a call of `name` could act on the machine. Imports nothing.
 
     Allows getattr of a skipped class and iter: pickled methods and iterators use them.
     """
     module, _, function = name.rpartition(".")
     package = name.split(".")[0]
-    if package in _ACTING:
+    if package in _UNSAFE_MODULES:
         return True
     if package not in _WITH_FUNCTIONS or module not in sys.modules or function.startswith("_"):
         return False  # helpers of pickling begin with an underscore

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dynamic_atss.engine.panels import per_box
+from dynamic_atss.engine.per_box import per_box
 from dynamic_atss.modeling.assignment_metrics import SIZES
 
 

@@ -10,10 +10,10 @@ from torch import nn
 from dynamic_atss.assigners.base import Assigner
 
 
-class Around(nn.Module):
+class RuleWrapper(nn.Module):
     """Wraps another rule. Has its attributes and, in checkpoints, its names.
 
-    Gets the priors of the head unchanged and calls the inner rule by `answer`. The entries of a
+    Gets the priors of the head unchanged and calls the inner rule by `call_rule`. The entries of a
     rule that learns have the same names in a checkpoint with and without a wrapper, so a run can
     be resumed with another choice of wrappers.
 
@@ -26,9 +26,9 @@ class Around(nn.Module):
         self.rule = rule
         self.soft_labels = rule.soft_labels
         self.quality_name = rule.quality_name
-        self.needs_size = False  # `answer` gives sizes to the inner rule
+        self.needs_size = False  # `call_rule` gives sizes to the inner rule
         self.waits = getattr(rule, "waits", False)
-        self.register_load_state_dict_pre_hook(_one_level_down)
+        self.register_load_state_dict_pre_hook(_add_rule_prefix)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         source: Any = self.rule if isinstance(self.rule, nn.Module) else super()
@@ -48,7 +48,7 @@ class Around(nn.Module):
             yield from self.rule.named_modules(memo, prefix, remove_duplicate)
 
 
-def _one_level_down(module: Around, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+def _add_rule_prefix(module: RuleWrapper, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
     """Renames the entries of the rule to the names that `load_state_dict` expects."""
     if isinstance(module.rule, nn.Module):
         for name in [name for name in state_dict if name.startswith(prefix)]:

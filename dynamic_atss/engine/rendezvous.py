@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from torch.distributed import DistError, PrefixStore, Store, TCPStore
 
-from dynamic_atss.errors import Lost
+from dynamic_atss.errors import LostProcessError
 
 _PAUSE = 0.1  # seconds between two checks
 
@@ -22,7 +22,7 @@ class _Absent(Exception):
 
 
 @dataclass(frozen=True)
-class Meeting:
+class Rendezvous:
     """The processes of a start, and the store that they share.
 
     Attributes:
@@ -39,14 +39,14 @@ class Meeting:
     side: Store
 
 
-def meet(timeout: float) -> Meeting:
+def meet(timeout: float) -> Rendezvous:
     """Waits for the other processes at MASTER_ADDR:MASTER_PORT.
 
     Args:
         timeout: in seconds.
 
     Raises:
-        Lost: a process has not joined in this time; the message names it.
+        LostProcessError: a process has not joined in this time; the message names it.
     """
     late = f"within {timeout:g} s (SOLVER.TIMEOUT)"
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -56,10 +56,12 @@ def meet(timeout: float) -> Meeting:
         name, hosts = _agree(store, rank, world, end)
         side = _connect(world, timeout, serves=False)
     except DistError as error:
-        raise Lost(f"no answer from {place()}, where the processes meet, {late}") from error
+        raise LostProcessError(
+            f"no answer from {place()}, where the processes meet, {late}"
+        ) from error
     except _Absent as absent:
-        raise Lost(f"{absent} did not connect to {place()} {late}") from None
-    return Meeting(rank, world, hosts, PrefixStore(name, store), PrefixStore(name, side))
+        raise LostProcessError(f"{absent} did not connect to {place()} {late}") from None
+    return Rendezvous(rank, world, hosts, PrefixStore(name, store), PrefixStore(name, side))
 
 
 def place() -> str:

@@ -28,7 +28,7 @@ _ADVICE = (
 
 
 @dataclass
-class Setbacks:
+class NonFiniteCounter:
     """Counts iterations that were not finite. It is part of a run's state.
 
     Attributes:
@@ -98,9 +98,9 @@ class Stop:
 class Skip:
     """Skips the step, and restores the model as it was before the iteration."""
 
-    def __init__(self, model: nn.Module, setbacks: Setbacks, limit: int) -> None:
+    def __init__(self, model: nn.Module, non_finite: NonFiniteCounter, limit: int) -> None:
         """limit: the largest number of skips in a row."""
-        self._model, self._setbacks, self._limit = model, setbacks, limit
+        self._model, self._non_finite, self._limit = model, non_finite, limit
         # The forward pass changes batch norm's statistics before the loss is known.
         self._buffers = list(model.buffers())
         self._copies = [buffer.clone() for buffer in self._buffers]
@@ -115,7 +115,7 @@ class Skip:
         line = f"iteration {iteration}: {found}"
         if first_not_finite(named_tensors(self._model)):
             _end(f"{line}; a weight is not finite, so every step would fail; {_ADVICE}")
-        if self._setbacks.add(iteration) > self._limit:
+        if self._non_finite.add(iteration) > self._limit:
             _end(f"{line}; more than {_LIMIT} {self._limit} in a row; {_ADVICE}")
         _warn(f"{line}; the step is skipped")
 
@@ -125,7 +125,7 @@ class Rewind:
 
     Args:
         go_back: restores the newest checkpoint; gives its iteration and the loader from there.
-        setbacks: the count of the run.
+        non_finite: the count of the run.
         limit: the largest number of rewinds without progress.
         lr_factor: factor of the learning rates at each rewind.
     """
@@ -133,12 +133,12 @@ class Rewind:
     def __init__(
         self,
         go_back: Callable[[], tuple[int, Iterable[Batch]]],
-        setbacks: Setbacks,
+        non_finite: NonFiniteCounter,
         limit: int,
         lr_factor: float,
     ) -> None:
 
-        self._go_back, self._setbacks = go_back, setbacks
+        self._go_back, self._non_finite = go_back, non_finite
         self._limit, self._lr_factor = limit, lr_factor
 
     def prepare(self) -> None:
@@ -146,14 +146,14 @@ class Rewind:
 
     def react(self, iteration: int, found: str) -> None:
         line = f"iteration {iteration}: {found}"
-        if self._setbacks.add(iteration) > self._limit:
+        if self._non_finite.add(iteration) > self._limit:
             _end(f"{line}; more than {_LIMIT} {self._limit} in a row; {_ADVICE}")
-        kept = self._setbacks.state_dict()
+        kept = self._non_finite.state_dict()
         _warn(f"{line}; the run rewinds to its newest checkpoint")
         start, loader = self._go_back()
-        self._setbacks.load_state_dict(kept)  # the checkpoint has restored an older count
-        self._setbacks.lr_factor *= self._lr_factor
-        _warn(f"continues after iteration {start}, learning rates x {self._setbacks.lr_factor:g}")
+        self._non_finite.load_state_dict(kept)  # the checkpoint has restored an older count
+        self._non_finite.lr_factor *= self._lr_factor
+        _warn(f"continues after iteration {start}, learning rates x {self._non_finite.lr_factor:g}")
         raise Rewound(start, loader)
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dynamic_atss.assigners.pairs import Pairs, at, predicted_iou
+from dynamic_atss.assigners.pairs import Pairs, predicted_iou, take
 from dynamic_atss.assigners.reference.selection import BEST_OF_BOX
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.types import GroundTruth, Predictions, Priors
@@ -93,9 +93,9 @@ def overlapping_pairs(
         box, overlap = pairs.box.squeeze(1), predicted_iou(predictions, gt, pairs, EXACT)
         if readable(overlap):
             place = ((overlap > 0) & pairs.exists).flatten().nonzero().squeeze(1)
-            of_pair = at(box, place.div(overlap.shape[1], rounding_mode="floor"))
-            pairs = whole_vectors(Pairs(of_pair, *(at(x.flatten(), place) for x in pairs[1:])))
-            overlap = F.pad(at(overlap.flatten(), place), (0, len(pairs.flat) - len(place)))
+            of_pair = take(box, place.div(overlap.shape[1], rounding_mode="floor"))
+            pairs = whole_vectors(Pairs(of_pair, *(take(x.flatten(), place) for x in pairs[1:])))
+            overlap = F.pad(take(overlap.flatten(), place), (0, len(pairs.flat) - len(place)))
         yield box, pairs, overlap
 
 
@@ -121,7 +121,7 @@ def best_priors(box: Tensor, pairs: Pairs, score: Tensor, k: int) -> tuple[Pairs
     if pairs.flat.ndim == 1:
         of_pair = torch.searchsorted(box, pairs.box)
         place, prior, flat, exists = BEST_OF_BOX(of_pair, *pairs[1:], score, k, len(box))
-        value = at(F.pad(score, (0, 1)), place).where(exists, -torch.inf)
+        value = take(F.pad(score, (0, 1)), place).where(exists, -torch.inf)
         return Pairs(box[:, None], prior, flat, value > -torch.inf), value
     lacking = (0, max(k - score.shape[1], 0))
     score = F.pad(score.where(pairs.exists, -torch.inf), lacking, value=-torch.inf)

@@ -19,7 +19,7 @@ Header = ImageHeader | UserError  # a file's header, or why it cannot be read
 
 
 @dataclass(frozen=True)
-class Surveyed:
+class SurveyInput:
     """The annotations and headers of a data set.
 
     where: the annotation file · folder: of the images · content: of all images, with or without
@@ -33,7 +33,7 @@ class Surveyed:
     reading: Reading = DEFAULT_READING
 
     @classmethod
-    def of(cls, dataset: DetectionDataset, headers: Sequence[Header] = ()) -> Surveyed:
+    def of(cls, dataset: DetectionDataset, headers: Sequence[Header] = ()) -> SurveyInput:
         where = str(dataset.annotations)
         return cls(where, dataset.images, dataset.content, headers, dataset.reading)
 
