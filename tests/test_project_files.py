@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,3 +70,10 @@ def test_hooks_and_the_container_use_what_make_installs():
         assert tool.parts[:2] == (".venv", "bin") and f"$(BIN)/{tool.name}" in makefile
     container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
     assert container["postCreateCommand"] == "make install"
+
+
+def test_the_readme_shows_every_rule_in_its_matrix():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    begin = next(i for i, line in enumerate(lines) if line.startswith("| rules"))
+    rows = "".join(lines[begin + 2 : begin + 4])
+    assert sorted(re.findall(r"`(\w+)`", rows)) == sorted(ASSIGNERS)

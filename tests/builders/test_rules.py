@@ -277,7 +277,7 @@ def test_the_labels_of_o2f_fall_over_the_whole_training():
     assert rule(*asked, "MODEL.ASSIGNER.ARGS.iterations", 90).iterations == 90
 
 
-def test_a_misspelt_file_of_code(rule, tmp_path):
+def test_a_misspelt_file_of_code(tmp_path):
     (tmp_path / "my_rule.py").write_text("class Rule: ...\n")
     with pytest.raises(UserError, match=f"; the nearest is {tmp_path}/my_rule.py"):
         rule("MODEL.ASSIGNER.NAME", f"{tmp_path}/my_rul.py:Rule")

@@ -231,12 +231,12 @@ def test_missing_annotations_and_images(refused, folder):
 
 def test_a_mistake_leaves_no_empty_folder(refused, folder, tmp_path):
     """The folder of a run is removed again only if this run made it and wrote nothing."""
-    (folder / "annotations/train.json").write_text("{")
-    out = tmp_path / "new"
-    refused("train_net", "OUTPUT_DIR", out)
+    (folder / "train.json").write_text("{")
+    out = tmp_path / "out"
+    refused("train_net", *named(folder))
     assert not out.exists()
     out.mkdir()
-    refused("train_net", "OUTPUT_DIR", out)
+    refused("train_net", *named(folder))
     assert out.is_dir()
 
 

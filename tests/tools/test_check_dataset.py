@@ -63,7 +63,7 @@ def codes(path):
 def test_a_good_set(check, tmp_path):
     code, out, _ = check(write_set(tmp_path / "a", range(12)), "--json", tmp_path / "out.json")
     assert code == 0 and out.endswith(
-        "\n12 images, 24 boxes, 2 classes: nothing must be fixed, 0 warnings\n"
+        "12 images, 24 boxes, 2 classes: nothing must be fixed, 0 warnings\n"
     )
     report = json.loads((tmp_path / "out.json").read_text())
     assert report["exit_code"] == 0
