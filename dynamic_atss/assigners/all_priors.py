@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dynamic_atss.assigners.pairs import Pairs, predicted_iou, take
+from dynamic_atss.assigners.reference.inside import whole_vectors
 from dynamic_atss.assigners.reference.selection import BEST_OF_BOX
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.types import GroundTruth, Predictions, Priors
@@ -21,9 +22,6 @@ from dynamic_atss.types import GroundTruth, Predictions, Priors
 MAX_PAIRS = 1 << 18  # so that they stay in a CPU's cache
 ON_GPU = 8  # times as many, because each part launches dozens of kernels
 EXACT = BoxConvention.EXACT  # of predicted boxes, as in the releases
-# Lists fill whole vectors of float32 numbers. CPU libraries compute the elements that fill none by
-# other code, which may round otherwise, so that equal boxes would not cost the same.
-VECTOR = 16
 
 
 def readable(values: Tensor) -> bool:
@@ -52,7 +50,7 @@ def list_flagged(flags: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """
     count = flags.sum(1, keepdim=True)
     if readable(flags):
-        most = -(-int(count.max()) // VECTOR) * VECTOR
+        most = whole_vectors(int(count.max()))
     slot = torch.where(flags, flags.cumsum(1) - 1, most).clamp(max=most)
     numbers = torch.arange(flags.shape[1], device=flags.device).expand_as(slot)
     prior = slot.new_zeros(len(slot), most + 1).scatter_(1, slot, numbers)[:, :most]
@@ -94,14 +92,14 @@ def overlapping_pairs(
         if readable(overlap):
             place = ((overlap > 0) & pairs.exists).flatten().nonzero().squeeze(1)
             of_pair = take(box, place.div(overlap.shape[1], rounding_mode="floor"))
-            pairs = whole_vectors(Pairs(of_pair, *(take(x.flatten(), place) for x in pairs[1:])))
+            pairs = in_whole_vectors(Pairs(of_pair, *(take(x.flatten(), place) for x in pairs[1:])))
             overlap = F.pad(take(overlap.flatten(), place), (0, len(pairs.flat) - len(place)))
         yield box, pairs, overlap
 
 
-def whole_vectors(pairs: Pairs) -> Pairs:
+def in_whole_vectors(pairs: Pairs) -> Pairs:
     """Extends a list (M,) on a CPU to whole vectors by pairs that do not exist, see `VECTOR`."""
-    missing = -len(pairs.flat) % VECTOR
+    missing = whole_vectors(len(pairs.flat)) - len(pairs.flat)
     if not missing or not readable(pairs.flat):
         return pairs
     box, prior, flat = (torch.cat((x, x[-1:].expand(missing))) for x in pairs[:3])  # stays sorted

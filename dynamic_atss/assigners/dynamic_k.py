@@ -15,8 +15,8 @@ from dynamic_atss.assigners.all_priors import (
     best_priors,
     every_pair,
     in_several_pairs,
+    in_whole_vectors,
     list_flagged,
-    whole_vectors,
 )
 from dynamic_atss.assigners.pairs import Pairs
 from dynamic_atss.assigners.reference.selection import RESOLVE
@@ -63,7 +63,7 @@ def with_cheapest(
     both = zip(best._replace(box=best.box.expand_as(best.flat)), added, strict=True)
     pairs = Pairs(*(torch.cat((x.flatten(), y.flatten())) for x, y in both))
     selected = torch.cat((taken.flatten(), added.exists.flatten()))
-    pairs = whole_vectors(pairs)
+    pairs = in_whole_vectors(pairs)
     return pairs, F.pad(selected, (0, len(pairs.flat) - len(selected)))
 
 

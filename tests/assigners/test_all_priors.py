@@ -7,6 +7,7 @@ import torch
 from scenes import random_scene
 
 from dynamic_atss.assigners import all_priors
+from dynamic_atss.assigners.reference.inside import VECTOR
 from dynamic_atss.assigners.rules import dynamic_soft_label, simota
 from dynamic_atss.assigners.rules.dynamic_soft_label import DynamicSoftLabel
 from dynamic_atss.assigners.rules.simota import SimOTA
@@ -44,7 +45,7 @@ def test_a_list_is_as_long_as_the_longest_of_an_image():
     flags = torch.tensor([[0, 1, 0, 1], [0, 0, 0, 1]]).bool()
     for most in (4, 100):
         prior, exists = all_priors.list_flagged(flags, most)
-        assert prior.shape == exists.shape == (2, all_priors.VECTOR)
+        assert prior.shape == exists.shape == (2, VECTOR)
         assert prior[:, :2].tolist() == [[1, 3], [3, 0]]
         assert exists.nonzero().tolist() == [[0, 0], [0, 1], [1, 0]]
 
@@ -55,7 +56,7 @@ def test_pairs_without_overlap_are_left_out():
     found = 0
     for box, pairs, overlap in all_priors.overlapping_pairs(priors, gt, predictions, *every):
         assert (overlap[pairs.exists] > 0).all() and torch.isin(pairs.box, box).all()
-        assert (pairs.box.diff() >= 0).all() and len(overlap) % all_priors.VECTOR == 0
-        assert len(overlap) - pairs.exists.sum() < all_priors.VECTOR
+        assert (pairs.box.diff() >= 0).all() and len(overlap) % VECTOR == 0
+        assert len(overlap) - pairs.exists.sum() < VECTOR
         found += int(pairs.exists.sum())
     assert 0 < found < len(gt) * len(priors)

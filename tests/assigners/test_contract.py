@@ -8,6 +8,7 @@ end of a tensor without vectors, where the last bit of its sigmoid and softplus 
 """
 
 import pickle
+import random
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -196,6 +197,23 @@ def test_the_first_of_equal_boxes_wins(rule, assigner, wrapped):
     assert torch.equal(once.positive, thrice.positive)
     assert (thrice.gt_index[thrice.positive] == 0).all()
     assert_rounded(thrice.quality, once.quality)
+
+
+def test_the_first_of_equal_boxes_wins_in_random_scenes(rule, assigner):
+    """Lists of any length give equal boxes equal scores, also in elements that fill no vector."""
+    if rule in (*LAST_WINS, "poto"):
+        pytest.skip("the last one wins, or each box gets a prior")
+    rng, positives = random.Random(3), 0
+    for _ in range(12):
+        others = random_boxes(rng.randint(0, 2), rng.randint(0, 99))
+        low, side = [rng.uniform(0, 30) for _ in "xy"], [rng.uniform(8, 90) for _ in "xy"]
+        box = [*low, *(a + b for a, b in zip(low, side, strict=True))]
+        gt = make_gt([*others, *[box] * rng.randint(2, 6)])
+        gt.classes[len(others) :] = 1
+        found = run(assigner, make_priors(), gt, 1)
+        assert (found.gt_index <= len(others)).all()
+        positives += int((found.gt_index == len(others)).sum())
+    assert positives > 12
 
 
 def test_the_order_of_boxes_does_not_matter(rule, assigner):

@@ -8,7 +8,12 @@ import torch
 
 from dynamic_atss.assigners.pairs import Pairs
 from dynamic_atss.assigners.ranges import points_inside
-from dynamic_atss.assigners.reference.inside import list_locations, most_locations
+from dynamic_atss.assigners.reference.inside import (
+    VECTOR,
+    list_locations,
+    most_locations,
+    whole_vectors,
+)
 from dynamic_atss.assigners.reference.levels import level_numbers
 from dynamic_atss.modeling.priors import AnchorGenerator, PointGenerator
 from dynamic_atss.types import GroundTruth, to_device
@@ -199,7 +204,7 @@ def test_the_list_is_never_too_short(stride, offset, margin):
         columns = lines(x1, x2, stride, offset, width)
         expected = columns * lines(y1, y2, stride, offset, height)
         assert int(pairs.exists.sum()) >= expected, gt.boxes
-        assert len(pairs.box) <= len(priors)
+        assert len(pairs.box) <= whole_vectors(len(priors)) and len(pairs.box) % VECTOR == 0
         longest = max(longest, expected)
     assert longest > len(priors) // 3
 

@@ -9,6 +9,9 @@ from dynamic_atss.assigners.reference.levels import anchors_of, constant, grid_o
 from dynamic_atss.boxes import centers, sides
 from dynamic_atss.ops.library import define
 
+# Lists fill whole vectors of float32 numbers. CPU libraries compute the elements that fill none by
+# other code, which may round otherwise, so that equal boxes would not score the same.
+VECTOR = 16
 SLACK = 1e-3  # strides by which a range is widened, so that rounding excludes no prior
 
 
@@ -126,7 +129,7 @@ def _within_reach(region: Tensor, boxes: Tensor, reach: Tensor) -> Tensor:
 def most_locations(
     extent: Tensor, levels: list[int], radius: float, reach: list[float], margin: list[float]
 ) -> int:
-    """Gives an upper bound of the number of locations in all regions.
+    """Gives an upper bound of the number of locations in all regions, in whole vectors.
 
     A side of n strides holds at most n + 1 columns or rows.
 
@@ -146,7 +149,13 @@ def most_locations(
     if radius:
         strides = strides.clamp(max=2 * radius)
     lines = ((strides + 3 * SLACK).floor() + 1).nan_to_num(0).clamp(min=0).minimum(grid.last + 1)
-    return max(int(lines.prod(-1).sum()), min(len(extent), 1))  # at least one place for any box
+    most = max(int(lines.prod(-1).sum()), min(len(extent), 1))  # at least one place for any box
+    return whole_vectors(most)
+
+
+def whole_vectors(count: int) -> int:
+    """Rounds a number of elements up to whole vectors, see `VECTOR`."""
+    return -(-count // VECTOR) * VECTOR
 
 
 def _fake_inside(

@@ -18,7 +18,6 @@ from dynamic_atss.assigners.all_priors import (
     overlapping_pairs,
     readable,
     replaced,
-    whole_vectors,
 )
 from dynamic_atss.assigners.base import Pairs, best_of_box, note, resolve, take
 from dynamic_atss.assigners.costs import SoftLabelCost
@@ -74,7 +73,7 @@ class DynamicSoftLabel:
     @torch.no_grad()
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
         # propose
-        pairs = whole_vectors(points_inside(priors, gt))
+        pairs = points_inside(priors, gt)
         # score and select
         cost_of = SoftLabelCost(priors, gt, predictions, self.iou_weight, self.radius, pairs.flat)
         if self.candidates == "image" and len(gt):
