@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dynamic_atss.builders.user_code import find, require
-from dynamic_atss.config.code import names_code
+from dynamic_atss.config.code import names_code, refuse_unknown_format
 from dynamic_atss.config.data_names import refuse_miswritten
 from dynamic_atss.data.catalog import FORMATS
 from dynamic_atss.data.dataset import DetectionDataset
@@ -21,11 +21,12 @@ def find_formats(key: str, names: Sequence[str]) -> dict[str, type[DetectionData
         names: its entries; "file.py:Format:path" names a class of the user's.
 
     Raises:
-        UserError: a class of the user's is no data set.
+        UserError: a format is misspelt, or a class of the user's is no data set.
     """
     refuse_miswritten(key, names)
     custom = {}
     for name in (name for name in names if names_code(key, name)):
+        refuse_unknown_format(key, name)
         file, _, after = name.partition(":")
         code = f"{file}:{after.partition(':')[0]}"
         custom[code] = find(key, code, {})

@@ -51,13 +51,19 @@ def refuse_unknown_formats(cfg: CN) -> None:
     The misspelt format would be taken for a module of the user.
     """
     for key, name in _code_names(cfg):
-        place = name.partition(":")[0] if key.startswith("DATASETS") else ""
-        near = nearest(place.lower(), DATA_FORMATS)
-        if near and (place.lower() == near or not _is_module(place)):
-            raise UserError(
-                f"{key} {name!r}: there is no data format {place!r}; the nearest is {near!r}, "
-                f"as {near}{name.removeprefix(place)}"
-            )
+        if key.startswith("DATASETS"):
+            refuse_unknown_format(key, name)
+
+
+def refuse_unknown_format(key: str, name: str) -> None:
+    """Raises UserError if the name of a data set, which names code, has a misspelt format."""
+    place = name.partition(":")[0]
+    near = nearest(place.lower(), DATA_FORMATS)
+    if near and (place.lower() == near or not _is_module(place)):
+        raise UserError(
+            f"{key} {name!r}: there is no data format {place!r}; the nearest is {near!r}, "
+            f"as {near}{name.removeprefix(place)}"
+        )
 
 
 def with_absolute_code(cfg: CN) -> CN:

@@ -102,6 +102,11 @@ def test_a_set_that_cannot_be_read_is_counted(check, tmp_path):
     assert code == 1 and last.startswith("1 of 2 data sets not read; 2 images, 4 boxes, 2 classes:")
 
 
+def test_a_misspelt_format(check):
+    code, _, error = check("cooc:my/train.json:my/images")
+    assert code == 2 and "there is no data format 'cooc'; the nearest is 'coco'" in error
+
+
 def test_copies_across_the_sets(check, tmp_path):
     pytest.importorskip("imagehash")
     train = write_set(tmp_path / "a", range(5))
