@@ -221,7 +221,8 @@ def test_resume_takes_the_configurations_learning_rate(config, tmp_path, tool):
     assert read_lines(out)[-1]["lr"] == pytest.approx(0.001)
     lines = [line for line in (out / "log.txt").read_text().splitlines() if " WARNING " in line]
     warnings = [line.split(" WARNING ")[1] for line in lines if "survey: " not in line]
-    rate, last, kept = warnings
+    warm_up, rate, last, kept = warnings
+    assert warm_up.startswith("SOLVER.WARMUP_ITERS 2: the warm-up is not shorter than the training")
     assert "SOLVER.BASE_LR 0.02 -> 0.001" in rate and "SOLVER.MAX_ITER 2 -> 4" in last
     assert str(out / "config-before-0000002.yaml") in kept
     assert "BASE_LR: 0.02" in (out / "config-before-0000002.yaml").read_text()
