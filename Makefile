@@ -19,7 +19,7 @@ NEWEST := $(if $(CONSTRAINTS),,$(if $(findstring command,$(origin CONSTRAINTS)),
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(INSTALLED)  ## make .venv with everything, compile the kernels: two minutes
+install: $(INSTALLED)  ## make .venv with everything, compile the kernels: three minutes
 
 # torch first: the kernels are compiled against it, which pip's isolated builds cannot see.
 $(INSTALLED): pyproject.toml setup.py $(wildcard $(CONSTRAINTS)) $(CHOSEN) $(NEWEST) \

@@ -35,7 +35,7 @@ def long_warmup(cfg: CfgNode) -> str:
     solver = cfg.SOLVER
     if solver.WARMUP_ITERS < solver.MAX_ITER:
         return ""
-    reached = build_lr_factor(cfg)(solver.MAX_ITER - 1)
+    reached = max(map(build_lr_factor(cfg), range(solver.MAX_ITER)))
     return (
         f"SOLVER.WARMUP_ITERS {solver.WARMUP_ITERS:,}: the warm-up is not shorter than the "
         f"training (SOLVER.MAX_ITER {solver.MAX_ITER:,}): the learning rate reaches only "

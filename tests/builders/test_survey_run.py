@@ -1,6 +1,7 @@
 """The survey of a run: it stops before the first iteration or logs its findings."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -123,3 +124,11 @@ def test_a_warm_up_that_does_not_end(run):
     assert "(SOLVER.MAX_ITER 2): the learning rate reaches only 62.5 % of SOLVER.BASE_LR" in line
     _, out, _ = run("SOLVER.MAX_ITER", 2, "SOLVER.WARMUP_ITERS", 1, "OUTPUT_DIR", "other")
     assert "WARNING SOLVER.WARMUP_ITERS" not in out
+
+
+def test_the_largest_rate_of_a_warm_up_that_does_not_end(run):
+    """The cosine lowers the rate before the warm-up ends."""
+    more = ("SOLVER.SCHEDULE", "cosine", "SOLVER.WARMUP_FACTOR", 0.5)
+    _, out, _ = run("SOLVER.MAX_ITER", 4, "SOLVER.WARMUP_ITERS", 4, *more)
+    rates = [(0.5 + i / 8) * (1 + math.cos(math.pi * i / 4)) / 2 for i in range(4)]
+    assert f"the learning rate reaches only {100 * max(rates):.3g} % of SOLVER.BASE_LR" in out
