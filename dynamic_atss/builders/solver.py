@@ -31,7 +31,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def long_warmup(cfg: CfgNode) -> str:
-    """Returns a warning if the warm-up lasts longer than the training, else ""."""
+    """Returns a warning if the warm-up is not shorter than the training, else ""."""
     solver = cfg.SOLVER
     if solver.WARMUP_ITERS < solver.MAX_ITER:
         return ""

@@ -136,7 +136,7 @@ def _describe(
 ) -> None:
     """Writes the summary of the run to the log, and with the configuration to the boards.
 
-    Warns of a warm-up that is longer than the training.
+    Warns of a warm-up that is not shorter than the training.
     """
     test_sets = [loader.dataset for loader in test_loaders.values()]
     text = summary.of_training(cfg, state.model, dataset, test_sets, device, start)

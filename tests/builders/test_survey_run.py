@@ -118,12 +118,13 @@ def test_a_rule_of_the_user_is_not_called_and_a_line_says_so(run, tmp_path):
     assert "survey: 1 finding in" in out
 
 
-def test_a_warm_up_that_does_not_end(run):
+def test_a_warm_up_that_does_not_end(run, tmp_path):
     _, out, _ = run("SOLVER.MAX_ITER", 2, "SOLVER.WARMUP_ITERS", 4, "SOLVER.WARMUP_FACTOR", 0.5)
     (line,) = (line for line in out.splitlines() if "WARNING SOLVER.WARMUP_ITERS 4: " in line)
     assert "(SOLVER.MAX_ITER 2): the learning rate reaches only 62.5 % of SOLVER.BASE_LR" in line
-    _, out, _ = run("SOLVER.MAX_ITER", 2, "SOLVER.WARMUP_ITERS", 1, "OUTPUT_DIR", "other")
-    assert "WARNING SOLVER.WARMUP_ITERS" not in out
+    shorter = ("SOLVER.MAX_ITER", 2, "SOLVER.WARMUP_ITERS", 1)
+    code, out, _ = run(*shorter, "OUTPUT_DIR", tmp_path / "shorter")
+    assert code == 0 and "iteration 2/2" in out and "WARNING SOLVER.WARMUP_ITERS" not in out
 
 
 def test_the_largest_rate_of_a_warm_up_that_does_not_end(run):
