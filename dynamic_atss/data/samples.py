@@ -22,8 +22,11 @@ Transform = Callable[[Tensor, GroundTruth, np.random.Generator], tuple[Tensor, G
 class Sample:
     """One image with its boxes.
 
-    image: (3, H, W) uint8 RGB · gt: its `image_index` is 0 for all boxes · image_id: of the data set ·
-    original_size: (height, width) of the file, after a turn by EXIF
+    Attributes:
+        image: (3, H, W) uint8 RGB.
+        gt: its `image_index` is 0 for all boxes.
+        image_id: the id in the data set.
+        original_size: (height, width) of the file, after a turn by EXIF.
     """
 
     image: Tensor
