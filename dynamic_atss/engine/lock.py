@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 NAME = "run.lock"
 _BEAT_SECONDS = 60.0
-_SILENT_SECONDS = 5 * _BEAT_SECONDS  # after it, a owner on another machine counts as ended
+_SILENT_SECONDS = 5 * _BEAT_SECONDS  # after it, an owner on another machine counts as ended
 _MOST_BYTES = 4096
 _HELD = (errno.EACCES, errno.EAGAIN)
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -80,7 +80,7 @@ class Lock:
         logger.warning("%s is taken over: its owner has ended (%s)", self._path, owner)
 
     def _alive(self, owner: LockOwner, has_locks: bool) -> bool:
-        """has_locks: the file system has locks, so a owner on this machine would have one."""
+        """has_locks: the file system has locks, so an owner on this machine would have one."""
         current = LockOwner.this_process()
         if owner.launch and owner.launch == current.launch:  # before the launcher's restart
             return False
