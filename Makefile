@@ -48,7 +48,7 @@ test: $(INSTALLED)  ## run all tests: a quarter of an hour on two cores
 	$(PYTEST)
 
 # What a change of a rule, an operator, a loss or a key breaks first, and two whole trainings.
-FAST := $(addprefix tests/,test_boxes.py test_losses.py test_types.py test_rooms.py test_project_files.py \
+FAST := $(addprefix tests/,test_boxes.py test_losses.py test_types.py test_imports.py test_project_files.py \
 	assigners ops modeling config engine inference/test_docstrings.py)
 
 test-fast: $(INSTALLED)  ## run what breaks first, without the tests marked slow: under a minute on two cores

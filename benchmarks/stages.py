@@ -32,7 +32,7 @@ from dynamic_atss.builders import build_model, build_optimizer
 from dynamic_atss.config.load import load_config
 from dynamic_atss.data.loader import _Packed
 from dynamic_atss.engine import evaluator, trainer
-from dynamic_atss.engine.average import averaged_model
+from dynamic_atss.engine.weight_average import averaged_model
 from dynamic_atss.modeling import postprocess
 from dynamic_atss.modeling.layers import FrozenBatchNorm2d
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from dynamic_atss import cli
 from dynamic_atss.builders import build_test_loaders
 from dynamic_atss.engine.evaluator import evaluate_dataset
-from dynamic_atss.engine.newest import by_iteration
+from dynamic_atss.engine.newest_checkpoint import by_iteration
 from dynamic_atss.errors import UserError
 from dynamic_atss.inference.restore import restore
 

@@ -12,7 +12,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners.notes import note
 from dynamic_atss.assigners.pairs import (
     Pairs,
     anchor_iou,
@@ -28,6 +27,7 @@ from dynamic_atss.assigners.pairs import (
     take,
     winning,
 )
+from dynamic_atss.assigners.recording import note
 from dynamic_atss.boxes import sides
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners import notes
+from dynamic_atss.assigners import recording
 from dynamic_atss.assigners.base import Assigner
 from dynamic_atss.errors import UserError
 from dynamic_atss.types import BACKGROUND, IGNORE, Assignment, GroundTruth, Predictions, Priors
@@ -31,8 +31,8 @@ def call_rule(
     """
     gt = gt if getattr(rule, "sees_regions", False) else gt.objects
     priors = priors.with_size() if getattr(rule, "needs_size", False) else priors
-    if notes.recorder is not None:
-        notes.recorder.begin(rule)
+    if recording.recorder is not None:
+        recording.recorder.begin(rule)
     found = rule(priors, gt, predictions)
     if fault := _fault(found, predictions.boxes.shape[:2]):
         shape = tuple(predictions.boxes.shape[:2])
@@ -42,8 +42,8 @@ def call_rule(
         fault = _out_of_range(found, len(gt))
     if fault:
         raise UserError(f"rule {type(rule).__name__} gives {fault} is needed")
-    if notes.recorder is not None:
-        notes.recorder.end(priors, gt, predictions, found)
+    if recording.recorder is not None:
+        recording.recorder.end(priors, gt, predictions, found)
     return found
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners import notes
+from dynamic_atss.assigners import recording
 from dynamic_atss.assigners.reference.pairs import PAIR_CENTERNESS, PAIR_IOU, PAIR_SIDES
 from dynamic_atss.assigners.reference.selection import BEST_OF_BOX, RESOLVE
 from dynamic_atss.boxes import BoxConvention, centers
@@ -138,9 +138,9 @@ def best_of_box(pairs: Pairs, score: Tensor, k: int, boxes: int) -> tuple[Pairs,
     """
     box, prior, flat, exists = pairs
     places, *best = BEST_OF_BOX(box, prior, flat, exists, score, k, boxes)
-    if notes.recorder is not None:
+    if recording.recorder is not None:
         found = torch.where(best[-1], places, -1)
-        notes.recorder.chosen(pairs, score, k, boxes, found)
+        recording.recorder.chosen(pairs, score, k, boxes, found)
     if box.ndim == 1:
         box = torch.arange(boxes, device=box.device)[:, None]
     return Pairs(box, *best), places
@@ -167,15 +167,15 @@ def resolve(
             score, and in a tie the first of `pairs`. The others become background. None: all.
     """
     found = _resolved(pairs, selected, score, quality, shape)
-    if notes.recorder is not None:
-        notes.recorder.resolved(pairs, selected, score, found.gt_index)
+    if recording.recorder is not None:
+        recording.recorder.resolved(pairs, selected, score, found.gt_index)
     if per_box is None:
         return found
     won = selected & winning(pairs, found.gt_index)
     pairs, kept = pairs._replace(exists=won), _first_of_box(pairs, won, score, per_box)
     found = _resolved(pairs, kept, score, quality, shape)
-    if notes.recorder is not None:
-        notes.recorder.capped(pairs, kept, score, found.gt_index)
+    if recording.recorder is not None:
+        recording.recorder.capped(pairs, kept, score, found.gt_index)
     return found
 
 

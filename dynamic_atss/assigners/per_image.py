@@ -64,7 +64,7 @@ class PerImage(ABC):
     ) -> tuple[Tensor, Tensor]:
         """Assigns the priors of one image. It is not called for an image without boxes.
 
-        It may call `dynamic_atss.assigners.notes.note` to explain its answer.
+        It may call `dynamic_atss.assigners.recording.note` to explain its answer.
 
         Args:
             priors: the P priors.

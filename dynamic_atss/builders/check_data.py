@@ -12,7 +12,7 @@ from dynamic_atss.builders.formats import find_formats
 from dynamic_atss.builders.heads import HEADS, build_head
 from dynamic_atss.builders.survey import RULE, build_matching, rule_not_called
 from dynamic_atss.config.code import names_code
-from dynamic_atss.data.check.everything import check_everything
+from dynamic_atss.data.check.check_all import check_everything
 from dynamic_atss.data.check.opening import Opened, open_leniently
 from dynamic_atss.data.survey import Finding
 

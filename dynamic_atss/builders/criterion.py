@@ -7,7 +7,7 @@ from yacs.config import CfgNode
 
 from dynamic_atss.builders.dual import ONE_OUTPUT, Coders
 from dynamic_atss.builders.heads import Head
-from dynamic_atss.builders.heads.fit import call_checked
+from dynamic_atss.builders.heads.check_head import call_checked
 from dynamic_atss.builders.rules import build_assigner, build_one_to_one
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.branches import BranchCriterion

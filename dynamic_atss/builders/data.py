@@ -18,7 +18,7 @@ from dynamic_atss.data import loader
 from dynamic_atss.data.catalog import UnknownName, open_dataset
 from dynamic_atss.data.concat import ConcatDataset
 from dynamic_atss.data.dataset import DetectionDataset
-from dynamic_atss.data.frames import Reading
+from dynamic_atss.data.orientation import ReadOptions
 from dynamic_atss.data.samplers import repeat_factors
 from dynamic_atss.data.training_set import TrainingSet
 from dynamic_atss.engine import distributed
@@ -83,9 +83,9 @@ def build_train_dataset(cfg: CfgNode) -> TrainingSet:
     return add_mosaic(cfg, dataset, _repeat_factors(cfg, dataset))
 
 
-def build_reading(cfg: CfgNode) -> Reading:
+def build_reading(cfg: CfgNode) -> ReadOptions:
     """Returns the options that decide how image files become pixels."""
-    return Reading(
+    return ReadOptions(
         exif=cfg.INPUT.EXIF,
         max_pixels=cfg.INPUT.MAX_PIXELS,
         bits=cfg.INPUT.BITS,

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from dynamic_atss.builders.heads.atss import POSITIVE_TYPES
-from dynamic_atss.data.frames import EXIF
+from dynamic_atss.data.orientation import EXIF
 from dynamic_atss.evaluation.scores import METRICS, VOC_METRICS
 from dynamic_atss.modeling.layers import NORMS
 

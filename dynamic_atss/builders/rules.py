@@ -9,7 +9,7 @@ from yacs.config import CfgNode
 
 from dynamic_atss.assigners import ASSIGNERS, Assigner
 from dynamic_atss.builders.heads import Head, head_key
-from dynamic_atss.builders.heads.fit import call_checked, head_label
+from dynamic_atss.builders.heads.check_head import call_checked, head_label
 from dynamic_atss.builders.user_code import construct, find, require_call
 from dynamic_atss.errors import UserError
 

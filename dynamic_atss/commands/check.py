@@ -26,7 +26,7 @@ def main() -> int:
     train, tests = _names(args, cfg)
 
     from dynamic_atss.builders.check_data import check_data
-    from dynamic_atss.data.check.everything import as_json, counted, fix
+    from dynamic_atss.data.check.check_all import as_json, counted, fix
     from dynamic_atss.data.survey import several
     from dynamic_atss.files import write_text
     from dynamic_atss.viz.dataset_page import dataset_page

@@ -38,8 +38,8 @@ def main() -> int:
     # Imported here, as it imports torch: mistakes in the command line are reported before.
     from dynamic_atss.comparison import compare
     from dynamic_atss.comparison.conclusions import conclusions
-    from dynamic_atss.comparison.facts import facts
     from dynamic_atss.comparison.report import STEM, write_reports
+    from dynamic_atss.comparison.run_facts import facts
 
     if args.rules:
         found, failures = compare.compare_rules(_request(args))

@@ -27,7 +27,7 @@ from torch.distributed.elastic.rendezvous import RendezvousError
 
 from dynamic_atss import cli
 from dynamic_atss.commands import COMMANDS, advice
-from dynamic_atss.engine import agent
+from dynamic_atss.engine import torchrun_agent
 from dynamic_atss.engine.interrupt import second_sigint_ends
 from dynamic_atss.errors import UserError
 
@@ -45,13 +45,13 @@ The options below are torchrun's. Options of the command, such as its --help, fo
 def main() -> int:
     if sys.argv[1:2] in ([], ["-h"], ["--help"]):
         print(cli.as_typed(HELP), flush=True)  # torchrun prints its options after it
-    agent.prepare()
+    torchrun_agent.prepare()
     # A signal that is ignored, as SIGHUP under nohup, stays ignored: torchrun would handle it.
     handled = [x for x in SIGNALS if signal.getsignal(getattr(signal, x)) is not signal.SIG_IGN]
     os.environ.setdefault("PET_SIGNALS_TO_HANDLE", ",".join(handled))
     os.environ.setdefault("PET_SHUTDOWN_TIMEOUT", "300")
     try:
-        with second_sigint_ends(agent.kill_workers):
+        with second_sigint_ends(torchrun_agent.kill_workers):
             run.main(with_module(sys.argv[1:]))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

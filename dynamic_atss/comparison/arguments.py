@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dynamic_atss.config.defaults import default_config
-from dynamic_atss.config.kinds import FREE_SECTIONS
 from dynamic_atss.config.load import known_keys
+from dynamic_atss.config.special_keys import FREE_SECTIONS
 from dynamic_atss.errors import UserError
 
 

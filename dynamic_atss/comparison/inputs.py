@@ -15,7 +15,7 @@ from dynamic_atss.comparison.plan import Job
 from dynamic_atss.config.code import code_files
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.dataset import DetectionDataset
-from dynamic_atss.engine.newest import LAST
+from dynamic_atss.engine.newest_checkpoint import LAST
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import write_text
 from dynamic_atss.reading import MB, read_text

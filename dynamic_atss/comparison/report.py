@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dynamic_atss.comparison.conclusions import conclusions
-from dynamic_atss.comparison.facts import what_differs
 from dynamic_atss.comparison.plots import plots_of
 from dynamic_atss.comparison.result import NUMBERS, Comparison
+from dynamic_atss.comparison.run_facts import what_differs
 from dynamic_atss.comparison.tables import Section, sections
 from dynamic_atss.files import write_text
 from dynamic_atss.modeling.assignment_metrics import SIZES

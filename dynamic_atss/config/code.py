@@ -10,7 +10,7 @@ from typing import Any
 
 from yacs.config import CfgNode as CN
 
-from dynamic_atss.config.kinds import CODE_KEYS, DATA_FORMATS
+from dynamic_atss.config.special_keys import CODE_KEYS, DATA_FORMATS
 from dynamic_atss.errors import UserError
 from dynamic_atss.suggest import nearest
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from dynamic_atss.config.kinds import DATA_FORMATS
+from dynamic_atss.config.special_keys import DATA_FORMATS
 from dynamic_atss.errors import UserError
 
 _NO_FORMAT = "the format in front is missing"

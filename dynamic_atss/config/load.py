@@ -13,9 +13,9 @@ from dynamic_atss.config.code import refuse_code, refuse_unknown_formats
 from dynamic_atss.config.data_names import refuse_miswritten
 from dynamic_atss.config.defaults import default_config
 from dynamic_atss.config.files import advice, config_path
-from dynamic_atss.config.kinds import FREE_SECTIONS, NAME_LISTS, WITHOUT_EFFECT
 from dynamic_atss.config.names import missing_bracket, names_in
 from dynamic_atss.config.other_names import other_name
+from dynamic_atss.config.special_keys import FREE_SECTIONS, NAME_LISTS, WITHOUT_EFFECT
 from dynamic_atss.errors import UserError
 from dynamic_atss.quoting import printable, shown
 from dynamic_atss.reading import YAML_BYTES, read_text

@@ -9,7 +9,7 @@ from typing import Any
 
 from dynamic_atss.data.coco import CocoDataset
 from dynamic_atss.data.dataset import DetectionDataset
-from dynamic_atss.data.frames import DEFAULT_READING, Reading
+from dynamic_atss.data.orientation import DEFAULT_READ_OPTIONS, ReadOptions
 from dynamic_atss.data.shapes import is_complete, make_shapes
 from dynamic_atss.data.voc import VocDataset
 from dynamic_atss.data.yolo import YoloDataset
@@ -52,7 +52,7 @@ def open_dataset(
     *,
     root: str | Path,
     formats: Mapping[str, type[DetectionDataset]] = FORMATS,
-    reading: Reading = DEFAULT_READING,
+    reading: ReadOptions = DEFAULT_READ_OPTIONS,
     **options: Any,
 ) -> DetectionDataset:
     """Opens the data set of a catalog name, or of `<format>:<arguments of the format>`.

@@ -20,10 +20,15 @@ from dynamic_atss.data.class_names import check_known, check_same, unused_classe
 from dynamic_atss.data.cleaning import check_files, clean_boxes, cleaning_notes, complete_sizes
 from dynamic_atss.data.depth import check_bits
 from dynamic_atss.data.file_names import with_slashes
-from dynamic_atss.data.frames import DEFAULT_READING, Frames, Reading, find_frames
 from dynamic_atss.data.image import read_image
-from dynamic_atss.data.inside import check_inside
+from dynamic_atss.data.orientation import (
+    DEFAULT_READ_OPTIONS,
+    Orientations,
+    ReadOptions,
+    find_orientations,
+)
 from dynamic_atss.data.packed import PackedBoxes
+from dynamic_atss.data.path_check import check_inside
 from dynamic_atss.data.samples import Sample, Transform, loaded, name_of, transformed
 from dynamic_atss.errors import UserError
 from dynamic_atss.types import GroundTruth
@@ -53,7 +58,7 @@ class DetectionDataset(Dataset, ABC):
         image_ids: of the kept images.
         class_names, category_ids: in the file's order, unless they are reordered. The id is None
             for a class of the model that the data set lacks.
-        sizes: (n, 2) int64 height, width of the images as they are read (see `data.frames`).
+        sizes: (n, 2) int64 height, width of the images as they are read (see `data.orientation`).
         statistics: reason -> number of boxes or images that were dropped or clipped.
         content: the annotations of all images, with missing sizes read from the image files.
         exif: "apply" or "ignore"; how to read more pictures of the same source.
@@ -92,7 +97,7 @@ class DetectionDataset(Dataset, ABC):
         seed: int = 0,
         convention: BoxConvention = BoxConvention.LEGACY,
         keep_crowds: bool = False,
-        reading: Reading = DEFAULT_READING,
+        reading: ReadOptions = DEFAULT_READ_OPTIONS,
     ) -> None:
         """Reads and checks all annotations.
 
@@ -111,9 +116,9 @@ class DetectionDataset(Dataset, ABC):
         content = check_files(self.annotations, self.images, content)
         self.refuse_outside(content.names.tolist())
         self._names, self.image_ids = content.names, content.image_ids.tolist()
-        frames = self._find_frames(content)
-        self.content = content = replace(content, sizes=frames.sizes)
-        sizes, self.exif = frames.sizes[content.image_index], frames.exif
+        orientations = self._find_orientations(content)
+        self.content = content = replace(content, sizes=orientations.sizes)
+        sizes, self.exif = orientations.sizes[content.image_index], orientations.exif
         boxes, kept, self.statistics = clean_boxes(
             content.xywh, sizes, content.crowd, convention, keep_crowds
         )
@@ -122,7 +127,7 @@ class DetectionDataset(Dataset, ABC):
         )
         usable = (objects > 0) | (keep_empty or not training)
         self.statistics["images_without_boxes"] = int((~usable).sum())
-        suspicion = _suspicion(content, frames.sideways, self.box_form)
+        suspicion = _suspicion(content, orientations.sideways, self.box_form)
         if training and not usable.any():
             raise UserError(
                 f"{self.annotations}: none of its {len(usable)} images has a usable box: "
@@ -130,7 +135,7 @@ class DetectionDataset(Dataset, ABC):
             )
         self._packed = PackedBoxes.of(content, boxes, kept, usable)
         self._names, self.sizes = content.names[usable], content.sizes[usable]
-        self._orientation = frames.orientation[usable]
+        self._orientation = orientations.orientation[usable]
         self.image_ids = content.image_ids[usable].tolist()
         self._log(content, suspicion, training)
 
@@ -181,7 +186,7 @@ class DetectionDataset(Dataset, ABC):
             raise self._wrong_size(index, found, given, self._orientation[index])
         return image, self.ground_truth(index)
 
-    def _find_frames(self, content: Annotations) -> Frames:
+    def _find_orientations(self, content: Annotations) -> Orientations:
         """Reads the sizes of the images. Raises UserError if one differs from the annotations."""
         given = np.all(content.sizes > 0, axis=1)
         if not given.all():
@@ -189,17 +194,19 @@ class DetectionDataset(Dataset, ABC):
             logger.info(text, self.annotations, (~given).sum(), len(given))
         if self.reading.as_stored:
             sizes = complete_sizes(content, self.images)
-            return Frames(sizes, np.ones(len(sizes), np.uint8), np.zeros(len(sizes), bool))
+            return Orientations(sizes, np.ones(len(sizes), np.uint8), np.zeros(len(sizes), bool))
         source, names = str(self.annotations), content.names.tolist()
-        frames, headers = find_frames(content.sizes, self.images, names, self.reading, source)
-        wrong = np.flatnonzero(given & (content.sizes != frames.sizes).any(axis=1))
+        orientations, headers = find_orientations(
+            content.sizes, self.images, names, self.reading, source
+        )
+        wrong = np.flatnonzero(given & (content.sizes != orientations.sizes).any(axis=1))
         if len(wrong):
             i = int(wrong[0])
-            pair = frames.sizes[i], content.sizes[i]
-            raise self._wrong_size(i, *pair, frames.orientation[i], len(wrong) - 1)
+            pair = orientations.sizes[i], content.sizes[i]
+            raise self._wrong_size(i, *pair, orientations.orientation[i], len(wrong) - 1)
         paths = [self.images / name for name in names]
         check_bits(paths, headers, self.reading.bits, source)
-        return frames
+        return orientations
 
     def _wrong_size(
         self, index: int, found: Sequence[int], given: Sequence[int], turn: int, others: int = 0

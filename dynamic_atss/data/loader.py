@@ -17,7 +17,7 @@ from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.samplers import TrainingSampler, aspect_groups, inference_batches
 from dynamic_atss.data.samples import Sample, Transform
 from dynamic_atss.data.training_set import TrainingSet
-from dynamic_atss.data.views import Failure, TransformedSamples
+from dynamic_atss.data.transformed_samples import Failure, TransformedSamples
 from dynamic_atss.data.workers import Workers, start_worker
 from dynamic_atss.errors import UserError
 from dynamic_atss.system_limits import provide_descriptors

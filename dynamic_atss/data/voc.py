@@ -14,7 +14,7 @@ import numpy as np
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.file_names import files_below, match_names, shown_pair, similar_file
-from dynamic_atss.data.inside import check_inside
+from dynamic_atss.data.path_check import check_inside
 from dynamic_atss.data.rotation import count_rotated
 from dynamic_atss.data.values import as_flag
 from dynamic_atss.data.voc_names import (

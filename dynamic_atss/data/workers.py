@@ -23,7 +23,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader
 
-from dynamic_atss.data.views import Failure
+from dynamic_atss.data.transformed_samples import Failure
 from dynamic_atss.errors import LostProcessError, UserError
 from dynamic_atss.processes import SIGNALS, end_with_parent, within
 from dynamic_atss.system_limits import end_of_workers, limit_reached

@@ -13,8 +13,8 @@ import numpy as np
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.box_kinds import FRACTIONS
 from dynamic_atss.data.dataset import DetectionDataset
-from dynamic_atss.data.frames import DEFAULT_READING
 from dynamic_atss.data.header import image_header
+from dynamic_atss.data.orientation import DEFAULT_READ_OPTIONS
 from dynamic_atss.data.yolo_labels import Labels
 from dynamic_atss.data.yolo_layout import (
     Layout,
@@ -48,7 +48,7 @@ class YoloDataset(DetectionDataset):
         """
         self.split = split
         self.layout = read_layout(Path(file).expanduser())
-        self._outside = options.get("reading", DEFAULT_READING).outside
+        self._outside = options.get("reading", DEFAULT_READ_OPTIONS).outside
         self._files, self._layout_notes = split_images(self.layout, split, outside=self._outside)
         folder = os.path.commonpath([str(image.parent) for image in self._files])
         super().__init__(file, folder or ".", training=training, **options)

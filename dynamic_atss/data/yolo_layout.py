@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_atss.data.file_names import files_below
-from dynamic_atss.data.inside import check_inside, names_outside, outside_error
+from dynamic_atss.data.path_check import check_inside, names_outside, outside_error
 from dynamic_atss.data.values import as_integer
 from dynamic_atss.data.voc_names import IMAGE_ENDINGS, read_lines
 from dynamic_atss.errors import UserError

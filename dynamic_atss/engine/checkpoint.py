@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dynamic_atss.engine import distributed
-from dynamic_atss.engine.newest import LAST, find_newest, read_complete
+from dynamic_atss.engine.newest_checkpoint import LAST, find_newest, read_complete
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import CHECKPOINT_FORMAT, link_or_copy, write_atomically, write_text
 from dynamic_atss.weights.unpickle import read_checkpoint

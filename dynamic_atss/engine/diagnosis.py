@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from dynamic_atss.data.loader import Loader
-from dynamic_atss.engine.average import distance
 from dynamic_atss.engine.evaluator import evaluation_mode
+from dynamic_atss.engine.weight_average import distance
 from dynamic_atss.evaluation.ground_truth import TruthTable
 from dynamic_atss.evaluation.overlaps import why_no_match
 from dynamic_atss.evaluation.results import Table

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from dynamic_atss.engine.first_report import MISTAKE, after_mistake, report_end, reported_code
 from dynamic_atss.engine.interrupt import ignore, on_signals
+from dynamic_atss.engine.lost_process import Watch
 from dynamic_atss.engine.rendezvous import meet
-from dynamic_atss.engine.watch import Watch
 from dynamic_atss.errors import LostProcessError, UserError
 from dynamic_atss.processes import end_at_once
 

@@ -19,7 +19,7 @@ from torch import nn
 
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.engine import distributed
-from dynamic_atss.engine.lines import rate
+from dynamic_atss.engine.log_lines import rate
 from dynamic_atss.engine.memory import naming_batch
 from dynamic_atss.evaluation.coco import evaluate_coco, write_results, write_scores
 from dynamic_atss.evaluation.ground_truth import TruthTable, truth_table

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from dynamic_atss.engine.events import Events
-from dynamic_atss.engine.lines import is_loss
+from dynamic_atss.engine.log_lines import is_loss
 from dynamic_atss.engine.per_box import per_box
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.scores import UNDEFINED, CocoScores

@@ -16,8 +16,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.best import Best
+from dynamic_atss.engine.log_averages import LogAverages
 from dynamic_atss.engine.reactions import NonFiniteCounter
-from dynamic_atss.engine.window import Window
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.detector import Detector
 
@@ -38,7 +38,7 @@ class RunState:
         optimizer: its optimizer.
         ema: the averaged model, or None.
         class_names: the names of the classes.
-        window: the numbers that the next line of the log averages.
+        averages: the numbers that the next line of the log averages.
         best: the best test so far.
         non_finite: the count of iterations that were not finite.
         usage: entries for using the model (see `config.record.usage`). `capture` writes them,
@@ -49,7 +49,7 @@ class RunState:
     optimizer: torch.optim.Optimizer
     ema: AveragedModel | None = None
     class_names: Sequence[str] = ()
-    window: Window = field(default_factory=Window)
+    averages: LogAverages = field(default_factory=LogAverages)
     best: Best = field(default_factory=Best)
     non_finite: NonFiniteCounter = field(default_factory=NonFiniteCounter)
     usage: Mapping[str, str] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class RunState:
             **self.usage,
             "model": self.tested_model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "window": self.window.state_dict(),
+            "window": self.averages.state_dict(),
             "setbacks": self.non_finite.state_dict(),
             "rng": distributed.gather(_rng_state()),
         }
@@ -102,7 +102,7 @@ class RunState:
                 self.ema.n_averaged.fill_(content["averaged"])
             self.model.load_state_dict(content.get("trained_model", content["model"]))
             _restore_optimizer(self.optimizer, content["optimizer"])
-            self.window.load_state_dict(content["window"])
+            self.averages.load_state_dict(content["window"])
             self.best.load_state_dict(content.get("best", {}))
             self.non_finite.load_state_dict(content.get("setbacks", {}))
             states, iteration = content["rng"], int(content["iteration"])

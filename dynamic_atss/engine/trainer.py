@@ -15,9 +15,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.checkpoint import naming_checkpoint
-from dynamic_atss.engine.feed import Feed
 from dynamic_atss.engine.interrupt import Stopped, on_signals, stop_now
-from dynamic_atss.engine.lines import first_text
+from dynamic_atss.engine.log_averages import LogAverages
+from dynamic_atss.engine.log_lines import first_text
 from dynamic_atss.engine.memory import naming_batch
 from dynamic_atss.engine.names import Names
 from dynamic_atss.engine.not_finite import (
@@ -27,9 +27,9 @@ from dynamic_atss.engine.not_finite import (
     named_tensors,
 )
 from dynamic_atss.engine.optim import set_lr
+from dynamic_atss.engine.prefetch import Prefetcher
 from dynamic_atss.engine.reactions import NonFiniteCounter, Reaction, Rewound, Stop
 from dynamic_atss.engine.report import Report, Status
-from dynamic_atss.engine.window import Window
 from dynamic_atss.modeling.terms import Terms
 from dynamic_atss.progress import progress
 from dynamic_atss.types import Batch, to_device
@@ -53,7 +53,7 @@ class Trainer:
             the run ends early.
         start: the iteration after which the training starts.
         stop: the last iteration.
-        window: the numbers that the next line of the log averages.
+        averages: the numbers that the next line of the log averages.
         ema: averaged model (torch.optim.swa_utils.AveragedModel) or None.
         clip_grad_norm: the largest norm of the gradient; 0: no limit.
         log_period, checkpoint_period, test_period: iterations between lines of the log, checkpoints
@@ -75,7 +75,7 @@ class Trainer:
     evaluate: Callable[[int], bool | None]
     start: int
     stop: int
-    window: Window = field(default_factory=Window)
+    averages: LogAverages = field(default_factory=LogAverages)
     ema: Any = None
     clip_grad_norm: float = 0.0
     log_period: int = 20
@@ -115,37 +115,37 @@ class Trainer:
 
     def _iterate_until_rewind(self) -> int:
         """Does the work of `_iterate`, which calls it again after each rewind."""
-        feed = Feed(iter(self.loader), self.window)
+        prefetcher = Prefetcher(iter(self.loader), self.averages)
         self.model.train()
-        self.window.start()
+        self.averages.start()
         iterations = range(self.start + 1, self.stop + 1)
         try:
             with self._ended_by_signals():  # there is nothing to save yet
-                feed.fetch()
+                prefetcher.fetch()
             for iteration in progress(iterations, "train", rank=distributed.rank()):
                 with distributed.iteration(iteration):
-                    finite = self._step(feed, iteration)
+                    finite = self._step(prefetcher, iteration)
                 if finite and self._test_if_due(iteration):
                     return iteration
         finally:
-            feed.close()
+            prefetcher.close()
         return 0
 
-    def _step(self, feed: Feed, iteration: int) -> bool:
+    def _step(self, prefetcher: Prefetcher, iteration: int) -> bool:
         """Runs an iteration, with its line of the log and its checkpoint. Returns whether it was
         finite."""
         begin = time.perf_counter()
         set_lr(self.optimizer, self.lr_factor(iteration - 1) * self.non_finite.lr_factor)
-        status = self._learn(feed, iteration)
+        status = self._learn(prefetcher, iteration)
         last = iteration == self.stop
-        if (iteration % self.log_period == 0 or last) and self.window.count:
+        if (iteration % self.log_period == 0 or last) and self.averages.count:
             self._log(iteration)
         elif iteration == self.start + 1:
             text = first_text(
                 iteration,
                 self.stop,
                 loss=sum(status.losses.values()),
-                images=feed.images * distributed.world_size(),
+                images=prefetcher.images * distributed.world_size(),
                 seconds=time.perf_counter() - begin,
             )
             logger.info("%s", text)
@@ -157,14 +157,14 @@ class Trainer:
             self.save(iteration)
         if status.failed:
             with naming_checkpoint():
-                feed.raise_failure(iteration + 1, status.failed)
+                prefetcher.raise_failure(iteration + 1, status.failed)
         if status.stopping:  # the signal may have come only to another process
             raise Stopped(next(filter(None, distributed.gather(self._signal))))
         return status.finite
 
-    def _learn(self, feed: Feed, iteration: int) -> Status:
+    def _learn(self, prefetcher: Prefetcher, iteration: int) -> Status:
         """Computes the losses and takes the step, if all numbers are finite."""
-        batch = feed.take()
+        batch = prefetcher.take()
         self.reaction.prepare()
         with naming_batch(batch, f"iteration {iteration}"):
             moved = to_device(replace(batch, iteration=iteration - 1), self.device)
@@ -173,27 +173,27 @@ class Trainer:
             with distributed.waiting():  # DistributedDataParallel waits for the other processes
                 report.loss.backward()
         if iteration < self.stop:
-            self._fetch(feed)
+            self._fetch(prefetcher)
         with naming_batch(batch, f"iteration {iteration}"):
             norm = gradient_norm(self.model.parameters())
             # One collective shares the means, and whether any process has to stop.
-            failed = feed.failure.exit_code if feed.failure else 0
+            failed = prefetcher.failure.exit_code if prefetcher.failure else 0
             status = report.status(norm, self._signal > 0, failed)
             if status.finite:
                 self._update(norm)
         if status.finite:
-            self.window.add(status.losses, status.metrics)
+            self.averages.add(status.losses, status.metrics)
             self.non_finite.passed(iteration)
         else:
             self._not_finite(iteration, status, moved)
         self.optimizer.zero_grad(set_to_none=True)
         return status
 
-    def _fetch(self, feed: Feed) -> None:
+    def _fetch(self, prefetcher: Prefetcher) -> None:
         """Fetches the next batch. A signal ends the wait, as the batch will not be needed."""
         try:
             with self._ended_by_signals():
-                feed.fetch()
+                prefetcher.fetch()
         except Stopped as stopped:
             self._note_signal(stopped.number)
 
@@ -214,12 +214,12 @@ class Trainer:
 
     def _log(self, iteration: int) -> None:
         lr = self.optimizer.param_groups[0]["lr"]
-        self.log({"iteration": iteration, **self.window.close(self.device), "lr": lr})
+        self.log({"iteration": iteration, **self.averages.close(self.device), "lr": lr})
 
     def _end_early(self, iteration: int) -> None:
         """Logs and saves after an iteration whose test ended the run, as `_step` does at the
         end."""
-        if self.window.count:
+        if self.averages.count:
             # A resumed run has not set the rate yet.
             set_lr(self.optimizer, self.lr_factor(iteration - 1) * self.non_finite.lr_factor)
             self._log(iteration)
@@ -237,7 +237,7 @@ class Trainer:
         """
         if not self._test_due(iteration):
             return False
-        with self._ended_by_signals(), naming_checkpoint(), self.window.paused():
+        with self._ended_by_signals(), naming_checkpoint(), self.averages.paused():
             return bool(self.evaluate(iteration))
 
     def _not_finite(self, iteration: int, status: Status, moved: Batch) -> None:

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import replacement
 from dynamic_atss.inference.found import Found
-from dynamic_atss.inference.places import RESULTS, TABLE, picture_name, video_stem
+from dynamic_atss.inference.output_paths import RESULTS, TABLE, picture_name, video_stem
 from dynamic_atss.inference.sources import Source
 from dynamic_atss.inference.video import VideoWriter
 from dynamic_atss.quoting import printable

@@ -12,9 +12,9 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from dynamic_atss.data.frames import Reading
 from dynamic_atss.data.header import PIL_ERRORS, image_header, reason, undecodable
 from dynamic_atss.data.image import read_image
+from dynamic_atss.data.orientation import ReadOptions
 from dynamic_atss.errors import UserError
 
 _VIDEO_ENDINGS = [f".{x}" for x in "mp4 avi mov mkv webm m4v mpg mpeg wmv flv".split()]
@@ -43,7 +43,7 @@ class Broken:
     message: str
 
 
-def read(path: Path, reading: Reading, name: str = "") -> Picture:
+def read(path: Path, reading: ReadOptions, name: str = "") -> Picture:
     """Reads a picture file, turned by its EXIF orientation if the training turned its pictures.
 
     name: of the picture; its path by default
@@ -79,7 +79,7 @@ def lone_video(path: Path) -> UserError:
     return UserError(f"{path}: is a video: give each video alone, in a command or call of its own")
 
 
-def picture_of(value: Any, reading: Reading) -> Picture:
+def picture_of(value: Any, reading: ReadOptions) -> Picture:
     """Makes a `Picture` of a path, a PIL picture, an array or a tensor.
 
     Raises:
@@ -99,7 +99,7 @@ def picture_of(value: Any, reading: Reading) -> Picture:
     )
 
 
-def _of_pil(picture: Image.Image, reading: Reading) -> Tensor:
+def _of_pil(picture: Image.Image, reading: ReadOptions) -> Tensor:
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         raise UserError(
             f"a PIL picture of mode {picture.mode} has more than 8 bits: give its file, or 8-bit "

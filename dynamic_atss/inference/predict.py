@@ -13,13 +13,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dynamic_atss.data.frames import Reading
+from dynamic_atss.data.orientation import ReadOptions
 from dynamic_atss.engine.interrupt import Stopped
 from dynamic_atss.errors import UserError
 from dynamic_atss.inference.model import THRESHOLD, Stream, load
+from dynamic_atss.inference.output_paths import RESULTS, TABLE, output_folder
 from dynamic_atss.inference.outputs import Outputs
 from dynamic_atss.inference.picture import is_broken_link, is_video, lone_video
-from dynamic_atss.inference.places import RESULTS, TABLE, output_folder
 from dynamic_atss.inference.sources import Source, of_files, open_source
 from dynamic_atss.progress import progress
 from dynamic_atss.viz.draw import MAX_SIDE
@@ -120,7 +120,7 @@ def _noun(source: Source, count: int) -> str:
     return ("frame" if source.video else "picture") + "s" * (count != 1)
 
 
-def _source(inputs: Sequence[str], reading: Reading) -> Source:
+def _source(inputs: Sequence[str], reading: ReadOptions) -> Source:
     """Opens the inputs. Raises UserError if one does not exist, or of several is no picture."""
     if len(inputs) == 1:
         given = inputs[0]

@@ -19,16 +19,16 @@ from dynamic_atss.builders.values import check_values
 from dynamic_atss.config.code import refuse_code
 from dynamic_atss.config.load import load_config, parse_config
 from dynamic_atss.config.record import NAME
-from dynamic_atss.data.frames import Reading
-from dynamic_atss.engine.newest import LAST, find_newest
+from dynamic_atss.data.orientation import ReadOptions
+from dynamic_atss.engine.newest_checkpoint import LAST, find_newest
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.detector import Detector
 from dynamic_atss.reading import YAML_BYTES
 from dynamic_atss.weights.classes import COCO, class_count
 from dynamic_atss.weights.download import weight_file
+from dynamic_atss.weights.find_weights import split_key
 from dynamic_atss.weights.formats import identify
 from dynamic_atss.weights.loading import load_content, read_file
-from dynamic_atss.weights.wrappers import split_key
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Restored:
     detector: Detector
     cfg: CfgNode
     class_names: list[str]
-    reading: Reading
+    reading: ReadOptions
     path: Path
     device: torch.device
 
@@ -91,7 +91,7 @@ def restore(
         raise UserError(f"{file}: contains a backbone only; give the weights of a detector")
     detector.to(target).eval().requires_grad_(False)
     exif = _exif(cfg, content, "INPUT.EXIF" in overrides[::2])
-    reading = Reading(exif=exif, max_pixels=cfg.INPUT.MAX_PIXELS, bits=cfg.INPUT.BITS)
+    reading = ReadOptions(exif=exif, max_pixels=cfg.INPUT.MAX_PIXELS, bits=cfg.INPUT.BITS)
     return Restored(detector, cfg, names, reading, file, target)
 
 

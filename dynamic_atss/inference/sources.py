@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from dynamic_atss.data.frames import Reading
+from dynamic_atss.data.orientation import ReadOptions
 from dynamic_atss.data.voc_names import IMAGE_ENDINGS
 from dynamic_atss.errors import UserError
 from dynamic_atss.inference.picture import (
@@ -54,7 +54,7 @@ class Source:
     note: str = ""
 
 
-def open_source(given: Any, reading: Reading) -> Source:
+def open_source(given: Any, reading: ReadOptions) -> Source:
     """Opens an input.
 
     Args:
@@ -84,7 +84,7 @@ def open_source(given: Any, reading: Reading) -> Source:
     return Source([picture_of(given, reading)], ONE, 1)
 
 
-def _of_path(given: str, reading: Reading) -> Source:
+def _of_path(given: str, reading: ReadOptions) -> Source:
     _check_path(given)
     path = Path(os.path.expanduser(given))
     if path.is_dir():
@@ -153,13 +153,15 @@ def _pictures_of(folder: Path) -> tuple[list[Path], str]:
     )
 
 
-def of_files(files: Sequence[Path], reading: Reading, folder: Path) -> Source:
+def of_files(files: Sequence[Path], reading: ReadOptions, folder: Path) -> Source:
     """Makes a stream of picture files, named by their paths below `folder`."""
     pictures = _read_each(files, reading, folder)
     return Source(pictures, STREAM, len(files), folder=folder, files=files)
 
 
-def _read_each(files: Sequence[Path], reading: Reading, folder: Path) -> Iterator[Picture | Broken]:
+def _read_each(
+    files: Sequence[Path], reading: ReadOptions, folder: Path
+) -> Iterator[Picture | Broken]:
     for file in files:
         try:
             yield read(file, reading, os.path.relpath(file, folder))
@@ -167,7 +169,7 @@ def _read_each(files: Sequence[Path], reading: Reading, folder: Path) -> Iterato
             yield Broken(str(error))
 
 
-def _picture_of_each(given: Iterable[Any], reading: Reading) -> Iterator[Picture | Broken]:
+def _picture_of_each(given: Iterable[Any], reading: ReadOptions) -> Iterator[Picture | Broken]:
     """Yields `Broken` for a path that fails; raises UserError for an object that is no picture."""
     for value in given:
         try:

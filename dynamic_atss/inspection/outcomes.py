@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynamic_atss.inspection.alone import positive_alone
 from dynamic_atss.inspection.reasons import Reasons, failed, lost
 from dynamic_atss.inspection.recorder import Answer, Event
+from dynamic_atss.inspection.single_box import positive_alone
 from dynamic_atss.types import IGNORE
 
 WON, TAKEN, LOST, IGNORED = range(4)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners import notes
+from dynamic_atss.assigners import recording
 from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.inspection.pack import Block
 from dynamic_atss.inspection.pictures import Picture, as_jpegs, choose, load
@@ -22,8 +22,8 @@ from dynamic_atss.inspection.source import Source, network
 from dynamic_atss.inspection.views import page_arrays, predicted
 from dynamic_atss.modeling.coder import decode
 from dynamic_atss.modeling.detector import Detector
+from dynamic_atss.modeling.gather_targets import assign
 from dynamic_atss.modeling.head import branches_of
-from dynamic_atss.modeling.matching import assign
 from dynamic_atss.progress import progress
 from dynamic_atss.scoring import classes_in_file
 from dynamic_atss.types import Priors
@@ -155,7 +155,7 @@ def _answer(
     rule, read, coder = rule_inputs(model, shown, output)
     boxes = decode(coder, read.deltas, priors.boxes)
     record = Record()
-    with notes.recording(record):
+    with recording.record_with(record, eager=True):
         assign(rule, read, boxes, priors, picture.batch.gt, iteration)
     return record.answers[0]
 

@@ -13,7 +13,7 @@ from dynamic_atss.builders import build_model
 from dynamic_atss.config.code import refuse_code
 from dynamic_atss.config.load import load_config
 from dynamic_atss.engine.checkpoint import load_checkpoint
-from dynamic_atss.engine.newest import by_iteration
+from dynamic_atss.engine.newest_checkpoint import by_iteration
 from dynamic_atss.errors import UserError
 from dynamic_atss.inference.restore import recorded_config
 from dynamic_atss.modeling.detector import Detector

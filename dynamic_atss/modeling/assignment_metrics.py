@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dynamic_atss.boxes import iou
-from dynamic_atss.modeling.matching import Matched
+from dynamic_atss.modeling.gather_targets import Matched
 from dynamic_atss.types import IGNORE, Assignment, GroundTruth, Priors
 
 # Classes of box sizes. A size is the square root of width x height in pixels of the resized image.

@@ -15,8 +15,8 @@ from dynamic_atss.modeling.assignment_metrics import assignment_metrics
 from dynamic_atss.modeling.box_terms import BoxTerm, SmoothL1, giou
 from dynamic_atss.modeling.branches import Outputs, branch
 from dynamic_atss.modeling.class_loss import ClassLoss, default_class_loss
+from dynamic_atss.modeling.gather_targets import Matched, match
 from dynamic_atss.modeling.head import HeadOutput
-from dynamic_atss.modeling.matching import Matched, match
 from dynamic_atss.modeling.terms import Terms, check_box_terms, joined
 from dynamic_atss.types import GroundTruth, Priors
 

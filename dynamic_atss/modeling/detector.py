@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dynamic_atss.modeling.accumulate import in_parts
 from dynamic_atss.modeling.branches import Outputs
 from dynamic_atss.modeling.head import DenseHead, branches_of, check_output, check_sizes
-from dynamic_atss.modeling.in_parts import in_parts
 from dynamic_atss.modeling.postprocess import PostProcess
 from dynamic_atss.modeling.terms import Terms
 from dynamic_atss.types import Batch, Detections

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynamic_atss.evaluation.voc import box_iou
-from dynamic_atss.reports.matching import MIN_IOU, Matches
+from dynamic_atss.reports.detection_matching import MIN_IOU, Matches
 
 Ints = NDArray[np.int64]
 BACKGROUND_IOU = 0.1

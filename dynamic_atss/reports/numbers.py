@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynamic_atss.evaluation.scores import CocoScores
+from dynamic_atss.reports.detection_matching import MIN_IOU, Matches
 from dynamic_atss.reports.errors import KINDS, Errors
-from dynamic_atss.reports.matching import MIN_IOU, Matches
 from dynamic_atss.reports.thresholds import Sweep, sweep
 
 SIZES = ("small", "medium", "large")

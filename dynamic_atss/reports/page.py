@@ -8,8 +8,8 @@ import numpy as np
 
 from dynamic_atss.evaluation.scores import shorten
 from dynamic_atss.reports import confusion, curves
+from dynamic_atss.reports.detection_matching import MIN_IOU
 from dynamic_atss.reports.errors import KINDS, MEANINGS
-from dynamic_atss.reports.matching import MIN_IOU
 from dynamic_atss.reports.wording import Numbers, number
 from dynamic_atss.viz import chart
 from dynamic_atss.viz.chart import Line

@@ -14,9 +14,9 @@ from dynamic_atss.evaluation.ground_truth import truth_table
 from dynamic_atss.evaluation.results import result_table
 from dynamic_atss.evaluation.scores import shorten
 from dynamic_atss.files import write_text
+from dynamic_atss.reports.detection_matching import match
 from dynamic_atss.reports.drawing import Images
 from dynamic_atss.reports.errors import errors_at
-from dynamic_atss.reports.matching import match
 from dynamic_atss.reports.numbers import numbers, sweep_of
 from dynamic_atss.reports.page import report_page
 from dynamic_atss.reports.pictures import picture_sections, worst_images

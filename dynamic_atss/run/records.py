@@ -12,7 +12,7 @@ from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.checkpoint import Checkpointer, name_after
 from dynamic_atss.engine.diagnosis import LowScoreCauses
-from dynamic_atss.engine.lines import Lines
+from dynamic_atss.engine.log_lines import LogFormatter
 from dynamic_atss.engine.metrics import MetricsWriter
 from dynamic_atss.engine.state import RunState
 from dynamic_atss.evaluation.scores import CocoScores
@@ -43,7 +43,7 @@ class Records:
     max_iter: int
     checkpoints: Checkpointer
     metrics: MetricsWriter | None
-    lines: Lines
+    lines: LogFormatter
     max_dets: int
 
     def save(self, iteration: int) -> None:

@@ -15,7 +15,7 @@ from dynamic_atss.engine import distributed
 from dynamic_atss.engine.checkpoint import Checkpointer
 from dynamic_atss.engine.first_report import reported_code
 from dynamic_atss.engine.interrupt import STOP_CODES, Stopped, ignore, on_signals
-from dynamic_atss.engine.lines import Clock
+from dynamic_atss.engine.log_lines import Clock
 
 logger = logging.getLogger(__name__)
 

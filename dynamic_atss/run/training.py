@@ -17,7 +17,7 @@ from dynamic_atss.data.training_set import TrainingSet
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.checkpoint import Checkpointer, naming_checkpoint
 from dynamic_atss.engine.interrupt import Stopped, on_signals, stop_now
-from dynamic_atss.engine.lines import Clock, Lines
+from dynamic_atss.engine.log_lines import Clock, LogFormatter
 from dynamic_atss.engine.metrics import MetricsWriter
 from dynamic_atss.engine.state import RunState
 from dynamic_atss.engine.wandb_run import WandbRun, check_wandb
@@ -107,7 +107,7 @@ def _train(
             max_iter=cfg.SOLVER.MAX_ITER,
             checkpoints=checkpoints,
             metrics=metrics,
-            lines=Lines(cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH),
+            lines=LogFormatter(cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH),
             max_dets=cfg.TEST.DETECTIONS_PER_IMG,
         )
         ended_early = state.best.enough  # then the run was resumed after its last test

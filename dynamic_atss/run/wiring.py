@@ -14,15 +14,15 @@ from dynamic_atss.config.record import usage
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.data.training_set import TrainingSet
 from dynamic_atss.engine import distributed
-from dynamic_atss.engine.average import averaged_model
 from dynamic_atss.engine.best import Best
 from dynamic_atss.engine.checkpoint import Checkpointer
 from dynamic_atss.engine.reactions import Reaction, Rewind, Skip, Stop
 from dynamic_atss.engine.state import RunState
 from dynamic_atss.engine.trainer import Trainer
+from dynamic_atss.engine.weight_average import averaged_model
 from dynamic_atss.errors import UserError
+from dynamic_atss.run.assignment_pictures import AssignmentPictures
 from dynamic_atss.run.records import Records
-from dynamic_atss.run.watch import AssignmentPictures
 from dynamic_atss.weights import lacking_package, load_weights
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def build_trainer(
         evaluate=records.evaluate,
         start=start,
         stop=cfg.SOLVER.MAX_ITER,
-        window=state.window,
+        averages=state.averages,
         ema=state.ema,
         clip_grad_norm=cfg.SOLVER.CLIP_GRAD_NORM,
         log_period=cfg.SOLVER.LOG_PERIOD,
@@ -118,7 +118,7 @@ def build_trainer(
             cfg.SOLVER.PICTURE_PERIOD,
             records.metrics,
             state.class_names,
-            state.window,
+            state.averages,
         ),
     )
 

@@ -8,9 +8,9 @@ from torch import nn
 
 from dynamic_atss.modeling.layers import FrozenBatchNorm2d
 from dynamic_atss.weights.backbone_names import BODY, TIMM_BODY
+from dynamic_atss.weights.check_shapes import misfit
 from dynamic_atss.weights.classes import ONE_TO_ONE
 from dynamic_atss.weights.epsilon import add_epsilon, frozen_variances, take_epsilon
-from dynamic_atss.weights.fit import misfit
 from dynamic_atss.weights.formats import (
     CAFFE2,
     MMDET,

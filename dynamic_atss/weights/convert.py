@@ -15,8 +15,9 @@ from dynamic_atss.config.record import USAGE
 from dynamic_atss.errors import UserError
 from dynamic_atss.files import CHECKPOINT_FORMAT, write_atomically
 from dynamic_atss.weights.backbone_names import BODY, TIMM_BODY, from_torchvision, to_torchvision
+from dynamic_atss.weights.check_shapes import RULE
 from dynamic_atss.weights.epsilon import add_epsilon, frozen_variances, take_epsilon
-from dynamic_atss.weights.fit import RULE
+from dynamic_atss.weights.find_weights import bare, find_state
 from dynamic_atss.weights.formats import (
     CAFFE2,
     MMDET,
@@ -36,7 +37,6 @@ from dynamic_atss.weights.mmdet_names import from_mmdet, to_mmdet, value_to_mmde
 from dynamic_atss.weights.object_builders import plain
 from dynamic_atss.weights.safe_pickle import Skipped
 from dynamic_atss.weights.timm import TimmNames, check_timm
-from dynamic_atss.weights.wrappers import bare, find_state
 
 _SAME = {PROJECT: "project", PUBLISHED: "published", MMDET: "mmdet"}
 _OURS = (BODY, "backbone.fpn.", "head.", RULE)

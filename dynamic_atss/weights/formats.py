@@ -15,15 +15,15 @@ from dynamic_atss.errors import UserError
 from dynamic_atss.quoting import printable
 from dynamic_atss.weights.backbone_names import BODY, from_timm, from_torchvision, is_torchvision
 from dynamic_atss.weights.efficientnet_names import is_efficientnet, to_timm_names
-from dynamic_atss.weights.mmdet_names import from_mmdet, value_from_mmdet
-from dynamic_atss.weights.pixels import IMAGENET, Pixels, mmdet_pixels, mmdet_stride_in_1x1
-from dynamic_atss.weights.wrappers import (
+from dynamic_atss.weights.find_weights import (
     bare,
     bare_names,
     find_state,
     refuse_object,
     type_name,
 )
+from dynamic_atss.weights.mmdet_names import from_mmdet, value_from_mmdet
+from dynamic_atss.weights.pixels import IMAGENET, Pixels, mmdet_pixels, mmdet_stride_in_1x1
 
 PROJECT = "dynamic_atss checkpoint"
 PUBLISHED = "published maskrcnn-benchmark checkpoint"

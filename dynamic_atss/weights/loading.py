@@ -16,15 +16,15 @@ from dynamic_atss.errors import UserError
 from dynamic_atss.reading import SAFETENSORS_HEADER, WEIGHT_BYTES, open_file
 from dynamic_atss.weights.adapt import adapt
 from dynamic_atss.weights.backbone_names import TIMM_BODY
+from dynamic_atss.weights.check_shapes import check_fit, check_names
+from dynamic_atss.weights.checksum_warning import unchecked
 from dynamic_atss.weights.classes import arrange
 from dynamic_atss.weights.download import weight_file
 from dynamic_atss.weights.epsilon import COUNTER
-from dynamic_atss.weights.fit import check_fit, check_names
+from dynamic_atss.weights.find_weights import choose, split_key
 from dynamic_atss.weights.foreign import foreign
 from dynamic_atss.weights.formats import Source, identify
-from dynamic_atss.weights.unchecked import unchecked
 from dynamic_atss.weights.unpickle import read_weights
-from dynamic_atss.weights.wrappers import choose, split_key
 
 _NO_WEIGHTS = {
     b"<": "a web page",

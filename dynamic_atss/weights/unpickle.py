@@ -12,9 +12,9 @@ from dynamic_atss.errors import UserError
 from dynamic_atss.reading import WEIGHT_BYTES, open_file
 from dynamic_atss.weights.archive import ALL_KNOWN, STREAM, ZIP, read_stream, read_zip
 from dynamic_atss.weights.bounds import DamagedError
+from dynamic_atss.weights.find_weights import refuse_object
 from dynamic_atss.weights.object_builders import finished
 from dynamic_atss.weights.safe_pickle import Machine, RefusedError, Skipped
-from dynamic_atss.weights.wrappers import refuse_object
 
 _log = logging.getLogger(__name__)
 _DAMAGED = "truncated, damaged or not a weight file: fetch or copy it again"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scenes import agree, iou, random_scene, sigmoid, unpacked
 
-from dynamic_atss.assigners.matching import best_matching
+from dynamic_atss.assigners.one_to_one import best_matching
 from dynamic_atss.assigners.rules.poto import POTO
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from dynamic_atss.builders import build_test_loaders, build_train_dataset, build_train_loader
 from dynamic_atss.builders.data import build_repeat_factors
 from dynamic_atss.config.load import load_config
-from dynamic_atss.data.frames import Reading
+from dynamic_atss.data.orientation import ReadOptions
 from dynamic_atss.data.shapes import make_shapes
 
 pytestmark = pytest.mark.slow
@@ -211,7 +211,7 @@ def test_keys_reach_training_and_test_sets(folder, photographs):
         cfg = config(folder, *keys, exif)
         (loader,) = build_test_loaders(cfg).values()
         sets = build_train_dataset(cfg), loader.dataset
-        assert all(data.reading == Reading(exif, 10**6, 12) for data in sets)
+        assert all(data.reading == ReadOptions(exif, 10**6, 12) for data in sets)
         frames[exif] = [data.load(0)[0] for data in sets]
     for upright, stored in zip(frames["apply"], frames["ignore"], strict=True):
         assert torch.equal(torch.rot90(stored, -1, (1, 2)), upright)

@@ -14,9 +14,9 @@ from dynamic_atss.builders import (
     check_config,
 )
 from dynamic_atss.config.load import load_config
-from dynamic_atss.engine.average import averaged_model
 from dynamic_atss.engine.optim import set_lr
 from dynamic_atss.engine.trainer import Trainer
+from dynamic_atss.engine.weight_average import averaged_model
 from dynamic_atss.errors import UserError
 from dynamic_atss.types import Batch, GroundTruth
 

@@ -8,7 +8,7 @@ import torch
 
 from dynamic_atss.builders import build_model
 from dynamic_atss.config.load import load_config
-from dynamic_atss.weights.fit import check_fit
+from dynamic_atss.weights.check_shapes import check_fit
 from dynamic_atss.weights.formats import identify
 
 CONFIGS = Path(__file__).parents[2] / "configs"

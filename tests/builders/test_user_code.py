@@ -14,8 +14,8 @@ from dynamic_atss.builders import (
     check_config,
 )
 from dynamic_atss.builders.user_code import construct, find
-from dynamic_atss.config.kinds import CODE_KEYS, DATA_FORMATS
 from dynamic_atss.config.load import load_config
+from dynamic_atss.config.special_keys import CODE_KEYS, DATA_FORMATS
 from dynamic_atss.data.catalog import FORMATS
 from dynamic_atss.errors import UserError
 

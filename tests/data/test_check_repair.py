@@ -6,7 +6,7 @@ import pytest
 from helpers_data import box, voc_object, write_coco, write_voc
 
 from dynamic_atss.data.catalog import FORMATS
-from dynamic_atss.data.check.everything import check_everything, fix
+from dynamic_atss.data.check.check_all import check_everything, fix
 from dynamic_atss.data.check.opening import open_leniently
 from dynamic_atss.errors import UserError
 

@@ -14,7 +14,7 @@ from dynamic_atss.data.survey import (
     crowded_images,
     together_findings,
 )
-from dynamic_atss.data.survey.together import used_classes
+from dynamic_atss.data.survey.across_sets import used_classes
 from dynamic_atss.data.voc import VocDataset
 from dynamic_atss.evaluation.coco import evaluate_coco
 from dynamic_atss.evaluation.ground_truth import TruthTable

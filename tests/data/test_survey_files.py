@@ -10,8 +10,8 @@ from helpers_data import box, open_coco, write_coco
 from PIL import Image
 
 from dynamic_atss.data import header_cache
-from dynamic_atss.data.frames import Reading
 from dynamic_atss.data.header_cache import cache_place, cached_headers
+from dynamic_atss.data.orientation import ReadOptions
 from dynamic_atss.data.survey import SurveyInput, file_findings
 from dynamic_atss.errors import UserError
 
@@ -43,7 +43,7 @@ def path(tmp_path):
 
 
 def found(path):
-    dataset = open_coco(path, training=False, reading=Reading(headers=False))
+    dataset = open_coco(path, training=False, reading=ReadOptions(headers=False))
     names = dataset.content.names.tolist()
     data = SurveyInput.of(dataset, cached_headers(dataset.images, names, "test"))
     return {finding.code: finding for finding in file_findings(data)}

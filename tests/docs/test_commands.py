@@ -39,10 +39,10 @@ def call(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def example_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the pages call by name: a run, a data set, a picture, and a tiny configuration in place
     of the one for own data."""
-    folder = tmp_path_factory.mktemp("house")
+    folder = tmp_path_factory.mktemp("example_folder")
     make_shapes(folder / "datasets/shapes", train=6, val=2, size=64)
     shapes, mine = folder / "datasets/shapes", folder / "my"
     shutil.copytree(shapes / "train", mine / "images")
@@ -86,8 +86,8 @@ def test_a_command_that_would_not_start_is_found(command, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_a_page_works(page, house, tmp_path, monkeypatch):
-    shutil.copytree(house, tmp_path, dirs_exist_ok=True)
+def test_a_page_works(page, example_folder, tmp_path, monkeypatch):
+    shutil.copytree(example_folder, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     for block in blocks(page):
         where = f"{page.name}:{block.line}"

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from dynamic_atss.engine import distributed
+from dynamic_atss.engine.log_averages import LogAverages
 from dynamic_atss.engine.names import Names
 from dynamic_atss.engine.report import RESERVED, Report
-from dynamic_atss.engine.window import Window
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.terms import Terms
 
@@ -55,9 +55,9 @@ def test_plain_numbers_and_other_types_are_accepted():
 
 
 def test_the_window_divides_sums_by_counts_and_numbers_by_iterations():
-    window = Window()
+    window = LogAverages()
     window.add({"loss_a": 1.0}, {"n": (4.0,), "iou": (1.0, 1.0), "none": (0.0, 0.0)})
-    again = Window()
+    again = LogAverages()
     again.load_state_dict(window.state_dict())
     for each in (window, again):
         each.add({"loss_a": 3.0}, {"n": (8.0,), "iou": (3.0, 7.0), "none": (0.0, 0.0)})
@@ -71,7 +71,7 @@ def test_the_window_divides_sums_by_counts_and_numbers_by_iterations():
 def test_a_test_within_a_window_is_not_in_its_time(monkeypatch):
     clock = iter([0.0, 10.0, 15.0, 75.0, 79.0, 79.0])  # made, started, paused, resumed, closed
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    window = Window()
+    window = LogAverages()
     window.start()
     window.add({"loss_a": 1.0})
     with window.paused():
@@ -81,7 +81,7 @@ def test_a_test_within_a_window_is_not_in_its_time(monkeypatch):
 
 
 def test_the_state_of_a_window_without_metrics():
-    window = Window()
+    window = LogAverages()
     window.add({"loss_a": 1.0})
     state = window.state_dict()
     del state["metrics"]

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from dynamic_atss.engine.interrupt import Stopped, on_signals, stop_now
+from dynamic_atss.engine.log_averages import LogAverages
 from dynamic_atss.engine.trainer import Trainer
-from dynamic_atss.engine.window import Window
 from dynamic_atss.errors import UserError
 from dynamic_atss.processes import SIGNALS
 from dynamic_atss.types import Batch, GroundTruth
@@ -122,11 +122,11 @@ def test_lines_average_over_their_iterations():
 
 def test_a_resumed_run_repeats_the_test_at_its_start_and_logs_the_same_lines():
     uninterrupted, second, state = Run(), Run(start=6), {}
-    first = Run(at={"save 6": lambda: state.update(first.trainer.window.state_dict())}, stop=7)
+    first = Run(at={"save 6": lambda: state.update(first.trainer.averages.state_dict())}, stop=7)
     uninterrupted.trainer.train()
     first.trainer.train()
     second.model.w.data.fill_(8 - 0.3 * 6)
-    second.trainer.window.load_state_dict(state)
+    second.trainer.averages.load_state_dict(state)
     second.trainer.train()
     assert second.events == uninterrupted.events[uninterrupted.events.index("test 6") :]
     for key in ("loss", "loss_a", "loss_b"):
@@ -196,7 +196,7 @@ def test_weights_that_are_not_finite_are_not_saved():
 
 
 def test_window_keeps_its_state():
-    first, second = Window(), Window()
+    first, second = LogAverages(), LogAverages()
     first.add({"loss_a": 1.0})
     second.load_state_dict(first.state_dict())
     second.add({"loss_a": 2.0})
@@ -251,10 +251,10 @@ def test_no_line_is_logged_twice_if_the_run_ends_early_at_one():
 
 def test_a_resumed_run_ends_if_the_repeated_test_ends_it():
     first, state = Run(enough=6, at={"save 6": lambda: None}), {}
-    first.at["save 6"] = lambda: state or state.update(first.trainer.window.state_dict())
+    first.at["save 6"] = lambda: state or state.update(first.trainer.averages.state_dict())
     first.trainer.train()
     resumed = Run(start=6, enough=6, loader=broken_after(0))
-    resumed.trainer.window.load_state_dict(state)
+    resumed.trainer.averages.load_state_dict(state)
     resumed.trainer.train()
     assert resumed.events == ["test 6", "log 6", "save 6"]
     for key in ("loss", "loss_a", "lr"):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dynamic_atss.data.frames import Reading
+from dynamic_atss.data.orientation import ReadOptions
 from dynamic_atss.data.shapes import make_shapes
 from dynamic_atss.inference.picture import read
 
@@ -12,6 +12,6 @@ def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures") / "shapes"
     make_shapes(folder, train=1, val=3, size=128)
     first, second, third = (
-        read(path, Reading()).image for path in sorted((folder / "val").glob("*.jpg"))
+        read(path, ReadOptions()).image for path in sorted((folder / "val").glob("*.jpg"))
     )
     return [first, second[:, :90], third[:, :, :100]]

@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 
 from dynamic_atss import builders
 from dynamic_atss.config.defaults import default_config
-from dynamic_atss.data.frames import Reading
+from dynamic_atss.data.orientation import ReadOptions
 from dynamic_atss.inference.restore import Restored
 
 CLASSES = 4
@@ -41,7 +41,7 @@ def restored(*options, body=PLAIN):
         elif "branches.bias" in name:
             parameter[:CLASSES] = -2.0
     names = [f"class {k}" for k in range(CLASSES)]
-    return Restored(detector, cfg, names, Reading(exif="apply"), Path("x"), torch.device("cpu"))
+    return Restored(detector, cfg, names, ReadOptions(exif="apply"), Path("x"), torch.device("cpu"))
 
 
 def set_key(cfg, key, value):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from dynamic_atss.builders import check_config
 from dynamic_atss.config.defaults import default_config
-from dynamic_atss.config.kinds import FREE_SECTIONS
 from dynamic_atss.config.load import known_keys, load_config
+from dynamic_atss.config.special_keys import FREE_SECTIONS
 from dynamic_atss.yaml_text import load_yaml
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers_run import ROOT, call_tool, write_config
 
-from dynamic_atss.data.frames import upright
+from dynamic_atss.data.orientation import upright
 from dynamic_atss.engine.checkpoint import load_checkpoint, save_checkpoint
 from dynamic_atss.errors import UserError
 from dynamic_atss.inference.restore import restore
@@ -197,13 +197,15 @@ def test_the_frame_of_the_training_set(tmp_path, monkeypatch):
 
 
 def test_auto_becomes_what_most_sizes_say(tmp_path):
-    from dynamic_atss.data.frames import Reading, find_frames
+    from dynamic_atss.data.orientation import ReadOptions, find_orientations
 
     pixels = np.zeros((20, 30, 3), np.uint8)
     data = cv2.imencode(".jpg", pixels)[1].tobytes()
     (tmp_path / "a.jpg").write_bytes(data[:2] + EXIF + data[2:])
     for given, wanted in (((30, 20), "apply"), ((20, 30), "ignore"), ((0, 0), "apply")):
-        frames, _ = find_frames(np.array([given]), tmp_path, ["a.jpg"], Reading(), "x.json")
+        frames, _ = find_orientations(
+            np.array([given]), tmp_path, ["a.jpg"], ReadOptions(), "x.json"
+        )
         assert frames.exif == wanted
     none = np.zeros((0, 2), np.int64)
     assert not len(upright(none, none, np.zeros(0, np.uint8), "auto"))

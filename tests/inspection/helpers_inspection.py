@@ -2,10 +2,10 @@
 
 import torch
 
-from dynamic_atss.assigners import notes
+from dynamic_atss.assigners import recording
 from dynamic_atss.assigners.call_rule import call_rule
-from dynamic_atss.assigners.notes import note
 from dynamic_atss.assigners.per_image import PerImage
+from dynamic_atss.assigners.recording import note
 from dynamic_atss.boxes import iou, sides
 from dynamic_atss.data.catalog import open_dataset
 from dynamic_atss.inspection.outcomes import outcomes
@@ -82,7 +82,7 @@ def scene(boxes, priors, seed):
 def recorded(rule, priors, gt, predictions):
     """Gives the rule's answer with its steps."""
     record = Record()
-    with notes.recording(record):
+    with recording.record_with(record, eager=True):
         call_rule(rule, priors, gt, predictions)
     (found,) = record.answers
     return found

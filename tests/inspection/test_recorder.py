@@ -5,7 +5,7 @@ import pytest
 import torch
 from helpers_inspection import Dense, DenseNoted, crowd, explained, recorded
 
-from dynamic_atss.assigners import notes
+from dynamic_atss.assigners import recording
 from dynamic_atss.assigners.base import anchor_iou, best_of_box, box_sides, inside_of, note, resolve
 from dynamic_atss.assigners.nearest import nearest_candidates
 from dynamic_atss.boxes import iou, sides
@@ -135,5 +135,5 @@ def test_nobody_records_afterwards_also_after_an_error():
     rule.shape_of_note = (2, 3)
     with pytest.raises(UserError):
         recorded(rule, *crowd(0))
-    assert notes.recorder is None
+    assert recording.recorder is None
     rule(*crowd(0))

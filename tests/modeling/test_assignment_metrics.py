@@ -13,7 +13,7 @@ from dynamic_atss.modeling.assignment_metrics import (
     is_of_assignment,
     size_of,
 )
-from dynamic_atss.modeling.matching import Matched
+from dynamic_atss.modeling.gather_targets import Matched
 from dynamic_atss.types import (
     BACKGROUND,
     IGNORE,

@@ -5,8 +5,8 @@ import pytest
 from helpers_reports import found, matched, random_set, tables, truth, write_set
 
 from dynamic_atss.evaluation.voc import box_iou
+from dynamic_atss.reports.detection_matching import match
 from dynamic_atss.reports.errors import errors_at
-from dynamic_atss.reports.matching import match
 
 
 def matches_of(dataset, max_dets=100):

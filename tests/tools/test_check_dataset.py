@@ -121,7 +121,7 @@ def test_copies_across_the_sets(check, tmp_path):
 
 def test_without_the_library_for_copies(check, tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "imagehash", None)
-    monkeypatch.setattr("dynamic_atss.data.check.everything.imagehash", None)
+    monkeypatch.setattr("dynamic_atss.data.check.check_all.imagehash", None)
     train, test = write_set(tmp_path / "a", [1, 2]), write_set(tmp_path / "b", [2, 3])
     code, out, _ = check(train, test)
     assert code == 1 and "pip install 'dynamic_atss[check]'" in out

@@ -16,9 +16,9 @@ from yacs.config import CfgNode
 
 from dynamic_atss.errors import UserError
 from dynamic_atss.weights import convert_file, read_file
+from dynamic_atss.weights.find_weights import bare_names, find_state
 from dynamic_atss.weights.formats import identify
 from dynamic_atss.weights.unpickle import read_weights
-from dynamic_atss.weights.wrappers import bare_names, find_state
 
 BODY = "backbone.body.stem.conv1.weight"
 NAMES = (BODY, "rpn.head.cls_tower.0.weight", "rpn.head.scales.0.scale")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dynamic_atss.assigners import check, notes
+from dynamic_atss.assigners import check, recording
 from dynamic_atss.assigners.base import Pairs, anchor_iou, centerness, inside, note, resolve
 from dynamic_atss.assigners.ranges import priors_within
 from dynamic_atss.assigners.reference.levels import level_numbers
@@ -49,7 +49,7 @@ class MaxIoU:
     def __call__(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
         # propose, score, resolve and select; here priors choose boxes
         index = self._labels(priors, gt, len(predictions.boxes))
-        if notes.recorder is not None:
+        if recording.recorder is not None:
             self._record(priors, gt, len(index))
         if self.inside_only:
             outside = (index >= 0) & ~inside(priors.centers, rows(gt.boxes, index))

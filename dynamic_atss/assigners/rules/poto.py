@@ -17,7 +17,7 @@ from dynamic_atss.assigners.base import (
     predicted_iou,
     resolve,
 )
-from dynamic_atss.assigners.matching import best_matching
+from dynamic_atss.assigners.one_to_one import best_matching
 from dynamic_atss.assigners.ranges import points_inside
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors

@@ -9,9 +9,9 @@ from yacs.config import CfgNode
 
 from dynamic_atss.builders.heads.atss import ATSSHead
 from dynamic_atss.builders.heads.base import Head, HeadModules
+from dynamic_atss.builders.heads.check_head import call_checked, check_initialized, check_section
 from dynamic_atss.builders.heads.dsla import DSLAHead
 from dynamic_atss.builders.heads.fcos import FCOSHead
-from dynamic_atss.builders.heads.fit import call_checked, check_initialized, check_section
 from dynamic_atss.builders.heads.retinanet import RetinaNetHead
 from dynamic_atss.builders.user_code import construct, find, require
 from dynamic_atss.errors import UserError

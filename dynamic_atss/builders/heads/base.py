@@ -16,7 +16,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from dynamic_atss.boxes import BoxConvention
-from dynamic_atss.builders.heads.fit import call_checked
+from dynamic_atss.builders.heads.check_head import call_checked
 from dynamic_atss.builders.user_code import construct, find, require_call
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.coder import Coder

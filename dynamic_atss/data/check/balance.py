@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dynamic_atss.data.survey import Finding, SurveyInput, share
-from dynamic_atss.data.survey.together import used_classes
+from dynamic_atss.data.survey.across_sets import used_classes
 
 UNEVEN = 50  # ratio of the objects of two classes that gives a note
 

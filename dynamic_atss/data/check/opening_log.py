@@ -6,11 +6,11 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from dynamic_atss.data import dataset, depth, frames
+from dynamic_atss.data import dataset, depth, orientation
 from dynamic_atss.data.box_kinds import box_warning
 from dynamic_atss.data.survey import Finding, SurveyInput
 
-_LOGGERS = [logging.getLogger(module.__name__) for module in (dataset, depth, frames)]
+_LOGGERS = [logging.getLogger(module.__name__) for module in (dataset, depth, orientation)]
 _OF_BOXES = {"clipped", "fractions", "upright"}  # codes of findings that `box_warning` repeats
 
 

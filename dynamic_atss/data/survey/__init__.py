@@ -3,12 +3,12 @@
 Uses only annotations and file headers. `dynamic-atss check` also reads every picture.
 """
 
+from dynamic_atss.data.survey.across_sets import together_findings
 from dynamic_atss.data.survey.boxes import box_findings, crowded_images
 from dynamic_atss.data.survey.files import file_findings
 from dynamic_atss.data.survey.finding import LEVELS, Finding, in_order, several, share
 from dynamic_atss.data.survey.priors import Matching, boxes_without_prior
 from dynamic_atss.data.survey.survey_input import SurveyInput
-from dynamic_atss.data.survey.together import together_findings
 
 __all__ = [
     "LEVELS",

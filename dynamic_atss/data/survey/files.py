@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dynamic_atss.data.frames import Reading
 from dynamic_atss.data.headers.record import ImageHeader
+from dynamic_atss.data.orientation import ReadOptions
 from dynamic_atss.data.survey.finding import Finding, share
 from dynamic_atss.data.survey.survey_input import SurveyInput
 
@@ -108,7 +108,7 @@ def _good(data: SurveyInput) -> Iterator[tuple[int, ImageHeader]]:
     return ((i, h) for i, h in enumerate(data.headers) if isinstance(h, ImageHeader))
 
 
-def size_matches(size: np.ndarray, header: ImageHeader, reading: Reading) -> bool:
+def size_matches(size: np.ndarray, header: ImageHeader, reading: ReadOptions) -> bool:
     """Compares an annotated (height, width), 0 if missing, with the stored and the upright size.
 
     `reading.exif` may allow only one of the two.

@@ -11,8 +11,8 @@ import numpy as np
 
 from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.dataset import DetectionDataset
-from dynamic_atss.data.frames import DEFAULT_READING, Reading
 from dynamic_atss.data.headers.record import ImageHeader
+from dynamic_atss.data.orientation import DEFAULT_READ_OPTIONS, ReadOptions
 from dynamic_atss.errors import UserError
 
 Header = ImageHeader | UserError  # a file's header, or why it cannot be read
@@ -30,7 +30,7 @@ class SurveyInput:
     folder: Path
     content: Annotations
     headers: Sequence[Header] = ()
-    reading: Reading = DEFAULT_READING
+    reading: ReadOptions = DEFAULT_READ_OPTIONS
 
     @classmethod
     def of(cls, dataset: DetectionDataset, headers: Sequence[Header] = ()) -> SurveyInput:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 from torchvision.models.mobilenetv2 import InvertedResidual
 
-from dynamic_atss.modeling.backbones.parts import FrozenParts, check_freeze_at
+from dynamic_atss.modeling.backbones.frozen import FrozenParts, check_freeze_at
 from dynamic_atss.modeling.layers import make_norm
 
 PARTS = 18  # the stem and 17 blocks, without torchvision's last 1x1 convolution

@@ -9,7 +9,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynamic_atss.modeling.backbones.parts import FrozenParts, check_freeze_at
+from dynamic_atss.modeling.backbones.frozen import FrozenParts, check_freeze_at
 from dynamic_atss.modeling.layers import ModulatedDeformConv, conv_norm, make_norm
 
 # depth: (blocks per stage, bottleneck?)

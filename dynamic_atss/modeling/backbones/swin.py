@@ -7,7 +7,7 @@ from functools import partial
 from torch import Tensor, nn
 from torchvision.models.swin_transformer import SwinTransformer, SwinTransformerBlock
 
-from dynamic_atss.modeling.backbones.parts import FrozenParts, check_freeze_at, pad_to
+from dynamic_atss.modeling.backbones.frozen import FrozenParts, check_freeze_at, pad_to
 from dynamic_atss.modeling.backbones.windows import Merging, WindowAttention
 
 # size: (channels of C2, blocks per stage, heads per stage, drop path of the published detectors)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dynamic_atss.modeling.backbones.parts import FrozenParts, check_freeze_at, pad_to
+from dynamic_atss.modeling.backbones.frozen import FrozenParts, check_freeze_at, pad_to
 from dynamic_atss.suggest import nearest
 
 STRIDES = (8, 16, 32)

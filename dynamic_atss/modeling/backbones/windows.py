@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models.swin_transformer import PatchMerging, ShiftedWindowAttention
 
-from dynamic_atss.modeling.backbones.parts import round_up
+from dynamic_atss.modeling.backbones.frozen import round_up
 
 MASKED = -100.0  # added before the softmax for tokens that only the shift made neighbours
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from dynamic_atss.modeling.accumulate import in_parts
 from dynamic_atss.modeling.head import HeadOutput, joined_outputs
-from dynamic_atss.modeling.in_parts import in_parts
 
 X = torch.randn(6, 2, 4, 4, generator=torch.Generator().manual_seed(0))
 

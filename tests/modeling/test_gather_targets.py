@@ -7,8 +7,8 @@ from dynamic_atss.assigners.at_least_one import AtLeastOne
 from dynamic_atss.assigners.ignore_regions import IgnoreRegions
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.coder import DeltaCoder, DistanceCoder
+from dynamic_atss.modeling.gather_targets import match
 from dynamic_atss.modeling.head import HeadOutput
-from dynamic_atss.modeling.matching import match
 from dynamic_atss.modeling.postprocess import PostProcess
 from dynamic_atss.modeling.priors import AnchorGenerator
 from dynamic_atss.types import Assignment, GroundTruth

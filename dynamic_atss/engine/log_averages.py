@@ -12,7 +12,7 @@ import torch
 from dynamic_atss.engine.report import added, mean
 
 
-class Window:
+class LogAverages:
     """Adds loss terms, metrics and times since the last line of the log.
 
     It is part of a run's state, so that a resumed run averages the same iterations as one that was

@@ -15,9 +15,9 @@ from dynamic_atss.builders import (
 )
 from dynamic_atss.config.load import load_config
 from dynamic_atss.data.shapes import make_shapes
-from dynamic_atss.engine.average import averaged_model, decay_at, distance
 from dynamic_atss.engine.diagnosis import largest_score
 from dynamic_atss.engine.trainer import Trainer
+from dynamic_atss.engine.weight_average import averaged_model, decay_at, distance
 
 
 class Number(nn.Module):

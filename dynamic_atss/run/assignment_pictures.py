@@ -7,9 +7,9 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from dynamic_atss.assigners import notes
+from dynamic_atss.assigners import recording
+from dynamic_atss.engine.log_averages import LogAverages
 from dynamic_atss.engine.metrics import MetricsWriter
-from dynamic_atss.engine.window import Window
 from dynamic_atss.types import Assignment, Batch, Priors
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class AssignmentPictures:
         period: iterations between pictures; 0: none.
         metrics: shows the pictures; None: there are none.
         class_names: the names of the classes.
-        window: measures the time of the training, without that of the drawing.
+        averages: measures the time of the training, without that of the drawing.
     """
 
     def __init__(
@@ -60,10 +60,10 @@ class AssignmentPictures:
         period: int,
         metrics: MetricsWriter | None,
         class_names: Sequence[str],
-        window: Window,
+        averages: LogAverages,
     ) -> None:
         self._period, self._metrics = period, metrics
-        self._class_names, self._window = class_names, window
+        self._class_names, self._averages = class_names, averages
 
     @contextlib.contextmanager
     def __call__(self, iteration: int, batch: Batch) -> Iterator[None]:
@@ -72,9 +72,9 @@ class AssignmentPictures:
             yield
             return
         assignments = Assignments()
-        with notes.record_to(assignments):
+        with recording.record_with(assignments):
             yield
-        with self._window.paused():
+        with self._averages.paused():
             self._draw(iteration, batch, assignments)
 
     def _due(self, iteration: int) -> bool:

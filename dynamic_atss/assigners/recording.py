@@ -6,7 +6,7 @@ A training has no recorder. Then a note costs only a comparison with None.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -60,18 +60,17 @@ def note(**values: Tensor | float | str) -> None:
 
 
 @contextmanager
-def recording(to: Recorder) -> Iterator[None]:
-    """Sends the notes of rules to the recorder. Runs compiled rules without compilation."""
-    with record_to(to), torch.compiler.set_stance("force_eager"):
-        yield
+def record_with(to: Recorder, *, eager: bool = False) -> Iterator[None]:
+    """Sends the notes of rules to the recorder.
 
-
-@contextmanager
-def record_to(to: Recorder) -> Iterator[None]:
-    """Sends the notes of rules to the recorder, and lets compiled rules run compiled."""
+    Args:
+        to: receives the notes.
+        eager: runs compiled rules without compilation, so that they report every step.
+    """
     global recorder
     before, recorder = recorder, to
     try:
-        yield
+        with torch.compiler.set_stance("force_eager") if eager else nullcontext():
+            yield
     finally:
         recorder = before

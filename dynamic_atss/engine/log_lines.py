@@ -23,7 +23,7 @@ class Clock:
         return str(timedelta(seconds=round(time.monotonic() - self._start)))
 
 
-class Lines:
+class LogFormatter:
     """Formats numbers as a line of text with units, always in the same order.
 
     Metrics of the assignment are left out, as they would double the length of a line;
@@ -37,7 +37,7 @@ class Lines:
         self._order: dict[str, None] = {}
 
     def text(self, iteration: int, values: Mapping[str, float]) -> str:
-        """Formats a line. values: those of `Window.close`, and `lr`."""
+        """Formats a line. values: those of `LogAverages.close`, and `lr`."""
         seconds = values["time"]
         speed = self._images / seconds if seconds else 0.0
         waiting = 100 * values["data_time"] / seconds if seconds else 0.0

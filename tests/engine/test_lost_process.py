@@ -9,7 +9,7 @@ import pytest
 from torch.distributed import TCPStore
 
 from dynamic_atss.engine import launch, rendezvous
-from dynamic_atss.engine.watch import Sight
+from dynamic_atss.engine.lost_process import Sight
 
 
 @pytest.fixture(autouse=True)

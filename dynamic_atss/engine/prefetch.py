@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NoReturn
 
-from dynamic_atss.engine.window import Window
+from dynamic_atss.engine.log_averages import LogAverages
 from dynamic_atss.errors import UserError
 from dynamic_atss.types import Batch
 
 
-class Feed:
+class Prefetcher:
     """Gives the batch of each iteration, and fetches the next one in advance.
 
     So an unreadable file is known one step early, while the processes can still save and stop
     together.
     """
 
-    def __init__(self, batches: Iterator[Batch], window: Window) -> None:
+    def __init__(self, batches: Iterator[Batch], averages: LogAverages) -> None:
         self._batches = batches
-        self._window = window
+        self._averages = averages
         self._ahead: Batch | None = None
         self.images = 0  # in the last batch
         self.failure: UserError | None = None
@@ -27,7 +27,7 @@ class Feed:
     def fetch(self) -> None:
         """Fetches the batch of the next iteration. Stores a UserError as `failure`."""
         try:
-            with self._window.waiting_for_data():
+            with self._averages.waiting_for_data():
                 self._ahead = next(self._batches, None)
         except UserError as error:
             self.failure = error

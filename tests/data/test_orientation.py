@@ -8,10 +8,10 @@ from helpers_data import box, open_coco, voc_object, voc_xml
 from PIL import Image
 
 from dynamic_atss.data.catalog import FORMATS, open_dataset
-from dynamic_atss.data.check.everything import fix
+from dynamic_atss.data.check.check_all import fix
 from dynamic_atss.data.check.opening import open_leniently
 from dynamic_atss.data.coco import CocoDataset
-from dynamic_atss.data.frames import Reading, upright
+from dynamic_atss.data.orientation import ReadOptions, upright
 from dynamic_atss.data.survey import box_findings
 from dynamic_atss.data.voc import VocDataset
 from dynamic_atss.errors import UserError
@@ -113,15 +113,15 @@ def test_sizes_decide_for_each_picture_and_the_majority_for_the_others():
 def test_the_key_decides(tmp_path, caplog):
     path = write(tmp_path, [6])
     with caplog.at_level("INFO"):
-        apply = open_coco(path, reading=Reading(exif="apply"))
-        ignore = open_coco(path, reading=Reading(exif="ignore"))
+        apply = open_coco(path, reading=ReadOptions(exif="apply"))
+        ignore = open_coco(path, reading=ReadOptions(exif="ignore"))
     assert apply.sizes.tolist() == [[20, 30]] and ignore.sizes.tolist() == [[30, 20]]
     assert "by INPUT.EXIF apply" in caplog.text and "by INPUT.EXIF ignore" in caplog.text
     path = write(tmp_path, [6], "shown")
     with pytest.raises(
         UserError, match=r"20 x 30 pixels as stored \(INPUT.EXIF ignore\).* 30 x 20"
     ):
-        open_coco(path, reading=Reading(exif="ignore"))
+        open_coco(path, reading=ReadOptions(exif="ignore"))
 
 
 def test_square_pictures_are_shown_upright(tmp_path):
@@ -147,7 +147,7 @@ def test_sets_of_the_catalog_are_read_as_stored(tmp_path, exif, size):
         (tmp_path / name).mkdir(parents=True, exist_ok=True)
     path.rename(tmp_path / "coco/annotations/instances_val2017.json")
     (tmp_path / "images").rename(tmp_path / "coco/val2017")
-    options = {"root": tmp_path, "training": False, "reading": Reading(exif=exif)}
+    options = {"root": tmp_path, "training": False, "reading": ReadOptions(exif=exif)}
     assert open_dataset("coco_2017_val", **options).sizes.tolist() == [size]
 
 
@@ -155,9 +155,9 @@ def test_sets_of_the_catalog_read_no_header(tmp_path, monkeypatch):
     path = write(tmp_path, [6], "stored")
     read = []
     monkeypatch.setattr(
-        "dynamic_atss.data.frames.cached_headers", lambda *args: read.append(args) or []
+        "dynamic_atss.data.orientation.cached_headers", lambda *args: read.append(args) or []
     )
-    CocoDataset(path, tmp_path / "images", training=False, reading=Reading(headers=False))
+    CocoDataset(path, tmp_path / "images", training=False, reading=ReadOptions(headers=False))
     assert not read
 
 
@@ -178,9 +178,9 @@ def test_wrong_sizes_are_counted_when_the_set_is_opened(tmp_path):
 
 def test_the_limit_of_pixels_is_checked_when_the_set_is_opened(tmp_path):
     path = write(tmp_path, [1, 6], "none")
-    assert len(open_coco(path, reading=Reading(max_pixels=600))) == 2
+    assert len(open_coco(path, reading=ReadOptions(max_pixels=600))) == 2
     with pytest.raises(UserError, match=r"30 x 20 pixels, more than INPUT.MAX_PIXELS 599.*2 of 2"):
-        open_coco(path, reading=Reading(max_pixels=599))
+        open_coco(path, reading=ReadOptions(max_pixels=599))
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg"])

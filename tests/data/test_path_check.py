@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from dynamic_atss.data.catalog import open_dataset
-from dynamic_atss.data.frames import Reading
-from dynamic_atss.data.inside import names_outside
+from dynamic_atss.data.orientation import ReadOptions
+from dynamic_atss.data.path_check import names_outside
 from dynamic_atss.errors import UserError
 
 
@@ -59,7 +59,7 @@ def test_coco_names_that_lead_out(folders, name):
     with pytest.raises(UserError, match=r"leads out of .*images, to .*\(1 of 2 do\)") as error:
         opened(coco(folders, names))
     assert repr(name) in str(error.value) and "DATASETS.ALLOW_OUTSIDE True" in str(error.value)
-    dataset = opened(coco(folders, names), reading=Reading(outside=True))
+    dataset = opened(coco(folders, names), reading=ReadOptions(outside=True))
     assert dataset[1].image.shape == (3, 32, 32)
 
 
@@ -102,7 +102,7 @@ def test_voc(folders):
     (kit / "JPEGImages/d.png").symlink_to(folders / "secret.png")
     (kit / "Annotations/d.xml").write_text(XML)
     refused("a\nd\n", "image 'd.png'")
-    assert len(opened(f"voc:{kit}:train", reading=Reading(outside=True))) == 2
+    assert len(opened(f"voc:{kit}:train", reading=ReadOptions(outside=True))) == 2
 
 
 def yolo(folder, train):
@@ -126,7 +126,7 @@ def test_yolo(folders):
     (home / "train.txt").write_text(f"{far}\n")
     with pytest.raises(UserError, match=r"train\.txt: image '.*far/images/a\.png' leads out of"):
         opened(yolo(home, "train.txt"))
-    assert len(opened(yolo(home, "train.txt"), reading=Reading(outside=True))) == 1
+    assert len(opened(yolo(home, "train.txt"), reading=ReadOptions(outside=True))) == 1
     (far.parent / "link.png").symlink_to(folders / "secret.png")
     with pytest.raises(UserError, match=r"images: image '.*link\.png' leads out of"):
         opened(yolo(home, "../far/images"))

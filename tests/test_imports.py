@@ -122,6 +122,16 @@ def test_every_module_has_a_room(files):
     assert {room(name) for name in files} == set(ROOMS)
 
 
+def test_the_map_of_the_documentation_is_in_this_order():
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    tree = text.partition(f"```text\n{PACKAGE}/\n")[2].partition("```")[0]
+    listed = [line.split()[0] for line in tree.splitlines() if line[2] != " "]
+    folder = ROOT / PACKAGE
+    files = [PACKAGE if name == "__init__.py" else name for name in listed]
+    assert [name.removesuffix(".py").rstrip("/") for name in files] == ROOMS
+    assert all((folder / name).exists() for name in listed)
+
+
 def test_no_import_runs_upwards(files):
     assert not upwards(arrows(files))
 

@@ -6,9 +6,9 @@ import zipfile
 import pytest
 import torch
 
-from dynamic_atss.engine import checkpoint, newest
+from dynamic_atss.engine import checkpoint, newest_checkpoint
 from dynamic_atss.engine.checkpoint import Checkpointer, save_checkpoint
-from dynamic_atss.engine.newest import find_newest, read_complete
+from dynamic_atss.engine.newest_checkpoint import find_newest, read_complete
 from dynamic_atss.errors import UserError
 from dynamic_atss.weights.unpickle import outline, read_checkpoint
 
@@ -119,7 +119,9 @@ def test_truncation_anywhere_is_detected(tmp_path):
 def test_a_checkpoint_to_resume_is_read_once(run, monkeypatch):
     read = []
     monkeypatch.setattr(
-        newest, "read_checkpoint", lambda path: read.append(path) or read_checkpoint(path)
+        newest_checkpoint,
+        "read_checkpoint",
+        lambda path: read.append(path) or read_checkpoint(path),
     )
     monkeypatch.setattr(
         checkpoint, "read_checkpoint", lambda path: read.append(path) or read_checkpoint(path)

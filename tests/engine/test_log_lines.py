@@ -1,6 +1,6 @@
 import pytest
 
-from dynamic_atss.engine.lines import Lines, first_text, rate
+from dynamic_atss.engine.log_lines import LogFormatter, first_text, rate
 
 VALUES = {
     "loss": 2.0663,
@@ -20,14 +20,14 @@ VALUES = {
 
 
 def test_a_line_has_units_speed_and_the_time_left():
-    assert Lines(last=1400, images=8).text(200, VALUES) == (
+    assert LogFormatter(last=1400, images=8).text(200, VALUES) == (
         "iteration  200/1400  loss 2.0663 (cls 0.0855, reg 1.3650, IoU 0.6161)  lr 1.00e-04  "
         "16.0 images/s  data 2 %  1.5 GiB  ETA 0:10:00"
     )
 
 
 def test_terms_keep_their_order_and_user_metrics_are_shown():
-    lines = Lines(10, 4)
+    lines = LogFormatter(10, 4)
     first = lines.text(1, {**VALUES, "width": 123456.7})
     assert "IoU 0.6161)  width 1.235e+05  lr" in first
     reordered = dict(reversed({**VALUES, "width": 123456.7}.items()))
@@ -36,7 +36,7 @@ def test_terms_keep_their_order_and_user_metrics_are_shown():
 
 def test_terms_and_metrics_of_branches_keep_their_prefix():
     values = {"one/loss_cls": 1.0, "one/positives_s16": 3.0, "two/loss_cls": 1.5, "one/mine": 2.0}
-    text = Lines(10, 4).text(1, {**values, **{k: VALUES[k] for k in TIMES}, "loss": 2.5})
+    text = LogFormatter(10, 4).text(1, {**values, **{k: VALUES[k] for k in TIMES}, "loss": 2.5})
     assert "loss 2.5000 (one/cls 1.0000, two/cls 1.5000)  one/mine 2.0000  lr" in text
 
 
@@ -46,7 +46,7 @@ TIMES = ("time", "data_time", "max_mem_mb", "lr")
 @pytest.mark.parametrize("seconds, left", [((1, 1), "0:00:08"), ((1, 2), "0:00:10")])
 def test_the_time_left_follows_the_newest_line_slowly(seconds, left):
     """8 iterations of 1 s each; of 0.3 x 2 s + 0.7 x 1 s."""
-    lines = Lines(10, 4)
+    lines = LogFormatter(10, 4)
     for iteration, time in enumerate(seconds, 1):
         text = lines.text(iteration, {**VALUES, "time": time})
     assert text.endswith(f"ETA {left}")

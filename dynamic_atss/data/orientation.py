@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """Describes how to read the image files of a data set.
 
     Attributes:
@@ -33,7 +33,7 @@ class Reading:
         max_pixels, bits: as in `read_image`.
         headers: reads the headers of all files when the set is opened. False reads images as
             stored, unless `exif` is "apply".
-        outside: allows files outside of the image folder (see `data.inside`).
+        outside: allows files outside of the image folder (see `data.path_check`).
     """
 
     exif: str = "auto"
@@ -48,11 +48,11 @@ class Reading:
         return not self.headers and self.exif != "apply"
 
 
-DEFAULT_READING = Reading()
+DEFAULT_READ_OPTIONS = ReadOptions()
 
 
 @dataclass(frozen=True)
-class Frames:
+class Orientations:
     """Sizes and turns of n images.
 
     Attributes:
@@ -68,9 +68,9 @@ class Frames:
     exif: str = "ignore"
 
 
-def find_frames(
-    given: np.ndarray, folder: Path, names: Sequence[str], reading: Reading, source: str
-) -> tuple[Frames, list[ImageHeader]]:
+def find_orientations(
+    given: np.ndarray, folder: Path, names: Sequence[str], reading: ReadOptions, source: str
+) -> tuple[Orientations, list[ImageHeader]]:
     """Reads the headers of all files, decides which images to turn, and logs it.
 
     given: (n, 2) annotated height, width; 0 if missing · source: the name of the annotations in
@@ -91,12 +91,12 @@ def find_frames(
         by_size = reading.exif == "auto" and any(
             mask.any() for mask in _known_by_size(given, stored, orientation)
         )
-        _log_frames(paths, orientation, turned, _reason(reading.exif, by_size), source)
+        _log_orientations(paths, orientation, turned, _reason(reading.exif, by_size), source)
     swapped = turned & (orientation >= 5)
     sizes = np.where(swapped[:, None], stored[:, ::-1], stored)
     applied = np.where(turned, orientation, 1).astype(np.uint8)
     exif = "apply" if _is_mostly_upright(given, stored, orientation, reading.exif) else "ignore"
-    return Frames(sizes, applied, ~turned & (orientation >= 5), exif), good
+    return Orientations(sizes, applied, ~turned & (orientation >= 5), exif), good
 
 
 def upright(
@@ -135,7 +135,7 @@ def _known_by_size(
 
 
 def _checked(
-    header: ImageHeader | UserError, path: Path, reading: Reading
+    header: ImageHeader | UserError, path: Path, reading: ReadOptions
 ) -> ImageHeader | UserError:
     if isinstance(header, ImageHeader):
         try:
@@ -161,7 +161,7 @@ def _reason(exif: str, by_size: bool) -> str:
     return f"{reason} (INPUT.EXIF auto; or apply, ignore)"
 
 
-def _log_frames(
+def _log_orientations(
     paths: Sequence[Path], orientation: np.ndarray, turned: np.ndarray, reason: str, source: str
 ) -> None:
     marked = orientation > 1
