@@ -36,14 +36,14 @@ def of_training(
     cfg: CfgNode,
     model: nn.Module,
     dataset: TrainingSet,
-    tested: Sequence[TrainingSet],
+    test_sets: Sequence[TrainingSet],
     device: torch.device,
     start: int,
 ) -> str:
     """Describes a training run.
 
     Args:
-        tested: the test sets.
+        test_sets: the sets that are tested.
         start: the number of iterations that are already done.
     """
     rows = [
@@ -53,7 +53,7 @@ def of_training(
         *_machine_rows(cfg, device),
         ("batch", _batch(cfg)),
         *_schedule_rows(cfg, builders.images_per_epoch(cfg, dataset), start),
-        *_data_rows([("train", dataset), *(("test", x) for x in tested)]),
+        *_data_rows([("train", dataset), *(("test", x) for x in test_sets)]),
         ("seed", str(cfg.SEED)),
         *_version_rows(device),
     ]
@@ -61,19 +61,19 @@ def of_training(
 
 
 def of_test(
-    cfg: CfgNode, model: nn.Module, tested: Sequence[TrainingSet], device: torch.device
+    cfg: CfgNode, model: nn.Module, test_sets: Sequence[TrainingSet], device: torch.device
 ) -> str:
     """Describes a test, without the assignment rule, as detections do not depend on it.
 
     Args:
-        tested: the test sets.
+        test_sets: the sets that are tested.
     """
     rows = [
         _head_row(cfg),
         *_model_rows(cfg, model),
         *_machine_rows(cfg, device),
         ("batch", f"{cfg.TEST.IMS_PER_BATCH} images"),
-        *_data_rows([("test", dataset) for dataset in tested]),
+        *_data_rows([("test", dataset) for dataset in test_sets]),
         *_version_rows(device),
     ]
     return _block(f"Test in {cfg.OUTPUT_DIR}", rows)

@@ -1,3 +1,3 @@
-"""The version of the package."""
+"""States the version of the package: a release, or `.dev0` of the next one."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

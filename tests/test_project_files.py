@@ -1,5 +1,6 @@
 """Tests that the files for contributors name files, targets and versions that exist."""
 
+import ast
 import json
 import os
 import re
@@ -15,12 +16,13 @@ from dynamic_atss.version import __version__
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_the_version_is_the_same_everywhere():
+def test_the_newest_release_is_cited_and_the_next_version_is_in_development():
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]
-    assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text() and cited == (
-        __version__
-    )
-    assert re.search(rf"^## {re.escape(__version__)}\b", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    newest, development = headings[1], __version__.removesuffix(".dev0")
+    assert headings[0] == "Unreleased" and cited == newest
+    assert (development == newest) == (development == __version__)
+    assert [*map(int, development.split("."))] >= [*map(int, newest.split("."))]
 
 
 def test_make_alone_lists_each_target():
@@ -46,6 +48,19 @@ def test_the_paths_of_contributing_exist():
 def test_the_targets_of_contributing_exist():
     known = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
     assert set(re.findall(r"\bmake ([a-z-]+)", (ROOT / "CONTRIBUTING.md").read_text())) <= {*known}
+
+
+def test_functions_and_files_are_as_short_as_contributing_says():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    function_lines, file_lines = map(int, re.findall(r"none has more than (\d+)", text))
+    for path in (ROOT / "dynamic_atss").rglob("*.py"):
+        source = path.read_text("utf-8")
+        assert source.count("\n") <= file_lines, path
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef):
+                body = node.body[bool(ast.get_docstring(node)) :]
+                lines = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+                assert lines <= function_lines, f"{path}: {node.name} has {lines} lines"
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from dynamic_atss.boxes import centers
 def simota(image: Image, radius: float = 1.5) -> Tensor:
     """Takes the points near any centre as candidates."""
     near = near_center(image, radius)
-    own = _only(image, near.any(1))
-    scores = _for_every_box(own).sigmoid()
+    allowed = _only(image, near.any(1))
+    scores = _for_every_box(allowed).sigmoid()
     target = F.one_hot(image.classes, scores.shape[-1]).float()[None].repeat(len(scores), 1, 1)
     cost = F.binary_cross_entropy(scores, target, reduction="none").sum(-1)
     del scores, target
@@ -41,33 +41,33 @@ def _near_first(image: Image, near: Tensor, cost: Tensor, k: int = 10) -> Tensor
 def dynamic_soft_label(image: Image) -> Tensor:
     """Takes the points inside any box as candidates."""
     candidate = (box_sides(image).amin(-1) > 0).any(1)
-    own = _only(image, candidate)
-    overlap, logits = exact_iou(own), _for_every_box(own)
+    allowed = _only(image, candidate)
+    overlap, logits = exact_iou(allowed), _for_every_box(allowed)
     target = F.one_hot(image.classes, logits.shape[-1]).float() * overlap[..., None]
     scale = target - logits.sigmoid()
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     cost = (entropy * scale.abs() ** 2).sum(-1)
     del logits, target, scale, entropy
-    return _soft(own, candidate, cost, overlap)
+    return _soft(allowed, candidate, cost, overlap)
 
 
 def dynamic_soft_label_by_logits(image: Image) -> Tensor:
     candidate = (box_sides(image).amin(-1) > 0).any(1)
-    own = _only(image, candidate)
-    overlap, logit = exact_iou(own), own.logits[:, image.classes]
+    allowed = _only(image, candidate)
+    overlap, logit = exact_iou(allowed), allowed.logits[:, image.classes]
     as_target = (F.softplus(logit) - overlap * logit) * (overlap - logit.sigmoid()) ** 2
-    every = _as_background(own.logits).sum(-1)[:, None]
-    return _soft(own, candidate, every - _as_background(logit) + as_target, overlap)
+    every = _as_background(allowed.logits).sum(-1)[:, None]
+    return _soft(allowed, candidate, every - _as_background(logit) + as_target, overlap)
 
 
 def _as_background(logits: Tensor) -> Tensor:
     return F.softplus(logits) * logits.sigmoid() ** 2
 
 
-def _soft(own: Image, candidate: Tensor, cost: Tensor, overlap: Tensor, k: int = 13) -> Tensor:
+def _soft(allowed: Image, candidate: Tensor, cost: Tensor, overlap: Tensor, k: int = 13) -> Tensor:
     """Adds the soft centre prior in float64, because a float32 would overflow."""
-    away = (own.priors.centers[candidate, None] - centers(own.boxes)).square().sum(-1).sqrt()
-    power = (away / own.priors.strides[candidate, None]).double() - 3
+    away = (allowed.priors.centers[candidate, None] - centers(allowed.boxes)).square().sum(-1).sqrt()
+    power = (away / allowed.priors.strides[candidate, None]).double() - 3
     cost = cost - 3 * (overlap + 1e-7).log() + 10**power
     return _assigned(candidate, cost, overlap, k)
 

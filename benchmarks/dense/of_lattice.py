@@ -113,8 +113,8 @@ def _field_similarity(image: Image, scale: float) -> Tensor:
 def simd(image: Image) -> Tensor:
     """Computes SimD with the means of the release."""
     anchors, means = image.priors.boxes[:, None], image.boxes.new_tensor(VISDRONE)
-    extra = 1 + 1e-6
-    side, other = (b[..., 2:] - b[..., :2] + extra for b in (image.boxes, anchors))
+    one_pixel = 1 + 1e-6
+    side, other = (b[..., 2:] - b[..., :2] + one_pixel for b in (image.boxes, anchors))
     unit = (side + other) / means
     away = ((centers(image.boxes) - centers(anchors)) / unit).square().sum(-1).sqrt()
     similar = (-(away + ((side - other) / unit).square().sum(-1).sqrt())).exp()

@@ -44,8 +44,8 @@ def dw(image: Image, sigma: float = 1.11, beta: float = 5.0, mu: float = 5.0) ->
     away = (image.priors.centers[:, None] - centers(image.boxes)).square().sum(-1)
     near = (-away / image.priors.strides[:, None].square() / (2 * sigma**2)).exp()
     share = torch.where(fits, score * near, 0.0)
-    whole = ((3 * score).exp() * share).sum(0, dtype=torch.float64).clamp(min=1e-12)
-    weight = torch.where(fits, (mu * score).exp() * share / whole.to(share.dtype), -torch.inf)
+    total = ((3 * score).exp() * share).sum(0, dtype=torch.float64).clamp(min=1e-12)
+    weight = torch.where(fits, (mu * score).exp() * share / total.to(share.dtype), -torch.inf)
     best, index = weight.max(1)
     return torch.where(best > -torch.inf, index, -1)
 

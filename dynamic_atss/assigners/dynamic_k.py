@@ -74,8 +74,8 @@ def _cheapest_box(
     place = torch.arange(prior.shape[1], device=prior.device)
     index = torch.full_like(prior, BACKGROUND)
     least = torch.full(prior.shape, torch.inf, device=prior.device, dtype=torch.float64)
-    for box, own, flat, known in every_pair(priors, gt, prior, exists):
-        costs = cost(Pairs(box, own, flat, known))[0].double()
+    for box, inside, flat, known in every_pair(priors, gt, prior, exists):
+        costs = cost(Pairs(box, inside, flat, known))[0].double()
         slot = gt.image_index[box] * prior.shape[1] + place
         found, best = RESOLVE(box, slot, known, known, -costs, costs, *prior.shape)
         better = (found >= 0) & (best < least)

@@ -74,14 +74,14 @@ def survey(cfg: CfgNode, train: TrainingSet | None, tests: Iterable[DetectionDat
 
 def find(cfg: CfgNode, train: NamedDatasets, tests: NamedDatasets) -> list[Finding]:
     """Returns all findings. The files of data sets of the catalog are not checked."""
-    trained, tested = ([_surveyed(*named) for named in sets] for sets in (train, tests))
+    training, testing = ([_surveyed(*named) for named in sets] for sets in (train, tests))
     findings: list[Finding] = []
-    distinct = {(surveyed.where, surveyed.folder): surveyed for surveyed in (*trained, *tested)}
+    distinct = {(surveyed.where, surveyed.folder): surveyed for surveyed in (*training, *testing)}
     for surveyed in distinct.values():
         findings += file_findings(surveyed) + box_findings(surveyed)
-    for surveyed in tested:
+    for surveyed in testing:
         findings += crowded_images(surveyed, cfg.TEST.DETECTIONS_PER_IMG)
-    findings += together_findings(trained, tested)
+    findings += together_findings(training, testing)
     if train and names_code(RULE, cfg.MODEL.ASSIGNER.NAME):
         findings.append(rule_not_called(cfg))
     elif train:

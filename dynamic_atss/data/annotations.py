@@ -103,16 +103,7 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
     Raises UserError for a missing or damaged file, missing entries, unknown or repeated ids, and
     malformed boxes.
     """
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: the top level is {describe(content)}: {FIX}")
-    for key in ("images", "categories", *(["annotations"] if need_boxes else [])):
-        if key not in content:
-            raise UserError(f"{path}: no '{key}': the top level is {describe(content)}: {FIX}")
-    for key in ("images", "categories", "annotations"):
-        _check_entries(path, key, content.get(key, []))
-    if not content["images"]:
-        raise UserError(f"{path}: 'images' is an empty list: give a file that lists images")
+    content = _read_content(path, need_boxes)
     notes = read_values(path, content)
     category_ids = read_ids(path, "category", content["categories"])
     image_ids = read_ids(path, "image", content["images"])
@@ -143,16 +134,26 @@ def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
         notes=(*notes, *spellings, *note_placeholders(images), *note_names(images)),
         missing_areas=int((~given).sum()),
         odd_areas=odd_areas,
-        warnings=(
-            *warn_of_areas(entries, *odd_areas),
-            *warn_of_likely_flags(entries),
-            *_warn_of_regions(content["categories"]),
-            *_warn_without_names(content["categories"]),
-        ),
+        warnings=_likely_mistakes(entries, content["categories"], odd_areas),
         rotated=count_rotated(
             (annotation_name(entry, n), rotation_of(entry)) for n, entry in enumerate(entries)
         ),
     )
+
+
+def _read_content(path: Path, need_boxes: bool) -> dict[str, Any]:
+    """Reads a COCO file and checks that its lists are there. Raises UserError if not."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: the top level is {describe(content)}: {FIX}")
+    for key in ("images", "categories", *(["annotations"] if need_boxes else [])):
+        if key not in content:
+            raise UserError(f"{path}: no '{key}': the top level is {describe(content)}: {FIX}")
+    for key in ("images", "categories", "annotations"):
+        _check_entries(path, key, content.get(key, []))
+    if not content["images"]:
+        raise UserError(f"{path}: 'images' is an empty list: give a file that lists images")
+    return content
 
 
 def read_json(path: Path) -> Any:
@@ -188,6 +189,17 @@ def _check_entries(path: Path, key: str, entries: object) -> None:
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise UserError(f"{path}: entry {number} of '{key}' is not an object: correct it")
+
+
+def _likely_mistakes(
+    entries: list[dict[str, Any]], categories: list[dict[str, Any]], odd_areas: tuple[int, str]
+) -> tuple[str, ...]:
+    return (
+        *warn_of_areas(entries, *odd_areas),
+        *warn_of_likely_flags(entries),
+        *_warn_of_regions(categories),
+        *_warn_without_names(categories),
+    )
 
 
 def _warn_of_regions(categories: list[dict[str, Any]]) -> list[str]:
