@@ -32,7 +32,7 @@ _SPLIT = re.compile(r"(train|val|test|dev)", re.IGNORECASE)
 
 
 def missing_names(folder: Path, names: Iterable[str]) -> list[str]:
-    """Returns the names without a file in a folder. Lists each subfolder once."""
+    """Returns the names without a file in `folder`. Lists each subfolder once."""
     listed: dict[str, set[str]] = {}
     missing = []
     for name in names:
@@ -61,8 +61,11 @@ def match_names(
 ) -> dict[str, str]:
     """Maps missing names to the files that they mean. Leaves out names that stay unclear.
 
-    files: existing files, relative to `folder` · taken: files that other names mean as written ·
-    folder: names may repeat the end of its path
+    Args:
+        missing: the names without a file.
+        files: the existing files, relative to `folder`.
+        taken: the files that other names mean as written.
+        folder: the image folder. Names may repeat the end of its path.
     """
     found: dict[str, str] = {}
     forms, file_forms = {n: n for n in missing}, {f: f for f in files}
@@ -99,13 +102,13 @@ def shown_pair(name: str, file: str) -> tuple[str, str]:
 
 
 def _unique(forms: dict[str, str]) -> dict[str, str]:
-    """Returns form -> file for forms that only one file has."""
+    """Returns form -> file, for the forms that only one file has."""
     counts = Counter(forms.values())
     return {form: file for file, form in forms.items() if counts[form] == 1}
 
 
 def _candidates(name: str, folder: Sequence[str]) -> list[str]:
-    """Returns a name as it is, and without leading folders that end the image folder's path."""
+    """Returns a name as written, and without leading folders that end the image folder's path."""
     parts = PurePosixPath(name).parts
     ends, lower = [p.casefold() for p in folder], [p.casefold() for p in parts]
     places = [k for k in range(1, len(parts)) if ends[-k:] == lower[:k]]
@@ -115,7 +118,10 @@ def _candidates(name: str, folder: Sequence[str]) -> list[str]:
 
 
 def _splits(parts: Sequence[str]) -> set[str]:
-    """Returns the folders that name a split: train/a.jpg and val/a.jpg are different pictures."""
+    """Returns the folders that name a split.
+
+    train/a.jpg and val/a.jpg are different pictures.
+    """
     return {part for part in parts if _SPLIT.match(part)}
 
 

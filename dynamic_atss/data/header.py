@@ -55,10 +55,12 @@ DEEP_PIXELS = "its pixels have 32 bits, of unknown range; 8 and 16 bits are supp
 
 
 def image_header(path: str | Path) -> ImageHeader:
-    """Reads the header of a file: a few hundred bytes, or all chunks of a PNG for its EXIF.
+    """Reads the header of an image file. It may have a few hundred bytes.
 
-    Raises UserError for a file that is missing, unreadable or not an image. Does not decode
-    pixels: a damaged file may pass. `ended` is False for a truncated one.
+    For a PNG it reads the heads of all chunks, to find the EXIF block. Does not decode pixels, so
+    that a damaged file may pass. `ended` is False for a truncated one.
+
+    Raises UserError for a file that is missing, unreadable or not an image.
     """
     try:
         with open_file(path, FILE_BYTES) as file:
@@ -81,7 +83,9 @@ def header_of(file: BinaryIO) -> ImageHeader:
 def read_headers(paths: Sequence[str | Path], label: str) -> list[ImageHeader | UserError]:
     """Reads the headers of files in several threads. Returns an error in place of a bad header.
 
-    label: of the progress bar
+    Args:
+        paths: the files.
+        label: the label of the progress bar.
     """
     chunks = [paths[i : i + _CHUNK] for i in range(0, len(paths), _CHUNK)]
     with ThreadPoolExecutor(_THREADS) as threads:

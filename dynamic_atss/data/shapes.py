@@ -1,6 +1,6 @@
 """Writes the `shapes` data set: JPEG images with COCO JSON, the same for the same seed.
 
-On another machine OpenCV may round some pixels to the next grey level.
+On another machine, OpenCV may round some pixels to the next grey level.
 """
 
 from __future__ import annotations
@@ -38,9 +38,14 @@ def make_shapes(
 ) -> None:
     """Writes `folder`/{train,val}/*.jpg and annotations/{train,val}.json, unless they exist.
 
-    Several processes may call it at the same time: one of them writes the files, into a temporary
-    folder that is renamed when it is complete.
-    train, val: numbers of images of `size` x `size` pixels
+    Several processes may call it at the same time. One of them writes the files into a temporary
+    folder and renames it when it is complete.
+
+    Args:
+        folder: the folder of the data set.
+        train, val: numbers of images.
+        size: side of an image, in pixels.
+        seed: decides all random numbers.
 
     Raises UserError if `folder` has other files or cannot be written.
     """

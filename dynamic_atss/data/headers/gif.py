@@ -13,7 +13,10 @@ _COMMENT = b"\xfe"
 
 
 def gif_header(file: BinaryIO) -> ImageHeader | None:
-    """Reads the header; None if the file is not a GIF. Raises ValueError if it has no picture."""
+    """Reads the header. Returns None if the file is not a GIF.
+
+    Raises ValueError if it has no picture.
+    """
     file.seek(0)
     head = file.read(13)
     if head[:6] not in (b"GIF87a", b"GIF89a") or len(head) < 13:
@@ -40,7 +43,7 @@ def _first_picture(file: BinaryIO) -> tuple[int, ...]:
 
 
 def _skip_extension(file: BinaryIO, steps: Iterator[int]) -> None:
-    """Skips an extension. Raises ValueError for one with fewer blocks than Pillow reads."""
+    """Skips an extension. Raises ValueError for one with fewer blocks than Pillow requires."""
     label, first = file.read(1), _block(file)
     blocks = 0
     if first:
