@@ -55,10 +55,10 @@ DEEP_PIXELS = "its pixels have 32 bits, of unknown range; 8 and 16 bits are supp
 
 
 def image_header(path: str | Path) -> ImageHeader:
-    """Reads the header of an image file. It may have a few hundred bytes.
+    """Reads the header of an image file, which usually has a few hundred bytes.
 
-    For a PNG it reads the heads of all chunks, to find the EXIF block. Does not decode pixels, so
-    that a damaged file may pass. `ended` is False for a truncated one.
+    Goes through all chunks of a PNG, because EXIF may be in the last one. Does not decode pixels,
+    so that a damaged file may pass. `ended` is False for a truncated one.
 
     Raises UserError for a file that is missing, unreadable or not an image.
     """

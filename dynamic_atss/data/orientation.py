@@ -140,9 +140,9 @@ def _is_mostly_upright(
 def _known_by_size(
     given: np.ndarray, stored: np.ndarray, orientation: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the images whose annotated size shows whether it is that of the upright picture.
+    """Finds the images whose annotated size fits only the upright or only the stored picture.
 
-    Returns (n,) bool for those of the upright size, and (n,) bool for those of the stored size.
+    Returns (n,) bool for those that fit the upright one, and (n,) bool for the stored one.
     """
     decides = (orientation >= 5) & (stored[:, 0] != stored[:, 1])
     return decides & (given == stored[:, ::-1]).all(1), decides & (given == stored).all(1)

@@ -76,8 +76,11 @@ def training_batches(
     Args:
         groups: (size,) the group of each image. A batch has images of one group only. Images that
             are left over at the end of an epoch wait for the next epoch.
+        size: number of images.
+        batch_size: images of a global batch.
+        seed, factors: see `epoch_indices`.
 
-    Raises ValueError for an empty data set.
+    Raises ValueError for an empty data set or an empty batch.
     """
     if size < 1 or batch_size < 1:
         raise ValueError(f"size {size} and batch_size {batch_size} must be positive")

@@ -73,7 +73,7 @@ _SIZES = ("width", "height")
 
 
 def read_values(path: Path, content: dict[str, Any]) -> list[str]:
-    """Converts ids, numbers and flags of a COCO file that are written in another form, in place.
+    """Converts values of a COCO file that are written in another form to numbers, in place.
 
     Returns notes with the counts.
 

@@ -209,10 +209,7 @@ def _notes(
 
 
 def read_classes(folder: Path) -> list[str]:
-    """Reads the class names of a devkit as `VocDataset` says.
-
-    Raises UserError if there are none.
-    """
+    """Reads the class names as `VocDataset` describes. Raises UserError if there are none."""
     if (folder / LABELS).is_file():
         return read_lines(folder / LABELS)
     if re.fullmatch(r"VOC\d{4}", folder.resolve().name):

@@ -59,9 +59,7 @@ class YoloDataset(DetectionDataset):
         super().__init__(file, folder or ".", training=training, **options)
 
     def refuse_outside(self, names: Sequence[str]) -> None:
-        """Does nothing, because `split_images` has checked the names by the folders of the
-        data.yaml.
-        """
+        """Does nothing. `split_images` has checked the names by the folders of the data.yaml."""
 
     def read(self, *, need_boxes: bool = False) -> Annotations:
         images = [image for image in self._files if os.path.isfile(image)]

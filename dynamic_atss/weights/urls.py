@@ -1,4 +1,4 @@
-"""Lists the published backbone weights: `catalog://<name>` in MODEL.WEIGHT."""
+"""Lists the published backbone weights, which MODEL.WEIGHT calls `catalog://<name>`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ WEIGHTS = {
 
 
 def weight_url(name: str) -> str:
-    """Returns the URL of `catalog://<name>`. Raises UserError, with the nearest name."""
+    """Returns the URL of `catalog://<name>`.
+
+    Raises UserError, with the nearest name, if the name is unknown.
+    """
     key = name.removeprefix(PREFIX).strip("/")
     if key not in WEIGHTS:
         near = hint(key, WEIGHTS, f"; nearest: {PREFIX}{{}}")

@@ -14,8 +14,7 @@ UNEVEN = 50  # ratio of the objects of two classes that gives a note
 
 
 def numbers(data: SurveyInput) -> dict[str, Any]:
-    """Counts images, boxes (objects and regions) and empty images, and the objects of each class.
-    """
+    """Counts images, boxes (only objects), regions, images without boxes, and objects by class."""
     objects = data.objects()
     counts = np.bincount(data.content.image_index[objects], minlength=len(data.names))
     wh = data.content.xywh[objects][:, 2:]

@@ -43,7 +43,7 @@ def _first_picture(file: BinaryIO) -> tuple[int, ...]:
 
 
 def _skip_extension(file: BinaryIO, steps: Iterator[int]) -> None:
-    """Skips an extension. Raises ValueError for one with fewer blocks than Pillow requires."""
+    """Skips an extension. Raises ValueError for one with fewer blocks than Pillow reads."""
     label, first = file.read(1), _block(file)
     blocks = 0
     if first:

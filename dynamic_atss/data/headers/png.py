@@ -1,4 +1,4 @@
-"""Reads headers of PNG files. Reads the heads of all chunks, because EXIF may be the last one."""
+"""Reads headers of PNG files. Goes through all chunks, because EXIF may be in the last one."""
 
 from __future__ import annotations
 

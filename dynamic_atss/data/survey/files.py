@@ -31,8 +31,7 @@ def unreadable_files(data: SurveyInput) -> Iterator[Finding]:
 
 
 def wrong_sizes(data: SurveyInput) -> Iterator[Finding]:
-    """Finds images whose annotated size is neither that of the stored nor of the upright picture.
-    """
+    """Finds images whose annotated size is neither the stored nor the upright picture's."""
     wrong = [i for i, h in _good(data) if not size_matches(data.content.sizes[i], h, data.reading)]
     if wrong:
         header, (height, width) = data.headers[wrong[0]], data.content.sizes[wrong[0]]

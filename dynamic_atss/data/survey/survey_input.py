@@ -55,8 +55,9 @@ class SurveyInput:
         return repr(str(self.content.names[self.content.image_index[box]]))
 
     def objects(self) -> np.ndarray:
-        """Returns (A,) bool, True for boxes with an extent that are not crowd, difficult or
-        ignored.
+        """Returns (A,) bool, True for boxes with an extent that are not crowds.
+
+        Crowds include difficult and ignored boxes.
         """
         xywh = self.content.xywh
         extent = np.isfinite(xywh).all(1) & (np.nan_to_num(xywh[:, 2:]) > 0).all(1)
