@@ -1,4 +1,4 @@
-"""Reads COCO JSON into numpy arrays. Reports mistakes of the file in one line."""
+"""Reads COCO JSON into numpy arrays. Reports each mistake of the file in one line."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Annotations:
 
     Attributes:
         image_ids: (n,) int64.
-        names: (n,) str, the names of the image files; "" if missing.
-        sizes: (n, 2) int64 height, width; 0 if missing.
+        names: (n,) str, the names of the image files, or "" if missing.
+        sizes: (n, 2) int64 height, width, or 0 if missing.
         class_names, category_ids: of the C classes, in the order of `categories`.
         xywh: (A, 4) float64 as in the file.
-        areas: (A,) float64; w * h if missing.
+        areas: (A,) float64, or w * h if missing.
         classes: (A,) int64 in 0..C-1.
         image_index: (A,) int64 in 0..n-1, ascending.
         crowd: (A,) bool, True for crowds and for VOC's difficult boxes. They are not trained on,
@@ -173,7 +173,7 @@ def read_json(path: Path) -> Any:
         raise UserError(
             f"{path}: broken JSON at {where} ({error.msg}): correct it or fetch the file again"
         ) from None
-    except (ValueError, RecursionError) as error:  # not UTF-8; numbers of over 4300 digits
+    except (ValueError, RecursionError) as error:  # not UTF-8, or a number of over 4300 digits
         raise UserError(f"{path}: not JSON ({error}): give a JSON file") from None
 
 
@@ -184,7 +184,7 @@ def _json_bytes(path: Path) -> bytes:
     not JSON.
     """
     with open_file(path, JSON_BYTES) as file:
-        check_memory(2 * os.fstat(file.fileno()).st_size)  # bytes and decoded text
+        check_memory(2 * os.fstat(file.fileno()).st_size)  # for the bytes and the text
         head = file.read(KB)
         if head and not any(sign in head for sign in b'{["'):
             raise ValueError("it does not begin with { or [")

@@ -11,7 +11,7 @@ from dynamic_atss.data.coco_boxes import is_box
 from dynamic_atss.data.wording import and_others, annotation_name, short
 from dynamic_atss.errors import UserError
 
-_MODES = ("XYXY_ABS", "XYWH_ABS", "XYXY_REL", "XYWH_REL", "XYWHA_ABS")  # by their numbers
+_MODES = ("XYXY_ABS", "XYWH_ABS", "XYXY_REL", "XYWH_REL", "XYWHA_ABS")  # the index is the number
 _READ = ("XYXY_ABS", "XYWH_ABS")
 
 

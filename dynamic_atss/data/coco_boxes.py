@@ -11,7 +11,7 @@ import numpy as np
 from dynamic_atss.data.wording import and_others, annotation_name, short
 from dynamic_atss.errors import UserError
 
-NUMBERS = (int, float)  # compared with type(), because isinstance takes bool for int
+NUMBERS = (int, float)  # compare them with type(), because isinstance takes bool for int
 
 
 def read_boxes(path: Path, entries: list[dict[str, Any]]) -> np.ndarray:
@@ -49,7 +49,7 @@ def read_areas(entries: list[dict[str, Any]], xywh: np.ndarray) -> tuple[np.ndar
     """
     areas = np.array([area_of(e.get("area")) for e in entries], dtype=np.float64)
     without = np.isnan(areas)
-    with np.errstate(all="ignore"):  # boxes of infinite extent
+    with np.errstate(all="ignore"):  # boxes may have infinite extent
         return np.where(without, xywh[:, 2:].prod(1), areas), without
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from dynamic_atss.data.wording import and_others, annotation_name, short
 from dynamic_atss.errors import UserError
 
-LARGEST_ID = 2**53  # of images and categories: tables of results store ids as float64
+LARGEST_ID = 2**53  # limit for images and categories, because results store ids as float64
 
 
 def _is_integer(value: object) -> TypeGuard[int]:
@@ -38,7 +38,7 @@ def check_annotation_ids(path: Path, entries: list[dict[str, Any]]) -> None:
     Ids may be texts or missing, because only messages use them.
     """
     given = (entry.get("id") for entry in entries)
-    # As texts, because a file can choose large integers that all have the same hash.
+    # Large integers become texts, because a file can choose them so that all have the same hash.
     _check_once(
         path,
         "annotation",

@@ -290,7 +290,7 @@ class DetectionDataset(Dataset, ABC):
         self.reorder_classes(class_names)
 
     def reorder_classes(self, class_names: Sequence[str]) -> None:
-        """Replaces the list of classes. It must have all classes that have boxes."""
+        """Replaces the list of classes. The new list must have all classes that have boxes."""
         id_of = dict(zip(self.class_names, self.category_ids, strict=True))
         index_of = {name: i for i, name in enumerate(class_names)}
         new_indices = [index_of.get(name, -1) for name in self.class_names]

@@ -1,8 +1,8 @@
 """Finds image files whose names are written in another form.
 
-Annotation files written on Windows, from web addresses or for another folder name their images
-accordingly. A name is read in another form only if it does not exist as written, if exactly one
-file has that form, and if no two names lead to the same file.
+Annotation files may come from Windows, from web addresses or from another folder, and name their
+images accordingly. A name is read in another form only if it does not exist as written, if exactly
+one file has that form, and if no two names lead to the same file.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from urllib.parse import unquote
 
 MOST_FILES = 1_000_000  # limit of a search through subfolders
 
-# Differences between a name and its file that are allowed, the most certain first: slashes, percent
-# signs, composed letters, blanks at the ends, letter case. Each function is applied to both sides,
-# in sequence, so that either side may have the difference.
+# A name and its file may differ in slashes, percent signs, composed letters, blanks at the ends and
+# letter case, from the most certain difference to the least. Each function is applied to both, in
+# sequence, so that either of them may have the difference.
 _FORMS: tuple[Callable[[str], str], ...] = (
     lambda name: name.replace("\\", "/"),
     unquote,

@@ -16,7 +16,7 @@ from dynamic_atss.data.values import as_flag
 from dynamic_atss.data.wording import and_others, annotation_name, short
 from dynamic_atss.errors import UserError
 
-# Keys of an annotation or of its "attributes", in lower case and letters only.
+# The patterns match keys of an annotation or of its "attributes", as lower-case letters only.
 _SPELLINGS = {
     "iscrowd": re.compile(r"(is)?crowd"),
     "ignore": re.compile(r"(is|gt)?(ignored?|difficult|(dont|donot)care)(flag|region)?"),

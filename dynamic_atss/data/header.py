@@ -35,7 +35,8 @@ PIL_ERRORS = (
     Image.DecompressionBombError,
     UnidentifiedImageError,
 )
-# Pillow's readers that are used. Others start programs (EPS: Ghostscript) or are hardly maintained.
+# Only these readers of Pillow are used. Others start programs, as EPS starts Ghostscript, or are
+# hardly maintained.
 _READERS = "Jpeg Png Tiff WebP Bmp Gif Ppm Tga Jpeg2K Avif".split()
 for _reader in _READERS:
     with contextlib.suppress(ImportError):  # older versions of Pillow lack some
@@ -115,7 +116,7 @@ def check_pixels(path: Path, header: ImageHeader, most: int) -> None:
 
 
 def check_readable(path: Path, header: ImageHeader) -> None:
-    """Raises UserError for pixels of 32 bits or more."""
+    """Raises UserError for pixels of more than 16 bits."""
     if header.bits > 16:
         raise undecodable(path, DEEP_PIXELS)
 

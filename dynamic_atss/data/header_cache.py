@@ -26,10 +26,10 @@ from dynamic_atss.reading import JSON_BYTES, read_bytes
 
 FORMAT = "headers/1"
 _THREADS, _CHUNK = 16, 256
-_TYPES = [int, int, *get_type_hints(ImageHeader).values()]  # of an entry
+_TYPES = [int, int, *get_type_hints(ImageHeader).values()]  # the types of an entry
 _log = logging.getLogger(__name__)
 
-Stamp = tuple[int, int] | None  # bytes and modification time in ns; None: no such file
+Stamp = tuple[int, int] | None  # bytes and modification time in ns; None if there is no such file
 Cache = dict[str, list]  # file name -> bytes, time, then the fields of its header
 
 

@@ -45,7 +45,7 @@ _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     7: lambda pixels: cv2.rotate(cv2.transpose(pixels), cv2.ROTATE_180),
     8: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
-_INVERSE = {6: 8, 8: 6}  # the others are their own inverse
+_INVERSE = {6: 8, 8: 6}  # each other turn undoes itself
 
 
 def read_image(
@@ -78,7 +78,7 @@ def check_end(path: Path, header: ImageHeader, max_pixels: int) -> None:
         return
     if header.format == "JPEG":
         data, _ = _read_picture(path, max_pixels)
-        if _jpeg_is_complete(data):  # with bytes appended, as cameras do
+        if _jpeg_is_complete(data):  # cameras append bytes after the end mark
             return
     read_image(path, max_pixels=max_pixels)
 
@@ -191,7 +191,7 @@ def _decode_with_opencv(data: bytes, bits: int = 0) -> np.ndarray | None:
 def _opencv(data: bytes, flags: int) -> np.ndarray | None:
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:  # more pixels than OpenCV's limit
+    except cv2.error:  # the image has more pixels than OpenCV's limit
         return None
 
 
@@ -208,7 +208,8 @@ def _decode_png(data: bytes, path: Path, header: ImageHeader, bits: int) -> np.n
     if pixels is None:
         _decode_with_pillow(data, path, header, 0)  # may raise a more precise error
         raise undecodable(path, fault)
-    # Byte 24: bits. Byte 25: colour type 0 grey, 2 RGB, 6 RGBA; not 3 palette, 4 grey with alpha.
+    # Byte 24 is the number of bits. Byte 25 is the colour type: 0 grey, 2 RGB, 3 palette, 4 grey
+    # with alpha, 6 RGBA.
     opencv_is_right = data[24] >= 8 and data[25] in (0, 2, 6)
     return pixels if opencv_is_right else _decode_with_pillow(data, path, header, bits)
 
@@ -274,7 +275,7 @@ def _deep_colours(data: bytes, high: np.ndarray, path: Path, bits: int) -> np.nd
 
     Raises UserError if they differ.
     """
-    # BGR, because OpenCV 5 has a fault with RGB in TIFF files of 16 bits.
+    # The order is BGR, because OpenCV 5 has a fault with RGB in TIFF files of 16 bits.
     found = _opencv(data, cv2.IMREAD_COLOR_BGR | cv2.IMREAD_ANYDEPTH)
     if found is None or not np.array_equal(found[:, :, ::-1] >> 8, high):
         raise UserError(

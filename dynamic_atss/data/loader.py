@@ -81,7 +81,7 @@ class Loader(Generic[Data]):
     def _descriptors(self) -> int:
         """Counts the files that workers and waiting batches may keep open in one process."""
         workers, ahead = self._loader.num_workers, self._loader.prefetch_factor or 0
-        tensors = 6 * max(self._transforms, 1)  # of a batch
+        tensors = 6 * max(self._transforms, 1)  # in one batch
         return 4 * workers + tensors * (ahead * workers + 2) + 16
 
 

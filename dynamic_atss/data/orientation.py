@@ -75,7 +75,7 @@ def find_orientations(
     """Reads the headers of all files, decides which images to turn, and logs it.
 
     Args:
-        given: (n, 2) annotated height, width; 0 if missing.
+        given: (n, 2) annotated height, width, or 0 if missing.
         folder: the image folder.
         names: the files, relative to `folder`.
         reading: how to read the files.
@@ -114,7 +114,7 @@ def upright(
     data set decides. If there is no majority, the image is turned.
 
     Args:
-        given: (n, 2) annotated height, width; 0 if missing.
+        given: (n, 2) annotated height, width, or 0 if missing.
         stored: (n, 2) height, width of the stored pixels.
         orientation: (n,) the EXIF orientations.
         exif: "auto", "apply" or "ignore".

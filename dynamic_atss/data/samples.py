@@ -58,7 +58,7 @@ def loaded(dataset: Images, index: int) -> tuple[Tensor, GroundTruth]:
     except (UserError, MemoryError):
         raise
     except Exception as error:
-        if limit_reached(error) or not user_place(error):  # a fault of this package or the system
+        if limit_reached(error) or not user_place(error):  # the fault is not the user's
             raise
         place = f"data set {type(dataset).__name__}: {name_of(dataset, index)}"
         raise UserError(f"{place} cannot be loaded ({described(error)})") from error

@@ -24,7 +24,7 @@ from dynamic_atss.reading import KB, read_text
 
 _MANIFEST = "shapes.json"
 _VERSION = 1
-# Full resolution of colours, because small objects may differ from the background only by colour.
+# Colours need full resolution, because small objects may differ from the background only in colour.
 _JPEG = [
     cv2.IMWRITE_JPEG_QUALITY,
     92,
@@ -118,7 +118,7 @@ def _write_split(folder: Path, split: str, count: int, size: int, seed: tuple[in
     for number in range(count):
         rng = np.random.default_rng((*seed, number))
         scene = draw_scene(size, rng)
-        image_id = 10 * number + int(rng.integers(1, 10))  # ids with gaps, as in real data
+        image_id = 10 * number + int(rng.integers(1, 10))  # real data has gaps, too
         name = f"{image_id:06d}.jpg"
         bgr = cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR)
         if not cv2.imwrite(str(folder / split / name), bgr, _JPEG):

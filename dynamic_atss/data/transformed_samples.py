@@ -17,7 +17,10 @@ from dynamic_atss.system_limits import limit_reached
 
 @dataclass(frozen=True)
 class Failure:
-    """Carries a UserError out of a worker. A DataLoader would turn the error into a traceback."""
+    """Carries the message of a UserError out of a worker.
+
+    A DataLoader would turn the error into a traceback.
+    """
 
     message: str
 

@@ -11,7 +11,7 @@ from dynamic_atss.data.file_names import match_names
 from dynamic_atss.errors import UserError
 from dynamic_atss.reading import LIST_BYTES, read_text
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # in any case
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # letter case is free
 _FOLDERS = ("JPEGImages", "Annotations")
 
 

@@ -18,7 +18,7 @@ from dynamic_atss.reading import XML_BYTES, XML_DEPTH, XML_NODES, read_bytes
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 LARGEST = 2.0**24  # pixels; float32 represents every integer up to it
 _STANDARD = ("", "0", "1")  # VOC's values of difficult
-_NO_SIZE = ("", "-1", "none", "null", "nan", "unknown")  # values, other than 0, for a missing size
+_NO_SIZE = ("", "-1", "none", "null", "nan", "unknown")  # these and 0 mean that a size is missing
 _OTHER_BOXES = ("robndbox", "polygon", "obb")  # elements for rotated boxes and outlines
 
 ADVICE = "correct it, or remove the image from the split"
@@ -29,11 +29,11 @@ class VocImage:
     """Holds the content of one annotation file.
 
     Attributes:
-        size: (height, width); 0 if missing.
+        size: (height, width), or 0 if missing.
         names: the class of each object.
         boxes: (x, y, w, h) of each object, in pixels from 0.
         difficult: True for objects that the evaluation ignores.
-        rotations: the mark of a rotation of each object; "" if none.
+        rotations: the mark of a rotation of each object, or "" if it has none.
         reversed: number of boxes with a minimum above its maximum.
         words: the values of difficult that are not 0 or 1.
         marks: (name, value) of flags with other names than difficult.

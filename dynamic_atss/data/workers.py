@@ -77,7 +77,7 @@ class Workers:
                 self._batches = iter(loader)
         finally:
             self._processes = [p for p in multiprocessing.active_children() if p not in others]
-        # Also at a sudden exit: workers do not obey the SIGTERM that Python would send.
+        # Kill them at a sudden exit, too. Workers do not obey the SIGTERM that Python would send.
         atexit.register(self._kill)
 
     def __enter__(self) -> Workers:
@@ -111,7 +111,7 @@ class Workers:
     def _stop(self) -> None:
         # An iterator without workers lacks the method. No thread can start when Python ends.
         if hasattr(self._batches, "_shutdown_workers") and not sys.is_finalizing():
-            # In a thread: it may wait for a blocked worker, or for the lock of a killed one.
+            # A thread does it, because it may wait for a blocked worker or the lock of a killed one.
             shutdown = threading.Thread(target=self._batches._shutdown_workers, daemon=True)
             shutdown.start()
             shutdown.join(_SECONDS_TO_END)

@@ -42,7 +42,7 @@ class Layout:
 def read_layout(file: Path) -> Layout:
     """Reads a data.yaml.
 
-    Raises UserError if it is missing or not YAML, or for missing or malformed class names.
+    Raises UserError if it is missing or not YAML, and for missing or malformed class names.
     """
     content = _read_yaml(file)
     path = content.get("path", "")

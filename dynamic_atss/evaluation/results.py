@@ -36,11 +36,12 @@ def detection_table(
 
     Scales boxes per axis from the resized image to the original, then converts them to (x, y, w,
     h). The sides of LEGACY boxes get one pixel more, as the releases write them. Clips nothing.
-    Leaves out detections with numbers that are not finite, which JSON cannot hold, with a warning.
+    Leaves out detections with numbers that are not finite, because JSON cannot hold them, and warns
+    of it.
 
     Args:
         detections: image id -> detections.
-        sizes, original_sizes: image id -> (height, width), resized and as in the file.
+        sizes, original_sizes: image id -> (height, width), of the resized image and of the file.
         category_ids: the COCO id of class c is category_ids[c]. Detections of a class with id None
             are left out.
     """

@@ -1,4 +1,4 @@
-"""Computes the twelve COCO numbers and AP per category, and prints them as tables."""
+"""Computes the twelve COCO numbers and AP per category, and formats them as tables."""
 
 from __future__ import annotations
 
@@ -88,7 +88,9 @@ class CocoScores:
 
     @property
     def numbers(self) -> dict[str, float]:
-        """Returns all scores by name: `metrics`, VOC's, and AP@100 if `max_dets` is another number.
+        """Returns all scores by name.
+
+        These are `metrics`, AP@100 if `max_dets` is another number, and VOC's.
         """
         ap_at_100 = {"AP@100": self.at_100["AP"]} if self.at_100 else {}
         return {**self.metrics, **ap_at_100, **(self.voc.metrics if self.voc else {})}
@@ -184,11 +186,12 @@ def scores_from_curves(
     """Computes the scores from COCO's accumulated arrays.
 
     Args:
-        precision: (10, 101, K, 4, M): IoU thresholds, recalls, categories, ranges of areas, and
-            the M caps of `all_caps(max_dets)`.
+        precision: (10, 101, K, 4, M). The axes are IoU thresholds, recalls, categories, ranges of
+            areas, and the M limits of `all_caps(max_dets)`.
         recall: (10, K, 4, M).
         categories: the file's entries (`id`, `name`).
         column_ids: the K category ids.
+        max_dets: see `CocoScores`.
     """
     caps = all_caps(max_dets)
 

@@ -84,7 +84,7 @@ class Matches:
         return self.objects & ~(self.found_by >= threshold)
 
     def evaluation_at(self, threshold: float) -> Any:
-        """Evaluates the counted detections with at least this score by hotcoco.
+        """Runs hotcoco's evaluation of the counted detections with at least this score.
 
         Leaves out regions to ignore, because hotcoco's TIDE counts them as objects.
         """
@@ -98,6 +98,8 @@ def match(truth: TruthTable, table: Table, image_ids: Sequence[int], max_dets: i
     """Matches detections and boxes.
 
     Args:
+        truth: the boxes.
+        table: the detections.
         image_ids: the file's ids of the images to score.
         max_dets: how many detections of an image and a category count.
     """

@@ -55,9 +55,10 @@ class Boxes:
         """Draws the boxes on a crop of the file's image.
 
         Args:
-            image: (3, H, W) the crop, whose corner in the file is (left, top).
-            long_side, short_side: a longer crop is reduced to `long_side` pixels, and a shorter
-                one is enlarged to `short_side` pixels.
+            image: (3, H, W) the crop.
+            long_side, short_side: a longer crop is reduced to `long_side` pixels, and a shorter one
+                is enlarged to `short_side` pixels.
+            left, top: the corner of the crop in the file.
         """
         ratio = min(1.0, long_side / max(image.shape[1:]))
         if ratio < 1:
@@ -170,7 +171,7 @@ def letters(kind: str) -> str:
 
 
 def _corners(boxes: Sequence[NDArray[np.float64]]) -> Tensor:
-    """Converts x y w h to xyxy, (n, 4)."""
+    """Converts n boxes x y w h to xyxy (n, 4)."""
     table = torch.tensor(np.array(boxes, np.float64).reshape(-1, 4))
     return torch.cat([table[:, :2], table[:, :2] + table[:, 2:]], 1)
 

@@ -20,7 +20,10 @@ Numbers = dict[str, Any]
 
 
 def sweep_of(matches: Matches, category: int | None = None) -> Sweep:
-    """Counts by threshold for one category, or for all categories with a common threshold."""
+    """Counts by threshold for one category, or for all categories with a common threshold.
+
+    None means all categories.
+    """
     chosen, boxes = matches.counted, matches.objects
     if category is not None:
         chosen = chosen & (matches.category_index == category)

@@ -62,7 +62,7 @@ def page(title: str, body: str, css: str = "") -> str:
 
 
 def safe(text: object) -> str:
-    """Escapes a text for HTML. Shows control characters as escapes."""
+    """Escapes a text for HTML. Shows control characters as escape sequences."""
     return escape(printable(str(text)))
 
 

@@ -112,7 +112,7 @@ def _curve(
 ) -> None:
     """Draws the logged values as a thin line and the smoothed values as a thick line.
 
-    Does not smooth few records.
+    Few records are not smoothed.
     """
     window = len(values) // 25 | 1
     color = _INK if name == "loss" else color

@@ -66,7 +66,7 @@ def _check_norm_kind(model: nn.Module, source: Source, path: Path) -> None:
 
 
 def _rename_deformable(source: Source, model: nn.Module, notes: list[str]) -> None:
-    """Gives the weights of a plain conv2 to the deformable convolution that replaces it."""
+    """Moves the weights of a plain conv2 to the deformable convolution that replaces it."""
     targets = model.state_dict()
     renamed = {}
     for name in source.tensors:

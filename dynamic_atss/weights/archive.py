@@ -74,7 +74,7 @@ def open_zip(file: BinaryIO, size: int) -> zipfile.ZipFile:
 
 
 def _check_method(part: zipfile.ZipInfo) -> None:
-    """Raises DamagedError for a part that cannot be read in pieces, or a stored part of two sizes.
+    """Raises DamagedError for a part that cannot be read in pieces or has contradictory sizes.
 
     zipfile inflates bzip2 and LZMA without a limit.
     """
@@ -115,7 +115,7 @@ def _directory_bytes(file: BinaryIO, size: int) -> int:
     end = file.read(_END_RECORD)
     file.seek(0)
     at = max(0, end.rfind(b"PK\5\6"))
-    if end[at - 20 : at - 16] == b"PK\6\7" and at >= 76:  # zip64: a file of many GB
+    if end[at - 20 : at - 16] == b"PK\6\7" and at >= 76:  # zip64, for many GB
         return int.from_bytes(end[at - 36 : at - 28], "little")
     return int.from_bytes(end[at + 12 : at + 16], "little")
 
@@ -153,7 +153,7 @@ def read_stream(file: BinaryIO, size: int) -> Any:
 def _check_key(key: Any) -> None:
     """Raises DamagedError for a key that is not a string.
 
-    A file can choose numbers that all have the same hash.
+    A file could choose numbers that all have the same hash.
     """
     if not isinstance(key, str):
         raise DamagedError("the key of a storage is not a string")

@@ -15,7 +15,7 @@ from dynamic_atss.weights.epsilon import COUNTER
 from dynamic_atss.weights.formats import CAFFE2, MMDET, PUBLISHED, Source
 
 _STATISTICS = (".running_mean", ".running_var")
-RULE = "criterion."  # state that an assignment rule has learnt; file and model may differ in rules
+RULE = "criterion."  # state that a rule has learnt; file and model may have different rules
 
 
 def check_fit(

@@ -1,4 +1,4 @@
-"""Warns of weight files whose format has no checksum, so that damaged numbers go unnoticed."""
+"""Warns of weight files whose format has no checksum, in which damaged numbers go unnoticed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matches the classes of a weight file with those of a data set, by name where names are known."""
+"""Matches the classes of a weight file with those of a data set, by their names if known."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from dynamic_atss.weights.formats import Source
 
-ONE_TO_ONE = "head.one_to_one."  # the second branch, of MODEL.ONE_TO_ONE
+ONE_TO_ONE = "head.one_to_one."  # the second branch that MODEL.ONE_TO_ONE adds
 _LOGITS = ("head.cls_logits.", f"{ONE_TO_ONE}cls_logits.")
 # COCO's names in the order of the logits. The published files use this order without naming it.
 COCO = (
@@ -31,7 +31,7 @@ def class_count(source: Source) -> int:
     """Counts the classes of a file's detector. Returns 0 for a backbone or an unknown count."""
     logits, boxes = (source.tensors.get(f"head.{n}.bias") for n in ("cls_logits", "bbox_pred"))
     if logits is not None and source.classes and len(logits) == len(source.classes):
-        return len(logits)  # one anchor; its box may be a distribution, of more than 4 values
+        return len(logits)  # there is one anchor, whose box may have more than 4 values
     if logits is None or boxes is None or not len(boxes) or len(logits) * 4 % len(boxes):
         return 0
     return len(logits) * 4 // len(boxes)

@@ -213,7 +213,7 @@ def _folded_statistics(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns mean 0 and variance 1 for all batch norms. Caffe2 folds both into the weights."""
     statistics = {}
     for name, value in ours.items():
-        if name.endswith(".bias"):  # of a norm: no convolution of a body has a bias
+        if name.endswith(".bias"):  # it is a norm's, because no convolution of a body has a bias
             statistics[name.removesuffix("bias") + "running_mean"] = torch.zeros_like(value)
             statistics[name.removesuffix("bias") + "running_var"] = torch.ones_like(value)
     return statistics

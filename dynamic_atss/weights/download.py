@@ -24,12 +24,12 @@ from dynamic_atss.weights.pip import PREFIX as PIP
 from dynamic_atss.weights.pip import installed_file
 from dynamic_atss.weights.urls import OPEN_MMLAB, PREFIX, TORCHVISION, weight_url
 
-_TIMEOUT = 30  # seconds without a byte
+_TIMEOUT = 30  # seconds without a byte, after which a download fails
 _SLOWEST = 10_000  # bytes per second on average; a slower download is given up
 _PATIENCE = 60  # seconds before the speed is checked
 _CHUNK = 1 << 20
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # not a drive letter
-_FORBIDDEN = re.compile(r"[\x00-\x20\x7f]")  # in a URL: blanks and control characters
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f]")  # a URL must not have blanks and control characters
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 # Sites whose file names end with the first digits of the file's sha256.
 _NAMED_BY_DIGEST = (TORCHVISION, OPEN_MMLAB)
@@ -79,7 +79,7 @@ def weight_file(name: str | os.PathLike[str], cache_dir: str | os.PathLike[str] 
             _fetch_once(address, target)
         elif len(address.digest) == 64:
             _check_kept(address, target)
-    except (OSError, ValueError, HTTPException) as error:  # URLError, time-outs are OSErrors
+    except (OSError, ValueError, HTTPException) as error:  # URLError and time-outs are OSErrors
         reason = getattr(error, "reason", None) or _bad_answer(error) or error.args[-1:] or error
         raise UserError(
             f"{url}: cannot be downloaded ({_plain(reason)}); put the file at {target}"

@@ -1,8 +1,8 @@
 """Renames EfficientNets of the package efficientnet_pytorch to timm's names.
 
-The package numbers the blocks from first to last, timm numbers them within their stages. Both count
-the norms of a block from the first convolution. A block without expansion has one convolution and
-one norm less.
+The package numbers the blocks from first to last, and timm numbers them within their stages. Both
+count the norms of a block from the first convolution. A block without expansion has one convolution
+and one norm less.
 """
 
 from __future__ import annotations

@@ -15,21 +15,21 @@ from torch import Tensor
 from dynamic_atss.errors import UserError
 from dynamic_atss.weights.safe_pickle import Skipped
 
-# Keys under which trainers save weights. Earlier keys have priority, those of averaged weights come
-# last: mmengine saves the trained weights under "ema_state_dict" and the averaged ones under
-# "state_dict", and programs test the weights under the plain key.
+# Trainers save weights under these keys. Earlier keys have priority. Keys of averaged weights come
+# last, because programs test the weights under the plain key: mmengine saves the averaged weights
+# under "state_dict" and the trained ones under "ema_state_dict".
 KEYS = tuple(
     "model state_dict model_state_dict model_state blobs weights params net network module "
     "model_ema ema ema_model ema_state_dict state_dict_ema ema_state averaged_model "
     "params_ema".split()
 )
-# Modules that wrap the complete model: data parallel, Lightning, averages.
+# These modules wrap the complete model, for data parallelism, for Lightning or for averages.
 _OUTER = tuple(
     "module model net network detector online_model ema ema_model model_ema averaged_model".split()
 )
-# Modules that torch.compile, FSDP and activation checkpointing wrap around any submodule.
+# torch.compile, FSDP and activation checkpointing wrap these modules around any submodule.
 _INNER = {"_orig_mod", "_fsdp_wrapped_module", "_fpw_module", "_checkpoint_wrapped_module"}
-_DEEPEST = 3  # wrappers within wrappers
+_DEEPEST = 3  # limit of dictionaries within dictionaries that are searched
 _HOW = "save the weights only: torch.save(model.state_dict(), 'weights.pth')"
 
 

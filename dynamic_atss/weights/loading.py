@@ -134,7 +134,7 @@ def load_content(
         for name in loaded:
             targets[name].copy_(source.tensors[name])
     unused = [source.origin[n] for n in source.tensors if n not in targets or n in skipped]
-    unused.sort(key=lambda name: name.endswith(COUNTER))  # counters last: they matter least
+    unused.sort(key=lambda name: name.endswith(COUNTER))  # counters matter least
     initial = [name for name in targets if name not in set(loaded)]
     return LoadReport(str(path), source.format, loaded, initial, [*source.ignored, *unused], notes)
 

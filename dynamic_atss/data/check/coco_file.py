@@ -13,7 +13,7 @@ from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.survey import Finding, SurveyInput, share
 from dynamic_atss.quoting import printable
 
-# Codes of the health check that the survey lacks: level, description of the affected, advice.
+# Maps each code of the health check that the survey lacks to level, description and advice.
 HEALTH = {
     "near_duplicate": (
         "warning",

@@ -26,7 +26,7 @@ from dynamic_atss.errors import UserError
 
 @dataclass
 class Opened:
-    """Holds a data set that may have bad files, and what is known about them.
+    """Holds a data set that may have bad files, and the findings about them.
 
     Attributes:
         spec: the name of the data set.

@@ -151,7 +151,7 @@ class Repair:
         return list(found.values())
 
     def _with_ids(self, entries: list[Entry]) -> list[Entry]:
-        """Gives an id to the entries that have none."""
+        """Adds ids to the entries that have none."""
         free = max((e["id"] for e in entries if isinstance(e.get("id"), int)), default=0)
         for entry in entries:
             if "id" not in entry:

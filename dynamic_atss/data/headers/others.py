@@ -57,7 +57,7 @@ def other_header(file: BinaryIO, formats: tuple[str, ...]) -> ImageHeader:
     head = file.read(12)
     if head.startswith(_ICON):
         raise ValueError("icons are not supported: save it as a PNG")
-    most = PICTURE_BYTES if head[4:8] == b"ftyp" else HEADER_BYTES  # Pillow reads an entire AVIF
+    most = PICTURE_BYTES if head[4:8] == b"ftyp" else HEADER_BYTES  # Pillow reads all of AVIF
     file.seek(0)
     # Pillow uses only read, seek and tell.
     with Image.open(cast(IO[bytes], Beginning(file, most)), formats=formats) as image:

@@ -17,10 +17,10 @@ from dynamic_atss.data.survey.classes import (
 from dynamic_atss.data.survey.finding import Finding, several, share
 from dynamic_atss.data.survey.survey_input import SurveyInput
 
-MOST = 0.5  # share of boxes beyond the image that makes a finding certain, also without a cause
+MOST = 0.5  # share of boxes beyond the image that makes a finding certain, even without a cause
 LARGE_SHARE = 0.05  # share of boxes beyond the image that gives a finding; people draw 0.1 to 1 %
 _MIN_INSIDE = 0.95  # another reading explains the boxes if it puts this share inside the image
-_PIXEL = 1.0  # tolerance: tools round, and some count the last pixel
+_PIXEL = 1.0  # tolerance, because tools round and some count the last pixel
 
 # Maps the four numbers of a box to x1, y1, x2, y2, each (A,) or one number.
 Reading = Callable[..., tuple]
@@ -43,7 +43,7 @@ OTHERS: dict[str, Reading] = {
     ),
     "corners with y before x (y1, x1, y2, x2)": lambda a, b, c, d: (b, a, d, c),
 }
-CERTAIN = tuple(OTHERS)[:2]  # readings without another explanation
+CERTAIN = tuple(OTHERS)[:2]  # nothing else explains boxes of these forms
 
 
 def boxes_beyond(data: SurveyInput) -> Iterator[Finding]:

@@ -114,7 +114,7 @@ def size_matches(size: np.ndarray, header: ImageHeader, reading: ReadOptions) ->
     `reading.exif` may allow only one of the two. A missing size matches.
 
     Args:
-        size: (height, width) as annotated; 0 if missing.
+        size: (height, width) as annotated, or 0 if missing.
         header: the header of the file.
         reading: how to read the file.
     """

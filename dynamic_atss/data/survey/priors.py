@@ -1,4 +1,4 @@
-"""Finds boxes that no prior learns, by running the assignment rule at the training's size."""
+"""Finds boxes that no prior learns. Runs the assignment rule at the training's size for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.survey.finding import Finding, share
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
-MOST_IMAGES = 500  # limit of images, evenly spread; they take a second or two
+MOST_IMAGES = 500  # limit of images, which are spread evenly and take a second or two
 _FEW = 0.01  # share of boxes below which the finding is a note; every data set has some
 
 
