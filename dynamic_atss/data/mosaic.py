@@ -23,12 +23,12 @@ NEAREST_CUT = 0.2  # least distance from the border to the cut, as a fraction of
 
 
 class MosaicDataset(Dataset):
-    """Joins each image of a training set, with probability `prob`, with others to a mosaic.
+    """Turns each image of a training set, with probability `prob`, into a mosaic of four images.
 
-    The image is the first of four. The three others are drawn from the data set, with probabilities
-    proportional to `factors`. A mosaic has the size of its first image, so that `sizes` and the
-    aspect-ratio groups stay right. The data set's transform follows. Random numbers depend only on
-    (seed, position).
+    The image is the first of the four. The three others are drawn from the data set, with
+    probabilities proportional to `factors`. A mosaic has the size of its first image, so that
+    `sizes` and the aspect-ratio groups stay right. The data set's transform follows. Random numbers
+    depend only on (seed, position).
 
     There are no mosaics from position `stop` in the stream of samples on. The end of the training
     then sees images as the test does. Iteration i takes samples from about position i * batch. A

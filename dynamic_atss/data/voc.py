@@ -250,10 +250,7 @@ def _image_files(folder: Path, split: Path, names: list[str]) -> tuple[list[str]
 
 
 def _warn_of_several(files: list[str], present: set[str]) -> list[str]:
-    """Returns a warning of images with several files of one name.
-
-    The list is empty without them.
-    """
+    """Returns a list with one warning if images have several files of one name."""
     counts = Counter(os.path.splitext(file)[0] for file in present)
     several = [file for file in files if counts[os.path.splitext(file)[0]] > 1]
     if not several:

@@ -111,7 +111,7 @@ class Workers:
     def _stop(self) -> None:
         # An iterator without workers lacks the method. No thread can start when Python ends.
         if hasattr(self._batches, "_shutdown_workers") and not sys.is_finalizing():
-            # A thread does it, because it may wait for a blocked worker or the lock of a killed one.
+            # A thread does it, as it may wait for a blocked worker or for the lock of a killed one.
             shutdown = threading.Thread(target=self._batches._shutdown_workers, daemon=True)
             shutdown.start()
             shutdown.join(_SECONDS_TO_END)

@@ -22,7 +22,7 @@ Numbers = dict[str, Any]
 def sweep_of(matches: Matches, category: int | None = None) -> Sweep:
     """Counts by threshold for one category, or for all categories with a common threshold.
 
-    None means all categories.
+    A `category` of None means all categories.
     """
     chosen, boxes = matches.counted, matches.objects
     if category is not None:

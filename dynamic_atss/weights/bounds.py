@@ -1,4 +1,4 @@
-"""Limits the work of a pickle, because a few hundred bytes can ask for any time and memory.
+"""Limits the work of a pickle. A few hundred bytes can ask for any amount of time and memory.
 
 For example, a list may hold the next list twice, and so on, 30 deep. It is small until something
 walks it. Eight bytes can declare a length of gigabytes.

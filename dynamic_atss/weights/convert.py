@@ -1,4 +1,4 @@
-"""Converts weight files between formats. The weights stay the same to the bit, or it fails."""
+"""Converts weight files between formats. Keeps the weights to the bit, or raises an error."""
 
 from __future__ import annotations
 

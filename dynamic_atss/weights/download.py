@@ -102,7 +102,7 @@ def _plain(reason: object) -> str:
 
 
 def _address(url: str) -> _Address:
-    """Splits a URL into its parts.
+    """Makes the `_Address` of a URL.
 
     Raises UserError for a URL that is not of http(s), or for a malformed digest.
     """

@@ -262,8 +262,8 @@ def _translate(
 
 
 def _is_no_weight(name: str, value: Any) -> bool:
-    """Returns True for other values of a trainer.
+    """Returns True for a value of a trainer that is no weight, such as `epoch` or `args`.
 
-    Their names have no module, as `epoch` or `args`.
+    Its name has no module, or ends with `._extra_state`.
     """
     return not isinstance(value, Tensor) and ("." not in name or name.endswith("._extra_state"))

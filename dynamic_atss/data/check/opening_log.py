@@ -60,7 +60,7 @@ def opening_findings(data: SurveyInput, records: Sequence[logging.LogRecord]) ->
 
 
 def box_form_findings(data: SurveyInput, found: Sequence[Finding]) -> Iterator[Finding]:
-    """Yields the warning of `box_warning`, unless the survey has found the same fault.
+    """Yields the warning of `box_warning`, unless the survey has found a similar fault.
 
     Args:
         data: the data set.

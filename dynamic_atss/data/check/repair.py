@@ -94,7 +94,7 @@ class Repair:
         """Returns the (height, width) of an image for the cleaned copy.
 
         It is the annotated size if that is right, and otherwise the size of the file. Returns None
-        if the boxes do not fit into the file's size.
+        if a wrong size is annotated and the boxes do not fit into that of the file.
         """
         written = as_size(entry.get("height")), as_size(entry.get("width"))
         if self.drawn_upright:
