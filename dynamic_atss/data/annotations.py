@@ -1,4 +1,4 @@
-"""Reads COCO JSON into numpy arrays. Reports mistakes of the file in one line."""
+"""Reads COCO JSON into numpy arrays. Reports each mistake of the file in one line."""
 
 from __future__ import annotations
 
@@ -26,24 +26,26 @@ from dynamic_atss.reading import JSON_BYTES, KB, check_memory, open_file
 
 @dataclass(frozen=True)
 class Annotations:
-    """The annotations of a data set: n images sorted by id, A boxes sorted by image.
+    """Holds the annotations of a data set: n images sorted by id, A boxes sorted by image.
 
     Attributes:
         image_ids: (n,) int64.
-        names: (n,) str, of the image files; "" if missing.
-        sizes: (n, 2) int64 height, width; 0 if missing.
+        names: (n,) str, the names of the image files, or "" if missing.
+        sizes: (n, 2) int64 height, width, or 0 if missing.
         class_names, category_ids: of the C classes, in the order of `categories`.
         xywh: (A, 4) float64 as in the file.
-        areas: (A,) float64; w * h if missing.
+        areas: (A,) float64, or w * h if missing.
         classes: (A,) int64 in 0..C-1.
         image_index: (A,) int64 in 0..n-1, ascending.
-        crowd: (A,) bool; not trained on, and detections of it are no errors (VOC: difficult).
-        flagged: number of boxes that are crowds only by an "ignore" flag.
+        crowd: (A,) bool, True for crowds and for VOC's difficult boxes. They are not trained on,
+            and detections of them are no errors.
+        flagged: number of boxes that are crowds only because of an "ignore" flag.
         notes: lines for the log on values that were interpreted.
         missing_areas: number of boxes without an area in the file.
-        odd_areas: number of areas that are not positive, and the first; w * h replaces them.
+        odd_areas: number of areas that are not positive, and the first of them. w * h replaces
+            them.
         warnings: lines for the log on likely mistakes.
-        rotated: number of boxes marked as rotated, and the first; the mark has no effect.
+        rotated: number of boxes marked as rotated, and the first of them. The mark has no effect.
     """
 
     image_ids: np.ndarray
@@ -74,8 +76,8 @@ class Annotations:
         """Makes annotations of boxes in any order. Image ids and category ids start at 1.
 
         Args:
-            names: the image files.
-            class_names: the classes.
+            names: the names of the image files.
+            class_names: the names of the classes.
             rows: (image index, class index, x, y, w, h) of each box, in pixels.
         """
         table = np.array(rows, np.float64).reshape(-1, 6)
@@ -98,8 +100,11 @@ class Annotations:
 def read_annotations(path: Path, *, need_boxes: bool) -> Annotations:
     """Reads and checks a COCO file.
 
-    need_boxes: the file must have `annotations` (files of test sets have none).
-    Accepts ids and numbers as texts or floats (`read_values`) and notes it.
+    Accepts ids and numbers as texts or floats (`read_values`), and notes it.
+
+    Args:
+        need_boxes: True if the file must have `annotations`. Files of test sets have none.
+
     Raises UserError for a missing or damaged file, missing entries, unknown or repeated ids, and
     malformed boxes.
     """
@@ -169,14 +174,18 @@ def read_json(path: Path) -> Any:
         raise UserError(
             f"{path}: broken JSON at {where} ({error.msg}): correct it or fetch the file again"
         ) from None
-    except (ValueError, RecursionError) as error:  # not UTF-8; numbers of over 4300 digits
+    except (ValueError, RecursionError) as error:  # not UTF-8, or a number of over 4300 digits
         raise UserError(f"{path}: not JSON ({error}): give a JSON file") from None
 
 
 def _json_bytes(path: Path) -> bytes:
-    """Reads a file. Raises OSError, and ValueError, before reading all, if it is not JSON."""
+    """Reads the bytes of a JSON file.
+
+    Raises OSError if it cannot be read. Raises ValueError, before it reads the rest, if the file is
+    not JSON.
+    """
     with open_file(path, JSON_BYTES) as file:
-        check_memory(2 * os.fstat(file.fileno()).st_size)  # bytes and decoded text
+        check_memory(2 * os.fstat(file.fileno()).st_size)  # for the bytes and the text
         head = file.read(KB)
         if head and not any(sign in head for sign in b'{["'):
             raise ValueError("it does not begin with { or [")

@@ -1,4 +1,4 @@
-"""Reads "attributes" of an annotation in the forms that exporters write."""
+"""Reads the "attributes" of an annotation in the forms that exporters write."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 def attributes_of(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns name -> value.
+    """Returns the attributes of an annotation as name -> value.
 
-    A list may have names, which are set, or objects with "name" and "value". Ignores entries
+    A list may have names, whose value is True, or objects with "name" and "value". Ignores entries
     without a name, such as numbers of attributes.
     """
     given = entry.get("attributes")

@@ -20,9 +20,12 @@ _Readings = dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
 class BoxForm:
     """Describes how a format writes boxes.
 
-    text: in words · readings: name -> function from the four numbers, in another form, to corners
-    x1, y1, x2, y2 in pixels · fractions: True for centre, width, height as fractions of the image's
-    sides, False for x, y, width, height in pixels
+    Attributes:
+        text: the form in words.
+        readings: name of another form -> function from the four numbers in that form to the corners
+            x1, y1, x2, y2 in pixels.
+        fractions: True for centre, width, height as fractions of the image's sides. False for x, y,
+            width, height in pixels.
     """
 
     text: str
@@ -30,12 +33,12 @@ class BoxForm:
     fractions: bool = False
 
     def written(self, xywh: np.ndarray) -> np.ndarray:
-        """Converts boxes x, y, w, h (A, 4) to the form of the file, in pixels."""
+        """Converts boxes x, y, w, h (A, 4) in pixels to the form of the file, still in pixels."""
         origin = xywh[:, :2] + xywh[:, 2:] / 2 if self.fractions else xywh[:, :2]
         return np.concatenate([origin, xywh[:, 2:]], axis=1)
 
     def example(self, xywh: np.ndarray, sizes: np.ndarray) -> str:
-        """Formats the first box as in the file."""
+        """Formats the first box as it is written in the file."""
         sides = np.tile(sizes[0, ::-1], 2) if self.fractions else 1
         return _text(self.written(xywh[:1])[0] / sides)
 
@@ -62,10 +65,15 @@ FRACTIONS = BoxForm(
 def box_warning(
     xywh: np.ndarray, sizes: np.ndarray, areas: np.ndarray, form: BoxForm = PIXELS
 ) -> str:
-    """Says what looks wrong about the boxes of a data set, with the likely cause; "" if nothing.
+    """Says why the boxes of a data set look wrong, with the likely cause.
 
-    xywh: (A, 4) as annotated · sizes: (A, 2) height, width of each box's image · areas: (A,) as
-    annotated · form: how the format writes boxes
+    Returns "" if they look right.
+
+    Args:
+        xywh: (A, 4) as annotated.
+        sizes: (A, 2) height, width of each box's image.
+        areas: (A,) as annotated.
+        form: how the format writes boxes.
     """
     with np.errstate(invalid="ignore"):
         usable = np.isfinite(xywh).all(1) & (xywh[:, 2:] > 0).all(1) & (sizes > 0).all(1)
@@ -80,11 +88,13 @@ def upright_boxes(
 ) -> tuple[int, str, str]:
     """Detects boxes drawn on the upright picture although the annotated size is the stored one.
 
-    Returns the number of boxes, a description and advice; (0, "", "") if there are none.
+    Returns the number of boxes, a description and advice. Returns (0, "", "") if there are none.
 
-    xywh: (A, 4) as annotated · sizes: (A, 2) height, width of each box's image as stored ·
-    sideways: (A,) bool, True if the image is read as stored and its EXIF orientation would exchange
-    its sides
+    Args:
+        xywh: (A, 4) as annotated.
+        sizes: (A, 2) height, width of each box's image as stored.
+        sideways: (A,) bool, True if the image is read as stored and its EXIF orientation would
+            exchange its sides.
     """
     xywh, sizes = xywh[sideways], sizes[sideways]
     beyond = ~_inside(_corners(xywh), sizes)
@@ -102,7 +112,7 @@ def upright_boxes(
 
 
 def _normalised(xywh: np.ndarray) -> str:
-    """Detects boxes within the first pixel: fractions that were read as pixels."""
+    """Detects boxes within the first pixel. These are fractions that were read as pixels."""
     small, ends = xywh[:, 2:] <= 1, xywh[:, :2] + xywh[:, 2:] <= 1
     inside = (np.abs(xywh[:, :2]) <= 1).all(1) & (small.all(1) | ends.all(1))
     if inside.mean() < SUSPECT:
@@ -116,7 +126,7 @@ def _normalised(xywh: np.ndarray) -> str:
 
 
 def _beyond(xywh: np.ndarray, sizes: np.ndarray, areas: np.ndarray, form: BoxForm) -> str:
-    """Detects boxes that reach beyond their image, or whose areas are those of corners."""
+    """Detects boxes that reach beyond their image, or whose areas fit corners x1, y1, x2, y2."""
     beyond = ~_inside(_corners(xywh), sizes)
     corner_areas = (xywh[:, 2:] - xywh[:, :2]).prod(1)
     agree = np.isclose(areas, corner_areas, rtol=0.02) & ~np.isclose(areas, xywh[:, 2:].prod(1))
@@ -158,7 +168,7 @@ def _corners(xywh: np.ndarray) -> _Columns:
 
 
 def _inside(corners: _Columns, sizes: np.ndarray) -> np.ndarray:
-    """Returns (A,) bool: boxes of positive extent inside their image, within REACH."""
+    """Returns (A,) bool, True for boxes of positive extent inside their image, within REACH."""
     x1, y1, x2, y2 = corners
     height, width = sizes.T
     reach_x, reach_y = 1 + REACH * width, 1 + REACH * height

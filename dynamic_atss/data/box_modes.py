@@ -11,14 +11,14 @@ from dynamic_atss.data.coco_boxes import is_box
 from dynamic_atss.data.wording import and_others, annotation_name, short
 from dynamic_atss.errors import UserError
 
-_MODES = ("XYXY_ABS", "XYWH_ABS", "XYXY_REL", "XYWH_REL", "XYWHA_ABS")  # by their numbers
+_MODES = ("XYXY_ABS", "XYWH_ABS", "XYXY_REL", "XYWH_REL", "XYWHA_ABS")  # the index is the number
 _READ = ("XYXY_ABS", "XYWH_ABS")
 
 
 def read_modes(path: Path, entries: Sequence[dict[str, Any]]) -> list[str]:
     """Converts boxes of mode XYXY_ABS to x, y, w, h, in place. Returns notes with the counts.
 
-    Raises UserError for an unknown mode, and for fractions and rotated boxes.
+    Raises UserError for an unknown mode, for fractions, and for rotated boxes.
     """
     given = [(number, entry) for number, entry in enumerate(entries) if "bbox_mode" in entry]
     modes = [_mode(entry["bbox_mode"]) for _, entry in given]
@@ -39,7 +39,7 @@ def read_modes(path: Path, entries: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _mode(value: Any) -> str:
-    """Returns the name of a mode that is given as number, as name, or as `BoxMode.<name>`."""
+    """Returns the name of a mode, which is given as a number, as a name, or as `BoxMode.<name>`."""
     if type(value) is int:
         return _MODES[value] if 0 <= value < len(_MODES) else "unknown"
     name = str(value).rpartition(".")[2].upper()

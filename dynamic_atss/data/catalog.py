@@ -34,7 +34,7 @@ _VOC = {
     for split in ("train", "val", "trainval", *(["test"] if year == 2007 else []))
 }
 ALIKE = 0.7  # share of equal letters; "my_pigs_train" is too far from "shapes_train"
-# How to write an entry that a user has added to the releases' paths_catalog.py.
+# The form of a name for an entry that a user has added to the releases' paths_catalog.py.
 FROM_CATALOG = "coco:<DATA_DIR>/<its ann_file>:<DATA_DIR>/<its img_dir> in place of its name"
 FORMATS: dict[str, type[DetectionDataset]] = {
     "coco": CocoDataset,
@@ -44,7 +44,7 @@ FORMATS: dict[str, type[DetectionDataset]] = {
 
 
 class UnknownName(UserError):
-    """The name is neither in the catalog nor of the form `<format>:...`."""
+    """Says that a name is neither in the catalog nor of the form `<format>:...`."""
 
 
 def open_dataset(
@@ -57,18 +57,19 @@ def open_dataset(
 ) -> DetectionDataset:
     """Opens the data set of a catalog name, or of `<format>:<arguments of the format>`.
 
-    Reads images of the catalog's sets as stored, unless `reading.exif` is "apply", and skips the
-    check of their headers: these sets are known. Generates `shapes_train` and `shapes_val` in
-    `root`/shapes if they are missing.
+    The catalog's sets are known. Their images are read as stored, unless `reading.exif` is "apply",
+    and their headers are not checked. Generates `shapes_train` and `shapes_val` in `root`/shapes if
+    they are missing.
 
     Args:
+        name: the name of the data set.
         root: the folder of the catalog's data sets.
         formats: the class of each format.
         reading, options: as for `DetectionDataset`.
 
     Raises:
-        UnknownName: unknown name; the message has the nearest valid one.
-        UserError: files are missing.
+        UnknownName: if the name is unknown. The message has the nearest valid one.
+        UserError: if files are missing.
     """
     if name in {**_COCO, **_VOC, **_SHAPES}:
         reading = replace(reading, headers=False)
@@ -81,7 +82,7 @@ def open_dataset(
 
 
 def full_name(name: str, root: Path) -> str:
-    """Replaces a catalog name by `<format>:<files>` below `root`; other names stay.
+    """Replaces a catalog name by `<format>:<files>` below `root`. Other names stay unchanged.
 
     Raises UserError if the files do not exist.
     """

@@ -11,9 +11,11 @@ from dynamic_atss.types import GroundTruth
 
 
 def fault(found: Any, classes: int | None) -> str:
-    """Says what is wrong with an (image, gt) of one image; "" if nothing is.
+    """Says why an (image, gt) of one image is wrong. Returns "" if it is right.
 
-    classes: number of classes; None skips their check.
+    Args:
+        found: the result of the user's code.
+        classes: number of classes. None skips the check of classes.
     """
     if not isinstance(found, tuple | list) or len(found) != 2:
         return f"a {type(found).__name__}, not (image, gt)"
@@ -33,7 +35,7 @@ def _of_image(image: Any) -> str:
 
 
 def _of_form(gt: GroundTruth) -> str:
-    """Checks types and shapes."""
+    """Says which field of `gt` has a wrong type or shape. Returns "" if none has."""
     count = len(gt.boxes) if isinstance(gt.boxes, Tensor) and gt.boxes.ndim else 0
     wanted = {
         "boxes": (torch.float32, (count, 4)),

@@ -20,7 +20,7 @@ _RULE = "the data sets of a run need the same class names"
 
 
 class Named(Protocol):
-    """The members of a data set that messages use."""
+    """Lists the members of a data set that messages use."""
 
     class_names: list[str]
 
@@ -46,7 +46,7 @@ def check_same(first: Named, other: Named) -> None:
 
 
 def _similar_name(name: str, others: Sequence[str]) -> str:
-    """Says which of the other names is a spelling of `name`; "" if none is."""
+    """Says which of the other names is a spelling of `name`. Returns "" if none is."""
     for difference, is_same in _SPELLINGS:
         same = [other for other in others if is_same(name, other)]
         if same:
@@ -90,7 +90,11 @@ def check_known(
 ) -> None:
     """Compares the classes of a test set with those of a model and logs differences.
 
-    with_boxes: the classes of the test set that have boxes
+    Args:
+        source: the annotations of the test set, for messages.
+        in_test_set: the classes of the test set.
+        with_boxes: the classes of the test set that have boxes.
+        in_model: the classes of the model.
 
     Raises UserError if the model lacks a class that has boxes, or all classes.
     """
@@ -123,7 +127,7 @@ def check_known(
 
 
 def unused_classes(content: Annotations) -> str:
-    """Lists the classes without boxes, for the log; "" if there are none."""
+    """Lists the classes without boxes, for the log. Returns "" if there are none."""
     names = content.class_names
     counts = np.bincount(content.classes, minlength=len(names))
     unused = [name for name, count in zip(names, counts, strict=True) if not count]
@@ -131,5 +135,5 @@ def unused_classes(content: Annotations) -> str:
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
-    """Lists the first names, quoted, for a message."""
+    """Lists the first `most` names, quoted, for a message."""
     return ", ".join(map(repr, names[:most])) + (", ..." if len(names) > most else "")

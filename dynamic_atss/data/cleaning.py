@@ -34,10 +34,11 @@ def clean_boxes(
         xywh: (A, 4).
         sizes: (A, 2) height, width of each box's image.
         crowd: (A,) bool.
-        convention: LEGACY: x2 = x + w - 1, boxes of one pixel have no extent. EXACT: x2 = x + w.
-        keep_crowds: treats crowds as the other boxes; otherwise drops them.
+        convention: LEGACY means x2 = x + w - 1, so that boxes of one pixel have no extent. EXACT
+            means x2 = x + w.
+        keep_crowds: treats crowds as the other boxes. False drops them.
 
-    Returns xyxy (A, 4) float32 clipped to the image, kept (A,) bool, and counts by reason.
+    Returns xyxy (A, 4) float32 clipped to the image, kept (A,) bool, and the counts by reason.
     """
     beyond = convention.value
     valid = np.isfinite(xywh).all(axis=1) & (np.nan_to_num(xywh[:, 2:]) > 0).all(axis=1)
@@ -61,9 +62,13 @@ def clean_boxes(
 def cleaning_notes(
     statistics: Mapping[str, int], flagged: int, missing_areas: int, keep_crowds: bool
 ) -> list[str]:
-    """Describes what was dropped or clipped, in sentences without a full stop.
+    """Describes which boxes and images were dropped or clipped, in sentences without a full stop.
 
-    flagged: number of boxes with an "ignore" flag · missing_areas: number of boxes without an area
+    Args:
+        statistics: reason -> number of boxes or images.
+        flagged: number of boxes with an "ignore" flag.
+        missing_areas: number of boxes without an area.
+        keep_crowds: True if crowds become regions to ignore.
     """
     fate = "Ignores the regions of %d" if keep_crowds else "Dropped %d"
     flags = f' ({flagged} by "ignore": 1; scored as crowds)' if flagged else ""
@@ -90,9 +95,9 @@ def complete_sizes(content: Annotations, folder: Path) -> np.ndarray:
 
 
 def check_files(annotations: Path, folder: Path, content: Annotations) -> Annotations:
-    """Checks that all image files exist. Corrects file names in another form, with a note.
+    """Checks that all image files exist. Corrects file names that are written in another form.
 
-    Raises UserError if an image has no name or no file.
+    Adds a note on the corrected names. Raises UserError if an image has no name or no file.
     """
     names = content.names.tolist()
     if "" in names:
@@ -113,7 +118,7 @@ def check_files(annotations: Path, folder: Path, content: Annotations) -> Annota
 
 
 def find_names(folder: Path, content: Annotations) -> tuple[Annotations, list[str], list[str]]:
-    """Corrects file names in another form, with a note.
+    """Corrects file names that are written in another form, and adds a note on them.
 
     Returns the annotations, the names without a file, and the folder's files. Lists the files only
     if a name is not found as written.

@@ -9,7 +9,10 @@ from dynamic_atss.data.dataset import DetectionDataset
 
 
 class CocoDataset(DetectionDataset):
-    """`CocoDataset(annotations, images, training=...)`: a COCO JSON file and its image folder."""
+    """Reads a COCO JSON file and its image folder.
+
+    It is made by `CocoDataset(annotations, images, training=...)`.
+    """
 
     written_as = "coco:<annotations.json>:<image folder>"
 

@@ -11,7 +11,7 @@ import numpy as np
 from dynamic_atss.data.wording import and_others, annotation_name, short
 from dynamic_atss.errors import UserError
 
-NUMBERS = (int, float)  # compared with type(), because isinstance takes bool for int
+NUMBERS = (int, float)  # compare them with type(), because isinstance takes bool for int
 
 
 def read_boxes(path: Path, entries: list[dict[str, Any]]) -> np.ndarray:
@@ -34,23 +34,27 @@ def read_boxes(path: Path, entries: list[dict[str, Any]]) -> np.ndarray:
 
 
 def is_box(box: object) -> bool:
-    """Returns True for a list of four numbers. numpy would take bool, and None as NaN."""
+    """Returns True for a list of four numbers.
+
+    numpy would also accept bool, and None as NaN.
+    """
     return isinstance(box, list) and len(box) == 4 and all(type(v) in NUMBERS for v in box)
 
 
 def read_areas(entries: list[dict[str, Any]], xywh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Reads the areas (A,) float64 of the objects' outlines.
 
-    Takes w * h if the file has no positive and finite area. Returns (A,) bool for these, too.
+    Takes w * h if the file has no positive and finite area. Returns (A,) bool, too: True for the
+    areas that were taken from w * h.
     """
     areas = np.array([area_of(e.get("area")) for e in entries], dtype=np.float64)
     without = np.isnan(areas)
-    with np.errstate(all="ignore"):  # boxes of infinite extent
+    with np.errstate(all="ignore"):  # boxes may have infinite extent
         return np.where(without, xywh[:, 2:].prod(1), areas), without
 
 
 def area_of(value: Any) -> float:
-    """Returns an area as float; NaN if it is not a positive and finite number."""
+    """Returns an area as float. Returns NaN if it is not a positive and finite number."""
     try:
         number = float(value) if type(value) in NUMBERS else math.nan
     except OverflowError:
@@ -59,7 +63,7 @@ def area_of(value: Any) -> float:
 
 
 def odd_areas_of(entries: list[dict[str, Any]], wrong: np.ndarray) -> tuple[int, str]:
-    """Counts the wrong areas, given as (A,) bool, and describes the first."""
+    """Counts the wrong areas, marked in `wrong` (A,) bool, and describes the first of them."""
     if not wrong.any():
         return 0, ""
     number = int(np.argmax(wrong))
@@ -68,7 +72,7 @@ def odd_areas_of(entries: list[dict[str, Any]], wrong: np.ndarray) -> tuple[int,
 
 
 def warn_of_areas(entries: list[dict[str, Any]], count: int, example: str) -> list[str]:
-    """Warns of wrong areas in a line for the log."""
+    """Returns a list with a warning of wrong areas for the log. It is empty if there are none."""
     if not count:
         return []
     return [

@@ -12,7 +12,7 @@ import numpy as np
 from dynamic_atss.data.wording import and_others, annotation_name, short
 from dynamic_atss.errors import UserError
 
-LARGEST_ID = 2**53  # of images and categories: tables of results store ids as float64
+LARGEST_ID = 2**53  # limit for images and categories, because results store ids as float64
 
 
 def _is_integer(value: object) -> TypeGuard[int]:
@@ -33,9 +33,12 @@ def read_ids(path: Path, kind: str, entries: Iterable[dict[str, Any]]) -> list[A
 
 
 def check_annotation_ids(path: Path, entries: list[dict[str, Any]]) -> None:
-    """Raises UserError for a repeated id. Ids may be texts or missing: only messages use them."""
+    """Raises UserError for a repeated id of an annotation.
+
+    Ids may be texts or missing, because only messages use them.
+    """
     given = (entry.get("id") for entry in entries)
-    # As texts, because a file can choose large integers that all have the same hash.
+    # Large integers become texts, because a file can choose them so that all have the same hash.
     _check_once(
         path,
         "annotation",
@@ -60,9 +63,14 @@ def _check_once(path: Path, kind: str, ids: Sequence[Any]) -> None:
 def look_up(
     path: Path, entries: list[dict[str, Any]], key: str, known: list[dict[str, Any]], name: str
 ) -> np.ndarray:
-    """Returns (A,) int64: the index in `known` of the id under `key` of each annotation.
+    """Returns (A,) int64: for each annotation, the index in `known` of the id under `key`.
 
-    name: the key of a value that people write in place of the id by mistake
+    Args:
+        path: the file, for messages.
+        entries: the annotations.
+        key: "category_id" or "image_id".
+        known: the entries that have the ids.
+        name: the key of the name that people write in place of the id by mistake.
 
     Raises UserError for an id that `known` lacks.
     """
@@ -78,7 +86,7 @@ def look_up(
 
 
 def _problem(value: object, known: list[dict[str, Any]], name: str) -> str:
-    """Says what is wrong with an unknown id, and what to do."""
+    """Says why an id is unknown, and how to correct it."""
     part = "categories" if name == "name" else "images"
     for entry in known:
         if isinstance(value, str) and value == entry.get(name):

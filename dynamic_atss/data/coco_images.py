@@ -14,9 +14,9 @@ from dynamic_atss.errors import UserError
 
 
 def file_name_of(path: Path, entry: dict[str, Any]) -> str:
-    """Returns `file_name`, in any spelling; "" if there is none.
+    """Returns `file_name`, in any spelling of the key. Returns "" if there is none.
 
-    LVIS has only `coco_url`: its last two parts are taken.
+    LVIS has only `coco_url`. The last two parts of the URL are then the name.
     """
     key = _name_key(entry) or "file_name"
     name = entry.get(key, "")
@@ -28,7 +28,7 @@ def file_name_of(path: Path, entry: dict[str, Any]) -> str:
 
 
 def _name_key(entry: dict[str, Any]) -> str:
-    """Returns the key that names the file; "" if there is none."""
+    """Returns the key that names the file. Returns "" if there is none."""
     if "file_name" in entry:
         return "file_name"
     spelt = (key for key in entry if re.sub(r"[^a-z]", "", key.lower()) == "filename")
@@ -36,7 +36,7 @@ def _name_key(entry: dict[str, Any]) -> str:
 
 
 def note_names(images: Iterable[dict[str, Any]]) -> list[str]:
-    """Notes each other spelling of file_name, in a line for the log."""
+    """Returns a line for the log for each other spelling of the key file_name."""
     keys = Counter(_name_key(entry) for entry in images)
     return [
         f"'{key}' of {count} images is read as file_name"
@@ -46,18 +46,21 @@ def note_names(images: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def _has_placeholder(entry: dict[str, Any]) -> bool:
-    """Returns True if a side is 0 or -1, as exporters write that do not open the picture."""
+    """Returns True if a side is 0 or -1. Exporters that do not open the picture write this."""
     return any(type(v) in NUMBERS and v in (0, -1) for v in map(entry.get, ("height", "width")))
 
 
 def note_placeholders(images: Iterable[dict[str, Any]]) -> list[str]:
-    """Notes images with such a side, in a line for the log."""
+    """Returns a line for the log on images with a side of 0 or -1."""
     count = sum(map(_has_placeholder, images))
     return [f"width or height of {count} images is 0 or -1, taken as missing"] if count else []
 
 
 def size_of(path: Path, entry: dict[str, Any]) -> tuple[int, int]:
-    """Returns (height, width); (0, 0) if one of them is missing, 0 or -1."""
+    """Returns (height, width). Returns (0, 0) if one of them is missing, 0 or -1.
+
+    Raises UserError if a side is not a positive integer.
+    """
     height, width = entry.get("height"), entry.get("width")
     if height is None or width is None or _has_placeholder(entry):
         return 0, 0

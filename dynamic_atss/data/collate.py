@@ -17,7 +17,7 @@ from dynamic_atss.types import Batch, GroundTruth, joined
 def collate(samples: Sequence[Sample], size_divisibility: int) -> Batch:
     """Pads images with 0 at the right and the bottom to a common size and joins the samples.
 
-    The common size is the largest, rounded up to `size_divisibility` (0 or 1: not rounded). The
+    The common size is the largest, rounded up to `size_divisibility`. 0 and 1 do not round. The
     images are channels-last in memory, as the samples are, so that whole rows are copied.
     """
     sizes = [tuple(s.image.shape[1:]) for s in samples]
@@ -41,7 +41,7 @@ def _as_image(gt: GroundTruth, number: int) -> GroundTruth:
 
 
 def _zeros(*shape: int) -> Tensor:
-    """Allocates black pixels; in a worker in shared memory, which saves a copy to the trainer."""
+    """Allocates black pixels. In a worker they are in shared memory, which saves a copy."""
     if get_worker_info() is None:
         return torch.zeros(shape, dtype=torch.uint8)
     shared = torch.UntypedStorage._new_shared(math.prod(shape))  # new pages of the system are zero

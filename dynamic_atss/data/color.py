@@ -28,8 +28,9 @@ def adjust_contrast(image: Tensor, factor: float) -> Tensor:
 class ColorJitter:
     """Changes brightness, contrast, saturation and hue by random factors, in random order.
 
-    Draws factors from [max(0, 1 - x), 1 + x], and the shift of the hue, in turns of the colour
-    circle, from [-hue, hue]. 0 leaves a property unchanged. Boxes stay as they are.
+    Draws factors from [max(0, 1 - x), 1 + x]. Draws the shift of the hue, in turns of the colour
+    circle, from [-hue, hue]. A parameter of 0 leaves its property unchanged. Boxes stay as they
+    are.
     """
 
     def __init__(self, brightness: float, contrast: float, saturation: float, hue: float) -> None:

@@ -16,15 +16,16 @@ from dynamic_atss.types import GroundTruth
 
 
 class ConcatDataset(Dataset):
-    """The images of several data sets in sequence, with the classes of the first set.
+    """Holds the images of several data sets in sequence, with the classes of the first set.
 
     Image ids are 0, 1, 2, ..., because two sets may use the same id. All sets must have the same
     transform and seed. The class has the members of a `TrainingSet`, `statistics` and
-    `ground_truth`; `parts` have the members that belong to one file (`images`, `read`, `entry`).
+    `ground_truth`. Members that belong to one file (`images`, `read`, `entry`) are those of
+    `parts`.
     """
 
     def __init__(self, parts: Sequence[DetectionDataset]) -> None:
-        """Reorders the classes of `parts` (one or more) as in the first.
+        """Reorders the classes of `parts` (one or more data sets) as in the first.
 
         Raises UserError if the class names differ.
         """
@@ -48,7 +49,11 @@ class ConcatDataset(Dataset):
         return len(self.image_ids)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        """Loads and transforms a sample. key: index, or (index, position in the stream)."""
+        """Loads and transforms a sample.
+
+        Args:
+            key: an index, or (index, position in the training stream).
+        """
         index, position = key if isinstance(key, tuple) else (key, key)
         part, part_index = self._locate(index)
         return replace(part[part_index, position], image_id=index)

@@ -15,7 +15,7 @@ TRIES = 20  # limit of windows drawn until one contains a box; two or three usua
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle, in integer pixels."""
+    """Describes a rectangle in integer pixels."""
 
     left: int
     top: int
@@ -23,7 +23,7 @@ class Window:
     width: int
 
     def of(self, image: Tensor) -> Tensor:
-        """Returns a view of the pixels of an image (3, H, W) in the window."""
+        """Returns a view of the pixels of an image (3, H, W) inside the window."""
         rows = slice(self.top, self.top + self.height)
         return image[:, rows, self.left : self.left + self.width]
 
@@ -36,7 +36,7 @@ def draw_window(height: int, width: int, size: tuple[int, int], rng: np.random.G
 
 
 def scale_boxes(gt: GroundTruth, old: tuple[int, int], new: tuple[int, int]) -> GroundTruth:
-    """Scales boxes with their image from size `old` to `new` (height, width).
+    """Scales boxes with their image from size `old` to size `new`, both (height, width).
 
     Multiplies corners by the ratio of the sizes, as the releases do, in both box conventions.
     """
@@ -45,11 +45,11 @@ def scale_boxes(gt: GroundTruth, old: tuple[int, int], new: tuple[int, int]) -> 
 
 
 def cut_boxes(gt: GroundTruth, window: Window, min_visible: float) -> GroundTruth:
-    """Clips boxes to the window, in its pixels.
+    """Clips boxes to the window. The result is in pixels of the window.
 
     Drops objects with less than the fraction `min_visible` of their area left. Drops boxes without
-    extent or with a side below one pixel, as the data set does. Regions to ignore only need the
-    latter.
+    extent or with a side below one pixel, as the data set does. A region to ignore is dropped only
+    for its extent or its side.
     """
     last_pixel = gt.convention.value
     moved = gt.boxes - gt.boxes.new_tensor([window.left, window.top] * 2)
@@ -67,9 +67,9 @@ def cut_boxes(gt: GroundTruth, window: Window, min_visible: float) -> GroundTrut
 class RandomCrop:
     """Crops an image, with probability `prob`, to a random window with at least one object.
 
-    Draws height and width of the window separately, as fractions `side` (low, high) of the image's.
-    Keeps the entire image if TRIES windows contain no object. Crops images without objects
-    anywhere.
+    Draws height and width of the window separately, each as a fraction of the image's. `side` (low,
+    high) limits the fraction. Keeps the entire image if TRIES windows contain no object. Crops
+    images without objects anywhere.
     """
 
     def __init__(self, prob: float, side: tuple[float, float], min_visible: float) -> None:

@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 
 class DetectionDataset(Dataset, ABC):
-    """Images with their boxes, sorted by image id.
+    """Holds images with their boxes, sorted by image id.
 
     Boxes become xyxy with x2 = x + w (LEGACY: x + w - 1) and are clipped to the image. Boxes
     without extent are dropped. Crowds, difficult and ignored boxes are dropped, or become regions
@@ -61,8 +61,8 @@ class DetectionDataset(Dataset, ABC):
         sizes: (n, 2) int64 height, width of the images as they are read (see `data.orientation`).
         statistics: reason -> number of boxes or images that were dropped or clipped.
         content: the annotations of all images, with missing sizes read from the image files.
-        exif: "apply" or "ignore"; how to read more pictures of the same source.
-        voc_scores: whether PASCAL VOC's scores are computed in addition to COCO's.
+        exif: "apply" or "ignore". It says how to read more pictures of the same source.
+        voc_scores: True if PASCAL VOC's scores are computed in addition to COCO's.
     """
 
     voc_scores = False
@@ -71,9 +71,13 @@ class DetectionDataset(Dataset, ABC):
 
     @classmethod
     def from_name(cls, name: str, **options: Any) -> DetectionDataset:
-        """Opens the data set of a name in DATASETS, given without its format.
+        """Opens the data set of a name in DATASETS.
 
-        options: as __init__. Raises UserError if a part of the name is missing.
+        Args:
+            name: the name without its format.
+            options: as for __init__.
+
+        Raises UserError if a part of the name is missing.
         """
         parts = cls.parts_of(name)
         if not all(parts):
@@ -101,8 +105,15 @@ class DetectionDataset(Dataset, ABC):
     ) -> None:
         """Reads and checks all annotations.
 
-        convention: meaning of x2 and y2 · reading: how to read the image files · transform: applied
-        to each sample, with random numbers of `seed`
+        Args:
+            annotations: the annotation file.
+            images: the image folder.
+            training: True for a training set, which needs boxes and drops images without objects.
+            keep_empty: keeps images without objects in a training set.
+            transform: is applied to each sample, with random numbers of `seed`.
+            convention: the meaning of x2 and y2.
+            keep_crowds: makes crowds regions to ignore. False drops them.
+            reading: how to read the image files.
 
         Raises UserError for a mistake in the file or the folder, and if no image is usable.
         """
@@ -141,7 +152,10 @@ class DetectionDataset(Dataset, ABC):
 
     @abstractmethod
     def read(self, *, need_boxes: bool = False) -> Annotations:
-        """Reads the annotation files. need_boxes: files without annotations are an error.
+        """Reads the annotation files.
+
+        Args:
+            need_boxes: True if files without annotations are an error.
 
         Raises UserError for a mistake in the files.
         """
@@ -155,10 +169,13 @@ class DetectionDataset(Dataset, ABC):
         return len(self.image_ids)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        """Loads and transforms a sample. key: index, or (index, position in the training stream).
+        """Loads and transforms a sample.
 
         The transform's random numbers depend only on (seed, position), so that a resumed run draws
         the same numbers with any number of workers.
+
+        Args:
+            key: an index, or (index, position in the training stream).
         """
         index, position = key if isinstance(key, tuple) else (key, key)
         image, gt = loaded(self, index)
@@ -228,7 +245,7 @@ class DetectionDataset(Dataset, ABC):
         return self.images / str(self._names[index])
 
     def entry(self, index: int) -> str:
-        """Names the annotation entry of an image, for messages."""
+        """Returns the name of an image's annotation entry, for messages."""
         return f"image id {self.image_ids[index]} of {self.annotations}"
 
     def classes_by_image(self) -> tuple[np.ndarray, np.ndarray]:
@@ -237,17 +254,17 @@ class DetectionDataset(Dataset, ABC):
 
     @property
     def parts(self) -> Sequence[DetectionDataset]:
-        """The data sets that this one consists of: only itself."""
+        """Returns the data sets that this one consists of, which is only itself."""
         return [self]
 
     @property
     def short_name(self) -> str:
-        """The name of the folder for its scores."""
+        """Returns the name of the folder for the scores of this data set."""
         return self.annotations.stem
 
     @property
     def class_advice(self) -> str:
-        """The advice of messages on how to add a missing class."""
+        """Returns the advice of messages on how to add a missing class."""
         return "correct its name in the categories, or add it there"
 
     def take_order_of(self, first: DetectionDataset) -> None:
@@ -273,7 +290,7 @@ class DetectionDataset(Dataset, ABC):
         self.reorder_classes(class_names)
 
     def reorder_classes(self, class_names: Sequence[str]) -> None:
-        """Replaces the list of classes. It must have all classes that have boxes."""
+        """Replaces the list of classes. The new list must have all classes that have boxes."""
         id_of = dict(zip(self.class_names, self.category_ids, strict=True))
         index_of = {name: i for i, name in enumerate(class_names)}
         new_indices = [index_of.get(name, -1) for name in self.class_names]
@@ -295,14 +312,14 @@ class DetectionDataset(Dataset, ABC):
 
 
 def _suspicion(content: Annotations, sideways: np.ndarray, form: BoxForm) -> str:
-    """Says what looks wrong about the boxes in general, with advice; "" if nothing does."""
+    """Says why the boxes in general look wrong, with advice. Returns "" if they look right."""
     sizes = content.sizes[content.image_index]
     count, found, advice = upright_boxes(content.xywh, sizes, sideways[content.image_index])
     return f"{found}: {advice}" if count else box_warning(content.xywh, sizes, content.areas, form)
 
 
 def _advice(content: Annotations) -> str:
-    """Says what to do about a data set without a usable box."""
+    """Says how to correct a data set without a usable box."""
     if len(content.crowd) and content.crowd.all():
         return (
             f"all its {len(content.crowd)} boxes are marked as crowd, difficult or ignored and are "

@@ -1,4 +1,4 @@
-"""Warns of 16-bit files that use fewer bits, as those of cameras with 10, 12 or 14 bits."""
+"""Warns of 16-bit files that use fewer bits, such as those of cameras with 10, 12 or 14 bits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ def check_bits(
     """Warns if the largest value of 16-bit images does not fit INPUT.BITS.
 
     Such images would be nearly black, or partly white.
-    bits: INPUT.BITS; 0 is all 16 · source: the name of the data set in the message
+
+    Args:
+        paths, headers: the images and their headers.
+        bits: INPUT.BITS. 0 means all 16.
+        source: the name of the data set in the message.
     """
     deep = [path for path, header in zip(paths, headers, strict=True) if header.bits == 16]
     sample = deep[:: -(-len(deep) // MAX_IMAGES) or 1]
@@ -47,7 +51,7 @@ def check_bits(
 
 
 def largest_value(path: Path) -> int:
-    """Returns the largest value of a 16-bit image; 0 if OpenCV cannot read it."""
+    """Returns the largest value of a 16-bit image. Returns 0 if OpenCV cannot read it."""
     try:
         pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     except cv2.error:

@@ -1,8 +1,8 @@
 """Finds image files whose names are written in another form.
 
-Annotation files written on Windows, from web addresses or for another folder name their images
-accordingly. A name is read in another form only if it does not exist as written, if exactly one
-file has that form, and if no two names lead to the same file.
+Annotation files may come from Windows, from web addresses or from another folder, and name their
+images accordingly. A name is read in another form only if it does not exist as written, if exactly
+one file has that form, and if no two names lead to the same file.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from urllib.parse import unquote
 
 MOST_FILES = 1_000_000  # limit of a search through subfolders
 
-# Differences between a name and its file that are allowed, the most certain first: slashes, percent
-# signs, composed letters, blanks at the ends, letter case. Each function is applied to both sides,
-# in sequence, so that either side may have the difference.
+# A name and its file may differ in slashes, percent signs, composed letters, blanks at the ends and
+# letter case, from the most certain difference to the least. Each function is applied to both, in
+# sequence, so that either of them may have the difference.
 _FORMS: tuple[Callable[[str], str], ...] = (
     lambda name: name.replace("\\", "/"),
     unquote,
@@ -32,7 +32,7 @@ _SPLIT = re.compile(r"(train|val|test|dev)", re.IGNORECASE)
 
 
 def missing_names(folder: Path, names: Iterable[str]) -> list[str]:
-    """Returns the names without a file in a folder. Lists each subfolder once."""
+    """Returns the names without a file in `folder`. Lists each subfolder once."""
     listed: dict[str, set[str]] = {}
     missing = []
     for name in names:
@@ -61,8 +61,11 @@ def match_names(
 ) -> dict[str, str]:
     """Maps missing names to the files that they mean. Leaves out names that stay unclear.
 
-    files: existing files, relative to `folder` · taken: files that other names mean as written ·
-    folder: names may repeat the end of its path
+    Args:
+        missing: the names without a file.
+        files: the existing files, relative to `folder`.
+        taken: the files that other names mean as written.
+        folder: the image folder. Names may repeat the end of its path.
     """
     found: dict[str, str] = {}
     forms, file_forms = {n: n for n in missing}, {f: f for f in files}
@@ -99,13 +102,13 @@ def shown_pair(name: str, file: str) -> tuple[str, str]:
 
 
 def _unique(forms: dict[str, str]) -> dict[str, str]:
-    """Returns form -> file for forms that only one file has."""
+    """Returns form -> file, for the forms that only one file has."""
     counts = Counter(forms.values())
     return {form: file for file, form in forms.items() if counts[form] == 1}
 
 
 def _candidates(name: str, folder: Sequence[str]) -> list[str]:
-    """Returns a name as it is, and without leading folders that end the image folder's path."""
+    """Returns a name as written, and without leading folders that end the image folder's path."""
     parts = PurePosixPath(name).parts
     ends, lower = [p.casefold() for p in folder], [p.casefold() for p in parts]
     places = [k for k in range(1, len(parts)) if ends[-k:] == lower[:k]]
@@ -115,7 +118,10 @@ def _candidates(name: str, folder: Sequence[str]) -> list[str]:
 
 
 def _splits(parts: Sequence[str]) -> set[str]:
-    """Returns the folders that name a split: train/a.jpg and val/a.jpg are different pictures."""
+    """Returns the folders that name a split.
+
+    train/a.jpg and val/a.jpg are different pictures.
+    """
     return {part for part in parts if _SPLIT.match(part)}
 
 

@@ -16,7 +16,7 @@ from dynamic_atss.data.values import as_flag
 from dynamic_atss.data.wording import and_others, annotation_name, short
 from dynamic_atss.errors import UserError
 
-# Keys of an annotation or of its "attributes", in lower case and letters only.
+# The patterns match keys of an annotation or of its "attributes", as lower-case letters only.
 _SPELLINGS = {
     "iscrowd": re.compile(r"(is)?crowd"),
     "ignore": re.compile(r"(is|gt)?(ignored?|difficult|(dont|donot)care)(flag|region)?"),
@@ -49,13 +49,13 @@ def read_flags(path: Path, entries: Entries) -> tuple[np.ndarray, np.ndarray, li
 
 
 def flag_of(name: str) -> str:
-    """Returns the flag that a name means, "iscrowd" or "ignore"; "" for other names."""
+    """Returns the flag that a name means, "iscrowd" or "ignore". Returns "" for other names."""
     letters = _letters(name)
     return next((key for key, known in _SPELLINGS.items() if known.fullmatch(letters)), "")
 
 
 def warn_of_likely_flags(entries: Entries) -> list[str]:
-    """Warns of names that look like a flag and are set, but are not read: a line for each."""
+    """Returns a warning for each name that looks like a flag and is set, but is not read."""
     found: Counter[str] = Counter()
     for entry in entries:
         for place, part in (("", entry), ("attributes.", attributes_of(entry))):
@@ -78,7 +78,7 @@ def means_regions(category: str) -> bool:
 
 
 def _flags_in(parts: Entries) -> list[tuple[str, str]]:
-    """Returns (name as written, key that it means) of the flags in the entries."""
+    """Returns (name as written, flag that it means) for the flags in the entries."""
     names = sorted({name for part in parts for name in part})
     return [(name, key) for name in names if (key := flag_of(name))]
 
@@ -86,7 +86,10 @@ def _flags_in(parts: Entries) -> list[tuple[str, str]]:
 def _values(
     path: Path, entries: Entries, parts: Entries, place: str, name: str
 ) -> list[int | None]:
-    """Returns 0, 1 or None (missing) for each entry. JSON's false equals 0, its true 1."""
+    """Returns 0, 1 or None (missing) for each entry.
+
+    JSON's false equals 0 and its true equals 1.
+    """
     values = [_value(part.get(name)) for part in parts]
     wrong = [i for i, value in enumerate(values) if value not in (0, 1, None)]
     if wrong:
@@ -99,7 +102,7 @@ def _values(
 
 
 def _value(value: Any) -> Any:
-    """Converts a text to the flag that it means; returns other values unchanged."""
+    """Converts a text to the flag that it means. Returns other values unchanged."""
     meant = as_flag(value)
     return value if meant is None else meant
 

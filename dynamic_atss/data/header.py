@@ -35,7 +35,8 @@ PIL_ERRORS = (
     Image.DecompressionBombError,
     UnidentifiedImageError,
 )
-# Pillow's readers that are used. Others start programs (EPS: Ghostscript) or are hardly maintained.
+# Only these readers of Pillow are used. Others start programs, as EPS starts Ghostscript, or are
+# hardly maintained.
 _READERS = "Jpeg Png Tiff WebP Bmp Gif Ppm Tga Jpeg2K Avif".split()
 for _reader in _READERS:
     with contextlib.suppress(ImportError):  # older versions of Pillow lack some
@@ -55,10 +56,12 @@ DEEP_PIXELS = "its pixels have 32 bits, of unknown range; 8 and 16 bits are supp
 
 
 def image_header(path: str | Path) -> ImageHeader:
-    """Reads the header of a file: a few hundred bytes, or all chunks of a PNG for its EXIF.
+    """Reads the header of an image file, which usually has a few hundred bytes.
 
-    Raises UserError for a file that is missing, unreadable or not an image. Does not decode
-    pixels: a damaged file may pass. `ended` is False for a truncated one.
+    Goes through all chunks of a PNG, because EXIF may be in the last one. Does not decode pixels,
+    so that a damaged file may pass. `ended` is False for a truncated one.
+
+    Raises UserError for a file that is missing, unreadable or not an image.
     """
     try:
         with open_file(path, FILE_BYTES) as file:
@@ -81,7 +84,9 @@ def header_of(file: BinaryIO) -> ImageHeader:
 def read_headers(paths: Sequence[str | Path], label: str) -> list[ImageHeader | UserError]:
     """Reads the headers of files in several threads. Returns an error in place of a bad header.
 
-    label: of the progress bar
+    Args:
+        paths: the files.
+        label: the label of the progress bar.
     """
     chunks = [paths[i : i + _CHUNK] for i in range(0, len(paths), _CHUNK)]
     with ThreadPoolExecutor(_THREADS) as threads:
@@ -111,7 +116,7 @@ def check_pixels(path: Path, header: ImageHeader, most: int) -> None:
 
 
 def check_readable(path: Path, header: ImageHeader) -> None:
-    """Raises UserError for pixels of 32 bits or more."""
+    """Raises UserError for pixels of more than 16 bits."""
     if header.bits > 16:
         raise undecodable(path, DEEP_PIXELS)
 

@@ -1,7 +1,7 @@
 """Caches the headers of image files from run to run, in one JSON file per image folder.
 
-Reading 118,000 headers takes longer than all other checks. A cached header is used while size and
-modification time of the file stay the same.
+Reading 118,000 headers takes longer than all other checks. A cached header is used as long as size
+and modification time of the file stay the same.
 """
 
 from __future__ import annotations
@@ -26,17 +26,20 @@ from dynamic_atss.reading import JSON_BYTES, read_bytes
 
 FORMAT = "headers/1"
 _THREADS, _CHUNK = 16, 256
-_TYPES = [int, int, *get_type_hints(ImageHeader).values()]  # of an entry
+_TYPES = [int, int, *get_type_hints(ImageHeader).values()]  # the types of an entry
 _log = logging.getLogger(__name__)
 
-Stamp = tuple[int, int] | None  # bytes and modification time in ns; None: no such file
+Stamp = tuple[int, int] | None  # bytes and modification time in ns; None if there is no such file
 Cache = dict[str, list]  # file name -> bytes, time, then the fields of its header
 
 
 def cached_headers(folder: Path, names: Sequence[str], label: str) -> list[ImageHeader | UserError]:
-    """Returns what `read_headers` does for files of a folder, but reads only changed files.
+    """Returns the headers as `read_headers` does, but reads only files that are new or changed.
 
-    label: of the progress bar
+    Args:
+        folder: the image folder.
+        names: the files, relative to `folder`.
+        label: the label of the progress bar.
     """
     cache_file = cache_place(folder)
     cache, stamps = _load(cache_file), _stamps(folder, names)
@@ -61,7 +64,10 @@ def cache_place(folder: Path) -> Path:
 
 
 def _stamps(folder: Path, names: Sequence[str]) -> list[Stamp]:
-    """Asks in threads, because each query over a network takes time."""
+    """Returns the stamp of each file.
+
+    Asks in threads, because a query over a network takes time.
+    """
     chunks = [names[i : i + _CHUNK] for i in range(0, len(names), _CHUNK)]
     with ThreadPoolExecutor(_THREADS) as threads:
         found = threads.map(lambda chunk: [_stamp(folder, name) for name in chunk], chunks)
@@ -101,7 +107,10 @@ def _is_entry(entry: object) -> bool:
 
 
 def _save(cache_file: Path, cache: Cache) -> None:
-    """Writes through a temporary file: of several processes that write, the last one wins."""
+    """Writes the cache through a temporary file.
+
+    If several processes write it, the last one wins.
+    """
     try:
         cache_file.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=cache_file.parent, suffix=".tmp")

@@ -1,7 +1,7 @@
 """Reads image files into uint8 tensors, and resizes them.
 
-Tensors are (3, H, W) RGB with the memory order of an (H, W, 3) array. Decoders write this order,
-and resize, flip and the copy into a batch are fastest in it.
+Tensors are (3, H, W) RGB with the memory order of an (H, W, 3) array. Decoders write this order.
+Resize, flip and the copy into a batch are fastest in it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     7: lambda pixels: cv2.rotate(cv2.transpose(pixels), cv2.ROTATE_180),
     8: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
-_INVERSE = {6: 8, 8: 6}  # the others are their own inverse
+_INVERSE = {6: 8, 8: 6}  # each other turn undoes itself
 
 
 def read_image(
@@ -53,14 +53,14 @@ def read_image(
 ) -> Tensor:
     """Reads an image (3, H, W) uint8 RGB with the pixels of Pillow's `convert("RGB")`.
 
-    Drops alpha, repeats grey, converts CMYK and palettes. One difference: scales 16-bit grey to 8
-    bits, where Pillow makes all values above 255 white.
+    Drops alpha, repeats grey, converts CMYK and palettes. There is one difference: 16-bit grey is
+    scaled to 8 bits, where Pillow makes all values above 255 white.
 
     Args:
-        orientation: the turn to apply, as a number of EXIF; 1 is none. The orientation in the file
+        orientation: the turn to apply, as a number of EXIF. 1 is none. The orientation in the file
             is ignored.
         max_pixels: refuses a larger image before it is decoded.
-        bits: number of bits that 16-bit files use, 8..16; larger values become white. 0 is all 16.
+        bits: number of bits that 16-bit files use, 8..16. Larger values become white. 0 is all 16.
 
     Raises UserError for a file that is missing, empty, truncated or not an image, and for too many
     pixels or pixels of 32 bits.
@@ -78,7 +78,7 @@ def check_end(path: Path, header: ImageHeader, max_pixels: int) -> None:
         return
     if header.format == "JPEG":
         data, _ = _read_picture(path, max_pixels)
-        if _jpeg_is_complete(data):  # with bytes appended, as cameras do
+        if _jpeg_is_complete(data):  # cameras append bytes after the end mark
             return
     read_image(path, max_pixels=max_pixels)
 
@@ -90,10 +90,11 @@ def apply_orientation(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def resize(image: Tensor, height: int, width: int) -> Tensor:
-    """Resizes to (3, height, width) uint8 as Pillow's bilinear resize, nearly within a grey level.
+    """Resizes to (3, height, width) uint8, nearly as Pillow's bilinear resize does.
 
-    PyTorch's kernel is Pillow's with 16-bit weights: about two values in a thousand differ by one,
-    and 4 in 10 million by two (159 COCO images at 320). `resize_with_pillow` has no differences.
+    PyTorch's kernel is Pillow's with 16-bit weights. About two values in a thousand differ by one
+    grey level, and 4 in 10 million by two (159 COCO images at 320). `resize_with_pillow` has no
+    differences.
     """
     if image.shape[1:] == (height, width):
         return image
@@ -106,14 +107,17 @@ def resize(image: Tensor, height: int, width: int) -> Tensor:
 
 
 def resize_with_pillow(image: Tensor, height: int, width: int) -> Tensor:
-    """Resizes to (3, height, width) uint8 exactly as the releases do, several times slower."""
+    """Resizes to (3, height, width) uint8 exactly as the releases do.
+
+    It is several times slower.
+    """
     pixels = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     resized = np.array(pixels.resize((width, height), Image.Resampling.BILINEAR))
     return torch.from_numpy(resized).permute(2, 0, 1)
 
 
 def _read_picture(path: Path, max_pixels: int) -> tuple[bytes, ImageHeader]:
-    """Reads the bytes of a file and its header. Raises UserError as `read_image`."""
+    """Reads the bytes of a file and its header. Raises UserError as `read_image` does."""
     try:
         with open_file(path, FILE_BYTES) as file:
             size = os.fstat(file.fileno()).st_size
@@ -151,14 +155,24 @@ def _header(file: BinaryIO, path: Path, max_pixels: int) -> ImageHeader:
 def _check_size(path: Path, header: ImageHeader, size: Sequence[int]) -> None:
     """Raises UserError if a decoder found another size than the header.
 
-    size: both sides in any order, because Pillow exchanges those of a TIFF that it will turn
+    Args:
+        path: the file, for the message.
+        header: the header of the file.
+        size: both sides in any order, because Pillow exchanges those of a TIFF that it will turn.
     """
     if sorted(size) != sorted((header.height, header.width)):
         raise undecodable(path, "header and pixels differ in size")
 
 
 def _decode(data: bytes, path: Path, header: ImageHeader, bits: int) -> np.ndarray:
-    """Decodes to (H, W, 3) uint8. bits: used bits of 16; 0 is all, also for files with fewer."""
+    """Decodes to (H, W, 3) uint8.
+
+    Args:
+        data: the bytes of the file.
+        path: the file, for messages.
+        header: its header.
+        bits: number of used bits of a 16-bit file. 0 means all. It is also 0 for other files.
+    """
     if header.format == "PNG":
         return _decode_png(data, path, header, bits)
     if _opencv_is_right_about_jpeg(data, header):
@@ -169,7 +183,7 @@ def _decode(data: bytes, path: Path, header: ImageHeader, bits: int) -> np.ndarr
 
 
 def _decode_with_opencv(data: bytes, bits: int = 0) -> np.ndarray | None:
-    """Decodes to (H, W, 3) uint8; None if OpenCV refuses the file."""
+    """Decodes to (H, W, 3) uint8. Returns None if OpenCV refuses the file."""
     pixels = _opencv(data, _DECODE | (cv2.IMREAD_ANYDEPTH if bits else 0))
     return pixels if pixels is None or not bits else _to_eight_bits(pixels, bits)
 
@@ -177,7 +191,7 @@ def _decode_with_opencv(data: bytes, bits: int = 0) -> np.ndarray | None:
 def _opencv(data: bytes, flags: int) -> np.ndarray | None:
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:  # more pixels than OpenCV's limit
+    except cv2.error:  # the image has more pixels than OpenCV's limit
         return None
 
 
@@ -194,7 +208,8 @@ def _decode_png(data: bytes, path: Path, header: ImageHeader, bits: int) -> np.n
     if pixels is None:
         _decode_with_pillow(data, path, header, 0)  # may raise a more precise error
         raise undecodable(path, fault)
-    # Byte 24: bits. Byte 25: colour type 0 grey, 2 RGB, 6 RGBA; not 3 palette, 4 grey with alpha.
+    # Byte 24 is the number of bits. Byte 25 is the colour type: 0 grey, 2 RGB, 3 palette, 4 grey
+    # with alpha, 6 RGBA.
     opencv_is_right = data[24] >= 8 and data[25] in (0, 2, 6)
     return pixels if opencv_is_right else _decode_with_pillow(data, path, header, bits)
 
@@ -202,7 +217,7 @@ def _decode_png(data: bytes, path: Path, header: ImageHeader, bits: int) -> np.n
 def _opencv_is_right_about_jpeg(data: bytes, header: ImageHeader) -> bool:
     """Returns True if OpenCV decodes this JPEG completely and to Pillow's pixels.
 
-    OpenCV itself reports no truncated files.
+    OpenCV does not report truncated files.
     """
     common = header.format == "JPEG" and header.bits == 8 and header.channels in (1, 3)
     return common and _jpeg_is_complete(data)
@@ -232,7 +247,7 @@ def _decode_with_pillow(data: bytes, path: Path, header: ImageHeader, bits: int)
 
 
 def _turn_of_pillow(image: Image.Image) -> int:
-    """Returns the orientation that Pillow applies on loading, which it does for TIFF."""
+    """Returns the orientation that Pillow applies on loading. It does so only for TIFF."""
     return image.getexif().get(ORIENTATION, 1) if image.format == "TIFF" else 1
 
 
@@ -248,11 +263,19 @@ def _pixels_of_pillow(image: Image.Image, path: Path, bits: int) -> np.ndarray:
 
 
 def _deep_colours(data: bytes, high: np.ndarray, path: Path, bits: int) -> np.ndarray:
-    """Decodes colours of 16 bits to (H, W, 3) uint8 with OpenCV, which turns a TIFF as Pillow does.
+    """Decodes colours of 16 bits to (H, W, 3) uint8 with OpenCV.
 
-    high: the highest 8 bits of each value, from Pillow, which must agree
+    OpenCV turns a TIFF as Pillow does.
+
+    Args:
+        data: the bytes of the file.
+        high: the highest 8 bits of each value, from Pillow. OpenCV's must be the same.
+        path: the file, for the message.
+        bits: number of used bits.
+
+    Raises UserError if they differ.
     """
-    # BGR, because OpenCV 5 has a fault with RGB in TIFF files of 16 bits.
+    # The order is BGR, because OpenCV 5 has a fault with RGB in TIFF files of 16 bits.
     found = _opencv(data, cv2.IMREAD_COLOR_BGR | cv2.IMREAD_ANYDEPTH)
     if found is None or not np.array_equal(found[:, :, ::-1] >> 8, high):
         raise UserError(
@@ -263,5 +286,5 @@ def _deep_colours(data: bytes, high: np.ndarray, path: Path, bits: int) -> np.nd
 
 
 def _to_eight_bits(values: np.ndarray, bits: int) -> np.ndarray:
-    """Scales 16-bit values that use the lowest `bits` to uint8; larger values become 255."""
+    """Scales 16-bit values that use the lowest `bits` to uint8. Larger values become 255."""
     return np.minimum(values >> (bits - 8), 255).astype(np.uint8)

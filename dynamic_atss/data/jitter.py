@@ -14,8 +14,9 @@ from dynamic_atss.types import GroundTruth
 class LargeScaleJitter:
     """Resizes by a random scale and crops to a fixed size, in place of `Resize`. `Pad` follows.
 
-    At scale 1 the image just fits into `size` (height, width). A larger one is cropped to a random
-    window. If TRIES draws of scale and window contain no box, the entire image is taken at scale 1.
+    At scale 1 the image just fits into `size` (height, width). A larger image is cropped to a
+    random window. If TRIES draws of scale and window contain no box, the entire image is taken at
+    scale 1.
     """
 
     def __init__(
@@ -26,7 +27,14 @@ class LargeScaleJitter:
         *,
         exact: bool = False,
     ) -> None:
-        """scale: (low, high) · exact: resizes by Pillow, as the releases do."""
+        """Stores the parameters.
+
+        Args:
+            size: (height, width) of the result, before `Pad`.
+            scale: (low, high) of the random scale.
+            min_visible: see `cut_boxes`.
+            exact: resizes by Pillow, as the releases do.
+        """
         self.size, self.scale = size, scale
         self.resize = resize_with_pillow if exact else resize
         self.min_visible = min_visible
@@ -48,7 +56,7 @@ class LargeScaleJitter:
     def _placed(
         self, old: tuple[int, int], scale: float, rng: np.random.Generator
     ) -> tuple[tuple[int, int], Window]:
-        """Returns the new size of the image, and the window of it to keep."""
+        """Returns the new size of the image, and the window to keep of it."""
         ratio = scale * min(self.size[0] / old[0], self.size[1] / old[1])
         new = max(round(old[0] * ratio), 1), max(round(old[1] * ratio), 1)
         kept = min(new[0], self.size[0]), min(new[1], self.size[1])
@@ -63,7 +71,9 @@ class LargeScaleJitter:
 class Pad:
     """Pads an image to `size` (height, width) at the right and the bottom.
 
-    size: at least the size of the image · fill: RGB in 0..255
+    Attributes:
+        size: at least the size of the image.
+        fill: the RGB value of the new pixels, 0..255.
     """
 
     def __init__(self, size: tuple[int, int], fill: tuple[int, int, int]) -> None:
@@ -72,7 +82,7 @@ class Pad:
     def __call__(
         self, image: Tensor, gt: GroundTruth, rng: np.random.Generator
     ) -> tuple[Tensor, GroundTruth]:
-        """Keeps the memory order of an (H, W, 3) array, which all images have."""
+        """Pads the image. Keeps the memory order of an (H, W, 3) array, which all images have."""
         canvas = torch.tensor(self.fill, dtype=torch.uint8).repeat(*self.size, 1).permute(2, 0, 1)
         canvas[:, : image.shape[1], : image.shape[2]] = image
         return canvas, gt

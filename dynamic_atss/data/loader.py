@@ -30,10 +30,11 @@ TIMEOUT = 600.0  # seconds
 class Loader(Generic[Data]):
     """Iterates over batches. Raises the UserError of a worker here, with its message.
 
-    transforms: of a test with several sizes. A batch has the images of the first transform, and
-      `batch.scaled` those of the others.
-    timeout: seconds that a worker may take for a batch; after that the iteration raises
-      `LostProcessError`.
+    Args:
+        transforms: the transforms of a test with several sizes. A batch has the images of the first
+            transform, and `batch.scaled` those of the others.
+        timeout: seconds that a worker may take for a batch. After that the iteration raises
+            `LostProcessError`.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Loader(Generic[Data]):
     def _descriptors(self) -> int:
         """Counts the files that workers and waiting batches may keep open in one process."""
         workers, ahead = self._loader.num_workers, self._loader.prefetch_factor or 0
-        tensors = 6 * max(self._transforms, 1)  # of a batch
+        tensors = 6 * max(self._transforms, 1)  # in one batch
         return 4 * workers + tensors * (ahead * workers + 2) + 16
 
 
@@ -103,9 +104,11 @@ def build_train_loader(
 ) -> Loader[TrainingSet]:
     """Builds the loader of this rank's batches for the optimizer steps start..stop-1.
 
-    ims_per_batch: images of an optimizer step over all ranks · accumulate: number of parts in which
-    the network processes a batch · repeat_factors: (n,) how often each image is seen in an epoch ·
-    timeout: see `Loader`
+    Args:
+        ims_per_batch: images of an optimizer step over all ranks.
+        accumulate: number of parts in which the network processes a batch.
+        repeat_factors: (n,) how often each image is seen in an epoch.
+        timeout: see `Loader`.
 
     Raises UserError if `ims_per_batch` does not divide by ranks and parts.
     """
@@ -147,8 +150,10 @@ def build_test_loader(
 ) -> Loader[DetectionDataset]:
     """Builds the loader of this rank's images. All ranks together load each image once.
 
-    ims_per_batch: images over all ranks · transforms, timeout: see `Loader`. With `transforms`, the
-    data set must have no transform.
+    Args:
+        ims_per_batch: images over all ranks.
+        transforms: see `Loader`. With them, the data set must have no transform.
+        timeout: see `Loader`.
 
     Raises UserError if `ims_per_batch` does not divide by the ranks.
     """
@@ -178,7 +183,7 @@ def check_batch(key: str, images: int, processes: int, accumulate: int = 1) -> N
 
 
 class _WorkerBatch:
-    """A batch from a worker. The DataLoader calls `pin_memory`."""
+    """Holds a batch from a worker. The DataLoader calls `pin_memory`."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch

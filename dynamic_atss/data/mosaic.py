@@ -23,15 +23,16 @@ NEAREST_CUT = 0.2  # least distance from the border to the cut, as a fraction of
 
 
 class MosaicDataset(Dataset):
-    """A training set in which each image becomes, with probability `prob`, the first of a mosaic.
+    """Turns each image of a training set, with probability `prob`, into a mosaic of four images.
 
-    The three other images are drawn from the data set, with probabilities proportional to
-    `factors`. A mosaic has the size of its first image, so that `sizes` and the aspect-ratio groups
-    stay right. The data set's transform follows. Random numbers depend only on (seed, position).
+    The image is the first of the four. The three others are drawn from the data set, with
+    probabilities proportional to `factors`. A mosaic has the size of its first image, so that
+    `sizes` and the aspect-ratio groups stay right. The data set's transform follows. Random numbers
+    depend only on (seed, position).
 
-    There are no mosaics from position `stop` in the stream of samples on: the end of the training
-    sees images as the test does. Iteration i takes samples from about position i * batch. A sample
-    that waits for others of its aspect-ratio group comes later.
+    There are no mosaics from position `stop` in the stream of samples on. The end of the training
+    then sees images as the test does. Iteration i takes samples from about position i * batch. A
+    sample that waits for others of its aspect-ratio group comes later.
     """
 
     def __init__(
@@ -44,8 +45,16 @@ class MosaicDataset(Dataset):
         exact: bool = False,
         factors: np.ndarray | None = None,
     ) -> None:
-        """exact: resizes by Pillow, as the releases do · factors: (n,) how often each image is seen
-        in an epoch; None is once each."""
+        """Stores the parameters.
+
+        Args:
+            dataset: the training set.
+            prob: probability of a mosaic.
+            stop: the first position without mosaics.
+            min_visible: see `cut_boxes`.
+            exact: resizes by Pillow, as the releases do.
+            factors: (n,) how often each image is seen in an epoch. None is once each.
+        """
         self.dataset, self.prob, self.stop = dataset, prob, stop
         self.min_visible, self.exact = min_visible, exact
         self._cumulative = np.cumsum(np.ones(len(dataset)) if factors is None else factors)
@@ -65,7 +74,11 @@ class MosaicDataset(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        """Loads and transforms a sample. key: index, or (index, position in the stream)."""
+        """Loads and transforms a sample.
+
+        Args:
+            key: an index, or (index, position in the training stream).
+        """
         index, position = key if isinstance(key, tuple) else (key, key)
         rng = np.random.default_rng((self.seed, position))
         image, gt = self.load(index)
@@ -79,7 +92,7 @@ class MosaicDataset(Dataset):
         return Sample(image, gt, self.image_ids[index], (int(height), int(width)))
 
     def load(self, index: int) -> Part:
-        """Loads one image, without mosaic and transform."""
+        """Loads one image, without mosaic and without transform."""
         return loaded(self.dataset, index)
 
     def path(self, index: int) -> Path:
@@ -103,8 +116,13 @@ def mosaic(
 ) -> Part:
     """Joins four images into one of the size of the first. They meet at a random point.
 
-    Returns the first image if the mosaic would have no box, or a quarter no pixel.
-    exact: resizes by Pillow
+    Returns the first image if the mosaic would have no box, or a quarter would have no pixel.
+
+    Args:
+        parts: four images with their boxes.
+        rng: source of random numbers.
+        min_visible: see `cut_boxes`.
+        exact: resizes by Pillow.
     """
     height, width = parts[0][0].shape[1:]
     if min(height, width) < 2:
@@ -122,7 +140,7 @@ def mosaic(
 
 
 def _cut(side: int, rng: np.random.Generator) -> int:
-    """Draws where to cut a side, in 1..side - 1."""
+    """Draws the place at which to cut a side, in 1..side - 1."""
     place = round(side * rng.uniform(NEAREST_CUT, 1 - NEAREST_CUT))
     return min(max(place, 1), side - 1)
 
@@ -135,7 +153,7 @@ def _quarters(height: int, width: int, row: int, column: int) -> list[Window]:
 def _cut_out(part: Part, quarter: Window, rng: np.random.Generator, min_visible: float) -> Part:
     """Cuts the largest window of the quarter's aspect ratio out of an image, at a random place.
 
-    Returns the pixels before the resize to the quarter, and the boxes in pixels of the mosaic.
+    Returns the pixels before the resize to the quarter. Returns the boxes in pixels of the mosaic.
     """
     image, gt = part
     height, width = image.shape[1:]

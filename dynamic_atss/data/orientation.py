@@ -1,7 +1,7 @@
 """Decides which images are turned upright by their EXIF orientation.
 
 Boxes belong to the picture that the annotation tool showed: upright, as viewers show it, or as
-stored. The annotated size decides, if the turn exchanges the sides.
+stored. The annotated size shows which one it was if the turn exchanges the sides.
 """
 
 from __future__ import annotations
@@ -53,13 +53,14 @@ DEFAULT_READ_OPTIONS = ReadOptions()
 
 @dataclass(frozen=True)
 class Orientations:
-    """Sizes and turns of n images.
+    """Holds the sizes and turns of n images.
 
     Attributes:
         sizes: (n, 2) int64 height, width as the images are read.
-        orientation: (n,) uint8, the turn to apply; 1 is none.
-        sideways: (n,) bool, images read as stored whose orientation would exchange the sides.
-        exif: "apply" or "ignore"; how to read more pictures of the same source.
+        orientation: (n,) uint8, the turn to apply. 1 is none.
+        sideways: (n,) bool, True for images read as stored whose orientation would exchange the
+            sides.
+        exif: "apply" or "ignore". It says how to read more pictures of the same source.
     """
 
     sizes: np.ndarray
@@ -73,8 +74,12 @@ def find_orientations(
 ) -> tuple[Orientations, list[ImageHeader]]:
     """Reads the headers of all files, decides which images to turn, and logs it.
 
-    given: (n, 2) annotated height, width; 0 if missing · source: the name of the annotations in
-    messages
+    Args:
+        given: (n, 2) annotated height, width, or 0 if missing.
+        folder: the image folder.
+        names: the files, relative to `folder`.
+        reading: how to read the files.
+        source: the name of the annotations in messages.
 
     Raises UserError, with the number of files, for a file that is missing, not an image or
     truncated, or that has too many pixels.
@@ -102,11 +107,17 @@ def find_orientations(
 def upright(
     given: np.ndarray, stored: np.ndarray, orientation: np.ndarray, exif: str
 ) -> np.ndarray:
-    """Returns (n,) bool: the images to turn by their orientation.
+    """Returns (n,) bool, True for the images to turn by their orientation.
 
-    exif: "auto" turns images whose annotated size is that of the upright picture. If the size does
-    not decide (square, upside down, mirrored, no size), the majority of the data set decides; if
-    there is none, the image is turned.
+    "auto" turns images whose annotated size is that of the upright picture. The size does not
+    decide if the image is square, upside down, mirrored or has no size. Then the majority of the
+    data set decides. If there is no majority, the image is turned.
+
+    Args:
+        given: (n, 2) annotated height, width, or 0 if missing.
+        stored: (n, 2) height, width of the stored pixels.
+        orientation: (n,) the EXIF orientations.
+        exif: "auto", "apply" or "ignore".
     """
     marked = orientation > 1
     mostly = _is_mostly_upright(given, stored, orientation, exif)
@@ -119,7 +130,7 @@ def upright(
 def _is_mostly_upright(
     given: np.ndarray, stored: np.ndarray, orientation: np.ndarray, exif: str
 ) -> bool:
-    """Decides whether to turn the pictures whose annotated size does not decide."""
+    """Returns True if the pictures whose annotated size does not decide are to be turned."""
     if exif != "auto":
         return exif == "apply"
     turned, as_stored = _known_by_size(given, stored, orientation)
@@ -129,7 +140,10 @@ def _is_mostly_upright(
 def _known_by_size(
     given: np.ndarray, stored: np.ndarray, orientation: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (n,) bool twice: annotated size is only the upright one, or only the stored one."""
+    """Finds the images whose annotated size fits only the upright or only the stored picture.
+
+    Returns (n,) bool for those that fit the upright one, and (n,) bool for the stored one.
+    """
     decides = (orientation >= 5) & (stored[:, 0] != stored[:, 1])
     return decides & (given == stored[:, ::-1]).all(1), decides & (given == stored).all(1)
 

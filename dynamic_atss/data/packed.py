@@ -15,10 +15,13 @@ from dynamic_atss.types import GroundTruth
 
 @dataclass(frozen=True)
 class PackedBoxes:
-    """The B boxes of n images, sorted by image; in each image objects first, then regions.
+    """Holds the B boxes of n images, sorted by image. In each image, objects come before regions.
 
-    boxes: (B, 4) float32 xyxy · classes: (B,) int64 · region: (B,) bool · first, last: (n,) int64,
-    slice of each image's boxes
+    Attributes:
+        boxes: (B, 4) float32 xyxy.
+        classes: (B,) int64.
+        region: (B,) bool, True for regions to ignore.
+        first, last: (n,) int64, the slice of each image's boxes.
     """
 
     boxes: np.ndarray
@@ -31,7 +34,14 @@ class PackedBoxes:
     def of(
         cls, content: Annotations, boxes: np.ndarray, kept: np.ndarray, images: np.ndarray
     ) -> PackedBoxes:
-        """Packs the boxes to keep. boxes: (A, 4) cleaned · kept: (A,) bool · images: (n,) bool."""
+        """Packs the boxes to keep.
+
+        Args:
+            content: the annotations of all images.
+            boxes: (A, 4) the cleaned boxes.
+            kept: (A,) bool, True for boxes to keep.
+            images: (n,) bool, True for images to keep.
+        """
         kept = kept & images[content.image_index]
         order = np.lexsort((content.crowd, content.image_index))
         order = order[kept[order]]
@@ -42,11 +52,11 @@ class PackedBoxes:
 
     @property
     def objects(self) -> int:
-        """The number of boxes that are not regions."""
+        """Returns the number of boxes that are not regions."""
         return int((~self.region).sum())
 
     def of_image(self, index: int, convention: BoxConvention, *, regions: bool) -> GroundTruth:
-        """Returns the boxes of an image. regions: marks regions to ignore."""
+        """Returns the boxes of an image. Marks regions to ignore if `regions` is True."""
         span = slice(self.first[index], self.last[index])
         boxes = torch.from_numpy(self.boxes[span].copy())
         classes = torch.from_numpy(self.classes[span].copy())
@@ -59,5 +69,5 @@ class PackedBoxes:
         return image[~self.region], self.classes[~self.region]
 
     def renumbered(self, new_indices: Sequence[int]) -> PackedBoxes:
-        """Replaces class c by new_indices[c]."""
+        """Returns a copy in which class c is replaced by new_indices[c]."""
         return replace(self, classes=np.array(new_indices, np.int64)[self.classes])

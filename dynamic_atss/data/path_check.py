@@ -1,6 +1,6 @@
 """Refuses names in annotation files that lead out of the folder of the data set.
 
-Otherwise a data set from somebody else would decide which files of the machine are opened.
+Otherwise a data set from somebody else could decide which files of the machine are opened.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from dynamic_atss.quoting import shown
 def names_outside(folder: Path, names: Iterable[str]) -> list[str]:
     """Returns the names whose files lie outside of a folder: by their path, by `..`, or by a link.
 
-    names: relative to the folder, or absolute. The folder itself may be a link. Lists each of its
-    subfolders once.
+    Lists each subfolder once.
+
+    Args:
+        folder: the folder, which may be a link.
+        names: the files, relative to the folder or absolute.
     """
     root = os.path.realpath(folder)
     by_folder: dict[str, list[str]] = defaultdict(list)
@@ -39,7 +42,11 @@ def names_outside(folder: Path, names: Iterable[str]) -> list[str]:
 def check_inside(source: Path, folder: Path, names: Sequence[str], kind: str = "image") -> None:
     """Raises UserError if a name leads out of the folder.
 
-    source: the file with the names · kind: what they name, in the message
+    Args:
+        source: the file with the names.
+        folder: the folder.
+        names: the files, relative to the folder or absolute.
+        kind: the kind of the files, for the message.
     """
     if outside := names_outside(folder, names):
         raise outside_error(source, folder, outside, len(names), kind)
@@ -48,7 +55,7 @@ def check_inside(source: Path, folder: Path, names: Sequence[str], kind: str = "
 def outside_error(
     source: Path, folder: Path, outside: Sequence[str], total: int, kind: str
 ) -> UserError:
-    """Makes the error for the names `outside`, of `total` names."""
+    """Makes the error for the names `outside`, which are some of `total` names."""
     target = os.path.realpath(os.path.join(folder, outside[0]))
     return UserError(
         f"{source}: {kind} {shown(outside[0])} leads out of {folder}, to {target} ({len(outside)} "

@@ -14,13 +14,14 @@ _PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")  # the chunks that a picture need
 
 
 class DamagedPng(Exception):
-    """The file is damaged. The message says how."""
+    """Says that a PNG file is damaged. The message says how."""
 
 
 def strip_metadata(data: bytes) -> bytes:
     """Removes texts, times, profiles, animations and other chunks on which libpng prints warnings.
 
-    The stored pixels stay the same. Raises DamagedPng for a truncated file or a wrong checksum.
+    The stored pixels stay the same. Raises DamagedPng for a truncated file, a wrong checksum, or an
+    unknown chunk that readers must not skip.
     """
     view, kept = memoryview(data), []
     for name, chunk in _chunks(view):
@@ -36,7 +37,7 @@ def strip_metadata(data: bytes) -> bytes:
 
 
 def _chunks(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """Yields (name, chunk) of complete chunks. A chunk is length, name, content, checksum."""
+    """Yields (name, chunk) of complete chunks. A chunk is length, name, content and checksum."""
     at = len(PNG)
     while at + 12 <= len(data):
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")

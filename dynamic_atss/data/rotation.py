@@ -15,7 +15,10 @@ _KEYS = frozenset((*ANGLES, *BOXES))
 
 
 def rotation_of(entry: Mapping[str, Any]) -> str:
-    """Returns the mark of a rotation in an annotation or its "attributes" (CVAT); "" if none."""
+    """Returns the mark of a rotation in an annotation or in its "attributes" (CVAT).
+
+    Returns "" if there is none.
+    """
     for part in (entry, attributes_of(entry)):
         for key in () if _KEYS.isdisjoint(part) else _KEYS.intersection(part):
             value = part[key]
@@ -25,7 +28,10 @@ def rotation_of(entry: Mapping[str, Any]) -> str:
 
 
 def rotation_in_xml(entry: Element) -> str:
-    """Does the same for an <object>: an element, an element of <bndbox>, or CVAT's <attribute>."""
+    """Returns the mark of a rotation in an <object> of an XML file. Returns "" if there is none.
+
+    The mark is an element, an element of <bndbox>, or CVAT's <attribute>.
+    """
     named = {a.findtext("name") or "": a.findtext("value") for a in entry.iter("attribute")}
     children = {
         child.tag: child.text for part in (entry, *entry.findall("bndbox")) for child in part

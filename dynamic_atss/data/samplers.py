@@ -1,4 +1,4 @@
-"""Chooses the images of each batch as a function of the seed, so that resuming needs no state."""
+"""Chooses the images of each batch by the seed alone, so that resuming needs no state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ Key = tuple[int, int]
 
 
 def aspect_groups(sizes: np.ndarray) -> list[int]:
-    """Returns the group of each image: 0 landscape, 1 h / w >= 1. sizes: (n, 2) height, width."""
+    """Returns the group of each image: 0 for landscape, 1 for h / w >= 1.
+
+    Args:
+        sizes: (n, 2) height, width.
+    """
     return (sizes[:, 0] >= sizes[:, 1]).astype(int).tolist()
 
 
@@ -23,9 +27,14 @@ def repeat_factors(
     """Computes how often to show each image in an epoch (LVIS, arXiv 1908.03195).
 
     f(c) is the fraction of images with class c, and r(c) = max(1, sqrt(threshold / f(c))). An image
-    gets the largest r of its classes, 1 without boxes.
+    gets the largest r of its classes. It gets 1 if it has no boxes.
 
-    image_index, classes: (A,) of all boxes · size: number of images. Returns (size,) float64 >= 1.
+    Args:
+        image_index, classes: (A,) of all boxes.
+        size: number of images.
+        threshold: the fraction of images below which a class is shown more often.
+
+    Returns (size,) float64 >= 1.
     """
     pairs = np.unique(np.stack([image_index, classes]), axis=1)
     fraction = np.bincount(pairs[1]) / size
@@ -39,7 +48,11 @@ def epoch_indices(
 ) -> np.ndarray:
     """Returns the images of an epoch in a random order that depends only on (seed, epoch).
 
-    factors: (size,) how often each image occurs; the fraction is a probability. None is once each.
+    Args:
+        size: number of images.
+        seed, epoch: decide the order.
+        factors: (size,) how often each image occurs. The part after the point is a probability.
+            None is once each.
     """
     rng = np.random.default_rng((seed, epoch))
     if factors is None:
@@ -59,10 +72,15 @@ def training_batches(
     """Yields global batches of (index, position in the stream of samples) without end.
 
     The images of an epoch are those of `epoch_indices`.
-    groups: (size,) a batch has images of one group only. Images that are left over at the end of an
-      epoch wait for the next epoch.
 
-    Raises ValueError for an empty data set.
+    Args:
+        groups: (size,) the group of each image. A batch has images of one group only. Images that
+            are left over at the end of an epoch wait for the next epoch.
+        size: number of images.
+        batch_size: images of a global batch.
+        seed, factors: see `epoch_indices`.
+
+    Raises ValueError for an empty data set or an empty batch.
     """
     if size < 1 or batch_size < 1:
         raise ValueError(f"size {size} and batch_size {batch_size} must be positive")
@@ -82,7 +100,7 @@ def training_batches(
 class TrainingSampler(Sampler[list[Key]]):
     """Yields one rank's part of the global batches start..stop-1.
 
-    A global batch is split into world_size equal parts, so that it is the same for any number of
+    A global batch is split into `world_size` equal parts, so that it is the same for any number of
     ranks.
     """
 
@@ -99,9 +117,15 @@ class TrainingSampler(Sampler[list[Key]]):
         stop: int,
         factors: np.ndarray | None = None,
     ) -> None:
-        """batch_size: of the global batch · factors: (size,) see `epoch_indices`.
+        """Stores the parameters.
 
-        Raises ValueError if batch_size does not divide by world_size.
+        Args:
+            groups: see `training_batches`.
+            size: number of images.
+            batch_size: images of a global batch.
+            factors: (size,) see `epoch_indices`.
+
+        Raises ValueError if `batch_size` does not divide by `world_size`.
         """
         if batch_size % world_size:
             raise ValueError(f"{batch_size} does not divide by {world_size}")
@@ -119,10 +143,14 @@ class TrainingSampler(Sampler[list[Key]]):
 
 
 def inference_batches(sizes: np.ndarray, batch_size: int, group: bool) -> list[list[int]]:
-    """Returns batches with each image once, in ascending order. sizes: (n, 2) height, width.
+    """Returns batches with each image once, in ascending order.
 
-    group: landscape images first, then the others; no batch has both. Rank r of W takes batches
-    r, r + W, ...
+    Rank r of W takes batches r, r + W, ...
+
+    Args:
+        sizes: (n, 2) height, width.
+        batch_size: images of a batch.
+        group: puts landscape images first, then the others, so that no batch has both.
     """
     groups = np.array(aspect_groups(sizes)) if group else np.zeros(len(sizes), dtype=int)
     batches = []

@@ -20,11 +20,11 @@ Transform = Callable[[Tensor, GroundTruth, np.random.Generator], tuple[Tensor, G
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with its boxes.
+    """Holds one image with its boxes.
 
     Attributes:
         image: (3, H, W) uint8 RGB.
-        gt: its `image_index` is 0 for all boxes.
+        gt: the boxes. `image_index` is 0 for all of them.
         image_id: the id in the data set.
         original_size: (height, width) of the file, after a turn by EXIF.
     """
@@ -36,7 +36,7 @@ class Sample:
 
 
 class Images(Protocol):
-    """The members of a data set that this module uses."""
+    """Lists the members of a data set that this module uses."""
 
     class_names: list[str]
     image_ids: list[int]
@@ -58,7 +58,7 @@ def loaded(dataset: Images, index: int) -> tuple[Tensor, GroundTruth]:
     except (UserError, MemoryError):
         raise
     except Exception as error:
-        if limit_reached(error) or not user_place(error):  # a fault of this package or the system
+        if limit_reached(error) or not user_place(error):  # the fault is not the user's
             raise
         place = f"data set {type(dataset).__name__}: {name_of(dataset, index)}"
         raise UserError(f"{place} cannot be loaded ({described(error)})") from error
@@ -71,7 +71,7 @@ def loaded(dataset: Images, index: int) -> tuple[Tensor, GroundTruth]:
 def transformed(
     dataset: Images, index: int, image: Tensor, gt: GroundTruth, rng: np.random.Generator
 ) -> tuple[Tensor, GroundTruth]:
-    """Applies the data set's transform. A UserError gets the name of the image."""
+    """Applies the data set's transform. Adds the name of the image to a UserError."""
     assert dataset.transform is not None
     try:
         return dataset.transform(image, gt, rng)
@@ -80,7 +80,10 @@ def transformed(
 
 
 def name_of(dataset: Images, index: int) -> str:
-    """Names an image for messages: by its file, or by its id if a user's data set has no files."""
+    """Returns the name of an image for messages.
+
+    It is the path of its file, or its id if a user's data set has no files.
+    """
     try:
         return str(dataset.path(index))
     except Exception:

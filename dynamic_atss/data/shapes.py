@@ -1,6 +1,6 @@
 """Writes the `shapes` data set: JPEG images with COCO JSON, the same for the same seed.
 
-On another machine OpenCV may round some pixels to the next grey level.
+On another machine, OpenCV may round some pixels to the next grey level.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dynamic_atss.reading import KB, read_text
 
 _MANIFEST = "shapes.json"
 _VERSION = 1
-# Full resolution of colours, because small objects may differ from the background only by colour.
+# Colours need full resolution, because small objects may differ from the background only in colour.
 _JPEG = [
     cv2.IMWRITE_JPEG_QUALITY,
     92,
@@ -38,9 +38,14 @@ def make_shapes(
 ) -> None:
     """Writes `folder`/{train,val}/*.jpg and annotations/{train,val}.json, unless they exist.
 
-    Several processes may call it at the same time: one of them writes the files, into a temporary
-    folder that is renamed when it is complete.
-    train, val: numbers of images of `size` x `size` pixels
+    Several processes may call it at the same time. One of them writes the files into a temporary
+    folder and renames it when it is complete.
+
+    Args:
+        folder: the folder of the data set.
+        train, val: numbers of images.
+        size: side of an image, in pixels.
+        seed: decides all random numbers.
 
     Raises UserError if `folder` has other files or cannot be written.
     """
@@ -113,7 +118,7 @@ def _write_split(folder: Path, split: str, count: int, size: int, seed: tuple[in
     for number in range(count):
         rng = np.random.default_rng((*seed, number))
         scene = draw_scene(size, rng)
-        image_id = 10 * number + int(rng.integers(1, 10))  # ids with gaps, as in real data
+        image_id = 10 * number + int(rng.integers(1, 10))  # real data has gaps, too
         name = f"{image_id:06d}.jpg"
         bgr = cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR)
         if not cv2.imwrite(str(folder / split / name), bgr, _JPEG):

@@ -16,9 +16,12 @@ _MIN_SIDE = 8
 
 @dataclass(frozen=True)
 class Scene:
-    """A drawn image with its objects.
+    """Holds a drawn image with its objects.
 
-    image: (S, S, 3) uint8 RGB · classes: indices into CLASSES · visible: masks (S, S), 0 or 1
+    Attributes:
+        image: (S, S, 3) uint8 RGB.
+        classes: indices into CLASSES.
+        visible: a mask (S, S) of 0 and 1 for each object.
     """
 
     image: np.ndarray
@@ -52,7 +55,7 @@ def draw_scene(size: int, rng: np.random.Generator) -> Scene:
 
 
 def _is_allowed(mask: np.ndarray, remaining: list[np.ndarray], areas: list[int]) -> bool:
-    """Checks the size of a new object, and what it leaves visible of the earlier ones."""
+    """Returns True if a new object is large enough and hides no earlier one too much."""
     _, _, width, height = cv2.boundingRect(mask)
     if min(width, height) < _MIN_SIDE:
         return False

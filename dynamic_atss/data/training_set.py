@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 class TrainingSet(Protocol):
-    """The members that a loader and a run use of a data set: single, joined, or with mosaics.
+    """Lists the members of a data set that a loader and a run use.
 
-    `DetectionDataset` documents them.
+    The data set may be a single one, several joined ones, or one with mosaics. `DetectionDataset`
+    documents the members.
     """
 
     class_names: list[str]

@@ -17,19 +17,22 @@ from dynamic_atss.system_limits import limit_reached
 
 @dataclass(frozen=True)
 class Failure:
-    """Carries a UserError out of a worker. A DataLoader would turn the error into a traceback."""
+    """Carries the message of a UserError out of a worker.
+
+    A DataLoader would turn the error into a traceback.
+    """
 
     message: str
 
 
 class TransformedSamples(Dataset):
-    """The samples of `dataset`, each as a list: of the results of `transforms`, or of the sample.
+    """Reads the samples of `dataset`. Each is a list of the results of `transforms`.
 
-    Reads each image once.
+    Without transforms, the list holds only the sample. Reads each image once.
     """
 
     def __init__(self, dataset: TrainingSet, transforms: Sequence[Transform] = ()) -> None:
-        """transforms: of a test; they use no random numbers."""
+        """Takes the transforms of a test, which use no random numbers."""
         self.dataset, self.transforms = dataset, tuple(transforms)
 
     def __getitem__(self, key: Any) -> list[Sample] | Failure:
@@ -40,7 +43,10 @@ class TransformedSamples(Dataset):
         return [_apply(t, sample) for t in self.transforms] or [sample]
 
     def _sample(self, key: Any) -> Sample:
-        """Raises UserError if a user's `__getitem__` fails or returns another type."""
+        """Reads a sample.
+
+        Raises UserError if a user's `__getitem__` fails or returns another type.
+        """
         name = f"data set {type(self.dataset).__name__}"
         try:
             sample = self.dataset[key]

@@ -1,7 +1,8 @@
 """Transforms images with their boxes: (image, gt, rng) -> (image, gt).
 
-image: (3, H, W) uint8 · gt: boxes xyxy in pixels of the image, before and after · rng: source of
-all random numbers
+- image is (3, H, W) uint8.
+- gt has boxes xyxy in pixels of the image, before and after.
+- rng is the source of all random numbers.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ def _check_kept(before: GroundTruth, after: GroundTruth, name: str) -> None:
 class Resize:
     """Resizes the short side to one of `min_sizes`, or to an integer of `min_size_range` (closed).
 
-    max_size: limit of the long side, see `resized` · exact: resizes by Pillow, as the releases do
+    Args:
+        max_size: limit of the long side, see `resized`.
+        exact: resizes by Pillow, as the releases do.
     """
 
     def __init__(
@@ -86,7 +89,7 @@ class Resize:
 def resized(height: int, width: int, size: int, max_size: int) -> tuple[int, int]:
     """Returns (height, width) with the short side `size`, or less to keep the long in `max_size`.
 
-    By the release's rounding the long side may exceed `max_size` by one pixel.
+    The long side may exceed `max_size` by one pixel, because the releases round so.
     """
     short, long = min(height, width), max(height, width)
     if long / short * size > max_size:

@@ -23,7 +23,7 @@ _FLAGS = {
 
 
 def as_integer(value: object) -> int | None:
-    """Converts a text or an integral float to an integer; None for any other value."""
+    """Converts a text or an integral float to an integer. Returns None for any other value."""
     if isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST:
         return int(value)
     match = _INTEGER.fullmatch(value) if isinstance(value, str) and value.isascii() else None
@@ -31,12 +31,12 @@ def as_integer(value: object) -> int | None:
 
 
 def as_number(value: object) -> float | None:
-    """Converts a text to a number; None for any other value."""
+    """Converts a text to a number. Returns None for any other value."""
     return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else None
 
 
 def as_flag(value: object) -> int | None:
-    """Converts a digit or word, in any letter case, to 0 or 1; None for any other value.
+    """Converts a digit or word, in any letter case, to 0 or 1. Returns None for any other value.
 
     VOC's word "Unspecified" and an empty text mean 0.
     """
@@ -44,7 +44,10 @@ def as_flag(value: object) -> int | None:
 
 
 def as_box(value: object) -> list[Any] | None:
-    """Converts the texts in a list to numbers; None if it has no texts, or texts of other kinds."""
+    """Converts the texts in a list to numbers.
+
+    Returns None if it has no texts, or if a text is no number.
+    """
     if not isinstance(value, list) or not any(isinstance(v, str) for v in value):
         return None
     found = [as_number(v) if isinstance(v, str) else v for v in value]
@@ -70,9 +73,13 @@ _SIZES = ("width", "height")
 
 
 def read_values(path: Path, content: dict[str, Any]) -> list[str]:
-    """Converts such values of a COCO file to numbers, in place. Returns notes with the counts.
+    """Converts values of a COCO file that are written in another form to numbers, in place.
 
-    path: for messages · content: has lists of objects under "images", "categories", "annotations"
+    Returns notes with the counts.
+
+    Args:
+        path: the file, for messages.
+        content: has lists of objects under "images", "categories" and "annotations".
 
     Raises UserError if ids are texts and an annotation refers to another value.
     """
@@ -90,7 +97,10 @@ def read_values(path: Path, content: dict[str, Any]) -> list[str]:
 
 
 def _number(path: Path, content: dict[str, Any], part: str, key: str) -> str:
-    """Replaces ids that are different texts, and references to them, by 1, 2, ..."""
+    """Replaces ids that are different texts, and references to them, by 1, 2, ... in place.
+
+    Returns a note for the log, or "".
+    """
     ids = [entry.get("id") for entry in content.get(part, [])]
     texts = [i for i in ids if isinstance(i, str)]
     if len(set(texts)) < len(ids) or all(as_integer(text) is not None for text in texts):
@@ -111,7 +121,10 @@ def _number(path: Path, content: dict[str, Any], part: str, key: str) -> str:
 def _check_references(
     path: Path, part: str, key: str, values: list[Any], known: dict[str, int]
 ) -> None:
-    """Raises UserError if a value is not one of the texts. An integer could match a new number."""
+    """Raises UserError if a value is not one of the known texts.
+
+    An integer could match one of the new numbers by chance.
+    """
     wrong = [v for v in values if not isinstance(v, str) or v not in known]
     if wrong:
         shown = ", ".join(repr(text) for text in list(known)[:3])
@@ -124,7 +137,10 @@ def _check_references(
 
 
 def _read(entries: list[dict[str, Any]], part: str, key: str, reader: Callable[[Any], Any]) -> str:
-    """Converts the values of a key. Describes it with an example; "" if nothing was converted."""
+    """Converts the values of a key, in place. Describes it with an example.
+
+    Returns "" if nothing was converted.
+    """
     count, example = 0, ""
     for entry in entries:
         value = entry.get(key)

@@ -35,15 +35,16 @@ LABELS = "labels.txt"
 
 
 class VocDataset(DetectionDataset):
-    """One split of a devkit. Image number i of the split file (from 1) has the image id i.
+    """Reads one split of a devkit. Image number i of the split file (from 1) has the image id i.
 
-    The classes are the lines of `labels.txt` in the devkit folder if it exists; VOC's twenty if the
-    folder is named VOC<year>; else the sorted names in all XML files of the folder, so that all its
-    splits agree. Category ids start at 1. Difficult objects are not trained on.
+    The classes are the lines of `labels.txt` in the devkit folder if it exists. They are VOC's
+    twenty if the folder is named VOC<year>. Otherwise they are the sorted names in all XML files of
+    the folder, so that all its splits agree. Category ids start at 1. Difficult objects are not
+    trained on.
 
     A split of one class, such as `aeroplane_train`, lists all images of `train` with a flag (the
     class is present: 1, absent: -1, difficult: 0). As in VOC's detection code the flags have no
-    effect: the set has all images and all classes.
+    effect. The set has all images and all classes.
     """
 
     voc_scores = True
@@ -55,8 +56,12 @@ class VocDataset(DetectionDataset):
         split: str,
         **options: Any,
     ) -> None:
-        """folder: has Annotations, or one subfolder that has · split: name of a file in
-        ImageSets/Main · options: as for `DetectionDataset`
+        """Reads and checks all annotations of a split.
+
+        Args:
+            folder: a folder with Annotations, or with one subfolder that has them.
+            split: name of a file in ImageSets/Main, without its ending.
+            options: as for `DetectionDataset`.
 
         Raises UserError for a mistake in a file or a folder, and if no image is usable.
         """
@@ -84,7 +89,7 @@ class VocDataset(DetectionDataset):
 
 
 def find_devkit(folder: Path) -> Path:
-    """Returns the folder if it has Annotations, else its only subfolder that has.
+    """Returns the folder if it has Annotations. Otherwise returns its only subfolder that has them.
 
     Raises UserError if there is none, or several.
     """
@@ -117,7 +122,10 @@ def split_file(folder: Path, split: str) -> Path:
 def read_voc(folder: Path, split: Path, *, outside: bool = False) -> Annotations:
     """Reads the annotations of the images that a split file lists.
 
-    outside: allows annotation files outside of their folder
+    Args:
+        folder: the devkit.
+        split: the split file.
+        outside: allows annotation files outside of their folder.
 
     Raises UserError for a missing or malformed file, an unknown class, and a repeated image.
     """
@@ -181,7 +189,7 @@ def _read_all(paths: list[Path]) -> list[VocImage]:
 def _notes(
     listed: list[str], names: list[str], paths: list[Path], images: list[VocImage]
 ) -> Iterator[str]:
-    """Notes values that were interpreted, each kind with its count and an example."""
+    """Yields a note for each kind of interpreted value, with its count and an example."""
     changed = [pair for pair in zip(listed, names, strict=True) if pair[0] != pair[1]]
     if changed:
         written, name = shown_pair(*changed[0])
@@ -201,7 +209,7 @@ def _notes(
 
 
 def read_classes(folder: Path) -> list[str]:
-    """Reads the class names of a devkit, see `VocDataset`. Raises UserError if there are none."""
+    """Reads the class names as `VocDataset` describes. Raises UserError if there are none."""
     if (folder / LABELS).is_file():
         return read_lines(folder / LABELS)
     if re.fullmatch(r"VOC\d{4}", folder.resolve().name):
@@ -220,7 +228,7 @@ def read_classes(folder: Path) -> list[str]:
 def _image_files(folder: Path, split: Path, names: list[str]) -> tuple[list[str], list[str]]:
     """Finds the image file of each name, and warns of names with several files.
 
-    Of several files takes the .jpg, which VOC has, or else the last in alphabetical order.
+    Of several files it takes the .jpg, which VOC has, or else the last in alphabetical order.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such image folder: give a devkit with JPEGImages")
@@ -242,7 +250,7 @@ def _image_files(folder: Path, split: Path, names: list[str]) -> tuple[list[str]
 
 
 def _warn_of_several(files: list[str], present: set[str]) -> list[str]:
-    """Warns of images with several files of one name."""
+    """Returns a list with one warning if images have several files of one name."""
     counts = Counter(os.path.splitext(file)[0] for file in present)
     several = [file for file in files if counts[os.path.splitext(file)[0]] > 1]
     if not several:

@@ -1,4 +1,4 @@
-"""Reads the names in a split file of a VOC devkit, in the forms that people write them."""
+"""Reads the names in a split file of a VOC devkit, in any form in which people write them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dynamic_atss.data.file_names import match_names
 from dynamic_atss.errors import UserError
 from dynamic_atss.reading import LIST_BYTES, read_text
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # in any case
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # letter case is free
 _FOLDERS = ("JPEGImages", "Annotations")
 
 
 def listed_names(folder: Path, split: Path) -> list[str]:
     """Reads the names of a split file, without the flags in a second column (see `VocDataset`).
 
-    Names may have blanks: there are no flags if the entire first line names an image.
+    Names may have blanks. There are no flags if the entire first line names an image.
     """
     lines = read_lines(split)
     flagged = [re.fullmatch(r"(.*\S)\s+(?:-1|0|1)", line) for line in lines]
@@ -32,8 +32,13 @@ def listed_names(folder: Path, split: Path) -> list[str]:
 def plain_names(listed: Sequence[str], known: Sequence[str], folder: Path) -> list[str]:
     """Converts listed names to names without ending, relative to Annotations.
 
-    known: the names that exist. A list may have images with endings, paths through JPEGImages, an
-    image and its XML file in one line, and forms that `file_names.match_names` corrects.
+    A list may have images with endings, paths through JPEGImages, an image and its XML file in one
+    line, and forms that `file_names.match_names` corrects.
+
+    Args:
+        listed: the names in the split file.
+        known: the names that exist.
+        folder: the folder Annotations.
     """
     existing = set(known)
     names = [name if name in existing else _without_ending(name) for name in listed]
@@ -53,7 +58,7 @@ def _without_ending(name: str) -> str:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Reads the lines of a text file, without blank lines.
+    """Reads the lines of a text file. Leaves out blank lines.
 
     Raises UserError for a file that is empty or not text, and for a repeated line.
     """

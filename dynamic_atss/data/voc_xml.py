@@ -18,7 +18,7 @@ from dynamic_atss.reading import XML_BYTES, XML_DEPTH, XML_NODES, read_bytes
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 LARGEST = 2.0**24  # pixels; float32 represents every integer up to it
 _STANDARD = ("", "0", "1")  # VOC's values of difficult
-_NO_SIZE = ("", "-1", "none", "null", "nan", "unknown")  # values, other than 0, for a missing size
+_NO_SIZE = ("", "-1", "none", "null", "nan", "unknown")  # these and 0 mean that a size is missing
 _OTHER_BOXES = ("robndbox", "polygon", "obb")  # elements for rotated boxes and outlines
 
 ADVICE = "correct it, or remove the image from the split"
@@ -26,14 +26,14 @@ ADVICE = "correct it, or remove the image from the split"
 
 @dataclass(frozen=True)
 class VocImage:
-    """The content of one annotation file.
+    """Holds the content of one annotation file.
 
     Attributes:
-        size: (height, width); 0 if missing.
+        size: (height, width), or 0 if missing.
         names: the class of each object.
         boxes: (x, y, w, h) of each object, in pixels from 0.
         difficult: True for objects that the evaluation ignores.
-        rotations: the mark of a rotation of each object; "" if none.
+        rotations: the mark of a rotation of each object, or "" if it has none.
         reversed: number of boxes with a minimum above its maximum.
         words: the values of difficult that are not 0 or 1.
         marks: (name, value) of flags with other names than difficult.
@@ -50,7 +50,7 @@ class VocImage:
 
 
 class _Builder(TreeBuilder):
-    """Builds elements. Raises ValueError if they are nested too deeply, or too many."""
+    """Builds elements. Raises ValueError if they are nested too deeply, or if they are too many."""
 
     depth = count = 0
 
@@ -69,10 +69,10 @@ class _Builder(TreeBuilder):
 
 
 def read_voc_xml(path: Path) -> VocImage:
-    """Reads and checks one file.
+    """Reads and checks one annotation file.
 
-    VOC counts pixels from 1 and includes the last: x = xmin - 1, w = xmax - xmin + 1. Swaps corners
-    in reverse order. Accepts words for difficult, such as False.
+    VOC counts pixels from 1 and includes the last: x = xmin - 1, w = xmax - xmin + 1. Corners in
+    reverse order are swapped. Words for difficult, such as False, are accepted.
 
     Raises UserError for a file that is missing, malformed or has a DOCTYPE, and for entries that
     are missing or malformed.
@@ -105,7 +105,9 @@ def read_voc_xml(path: Path) -> VocImage:
 def read_class_names(path: Path, advice: str) -> set[str]:
     """Reads the classes of a file's objects, without those of their parts (head, hand, foot).
 
-    advice: for the message on malformed XML
+    Args:
+        path: the file.
+        advice: is added to the message on malformed XML.
     """
     objects = _objects(path, parse_xml(path, advice))
     return {_name(path, number, o) for number, o in enumerate(objects, 1)}
@@ -114,7 +116,9 @@ def read_class_names(path: Path, advice: str) -> set[str]:
 def parse_xml(path: Path, advice: str = ADVICE) -> Element:
     """Parses a file and returns its root. Refuses a DOCTYPE before its entities take effect.
 
-    advice: for the message on malformed XML
+    Args:
+        path: the file.
+        advice: is added to the message on malformed XML.
 
     Raises UserError for a file that is missing, unreadable, malformed or has a DOCTYPE.
     """
@@ -138,7 +142,10 @@ def parse_xml(path: Path, advice: str = ADVICE) -> Element:
 
 
 def _objects(path: Path, root: Element) -> list[Element]:
-    """Returns the objects. Raises UserError for objects in other places or with capital letters."""
+    """Returns the objects of a file.
+
+    Raises UserError for objects in other places or with capital letters.
+    """
     found = root.findall("object")
     read = set(map(id, found))
     others = [e for e in root.iter() if e.tag.lower() == "object" and id(e) not in read]
@@ -151,7 +158,10 @@ def _objects(path: Path, root: Element) -> list[Element]:
 
 
 def _size(path: Path, root: Element) -> tuple[int, int]:
-    """Returns (height, width); (0, 0) if one is missing, empty or 0, as some tools write."""
+    """Returns (height, width).
+
+    Returns (0, 0) if one is missing, empty or 0, as some tools write.
+    """
     sides = []
     for key in ("height", "width"):
         text = root.findtext(f"size/{key}")
@@ -215,7 +225,7 @@ def _flag(path: Path, number: int, name: str, word: str) -> bool:
 
 
 def _number(text: str | None) -> float:
-    """Converts a text to a number; NaN if it is none."""
+    """Converts a text to a number. Returns NaN if it is not one."""
     try:
         return float(text or "nan")
     except ValueError:

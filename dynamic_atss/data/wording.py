@@ -18,5 +18,5 @@ def and_others(faults: Sequence[Any]) -> str:
 
 
 def annotation_name(entry: Mapping[str, Any], number: int) -> str:
-    """Names an annotation by its id, or by its index in the file."""
+    """Returns the name of an annotation for messages: its id, or its index in the file."""
     return f"annotation id {short(entry['id'])}" if "id" in entry else f"annotation number {number}"

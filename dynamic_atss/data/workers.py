@@ -34,9 +34,10 @@ _STATES = {"T": ", stopped", "D": ", waiting for a disk or a file system"}
 
 
 class Workers:
-    """A context manager for the workers of one pass over the data. Ends them at its exit.
+    """Manages the workers of one pass over the data. Ends them when the `with` block ends.
 
-    Converts errors inside to a UserError if the cause is a limit of the system or a dead worker.
+    Converts errors inside the block to a UserError if the cause is a limit of the system or a dead
+    worker.
     """
 
     def __init__(self) -> None:
@@ -47,7 +48,7 @@ class Workers:
         """Yields the loader's batches.
 
         Raises:
-            LostProcessError: a worker did not return its batch within `timeout` seconds. Seconds
+            LostProcessError: if a worker did not return its batch within `timeout` seconds. Seconds
                 in which this process was stopped do not count.
         """
         self._start(loader)
@@ -76,7 +77,7 @@ class Workers:
                 self._batches = iter(loader)
         finally:
             self._processes = [p for p in multiprocessing.active_children() if p not in others]
-        # Also at a sudden exit: workers do not obey the SIGTERM that Python would send.
+        # Kill them at a sudden exit, too. Workers do not obey the SIGTERM that Python would send.
         atexit.register(self._kill)
 
     def __enter__(self) -> Workers:
@@ -99,7 +100,7 @@ class Workers:
             raise UserError(message) from error
 
     def _exit_codes(self, error: Exception) -> list[int | None]:
-        """Returns the exit code of each worker; None if it is running."""
+        """Returns the exit code of each worker. It is None for a worker that is running."""
         if isinstance(error, OSError | EOFError):  # a worker may be about to end
             ended = wait([p.sentinel for p in self._processes], timeout=1.0)
             for process in self._processes:
@@ -110,7 +111,7 @@ class Workers:
     def _stop(self) -> None:
         # An iterator without workers lacks the method. No thread can start when Python ends.
         if hasattr(self._batches, "_shutdown_workers") and not sys.is_finalizing():
-            # In a thread: it may wait for a blocked worker, or for the lock of a killed one.
+            # A thread does it, as it may wait for a blocked worker or for the lock of a killed one.
             shutdown = threading.Thread(target=self._batches._shutdown_workers, daemon=True)
             shutdown.start()
             shutdown.join(_SECONDS_TO_END)
@@ -123,7 +124,7 @@ class Workers:
 
 
 def _described(pid: int) -> str:
-    """Describes a process: its id, its host, and whether it is stopped or waits for a disk."""
+    """Describes a process: its id, its host, and if it is stopped or waits for a disk."""
     state = ""
     with contextlib.suppress(OSError):
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
@@ -132,9 +133,10 @@ def _described(pid: int) -> str:
 
 
 def start_worker(_: int) -> None:
-    """Sets up a worker: one thread, a minute of life after SIGTERM, an end with the main process.
+    """Sets up a worker process.
 
-    A signal to the process group, such as Ctrl-C in a terminal or the launcher's SIGTERM, must not
+    It uses one thread, lives for up to a minute after SIGTERM, and ends with the main process. A
+    signal to the process group, such as Ctrl-C in a terminal or the launcher's SIGTERM, must not
     end the workers before the main process has saved its checkpoint.
     """
     torch.set_num_threads(1)
@@ -159,7 +161,10 @@ def _pass_on(queue: Queue, error: Exception, item: tuple[int, Any]) -> None:
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Blocks signals while workers are forked; they unblock them once they can handle them."""
+    """Blocks signals while workers are forked.
+
+    Each worker unblocks them when it can handle them.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -171,7 +176,7 @@ def _signals_blocked() -> Iterator[None]:
 def _dead_workers_reported_by_next_batch() -> Iterator[None]:
     """Restores the handler of SIGCHLD, with which torch would raise in the middle of a step.
 
-    The missing batch reports a dead worker within seconds as well, and the run can be saved.
+    A dead worker is reported within seconds by its missing batch, too. The run can then be saved.
     """
     before = signal.getsignal(signal.SIGCHLD)
     try:

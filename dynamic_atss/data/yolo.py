@@ -1,4 +1,4 @@
-"""Reads data sets in YOLO's layout: data.yaml, images/ and labels/, a text file per image."""
+"""Reads data sets in YOLO's layout: data.yaml, images/, and labels/ with a text file per image."""
 
 from __future__ import annotations
 
@@ -29,20 +29,25 @@ from dynamic_atss.errors import UserError
 
 
 class YoloDataset(DetectionDataset):
-    """`YoloDataset(<data.yaml>, <split>, training=...)`: one split of a data.yaml of Ultralytics.
+    """Reads one split of a data.yaml of Ultralytics.
 
-    The data.yaml has path, names, and train, val, test: each a folder, a list of folders, or a text
-    file that lists images. Image number i in the order of the paths (from 1) has the image id i,
-    class c has the category id c + 1. A box is class, centre x, centre y, width, height as
-    fractions of the upright image. Polygons become boxes. Images without a label file are
-    background.
+    It is made by `YoloDataset(<data.yaml>, <split>, training=...)`. The data.yaml has path, names,
+    and train, val, test. Each of these three is a folder, a list of folders, or a text file that
+    lists images. Image number i in the order of the paths (from 1) has the image id i. Class c has
+    the category id c + 1. A box is class, centre x, centre y, width, height as fractions of the
+    upright image. Polygons become boxes. Images without a label file are background.
     """
 
     box_form = FRACTIONS
     written_as = "yolo:<data.yaml>:<split>"
 
     def __init__(self, file: str | Path, split: str, *, training: bool, **options: Any) -> None:
-        """options: as for `DetectionDataset`.
+        """Reads and checks all annotations of a split.
+
+        Args:
+            file: the data.yaml.
+            split: a key of the data.yaml, such as "train".
+            options: as for `DetectionDataset`.
 
         Raises UserError for a mistake in a file or a folder, and if no image is usable.
         """
@@ -54,7 +59,7 @@ class YoloDataset(DetectionDataset):
         super().__init__(file, folder or ".", training=training, **options)
 
     def refuse_outside(self, names: Sequence[str]) -> None:
-        """Does nothing: `split_images` has checked the names by the folders of the data.yaml."""
+        """Does nothing. `split_images` has checked the names by the folders of the data.yaml."""
 
     def read(self, *, need_boxes: bool = False) -> Annotations:
         images = [image for image in self._files if os.path.isfile(image)]
@@ -118,7 +123,7 @@ def _annotations(
 
 
 def _warnings(images: list[Path], files: list[Path | None]) -> list[str]:
-    """Warns of label files without an image, in a line for the log."""
+    """Returns a warning of label files without an image, for the log."""
     unmatched = labels_without_image(images, files)
     if not unmatched:
         return []

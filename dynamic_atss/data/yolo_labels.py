@@ -18,12 +18,12 @@ _TOO_FAR = 2.0  # a larger number is a pixel, not a fraction
 
 @dataclass
 class Labels:
-    """The content of label files.
+    """Holds the content of label files.
 
     Attributes:
         classes: number of classes.
         keypoints: count of numbers for keypoints after each box.
-        rows: for each file (n, 5) class, x, y, w, h as fractions; x, y is the upper left corner.
+        rows: for each file (n, 5) class, x, y, w, h as fractions. x, y is the upper left corner.
         faults: descriptions of wrong rows.
         numbers: all class numbers in the files, including wrong ones.
         counts, examples: kind of interpreted rows -> number, and first place.
@@ -38,7 +38,7 @@ class Labels:
     examples: dict[str, str] = field(default_factory=dict)
 
     def read(self, file: Path | None) -> None:
-        """Appends the rows of one file; none for an image without a file."""
+        """Appends the rows of one file. An image without a file has no rows."""
         found: dict[tuple[float, ...], None] = {}
         for number, line in enumerate(_lines(file) if file else [], 1):
             if line.strip():
@@ -52,11 +52,11 @@ class Labels:
             raise UserError(f"{self.faults[0]}{self._class_numbers()}{more}")
 
     def notes(self) -> list[str]:
-        """Describes the rows that were interpreted, in a line for each kind."""
+        """Returns a line for each kind of interpreted rows."""
         return [f"{n} {kind} (such as {self.examples[kind]})" for kind, n in self.counts.items()]
 
     def _class_numbers(self) -> str:
-        """Lists the class numbers if one of them is too large; else returns ""."""
+        """Lists the class numbers if one of them is too large. Returns "" otherwise."""
         found = sorted(self.numbers)
         if not found or 0 <= found[0] <= found[-1] < self.classes:
             return ""

@@ -22,10 +22,14 @@ _NO_LABELS = {f"{s}.txt" for s in (*SPLITS, "classes", "labels", "obj", "README"
 
 @dataclass(frozen=True)
 class Layout:
-    """The content of a data.yaml.
+    """Holds the content of a data.yaml.
 
-    root: the folder of `path` · names: of the classes · keypoints: count of numbers for keypoints
-    after each box · content: all keys, with texts as values
+    Attributes:
+        file: the data.yaml.
+        root: the folder that `path` names.
+        names: the names of the classes.
+        keypoints: count of numbers for keypoints after each box.
+        content: all keys, with texts as values.
     """
 
     file: Path
@@ -38,7 +42,7 @@ class Layout:
 def read_layout(file: Path) -> Layout:
     """Reads a data.yaml.
 
-    Raises UserError if it is missing or not YAML, or for missing or malformed class names.
+    Raises UserError if it is missing or not YAML, and for missing or malformed class names.
     """
     content = _read_yaml(file)
     path = content.get("path", "")
@@ -52,7 +56,7 @@ def read_layout(file: Path) -> Layout:
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
-    """Reads only texts, lists and dictionaries: "no" stays a text, and no code runs."""
+    """Reads only texts, lists and dictionaries, so that "no" stays a text and no code runs."""
     try:
         content = load_yaml(read_text(file, YAML_BYTES), as_texts=True)
     except OSError as error:
@@ -89,9 +93,13 @@ def split_images(
 ) -> tuple[list[Path], list[str]]:
     """Finds the image files of a split, sorted. Returns notes on where they were found, too.
 
-    The folders of a data.yaml may be anywhere. Files in a folder must not lead out of it; files of
+    The folders of a data.yaml may be anywhere. Files in a folder must not lead out of it. Files of
     a list must be in `path`, or in the folder of the data.yaml or of the list.
-    outside: allows all places
+
+    Args:
+        layout: the data.yaml.
+        split: its key.
+        outside: allows all places.
 
     Raises UserError for a missing split, folder or list, and if there is no image.
     """
@@ -176,9 +184,10 @@ def check_labels(source: Path, files: list[Path]) -> None:
 
 
 def label_files(images: Iterable[Path]) -> tuple[list[Path | None], int]:
-    """Finds the label file of each image, None if missing. Counts those next to their images.
+    """Finds the label file of each image. Returns None for those that have none.
 
-    The last `images/` in the path becomes `labels/`, and the ending becomes `.txt`.
+    The last `images/` in the path becomes `labels/`, and the ending becomes `.txt`. Returns the
+    number of label files next to their images, too.
     """
     found: list[Path | None] = []
     next_to_images = 0
@@ -194,7 +203,7 @@ def label_files(images: Iterable[Path]) -> tuple[list[Path | None], int]:
 def labels_without_image(images: Iterable[Path], files: Iterable[Path | None]) -> list[Path]:
     """Finds label files without an image of their name in the folder of the images.
 
-    Searches the folders of `files`, the label files of `images`.
+    Searches the folders of `files`, which are the label files of `images`.
     """
     folders = {f.parent: i.parent for i, f in zip(images, files, strict=True) if f is not None}
     found = []
@@ -206,6 +215,6 @@ def labels_without_image(images: Iterable[Path], files: Iterable[Path | None]) -
 
 
 def label_file(image: Path) -> Path:
-    """Returns where the labels of an image belong."""
+    """Returns the path at which the labels of an image belong."""
     head, folder, tail = str(image.with_suffix(".txt")).rpartition(f"{os.sep}images{os.sep}")
     return Path(f"{head}{os.sep}labels{os.sep}{tail}") if folder else image.with_suffix(".txt")

@@ -36,21 +36,21 @@ def evaluate_coco(
     image_ids: Iterable[int] | None = None,
     max_dets: int = COCO_CAPS[-1],
 ) -> CocoScores | None:
-    """Computes the COCO box scores of results; None if the ground truth is empty.
+    """Computes the COCO box scores of results. Returns None if the ground truth is empty.
 
     Args:
         annotations: a COCO annotation file, or the `TruthTable` of one.
         results: dicts with image_id, category_id, bbox (x y w h in original pixels) and score, a
             table of them (`detection_table`), or their JSON file.
-        scorer: "hotcoco", "pycocotools" (the reference; same numbers, much slower), or "auto", the
-            first of them that is installed.
+        scorer: "hotcoco", "pycocotools", or "auto", which is the first of them that is installed.
+            pycocotools is the reference. Its numbers are the same, but it is much slower.
         image_ids: scores only these images.
-        max_dets: number of detections per image and category that count. COCO's is 100; its numbers
-            are always included.
+        max_dets: number of detections per image and category that count. COCO's is 100. The numbers
+            with 100 are always included.
 
     Raises:
-        UserError: a file is missing or malformed; results or image_ids name an image or category
-            that the annotation file does not list.
+        UserError: if a file is missing or malformed, or if results or image_ids name an image or
+            category that the annotation file does not list.
     """
     truth = annotations if isinstance(annotations, TruthTable) else load_truth(annotations)
     if not len(truth):
@@ -79,7 +79,7 @@ def with_positive_ids(
 ) -> tuple[TruthTable, NDArray[np.float64], list[int], list[int]]:
     """Replaces all ids of images and categories by 0, 1, ... in their order.
 
-    hotcoco does not accept negative ids. Names of categories stay.
+    hotcoco does not accept negative ids. Names of categories stay unchanged.
     """
     images = np.sort([image["id"] for image in truth.images])
     categories = np.array(category_ids)
@@ -121,9 +121,10 @@ def _hotcoco_curves(
     category_ids: list[int],
     caps: list[int],
 ) -> Curves:
-    """Computes precision (10, 101, K, 4, M) and recall (10, K, 4, M), -1 where undefined.
+    """Computes precision (10, 101, K, 4, M) and recall (10, K, 4, M). They are -1 where undefined.
 
-    10 IoU thresholds, 101 recalls, K categories, 4 ranges of areas, M caps on detections.
+    The axes are 10 IoU thresholds, 101 recalls, K categories, 4 ranges of areas, M limits on the
+    number of detections.
     """
     arrays = hotcoco_evaluation(truth, table, image_ids, category_ids, caps).eval
     return np.asarray(arrays["precision"]), np.asarray(arrays["recall"])
@@ -167,7 +168,7 @@ def _pycocotools_curves(
     category_ids: list[int],
     caps: list[int],
 ) -> Curves:
-    """Does as `_hotcoco_curves`, without the lines that pycocotools prints."""
+    """Computes the same as `_hotcoco_curves`, without the lines that pycocotools prints."""
     from pycocotools.cocoeval import COCOeval
 
     with contextlib.redirect_stdout(io.StringIO()):
@@ -190,7 +191,7 @@ def _pycocotools_curves(
 def _pycocotools_set(
     truth: TruthTable, columns: tuple[NDArray[Any], ...], scores: NDArray[np.float64] | None = None
 ) -> Any:
-    """Makes a pycocotools data set of columns.
+    """Makes a pycocotools data set from columns.
 
     Its ids start at 1, because pycocotools counts an annotation with id 0 as unmatched.
     """
@@ -215,10 +216,10 @@ def _pycocotools_set(
 def write_results(
     folder: str | Path, results: Sequence[Mapping[str, Any]], scores: CocoScores | None
 ) -> None:
-    """Writes `bbox.json` and the files of the scores into a folder; creates it if it is missing.
+    """Writes `bbox.json` and the files of the scores into a folder. Creates it if it is missing.
 
-    Each file is written completely or not at all. Without scores, removes the scores of an older
-    run, which belong to other results.
+    Each file is written completely or not at all. Without scores, the scores of an older run are
+    removed, because they belong to other results.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

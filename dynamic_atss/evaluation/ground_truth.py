@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TruthTable:
-    """The A annotations of a data set as columns, sorted by image.
+    """Holds the A annotations of a data set as columns, sorted by image.
 
     Attributes:
         source: the name of the file in messages.
@@ -27,7 +27,7 @@ class TruthTable:
         category_ids: (A,) int64.
         boxes: (A, 4) float64, x y w h in pixels.
         areas: (A,) float64, square pixels.
-        crowd: (A,) bool; also True for VOC's difficult boxes.
+        crowd: (A,) bool, True for crowds and for VOC's difficult boxes.
     """
 
     source: str
@@ -47,7 +47,7 @@ def load_truth(path: str | Path) -> TruthTable:
     """Reads the ground truth of a COCO annotation file by the same rules as a training set.
 
     Raises:
-        UserError: as `read_annotations`.
+        UserError: as `read_annotations` does.
     """
     found = read_annotations(Path(path), need_boxes=False)
     for warning in found.warnings:
@@ -56,10 +56,14 @@ def load_truth(path: str | Path) -> TruthTable:
 
 
 def truth_table(found: Annotations, source: str) -> TruthTable:
-    """Converts annotations to ground truth. source: their name in messages.
+    """Converts annotations to ground truth.
 
     Leaves out boxes that are not finite or have a negative side, and logs their number. Keeps boxes
     with a side of zero, as COCO does.
+
+    Args:
+        found: the annotations.
+        source: their name in messages.
     """
     keep = np.isfinite(found.xywh).all(1) & (found.xywh[:, 2:] >= 0).all(1)
     if not keep.all():

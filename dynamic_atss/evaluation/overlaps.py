@@ -17,7 +17,7 @@ _FEW = 0.1
 def why_no_match(truth: TruthTable, table: Table) -> str | None:
     """Says in one line that detections lie on no box, or on boxes of other classes.
 
-    Returns None if neither is true, or without detections.
+    Returns None if neither is true, or if there are no detections.
     """
     if not len(table):
         return None
@@ -49,7 +49,7 @@ def _wrong_classes(truth: TruthTable, detected: np.ndarray, annotated: np.ndarra
 
 
 def _objects(truth: TruthTable) -> TruthTable:
-    """Drops crowds."""
+    """Drops the crowds."""
     kept = ~truth.crowd
     columns = ("image_ids", "category_ids", "boxes", "areas", "crowd")
     return replace(truth, **{name: getattr(truth, name)[kept] for name in columns})

@@ -1,8 +1,8 @@
 """Converts detections and COCO results to one table, and back.
 
-A table is (D, 7) float64: image id, x, y, w, h, score, category id. Ids are exact: float64 holds
-every integer up to 2^53. Half a million detections take 28 MB; as dictionaries, they would cost the
-garbage collector a second.
+A table is (D, 7) float64: image id, x, y, w, h, score, category id. Ids are exact, because float64
+holds every integer up to 2^53. Half a million detections take 28 MB. As dictionaries, they would
+cost the garbage collector a second.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ def detection_table(
 
     Scales boxes per axis from the resized image to the original, then converts them to (x, y, w,
     h). The sides of LEGACY boxes get one pixel more, as the releases write them. Clips nothing.
-    Leaves out detections with numbers that are not finite, which JSON cannot hold, with a warning.
+    Leaves out detections with numbers that are not finite, because JSON cannot hold them, and warns
+    of it.
 
     Args:
         detections: image id -> detections.
-        sizes, original_sizes: image id -> (height, width), resized and as in the file.
+        sizes, original_sizes: image id -> (height, width), of the resized image and of the file.
         category_ids: the COCO id of class c is category_ids[c]. Detections of a class with id None
             are left out.
     """
@@ -92,12 +93,14 @@ def as_results(table: Table) -> list[dict[str, Any]]:
 
 
 def result_table(results: Sequence[Mapping[str, Any]] | Table, source: str) -> Table:
-    """Converts results in the COCO format to a table; returns a table unchanged.
+    """Converts results in the COCO format to a table. Returns a table unchanged.
 
-    source: the name of the results in messages.
+    Args:
+        results: the results, or a table.
+        source: their name in messages.
 
     Raises:
-        UserError: the results are not in this format.
+        UserError: if the results are not in this format.
     """
     if isinstance(results, np.ndarray):
         return results

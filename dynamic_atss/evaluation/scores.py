@@ -1,4 +1,4 @@
-"""Computes the twelve COCO numbers and AP per category, and prints them as tables."""
+"""Computes the twelve COCO numbers and AP per category, and formats them as tables."""
 
 from __future__ import annotations
 
@@ -24,9 +24,13 @@ VOC_METRICS = ("VOC_mAP", "VOC07_mAP")  # area under the curve (2010 and later);
 
 @dataclass(frozen=True)
 class VocScores:
-    """PASCAL VOC's AP at IoU 0.5 by category, in [0, 1]; -1 for categories without ground truth.
+    """Holds PASCAL VOC's AP at IoU 0.5 by category, in [0, 1].
 
-    all_points: area under the curve, VOC 2010 and later · eleven_points: VOC 2007
+    A category without ground truth has -1.
+
+    Attributes:
+        all_points: category name -> area under the curve (VOC 2010 and later).
+        eleven_points: category name -> mean over eleven points (VOC 2007).
     """
 
     all_points: dict[str, float]
@@ -34,7 +38,7 @@ class VocScores:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The means over all categories that have ground truth."""
+        """Returns the means over all categories that have ground truth."""
         values = (np.array([*aps.values()]) for aps in (self.all_points, self.eleven_points))
         return dict(zip(VOC_METRICS, map(_mean, values), strict=True))
 
@@ -49,9 +53,9 @@ class VocScores:
         }
 
     def table(self) -> str:
-        """Prints name, AP and eleven-point AP of the mean and of each category.
+        """Formats name, AP and eleven-point AP of the mean and of each category.
 
-        Prints only the highest and lowest AP of more than MOST_SHOWN categories.
+        Shows only the highest and lowest AP of more than MOST_SHOWN categories.
         """
         mean, mean07 = self.metrics.values()
         rows, many = [("mean", mean, mean07)], len(self.all_points) > MOST_SHOWN
@@ -65,11 +69,11 @@ class VocScores:
 
 @dataclass(frozen=True)
 class CocoScores:
-    """COCO box scores in [0, 1], -1 where undefined.
+    """Holds COCO box scores in [0, 1]. They are -1 where undefined.
 
     Attributes:
-        metrics: name of `METRICS` -> score, in that order. Also AR with `max_dets` if that is no
-            limit of COCO.
+        metrics: name of `METRICS` -> score, in that order. There is AR with `max_dets`, too, if
+            that is no limit of COCO.
         per_category: category name -> AP, in the order of the annotation file.
         voc: PASCAL VOC's scores of the same results, if requested.
         max_dets: number of detections per image and category that count (not in AR1, AR10, AR100).
@@ -84,7 +88,10 @@ class CocoScores:
 
     @property
     def numbers(self) -> dict[str, float]:
-        """All scores by name: `metrics`, AP@100 if `max_dets` is another number, and VOC's."""
+        """Returns all scores by name.
+
+        These are `metrics`, AP@100 if `max_dets` is another number, and VOC's.
+        """
         ap_at_100 = {"AP@100": self.at_100["AP"]} if self.at_100 else {}
         return {**self.metrics, **ap_at_100, **(self.voc.metrics if self.voc else {})}
 
@@ -99,9 +106,9 @@ class CocoScores:
         return {**content, "max_dets": self.max_dets, "at_max_dets_100": self.at_100}
 
     def table(self, width: int = 100) -> str:
-        """Prints the twelve numbers and the AP of each category; "-" for undefined numbers.
+        """Formats the twelve numbers and the AP of each category. Undefined numbers become "-".
 
-        Prints only the highest and lowest AP of more than MOST_SHOWN categories. Lines have at most
+        Shows only the highest and lowest AP of more than MOST_SHOWN categories. Lines have at most
         `width` characters, unless one category needs more.
         """
         lines = _rows(self.metrics)
@@ -159,13 +166,13 @@ def shorten(name: str, longest: int = 40) -> str:
 
 
 def _mean(values: NDArray[np.float64]) -> float:
-    """Returns the mean of the defined entries; -1 if there is none, as COCO does."""
+    """Returns the mean of the defined entries. Returns -1 if there is none, as COCO does."""
     defined = values[values > UNDEFINED]
     return float(np.mean(defined)) if defined.size else UNDEFINED
 
 
 def all_caps(max_dets: int) -> list[int]:
-    """Returns COCO's caps and `max_dets`, ascending: the last axis of the accumulated arrays."""
+    """Returns COCO's limits and `max_dets`, ascending. They are the last axis of COCO's arrays."""
     return sorted({*COCO_CAPS, max_dets})
 
 
@@ -179,11 +186,12 @@ def scores_from_curves(
     """Computes the scores from COCO's accumulated arrays.
 
     Args:
-        precision: (10, 101, K, 4, M): IoU thresholds, recalls, categories, ranges of areas, and
-            the M caps of `all_caps(max_dets)`.
+        precision: (10, 101, K, 4, M). The axes are IoU thresholds, recalls, categories, ranges of
+            areas, and the M limits of `all_caps(max_dets)`.
         recall: (10, K, 4, M).
         categories: the file's entries (`id`, `name`).
         column_ids: the K category ids.
+        max_dets: see `CocoScores`.
     """
     caps = all_caps(max_dets)
 

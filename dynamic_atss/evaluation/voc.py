@@ -1,8 +1,8 @@
 """Computes PASCAL VOC's AP at IoU 0.5 by category (Everingham et al., IJCV 2010).
 
 As in the devkit, a detection belongs to the box of its image and category that it overlaps most,
-even if another detection has that box. Of several detections of a box only the best is correct.
-Detections of difficult boxes are ignored.
+even if another detection has that box. Of several detections of a box, only the one with the
+highest score is correct. Detections of difficult boxes are ignored.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ Ints = NDArray[np.int64]
 
 
 def evaluate_voc(truth: TruthTable, results: Sequence[Mapping[str, Any]] | Table) -> VocScores:
-    """Computes VOC's scores of COCO results or their table. `truth.crowd` marks difficult boxes.
+    """Computes VOC's scores of COCO results or of their table.
 
-    The IoU of boxes x y w h is VOC's, whose corners include the last pixel. Detections with equal
-    scores keep the order of the results, as in the devkit. Of equal overlaps the first box wins.
+    `truth.crowd` marks difficult boxes. The IoU of boxes x y w h is VOC's, whose corners include
+    the last pixel. Detections with equal scores keep the order of the results, as in the devkit. Of
+    equal overlaps the first box wins.
 
     Raises:
-        UserError: the results are not in COCO's format.
+        UserError: if the results are not in COCO's format.
     """
     table = result_table(results, "results")
     table = table[np.argsort(-table[:, 5], kind="stable")]
@@ -50,9 +51,13 @@ def evaluate_voc(truth: TruthTable, results: Sequence[Mapping[str, Any]] | Table
 
 
 def all_point_ap(correct: Ints, total: int) -> float:
-    """Computes the area under the precision-recall curve (VOC 2010 and later); -1 without boxes.
+    """Computes the area under the precision-recall curve (VOC 2010 and later).
 
-    correct: (D,) numbers of correct detections among the 1, 2, ..., D best · total: number of boxes
+    Returns -1 without boxes.
+
+    Args:
+        correct: (D,) numbers of correct detections among the 1, 2, ..., D best.
+        total: number of boxes.
     """
     if not total:
         return UNDEFINED
@@ -61,9 +66,10 @@ def all_point_ap(correct: Ints, total: int) -> float:
 
 
 def eleven_point_ap(correct: Ints, total: int) -> float:
-    """Averages the best precision at recalls >= 0, 0.1, ..., 1 (VOC 2007). Args: `all_point_ap`.
+    """Averages the best precision at recalls >= 0, 0.1, ..., 1 (VOC 2007).
 
-    Compares recalls as integers: in floating point, 3 / 10 is less than 3 * 0.1.
+    Takes the arguments of `all_point_ap`. Compares recalls as integers, because 3 / 10 is less than
+    3 * 0.1 in floating point.
     """
     if not total:
         return UNDEFINED
@@ -72,13 +78,13 @@ def eleven_point_ap(correct: Ints, total: int) -> float:
 
 
 def _precision(correct: Ints) -> Floats:
-    """Returns (D,): the highest precision at or after each detection."""
+    """Returns (D,) the highest precision at or after each detection."""
     precision = correct / np.arange(1, len(correct) + 1)
     return np.maximum.accumulate(precision[::-1])[::-1]
 
 
 def best_boxes(table: Floats, truth: TruthTable, min_iou: float = MIN_IOU) -> Ints:
-    """Returns (D,): the box of the same image and category that each detection overlaps most.
+    """Returns (D,) the box of the same image and category that each detection overlaps most.
 
     The value is -1 if that IoU is below `min_iou`.
     """
@@ -95,7 +101,7 @@ def best_boxes(table: Floats, truth: TruthTable, min_iou: float = MIN_IOU) -> In
 def pairs(table: Floats, truth: TruthTable) -> tuple[Ints, Ints]:
     """Pairs each detection with all boxes of its image and category.
 
-    Returns two (M,): indices of detections, ascending, and of boxes.
+    Returns two arrays (M,): indices of detections, ascending, and indices of boxes.
     """
     group, truth_group = _groups(table, truth)
     order = np.argsort(truth_group, kind="stable")
@@ -109,7 +115,10 @@ def pairs(table: Floats, truth: TruthTable) -> tuple[Ints, Ints]:
 
 
 def _groups(table: Floats, truth: TruthTable) -> tuple[Ints, Ints]:
-    """Numbers the pairs (image, category). Returns those of detections (D,) and boxes (A,)."""
+    """Numbers the pairs (image, category).
+
+    Returns the numbers of detections (D,) and boxes (A,).
+    """
     pairs = np.concatenate(
         [table[:, [0, 6]].astype(np.int64), np.stack([truth.image_ids, truth.category_ids], 1)]
     )
@@ -118,7 +127,7 @@ def _groups(table: Floats, truth: TruthTable) -> tuple[Ints, Ints]:
 
 
 def box_iou(a: Floats, b: Floats) -> Floats:
-    """Computes the IoU (n,) of boxes a[i] and b[i], x y w h."""
+    """Computes the IoU (n,) of boxes a[i] and b[i], each x y w h."""
     low = np.maximum(a[:, :2], b[:, :2])
     high = np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
     inter = np.clip(high - low, 0, None).prod(1)
@@ -127,7 +136,7 @@ def box_iou(a: Floats, b: Floats) -> Floats:
 
 
 def _first_of_each(box: Ints) -> NDArray[np.bool_]:
-    """Returns (D,): True for the first detection of each box."""
+    """Returns (D,) bool, True for the first detection of each box."""
     first = np.zeros(len(box), bool)
     first[np.unique(box, return_index=True)[1]] = True
     return first & (box >= 0)

@@ -18,11 +18,12 @@ CSS = """.matrix td { text-align: center; min-width: 2.2rem; }
 
 
 def matrix_table(matrix: NDArray[np.int64], names: Sequence[str]) -> str:
-    """Gives the table of a matrix as HTML.
+    """Returns the table of a matrix as HTML.
 
     Args:
-        matrix: (K + 1, K + 1) counts. Row: category of the object. Column: detected category. The
-            last row and column stand for no object and no detection.
+        matrix: (K + 1, K + 1) counts. The row is the category of the object, the column the
+            detected category. The last row stands for no object, the last column for no detection.
+        names: the names of the K categories.
     """
     chosen = shown_categories(matrix)
     heads = [*(names[k] for k in chosen), "none"]
@@ -38,7 +39,7 @@ def matrix_table(matrix: NDArray[np.int64], names: Sequence[str]) -> str:
 
 
 def shown_categories(matrix: NDArray[np.int64]) -> list[int]:
-    """Gives at most MAX_SHOWN categories in order, those that are confused most."""
+    """Returns the categories that are confused most, at most MAX_SHOWN, in order."""
     number = len(matrix) - 1
     between = matrix[:number, :number] * (1 - np.eye(number, dtype=np.int64))
     order = np.argsort(-(between.sum(0) + between.sum(1)), kind="stable")
@@ -46,7 +47,7 @@ def shown_categories(matrix: NDArray[np.int64]) -> list[int]:
 
 
 def most_confused(matrix: NDArray[np.int64], names: Sequence[str]) -> str:
-    """Gives the pairs of categories with the most confusions as an HTML table."""
+    """Returns the pairs of categories with the most confusions as an HTML table."""
     number = len(names)
     between = matrix[:number, :number] * (1 - np.eye(number, dtype=np.int64))
     order = np.argsort(-between, axis=None, kind="stable")[:MAX_CONFUSED]
@@ -58,7 +59,7 @@ def most_confused(matrix: NDArray[np.int64], names: Sequence[str]) -> str:
 
 
 def _cell(count: int, share: float) -> str:
-    """Gives a cell with its count, darker for a larger share of the row."""
+    """Returns a cell with its count. It is darker for a larger share of the row."""
     shade = round(255 - 130 * share)  # black text on the darkest shade has a contrast of 7
     text = f"{count:,}" if count else ""
     return f'<td style="background:rgb({shade},{min(255, shade + 25)},255)">{text}</td>'

@@ -1,4 +1,4 @@
-"""Draws the charts of a report: numbers by threshold, precision by recall."""
+"""Draws the charts of a report, which show numbers by threshold and precision by recall."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def by_threshold(numbers: Numbers) -> str:
 
 
 def precision_recall(numbers: Numbers) -> str:
-    """Draws precision by recall: means over the categories, single categories, sizes."""
+    """Draws precision by recall: means over the categories, single categories, and sizes."""
     curves = numbers["precision_by_recall"]
     means = {name: values for name, values in curves.items() if name.startswith("IoU")}
     shown, heading = _chosen(curves["per_category"], numbers["per_category"])
@@ -59,7 +59,7 @@ def precision_recall(numbers: Numbers) -> str:
 
 
 def _chosen(curves: Numbers, rows: Numbers) -> tuple[dict[str, Any], str]:
-    """Chooses the curves of categories with objects, and a heading.
+    """Chooses the curves of categories with objects. Returns them and a heading.
 
     If there are too many, keeps those with the highest and the lowest AP.
     """

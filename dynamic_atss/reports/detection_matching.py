@@ -21,21 +21,23 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Matches:
-    """The matches of D detections and T boxes of N images and K categories.
+    """Holds the matches of D detections and T boxes of N images and K categories.
 
     Images are numbered 0..N-1 and categories 0..K-1 in the order of the file's ids.
 
-    Args:
+    Attributes:
         names: of the categories. Equal names are completed by the file's ids.
+        truth: the T boxes.
         table: (D, 7) the detections.
         file_ids: (N,) the file's id of each image.
-        image_ids: numbers of the images that are scored.
+        image_ids: the numbers of the images that are scored.
+        max_dets: how many detections of an image and a category count.
         evaluation: hotcoco's evaluation of these images.
-        counted: (D,) whether the detection counts. Those on a region to ignore do not, nor those
-            beyond `max_dets` per image and category.
-        right: (D,) whether the detection finds an object.
-        objects: (T,) whether the box is an object of a scored image. Crowds are not.
-        found_by: (T,) the score of the detection that finds the box, -inf: none.
+        counted: (D,) True if the detection counts. Those on a region to ignore do not count. Those
+            beyond `max_dets` do not count, either.
+        right: (D,) True if the detection finds an object.
+        objects: (T,) True if the box is an object of a scored image. Crowds are not objects.
+        found_by: (T,) the score of the detection that finds the box, or -inf if none does.
     """
 
     names: list[str]
@@ -52,37 +54,37 @@ class Matches:
 
     @property
     def category_index(self) -> NDArray[np.int64]:
-        """(D,) the category of each detection."""
+        """Returns (D,) the category of each detection."""
         return self.table[:, 6].astype(np.int64)
 
     @property
     def image_index(self) -> NDArray[np.int64]:
-        """(D,) the image of each detection."""
+        """Returns (D,) the image of each detection."""
         return self.table[:, 0].astype(np.int64)
 
     @property
     def scores(self) -> Floats:
-        """(D,) the score of each detection."""
+        """Returns (D,) the score of each detection."""
         return self.table[:, 5]
 
     def false_at(self, threshold: float) -> Bools:
-        """Marks the false detections with at least this score, (D,)."""
+        """Returns (D,) bool, True for the false detections with at least this score."""
         return self.counted & ~self.right & (self.scores >= threshold)
 
     def found_at(self, threshold: float) -> Bools:
-        """Marks the objects that detections with at least this score find, (T,).
+        """Returns (T,) bool, True for objects that a detection with at least this score finds.
 
-        Detections are matched by descending score, so those below the threshold do not change
+        Detections are matched by descending score, so that those below the threshold do not change
         the matches of those above it.
         """
         return self.objects & (self.found_by >= threshold)
 
     def missed_at(self, threshold: float) -> Bools:
-        """Marks the objects that no detection with at least this score finds, (T,)."""
+        """Returns (T,) bool, True for objects that no detection with at least this score finds."""
         return self.objects & ~(self.found_by >= threshold)
 
     def evaluation_at(self, threshold: float) -> Any:
-        """Evaluates the counted detections with at least this score by hotcoco.
+        """Runs hotcoco's evaluation of the counted detections with at least this score.
 
         Leaves out regions to ignore, because hotcoco's TIDE counts them as objects.
         """
@@ -96,6 +98,8 @@ def match(truth: TruthTable, table: Table, image_ids: Sequence[int], max_dets: i
     """Matches detections and boxes.
 
     Args:
+        truth: the boxes.
+        table: the detections.
         image_ids: the file's ids of the images to score.
         max_dets: how many detections of an image and a category count.
     """

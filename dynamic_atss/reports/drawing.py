@@ -1,6 +1,6 @@
 """Draws images with their errors, and crops of single errors.
 
-Errors also have captions, and objects dashed outlines, to be readable without colour vision.
+To be readable without colour vision, errors also have captions, and objects have dashed outlines.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SURROUNDING = 0.6  # margin on each side of a crop, as a share of the box's lon
 
 
 class Images(Protocol):
-    """The parts of a data set that drawings need."""
+    """Lists the members of a data set that drawings need."""
 
     image_ids: Sequence[int]
 
@@ -40,7 +40,7 @@ class Images(Protocol):
 
 @dataclass
 class Boxes:
-    """Boxes to draw: x y w h in pixels of the file. An empty caption draws none."""
+    """Holds boxes to draw, each x y w h in pixels of the file. An empty caption draws none."""
 
     xywh: list[NDArray[np.float64]] = field(default_factory=list)
     captions: list[str] = field(default_factory=list)
@@ -55,9 +55,10 @@ class Boxes:
         """Draws the boxes on a crop of the file's image.
 
         Args:
-            image: (3, H, W) the crop, whose corner in the file is (left, top).
-            long_side, short_side: a longer crop is reduced to `long_side` pixels, and a shorter
-                one is enlarged to `short_side` pixels.
+            image: (3, H, W) the crop.
+            long_side, short_side: a longer crop is reduced to `long_side` pixels, and a shorter one
+                is enlarged to `short_side` pixels.
+            left, top: the corner of the crop in the file.
         """
         ratio = min(1.0, long_side / max(image.shape[1:]))
         if ratio < 1:
@@ -76,7 +77,13 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Drawer:
-    """Draws the errors of a test as HTML figures. names: of the categories"""
+    """Draws the errors of a test as HTML figures.
+
+    Attributes:
+        dataset: the images.
+        errors: the errors.
+        names: the names of the categories.
+    """
 
     dataset: Images
     errors: Errors
@@ -86,7 +93,12 @@ class Drawer:
         return self.dataset.path(self._dataset_index(image_index)).name
 
     def full_image(self, image_index: int, caption: str) -> str:
-        """Draws an image with all its boxes. Only errors have captions. caption: HTML"""
+        """Draws an image with all its boxes. Only errors have captions.
+
+        Args:
+            image_index: the number of the image.
+            caption: HTML below the image.
+        """
         matches, errors = self.errors.matches, self.errors
         false = np.flatnonzero(matches.image_index[errors.false] == image_index).tolist()
         missed = errors.missed[matches.truth.image_ids[errors.missed] == image_index].tolist()
@@ -103,7 +115,11 @@ class Drawer:
         return self._figure(image_index, boxes, self.file_name(image_index), caption)
 
     def crop_of_false(self, place: int) -> str:
-        """Draws a false detection and the objects that it overlaps. place: in `errors.false`"""
+        """Draws a false detection and the objects that it overlaps.
+
+        Args:
+            place: its place in `errors.false`.
+        """
         matches, row, boxes = self.errors.matches, int(self.errors.false[place]), Boxes()
         box, image_index = matches.table[row, 1:5], int(matches.image_index[row])
         boxes.add(box, FALSE)
@@ -114,7 +130,7 @@ class Drawer:
         return self._crop(image_index, boxes, self.text(place))
 
     def crop_of_missed(self, row: int) -> str:
-        """Draws a missed object. row: of the truth"""
+        """Draws a missed object. `row` is its row in the truth."""
         truth, boxes = self.errors.matches.truth, Boxes()
         boxes.add(truth.boxes[row], OBJECT)
         name = self.names[int(truth.category_ids[row])]
@@ -150,23 +166,24 @@ class Drawer:
 
 
 def letters(kind: str) -> str:
-    """Gives the first letter of each part of the kind's text: "m", "w", "mw", ..."""
+    """Returns the first letter of each part of the kind's text, as "m", "w" or "mw"."""
     return "".join(words[0] for words in KINDS[kind].split(", "))
 
 
 def _corners(boxes: Sequence[NDArray[np.float64]]) -> Tensor:
-    """Converts x y w h to xyxy, (n, 4)."""
+    """Converts n boxes x y w h to xyxy (n, 4)."""
     table = torch.tensor(np.array(boxes, np.float64).reshape(-1, 4))
     return torch.cat([table[:, :2], table[:, :2] + table[:, 2:]], 1)
 
 
 def _window(box: NDArray[np.float64], size: Sequence[int]) -> tuple[int, int, int, int]:
-    """Gives the crop around a box: left, top, right, bottom.
+    """Returns the crop around a box: left, top, right, bottom.
 
     The crop is a square of at least 40 pixels with a margin around the box, cut at the border of
     the image.
 
     Args:
+        box: x y w h in pixels.
         size: height and width of the image.
     """
     x, y, width, height = box.tolist()

@@ -35,13 +35,15 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Errors:
-    """The F false detections and the missed objects at a threshold of the score.
+    """Holds the F false detections and the missed objects at a threshold of the score.
 
-    Args:
+    Attributes:
+        matches: the matches of all detections.
+        threshold: the least score of a detection that counts.
         false: (F,) rows of the detections.
         kind: (F,) keys of `KINDS`.
         overlapped_category: (F,) the category of the object of another class that the detection
-            overlaps most, -1: none.
+            overlaps most, or -1 if there is none.
     """
 
     matches: Matches
@@ -52,17 +54,17 @@ class Errors:
 
     @property
     def missed(self) -> Ints:
-        """Rows of the missed objects in the truth."""
+        """Returns the rows of the missed objects in the truth."""
         return np.flatnonzero(self.matches.missed_at(self.threshold))
 
     @property
     def found(self) -> Ints:
-        """Rows of the found objects in the truth."""
+        """Returns the rows of the found objects in the truth."""
         return np.flatnonzero(self.matches.found_at(self.threshold))
 
     @property
     def right(self) -> Ints:
-        """Rows of the detections that find an object."""
+        """Returns the rows of the detections that find an object."""
         matches = self.matches
         return np.flatnonzero(matches.right & (matches.scores >= self.threshold))
 
@@ -87,7 +89,7 @@ def errors_at(matches: Matches, threshold: float) -> Errors:
 
 
 def _pairs(matches: Matches, rows: Ints) -> tuple[Ints, Ints]:
-    """Pairs each detection with each object of its image: places in `rows`, and boxes."""
+    """Pairs each detection with each object of its image. Returns places in `rows`, and boxes."""
     boxes = np.flatnonzero(matches.objects)
     boxes = boxes[np.argsort(matches.truth.image_ids[boxes], kind="stable")]
     images = matches.truth.image_ids[boxes]
@@ -101,7 +103,10 @@ def _pairs(matches: Matches, rows: Ints) -> tuple[Ints, Ints]:
 def _best(
     place: Ints, iou: NDArray[np.float64], box: Ints, count: int
 ) -> tuple[NDArray[np.float64], Ints]:
-    """Gives the highest IoU of each place and its box, (count,) each. Without a box: 0 and -1."""
+    """Returns the highest IoU of each place and its box, (count,) each.
+
+    A place without a box has 0 and -1.
+    """
     best, which = np.zeros(count), np.full(count, -1, np.int64)
     order = np.argsort(iou, kind="stable")
     best[place[order]], which[place[order]] = iou[order], box[order]

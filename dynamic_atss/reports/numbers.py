@@ -20,7 +20,10 @@ Numbers = dict[str, Any]
 
 
 def sweep_of(matches: Matches, category: int | None = None) -> Sweep:
-    """Counts by threshold for one category, or for all categories with a common threshold."""
+    """Counts by threshold for one category, or for all categories with a common threshold.
+
+    A `category` of None means all categories.
+    """
     chosen, boxes = matches.counted, matches.objects
     if category is not None:
         chosen = chosen & (matches.category_index == category)
@@ -58,7 +61,7 @@ def numbers(errors: Errors, scores: CocoScores) -> Numbers:
 
 
 def _curve(overall: Sweep) -> Numbers:
-    """Gives the numbers at thresholds 0, 0.01, ..., 1. None: undefined."""
+    """Returns the numbers at thresholds 0, 0.01, ..., 1. Undefined numbers are None."""
     columns = {"precision": overall.precision, "recall": overall.recall, "f1": overall.f1}
     return {name: _listed(values[::10]) for name, values in columns.items()}
 
@@ -68,15 +71,15 @@ def _listed(values: NDArray[np.float64]) -> list[float | None]:
 
 
 def mean_of(values: NDArray[np.float64]) -> float | None:
-    """Averages the defined values (above -1). None: there are none."""
+    """Averages the defined values (above -1). Returns None if there are none."""
     known = values[values > -1]
     return float(known.mean()) if known.size else None
 
 
 def _curves(matches: Matches, names: Sequence[str]) -> Numbers:
-    """Gives precision at recall 0, 0.01, ..., 1.
+    """Returns precision at recall 0, 0.01, ..., 1.
 
-    Gives means over the categories, then the curves at IoU 0.5 by category and by size.
+    First come the means over the categories, then the curves at IoU 0.5 by category and by size.
     """
     array = np.asarray(matches.evaluation.eval["precision"])[..., -1]  # (10, 101, K, 4)
 
@@ -147,10 +150,10 @@ def _defined(value: float) -> float | None:
 
 
 def _errors(errors: Errors, at: Any) -> Numbers:
-    """Gives for each kind of TIDE the AP50 that it costs and the number of errors.
+    """Returns, for each kind of TIDE, the AP50 that it costs and the number of errors.
 
-    The AP50 is that of all detections. The number is given for all detections and for those at
-    the threshold.
+    The AP50 is that of all detections. The number is given for all detections and for those at the
+    threshold.
     """
     at_any_score = errors.matches.evaluation_at(-np.inf).tide_errors()
     counts = {kind: int((errors.kind == kind).sum()) for kind in KINDS}
@@ -171,9 +174,10 @@ def _errors(errors: Errors, at: Any) -> Numbers:
 
 
 def _confusion(at: Any, names: Sequence[str], detections: int) -> Numbers:
-    """Gives the confusion matrix (K + 1, K + 1).
+    """Returns the confusion matrix (K + 1, K + 1).
 
-    Row: category of the object, last: no object. Column: detected category, last: not detected.
+    The row is the category of the object. The last row stands for no object. The column is the
+    detected category. The last column stands for no detection.
     """
     found = at.confusion_matrix(iou_thr=MIN_IOU, max_det=max(detections, 1))
     return {"categories": [*names], "matrix": found["matrix"].astype(int).tolist()}

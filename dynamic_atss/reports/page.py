@@ -29,7 +29,12 @@ Section = tuple[str, str]  # title, HTML
 
 
 def report_page(numbers: Numbers, pictures: Sequence[Section]) -> str:
-    """Gives the page. numbers: the content of `report.json` · pictures: sections with pictures"""
+    """Returns the page of a report.
+
+    Args:
+        numbers: the content of `report.json`.
+        pictures: the sections with pictures.
+    """
     sections = [
         ("Scores", _scores(numbers)),
         ("Threshold", curves.by_threshold(numbers)),

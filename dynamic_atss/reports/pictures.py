@@ -33,7 +33,13 @@ def worst_images(errors: Errors, dataset: Images) -> list[dict[str, Any]]:
 def picture_sections(
     errors: Errors, dataset: Images, names: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """Gives title and HTML of each section. names: of the categories"""
+    """Returns title and HTML of each section.
+
+    Args:
+        errors: the errors of the test.
+        dataset: the images.
+        names: the names of the categories.
+    """
     drawer = Drawer(dataset, errors, names)
     false = most_confident_false(errors, MAX_CROPS)
     missed = largest_missed(errors, MAX_CROPS)

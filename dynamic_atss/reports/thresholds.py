@@ -14,9 +14,12 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Sweep:
-    """Numbers of found objects and false detections at each of `THRESHOLDS`, (1001,) each.
+    """Holds the numbers at each of `THRESHOLDS`.
 
-    objects: number of all objects
+    Attributes:
+        found: (1001,) number of found objects.
+        false: (1001,) number of false detections.
+        objects: number of all objects.
     """
 
     found: Ints
@@ -25,29 +28,35 @@ class Sweep:
 
     @property
     def precision(self) -> Floats:
-        """(1001,), NaN: no detections."""
+        """Returns (1001,) the precision. It is NaN without detections."""
         return _share(self.found, self.found + self.false)
 
     @property
     def recall(self) -> Floats:
-        """(1001,), NaN: no objects."""
+        """Returns (1001,) the recall. It is NaN without objects."""
         return _share(self.found, np.full_like(self.found, self.objects))
 
     @property
     def f1(self) -> Floats:
-        """(1001,) 2 x found / (detections + objects), NaN: neither detections nor objects."""
+        """Returns (1001,) 2 x found / (detections + objects).
+
+        It is NaN with neither detections nor objects.
+        """
         return _share(2 * self.found, self.found + self.false + self.objects)
 
     @property
     def best(self) -> float | None:
-        """The threshold with the highest F1, the middle one of equal ones. None: nothing found."""
+        """Returns the threshold with the highest F1, the middle one of equal ones.
+
+        Returns None if no object is found.
+        """
         if not self.found.any():
             return None
         best = np.flatnonzero(self.f1 == np.nanmax(self.f1))
         return float(THRESHOLDS[best[len(best) // 2]])
 
     def at(self, threshold: float) -> dict[str, float | int | None]:
-        """Gives the numbers at one of `THRESHOLDS`. None: undefined."""
+        """Returns the numbers at one of `THRESHOLDS`. Undefined numbers are None."""
         i = int(np.searchsorted(THRESHOLDS, threshold))
         shares = {"precision": self.precision[i], "recall": self.recall[i], "f1": self.f1[i]}
         return {
@@ -60,7 +69,7 @@ class Sweep:
 
 
 def sweep(right_scores: Floats, false_scores: Floats, objects: int) -> Sweep:
-    """Counts at all thresholds.
+    """Counts found objects and false detections at all thresholds.
 
     Args:
         right_scores: scores of the detections that find an object.
@@ -71,7 +80,7 @@ def sweep(right_scores: Floats, false_scores: Floats, objects: int) -> Sweep:
 
 
 def _at_least(scores: Floats) -> Ints:
-    """Counts the scores that reach each threshold, (1001,)."""
+    """Returns (1001,) the number of scores that reach each threshold."""
     return len(scores) - np.searchsorted(np.sort(scores), THRESHOLDS, side="left")
 
 

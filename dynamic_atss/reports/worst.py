@@ -14,14 +14,14 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ByImage:
-    """Numbers of found objects, missed objects and false detections by image, (N,) each."""
+    """Holds numbers of found objects, missed objects and false detections by image, (N,) each."""
 
     found: Ints
     missed: Ints
     false: Ints
 
     def worst(self, most: int) -> list[int]:
-        """Gives at most `most` images with errors, the most errors first.
+        """Returns at most `most` images with errors, the most errors first.
 
         Of images with equally many errors, those with fewer found objects come first.
         """
@@ -38,12 +38,12 @@ def by_image(errors: Errors) -> ByImage:
 
 
 def most_confident_false(errors: Errors, most: int) -> list[int]:
-    """Gives places in `errors.false`, by descending score."""
+    """Returns at most `most` places in `errors.false`, by descending score."""
     scores = errors.matches.scores[errors.false]
     return np.argsort(-scores, kind="stable")[:most].tolist()
 
 
 def largest_missed(errors: Errors, most: int) -> list[int]:
-    """Gives rows of the truth, by descending area."""
+    """Returns at most `most` rows of missed objects in the truth, by descending area."""
     rows = errors.missed
     return rows[np.argsort(-errors.matches.truth.areas[rows], kind="stable")][:most].tolist()

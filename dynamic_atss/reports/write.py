@@ -27,20 +27,22 @@ DEFAULT_THRESHOLD = 0.5  # for counting errors if no threshold finds an object
 
 
 class ReportedDataset(ScoredDataset, Images, Protocol):
-    """The parts of a data set that a report needs: boxes and images."""
+    """Lists the members of a data set that a report needs for boxes and images."""
 
 
 def write_report(dataset: ReportedDataset, folder: Path, name: str, max_dets: int) -> Path | None:
-    """Writes a report on a folder's `bbox.json` into the folder and gives the page's path.
+    """Writes a report on a folder's `bbox.json` into the folder. Returns the path of the page.
 
-    Gives None and removes an older report if the annotations hold nothing to score against.
+    Returns None and removes an older report if the annotations hold nothing to score against.
 
     Args:
-        name: of the data set.
+        dataset: the data set that was tested.
+        folder: the folder of its results.
+        name: the name of the data set.
         max_dets: how many detections of an image and a category count.
 
     Raises:
-        UserError: there are no results, they belong to another data set, or the report cannot be
+        UserError: if there are no results, they belong to another data set, or the report cannot be
             written.
     """
     results = folder / "bbox.json"

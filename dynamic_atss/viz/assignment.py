@@ -1,4 +1,4 @@
-"""Draws an assignment: which priors learn which box."""
+"""Draws an assignment, which says which priors learn which box."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def draw_assignment(
 ) -> list[Tensor]:
     """Draws the first `count` images of a batch with their boxes and the priors that learn them.
 
-    A dot marks the centre of a prior in the colour of its box, larger on coarser levels. The
-    caption of a box shows its class and the number of its priors. A box without priors is dashed.
+    A dot marks the centre of a prior in the colour of its box. Dots are larger on coarser levels.
+    The caption of a box shows its class and the number of its priors. A box without priors is
+    dashed.
 
     Args:
         short_side: smaller images are enlarged to this short side in pixels.
 
-    Returns:
-        (3, H, W) uint8 images on the CPU.
+    Returns (3, H, W) uint8 images on the CPU.
     """
     index = torch.where(found.positive, found.gt_index, -1)[:count].cpu()
     centers, strides, gt = priors.centers.cpu(), priors.strides.cpu(), _on_host(batch.gt.objects)
@@ -50,7 +50,7 @@ def draw_assignment(
 
 
 def _places(boxes: Tensor, index: Tensor, total: int) -> Tensor:
-    """Finds the place of each entry of `index` in the indices `boxes`. -1: not in it."""
+    """Finds the place of each entry of `index` in the indices `boxes`. It is -1 if absent."""
     places = torch.full((total + 1,), -1)
     places[boxes] = torch.arange(len(boxes))
     return places[torch.where(index < total, index, -1)]
@@ -74,7 +74,14 @@ def _on_host(gt: GroundTruth) -> GroundTruth:
 
 
 def _dots(image: Tensor, centers: Tensor, strides: Tensor, learns: Tensor) -> Tensor:
-    """Draws a dot for each prior that learns a box. learns: (P,) place of the box, -1: none"""
+    """Draws a dot for each prior that learns a box.
+
+    Args:
+        image: (3, H, W) uint8.
+        centers: (P, 2) in pixels of the image.
+        strides: (P,) of the priors.
+        learns: (P,) the place of the box, or -1 for none.
+    """
     pixels = image.permute(1, 2, 0).contiguous().numpy().copy()
     chosen = (learns >= 0).nonzero().flatten()
     chosen = chosen[strides[chosen].argsort(descending=True, stable=True)]  # small dots on top

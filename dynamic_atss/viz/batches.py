@@ -11,7 +11,7 @@ from dynamic_atss.viz.draw import class_color, draw_boxes
 
 
 def draw_batch(batch: Batch, class_names: Sequence[str], short_side: int = 320) -> list[Tensor]:
-    """Draws each image of the batch with its boxes and without padding: (3, H, W) uint8.
+    """Draws each image of the batch, (3, H, W) uint8, with its boxes and without padding.
 
     Enlarges smaller images to a short side of `short_side` pixels.
     """

@@ -29,7 +29,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 class Canvas:
-    """An image (H, W, 3) uint8 to write on. size: height of the font in pixels"""
+    """Holds an image (H, W, 3) uint8 to write on. `size` is the height of the font in pixels."""
 
     def __init__(self, pixels: NDArray[np.uint8], size: int) -> None:
         self._image = Image.fromarray(pixels)
@@ -44,11 +44,11 @@ class Canvas:
 
     @property
     def extent(self) -> tuple[int, int]:
-        """Width and height in pixels."""
+        """Returns width and height in pixels."""
         return self._image.size
 
     def width_of(self, text: str) -> int:
-        """Gives the width of the text in pixels, without padding."""
+        """Returns the width of the text in pixels, without padding."""
         return round(self._font.getlength(text))
 
     def text(self, text: str, left: int, top: int, color: Color) -> None:
@@ -61,7 +61,7 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Caption:
-    """A text on a coloured background."""
+    """Describes a text on a coloured background."""
 
     text: str
     where: Rectangle
@@ -89,7 +89,7 @@ def caption_boxes(
 
 
 def crowded(canvas: Canvas, texts: Sequence[str]) -> bool:
-    """Tests whether captions of these texts would cover more than a third of the image."""
+    """Returns True if captions of these texts would cover more than a third of the image."""
     taken = sum((canvas.width_of(text) + 2 * canvas.padding) * (canvas.line + 2) for text in texts)
     width, height = canvas.extent
     return 3 * taken > width * height
@@ -158,7 +158,7 @@ def _kept_inside(place: Rectangle, extent: tuple[int, int]) -> Rectangle:
 
 
 def _small_boxes(boxes: Sequence[NDArray[np.float64]], limit: int) -> list[Rectangle]:
-    """Gives the boxes of less than `limit` square pixels. A caption would hide much of them."""
+    """Returns the boxes of less than `limit` square pixels. A caption would hide much of them."""
     rectangles = [tuple(round(v) for v in box.tolist()) for box in boxes]
     return [r for r in rectangles if (r[2] - r[0]) * (r[3] - r[1]) < limit]
 

@@ -1,4 +1,4 @@
-"""Draws line charts as SVG, sharp at any size and in the page's font.
+"""Draws line charts as SVG, which are sharp at any size and use the page's font.
 
 Lines differ in colour and in dashes, to be readable without colour vision.
 """
@@ -28,7 +28,13 @@ figcaption { font-size: .85rem; } .key { list-style: none; padding: 0; margin: 0
 
 @dataclass(frozen=True)
 class Line:
-    """A line. x, y: (n,) from 0 to 1, NaN: a gap · points: whether each point has a mark"""
+    """Describes a line of a chart.
+
+    Attributes:
+        name: the text in the key.
+        x, y: (n,) from 0 to 1. NaN makes a gap.
+        points: True if each point has a mark.
+    """
 
     name: str
     x: NDArray[np.float64]
@@ -41,7 +47,12 @@ def chart(
 ) -> str:
     """Draws a `<figure>` of at most `MAX_LINES` lines over [0, 1] x [0, 1], with a key.
 
-    x, y: names of the axes · diagonal: whether to draw x = y · mark: an x to mark, or None
+    Args:
+        title: the heading.
+        lines: the lines.
+        x, y: the names of the axes.
+        diagonal: True draws x = y.
+        mark: an x to mark, or None.
     """
     parts = [_axes(x, y)]
     if diagonal:

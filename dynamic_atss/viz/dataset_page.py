@@ -1,4 +1,4 @@
-"""Builds an HTML page about data sets: findings, and plots of classes, sizes and shapes."""
+"""Builds an HTML page about data sets, with findings and plots of classes, sizes and shapes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,12 @@ li { border-left: .4rem solid; padding: .3rem .8rem; margin: .6rem 0; background
 
 
 def dataset_page(sets: Iterable[tuple[str, SurveyInput]], found: Sequence[Finding]) -> str:
-    """Gives the page as one file. sets: names and surveys · found: the findings"""
+    """Returns the page as one file.
+
+    Args:
+        sets: the names and the surveys.
+        found: the findings.
+    """
     counts = {level: sum(f.level == level for f in found) for level in LEVELS}
     bad = counts["stop"] + counts["fix"]
     verdict = f"{bad} to fix" if bad else "nothing must be fixed"

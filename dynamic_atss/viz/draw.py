@@ -37,7 +37,7 @@ _TONES = (
 
 @cache
 def class_color(index: int) -> Color:
-    """Gives an RGB colour for a class.
+    """Returns an RGB colour for a class.
 
     The golden ratio separates the hues of neighbouring classes for any number of classes. Hues
     become similar after 13, 21, 34 and 55 classes, where the tones differ.
@@ -60,20 +60,20 @@ def draw_boxes(
 ) -> Tensor:
     """Draws boxes and captions ("name" or "name 0.87") on a copy of the image.
 
-    If captions would cover more than a third of the image, a legend counts the boxes of each
-    label instead.
+    If captions would cover more than a third of the image, a legend counts the boxes of each label
+    instead.
 
     Args:
         boxes: (D, 4) xyxy in pixels of the given image.
         labels: D texts. "" draws no caption.
         scores: (D,), or None.
-        colors: D RGB colours. None: one per text.
-        dashed: D flags of dashed outlines. None: none is dashed.
+        colors: D RGB colours. None takes one colour for each text.
+        dashed: D flags, True for a dashed outline. None draws no dashes.
         short_side: smaller images are enlarged to this short side in pixels, which keeps captions
             legible, but not beyond a long side of `MAX_SIDE`.
 
     Raises:
-        ValueError: boxes, labels, scores, colours and `dashed` differ in number.
+        ValueError: if boxes, labels, scores, colours and `dashed` differ in number.
     """
     texts = list(labels) if scores is None else _with_scores(labels, scores)
     if colors is None:
@@ -102,7 +102,7 @@ def draw_boxes(
 
 
 def enlarged_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """Gives height and width in which `draw_boxes` draws an image."""
+    """Returns height and width in which `draw_boxes` draws an image."""
     ratio = _enlargement(height, width, short_side)
     return round(height * ratio), round(width * ratio)
 
@@ -127,7 +127,7 @@ def detections_beside_truth(
     Each side has a title with the number of its boxes. A class has the same colour on both sides.
 
     Args:
-        boxes, classes: (T, 4) and (T,) the image's ground truth.
+        boxes, classes: (T, 4) and (T,), the image's ground truth.
         score_threshold: detections with a lower score are not drawn.
     """
     chosen = detections.scores.detach().cpu() >= score_threshold
@@ -150,7 +150,7 @@ def contact_sheet(images: Sequence[Tensor], columns: int = 2, gap: int = 8) -> T
     """Puts images in rows of `columns` on white, each centred in a cell of the largest size.
 
     Raises:
-        ValueError: there are no images or no columns.
+        ValueError: if there are no images or no columns.
     """
     if not images or columns < 1:
         raise ValueError(f"a sheet of {len(images)} images in {columns} columns")
@@ -172,7 +172,7 @@ def write_image(path: str | Path, image: Tensor) -> None:
     Creates the folder if necessary. Writes the file completely or not at all.
 
     Raises:
-        UserError: no image format has that extension, the format cannot hold so many pixels, or
+        UserError: if no image format has that extension, the format cannot hold so many pixels, or
             the file cannot be written.
     """
     path = Path(path)
@@ -224,7 +224,7 @@ def _to_tensor(pixels: Pixels) -> Tensor:
 
 
 def _enlarged(pixels: Pixels, short_side: int) -> tuple[Pixels, float]:
-    """Gives a copy that is enlarged to the size of `enlarged_size`, and the scale."""
+    """Returns a copy that is enlarged to the size of `enlarged_size`, and the scale."""
     sides = pixels.shape[0], pixels.shape[1]
     ratio = _enlargement(*sides, short_side)
     if ratio == 1.0:
@@ -234,7 +234,7 @@ def _enlarged(pixels: Pixels, short_side: int) -> tuple[Pixels, float]:
 
 
 def _thickness(boxes: NDArray[np.float64], side: int) -> int:
-    """Gives the thickness of all frames of an image with that short side.
+    """Returns the thickness of all frames of an image with the short side `side`.
 
     It is at most a tenth of the median box's short side, so that frames hide little of the boxes.
     """
@@ -246,7 +246,7 @@ def _thickness(boxes: NDArray[np.float64], side: int) -> int:
 
 
 def _outline(pixels: Pixels, box: NDArray[np.float64], color: Color, thickness: int) -> None:
-    """Draws a coloured frame with a dark rim, visible on bright and on dark images.
+    """Draws a coloured frame with a dark rim, which is visible on bright and on dark images.
 
     A line of one pixel has no rim. Corners are rounded to pixels and clipped to the image, so that
     a box at the border shows its frame.
@@ -260,7 +260,7 @@ def _outline(pixels: Pixels, box: NDArray[np.float64], color: Color, thickness: 
 
 
 def _dashed_outline(pixels: Pixels, box: NDArray[np.float64], color: Color, thickness: int) -> None:
-    """Draws the same frame in dashes: keeps the image in every other diagonal band."""
+    """Draws the same frame in dashes. Keeps the image in every other diagonal band."""
     height, width = pixels.shape[:2]
     edge = thickness + 4  # more than half of an outline's thickness
     low = np.floor(np.clip(box[:2] - edge, 0, [width - 1, height - 1])).astype(int)

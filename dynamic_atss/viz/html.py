@@ -51,15 +51,18 @@ $body
 
 
 def page(title: str, body: str, css: str = "") -> str:
-    """Gives a complete page.
+    """Returns a complete page.
 
-    title: plain text, also the first heading · body: HTML · css: rules of this page
+    Args:
+        title: plain text, which is also the first heading.
+        body: HTML.
+        css: the rules of this page.
     """
     return _PAGE.substitute(title=safe(title), body=body, css=css)
 
 
 def safe(text: object) -> str:
-    """Escapes a text for HTML. Shows control characters as escapes."""
+    """Escapes a text for HTML. Shows control characters as escape sequences."""
     return escape(printable(str(text)))
 
 
@@ -69,7 +72,13 @@ def breakable(path: str) -> str:
 
 
 def plot(alt: str, draw: Draw, size: tuple[float, float] = (5.2, 3.6)) -> str:
-    """Gives a plot as a `<figure>`. alt: its description · size: in inches of 120 pixels"""
+    """Returns a plot as a `<figure>`.
+
+    Args:
+        alt: its description.
+        draw: draws on the axes.
+        size: width and height in inches of 120 pixels.
+    """
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -81,9 +90,13 @@ def plot(alt: str, draw: Draw, size: tuple[float, float] = (5.2, 3.6)) -> str:
 
 
 def picture(alt: str, image: torch.Tensor, caption: str = "", max_bytes: int = 200_000) -> str:
-    """Gives an image (3, H, W) uint8 RGB as a `<figure>` with a JPEG.
+    """Returns an image (3, H, W) uint8 RGB as a `<figure>` with a JPEG.
 
-    Lowers the quality if the JPEG is larger than `max_bytes`. caption: HTML below the image
+    Args:
+        alt: its description.
+        image: the image.
+        caption: HTML below the image.
+        max_bytes: lowers the quality of a JPEG that is larger.
     """
     pixels = image.permute(1, 2, 0).contiguous().numpy()[..., ::-1]
     for quality in (80, 60, 40, 20):
@@ -100,7 +113,7 @@ def _figure(alt: str, kind: str, data: bytes, caption: str = "") -> str:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Gives a table of plain texts that scrolls on a narrow screen."""
+    """Returns a table of plain texts that scrolls on a narrow screen."""
     head = "".join(f"<th>{safe(text)}</th>" for text in heads)
     lines = ("".join(f"<td>{safe(cell)}</td>" for cell in row) for row in rows)
     body = "".join(f"<tr>{line}</tr>" for line in lines)
@@ -108,5 +121,5 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def folded(summary: str, body: str) -> str:
-    """Hides HTML until the user opens its summary, a plain text."""
+    """Hides HTML until the user opens its summary, which is a plain text."""
     return f"<details><summary>{safe(summary)}</summary>{body}</details>"

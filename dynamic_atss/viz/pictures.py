@@ -32,10 +32,9 @@ def draw_results(
     Args:
         dataset: the data set that was tested.
         results: its `bbox.json`.
-        folder: for <image id>.png of each image, and overview.png with all images.
+        folder: gets <image id>.png of each image, and overview.png with all images.
 
-    Returns:
-        the path of the overview.
+    Returns the path of the overview.
     """
     found = _by_image(results)
     pictures: list[Tensor] = []
@@ -65,8 +64,7 @@ def sample_pictures(
         results: its `bbox.json`.
         long_side: larger images are reduced to this long side in pixels.
 
-    Returns:
-        pictures (3, H, W) uint8 by image id.
+    Returns image id -> picture (3, H, W) uint8.
     """
     found = _by_image(results)
     with_boxes = np.unique(dataset.classes_by_image()[0])

@@ -42,7 +42,7 @@ def plot_losses(metrics: str | Path, output: str | Path) -> None:
     Draws the losses as logged and smoothed. Writes the file completely or not at all.
 
     Raises:
-        UserError: the file is missing or holds no training record.
+        UserError: if the file is missing or holds no training record.
     """
     records = [record for record in read_metrics(metrics) if "loss" in record]
     if not records:
@@ -69,18 +69,18 @@ def plot_losses(metrics: str | Path, output: str | Path) -> None:
 
 
 def _loss_names(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Gives "loss", then its terms in the order of the file."""
+    """Returns "loss", then its terms in the order of the file."""
     names = dict.fromkeys(name for record in records for name in record)
     return ["loss", *(n for n in names if n.rpartition("/")[2].startswith("loss_"))]
 
 
 def _column(records: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:
-    """Gives the values by record. NaN, a gap in the curve: missing or not finite."""
+    """Returns the values by record. A missing or infinite value is NaN, a gap in the curve."""
     return np.array([_float(record.get(name)) for record in records], np.float64)
 
 
 def _float(value: object) -> float:
-    """Converts a value to float. NaN: not a number, or too large."""
+    """Converts a value to float. Returns NaN if it is not a number, or too large."""
     try:
         return float(value) if isinstance(value, int | float) else np.nan
     except OverflowError:
@@ -88,7 +88,7 @@ def _float(value: object) -> float:
 
 
 def _top(records: Sequence[Mapping[str, Any]]) -> float | None:
-    """Gives an upper limit of the axis that cuts off single spikes."""
+    """Returns an upper limit of the axis that cuts off single spikes."""
     values = _column(records, "loss")
     values = values[np.isfinite(values)]
     return 1.15 * float(np.percentile(values, 99)) or None if values.size else None
@@ -112,7 +112,7 @@ def _curve(
 ) -> None:
     """Draws the logged values as a thin line and the smoothed values as a thick line.
 
-    Does not smooth few records.
+    Few records are not smoothed.
     """
     window = len(values) // 25 | 1
     color = _INK if name == "loss" else color

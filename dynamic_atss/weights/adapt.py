@@ -52,9 +52,9 @@ def _copy_to_second_branch(source: Source, model: nn.Module) -> list[str]:
 
 
 def _check_norm_kind(model: nn.Module, source: Source, path: Path) -> None:
-    """Raises UserError if one of a Caffe2 file and the model has group norm, the other not.
+    """Raises UserError if the model has group norm and a Caffe2 file has not, or the reverse.
 
-    The shapes do not show it: weights of group norm and of folded batch norm have the same.
+    The shapes do not show it, because weights of group norm and of folded batch norm have the same.
     """
     names = source.origin.values()
     in_file = any("_gn_" in name for name in names)
@@ -66,7 +66,7 @@ def _check_norm_kind(model: nn.Module, source: Source, path: Path) -> None:
 
 
 def _rename_deformable(source: Source, model: nn.Module, notes: list[str]) -> None:
-    """Gives the weights of a plain conv2 to the deformable convolution that replaces it."""
+    """Moves the weights of a plain conv2 to the deformable convolution that replaces it."""
     targets = model.state_dict()
     renamed = {}
     for name in source.tensors:

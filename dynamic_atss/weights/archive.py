@@ -23,10 +23,13 @@ _COUNT = 8  # bytes before each storage of a stream that give its number of entr
 def read_zip(file: BinaryIO, size: int, *, tensors: bool = True) -> Any:
     """Returns the content of an archive of `size` bytes. Checks each part against its checksum.
 
-    tensors: False leaves the bytes of tensors on the disk. The tensors are then on the device
-    "meta" and have only shape and type.
+    Args:
+        file: the open file.
+        size: bytes of the file.
+        tensors: False leaves the bytes of tensors on the disk. The tensors are then on the device
+            "meta" and have only shape and type.
 
-    Raises DamagedError, or what zipfile raises, for an incomplete file. Raises DamagedError, before
+    Raises DamagedError, or an error of zipfile, for an incomplete file. Raises DamagedError, before
     anything is inflated, for parts that are larger than the file.
     """
     archive = open_zip(file, size)
@@ -58,8 +61,8 @@ def read_zip(file: BinaryIO, size: int, *, tensors: bool = True) -> Any:
 def open_zip(file: BinaryIO, size: int) -> zipfile.ZipFile:
     """Opens an archive of `size` bytes. Inflates nothing.
 
-    Raises as `zip_directory`. Raises DamagedError for parts that are larger than the file (PyTorch
-    does not compress) or compressed by another method than deflate.
+    Raises the errors of `zip_directory`. Raises DamagedError for parts that are larger than the
+    file (PyTorch does not compress) or compressed by another method than deflate.
     """
     archive = zip_directory(file, size)
     parts = archive.infolist()
@@ -71,7 +74,7 @@ def open_zip(file: BinaryIO, size: int) -> zipfile.ZipFile:
 
 
 def _check_method(part: zipfile.ZipInfo) -> None:
-    """Raises DamagedError for a part that cannot be read in pieces, or a stored part of two sizes.
+    """Raises DamagedError for a part that cannot be read in pieces or has contradictory sizes.
 
     zipfile inflates bzip2 and LZMA without a limit.
     """
@@ -99,7 +102,7 @@ def _part(archive: zipfile.ZipFile, name: str) -> bytes:
 def zip_directory(file: BinaryIO, size: int) -> zipfile.ZipFile:
     """Opens any zip archive of `size` bytes and reads its directory.
 
-    Raises DamagedError, or what zipfile raises, for an incomplete file or for too many parts.
+    Raises DamagedError, or an error of zipfile, for an incomplete file or for too many parts.
     """
     if _directory_bytes(file, size) > ZIP_DIRECTORY:
         raise DamagedError("the zip directory is too long")
@@ -112,7 +115,7 @@ def _directory_bytes(file: BinaryIO, size: int) -> int:
     end = file.read(_END_RECORD)
     file.seek(0)
     at = max(0, end.rfind(b"PK\5\6"))
-    if end[at - 20 : at - 16] == b"PK\6\7" and at >= 76:  # zip64: a file of many GB
+    if end[at - 20 : at - 16] == b"PK\6\7" and at >= 76:  # zip64, for many GB
         return int.from_bytes(end[at - 36 : at - 28], "little")
     return int.from_bytes(end[at + 12 : at + 16], "little")
 
@@ -120,7 +123,7 @@ def _directory_bytes(file: BinaryIO, size: int) -> int:
 def read_stream(file: BinaryIO, size: int) -> Any:
     """Returns the content of a stream of `size` bytes: pickles, then the bytes of the storages.
 
-    Raises DamagedError, or what the pickle machine raises, for an incomplete file.
+    Raises DamagedError, or an error of the pickle machine, for an incomplete file.
     """
     _, _, system = (Machine(file, {}, size).load() for _ in range(3))
     found: dict[str, tuple[Storage, bytearray]] = {}
@@ -150,7 +153,7 @@ def read_stream(file: BinaryIO, size: int) -> Any:
 def _check_key(key: Any) -> None:
     """Raises DamagedError for a key that is not a string.
 
-    A file can choose numbers that all have the same hash.
+    A file could choose numbers that all have the same hash.
     """
     if not isinstance(key, str):
         raise DamagedError("the key of a storage is not a string")

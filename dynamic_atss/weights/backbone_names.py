@@ -26,7 +26,7 @@ def is_torchvision(names: Iterable[str]) -> bool:
 
 
 def from_torchvision(names: Iterable[str]) -> Callable[[str], str | None]:
-    """Makes a function torchvision's name -> ours for a file with these `names`.
+    """Makes a function from torchvision's names to ours, for a file with these `names`.
 
     The function returns None for the classifier. MobileNetV2's last convolution counts as part of
     the classifier, because nothing else reads it.
@@ -49,9 +49,10 @@ def from_torchvision(names: Iterable[str]) -> Callable[[str], str | None]:
 
 
 def to_torchvision(names: Iterable[str]) -> Callable[[str], str | None]:
-    """Makes the inverse of `from_torchvision`; None for an entry that torchvision's models lack.
+    """Makes the inverse of `from_torchvision`.
 
-    The weights of a deformable convolution get the name of the plain one. Its offsets get None.
+    The function returns None for an entry that torchvision's models lack. The weights of a
+    deformable convolution get the name of the plain one. Its offsets get None.
     """
     plain = {name: name.replace(".conv2.conv.", ".conv2.") for name in names}
 
@@ -72,7 +73,7 @@ def to_torchvision(names: Iterable[str]) -> Callable[[str], str | None]:
 
 
 def from_timm(body: Collection[str]) -> Callable[[str], str | None]:
-    """Makes a function timm's name -> ours for a model whose `body` has these names.
+    """Makes a function from timm's names to ours, for a model whose `body` has these names.
 
     timm's names are those of the plain model or of the `features_only` one. The function returns
     None for modules that the body lacks (classifier, last norm).
@@ -90,7 +91,10 @@ def from_timm(body: Collection[str]) -> Callable[[str], str | None]:
 
 
 def to_timm(body: Collection[str], plain: Collection[str]) -> Callable[[str], str | None]:
-    """Makes the inverse of `from_timm`, to names of the `plain` model; None where it has none."""
+    """Makes the inverse of `from_timm`, to the names of the `plain` model.
+
+    The function returns None for an entry that the plain model lacks.
+    """
     ours = _by_flat_name(body)
     theirs = {TIMM_BODY + ours[_flat(name)]: name for name in plain if _flat(name) in ours}
     return theirs.get

@@ -1,7 +1,7 @@
-"""Limits what a pickle builds: a few hundred bytes can ask for any amount of time and memory.
+"""Limits the work of a pickle. A few hundred bytes can ask for any amount of time and memory.
 
-Lists that each hold the next one twice, 30 deep, are small until something walks them. Eight bytes
-can declare a length of gigabytes.
+For example, a list may hold the next list twice, and so on, 30 deep. It is small until something
+walks it. Eight bytes can declare a length of gigabytes.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dynamic_atss.reading import PICKLE_DEPTH, PICKLE_KEYS, PICKLE_NODES, PICKLE
 
 
 class DamagedError(Exception):
-    """The file is incomplete, damaged or not written by a known program."""
+    """Says that a file is incomplete, damaged or not written by a known program."""
 
 
 class Steps(dict[int, Callable[[Any], None]]):
-    """The table of a pickle machine's operations. Counts the look-ups and limits them."""
+    """Holds the operations of a pickle machine. Counts and limits the look-ups."""
 
     left = PICKLE_STEPS
 
@@ -29,10 +29,13 @@ class Steps(dict[int, Callable[[Any], None]]):
 
 
 class Stream:
-    """A file that refuses to read more than its size: Python would allocate the memory first."""
+    """Wraps a file and refuses to read more than its size.
+
+    Python would allocate the memory first.
+    """
 
     def __init__(self, file: BinaryIO, size: int) -> None:
-        """size: bytes of the entire file"""
+        """Takes a file and its entire size in bytes."""
         self.file, self.size = file, size
 
     def read(self, count: int = -1) -> bytes:
@@ -45,7 +48,7 @@ class Stream:
 
 
 class Memo(dict[int, Any]):
-    """The values that a pickle refers to by number. Writers of pickles count from 0."""
+    """Holds the values that a pickle refers to by number. Writers of pickles count from 0."""
 
     def __setitem__(self, number: int, value: Any) -> None:
         if not 0 <= number < 1 << 32:
@@ -72,7 +75,7 @@ class Keys:
         self._sizes[id(value)] = size, value
 
     def use(self, values: Collection[Any]) -> None:
-        """Counts these keys. Raises DamagedError if hashing and comparing all takes too long."""
+        """Counts these keys. Raises DamagedError if it takes too long to hash and compare all."""
         self._left -= sum(map(self._size, values))
         _check(PICKLE_NODES - self._left, 0)
         self._chosen -= sum(map(_has_chosen_hash, values))
@@ -84,7 +87,7 @@ class Keys:
 
 
 def _has_chosen_hash(key: Any) -> bool:
-    """Returns True if a file can choose the hash of this key.
+    """Returns True if the writer of a file can choose the hash of this key.
 
     Python salts the hashes of texts and takes those of objects from their addresses.
     """
@@ -102,7 +105,13 @@ def check_extent(value: Any) -> None:
 
 
 def _extent(value: Any, depth: int, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
-    """Returns (entries, depth) of a value. known: the same for containers already seen, by id."""
+    """Returns (entries, depth) of a value.
+
+    Args:
+        value: any value.
+        depth: the depth at which it is nested.
+        known: id -> (entries, depth), for the containers seen so far.
+    """
     if not isinstance(value, dict | list | tuple | set | frozenset):
         return 1, 0
     if id(value) not in known:

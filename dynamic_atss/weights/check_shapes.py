@@ -15,7 +15,7 @@ from dynamic_atss.weights.epsilon import COUNTER
 from dynamic_atss.weights.formats import CAFFE2, MMDET, PUBLISHED, Source
 
 _STATISTICS = (".running_mean", ".running_var")
-RULE = "criterion."  # state that an assignment rule has learnt; file and model may differ in rules
+RULE = "criterion."  # state that a rule has learnt; file and model may have different rules
 
 
 def check_fit(
@@ -25,7 +25,14 @@ def check_fit(
     allow_new_classes: bool,
     notes: list[str],
 ) -> set[str]:
-    """Compares all entries with `targets`, the model's. Returns the names of entries to skip.
+    """Compares all entries of a file with those of the model. Returns the names to skip.
+
+    Args:
+        source: the content of the file.
+        targets: the entries of the model.
+        path: the file, for messages.
+        allow_new_classes: skips the class logits if the number of classes differs.
+        notes: gets a note for each skipped entry.
 
     Raises UserError at the first entry that does not fit.
     """
@@ -58,7 +65,7 @@ def check_names(
 ) -> set[str]:
     """Compares the class names of file and data set. Returns the names of entries to skip.
 
-    Raises UserError if the names differ, unless that is `allowed`.
+    Raises UserError if the names differ, unless `allowed` is True.
     """
     if not source.classes or not class_names or source.classes == list(class_names):
         return set()
@@ -74,7 +81,7 @@ def check_names(
 
 
 def _reason_to_skip(name: str, tensor: Tensor, target: Tensor, allow_new_classes: bool) -> str:
-    """Returns why an entry of another shape may be skipped; "" if it may not."""
+    """Returns why an entry of another shape may be skipped. Returns "" if it may not."""
     if name.startswith(RULE):
         return "another rule"
     other_classes = of_logits(name) and tensor.shape[1:] == target.shape[1:]
@@ -82,7 +89,7 @@ def _reason_to_skip(name: str, tensor: Tensor, target: Tensor, allow_new_classes
 
 
 def _may_be_absent(name: str, source: Source) -> bool:
-    """Returns True for entries that a file need not have."""
+    """Returns True for entries that may be missing in a file."""
     if name.endswith((COUNTER, ".relative_position_index")) or name.startswith(RULE):
         return True  # counters, tables that the model computes, and the state of a rule
     if source.backbone_only and (".offset." in name or name.startswith(f"{BODY}norms.")):
@@ -91,7 +98,7 @@ def _may_be_absent(name: str, source: Source) -> bool:
 
 
 def misfit(path: Path, source: Source, problem: str, name: str) -> UserError:
-    """Makes the error for entry `name` (ours); it names the configuration keys to change."""
+    """Makes the error for our entry `name`. It names the configuration keys to change."""
     advice = f"set {_keys(name, source)} as in the file's training"
     if "top_blocks.p6.weight" in name and name in source.tensors:
         c_out, c_in = source.tensors[name].shape[:2]

@@ -1,4 +1,4 @@
-"""Warns of weight files whose format has no checksum, so that damaged numbers go unnoticed."""
+"""Warns of weight files whose format has no checksum, in which damaged numbers go unnoticed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from dynamic_atss.weights.archive import ZIP
 def unchecked(path: Path) -> list[str]:
     """Returns a note with the file's sha256, for the user to compare with the publisher's.
 
-    Returns none for a zip archive, which has checksums. Raises OSError.
+    Returns no note for a zip archive, which has checksums. Raises OSError if the file cannot be
+    read.
     """
     with open_file(path, WEIGHT_BYTES) as file:
         block = file.read(MB)

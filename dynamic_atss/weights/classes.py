@@ -1,4 +1,4 @@
-"""Matches the classes of a weight file with those of a data set, by name where names are known."""
+"""Matches the classes of a weight file with those of a data set, by their names if known."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from dynamic_atss.weights.formats import Source
 
-ONE_TO_ONE = "head.one_to_one."  # the second branch, of MODEL.ONE_TO_ONE
+ONE_TO_ONE = "head.one_to_one."  # the second branch that MODEL.ONE_TO_ONE adds
 _LOGITS = ("head.cls_logits.", f"{ONE_TO_ONE}cls_logits.")
 # COCO's names in the order of the logits. The published files use this order without naming it.
 COCO = (
@@ -28,20 +28,20 @@ def of_logits(name: str) -> bool:
 
 
 def class_count(source: Source) -> int:
-    """Counts the classes of a file's detector; 0 for a backbone or if the count is unknown."""
+    """Counts the classes of a file's detector. Returns 0 for a backbone or an unknown count."""
     logits, boxes = (source.tensors.get(f"head.{n}.bias") for n in ("cls_logits", "bbox_pred"))
     if logits is not None and source.classes and len(logits) == len(source.classes):
-        return len(logits)  # one anchor; its box may be a distribution, of more than 4 values
+        return len(logits)  # there is one anchor, whose box may have more than 4 values
     if logits is None or boxes is None or not len(boxes) or len(logits) * 4 % len(boxes):
         return 0
     return len(logits) * 4 // len(boxes)
 
 
 def names_of(source: Source, class_names: Sequence[str]) -> list[str]:
-    """Returns the names of a file's classes in the order of its logits; empty if unknown.
+    """Returns the names of a file's classes in the order of its logits. Returns [] if unknown.
 
     A file with 80 unnamed classes is taken as COCO's if all `class_names` are COCO's, in any order.
-    The comparison ignores letter case, blanks, hyphens and underscores; the result is spelt as
+    The comparison ignores letter case, blanks, hyphens and underscores. The result is spelt as
     `class_names`. Synonyms do not match: "aeroplane" and "sofa" are not COCO's names.
     """
     if source.classes:
@@ -87,9 +87,9 @@ def _order_is_assumed(class_names: Sequence[str]) -> str:
 
 
 def _nearly_coco(class_names: Sequence[str]) -> list[str]:
-    """Warns if most, but not all, of 80 classes have COCO's names.
+    """Returns a warning if most, but not all, of 80 classes have COCO's names.
 
-    Such classes are not matched by name: another order than COCO's would mix them up.
+    Such classes are not matched by name. Another order than COCO's would mix them up.
     """
     known = {_plain(name) for name in COCO}
     others = [name for name in class_names if _plain(name) not in known]
@@ -107,7 +107,7 @@ def _same(names: Sequence[str], others: Sequence[str]) -> bool:
 
 
 def _reorder(source: Source, order: list[int]) -> None:
-    """Reorders the class logits of each prior: class i of the result is class order[i]."""
+    """Reorders the class logits of each prior. Class i of the result is class order[i]."""
     for name, value in source.tensors.items():
         if of_logits(name):
             by_class = value.reshape(-1, len(order), *value.shape[1:])

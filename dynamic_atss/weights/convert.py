@@ -1,4 +1,4 @@
-"""Converts weight files between formats: the same weights to the bit, or an error."""
+"""Converts weight files between formats. Keeps the weights to the bit, or raises an error."""
 
 from __future__ import annotations
 
@@ -45,9 +45,12 @@ _REWRITTEN_KEYS = ("format", "model", "state_dict", "classes", "unmapped", "blob
 
 @dataclass(frozen=True)
 class Converted:
-    """A converted file.
+    """Holds a converted file.
 
-    content: to be written · source: the file as read · left_out: entries not converted
+    Attributes:
+        content: the content to write.
+        source: the file as read.
+        left_out: the entries that were not converted.
     """
 
     content: dict[str, Any]
@@ -81,10 +84,10 @@ def convert_file(
     force: bool = False,
     overwrite: bool,
 ) -> Converted:
-    """Converts the file `src` and writes `dst` in one step, never half a file. See `convert`.
+    """Converts the file `src` by `convert`, and writes `dst` completely or not at all.
 
-    Raises UserError, with nothing written, as `convert` does, and if `dst` is `src` or exists
-    (unless `overwrite`).
+    Raises UserError, with nothing written, as `convert` does. Raises it, too, if `dst` is `src` or
+    exists (unless `overwrite`).
     """
     if dst.exists() and src.exists() and dst.samefile(src):
         raise UserError(f"{dst}: is the input file; give another name for the output")
@@ -96,7 +99,7 @@ def convert_file(
 
 
 def detector_format(path: Path) -> str:
-    """Returns the name that `convert` has for the format of a detector's checkpoint.
+    """Returns the name of the format of a detector's checkpoint, as `convert` calls it.
 
     Raises UserError for a file that cannot be read or holds no detector.
     """
@@ -117,14 +120,18 @@ def convert(
 ) -> Converted:
     """Converts the content of a file to the format `to`.
 
-    to: "project", "published" (maskrcnn-benchmark) and "mmdet" (DSLA) hold complete detectors.
-      "backbone" holds the body only: under "state_dict" in torchvision's names, or, with `body`,
-      bare in timm's plain names. (A bare file in torchvision's names would be taken for one of
-      torchvision, whose pixels are known.)
-    body: the names of the timm model, which cannot be recognised by the entries of a file.
-    strip: drops all other entries (optimizer, anchors, ...). Without it they are kept, so that
-      converting back restores them.
-    force: leaves out entries that `to` has no place for, and rounds numbers that it cannot hold.
+    Args:
+        content: the content of the file.
+        path: the file, for messages.
+        to: "project", "published" (maskrcnn-benchmark) and "mmdet" (DSLA) hold complete detectors.
+            "backbone" holds only the body, under "state_dict" in torchvision's names. With `body`
+            it is bare, in timm's plain names. (A bare file in torchvision's names would be taken
+            for one of torchvision, whose pixels are known.)
+        body: the names of the timm model, which cannot be recognised by the entries of a file.
+        strip: drops all other entries (optimizer, anchors, ...). Without it they are kept, so that
+            converting back restores them.
+        force: leaves out entries that `to` has no place for, and rounds numbers that it cannot
+            hold.
 
     Raises UserError for an unknown format, for numbers that are not finite, and for entries that
     need `force`.
@@ -184,7 +191,7 @@ def _refuse_unknown(source: Source, path: object) -> None:
 
 
 def _with_norms_of(to: str, source: Source) -> tuple[dict[str, Tensor], list[str]]:
-    """Moves the epsilon of frozen norms to where `to` has it (see `epsilon`).
+    """Moves the epsilon of frozen norms to where the format `to` has it (see `epsilon`).
 
     Returns the entries, and the names of variances that are too small to keep their bits.
     """
@@ -203,10 +210,10 @@ def _with_norms_of(to: str, source: Source) -> tuple[dict[str, Tensor], list[str
 
 
 def _folded_statistics(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns mean 0 and variance 1 for all batch norms: Caffe2 folds both into the weights."""
+    """Returns mean 0 and variance 1 for all batch norms. Caffe2 folds both into the weights."""
     statistics = {}
     for name, value in ours.items():
-        if name.endswith(".bias"):  # of a norm: no convolution of a body has a bias
+        if name.endswith(".bias"):  # it is a norm's, because no convolution of a body has a bias
             statistics[name.removesuffix("bias") + "running_mean"] = torch.zeros_like(value)
             statistics[name.removesuffix("bias") + "running_var"] = torch.ones_like(value)
     return statistics
@@ -215,7 +222,10 @@ def _folded_statistics(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _renamer(
     to: str, ours: Mapping[str, Tensor], body: TimmNames | None
 ) -> Callable[[str], str | None]:
-    """Makes a function from our names to those of the format `to`, or None."""
+    """Makes a function from our names to those of the format `to`.
+
+    The function returns None for an entry that the format lacks.
+    """
     if to == "mmdet":
         return to_mmdet(ours)
     if to == "published":
@@ -230,7 +240,7 @@ def _outside_body(name: str) -> bool:
 
 
 def _unmapped(content: Mapping[str, Any], source: Source, strip: bool) -> dict[str, Tensor]:
-    """Returns the tensors that are no weights of a detector: anchors, averages, the classifier."""
+    """Returns the tensors that are not weights of a detector: anchors, averages, the classifier."""
     carried = {bare(name): value for name, value in source.ignored.items()}
     carried |= nested(content, "unmapped")
     tensors = {
@@ -245,7 +255,7 @@ def _unmapped(content: Mapping[str, Any], source: Source, strip: bool) -> dict[s
 
 
 def _is_native(to: str, name: str, body: TimmNames | None) -> bool:
-    """Returns True for an entry that files of this format have but no detector reads."""
+    """Returns True for an entry that files of the format `to` have but no detector reads."""
     if to == "published":
         return not from_published({name: torch.empty(0)})
     if to == "mmdet":
@@ -261,9 +271,10 @@ def _wrap(
     unmapped: dict[str, Tensor],
     strip: bool,
 ) -> dict[str, Any]:
-    """Puts the state into a file's content, with the file's other entries.
+    """Puts the weights into the content of a file, with the other entries of the old file.
 
-    strip: of the other entries, keeps only classes, meta and those needed to use the model.
+    With `strip` it keeps, of the other entries, only classes, meta and those that are needed to use
+    the model.
     """
     keys = find_state(content, "").keys
     others = {k: v for k, v in content.items() if keys and k not in (*_REWRITTEN_KEYS, keys[0])}

@@ -24,12 +24,12 @@ from dynamic_atss.weights.pip import PREFIX as PIP
 from dynamic_atss.weights.pip import installed_file
 from dynamic_atss.weights.urls import OPEN_MMLAB, PREFIX, TORCHVISION, weight_url
 
-_TIMEOUT = 30  # seconds without a byte
+_TIMEOUT = 30  # seconds without a byte, after which a download fails
 _SLOWEST = 10_000  # bytes per second on average; a slower download is given up
 _PATIENCE = 60  # seconds before the speed is checked
 _CHUNK = 1 << 20
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # not a drive letter
-_FORBIDDEN = re.compile(r"[\x00-\x20\x7f]")  # in a URL: blanks and control characters
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f]")  # a URL must not have blanks and control characters
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 # Sites whose file names end with the first digits of the file's sha256.
 _NAMED_BY_DIGEST = (TORCHVISION, OPEN_MMLAB)
@@ -38,10 +38,12 @@ _HOW = "give http(s)://host/path, with #sha256=<64 hexadecimal digits> to have i
 
 @dataclass(frozen=True)
 class _Address:
-    """A URL to download.
+    """Describes a URL to download.
 
-    url: without its fragment · place: path of the file in the cache · digest: first digits of the
-    file's sha256, "" if unknown
+    Attributes:
+        url: the URL without its fragment.
+        place: the path of the file in the cache.
+        digest: the first digits of the file's sha256, or "" if they are unknown.
     """
 
     url: str
@@ -52,14 +54,16 @@ class _Address:
 def weight_file(name: str | os.PathLike[str], cache_dir: str | os.PathLike[str] | None) -> Path:
     """Returns the local file of a path, of `catalog://...` or of a http(s) URL.
 
-    name: a URL may end with `#name` (the name of the file), with `#sha256=<hex>` (its digest, which
-      is checked), or with `#name&sha256=<hex>`. torchvision's file names include the start of the
-      digest. `catalog://pip/...` is a file of an installed package and is never downloaded.
-    cache_dir: keeps the downloads; None is $DYNAMIC_ATSS_CACHE or ~/.cache/dynamic_atss.
+    Args:
+        name: a URL may end with `#name` (the name of the file), with `#sha256=<hex>` (its digest,
+            which is checked), or with `#name&sha256=<hex>`. torchvision's file names include the
+            start of the digest. `catalog://pip/...` is a file of an installed package and is never
+            downloaded.
+        cache_dir: keeps the downloads. None is $DYNAMIC_ATSS_CACHE or ~/.cache/dynamic_atss.
 
-    Raises UserError for an unknown catalog name, for a package that is not installed (names the
-    command), for a mistyped URL, and for a failed download (names the URL and the path at which to
-    put the file by hand).
+    Raises UserError for an unknown catalog name and for a mistyped URL. Raises it for a package
+    that is not installed, with the command that installs it. Raises it for a failed download, with
+    the URL and the path at which to put the file by hand.
     """
     url = str(name)
     if url.startswith(PIP):
@@ -75,7 +79,7 @@ def weight_file(name: str | os.PathLike[str], cache_dir: str | os.PathLike[str] 
             _fetch_once(address, target)
         elif len(address.digest) == 64:
             _check_kept(address, target)
-    except (OSError, ValueError, HTTPException) as error:  # URLError, time-outs are OSErrors
+    except (OSError, ValueError, HTTPException) as error:  # URLError and time-outs are OSErrors
         reason = getattr(error, "reason", None) or _bad_answer(error) or error.args[-1:] or error
         raise UserError(
             f"{url}: cannot be downloaded ({_plain(reason)}); put the file at {target}"
@@ -84,7 +88,7 @@ def weight_file(name: str | os.PathLike[str], cache_dir: str | os.PathLike[str] 
 
 
 def _bad_answer(error: Exception) -> str:
-    """Describes a malformed answer of the server; "" for errors of other kinds."""
+    """Describes a malformed answer of the server. Returns "" for errors of other kinds."""
     if isinstance(error, IncompleteRead):
         return f"the connection was lost after {len(error.partial):,} bytes of a part"
     if isinstance(error, HTTPException):
@@ -98,7 +102,10 @@ def _plain(reason: object) -> str:
 
 
 def _address(url: str) -> _Address:
-    """Raises UserError for a URL that is not of http(s), or for a malformed digest."""
+    """Makes the `_Address` of a URL.
+
+    Raises UserError for a URL that is not of http(s), or for a malformed digest.
+    """
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -116,7 +123,7 @@ def _address(url: str) -> _Address:
 
 
 def _fragments(fragment: str) -> tuple[str, str]:
-    """Splits a fragment into name and sha256; each is "" if it is not given."""
+    """Splits a fragment into name and sha256. Each of them is "" if it is not given."""
     parts = fragment.split("&")
     given = [part[7:] or "none" for part in parts if part[:7].lower() == "sha256="]
     names = [part for part in parts if part[:7].lower() != "sha256="]
@@ -145,7 +152,7 @@ def _fetch_once(address: _Address, target: Path) -> None:
 
 
 def _download(address: _Address, target: Path) -> None:
-    """Downloads to `target`. Raises OSError or ValueError, and then leaves no file."""
+    """Downloads to `target`. Raises OSError or ValueError, and leaves no file then."""
     opener = urllib.request.build_opener(_Redirects)
     with opener.open(address.url, timeout=_TIMEOUT) as response, replacement(target) as file:
         size, digest = int(response.headers.get("Content-Length") or 0), hashlib.sha256()
@@ -195,7 +202,10 @@ def _chunks(response: Any) -> Iterator[bytes]:
 
 
 def _check_pace(size: int, seconds: float) -> None:
-    """Raises OSError if too few bytes arrived: single bytes in time never let _TIMEOUT expire."""
+    """Raises OSError if too few bytes arrived.
+
+    A server that sends single bytes never lets _TIMEOUT expire.
+    """
     if seconds > _PATIENCE and size < _SLOWEST * seconds:
         raise OSError(f"too slow: {size:,} bytes in {seconds:.0f} seconds")
 

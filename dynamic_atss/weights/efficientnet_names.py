@@ -1,8 +1,8 @@
 """Renames EfficientNets of the package efficientnet_pytorch to timm's names.
 
-The package numbers the blocks from first to last, timm numbers them within their stages. Both count
-the norms of a block from the first convolution. A block without expansion has one convolution and
-one norm less.
+The package numbers the blocks from first to last, and timm numbers them within their stages. Both
+count the norms of a block from the first convolution. A block without expansion has one convolution
+and one norm less.
 """
 
 from __future__ import annotations
@@ -44,8 +44,11 @@ def is_efficientnet(names: Collection[str]) -> bool:
 def to_timm_names(names: Collection[str], timm: Iterable[str]) -> Callable[[str], str]:
     """Makes a function from the names of a file to timm's.
 
-    names: all names of the file · timm: the names of timm's model. Names of blocks that the model
-    does not have stay as they are.
+    Names of blocks that the model does not have stay as they are.
+
+    Args:
+        names: all names of the file.
+        timm: the names of timm's model.
     """
     found = [match.groups() for match in map(_TIMM_BLOCK.search, timm) if match]
     places = sorted({(int(stage), int(block)) for stage, block in found})

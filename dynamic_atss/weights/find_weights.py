@@ -15,30 +15,33 @@ from torch import Tensor
 from dynamic_atss.errors import UserError
 from dynamic_atss.weights.safe_pickle import Skipped
 
-# Keys under which trainers save weights. Earlier keys have priority, those of averaged weights come
-# last: mmengine saves the trained weights under "ema_state_dict" and the averaged ones under
-# "state_dict", and programs test the weights under the plain key.
+# Trainers save weights under these keys. Earlier keys have priority. Keys of averaged weights come
+# last, because programs test the weights under the plain key: mmengine saves the averaged weights
+# under "state_dict" and the trained ones under "ema_state_dict".
 KEYS = tuple(
     "model state_dict model_state_dict model_state blobs weights params net network module "
     "model_ema ema ema_model ema_state_dict state_dict_ema ema_state averaged_model "
     "params_ema".split()
 )
-# Modules that wrap the complete model: data parallel, Lightning, averages.
+# These modules wrap the complete model, for data parallelism, for Lightning or for averages.
 _OUTER = tuple(
     "module model net network detector online_model ema ema_model model_ema averaged_model".split()
 )
-# Modules that torch.compile, FSDP and activation checkpointing wrap around any submodule.
+# torch.compile, FSDP and activation checkpointing wrap these modules around any submodule.
 _INNER = {"_orig_mod", "_fsdp_wrapped_module", "_fpw_module", "_checkpoint_wrapped_module"}
-_DEEPEST = 3  # wrappers within wrappers
+_DEEPEST = 3  # limit of dictionaries within dictionaries that are searched
 _HOW = "save the weights only: torch.save(model.state_dict(), 'weights.pth')"
 
 
 @dataclass(frozen=True)
 class State:
-    """The weights of a file.
+    """Holds the weights of a file.
 
-    entries: by the file's names · keys: path to them, () at the top of the file · others: paths to
-    more weights, as a.b · notes: for the user
+    Attributes:
+        entries: the weights by the file's names.
+        keys: the path to them, which is () at the top of the file.
+        others: the paths to more weights, as a.b.
+        notes: lines for the user.
     """
 
     entries: dict[str, Any]
@@ -85,7 +88,7 @@ def _choice(taken: str, others: list[str], path: object) -> str:
 
 
 def _unreadable(content: Mapping[str, Any]) -> dict[str, str]:
-    """Describes values under KEYS that hold no weights with names: key -> kind of value."""
+    """Describes values under KEYS that hold no weights with names, as key -> kind of value."""
     found = {}
     for key in ("", *KEYS):
         value = content.get(key) if key else content
@@ -122,7 +125,7 @@ def _below_keys(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def type_name(value: Any) -> str:
-    """Returns the type of a value; for a `Skipped`, the name of its class."""
+    """Returns the type of a value. For a `Skipped`, returns the name of its class."""
     return f"a pickled {value.name}" if isinstance(value, Skipped) else f"a {type(value).__name__}"
 
 
@@ -137,7 +140,7 @@ def bare_names(names: Iterable[str], path: object) -> tuple[dict[str, str | None
     """Strips the modules that wrap the model (`module._orig_mod.model.x` -> `x`, in any order).
 
     Returns file's name -> name in the model, and notes for the user. The value is None for a name
-    outside of the wrapper that most names share: it belongs to the trainer.
+    outside of the wrapper that most names share, because it belongs to the trainer.
     """
     bare: dict[str, str | None] = {str(name): _without_inner(str(name)) for name in names}
     notes: list[str] = []
@@ -171,7 +174,10 @@ def bare(name: object) -> str:
 
 
 def split_key(path: Path) -> tuple[Path, str]:
-    """Splits `file.pth#ema` into the file and "ema"; "" without a key, or if such a file exists."""
+    """Splits `file.pth#ema` into the file and the key "ema".
+
+    The key is "" if there is none, or if a file of the complete name exists.
+    """
     name, mark, key = path.name.rpartition("#")
     return (path, "") if not mark or os.path.exists(path) else (path.with_name(name), key)
 
@@ -179,7 +185,11 @@ def split_key(path: Path) -> tuple[Path, str]:
 def choose(content: Any, key: str, path: object) -> Any:
     """Returns the content with only the weights under `key`.
 
-    key: a key of the file, nested keys as a.b, or a module that wraps the names.
+    Args:
+        content: the content of the file.
+        key: a key of the file, nested keys as a.b, or a module that wraps the names.
+        path: the file, for messages.
+
     Raises UserError if the file has no such weights.
     """
     if not key:

@@ -29,7 +29,7 @@ _FROM_ONNX = (
 
 
 def foreign(file: BinaryIO) -> str:
-    """Describes the kind of a file and what to do with it; "" for a kind that is not known."""
+    """Describes the kind of a file and how to convert it. Returns "" for an unknown kind."""
     file.seek(0)
     head = file.read(_HEAD)
     file.seek(0)
@@ -60,12 +60,12 @@ _FIELDS = (0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42)  # tags of fields 2 to 8 of
 
 
 def _is_safetensors(head: bytes) -> bool:
-    """Returns True for the length of a header, followed by JSON."""
+    """Returns True if the file begins with the length of a header, followed by JSON."""
     return head[8:10] == b'{"' and 0 < int.from_bytes(head[:8], "little") < 1 << 40
 
 
 def _kind_of_zip(file: BinaryIO) -> str:
-    """Describes a zip archive; "" for one of `torch.save`."""
+    """Describes a zip archive. Returns "" for one of `torch.save`."""
     try:
         names = zip_directory(file, os.fstat(file.fileno()).st_size).namelist()
     except Exception:  # incomplete: the reader of weights reports that

@@ -38,14 +38,16 @@ _MMDET = re.compile(r"(bbox_head|neck)\.|backbone\.(?!body\.|fpn\.)")
 
 @dataclass
 class Source:
-    """The content of a weight file in this project's names.
+    """Holds the content of a weight file in this project's names.
 
-    tensors: by our name
-    origin: our name -> the file's name
-    ignored: entries that no detector has (classifier, anchors, momenta), by the file's name
-    classes: class names; only files of this project and of mmdetection have them
-    pixels, stride_in_1x1: how the network was trained; None if the file does not say
-    notes: for the user, such as which of several weights were taken
+    Attributes:
+        format: the name of the format.
+        tensors: our name -> weight.
+        origin: our name -> the file's name.
+        ignored: entries that no detector has (classifier, anchors, momenta), by the file's name.
+        classes: class names. Only files of this project and of mmdetection have them.
+        pixels, stride_in_1x1: how the network was trained. None if the file does not say.
+        notes: lines for the user, such as which of several weights were taken.
     """
 
     format: str
@@ -64,14 +66,17 @@ class Source:
 
 
 def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Renames published entries to ours: drops `module.`, `rpn.head.X` -> `head.X`, centerness ->
-    quality. Drops anchor buffers, which the model computes."""
+    """Renames published entries to ours.
+
+    Drops `module.`, and renames `rpn.head.X` to `head.X` and centerness to quality. Drops anchor
+    buffers, which the model computes.
+    """
     renamed = {_from_published(name): tensor for name, tensor in state.items()}
     return {name: tensor for name, tensor in renamed.items() if name is not None}
 
 
 def to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Renames our entries to published ones, the inverse of `from_published`."""
+    """Renames our entries to published ones. It is the inverse of `from_published`."""
     return {_to_published(name): tensor for name, tensor in state.items()}
 
 
@@ -98,9 +103,8 @@ _CAFFE2_FPN = re.compile(r"fpn_(inner_)?res([3-5])_\d+_sum(?:_lateral)?_([wb])")
 def _from_caffe2(name: str) -> str | None:
     """Renames `res3_1_branch2b_bn_s` to `layer2.1.bn2.weight`.
 
-    Returns None for momenta, the classifier and biases of convolutions.
-
     Renames the FPN of Detectron's models as well: `fpn_inner_res5_2_sum_w` -> `fpn_inner4.weight`.
+    Returns None for momenta, the classifier and biases of convolutions.
     """
     kinds = {"s": "weight", "b": "bias", "w": "weight"}
     if fpn := _CAFFE2_FPN.fullmatch(name):
@@ -122,11 +126,14 @@ def _from_caffe2(name: str) -> str | None:
 def identify(content: Any, path: object, timm_names: Collection[str] = ()) -> Source:
     """Recognises the format of a file's content and renames its entries to ours.
 
-    timm_names: entries of the model's body if it is a timm model. Their files cannot be recognised
-      by content.
+    Args:
+        content: the content of the file.
+        path: the file, for messages.
+        timm_names: entries of the model's body if it is a timm model. Their files cannot be
+            recognised by content.
 
-    Raises UserError for an unknown format (shows the first entry), and for weights that only code
-    from the file could unpack.
+    Raises UserError for an unknown format, with the first entry. Raises it for weights that only
+    code from the file could unpack.
     """
     if not isinstance(content, dict):
         raise refuse_object(content, path)
@@ -150,8 +157,10 @@ def identify(content: Any, path: object, timm_names: Collection[str] = ()) -> So
 class _Reading:
     """Describes how to read a format.
 
-    rename: bare name -> ours, None for an entry that no detector has · value_of: our name and the
-    file's value -> our value
+    Attributes:
+        source: the format, with the facts that are known of it.
+        rename: bare name -> our name. None for an entry that no detector has.
+        value_of: our name and the file's value -> our value.
     """
 
     source: Source
@@ -162,9 +171,13 @@ class _Reading:
 def _reading(
     content: Mapping[str, Any], names: list[str], unwrapped: bool, timm_names: Collection[str]
 ) -> _Reading | None:
-    """Recognises the format of these bare names; None if it is unknown.
+    """Recognises the format of these bare names. Returns None if it is unknown.
 
-    unwrapped: the names were bare in the file, as in files that torchvision publishes
+    Args:
+        content: the content of the file.
+        names: the bare names.
+        unwrapped: True if the names were bare in the file, as in files that torchvision publishes.
+        timm_names: see `identify`.
     """
     if any(map(_from_caffe2, names)):
         return _Reading(Source(CAFFE2), _from_caffe2)
@@ -194,12 +207,12 @@ def _from_timm(names: list[str], timm_names: Collection[str]) -> Callable[[str],
 
 
 def entries(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the weights of a file's content; see `find_state` for where it looks."""
+    """Returns the weights of a file's content. `find_state` describes where it looks."""
     return find_state(content, "the file").entries
 
 
 def class_names(content: Mapping[str, Any]) -> list[str]:
-    """Returns the class names in the order of the logits; empty if the file has none."""
+    """Returns the class names in the order of the logits. Returns [] if the file has none."""
     for names in (content.get("classes"), nested(content, "meta").get("CLASSES")):
         if isinstance(names, (list, tuple)) and names:
             return [printable(str(name)) for name in names]
@@ -207,7 +220,7 @@ def class_names(content: Mapping[str, Any]) -> list[str]:
 
 
 def nested(content: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Returns the dictionary under `key`; an empty one if there is none."""
+    """Returns the dictionary under `key`. Returns an empty one if there is none."""
     value = content.get(key)
     return value if isinstance(value, dict) else {}
 
@@ -249,5 +262,8 @@ def _translate(
 
 
 def _is_no_weight(name: str, value: Any) -> bool:
-    """Returns True for other values of a trainer: names without a module, as `epoch` or `args`."""
+    """Returns True for a value of a trainer that is no weight, such as `epoch` or `args`.
+
+    Its name has no module, or ends with `._extra_state`.
+    """
     return not isinstance(value, Tensor) and ("." not in name or name.endswith("._extra_state"))

@@ -1,4 +1,4 @@
-"""Loads weights into a model: by exact names, completely or not at all, with a report."""
+"""Loads weights into a model, by exact names, completely or not at all, with a report."""
 
 from __future__ import annotations
 
@@ -35,10 +35,14 @@ _NO_WEIGHTS = {
 
 @dataclass(frozen=True)
 class LoadReport:
-    """Reports what was loaded from a weight file.
+    """Reports which entries were loaded from a weight file.
 
-    loaded: the model's entries that were filled · initial: those left at their initial value ·
-    unused: the file's entries that were not used, by the file's names · notes: for the user
+    Attributes:
+        file, format: the file and its format.
+        loaded: the model's entries that were filled.
+        initial: the model's entries that were left at their initial value.
+        unused: the file's entries that were not used, by the file's names.
+        notes: lines for the user.
     """
 
     file: str
@@ -78,13 +82,17 @@ def load_weights(
     """Fills `model` (children `backbone.body`, `backbone.fpn`, `head`) from a weight file.
 
     The file must fill the complete model, a backbone file the body, and no entry may be left over.
-    Exceptions: the state of a rule (`criterion.*`), and deformable offsets for a backbone file.
+    There are two exceptions: the state of a rule (`criterion.*`), and deformable offsets for a
+    backbone file.
 
-    weight: a path, `catalog://...` or a URL. The content decides on the format.
-    class_names: of the data set. Logits are reordered if file and data set have the same names in
-      another order.
-    allow_new_classes: leaves `head.cls_logits.*` at the initial value if the classes differ in
-      number or name; otherwise that is an error.
+    Args:
+        model: the model, which is changed.
+        weight: a path, `catalog://...` or a URL. The content decides on the format.
+        cache_dir: see `weight_file`.
+        class_names: the classes of the data set. Logits are reordered if file and data set have the
+            same names in another order.
+        allow_new_classes: leaves `head.cls_logits.*` at the initial value if the classes differ in
+            number or name. False makes that an error.
 
     Raises UserError, and leaves the model as it was, for a file that is missing, damaged, of an
     unknown format or of another architecture, or that holds code or numbers that are not finite.
@@ -110,7 +118,7 @@ def load_content(
     class_names: Sequence[str] = (),
     allow_new_classes: bool = True,
 ) -> LoadReport:
-    """Does as `load_weights` for content that `read_file` returned."""
+    """Fills `model` as `load_weights` does, from content that `read_file` returned."""
     targets = model.state_dict()
     timm_names = [name for name in targets if name.startswith(TIMM_BODY)]
     source = identify(content, path, timm_names)
@@ -126,7 +134,7 @@ def load_content(
         for name in loaded:
             targets[name].copy_(source.tensors[name])
     unused = [source.origin[n] for n in source.tensors if n not in targets or n in skipped]
-    unused.sort(key=lambda name: name.endswith(COUNTER))  # counters last: they matter least
+    unused.sort(key=lambda name: name.endswith(COUNTER))  # counters matter least
     initial = [name for name in targets if name not in set(loaded)]
     return LoadReport(str(path), source.format, loaded, initial, [*source.ignored, *unused], notes)
 

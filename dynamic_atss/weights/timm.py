@@ -1,4 +1,4 @@
-"""Names of the entries of a timm model, as timm builds it and as our body: `--body timm/<name>`."""
+"""Lists the names of a timm model's entries, in timm and in our body (`--body timm/<name>`)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ _ANOTHER = "give the --body that the file belongs to"
 
 @dataclass(frozen=True)
 class TimmNames:
-    """The names of a timm model.
+    """Holds the names of a timm model.
 
-    body: as the user gives it · ours: our names of the body's entries -> shapes · plain: the names
-    of the complete model that timm.create_model builds
+    Attributes:
+        body: the body as the user gives it.
+        ours: our names of the body's entries -> shapes.
+        plain: the names of the complete model that timm.create_model builds.
     """
 
     body: str
@@ -29,12 +31,15 @@ class TimmNames:
     plain: frozenset[str]
 
     def renamer(self) -> Callable[[str], str | None]:
-        """Makes a function from our names to timm's plain names, or None."""
+        """Makes a function from our names to timm's plain names.
+
+        The function returns None for an entry that the plain model lacks.
+        """
         return to_timm(self.ours, self.plain)
 
 
 def timm_names(body: str) -> TimmNames:
-    """Returns the names of `body`, "timm/<name>". Builds the model, downloads nothing.
+    """Returns the names of `body`, which is "timm/<name>". Builds the model, downloads nothing.
 
     Raises UserError if timm is not installed or has no such model that can be a body.
     """

@@ -23,9 +23,9 @@ _DAMAGED = "truncated, damaged or not a weight file: fetch or copy it again"
 def read_weights(path: Path) -> Any:
     """Reads tensors, numpy arrays and plain containers from a file.
 
-    Puts a `Skipped` with the name of the class in place of any other object, and logs the names at
-    debug level. Raises UserError for a file that is missing or damaged, that consists of one such
-    object, or that calls a function that could act on the machine.
+    Any other object becomes a `Skipped` with the name of its class. These names are logged at debug
+    level. Raises UserError for a file that is missing or damaged, that consists of one such object,
+    or that calls a function that could act on the machine.
     """
     try:
         with open_file(path, WEIGHT_BYTES) as file:
@@ -77,7 +77,7 @@ def _skipped(value: Any, seen: set[int]) -> list[str]:
 def outline(path: Path) -> Any:
     """Reads an archive of `torch.save` without the bytes of its tensors (device "meta").
 
-    Raises OSError, UserError, and any other exception for an incomplete file.
+    Raises OSError, UserError, or any other exception for an incomplete file.
     """
     with open_file(path, WEIGHT_BYTES) as file:
         return finished(read_zip(file, os.fstat(file.fileno()).st_size, tensors=False))
@@ -86,7 +86,7 @@ def outline(path: Path) -> Any:
 def read_checkpoint(path: Path) -> Any:
     """Reads a checkpoint of this project and checks it against its checksums.
 
-    Raises UserError for any other file: a checkpoint holds no objects that have to be skipped.
+    Raises UserError for any other file. A checkpoint holds no objects that must be skipped.
     """
     content = read_weights(path)
     names = _skipped(content, set())

@@ -1,4 +1,4 @@
-"""Lists the published backbone weights: `catalog://<name>` in MODEL.WEIGHT."""
+"""Lists the published backbone weights, which MODEL.WEIGHT calls `catalog://<name>`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROOT = "https://dl.fbaipublicfiles.com/detectron/"
 TORCHVISION = "https://download.pytorch.org/models/"
 OPEN_MMLAB = "https://download.openmmlab.com/pretrain/third_party/"
 
-# name below catalog:// -> URL, or path below ROOT
+# Maps the name below catalog:// to a URL, or to a path below ROOT.
 WEIGHTS = {
     "ImageNetPretrained/MSRA/R-50": "ImageNetPretrained/MSRA/R-50.pkl",
     "ImageNetPretrained/MSRA/R-50-GN": "ImageNetPretrained/47261647/R-50-GN.pkl",
@@ -18,7 +18,7 @@ WEIGHTS = {
     "ImageNetPretrained/MSRA/R-101-GN": "ImageNetPretrained/47592356/R-101-GN.pkl",
     "ImageNetPretrained/FAIR/20171220/X-101-32x8d": "ImageNetPretrained/20171220/X-101-32x8d.pkl",
     "ImageNetPretrained/FAIR/20171220/X-101-64x4d": "ImageNetPretrained/FBResNeXt/X-101-64x4d.pkl",
-    # torchvision's; -V2 is its second training recipe (IMAGENET1K_V2)
+    # These are torchvision's. -V2 is their second training recipe (IMAGENET1K_V2).
     "torchvision/R-18": TORCHVISION + "resnet18-f37072fd.pth",
     "torchvision/R-34": TORCHVISION + "resnet34-b627a593.pth",
     "torchvision/R-50": TORCHVISION + "resnet50-0676ba61.pth",
@@ -33,13 +33,16 @@ WEIGHTS = {
     "torchvision/Swin-B": TORCHVISION + "swin_b-68c6b09e.pth",
     "torchvision/MNV2": TORCHVISION + "mobilenet_v2-b0353104.pth",
     "torchvision/MNV2-V2": TORCHVISION + "mobilenet_v2-7ebf99e0.pth",
-    # open-mmlab://resnext101_64x4d in mmdetection; DSLA's X-101 starts from it
+    # mmdetection calls it open-mmlab://resnext101_64x4d. DSLA's X-101 starts from it.
     "open-mmlab/X-101-64x4d": OPEN_MMLAB + "resnext101_64x4d-ee2c6f71.pth",
 }
 
 
 def weight_url(name: str) -> str:
-    """Returns the URL of `catalog://<name>`. Raises UserError, with the nearest name."""
+    """Returns the URL of `catalog://<name>`.
+
+    Raises UserError, with the nearest name, if the name is unknown.
+    """
     key = name.removeprefix(PREFIX).strip("/")
     if key not in WEIGHTS:
         near = hint(key, WEIGHTS, f"; nearest: {PREFIX}{{}}")

@@ -1,1 +1,1 @@
-"""Checks entire data sets, with every picture read, for tools/check_dataset.py."""
+"""Checks entire data sets and reads every picture of them, for tools/check_dataset.py."""

@@ -1,4 +1,7 @@
-"""Finds pictures that are equal or similar. A score on pictures of the training means less."""
+"""Finds pictures that are equal or similar.
+
+A score says less if the model was trained on the same pictures.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ import numpy as np
 from dynamic_atss.data.check.pictures import Picture
 from dynamic_atss.data.survey import Finding, SurveyInput, share
 
-# Bits of 64 that may differ. Two such hashes agree in at least one of BANDS parts, so that only
-# pictures with an equal part are compared.
+# Hashes of similar pictures differ in at most DISTANCE of 64 bits. They agree in at least one of
+# BANDS parts, so that only pictures with an equal part are compared.
 DISTANCE = 6
 BANDS = DISTANCE + 1
 _CORRELATION = 0.97  # least correlation of the grey thumbnails; hashes of flat pictures may agree
@@ -47,7 +50,7 @@ def same_pictures(data_with_pictures: DataWithPictures) -> Iterator[Finding]:
 
 
 def shared_pictures(first: DataWithPictures, second: DataWithPictures) -> Iterator[Finding]:
-    """Finds pictures that are in both data sets: with the same bytes, or similar."""
+    """Finds pictures in two data sets that have the same bytes or look alike."""
     for code, level, found, relation, advice in (
         (
             "shared_pictures",
@@ -100,14 +103,14 @@ def similar(first: Sequence[Picture], second: Sequence[Picture]) -> Pairs:
 
 
 def _bands() -> Iterator[tuple[np.uint64, np.uint64]]:
-    """Yields (shift, mask) of each part of a hash."""
+    """Yields (shift, mask) for each of the BANDS parts of a hash."""
     ends = np.linspace(0, 64, BANDS + 1).astype(int).tolist()
     for low, high in itertools.pairwise(ends):
         yield np.uint64(low), np.uint64((1 << (high - low)) - 1)
 
 
 def _candidates(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields blocks of (i, j) with a[i] == b[j]."""
+    """Yields blocks (i, j) of the index pairs with a[i] == b[j]."""
     order = np.argsort(b, kind="stable")
     low, high = (np.searchsorted(b[order], a, side) for side in ("left", "right"))
     counts = high - low

@@ -14,7 +14,7 @@ UNEVEN = 50  # ratio of the objects of two classes that gives a note
 
 
 def numbers(data: SurveyInput) -> dict[str, Any]:
-    """Counts images, boxes (objects), regions and empty images, with objects by class name."""
+    """Counts images, boxes (only objects), regions, images without boxes, and objects by class."""
     objects = data.objects()
     counts = np.bincount(data.content.image_index[objects], minlength=len(data.names))
     wh = data.content.xywh[objects][:, 2:]
@@ -46,7 +46,12 @@ def uneven_classes(data: SurveyInput) -> Iterator[Finding]:
 
 
 def dropped_boxes(data: SurveyInput, statistics: dict[str, int]) -> Iterator[Finding]:
-    """Finds boxes that a training drops. statistics: of the data set."""
+    """Finds boxes that a training drops.
+
+    Args:
+        data: the data set.
+        statistics: the `statistics` of the same data set.
+    """
     kinds = {
         "invalid": "without extent, or with NaN or infinity",
         "tiny": "of one pixel or less",

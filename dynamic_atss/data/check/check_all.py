@@ -40,8 +40,11 @@ def check_everything(
 ) -> list[Finding]:
     """Runs all checks and returns the findings, worst first. Reads every picture.
 
-    cap: limit of detections per image in a test · matching: how the training matches priors; None
-    without a configured head · keep_empty: the training keeps images without objects
+    Args:
+        train, tests: the training sets and the test sets.
+        cap: limit of detections per image in a test.
+        matching: how the training matches priors. None without a configured head.
+        keep_empty: True if the training keeps images without objects.
     """
     found: list[Finding] = []
     train_sets, test_sets = ([*_checked(sets, found)] for sets in (train, tests))
@@ -60,7 +63,7 @@ def check_everything(
 
 
 def _checked(sets: Iterable[Opened], found: list[Finding]) -> Iterator[Checked]:
-    """Reads the pictures of the data sets that could be opened. Adds to `found`."""
+    """Reads the pictures of the data sets that could be opened. Adds findings to `found`."""
     for opened in sets:
         found += opened.findings
         if opened.dataset is None or opened.all_images is None:
@@ -118,7 +121,7 @@ def _alike(train: Sequence[Checked], tests: Sequence[Checked]) -> Iterator[Findi
 
 
 def as_json(sets: Iterable[Opened], found: Sequence[Finding], code: int) -> dict[str, Any]:
-    """Returns the content that --json writes."""
+    """Returns the content of the file that --json writes."""
     return {
         "exit_code": code,
         "sets": [{"name": s.spec, **numbers(s.surveyed)} for s in sets if s.dataset is not None],
@@ -144,7 +147,8 @@ def counted(sets: Sequence[Opened]) -> str:
 def fix(opened: Opened, output: Path) -> list[str]:
     """Writes a cleaned copy of a checked data set. Returns the changes, with counts.
 
-    Raises UserError if the file exists, the data set cannot be read, or nothing would be left.
+    Raises UserError if `output` exists, if the data set cannot be read, or if nothing would be
+    left.
     """
     if output.exists():
         raise UserError(f"--fix {output}: exists already: give the name of a new file")

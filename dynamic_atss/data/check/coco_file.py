@@ -13,7 +13,7 @@ from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.data.survey import Finding, SurveyInput, share
 from dynamic_atss.quoting import printable
 
-# Codes of the health check that the survey lacks: level, description of the affected, advice.
+# Maps each code of the health check that the survey lacks to level, description and advice.
 HEALTH = {
     "near_duplicate": (
         "warning",
@@ -34,7 +34,7 @@ HEALTH = {
 
 
 def to_coco(content: Annotations) -> dict[str, Any]:
-    """Makes the content of a COCO file. Annotation ids count boxes from 1; regions are crowds."""
+    """Makes the content of a COCO file. Numbers annotations from 1. Writes regions as crowds."""
     sizes = content.sizes.tolist()
     rows = zip(
         content.image_ids[content.image_index].tolist(),
@@ -70,7 +70,7 @@ def to_coco(content: Annotations) -> dict[str, Any]:
 
 
 def health_findings(data: SurveyInput) -> Iterator[Finding]:
-    """Finds faults with hotcoco's health check that the survey does not find."""
+    """Finds faults that hotcoco's health check detects and the survey does not."""
     if not len(data.content.xywh):
         return
     content = data.content

@@ -26,16 +26,16 @@ from dynamic_atss.errors import UserError
 
 @dataclass
 class Opened:
-    """A data set with bad files.
+    """Holds a data set that may have bad files, and the findings about them.
 
     Attributes:
-        spec: its name.
-        exists: whether its files exist.
-        dataset: without bad images; None if it cannot be read.
-        all_images: with bad images, as annotated.
-        headers: file name -> header of good images.
+        spec: the name of the data set.
+        exists: True if its files exist.
+        dataset: the data set without bad images. None if it cannot be read.
+        all_images: all images, also the bad ones, as annotated.
+        headers: file name -> header, for good images.
         broken: file name -> why the image cannot be decoded.
-        findings: so far.
+        findings: the findings so far.
     """
 
     spec: str
@@ -48,7 +48,7 @@ class Opened:
 
     @property
     def surveyed(self) -> SurveyInput:
-        """The data set with only its good images."""
+        """Returns the input of a survey, with only the good images."""
         assert self.dataset is not None
         headers = [self.headers[name] for name in self.dataset.content.names.tolist()]
         return SurveyInput.of(self.dataset, headers)
@@ -59,8 +59,12 @@ def open_leniently(
 ) -> Opened:
     """Opens a data set and turns mistakes in its files into findings.
 
-    options: as for `open_dataset`, without `training`. Raises UserError if the format, a file or a
-    folder does not exist.
+    Args:
+        spec: the name of the data set.
+        formats: the class of each format.
+        options: as for `open_dataset`, without `training`.
+
+    Raises UserError if the format, a file or a folder does not exist.
     """
     opened = Opened(spec)
     lenient = {name: _lenient(kind, opened) for name, kind in formats.items()}
@@ -112,7 +116,7 @@ def _lenient(kind: type[DetectionDataset], opened: Opened) -> type[DetectionData
 
 
 def _within(header: Header, path: Path, max_pixels: int) -> Header:
-    """Returns the header, or an error for too many pixels or pixels of 32 bits."""
+    """Returns the header, or an error if the image has too many pixels or pixels of 32 bits."""
     try:
         if isinstance(header, ImageHeader):
             check_pixels(path, header, max_pixels)
@@ -123,7 +127,7 @@ def _within(header: Header, path: Path, max_pixels: int) -> Header:
 
 
 def _cut_files(folder: Path, headers: Mapping[str, ImageHeader], max_pixels: int) -> dict[str, str]:
-    """Decodes the files without an end mark. Returns file name -> why it cannot be decoded."""
+    """Decodes the files without an end mark. Returns file name -> reason for those that fail."""
     found = {}
     for name in (name for name, header in headers.items() if not header.ended):
         try:
@@ -134,7 +138,7 @@ def _cut_files(folder: Path, headers: Mapping[str, ImageHeader], max_pixels: int
 
 
 def with_images(content: Annotations, kept: np.ndarray) -> Annotations:
-    """Keeps only some images, with their boxes. kept: (n,) bool."""
+    """Keeps only the images for which `kept` (n,) bool is True, with their boxes."""
     boxes = kept[content.image_index]
     new_index = np.cumsum(kept) - 1
     per_box = {n: getattr(content, n)[boxes] for n in ("xywh", "areas", "classes", "crowd")}

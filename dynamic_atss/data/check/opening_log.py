@@ -1,4 +1,4 @@
-"""Turns the log of opening a data set into findings, without those of the survey."""
+"""Turns the log of opening a data set into findings, except for those of the survey."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Recorder(logging.Handler):
 
 @contextmanager
 def captured_warnings() -> Iterator[list[logging.LogRecord]]:
-    """Captures the warnings of data sets that are opened inside, instead of logging them."""
+    """Captures the warnings of data sets that are opened inside. They are not logged."""
     recorder = _Recorder()
     before = [logger.propagate for logger in _LOGGERS]
     for logger in _LOGGERS:
@@ -42,7 +42,9 @@ def captured_warnings() -> Iterator[list[logging.LogRecord]]:
 def opening_findings(data: SurveyInput, records: Sequence[logging.LogRecord]) -> Iterator[Finding]:
     """Yields interpreted values, and warnings that the survey does not have.
 
-    data: all images, as annotated · records: of `captured_warnings`
+    Args:
+        data: all images, as annotated.
+        records: the list of `captured_warnings`.
     """
     for note in data.content.notes:
         advice = "a training does the same; --fix writes the new values"
@@ -58,7 +60,12 @@ def opening_findings(data: SurveyInput, records: Sequence[logging.LogRecord]) ->
 
 
 def box_form_findings(data: SurveyInput, found: Sequence[Finding]) -> Iterator[Finding]:
-    """Yields the warning of `box_warning` if the survey has found nothing. found: by the survey."""
+    """Yields the warning of `box_warning`, unless the survey has found a similar fault.
+
+    Args:
+        data: the data set.
+        found: the findings of the survey.
+    """
     if not _OF_BOXES & {finding.code for finding in found}:
         content = data.content
         warning = box_warning(content.xywh, content.sizes[content.image_index], content.areas)
@@ -67,6 +74,6 @@ def box_form_findings(data: SurveyInput, found: Sequence[Finding]) -> Iterator[F
 
 
 def _finding(code: str, where: str, line: str) -> Finding:
-    """Makes a finding of a line: description, colon, advice."""
+    """Makes a finding of a line "description: advice"."""
     text, _, advice = line.partition(": ")
     return Finding("warning", code, where, 1, text, advice)

@@ -1,4 +1,4 @@
-"""Reads every picture of a data set as a training does, and keeps what comparisons need."""
+"""Reads every picture of a data set as a training does, and keeps the data for comparisons."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dynamic_atss.progress import progress
 
 
 def _import_imagehash() -> Any:
-    """Imports the optional library; returns None if it is not installed."""
+    """Imports the optional library. Returns None if it is not installed."""
     try:
         return importlib.import_module("imagehash")
     except ImportError:
@@ -34,10 +34,13 @@ THUMB = 16  # side of the grey thumbnail, in pixels
 
 @dataclass(frozen=True)
 class Picture:
-    """The data of a picture for comparisons.
+    """Holds the data of a picture for comparisons.
 
-    error: why it cannot be read, or "" · digest: of the file · hash: 64 bits, similar for similar
-    pictures; None without the library · thumb: (THUMB, THUMB) float32 grey levels
+    Attributes:
+        error: why the picture cannot be read, or "".
+        digest: the SHA-256 of the file.
+        hash: 64 bits, similar for similar pictures. None without the library.
+        thumb: (THUMB, THUMB) float32 grey levels.
     """
 
     error: str
@@ -66,7 +69,7 @@ def _picture(dataset: DetectionDataset, index: int) -> Picture:
 
 
 def hash_and_thumb(pixels: np.ndarray) -> tuple[int | None, np.ndarray]:
-    """Computes hash and thumb of a `Picture` from (H, W, 3) uint8 RGB."""
+    """Computes `hash` and `thumb` of a `Picture` from (H, W, 3) uint8 RGB."""
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     small = cv2.resize(grey, (128, 128), interpolation=cv2.INTER_AREA)
     thumb = cv2.resize(small, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
@@ -80,7 +83,13 @@ def _hash(grey: np.ndarray) -> int | None:
 
 
 def broken_pictures(where: str, errors: Sequence[str], total: int) -> Iterator[Finding]:
-    """Finds files with a valid header that cannot be decoded. errors: a message for each."""
+    """Finds files with a valid header that cannot be decoded.
+
+    Args:
+        where: the annotation file.
+        errors: one message for each such file.
+        total: number of all images.
+    """
     if errors:
         yield Finding(
             "stop",

@@ -32,7 +32,12 @@ class Repair:
     """Cleans the content of a COCO file, and counts the changes by kind in `changes`."""
 
     def __init__(self, data: SurveyInput, unreadable: Collection[str]) -> None:
-        """data: all images, with headers · unreadable: names of files that cannot be decoded"""
+        """Decides how to read the boxes, and which images to keep.
+
+        Args:
+            data: all images, with headers.
+            unreadable: the names of files that cannot be decoded.
+        """
         self.changes: Counter[str] = Counter()
         name = likely_reading(data)
         self.reading = OTHERS[name] if name in CERTAIN else as_written
@@ -46,7 +51,7 @@ class Repair:
         }
 
     def __call__(self, content: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the content of the cleaned copy. Keeps all other entries, and the order."""
+        """Returns the content of the cleaned copy. Keeps the order and all other entries."""
         given = content.get("annotations", [])
         boxes: dict[int, list[Entry]] = {}
         for entry in given:
@@ -65,7 +70,7 @@ class Repair:
     def _images(
         self, entries: Sequence[Entry], boxes: Mapping[int, Sequence[Entry]]
     ) -> dict[int, Entry]:
-        """Returns id -> new entry of the images to keep. Images of one file share an entry."""
+        """Returns id -> new entry for the images to keep. Images of one file share an entry."""
         image_of, by_file = {}, {}
         for entry in entries:
             if entry["id"] not in self.files:
@@ -86,9 +91,10 @@ class Repair:
     def _size(
         self, entry: Entry, header: ImageHeader, boxes: Sequence[Entry]
     ) -> tuple[int, int] | None:
-        """Returns the annotated (height, width) if right, else the file's if it contains the boxes.
+        """Returns the (height, width) of an image for the cleaned copy.
 
-        Returns None if the boxes belong to another size.
+        It is the annotated size if that is right, and otherwise the size of the file. Returns None
+        if a wrong size is annotated and the boxes do not fit into that of the file.
         """
         written = as_size(entry.get("height")), as_size(entry.get("width"))
         if self.drawn_upright:
@@ -145,7 +151,7 @@ class Repair:
         return list(found.values())
 
     def _with_ids(self, entries: list[Entry]) -> list[Entry]:
-        """Gives an id to the entries that have none."""
+        """Adds ids to the entries that have none."""
         free = max((e["id"] for e in entries if isinstance(e.get("id"), int)), default=0)
         for entry in entries:
             if "id" not in entry:
@@ -161,7 +167,7 @@ class Repair:
 def source_of(dataset: DetectionDataset, data: SurveyInput) -> tuple[dict[str, Any], list[str]]:
     """Returns the content that a repair starts from, and notes on interpreted values.
 
-    For COCO, it is the content of the file, so that no entry is lost; for other formats it is made
+    For COCO, it is the content of the file, so that no entry is lost. For other formats, it is made
     of the annotations.
     """
     if isinstance(dataset, CocoDataset):

@@ -1,1 +1,1 @@
-"""Readers of the headers of image files, one module per format."""
+"""Reads the headers of image files, with one module per format."""

@@ -13,7 +13,10 @@ _COMMENT = b"\xfe"
 
 
 def gif_header(file: BinaryIO) -> ImageHeader | None:
-    """Reads the header; None if the file is not a GIF. Raises ValueError if it has no picture."""
+    """Reads the header. Returns None if the file is not a GIF.
+
+    Raises ValueError if it has no picture.
+    """
     file.seek(0)
     head = file.read(13)
     if head[:6] not in (b"GIF87a", b"GIF89a") or len(head) < 13:

@@ -14,7 +14,10 @@ _LAST = (0xD9, 0xDA)  # the end, and the first scan
 
 
 def jpeg_header(file: BinaryIO) -> ImageHeader | None:
-    """Reads the header; None if the file is not a JPEG. Raises ValueError if it has no size."""
+    """Reads the header. Returns None if the file is not a JPEG.
+
+    Raises ValueError if it has no size.
+    """
     file.seek(0)
     if file.read(2) != b"\xff\xd8":
         return None
@@ -30,7 +33,7 @@ def jpeg_header(file: BinaryIO) -> ImageHeader | None:
 
 
 def _segments(file: BinaryIO) -> Iterator[tuple[int, int]]:
-    """Yields (marker, size of its content) of the segments before the first scan.
+    """Yields (marker, size of the content) of the segments before the first scan.
 
     The file is then positioned at the content.
     """

@@ -14,14 +14,14 @@ _ICON = b"\0\0\1\0"
 
 
 class Beginning(io.RawIOBase):
-    """A file that limits the number of bytes and of calls of `read`."""
+    """Wraps a file and limits the number of bytes and of calls of `read`."""
 
     def __init__(self, file: BinaryIO, most: int) -> None:
-        """most: limit of bytes"""
+        """Takes the file and the limit `most` of bytes."""
         self.file, self.bytes_left, self.calls_left = file, most, PICTURE_PARTS
 
     def read(self, count: int | None = -1) -> bytes:
-        """Raises ValueError beyond a limit."""
+        """Reads bytes. Raises ValueError beyond a limit."""
         limit = self.bytes_left + 1
         content = self.file.read(limit if count is None or count < 0 else min(count, limit))
         self.bytes_left -= len(content)
@@ -44,16 +44,20 @@ class Beginning(io.RawIOBase):
 
 
 def other_header(file: BinaryIO, formats: tuple[str, ...]) -> ImageHeader:
-    """Reads a header. formats: Pillow's names of the formats to try.
+    """Reads the header of a file with Pillow.
 
-    Raises as Pillow. Raises ValueError for a header that is too long, and for an icon, which Pillow
-    would decode while it opens it.
+    Args:
+        file: the open file.
+        formats: Pillow's names of the formats to try.
+
+    Raises the errors of Pillow. Raises ValueError for a header that is too long, and for an icon,
+    which Pillow would decode while it opens it.
     """
     file.seek(0)
     head = file.read(12)
     if head.startswith(_ICON):
         raise ValueError("icons are not supported: save it as a PNG")
-    most = PICTURE_BYTES if head[4:8] == b"ftyp" else HEADER_BYTES  # Pillow reads an entire AVIF
+    most = PICTURE_BYTES if head[4:8] == b"ftyp" else HEADER_BYTES  # Pillow reads all of AVIF
     file.seek(0)
     # Pillow uses only read, seek and tell.
     with Image.open(cast(IO[bytes], Beginning(file, most)), formats=formats) as image:

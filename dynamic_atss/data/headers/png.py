@@ -1,4 +1,4 @@
-"""Reads headers of PNG files, with all chunks, because EXIF may be the last one."""
+"""Reads headers of PNG files. Goes through all chunks, because EXIF may be in the last one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def png_header(file: BinaryIO) -> ImageHeader | None:
-    """Reads the header; None if the file is not a PNG. Raises ValueError if IHDR is not first."""
+    """Reads the header. Returns None if the file is not a PNG.
+
+    Raises ValueError if IHDR is not the first chunk.
+    """
     file.seek(0)
     head = file.read(33)
     if not head.startswith(PNG):
@@ -30,7 +33,7 @@ def png_header(file: BinaryIO) -> ImageHeader | None:
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Yields (name, size of its content) of the chunks. The file is positioned at the content."""
+    """Yields (name, size of the content) of the chunks. The file is positioned at the content."""
     for _ in range(PICTURE_PARTS):
         head = file.read(8)
         if len(head) < 8:

@@ -10,15 +10,15 @@ _INTEGERS = {1: "B", 3: "H", 4: "L"}  # type of a tag -> format of struct
 
 
 class ImageHeader(NamedTuple):
-    """The header of an image file.
+    """Holds the header of an image file.
 
     Attributes:
         height, width: of the stored pixels, before a turn.
-        orientation: of EXIF, 1..8; 1 (as stored) if missing or malformed.
+        orientation: the EXIF orientation, 1..8. It is 1 (as stored) if missing or malformed.
         format: Pillow's name, such as "JPEG", "PNG", "TIFF", "WEBP", "BMP".
-        bits: per channel: 8, 16, 12 (JPEG), fewer in palettes, 32.
+        bits: bits per channel, which are 8, 16, 12 (JPEG), fewer in palettes, or 32.
         ended: False for a JPEG or PNG without its end mark, which may be truncated.
-        channels: of a JPEG; 0 for other formats.
+        channels: number of channels of a JPEG. It is 0 for other formats.
     """
 
     height: int
@@ -36,7 +36,7 @@ class ImageHeader(NamedTuple):
 
     @property
     def upright(self) -> tuple[int, int]:
-        """(height, width) of the upright picture, as viewers show it."""
+        """Returns (height, width) of the upright picture, as viewers show it."""
         return (self.width, self.height) if self.swaps else (self.height, self.width)
 
 

@@ -15,10 +15,13 @@ _CHANNELS = 8  # limit of values that are read of one tag
 
 
 class _Layout(NamedTuple):
-    """Formats of struct for the parts of a TIFF.
+    """Holds the formats of struct for the parts of a TIFF.
 
-    at: offset of the directory's place · place: of the directory · number: of its entries · entry:
-    tag, type, count, and value or its place
+    Attributes:
+        at: offset of the directory's place in the file's head.
+        place: format of the directory's place.
+        number: format of the number of its entries.
+        entry: format of an entry, which is tag, type, count, and the value or its place.
     """
 
     at: int
@@ -31,10 +34,10 @@ _LAYOUTS = {42: _Layout(4, "L", "H", "HHL4s"), 43: _Layout(8, "Q", "Q", "HHQ8s")
 
 
 def tiff_header(file: BinaryIO) -> ImageHeader | None:
-    """Reads the header; None if the file is not a TIFF.
+    """Reads the header. Returns None if the file is not a TIFF.
 
-    Raises ValueError if it has no size, or tiles far larger than the image: decoders allocate
-    entire tiles.
+    Raises ValueError if it has no size, or if its tiles are far larger than the image. Decoders
+    allocate entire tiles.
     """
     file.seek(0)
     head = file.read(16)
@@ -73,7 +76,7 @@ def _tags(file: BinaryIO, order: str, layout: _Layout, place: int) -> dict[int, 
 
 
 def _read(file: BinaryIO, place: int, count: int) -> bytes:
-    """Reads bytes at a place. Raises ValueError for an impossible place."""
+    """Reads bytes at a place of the file. Raises ValueError for an impossible place."""
     if place >> 62:
         raise ValueError("a truncated TIFF")
     file.seek(place)

@@ -12,7 +12,10 @@ _HAS_EXIF = 8  # a flag of VP8X
 
 
 def webp_header(file: BinaryIO) -> ImageHeader | None:
-    """Reads the header; None if the file is not a WebP. Raises ValueError if it has no size."""
+    """Reads the header. Returns None if the file is not a WebP.
+
+    Raises ValueError if it has no size.
+    """
     file.seek(0)
     head = file.read(30)
     if head[:4] != b"RIFF" or head[8:12] != b"WEBP":
@@ -33,7 +36,7 @@ def webp_header(file: BinaryIO) -> ImageHeader | None:
 
 
 def _orientation(file: BinaryIO) -> int:
-    """Reads the orientation in the first EXIF chunk; 1 if there is none."""
+    """Reads the orientation in the first EXIF chunk. Returns 1 if there is none."""
     at = 12
     for _ in range(PICTURE_PARTS):
         file.seek(at)

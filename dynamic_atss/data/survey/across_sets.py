@@ -1,4 +1,7 @@
-"""Compares the data sets of a run: classes that are never learnt, files that are in several."""
+"""Compares the data sets of a run.
+
+Finds classes that are never learnt, and files that are in several sets.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ def unused_classes(
 
 
 def _objects_in_test(test: SurveyInput, unused: set[str]) -> str:
-    """Describes the objects of a test set of classes that are never learnt, in a sentence."""
+    """Describes, in a sentence, the objects of a test set whose classes are never learnt."""
     counts = [count for name, count in used_classes(test).items() if count and name in unused]
     return (
         f". {test.where} has {several(sum(counts), 'object')} of {len(counts)} of them, which "
@@ -65,9 +68,9 @@ def _unused_advice(data: SurveyInput, unused: list[str]) -> str:
 
 
 def untrained_classes(train: Sequence[SurveyInput], test: SurveyInput) -> Iterator[Finding]:
-    """Finds classes with objects in a test set that no training set knows.
+    """Finds classes with objects in a test set that no training set has.
 
-    `unused_classes` finds those that a training set knows without objects.
+    `unused_classes` finds those that a training set has, but without objects.
     """
     known = set().union(*(data.content.class_names for data in train))
     missing = {n: c for n, c in used_classes(test).items() if c and n not in known}
@@ -111,7 +114,7 @@ def listed_twice(data: SurveyInput) -> Iterator[Finding]:
 
 
 def files_in_both(first: SurveyInput, second: SurveyInput, code: str) -> Iterator[Finding]:
-    """Finds pictures that are in both data sets. code: a key of _IN_BOTH."""
+    """Finds pictures that are in both data sets. `code` is a key of _IN_BOTH."""
     known = set(first.files())
     common = [file for file in second.files() if file in known]
     if common:

@@ -1,4 +1,7 @@
-"""Checks the areas of a data set's objects, by which scores count objects as small or large."""
+"""Checks the areas of a data set's objects.
+
+Scores count objects as small, medium or large by their areas.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def odd_areas(data: SurveyInput) -> Iterator[Finding]:
 
 
 def areas_of_another_unit(data: SurveyInput) -> Iterator[Finding]:
-    """Finds areas larger than their boxes, or small areas of most objects.
+    """Finds areas that are larger than their boxes. Finds small areas if most objects have them.
 
     An outline cannot exceed its box. It is much smaller only for thin objects.
     """

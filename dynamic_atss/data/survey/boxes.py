@@ -1,4 +1,4 @@
-"""Checks form and number of the boxes of a data set."""
+"""Checks the form and the number of the boxes of a data set."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from dynamic_atss.data.survey.classes import (
 from dynamic_atss.data.survey.finding import Finding, several, share
 from dynamic_atss.data.survey.survey_input import SurveyInput
 
-MOST = 0.5  # share of boxes beyond the image that makes a finding certain, also without a cause
+MOST = 0.5  # share of boxes beyond the image that makes a finding certain, even without a cause
 LARGE_SHARE = 0.05  # share of boxes beyond the image that gives a finding; people draw 0.1 to 1 %
 _MIN_INSIDE = 0.95  # another reading explains the boxes if it puts this share inside the image
-_PIXEL = 1.0  # tolerance: tools round, and some count the last pixel
+_PIXEL = 1.0  # tolerance, because tools round and some count the last pixel
 
 # Maps the four numbers of a box to x1, y1, x2, y2, each (A,) or one number.
 Reading = Callable[..., tuple]
 
 
 def as_written(a: Any, b: Any, c: Any, d: Any) -> tuple:
-    """Reads COCO's (x, y, w, h)."""
+    """Converts COCO's (x, y, w, h) to corners."""
     return a, b, a + c, b + d
 
 
@@ -43,7 +43,7 @@ OTHERS: dict[str, Reading] = {
     ),
     "corners with y before x (y1, x1, y2, x2)": lambda a, b, c, d: (b, a, d, c),
 }
-CERTAIN = tuple(OTHERS)[:2]  # readings without another explanation
+CERTAIN = tuple(OTHERS)[:2]  # nothing else explains boxes of these forms
 
 
 def boxes_beyond(data: SurveyInput) -> Iterator[Finding]:
@@ -79,7 +79,7 @@ def boxes_beyond(data: SurveyInput) -> Iterator[Finding]:
 
 
 def drawn_upright(data: SurveyInput) -> tuple[int, str, str]:
-    """Returns what `upright_boxes` does, for the objects."""
+    """Returns the result of `upright_boxes` for the objects."""
     chosen, sideways = data.objects(), data.sideways()
     image_index = data.content.image_index[chosen]
     sizes = data.content.sizes[image_index]
@@ -87,9 +87,9 @@ def drawn_upright(data: SurveyInput) -> tuple[int, str, str]:
 
 
 def likely_reading(data: SurveyInput) -> str:
-    """Finds the form of boxes that reach beyond their images, a key of OTHERS.
+    """Finds the form of boxes that reach beyond their images. The form is a key of OTHERS.
 
-    Returns "" if the boxes are as they should be, or if no other form explains them.
+    Returns "" if the boxes are in COCO's form, or if no other form explains them.
     """
     values, sizes = _values(data, np.flatnonzero(data.objects()))
     if not len(sizes) or _inside(as_written, values, sizes).mean() > 1 - LARGE_SHARE:
@@ -108,7 +108,7 @@ def _values(data: SurveyInput, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _inside(reading: Reading, values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Returns (B,) bool: boxes with an extent that are inside their images."""
+    """Returns (B,) bool, True for boxes with an extent that are inside their images."""
     x1, y1, x2, y2 = reading(*values)
     height, width = sizes.T
     starts = (x1 >= -_PIXEL) & (y1 >= -_PIXEL) & (x2 > x1) & (y2 > y1)
@@ -116,7 +116,7 @@ def _inside(reading: Reading, values: np.ndarray, sizes: np.ndarray) -> np.ndarr
 
 
 def boxes_in_fractions(data: SurveyInput) -> Iterator[Finding]:
-    """Finds data sets in which all numbers are at most 1, as YOLO writes them."""
+    """Finds data sets in which all numbers of boxes are at most 1, as YOLO writes them."""
     values = data.content.xywh[data.objects()]
     if len(values) and values.max() <= 1.0:
         yield Finding(
@@ -130,7 +130,12 @@ def boxes_in_fractions(data: SurveyInput) -> Iterator[Finding]:
 
 
 def crowded_images(data: SurveyInput, cap: int) -> Iterator[Finding]:
-    """Finds images with more objects than a test keeps. cap: TEST.DETECTIONS_PER_IMG."""
+    """Finds images with more objects than the `cap` detections that a test keeps.
+
+    Args:
+        data: the data set.
+        cap: TEST.DETECTIONS_PER_IMG.
+    """
     counts = np.bincount(data.content.image_index[data.objects()], minlength=1)
     above = int((counts > cap).sum())
     if above:

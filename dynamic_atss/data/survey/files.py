@@ -31,7 +31,7 @@ def unreadable_files(data: SurveyInput) -> Iterator[Finding]:
 
 
 def wrong_sizes(data: SurveyInput) -> Iterator[Finding]:
-    """Finds images whose annotated size is neither that of the stored nor the upright picture."""
+    """Finds images whose annotated size is neither the stored nor the upright picture's."""
     wrong = [i for i, h in _good(data) if not size_matches(data.content.sizes[i], h, data.reading)]
     if wrong:
         header, (height, width) = data.headers[wrong[0]], data.content.sizes[wrong[0]]
@@ -100,7 +100,7 @@ CHECKS = (unreadable_files, wrong_sizes, turned_files, unusual_bits, mixed_forma
 
 
 def file_findings(data: SurveyInput) -> list[Finding]:
-    """Checks the files of a data set, whose headers have to be read."""
+    """Checks the files of a data set. Its headers must have been read."""
     return [finding for check in CHECKS for finding in check(data)]
 
 
@@ -109,9 +109,14 @@ def _good(data: SurveyInput) -> Iterator[tuple[int, ImageHeader]]:
 
 
 def size_matches(size: np.ndarray, header: ImageHeader, reading: ReadOptions) -> bool:
-    """Compares an annotated (height, width), 0 if missing, with the stored and the upright size.
+    """Returns True if an annotated size is that of the stored or of the upright picture.
 
-    `reading.exif` may allow only one of the two.
+    `reading.exif` may allow only one of the two. A missing size matches.
+
+    Args:
+        size: (height, width) as annotated, or 0 if missing.
+        header: the header of the file.
+        reading: how to read the file.
     """
     stored, upright = header[:2], header.upright
     frames = {"auto": (stored, upright), "apply": (upright,), "ignore": (stored,)}

@@ -1,22 +1,30 @@
-"""Defines the findings of a survey: one for each kind of mistake."""
+"""Defines the findings of a survey. There is one for each kind of mistake."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# From worst to least. stop: a training cannot read it · fix: a training or test gives wrong results
-# · warning: it may be wrong · note: good to know
+# From worst to least:
+# stop: a training cannot read the data set.
+# fix: a training or a test gives wrong results.
+# warning: something may be wrong.
+# note: something is good to know.
 LEVELS = ("stop", "fix", "warning", "note")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A mistake in a data set, with advice.
+    """Describes a mistake in a data set, with advice.
 
-    level: one of LEVELS · code: its kind, for programs · where: the file or files · count: number
-    of boxes, images, ... · text: description with count and example · advice: what to do · items:
-    the affected files, if they are listed
+    Attributes:
+        level: one of LEVELS.
+        code: the kind of the mistake, for programs.
+        where: the file or files.
+        count: number of boxes, images, ...
+        text: a description with count and example.
+        advice: how to correct it.
+        items: the affected files, if they are listed.
     """
 
     level: str
@@ -29,7 +37,7 @@ class Finding:
 
     @property
     def line(self) -> str:
-        """The file, the description and the advice."""
+        """Returns the file, the description and the advice in one line."""
         return f"{self.where}: {self.text}. {sentence(self.advice)}"
 
 
@@ -46,10 +54,10 @@ def in_order(found: Sequence[Finding]) -> list[Finding]:
 
 
 def share(count: int, total: int, many: str) -> str:
-    """Formats "3 of 40 images". many: the noun in plural."""
+    """Formats a share as "3 of 40 images". `many` is the noun in plural."""
     return f"{count:,} of {total:,} {many}"
 
 
 def several(count: int, singular: str, plural: str = "") -> str:
-    """Formats a count with its noun: "1 image", "2 images"."""
+    """Formats a count with its noun, as "1 image" or "2 images"."""
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"

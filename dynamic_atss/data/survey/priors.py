@@ -1,4 +1,4 @@
-"""Finds boxes that no prior learns, by running the assignment rule at the training's size."""
+"""Finds boxes that no prior learns. Runs the assignment rule at the training's size for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.survey.finding import Finding, share
 from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
-MOST_IMAGES = 500  # limit of images, evenly spread; they take a second or two
+MOST_IMAGES = 500  # limit of images, which are spread evenly and take a second or two
 _FEW = 0.01  # share of boxes below which the finding is a note; every data set has some
 
 
@@ -21,8 +21,11 @@ _FEW = 0.01  # share of boxes below which the finding is a note; every data set 
 class Matching:
     """Describes how a training matches priors to boxes.
 
-    resize: (height, width) of an image -> size in the training · priors: (height, width) of the
-    padded image -> `Priors` · assign: the rule · size: the training's size, in words for messages
+    Attributes:
+        resize: function from the (height, width) of an image to its size in the training.
+        priors: function from the (height, width) of the padded image to `Priors`.
+        assign: the assignment rule.
+        size: the training's size, in words for messages.
     """
 
     resize: Callable[[int, int], tuple[int, int]]
@@ -32,10 +35,10 @@ class Matching:
 
 
 def boxes_without_prior(dataset: DetectionDataset, matching: Matching) -> Iterator[Finding]:
-    """Finds boxes without a prior for the predictions of an untrained network.
+    """Finds boxes that get no prior, for the predictions of an untrained network.
 
     Each prior predicts its box and equal class scores. A rule that uses predictions may choose
-    other priors later, but of the same candidates.
+    other priors later, but from the same candidates.
     """
     step = -(-len(dataset) // MOST_IMAGES) or 1
     sample = range(0, len(dataset), step)
@@ -60,7 +63,7 @@ def boxes_without_prior(dataset: DetectionDataset, matching: Matching) -> Iterat
 
 
 def _missed(dataset: DetectionDataset, index: int, matching: Matching) -> np.ndarray:
-    """Returns (M, 2) width, height at the training's size of an image's boxes without a prior."""
+    """Returns (M, 2) width, height of an image's boxes without a prior, at the training's size."""
     old = int(dataset.sizes[index][0]), int(dataset.sizes[index][1])
     new = matching.resize(*old)
     gt = scale_boxes(dataset.ground_truth(index).objects, old, new)

@@ -1,4 +1,4 @@
-"""Defines the data that a survey uses of a data set."""
+"""Defines the data of a data set that a survey uses."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ Header = ImageHeader | UserError  # a file's header, or why it cannot be read
 
 @dataclass(frozen=True)
 class SurveyInput:
-    """The annotations and headers of a data set.
+    """Holds the annotations and headers of a data set.
 
-    where: the annotation file · folder: of the images · content: of all images, with or without
-    boxes · headers: one for each image, or () if they were not read
+    Attributes:
+        where: the annotation file.
+        folder: the image folder.
+        content: the annotations of all images, with or without boxes.
+        headers: one header for each image, or () if they were not read.
+        reading: how to read the image files.
     """
 
     where: str
@@ -51,15 +55,19 @@ class SurveyInput:
         return repr(str(self.content.names[self.content.image_index[box]]))
 
     def objects(self) -> np.ndarray:
-        """Returns (A,) bool: boxes with an extent that are not crowd, difficult or ignored."""
+        """Returns (A,) bool, True for boxes with an extent that are not crowds.
+
+        Crowds include difficult and ignored boxes.
+        """
         xywh = self.content.xywh
         extent = np.isfinite(xywh).all(1) & (np.nan_to_num(xywh[:, 2:]) > 0).all(1)
         return extent & ~self.content.crowd
 
     def sideways(self) -> np.ndarray:
-        """Returns (n,) bool: images of the stored size whose EXIF orientation exchanges the sides.
+        """Returns (n,) bool, True for images whose EXIF orientation exchanges the annotated sides.
 
-        All are False if the headers were not read.
+        The annotated size is then that of the stored picture. All are False if the headers were not
+        read.
         """
         found = np.zeros(len(self.content.sizes), bool)
         for i, header in enumerate(self.headers):
