@@ -137,11 +137,13 @@ def weighted_focal_loss(
     kind: str,
     alpha: float = 0.25,
     gamma: float = 2.0,
+    background: Tensor | None = None,
 ) -> Tensor:
     """Sums the focal loss `kind` with weighted terms.
 
     The term at the class of a row is `weight` times the positive term plus `negative` times the
-    background term. Weights of 1 and 0 give the usual loss of that name.
+    background term. All background terms are multiplied by `background`. `weight` 1, `negative` 0
+    and `background` 1 give the usual loss of that name.
 
     "soft_focal" is the loss of o2f's release: BCE(p, label) at a positive's class, and
     0.75 p^gamma BCE(p, 0) at the other classes.
@@ -156,28 +158,32 @@ def weighted_focal_loss(
         alpha: as in `sigmoid_focal_loss`, for "focal". "varifocal" and "soft_focal" use 0.75, as
             `varifocal_loss` does.
         gamma: exponent.
+        background: (M,), used for rows that are not ignored, with gradient; None: 1.
     """
     if kind == "focal" and alpha < 0:
         return 2 * weighted_focal_loss(
-            logits, classes, label, weight, negative, kind, alpha=0.5, gamma=gamma
+            logits, classes, label, weight, negative, kind, 0.5, gamma, background
         )
     number = KINDS[kind]
     alpha = 0.75 if kind in ("varifocal", "soft_focal") else alpha
-    background = (1 - alpha, 1.0, alpha, alpha)[number]
+    factor = (1 - alpha, 1.0, alpha, alpha)[number]
+    scale = logits.new_ones(()) if background is None else background
+    scale = torch.where(classes == IGNORE, 1.0, scale)  # even NaN is not used there
     column = classes.clamp(min=0)[:, None]
     x = logits.gather(1, column)[:, 0]
     with torch.no_grad():  # the terms give derivatives that stay finite where autograd's do not
-        all_terms = negative_term(logits, background, gamma)
-        class_term = negative_term(x, background, gamma)
+        all_terms = negative_term(logits, factor, gamma)
+        class_term = negative_term(x, factor, gamma)
         label_term = positive_term(x, label, number, alpha, gamma)
     at_class = _mixed(
         classes >= 0,
         _with_derivative(x, label_term),
-        _with_derivative(x, class_term),
+        scale * _with_derivative(x, class_term),
         weight,
         negative,
     )
-    loss = _with_derivative(logits, all_terms).scatter(1, column, at_class[:, None])
+    loss = scale[:, None] * _with_derivative(logits, all_terms)
+    loss = loss.scatter(1, column, at_class[:, None])
     return torch.where((classes == IGNORE)[:, None], 0.0, loss).sum()
 
 

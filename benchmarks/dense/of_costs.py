@@ -66,7 +66,8 @@ def _as_background(logits: Tensor) -> Tensor:
 
 def _soft(allowed: Image, candidate: Tensor, cost: Tensor, overlap: Tensor, k: int = 13) -> Tensor:
     """Adds the soft centre prior in float64, because a float32 would overflow."""
-    away = (allowed.priors.centers[candidate, None] - centers(allowed.boxes)).square().sum(-1).sqrt()
+    away = allowed.priors.centers[candidate, None] - centers(allowed.boxes)
+    away = away.square().sum(-1).sqrt()
     power = (away / allowed.priors.strides[candidate, None]).double() - 3
     cost = cost - 3 * (overlap + 1e-7).log() + 10**power
     return _assigned(candidate, cost, overlap, k)

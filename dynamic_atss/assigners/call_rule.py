@@ -13,6 +13,7 @@ from dynamic_atss.assigners.base import Assigner
 from dynamic_atss.errors import UserError
 from dynamic_atss.types import BACKGROUND, IGNORE, Assignment, GroundTruth, Predictions, Priors
 
+_WEIGHTS = {"weight": torch.inf, "negative": 1.0, "background": torch.inf}  # name -> largest value
 NEEDED = "needs an Assignment with gt_index int64 and quality floating-point, both of shape"
 
 
@@ -51,9 +52,9 @@ def _fault(found: Any, shape: torch.Size) -> str:
     """Describes a wrong type or shape. "": there is none."""
     if not isinstance(found, Assignment):
         return f"a {type(found).__name__}"
-    for name in ("gt_index", "quality", "weight", "negative"):
+    for name in ("gt_index", "quality", *_WEIGHTS):
         values = getattr(found, name)
-        if values is None and name in ("weight", "negative"):
+        if values is None and name in _WEIGHTS:
             continue
         if not isinstance(values, Tensor):
             return f"{name} as a {type(values).__name__}"
@@ -81,11 +82,11 @@ def _out_of_range(found: Assignment, boxes: int) -> str:
             f"gt_index {int(wrong[0])} for {boxes} boxes; an index of a box, BACKGROUND "
             f"({BACKGROUND}) or IGNORE ({IGNORE})"
         )
-    for name, most in (("weight", torch.inf), ("negative", 1.0)):
+    for name, most in _WEIGHTS.items():
         values = getattr(found, name)
         if values is None:
             continue
-        values = values.detach()[index >= 0]
+        values = values.detach()[index != IGNORE if name == "background" else index >= 0]
         wrong = values[(values < 0) | (values > most)]
         if len(wrong):
             limits = "at least 0" if most == torch.inf else "from 0 to 1"

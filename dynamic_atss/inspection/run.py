@@ -192,7 +192,7 @@ def reads_predictions(answer: Answer) -> bool:
 
 
 def _tensors(found: Any) -> list[Tensor]:
-    values = (found.gt_index, found.quality, found.weight, found.negative)
+    values = (found.gt_index, found.quality, found.weight, found.negative, found.background)
     return [x.detach() for x in values if x is not None]
 
 

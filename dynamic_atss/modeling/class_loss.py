@@ -42,7 +42,7 @@ class ClassLoss:
         index = target.gt_index
         classes = torch.where(index >= 0, rows(gt.classes, index), index).flatten()
         logits, label = logits.flatten(0, 1), label.flatten()
-        weighs = target.weight is not None or target.negative is not None
+        weighs = any(x is not None for x in (target.weight, target.negative, target.background))
         if weighs or self.kind == "soft_focal":
             return self._weighted(logits, classes, label, target) / divisor
         if self.kind == "focal":
@@ -53,11 +53,12 @@ class ClassLoss:
     def _weighted(
         self, logits: Tensor, classes: Tensor, label: Tensor, target: Assignment
     ) -> Tensor:
-        weight, negative = (
-            None if x is None else x.flatten() for x in (target.weight, target.negative)
+        weight, negative, background = (
+            None if x is None else x.flatten()
+            for x in (target.weight, target.negative, target.background)
         )
         return weighted_focal_loss(
-            logits, classes, label, weight, negative, self.kind, self.alpha, self.gamma
+            logits, classes, label, weight, negative, self.kind, self.alpha, self.gamma, background
         )
 
 

@@ -63,7 +63,7 @@ class Fixed:
         return self.found
 
 
-def background(logits, kind):
+def background_terms(logits, kind):
     """Computes the term of each class as background."""
     p = logits.sigmoid()
     entropy = -(1 - p).log()
@@ -89,7 +89,7 @@ def of_positive(x, q, kind):
 def soft_focal(logits, classes, label):
     rows = []
     for x, c, q in zip(logits, classes.tolist(), label, strict=True):
-        terms = background(x, "soft_focal")
+        terms = background_terms(x, "soft_focal")
         terms = torch.stack(
             [of_positive(x[k], q, "soft_focal") if k == c else terms[k] for k in range(CLASSES)]
         )
@@ -97,14 +97,16 @@ def soft_focal(logits, classes, label):
     return torch.stack(rows).sum()
 
 
-def written_out(logits, found, weight, negative, kind):
+def written_out(logits, found, weight, negative, kind, background=None):
     total = logits.new_zeros(())
     for n in range(2):
         for p in range(P):
             t = found.gt_index[n, p].item()
             if t == IGNORE:
                 continue
-            terms = background(logits[n, p], kind)
+            terms = background_terms(logits[n, p], kind)
+            if background is not None:
+                terms = background[n, p] * terms
             if t >= 0:
                 c = GT.classes[t]
                 positive = weight[n, p] * of_positive(logits[n, p, c], found.quality[n, p], kind)
@@ -119,11 +121,12 @@ def test_the_class_term_with_weights_by_hand(kind):
     logits = torch.randn(2, P, CLASSES, dtype=torch.float64, requires_grad=True)
     weight = torch.rand(2, P, dtype=torch.float64, requires_grad=True)
     negative = torch.rand(2, P, dtype=torch.float64, requires_grad=True)
-    found = answer(weight=weight, negative=negative)
+    background = (3 * torch.rand(2, P, dtype=torch.float64)).requires_grad_()
+    found = answer(weight=weight, negative=negative, background=background)
     loss = ClassLoss(kind)(logits, found, GT, found.quality, torch.tensor(4.0))
-    wanted = written_out(logits, found, weight, negative, kind) / 4
+    wanted = written_out(logits, found, weight, negative, kind, background) / 4
     torch.testing.assert_close(loss, wanted)
-    inputs = (logits, weight, negative)
+    inputs = (logits, weight, negative, background)
     for a, b in zip(*(torch.autograd.grad(x, inputs) for x in (loss, wanted)), strict=True):
         torch.testing.assert_close(a, b)
 
@@ -144,6 +147,21 @@ def test_weights_of_one_are_no_weights(kind):
     torch.testing.assert_close(
         *(torch.autograd.grad(x, logits)[0] for x in (weighted, plain)), rtol=1e-5, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("kind", CLASS_LOSSES)
+def test_background_alone_weighs_priors_without_a_box(kind):
+    """An ignored prior has no term, whatever its weight."""
+    logits = make_output().logits.detach().double().requires_grad_()
+    background = torch.rand(2, P, dtype=torch.float64)
+    background[0, 7] = torch.nan  # ignored
+    found = answer(background=background)
+    loss = ClassLoss(kind)(logits, found, GT, found.quality, torch.tensor(1.0))
+    ones = torch.ones(2, P, dtype=torch.float64)
+    wanted = written_out(logits, found, ones, 0 * ones, kind, background)
+    torch.testing.assert_close(loss, wanted)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert gradient.isfinite().all() and not gradient[0, 7].any()
 
 
 @pytest.mark.parametrize("kind", CLASS_LOSSES)

@@ -24,6 +24,7 @@ from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 EPS = 1e-12  # in quotients, as released
 SHARE = 0.25  # factor of the positive terms in the loss, as released
+SOFT_FOCAL = 0.75  # factor of the background terms in "soft_focal"; the release has none
 
 
 class DW:
@@ -33,16 +34,17 @@ class DW:
     priors inside the box). The negative weight falls with the IoU of the predicted box, from 1 for
     an IoU up to 0.5 to 0 for the largest IoU of the box. Quality = 1.
 
+    The release divides the positive terms by the number of boxes, and the background terms by the
+    sum of (1 - negative weight), at least 1. The head divides all terms by the number of positives.
+    So `weight` = 0.25 * positive weight * positives / boxes, and `background` = positives / (0.75 *
+    that sum), over the batch of a process. With MODEL.CLASS_LOSS "soft_focal" and REG_LOSS_WEIGHT 5
+    (= beta) this gives the release's loss.
+
     Differences from the release:
         A prior inside several boxes learns only the box of its largest positive weight. The
         release adds the terms of all boxes.
-        The release divides the positive terms by the number of boxes, and the background terms by
-        the sum of (1 - negative weight). Here the head divides all terms by the number of
-        positives. So `weight` = 0.25 * positive weight * positives / boxes of the batch. With
-        MODEL.CLASS_LOSS "soft_focal" and REG_LOSS_WEIGHT 5 (= beta) this gives the release's
-        positive terms. The background terms keep the head's divisor.
-        The class score has no objectness.
-        The release's refinement of boxes belongs to its head.
+        The release averages its divisors over the processes.
+        The class score has no objectness. The refinement of boxes belongs to the release's head.
 
     Args:
         sigma: of the Gaussian in strides.
@@ -77,8 +79,11 @@ class DW:
         won = winning(pairs, index)
         weight, negative = (_of_winner(pairs, won, x, shape) for x in (positive, negative))
         quality = (weight > 0).to(weight.dtype)
-        scale = SHARE * quality.sum() / max(len(gt), 1)
-        return Assignment(index, quality, weight * scale, negative)
+        positives = quality.sum()
+        weight = weight * (SHARE * positives / max(len(gt), 1))
+        divisor = torch.where(index >= 0, 1 - negative, 0.0).sum().clamp(min=1)
+        background = positives.clamp(min=1) / (SOFT_FOCAL * divisor)
+        return Assignment(index, quality, weight, negative, background.expand(shape))
 
     def _positive(
         self, priors: Priors, gt: GroundTruth, predictions: Predictions, pairs: Pairs
