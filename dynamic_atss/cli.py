@@ -84,7 +84,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser_with_examples(text: str | None) -> Parser:
-    """Makes a parser whose description is `text` up to a blank line; examples follow that line."""
+    """Makes a parser from a text: a description, a blank line, and examples."""
     description, _, examples = (text or "").partition("\n\n")
     return Parser(
         description=description,
@@ -159,7 +159,8 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 def configuration(args: argparse.Namespace) -> CfgNode:
     """Loads `--config-file`, if there is one, with the KEY VALUE pairs.
 
-    Prints the path if the file is one of the package, as the current folder has none of that name.
+    Prints the path if the file is one of the package, because the current folder has none of that
+    name.
     """
     from dynamic_atss.config.files import config_path
     from dynamic_atss.config.load import load_config
@@ -234,7 +235,7 @@ def _bad_path(error: Exception) -> str | None:
 def _user_code_error(error: Exception, main: Callable[[], int | None]) -> str | None:
     """Gives the message for an error that the user's code raised; its traceback goes to log.txt.
 
-    None for another error, and if there is no log.txt: then Python prints the traceback.
+    Returns None for another error, and if there is no log.txt. Then Python prints the traceback.
     """
     from dynamic_atss.engine.logger import log_to_file  # needs tqdm
 

@@ -20,9 +20,9 @@ from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 
 class Pairs(NamedTuple):
-    """Candidate pairs of a box and a prior: K of each box, (T, K), or M in one list, (M,).
+    """Holds candidate pairs of a box and a prior: K of each box, (T, K), or M in one list, (M,).
 
-    Args:
+    Attributes:
         box: (T, 1) or (M,), 0..T-1.
         prior: (T, K) or (M,), 0..P-1.
         flat: (T, K) or (M,), image * P + prior.
@@ -46,7 +46,8 @@ def anchor_iou(
 ) -> Tensor:
     """Gives the IoU of each pair's prior and box.
 
-    convention: None: that of the ground truth.
+    Args:
+        convention: the meaning of x2 and y2; None: that of the ground truth.
     """
     side = (convention or gt.convention).value
     return PAIR_IOU(priors.boxes, pairs.prior, gt.boxes, pairs.box, side)
@@ -61,7 +62,8 @@ def predicted_iou(
 ) -> Tensor:
     """Gives the IoU of each pair's predicted box and box.
 
-    convention: None: that of the ground truth.
+    Args:
+        convention: the meaning of x2 and y2; None: that of the ground truth.
     """
     side = (convention or gt.convention).value
     return PAIR_IOU(predictions.boxes.flatten(0, 1), pairs.flat, gt.boxes, pairs.box, side)
@@ -99,7 +101,9 @@ def centerness_of_tiny(distances: Tensor) -> Tensor:
 def has_pair(pairs: Pairs, wanted: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Flags the priors that have an existing pair that is `wanted`, (N, P).
 
-    shape: N, P
+    Args:
+        wanted: bool in the shape of the pairs.
+        shape: (N, P).
     """
     slots = shape[0] * shape[1]  # pairs that do not count write to an additional last slot
     flags = torch.zeros(slots + 1, dtype=torch.bool, device=wanted.device)
@@ -162,8 +166,8 @@ def resolve(
         pairs: (T, K) or (M,).
         selected, score, quality: in the shape of the pairs. `quality` becomes the quality of the
             priors whose pair wins.
-        shape: N, P.
-        per_box: how many of its priors a box keeps at most. It keeps those with the largest
+        shape: (N, P).
+        per_box: the maximum number of priors that a box keeps. It keeps those with the largest
             score, and in a tie the first of `pairs`. The others become background. None: all.
     """
     found = _resolved(pairs, selected, score, quality, shape)

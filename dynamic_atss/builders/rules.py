@@ -98,7 +98,15 @@ def one_to_one_arguments(cfg: CfgNode) -> dict[str, Any]:
 def _built(
     section: str, name: str, arguments: Mapping[str, Any], known: Mapping[str, Any], head: Head
 ) -> Assigner:
-    """Builds a rule. section: has the keys NAME and ARGS · known: the rules by name"""
+    """Builds a rule.
+
+    Args:
+        section: the section of the configuration that has the keys NAME and ARGS.
+        name: the name of the rule.
+        arguments: its keyword arguments.
+        known: the rules by name.
+        head: wraps the rule.
+    """
     key = f"{section}.NAME"
     make = find(key, name, known)
     require_call(key, name, make, 3, REQUIREMENT)

@@ -26,7 +26,7 @@ _BUDGET = (
 
 
 class Group(NamedTuple):
-    """The runs of one rule or one setting, by seed."""
+    """Holds the runs of one rule or one setting, by seed."""
 
     label: str
     runs: dict[int, Run]

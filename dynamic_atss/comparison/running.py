@@ -30,16 +30,20 @@ _TAIL = 2**16  # bytes at the end of a log that hold its last lines
 
 
 class Failure(NamedTuple):
-    """A run that failed, and the reason."""
+    """Describes a run that failed, and the reason."""
 
     job: Job
     reason: str
 
 
 class _Started(NamedTuple):
-    """A running job.
+    """Describes a running job.
 
-    begin: time of the start in seconds · place: where its lines begin in output.txt, in bytes
+    Attributes:
+        job: the planned run.
+        process: the process that trains it.
+        begin: time of the start in seconds.
+        place: the byte in output.txt at which the lines of this process begin.
     """
 
     job: Job

@@ -24,7 +24,11 @@ USAGE = ("config", "exif")  # entries of a checkpoint; see `usage`
 
 
 class _Dataset(Protocol):
-    """A training set. exif: "apply" or "ignore", as in `DetectionDataset`."""
+    """Describes the part of a training set that is used here.
+
+    Attributes:
+        exif: "apply" or "ignore", as in `DetectionDataset`.
+    """
 
     exif: str
 
@@ -79,7 +83,7 @@ def write_config(cfg: CfgNode, output: Path, start: int) -> None:
 
 
 def _differs(before: bytes, text: str) -> bool:
-    """Whether a file has other values than `text`, or is no configuration."""
+    """Returns True if a file has other values than `text`, or is no configuration."""
     try:
         return bool(changes(before.decode("utf-8"), text))
     except ValueError:

@@ -38,7 +38,7 @@ def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
 
 
 class Grid(NamedTuple):
-    """Constants of L levels."""
+    """Holds constants of L levels."""
 
     stride: Tensor  # (L, 1)
     last: Tensor  # (L, 2): the last column and row

@@ -35,7 +35,7 @@ def locations_around(
     """Gives the locations around each point, sorted by index on each level, (T, K).
 
     Returns:
-        the locations, and which of them exist (T, K).
+        the locations, and flags of those that exist, (T, K) each.
     """
     lattice = _lattice(tuple(levels), offset, k, points.device, square)
     distance, index = _around(points, lattice)
@@ -81,7 +81,7 @@ def _ranks(k: int, square: bool) -> list[tuple[int, int]]:
 
 
 class _Lattice(NamedTuple):
-    """Constants of the search for both axes (x, y), L levels, and M pairs of ranks.
+    """Holds constants of the search for both axes (x, y), L levels, and M pairs of ranks.
 
     A last dimension of 1 stands for the boxes.
     """
@@ -105,7 +105,8 @@ def _lattice(
 ) -> _Lattice:
     """Makes the constants for the k nearest lines.
 
-    square: whether to use all crossings of the lines, or only those for `nearest_locations`.
+    Args:
+        square: True uses all crossings of the lines, False only those for `nearest_locations`.
     """
     levels = levels_of(numbers)
     count = torch.tensor([[x.width, x.height] for x in levels]).t()[..., None]  # (2, L, 1)

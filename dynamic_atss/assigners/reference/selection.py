@@ -12,7 +12,7 @@ from dynamic_atss.types import BACKGROUND
 def best_of_box(
     box: Tensor, prior: Tensor, flat: Tensor, exists: Tensor, score: Tensor, k: int, boxes: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gives the k best pairs of each box, best first and in a tie the first.
+    """Gives the k best pairs of each box, best first. In a tie, takes the first pair.
 
     Returns:
         places among the pairs, prior, flat and exists, (T, k) each.

@@ -1,4 +1,4 @@
-"""DW: gives every prior inside a box a weight as a positive and another weight as background.
+"""Defines DW, which weighs every prior inside a box both as a positive and as background.
 
 Li et al. (Dual Weighting), CVPR 2022, arXiv 2203.09730; released as github.com/strongwolf/DW.
 """
@@ -109,7 +109,7 @@ def _negative(pairs: Pairs, overlap: Tensor, boxes: int) -> Tensor:
 
 
 def _fall(overlap: Tensor) -> Tensor:
-    """Gives 1 for an IoU of 0.5 and 0 for 1, linear in the square of the IoU."""
+    """Gives 1 for an IoU of 0.5 and 0 for an IoU of 1. It is linear in the square of the IoU."""
     return (1 - overlap.square()) * 4 / 3
 
 

@@ -1,4 +1,4 @@
-"""PAA: separates positives and negatives by a mixture of two Gaussians over their losses.
+"""Defines PAA, which separates positives and negatives by two Gaussians over their losses.
 
 Kim and Lee, ECCV 2020, arXiv 2007.08103.
 """

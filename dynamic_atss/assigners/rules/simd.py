@@ -1,4 +1,4 @@
-"""SimD: selects positives by a similarity of anchor and box that adapts to the data set.
+"""Defines SimD, a similarity of anchor and box that adapts to the data set and selects positives.
 
 Shi et al., IROS 2024, arXiv 2407.02394.
 """

@@ -1,4 +1,6 @@
-"""SimOTA: gives each box its cheapest priors near the centre, as many as its IoUs add up to.
+"""Defines SimOTA, which gives each box its cheapest priors near the centre.
+
+Their number is the sum of the box's largest IoUs.
 
 Ge et al. (YOLOX), arXiv 2107.08430; released as github.com/Megvii-BaseDetection/YOLOX.
 """
@@ -38,7 +40,7 @@ LAST = 1e6  # additional cost of a prior that is far from the centre, as release
 
 
 class SimOTA:
-    """Each box takes its n cheapest candidates. n is the sum of its `topk` largest IoUs, but >= 1.
+    """Assigns each box its n cheapest candidates. n is the sum of its `topk` largest IoUs, >= 1.
 
     Candidates are the priors within `radius` strides of the centre of any box of the image. A box
     takes those near its centre first. Cost = binary cross-entropy of the classes + iou_weight
@@ -116,7 +118,7 @@ class SimOTA:
         """Appends the cheapest of the image's other candidates to the pairs of each box.
 
         Returns:
-            the pairs (T, K), which of the K come last (K,), and the sums of IoUs (T,).
+            the pairs (T, K), flags of the K that come last (K,), and the sums of IoUs (T,).
         """
         candidate = flag_places(near.flat, near.exists, cost_of.count).view(-1, len(priors))
         near_count = near.flat.shape[1]
