@@ -26,7 +26,7 @@ Records = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class LowScoreCauses:
-    """The data in which causes are searched, in addition to the detections.
+    """Holds the data in which causes are searched, in addition to the detections.
 
     Attributes:
         model: the detector.

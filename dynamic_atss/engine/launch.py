@@ -22,7 +22,10 @@ def sign(output: Path) -> None:
 
 
 def began(output: Path) -> bool:
-    """Whether this launcher has begun the run in `output`, which then resumes without --resume."""
+    """Returns True if this launcher has begun the run in `output`.
+
+    Such a run resumes without --resume.
+    """
     path = output / _SIGNATURE
     if not _name() or not path.exists():
         return False

@@ -33,7 +33,10 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 class Lock:
-    """The lock of a folder. Call `release` at the end; the system releases it after a kill."""
+    """Locks a folder.
+
+    Call `release` at the end. The system releases the lock of a process that is killed.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / NAME
@@ -164,8 +167,10 @@ def _write(file: int, text: bytes) -> None:
 
 
 def _age(path: Path) -> float:
-    """Gives the seconds since a file was touched, by the clock of its file system, as the clocks of
-    machines differ."""
+    """Gives the seconds since a file was touched.
+
+    It uses the clock of the file system, because the clocks of machines differ.
+    """
     probe = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         probe.touch()

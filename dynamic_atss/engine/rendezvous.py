@@ -18,12 +18,12 @@ _PAUSE = 0.1  # seconds between two checks
 
 
 class _Absent(Exception):
-    """Processes have not joined. The message names them."""
+    """Says that processes have not joined. The message names them."""
 
 
 @dataclass(frozen=True)
 class Rendezvous:
-    """The processes of a start, and the store that they share.
+    """Holds the processes of a start, and the store that they share.
 
     Attributes:
         rank, world: rank of this process, and number of processes.
@@ -70,7 +70,7 @@ def place() -> str:
 
 
 def _agent_serves() -> bool:
-    """Whether torchrun's agent holds the store, and not the first process."""
+    """Returns True if torchrun's agent, and not the first process, holds the store."""
     return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 

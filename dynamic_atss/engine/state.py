@@ -31,7 +31,7 @@ _OTHER_NUMBER = (
 
 @dataclass
 class RunState:
-    """The parts of a run that change. `capture` gives a checkpoint, `restore` reads one.
+    """Holds the parts of a run that change. `capture` gives a checkpoint, `restore` reads one.
 
     Attributes:
         model: the detector, without DistributedDataParallel.
@@ -56,7 +56,7 @@ class RunState:
 
     @property
     def tested_model(self) -> Detector:
-        """The model that is tested and released: the averaged one, if there is one."""
+        """Gives the model that is tested and released: the averaged one, if there is one."""
         return self.model if self.ema is None else cast(Detector, self.ema.module)
 
     def capture(self, iteration: int) -> dict[str, Any]:

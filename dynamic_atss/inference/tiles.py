@@ -56,10 +56,12 @@ def detect_in_tiles(
 ) -> Rows:
     """Detects objects in the tiles of a picture and in the full picture.
 
-    The full picture has the objects that every tile cuts. A picture no larger than a tile is not
-    cut.
+    The full picture is needed for objects that every tile cuts. A picture no larger than a tile is
+    not cut.
 
-    threshold: IoU of the NMS that joins the detections · batch: tiles per batch
+    Args:
+        threshold: IoU of the NMS that joins the detections.
+        batch: tiles per batch.
     """
     height, width = image.shape[1:]
     tiles = windows(height, width, tile, overlap)

@@ -12,9 +12,11 @@ from dynamic_atss.errors import UserError
 
 
 class Terms(NamedTuple):
-    """The losses and metrics of a criterion. Names are the same on every process and in every step.
+    """Holds the losses and metrics of a criterion.
 
-    Args:
+    Their names are the same on every process and in every step.
+
+    Attributes:
         losses: scalars, whose sum is minimised.
         metrics: numbers that are only logged, as the mean over processes and iterations. Two
             numbers are a sum and a count. Then the sums and the counts are added up, and
@@ -69,7 +71,14 @@ class Terms(NamedTuple):
 def joined(
     terms: Mapping[str, Tensor], others: Mapping[str, Tensor], giver: str = "rule"
 ) -> dict[str, Tensor]:
-    """Merges two dicts. Raises UserError if both have a name. giver: the source of `others`"""
+    """Merges two dicts.
+
+    Args:
+        giver: the source of `others`.
+
+    Raises:
+        UserError: both have a name.
+    """
     shared = sorted(terms.keys() & others.keys())
     if shared:
         raise UserError(

@@ -20,8 +20,8 @@ def tower(
     """Makes `num_convs` layers of 3x3 convolution, group norm and ReLU on (N, channels, H, W).
 
     Args:
-        deformable_last: whether the last convolution is a modulated deformable one.
-        norm: whether to use group norm, with 32 groups, or 4 for 32 channels.
+        deformable_last: True makes the last convolution a modulated deformable one.
+        norm: True uses group norm, with 32 groups, or 4 for 32 channels.
 
     Raises:
         ValueError: `channels` is not a multiple of 32.

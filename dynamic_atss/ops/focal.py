@@ -175,7 +175,7 @@ class _OnePass(torch.autograd.Function):
 
 
 def _holds_gradient(dtype: torch.dtype) -> bool:
-    """Tests whether the gradient may be stored before it is scaled.
+    """Returns True if the gradient may be stored before it is scaled.
 
     In float16 most of it would become 0 before a gradient scaler's factor is applied.
     """

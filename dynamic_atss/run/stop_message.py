@@ -1,4 +1,4 @@
-"""Logs, after a signal has ended a run, what is saved and how to continue."""
+"""Logs, after a signal has ended a run, which checkpoint is saved and how to continue."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class Head(ABC):
 
     @abstractmethod
     def network(self, channels: int, classes: int) -> nn.Module:
-        """Builds the module from feature maps of `channels` to a `HeadOutput` of `classes`."""
+        """Builds the module that makes a `HeadOutput` of `classes` from maps of `channels`."""
 
     @abstractmethod
     def coder(self) -> Coder:
