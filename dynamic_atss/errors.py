@@ -16,7 +16,7 @@ LONGEST_MESSAGE = 4000
 class UserError(Exception):
     """Reports a mistake that the user can correct.
 
-    The message says in one line what is wrong, in which file or entry, and how to correct it.
+    The message states in one line the mistake, its file or entry, and how to correct it.
 
     The commands print the message without a traceback and end with `exit_code`. Characters that
     cannot be shown, as names in files may have, become escapes.

@@ -77,7 +77,7 @@ def check_place(path: Path, option: str = "--output") -> None:
 
 
 def open_folder(folder: Path, option: str = "--output") -> None:
-    """Makes a folder if needed. Raises UserError: it cannot be made or written."""
+    """Makes a folder if needed. Raises UserError if it cannot be made or written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
@@ -89,7 +89,10 @@ def open_folder(folder: Path, option: str = "--output") -> None:
 def link_or_copy(source: str | Path, path: str | Path) -> None:
     """Makes `path` a hard link to `source`, or a copy if the file system has no hard links.
 
-    Raises UserError as `write_atomically`, and never leaves an incomplete file.
+    Never leaves an incomplete file.
+
+    Raises:
+        UserError: as `write_atomically`.
     """
     source, path = Path(source), Path(path)
     temporary = path.with_name(f".{path.name}.tmp")

@@ -92,7 +92,9 @@ def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
 def read_text(path: str | os.PathLike[str], most: int) -> str:
     """Reads a text in UTF-8, with or without a byte order mark, or in UTF-16 with one.
 
-    Raises OSError as `open_file`, and UnicodeDecodeError.
+    Raises:
+        OSError: as `open_file`.
+        UnicodeDecodeError: the file is no such text.
     """
     content = read_bytes(path, most)
     # PowerShell's `>` writes UTF-16.

@@ -1,4 +1,4 @@
-"""Fixtures and hooks for all tests."""
+"""Provides fixtures and hooks for all tests."""
 
 import os
 import tempfile
@@ -13,9 +13,9 @@ from dynamic_atss.engine.logger import close_logging
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts tests of complete programs first, as they take longest, and skips GPU tests without one.
+    """Puts tests of complete programs first, and skips GPU tests on a machine without a GPU.
 
-    `-m cuda` selects the tests that need a GPU.
+    Tests of complete programs take longest. `-m cuda` selects the tests that need a GPU.
     """
     folder = Path(__file__).parent
     items.sort(key=lambda item: item.path.parent not in (folder, folder / "tools"))
@@ -90,7 +90,7 @@ def golden_or_complete(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Uses one thread, as the bits of results depend on the number of threads."""
+    """Uses one thread, because the bits of results depend on the number of threads."""
     previous = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""Paths of an earlier release."""
+"""Tests the paths of an earlier release."""
 
 import importlib
 import subprocess

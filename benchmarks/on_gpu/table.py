@@ -29,8 +29,15 @@ SMALL_TESTS = (
 
 @dataclass(frozen=True)
 class Place:
-    """Where stages run. scratch: folder for temporary files · sanitizer: its path, or None · gpus:
-    number of GPUs"""
+    """Describes the machine and the folders in which stages run.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        scratch: folder for temporary files.
+        kernels: folder of the compiled kernels.
+        sanitizer: path of the sanitizer, or None.
+        gpus: number of GPUs.
+    """
 
     device: str
     scratch: Path
@@ -183,7 +190,7 @@ def _benchmarks(place: Place) -> list[Stage]:
 def toolkit(environment: Mapping[str, str] | None = None) -> Path | None:
     """Finds the folder of the CUDA toolkit for the kernels.
 
-    Runs in a subprocess, as importing setuptools changes its process.
+    Runs in a subprocess, because importing setuptools changes its process.
     """
     code = "import runpy; print(runpy.run_path('setup.py')['find_toolkit']() or '')"
     command = [sys.executable, "-W", "ignore", "-c", code]

@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def _parts(option: str, text: str) -> list[str]:
-    """Splits `text` at its commas. Raises UserError: a part is empty."""
+    """Splits `text` at its commas. Raises UserError if a part is empty."""
     parts = [part.strip() for part in text.split(",")] if text else []
     if "" in parts:
         raise UserError(f"{option} {text!r}: a name is empty; give A,B without blanks around")

@@ -141,8 +141,7 @@ class Checkpointer:
         return newest.path if newest else None
 
     def load(self, path: Path) -> dict[str, Any]:
-        """Does the same as `load_checkpoint`, but does not read a file again that `find` has just
-        read."""
+        """Does the same as `load_checkpoint`, without reading again a file that `find` has read."""
         if path in self._contents:
             return _checked(path, self._contents.pop(path))
         return load_checkpoint(path)

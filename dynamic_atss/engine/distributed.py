@@ -105,7 +105,7 @@ def _line(trouble: str) -> str:
 
 @contextlib.contextmanager
 def naming_lost_process() -> Iterator[None]:
-    """If a collective fails in the block, ends the process and names the lost one."""
+    """Ends the process, and names the lost one, if a collective fails in the block."""
     try:
         yield
     except RuntimeError as error:

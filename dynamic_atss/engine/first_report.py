@@ -87,7 +87,8 @@ def wait_for_report() -> None:
     """Waits until the process that has the message has reported it.
 
     The launcher sends SIGTERM to the others as soon as one process ends, so a process without a
-    message must not end first. The wait is short, as the report of another machine is not seen.
+    message must not end first. The wait is short, because this process does not see the report of
+    another machine.
     """
     end = time.monotonic() + _LONGEST_WAIT
     while _mark() is not None and not reported_code() and time.monotonic() < end:

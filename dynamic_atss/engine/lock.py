@@ -83,7 +83,12 @@ class Lock:
         logger.warning("%s is taken over: its owner has ended (%s)", self._path, owner)
 
     def _alive(self, owner: LockOwner, has_locks: bool) -> bool:
-        """has_locks: the file system has locks, so an owner on this machine would have one."""
+        """Returns True if the owner of the file still runs, as far as this process can see.
+
+        Args:
+            owner: the owner that the file names.
+            has_locks: True if the file system has locks. An owner on this machine would hold one.
+        """
         current = LockOwner.this_process()
         if owner.launch and owner.launch == current.launch:  # before the launcher's restart
             return False
@@ -125,7 +130,7 @@ def _open_locked(path: Path) -> tuple[int | None, bool]:
     """Opens and locks the file.
 
     Returns:
-        the file, or None if another process has locked it; and whether the file system has locks.
+        the file, or None if another process has locked it; and True if the file system has locks.
         If it has none, the file is not locked.
     """
     while True:

@@ -74,7 +74,7 @@ class Reaction(Protocol):
         """Prepares for a forward pass. The trainer calls it before each one."""
 
     def react(self, iteration: int, found: str) -> None:
-        """Returns if the run continues with the next iteration.
+        """Reacts to an iteration, and returns only if the run continues with the next one.
 
         Args:
             found: describes the loss, gradient or weight that is not finite.

@@ -63,7 +63,7 @@ class RunState:
         """Gives the content of a checkpoint after `iteration`. It is a collective.
 
         The entry `model` is the tested model. If that is averaged, `trained_model` is the trained
-        one. The sampler needs no entry, as SEED and the iteration give the order of the images.
+        one. The sampler needs no entry, because SEED and the iteration give the images' order.
         """
         content: dict[str, Any] = {
             "iteration": iteration,

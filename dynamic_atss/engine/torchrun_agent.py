@@ -1,4 +1,4 @@
-"""Adapts torchrun's agent, which starts the processes of a machine, for tools/launch.py."""
+"""Adapts torchrun's agent, which starts the processes of a machine, for `dynamic-atss launch`."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Found:
         return f"<Found in {place or 'a picture'}: {found}>"
 
     def __getitem__(self, index: Tensor | Sequence[int] | Sequence[bool] | slice) -> Found:
-        """Selects detections by an index, a mask or a slice, as `found[found.scores > 0.5]`."""
+        """Selects detections by an index, a mask or a slice: `found[found.scores > 0.5]`."""
         chosen = torch.arange(len(self))[index].reshape(-1)
         parts = self.xywh[chosen.numpy()].reshape(-1, 4), self.scores[chosen], self.labels[chosen]
         return Found(self.image, self.name, *parts, self.class_names, self.frame)

@@ -200,7 +200,7 @@ class PostProcess:
         return scores if quality is None else scores.sqrt(), index
 
     def _scores(self, classes: Tensor, quality: Tensor | None) -> Tensor:
-        """Gives class score * quality of a level, (N, P, C). 0: no candidate."""
+        """Gives class score * quality of a level, (N, P, C); 0 for a pair that is no candidate."""
         scores = classes if quality is None else classes * quality.sigmoid()[..., None]
         chosen = classes > self.score_threshold
         if self.by_location:

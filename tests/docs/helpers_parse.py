@@ -1,4 +1,4 @@
-"""What can be said of a command without running it: its program reads the arguments and stops."""
+"""Tests a command without running it: its program reads the arguments and stops."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Parsed(BaseException):
 
 
 def check(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails where a command of the pages would not start."""
+    """Fails if a command of the pages would not start."""
     program, *rest = words
     if program in SHELL:
         return

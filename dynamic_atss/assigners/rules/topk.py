@@ -28,7 +28,7 @@ from dynamic_atss.types import Assignment, GroundTruth, Level, Predictions, Prio
 
 
 class TopK:
-    """Selects, of the k anchors of each box, those with the centre inside the box.
+    """Selects those of the k anchors of each box that have their centre inside the box.
 
     Subtracts from the IoU a thousandth of the distance to the box's centre, relative to the longest
     distance of the image. So the nearest of equal anchors win. Quality = centerness.

@@ -1,4 +1,4 @@
-"""MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381) with the names of the FCOS release."""
+"""Defines MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381) with the FCOS release's names."""
 
 from __future__ import annotations
 
