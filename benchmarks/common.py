@@ -1,4 +1,6 @@
-"""Shared parts of the benchmark scripts: alternating calls, peak memory, rows, command line.
+"""Defines parts that the benchmark scripts share.
+
+They are alternating calls, peak memory, rows and the command line.
 
 Each script has `rows(args) -> list[dict]`, each a `Row.to_dict()`. It may have `arguments(parser)`
 for its options. It ends with `main(__doc__, rows, arguments)`. `run.py` runs all scripts.

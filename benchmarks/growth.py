@@ -127,7 +127,7 @@ def suppression(args: argparse.Namespace) -> Iterator[Rows]:
         scene = nms.scene(batch, candidates, classes, args.device)
         return lambda: nms.ours(scene, None)
 
-    memory = args.device == "cuda"  # on the CPU the kernel's memory is not counted
+    memory = args.device == "cuda"  # the memory of a CPU kernel is not counted
     yield sweep(
         *("NMS, 1 image, 80 classes", "candidates", [1000, 5000, 20000]),
         *(lambda n: call(1, n, 80), args),

@@ -30,7 +30,7 @@ from dynamic_atss.files import read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 PORT = 29511  # of the rendezvous, on the first machine
-# Torchrun waits half a minute for additional machines, and as long for a silent one.
+# Torchrun waits half a minute for additional machines, and for a silent one, too.
 SOON = "last_call_timeout=4,keep_alive_interval=1,keep_alive_max_attempt=4,join_timeout=120"
 AWAY = 15.0  # seconds that a machine is cut off
 LONGEST = 300.0  # seconds that a case may take

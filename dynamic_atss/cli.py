@@ -150,7 +150,7 @@ def _table(keys: Sequence[str], known: Mapping[str, Any]) -> str:
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Parses the arguments; sets LOCAL_RANK for launchers that pass only `--local-rank`."""
-    args = parser.parse_intermixed_args()  # also takes flags that follow KEY VALUE pairs
+    args = parser.parse_intermixed_args()  # also accepts flags after KEY VALUE pairs
     if args.local_rank is not None:
         os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     return args
@@ -177,10 +177,10 @@ def run(main: Callable[[], int | None]) -> None:
     Prints a UserError in one line and exits with its code. Exits with 128 + N after signal N.
     Of several processes only one prints the line, and all exit with the same code.
     """
-    # Puts CPU tensors into pages of 2 MB, which gives a train step a tenth of the page faults.
+    # This puts CPU tensors into pages of 2 MB, so that a train step has a tenth of the page faults.
     # Torch reads it at its first allocation.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    # Hides the stack of each call to a store that is lost: one line says which process is.
+    # This hides the stacks of calls to a lost store. One line says which process is lost.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # escapes characters that its encoding lacks
@@ -188,7 +188,7 @@ def run(main: Callable[[], int | None]) -> None:
     end_with_launcher()
     with second_sigint_ends(claim_report), on_signals(stop_now):
         code = _code_of(main)
-        with on_signals(ignore):  # so that no further signal disturbs the exit
+        with on_signals(ignore):  # no further signal may disturb the exit
             if code in STOP_CODES:
                 claim_report(code)
             if code and os.environ.get("WORLD_SIZE", "1") != "1":

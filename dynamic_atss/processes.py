@@ -34,7 +34,7 @@ def end_with_launcher() -> None:
     """Ends this process by SIGTERM when torchrun's agent, which started it, has ended.
 
     Otherwise the processes would continue to train, unnoticed, after the agent was killed. Leaves
-    alone a process that a shell started, as it may be meant to outlive the shell.
+    alone a process that a shell started, because it may be meant to outlive the shell.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent(signal.SIGTERM)

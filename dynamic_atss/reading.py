@@ -65,7 +65,7 @@ _FLAGS = os.O_RDONLY | sum(getattr(os, f"O_{x}", 0) for x in ("NONBLOCK", "CLOEX
 
 
 def open_file(path: str | os.PathLike[str], most: int) -> BinaryIO:
-    """Opens a file of at most `most` bytes for reading. Never blocks, as opening a pipe can.
+    """Opens a file of at most `most` bytes for reading. Never blocks. Opening a pipe could block.
 
     Raises:
         OSError: the file does not exist, is too large, or is a folder, pipe, socket or device;

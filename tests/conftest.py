@@ -28,7 +28,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
-    """Makes `-n auto` use one more worker than cores, as many tests wait for their processes."""
+    """Makes `-n auto` use one more worker than cores.
+
+    Many tests wait for their processes, so the cores would not all be busy otherwise.
+    """
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None  # pytest-xdist reads it
     return (os.cpu_count() or 1) + 1
@@ -36,7 +39,7 @@ def pytest_xdist_auto_num_workers() -> int | None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Escapes printed characters that UTF-8 cannot encode, as pytest-xdist sends only UTF-8."""
+    """Escapes printed characters that UTF-8 cannot encode: pytest-xdist sends only UTF-8."""
     report = yield
     report.sections = [
         (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections

@@ -171,5 +171,5 @@ if __name__ == "__main__":
     for name in PRELOADED:
         importlib.import_module(name)
     gc.collect()
-    gc.freeze()  # keeps a fork's collector from touching, and so copying, shared memory
+    gc.freeze()  # so a fork's collector does not touch, and thereby copy, shared memory
     become(*serve(socket.socket(fileno=int(sys.argv[1]))))

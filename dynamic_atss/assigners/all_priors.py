@@ -19,8 +19,8 @@ from dynamic_atss.assigners.reference.selection import BEST_OF_BOX
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.types import GroundTruth, Predictions, Priors
 
-MAX_PAIRS = 1 << 18  # so that they stay in a CPU's cache
-ON_GPU = 8  # times as many, because each part launches dozens of kernels
+MAX_PAIRS = 1 << 18  # so many stay in a CPU's cache
+ON_GPU = 8  # times as many on a GPU, because each part launches dozens of kernels
 EXACT = BoxConvention.EXACT  # of predicted boxes, as in the releases
 
 

@@ -83,7 +83,7 @@ def box_sides(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
 def centerness(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
     """Gives the centerness of each pair's prior in its box, see `boxes.centerness`.
 
-    It is 0 for a box index below 0, and where it would be NaN, as between infinite sides.
+    It is 0 for a box index below 0, and where it would be NaN, for example between infinite sides.
     """
     return PAIR_CENTERNESS(priors.centers, pairs.prior, gt.boxes, pairs.box).nan_to_num_(0.0)
 
@@ -193,7 +193,7 @@ def _resolved(
 def _first_of_box(pairs: Pairs, won: Tensor, score: Tensor, k: int) -> Tensor:
     """Flags the k winning pairs of each box with the largest score, in the shape of `won`."""
     order = score.flatten().argsort(descending=True, stable=True)
-    # Sorts by box and puts winning pairs first. The sort is stable, so it keeps the order by score.
+    # This sorts by box, winning pairs first. The sort is stable, so it keeps the order by score.
     group = (2 * pairs.box + ~won).flatten()[order]
     group, place = group.sort(stable=True)
     rank = torch.arange(len(group), device=group.device) - torch.searchsorted(group, group)

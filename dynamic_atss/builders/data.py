@@ -53,7 +53,7 @@ def build_train_dataset(cfg: CfgNode) -> TrainingSet:
     """
     if not cfg.DATASETS.TRAIN:
         raise UserError("DATASETS.TRAIN (): give one or more data sets, as ('name',)")
-    images = cfg.SOLVER.IMS_PER_BATCH  # checked first, as opening may take a minute
+    images = cfg.SOLVER.IMS_PER_BATCH  # checked first, because opening may take a minute
     loader.check_batch(
         "SOLVER.IMS_PER_BATCH", images, distributed.world_size(), cfg.SOLVER.ACCUMULATE
     )

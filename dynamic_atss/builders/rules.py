@@ -21,7 +21,7 @@ REQUIREMENT = (
 # Rules that assign one prior to a box, and the arguments for that.
 ONE_TO_ONE: dict[str, dict[str, Any]] = {
     "poto": {},
-    # The best of all points often lies outside the box.
+    # With "image", the best of all points often lies outside the box.
     "task_aligned": {"topk": 1, "candidates": "box"},
     "small_target_aligned": {"per_box": 1},
     "topk": {"topk": 1},

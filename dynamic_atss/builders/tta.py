@@ -22,7 +22,7 @@ from dynamic_atss.types import Detections
 
 logger = logging.getLogger(__name__)
 
-# If the passes vote, the release limits the long side of SCALES below this as in a plain test.
+# If the passes vote, the release limits the long side as in a plain test for SCALES below this.
 _SMALL = 800
 
 

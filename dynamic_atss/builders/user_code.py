@@ -84,7 +84,7 @@ def require(
     if not (inspect.isclass(found) and issubclass(found, base)):
         raise UserError(f"{key} {name!r}: is no {base.__module__}.{base.__name__}; {requirement}")
     open_methods = set(getattr(found, "__abstractmethods__", ()))
-    # hasattr would find __call__ in every class, as classes can be called.
+    # hasattr would find __call__ in every class, because classes can be called.
     defined = {x for ancestor in getattr(found, "__mro__", ()) for x in vars(ancestor)}
     missing = [x for x in members if x not in defined or x in open_methods]
     if issubclass(found, nn.Module) and found.forward is nn.Module.forward:

@@ -19,7 +19,7 @@ from dynamic_atss.errors import UserError
 def main() -> int:
     args = _arguments()
 
-    # Imported here, as it imports torch: mistakes in the command line are reported before.
+    # It imports torch, so mistakes in the command line are reported before.
     from dynamic_atss.inference.predict import predict
 
     call_options = {

@@ -160,7 +160,7 @@ def _start(job: Job, device: Device) -> _Started:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            start_new_session=True,  # keeps Ctrl-C from the runs; this process stops them once
+            start_new_session=True,  # Ctrl-C does not reach the runs; this process stops them
             preexec_fn=_end_with_parent,
         )
     return _Started(job, process, time.monotonic(), place)

@@ -49,7 +49,7 @@ def load_config(
 def parse_config(
     text: str, source: str, overrides: Sequence[str] = (), *, allow_code: bool = False
 ) -> CN:
-    """Does the same as `load_config` for a YAML text, as checkpoints hold it.
+    """Does the same as `load_config` for a YAML text, such as that in a checkpoint.
 
     Args:
         source: the name of the text in messages.
@@ -214,7 +214,7 @@ def _as(default: Any, value: Any) -> Any:
     if default and isinstance(default, tuple | list) and type(value) in (int, float):
         return type(default)([_as(default[0], value)])
     if type(value) is int:
-        float(value)  # raises OverflowError; Python cannot print so long an integer either
+        float(value)  # raises OverflowError for an integer too long to print
     if type(value) is type(default):
         return value
     if isinstance(default, float) and type(value) is int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-# The beginning of a name of DATASETS. A comma that no such beginning follows is part of a path.
+# The beginning of a name of DATASETS. A comma before any other text is part of a path.
 _DATA_SET = re.compile(
     r"""\s*['"]?(?:(?:coco|voc|yolo):      # a format
     |[^,]*?\.py:[A-Za-z_]\w*(?=:|\s*['"]?\Z)  # the file of a user's format

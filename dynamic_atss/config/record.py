@@ -62,7 +62,7 @@ def log_changes(cfg: CfgNode, output: Path) -> None:
 
 
 def write_config(cfg: CfgNode, output: Path, start: int) -> None:
-    """Writes config.yaml. Keeps a different file that exists, as config-before-<start>.yaml.
+    """Writes config.yaml. Keeps a copy of a former file that differs: config-before-<start>.yaml.
 
     Args:
         start: the iteration up to which the former configuration was used.
@@ -97,7 +97,7 @@ def _free_path(folder: Path, stem: str) -> Path:
 
 
 def changes(old: str, new: str) -> list[str]:
-    """Lists the keys whose values differ, as `SOLVER.BASE_LR 0.01 -> 0.02`.
+    """Lists the keys whose values differ, in the form `SOLVER.BASE_LR 0.01 -> 0.02`.
 
     Args:
         old, new: YAML texts.
@@ -140,5 +140,5 @@ def _shown(values: dict[str, Any], key: str) -> str:
 
 
 def _tuples(value: Any) -> Any:
-    """Converts lists to tuples, as the command line has them."""
+    """Converts lists to tuples, which the command line gives."""
     return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -112,7 +112,7 @@ def naming_lost_process() -> Iterator[None]:
         watch = _run.watch
         if watch is None or not _of_collective(error) or reported_code():
             raise
-        with on_signals(ignore):  # the launcher sends them, as a process has ended
+        with on_signals(ignore):  # the launcher sends them after a process has ended
             line = _line(watch.reason())
             if watch.ended_with(MISTAKE):  # on another machine, which reports it
                 end_at_once(MISTAKE)

@@ -79,7 +79,7 @@ def run_detection(
     Raises:
         RuntimeError: on all ranks, if an image was tested twice, was missed or was unexpected.
     """
-    # The forward pass of DDP exchanges buffers, but the ranks have different numbers of batches.
+    # DDP's forward pass exchanges buffers, but the ranks have different numbers of batches.
     plain = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
     seen: list[int] = []
     tables: list[Table] = []

@@ -27,7 +27,7 @@ def report_end(message: str, code: int = MISTAKE) -> None:
     the same launcher have reported the same message.
     """
     # The launcher sends SIGTERM to all processes as soon as one of them has ended. The handler runs
-    # in the main thread, which does not get to it while another thread ends the process.
+    # in the main thread, which has no time for it while another thread ends the process.
     main = threading.current_thread() is threading.main_thread()
     with on_signals(ignore) if main else contextlib.nullcontext():
         if claim_report(code, message) and not _reported_before(message):

@@ -53,7 +53,7 @@ def on_signals(handler: Handler) -> Iterator[None]:
     """Sets `handler` for the stop signals during the block, and then restores the old handlers.
 
     After `Stopped`, `ignore` replaces an old handler `stop_now`, because the program ends already.
-    A signal that is ignored stays ignored, as under nohup and behind a shell's `&`.
+    An ignored signal stays ignored, for example under nohup and behind a shell's `&`.
     """
     previous = {number: signal.getsignal(number) for number in SIGNALS}
     handled = [number for number in SIGNALS if previous[number] is not signal.SIG_IGN]

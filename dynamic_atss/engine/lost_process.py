@@ -19,7 +19,7 @@ from typing import Any
 from dynamic_atss.engine.rendezvous import Rendezvous, place
 from dynamic_atss.errors import code_place
 
-_STOPPED = 5  # periods; if a check is later than that, this process was stopped
+_STOPPED = 5  # periods; a check that is later means that this process was stopped
 
 
 @dataclass

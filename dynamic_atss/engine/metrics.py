@@ -122,7 +122,7 @@ class MetricsWriter:
         shown = ["train/loss", *(f"eval/{name}/AP" for name in test_sets)]
         for board in self._boards:
             for name, content in (("run", text), ("config", config)):
-                # Indented, as Markdown then keeps the line breaks.
+                # The texts are indented, because Markdown then keeps the line breaks.
                 board.add_text(name, textwrap.indent(content, "    "), self._start)
             board.add_hyperparameters(hyperparameters, shown)
 

@@ -77,7 +77,7 @@ class Report:
             gradient: the norm of the gradient.
             stopping, failed: as in `Status`, for this process.
         """
-        # Made on the device: copies from the host would wait for it, and only `tolist` should wait.
+        # They are made on the device. A copy from the host would wait for it. Only `tolist` should.
         stop = [self._values.new_full((1,), x) for x in (stopping, *(failed == c for c in _CODES))]
         norm = gradient.detach().to(self._values).reshape(1)
         with distributed.waiting():

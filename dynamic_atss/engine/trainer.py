@@ -254,8 +254,11 @@ class Trainer:
         self.reaction.react(iteration, found)
 
     def _check_weights(self, iteration: int) -> None:
-        """Prevents a checkpoint with weights that are not finite, as after a too large step."""
-        # Gathered, as batch norm's statistics differ between processes.
+        """Prevents a checkpoint with weights that are not finite.
+
+        They can occur after a too large step.
+        """
+        # The names are gathered, because batch norm's statistics differ between processes.
         names = distributed.gather(first_not_finite(named_tensors(unwrap(self.model))))
         if name := next(filter(None, names), ""):
             self.reaction.react(iteration, f"{name} is not finite, nothing was saved")

@@ -83,7 +83,7 @@ def _batches(restored: Restored, images: Sequence[Tensor]) -> Iterator[Batch]:
     for image in images:
         yield batch_of(restored, [image])
     three = [images[k % len(images)] for k in range(3)]
-    # Cuts one picture, so that sizes differ even if all pictures are equally large.
+    # One picture is cut, so that sizes differ even if all pictures are equally large.
     yield batch_of(restored, [three[0], three[1][:, : -(three[1].shape[1] // 4)], three[2]])
 
 

@@ -120,7 +120,7 @@ class Outputs:
         trace: TracebackType | None,
     ) -> None:
         if error is not None:
-            with contextlib.suppress(OSError):  # a full disk may fail again; `error` goes on
+            with contextlib.suppress(OSError):  # a full disk may fail again; `error` is raised
                 self._stack.__exit__(kind, error, trace)
             return
         with self._as_user_error(), self._stack:

@@ -117,7 +117,7 @@ def for_prediction(cfg: CfgNode) -> CfgNode:
     used = cfg.clone()
     used.defrost()
     used.MODEL.ASSIGNER.NAME, used.MODEL.ASSIGNER.ARGS = "", CfgNode()
-    if used.MODEL.ONE_TO_ONE.NAME:  # keeps the branch; any one-to-one rule does
+    if used.MODEL.ONE_TO_ONE.NAME:  # keeps the branch; any one-to-one rule will do
         used.MODEL.ONE_TO_ONE.NAME, used.MODEL.ONE_TO_ONE.ARGS = "poto", CfgNode()
     used.MODEL.BOX_LOSS = used.MODEL.CLASS_LOSS = used.MODEL.CLASS_LOSS_DIVISOR = ""
     used.INPUT.AUGMENTATIONS = used.DATASETS.TRAIN = used.DATASETS.TEST = ()

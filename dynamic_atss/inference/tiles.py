@@ -101,7 +101,8 @@ def _is_cut(
 def _joined(parts: Sequence[Rows], cut: NDArray[np.bool_], threshold: float) -> Rows:
     """Joins the detections of all tiles by NMS.
 
-    First drops cut boxes that are part of a complete box, as a cut box may have the higher score.
+    First drops cut boxes that are part of a complete box. A cut box may have the higher score, so
+    NMS alone could keep it.
     """
     rows = Rows(
         np.concatenate([part.xywh for part in parts]),

@@ -20,9 +20,9 @@ CODECS = (("mp4v", ".mp4"), ("MJPG", ".avi"))  # every build of OpenCV can write
 _DEFAULT_RATE = 25.0  # frames per second, for a camera without a rate
 _MAX_RATE = 1000.0
 _MAX_CAMERA = 9_999  # OpenCV crashes with numbers below 0 and with very large ones
-_MAX_LOST = 1000  # after as many lost frames in a row, the file is taken to end
+_MAX_LOST = 1000  # lost frames in a row, after which the file counts as ended
 
-# Silences the decoders on stderr: we report broken frames ourselves.
+# This silences the decoders on stderr. Broken frames are reported by this module.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 

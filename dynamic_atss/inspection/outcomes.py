@@ -83,7 +83,7 @@ class _OutcomeBuilder:
             out &= codes > 0
         elif event.winner is not None:
             beaten = still & event.kept & (event.winner != event.box)
-            out |= beaten & (codes > 0)  # the rule chose per prior; the box did not want this one
+            out |= beaten & (codes > 0)  # the rule chose for priors; the box did not want this one
             self._beat(event, beaten & (codes == 0), at)
         codes, texts = lost(event)
         self.reason[at[out]] = self.reasons.numbers(codes[out], texts)

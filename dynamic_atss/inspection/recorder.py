@@ -88,7 +88,7 @@ class Record:
         self._notes: dict[str, Any] = {}
 
     def note(self, values: dict[str, Any]) -> None:
-        for name, value in values.items():  # copies, because the rule may change its tensors later
+        for name, value in values.items():  # copied, because the rule may change its tensors later
             self._notes[name] = value.detach().cpu().clone() if torch.is_tensor(value) else value
 
     def chosen(self, pairs: Pairs, score: Tensor, k: int, boxes: int, places: Tensor) -> None:

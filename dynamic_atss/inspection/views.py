@@ -17,7 +17,7 @@ from dynamic_atss.inspection.recorder import Answer, Event
 from dynamic_atss.types import IGNORE
 
 NEAREST = 9  # locations of each level that are shown for a rule that records no steps
-# How the pairs that are kept of a box are divided among the statuses.
+# Shares of the statuses among the pairs that are kept of a box.
 SHARES = {WON: 0.4, TAKEN: 0.2, LOST: 0.3, IGNORED: 0.1}
 
 

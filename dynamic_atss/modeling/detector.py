@@ -133,5 +133,5 @@ class Detector(nn.Module):
         pixels = images.to(torch.float32, copy=True).sub_(self.mean).div_(self.std)
         rows = torch.arange(images.shape[2], device=images.device) >= sizes[:, :1]
         columns = torch.arange(images.shape[3], device=images.device) >= sizes[:, 1:]
-        # Fills the padding and does not multiply, because 0 * x is -0 for a negative x.
+        # The padding is filled, not multiplied by 0, because 0 * x is -0 for a negative x.
         return pixels.masked_fill_(rows[:, None, :, None] | columns[:, None, None, :], 0.0)

@@ -39,7 +39,7 @@ def tower(
             layers.append(nn.GroupNorm(groups, channels))
         layers.append(nn.ReLU(inplace=True))
     for name, parameter in nn.Sequential(*layers).named_parameters():
-        if parameter.ndim == 4 and ".offset." not in name:  # offsets start at 0, as a plain conv
+        if parameter.ndim == 4 and ".offset." not in name:  # offsets start at 0, like a plain conv
             nn.init.normal_(parameter, std=0.01)
         elif name.endswith("bias"):
             nn.init.zeros_(parameter)

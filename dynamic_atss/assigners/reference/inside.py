@@ -9,8 +9,8 @@ from dynamic_atss.assigners.reference.levels import anchors_of, constant, grid_o
 from dynamic_atss.boxes import centers, sides
 from dynamic_atss.ops.library import define
 
-# Lists fill whole vectors of float32 numbers. CPU libraries compute the elements that fill none by
-# other code, which may round otherwise, so that equal boxes would not score the same.
+# Lists fill whole vectors of float32 numbers. CPU libraries compute a rest that fills no vector by
+# other code, which may round otherwise. Then equal boxes would not score the same.
 VECTOR = 16
 SLACK = 1e-3  # strides by which a range is widened, so that rounding excludes no prior
 

@@ -16,7 +16,7 @@ from dynamic_atss.types import Level
 
 
 def level_numbers(levels: tuple[Level, ...]) -> list[int]:
-    """Gives height, width and stride of each level in one list, as operators take them."""
+    """Gives height, width and stride of each level in one list, the form that operators take."""
     return [number for x in levels for number in (x.height, x.width, x.stride)]
 
 

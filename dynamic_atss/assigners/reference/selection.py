@@ -19,7 +19,7 @@ def best_of_box(
     """
     score = torch.where(exists, score, -torch.inf)
     order = score.flatten().argsort(descending=True, stable=True)
-    # Sorts by box. The sort is stable, so it keeps the order by score.
+    # This sorts by box. The sort is stable, so it keeps the order by score.
     box = box.expand_as(score).flatten().contiguous()
     order = order[box[order].argsort(stable=True)]
     rank = torch.arange(len(order), device=order.device) - torch.searchsorted(box, box)

@@ -215,7 +215,7 @@ class AnchorHead(Head):
         )
 
     def thresholds(self) -> dict[str, Any]:
-        """Returns the thresholds of the rule max_iou, as keyword arguments."""
+        """Returns the thresholds as keyword arguments of the rule max_iou."""
         return {
             "positive": self.settings.FG_IOU_THRESHOLD,
             "negative": self.settings.BG_IOU_THRESHOLD,
