@@ -149,7 +149,7 @@ def _table(keys: Sequence[str], known: Mapping[str, Any]) -> str:
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Parses the arguments; sets LOCAL_RANK for launchers that pass only `--local-rank`."""
+    """Parses the arguments. Sets LOCAL_RANK for launchers that pass only `--local-rank`."""
     args = parser.parse_intermixed_args()  # also accepts flags after KEY VALUE pairs
     if args.local_rank is not None:
         os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
@@ -226,7 +226,7 @@ def _reported(main: Callable[[], int | None]) -> int:
 
 
 def _bad_path(error: Exception) -> str | None:
-    """Gives the message for a path that no file can have; None for another error."""
+    """Gives the message for a path that cannot exist; None for another error."""
     if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
         return printable(f"{error.filename!s:.{LONGEST}}: {error.strerror}: correct the path")
     return None

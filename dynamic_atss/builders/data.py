@@ -30,7 +30,7 @@ COCO_CLASSES = 81  # the published default of NUM_CLASSES, with background
 
 
 def check_num_classes(cfg: CfgNode, dataset: TrainingSet) -> None:
-    """Compares NUM_CLASSES with the classes of the data set. The default follows the data set.
+    """Compares NUM_CLASSES with the classes of the data set. The default accepts any number.
 
     Raises:
         UserError: NUM_CLASSES was set to another number.

@@ -122,8 +122,8 @@ def _one_image(
     corners, scores = boxes.double(), scores.double()
     corners[:, 2:] += offset
     if 0 < len(boxes) <= (_ONE_PASS if boxes.device.type == "cpu" else _ONE_PASS_GPU):
-        # This moves the classes apart, so that one pass handles them all. It needs sums that are not
-        # rounded, because then the IoUs are bitwise equal.
+        # This moves the classes apart, so that one pass handles them all. It requires that no sum
+        # is rounded, because then the IoUs are bitwise equal.
         span = 2 * (corners.max() - corners.min()).ceil() + 1
         shift = (classes.unique(return_inverse=True)[1] * span)[:, None]
         apart = corners + shift

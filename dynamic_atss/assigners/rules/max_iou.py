@@ -80,10 +80,7 @@ class MaxIoU:
 
 
 def _margin(priors: Priors) -> tuple[float, ...]:
-    """Gives, for each level, the pixels that are added to a box's sides to reach all priors.
-
-    A prior outside of this region does not overlap the box.
-    """
+    """Gives by level how much larger than a box the region is that holds all overlapping priors."""
     return tuple(side + 2.0 for side in priors.largest)  # 2: the legacy "+1" of both boxes
 
 
