@@ -226,7 +226,7 @@ def _reported(main: Callable[[], int | None]) -> int:
 
 
 def _bad_path(error: Exception) -> str | None:
-    """Gives the message for a path that cannot exist; None for another error."""
+    """Gives the message for a path that is too long or a loop of links; None for another error."""
     if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
         return printable(f"{error.filename!s:.{LONGEST}}: {error.strerror}: correct the path")
     return None

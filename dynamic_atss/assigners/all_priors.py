@@ -84,8 +84,8 @@ def overlapping_pairs(
     """Gives the pairs of `every_pair` whose predicted IoU is above 0.
 
     Returns:
-        the boxes (t,), their pairs in one list (M,), and the IoUs (M,). The last ones may not
-        exist. If the IoUs are not readable, all pairs (t, M) and their IoUs.
+        the boxes (t,), their pairs in one list (M,), and the IoUs (M,). The last pairs may not
+        exist. If the IoUs are not readable, the pairs are all (t, M), with their IoUs.
     """
     for pairs in every_pair(priors, gt, prior, exists):
         box, overlap = pairs.box.squeeze(1), predicted_iou(predictions, gt, pairs, EXACT)

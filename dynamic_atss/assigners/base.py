@@ -1,8 +1,12 @@
 """Defines the assigner protocol and the helpers of rules.
 
-A rule has four steps: propose (choose candidate pairs of a prior and a box) -> score (a number for
-each pair) -> select (per box: a threshold or a top-k) -> resolve (per prior: the best pair wins, in
-a tie the lower gt index). A rule handles K candidates of each of T boxes, never P x T pairs.
+A rule has four steps:
+1. It proposes candidate pairs of a prior and a box.
+2. It scores each pair.
+3. It selects pairs of each box by a threshold or a top-k.
+4. It resolves conflicts: the best pair of a prior wins, in a tie that of the lower gt index.
+
+A rule handles K candidates of each of T boxes, never P x T pairs.
 """
 
 from __future__ import annotations

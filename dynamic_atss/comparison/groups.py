@@ -97,7 +97,7 @@ def in_words(value: Any) -> str:
 
 
 def _label(run: Run, keys: Sequence[str]) -> str:
-    """Gives the rule with its arguments, then the other settings that differ."""
+    """Gives the rule of a run with its arguments, then the other settings that differ."""
     others = [key for key in keys if not is_rule_key(key)]
     ends = [key.rpartition(".")[2] for key in others]
     names = [end if ends.count(end) == 1 else key for key, end in zip(others, ends, strict=True)]

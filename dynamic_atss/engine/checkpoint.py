@@ -117,7 +117,11 @@ class Checkpointer:
         return path
 
     def mark_best(self) -> None:
-        """Links `model_best.pth` to the last saved checkpoint. Raises UserError as `save`."""
+        """Links `model_best.pth` to the last saved checkpoint.
+
+        Raises:
+            UserError: as `save`.
+        """
         if self.current is not None:
             link_or_copy(self.current[0], self.folder / BEST)
 

@@ -1,7 +1,7 @@
 """Handles the signals that ask a process to end.
 
-Each part of the program chooses a handler by `on_signals`: `stop_now` where nothing would be lost,
-or a handler that only records the signal where work must be finished first.
+Each part of the program chooses a handler by `on_signals`. It is `stop_now` where nothing would be
+lost. Where work must be finished first, the handler only records the signal.
 """
 
 from __future__ import annotations

@@ -148,7 +148,11 @@ def _open_locked(path: Path) -> tuple[int | None, bool]:
 
 
 def _lock(file: int) -> bool:
-    """Locks a file; False if the file system has no locks. Raises OSError if it is locked."""
+    """Locks a file. Returns False if the file system has no locks.
+
+    Raises:
+        OSError: the file cannot be locked, for example because another process has locked it.
+    """
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

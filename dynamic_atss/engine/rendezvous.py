@@ -90,10 +90,10 @@ def _agree(store: Store, rank: int, world: int, end: float) -> tuple[str, list[s
     """Agrees with the other processes on a name for this start; also gives the hosts by rank.
 
     torchrun's store survives a restart and still holds addresses of the previous start. torchrun
-    names a start by the number of restarts, which can differ between machines: some processes would
-    then wait under the new name, and others use old addresses. So each process writes a random
-    number, and the name is a hash of all numbers. All have agreed when the names of all processes
-    are equal.
+    names a start by the number of restarts, which can differ between machines. Some processes would
+    then wait under the new name, and others would use old addresses. So each process writes a
+    random number, and the name is a hash of all numbers. All have agreed when the names of all
+    processes are equal.
 
     Args:
         end: monotonic time at which waiting ends.

@@ -88,9 +88,9 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
     It is not a subclass of torch's class, because DistributedDataParallel refuses that on CPU.
     On CPU with one process this is plain batch norm. With several processes (gloo) it computes mean
-    and variance over the images of all processes, as on a GPU, by one differentiable all-reduce of
-    2 C + 1 numbers per layer. Every process must take part in every forward pass. Running
-    statistics are always kept.
+    and variance over the images of all processes, as on a GPU. This takes one differentiable
+    all-reduce of 2 C + 1 numbers per layer. Every process must take part in every forward pass.
+    Running statistics are always kept.
     """
 
     running_mean: Tensor
@@ -168,9 +168,10 @@ def make_norm(name: str, channels: int) -> nn.Module:
 class ModulatedDeformConv(nn.Module):
     """Applies deformable convolution v2 (v1 with `modulated=False`), with the published names.
 
-    `offset` is the convolution that predicts, per deformable group and kernel tap, (dy, dx), and
-    after all offsets one mask logit per tap: 27 channels per group for 3x3 (v1: 18). `conv` holds
-    the weights. The prediction starts at zero: a plain convolution (v2: times sigmoid(0) = 0.5).
+    `offset` is the convolution that predicts (dy, dx) per deformable group and kernel tap. After
+    all offsets it predicts one mask logit per tap. These are 27 channels per group for 3x3 (v1:
+    18). `conv` holds the weights. The prediction starts at zero, which gives a plain convolution
+    (v2: times sigmoid(0) = 0.5).
 
     Args:
         padding: pixels on each side; None keeps the size at stride 1.

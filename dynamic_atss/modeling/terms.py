@@ -56,10 +56,10 @@ class Terms(NamedTuple):
     def touching(self, parameters: Sequence[Tensor]) -> Terms:
         """Adds a gradient of 0 for parameters that the losses may not depend on.
 
-        A rule may use its parameters only in some steps and processes, such as those with boxes,
-        and a head may have a branch that is in no loss. With this, all parameters get a gradient in
-        every step. Otherwise DistributedDataParallel would wait for them forever, or would have to
-        search for unused parameters, which slows down every model.
+        A rule may use its parameters only in some steps and processes, such as those with boxes. A
+        head may have a branch that is in no loss. With this, all parameters get a gradient in every
+        step. Otherwise DistributedDataParallel would wait for them forever, or would have to search
+        for unused parameters, which slows down every model.
         """
         if not parameters:
             return self

@@ -17,7 +17,7 @@ TOP = [ROOT / name for name in ("README.md", "INSTALL.md", "SECURITY.md")]
 PAGES = [*TOP, *sorted((ROOT / "docs").glob("*.md"))]
 MARK = re.compile(r"<!-- (?P<mode>run|parse|skip|file)(?:: (?P<what>.+))? -->")
 DEFAULT = {"python": "run", "bash": "parse"}
-PLAIN = ("text", "yaml", "svg")  # what is shown, not typed
+PLAIN = ("text", "yaml", "svg")  # shown, not typed
 
 
 class Block(NamedTuple):
@@ -60,7 +60,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands(code: str) -> list[list[str]]:
-    """Lists the words of each command. A line that ends with a backslash goes on."""
+    """Lists the words of each command. A line that ends with a backslash continues."""
     lines = code.replace("\\\n", " ").splitlines()
     words = [shlex.split(line, comments=True) for line in lines]
     return [

@@ -67,8 +67,9 @@ def _nearest_lines(u: Tensor, lattice: _Lattice) -> Tensor:
     """Gives the k columns and rows nearest to u (2, 1, L, T) strides, nearest first, (2, k, L, T).
 
     In a tie, the lower one comes first. The n nearest lines are neighbours. They form a window that
-    starts at ceil(u - offset - n / 2), moved into the map. The n-th nearest line is the one that
-    the window of n adds to the window of n - 1, which is its first or its last line.
+    starts at ceil(u - offset - n / 2), moved into the map. The window of n lines has one line more
+    than that of n - 1. This line is the n-th nearest one. It is the first or the last of its
+    window.
     """
     low = (u - lattice.shift).ceil().clamp(min=0).minimum(lattice.limit)
     before, low = low[:, :-1], low[:, 1:]

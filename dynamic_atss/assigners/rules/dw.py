@@ -30,8 +30,8 @@ class DW:
     """Weighs each pair by p = class score * exp(-beta * GIoU loss) and a Gaussian g.
 
     g is centred on the box. The positive weight is exp(mu p) p g / (sum of exp(3 p) p g over the
-    priors inside the box). The negative weight falls with the IoU of the predicted box, from 1 for
-    an IoU up to 0.5 to 0 for the largest IoU of the box. Quality = 1.
+    priors inside the box). The negative weight falls with the IoU of the predicted box. It is 1 for
+    an IoU up to 0.5, and 0 for the largest IoU of the box. Quality = 1.
 
     Differences from the release:
         A prior inside several boxes learns only the box of its largest positive weight. The

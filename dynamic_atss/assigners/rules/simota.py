@@ -43,16 +43,16 @@ class SimOTA:
     """Assigns each box its n cheapest candidates. n is the sum of its `topk` largest IoUs, >= 1.
 
     Candidates are the priors within `radius` strides of the centre of any box of the image. A box
-    takes those near its centre first. Cost = binary cross-entropy of the classes + iou_weight
-    * -log IoU. If several boxes take a prior, it goes to the box of the image with the least cost,
+    takes those near its centre first. Cost = binary cross-entropy of the classes + iou_weight *
+    -log IoU. If several boxes take a prior, it goes to the box of the image with the least cost,
     even to one that has not taken it.
 
     Quality = predicted IoU, which is also the class target, as released. The class score has no
     objectness.
 
-    The release is YOLOX since January 2023. Before, and still in mmdetection, the radius was 2.5,
-    points inside any box were also candidates, and those not both inside the box and near its
-    centre came last.
+    The release is YOLOX since January 2023. Earlier releases, and mmdetection, differ in three
+    ways. The radius is 2.5. Points inside any box are also candidates. Points that are not both
+    inside the box and near its centre come last.
 
     Args:
         radius: of the centre region in strides.

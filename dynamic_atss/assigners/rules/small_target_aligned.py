@@ -35,14 +35,17 @@ class SmallTargetAligned:
     `per_box` priors of the largest t. Quality = t, scaled so that the best prior of a box has the
     largest IoU of those it keeps. It is also the class target.
 
-    The public descriptions give these parts: TOOD's alignment with these powers and `topk`,
-    candidates for targets in which no location lies, a second top-k after conflicts, and one
-    positive per box in the branch without NMS (`per_box` 1).
+    These parts are from the public descriptions:
+        TOOD's alignment with these powers and `topk`.
+        Candidates for targets in which no location lies.
+        A second top-k after conflicts.
+        One positive per box in the branch without NMS (`per_box` 1).
 
-    These parts are chosen here: a side below `small` strides of the finest level is widened to
-    `side` strides around the same centre, which contain one to four locations of that level.
-    Candidates lie inside the widened box. The IoU is a plain IoU with the true box. Pairs of IoU 0
-    are left out.
+    These parts are chosen here:
+        A side below `small` strides of the finest level is widened to `side` strides around the
+        same centre. The widened side contains one to four locations of that level.
+        Candidates lie inside the widened box.
+        The IoU is a plain IoU with the true box. Pairs of IoU 0 are left out.
 
     Args:
         topk: maximum number of candidates of a box.
