@@ -1,4 +1,6 @@
-"""Shared parts of the benchmark scripts: alternating calls, peak memory, rows, command line.
+"""Defines parts that the benchmark scripts share.
+
+They are alternating calls, peak memory, rows and the command line.
 
 Each script has `rows(args) -> list[dict]`, each a `Row.to_dict()`. It may have `arguments(parser)`
 for its options. It ends with `main(__doc__, rows, arguments)`. `run.py` runs all scripts.
@@ -31,13 +33,17 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Row:
-    """Ours, one peer and the limit. None or "" means not measured, or none.
+    """Compares ours, one peer and the limit. None or "" means not measured, or none.
 
-    ours_s, peer_s, limit_s: median seconds
-    limit: work that every implementation must do
-    ours_mb, peer_mb: peak of newly allocated memory, 10^6 bytes
-    same: which results were compared, and their difference
-    note: a remark for readers
+    Attributes:
+        stage, case: the measured stage, and its inputs.
+        ours_s, peer_s, limit_s: median seconds.
+        peer: name of the peer.
+        limit: work that every implementation must do.
+        ours_mb, peer_mb: peak of newly allocated memory, 10^6 bytes.
+        same: which results were compared, and their difference.
+        note: a remark for readers.
+        device: the device of the calls.
     """
 
     stage: str
@@ -75,7 +81,8 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Measures all calls in turn; returns a row for each peer, or one without. Logs to stderr.
 
-    device: of the rows; by default `args.device`
+    Args:
+        device: device of the rows; by default `args.device`.
     """
     print(f"{stage}: {case}", file=sys.stderr, flush=True)
     calls = [ours, *([at_limit] if at_limit else []), *peers.values()]
@@ -191,7 +198,7 @@ def waits(call: Call) -> int:
 def parser(
     doc: str, arguments: Callable[[argparse.ArgumentParser], None] | None = None
 ) -> argparse.ArgumentParser:
-    """Makes the parser of a script: the shared options and its own."""
+    """Makes the parser of a script: the shared options, and those of the script."""
     made = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )

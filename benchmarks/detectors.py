@@ -206,7 +206,7 @@ class Step:
         dtype = getattr(torch, args.dtype)
         self.cast = torch.autocast(args.device, dtype, not mine and dtype != torch.float32)
         learnt = [p for p in model.parameters() if p.requires_grad]
-        # So small that the weights stay random over all timed steps.
+        # The rate is so small that the weights stay random over all timed steps.
         self.optimizer = torch.optim.SGD(learnt, 1e-7, momentum=0.9, weight_decay=1e-4)
         spread_scores(model, self.infer)
         self.train()

@@ -32,8 +32,14 @@ DTYPES = [str(dtype).removeprefix("torch.") for dtype in TOLERANCE]
 
 @dataclass(frozen=True)
 class Scene:
-    """logits (M, C), with gradient · classes (M,), -1: background · quality (M,) · hard, soft
-    (M, C): dense targets, 1 or the quality at the class of a positive"""
+    """Holds the inputs of the losses.
+
+    Attributes:
+        logits: (M, C), with gradient.
+        classes: (M,), -1: background.
+        quality: (M,).
+        hard, soft: (M, C) dense targets, 1 or the quality at the class of a positive.
+    """
 
     logits: Tensor
     classes: Tensor

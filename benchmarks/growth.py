@@ -51,7 +51,9 @@ def sweep(
 ) -> Rows:
     """Makes a row for each value of a size.
 
-    host: nothing runs on a GPU or in PyTorch's memory · memory: all memory is PyTorch's
+    Args:
+        host: nothing runs on a GPU or in PyTorch's memory.
+        memory: all memory is PyTorch's.
     """
     if host and args.device == "cuda":
         return []
@@ -71,7 +73,13 @@ def sweep(
 
 
 def assign(boxes: int, batch: int, scale: int, args: argparse.Namespace) -> Call:
-    """scale: of the sides of 800 x 1344, in quarters"""
+    """Makes a call of Dynamic ATSS.
+
+    Args:
+        boxes: boxes per image.
+        batch: number of images.
+        scale: factor of the sides of 800 x 1344, in quarters.
+    """
     sizes = [(-(-h * scale // 4), -(-w * scale // 4)) for h, w in assignment.SIZES]
     inputs = [to_device(x, args.device) for x in assignment.scene(boxes, batch, sizes)]
     rule = ASSIGNERS["dynamic_atss"]()
@@ -119,7 +127,7 @@ def suppression(args: argparse.Namespace) -> Iterator[Rows]:
         scene = nms.scene(batch, candidates, classes, args.device)
         return lambda: nms.ours(scene, None)
 
-    memory = args.device == "cuda"  # on the CPU the kernel's memory is not counted
+    memory = args.device == "cuda"  # the memory of a CPU kernel is not counted
     yield sweep(
         *("NMS, 1 image, 80 classes", "candidates", [1000, 5000, 20000]),
         *(lambda n: call(1, n, 80), args),

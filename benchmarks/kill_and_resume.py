@@ -39,7 +39,7 @@ MEASURED = ("time", "data_time", "max_mem_mb")
 
 
 def start(args: Sequence[str], processes: int = 1) -> subprocess.Popen[bytes]:
-    """Starts a training with one thread a process, as the last bits depend on the threads."""
+    """Starts a training with one thread a process, because the last bits depend on the threads."""
     launcher = [str(LAUNCH), "--standalone", "--nproc-per-node", str(processes)]
     return subprocess.Popen(
         [sys.executable, *(launcher if processes > 1 else ()), str(TRAIN), *args],
@@ -109,7 +109,7 @@ def _kill(process: subprocess.Popen[bytes], rng: random.Random) -> str:
 
 
 def _trains(pid: int) -> bool:
-    """Whether it is a training process of a launcher, not a loader worker."""
+    """Returns True for a training process of a launcher, False for a loader worker."""
     try:
         return b"\0LOCAL_RANK=" in Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:

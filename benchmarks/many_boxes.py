@@ -39,7 +39,7 @@ def scene(images: int, boxes: int, most: int) -> tuple[Priors, GroundTruth, Pred
     noise = torch.randn(images, len(priors), 4, generator=generator)
     side = (priors.boxes[:, 2:] - priors.boxes[:, :2]).repeat(1, 2)
     logits = torch.randn(images, len(priors), CLASSES, generator=generator)
-    # Times the second iteration, as the first result of a rule is checked.
+    # This times the second iteration, because the first result of a rule is checked.
     return priors, gt, Predictions(priors.boxes + 0.1 * noise * side, logits, iteration=1)
 
 

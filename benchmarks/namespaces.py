@@ -18,7 +18,13 @@ _THERE = 'mount --bind "$1" /etc/hosts && hostname "$2" && shift 2 && exec "$@"'
 
 @dataclass(frozen=True)
 class Machine:
-    """A network namespace. name: also of its network card · hosts: a file with both addresses"""
+    """Describes a network namespace.
+
+    Attributes:
+        name: its name, which is also that of its network card.
+        address: its network address.
+        hosts: a file with the addresses of both machines.
+    """
 
     name: str
     address: str
@@ -30,15 +36,24 @@ class Machine:
         return [*there, "sh", str(self.hosts), self.name, *args]
 
     def link(self, state: str) -> None:
-        """Sets the machine's end of the cable. state: "up" or "down\""""
+        """Sets the machine's end of the cable.
+
+        Args:
+            state: "up" or "down".
+        """
         _ip("-n", self.name, "link", "set", self.name, state)
 
 
 @contextlib.contextmanager
 def two_machines(folder: Path, prefix: str = "gpu") -> Iterator[tuple[Machine, Machine]]:
-    """Makes two machines. folder: for the hosts file · prefix: of the names
+    """Makes two machines.
 
-    Raises CalledProcessError or OSError if they cannot be made.
+    Args:
+        folder: folder for the hosts file.
+        prefix: beginning of the machines' names.
+
+    Raises:
+        CalledProcessError, OSError: they cannot be made.
     """
     addresses = {f"{prefix}-{letter}": f"10.77.4.{i}" for i, letter in enumerate("ab", 1)}
     hosts = folder / "hosts"
@@ -77,7 +92,11 @@ def lacking() -> str:
 
 
 def processes_of(parent: int, *, below: bool = False) -> list[int]:
-    """Lists the child processes of a process; below: with their descendants"""
+    """Lists the child processes of a process.
+
+    Args:
+        below: True lists all their descendants, too.
+    """
     task = Path(f"/proc/{parent}/task/{parent}/children")
     children = [int(x) for x in task.read_text().split()] if task.exists() else []
     more = [x for child in children for x in processes_of(child, below=True)] if below else []

@@ -152,7 +152,7 @@ def marked_engine() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for owner, name, stage in places:
             stack.enter_context(mock.patch.object(owner, name, ranged(getattr(owner, name), stage)))
-        # Counts the wait of the last iteration only, before its checkpoint.
+        # This counts only the wait of the last iteration, before its checkpoint.
         stack.enter_context(mock.patch.object(trainer.Trainer, "_check_weights"))
         yield
 

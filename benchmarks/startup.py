@@ -22,7 +22,7 @@ from machine import ROOT
 TRAIN = ("tools/train_net.py",)
 MISTAKE = (*TRAIN, "--config-file", "configs/atss/atss_R_50_FPN_1x.yaml", "SOLVER.NO_SUCH_KEY", "1")
 BASE = ("torch", "torchvision", "numpy")
-# Keeps compiled modules, as for a user, even if this process must not.
+# Keeps compiled modules, as a user's Python does, even if this process must not.
 ENV = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 

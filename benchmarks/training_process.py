@@ -27,9 +27,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     if args.device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    loops = Loops(
-        args
-    )  # before the group exists, as it runs inference on its batch, the same in each process
+    loops = Loops(args)  # before the group exists, because it runs inference in each process
     device = distributed.init_distributed(args.device, timeout=600)
     if distributed.world_size() > 1:
         ids = [device.index] if device.type == "cuda" else None

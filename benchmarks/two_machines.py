@@ -30,7 +30,7 @@ from dynamic_atss.files import read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 PORT = 29511  # of the rendezvous, on the first machine
-# Torchrun waits half a minute for additional machines, and as long for a silent one.
+# Torchrun waits half a minute for additional machines, and for a silent one, too.
 SOON = "last_call_timeout=4,keep_alive_interval=1,keep_alive_max_attempt=4,join_timeout=120"
 AWAY = 15.0  # seconds that a machine is cut off
 LONGEST = 300.0  # seconds that a case may take
@@ -38,8 +38,13 @@ _INFORMATIVE = ("error: ", "rank ", "restarted by", "Resuming", "resumed with", 
 
 
 class Case(NamedTuple):
-    """nodes: argument of torchrun · happens: causes the fault · codes: expected exit codes of the
-    launchers"""
+    """Describes a fault and the end that is expected.
+
+    Attributes:
+        nodes: argument of torchrun.
+        happens: causes the fault.
+        codes: expected exit codes of the launchers.
+    """
 
     nodes: str
     happens: Callable[[Training], None]
@@ -52,7 +57,14 @@ class Training:
     def __init__(
         self, machines: Sequence[Machine], args: Sequence[str], folder: Path, nodes: str
     ) -> None:
-        """args: of tools/train_net.py · folder: for OUTPUT_DIR and the machines' output"""
+        """Starts a launcher on each machine.
+
+        Args:
+            machines: the two machines.
+            args: arguments of tools/train_net.py.
+            folder: folder for OUTPUT_DIR and the machines' output.
+            nodes: argument of torchrun.
+        """
         self.machines, self.folder, self.output = machines, folder, folder / "run"
         self._command = [
             *(sys.executable, str(ROOT / "tools/launch.py"), "--nnodes", nodes),
@@ -142,7 +154,14 @@ CASES = {
 
 
 class Ended(NamedTuple):
-    """iterations: those in metrics.jsonl, in its order"""
+    """Describes the end of a training.
+
+    Attributes:
+        codes: exit codes of the launchers.
+        seconds: the duration from the fault to the end.
+        iterations: those in metrics.jsonl, in its order.
+        messages: the messages of the processes.
+    """
 
     codes: tuple[int | None, ...]
     seconds: float
@@ -170,7 +189,7 @@ def run_case(name: str, args: Sequence[str], folder: Path) -> Ended:
 
 
 def judge(case: Case, ended: Ended) -> tuple[bool, str]:
-    """Returns whether the training ended as expected, and a description."""
+    """Returns True if the training ended as expected, and a description."""
     last, codes = ended.iterations[-1], ", ".join(map(str, ended.codes))
     once = ended.iterations == list(range(1, last + 1))
     made = f"iterations 1 to {last}, " + ("once each" if once else f"WRONG: {ended.iterations}")

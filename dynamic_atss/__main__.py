@@ -1,4 +1,7 @@
-"""`python -m dynamic_atss COMMAND ...`, for torchrun: `torchrun -m dynamic_atss train ...`."""
+"""Runs a command by `python -m dynamic_atss COMMAND ...`.
+
+torchrun starts it in this way: `torchrun -m dynamic_atss train ...`.
+"""
 
 from dynamic_atss.commands import main
 

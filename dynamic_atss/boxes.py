@@ -1,4 +1,4 @@
-"""Geometry of xyxy boxes, under the two conventions for the meaning of x2 and y2.
+"""Computes the geometry of xyxy boxes, under the two conventions for the meaning of x2 and y2.
 
 The functions take a box to be x2 - x1 wide, as today's libraries do. The methods of a
 `BoxConvention` measure boxes by that convention.
@@ -13,14 +13,15 @@ from torch import Tensor
 
 
 class BoxConvention(Enum):
-    """The meaning of x2 and y2 of a box. The value is added to x2 - x1 to give a side.
-
-    LEGACY: x2 is the last pixel of the box, so the box is x2 - x1 + 1 wide. The releases of the
-    maskrcnn-benchmark family assign, clip and suppress boxes in this way.
-    EXACT: x2 is the edge behind the last pixel, so the box is x2 - x1 wide. DSLA and today's
-    libraries use it.
+    """Defines the meaning of x2 and y2 of a box. The value is added to x2 - x1 to give a side.
 
     The head chooses the convention. Ground truth and detections store it.
+
+    Attributes:
+        LEGACY: x2 is the last pixel of the box, so the box is x2 - x1 + 1 wide. The releases of
+            the maskrcnn-benchmark family assign, clip and suppress boxes in this way.
+        EXACT: x2 is the edge behind the last pixel, so the box is x2 - x1 wide. DSLA and today's
+            libraries use it.
     """
 
     LEGACY = 1.0
@@ -32,8 +33,11 @@ class BoxConvention(Enum):
         return sides[..., 0] * sides[..., 1]
 
     def intersection(self, a: Tensor, b: Tensor) -> Tensor:
-        """Gives the areas (...) in which boxes a and b overlap. Leading dimensions broadcast:
-        a[:, None] and b[None] give all pairs, equal shapes give aligned pairs."""
+        """Gives the areas (...) in which boxes a and b overlap.
+
+        Leading dimensions broadcast: a[:, None] and b[None] give all pairs, equal shapes give
+        aligned pairs.
+        """
         low = torch.maximum(a[..., :2], b[..., :2])
         high = torch.minimum(a[..., 2:], b[..., 2:])
         side = (high - low + self.value).clamp(min=0)
@@ -49,8 +53,10 @@ class BoxConvention(Enum):
         return torch.where(union > 0, inter / union, torch.zeros_like(inter))
 
     def limits(self, sizes: Tensor) -> Tensor:
-        """Gives the largest x and y (..., 4) of boxes in images of (height, width) `sizes`
-        (..., 2)."""
+        """Gives the largest x and y (..., 4) of boxes in images of `sizes` (..., 2).
+
+        Sizes are (height, width).
+        """
         limit = sizes.flip(-1) - self.value
         return torch.cat((limit, limit), dim=-1)
 
@@ -96,16 +102,22 @@ def centers(boxes: Tensor) -> Tensor:
 
 
 def sides(points: Tensor, boxes: Tensor) -> Tensor:
-    """Gives the distances (..., 4) from points (..., 2) to the left, top, right and bottom side of
-    boxes (..., 4). All are positive inside the box."""
+    """Gives the distances (..., 4) from points to the left, top, right and bottom side of boxes.
+
+    All are positive inside the box.
+
+    Args:
+        points: (..., 2).
+        boxes: (..., 4).
+    """
     return torch.cat((points - boxes[..., :2], boxes[..., 2:] - points), dim=-1)
 
 
 def centerness(points: Tensor, boxes: Tensor) -> Tensor:
     """Gives the centerness (...) in [0, 1] of points (..., 2) in boxes (..., 4).
 
-    It is the square root of (nearer / farther side), horizontally times vertically: 1 in the
-    centre, 0 on the border and outside (Tian et al., ICCV 2019).
+    It is the square root of (nearer / farther side), horizontally times vertically. It is 1 in the
+    centre, and 0 on the border and outside (Tian et al., ICCV 2019).
     """
     left, top, right, bottom = sides(points, boxes).clamp(min=0).unbind(-1)
     nearer = torch.minimum(left, right) * torch.minimum(top, bottom)

@@ -1,4 +1,4 @@
-"""Moved to `dynamic_atss.builders`. The next release removes this path."""
+"""Keeps the former path of `dynamic_atss.builders`. The next release removes this path."""
 
 from dynamic_atss.moved import moved
 

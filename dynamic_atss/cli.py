@@ -84,7 +84,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser_with_examples(text: str | None) -> Parser:
-    """Makes a parser whose description is `text` up to a blank line; examples follow that line."""
+    """Makes a parser from a text: a description, a blank line, and examples."""
     description, _, examples = (text or "").partition("\n\n")
     return Parser(
         description=description,
@@ -149,8 +149,8 @@ def _table(keys: Sequence[str], known: Mapping[str, Any]) -> str:
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Parses the arguments; sets LOCAL_RANK for launchers that pass only `--local-rank`."""
-    args = parser.parse_intermixed_args()  # also takes flags that follow KEY VALUE pairs
+    """Parses the arguments. Sets LOCAL_RANK for launchers that pass only `--local-rank`."""
+    args = parser.parse_intermixed_args()  # also accepts flags after KEY VALUE pairs
     if args.local_rank is not None:
         os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     return args
@@ -159,7 +159,8 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 def configuration(args: argparse.Namespace) -> CfgNode:
     """Loads `--config-file`, if there is one, with the KEY VALUE pairs.
 
-    Prints the path if the file is one of the package, as the current folder has none of that name.
+    Prints the path if the file is one of the package, because the current folder has none of that
+    name.
     """
     from dynamic_atss.config.files import config_path
     from dynamic_atss.config.load import load_config
@@ -176,10 +177,10 @@ def run(main: Callable[[], int | None]) -> None:
     Prints a UserError in one line and exits with its code. Exits with 128 + N after signal N.
     Of several processes only one prints the line, and all exit with the same code.
     """
-    # Puts CPU tensors into pages of 2 MB, which gives a train step a tenth of the page faults.
+    # This puts CPU tensors into pages of 2 MB, so that a train step has a tenth of the page faults.
     # Torch reads it at its first allocation.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    # Hides the stack of each call to a store that is lost: one line says which process is.
+    # This hides the stacks of calls to a lost store. One line says which process is lost.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # escapes characters that its encoding lacks
@@ -187,7 +188,7 @@ def run(main: Callable[[], int | None]) -> None:
     end_with_launcher()
     with second_sigint_ends(claim_report), on_signals(stop_now):
         code = _code_of(main)
-        with on_signals(ignore):  # so that no further signal disturbs the exit
+        with on_signals(ignore):  # no further signal may disturb the exit
             if code in STOP_CODES:
                 claim_report(code)
             if code and os.environ.get("WORLD_SIZE", "1") != "1":
@@ -225,7 +226,7 @@ def _reported(main: Callable[[], int | None]) -> int:
 
 
 def _bad_path(error: Exception) -> str | None:
-    """Gives the message for a path that no file can have; None for another error."""
+    """Gives the message for a path that is too long or a loop of links; None for another error."""
     if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
         return printable(f"{error.filename!s:.{LONGEST}}: {error.strerror}: correct the path")
     return None
@@ -234,7 +235,7 @@ def _bad_path(error: Exception) -> str | None:
 def _user_code_error(error: Exception, main: Callable[[], int | None]) -> str | None:
     """Gives the message for an error that the user's code raised; its traceback goes to log.txt.
 
-    None for another error, and if there is no log.txt: then Python prints the traceback.
+    Returns None for another error, and if there is no log.txt. Then Python prints the traceback.
     """
     from dynamic_atss.engine.logger import log_to_file  # needs tqdm
 

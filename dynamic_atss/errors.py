@@ -1,4 +1,4 @@
-"""The exceptions that end a run with one line."""
+"""Defines the exceptions that end a run with one line."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ LONGEST_MESSAGE = 4000
 
 
 class UserError(Exception):
-    """A mistake that the user can correct. The message says in one line what is wrong, in which
-    file or entry, and how to correct it.
+    """Reports a mistake that the user can correct.
+
+    The message states in one line the mistake, its file or entry, and how to correct it.
 
     The commands print the message without a traceback and end with `exit_code`. Characters that
     cannot be shown, as names in files may have, become escapes.
@@ -41,7 +42,7 @@ def _shortened(text: str) -> str:
 
 
 class LostProcessError(UserError):
-    """Another process of the run has ended, does not respond, or cannot be reached.
+    """Reports that another process of the run has ended, does not respond, or cannot be reached.
 
     This is no mistake of the user. The exit code is EX_TEMPFAIL ("try again") of sysexits.h, after
     which a launcher may restart the run.

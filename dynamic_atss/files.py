@@ -25,8 +25,10 @@ CACHE_VARIABLE = "DYNAMIC_ATSS_CACHE"
 
 
 def cache_folder() -> Path:
-    """Gives the folder for files that can be made again: $DYNAMIC_ATSS_CACHE or
-    ~/.cache/dynamic_atss."""
+    """Gives the folder for files that can be made again.
+
+    It is $DYNAMIC_ATSS_CACHE or ~/.cache/dynamic_atss.
+    """
     return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/dynamic_atss").expanduser()
 
 
@@ -75,7 +77,7 @@ def check_place(path: Path, option: str = "--output") -> None:
 
 
 def open_folder(folder: Path, option: str = "--output") -> None:
-    """Makes a folder if needed. Raises UserError: it cannot be made or written."""
+    """Makes a folder if needed. Raises UserError if it cannot be made or written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
@@ -87,7 +89,10 @@ def open_folder(folder: Path, option: str = "--output") -> None:
 def link_or_copy(source: str | Path, path: str | Path) -> None:
     """Makes `path` a hard link to `source`, or a copy if the file system has no hard links.
 
-    Raises UserError as `write_atomically`, and never leaves an incomplete file.
+    Never leaves an incomplete file.
+
+    Raises:
+        UserError: as `write_atomically`.
     """
     source, path = Path(source), Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
@@ -104,12 +109,11 @@ def link_or_copy(source: str | Path, path: str | Path) -> None:
 
 @contextlib.contextmanager
 def replacement(path: Path) -> Iterator[BinaryIO]:
-    """Opens a temporary file in the same folder; after the block, syncs it and renames it to
-    `path`.
+    """Opens a temporary file in the same folder, and renames it to `path` after the block.
 
-    Only one process at a time may write a path, as the temporary name is fixed. A killed run
-    therefore leaves at most one temporary file, which the next run overwrites. Errors of the block
-    and of the disk reach the caller.
+    The file is synced to the disk before it is renamed. Only one process at a time may write a
+    path, because the temporary name is fixed. A killed run therefore leaves at most one temporary
+    file, which the next run overwrites. Errors of the block and of the disk reach the caller.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:

@@ -16,7 +16,7 @@ from dynamic_atss.moved import renamed
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The boxes of a batch, sorted by image: objects of image 0, 1, ..., then regions to ignore.
+    """Holds the boxes of a batch: objects of image 0, 1, ..., then regions to ignore.
 
     A region may contain objects without annotation (a crowd), so that it is neither an object nor
     background. Regions come last, so that an object has the same index here and in `objects`.
@@ -24,11 +24,12 @@ class GroundTruth:
     Attributes:
         boxes: (T, 4) float32 xyxy.
         classes: (T,) int64 in 0..C-1.
-        image_index: (T,) int64 in 0..N-1, of each box.
+        image_index: (T,) int64 in 0..N-1, the image of each box.
         ignore: (T,) bool, True for regions; None without regions.
         convention: the meaning of x2 and y2.
 
-    Raises ValueError if the number of flags differs from the number of boxes.
+    Raises:
+        ValueError: the number of flags differs from the number of boxes.
 
     >>> import torch
     >>> from dynamic_atss import GroundTruth
@@ -70,17 +71,17 @@ class GroundTruth:
 
     @cached_property
     def object_count(self) -> int:
-        """The number of objects, on the host. The other boxes are regions."""
+        """Counts the objects, on the host. The other boxes are regions."""
         return len(self) if self.ignore is None else len(self) - int(self.ignore.sum())
 
     @property
     def objects(self) -> GroundTruth:
-        """The objects, without regions. Assignment rules get only these."""
+        """Gives the objects, without regions. Assignment rules get only these."""
         return self if self.ignore is None else self._part(slice(None, self.object_count))
 
     @property
     def regions(self) -> GroundTruth:
-        """The regions, which are neither objects nor background."""
+        """Gives the regions, which are neither objects nor background."""
         return self._part(slice(self.object_count, None))
 
     def _part(self, place: slice) -> GroundTruth:
@@ -91,19 +92,26 @@ class GroundTruth:
 
     @cached_property
     def max_boxes(self) -> int:
-        """The largest number of boxes in an image, on the host. Bounds the priors near boxes."""
+        """Gives the largest number of boxes in an image, on the host.
+
+        It bounds the number of priors near boxes.
+        """
         return int(self.image_index.bincount().max()) if len(self) else 0
 
     @cached_property
     def extent(self) -> Tensor:
-        """Width and height of each box, (T, 2) float64 on the host. Bound the priors in boxes."""
+        """Gives width and height of each box, (T, 2) float64 on the host.
+
+        They bound the number of priors in boxes.
+        """
         return (self.boxes[:, 2:] - self.boxes[:, :2]).double().cpu()
 
 
 def joined(parts: Sequence[GroundTruth]) -> GroundTruth:
     """Joins several ground truths: the objects of all parts first, then the regions.
 
-    Raises ValueError if the conventions of the parts differ.
+    Raises:
+        ValueError: the conventions of the parts differ.
     """
     convention = parts[0].convention
     if any(part.convention is not convention for part in parts):

@@ -1,6 +1,6 @@
 """Computes all losses, as pure functions of (prediction, target, weight).
 
-They return sums; the caller chooses the normaliser. The focal losses are operators in
+They return sums. The caller chooses the normaliser. The focal losses are operators in
 `ops/focal.py`.
 """
 

@@ -51,7 +51,7 @@ def extra_was_convention(function: F) -> F:
     @wraps(function)
     def wrapper(*args: Any, extra: float | None = None, **kwargs: Any) -> Any:
         if extra is not None:
-            from dynamic_atss.boxes import BoxConvention  # here, so that `moved` needs no torch
+            from dynamic_atss.boxes import BoxConvention  # here, because `moved` needs no torch
 
             kwargs["convention"] = BoxConvention(float(extra))
             warnings.warn(

@@ -34,7 +34,7 @@ def end_with_launcher() -> None:
     """Ends this process by SIGTERM when torchrun's agent, which started it, has ended.
 
     Otherwise the processes would continue to train, unnoticed, after the agent was killed. Leaves
-    alone a process that a shell started, as it may be meant to outlive the shell.
+    alone a process that a shell started, because it may be meant to outlive the shell.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent(signal.SIGTERM)
@@ -43,7 +43,10 @@ def end_with_launcher() -> None:
 
 
 def _launcher_is_first() -> bool:
-    """Whether process 1 is the launcher, as in a container: its command names this program."""
+    """Returns True if process 1 is the launcher, as in a container.
+
+    The command of process 1 then names this program.
+    """
     try:
         first = Path("/proc/1/cmdline").read_bytes()
     except OSError:
@@ -62,9 +65,9 @@ def _program() -> tuple[str, ...]:
 def within(seconds: float, late: Callable[[], NoReturn]) -> Iterator[None]:
     """Calls `late`, which must raise, if the block takes longer than `seconds`.
 
-    The time in which this process was stopped does not count. A timer is used since a read from a
-    process that does not respond has no time limit. There is no limit outside the main thread and
-    on systems without such a timer (Windows).
+    The time in which this process was stopped does not count. A timer is used because a read from
+    a process that does not respond has no time limit. There is no limit outside the main thread
+    and on systems without such a timer (Windows).
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
         yield

@@ -65,7 +65,7 @@ _FLAGS = os.O_RDONLY | sum(getattr(os, f"O_{x}", 0) for x in ("NONBLOCK", "CLOEX
 
 
 def open_file(path: str | os.PathLike[str], most: int) -> BinaryIO:
-    """Opens a file of at most `most` bytes for reading. Never blocks, as opening a pipe can.
+    """Opens a file of at most `most` bytes for reading. Never blocks. Opening a pipe could block.
 
     Raises:
         OSError: the file does not exist, is too large, or is a folder, pipe, socket or device;
@@ -92,7 +92,9 @@ def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
 def read_text(path: str | os.PathLike[str], most: int) -> str:
     """Reads a text in UTF-8, with or without a byte order mark, or in UTF-16 with one.
 
-    Raises OSError as `open_file`, and UnicodeDecodeError.
+    Raises:
+        OSError: as `open_file`.
+        UnicodeDecodeError: the file is no such text.
     """
     content = read_bytes(path, most)
     # PowerShell's `>` writes UTF-16.

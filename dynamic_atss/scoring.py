@@ -114,8 +114,10 @@ def low_score_causes_of_run(cfg: CfgNode, state: RunState) -> LowScoreCauses:
 
 
 def low_score_causes_of_file(cfg: CfgNode, model: Detector, weight: str | Path) -> LowScoreCauses:
-    """Prepares the diagnosis for a model with the weights of a file, from the trained weights in
-    the file and the log in its folder."""
+    """Prepares the diagnosis for a model with the weights of a file.
+
+    It uses the trained weights in the file and the log in its folder.
+    """
 
     def history() -> tuple[Detector | None, list[dict[str, Any]]]:
         path = weight_file(weight, None)

@@ -33,7 +33,10 @@ def hint(name: str, known: Iterable[str], text: str) -> str:
 
 
 def _ends_similarly(name: str, other: str, cutoff: float) -> bool:
-    """Whether the names are similar without equal first parts, which all keys of a section have."""
+    """Returns True if the names are similar without the first parts that both have.
+
+    All keys of a section have the same first parts.
+    """
     parts, others = name.split("."), other.split(".")
     while len(parts) > 1 and len(others) > 1 and parts[0] == others[0]:
         parts, others = parts[1:], others[1:]

@@ -63,7 +63,7 @@ def of_training(
 def of_test(
     cfg: CfgNode, model: nn.Module, test_sets: Sequence[TrainingSet], device: torch.device
 ) -> str:
-    """Describes a test, without the assignment rule, as detections do not depend on it.
+    """Describes a test. Leaves out the assignment rule, because detections do not depend on it.
 
     Args:
         test_sets: the sets that are tested.

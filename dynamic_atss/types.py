@@ -50,7 +50,7 @@ def to_device(value: _T, device: torch.device | str) -> _T:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images, padded at the right and the bottom to one size, with their ground truth.
+    """Holds images, padded at the right and the bottom to one size, with their ground truth.
 
     Attributes:
         images: (N, 3, H, W) uint8 RGB.
@@ -74,7 +74,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Level:
-    """The lattice of priors of a feature level.
+    """Describes the lattice of priors of a feature level.
 
     The location (row, column) lies at x = (column + offset) * stride; y is (row + offset) * stride.
     """
@@ -90,7 +90,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Priors:
-    """The priors of all levels, ordered by level, row, column and anchor of the location.
+    """Holds the priors of all levels, ordered by level, row, column and anchor of the location.
 
     Attributes:
         boxes: (P, 4).
@@ -122,24 +122,26 @@ class Priors:
 
     @cached_property
     def centers(self) -> Tensor:
-        """Centres (P, 2), x and y."""
+        """Gives the centres (P, 2), x and y."""
         return (self.boxes[:, :2] + self.boxes[:, 2:]) / 2
 
     @cached_property
     def numbers(self) -> Tensor:
-        """Indices (P,) int64: 0..P-1."""
+        """Gives the indices (P,) int64: 0..P-1."""
         return torch.arange(len(self), device=self.boxes.device)
 
     @cached_property
     def largest(self) -> tuple[float, ...]:
-        """The longest side of the boxes of each level, on the host."""
+        """Gives the longest side of the boxes of each level, on the host."""
         counts = [level.locations * self.per_location for level in self.levels]
         side = (self.boxes[:, 2:] - self.boxes[:, :2]).amax(-1)
         return tuple(float(x.max()) if len(x) else 0.0 for x in side.split(counts))
 
     def with_size(self) -> Priors:
-        """Gives priors with a size. Points become ATSS's anchors at the same positions, squares of
-        8 strides."""
+        """Gives priors with a size.
+
+        Points become ATSS's anchors at the same positions: squares of 8 strides.
+        """
         return self if self.sized else self._squares
 
     @cached_property
@@ -153,20 +155,20 @@ class Priors:
 
     @cached_property
     def level(self) -> Tensor:
-        """The level index (P,) int64 of each prior."""
+        """Gives the level index (P,) int64 of each prior."""
         counts = torch.tensor([level.locations * self.per_location for level in self.levels])
         return torch.arange(len(counts)).repeat_interleave(counts).to(self.boxes.device)
 
     @cached_property
     def strides(self) -> Tensor:
-        """The stride (P,) float32 of each prior's level."""
+        """Gives the stride (P,) float32 of each prior's level."""
         strides = torch.tensor([float(level.stride) for level in self.levels])
         return strides.to(self.boxes.device)[self.level]
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """The outputs of the network that an assigner may read, detached.
+    """Holds the outputs of the network that an assigner may read, detached.
 
     Attributes:
         boxes: (N, P, 4).
@@ -189,16 +191,16 @@ class Predictions:
 
     @property
     def scores(self) -> Tensor:
-        """Class scores (N, P, C) in [0, 1]."""
+        """Gives the class scores (N, P, C) in [0, 1]."""
         return self.logits.sigmoid()
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What every prior learns.
+    """Says what every prior learns.
 
     Gradients flow through `weight`, `negative` and `losses` to the inputs from which a rule
-    computes them; `quality` is detached. Most rules set only the first two attributes.
+    computes them. `quality` is detached. Most rules set only the first two attributes.
 
     Attributes:
         gt_index: (N, P) int64, an index into the packed ground truth, BACKGROUND or IGNORE.
@@ -233,12 +235,12 @@ class Assignment:
 
     @property
     def positive(self) -> Tensor:
-        """Marks (N, P) bool the priors with a box and a weight above 0."""
+        """Flags (N, P) bool the priors with a box and a weight above 0."""
         has_box = self.gt_index >= 0
         return has_box if self.weight is None else has_box & (self.weight.detach() > 0)
 
     def learnt(self, boxes: int) -> Tensor:
-        """Marks (T,) bool which of the T = `boxes` boxes have a positive."""
+        """Flags (T,) bool which of the T = `boxes` boxes have a positive."""
         flags = torch.zeros(boxes + 1, dtype=torch.bool, device=self.gt_index.device)
         index = torch.where(self.positive, self.gt_index, boxes)
         return flags.scatter_(0, index.flatten(), True)[:boxes]
@@ -257,7 +259,7 @@ def rows(values: Tensor, index: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Detections:
-    """The detections of one image, best first.
+    """Holds the detections of one image, best first.
 
     Attributes:
         boxes: (D, 4).

@@ -14,8 +14,8 @@ import yaml
 from dynamic_atss.quoting import LONGEST
 from dynamic_atss.reading import NUMBER_KEY, YAML_DEPTH, YAML_DIRECTIVES, YAML_NODES, YAML_TEXT
 
-# libyaml's loaders, if PyYAML has them, are ten times as fast. The same parser scans and loads, as
-# two parsers could read a text differently.
+# libyaml's loaders, if PyYAML has them, are ten times as fast. The same parser scans and loads. Two
+# parsers could read a text differently.
 _SAFE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TEXTS = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 _OPENS = (yaml.SequenceStartEvent, yaml.MappingStartEvent)

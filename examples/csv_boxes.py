@@ -15,7 +15,7 @@ COLUMNS = 6
 
 
 class CsvBoxes(DetectionDataset):
-    """The data set `CsvBoxes(<rows.csv>, <image folder>, ...)`.
+    """Reads the data set `CsvBoxes(<rows.csv>, <image folder>, ...)`.
 
     An image without boxes is a row with only its file. Classes are in alphabetical order.
     """

@@ -24,7 +24,11 @@ class PlainBody(nn.Module):
         self.out_channels = channels[3:]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """x: images (N, 3, H, W)"""
+        """Computes the maps.
+
+        Args:
+            x: images (N, 3, H, W).
+        """
         maps = []
         for stage in self.stages:
             x = stage(x)

@@ -1,4 +1,4 @@
-"""Fixtures and hooks for all tests."""
+"""Provides fixtures and hooks for all tests."""
 
 import os
 import tempfile
@@ -13,9 +13,9 @@ from dynamic_atss.engine.logger import close_logging
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts tests of complete programs first, as they take longest, and skips GPU tests without one.
+    """Puts tests of complete programs first, and skips GPU tests on a machine without a GPU.
 
-    `-m cuda` selects the tests that need a GPU.
+    Tests of complete programs take longest. `-m cuda` selects the tests that need a GPU.
     """
     folder = Path(__file__).parent
     items.sort(key=lambda item: item.path.parent not in (folder, folder / "tools"))
@@ -28,7 +28,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
-    """Makes `-n auto` use one more worker than cores, as many tests wait for their processes."""
+    """Makes `-n auto` use one more worker than cores.
+
+    Many tests wait for their processes, so the cores would not all be busy otherwise.
+    """
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None  # pytest-xdist reads it
     return (os.cpu_count() or 1) + 1
@@ -36,7 +39,7 @@ def pytest_xdist_auto_num_workers() -> int | None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Escapes printed characters that UTF-8 cannot encode, as pytest-xdist sends only UTF-8."""
+    """Escapes printed characters that UTF-8 cannot encode: pytest-xdist sends only UTF-8."""
     report = yield
     report.sections = [
         (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
@@ -90,7 +93,7 @@ def golden_or_complete(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Uses one thread, as the bits of results depend on the number of threads."""
+    """Uses one thread, because the bits of results depend on the number of threads."""
     previous = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

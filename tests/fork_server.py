@@ -86,7 +86,7 @@ def started_by(args: list[str]) -> int:
 
 
 def seed() -> None:
-    """Sets new random seeds, as two programs that Python starts have different ones."""
+    """Sets new random seeds, because two programs that Python starts have different ones."""
     random.seed()
     sys.modules["numpy"].random.seed()
 
@@ -133,9 +133,9 @@ def fork_workers(count: int) -> Request | None:
 
 
 def start(args: Sequence[str], **named: Any) -> Any:
-    """Replaces subprocess.Popen in torchrun: starts the next process that waits.
+    """Starts the next process that waits. Replaces subprocess.Popen in torchrun.
 
-    Starts a new one if none waits, as a launcher of several machines may need more.
+    Starts a new process if none waits, because a launcher of several machines may need more.
     """
     return Worker(args, **named) if waiting else subprocess.Popen(args, **named)
 
@@ -171,5 +171,5 @@ if __name__ == "__main__":
     for name in PRELOADED:
         importlib.import_module(name)
     gc.collect()
-    gc.freeze()  # keeps a fork's collector from touching, and so copying, shared memory
+    gc.freeze()  # so a fork's collector does not touch, and thereby copy, shared memory
     become(*serve(socket.socket(fileno=int(sys.argv[1]))))

@@ -53,7 +53,8 @@ def ask(request: dict[str, Any], files: Sequence[int] = ()) -> Any:
 class Program:
     """Starts `python <args>`, with the part of subprocess.Popen that the tests use.
 
-    args: a file, or "-m" and a module, and the arguments.
+    Args:
+        args: a file, or "-m" and a module, and the arguments.
     """
 
     def __init__(

@@ -48,8 +48,10 @@ def odd_classes():
 
 
 def huge():
-    """Makes boxes around 2^55 and 1e30, where adding a pixel changes nothing, and equal boxes in
-    two classes."""
+    """Makes boxes around 2^55 and 1e30, and equal boxes in two classes.
+
+    Adding a pixel changes nothing at these coordinates.
+    """
     boxes, scores, classes = crowd(3, 60, 2, seed=5)
     boxes = boxes * torch.tensor([2.0**50, 1e28, 0.0])[:, None, None]
     boxes[2] = 2.0**60
@@ -82,7 +84,8 @@ SCENES = {
 def greedy(boxes, scores, classes, threshold, plus):
     """Gives the indices that NMS keeps in an image with boxes (M, 4), scores (M,), classes (M,).
 
-    plus: 1 if x2 and y2 are the last pixels of a box, else 0.
+    Args:
+        plus: 1 if x2 and y2 are the last pixels of a box, else 0.
     """
     boxes, scores, classes = boxes.tolist(), scores.tolist(), classes.tolist()
     keep = []

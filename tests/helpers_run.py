@@ -96,7 +96,7 @@ def command(tool: str, args: Sequence[object], launcher: Sequence[str] = ()) -> 
 
 
 def environment() -> dict[str, str]:
-    """Gives variables for the CPU and one thread, as the last bits depend on the threads."""
+    """Gives variables for the CPU and one thread, because the last bits depend on the threads."""
     settings = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     return {**os.environ, **settings}
 
@@ -130,7 +130,11 @@ def run_tool(
 def run_program(
     words: Sequence[str], timeout: float = 300, cwd: Path = ROOT, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Runs `python <words>` in a new process. variables: added to its environment."""
+    """Runs `python <words>` in a new process.
+
+    Args:
+        variables: are added to its environment.
+    """
     with TemporaryFile("w+") as stdout, TemporaryFile("w+") as stderr:
         process = Program(words, {**environment(), **variables}, stdout, stderr, cwd)
         try:

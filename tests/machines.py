@@ -88,7 +88,7 @@ QUICK: dict[str, Sequence[str]] = {
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a setting: its name, the seconds it took and pytest's output."""
+    """Holds the result of a setting: its name, the seconds it took and pytest's output."""
 
     name: str
     seconds: float
@@ -97,7 +97,7 @@ class Result:
 
     @property
     def closing_line(self) -> str:
-        """The last line that pytest printed."""
+        """Gives the last line that pytest printed."""
         lines = self.output.strip().splitlines()
         return lines[-1] if lines else "printed nothing"
 

@@ -1,5 +1,7 @@
-"""Tests runs that follow a metric: the best model, early stop and kept checkpoints. Also tests the
-causes that are logged if a test detects nothing."""
+"""Tests runs that follow a metric: the best model, early stop and kept checkpoints.
+
+Also tests the causes that are logged if a test detects nothing.
+"""
 
 import shutil
 

@@ -28,7 +28,7 @@ def test_iou_by_hand():
 
 
 def test_legacy_iou_of_touching_pixels():
-    """Boxes of whole pixels: [0, 0] and [0, 1] share one pixel of two."""
+    """Uses boxes of whole pixels: [0, 0] and [0, 1] share one pixel of two."""
     one, two = torch.tensor([0.0, 0, 0, 0]), torch.tensor([0.0, 0, 0, 1])
     assert LEGACY.iou(one, two).item() == 0.5
     assert B.iou(one, two).item() == 0  # boxes without area: 0, not NaN
@@ -96,7 +96,7 @@ def test_centerness():
 
 
 def test_centerness_outside_of_an_infinite_box():
-    """0 times infinity would be NaN. Found by tests/fuzz."""
+    """Checks that 0 times infinity does not give NaN. tests/fuzz found this case."""
     inf = float("inf")
     boxes = torch.tensor([[5.0, 0, 8, inf], [-inf, 5, inf, 8], [0, 0, -9, inf]])
     assert B.centerness(torch.tensor([3.0, 3]), boxes).tolist() == [0, 0, 0]

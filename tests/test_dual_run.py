@@ -1,5 +1,7 @@
-"""Tests a run with MODEL.ONE_TO_ONE, and all commands with it: test, resume, predict, export and
-inspect."""
+"""Tests a run with MODEL.ONE_TO_ONE, and all commands with it.
+
+The commands are test, resume, predict, export and inspect.
+"""
 
 import json
 import re

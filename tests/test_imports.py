@@ -101,7 +101,7 @@ def circle(found: Iterable[Arrow]) -> list[str]:
 
 
 def mentions_cfg(tree: ast.Module) -> bool:
-    """Whether a module uses the name `cfg` or imports yacs."""
+    """Returns True if a module uses the name `cfg` or imports yacs."""
     for node in ast.walk(tree):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             names = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]

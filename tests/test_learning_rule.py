@@ -180,7 +180,7 @@ AROUND = ["MODEL.ASSIGNER.AT_LEAST_ONE", "MODEL.ASSIGNER.IGNORE_REGIONS"]
 
 
 def test_rules_around_it_do_not_change_its_names(config, run, tmp_path, monkeypatch):
-    """So a run continues with another choice. The optimizer's state has the same order."""
+    """So a run can continue with other wrappers. The optimizer's state has the same order."""
     args = [*config, *EVERY, "SOLVER.EMA_DECAY", 0.5, "--skip-test", "OUTPUT_DIR", tmp_path]
     around = [x for key in AROUND for x in (key, True)]
     assert call_tool(monkeypatch, "train_net", [*args, *around, "SOLVER.MAX_ITER", 2]) == 0

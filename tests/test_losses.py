@@ -58,7 +58,7 @@ def test_without_positives_loss_and_gradient_are_zero():
 
 @pytest.mark.parametrize("plus", [0.0, 1.0, 64.0])
 def test_iou_losses_by_hand(plus):
-    """Boxes of 10 x 10 that share 5 x 10; a hull of 15 x 10."""
+    """Uses boxes of 10 x 10 that share 5 x 10 and have a hull of 15 x 10."""
     boxes, targets = torch.tensor([[5.0, 0, 15, 10]]), torch.tensor([[0.0, 0, 10, 10]])
     iou = (50 + plus) / (150 + plus)
     expected = {"iou": -math.log(iou), "linear_iou": 1 - iou, "giou": 1 - iou}

@@ -1,4 +1,4 @@
-"""Paths of an earlier release."""
+"""Tests the paths of an earlier release."""
 
 import importlib
 import subprocess
@@ -32,7 +32,7 @@ def test_old_paths_give_the_same_and_name_the_new_one(old, new, names):
 
 
 def test_extra_is_taken_in_place_of_a_convention():
-    """Boxes of pixels 0..9 and 0..4: 5/10 where the last pixel counts, else 4/9."""
+    """Uses boxes of pixels 0..9 and 0..4. The IoU is 5/10 where the last pixel counts, else 4/9."""
     boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 4]])
     zero = torch.zeros(1, 1, dtype=torch.int64)
     priors = Priors(boxes[:1], (Level(1, 1, 8),))

@@ -63,7 +63,7 @@ def test_class_names_are_printable_from_the_start():
 
 
 def test_a_message_that_is_too_long_loses_its_middle():
-    """An unknown key of 5000 characters made such a message. Found by tests/fuzz."""
+    """An unknown key of 5000 characters made such a message. tests/fuzz found it."""
     message = str(UserError(f"x.yaml: unknown key {'1' * 5000}; the nearest is SEED"))
     assert len(message) <= LONGEST_MESSAGE and " [...] " in message
     assert message.startswith("x.yaml: unknown key 111") and message.endswith(

@@ -1,7 +1,7 @@
 """Tests that every reader refuses hostile files.
 
-They are no regular files, endless, or small files that stand for large ones. Each is refused in one
-line, without waiting, and before it takes memory.
+They are not regular files, or endless, or small files that stand for large ones. Each is refused
+in one line, without waiting, and before it takes memory.
 """
 
 import bz2

@@ -66,7 +66,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture
 def args(config, tmp_path):
-    """The tiny run with a rule of `CODE`, in tmp_path/run."""
+    """Gives the arguments of the tiny run with a rule of `CODE`, in tmp_path/run."""
     (tmp_path / "code.py").write_text(CODE)
     return [*config, *rule(tmp_path, "Slow"), "OUTPUT_DIR", tmp_path / "run", "--skip-test"]
 

@@ -20,7 +20,7 @@ def config(tmp_path_factory):
 
 
 class Data:
-    """A data set of ten images without files; all boxes are in the first image."""
+    """Stands for a data set of ten images without files. All boxes are in the first image."""
 
     annotations = "my/train.json"
 

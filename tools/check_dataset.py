@@ -1,4 +1,4 @@
-"""Check data sets before a training; the same as `dynamic-atss check`.
+"""Checks data sets before a training, as `dynamic-atss check` does.
 
 python tools/check_dataset.py coco:my/train.json:my/images coco:my/val.json:my/images --html my.html
 python tools/check_dataset.py voc:my/devkit:trainval --fix clean.json

@@ -1,4 +1,4 @@
-"""Compare assignment rules; the same as `dynamic-atss compare`. --help has examples.
+"""Compares assignment rules, as `dynamic-atss compare` does. --help has examples.
 
 python tools/compare.py --config-file X.yaml --rules atss dynamic_atss --seeds 0 1 2 --output DIR
 python tools/compare.py RUN RUN ... --output DIR

@@ -1,4 +1,4 @@
-"""Convert a checkpoint from and to other formats; the same as `dynamic-atss convert`.
+"""Converts a checkpoint from and to other formats, as `dynamic-atss convert` does.
 
 python tools/convert_checkpoint.py model_final.pth release.pth --to project --strip
 python tools/convert_checkpoint.py dsla_r50.pth ours.pth --to project

@@ -1,4 +1,4 @@
-"""Make data, train on them, score the model and draw pictures, in a few minutes.
+"""Makes data, trains on them, scores the model and draws pictures, in a few minutes.
 
 python tools/demo.py [--output output/demo] [KEY VALUE ...]
 """
@@ -19,8 +19,10 @@ SCRATCH = QUICKSTART / "shapes_R_18.yaml", (0.37, 0.44)
 
 
 def choose() -> tuple[Path, tuple[float, float]]:
-    """Chooses the configuration: with ImageNet weights if their package is installed, else from
-    scratch, which it prints."""
+    """Chooses the configuration, and prints if it trains from scratch.
+
+    It is the one with ImageNet weights if their package is installed, else the one from scratch.
+    """
     from dynamic_atss.weights.pip import lacking_package
 
     lacking = lacking_package(WEIGHT)

@@ -1,4 +1,4 @@
-"""Export a detector to ONNX or to torch formats; the same as `dynamic-atss export`.
+"""Exports a detector to ONNX or to torch formats, as `dynamic-atss export` does.
 
 python tools/export.py --weights output/demo/run --format onnx --output model.onnx
 """

@@ -1,4 +1,6 @@
-"""Build, test, train and measure on a machine with a GPU, in nine minutes and without a network.
+"""Builds, tests, trains and measures on a machine with a GPU.
+
+It takes nine minutes and needs no network.
 
 python tools/gpu_check.py [--wheels DIR] [--output output/gpu] [--stages build focal ...]
 python tools/gpu_check.py --device cpu      # a dry run

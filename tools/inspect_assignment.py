@@ -1,4 +1,4 @@
-"""Show which priors learn which box; the same as `dynamic-atss inspect`.
+"""Shows which priors learn which box, as `dynamic-atss inspect` does.
 
 python tools/inspect_assignment.py --weights output/mine --rules dynamic_atss atss simota
 """

@@ -1,4 +1,4 @@
-"""Run torchrun without its tracebacks; the same as `dynamic-atss launch`.
+"""Runs torchrun without its tracebacks, as `dynamic-atss launch` does.
 
 python tools/launch.py --nproc-per-node 8 tools/train_net.py --config-file configs/X.yaml
 """

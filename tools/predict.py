@@ -1,4 +1,4 @@
-"""Detect in pictures, folders and videos; the same as `dynamic-atss predict`. See --help.
+"""Detects in pictures, folders and videos, as `dynamic-atss predict` does. See --help.
 
 python tools/predict.py --weights output/demo/run --input my/pictures --output found
 """

@@ -1,4 +1,4 @@
-"""Write a checkpoint without the solver's state, as the published script of this name does.
+"""Writes a checkpoint without the solver's state, as the published script of this name does.
 
 python tools/remove_solver_states.py model_final.pth
 """

@@ -1,4 +1,4 @@
-"""Draw training images as the network gets them; the same as `dynamic-atss show`.
+"""Draws training images as the network gets them, as `dynamic-atss show` does.
 
 python tools/show_data.py --config-file configs/X.yaml --output sheet.png [--count 12]
     [--iteration 0] [KEY VALUE ...]

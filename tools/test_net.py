@@ -1,4 +1,4 @@
-"""Score a detector; the same as `dynamic-atss test`. --help has examples.
+"""Scores a detector, as `dynamic-atss test` does. --help has examples.
 
 python tools/test_net.py --config-file configs/X.yaml MODEL.WEIGHT file.pth
 torchrun --nproc-per-node 8 tools/test_net.py --config-file configs/X.yaml MODEL.WEIGHT file.pth

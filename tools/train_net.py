@@ -1,4 +1,4 @@
-"""Train a detector and score it; the same as `dynamic-atss train`. --help has examples.
+"""Trains a detector and scores it, as `dynamic-atss train` does. --help has examples.
 
 python tools/train_net.py --config-file configs/dynamic_atss/dynamic_atss_R_50_FPN_1x.yaml
 torchrun --nproc-per-node 8 tools/train_net.py --config-file configs/atss/atss_R_50_FPN_1x.yaml

@@ -12,7 +12,7 @@ from dynamic_atss.types import Priors
 
 
 class Image(NamedTuple):
-    """Ground truth and predictions of one image with T > 0 boxes."""
+    """Holds ground truth and predictions of one image with T > 0 boxes."""
 
     priors: Priors
     boxes: Tensor  # (T, 4)
@@ -49,7 +49,7 @@ def near_center(image: Image, radius: float) -> Tensor:
 
 
 def inside(image: Image, candidate: Tensor) -> Tensor:
-    """Tests for (K, T) priors whether each lies inside its box, pair by pair like the releases."""
+    """Returns True for (K, T) priors that lie inside their box, pair by pair like the releases."""
     boxes = image.boxes.expand(len(candidate), -1, -1)
     return sides(image.priors.centers[candidate], boxes).amin(-1) > 0.01
 

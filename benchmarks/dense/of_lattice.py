@@ -71,7 +71,7 @@ def fcos(image: Image) -> Tensor:
 
 
 def dsla(image: Image) -> Tensor:
-    """Relaxation 0.2, core zone."""
+    """Computes DSLA with relaxation 0.2 and the core zone."""
     distances = box_sides(image)  # (P, T, 4)
     inside, size = distances.amin(-1) > 0, distances.amax(-1)
     left, top, right, bottom = distances.clamp(min=0).unbind(-1)

@@ -24,7 +24,8 @@ RESERVE = 3.0  # seconds of the budget for killing and writing
 def check(args: argparse.Namespace, begin: float) -> int:
     """Returns the exit code: 1 if a stage failed, was killed, or is required and did not run.
 
-    begin: time.monotonic() at the start of the budget
+    Args:
+        begin: time.monotonic() at the start of the budget.
 
     Raises:
         UserError: a package or the GPU is missing, or the output cannot be written.

@@ -55,8 +55,8 @@ print(json.dumps(found))
 def install_wheels(folder: Path, target: Path) -> list[str]:
     """Installs the wheels of missing packages into `target`; returns their names.
 
-    Installed packages, as PyTorch, are never replaced. If a package is too old, the newer one goes
-    into `target`, which comes first on the path.
+    Installed packages, such as PyTorch, are never replaced. If a package is too old, the newer one
+    goes into `target`, which comes first on the path.
 
     Raises:
         UserError: there are no wheels, or pip cannot install them.

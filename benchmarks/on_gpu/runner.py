@@ -20,16 +20,19 @@ MARK = "DYNAMIC_ATSS_STAGE"  # an environment variable that all processes of a s
 
 @dataclass(frozen=True)
 class Stage:
-    """A command and its limits.
+    """Describes a command and its limits.
 
-    limit: seconds after which it is killed
-    min_left: seconds that must be left to start it
-    needs: stages that, if they ran, must have succeeded
-    optional: it is no failure if there was no time for it
-    absent: why it cannot run here, or ""
-    environment: additional variables
-    found: the JSON file that it writes
-    summarize: (content of that file, output) -> one line
+    Attributes:
+        name: the name of the stage.
+        command: the command.
+        limit: seconds after which it is killed.
+        min_left: seconds that must be left to start it.
+        needs: stages that, if they ran, must have succeeded.
+        optional: True if it is no failure that there was no time for it.
+        absent: the reason why it cannot run here, or "".
+        environment: additional variables.
+        found: the JSON file that it writes.
+        summarize: makes one line from (content of that file, output).
     """
 
     name: str
@@ -46,7 +49,17 @@ class Stage:
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a stage. summary: one line · found: content of its file · end: of its output"""
+    """Describes the result of a stage.
+
+    Attributes:
+        name: the name of the stage.
+        state: OK, FAILED, TIMED_OUT or NO_TIME.
+        seconds: its duration.
+        summary: one line.
+        optional: as in `Stage`.
+        found: content of the file that the stage writes.
+        end: end of its output.
+    """
 
     name: str
     state: str
@@ -58,7 +71,7 @@ class Result:
 
     @property
     def bad(self) -> bool:
-        """Whether the check fails because of it."""
+        """True if the check fails because of this stage."""
         return self.state == FAILED or (self.state in (TIMED_OUT, NO_TIME) and not self.optional)
 
 
@@ -66,8 +79,12 @@ class Result:
 class Runner:
     """Runs stages.
 
-    left: returns the remaining seconds of the budget
-    note: gets the results so far after each stage, so that a killed check leaves them
+    Attributes:
+        log: the file of their output.
+        folder: the folder in which they run.
+        environment: their variables.
+        left: returns the remaining seconds of the budget.
+        note: gets the results so far after each stage, so that a killed check leaves them.
     """
 
     log: Path
@@ -141,7 +158,7 @@ class Runner:
 
 
 def end_all(process: subprocess.Popen[bytes], mark: str) -> None:
-    """Kills the processes of a stage, also in new sessions, as those of torchrun."""
+    """Kills the processes of a stage, also those in new sessions, such as torchrun's."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -155,7 +155,7 @@ def main() -> int:
     make_shapes(args.folder / "datasets/shapes", train=32, val=4, size=SIDE[args.device])
     run, iterations = args.folder / args.json.stem, ITERATIONS[args.device]
     if (args.processes or 1) == 1:
-        first_loss_on_cpu(args)  # before the first use of the GPU, as its loader starts processes
+        first_loss_on_cpu(args)  # before the GPU is used, because its loader starts processes
     run_training(args, run, iterations, resume=False)
     total = iterations + MORE if args.resume else iterations
     if args.resume:

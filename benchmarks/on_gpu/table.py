@@ -19,7 +19,7 @@ NAMES = (
     *("memcheck", "focal", "nms", "rules", "detectors-bfloat16", "detectors-float32"),
     *("stages", "assignment", "detectors-compiled", "racecheck", "synccheck", "initcheck"),
 )
-# Few small tests of every kernel, as the sanitizer slows each many times.
+# A few small tests of every kernel, because the sanitizer makes each many times slower.
 SMALL_TESTS = (
     "tests/ops/test_nms_batched.py::test_the_kernels_keep_what_the_reference_keeps",
     "tests/ops/test_focal_op.py::test_every_kind_and_dtype",
@@ -29,8 +29,15 @@ SMALL_TESTS = (
 
 @dataclass(frozen=True)
 class Place:
-    """Where stages run. scratch: folder for temporary files · sanitizer: its path, or None · gpus:
-    number of GPUs"""
+    """Describes the machine and the folders in which stages run.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        scratch: folder for temporary files.
+        kernels: folder of the compiled kernels.
+        sanitizer: path of the sanitizer, or None.
+        gpus: number of GPUs.
+    """
 
     device: str
     scratch: Path
@@ -167,7 +174,7 @@ def _benchmarks(place: Place) -> list[Stage]:
     compiled = replace(compiled, absent="" if gpu else "on a GPU only")
     every_rule = ("--device", place.device, *seconds, *rules)
     bfloat16, float32 = ("--dtype", "bfloat16"), ("--dtype", "float32")
-    # All cores may be used, as the host only starts kernels.
+    # All cores may be used, because the host only starts kernels.
     return [
         script("focal", "focal", 60, *focal),
         script("nms", "nms", 60, *nms),
@@ -183,7 +190,7 @@ def _benchmarks(place: Place) -> list[Stage]:
 def toolkit(environment: Mapping[str, str] | None = None) -> Path | None:
     """Finds the folder of the CUDA toolkit for the kernels.
 
-    Runs in a subprocess, as importing setuptools changes its process.
+    Runs in a subprocess, because importing setuptools changes its process.
     """
     code = "import runpy; print(runpy.run_path('setup.py')['find_toolkit']() or '')"
     command = [sys.executable, "-W", "ignore", "-c", code]

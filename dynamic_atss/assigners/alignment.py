@@ -1,6 +1,6 @@
-"""Task alignment t = score^alpha * IoU^beta by its logarithm, and the quality that follows from it.
+"""Computes the logarithm of the task alignment t = score^alpha * IoU^beta, and the quality from it.
 
-A small score times a small IoU^6 would round to 0.
+The logarithm is needed because a small score times a small IoU^6 would round to 0.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def log_alignment(
     alpha: float,
     beta: float,
 ) -> Tensor:
-    """Gives log t in the shape of pairs.flat, -inf for an IoU of 0.
+    """Gives log t in the shape of pairs.flat. It is -inf for an IoU of 0.
 
     Args:
         overlap: the predicted IoU of the pairs.

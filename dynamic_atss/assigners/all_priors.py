@@ -1,8 +1,8 @@
 """Pairs boxes with all priors of their image, a few boxes at a time.
 
-Rules need this if their release ranks all priors. Such a rule computes up to P x T numbers, but
-holds about `MAX_PAIRS` of them at once. Most predictions do not overlap a given box. Where the host
-can read the values without waiting, only overlapping pairs go on.
+A rule needs this if its release ranks all priors. It computes up to P x T numbers, but holds only
+about `MAX_PAIRS` of them at once. Most predictions do not overlap a given box. Where the host can
+read the values without waiting, only overlapping pairs are used further.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from dynamic_atss.assigners.reference.selection import BEST_OF_BOX
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.types import GroundTruth, Predictions, Priors
 
-MAX_PAIRS = 1 << 18  # so that they stay in a CPU's cache
-ON_GPU = 8  # times as many, because each part launches dozens of kernels
+MAX_PAIRS = 1 << 18  # so many stay in a CPU's cache
+ON_GPU = 8  # times as many on a GPU, because each part launches dozens of kernels
 EXACT = BoxConvention.EXACT  # of predicted boxes, as in the releases
 
 
 def readable(values: Tensor) -> bool:
-    """Tests whether the host can read the values without waiting for a device."""
+    """Returns True if the host can read the values without waiting for a device."""
     return values.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
@@ -42,8 +42,8 @@ def list_flagged(flags: Tensor, most: int) -> tuple[Tensor, Tensor]:
 
     Args:
         flags: (N, P) bool.
-        most: no image has more flags. M is this number, or if the flags are readable, the true
-            maximum, rounded up to whole vectors.
+        most: an upper limit of the number of flags in an image. The length M of the lists is this
+            number. If the flags are readable, M is the true maximum, rounded up to whole vectors.
 
     Returns:
         the priors (N, M), and which places of the list hold one (N, M).
@@ -62,8 +62,8 @@ def every_pair(
 ) -> Iterator[Pairs]:
     """Pairs boxes with the listed priors of their images, t boxes at a time: (t, M).
 
-    Gives at least one item, without boxes if there are none. The number of items is known without
-    waiting for the device.
+    Gives at least one item. If there are no boxes, this item has none. The number of items is known
+    without waiting for the device.
 
     Args:
         prior, exists: (N, M) from `every_prior` or `list_flagged`.
@@ -84,8 +84,8 @@ def overlapping_pairs(
     """Gives the pairs of `every_pair` whose predicted IoU is above 0.
 
     Returns:
-        the boxes (t,), their pairs in one list (M,), and the IoUs (M,). The last ones may not
-        exist. If the IoUs are not readable, all pairs (t, M) and their IoUs.
+        the boxes (t,), their pairs in one list (M,), and the IoUs (M,). The last pairs may not
+        exist. If the IoUs are not readable, the pairs are all (t, M), with their IoUs.
     """
     for pairs in every_pair(priors, gt, prior, exists):
         box, overlap = pairs.box.squeeze(1), predicted_iou(predictions, gt, pairs, EXACT)
@@ -129,7 +129,11 @@ def best_priors(box: Tensor, pairs: Pairs, score: Tensor, k: int) -> tuple[Pairs
 
 
 def concatenated(parts: list[Pairs], dim: int) -> Pairs:
-    """Concatenates lists of pairs (t, K). dim 0: lists of other boxes, 1: of the same boxes."""
+    """Concatenates lists of pairs (t, K).
+
+    Args:
+        dim: 0 for lists of different boxes, 1 for lists of the same boxes.
+    """
     box = torch.cat([x.box for x in parts]) if dim == 0 else parts[0].box
     return Pairs(box, *(torch.cat(x, dim) for x in list(zip(*parts, strict=True))[1:]))
 

@@ -22,15 +22,16 @@ class AtLeastOne(RuleWrapper):
     """Gives each box without a positive under `rule` its best candidate.
 
     Candidates are the priors at the `topk` locations of each level nearest to the box's centre
-    that are not positive yet. The best candidate has the largest IoU of anchor and box, and of
-    equal ones is the nearest. For points, the anchor is a square of 8 strides. If several boxes
+    that are not positive yet. The best candidate has the largest IoU of anchor and box. Of equal
+    candidates it is the nearest. For points, the anchor is a square of 8 strides. If several boxes
     want the same prior, the one with the largest IoU wins, then the one with the lowest index. The
     others try their next candidate in the next of `rounds` rounds. A box stays without a positive
     if it gets none in all rounds or overlaps no candidate.
 
     Quality = IoU of the predicted box, but at least `quality`. It weighs the box loss and is the
-    class target with soft labels. With an IoU of 0, as first predictions of tiny boxes have, the
-    box would not be learnt. The default is the IoU at which AP50 counts a detection as right.
+    class target with soft labels. The first predictions of tiny boxes have an IoU of 0. With a
+    quality of 0 the box would not be learnt. The default is the IoU at which AP50 counts a
+    detection as right.
 
     Args:
         rule: any assigner.

@@ -1,8 +1,12 @@
 """Defines the assigner protocol and the helpers of rules.
 
-A rule has four steps: propose (choose candidate pairs of a prior and a box) -> score (a number for
-each pair) -> select (per box: a threshold or a top-k) -> resolve (per prior: the best pair wins, in
-a tie the lower gt index). A rule handles K candidates of each of T boxes, never P x T pairs.
+A rule has four steps:
+1. It proposes candidate pairs of a prior and a box.
+2. It scores each pair.
+3. It selects pairs of each box by a threshold or a top-k.
+4. It resolves conflicts: the best pair of a prior wins, in a tie that of the lower gt index.
+
+A rule handles K candidates of each of T boxes, never P x T pairs.
 """
 
 from __future__ import annotations
@@ -68,10 +72,10 @@ class Assigner(Protocol):
     SOLVER.EMA_DECAY averages parameters and floating-point buffers, and copies integer buffers.
 
     Attributes:
-        soft_labels: whether the quality is the class target (quality focal loss). Otherwise the
+        soft_labels: True if the quality is the class target (quality focal loss). Otherwise the
             target is 1 (focal loss).
-        quality_name: what the quality means. Names the third loss term in the log.
-        needs_size: whether the rule reads the size of priors. Points then become squares of 8
+        quality_name: the meaning of the quality. It names the third loss term in the log.
+        needs_size: True if the rule reads the size of priors. Points then become squares of 8
             strides.
         waits: optional, True for a rule that waits for the device.
         sees_regions: optional, True for a rule whose gt has the regions (`GroundTruth.ignore`)
@@ -87,7 +91,7 @@ class Assigner(Protocol):
 
 
 def inside(points: Tensor, boxes: Tensor, margin: float = MARGIN) -> Tensor:
-    """Tests whether points (..., 2) lie more than `margin` pixels inside boxes (..., 4)."""
+    """Returns True for points (..., 2) that lie more than `margin` pixels inside boxes (..., 4)."""
     return sides(points, boxes).amin(-1) > margin
 
 
@@ -97,7 +101,7 @@ def inside_of(distances: Tensor, margin: float = MARGIN) -> Tensor:
 
 
 def std(x: Tensor) -> Tensor:
-    """Gives the unbiased standard deviation of each row of x (..., K), (..., 1). 0 for K = 1."""
+    """Gives the unbiased standard deviation (..., 1) of each row of x (..., K); 0 for K = 1."""
     if x.shape[-1] == 1 or not x.numel():  # torch would warn and give NaN
         return torch.zeros_like(x[..., :1])
     return x.std(dim=-1, keepdim=True)

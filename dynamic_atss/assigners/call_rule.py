@@ -49,7 +49,7 @@ def call_rule(
 
 
 def _fault(found: Any, shape: torch.Size) -> str:
-    """Describes a wrong type or shape. "": there is none."""
+    """Describes a wrong type or shape; "" if there is none."""
     if not isinstance(found, Assignment):
         return f"a {type(found).__name__}"
     for name in ("gt_index", "quality", *_WEIGHTS):
@@ -65,7 +65,7 @@ def _fault(found: Any, shape: torch.Size) -> str:
 
 
 def _no_mapping(found: Assignment) -> str:
-    """Describes a wrong type of a dict, and what is needed. "": all types are right."""
+    """Describes a wrong type of a dict, and the type that is needed; "" if all are right."""
     for name in ("losses", "metrics"):
         values = getattr(found, name)
         if not isinstance(values, Mapping):
@@ -74,7 +74,10 @@ def _no_mapping(found: Assignment) -> str:
 
 
 def _out_of_range(found: Assignment, boxes: int) -> str:
-    """Describes a wrong value, and what is needed. Accepts NaN, which the loss reports."""
+    """Describes a wrong value, and the values that are needed; "" if there is none.
+
+    Accepts NaN, which the loss reports.
+    """
     index = found.gt_index
     wrong = index[(index < IGNORE) | (index >= boxes)]
     if len(wrong):

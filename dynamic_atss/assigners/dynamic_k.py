@@ -1,4 +1,4 @@
-"""Dynamic k: gives each box its cheapest candidates, as many as its IoUs add up to.
+"""Gives each box its cheapest candidates, as many as its IoUs add up to ("dynamic k").
 
 If several boxes take a candidate, it goes to the box of the image with the least cost.
 """
@@ -47,12 +47,12 @@ def with_cheapest(
     """Appends the cheapest pair of each prior that occurs in several `taken` pairs.
 
     Args:
-        best, taken: the pairs of each box, and which it takes, (T, k).
+        best, taken: the pairs of each box, and flags of those that the box takes, (T, k).
         shape: (N, P).
 
     Returns:
-        all pairs in one list (M,), and which of them are selected (M,). The last ones may not
-        exist.
+        all pairs in one list (M,), and flags of those that are selected (M,). The last pairs may
+        not exist.
     """
     several = in_several_pairs(best.flat, taken, shape.numel()).view(shape)
     most = min(gt.max_boxes * best.flat.shape[1] // 2, shape[1])

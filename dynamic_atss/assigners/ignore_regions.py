@@ -33,7 +33,7 @@ class IgnoreRegions(RuleWrapper):
     sees_regions = True
 
     def forward(self, priors: Priors, gt: GroundTruth, predictions: Predictions) -> Assignment:
-        """Does the same as any rule. gt may have regions."""
+        """Assigns the priors as any rule does. gt may have regions."""
         found = call_rule(self.rule, priors, gt.objects, predictions)
         if gt.object_count == len(gt):
             return found

@@ -49,7 +49,7 @@ def near_center(priors: Priors, gt: GroundTruth, radius: float) -> Pairs:
 
 
 def is_near(priors: Priors, gt: GroundTruth, pairs: Pairs, radius: float) -> Tensor:
-    """Tests whether priors are less than `radius` strides from the box's centre in x and y."""
+    """Returns True for priors less than `radius` strides from the box's centre in x and y."""
     away = center_offsets(priors, gt, pairs).abs().amax(0)
     return away < radius * take(priors.strides, pairs.prior)
 
@@ -75,6 +75,6 @@ def _pairs(priors: Priors, gt: GroundTruth, location: Tensor, exists: Tensor) ->
 def nearest_locations(points: Tensor, levels: tuple[Level, ...], offset: float, k: int) -> Tensor:
     """Gives the min(k, H * W) locations of each level nearest to points (T, 2), (T, K).
 
-    Sorted by level, then nearest first. Indices count the locations of all levels.
+    They are sorted by level, then nearest first. Indices count the locations of all levels.
     """
     return NEAREST_LOCATIONS(points, level_numbers(levels), offset, k)

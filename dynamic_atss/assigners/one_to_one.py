@@ -32,7 +32,7 @@ def best_matching(box: Tensor, prior: Tensor, value: Tensor, boxes: int) -> Tens
 
 
 class _End(NamedTuple):
-    """The end of a path and its loss: a free prior, or a box that gives up its prior."""
+    """Describes the end of a path and its loss: a free prior, or a box that gives up its prior."""
 
     loss: float
     prior: int
@@ -40,9 +40,9 @@ class _End(NamedTuple):
 
 
 class _Matching:
-    """Keeps prices of priors and profits of boxes that prove that the sum is the largest.
+    """Keeps prices of priors and profits of boxes, which prove that the sum is the largest.
 
-    profit + price >= value for every pair, with equality for matched pairs.
+    For every pair, profit + price >= value. For matched pairs the two sides are equal.
     """
 
     def __init__(self, box: np.ndarray, prior: np.ndarray, value: np.ndarray, boxes: int) -> None:

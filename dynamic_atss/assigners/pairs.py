@@ -20,9 +20,9 @@ from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 
 class Pairs(NamedTuple):
-    """Candidate pairs of a box and a prior: K of each box, (T, K), or M in one list, (M,).
+    """Holds candidate pairs of a box and a prior: K of each box, (T, K), or M in one list, (M,).
 
-    Args:
+    Attributes:
         box: (T, 1) or (M,), 0..T-1.
         prior: (T, K) or (M,), 0..P-1.
         flat: (T, K) or (M,), image * P + prior.
@@ -46,7 +46,8 @@ def anchor_iou(
 ) -> Tensor:
     """Gives the IoU of each pair's prior and box.
 
-    convention: None: that of the ground truth.
+    Args:
+        convention: the meaning of x2 and y2; None: that of the ground truth.
     """
     side = (convention or gt.convention).value
     return PAIR_IOU(priors.boxes, pairs.prior, gt.boxes, pairs.box, side)
@@ -61,7 +62,8 @@ def predicted_iou(
 ) -> Tensor:
     """Gives the IoU of each pair's predicted box and box.
 
-    convention: None: that of the ground truth.
+    Args:
+        convention: the meaning of x2 and y2; None: that of the ground truth.
     """
     side = (convention or gt.convention).value
     return PAIR_IOU(predictions.boxes.flatten(0, 1), pairs.flat, gt.boxes, pairs.box, side)
@@ -81,7 +83,7 @@ def box_sides(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
 def centerness(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
     """Gives the centerness of each pair's prior in its box, see `boxes.centerness`.
 
-    It is 0 for a box index below 0, and where it would be NaN, as between infinite sides.
+    It is 0 for a box index below 0, and where it would be NaN, for example between infinite sides.
     """
     return PAIR_CENTERNESS(priors.centers, pairs.prior, gt.boxes, pairs.box).nan_to_num_(0.0)
 
@@ -99,7 +101,9 @@ def centerness_of_tiny(distances: Tensor) -> Tensor:
 def has_pair(pairs: Pairs, wanted: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Flags the priors that have an existing pair that is `wanted`, (N, P).
 
-    shape: N, P
+    Args:
+        wanted: bool in the shape of the pairs.
+        shape: (N, P).
     """
     slots = shape[0] * shape[1]  # pairs that do not count write to an additional last slot
     flags = torch.zeros(slots + 1, dtype=torch.bool, device=wanted.device)
@@ -162,8 +166,8 @@ def resolve(
         pairs: (T, K) or (M,).
         selected, score, quality: in the shape of the pairs. `quality` becomes the quality of the
             priors whose pair wins.
-        shape: N, P.
-        per_box: how many of its priors a box keeps at most. It keeps those with the largest
+        shape: (N, P).
+        per_box: the maximum number of priors that a box keeps. It keeps those with the largest
             score, and in a tie the first of `pairs`. The others become background. None: all.
     """
     found = _resolved(pairs, selected, score, quality, shape)
@@ -189,7 +193,7 @@ def _resolved(
 def _first_of_box(pairs: Pairs, won: Tensor, score: Tensor, k: int) -> Tensor:
     """Flags the k winning pairs of each box with the largest score, in the shape of `won`."""
     order = score.flatten().argsort(descending=True, stable=True)
-    # Sorts by box and puts winning pairs first. The sort is stable, so it keeps the order by score.
+    # This sorts by box, winning pairs first. The sort is stable, so it keeps the order by score.
     group = (2 * pairs.box + ~won).flatten()[order]
     group, place = group.sort(stable=True)
     rank = torch.arange(len(group), device=group.device) - torch.searchsorted(group, group)

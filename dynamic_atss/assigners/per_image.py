@@ -19,10 +19,11 @@ ROUNDING = 1e-4  # how far a quality may lie outside [0, 1]
 
 
 class PerImage(ABC):
-    """A rule that assigns the priors of one image in `assign`.
+    """Assigns the priors of one image at a time, by the method `assign` of a subclass.
 
-    soft_labels, quality_name, needs_size: see `Assigner`. A rule may set them.
-    waits: True, because the loop over the images waits for the device.
+    Attributes:
+        soft_labels, quality_name, needs_size: see `Assigner`. A rule may set them.
+        waits: True, because the loop over the images waits for the device.
 
     >>> import torch
     >>> from dynamic_atss import GroundTruth, PerImage, Predictions, Priors
@@ -108,7 +109,7 @@ class PerImage(ABC):
 
 
 def _form(found: Any, priors: int) -> str:
-    """Describes a wrong type or shape. "": there is none."""
+    """Describes a wrong type or shape; "" if there is none."""
     pair = isinstance(found, tuple) and len(found) == 2
     if not pair or not all(isinstance(x, Tensor) for x in found):
         return "return two tensors, (index, quality)"
@@ -123,7 +124,7 @@ def _form(found: Any, priors: int) -> str:
 
 
 def _range(index: Tensor, quality: Tensor, boxes: int, finite: bool) -> str:
-    """Describes a wrong value. "": there is none.
+    """Describes a wrong value; "" if there is none.
 
     Accepts any quality if predictions are not finite, because the trainer reports their loss.
     """

@@ -25,8 +25,8 @@ def points_inside(
     """Pairs every box with the priors whose location lies inside it. Other pairs do not exist.
 
     Args:
-        radius: strides around the centre to which a box is cut, 0: the entire box.
-        reach: by level, an upper limit of the distance to the farthest side of the box, (): none.
+        radius: strides around the centre to which a box is cut; 0: the entire box.
+        reach: by level, an upper limit of the distance to the farthest side of the box; (): none.
         margin: pixels by which a location must lie inside.
     """
     numbers, offset = level_numbers(priors.levels), priors.offset
@@ -55,7 +55,8 @@ def priors_within(
 
     Args:
         region: (T, L, 4) xyxy, or (T, 1, 4) for all levels.
-        margin: by level, how many pixels a region may be wider or higher than its box, (): 0.
+        margin: by level, the number of pixels by which a region may be wider or higher than its
+            box; (): 0.
         scale: factor of the box's extent, before the margin is added.
         extent: (T, L, 2) float64 on the CPU, the extents of the regions. If given, scale and
             margin are not used.

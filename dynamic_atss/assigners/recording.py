@@ -20,7 +20,7 @@ class Recorder(Protocol):
         """Receives the arguments of `note`."""
 
     def chosen(self, pairs: Any, score: Tensor, k: int, boxes: int, places: Tensor) -> None:
-        """Receives a call of `best_of_box` and the places (T, k) of the pairs, negative: none."""
+        """Receives a call of `best_of_box` and the places (T, k) of the pairs. Below 0: no pair."""
 
     def resolved(self, pairs: Any, selected: Tensor, score: Tensor, index: Tensor) -> None:
         """Receives a call of `resolve` and the gt_index (N, P)."""
@@ -33,10 +33,10 @@ class Recorder(Protocol):
         """
 
     def begin(self, rule: Any) -> None:
-        """A rule is called. A wrapper calls its inner rule before `end`."""
+        """Receives the start of a call of a rule. A wrapper calls its inner rule before `end`."""
 
     def end(self, priors: Any, gt: Any, predictions: Any, found: Any) -> None:
-        """The rule returns its `Assignment`."""
+        """Receives the arguments of the rule and the `Assignment` that it returns."""
 
 
 recorder: Recorder | None = None
@@ -45,15 +45,15 @@ recorder: Recorder | None = None
 def note(**values: Tensor | float | str) -> None:
     """Explains a step of a rule to the recorder. It does not change the assignment.
 
-    Call it before `best_of_box` or `resolve` with tensors that broadcast to the pairs given there.
+    Call it before `best_of_box` or `resolve`, with tensors that broadcast to the pairs given there.
     A rule for one image calls it once with (P, G), (P, 1) or (G,). Names are shown with spaces
     instead of underscores.
 
     Args:
-        values: by name. A number is shown for each pair. A bool is a condition: where it is False
+        values: by name. A number is shown for each pair. A bool is a condition. Where it is False,
             it explains why the pair's box does not get the prior. A text describes the value of
             that name, such as score="-area". `threshold` is the limit that the score must reach.
-            `box` is the gt of each pair (M,), needed if `best_of_box` gets groups, not boxes.
+            `box` is the gt of each pair (M,). It is needed if `best_of_box` gets groups, not boxes.
     """
     if recorder is not None:
         recorder.note(values)
@@ -61,7 +61,7 @@ def note(**values: Tensor | float | str) -> None:
 
 @contextmanager
 def record_with(to: Recorder, *, eager: bool = False) -> Iterator[None]:
-    """Sends the notes of rules to the recorder.
+    """Sends the notes of rules to the recorder inside the context.
 
     Args:
         to: receives the notes.

@@ -14,8 +14,8 @@ class RuleWrapper(nn.Module):
     """Wraps another rule. Has its attributes and, in checkpoints, its names.
 
     Gets the priors of the head unchanged and calls the inner rule by `call_rule`. The entries of a
-    rule that learns have the same names in a checkpoint with and without a wrapper, so a run can
-    be resumed with another choice of wrappers.
+    rule that learns have the same names in a checkpoint with and without a wrapper. So a run can be
+    resumed with another choice of wrappers.
 
     Args:
         rule: any assigner. An `nn.Module` is registered, so that it is trained and moved, too.

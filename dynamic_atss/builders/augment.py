@@ -34,7 +34,7 @@ def build_train_transform(cfg: CfgNode) -> Compose:
     1. Crop. The resize then enlarges the window as it would the full image.
     2. Resize, or large-scale jitter instead.
     3. Colours. A resized image often has fewer pixels than its file.
-    4. The padding of large-scale jitter, after the colours so that its own colour stays.
+    4. The padding of large-scale jitter. It follows the colours, so that they do not change it.
     5. Flips.
     6. The user's transforms.
     """
@@ -68,9 +68,10 @@ def find_augmentation(name: str) -> Transform:
 
 
 class CustomTransform:
-    """Calls a transform of the user's and checks its result.
+    """Calls a user's transform and checks its result.
 
-    classes: number of classes of the data set; None until the data set is read
+    Attributes:
+        classes: number of classes of the data set; None until the data set is read.
     """
 
     def __init__(self, name: str, transform: Transform) -> None:
@@ -80,7 +81,11 @@ class CustomTransform:
     def __call__(
         self, image: Tensor, gt: GroundTruth, rng: np.random.Generator
     ) -> tuple[Tensor, GroundTruth]:
-        """Raises UserError if the transform fails or does not return an image with its boxes."""
+        """Calls the transform.
+
+        Raises:
+            UserError: it fails or does not return an image with its boxes.
+        """
         try:
             result = self.transform(image, gt, rng)
         except (UserError, MemoryError):
@@ -100,7 +105,11 @@ def set_class_count(transform: Compose, classes: int) -> None:
 
 
 def add_mosaic(cfg: CfgNode, dataset: TrainingSet, factors: np.ndarray | None) -> TrainingSet:
-    """Adds mosaics to the data set if they are on. factors: repeat factors of images, or None"""
+    """Adds mosaics to the data set if they are on.
+
+    Args:
+        factors: repeat factors of images, or None.
+    """
     mosaic = cfg.INPUT.MOSAIC
     if not mosaic.PROB:
         return dataset

@@ -56,7 +56,7 @@ def build_backbone(cfg: CfgNode) -> BackboneWithFPN:
 def build_body(cfg: CfgNode) -> nn.Module:
     """Builds the network that CONV_BODY names.
 
-    The name is a class of the user's, timm/<name>, or a key of BODIES, also with "-RETINANET".
+    The name is a class of the user's code, timm/<name>, or a key of BODIES, also with "-RETINANET".
 
     Raises:
         ValueError: the name is unknown, or a key does not apply to the body.
@@ -114,7 +114,7 @@ def _timm(cfg: CfgNode, name: str) -> TimmBody:
 
 
 def find_custom_body(cfg: CfgNode) -> type[nn.Module] | None:
-    """Finds the class of the user's that CONV_BODY names; None for a body of the package.
+    """Finds the user's class that CONV_BODY names; None for a body of the package.
 
     Raises:
         UserError: the class is no `nn.Module`, or arguments are given for a body of the package.
@@ -133,7 +133,7 @@ def find_custom_body(cfg: CfgNode) -> type[nn.Module] | None:
 
 
 def _custom(cfg: CfgNode, make: type[nn.Module]) -> nn.Module:
-    """Builds a body of the user's; passes `norm` and `freeze_at` if it has these arguments."""
+    """Builds a body of the user's code; passes `norm` and `freeze_at` if it has these arguments."""
     name, backbone = cfg.MODEL.BACKBONE.CONV_BODY, cfg.MODEL.BACKBONE
     published = {"norm": _norm(cfg, ""), "freeze_at": backbone.FREEZE_CONV_BODY_AT}
     accepted = inspect.signature(make).parameters

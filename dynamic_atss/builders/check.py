@@ -17,14 +17,17 @@ def check_config(cfg: CfgNode) -> None:
     """Checks all values, and all names of rules, heads, transforms and data formats.
 
     Raises:
-        UserError: states the key, the value and what is accepted.
+        UserError: states the key, the value and the accepted values.
     """
     check_values(cfg)
     _check_names(cfg)
 
 
 def _check_names(cfg: CfgNode) -> None:
-    """Finds and checks every class that is named, before the data sets, which may take a minute."""
+    """Finds and checks every class that is named.
+
+    This comes before the data sets are opened, which may take a minute.
+    """
     head = build_head(cfg)
     build_assigner(cfg, head)
     if cfg.MODEL.ONE_TO_ONE.NAME:

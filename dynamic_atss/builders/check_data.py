@@ -41,5 +41,5 @@ def check_data(
 
 
 def _has_head(cfg: CfgNode) -> bool:
-    """Whether the configuration chooses a head. The defaults, without a file, choose none."""
+    """Returns True if the configuration chooses a head. The defaults alone choose none."""
     return bool(cfg.MODEL.HEAD.NAME) or any(cfg.MODEL[f"{name.upper()}_ON"] for name in HEADS)

@@ -30,7 +30,7 @@ COCO_CLASSES = 81  # the published default of NUM_CLASSES, with background
 
 
 def check_num_classes(cfg: CfgNode, dataset: TrainingSet) -> None:
-    """Compares NUM_CLASSES with the classes of the data set. The default follows the data set.
+    """Compares NUM_CLASSES with the classes of the data set. The default accepts any number.
 
     Raises:
         UserError: NUM_CLASSES was set to another number.
@@ -53,7 +53,7 @@ def build_train_dataset(cfg: CfgNode) -> TrainingSet:
     """
     if not cfg.DATASETS.TRAIN:
         raise UserError("DATASETS.TRAIN (): give one or more data sets, as ('name',)")
-    images = cfg.SOLVER.IMS_PER_BATCH  # checked first, as opening may take a minute
+    images = cfg.SOLVER.IMS_PER_BATCH  # checked first, because opening may take a minute
     loader.check_batch(
         "SOLVER.IMS_PER_BATCH", images, distributed.world_size(), cfg.SOLVER.ACCUMULATE
     )
@@ -109,13 +109,13 @@ def _open(key: str, name: str, options: dict[str, Any]) -> DetectionDataset:
 
 
 def images_per_epoch(cfg: CfgNode, dataset: TrainingSet) -> float:
-    """Returns the number of images in an epoch: the mean if images are repeated."""
+    """Returns the number of images in an epoch, which is a mean if images are repeated."""
     factors = _repeat_factors(cfg, dataset)
     return len(dataset) if factors is None else float(factors.sum())
 
 
 def build_repeat_factors(cfg: CfgNode, dataset: TrainingSet) -> np.ndarray | None:
-    """Returns how often each image is seen in an epoch on average; None: each once."""
+    """Returns how often each image is seen in an epoch on average; None if each is seen once."""
     factors = _repeat_factors(cfg, dataset)
     if factors is not None:
         logger.info(
@@ -194,7 +194,10 @@ def build_test_loaders(cfg: CfgNode) -> dict[str, loader.Loader]:
 
 
 def _pins(cfg: CfgNode) -> bool:
-    """Whether to pin memory. Pinning opens a context on the GPU, which a run on the CPU avoids."""
+    """Returns True if loaders pin memory.
+
+    Pinning opens a context on the GPU, which a run on the CPU avoids.
+    """
     return cfg.MODEL.DEVICE != "cpu" and torch.cuda.is_available()
 
 

@@ -26,7 +26,7 @@ def build_head_modules(
     MODEL.ONE_TO_ONE.NAME builds the head twice, so each branch has separate weights and coders.
 
     Raises:
-        UserError: as `Head.build`; with MODEL.ONE_TO_ONE.NAME, also if the head already has
+        UserError: as `Head.build`. With MODEL.ONE_TO_ONE.NAME, also if the head already has
             branches.
     """
     many = head.build(channels, classes)

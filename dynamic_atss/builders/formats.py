@@ -1,4 +1,4 @@
-"""Finds the formats of data sets: those of the package, and classes of the user's."""
+"""Finds the formats of data sets: those of the package, and the user's classes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def find_formats(key: str, names: Sequence[str]) -> dict[str, type[DetectionData
     """Returns the formats of the package, and the user's classes that the names begin with.
 
     Args:
-        key: the key that the messages state, as DATASETS.TRAIN.
-        names: its entries; "file.py:Format:path" names a class of the user's.
+        key: the key that the messages state, such as DATASETS.TRAIN.
+        names: its entries; "file.py:Format:path" names a user's class.
 
     Raises:
-        UserError: a format is misspelt, or a class of the user's is no data set.
+        UserError: a format is misspelt, or a user's class is no data set.
     """
     refuse_miswritten(key, names)
     custom = {}

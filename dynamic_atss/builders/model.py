@@ -44,7 +44,7 @@ def build_model(cfg: CfgNode, classes: int, *, losses: bool = True) -> Detector:
         channels_last=cfg.MODEL.CHANNELS_LAST,
         parts=cfg.SOLVER.ACCUMULATE,
     )
-    if cfg.MODEL.COMPILE:  # in place, so that the names of the parameters stay
+    if cfg.MODEL.COMPILE:  # in place, which keeps the names of the parameters
         model.backbone.compile()
         model.head.compile()
     return model

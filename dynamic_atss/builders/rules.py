@@ -21,7 +21,7 @@ REQUIREMENT = (
 # Rules that assign one prior to a box, and the arguments for that.
 ONE_TO_ONE: dict[str, dict[str, Any]] = {
     "poto": {},
-    # The best of all points often lies outside the box.
+    # With "image", the best of all points often lies outside the box.
     "task_aligned": {"topk": 1, "candidates": "box"},
     "small_target_aligned": {"per_box": 1},
     "topk": {"topk": 1},
@@ -98,7 +98,15 @@ def one_to_one_arguments(cfg: CfgNode) -> dict[str, Any]:
 def _built(
     section: str, name: str, arguments: Mapping[str, Any], known: Mapping[str, Any], head: Head
 ) -> Assigner:
-    """Builds a rule. section: has the keys NAME and ARGS · known: the rules by name"""
+    """Builds a rule.
+
+    Args:
+        section: the section of the configuration that has the keys NAME and ARGS.
+        name: the name of the rule.
+        arguments: its keyword arguments.
+        known: the rules by name.
+        head: wraps the rule.
+    """
     key = f"{section}.NAME"
     make = find(key, name, known)
     require_call(key, name, make, 3, REQUIREMENT)

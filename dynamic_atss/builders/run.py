@@ -1,4 +1,4 @@
-"""Moved to `dynamic_atss.run`; this path goes with the next release."""
+"""Keeps the former path of `dynamic_atss.run`. The next release removes this path."""
 
 from dynamic_atss.moved import moved
 

@@ -91,7 +91,7 @@ def find(cfg: CfgNode, train: NamedDatasets, tests: NamedDatasets) -> list[Findi
 
 
 def rule_not_called(cfg: CfgNode) -> Finding:
-    """Says that boxes without a prior are not searched, as the rule is the user's own code.
+    """Says that boxes without a prior are not searched, because the rule is the user's code.
 
     Such a rule may need the predictions of a real network.
     """

@@ -22,7 +22,7 @@ from dynamic_atss.types import Detections
 
 logger = logging.getLogger(__name__)
 
-# If the passes vote, the release limits the long side of SCALES below this as in a plain test.
+# If the passes vote, the release limits the long side as in a plain test for SCALES below this.
 _SMALL = 800
 
 
@@ -56,8 +56,10 @@ def _max_size(cfg: CfgNode, scale: int) -> int:
 
 
 def _warn_without_nms(cfg: CfgNode) -> None:
-    """Warns that a model without NMS finds each object once in every pass, so that passes are
-    joined all the same."""
+    """Warns that a model without NMS finds each object once in every pass.
+
+    So the passes are joined by NMS or votes also for such a model.
+    """
     one = cfg.MODEL.ONE_TO_ONE
     without = "MODEL.ONE_TO_ONE" if one.NAME and one.PREDICTS else ""
     without = without or ("" if cfg.TEST.NMS else "TEST.NMS False")
@@ -89,7 +91,10 @@ def _threshold(cfg: CfgNode) -> tuple[str, float]:
 
 
 def _merge(cfg: CfgNode) -> Callable[..., Detections]:
-    """Returns how to merge the passes. A threshold of 0 merges nothing, as in the release."""
+    """Returns the function that merges the passes.
+
+    A threshold of 0 merges nothing, as in the release.
+    """
     aug, limit = cfg.TEST.BBOX_AUG, cfg.MODEL.ATSS.PRE_NMS_TOP_N
     _, threshold = _threshold(cfg)
     if not aug.VOTE:

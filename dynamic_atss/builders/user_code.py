@@ -72,19 +72,19 @@ def construct(key: str, name: str, make: Any, /, *given: Any, **arguments: Any) 
 def require(
     key: str, name: str, found: Any, base: type, members: Sequence[str], requirement: str
 ) -> None:
-    """Checks that a class of the user's is a `base` and defines all its methods.
+    """Checks that a user's class is a `base` and defines all its methods.
 
     Args:
         members: names that the class must define.
-        requirement: ends the message; states what is accepted.
+        requirement: ends the message; states which classes are accepted.
 
     Raises:
-        UserError: states what is missing.
+        UserError: states the missing part.
     """
     if not (inspect.isclass(found) and issubclass(found, base)):
         raise UserError(f"{key} {name!r}: is no {base.__module__}.{base.__name__}; {requirement}")
     open_methods = set(getattr(found, "__abstractmethods__", ()))
-    # hasattr would find __call__ in every class, as classes can be called.
+    # hasattr would find __call__ in every class, because classes can be called.
     defined = {x for ancestor in getattr(found, "__mro__", ()) for x in vars(ancestor)}
     missing = [x for x in members if x not in defined or x in open_methods]
     if issubclass(found, nn.Module) and found.forward is nn.Module.forward:
@@ -100,10 +100,10 @@ def require_call(key: str, name: str, found: Any, count: int, requirement: str) 
     Reads the signature only: nothing is made or called.
 
     Args:
-        requirement: ends the message; states what is accepted.
+        requirement: ends the message; states which calls are accepted.
 
     Raises:
-        UserError: states what is missing.
+        UserError: states the missing part.
     """
     call, given = found, [None] * count
     if inspect.isclass(found):
@@ -180,7 +180,10 @@ def _import(place: str) -> Any:
 
 
 def _defined_in(module: Any, found: Any) -> bool:
-    """Whether the module, or a module of the package, defines `found`, not only imports it."""
+    """Returns True if the module, or a module of its package, defines `found`.
+
+    An object that the module only imports does not count.
+    """
     home = getattr(found, "__module__", None)
     return home is not None and (home == module.__name__ or home.startswith(f"{module.__name__}."))
 

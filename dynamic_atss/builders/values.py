@@ -24,7 +24,7 @@ def check_values(cfg: CfgNode) -> None:
     """Checks that values are supported and do not contradict each other.
 
     Raises:
-        UserError: states the key, the value and what is accepted.
+        UserError: states the key, the value and the accepted values.
     """
     for key, value, (only, advice) in _each(cfg, FIXED):
         if value != only:
@@ -114,7 +114,10 @@ def _check_order(cfg: CfgNode) -> None:
 
 
 def _check_scales(scales: tuple[Any, ...], ranges: tuple[Any, ...]) -> None:
-    """Checks the types of the entries too: loading cannot, as the defaults are empty."""
+    """Checks TEST.BBOX_AUG's scales and ranges, also the types of their entries.
+
+    Loading cannot check these types, because the defaults are empty.
+    """
     if not all(type(scale) is int for scale in scales):
         raise UserError(f"TEST.BBOX_AUG.SCALES {scales}: give integers, in pixels")
     if not all(map(_is_range, ranges)) or len(ranges) not in (0, len(scales)):

@@ -1,4 +1,4 @@
-"""The program `dynamic-atss`. Each command is a module here, imported only when it is called.
+"""Defines the program `dynamic-atss`. Each command is a module here, imported only when called.
 
 To add a command, write a module with `main() -> int`, which reads `sys.argv[1:]`, and add a line
 to COMMANDS.

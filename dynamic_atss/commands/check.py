@@ -1,4 +1,4 @@
-"""Check data sets before a training: annotations, every picture and duplicates.
+"""Checks data sets before a training: annotations, every picture and duplicates.
 
 dynamic-atss check coco:my/train.json:my/images coco:my/val.json:my/images --html my.html
 dynamic-atss check voc:my/devkit:trainval --fix clean.json

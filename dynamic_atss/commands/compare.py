@@ -35,7 +35,7 @@ _OUTPUT = "folder for the runs and for comparison.html, .md, .csv and .json"
 def main() -> int:
     args = _arguments()
 
-    # Imported here, as it imports torch: mistakes in the command line are reported before.
+    # It imports torch, so mistakes in the command line are reported before.
     from dynamic_atss.comparison import compare
     from dynamic_atss.comparison.conclusions import conclusions
     from dynamic_atss.comparison.report import STEM, write_reports

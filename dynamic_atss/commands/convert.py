@@ -1,4 +1,4 @@
-"""Convert a checkpoint between this project's format and the published ones.
+"""Converts a checkpoint between this project's format and the published ones.
 
 dynamic-atss convert model_final.pth release.pth --to project --strip
 dynamic-atss convert dsla_r50.pth ours.pth --to project

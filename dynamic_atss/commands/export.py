@@ -18,7 +18,7 @@ def main() -> int:
     args = _arguments()
     check_packages(args.format)
 
-    # Imported here, as it imports torch: mistakes in the command line are reported before.
+    # It imports torch, so mistakes in the command line are reported before.
     from dynamic_atss.export.run import export
 
     loading = {

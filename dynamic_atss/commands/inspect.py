@@ -1,4 +1,4 @@
-"""Show on one HTML page which priors learn which box, and why the others do not.
+"""Shows on one HTML page which priors learn which box, and why the others do not.
 
 dynamic-atss inspect --weights output/mine
 dynamic-atss inspect --weights output/mine --rules dynamic_atss atss simota --output page.html

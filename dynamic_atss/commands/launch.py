@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-# Hides the C++ stack of each call to a lost machine. Torch reads it when it is imported.
+# This hides the C++ stack of each call to a lost machine. Torch reads it at its import.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 from torch.distributed import run
@@ -46,7 +46,7 @@ def main() -> int:
     if sys.argv[1:2] in ([], ["-h"], ["--help"]):
         print(cli.as_typed(HELP), flush=True)  # torchrun prints its options after it
     torchrun_agent.prepare()
-    # A signal that is ignored, as SIGHUP under nohup, stays ignored: torchrun would handle it.
+    # A signal that is ignored, such as SIGHUP under nohup, stays ignored. torchrun would handle it.
     handled = [x for x in SIGNALS if signal.getsignal(getattr(signal, x)) is not signal.SIG_IGN]
     os.environ.setdefault("PET_SIGNALS_TO_HANDLE", ",".join(handled))
     os.environ.setdefault("PET_SHUTDOWN_TIMEOUT", "300")

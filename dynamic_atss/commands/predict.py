@@ -19,7 +19,7 @@ from dynamic_atss.errors import UserError
 def main() -> int:
     args = _arguments()
 
-    # Imported here, as it imports torch: mistakes in the command line are reported before.
+    # It imports torch, so mistakes in the command line are reported before.
     from dynamic_atss.inference.predict import predict
 
     call_options = {
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def _parts(option: str, text: str) -> list[str]:
-    """Splits `text` at its commas. Raises UserError: a part is empty."""
+    """Splits `text` at its commas. Raises UserError if a part is empty."""
     parts = [part.strip() for part in text.split(",")] if text else []
     if "" in parts:
         raise UserError(f"{option} {text!r}: a name is empty; give A,B without blanks around")

@@ -28,7 +28,7 @@ def main() -> int:
     args = cli.parse(parser)
     cfg = _configuration(args)
 
-    # Imported here, as it imports torch: mistakes in the command line are reported before.
+    # It imports torch, so mistakes in the command line are reported before.
     from dynamic_atss.run import report, test
 
     if args.report_only:

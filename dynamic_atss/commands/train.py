@@ -22,7 +22,7 @@ def main() -> int:
     args = cli.parse(parser)
     cfg = cli.configuration(args)
 
-    # Imported here, as it imports torch: mistakes in the command line are reported before.
+    # It imports torch, so mistakes in the command line are reported before.
     from dynamic_atss.run import train
 
     return train(cfg, resume=args.resume, test=not args.skip_test)

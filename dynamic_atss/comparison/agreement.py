@@ -1,6 +1,6 @@
 """Measures how well the scores of detections agree with their IoUs.
 
-Dynamic ATSS and DSLA reduce the discrepancy between the two. With a discrepancy, NMS may keep a
+Dynamic ATSS and DSLA reduce the difference between the two. If they differ, NMS may keep a
 detection that is placed worse than the one that it suppresses.
 
 The IoU of a detection is its largest IoU with an object of its class in its image, 0 without such
@@ -27,14 +27,15 @@ _IN_CROWD = 0.5  # share of the area
 
 
 class Agreement(NamedTuple):
-    """The agreement of scores and IoUs.
+    """Holds numbers of the agreement of scores and IoUs.
 
-    Args:
+    Attributes:
         detections: number of detections that count.
         left_out: number of detections left out because they lie in crowds.
         matched: number of counted detections with an IoU of 0.5 or more.
-        pearson, spearman: correlation of score and IoU over all, and over the matched ones
-            (`_matched`). None: undefined.
+        pearson, spearman: correlation of score and IoU over all counted detections; None if it is
+            undefined.
+        pearson_matched, spearman_matched: the same over the matched ones.
         counts, ious: (BINS,) number of detections and their mean IoU by score from 0 to 1. The
             mean of an empty bin is None.
     """
@@ -73,8 +74,10 @@ def agreement(table: Table, truth: TruthTable) -> Agreement:
 
 
 def best_ious(table: Table, truth: TruthTable) -> tuple[Floats, NDArray[np.bool_]]:
-    """Gives for each of D detections its largest IoU with an object of its class in its image,
-    (D,), and whether it lies in a crowd, (D,)."""
+    """Gives for each of D detections its largest IoU, and whether it lies in a crowd, (D,) each.
+
+    The IoU is that with an object of its class in its image.
+    """
     detection, box = pairs(table, truth)
     crowd = truth.crowd[box]
     best = np.zeros(len(table))

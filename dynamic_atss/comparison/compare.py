@@ -24,7 +24,7 @@ from dynamic_atss.files import open_folder
 
 
 class Request(NamedTuple):
-    """The command line's request: rules, seeds and a configuration with overrides."""
+    """Holds the command line's request: rules, seeds and a configuration with overrides."""
 
     config_file: str
     rules: Sequence[str]
@@ -112,8 +112,10 @@ def _labels(rules: Sequence[Rule]) -> dict[str, str]:
 
 
 def _open_data(job: Job) -> tuple[list[DetectionDataset], list[str]]:
-    """Opens all data sets, to report errors before the first run. Gives them, and the test sets'
-    names.
+    """Opens all data sets, to report errors before the first run.
+
+    Returns:
+        the data sets, and the names of the test sets.
 
     Raises:
         UserError: a data set cannot be opened, or there is no test set.

@@ -17,7 +17,7 @@ def conclusions(found: Comparison) -> list[str]:
 
 
 def _conclusion(found: Comparison, column: Column) -> str:
-    """Gives the line of a rule, "" for the reference."""
+    """Gives the line of a rule; "" for the reference."""
     if column.label == found.reference:
         return ""
     if not found.comparable(column):

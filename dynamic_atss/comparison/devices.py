@@ -13,9 +13,12 @@ from dynamic_atss.errors import UserError
 
 
 class Device(NamedTuple):
-    """A device of --devices.
+    """Describes a device of --devices.
 
-    name: as typed · kind: the value of MODEL.DEVICE · environment: variables of its processes
+    Attributes:
+        name: the device as typed.
+        kind: the value of MODEL.DEVICE.
+        environment: variables of its processes.
     """
 
     name: str

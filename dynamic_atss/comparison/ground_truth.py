@@ -23,7 +23,11 @@ class GroundTruthReader:
     """Reads each test set once."""
 
     def __init__(self, *, allow_code: bool = False) -> None:
-        """allow_code: whether a data set may name code that reads it."""
+        """Prepares a reader that has read nothing yet.
+
+        Args:
+            allow_code: True if a data set may name code that reads it.
+        """
         self._allow_code = allow_code
         self._known: dict[str, dict[str, DetectionDataset]] = {}
         self._tables: dict[tuple[str, str], TruthTable] = {}

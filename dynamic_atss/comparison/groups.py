@@ -10,7 +10,7 @@ from dynamic_atss.comparison.names import numbered
 from dynamic_atss.comparison.runs import Run
 from dynamic_atss.errors import UserError
 
-# Keys that do not separate runs, because they say only how a run is computed and logged.
+# Keys that do not separate runs, because they only change how a run is computed and logged.
 _NEUTRAL_KEYS = (
     *("SEED", "OUTPUT_DIR", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS", "SOLVER.TIMEOUT"),
     *("SOLVER.LOG_PERIOD", "SOLVER.CHECKPOINT_PERIOD", "SOLVER.KEEP_CHECKPOINTS"),
@@ -26,7 +26,7 @@ _BUDGET = (
 
 
 class Group(NamedTuple):
-    """The runs of one rule or one setting, by seed."""
+    """Holds the runs of one rule or one setting, by seed."""
 
     label: str
     runs: dict[int, Run]
@@ -69,7 +69,7 @@ def _labels(runs: Sequence[Run], keys: Sequence[str]) -> list[str]:
 
 
 def _tails(folders: Sequence[Path]) -> list[str]:
-    """Gives the last parts of the paths, as many as make them distinct."""
+    """Gives the last parts of the paths: the fewest that make them distinct."""
     paths = [folder.absolute().parts for folder in folders]
     for count in range(1, max(map(len, paths)) + 1):
         found = ["/".join(parts[-count:]) for parts in paths]
@@ -97,7 +97,7 @@ def in_words(value: Any) -> str:
 
 
 def _label(run: Run, keys: Sequence[str]) -> str:
-    """Gives the rule with its arguments, then the other settings that differ."""
+    """Gives the rule of a run with its arguments, then the other settings that differ."""
     others = [key for key in keys if not is_rule_key(key)]
     ends = [key.rpartition(".")[2] for key in others]
     names = [end if ends.count(end) == 1 else key for key, end in zip(others, ends, strict=True)]

@@ -15,9 +15,9 @@ _PARTS = 4  # the last quarter of the iterations is the end of a training
 
 
 class Measures(NamedTuple):
-    """The measures of one training.
+    """Holds the measures of one training.
 
-    Args:
+    Attributes:
         positives: mean number of positives per box, by size of the box.
         without: share of the boxes without a positive, by size of the box. Like `positives` it
             omits sizes without boxes, and is {} where nothing was recorded.
@@ -60,7 +60,10 @@ def measures(lines: Lines) -> Measures:
 
 
 def curve(lines: Lines, name: str) -> Curve:
-    """Gives the values of a name. A head with branches gives those of the first that has it."""
+    """Gives the values of a name by iteration.
+
+    A head with branches gives those of the first branch that has the name.
+    """
     found = [(line["iteration"], _value(line, name)) for line in lines]
     return {iteration: value for iteration, value in found if value is not None}
 

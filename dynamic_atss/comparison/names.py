@@ -17,7 +17,10 @@ def numbered(labels: Sequence[str]) -> list[str]:
 
 
 def short(labels: Sequence[str]) -> list[str]:
-    """Shortens long labels for a plot to their two ends. Escapes matplotlib's sign for formulas."""
+    """Shortens long labels for a plot to their two ends.
+
+    Escapes matplotlib's sign for formulas.
+    """
     half = (_LONGEST - 1) // 2
     shown = [x if len(x) <= _LONGEST else f"{x[:half]}…{x[-half:]}" for x in labels]
     return numbered([label.replace("$", r"\$") for label in shown])

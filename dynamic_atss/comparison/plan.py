@@ -31,7 +31,7 @@ _RESERVED_KEYS = {
 
 
 class Job(NamedTuple):
-    """A planned run with its complete configuration."""
+    """Describes a planned run with its complete configuration."""
 
     rule: Rule
     seed: int
@@ -46,12 +46,16 @@ class Job(NamedTuple):
         return f"{self.rule.label}, seed {self.seed}"
 
     def complete(self, test_sets: Iterable[str]) -> bool:
-        """Whether it is trained and tested."""
+        """Returns True if the run is trained, and tested on all of these sets."""
         scores = [self.folder / "inference" / name / "coco_metrics.json" for name in test_sets]
         return all(path.is_file() for path in (self.folder / "model_final.pth", *scores))
 
     def write_settings(self, device: str) -> Path:
-        """Writes the configuration to train with and gives its path. device: for MODEL.DEVICE."""
+        """Writes the configuration to train with and gives its path.
+
+        Args:
+            device: the value of MODEL.DEVICE.
+        """
         cfg = with_absolute_code(self.cfg)
         cfg.MODEL.DEVICE = device
         write_text(self.folder / SETTINGS, cfg.dump())

@@ -1,5 +1,7 @@
-"""Draws the plots of a report. Rules differ by colour, marker and dashes, to be readable without
-colour vision."""
+"""Draws the plots of a report.
+
+Rules differ by colour, marker and dashes, so that plots are readable without colour vision.
+"""
 
 from __future__ import annotations
 
@@ -217,7 +219,7 @@ def _of_sizes(
     columns: Sequence[Column],
     found: Comparison,
 ) -> Plots:
-    """Gives no plot if no run recorded the positives."""
+    """Gives a plot by size of the boxes; none if no run recorded the positives."""
     known = any(by_size(column, lambda measures: measures.positives) for column in columns)
     return [(title, partial(draw, columns))] if known else []
 

@@ -29,7 +29,10 @@ td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 7rem; 
 
 
 def write_reports(folder: Path, found: Comparison, facts: Sequence[str]) -> None:
-    """Writes comparison.md, .json, .csv and .html. facts: lines that state what was compared.
+    """Writes comparison.md, .json, .csv and .html.
+
+    Args:
+        facts: lines that state which data, budget and runs were compared.
 
     Raises:
         UserError: a file cannot be written.

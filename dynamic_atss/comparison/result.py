@@ -27,10 +27,13 @@ FORMAT = "dynamic_atss comparison 1"
 
 
 class Measured(NamedTuple):
-    """A run and its numbers.
+    """Holds a run and its numbers.
 
-    agreement: None: it could not be measured · truth_checksum: of the ground truth of its test,
-    "": the ground truth could not be read.
+    Attributes:
+        run: the run.
+        measures: the measures of its training.
+        agreement: the agreement of its scores and IoUs; None if it could not be measured.
+        truth_checksum: of the ground truth of its test; "" if the ground truth could not be read.
     """
 
     run: Run
@@ -39,7 +42,7 @@ class Measured(NamedTuple):
     truth_checksum: str = ""
 
     def number(self, name: str) -> float | None:
-        """Gives one of NUMBERS. None: undefined or not recorded."""
+        """Gives one of NUMBERS; None if it is undefined or not recorded."""
         if name in CORRELATIONS:
             return getattr(self.agreement, name, None)
         found = self.measures
@@ -55,7 +58,7 @@ class Measured(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A compared rule or setting with its runs by seed."""
+    """Holds a compared rule or setting with its runs by seed."""
 
     label: str
     runs: dict[int, Measured]
@@ -69,7 +72,7 @@ class Column(NamedTuple):
         return spread([*self.values(name).values()])
 
     def same_test(self, other: Column) -> bool:
-        """Tests whether both have the same test set and ground truth.
+        """Returns True if both have the same test set and ground truth.
 
         Compares only the names if one ground truth cannot be read.
         """
@@ -80,10 +83,13 @@ class Column(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """All numbers of a comparison.
+    """Holds all numbers of a comparison.
 
-    reference: label of the column that the others are compared with · notes: warnings ·
-    failures: the reason for each run that is missing
+    Attributes:
+        columns: the compared rules or settings.
+        reference: label of the column that the others are compared with.
+        notes: warnings.
+        failures: the reason for each run that is missing.
     """
 
     columns: list[Column]
@@ -92,19 +98,19 @@ class Comparison(NamedTuple):
     failures: dict[str, str]
 
     def difference(self, column: Column, name: str) -> Difference | None:
-        """Gives the difference to the reference. None: the reference itself, or not comparable."""
+        """Gives the difference to the reference; None for the reference, or if not comparable."""
         other = self._reference
         if column is other or not self.comparable(column):
             return None
         return paired(column.values(name), other.values(name))
 
     def comparable(self, column: Column) -> bool:
-        """Whether the column has the same test as the reference."""
+        """Returns True if the column has the same test as the reference."""
         return column.same_test(self._reference)
 
     @property
     def compared(self) -> list[Column]:
-        """The other columns that can be compared with the reference."""
+        """Lists the other columns that can be compared with the reference."""
         others = [column for column in self.columns if column is not self._reference]
         return [column for column in others if self.comparable(column)]
 
@@ -163,7 +169,10 @@ def compared(
     notes: Sequence[str] = (),
     failures: dict[str, str] | None = None,
 ) -> Comparison:
-    """Computes the numbers of all runs. reference: a label, "": that of the first group.
+    """Computes the numbers of all runs.
+
+    Args:
+        reference: a label; "": that of the first group.
 
     Raises:
         UserError: no group has that label, or a file of a run is broken.

@@ -17,10 +17,12 @@ _FORM = "write rules as NAME or NAME,argument=value,argument=value"
 
 
 class Rule(NamedTuple):
-    """A rule of the command line.
+    """Describes a rule of the command line.
 
-    text: as typed, with a comma before the arguments · name: the value of MODEL.ASSIGNER.NAME ·
-    arguments: the values of MODEL.ASSIGNER.ARGS
+    Attributes:
+        text: the rule as typed, with a comma before the arguments.
+        name: the value of MODEL.ASSIGNER.NAME.
+        arguments: the values of MODEL.ASSIGNER.ARGS.
     """
 
     text: str
@@ -29,12 +31,15 @@ class Rule(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The rule as typed, without the folder of a file."""
+        """Gives the rule as typed, without the folder of a file."""
         return self.text.removeprefix(self._folder)
 
     @property
     def folder(self) -> str:
-        """The folder of its runs. A checksum makes the name unique if characters were replaced."""
+        """Names the folder of its runs.
+
+        A checksum makes the name unique if characters were replaced.
+        """
         plain = re.sub(r"[^A-Za-z0-9_.=,+-]", "-", self.label)
         unique = self.text.replace(":", "-") == plain
         return plain if unique else f"{plain}-{hashlib.sha256(self.text.encode()).hexdigest()[:6]}"

@@ -1,4 +1,4 @@
-"""States what was compared: data, budget, seeds, and the settings that differ between runs."""
+"""States the facts of a comparison: data, budget, seeds, and the settings that differ."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ _DIFFERENT = (
 def facts(found: Comparison, *, trained: bool) -> list[str]:
     """Gives the facts as lines.
 
-    trained: whether this comparison trained all runs, with one configuration and version.
+    Args:
+        trained: True if this comparison trained all runs, with one configuration and version.
     """
     seeds = sorted({seed for column in found.columns for seed in column.runs})
     meaning = f"a seed is {_TRAINED}" if trained else _DIFFERENT if _others(found) else _READ
@@ -37,7 +38,7 @@ def facts(found: Comparison, *, trained: bool) -> list[str]:
 
 
 def what_differs(found: Comparison) -> list[Section]:
-    """Gives a table of the settings that differ, except those of the rule. Gives [] if none do."""
+    """Gives a table of the settings that differ, except those of the rule; [] if none do."""
     keys = _others(found)
     firsts = [_first(column) for column in found.columns]
     rows = [["rule", *(rule_label(run.settings) for run in firsts)]]

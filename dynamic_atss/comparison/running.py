@@ -30,16 +30,20 @@ _TAIL = 2**16  # bytes at the end of a log that hold its last lines
 
 
 class Failure(NamedTuple):
-    """A run that failed, and the reason."""
+    """Describes a run that failed, and the reason."""
 
     job: Job
     reason: str
 
 
 class _Started(NamedTuple):
-    """A running job.
+    """Describes a running job.
 
-    begin: time of the start in seconds · place: where its lines begin in output.txt, in bytes
+    Attributes:
+        job: the planned run.
+        process: the process that trains it.
+        begin: time of the start in seconds.
+        place: the byte in output.txt at which the lines of this process begin.
     """
 
     job: Job
@@ -156,7 +160,7 @@ def _start(job: Job, device: Device) -> _Started:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            start_new_session=True,  # keeps Ctrl-C from the runs; this process stops them once
+            start_new_session=True,  # Ctrl-C does not reach the runs; this process stops them
             preexec_fn=_end_with_parent,
         )
     return _Started(job, process, time.monotonic(), place)

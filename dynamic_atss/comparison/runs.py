@@ -21,9 +21,10 @@ RULE = "MODEL.ASSIGNER.NAME"
 
 
 class Run(NamedTuple):
-    """A finished run.
+    """Describes a finished run.
 
-    Args:
+    Attributes:
+        folder: the folder of the run.
         settings: the values of config.yaml by full key name. Keys that the run's version did not
             have take their defaults. An empty MODEL.ASSIGNER.NAME is replaced by the head's rule.
         lines: the training lines of metrics.jsonl.
@@ -43,12 +44,16 @@ class Run(NamedTuple):
 
     @property
     def results(self) -> Path:
-        """The file of its detections in COCO's format."""
+        """Names the file of its detections in COCO's format."""
         return self.folder / "inference" / self.test_set / "bbox.json"
 
 
 def read_run(folder: Path) -> Run:
-    """Reads a run. Raises UserError if it does not exist or is not complete."""
+    """Reads a run.
+
+    Raises:
+        UserError: the run does not exist or is not complete.
+    """
     settings = _settings(folder)
     records = read_metrics(folder / METRICS_FILE)
     test_set = next((str(r["dataset"]) for r in records if "dataset" in r), "")

@@ -16,7 +16,13 @@ Floats = NDArray[np.float64]
 
 
 class Spread(NamedTuple):
-    """Mean and standard deviation of n numbers. sd: divided by n - 1, None for one number."""
+    """Holds mean and standard deviation of n numbers.
+
+    Attributes:
+        n: the number of numbers.
+        mean: their mean.
+        sd: the standard deviation, divided by n - 1; None for one number.
+    """
 
     n: int
     mean: float
@@ -24,7 +30,10 @@ class Spread(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Mean of n paired differences, and the bounds of its interval. They are None for n = 1."""
+    """Holds the mean of n paired differences, and the bounds of its interval.
+
+    The bounds are None for n = 1.
+    """
 
     n: int
     mean: float
@@ -33,12 +42,12 @@ class Difference(NamedTuple):
 
     @property
     def significant(self) -> bool:
-        """Whether the interval excludes 0."""
+        """True if the interval excludes 0."""
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
     @property
     def verdict(self) -> str:
-        """The conclusion in words."""
+        """States the conclusion in words."""
         if self.n == 1:
             return "unknown with one seed"
         if not self.significant:
@@ -47,7 +56,7 @@ class Difference(NamedTuple):
 
 
 def spread(values: Sequence[float]) -> Spread | None:
-    """Computes mean and standard deviation. None: there are no numbers."""
+    """Computes mean and standard deviation; None if there are no numbers."""
     n = len(values)
     if not n:
         return None
@@ -59,9 +68,9 @@ def spread(values: Sequence[float]) -> Spread | None:
 
 
 def paired(values: Mapping[int, float], reference: Mapping[int, float]) -> Difference | None:
-    """Averages the differences of numbers with the same seed.
+    """Averages the differences of numbers with the same seed; None if no seed is in both.
 
-    Uses Student's t for the interval: mean -+ t(0.975, n - 1) sd / sqrt(n). None: no common seed.
+    Uses Student's t for the interval: mean -+ t(0.975, n - 1) sd / sqrt(n).
     """
     found = spread([values[seed] - reference[seed] for seed in values if seed in reference])
     if found is None:
@@ -108,7 +117,7 @@ def t_within(t: float, freedom: int) -> float:
 
 
 def pearson(a: Floats, b: Floats) -> float | None:
-    """Computes the correlation of two columns. None: one of them does not vary."""
+    """Computes the correlation of two columns; None if one of them does not vary."""
     if not len(a) or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     x, y = a - a.mean(), b - b.mean()

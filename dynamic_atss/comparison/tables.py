@@ -14,7 +14,14 @@ NONE = "–"
 
 
 class Section(NamedTuple):
-    """A section. key: of its plots in plots.PLOTS · heads, rows: the texts of its table"""
+    """Holds a section of a report.
+
+    Attributes:
+        key: the key of its plots in plots.PLOTS.
+        title: its title.
+        text: the text before the table.
+        heads, rows: the texts of its table.
+    """
 
     key: str
     title: str

@@ -16,7 +16,7 @@ from dynamic_atss.suggest import nearest
 
 
 def names_code(key: str, name: str) -> bool:
-    """Whether `name` is code of the user: "file.py:Name" or "module:Name".
+    """Returns True if `name` is code of the user: "file.py:Name" or "module:Name".
 
     Args:
         key: the configuration key, or SPEC. Only names of data sets may begin with a format, such
@@ -81,8 +81,10 @@ def with_absolute_code(cfg: CN) -> CN:
 
 
 def code_files(cfg: CN) -> list[Path]:
-    """Lists the files of code that the configuration names, as absolute paths. Modules are left
-    out."""
+    """Lists the files of code that the configuration names, as absolute paths.
+
+    Leaves out modules.
+    """
     names = [name for _, name in _code_names(cfg) if ".py:" in name]
     return [Path(f"{name.split('.py:', 1)[0]}.py").absolute() for name in dict.fromkeys(names)]
 
@@ -109,7 +111,7 @@ def _value(cfg: CN, key: str) -> Any:
 
 
 def _is_module(place: str) -> bool:
-    """Whether `place` can be code: a path, a dotted name or a module. Imports nothing."""
+    """Returns True if `place` can be code: a path, a dotted name or a module. Imports nothing."""
     if not place.isidentifier():
         return True
     spec = importlib.util.find_spec(place)

@@ -15,7 +15,7 @@ _SPLIT_FIRST = "the split comes first"
 
 
 def refuse_miswritten(key: str, names: Iterable[object]) -> None:
-    """Raises UserError: a name lacks its format, or has its parts in the wrong order.
+    """Raises UserError if a name lacks its format, or has its parts in the wrong order.
 
     Args:
         key: the configuration key that holds the names.
@@ -62,13 +62,13 @@ def _swapped(data_format: str, parts: str) -> tuple[str, str] | None:
 
 
 def _begins_correctly(data_format: str, parts: str) -> bool:
-    """Whether there are two parts, and the first fits the format's first part."""
+    """Returns True if there are two parts, and the first fits the format's first part."""
     ends = [m.start() for m in re.finditer(":", parts)]
     return any(_is_first_part(data_format, parts[:end]) for end in ends)
 
 
 def _is_first_part(data_format: str, part: str) -> bool:
-    """Whether `part` fits the format's first part: its annotation file or devkit folder."""
+    """Returns True if `part` fits the format's first part: an annotation file or devkit folder."""
     if data_format == "voc":
         return (Path(part).expanduser() / "ImageSets").is_dir()
     endings = {"coco": (".json",), "yolo": (".yaml", ".yml")}

@@ -18,7 +18,7 @@ _CONTINUATION = re.compile(r"# (?P<text>.*)")  # a line below the key that conti
 
 
 class Key(NamedTuple):
-    """A key's default, as `defaults.py` writes it, and its meaning in one line."""
+    """Holds a key's default, as `defaults.py` writes it, and its meaning in one line."""
 
     default: str
     meaning: str

@@ -10,7 +10,7 @@ from dynamic_atss.suggest import nearest
 
 PACKAGE = Path(__file__).parents[1]
 FOLDER = "configs"
-SIMILARITY = 0.75  # stricter than usual, as many names have the same ending
+SIMILARITY = 0.75  # stricter than usual, because many names end equally
 
 
 def shipped() -> Path:

@@ -26,7 +26,7 @@ from dynamic_atss.yaml_text import load_yaml
 def load_config(
     file: str | Path | None = None, overrides: Sequence[str] = (), *, allow_code: bool = False
 ) -> CN:
-    """Applies the YAML `file`, then `KEY VALUE KEY VALUE ...`, to the defaults; frozen.
+    """Applies the YAML `file`, then `KEY VALUE KEY VALUE ...`, to the defaults. Freezes the result.
 
     If a `file` "configs/..." does not exist, the file of that name in the package is read. Keys of
     two-stage models are accepted and left out; `keys_without_effect` lists them.
@@ -34,8 +34,8 @@ def load_config(
     Args:
         file: a YAML file; None: only the defaults.
         overrides: keys and their values, alternating.
-        allow_code: accept names of code in the file. Otherwise a name of code is accepted only from
-            `overrides`, so that reading a file does not decide which code runs.
+        allow_code: accepts names of code in the file. Otherwise a name of code is accepted only
+            from `overrides`, so that reading a file does not decide which code runs.
 
     Raises:
         UserError: the file is missing or broken, a key is unknown, a value has a wrong type, or
@@ -49,7 +49,7 @@ def load_config(
 def parse_config(
     text: str, source: str, overrides: Sequence[str] = (), *, allow_code: bool = False
 ) -> CN:
-    """Does the same as `load_config` for a YAML text, as checkpoints hold it.
+    """Does the same as `load_config` for a YAML text, such as that in a checkpoint.
 
     Args:
         source: the name of the text in messages.
@@ -198,8 +198,10 @@ def decoded(text: str) -> Any:
 
 
 def _as(default: Any, value: Any) -> Any:
-    """Converts `value` to the type of `default`, entry by entry: 1 -> 1.0, [1] -> (1,),
-    9e4 -> 90000. A single number becomes the only entry: 800 -> (800,).
+    """Converts `value` to the type of `default`, entry by entry.
+
+    Examples: 1 -> 1.0, [1] -> (1,), 9e4 -> 90000. A single number becomes the only entry:
+    800 -> (800,).
 
     Entries are not checked if the default is empty: `check_config` checks them.
 
@@ -212,7 +214,7 @@ def _as(default: Any, value: Any) -> Any:
     if default and isinstance(default, tuple | list) and type(value) in (int, float):
         return type(default)([_as(default[0], value)])
     if type(value) is int:
-        float(value)  # raises OverflowError; Python cannot print so long an integer either
+        float(value)  # raises OverflowError for an integer too long to print
     if type(value) is type(default):
         return value
     if isinstance(default, float) and type(value) is int:

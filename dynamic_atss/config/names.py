@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-# The beginning of a name of DATASETS. A comma that no such beginning follows is part of a path.
+# The beginning of a name of DATASETS. A comma before any other text is part of a path.
 _DATA_SET = re.compile(
     r"""\s*['"]?(?:(?:coco|voc|yolo):      # a format
     |[^,]*?\.py:[A-Za-z_]\w*(?=:|\s*['"]?\Z)  # the file of a user's format
@@ -18,13 +18,13 @@ _CODE = re.compile(r".*:")  # the beginning of a name of another key
 
 
 def names_in(key: str, text: str) -> tuple[object, ...] | None:
-    """Reads the names in `text`: a Python tuple or list, or names separated by commas, with or
-    without quotes and brackets. Returns None if `text` is another value, such as a number.
+    """Reads the names in `text`; None if `text` is another value, such as a number.
 
-    Backslashes belong to paths: "C:\\new" contains no line break.
+    The text is a Python tuple or list, or names separated by commas, with or without quotes and
+    brackets. Backslashes belong to paths: "C:\\new" contains no line break.
 
     Args:
-        key: a key of NAME_LISTS, which decides what names look like.
+        key: a key of NAME_LISTS, which decides how names begin.
     """
     try:
         value = ast.literal_eval(_doubled(text.strip()))

@@ -24,7 +24,11 @@ USAGE = ("config", "exif")  # entries of a checkpoint; see `usage`
 
 
 class _Dataset(Protocol):
-    """A training set. exif: "apply" or "ignore", as in `DetectionDataset`."""
+    """Describes the part of a training set that is used here.
+
+    Attributes:
+        exif: "apply" or "ignore", as in `DetectionDataset`.
+    """
 
     exif: str
 
@@ -58,7 +62,7 @@ def log_changes(cfg: CfgNode, output: Path) -> None:
 
 
 def write_config(cfg: CfgNode, output: Path, start: int) -> None:
-    """Writes config.yaml. Keeps a different file that exists, as config-before-<start>.yaml.
+    """Writes config.yaml. Keeps a copy of a former file that differs: config-before-<start>.yaml.
 
     Args:
         start: the iteration up to which the former configuration was used.
@@ -79,7 +83,7 @@ def write_config(cfg: CfgNode, output: Path, start: int) -> None:
 
 
 def _differs(before: bytes, text: str) -> bool:
-    """Whether a file has other values than `text`, or is no configuration."""
+    """Returns True if a file has other values than `text`, or is no configuration."""
     try:
         return bool(changes(before.decode("utf-8"), text))
     except ValueError:
@@ -93,7 +97,7 @@ def _free_path(folder: Path, stem: str) -> Path:
 
 
 def changes(old: str, new: str) -> list[str]:
-    """Lists the keys whose values differ, as `SOLVER.BASE_LR 0.01 -> 0.02`.
+    """Lists the keys whose values differ, in the form `SOLVER.BASE_LR 0.01 -> 0.02`.
 
     Args:
         old, new: YAML texts.
@@ -136,5 +140,5 @@ def _shown(values: dict[str, Any], key: str) -> str:
 
 
 def _tuples(value: Any) -> Any:
-    """Converts lists to tuples, as the command line has them."""
+    """Converts lists to tuples, which the command line gives."""
     return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""Keys of the configuration that are not read as usual."""
+"""Lists keys of the configuration that are not read as usual."""
 
 # Keys of two-stage models in published YAML files: accepted, without effect.
 WITHOUT_EFFECT = (

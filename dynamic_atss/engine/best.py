@@ -31,7 +31,7 @@ class Best:
     tested: int = 0
 
     def add(self, iteration: int, value: float) -> bool:
-        """Adds a test, and returns whether it is the best. Counts a repeated test only once."""
+        """Adds a test, and returns True if it is the best. Counts a repeated test only once."""
         if iteration <= self.tested:
             return iteration == self.iteration
         better = value > self.value
@@ -42,7 +42,7 @@ class Best:
 
     @property
     def enough(self) -> bool:
-        """Whether the run should end."""
+        """True if the run should end."""
         return 0 < self.patience <= self.waited
 
     def summary(self) -> str:

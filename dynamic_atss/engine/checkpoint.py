@@ -69,7 +69,12 @@ def _checked(path: Path, content: Any) -> dict[str, Any]:
 
 
 def name_after(iteration: int, last: int) -> str:
-    """Gives the checkpoint's name without its ending. last: the last iteration of the run."""
+    """Gives the checkpoint's name without its ending.
+
+    Args:
+        iteration: the iteration of the checkpoint.
+        last: the last iteration of the run.
+    """
     return "model_final" if iteration == last else f"model_{iteration:07d}"
 
 
@@ -83,8 +88,9 @@ def naming_checkpoint() -> Iterator[None]:
 
 
 class Checkpointer:
-    """Handles the checkpoints of an output folder: `<name>.pth`, and `last_checkpoint`, which names
-    the last one.
+    """Handles the checkpoints of an output folder.
+
+    They are the files `<name>.pth`, and `last_checkpoint`, which names the last one.
 
     Args:
         keep: the number of `model_<iteration>.pth` that are kept; 0: all. Files of later iterations
@@ -100,7 +106,8 @@ class Checkpointer:
     def save(self, name: str, content: dict[str, Any]) -> Path:
         """Writes `<name>.pth`, points `last_checkpoint` to it, then deletes old checkpoints.
 
-        Raises as `save_checkpoint`, without deleting any.
+        Raises:
+            UserError, TypeError: as `save_checkpoint`. No checkpoint is deleted then.
         """
         path = self.folder / f"{name}.pth"
         save_checkpoint(path, content)
@@ -110,7 +117,11 @@ class Checkpointer:
         return path
 
     def mark_best(self) -> None:
-        """Links `model_best.pth` to the last saved checkpoint. Raises UserError as `save`."""
+        """Links `model_best.pth` to the last saved checkpoint.
+
+        Raises:
+            UserError: as `save`.
+        """
         if self.current is not None:
             link_or_copy(self.current[0], self.folder / BEST)
 
@@ -134,8 +145,7 @@ class Checkpointer:
         return newest.path if newest else None
 
     def load(self, path: Path) -> dict[str, Any]:
-        """Does the same as `load_checkpoint`, but does not read a file again that `find` has just
-        read."""
+        """Does the same as `load_checkpoint`, without reading again a file that `find` has read."""
         if path in self._contents:
             return _checked(path, self._contents.pop(path))
         return load_checkpoint(path)
@@ -143,13 +153,14 @@ class Checkpointer:
     def set_current(self, path: Path, iteration: int) -> None:
         """Makes `path` the current checkpoint, and points `last_checkpoint` to it.
 
-        Raises UserError as `save`.
+        Raises:
+            UserError: as `save`.
         """
         self.current = path, iteration
         write_text(self.folder / LAST, path.name)
 
     def holds_run(self) -> bool:
-        """Whether the folder holds files of a run, which a new run would overwrite."""
+        """Returns True if the folder holds files of a run, which a new run would overwrite."""
         names = ("config.yaml", "metrics.jsonl", LAST)
         return any((self.folder / n).exists() for n in names) or any(
             self.folder.glob("model_*.pth")
@@ -159,7 +170,7 @@ class Checkpointer:
 def _check_plain(value: Any, where: str) -> None:
     """Raises TypeError for a value that torch.load with weights_only=True would refuse.
 
-    Compares types exactly, as subclasses, such as yacs nodes and numpy numbers, are refused.
+    Compares types exactly, because subclasses, such as yacs nodes and numpy numbers, are refused.
     """
     if type(value) in (dict, OrderedDict, Counter):
         for key, item in value.items():

@@ -26,7 +26,7 @@ Records = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class LowScoreCauses:
-    """The data in which causes are searched, in addition to the detections.
+    """Holds the data in which causes are searched, in addition to the detections.
 
     Attributes:
         model: the detector.
@@ -52,7 +52,7 @@ class LowScoreCauses:
         score = largest_score(self.model, batch)
         seen = f"on the first {len(batch.image_ids)} images"
         if trained is not None and (other := largest_score(trained, batch)) > 2 * score:
-            # The distance alone is no sign: 3 % is usual while the learning rate is high.
+            # A large distance alone means nothing: 3 % is usual while the learning rate is high.
             return [
                 f"the test uses the averaged weights, which still lag behind: their largest class "
                 f"score is {score:.4f}, that of the trained weights is {other:.4f} ({seen}, "

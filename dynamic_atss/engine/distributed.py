@@ -30,7 +30,7 @@ _COLLECTIVE = ("gloo", "ProcessGroup", "TCPStore")
 
 @dataclass
 class _Run:
-    """The state that all processes share.
+    """Holds the state that all functions of this module share.
 
     Attributes:
         watch: reports which other process is lost.
@@ -105,14 +105,14 @@ def _line(trouble: str) -> str:
 
 @contextlib.contextmanager
 def naming_lost_process() -> Iterator[None]:
-    """If a collective fails in the block, ends the process and names the lost one."""
+    """Ends the process, and names the lost one, if a collective fails in the block."""
     try:
         yield
     except RuntimeError as error:
         watch = _run.watch
         if watch is None or not _of_collective(error) or reported_code():
             raise
-        with on_signals(ignore):  # the launcher sends them, as a process has ended
+        with on_signals(ignore):  # the launcher sends them after a process has ended
             line = _line(watch.reason())
             if watch.ended_with(MISTAKE):  # on another machine, which reports it
                 end_at_once(MISTAKE)
@@ -168,7 +168,7 @@ def average(x: Tensor) -> Tensor:
 
 
 def same_buffers(model: nn.Module) -> None:
-    """Copies the buffers of rank 0 to all processes, as batch norm's statistics differ."""
+    """Copies the buffers of rank 0 to all processes, because batch norm's statistics differ."""
     if world_size() > 1:
         with waiting():
             for buffer in model.buffers():
@@ -205,7 +205,7 @@ def on_rank_0(call: Callable[[], _T]) -> _T:
 def long_timeout_group() -> Any:
     """Gives a process group with a very long timeout; None for one process.
 
-    It is a gloo group on the CPU, as NCCL cannot wait so long.
+    It is a gloo group on the CPU, because NCCL cannot wait so long.
     """
     if world_size() > 1 and _run.patient is None:
         _run.patient = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)

@@ -34,14 +34,14 @@ _ALMOST_ZERO = 0.0005  # an AP below it is printed as 0.000
 
 
 class ScoredDataset(Protocol):
-    """The part of a data set that `evaluate_dataset` uses.
+    """Describes the part of a data set that `evaluate_dataset` uses.
 
     Attributes:
         annotations: the annotation file, for messages.
         category_ids: the COCO id of each class; None for a class that the set lacks.
         class_names: the name of each class.
         image_ids: the images that must be tested.
-        voc_scores: compute VOC's scores, too.
+        voc_scores: True computes VOC's scores, too.
         read: reads the annotations.
     """
 
@@ -79,7 +79,7 @@ def run_detection(
     Raises:
         RuntimeError: on all ranks, if an image was tested twice, was missed or was unexpected.
     """
-    # The forward pass of DDP exchanges buffers, but the ranks have different numbers of batches.
+    # DDP's forward pass exchanges buffers, but the ranks have different numbers of batches.
     plain = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
     seen: list[int] = []
     tables: list[Table] = []
@@ -180,8 +180,9 @@ def defined_numbers(dataset: ScoredDataset) -> list[str]:
 def scores_of(
     dataset: ScoredDataset, truth: TruthTable, table: Table, max_dets: int
 ) -> CocoScores | None:
-    """Scores detections by COCO's metrics, and by VOC's if the data set asks for them; None if the
-    data set has no boxes.
+    """Scores detections by COCO's metrics, and by VOC's if the data set asks for them.
+
+    Returns None if the data set has no boxes.
 
     Raises:
         UserError: as `evaluate_coco`.
@@ -205,7 +206,7 @@ def _log_scores(dataset: ScoredDataset, scores: CocoScores, folder: str | Path |
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Sets `model.eval()` for the block, and then restores the mode of each module.
 
-    One `model.train()` would be wrong, as frozen parts stay in evaluation mode.
+    One `model.train()` would be wrong, because frozen parts stay in evaluation mode.
     """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -23,7 +23,12 @@ class Events:
     """
 
     def __init__(self, folder: Path, start: int) -> None:
-        """start: iteration after which events of an interrupted run are hidden."""
+        """Opens the event files in a folder.
+
+        Args:
+            folder: the folder.
+            start: the iteration after which events of an interrupted run are hidden.
+        """
         self._folder = folder
         self._writer: Any = None
         try:
@@ -52,7 +57,11 @@ class Events:
         self._write(lambda writer: _write_picture(writer, tag, picture, iteration))
 
     def add_hyperparameters(self, values: Mapping[str, Any], shown: Iterable[str]) -> None:
-        """Writes hyperparameters. shown: the names of scalars to show with them."""
+        """Writes hyperparameters.
+
+        Args:
+            shown: the names of scalars to show with them.
+        """
         self._write(lambda writer: _write_hyperparameters(writer, values, shown))
 
     def close(self) -> None:
@@ -90,8 +99,10 @@ def _silence_writing_thread() -> None:
 
 
 def _write_picture(events: Any, tag: str, picture: Tensor, iteration: int) -> None:
-    """Writes a picture as JPEG: `SummaryWriter.add_image` writes PNG, which takes ten times as long
-    and twice the space."""
+    """Writes a picture as JPEG.
+
+    `SummaryWriter.add_image` writes PNG, which takes ten times as long and twice the space.
+    """
     from tensorboard.compat.proto.summary_pb2 import Summary
 
     pixels = picture.permute(1, 2, 0).flip(2).contiguous().numpy()

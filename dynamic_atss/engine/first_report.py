@@ -1,5 +1,6 @@
-"""Reports an error once: of the processes that one launcher started on a machine, the first that
-fails prints why. The others see that it has, and print nothing.
+"""Reports an error once for all processes that one launcher started on a machine.
+
+The first process that fails prints why. The others see that it has, and print nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def report_end(message: str, code: int = MISTAKE) -> None:
     the same launcher have reported the same message.
     """
     # The launcher sends SIGTERM to all processes as soon as one of them has ended. The handler runs
-    # in the main thread, which does not get to it while another thread ends the process.
+    # in the main thread, which has no time for it while another thread ends the process.
     main = threading.current_thread() is threading.main_thread()
     with on_signals(ignore) if main else contextlib.nullcontext():
         if claim_report(code, message) and not _reported_before(message):
@@ -36,7 +37,7 @@ def report_end(message: str, code: int = MISTAKE) -> None:
 
 
 def _reported_before(message: str) -> bool:
-    """Whether a process of an earlier start has reported the same message."""
+    """Returns True if a process of an earlier start has reported the same message."""
     mark = _mark()
     if mark is None:
         return False
@@ -45,14 +46,17 @@ def _reported_before(message: str) -> bool:
 
 
 def after_mistake(call: Callable[[int], None]) -> None:
-    """Has `call` called with the exit code after a user's mistake is reported, by any process."""
+    """Registers a function that is called with the exit code after a user's mistake is reported.
+
+    It does not matter which process reports the mistake.
+    """
     _after_mistake.append(call)
 
 
 def claim_report(code: int, message: str = "") -> bool:
     """Records for the other processes that this one ends with `code`, and why.
 
-    Returns whether it is the first to do so, and therefore the one that prints.
+    Returns True if this process is the first to do so, and therefore the one that prints.
     """
     mark = _mark()
     try:
@@ -83,7 +87,8 @@ def wait_for_report() -> None:
     """Waits until the process that has the message has reported it.
 
     The launcher sends SIGTERM to the others as soon as one process ends, so a process without a
-    message must not end first. The wait is short, as the report of another machine is not seen.
+    message must not end first. The wait is short, because this process does not see the report of
+    another machine.
     """
     end = time.monotonic() + _LONGEST_WAIT
     while _mark() is not None and not reported_code() and time.monotonic() < end:
@@ -91,10 +96,10 @@ def wait_for_report() -> None:
 
 
 def _mark() -> Path | None:
-    """Gives the file that records the report of this launcher, machine and restart; None without a
-    launcher.
+    """Gives the file that records the report of this launcher, machine and restart.
 
-    torchrun names a file for errors of each process, <folder>/<local rank>/error.json.
+    Returns None without a launcher. torchrun names a file for errors of each process,
+    <folder>/<local rank>/error.json.
     """
     error_file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     return Path(error_file).parent.parent / "end_told" if error_file else None

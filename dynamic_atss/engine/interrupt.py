@@ -1,7 +1,7 @@
 """Handles the signals that ask a process to end.
 
-Each part of the program chooses a handler by `on_signals`: `stop_now` where nothing would be lost,
-or a handler that only records the signal where work must be finished first.
+Each part of the program chooses a handler by `on_signals`. It is `stop_now` where nothing would be
+lost. Where work must be finished first, the handler only records the signal.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ Handler = Callable[..., Any] | signal.Handlers
 
 
 class Stopped(SystemExit):
-    """A signal asked the process to end. exit_code: 128 + the number of the signal."""
+    """Says that a signal asked the process to end.
+
+    Attributes:
+        exit_code: 128 + the number of the signal.
+    """
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -36,7 +40,7 @@ class Stopped(SystemExit):
 
 
 def stop_now(number: int, *_: Any) -> NoReturn:
-    """Raises `Stopped`: a handler after which files are closed and workers are stopped."""
+    """Raises `Stopped`. After this handler, files are closed and workers are stopped."""
     raise Stopped(number)
 
 
@@ -48,8 +52,8 @@ def ignore(*_: Any) -> None:
 def on_signals(handler: Handler) -> Iterator[None]:
     """Sets `handler` for the stop signals during the block, and then restores the old handlers.
 
-    After `Stopped`, `ignore` replaces an old handler `stop_now`, as the program ends already.
-    A signal that is ignored stays ignored, as under nohup and behind a shell's `&`.
+    After `Stopped`, `ignore` replaces an old handler `stop_now`, because the program ends already.
+    An ignored signal stays ignored, for example under nohup and behind a shell's `&`.
     """
     previous = {number: signal.getsignal(number) for number in SIGNALS}
     handled = [number for number in SIGNALS if previous[number] is not signal.SIG_IGN]
@@ -69,9 +73,12 @@ def on_signals(handler: Handler) -> Iterator[None]:
 def second_sigint_ends(on_end: Callable[[int], Any]) -> Iterator[None]:
     """Lets a second SIGINT end the process at once during the block, even in a long computation.
 
-    Calls `on_end` with the exit code before. Python runs its handlers only between two bytecode
-    instructions, and a training step is one instruction of many seconds. So a thread reads the
-    socket to which the system's handler writes at once.
+    Python runs its handlers only between two bytecode instructions, and a training step is one
+    instruction of many seconds. So a thread reads the socket to which the system's handler writes
+    at once.
+
+    Args:
+        on_end: is called with the exit code before the process ends.
     """
     reader, writer = socket.socketpair()
     writer.setblocking(False)

@@ -22,7 +22,10 @@ def sign(output: Path) -> None:
 
 
 def began(output: Path) -> bool:
-    """Whether this launcher has begun the run in `output`, which then resumes without --resume."""
+    """Returns True if this launcher has begun the run in `output`.
+
+    Such a run resumes without --resume.
+    """
     path = output / _SIGNATURE
     if not _name() or not path.exists():
         return False
@@ -36,8 +39,8 @@ def began(output: Path) -> bool:
 def _name() -> str:
     """Gives the name of the launcher's run; "" without a launcher.
 
-    It is --rdzv-id, which is the same on all machines, else the launcher's folder for errors on
-    this machine, which is the same for all its restarts.
+    It is --rdzv-id, which is the same on all machines. Without it, the name is the launcher's
+    folder for errors on this machine, which is the same for all its restarts.
     """
     run_id = os.environ.get("TORCHELASTIC_RUN_ID", "")
     error_file = os.environ.get("TORCHELASTIC_ERROR_FILE", "")

@@ -33,7 +33,10 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 class Lock:
-    """The lock of a folder. Call `release` at the end; the system releases it after a kill."""
+    """Locks a folder.
+
+    Call `release` at the end. The system releases the lock of a process that is killed.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / NAME
@@ -80,7 +83,12 @@ class Lock:
         logger.warning("%s is taken over: its owner has ended (%s)", self._path, owner)
 
     def _alive(self, owner: LockOwner, has_locks: bool) -> bool:
-        """has_locks: the file system has locks, so an owner on this machine would have one."""
+        """Returns True if the owner of the file still runs, as far as this process can see.
+
+        Args:
+            owner: the owner that the file names.
+            has_locks: True if the file system has locks. An owner on this machine would hold one.
+        """
         current = LockOwner.this_process()
         if owner.launch and owner.launch == current.launch:  # before the launcher's restart
             return False
@@ -122,7 +130,7 @@ def _open_locked(path: Path) -> tuple[int | None, bool]:
     """Opens and locks the file.
 
     Returns:
-        the file, or None if another process has locked it; and whether the file system has locks.
+        the file, or None if another process has locked it; and True if the file system has locks.
         If it has none, the file is not locked.
     """
     while True:
@@ -140,7 +148,11 @@ def _open_locked(path: Path) -> tuple[int | None, bool]:
 
 
 def _lock(file: int) -> bool:
-    """Locks a file; False if the file system has no locks. Raises OSError if it is locked."""
+    """Locks a file. Returns False if the file system has no locks.
+
+    Raises:
+        OSError: the file cannot be locked, for example because another process has locked it.
+    """
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -164,8 +176,10 @@ def _write(file: int, text: bytes) -> None:
 
 
 def _age(path: Path) -> float:
-    """Gives the seconds since a file was touched, by the clock of its file system, as the clocks of
-    machines differ."""
+    """Gives the seconds since a file was touched.
+
+    It uses the clock of the file system, because the clocks of machines differ.
+    """
     probe = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         probe.touch()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class LockOwner:
-    """The process that holds a folder.
+    """Describes the process that holds a folder.
 
     Attributes:
         host: the name of the machine.
@@ -65,8 +65,10 @@ class LockOwner:
 
     @property
     def runs_here(self) -> bool:
-        """Whether the process still runs on this machine; another process with its id does not
-        count."""
+        """True if the process still runs on this machine.
+
+        Another process with its id does not count.
+        """
         return self.host == socket.gethostname() and self.born == _born(self.pid) != ""
 
     def __str__(self) -> str:
@@ -74,10 +76,10 @@ class LockOwner:
 
 
 def _born(pid: int) -> str:
-    """Gives the start of a process in ticks since boot, and the id of the boot; "" if there is no
-    such process.
+    """Gives the start of a process in ticks since boot, and the id of the boot.
 
-    A process id can be used again; the same start time cannot.
+    Returns "" if there is no such process. A process id can be used again. The same start time
+    cannot.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()

@@ -31,14 +31,16 @@ class LogAverages:
 
     @property
     def count(self) -> int:
-        """Iterations since the last line."""
+        """Counts the iterations since the last line."""
         return self._count
 
     def add(
         self, losses: Mapping[str, float], metrics: Mapping[str, Sequence[float]] | None = None
     ) -> None:
-        """Adds the loss terms and metrics of an iteration. A metric is a number, or a sum and a
-        count."""
+        """Adds the loss terms and metrics of an iteration.
+
+        A metric is a number, or a sum and a count.
+        """
         self._count += 1
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
@@ -53,7 +55,7 @@ class LogAverages:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Does not count the time of the block, such as a test, as time of the training."""
+        """Leaves out the time of the block, such as a test, from the time of the training."""
         start = time.perf_counter()
         yield
         self._start += time.perf_counter() - start

@@ -26,18 +26,27 @@ class Clock:
 class LogFormatter:
     """Formats numbers as a line of text with units, always in the same order.
 
-    Metrics of the assignment are left out, as they would double the length of a line;
+    Metrics of the assignment are left out, because they would double the length of a line.
     `metrics.jsonl` and TensorBoard have them. Metrics of a user's rule or criterion are shown.
     """
 
     def __init__(self, last: int, images: int) -> None:
-        """last: the last iteration of the run. images: per iteration, over all processes."""
+        """Prepares the formatter for a run.
+
+        Args:
+            last: the last iteration of the run.
+            images: images per iteration, over all processes.
+        """
         self._last, self._images = last, images
         self._seconds = math.nan  # per iteration, smoothed
         self._order: dict[str, None] = {}
 
     def text(self, iteration: int, values: Mapping[str, float]) -> str:
-        """Formats a line. values: those of `LogAverages.close`, and `lr`."""
+        """Formats a line.
+
+        Args:
+            values: those of `LogAverages.close`, and `lr`.
+        """
         seconds = values["time"]
         speed = self._images / seconds if seconds else 0.0
         waiting = 100 * values["data_time"] / seconds if seconds else 0.0
@@ -68,7 +77,7 @@ class LogFormatter:
 
 
 def first_text(iteration: int, last: int, loss: float, images: int, seconds: float) -> str:
-    """Formats the line after the first iteration, as the first full line can take minutes.
+    """Formats the line after the first iteration, because the first full line can take minutes.
 
     Args:
         seconds: the time of this iteration, which includes the start of the workers.
@@ -87,7 +96,10 @@ def rate(speed: float) -> str:
 
 
 def is_loss(name: str) -> bool:
-    """Whether a number is the loss or a term of it; branches have names "<branch>/<name>"."""
+    """Returns True if a number is the loss or a term of it.
+
+    Branches have names "<branch>/<name>".
+    """
     last_part = name.rpartition("/")[2]
     return last_part == "loss" or last_part.startswith("loss_")
 

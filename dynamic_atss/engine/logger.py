@@ -17,7 +17,7 @@ _DATE = re.compile(r"\s*\d{4}-\d\d-\d\d ")
 
 
 class _WarnsOnce(logging.Handler):
-    """Prints one line to stderr when lines cannot be written, as to a full disk.
+    """Prints one line to stderr when lines cannot be written, for example to a full disk.
 
     The run continues. The base class would print a traceback for each line.
     """

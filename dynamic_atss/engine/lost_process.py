@@ -19,12 +19,12 @@ from typing import Any
 from dynamic_atss.engine.rendezvous import Rendezvous, place
 from dynamic_atss.errors import code_place
 
-_STOPPED = 5  # periods; if a check is later than that, this process was stopped
+_STOPPED = 5  # periods; a check that is later means that this process was stopped
 
 
 @dataclass
 class Sight:
-    """The knowledge of this process about all processes. Times are monotonic, in seconds.
+    """Holds the knowledge of this process about all processes. Times are monotonic, in seconds.
 
     Attributes:
         hosts: the machine of each rank.
@@ -113,7 +113,7 @@ class Watch:
     Args:
         meeting: the processes of this start.
         timeout: in seconds.
-        end: is called, in one of the threads, with a text that says what is wrong.
+        end: is called, in one of the threads, with a text that describes the trouble.
     """
 
     def __init__(self, meeting: Rendezvous, timeout: float, end: Callable[[str], Any]) -> None:
@@ -164,13 +164,15 @@ class Watch:
             thread.join(timeout=2 * self.period)
 
     def leave(self, code: int) -> None:
-        """Sends the others the exit code of this process, and waits until they have read it, as the
-        store may end with this process."""
+        """Sends the others the exit code of this process, and waits until they have read it.
+
+        It waits because the store may end with this process.
+        """
         self.ended = code
         self._over.wait(3 * self.period)
 
     def ended_with(self, code: int) -> bool:
-        """Whether another process has ended with that exit code."""
+        """Returns True if another process has ended with that exit code."""
         return any(message.get("ended") == code for message in self.sight.messages)
 
     def reason(self) -> str:

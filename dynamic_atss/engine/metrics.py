@@ -30,7 +30,7 @@ class Board(Protocol):
 
     @property
     def open(self) -> bool:
-        """Whether it accepts entries; otherwise they are dropped."""
+        """True if the board accepts entries. Otherwise they are dropped."""
 
     def add_scalar(self, tag: str, value: float, iteration: int) -> None: ...
 
@@ -47,11 +47,11 @@ class MetricsWriter:
     """Appends records to `output_dir/metrics.jsonl`, and shows them on boards. Use it on rank 0.
 
     Each record is a line that is flushed at once, so that a killed run loses at most part of a
-    line. From an existing file, drops the records after `start_iteration` and the tests at it, as
-    the resumed run writes them again.
+    line. From an existing file, drops the records after `start_iteration` and the tests at it,
+    because the resumed run writes them again.
 
     Args:
-        tensorboard: write TensorBoard's event files to the same folder.
+        tensorboard: True writes TensorBoard's event files to the same folder.
         boards: further boards. They stay open when the run goes back to an earlier iteration.
     """
 
@@ -85,7 +85,9 @@ class MetricsWriter:
         self._open(iteration)
 
     def write(self, iteration: int, values: Mapping[str, Any]) -> None:
-        """Records numbers by name: `loss`, each loss term, each metric, `lr`, `time`, `data_time`,
+        """Records numbers by name.
+
+        The names are `loss`, each loss term, each metric, `lr`, `time`, `data_time` and
         `max_mem_mb`.
 
         Args:
@@ -107,7 +109,7 @@ class MetricsWriter:
 
     @property
     def draws(self) -> bool:
-        """Whether a board accepts pictures."""
+        """True if a board accepts pictures."""
         return any(board.open for board in self._boards)
 
     def write_run(
@@ -120,7 +122,7 @@ class MetricsWriter:
         shown = ["train/loss", *(f"eval/{name}/AP" for name in test_sets)]
         for board in self._boards:
             for name, content in (("run", text), ("config", config)):
-                # Indented, as Markdown then keeps the line breaks.
+                # The texts are indented, because Markdown then keeps the line breaks.
                 board.add_text(name, textwrap.indent(content, "    "), self._start)
             board.add_hyperparameters(hyperparameters, shown)
 
@@ -176,7 +178,11 @@ class _Lines:
     """
 
     def __init__(self, path: Path) -> None:
-        """Opens the file. Raises UserError: it cannot be opened."""
+        """Opens the file.
+
+        Raises:
+            UserError: it cannot be opened.
+        """
         self._path, self._warned = path, False
         try:
             self._file = path.open("a", encoding="utf-8")

@@ -14,7 +14,7 @@ NEEDED = (
 
 
 class Names:
-    """Names of numbers, each with the count of its numbers.
+    """Holds the names of numbers, each with the count of its numbers.
 
     Processes add their numbers by position, so different names would be mixed up, and different
     counts would block. All processes compare their names in the first step. In later steps each

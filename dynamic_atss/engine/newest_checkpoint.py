@@ -20,7 +20,7 @@ LAST = "last_checkpoint"
 
 @dataclass(frozen=True)
 class Newest:
-    """A complete checkpoint with its content, so that it is read only once."""
+    """Holds a complete checkpoint with its content, so that it is read only once."""
 
     path: Path
     content: Any
@@ -70,7 +70,10 @@ def read_complete(path: Path) -> Newest | None:
 
 
 def _is_of_run(content: Any) -> bool:
-    """Whether it is a checkpoint of a run; also of another version, which is refused later."""
+    """Returns True if it is a checkpoint of a run.
+
+    A checkpoint of another version counts, too. It is refused later.
+    """
     if not isinstance(content, dict) or "format" not in content:
         return False
     return content["format"] != CHECKPOINT_FORMAT or (

@@ -42,7 +42,7 @@ class NonFiniteCounter:
     iteration: int = 0
 
     def add(self, iteration: int) -> int:
-        """Counts a setback, and returns how many there are now in a row."""
+        """Counts a setback, and returns the number of setbacks that are now in a row."""
         self.in_a_row += 1
         self.iteration = max(iteration, self.iteration)
         return self.in_a_row
@@ -60,7 +60,7 @@ class NonFiniteCounter:
 
 
 class Rewound(Exception):
-    """Training continues after iteration `start` with `loader`."""
+    """Says that training continues after iteration `start` with `loader`."""
 
     def __init__(self, start: int, loader: Iterable[Batch]) -> None:
         super().__init__(start)
@@ -71,13 +71,13 @@ class Reaction(Protocol):
     """Reacts to a loss, gradient or weight that is not finite."""
 
     def prepare(self) -> None:
-        """Is called before each forward pass."""
+        """Prepares for a forward pass. The trainer calls it before each one."""
 
     def react(self, iteration: int, found: str) -> None:
-        """Returns if the run continues with the next iteration.
+        """Reacts to an iteration, and returns only if the run continues with the next one.
 
         Args:
-            found: describes what is not finite.
+            found: describes the loss, gradient or weight that is not finite.
 
         Raises:
             Rewound: the run continues from a checkpoint.
@@ -99,7 +99,11 @@ class Skip:
     """Skips the step, and restores the model as it was before the iteration."""
 
     def __init__(self, model: nn.Module, non_finite: NonFiniteCounter, limit: int) -> None:
-        """limit: the largest number of skips in a row."""
+        """Keeps a copy of the model's buffers.
+
+        Args:
+            limit: the largest number of skips in a row.
+        """
         self._model, self._non_finite, self._limit = model, non_finite, limit
         # The forward pass changes batch norm's statistics before the loss is known.
         self._buffers = list(model.buffers())

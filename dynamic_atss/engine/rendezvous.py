@@ -18,12 +18,12 @@ _PAUSE = 0.1  # seconds between two checks
 
 
 class _Absent(Exception):
-    """Processes have not joined. The message names them."""
+    """Says that processes have not joined. The message names them."""
 
 
 @dataclass(frozen=True)
 class Rendezvous:
-    """The processes of a start, and the store that they share.
+    """Holds the processes of a start, and the store that they share.
 
     Attributes:
         rank, world: rank of this process, and number of processes.
@@ -70,7 +70,7 @@ def place() -> str:
 
 
 def _agent_serves() -> bool:
-    """Whether torchrun's agent holds the store, and not the first process."""
+    """Returns True if torchrun's agent, and not the first process, holds the store."""
     return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
@@ -90,10 +90,10 @@ def _agree(store: Store, rank: int, world: int, end: float) -> tuple[str, list[s
     """Agrees with the other processes on a name for this start; also gives the hosts by rank.
 
     torchrun's store survives a restart and still holds addresses of the previous start. torchrun
-    names a start by the number of restarts, which can differ between machines: some processes would
-    then wait under the new name, and others use old addresses. So each process writes a random
-    number, and the name is a hash of all numbers. All have agreed when the names of all processes
-    are equal.
+    names a start by the number of restarts, which can differ between machines. Some processes would
+    then wait under the new name, and others would use old addresses. So each process writes a
+    random number, and the name is a hash of all numbers. All have agreed when the names of all
+    processes are equal.
 
     Args:
         end: monotonic time at which waiting ends.

@@ -22,13 +22,13 @@ _CODES = (UserError.exit_code, LostProcessError.exit_code)
 
 
 class Status(NamedTuple):
-    """The state of an iteration over all processes.
+    """Describes an iteration over all processes.
 
     Attributes:
         losses: the mean of each loss term, by name.
         metrics: the mean of each metric, by name: a number, or a sum and a count.
         gradient: the mean norm of the gradient.
-        stopping: a process has received a stop signal.
+        stopping: True if a process has received a stop signal.
         failed: the exit code of a process whose data could not be read; 0: none.
     """
 
@@ -40,12 +40,12 @@ class Status(NamedTuple):
 
     @property
     def finite(self) -> bool:
-        """Whether the step can be taken; the same on every process."""
+        """True if the step can be taken. It is the same on every process."""
         return all(map(math.isfinite, (self.gradient, *self.losses.values())))
 
 
 class Report:
-    """Loss terms and metrics of an iteration on this process.
+    """Holds loss terms and metrics of an iteration on this process.
 
     Attributes:
         loss: the sum of the loss terms, with gradient.
@@ -55,7 +55,12 @@ class Report:
     """
 
     def __init__(self, terms: Terms, names: Names) -> None:
-        """names: the names of the run, with which the terms are compared."""
+        """Checks and adds up the terms.
+
+        Args:
+            terms: the losses and metrics of the iteration.
+            names: the names of the run, with which the terms are compared.
+        """
         _check_reserved(terms.metrics)
         losses = torch.stack(list(terms.losses.values()))
         numbers = [_numbers(name, x, losses) for name, x in terms.metrics.items()]
@@ -72,7 +77,7 @@ class Report:
             gradient: the norm of the gradient.
             stopping, failed: as in `Status`, for this process.
         """
-        # Made on the device: copies from the host would wait for it, and only `tolist` should wait.
+        # They are made on the device. A copy from the host would wait for it. Only `tolist` should.
         stop = [self._values.new_full((1,), x) for x in (stopping, *(failed == c for c in _CODES))]
         norm = gradient.detach().to(self._values).reshape(1)
         with distributed.waiting():

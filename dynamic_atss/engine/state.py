@@ -31,7 +31,7 @@ _OTHER_NUMBER = (
 
 @dataclass
 class RunState:
-    """The parts of a run that change. `capture` gives a checkpoint, `restore` reads one.
+    """Holds the parts of a run that change. `capture` gives a checkpoint, `restore` reads one.
 
     Attributes:
         model: the detector, without DistributedDataParallel.
@@ -56,14 +56,14 @@ class RunState:
 
     @property
     def tested_model(self) -> Detector:
-        """The model that is tested and released: the averaged one, if there is one."""
+        """Gives the model that is tested and released: the averaged one, if there is one."""
         return self.model if self.ema is None else cast(Detector, self.ema.module)
 
     def capture(self, iteration: int) -> dict[str, Any]:
         """Gives the content of a checkpoint after `iteration`. It is a collective.
 
         The entry `model` is the tested model. If that is averaged, `trained_model` is the trained
-        one. The sampler needs no entry, as SEED and the iteration give the order of the images.
+        one. The sampler needs no entry, because SEED and the iteration give the images' order.
         """
         content: dict[str, Any] = {
             "iteration": iteration,

@@ -1,4 +1,4 @@
-"""Adapts torchrun's agent, which starts the processes of a machine, for tools/launch.py."""
+"""Adapts torchrun's agent, which starts the processes of a machine, for `dynamic-atss launch`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from dynamic_atss.engine.first_report import MISTAKE
 
 
 class Agent(LocalElasticAgent):
-    """Does not restart the processes after a user's mistake, which would occur again."""
+    """Starts the processes like torchrun's agent, but not again after a user's mistake.
+
+    The mistake would occur again.
+    """
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         result = super()._monitor_workers(worker_group)

@@ -42,14 +42,14 @@ class Trainer:
     """Trains a model by `train`.
 
     Attributes:
-        model: gives the `Terms` of a batch; in DistributedDataParallel for several processes.
+        model: gives the `Terms` of a batch. It is in DistributedDataParallel for several processes.
         loader: gives one batch for each iteration.
         optimizer: the optimizer of the model.
         lr_factor: gives the factor of the learning rates by 0-based iteration.
         device: the device of the model.
         save: saves a checkpoint of an iteration; called on every process.
         log: writes a line of numbers.
-        evaluate: tests after an iteration; called on every process. Gives, equally on all, whether
+        evaluate: tests after an iteration; called on every process. Gives True, equally on all, if
             the run ends early.
         start: the iteration after which the training starts.
         stop: the last iteration.
@@ -105,7 +105,7 @@ class Trainer:
             raise Stopped(self._signal)
 
     def _iterate(self) -> int:
-        """Runs the iterations. Gives the iteration whose test ended the run; 0: no test did."""
+        """Runs the iterations. Gives the iteration whose test ended the run; 0 if no test did."""
         while True:
             try:
                 return self._iterate_until_rewind()
@@ -132,8 +132,10 @@ class Trainer:
         return 0
 
     def _step(self, prefetcher: Prefetcher, iteration: int) -> bool:
-        """Runs an iteration, with its line of the log and its checkpoint. Returns whether it was
-        finite."""
+        """Runs an iteration, with its line of the log and its checkpoint.
+
+        Returns True if it was finite.
+        """
         begin = time.perf_counter()
         set_lr(self.optimizer, self.lr_factor(iteration - 1) * self.non_finite.lr_factor)
         status = self._learn(prefetcher, iteration)
@@ -190,7 +192,7 @@ class Trainer:
         return status
 
     def _fetch(self, prefetcher: Prefetcher) -> None:
-        """Fetches the next batch. A signal ends the wait, as the batch will not be needed."""
+        """Fetches the next batch. A signal ends the wait, because the batch will not be needed."""
         try:
             with self._ended_by_signals():
                 prefetcher.fetch()
@@ -217,8 +219,10 @@ class Trainer:
         self.log({"iteration": iteration, **self.averages.close(self.device), "lr": lr})
 
     def _end_early(self, iteration: int) -> None:
-        """Logs and saves after an iteration whose test ended the run, as `_step` does at the
-        end."""
+        """Logs and saves after an iteration whose test ended the run.
+
+        `_step` does the same at the end of the run.
+        """
         if self.averages.count:
             # A resumed run has not set the rate yet.
             set_lr(self.optimizer, self.lr_factor(iteration - 1) * self.non_finite.lr_factor)
@@ -226,14 +230,17 @@ class Trainer:
         self.save(iteration)
 
     def _test_due(self, iteration: int) -> bool:
-        """Whether a test follows this iteration. The test after the last one is not done here."""
+        """Returns True if a test follows this iteration.
+
+        The test after the last iteration is not done here.
+        """
         during_training = self.test_period > 0 and 0 < iteration < self.stop
         return during_training and iteration % self.test_period == 0
 
     def _test_if_due(self, iteration: int) -> bool:
-        """Tests if a test is due, and returns whether the run ends early.
+        """Tests if a test is due, and returns True if the run ends early.
 
-        A signal ends the test at once, as it can take long and everything is saved.
+        A signal ends the test at once, because it can take long and everything is saved.
         """
         if not self._test_due(iteration):
             return False
@@ -247,8 +254,11 @@ class Trainer:
         self.reaction.react(iteration, found)
 
     def _check_weights(self, iteration: int) -> None:
-        """Prevents a checkpoint with weights that are not finite, as after a too large step."""
-        # Gathered, as batch norm's statistics differ between processes.
+        """Prevents a checkpoint with weights that are not finite.
+
+        They can occur after a too large step.
+        """
+        # The names are gathered, because batch norm's statistics differ between processes.
         names = distributed.gather(first_not_finite(named_tensors(unwrap(self.model))))
         if name := next(filter(None, names), ""):
             self.reaction.react(iteration, f"{name} is not finite, nothing was saved")

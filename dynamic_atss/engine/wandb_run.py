@@ -31,7 +31,7 @@ def check_wandb(project: str) -> None:
 
 
 class WandbRun:
-    """A `Board` on Weights & Biases. Its step is the iteration.
+    """Shows numbers on Weights & Biases as a `Board`. Its step is the iteration.
 
     Its entries cannot be changed. When a run goes back, entries of iterations that it has already
     are not added again.
@@ -83,7 +83,11 @@ class WandbRun:
         self._add(iteration, {tag: image})
 
     def add_hyperparameters(self, values: Mapping[str, Any], shown: Iterable[str]) -> None:
-        """Adds hyperparameters. shown: names of scalars, which are not needed here."""
+        """Adds hyperparameters.
+
+        Args:
+            shown: names of scalars, which are not needed here.
+        """
         self._run.config.update(dict(values), allow_val_change=True)
 
     def close(self) -> None:

@@ -14,13 +14,13 @@ _RAMP = 10
 def averaged_model(model: nn.Module, decay: float, *, ramp: bool = False) -> AveragedModel | None:
     """Makes an exponential moving average of a model's weights; None for decay 0.
 
-    Averages floating-point buffers, too, as they are running statistics. Copies the other buffers,
-    which are counters.
+    Averages floating-point buffers, too, because they are running statistics. Copies the other
+    buffers, which are counters.
 
     Args:
         decay: the share of the average that an update keeps.
-        ramp: let the decay rise to `decay`, see `decay_at`. Without it, the average of a run of
-            fewer than about 1 / (1 - decay) iterations consists mostly of its first weights.
+        ramp: True lets the decay rise to `decay`, see `decay_at`. Without it, the average of a run
+            of fewer than about 1 / (1 - decay) iterations consists mostly of its first weights.
     """
     if not decay:
         return None

@@ -21,7 +21,7 @@ BOX, SCORE = 0.1, 1e-4  # largest accepted differences of boxes in pixels, and o
 
 @dataclass(frozen=True)
 class Row:
-    """Detections of one picture on the CPU: boxes (D, 4) xyxy, scores (D,), classes (D,)."""
+    """Holds detections of one picture on the CPU: boxes (D, 4) xyxy, scores (D,), classes (D,)."""
 
     boxes: Tensor
     scores: Tensor
@@ -30,9 +30,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference of two sets of detections.
+    """Describes the difference of two sets of detections.
 
-    Args:
+    Attributes:
         box, score: largest differences, boxes in pixels.
         unmatched: number of detections in only one of the sets.
         count: number of detections in both sets.
@@ -83,7 +83,7 @@ def _batches(restored: Restored, images: Sequence[Tensor]) -> Iterator[Batch]:
     for image in images:
         yield batch_of(restored, [image])
     three = [images[k % len(images)] for k in range(3)]
-    # Cuts one picture, so that sizes differ even if all pictures are equally large.
+    # One picture is cut, so that sizes differ even if all pictures are equally large.
     yield batch_of(restored, [three[0], three[1][:, : -(three[1].shape[1] // 4)], three[2]])
 
 
@@ -126,8 +126,9 @@ def _of_batch(run: Callable[..., Sequence[Tensor]], restored: Restored, batch: B
 def compare(a: Row, b: Row, rows: int) -> Difference:
     """Compares detections.
 
-    rows: maximum number per picture. If all rows are filled, rounding decides which detections come
-    last, so that unmatched ones of the lowest score are accepted.
+    Args:
+        rows: maximum number per picture. If all rows are filled, rounding decides which detections
+            come last. Then unmatched ones of the lowest score are accepted.
     """
     least = max((float(x.scores.min()) for x in (a, b) if len(x.scores) == rows), default=0.0)
     there, back = _one_way(a, b, least + SCORE), _one_way(b, a, least + SCORE)

@@ -24,10 +24,12 @@ from dynamic_atss.ops.nms import batched_multiclass_nms
 
 
 class Format(NamedTuple):
-    """A format of exported files.
+    """Describes a format of exported files.
 
-    suppress: the NMS function to trace · write: writes (program, path, about) · open: gives a
-    function that runs a file
+    Attributes:
+        suppress: the NMS function to trace.
+        write: writes (program, path, about).
+        open: gives a function that runs a file.
     """
 
     suppress: Suppress

@@ -34,7 +34,7 @@ def traced(model: TensorDetector, device: torch.device) -> ExportedProgram:
     batch = Dim("batch", min=1)
     shapes = ({0: batch, 2: Dim("height", min=1), 3: Dim("width", min=1)}, {0: batch}, {0: batch})
     try:
-        # Without it the trace refuses maps of 1 x 1, which could broadcast.
+        # Without this option the trace refuses maps of 1 x 1, which could broadcast.
         patch = _SYMBOLIC.patch(backed_size_oblivious=True)
         with torch.no_grad(), patch, integer_padding(), _contiguous_maps(model):
             return torch.export.export(

@@ -23,9 +23,12 @@ _NO_BOXES = torch.zeros(0, 4), torch.zeros(0).long(), torch.zeros(0).long()
 
 @dataclass(frozen=True)
 class Rows:
-    """Detections of one picture, best first.
+    """Holds the detections of one picture, best first.
 
-    xywh (D, 4) float64 in pixels of the picture · scores (D,) float32 · labels (D,) int64
+    Attributes:
+        xywh: (D, 4) float64 in pixels of the picture.
+        scores: (D,) float32.
+        labels: (D,) int64.
     """
 
     xywh: NDArray[np.float64]

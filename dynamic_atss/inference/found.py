@@ -26,14 +26,16 @@ COCO_IDS = [number for number in range(1, 91) if number not in _LEFT_OUT]
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The detections of one picture, best first.
+    """Holds the detections of one picture, best first.
 
-    image: (3, H, W) uint8 RGB, the picture as the model got it
-    name: of its file; "" without a file
-    xywh: (D, 4) float64 in pixels of the picture, as in COCO results
-    scores: (D,) float32
-    labels: (D,) int64, indices into class_names
-    frame: number of the frame of a video, from 1; None for a picture
+    Attributes:
+        image: (3, H, W) uint8 RGB, the picture as the model got it.
+        name: name of the picture's file; "" without a file.
+        xywh: (D, 4) float64 in pixels of the picture, as in COCO results.
+        scores: (D,) float32.
+        labels: (D,) int64, indices into class_names.
+        class_names: the names of all classes.
+        frame: number of the frame of a video, from 1; None for a picture.
 
     >>> from dynamic_atss import load
     >>> found = load("output/demo/run", device="cpu")("picture.png", threshold=0)
@@ -61,34 +63,35 @@ class Found:
         return f"<Found in {place or 'a picture'}: {found}>"
 
     def __getitem__(self, index: Tensor | Sequence[int] | Sequence[bool] | slice) -> Found:
-        """Selects detections by an index, a mask or a slice, as `found[found.scores > 0.5]`."""
+        """Selects detections by an index, a mask or a slice: `found[found.scores > 0.5]`."""
         chosen = torch.arange(len(self))[index].reshape(-1)
         parts = self.xywh[chosen.numpy()].reshape(-1, 4), self.scores[chosen], self.labels[chosen]
         return Found(self.image, self.name, *parts, self.class_names, self.frame)
 
     @property
     def boxes(self) -> Tensor:
-        """(D, 4) float32 x1, y1, x2, y2 in pixels of the picture. The width is x2 - x1."""
+        """Gives x1, y1, x2, y2 (D, 4) float32 in pixels of the picture. The width is x2 - x1."""
         corners = np.concatenate((self.xywh[:, :2], self.xywh[:, :2] + self.xywh[:, 2:]), axis=1)
         return torch.from_numpy(corners).float()
 
     @property
     def names(self) -> list[str]:
-        """The name of each detection's class."""
+        """Gives the name of each detection's class."""
         return [self.class_names[label] for label in self.labels.tolist()]
 
     def plot(self, *, short_side: int = 1) -> Image.Image:
         """Draws boxes, names and scores into a PIL picture (RGB).
 
-        short_side: enlarges smaller pictures to this short side in pixels, to keep texts readable;
-            the long side gets at most 16,383 pixels
+        Args:
+            short_side: enlarges smaller pictures to this short side in pixels, to keep texts
+                readable. The long side gets at most 16,383 pixels.
         """
         from PIL import Image
 
         return Image.fromarray(self.drawn(short_side).permute(1, 2, 0).contiguous().numpy())
 
     def drawn(self, short_side: int = 1) -> Tensor:
-        """Draws as `plot`, into a tensor (3, H, W) uint8 RGB."""
+        """Draws the same as `plot`, into a tensor (3, H, W) uint8 RGB."""
         from dynamic_atss.viz.draw import class_color, draw_boxes  # imports matplotlib for a font
 
         colors = [class_color(label) for label in self.labels.tolist()]

@@ -58,9 +58,10 @@ def load(
 class Stream:
     """Yields the `Found` of each picture of a folder, video, camera or iterator.
 
-    broken: one message for each picture or frame that could not be read; these are skipped
-    report: is called with each such message; by default logs a warning
-    total: number of pictures or frames; None if unknown
+    Attributes:
+        broken: one message for each picture or frame that could not be read; these are skipped.
+        report: is called with each such message; by default logs a warning.
+        total: number of pictures or frames; None if unknown.
     """
 
     def __init__(self, found: Iterator[Found | Broken], source: Source) -> None:
@@ -83,9 +84,10 @@ class Stream:
 class Model:
     """Detects objects in pictures, folders and videos.
 
-    class_names: in the order of the labels
-    device: the device that the model runs on
-    restored: the detector and its configuration
+    Attributes:
+        class_names: the names of the classes, in the order of the labels.
+        device: the device that the model runs on.
+        restored: the detector and its configuration.
 
     >>> from dynamic_atss import load
     >>> model = load("output/demo/run", device="cpu")

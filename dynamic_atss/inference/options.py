@@ -1,4 +1,4 @@
-"""Checks the options of a call of `Model`. Each message states what is accepted."""
+"""Checks the options of a call of `Model`. Each message states the accepted values."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def _is_number(value: Any, kind: type) -> bool:
 def class_indices(classes: Any, names: Sequence[str]) -> list[int] | None:
     """Returns the indices of classes that are given by names or indices; None for all.
 
-    classes: one name or index, several of them, or an array or tensor (C,) of them
+    Args:
+        classes: one name or index, several of them, or an array or tensor (C,) of them.
 
     Raises:
         UserError: a class is unknown (states the nearest name), or `classes` is no sequence.

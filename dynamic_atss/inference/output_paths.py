@@ -19,7 +19,8 @@ DEFAULT_FOLDER = Path("output/predict")
 def output_folder(given: str, source: Source, *, pictures: bool, overwrite: bool) -> Path:
     """Returns the folder for the files: `given`, or a new output/predict, output/predict-2, ...
 
-    pictures: whether drawn pictures or a video are written, too
+    Args:
+        pictures: True if drawn pictures or a video are written, too.
 
     Raises:
         UserError: the folder is not empty, or a file to read would be overwritten.
@@ -44,7 +45,10 @@ def output_folder(given: str, source: Source, *, pictures: bool, overwrite: bool
 
 
 def _check_files(folder: Path, source: Source, pictures: bool) -> None:
-    """Raises UserError if a file to write is a folder, or a file to read, as by a link."""
+    """Raises UserError if a file to write is a folder, or is one of the files to read.
+
+    It may be one of them through a link.
+    """
     read = {_identity(file) for file in source.files} - {None}
     for path in map(folder.joinpath, _written(source, pictures)):
         if path.is_dir():

@@ -37,8 +37,13 @@ class Outputs:
     The tables and the video are complete at the end of the context. If one of them cannot be
     written, or after an error in the context, all are deleted, and the pictures drawn so far stay.
 
-    counts: number of detections by class name · short_side: as in `Found.plot`
-    report: is called with a line for each picture that is drawn smaller than `short_side`
+    Attributes:
+        folder: the folder of the files.
+        counts: number of detections by class name.
+
+    Args:
+        short_side: as in `Found.plot`.
+        report: is called with a line for each picture that is drawn smaller than `short_side`.
     """
 
     def __init__(
@@ -115,7 +120,7 @@ class Outputs:
         trace: TracebackType | None,
     ) -> None:
         if error is not None:
-            with contextlib.suppress(OSError):  # a full disk may fail again; `error` goes on
+            with contextlib.suppress(OSError):  # a full disk may fail again; `error` is raised
                 self._stack.__exit__(kind, error, trace)
             return
         with self._as_user_error(), self._stack:

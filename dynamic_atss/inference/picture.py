@@ -22,12 +22,13 @@ _VIDEO_ENDINGS = [f".{x}" for x in "mp4 avi mov mkv webm m4v mpg mpeg wmv flv".s
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture or a frame of a video.
+    """Holds a picture or a frame of a video.
 
-    image: (3, H, W) uint8 RGB
-    name: of the file; "" without a file
-    frame: number of the frame, from 1; None for a picture
-    path: of the file of a picture; None without a file
+    Attributes:
+        image: (3, H, W) uint8 RGB.
+        name: name of the file; "" without a file.
+        frame: number of the frame, from 1; None for a picture.
+        path: path of the file of a picture; None without a file.
     """
 
     image: Tensor
@@ -38,7 +39,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Broken:
-    """A picture or frame that cannot be read. message: one line"""
+    """Stands for a picture or frame that cannot be read.
+
+    Attributes:
+        message: one line.
+    """
 
     message: str
 
@@ -46,7 +51,8 @@ class Broken:
 def read(path: Path, reading: ReadOptions, name: str = "") -> Picture:
     """Reads a picture file, turned by its EXIF orientation if the training turned its pictures.
 
-    name: of the picture; its path by default
+    Args:
+        name: name of the picture; its path by default.
 
     Raises:
         UserError: the file is missing, unreadable or a video, or has too many pixels.
@@ -65,12 +71,12 @@ def read(path: Path, reading: ReadOptions, name: str = "") -> Picture:
 
 
 def is_video(path: Path) -> bool:
-    """Whether the path is a file with the ending of a video."""
+    """Returns True if the path is a file with the ending of a video."""
     return path.suffix.lower() in _VIDEO_ENDINGS and os.path.isfile(path)
 
 
 def is_broken_link(path: Path) -> bool:
-    """Whether the path is a link whose target is missing or cannot be reached."""
+    """Returns True if the path is a link whose target is missing or cannot be reached."""
     return os.path.islink(path) and not os.path.exists(path)
 
 

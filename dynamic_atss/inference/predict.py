@@ -96,7 +96,7 @@ def _write(stream: Stream, outputs: Outputs) -> int:
 
 @contextlib.contextmanager
 def _end_of_camera(source: Source) -> Iterator[None]:
-    """Treats the signal that stops a camera as its end: a camera has no other."""
+    """Treats the signal that stops a camera as its end, because a camera has no other."""
     try:
         yield
     except Stopped:
@@ -121,7 +121,11 @@ def _noun(source: Source, count: int) -> str:
 
 
 def _source(inputs: Sequence[str], reading: ReadOptions) -> Source:
-    """Opens the inputs. Raises UserError if one does not exist, or of several is no picture."""
+    """Opens the inputs.
+
+    Raises:
+        UserError: an input does not exist, or one of several inputs is no picture.
+    """
     if len(inputs) == 1:
         given = inputs[0]
         camera = given.isdecimal() and not os.path.lexists(given)

@@ -33,13 +33,15 @@ from dynamic_atss.weights.loading import load_content, read_file
 
 @dataclass(frozen=True)
 class Restored:
-    """A trained detector and all that its use needs.
+    """Holds a trained detector and all that its use needs.
 
-    detector: in evaluation mode, with the weights that a test uses
-    cfg: the complete configuration of the training
-    class_names: in the order of the detector's classes
-    reading: how picture files become pixels; its exif is "apply" or "ignore"
-    path: of the weights
+    Attributes:
+        detector: in evaluation mode, with the weights that a test uses.
+        cfg: the complete configuration of the training.
+        class_names: the names in the order of the detector's classes.
+        reading: says how picture files become pixels; its exif is "apply" or "ignore".
+        path: path of the weights.
+        device: the device of the detector.
     """
 
     detector: Detector
@@ -108,14 +110,14 @@ def recorded_config(
 
 
 def for_prediction(cfg: CfgNode) -> CfgNode:
-    """Returns a copy without what only training uses: custom rules, losses and data sets.
+    """Returns a copy without the parts that only training uses: custom rules, losses and data sets.
 
-    The device is "auto", as the training's may not exist.
+    The device is "auto", because the training's may not exist.
     """
     used = cfg.clone()
     used.defrost()
     used.MODEL.ASSIGNER.NAME, used.MODEL.ASSIGNER.ARGS = "", CfgNode()
-    if used.MODEL.ONE_TO_ONE.NAME:  # keeps the branch; any one-to-one rule does
+    if used.MODEL.ONE_TO_ONE.NAME:  # keeps the branch; any one-to-one rule will do
         used.MODEL.ONE_TO_ONE.NAME, used.MODEL.ONE_TO_ONE.ARGS = "poto", CfgNode()
     used.MODEL.BOX_LOSS = used.MODEL.CLASS_LOSS = used.MODEL.CLASS_LOSS_DIVISOR = ""
     used.INPUT.AUGMENTATIONS = used.DATASETS.TRAIN = used.DATASETS.TEST = ()

@@ -34,15 +34,16 @@ ONE, LIST, STREAM = "one", "list", "stream"
 
 @dataclass(frozen=True)
 class Source:
-    """The pictures of an input.
+    """Holds the pictures of an input.
 
-    pictures: in order
-    kind: "one" picture, a "list" of pictures, or a "stream" that skips broken pictures
-    total: number of pictures or frames; None if unknown
-    video: the video or camera; None for pictures
-    folder: of the files; None without files
-    files: those that are read, if known
-    note: one line about entries of the folder that are skipped, or ""
+    Attributes:
+        pictures: the pictures in order.
+        kind: "one" picture, a "list" of pictures, or a "stream" that skips broken pictures.
+        total: number of pictures or frames; None if unknown.
+        video: the video or camera; None for pictures.
+        folder: folder of the files; None without files.
+        files: the files that are read, if known.
+        note: one line about entries of the folder that are skipped, or "".
     """
 
     pictures: Iterable[Picture | Broken]
@@ -103,7 +104,7 @@ def _matches(pattern: str) -> list[Path]:
     """Lists the files of a pattern, with broken links, which are reported when they are read.
 
     Raises:
-        UserError: no file matches, or a video.
+        UserError: no file matches, or one of the files is a video.
     """
     entries = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
     files = [entry for entry in entries if os.path.isfile(entry) or is_broken_link(entry)]

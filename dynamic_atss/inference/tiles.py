@@ -56,10 +56,12 @@ def detect_in_tiles(
 ) -> Rows:
     """Detects objects in the tiles of a picture and in the full picture.
 
-    The full picture has the objects that every tile cuts. A picture no larger than a tile is not
-    cut.
+    The full picture is needed for objects that every tile cuts. A picture no larger than a tile is
+    not cut.
 
-    threshold: IoU of the NMS that joins the detections · batch: tiles per batch
+    Args:
+        threshold: IoU of the NMS that joins the detections.
+        batch: tiles per batch.
     """
     height, width = image.shape[1:]
     tiles = windows(height, width, tile, overlap)
@@ -99,7 +101,8 @@ def _is_cut(
 def _joined(parts: Sequence[Rows], cut: NDArray[np.bool_], threshold: float) -> Rows:
     """Joins the detections of all tiles by NMS.
 
-    First drops cut boxes that are part of a complete box, as a cut box may have the higher score.
+    First drops cut boxes that are part of a complete box. A cut box may have the higher score, so
+    NMS alone could keep it.
     """
     rows = Rows(
         np.concatenate([part.xywh for part in parts]),

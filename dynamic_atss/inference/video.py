@@ -20,21 +20,29 @@ CODECS = (("mp4v", ".mp4"), ("MJPG", ".avi"))  # every build of OpenCV can write
 _DEFAULT_RATE = 25.0  # frames per second, for a camera without a rate
 _MAX_RATE = 1000.0
 _MAX_CAMERA = 9_999  # OpenCV crashes with numbers below 0 and with very large ones
-_MAX_LOST = 1000  # after as many lost frames in a row, the file is taken to end
+_MAX_LOST = 1000  # lost frames in a row, after which the file counts as ended
 
-# Silences the decoders on stderr: we report broken frames ourselves.
+# This silences the decoders on stderr. Broken frames are reported by this module.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 class Video:
     """Yields the frames of a video file or of a camera.
 
-    name: for messages · folder: of the file; None for a camera · total: number of frames; None if
-    unknown · rate: frames per second
+    Attributes:
+        name: the name for messages.
+        live: True for a camera.
+        folder: folder of the file; None for a camera.
+        total: number of frames; None if unknown.
+        rate: frames per second.
     """
 
     def __init__(self, source: Path | int, max_pixels: int) -> None:
-        """Raises UserError if the video cannot be opened, or its frames have too many pixels."""
+        """Opens the video.
+
+        Raises:
+            UserError: it cannot be opened, or its frames have too many pixels.
+        """
         if isinstance(source, int) and not 0 <= source <= _MAX_CAMERA:
             raise UserError(f"camera {source}: give the number of a camera, 0 to {_MAX_CAMERA}")
         self.name = f"camera {source}" if isinstance(source, int) else str(source)
@@ -100,12 +108,17 @@ class Video:
 class VideoWriter:
     """Writes a video under a temporary name. Use it as a context.
 
-    The video gets its name at the end of the context, if it holds all frames. Else, and after an
-    error in the context, it is deleted.
+    The video gets its name at the end of the context, if it holds all frames. Otherwise, and after
+    an error in the context, it is deleted.
     """
 
     def __init__(self, stem: Path, rate: float) -> None:
-        """stem: path without ending; the ending depends on the codecs of OpenCV"""
+        """Opens no file yet. The first frame does.
+
+        Args:
+            stem: path without ending; the ending depends on the codecs of OpenCV.
+            rate: frames per second.
+        """
         self._stem, self._rate, self._count = stem, rate, 0
         self._writer: cv2.VideoWriter | None = None
         self._temporary, self.path = stem, stem

@@ -21,16 +21,16 @@ _REFUSED_ALONE = "not positive, even if the image had only this box"
 
 @dataclass(frozen=True)
 class Outcomes:
-    """The outcomes of M pairs, sorted by box, then by prior.
+    """Holds the outcomes of M pairs, sorted by box, then by prior.
 
-    Args:
+    Attributes:
         box, prior: (M,) indices.
         status: (M,) WON, TAKEN, LOST or IGNORED. TAKEN: the box would get the prior if no other
             box wanted it.
         reason: (M,) numbers of texts in `Reasons`.
-        other: (M,) the box that has or had the prior instead, -1: none.
-        score: (M,) the score of the last step, NaN: none.
-        values: by name, (M,) numbers that the rule noted, NaN: unknown.
+        other: (M,) the box that has or had the prior instead; -1: none.
+        score: (M,) the score of the last step; NaN: none.
+        values: by name, (M,) numbers that the rule noted; NaN: unknown.
     """
 
     box: NDArray[Any]
@@ -83,7 +83,7 @@ class _OutcomeBuilder:
             out &= codes > 0
         elif event.winner is not None:
             beaten = still & event.kept & (event.winner != event.box)
-            out |= beaten & (codes > 0)  # the rule chose per prior; the box did not want this one
+            out |= beaten & (codes > 0)  # the rule chose for priors; the box did not want this one
             self._beat(event, beaten & (codes == 0), at)
         codes, texts = lost(event)
         self.reason[at[out]] = self.reasons.numbers(codes[out], texts)

@@ -28,7 +28,7 @@ KEY = "--images"
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture: its file's name and a batch that contains only this picture."""
+    """Holds one picture: its file's name and a batch that contains only this picture."""
 
     name: str
     batch: Batch

@@ -21,18 +21,18 @@ CAP = "within_per_box"  # the condition that `resolve` notes for pairs that have
 
 @dataclass(frozen=True)
 class Event:
-    """One step of a rule, which handles M pairs of one image.
+    """Describes one step of a rule, which handles M pairs of one image.
 
-    Args:
+    Attributes:
         box, prior, score: (M,).
-        kept: (M,) whether the step selects the pair.
+        kept: (M,) True if the step selects the pair.
         winner: (M,) the gt index of the pair's prior after the step. None: the step gives priors
             to no box.
-        limit: how many pairs of a box the step keeps, 0: any number.
+        limit: the number of pairs of a box that the step keeps; 0: any number.
         values, conditions: by name, (M,) notes of the rule.
-        by_wrapper: whether a wrapper made the step, after its inner rule had answered.
-        from_notes: whether the event holds all pairs and comes only from notes, as for a rule
-            that handles one image and calls no helper.
+        by_wrapper: True if a wrapper made the step, after its inner rule had answered.
+        from_notes: True if the event holds all pairs and comes only from notes, as for a rule
+            that handles one image and calls no helper of `pairs`.
     """
 
     box: NDArray[Any]
@@ -49,9 +49,14 @@ class Event:
 
 @dataclass(frozen=True)
 class Answer:
-    """The inputs, the steps and the assignment of one rule.
+    """Holds the inputs, the steps and the assignment of one rule.
 
-    inner: the answers of the rules that it wraps, in order of the calls.
+    Attributes:
+        rule: the rule.
+        priors, gt, predictions: its inputs.
+        found: its assignment.
+        events: its steps.
+        inner: the answers of the rules that it wraps, in order of the calls.
     """
 
     rule: Any
@@ -71,9 +76,10 @@ class _OpenCall:
 
 
 class Record:
-    """A `Recorder` for rules that assign one image.
+    """Records rules that assign one image, as a `Recorder`.
 
-    answers: the answers of the outermost rules, in order of the calls.
+    Attributes:
+        answers: the answers of the outermost rules, in order of the calls.
     """
 
     def __init__(self) -> None:
@@ -82,7 +88,7 @@ class Record:
         self._notes: dict[str, Any] = {}
 
     def note(self, values: dict[str, Any]) -> None:
-        for name, value in values.items():  # copies, because the rule may change its tensors later
+        for name, value in values.items():  # copied, because the rule may change its tensors later
             self._notes[name] = value.detach().cpu().clone() if torch.is_tensor(value) else value
 
     def chosen(self, pairs: Pairs, score: Tensor, k: int, boxes: int, places: Tensor) -> None:

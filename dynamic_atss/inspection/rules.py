@@ -28,12 +28,12 @@ RequestedRule = tuple[
 
 @dataclass(frozen=True)
 class ShownRule:
-    """A rule of the page.
+    """Describes a rule of the page.
 
-    Args:
+    Attributes:
         name: its label on the page.
-        branch: the branch of the head, None: the head has no branches.
-        rule: None: the rule that the network is trained with.
+        branch: the branch of the head; None: the head has no branches.
+        rule: the rule; None: the rule that the network is trained with.
     """
 
     name: str
@@ -42,7 +42,7 @@ class ShownRule:
 
     @property
     def of_network(self) -> bool:
-        """Whether the network is trained with this rule."""
+        """True if the network is trained with this rule."""
         return self.rule is None
 
 

@@ -34,9 +34,10 @@ MIN_PER_BOX, MAX_PER_BOX = 12, 64  # pairs of one box in the page
 
 @dataclass
 class PictureData:
-    """The page's data of one picture.
+    """Holds the page's data of one picture.
 
-    Args:
+    Attributes:
+        picture: the picture.
         block: the bytes of all arrays.
         views: for each rule and each step, the places of its arrays in the block, and those of
             the shown priors and their predicted boxes.
@@ -175,7 +176,7 @@ def _rule(shown: ShownRule, answer: Answer) -> dict[str, Any]:
 
 
 def reads_predictions(answer: Answer) -> bool:
-    """Tests whether the assignment of the innermost rule depends on the predictions.
+    """Returns True if the assignment of the innermost rule depends on the predictions.
 
     Calls the rule again with the predictions of other priors and compares the assignments.
     """

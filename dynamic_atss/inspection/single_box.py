@@ -1,4 +1,4 @@
-"""Asks the rule whether a box gets a prior when the image has no other boxes."""
+"""Asks the rule if a box gets a prior when the image has no other boxes."""
 
 from __future__ import annotations
 

@@ -26,9 +26,11 @@ TRAINED = "trained_model"
 
 @dataclass(frozen=True)
 class Step:
-    """The weights at one iteration.
+    """Describes the weights at one iteration.
 
-    file: None: the weights that training begins with · iteration: None: unknown
+    Attributes:
+        file: their file; None: the weights that training begins with.
+        iteration: the iteration; None: unknown.
     """
 
     file: Path | None
@@ -36,7 +38,7 @@ class Step:
 
     @property
     def name(self) -> str:
-        """The label of the page's slider."""
+        """Gives the label of the page's slider."""
         if self.file is None:
             return "initial network"
         return self.file.name if self.iteration is None else f"iteration {self.iteration:,}"
@@ -44,7 +46,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Source:
-    """The network's configuration, and its steps by iteration."""
+    """Holds the network's configuration, and its steps by iteration."""
 
     cfg: CfgNode
     steps: list[Step]
@@ -62,9 +64,9 @@ def find_source(
     """Finds the configuration and the steps to show.
 
     Args:
-        weights: a run's folder: the initial network and its checkpoints. A file: that one step.
-            "": the initial network only.
-        config_file: "": the configuration in the checkpoint or in its folder.
+        weights: a run's folder gives the initial network and its checkpoints. A file gives that
+            one step. "" gives the initial network only.
+        config_file: the configuration; "": that in the checkpoint or in its folder.
         rules: names of rules that the user gave. The configuration may name their code, too.
         most: the largest number of steps. The first and the last are always among them.
 
@@ -113,8 +115,9 @@ def network(
 ) -> tuple[Detector, str]:
     """Builds the detector of a step in evaluation mode, and describes its weights.
 
-    averaged: whether to load the averaged weights of a checkpoint that has them, instead of the
-    trained weights that the rule saw.
+    Args:
+        averaged: True loads the averaged weights of a checkpoint that has them. False loads the
+            trained weights that the rule saw.
 
     Raises:
         UserError: the file holds only a backbone.

@@ -17,21 +17,22 @@ from dynamic_atss.inspection.recorder import Answer, Event
 from dynamic_atss.types import IGNORE
 
 NEAREST = 9  # locations of each level that are shown for a rule that records no steps
-# How the pairs that are kept of a box are divided among the statuses.
+# Shares of the statuses among the pairs that are kept of a box.
 SHARES = {WON: 0.4, TAKEN: 0.2, LOST: 0.3, IGNORED: 0.1}
 
 
 @dataclass(frozen=True)
 class PageArrays:
-    """The arrays of one picture under one rule.
+    """Holds the arrays of one picture under one rule.
 
-    arrays, by name:
-        positive_prior, positive_box, positive_quality (and positive_weight): all positives.
-        ignored: the first prior and the length of each run of ignored priors.
-        pair_box, pair_prior, pair_status, pair_reason, pair_other, pair_predicted, pair_class (and
-            pair_anchor), value_0, value_1, ...: the kept pairs by box, the best first.
-        counts: box, reason and number of pairs, for all pairs.
-    values: the names of value_0, value_1, ...
+    Attributes:
+        arrays: these arrays by name:
+            positive_prior, positive_box, positive_quality (and positive_weight): all positives.
+            ignored: the first prior and the length of each run of ignored priors.
+            pair_box, pair_prior, pair_status, pair_reason, pair_other, pair_predicted, pair_class
+            (and pair_anchor), value_0, value_1, ...: the kept pairs by box, the best first.
+            counts: box, reason and number of pairs, for all pairs.
+        values: the names of value_0, value_1, ...
     """
 
     arrays: dict[str, NDArray[Any]]
@@ -138,7 +139,7 @@ def in_bytes(share: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _short(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Rounds to 12 significant bits, which is what the page shows. The zero bits compress well."""
+    """Rounds to 12 significant bits, which the page shows. The zero bits compress well."""
     mantissa, exponent = np.frexp(values.astype(np.float32))
     return np.ldexp(np.rint(mantissa * 4096) / 4096, exponent).astype(np.float32)
 

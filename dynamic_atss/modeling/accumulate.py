@@ -23,7 +23,7 @@ def in_parts(network: Network, module: nn.Module, parts: int, *inputs: Tensor) -
     same random numbers and buffers.
 
     Args:
-        network: (part of each input) -> the head's output for it.
+        network: gives the head's output for a part of each input.
         module: holds the network's buffers.
         inputs: (N, ...) each.
     """

@@ -23,7 +23,7 @@ _NAMES = re.compile(
 
 
 def is_of_assignment(name: str) -> bool:
-    """Tests whether a name is one of `assignment_metrics`, also of a branch ("one/positives")."""
+    """Returns True if a name is one of `assignment_metrics`, also of a branch ("one/positives")."""
     return _NAMES.fullmatch(name.rpartition("/")[2]) is not None
 
 
@@ -71,7 +71,11 @@ def _positives_of_boxes(target: Assignment, boxes: int) -> Tensor:
 
 
 def _by_size(counts: Tensor, gt: GroundTruth, images: int) -> dict[str, Tensor]:
-    """Gives the numbers of BY_SIZE per image for each of SIZES. counts: (T,) positives by box"""
+    """Gives the numbers of BY_SIZE per image for each of SIZES.
+
+    Args:
+        counts: (T,) positives by box.
+    """
     size = size_of(gt.convention.area(gt.boxes[: gt.object_count]))
     member = size == torch.arange(len(SIZES), device=size.device)[:, None]
     each = torch.stack((torch.ones_like(counts), counts, counts == 0))

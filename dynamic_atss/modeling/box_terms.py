@@ -6,6 +6,7 @@ A box term is called with (raw, decoded, targets, weight, priors) and returns su
     targets: (N, P, 4) xyxy.
     weight: (N, P).
     priors: `Priors`.
+
 For priors that are not positive, weight and raw are 0, and decoded equals targets. Names are
 "loss_..." and the same in every step. The criterion divides each sum by its normaliser.
 """

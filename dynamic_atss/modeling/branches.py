@@ -21,7 +21,8 @@ class BranchCriterion(nn.Module):
 
     Args:
         criteria: by name of the head's branch. A branch without a criterion is not trained.
-        weights: by name of the branch, (0-based iteration) -> factor of its losses. Default: 1.
+        weights: by name of the branch, gives the factor of its losses at a 0-based iteration.
+            Default: 1.
 
     Raises:
         ValueError: a weight has no criterion.
@@ -41,7 +42,11 @@ class BranchCriterion(nn.Module):
     def forward(
         self, outputs: Outputs, priors: Priors, gt: GroundTruth, iteration: int = 0
     ) -> Terms:
-        """Raises UserError if the head lacks a branch, or if a criterion returns invalid terms."""
+        """Computes the terms of all branches.
+
+        Raises:
+            UserError: the head lacks a branch, or a criterion returns invalid terms.
+        """
         losses: dict[str, Tensor] = {}
         metrics: dict[str, Tensor] = {}
         for name, criterion in self.criteria.items():
@@ -58,7 +63,7 @@ def branch(outputs: Outputs, name: str | None, reader: str) -> HeadOutput:
     """Gives the branch of that name. None: the output of a head without branches.
 
     Args:
-        reader: what reads the branch, for error messages.
+        reader: the object that reads the branch, for error messages.
 
     Raises:
         UserError: the head does not have the branch.

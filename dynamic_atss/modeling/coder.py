@@ -125,7 +125,7 @@ class DistributionCoder(DistanceCoder):
 
     @property
     def values(self) -> int:
-        """Number of values that the network gives for a prior."""
+        """Gives the number of values that the network gives for a prior."""
         return 4 * (self.reg_max + 1)
 
     def logits(self, deltas: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ Average = Callable[[Tensor], Tensor]  # averages a tensor over the processes
 
 
 class DenseCriterion(nn.Module):
-    """Calls the rule and turns its answer into `Terms`. Base class of the criteria.
+    """Calls the rule and turns its answer into `Terms`. It is the base class of the criteria.
 
     A rule, box term or coder that is an `nn.Module` belongs to the model, and is trained.
 
@@ -102,7 +102,7 @@ class Criterion(DenseCriterion):
         class_weight, box_weight, quality_weight: of the terms.
         label: the soft class target of positives, one of LABELS. "iou" is that of the predicted
             box.
-        divide_by_labels: whether to divide the class loss by the sum of the labels, at least 1.
+        divide_by_labels: True divides the class loss by the sum of the labels, at least 1.
         least_quality: lower bound of the box loss's divisor.
         weigh_by: weight of a positive's box loss, "quality" or "score" (the largest class score).
     """

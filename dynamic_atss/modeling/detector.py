@@ -27,9 +27,9 @@ class Detector(nn.Module):
             `nn.Module` belongs to the model. None: the detector only predicts.
         postprocess: (output, priors, sizes, nms=...) -> list of `Detections`.
         pixel_mean, pixel_std: in the order and range of `bgr255`.
-        bgr255: whether the network takes BGR in 0..255. Otherwise it takes RGB in 0..1.
-        autocast: dtype of the convolutions, None: float32.
-        channels_last: whether the convolutions use channels_last memory format.
+        bgr255: True if the network takes BGR in 0..255. Otherwise it takes RGB in 0..1.
+        autocast: dtype of the convolutions; None: float32.
+        channels_last: True if the convolutions use channels_last memory format.
         parts: number of parts in which the network computes a training batch, see `in_parts`.
     """
 
@@ -71,7 +71,8 @@ class Detector(nn.Module):
     def forward(self, batch: Batch, *, nms: bool = True) -> Terms | list[Detections]:
         """Gives `Terms` in training, and otherwise detections, one per image.
 
-        nms: False: gives all candidates before NMS.
+        Args:
+            nms: False gives all candidates before NMS.
         """
         parts = self.parts if self.training else 1
         output = in_parts(self._network, self, parts, batch.images, batch.sizes)
@@ -104,7 +105,7 @@ class Detector(nn.Module):
 
     @torch.no_grad()
     def largest_logit(self, batch: Batch) -> float:
-        """Gives the largest absolute logit of a forward pass as in training. NaN if one is NaN."""
+        """Gives the largest absolute logit of a forward pass as in training; NaN if one is NaN."""
         output = self._network(batch.images, batch.sizes)
         logits = [branch.logits.flatten() for branch in branches_of(self.head, output)]
         return float(torch.cat(logits).abs().amax())
@@ -132,5 +133,5 @@ class Detector(nn.Module):
         pixels = images.to(torch.float32, copy=True).sub_(self.mean).div_(self.std)
         rows = torch.arange(images.shape[2], device=images.device) >= sizes[:, :1]
         columns = torch.arange(images.shape[3], device=images.device) >= sizes[:, 1:]
-        # Fills the padding and does not multiply, because 0 * x is -0 for a negative x.
+        # The padding is filled, not multiplied by 0, because 0 * x is -0 for a negative x.
         return pixels.masked_fill_(rows[:, None, :, None] | columns[:, None, None, :], 0.0)

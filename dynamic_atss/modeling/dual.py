@@ -1,8 +1,8 @@
 """Combines a one-to-many and a one-to-one branch of the same head.
 
 The one-to-many branch learns many priors per box and trains the features. The one-to-one branch
-learns one prior per box and predicts without NMS. Consistent dual assignments (Wang et al.,
-YOLOv10, NeurIPS 2024, arXiv 2405.14458).
+learns one prior per box and predicts without NMS. The idea is that of consistent dual assignments
+(Wang et al., YOLOv10, NeurIPS 2024, arXiv 2405.14458).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Dual(nn.Module):
 
     Args:
         many, one: features -> `HeadOutput`.
-        read: the branch to compute in evaluation, None: both.
+        read: the branch to compute in evaluation; None: both.
     """
 
     many: nn.Module
@@ -39,7 +39,11 @@ class Dual(nn.Module):
         self.read = read
 
     def forward(self, features: Sequence[Tensor]) -> dict[str, HeadOutput]:
-        """features: one (N, channels, h, w) per level, finest first."""
+        """Computes the output of each branch.
+
+        Args:
+            features: one (N, channels, h, w) per level, finest first.
+        """
         found = {}
         if self._computes(ONE_TO_MANY):
             found[ONE_TO_MANY] = self.many(features)

@@ -48,7 +48,7 @@ class FPN(nn.Module):
         top_from: "P5" or "C5", the map from which P6 is computed.
         norm: of the lateral and output convolutions, a name of `make_norm` or None. With a norm
             they have no bias.
-        relu: whether a ReLU follows each of them.
+        relu: True if a ReLU follows each of them.
 
     Raises:
         ValueError: `top_from` or the number of maps is wrong.

@@ -15,9 +15,9 @@ from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors, row
 
 
 class Matched(NamedTuple):
-    """Predictions with their targets.
+    """Holds predictions with their targets.
 
-    Args:
+    Attributes:
         target: the rule's answer.
         positive: (N, P) bool.
         quality: (N, P) of positives, otherwise 0, without gradient.

@@ -18,11 +18,11 @@ MAX_LOG_DISTANCE = 12.0
 
 
 class HeadOutput(NamedTuple):
-    """The output of a head.
+    """Holds the output of a head.
 
-    Args:
+    Attributes:
         logits: (N, P, C).
-        deltas: (N, P, R), R is 4 or what the coder needs.
+        deltas: (N, P, R). R is 4, or the number of values that the coder needs.
         quality: (N, P) logits, or None.
         sizes: (height, width) by level.
         extras: further maps (N, P, ...) by name, for rules.
@@ -55,7 +55,10 @@ def branches_of(head: nn.Module, found: Any) -> list[HeadOutput]:
 def check_sizes(
     head: nn.Module, outputs: Sequence[HeadOutput], strides: Sequence[int] | None
 ) -> None:
-    """Checks the sizes of the maps. strides: of the priors' levels, None: unknown
+    """Checks the sizes of the maps.
+
+    Args:
+        strides: strides of the priors' levels; None: unknown.
 
     Raises:
         UserError: sizes are not (height, width) for each level, or differ between branches.
@@ -141,7 +144,7 @@ class DenseHead(nn.Module):
         per_location: priors per location.
         num_convs: convolutions of each tower. For `deformable_last`, `norm` and `conv_bias` see
             `tower`.
-        scales: whether the box branch has a learnt factor for each level.
+        scales: True if the box branch has a learnt factor for each level.
         quality: the tower before the quality branch, "box" or "class". None: no quality branch.
         positive: function that makes the box branch's values positive, "relu" or "exp". None: any
             sign.
@@ -186,7 +189,11 @@ class DenseHead(nn.Module):
         fill_bias(self.bbox_pred, box_bias)
 
     def forward(self, features: Sequence[Tensor]) -> HeadOutput:
-        """features: one (N, channels, h, w) per level, finest first."""
+        """Computes the output for all priors.
+
+        Args:
+            features: one (N, channels, h, w) per level, finest first.
+        """
         scales = self.scales or [nn.Identity()] * len(features)
         levels = [self._level(x, scale) for x, scale in zip(features, scales, strict=True)]
         logits, deltas, quality = zip(*levels, strict=True)

@@ -15,10 +15,10 @@ NORMS = ("FrozenBN", "FixedBN", "BN", "SyncBN", "GN")
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch norm as a fixed map y = (x - mean) / sqrt(var) * weight + bias, without epsilon.
+    """Computes batch norm as a fixed map y = (x - mean) / sqrt(var) * weight + bias.
 
-    All four are buffers (C,), as in the published checkpoints. When weights of a batch norm with
-    epsilon are loaded, the epsilon must be added to `running_var`.
+    All four are buffers (C,), as in the published checkpoints. The map has no epsilon. When weights
+    of a batch norm with epsilon are loaded, the epsilon must be added to `running_var`.
     """
 
     weight: Tensor
@@ -59,7 +59,7 @@ def conv_norm(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
     """Computes norm(conv(x)). Applies a frozen norm in place, which saves a map.
 
     The result is bitwise the same. Folding the norm into the convolution's weight would save the
-    pass over the map. But it needs one over the weight, which takes longer below about 400 x 400
+    pass over the map. But it needs a pass over the weight, which takes longer below about 400 x 400
     pixels, and it rounds differently.
     """
     y = conv(x)
@@ -73,21 +73,24 @@ def fill_bias(conv: nn.Conv2d, value: float) -> None:
 
 
 class FixedBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm with fixed statistics, whose weight and bias learn (mmdetection's `norm_eval`)."""
+    """Computes batch norm with fixed statistics.
+
+    Its weight and bias learn (mmdetection's `norm_eval`).
+    """
 
     def train(self, mode: bool = True) -> FixedBatchNorm2d:
-        """Stays in evaluation mode."""
+        """Keeps the layer in evaluation mode."""
         return super().train(False)
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """SyncBatchNorm that can also be trained on CPU tensors, unlike torch's.
+    """Computes SyncBatchNorm that, unlike torch's, can also be trained on CPU tensors.
 
     It is not a subclass of torch's class, because DistributedDataParallel refuses that on CPU.
     On CPU with one process this is plain batch norm. With several processes (gloo) it computes mean
-    and variance over the images of all processes, as on a GPU, by one differentiable all-reduce of
-    2 C + 1 numbers per layer. Every process must take part in every forward pass. Running
-    statistics are always kept.
+    and variance over the images of all processes, as on a GPU. This takes one differentiable
+    all-reduce of 2 C + 1 numbers per layer. Every process must take part in every forward pass.
+    Running statistics are always kept.
     """
 
     running_mean: Tensor
@@ -112,7 +115,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     def _rate(self) -> float:
         """Gives the share of the new batch in the running statistics.
 
-        momentum None: cumulative mean
+        If `momentum` is None, these are the mean over all batches.
         """
         if self.momentum is not None:
             return self.momentum
@@ -163,12 +166,15 @@ def make_norm(name: str, channels: int) -> nn.Module:
 
 
 class ModulatedDeformConv(nn.Module):
-    """Deformable convolution v2 (v1 with `modulated=False`), named as in the published checkpoints.
+    """Applies deformable convolution v2 (v1 with `modulated=False`), with the published names.
 
-    `offset` is the convolution that predicts, per deformable group and kernel tap, (dy, dx), and
-    after all offsets one mask logit per tap: 27 channels per group for 3x3 (v1: 18). `conv` holds
-    the weights. The prediction starts at zero: a plain convolution (v2: times sigmoid(0) = 0.5).
-    padding: None keeps the size at stride 1.
+    `offset` is the convolution that predicts (dy, dx) per deformable group and kernel tap. After
+    all offsets it predicts one mask logit per tap. These are 27 channels per group for 3x3 (v1:
+    18). `conv` holds the weights. The prediction starts at zero, which gives a plain convolution
+    (v2: times sigmoid(0) = 0.5).
+
+    Args:
+        padding: pixels on each side; None keeps the size at stride 1.
     """
 
     def __init__(

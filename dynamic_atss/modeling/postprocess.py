@@ -33,10 +33,10 @@ class PostProcess:
         pre_nms_top_n: number of candidates per level. With `by_location`, number of priors per
             level, chosen by their best class. Then all classes of a prior are candidates.
         convention: of the boxes, for clipping, NMS and output.
-        in_original: whether NMS uses boxes in pixels of the original image.
-        branch: name of the head's branch to read, None: the head has no branches.
-        nms: False: keeps the best boxes without NMS, for a branch that learns one prior per box.
-        score_voting: whether to move kept boxes to the mean of their candidates (`score_vote`).
+        in_original: True if NMS uses boxes in pixels of the original image.
+        branch: name of the head's branch to read; None: the head has no branches.
+        nms: False keeps the best boxes without NMS, for a branch that learns one prior per box.
+        score_voting: True moves kept boxes to the mean of their candidates (`score_vote`).
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class PostProcess:
 
         Args:
             sizes: (N, 2) height and width, to which boxes are clipped.
-            nms: False: gives all candidates by level, for test-time augmentation.
+            nms: False gives all candidates by level, for test-time augmentation.
         """
         output = self.output(outputs)
         if not nms:
@@ -147,7 +147,10 @@ class PostProcess:
     ) -> tuple[Found, Tensor]:
         """Gives the best boxes of each image after NMS, and their numbers (N,).
 
-        Does not wait for the device. suppress: replaces the NMS operator
+        Does not wait for the device.
+
+        Args:
+            suppress: replaces the NMS operator.
         """
         boxes, scores, classes = found
         if not self.nms:
@@ -197,7 +200,7 @@ class PostProcess:
         return scores if quality is None else scores.sqrt(), index
 
     def _scores(self, classes: Tensor, quality: Tensor | None) -> Tensor:
-        """Gives class score * quality of a level, (N, P, C). 0: no candidate."""
+        """Gives class score * quality of a level, (N, P, C); 0 for a pair that is no candidate."""
         scores = classes if quality is None else classes * quality.sigmoid()[..., None]
         chosen = classes > self.score_threshold
         if self.by_location:

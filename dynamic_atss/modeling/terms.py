@@ -12,9 +12,11 @@ from dynamic_atss.errors import UserError
 
 
 class Terms(NamedTuple):
-    """The losses and metrics of a criterion. Names are the same on every process and in every step.
+    """Holds the losses and metrics of a criterion.
 
-    Args:
+    Their names are the same on every process and in every step.
+
+    Attributes:
         losses: scalars, whose sum is minimised.
         metrics: numbers that are only logged, as the mean over processes and iterations. Two
             numbers are a sum and a count. Then the sums and the counts are added up, and
@@ -54,10 +56,10 @@ class Terms(NamedTuple):
     def touching(self, parameters: Sequence[Tensor]) -> Terms:
         """Adds a gradient of 0 for parameters that the losses may not depend on.
 
-        A rule may use its parameters only in some steps and processes, such as those with boxes,
-        and a head may have a branch that is in no loss. With this, all parameters get a gradient in
-        every step. Otherwise DistributedDataParallel would wait for them forever, or would have to
-        search for unused parameters, which slows down every model.
+        A rule may use its parameters only in some steps and processes, such as those with boxes. A
+        head may have a branch that is in no loss. With this, all parameters get a gradient in every
+        step. Otherwise DistributedDataParallel would wait for them forever, or would have to search
+        for unused parameters, which slows down every model.
         """
         if not parameters:
             return self
@@ -69,7 +71,14 @@ class Terms(NamedTuple):
 def joined(
     terms: Mapping[str, Tensor], others: Mapping[str, Tensor], giver: str = "rule"
 ) -> dict[str, Tensor]:
-    """Merges two dicts. Raises UserError if both have a name. giver: the source of `others`"""
+    """Merges two dicts.
+
+    Args:
+        giver: the source of `others`.
+
+    Raises:
+        UserError: both have a name.
+    """
     shared = sorted(terms.keys() & others.keys())
     if shared:
         raise UserError(

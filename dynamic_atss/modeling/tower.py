@@ -20,8 +20,8 @@ def tower(
     """Makes `num_convs` layers of 3x3 convolution, group norm and ReLU on (N, channels, H, W).
 
     Args:
-        deformable_last: whether the last convolution is a modulated deformable one.
-        norm: whether to use group norm, with 32 groups, or 4 for 32 channels.
+        deformable_last: True makes the last convolution a modulated deformable one.
+        norm: True uses group norm, with 32 groups, or 4 for 32 channels.
 
     Raises:
         ValueError: `channels` is not a multiple of 32.
@@ -39,7 +39,7 @@ def tower(
             layers.append(nn.GroupNorm(groups, channels))
         layers.append(nn.ReLU(inplace=True))
     for name, parameter in nn.Sequential(*layers).named_parameters():
-        if parameter.ndim == 4 and ".offset." not in name:  # offsets start at 0, as a plain conv
+        if parameter.ndim == 4 and ".offset." not in name:  # offsets start at 0, like a plain conv
             nn.init.normal_(parameter, std=0.01)
         elif name.endswith("bias"):
             nn.init.zeros_(parameter)

@@ -15,10 +15,10 @@ from dynamic_atss.types import Batch, Detections, to_device
 
 @dataclass(frozen=True)
 class ScaleOptions:
-    """How a size of the images is used.
+    """Says how a size of the images is used.
 
-    Args:
-        flip: whether to also detect in the mirrored images.
+    Attributes:
+        flip: True detects also in the mirrored images.
         size_range: (low, high). Only boxes with low^2 < area < high^2 count, in pixels of that
             size. None: all boxes count.
     """
@@ -34,7 +34,7 @@ class AugmentedDetector(nn.Module):
         model: (batch, nms=...) -> list of `Detections`.
         scales: one for the batch, then one for each of `batch.scaled`.
         merge: detections of all passes of an image -> its detections.
-        nms: whether each pass applies NMS and its limit.
+        nms: True if each pass applies NMS and its limit.
     """
 
     def __init__(

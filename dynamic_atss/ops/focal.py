@@ -122,7 +122,7 @@ def _focal(
     dtype = torch.promote_types(logits.dtype, torch.float32)
     quality, divisor = (None if x is None else x.detach().to(dtype) for x in (quality, divisor))
     arguments = (logits, classes, quality, divisor, kind, alpha, gamma)
-    # torch.compile cannot trace the change in place. It fuses the scaling itself.
+    # torch.compile cannot trace the change in place. It fuses the scaling by itself.
     return _OP(*arguments)[0] if torch.compiler.is_compiling() else _OnePass.apply(*arguments)
 
 
@@ -175,7 +175,7 @@ class _OnePass(torch.autograd.Function):
 
 
 def _holds_gradient(dtype: torch.dtype) -> bool:
-    """Tests whether the gradient may be stored before it is scaled.
+    """Returns True if the gradient may be stored before it is scaled.
 
     In float16 most of it would become 0 before a gradient scaler's factor is applied.
     """

@@ -42,5 +42,5 @@ def positive_term(
 
 
 def _weighted(weight: Tensor, x: Tensor) -> Tensor:
-    """Multiplies, with 0 for weight 0, also where x is infinite."""
+    """Multiplies x by the weight. The product is 0 for weight 0, also where x is infinite."""
     return torch.where(weight == 0, 0.0, weight * x)

@@ -52,7 +52,7 @@ def load() -> dict[str, str]:
     kernels to one of CAPABILITIES.
 
     Returns:
-        "native", or why the reference is used, for "cpu" and "cuda".
+        for "cpu" and "cuda", "native" or the reason why the reference is used.
 
     Raises:
         UserError: DYNAMIC_ATSS_CPU_CAPABILITY has another value.

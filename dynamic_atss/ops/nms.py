@@ -28,8 +28,8 @@ def batched_multiclass_nms(
     """Selects the boxes of each image that NMS keeps.
 
     A box is suppressed by a better box of its class and image with IoU > threshold. Of equal scores
-    the first is better. The IoU is computed in float64. A NaN, as from infinite coordinates,
-    suppresses nothing. No shape depends on the data, and nothing waits for the device.
+    the first is better. The IoU is computed in float64. An IoU of NaN, which infinite coordinates
+    give, suppresses nothing. No shape depends on the data, and nothing waits for the device.
 
     Args:
         boxes: (N, K, 4) xyxy.
@@ -37,7 +37,7 @@ def batched_multiclass_nms(
         classes: (N, K) int64, any numbers.
         threshold: at least 0.
         convention: of the boxes.
-        limit: maximum number of kept boxes of an image, None: no limit.
+        limit: maximum number of kept boxes of an image; None: no limit.
 
     Returns:
         keep: (N, L) int64 indices into K, best score first, then -1. L = min(K, limit).
@@ -59,9 +59,9 @@ def multiclass_nms(
     convention: BoxConvention = BoxConvention.LEGACY,
     limit: int | None = None,
 ) -> Tensor:
-    """Selects boxes (M, 4) of one image by `batched_multiclass_nms`, best score first.
+    """Selects boxes (M, 4) of one image by `batched_multiclass_nms`, and gives their indices.
 
-    Waits for the device. Gives their indices.
+    The best score comes first. Waits for the device.
     """
     image = boxes[None], scores[None], classes[None]
     keep, counts = batched_multiclass_nms(*image, threshold, convention, limit)
@@ -122,8 +122,8 @@ def _one_image(
     corners, scores = boxes.double(), scores.double()
     corners[:, 2:] += offset
     if 0 < len(boxes) <= (_ONE_PASS if boxes.device.type == "cpu" else _ONE_PASS_GPU):
-        # Moves the classes apart, so that one pass handles them all. Does so only if no sum is
-        # rounded, because then the IoUs are bitwise equal.
+        # This moves the classes apart, so that one pass handles them all. It requires that no sum
+        # is rounded, because then the IoUs are bitwise equal.
         span = 2 * (corners.max() - corners.min()).ceil() + 1
         shift = (classes.unique(return_inverse=True)[1] * span)[:, None]
         apart = corners + shift

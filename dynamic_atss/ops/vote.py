@@ -107,7 +107,7 @@ def _clusters(
         members, rivals = ((x == c).nonzero()[:, 0] for x in (classes, classes[best]))
         first = _first_reached(boxes[members], boxes[best[rivals]], least, convention)
         cluster[members] = rivals[first]
-    # Sets the best boxes explicitly, because an inverted box has an IoU of 0 with itself.
+    # The best boxes are set explicitly, because an inverted box has an IoU of 0 with itself.
     cluster[best] = torch.arange(len(best), device=best.device)
     return cluster
 

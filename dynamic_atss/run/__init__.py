@@ -1,13 +1,13 @@
-"""Runs a training or a test from its configuration, for tools/train_net.py and test_net.py.
+"""Runs a training or a test from its configuration, for the commands `train` and `test`.
 
-training.py: a training from start to end
-start.py: checks, folder, log and lock before the first image
-wiring.py: builds the parts of a training from the configuration
-records.py: saves, logs and tests during a training
-watch.py: draws the assignment of training images
-stop_message.py: logs how to continue after a signal
-testing.py: a test
-reporting.py: pages about the errors of a test
+- training.py runs a training from start to end.
+- start.py does the checks and makes folder, log and lock before the first image.
+- wiring.py builds the parts of a training from the configuration.
+- records.py saves, logs and tests during a training.
+- assignment_pictures.py draws the assignment of training images.
+- stop_message.py logs how to continue after a signal.
+- testing.py runs a test.
+- reporting.py writes pages about the errors of a test.
 """
 
 from dynamic_atss.run.reporting import report

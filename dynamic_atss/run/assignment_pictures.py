@@ -18,7 +18,7 @@ COUNT = 4  # images of a batch that are drawn
 
 
 class Assignments:
-    """A `Recorder` that keeps the assignments of the outermost rules, in order."""
+    """Keeps the assignments of the outermost rules, in order, as a `Recorder`."""
 
     def __init__(self) -> None:
         self.kept: list[tuple[Priors, Assignment]] = []
@@ -67,7 +67,12 @@ class AssignmentPictures:
 
     @contextlib.contextmanager
     def __call__(self, iteration: int, batch: Batch) -> Iterator[None]:
-        """Draws the assignments of the block if pictures are due. batch: on the device."""
+        """Draws the assignments of the block if pictures are due.
+
+        Args:
+            iteration: the iteration.
+            batch: the batch on the device.
+        """
         if not self._due(iteration):
             yield
             return

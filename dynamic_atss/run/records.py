@@ -68,7 +68,7 @@ class Records:
     def evaluate(self, iteration: int) -> bool:
         """Tests during the training, into folders named by the iteration.
 
-        Returns whether the run ends early (TEST.PATIENCE).
+        Returns True if the run ends early (TEST.PATIENCE).
         """
         self._test(iteration, f"{iteration:07d}")
         if self.state.best.enough:
@@ -117,7 +117,7 @@ class Records:
         metrics.write_pictures(iteration, f"pictures/{name}", pictures)
 
     def _update_best(self, iteration: int, results: dict[str, CocoScores | None]) -> None:
-        """Records on every process, by the scores of rank 0, whether this test is the best."""
+        """Records on every process, by the scores of rank 0, if this test is the best."""
         best = self.state.best
         if not best.metric:
             return

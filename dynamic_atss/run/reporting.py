@@ -1,4 +1,4 @@
-"""Writes reports on the results of a test, for --report and --report-only of tools/test_net.py."""
+"""Writes reports on the results of a test, for the options --report and --report-only."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def report(cfg: CfgNode) -> int:
 
 
 def build_loaders(cfg: CfgNode) -> dict[str, Loader]:
-    """Opens each set of DATASETS.TEST. Raises UserError: there is none."""
+    """Opens each set of DATASETS.TEST. Raises UserError if there is none."""
     loaders = builders.build_test_loaders(cfg)
     if not loaders:
         raise UserError("DATASETS.TEST is empty; add DATASETS.TEST \"('name',)\"")
@@ -56,6 +56,6 @@ def write_reports(cfg: CfgNode, loaders: dict[str, Loader]) -> None:
 
 
 def check_possible() -> None:
-    """Raises UserError: a package that reports need is not installed."""
+    """Raises UserError if a package that reports need is not installed."""
     if importlib.util.find_spec("hotcoco") is None:
         raise UserError("--report needs a package that is missing: pip install 'hotcoco>=1.2'")

@@ -71,7 +71,7 @@ def _open_folder(output: Path) -> None:
 
 @contextlib.contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Locks OUTPUT_DIR for this run during the block. Raises UserError: another run holds it."""
+    """Locks OUTPUT_DIR for this run during the block. Raises UserError if another run holds it."""
     lock = Lock(output)
     try:
         distributed.on_rank_0(lock.take)
@@ -81,7 +81,7 @@ def locked(output: Path) -> Iterator[None]:
 
 
 def restarted(checkpoints: Checkpointer) -> bool:
-    """Whether the launcher that began this run has restarted it, so that it resumes.
+    """Returns True if the launcher that began this run has restarted it, so that it resumes.
 
     Marks a folder without a run as begun by this launcher.
     """

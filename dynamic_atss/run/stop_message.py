@@ -1,4 +1,4 @@
-"""Logs, after a signal has ended a run, what is saved and how to continue."""
+"""Logs, after a signal has ended a run, which checkpoint is saved and how to continue."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def log_stop(checkpoints: Checkpointer) -> Iterator[None]:
     If the signal ended another process and this one fails for that reason, raises `Stopped` too.
     """
     clock = Clock()
-    resume_command = command()  # now, as the launcher may have ended later
+    resume_command = command()  # read now, because the launcher may have ended later
     try:
         yield
     except Stopped as stopped:

@@ -1,4 +1,4 @@
-"""Scores a detector, for tools/test_net.py."""
+"""Scores a detector, for the command `test`."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def test(cfg: CfgNode, *, weight_given: bool = True, report: bool = False) -> in
     Writes detections and scores to OUTPUT_DIR/inference/<data set>.
 
     Args:
-        weight_given: the command line gave MODEL.WEIGHT, which is tested. Otherwise the last
-            checkpoint of OUTPUT_DIR is tested or, without one, MODEL.WEIGHT of the YAML file.
-        report: also write a page about the errors.
+        weight_given: True if the command line gave MODEL.WEIGHT, which is tested. Otherwise the
+            last checkpoint of OUTPUT_DIR is tested or, without one, MODEL.WEIGHT of the YAML file.
+        report: True writes a page about the errors, too.
 
     Returns:
         the exit code.

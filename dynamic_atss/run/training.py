@@ -1,4 +1,4 @@
-"""Trains a detector from a configuration and scores it, for tools/train_net.py."""
+"""Trains a detector from a configuration and scores it, for the command `train`."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def train(cfg: CfgNode, *, resume: bool = False, test: bool = True) -> int:
     """Trains a detector, writes everything to OUTPUT_DIR, and scores the final model.
 
     Args:
-        resume: continue the run in OUTPUT_DIR.
-        test: score the final model.
+        resume: True continues the run in OUTPUT_DIR.
+        test: True scores the final model.
 
     Returns:
         the exit code: 0, or 128 + N if signal N ended the run, after a checkpoint.

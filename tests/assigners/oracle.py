@@ -16,7 +16,12 @@ CLOSE_PIXELS = 1e-4  # of the inside test
 
 @dataclass
 class Answer:
-    """gt_index and quality by image and prior, and the boxes whose decisions nearly tie."""
+    """Holds the answer of the double loop.
+
+    Attributes:
+        gt_index, quality: by image and prior.
+        doubtful: the boxes whose decisions nearly tie.
+    """
 
     gt_index: list[list[int]]
     quality: list[list[float]]
@@ -51,7 +56,7 @@ def centerness(point, box):
 
 
 def candidates(centers, levels, per_location, gt_center, topk):
-    """Gives the candidates of a box, and whether the last one of a level nearly ties."""
+    """Gives the candidates of a box, and True if the last one of a level nearly ties."""
     chosen, first, close = [], 0, False
     for height, width in levels:
         count = height * width * per_location
@@ -70,7 +75,13 @@ def candidates(centers, levels, per_location, gt_center, topk):
 
 
 def assign(rule, priors, levels, per_location, gt_boxes, gt_image, predicted, topk):
-    """Assigns. priors: P boxes · levels: (height, width) · predicted: by image, P boxes"""
+    """Assigns the priors of all images.
+
+    Args:
+        priors: P boxes.
+        levels: (height, width) of each level.
+        predicted: by image, P boxes.
+    """
     centers = [center(p) for p in priors]
     images = len(predicted)
     answer = Answer([[-1] * len(priors) for _ in range(images)], [], set())

@@ -50,7 +50,11 @@ def test_resolve_takes_the_best_then_the_first():
 
 
 def capped_by_loops(box, flat, selected, score, per_box):
-    """Resolves conflicts, then keeps the best of each box, in a tie the first. {prior: box}"""
+    """Resolves conflicts, then keeps the best of each box, in a tie the first.
+
+    Returns:
+        the box of each prior, as {prior: box}.
+    """
     pairs = [x for x in zip(box, flat, selected, score, range(len(box)), strict=True) if x[2]]
     winner = {}
     for t, p, _, s, i in sorted(pairs, key=lambda x: (-x[3], x[0])):

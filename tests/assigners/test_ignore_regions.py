@@ -41,7 +41,11 @@ def random_boxes(count, seed, largest=16):
 
 
 def truth(boxes, image, ignore):
-    """Makes the ground truth of one image. ignore: flags of regions"""
+    """Makes the ground truth of one image.
+
+    Args:
+        ignore: True for regions.
+    """
     zeros = torch.zeros(len(boxes), dtype=torch.int64)
     classes = torch.arange(len(boxes)) % CLASSES
     return GroundTruth(boxes, classes, zeros + image, (zeros + int(ignore)).bool())

@@ -33,7 +33,7 @@ def near(a, b):
 
 
 def settle(offers):
-    """Gives (gt, quality, whether it nearly ties) of a prior for offers (score, gt, quality)."""
+    """Gives (gt, quality, True if it nearly ties) of a prior for offers (score, gt, quality)."""
     if not offers:
         return -1, 0.0, False
     score, winner, quality = max(offers, key=lambda offer: (offer[0], -offer[1]))

@@ -28,7 +28,11 @@ def near_center(s, t, p):
 
 
 def taken(s, t, priors, comes_last):
-    """Gives [(cost with penalty, prior, IoU)] of the cheapest among `priors`. comes_last: flags"""
+    """Gives [(cost with penalty, prior, IoU)] of the cheapest among `priors`.
+
+    Args:
+        comes_last: flags of the priors that get the penalty.
+    """
     offers = []
     for p in priors:
         cost, u = cost_and_iou(s, t, p)

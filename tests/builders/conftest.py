@@ -1,4 +1,4 @@
-"""Fixtures for comparisons with the published release."""
+"""Provides fixtures for comparisons with the published release."""
 
 import json
 from importlib.util import module_from_spec, spec_from_file_location

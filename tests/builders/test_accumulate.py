@@ -49,7 +49,11 @@ def built(tmp_path):
 
 
 def four_images(scene="uneven", regions=0) -> Batch:
-    """regions: number of boxes, from the last, that are ignored regions"""
+    """Makes a batch of four images.
+
+    Args:
+        regions: number of boxes, from the last, that are ignored regions.
+    """
     images = torch.randint(256, (4, 3, 64, 96), generator=torch.Generator().manual_seed(0))
     boxes = torch.tensor([box for image in SCENES[scene] for box in image]).view(-1, 4)
     counts = torch.tensor([len(image) for image in SCENES[scene]])
@@ -70,7 +74,11 @@ def step(model, batch) -> tuple[torch.Tensor, dict]:
 
 
 def check_same_step(make, batch, tolerance=1e-5):
-    """make: (parts) -> model."""
+    """Checks that the step does not depend on the number of parts.
+
+    Args:
+        make: gives a model for a number of parts.
+    """
     gradient, logged = step(make(1), batch)
     assert gradient.norm() > 0
     for parts in (2, 4):

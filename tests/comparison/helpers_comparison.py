@@ -41,7 +41,11 @@ def write_data(folder: Path, boxes: int = 2) -> str:
 def write_run(
     folder: Path, data: str, seed: int = 0, ap: float = 0.3, settings: tuple[Any, ...] = ()
 ) -> Path:
-    """Writes a complete run. settings: keys and values in turn."""
+    """Writes a complete run.
+
+    Args:
+        settings: keys and values in turn.
+    """
     cfg = default_config()
     cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (data,)
     cfg.SEED, cfg.OUTPUT_DIR, cfg.SOLVER.MAX_ITER = seed, str(folder), 40
@@ -64,8 +68,10 @@ def write_run(
 
 
 def line(iteration: int) -> dict[str, Any]:
-    """Gives a line of metrics.jsonl: per image 2 boxes of 8 to 16 pixels with 6 positives, and 1
-    box of 16 to 32 pixels with 10."""
+    """Gives a line of metrics.jsonl.
+
+    An image has 2 boxes of 8 to 16 pixels with 6 positives, and 1 box of 16 to 32 pixels with 10.
+    """
     sizes = {f"{name}_{size}": 0.0 for name in ("boxes", "positives") for size in SIZES}
     sizes |= {f"boxes_without_positive_{size}": 0.0 for size in SIZES}
     sizes |= {"boxes_8to16": 2.0, "positives_8to16": 6.0, "boxes_without_positive_8to16": 0.5}

@@ -1,4 +1,4 @@
-"""Small COCO data sets for the tests of the data package."""
+"""Makes small COCO data sets for the tests of the data package."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def write_coco(
 ) -> Path:
     """Writes `folder`/a.json, and its images into `folder`/images.
 
-    changes: replace top-level entries
+    Args:
+        changes: replace top-level entries.
     """
     content = {
         "images": write_images(folder / "images", sizes),
@@ -54,7 +55,12 @@ def open_coco(path: Path, training: bool = True, **options: Any) -> CocoDataset:
 
 
 def voc_object(name: str, corners: str, **elements: str) -> str:
-    """Makes an <object>. corners: "xmin ymin xmax ymax" · elements: such as difficult="1"."""
+    """Makes an <object>.
+
+    Args:
+        corners: "xmin ymin xmax ymax".
+        elements: further elements, such as difficult="1".
+    """
     keys = ("xmin", "ymin", "xmax", "ymax")
     box = "".join(f"<{k}>{v}</{k}>" for k, v in zip(keys, corners.split(), strict=True))
     others = "".join(f"<{k}>{v}</{k}>" for k, v in elements.items())

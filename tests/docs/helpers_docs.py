@@ -1,4 +1,4 @@
-"""The fenced blocks of README and docs, and what is done with each.
+"""Reads the fenced blocks of README and docs, and how each is tested.
 
 A comment above a block says it: `run` (as written, in a folder with a tiny run and a tiny data
 set), `parse` (its programs read the arguments and stop), `file: NAME` (the block is that file, for
@@ -17,12 +17,19 @@ TOP = [ROOT / name for name in ("README.md", "INSTALL.md", "SECURITY.md")]
 PAGES = [*TOP, *sorted((ROOT / "docs").glob("*.md"))]
 MARK = re.compile(r"<!-- (?P<mode>run|parse|skip|file)(?:: (?P<what>.+))? -->")
 DEFAULT = {"python": "run", "bash": "parse"}
-PLAIN = ("text", "yaml", "svg")  # what is shown, not typed
+PLAIN = ("text", "yaml", "svg")  # shown, not typed
 
 
 class Block(NamedTuple):
-    """line: of its fence, from 1 · mode: "run", "parse", "file", "skip" or "" · what: the name of
-    the file, or the reason"""
+    """Describes a fenced block.
+
+    Attributes:
+        line: line of its fence, from 1.
+        language: the language of the fence.
+        mode: "run", "parse", "file", "skip" or "".
+        what: the name of the file, or the reason.
+        code: the text of the block.
+    """
 
     line: int
     language: str
@@ -32,7 +39,7 @@ class Block(NamedTuple):
 
 
 def blocks(page: Path) -> list[Block]:
-    """Every fenced block of a page, in order."""
+    """Lists the fenced blocks of a page, in order."""
     found, lines = [], page.read_text("utf-8").splitlines()
     start = None
     for number, line in enumerate(lines):
@@ -53,7 +60,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands(code: str) -> list[list[str]]:
-    """The words of each command; a line that ends with a backslash goes on."""
+    """Lists the words of each command. A line that ends with a backslash continues."""
     lines = code.replace("\\\n", " ").splitlines()
     words = [shlex.split(line, comments=True) for line in lines]
     return [

@@ -1,4 +1,4 @@
-"""What can be said of a command without running it: its program reads the arguments and stops."""
+"""Tests a command without running it: its program reads the arguments and stops."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ SHELL = (".", "cd", "git", "pre-commit", "sbatch", "tensorboard", "wandb")  # no
 
 
 class Parsed(BaseException):
-    """Ends a program that has read its arguments, which it holds; no handler of errors takes it."""
+    """Ends a program that has read its arguments, and holds them.
+
+    No handler of errors catches it.
+    """
 
 
 def check(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails where a command of the pages would not start."""
+    """Fails if a command of the pages would not start."""
     program, *rest = words
     if program in SHELL:
         return
@@ -84,7 +87,7 @@ def _read(program: Callable[[], object], words: list[str], monkeypatch: pytest.M
 
 
 def _check_keys(args: argparse.Namespace) -> None:
-    """The configuration file is there, and the keys are ours, with values of their types."""
+    """Checks that the configuration file exists, and that keys and their values are valid."""
     pairs = [*getattr(args, "set", []), *getattr(args, "opts", [])]
     for name in ("rules", "seeds", "devices"):  # lists of words in front of KEY VALUE
         pairs = [*split_at_key(getattr(args, name, []))[1], *pairs]

@@ -101,7 +101,7 @@ def test_the_processes_of_each_start_agree_on_a_new_name(store):
 
 @pytest.mark.parametrize("before", [False, True])
 def test_an_absent_process_is_named(store, before):
-    """before: it took part in an earlier start."""
+    """An absent process is named, also if it took part in an earlier start (`before`)."""
     if before:
         agree(store, [0, 1, 2], 3, 60)
     with pytest.raises(rendezvous._Absent, match=r"^rank 1 of 3$"):

@@ -1,10 +1,12 @@
-"""Makes this folder of the whole reference: python tests/golden/make.py <reference folder>
+"""Makes this folder from the complete reference.
 
-It takes every case and every variant, and leaves out what would make a clone heavy:
+python tests/golden/make.py <reference folder>
+
+It takes every case and every variant, and leaves out large parts that no test needs:
 - targets of priors that are not positive (zeros here; they mean nothing in the release, either);
-- gradients of the logits but for those of the positives and of every 64th (DSLA: 16th) prior;
+- gradients of the logits, except those of the positives and of every 64th (DSLA: 16th) prior;
 - logits that torch's generator gives again: their seeds are here;
-- what no test reads, and what needs the photographs.
+- arrays that no test reads, and those that need the photographs.
 Integers are stored in 16 bits where they fit.
 """
 
@@ -27,7 +29,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def batch_logits(seed: int, priors: int) -> dict[str, Tensor]:
-    """Logits (2, P, 80) and quality logits (2, P, 1) of `batch01`, as they were drawn."""
+    """Draws logits (2, P, 80) and quality logits (2, P, 1) of `batch01` again."""
     draw = torch.Generator().manual_seed(seed)
     images = [
         (torch.randn(priors, 80, generator=draw) * 1.5 - 3, torch.randn(priors, 1, generator=draw))
@@ -38,7 +40,7 @@ def batch_logits(seed: int, priors: int) -> dict[str, Tensor]:
 
 
 def dsla_logits(case: str, seed: int, before: int, sizes: list[list[int]]) -> dict[str, Tensor]:
-    """Logits (2, 80, h, w) of each level of DSLA's `case`, as they were drawn."""
+    """Draws the logits (2, 80, h, w) of each level of DSLA's `case` again."""
     draw = torch.Generator().manual_seed(seed)
     torch.rand(before, generator=draw)
     maps = [torch.randn(2, 80, *size, generator=draw) * 1.5 - 2 for size in sizes]
@@ -53,14 +55,14 @@ def check_drawn(drawn: Mapping[str, Tensor], source: Arrays) -> None:
 
 
 def small(array: np.ndarray) -> np.ndarray:
-    """The same numbers in 16 bits if they are whole and fit."""
+    """Converts numbers to 16 bits if they are whole and fit."""
     fits = array.size == 0 or abs(array).max() < 2**15
     whole = array.dtype.kind in "iu" or (array.ndim == 1 and (array == array.round()).all())
     return array.astype(np.int16) if fits and whole else array
 
 
 def assignment(source: Arrays) -> Arrays:
-    """One of assign_*.npz without what the text above leaves out."""
+    """Gives the content of an assign_*.npz without the parts that the text above leaves out."""
     kept: Arrays = {}
     for name, array in source.items():
         case, _, kind = name.partition("_")
@@ -77,7 +79,7 @@ def assignment(source: Arrays) -> Arrays:
 
 
 def batch(source: Arrays) -> Arrays:
-    """The loss of cases 0 and 1 together."""
+    """Gives the loss of cases 0 and 1 together."""
     drawn = batch_logits(SEEDS["batch01"][0], source["batch01_logits"].shape[1])
     check_drawn(drawn, source)
     gradient = source["batch01_grad_logits"]
@@ -94,14 +96,14 @@ def batch(source: Arrays) -> Arrays:
 
 
 def rows(positive: np.ndarray, step: int) -> np.ndarray:
-    """(n, 2) image and prior of the positive ones (N, P) and of every `step`-th."""
+    """Lists (n, 2) image and prior of the positive ones (N, P) and of every `step`-th."""
     chosen = positive.copy()
     chosen[:, ::step] = True
     return small(np.stack(chosen.nonzero(), axis=1))
 
 
 def dsla(source: Arrays) -> Arrays:
-    """dsla_targets.npz: targets whole, gradients of some points, flattened over the levels."""
+    """Gives dsla_targets.npz: complete targets, and gradients of some points of all levels."""
     unread = ("near_tie", "multi_gt", "_targets", "avg_factor", "bbox_weight", "_asis", "_seed")
     sizes = {case: source[f"{case}_featmap_sizes"].tolist() for case in ("l0", "l2")}
     drawn: dict[str, Tensor] = {}
@@ -121,7 +123,7 @@ def dsla(source: Arrays) -> Arrays:
 
 
 def dsla_gradients(source: Arrays, prefix: str) -> Arrays:
-    """Those of the distances (2, P, 4), and those of the logits (n, 80) of some points."""
+    """Gives the gradients of the distances (2, P, 4), and of the logits (n, 80) of some points."""
     boxes, logits = (flat(source, f"{prefix}_{kind}") for kind in ("bbox_reg", "cls_cls"))
     at = rows((boxes != 0).any(2), 16)
     chosen = logits[at[:, 0], at[:, 1]]
@@ -133,13 +135,13 @@ def dsla_gradients(source: Arrays, prefix: str) -> Arrays:
 
 
 def flat(source: Arrays, prefix: str) -> np.ndarray:
-    """The levels' maps (N, C, h, w) as (N, P, C)."""
+    """Joins the levels' maps (N, C, h, w) to (N, P, C)."""
     maps = [source[f"{prefix}{i}"] for i in range(5)]
     return np.concatenate([x.reshape(*x.shape[:2], -1).swapaxes(1, 2) for x in maps], axis=1)
 
 
 def names(folder: Path) -> dict[str, object]:
-    """File name -> content: names and shapes of the checkpoints, and the optimizer's settings."""
+    """Gives names and shapes of the checkpoints, and the optimizer's settings, by file name."""
 
     def read(path: str) -> dict:
         return json.loads((folder / path).read_text())
@@ -157,7 +159,7 @@ def names(folder: Path) -> dict[str, object]:
 
 
 def arrays(folder: Path) -> dict[str, Arrays]:
-    """File name -> arrays by name."""
+    """Gives the arrays by file name and by name."""
 
     def read(name: str) -> Arrays:
         with np.load(folder / name) as file:

@@ -15,7 +15,7 @@ OWN = ["MODEL.ATSS.INFERENCE_TH", 0.001, "TEST.IMS_PER_BATCH", 1, "SOLVER.EMA_DE
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with generated pictures (`datasets/shapes`) and a trained run (`run`)."""
+    """Makes a folder with generated pictures (`datasets/shapes`) and a trained run (`run`)."""
     folder = tmp_path_factory.mktemp("tiny")
     args = [*write_config(folder), *OWN, "OUTPUT_DIR", folder / "run"]
     with pytest.MonkeyPatch.context() as patch:
@@ -30,13 +30,13 @@ def run(tiny: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def pictures(tiny: Path) -> Path:
-    """The folder of the 8 test pictures."""
+    """Gives the folder of the 8 test pictures."""
     return tiny / "datasets/shapes/val"
 
 
 @pytest.fixture
 def folder(pictures: Path, tmp_path: Path) -> Path:
-    """A folder with four of the test pictures."""
+    """Makes a folder with four of the test pictures."""
     copied = tmp_path / "pictures"
     copied.mkdir()
     for file in sorted(pictures.glob("*.jpg"))[:4]:

@@ -59,7 +59,10 @@ class Finds:
 
 
 def scene(boxes, height=200, width=300):
-    """channel 0: number of the object · 1: its area · 2: its class"""
+    """Makes an image of boxes.
+
+    Channel 0 is the number of the object, channel 1 its area and channel 2 its class.
+    """
     image = torch.zeros(3, height, width, dtype=torch.uint8)
     for number, (x, y, w, h, label) in enumerate(boxes, start=1):
         image[:, y : y + h, x : x + w] = torch.tensor([number, 20, label])[:, None, None]

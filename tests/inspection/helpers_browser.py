@@ -28,9 +28,11 @@ os.execv(sys.argv[3], sys.argv[3:])"""
 
 
 class Page:
-    """One page.
+    """Controls one page.
 
-    messages: console messages and errors · requests: the requested addresses
+    Attributes:
+        messages: console messages and errors.
+        requests: the requested addresses.
     """
 
     def __init__(self, folder, width=1200, height=900):

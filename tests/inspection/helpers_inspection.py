@@ -19,7 +19,7 @@ STRIDES = (8, 16, 32, 64, 128)
 
 
 class Dense(PerImage):
-    """ATSS's threshold over all priors, for one image."""
+    """Applies ATSS's threshold over all priors, for one image."""
 
     def assign(self, priors, boxes, classes, predicted_boxes, logits):
         overlap = iou(priors.boxes[:, None], boxes)

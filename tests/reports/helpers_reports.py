@@ -32,7 +32,11 @@ def write_set(
     names: dict[int, str],
     images: tuple[int, ...] = (5, 9, 11),
 ) -> CocoDataset:
-    """Writes a.json, images of 200 x 150 and out/bbox.json. names: of the categories"""
+    """Writes a.json, images of 200 x 150 and out/bbox.json.
+
+    Args:
+        names: names of the categories.
+    """
     (folder / "images").mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 256, (150, 200, 3), np.uint8)
     files = {i: f"{i} <b>é.png" for i in images}
@@ -89,8 +93,11 @@ def matched(truth: TruthTable, table: Table) -> tuple[list[bool], list[bool], di
     """Matches as COCO does at IoU 0.5, in a loop.
 
     By descending score, each detection takes the free object of its image and category that it
-    overlaps most. A detection without an object that lies on a crowd does not count. Gives
-    whether each detection counts, whether it is right, and the score of each found object.
+    overlaps most. A detection without an object that lies on a crowd does not count.
+
+    Returns:
+        flags of the detections that count, flags of those that are right, and the score of each
+        found object.
     """
     counted, right = [True] * len(table), [False] * len(table)
     taken: dict[int, float] = {}
@@ -111,7 +118,7 @@ def matched(truth: TruthTable, table: Table) -> tuple[list[bool], list[bool], di
 
 
 def _on_crowd(truth: TruthTable, row: np.ndarray) -> bool:
-    """Tests whether half of the detection's area lies on a crowd of its category."""
+    """Returns True if half of the detection's area lies on a crowd of its category."""
     x, y, w, h = row[1:5]
     for t in np.flatnonzero(truth.crowd):
         left, top, width, height = truth.boxes[t]

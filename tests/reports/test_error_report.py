@@ -115,7 +115,11 @@ def test_size_is_bounded(tmp_path, monkeypatch):
 
 
 def voc_file(image, corners):
-    """Gives an annotation. corners: pairs of "xmin ymin xmax ymax" and difficult (0 or 1)"""
+    """Gives an annotation.
+
+    Args:
+        corners: pairs of "xmin ymin xmax ymax" and difficult (0 or 1).
+    """
     keys = ("xmin", "ymin", "xmax", "ymax")
     objects = ""
     for text, difficult in corners:

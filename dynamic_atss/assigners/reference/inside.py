@@ -9,8 +9,8 @@ from dynamic_atss.assigners.reference.levels import anchors_of, constant, grid_o
 from dynamic_atss.boxes import centers, sides
 from dynamic_atss.ops.library import define
 
-# Lists fill whole vectors of float32 numbers. CPU libraries compute the elements that fill none by
-# other code, which may round otherwise, so that equal boxes would not score the same.
+# Lists fill whole vectors of float32 numbers. CPU libraries compute a rest that fills no vector by
+# other code, which may round otherwise. Then equal boxes would not score the same.
 VECTOR = 16
 SLACK = 1e-3  # strides by which a range is widened, so that rounding excludes no prior
 
@@ -104,7 +104,7 @@ def list_locations(
 
 
 def _center_region(boxes: Tensor, strides: Tensor, radius: float) -> Tensor:
-    """Cuts boxes (..., 4) to `radius` strides (...) around their centres. radius 0: no cut."""
+    """Cuts boxes (..., 4) to `radius` strides (...) around their centres; radius 0: no cut."""
     if not radius:
         return boxes
     half = (strides * radius)[..., None]
@@ -135,8 +135,9 @@ def most_locations(
 
     Args:
         extent: (T, 2) width and height of the boxes.
-        reach: by level, the longest side that a region may have, []: no limit.
-        margin: by level, how many pixels a region may be wider or higher than its box, []: 0.
+        reach: by level, the longest side that a region may have; []: no limit.
+        margin: by level, the number of pixels by which a region may be wider or higher than its
+            box; []: 0.
     """
     grid = grid_of(tuple(levels), extent.device)
     side = extent[:, None]

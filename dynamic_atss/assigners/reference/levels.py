@@ -16,7 +16,7 @@ from dynamic_atss.types import Level
 
 
 def level_numbers(levels: tuple[Level, ...]) -> list[int]:
-    """Gives height, width and stride of each level in one list, as operators take them."""
+    """Gives height, width and stride of each level in one list, the form that operators take."""
     return [number for x in levels for number in (x.height, x.width, x.stride)]
 
 
@@ -38,7 +38,7 @@ def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
 
 
 class Grid(NamedTuple):
-    """Constants of L levels."""
+    """Holds constants of L levels."""
 
     stride: Tensor  # (L, 1)
     last: Tensor  # (L, 2): the last column and row

@@ -1,6 +1,6 @@
 """Fits mixtures of two Gaussians to many short rows of numbers at once.
 
-Uses expectation and maximisation as scikit-learn's `GaussianMixture` does: float64, a tolerance of
+Uses expectation maximisation as scikit-learn's `GaussianMixture` does: float64, a tolerance of
 1e-3 of the mean log likelihood, at most 100 rounds, and 1e-6 added to the variances. It starts with
 the smallest and the largest number as means, weights of 0.5 and variances of 1.
 """
@@ -68,7 +68,11 @@ def _fit(x: Tensor, real: Tensor, count: Tensor) -> Tensor:
 
 
 def _log_density(x: Tensor, mean: Tensor, root: Tensor, weight: Tensor) -> Tensor:
-    """Gives log(weight * density), (G, K, 2). root: square root of the precision, (G, 1, 2)"""
+    """Gives log(weight * density), (G, K, 2).
+
+    Args:
+        root: square root of the precision, (G, 1, 2).
+    """
     distance = ((x[..., None] - mean) * root).square()
     return -0.5 * distance - math.log(2 * math.pi) / 2 + (root.log() + weight.log())
 

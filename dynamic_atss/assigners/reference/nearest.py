@@ -35,7 +35,7 @@ def locations_around(
     """Gives the locations around each point, sorted by index on each level, (T, K).
 
     Returns:
-        the locations, and which of them exist (T, K).
+        the locations, and flags of those that exist, (T, K) each.
     """
     lattice = _lattice(tuple(levels), offset, k, points.device, square)
     distance, index = _around(points, lattice)
@@ -67,8 +67,9 @@ def _nearest_lines(u: Tensor, lattice: _Lattice) -> Tensor:
     """Gives the k columns and rows nearest to u (2, 1, L, T) strides, nearest first, (2, k, L, T).
 
     In a tie, the lower one comes first. The n nearest lines are neighbours. They form a window that
-    starts at ceil(u - offset - n / 2), moved into the map. The n-th nearest line is the one that
-    the window of n adds to the window of n - 1, which is its first or its last line.
+    starts at ceil(u - offset - n / 2), moved into the map. The window of n lines has one line more
+    than that of n - 1. This line is the n-th nearest one. It is the first or the last of its
+    window.
     """
     low = (u - lattice.shift).ceil().clamp(min=0).minimum(lattice.limit)
     before, low = low[:, :-1], low[:, 1:]
@@ -81,7 +82,7 @@ def _ranks(k: int, square: bool) -> list[tuple[int, int]]:
 
 
 class _Lattice(NamedTuple):
-    """Constants of the search for both axes (x, y), L levels, and M pairs of ranks.
+    """Holds constants of the search for both axes (x, y), L levels, and M pairs of ranks.
 
     A last dimension of 1 stands for the boxes.
     """
@@ -105,7 +106,8 @@ def _lattice(
 ) -> _Lattice:
     """Makes the constants for the k nearest lines.
 
-    square: whether to use all crossings of the lines, or only those for `nearest_locations`.
+    Args:
+        square: True uses all crossings of the lines, False only those for `nearest_locations`.
     """
     levels = levels_of(numbers)
     count = torch.tensor([[x.width, x.height] for x in levels]).t()[..., None]  # (2, L, 1)

@@ -30,7 +30,8 @@ def max_iou_labels(
     Args:
         anchors: (P, 4).
         boxes, image, extent: (T, 4), (T,), and (T, 2) width and height of the boxes.
-        margin: by level, how much wider than a box the region is in which anchors overlap it.
+        margin: by level, the number of pixels by which the region in which anchors overlap a box
+            is wider than the box.
         images: N.
         positive, negative: thresholds of the IoU.
     """

@@ -15,7 +15,8 @@ from dynamic_atss.types import rows
 def pair_iou(boxes: Tensor, index: Tensor, gt: Tensor, box: Tensor, offset: float) -> Tensor:
     """Gives the IoU of boxes (B, 4) with the gt (T, 4), in the shape of `index`.
 
-    offset: 1 for the legacy convention (x2 - x1 + 1 wide), else 0.
+    Args:
+        offset: 1 for the legacy convention (x2 - x1 + 1 wide), else 0.
     """
     chosen = boxes.index_select(0, index.flatten()).view(*index.shape, 4)
     return geometry.BoxConvention(offset).iou(chosen, gt[box])

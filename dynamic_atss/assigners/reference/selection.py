@@ -12,14 +12,14 @@ from dynamic_atss.types import BACKGROUND
 def best_of_box(
     box: Tensor, prior: Tensor, flat: Tensor, exists: Tensor, score: Tensor, k: int, boxes: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gives the k best pairs of each box, best first and in a tie the first.
+    """Gives the k best pairs of each box, best first. In a tie, takes the first pair.
 
     Returns:
         places among the pairs, prior, flat and exists, (T, k) each.
     """
     score = torch.where(exists, score, -torch.inf)
     order = score.flatten().argsort(descending=True, stable=True)
-    # Sorts by box. The sort is stable, so it keeps the order by score.
+    # This sorts by box. The sort is stable, so it keeps the order by score.
     box = box.expand_as(score).flatten().contiguous()
     order = order[box[order].argsort(stable=True)]
     rank = torch.arange(len(order), device=order.device) - torch.searchsorted(box, box)

@@ -1,4 +1,4 @@
-"""ATSS: selects positives by an adaptive threshold of the anchor IoU.
+"""Defines ATSS, which selects positives by an adaptive threshold of the anchor IoU.
 
 Zhang et al., CVPR 2020, arXiv 1912.02424.
 """
@@ -22,7 +22,7 @@ from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 
 class ATSS:
-    """Selects candidates whose anchor IoU reaches the mean + standard deviation of the box's.
+    """Selects candidates whose anchor IoU reaches the box's mean + standard deviation.
 
     Quality = centerness of the prior's centre in its box.
 

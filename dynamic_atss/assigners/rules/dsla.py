@@ -1,4 +1,4 @@
-"""DSLA: gives smooth labels that fall with the distance from a box's centre and between levels.
+"""Defines DSLA, whose smooth labels fall with the distance from a box's centre and between levels.
 
 Su et al., Pattern Recognition 2022, arXiv 2208.00817. The loss multiplies a label by the IoU of the
 prediction.
@@ -21,13 +21,15 @@ FINITE = 1e8  # the end of the last range, as published
 
 
 class DSLA:
-    """Quality = centerness x fit of the level. A prior learns the box with the largest quality.
+    """Assigns each prior the box with the largest quality.
+
+    Quality = centerness x fit of the level.
 
     Args:
         relaxation: share by which a level's range of sizes is widened. The fit falls to 0 at the
             ends of the widened range. 0: hard ranges.
-        core_zone: whether the point within half a stride of the centre has centerness 1.
-        radius: of the centre region in strides, 0: the entire box.
+        core_zone: True sets the centerness of points within half a stride of the centre to 1.
+        radius: of the centre region in strides; 0: the entire box.
         limits: borders between the levels, of a point's largest distance to a side of its box, in
             pixels.
 
@@ -94,7 +96,7 @@ class DSLA:
 
 
 def _in_core_zone(priors: Priors, gt: GroundTruth, pairs: Pairs) -> Tensor:
-    """Tests whether points lie within half a stride of the box's centre in x and y, (M,)."""
+    """Returns True for points within half a stride of the box's centre in x and y, (M,)."""
     half = priors.strides.index_select(0, pairs.prior)[:, None] / 2
     center = centers(gt.boxes).index_select(0, pairs.box)
     points = priors.centers.index_select(0, pairs.prior)

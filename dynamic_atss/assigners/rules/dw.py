@@ -1,4 +1,4 @@
-"""DW: gives every prior inside a box a weight as a positive and another weight as background.
+"""Defines DW, which weighs every prior inside a box both as a positive and as background.
 
 Li et al. (Dual Weighting), CVPR 2022, arXiv 2203.09730; released as github.com/strongwolf/DW.
 """
@@ -31,8 +31,8 @@ class DW:
     """Weighs each pair by p = class score * exp(-beta * GIoU loss) and a Gaussian g.
 
     g is centred on the box. The positive weight is exp(mu p) p g / (sum of exp(3 p) p g over the
-    priors inside the box). The negative weight falls with the IoU of the predicted box, from 1 for
-    an IoU up to 0.5 to 0 for the largest IoU of the box. Quality = 1.
+    priors inside the box). The negative weight falls with the IoU of the predicted box. It is 1 for
+    an IoU up to 0.5, and 0 for the largest IoU of the box. Quality = 1.
 
     The release divides the positive terms by the number of boxes, and the background terms by the
     sum of (1 - negative weight), at least 1. The head divides all terms by the number of positives.
@@ -114,7 +114,7 @@ def _negative(pairs: Pairs, overlap: Tensor, boxes: int) -> Tensor:
 
 
 def _fall(overlap: Tensor) -> Tensor:
-    """Gives 1 for an IoU of 0.5 and 0 for 1, linear in the square of the IoU."""
+    """Gives 1 for an IoU of 0.5 and 0 for an IoU of 1. It is linear in the square of the IoU."""
     return (1 - overlap.square()) * 4 / 3
 
 

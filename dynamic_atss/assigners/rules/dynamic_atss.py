@@ -1,4 +1,4 @@
-"""Dynamic ATSS: selects positives by predicted IoU + anchor IoU.
+"""Defines Dynamic ATSS, which selects positives by predicted IoU + anchor IoU.
 
 Zhang et al., J. Imaging 2022, arXiv 2201.09396.
 """

@@ -1,4 +1,6 @@
-"""RTMDet's dynamic soft labels: SimOTA with the IoU in the class cost and a soft centre prior.
+"""Defines RTMDet's dynamic soft labels: SimOTA with the IoU in the class cost, and a soft prior.
+
+The soft prior is a cost that grows with the distance from the box's centre.
 
 Lyu et al. (RTMDet), arXiv 2212.07784; released in mmdetection.
 """
@@ -35,7 +37,7 @@ COST_OF_NO_OVERLAP = 16.0  # times iou_weight: such a pair costs at least 16.1 t
 
 
 class DynamicSoftLabel:
-    """Each box takes its n cheapest candidates. n is the sum of its `topk` largest IoUs, but >= 1.
+    """Assigns each box its n cheapest candidates. n is the sum of its `topk` largest IoUs, >= 1.
 
     Candidates are the priors inside any box of the image. Cost = quality focal loss with the
     predicted IoU as the soft label + iou_weight * -log IoU + 10^(strides from the centre - radius).
@@ -104,7 +106,7 @@ class DynamicSoftLabel:
     def _of_image(
         self, priors: Priors, gt: GroundTruth, inside: Pairs, cost_of: SoftLabelCost
     ) -> tuple[Pairs, Tensor]:
-        """Gives the pairs that may win, in one list (M,), and which of them are selected (M,)."""
+        """Gives the pairs that may win, in one list (M,), and flags of those that are selected."""
         shape, most = cost_of.predictions.boxes.shape[:2], len(priors)
         if not torch.compiler.is_compiling():  # torch.compile does not know the list's length
             most = min(most, inside.flat.numel())

@@ -1,4 +1,4 @@
-"""FCOS: selects the points inside a box on the level that fits the box's size.
+"""Defines FCOS, which selects the points inside a box on the level that fits the box's size.
 
 Tian et al., ICCV 2019, arXiv 1904.01355; centre sampling as in arXiv 2006.09214.
 """
@@ -16,10 +16,12 @@ from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 
 class FCOS:
-    """Quality = centerness of the point in its box. A point learns the smallest of several boxes.
+    """Assigns each point the smallest of the boxes that it lies in and whose size fits its level.
+
+    Quality = centerness of the point in its box.
 
     Args:
-        radius: of the centre region in strides, 0: the entire box.
+        radius: of the centre region in strides; 0: the entire box.
         limits: borders between the levels, of a point's largest distance to a side of its box, in
             pixels.
         margin: pixels by which a point must lie inside.

@@ -1,4 +1,4 @@
-"""Max-IoU: selects positives by a fixed threshold of the anchor IoU.
+"""Defines max-IoU assignment, which selects positives by a fixed threshold of the anchor IoU.
 
 Lin et al., ICCV 2017 (RetinaNet), after Ren et al., NeurIPS 2015.
 """
@@ -18,7 +18,7 @@ from dynamic_atss.types import IGNORE, Assignment, GroundTruth, Predictions, Pri
 
 
 class MaxIoU:
-    """Each prior learns its box of the largest IoU, and is ignored between the thresholds.
+    """Assigns each prior its box of the largest IoU. Ignores priors between the thresholds.
 
     A prior with the largest IoU of some box is positive below the threshold, too. As in the
     releases, it learns its box of the largest IoU even then. Quality = centerness of the
@@ -26,7 +26,7 @@ class MaxIoU:
 
     Args:
         positive, negative: thresholds of the IoU.
-        inside_only: whether to ignore positives whose centre is outside of their box.
+        inside_only: True ignores positives whose centre is outside of their box.
 
     Raises:
         ValueError: an argument has an invalid value.
@@ -80,11 +80,11 @@ class MaxIoU:
 
 
 def _margin(priors: Priors) -> tuple[float, ...]:
-    """Gives by level how much wider than a box the region is in which priors overlap it."""
+    """Gives by level how much larger than a box the region is that holds all overlapping priors."""
     return tuple(side + 2.0 for side in priors.largest)  # 2: the legacy "+1" of both boxes
 
 
 def _centerness(priors: Priors, gt: GroundTruth, index: Tensor) -> Tensor:
-    """Gives the centerness of the positives, 0 for other priors, (N, P)."""
+    """Gives the centerness (N, P) of the positives. It is 0 for other priors."""
     flat, prior = index.flatten(), priors.numbers.expand_as(index).flatten()
     return centerness(priors, gt, Pairs(flat, prior, flat, flat)).view_as(index)

@@ -1,4 +1,6 @@
-"""o2f: gives a box one positive, and a few ambiguous priors whose labels fall during training.
+"""Defines o2f, which gives a box one positive and a few ambiguous priors.
+
+The labels of the ambiguous priors fall during training.
 
 Li et al. (One-to-Few), CVPR 2023, arXiv 2303.11567; released as github.com/strongwolf/o2f.
 """
@@ -27,7 +29,7 @@ from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 
 class O2F:
-    """Each box takes the `topk` candidates of the largest score^(1 - power) * IoU^power.
+    """Assigns each box the `topk` candidates of the largest score^(1 - power) * IoU^power.
 
     A prior goes to the box for which this value is largest. The aim is a detector without NMS.
 

@@ -1,4 +1,4 @@
-"""PAA: separates positives and negatives by a mixture of two Gaussians over their losses.
+"""Defines PAA, which separates positives and negatives by two Gaussians over their losses.
 
 Kim and Lee, ECCV 2020, arXiv 2007.08103.
 """
@@ -18,7 +18,7 @@ from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 
 class PAA:
-    """Selects, of a box's anchors with low losses, those in the low component of the mixture.
+    """Selects those of a box's anchors with low losses that are in the mixture's low component.
 
     An anchor can learn only its box of the largest IoU. The candidates of a box are its `topk`
     anchors of the lowest loss (focal loss of the class + GIoU loss) on each level. As in the

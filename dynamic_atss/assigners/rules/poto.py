@@ -1,4 +1,4 @@
-"""POTO: matches one prior to each box by class score and predicted IoU.
+"""Defines POTO, which matches one prior to each box by class score and predicted IoU.
 
 Wang et al. (DeFCN), CVPR 2021, arXiv 2012.03544.
 """
@@ -30,8 +30,8 @@ class POTO:
     because the release does not weigh positives.
 
     The matching is exact, as released. It runs on the CPU, so the rule waits for the device. With
-    `exact` False it is the release's approximation, which does not wait: every box takes its best
-    prior, and if several boxes take the same prior, the best pair wins and the others get none.
+    `exact` False it is the release's approximation, which does not wait. Then every box takes its
+    best prior. If several boxes take the same prior, the best pair wins and the others get none.
 
     The matching uses only pairs of a box and its priors. The release uses all pairs and gives the
     others the value -1. A box without a prior in its region gets none here. In the release it gets
@@ -39,8 +39,8 @@ class POTO:
 
     Args:
         alpha: power of the IoU.
-        radius: of the region around the centre in strides, 0: the entire box.
-        exact: whether to match exactly.
+        radius: of the region around the centre in strides; 0: the entire box.
+        exact: True matches exactly.
 
     Raises:
         ValueError: an argument has an invalid value.

@@ -1,4 +1,4 @@
-"""RFLA: selects positives by the distance between a box and a location's receptive field.
+"""Defines RFLA, which selects positives by the distance of a box and a location's receptive field.
 
 Xu et al., ECCV 2022, arXiv 2208.08738.
 """
@@ -35,7 +35,7 @@ TIES = 3  # so many other locations may be equally near to a centre
 
 
 class RFLA:
-    """Each box takes its most similar locations in two rounds.
+    """Assigns each box its most similar locations in two rounds.
 
     Similarity = 1 / (1 + distance) of two Gaussians, the box and the receptive field of the
     location. In the first round every box takes topk[0] locations. In the second round it takes
@@ -45,8 +45,8 @@ class RFLA:
     Quality = centerness with distances of at least 0.01 pixels, because tiny boxes have positives
     outside.
 
-    The release narrows the fields again for each further image of a batch, which is not followed.
-    The release's FCOS head treats ignored locations as background.
+    The release narrows the fields again for each further image of a batch. This rule does not. The
+    release's FCOS head treats ignored locations as background.
 
     Args:
         topk: locations of a box in the first and in the second round.

@@ -1,4 +1,4 @@
-"""SimD: selects positives by a similarity of anchor and box that adapts to the data set.
+"""Defines SimD, a similarity of anchor and box that adapts to the data set and selects positives.
 
 Shi et al., IROS 2024, arXiv 2407.02394.
 """
@@ -97,7 +97,7 @@ class SimD(nn.Module):
         best = (score >= self.least) & (score == most.index_select(0, pairs.box))
         selected = best | (score >= self.positive)
         note(SimD=score, best_or_similar_enough=selected)
-        # resolve; a similarity is at most 1, so best priors win with 2 and more
+        # resolve; a similarity is at most 1, so best priors win with a score of 2 or more
         order = pairs.box.to(score.dtype) if self.conflicts == "last" else score
         order = torch.where(best, 2 + order, score)
         shape = predictions.boxes.shape[:2]

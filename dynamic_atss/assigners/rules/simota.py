@@ -1,4 +1,6 @@
-"""SimOTA: gives each box its cheapest priors near the centre, as many as its IoUs add up to.
+"""Defines SimOTA, which gives each box its cheapest priors near the centre.
+
+Their number is the sum of the box's largest IoUs.
 
 Ge et al. (YOLOX), arXiv 2107.08430; released as github.com/Megvii-BaseDetection/YOLOX.
 """
@@ -38,19 +40,19 @@ LAST = 1e6  # additional cost of a prior that is far from the centre, as release
 
 
 class SimOTA:
-    """Each box takes its n cheapest candidates. n is the sum of its `topk` largest IoUs, but >= 1.
+    """Assigns each box its n cheapest candidates. n is the sum of its `topk` largest IoUs, >= 1.
 
     Candidates are the priors within `radius` strides of the centre of any box of the image. A box
-    takes those near its centre first. Cost = binary cross-entropy of the classes + iou_weight
-    * -log IoU. If several boxes take a prior, it goes to the box of the image with the least cost,
+    takes those near its centre first. Cost = binary cross-entropy of the classes + iou_weight *
+    -log IoU. If several boxes take a prior, it goes to the box of the image with the least cost,
     even to one that has not taken it.
 
     Quality = predicted IoU, which is also the class target, as released. The class score has no
     objectness.
 
-    The release is YOLOX since January 2023. Before, and still in mmdetection, the radius was 2.5,
-    points inside any box were also candidates, and those not both inside the box and near its
-    centre came last.
+    The release is YOLOX since January 2023. Earlier releases, and mmdetection, differ in three
+    ways. The radius is 2.5. Points inside any box are also candidates. Points that are not both
+    inside the box and near its centre come last.
 
     Args:
         radius: of the centre region in strides.
@@ -116,7 +118,7 @@ class SimOTA:
         """Appends the cheapest of the image's other candidates to the pairs of each box.
 
         Returns:
-            the pairs (T, K), which of the K come last (K,), and the sums of IoUs (T,).
+            the pairs (T, K), flags of the K that come last (K,), and the sums of IoUs (T,).
         """
         candidate = flag_places(near.flat, near.exists, cost_of.count).view(-1, len(priors))
         near_count = near.flat.shape[1]

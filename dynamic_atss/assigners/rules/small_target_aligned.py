@@ -1,6 +1,6 @@
-"""Small-target-aware task alignment: gives boxes smaller than a stride candidates around them.
+"""Defines small-target-aware task alignment, which gives tiny boxes candidates around them.
 
-After Ultralytics' descriptions of YOLO26 (STAL, 2026), based on Feng et al. (TOOD), arXiv
+It follows Ultralytics' descriptions of YOLO26 (STAL, 2026), based on Feng et al. (TOOD), arXiv
 2108.07755.
 """
 
@@ -29,23 +29,27 @@ from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors
 
 
 class SmallTargetAligned:
-    """Each box takes the `topk` candidates of the largest t = score^alpha * IoU^beta.
+    """Assigns each box the `topk` candidates of the largest t = score^alpha * IoU^beta.
 
     If several boxes take a prior, the one with the largest IoU wins. Then each box keeps its
     `per_box` priors of the largest t. Quality = t, scaled so that the best prior of a box has the
     largest IoU of those it keeps. It is also the class target.
 
-    From the public descriptions: TOOD's alignment with these powers and `topk`, candidates for
-    targets in which no location lies, a second top-k after conflicts, and one positive per box in
-    the branch without NMS (`per_box` 1).
+    These parts are from the public descriptions:
+        TOOD's alignment with these powers and `topk`.
+        Candidates for targets in which no location lies.
+        A second top-k after conflicts.
+        One positive per box in the branch without NMS (`per_box` 1).
 
-    Chosen here: a side below `small` strides of the finest level is widened to `side` strides
-    around the same centre, which contain one to four locations of that level. Candidates lie inside
-    the widened box. The IoU is a plain IoU with the true box. Pairs of IoU 0 are left out.
+    These parts are chosen here:
+        A side below `small` strides of the finest level is widened to `side` strides around the
+        same centre. The widened side contains one to four locations of that level.
+        Candidates lie inside the widened box.
+        The IoU is a plain IoU with the true box. Pairs of IoU 0 are left out.
 
     Args:
         topk: maximum number of candidates of a box.
-        per_box: maximum number of positives of a box, None: all that it wins.
+        per_box: maximum number of positives of a box; None: all that it wins.
         alpha, beta: powers of the class score and of the IoU.
         small, side: in strides of the finest level.
 

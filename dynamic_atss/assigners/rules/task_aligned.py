@@ -1,4 +1,4 @@
-"""Task-aligned assignment: selects positives by class score and predicted IoU.
+"""Defines task-aligned assignment, which selects positives by class score and predicted IoU.
 
 Feng et al. (TOOD), ICCV 2021, arXiv 2108.07755; released as github.com/fcjian/TOOD.
 """
@@ -36,7 +36,7 @@ EPS = 1e-7  # added to the largest t of a box, as released
 
 
 class TaskAligned:
-    """Each box takes those of its `topk` points of the largest t that lie inside it.
+    """Assigns each box those of its `topk` points of the largest t that lie inside it.
 
     t = score^alpha * IoU^beta. If several boxes take a point, the one with the largest IoU wins.
 

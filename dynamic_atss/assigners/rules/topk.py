@@ -1,6 +1,7 @@
-"""Top-k: gives each box its k anchors of the largest IoU.
+"""Defines top-k, which gives each box its k anchors of the largest IoU.
 
-From the release of ATSS, POSITIVE_TYPE "TOPK" (Zhang et al., CVPR 2020, arXiv 1912.02424).
+It comes from the release of ATSS, POSITIVE_TYPE "TOPK" (Zhang et al., CVPR 2020, arXiv
+1912.02424).
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from dynamic_atss.types import Assignment, GroundTruth, Level, Predictions, Prio
 
 
 class TopK:
-    """Selects, of the k anchors of each box, those with the centre inside. Quality = centerness.
+    """Selects those of the k anchors of each box that have their centre inside the box.
 
     Subtracts from the IoU a thousandth of the distance to the box's centre, relative to the longest
-    distance of the image. So the nearest of equal anchors win.
+    distance of the image. So the nearest of equal anchors win. Quality = centerness.
 
     Args:
         topk: anchors of each box.

@@ -1,4 +1,4 @@
-"""The head of ATSS (Zhang et al., CVPR 2020): anchors, with a quality branch.
+"""Defines the head of ATSS (Zhang et al., CVPR 2020): anchors, with a quality branch.
 
 `ATSS_ON` chooses it in the releases of ATSS and of Dynamic ATSS. Here its default rule is Dynamic
 ATSS.

@@ -36,7 +36,7 @@ BOX_LOSS_REQUIREMENT = (
 
 
 class HeadModules(NamedTuple):
-    """The parts of a head that turn feature maps into detections."""
+    """Holds the parts of a head that turn feature maps into detections."""
 
     network: nn.Module
     priors: AnchorGenerator
@@ -47,11 +47,13 @@ class HeadModules(NamedTuple):
 class Head(ABC):
     """Builds the network, priors, coder, criterion and post-processing of a head.
 
-    section: name of its section of MODEL, with thresholds, loss weights, NUM_CLASSES and more
-    rule: the label assignment rule if MODEL.ASSIGNER.NAME is ""
-    boxes: convention of the sides of its boxes
-    rule_key: key of the section that chooses another default rule; "" for none
-    settings: that section
+    Attributes:
+        section: name of the head's section of MODEL, with thresholds, loss weights, NUM_CLASSES and
+            more.
+        rule: the label assignment rule if MODEL.ASSIGNER.NAME is "".
+        boxes: convention of the sides of the head's boxes.
+        rule_key: key of the section that chooses another default rule; "" for none.
+        settings: the section of the configuration.
     """
 
     section: ClassVar[str] = "ATSS"
@@ -62,7 +64,11 @@ class Head(ABC):
     own = renamed("own", "settings")
 
     def __init__(self, cfg: CfgNode) -> None:
-        """cfg: the complete configuration. A subclass may take MODEL.HEAD.ARGS as keywords."""
+        """Reads the head's section.
+
+        Args:
+            cfg: the complete configuration. A subclass may take MODEL.HEAD.ARGS as keywords.
+        """
         self.settings = cfg.MODEL[self.section]
         self.model = cfg.MODEL
         self.detections_per_image = cfg.TEST.DETECTIONS_PER_IMG
@@ -75,7 +81,7 @@ class Head(ABC):
 
     @abstractmethod
     def network(self, channels: int, classes: int) -> nn.Module:
-        """Builds the module from feature maps of `channels` to a `HeadOutput` of `classes`."""
+        """Builds the module that makes a `HeadOutput` of `classes` from maps of `channels`."""
 
     @abstractmethod
     def coder(self) -> Coder:
@@ -90,10 +96,10 @@ class Head(ABC):
         return {}
 
     def wrapped(self, rule: Assigner) -> Assigner:
-        """Wraps a rule as MODEL.ASSIGNER.AT_LEAST_ONE and IGNORE_REGIONS ask for.
+        """Wraps a rule as MODEL.ASSIGNER.AT_LEAST_ONE and IGNORE_REGIONS require.
 
-        The rule that `criterion` gets is wrapped already. Wrap every other rule that the head
-        builds, as for a second branch.
+        The rule that `criterion` gets is already wrapped. Wrap every other rule that the head
+        builds, such as that of a second branch.
         """
         from dynamic_atss.assigners.at_least_one import AtLeastOne
         from dynamic_atss.assigners.ignore_regions import IgnoreRegions
@@ -108,7 +114,7 @@ class Head(ABC):
         return Criterion
 
     def criterion(self, assigner: Assigner, coder: Coder) -> nn.Module:
-        """Builds the module from the output of the network to losses."""
+        """Builds the module that computes losses from the output of the network."""
         from dynamic_atss.engine import distributed
 
         arguments = self.criterion_arguments(assigner)
@@ -127,7 +133,7 @@ class Head(ABC):
         return {"divide_by_labels": self.divides_by_labels()}
 
     def postprocess(self, coder: Coder) -> PostProcess:
-        """Builds the step from the output of the network to detections."""
+        """Builds the step that makes detections from the output of the network."""
         return PostProcess(
             coder,
             score_threshold=self.settings.INFERENCE_TH,
@@ -176,9 +182,10 @@ class Head(ABC):
         )
 
     def divides_by_labels(self, default: str = "positives") -> bool:
-        """Whether the sum of the labels divides the class loss.
+        """Returns True if the sum of the labels divides the class loss.
 
-        default: the divisor if MODEL.CLASS_LOSS_DIVISOR is ""
+        Args:
+            default: the divisor if MODEL.CLASS_LOSS_DIVISOR is "".
         """
         return (self.model.CLASS_LOSS_DIVISOR or default) == "labels"
 
@@ -192,7 +199,10 @@ class Head(ABC):
 
 
 class AnchorHead(Head):
-    """A head with anchors. Its section has the sizes of anchors and the thresholds of max-IoU."""
+    """Defines a head with anchors.
+
+    Its section has the sizes of anchors and the thresholds of max-IoU.
+    """
 
     def priors(self) -> AnchorGenerator:
         settings = self.settings
@@ -205,7 +215,7 @@ class AnchorHead(Head):
         )
 
     def thresholds(self) -> dict[str, Any]:
-        """Returns the thresholds of the rule max_iou, as keyword arguments."""
+        """Returns the thresholds as keyword arguments of the rule max_iou."""
         return {
             "positive": self.settings.FG_IOU_THRESHOLD,
             "negative": self.settings.BG_IOU_THRESHOLD,

@@ -13,7 +13,12 @@ from dynamic_atss.system_limits import limit_reached
 
 
 class Expected(NamedTuple):
-    """accepts: whether a result is right · description: of a right result, for the message"""
+    """Describes the result that a method of a head must return.
+
+    Attributes:
+        accepts: tests a result.
+        description: describes a right result, for the message.
+    """
 
     accepts: Callable[[Any], bool]
     description: str
@@ -72,7 +77,7 @@ def call_checked(head: Any, part: str, *given: Any) -> Any:
         part: a key of EXPECTED.
 
     Raises:
-        UserError: a method of the user's takes other arguments, fails, or returns a wrong object.
+        UserError: the user's method takes other arguments, fails, or returns a wrong object.
     """
     method, expected = getattr(head, part), EXPECTED[part]
     place = f"{head_label(head)}: its {part}"

@@ -1,4 +1,4 @@
-"""The head of DSLA (Su et al., Pattern Recognition 2022): points, no quality branch."""
+"""Defines the head of DSLA (Su et al., Pattern Recognition 2022): points, no quality branch."""
 
 from __future__ import annotations
 

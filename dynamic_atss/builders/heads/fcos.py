@@ -1,4 +1,4 @@
-"""The head of FCOS (Tian et al., ICCV 2019): points, with a quality branch."""
+"""Defines the head of FCOS (Tian et al., ICCV 2019): points, with a quality branch."""
 
 from __future__ import annotations
 

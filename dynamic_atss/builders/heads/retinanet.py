@@ -1,4 +1,7 @@
-"""The head of RetinaNet (Lin et al., ICCV 2017): nine anchors a location, no quality branch."""
+"""Defines the head of RetinaNet (Lin et al., ICCV 2017): nine anchors at each location.
+
+It has no quality branch.
+"""
 
 from __future__ import annotations
 

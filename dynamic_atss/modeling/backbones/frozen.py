@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class FrozenParts(nn.Module):
-    """A body with frozen parts, which have no gradient and stay in evaluation mode.
+    """Defines a body with frozen parts, which have no gradient and stay in evaluation mode.
 
     So their batch norms keep their statistics, and they do not drop anything at random.
     """
@@ -34,7 +34,11 @@ class FrozenParts(nn.Module):
 
 
 def check_freeze_at(freeze_at: int, parts: int, names: str) -> None:
-    """Raises ValueError unless freeze_at is from 0 to `parts`. names: of the parts"""
+    """Raises ValueError unless freeze_at is from 0 to `parts`.
+
+    Args:
+        names: names of the parts, for the message.
+    """
     if not 0 <= freeze_at <= parts:
         raise ValueError(f"freeze_at counts {names}, 0 to {parts}, not {freeze_at}")
 

@@ -1,4 +1,4 @@
-"""MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381) with the names of the FCOS release."""
+"""Defines MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381) with the FCOS release's names."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ OUT_PARTS = (6, 13, 17)  # the last block of strides 8, 16 and 32
 
 
 class MobileNetV2(FrozenParts):
-    """MobileNetV2 of width 1. Gives C3, C4, C5 (32, 96 and 320 channels, strides 8, 16, 32).
+    """Computes C3, C4, C5 by MobileNetV2 of width 1.
 
-    The blocks are torchvision's, with their layers in one sequence as in the release
-    (`features.2.conv.3` instead of torchvision's `features.2.conv.1.0`).
+    The maps have 32, 96 and 320 channels and strides 8, 16 and 32. The blocks are torchvision's,
+    with their layers in one sequence as in the release (`features.2.conv.3` instead of
+    torchvision's `features.2.conv.1.0`).
 
     Args:
         norm: see `make_norm`. The release trains batch norm ("BN" or "SyncBN").

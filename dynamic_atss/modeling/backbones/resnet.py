@@ -28,7 +28,7 @@ def _conv(c_in: int, c_out: int, size: int, stride: int = 1, groups: int = 1) ->
 
 
 class Stem(nn.Module):
-    """7x7 convolution and max pooling with a total stride of 4."""
+    """Applies a 7x7 convolution and max pooling with a total stride of 4."""
 
     def __init__(self, out_channels: int, norm: str) -> None:
         super().__init__()
@@ -49,12 +49,16 @@ def _downsample(c_in: int, c_out: int, stride: int, norm: str) -> nn.Sequential 
 
 
 def _second_conv(deform: dict[str, Any] | None) -> Callable[..., nn.Module]:
-    """Gives the class of a block's second convolution. deform: options of a deformable one"""
+    """Gives the class of a block's second convolution.
+
+    Args:
+        deform: options of a deformable convolution; None: a plain one.
+    """
     return _conv if deform is None else partial(ModulatedDeformConv, **deform)
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions (ResNet-18 and 34). `deform` makes the second one deformable."""
+    """Applies two 3x3 convolutions (ResNet-18 and 34). `deform` makes the second one deformable."""
 
     def __init__(
         self, c_in: int, c_out: int, *, stride: int, norm: str, deform: dict[str, Any] | None
@@ -73,7 +77,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Three convolutions: 1x1, 3x3 (grouped, optionally deformable), 1x1.
+    """Applies three convolutions: 1x1, 3x3 (grouped, optionally deformable), 1x1.
 
     The first (MSRA) or the second one has the stride.
     """
@@ -108,7 +112,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(FrozenParts):
-    """ResNet-18/34/50/101/152 and ResNeXt.
+    """Computes the maps of ResNet-18/34/50/101/152 or ResNeXt.
 
     `out_channels` lists the channels of the maps.
 

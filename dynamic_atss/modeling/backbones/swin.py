@@ -1,4 +1,4 @@
-"""Swin transformer (Liu et al. 2021, arXiv 2103.14030) from torchvision, for detection."""
+"""Adapts torchvision's Swin transformer (Liu et al. 2021, arXiv 2103.14030) to detection."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ STAGES = (2, 4, 6, 8)  # ends of the stages C2 to C5 in torchvision's `features`
 
 
 class Swin(FrozenParts):
-    """Swin-T, -S or -B. Gives C3, C4, C5 at strides 8, 16, 32, each after a layer norm.
+    """Computes C3, C4, C5 by Swin-T, -S or -B, each map after a layer norm.
 
-    `features.*` has torchvision's names. `norms.0` to `norms.2` belong to C3 to C5, and mmdetection
-    calls them norm1 to norm3. torchvision's classifier and last norm are left out. `out_channels`
-    lists the channels of the maps.
+    The strides are 8, 16 and 32. `features.*` has torchvision's names. `norms.0` to `norms.2`
+    belong to C3 to C5, and mmdetection calls them norm1 to norm3. torchvision's classifier and last
+    norm are left out. `out_channels` lists the channels of the maps.
 
     As in torchvision, maps of at most 7 tokens are not shifted. The published detectors shift them,
     which makes a difference below 225 pixels.

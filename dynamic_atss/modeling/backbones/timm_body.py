@@ -18,7 +18,7 @@ ANY_SIZE = {"dynamic_img_size": True, "strict_img_size": False}
 
 
 class TimmBody(FrozenParts):
-    """The timm model `name` with its maps of strides 8, 16 and 32.
+    """Computes the maps of strides 8, 16 and 32 of the timm model `name`.
 
     `net.*` has the names of timm's `features_only` models. Weights are never downloaded.
     `out_channels` lists the channels of the maps.
@@ -82,7 +82,10 @@ def _create(timm: ModuleType, name: str, **options: Any) -> Any:
 
 
 def _info(probe: nn.Module) -> list[dict[str, Any]]:
-    """Gives timm's description of a model's maps. `reduction`: stride, `module`: its module"""
+    """Gives timm's description of a model's maps.
+
+    The entry `reduction` is the stride of a map, and `module` is its module.
+    """
     info: Any = getattr(probe, "feature_info", None) or []
     return list(getattr(info, "info", info))
 

@@ -30,7 +30,7 @@ class Merging(PatchMerging):
 
 
 class WindowAttention(ShiftedWindowAttention):
-    """Attention among the tokens of a window, without dropout.
+    """Computes attention among the tokens of a window, without dropout.
 
     `shift_size` is [0, 0] in every second block.
     """
@@ -54,7 +54,8 @@ class WindowAttention(ShiftedWindowAttention):
     def _attention(self, x: Tensor, regions: Tensor | None) -> Tensor:
         """Computes the attention of windows (N, h, w, T, C) with T tokens.
 
-        regions: (1, h, w, T, 1). Tokens of different regions do not see each other.
+        Args:
+            regions: (1, h, w, T, 1). Tokens of different regions do not see each other.
         """
         q, k, v = self.qkv(x).unflatten(4, (3, self.num_heads, -1)).permute(4, 0, 1, 2, 5, 3, 6)
         logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + self.get_relative_position_bias()
@@ -105,6 +106,6 @@ def _regions(x: Tensor, side: int, shifts: Sequence[int]) -> Tensor:
 
 
 def _parts(size: int, side: int, shift: int, device: torch.device) -> Tensor:
-    """Gives 0, in the last window 1, and 2 for its tokens from the other end, (size,)."""
+    """Gives (size,) 0 before the last window, 1 in it, and 2 for its tokens from the other end."""
     places = torch.arange(size, device=device)
     return (places >= size - side).int() + (places >= size - shift)
