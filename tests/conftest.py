@@ -1,6 +1,7 @@
 """Provides fixtures and hooks for all tests."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -55,6 +56,10 @@ def pytest_configure() -> None:
     os.environ["DYNAMIC_ATSS_CACHE"] = tempfile.mkdtemp(prefix="dynamic_atss_tests_")
     if ROUNDING:
         other_rounding.install()
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["DYNAMIC_ATSS_CACHE"], ignore_errors=True)
 
 
 def pytest_report_header() -> str | None:

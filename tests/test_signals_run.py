@@ -138,7 +138,8 @@ def check_end(folder: Path, name: str, code: int) -> str:
     assert 2 <= iteration < 12 and path.name == f"model_{iteration:07d}.pth"
     log = (run / "log.txt").read_text().splitlines()
     warnings = [line.partition(" WARNING ")[2] for line in log]
-    assert warnings[-2] == f"{name}: iteration {iteration} is saved in {path}; exit code {code}"
+    assert warnings[-2].startswith(name) and warnings[-2].endswith(f"exit code {code}")
+    assert f"iteration {iteration}" in warnings[-2] and str(path) in warnings[-2]
     assert warnings[-1].startswith("to continue: ") and warnings[-1].endswith(" --resume")
     assert not (run / "run.lock").exists() and not list(run.glob(".*"))
     return warnings[-1].removeprefix("to continue: ")

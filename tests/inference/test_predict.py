@@ -79,7 +79,7 @@ def test_a_broken_frame_is_named_and_the_others_are_done(predict, tmp_path):
     break_frame(tmp_path / "a.avi", 4)
     code, out, err = predict("--input", tmp_path / "a.avi", "--output", tmp_path / "found")
     assert code == 1 and out.startswith("7 frames")
-    assert err == f"skipped: {tmp_path}/a.avi, frame 4: cannot be decoded\n"
+    assert f"{tmp_path}/a.avi, frame 4" in err and err.count("\n") == 1
     assert {r["frame"] for r in rows(tmp_path / "found")} == {1, 2, 3, 5, 6, 7, 8}
 
 

@@ -20,9 +20,7 @@ def test_a_broken_link_is_named_and_the_others_are_done(predict, folder, tmp_pat
     given = {"folder": [folder], "pattern": [f"{folder}/*.jpg"], "files": folder.glob("*.jpg")}
     code, out, err = predict("--input", *given[form], "--output", tmp_path / "found")
     assert code == 1 and out.startswith("4 pictures") and "1 could not be read" in out
-    assert err == (
-        f"skipped: {link}: is a link to nowhere.jpg, which cannot be found: correct or remove it\n"
-    )
+    assert f"skipped: {link}" in err and "nowhere.jpg" in err and err.count("\n") == 1
     assert len(list((tmp_path / "found").glob("*.jpg"))) == 4
 
 
@@ -33,10 +31,8 @@ def test_a_picture_too_long_for_the_short_side(predict, folder, tmp_path, ending
     out = tmp_path / "found"
     code, _, err = predict("--input", folder, "--output", out, "--short-side", 200)
     width, height = (16383, 8) if ending == "jpg" else (11, 16383)
-    assert code == 0 and err == (
-        f"{long.name}: drawn with {width} x {height} pixels, as a drawn picture has at most 16383 "
-        "on a side\n"
-    )
+    assert code == 0 and err.startswith(long.name) and err.count("\n") == 1
+    assert f"{width} x {height} pixels" in err
     assert cv2.imread(str(out / long.name)).shape == (height, width, 3)
     others = [cv2.imread(str(path)) for path in out.glob("*.jpg") if path.name != long.name]
     assert [min(other.shape[:2]) for other in others] == [200] * 4

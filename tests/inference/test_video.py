@@ -42,7 +42,7 @@ def test_a_broken_frame_is_named_and_the_rest_goes_on(tmp_path, broken):
     frames = list(Video(path, PIXELS))
     assert len(frames) == 8
     lost = [f.message for f in frames if isinstance(f, Broken)]
-    assert lost == [f"{path}, frame {broken}: cannot be decoded"]
+    assert len(lost) == 1 and f"{path}, frame {broken}" in lost[0]
     assert isinstance(frames[broken - 1], Broken)
 
 
@@ -149,7 +149,8 @@ def test_the_model_takes_a_video(run, tmp_path, caplog):
     break_frame(path, 3)
     stream = model(path)
     assert [f.frame for f in stream] == [1, 2, 4, 5, 6, 7, 8]
-    assert stream.broken == [f"{path}, frame 3: cannot be decoded"] and "frame 3" in caplog.text
+    (broken,) = stream.broken
+    assert f"{path}, frame 3" in broken and "frame 3" in caplog.text
 
 
 class Camera:

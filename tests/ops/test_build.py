@@ -157,4 +157,4 @@ def test_a_folder_without_kernels_is_named(monkeypatch, tmp_path):
 
 
 def test_the_log_says_what_serves():
-    assert library.serving("mps") == "plain PyTorch: no kernels for this device"
+    assert library.serving("mps").startswith("plain PyTorch")
