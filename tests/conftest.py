@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -52,6 +53,8 @@ ROUNDING = os.environ.get("DYNAMIC_ATSS_TEST_ROUNDING", "0") == "1"
 
 
 def pytest_configure() -> None:
+    # A suite that a shell starts in the background inherits an ignored SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # The tests use another cache folder (headers of images, downloads) than the user's.
     os.environ["DYNAMIC_ATSS_CACHE"] = tempfile.mkdtemp(prefix="dynamic_atss_tests_")
     if ROUNDING:
