@@ -175,9 +175,13 @@ def compare(rule: str, mine: Tensor, theirs: Tensor) -> str:
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rules", nargs="+", choices=list(ASSIGNERS), default=list(ASSIGNERS))
     parser.add_argument("--boxes", type=int, nargs="+", default=[1, 10, 100, 1000, 5000])
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="images")
-    parser.add_argument("--dense-limit", type=float, default=8.0, help="GB the dense form may take")
-    parser.add_argument("--dense-boxes", type=int, default=16000, help="of the batch, at most")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="number of images")
+    parser.add_argument(
+        "--dense-limit", type=float, default=8.0, help="memory in GB that the dense form may take"
+    )
+    parser.add_argument(
+        "--dense-boxes", type=int, default=16000, help="largest number of boxes in the batch"
+    )
     processor_time(parser)
 
 

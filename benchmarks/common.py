@@ -202,10 +202,10 @@ def parser(
     made = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--quick", action="store_true", help="fewer and smaller cases")
+    made.add_argument("--quick", action="store_true", help="run fewer and smaller cases")
     made.add_argument("--threads", type=int, default=torch.get_num_threads())
     made.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    made.add_argument("--seconds", type=float, default=3.0, help="of repeats for each case")
+    made.add_argument("--seconds", type=float, default=3.0, help="time to repeat each case")
     made.add_argument("--json", type=Path, help="file to write the rows to")
     made.set_defaults(clock=time.perf_counter)
     if arguments is not None:
@@ -220,7 +220,7 @@ def processor_time(made: argparse.ArgumentParser) -> None:
         dest="clock",
         action="store_const",
         const=time.process_time,
-        help="of this process, in place of the time that passes: others do not lengthen it",
+        help="measure the processor time, which other processes lengthen less",
     )
 
 

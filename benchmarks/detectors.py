@@ -49,15 +49,32 @@ SECONDS = 20.0  # of repeats at least; a step on a CPU takes seconds
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--batch", type=int, help="images; 1, on a GPU 16")
-    parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="800 800 | 800 1333")
-    parser.add_argument("--boxes", type=int, default=7, help="in each image; COCO has 7.3")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="float32 | bfloat16")
-    parser.add_argument("--channels-last", action="store_true", default=None, help="no | yes")
+    parser.add_argument("--batch", type=int, help="number of images; default 1, on a GPU 16")
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="short and long side; default 800 800, on a GPU 800 1333",
+    )
+    parser.add_argument(
+        "--boxes", type=int, default=7, help="number of boxes in each image; COCO has 7.3"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="type of the activations; default float32, on a GPU bfloat16",
+    )
+    parser.add_argument(
+        "--channels-last",
+        action="store_true",
+        default=None,
+        help="use channels-last; default no, on a GPU yes",
+    )
     parser.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,
-        help="ours with torch.compile, too; no | yes",
+        help="also measure ours with torch.compile; default no, on a GPU yes",
     )
 
 

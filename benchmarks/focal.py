@@ -154,7 +154,7 @@ def rows(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--priors", type=int, default=22400, help="of an image")
+    parser.add_argument("--priors", type=int, default=22400, help="number of priors of the image")
     parser.add_argument("--classes", type=int, default=80)
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES[:2])
 

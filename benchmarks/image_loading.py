@@ -196,10 +196,12 @@ def rows(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--folder", type=Path, help="of *.jpg; without: generated images")
+    parser.add_argument("--folder", type=Path, help="folder of *.jpg; default: generated images")
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--short", type=int, nargs="+", default=[800, 320])
-    parser.add_argument("--limit", type=int, default=1333, help="of the long side, for 800")
+    parser.add_argument(
+        "--limit", type=int, default=1333, help="limit of the long side for a short side of 800"
+    )
 
 
 if __name__ == "__main__":

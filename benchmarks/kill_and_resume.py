@@ -168,8 +168,8 @@ def _place(output: Path) -> str:
 
 def main() -> int:
     parser = cli.config_parser(__doc__.splitlines()[0])
-    parser.add_argument("--times", type=int, default=10, help="runs to kill")
-    parser.add_argument("--kills", type=int, default=1, help="of each run")
+    parser.add_argument("--times", type=int, default=10, help="number of runs to kill")
+    parser.add_argument("--kills", type=int, default=1, help="number of kills of each run")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--work-dir", type=Path, default=Path("output/kill_and_resume"))
     args = cli.parse(parser)

@@ -64,7 +64,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rules", nargs="+", choices=list(ASSIGNERS), default=list(ASSIGNERS))
     parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--boxes", type=int, default=75357)
-    parser.add_argument("--most", type=int, default=4967, help="in one image")
+    parser.add_argument(
+        "--most", type=int, default=4967, help="number of boxes in the largest image"
+    )
     processor_time(parser)
 
 

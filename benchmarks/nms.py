@@ -126,8 +126,14 @@ def rows(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--candidates", type=int, nargs="+", default=[1000, 5000], help="an image")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="images")
+    parser.add_argument(
+        "--candidates",
+        type=int,
+        nargs="+",
+        default=[1000, 5000],
+        help="number of candidates in an image",
+    )
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="number of images")
 
 
 if __name__ == "__main__":

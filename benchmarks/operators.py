@@ -78,10 +78,14 @@ def rows(rule: str, boxes: int, args: argparse.Namespace) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rules", nargs="+", choices=list(ASSIGNERS), default=list(ASSIGNERS))
-    parser.add_argument("--boxes", type=int, nargs="+", default=[100, 1000], help="of each image")
-    parser.add_argument("--batch", type=int, default=1, help="images")
+    parser.add_argument(
+        "--boxes", type=int, nargs="+", default=[100, 1000], help="boxes in each image"
+    )
+    parser.add_argument("--batch", type=int, default=1, help="number of images")
     parser.add_argument("--turns", type=int, default=40)
-    parser.add_argument("--step", type=float, default=3.0, help="seconds of a train step an image")
+    parser.add_argument(
+        "--step", type=float, default=3.0, help="seconds that a train step takes for an image"
+    )
     args = parser.parse_args()
     if library.load()["cpu"] != "native":
         parser.error(f"there are no kernels to weigh: {library.load()['cpu']}")

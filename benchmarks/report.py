@@ -102,7 +102,7 @@ def with_tables(page: str, results: dict[str, Any]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path, help="results.json of run.py")
-    parser.add_argument("page", type=Path, help="a page of docs/")
+    parser.add_argument("page", type=Path, help="page of docs/ to write")
     args = parser.parse_args()
     results = json.loads(args.results.read_text("utf-8"))
     args.page.write_text(with_tables(args.page.read_text("utf-8"), results), "utf-8")

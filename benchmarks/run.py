@@ -86,12 +86,12 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     present = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    parser.add_argument("--quick", action="store_true", help="fewer and smaller cases")
+    parser.add_argument("--quick", action="store_true", help="run fewer and smaller cases")
     parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES), metavar="STAGE")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", nargs="+", choices=("cpu", "cuda"), default=present)
-    parser.add_argument("--seconds", type=float, help="of repeats for each case")
-    parser.add_argument("--images-folder", type=Path, help="of *.jpg, for image_loading")
+    parser.add_argument("--seconds", type=float, help="time to repeat each case")
+    parser.add_argument("--images-folder", type=Path, help="folder of *.jpg for image_loading")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     check(args, parser.error)

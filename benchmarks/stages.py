@@ -52,7 +52,7 @@ REST = "other layers, Python"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     detectors.arguments(parser)
-    parser.add_argument("--steps", type=int, default=3, help="that are profiled")
+    parser.add_argument("--steps", type=int, default=3, help="number of steps that are profiled")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 CUTOFF = 0.6  # difflib's default: a name less similar is probably not a misspelling
 
@@ -30,6 +31,35 @@ def hint(name: str, known: Iterable[str], text: str) -> str:
     """Puts the nearest name in place of "{}" in `text`; "" if no name is similar."""
     found = nearest(name, known)
     return text.format(found) if found is not None else ""
+
+
+def nearest_path(path: Path) -> Path | None:
+    """Gives the existing path that is most similar to a missing one; None if none is similar.
+
+    Only the first missing part of `path` is replaced.
+    """
+    missing = [path, *path.parents]
+    while missing and missing[-1].exists():
+        missing.pop()
+    if not missing:
+        return None
+    first = missing[-1]
+    try:
+        near = nearest(first.name, (file.name for file in first.parent.iterdir()))
+    except OSError:  # a file, or a folder that may not be read
+        return None
+    found = first.parent / near / path.relative_to(first) if near else path
+    return found if found.exists() else None
+
+
+def path_advice(path: Path, otherwise: str = "check the path") -> str:
+    """Advises what to do about a path that does not exist, for the end of a message.
+
+    Args:
+        otherwise: the advice if no path is similar.
+    """
+    near = nearest_path(path)
+    return f"the nearest is {near}" if near else otherwise
 
 
 def _ends_similarly(name: str, other: str, cutoff: float) -> bool:

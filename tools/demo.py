@@ -33,7 +33,9 @@ def choose() -> tuple[Path, tuple[float, float]]:
 
 def main() -> int:
     parser = cli.config_parser("Train Dynamic ATSS on generated images, score it, draw pictures.")
-    parser.add_argument("--output", default="output/demo", help="folder; delete it to start afresh")
+    parser.add_argument(
+        "--output", default="output/demo", help="folder to write; delete it to start afresh"
+    )
     parser.add_argument(
         "--resume", action="store_true", help="continue a stopped demo, as is always done"
     )

@@ -21,7 +21,9 @@ def main() -> int:
     from on_gpu import check, table
 
     parser = cli.Parser(description="Build, test, train and measure on a GPU.")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a dry run")
+    parser.add_argument(
+        "--device", choices=("cuda", "cpu"), default="cuda", help="device; cpu: a dry run"
+    )
     parser.add_argument("--wheels", type=Path, metavar="DIR", help="install packages from it")
     parser.add_argument("--output", type=Path, default=Path("output/gpu"), help="folder to write")
     parser.add_argument("--minutes", type=float, default=9.0, help="time for all stages together")

@@ -12,10 +12,10 @@ from dynamic_atss.errors import UserError
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", default="datasets/shapes", help="folder to make")
-    parser.add_argument("--train", type=int, default=600, help="training images")
-    parser.add_argument("--val", type=int, default=120, help="validation images")
+    parser.add_argument("--train", type=int, default=600, help="number of training images")
+    parser.add_argument("--val", type=int, default=120, help="number of validation images")
     parser.add_argument("--size", type=int, default=192, help="height and width in pixels")
-    parser.add_argument("--seed", type=int, default=0, help="of the random shapes")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random shapes")
     args = parser.parse_args()
     try:
         make_shapes(args.output, train=args.train, val=args.val, size=args.size, seed=args.seed)

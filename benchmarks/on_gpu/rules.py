@@ -44,8 +44,8 @@ def row(rule: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> int:
     options = parser(__doc__ or "")
-    options.add_argument("--boxes", type=int, default=100, help="in each image")
-    options.add_argument("--batch", type=int, default=16, help="images")
+    options.add_argument("--boxes", type=int, default=100, help="boxes in each image")
+    options.add_argument("--batch", type=int, default=16, help="number of images")
     args = options.parse_args()
     torch.set_num_threads(args.threads)
     library.load()

@@ -143,7 +143,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
     parser.add_argument("--dtype", choices=tuple(NEAR), default="float32")
     parser.add_argument("--compile", nargs="?", const="", metavar="BACKEND")
-    parser.add_argument("--processes", type=int, help="by torchrun; without: this one")
+    parser.add_argument(
+        "--processes", type=int, help="processes, started by torchrun; default: this process alone"
+    )
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--json", type=Path, required=True)

@@ -52,13 +52,20 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = cli.Parser(description=DESCRIPTION)
-    parser.add_argument("specs", nargs="*", metavar="SPEC", help="as in DATASETS.TRAIN")
-    parser.add_argument("--config-file", default="", metavar="FILE", help="for the head and sizes")
+    parser.add_argument("specs", nargs="*", metavar="SPEC", help="a data set, as in DATASETS.TRAIN")
+    parser.add_argument(
+        "--config-file",
+        default="",
+        metavar="FILE",
+        help="configuration with the head and the image sizes",
+    )
     parser.add_argument(
         "--set", nargs="+", default=[], dest="opts", metavar="KEY VALUE", help="override keys"
     )
     parser.add_argument("--allow-code", action="store_true", help="run code that the file names")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write the findings")
+    parser.add_argument(
+        "--json", type=Path, metavar="OUT", help="write the findings to a JSON file"
+    )
     parser.add_argument("--html", type=Path, metavar="OUT", help="write a page with plots")
     parser.add_argument("--fix", type=Path, metavar="OUT", help="write a cleaned COCO file of SPEC")
     return parser.parse_args()

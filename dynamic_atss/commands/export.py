@@ -45,9 +45,14 @@ def _arguments() -> argparse.Namespace:
     add("--weights", required=True, metavar="RUN_OR_FILE", help="a run's folder or a checkpoint")
     add("--format", required=True, choices=PACKAGES, help="onnx, torch (torch.export) or aoti")
     add("--output", required=True, metavar="FILE", help="the file to write")
-    add("--check-images", default="", metavar="FOLDER", help="default: images of the test set")
+    add(
+        "--check-images",
+        default="",
+        metavar="FOLDER",
+        help="pictures to compare on; default: those of the test set",
+    )
     add("--device", default="cpu", help="where a torch or aoti file will run: cpu or cuda")
-    add("--config-file", default="", metavar="FILE", help="if the weights hold no configuration")
+    add("--config-file", default="", metavar="FILE", help="configuration, if the weights hold none")
     add("--names", default="", metavar="A,B", help="class names, if the weights hold none")
     add("--set", nargs="+", default=[], metavar="KEY VALUE", help="override configuration keys")
     add("--allow-code", action="store_true", help="run code that the configuration names")

@@ -59,8 +59,19 @@ def _arguments() -> argparse.Namespace:
     parser = cli.Parser(description=DESCRIPTION)
     add = parser.add_argument
     add("--weights", default="", metavar="RUN_OR_FILE", help="a run's folder or a checkpoint")
-    add("--config-file", default="", metavar="FILE", help="instead of the run's config.yaml")
-    add("--rules", nargs="+", default=[], metavar="RULE", help="names, or NAME,ARGUMENT=VALUE,...")
+    add(
+        "--config-file",
+        default="",
+        metavar="FILE",
+        help="read this file instead of the run's config.yaml",
+    )
+    add(
+        "--rules",
+        nargs="+",
+        default=[],
+        metavar="RULE",
+        help="rules to show: names, or NAME,ARGUMENT=VALUE,...",
+    )
     add("--images", default="", metavar="SPEC", help="a data set, as in DATASETS.TRAIN")
     add("--count", type=int, default=6, help="number of pictures, evenly spread over the set")
     add("--only", nargs="+", default=[], metavar="NAME", help="file names or image ids to show")

@@ -61,8 +61,19 @@ def _arguments() -> argparse.Namespace:
     parser = cli.parser_with_examples(__doc__)
     add = parser.add_argument
     add("--weights", required=True, metavar="RUN_OR_FILE", help="a run's folder or a checkpoint")
-    add("--input", required=True, nargs="+", metavar="X", help="picture(s), folder, video, camera")
-    add("--output", default="", metavar="DIR", help="default: output/predict, -2, -3, ...")
+    add(
+        "--input",
+        required=True,
+        nargs="+",
+        metavar="X",
+        help="pictures, a folder, a video or a camera",
+    )
+    add(
+        "--output",
+        default="",
+        metavar="DIR",
+        help="folder to write; default: output/predict, -2, -3, ...",
+    )
     add("--overwrite", action="store_true", help="replace files of the same names in --output")
     add("--no-pictures", action="store_true", help="write only detections.json and detections.csv")
     add("--short-side", type=int, default=1, help="enlarge smaller output pictures to this side")
@@ -71,8 +82,8 @@ def _arguments() -> argparse.Namespace:
     add("--tile", type=int, default=0, metavar="PIXELS", help="side of the tiles of large pictures")
     add("--overlap", type=float, help="overlap of tiles as a fraction of their side; default 0.2")
     add("--batch", type=int, default=0, help="pictures at a time; 0: 8 on a GPU, 1 on a CPU")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    add("--config-file", default="", metavar="FILE", help="if the weights hold no configuration")
+    add("--device", default="auto", help="device: auto, cpu, cuda, cuda:1, ...")
+    add("--config-file", default="", metavar="FILE", help="configuration, if the weights hold none")
     add("--names", default="", metavar="A,B", help="class names, if the weights hold none")
     add("--set", nargs="+", default=[], metavar="KEY VALUE", help="override configuration keys")
     add("--allow-code", action="store_true", help="run code that the configuration names")

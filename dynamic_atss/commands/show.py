@@ -17,7 +17,9 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("sheet.png"), help="picture to write")
     parser.add_argument("--count", type=int, default=12, help="number of images on it")
     parser.add_argument("--columns", type=int, default=4, help="images in a row")
-    parser.add_argument("--iteration", type=int, default=0, help="show the images of this one")
+    parser.add_argument(
+        "--iteration", type=int, default=0, help="show the images of this iteration"
+    )
     args = cli.parse(parser)
 
     from dynamic_atss.builders import build_train_dataset, build_train_loader, check_config

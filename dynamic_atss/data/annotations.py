@@ -22,6 +22,7 @@ from dynamic_atss.data.wording import annotation_name
 from dynamic_atss.errors import UserError
 from dynamic_atss.quoting import printable
 from dynamic_atss.reading import JSON_BYTES, KB, check_memory, open_file
+from dynamic_atss.suggest import path_advice
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(_json_bytes(path))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such JSON file: check the path") from None
+        raise UserError(f"{path}: no such JSON file: {path_advice(path)}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}): check the path") from None
     except json.JSONDecodeError as error:

@@ -19,6 +19,7 @@ from dynamic_atss.data.file_names import (
 )
 from dynamic_atss.data.header import image_header
 from dynamic_atss.errors import UserError
+from dynamic_atss.suggest import path_advice
 
 
 def clean_boxes(
@@ -105,7 +106,7 @@ def check_files(annotations: Path, folder: Path, content: Annotations) -> Annota
         more = f" ({count - 1} more like it)" if count > 1 else ""
         raise UserError(f"{annotations}: image id {unnamed} has no file_name: add it{more}")
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such image folder: check the path")
+        raise UserError(f"{folder}: no such image folder: {path_advice(folder)}")
     content, missing, files = find_names(folder, content)
     if missing:
         file = similar_file(missing[0], files)

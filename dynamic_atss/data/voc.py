@@ -26,6 +26,7 @@ from dynamic_atss.data.voc_names import (
 )
 from dynamic_atss.data.voc_xml import VocImage, read_class_names, read_voc_xml
 from dynamic_atss.errors import UserError
+from dynamic_atss.suggest import path_advice
 
 VOC_CLASSES = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike "
@@ -94,7 +95,7 @@ def find_devkit(folder: Path) -> Path:
     Raises UserError if there is none, or several.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder: give the folder of the devkit")
+        raise UserError(f"{folder}: no such folder of a devkit: {path_advice(folder)}")
     if (folder / "Annotations").is_dir():
         return folder
     found = sorted(p.parent for p in folder.glob("*/Annotations") if p.is_dir())

@@ -38,7 +38,7 @@ def write_onnx(program: ExportedProgram, path: Path, about: Mapping[str, str]) -
     }
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter warns about its own functions
+            warnings.simplefilter("ignore")  # the exporter warns about functions that it calls
             made: Any = torch.onnx.export(
                 program,
                 input_names=INPUTS,

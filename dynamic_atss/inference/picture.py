@@ -16,6 +16,7 @@ from dynamic_atss.data.header import PIL_ERRORS, image_header, reason, undecodab
 from dynamic_atss.data.image import read_image
 from dynamic_atss.data.orientation import ReadOptions
 from dynamic_atss.errors import UserError
+from dynamic_atss.suggest import path_advice
 
 _VIDEO_ENDINGS = [f".{x}" for x in "mp4 avi mov mkv webm m4v mpg mpeg wmv flv".split()]
 
@@ -58,7 +59,7 @@ def read(path: Path, reading: ReadOptions, name: str = "") -> Picture:
         UserError: the file is missing, unreadable or a video, or has too many pixels.
     """
     if not os.path.lexists(path):
-        raise UserError(f"{path}: no such picture, folder or video")
+        raise UserError(f"{path}: no such picture, folder or video: {path_advice(path)}")
     if is_broken_link(path):
         raise UserError(
             f"{path}: is a link to {os.readlink(path)}, which cannot be found: correct or remove it"
@@ -82,7 +83,7 @@ def is_broken_link(path: Path) -> bool:
 
 def lone_video(path: Path) -> UserError:
     """Makes the error for a video among other files."""
-    return UserError(f"{path}: is a video: give each video alone, in a command or call of its own")
+    return UserError(f"{path}: is a video: give each video alone, in a separate command or call")
 
 
 def picture_of(value: Any, reading: ReadOptions) -> Picture:

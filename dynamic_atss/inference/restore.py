@@ -24,6 +24,7 @@ from dynamic_atss.engine.newest_checkpoint import LAST, find_newest
 from dynamic_atss.errors import UserError
 from dynamic_atss.modeling.detector import Detector
 from dynamic_atss.reading import YAML_BYTES
+from dynamic_atss.suggest import path_advice
 from dynamic_atss.weights.classes import COCO, class_count
 from dynamic_atss.weights.download import weight_file
 from dynamic_atss.weights.find_weights import split_key
@@ -147,7 +148,8 @@ def _weights_of(path: str | os.PathLike[str]) -> Path:
     if not folder.is_dir():
         file = weight_file(given, None)
         if not split_key(file)[0].exists():
-            raise UserError(f"{given}: no such weights: give a run's folder or a .pth file")
+            advice = path_advice(folder, "give a run's folder or a .pth file")
+            raise UserError(f"{given}: no such weights: {advice}")
         return file
     found = find_newest(folder)
     if found is None:

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 from dynamic_atss.errors import UserError
 from dynamic_atss.reading import WEIGHT_BYTES, open_file
+from dynamic_atss.suggest import path_advice
 from dynamic_atss.weights.archive import ALL_KNOWN, STREAM, ZIP, read_stream, read_zip
 from dynamic_atss.weights.bounds import DamagedError
 from dynamic_atss.weights.find_weights import refuse_object
@@ -32,7 +33,7 @@ def read_weights(path: Path) -> Any:
             content = finished(_read(file, os.fstat(file.fileno()).st_size))
     except FileNotFoundError:
         raise UserError(
-            f"{path}: no such weight file; set MODEL.WEIGHT to an existing file"
+            f"{path}: no such weight file (MODEL.WEIGHT): {path_advice(Path(path))}"
         ) from None
     except (zipfile.BadZipFile, DamagedError) as error:
         raise UserError(f"{path}: {_DAMAGED} ({error})") from error

@@ -1,8 +1,9 @@
 """Reads the fenced blocks of README and docs, and how each is tested.
 
 A comment above a block says it: `run` (as written, in a folder with a tiny run and a tiny data
-set), `parse` (its programs read the arguments and stop), `file: NAME` (the block is that file, for
-the blocks below it), `skip: REASON`. Without one, Python runs and commands are parsed.
+set), `parse` (its programs read the arguments, build the model and stop), `file: NAME` (the block
+is that file, for the blocks below it), `skip: REASON`. Without one, Python runs and commands are
+parsed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-TOP = [ROOT / name for name in ("README.md", "INSTALL.md", "SECURITY.md")]
+TOP = [ROOT / f"{name}.md" for name in ("README", "INSTALL", "SECURITY", "CONTRIBUTING")]
 PAGES = [*TOP, *sorted((ROOT / "docs").glob("*.md"))]
 MARK = re.compile(r"<!-- (?P<mode>run|parse|skip|file)(?:: (?P<what>.+))? -->")
 DEFAULT = {"python": "run", "bash": "parse"}

@@ -1,4 +1,8 @@
-"""Tests a command without running it: its program reads the arguments and stops."""
+"""Checks a command without running it: its program reads the arguments and stops.
+
+The model of a command that trains or tests is built, without numbers. So its configuration, its
+overrides and the code that they name work together.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,12 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 from helpers_docs import ROOT
 from torch.distributed import run as torchrun
 
+from dynamic_atss.builders import build_model
+from dynamic_atss.builders.values import check_values
 from dynamic_atss.commands import COMMANDS
 from dynamic_atss.comparison.arguments import split_at_key
 from dynamic_atss.config.load import load_config
@@ -94,7 +101,12 @@ def _check_keys(args: argparse.Namespace) -> None:
     if not all(word[0].isupper() for word in pairs[::2]):
         return  # folders of runs
     file = getattr(args, "config_file", "") or ""
-    load_config(None if file.startswith("output/") else file, pairs, allow_code=True)
+    saved = file.startswith("output/")  # by a run that the page does not do
+    cfg = load_config(None if saved else file, pairs, allow_code=True)
+    if file and not saved and hasattr(args, "opts"):
+        check_values(cfg)
+        with torch.device("meta"):
+            build_model(cfg, 80)
 
 
 def _make(words: list[str], _: pytest.MonkeyPatch) -> None:

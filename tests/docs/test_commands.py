@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers_docs import MARK, PAGES, PLAIN, blocks, commands
+from helpers_docs import MARK, PAGES, PLAIN, ROOT, blocks, commands
 from helpers_parse import check
 from helpers_run import TINY, read_lines
 
@@ -53,6 +53,7 @@ def example_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     demo = folder / "output/demo/datasets/shapes"
     shutil.copytree(shapes, demo)
     shutil.copy(folder / "image.jpg", demo / "val/000007.jpg")  # whose name the README gives
+    (folder / "examples").symlink_to(ROOT / "examples")
     config = folder / "configs/quickstart/own_data.yaml"
     config.parent.mkdir(parents=True)
     text = TINY
@@ -70,6 +71,8 @@ def example_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "command",
     [
         "dynamic-atss train --config-file configs/atss/none.yaml",
+        "dynamic-atss train --config-file configs/fcos/fcos_R_50_FPN_1x.yaml MODEL.ASSIGNER.NAME no",
+        "tools/train_net.py --config-file configs/atss/atss_R_50_FPN_1x.yaml SOLVER.BASE_LR -1",
         "dynamic-atss train SOLVER.MAX_ITERS 3",
         "dynamic-atss predict --weights run --input a.jpg --set FOO.BAR 1",
         "dynamic-atss launch --nproc-per-node 8 trai --config-file configs/atss/none.yaml",
@@ -87,7 +90,7 @@ def test_a_command_that_would_not_start_is_found(command, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_works(page, example_folder, tmp_path, monkeypatch):
-    shutil.copytree(example_folder, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(example_folder, tmp_path, symlinks=True, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     for block in blocks(page):
         where = f"{page.name}:{block.line}"
