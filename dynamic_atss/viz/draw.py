@@ -134,11 +134,11 @@ def detections_beside_truth(
     found = detections.boxes.detach().cpu()[chosen], detections.classes.detach().cpu()[chosen]
     scores = detections.scores.detach().cpu()[chosen]
     panels = [
-        _titled(
+        titled(
             _draw_classes(image, boxes, classes, class_names, None, short_side),
             f"ground truth: {len(boxes)}",
         ),
-        _titled(
+        titled(
             _draw_classes(image, *found, class_names, scores, short_side),
             f"detections: {len(scores)} (score ≥ {score_threshold:g})",
         ),
@@ -273,7 +273,7 @@ def _dashed_outline(pixels: Pixels, box: NDArray[np.float64], color: Color, thic
     np.copyto(part, framed, where=shown[..., None])
 
 
-def _titled(image: Tensor, title: str) -> Tensor:
+def titled(image: Tensor, title: str) -> Tensor:
     """Puts a bar with the title above the image."""
     size = max(14, round(min(image.shape[1:]) / 26))
     bar = np.full((2 * size, image.shape[2], 3), _BACKGROUND, np.uint8)

@@ -61,5 +61,9 @@ def test_the_page_of_keys_has_each_once_with_its_limits():
 def test_a_page_takes_in_a_file_with_links_as_seen_from_its_folder():
     pages = load_module("docs/pages.py")
     text = pages.on_page_markdown("<!-- include: README.md up to More -->")
-    assert "](docs/" not in text and "](install.md)" in text and "images/inspect.jpg" in text
+    assert (
+        "](docs/" not in text
+        and "](install.md)" in text
+        and "images/rules_and_detections.jpg" in text
+    )
     assert "../" not in text and "## More" not in text and "<!-- run" not in text
