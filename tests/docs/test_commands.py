@@ -15,6 +15,7 @@ from dynamic_atss import commands as program
 from dynamic_atss.data.shapes import make_shapes
 from dynamic_atss.errors import UserError
 
+R_50 = "configs/atss/atss_R_50_FPN_1x.yaml"
 QUICK = {
     "(64, 96)": "(64,)",
     "96": "64",
@@ -60,6 +61,7 @@ def example_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for long, short in QUICK.items():
         text = text.replace(long, short)
     config.write_text(text)
+    (config.parent / "shapes_R_18.yaml").write_text(text)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
         train = ["train", "--config-file", str(config), "OUTPUT_DIR", "output/demo/run"]
@@ -71,8 +73,8 @@ def example_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "command",
     [
         "dynamic-atss train --config-file configs/atss/none.yaml",
-        "dynamic-atss train --config-file configs/fcos/fcos_R_50_FPN_1x.yaml MODEL.ASSIGNER.NAME no",
-        "tools/train_net.py --config-file configs/atss/atss_R_50_FPN_1x.yaml SOLVER.BASE_LR -1",
+        f"dynamic-atss train --config-file {R_50} MODEL.ASSIGNER.NAME no",
+        f"dynamic-atss train --config-file {R_50} SOLVER.BASE_LR -1",
         "dynamic-atss train SOLVER.MAX_ITERS 3",
         "dynamic-atss predict --weights run --input a.jpg --set FOO.BAR 1",
         "dynamic-atss launch --nproc-per-node 8 trai --config-file configs/atss/none.yaml",
