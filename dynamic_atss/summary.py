@@ -171,7 +171,8 @@ def _schedule_rows(cfg: CfgNode, epoch: float, start: int) -> Iterator[Row]:
     solver = cfg.SOLVER
     epochs = solver.MAX_ITER * solver.IMS_PER_BATCH / epoch
     done = f", {start:,} iterations done" if start else ""
-    yield "schedule", f"{solver.MAX_ITER:,} iterations = {epochs:.1f} epochs{done}"
+    iterations = _counted(solver.MAX_ITER, "iteration")
+    yield "schedule", f"{iterations} = {epochs:.1f} epochs{done}"
     yield "", ", ".join(_rates(cfg))
     periods = f"a line every {solver.LOG_PERIOD} iterations, a checkpoint every "
     tests = f"every {cfg.TEST.PERIOD}" if cfg.TEST.PERIOD else "at the end"

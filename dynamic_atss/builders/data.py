@@ -52,7 +52,9 @@ def build_train_dataset(cfg: CfgNode) -> TrainingSet:
         UserError: there is no data set, it cannot be opened, or the batch does not fit.
     """
     if not cfg.DATASETS.TRAIN:
-        raise UserError("DATASETS.TRAIN (): give one or more data sets, as ('name',)")
+        raise UserError(
+            "DATASETS.TRAIN (): give one or more data sets, such as coco:train.json:images"
+        )
     images = cfg.SOLVER.IMS_PER_BATCH  # checked first, because opening may take a minute
     loader.check_batch(
         "SOLVER.IMS_PER_BATCH", images, distributed.world_size(), cfg.SOLVER.ACCUMULATE

@@ -40,8 +40,8 @@ def refuse_code(
     for key, name in _code_names(cfg):
         if key not in overridden and _absolute(key, name) not in accepted:
             raise UserError(
-                f"{file}: {key} {name!r} names code, which a file alone does not run: "
-                "if you trust that code, add --allow-code (in Python allow_code=True)"
+                f"{file}: {key} {name!r} is code, and code that only a file names does not run: "
+                "if you trust it, add --allow-code (in Python allow_code=True)"
             )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,13 @@ SOLVER.MAX_ITER 2 SOLVER.LOG_PERIOD 1 DATALOADER.NUM_WORKERS 0
 """.split()
 
 
+def test_the_expected_scores_are_those_of_the_benchmarks() -> None:
+    demo = runpy.run_path(str(ROOT / "tools/demo.py"))
+    table = (ROOT / "docs/benchmarks.md").read_text()
+    for _, (low, high) in (demo["PRETRAINED"], demo["SCRATCH"]):
+        assert f"AP {low} to {high} " in table
+
+
 def test_the_demo_writes_scores_pictures_and_a_loss_plot(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "tools/demo.py"), "--output", str(tmp_path), *TINY]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
@@ -27,9 +35,8 @@ def test_the_demo_writes_scores_pictures_and_a_loss_plot(tmp_path: Path) -> None
     scores = json.loads((tmp_path / "run/inference/shapes_val/coco_metrics.json").read_text())
     assert 0 <= scores["AP"] <= 1
     *lines, last = done.stdout.splitlines()[-5:]
-    ap, expected = re.fullmatch(r"AP: +(\S+) \(expected: (.+)\)", last).groups()
-    assert ap == f"{scores['AP']:.3f}"
-    assert f"AP {expected} " in (ROOT / "docs/benchmarks.md").read_text()
+    # A demo with other settings does not name the AP that is expected of the usual ones.
+    assert re.fullmatch(r"AP: +(\S+)", last).group(1) == f"{scores['AP']:.3f}"
     printed = [Path(line.split(": ")[1].strip()) for line in lines]
     assert all(path.exists() for path in printed)
     overview, losses = (cv2.imread(str(path)) for path in printed[:2])

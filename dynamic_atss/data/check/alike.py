@@ -56,14 +56,14 @@ def shared_pictures(first: DataWithPictures, second: DataWithPictures) -> Iterat
             "shared_pictures",
             "fix",
             _same(first[1], second[1]),
-            "the same bytes as",
+            "have the same bytes as",
             "remove them from one set",
         ),
         (
             "similar_pictures",
             "warning",
             similar(first[1], second[1]),
-            "nearly the look of",
+            "look almost like",
             "look at them; put copies, or frames of one film, into the same set",
         ),
     ):
@@ -75,7 +75,7 @@ def shared_pictures(first: DataWithPictures, second: DataWithPictures) -> Iterat
                 code,
                 f"{first[0].where} and {second[0].where}",
                 count,
-                f"{share(count, len(second[1]), 'images')} of the second set have {relation} "
+                f"{share(count, len(second[1]), 'images')} of the second set {relation} "
                 f"images of the first, such as {first[0].names[a]!r} and {second[0].names[b]!r}",
                 f"a score on them says little about new pictures: {advice}",
             )
