@@ -1,6 +1,6 @@
 """Runs one process of a training, which growth.py starts by torchrun.
 
-Each process trains on its own batch. The first one prints the median seconds of a step.
+Each process trains on a different batch. The first one prints the median seconds of a step.
 """
 
 from __future__ import annotations

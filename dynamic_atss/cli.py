@@ -80,7 +80,7 @@ class Parser(argparse.ArgumentParser):
     """Raises UserError for a wrong argument, where argparse would print the usage."""
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"command line: {message}; --help lists what is accepted")
+        raise UserError(f"command line: {message}; --help lists the options")
 
 
 def parser_with_examples(text: str | None) -> Parser:

@@ -18,7 +18,7 @@ PROGRAM = "dynamic-atss"
 COMMANDS = {
     "train": "train a detector and score it",
     "test": "score a detector",
-    "predict": "detect in pictures, folders and videos, and draw what is found",
+    "predict": "detect in pictures, folders and videos, and draw the detections",
     "export": "write a detector as ONNX, or as a file that needs only torch",
     "inspect": "see which priors learn which box, and why",
     "compare": "train with several rules and seeds, or read finished runs, and compare them",
