@@ -98,6 +98,7 @@ def test_predict(folder, tmp_path, monkeypatch, capfd):
     assert {row["score"] for row in one} & scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("branch", ["one", "many"])
 def test_the_exported_file(folder, tmp_path, monkeypatch, capfd, branch):
     """It has the weights of only one branch. The file of the one-to-one branch has no NMS."""

@@ -21,6 +21,7 @@ print("warned", file=sys.stderr)
 ENDS = {"returns": "", "exits": "sys.exit(3)", "says why": "sys.exit('no')", "fails": "1 / 0"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("module", [False, True], ids=["file", "module"])
 def test_a_fork_behaves_as_a_started_program(tmp_path, end, module):

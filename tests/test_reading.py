@@ -263,6 +263,7 @@ PICKLES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("archive", [False, True])
 @pytest.mark.parametrize("name", PICKLES)
 def test_small_pickles_stay_small(tmp_path, name, archive):

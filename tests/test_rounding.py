@@ -79,6 +79,7 @@ def test_exact_values_are_not_changed():
     assert nudged(torch.tensor([torch.nan]), torch.ones(1)).isnan().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_functions_of_pytorch_are_replaced(dtype):
     """This needs a new process, as they stay replaced."""

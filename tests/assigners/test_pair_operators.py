@@ -359,6 +359,7 @@ def many_boxes(count=3000, images=2):
     return priors, gt, Predictions(boxes, torch.randn(images, len(priors), 3, generator=generator))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", [x for x in ASSIGNERS if x != "paa"])
 def test_threads_do_not_change_a_label(rule):
     """The quality may differ in the last bits, because those of PyTorch's functions depend on how

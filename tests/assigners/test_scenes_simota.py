@@ -75,6 +75,7 @@ def of_box(s):
 LOOPS = {"image": of_image, "box": of_box}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("candidates", LOOPS)
 def test_double_loop_agrees(candidates):
     rng, positives = random.Random(5), 0

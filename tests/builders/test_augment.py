@@ -102,6 +102,7 @@ def test_refused(case, config):
     assert str(error.value).startswith(message)
 
 
+@pytest.mark.slow
 def test_a_run_with_everything_on_resumes_bitwise_the_same(config, tmp_path, monkeypatch):
     complete, resumed = tmp_path / "complete", tmp_path / "resumed"
     args = [*config, *ALL, "OUTPUT_DIR"]

@@ -45,6 +45,7 @@ def test_the_weights_are_in_the_catalog(name):
         assert not weight or weight_url(weight).startswith("https://")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_one_step_of_training_and_of_testing(name):
     cfg = load_config(FOLDER / name)

@@ -191,6 +191,7 @@ def test_passes_are_joined_also_without_nms(config, caplog, words, told):
     assert [bool(re.search(told, line)) for line in lines] == [True] * bool(told)
 
 
+@pytest.mark.slow
 def test_what_is_exported_has_one_branch(config):
     from dynamic_atss.export.tracing import traced
 

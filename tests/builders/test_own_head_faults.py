@@ -27,6 +27,7 @@ def refused(folder, body):
     return message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "wrong", "fits"),
     [
@@ -51,6 +52,7 @@ def test_what_a_head_lacks(body, wrong, fits, tmp_path):
     assert wrong in message and fits in message.split(wrong)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", ["priors(self)", "network(self, c, k)", "coder(self)", "criterion(self, a, c)"]
 )
@@ -60,6 +62,7 @@ def test_a_method_that_fails(method, tmp_path):
     assert f"its {name} fails (KeyError: 'boo' ({tmp_path / 'own.py'}:5))" in message
 
 
+@pytest.mark.slow
 def test_a_criterion_that_is_a_function(tmp_path):
     """A parameter with a default may take the iteration."""
     path = tmp_path / "own.py"

@@ -152,6 +152,7 @@ def test_no_head_and_several_heads():
             build_head(load_config(None, overrides))
 
 
+@pytest.mark.slow
 def test_a_rule_outside_the_package_trains(tmp_path):
     """The YAML gives the path of its file and its keyword arguments."""
     arguments = write_config(tmp_path)

@@ -141,6 +141,7 @@ def test_measures_of_what_was_not_recorded_and_of_branches():
     assert mean_curve([]) == {}
 
 
+@pytest.mark.slow
 def test_the_files_of_a_comparison(make, compare, tmp_path, capsys):
     aps = {"atss": (0.30, 0.32, 0.31), "topk": (0.35, 0.36, 0.37)}
     runs = [
@@ -207,6 +208,7 @@ def test_runs_of_other_test_sets_are_shown_and_not_compared(make, compare, tmp_p
     assert "Paired differences" not in page and page.count("<img") == 11 - 3
 
 
+@pytest.mark.slow
 def test_test_sets_of_one_content_are_compared_wherever_they_lie(make, compare, tmp_path, capsys):
     copy = write_data(tmp_path / "copy")
     runs = [make("a", settings=(NAME, "atss"))]
@@ -229,6 +231,7 @@ def test_what_no_run_has_recorded_is_a_line(make, compare, tmp_path):
     assert "not known whether they began with the same weights" in text.replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_one_seed_allows_no_conclusion(make, compare, tmp_path, capsys):
     runs = [make(rule, 4, 0.3, settings=(NAME, rule)) for rule in ("atss", "topk")]
     assert compare(*runs, "--reference", "topk", "--output", tmp_path / "out") == 0
@@ -239,12 +242,14 @@ def test_one_seed_allows_no_conclusion(make, compare, tmp_path, capsys):
     assert "| atss | +0.000 |" in text and "±" not in text.partition("| rule |")[2].split("\n\n")[0]
 
 
+@pytest.mark.slow
 def test_no_seed_in_common(make, compare, tmp_path, capsys):
     runs = [make(rule, seed, settings=(NAME, rule)) for seed, rule in enumerate(("atss", "topk"))]
     assert compare(*runs, "--output", tmp_path / "out") == 0
     assert "topk: has no seed in common with atss" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_runs_whose_data_are_gone_are_compared_but_for_their_detections(
     make, compare, tmp_path, capsys
 ):

@@ -131,6 +131,7 @@ def alive(number: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_a_signal_lets_all_save_and_ends_the_comparison(jobs, monkeypatch):
     monkeypatch.setenv("DELAY", "30")
     made = jobs("atss", "fcos", "simota")

@@ -161,6 +161,7 @@ LONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", [image_header, read_image])
 @pytest.mark.parametrize("name", LONG)
 def test_no_header_needs_all_of_a_long_file(tmp_path, capfd, name, read):

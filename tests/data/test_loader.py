@@ -167,6 +167,7 @@ def test_indivisible_batches(tmp_path):
         build_test_loader(data, ims_per_batch=0)
 
 
+@pytest.mark.slow
 def test_leaving_in_the_middle_ends_the_workers(tmp_path):
     """The main process must not have to wait for workers, which ignore its signals."""
     make(tmp_path)
@@ -197,6 +198,7 @@ def test_workers_outlive_a_signal_to_the_group(tmp_path, number):
     assert not any(worker.is_alive() for worker in workers)
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_main_process_that_is_killed(tmp_path):
     make(tmp_path)
     code = f"""

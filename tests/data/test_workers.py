@@ -142,6 +142,7 @@ def limited(tmp_path, soft, hard):
     )
 
 
+@pytest.mark.slow
 def test_too_few_descriptors_are_an_error_before_the_first_batch(tmp_path):
     done = limited(tmp_path, 30, 30)
     message = done.stderr.splitlines()[-1]
@@ -149,6 +150,7 @@ def test_too_few_descriptors_are_an_error_before_the_first_batch(tmp_path):
     assert "`ulimit -n 4096`" in message and "batches" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_limit_that_the_process_may_raise_is_raised(tmp_path):
     done = limited(tmp_path, 30, 500)
     assert done.stdout.splitlines() == ["20 batches", "500"], done.stderr

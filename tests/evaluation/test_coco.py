@@ -311,6 +311,7 @@ def dense_scene(path, count=300):
     return path, [found(1, 1, box, 1 - i / 1000) for i, box in enumerate(boxes)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scorer", ["hotcoco", "pycocotools"])
 def test_detections_beyond_coco_s_cap(tmp_path, scorer):
     path, results = dense_scene(tmp_path / "a.json")
@@ -323,6 +324,7 @@ def test_detections_beyond_coco_s_cap(tmp_path, scorer):
     assert plain.metrics["AP"] == pytest.approx(34 / 101)  # recall 0 .. 0.33 of 0 .. 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scorer", ["hotcoco", "pycocotools"])
 @pytest.mark.parametrize("cap", [1, 10, 50, 100, 1000])
 def test_a_cap_keeps_the_best_detections(tmp_path, scorer, cap):

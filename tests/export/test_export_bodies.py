@@ -20,6 +20,7 @@ BODIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BODIES)
 def test_a_body_for_all_sizes(name, images, tmp_path, monkeypatch):
     need_onnx()

@@ -48,6 +48,7 @@ def export(tiny, name, output, *more):
         return call_tool(patch, "export", given)
 
 
+@pytest.mark.slow
 def test_an_onnx_file_and_the_example(tiny, tmp_path, capsys):
     for package in formats.PACKAGES["onnx"]:
         pytest.importorskip(package, reason=f"{package} is not installed: pip install it")
@@ -92,6 +93,7 @@ def compare_with_example(model, file, picture, atol):
     torch.testing.assert_close(scores, found.scores, atol=atol, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_file_of_torch_needs_torch_alone(tiny, tmp_path):
     from dynamic_atss.export import checking
     from dynamic_atss.export.module import TensorDetector

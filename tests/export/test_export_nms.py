@@ -24,6 +24,7 @@ def scene(seed, images=3, count=60):
     return boxes, scores, torch.randint(0, 3, (images, count), generator=generator)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize("limit", [7, 60, 200])
 def test_the_loop_keeps_the_same_boxes(convention, limit):

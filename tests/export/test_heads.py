@@ -39,6 +39,7 @@ def runtime():
     need_onnx()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEADS)
 def test_onnx_finds_what_the_detector_finds(name, images, runtime, tmp_path):
     deformable = name == "atss-deformable"

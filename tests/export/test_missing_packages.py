@@ -20,6 +20,7 @@ def with_bessel(model):
     return model
 
 
+@pytest.mark.slow
 def test_an_operator_that_onnx_lacks(tmp_path, images, monkeypatch):
     need_onnx()
     model = with_bessel(two_levels(restored()))

@@ -293,6 +293,7 @@ def test_the_frame_and_the_limit_of_the_training(run, files, tmp_path):
         few(files[0])
 
 
+@pytest.mark.slow
 def test_nothing_of_the_training_is_imported(run, files):
     code = (
         "import sys\n"

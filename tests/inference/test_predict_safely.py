@@ -89,6 +89,7 @@ cli.run(load_module("tools/predict.py").main)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("threshold", "limit", "message"),
     [

@@ -141,6 +141,7 @@ class BestOverlap(PerImage):
         return index.where(best > 0.03, BACKGROUND), best
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", [BestOverlap(), DenseNoted()], ids=["silent", "noted"])
 def test_taken_from_a_box_by_a_rule_for_one_image(rule, picture):
     answer = with_nearest(recorded(rule, *picture))

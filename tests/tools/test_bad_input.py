@@ -199,6 +199,7 @@ def test_a_hostile_pickle_is_not_run(refused, tmp_path, suffix):
     assert not trace.exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_logged_and_the_one_before_it_is_resumed(
     config, tmp_path, monkeypatch, capsys
 ):

@@ -210,6 +210,7 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
+@pytest.mark.slow
 def test_the_page_is_one_self_contained_file(check, tmp_path):
     train, test = write_set(tmp_path / "a", range(4)), write_set(tmp_path / "b<i>", [7, 2])
     check(train, test, "--html", tmp_path / "page.html")

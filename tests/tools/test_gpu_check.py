@@ -77,6 +77,7 @@ def test_a_stage_that_fails_stops_only_those_that_need_it(runner, tmp_path):
     assert [r.bad for r in results] == [True, False, False, False]
 
 
+@pytest.mark.slow
 def test_a_stage_that_hangs_is_killed_with_its_children(runner, tmp_path):
     """One child is in another session, as torchrun's processes are."""
     code = (
@@ -237,6 +238,7 @@ def wheel(folder, name, text, version="1.0"):
         file.writestr(f"{info}/RECORD", "")
 
 
+@pytest.mark.slow
 def test_wheels_go_to_a_folder_and_replace_nothing(tmp_path):
     pytest.importorskip("pip")
     from on_gpu import packages
@@ -328,6 +330,7 @@ def test_mistakes_are_one_line(monkeypatch, capsys, tmp_path):
         assert message in error and error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_machine_without_a_gpu_is_one_line(monkeypatch, capsys, tmp_path):
     from on_gpu import packages
 
@@ -338,6 +341,7 @@ def test_a_machine_without_a_gpu_is_one_line(monkeypatch, capsys, tmp_path):
     assert error.count("\n") == 1 and "finds no GPU here" in error and "--device cpu" in error
 
 
+@pytest.mark.slow
 def test_the_project_need_not_be_installed(tmp_path):
     """Nor need any package be: the check of packages imports only modules of Python."""
     command = [sys.executable, "-S", "-E", ROOT / "tools/gpu_check.py", "--output", tmp_path]
@@ -388,6 +392,7 @@ def test_collectives_of_one_process(monkeypatch, tmp_path):
 DRY = ("environment", "build", "test-operators", "train-float32", "memcheck", "nms")
 
 
+@pytest.mark.slow
 def test_a_dry_run(tmp_path):
     """It runs on a CPU with the smallest sizes. The other stages differ only in their options."""
     command = [sys.executable, ROOT / "tools/gpu_check.py", "--device", "cpu"]

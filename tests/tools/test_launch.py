@@ -9,6 +9,7 @@ from helpers_run import ROOT
 LAUNCH = [sys.executable, str(ROOT / "tools/launch.py")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], []])
 def test_the_help_explains_the_tool_before_the_options_of_torchrun(arguments):
     done = subprocess.run([*LAUNCH, *arguments], capture_output=True, text=True)
@@ -18,6 +19,7 @@ def test_the_help_explains_the_tool_before_the_options_of_torchrun(arguments):
     assert "--nproc-per-node" in options
 
 
+@pytest.mark.slow
 def test_help_after_a_tool_is_that_of_the_tool():
     done = subprocess.run(
         [*LAUNCH, "--standalone", str(ROOT / "tools/train_net.py"), "--help"],
