@@ -158,7 +158,7 @@ def weighted_focal_loss(
         alpha: as in `sigmoid_focal_loss`, for "focal". "varifocal" and "soft_focal" use 0.75, as
             `varifocal_loss` does.
         gamma: exponent.
-        background: (M,), used for rows that are not ignored, with gradient; None: 1.
+        background: scalar; None: 1.
     """
     if kind == "focal" and alpha < 0:
         return 2 * weighted_focal_loss(
@@ -167,8 +167,7 @@ def weighted_focal_loss(
     number = KINDS[kind]
     alpha = 0.75 if kind in ("varifocal", "soft_focal") else alpha
     factor = (1 - alpha, 1.0, alpha, alpha)[number]
-    scale = logits.new_ones(()) if background is None else background
-    scale = torch.where(classes == IGNORE, 1.0, scale)  # even NaN is not used there
+    scale = 1.0 if background is None else background
     column = classes.clamp(min=0)[:, None]
     x = logits.gather(1, column)[:, 0]
     with torch.no_grad():  # the terms give derivatives that stay finite where autograd's do not
@@ -182,7 +181,7 @@ def weighted_focal_loss(
         weight,
         negative,
     )
-    loss = scale[:, None] * _with_derivative(logits, all_terms)
+    loss = scale * _with_derivative(logits, all_terms)
     loss = loss.scatter(1, column, at_class[:, None])
     return torch.where((classes == IGNORE)[:, None], 0.0, loss).sum()
 

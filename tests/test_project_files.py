@@ -63,6 +63,11 @@ def test_functions_and_files_are_as_short_as_contributing_says():
                 assert lines <= function_lines, f"{path}: {node.name} has {lines} lines"
 
 
+def test_a_rule_is_a_short_file():
+    for path in (ROOT / "dynamic_atss/assigners/rules").glob("*.py"):
+        assert path.read_text("utf-8").count("\n") <= 130, path
+
+
 @pytest.mark.parametrize(
     "name", sorted(str(path.relative_to(ROOT)) for path in (ROOT / ".github").rglob("*.yml"))
 )

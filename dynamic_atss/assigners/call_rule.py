@@ -13,7 +13,7 @@ from dynamic_atss.assigners.base import Assigner
 from dynamic_atss.errors import UserError
 from dynamic_atss.types import BACKGROUND, IGNORE, Assignment, GroundTruth, Predictions, Priors
 
-_WEIGHTS = {"weight": torch.inf, "negative": 1.0, "background": torch.inf}  # name -> largest value
+_WEIGHTS = {"weight": torch.inf, "negative": 1.0}  # name -> largest value
 NEEDED = "needs an Assignment with gt_index int64 and quality floating-point, both of shape"
 
 
@@ -38,7 +38,7 @@ def call_rule(
     if fault := _fault(found, predictions.boxes.shape[:2]):
         shape = tuple(predictions.boxes.shape[:2])
         raise UserError(f"rule {type(rule).__name__} gives {fault}, {NEEDED} {shape}")
-    fault = _no_mapping(found)
+    fault = _wrong_extra(found)
     if not fault and predictions.iteration == 0:
         fault = _out_of_range(found, len(gt))
     if fault:
@@ -64,8 +64,17 @@ def _fault(found: Any, shape: torch.Size) -> str:
     return ""
 
 
-def _no_mapping(found: Assignment) -> str:
-    """Describes a wrong type of a dict, and the type that is needed; "" if all are right."""
+def _wrong_extra(found: Assignment) -> str:
+    """Describes a wrong type of the other fields, and the needed type; "" if all are right."""
+    divisors = found.divisors
+    if divisors is not None:
+        if not isinstance(divisors, Tensor):
+            return f"divisors as a {type(divisors).__name__}; a tensor of shape (2,)"
+        if divisors.shape != (2,) or not divisors.is_floating_point():
+            shape = tuple(divisors.shape)
+            return (
+                f"divisors of shape {shape} and type {divisors.dtype}; shape (2,), floating-point,"
+            )
     for name in ("losses", "metrics"):
         values = getattr(found, name)
         if not isinstance(values, Mapping):
@@ -85,11 +94,13 @@ def _out_of_range(found: Assignment, boxes: int) -> str:
             f"gt_index {int(wrong[0])} for {boxes} boxes; an index of a box, BACKGROUND "
             f"({BACKGROUND}) or IGNORE ({IGNORE})"
         )
+    if found.divisors is not None and (found.divisors <= 0).any():
+        return f"divisors {found.divisors.tolist()}; numbers above 0"
     for name, most in _WEIGHTS.items():
         values = getattr(found, name)
         if values is None:
             continue
-        values = values.detach()[index != IGNORE if name == "background" else index >= 0]
+        values = values.detach()[index >= 0]
         wrong = values[(values < 0) | (values > most)]
         if len(wrong):
             limits = "at least 0" if most == torch.inf else "from 0 to 1"

@@ -193,7 +193,7 @@ def reads_predictions(answer: Answer) -> bool:
 
 
 def _tensors(found: Any) -> list[Tensor]:
-    values = (found.gt_index, found.quality, found.weight, found.negative, found.background)
+    values = (found.gt_index, found.quality, found.weight, found.negative, found.divisors)
     return [x.detach() for x in values if x is not None]
 
 

@@ -30,7 +30,13 @@ class ClassLoss:
         self.kind, self.alpha, self.gamma = kind, alpha, gamma
 
     def __call__(
-        self, logits: Tensor, target: Assignment, gt: GroundTruth, label: Tensor, divisor: Tensor
+        self,
+        logits: Tensor,
+        target: Assignment,
+        gt: GroundTruth,
+        label: Tensor,
+        divisor: Tensor,
+        background_divisor: Tensor | None = None,
     ) -> Tensor:
         """Computes the loss.
 
@@ -38,24 +44,30 @@ class ClassLoss:
             logits: (N, P, C).
             label: (N, P) in [0, 1], used for positives.
             divisor: scalar that divides the sum.
+            background_divisor: scalar that divides the background terms; None: `divisor`.
         """
         index = target.gt_index
         classes = torch.where(index >= 0, rows(gt.classes, index), index).flatten()
         logits, label = logits.flatten(0, 1), label.flatten()
-        weighs = any(x is not None for x in (target.weight, target.negative, target.background))
-        if weighs or self.kind == "soft_focal":
-            return self._weighted(logits, classes, label, target) / divisor
+        weighs = target.weight is not None or target.negative is not None
+        if weighs or background_divisor is not None or self.kind == "soft_focal":
+            ratio = None if background_divisor is None else divisor / background_divisor
+            return self._weighted(logits, classes, label, target, ratio) / divisor
         if self.kind == "focal":
             return sigmoid_focal_loss(logits, classes, self.alpha, self.gamma, divisor)
         loss = quality_focal_loss if self.kind == "quality_focal" else varifocal_loss
         return loss(logits, classes, label, gamma=self.gamma, divisor=divisor)
 
     def _weighted(
-        self, logits: Tensor, classes: Tensor, label: Tensor, target: Assignment
+        self,
+        logits: Tensor,
+        classes: Tensor,
+        label: Tensor,
+        target: Assignment,
+        background: Tensor | None,
     ) -> Tensor:
-        weight, negative, background = (
-            None if x is None else x.flatten()
-            for x in (target.weight, target.negative, target.background)
+        weight, negative = (
+            None if x is None else x.flatten() for x in (target.weight, target.negative)
         )
         return weighted_focal_loss(
             logits, classes, label, weight, negative, self.kind, self.alpha, self.gamma, background

@@ -76,6 +76,14 @@ class DenseCriterion(nn.Module):
         """Computes the loss terms with one collective call in every step, also without boxes."""
         raise NotImplementedError
 
+    def averaged(self, sums: Tensor, found: Matched) -> tuple[Tensor, Tensor | None]:
+        """Averages `sums` and the rule's divisors over the processes by one collective call."""
+        divisors = found.target.divisors
+        if divisors is None:
+            return self.average(sums), None
+        both = self.average(torch.cat((sums, divisors.detach().to(sums))))
+        return both[: len(sums)], both[len(sums) :].clamp(min=EPS)
+
     def box_terms(self, found: Matched, weight: Tensor, priors: Priors) -> dict[str, Tensor]:
         """Computes the sums of the box term by name. Multiplies weight (N, P) by the rule's weight.
 
@@ -92,9 +100,9 @@ class Criterion(DenseCriterion):
     """Computes class, box and quality loss of heads whose box loss compares boxes.
 
     Divides the class and the quality loss by the number of positives, at least 1. Weighs the box
-    loss by the quality or the score, and divides it by the sum of these weights. The divisors are
-    means over the processes, from one collective call in every step. They do not contain the
-    rule's weights.
+    loss by the quality or the score, and divides it by the sum of these weights. A rule that gives
+    `divisors` replaces all of them. The divisors are means over the processes, from one collective
+    call in every step. They do not contain the rule's weights.
 
     Args:
         assigner, coder, average, class_loss: see `DenseCriterion`.
@@ -146,14 +154,20 @@ class Criterion(DenseCriterion):
             score = output.logits.detach().amax(-1).sigmoid()
             weight = torch.where(positive, score, 0.0)
         sums = torch.stack((positive.sum().float(), weight.sum(), label.sum()))
-        positives, weights, labels = self.average(sums)
+        sums, divisors = self.averaged(sums, found)
+        positives, weights, labels = sums
         positives = positives.clamp(min=1.0)
         # If all qualities are 0, the loss is 0 and not infinite.
         weights = weights.clamp(min=self.least_quality)
         divisor = labels.clamp(min=1.0) if self.divide_by_labels else positives
-
-        divisor = divisor / self.class_weight
-        losses = {"loss_cls": self.class_loss(output.logits, found.target, gt, label, divisor)}
+        background = None
+        if divisors is not None:
+            positives = weights = divisor = divisors[0]
+            background = divisors[1] / self.class_weight
+        class_loss = self.class_loss(
+            output.logits, found.target, gt, label, divisor / self.class_weight, background
+        )
+        losses = {"loss_cls": class_loss}
         terms = self.box_terms(found, weight, priors)
         scaled = {name: x / weights * self.box_weight for name, x in terms.items()}
         losses = joined(losses, scaled, "box loss")
@@ -173,8 +187,9 @@ class Criterion(DenseCriterion):
 class RetinaNetCriterion(DenseCriterion):
     """Computes class loss and smooth L1 of the deltas as released (Lin et al., ICCV 2017).
 
-    Divides the class loss by positives + images, and the box loss by positives * `divisor`. The
-    number of positives is a mean over the processes, from one collective call per step.
+    Divides the class loss by positives + images, and the box loss by positives * `divisor`. A rule
+    that gives `divisors` replaces both. The numbers are means over the processes, from one
+    collective call per step.
 
     Args:
         assigner, coder, average, class_loss: see `DenseCriterion`.
@@ -201,12 +216,16 @@ class RetinaNetCriterion(DenseCriterion):
     ) -> dict[str, Tensor]:
         """Gives loss_retina_cls, and loss_retina_reg or the terms of another box loss."""
         positive = found.positive
-        positives = self.average(positive.sum().float()[None])[0]
+        sums, divisors = self.averaged(positive.sum().float()[None], found)
+        divisor, background = sums[0] + len(positive), None
+        box_divisor = (sums[0] * self.divisor).clamp(min=1.0)
+        if divisors is not None:
+            divisor, background = divisors
+            box_divisor = divisor
         class_loss = self.class_loss(
-            output.logits, found.target, gt, found.quality, positives + len(positive)
+            output.logits, found.target, gt, found.quality, divisor, background
         )
-        divisor = (positives * self.divisor).clamp(min=1.0)
         terms = self.box_terms(found, positive.float(), priors)
-        scaled = {name: x / divisor for name, x in terms.items()}
+        scaled = {name: x / box_divisor for name, x in terms.items()}
         losses = joined({"loss_cls": class_loss}, scaled, "box loss")
         return {RETINANET.get(name, name): x for name, x in losses.items()}

@@ -67,14 +67,12 @@ def test_double_loop_agrees():
         places = (found.gt_index >= 0).nonzero().tolist()
         assert {(n, p) for n, p in places} == {*answer}
         chosen = {place: boxes[found.gt_index[place].item()] for place, boxes in answer.items()}
-        count = sum(w > 0 for w, _ in chosen.values())
-        scale = 0.25 * count / max(len(scene[1]), 1)
-        divisor = max(sum(1 - negative for _, negative in chosen.values()), 1)
-        background = found.background.unique().tolist()
-        assert background == [pytest.approx(max(count, 1) / (0.75 * divisor), rel=1e-4)]
+        unlike_background = max(sum(1 - negative for _, negative in chosen.values()), 1)
+        divisors = [max(len(scene[1]), 1), 0.75 * unlike_background]
+        assert found.divisors.tolist() == pytest.approx(divisors, rel=1e-4)
         for (n, p), (weight, negative) in chosen.items():
             assert weight >= max(w for w, _ in answer[n, p].values()) * (1 - 1e-12)
-            assert found.weight[n, p].item() == pytest.approx(weight * scale, rel=1e-5, abs=1e-12)
+            assert found.weight[n, p].item() == pytest.approx(0.25 * weight, rel=1e-5, abs=1e-12)
             assert found.negative[n, p].item() == pytest.approx(negative, rel=1e-5, abs=1e-6)
             half += 0 < negative < 1
         positives += len(answer)

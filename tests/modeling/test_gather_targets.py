@@ -49,7 +49,6 @@ def matched(rule, coder=None, values=4):
         (Assignment(INDEX, QUALITY.bool()), r"quality of .* type torch.bool"),
         (Assignment(INDEX, QUALITY, weight=QUALITY[:1]), r"weight of shape \(1, 16\)"),
         (Assignment(INDEX, QUALITY, negative=0.5), "negative as a float"),
-        (Assignment(INDEX, QUALITY, background=QUALITY[0]), r"background of shape \(16,\)"),
     ],
 )
 def test_an_answer_that_does_not_fit_is_one_line(around, found, words):
@@ -78,9 +77,11 @@ def one(name, value):
         (one("negative", -0.5), "a negative of -0.5; a number from 0 to 1 is needed"),
         (one("negative", 1.5), "a negative of 1.5; a number from 0 to 1 is needed"),
         (
-            Assignment(INDEX, QUALITY, background=QUALITY - 2),
-            "a background of -2; a number at least 0 is needed",
+            Assignment(INDEX, QUALITY, divisors=torch.tensor([3.0, 0.0])),
+            r"divisors \[3.0, 0.0\]; numbers above 0",
         ),
+        (Assignment(INDEX, QUALITY, divisors=QUALITY), r"divisors of shape \(2, 16\)"),
+        (Assignment(INDEX, QUALITY, divisors=(1.0, 2.0)), "divisors as a tuple"),
     ],
 )
 def test_values_of_the_first_iteration(around, found, words):

@@ -97,7 +97,7 @@ def soft_focal(logits, classes, label):
     return torch.stack(rows).sum()
 
 
-def written_out(logits, found, weight, negative, kind, background=None):
+def written_out(logits, found, weight, negative, kind, background=1.0):
     total = logits.new_zeros(())
     for n in range(2):
         for p in range(P):
@@ -105,8 +105,7 @@ def written_out(logits, found, weight, negative, kind, background=None):
             if t == IGNORE:
                 continue
             terms = background_terms(logits[n, p], kind)
-            if background is not None:
-                terms = background[n, p] * terms
+            terms = background * terms
             if t >= 0:
                 c = GT.classes[t]
                 positive = weight[n, p] * of_positive(logits[n, p, c], found.quality[n, p], kind)
@@ -121,12 +120,11 @@ def test_the_class_term_with_weights_by_hand(kind):
     logits = torch.randn(2, P, CLASSES, dtype=torch.float64, requires_grad=True)
     weight = torch.rand(2, P, dtype=torch.float64, requires_grad=True)
     negative = torch.rand(2, P, dtype=torch.float64, requires_grad=True)
-    background = (3 * torch.rand(2, P, dtype=torch.float64)).requires_grad_()
-    found = answer(weight=weight, negative=negative, background=background)
+    found = answer(weight=weight, negative=negative)
     loss = ClassLoss(kind)(logits, found, GT, found.quality, torch.tensor(4.0))
-    wanted = written_out(logits, found, weight, negative, kind, background) / 4
+    wanted = written_out(logits, found, weight, negative, kind) / 4
     torch.testing.assert_close(loss, wanted)
-    inputs = (logits, weight, negative, background)
+    inputs = (logits, weight, negative)
     for a, b in zip(*(torch.autograd.grad(x, inputs) for x in (loss, wanted)), strict=True):
         torch.testing.assert_close(a, b)
 
@@ -150,18 +148,47 @@ def test_weights_of_one_are_no_weights(kind):
 
 
 @pytest.mark.parametrize("kind", CLASS_LOSSES)
-def test_background_alone_weighs_priors_without_a_box(kind):
-    """An ignored prior has no term, whatever its weight."""
+def test_a_divisor_of_the_background_alone(kind):
     logits = make_output().logits.detach().double().requires_grad_()
-    background = torch.rand(2, P, dtype=torch.float64)
-    background[0, 7] = torch.nan  # ignored
-    found = answer(background=background)
-    loss = ClassLoss(kind)(logits, found, GT, found.quality, torch.tensor(1.0))
-    ones = torch.ones(2, P, dtype=torch.float64)
-    wanted = written_out(logits, found, ones, 0 * ones, kind, background)
+    found, ones = answer(), torch.ones(2, P, dtype=torch.float64)
+    divisors = torch.tensor(4.0).double(), torch.tensor(0.5).double()
+    loss = ClassLoss(kind)(logits, found, GT, found.quality, *divisors)
+    wanted = written_out(logits, found, ones, 0 * ones, kind, background=8.0) / 4
     torch.testing.assert_close(loss, wanted)
-    (gradient,) = torch.autograd.grad(loss, logits)
-    assert gradient.isfinite().all() and not gradient[0, 7].any()
+    gradients = (torch.autograd.grad(x, logits)[0] for x in (loss, wanted))
+    torch.testing.assert_close(*gradients)
+
+
+def test_divisors_of_the_rule_are_averaged_over_the_processes():
+    """Replace the number of positives in every term. Here the other process has larger sums."""
+    output, seen = make_output(), []
+
+    def average(sums):
+        seen.append(sums.tolist())
+        return sums + 4
+
+    plain, given = answer(), answer(divisors=torch.tensor([2.0, 6.0]))
+    terms = Criterion(Fixed(given), DeltaCoder(), average)(output, PRIORS, GT).losses
+    assert seen == [pytest.approx([3, 1.8, 1.8, 2, 6])]  # one collective call
+    ones = torch.ones(2, P)
+    wanted = written_out(output.logits, given, ones, 0 * ones, "quality_focal", 6 / 10) / 6
+    torch.testing.assert_close(terms["loss_cls"], wanted)
+    usual = Criterion(Fixed(plain), DeltaCoder(), no_average)(output, PRIORS, GT).losses
+    torch.testing.assert_close(terms["loss_reg"], usual["loss_reg"] * 1.8 / 6)
+    torch.testing.assert_close(terms["loss_IoU"], usual["loss_IoU"] * 3 / 6)
+
+
+def test_divisors_in_retinanet():
+    output = make_output()._replace(quality=None)
+    given, plain = answer(divisors=torch.tensor([2.0, 6.0])), answer()
+    ours, usual = (
+        RetinaNetCriterion(Fixed(found), DeltaCoder(), no_average)(output, PRIORS, GT).losses
+        for found in (given, plain)
+    )
+    torch.testing.assert_close(ours["loss_retina_reg"], usual["loss_retina_reg"] * 3 * 4 / 2)
+    ones = torch.ones(2, P)
+    wanted = written_out(output.logits, given, ones, 0 * ones, "quality_focal", 2 / 6) / 2
+    torch.testing.assert_close(ours["loss_retina_cls"], wanted)
 
 
 @pytest.mark.parametrize("kind", CLASS_LOSSES)

@@ -34,16 +34,13 @@ class DW:
     priors inside the box). The negative weight falls with the IoU of the predicted box. It is 1 for
     an IoU up to 0.5, and 0 for the largest IoU of the box. Quality = 1.
 
-    The release divides the positive terms by the number of boxes, and the background terms by the
-    sum of (1 - negative weight), at least 1. The head divides all terms by the number of positives.
-    So `weight` = 0.25 * positive weight * positives / boxes, and `background` = positives / (0.75 *
-    that sum), over the batch of a process. With MODEL.CLASS_LOSS "soft_focal" and REG_LOSS_WEIGHT 5
+    The positive terms are divided by the number of boxes, and the background terms by the sum of
+    (1 - negative weight), both at least 1. With MODEL.CLASS_LOSS "soft_focal" and REG_LOSS_WEIGHT 5
     (= beta) this gives the release's loss.
 
     Differences from the release:
         A prior inside several boxes learns only the box of its largest positive weight. The
         release adds the terms of all boxes.
-        The release averages its divisors over the processes.
         The class score has no objectness. The refinement of boxes belongs to the release's head.
 
     Args:
@@ -79,11 +76,10 @@ class DW:
         won = winning(pairs, index)
         weight, negative = (_of_winner(pairs, won, x, shape) for x in (positive, negative))
         quality = (weight > 0).to(weight.dtype)
-        positives = quality.sum()
-        weight = weight * (SHARE * positives / max(len(gt), 1))
-        divisor = torch.where(index >= 0, 1 - negative, 0.0).sum().clamp(min=1)
-        background = positives.clamp(min=1) / (SOFT_FOCAL * divisor)
-        return Assignment(index, quality, weight, negative, background.expand(shape))
+        unlike_background = torch.where(index >= 0, 1 - negative, 0.0).sum().clamp(min=1)
+        boxes = torch.full_like(unlike_background, max(len(gt), 1))
+        divisors = torch.stack((boxes, SOFT_FOCAL * unlike_background))
+        return Assignment(index, quality, SHARE * weight, negative, divisors)
 
     def _positive(
         self, priors: Priors, gt: GroundTruth, predictions: Predictions, pairs: Pairs

@@ -1,7 +1,5 @@
 """Defines SimOTA, which gives each box its cheapest priors near the centre.
 
-Their number is the sum of the box's largest IoUs.
-
 Ge et al. (YOLOX), arXiv 2107.08430; released as github.com/Megvii-BaseDetection/YOLOX.
 """
 
@@ -46,21 +44,15 @@ class SimOTA:
     takes those near its centre first. Cost = binary cross-entropy of the classes + iou_weight *
     -log IoU. If several boxes take a prior, it goes to the box of the image with the least cost,
     even to one that has not taken it.
-
-    Quality = predicted IoU, which is also the class target, as released. The class score has no
-    objectness.
-
-    The release is YOLOX since January 2023. Earlier releases, and mmdetection, differ in three
-    ways. The radius is 2.5. Points inside any box are also candidates. Points that are not both
-    inside the box and near its centre come last.
+    Quality = predicted IoU, which is also the class target, as released since January 2023.
+    docs/assigners.md describes the differences from earlier releases and mmdetection.
 
     Args:
         radius: of the centre region in strides.
-        topk: number of IoUs that are added up.
-        iou_weight: of the IoU's term in the cost.
-        candidates: "image": as released, with the priors near any box of the image, some boxes at
-            a time. "box": only the priors near the box's centre, also for the sum and for
-            conflicts. Those outside of the box come last. The work is per pair.
+        topk, iou_weight: the number of IoUs that are added up, and the weight of the IoU's cost.
+        candidates: "image": as released, with the priors near any box of the image. "box": only
+            the priors near the box's centre, also for the sum and for conflicts. Those outside of
+            the box come last.
 
     Raises:
         ValueError: an argument has an invalid value.
@@ -104,7 +96,7 @@ class SimOTA:
         note(score="-cost")
         best, places = best_of_box(pairs, -cost, self.topk, len(gt))
         taken = flag_first(best, positives_per_box(sums))
-        selected = flag_places(places, taken, pairs.flat.numel()).view_as(pairs.flat)
+        selected = flag_places(places, taken, cost.numel()).view_as(cost)
         note(score="-cost", sum_of_IoUs=sums[:, None], within_sum_of_IoUs=selected)
         if of_image:
             several = in_several_pairs(best.flat, taken, cost_of.count)
