@@ -47,11 +47,11 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no
 test: $(INSTALLED)  ## run all tests: a quarter of an hour on two cores
 	$(PYTEST)
 
-# What a change of a rule, an operator, a loss or a key breaks first, and two whole trainings.
+# The tests that a change of a rule, an operator, a loss or a key breaks first.
 FAST := $(addprefix tests/,test_boxes.py test_losses.py test_types.py test_imports.py test_project_files.py \
 	assigners ops modeling config engine inference/test_docstrings.py)
 
-test-fast: $(INSTALLED)  ## run what breaks first, without the tests marked slow: under a minute on two cores
+test-fast: $(INSTALLED)  ## run what breaks first, without the tests marked slow: a minute on two cores
 	$(PYTEST) -m "not slow" $(FAST)
 
 # The numerical tests as other processors run them; QUICK=1: operators and rules, in three runs.
@@ -76,7 +76,7 @@ asan: $(INSTALLED)  ## run the CPU kernels under AddressSanitizer
 		LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
 		$(BIN)/python -m pytest tests/ops tests/assigners -k "not cuda_on_cpu and not build"
 
-# On a machine with a GPU and perhaps no network: its own Python, which has PyTorch, and no .venv.
+# On a machine with a GPU and perhaps no network: its Python, which has PyTorch, and no .venv.
 # WHEELS: a folder with the packages that it lacks.
 gpu:  ## build, test, train and measure on a machine with an NVIDIA GPU (INSTALL.md)
 	$(PYTHON) tools/gpu_check.py $(if $(WHEELS),--wheels "$(WHEELS)") $(GPU_ARGS)

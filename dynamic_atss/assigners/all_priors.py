@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dynamic_atss.assigners.pairs import Pairs, predicted_iou, take
-from dynamic_atss.assigners.reference.inside import whole_vectors
+from dynamic_atss.assigners.reference.inside import full_vectors
 from dynamic_atss.assigners.reference.selection import BEST_OF_BOX
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.types import GroundTruth, Predictions, Priors
@@ -50,7 +50,7 @@ def list_flagged(flags: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """
     count = flags.sum(1, keepdim=True)
     if readable(flags):
-        most = whole_vectors(int(count.max()))
+        most = full_vectors(int(count.max()))
     slot = torch.where(flags, flags.cumsum(1) - 1, most).clamp(max=most)
     numbers = torch.arange(flags.shape[1], device=flags.device).expand_as(slot)
     prior = slot.new_zeros(len(slot), most + 1).scatter_(1, slot, numbers)[:, :most]
@@ -74,8 +74,8 @@ def every_pair(
     flat = torch.arange(len(prior), device=device)[:, None] * len(priors) + prior
     most = MAX_PAIRS * (ON_GPU if device.type == "cuda" else 1)
     for part in box.split(max(1, most // max(prior.shape[1], 1))):
-        image = gt.image_index.index_select(0, part)
-        yield Pairs(part[:, None], *(x.index_select(0, image) for x in (prior, flat, exists)))
+        image_index = gt.image_index.index_select(0, part)
+        yield Pairs(part[:, None], *(x.index_select(0, image_index) for x in (prior, flat, exists)))
 
 
 def overlapping_pairs(
@@ -92,14 +92,14 @@ def overlapping_pairs(
         if readable(overlap):
             place = ((overlap > 0) & pairs.exists).flatten().nonzero().squeeze(1)
             of_pair = take(box, place.div(overlap.shape[1], rounding_mode="floor"))
-            pairs = in_whole_vectors(Pairs(of_pair, *(take(x.flatten(), place) for x in pairs[1:])))
+            pairs = pad_to_vectors(Pairs(of_pair, *(take(x.flatten(), place) for x in pairs[1:])))
             overlap = F.pad(take(overlap.flatten(), place), (0, len(pairs.flat) - len(place)))
         yield box, pairs, overlap
 
 
-def in_whole_vectors(pairs: Pairs) -> Pairs:
+def pad_to_vectors(pairs: Pairs) -> Pairs:
     """Extends a list (M,) on a CPU to whole vectors by pairs that do not exist, see `VECTOR`."""
-    missing = whole_vectors(len(pairs.flat)) - len(pairs.flat)
+    missing = full_vectors(len(pairs.flat)) - len(pairs.flat)
     if not missing or not readable(pairs.flat):
         return pairs
     box, prior, flat = (torch.cat((x, x[-1:].expand(missing))) for x in pairs[:3])  # stays sorted
@@ -112,7 +112,7 @@ def best_priors(box: Tensor, pairs: Pairs, score: Tensor, k: int) -> tuple[Pairs
     A score of -inf marks no pair. Equal scores have no fixed order.
 
     Args:
-        box: (t,) in rising order.
+        box: (t,) in increasing order.
         pairs: (t, M), or (M,) sorted by box.
         score: (t, M) or (M,).
     """

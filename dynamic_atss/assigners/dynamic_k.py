@@ -15,8 +15,8 @@ from dynamic_atss.assigners.all_priors import (
     best_priors,
     every_pair,
     in_several_pairs,
-    in_whole_vectors,
     list_flagged,
+    pad_to_vectors,
 )
 from dynamic_atss.assigners.pairs import Pairs
 from dynamic_atss.assigners.reference.selection import RESOLVE
@@ -58,12 +58,12 @@ def with_cheapest(
     most = min(gt.max_boxes * best.flat.shape[1] // 2, shape[1])
     prior, exists = list_flagged(several, most)
     box = _cheapest_box(priors, gt, cost, prior, exists)
-    image = torch.arange(len(prior), device=prior.device)[:, None]
-    added = Pairs(box.clamp(min=0), prior, image * shape[1] + prior, exists & (box >= 0))
+    image_index = torch.arange(len(prior), device=prior.device)[:, None]
+    added = Pairs(box.clamp(min=0), prior, image_index * shape[1] + prior, exists & (box >= 0))
     both = zip(best._replace(box=best.box.expand_as(best.flat)), added, strict=True)
     pairs = Pairs(*(torch.cat((x.flatten(), y.flatten())) for x, y in both))
     selected = torch.cat((taken.flatten(), added.exists.flatten()))
-    pairs = in_whole_vectors(pairs)
+    pairs = pad_to_vectors(pairs)
     return pairs, F.pad(selected, (0, len(pairs.flat) - len(selected)))
 
 

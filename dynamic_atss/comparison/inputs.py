@@ -58,7 +58,7 @@ def _of_file(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}): check the path") from None
 
 
 def _of_annotations(content: Annotations) -> str:

@@ -42,7 +42,7 @@ class Difference(NamedTuple):
 
     @property
     def significant(self) -> bool:
-        """True if the interval excludes 0."""
+        """Returns True if the interval excludes 0."""
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
     @property

@@ -73,7 +73,9 @@ class ConcatDataset(Dataset):
         """Returns (image index (A,), class (A,)) of all objects, sorted by image."""
         firsts = [0, *self._ends[:-1].tolist()]
         found = [part.classes_by_image() for part in self.parts]
-        images = [image + first for (image, _), first in zip(found, firsts, strict=True)]
+        images = [
+            image_index + first for (image_index, _), first in zip(found, firsts, strict=True)
+        ]
         return np.concatenate(images), np.concatenate([classes for _, classes in found])
 
     def _locate(self, index: int) -> tuple[DetectionDataset, int]:

@@ -44,7 +44,7 @@ class ReadOptions:
 
     @property
     def as_stored(self) -> bool:
-        """True if no headers have to be read."""
+        """Returns True if no headers have to be read."""
         return not self.headers and self.exif != "apply"
 
 

@@ -65,8 +65,8 @@ class PackedBoxes:
 
     def classes_by_image(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns (image index (A,), class (A,)) of all objects, sorted by image."""
-        image = np.repeat(np.arange(len(self.first)), self.last - self.first)
-        return image[~self.region], self.classes[~self.region]
+        image_index = np.repeat(np.arange(len(self.first)), self.last - self.first)
+        return image_index[~self.region], self.classes[~self.region]
 
     def renumbered(self, new_indices: Sequence[int]) -> PackedBoxes:
         """Returns a copy in which class c is replaced by new_indices[c]."""

@@ -9,6 +9,7 @@ from typing import Any
 from dynamic_atss.evaluation.scores import UNDEFINED
 
 logger = logging.getLogger(__name__)
+_KEYS = {"last_counted": "tested"}  # names in checkpoints
 
 
 @dataclass
@@ -20,7 +21,7 @@ class Best:
         patience: the run ends after so many tests without a better value; 0: never.
         value, iteration: value and iteration of the best test.
         waited: the number of tests since the best one.
-        tested: the iteration of the last test that was counted.
+        last_counted: the iteration of the last test that was counted.
     """
 
     metric: str = ""
@@ -28,21 +29,21 @@ class Best:
     value: float = UNDEFINED
     iteration: int = 0
     waited: int = 0
-    tested: int = 0
+    last_counted: int = 0
 
     def add(self, iteration: int, value: float) -> bool:
         """Adds a test, and returns True if it is the best. Counts a repeated test only once."""
-        if iteration <= self.tested:
+        if iteration <= self.last_counted:
             return iteration == self.iteration
         better = value > self.value
-        self.tested, self.waited = iteration, 0 if better else self.waited + 1
+        self.last_counted, self.waited = iteration, 0 if better else self.waited + 1
         if better:
             self.value, self.iteration = value, iteration
         return better
 
     @property
     def enough(self) -> bool:
-        """True if the run should end."""
+        """Returns True if the run should end."""
         return 0 < self.patience <= self.waited
 
     def summary(self) -> str:
@@ -59,7 +60,7 @@ class Best:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        return {k: v for k, v in asdict(self).items() if k != "patience"}
+        return {_KEYS.get(k, k): v for k, v in asdict(self).items() if k != "patience"}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state, unless it is of another metric. Keeps the configured patience."""
@@ -67,5 +68,5 @@ class Best:
             if self.metric:
                 logger.info("TEST.BEST_METRIC %s: followed from now on", self.metric)
             return
-        for name in self.state_dict():
-            setattr(self, name, state[name])
+        for name in asdict(self).keys() - {"patience"}:
+            setattr(self, name, state[_KEYS.get(name, name)])

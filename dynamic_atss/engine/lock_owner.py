@@ -65,7 +65,7 @@ class LockOwner:
 
     @property
     def runs_here(self) -> bool:
-        """True if the process still runs on this machine.
+        """Returns True if the process still runs on this machine.
 
         Another process with its id does not count.
         """

@@ -30,7 +30,7 @@ class Board(Protocol):
 
     @property
     def open(self) -> bool:
-        """True if the board accepts entries. Otherwise they are dropped."""
+        """Returns True if the board accepts entries. Otherwise they are dropped."""
 
     def add_scalar(self, tag: str, value: float, iteration: int) -> None: ...
 
@@ -109,7 +109,7 @@ class MetricsWriter:
 
     @property
     def draws(self) -> bool:
-        """True if a board accepts pictures."""
+        """Returns True if a board accepts pictures."""
         return any(board.open for board in self._boards)
 
     def write_run(

@@ -40,7 +40,7 @@ class Status(NamedTuple):
 
     @property
     def finite(self) -> bool:
-        """True if the step can be taken. It is the same on every process."""
+        """Returns True if the step can be taken. It is the same on every process."""
         return all(map(math.isfinite, (self.gradient, *self.losses.values())))
 
 

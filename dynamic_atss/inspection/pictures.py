@@ -81,7 +81,9 @@ def choose(dataset: DetectionDataset, count: int, only: Sequence[str]) -> list[i
         return [_place_of(dataset, name) for name in only]
     with_boxes = np.unique(dataset.classes_by_image()[0])
     if not len(with_boxes):
-        raise UserError(f"{dataset.annotations}: no picture has a box")
+        raise UserError(
+            f"{dataset.annotations}: no picture has a box: give a data set with boxes (--images)"
+        )
     places = np.linspace(0, len(with_boxes) - 1, min(count, len(with_boxes))).round()
     return [int(i) for i in with_boxes[places.astype(int)]]
 

@@ -42,7 +42,7 @@ class ShownRule:
 
     @property
     def of_network(self) -> bool:
-        """True if the network is trained with this rule."""
+        """Returns True if the network is trained with this rule."""
         return self.rule is None
 
 

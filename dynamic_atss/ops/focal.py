@@ -137,13 +137,13 @@ def _check(
     if len({x.device for x in given}) > 1:
         raise ValueError(f"focal loss: tensors on {', '.join(str(x.device) for x in given)}")
     if logits.dim() != 2 or not logits.is_floating_point() or not logits.shape[1]:
-        raise ValueError(f"focal loss: logits {_kind(logits)}: not (M, C) of floating point, C > 0")
+        raise ValueError(f"focal loss: logits are {_kind(logits)}; give (M, C) floats, C > 0")
     if classes.shape != logits.shape[:1] or classes.dtype != torch.int64:
-        raise ValueError(f"focal loss: classes {_kind(classes)}: not ({len(logits)},) of int64")
+        raise ValueError(f"focal loss: classes are {_kind(classes)}; give ({len(logits)},) int64")
     if needs_quality and (quality is None or quality.shape != classes.shape):
-        raise ValueError(f"focal loss: quality {_kind(quality)}: not ({len(logits)},)")
+        raise ValueError(f"focal loss: quality is {_kind(quality)}; give ({len(logits)},)")
     if divisor is not None and divisor.numel() != 1:
-        raise ValueError(f"focal loss: divisor {_kind(divisor)}: not one number")
+        raise ValueError(f"focal loss: divisor is {_kind(divisor)}; give one number")
 
 
 def _kind(x: Tensor | None) -> str:

@@ -20,13 +20,13 @@ def worst_images(errors: Errors, dataset: Images) -> list[dict[str, Any]]:
     counts, file_ids = by_image(errors), errors.matches.file_ids
     return [
         {
-            "image_id": file_ids[image],
-            "file": dataset.path(dataset.image_ids.index(file_ids[image])).name,
-            "found": int(counts.found[image]),
-            "missed": int(counts.missed[image]),
-            "false": int(counts.false[image]),
+            "image_id": file_ids[index],
+            "file": dataset.path(dataset.image_ids.index(file_ids[index])).name,
+            "found": int(counts.found[index]),
+            "missed": int(counts.missed[index]),
+            "false": int(counts.false[index]),
         }
-        for image in counts.worst(MAX_IMAGES)
+        for index in counts.worst(MAX_IMAGES)
     ]
 
 
@@ -69,11 +69,11 @@ def _worst(drawer: Drawer) -> str:
     key = ", ".join(f"{letters(kind)}: {words}" for kind, words in KINDS.items() if kind != "Miss")
     figures = [
         drawer.full_image(
-            image,
-            f"{breakable(drawer.file_name(image))}<small>{counts.found[image]:,} found, "
-            f"{counts.missed[image]:,} missed, {counts.false[image]:,} false</small>",
+            index,
+            f"{breakable(drawer.file_name(index))}<small>{counts.found[index]:,} found, "
+            f"{counts.missed[index]:,} missed, {counts.false[index]:,} false</small>",
         )
-        for image in progress(images, "report", len(images))
+        for index in progress(images, "report", len(images))
     ]
     return (
         f"<p>{len(images)} of the {total:,} images with errors, those with the most errors. Blue "

@@ -85,9 +85,9 @@ class Records:
         if not best.enough:
             self._test(self.max_iter)
         elif repeat_last:
-            self._test(best.tested)
+            self._test(best.last_counted)
         elif distributed.rank() == 0:
-            take_results(self.checkpoints.folder, self.test_loaders, f"{best.tested:07d}")
+            take_results(self.checkpoints.folder, self.test_loaders, f"{best.last_counted:07d}")
 
     def _test(self, iteration: int, folder: str = "") -> None:
         distributed.same_buffers(self.state.tested_model)  # the checkpoint has those of rank 0

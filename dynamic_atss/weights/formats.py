@@ -61,7 +61,7 @@ class Source:
 
     @property
     def backbone_only(self) -> bool:
-        """True for a file that fills no head. A Caffe2 file may also have convolutions of FPN."""
+        """Returns True for a file that fills no head. A Caffe2 file may also fill an FPN."""
         return self.format == CAFFE2 or all(name.startswith(BODY) for name in self.tensors)
 
 

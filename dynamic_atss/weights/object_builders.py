@@ -86,7 +86,7 @@ def _encoded(text: str, encoding: str = "latin1") -> bytes:
 def _bytes(*text: Any) -> bytes:
     """Stands for bytes and bytearray. Refuses a number, which would allocate that many bytes."""
     if text and not isinstance(text[0], str | bytes | bytearray):
-        raise DamagedError("bytes that are made of neither text nor bytes")
+        raise DamagedError("a byte string is built from a value that is neither text nor bytes")
     first = text[0] if text else b""
     return first.encode("latin1") if isinstance(first, str) else bytes(first)
 

@@ -8,7 +8,7 @@ from helpers_rounding import assert_rounded
 
 from dynamic_atss.assigners import ASSIGNERS, nearest, pairs
 from dynamic_atss.assigners.reference import PLAIN
-from dynamic_atss.assigners.reference.inside import VECTOR, whole_vectors
+from dynamic_atss.assigners.reference.inside import VECTOR, full_vectors
 from dynamic_atss.modeling.priors import AnchorGenerator
 from dynamic_atss.ops.library import load
 from dynamic_atss.types import GroundTruth, Predictions
@@ -259,7 +259,7 @@ def test_the_bound_on_locations_is_that_of_all_boxes_and_levels():
             for width, height in extent.tolist()
             for level, (rows, columns) in enumerate(MAPS)
         )
-        assert MOST(extent, levels, radius, reach, margin) == whole_vectors(expected) > 0
+        assert MOST(extent, levels, radius, reach, margin) == full_vectors(expected) > 0
 
 
 def test_the_bound_on_locations_without_boxes_or_with_no_numbers():

@@ -10,9 +10,9 @@ from dynamic_atss.assigners.pairs import Pairs
 from dynamic_atss.assigners.ranges import points_inside
 from dynamic_atss.assigners.reference.inside import (
     VECTOR,
+    full_vectors,
     list_locations,
     most_locations,
-    whole_vectors,
 )
 from dynamic_atss.assigners.reference.levels import level_numbers
 from dynamic_atss.modeling.priors import AnchorGenerator, PointGenerator
@@ -204,7 +204,7 @@ def test_the_list_is_never_too_short(stride, offset, margin):
         columns = lines(x1, x2, stride, offset, width)
         expected = columns * lines(y1, y2, stride, offset, height)
         assert int(pairs.exists.sum()) >= expected, gt.boxes
-        assert len(pairs.box) <= whole_vectors(len(priors)) and len(pairs.box) % VECTOR == 0
+        assert len(pairs.box) <= full_vectors(len(priors)) and len(pairs.box) % VECTOR == 0
         longest = max(longest, expected)
     assert longest > len(priors) // 3
 

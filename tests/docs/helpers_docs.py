@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 TOP = [ROOT / f"{name}.md" for name in ("README", "INSTALL", "SECURITY", "CONTRIBUTING")]
+TOP += [ROOT / "CHANGELOG.md", ROOT / "tests/README.md"]
 PAGES = [*TOP, *sorted((ROOT / "docs").glob("*.md"))]
 MARK = re.compile(r"<!-- (?P<mode>run|parse|skip|file)(?:: (?P<what>.+))? -->")
 DEFAULT = {"python": "run", "bash": "parse"}

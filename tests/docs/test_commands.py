@@ -113,6 +113,20 @@ def test_a_page_works(page, example_folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_two_trainings_of_a_page_have_the_same_folder(page):
+    """The second one would be refused."""
+    folders = []
+    for block in blocks(page):
+        for words in commands(block.code) if block.language == "bash" else ():
+            config = words.index("--config-file") + 1 if "--config-file" in words else 0
+            trains = words[:2] in (["dynamic-atss", "train"], ["python", "tools/train_net.py"])
+            if trains and config and not {"--resume", "--help"} & {*words}:
+                given = words.index("OUTPUT_DIR") + 1 if "OUTPUT_DIR" in words else config
+                folders.append(words[given])
+    assert len(folders) == len({*folders}), folders
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_says_what_it_is(page):
     for block in blocks(page):
         where = f"{page.name}:{block.line}"

@@ -37,7 +37,7 @@ def test_the_state_is_restored_but_the_patience_stays_as_configured(caplog):
         old.add(i, value)
     new = Best("AP", patience=5)
     new.load_state_dict(old.state_dict())
-    assert (new.value, new.iteration, new.waited, new.tested) == (0.2, 1, 2, 3)
+    assert (new.value, new.iteration, new.waited, new.last_counted) == (0.2, 1, 2, 3)
     assert old.enough and not new.enough
     other = Best("AP50", patience=5)
     with caplog.at_level(logging.INFO):

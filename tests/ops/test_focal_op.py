@@ -192,14 +192,14 @@ def test_a_gradient_scaler_saves_what_would_vanish_in_float16(compiled):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"logits": torch.zeros(37)}, r"logits \(37,\) torch.float32: not \(M, C\)"),
-        ({"logits": torch.zeros(37, 80).long()}, "logits .*int64: not .* floating point"),
+        ({"logits": torch.zeros(37)}, r"logits .*\(37,\) torch.float32.*\(M, C\)"),
+        ({"logits": torch.zeros(37, 80).long()}, "logits .*int64.* floats"),
         ({"logits": torch.zeros(37, 0)}, "logits .*C > 0"),
-        ({"classes": torch.zeros(1).long()}, r"classes \(1,\) torch.int64: not \(37,\)"),
-        ({"classes": torch.zeros(37).int()}, "classes .*int32: not .* int64"),
-        ({"quality": torch.zeros(1)}, r"quality \(1,\) .*: not \(37,\)"),
-        ({"quality": None}, "quality None"),
-        ({"divisor": torch.ones(2)}, r"divisor \(2,\)"),
+        ({"classes": torch.zeros(1).long()}, r"classes .*\(1,\) torch.int64.*\(37,\)"),
+        ({"classes": torch.zeros(37).int()}, "classes .*int32.* int64"),
+        ({"quality": torch.zeros(1)}, r"quality .*\(1,\) .*\(37,\)"),
+        ({"quality": None}, "quality is None"),
+        ({"divisor": torch.ones(2)}, r"divisor .*\(2,\)"),
     ],
 )
 def test_other_shapes_and_dtypes_are_an_error_with_and_without_kernels(change, message):

@@ -17,7 +17,7 @@ SLACK = 1e-3  # strides by which a range is widened, so that rounding excludes n
 
 def points_inside(
     boxes: Tensor,
-    image: Tensor,
+    image_index: Tensor,
     points: Tensor,
     levels: list[int],
     offset: float,
@@ -29,7 +29,7 @@ def points_inside(
     """Pairs every box with the priors whose location lies inside it.
 
     Args:
-        boxes, image: (T, 4) and (T,).
+        boxes, image_index: (T, 4) and (T,).
         points: (P, 2) centres of the priors.
         radius, reach, margin: see `dynamic_atss.assigners.ranges.points_inside`.
         length: from `most_locations`.
@@ -43,7 +43,9 @@ def points_inside(
         far = constant(tuple(reach), boxes.device)
         region = _within_reach(region, boxes[:, None], far)
     anchors = anchors_of(levels, len(points))
-    box, prior, flat, exists = list_locations(boxes, image, region, levels, offset, anchors, length)
+    box, prior, flat, exists = list_locations(
+        boxes, image_index, region, levels, offset, anchors, length
+    )
     region = boxes.index_select(0, box)
     if radius:
         level = torch.searchsorted(grid.first * anchors, prior, right=True) - 1
@@ -54,7 +56,7 @@ def points_inside(
 
 def list_locations(
     boxes: Tensor,
-    image: Tensor,
+    image_index: Tensor,
     region: Tensor,
     numbers: list[int],
     offset: float,
@@ -100,7 +102,7 @@ def list_locations(
         box, exists = box.repeat_interleave(anchors), exists.repeat_interleave(anchors)
     prior = torch.where(exists, location, 0)
     priors = grid.locations * anchors
-    return box, prior, image.index_select(0, box) * priors + prior, exists
+    return box, prior, image_index.index_select(0, box) * priors + prior, exists
 
 
 def _center_region(boxes: Tensor, strides: Tensor, radius: float) -> Tensor:
@@ -151,17 +153,17 @@ def most_locations(
         strides = strides.clamp(max=2 * radius)
     lines = ((strides + 3 * SLACK).floor() + 1).nan_to_num(0).clamp(min=0).minimum(grid.last + 1)
     most = max(int(lines.prod(-1).sum()), min(len(extent), 1))  # at least one place for any box
-    return whole_vectors(most)
+    return full_vectors(most)
 
 
-def whole_vectors(count: int) -> int:
+def full_vectors(count: int) -> int:
     """Rounds a number of elements up to whole vectors, see `VECTOR`."""
     return -(-count // VECTOR) * VECTOR
 
 
 def _fake_inside(
     boxes: Tensor,
-    image: Tensor,
+    image_index: Tensor,
     points: Tensor,
     levels: list[int],
     offset: float,
@@ -171,8 +173,8 @@ def _fake_inside(
     length: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     slots = length * anchors_of(levels, len(points))
-    box, prior, flat = (image.new_empty(slots) for _ in range(3))
-    return box, prior, flat, image.new_empty(slots, dtype=torch.bool)
+    box, prior, flat = (image_index.new_empty(slots) for _ in range(3))
+    return box, prior, flat, image_index.new_empty(slots, dtype=torch.bool)
 
 
 # This is an operator without a kernel, because torch.compile cannot compute the number.
@@ -183,7 +185,7 @@ MOST_LOCATIONS = define(
     lambda *arguments: torch.library.get_ctx().new_dynamic_size(),
 )
 POINTS_INSIDE = define(
-    "points_inside(Tensor boxes, Tensor image, Tensor points, int[] levels, float offset,"
+    "points_inside(Tensor boxes, Tensor image_index, Tensor points, int[] levels, float offset,"
     " float radius, float[] reach, float margin, SymInt length)"
     " -> (Tensor, Tensor, Tensor, Tensor)",
     points_inside,

@@ -16,7 +16,7 @@ from dynamic_atss.types import BACKGROUND, IGNORE
 def max_iou_labels(
     anchors: Tensor,
     boxes: Tensor,
-    image: Tensor,
+    image_index: Tensor,
     extent: Tensor,
     levels: list[int],
     offset: float,
@@ -29,7 +29,7 @@ def max_iou_labels(
 
     Args:
         anchors: (P, 4).
-        boxes, image, extent: (T, 4), (T,), and (T, 2) width and height of the boxes.
+        boxes, image_index, extent: (T, 4), (T,), and (T, 2) width and height of the boxes.
         margin: by level, the number of pixels by which the region in which anchors overlap a box
             is wider than the box.
         images: N.
@@ -40,7 +40,9 @@ def max_iou_labels(
     region = torch.cat((boxes[:, None, :2] - half, boxes[:, None, 2:] + half), dim=-1)
     length = most_locations(extent, levels, 0.0, [], margin)
     count = anchors_of(levels, len(anchors))
-    box, prior, flat, exists = list_locations(boxes, image, region, levels, offset, count, length)
+    box, prior, flat, exists = list_locations(
+        boxes, image_index, region, levels, offset, count, length
+    )
     # score
     score = pair_iou(anchors, prior, boxes, box, 1.0).where(exists, 0.0)
     # resolve and select
@@ -62,8 +64,8 @@ def best_of_a_box(
 
 
 MAX_IOU_LABELS = define(
-    "max_iou_labels(Tensor priors, Tensor boxes, Tensor image, Tensor extent, int[] levels,"
+    "max_iou_labels(Tensor priors, Tensor boxes, Tensor image_index, Tensor extent, int[] levels,"
     " float offset, float[] margin, int images, float positive, float negative) -> Tensor",
     max_iou_labels,
-    lambda priors, boxes, image, *others: image.new_empty(others[4], len(priors)),
+    lambda priors, boxes, image_index, *others: image_index.new_empty(others[4], len(priors)),
 )

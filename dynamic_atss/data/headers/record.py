@@ -31,7 +31,7 @@ class ImageHeader(NamedTuple):
 
     @property
     def swaps(self) -> bool:
-        """True if the orientation exchanges height and width."""
+        """Returns True if the orientation exchanges height and width."""
         return self.orientation >= 5
 
     @property

@@ -15,8 +15,8 @@ struct Outputs {
 
 template <typename T>
 struct Inside {
-  const T *boxes, *centers;  // (T, 4), (P, 2)
-  const int64_t* image;      // (T,)
+  const T *boxes, *centers;    // (T, 4), (P, 2)
+  const int64_t* image_index;  // (T,)
   std::vector<Level> levels;
   std::vector<T> reach;  // by level, or empty
   int64_t priors, anchors;
@@ -48,7 +48,7 @@ struct Inside {
             const Outputs& out) const {
     const Level& level = levels[l];
     const Box<T> region = center_region(box_at(boxes, t), level);
-    const int64_t first = image[t] * priors;
+    const int64_t first = image_index[t] * priors;
     const T least = static_cast<T>(margin);
     for (int64_t row = range.top; row < range.top + range.height; ++row) {
       const int64_t begin = (level.first + row * level.width + range.left) * anchors;
@@ -70,7 +70,7 @@ template <typename T>
 void list_none(const Inside<T>& find, int64_t box, int64_t slot, int64_t end, const Outputs& out) {
   std::fill(out.box + slot, out.box + end, box);
   std::fill(out.prior + slot, out.prior + end, 0);
-  std::fill(out.flat + slot, out.flat + end, find.image[box] * find.priors);
+  std::fill(out.flat + slot, out.flat + end, find.image_index[box] * find.priors);
   std::fill(out.exists + slot, out.exists + end, false);
 }
 
@@ -109,17 +109,15 @@ std::vector<T> cast(const std::vector<double>& values) {
   return result;
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> points_inside(const Tensor& boxes, const Tensor& image,
-                                                         const Tensor& centers,
-                                                         std::vector<int64_t> flat_levels,
-                                                         double offset, double radius,
-                                                         std::vector<double> reach, double margin,
-                                                         int64_t length) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> points_inside(
+    const Tensor& boxes, const Tensor& image_index, const Tensor& centers,
+    std::vector<int64_t> flat_levels, double offset, double radius, std::vector<double> reach,
+    double margin, int64_t length) {
   const auto levels = levels_of(flat_levels);
   require_columns(boxes, 4, "boxes");
   require_columns(centers, 2, "centers");
   const int64_t count = boxes.size(0), priors = centers.size(0);
-  require_rows(image, count, ScalarType::Long, "image");
+  require_rows(image_index, count, ScalarType::Long, "image_index");
   require(reach.empty() || reach.size() == levels.size(), "reach must have one number per level");
   const int64_t anchors = anchors_of(levels, priors);
   require(length >= 0 && (count || !length), "length must be at least 0, and 0 without boxes");
@@ -134,7 +132,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> points_inside(const Tensor& boxes, co
   with_floats(boxes, "boxes", [&](auto zero) {
     using T = decltype(zero);
     const Values<T> box(boxes, "boxes"), center(centers, "centers");
-    const Values<int64_t> of(image, "image");
+    const Values<int64_t> of(image_index, "image_index");
     list_all(Inside<T>{box.data(), center.data(), of.data(), levels, cast<T>(reach), priors,
                        anchors, static_cast<float>(offset), static_cast<float>(radius),
                        static_cast<float>(margin)},

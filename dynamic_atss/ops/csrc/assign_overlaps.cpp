@@ -102,7 +102,7 @@ struct Overlaps {
 };
 
 template <typename T>
-void label_all(Overlaps<T> find, const Values<int64_t>& image, int64_t images, int64_t count,
+void label_all(Overlaps<T> find, const Values<int64_t>& image_index, int64_t images, int64_t count,
                T positive, T negative) {
   std::vector<T> best(images * find.size);
   find.best = best.data();
@@ -117,7 +117,7 @@ void label_all(Overlaps<T> find, const Values<int64_t>& image, int64_t images, i
       here.best += n * find.size;
       champions.clear();
       for (int64_t t = 0; t < count; ++t) {
-        if (image[t] == n) here.add(t, overlap, rows, champions);
+        if (image_index[t] == n) here.add(t, overlap, rows, champions);
       }
       here.select(positive, negative, champions);
     }
@@ -127,7 +127,7 @@ void label_all(Overlaps<T> find, const Values<int64_t>& image, int64_t images, i
                               [&](int64_t begin, int64_t end) { with_widest(label, begin, end); });
 }
 
-Tensor max_iou_labels(const Tensor& priors, const Tensor& boxes, const Tensor& image,
+Tensor max_iou_labels(const Tensor& priors, const Tensor& boxes, const Tensor& image_index,
                       const Tensor& extent, std::vector<int64_t> flat_levels, double offset,
                       std::vector<double> margin, int64_t images, double positive,
                       double negative) {
@@ -136,12 +136,12 @@ Tensor max_iou_labels(const Tensor& priors, const Tensor& boxes, const Tensor& i
   const auto levels = levels_of(flat_levels);
   require_columns(extent, 2, "extent");
   const int64_t size = priors.size(0), count = boxes.size(0);
-  require_rows(image, count, ScalarType::Long, "image");
+  require_rows(image_index, count, ScalarType::Long, "image_index");
   require(margin.size() == levels.size(), "margin must have one number per level");
   const int64_t anchors = anchors_of(levels, size);
-  const Values<int64_t> of(image, "image");
+  const Values<int64_t> of(image_index, "image_index");
   require(within(of, count, images), "a box's image is not in the batch");
-  Tensor index = torch::stable::new_empty(image, {images, size});
+  Tensor index = torch::stable::new_empty(image_index, {images, size});
   with_floats(priors, "priors", [&](auto zero) {
     using T = decltype(zero);
     const Values<T> prior(priors, "priors"), box(boxes, "boxes");
