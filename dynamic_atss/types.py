@@ -211,11 +211,11 @@ class Assignment:
         negative: (N, P) in [0, 1], used where gt_index >= 0; None: 0. It says how much the prior is
             background for the class of its box. The term of that class becomes weight * (positive
             term) + negative * (background term). For other classes every prior is background.
+        losses: further loss terms of the rule, scalars, with names "loss_...".
+        metrics: numbers for the log, as in `modeling.terms.Terms`.
         divisors: (2,) > 0; None: the head divides by its usual sums, such as the number of
             positives. The first number divides all terms of positives, and the second one divides
             all background terms. The head averages them over the processes.
-        losses: further loss terms of the rule, scalars, with names "loss_...".
-        metrics: numbers for the log, as in `modeling.terms.Terms`.
 
     >>> import torch
     >>> from dynamic_atss import Assignment
@@ -230,9 +230,9 @@ class Assignment:
     quality: Tensor
     weight: Tensor | None = None
     negative: Tensor | None = None
-    divisors: Tensor | None = None
     losses: Mapping[str, Tensor] = field(default_factory=dict)
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
+    divisors: Tensor | None = None
 
     @property
     def positive(self) -> Tensor:

@@ -301,7 +301,7 @@ WRONG = {
     ],
     "locations_around": [(0, torch.zeros(3, 2, dtype=torch.int64), "float32 or float64")],
     "points_inside": [
-        (1, torch.zeros(3, dtype=torch.int64), "image has shape"),
+        (1, torch.zeros(3, dtype=torch.int64), "image_index has shape"),
         (2, torch.zeros(5, 2), "locations"),
         (6, [1.0], "reach"),
     ],
@@ -329,7 +329,7 @@ WRONG = {
         (6, -1, "negative"),
     ],
     "max_iou_labels": [
-        (2, torch.full((40,), 3), "image"),
+        (2, torch.full((40,), 3), "a box.s image is not"),
         (0, torch.zeros(7, 4), "priors"),
         (3, torch.zeros(40), "extent has shape"),
         (6, [1.0], "margin"),

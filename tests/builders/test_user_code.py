@@ -206,7 +206,7 @@ def test_a_module_with_the_name_of_a_format(key, tmp_path, monkeypatch):
     """Only names of data sets may begin with a format."""
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(tree_of(key, value_of(key, "coco:R")[0])))
-    with pytest.raises(UserError, match=f"{key} 'coco:R' names code"):
+    with pytest.raises(UserError, match=f"{key} 'coco:R' is code"):
         load_config(config, HEAD)
     (tmp_path / "coco.py").write_text("class Other: ...\n")
     monkeypatch.syspath_prepend(tmp_path)

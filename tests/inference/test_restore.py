@@ -132,7 +132,7 @@ def test_a_custom_body_needs_allow_code(run, changed, tmp_path):
     body = tmp_path / "body.py"
     body.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     text = (run / "config.yaml").read_text().replace("R-18-FPN-RETINANET", f"{body}:Body")
-    with pytest.raises(UserError, match=r"CONV_BODY .* names code.*allow_code=True"):
+    with pytest.raises(UserError, match=r"CONV_BODY .* is code.*allow_code=True"):
         restore(changed(config=text))
     assert not (tmp_path / "ran").exists()
     with pytest.raises(UserError, match="defines no class Body"):

@@ -99,7 +99,7 @@ COMMAND_LINE = {
     "empty batch": (["TEST.IMS_PER_BATCH", 0], ["TEST.IMS_PER_BATCH 0", "at least 1"]),
     "body": (["MODEL.BACKBONE.CONV_BODY", "VGG"], ["MODEL.BACKBONE.CONV_BODY 'VGG'", "R-"]),
     "rule": (["MODEL.ASSIGNER.NAME", "atsss"], ["MODEL.ASSIGNER.NAME 'atsss'", "dynamic_atss"]),
-    "no data": (["DATASETS.TRAIN", "()"], ["DATASETS.TRAIN ()", "('name',)"]),
+    "no data": (["DATASETS.TRAIN", "()"], ["DATASETS.TRAIN ()", "coco:train.json:images"]),
     "unknown data": (["DATASETS.TRAIN", "('coco_2017_trian',)"], ["'coco_2017_train'"]),
     "absent data": (["DATASETS.TRAIN", "('coco_2017_train',)"], ["DATASETS.ROOT"]),
     "half a name": (["DATASETS.TEST", "('coco:a.json',)"], ["coco:<annotations.json>:<image"]),

@@ -79,7 +79,7 @@ class DW:
         unlike_background = torch.where(index >= 0, 1 - negative, 0.0).sum().clamp(min=1)
         boxes = torch.full_like(unlike_background, max(len(gt), 1))
         divisors = torch.stack((boxes, SOFT_FOCAL * unlike_background))
-        return Assignment(index, quality, SHARE * weight, negative, divisors)
+        return Assignment(index, quality, SHARE * weight, negative, divisors=divisors)
 
     def _positive(
         self, priors: Priors, gt: GroundTruth, predictions: Predictions, pairs: Pairs
