@@ -13,7 +13,6 @@ import torch
 
 from dynamic_atss.engine.logger import close_logging
 
-
 # Complete programs are in the first two folders.
 LONGEST_FIRST = {"tests": 0, "tools": 1, "export": 2, "builders": 3, "inspection": 4}
 
