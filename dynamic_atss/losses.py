@@ -158,7 +158,7 @@ def weighted_focal_loss(
         alpha: as in `sigmoid_focal_loss`, for "focal". "varifocal" and "soft_focal" use 0.75, as
             `varifocal_loss` does.
         gamma: exponent.
-        background: scalar; None: 1.
+        background: scalar, without gradient; None: 1.
     """
     if kind == "focal" and alpha < 0:
         return 2 * weighted_focal_loss(
@@ -166,8 +166,9 @@ def weighted_focal_loss(
         )
     number = KINDS[kind]
     alpha = 0.75 if kind in ("varifocal", "soft_focal") else alpha
-    factor = (1 - alpha, 1.0, alpha, alpha)[number]
-    scale = 1.0 if background is None else background
+    factor: float | Tensor = (1 - alpha, 1.0, alpha, alpha)[number]
+    if background is not None:
+        factor = factor * background
     column = classes.clamp(min=0)[:, None]
     x = logits.gather(1, column)[:, 0]
     with torch.no_grad():  # the terms give derivatives that stay finite where autograd's do not
@@ -177,12 +178,11 @@ def weighted_focal_loss(
     at_class = _mixed(
         classes >= 0,
         _with_derivative(x, label_term),
-        scale * _with_derivative(x, class_term),
+        _with_derivative(x, class_term),
         weight,
         negative,
     )
-    loss = scale * _with_derivative(logits, all_terms)
-    loss = loss.scatter(1, column, at_class[:, None])
+    loss = _with_derivative(logits, all_terms).scatter(1, column, at_class[:, None])
     return torch.where((classes == IGNORE)[:, None], 0.0, loss).sum()
 
 

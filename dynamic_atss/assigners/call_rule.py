@@ -38,7 +38,7 @@ def call_rule(
     if fault := _fault(found, predictions.boxes.shape[:2]):
         shape = tuple(predictions.boxes.shape[:2])
         raise UserError(f"rule {type(rule).__name__} gives {fault}, {NEEDED} {shape}")
-    fault = _wrong_extra(found)
+    fault = _wrong_field(found)
     if not fault and predictions.iteration == 0:
         fault = _out_of_range(found, len(gt))
     if fault:
@@ -64,7 +64,7 @@ def _fault(found: Any, shape: torch.Size) -> str:
     return ""
 
 
-def _wrong_extra(found: Assignment) -> str:
+def _wrong_field(found: Assignment) -> str:
     """Describes a wrong type of the other fields, and the needed type; "" if all are right."""
     divisors = found.divisors
     if divisors is not None:

@@ -12,7 +12,7 @@ SOFT = 3  # has no operator
 _LARGE = 1e30  # replaces infinity where it would be multiplied by 0
 
 
-def negative_term(x: Tensor, weight: float, gamma: float) -> tuple[Tensor, Tensor]:
+def negative_term(x: Tensor, weight: float | Tensor, gamma: float) -> tuple[Tensor, Tensor]:
     """Computes weight p^gamma softplus(x) and its derivative."""
     p, complement, softplus = x.sigmoid(), (-x).sigmoid(), F.softplus(x)
     weighted = weight * p.pow(gamma)
