@@ -50,7 +50,7 @@ class GroundTruthReader:
                 raise UserError(
                     f"DATASETS.TEST has no {test_set}, on which the run was tested; test it again"
                 )
-            self._tables[key] = truth_table(dataset.read(), str(dataset.annotations))
+            self._tables[key] = truth_table(dataset.content, str(dataset.annotations))
         return self._tables[key]
 
     def _datasets(self, chosen: dict[str, Any]) -> dict[str, DetectionDataset]:

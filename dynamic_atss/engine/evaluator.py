@@ -8,7 +8,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,16 +20,19 @@ from dynamic_atss.data.annotations import Annotations
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.log_lines import rate
 from dynamic_atss.engine.memory import naming_batch
-from dynamic_atss.evaluation.coco import evaluate_coco, write_results, write_scores
+from dynamic_atss.evaluation.coco import write_scores
+from dynamic_atss.evaluation.detection_table import detection_table
 from dynamic_atss.evaluation.ground_truth import TruthTable, truth_table
-from dynamic_atss.evaluation.results import Table, as_results, detection_table
+from dynamic_atss.evaluation.results import Table
 from dynamic_atss.evaluation.scores import UNDEFINED, CocoScores
-from dynamic_atss.evaluation.voc import evaluate_voc
+from dynamic_atss.evaluation.scoring_task import ScoringTask
 from dynamic_atss.progress import progress
 from dynamic_atss.types import Batch, Detections, to_device
 
 _log = logging.getLogger(__name__)
 _ALMOST_ZERO = 0.0005  # an AP below it is printed as 0.000
+
+Causes = Callable[[TruthTable, Table], Sequence[str]]
 
 
 class ScoredDataset(Protocol):
@@ -42,7 +44,7 @@ class ScoredDataset(Protocol):
         class_names: the name of each class.
         image_ids: the images that must be tested.
         voc_scores: True computes VOC's scores, too.
-        read: reads the annotations.
+        content: the annotations as they were read.
     """
 
     annotations: str | Path
@@ -50,8 +52,7 @@ class ScoredDataset(Protocol):
     class_names: Sequence[str]
     image_ids: Sequence[int]
     voc_scores: bool
-
-    def read(self) -> Annotations: ...
+    content: Annotations
 
 
 def run_detection(
@@ -96,7 +97,7 @@ def run_detection(
     return table[table[:, 0].argsort(kind="stable")]
 
 
-def evaluate_dataset(
+def detect_dataset(
     model: nn.Module,
     loader: Iterable[Batch],
     device: torch.device | str,
@@ -107,20 +108,15 @@ def evaluate_dataset(
     rank: int = 0,
     world_size: int = 1,
     progress_label: str = "inference",
-    explain: Callable[[TruthTable, Table], Sequence[str]] | None = None,
-) -> CocoScores | None:
-    """Runs the model over a data set and scores it.
-
-    Returns None on ranks other than 0, and if the annotation file has no boxes.
+) -> ScoringTask | None:
+    """Runs the model over a data set, and gives what has to be scored. None on other ranks than 0.
 
     Args:
-        output_dir: rank 0 writes `bbox.json`, `coco_metrics.json` and `voc_metrics.json` there. The
-            detections are written first, so that an error in the scoring does not lose them.
+        output_dir: `ScoringTask.run` writes `bbox.json` there.
         max_dets: the number of detections for each image and category that are scored.
-        explain: gives likely causes, a line each, if almost nothing is detected.
 
     Raises:
-        RuntimeError, UserError: as `run_detection` and `evaluate_coco`.
+        RuntimeError: as `run_detection`.
     """
     begin = time.perf_counter()
     table = run_detection(
@@ -144,18 +140,52 @@ def evaluate_dataset(
         rate(images / seconds),
         len(table),
     )
-    if output_dir is not None:
-        write_results(output_dir, as_results(table), None)
-    truth = truth_table(dataset.read(), str(dataset.annotations))
-    scores = scores_of(dataset, truth, table, max_dets)
-    if scores is None:
+    folder = None if output_dir is None else Path(output_dir)
+    return scoring_task(dataset, table, max_dets, folder)
+
+
+def evaluate_dataset(
+    model: nn.Module,
+    loader: Iterable[Batch],
+    device: torch.device | str,
+    *,
+    dataset: ScoredDataset,
+    explain: Causes | None = None,
+    **options: Any,
+) -> CocoScores | None:
+    """Runs the model over a data set and scores it.
+
+    Returns None on ranks other than 0, and if the annotation file has no boxes.
+
+    Args:
+        explain: gives likely causes, a line each, if almost nothing is detected.
+        options: as for `detect_dataset`. Rank 0 writes `bbox.json`, `coco_metrics.json` and
+            `voc_metrics.json` to `output_dir`.
+
+    Raises:
+        RuntimeError, UserError: as `run_detection` and `evaluate_coco`.
+    """
+    task = detect_dataset(model, loader, device, dataset=dataset, **options)
+    if task is None:
         return None
-    _log_scores(dataset, scores, output_dir)
-    if output_dir is not None:
-        write_scores(output_dir, scores)
-    if explain is not None and 0 <= scores.metrics["AP"] < _ALMOST_ZERO:
-        _log_causes(len(table), explain(truth, table))
+    scores = task.run()
+    report_scores(task, scores, explain)
     return scores
+
+
+def report_scores(task: ScoringTask, scores: CocoScores | None, explain: Causes | None) -> None:
+    """Logs scores, writes them to the folder of the task, and logs causes of an AP of almost 0.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    if scores is None:
+        return
+    _log_scores(task, scores)
+    if task.folder is not None:
+        write_scores(task.folder, scores)
+    if explain is not None and 0 <= scores.metrics["AP"] < _ALMOST_ZERO:
+        _log_causes(len(task.table), explain(task.truth, task.table))
 
 
 def _log_causes(detections: int, causes: Sequence[str]) -> None:
@@ -169,37 +199,30 @@ def _log_causes(detections: int, causes: Sequence[str]) -> None:
 
 def defined_numbers(dataset: ScoredDataset) -> list[str]:
     """Names the scores that are defined for a data set, which depends only on its boxes."""
-    truth = truth_table(dataset.read(), str(dataset.annotations))
+    truth = truth_table(dataset.content, str(dataset.annotations))
     if not len(truth):
         return []
     one_detection = np.array([[truth.image_ids[0], *truth.boxes[0], 1.0, truth.category_ids[0]]])
-    scores = scores_of(dataset, truth, one_detection, max_dets=100)
+    scores = scoring_task(dataset, one_detection, max_dets=100).scores()
     return [n for n, value in scores.numbers.items() if value != UNDEFINED] if scores else []
 
 
-def scores_of(
-    dataset: ScoredDataset, truth: TruthTable, table: Table, max_dets: int
-) -> CocoScores | None:
-    """Scores detections by COCO's metrics, and by VOC's if the data set asks for them.
-
-    Returns None if the data set has no boxes.
-
-    Raises:
-        UserError: as `evaluate_coco`.
-    """
-    scores = evaluate_coco(truth, table, image_ids=dataset.image_ids, max_dets=max_dets)
-    if scores is None or not dataset.voc_scores:
-        return scores
-    return replace(scores, voc=evaluate_voc(truth, table))
+def scoring_task(
+    dataset: ScoredDataset, table: Table, max_dets: int, folder: Path | None = None
+) -> ScoringTask:
+    """Combines the detections of a data set with its ground truth. See `ScoringTask`."""
+    truth = truth_table(dataset.content, str(dataset.annotations))
+    images = [int(i) for i in dataset.image_ids]
+    return ScoringTask(truth, table, images, max_dets, dataset.voc_scores, folder)
 
 
-def _log_scores(dataset: ScoredDataset, scores: CocoScores, folder: str | Path | None) -> None:
-    """Logs the tables of scores, and the files in `folder` that have the scores of all classes."""
+def _log_scores(task: ScoringTask, scores: CocoScores) -> None:
+    """Logs the tables of scores, and the files that have the scores of all classes."""
     tables = {"COCO": scores.table(), "VOC": scores.voc.table() if scores.voc else ""}
     for name, table in tables.items():
-        file = f", in {Path(folder) / f'{name.lower()}_metrics.json'}" if folder else ""
+        file = f", in {task.folder / f'{name.lower()}_metrics.json'}" if task.folder else ""
         if table:
-            _log.info("%s box scores of %s%s\n%s", name, dataset.annotations, file, table)
+            _log.info("%s box scores of %s%s\n%s", name, task.truth.source, file, table)
 
 
 @contextlib.contextmanager

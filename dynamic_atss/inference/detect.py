@@ -14,7 +14,7 @@ from torch import Tensor
 from dynamic_atss.builders.tta import build_test_model, build_test_resizes
 from dynamic_atss.data.collate import collate
 from dynamic_atss.data.samples import Sample
-from dynamic_atss.evaluation.results import detection_table
+from dynamic_atss.evaluation.detection_table import detection_table
 from dynamic_atss.inference.restore import Restored
 from dynamic_atss.types import Batch, Detections, GroundTruth, to_device
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from dynamic_atss.data.annotations import read_json
-from dynamic_atss.engine.evaluator import ScoredDataset, scores_of
+from dynamic_atss.engine.evaluator import ScoredDataset, scoring_task
 from dynamic_atss.errors import UserError
-from dynamic_atss.evaluation.ground_truth import truth_table
 from dynamic_atss.evaluation.results import result_table
 from dynamic_atss.evaluation.scores import shorten
 from dynamic_atss.files import write_text
@@ -49,13 +48,13 @@ def write_report(dataset: ReportedDataset, folder: Path, name: str, max_dets: in
     if not results.is_file():
         raise UserError(f"{results}: does not exist; test the model first (--report)")
     table = result_table(read_json(results), str(results))
-    truth = truth_table(dataset.read(), str(dataset.annotations))
-    scores = scores_of(dataset, truth, table, max_dets)
+    task = scoring_task(dataset, table, max_dets)
+    scores = task.scores()
     if scores is None:
         for file in (PAGE, NUMBERS):
             (folder / file).unlink(missing_ok=True)
         return None
-    matches = match(truth, table, dataset.image_ids, max_dets)
+    matches = match(task.truth, table, dataset.image_ids, max_dets)
     best = sweep_of(matches).best
     errors = errors_at(matches, DEFAULT_THRESHOLD if best is None else best)
     found = {

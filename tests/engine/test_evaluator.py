@@ -1,7 +1,6 @@
 import json
 import logging
 from dataclasses import replace
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -80,7 +79,7 @@ def dataset(path, image_ids):
         class_names=names,
         image_ids=image_ids,
         voc_scores=False,
-        read=partial(read_annotations, path, need_boxes=False),
+        content=read_annotations(path, need_boxes=False),
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers_reports import found, matched, random_set, tables, truth, write_set
 
-from dynamic_atss.engine.evaluator import scores_of
+from dynamic_atss.engine.evaluator import scoring_task
 from dynamic_atss.evaluation.voc import box_iou
 from dynamic_atss.reports.detection_matching import match
 from dynamic_atss.reports.errors import errors_at
@@ -14,7 +14,7 @@ from dynamic_atss.reports.numbers import numbers
 def numbers_of(dataset, threshold, max_dets=100):
     boxes, table = tables(dataset)
     errors = errors_at(match(boxes, table, dataset.image_ids, max_dets), threshold)
-    return numbers(errors, scores_of(dataset, boxes, table, max_dets))
+    return numbers(errors, scoring_task(dataset, table, max_dets).scores())
 
 
 def confusion_loop(boxes, table, counted, threshold, categories):
@@ -80,7 +80,7 @@ def test_calibration(tmp_path, seed):
 def test_scores_are_those_of_the_test(tmp_path, seed, max_dets):
     dataset = random_set(tmp_path / "set", seed)
     ours = numbers_of(dataset, 0.5, max_dets)
-    scores = scores_of(dataset, *tables(dataset), max_dets)
+    scores = scoring_task(dataset, tables(dataset)[1], max_dets).scores()
     assert ours["coco"] == scores.to_json()
     for name, ap in scores.per_category.items():
         mine = ours["per_category"][name]["AP"]
