@@ -26,8 +26,8 @@ from common import Row, main, measure
 
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.evaluation.coco import evaluate_coco
-from dynamic_atss.evaluation.ground_truth import TruthTable, load_truth
 from dynamic_atss.evaluation.detection_table import detection_table
+from dynamic_atss.evaluation.ground_truth import TruthTable, load_truth
 from dynamic_atss.types import Detections
 
 SIZE, FILED = (800, 1066), (480, 640)

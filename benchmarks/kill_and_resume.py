@@ -127,15 +127,19 @@ def differences(first: Path, second: Path) -> list[str]:
     """Lists differences between two finished runs in checkpoint, metrics and detections."""
     files = [torch.load(run / "model_final.pth", weights_only=True) for run in (first, second)]
     found = _different(files[0], files[1], "model_final.pth")
-    lines = [
-        [_reproducible(r) for r in read_metrics(run / "metrics.jsonl")] for run in (first, second)
-    ]
+    lines = [_lines(run) for run in (first, second)]
     found += ["metrics.jsonl"] if lines[0] != lines[1] else []
     for path in first.glob("inference/**/*.json"):
         other = second / path.relative_to(first)
         if not other.is_file() or json.loads(path.read_text()) != json.loads(other.read_text()):
             found.append(str(path.relative_to(first)))
     return found
+
+
+def _lines(run: Path) -> list[dict[str, Any]]:
+    """Reads metrics.jsonl. The scores of a test, with TEST.ASYNC, may follow later lines."""
+    lines = [_reproducible(record) for record in read_metrics(run / "metrics.jsonl")]
+    return sorted(lines, key=lambda line: (line["iteration"], "dataset" in line))
 
 
 def _different(a: Any, b: Any, name: str) -> list[str]:

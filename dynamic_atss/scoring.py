@@ -18,10 +18,11 @@ from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.loader import Loader
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.diagnosis import LowScoreCauses
-from dynamic_atss.engine.evaluator import defined_numbers, evaluate_dataset
+from dynamic_atss.engine.evaluator import defined_numbers, detect_dataset, report_scores
 from dynamic_atss.engine.state import RunState
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.scores import CocoScores
+from dynamic_atss.evaluation.scoring_task import ScoringTask
 from dynamic_atss.files import METRICS_FILE, link_or_copy, read_metrics
 from dynamic_atss.modeling.detector import Detector
 from dynamic_atss.weights import class_count, identify, names_of, read_file, weight_file
@@ -75,32 +76,54 @@ def score(
     device: torch.device,
     output: Path,
     low_score_causes: LowScoreCauses,
-    part: str = "",
     *,
     max_dets: int,
 ) -> dict[str, CocoScores | None]:
     """Tests the model on each test set, and gives the scores; None on ranks other than 0.
 
     Args:
-        output: detections and scores go to <output>/inference/<name of the test set>/<part>.
+        output: detections and scores go to <output>/inference/<name of the test set>.
         low_score_causes: finds causes to log if almost nothing is detected.
         max_dets: the number of detections for each image and category that are scored.
     """
-    return {
-        name: evaluate_dataset(
-            model,
-            loader,
-            device,
-            dataset=loader.dataset,
-            output_dir=output / "inference" / name / part,
-            max_dets=max_dets,
-            rank=distributed.rank(),
-            world_size=distributed.world_size(),
-            progress_label=f"test {name}",
-            explain=partial(low_score_causes.causes, loader=loader),
-        )
-        for name, loader in loaders.items()
-    }
+    found: dict[str, CocoScores | None] = {}
+    for name, loader in loaders.items():
+        folder = output / "inference" / name
+        task = detect(model, loader, device, name, folder, max_dets=max_dets)
+        found[name] = None
+        if task is not None:
+            found[name] = task.run()
+            report_scores(task, found[name], partial(low_score_causes.causes, loader=loader))
+    return found
+
+
+def detect(
+    model: nn.Module,
+    loader: Loader,
+    device: torch.device,
+    name: str,
+    folder: Path,
+    *,
+    max_dets: int,
+) -> ScoringTask | None:
+    """Detects in a test set, and gives what has to be scored; None on ranks other than 0.
+
+    Args:
+        name: the name of the test set, for the log.
+        folder: gets the results.
+        max_dets: the number of detections for each image and category that are scored.
+    """
+    return detect_dataset(
+        model,
+        loader,
+        device,
+        dataset=loader.dataset,
+        output_dir=folder,
+        max_dets=max_dets,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+        progress_label=f"test {name}",
+    )
 
 
 def low_score_causes_of_run(cfg: CfgNode, state: RunState) -> LowScoreCauses:

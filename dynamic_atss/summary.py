@@ -176,6 +176,7 @@ def _schedule_rows(cfg: CfgNode, epoch: float, start: int) -> Iterator[Row]:
     yield "", ", ".join(_rates(cfg))
     periods = f"a line every {solver.LOG_PERIOD} iterations, a checkpoint every "
     tests = f"every {cfg.TEST.PERIOD}" if cfg.TEST.PERIOD else "at the end"
+    tests += ", scored by another process" if cfg.TEST.PERIOD and cfg.TEST.ASYNC else ""
     yield "", f"{periods}{solver.CHECKPOINT_PERIOD}, tests {tests}"
 
 

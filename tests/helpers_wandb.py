@@ -8,9 +8,13 @@ class Run:
         self.id, self.step, self.url, self.dir = id, step, None, "somewhere"
         self.summary: dict = {}
         self.keys: dict = {}
+        self.axes: dict = {}
         self.config = SimpleNamespace(update=lambda values, **_: self.keys.update(values))
         self.logged: list[tuple[int, dict]] = []
         self.finished = 0
+
+    def define_metric(self, name, step_metric):
+        self.axes[name] = step_metric
 
     def log(self, values, step):
         self.logged.append((step, values))

@@ -10,7 +10,7 @@ import torch
 from helpers_run import call_tool, load_module, read_lines, write_config
 
 from dynamic_atss.evaluation.scores import METRICS, CocoScores
-from dynamic_atss.run import records
+from dynamic_atss.run import tester
 
 pytestmark = pytest.mark.slow
 
@@ -104,9 +104,9 @@ def test_a_run_resumed_after_its_end_only_tests_unless_the_patience_is_larger(
 
 
 def scripted(values):
-    """Replaces `run.score` by a function that gives these values, one at each test."""
+    """Makes a function that gives these scores, one at each test."""
     values = iter(values)
-    return lambda *_, **more: {"shapes_val": CocoScores(dict.fromkeys(METRICS, next(values)), {})}
+    return lambda *_: CocoScores(dict.fromkeys(METRICS, next(values)), {})
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,7 @@ def scripted(values):
 def test_the_best_is_over_all_tests_including_the_final_one(
     train, tmp_path, monkeypatch, values, best
 ):
-    monkeypatch.setattr(records, "score", scripted(values))
-    monkeypatch.setattr(records.Records, "_draw", lambda *_: None)  # no detections to be drawn
+    monkeypatch.setattr(tester, "_scores", scripted(values))
     watch = ["TEST.PERIOD", 2, "TEST.BEST_METRIC", "AP50", "SOLVER.KEEP_CHECKPOINTS", 1]
     assert train(tmp_path, *watch) == 0
     assert load(tmp_path / "model_best.pth")["iteration"] == best

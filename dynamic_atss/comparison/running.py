@@ -171,14 +171,14 @@ def _end_with_parent() -> None:
 
 
 def _iterations(folder: Path) -> int:
-    """Reads the last logged iteration from the end of the file."""
+    """Reads the last iteration from the end of the file. The scores of a test may follow later."""
     try:
         with open(folder / METRICS_FILE, "rb") as file:
             file.seek(-min(_TAIL, file.seek(0, os.SEEK_END)), os.SEEK_END)
             found = re.findall(rb'^{"iteration": (\d+)', file.read(), re.MULTILINE)
     except OSError:
         return 0
-    return int(found[-1]) if found else 0
+    return max(map(int, found), default=0)
 
 
 def _reason(started: _Started, code: int) -> str:

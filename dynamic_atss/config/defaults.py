@@ -313,6 +313,7 @@ _C.TEST.NMS = True  # (new) False: keeps the best scores without NMS, for rules 
 _C.TEST.SCORE_VOTING = False  # (new) after NMS, replaces a box by the mean of the candidates of its
 # class, weighted by their scores and their IoUs with it, as in PAA
 _C.TEST.PERIOD = 0  # (new) iterations between tests in training; 0 = only at the end
+_C.TEST.ASYNC = False  # (new) computes the scores of these tests beside the next iterations
 _C.TEST.BEST_METRIC = ""  # (new) saves model_best.pth at the test with the largest such number of
 # the first test set: "AP", "AP50", ..., for VOC sets also "VOC_mAP", "VOC07_mAP"; "" = off
 _C.TEST.PATIENCE = 0  # (new) ends the run after so many tests without a better one; 0 = never

@@ -42,6 +42,11 @@ class Best:
         return better
 
     @property
+    def may_end(self) -> bool:
+        """Returns True if the next test may end the run."""
+        return 0 < self.patience <= self.waited + 1
+
+    @property
     def enough(self) -> bool:
         """Returns True if the run should end."""
         return 0 < self.patience <= self.waited

@@ -132,6 +132,14 @@ def iteration(number: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def outside_iteration() -> Iterator[None]:
+    """Encloses work in an iteration that has no time limit, on all processes."""
+    watch = _run.watch
+    with watch.outside_iteration() if watch else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
 def waiting() -> Iterator[None]:
     """Encloses a collective, so that the watch knows that this process only waits for others."""
     watch = _run.watch

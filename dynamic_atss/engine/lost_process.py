@@ -149,6 +149,16 @@ class Watch:
             self.sight.iteration_began = None
 
     @contextlib.contextmanager
+    def outside_iteration(self) -> Iterator[None]:
+        """Encloses work without a time limit. An iteration around it then begins anew."""
+        in_iteration = self.sight.iteration_began is not None
+        self.sight.iteration_began = None
+        try:
+            yield
+        finally:
+            self.sight.iteration_began = time.monotonic() if in_iteration else None
+
+    @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
         """Encloses code in which this process waits for the others."""
         previous, self._waits = self._waits, True

@@ -112,6 +112,9 @@ class Trainer:
             except Rewound as rewound:
                 self.start, self.loader = rewound.start, rewound.loader
                 self.optimizer.zero_grad(set_to_none=True)  # of the step that was not taken
+                # The checkpoint does not know its test, as in a resumed run.
+                if self._test_if_due(self.start):
+                    return self.start
 
     def _iterate_until_rewind(self) -> int:
         """Does the work of `_iterate`, which calls it again after each rewind."""

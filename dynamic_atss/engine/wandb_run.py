@@ -17,6 +17,9 @@ from dynamic_atss.files import write_text
 
 _log = logging.getLogger(__name__)
 
+_OF_TESTS = ("eval", "pictures")  # beginnings of the tags of a test's numbers and pictures
+TESTED = "tested_iteration"  # the axis of these numbers
+
 ID_FILE = "wandb_id"  # in OUTPUT_DIR: lets a resumed run continue the same run there
 
 
@@ -33,8 +36,9 @@ def check_wandb(project: str) -> None:
 class WandbRun:
     """Shows numbers on Weights & Biases as a `Board`. Its step is the iteration.
 
-    Its entries cannot be changed. When a run goes back, entries of iterations that it has already
-    are not added again.
+    Its entries cannot be changed, and its step only grows. When a run goes back, entries of
+    iterations that it has already are not added again. The scores of a test may be known only some
+    iterations later, so they have an axis of their own.
     """
 
     open = True
@@ -68,7 +72,9 @@ class WandbRun:
                 f"WANDB.PROJECT {project!r}: {reason}; run `wandb login`, or set WANDB_MODE=offline"
             ) from None
         write_text(path, self._run.id)
+        self._run.define_metric("eval*", step_metric=TESTED)
         self._first = self._run.step  # 0, or the step after those of an interrupted run
+        self._newest = self._first
         _log.info("Weights & Biases: %s", self._run.url or f"offline, in {self._run.dir}")
 
     def add_scalar(self, tag: str, value: float, iteration: int) -> None:
@@ -97,5 +103,10 @@ class WandbRun:
         self.open = False
 
     def _add(self, iteration: int, values: Mapping[str, Any]) -> None:
-        if self.open and iteration >= self._first:
-            self._run.log(dict(values), step=iteration)
+        if not self.open or iteration < self._first:
+            return
+        step = iteration
+        if any(tag.startswith(_OF_TESTS) for tag in values):
+            values, step = {**values, TESTED: iteration}, max(iteration, self._newest)
+        self._newest = max(step, self._newest)
+        self._run.log(dict(values), step=step)

@@ -70,7 +70,7 @@ class ScoringProcess:
             ScoringFailedError: the process cannot be started.
         """
         try:
-            self._result = tempfile.TemporaryFile()
+            self._result = tempfile.TemporaryFile()  # noqa: SIM115 (`result` and `close` close it)
             with tempfile.TemporaryFile() as content:
                 pickle.dump(task, content, pickle.HIGHEST_PROTOCOL)
                 content.seek(0)
@@ -82,8 +82,12 @@ class ScoringProcess:
         """Returns True if the process has ended."""
         return self._process.poll() is not None
 
+    def wait(self) -> None:
+        """Waits until the process has ended. Handlers of signals run meanwhile."""
+        self._process.wait()
+
     def result(self) -> Scored:
-        """Waits for the end of the process, and gives the result. Call it once.
+        """Waits until the process has ended, and gives the result. Call it once.
 
         Raises:
             UserError: as `ScoringTask.run`.

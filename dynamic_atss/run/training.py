@@ -32,8 +32,8 @@ from dynamic_atss.run.start import (
     survey,
 )
 from dynamic_atss.run.stop_message import log_stop
-from dynamic_atss.run.wiring import build_state, build_trainer, initial_weights
-from dynamic_atss.scoring import check_metric, low_score_causes_of_run, take_class_order
+from dynamic_atss.run.wiring import build_state, build_tester, build_trainer, initial_weights
+from dynamic_atss.scoring import check_metric, take_class_order
 
 logger = logging.getLogger(__name__)
 
@@ -98,24 +98,16 @@ def _train(
     with _plot_at_end(output), writer as metrics:
         if metrics is not None:
             _describe(cfg, state, dataset, test_loaders, device, start, metrics)
-        records = Records(
-            state=state,
-            test_model=builders.build_test_model(cfg, state.tested_model),
-            low_score_causes=low_score_causes_of_run(cfg, state),
-            test_loaders=test_loaders,
-            device=device,
-            max_iter=cfg.SOLVER.MAX_ITER,
-            checkpoints=checkpoints,
-            metrics=metrics,
-            lines=LogFormatter(cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH),
-            max_dets=cfg.TEST.DETECTIONS_PER_IMG,
-        )
+        tester = build_tester(cfg, state, test_loaders, device, checkpoints, metrics)
+        lines = LogFormatter(cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH)
+        records = Records(state, tester, cfg.SOLVER.MAX_ITER, checkpoints, metrics, lines)
         ended_early = state.best.enough  # then the run was resumed after its last test
-        if not ended_early:
-            build_trainer(cfg, dataset, loader, start, records).train()
-        if test:
-            with naming_checkpoint():
-                records.finish(repeat_last=ended_early)
+        with contextlib.closing(tester):
+            if not ended_early:
+                build_trainer(cfg, dataset, loader, start, records).train()
+            if test:
+                with naming_checkpoint():
+                    records.finish(repeat_last=ended_early)
 
 
 def _writer(cfg: CfgNode, output: Path, start: int) -> MetricsWriter:
@@ -136,13 +128,15 @@ def _describe(
 ) -> None:
     """Writes the summary of the run to the log, and with the configuration to the boards.
 
-    Warns of a warm-up that is not shorter than the training.
+    Warns of a warm-up that is not shorter than the training, and of TEST.ASYNC without a test.
     """
     test_sets = [loader.dataset for loader in test_loaders.values()]
     text = summary.of_training(cfg, state.model, dataset, test_sets, device, start)
     logger.info("%s", text)
     if warning := builders.long_warmup(cfg):
         logger.warning("%s", warning)
+    if cfg.TEST.ASYNC and not cfg.TEST.PERIOD:
+        logger.warning("TEST.ASYNC True has no effect: set TEST.PERIOD to test in the training")
     metrics.write_run(text, cfg.dump(), summary.hyperparameters(cfg), test_loaders)
 
 

@@ -16,6 +16,7 @@ from dynamic_atss.data.training_set import TrainingSet
 from dynamic_atss.engine import distributed
 from dynamic_atss.engine.best import Best
 from dynamic_atss.engine.checkpoint import Checkpointer
+from dynamic_atss.engine.metrics import MetricsWriter
 from dynamic_atss.engine.reactions import Reaction, Rewind, Skip, Stop
 from dynamic_atss.engine.state import RunState
 from dynamic_atss.engine.trainer import Trainer
@@ -23,6 +24,8 @@ from dynamic_atss.engine.weight_average import averaged_model
 from dynamic_atss.errors import UserError
 from dynamic_atss.run.assignment_pictures import AssignmentPictures
 from dynamic_atss.run.records import Records
+from dynamic_atss.run.tester import Tester
+from dynamic_atss.scoring import low_score_causes_of_run
 from dynamic_atss.weights import lacking_package, load_weights
 
 logger = logging.getLogger(__name__)
@@ -84,6 +87,33 @@ def _parallel(model: nn.Module, device: torch.device) -> nn.Module:
     return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
 
 
+def build_tester(
+    cfg: CfgNode,
+    state: RunState,
+    loaders: dict[str, Loader],
+    device: torch.device,
+    checkpoints: Checkpointer,
+    metrics: MetricsWriter | None,
+) -> Tester:
+    """Builds what tests the model of a run.
+
+    Args:
+        loaders: the loader of each test set, by its name.
+        metrics: writes the numbers on rank 0; None on other ranks.
+    """
+    return Tester(
+        state=state,
+        model=builders.build_test_model(cfg, state.tested_model),
+        low_score_causes=low_score_causes_of_run(cfg, state),
+        loaders=loaders,
+        device=device,
+        checkpoints=checkpoints,
+        metrics=metrics,
+        max_dets=cfg.TEST.DETECTIONS_PER_IMG,
+        in_background=cfg.TEST.ASYNC,
+    )
+
+
 def build_trainer(
     cfg: CfgNode, dataset: TrainingSet, loader: Loader, start: int, records: Records
 ) -> Trainer:
@@ -93,7 +123,7 @@ def build_trainer(
         loader: gives the batches after iteration `start`.
         start: the iteration after which the run continues.
     """
-    state, device = records.state, records.device
+    state, device = records.state, records.tester.device
     return Trainer(
         model=_parallel(state.model, device),
         loader=loader,

@@ -15,6 +15,7 @@ from torch import Tensor
 from dynamic_atss.data.annotations import read_json
 from dynamic_atss.data.dataset import DetectionDataset
 from dynamic_atss.data.image import resize
+from dynamic_atss.evaluation.results import Table, as_results
 from dynamic_atss.types import Detections
 from dynamic_atss.viz.draw import contact_sheet, detections_beside_truth, write_image
 
@@ -36,7 +37,7 @@ def draw_results(
 
     Returns the path of the overview.
     """
-    found = _by_image(results)
+    found = _by_image(read_json(Path(results)))
     pictures: list[Tensor] = []
     for index, image_id in enumerate(dataset.image_ids[:count]):
         picture = _beside_truth(dataset, index, found[image_id], score_threshold)
@@ -49,7 +50,7 @@ def draw_results(
 
 def sample_pictures(
     dataset: DetectionDataset,
-    results: str | Path,
+    table: Table,
     *,
     count: int = 4,
     long_side: int = 640,
@@ -61,26 +62,26 @@ def sample_pictures(
 
     Args:
         dataset: the data set that was tested.
-        results: its `bbox.json`.
+        table: its detections, see `evaluation.results`.
         long_side: larger images are reduced to this long side in pixels.
 
     Returns image id -> picture (3, H, W) uint8.
     """
-    found = _by_image(results)
     with_boxes = np.unique(dataset.classes_by_image()[0])
     candidates = with_boxes if len(with_boxes) else np.arange(len(dataset))
     places = np.linspace(0, len(candidates) - 1, min(count, len(candidates))).round().astype(int)
     pictures = {}
     for index in candidates[places].tolist():
         image_id = dataset.image_ids[index]
-        picture = _beside_truth(dataset, index, found[image_id], score_threshold, long_side)
+        found = as_results(table[table[:, 0] == image_id])
+        picture = _beside_truth(dataset, index, found, score_threshold, long_side)
         pictures[str(image_id)] = picture
     return pictures
 
 
-def _by_image(results: str | Path) -> dict[int, list[dict[str, Any]]]:
+def _by_image(results: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
     by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for result in read_json(Path(results)):
+    for result in results:
         by_image[result["image_id"]].append(result)
     return by_image
 

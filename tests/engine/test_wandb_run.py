@@ -44,6 +44,22 @@ def test_numbers_pictures_and_keys_go_there(wandb, tmp_path):
     assert not {"metrics/note", "eval/bccd/APs"} & set(logged)
 
 
+def test_scores_that_come_later_than_other_numbers(wandb, tmp_path):
+    """Steps can only grow there, so the scores have another axis."""
+    with writer(tmp_path) as metrics:
+        for iteration in (20, 40):
+            metrics.write(iteration, {"loss": 1.0})
+        metrics.write_evaluation(20, "bccd", CocoScores({"AP": 0.5}, {}))
+        metrics.write_pictures(20, "pictures/bccd", {"0": torch.zeros(3, 30, 40).byte()})
+        metrics.write(60, {"loss": 1.0})
+    [run] = wandb.runs
+    assert run.axes == {"eval*": "tested_iteration"}
+    assert [step for step, _ in run.logged] == [20, 40, 40, 40, 60]
+    scores = [values for _, values in run.logged if "tested_iteration" in values]
+    assert scores[0] == {"eval/bccd/AP": 0.5, "tested_iteration": 20}
+    assert scores[1]["tested_iteration"] == 20 and "pictures/bccd/0" in scores[1]
+
+
 def test_a_resumed_run_continues_there(wandb, tmp_path):
     """Repeated iterations are not added again, as steps can only grow there."""
     with writer(tmp_path) as metrics:

@@ -8,8 +8,8 @@ import torch
 
 from dynamic_atss.boxes import BoxConvention
 from dynamic_atss.evaluation.coco import evaluate_coco
-from dynamic_atss.evaluation.ground_truth import TruthTable
 from dynamic_atss.evaluation.detection_table import detection_table
+from dynamic_atss.evaluation.ground_truth import TruthTable
 from dynamic_atss.evaluation.results import as_results, result_table
 from dynamic_atss.types import Detections
 

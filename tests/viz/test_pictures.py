@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from dynamic_atss.data.coco import CocoDataset
+from dynamic_atss.evaluation.results import result_table
 from dynamic_atss.viz.draw import class_color
 from dynamic_atss.viz.pictures import sample_pictures
 
@@ -28,8 +29,8 @@ def tested_set(tmp_path):
     found = [
         {"image_id": b["image_id"], "category_id": 1, "bbox": box, "score": 0.5} for b in boxes
     ]
-    (tmp_path / "bbox.json").write_text(json.dumps(found))
-    return CocoDataset(tmp_path / "train.json", tmp_path, training=False), tmp_path / "bbox.json"
+    dataset = CocoDataset(tmp_path / "train.json", tmp_path, training=False)
+    return dataset, result_table(found, "results")
 
 
 def test_a_few_images_with_boxes_spread_over_the_set(tested_set):
@@ -49,8 +50,8 @@ def test_large_images_are_reduced_and_their_boxes_with_them(tested_set):
 
 
 def test_a_set_without_boxes_has_pictures_too(tested_set):
-    dataset, results = tested_set
+    dataset, table = tested_set
     content = json.loads(dataset.annotations.read_text()) | {"annotations": []}
     dataset.annotations.write_text(json.dumps(content))
     empty = CocoDataset(dataset.annotations, dataset.images, training=False)
-    assert list(sample_pictures(empty, results, count=2)) == ["0", "9"]
+    assert list(sample_pictures(empty, table, count=2)) == ["0", "9"]
