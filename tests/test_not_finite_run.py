@@ -170,6 +170,21 @@ def test_rewind_goes_back_and_continues_with_smaller_rates(train, tmp_path):
     assert "continues after iteration 4, learning rates x 0.25" in log
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_rewind_to_a_tested_checkpoint_repeats_its_test(train, tmp_path, asynchronous):
+    """The checkpoint was saved before its test, so it does not know the scores."""
+    keys = [*policy("rewind", factor=1.0), *length(6), "TEST.PERIOD", 4, "TEST.BEST_METRIC", "AP"]
+    keys += ["TEST.ASYNC", asynchronous]
+    assert train("", *keys, folder="good") == 0
+    assert train("5", *keys, folder="rewound", once=True) == 0
+    good, rewound = tmp_path / "good", tmp_path / "rewound"
+    saved = [torch.load(run / "model_final.pth", weights_only=True) for run in (good, rewound)]
+    assert saved[0]["best"] == saved[1]["best"] and saved[1]["best"]["tested"] == 4
+    lines = [sorted(map(str, read_lines(run))) for run in (good, rewound)]
+    assert lines[0] == lines[1]
+    assert any("dataset" in line for line in read_lines(rewound))
+
+
 @pytest.mark.parametrize(("mode", "bad"), [("skip", "3 4 5 6 7"), ("rewind", "3")])
 def test_too_many_setbacks_in_a_row_end_the_run(train, tmp_path, capsys, mode, bad):
     assert train(bad, *policy(mode, limit=2), *length(9)) == 2
