@@ -32,6 +32,7 @@ STAGES = {
     "assignment": True,
     "image_loading": False,
     "evaluation": False,
+    "background_scoring": False,
     "startup": False,
     "detectors": True,
     "stages": True,
