@@ -25,14 +25,13 @@ from common import Call, Row, main, waits
 from detectors import CLASSES, CONFIG, filled, padded, scene, spread_scores, title
 from torch import nn
 from torch.autograd.profiler_util import FunctionEvent
-from torch.optim.swa_utils import AveragedModel
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from dynamic_atss.builders import build_model, build_optimizer
 from dynamic_atss.config.load import load_config
 from dynamic_atss.data.loader import _Packed
 from dynamic_atss.engine import evaluator, trainer
-from dynamic_atss.engine.weight_average import averaged_model
+from dynamic_atss.engine.weight_average import WeightAverage, averaged_model
 from dynamic_atss.modeling import postprocess
 from dynamic_atss.modeling.layers import FrozenBatchNorm2d
 
@@ -146,7 +145,7 @@ def marked_engine() -> Iterator[None]:
         (trainer, "to_device", "copies to device"),
         (evaluator, "to_device", "copies to device"),
         (evaluator, "detection_table", "results"),
-        (AveragedModel, "update_parameters", "averaged weights"),
+        (WeightAverage, "update_parameters", "averaged weights"),
     ]
     places += [(postprocess, name, "NMS") for name in vars(postprocess) if name.endswith("_nms")]
     with contextlib.ExitStack() as stack:

@@ -139,6 +139,8 @@ def _precision(cfg: CfgNode, device: torch.device) -> Iterator[str]:
         yield "channels last"
     if cfg.MODEL.COMPILE:
         yield "compiled"
+    if cfg.MODEL.CUDA_GRAPHS and device.type == "cuda":
+        yield "CUDA graphs"
 
 
 def _convolves_in_tf32() -> bool:

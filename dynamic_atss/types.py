@@ -7,10 +7,10 @@ classes are 0..C-1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -29,23 +29,52 @@ POINT_SIDE = 8  # side of ATSS's anchors in strides
 _T = TypeVar("_T", bound="DataclassInstance")
 
 
-def to_device(value: _T, device: torch.device | str) -> _T:
-    """Copies a dataclass to `device` with all tensors, also those of nested dataclasses.
+def map_tensors(value: _T, change: Callable[[Tensor], Tensor]) -> _T:
+    """Copies a dataclass with change(tensor) for each tensor, also those of nested dataclasses.
 
-    The properties that HOST of its class names are computed before the move and copied, so that
+    The properties that HOST of its class names are computed before the change and copied, so that
     nothing has to wait for the device later.
     """
 
-    def move(entry: Any) -> Any:
+    def changed(entry: Any) -> Any:
         if isinstance(entry, Tensor):
-            return entry.to(device, non_blocking=True)
-        return to_device(entry, device) if hasattr(entry, "__dataclass_fields__") else entry
+            return change(entry)
+        return map_tensors(entry, change) if hasattr(entry, "__dataclass_fields__") else entry
 
     names = [f.name for f in fields(value)]
-    moved = replace(value, **{n: move(getattr(value, n)) for n in names})
+    copied = replace(value, **{n: changed(getattr(value, n)) for n in names})
     for name in getattr(value, "HOST", ()):
-        vars(moved)[name] = getattr(value, name)
-    return moved
+        vars(copied)[name] = getattr(value, name)
+    return copied
+
+
+def to_device(value: _T, device: torch.device | str) -> _T:
+    """Copies a dataclass to `device` with all tensors, see `map_tensors`.
+
+    A `Batch` with a buffer needs one copy for all its tensors, which then are views of the copy.
+    """
+    buffer = getattr(value, "buffer", None)
+    if buffer is None:
+        return map_tensors(value, lambda x: x.to(device, non_blocking=True))
+    there = buffer.to(device, non_blocking=True)
+
+    def moved(x: Tensor) -> Tensor:
+        # A tensor that replaced one of the buffer has memory of its own.
+        same = x.untyped_storage().data_ptr() == buffer.untyped_storage().data_ptr()
+        return view_like(x, there) if same else x.to(device, non_blocking=True)
+
+    return map_tensors(replace(cast(Any, value), buffer=None), moved)
+
+
+def view_like(x: Tensor, buffer: Tensor) -> Tensor:
+    """Gives the view of `buffer` (bytes,) uint8 that `x` is of another such buffer.
+
+    The view has the position, type, shape and strides of `x`, whose memory has no gaps.
+    """
+    size = x.element_size()
+    begin = x.storage_offset() * size
+    memory = buffer[begin : begin + x.numel() * size]
+    return memory.view(x.dtype).as_strided(x.shape, x.stride())
 
 
 @dataclass(frozen=True)
@@ -61,6 +90,8 @@ class Batch:
         iteration: 0-based iteration of the training step that uses the batch.
         scaled: the same images at the other sizes of test-time augmentation; `to_device` does not
             move them.
+        buffer: (bytes,) uint8, the memory of all tensors of the batch, see `data.pack`; None: each
+            tensor has its own.
     """
 
     images: Tensor
@@ -70,6 +101,7 @@ class Batch:
     original_sizes: tuple[tuple[int, int], ...]
     iteration: int = 0
     scaled: tuple[Batch, ...] = ()
+    buffer: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import logging
 from typing import Any
 
 import numpy as np
-import torch
 from yacs.config import CfgNode
 
 from dynamic_atss.builders.augment import add_mosaic, build_train_transform, set_class_count
+from dynamic_atss.builders.devices import uses_gpu
 from dynamic_atss.builders.formats import REQUIREMENT, find_formats
 from dynamic_atss.builders.heads import build_head
 from dynamic_atss.builders.tta import build_test_resizes
@@ -152,7 +152,7 @@ def build_train_loader(cfg: CfgNode, dataset: TrainingSet, start: int) -> loader
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         size_divisibility=cfg.DATALOADER.SIZE_DIVISIBILITY,
         group_by_aspect=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
-        pin_memory=_pins(cfg),
+        pin_memory=uses_gpu(cfg),  # pinning opens a context on the GPU
         repeat_factors=build_repeat_factors(cfg, dataset),
         timeout=_timeout(cfg),
     )
@@ -188,19 +188,11 @@ def build_test_loaders(cfg: CfgNode) -> dict[str, loader.Loader]:
             num_workers=cfg.DATALOADER.NUM_WORKERS,
             size_divisibility=cfg.DATALOADER.SIZE_DIVISIBILITY,
             group_by_aspect=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
-            pin_memory=_pins(cfg),
+            pin_memory=uses_gpu(cfg),  # pinning opens a context on the GPU
             transforms=build_test_resizes(cfg),
             timeout=_timeout(cfg),
         )
     return loaders
-
-
-def _pins(cfg: CfgNode) -> bool:
-    """Returns True if loaders pin memory.
-
-    Pinning opens a context on the GPU, which a run on the CPU avoids.
-    """
-    return cfg.MODEL.DEVICE != "cpu" and torch.cuda.is_available()
 
 
 def _folder_name(name: str, dataset: DetectionDataset, taken: set[str]) -> str:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+
 from torch import nn
 from yacs.config import CfgNode
 
 from dynamic_atss.builders.backbone import build_backbone
+from dynamic_atss.builders.devices import uses_gpu
 from dynamic_atss.builders.dual import Coders, build_head_modules
 from dynamic_atss.builders.heads import Head, build_head
 from dynamic_atss.builders.limits import DTYPES
 from dynamic_atss.errors import UserError
+from dynamic_atss.modeling.cuda_graphs import record
 from dynamic_atss.modeling.detector import Detector
+
+logger = logging.getLogger(__name__)
 
 
 def build_model(cfg: CfgNode, classes: int, *, losses: bool = True) -> Detector:
@@ -44,10 +50,20 @@ def build_model(cfg: CfgNode, classes: int, *, losses: bool = True) -> Detector:
         channels_last=cfg.MODEL.CHANNELS_LAST,
         parts=cfg.SOLVER.ACCUMULATE,
     )
-    if cfg.MODEL.COMPILE:  # in place, which keeps the names of the parameters
+    _compile(cfg, model)
+    return model
+
+
+def _compile(cfg: CfgNode, model: Detector) -> None:
+    """Compiles or records backbone and head in place, which keeps the names of the parameters."""
+    if cfg.MODEL.CUDA_GRAPHS and uses_gpu(cfg):
+        model.graphs = record((model.backbone, model.head), compiled=cfg.MODEL.COMPILE)
+        return
+    if cfg.MODEL.CUDA_GRAPHS:
+        logger.warning("MODEL.CUDA_GRAPHS True has no effect on a CPU")
+    if cfg.MODEL.COMPILE:
         model.backbone.compile()
         model.head.compile()
-    return model
 
 
 def _criterion(cfg: CfgNode, head: Head, coders: Coders, losses: bool) -> nn.Module | None:

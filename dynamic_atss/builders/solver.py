@@ -13,7 +13,10 @@ from dynamic_atss.weights.classes import ONE_TO_ONE
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """Builds SGD or AdamW with the parameter groups of the releases."""
+    """Builds SGD or AdamW with the parameter groups of the releases.
+
+    With SOLVER.FUSED, one kernel updates all weights, if they are on a GPU.
+    """
     groups = parameter_groups(
         model,
         lr=cfg.SOLVER.BASE_LR,
@@ -25,9 +28,12 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         offset_lr_factor=cfg.SOLVER.DCONV_OFFSETS_LR_FACTOR,
         part_lr_factors={ONE_TO_ONE: cfg.MODEL.ONE_TO_ONE.LR_FACTOR},
     )
+    on_gpu = all(p.is_cuda for group in groups for p in group["params"])
+    # None: PyTorch chooses, which is a loop on a CPU. Its fused kernels round otherwise there.
+    fused = True if cfg.SOLVER.FUSED and on_gpu else None
     if cfg.SOLVER.OPTIMIZER == "adamw":
-        return torch.optim.AdamW(groups)
-    return torch.optim.SGD(groups, momentum=cfg.SOLVER.MOMENTUM)
+        return torch.optim.AdamW(groups, fused=fused)
+    return torch.optim.SGD(groups, momentum=cfg.SOLVER.MOMENTUM, fused=fused)
 
 
 def long_warmup(cfg: CfgNode) -> str:

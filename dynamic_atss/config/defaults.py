@@ -35,6 +35,7 @@ _C.MODEL.WEIGHT_OPTIONAL = False  # (new) True: if the package of "catalog://pip
 _C.MODEL.USE_SYNCBN = False  # batch norm over all processes instead of the frozen one
 _C.MODEL.CHANNELS_LAST = False  # (new) memory format of the convolutions
 _C.MODEL.COMPILE = False  # (new) torch.compile of backbone and towers
+_C.MODEL.CUDA_GRAPHS = False  # (new) on a GPU, records both as CUDA graphs in training
 
 _C.MODEL.ASSIGNER = CN()
 _C.MODEL.ASSIGNER.NAME = ""  # (new) the rule: a key of ASSIGNERS, or your rule, "module:Class" or
@@ -273,6 +274,7 @@ _C.SOLVER.NORM_BIAS_LR_FACTOR = -1.0  # (new) factor for biases of norms and of 
 _C.SOLVER.DCONV_OFFSETS_LR_FACTOR = 1.0  # offsets of deformable convolutions learn at BASE_LR times
 # this
 _C.SOLVER.MOMENTUM = 0.9  # momentum of SGD
+_C.SOLVER.FUSED = True  # (new) on a GPU, one kernel updates all weights
 _C.SOLVER.WEIGHT_DECAY = 0.0005  # weight decay of weights
 _C.SOLVER.WEIGHT_DECAY_BIAS = 0.0  # weight decay of parameters with "bias" in their name
 _C.SOLVER.WEIGHT_DECAY_NORM = -1.0  # (new) weight decay of norms (weights and biases) and position

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from dynamic_atss.data.collate import collate
 from dynamic_atss.data.dataset import DetectionDataset
+from dynamic_atss.data.pack import pack, pinned_bytes
 from dynamic_atss.data.samplers import TrainingSampler, aspect_groups, inference_batches
 from dynamic_atss.data.samples import Sample, Transform
 from dynamic_atss.data.training_set import TrainingSet
@@ -21,7 +22,7 @@ from dynamic_atss.data.transformed_samples import Failure, TransformedSamples
 from dynamic_atss.data.workers import Workers, start_worker
 from dynamic_atss.errors import UserError
 from dynamic_atss.system_limits import provide_descriptors
-from dynamic_atss.types import Batch, GroundTruth
+from dynamic_atss.types import Batch
 
 Data = TypeVar("Data", bound=TrainingSet)
 TIMEOUT = 600.0  # seconds
@@ -189,18 +190,7 @@ class _WorkerBatch:
         self.batch = batch
 
     def pin_memory(self) -> _WorkerBatch:
-        gt = self.batch.gt
-        pinned = GroundTruth(
-            gt.boxes.pin_memory(),
-            gt.classes.pin_memory(),
-            gt.image_index.pin_memory(),
-            None if gt.ignore is None else gt.ignore.pin_memory(),
-            gt.convention,
-        )
-        images, sizes = self.batch.images.pin_memory(), self.batch.sizes.pin_memory()
-        scaled = tuple(_WorkerBatch(batch).pin_memory().batch for batch in self.batch.scaled)
-        batch = replace(self.batch, images=images, sizes=sizes, gt=pinned, scaled=scaled)
-        return _WorkerBatch(batch)
+        return _WorkerBatch(pack(self.batch, pinned_bytes))
 
 
 def _collate_or_pass(

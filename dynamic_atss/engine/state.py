@@ -127,11 +127,28 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, content: dict[str, Any]
     """
     settings = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
     saved = content["param_groups"]
-    if set(saved[0]) != set(optimizer.param_groups[0]):
+    # Neither device nor SOLVER.FUSED of the saved run matter, and older files may lack the entry.
+    if (set(saved[0]) ^ set(optimizer.param_groups[0])) - {"fused"}:
         raise ValueError("it is of another SOLVER.OPTIMIZER")
-    optimizer.load_state_dict(content)
-    for group, setting in zip(optimizer.param_groups, settings, strict=True):
-        group.update(setting)
+    if len(saved) != len(settings):
+        raise ValueError("it has another number of parameter groups")
+    # PyTorch puts the counts of AdamW on the device that the settings need, so they come first.
+    groups = [{**own, "params": g["params"]} for own, g in zip(settings, saved, strict=True)]
+    optimizer.load_state_dict({**content, "param_groups": groups})
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[name] = _laid_out_as(parameter, value)
+
+
+def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """Gives the value with the strides of its parameter, which fused kernels need.
+
+    They differ if MODEL.CHANNELS_LAST has changed.
+    """
+    if value.stride() == parameter.stride():
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _rng_state() -> dict[str, Tensor]:

@@ -2,16 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 _RAMP = 10
 
 
-def averaged_model(model: nn.Module, decay: float, *, ramp: bool = False) -> AveragedModel | None:
+class WeightAverage(AveragedModel):
+    """Averages a model exponentially by `update_parameters`, without waiting for its device.
+
+    The base class copies its count to the device at each update, which waits for it.
+
+    Args:
+        decay, ramp: see `averaged_model`.
+    """
+
+    def __init__(self, model: nn.Module, decay: float, ramp: bool) -> None:
+        super().__init__(model, use_buffers=True)
+        self._decay, self._ramp = decay, ramp
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Averages the floating-point tensors. Copies the others, and all in the first call."""
+        updates = int(self.n_averaged)  # on the host
+        decay = decay_at(updates, self._decay) if self._ramp else self._decay
+        pairs: dict[torch.dtype, list[tuple[Tensor, Tensor]]] = {}
+        for averaged, current in zip(_tensors(self.module), _tensors(model), strict=True):
+            pairs.setdefault(averaged.dtype, []).append((averaged, current))
+        for dtype, of_type in pairs.items():
+            averages, values = map(list, zip(*of_type, strict=True))
+            if updates and dtype.is_floating_point:
+                torch._foreach_lerp_(averages, values, 1 - decay)
+            else:
+                torch._foreach_copy_(averages, values)
+        self.n_averaged += 1
+
+
+def _tensors(model: nn.Module) -> Iterable[Tensor]:
+    return itertools.chain(model.parameters(), model.buffers())
+
+
+def averaged_model(model: nn.Module, decay: float, *, ramp: bool = False) -> WeightAverage | None:
     """Makes an exponential moving average of a model's weights; None for decay 0.
 
     Averages floating-point buffers, too, because they are running statistics. Copies the other
@@ -22,19 +57,7 @@ def averaged_model(model: nn.Module, decay: float, *, ramp: bool = False) -> Ave
         ramp: True lets the decay rise to `decay`, see `decay_at`. Without it, the average of a run
             of fewer than about 1 / (1 - decay) iterations consists mostly of its first weights.
     """
-    if not decay:
-        return None
-
-    def update(averaged: Any, current: Any, _: object) -> None:
-        if not averaged[0].is_floating_point():  # all tensors of a call have the same type
-            torch._foreach_copy_(averaged, current)
-            return
-        # The third argument is the same count on the device; reading it would wait for the device.
-        rate = decay_at(int(average.n_averaged), decay) if ramp else decay
-        get_ema_multi_avg_fn(rate)(averaged, current, None)
-
-    average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
-    return average.requires_grad_(False)
+    return WeightAverage(model, decay, ramp).requires_grad_(False) if decay else None
 
 
 def decay_at(updates: int, decay: float) -> float:

@@ -122,7 +122,9 @@ def for_prediction(cfg: CfgNode) -> CfgNode:
         used.MODEL.ONE_TO_ONE.NAME, used.MODEL.ONE_TO_ONE.ARGS = "poto", CfgNode()
     used.MODEL.BOX_LOSS = used.MODEL.CLASS_LOSS = used.MODEL.CLASS_LOSS_DIVISOR = ""
     used.INPUT.AUGMENTATIONS = used.DATASETS.TRAIN = used.DATASETS.TEST = ()
-    used.MODEL.DEVICE, used.MODEL.COMPILE = "auto", False  # compiling takes longer than it saves
+    used.MODEL.DEVICE = "auto"
+    # Compiling and recording take longer than they save.
+    used.MODEL.COMPILE = used.MODEL.CUDA_GRAPHS = False
     used.freeze()
     return used
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from dynamic_atss.modeling.accumulate import in_parts
 from dynamic_atss.modeling.branches import Outputs
+from dynamic_atss.modeling.cuda_graphs import CudaGraphs
 from dynamic_atss.modeling.head import DenseHead, branches_of, check_output, check_sizes
 from dynamic_atss.modeling.postprocess import PostProcess
 from dynamic_atss.modeling.terms import Terms
@@ -31,6 +33,9 @@ class Detector(nn.Module):
         autocast: dtype of the convolutions; None: float32.
         channels_last: True if the convolutions use channels_last memory format.
         parts: number of parts in which the network computes a training batch, see `in_parts`.
+
+    Attributes:
+        graphs: says which passes are recorded as CUDA graphs; None: none.
     """
 
     mean: Tensor
@@ -60,6 +65,7 @@ class Detector(nn.Module):
         self.bgr255 = bgr255
         self.autocast = autocast
         self.parts = parts
+        self.graphs: CudaGraphs | None = None
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         scale = 1.0 if bgr255 else 255.0
         self.register_buffer(
@@ -75,7 +81,10 @@ class Detector(nn.Module):
             nms: False gives all candidates before NMS.
         """
         parts = self.parts if self.training else 1
-        output = in_parts(self._network, self, parts, batch.images, batch.sizes)
+        if self.training and self.graphs is not None:
+            self.graphs.begin_step()
+        copies = None if self.graphs is None else self.graphs.copies
+        output = in_parts(self._network, self, parts, batch.images, batch.sizes, copies=copies)
         priors = self.priors(branches_of(self.head, output)[0].sizes, batch.images.device)
         if self.training:
             if isinstance(self.postprocess, PostProcess):
@@ -94,7 +103,8 @@ class Detector(nn.Module):
             UserError: the output does not match the priors.
         """
         images = self.normalize(images, sizes)
-        with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
+        autocast = self.autocast is not None
+        with self._passing(images), torch.autocast(images.device.type, self.autocast, autocast):
             output = self.head(self.backbone(images))
         branches = branches_of(self.head, output)
         check_sizes(self.head, branches, getattr(self.priors, "strides", None))
@@ -102,6 +112,10 @@ class Detector(nn.Module):
         for branch in branches:
             check_output(self.head, branch, len(images), priors)
         return output
+
+    def _passing(self, images: Tensor) -> AbstractContextManager[object]:
+        """Gives the context manager of a pass, which is `CudaGraphs.passing` with graphs."""
+        return nullcontext() if self.graphs is None else self.graphs.passing(images, self.training)
 
     @torch.no_grad()
     def largest_logit(self, batch: Batch) -> float:

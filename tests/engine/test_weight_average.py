@@ -5,6 +5,7 @@ import torch
 from helpers_run import TINY
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dynamic_atss.builders import (
     build_lr_factor,
@@ -56,6 +57,30 @@ def test_without_the_ramp_the_average_is_that_of_torch_to_the_bit():
     for value in values[1:]:
         update([average], [torch.tensor([value], dtype=torch.float64)], None)
     assert list(averages(values, 0.9, ramp=False))[-1] == average.item()
+
+
+class Operators(TorchDispatchMode):
+    """Lists the operators whose results come from, or go to, another device."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        name, where = operator._schema.name, {x.device.type for x in args if torch.is_tensor(x)}
+        if name == "aten::_to_copy" or (name == "aten::_local_scalar_dense" and "meta" in where):
+            self.found.append(name)
+        return operator(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("ramp", [False, True])
+def test_an_update_copies_nothing_to_the_device(ramp):
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).to("meta")  # any other device
+    average = averaged_model(model, 0.9, ramp=ramp)
+    with Operators() as operators:
+        for _ in range(3):
+            average.update_parameters(model)
+    assert operators.found == [] and int(average.n_averaged) == 3
 
 
 @pytest.mark.parametrize("run", [40, 200, 1000])

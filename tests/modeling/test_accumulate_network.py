@@ -94,3 +94,29 @@ def test_parts_that_do_not_divide_and_more_parts_than_images(parts, sizes):
     loss(output).backward()
     loss(reference(X)).backward()
     torch.testing.assert_close(gradients(network), gradients(reference))
+
+
+def steps(network, copies, count=3):
+    """Gives the gradients of several steps over other images, and the places of the buffers."""
+    found, places = [], []
+    network.register_forward_pre_hook(
+        lambda *_: places.append(network.norm.running_mean.data_ptr())
+    )
+    for n in range(count):
+        torch.manual_seed(n)
+        network.zero_grad()
+        loss(in_parts(network, network, 3, X + n, copies=copies)).backward()
+        found.append([g.clone() for g in gradients(network)])
+    return found, places
+
+
+def test_copies_that_are_kept_give_the_same_steps_at_the_same_places():
+    one, other = made(), made()
+    expected, _ = steps(one, None)
+    found, places = steps(other, [])
+    for theirs, ours in zip(expected, found, strict=True):
+        assert all(map(torch.equal, theirs, ours))
+    for (name, x), (_, y) in zip(one.named_buffers(), other.named_buffers(), strict=True):
+        assert torch.equal(x, y), name
+    first, *later = torch.tensor(places).view(3, 5).tolist()  # 3 passes, 2 again in each step
+    assert later == [first] * 2 and len(set(first)) == 3

@@ -149,7 +149,7 @@ def tiny(tmp_path):
 
 
 def losses_and_gradients(model, device):
-    losses = model(to_device(a_batch(), device))
+    losses = model(to_device(a_batch(), device)).losses
     sum(losses.values()).backward()
     gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     return {k: v.item() for k, v in losses.items()}, gradients
@@ -176,7 +176,7 @@ def test_a_train_step_waits_for_nothing(tiny, rule):
     optimizer, batch = build_optimizer(cfg, model), to_device(a_batch(), GPU)
 
     def step():
-        sum(model(batch).values()).backward()
+        sum(model(batch).losses.values()).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
