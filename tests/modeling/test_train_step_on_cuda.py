@@ -23,10 +23,10 @@ SCALE = 1024.0  # of the loss, as a gradient scaler has: float16 ends at 6e-8
 # Tolerances of a loss, of the median and of the largest error of a parameter's gradient, relative
 # to its norm. Each convolution rounds to 8 or 11 bits, and a ReLU near 0 then passes another
 # gradient. On a CPU the largest error was 0.38 in bfloat16 and 0.31 in float16, with medians of
-# 0.012 (retinanet 0.1) and 0.0018, and losses were off by 2e-3 and 7e-4.
+# 0.012 and 0.0018 (retinanet: 0.1 and 0.02), and losses were off by 2e-3 and 7e-4.
 CLOSE = {
     "float32": (1e-3, 2e-3, 1e-2),
-    "float16": (5e-3, 0.02, 0.7),
+    "float16": (5e-3, 0.05, 0.7),
     "bfloat16": (2e-2, 0.2, 0.7),
 }
 PAIRS = [
