@@ -47,7 +47,8 @@ SMALL = (
     *("MODEL.RESNETS.STEM_OUT_CHANNELS", 8, "MODEL.RESNETS.RES2_OUT_CHANNELS", 32),
     *("MODEL.RESNETS.BACKBONE_OUT_CHANNELS", 32, "MODEL.ATSS.NUM_CONVS", 1),
 )
-NEAR = compare_runs.FIRST
+# Tolerance of the first loss. Convolutions in float32 have 10 bits on a GPU (TF32).
+NEAR = {"float32": 1e-2, "bfloat16": 5e-2}
 WARNED = "does not have a deterministic implementation"
 
 

@@ -76,8 +76,8 @@ def _basic(place: Place) -> list[Stage]:
     return [
         _module(place, "environment", "environment", limit=60),
         _module(place, "build", "build_kernels", *build, limit=200),
-        _tests("test-operators", ["tests/ops"], ("build",), limit=100),
-        _tests("test-others", others, (), limit=150),
+        _tests("test-operators", ["tests/ops"], ("build",), limit=90),
+        _tests("test-others", others, (), limit=140),
     ]
 
 
