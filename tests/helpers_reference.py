@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,10 @@ def assigned(
     rule: Assigner, priors: Priors, gt: GroundTruth, predictions: Predictions, device: str
 ) -> Assignment:
     """Calls a rule on a device. Gives its answer on the CPU."""
+    if isinstance(rule, torch.nn.Module):
+        rule = deepcopy(rule).to(device)  # with what it has learnt
     found = rule(*(to_device(x, device) for x in (priors, gt, predictions)))
-    assert found.gt_index.device.type == device
+    assert found.gt_index.is_cuda == (device == "cuda")
     return to_device(found, "cpu")
 
 
