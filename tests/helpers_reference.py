@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from golden.make import SEEDS, batch_logits, dsla_logits
 from torch import Tensor
 
+from dynamic_atss.assigners.base import Assigner
+from dynamic_atss.types import Assignment, GroundTruth, Predictions, Priors, to_device
+
 Tensors = dict[str, Tensor]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
+
+
+def assigned(
+    rule: Assigner, priors: Priors, gt: GroundTruth, predictions: Predictions, device: str
+) -> Assignment:
+    """Calls a rule on a device. Gives its answer on the CPU."""
+    if isinstance(rule, torch.nn.Module):
+        rule = deepcopy(rule).to(device)  # with what it has learnt
+    found = rule(*(to_device(x, device) for x in (priors, gt, predictions)))
+    assert found.gt_index.is_cuda == (device == "cuda")
+    return to_device(found, "cpu")
 
 
 def read_arrays(folder: Path, name: str) -> Tensors:

@@ -15,7 +15,8 @@ from on_gpu.runner import Stage
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = (
     *("environment", "build", "test-operators", "test-others"),
-    *("train-float32", "train-bfloat16", "train-compiled", "collectives", "train-processes"),
+    *("train-float32", "train-bfloat16", "train-compiled", "train-deterministic", "train-graphs"),
+    *("collectives", "train-processes"),
     *("memcheck", "focal", "nms", "rules", "detectors-bfloat16", "detectors-float32"),
     *("stages", "assignment", "detectors-compiled", "racecheck", "synccheck", "initcheck"),
 )
@@ -70,12 +71,13 @@ def _module(place: Place, name: str, script: str, *options: object, **more: obje
 
 def _basic(place: Place) -> list[Stage]:
     build = ("--device", place.device, "--folder", place.kernels)
-    others = ["tests/assigners", "tests/modeling"] if place.on_gpu else ["tests/modeling"]
+    others = ["tests/modeling", "tests/assigners", "tests/builders"]
+    others = others if place.on_gpu else ["tests/modeling"]
     return [
         _module(place, "environment", "environment", limit=60),
         _module(place, "build", "build_kernels", *build, limit=200),
-        _tests("test-operators", ["tests/ops"], ("build",), limit=100),
-        _tests("test-others", others, (), limit=120),
+        _tests("test-operators", ["tests/ops"], ("build",), limit=90),
+        _tests("test-others", others, (), limit=140),
     ]
 
 
@@ -95,10 +97,14 @@ def _trainings(place: Place) -> list[Stage]:
     def training(name: str, limit: float, *options: object) -> Stage:
         return _module(place, name, "short_training", *common, *options, limit=limit, min_left=20)
 
+    graphs = training("train-graphs", 120, *compiled, "--graphs", "--beside", "train-float32")
+    graphs = replace(graphs, absent="" if place.on_gpu else "on a GPU only")
     return [
         training("train-float32", 100, "--resume"),
         training("train-bfloat16", 80, "--dtype", "bfloat16"),
-        training("train-compiled", 150, *compiled),
+        training("train-compiled", 120, *compiled, "--beside", "train-float32"),
+        training("train-deterministic", 80, "--resume", "--deterministic"),
+        graphs,
         Stage(
             "collectives",
             (sys.executable, *launch, *script),

@@ -73,8 +73,8 @@ def score_vote(
     """Moves boxes to the mean of the candidates of their class, as released with PAA.
 
     Uses candidates with an IoU above 0.01 and weighs them by score * exp(-(1 - IoU)^2 / 0.025). A
-    box without such candidates stays. Does not wait for the device. Needs about 40 bytes for each
-    of N x D x M pairs.
+    box without such candidates stays. A candidate that is not finite has no vote. Does not wait for
+    the device. Needs about 40 bytes for each of N x D x M pairs.
 
     Args:
         boxes: (N, D, 4) xyxy of N images.
@@ -91,6 +91,7 @@ def score_vote(
     weight = scores[:, None] * (-(1 - overlap).square() / _SIGMA).exp()
     weight = torch.where(votes, weight, 0.0)
     total = weight.sum(2, keepdim=True)
+    voters = torch.where(voters.isfinite(), voters, 0.0)  # 0 times infinity is NaN
     return torch.where(total > 0, weight @ voters / total.clamp(min=_MIN_WEIGHT), boxes)
 
 

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from helpers_reference import kept, read_arrays
+from helpers_reference import DEVICES, assigned, kept, read_arrays
 
 from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.modeling.coder import DeltaCoder, DistanceCoder
 from dynamic_atss.modeling.criterion import Criterion
 from dynamic_atss.modeling.head import HeadOutput
 from dynamic_atss.modeling.priors import AnchorGenerator
-from dynamic_atss.types import GroundTruth, Predictions
+from dynamic_atss.types import GroundTruth, Predictions, to_device
 
 FILES = {"dynamic_atss": "assign_dynamic.npz", "atss": "assign_atss.npz"}
 CASES = ["case00", "case01", "case06", "case08", "case09"]
@@ -34,8 +34,9 @@ def truth_of(arrays, *cases):
     return GroundTruth(torch.cat(boxes), classes, image)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("case", CASES)
-def test_labels_and_targets(reference, case):
+def test_labels_and_targets(reference, case, device):
     rule, arrays = reference
     priors, gt = priors_of(arrays, case), truth_of(arrays, case)
     assert torch.equal(priors.boxes, arrays[f"{case}_anchors"])
@@ -44,7 +45,7 @@ def test_labels_and_targets(reference, case):
         boxes = DeltaCoder().decode(arrays[f"{case}_box_regression"], priors.boxes)
         torch.testing.assert_close(boxes, arrays[f"{case}_decoded"], rtol=1e-6, atol=1e-4)
     predictions = Predictions(boxes[None], torch.zeros(1, len(priors), 80))
-    result = ASSIGNERS[rule]()(priors, gt, predictions)
+    result = assigned(ASSIGNERS[rule](), priors, gt, predictions, device)
 
     index, positive, quality = result.gt_index[0], result.positive[0], result.quality[0]
     labels = torch.where(positive, gt.classes[index.clamp(min=0)] + 1, 0)
@@ -63,8 +64,9 @@ def test_labels_and_targets(reference, case):
     torch.testing.assert_close(quality[positive], expected, **close)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("rule", FILES)
-def test_batch_losses_and_gradients(golden_or_complete, rule):
+def test_batch_losses_and_gradients(golden_or_complete, rule, device):
     arrays = read_arrays(golden_or_complete, FILES[rule])
     names = [f"case{i:02d}" for i in arrays["batch01_pair"].tolist()]
     priors, gt = priors_of(arrays, names[0]), truth_of(arrays, *names)
@@ -73,13 +75,14 @@ def test_batch_losses_and_gradients(golden_or_complete, rule):
         for name in ("logits", "box_regression", "centerness")
     ]
     sizes = tuple((level.height, level.width) for level in priors.levels)
-    output = HeadOutput(inputs[0], inputs[1], inputs[2].squeeze(-1), sizes)
+    logits, deltas, quality = (x.to(device) for x in inputs)
+    output = HeadOutput(logits, deltas, quality.squeeze(-1), sizes)
     losses = Criterion(ASSIGNERS[rule](), DeltaCoder(), lambda totals: totals)(
-        output, priors, gt
+        output, to_device(priors, device), to_device(gt, device)
     ).losses
     third = {"dynamic_atss": "loss_IoU", "atss": "loss_centerness"}[rule]
     assert list(losses) == ["loss_cls", "loss_reg", third]
-    terms = torch.stack(list(losses.values())).double()
+    terms = torch.stack(list(losses.values())).double().cpu()
     expected = arrays["batch01_losses_cls_reg_ctr"]  # these are sums of a million logarithms
     torch.testing.assert_close(terms, expected, rtol=5e-6, atol=0)
     sum(losses.values()).backward()

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers_reference import read_arrays
+from helpers_reference import DEVICES, assigned, read_arrays
 
 from dynamic_atss.assigners.rules.dsla import DSLA
 from dynamic_atss.boxes import sides
@@ -33,8 +33,9 @@ def case(request, arrays):
     return name, POINTS(sizes, torch.device("cpu")), gt
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_targets(arrays, case, setting):
+def test_targets(arrays, case, setting, device):
     name, priors, gt = case
 
     def published(key):
@@ -42,7 +43,7 @@ def test_targets(arrays, case, setting):
 
     assert torch.equal(priors.centers, arrays[f"{name}_points"])
     predictions = Predictions(priors.boxes[None], torch.zeros(1, len(priors), 80))
-    result = SETTINGS[setting](priors, gt, predictions)
+    result = assigned(SETTINGS[setting], priors, gt, predictions, device)
     positive = result.positive[0].nonzero().squeeze(1)
     assert torch.equal(positive, published("pos_idx").long())
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers_reference import read_arrays
+from helpers_reference import DEVICES, assigned, read_arrays
 
 from dynamic_atss.assigners.rules.fcos import FCOS
 from dynamic_atss.assigners.rules.max_iou import MaxIoU
@@ -29,14 +29,19 @@ def atss(golden):
     return read_arrays(golden, "assign_atss.npz")
 
 
-def assign(rule, generator, arrays, case):
+@pytest.fixture(params=DEVICES)
+def device(request):
+    return request.param
+
+
+def assign(rule, generator, arrays, case, device):
     """Gives priors, labels (P,) as in the files, and gt box and quality of each positive."""
     sizes = tuple(map(tuple, arrays[f"{case}_level_hw"].tolist()))
     priors = generator(sizes, torch.device("cpu"))
     boxes, classes = arrays[f"{case}_gt_boxes"], arrays[f"{case}_gt_labels"] - 1
     gt = GroundTruth(boxes, classes, torch.zeros_like(classes))
     predictions = Predictions(priors.boxes[None], torch.zeros(1, len(priors), 80))
-    result = rule(priors, gt, predictions)
+    result = assigned(rule, priors, gt, predictions, device)
     index, positive = result.gt_index[0], result.positive[0]
     labels = torch.where(positive, gt.classes[index.clamp(min=0)] + 1, 0)
     labels = torch.where(index == IGNORE, -1, labels)
@@ -46,10 +51,10 @@ def assign(rule, generator, arrays, case):
 
 @pytest.mark.parametrize("variant", ["", "plain_"])
 @pytest.mark.parametrize("case", CASES)
-def test_fcos(fcos, case, variant):
+def test_fcos(fcos, case, variant, device):
     """Targets are in strides with centre sampling, and in pixels without."""
     rule = FCOS() if variant else FCOS(radius=1.5)
-    priors, labels, boxes, quality = assign(rule, POINTS, fcos, case)
+    priors, labels, boxes, quality = assign(rule, POINTS, fcos, case, device)
     assert torch.equal(priors.centers, fcos[f"{case}_locations"])
     assert torch.equal(labels, fcos[f"{case}_{variant}labels"])
     positive = labels > 0
@@ -68,8 +73,8 @@ def test_fcos(fcos, case, variant):
     ids=["SSC", "TOPK", "IoU"],
 )
 @pytest.mark.parametrize("case", CASES)
-def test_positive_types_of_atss(atss, case, kind, rule):
-    priors, labels, boxes, quality = assign(rule, ANCHORS, atss, case)
+def test_positive_types_of_atss(atss, case, kind, rule, device):
+    priors, labels, boxes, quality = assign(rule, ANCHORS, atss, case, device)
     assert torch.equal(priors.boxes, atss[f"{case}_anchors"])
     clear = ~near_the_last(priors.boxes, atss[f"{case}_gt_boxes"], k=9 if kind == "TOPK" else 0)
     assert (~clear).sum() <= 16
@@ -100,10 +105,10 @@ def near_the_last(anchors, boxes, k):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_point_targets_of_atss(atss, case):
+def test_point_targets_of_atss(atss, case, device):
     """The release's POINT targets are distances in eighths of the anchor. The files have them for
     every positive of ATSS. The other positive types have the same targets."""
-    priors, labels, boxes, _ = assign(TopK(), ANCHORS, atss, case)
+    priors, labels, boxes, _ = assign(TopK(), ANCHORS, atss, case, device)
     both = (labels > 0) & (labels == atss[f"{case}_labels"])
     assert both.any()
     pixels = sides(priors.centers[labels > 0], boxes)[both[labels > 0]]

@@ -7,6 +7,7 @@ change of the inputs by a millionth changes its label.
 import os
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +44,13 @@ def assigner(rule, request):
     return AtLeastOne(ASSIGNERS[rule]()) if request.param else ASSIGNERS[rule]()
 
 
+def assigned(assigner, inputs, device="cpu"):
+    """Calls a copy of the rule, because `simd` learns from its calls."""
+    copy = deepcopy(assigner)
+    copy = copy.to(device) if isinstance(copy, torch.nn.Module) else copy
+    return copy(*(to_device(x, device) for x in inputs))
+
+
 def scene(maps, counts, seed=0):
     """Makes boxes of 8 to 400 pixels, as many per image as given, and predictions near priors."""
     generator = torch.Generator().manual_seed(seed)
@@ -68,13 +76,14 @@ def nearly_tied(assigner, inputs):
     """Flags the priors whose label a small change changes, (N, P), and counts those with a box."""
     priors, gt, predictions = inputs
     generator = torch.Generator().manual_seed(1)
-    before = assigner(*inputs).gt_index
+    before = assigned(assigner, inputs).gt_index
     tied = torch.zeros_like(before, dtype=torch.bool)
     positive = before >= 0
     for _ in range(CHANGES):
         boxes, logits = (changed(x, generator) for x in (predictions.boxes, predictions.logits))
         other = replace(gt, boxes=changed(gt.boxes, generator))
-        found = assigner(priors, other, replace(predictions, boxes=boxes, logits=logits)).gt_index
+        moved = priors, other, replace(predictions, boxes=boxes, logits=logits)
+        found = assigned(assigner, moved).gt_index
         tied |= found != before
         positive |= found >= 0
     return tied, int(positive.sum())
@@ -101,26 +110,26 @@ def assert_same_but_for_ties(here, there, assigner, inputs):
 def test_a_gpu_gives_the_labels_of_the_cpu(assigner, maps):
     """One of the images has no boxes."""
     inputs = scene(MAPS[maps], COUNTS[maps])
-    there = assigner(*(to_device(x, "cuda") for x in inputs))
+    there = assigned(assigner, inputs, "cuda")
     assert there.gt_index.is_cuda and there.quality.is_cuda
-    assert_same_but_for_ties(assigner(*inputs), there, assigner, inputs)
+    assert_same_but_for_ties(assigned(assigner, inputs), there, assigner, inputs)
 
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("counts", [(0,), (0, 0), (1,)])
 def test_few_boxes_or_none_on_a_gpu(assigner, counts):
     inputs = scene(MAPS["small"], counts)
-    there = assigner(*(to_device(x, "cuda") for x in inputs))
-    assert_same_but_for_ties(assigner(*inputs), there, assigner, inputs)
+    there = assigned(assigner, inputs, "cuda")
+    assert_same_but_for_ties(assigned(assigner, inputs), there, assigner, inputs)
 
 
 @pytest.mark.cuda
 def test_many_boxes_on_a_gpu(rule):
     """Uses more pairs than a block of any kernel handles."""
     assigner, inputs = ASSIGNERS[rule](), scene(MAPS["800 x 1344"], (1000, 500))
-    there = assigner(*(to_device(x, "cuda") for x in inputs))
-    assert there.positive.sum() > 1000
-    differ = (assigner(*inputs).gt_index != there.gt_index.cpu()).sum()
+    there = assigned(assigner, inputs, "cuda")
+    assert there.positive.sum() > 500
+    differ = (assigned(assigner, inputs).gt_index != there.gt_index.cpu()).sum()
     assert differ <= 0.01 * there.positive.sum()
 
 
@@ -129,7 +138,7 @@ def test_a_stream_of_its_own(assigner):
     """The inputs are written late, so work on another stream would read the old values."""
     inputs = [to_device(x, "cuda") for x in scene(MAPS["small"], (10, 5))]
     priors, gt, predictions = inputs
-    expected, stream = assigner(*inputs), torch.cuda.Stream()
+    expected, stream = assigned(assigner, inputs, "cuda"), torch.cuda.Stream()
     late = torch.full_like(predictions.boxes, 1e6), torch.zeros_like(predictions.logits)
     busy = torch.rand(4000, 4000, device="cuda")
     torch.cuda.synchronize()
@@ -138,7 +147,7 @@ def test_a_stream_of_its_own(assigner):
             busy = busy @ busy / 4000
         late[0].copy_(predictions.boxes)
         late[1].copy_(predictions.logits)
-        found = assigner(priors, gt, Predictions(*late))
+        found = assigned(assigner, (priors, gt, Predictions(*late)), "cuda")
     torch.cuda.synchronize()
     differ = (found.gt_index != expected.gt_index).sum()  # the order of atomic additions varies
     assert differ <= 0.01 * expected.positive.sum()
@@ -166,7 +175,7 @@ def plain(tmp_path_factory):
 def test_only_near_ties_may_differ(rule, maps, plain):
     """Tests the comparison with plain PyTorch on the CPU instead of the GPU."""
     assigner, inputs = ASSIGNERS[rule](), scene(MAPS[maps], COUNTS[maps])
-    here, there = assigner(*inputs), plain[rule, maps]
+    here, there = assigned(assigner, inputs), plain[rule, maps]
     assert_same_but_for_ties(here, there, assigner, inputs)
     wrong = replace(there, gt_index=there.gt_index.roll(1, dims=1))
     with pytest.raises(AssertionError):

@@ -314,9 +314,10 @@ INFINITE = [float("-inf"), -1e30, -1000.0, -104.0, 0.0, 104.0, 1000.0, 1e30, flo
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits_without_end_have_the_loss_of_their_limit(device, dtype, gamma, kind):
     """The loss is 0 or infinite, and the gradient is that of a large logit. Tests each case
-    separately, because an infinite loss hides all others."""
+    separately, because an infinite loss hides all others. No quality is 0.5, the probability of
+    logit 0: a power below 1 has an infinite slope there, and a unit in the last place shows."""
     for x in INFINITE:
-        for label, value in ((-1, 0.0), (0, 0.0), (0, 0.5), (0, 1.0)):
+        for label, value in ((-1, 0.0), (0, 0.0), (0, 0.4), (0, 1.0)):
             logits = torch.tensor([[x, -2.0]], dtype=dtype, device=device)
             classes = torch.tensor([label], device=device)
             quality = None if kind == SIGMOID else torch.tensor([value], dtype=dtype, device=device)
@@ -327,7 +328,8 @@ def test_logits_without_end_have_the_loss_of_their_limit(device, dtype, gamma, k
             )
             assert not wanted.isnan() and slope.isfinite().all()
             torch.testing.assert_close(loss.double(), wanted, rtol=1e-5, atol=1e-12)
-            torch.testing.assert_close(gradient.double(), slope, rtol=1e-5, atol=1e-7)
+            # A GPU's probability of 1 may be off by a unit in the last place, 1.2e-7.
+            torch.testing.assert_close(gradient.double(), slope, rtol=1e-5, atol=3e-7)
 
 
 @pytest.mark.parametrize("x", INFINITE)

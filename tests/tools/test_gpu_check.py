@@ -7,10 +7,12 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 from helpers_run import ROOT, call_tool
 
 from dynamic_atss.errors import UserError
@@ -373,6 +375,60 @@ def test_the_faults_of_a_training_are_named(tmp_path, losses, wrong):
     assert short_training.faults(lines, args, 3) == wrong
 
 
+def test_runs_may_drift_apart_but_not_learn_otherwise():
+    from on_gpu import compare_runs
+
+    lines = [line(n + 1, 2.0 - 0.02 * n) for n in range(50)]
+
+    def beside(factor, sign):
+        changes = [compare_runs.tolerance("float32", n + 1) * sign**n * factor for n in range(50)]
+        pairs = zip(lines, changes, strict=True)
+        others = [{**x, "loss": x["loss"] * (1 + by)} for x, by in pairs]
+        return compare_runs.apart(lines, others, "float32")
+
+    assert beside(0.0, -1) == beside(0.9, -1) == []
+    (wrong,) = beside(1.2, -1)
+    assert "the loss of iteration 1 is 2" in wrong
+    (wrong,) = beside(0.9, 1)
+    assert "the losses of the last third are" in wrong
+    assert compare_runs.apart(lines, lines[:-1], "float32") == ["50 iterations beside 49"]
+
+
+@pytest.mark.parametrize("changed, exact", [(0.0, True), (1e-3, False)])
+def test_the_largest_difference_of_two_runs(tmp_path, changed, exact):
+    from on_gpu import compare_runs
+
+    from dynamic_atss.engine.checkpoint import save_checkpoint
+
+    for name, by in (("a", 0.0), ("b", changed)):
+        lines = [line(n, 2.0 + by * (n > 1)) for n in (1, 2, 3)]
+        (tmp_path / name).mkdir()
+        text = "".join(json.dumps(x) + "\n" for x in lines)
+        (tmp_path / name / "metrics.jsonl").write_text(text)
+        weights = {"x": torch.ones(4) * (1 + by), "count": torch.tensor(3)}
+        save_checkpoint(tmp_path / name / "model_final.pth", {"model": weights, "iteration": 3})
+    loss, weight = compare_runs.largest_difference(tmp_path / "a", tmp_path / "b", 1)
+    assert (loss == weight == 0) == exact
+    assert loss == pytest.approx(changed / 2, rel=1e-2)
+    assert weight == pytest.approx(changed, rel=1e-2)
+
+
+def test_operations_without_a_deterministic_form_are_named():
+    from on_gpu import short_training
+
+    said = "{} does not have a deterministic implementation, but you set x"
+    with short_training.deterministic(True) as names:
+        assert torch.are_deterministic_algorithms_enabled()
+        for name in ("pool_backward_cuda", "index_sum_cuda", "pool_backward_cuda"):
+            warnings.warn(said.format(name), stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+    assert names == {"pool_backward_cuda", "index_sum_cuda"}
+    assert not torch.are_deterministic_algorithms_enabled()
+    with short_training.deterministic(False) as names:
+        assert not torch.are_deterministic_algorithms_enabled()
+    assert not names
+
+
 def test_collectives_of_one_process(monkeypatch, tmp_path):
     """Two processes under torchrun take three times as long; `make gpu` runs them."""
     from on_gpu import collectives
@@ -409,7 +465,8 @@ def test_a_dry_run(tmp_path):
     assert "skipped" in stages["test-operators"]["summary"]
     training = stages["train-float32"]["found"]
     assert training["last_loss"] < training["first_loss"] == training["first_loss_on_cpu"]
-    assert training["iterations"] == 11 and training["max_mem_mb"] > 0
+    assert training["iterations"] == 8 and training["max_mem_mb"] > 0
+    assert "resumed after 4: equal bits" in training["summary"]
     assert all(row["ours_s"] > 0 for row in stages["nms"]["found"])
     text = (tmp_path / "gpu.md").read_text()
     assert content["closing"] in text and "5 of 6 stages ok, 1 not run" in content["closing"]

@@ -1,4 +1,7 @@
 // In place of csrc/device.h where a .cu is compiled for the CPU (helpers_cuda_operators.py).
+//
+// With ROUND_TOWARDS, the parts of the kernels run that are for a GPU. The reciprocal is then off
+// by a unit in the last place, as a GPU's may be.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -20,3 +23,15 @@ inline int blocks_for(int64_t items, int64_t share) {
 }
 
 }  // namespace dynamic_atss
+
+#ifdef ROUND_TOWARDS
+#define __CUDA_ARCH__ 900  // after PyTorch's headers, which would call more of CUDA
+
+// Rounds the product, whatever is added to it.
+inline double __dmul_rn(double a, double b) {
+  const volatile double product = a * b;
+  return product;
+}
+
+inline float __fdividef(float a, float b) { return std::nextafter(a / b, float(ROUND_TOWARDS)); }
+#endif
