@@ -15,7 +15,6 @@ that the step allocates, weights included.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -197,7 +196,7 @@ def measured(step: Callable[[], object], args: argparse.Namespace) -> tuple[floa
     torch.cuda.reset_peak_memory_stats()
     for _ in range(WARM_UP["cuda"]):
         step()
-    (seconds,) = alternate([step], args.seconds, args.device, time.perf_counter)
+    (seconds,) = alternate([step], args.seconds, args.device)
     return seconds, torch.cuda.max_memory_allocated() / 1e6
 
 
