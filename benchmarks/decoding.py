@@ -35,7 +35,6 @@ from dynamic_atss.data.loader import build_train_loader
 from dynamic_atss.data.transforms import Resize, resized
 
 STAGE = "decoding and resizing"
-LIMIT = 1333 / 800  # of the long side, for a short side of 1
 LONG = 100_000  # batches, more than the clock lets pass
 FIRST = 2  # batches of each worker that are loaded before the clock starts: those fetched ahead
 
@@ -56,7 +55,7 @@ def dataset(folder: Path, count: int, short: int, scratch: Path) -> CocoDataset:
     ]
     content = {"images": images, "categories": kinds, "annotations": boxes}
     (scratch / "annotations.json").write_text(json.dumps(content))
-    resize = Resize((short,), int(LIMIT * short))
+    resize = Resize((short,), 1333 * short // 800)
     return CocoDataset(scratch / "annotations.json", folder, training=True, transform=resize)
 
 
@@ -87,7 +86,7 @@ def decode_on_gpu(files: list[Tensor], short: int) -> Callable[[], list[Tensor]]
     """Decodes files in one call and resizes each image, on the GPU."""
 
     def resize(image: Tensor) -> Tensor:
-        size = resized(*image.shape[1:], short, int(LIMIT * short))
+        size = resized(*image.shape[1:], short, 1333 * short // 800)
         pixels = image[None].float()
         pixels = torch.nn.functional.interpolate(pixels, size, mode="bilinear")
         return pixels.round_().to(torch.uint8)[0]

@@ -31,7 +31,8 @@ from dynamic_atss.builders import build_model
 from dynamic_atss.config.load import load_config
 from dynamic_atss.modeling.class_loss import ClassLoss
 from dynamic_atss.modeling.detector import Detector
-from dynamic_atss.types import Assignment, GroundTruth, rows as rows_of, to_device
+from dynamic_atss.types import Assignment, GroundTruth, to_device
+from dynamic_atss.types import rows as rows_of
 
 STAGE = "ladder of a train step"
 

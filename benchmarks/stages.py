@@ -68,10 +68,10 @@ def rows(args: argparse.Namespace) -> list[dict[str, Any]]:
         for name, loop in (("train step", loops.train), ("inference", loops.infer)):
             loop(2)  # caches, momenta
             seconds = spent_by_stage(lambda loop=loop: loop(args.steps), args)
-            found += table(f"where the time goes: {name}", seconds, args)
             if args.device == "cuda":
                 found.append(transfers(name, loop, args))
                 found.append(not_convolution(name, loop, seconds, args))
+            found += table(f"where the time goes: {name}", seconds, args)
     return found
 
 
@@ -83,7 +83,7 @@ def transfers(name: str, loop: Callable[[int], object], args: argparse.Namespace
     """
     once, twice = (count_transfers(events_of(loop, n * args.steps)) for n in (1, 2))
     numbers = {key: (twice[key] - once[key]) / args.steps for key in once}
-    row = line(f"copies and waits per {name}", "all", None, noted(numbers), args)
+    row = line("copies and waits in each", name, None, noted(numbers), args)
     return {**row, "numbers": numbers}
 
 
@@ -102,7 +102,7 @@ def not_convolution(
     wall /= args.steps
     share = 1 - seconds["convolutions"] / max(wall, seconds.total())
     note = f"{share:.1%} of the step (goal: under 10 %); kernels {1e3 * seconds.total():.4g} ms"
-    row = line(f"not convolution: {name}", "all", wall, note, args)
+    row = line("not convolution", name, wall, note, args)
     return {**row, "numbers": {"not_convolution": share}}
 
 

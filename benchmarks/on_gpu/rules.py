@@ -24,7 +24,7 @@ STAGE = "assignment, each rule"
 
 
 def row(rule: str, boxes: int, args: argparse.Namespace) -> dict[str, Any]:
-    """Measures a rule with `boxes` boxes in each image. Raises AssertionError if none is learned."""
+    """Measures a rule. Raises AssertionError if no prior learns a box."""
     inputs = [to_device(part, args.device) for part in scene(boxes, args.batch)]
     assigner = ASSIGNERS[rule]()
 
