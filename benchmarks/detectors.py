@@ -15,9 +15,9 @@ torchvision's RetinaNet is retinanet_resnet50_fpn_v2 on that backbone: group nor
 from C5 (from P5 in the others), 9 anchors at each location, GIoU loss. v2 trains its batch norms.
 
 `--forms` measures ours plain, compiled (MODEL.COMPILE), with CUDA graphs (MODEL.CUDA_GRAPHS), and
-with both. A form that fails is a row that says why, and the exit code is 1. `--largest` instead
-looks for the largest batch whose train step fits into the memory, of ours (plain) and of
-torchvision's; a CPU pretends to hold 3 images.
+with both. Graphs serve training alone, so they have no row of inference. A form that fails is a row
+that says why, and the exit code is 1. `--largest` instead looks for the largest batch whose train
+step fits into the memory, of ours (plain) and of torchvision's. A CPU pretends to hold 3 images.
 
 The note counts the operations of convolutions, forward and backward, in 10^9. On a GPU it also has
 the operations a second, and their share of the peak where the GPU's is known. The memory on a GPU
@@ -140,7 +140,7 @@ def rows_of_form(
 ) -> Iterator[Row]:
     """Yields the rows of one form. `counted` keeps what is the same for all forms."""
     step = Step(ours(args, FORMS[form]), args, batch)
-    for stage, name in WORK:
+    for stage, name in WORK[:1] if "graphs" in form else WORK:
         if name not in counted:
             counted[name] = Counted.of(name, step, peers, args.batch)
         yield from measured(stage, name, form, step, peers, counted[name], args)
