@@ -31,6 +31,7 @@ from dynamic_atss.ops import library
 
 Call = Callable[[], object]
 Clock = Callable[[], float]
+QUEUED = 3
 
 
 @dataclass(frozen=True)
@@ -145,13 +146,14 @@ def _turn(call: Call, device: str, clock: Clock) -> list[float]:
 
     Without the warm-up, a fast form would start with the caches that a slow form filled. A call of
     more than a second needs no warm-up. On a GPU the repeats are queued without waits, and their
-    mean is returned: a wait for each would add microseconds that a training does not have.
+    mean is returned: a wait for each would add microseconds that a training does not have. At least
+    QUEUED are queued, so that the host runs ahead as in a training.
     """
     first = _timed(call, device, clock)
     if first > 1:
         return [first]
     if device == "cuda":
-        count = max(round(0.02 / first), 1)
+        count = max(round(0.02 / first), QUEUED)
         return [_timed(lambda: [call() for _ in range(count)], device, clock) / count]
     found = [_timed(call, device, clock)]
     begin = time.perf_counter()

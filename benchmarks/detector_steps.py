@@ -80,6 +80,20 @@ def scene(batch: int, size: tuple[int, int], boxes: int) -> Batch:
     )
 
 
+def repeated(batch: Batch, images: int) -> Batch:
+    """Gives a batch of so many images: those of `batch`, again and again."""
+    index = [i % len(batch.images) for i in range(images)]
+    here = [batch.gt.image_index == i for i in range(len(batch.images))]
+    boxes = [batch.gt.boxes[here[i]] for i in index]
+    gt = GroundTruth(
+        torch.cat(boxes),
+        torch.cat([batch.gt.classes[here[i]] for i in index]),
+        torch.cat([torch.full_like(batch.gt.classes[: len(b)], n) for n, b in enumerate(boxes)]),
+    )
+    sizes = tuple(batch.original_sizes[i] for i in index)
+    return Batch(batch.images[index], batch.sizes[index], gt, tuple(range(images)), sizes)
+
+
 class Step:
     """Runs train steps and inference of one detector on one batch.
 

@@ -35,9 +35,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from common import Call, alternate, failed_row, main, measure
-from common import Row as RowOf
-from detector_steps import PEERS, Convolutions, Step, free, operations, ours, peer, scene
+from common import Call, Row, alternate, failed_row, main, measure
+from detector_steps import PEERS, Convolutions, Step, free, operations, ours, peer, repeated, scene
 from largest_batch import largest_batch
 from peaks import peak_of_gpu
 
@@ -53,7 +52,7 @@ FORMS = {
 }
 ON_CPU = 3  # images that a CPU pretends to hold, for a dry run of --largest
 STEP = 8  # --largest: the largest batch is found to so many images
-Row = dict[str, Any]
+Found = dict[str, Any]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,12 +107,12 @@ def title(args: argparse.Namespace, batch: int | None = None) -> str:
     return f"{batch or args.batch} x {args.size[0]} x {args.size[1]}, {args.dtype}{layout}"
 
 
-def rows(args: argparse.Namespace) -> Iterator[Row]:
+def rows(args: argparse.Namespace) -> Iterator[Found]:
     args = filled(args)
     yield from largest_rows(args) if args.largest else form_rows(args)
 
 
-def form_rows(args: argparse.Namespace) -> Iterator[Row]:
+def form_rows(args: argparse.Namespace) -> Iterator[Found]:
     """Yields the rows of each form, each beside torchvision's detectors."""
     batch = to_device(scene(args.batch, tuple(args.size), args.boxes), args.device)
     stage, peers = f"whole {WORK[0][0]}", {}
@@ -137,7 +136,7 @@ def rows_of_form(
     peers: dict[str, Step],
     counted: dict[str, Counted],
     args: argparse.Namespace,
-) -> Iterator[Row]:
+) -> Iterator[Found]:
     """Yields the rows of one form. `counted` keeps what is the same for all forms."""
     step = Step(ours(args, FORMS[form]), args, batch)
     for stage, name in WORK[:1] if "graphs" in form else WORK:
@@ -180,7 +179,7 @@ def measured(
     peers: dict[str, Step],
     counted: Counted,
     args: argparse.Namespace,
-) -> list[Row]:
+) -> list[Found]:
     """Measures "train" or "infer" of a form in turn with the peers."""
     found = measure(
         f"whole {stage}",
@@ -202,7 +201,7 @@ def measured(
     return made
 
 
-def with_rate(row: Row, images: int, tflop: float, dtype: str) -> Row:
+def with_rate(row: Found, images: int, tflop: float, dtype: str) -> Found:
     """Adds images and operations per second to the note and to the numbers.
 
     Args:
@@ -222,7 +221,7 @@ def with_rate(row: Row, images: int, tflop: float, dtype: str) -> Row:
     return {**row, "note": note, "numbers": numbers}
 
 
-def largest_rows(args: argparse.Namespace) -> Iterator[Row]:
+def largest_rows(args: argparse.Namespace) -> Iterator[Found]:
     """Yields the largest batch of ours and of torchvision's detectors, with its speed."""
     for name in ("ours", *PEERS):
         free(args.device)
@@ -232,27 +231,27 @@ def largest_rows(args: argparse.Namespace) -> Iterator[Row]:
             yield failed_row("largest batch", f"{title(args)}: {name}", error, args.device)
 
 
-def largest_of(name: str, args: argparse.Namespace) -> list[Row]:
+def largest_of(name: str, args: argparse.Namespace) -> list[Found]:
     """Finds the largest batch of one detector; measures train steps and inference with it."""
+    base = to_device(scene(args.batch, tuple(args.size), args.boxes), args.device)
+    model = ours(args) if name == "ours" else peer(name, args)
+    step = Step(model, args, repeated(base, 1))
 
-    def inputs(images: int) -> Any:
-        return to_device(scene(images, tuple(args.size), args.boxes), args.device)
-
-    step = Step(ours(args) if name == "ours" else peer(name, args), args, inputs(1))
+    def forget() -> None:
+        step.inputs = ()
+        step.optimizer.zero_grad(set_to_none=True)  # those of a step that broke off
+        free(args.device)
 
     def attempt(images: int) -> None:
         if args.device == "cpu" and images > ON_CPU:
             raise torch.OutOfMemoryError("a dry run")
-        step.load(inputs(images))
+        forget()
+        step.load(repeated(base, images))
         step.train()
 
-    def forget() -> None:
-        step.inputs = ()
-        step.optimizer.zero_grad(set_to_none=True)
-        free(args.device)
-
     images = largest_batch(attempt, forget, args.batch, STEP if args.device == "cuda" else 1)
-    step.load(inputs(images))
+    forget()
+    step.load(repeated(base, images))
     made = []
     for stage, kind in WORK:
         if args.device == "cuda":
@@ -262,7 +261,7 @@ def largest_of(name: str, args: argparse.Namespace) -> list[Row]:
         rate = images / seconds
         case = f"{name}: {title(args, images)}"
         made.append(
-            RowOf(
+            Row(
                 *(f"largest batch, {stage}", case, seconds),
                 ours_mb=peak,
                 note=f"{rate:.3g} images/s",

@@ -259,6 +259,36 @@ def test_stages_pin_batches_as_the_loader_does(monkeypatch):
     assert torch.equal(found.images, batch.images) and torch.equal(found.gt.boxes, gt.boxes)
 
 
+def test_rows_of_the_profiler():
+    """On a CPU nothing is copied to a device; the shares are those of made-up kernels."""
+    stages, args = arguments("stages", *TINY)
+    args, lengths = stages.filled(args), []
+
+    def loop(steps):
+        lengths.append(steps)
+        sum(range(100_000 * steps))
+
+    row = stages.transfers("train step", loop, args)
+    assert lengths == [args.steps, 2 * args.steps] and row["case"] == "train step"
+    assert row["numbers"] == {"to_device": 0, "to_host": 0, "on_device": 0, "waits": 0}
+    seconds = stages.Counter({"convolutions": 80.0, "losses": 20.0})  # more than the wall time
+    row = stages.not_convolution("train step", loop, seconds, args)
+    assert row["numbers"]["not_convolution"] == pytest.approx(0.2) and "20.0%" in row["note"]
+
+
+def test_a_batch_repeated():
+    steps = importlib.import_module("detector_steps")
+    batch = steps.scene(2, (32, 48), 3)
+    found = steps.repeated(batch, 5)
+    assert found.images.shape == (5, 3, 32, 48) and found.sizes.tolist() == [[32, 48]] * 5
+    assert torch.equal(found.images[4], batch.images[0])
+    for n in range(5):
+        here, there = found.gt.image_index == n, batch.gt.image_index == n % 2
+        assert torch.equal(found.gt.boxes[here], batch.gt.boxes[there]) and here.sum() == 3
+        assert torch.equal(found.gt.classes[here], batch.gt.classes[there])
+    assert torch.equal(steps.repeated(batch, 1).images, batch.images[:1])
+
+
 def test_rows_before_a_failure_are_written(tmp_path, monkeypatch, capsys):
     common = importlib.import_module("common")
     path = tmp_path / "rows.json"
