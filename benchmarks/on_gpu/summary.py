@@ -15,7 +15,7 @@ import report
 from on_gpu import goals
 from on_gpu.runner import FAILED, OK, TIMED_OUT, Result
 
-MOST = 6  # rows of a benchmark in its line
+MOST = 9  # rows of a benchmark in its line
 
 
 def of_summary(found: Any, output: str) -> str:

@@ -259,6 +259,7 @@ def test_stages_pin_batches_as_the_loader_does(monkeypatch):
     assert torch.equal(found.images, batch.images) and torch.equal(found.gt.boxes, gt.boxes)
 
 
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
 def test_rows_of_the_profiler():
     """On a CPU nothing is copied to a device; the shares are those of made-up kernels."""
     stages, args = arguments("stages", *TINY)
