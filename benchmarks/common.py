@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
 import time
+import traceback
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from dynamic_atss.ops import library
 
 Call = Callable[[], object]
 Clock = Callable[[], float]
+QUEUED = 3
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Row:
         same: which results were compared, and their difference.
         note: a remark for readers.
         device: the device of the calls.
+        numbers: further numbers by name, for programs; the note has them for readers.
+        failed: True if it could not be measured; the note says why.
     """
 
     stage: str
@@ -58,6 +63,8 @@ class Row:
     same: str = ""
     note: str = ""
     device: str = "cpu"  # or "cuda", or "host": runs on the host even with a GPU
+    numbers: dict[str, float] = field(default_factory=dict)
+    failed: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all fields, and `ratio`, peer_s / ours_s."""
@@ -110,6 +117,16 @@ def measure(
     ]
 
 
+def failed_row(
+    stage: str, case: str, error: BaseException, device: str, peer: str = ""
+) -> dict[str, Any]:
+    """Makes the row of something that could not be measured. Prints where the error came from."""
+    traceback.print_exception(error)
+    lines = str(error).strip().splitlines()
+    note = f"failed: {type(error).__name__}{': ' if lines else ''}{lines[0][:200] if lines else ''}"
+    return Row(stage, case, peer=peer, note=note, device=device, failed=True).to_dict()
+
+
 def alternate(
     calls: Sequence[Call], seconds: float, device: str = "cpu", clock: Clock = time.perf_counter
 ) -> list[float]:
@@ -129,13 +146,14 @@ def _turn(call: Call, device: str, clock: Clock) -> list[float]:
 
     Without the warm-up, a fast form would start with the caches that a slow form filled. A call of
     more than a second needs no warm-up. On a GPU the repeats are queued without waits, and their
-    mean is returned: a wait for each would add microseconds that a training does not have.
+    mean is returned: a wait for each would add microseconds that a training does not have. At least
+    QUEUED are queued, so that the host runs ahead as in a training.
     """
     first = _timed(call, device, clock)
     if first > 1:
         return [first]
     if device == "cuda":
-        count = max(round(0.02 / first), 1)
+        count = max(round(0.02 / first), QUEUED)
         return [_timed(lambda: [call() for _ in range(count)], device, clock) / count]
     found = [_timed(call, device, clock)]
     begin = time.perf_counter()
@@ -226,18 +244,34 @@ def processor_time(made: argparse.ArgumentParser) -> None:
 
 def main(
     doc: str,
-    rows: Callable[[argparse.Namespace], list[dict[str, Any]]],
+    rows: Callable[[argparse.Namespace], Iterable[dict[str, Any]]],
     arguments: Callable[[argparse.ArgumentParser], None] | None = None,
 ) -> None:
-    """Measures, prints a Markdown table, and writes JSON if asked to."""
+    """Measures, prints a Markdown table, and writes JSON if asked to.
+
+    The file is written after each row, so that a script that is killed leaves those before.
+    Raises SystemExit(1) if a row failed.
+    """
     options = parser(doc, arguments)
     args = options.parse_args()
     if args.device == "cuda" and not torch.cuda.is_available():
         options.error("--device cuda: PyTorch finds no GPU here")
     torch.set_num_threads(args.threads)
     computed_by = library.load()
-    found = [{**row, "operators": computed_by.get(row["device"], "")} for row in rows(args)]
+    found: list[dict[str, Any]] = []
+    for row in rows(args):
+        found.append({**row, "operators": computed_by.get(row["device"], "")})
+        write_json(args.json, found)
+    write_json(args.json, found)  # also if there is no row
     times = {"times": "of the processor" if args.clock is time.process_time else ""}
     print(markdown(found, machine(args.threads) | times))
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=1))
+    if any(row["failed"] for row in found):
+        raise SystemExit(1)
+
+
+def write_json(path: Path | None, content: object) -> None:
+    """Writes a file completely or not at all; nothing without a path."""
+    if path is not None:
+        part = path.with_name(f"{path.name}.part")
+        part.write_text(json.dumps(content, indent=1))
+        os.replace(part, path)

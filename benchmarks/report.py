@@ -65,6 +65,7 @@ def _cells(cpu: Row, gpu: Row) -> dict[str, str]:
         "GPU: faster": _times(gpu.get("ratio")),
         "GPU: ours / limit": _of_limit(gpu),
         "GPU: ours, peak": _megabytes(gpu.get("ours_mb")),
+        "GPU: peer's, peak": _megabytes(gpu.get("peer_mb")),
         "same result": row["same"],
         "note": row["note"],
     }

@@ -42,8 +42,8 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 Rows = list[dict[str, Any]]
 
 
-def run_stage(stage: str, device: str, args: argparse.Namespace) -> Rows | None:
-    """Runs a script; returns its rows, or None if it failed. Its log says why."""
+def run_stage(stage: str, device: str, args: argparse.Namespace) -> tuple[Rows, bool]:
+    """Runs a script; returns its rows, and whether it succeeded. Its log says why not."""
     name = f"{stage}_{device}"
     found, log = args.output / f"{name}.json", args.output / f"{name}.log"
     found.unlink(missing_ok=True)
@@ -63,13 +63,13 @@ def run_stage(stage: str, device: str, args: argparse.Namespace) -> Rows | None:
             env={**os.environ, **dict.fromkeys(THREADS, str(args.threads))},
         ).returncode
     seconds = time.perf_counter() - begin
-    if code or not found.is_file():
-        print(f"FAILED after {seconds:.0f} s: see {log}", file=sys.stderr, flush=True)
-        return None
-    rows: Rows = json.loads(found.read_text())
-    found.unlink()
-    print(f"{len(rows)} rows, {seconds:.0f} s", file=sys.stderr, flush=True)
-    return rows
+    rows: Rows = json.loads(found.read_text()) if found.is_file() else []
+    succeeded = not code and found.is_file()
+    found.unlink(missing_ok=True)
+    said = f"{len(rows)} rows, {seconds:.0f} s"
+    said = said if succeeded else f"FAILED after {seconds:.0f} s: see {log}"
+    print(said, file=sys.stderr, flush=True)
+    return rows, succeeded
 
 
 def write(rows: Rows, failed: list[str], args: argparse.Namespace) -> None:
@@ -102,9 +102,9 @@ def main() -> int:
         for stage in args.only:
             for device in args.device if STAGES[stage] else ["cpu"]:
                 failed.append(f"{stage} ({device})")  # until it succeeds
-                found = run_stage(stage, device, args)
-                rows += found or []
-                failed = failed if found is None else failed[:-1]
+                found, succeeded = run_stage(stage, device, args)
+                rows += found
+                failed = failed[:-1] if succeeded else failed
                 write(
                     rows, failed, args
                 )  # after each stage, so that a killed run leaves its results

@@ -1,11 +1,12 @@
 """Splits the time of a train step and of inference into stages, by the profiler.
 
-    python benchmarks/stages.py [--device cuda] [--batch 16] [--size 800 1333] [--dtype bfloat16]
+    python benchmarks/stages.py [--device cuda] [--batch 16] [--size 800 1344] [--dtype bfloat16]
         [--channels-last] [--steps 3] [--opts KEY VALUE ...]
 
 Runs the loops of the trainer and of the evaluator over one batch in host memory, with averaged
 weights (SOLVER.EMA_DECAY 0.9998, off by default). On a CPU it measures operators and the Python
-code around them. On a GPU it measures kernels; the note counts the waits of the host in each step.
+code around them. On a GPU it measures kernels. Two more rows there count the copies and the waits
+of a step, and give the share of the step that is no convolution, each with the goal beside it.
 An operator of the backward pass belongs to the stage of its forward operator.
 """
 
@@ -21,19 +22,22 @@ from unittest import mock
 
 import detectors
 import torch
-from common import Call, Row, main, waits
-from detectors import CLASSES, CONFIG, filled, padded, scene, spread_scores, title
+from common import Call, Row, alternate, main
+from detector_steps import CLASSES, CONFIG, padded, scene, spread_scores
+from detectors import filled, title
 from torch import nn
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
+from transfers import count_transfers, noted
 
 from dynamic_atss.builders import build_model, build_optimizer
 from dynamic_atss.config.load import load_config
-from dynamic_atss.data.loader import _Packed
+from dynamic_atss.data import loader
 from dynamic_atss.engine import evaluator, trainer
 from dynamic_atss.engine.weight_average import WeightAverage, averaged_model
 from dynamic_atss.modeling import postprocess
 from dynamic_atss.modeling.layers import FrozenBatchNorm2d
+from dynamic_atss.types import Batch
 
 MARK = "stage: "
 AROUND = ("decode", "assignment", "losses", "post-processing", "NMS", "priors", "copies to device")
@@ -63,11 +67,48 @@ def rows(args: argparse.Namespace) -> list[dict[str, Any]]:
         for name, loop in (("train step", loops.train), ("inference", loops.infer)):
             loop(2)  # caches, momenta
             seconds = spent_by_stage(lambda loop=loop: loop(args.steps), args)
-            found += table(f"where the time goes: {name}", seconds, args)
             if args.device == "cuda":
-                note = f"{waits(lambda loop=loop: loop(args.steps)) / args.steps:g} in each"
-                found.append(line("waits of the host for the GPU", name, None, note, args))
+                found.append(transfers(name, loop, args))
+                found.append(not_convolution(name, loop, seconds, args))
+            found += table(f"where the time goes: {name}", seconds, args)
     return found
+
+
+def transfers(name: str, loop: Callable[[int], object], args: argparse.Namespace) -> dict[str, Any]:
+    """Counts the copies and the waits of a step, as calls of CUDA.
+
+    It counts twice the steps less once the steps, because beginning and end of a loop have their
+    own.
+    """
+    once, twice = (count_transfers(events_of(loop, n * args.steps)) for n in (1, 2))
+    numbers = {key: (twice[key] - once[key]) / args.steps for key in once}
+    row = line("copies and waits in each", name, None, noted(numbers), args)
+    return {**row, "numbers": numbers}
+
+
+def events_of(loop: Callable[[int], object], steps: int) -> list[tuple[str, float]]:
+    """Returns (name, start in microseconds) of what the profiler sees on host and GPU."""
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as record:
+        loop(steps)
+    return [(event.name, event.time_range.start) for event in record.events()]
+
+
+def not_convolution(
+    name: str, loop: Callable[[int], object], seconds: Counter[str], args: argparse.Namespace
+) -> dict[str, Any]:
+    """Gives the share of the wall time of a step in which no kernel of a convolution runs."""
+    lengths = (args.steps, 2 * args.steps)
+    once, twice = alternate([lambda n=n: loop(n) for n in lengths], args.seconds, args.device)
+    wall = (twice - once) / args.steps  # without beginning and end of a loop
+    share = 1 - seconds["convolutions"] / max(wall, seconds.total())
+    note = f"{share:.1%} of the step (goal: under 10 %); kernels {1e3 * seconds.total():.4g} ms"
+    row = line("not convolution", name, wall, note, args)
+    return {**row, "numbers": {"not_convolution": share}}
+
+
+def pinned(batch: Batch) -> Batch:
+    """Pins a batch as the loader does it."""
+    return loader._WorkerBatch(batch).pin_memory().batch
 
 
 def table(stage: str, seconds: Counter[str], args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -93,7 +134,7 @@ class Loops:
         self.device = torch.device(args.device)
         self.batch = padded(scene(args.batch, tuple(args.size), args.boxes))
         if args.device == "cuda":
-            self.batch = _Packed(self.batch).pin_memory().batch
+            self.batch = pinned(self.batch)
         self.model = build_model(cfg, CLASSES).to(self.device)
         spread_scores(self.model, lambda: self.infer(1))
         self.optimizer = build_optimizer(cfg, self.model)
@@ -118,8 +159,9 @@ class Loops:
 
     def infer(self, steps: int) -> None:
         for _ in range(steps):
-            loader = [self.batch]
-            evaluator.run_detection(self.model, loader, self.device, category_ids=range(CLASSES))
+            evaluator.run_detection(
+                self.model, [self.batch], self.device, category_ids=range(CLASSES)
+            )
 
 
 def mark_model(model: nn.Module) -> None:

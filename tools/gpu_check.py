@@ -2,7 +2,8 @@
 
 It takes nine minutes and needs no network.
 
-python tools/gpu_check.py [--wheels DIR] [--output output/gpu] [--stages build focal ...]
+python tools/gpu_check.py [--wheels DIR] [--output output/gpu] [--stages checks]
+python tools/gpu_check.py --stages speed
 python tools/gpu_check.py --device cpu      # a dry run
 """
 
@@ -30,10 +31,10 @@ def main() -> int:
     parser.add_argument(
         "--stages",
         nargs="+",
-        choices=table.NAMES,
+        choices=(*table.GROUPS, *table.NAMES),
         default=table.NAMES,
         metavar="STAGE",
-        help=f"run only these, of: {' '.join(table.NAMES)}",
+        help=f"run only these, of: {' '.join((*table.GROUPS, *table.NAMES))}",
     )
     return check.check(parser.parse_args(), begin)
 

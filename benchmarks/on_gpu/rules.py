@@ -1,6 +1,6 @@
 """Measures each assignment rule: milliseconds, peak memory, and waits of the host for the GPU.
 
-    python -m on_gpu.rules --device cuda [--boxes 100] [--batch 16] --json FILE
+    python -m on_gpu.rules --device cuda [--boxes 10 100 1000] [--batch 16] --json FILE
 
 The file is written after each rule. A rule that fails is reported, and the others still run.
 """
@@ -8,22 +8,24 @@ The file is written after each rule. A rule that fails is reported, and the othe
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import traceback
+from itertools import product
 from typing import Any
 
 import torch
 from assignment import scene
-from common import Row, alternate, parser, peak_memory, waits
+from common import Row, alternate, failed_row, parser, peak_memory, waits, write_json
 
 from dynamic_atss.assigners import ASSIGNERS
 from dynamic_atss.ops import library
 from dynamic_atss.types import to_device
 
+STAGE = "assignment, each rule"
 
-def row(rule: str, args: argparse.Namespace) -> dict[str, Any]:
-    inputs = [to_device(part, args.device) for part in scene(args.boxes, args.batch)]
+
+def row(rule: str, boxes: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Measures a rule. Raises AssertionError if no prior learns a box."""
+    inputs = [to_device(part, args.device) for part in scene(boxes, args.batch)]
     assigner = ASSIGNERS[rule]()
 
     def call() -> Any:
@@ -35,8 +37,8 @@ def row(rule: str, args: argparse.Namespace) -> dict[str, Any]:
     if args.device == "cuda":
         note += f", {waits(call)} waits"
     (seconds,) = alternate([call], args.seconds, args.device)
-    case = f"{rule}, {args.boxes} boxes x {args.batch}"
-    made = Row("assignment, each rule", case, seconds, note=note, device=args.device)
+    case = f"{rule}, {boxes} boxes x {args.batch}"
+    made = Row(STAGE, case, seconds, note=note, device=args.device)
     megabytes = peak_memory(call, args.device) / 1e6
     serves = library.load()[args.device]
     return {**made.to_dict(), "ours_mb": megabytes, "operators": serves}
@@ -44,28 +46,26 @@ def row(rule: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> int:
     options = parser(__doc__ or "")
-    options.add_argument("--boxes", type=int, default=100, help="boxes in each image")
+    options.add_argument(
+        "--boxes", type=int, nargs="+", default=[10, 100, 1000], help="boxes in each image"
+    )
     options.add_argument("--batch", type=int, default=16, help="number of images")
     args = options.parse_args()
     torch.set_num_threads(args.threads)
     library.load()
     rows, failed = [], []
-    for rule in ASSIGNERS:
+    for boxes, rule in product(args.boxes, ASSIGNERS):
         try:
-            rows.append(row(rule, args))
+            rows.append(row(rule, boxes, args))
             print(rows[-1], flush=True)
-        except Exception:  # any error: the other rules still run
-            traceback.print_exc()
-            failed.append(rule)
-        write(args, rows)
+        except Exception as error:  # any error: the other rules still run
+            case = f"{rule}, {boxes} boxes x {args.batch}"
+            rows.append(failed_row(STAGE, case, error, args.device))
+            failed.append(case)
+        write_json(args.json, rows)
     if failed:
-        print(f"failed: {', '.join(failed)}")
+        print(f"failed: {'; '.join(failed)}")
     return int(bool(failed))
-
-
-def write(args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
-    if args.json:
-        args.json.write_text(json.dumps(rows))
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ from typing import Any
 
 import report
 
+from on_gpu import goals
 from on_gpu.runner import FAILED, OK, TIMED_OUT, Result
 
-MOST = 6  # rows of a benchmark in its line
+MOST = 9  # rows of a benchmark in its line
 
 
 def of_summary(found: Any, output: str) -> str:
@@ -36,8 +37,9 @@ def of_sanitizer(found: Any, output: str) -> str:
 
 
 def of_rows(found: Any, output: str) -> str:
-    """Shortens the first rows of a benchmark; benchmarks.md has all."""
-    rows = [row for row in found if row["ours_s"] is not None]
+    """Shortens the first rows of a benchmark, those that failed before; benchmarks.md has all."""
+    told = [row for row in found if row["ours_s"] is not None or row["note"]]
+    rows = sorted(told, key=lambda row: not row.get("failed", False))
     more = f"; and {len(rows) - MOST} more" if len(rows) > MOST else ""
     return "; ".join(map(_row, rows[:MOST])) + more
 
@@ -46,6 +48,8 @@ def _row(row: dict[str, Any]) -> str:
     ratio = f", {row['ratio']:.2f} x {row['peer']}" if row["ratio"] else ""
     memory = f", {row['ours_mb']:.0f} MB" if row["ours_mb"] else ""
     note = f", {row['note']}" if row["note"] else ""
+    if row["ours_s"] is None:
+        return f"{row['case']}: {row['note']}"
     return f"{row['case']}: {row['ours_s'] * 1e3:.3g} ms{ratio}{memory}{note}"
 
 
@@ -68,10 +72,15 @@ def write(output: Path, results: Sequence[Result], command: str, line: str) -> N
     content = {"command": command, "closing": line, "machine": machine, "stages": stages}
     _replace(output / "gpu.json", json.dumps(content, indent=1))
     _replace(output / "gpu.md", _markdown(results, machine, command, line))
-    rows = [row for r in results if isinstance(r.found, list) for row in r.found]
+    rows = rows_of(results)
     if rows:
         text = report.markdown(rows, machine.get("machine", {}))
         _replace(output / "benchmarks.md", f"# Benchmarks\n\n{text}")
+
+
+def rows_of(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Lists the rows of all benchmarks."""
+    return [row for r in results if isinstance(r.found, list) for row in r.found]
 
 
 def _replace(path: Path, text: str) -> None:
@@ -85,7 +94,9 @@ def _markdown(results: Sequence[Result], machine: dict[str, Any], command: str, 
     for r in results:
         summary = r.summary.replace("|", "\\|").replace("\n", " ")
         table.append(f"| {r.name} | {r.state} | {r.seconds:.0f} | {summary} |")
-    parts = ["# GPU check", machine.get("summary", ""), f"`{command}`", "\n".join(table)]
+    gpus = [gpu["name"] for gpu in machine.get("gpus", [])]
+    reached = goals.markdown(rows_of(results), gpus[0] if gpus else "")
+    parts = ["# GPU check", machine.get("summary", ""), f"`{command}`", reached, "\n".join(table)]
     for r in results:
         if r.state in (FAILED, TIMED_OUT):
             parts.append(f"## {r.name}: {r.state}; the end of its output\n\n```\n{r.end}\n```")

@@ -9,17 +9,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from on_gpu import summary
+from on_gpu import speed, summary
 from on_gpu.runner import Stage
 
 ROOT = Path(__file__).resolve().parents[2]
+BASIC = ("environment", "build")
 NAMES = (
-    *("environment", "build", "test-operators", "test-others"),
+    *(*BASIC, "test-operators", "test-others"),
     *("train-float32", "train-bfloat16", "train-compiled", "train-deterministic", "train-graphs"),
     *("collectives", "train-processes"),
-    *("memcheck", "focal", "nms", "rules", "detectors-bfloat16", "detectors-float32"),
-    *("stages", "assignment", "detectors-compiled", "racecheck", "synccheck", "initcheck"),
+    *("memcheck", *speed.NAMES, "racecheck", "synccheck", "initcheck"),
 )
+# Names that stand for several stages. Each group alone fits into the default time.
+GROUPS = {
+    "checks": tuple(name for name in NAMES if name not in speed.NAMES),
+    "speed": (*BASIC, *speed.NAMES),
+}
 # A few small tests of every kernel, because the sanitizer makes each many times slower.
 SMALL_TESTS = (
     "tests/ops/test_nms_batched.py::test_the_kernels_keep_what_the_reference_keeps",
@@ -52,13 +57,18 @@ class Place:
 
 
 def stages(place: Place, names: Iterable[str] = NAMES) -> list[Stage]:
-    """Returns the stages of `names` by importance, after the stage that describes the machine."""
+    """Returns the stages of `names` by importance, after the stage that describes the machine.
+
+    Args:
+        names: stages or groups. If they are all stages, those of speed take the time that is left.
+    """
+    chosen = {one for name in names for one in GROUPS.get(name, (name,))}
     every = [*_basic(place), *_trainings(place), _sanitizer(place, "memcheck", 100)]
-    every += _benchmarks(place)
+    every += [replace(s, optional=chosen >= {*NAMES}) for s in speed.stages(place)]
     every += [_sanitizer(place, n, 90, optional=True) for n in ("racecheck", "synccheck")]
     every += [_sanitizer(place, "initcheck", 90, optional=True)]
     assert tuple(stage.name for stage in every) == NAMES
-    return [stage for stage in every if stage.name in {"environment", *names}]
+    return [stage for stage in every if stage.name in {"environment", *chosen}]
 
 
 def _module(place: Place, name: str, script: str, *options: object, **more: object) -> Stage:
@@ -137,60 +147,6 @@ def _sanitizer(place: Place, tool: str, limit: float, optional: bool = False) ->
         environment={"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"},
         summarize=summary.of_sanitizer,
     )
-
-
-def _benchmarks(place: Place) -> list[Stage]:
-    """Makes the stages of the benchmarks. On a CPU, tiny sizes only show that they run."""
-    gpu = place.on_gpu
-    seconds = ("--seconds", "1" if gpu else "0")
-    large = ("--size", "800", "800", "--batch", "16") if gpu else ("--size", "64", "64")
-    rules = ("--boxes", "100", "--batch", "16") if gpu else ("--boxes", "3", "--batch", "1")
-    focal = () if gpu else ("--batch", "1", "--priors", "200")
-    nms = () if gpu else ("--candidates", "100", "--batch", "1")
-    assignment = (
-        ("--boxes", "10", "100", "--batch", "1") if gpu else ("--boxes", "3", "--batch", "1")
-    )
-    assignment += ("--rules", "dynamic_atss", "atss", "max_iou", "fcos")
-
-    def script(name: str, file: str, limit: float, *options: str, min_left: float = 20) -> Stage:
-        found = place.scratch / f"{name}.json"
-        command = (sys.executable, str(ROOT / f"benchmarks/{file}.py"), "--json", str(found))
-        command += ("--device", place.device, *seconds, *options)
-        return Stage(
-            name,
-            command,
-            limit,
-            min_left,
-            needs=("build",) if file in ("focal", "nms") else (),
-            found=found,
-            summarize=summary.of_rows,
-        )
-
-    compiled = script(
-        "detectors-compiled",
-        "detectors",
-        180,
-        *large,
-        "--dtype",
-        "bfloat16",
-        "--compile",
-        min_left=60,
-    )
-    # On a CPU the compiler takes minutes; train-compiled tests the same code with another backend.
-    compiled = replace(compiled, absent="" if gpu else "on a GPU only")
-    every_rule = ("--device", place.device, *seconds, *rules)
-    bfloat16, float32 = ("--dtype", "bfloat16"), ("--dtype", "float32")
-    # All cores may be used, because the host only starts kernels.
-    return [
-        script("focal", "focal", 60, *focal),
-        script("nms", "nms", 60, *nms),
-        _module(place, "rules", "rules", *every_rule, limit=80, summarize=summary.of_rows),
-        script("detectors-bfloat16", "detectors", 90, *large, *bfloat16, "--no-compile"),
-        script("detectors-float32", "detectors", 90, *large, *float32, "--no-compile"),
-        script("stages", "stages", 60, *large, *bfloat16),
-        script("assignment", "assignment", 60, *assignment),
-        compiled,
-    ]
 
 
 def toolkit(environment: Mapping[str, str] | None = None) -> Path | None:

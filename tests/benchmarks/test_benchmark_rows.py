@@ -16,7 +16,7 @@ from dynamic_atss.assigners import ASSIGNERS
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 KEYS = {
     *("stage", "case", "device", "ours_s", "peer", "peer_s", "ratio", "limit", "limit_s"),
-    *("ours_mb", "peer_mb", "same", "note"),
+    *("ours_mb", "peer_mb", "same", "note", "numbers", "failed"),
 }
 TOY = {
     "focal": ["--batch", "2", "--priors", "40", "--classes", "3"],

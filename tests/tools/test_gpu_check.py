@@ -136,7 +136,7 @@ def test_files_are_written_after_each_stage(tmp_path):
 
     row = {"stage": "focal", "case": "c", "peer": "p", "ours_s": 0.001, "peer_s": 0.002}
     row |= {"ratio": 2.0, "device": "cuda", "limit": "", "limit_s": None, "ours_mb": 3.0}
-    row |= {"peer_mb": None, "same": "", "note": ""}
+    row |= {"peer_mb": None, "same": "", "note": "", "numbers": {"share_of_copy": 0.75}}
     results = [
         Result("environment", "ok", 1.0, "one GPU", found={"summary": "a | GPU", "machine": {}}),
         Result("focal", "ok", 2.0, summary.of_rows([row], ""), found=[row]),
@@ -151,8 +151,20 @@ def test_files_are_written_after_each_stage(tmp_path):
     assert line == "2 of 3 stages ok, 1 failed; 6 of 540 s; look at: nms" and line in text
     assert "| focal | ok | 2 | c: 1 ms, 2.00 x p, 3 MB |" in text
     assert "## nms: failed" in text and "Traceback" in text
+    assert text.index("at least 70% | 75% | met |") < text.index("| stage |")
     assert "GPU: faster" in (tmp_path / "benchmarks.md").read_text()
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_rows_that_failed_come_first_in_the_summary():
+    from common import Row, failed_row
+    from on_gpu import summary
+
+    rows = [Row("s", f"case {n}", 0.001).to_dict() for n in range(9)]
+    rows += [Row("s", "counts", note="1 copy").to_dict()]
+    rows += [failed_row("s", "bad", ValueError("no luck"), "cpu")]
+    assert summary.of_rows(rows, "").startswith("bad: failed: ValueError: no luck; case 0: 1 ms")
+    assert summary.of_rows(rows[-2:-1], "") == "counts: 1 copy"
 
 
 def test_summaries_of_other_programs():
@@ -316,8 +328,24 @@ def test_the_stages_of_a_gpu(tmp_path):
     first = table.NAMES[: table.NAMES.index("train-bfloat16")]
     assert sum(stages[name].limit for name in first) < 600
     assert "kns=dynamic_atss" in stages["memcheck"].command
+    assert sum(stages[name].limit for name in table.speed.NAMES[:6]) < 600
     chosen = [stage.name for stage in table.stages(place, ("nms", "build"))]
     assert chosen == ["environment", "build", "nms"]
+
+
+def test_groups_of_stages(tmp_path):
+    """Stages of speed take what time is left, unless they are asked for."""
+    from on_gpu import table
+
+    place = table.Place("cuda", tmp_path, tmp_path, tmp_path, 1)
+    groups = {name: table.stages(place, (name,)) for name in table.GROUPS}
+    checks, speed = ({stage.name for stage in groups[name]} for name in ("checks", "speed"))
+    assert checks | speed == {*table.NAMES} and checks & speed == {"environment", "build"}
+    assert not any(stage.optional for stage in groups["speed"])
+    both = {stage.name: stage.optional for stage in table.stages(place, ("checks", "nms"))}
+    assert set(both) == {*checks, "nms"} and not both["nms"]
+    every = {stage.name: stage.optional for stage in table.stages(place)}
+    assert every["ladder"] and not every["train-float32"]
 
 
 def test_mistakes_are_one_line(monkeypatch, capsys, tmp_path):
