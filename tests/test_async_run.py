@@ -65,6 +65,9 @@ class Slow(ScoringProcess):
     def done(self):
         return False
 
+    def wait(self, seconds=None):
+        return False
+
     def result(self):
         self.events.append(("taken", self.name))
         return super().result()

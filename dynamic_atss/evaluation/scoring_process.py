@@ -82,9 +82,14 @@ class ScoringProcess:
         """Returns True if the process has ended."""
         return self._process.poll() is not None
 
-    def wait(self) -> None:
-        """Waits until the process has ended. Handlers of signals run meanwhile."""
-        self._process.wait()
+    def wait(self, seconds: float | None = None) -> bool:
+        """Waits until the process has ended, or for so many seconds. Returns True if it has ended.
+
+        Handlers of signals run meanwhile.
+        """
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        return self.done()
 
     def result(self) -> Scored:
         """Waits until the process has ended, and gives the result. Call it once.

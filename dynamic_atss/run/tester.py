@@ -30,6 +30,7 @@ from dynamic_atss.evaluation.scoring_task import ScoringTask
 from dynamic_atss.scoring import detect
 
 logger = logging.getLogger(__name__)
+_SHORT = 1.0  # seconds of a wait that is not logged
 
 
 @dataclass
@@ -173,15 +174,15 @@ class Tester:
         return self.checkpoints.folder / "inference" / name / folder
 
     def _wait(self, test: _Test) -> None:
-        """Waits until the processes have ended, and logs how long that took."""
-        running = [s.process for s in test.scorings.values() if s.process and not s.process.done()]
-        if not running:
-            return
+        """Waits until the processes have ended, and logs a wait that is not short."""
+        running = [s.process for s in test.scorings.values() if s.process is not None]
         begin = time.perf_counter()
+        if all(process.wait(_SHORT) for process in running):
+            return
         logger.info("waits for the scores of iteration %d (TEST.ASYNC)", test.iteration)
         for process in running:
             process.wait()
-        logger.info("waited %.1f s", time.perf_counter() - begin)
+        logger.info("waited %.1f s for them", time.perf_counter() - begin)
 
     def _report(self, test: _Test, name: str) -> None:
         """Logs and writes the scores of a test set, if that is not done yet."""

@@ -59,6 +59,17 @@ def test_rows(name):
     assert all(f"| {row['case']} | {row['peer']} |" in table for row in rows)
 
 
+@pytest.mark.slow
+def test_lost_time_of_a_training():
+    """The scores come from another process, or are awaited."""
+    size = ["--images", "6", "--detections", "5", "--categories", "2"]
+    module, args = arguments("background_scoring", "--quick", *size)
+    rows = module.rows(args)
+    assert [row["case"].split(":")[0] for row in rows] == ["awaited", "beside"]
+    assert all(set(row) == KEYS and row["ours_s"] is not None for row in rows)
+    assert all("in 1 rounds" in row["note"] for row in rows)
+
+
 @pytest.mark.parametrize("rule", ASSIGNERS)
 @pytest.mark.parametrize("boxes", [3, 40])
 def test_dense_forms_give_the_labels_of_each_rule(rule, boxes):
