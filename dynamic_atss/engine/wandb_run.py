@@ -38,7 +38,7 @@ class WandbRun:
 
     Its entries cannot be changed, and its step only grows. When a run goes back, entries of
     iterations that it has already are not added again. The scores of a test may be known only some
-    iterations later, so they have an axis of their own.
+    iterations later, so they have an axis of their own. A test that is repeated is added again.
     """
 
     open = True
@@ -103,10 +103,10 @@ class WandbRun:
         self.open = False
 
     def _add(self, iteration: int, values: Mapping[str, Any]) -> None:
-        if not self.open or iteration < self._first:
+        step, of_test = iteration, any(tag.startswith(_OF_TESTS) for tag in values)
+        if not self.open or (iteration < self._first and not of_test):
             return
-        step = iteration
-        if any(tag.startswith(_OF_TESTS) for tag in values):
+        if of_test:
             values, step = {**values, TESTED: iteration}, max(iteration, self._newest)
         self._newest = max(step, self._newest)
         self._run.log(dict(values), step=step)

@@ -16,6 +16,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,16 +72,21 @@ class ScoringProcess:
         """
         try:
             self._result = tempfile.TemporaryFile()  # noqa: SIM115 (`result` and `close` close it)
-            with tempfile.TemporaryFile() as content:
-                pickle.dump(task, content, pickle.HIGHEST_PROTOCOL)
-                content.seek(0)
-                self._process = _start(content, self._result)
+            content = tempfile.TemporaryFile()  # noqa: SIM115 (closed below)
+            pickle.dump(task, content, pickle.HIGHEST_PROTOCOL)
+            content.seek(0)
         except OSError as error:
-            raise ScoringFailedError(f"it cannot be started: {error.strerror}") from error
+            raise ScoringFailedError(f"its temporary file: {error.strerror} (TMPDIR)") from error
+        with content:
+            self._process = _start(content, self._result)
 
     def done(self) -> bool:
         """Returns True if the process has ended."""
         return self._process.poll() is not None
+
+    def ready(self) -> bool:
+        """Returns True if the process has ended with a result."""
+        return self._process.poll() == 0
 
     def wait(self, seconds: float | None = None) -> bool:
         """Waits until the process has ended, or for so many seconds. Returns True if it has ended.
@@ -116,14 +122,17 @@ class ScoringProcess:
 
 
 def _start(content: IO[bytes], result: IO[bytes]) -> subprocess.Popen[bytes]:
-    places = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     # PYTHONSAFEPATH: a file of the current folder must not replace a module of the same name.
-    environment = {"PYTHONPATH": os.pathsep.join(places), "PYTHONSAFEPATH": "1"}
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    if str(_ROOT) not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+        places = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment["PYTHONPATH"] = os.pathsep.join(places)
     command = [sys.executable, "-m", __name__]
-    with _stop_signals_blocked():
-        return subprocess.Popen(
-            command, stdin=content, stdout=result, env={**os.environ, **environment}
-        )
+    try:
+        with _stop_signals_blocked():
+            return subprocess.Popen(command, stdin=content, stdout=result, env=environment)
+    except OSError as error:
+        raise ScoringFailedError(f"it cannot be started: {error.strerror}") from error
 
 
 @contextlib.contextmanager
@@ -146,7 +155,10 @@ def _stop_signals_blocked() -> Iterator[None]:
 def _ending(code: int) -> str:
     if code > 0:
         return f"it ended with exit code {code}"
-    return f"{signal.Signals(-code).name} ended it"
+    try:
+        return f"{signal.Signals(-code).name} ended it"
+    except ValueError:  # a real-time signal
+        return f"signal {-code} ended it"
 
 
 def main() -> None:

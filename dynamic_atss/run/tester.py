@@ -134,31 +134,36 @@ class Tester:
             self._update_best(test)
 
     def report_ready(self) -> None:
-        """Logs and writes the scores that are ready, on rank 0. They count later."""
+        """Logs and writes the scores that are ready, on rank 0. They count later.
+
+        A process that failed is left to `take_scores`. Other processes of the run wait in the next
+        iteration, and their time is limited.
+        """
         test = self._open
         if test is None:
             return
         with self.state.averages.paused():
             for name, scoring in test.scorings.items():
-                if scoring.process is not None and scoring.process.done():
+                if scoring.process is not None and scoring.process.ready():
                     self._report(test, name)
 
-    def drop(self) -> None:
-        """Ends the scoring of the last test, which will be repeated. Does nothing without one."""
+    def drop(self) -> bool:
+        """Ends the scoring of the last test, whose scores do not count.
+
+        Returns True if another process was to compute them.
+        """
         test, self._open = self._open, None
-        if test is None:
-            return
-        if distributed.rank() == 0:
-            logger.info(
-                "the scores of iteration %d are not complete: its test is repeated", test.iteration
-            )
-        for scoring in test.scorings.values():
-            if scoring.process is not None:
-                scoring.process.close()
+        scorings = test.scorings.values() if test else ()
+        running = [s.process for s in scorings if s.process is not None]
+        for process in running:
+            process.close()
+        return bool(running)
 
     def close(self) -> None:
         """Ends the scoring of a test when the run ends by an error."""
-        self.drop()
+        iteration = self._open.iteration if self._open else 0
+        if self.drop():
+            logger.info("the scores of iteration %d do not count: --resume tests again", iteration)
 
     def _detect(self, name: str, loader: Loader, folder: str) -> ScoringTask | None:
         return detect(
@@ -179,7 +184,7 @@ class Tester:
         begin = time.perf_counter()
         if all(process.wait(_SHORT) for process in running):
             return
-        logger.info("waits for the scores of iteration %d (TEST.ASYNC)", test.iteration)
+        logger.info("waits for the scores of iteration %d before it goes on", test.iteration)
         for process in running:
             process.wait()
         logger.info("waited %.1f s for them", time.perf_counter() - begin)

@@ -60,6 +60,20 @@ def test_scores_that_come_later_than_other_numbers(wandb, tmp_path):
     assert scores[1]["tested_iteration"] == 20 and "pictures/bccd/0" in scores[1]
 
 
+def test_scores_that_a_killed_run_did_not_add(wandb, tmp_path):
+    """The resumed run repeats the test, but not the iterations that are there already."""
+    with writer(tmp_path) as metrics:
+        for iteration in (100, 120):
+            metrics.write(iteration, {"loss": 1.0})
+    with writer(tmp_path, start=100) as metrics:
+        metrics.write_evaluation(100, "bccd", CocoScores({"AP": 0.5}, {}))
+        for iteration in (120, 140):
+            metrics.write(iteration, {"loss": 1.0})
+    steps, entries = zip(*wandb.runs[1].logged, strict=True)
+    assert steps == (121, 140)
+    assert entries[0] == {"eval/bccd/AP": 0.5, "tested_iteration": 100}
+
+
 def test_a_resumed_run_continues_there(wandb, tmp_path):
     """Repeated iterations are not added again, as steps can only grow there."""
     with writer(tmp_path) as metrics:
