@@ -53,7 +53,7 @@ def scripted(monkeypatch):
 
 
 class Slow(ScoringProcess):
-    """Claims to run until its result is asked for. Notes what happens."""
+    """Claims to run until somebody waits for it. Notes what happens."""
 
     events: ClassVar = []
 
@@ -66,7 +66,10 @@ class Slow(ScoringProcess):
         return False
 
     def wait(self, seconds=None):
-        return False
+        if seconds <= tester._SHORT:
+            return False
+        super().wait(seconds)
+        return True
 
     def ready(self):
         return False
@@ -210,9 +213,26 @@ def test_an_error_of_the_training_ends_the_scoring(train, tmp_path, monkeypatch,
     assert "scores of iteration 4 do not count: --resume" in (tmp_path / "log.txt").read_text()
 
 
+class Hung(Slow):
+    """Never ends by itself, as a process that was stopped."""
+
+    def wait(self, seconds=None):
+        return False
+
+
+def test_a_process_that_does_not_end_is_given_up(train, tmp_path, monkeypatch):
+    keys = ["TEST.PERIOD", 2, "TEST.BEST_METRIC", "AP", "SOLVER.MAX_ITER", 4]
+    assert train(tmp_path / "sync", *keys) == 0
+    monkeypatch.setattr(tester, "ScoringProcess", Hung)
+    assert train(tmp_path / "async", *keys, *ASYNC) == 0
+    assert kill_and_resume.differences(tmp_path / "sync", tmp_path / "async") == []
+    log = (tmp_path / "async/log.txt").read_text()
+    assert "it did not end within 600 s (SOLVER.TIMEOUT)" in log and "in this process" in log
+
+
 @pytest.fixture
 def signalled(monkeypatch):
-    """Sends SIGTERM to the training in the iteration after the first test."""
+    """Sends SIGTERM to the training in the iteration after the first test, until it is called."""
     log = Records.log
 
     def send(self, line):
@@ -221,6 +241,7 @@ def signalled(monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Records, "log", send)
+    return lambda: monkeypatch.setattr(Records, "log", log)
 
 
 def test_a_signal_waits_for_the_scores_and_saves_them(train, tmp_path, slow, signalled):
@@ -229,6 +250,23 @@ def test_a_signal_waits_for_the_scores_and_saves_them(train, tmp_path, slow, sig
     assert slow[-2:] == [("asked to save", 4), ("taken", "0000002")]
     saved = load(tmp_path / (tmp_path / "last_checkpoint").read_text())
     assert saved["iteration"] == 4 and saved["best"]["tested"] == 2
+
+
+def test_a_signal_does_not_wait_long(train, tmp_path, monkeypatch, slow, signalled):
+    """A launcher would kill the run. The test and the iterations after it are repeated."""
+    assert train(tmp_path / "whole", *TESTS) == 128 + signal.SIGTERM
+    assert train(tmp_path / "whole", *TESTS, "--resume") == 0
+    monkeypatch.setattr(tester, "ScoringProcess", Hung)
+    out, keys = tmp_path / "run", [*TESTS, "SOLVER.CHECKPOINT_PERIOD", 100]
+    assert train(out, *keys, *ASYNC) == 128 + signal.SIGTERM
+    assert (out / "last_checkpoint").read_text() == "model_0000002.pth"
+    log = (out / "log.txt").read_text()
+    assert "scores of iteration 2 are not ready after 15 s: no later iteration is saved" in log
+    assert "iteration 2 is saved in" in log
+    monkeypatch.setattr(tester, "ScoringProcess", ScoringProcess)
+    signalled()
+    assert train(out, *keys, *ASYNC, "--resume") == 0
+    assert kill_and_resume.differences(tmp_path / "whole", out) == []
 
 
 def test_a_run_that_was_killed_before_the_scores_repeats_the_test(

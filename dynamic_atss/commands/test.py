@@ -33,7 +33,13 @@ def main() -> int:
 
     if args.report_only:
         return report(cfg)
-    return test(cfg, weight_given="MODEL.WEIGHT" in args.opts[::2], report=args.report)
+    run = Path(args.weights).expanduser() if args.weights else None
+    return test(
+        cfg,
+        weight_given="MODEL.WEIGHT" in args.opts[::2],
+        run=run if run is not None and run.is_dir() else None,
+        report=args.report,
+    )
 
 
 def _configuration(args: argparse.Namespace) -> CfgNode:

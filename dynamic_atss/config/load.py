@@ -176,10 +176,10 @@ def _coerce(value: Any, default: Any, key: str, source: str) -> Any:
     try:
         return _as(default, value)
     except (TypeError, OverflowError):  # an integer that no float holds
-        raise UserError(
-            f"{source}: {key} wants {_type_name(default)} such as {default!r}, "
-            f"got {type(value).__name__} {shown(value)}"
-        ) from None
+        wanted = _type_name(default)
+        wanted += "" if isinstance(default, bool) else f" such as {default!r}"
+        got = f"{type(value).__name__} {shown(value)}"
+        raise UserError(f"{source}: {key} wants {wanted}, got {got}") from None
 
 
 def _names(key: str, text: str, source: str) -> Any:

@@ -59,9 +59,10 @@ class Best:
 
     def reason(self) -> str:
         """Says why the run should end."""
+        tests = "1 test" if self.waited == 1 else f"{self.waited} tests"
         return (
-            f"{self.waited} tests gave no {self.metric} above {self.value:.4f} of iteration "
-            f"{self.iteration} (TEST.PATIENCE {self.patience})"
+            f"{tests} gave no {self.metric} above {self.value:.4f} of iteration {self.iteration} "
+            f"(TEST.PATIENCE {self.patience})"
         )
 
     def state_dict(self) -> dict[str, Any]:

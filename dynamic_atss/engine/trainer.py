@@ -51,6 +51,8 @@ class Trainer:
         log: writes a line of numbers.
         evaluate: tests after an iteration; called on every process. Gives True, equally on all, if
             the run ends early.
+        may_save: called on every process before the checkpoint of a run that a signal ends. Gives
+            False, equally on all, if the run ends without it.
         start: the iteration after which the training starts.
         stop: the last iteration.
         averages: the numbers that the next line of the log averages.
@@ -85,6 +87,7 @@ class Trainer:
     reaction: Reaction = field(default_factory=Stop)
     largest_logit: Callable[[Batch], float] | None = None
     step_context: Callable[[int, Batch], AbstractContextManager[None]] = lambda *_: nullcontext()
+    may_save: Callable[[], bool] = lambda: True
     _signal: int = field(default=0, init=False)
     _names: Names = field(default_factory=Names, init=False)
 
@@ -157,7 +160,8 @@ class Trainer:
         due = iteration % self.checkpoint_period == 0 or self._test_due(iteration)
         # After numbers that are not finite, the weights may be bad: they do not replace a good
         # checkpoint.
-        if last or (status.finite and (due or status.stopping or status.failed)):
+        saves = last or (status.finite and (due or status.stopping or status.failed))
+        if saves and (not status.stopping or self.may_save()):
             self._check_weights(iteration)
             self.save(iteration)
         if status.failed:

@@ -31,6 +31,7 @@ from dynamic_atss.scoring import detect
 
 logger = logging.getLogger(__name__)
 _SHORT = 1.0  # seconds of a wait that is not logged
+_SECONDS_TO_STOP = 15.0  # launchers and clusters kill a run about 30 seconds after their signal
 
 
 @dataclass
@@ -79,6 +80,7 @@ class Tester:
         metrics: writes the numbers on rank 0; None on other ranks.
         max_dets: the number of detections of an image that are scored.
         in_background: True computes the scores in another process while the training continues.
+        timeout: seconds after which a process that does not finish is given up.
     """
 
     state: RunState
@@ -90,6 +92,7 @@ class Tester:
     metrics: MetricsWriter | None
     max_dets: int
     in_background: bool = False
+    timeout: float = 600.0
     _open: _Test | None = field(default=None, init=False)
 
     def test(self, iteration: int, folder: str = "", *, last: bool = False) -> None:
@@ -132,6 +135,22 @@ class Tester:
             self._open = None
             distributed.long_timeout_barrier()  # rank 0 takes long to score
             self._update_best(test)
+
+    def scores_in_time(self) -> bool:
+        """Waits a short time for the scores of the last test, because a signal ends the run.
+
+        Returns False, on every process, if they are not ready. Without them no checkpoint may be
+        saved, since a resumed run would not repeat the test. It is a collective.
+        """
+        with distributed.outside_iteration():
+            late = any(distributed.gather(not self._ended(_SECONDS_TO_STOP)))
+        if late and distributed.rank() == 0:
+            logger.warning(
+                "the scores of iteration %d are not ready after %g s: no later iteration is saved",
+                self._open.iteration if self._open else 0,
+                _SECONDS_TO_STOP,
+            )
+        return not late
 
     def report_ready(self) -> None:
         """Logs and writes the scores that are ready, on rank 0. They count later.
@@ -178,16 +197,29 @@ class Tester:
     def _folder(self, name: str, folder: str) -> Path:
         return self.checkpoints.folder / "inference" / name / folder
 
+    def _ended(self, seconds: float) -> bool:
+        """Waits for so many seconds. Returns True if no process computes scores any more."""
+        scorings = self._open.scorings.values() if self._open else ()
+        end = time.monotonic() + seconds
+        return all(
+            s.process is None or s.process.wait(max(0.0, end - time.monotonic())) for s in scorings
+        )
+
     def _wait(self, test: _Test) -> None:
         """Waits until the processes have ended, and logs a wait that is not short."""
-        running = [s.process for s in test.scorings.values() if s.process is not None]
-        begin = time.perf_counter()
-        if all(process.wait(_SHORT) for process in running):
+        begin = time.monotonic()
+        if self._ended(_SHORT):
             return
         logger.info("waits for the scores of iteration %d before it goes on", test.iteration)
-        for process in running:
-            process.wait()
-        logger.info("waited %.1f s for them", time.perf_counter() - begin)
+        if self._ended(self.timeout):
+            logger.info("waited %.1f s for them", time.monotonic() - begin)
+            return
+        for scoring in test.scorings.values():
+            if scoring.process is not None and not scoring.process.done():
+                scoring.process.close()
+                scoring.process = None
+                reason = f"it did not end within {self.timeout:g} s (SOLVER.TIMEOUT)"
+                logger.warning("%s", _here(reason))
 
     def _report(self, test: _Test, name: str) -> None:
         """Logs and writes the scores of a test set, if that is not done yet."""
@@ -230,7 +262,7 @@ def _start(task: ScoringTask) -> ScoringProcess | None:
     try:
         return ScoringProcess(task)
     except ScoringFailedError as error:
-        logger.warning("%s", _here(error))
+        logger.warning("%s", _here(str(error)))
         return None
 
 
@@ -242,14 +274,14 @@ def _scores(scoring: _Scoring) -> CocoScores | None:
     try:
         scored = scoring.process.result()
     except ScoringFailedError as error:
-        logger.warning("%s", _here(error))
+        logger.warning("%s", _here(str(error)))
         return scoring.task.run()
     scored.log()
     return scored.scores
 
 
-def _here(error: ScoringFailedError) -> str:
+def _here(reason: str) -> str:
     return (
-        f"TEST.ASYNC: the process that computes the scores failed: {error}. They are computed in "
+        f"TEST.ASYNC: the process that computes the scores failed: {reason}. They are computed in "
         "this process, and the training waits for it"
     )

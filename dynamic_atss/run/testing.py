@@ -29,14 +29,17 @@ logger = logging.getLogger(__name__)
 
 
 @distributed.naming_lost_process()
-def test(cfg: CfgNode, *, weight_given: bool = True, report: bool = False) -> int:
+def test(
+    cfg: CfgNode, *, weight_given: bool = True, run: Path | None = None, report: bool = False
+) -> int:
     """Scores a detector on each set of DATASETS.TEST.
 
     Writes detections and scores to OUTPUT_DIR/inference/<data set>.
 
     Args:
         weight_given: True if the command line gave MODEL.WEIGHT, which is tested. Otherwise the
-            last checkpoint of OUTPUT_DIR is tested or, without one, MODEL.WEIGHT of the YAML file.
+            last checkpoint of `run` is tested or, without one, MODEL.WEIGHT of the YAML file.
+        run: the folder of a run; None: OUTPUT_DIR.
         report: True writes a page about the errors, too.
 
     Returns:
@@ -48,7 +51,7 @@ def test(cfg: CfgNode, *, weight_given: bool = True, report: bool = False) -> in
     if report:
         check_possible()
     device = begin(cfg)
-    weight = _weight(cfg, weight_given)
+    weight = _weight(cfg, weight_given, Path(cfg.OUTPUT_DIR) if run is None else run)
     with opened_folder(Path(cfg.OUTPUT_DIR)):
         log_unused_keys(cfg)
         loaders = build_loaders(cfg)
@@ -60,18 +63,18 @@ def test(cfg: CfgNode, *, weight_given: bool = True, report: bool = False) -> in
     return 0
 
 
-def _weight(cfg: CfgNode, given: bool) -> str | Path:
-    """Gives MODEL.WEIGHT if it is given, else the last checkpoint of OUTPUT_DIR, if there is one.
+def _weight(cfg: CfgNode, given: bool, run: Path) -> str | Path:
+    """Gives MODEL.WEIGHT if it is given, else the last checkpoint of the run, if there is one.
 
     Raises:
         UserError: there is neither.
     """
-    find = Checkpointer(Path(cfg.OUTPUT_DIR)).find
+    find = Checkpointer(run).find
     weight = None if given else distributed.on_rank_0(find)
     weight = weight or cfg.MODEL.WEIGHT
     if not weight:
         raise UserError(
-            f"MODEL.WEIGHT: nothing to test, and OUTPUT_DIR {cfg.OUTPUT_DIR} holds no checkpoint; "
+            f"MODEL.WEIGHT: nothing to test, and OUTPUT_DIR {run} holds no checkpoint; "
             "add MODEL.WEIGHT <file.pth>"
         )
     return weight

@@ -111,6 +111,7 @@ def build_tester(
         metrics=metrics,
         max_dets=cfg.TEST.DETECTIONS_PER_IMG,
         in_background=cfg.TEST.ASYNC,
+        timeout=cfg.SOLVER.TIMEOUT,
     )
 
 
@@ -150,6 +151,7 @@ def build_trainer(
             state.class_names,
             state.averages,
         ),
+        may_save=records.tester.scores_in_time,
     )
 
 

@@ -307,7 +307,7 @@ def test_values_take_the_type_of_the_default(key, text, wanted):
 )
 def test_a_wrong_type_is_reported_with_key_and_kind(key, text, kind):
     message = refusal(None, [key, text])
-    assert message.startswith(f"command line: {key} wants {kind} such as ")
+    assert message.startswith(f"command line: {key} wants {kind}")
 
 
 @pytest.mark.parametrize(
