@@ -212,6 +212,16 @@ def test_resume_of_a_finished_run_only_tests(config, tmp_path, tool):
     assert read_lines(out) == lines  # the test's line once
 
 
+def test_a_run_is_tested_into_another_folder(config, tmp_path, tool):
+    """MODEL.WEIGHT of the run is not tested, as it only began the run."""
+    run, out = tmp_path / "run", tmp_path / "tested"
+    assert tool("train_net", *config, "OUTPUT_DIR", run, "SOLVER.MAX_ITER", 2) == 0
+    assert tool("test_net", "--weights", run, "OUTPUT_DIR", out) == 0
+    boxes = [x / "inference/shapes_val/bbox.json" for x in (run, out)]
+    assert boxes[0].read_bytes() == boxes[1].read_bytes()
+    assert not list(out.glob("*.pth"))
+
+
 def test_resume_takes_the_configurations_learning_rate(config, tmp_path, tool):
     """The message about a loss that is not finite advises to change it."""
     out = tmp_path / "run"

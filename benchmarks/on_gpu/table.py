@@ -25,6 +25,9 @@ GROUPS = {
     "checks": tuple(name for name in NAMES if name not in speed.NAMES),
     "speed": (*BASIC, *speed.NAMES),
 }
+# The folders of the tests that need a GPU.
+OPERATORS = "tests/ops"
+TESTED = ("tests/modeling", "tests/assigners", "tests/builders", "tests/engine")
 # A few small tests of every kernel, because the sanitizer makes each many times slower.
 SMALL_TESTS = (
     "tests/ops/test_nms_batched.py::test_the_kernels_keep_what_the_reference_keeps",
@@ -81,12 +84,11 @@ def _module(place: Place, name: str, script: str, *options: object, **more: obje
 
 def _basic(place: Place) -> list[Stage]:
     build = ("--device", place.device, "--folder", place.kernels)
-    others = ["tests/modeling", "tests/assigners", "tests/builders"]
-    others = others if place.on_gpu else ["tests/modeling"]
+    others = list(TESTED) if place.on_gpu else ["tests/modeling"]
     return [
         _module(place, "environment", "environment", limit=60),
         _module(place, "build", "build_kernels", *build, limit=200),
-        _tests("test-operators", ["tests/ops"], ("build",), limit=90),
+        _tests("test-operators", [OPERATORS], ("build",), limit=90),
         _tests("test-others", others, (), limit=140),
     ]
 

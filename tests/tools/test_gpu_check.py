@@ -500,3 +500,13 @@ def test_a_dry_run(tmp_path):
     assert content["closing"] in text and "5 of 6 stages ok, 1 not run" in content["closing"]
     assert "# Benchmarks" in (tmp_path / "benchmarks.md").read_text()
     assert "===== nms" in (tmp_path / "log.txt").read_text()
+
+
+def test_every_test_that_needs_a_gpu_is_in_a_stage():
+    from on_gpu import table
+
+    files = [p for p in (ROOT / "tests").rglob("test_*.py") if "mark.cuda" in p.read_text()]
+    assert len(files) > 5
+    folders = [ROOT / name for name in (table.OPERATORS, *table.TESTED)]
+    left_out = [p for p in files if not any(folder in p.parents for folder in folders)]
+    assert left_out == [Path(__file__).resolve()]
