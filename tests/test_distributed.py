@@ -263,32 +263,43 @@ def test_the_others_wait_for_rank_0_longer_than_the_timeout_of_collectives(tmp_p
 
 
 SLOW_SCORES = """
-import os, time
-from dynamic_atss.engine import evaluator
+import time
+from dynamic_atss.evaluation import scoring_task
+from dynamic_atss.evaluation.scoring_process import ScoringProcess
 from dynamic_atss.losses import giou_loss
 
-fast = evaluator.evaluate_coco
+fast, begin = scoring_task.evaluate_coco, ScoringProcess.__init__
 
 def slow(*args, **options):
     time.sleep(9)
     return fast(*args, **options)
 
-evaluator.evaluate_coco = slow
+def killed(self, task):
+    begin(self, task)
+    self._process.kill()
+
+scoring_task.evaluate_coco, ScoringProcess.__init__ = slow, killed
 
 def box_loss(raw, decoded, targets, weight, priors):
     return {"loss_reg": giou_loss(decoded, targets, weight)}
 """
 
 
-def test_scores_may_take_longer_than_an_iteration(config, tmp_path):
-    """Rank 0 scores while the other waits, in a test during the training and in the last one."""
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_scores_may_take_longer_than_an_iteration(config, tmp_path, asynchronous):
+    """Rank 0 scores while the other waits, in a test during the training and in the last one.
+
+    With TEST.ASYNC it does so after the process that had to score was killed.
+    """
     (tmp_path / "loss.py").write_text(SLOW_SCORES)
     out = tmp_path / "run"
     slow = ["MODEL.BOX_LOSS", f"{tmp_path / 'loss.py'}:box_loss", "SOLVER.TIMEOUT", 4]
+    slow += ["TEST.ASYNC", asynchronous, "SOLVER.LOG_PERIOD", 1]
     args = [*config, *slow, "SOLVER.MAX_ITER", 2, "TEST.PERIOD", 1, "OUTPUT_DIR", out]
     ended = run_tool("train_net", args, QUIET)
     assert ended.returncode == 0, ended.stderr
     assert (out / "inference/shapes_val/coco_metrics.json").is_file()
+    assert ("SIGKILL ended it" in (out / "log.txt").read_text()) == asynchronous
 
 
 ON_ONE_MACHINE = """
