@@ -5,9 +5,10 @@
 
 The detections are synthetic (`evaluation.py`). A training is imitated by matrix products of
 `--work` seconds each, which take all `--threads`. Each round measures the time of as many of them
-as last `--stretch` seconds, in three forms by turns: without a test, with one whose scores are awaited, and
-with one that another process scores. A test begins with the table of its detections. It ends with
-its lines in the log and its files. The lost time is the difference to the time without a test.
+as last `--stretch` seconds, in three forms by turns: without a test, with one whose scores are
+awaited, and with one that another process scores. A test begins with the table of its detections.
+It ends with its lines in the log and its files. The lost time is the difference to the time without
+a test.
 """
 
 from __future__ import annotations

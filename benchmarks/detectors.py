@@ -16,8 +16,9 @@ from C5 (from P5 in the others), 9 anchors at each location, GIoU loss. v2 train
 
 `--forms` measures ours plain, compiled (MODEL.COMPILE), with CUDA graphs (MODEL.CUDA_GRAPHS), and
 with both. A run with CUDA graphs records training alone. Here inference is recorded, too, as all
-images have one size. A form that fails is a row that says why, and the exit code is 1. `--largest` instead looks for the largest batch whose train
-step fits into the memory, of ours (plain) and of torchvision's. A CPU pretends to hold 3 images.
+images have one size. A form that fails is a row that says why, and the exit code is 1. `--largest`
+instead looks for the largest batch whose train step fits into the memory, of ours (plain) and of
+torchvision's. A CPU pretends to hold 3 images.
 
 The note counts the operations of convolutions, forward and backward, in 10^9. On a GPU it also has
 the operations a second, and their share of the peak where the GPU's is known. The memory on a GPU

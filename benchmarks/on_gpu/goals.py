@@ -53,7 +53,10 @@ class Goal:
 def goals(gpu: str) -> list[Goal]:
     """Returns the goals on a GPU of this name."""
     kind = re.search(r"\bH[12]00\b", gpu)
-    name, forms = "train step, bfloat16, best form: images/s", "detectors-bfloat16, -compiled"
+    name, forms = (
+        "train step, bfloat16, best form: images/s",
+        "detectors-bfloat16, detectors-compiled",
+    )
     rates = IMAGES.get(kind[0] if kind else "", ())
     return [
         *(Goal(name, n, False, "{:.0f}", forms, _rate, best=True) for n in rates),
