@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-from machine import ROOT
 
 from on_gpu import summary
 from on_gpu.runner import Stage
@@ -17,6 +16,7 @@ from on_gpu.runner import Stage
 if TYPE_CHECKING:
     from on_gpu.table import Place
 
+ROOT = Path(__file__).resolve().parents[2]  # `machine` would import torch, which may be missing
 NAMES = (
     *("detectors-bfloat16", "detectors-compiled", "stages", "focal", "nms", "rules", "ladder"),
     *("detectors-largest", "decoding", "assignment", "scoring"),

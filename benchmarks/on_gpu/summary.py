@@ -63,11 +63,15 @@ def of_sanitizer(found: Any, output: str) -> str:
 
 
 def of_rows(found: Any, output: str) -> str:
-    """Shortens the first rows of a benchmark, those that failed before; benchmarks.md has all."""
+    return "; ".join(_first_rows(found))
+
+
+def _first_rows(found: Any) -> list[str]:
+    """Gives a line for each of the first rows, those that failed before; benchmarks.md has all."""
     told = [row for row in found if row["ours_s"] is not None or row["note"]]
     rows = sorted(told, key=lambda row: not row.get("failed", False))
-    more = f"; and {len(rows) - MOST} more in benchmarks.md" if len(rows) > MOST else ""
-    return "; ".join(map(_row, rows[:MOST])) + more
+    more = [f"and {len(rows) - MOST} more in benchmarks.md"] if len(rows) > MOST else []
+    return [*map(_row, rows[:MOST]), *more]
 
 
 def _row(row: dict[str, Any]) -> str:
@@ -81,9 +85,13 @@ def _row(row: dict[str, Any]) -> str:
         parts.append(f"{row['peer']} {row['peer_s'] * 1e3:.3g} ms")
     elif row["ratio"]:
         parts.append(f"{row['ratio']:.2f} x as fast as {row['peer'] or 'before'}")
-    parts += [f"peak {row['ours_mb']:.0f} MB"] if row["ours_mb"] else []
+    parts += [f"peak {row['ours_mb']:.{_digits(row['ours_mb'])}f} MB"] if row["ours_mb"] else []
     parts += [row["note"]] if row["note"] else []
     return f"{name}: {', '.join(parts)}"
+
+
+def _digits(value: float) -> int:
+    return 0 if value >= 10 else 2
 
 
 def closing(results: Sequence[Result], planned: int, seconds: float, budget: float) -> str:
@@ -145,6 +153,8 @@ def _markdown(
     for r in results:
         state, _, reason = r.state.partition(": ")  # "not run: why"
         text = "; ".join(filter(None, (reason, r.summary)))
+        if isinstance(r.found, list) and text:
+            text = "<br>".join(_first_rows(r.found))  # a line each
         text = text.replace("|", "\\|").replace("\n", " ")
         table.append(f"| {r.name} | {state} | {r.seconds:.0f} | {text} |")
     reached = goals.markdown(rows_of(results), _gpu(machine))

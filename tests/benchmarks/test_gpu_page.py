@@ -88,15 +88,17 @@ def test_a_row_says_what_it_measures_and_what_a_ratio_means():
 def test_the_page_of_a_dry_run_says_so_first(tmp_path, dry):
     runner, summary = (importlib.import_module(f"on_gpu.{n}") for n in ("runner", "summary"))
     common = importlib.import_module("common")
+    rows = [common.Row("s", case, 0.1).to_dict() for case in "cd"]
     results = [
         runner.Result("memcheck", "not run: no compute-sanitizer here"),
-        runner.Result("nms", "ok", found=[common.Row("s", "c", 0.1).to_dict()]),
+        runner.Result("nms", "ok", summary=summary.of_rows(rows, ""), found=rows),
     ]
     summary.write(tmp_path, results, "python x", "1 of 2", dry)
-    text, rows = ((tmp_path / name).read_text() for name in ("gpu.md", "benchmarks.md"))
+    text, tables = ((tmp_path / name).read_text() for name in ("gpu.md", "benchmarks.md"))
     assert text.startswith("# Dry run on a CPU with toy sizes: no number counts\n") == dry
-    assert rows.startswith("# Dry run") == dry
+    assert tables.startswith("# Dry run") == dry
     assert "| memcheck | not run | 0 | no compute-sanitizer here |" in text
+    assert "| nms | ok | 0 | s: c: 100 ms<br>s: d: 100 ms |" in text
     content = json.loads((tmp_path / "gpu.json").read_text())
     assert content["dry_run"] == dry
     assert {goal["stage"] for goal in content["goals"]} == {"stages", "focal", "nms", "scoring"}
