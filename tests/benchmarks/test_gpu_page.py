@@ -122,3 +122,14 @@ def test_only_large_tests_that_end_in_their_stretch_count(images, late, measured
     assert all(row["device"] == "host" for row in rows)
     assert ("too late" in rows[1]["note"]) == bool(late)
     assert goals.listed(rows, "")[-1]["measured"] == measured
+
+
+def test_without_a_fast_scorer_a_row_says_so(monkeypatch):
+    scoring, summary = (
+        importlib.import_module(n) for n in ("background_scoring", "on_gpu.summary")
+    )
+    monkeypatch.setattr(scoring.importlib.util, "find_spec", lambda name: None)
+    args = importlib.import_module("common").parser("", scoring.arguments).parse_args([])
+    (row,) = scoring.rows(args)
+    assert not row["failed"]
+    assert summary.of_rows([row], "").endswith("5000 images: not run: hotcoco is not installed")
