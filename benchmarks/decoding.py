@@ -102,7 +102,8 @@ def decode_on_gpu(files: list[Tensor], short: int) -> Callable[[], list[Tensor]]
 
 def row(case: str, rate: float, args: argparse.Namespace, device: str) -> dict[str, Any]:
     ahead = rate >= args.rate
-    note = f"{rate:.4g} images/s: {'keeps' if ahead else 'does not keep'} ahead of {args.rate:g}"
+    verb = "keeps" if ahead else "does not keep"
+    note = f"{rate:.4g} images/s: {verb} ahead of {args.rate:g} images/s"
     numbers = {"images_per_second": rate}
     made = Row(STAGE, case, 1 / rate, note=note, device=device, numbers=numbers)
     return made.to_dict()

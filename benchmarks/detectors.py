@@ -15,9 +15,10 @@ torchvision's RetinaNet is retinanet_resnet50_fpn_v2 on that backbone: group nor
 from C5 (from P5 in the others), 9 anchors at each location, GIoU loss. v2 trains its batch norms.
 
 `--forms` measures ours plain, compiled (MODEL.COMPILE), with CUDA graphs (MODEL.CUDA_GRAPHS), and
-with both. Graphs serve training alone, so they have no row of inference. A form that fails is a row
-that says why, and the exit code is 1. `--largest` instead looks for the largest batch whose train
-step fits into the memory, of ours (plain) and of torchvision's. A CPU pretends to hold 3 images.
+with both. A run with CUDA graphs records training alone. Here inference is recorded, too, as all
+images have one size. A form that fails is a row that says why, and the exit code is 1. `--largest`
+instead looks for the largest batch whose train step fits into the memory, of ours (plain) and of
+torchvision's. A CPU pretends to hold 3 images.
 
 The note counts the operations of convolutions, forward and backward, in 10^9. On a GPU it also has
 the operations a second, and their share of the peak where the GPU's is known. The memory on a GPU
@@ -138,8 +139,11 @@ def rows_of_form(
     args: argparse.Namespace,
 ) -> Iterator[Found]:
     """Yields the rows of one form. `counted` keeps what is the same for all forms."""
-    step = Step(ours(args, FORMS[form]), args, batch)
-    for stage, name in WORK[:1] if "graphs" in form else WORK:
+    model = ours(args, FORMS[form])
+    if getattr(model, "graphs", None) is not None:  # else a CPU, or a form without graphs
+        model.graphs.tests = True
+    step = Step(model, args, batch)
+    for stage, name in WORK:
         if name not in counted:
             counted[name] = Counted.of(name, step, peers, args.batch)
         yield from measured(stage, name, form, step, peers, counted[name], args)
@@ -154,7 +158,7 @@ class Counted:
     """Holds the operations of a step.
 
     Attributes:
-        note: 10^9 operations of ours and of each peer, as text.
+        note: 10^9 operations of ours and of each peer, as text, or "".
         tflop: 10^12 operations of ours for an image.
         convolutions: ours alone.
     """
@@ -165,10 +169,11 @@ class Counted:
 
     @staticmethod
     def of(name: str, step: Step, peers: dict[str, Step], batch: int) -> Counted:
-        counts = [operations(getattr(one, name)) for one in (step, *peers.values())]
-        note = " / ".join(f"{count / 1e9:.0f}" for count in counts)
+        all_ = {"ours": step, **peers}
+        counts = {who: operations(getattr(one, name)) for who, one in all_.items()}
+        note = ", ".join(f"{who} {count / 1e9:.0f}" for who, count in counts.items())
         alone = Convolutions(getattr(step, name))
-        return Counted(f"{note} GFLOP, ", counts[0] / batch / 1e12, alone)
+        return Counted(f"{note} GFLOP; ", counts["ours"] / batch / 1e12, alone)
 
 
 def measured(
@@ -209,7 +214,8 @@ def with_rate(row: Found, images: int, tflop: float, dtype: str) -> Found:
     """
     known = {"": row["ours_s"], "peer_": row["peer_s"]}
     rates = {f"{who}images_per_second": images / s for who, s in known.items() if s is not None}
-    said = " and ".join(f"{rate:.3g}" for rate in rates.values())
+    who = ("ours ", f"{row['peer'].split(' ')[0]} ") if len(rates) > 1 else ("",)
+    said = ", ".join(f"{one}{rate:.3g}" for one, rate in zip(who, rates.values(), strict=True))
     note, numbers = f"{row['note']}{said} images/s", {**row["numbers"], **rates}
     if row["device"] == "cuda":
         speed, peak = tflop * rates["images_per_second"], peak_of_gpu(dtype)

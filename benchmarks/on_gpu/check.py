@@ -42,7 +42,7 @@ def check(args: argparse.Namespace, begin: float) -> int:
         sanitizer = table.find_sanitizer(environment) if args.device == "cuda" else None
         place = table.Place(args.device, Path(scratch), KERNELS, sanitizer, gpus)
         planned = table.stages(place, args.stages)
-        report = Report(args.output, len(planned), begin, 60 * args.minutes)
+        report = Report(args.output, len(planned), begin, 60 * args.minutes, args.device == "cpu")
         runner = Runner(log, table.ROOT, environment, report.left, report.note)
         results = runner.run(announced(planned))
     return int(any(result.bad for result in results))
@@ -51,17 +51,18 @@ def check(args: argparse.Namespace, begin: float) -> int:
 class Report:
     """Prints and writes the results so far and the remaining budget."""
 
-    def __init__(self, output: Path, planned: int, begin: float, budget: float) -> None:
+    def __init__(self, output: Path, planned: int, begin: float, budget: float, dry: bool) -> None:
         self.output, self.planned, self.begin, self.budget = output, planned, begin, budget
+        self.dry = dry
         self.command = shlex.join(["python", *sys.argv])
-        summary.write(output, [], self.command, self._closing([]))
+        summary.write(output, [], self.command, self._closing([]), dry)
 
     def left(self) -> float:
         return self.budget - RESERVE - (time.monotonic() - self.begin)
 
     def note(self, results: list[Result]) -> None:
         last, line = results[-1], self._closing(results)
-        summary.write(self.output, results, self.command, line)
+        summary.write(self.output, results, self.command, line, self.dry)
         print(f"{last.state}, {last.seconds:.0f} s{': ' if last.summary else ''}{last.summary}")
         if len(results) == self.planned:
             print(f"{line}; {self.output / 'gpu.md'}")

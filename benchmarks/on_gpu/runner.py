@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 OK, FAILED, TIMED_OUT, NO_TIME = "ok", "failed", "timed out", "not run: no time left"
+NOTHING = "nothing ran"  # the command succeeded, but nothing was checked
 MARK = "DYNAMIC_ATSS_STAGE"  # an environment variable that all processes of a stage inherit
 
 
@@ -33,6 +34,8 @@ class Stage:
         environment: additional variables.
         found: the JSON file that it writes.
         summarize: makes one line from (content of that file, output).
+        ran: tells from the output whether anything ran.
+        may_be_empty: True if it is no failure that nothing ran.
     """
 
     name: str
@@ -45,6 +48,8 @@ class Stage:
     environment: Mapping[str, str] = field(default_factory=dict)
     found: Path | None = None
     summarize: Callable[[Any, str], str] = lambda found, output: ""
+    ran: Callable[[str], bool] = lambda output: True
+    may_be_empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,10 +58,10 @@ class Result:
 
     Attributes:
         name: the name of the stage.
-        state: OK, FAILED, TIMED_OUT or NO_TIME.
+        state: OK, FAILED, TIMED_OUT, NOTHING or "not run: " and the reason.
         seconds: its duration.
         summary: one line.
-        optional: as in `Stage`.
+        optional, may_be_empty: as in `Stage`.
         found: content of the file that the stage writes.
         end: end of its output.
     """
@@ -68,10 +73,13 @@ class Result:
     optional: bool = False
     found: Any = None
     end: str = ""
+    may_be_empty: bool = False
 
     @property
     def bad(self) -> bool:
         """True if the check fails because of this stage."""
+        if self.state == NOTHING:
+            return not self.may_be_empty
         return self.state == FAILED or (self.state in (TIMED_OUT, NO_TIME) and not self.optional)
 
 
@@ -118,6 +126,7 @@ class Runner:
         output = self.log.read_bytes()[start:].decode(errors="replace")
         found = content(stage.found)
         state = TIMED_OUT if code is None else FAILED if code else OK
+        state = NOTHING if state == OK and not stage.ran(output) else state
         return Result(
             stage.name,
             state,
@@ -126,6 +135,7 @@ class Runner:
             stage.optional,
             found,
             last_lines(output),
+            stage.may_be_empty,
         )
 
     def _headline(self, stage: Stage) -> int:

@@ -1,6 +1,6 @@
 """Records the network of a training as CUDA graphs, whose many kernels then start by one launch.
 
-A graph has one size of images. Its outputs lie in memory that the next training step overwrites.
+A graph has one size of images. Its outputs lie in memory that the next step overwrites.
 """
 
 from __future__ import annotations
@@ -23,41 +23,51 @@ _ADVICE = (
 
 
 class CudaGraphs:
-    """Says which passes of a network are recorded. Tests and diagnoses run without graphs.
+    """Says which passes of a network are recorded. Diagnoses run without graphs.
 
     Attributes:
+        tests: True records passes of tests, too. Use it for images of one size.
         copies: memory for the buffers of each part of a batch, see `in_parts`. Graphs need the same
             addresses in each step.
     """
 
     def __init__(self) -> None:
+        self.tests = False
         self.copies: list[list[Tensor]] = []
-        self._sizes: set[tuple[int, ...]] = set()
+        self._sizes: set[tuple[bool, tuple[int, ...]]] = set()
         self._warned: set[str] = set()
 
     def begin_step(self) -> None:
-        """Begins a training step. PyTorch may overwrite the graphs' outputs of the step before."""
+        """Begins a step. PyTorch may overwrite the graphs' outputs of the step before."""
         torch.compiler.cudagraph_mark_step_begin()
         if _skipped():
             self._warn(
                 "skipped",
                 "MODEL.CUDA_GRAPHS: PyTorch does not record a part of the network, which runs "
-                "without graph; TORCH_LOGS=cudagraphs,perf_hints says why. Norms that learn their "
-                "statistics need MODEL.COMPILE True",
+                "without graph; TORCH_LOGS=cudagraphs,perf_hints says why",
             )
 
     def passing(self, images: Tensor, training: bool) -> AbstractContextManager[object]:
-        """Gives the context manager of a pass of the network over `images` (N, 3, H, W)."""
-        if training and torch.is_grad_enabled() and self._has_graph(tuple(images.shape)):
+        """Gives the context manager of a pass of the network over `images` (N, 3, H, W).
+
+        A pass of a training has a graph if it computes gradients. One of a test has a graph if it
+        computes none.
+        """
+        wanted = self.serves(training) and training == torch.is_grad_enabled()
+        if wanted and self._has_graph(tuple(images.shape), training):
             return contextlib.nullcontext()
         return torch.compiler.set_stance("force_eager")
 
-    def _has_graph(self, size: tuple[int, ...]) -> bool:
+    def serves(self, training: bool) -> bool:
+        """Returns True if passes of a training, or of a test, may be recorded."""
+        return training or self.tests
+
+    def _has_graph(self, size: tuple[int, ...], training: bool) -> bool:
         """Returns True if passes of this size are recorded. Logs each new size."""
-        if size in self._sizes:
+        if (training, size) in self._sizes:
             return True
         n, _, height, width = size
-        text = f"{n} images of {height} x {width}"
+        text = f"{n} images of {height} x {width}{'' if training else ' of a test'}"
         if len(self._sizes) == SIZES:
             self._warn(
                 "sizes",
@@ -65,7 +75,7 @@ class CudaGraphs:
                 f"further sizes run without graph and without MODEL.COMPILE: {_ADVICE}",
             )
             return False
-        self._sizes.add(size)
+        self._sizes.add((training, size))
         number = len(self._sizes)
         logger.info(
             "MODEL.CUDA_GRAPHS: size %d, %s: its first steps are slow, as it is recorded",

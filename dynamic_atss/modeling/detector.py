@@ -81,7 +81,7 @@ class Detector(nn.Module):
             nms: False gives all candidates before NMS.
         """
         parts = self.parts if self.training else 1
-        if self.training and self.graphs is not None:
+        if self.graphs is not None and self.graphs.serves(self.training):
             self.graphs.begin_step()
         copies = None if self.graphs is None else self.graphs.copies
         output = in_parts(self._network, self, parts, batch.images, batch.sizes, copies=copies)

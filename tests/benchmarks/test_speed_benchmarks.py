@@ -107,17 +107,17 @@ def test_the_peak_is_known_for_some_gpus():
 def test_rates_of_a_gpu_have_their_share_of_the_peak(monkeypatch):
     detectors = importlib.import_module("detectors")
     monkeypatch.setattr(detectors, "peak_of_gpu", lambda dtype: {"bfloat16": 100.0}.get(dtype))
-    row = {**a_row("s", "c"), "ours_s": 0.5, "peer_s": 2.0}
+    row = {**a_row("s", "c"), "ours_s": 0.5, "peer_s": 2.0, "peer": "torchvision FCOS"}
     found = detectors.with_rate(row, 10, tflop=1.5, dtype="bfloat16")
     assert found["numbers"] == {
         **{"images_per_second": 20, "peer_images_per_second": 5},
         **{"tflop_per_image": 1.5, "tflops": 30, "share_of_peak": 0.3},
     }
-    assert "20 and 5 images/s" in found["note"] and "30% of the peak" in found["note"]
+    assert "ours 20, torchvision 5 images/s" in found["note"] and "30% of the peak" in found["note"]
     unknown = detectors.with_rate({**row, "peer_s": None}, 10, tflop=1.5, dtype="float32")
-    assert "share_of_peak" not in unknown["numbers"] and " and " not in unknown["note"]
+    assert "share_of_peak" not in unknown["numbers"] and unknown["note"].startswith("20 images/s")
     on_cpu = detectors.with_rate({**row, "device": "cpu"}, 10, tflop=1.5, dtype="float32")
-    assert on_cpu["note"] == "20 and 5 images/s"
+    assert on_cpu["note"] == "ours 20, torchvision 5 images/s"
 
 
 def test_the_goals_of_a_gpu():
@@ -134,22 +134,37 @@ def test_the_goals_of_a_gpu():
         a_row("focal losses", "b", share_of_copy=0.65),
         a_row("focal losses", "c", "cpu", share_of_copy=0.1),
         a_row("NMS", "a", times_peer=2.5),
+        a_row("scores", "beside", "host", images=5000, lost_beside=0.4),
+        a_row("scores", "beside", "host", images=100, lost_beside=3.0),
     ]
     lines = goals.markdown(rows, "NVIDIA H100 80GB HBM3").splitlines()
     for parts in (
-        ("images/s", "at least 240", "250", "| met"),
+        ("images/s", "at least 240", "250", "| met", "detectors-compiled"),
         ("images/s", "at least 281", "250", "not met"),
         ("copies to the device", "at most 1", "| 1 |", "| met"),
         ("waits", "at most 1", "1.5", "not met"),
         ("focal", "at least 70%", "65%", "not met"),
-        ("NMS", "at least 2 x", "2.5 x", "| met"),
+        ("NMS", "at least 2 x", "2.5 x", "| met | nms |"),
+        ("TEST.ASYNC", "at most 1.00 s", "0.40 s", "| met | scoring |"),
+        ("not convolution", "at most 10.0%", "| - | not measured | stages |"),
     ):
         assert any(all(part in line for part in parts) for line in lines), parts
-    assert "convolution" not in "\n".join(lines) and lines[-1].endswith("1 of 7.")
+    assert "not convolution" in lines[-1]  # those without a measurement are last
     assert "at least 290" in goals.markdown(rows, "NVIDIA H200")
     assert "images/s" not in goals.markdown(rows, "NVIDIA A100-SXM4-80GB")
-    on_cpu = goals.markdown([a_row("NMS", "a", "cpu", times_peer=2.5)], "")
-    assert "|" not in on_cpu and "5 of 5" in on_cpu
+    listed = goals.listed(rows, "NVIDIA H200")
+    assert listed[0] == {
+        **{"goal": "train step, bfloat16, best form: images/s", "wanted": "at least 290"},
+        **{"measured": 250.0, "met": False, "stage": "detectors-bfloat16, detectors-compiled"},
+    }
+    on_cpu = goals.listed([a_row("NMS", "a", "cpu", times_peer=2.5)], "")
+    assert len(on_cpu) == 6 and all(goal["measured"] is goal["met"] is None for goal in on_cpu)
+
+
+def test_the_stages_of_the_goals_exist():
+    goals, speed = importlib.import_module("on_gpu.goals"), importlib.import_module("on_gpu.speed")
+    for goal in goals.goals("NVIDIA H100"):
+        assert set(goal.stage.split(", ")) <= {*speed.NAMES}
 
 
 def test_a_gpu_adds_the_goals_of_operators():

@@ -135,7 +135,14 @@ def test_files_are_written_after_each_stage(tmp_path):
     from on_gpu.runner import Result
 
     row = {"stage": "focal", "case": "c", "peer": "p", "ours_s": 0.001, "peer_s": 0.002}
-    row |= {"ratio": 2.0, "device": "cuda", "limit": "", "limit_s": None, "ours_mb": 3.0}
+    row |= {
+        "ratio": 2.0,
+        "failed": False,
+        "device": "cuda",
+        "limit": "",
+        "limit_s": None,
+        "ours_mb": 3.0,
+    }
     row |= {"peer_mb": None, "same": "", "note": "", "numbers": {"share_of_copy": 0.75}}
     results = [
         Result("environment", "ok", 1.0, "one GPU", found={"summary": "a | GPU", "machine": {}}),
@@ -149,9 +156,10 @@ def test_files_are_written_after_each_stage(tmp_path):
         assert [s["name"] for s in content["stages"]] == [r.name for r in results[:count]]
     text = (tmp_path / "gpu.md").read_text()
     assert line == "2 of 3 stages ok, 1 failed; 6 of 540 s; look at: nms" and line in text
-    assert "| focal | ok | 2 | c: 1 ms, 2.00 x p, 3 MB |" in text
+    assert text.startswith("# GPU check\n")
+    assert "| focal | ok | 2 | focal: c: 1 ms, 2.00 x as fast as p, peak 3.00 MB |" in text
     assert "## nms: failed" in text and "Traceback" in text
-    assert text.index("at least 70% | 75% | met |") < text.index("| stage |")
+    assert text.index("at least 70% | 75% | met |") < text.index("| stage | state |")
     assert "GPU: faster" in (tmp_path / "benchmarks.md").read_text()
     assert not list(tmp_path.glob("*.part"))
 
@@ -163,18 +171,21 @@ def test_rows_that_failed_come_first_in_the_summary():
     rows = [Row("s", f"case {n}", 0.001).to_dict() for n in range(9)]
     rows += [Row("s", "counts", note="1 copy").to_dict()]
     rows += [failed_row("s", "bad", ValueError("no luck"), "cpu")]
-    assert summary.of_rows(rows, "").startswith("bad: failed: ValueError: no luck; case 0: 1 ms")
-    assert summary.of_rows(rows[-2:-1], "") == "counts: 1 copy"
+    assert summary.of_rows(rows, "").startswith(
+        "s: bad: failed: ValueError: no luck; s: case 0: 1 ms"
+    )
+    assert summary.of_rows(rows, "").endswith("; s: case 4: 1 ms; and 5 more in benchmarks.md")
+    assert summary.of_rows(rows[-2:-1], "") == "s: counts: 1 copy"
 
 
 def test_summaries_of_other_programs():
     from on_gpu import summary
 
     output = "..s\nSKIPPED [3] x.py:1: why\n2 passed, 1 skipped in 3.21s\n"
-    assert summary.of_pytest(None, output) == "2 passed, 1 skipped in 3.21s"
+    assert summary.of_pytest(None, output) == "2 passed, 1 skipped in 3.21s; skipped: 3: why"
     output += "========= ERROR SUMMARY: 0 errors\n"
     assert summary.of_sanitizer(None, output) == (
-        "ERROR SUMMARY: 0 errors; 2 passed, 1 skipped in 3.21s"
+        "ERROR SUMMARY: 0 errors; 2 passed, 1 skipped in 3.21s; skipped: 3: why"
     )
 
 
@@ -339,13 +350,16 @@ def test_groups_of_stages(tmp_path):
 
     place = table.Place("cuda", tmp_path, tmp_path, tmp_path, 1)
     groups = {name: table.stages(place, (name,)) for name in table.GROUPS}
-    checks, speed = ({stage.name for stage in groups[name]} for name in ("checks", "speed"))
-    assert checks | speed == {*table.NAMES} and checks & speed == {"environment", "build"}
-    assert not any(stage.optional for stage in groups["speed"])
+    checks, speed, float32 = ({stage.name for stage in groups[name]} for name in table.GROUPS)
+    assert tuple(table.GROUPS) == ("checks", "speed", "float32")
+    assert checks | speed | float32 == {*table.NAMES}
+    assert checks & speed == checks & float32 == speed & float32 == {"environment", "build"}
+    assert float32 - checks == {*table.speed.FLOAT32} and "scoring" in speed
+    assert not any(stage.optional for name in ("speed", "float32") for stage in groups[name])
     both = {stage.name: stage.optional for stage in table.stages(place, ("checks", "nms"))}
     assert set(both) == {*checks, "nms"} and not both["nms"]
     every = {stage.name: stage.optional for stage in table.stages(place)}
-    assert every["ladder"] and not every["train-float32"]
+    assert every["ladder"] and every["detectors-float32"] and not every["train-float32"]
 
 
 def test_mistakes_are_one_line(monkeypatch, capsys, tmp_path):
@@ -488,7 +502,9 @@ def test_a_dry_run(tmp_path):
     assert tuple(stages) == DRY
     states = {name: stage["state"] for name, stage in stages.items()}
     assert states.pop("memcheck") == "not run: no compute-sanitizer here"
+    assert states.pop("test-operators") in ("nothing ran", "ok")  # ok where there is a GPU
     assert set(states.values()) == {"ok"}
+    assert content["dry_run"] and content["goals"][0]["measured"] is None
     assert content["machine"]["machine"]["torch"]
     assert "skipped" in stages["test-operators"]["summary"]
     training = stages["train-float32"]["found"]
@@ -497,8 +513,10 @@ def test_a_dry_run(tmp_path):
     assert "resumed after 4: equal bits" in training["summary"]
     assert all(row["ours_s"] > 0 for row in stages["nms"]["found"])
     text = (tmp_path / "gpu.md").read_text()
-    assert content["closing"] in text and "5 of 6 stages ok, 1 not run" in content["closing"]
-    assert "# Benchmarks" in (tmp_path / "benchmarks.md").read_text()
+    assert text.startswith("# Dry run on a CPU with toy sizes: no number counts\n")
+    assert content["closing"] in text and "1 not run" in content["closing"]
+    assert "| memcheck | not run | 0 | no compute-sanitizer here |" in text
+    assert (tmp_path / "benchmarks.md").read_text().startswith("# Dry run")
     assert "===== nms" in (tmp_path / "log.txt").read_text()
 
 
