@@ -125,10 +125,6 @@ def test_scores_count_before_the_next_checkpoint(train, tmp_path, slow):
         ("taken", "0000004"),
     ]
     assert ("begun", "shapes_val") not in slow  # the last test is waited for
-
-
-def test_a_wait_is_logged(train, tmp_path, slow):
-    assert train(tmp_path, *TESTS, *ASYNC) == 0
     log = (tmp_path / "log.txt").read_text()
     assert "waits for the scores of iteration 2" in log and " s for them" in log
 

@@ -19,9 +19,14 @@ FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
 @pytest.fixture(autouse=True)
 def scripts(monkeypatch):
-    """Lets the scripts import each other by plain names, as when they are started."""
+    """Lets the scripts import each other by plain names, as when they are started.
+
+    They build a smaller detector than on a GPU.
+    """
     monkeypatch.syspath_prepend(str(FOLDER))
     before = set(sys.modules)
+    small = "configs/quickstart/shapes_R_18.yaml"
+    monkeypatch.setattr(importlib.import_module("detector_steps"), "CONFIG", small)
     yield
     for name in set(sys.modules) - before:
         if (FOLDER / f"{name}.py").is_file():

@@ -196,9 +196,11 @@ def test_a_rung_that_fails_is_left_out_of_the_next_ones():
 
 
 @pytest.mark.slow
-def test_the_ladder_on_a_cpu():
+def test_the_ladder_on_a_cpu(monkeypatch):
     rungs = ["start", "uint8", "fused-loss", "foreach", "fused-optimizer", "compiled", "graphs"]
     module, args = arguments("ladder", *TINY, "--rungs", *rungs)
+    monkeypatch.setattr(module, "CONFIG", "configs/quickstart/shapes_R_18.yaml")
+    args.size = (96, 96)
     rows = list(module.rows(args))
     assert [row["case"] for row in rows] == [module.SAID[rung] for rung in rungs[:5]]
     assert all(row["ours_s"] > 0 and not row["failed"] for row in rows)
@@ -242,10 +244,9 @@ def test_a_form_that_fails_leaves_the_others(monkeypatch):
 def test_the_largest_batch_of_each_detector(monkeypatch):
     module, args = arguments("detectors", *TINY, "--largest")
     monkeypatch.setattr(module, "ON_CPU", 1)
+    monkeypatch.setattr(module, "PEERS", ("FCOS",))
     rows = list(module.rows(args))
-    assert [row["case"].split(":")[0] for row in rows] == [
-        *("ours", "ours", "FCOS", "FCOS", "RetinaNet v2", "RetinaNet v2")
-    ]
+    assert [row["case"].split(":")[0] for row in rows] == ["ours", "ours", "FCOS", "FCOS"]
     assert all(row["numbers"]["images"] == 1 and not row["failed"] for row in rows)
 
 

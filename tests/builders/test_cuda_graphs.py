@@ -134,8 +134,8 @@ def made(cfg):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
-    [(), ("SOLVER.ACCUMULATE", "2"), ("MODEL.CHANNELS_LAST", "True")],
-    ids=["plain", "accumulate", "channels_last"],
+    [(), ("SOLVER.ACCUMULATE", "2", "MODEL.CHANNELS_LAST", "True")],
+    ids=["plain", "accumulate, channels_last"],
 )
 def test_a_recorded_training_is_the_training(tiny, backend, overrides):
     settings = (
