@@ -27,17 +27,6 @@ TOY = {
 }
 
 
-@pytest.fixture(autouse=True)
-def scripts(monkeypatch):
-    """Lets the scripts import each other by plain names, as when they are started."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        if (FOLDER / f"{name}.py").is_file():
-            del sys.modules[name]
-
-
 def arguments(name, *more):
     module, common = importlib.import_module(name), importlib.import_module("common")
     parser = common.parser("", getattr(module, "arguments", None))

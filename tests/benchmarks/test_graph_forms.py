@@ -4,8 +4,6 @@ There is no GPU here: a backend for CPUs stands for CUDA graphs.
 """
 
 import importlib
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,23 +12,12 @@ from torch import nn
 from dynamic_atss.builders import model as builder
 from dynamic_atss.modeling import cuda_graphs
 
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-
 
 @pytest.fixture(autouse=True)
-def scripts(monkeypatch):
-    """Lets the scripts import each other by plain names, as when they are started.
-
-    They build a smaller detector than on a GPU.
-    """
-    monkeypatch.syspath_prepend(str(FOLDER))
-    before = set(sys.modules)
-    small = "configs/quickstart/shapes_R_18.yaml"
-    monkeypatch.setattr(importlib.import_module("detector_steps"), "CONFIG", small)
-    yield
-    for name in set(sys.modules) - before:
-        if (FOLDER / f"{name}.py").is_file():
-            del sys.modules[name]
+def small(scripts, monkeypatch):
+    """Builds a smaller detector than on a GPU."""
+    config = "configs/quickstart/shapes_R_18.yaml"
+    monkeypatch.setattr(importlib.import_module("detector_steps"), "CONFIG", config)
 
 
 @pytest.fixture
