@@ -42,7 +42,7 @@ OPERATORS = ("tests/ops", "tests/assigners")
 # Words in the names of tests that the variables below cannot change: tests of compilers, and of
 # kernels that a compiler builds for the test.
 SAME_EVERYWHERE = ("on_cpu", "cuda_operators", "test_build", "compiles", "opcheck")
-TOO_LONG = ("ignore_regions", "on_cuda", "reference_serves")  # omitted by --quick
+TOO_LONG = ("ignore_regions", "on_cuda", "reference_serves", "test_odd")  # omitted by --quick
 
 SETTINGS: dict[str, dict[str, str]] = {
     "MKL compatible": {"MKL_CBWR": "COMPATIBLE"},

@@ -11,19 +11,15 @@ from dynamic_atss.ops import focal, nms
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(scope="module", params=["as a CPU", "as a GPU, down"])
+def nms_op(tmp_path_factory, request):
+    """Gives the operator. It has no reciprocal, which could be rounded up or down."""
+    return operators("nms", tmp_path_factory.mktemp("nms"), request.param).batched_multiclass_nms
+
+
 @pytest.fixture(scope="module", params=ROUNDING)
-def rounding(request):
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def nms_op(tmp_path_factory, rounding):
-    return operators("nms", tmp_path_factory.mktemp("nms"), rounding).batched_multiclass_nms
-
-
-@pytest.fixture(scope="module")
-def focal_ops(tmp_path_factory, rounding):
-    return operators("focal", tmp_path_factory.mktemp("focal"), rounding)
+def focal_ops(tmp_path_factory, request):
+    return operators("focal", tmp_path_factory.mktemp("focal"), request.param)
 
 
 def lists(found):
