@@ -62,6 +62,22 @@ def _program() -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Blocks the stop signals in this thread. Processes that the block starts inherit that.
+
+    Has no effect on Windows.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
 def within(seconds: float, late: Callable[[], NoReturn]) -> Iterator[None]:
     """Calls `late`, which must raise, if the block takes longer than `seconds`.
 

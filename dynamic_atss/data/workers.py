@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 
 from dynamic_atss.data.transformed_samples import Failure
 from dynamic_atss.errors import LostProcessError, UserError
-from dynamic_atss.processes import SIGNALS, end_with_parent, within
+from dynamic_atss.processes import SIGNALS, end_with_parent, signals_blocked, within
 from dynamic_atss.system_limits import end_of_workers, limit_reached
 
 _SECONDS_AFTER_SIGTERM = 60
@@ -73,7 +73,7 @@ class Workers:
     def _start(self, loader: DataLoader) -> None:
         others = set(multiprocessing.active_children())
         try:
-            with _signals_blocked(), _dead_workers_reported_by_next_batch():
+            with signals_blocked(), _dead_workers_reported_by_next_batch():
                 self._batches = iter(loader)
         finally:
             self._processes = [p for p in multiprocessing.active_children() if p not in others]
@@ -147,7 +147,7 @@ def start_worker(_: int) -> None:
     for number in set(SIGNALS) - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_SECONDS_AFTER_SIGTERM))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see _signals_blocked
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # `_start` blocks them until here
 
 
 def _pass_on(queue: Queue, error: Exception, item: tuple[int, Any]) -> None:
@@ -157,19 +157,6 @@ def _pass_on(queue: Queue, error: Exception, item: tuple[int, Any]) -> None:
     """
     reason = limit_reached(error) or f"a loader worker cannot send its batch: {error!r}"
     queue.put((item[0], Failure(reason)))
-
-
-@contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Blocks signals while workers are forked.
-
-    Each worker unblocks them when it can handle them.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

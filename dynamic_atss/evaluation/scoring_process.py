@@ -26,9 +26,8 @@ from typing import IO, Any
 from dynamic_atss.errors import UserError
 from dynamic_atss.evaluation.scores import CocoScores
 from dynamic_atss.evaluation.scoring_task import ScoringTask
-from dynamic_atss.processes import SIGNALS, end_with_parent
+from dynamic_atss.processes import end_with_parent, signals_blocked
 
-_log = logging.getLogger(__name__)
 _ROOT = Path(__file__).resolve().parents[2]
 _NICENESS = 10  # the training goes first
 
@@ -129,27 +128,12 @@ def _start(content: IO[bytes], result: IO[bytes]) -> subprocess.Popen[bytes]:
         environment["PYTHONPATH"] = os.pathsep.join(places)
     command = [sys.executable, "-m", __name__]
     try:
-        with _stop_signals_blocked():
+        # Ctrl-C and a launcher signal all processes of a run. The training then takes the scores
+        # and saves a checkpoint, so the scoring must not end before it.
+        with signals_blocked():
             return subprocess.Popen(command, stdin=content, stdout=result, env=environment)
     except OSError as error:
         raise ScoringFailedError(f"it cannot be started: {error.strerror}") from error
-
-
-@contextlib.contextmanager
-def _stop_signals_blocked() -> Iterator[None]:
-    """Blocks the stop signals in the processes that the block starts.
-
-    Ctrl-C and a launcher send them to all processes of a run. The training then takes the scores
-    and saves a checkpoint, so the scoring must not end before it.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ending(code: int) -> str:
